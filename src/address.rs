@@ -1,0 +1,305 @@
+//! Where to connect to: a host and a port, checked before anything is sent.
+//!
+//! The host is a name or an IP literal and is kept as it was written. Nothing is looked up here, and
+//! nothing is decided about who may be dialled; the text form and its faults are in `parse`.
+
+mod parse;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// A host (DNS name or IP literal) and a port. Text form: `host:port`, IPv6 as `[::1]:80`.
+///
+/// The host is kept as it was written, upper case and a trailing dot included: that is what the
+/// resolver is asked for and what [`SocketInfo::requested`](crate::SocketInfo::requested) gives back.
+/// It is an IP literal where the standard library takes it for one: the strict form of
+/// [RFC 6943, section 3.1.1]. Old IPv4 spellings such as `127.1`, `0177.0.0.1` or `2130706433` are names:
+/// they go to the resolver like any other.
+///
+/// A host has 1 to 255 bytes, all of them ASCII letters, digits, `.`, `-` or `_`, unless it is an IPv6
+/// literal. A port is a decimal number from 1 to 65535; leading zeros change nothing. There is no
+/// default port, and nothing of a URL but its host and port is taken.
+///
+/// An address is made from text by [`str::parse`], from a host and a port by [`SocketAddress::new`],
+/// and by [`From`] or [`TryFrom`] from all that [`connect`](crate::connect) takes: `&str`, `String`,
+/// `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)` and [`SocketAddr`].
+///
+/// ```
+/// use sockeye::SocketAddress;
+///
+/// let address: SocketAddress = "gopher.floodgap.com:70".parse()?;
+/// assert_eq!(address.hostname(), "gopher.floodgap.com");
+/// assert_eq!(address.port(), 70);
+///
+/// let address = SocketAddress::new("::1", 5432)?;
+/// assert_eq!(address.to_string(), "[::1]:5432");
+///
+/// let error = SocketAddress::try_from("tcp://example.com:80").unwrap_err();
+/// assert!(error.to_string().contains("scheme"), "{error}");
+/// # Ok::<(), sockeye::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Every fallible way to make one gives [`ErrorKind::InvalidAddress`](crate::ErrorKind::InvalidAddress)
+/// with a message that names the fault: a scheme, user information, a path, a query or a fragment; white
+/// space, a control character or any other character that a host can't have; a zone; an empty or
+/// over-long host; a colon outside an IPv6 literal; brackets that are unbalanced or around anything but
+/// IPv6; a port that is missing, empty, signed, not a number, 0 or greater than 65535.
+///
+/// [RFC 6943, section 3.1.1]: https://www.rfc-editor.org/rfc/rfc6943#section-3.1.1
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[doc(alias("SocketAddr", "ToSocketAddrs", "hostname", "HostPort", "Addr"))]
+pub struct SocketAddress {
+    /// Without brackets.
+    hostname: Box<str>,
+    port: u16,
+    /// The zone of a link-local IPv6 literal that was given as a number; 0 is none.
+    scope_id: u32,
+}
+
+impl SocketAddress {
+    /// An address of a host and a port. IPv6 hosts are taken with or without brackets.
+    ///
+    /// ```
+    /// use sockeye::SocketAddress;
+    ///
+    /// assert_eq!(SocketAddress::new("example.com", 80)?.to_string(), "example.com:80");
+    /// assert_eq!(SocketAddress::new("::1", 80)?, SocketAddress::new("[::1]", 80)?);
+    /// assert!(SocketAddress::new("example.com:80", 80).is_err());
+    /// assert!(SocketAddress::new("example.com", 0).is_err());
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidAddress`](crate::ErrorKind::InvalidAddress) where the host can't be one, and
+    /// for port 0.
+    pub fn new(hostname: impl Into<String>, port: u16) -> Result<Self> {
+        let written: String = hostname.into();
+        let host = parse::host(&written)?;
+        // Shorter only by its brackets: else the text itself is the host, and is not copied.
+        let hostname = if host.len() == written.len() { written.into() } else { host.into() };
+        let address = SocketAddress { hostname, port, scope_id: 0 };
+        address.check_port()?;
+        Ok(address)
+    }
+
+    /// The host as it was written, an IPv6 literal without its brackets.
+    ///
+    /// ```
+    /// let address: sockeye::SocketAddress = "[::1]:80".parse()?;
+    /// assert_eq!(address.hostname(), "::1");
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("host", "ip"))]
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// The port. It is 0 only in an address converted from numbers, which
+    /// [`connect`](crate::connect) then refuses.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The numeric address where the host is an IP literal: there is nothing to look up.
+    pub(crate) fn literal(&self) -> Option<SocketAddr> {
+        Some(match self.hostname.parse().ok()? {
+            IpAddr::V4(ip) => SocketAddr::from((ip, self.port)),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, self.port, 0, self.scope_id).into(),
+        })
+    }
+
+    /// Refuses port 0, which the conversions from numbers let through.
+    pub(crate) fn check_port(&self) -> Result<()> {
+        match self.port {
+            0 => Err(parse::port_zero(&self.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Parses `host:port`. Errors: see [`SocketAddress`].
+impl FromStr for SocketAddress {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (host, port) = parse::host_and_port(text)?;
+        Ok(SocketAddress { hostname: host.into(), port, scope_id: 0 })
+    }
+}
+
+/// Parses `host:port`. Errors: see [`SocketAddress`].
+impl TryFrom<&str> for SocketAddress {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        text.parse()
+    }
+}
+
+/// Parses `host:port`. Errors: see [`SocketAddress`].
+impl TryFrom<String> for SocketAddress {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+/// Parses `host:port`. Errors: see [`SocketAddress`].
+impl TryFrom<&String> for SocketAddress {
+    type Error = Error;
+
+    fn try_from(text: &String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+/// As [`SocketAddress::new`], with its errors.
+impl TryFrom<(&str, u16)> for SocketAddress {
+    type Error = Error;
+
+    fn try_from((hostname, port): (&str, u16)) -> Result<Self> {
+        SocketAddress::new(hostname, port)
+    }
+}
+
+/// As [`SocketAddress::new`], with its errors.
+impl TryFrom<(String, u16)> for SocketAddress {
+    type Error = Error;
+
+    fn try_from((hostname, port): (String, u16)) -> Result<Self> {
+        SocketAddress::new(hostname, port)
+    }
+}
+
+/// Takes any port; [`connect`](crate::connect) refuses 0.
+impl From<(IpAddr, u16)> for SocketAddress {
+    fn from((ip, port): (IpAddr, u16)) -> Self {
+        SocketAddress { hostname: ip.to_string().into(), port, scope_id: 0 }
+    }
+}
+
+/// Keeps the IPv6 scope id: it is dialled and compared, and not printed. Takes any port;
+/// [`connect`](crate::connect) refuses 0.
+///
+/// ```
+/// use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+/// use sockeye::SocketAddress;
+///
+/// let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// let on = |interface| SocketAddr::from(SocketAddrV6::new(link_local, 80, 0, interface));
+/// assert_eq!(SocketAddress::from(on(2)).to_string(), "[fe80::1]:80");
+/// assert_ne!(SocketAddress::from(on(2)), SocketAddress::from(on(3)));
+/// ```
+impl From<SocketAddr> for SocketAddress {
+    fn from(address: SocketAddr) -> Self {
+        let scope_id = match address {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(v6) => v6.scope_id(),
+        };
+        SocketAddress { scope_id, ..SocketAddress::from((address.ip(), address.port())) }
+    }
+}
+
+impl From<&SocketAddress> for SocketAddress {
+    fn from(address: &SocketAddress) -> Self {
+        address.clone()
+    }
+}
+
+/// `host:port`, an IPv6 host in brackets, which parses to an equal address again. An IPv6 scope id is
+/// not printed.
+impl fmt::Display for SocketAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Only an IPv6 literal has colons.
+        if self.hostname.contains(':') {
+            write!(f, "[{}]:{}", self.hostname, self.port)
+        } else {
+            write!(f, "{}:{}", self.hostname, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    #[test]
+    fn it_is_as_small_as_its_parts() {
+        assert_eq!(size_of::<SocketAddress>(), 24);
+        assert_eq!(size_of::<Option<SocketAddress>>(), 24);
+    }
+
+    #[test]
+    fn a_new_address_takes_ipv6_with_or_without_brackets() {
+        for host in ["::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "fe80::AbCd"] {
+            let bare = SocketAddress::new(host, 80).unwrap();
+            let bracketed = SocketAddress::new(format!("[{host}]"), 80).unwrap();
+            assert_eq!(bare, bracketed);
+            assert_eq!(bare.hostname(), host);
+            assert_eq!(bare.to_string(), format!("[{host}]:80"));
+            assert_eq!(bare.to_string().parse::<SocketAddress>().unwrap(), bare);
+        }
+    }
+
+    #[test]
+    fn port_0_is_refused_with_one_message_whoever_sees_it() {
+        let parsed = "127.0.0.1:0".parse::<SocketAddress>().unwrap_err();
+        let made = SocketAddress::new("127.0.0.1", 0).unwrap_err();
+        let numeric = SocketAddr::from(([127, 0, 0, 1], 0));
+        let converted = SocketAddress::from(numeric).check_port().unwrap_err();
+        assert_eq!(parsed.to_string(), made.to_string());
+        assert_eq!(parsed.to_string(), converted.to_string());
+        assert!(SocketAddress::from((numeric.ip(), 1)).check_port().is_ok());
+    }
+
+    #[test]
+    fn every_conversion_makes_the_same_address() {
+        let expected = SocketAddress::new("127.0.0.1", 80).unwrap();
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        let made = [
+            SocketAddress::try_from("127.0.0.1:80").unwrap(),
+            SocketAddress::try_from(String::from("127.0.0.1:80")).unwrap(),
+            SocketAddress::try_from(&String::from("127.0.0.1:80")).unwrap(),
+            SocketAddress::try_from(("127.0.0.1", 80)).unwrap(),
+            SocketAddress::try_from((String::from("127.0.0.1"), 80)).unwrap(),
+            SocketAddress::from((ip, 80)),
+            SocketAddress::from(SocketAddr::from((ip, 80))),
+            SocketAddress::from(&expected),
+        ];
+        for address in made {
+            assert_eq!(address, expected);
+        }
+    }
+
+    #[test]
+    fn only_what_the_standard_library_takes_for_an_ip_address_is_a_literal() {
+        let literal = |host: &str| SocketAddress::new(host, 80).unwrap().literal();
+        assert_eq!(literal("127.0.0.1"), Some("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(literal("0:0:0:0:0:0:0:1"), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(literal("[::ffff:7f00:1]"), Some("[::ffff:127.0.0.1]:80".parse().unwrap()));
+        let names = ["localhost", "127.1", "0x7f.0.0.1", "0177.0.0.1", "127.0.0.01", "2130706433"];
+        for name in names.into_iter().chain(["127.0.0.1.", "127.0.0.1.1", "256.0.0.1", "unix"]) {
+            assert_eq!(literal(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_scope_of_an_ipv6_address_is_dialled_and_compared_and_not_printed() {
+        let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        let scoped = SocketAddr::from(SocketAddrV6::new(ip, 80, 0, 7));
+        let address = SocketAddress::from(scoped);
+        assert_eq!(address.literal(), Some(scoped));
+        assert_eq!(address.to_string(), "[fe80::1]:80");
+        assert_ne!(address, "[fe80::1]:80".parse().unwrap());
+    }
+}

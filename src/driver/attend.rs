@@ -1,0 +1,481 @@
+//! Reading and writing, by the caller's own thread: straight into or out of the caller's buffer.
+//!
+//! A call takes the turn of its direction, asks the machine for a pass, and makes the system call. When
+//! that would block it waits, by poll(2) with the wake handle of its thread, or else by the condition
+//! variable, and tries again. The loop takes no part in the first; in the second it reports when the
+//! wire is ready.
+//!
+//! No wake-up is lost: a thread announces under the state lock that it is going to wait, having
+//! looked there at all that could end its wait; whoever changes one of these does so under the lock
+//! too, sees the announcement, and wakes it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+
+use super::shared::{CallLimit, Deeds, Guard, Shared, Watching};
+use super::wait::{Side, Waited, WakeHandle};
+use super::wire::{Wire, code, fault};
+use super::{Driver, Job, Urgency, fork};
+use crate::error::{Deadline, Error, Fault, Result};
+use crate::info::Phase;
+use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
+
+impl Shared {
+    /// Receives by `receive`, into a buffer with `room` for so many bytes, as soon as there is
+    /// something.
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        room: usize,
+        mut receive: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Result<usize> {
+        fork::check()?;
+        if room == 0 {
+            return self.read_nothing();
+        }
+        let mut patience = Patience::default();
+        let mut core = self.take_turn(Side::Read, &mut patience)?;
+        loop {
+            let pass = match core.machine.read() {
+                ReadStep::Receive(pass) => pass,
+                ReadStep::End => return self.leave(core, Side::Read, Ok(0)),
+                ReadStep::Fail(fault) => {
+                    let error = core.error_for(fault);
+                    return self.leave(core, Side::Read, Err(error));
+                }
+                ReadStep::Wait => match patience.left(core.reading.limit) {
+                    Ok(left) => {
+                        core = self.wait_change(core, left);
+                        continue;
+                    }
+                    Err(Passed) => return self.time_out(core, Side::Read),
+                },
+            };
+            core = match self.receive_with(core, pass, room, &mut patience, &mut receive) {
+                Called::Done(result) => return result,
+                Called::Ask(core) => core,
+            };
+        }
+    }
+
+    /// Receives with a pass, which it ends.
+    fn receive_with<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: RecvPass,
+        room: usize,
+        patience: &mut Patience,
+        receive: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Called<'a> {
+        let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
+        // After a call that took all there was the next would block: it waits first.
+        let mut wait_first = core.reading.dry;
+        let what = loop {
+            if wait_first {
+                match self.wait_ready(core, &wire, Side::Read, patience) {
+                    Ended::Ready => {}
+                    Ended::Look(back) => {
+                        core = back;
+                        if core.machine.still_receives(&pass) {
+                            continue;
+                        }
+                        break Received::Nothing;
+                    }
+                    Ended::Passed(mut core) => {
+                        let deeds = Deeds::of(core.machine.received(
+                            pass,
+                            Received::Nothing,
+                            Instant::now(),
+                        ));
+                        core = self.settle(core, deeds);
+                        return Called::Done(self.time_out(core, Side::Read));
+                    }
+                }
+            } else {
+                core.reading.ready = false;
+                drop(core);
+            }
+            let result = receive(wire.stream());
+            patience.recheck();
+            let hung_up = matches!(result, Ok(0)) && wire.is_hung_up();
+            core = self.lock();
+            core.reading.asleep = false;
+            match result {
+                Ok(0) if hung_up && core.machine.sends() => {
+                    break Received::Failed(Fault::Reset(None));
+                }
+                Ok(0) => break Received::Eof,
+                Ok(bytes) => {
+                    core.reading.dry = bytes < room;
+                    let deeds = Deeds::of(core.machine.delivered(pass, bytes));
+                    core = self.settle(core, deeds);
+                    return Called::Done(self.leave(core, Side::Read, Ok(bytes)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // It may have become ready since.
+                    wait_first = !core.reading.ready;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,
+                Err(error) => break Received::Failed(fault(&error)),
+            }
+            if !core.machine.still_receives(&pass) {
+                break Received::Nothing;
+            }
+        };
+        let deeds = Deeds::of(core.machine.received(pass, what, Instant::now()));
+        Called::Ask(self.settle(core, deeds))
+    }
+
+    /// Sends by `send`, of a buffer that holds `bytes` bytes, as soon as there is room.
+    pub(crate) fn write(
+        self: &Arc<Self>,
+        bytes: usize,
+        mut send: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Result<usize> {
+        fork::check()?;
+        if bytes == 0 {
+            return self.write_nothing();
+        }
+        let mut patience = Patience::default();
+        let mut core = self.take_turn(Side::Write, &mut patience)?;
+        loop {
+            let pass = match core.machine.write() {
+                WriteStep::Send(pass) => pass,
+                WriteStep::Fail(fault) => {
+                    let error = core.error_for(fault);
+                    return self.leave(core, Side::Write, Err(error));
+                }
+                WriteStep::Wait => match patience.left(core.writing.limit) {
+                    Ok(left) => {
+                        core = self.wait_change(core, left);
+                        continue;
+                    }
+                    Err(Passed) => return self.time_out(core, Side::Write),
+                },
+            };
+            core = match self.send_with(core, pass, bytes, &mut patience, &mut send) {
+                Called::Done(result) => return result,
+                Called::Ask(core) => core,
+            };
+        }
+    }
+
+    /// Sends with a pass, which it ends.
+    fn send_with<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: SendPass,
+        bytes: usize,
+        patience: &mut Patience,
+        send: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Called<'a> {
+        let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
+        let mut wait_first = core.writing.dry;
+        let what = loop {
+            if wait_first {
+                match self.wait_ready(core, &wire, Side::Write, patience) {
+                    Ended::Ready => {}
+                    Ended::Look(back) => {
+                        core = self.expire_if_due(back);
+                        if core.machine.still_sends(&pass) {
+                            continue;
+                        }
+                        break Sent::Nothing;
+                    }
+                    Ended::Passed(mut core) => {
+                        let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
+                        core = self.settle(core, deeds);
+                        return Called::Done(self.time_out(core, Side::Write));
+                    }
+                }
+            } else {
+                core.writing.ready = false;
+                drop(core);
+            }
+            let result = send(wire.stream());
+            patience.recheck();
+            core = self.lock();
+            core.writing.asleep = false;
+            match result {
+                Ok(accepted) => {
+                    core.writing.dry = accepted < bytes;
+                    let deeds = Deeds::of(core.machine.accepted(pass, accepted));
+                    core = self.settle(core, deeds);
+                    return Called::Done(self.leave(core, Side::Write, Ok(accepted)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait_first = !core.writing.ready;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,
+                Err(error) => break Sent::Failed(fault(&error)),
+            }
+            if !core.machine.still_sends(&pass) {
+                break Sent::Nothing;
+            }
+        };
+        let deeds = Deeds::of(core.machine.sent(pass, what));
+        Called::Ask(self.settle(core, deeds))
+    }
+
+    /// Half-closes, once the connection is made and the writes before it have ended.
+    pub(crate) fn finish_writing(self: &Arc<Self>) -> Result<()> {
+        fork::check()?;
+        let mut patience = Patience::default();
+        let mut core = self.take_turn(Side::Write, &mut patience)?;
+        while core.machine.phase() == Phase::Connecting {
+            match patience.left(core.writing.limit) {
+                Ok(left) => core = self.wait_change(core, left),
+                Err(Passed) => {
+                    let _ = self.leave(core, Side::Write, Ok(0));
+                    return Err(Side::Write.timed_out());
+                }
+            }
+        }
+        core = self.tell(core, Input::FinishWriting);
+        let result = core.check();
+        self.leave(core, Side::Write, Ok(0))?;
+        result
+    }
+
+    /// In plaintext all that was accepted is with the system.
+    pub(crate) fn flush(&self) -> Result<()> {
+        fork::check()?;
+        self.lock().check()
+    }
+
+    fn read_nothing(&self) -> Result<usize> {
+        let mut core = self.lock();
+        match core.machine.read() {
+            ReadStep::Receive(pass) => {
+                let outputs = core.machine.received(pass, Received::Nothing, Instant::now());
+                drop(outputs);
+                Ok(0)
+            }
+            ReadStep::Wait | ReadStep::End => Ok(0),
+            ReadStep::Fail(fault) => Err(core.error_for(fault)),
+        }
+    }
+
+    fn write_nothing(&self) -> Result<usize> {
+        let mut core = self.lock();
+        match core.machine.write() {
+            WriteStep::Send(pass) => {
+                drop(core.machine.sent(pass, Sent::Nothing));
+                Ok(0)
+            }
+            WriteStep::Wait => Ok(0),
+            WriteStep::Fail(fault) => Err(core.error_for(fault)),
+        }
+    }
+
+    // ------------------------------------------------------------- turns
+
+    /// Waits for the turn, at most as long as the call may. A deadline in the past wins over all else.
+    fn take_turn(&self, side: Side, patience: &mut Patience) -> Result<Guard<'_>> {
+        let mut core = self.lock();
+        let mut left = patience.start(core.lane(side).limit);
+        loop {
+            let Ok(limit) = left else { return Err(side.timed_out()) };
+            let lane = core.lane(side);
+            if !lane.busy {
+                lane.busy = true;
+                return Ok(core);
+            }
+            core = self.wait_change(core, limit);
+            left = patience.left(core.lane(side).limit);
+        }
+    }
+
+    /// Gives the turn back. Whoever leaves the reading turn has the loop look after the peer's end.
+    fn leave(
+        self: &Arc<Self>,
+        mut core: Guard<'_>,
+        side: Side,
+        result: Result<usize>,
+    ) -> Result<usize> {
+        let lane = core.lane(side);
+        lane.busy = false;
+        lane.turns = lane.turns.wrapping_add(1);
+        let list = side == Side::Read && core.watching != Watching::Listed && core.wants_watch();
+        if list {
+            core.watching = Watching::Listed;
+        }
+        self.notify(&core);
+        drop(core);
+        if let (true, Ok(driver)) = (list, Driver::running()) {
+            driver.post(Job::Watch(Arc::clone(self)), Urgency::Soon);
+        }
+        result
+    }
+
+    fn time_out(self: &Arc<Self>, core: Guard<'_>, side: Side) -> Result<usize> {
+        self.leave(core, side, Err(side.timed_out()))
+    }
+
+    /// The machine's limit on a close is looked after by those who wait for it.
+    fn expire_if_due<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
+        match core.machine.deadline() {
+            Some((at, Deadline::Close)) if at <= Instant::now() => self.tell(core, Input::Deadline),
+            Some(_) | None => core,
+        }
+    }
+
+    // ------------------------------------------------------------- waiting for the wire
+
+    fn wait_ready<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        wire: &Wire,
+        side: Side,
+        patience: &mut Patience,
+    ) -> Ended<'a> {
+        let Ok(mut left) = patience.left(core.lane(side).limit) else { return Ended::Passed(core) };
+        if let (Side::Write, Some((at, Deadline::Close))) = (side, core.machine.deadline()) {
+            let until = at.saturating_duration_since(Instant::now());
+            left = Some(left.map_or(until, |left| left.min(until)));
+        }
+        match WakeHandle::of_this_thread() {
+            Some(handle) => self.wait_by_poll(core, &handle, wire, side, left),
+            None => self.wait_by_condvar(core, side, left),
+        }
+    }
+
+    fn wait_by_poll<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        handle: &Arc<WakeHandle>,
+        wire: &Wire,
+        side: Side,
+        left: Option<Duration>,
+    ) -> Ended<'a> {
+        let lane = core.lane(side);
+        lane.asleep = true;
+        if lane.sleeper.as_ptr() != Arc::as_ptr(handle) {
+            lane.sleeper = Arc::downgrade(handle);
+        }
+        drop(core);
+        match handle.wait(wire, side, left) {
+            // Whoever makes the call next takes the announcement back.
+            Ok(Waited::Ready) => Ended::Ready,
+            Ok(Waited::Look) => {
+                let mut core = self.lock();
+                core.lane(side).asleep = false;
+                Ended::Look(core)
+            }
+            Err(error) => {
+                let mut core = self.lock();
+                core.lane(side).asleep = false;
+                Ended::Look(self.tell(core, Input::WireFailed(Fault::Io(code(&error)))))
+            }
+        }
+    }
+
+    fn wait_by_condvar<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        side: Side,
+        left: Option<Duration>,
+    ) -> Ended<'a> {
+        if !core.attended {
+            core.attended = true;
+            drop(core);
+            match Driver::running() {
+                Ok(driver) => driver.post(Job::Arm(Arc::clone(self)), Urgency::Now),
+                Err(fault) => return Ended::Look(self.tell(self.lock(), Input::WireFailed(fault))),
+            }
+            return Ended::Look(self.lock());
+        }
+        if !core.lane(side).ready {
+            core = self.wait_change(core, left);
+        }
+        if std::mem::take(&mut core.lane(side).ready) { Ended::Ready } else { Ended::Look(core) }
+    }
+}
+
+impl super::shared::Core {
+    /// Fails where the socket has failed.
+    fn check(&self) -> Result<()> {
+        let fault = match (self.machine.opened(), self.machine.outcome()) {
+            (Some(Err(fault)), _) | (_, Some(Err(fault))) => fault,
+            (Some(Ok(())) | None, Some(Ok(())) | None) => return Ok(()),
+        };
+        Err(self.error_for(fault))
+    }
+}
+
+/// What came of a pass.
+enum Called<'a> {
+    /// The call has its result, and has left.
+    Done(Result<usize>),
+    /// The machine has to be asked again.
+    Ask(Guard<'a>),
+}
+
+/// Why a wait for the wire ended.
+enum Ended<'a> {
+    /// The wire is ready.
+    Ready,
+    /// Something may have changed.
+    Look(Guard<'a>),
+    /// The call's limit passed.
+    Passed(Guard<'a>),
+}
+
+/// How long one call has waited and may still.
+#[derive(Debug, Default)]
+struct Patience {
+    /// When it began to count; known once it is needed.
+    begun: Option<Instant>,
+    /// What was found at the start of the call, as long as that is just now.
+    fresh: Option<Duration>,
+}
+
+/// The limit has.
+struct Passed;
+
+impl Patience {
+    /// What is left at the start of a call; the clock is read only where there is a limit.
+    fn start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
+        if limit.timeout.is_none() && limit.deadline.is_none() {
+            return Ok(None);
+        }
+        let left = self.left(limit)?;
+        self.fresh = left;
+        Ok(left)
+    }
+
+    /// What is left before a wait.
+    fn left(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
+        if let Some(left) = self.fresh.take() {
+            return Ok(Some(left));
+        }
+        let now = Instant::now();
+        let begun = *self.begun.get_or_insert(now);
+        let timeout = limit.timeout.and_then(|timeout| begun.checked_add(timeout));
+        let due = match (timeout, limit.deadline) {
+            (Some(timeout), Some(deadline)) => timeout.min(deadline),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return Ok(None),
+        };
+        match due.checked_duration_since(now) {
+            Some(left) if !left.is_zero() => Ok(Some(left)),
+            Some(_) | None => Err(Passed),
+        }
+    }
+
+    /// Time has passed.
+    fn recheck(&mut self) {
+        self.fresh = None;
+    }
+}
+
+impl Side {
+    fn timed_out(self) -> Error {
+        Error::call_timed_out(match self {
+            Side::Read => Deadline::Read,
+            Side::Write => Deadline::Write,
+        })
+    }
+}

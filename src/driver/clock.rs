@@ -1,0 +1,58 @@
+//! Instants at which the loop has to look at something.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use mio::Token;
+
+/// Timers, each named by its instant and the token of what it belongs to, so that it can be taken out
+/// again exactly.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    pending: BTreeSet<(Instant, Token)>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, at: Instant, token: Token) {
+        self.pending.insert((at, token));
+    }
+
+    pub(super) fn cancel(&mut self, at: Instant, token: Token) {
+        self.pending.remove(&(at, token));
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.pending.first().map(|&(at, _)| at)
+    }
+
+    /// Takes out the first timer whose instant has come.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Token> {
+        match self.pending.first() {
+            Some(&(at, _)) if at <= now => self.pending.pop_first().map(|(_, token)| token),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn timers_come_due_in_order_and_not_before() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut timers = Timers::default();
+        timers.set(at(20), Token(2));
+        timers.set(at(10), Token(1));
+        timers.set(at(30), Token(3));
+        timers.cancel(at(30), Token(3));
+        assert_eq!(timers.next(), Some(at(10)));
+        assert_eq!(timers.due(at(9)), None);
+        assert_eq!(timers.due(at(25)), Some(Token(1)));
+        assert_eq!(timers.due(at(25)), Some(Token(2)));
+        assert_eq!(timers.due(at(99)), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! One connection attempt: a descriptor, its options, connect(2).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+use super::wire::{Wire, code};
+use crate::error::Fault;
+use crate::info::Endpoints;
+use crate::options::TcpOptions;
+
+/// How an attempt goes on.
+#[derive(Debug)]
+pub(super) enum Dialled {
+    /// It succeeded at once, as on loopback.
+    Open(Arc<Wire>),
+    /// The system tells by making the wire writable.
+    Pending(Arc<Wire>),
+}
+
+/// Starts an attempt.
+pub(super) fn dial(address: SocketAddr, options: &TcpOptions) -> Result<Dialled, Fault> {
+    open(address, options).map_err(|error| fault(&error))
+}
+
+/// Judges an attempt that was pending: `None` while it still is.
+pub(super) fn verdict(wire: &Wire, address: SocketAddr) -> Option<Result<Endpoints, Fault>> {
+    match wire.stream().take_error() {
+        Ok(None) => {}
+        Ok(Some(error)) | Err(error) => return Some(Err(fault(&error))),
+    }
+    match wire.stream().peer_addr() {
+        Ok(_) => Some(Ok(endpoints(wire, address))),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+        Err(error) => Some(Err(fault(&error))),
+    }
+}
+
+pub(super) fn endpoints(wire: &Wire, remote: SocketAddr) -> Endpoints {
+    Endpoints { remote, local: wire.stream().local_addr().ok() }
+}
+
+/// An attempt that fails for want of something on this side says nothing of the address.
+fn fault(error: &io::Error) -> Fault {
+    let code = code(error);
+    if is_want(code) { Fault::Io(code) } else { Fault::Connect(code) }
+}
+
+#[cfg(unix)]
+fn is_want(code: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS]
+        .iter()
+        .any(|errno| errno.raw_os_error() == code)
+}
+
+/// `WSAEMFILE`, `WSAENOBUFS`.
+#[cfg(not(unix))]
+fn is_want(code: i32) -> bool {
+    matches!(code, 10_024 | 10_055)
+}
+
+fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
+    let socket = nonblocking(Domain::for_address(address))?;
+    set(&socket, options)?;
+    if let Some(local) = options.bind {
+        // An address that an earlier connection left in TIME_WAIT may be dialled from again.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(local))?;
+    }
+    let pending = match socket.connect(&SockAddr::from(address)) {
+        Ok(()) => false,
+        Err(error) if is_pending(&error) => true,
+        Err(error) => return Err(error),
+    };
+    let wire = Arc::new(Wire::new(mio::net::TcpStream::from_std(socket.into())));
+    // Elsewhere the loop has to register a wire before anyone shares it.
+    Ok(if pending || !cfg!(unix) { Dialled::Pending(wire) } else { Dialled::Open(wire) })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn nonblocking(domain: Domain) -> io::Result<Socket> {
+    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn nonblocking(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn set(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+    // Off is how a socket begins.
+    if options.nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(keepalive) = options.keepalive {
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(whole_seconds(keepalive.idle))
+                .with_interval(whole_seconds(keepalive.interval))
+                .with_retries(keepalive.retries),
+        )?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(limit) = options.user_timeout {
+        socket.set_tcp_user_timeout(Some(limit))?;
+    }
+    if let Some(bytes) = options.recv_buffer_size {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_size {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
+}
+
+fn whole_seconds(time: std::time::Duration) -> std::time::Duration {
+    let up = u64::from(time.subsec_nanos() > 0);
+    std::time::Duration::from_secs(time.as_secs() + up)
+}
+
+#[cfg(unix)]
+fn is_pending(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
+}
+
+#[cfg(not(unix))]
+fn is_pending(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

@@ -1,0 +1,366 @@
+//! The loop itself: one turn after another, each of which takes the jobs, the events and what has come
+//! due, and then sleeps until the next.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+
+use super::clock::Timers;
+use super::linger::LOOK_EVERY;
+use super::resolve::Submitted;
+use super::shared::Shared;
+use super::table::Table;
+use super::watch::{Glance, Look, QUIET};
+use super::wire::{Wire, code};
+use super::{Driver, Job, Sleep, dial};
+use crate::error::Fault;
+use crate::machine::AttemptId;
+
+/// No slot of the table has it.
+pub(super) const WAKER: Token = Token(usize::MAX);
+
+/// The most events of one turn, so that jobs and timers wait for no more than so many.
+const EVENTS_MOST: usize = 256;
+/// How often look-ups that wait are looked after.
+const NAMES_EVERY: Duration = Duration::from_millis(50);
+/// The most listed sockets that are looked at in one turn.
+const GLANCES_MOST: usize = 1024;
+/// A list that once was long gives its memory back when it is empty.
+const KEPT_CAPACITY: usize = 64;
+
+/// Runs for the rest of the process.
+pub(super) fn run(poll: Poll, driver: &'static Driver) {
+    let mut this = EventLoop {
+        driver,
+        poll,
+        table: Table::new(),
+        timers: Timers::default(),
+        listed: VecDeque::new(),
+        again: Vec::new(),
+        waiting_names: VecDeque::new(),
+        names_at: None,
+        linger_at: None,
+    };
+    let mut events = Events::with_capacity(EVENTS_MOST);
+    loop {
+        this.turn(&mut events);
+    }
+}
+
+struct EventLoop {
+    driver: &'static Driver,
+    poll: Poll,
+    table: Table<Entry>,
+    timers: Timers,
+    /// Sockets to be watched when they have been quiet since so many turns, in the order of their time.
+    listed: VecDeque<(Instant, Arc<Shared>, u32)>,
+    /// Sockets with more to discard.
+    again: Vec<Token>,
+    /// Look-ups for which the queue had no room. Dropped when their sockets go.
+    waiting_names: VecDeque<Arc<Shared>>,
+    names_at: Option<Instant>,
+    linger_at: Option<Instant>,
+}
+
+/// What has a token.
+enum Entry {
+    /// A socket whose wire is registered.
+    Socket(Arc<Shared>),
+    /// An attempt that is pending.
+    Attempt(Box<PendingAttempt>),
+    /// The limit of a socket that connects.
+    Limit(Box<(Arc<Shared>, Instant)>),
+}
+
+struct PendingAttempt {
+    shared: Arc<Shared>,
+    id: AttemptId,
+    address: SocketAddr,
+    wire: Arc<Wire>,
+}
+
+impl EventLoop {
+    fn turn(&mut self, events: &mut Events) {
+        let timeout = self.sleep_for(Instant::now());
+        let polled = self.poll.poll(events, timeout);
+        let jobs = self.wake_up();
+        match polled {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => {
+                events.clear();
+                log::debug!("the event loop could not poll: {error}");
+            }
+        }
+        let now = Instant::now();
+        for job in jobs {
+            guarded(|| self.job(job, now));
+        }
+        for event in events.iter() {
+            guarded(|| self.event(event));
+        }
+        for token in std::mem::take(&mut self.again) {
+            guarded(|| self.look(token, None));
+        }
+        while let Some(token) = self.timers.due(now) {
+            guarded(|| self.expire(token));
+        }
+        self.glance_at_listed(now);
+        self.tend_names(now);
+        if self.linger_at.is_some_and(|at| at <= now) {
+            let left = self.driver.lingering().look(now);
+            self.linger_at = left.then(|| now + LOOK_EVERY);
+        }
+    }
+
+    /// How long there is nothing to do, which it also tells those who have jobs.
+    fn sleep_for(&mut self, now: Instant) -> Option<Duration> {
+        let listed = self.listed.front().map(|&(at, ..)| at);
+        let next = [self.timers.next(), listed, self.names_at, self.linger_at];
+        let next = next.into_iter().flatten().min();
+        let mut timeout = next.map(|at| at.saturating_duration_since(now));
+        let mut inbox = self.driver.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inbox.jobs.is_empty() || !self.again.is_empty() {
+            timeout = Some(Duration::ZERO);
+        }
+        inbox.sleep = match timeout {
+            Some(timeout) if timeout <= QUIET => Sleep::Nap,
+            Some(_) | None => Sleep::Sound,
+        };
+        timeout
+    }
+
+    fn wake_up(&mut self) -> Vec<Job> {
+        let mut inbox = self.driver.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.sleep = Sleep::Awake;
+        std::mem::take(&mut inbox.jobs)
+    }
+
+    fn job(&mut self, job: Job, now: Instant) {
+        match job {
+            Job::Watch(shared) => {
+                // A reader came: the registration would wake the loop for each of its bytes.
+                self.disarm(&shared);
+                let turns = shared.turns();
+                self.listed.push_back((now + QUIET, shared, turns));
+            }
+            Job::Arm(shared) => self.arm(&shared),
+            Job::Limit(shared, at) => {
+                let entry = Entry::Limit(Box::new((Arc::clone(&shared), at)));
+                let token = self.table.insert(entry);
+                if self.hold(&shared, token) {
+                    self.timers.set(at, token);
+                }
+            }
+            Job::Pending { shared, id, address, wire } => {
+                self.await_attempt(shared, id, address, wire);
+            }
+            Job::Forget(tokens) => {
+                for token in tokens {
+                    self.forget(token);
+                }
+            }
+            Job::Resolve(shared) => {
+                self.waiting_names.push_back(shared);
+                self.names_at.get_or_insert(now);
+            }
+            Job::Names => {
+                self.names_at.get_or_insert(now + NAMES_EVERY);
+            }
+            Job::Linger => {
+                self.linger_at.get_or_insert(now + LOOK_EVERY);
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let token = event.token();
+        match self.table.get(token) {
+            Some(Entry::Socket(_)) => self.look(token, Some(event)),
+            Some(Entry::Attempt(_)) => self.judge(token),
+            // The waker, or what has been forgotten since.
+            Some(Entry::Limit(_)) | None => {}
+        }
+    }
+
+    // ------------------------------------------------------------- connecting
+
+    fn await_attempt(
+        &mut self,
+        shared: Arc<Shared>,
+        id: AttemptId,
+        address: SocketAddr,
+        mut wire: Arc<Wire>,
+    ) {
+        let registry = self.poll.registry();
+        let mut registered = Ok(());
+        let token = self.table.insert_with(|token| {
+            registered = wire.register(registry, token, Interest::WRITABLE);
+            let shared = Arc::clone(&shared);
+            Entry::Attempt(Box::new(PendingAttempt { shared, id, address, wire }))
+        });
+        if let Err(error) = registered {
+            self.table.remove(token);
+            shared.attempted(id, Err(Fault::Io(code(&error))));
+        } else {
+            self.hold(&shared, token);
+        }
+    }
+
+    /// Notes with a connecting socket what the loop holds for it, or drops that, if the socket does not
+    /// connect any more.
+    fn hold(&mut self, shared: &Shared, token: Token) -> bool {
+        if let Some(dialling) = shared.lock().dialling() {
+            dialling.tokens.push(token);
+            return true;
+        }
+        self.forget(token);
+        false
+    }
+
+    fn judge(&mut self, token: Token) {
+        let Some(Entry::Attempt(attempt)) = self.table.get(token) else { return };
+        let Some(verdict) = dial::verdict(&attempt.wire, attempt.address) else { return };
+        let Some(Entry::Attempt(attempt)) = self.table.remove(token) else { return };
+        let PendingAttempt { shared, id, wire, .. } = *attempt;
+        wire.deregister(self.poll.registry());
+        if let Some(dialling) = shared.lock().dialling() {
+            dialling.tokens.retain(|held| *held != token);
+        }
+        shared.attempted(id, verdict.map(|endpoints| (wire, endpoints)));
+    }
+
+    fn expire(&mut self, token: Token) {
+        if let Some(Entry::Limit(limit)) = self.table.remove(token) {
+            limit.0.expire();
+        }
+    }
+
+    fn forget(&mut self, token: Token) {
+        match self.table.remove(token) {
+            Some(Entry::Attempt(attempt)) => attempt.wire.deregister(self.poll.registry()),
+            Some(Entry::Limit(limit)) => self.timers.cancel(limit.1, token),
+            Some(Entry::Socket(_)) | None => {}
+        }
+    }
+
+    // ------------------------------------------------------------- watching
+
+    /// Registers the socket's wire, which reports its present state.
+    fn arm(&mut self, shared: &Arc<Shared>) {
+        let Some((mut wire, attended)) = shared.to_register() else { return };
+        let interest = match attended {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        let held = shared.lock().registration;
+        let token = held.unwrap_or_else(|| self.table.insert(Entry::Socket(Arc::clone(shared))));
+        if let Err(error) = wire.register(self.poll.registry(), token, interest) {
+            log::debug!("a socket could not be watched: {error}");
+            self.table.remove(token);
+            shared.unwatched();
+            return;
+        }
+        let mut core = shared.lock();
+        if core.wire.is_some() {
+            core.registration = Some(token);
+            return;
+        }
+        // It was let go of meanwhile.
+        drop(core);
+        wire.deregister(self.poll.registry());
+        self.table.remove(token);
+    }
+
+    fn disarm(&mut self, shared: &Arc<Shared>) {
+        let mut core = shared.lock();
+        if core.attended {
+            return;
+        }
+        let Some(token) = core.registration.take() else { return };
+        let wire = core.wire.clone();
+        drop(core);
+        self.table.remove(token);
+        if let Some(wire) = wire {
+            wire.deregister(self.poll.registry());
+        }
+    }
+
+    fn look(&mut self, token: Token, event: Option<&Event>) {
+        let Some(Entry::Socket(shared)) = self.table.get(token) else { return };
+        let shared = Arc::clone(shared);
+        match shared.look(event) {
+            Look::Keep => {}
+            Look::Again => self.again.push(token),
+            Look::Disarm => self.disarm(&shared),
+            Look::FailuresOnly => self.narrow(&shared, token),
+        }
+    }
+
+    /// Has only failures reported where that is possible: what is unread stays so, and more of it is
+    /// no news.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn narrow(&mut self, shared: &Arc<Shared>, token: Token) {
+        if let Some((mut wire, false)) = shared.to_register() {
+            if let Err(error) = wire.register(self.poll.registry(), token, Interest::PRIORITY) {
+                log::debug!("a socket could not be watched for failures: {error}");
+            }
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn narrow(&mut self, _shared: &Arc<Shared>, _token: Token) {}
+
+    fn glance_at_listed(&mut self, now: Instant) {
+        for _ in 0..GLANCES_MOST {
+            match self.listed.front() {
+                Some(&(at, ..)) if at <= now => {}
+                Some(_) => return,
+                None => {
+                    self.listed.shrink_to(KEPT_CAPACITY);
+                    return;
+                }
+            }
+            let Some((_, shared, turns)) = self.listed.pop_front() else { return };
+            match shared.glance(turns) {
+                Glance::Forget => {}
+                Glance::Later(turns) => self.listed.push_back((now + QUIET, shared, turns)),
+                Glance::Arm => guarded(|| self.arm(&shared)),
+            }
+        }
+    }
+
+    // ------------------------------------------------------------- names
+
+    fn tend_names(&mut self, now: Instant) {
+        if self.names_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.waiting_names.retain(|shared| shared.is_connecting());
+        while let Some(shared) = self.waiting_names.pop_front() {
+            match self.driver.names().submit(&shared, now) {
+                Submitted::Queued => {}
+                Submitted::Full => {
+                    self.waiting_names.push_front(shared);
+                    break;
+                }
+                Submitted::Failed(fault) => guarded(|| shared.not_looked_up(fault)),
+            }
+        }
+        let waits = self.driver.names().tend(now) || !self.waiting_names.is_empty();
+        self.names_at = waits.then(|| now + NAMES_EVERY);
+    }
+}
+
+fn guarded(work: impl FnOnce()) {
+    // What panics is not this crate's: a user's logger.
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        log::debug!("a panic in the event loop");
+    }
+}

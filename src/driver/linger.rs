@@ -1,0 +1,75 @@
+//! Wires that this side has closed and the peer has not: what still comes is dropped for a while, so
+//! that the peer sees FIN and not the reset that the system sends when unread bytes are thrown away.
+//!
+//! Bounded three ways: by time, by bytes, and by how many there are; at a bound the descriptor is
+//! closed, and the rest is the system's.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::wire::{Drained, Wire};
+use super::{Driver, Job, Urgency};
+
+/// The most wires that linger; the oldest goes first.
+const WIRES_MOST: usize = 1024;
+/// The longest that a wire lingers.
+const TIME_MOST: Duration = Duration::from_secs(2);
+/// How often lingering wires are looked at.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Its lock guards the list; no other is taken under it, and no system call is made but the ones that
+/// drop what came in and close descriptors, which never block.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    wires: Mutex<VecDeque<Lingerer>>,
+}
+
+#[derive(Debug)]
+struct Lingerer {
+    wire: Arc<Wire>,
+    until: Instant,
+    bytes_left: usize,
+}
+
+impl Lingering {
+    pub(super) const fn new() -> Self {
+        Lingering { wires: Mutex::new(VecDeque::new()) }
+    }
+
+    pub(super) fn add(&self, driver: &Driver, wire: Arc<Wire>, bytes_left: usize) {
+        let until = Instant::now() + TIME_MOST;
+        let mut wires = self.lock();
+        let oldest = if wires.len() >= WIRES_MOST { wires.pop_front() } else { None };
+        wires.push_back(Lingerer { wire, until, bytes_left });
+        let first = wires.len() == 1;
+        drop(wires);
+        drop(oldest);
+        if first {
+            driver.post(Job::Linger, Urgency::Soon);
+        }
+    }
+
+    /// Looks at every wire; says whether any is left.
+    pub(super) fn look(&self, now: Instant) -> bool {
+        let mut wires = self.lock();
+        wires.retain_mut(|lingerer| match lingerer.wire.drain(&mut lingerer.bytes_left) {
+            Drained::Empty => now < lingerer.until,
+            Drained::More | Drained::End | Drained::Failed(_) => false,
+        });
+        if wires.is_empty() {
+            wires.shrink_to_fit();
+        }
+        !wires.is_empty()
+    }
+
+    /// Closes all, because descriptors are wanted; says whether that gave any.
+    pub(super) fn shed(&self) -> bool {
+        let wires = std::mem::take(&mut *self.lock());
+        !wires.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Lingerer>> {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

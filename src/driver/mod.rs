@@ -1,0 +1,161 @@
+//! What runs the machines: one thread with an event loop, and the callers' own threads.
+//!
+//! The loop connects, watches sockets that nobody reads, drops what nobody wants and keeps time. It
+//! takes no part in a read or write that a caller attends. It is one thread for the whole process,
+//! started by the first socket, and asleep without a limit when there is nothing to do.
+
+mod attend;
+mod clock;
+mod dial;
+mod event_loop;
+mod fork;
+mod linger;
+mod resolve;
+mod shared;
+mod table;
+mod wait;
+mod watch;
+mod wire;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use mio::{Registry, Token, Waker};
+
+use self::linger::Lingering;
+use self::resolve::Pool;
+use self::wire::{Wire, code};
+use crate::error::Fault;
+use crate::machine::AttemptId;
+
+pub(crate) use self::shared::Shared;
+pub(crate) use self::wait::Side;
+
+/// What the other threads have of the loop.
+#[derive(Debug)]
+struct Driver {
+    /// Work for the loop. No other lock is taken under it.
+    inbox: Mutex<Inbox>,
+    waker: Waker,
+    registry: Registry,
+    names: Pool,
+    lingering: Lingering,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    jobs: Vec<Job>,
+    sleep: Sleep,
+}
+
+/// What the loop is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    /// It is at work, and will look into the inbox before it sleeps.
+    Awake,
+    /// It looks again soon by itself.
+    Nap,
+    /// It sleeps until it is woken, or for longer than soon.
+    Sound,
+}
+
+/// What the loop is asked to do.
+#[derive(Debug)]
+enum Job {
+    /// Watch the socket when it has been quiet for a while.
+    Watch(Arc<Shared>),
+    /// Register the socket's wire now.
+    Arm(Arc<Shared>),
+    /// Tell the connecting socket when this instant has come.
+    Limit(Arc<Shared>, Instant),
+    /// Tell the socket when this attempt has ended.
+    Pending { shared: Arc<Shared>, id: AttemptId, address: SocketAddr, wire: Arc<Wire> },
+    /// These are not wanted any more.
+    Forget(Vec<Token>),
+    /// Hand this look-up in when there is room.
+    Resolve(Arc<Shared>),
+    /// Look after the queue of look-ups.
+    Names,
+    /// Look after the wires that linger.
+    Linger,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    /// Somebody waits for it.
+    Now,
+    /// Within a tenth of a second.
+    Soon,
+}
+
+static DRIVER: OnceLock<Driver> = OnceLock::new();
+
+impl Driver {
+    /// The driver, started where that is the first use. What hinders it now may not the next time.
+    fn running() -> Result<&'static Driver, Fault> {
+        // Guards nothing but that two don't start it.
+        static STARTING: Mutex<()> = Mutex::new(());
+        if let Some(driver) = DRIVER.get() {
+            return Ok(driver);
+        }
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(driver) = DRIVER.get() {
+            return Ok(driver);
+        }
+        Driver::start().map_err(|error| Fault::Io(code(&error)))
+    }
+
+    fn start() -> io::Result<&'static Driver> {
+        let poll = mio::Poll::new()?;
+        let driver = Driver {
+            inbox: Mutex::new(Inbox { jobs: Vec::new(), sleep: Sleep::Awake }),
+            waker: Waker::new(poll.registry(), event_loop::WAKER)?,
+            registry: poll.registry().try_clone()?,
+            names: Pool::new(),
+            lingering: Lingering::new(),
+        };
+        // The thread begins once the driver is where it looks for it, or never.
+        let (begin, begun) = std::sync::mpsc::sync_channel::<&'static Driver>(1);
+        std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
+            if let Ok(driver) = begun.recv() {
+                event_loop::run(poll, driver);
+            }
+        })?;
+        let driver = DRIVER.get_or_init(|| driver);
+        begin.send(driver).map_err(io::Error::other)?;
+        log::debug!("the event loop has started");
+        Ok(driver)
+    }
+
+    fn post(&self, job: Job, urgency: Urgency) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.jobs.push(job);
+        let wake = match (inbox.sleep, urgency) {
+            (Sleep::Awake, _) | (Sleep::Nap, Urgency::Soon) => false,
+            (Sleep::Nap, Urgency::Now) | (Sleep::Sound, _) => true,
+        };
+        if wake {
+            inbox.sleep = Sleep::Awake;
+        }
+        drop(inbox);
+        if wake {
+            if let Err(error) = self.waker.wake() {
+                log::debug!("the event loop could not be woken: {error}");
+            }
+        }
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn names(&self) -> &Pool {
+        &self.names
+    }
+
+    fn lingering(&self) -> &Lingering {
+        &self.lingering
+    }
+}

@@ -1,0 +1,93 @@
+//! What the loop has registered, by token.
+
+use mio::Token;
+
+/// Slots for things that have a token. A slot is used again, a token is not: it carries a generation,
+/// so that an event or a timer that comes late finds nothing.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    item: Option<T>,
+}
+
+impl<T> Table<T> {
+    pub(super) fn new() -> Self {
+        Table { slots: Vec::new(), free: Vec::new() }
+    }
+
+    pub(super) fn insert(&mut self, item: T) -> Token {
+        self.insert_with(|_| item)
+    }
+
+    /// Inserts what needs to know its token.
+    pub(super) fn insert_with(&mut self, make: impl FnOnce(Token) -> T) -> Token {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.slots.push(Slot { generation: 0, item: None });
+                u32::try_from(self.slots.len() - 1).expect("there are fewer descriptors than that")
+            }
+        };
+        let slot = &mut self.slots[index as usize];
+        let token = token(index, slot.generation);
+        slot.item = Some(make(token));
+        token
+    }
+
+    pub(super) fn get(&self, token: Token) -> Option<&T> {
+        let (index, generation) = parts(token);
+        let slot = self.slots.get(index as usize)?;
+        if slot.generation == generation { slot.item.as_ref() } else { None }
+    }
+
+    pub(super) fn remove(&mut self, token: Token) -> Option<T> {
+        self.get(token)?;
+        let (index, generation) = parts(token);
+        let slot = &mut self.slots[index as usize];
+        slot.generation = next(generation);
+        self.free.push(index);
+        slot.item.take()
+    }
+}
+
+/// The bits of a token that name the slot; the others are its generation.
+const INDEX_BITS: u32 = usize::BITS / 2;
+
+fn token(index: u32, generation: u32) -> Token {
+    Token(index as usize | (generation as usize) << INDEX_BITS)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it takes a token apart into its halves")]
+fn parts(token: Token) -> (u32, u32) {
+    ((token.0 & ((1 << INDEX_BITS) - 1)) as u32, (token.0 >> INDEX_BITS) as u32)
+}
+
+/// Generations stay below the one that, with the last slot, would be mio's own waker's token.
+fn next(generation: u32) -> u32 {
+    let bits = INDEX_BITS.min(u32::BITS);
+    (generation + 1) % ((1_u64 << bits) - 1).try_into().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_a_removed_item_finds_nothing_although_its_slot_is_used_again() {
+        let mut table = Table::new();
+        let old = table.insert("old");
+        assert_eq!(table.get(old), Some(&"old"));
+        assert_eq!(table.remove(old), Some("old"));
+        let new = table.insert("new");
+        assert_ne!(old, new);
+        assert_eq!(table.get(old), None);
+        assert_eq!(table.remove(old), None);
+        assert_eq!(table.get(new), Some(&"new"));
+    }
+}

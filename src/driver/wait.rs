@@ -1,0 +1,197 @@
+//! How a thread waits for its wire, and how another ends that wait.
+//!
+//! Where poll(2) is, the caller's thread waits with it on two descriptors: the wire, and a wake
+//! handle that belongs to the thread. Elsewhere, and where no handle can be had, there is
+//! [none](WakeHandle::of_this_thread), and the caller waits on the socket's condition variable while
+//! the loop watches the wire for it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::wire::Wire;
+
+/// What a thread waits to be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Read,
+    Write,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(unix, not(sockeye_condvar))),
+    expect(dead_code, reason = "a handle that can't be had can't wait")
+)]
+pub(super) enum Waited {
+    /// The wire is ready.
+    Ready,
+    /// The wire may not be: another thread woke this one, or the time is over, or neither.
+    Look,
+}
+
+#[cfg(not(all(unix, not(sockeye_condvar))))]
+pub(super) use self::by_condvar::WakeHandle;
+#[cfg(all(unix, not(sockeye_condvar)))]
+pub(super) use self::by_poll::WakeHandle;
+
+#[cfg(all(unix, not(sockeye_condvar)))]
+mod by_poll {
+    use std::cell::OnceCell;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::{Arc, Duration, Side, Waited, Wire, io};
+
+    /// Ends the waits of the thread that it belongs to. Whoever wakes keeps it alive while doing so,
+    /// as its descriptor's number is another's when it is closed.
+    #[derive(Debug)]
+    pub(in super::super) struct WakeHandle {
+        bell: bell::Bell,
+    }
+
+    thread_local! {
+        static OWN: OnceCell<Arc<WakeHandle>> = const { OnceCell::new() };
+    }
+
+    impl WakeHandle {
+        /// None where there are no descriptors left, or the thread is ending.
+        pub(in super::super) fn of_this_thread() -> Option<Arc<Self>> {
+            OWN.try_with(|own| {
+                if let Some(handle) = own.get() {
+                    return Some(Arc::clone(handle));
+                }
+                let handle = Arc::new(WakeHandle { bell: bell::Bell::new().ok()? });
+                Some(Arc::clone(own.get_or_init(|| handle)))
+            })
+            .ok()
+            .flatten()
+        }
+
+        pub(in super::super) fn wake(&self) {
+            self.bell.ring();
+        }
+
+        /// Waits, called by the thread that the handle belongs to. A wake-up that came before it
+        /// ends it at once.
+        pub(in super::super) fn wait(
+            &self,
+            wire: &Wire,
+            side: Side,
+            limit: Option<Duration>,
+        ) -> io::Result<Waited> {
+            let wanted = match side {
+                Side::Read => PollFlags::IN,
+                Side::Write => PollFlags::OUT,
+            };
+            let mut descriptors = [
+                PollFd::new(wire.stream(), wanted),
+                PollFd::from_borrowed_fd(self.bell.heard_at(), PollFlags::IN),
+            ];
+            // A limit that the system can't count to is none.
+            let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+            match poll(&mut descriptors, limit.as_ref()) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => return Ok(Waited::Look),
+                Err(error) => return Err(error.into()),
+            }
+            let [wire, bell] = &descriptors;
+            if !bell.revents().is_empty() {
+                self.bell.hush();
+                return Ok(Waited::Look);
+            }
+            Ok(if wire.revents().is_empty() { Waited::Look } else { Waited::Ready })
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    mod bell {
+        use rustix::event::{EventfdFlags, eventfd};
+        use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+        #[derive(Debug)]
+        pub(super) struct Bell(OwnedFd);
+
+        impl Bell {
+            pub(super) fn new() -> rustix::io::Result<Self> {
+                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Bell)
+            }
+
+            pub(super) fn ring(&self) {
+                let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+            }
+
+            pub(super) fn hush(&self) {
+                let _ = rustix::io::read(&self.0, &mut [0; 8]);
+            }
+
+            pub(super) fn heard_at(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    mod bell {
+        use std::io::{Read, Write};
+        use std::os::fd::{AsFd, BorrowedFd};
+        use std::os::unix::net::UnixStream;
+
+        #[derive(Debug)]
+        pub(super) struct Bell {
+            near: UnixStream,
+            far: UnixStream,
+        }
+
+        impl Bell {
+            pub(super) fn new() -> std::io::Result<Self> {
+                let (near, far) = UnixStream::pair()?;
+                near.set_nonblocking(true)?;
+                far.set_nonblocking(true)?;
+                Ok(Bell { near, far })
+            }
+
+            /// A full buffer rings loud enough.
+            pub(super) fn ring(&self) {
+                let _ = (&self.far).write(&[1]);
+            }
+
+            pub(super) fn hush(&self) {
+                while matches!((&self.near).read(&mut [0; 64]), Ok(64)) {}
+            }
+
+            pub(super) fn heard_at(&self) -> BorrowedFd<'_> {
+                self.near.as_fd()
+            }
+        }
+    }
+}
+
+#[cfg(not(all(unix, not(sockeye_condvar))))]
+mod by_condvar {
+    use super::{Arc, Duration, Side, Waited, Wire, io};
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(in super::super) enum WakeHandle {}
+
+    impl WakeHandle {
+        pub(in super::super) fn of_this_thread() -> Option<Arc<Self>> {
+            None
+        }
+
+        pub(in super::super) fn wake(&self) {
+            match *self {}
+        }
+
+        pub(in super::super) fn wait(
+            &self,
+            _wire: &Wire,
+            _side: Side,
+            _limit: Option<Duration>,
+        ) -> io::Result<Waited> {
+            match *self {}
+        }
+    }
+}

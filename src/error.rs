@@ -1,0 +1,410 @@
+//! What can go wrong: [`Error`] for users, [`Fault`] for the machine.
+//!
+//! A [`Fault`] is small copyable data, which is all that the state machine handles. An [`Error`] is
+//! made of it once, when a socket fails, with the text, the source and the attempts that a person
+//! needs; from then on every waiter gets a clone of that one error.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The result of every fallible call of this crate but those of [`Read`](io::Read) and
+/// [`Write`](io::Write).
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a socket failed: cheap to clone, every waiter gets the same.
+///
+/// `Read` and `Write` wrap it in an [`io::Error`] of the fitting [kind](ErrorKind), from which
+/// [`Error::from_io`] gives it back.
+///
+/// ```
+/// use sockeye::{ErrorKind, SocketAddress};
+///
+/// let error = "example.com:http".parse::<SocketAddress>().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidAddress);
+///
+/// let error = std::io::Error::from(error);
+/// assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+/// assert_eq!(sockeye::Error::from_io(&error).unwrap().kind(), ErrorKind::InvalidAddress);
+/// ```
+#[derive(Clone)]
+pub struct Error {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    retryable: bool,
+    io_kind: io::ErrorKind,
+    source: Option<io::Error>,
+    attempts: Vec<Attempt>,
+}
+
+impl Error {
+    /// What sort of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// Whether only this call's limit passed and the socket lives on: a read, a write or a wait that
+    /// timed out can be repeated.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.inner.retryable
+    }
+
+    /// The connection attempts made, in the order in which they began, each with its own error; those
+    /// still pending when a limit struck are [`ErrorKind::TimedOut`]. Empty where nothing was dialled.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.inner.attempts
+    }
+
+    /// The error inside an [`io::Error`] that came from this crate.
+    #[must_use]
+    pub fn from_io(error: &io::Error) -> Option<&Error> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// An error that is told by its kind and its text alone.
+    pub(crate) fn with_message(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Error::build(Inner {
+            kind,
+            message: message.into(),
+            retryable: false,
+            io_kind: kind.io_kind(),
+            source: None,
+            attempts: Vec::new(),
+        })
+    }
+
+    /// A limit that passed for one call only: the socket lives on.
+    pub(crate) fn call_timed_out(limit: Deadline) -> Self {
+        Error::build(Inner {
+            kind: ErrorKind::TimedOut,
+            message: Cow::Borrowed(limit.message()),
+            retryable: true,
+            io_kind: io::ErrorKind::TimedOut,
+            source: None,
+            attempts: Vec::new(),
+        })
+    }
+
+    /// The error of an established connection.
+    pub(crate) fn from_fault(fault: Fault) -> Self {
+        let source = fault.code().map(io::Error::from_raw_os_error);
+        let message = match &source {
+            Some(source) => Cow::Owned(format!("{}: {source}", fault.message())),
+            None => Cow::Borrowed(fault.message()),
+        };
+        Error::build(Inner {
+            kind: fault.kind(),
+            message,
+            retryable: false,
+            io_kind: fault.io_kind(source.as_ref()),
+            source,
+            attempts: Vec::new(),
+        })
+    }
+
+    /// The error of a connection that never came to be: what was asked for, every attempt, and what
+    /// the resolver said where it failed.
+    pub(crate) fn from_connecting(
+        fault: Fault,
+        requested: &dyn fmt::Display,
+        failed: &[(SocketAddr, Fault)],
+        resolver: Option<io::Error>,
+    ) -> Self {
+        let attempts: Vec<Attempt> = failed
+            .iter()
+            .map(|&(address, fault)| Attempt { address, error: Error::from_fault(fault) })
+            .collect();
+        let source = resolver.or_else(|| fault.code().map(io::Error::from_raw_os_error));
+        let mut message = format!("cannot connect to {requested}");
+        // Where attempts were made they say more than "could not be made".
+        if attempts.is_empty() || fault.kind() != ErrorKind::Connect {
+            message.push_str(": ");
+            message.push_str(fault.message());
+        }
+        if let (true, Some(source)) = (attempts.is_empty(), &source) {
+            message.push_str(&format!(": {source}"));
+        }
+        for (place, attempt) in attempts.iter().take(ATTEMPTS_IN_MESSAGE).enumerate() {
+            let separator = if place == 0 { ":" } else { ";" };
+            message.push_str(&format!("{separator} {attempt}"));
+        }
+        if attempts.len() > ATTEMPTS_IN_MESSAGE {
+            message.push_str(&format!("; and {} more", attempts.len() - ATTEMPTS_IN_MESSAGE));
+        }
+        Error::build(Inner {
+            kind: fault.kind(),
+            message: Cow::Owned(message),
+            retryable: false,
+            io_kind: fault.io_kind(source.as_ref()),
+            source,
+            attempts,
+        })
+    }
+
+    fn build(inner: Inner) -> Self {
+        Error { inner: Arc::new(inner) }
+    }
+}
+
+/// How many attempts the message of a failed connection lists; [`Error::attempts`] has them all.
+const ATTEMPTS_IN_MESSAGE: usize = 4;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.inner.kind).field("message", &self.inner.message);
+        if let Some(source) = &self.inner.source {
+            out.field("source", source);
+        }
+        if !self.inner.attempts.is_empty() {
+            out.field("attempts", &self.inner.attempts);
+        }
+        out.finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        io::Error::new(error.inner.io_kind, error)
+    }
+}
+
+/// The sorts of failure. In parentheses: the [`io::ErrorKind`] that reads and writes carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The address is not `host:port`, or its host or port can't be (`InvalidInput`).
+    InvalidAddress,
+    /// An option has a value that can't be, or that this system does not offer (`InvalidInput`).
+    InvalidOptions,
+    /// Misuse of the call order by the program, never caused by a peer (`InvalidInput`).
+    InvalidState,
+    /// Refused by the egress rules (`PermissionDenied`).
+    Denied,
+    /// The connection would come back to this program: its address is a listener of its own, or the
+    /// socket is bound to the very address it dials (`PermissionDenied`).
+    Loop,
+    /// Too many open sockets (`ResourceBusy`).
+    Limit,
+    /// The name did not resolve, or the resolver panicked (`NotFound`, or as the resolver said).
+    Resolve,
+    /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last).
+    Connect,
+    /// Handshake, certificate or record failure (`InvalidData`).
+    Tls,
+    /// Plaintext was waiting when the upgrade began (`InvalidData`).
+    UnreadPlaintext,
+    /// TLS data ended without `close_notify` (`UnexpectedEof`).
+    Truncated,
+    /// A limit of this crate passed (`TimedOut`).
+    TimedOut,
+    /// The system gave the peer up: keepalive, user timeout or retransmission; final
+    /// (`ConnectionAborted`).
+    Lost,
+    /// The peer reset the connection, also seen as a broken pipe (`ConnectionReset`).
+    Reset,
+    /// This side closed or aborted (`NotConnected`).
+    Closed,
+    /// The socket was upgraded; use the new one (`NotConnected`).
+    Upgraded,
+    /// Any other failure of the operating system, such as being out of descriptors; its text is part
+    /// of the message and its error the source (its own kind).
+    Io,
+}
+
+impl ErrorKind {
+    /// The kind that reads and writes carry, where the failure itself names none.
+    fn io_kind(self) -> io::ErrorKind {
+        match self {
+            ErrorKind::InvalidAddress | ErrorKind::InvalidOptions | ErrorKind::InvalidState => {
+                io::ErrorKind::InvalidInput
+            }
+            ErrorKind::Denied | ErrorKind::Loop => io::ErrorKind::PermissionDenied,
+            ErrorKind::Limit => io::ErrorKind::ResourceBusy,
+            ErrorKind::Resolve => io::ErrorKind::NotFound,
+            ErrorKind::Connect => io::ErrorKind::ConnectionRefused,
+            ErrorKind::Tls | ErrorKind::UnreadPlaintext => io::ErrorKind::InvalidData,
+            ErrorKind::Truncated => io::ErrorKind::UnexpectedEof,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            ErrorKind::Lost => io::ErrorKind::ConnectionAborted,
+            ErrorKind::Reset => io::ErrorKind::ConnectionReset,
+            ErrorKind::Closed | ErrorKind::Upgraded => io::ErrorKind::NotConnected,
+            ErrorKind::Io => io::ErrorKind::Other,
+        }
+    }
+}
+
+/// One connection attempt: which address, and how it failed.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    address: SocketAddr,
+    error: Error,
+}
+
+impl Attempt {
+    /// The address that was dialled.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How this attempt failed.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error.inner.source {
+            Some(source) => write!(f, "{}: {source}", self.address),
+            None => write!(f, "{}: {}", self.address, self.error),
+        }
+    }
+}
+
+/// What went wrong, as the state machine knows it: small copyable data.
+///
+/// A code is the operating system's, as [`io::Error::raw_os_error`] gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// This side closed the socket.
+    Closed,
+    /// This side aborted the connection.
+    Aborted,
+    /// The name did not resolve.
+    Resolve,
+    /// The name resolved to no address at all.
+    NoAddress,
+    /// The socket is bound to one family, and the name has addresses of the other only.
+    NoLocalAddress,
+    /// An attempt was refused, or could not reach its address.
+    Connect(i32),
+    /// A limit passed.
+    TimedOut(Deadline),
+    /// The peer reset the connection. There is no code where only the state of the wire tells it.
+    Reset(Option<i32>),
+    /// The system gave the peer up.
+    Lost(i32),
+    /// Any other failure of the operating system.
+    Io(i32),
+}
+
+impl Fault {
+    /// The kind of the error that this fault becomes.
+    #[must_use]
+    pub fn kind(self) -> ErrorKind {
+        match self {
+            Fault::Closed | Fault::Aborted => ErrorKind::Closed,
+            Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
+            Fault::NoLocalAddress | Fault::Connect(_) => ErrorKind::Connect,
+            Fault::TimedOut(_) => ErrorKind::TimedOut,
+            Fault::Reset(_) => ErrorKind::Reset,
+            Fault::Lost(_) => ErrorKind::Lost,
+            Fault::Io(_) => ErrorKind::Io,
+        }
+    }
+
+    fn code(self) -> Option<i32> {
+        match self {
+            Fault::Connect(code) | Fault::Lost(code) | Fault::Io(code) => Some(code),
+            Fault::Reset(code) => code,
+            Fault::Closed
+            | Fault::Aborted
+            | Fault::Resolve
+            | Fault::NoAddress
+            | Fault::NoLocalAddress
+            | Fault::TimedOut(_) => None,
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Fault::Closed => "the socket was closed by this side",
+            Fault::Aborted => "the connection was aborted by this side",
+            Fault::Resolve => "the name did not resolve",
+            Fault::NoAddress => "the name resolved to no address",
+            Fault::NoLocalAddress => {
+                "the name has no address of the family that the socket is bound to"
+            }
+            Fault::Connect(_) => "the connection could not be made",
+            Fault::TimedOut(limit) => limit.message(),
+            Fault::Reset(_) => "the peer reset the connection",
+            Fault::Lost(_) => "the system gave the peer up",
+            Fault::Io(_) => "the operating system failed",
+        }
+    }
+
+    fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {
+        match (self.kind(), source) {
+            (ErrorKind::Connect | ErrorKind::Io | ErrorKind::Resolve, Some(source)) => {
+                source.kind()
+            }
+            (kind, _) => kind.io_kind(),
+        }
+    }
+}
+
+/// A limit in time, named by what it limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Deadline {
+    /// The connect timeout, while the name was looked up.
+    LookUp,
+    /// The connect timeout, while addresses were dialled.
+    Connect,
+    /// The close timeout.
+    Close,
+    /// The read timeout or deadline of one call.
+    Read,
+    /// The write timeout or deadline of one call.
+    Write,
+    /// The limit of one wait for the connection to open.
+    Opened,
+    /// The limit of one wait for the socket to be closed.
+    Closed,
+}
+
+impl Deadline {
+    fn message(self) -> &'static str {
+        match self {
+            Deadline::LookUp => "the connect timeout passed during the name look-up",
+            Deadline::Connect => "the connect timeout passed before an address answered",
+            Deadline::Close => "the close timeout passed before everything was handed over",
+            Deadline::Read => "the read timeout or deadline passed",
+            Deadline::Write => "the write timeout or deadline passed",
+            Deadline::Opened => "the limit of this wait passed before the connection opened",
+            Deadline::Closed => "the limit of this wait passed before the socket was closed",
+        }
+    }
+}

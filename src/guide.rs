@@ -1,0 +1,119 @@
+//! The guide: the life of a socket, what its calls promise, and how the crate is built.
+//!
+//! # The life of a socket
+//!
+//! ```text
+//!   connect()                  opened() settles                       closed() settles
+//!      |                             |                                       |
+//!   Connecting  ------------------> Open  ---- one direction ended ---->  Closed
+//!      |                             |              HalfClosed               ^
+//!      +------ failed, timed out, closed ------------------------------------+
+//! ```
+//!
+//! [`Socket::phase`](crate::Socket::phase) tells where it is; it only ever advances.
+//!
+//! - **Connecting**: the name is looked up and its addresses are dialled one after another, all within
+//!   one [`connect_timeout`](crate::SocketOptions::connect_timeout). Reads and writes may be called
+//!   already; they wait. [`Error::attempts`](crate::Error::attempts) keeps what each address said.
+//! - **Open**: both directions work. One thread may read while another writes.
+//! - **HalfClosed**: one direction has ended: [`Writer::close`](crate::Writer::close), or
+//!   [`Reader::cancel`](crate::Reader::cancel), or the peer's end where
+//!   [`allow_half_open`](crate::SocketOptions::allow_half_open) is set. The other goes on.
+//! - **Closed**: [`Socket::closed`](crate::Socket::closed) has its answer, which never changes again.
+//!
+//! By default the peer's end closes the write side too, once all that the peer sent was read and a write
+//! that is being made has ended. That happens without anyone reading when nothing is unread: the loop
+//! looks for it once no one has read for 100 ms.
+//!
+//! # Closing
+//!
+//! | | what is written but unsent | the peer sees | blocked reads and writes | waits for |
+//! |---|---|---|---|---|
+//! | [`close()`](crate::Socket::close) | handed to the kernel, within the close timeout | FIN | `Closed` | that hand-over |
+//! | [`abort()`](crate::Socket::abort) | dropped | a reset | `Closed` | nothing |
+//! | [`Writer::close()`](crate::Writer::close) | handed to the kernel | FIN | reading goes on | that hand-over |
+//! | the last handle dropped | as `close()`, in the background | FIN | | nothing |
+//! | close or abort while connecting | | the attempt ends at once | `Closed` | nothing |
+//!
+//! Bytes that nobody has read when a descriptor is closed make the kernel send a reset, which can
+//! destroy what the peer has not read yet. So after its FIN this side goes on to drop what comes: what
+//! is there already before `close` returns, the rest in the background, for at most 2 s and 1 MiB, and
+//! for at most 1,024 sockets at a time. A process that exits takes that with it: end `main` with a
+//! `close` of what matters.
+//!
+//! # Errors and ends
+//!
+//! `Ok(0)` from a read is the peer's clean end, never anything else. A reset is
+//! [`Reset`](crate::ErrorKind::Reset), to readers, writers and `closed` alike, although the kernel tells
+//! it only to whoever asks first. Every waiter gets the same error, and once a socket has failed every
+//! call gives that failure. Limits that end one call only are
+//! [retryable](crate::Error::is_retryable): nothing was taken, the call can be repeated.
+//!
+//! # Deadlines
+//!
+//! A timeout bounds each call, from its beginning; a deadline is an instant after which all calls of a
+//! direction time out. The earlier counts. Both can be changed while a call waits, which then goes by
+//! the new ones, and a deadline in the past wins over data that is ready. A thread that waits for
+//! another to finish its read goes by its own limits all the same.
+//!
+//! # What `write` and `flush` promise
+//!
+//! A write returns when the kernel has taken some of the bytes, with their number. What it has taken
+//! will be sent, also after `close`, unless the connection breaks or is aborted; whether the peer's
+//! program has read it only the peer can tell. The crate buffers nothing, so `flush` has nothing to wait
+//! for; many small writes want a [`BufWriter`](std::io::BufWriter). A write that the peer's end overtakes
+//! still ends, within the close timeout.
+//!
+//! # Threads, fork, exit
+//!
+//! The first socket starts one thread, `sockeye-loop`, which serves them all and sleeps when there is
+//! nothing to do. Names are looked up on threads of their own, at most 16, usually one or two, which
+//! end after 5 s without work: the system's resolver blocks and can't be stopped, so a look-up that is
+//! given up leaves its thread busy until the system answers, and others wait for theirs within their
+//! connect timeouts. Nothing else of the crate runs in the background, and no signal handler is set.
+//!
+//! After a `fork` the sockets are the parent's. In the child every call fails with
+//! [`InvalidState`](crate::ErrorKind::InvalidState), and to close, abort or drop a handle closes the
+//! child's copy of the descriptor without touching the connection. All descriptors are close-on-exec.
+//!
+//! # How it is built
+//!
+//! Layers, of which each uses only those below it:
+//!
+//! ```text
+//! socket     the handles: Socket, Reader, Writer, connect
+//! driver     the loop's thread, the callers' own system calls, names, timers
+//! machine    pure: what a socket is and does; no clock, thread, lock or socket
+//! address, options, error, info       plain data
+//! ```
+//!
+//! **Who does the I/O.** In each phase and direction exactly one party touches the wire. While a socket
+//! is open that is the caller's own thread, straight into or out of the caller's slice: it makes the
+//! call, and when that would block it waits with poll(2) on the socket and on a wake handle of its own,
+//! through which another thread can end the wait. Where there is no poll, or no descriptor left for a
+//! handle, the loop watches the socket and the caller waits on a condition variable. All else is the
+//! loop's: connecting, watching for the peer's end when nobody reads, dropping what nobody wants.
+//!
+//! A round trip through a loop that wakes callers by condition variables reaches about 0.7 of the round
+//! trips of `std::net`; the caller's own poll reaches 0.96.
+//!
+//! **The state** of a socket is a [`machine`](crate::machine) under a lock, beside what its waiters
+//! need. A change takes the lock, tells the machine, notes who waits for what changed, releases the
+//! lock, and only then wakes threads and touches the wire: no system call is made under the state lock.
+//! Since whoever is going to wait announces it under that lock, having looked there at all that could
+//! end the wait, no wake-up is lost, and no counter of changes is needed beside it.
+//!
+//! **The state that handles and the loop share** lives in the driver, below the handles, and not beside
+//! them: the loop has to call it, and imports point downward only.
+//!
+//! **Watching** is edge-triggered, so it always begins with a registration, which reports the present
+//! state. It begins 100 ms after the last read; until then, and while reads go on, the loop only glances
+//! at a list ten times a second. That is what makes a read cost the loop nothing, and it is also why a
+//! peer's end that nobody reads is noticed up to 200 ms late.
+//!
+//! **Turns** (who may make calls in a direction) are part of the state under the lock: a flag and the
+//! condition variable, so that who waits for a turn can have a deadline.
+//!
+//! **A reset is told once** by Linux, to whichever of recv, send, peek or `SO_ERROR` comes first; a
+//! receive after that gives 0, like an end. So a 0 is believed only when poll(2) shows no hang-up, which
+//! it does for a plain FIN only when this side has ended as well.

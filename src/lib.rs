@@ -1,0 +1,59 @@
+//! Blocking TCP sockets for programs without async, with what `std::net` lacks: a socket is there at
+//! once and connects in the background, reads and writes can be ended from any thread, deadlines are
+//! absolute and can be moved while a call is blocked, a half-close is a half-close, and an error is
+//! never mistaken for an end.
+//!
+//! [`connect`] returns a [`Socket`] that is still connecting. [`Socket::opened`] and [`Socket::closed`]
+//! wait; [`Socket::reader`] and [`Socket::writer`] are its two sides, which are [`Read`](std::io::Read)
+//! and [`Write`](std::io::Write); [`Socket::close`] and [`Socket::abort`] end it from anywhere. The API
+//! is that of the `connect()` of Cloudflare Workers and of the WinterTC Sockets API draft, made
+//! blocking.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//!
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let address = listener.local_addr()?.to_string();
+//! # let peer = std::thread::spawn(move || -> std::io::Result<()> {
+//! #     let (mut stream, _) = listener.accept()?;
+//! #     stream.read(&mut [0; 64])?;
+//! #     stream.write_all(b"iWelcome\r\n.\r\n")
+//! # });
+//! # let address = address.as_str();
+//! let socket = sockeye::connect(address)?; // such as "gopher.floodgap.com:70"
+//! socket.writer().write_all(b"/\r\n")?;
+//! socket.writer().close()?;
+//!
+//! let mut menu = String::new();
+//! socket.reader().read_to_string(&mut menu)?;
+//! # assert_eq!(menu, "iWelcome\r\n.\r\n");
+//! # peer.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The [`guide`] tells the life of a socket, what each call promises, and how the crate is built. The
+//! [`machine`] is the pure state machine inside, for who wants to drive or fuzz it.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::wildcard_imports)]
+
+mod address;
+mod driver;
+mod error;
+pub mod guide;
+mod info;
+pub mod machine;
+mod options;
+mod socket;
+
+pub use address::SocketAddress;
+pub use error::{Attempt, Error, ErrorKind, Result};
+pub use info::{Phase, SocketInfo, Stats, Timings};
+pub use options::{Keepalive, SocketOptions, TcpOptions};
+pub use socket::{Reader, Socket, Writer, connect, connect_with};
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,391 @@
+//! The socket as a pure state machine: connecting, open, half-closed, closed.
+//!
+//! [`Machine`] decides and does nothing: it has no clock, thread, lock or socket. What happened goes
+//! in as an [`Input`] (or as the report of a pass, below), what has to be done comes out as
+//! [`Outputs`], and time is an argument. So the same machine runs under the crate's event loop, under a
+//! simulator and under a fuzzer.
+//!
+//! # Passes
+//!
+//! Application data never enters the machine. A party that wants to receive asks [`Machine::read`];
+//! [`ReadStep::Receive`] gives it a [`RecvPass`], with which it makes the system call itself, straight
+//! into its own buffer, as often as that would block. Then it gives the pass back with what came of it:
+//! [`delivered`](Machine::delivered) or [`received`](Machine::received). Sending goes the same way with
+//! [`Machine::write`], [`SendPass`], [`accepted`](Machine::accepted) and [`sent`](Machine::sent). There
+//! is at most one pass a direction. A command may withdraw a pass that is out:
+//! [`Output::Readable`] or [`Output::Writable`] then tells its holder to look, and
+//! [`still_receives`](Machine::still_receives) or [`still_sends`](Machine::still_sends) is false. What a
+//! call took before its holder noticed still counts.
+//!
+//! # Driving one by hand
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use std::time::{Duration, Instant};
+//! use sockeye::machine::{
+//!     Endpoints, Input, Machine, Output, Plan, ReadStep, Received, Release, Target, WriteStep,
+//! };
+//! use sockeye::Phase;
+//!
+//! let now = Instant::now();
+//! let peer: SocketAddr = "192.0.2.1:70".parse().unwrap();
+//! let mut machine = Machine::new(Plan::new(Target::Address(peer)), now);
+//!
+//! // It wants its one address dialled. Say that this worked.
+//! let [Output::Attempt { id, address }] = machine.start().collect::<Vec<_>>()[..] else { panic!() };
+//! assert_eq!(address, peer);
+//! let endpoints = Endpoints { remote: peer, local: None };
+//! let outputs: Vec<_> = machine.handle(Input::Attempted { id, result: Ok(endpoints) }, now).collect();
+//! assert!(matches!(outputs[..], [Output::Adopt { .. }, Output::Opened, ..]));
+//! assert_eq!(machine.phase(), Phase::Open);
+//!
+//! // A write: the pass is leave to send; the system took 6 bytes.
+//! let WriteStep::Send(pass) = machine.write() else { panic!() };
+//! assert_eq!(machine.accepted(pass, 6).count(), 0);
+//!
+//! // A read: the peer has ended. By default that closes our side too.
+//! let ReadStep::Receive(pass) = machine.read() else { panic!() };
+//! let outputs: Vec<_> = machine.received(pass, Received::Eof, now).collect();
+//! assert_eq!(outputs[..2], [Output::ShutdownWrite, Output::Release(Release::Done)]);
+//! assert_eq!(machine.phase(), Phase::Closed);
+//! assert_eq!(machine.outcome(), Some(Ok(())));
+//! assert!(matches!(machine.read(), ReadStep::End));
+//! ```
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod flow;
+mod race;
+mod state;
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+pub use crate::error::{Deadline, Fault};
+pub use crate::info::Endpoints;
+use crate::info::{Phase, Stats, Timings};
+
+pub use self::flow::{ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
+pub use self::race::{ADDRESSES_MOST, AttemptId};
+use self::state::State;
+
+/// What a machine is made for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to connect to.
+    pub target: Target,
+    /// The local address, where one is prescribed: addresses of the other family are not dialled.
+    pub bind: Option<SocketAddr>,
+    /// Whether the write side stays open when the peer has ended.
+    pub allow_half_open: bool,
+    /// The most that look-up and attempts may take together.
+    pub connect_timeout: Option<Duration>,
+    /// The most that a close may wait for what is being written.
+    pub close_timeout: Duration,
+}
+
+impl Plan {
+    /// A plan with the defaults of [`SocketOptions`](crate::SocketOptions).
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Plan {
+            target,
+            bind: None,
+            allow_half_open: false,
+            connect_timeout: Some(Duration::from_secs(30)),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a machine connects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One numeric address: nothing is looked up.
+    Address(SocketAddr),
+    /// A name, which whoever drives the machine knows and looks up on [`Output::Resolve`].
+    Name,
+}
+
+/// What happened, or what the user wants.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The look-up ended: the addresses, best first, or why there are none.
+    Resolved(Result<&'a [SocketAddr], Fault>),
+    /// A connection attempt ended.
+    Attempted {
+        /// Which attempt, as [`Output::Attempt`] named it.
+        id: AttemptId,
+        /// Both ends of the connection, or why there is none.
+        result: Result<Endpoints, Fault>,
+    },
+    /// The instant of [`Machine::deadline`] may have come.
+    Deadline,
+    /// The peer's end was seen by who discards what comes in, after [`Output::Discard`].
+    WireEof,
+    /// The wire was found broken by who held no pass.
+    WireFailed(Fault),
+    /// Close both directions, gracefully.
+    Close,
+    /// Close both directions at once, by a reset.
+    Abort,
+    /// As [`Abort`](Self::Abort), but without effect once the write side has ended well.
+    AbortWriting,
+    /// Half-close: end the write side. Without effect while a send pass is out.
+    FinishWriting,
+    /// End the read side: what comes in is dropped.
+    CancelReading,
+}
+
+/// What has to be done, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Look the name up; answer with [`Input::Resolved`].
+    Resolve,
+    /// Dial this address; answer with [`Input::Attempted`].
+    Attempt {
+        /// What to name this attempt in the answer.
+        id: AttemptId,
+        /// The address to dial.
+        address: SocketAddr,
+    },
+    /// This attempt's connection is the socket's wire from now on.
+    Adopt {
+        /// Which attempt.
+        id: AttemptId,
+        /// How long connecting took.
+        timings: Timings,
+    },
+    /// Give up the look-up and all attempts that were not adopted: no answer is wanted any more.
+    Abandon,
+    /// Send FIN: all that was accepted is with the system already.
+    ShutdownWrite,
+    /// Receive and drop what comes until the end, then say [`Input::WireEof`] or
+    /// [`Input::WireFailed`].
+    Discard,
+    /// Let go of the wire: nothing is wanted of it any more.
+    Release(Release),
+    /// Tell who waits for the connection: [`Machine::opened`] has settled.
+    Opened,
+    /// Tell readers to look again.
+    Readable,
+    /// Tell writers to look again.
+    Writable,
+    /// Tell who waits for the end: [`Machine::outcome`] has settled.
+    Closed,
+}
+
+/// How to let go of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Both directions have ended, or the wire is broken: close the descriptor.
+    Done,
+    /// The peer has not ended: drop what it still sends, within a bound of time and bytes, so that it
+    /// sees FIN rather than a reset, then close the descriptor.
+    Linger,
+    /// Send a reset.
+    Reset,
+}
+
+/// What the driver of a machine should watch the wire for while nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// For nothing.
+    Nothing,
+    /// For whatever comes, which is received and dropped, after [`Output::Discard`].
+    Discard,
+    /// For a failure only.
+    Failure,
+    /// For a failure, and for the peer's end with nothing unread before it. To look takes a
+    /// [`RecvPass`].
+    End,
+}
+
+/// One socket's state and rules. See the [module](self) for how to drive it.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    rules: Rules,
+    stats: Stats,
+}
+
+/// What transitions need to know of the options.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    allow_half_open: bool,
+    close_timeout: Duration,
+}
+
+impl Machine {
+    /// A machine that is about to connect; [`start`](Self::start) gives its first outputs.
+    #[must_use]
+    pub fn new(plan: Plan, now: Instant) -> Self {
+        Machine {
+            rules: Rules {
+                allow_half_open: plan.allow_half_open,
+                close_timeout: plan.close_timeout,
+            },
+            state: State::connecting(&plan, now),
+            stats: Stats::default(),
+        }
+    }
+
+    /// The first outputs. A second call gives none.
+    pub fn start(&mut self) -> Outputs<'_> {
+        let mut outputs = Outputs::none();
+        self.state.start(&mut outputs);
+        outputs
+    }
+
+    /// Takes notice of `input`.
+    pub fn handle(&mut self, input: Input<'_>, now: Instant) -> Outputs<'_> {
+        let mut outputs = Outputs::none();
+        let state = std::mem::replace(&mut self.state, State::moved());
+        self.state = state.handle(input, self.rules, now, &mut outputs);
+        outputs
+    }
+
+    /// What a party that wants to receive has to do.
+    pub fn read(&mut self) -> ReadStep {
+        self.state.read()
+    }
+
+    /// What a party that wants to send has to do.
+    pub fn write(&mut self) -> WriteStep {
+        self.state.write()
+    }
+
+    /// Ends a receive pass that took `bytes` bytes, more than none.
+    pub fn delivered(&mut self, pass: RecvPass, bytes: usize) -> Outputs<'_> {
+        self.stats.bytes_read += bytes as u64;
+        let mut outputs = Outputs::none();
+        self.state.give_back_recv(pass, &mut outputs);
+        outputs
+    }
+
+    /// Ends a receive pass that took nothing.
+    pub fn received(&mut self, pass: RecvPass, what: Received, now: Instant) -> Outputs<'_> {
+        let mut outputs = Outputs::none();
+        self.state.give_back_recv(pass, &mut outputs);
+        if what != Received::Nothing {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.received(what, self.rules, now, &mut outputs);
+        }
+        outputs
+    }
+
+    /// Ends a send pass that took `bytes` bytes.
+    pub fn accepted(&mut self, pass: SendPass, bytes: usize) -> Outputs<'_> {
+        self.stats.bytes_written += bytes as u64;
+        self.sent(pass, Sent::Nothing)
+    }
+
+    /// Ends a send pass that took nothing.
+    pub fn sent(&mut self, pass: SendPass, what: Sent) -> Outputs<'_> {
+        let mut outputs = Outputs::none();
+        if self.state.give_back_send(pass) || what != Sent::Nothing {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.sent(what, &mut outputs);
+        }
+        outputs
+    }
+
+    /// Whether a receive pass that is out still stands. If not, its holder makes no more calls and
+    /// gives it back.
+    #[must_use]
+    pub fn still_receives(&self, _pass: &RecvPass) -> bool {
+        self.state.may_receive()
+    }
+
+    /// Whether a send pass that is out still stands. If not, its holder makes no more calls and gives
+    /// it back.
+    #[must_use]
+    pub fn still_sends(&self, _pass: &SendPass) -> bool {
+        self.state.may_send()
+    }
+
+    /// When to say [`Input::Deadline`], and what passes then.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Instant, Deadline)> {
+        self.state.deadline()
+    }
+
+    /// Where the socket is in its life.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    /// Whether the connection was established: `None` while that is open. A later failure changes
+    /// nothing of it.
+    #[must_use]
+    pub fn opened(&self) -> Option<Result<(), Fault>> {
+        self.state.opened()
+    }
+
+    /// How the socket ended: `None` while it lives. It never changes again.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Result<(), Fault>> {
+        self.state.outcome()
+    }
+
+    /// What to watch the wire for while nobody reads.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.state.watch()
+    }
+
+    /// Whether this side can still send: neither closed, nor half-closed, nor broken.
+    #[must_use]
+    pub fn sends(&self) -> bool {
+        self.state.sends()
+    }
+
+    /// Every attempt that failed, in order, of a connection that never came to be.
+    #[must_use]
+    pub fn attempts(&self) -> &[(SocketAddr, Fault)] {
+        self.state.attempts()
+    }
+
+    /// Application bytes that passed.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+}
+
+/// What has to be done after an input, in order. To be drained before the machine is used again.
+#[derive(Debug)]
+#[must_use = "what has to be done is lost when it is not drained"]
+pub struct Outputs<'a> {
+    items: [Option<Output>; OUTPUTS_MOST],
+    taken: usize,
+    len: usize,
+    machine: PhantomData<&'a mut Machine>,
+}
+
+/// No input has more consequences than this.
+const OUTPUTS_MOST: usize = 8;
+
+impl Outputs<'_> {
+    fn none() -> Self {
+        Outputs { items: [const { None }; OUTPUTS_MOST], taken: 0, len: 0, machine: PhantomData }
+    }
+
+    fn push(&mut self, output: Output) {
+        self.items[self.len] = Some(output);
+        self.len += 1;
+    }
+}
+
+impl Iterator for Outputs<'_> {
+    type Item = Output;
+
+    fn next(&mut self) -> Option<Output> {
+        let output = self.items.get_mut(self.taken)?.take()?;
+        self.taken += 1;
+        Some(output)
+    }
+}

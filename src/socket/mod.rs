@@ -1,0 +1,343 @@
+//! The handles: what a program holds of a socket.
+
+mod connect;
+mod reader;
+mod writer;
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::driver::{Shared, Side};
+use crate::error::Result;
+use crate::info::{Phase, SocketInfo, Stats};
+use crate::machine::Input;
+use crate::options::check_limit;
+
+pub use self::connect::{connect, connect_with};
+pub use self::reader::Reader;
+pub use self::writer::Writer;
+
+/// A shared handle to one connection: cheap to clone, `Send + Sync`, every method takes `&self`.
+///
+/// One thread may block in a read while another writes; several readers, or several writers, take
+/// turns. [`reader`](Self::reader) and [`writer`](Self::writer) give handles of one side.
+///
+/// Dropping the last handle (readers and writers counted) closes gracefully in the background. A
+/// process that exits does not wait for that: to be sure of delivery call [`close`](Self::close).
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let port = listener.local_addr()?.port();
+/// # let peer = std::thread::spawn(move || -> std::io::Result<()> {
+/// #     let (mut stream, _) = listener.accept()?;
+/// #     std::io::copy(&mut stream.try_clone()?, &mut stream)?;
+/// #     Ok(())
+/// # });
+/// let socket = sockeye::connect(("127.0.0.1", port))?;
+/// socket.writer().write_all(b"hello")?;
+/// socket.writer().close()?;
+///
+/// let mut echo = String::new();
+/// socket.reader().read_to_string(&mut echo)?;
+/// assert_eq!(echo, "hello");
+/// socket.closed()?;
+/// # peer.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[doc(alias("TcpStream", "Conn"))]
+pub struct Socket {
+    handle: Handle,
+}
+
+impl Socket {
+    /// Waits until the connection is established.
+    ///
+    /// May be called any number of times, from any thread, with the same answer.
+    ///
+    /// # Errors
+    /// Why there is no connection: [`Resolve`](crate::ErrorKind::Resolve),
+    /// [`Connect`](crate::ErrorKind::Connect), [`TimedOut`](crate::ErrorKind::TimedOut) when the
+    /// connect timeout passed, [`Closed`](crate::ErrorKind::Closed) when this side closed or aborted
+    /// first, [`Io`](crate::ErrorKind::Io) when the system lacked something.
+    ///
+    /// ```
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let port = listener.local_addr()?.port();
+    /// let socket = sockeye::connect(("127.0.0.1", port))?;
+    /// println!("connected from {:?}", socket.opened()?.local_address());
+    /// # Ok::<(), sockeye::Error>(())
+    /// # .map_err(Box::<dyn std::error::Error>::from)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn opened(&self) -> Result<SocketInfo> {
+        self.handle.shared().opened(None)
+    }
+
+    /// [`opened`](Self::opened) for at most `limit`; zero only looks.
+    ///
+    /// # Errors
+    /// As `opened`, and a [retryable](crate::Error::is_retryable)
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the attempt goes on.
+    pub fn opened_timeout(&self, limit: Duration) -> Result<SocketInfo> {
+        self.handle.shared().opened(Some(limit))
+    }
+
+    /// Waits until the socket is closed: `Ok` after a clean end, the cause otherwise.
+    ///
+    /// Settles without anyone reading when the peer has ended (or reset) and nothing is unread, and
+    /// when both directions have ended; with
+    /// [`allow_half_open`](crate::SocketOptions::allow_half_open) a peer's end alone does not settle it.
+    /// While bytes are unread, a peer's end waits for them; a reset settles at once, and bytes that
+    /// came before it stay readable where the system keeps them.
+    ///
+    /// The first outcome stays: `Ok` after a [`close`](Self::close) that handed everything over or
+    /// cancelled an attempt, [`TimedOut`](crate::ErrorKind::TimedOut) if it had to reset,
+    /// [`Closed`](crate::ErrorKind::Closed) after [`abort`](Self::abort) or [`Writer::abort`], the
+    /// cause if the connection failed before. After a failed connection attempt it is the cause that
+    /// [`opened`](Self::opened) gave.
+    ///
+    /// # Errors
+    /// The cause of any end that was not clean.
+    pub fn closed(&self) -> Result<()> {
+        self.handle.shared().closed(None)
+    }
+
+    /// [`closed`](Self::closed) for at most `limit`; zero only looks.
+    ///
+    /// # Errors
+    /// As `closed`, and a [retryable](crate::Error::is_retryable)
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the socket lives on.
+    pub fn closed_timeout(&self, limit: Duration) -> Result<()> {
+        self.handle.shared().closed(Some(limit))
+    }
+
+    /// Closes both directions: cancels a connection attempt at once ([`opened`](Self::opened) is then
+    /// [`Closed`](crate::ErrorKind::Closed)); otherwise hands what was written to the kernel, then
+    /// sends FIN.
+    ///
+    /// Before it returns it drops what the kernel already holds unread; what the peer still sends is
+    /// dropped in the background, for at most 2 s and 1 MiB, so that it sees FIN and no reset. That
+    /// needs the process to live. Blocked and later reads and writes fail with
+    /// [`Closed`](crate::ErrorKind::Closed); a blocked write first tells what it took, and exactly that
+    /// is delivered. Concurrent and later calls wait for the same hand-over and give the same result;
+    /// `Ok` also on a socket that had failed or ended before (the cause is in
+    /// [`closed`](Self::closed)).
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) where the
+    /// [`close_timeout`](crate::SocketOptions::close_timeout) passed before the hand-over: the
+    /// connection is then reset.
+    ///
+    /// ```
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let port = listener.local_addr()?.port();
+    /// let socket = sockeye::connect(("127.0.0.1", port))?;
+    /// let canceller = socket.clone();
+    /// let reading = std::thread::spawn(move || std::io::Read::read(&mut &socket, &mut [0; 64]));
+    /// canceller.close()?;
+    /// assert!(reading.join().unwrap().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("shutdown", "destroy"))]
+    pub fn close(&self) -> Result<()> {
+        self.handle.shared().close()
+    }
+
+    /// Closes at once: what is not yet sent is dropped and the peer sees a reset. Blocked and later
+    /// reads and writes, and [`closed`](Self::closed), give [`Closed`](crate::ErrorKind::Closed). A
+    /// connection attempt is cancelled. Does nothing on a socket that has ended.
+    #[doc(alias("resetAndDestroy", "SetLinger"))]
+    pub fn abort(&self) {
+        self.handle.shared().abort(Input::Abort);
+    }
+
+    /// The readable side.
+    #[must_use]
+    #[doc(alias("readable"))]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.handle.clone())
+    }
+
+    /// The writable side.
+    #[must_use]
+    #[doc(alias("writable"))]
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.handle.clone())
+    }
+
+    /// Where the socket is in its life, now.
+    #[must_use]
+    #[doc(alias("readyState"))]
+    pub fn phase(&self) -> Phase {
+        self.handle.shared().phase()
+    }
+
+    /// Bytes of application data that passed, both ways, counted as they are accepted and delivered.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handle.shared().stats()
+    }
+
+    /// The most that one read may wait, from its beginning; `None`, the default, waits as long as it
+    /// takes. Counts for calls that wait now, too. A read that timed out took nothing and can be
+    /// repeated.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for zero.
+    #[doc(alias("setTimeout"))]
+    pub fn set_read_timeout(&self, limit: Option<Duration>) -> Result<()> {
+        check_limit("read_timeout", limit)?;
+        self.handle.shared().set_timeout(Side::Read, limit);
+        Ok(())
+    }
+
+    /// The most that one write may wait, from its beginning; `None`, the default, waits as long as it
+    /// takes. Counts for calls that wait now, too. A write that timed out accepted nothing and can be
+    /// repeated (`write_all` loses the count: loop over `write`).
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for zero.
+    pub fn set_write_timeout(&self, limit: Option<Duration>) -> Result<()> {
+        check_limit("write_timeout", limit)?;
+        self.handle.shared().set_timeout(Side::Write, limit);
+        Ok(())
+    }
+
+    /// The instant after which reads time out; it also ends a read blocked now, and one in the past
+    /// wins over data that is ready. `None`, the default, lifts it. The earlier of timeout and deadline
+    /// counts.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let port = listener.local_addr()?.port();
+    /// let mut socket = sockeye::connect(("127.0.0.1", port))?;
+    /// // However many reads it takes, the answer is there in time or not at all.
+    /// socket.set_read_deadline(Some(Instant::now() + Duration::from_millis(20)));
+    /// let error = socket.read_to_end(&mut Vec::new()).unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("SetReadDeadline"))]
+    pub fn set_read_deadline(&self, at: Option<Instant>) {
+        self.handle.shared().set_deadline(&[Side::Read], at);
+    }
+
+    /// The instant after which writes time out; it also ends a write blocked now, and one in the past
+    /// wins over room that there is. `None`, the default, lifts it. The earlier of timeout and deadline
+    /// counts.
+    #[doc(alias("SetWriteDeadline"))]
+    pub fn set_write_deadline(&self, at: Option<Instant>) {
+        self.handle.shared().set_deadline(&[Side::Write], at);
+    }
+
+    /// [`set_read_deadline`](Self::set_read_deadline) and
+    /// [`set_write_deadline`](Self::set_write_deadline) together.
+    #[doc(alias("SetDeadline"))]
+    pub fn set_deadline(&self, at: Option<Instant>) {
+        self.handle.shared().set_deadline(&[Side::Read, Side::Write], at);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.describe(f, "Socket")
+    }
+}
+
+/// Reads and writes of a handle type, by value and by reference; each takes its side of the socket.
+macro_rules! io_by_value_and_reference {
+    ($trait:ident for $handle:ty, $($call:tt)*) => {
+        impl $trait for $handle { $($call)* }
+        impl $trait for &$handle { $($call)* }
+    };
+}
+
+macro_rules! impl_read {
+    ($handle:ty) => {
+        io_by_value_and_reference!(Read for $handle,
+            /// Waits for the connection to open and for bytes to come. `Ok(0)` is the peer's clean end.
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                let room = buf.len();
+                Ok(self.handle.shared().read(room, |mut stream| stream.read(buf))?)
+            }
+
+            fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                let room = bufs.iter().map(|buf| buf.len()).sum();
+                Ok(self.handle.shared().read(room, |mut stream| stream.read_vectored(bufs))?)
+            }
+        );
+    };
+}
+
+macro_rules! impl_write {
+    ($handle:ty) => {
+        io_by_value_and_reference!(Write for $handle,
+            /// Waits for the connection to open and for the system to take some of the bytes.
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                Ok(self.handle.shared().write(buf.len(), |mut stream| stream.write(buf))?)
+            }
+
+            fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+                let bytes = bufs.iter().map(|buf| buf.len()).sum();
+                Ok(self.handle.shared().write(bytes, |mut stream| stream.write_vectored(bufs))?)
+            }
+
+            /// All that was accepted is with the system already; fails where the socket has failed.
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(self.handle.shared().flush()?)
+            }
+        );
+    };
+}
+
+impl_read!(Socket);
+impl_write!(Socket);
+impl_read!(Reader);
+impl_write!(Writer);
+
+/// One of the handles of a socket, of which the last closes it.
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The first handle, which the socket was made with.
+    fn first(shared: Arc<Shared>) -> Self {
+        Handle { shared }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        let stats = self.shared.stats();
+        f.debug_struct(name)
+            .field("address", &format_args!("{}", self.shared.requested()))
+            .field("phase", &self.shared.phase())
+            .field("bytes_read", &stats.bytes_read)
+            .field("bytes_written", &stats.bytes_written)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        self.shared.add_handle();
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.drop_handle();
+    }
+}
