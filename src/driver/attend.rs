@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 
-use super::shared::{CallLimit, Deeds, Guard, Shared, Watching};
+use super::deeds::Deeds;
+use super::shared::{CallLimit, Guard, Shared, Watching};
 use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{Wire, code, fault};
 use super::{Driver, Job, Urgency, fork};
@@ -45,7 +46,7 @@ impl Shared {
                     let error = core.error_for(fault);
                     return self.leave(core, Side::Read, Err(error));
                 }
-                ReadStep::Wait => match patience.left(core.reading.limit) {
+                ReadStep::Wait => match patience.left(core.limit(Side::Read)) {
                     Ok(left) => {
                         core = self.wait_change(core, left);
                         continue;
@@ -147,7 +148,7 @@ impl Shared {
                     let error = core.error_for(fault);
                     return self.leave(core, Side::Write, Err(error));
                 }
-                WriteStep::Wait => match patience.left(core.writing.limit) {
+                WriteStep::Wait => match patience.left(core.limit(Side::Write)) {
                     Ok(left) => {
                         core = self.wait_change(core, left);
                         continue;
@@ -225,7 +226,7 @@ impl Shared {
         let mut patience = Patience::default();
         let mut core = self.take_turn(Side::Write, &mut patience)?;
         while core.machine.phase() == Phase::Connecting {
-            match patience.left(core.writing.limit) {
+            match patience.left(core.limit(Side::Write)) {
                 Ok(left) => core = self.wait_change(core, left),
                 Err(Passed) => {
                     let _ = self.leave(core, Side::Write, Ok(0));
@@ -275,7 +276,7 @@ impl Shared {
     /// Waits for the turn, at most as long as the call may. A deadline in the past wins over all else.
     fn take_turn(&self, side: Side, patience: &mut Patience) -> Result<Guard<'_>> {
         let mut core = self.lock();
-        let mut left = patience.start(core.lane(side).limit);
+        let mut left = patience.start(core.limit(side));
         loop {
             let Ok(limit) = left else { return Err(side.timed_out()) };
             let lane = core.lane(side);
@@ -284,7 +285,7 @@ impl Shared {
                 return Ok(core);
             }
             core = self.wait_change(core, limit);
-            left = patience.left(core.lane(side).limit);
+            left = patience.left(core.limit(side));
         }
     }
 
@@ -326,12 +327,12 @@ impl Shared {
 
     fn wait_ready<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        core: Guard<'a>,
         wire: &Wire,
         side: Side,
         patience: &mut Patience,
     ) -> Ended<'a> {
-        let Ok(mut left) = patience.left(core.lane(side).limit) else { return Ended::Passed(core) };
+        let Ok(mut left) = patience.left(core.limit(side)) else { return Ended::Passed(core) };
         if let (Side::Write, Some((at, Deadline::Close))) = (side, core.machine.deadline()) {
             let until = at.saturating_duration_since(Instant::now());
             left = Some(left.map_or(until, |left| left.min(until)));

@@ -259,7 +259,7 @@ impl EventLoop {
             true => Interest::READABLE | Interest::WRITABLE,
             false => Interest::READABLE,
         };
-        let held = shared.lock().registration;
+        let held = shared.lock().registration.token();
         let token = held.unwrap_or_else(|| self.table.insert(Entry::Socket(Arc::clone(shared))));
         if let Err(error) = wire.register(self.poll.registry(), token, interest) {
             log::debug!("a socket could not be watched: {error}");
@@ -269,7 +269,7 @@ impl EventLoop {
         }
         let mut core = shared.lock();
         if core.wire.is_some() {
-            core.registration = Some(token);
+            core.registration.set(token);
             return;
         }
         // It was let go of meanwhile.

@@ -6,8 +6,10 @@
 
 mod attend;
 mod clock;
+mod deeds;
 mod dial;
 mod event_loop;
+mod facts;
 mod fork;
 mod linger;
 mod resolve;

@@ -1,10 +1,9 @@
 //! One socket, as its handles, the loop and the threads at its wire see it: the machine under its
-//! lock, and what carries out what the machine wants.
+//! lock, beside what those who wait for it need.
 //!
-//! Every change goes the same way: under the lock the machine takes notice and its outputs are
-//! gathered as [`Deeds`]; waiters whose answer changed are noted and the counters they compare are
-//! bumped; then, with the lock released, they are woken and the wire is dealt with. Where that
-//! has a result at once, such as an attempt that failed, it goes round again.
+//! Whoever waits for something looks at all that could end the wait, and announces the wait, under the
+//! lock; whoever changes any of it does so under the lock too, and wakes those that have announced
+//! themselves. So no wake-up is lost.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,19 +13,16 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use super::dial::{self, Dialled};
-use super::resolve::Submitted;
+use super::deeds::Deeds;
+use super::facts::Facts;
 use super::wait::{Side, WakeHandle};
-use super::wire::{Drained, Wire};
-use super::{Driver, Job, Urgency, fork};
+use super::wire::Wire;
+use super::{Driver, Job, Urgency, event_loop, fork};
 use crate::address::SocketAddress;
 use crate::error::{Deadline, Error, Fault, Result};
-use crate::info::{Endpoints, Phase, SocketInfo, Stats, Timings};
-use crate::machine::{AttemptId, Input, Machine, Output, Outputs, Plan, Release, Target, Watch};
+use crate::info::{Endpoints, Phase, SocketInfo, Stats};
+use crate::machine::{AttemptId, Input, Machine, Plan, Target, Watch};
 use crate::options::{SocketOptions, TcpOptions};
-
-/// What is dropped of what had come in before a close, before the close returns, and then in all.
-pub(super) const LINGER_BYTES: usize = 1024 * 1024;
 
 /// The part of a socket that its handles share.
 #[derive(Debug)]
@@ -46,19 +42,20 @@ pub(super) struct Core {
     pub(super) machine: Machine,
     /// The connection, from when it is made until it is let go of.
     pub(super) wire: Option<Arc<Wire>>,
-    error: Option<Error>,
+    pub(super) error: Option<Error>,
     pub(super) reading: Lane,
     pub(super) writing: Lane,
-    endpoints: Option<Endpoints>,
-    timings: Timings,
-    dialling: Option<Box<Dialling>>,
+    pub(super) facts: Option<Facts>,
+    /// The limits on reads and on writes, where there ever were any.
+    limits: Option<Box<[CallLimit; 2]>>,
+    pub(super) dialling: Option<Box<Dialling>>,
     /// Threads that wait for `changed`.
     waiters: u32,
     /// Threads that are carrying something out on the wire.
-    performing: u32,
+    pub(super) performing: u32,
     pub(super) watching: Watching,
     /// The loop's registration of the wire.
-    pub(super) registration: Option<Token>,
+    pub(super) registration: Registration,
     /// The loop reports readiness to both directions, for waits by condition variable.
     pub(super) attended: bool,
 }
@@ -77,7 +74,6 @@ pub(super) struct Lane {
     /// Ended turns.
     pub(super) turns: u32,
     pub(super) sleeper: Weak<WakeHandle>,
-    pub(super) limit: CallLimit,
 }
 
 /// The user's limits on the calls of one direction: the earlier counts.
@@ -87,13 +83,33 @@ pub(super) struct CallLimit {
     pub(super) deadline: Option<Instant>,
 }
 
+/// The token of the loop's registration, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registration(Token);
+
+impl Registration {
+    const NONE: Registration = Registration(event_loop::WAKER);
+
+    pub(super) fn set(&mut self, token: Token) {
+        self.0 = token;
+    }
+
+    pub(super) fn token(self) -> Option<Token> {
+        if self.0 == event_loop::WAKER { None } else { Some(self.0) }
+    }
+
+    pub(super) fn take(&mut self) -> Option<Token> {
+        std::mem::replace(self, Registration::NONE).token()
+    }
+}
+
 /// What is needed only until the connection is made.
 #[derive(Debug)]
 pub(super) struct Dialling {
-    tcp: TcpOptions,
+    pub(super) tcp: TcpOptions,
     /// What the loop holds for it.
     pub(super) tokens: Vec<Token>,
-    resolver: Option<io::Error>,
+    pub(super) resolver: Option<io::Error>,
 }
 
 /// Who looks for the peer's end while nobody reads.
@@ -131,17 +147,15 @@ impl Shared {
             },
             now,
         );
-        let lane =
-            |timeout| Lane { limit: CallLimit { timeout, deadline: None }, ..Lane::default() };
         let shared = Arc::new(Shared {
             core: Mutex::new(Core {
                 machine,
                 wire: None,
                 error: None,
-                reading: lane(options.read_timeout),
-                writing: lane(options.write_timeout),
-                endpoints: None,
-                timings: Timings::default(),
+                reading: Lane::default(),
+                writing: Lane::default(),
+                facts: None,
+                limits: None,
                 dialling: Some(Box::new(Dialling {
                     tcp: options.tcp,
                     tokens: Vec::new(),
@@ -150,7 +164,7 @@ impl Shared {
                 waiters: 0,
                 performing: 0,
                 watching: Watching::Off,
-                registration: None,
+                registration: Registration::NONE,
                 attended: false,
             }),
             changed: Condvar::new(),
@@ -158,6 +172,13 @@ impl Shared {
             requested,
         });
         let mut core = shared.lock();
+        for (side, timeout) in
+            [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)]
+        {
+            if timeout.is_some() {
+                core.limit_mut(side).timeout = timeout;
+            }
+        }
         let deeds = Deeds::of(core.machine.start());
         let core = shared.settle(core, deeds);
         // What could not be done at once is the loop's, and so is its limit.
@@ -201,8 +222,8 @@ impl Shared {
         loop {
             match core.machine.opened() {
                 Some(Ok(())) => {
-                    let endpoints = core.endpoints.expect("an open socket has endpoints");
-                    let timings = core.timings;
+                    let facts = core.facts.as_ref().expect("a connection that was made has facts");
+                    let (endpoints, timings) = (facts.endpoints(), facts.timings());
                     drop(core);
                     return Ok(SocketInfo::new(self.requested.clone(), endpoints, timings));
                 }
@@ -328,9 +349,8 @@ impl Shared {
         let mut core = self.lock();
         let mut wake = [const { None }; 2];
         for (side, wake) in sides.iter().zip(&mut wake) {
-            let lane = core.lane(*side);
-            change(&mut lane.limit);
-            *wake = lane.whom_to_wake();
+            change(core.limit_mut(*side));
+            *wake = core.lane(*side).whom_to_wake();
         }
         self.notify(&core);
         drop(core);
@@ -369,11 +389,7 @@ impl Shared {
         drop(self.tell(core, Input::Resolved(answer)));
     }
 
-    pub(super) fn attempted(
-        self: &Arc<Self>,
-        id: AttemptId,
-        result: Connected,
-    ) {
+    pub(super) fn attempted(self: &Arc<Self>, id: AttemptId, result: Connected) {
         let core = self.lock();
         let (core, deeds) = self.take_attempt(core, id, result);
         drop(self.settle(core, deeds));
@@ -385,70 +401,10 @@ impl Shared {
         drop(self.tell(core, Input::Deadline));
     }
 
-    // ------------------------------------------------------------- the way of every change
-
     pub(super) fn lock(&self) -> Guard<'_> {
         // A panic under the lock is a bug of this crate; what it left is consistent, as the machine's
         // transitions have no half-way.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the machine take notice, and carries out what it wants.
-    pub(super) fn tell<'a>(
-        self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        input: Input<'_>,
-    ) -> Guard<'a> {
-        let deeds = Deeds::of(core.machine.handle(input, Instant::now()));
-        self.settle(core, deeds)
-    }
-
-    /// Carries out what the machine wants, until it wants nothing more. Releases the lock meanwhile.
-    pub(super) fn settle<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, deeds: Deeds) -> Guard<'a> {
-        let mut next = Some(deeds);
-        while let Some(deeds) = next.take() {
-            if deeds.is_nothing() {
-                break;
-            }
-            let prepared = core.prepare(deeds, &self.requested);
-            core.performing += 1;
-            self.notify(&core);
-            drop(core);
-            prepared.wake();
-            let answer = self.perform(prepared);
-            core = self.lock();
-            core.performing -= 1;
-            if core.performing == 0 {
-                self.notify(&core);
-            }
-            if let Some((id, result)) = answer {
-                let (back, deeds) = self.take_attempt(core, id, result);
-                core = back;
-                next = Some(deeds);
-            }
-        }
-        core
-    }
-
-    /// Tells the machine how an attempt ended; the wire is adopted before anyone hears of it.
-    fn take_attempt<'a>(
-        self: &'a Arc<Self>,
-        mut guard: Guard<'a>,
-        id: AttemptId,
-        result: Connected,
-    ) -> (Guard<'a>, Deeds) {
-        let core = &mut *guard;
-        let (wire, result) = match result {
-            Ok((wire, endpoints)) => (Some(wire), Ok(endpoints)),
-            Err(fault) => (None, Err(fault)),
-        };
-        let deeds = Deeds::of(core.machine.handle(Input::Attempted { id, result }, Instant::now()));
-        if let (Some(timings), Ok(endpoints)) = (deeds.adopt, result) {
-            core.wire = wire;
-            core.endpoints = Some(endpoints);
-            core.timings = timings;
-        }
-        (guard, deeds)
     }
 
     pub(super) fn notify(&self, core: &Core) {
@@ -456,244 +412,23 @@ impl Shared {
             self.changed.notify_all();
         }
     }
-
-    /// Does what needs system calls. An attempt that ended at once is the answer.
-    fn perform(
-        self: &Arc<Self>,
-        deeds: Prepared,
-    ) -> Option<(AttemptId, Connected)> {
-        let Prepared { deeds, wire, registration, forget, tcp, wake: _ } = deeds;
-        if let Some(wire) = &wire {
-            if deeds.shutdown_write {
-                wire.shutdown_write();
-            }
-        }
-        if let Some(how) = deeds.release {
-            if let (Some(wire), Some(_), Ok(driver)) = (&wire, registration, Driver::running()) {
-                wire.deregister(driver.registry());
-            }
-            if let Some(wire) = wire {
-                release(wire, how);
-            }
-        }
-        if !forget.is_empty() {
-            if let Ok(driver) = Driver::running() {
-                driver.post(Job::Forget(forget), Urgency::Now);
-            }
-        }
-        if let Some(token) = registration {
-            if let Ok(driver) = Driver::running() {
-                driver.post(Job::Forget(vec![token]), Urgency::Soon);
-            }
-        }
-        if deeds.adopt.is_some() {
-            if let Ok(driver) = Driver::running() {
-                driver.post(Job::Watch(Arc::clone(self)), Urgency::Soon);
-            }
-        }
-        if deeds.discard {
-            if let Ok(driver) = Driver::running() {
-                driver.post(Job::Arm(Arc::clone(self)), Urgency::Now);
-            }
-        }
-        if deeds.resolve {
-            self.submit();
-        }
-        let (id, address) = deeds.attempt?;
-        self.dial(id, address, &tcp?).map(|result| (id, result))
-    }
-
-    fn submit(self: &Arc<Self>) {
-        let submitted = match Driver::running() {
-            Ok(driver) => match driver.names().submit(self, Instant::now()) {
-                Submitted::Queued => {
-                    driver.post(Job::Names, Urgency::Soon);
-                    return;
-                }
-                Submitted::Full => {
-                    driver.post(Job::Resolve(Arc::clone(self)), Urgency::Soon);
-                    return;
-                }
-                Submitted::Failed(fault) => fault,
-            },
-            Err(fault) => fault,
-        };
-        self.not_looked_up(submitted);
-    }
-
-    /// The look-up could not even be begun.
-    pub(super) fn not_looked_up(self: &Arc<Self>, fault: Fault) {
-        let core = self.lock();
-        drop(self.tell(core, Input::Resolved(Err(fault))));
-    }
-
-    fn dial(
-        self: &Arc<Self>,
-        id: AttemptId,
-        address: SocketAddr,
-        tcp: &TcpOptions,
-    ) -> Option<Connected> {
-        let driver = match Driver::running() {
-            Ok(driver) => driver,
-            Err(fault) => return Some(Err(fault)),
-        };
-        let mut dialled = dial::dial(address, tcp);
-        // What lingers may go where something is to live.
-        if matches!(dialled, Err(Fault::Io(_))) && driver.lingering().shed() {
-            dialled = dial::dial(address, tcp);
-        }
-        match dialled {
-            Ok(Dialled::Open(wire)) => {
-                let endpoints = dial::endpoints(&wire, address);
-                Some(Ok((wire, endpoints)))
-            }
-            Ok(Dialled::Pending(wire)) => {
-                let shared = Arc::clone(self);
-                driver.post(Job::Pending { shared, id, address, wire }, Urgency::Now);
-                None
-            }
-            Err(fault) => Some(Err(fault)),
-        }
-    }
-}
-
-/// Lets go of a wire of which nothing more is wanted.
-fn release(wire: Arc<Wire>, how: Release) {
-    match how {
-        Release::Done => {}
-        Release::Reset => wire.reset(),
-        Release::Linger => {
-            let mut left = LINGER_BYTES;
-            match (wire.drain(&mut left), Driver::running()) {
-                (Drained::Empty, Ok(driver)) => driver.lingering().add(driver, wire, left),
-                (Drained::Empty | Drained::More | Drained::End | Drained::Failed(_), _) => {}
-            }
-        }
-    }
-}
-
-/// What the machine wants, gathered.
-#[derive(Debug, Default)]
-pub(super) struct Deeds {
-    resolve: bool,
-    attempt: Option<(AttemptId, SocketAddr)>,
-    adopt: Option<Timings>,
-    abandon: bool,
-    shutdown_write: bool,
-    discard: bool,
-    release: Option<Release>,
-    opened: bool,
-    readable: bool,
-    writable: bool,
-    closed: bool,
-}
-
-impl Deeds {
-    pub(super) fn of(outputs: Outputs<'_>) -> Self {
-        let mut deeds = Deeds::default();
-        for output in outputs {
-            match output {
-                Output::Resolve => deeds.resolve = true,
-                Output::Attempt { id, address } => deeds.attempt = Some((id, address)),
-                Output::Adopt { timings, .. } => deeds.adopt = Some(timings),
-                Output::Abandon => deeds.abandon = true,
-                Output::ShutdownWrite => deeds.shutdown_write = true,
-                Output::Discard => deeds.discard = true,
-                Output::Release(how) => deeds.release = Some(how),
-                Output::Opened => deeds.opened = true,
-                Output::Readable => deeds.readable = true,
-                Output::Writable => deeds.writable = true,
-                Output::Closed => deeds.closed = true,
-            }
-        }
-        deeds
-    }
-
-    fn is_nothing(&self) -> bool {
-        let Deeds {
-            resolve,
-            attempt,
-            adopt,
-            abandon,
-            shutdown_write,
-            discard,
-            release,
-            opened,
-            readable,
-            writable,
-            closed,
-        } = self;
-        let flags = [resolve, abandon, shutdown_write, discard, opened, readable, writable, closed];
-        !flags.into_iter().any(|flag| *flag)
-            && attempt.is_none()
-            && adopt.is_none()
-            && release.is_none()
-    }
-}
-
-/// What is left to do once the lock is released.
-#[derive(Debug)]
-struct Prepared {
-    deeds: Deeds,
-    wake: [Option<Arc<WakeHandle>>; 2],
-    wire: Option<Arc<Wire>>,
-    registration: Option<Token>,
-    /// What the loop held for connecting.
-    forget: Vec<Token>,
-    tcp: Option<TcpOptions>,
-}
-
-impl Prepared {
-    fn wake(&self) {
-        self.wake.iter().flatten().for_each(|handle| handle.wake());
-    }
 }
 
 impl Core {
-    /// Does what concerns the state only.
-    fn prepare(&mut self, deeds: Deeds, requested: &SocketAddress) -> Prepared {
-        let mut wake = [None, None];
-        if deeds.readable {
-            wake[0] = self.reading.whom_to_wake();
-        }
-        if deeds.writable {
-            wake[1] = self.writing.whom_to_wake();
-        }
-        if deeds.adopt.is_some() {
-            self.watching = Watching::Listed;
-        }
-        let mut resolver = None;
-        let mut forget = Vec::new();
-        if self.machine.phase() != Phase::Connecting {
-            if let Some(dialling) = self.dialling.take() {
-                resolver = dialling.resolver;
-                forget = dialling.tokens;
-            }
-        }
-        if self.error.is_none() {
-            if let Some(Err(fault)) = self.machine.opened() {
-                let attempts = self.machine.attempts();
-                self.error = Some(Error::from_connecting(fault, requested, attempts, resolver));
-            } else if let Some(Err(fault)) = self.machine.outcome() {
-                self.error = Some(Error::from_fault(fault));
-            }
-        }
-        let (wire, registration) = match deeds.release {
-            Some(_) => (self.wire.take(), self.registration.take()),
-            None => (self.wire.clone(), None),
-        };
-        let tcp = match (&deeds.attempt, &self.dialling) {
-            (Some(_), Some(dialling)) => Some(dialling.tcp.clone()),
-            _ => None,
-        };
-        Prepared { deeds, wake, wire, registration, forget, tcp }
-    }
-
     pub(super) fn lane(&mut self, side: Side) -> &mut Lane {
         match side {
             Side::Read => &mut self.reading,
             Side::Write => &mut self.writing,
         }
+    }
+
+    /// The user's limit on the calls of one direction.
+    pub(super) fn limit(&self, side: Side) -> CallLimit {
+        self.limits.as_ref().map_or_else(CallLimit::default, |limits| limits[side as usize])
+    }
+
+    fn limit_mut(&mut self, side: Side) -> &mut CallLimit {
+        &mut self.limits.get_or_insert_default()[side as usize]
     }
 
     /// The one error that all waiters get.
@@ -717,7 +452,7 @@ impl Core {
 }
 
 impl Lane {
-    fn whom_to_wake(&self) -> Option<Arc<WakeHandle>> {
+    pub(super) fn whom_to_wake(&self) -> Option<Arc<WakeHandle>> {
         if self.asleep { self.sleeper.upgrade() } else { None }
     }
 }
@@ -737,5 +472,16 @@ impl Until {
             Some(at) => Some(at.saturating_duration_since(Instant::now())).filter(|d| !d.is_zero()),
             None => Some(Duration::MAX),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle socket costs is mostly this: a change that makes it larger should be meant.
+    #[test]
+    fn the_state_of_a_socket_is_small() {
+        assert!(size_of::<Shared>() <= 224, "{}", size_of::<Shared>());
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
-use super::shared::{Deeds, Shared, Watching};
+use super::deeds::Deeds;
+use super::shared::{Shared, Watching};
 use super::wait::Side;
 use super::wire::{Drained, Wire, fault};
 use crate::error::Fault;

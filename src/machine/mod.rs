@@ -215,7 +215,23 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     allow_half_open: bool,
-    close_timeout: Duration,
+    close_timeout: Limit,
+}
+
+/// A time limit in little room: in milliseconds, rounded up, 49 days at most.
+#[derive(Clone, Copy, Debug)]
+struct Limit(u32);
+
+impl Limit {
+    fn new(time: Duration) -> Self {
+        let millis = time.as_nanos().div_ceil(1_000_000);
+        Limit(u32::try_from(millis).unwrap_or(u32::MAX))
+    }
+
+    /// The instant when it has passed.
+    fn after(self, now: Instant) -> Instant {
+        now + Duration::from_millis(self.0.into())
+    }
 }
 
 impl Machine {
@@ -225,7 +241,7 @@ impl Machine {
         Machine {
             rules: Rules {
                 allow_half_open: plan.allow_half_open,
-                close_timeout: plan.close_timeout,
+                close_timeout: Limit::new(plan.close_timeout),
             },
             state: State::connecting(&plan, now),
             stats: Stats::default(),

@@ -431,12 +431,7 @@ impl Connecting {
     }
 
     /// Gives up while something is still pending.
-    fn never(
-        self,
-        fault: Fault,
-        outcome: Result<(), Fault>,
-        outputs: &mut Outputs<'_>,
-    ) -> State {
+    fn never(self, fault: Fault, outcome: Result<(), Fault>, outputs: &mut Outputs<'_>) -> State {
         outputs.push(Output::Abandon);
         let attempts = self.race.into_failed(Some(fault));
         never(fault, outcome, attempts, outputs)
@@ -510,7 +505,7 @@ impl Pipe {
         }
         if self.sending {
             outputs.push(Output::Readable);
-            return State::HalfClosed(self, Half::Finishing(after(now, rules.close_timeout)));
+            return State::HalfClosed(self, Half::Finishing(rules.close_timeout.after(now)));
         }
         outputs.push(Output::ShutdownWrite);
         end(Release::Done, outputs)
@@ -527,7 +522,7 @@ impl Pipe {
         if self.sending {
             outputs.push(Output::Readable);
             outputs.push(Output::Writable);
-            let deadline = after(now, rules.close_timeout);
+            let deadline = rules.close_timeout.after(now);
             return State::Closed(Closed::Draining { pipe: self, deadline, release, reads });
         }
         outputs.push(Output::ShutdownWrite);
@@ -680,10 +675,4 @@ fn tell_end(outputs: &mut Outputs<'_>) {
     outputs.push(Output::Readable);
     outputs.push(Output::Writable);
     outputs.push(Output::Closed);
-}
-
-/// A limit too far away to be an instant is as far away as can be told.
-fn after(now: Instant, limit: std::time::Duration) -> Instant {
-    const FAR: std::time::Duration = std::time::Duration::from_secs(86_400 * 365);
-    now.checked_add(limit.min(FAR)).unwrap_or(now)
 }

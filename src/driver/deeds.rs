@@ -1,0 +1,316 @@
+//! How what the machine wants is done.
+//!
+//! Every change of a socket goes the same way: under the lock the machine takes notice and its outputs
+//! are gathered as [`Deeds`]; what concerns the state is done there, and whom to wake is noted; then,
+//! with the lock released, they are woken and the wire is dealt with. Where that has a result at once,
+//! such as an attempt that failed, it goes round again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::Token;
+
+use super::dial::{self, Dialled};
+use super::facts::Facts;
+use super::resolve::Submitted;
+use super::shared::{Connected, Core, Guard, Shared, Watching};
+use super::wait::WakeHandle;
+use super::wire::{Drained, Wire};
+use super::{Driver, Job, Urgency};
+use crate::address::SocketAddress;
+use crate::error::{Error, Fault};
+use crate::info::{Phase, Timings};
+use crate::machine::{AttemptId, Input, Output, Outputs, Release};
+use crate::options::TcpOptions;
+
+/// What is dropped at most of what comes in after a close.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+impl Shared {
+    /// Has the machine take notice, and carries out what it wants.
+    pub(super) fn tell<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        input: Input<'_>,
+    ) -> Guard<'a> {
+        let deeds = Deeds::of(core.machine.handle(input, Instant::now()));
+        self.settle(core, deeds)
+    }
+
+    /// Carries out what the machine wants, until it wants nothing more. Releases the lock meanwhile.
+    pub(super) fn settle<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, deeds: Deeds) -> Guard<'a> {
+        let mut next = Some(deeds);
+        while let Some(deeds) = next.take() {
+            if deeds.is_nothing() {
+                break;
+            }
+            let prepared = core.prepare(deeds, self.requested());
+            core.performing += 1;
+            self.notify(&core);
+            drop(core);
+            prepared.wake();
+            let answer = self.perform(prepared);
+            core = self.lock();
+            core.performing -= 1;
+            if core.performing == 0 {
+                self.notify(&core);
+            }
+            if let Some((id, result)) = answer {
+                let (back, deeds) = self.take_attempt(core, id, result);
+                core = back;
+                next = Some(deeds);
+            }
+        }
+        core
+    }
+
+    /// Tells the machine how an attempt ended; the wire is adopted before anyone hears of it.
+    pub(super) fn take_attempt<'a>(
+        self: &'a Arc<Self>,
+        mut guard: Guard<'a>,
+        id: AttemptId,
+        result: Connected,
+    ) -> (Guard<'a>, Deeds) {
+        let core = &mut *guard;
+        let (wire, result) = match result {
+            Ok((wire, endpoints)) => (Some(wire), Ok(endpoints)),
+            Err(fault) => (None, Err(fault)),
+        };
+        let deeds = Deeds::of(core.machine.handle(Input::Attempted { id, result }, Instant::now()));
+        if let (Some(timings), Ok(endpoints)) = (deeds.adopt, result) {
+            core.wire = wire;
+            core.facts = Some(Facts::new(endpoints, timings));
+        }
+        (guard, deeds)
+    }
+
+    /// Does what needs system calls. An attempt that ended at once is the answer.
+    fn perform(self: &Arc<Self>, deeds: Prepared) -> Option<(AttemptId, Connected)> {
+        let Prepared { deeds, wire, registration, forget, tcp, wake: _ } = deeds;
+        if let Some(wire) = &wire {
+            if deeds.shutdown_write {
+                wire.shutdown_write();
+            }
+        }
+        if let Some(how) = deeds.release {
+            if let (Some(wire), Some(_), Ok(driver)) = (&wire, registration, Driver::running()) {
+                wire.deregister(driver.registry());
+            }
+            if let Some(wire) = wire {
+                release(wire, how);
+            }
+        }
+        if !forget.is_empty() {
+            if let Ok(driver) = Driver::running() {
+                driver.post(Job::Forget(forget), Urgency::Now);
+            }
+        }
+        if let Some(token) = registration {
+            if let Ok(driver) = Driver::running() {
+                driver.post(Job::Forget(vec![token]), Urgency::Soon);
+            }
+        }
+        if deeds.adopt.is_some() {
+            if let Ok(driver) = Driver::running() {
+                driver.post(Job::Watch(Arc::clone(self)), Urgency::Soon);
+            }
+        }
+        if deeds.discard {
+            if let Ok(driver) = Driver::running() {
+                driver.post(Job::Arm(Arc::clone(self)), Urgency::Now);
+            }
+        }
+        if deeds.resolve {
+            self.submit();
+        }
+        let (id, address) = deeds.attempt?;
+        self.dial(id, address, &tcp?).map(|result| (id, result))
+    }
+
+    fn submit(self: &Arc<Self>) {
+        let submitted = match Driver::running() {
+            Ok(driver) => match driver.names().submit(self, Instant::now()) {
+                Submitted::Queued => {
+                    driver.post(Job::Names, Urgency::Soon);
+                    return;
+                }
+                Submitted::Full => {
+                    driver.post(Job::Resolve(Arc::clone(self)), Urgency::Soon);
+                    return;
+                }
+                Submitted::Failed(fault) => fault,
+            },
+            Err(fault) => fault,
+        };
+        self.not_looked_up(submitted);
+    }
+
+    /// The look-up could not even be begun.
+    pub(super) fn not_looked_up(self: &Arc<Self>, fault: Fault) {
+        let core = self.lock();
+        drop(self.tell(core, Input::Resolved(Err(fault))));
+    }
+
+    fn dial(
+        self: &Arc<Self>,
+        id: AttemptId,
+        address: SocketAddr,
+        tcp: &TcpOptions,
+    ) -> Option<Connected> {
+        let driver = match Driver::running() {
+            Ok(driver) => driver,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let mut dialled = dial::dial(address, tcp);
+        // What lingers may go where something is to live.
+        if matches!(dialled, Err(Fault::Io(_))) && driver.lingering().shed() {
+            dialled = dial::dial(address, tcp);
+        }
+        match dialled {
+            Ok(Dialled::Open(wire)) => {
+                let endpoints = dial::endpoints(&wire, address);
+                Some(Ok((wire, endpoints)))
+            }
+            Ok(Dialled::Pending(wire)) => {
+                let shared = Arc::clone(self);
+                driver.post(Job::Pending { shared, id, address, wire }, Urgency::Now);
+                None
+            }
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+}
+
+/// Lets go of a wire of which nothing more is wanted.
+fn release(wire: Arc<Wire>, how: Release) {
+    match how {
+        Release::Done => {}
+        Release::Reset => wire.reset(),
+        Release::Linger => {
+            let mut left = LINGER_BYTES;
+            match (wire.drain(&mut left), Driver::running()) {
+                (Drained::Empty, Ok(driver)) => driver.lingering().add(driver, wire, left),
+                (Drained::Empty | Drained::More | Drained::End | Drained::Failed(_), _) => {}
+            }
+        }
+    }
+}
+
+/// What the machine wants, gathered.
+#[derive(Debug, Default)]
+pub(super) struct Deeds {
+    resolve: bool,
+    attempt: Option<(AttemptId, SocketAddr)>,
+    adopt: Option<Timings>,
+    abandon: bool,
+    shutdown_write: bool,
+    discard: bool,
+    release: Option<Release>,
+    opened: bool,
+    readable: bool,
+    writable: bool,
+    closed: bool,
+}
+
+impl Deeds {
+    pub(super) fn of(outputs: Outputs<'_>) -> Self {
+        let mut deeds = Deeds::default();
+        for output in outputs {
+            match output {
+                Output::Resolve => deeds.resolve = true,
+                Output::Attempt { id, address } => deeds.attempt = Some((id, address)),
+                Output::Adopt { timings, .. } => deeds.adopt = Some(timings),
+                Output::Abandon => deeds.abandon = true,
+                Output::ShutdownWrite => deeds.shutdown_write = true,
+                Output::Discard => deeds.discard = true,
+                Output::Release(how) => deeds.release = Some(how),
+                Output::Opened => deeds.opened = true,
+                Output::Readable => deeds.readable = true,
+                Output::Writable => deeds.writable = true,
+                Output::Closed => deeds.closed = true,
+            }
+        }
+        deeds
+    }
+
+    fn is_nothing(&self) -> bool {
+        let Deeds {
+            resolve,
+            attempt,
+            adopt,
+            abandon,
+            shutdown_write,
+            discard,
+            release,
+            opened,
+            readable,
+            writable,
+            closed,
+        } = self;
+        let flags = [resolve, abandon, shutdown_write, discard, opened, readable, writable, closed];
+        !flags.into_iter().any(|flag| *flag)
+            && attempt.is_none()
+            && adopt.is_none()
+            && release.is_none()
+    }
+}
+
+/// What is left to do once the lock is released.
+#[derive(Debug)]
+struct Prepared {
+    deeds: Deeds,
+    wake: [Option<Arc<WakeHandle>>; 2],
+    wire: Option<Arc<Wire>>,
+    registration: Option<Token>,
+    /// What the loop held for connecting.
+    forget: Vec<Token>,
+    tcp: Option<TcpOptions>,
+}
+
+impl Prepared {
+    fn wake(&self) {
+        self.wake.iter().flatten().for_each(|handle| handle.wake());
+    }
+}
+
+impl Core {
+    /// Does what concerns the state only.
+    fn prepare(&mut self, deeds: Deeds, requested: &SocketAddress) -> Prepared {
+        let mut wake = [None, None];
+        if deeds.readable {
+            wake[0] = self.reading.whom_to_wake();
+        }
+        if deeds.writable {
+            wake[1] = self.writing.whom_to_wake();
+        }
+        if deeds.adopt.is_some() {
+            self.watching = Watching::Listed;
+        }
+        let mut resolver = None;
+        let mut forget = Vec::new();
+        if self.machine.phase() != Phase::Connecting {
+            if let Some(dialling) = self.dialling.take() {
+                resolver = dialling.resolver;
+                forget = dialling.tokens;
+            }
+        }
+        if self.error.is_none() {
+            if let Some(Err(fault)) = self.machine.opened() {
+                let attempts = self.machine.attempts();
+                self.error = Some(Error::from_connecting(fault, requested, attempts, resolver));
+            } else if let Some(Err(fault)) = self.machine.outcome() {
+                self.error = Some(Error::from_fault(fault));
+            }
+        }
+        let (wire, registration) = match deeds.release {
+            Some(_) => (self.wire.take(), self.registration.take()),
+            None => (self.wire.clone(), None),
+        };
+        let tcp = match (&deeds.attempt, &self.dialling) {
+            (Some(_), Some(dialling)) => Some(dialling.tcp.clone()),
+            _ => None,
+        };
+        Prepared { deeds, wake, wire, registration, forget, tcp }
+    }
+}
