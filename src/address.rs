@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 /// The host is kept as it was written, upper case and a trailing dot included: that is what the
 /// resolver is asked for and what [`SocketInfo::requested`](crate::SocketInfo::requested) gives back.
 /// It is an IP literal where the standard library takes it for one: the strict form of
-/// [RFC 6943, section 3.1.1]. Old IPv4 spellings such as `127.1`, `0177.0.0.1` or `2130706433` are names:
-/// they go to the resolver like any other.
+/// [RFC 6943, section 3.1.1]. Old IPv4 spellings such as `127.1`, `0177.0.0.1` or `2130706433` are
+/// names: they go to the resolver like any other.
 ///
 /// A host has 1 to 255 bytes, all of them ASCII letters, digits, `.`, `-` or `_`, unless it is an IPv6
 /// literal. A port is a decimal number from 1 to 65535; leading zeros change nothing. There is no

@@ -308,6 +308,10 @@ pub enum Fault {
     NoAddress,
     /// The socket is bound to one family, and the name has addresses of the other only.
     NoLocalAddress,
+    /// The socket is bound to the very address that it dialled.
+    Loop,
+    /// By chance the attempt led back to the socket itself, because nobody listens there.
+    SelfConnected,
     /// An attempt was refused, or could not reach its address.
     Connect(i32),
     /// A limit passed.
@@ -327,7 +331,8 @@ impl Fault {
         match self {
             Fault::Closed | Fault::Aborted => ErrorKind::Closed,
             Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
-            Fault::NoLocalAddress | Fault::Connect(_) => ErrorKind::Connect,
+            Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
+            Fault::Loop => ErrorKind::Loop,
             Fault::TimedOut(_) => ErrorKind::TimedOut,
             Fault::Reset(_) => ErrorKind::Reset,
             Fault::Lost(_) => ErrorKind::Lost,
@@ -344,6 +349,8 @@ impl Fault {
             | Fault::Resolve
             | Fault::NoAddress
             | Fault::NoLocalAddress
+            | Fault::Loop
+            | Fault::SelfConnected
             | Fault::TimedOut(_) => None,
         }
     }
@@ -357,6 +364,8 @@ impl Fault {
             Fault::NoLocalAddress => {
                 "the name has no address of the family that the socket is bound to"
             }
+            Fault::Loop => "TCP Loop detected: the socket is bound to the address that it dials",
+            Fault::SelfConnected => "nobody listens there, and the attempt led back to itself",
             Fault::Connect(_) => "the connection could not be made",
             Fault::TimedOut(limit) => limit.message(),
             Fault::Reset(_) => "the peer reset the connection",

@@ -1,8 +1,8 @@
 //! From text to a host and a port, or to the one fault that is worth telling.
 //!
-//! First the whole text is searched, from the left, for what belongs to URLs or to no address at all;
-//! then it is split at its colon or bracket; then host and port are judged by themselves. So a URL is told
-//! that it has a scheme, and not that its port is `//example.com`.
+//! First the whole text is searched, from the left, for what belongs to URLs or to no address at
+//! all; then it is split at its colon or bracket; then host and port are judged by themselves. So a
+//! URL is told that it has a scheme, and not that its port is `//example.com`.
 //!
 //! Messages quote the input, shortened and escaped, and never what stands before an `@`: that may be
 //! a password.

@@ -71,8 +71,8 @@ impl Shared {
         receive: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Called<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
-        // After a call that took all there was the next would block: it waits first.
-        let mut wait_first = core.reading.dry;
+        let mut wait_first = core.reading.forecast.waits();
+        let mut waited = wait_first;
         let what = loop {
             if wait_first {
                 match self.wait_ready(core, &wire, Side::Read, patience) {
@@ -109,12 +109,16 @@ impl Shared {
                 }
                 Ok(0) => break Received::Eof,
                 Ok(bytes) => {
-                    core.reading.dry = bytes < room;
+                    core.reading.forecast.took(bytes < room, waited);
                     let deeds = Deeds::of(core.machine.delivered(pass, bytes));
                     core = self.settle(core, deeds);
                     return Called::Done(self.leave(core, Side::Read, Ok(bytes)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !waited {
+                        core.reading.forecast.missed();
+                        waited = true;
+                    }
                     // It may have become ready since.
                     wait_first = !core.reading.ready;
                 }
@@ -173,7 +177,8 @@ impl Shared {
         send: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Called<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
-        let mut wait_first = core.writing.dry;
+        let mut wait_first = core.writing.forecast.waits();
+        let mut waited = wait_first;
         let what = loop {
             if wait_first {
                 match self.wait_ready(core, &wire, Side::Write, patience) {
@@ -201,12 +206,16 @@ impl Shared {
             core.writing.asleep = false;
             match result {
                 Ok(accepted) => {
-                    core.writing.dry = accepted < bytes;
+                    core.writing.forecast.took(accepted < bytes, waited);
                     let deeds = Deeds::of(core.machine.accepted(pass, accepted));
                     core = self.settle(core, deeds);
                     return Called::Done(self.leave(core, Side::Write, Ok(accepted)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !waited {
+                        core.writing.forecast.missed();
+                        waited = true;
+                    }
                     wait_first = !core.writing.ready;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,

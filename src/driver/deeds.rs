@@ -77,10 +77,14 @@ impl Shared {
             Ok((wire, endpoints)) => (Some(wire), Ok(endpoints)),
             Err(fault) => (None, Err(fault)),
         };
-        let deeds = Deeds::of(core.machine.handle(Input::Attempted { id, result }, Instant::now()));
+        let mut deeds =
+            Deeds::of(core.machine.handle(Input::Attempted { id, result }, Instant::now()));
         if let (Some(timings), Ok(endpoints)) = (deeds.adopt, result) {
             core.wire = wire;
             core.facts = Some(Facts::new(endpoints, timings));
+        } else {
+            // Closed once the lock is released.
+            deeds.unwanted = wire;
         }
         (guard, deeds)
     }
@@ -211,6 +215,8 @@ pub(super) struct Deeds {
     readable: bool,
     writable: bool,
     closed: bool,
+    /// A connection that came too late, or led nowhere.
+    unwanted: Option<Arc<Wire>>,
 }
 
 impl Deeds {
@@ -247,12 +253,14 @@ impl Deeds {
             readable,
             writable,
             closed,
+            unwanted,
         } = self;
         let flags = [resolve, abandon, shutdown_write, discard, opened, readable, writable, closed];
         !flags.into_iter().any(|flag| *flag)
             && attempt.is_none()
             && adopt.is_none()
             && release.is_none()
+            && unwanted.is_none()
     }
 }
 

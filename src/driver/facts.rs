@@ -44,10 +44,10 @@ impl Facts {
     }
 
     pub(super) fn timings(&self) -> Timings {
-        let mut timings = Timings::default();
-        timings.resolve = Duration::from_micros(self.resolve_micros.into());
-        timings.connect = Duration::from_micros(self.connect_micros.into());
-        timings
+        Timings {
+            resolve: Duration::from_micros(self.resolve_micros.into()),
+            connect: Duration::from_micros(self.connect_micros.into()),
+        }
     }
 }
 

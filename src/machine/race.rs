@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Fault, Output, Outputs, Plan, Target};
+use super::{Endpoints, Fault, Output, Outputs, Plan, Target};
 use crate::error::Deadline;
 use crate::info::Timings;
 
@@ -24,6 +24,8 @@ pub(super) struct Race {
     /// Only addresses of this one's family are dialled.
     bind: Option<SocketAddr>,
     failed: Vec<(SocketAddr, Fault)>,
+    /// How often an address is dialled again that by chance led back to the socket itself.
+    chances: u8,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Race {
                 Stage::Dialling { since: now, id: AttemptId(0), address, left: Vec::new() }
             }
         };
-        Race { stage, begun: now, bind: plan.bind, failed: Vec::new() }
+        Race { stage, begun: now, bind: plan.bind, failed: Vec::new(), chances: 2 }
     }
 
     /// What a race that has just begun wants.
@@ -101,7 +103,7 @@ impl Race {
     pub(super) fn attempted(
         &mut self,
         attempt: AttemptId,
-        result: Result<(), Fault>,
+        result: Result<Endpoints, Fault>,
         now: Instant,
         outputs: &mut Outputs<'_>,
     ) -> Step {
@@ -109,8 +111,21 @@ impl Race {
         if *id != attempt {
             return Step::On;
         }
+        // Where nobody listens, a port that the system chose can be the very one that is dialled; the
+        // two ends then open to each other (simultaneous open, RFC 9293, section 3.5).
+        let itself = |ends: &Endpoints| ends.local == Some(ends.remote);
         let fault = match result {
-            Ok(()) => {
+            Ok(ends) if itself(&ends) && self.bind.is_some_and(|local| local.port() != 0) => {
+                Fault::Loop
+            }
+            Ok(ends) if itself(&ends) => {
+                if self.chances > 0 {
+                    self.chances -= 1;
+                    left.push(*address);
+                }
+                Fault::SelfConnected
+            }
+            Ok(_) => {
                 return Step::Won(Timings {
                     resolve: since.saturating_duration_since(self.begun),
                     connect: now.saturating_duration_since(*since),

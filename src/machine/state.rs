@@ -377,7 +377,7 @@ impl Connecting {
                 self.advance(step, outputs)
             }
             Input::Attempted { id, result } => {
-                let step = self.race.attempted(id, result.map(drop), now, outputs);
+                let step = self.race.attempted(id, result, now, outputs);
                 match step {
                     Step::Won(timings) => {
                         outputs.push(Output::Adopt { id, timings });
