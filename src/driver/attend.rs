@@ -71,7 +71,7 @@ impl Shared {
         receive: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Called<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
-        let mut wait_first = core.reading.forecast.waits();
+        let mut wait_first = core.waits_first(Side::Read);
         let mut waited = wait_first;
         let what = loop {
             if wait_first {
@@ -177,7 +177,7 @@ impl Shared {
         send: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Called<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
-        let mut wait_first = core.writing.forecast.waits();
+        let mut wait_first = core.waits_first(Side::Write);
         let mut waited = wait_first;
         let what = loop {
             if wait_first {
@@ -405,6 +405,12 @@ impl Shared {
 }
 
 impl super::shared::Core {
+    /// Whether to wait before the first try. The loop reports changes only, so where it is waited for,
+    /// only a call that would have blocked makes sure that there is one to come.
+    fn waits_first(&mut self, side: Side) -> bool {
+        !self.attended && self.lane(side).forecast.waits()
+    }
+
     /// Fails where the socket has failed.
     fn check(&self) -> Result<()> {
         let fault = match (self.machine.opened(), self.machine.outcome()) {

@@ -57,6 +57,8 @@
 mod flow;
 mod race;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@ pub const ADDRESSES_MOST: usize = 64;
 
 /// Names one connection attempt of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttemptId(u32);
+pub struct AttemptId(pub(super) u32);
 
 #[derive(Debug)]
 pub(super) struct Race {

@@ -1,0 +1,324 @@
+//! Lives of machines under random inputs, and the rules that hold in all of them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::{
+    AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, ReadStep, Received,
+    RecvPass, Release, SendPass, Sent, Target, WriteStep,
+};
+use crate::info::Phase;
+
+const LIVES: u64 = 30_000;
+const STEPS: usize = 40;
+
+#[test]
+fn every_rule_holds_in_random_lives() {
+    for seed in 0..LIVES {
+        let life = std::panic::catch_unwind(|| Life::new(seed).run());
+        assert!(life.is_ok(), "the life with seed {seed} broke a rule");
+    }
+}
+
+#[test]
+fn a_write_that_the_peers_end_overtakes_may_finish() {
+    let now = Instant::now();
+    let mut machine = open(Plan::new(Target::Address(address(1))), now);
+    let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
+    let ReadStep::Receive(receiving) = machine.read() else { panic!("it is open") };
+    drop(machine.received(receiving, Received::Eof, now));
+
+    assert_eq!(machine.phase(), Phase::HalfClosed);
+    assert!(machine.still_sends(&sending));
+    assert!(matches!(machine.write(), WriteStep::Fail(Fault::Closed)), "no other begins");
+    let outputs: Vec<_> = machine.accepted(sending, 1).collect();
+    assert_eq!(outputs[..2], [Output::ShutdownWrite, Output::Release(Release::Done)]);
+    assert_eq!(machine.outcome(), Some(Ok(())));
+}
+
+#[test]
+fn a_write_that_the_peers_end_overtakes_is_bounded_by_the_close_timeout() {
+    let now = Instant::now();
+    let mut machine = open(Plan::new(Target::Address(address(1))), now);
+    let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
+    let ReadStep::Receive(receiving) = machine.read() else { panic!("it is open") };
+    drop(machine.received(receiving, Received::Eof, now));
+    let (at, Deadline::Close) = machine.deadline().unwrap() else { panic!("it closes") };
+
+    drop(machine.handle(Input::Deadline, at));
+    assert!(!machine.still_sends(&sending));
+    let outputs: Vec<_> = machine.sent(sending, Sent::Nothing).collect();
+    assert_eq!(outputs[..2], [Output::ShutdownWrite, Output::Release(Release::Done)]);
+    assert_eq!(machine.outcome(), Some(Ok(())));
+}
+
+#[test]
+fn a_close_that_cannot_hand_over_in_time_resets() {
+    let now = Instant::now();
+    let mut machine = open(Plan::new(Target::Address(address(1))), now);
+    let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
+    assert!(machine.handle(Input::Close, now).all(|output| !matches!(output, Output::Closed)));
+    assert_eq!(machine.outcome(), None);
+    let (at, _) = machine.deadline().unwrap();
+
+    let outputs: Vec<_> = machine.handle(Input::Deadline, at).collect();
+    assert_eq!(outputs, [Output::Release(Release::Reset), Output::Closed]);
+    assert_eq!(machine.outcome(), Some(Err(Fault::TimedOut(Deadline::Close))));
+    assert_eq!(machine.accepted(sending, 5).count(), 0);
+}
+
+#[test]
+fn addresses_are_dialled_in_order_each_once_and_only_of_the_bound_family() {
+    let now = Instant::now();
+    let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 1));
+    let mut plan = Plan::new(Target::Name);
+    plan.bind = Some(address(0));
+    let mut machine = Machine::new(plan, now);
+    drop(machine.start());
+    let answer = [address(1), v6, address(2), address(1)];
+    drop(machine.handle(Input::Resolved(Ok(&answer)), now));
+    let refused = Err(Fault::Connect(111));
+    for id in 0..2 {
+        drop(machine.handle(Input::Attempted { id: AttemptId(id), result: refused }, now));
+    }
+    assert_eq!(machine.opened(), Some(Err(Fault::Connect(111))));
+    let attempts = [(address(1), Fault::Connect(111)), (address(2), Fault::Connect(111))];
+    assert_eq!(machine.attempts(), attempts);
+}
+
+#[test]
+fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_loop() {
+    let now = Instant::now();
+    let me = Endpoints { remote: address(1), local: Some(address(1)) };
+    let mut machine = Machine::new(Plan::new(Target::Address(address(1))), now);
+    let mut outputs: Vec<_> = machine.start().collect();
+    for _ in 0..3 {
+        let [Output::Attempt { id, .. }] = outputs[..] else { panic!("{outputs:?}") };
+        outputs = machine.handle(Input::Attempted { id, result: Ok(me) }, now).collect();
+    }
+    assert_eq!(machine.opened(), Some(Err(Fault::SelfConnected)));
+
+    let mut plan = Plan::new(Target::Address(address(1)));
+    plan.bind = Some(address(1));
+    let mut machine = Machine::new(plan, now);
+    drop(machine.start());
+    drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Ok(me) }, now));
+    assert_eq!(machine.opened(), Some(Err(Fault::Loop)));
+}
+
+fn open(plan: Plan, now: Instant) -> Machine {
+    let mut machine = Machine::new(plan, now);
+    drop(machine.start());
+    let result = Ok(Endpoints { remote: address(1), local: None });
+    drop(machine.handle(Input::Attempted { id: AttemptId(0), result }, now));
+    assert_eq!(machine.phase(), Phase::Open);
+    machine
+}
+
+fn address(host: u8) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(192, 0, 2, host), 1))
+}
+
+/// One machine, and what was seen of it.
+struct Life {
+    random: fastrand::Rng,
+    machine: Machine,
+    now: Instant,
+    attempt: Option<AttemptId>,
+    receiving: Option<RecvPass>,
+    sending: Option<SendPass>,
+    phase: Phase,
+    opened: u32,
+    adopted: bool,
+    closed: u32,
+    released: bool,
+    shut: bool,
+    reader_told: bool,
+    writer_told: bool,
+    outcome: Option<Result<(), Fault>>,
+}
+
+impl Life {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let now = Instant::now();
+        let target = if random.bool() { Target::Name } else { Target::Address(address(1)) };
+        let mut plan = Plan::new(target);
+        plan.allow_half_open = random.bool();
+        Life {
+            random,
+            machine: Machine::new(plan, now),
+            now,
+            attempt: None,
+            receiving: None,
+            sending: None,
+            phase: Phase::Connecting,
+            opened: 0,
+            adopted: false,
+            closed: 0,
+            released: false,
+            shut: false,
+            reader_told: false,
+            writer_told: false,
+            outcome: None,
+        }
+    }
+
+    fn run(mut self) {
+        let outputs = self.machine.start().collect();
+        self.see(outputs);
+        for _ in 0..STEPS {
+            self.step();
+        }
+        // Whatever came before, this ends it, once all passes are back.
+        let outputs = self.machine.handle(Input::Close, self.now).collect();
+        self.see(outputs);
+        self.give_back_recv(Received::Nothing);
+        self.give_back_send(Sent::Nothing);
+        assert_eq!(self.machine.phase(), Phase::Closed);
+        assert_eq!((self.opened, self.closed), (1, 1));
+        assert_eq!(self.released, self.adopted, "a wire is let go of, once");
+        assert_eq!(self.machine.deadline(), None);
+    }
+
+    fn step(&mut self) {
+        let id = self.attempt.unwrap_or(AttemptId(0));
+        let answer = [address(1), address(2)];
+        let fault = Fault::Reset(None);
+        let input = match self.random.u8(0..20) {
+            0 => Input::Resolved(Ok(&answer)),
+            1 => Input::Resolved(Err(Fault::Resolve)),
+            2..=4 => {
+                let result = Ok(Endpoints { remote: address(1), local: None });
+                Input::Attempted { id, result }
+            }
+            5 => Input::Attempted { id, result: Err(Fault::Connect(111)) },
+            6 => {
+                self.now += Duration::from_secs(self.random.u64(0..40));
+                Input::Deadline
+            }
+            7 => Input::WireEof,
+            8 => Input::WireFailed(fault),
+            9 if self.random.bool() => Input::Close,
+            10 if self.random.bool() => Input::Abort,
+            11 if self.random.bool() => Input::AbortWriting,
+            12 => Input::FinishWriting,
+            13 => Input::CancelReading,
+            14 => return self.ask_to_read(),
+            15 => return self.ask_to_write(),
+            16 => return self.give_back_recv(Received::Eof),
+            17 => return self.give_back_send(Sent::Failed(fault)),
+            18 => return self.give_back_recv(Received::Failed(fault)),
+            _ => return self.move_bytes(),
+        };
+        let outputs = self.machine.handle(input, self.now).collect();
+        self.see(outputs);
+    }
+
+    fn ask_to_read(&mut self) {
+        if let ReadStep::Receive(pass) = self.machine.read() {
+            assert!(self.receiving.is_none(), "one pass a direction");
+            assert!(self.machine.still_receives(&pass));
+            assert!(self.adopted && !self.released, "there is a wire");
+            self.receiving = Some(pass);
+        }
+    }
+
+    fn ask_to_write(&mut self) {
+        if let WriteStep::Send(pass) = self.machine.write() {
+            assert!(self.sending.is_none(), "one pass a direction");
+            assert!(self.machine.still_sends(&pass));
+            assert!(self.adopted && !self.released && !self.shut, "there is a wire to send on");
+            self.sending = Some(pass);
+        }
+    }
+
+    fn give_back_recv(&mut self, what: Received) {
+        if let Some(pass) = self.receiving.take() {
+            let outputs = self.machine.received(pass, what, self.now).collect();
+            self.see(outputs);
+        }
+    }
+
+    fn give_back_send(&mut self, what: Sent) {
+        if let Some(pass) = self.sending.take() {
+            let outputs = self.machine.sent(pass, what).collect();
+            self.see(outputs);
+        }
+    }
+
+    fn move_bytes(&mut self) {
+        let before = self.machine.stats();
+        let bytes = self.random.usize(1..9);
+        if let Some(pass) = self.receiving.take() {
+            let outputs = self.machine.delivered(pass, bytes).collect();
+            self.see(outputs);
+            assert_eq!(self.machine.stats().bytes_read, before.bytes_read + bytes as u64);
+        }
+        if let Some(pass) = self.sending.take() {
+            let outputs = self.machine.accepted(pass, bytes).collect();
+            self.see(outputs);
+            assert_eq!(self.machine.stats().bytes_written, before.bytes_written + bytes as u64);
+        }
+    }
+
+    fn see(&mut self, outputs: Vec<Output>) {
+        let told = |what| outputs.contains(&what);
+        if told(Output::Opened) {
+            assert!(told(Output::Readable) && told(Output::Writable), "who waits is told");
+        }
+        match &self.receiving {
+            None => self.reader_told = false,
+            Some(pass) => {
+                self.reader_told |= told(Output::Readable);
+                assert!(self.reader_told || self.machine.still_receives(pass), "who waits is told");
+            }
+        }
+        match &self.sending {
+            None => self.writer_told = false,
+            Some(pass) => {
+                self.writer_told |= told(Output::Writable);
+                assert!(self.writer_told || self.machine.still_sends(pass), "who waits is told");
+            }
+        }
+        for output in outputs {
+            assert!(self.closed == 0 || matches!(output, Output::Release(_) | Output::Readable));
+            match output {
+                Output::Attempt { id, .. } => self.attempt = Some(id),
+                Output::Adopt { .. } => {
+                    assert!(!self.adopted, "one wire");
+                    self.adopted = true;
+                }
+                Output::ShutdownWrite => {
+                    assert!(self.adopted && !self.released && !self.shut, "one FIN");
+                    assert!(self.sending.is_none(), "what is being sent precedes the FIN");
+                    self.shut = true;
+                }
+                Output::Release(how) => {
+                    assert!(self.adopted && !self.released, "let go of once");
+                    assert!(self.shut || how != Release::Linger, "who lingers has sent FIN");
+                    self.released = true;
+                }
+                Output::Discard => {
+                    assert!(self.adopted && !self.released);
+                    assert!(self.receiving.is_none(), "one party at the wire");
+                }
+                Output::Opened => self.opened += 1,
+                Output::Closed => self.closed += 1,
+                Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => {}
+            }
+        }
+        let phase = self.machine.phase();
+        assert!(phase >= self.phase, "phases only advance");
+        self.phase = phase;
+        assert_eq!(self.opened > 0, self.machine.opened().is_some());
+        assert_eq!(self.closed > 0, self.machine.outcome().is_some());
+        assert_eq!(self.closed > 0, phase == Phase::Closed);
+        if let Some(outcome) = self.outcome {
+            assert_eq!(self.machine.outcome(), Some(outcome), "the first outcome stays");
+        }
+        self.outcome = self.machine.outcome();
+        let left_over = self.machine.deadline().is_some_and(|(at, _)| at <= self.now);
+        assert!(!left_over, "no due deadline is left over");
+    }
+}
