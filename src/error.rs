@@ -392,6 +392,10 @@ pub enum Deadline {
     LookUp,
     /// The connect timeout, while addresses were dialled.
     Connect,
+    /// The time between two attempts: nothing fails by it.
+    NextAttempt,
+    /// The time that IPv4 addresses wait for IPv6 ones: nothing fails by it.
+    OtherFamily,
     /// The close timeout.
     Close,
     /// The read timeout or deadline of one call.
@@ -409,6 +413,8 @@ impl Deadline {
         match self {
             Deadline::LookUp => "the connect timeout passed during the name look-up",
             Deadline::Connect => "the connect timeout passed before an address answered",
+            Deadline::NextAttempt => "the next attempt was due",
+            Deadline::OtherFamily => "the wait for addresses of the other family was over",
             Deadline::Close => "the close timeout passed before everything was handed over",
             Deadline::Read => "the read timeout or deadline passed",
             Deadline::Write => "the write timeout or deadline passed",

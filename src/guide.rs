@@ -12,9 +12,9 @@
 //!
 //! [`Socket::phase`](crate::Socket::phase) tells where it is; it only ever advances.
 //!
-//! - **Connecting**: the name is looked up and its addresses are dialled one after another, all within
-//!   one [`connect_timeout`](crate::SocketOptions::connect_timeout). Reads and writes may be called
-//!   already; they wait. [`Error::attempts`](crate::Error::attempts) keeps what each address said.
+//! - **Connecting**: the name is looked up and its addresses race (RFC 8305), all within one
+//!   [`connect_timeout`](crate::SocketOptions::connect_timeout). Reads and writes may be called already;
+//!   they wait. [`Error::attempts`](crate::Error::attempts) keeps what each address said.
 //! - **Open**: both directions work. One thread may read while another writes.
 //! - **HalfClosed**: one direction has ended: [`Writer::close`](crate::Writer::close), or
 //!   [`Reader::cancel`](crate::Reader::cancel), or the peer's end where
@@ -24,6 +24,18 @@
 //! By default the peer's end closes the write side too, once all that the peer sent was read and a write
 //! that is being made has ended. That happens without anyone reading when nothing is unread: the loop
 //! looks for it once no one has read for 100 ms.
+//!
+//! # Connecting
+//!
+//! Addresses are dialled in the resolver's order with the families taking turns: the next attempt
+//! begins 250 ms after the last, or at once when one fails, and an older one goes on beside it. The first
+//! to succeed is the connection; the others are closed without having sent a byte. So a name whose IPv6
+//! address is dead costs a quarter of a second and not the whole time limit, and the error of a name that
+//! no address of answers keeps [each attempt](crate::Error::attempts) with its own cause. With a
+//! prescribed local port attempts run one after another. A connection that by chance came back to the
+//! socket's own port is no connection; it is dialled again, twice at most.
+//!
+//! The limit covers everything, and its error says which step it struck: the look-up, or the attempts.
 //!
 //! # Closing
 //!

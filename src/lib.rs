@@ -45,13 +45,15 @@ pub mod guide;
 mod info;
 pub mod machine;
 mod options;
+mod resolver;
 mod socket;
 
 pub use address::SocketAddress;
 pub use error::{Attempt, Error, ErrorKind, Result};
 pub use info::{Phase, SocketInfo, Stats, Timings};
 pub use options::{Keepalive, SocketOptions, TcpOptions};
-pub use socket::{Reader, Socket, Writer, connect, connect_with};
+pub use resolver::Resolver;
+pub use socket::{Connector, ConnectorBuilder, Reader, Socket, Writer, connect, connect_with};
 
 /// Its examples are tests.
 #[cfg(doctest)]

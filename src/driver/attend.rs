@@ -24,6 +24,10 @@ use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::Phase;
 use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
 
+/// How long a reader waits for what a writer at the same wire may have been told. The end wakes a
+/// writer too, so that this is much longer than it takes.
+const HEARSAY: Duration = Duration::from_millis(10);
+
 impl Shared {
     /// Receives by `receive`, into a buffer with `room` for so many bytes, as soon as there is
     /// something.
@@ -105,6 +109,10 @@ impl Shared {
             core.reading.asleep = false;
             match result {
                 Ok(0) if hung_up && core.machine.sends() => {
+                    // The system may have told a writer why, who has not said so yet.
+                    if core.writing.busy {
+                        core = self.wait_change(core, Some(HEARSAY));
+                    }
                     break Received::Failed(Fault::Reset(None));
                 }
                 Ok(0) => break Received::Eof,

@@ -14,7 +14,7 @@ use mio::Token;
 use super::dial::{self, Dialled};
 use super::facts::Facts;
 use super::resolve::Submitted;
-use super::shared::{Connected, Core, Guard, Shared, Watching};
+use super::shared::{Connected, Core, Dialling, Guard, Shared, Watching};
 use super::wait::WakeHandle;
 use super::wire::{Drained, Wire};
 use super::{Driver, Job, Urgency};
@@ -62,7 +62,23 @@ impl Shared {
                 next = Some(deeds);
             }
         }
-        core
+        self.keep_time(core)
+    }
+
+    /// While a socket connects, the loop keeps the machine's time.
+    fn keep_time<'a>(self: &'a Arc<Self>, mut guard: Guard<'a>) -> Guard<'a> {
+        let core = &mut *guard;
+        let Some(dialling) = &mut core.dialling else { return guard };
+        let at = core.machine.deadline().map(|(at, _)| at);
+        if dialling.timer == at {
+            return guard;
+        }
+        dialling.timer = at;
+        drop(guard);
+        if let (Some(at), Ok(driver)) = (at, Driver::running()) {
+            driver.post(Job::Limit(Arc::clone(self), at), Urgency::Now);
+        }
+        self.lock()
     }
 
     /// Tells the machine how an attempt ended; the wire is adopted before anyone hears of it.
@@ -91,7 +107,7 @@ impl Shared {
 
     /// Does what needs system calls. An attempt that ended at once is the answer.
     fn perform(self: &Arc<Self>, deeds: Prepared) -> Option<(AttemptId, Connected)> {
-        let Prepared { deeds, wire, registration, forget, tcp, wake: _ } = deeds;
+        let Prepared { deeds, wire, registration, over, tcp, wake: _ } = deeds;
         if let Some(wire) = &wire {
             if deeds.shutdown_write {
                 wire.shutdown_write();
@@ -105,9 +121,10 @@ impl Shared {
                 release(wire, how);
             }
         }
-        if !forget.is_empty() {
+        let held = over.map(|dialling| dialling.tokens).unwrap_or_default();
+        if !held.is_empty() {
             if let Ok(driver) = Driver::running() {
-                driver.post(Job::Forget(forget), Urgency::Now);
+                driver.post(Job::Forget(held), Urgency::Now);
             }
         }
         if let Some(token) = registration {
@@ -271,8 +288,8 @@ struct Prepared {
     wake: [Option<Arc<WakeHandle>>; 2],
     wire: Option<Arc<Wire>>,
     registration: Option<Token>,
-    /// What the loop held for connecting.
-    forget: Vec<Token>,
+    /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
+    over: Option<Box<Dialling>>,
     tcp: Option<TcpOptions>,
 }
 
@@ -295,17 +312,14 @@ impl Core {
         if deeds.adopt.is_some() {
             self.watching = Watching::Listed;
         }
-        let mut resolver = None;
-        let mut forget = Vec::new();
-        if self.machine.phase() != Phase::Connecting {
-            if let Some(dialling) = self.dialling.take() {
-                resolver = dialling.resolver;
-                forget = dialling.tokens;
-            }
-        }
+        let mut over = match self.machine.phase() {
+            Phase::Connecting => None,
+            Phase::Open | Phase::HalfClosed | Phase::Closed => self.dialling.take(),
+        };
         if self.error.is_none() {
             if let Some(Err(fault)) = self.machine.opened() {
                 let attempts = self.machine.attempts();
+                let resolver = over.as_mut().and_then(|dialling| dialling.unresolved.take());
                 self.error = Some(Error::from_connecting(fault, requested, attempts, resolver));
             } else if let Some(Err(fault)) = self.machine.outcome() {
                 self.error = Some(Error::from_fault(fault));
@@ -319,6 +333,6 @@ impl Core {
             (Some(_), Some(dialling)) => Some(dialling.tcp.clone()),
             _ => None,
         };
-        Prepared { deeds, wake, wire, registration, forget, tcp }
+        Prepared { deeds, wake, wire, registration, over, tcp }
     }
 }

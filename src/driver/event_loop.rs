@@ -154,9 +154,8 @@ impl EventLoop {
             Job::Limit(shared, at) => {
                 let entry = Entry::Limit(Box::new((Arc::clone(&shared), at)));
                 let token = self.table.insert(entry);
-                if self.hold(&shared, token) {
-                    self.timers.set(at, token);
-                }
+                self.timers.set(at, token);
+                self.hold(&shared, token);
             }
             Job::Pending { shared, id, address, wire } => {
                 self.await_attempt(shared, id, address, wire);
@@ -215,13 +214,11 @@ impl EventLoop {
 
     /// Notes with a connecting socket what the loop holds for it, or drops that, if the socket does not
     /// connect any more.
-    fn hold(&mut self, shared: &Shared, token: Token) -> bool {
+    fn hold(&mut self, shared: &Shared, token: Token) {
         if let Some(dialling) = shared.lock().dialling() {
-            dialling.tokens.push(token);
-            return true;
+            return dialling.tokens.push(token);
         }
         self.forget(token);
-        false
     }
 
     fn judge(&mut self, token: Token) {
@@ -230,15 +227,15 @@ impl EventLoop {
         let Some(Entry::Attempt(attempt)) = self.table.remove(token) else { return };
         let PendingAttempt { shared, id, wire, .. } = *attempt;
         wire.deregister(self.poll.registry());
-        if let Some(dialling) = shared.lock().dialling() {
-            dialling.tokens.retain(|held| *held != token);
-        }
+        shared.release(token);
         shared.attempted(id, verdict.map(|endpoints| (wire, endpoints)));
     }
 
     fn expire(&mut self, token: Token) {
         if let Some(Entry::Limit(limit)) = self.table.remove(token) {
-            limit.0.expire();
+            let (shared, _) = *limit;
+            shared.release(token);
+            shared.expire();
         }
     }
 

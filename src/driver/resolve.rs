@@ -134,9 +134,15 @@ impl Pool {
 
 fn look_up(shared: &Arc<Shared>) {
     let requested = shared.requested();
-    let answer =
-        catch_unwind(AssertUnwindSafe(|| ask_system(requested.hostname(), requested.port())))
-            .unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
+    let (hostname, port) = (requested.hostname(), requested.port());
+    let answer = catch_unwind(AssertUnwindSafe(|| match shared.resolver() {
+        None => ask_system(hostname, port),
+        Some(resolver) => {
+            let addresses = resolver.resolve(hostname)?;
+            Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+        }
+    }))
+    .unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
     if !shared.is_connecting() {
         log::debug!("the look-up of {} ended after its socket", requested.hostname());
     }

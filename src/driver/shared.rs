@@ -5,6 +5,7 @@
 //! lock; whoever changes any of it does so under the lock too, and wakes those that have announced
 //! themselves. So no wake-up is lost.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,12 +18,13 @@ use super::deeds::Deeds;
 use super::facts::Facts;
 use super::wait::{Side, WakeHandle};
 use super::wire::Wire;
-use super::{Driver, Job, Urgency, event_loop, fork};
+use super::{event_loop, fork};
 use crate::address::SocketAddress;
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::{Endpoints, Phase, SocketInfo, Stats};
 use crate::machine::{AttemptId, Input, Machine, Plan, Target, Watch};
 use crate::options::{SocketOptions, TcpOptions};
+use crate::resolver::Resolver;
 
 /// The part of a socket that its handles share.
 #[derive(Debug)]
@@ -141,12 +143,22 @@ impl Registration {
 }
 
 /// What is needed only until the connection is made.
-#[derive(Debug)]
 pub(super) struct Dialling {
     pub(super) tcp: TcpOptions,
     /// What the loop holds for it.
     pub(super) tokens: Vec<Token>,
-    pub(super) resolver: Option<io::Error>,
+    /// When the loop tells the machine the time.
+    pub(super) timer: Option<Instant>,
+    /// The operating system's where there is none.
+    resolver: Option<Arc<dyn Resolver>>,
+    /// Why the name did not resolve.
+    pub(super) unresolved: Option<io::Error>,
+}
+
+impl fmt::Debug for Dialling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialling").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
 }
 
 /// Who looks for the peer's end while nobody reads.
@@ -167,7 +179,11 @@ pub(super) type Connected = Result<(Arc<Wire>, Endpoints), Fault>;
 
 impl Shared {
     /// A socket that begins to connect, with one handle.
-    pub(crate) fn connect(requested: SocketAddress, options: SocketOptions) -> Result<Arc<Self>> {
+    pub(crate) fn connect(
+        requested: SocketAddress,
+        options: SocketOptions,
+        resolver: Option<Arc<dyn Resolver>>,
+    ) -> Result<Arc<Self>> {
         fork::check()?;
         let now = Instant::now();
         let target = match requested.literal() {
@@ -196,7 +212,9 @@ impl Shared {
                 dialling: Some(Box::new(Dialling {
                     tcp: options.tcp,
                     tokens: Vec::new(),
-                    resolver: None,
+                    timer: None,
+                    resolver,
+                    unresolved: None,
                 })),
                 waiters: 0,
                 performing: 0,
@@ -216,14 +234,8 @@ impl Shared {
                 core.limit_mut(side).timeout = timeout;
             }
         }
-        let deeds = Deeds::of(core.machine.start());
-        let core = shared.settle(core, deeds);
-        // What could not be done at once is the loop's, and so is its limit.
-        let limit = core.machine.deadline().filter(|_| core.machine.phase() == Phase::Connecting);
-        drop(core);
-        if let (Some((at, _)), Ok(driver)) = (limit, Driver::running()) {
-            driver.post(Job::Limit(Arc::clone(&shared), at), Urgency::Now);
-        }
+        let deeds = Deeds::of(core.machine.start(now));
+        drop(shared.settle(core, deeds));
         Ok(shared)
     }
 
@@ -408,13 +420,18 @@ impl Shared {
         self.lock().machine.phase() == Phase::Connecting
     }
 
+    /// Whom to ask for the name: the operating system where it is none.
+    pub(super) fn resolver(&self) -> Option<Arc<dyn Resolver>> {
+        self.lock().dialling.as_ref()?.resolver.clone()
+    }
+
     pub(super) fn resolved(self: &Arc<Self>, answer: io::Result<Vec<SocketAddr>>) {
         let mut core = self.lock();
         let (addresses, fault) = match answer {
             Ok(addresses) => (addresses, None),
             Err(error) => {
                 if let Some(dialling) = &mut core.dialling {
-                    dialling.resolver = Some(error);
+                    dialling.unresolved = Some(error);
                 }
                 (Vec::new(), Some(Fault::Resolve))
             }
@@ -430,6 +447,13 @@ impl Shared {
         let core = self.lock();
         let (core, deeds) = self.take_attempt(core, id, result);
         drop(self.settle(core, deeds));
+    }
+
+    /// The loop does not hold this any more for a socket that connects.
+    pub(super) fn release(&self, token: Token) {
+        if let Some(dialling) = self.lock().dialling() {
+            dialling.tokens.retain(|held| *held != token);
+        }
     }
 
     /// The instant of the machine's limit has come.

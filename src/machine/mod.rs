@@ -32,7 +32,7 @@
 //! let mut machine = Machine::new(Plan::new(Target::Address(peer)), now);
 //!
 //! // It wants its one address dialled. Say that this worked.
-//! let [Output::Attempt { id, address }] = machine.start().collect::<Vec<_>>()[..] else { panic!() };
+//! let [Output::Attempt { id, address }] = machine.start(now).collect::<Vec<_>>()[..] else { panic!() };
 //! assert_eq!(address, peer);
 //! let endpoints = Endpoints { remote: peer, local: None };
 //! let outputs: Vec<_> = machine.handle(Input::Attempted { id, result: Ok(endpoints) }, now).collect();
@@ -69,7 +69,7 @@ pub use crate::info::Endpoints;
 use crate::info::{Phase, Stats, Timings};
 
 pub use self::flow::{ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
-pub use self::race::{ADDRESSES_MOST, AttemptId};
+pub use self::race::{ADDRESSES_MOST, ATTEMPT_DELAY, AttemptId, RESOLUTION_DELAY};
 use self::state::State;
 
 /// What a machine is made for.
@@ -113,7 +113,9 @@ pub enum Target {
 /// What happened, or what the user wants.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// The look-up ended: the addresses, best first, or why there are none.
+    /// A part of the answer to a look-up came: addresses, best first. More may follow.
+    Answered(&'a [SocketAddr]),
+    /// The look-up ended: the (other) addresses, best first, or why there are none.
     Resolved(Result<&'a [SocketAddr], Fault>),
     /// A connection attempt ended.
     Attempted {
@@ -251,9 +253,9 @@ impl Machine {
     }
 
     /// The first outputs. A second call gives none.
-    pub fn start(&mut self) -> Outputs<'_> {
+    pub fn start(&mut self, now: Instant) -> Outputs<'_> {
         let mut outputs = Outputs::none();
-        self.state.start(&mut outputs);
+        self.state.start(now, &mut outputs);
         outputs
     }
 

@@ -1,43 +1,75 @@
-//! From a name to one connection: the look-up, then the addresses in turn.
+//! From a name to one connection: the look-up, then a race of the addresses (happy eyeballs, RFC 8305
+//! and its successor draft).
 //!
-//! A sub-machine of its own, whose end is the connecting state's end. An attempt begins when the one
-//! before it has failed; the limit over all of them is the connecting state's.
+//! A sub-machine of its own, whose end is the connecting state's end. Its rules:
+//!
+//! - Answers are used as they come. When the first has only IPv4 addresses and more may follow, IPv6 has
+//!   [`RESOLUTION_DELAY`] to catch up (section 3).
+//! - Families take turns, from that of the first answer's first address on; within a family the
+//!   resolver's order stays (section 4).
+//! - The next attempt begins [`ATTEMPT_DELAY`] after the last began, or at once when one fails
+//!   (section 5). An attempt is never given up because another began; the first to succeed wins.
+//! - With a prescribed local port attempts run one after another: two could not have it at once.
+//! - An attempt that failed for want of something on this side, such as a descriptor, while others are
+//!   under way is made again when one of these has ended.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Endpoints, Fault, Output, Outputs, Plan, Target};
-use crate::error::Deadline;
+use super::{Deadline, Endpoints, Fault, Output, Outputs, Plan, Target};
 use crate::info::Timings;
 
 /// The most addresses of one look-up that are dialled; what a resolver gives beyond that is dropped.
 pub const ADDRESSES_MOST: usize = 64;
+/// How long after one attempt the next begins, where none fails before.
+pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// How long IPv4 addresses that come first wait for IPv6 ones.
+pub const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// How often an address is dialled again that by chance led back to the socket itself.
+const CHANCES: u8 = 2;
 
 /// Names one connection attempt of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttemptId(pub(super) u32);
+pub struct AttemptId(pub(super) usize);
 
 #[derive(Debug)]
 pub(super) struct Race {
-    stage: Stage,
     begun: Instant,
-    /// Only addresses of this one's family are dialled.
     bind: Option<SocketAddr>,
-    failed: Vec<(SocketAddr, Fault)>,
-    /// How often an address is dialled again that by chance led back to the socket itself.
+    /// Whether more answers may come.
+    asking: bool,
+    /// When the first answer came.
+    answered: Option<Instant>,
+    /// The end of the wait for IPv6, while it lasts.
+    hold: Option<Instant>,
+    /// What is left to dial of each family, IPv4 first.
+    left: [VecDeque<SocketAddr>; 2],
+    /// Whose turn it is.
+    turn: Family,
+    /// How many addresses the answers had, of those that may be dialled.
+    known: usize,
+    /// Every attempt, in the order in which they began.
+    attempts: Vec<Attempt>,
+    /// When the latest of them began.
+    latest: Option<Instant>,
+    /// When the next attempt begins.
+    next: Option<Instant>,
     chances: u8,
 }
 
 #[derive(Debug)]
-enum Stage {
-    LookUp,
-    Dialling {
-        since: Instant,
-        id: AttemptId,
-        address: SocketAddr,
-        /// What is left to try, last first.
-        left: Vec<SocketAddr>,
-    },
+struct Attempt {
+    address: SocketAddr,
+    /// `None` while it is under way.
+    failed: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
 }
 
 /// Where a race got to.
@@ -53,111 +85,241 @@ pub(super) enum Step {
 
 impl Race {
     pub(super) fn new(plan: &Plan, now: Instant) -> Self {
-        let stage = match plan.target {
-            Target::Name => Stage::LookUp,
-            Target::Address(address) => {
-                Stage::Dialling { since: now, id: AttemptId(0), address, left: Vec::new() }
-            }
+        let mut race = Race {
+            begun: now,
+            bind: plan.bind,
+            asking: true,
+            answered: None,
+            hold: None,
+            left: [VecDeque::new(), VecDeque::new()],
+            turn: Family::V4,
+            known: 0,
+            attempts: Vec::new(),
+            latest: None,
+            next: None,
+            chances: CHANCES,
         };
-        Race { stage, begun: now, bind: plan.bind, failed: Vec::new(), chances: 2 }
+        if let Target::Address(address) = plan.target {
+            // One that can't be dialled from the prescribed address fails by itself.
+            race.asking = false;
+            race.answered = Some(now);
+            race.turn = Family::of(address);
+            race.known = 1;
+            race.queue(address).push_back(address);
+        }
+        race
     }
 
     /// What a race that has just begun wants.
-    pub(super) fn start(&self, outputs: &mut Outputs<'_>) {
-        outputs.push(match self.stage {
-            Stage::LookUp => Output::Resolve,
-            Stage::Dialling { id, address, .. } => Output::Attempt { id, address },
-        });
+    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+        if self.asking {
+            outputs.push(Output::Resolve);
+        } else {
+            self.begin_next(now, outputs);
+        }
     }
 
+    /// An answer came, after which more come or, with `last`, do not.
     pub(super) fn resolved(
         &mut self,
         answer: Result<&[SocketAddr], Fault>,
+        last: bool,
         now: Instant,
         outputs: &mut Outputs<'_>,
     ) -> Step {
-        match self.stage {
-            Stage::Dialling { .. } => return Step::On,
-            Stage::LookUp => {}
+        if !self.asking {
+            return Step::On;
         }
-        let addresses = match answer {
-            Ok([]) => return Step::Lost(Fault::NoAddress),
-            Ok(addresses) => addresses,
-            Err(fault) => return Step::Lost(fault),
-        };
-        let mut left: Vec<SocketAddr> = Vec::new();
-        for &address in addresses {
-            let reachable = self.bind.is_none_or(|local| local.is_ipv4() == address.is_ipv4());
-            if reachable && left.len() < ADDRESSES_MOST && !left.contains(&address) {
-                left.push(address);
+        self.asking = !last;
+        let none = match answer {
+            Ok(addresses) => {
+                self.add(addresses, now);
+                if addresses.is_empty() { Fault::NoAddress } else { Fault::NoLocalAddress }
             }
+            Err(fault) => fault,
+        };
+        if self.is_over() {
+            return Step::Lost(self.last_fault().unwrap_or(none));
         }
-        left.reverse();
-        let Some(address) = left.pop() else { return Step::Lost(Fault::NoLocalAddress) };
-        let id = AttemptId(0);
-        outputs.push(Output::Attempt { id, address });
-        self.stage = Stage::Dialling { since: now, id, address, left };
+        let v6_came = !self.left[Family::V6 as usize].is_empty();
+        if self.hold.is_some() && (v6_came || last) {
+            self.hold = None;
+            self.turn = if v6_came { Family::V6 } else { Family::V4 };
+        }
+        if self.hold.is_none() && self.under_way() == 0 {
+            self.begin_next(now, outputs);
+        } else if self.next.is_none() {
+            self.plan_next();
+            self.expired(now, outputs);
+        }
         Step::On
     }
 
     pub(super) fn attempted(
         &mut self,
-        attempt: AttemptId,
+        id: AttemptId,
         result: Result<Endpoints, Fault>,
         now: Instant,
         outputs: &mut Outputs<'_>,
     ) -> Step {
-        let Stage::Dialling { since, id, address, left } = &mut self.stage else { return Step::On };
-        if *id != attempt {
-            return Step::On;
-        }
-        // Where nobody listens, a port that the system chose can be the very one that is dialled; the
-        // two ends then open to each other (simultaneous open, RFC 9293, section 3.5).
-        let itself = |ends: &Endpoints| ends.local == Some(ends.remote);
-        let fault = match result {
-            Ok(ends) if itself(&ends) && self.bind.is_some_and(|local| local.port() != 0) => {
-                Fault::Loop
-            }
-            Ok(ends) if itself(&ends) => {
-                if self.chances > 0 {
-                    self.chances -= 1;
-                    left.push(*address);
+        let address = match self.attempts.get(id.0) {
+            Some(Attempt { address, failed: None }) => *address,
+            Some(Attempt { failed: Some(_), .. }) | None => return Step::On,
+        };
+        let fault = match result.and_then(|ends| self.not_itself(ends)) {
+            Ok(()) => {
+                if self.under_way() > 1 {
+                    outputs.push(Output::Abandon);
                 }
-                Fault::SelfConnected
-            }
-            Ok(_) => {
+                let answered = self.answered.unwrap_or(now);
                 return Step::Won(Timings {
-                    resolve: since.saturating_duration_since(self.begun),
-                    connect: now.saturating_duration_since(*since),
+                    resolve: answered.saturating_duration_since(self.begun),
+                    connect: now.saturating_duration_since(answered),
                 });
             }
             Err(fault) => fault,
         };
-        self.failed.push((*address, fault));
-        match left.pop() {
-            None => Step::Lost(fault),
-            Some(next) => {
-                *id = AttemptId(id.0 + 1);
-                *address = next;
-                outputs.push(Output::Attempt { id: *id, address: next });
-                Step::On
+        self.attempts[id.0].failed = Some(fault);
+        match fault {
+            Fault::SelfConnected if self.chances > 0 => {
+                self.chances -= 1;
+                self.queue(address).push_front(address);
+                self.turn = Family::of(address);
             }
+            Fault::Io(_) if self.under_way() > 0 => {
+                self.queue(address).push_front(address);
+                self.turn = Family::of(address);
+                self.plan_next();
+                return Step::On;
+            }
+            _ => {}
         }
+        if self.is_over() {
+            return Step::Lost(fault);
+        }
+        if self.hold.is_none() {
+            self.begin_next(now, outputs);
+        }
+        Step::On
+    }
+
+    /// An instant that [`due`](Self::due) named may have come.
+    pub(super) fn expired(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+        if self.hold.is_some_and(|at| at <= now) {
+            self.hold = None;
+            self.begin_next(now, outputs);
+        } else if self.next.is_some_and(|at| at <= now) {
+            self.begin_next(now, outputs);
+        }
+    }
+
+    /// When something is to be done, and what.
+    pub(super) fn due(&self) -> Option<(Instant, Deadline)> {
+        let hold = self.hold.map(|at| (at, Deadline::OtherFamily));
+        hold.or(self.next.map(|at| (at, Deadline::NextAttempt)))
     }
 
     /// What the limit on connecting limits now.
     pub(super) fn limited(&self) -> Deadline {
-        match self.stage {
-            Stage::LookUp => Deadline::LookUp,
-            Stage::Dialling { .. } => Deadline::Connect,
+        if self.attempts.is_empty() { Deadline::LookUp } else { Deadline::Connect }
+    }
+
+    /// Every attempt, those under way as having failed with `pending`.
+    pub(super) fn into_failed(self, pending: Fault) -> Vec<(SocketAddr, Fault)> {
+        let attempts = self.attempts.into_iter();
+        attempts.map(|attempt| (attempt.address, attempt.failed.unwrap_or(pending))).collect()
+    }
+
+    fn add(&mut self, addresses: &[SocketAddr], now: Instant) {
+        let first = self.known == 0;
+        for &address in addresses {
+            if self.known == ADDRESSES_MOST {
+                break;
+            }
+            let reachable = self.bind.is_none_or(|local| local.is_ipv4() == address.is_ipv4());
+            let again = self.queue(address).contains(&address)
+                || self.attempts.iter().any(|attempt| attempt.address == address);
+            if !reachable || again {
+                continue;
+            }
+            if self.known == 0 {
+                self.turn = Family::of(address);
+            }
+            self.known += 1;
+            self.queue(address).push_back(address);
+        }
+        if self.known == 0 {
+            return;
+        }
+        self.answered.get_or_insert(now);
+        if first && self.asking && self.left[Family::V6 as usize].is_empty() {
+            self.hold = now.checked_add(RESOLUTION_DELAY);
         }
     }
 
-    /// Every attempt, the pending one as having failed with `pending`.
-    pub(super) fn into_failed(mut self, pending: Option<Fault>) -> Vec<(SocketAddr, Fault)> {
-        if let (Stage::Dialling { address, .. }, Some(fault)) = (&self.stage, pending) {
-            self.failed.push((*address, fault));
+    /// Begins the next attempt, if there is one, and sets the time of the one after it.
+    fn begin_next(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+        self.next = None;
+        let other = self.turn.other();
+        let Some(address) = self.left[self.turn as usize]
+            .pop_front()
+            .or_else(|| self.left[other as usize].pop_front())
+        else {
+            return;
+        };
+        self.turn = Family::of(address).other();
+        let id = AttemptId(self.attempts.len());
+        self.attempts.push(Attempt { address, failed: None });
+        self.latest = Some(now);
+        outputs.push(Output::Attempt { id, address });
+        self.plan_next();
+    }
+
+    fn plan_next(&mut self) {
+        let one_by_one = self.bind.is_some_and(|local| local.port() != 0);
+        let more = self.left.iter().any(|queue| !queue.is_empty());
+        self.next = match self.latest {
+            Some(latest) if more && !one_by_one => latest.checked_add(ATTEMPT_DELAY),
+            Some(_) | None => None,
+        };
+    }
+
+    /// Where nobody listens, a port that the system chose can be the very one that is dialled; the two
+    /// ends then open to each other (simultaneous open, RFC 9293, section 3.5).
+    fn not_itself(&self, ends: Endpoints) -> Result<(), Fault> {
+        if ends.local != Some(ends.remote) {
+            return Ok(());
         }
-        self.failed
+        let deliberate = self.bind.is_some_and(|local| local.port() != 0);
+        Err(if deliberate { Fault::Loop } else { Fault::SelfConnected })
+    }
+
+    fn is_over(&self) -> bool {
+        !self.asking && self.under_way() == 0 && self.left.iter().all(VecDeque::is_empty)
+    }
+
+    fn under_way(&self) -> usize {
+        self.attempts.iter().filter(|attempt| attempt.failed.is_none()).count()
+    }
+
+    fn last_fault(&self) -> Option<Fault> {
+        self.attempts.iter().rev().find_map(|attempt| attempt.failed)
+    }
+
+    fn queue(&mut self, address: SocketAddr) -> &mut VecDeque<SocketAddr> {
+        &mut self.left[Family::of(address) as usize]
+    }
+}
+
+impl Family {
+    fn of(address: SocketAddr) -> Self {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        }
     }
 }

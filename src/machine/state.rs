@@ -117,9 +117,9 @@ impl State {
         State::Closed(Closed::Ended { reads: Reads::End, outcome: Ok(()) })
     }
 
-    pub(super) fn start(&self, outputs: &mut Outputs<'_>) {
+    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
         if let State::Connecting(connecting) = self {
-            connecting.race.start(outputs);
+            connecting.race.start(now, outputs);
         }
     }
 
@@ -304,7 +304,9 @@ impl State {
     pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
         match self {
             State::Connecting(connecting) => {
-                connecting.deadline.map(|at| (at, connecting.race.limited()))
+                let limit = connecting.deadline.map(|at| (at, connecting.race.limited()));
+                let due = connecting.race.due();
+                limit.into_iter().chain(due).min_by_key(|&(at, _)| at)
             }
             State::HalfClosed(_, Half::Finishing(at))
             | State::Closed(Closed::Draining { deadline: at, .. }) => Some((*at, Deadline::Close)),
@@ -372,8 +374,12 @@ impl Connecting {
         outputs: &mut Outputs<'_>,
     ) -> State {
         match input {
+            Input::Answered(addresses) => {
+                let step = self.race.resolved(Ok(addresses), false, now, outputs);
+                self.advance(step, outputs)
+            }
             Input::Resolved(answer) => {
-                let step = self.race.resolved(answer, now, outputs);
+                let step = self.race.resolved(answer, true, now, outputs);
                 self.advance(step, outputs)
             }
             Input::Attempted { id, result } => {
@@ -391,7 +397,10 @@ impl Connecting {
                     let fault = Fault::TimedOut(self.race.limited());
                     self.never(fault, Err(fault), outputs)
                 }
-                _ => State::Connecting(self),
+                Some(_) | None => {
+                    self.race.expired(now, outputs);
+                    State::Connecting(self)
+                }
             },
             Input::Close => self.never(Fault::Closed, Ok(()), outputs),
             Input::Abort | Input::AbortWriting => {
@@ -411,7 +420,7 @@ impl Connecting {
         match step {
             Step::On | Step::Won(_) => State::Connecting(self),
             Step::Lost(fault) => {
-                let attempts = self.race.into_failed(None);
+                let attempts = self.race.into_failed(fault);
                 never(fault, Err(fault), attempts, outputs)
             }
         }
@@ -433,7 +442,7 @@ impl Connecting {
     /// Gives up while something is still pending.
     fn never(self, fault: Fault, outcome: Result<(), Fault>, outputs: &mut Outputs<'_>) -> State {
         outputs.push(Output::Abandon);
-        let attempts = self.race.into_failed(Some(fault));
+        let attempts = self.race.into_failed(fault);
         never(fault, outcome, attempts, outputs)
     }
 }
@@ -491,9 +500,11 @@ impl Pipe {
                 State::HalfClosed(self, Half::Discarding)
             }
             Input::WireFailed(fault) => self.failed_with_residue(fault, outputs),
-            Input::Resolved(_) | Input::Attempted { .. } | Input::Deadline | Input::WireEof => {
-                State::Open(self)
-            }
+            Input::Answered(_)
+            | Input::Resolved(_)
+            | Input::Attempted { .. }
+            | Input::Deadline
+            | Input::WireEof => State::Open(self),
         }
     }
 
@@ -601,7 +612,10 @@ impl Half {
             | (Half::ReadOnly | Half::WriteOnly | Half::Finishing(_), Input::WireEof)
             | (
                 Half::ReadOnly | Half::WriteOnly | Half::Discarding | Half::Finishing(_),
-                Input::Resolved(_) | Input::Attempted { .. } | Input::Deadline,
+                Input::Answered(_)
+                | Input::Resolved(_)
+                | Input::Attempted { .. }
+                | Input::Deadline,
             ) => State::HalfClosed(pipe, self),
         }
     }
@@ -632,7 +646,8 @@ impl Closed {
             }
             (
                 closed @ (Closed::Draining { .. } | Closed::Ended { .. } | Closed::Never(_)),
-                Input::Resolved(_)
+                Input::Answered(_)
+                | Input::Resolved(_)
                 | Input::Attempted { .. }
                 | Input::Deadline
                 | Input::WireEof

@@ -1,8 +1,7 @@
 //! The way in.
 
-use super::{Handle, Socket};
+use super::{Connector, Socket};
 use crate::address::SocketAddress;
-use crate::driver::Shared;
 use crate::error::{Error, Result};
 use crate::options::SocketOptions;
 
@@ -57,8 +56,5 @@ where
     A: TryInto<SocketAddress>,
     Error: From<A::Error>,
 {
-    let address = address.try_into().map_err(Error::from)?;
-    address.check_port()?;
-    options.check()?;
-    Ok(Socket { handle: Handle::first(Shared::connect(address, options)?) })
+    Connector::global().connect_with(address, options)
 }

@@ -1,6 +1,7 @@
 //! The handles: what a program holds of a socket.
 
 mod connect;
+mod connector;
 mod reader;
 mod writer;
 
@@ -16,6 +17,7 @@ use crate::machine::Input;
 use crate::options::check_limit;
 
 pub use self::connect::{connect, connect_with};
+pub use self::connector::{Connector, ConnectorBuilder};
 pub use self::reader::Reader;
 pub use self::writer::Writer;
 

@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::{
+use crate::info::Phase;
+use crate::machine::{
     AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, ReadStep, Received,
     RecvPass, Release, SendPass, Sent, Target, WriteStep,
 };
-use crate::info::Phase;
 
 const LIVES: u64 = 30_000;
 const STEPS: usize = 40;
@@ -74,7 +74,7 @@ fn addresses_are_dialled_in_order_each_once_and_only_of_the_bound_family() {
     let mut plan = Plan::new(Target::Name);
     plan.bind = Some(address(0));
     let mut machine = Machine::new(plan, now);
-    drop(machine.start());
+    drop(machine.start(now));
     let answer = [address(1), v6, address(2), address(1)];
     drop(machine.handle(Input::Resolved(Ok(&answer)), now));
     let refused = Err(Fault::Connect(111));
@@ -91,7 +91,7 @@ fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_l
     let now = Instant::now();
     let me = Endpoints { remote: address(1), local: Some(address(1)) };
     let mut machine = Machine::new(Plan::new(Target::Address(address(1))), now);
-    let mut outputs: Vec<_> = machine.start().collect();
+    let mut outputs: Vec<_> = machine.start(now).collect();
     for _ in 0..3 {
         let [Output::Attempt { id, .. }] = outputs[..] else { panic!("{outputs:?}") };
         outputs = machine.handle(Input::Attempted { id, result: Ok(me) }, now).collect();
@@ -101,14 +101,14 @@ fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_l
     let mut plan = Plan::new(Target::Address(address(1)));
     plan.bind = Some(address(1));
     let mut machine = Machine::new(plan, now);
-    drop(machine.start());
+    drop(machine.start(now));
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Ok(me) }, now));
     assert_eq!(machine.opened(), Some(Err(Fault::Loop)));
 }
 
 fn open(plan: Plan, now: Instant) -> Machine {
     let mut machine = Machine::new(plan, now);
-    drop(machine.start());
+    drop(machine.start(now));
     let result = Ok(Endpoints { remote: address(1), local: None });
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result }, now));
     assert_eq!(machine.phase(), Phase::Open);
@@ -165,7 +165,7 @@ impl Life {
     }
 
     fn run(mut self) {
-        let outputs = self.machine.start().collect();
+        let outputs = self.machine.start(self.now).collect();
         self.see(outputs);
         for _ in 0..STEPS {
             self.step();

@@ -1,0 +1,305 @@
+//! Races in virtual time: addresses that answer, refuse or stay silent after so many milliseconds.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::machine::{
+    ADDRESSES_MOST, AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, Target,
+};
+
+/// What an address does.
+#[derive(Clone, Copy, Debug)]
+enum Peer {
+    Opens(u64),
+    Fails(u64, Fault),
+    Silent,
+}
+use Peer::{Fails, Opens, Silent};
+
+const REFUSED: Fault = Fault::Connect(111);
+const WANT: Fault = Fault::Io(24);
+
+#[test]
+fn a_fast_primary_wins_and_nothing_else_is_dialled() {
+    let told = run(&[(v6(1), Opens(5)), (v4(1), Opens(5))]);
+    told.won(v6(1), 5);
+    told.dialled(&[(v6(1), 0)]);
+}
+
+#[test]
+fn a_slow_primary_has_250_ms_and_goes_on_beside_the_fallback() {
+    run(&[(v6(1), Opens(249)), (v4(1), Opens(1))]).won(v6(1), 249);
+    let told = run(&[(v6(1), Opens(300)), (v4(1), Opens(5))]);
+    told.won(v4(1), 255);
+    told.dialled(&[(v6(1), 0), (v4(1), 250)]);
+    assert!(told.abandoned, "the loser is given up");
+    run(&[(v6(1), Opens(300)), (v4(1), Opens(100))]).won(v6(1), 300);
+}
+
+#[test]
+fn a_refusal_starts_the_next_attempt_at_once() {
+    let told = run(&[(v6(1), Fails(3, REFUSED)), (v4(1), Opens(4))]);
+    told.won(v4(1), 7);
+    told.dialled(&[(v6(1), 0), (v4(1), 3)]);
+    assert!(!told.abandoned, "there is nothing to give up");
+}
+
+#[test]
+fn a_refused_fallback_leaves_the_primary_its_time() {
+    run(&[(v6(1), Opens(900)), (v4(1), Fails(1, REFUSED))]).won(v6(1), 900);
+}
+
+#[test]
+fn all_errors_are_kept_in_the_order_of_the_attempts() {
+    let told = run(&[(v6(1), Fails(400, Fault::Connect(113))), (v4(1), Fails(1, REFUSED))]);
+    assert_eq!(told.lost, Some((400, Fault::Connect(113))));
+    assert_eq!(told.attempts, [(v6(1), Fault::Connect(113)), (v4(1), REFUSED)]);
+}
+
+#[test]
+fn no_address_is_no_answer() {
+    let told = run(&[]);
+    assert_eq!(told.lost, Some((0, Fault::NoAddress)));
+    assert_eq!(told.attempts, []);
+}
+
+#[test]
+fn families_take_turns_from_the_resolvers_first_choice_on() {
+    let silent = |address| (address, Silent);
+    let told = run(&[v6(1), v6(2), v6(3), v4(1), v4(2)].map(silent));
+    told.dialled(&[(v6(1), 0), (v4(1), 250), (v6(2), 500), (v4(2), 750), (v6(3), 1000)]);
+    let told = run(&[v4(1), v6(1), v4(2), v6(2)].map(silent));
+    told.dialled(&[(v4(1), 0), (v6(1), 250), (v4(2), 500), (v6(2), 750)]);
+    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(Deadline::Connect))));
+    assert!(told.attempts.iter().all(|(_, fault)| *fault == Fault::TimedOut(Deadline::Connect)));
+    assert_eq!(told.attempts.len(), 4);
+}
+
+#[test]
+fn a_thousand_duplicates_are_dialled_once_and_ten_thousand_addresses_up_to_the_bound() {
+    let told = run(&[(v4(1), Fails(1, REFUSED)); 1000]);
+    assert_eq!(told.attempts, [(v4(1), REFUSED)]);
+    let many: Vec<_> = (0..10_000).map(|n| (v4(n), Fails(0, REFUSED))).collect();
+    assert_eq!(run(&many).attempts.len(), ADDRESSES_MOST);
+}
+
+#[test]
+fn ipv4_that_comes_first_waits_50_ms_for_ipv6() {
+    let peers = [(v4(1), Opens(30)), (v6(1), Opens(30))];
+    let told = in_parts(&peers, &[(0, &[v4(1)]), (40, &[v6(1)])]);
+    told.dialled(&[(v6(1), 40)]);
+    let told = in_parts(&peers, &[(0, &[v4(1)]), (60, &[v6(1)])]);
+    told.dialled(&[(v4(1), 50)]);
+    told.won(v4(1), 80);
+    let told = in_parts(&peers, &[(0, &[v6(1)]), (60, &[v4(1)])]);
+    told.dialled(&[(v6(1), 0)]);
+    let told = in_parts(&peers, &[(0, &[v4(1)]), (20, &[])]);
+    told.dialled(&[(v4(1), 20)]);
+}
+
+#[test]
+fn an_answer_that_comes_late_joins_the_race() {
+    let peers = [(v6(1), Silent), (v4(1), Opens(1))];
+    let told = in_parts(&peers, &[(0, &[v6(1)]), (100, &[v4(1)])]);
+    told.dialled(&[(v6(1), 0), (v4(1), 250)]);
+    let told = in_parts(&peers, &[(0, &[v6(1)]), (700, &[v4(1)])]);
+    told.dialled(&[(v6(1), 0), (v4(1), 700)]);
+    let refused = [(v6(1), Fails(1, REFUSED)), (v4(1), Opens(1))];
+    let told = in_parts(&refused, &[(0, &[v6(1)]), (700, &[v4(1)])]);
+    told.won(v4(1), 701);
+}
+
+#[test]
+fn what_this_side_lacks_is_tried_again_when_something_was_freed() {
+    // The second attempt finds no descriptor; the third does, once the first has given its own back.
+    let mut wants = 1;
+    let told = Run::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Opens(5))])
+        .with(|address| {
+            let want = address == v4(1) && wants > 0;
+            wants -= u32::from(want);
+            want.then_some(Fails(0, WANT))
+        })
+        .run();
+    told.dialled(&[(v6(1), 0), (v4(1), 250), (v4(1), 500)]);
+    told.won(v4(1), 505);
+    let told = run(&[(v6(1), Fails(0, WANT)), (v4(1), Fails(0, WANT))]);
+    assert_eq!(told.lost, Some((0, WANT)));
+}
+
+#[test]
+fn with_a_prescribed_port_attempts_run_one_after_another() {
+    let mut plan = Plan::new(Target::Name);
+    plan.bind = Some("0.0.0.0:4000".parse().unwrap());
+    let peers = [(v4(1), Fails(900, REFUSED)), (v6(1), Opens(1)), (v4(2), Opens(5))];
+    let told = Run { plan, ..Run::new(&peers) }.run();
+    told.dialled(&[(v4(1), 0), (v4(2), 900)]);
+    told.won(v4(2), 905);
+}
+
+#[test]
+fn the_limit_says_in_which_step_it_struck() {
+    let plan = Plan::new(Target::Name);
+    let start = Instant::now();
+    let mut machine = Machine::new(plan, start);
+    drop(machine.start(start));
+    let (at, Deadline::LookUp) = machine.deadline().unwrap() else { panic!("it looks up") };
+    drop(machine.handle(Input::Deadline, at));
+    assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(Deadline::LookUp))));
+}
+
+#[test]
+fn a_close_in_any_moment_of_a_race_ends_it_at_once() {
+    for cancel_at in [0, 5, 251, 600] {
+        let told =
+            Run { cancel_at: Some(cancel_at), ..Run::new(&[(v6(1), Silent), (v4(1), Silent)]) };
+        let told = told.run();
+        assert_eq!(told.lost, Some((cancel_at, Fault::Closed)));
+        assert!(told.abandoned);
+    }
+}
+
+fn run(peers: &[(SocketAddr, Peer)]) -> Told {
+    Run::new(peers).run()
+}
+
+/// As `run`, with the answers in parts, each after so many milliseconds.
+fn in_parts(peers: &[(SocketAddr, Peer)], parts: &[(u64, &[SocketAddr])]) -> Told {
+    let parts = parts.iter().map(|&(at, addresses)| (at, addresses.to_vec())).collect();
+    Run { parts, ..Run::new(peers) }.run()
+}
+
+fn v4(host: u16) -> SocketAddr {
+    let [high, low] = host.to_be_bytes();
+    SocketAddr::from(([192, 0, high, low], 1))
+}
+
+fn v6(host: u16) -> SocketAddr {
+    SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, host], 1))
+}
+
+struct Run<'a> {
+    plan: Plan,
+    peers: BTreeMap<SocketAddr, Peer>,
+    parts: Vec<(u64, Vec<SocketAddr>)>,
+    cancel_at: Option<u64>,
+    override_peer: Box<dyn FnMut(SocketAddr) -> Option<Peer> + 'a>,
+}
+
+/// What came of a race, in milliseconds.
+#[derive(Debug, Default)]
+struct Told {
+    dialled: Vec<(SocketAddr, u64)>,
+    won: Option<(SocketAddr, u64)>,
+    lost: Option<(u64, Fault)>,
+    attempts: Vec<(SocketAddr, Fault)>,
+    abandoned: bool,
+}
+
+enum Event {
+    Answer(Vec<SocketAddr>, bool),
+    Ended(AttemptId, Result<Endpoints, Fault>),
+    Cancel,
+}
+
+impl<'a> Run<'a> {
+    fn new(peers: &[(SocketAddr, Peer)]) -> Self {
+        Run {
+            plan: Plan::new(Target::Name),
+            peers: peers.iter().copied().collect(),
+            parts: vec![(0, peers.iter().map(|(address, _)| *address).collect())],
+            cancel_at: None,
+            override_peer: Box::new(|_| None),
+        }
+    }
+
+    fn with(mut self, peer: impl FnMut(SocketAddr) -> Option<Peer> + 'a) -> Self {
+        self.override_peer = Box::new(peer);
+        self
+    }
+
+    fn run(mut self) -> Told {
+        let start = Instant::now();
+        let mut told = Told::default();
+        let mut machine = Machine::new(self.plan.clone(), start);
+        assert_eq!(machine.start(start).collect::<Vec<_>>(), [Output::Resolve]);
+        let mut events: BTreeMap<(u64, usize), Event> = BTreeMap::new();
+        let count = self.parts.len();
+        for (place, (at, addresses)) in self.parts.drain(..).enumerate() {
+            events.insert((at, place), Event::Answer(addresses, place + 1 == count));
+        }
+        if let Some(at) = self.cancel_at {
+            events.insert((at, usize::MAX), Event::Cancel);
+        }
+        for serial in count.. {
+            let due = machine.deadline().map(|(at, _)| millis(at - start));
+            let next = events.first_key_value().map(|(&(at, _), _)| at);
+            let timer_first = due.is_some_and(|due| next.is_none_or(|next| due < next));
+            let event = if timer_first { None } else { events.pop_first() };
+            let (now, outputs) = match (due, event) {
+                (_, Some(((at, _), event))) => {
+                    let now = start + Duration::from_millis(at);
+                    let outputs: Vec<_> = match event {
+                        Event::Answer(addresses, true) => {
+                            machine.handle(Input::Resolved(Ok(&addresses)), now).collect()
+                        }
+                        Event::Answer(addresses, false) => {
+                            machine.handle(Input::Answered(&addresses), now).collect()
+                        }
+                        Event::Ended(id, result) => {
+                            machine.handle(Input::Attempted { id, result }, now).collect()
+                        }
+                        Event::Cancel => machine.handle(Input::Close, now).collect(),
+                    };
+                    (at, outputs)
+                }
+                (Some(due), None) => {
+                    let now = start + Duration::from_millis(due);
+                    (due, machine.handle(Input::Deadline, now).collect())
+                }
+                (None, None) => panic!("nothing will ever happen"),
+            };
+            for (place, output) in outputs.into_iter().enumerate() {
+                match output {
+                    Output::Attempt { id, address } => {
+                        told.dialled.push((address, now));
+                        let peer = (self.override_peer)(address);
+                        let (after, result) = match peer.unwrap_or(self.peers[&address]) {
+                            Opens(after) => (after, Ok(Endpoints { remote: address, local: None })),
+                            Fails(after, fault) => (after, Err(fault)),
+                            Silent => continue,
+                        };
+                        events.insert((now + after, serial * 8 + place), Event::Ended(id, result));
+                    }
+                    Output::Adopt { id, .. } => told.won = Some((told.dialled[id.0].0, now)),
+                    Output::Abandon => told.abandoned = true,
+                    _ => {}
+                }
+            }
+            match machine.opened() {
+                None => {}
+                Some(Ok(())) => return told,
+                Some(Err(fault)) => {
+                    told.lost = Some((now, fault));
+                    told.attempts = machine.attempts().to_vec();
+                    return told;
+                }
+            }
+        }
+        told
+    }
+}
+
+impl Told {
+    fn won(&self, address: SocketAddr, after: u64) {
+        assert_eq!(self.won, Some((address, after)), "{self:?}");
+    }
+
+    fn dialled(&self, expected: &[(SocketAddr, u64)]) {
+        assert_eq!(self.dialled, expected);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
