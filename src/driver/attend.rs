@@ -322,10 +322,17 @@ impl Shared {
         }
         self.notify(&core);
         drop(core);
-        if let (true, Ok(driver)) = (list, Driver::running()) {
-            driver.post(Job::Watch(Arc::clone(self)), Urgency::Soon);
+        if list {
+            self.list();
         }
         result
+    }
+
+    #[cold]
+    fn list(self: &Arc<Self>) {
+        if let Ok(driver) = Driver::running() {
+            driver.post(Job::Watch(Arc::clone(self)), Urgency::Soon);
+        }
     }
 
     fn time_out(self: &Arc<Self>, core: Guard<'_>, side: Side) -> Result<usize> {

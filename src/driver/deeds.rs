@@ -39,12 +39,20 @@ impl Shared {
     }
 
     /// Carries out what the machine wants, until it wants nothing more. Releases the lock meanwhile.
-    pub(super) fn settle<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, deeds: Deeds) -> Guard<'a> {
-        let mut next = Some(deeds);
+    #[inline]
+    pub(super) fn settle<'a>(
+        self: &'a Arc<Self>,
+        core: Guard<'a>,
+        deeds: Option<Deeds>,
+    ) -> Guard<'a> {
+        // So it is with nearly every read and write.
+        if deeds.is_none() && core.dialling.is_none() { core } else { self.carry_out(core, deeds) }
+    }
+
+    #[cold]
+    fn carry_out<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, deeds: Option<Deeds>) -> Guard<'a> {
+        let mut next = deeds;
         while let Some(deeds) = next.take() {
-            if deeds.is_nothing() {
-                break;
-            }
             let prepared = core.prepare(deeds, self.requested());
             core.performing += 1;
             self.notify(&core);
@@ -59,7 +67,7 @@ impl Shared {
             if let Some((id, result)) = answer {
                 let (back, deeds) = self.take_attempt(core, id, result);
                 core = back;
-                next = Some(deeds);
+                next = deeds;
             }
         }
         self.keep_time(core)
@@ -87,7 +95,7 @@ impl Shared {
         mut guard: Guard<'a>,
         id: AttemptId,
         result: Connected,
-    ) -> (Guard<'a>, Deeds) {
+    ) -> (Guard<'a>, Option<Deeds>) {
         let core = &mut *guard;
         let (wire, result) = match result {
             Ok((wire, endpoints)) => (Some(wire), Ok(endpoints)),
@@ -95,12 +103,13 @@ impl Shared {
         };
         let mut deeds =
             Deeds::of(core.machine.handle(Input::Attempted { id, result }, Instant::now()));
-        if let (Some(timings), Ok(endpoints)) = (deeds.adopt, result) {
+        let adopted = deeds.as_ref().and_then(|deeds| deeds.adopt);
+        if let (Some(timings), Ok(endpoints)) = (adopted, result) {
             core.wire = wire;
             core.facts = Some(Facts::new(endpoints, timings));
-        } else {
+        } else if wire.is_some() {
             // Closed once the lock is released.
-            deeds.unwanted = wire;
+            deeds.get_or_insert_default().unwanted = wire;
         }
         (guard, deeds)
     }
@@ -237,7 +246,14 @@ pub(super) struct Deeds {
 }
 
 impl Deeds {
-    pub(super) fn of(outputs: Outputs<'_>) -> Self {
+    /// Mostly there are none.
+    #[inline]
+    pub(super) fn of(outputs: Outputs<'_>) -> Option<Self> {
+        if outputs.is_empty() { None } else { Some(Deeds::gather(outputs)) }
+    }
+
+    #[cold]
+    fn gather(outputs: Outputs<'_>) -> Self {
         let mut deeds = Deeds::default();
         for output in outputs {
             match output {
@@ -255,29 +271,6 @@ impl Deeds {
             }
         }
         deeds
-    }
-
-    fn is_nothing(&self) -> bool {
-        let Deeds {
-            resolve,
-            attempt,
-            adopt,
-            abandon,
-            shutdown_write,
-            discard,
-            release,
-            opened,
-            readable,
-            writable,
-            closed,
-            unwanted,
-        } = self;
-        let flags = [resolve, abandon, shutdown_write, discard, opened, readable, writable, closed];
-        !flags.into_iter().any(|flag| *flag)
-            && attempt.is_none()
-            && adopt.is_none()
-            && release.is_none()
-            && unwanted.is_none()
     }
 }
 

@@ -15,6 +15,8 @@ use super::{Driver, Job, Urgency};
 const WIRES_MOST: usize = 1024;
 /// The longest that a wire lingers.
 const TIME_MOST: Duration = Duration::from_secs(2);
+/// The most that is dropped of one wire in one look.
+const LOOK_BYTES: usize = 64 * 1024;
 /// How often lingering wires are looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -53,9 +55,15 @@ impl Lingering {
     /// Looks at every wire; says whether any is left.
     pub(super) fn look(&self, now: Instant) -> bool {
         let mut wires = self.lock();
-        wires.retain_mut(|lingerer| match lingerer.wire.drain(&mut lingerer.bytes_left) {
-            Drained::Empty => now < lingerer.until,
-            Drained::More | Drained::End | Drained::Failed(_) => false,
+        wires.retain_mut(|lingerer| {
+            let mut budget = lingerer.bytes_left.min(LOOK_BYTES);
+            lingerer.bytes_left -= budget;
+            let drained = lingerer.wire.drain(&mut budget);
+            lingerer.bytes_left += budget;
+            match drained {
+                Drained::Empty | Drained::More => lingerer.bytes_left > 0 && now < lingerer.until,
+                Drained::End | Drained::Failed(_) => false,
+            }
         });
         if wires.is_empty() {
             wires.shrink_to_fit();

@@ -377,26 +377,29 @@ impl Machine {
 }
 
 /// What has to be done after an input, in order. To be drained before the machine is used again.
+///
+/// Mostly there is nothing, which costs nothing.
 #[derive(Debug)]
 #[must_use = "what has to be done is lost when it is not drained"]
 pub struct Outputs<'a> {
-    items: [Option<Output>; OUTPUTS_MOST],
+    items: Vec<Output>,
     taken: usize,
-    len: usize,
     machine: PhantomData<&'a mut Machine>,
 }
 
-/// No input has more consequences than this.
-const OUTPUTS_MOST: usize = 8;
-
 impl Outputs<'_> {
     fn none() -> Self {
-        Outputs { items: [const { None }; OUTPUTS_MOST], taken: 0, len: 0, machine: PhantomData }
+        Outputs { items: Vec::new(), taken: 0, machine: PhantomData }
     }
 
     fn push(&mut self, output: Output) {
-        self.items[self.len] = Some(output);
-        self.len += 1;
+        self.items.push(output);
+    }
+
+    /// Whether nothing has to be done (any more).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.taken == self.items.len()
     }
 }
 
@@ -404,7 +407,7 @@ impl Iterator for Outputs<'_> {
     type Item = Output;
 
     fn next(&mut self) -> Option<Output> {
-        let output = self.items.get_mut(self.taken)?.take()?;
+        let output = self.items.get(self.taken).copied()?;
         self.taken += 1;
         Some(output)
     }
