@@ -20,7 +20,7 @@ use super::watch::{Glance, Look, QUIET};
 use super::wire::{Wire, code};
 use super::{Driver, Job, Sleep, dial};
 use crate::error::Fault;
-use crate::machine::AttemptId;
+use crate::machine::{AttemptId, Watch};
 
 /// No slot of the table has it.
 pub(super) const WAKER: Token = Token(usize::MAX);
@@ -277,7 +277,8 @@ impl EventLoop {
 
     fn disarm(&mut self, shared: &Arc<Shared>) {
         let mut core = shared.lock();
-        if core.attended {
+        // A caller waits for what is reported, or reading was cancelled meanwhile.
+        if core.attended || core.machine.watch() == Watch::Discard {
             return;
         }
         let Some(token) = core.registration.take() else { return };
