@@ -13,35 +13,31 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-
 use super::deeds::Deeds;
-use super::shared::{CallLimit, Guard, Shared, Watching};
+use super::shared::{CallLimit, Core, Guard, Shared, Watching};
 use super::wait::{Side, Waited, WakeHandle};
-use super::wire::{Wire, code, fault};
+use super::wire::{Load, Room, Wire, code, fault};
 use super::{Driver, Job, Urgency, fork};
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::Phase;
 use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
+
+/// Longer than any system's tick, for which a receive may wait without hearing of anything.
+const TICK: Duration = Duration::from_millis(25);
 
 /// How long a reader waits for what a writer at the same wire may have been told. The end wakes a
 /// writer too, so that this is much longer than it takes.
 const HEARSAY: Duration = Duration::from_millis(10);
 
 impl Shared {
-    /// Receives by `receive`, into a buffer with `room` for so many bytes, as soon as there is
-    /// something.
-    pub(crate) fn read(
-        self: &Arc<Self>,
-        room: usize,
-        mut receive: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Result<usize> {
+    /// Receives as soon as there is something.
+    pub(crate) fn read(self: &Arc<Self>, room: &mut Room<'_, '_>) -> Result<usize> {
         fork::check()?;
-        if room == 0 {
+        if room.len() == 0 {
             return self.read_nothing();
         }
         let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Read, &mut patience)?;
+        let mut core = self.take_turn(Side::Read, &mut patience, |_| None)?;
         loop {
             let pass = match core.machine.read() {
                 ReadStep::Receive(pass) => pass,
@@ -58,7 +54,7 @@ impl Shared {
                     Err(Passed) => return self.time_out(core, Side::Read),
                 },
             };
-            core = match self.receive_with(core, pass, room, &mut patience, &mut receive) {
+            core = match self.receive_with(core, pass, room, &mut patience) {
                 Called::Done(result) => return result,
                 Called::Ask(core) => core,
             };
@@ -70,17 +66,22 @@ impl Shared {
         self: &'a Arc<Self>,
         mut core: Guard<'a>,
         pass: RecvPass,
-        room: usize,
+        room: &mut Room<'_, '_>,
         patience: &mut Patience,
-        receive: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Called<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
         let mut wait_first = core.waits_first(Side::Read);
         let mut waited = wait_first;
         let what = loop {
-            if wait_first {
+            let brisk = core.reading.forecast.is_brisk()
+                && !core.attended
+                && patience.outlasts_a_tick(core.limit(Side::Read));
+            let result = if brisk {
+                drop(core);
+                if wire.let_block() { wire.receive_briskly(room) } else { Err(would_block()) }
+            } else if wait_first {
                 match self.wait_ready(core, &wire, Side::Read, patience) {
-                    Ended::Ready => {}
+                    Ended::Ready => wire.receive(room),
                     Ended::Look(back) => {
                         core = back;
                         if core.machine.still_receives(&pass) {
@@ -89,11 +90,8 @@ impl Shared {
                         break Received::Nothing;
                     }
                     Ended::Passed(mut core) => {
-                        let deeds = Deeds::of(core.machine.received(
-                            pass,
-                            Received::Nothing,
-                            Instant::now(),
-                        ));
+                        let now = Instant::now();
+                        let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, now));
                         core = self.settle(core, deeds);
                         return Called::Done(self.time_out(core, Side::Read));
                     }
@@ -101,8 +99,9 @@ impl Shared {
             } else {
                 core.reading.ready = false;
                 drop(core);
-            }
-            let result = receive(wire.stream());
+                wire.receive(room)
+            };
+            let wait = if wait_first && !brisk { patience.waited() } else { None };
             patience.recheck();
             let hung_up = matches!(result, Ok(0)) && wire.is_hung_up();
             core = self.lock();
@@ -117,7 +116,10 @@ impl Shared {
                 }
                 Ok(0) => break Received::Eof,
                 Ok(bytes) => {
-                    core.reading.forecast.took(bytes < room, waited);
+                    core.reading.forecast.took(bytes < room.len(), waited);
+                    if let Some(wait) = wait {
+                        core.reading.forecast.waited(wait);
+                    }
                     let deeds = Deeds::of(core.machine.delivered(pass, bytes));
                     core = self.settle(core, deeds);
                     return Called::Done(self.leave(core, Side::Read, Ok(bytes)));
@@ -126,6 +128,9 @@ impl Shared {
                     if !waited {
                         core.reading.forecast.missed();
                         waited = true;
+                    }
+                    if brisk {
+                        core.reading.forecast.dragged();
                     }
                     // It may have become ready since.
                     wait_first = !core.reading.ready;
@@ -141,18 +146,17 @@ impl Shared {
         Called::Ask(self.settle(core, deeds))
     }
 
-    /// Sends by `send`, of a buffer that holds `bytes` bytes, as soon as there is room.
-    pub(crate) fn write(
-        self: &Arc<Self>,
-        bytes: usize,
-        mut send: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Result<usize> {
+    /// Sends as soon as there is room.
+    pub(crate) fn write(self: &Arc<Self>, load: &Load<'_, '_>) -> Result<usize> {
         fork::check()?;
-        if bytes == 0 {
+        if load.len() == 0 {
             return self.write_nothing();
         }
         let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Write, &mut patience)?;
+        let mut core = self.take_turn(Side::Write, &mut patience, |core| {
+            // It does not wait for one that began before, and that may go on.
+            core.machine.refuses_write().map(|fault| core.error_for(fault))
+        })?;
         loop {
             let pass = match core.machine.write() {
                 WriteStep::Send(pass) => pass,
@@ -168,7 +172,7 @@ impl Shared {
                     Err(Passed) => return self.time_out(core, Side::Write),
                 },
             };
-            core = match self.send_with(core, pass, bytes, &mut patience, &mut send) {
+            core = match self.send_with(core, pass, load, &mut patience) {
                 Called::Done(result) => return result,
                 Called::Ask(core) => core,
             };
@@ -180,9 +184,8 @@ impl Shared {
         self: &'a Arc<Self>,
         mut core: Guard<'a>,
         pass: SendPass,
-        bytes: usize,
+        load: &Load<'_, '_>,
         patience: &mut Patience,
-        send: &mut impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Called<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
         let mut wait_first = core.waits_first(Side::Write);
@@ -208,13 +211,13 @@ impl Shared {
                 core.writing.ready = false;
                 drop(core);
             }
-            let result = send(wire.stream());
+            let result = wire.send(load);
             patience.recheck();
             core = self.lock();
             core.writing.asleep = false;
             match result {
                 Ok(accepted) => {
-                    core.writing.forecast.took(accepted < bytes, waited);
+                    core.writing.forecast.took(accepted < load.len(), waited);
                     let deeds = Deeds::of(core.machine.accepted(pass, accepted));
                     core = self.settle(core, deeds);
                     return Called::Done(self.leave(core, Side::Write, Ok(accepted)));
@@ -241,7 +244,7 @@ impl Shared {
     pub(crate) fn finish_writing(self: &Arc<Self>) -> Result<()> {
         fork::check()?;
         let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Write, &mut patience)?;
+        let mut core = self.take_turn(Side::Write, &mut patience, |_| None)?;
         while core.machine.phase() == Phase::Connecting {
             match patience.left(core.limit(Side::Write)) {
                 Ok(left) => core = self.wait_change(core, left),
@@ -290,8 +293,14 @@ impl Shared {
 
     // ------------------------------------------------------------- turns
 
-    /// Waits for the turn, at most as long as the call may. A deadline in the past wins over all else.
-    fn take_turn(&self, side: Side, patience: &mut Patience) -> Result<Guard<'_>> {
+    /// Waits for the turn, at most as long as the call may, and as long as nothing refuses it. A deadline
+    /// in the past wins over all else.
+    fn take_turn(
+        &self,
+        side: Side,
+        patience: &mut Patience,
+        refused: impl Fn(&Core) -> Option<Error>,
+    ) -> Result<Guard<'_>> {
         let mut core = self.lock();
         let mut left = patience.start(core.limit(side));
         loop {
@@ -300,6 +309,9 @@ impl Shared {
             if !lane.busy {
                 lane.busy = true;
                 return Ok(core);
+            }
+            if let Some(error) = refused(&core) {
+                return Err(error);
             }
             core = self.wait_change(core, limit);
             left = patience.left(core.limit(side));
@@ -419,7 +431,7 @@ impl Shared {
     }
 }
 
-impl super::shared::Core {
+impl Core {
     /// Whether to wait before the first try. The loop reports changes only, so where it is waited for,
     /// only a call that would have blocked makes sure that there is one to come.
     fn waits_first(&mut self, side: Side) -> bool {
@@ -434,6 +446,10 @@ impl super::shared::Core {
         };
         Err(self.error_for(fault))
     }
+}
+
+fn would_block() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
 }
 
 /// What came of a pass.
@@ -494,6 +510,22 @@ impl Patience {
             Some(left) if !left.is_zero() => Ok(Some(left)),
             Some(_) | None => Err(Passed),
         }
+    }
+
+    /// Whether the call may wait somewhat longer than a tick of the system's clock.
+    fn outlasts_a_tick(&mut self, limit: CallLimit) -> bool {
+        if limit.timeout.is_none() && limit.deadline.is_none() {
+            return true;
+        }
+        match self.left(limit) {
+            Ok(left) => left.is_none_or(|left| left > TICK),
+            Err(Passed) => false,
+        }
+    }
+
+    /// How long the call has waited, where it did.
+    fn waited(&self) -> Option<Duration> {
+        self.begun.map(|begun| begun.elapsed())
     }
 
     /// Time has passed.

@@ -10,6 +10,7 @@ mod deeds;
 mod dial;
 mod event_loop;
 mod facts;
+mod forecast;
 mod fork;
 mod linger;
 mod resolve;
@@ -34,6 +35,7 @@ use crate::machine::AttemptId;
 
 pub(crate) use self::shared::Shared;
 pub(crate) use self::wait::Side;
+pub(crate) use self::wire::{Load, Room};
 
 /// What the other threads have of the loop.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use mio::Token;
 
 use super::deeds::Deeds;
 use super::facts::Facts;
+use super::forecast::Forecast;
 use super::wait::{Side, WakeHandle};
 use super::wire::Wire;
 use super::{event_loop, fork};
@@ -75,44 +76,6 @@ pub(super) struct Lane {
     /// Ended turns.
     pub(super) turns: u32,
     pub(super) sleeper: Weak<WakeHandle>,
-}
-
-/// Whether the next call will have to wait, in which case a useless system call is saved by waiting
-/// first.
-#[derive(Debug, Default)]
-pub(super) struct Forecast {
-    /// The last call took all there was.
-    dry: bool,
-    /// So many calls wait first before one tries again.
-    waits: u8,
-    /// How many that were the last time: twice as many every time that the try was in vain.
-    streak: u8,
-}
-
-impl Forecast {
-    const STREAK_MOST: u8 = 32;
-
-    pub(super) fn waits(&mut self) -> bool {
-        if self.waits > 0 {
-            self.waits -= 1;
-            return true;
-        }
-        self.dry
-    }
-
-    /// A call that did not wait first would have blocked.
-    pub(super) fn missed(&mut self) {
-        self.streak = (self.streak * 2).clamp(1, Self::STREAK_MOST);
-        self.waits = self.streak;
-    }
-
-    /// A call took something, all there was or not.
-    pub(super) fn took(&mut self, all: bool, waited: bool) {
-        self.dry = all;
-        if !waited {
-            self.streak = 0;
-        }
-    }
 }
 
 /// The user's limits on the calls of one direction: the earlier counts.

@@ -1,7 +1,12 @@
-//! One TCP stream: its descriptor, and what is done to it apart from reading and writing.
+//! One TCP stream: its descriptor, and every call that is made on it.
+//!
+//! No call blocks, with one exception on Linux: a receive for which the caller asks, which waits in the
+//! system for some milliseconds at most. Then the descriptor itself is in blocking mode, and all others
+//! say in the call that they don't want that.
 
-use std::io::{self, Read};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::event::Source;
 use mio::net::TcpStream;
@@ -9,10 +14,42 @@ use mio::{Interest, Registry, Token};
 
 use crate::error::Fault;
 
-/// A stream in non-blocking mode. The descriptor is closed when the last call on it has left.
+/// A stream. The descriptor is closed when the last call on it has left.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
+    /// The descriptor is in blocking mode.
+    blocks: AtomicBool,
+}
+
+/// A caller's buffer to receive into.
+pub(crate) enum Room<'a, 'b> {
+    One(&'a mut [u8]),
+    Many(&'a mut [IoSliceMut<'b>]),
+}
+
+impl Room<'_, '_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Room::One(buf) => buf.len(),
+            Room::Many(bufs) => bufs.iter().map(|buf| buf.len()).sum(),
+        }
+    }
+}
+
+/// A caller's bytes to send.
+pub(crate) enum Load<'a, 'b> {
+    One(&'a [u8]),
+    Many(&'a [IoSlice<'b>]),
+}
+
+impl Load<'_, '_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Load::One(buf) => buf.len(),
+            Load::Many(bufs) => bufs.iter().map(|buf| buf.len()).sum(),
+        }
+    }
 }
 
 /// What came of dropping what had come in.
@@ -30,12 +67,36 @@ pub(super) enum Drained {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Wire { stream }
+        Wire { stream, blocks: AtomicBool::new(false) }
     }
 
-    /// For receiving and sending.
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Receives what is there.
+    pub(super) fn receive(&self, room: &mut Room<'_, '_>) -> io::Result<usize> {
+        calls::receive(&self.stream, room)
+    }
+
+    /// Receives, and waits for something, but not for long: 4 ms to 20 ms, by the system's clock.
+    /// Only after [`let_block`](Self::let_block) has worked.
+    pub(super) fn receive_briskly(&self, room: &mut Room<'_, '_>) -> io::Result<usize> {
+        calls::receive_blocking(&self.stream, room)
+    }
+
+    /// Makes [`receive_briskly`](Self::receive_briskly) possible, where the system can; says whether it
+    /// is.
+    pub(super) fn let_block(&self) -> bool {
+        if !self.blocks.load(Ordering::Relaxed) && calls::let_block(&self.stream).is_ok() {
+            self.blocks.store(true, Ordering::Relaxed);
+        }
+        self.blocks.load(Ordering::Relaxed)
+    }
+
+    /// Sends what there is room for.
+    pub(super) fn send(&self, load: &Load<'_, '_>) -> io::Result<usize> {
+        calls::send(&self.stream, load)
     }
 
     /// Sends FIN. A connection that is broken by then has nothing to send it on.
@@ -45,7 +106,7 @@ impl Wire {
 
     /// Whether bytes or the end wait: as a receive of one byte that takes nothing.
     pub(super) fn peek(&self) -> io::Result<usize> {
-        self.stream.peek(&mut [0])
+        calls::peek(&self.stream)
     }
 
     /// The failure that the system has latched, which tells it once.
@@ -60,7 +121,7 @@ impl Wire {
     pub(super) fn drain(&self, most: &mut usize) -> Drained {
         let mut scratch = [0; 16 * 1024];
         while *most > 0 {
-            match (&self.stream).read(&mut scratch) {
+            match self.receive(&mut Room::One(&mut scratch)) {
                 Ok(0) => return Drained::End,
                 Ok(bytes) => *most = most.saturating_sub(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,
@@ -136,6 +197,108 @@ impl Wire {
     /// The system does it when the descriptor is closed.
     #[cfg(not(unix))]
     pub(super) fn deregister(&self, _registry: &Registry) {}
+}
+
+/// Calls that say by themselves whether they block.
+#[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+mod calls {
+    use std::io;
+    use std::time::Duration;
+
+    use mio::net::TcpStream;
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{
+        RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg,
+        send as send_one, sendmsg,
+    };
+
+    use super::{Load, Room};
+
+    /// The system counts it in ticks of 1 ms to 10 ms, and rounds up.
+    const BRISK: Duration = Duration::from_millis(4);
+
+    pub(super) fn receive(stream: &TcpStream, room: &mut Room<'_, '_>) -> io::Result<usize> {
+        receive_with(stream, room, RecvFlags::DONTWAIT)
+    }
+
+    pub(super) fn receive_blocking(
+        stream: &TcpStream,
+        room: &mut Room<'_, '_>,
+    ) -> io::Result<usize> {
+        receive_with(stream, room, RecvFlags::empty())
+    }
+
+    #[inline]
+    fn receive_with(
+        stream: &TcpStream,
+        room: &mut Room<'_, '_>,
+        flags: RecvFlags,
+    ) -> io::Result<usize> {
+        match room {
+            Room::One(buf) => Ok(recv(stream, &mut **buf, flags)?.0),
+            Room::Many(bufs) => {
+                let message = recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?;
+                Ok(message.bytes)
+            }
+        }
+    }
+
+    pub(super) fn let_block(stream: &TcpStream) -> io::Result<()> {
+        set_socket_timeout(stream, Timeout::Recv, Some(BRISK))?;
+        rustix::io::ioctl_fionbio(stream, false)?;
+        Ok(())
+    }
+
+    pub(super) fn send(stream: &TcpStream, load: &Load<'_, '_>) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(match load {
+            Load::One(buf) => send_one(stream, buf, flags)?,
+            Load::Many(bufs) => sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), flags)?,
+        })
+    }
+
+    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
+        Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    }
+}
+
+/// Calls on a descriptor that does not block.
+#[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+mod calls {
+    use std::io::{self, Read, Write};
+
+    use mio::net::TcpStream;
+
+    use super::{Load, Room};
+
+    pub(super) fn receive(mut stream: &TcpStream, room: &mut Room<'_, '_>) -> io::Result<usize> {
+        match room {
+            Room::One(buf) => stream.read(buf),
+            Room::Many(bufs) => stream.read_vectored(bufs),
+        }
+    }
+
+    pub(super) fn receive_blocking(
+        stream: &TcpStream,
+        room: &mut Room<'_, '_>,
+    ) -> io::Result<usize> {
+        receive(stream, room)
+    }
+
+    pub(super) fn let_block(_stream: &TcpStream) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn send(mut stream: &TcpStream, load: &Load<'_, '_>) -> io::Result<usize> {
+        match load {
+            Load::One(buf) => stream.write(buf),
+            Load::Many(bufs) => stream.write_vectored(bufs),
+        }
+    }
+
+    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
+        stream.peek(&mut [0])
+    }
 }
 
 #[cfg(target_os = "linux")]

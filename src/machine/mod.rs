@@ -277,6 +277,12 @@ impl Machine {
         self.state.write()
     }
 
+    /// Why a write that begins now would fail, although one that began before may go on.
+    #[must_use]
+    pub fn refuses_write(&self) -> Option<Fault> {
+        self.state.refuses_write()
+    }
+
     /// Ends a receive pass that took `bytes` bytes, more than none.
     pub fn delivered(&mut self, pass: RecvPass, bytes: usize) -> Outputs<'_> {
         self.stats.bytes_read += bytes as u64;

@@ -236,17 +236,27 @@ impl State {
     }
 
     pub(super) fn write(&mut self) -> WriteStep {
+        if let Some(fault) = self.refuses_write() {
+            return WriteStep::Fail(fault);
+        }
         match self {
-            State::Connecting(_) => WriteStep::Wait,
-            State::Open(pipe) | State::HalfClosed(pipe, Half::WriteOnly | Half::Discarding) => {
-                pipe.write()
-            }
+            State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.write(),
+            State::Connecting(_) | State::Closed(_) => WriteStep::Wait,
+        }
+    }
+
+    /// Why a write that begins now fails.
+    pub(super) fn refuses_write(&self) -> Option<Fault> {
+        match self {
+            State::Connecting(_)
+            | State::Open(_)
+            | State::HalfClosed(_, Half::WriteOnly | Half::Discarding) => None,
             State::HalfClosed(_, Half::ReadOnly | Half::Finishing(_))
             | State::Closed(Closed::Draining { .. } | Closed::Ended { outcome: Ok(()), .. }) => {
-                WriteStep::Fail(Fault::Closed)
+                Some(Fault::Closed)
             }
-            State::Closed(Closed::Ended { outcome: Err(fault), .. }) => WriteStep::Fail(*fault),
-            State::Closed(Closed::Never(never)) => WriteStep::Fail(never.fault),
+            State::Closed(Closed::Ended { outcome: Err(fault), .. }) => Some(*fault),
+            State::Closed(Closed::Never(never)) => Some(never.fault),
         }
     }
 
@@ -516,6 +526,8 @@ impl Pipe {
         }
         if self.sending {
             outputs.push(Output::Readable);
+            // Its pass stands, but now there is a limit.
+            outputs.push(Output::Writable);
             return State::HalfClosed(self, Half::Finishing(rules.close_timeout.after(now)));
         }
         outputs.push(Output::ShutdownWrite);

@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Shared, Side};
+use crate::driver::{Load, Room, Shared, Side};
 use crate::error::Result;
 use crate::info::{Phase, SocketInfo, Stats};
 use crate::machine::Input;
@@ -267,13 +267,11 @@ macro_rules! impl_read {
         io_by_value_and_reference!(Read for $handle,
             /// Waits for the connection to open and for bytes to come. `Ok(0)` is the peer's clean end.
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                let room = buf.len();
-                Ok(self.handle.shared().read(room, |mut stream| stream.read(buf))?)
+                Ok(self.handle.shared().read(&mut Room::One(buf))?)
             }
 
             fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                let room = bufs.iter().map(|buf| buf.len()).sum();
-                Ok(self.handle.shared().read(room, |mut stream| stream.read_vectored(bufs))?)
+                Ok(self.handle.shared().read(&mut Room::Many(bufs))?)
             }
         );
     };
@@ -284,12 +282,11 @@ macro_rules! impl_write {
         io_by_value_and_reference!(Write for $handle,
             /// Waits for the connection to open and for the system to take some of the bytes.
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                Ok(self.handle.shared().write(buf.len(), |mut stream| stream.write(buf))?)
+                Ok(self.handle.shared().write(&Load::One(buf))?)
             }
 
             fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                let bytes = bufs.iter().map(|buf| buf.len()).sum();
-                Ok(self.handle.shared().write(bytes, |mut stream| stream.write_vectored(bufs))?)
+                Ok(self.handle.shared().write(&Load::Many(bufs))?)
             }
 
             /// All that was accepted is with the system already; fails where the socket has failed.
