@@ -1,0 +1,185 @@
+//! Standard input to the socket and the socket to standard output, at once.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use sockeye::{Reader, Socket, SocketInfo, SocketOptions, Writer};
+
+use crate::args::Args;
+use crate::{Exit, say, took};
+
+/// How much is read at once, in bytes.
+const BUFFER: usize = 64 * 1024;
+
+/// Connects, copies until the connection ends, and tells how it went.
+pub fn run(args: &Args) -> Exit {
+    let began = Instant::now();
+    if args.verbose {
+        say(format_args!("connecting to {}", args.address));
+    }
+    let (socket, info) = match open(args) {
+        Ok(opened) => opened,
+        Err(error) => {
+            say(format_args!("{error}"));
+            if args.verbose {
+                for attempt in error.attempts() {
+                    say(format_args!("attempt {}: {}", attempt.address(), attempt.error()));
+                }
+            }
+            return match error.kind() {
+                sockeye::ErrorKind::InvalidAddress | sockeye::ErrorKind::InvalidOptions => {
+                    Exit::Usage
+                }
+                sockeye::ErrorKind::TimedOut => Exit::TimedOut,
+                _ => Exit::NotConnected,
+            };
+        }
+    };
+    if args.verbose {
+        say_opened(&info);
+    }
+    let exit = copy(&socket, args);
+    if args.verbose {
+        let (stats, took) = (socket.stats(), began.elapsed());
+        let (sent, received) = (stats.bytes_written, stats.bytes_read);
+        say(format_args!("closed after {took:.1?}: {sent} bytes sent, {received} bytes received"));
+    }
+    exit
+}
+
+fn open(args: &Args) -> sockeye::Result<(Socket, SocketInfo)> {
+    let mut options = SocketOptions::new().allow_half_open(args.half_open);
+    if let Some(limit) = args.timeout {
+        options = options.connect_timeout(limit).read_timeout(limit);
+    }
+    let socket = sockeye::connect_with(&args.address, options)?;
+    let info = socket.opened()?;
+    Ok((socket, info))
+}
+
+fn say_opened(info: &SocketInfo) {
+    let shown = |address: Option<_>| match address {
+        Some(address) => format!("{address}"),
+        None => String::from("an unknown address"),
+    };
+    let (remote, local) = (shown(info.remote_address()), shown(info.local_address()));
+    say(format_args!("connected to {remote} from {local} ({})", took(info.timings())));
+}
+
+fn copy(socket: &Socket, args: &Args) -> Exit {
+    let (tell, sent) = mpsc::channel();
+    let sending = socket.clone();
+    let verbose = args.verbose;
+    let sender = thread::Builder::new().name(String::from("sender")).spawn(move || {
+        let end = send(&mut sending.writer());
+        if verbose && matches!(end, SendEnd::Done) {
+            say(format_args!("end of input: half-closed"));
+        }
+        let failed = matches!(end, SendEnd::Input(_));
+        // Told before the close, which ends the other thread's read.
+        let _ = tell.send(end);
+        if failed {
+            let _ = sending.close();
+        }
+    });
+    if let Err(error) = sender {
+        say(format_args!("cannot start a thread: {error}"));
+        return Exit::ThisSide;
+    }
+
+    let received = receive(&mut socket.reader());
+    if verbose && matches!(received, ReceiveEnd::Peer) {
+        say(format_args!("the server has ended"));
+    }
+    let outcome = match &received {
+        // Half open, this waits for the end of the input as well.
+        ReceiveEnd::Peer => socket.closed().map_err(io::Error::from),
+        // Hands over what was written; whatever made the reading end is told below.
+        ReceiveEnd::Wire(_) | ReceiveEnd::Output(_) => socket.close().map_err(io::Error::from),
+    };
+    // A sender that still waits for input is left alone: it ends with the process.
+    match (sent.try_recv(), received, outcome) {
+        (Ok(SendEnd::Input(error)), ..) => {
+            say(format_args!("standard input: {error}"));
+            Exit::ThisSide
+        }
+        (_, ReceiveEnd::Output(error), _) if error.kind() == ErrorKind::BrokenPipe => Exit::Clean,
+        (_, ReceiveEnd::Output(error), _) => {
+            say(format_args!("standard output: {error}"));
+            Exit::ThisSide
+        }
+        (_, ReceiveEnd::Wire(error), _) | (_, ReceiveEnd::Peer, Err(error)) => broken(&error),
+        (Ok(SendEnd::Wire), ReceiveEnd::Peer, Ok(())) => {
+            say(format_args!("the server ended before all of the input was sent"));
+            Exit::Clean
+        }
+        (_, ReceiveEnd::Peer, Ok(())) => Exit::Clean,
+    }
+}
+
+/// Why no more is sent.
+enum SendEnd {
+    /// The input ended, and the connection is half-closed.
+    Done,
+    /// Standard input failed.
+    Input(io::Error),
+    /// The connection takes no more; the reading thread tells why.
+    Wire,
+}
+
+/// Why no more is received.
+enum ReceiveEnd {
+    /// The peer's clean end.
+    Peer,
+    /// Standard output failed.
+    Output(io::Error),
+    /// The connection failed, or a read timed out.
+    Wire(io::Error),
+}
+
+fn send(writer: &mut Writer) -> SendEnd {
+    let mut input = io::stdin().lock();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let bytes = match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return SendEnd::Input(error),
+        };
+        if writer.write_all(&buffer[..bytes]).is_err() {
+            return SendEnd::Wire;
+        }
+    }
+    match writer.close() {
+        Ok(()) => SendEnd::Done,
+        Err(_) => SendEnd::Wire,
+    }
+}
+
+fn receive(reader: &mut Reader) -> ReceiveEnd {
+    let mut output = io::stdout().lock();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let bytes = match reader.read(&mut buffer) {
+            Ok(0) => return ReceiveEnd::Peer,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return ReceiveEnd::Wire(error),
+        };
+        // At once: whoever reads it may be waiting for a part of a line.
+        if let Err(error) = output.write_all(&buffer[..bytes]).and_then(|()| output.flush()) {
+            return ReceiveEnd::Output(error);
+        }
+    }
+}
+
+fn broken(error: &io::Error) -> Exit {
+    say(format_args!("{error}"));
+    match error.kind() {
+        ErrorKind::TimedOut => Exit::TimedOut,
+        _ => Exit::Broken,
+    }
+}
