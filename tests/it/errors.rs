@@ -1,0 +1,246 @@
+//! What errors tell: kinds, causes, attempts, messages.
+
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use sockeye::{Error, ErrorKind, SocketOptions};
+
+use crate::support::peer::{black_hole, nothing_listens};
+use crate::support::{Peer, fails, io_kind, ms, open, open_with, read, story};
+
+// -------------------------------------------------------------------- what is wrong before anything is sent
+
+#[test]
+fn port_0_is_no_address() {
+    for result in [
+        sockeye::connect("127.0.0.1:0"),
+        sockeye::connect(("127.0.0.1", 0)),
+        sockeye::connect((IpAddr::from(Ipv4Addr::LOCALHOST), 0)),
+        sockeye::connect(std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        sockeye::connect(String::from("localhost:0")),
+    ] {
+        let error = result.expect_err("nothing can be reached at port 0");
+        assert_eq!(error.kind(), ErrorKind::InvalidAddress);
+        assert!(error.to_string().contains("port"), "{error}");
+        assert!(error.attempts().is_empty());
+        assert!(!error.is_retryable());
+    }
+}
+
+#[test]
+fn bad_options_are_told_after_a_bad_address() {
+    let bad = || SocketOptions::new().connect_timeout(Duration::ZERO);
+    let both = sockeye::connect_with("127.0.0.1:0", bad());
+    fails(both.map(drop), ErrorKind::InvalidAddress);
+    let error = sockeye::connect_with("127.0.0.1:9", bad()).expect_err("zero is no time");
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    assert!(error.to_string().contains("connect"), "which option: {error}");
+}
+
+// -------------------------------------------------------------------- a refused connection
+
+#[test]
+fn a_refused_connection_names_the_attempt() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let error = socket.opened().expect_err("nothing listens");
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        let [attempt] = error.attempts() else {
+            panic!("not one attempt: {:?}", error.attempts());
+        };
+        assert_eq!(attempt.address(), nothing.address);
+        let refused: io::Error = attempt.error().clone().into();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(error.to_string().contains(&nothing.address.to_string()), "which address: {error}");
+        let refused = io::Error::from(error);
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_systems_error_is_the_source() {
+    use crate::support::system_code;
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let error = socket.opened().expect_err("nothing listens");
+        assert_eq!(system_code(error.attempts()[0].error()), Some(libc::ECONNREFUSED), "{error:?}");
+    });
+}
+
+#[test]
+fn every_waiter_gets_the_same_cause() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let opened = socket.opened().expect_err("nothing listens");
+        let closed = socket.closed().expect_err("nothing listens");
+        let read = read(&socket, 1).expect_err("nothing listens");
+        let written = (&socket).write(b"x").expect_err("nothing listens");
+        let causes = [
+            &closed,
+            Error::from_io(&read).expect("it carries the cause"),
+            Error::from_io(&written).expect("it carries the cause"),
+        ];
+        for cause in causes {
+            assert_eq!(cause.kind(), opened.kind());
+            assert_eq!(cause.to_string(), opened.to_string());
+            assert_eq!(cause.attempts().len(), 1);
+            assert_eq!(cause.attempts()[0].address(), nothing.address);
+        }
+    });
+}
+
+// -------------------------------------------------------------------- errors in io::Error
+
+#[test]
+fn an_io_error_gives_the_error_back() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));
+        let error = read(&socket, 1).expect_err("the peer is silent");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let inner = Error::from_io(&error).expect("it carries the cause");
+        assert_eq!(inner.kind(), ErrorKind::TimedOut);
+        assert!(inner.is_retryable());
+        let text = inner.to_string();
+        assert_eq!(error.to_string(), text);
+        let owned: Error = error.downcast().expect("it carries the cause");
+        assert_eq!((owned.kind(), owned.to_string()), (ErrorKind::TimedOut, text));
+    });
+}
+
+#[test]
+fn an_io_error_from_elsewhere_carries_none() {
+    assert!(Error::from_io(&io::Error::other("elsewhere")).is_none());
+    assert!(Error::from_io(&io::Error::from(io::ErrorKind::TimedOut)).is_none());
+}
+
+#[test]
+fn each_kind_has_its_io_kind() {
+    story(|| {
+        let closed = {
+            let peer = Peer::reads();
+            let socket = open(&peer);
+            socket.close().expect("nothing is in the way");
+            read(&socket, 1).expect_err("it was closed")
+        };
+        let reset = {
+            let peer = Peer::plays(|wire| {
+                wire.await_cue();
+                wire.reset();
+            });
+            let socket = open(&peer);
+            peer.cue();
+            read(&socket, 1).expect_err("the peer resets")
+        };
+        let errors = [
+            (ErrorKind::InvalidAddress, io(sockeye::connect("127.0.0.1"))),
+            (ErrorKind::InvalidOptions, {
+                let options = SocketOptions::new().close_timeout(Duration::ZERO);
+                io(sockeye::connect_with("127.0.0.1:9", options))
+            }),
+            (ErrorKind::TimedOut, {
+                let hole = black_hole();
+                let socket = sockeye::connect(hole.address).expect("the address is fine");
+                io(socket.opened_timeout(ms(10)))
+            }),
+            (ErrorKind::Closed, closed),
+            (ErrorKind::Reset, reset),
+        ];
+        for (kind, error) in errors {
+            assert_eq!(Error::from_io(&error).map(Error::kind), Some(kind));
+            assert_eq!(Some(error.kind()), io_kind(kind), "{kind:?}");
+        }
+    });
+}
+
+fn io<T: std::fmt::Debug>(result: Result<T, Error>) -> io::Error {
+    result.expect_err("it has to fail").into()
+}
+
+// -------------------------------------------------------------------- texts
+
+#[test]
+fn messages_are_short_sentences_without_a_full_stop() {
+    story(|| {
+        let nothing = nothing_listens();
+        let hole = black_hole();
+        let refused = sockeye::connect(nothing.address).expect("the address is fine");
+        let stuck =
+            sockeye::connect_with(hole.address, SocketOptions::new().connect_timeout(ms(50)))
+                .expect("the address is fine");
+        let peer = Peer::reads();
+        let gone = open(&peer);
+        gone.abort();
+        for error in [
+            refused.opened().expect_err("nothing listens"),
+            stuck.opened().expect_err("nobody answers"),
+            gone.closed().expect_err("it was aborted"),
+            sockeye::connect("no-port").expect_err("no port"),
+        ] {
+            let text = error.to_string();
+            assert!(!text.is_empty() && !text.ends_with('.') && !text.contains('\n'), "{text:?}");
+            assert!(text.starts_with(|first: char| !first.is_uppercase()), "{text:?}");
+        }
+    });
+}
+
+#[test]
+fn a_timeout_names_the_limit_that_passed() {
+    story(|| {
+        let hole = black_hole();
+        let options = SocketOptions::new().connect_timeout(ms(50));
+        let socket = sockeye::connect_with(hole.address, options).expect("the address is fine");
+        let error = socket.opened().expect_err("nobody answers");
+        assert!(error.to_string().contains("connect"), "{error}");
+        let peer = Peer::reads();
+        let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));
+        let error = read(&socket, 1).expect_err("the peer is silent");
+        assert!(error.to_string().contains("read"), "{error}");
+    });
+}
+
+#[test]
+fn sources_end() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let error = socket.opened().expect_err("nothing listens");
+        let mut source = error.source();
+        let mut depth = 0;
+        while let Some(inner) = source {
+            assert!(!inner.to_string().is_empty());
+            source = inner.source();
+            depth += 1;
+            assert!(depth < 10, "a circle of sources");
+        }
+    });
+}
+
+// -------------------------------------------------------------------- a peer that was given up
+
+/// A window that stays shut counts as sent data without an answer.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_that_the_system_gives_up_is_lost() {
+    use crate::support::{PATIENCE, kind_of, little_room, pour};
+    use sockeye::TcpOptions;
+    story(|| {
+        let peer = Peer::stuck();
+        let tcp = TcpOptions::new().send_buffer_size(4096).user_timeout(ms(500));
+        let socket = open_with(&peer, little_room().tcp(tcp));
+        let (_, failure) = pour(&socket, b'w', usize::MAX);
+        let failure = failure.expect("nobody reads");
+        assert_eq!(kind_of(&failure), ErrorKind::Lost);
+        assert_eq!(failure.kind(), io::ErrorKind::ConnectionAborted);
+        assert!(!Error::from_io(&failure).expect("kind_of found it").is_retryable());
+        fails(socket.closed_timeout(PATIENCE), ErrorKind::Lost);
+        fails(read(&socket, 1), ErrorKind::Lost);
+        fails((&socket).write(b"x"), ErrorKind::Lost);
+    });
+}

@@ -1,0 +1,496 @@
+//! Many connections, and a system that has nothing left to give: descriptors, threads, memory.
+//!
+//! Each test counts or spends what belongs to its process and so has one for itself.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
+use sockeye::{ErrorKind, Socket, SocketOptions};
+
+use crate::support::alone::{Actor, alone, next_line, part, play, say, this_binary};
+use crate::support::peer::{Server, black_hole, listen, listen_on};
+use crate::support::process::{descriptors, memory, processor_time, threads};
+use crate::support::{
+    AT_ONCE, PATIENCE, Peer, at_once, call, eventually, fails, kind_of, ms, open, open_with, read,
+    read_exactly, room_for_descriptors, skip, system_code, timed,
+};
+
+const LONG: Duration = Duration::from_secs(150);
+
+/// The loop, and at most two more: names, and a helper.
+const MOST_THREADS: usize = 3;
+
+fn local(last: u8) -> SocketAddr {
+    (Ipv4Addr::new(127, 0, 0, last), 0).into()
+}
+
+// -------------------------------------------------------------------- one after another
+
+#[test]
+fn twenty_thousand_lives_leave_nothing_behind() {
+    const NAME: &str = "limits::twenty_thousand_lives_leave_nothing_behind";
+    const LIVES: usize = 20_000;
+    const WARM_UP: usize = 4_000;
+    alone(NAME, LONG, || {
+        // The peers accept in threads of this process, and take their part of a connection with them.
+        let listeners: Vec<_> = (1..=8).map(|last| listen_on(local(last), 1024, None)).collect();
+        let addresses: Vec<_> =
+            listeners.iter().map(|one| one.local_addr().expect("it listens")).collect();
+        for listener in listeners {
+            thread::spawn(move || {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    let _ = io::copy(&mut stream, &mut io::sink());
+                }
+            });
+        }
+        let mut before = None;
+        for life in 0..LIVES {
+            if life == WARM_UP {
+                before = Some((settled_descriptors(), threads(), memory()));
+            }
+            live(life, addresses[life % addresses.len()]);
+        }
+        let (descriptors, threads_before, memory_before) = before.expect("the warm-up is over");
+        eventually(PATIENCE, "the descriptors are given back", || {
+            settled_descriptors() <= descriptors
+        });
+        assert!(threads() <= threads_before, "{threads_before} threads became {}", threads());
+        let grown = memory().saturating_sub(memory_before);
+        // Less than 100 bytes a life: the allocator's own moods stay below that.
+        assert!(
+            grown < 100 * (LIVES - WARM_UP),
+            "{grown} bytes more after {} lives",
+            LIVES - WARM_UP
+        );
+    });
+}
+
+/// A short life of one sort or another: each way to end gives everything back.
+fn live(number: usize, address: SocketAddr) {
+    let socket = sockeye::connect(address).expect("the address is fine");
+    match number % 5 {
+        0 => drop(socket),
+        1 => {
+            socket.opened().expect("the peer listens");
+            socket.close().expect("the peer reads");
+        }
+        2 => {
+            (&socket).write_all(b"words").expect("the peer reads");
+            socket.abort();
+        }
+        3 => {
+            socket.writer().close().expect("the peer reads");
+            assert_eq!(read(&socket, 1).expect("a clean end"), b"");
+            socket.closed().expect("both directions ended");
+        }
+        _ => {
+            (&socket).write_all(b"words").expect("the peer reads");
+            fails(socket.closed_timeout(Duration::ZERO), ErrorKind::TimedOut);
+            drop(socket.reader());
+            drop(socket);
+        }
+    }
+}
+
+/// How many descriptors are open once that number no longer falls.
+fn settled_descriptors() -> usize {
+    let mut last = descriptors().len();
+    let mut looks = 0;
+    while looks < 20 {
+        thread::sleep(ms(10));
+        let now = descriptors().len();
+        looks = if now < last { 0 } else { looks + 1 };
+        last = last.min(now);
+    }
+    last
+}
+
+/// Sockets that failed or were given up while connecting are no different.
+#[test]
+fn a_thousand_failed_attempts_leave_nothing_behind() {
+    alone("limits::a_thousand_failed_attempts_leave_nothing_behind", LONG, || {
+        let hole = black_hole();
+        let nothing = crate::support::peer::nothing_listens();
+        let mut before = None;
+        for round in 0..1_000 {
+            if round == 100 {
+                before = Some((settled_descriptors(), threads()));
+            }
+            let refused = sockeye::connect(nothing.address).expect("the address is fine");
+            fails(refused.opened(), ErrorKind::Connect);
+            let stuck = sockeye::connect(hole.address).expect("the address is fine");
+            match round % 3 {
+                0 => stuck.abort(),
+                1 => stuck.close().expect("it cancels the attempt"),
+                _ => drop(stuck),
+            }
+        }
+        let (descriptors, threads_before) = before.expect("some rounds are over");
+        eventually(PATIENCE, "the descriptors are given back", || {
+            settled_descriptors() <= descriptors
+        });
+        assert!(threads() <= threads_before);
+    });
+}
+
+// -------------------------------------------------------------------- all at once
+
+#[test]
+fn fifteen_thousand_sockets_need_three_threads_at_most() {
+    const NAME: &str = "limits::fifteen_thousand_sockets_need_three_threads_at_most";
+    const COUNT: usize = 15_000;
+    if !room_for_descriptors(COUNT as u64 + 500) {
+        return skip(NAME, "the limit of descriptors is too low");
+    }
+    match part().as_deref() {
+        None => {
+            let mut peers = Actor::new(NAME, "peers");
+            let addresses = peers.says("addresses");
+            let mut program = Actor::new(NAME, "program");
+            program.tell(&addresses);
+            program.says("opened");
+            peers.tell("send");
+            program.says("read");
+            program.finishes(LONG);
+            peers.finishes(LONG);
+        }
+        Some("peers") => play(|| hold_connections(COUNT)),
+        Some(_) => play(|| open_sockets(COUNT)),
+    }
+}
+
+/// Accepts on eight addresses, sends a byte on each connection when told, and reads one from each.
+fn hold_connections(count: usize) {
+    let listeners: Vec<_> = (1..=8).map(|last| listen_on(local(last), 4096, None)).collect();
+    let addresses: Vec<_> = listeners
+        .iter()
+        .map(|listener| listener.local_addr().expect("it listens").to_string())
+        .collect();
+    let share = count / listeners.len();
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            call(move || {
+                (0..share).map(|_| listener.accept().expect("one comes").0).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    say(&format!("addresses {}", addresses.join(" ")));
+    let streams: Vec<TcpStream> =
+        accepting.into_iter().flat_map(|accepted| accepted.join_within(LONG)).collect();
+    assert_eq!(next_line().as_deref(), Some("send"));
+    for mut stream in &streams {
+        stream.write_all(b"!").expect("the program holds it open");
+    }
+    for stream in &streams {
+        assert_eq!(read_exactly(stream, 1).expect("the program answers"), b"?");
+    }
+}
+
+fn open_sockets(count: usize) {
+    let line = next_line().expect("the addresses come first");
+    let addresses: Vec<SocketAddr> =
+        line.split(' ').map(|one| one.parse().expect("an address")).collect();
+    let before = threads();
+    let sockets: Vec<Socket> = (0..count)
+        .map(|number| {
+            sockeye::connect(addresses[number % addresses.len()]).expect("the address is fine")
+        })
+        .collect();
+    for socket in &sockets {
+        socket.opened().expect("the peers listen");
+    }
+    let more = threads() - before;
+    assert!(more <= MOST_THREADS, "{more} threads for {count} sockets");
+    say("opened");
+    for mut socket in &sockets {
+        assert_eq!(read(socket, 10).expect("the peers send"), b"!");
+        assert_eq!(socket.write(b"?").expect("the peers read"), 1);
+    }
+    let more = threads() - before;
+    assert!(more <= MOST_THREADS, "{more} threads for {count} sockets");
+    say("read");
+    for socket in &sockets {
+        socket.closed().expect("the peers end cleanly");
+    }
+}
+
+/// Blocked calls are the callers' threads; the library adds none for them.
+#[test]
+fn blocked_calls_add_no_threads() {
+    alone("limits::blocked_calls_add_no_threads", LONG, || {
+        const COUNT: usize = 50;
+        let server = Server::echoes();
+        let first = sockeye::connect(server.address()).expect("the address is fine");
+        first.opened().expect("the server listens");
+        // The peer: one thread for the listener, which is there, and one for each connection.
+        let before = threads();
+        let sockets: Vec<_> = (0..COUNT)
+            .map(|_| sockeye::connect(server.address()).expect("the address is fine"))
+            .collect();
+        let reads: Vec<_> = sockets
+            .iter()
+            .map(|socket| {
+                let reader = socket.reader();
+                crate::support::blocked(move || read(reader, 1))
+            })
+            .collect();
+        eventually(PATIENCE, "every connection has its echo", || threads() >= before + 2 * COUNT);
+        let more = threads() - before - 2 * COUNT;
+        assert!(more <= MOST_THREADS, "{more} threads for {COUNT} blocked reads");
+        for (socket, reading) in sockets.iter().zip(reads) {
+            socket.abort();
+            fails(reading.join(), ErrorKind::Closed);
+        }
+    });
+}
+
+/// Whatever state a socket rests in, neither the loop nor a blocked call turns in circles.
+#[test]
+fn sockets_that_rest_take_no_processor_time() {
+    alone("limits::sockets_that_rest_take_no_processor_time", LONG, || {
+        let half_open = || SocketOptions::new().allow_half_open(true);
+        let ended = Peer::plays(|wire| {
+            wire.fin();
+            wire.await_cue();
+        });
+        let half_closed = open_with(&ended, half_open());
+        assert_eq!(read(&half_closed, 1).expect("a clean end"), b"");
+        let unread_end = Peer::plays(|wire| {
+            wire.send(b"unread");
+            wire.fin();
+            wire.await_cue();
+        });
+        let unread_ended = open_with(&unread_end, half_open());
+        let unread_reset = Peer::plays(|wire| {
+            wire.send(b"unread");
+            wire.await_cue();
+            wire.reset();
+        });
+        let was_reset = open(&unread_reset);
+        unread_reset.cue();
+        fails(was_reset.closed_timeout(PATIENCE), ErrorKind::Reset);
+        let quiet = Peer::plays(|wire| wire.await_cue());
+        let cancelled = open(&quiet);
+        cancelled.reader().cancel();
+        let stays = Peer::plays(|wire| {
+            wire.read_to_end();
+            wire.await_cue();
+        });
+        let closed_writer = open(&stays);
+        closed_writer.writer().close().expect("the peer reads");
+        let lingers = Peer::plays(|wire| {
+            wire.read_to_end();
+            wire.await_cue();
+        });
+        open(&lingers).close().expect("the peer reads");
+        let stuck = Peer::stuck();
+        let blocked = open_with(&stuck, crate::support::little_room());
+        let calls = crate::support::both_blocked(&blocked);
+        let hole = black_hole();
+        let connecting = sockeye::connect(hole.address).expect("the address is fine");
+
+        fails(unread_ended.closed_timeout(ms(500)), ErrorKind::TimedOut);
+        let before = processor_time();
+        fails(unread_ended.closed_timeout(ms(1500)), ErrorKind::TimedOut);
+        let spent = processor_time() - before;
+        assert!(spent < ms(150), "{spent:?} of 1.5 s");
+        blocked.abort();
+        fails(calls.0.join(), ErrorKind::Closed);
+        drop((half_closed, unread_ended, was_reset, cancelled, closed_writer, connecting));
+    });
+}
+
+// -------------------------------------------------------------------- no descriptor to be had
+
+/// Everything that is left is taken, up to a small limit.
+fn take_all_descriptors() -> Vec<File> {
+    let open = descriptors().len() as u64;
+    let limit = Rlimit { current: Some(open + 32), maximum: getrlimit(Resource::Nofile).maximum };
+    setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+    let mut taken = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => taken.push(file),
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return taken,
+            Err(error) => panic!("an odd failure: {error}"),
+        }
+    }
+}
+
+#[track_caller]
+fn fails_for_want_of_a_descriptor(address: SocketAddr) {
+    let socket = sockeye::connect(address).expect("the address is fine");
+    let error = at_once(|| socket.opened()).expect_err("no descriptor is left");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+    assert!(error.to_string().contains("Too many open files"), "{error}");
+    assert_eq!(system_code(&error), Some(libc::EMFILE), "{error:?}");
+    fails(socket.closed_timeout(AT_ONCE), ErrorKind::Io);
+    let failure = read(&socket, 1).expect_err("no descriptor is left");
+    assert_eq!(kind_of(&failure), ErrorKind::Io);
+    assert_eq!(failure.kind(), io::Error::from_raw_os_error(libc::EMFILE).kind());
+}
+
+#[track_caller]
+fn works(listener: &TcpListener) {
+    let address = listener.local_addr().expect("it listens");
+    let socket = sockeye::connect(address).expect("the address is fine");
+    socket.opened_timeout(PATIENCE).expect("descriptors are free again");
+    let mine = socket.opened().expect("it is open").local_address().expect("it is connected");
+    // What earlier attempts left in the backlog comes first.
+    let mut stream = loop {
+        let (stream, from) = listener.accept().expect("a connection is there");
+        if from == mine {
+            break stream;
+        }
+    };
+    stream.write_all(b"well").expect("the program reads");
+    assert_eq!(read_exactly(&socket, 4).expect("the peer sends"), b"well");
+    (&socket).write_all(b"done").expect("the peer reads");
+    assert_eq!(read_exactly(&stream, 4).expect("the program sends"), b"done");
+    socket.close().expect("the peer reads");
+}
+
+#[test]
+fn without_descriptors_a_socket_fails_and_later_ones_work() {
+    alone("limits::without_descriptors_a_socket_fails_and_later_ones_work", LONG, || {
+        let listener = listen();
+        works(&listener);
+        // What is left of that one would make room for another.
+        settled_descriptors();
+        let taken = take_all_descriptors();
+        for _ in 0..3 {
+            fails_for_want_of_a_descriptor(listener.local_addr().expect("it listens"));
+        }
+        drop(taken);
+        works(&listener);
+    });
+}
+
+#[test]
+fn without_descriptors_the_very_first_socket_fails_and_later_ones_work() {
+    alone(
+        "limits::without_descriptors_the_very_first_socket_fails_and_later_ones_work",
+        LONG,
+        || {
+            let listener = listen();
+            let taken = take_all_descriptors();
+            for _ in 0..3 {
+                fails_for_want_of_a_descriptor(listener.local_addr().expect("it listens"));
+            }
+            drop(taken);
+            works(&listener);
+        },
+    );
+}
+
+/// One after another becomes free: whatever is opened for a first socket is missed in turn.
+#[test]
+fn a_first_socket_fails_or_works_however_few_descriptors_are_left() {
+    alone("limits::a_first_socket_fails_or_works_however_few_descriptors_are_left", LONG, || {
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let mut taken = take_all_descriptors();
+        for free in 0..16 {
+            let socket = sockeye::connect(address).expect("the address is fine");
+            if let Err(error) = at_once(|| socket.opened()) {
+                assert_eq!(error.kind(), ErrorKind::Io, "with {free} free: {error:?}");
+            }
+            drop(socket);
+            taken.pop();
+        }
+        drop(taken);
+        works(&listener);
+    });
+}
+
+/// A thread that has no wake handle of its own yet, and can't get one, waits all the same.
+#[test]
+fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
+    alone("limits::without_descriptors_a_new_thread_can_still_block_in_a_read", LONG, || {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"in");
+            wire.await_cue();
+            wire.send(b"data");
+        });
+        let socket = open(&peer);
+        // The peer has its descriptor, too.
+        assert_eq!(read_exactly(&socket, 2).expect("the peer sends"), b"in");
+        let taken = take_all_descriptors();
+        let (reader, other) = (socket.reader(), socket.clone());
+        let reading = crate::support::blocked(move || read(reader, 10));
+        peer.cue();
+        assert_eq!(reading.join().expect("the peer sends"), b"data");
+        let closing = crate::support::blocked(move || read(&other, 10));
+        at_once(|| socket.close()).expect("nothing is in the way");
+        fails(closing.join_within(AT_ONCE), ErrorKind::Closed);
+        let (result, took) = timed(|| {
+            let socket = socket.clone();
+            call(move || socket.closed_timeout(ms(100))).join()
+        });
+        result.expect("it was closed");
+        assert!(took < AT_ONCE, "took {took:?}");
+        drop(taken);
+    });
+}
+
+// -------------------------------------------------------------------- no thread to be had
+
+/// Nobody's processes have no privilege that lifts the limit, so root becomes nobody.
+#[test]
+fn without_threads_a_socket_fails_and_later_ones_work() {
+    const NAME: &str = "limits::without_threads_a_socket_fails_and_later_ones_work";
+    const NOBODY: u32 = 65_534;
+    if part().is_some() {
+        return play(starve_of_threads);
+    }
+    let mut command = Command::new(this_binary());
+    if getuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+        let able = Command::new(this_binary()).arg("--list").uid(NOBODY).gid(NOBODY).output();
+        if !able.is_ok_and(|output| output.status.success()) {
+            return skip(NAME, "nobody may not run the test binary");
+        }
+    }
+    Actor::start(NAME, "alone", command).finishes(LONG);
+}
+
+fn starve_of_threads() {
+    let listener = listen();
+    let address = listener.local_addr().expect("it listens");
+    let hole = black_hole();
+    let limit = getrlimit(Resource::Nproc);
+    setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: limit.maximum })
+        .expect("it may be lowered");
+    if thread::Builder::new().spawn(|| ()).is_ok() {
+        return skip("without_threads", "the limit of threads does not hold for this user");
+    }
+    let options = SocketOptions::new().connect_timeout(Duration::from_secs(20));
+    for _ in 0..3 {
+        // Nobody can wait for an answer without a thread, so this one fails for sure.
+        let socket =
+            sockeye::connect_with(hole.address, options.clone()).expect("the address is fine");
+        let error = at_once(|| socket.opened()).expect_err("no thread can be had");
+        assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+        assert_eq!(system_code(&error), Some(libc::EAGAIN), "{error:?}");
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Io);
+        // One that is connected at once may need none.
+        let socket = sockeye::connect(address).expect("the address is fine");
+        if let Err(error) = at_once(|| socket.opened()) {
+            assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+        }
+        drop(socket);
+        // Nor does a name end in a panic.
+        let socket = sockeye::connect(("localhost", address.port())).expect("the address is fine");
+        let error = at_once(|| socket.opened()).expect_err("no thread can be had");
+        assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Resolve), "{error:?}");
+    }
+    setrlimit(Resource::Nproc, limit).expect("it may be raised again");
+    works(&listener);
+}

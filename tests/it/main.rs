@@ -1,0 +1,27 @@
+//! What the crate promises, tried through its public face against real peers: a file per behaviour.
+//!
+//! Peers are plain threads with `std::net` (`support`). A test waits for events, never for time to pass,
+//! except where the story it tells is about time.
+
+mod support;
+
+mod addresses;
+mod api;
+mod close;
+mod deadlines;
+mod errors;
+mod half_open;
+mod layering;
+mod nettest;
+mod opened;
+mod options;
+mod races;
+mod reader_writer;
+mod reset;
+mod servers;
+mod volume;
+
+#[cfg(target_os = "linux")]
+mod fork;
+#[cfg(target_os = "linux")]
+mod limits;

@@ -1,0 +1,298 @@
+//! What every stream has to do, after the assertions of Go's `nettest.TestConn`.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use sockeye::{ErrorKind, Socket, SocketOptions};
+
+use crate::support::{
+    AT_ONCE, Peer, at_once, both_blocked, call, fails, fill, kind_of, little_room, ms, noise, open,
+    open_with, past, read, read_exactly, read_to_end, same, story, timed, times_out,
+};
+
+#[test]
+fn eight_mebibytes_pass_both_ways_at_once() {
+    const SIZE: usize = 8 << 20;
+    story(|| {
+        let down = noise(1, SIZE);
+        let sent = down.clone();
+        let peer = Peer::plays(move |wire| {
+            wire.aside(move |mut stream| {
+                stream.write_all(&sent).expect("the program reads");
+                stream.shutdown(std::net::Shutdown::Write).expect("it is connected");
+            });
+        });
+        // The peer's end comes while this side still writes.
+        let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
+        let writer = socket.writer();
+        let up = noise(2, SIZE);
+        let outgoing = up.clone();
+        let writing = call(move || {
+            let mut writer = &writer;
+            for chunk in outgoing.chunks(1 << 10) {
+                writer.write_all(chunk).expect("the peer reads");
+            }
+            writer.flush().expect("the peer reads");
+            writer.close().expect("the peer reads");
+        });
+        same(&read_to_end(socket.reader()).expect("the peer ends cleanly"), &down);
+        writing.join();
+        socket.closed().expect("both directions ended cleanly");
+        assert_eq!(checksum(&peer.ending().bytes), checksum(&up));
+        let stats = socket.stats();
+        assert_eq!((stats.bytes_read, stats.bytes_written), (SIZE as u64, SIZE as u64));
+    });
+}
+
+#[test]
+fn numbers_go_back_and_forth() {
+    const ROUNDS: u64 = 2_000;
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            for round in 0..ROUNDS {
+                let number = wire.receive_number();
+                assert_eq!(number, 2 * round);
+                wire.send(&(number + 1).to_le_bytes());
+            }
+        });
+        let socket = open(&peer);
+        for round in 0..ROUNDS {
+            (&socket).write_all(&(2 * round).to_le_bytes()).expect("the peer reads");
+            let mut answer = [0; 8];
+            (&socket).read_exact(&mut answer).expect("the peer answers");
+            assert_eq!(u64::from_le_bytes(answer), 2 * round + 1);
+        }
+        socket.close().expect("nothing is in the way");
+        assert_eq!(peer.ending().bytes.len() as u64, 8 * ROUNDS);
+    });
+}
+
+#[test]
+fn many_threads_read_under_deadlines_that_pass() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.aside(|mut stream| {
+                // Ends when the program closes.
+                while stream.write_all(&[b'r'; 1024]).is_ok() {}
+            });
+        });
+        let socket = open(&peer);
+        let readers: Vec<_> = (0..10)
+            .map(|_| {
+                let socket = socket.clone();
+                call(move || {
+                    hurried(
+                        &socket,
+                        |socket| socket.set_read_deadline(Some(Instant::now() + ms(1))),
+                        |socket| read(socket, 1024).map(|_| ()),
+                    )
+                })
+            })
+            .collect();
+        readers.into_iter().for_each(|reader| reader.join());
+        socket.abort();
+    });
+}
+
+#[test]
+fn many_threads_write_under_deadlines_that_pass() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        let writers: Vec<_> = (0..10)
+            .map(|_| {
+                let socket = socket.clone();
+                call(move || {
+                    hurried(
+                        &socket,
+                        |socket| socket.set_write_deadline(Some(Instant::now() + ms(1))),
+                        |mut socket| socket.write(&[b'w'; 1024]).map(|_| ()),
+                    )
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join());
+        let written = socket.stats().bytes_written;
+        socket.close().expect("the peer reads");
+        assert_eq!(peer.ending().bytes.len() as u64, written);
+    });
+}
+
+/// Ten calls, each of which may end only well or by a deadline, which is then set anew.
+fn hurried(
+    socket: &Socket,
+    hurry: impl Fn(&Socket),
+    call: impl Fn(&Socket) -> std::io::Result<()>,
+) {
+    hurry(socket);
+    for _ in 0..10 {
+        if let Err(error) = call(socket) {
+            assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+            hurry(socket);
+        }
+    }
+}
+
+#[test]
+fn a_read_without_data_times_out() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(100)));
+        let (result, took) = timed(|| read(&socket, 1024));
+        times_out(result);
+        assert!(took >= ms(100) && took < ms(100) + AT_ONCE, "took {took:?}");
+        (&socket).write_all(&[0; 1024]).expect("a read's limit is nothing to a write");
+        socket.close().expect("the peer reads");
+        peer.gets(&[0; 1024]);
+    });
+}
+
+#[test]
+fn a_write_without_room_times_out() {
+    story(|| {
+        let peer = Peer::stuck();
+        let socket = open_with(&peer, little_room());
+        let taken = fill(&socket);
+        socket.set_write_timeout(Some(ms(100))).expect("not zero");
+        let (result, took) = timed(|| (&socket).write(b"w"));
+        times_out(result);
+        assert!(took >= ms(100) && took < ms(100) + AT_ONCE, "took {took:?}");
+        peer.cue();
+        socket.close().expect("the peer reads");
+        assert_eq!(peer.ending().bytes.len(), taken);
+    });
+}
+
+#[test]
+fn a_deadline_in_the_past_fails_at_once_and_can_be_lifted() {
+    story(|| {
+        let peer = Peer::plays(|wire| wire.echo());
+        let socket = open(&peer);
+        round_trip(&socket);
+        // Data is ready when the deadline is looked at: the deadline wins.
+        (&socket).write_all(b"ready").expect("the peer reads");
+        socket.set_deadline(Some(past()));
+        for _ in 0..3 {
+            times_out(at_once(|| read(&socket, 5)));
+            times_out(at_once(|| (&socket).write(b"late")));
+        }
+        socket.set_deadline(None);
+        assert_eq!(read_exactly(&socket, 5).expect("the echo waits"), b"ready");
+        round_trip(&socket);
+    });
+}
+
+#[test]
+fn a_deadline_set_while_calls_are_blocked_ends_them() {
+    story(|| {
+        let peer = Peer::stuck();
+        let socket = open_with(&peer, little_room());
+        let (reading, writing) = both_blocked(&socket);
+        socket.set_read_deadline(Some(Instant::now() + ms(50)));
+        socket.set_write_deadline(Some(Instant::now() + ms(50)));
+        times_out(reading.join_within(AT_ONCE));
+        times_out::<()>(Err(writing.join_within(AT_ONCE).1.expect("nobody reads")));
+    });
+}
+
+#[test]
+fn a_deadline_in_the_future_ends_blocked_calls_when_it_comes() {
+    story(|| {
+        let peer = Peer::stuck();
+        let socket = open_with(&peer, little_room());
+        let at = Instant::now() + ms(300);
+        socket.set_deadline(Some(at));
+        let (reading, writing) = both_blocked(&socket);
+        times_out(reading.join());
+        assert!(Instant::now() >= at);
+        let (taken, failure) = writing.join();
+        times_out::<()>(Err(failure.expect("nobody reads")));
+        assert!(at.elapsed() < AT_ONCE, "{:?} late", at.elapsed());
+        socket.set_deadline(None);
+        peer.cue();
+        socket.close().expect("the peer reads");
+        assert_eq!(peer.ending().bytes.len(), taken);
+    });
+}
+
+#[test]
+fn close_ends_blocked_calls() {
+    ends_blocked_calls(|socket| socket.close().expect("what was written is with the kernel"));
+}
+
+#[test]
+fn abort_ends_blocked_calls() {
+    ends_blocked_calls(Socket::abort);
+}
+
+fn ends_blocked_calls(end: impl FnOnce(&Socket) + Send + 'static) {
+    story(|| {
+        let peer = Peer::stuck();
+        let socket = open_with(&peer, little_room());
+        let (reading, writing) = both_blocked(&socket);
+        end(&socket);
+        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
+        let (_, failure) = writing.join_within(AT_ONCE);
+        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Closed);
+        fails(read(&socket, 1), ErrorKind::Closed);
+        fails((&socket).write(b"late"), ErrorKind::Closed);
+    });
+}
+
+/// Every method from many threads at once: nothing hangs, nothing panics, and the connection ends as it
+/// should. Whether the library is free of data races is for other tools to tell.
+#[test]
+fn every_method_may_be_called_from_many_threads_at_once() {
+    story(|| {
+        let peer = Peer::plays(|wire| wire.echo());
+        let socket = open(&peer);
+        let callers: Vec<_> = (0..50)
+            .map(|number: u64| {
+                let socket = socket.clone();
+                call(move || {
+                    let soon = || Some(Instant::now() + ms(10));
+                    socket.set_deadline(soon());
+                    let _ = read(&socket, 1 + number as usize);
+                    let _ = (&socket).write(&[b'x'; 64]);
+                    socket.set_read_deadline(soon());
+                    socket.set_write_deadline(soon());
+                    socket.set_read_timeout(Some(ms(5))).expect("not zero");
+                    socket.set_write_timeout(Some(ms(5))).expect("not zero");
+                    let _ = read(socket.reader(), 64);
+                    let _ = socket.writer().write(b"y");
+                    let _ = socket.writer().flush();
+                    let info = socket.opened().expect("it is open");
+                    assert!(info.remote_address().is_some() && info.local_address().is_some());
+                    socket.opened_timeout(Duration::ZERO).expect("it is open");
+                    fails(socket.closed_timeout(ms(1)), ErrorKind::TimedOut);
+                    let _ = (socket.phase(), socket.stats(), format!("{socket:?}"));
+                })
+            })
+            .collect();
+        callers.into_iter().for_each(|caller| caller.join());
+        socket.set_read_timeout(None).expect("none is fine");
+        socket.set_write_timeout(None).expect("none is fine");
+        socket.set_deadline(None);
+        let written = socket.stats().bytes_written;
+        socket.writer().close().expect("the peer reads");
+        read_to_end(&socket).expect("the peer ends cleanly");
+        assert_eq!(socket.stats().bytes_read, written);
+        socket.closed().expect("both directions ended cleanly");
+    });
+}
+
+// -------------------------------------------------------------------- the stage
+
+fn round_trip(socket: &Socket) {
+    let bytes = noise(3, 256);
+    let mut socket = socket;
+    socket.write_all(&bytes).expect("the peer reads");
+    same(&read_exactly(socket, bytes.len()).expect("the peer answers"), &bytes);
+}
+
+/// FNV-1a: enough to tell two streams apart.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

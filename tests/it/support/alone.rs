@@ -1,0 +1,138 @@
+//! Tests that need a process for themselves: the test binary runs itself again, one test only, and a
+//! variable tells the copy which part it has.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use super::within;
+
+const PART: &str = "SOCKEYE_IT_PART";
+const DONE: &str = "part played to its end";
+
+/// The part that this process has in a test, `None` in the process that the user started.
+pub fn part() -> Option<String> {
+    env::var(PART).ok()
+}
+
+/// Runs `body` of the test called `name` (with its module) in a process of its own.
+#[track_caller]
+pub fn alone(name: &str, limit: Duration, body: impl FnOnce()) {
+    match part() {
+        Some(_) => play(body),
+        None => Actor::new(name, "alone").finishes(limit),
+    }
+}
+
+/// Plays this process' part and says that the end was reached: a filter that names no test would pass
+/// as well.
+pub fn play(body: impl FnOnce()) {
+    body();
+    println!("\n{DONE}");
+}
+
+/// A copy of the test binary that plays a part in one test.
+pub struct Actor {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    input: Option<ChildStdin>,
+    name: String,
+}
+
+impl Actor {
+    pub fn new(name: &str, part: &str) -> Actor {
+        Actor::start(name, part, Command::new(this_binary()))
+    }
+
+    /// Starts it by `command`, to which the binary's arguments are added.
+    pub fn start(name: &str, part: &str, mut command: Command) -> Actor {
+        let mut child = command
+            .args([name, "--exact", "--nocapture", "--test-threads=1"])
+            .env(PART, part)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the test binary runs once more");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped"));
+        let input = child.stdin.take();
+        Actor { child, lines, input, name: name.to_owned() }
+    }
+
+    /// Waits for a line that begins with `word` and gives the rest of it.
+    #[track_caller]
+    pub fn says(&mut self, word: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let count = self.lines.read_line(&mut line).expect("its output is text");
+            assert_ne!(count, 0, "{} ended and never said {word:?}", self.name);
+            if let Some(rest) = line.trim_end().strip_prefix(word) {
+                return rest.trim_start().to_owned();
+            }
+        }
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("it is piped");
+        writeln!(input, "{line}").expect("the other process listens");
+    }
+
+    /// Waits until it has played its part to the end.
+    #[track_caller]
+    pub fn finishes(mut self, limit: Duration) {
+        drop(self.input.take());
+        let name = self.name.clone();
+        let id = self.child.id();
+        let watched = within_or_kill(limit, id, move || {
+            let mut output = String::new();
+            self.lines.read_to_string(&mut output).expect("its output is text");
+            (self.child.wait().expect("it is a child of this process"), output)
+        });
+        let (status, output) = watched;
+        assert!(
+            status.success() && output.contains(DONE),
+            "{name} in its own process: {status}\n{output}"
+        );
+    }
+}
+
+/// [`within`], but the process doesn't outlive the limit.
+#[track_caller]
+fn within_or_kill<T: Send + 'static>(
+    limit: Duration,
+    id: u32,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    use rustix::process::{Pid, Signal, kill_process};
+    let (over, watch) = std::sync::mpsc::channel::<()>();
+    let killer = std::thread::spawn(move || {
+        if watch
+            .recv_timeout(limit)
+            .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            let pid = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("not zero");
+            // It may have ended in the same moment.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    let value = within(limit + Duration::from_secs(5), work);
+    drop(over);
+    killer.join().expect("it only waits");
+    value
+}
+
+pub fn this_binary() -> std::path::PathBuf {
+    env::current_exe().expect("the system tells")
+}
+
+/// The next line that the process which started this one sends, `None` at its end.
+pub fn next_line() -> Option<String> {
+    let mut line = String::new();
+    let count = std::io::stdin().lock().read_line(&mut line).expect("it is text");
+    (count > 0).then(|| line.trim_end().to_owned())
+}
+
+/// Tells the process that started this one.
+pub fn say(line: &str) {
+    println!("\n{line}");
+}

@@ -1,0 +1,376 @@
+//! What the tests share: a watchdog, verdicts on errors, calls that run in a thread, and data to send.
+//! Peers are in `peer`, tests that need a process for themselves in `alone`.
+
+#[cfg(target_os = "linux")]
+pub mod alone;
+pub mod peer;
+#[cfg(target_os = "linux")]
+pub mod process;
+
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sockeye::{Error, ErrorKind, Socket, SocketOptions, TcpOptions};
+
+pub use peer::{How, Peer};
+
+/// The most that a whole story may take before it counts as hanging.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What "at once" means on a machine that is busy with other tests.
+pub const AT_ONCE: Duration = Duration::from_secs(1);
+
+pub const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Runs `work` and fails, instead of hanging, when it takes longer than `limit`.
+#[track_caller]
+pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
+    match call(work).outcome(limit) {
+        Some(value) => value,
+        None => panic!("still running after {limit:?}"),
+    }
+}
+
+/// Runs a story that has to end on its own.
+#[track_caller]
+pub fn story(work: impl FnOnce() + Send + 'static) {
+    within(PATIENCE, work);
+}
+
+/// Says why a test can't be run here, past the harness that swallows the output of passing tests.
+pub fn skip(id: &str, reason: &str) {
+    writeln!(io::stderr(), "skipped: {id}: {reason}").expect("standard error takes a line");
+}
+
+// -------------------------------------------------------------------- calls in threads
+
+/// A call that runs in a thread of its own.
+pub struct Call<T> {
+    result: Receiver<thread::Result<T>>,
+}
+
+/// Starts `work` in a thread.
+pub fn call<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Call<T> {
+    let (send, result) = mpsc::channel();
+    thread::spawn(move || {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // Nobody listens any more where the test has already failed.
+        let _ = send.send(outcome);
+    });
+    Call { result }
+}
+
+/// Starts `work` in a thread and returns once that thread sleeps in a wait.
+#[track_caller]
+pub fn blocked<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Call<T> {
+    let (tell, told) = mpsc::channel();
+    let running = call(move || {
+        tell.send(whoami()).expect("the starter waits for this");
+        work()
+    });
+    let thread = told.recv().expect("the thread tells its number first");
+    wait_until_asleep(thread);
+    running
+}
+
+impl<T> Call<T> {
+    /// Its result, which has to come within the patience of a story.
+    #[track_caller]
+    pub fn join(self) -> T {
+        self.join_within(PATIENCE)
+    }
+
+    #[track_caller]
+    pub fn join_within(self, limit: Duration) -> T {
+        match self.outcome(limit) {
+            Some(value) => value,
+            None => panic!("the call has not returned within {limit:?}"),
+        }
+    }
+
+    /// `None` where it is still running after `limit`; a panic in it goes on here.
+    fn outcome(&self, limit: Duration) -> Option<T> {
+        match self.result.recv_timeout(limit) {
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the thread sends before it ends"),
+        }
+    }
+
+    /// Panics with it where it has panicked.
+    pub fn panic_if_it_has(self) {
+        if let Ok(Err(panic)) = self.result.try_recv() {
+            resume_unwind(panic);
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        matches!(self.result.try_recv(), Err(mpsc::TryRecvError::Empty))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn whoami() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn whoami() -> i32 {
+    0
+}
+
+/// Asleep at five looks in a row: a thread that only waits for its turn at a lock wakes in between.
+#[cfg(target_os = "linux")]
+fn wait_until_asleep(thread: i32) {
+    let begun = Instant::now();
+    let mut looks = 0;
+    while looks < 5 {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")) else {
+            return;
+        };
+        let state = stat.rsplit(") ").next().expect("a state follows the name");
+        looks = if state.starts_with('S') { looks + 1 } else { 0 };
+        assert!(begun.elapsed() < PATIENCE, "thread {thread} never waits");
+        thread::sleep(ms(2));
+    }
+}
+
+/// Where the system doesn't tell, time has to do.
+#[cfg(not(target_os = "linux"))]
+fn wait_until_asleep(_thread: i32) {
+    thread::sleep(ms(100));
+}
+
+/// Looks until `holds`: for what changes without anything that a test could wait for.
+#[track_caller]
+pub fn eventually(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < limit, "not so after {limit:?}: {what}");
+        thread::sleep(ms(5));
+    }
+}
+
+/// The result of `work` and how long it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = Instant::now();
+    let value = work();
+    (value, begun.elapsed())
+}
+
+#[track_caller]
+pub fn at_once<T>(work: impl FnOnce() -> T) -> T {
+    let (value, took) = timed(work);
+    assert!(took < AT_ONCE, "took {took:?}");
+    value
+}
+
+// -------------------------------------------------------------------- verdicts
+
+/// A result that may carry an error of the crate.
+pub trait Verdict {
+    /// `None` for a success. A failure of an `io::Result` has to carry the crate's error, in the
+    /// `io::ErrorKind` that belongs to it.
+    fn failure(&self) -> Option<ErrorKind>;
+}
+
+impl<T> Verdict for Result<T, Error> {
+    fn failure(&self) -> Option<ErrorKind> {
+        self.as_ref().err().map(Error::kind)
+    }
+}
+
+impl<T> Verdict for Result<T, io::Error> {
+    #[track_caller]
+    fn failure(&self) -> Option<ErrorKind> {
+        self.as_ref().err().map(kind_of)
+    }
+}
+
+/// The crate's kind inside an `io::Error`.
+#[track_caller]
+pub fn kind_of(error: &io::Error) -> ErrorKind {
+    let Some(inner) = Error::from_io(error) else {
+        panic!("no error of the crate: {error:?}");
+    };
+    if let Some(expected) = io_kind(inner.kind()) {
+        assert_eq!(error.kind(), expected, "the io kind of {inner:?}");
+    }
+    inner.kind()
+}
+
+/// The `io::ErrorKind` of a kind, `None` where it is the system's own.
+pub fn io_kind(kind: ErrorKind) -> Option<io::ErrorKind> {
+    match kind {
+        ErrorKind::InvalidAddress | ErrorKind::InvalidOptions | ErrorKind::InvalidState => {
+            Some(io::ErrorKind::InvalidInput)
+        }
+        ErrorKind::Denied | ErrorKind::Loop => Some(io::ErrorKind::PermissionDenied),
+        ErrorKind::Limit => Some(io::ErrorKind::ResourceBusy),
+        ErrorKind::Tls | ErrorKind::UnreadPlaintext => Some(io::ErrorKind::InvalidData),
+        ErrorKind::Truncated => Some(io::ErrorKind::UnexpectedEof),
+        ErrorKind::TimedOut => Some(io::ErrorKind::TimedOut),
+        ErrorKind::Lost => Some(io::ErrorKind::ConnectionAborted),
+        ErrorKind::Reset => Some(io::ErrorKind::ConnectionReset),
+        ErrorKind::Closed | ErrorKind::Upgraded => Some(io::ErrorKind::NotConnected),
+        ErrorKind::Resolve | ErrorKind::Connect | ErrorKind::Io => None,
+        other => panic!("a kind that these tests don't know: {other:?}"),
+    }
+}
+
+/// The result has to be a failure of this kind.
+#[track_caller]
+pub fn fails(result: impl Verdict, kind: ErrorKind) {
+    assert_eq!(result.failure(), Some(kind));
+}
+
+/// [`fails`] for a call whose own limit passed: the socket lives on.
+#[track_caller]
+pub fn times_out<T: Debug>(result: io::Result<T>) {
+    let error = result.expect_err("the time is up");
+    assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+    let inner = Error::from_io(&error).expect("kind_of found it");
+    assert!(inner.is_retryable(), "{inner}");
+}
+
+/// The number of the system's error at the bottom of an error of the crate.
+#[cfg(target_os = "linux")]
+pub fn system_code(error: &Error) -> Option<i32> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+// -------------------------------------------------------------------- sockets and bytes
+
+/// A socket that is connected to `peer`.
+#[track_caller]
+pub fn open(peer: &Peer) -> Socket {
+    open_with(peer, SocketOptions::new())
+}
+
+#[track_caller]
+pub fn open_with(peer: &Peer, options: SocketOptions) -> Socket {
+    let socket = sockeye::connect_with(peer.address(), options)
+        .expect("the address and the options are fine");
+    socket.opened().expect("the peer listens");
+    socket
+}
+
+/// One read of at most `most` bytes.
+pub fn read(mut from: impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut buf = vec![0; most];
+    let count = from.read(&mut buf)?;
+    buf.truncate(count);
+    Ok(buf)
+}
+
+/// Everything up to the clean end.
+pub fn read_to_end(mut from: impl Read) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    from.read_to_end(&mut all)?;
+    Ok(all)
+}
+
+pub fn read_exactly(mut from: impl Read, count: usize) -> io::Result<Vec<u8>> {
+    let mut buf = vec![0; count];
+    from.read_exact(&mut buf)?;
+    Ok(buf)
+}
+
+/// Writes `byte` until a write fails or `most` bytes were taken: how many were, and the failure.
+pub fn pour(mut into: impl Write, byte: u8, most: usize) -> (usize, Option<io::Error>) {
+    let chunk = [byte; 16 * 1024];
+    let mut taken = 0;
+    while taken < most {
+        match into.write(&chunk[..chunk.len().min(most - taken)]) {
+            Ok(count) => taken += count,
+            Err(error) => return (taken, Some(error)),
+        }
+    }
+    (taken, None)
+}
+
+/// Writes until nothing more is taken, not even a little that trickles through: how much was. Its peer has
+/// to be [`Peer::stuck`]; lifts the write timeout.
+#[track_caller]
+pub fn fill(socket: &Socket) -> usize {
+    let mut all = 0;
+    let mut refusals = 0;
+    socket.set_write_timeout(Some(ms(50))).expect("not zero");
+    while refusals < 3 {
+        let (taken, failure) = pour(socket, b'w', usize::MAX);
+        times_out::<()>(Err(failure.expect("nobody reads")));
+        all += taken;
+        refusals = if taken == 0 { refusals + 1 } else { 0 };
+    }
+    socket.set_write_timeout(None).expect("none is fine");
+    all
+}
+
+/// Bytes that tell their place: no two stretches are alike.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// Equality of long byte strings, with a failure that stays readable.
+#[track_caller]
+pub fn same(got: &[u8], want: &[u8]) {
+    let differ = got.iter().zip(want).position(|(a, b)| a != b);
+    assert_eq!(differ, None, "the first place that differs");
+    assert_eq!(got.len(), want.len(), "the lengths");
+}
+
+/// Options with so little room for what is sent that writes block soon.
+pub fn little_room() -> SocketOptions {
+    SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096))
+}
+
+/// How many bytes were taken, and what ended the writing.
+pub type Poured = (usize, Option<io::Error>);
+
+/// A read and a write of this socket, both blocked; its peer has to be [`Peer::stuck`].
+#[track_caller]
+pub fn both_blocked(socket: &Socket) -> (Call<io::Result<Vec<u8>>>, Call<Poured>) {
+    let (reader, writer) = (socket.reader(), socket.writer());
+    (blocked(move || read(reader, 1024)), blocked(move || pour(writer, b'w', usize::MAX)))
+}
+
+/// An instant that is gone.
+pub fn past() -> Instant {
+    Instant::now().checked_sub(Duration::from_secs(1)).expect("the clock has run for a second")
+}
+
+/// Room for this many descriptors in this process, raising the soft limit where it has to.
+#[cfg(unix)]
+pub fn room_for_descriptors(wanted: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return true;
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        return false;
+    }
+    let raised = Rlimit { current: limit.maximum.or(Some(wanted)), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).is_ok()
+}
+
+#[cfg(not(unix))]
+pub fn room_for_descriptors(_wanted: u64) -> bool {
+    true
+}

@@ -1,0 +1,85 @@
+//! What Linux tells about this process: its descriptors, threads and memory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+/// The numbers of the open descriptors.
+pub fn descriptors() -> BTreeSet<i32> {
+    let mut open: BTreeSet<i32> = fs::read_dir("/proc/self/fd")
+        .expect("Linux has it")
+        .map(|entry| entry.expect("it stays readable").file_name())
+        .map(|name| name.to_string_lossy().parse().expect("names are numbers"))
+        .collect();
+    // The one that was open for this look is gone.
+    open.retain(|number| fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok());
+    open
+}
+
+/// Whether the descriptor closes itself when the process starts another program.
+pub fn closes_on_exec(descriptor: i32) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).expect("it is open");
+    let flags =
+        info.lines().find_map(|line| line.strip_prefix("flags:")).expect("Linux tells the flags");
+    let flags = u32::from_str_radix(flags.trim(), 8).expect("they are octal");
+    flags & 0o2_000_000 != 0
+}
+
+pub fn threads() -> usize {
+    fs::read_dir("/proc/self/task").expect("Linux has it").count()
+}
+
+/// Resident memory in bytes.
+pub fn memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+    let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+    kibibytes * 1024
+}
+
+/// What this process has taken of processors so far, to a hundredth of a second.
+pub fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").expect("Linux has it");
+    let fields = stat.rsplit(") ").next().expect("fields follow the name");
+    // User and system time are the fourteenth and fifteenth of all fields, in ticks of 10 ms.
+    let ticks: u64 = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("it is a number"))
+        .sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// A second descriptor of this process' own connection between these two addresses.
+pub fn connection(local: SocketAddr, remote: SocketAddr) -> socket2::Socket {
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("Linux 5.3 has it");
+    descriptors()
+        .into_iter()
+        .filter_map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok())
+        .map(socket2::Socket::from)
+        .find(|socket| {
+            let ends = (socket.local_addr(), socket.peer_addr());
+            matches!(ends, (Ok(l), Ok(r)) if l.as_socket() == Some(local) && r.as_socket() == Some(remote))
+        })
+        .expect("the connection has a descriptor")
+}
+
+/// How many sockets of this machine are still trying to reach `address`.
+pub fn attempts_towards(address: SocketAddr) -> usize {
+    const SYN_SENT: &str = "02";
+    let SocketAddr::V4(address) = address else { panic!("an IPv4 address") };
+    let remote =
+        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
+    fs::read_to_string("/proc/net/tcp")
+        .expect("Linux has it")
+        .lines()
+        .filter(|line| {
+            let mut fields = line.split_whitespace();
+            fields.nth(2) == Some(&remote) && fields.next() == Some(SYN_SENT)
+        })
+        .count()
+}
