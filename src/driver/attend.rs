@@ -343,7 +343,7 @@ impl Shared {
     #[cold]
     fn list(self: &Arc<Self>) {
         if let Ok(driver) = Driver::running() {
-            driver.post(Job::Watch(Arc::clone(self)), Urgency::Soon);
+            driver.post(Job::Watch(Arc::downgrade(self)), Urgency::Soon);
         }
     }
 

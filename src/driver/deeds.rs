@@ -143,7 +143,7 @@ impl Shared {
         }
         if deeds.adopt.is_some() {
             if let Ok(driver) = Driver::running() {
-                driver.post(Job::Watch(Arc::clone(self)), Urgency::Soon);
+                driver.post(Job::Watch(Arc::downgrade(self)), Urgency::Soon);
             }
         }
         if deeds.discard {

@@ -73,12 +73,32 @@ fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
     }
     let pending = match socket.connect(&SockAddr::from(address)) {
         Ok(()) => false,
-        Err(error) if is_pending(&error) => true,
+        Err(error) if is_pending(&error) => is_still_pending(&socket, address)?,
         Err(error) => return Err(error),
     };
     let wire = Arc::new(Wire::new(mio::net::TcpStream::from_std(socket.into())));
     // Elsewhere the loop has to register a wire before anyone shares it.
     Ok(if pending || !cfg!(unix) { Dialled::Pending(wire) } else { Dialled::Open(wire) })
+}
+
+/// On Linux the answer of a peer on the same machine has come already, but was not looked at: the call
+/// itself held the socket. To call again says how it went.
+#[cfg(target_os = "linux")]
+fn is_still_pending(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match socket.connect(&SockAddr::from(address)) {
+        Ok(()) => Ok(false),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::ALREADY | Errno::INPROGRESS) => Ok(true),
+            Some(Errno::ISCONN) => Ok(false),
+            Some(_) | None => Err(error),
+        },
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_still_pending(_socket: &Socket, _address: SocketAddr) -> io::Result<bool> {
+    Ok(true)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]

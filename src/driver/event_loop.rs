@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -59,7 +59,7 @@ struct EventLoop {
     table: Table<Entry>,
     timers: Timers,
     /// Sockets to be watched when they have been quiet since so many turns, in the order of their time.
-    listed: VecDeque<(Instant, Arc<Shared>, u32)>,
+    listed: VecDeque<(Instant, Weak<Shared>, u32)>,
     /// Sockets with more to discard.
     again: Vec<Token>,
     /// Look-ups for which the queue had no room. Dropped when their sockets go.
@@ -144,11 +144,11 @@ impl EventLoop {
 
     fn job(&mut self, job: Job, now: Instant) {
         match job {
-            Job::Watch(shared) => {
+            Job::Watch(socket) => {
+                let Some(shared) = socket.upgrade() else { return };
                 // A reader came: the registration would wake the loop for each of its bytes.
                 self.disarm(&shared);
-                let turns = shared.turns();
-                self.listed.push_back((now + QUIET, shared, turns));
+                self.listed.push_back((now + QUIET, socket, shared.turns()));
             }
             Job::Arm(shared) => self.arm(&shared),
             Job::Limit(shared, at) => {
@@ -325,10 +325,11 @@ impl EventLoop {
                     return;
                 }
             }
-            let Some((_, shared, turns)) = self.listed.pop_front() else { return };
+            let Some((_, socket, turns)) = self.listed.pop_front() else { return };
+            let Some(shared) = socket.upgrade() else { continue };
             match shared.glance(turns) {
                 Glance::Forget => {}
-                Glance::Later(turns) => self.listed.push_back((now + QUIET, shared, turns)),
+                Glance::Later(turns) => self.listed.push_back((now + QUIET, socket, turns)),
                 Glance::Arm => guarded(|| self.arm(&shared)),
             }
         }

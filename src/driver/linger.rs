@@ -13,6 +13,9 @@ use super::{Driver, Job, Urgency};
 
 /// The most wires that linger; the oldest goes first.
 const WIRES_MOST: usize = 1024;
+/// From so many on, whoever adds one looks after the oldest: where sockets come and go quickly, that
+/// keeps few of them, which are still in the caches when they are closed.
+const WIRES_FEW: usize = 32;
 /// The longest that a wire lingers.
 const TIME_MOST: Duration = Duration::from_secs(2);
 /// The most that is dropped of one wire in one look.
@@ -34,6 +37,20 @@ struct Lingerer {
     bytes_left: usize,
 }
 
+impl Lingerer {
+    /// Drops what came in; says whether there is anything left to wait for.
+    fn look(&mut self) -> bool {
+        let mut budget = self.bytes_left.min(LOOK_BYTES);
+        self.bytes_left -= budget;
+        let drained = self.wire.drain(&mut budget);
+        self.bytes_left += budget;
+        match drained {
+            Drained::Empty | Drained::More => self.bytes_left > 0,
+            Drained::End | Drained::Failed(_) => false,
+        }
+    }
+}
+
 impl Lingering {
     pub(super) const fn new() -> Self {
         Lingering { wires: Mutex::new(VecDeque::new()) }
@@ -42,7 +59,10 @@ impl Lingering {
     pub(super) fn add(&self, driver: &Driver, wire: Arc<Wire>, bytes_left: usize) {
         let until = Instant::now() + TIME_MOST;
         let mut wires = self.lock();
-        let oldest = if wires.len() >= WIRES_MOST { wires.pop_front() } else { None };
+        let full = wires.len() >= WIRES_MOST;
+        let crowded = wires.len() >= WIRES_FEW;
+        let over = crowded && wires.front_mut().is_some_and(|oldest| !oldest.look());
+        let oldest = if over || full { wires.pop_front() } else { None };
         wires.push_back(Lingerer { wire, until, bytes_left });
         let first = wires.len() == 1;
         drop(wires);
@@ -55,16 +75,7 @@ impl Lingering {
     /// Looks at every wire; says whether any is left.
     pub(super) fn look(&self, now: Instant) -> bool {
         let mut wires = self.lock();
-        wires.retain_mut(|lingerer| {
-            let mut budget = lingerer.bytes_left.min(LOOK_BYTES);
-            lingerer.bytes_left -= budget;
-            let drained = lingerer.wire.drain(&mut budget);
-            lingerer.bytes_left += budget;
-            match drained {
-                Drained::Empty | Drained::More => lingerer.bytes_left > 0 && now < lingerer.until,
-                Drained::End | Drained::Failed(_) => false,
-            }
-        });
+        wires.retain_mut(|lingerer| lingerer.look() && now < lingerer.until);
         if wires.is_empty() {
             wires.shrink_to_fit();
         }

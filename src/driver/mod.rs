@@ -22,7 +22,7 @@ mod wire;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use mio::{Registry, Token, Waker};
@@ -69,7 +69,7 @@ enum Sleep {
 #[derive(Debug)]
 enum Job {
     /// Watch the socket when it has been quiet for a while.
-    Watch(Arc<Shared>),
+    Watch(Weak<Shared>),
     /// Register the socket's wire now.
     Arm(Arc<Shared>),
     /// Tell the connecting socket when this instant has come.

@@ -117,11 +117,26 @@ impl Wire {
         }
     }
 
-    /// Receives and drops at most about `most` bytes; says how many are left of them.
+    /// Receives and drops at most about `most` bytes, and takes them off it.
     pub(super) fn drain(&self, most: &mut usize) -> Drained {
-        let mut scratch = [0; 16 * 1024];
-        while *most > 0 {
-            match self.receive(&mut Room::One(&mut scratch)) {
+        // Mostly there is nothing, which needs no large buffer.
+        match self.drain_into(&mut [0; 256], most, 1) {
+            Drained::More => self.drain_much(most),
+            drained => drained,
+        }
+    }
+
+    #[cold]
+    fn drain_much(&self, most: &mut usize) -> Drained {
+        self.drain_into(&mut [0; 16 * 1024], most, usize::MAX)
+    }
+
+    fn drain_into(&self, scratch: &mut [u8], most: &mut usize, times: usize) -> Drained {
+        for _ in 0..times {
+            if *most == 0 {
+                break;
+            }
+            match self.receive(&mut Room::One(scratch)) {
                 Ok(0) => return Drained::End,
                 Ok(bytes) => *most = most.saturating_sub(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,

@@ -393,12 +393,18 @@ pub struct Outputs<'a> {
     machine: PhantomData<&'a mut Machine>,
 }
 
+/// No input has more consequences than this.
+const OUTPUTS_MOST: usize = 6;
+
 impl Outputs<'_> {
     fn none() -> Self {
         Outputs { items: Vec::new(), taken: 0, machine: PhantomData }
     }
 
     fn push(&mut self, output: Output) {
+        if self.items.capacity() == 0 {
+            self.items = Vec::with_capacity(OUTPUTS_MOST);
+        }
         self.items.push(output);
     }
 
