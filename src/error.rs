@@ -118,21 +118,27 @@ impl Error {
         fault: Fault,
         requested: &dyn fmt::Display,
         failed: &[(SocketAddr, Fault)],
-        resolver: Option<io::Error>,
+        resolver: Option<Unresolved>,
     ) -> Self {
         let attempts: Vec<Attempt> = failed
             .iter()
             .map(|&(address, fault)| Attempt { address, error: Error::from_fault(fault) })
             .collect();
-        let source = resolver.or_else(|| fault.code().map(io::Error::from_raw_os_error));
+        let (text, source) = match resolver {
+            Some(Unresolved { text, error }) => (Some(text), Some(error)),
+            None => {
+                let source = fault.code().map(io::Error::from_raw_os_error);
+                (source.as_ref().map(io::Error::to_string), source)
+            }
+        };
         let mut message = format!("cannot connect to {requested}");
         // Where attempts were made they say more than "could not be made".
         if attempts.is_empty() || fault.kind() != ErrorKind::Connect {
             message.push_str(": ");
             message.push_str(fault.message());
         }
-        if let (true, Some(source)) = (attempts.is_empty(), &source) {
-            message.push_str(&format!(": {source}"));
+        if let (true, Some(text)) = (attempts.is_empty(), text) {
+            message.push_str(&format!(": {text}"));
         }
         for (place, attempt) in attempts.iter().take(ATTEMPTS_IN_MESSAGE).enumerate() {
             let separator = if place == 0 { ":" } else { ";" };
@@ -154,6 +160,13 @@ impl Error {
     fn build(inner: Inner) -> Self {
         Error { inner: Arc::new(inner) }
     }
+}
+
+/// What a resolver said, whose text was taken when it could do no harm: it is the user's.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) text: String,
+    pub(crate) error: io::Error,
 }
 
 /// How many attempts the message of a failed connection lists; [`Error::attempts`] has them all.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::deeds::Deeds;
 use super::shared::{CallLimit, Core, Guard, Shared, Watching};
 use super::wait::{Side, Waited, WakeHandle};
-use super::wire::{Load, Room, Wire, code, fault};
+use super::wire::{End, Load, Room, Wire, code, fault};
 use super::{Driver, Job, Urgency, fork};
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::Phase;
@@ -25,8 +25,8 @@ use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteS
 /// Longer than any system's tick, for which a receive may wait without hearing of anything.
 const TICK: Duration = Duration::from_millis(25);
 
-/// How long a reader waits for what a writer at the same wire may have been told. The end wakes a
-/// writer too, so that this is much longer than it takes.
+/// How long a party at the wire waits for what the other one may have been told. It is much longer than
+/// that takes.
 const HEARSAY: Duration = Duration::from_millis(10);
 
 impl Shared {
@@ -37,7 +37,9 @@ impl Shared {
             return self.read_nothing();
         }
         let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Read, &mut patience, |_| None)?;
+        let mut core = self.take_turn(Side::Read, &mut patience, |core| {
+            core.machine.refuses_read().map(|fault| core.error_for(fault))
+        })?;
         loop {
             let pass = match core.machine.read() {
                 ReadStep::Receive(pass) => pass,
@@ -89,6 +91,10 @@ impl Shared {
                         }
                         break Received::Nothing;
                     }
+                    Ended::Broken(back, fault) => {
+                        core = back;
+                        break Received::Failed(fault);
+                    }
                     Ended::Passed(mut core) => {
                         let now = Instant::now();
                         let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, now));
@@ -103,18 +109,18 @@ impl Shared {
             };
             let wait = if wait_first && !brisk { patience.waited() } else { None };
             patience.recheck();
-            let hung_up = matches!(result, Ok(0)) && wire.is_hung_up();
+            let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
             core = self.lock();
             core.reading.asleep = false;
             match result {
-                Ok(0) if hung_up && core.machine.sends() => {
-                    // The system may have told a writer why, who has not said so yet.
-                    if core.writing.busy {
-                        core = self.wait_change(core, Some(HEARSAY));
+                Ok(0) => match end {
+                    End::Failed(fault) => break Received::Failed(fault),
+                    End::HungUp if core.machine.sends() => {
+                        core = self.await_hearsay(core, Side::Write);
+                        break Received::Failed(Fault::Reset(None));
                     }
-                    break Received::Failed(Fault::Reset(None));
-                }
-                Ok(0) => break Received::Eof,
+                    End::HungUp | End::Clean => break Received::Eof,
+                },
                 Ok(bytes) => {
                     core.reading.forecast.took(bytes < room.len(), waited);
                     if let Some(wait) = wait {
@@ -143,7 +149,7 @@ impl Shared {
             }
         };
         let deeds = Deeds::of(core.machine.received(pass, what, Instant::now()));
-        Called::Ask(self.settle(core, deeds))
+        Called::Ask(self.settle_without(core, deeds, wire))
     }
 
     /// Sends as soon as there is room.
@@ -201,6 +207,10 @@ impl Shared {
                         }
                         break Sent::Nothing;
                     }
+                    Ended::Broken(back, fault) => {
+                        core = back;
+                        break Sent::Failed(fault);
+                    }
                     Ended::Passed(mut core) => {
                         let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
                         core = self.settle(core, deeds);
@@ -230,19 +240,56 @@ impl Shared {
                     wait_first = !core.writing.ready;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,
-                Err(error) => break Sent::Failed(fault(&error)),
+                Err(error) => {
+                    // A broken pipe is all that it says to those whom it does not tell why.
+                    if error.kind() == io::ErrorKind::BrokenPipe {
+                        core = self.await_hearsay(core, Side::Read);
+                    }
+                    break Sent::Failed(fault(&error));
+                }
             }
             if !core.machine.still_sends(&pass) {
                 break Sent::Nothing;
             }
         };
         let deeds = Deeds::of(core.machine.sent(pass, what));
-        Called::Ask(self.settle(core, deeds))
+        Called::Ask(self.settle_without(core, deeds, wire))
+    }
+
+    /// Settles, and lets go of the wire, which may close its descriptor, outside the lock.
+    fn settle_without<'a>(
+        self: &'a Arc<Self>,
+        core: Guard<'a>,
+        deeds: Option<Deeds>,
+        wire: Arc<Wire>,
+    ) -> Guard<'a> {
+        drop(self.settle(core, deeds));
+        drop(wire);
+        self.lock()
+    }
+
+    /// Waits for what who is at the wire in the other direction may have been told of its failure, and
+    /// has not said yet. The failure wakes them too.
+    pub(super) fn await_hearsay<'a>(&'a self, mut core: Guard<'a>, other: Side) -> Guard<'a> {
+        let until = Instant::now() + HEARSAY;
+        while core.lane(other).busy && core.machine.outcome().is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            core = self.wait_change(core, Some(left));
+        }
+        core
     }
 
     /// Half-closes, once the connection is made and the writes before it have ended.
     pub(crate) fn finish_writing(self: &Arc<Self>) -> Result<()> {
         fork::check()?;
+        let core = self.lock();
+        if core.machine.phase() != Phase::Connecting && !core.machine.sends() {
+            return core.check();
+        }
+        drop(core);
         let mut patience = Patience::default();
         let mut core = self.take_turn(Side::Write, &mut patience, |_| None)?;
         while core.machine.phase() == Phase::Connecting {
@@ -294,7 +341,7 @@ impl Shared {
     // ------------------------------------------------------------- turns
 
     /// Waits for the turn, at most as long as the call may, and as long as nothing refuses it. A deadline
-    /// in the past wins over all else.
+    /// in the past wins over all but that.
     fn take_turn(
         &self,
         side: Side,
@@ -304,15 +351,16 @@ impl Shared {
         let mut core = self.lock();
         let mut left = patience.start(core.limit(side));
         loop {
-            let Ok(limit) = left else { return Err(side.timed_out()) };
             let lane = core.lane(side);
-            if !lane.busy {
+            if left.is_ok() && !lane.busy {
                 lane.busy = true;
                 return Ok(core);
             }
             if let Some(error) = refused(&core) {
                 return Err(error);
             }
+            let Ok(limit) = left else { return Err(side.timed_out()) };
+            patience.begin();
             core = self.wait_change(core, limit);
             left = patience.left(core.limit(side));
         }
@@ -325,25 +373,29 @@ impl Shared {
         side: Side,
         result: Result<usize>,
     ) -> Result<usize> {
-        let lane = core.lane(side);
-        lane.busy = false;
-        lane.turns = lane.turns.wrapping_add(1);
-        let list = side == Side::Read && core.watching != Watching::Listed && core.wants_watch();
-        if list {
-            core.watching = Watching::Listed;
-        }
+        core.lane(side).busy = false;
         self.notify(&core);
-        drop(core);
-        if list {
-            self.list();
+        if side == Side::Read {
+            core.turns = core.turns.wrapping_add(1);
+            if !matches!(core.watching, Watching::Listed(_)) && core.wants_watch() {
+                self.relist(core);
+            }
         }
         result
     }
 
+    /// Has the loop watch again later, and not now, as it would be woken for all that comes.
     #[cold]
-    fn list(self: &Arc<Self>) {
-        if let Ok(driver) = Driver::running() {
-            driver.post(Job::Watch(Arc::downgrade(self)), Urgency::Soon);
+    fn relist(self: &Arc<Self>, mut core: Guard<'_>) {
+        let Ok(driver) = Driver::running() else { return };
+        let armed = matches!(core.watching, Watching::Armed | Watching::Narrowed);
+        let tell = self.list(&mut core, driver);
+        drop(core);
+        if armed {
+            driver.post(Job::Disarm(Arc::clone(self)), Urgency::Soon);
+        }
+        if tell {
+            driver.post(Job::Young, Urgency::Soon);
         }
     }
 
@@ -404,7 +456,7 @@ impl Shared {
             Err(error) => {
                 let mut core = self.lock();
                 core.lane(side).asleep = false;
-                Ended::Look(self.tell(core, Input::WireFailed(Fault::Io(code(&error)))))
+                Ended::Broken(core, Fault::Io(code(&error)))
             }
         }
     }
@@ -420,7 +472,7 @@ impl Shared {
             drop(core);
             match Driver::running() {
                 Ok(driver) => driver.post(Job::Arm(Arc::clone(self)), Urgency::Now),
-                Err(fault) => return Ended::Look(self.tell(self.lock(), Input::WireFailed(fault))),
+                Err(fault) => return Ended::Broken(self.lock(), fault),
             }
             return Ended::Look(self.lock());
         }
@@ -468,6 +520,8 @@ enum Ended<'a> {
     Look(Guard<'a>),
     /// The call's limit passed.
     Passed(Guard<'a>),
+    /// The system can't wait.
+    Broken(Guard<'a>, Fault),
 }
 
 /// How long one call has waited and may still.
@@ -491,6 +545,12 @@ impl Patience {
         let left = self.left(limit)?;
         self.fresh = left;
         Ok(left)
+    }
+
+    /// The call waits from now on, if it has not before.
+    fn begin(&mut self) {
+        self.fresh = None;
+        self.begun.get_or_insert_with(Instant::now);
     }
 
     /// What is left before a wait.

@@ -17,7 +17,8 @@ use super::resolve::Submitted;
 use super::shared::{Connected, Core, Dialling, Guard, Shared, Watching};
 use super::wait::WakeHandle;
 use super::wire::{Drained, Wire};
-use super::{Driver, Job, Urgency};
+use super::young::Place;
+use super::{Driver, Job, Urgency, harmless};
 use crate::address::SocketAddress;
 use crate::error::{Error, Fault};
 use crate::info::{Phase, Timings};
@@ -107,6 +108,9 @@ impl Shared {
         if let (Some(timings), Ok(endpoints)) = (adopted, result) {
             core.wire = wire;
             core.facts = Some(Facts::new(endpoints, timings));
+            if let (Some(deeds), Ok(driver)) = (&mut deeds, Driver::running()) {
+                deeds.tell_listed = self.list(core, driver);
+            }
         } else if wire.is_some() {
             // Closed once the lock is released.
             deeds.get_or_insert_default().unwanted = wire;
@@ -116,7 +120,7 @@ impl Shared {
 
     /// Does what needs system calls. An attempt that ended at once is the answer.
     fn perform(self: &Arc<Self>, deeds: Prepared) -> Option<(AttemptId, Connected)> {
-        let Prepared { deeds, wire, registration, over, tcp, wake: _ } = deeds;
+        let Prepared { deeds, wire, registration, young, over, tcp, wake: _ } = deeds;
         if let Some(wire) = &wire {
             if deeds.shutdown_write {
                 wire.shutdown_write();
@@ -130,7 +134,7 @@ impl Shared {
                 release(wire, how);
             }
         }
-        let held = over.map(|dialling| dialling.tokens).unwrap_or_default();
+        let (held, resolver) = over.map(|over| (over.tokens, over.resolver)).unwrap_or_default();
         if !held.is_empty() {
             if let Ok(driver) = Driver::running() {
                 driver.post(Job::Forget(held), Urgency::Now);
@@ -141,10 +145,11 @@ impl Shared {
                 driver.post(Job::Forget(vec![token]), Urgency::Soon);
             }
         }
-        if deeds.adopt.is_some() {
-            if let Ok(driver) = Driver::running() {
-                driver.post(Job::Watch(Arc::downgrade(self)), Urgency::Soon);
-            }
+        if let (Some(place), Ok(driver)) = (young, Driver::running()) {
+            driver.young().remove(place, self);
+        }
+        if let (true, Ok(driver)) = (deeds.tell_listed, Driver::running()) {
+            driver.post(Job::Young, Urgency::Soon);
         }
         if deeds.discard {
             if let Ok(driver) = Driver::running() {
@@ -153,6 +158,10 @@ impl Shared {
         }
         if deeds.resolve {
             self.submit();
+        }
+        if resolver.is_some() {
+            // It was not asked. It is the user's, and so is what happens when it is dropped.
+            harmless(|| drop(resolver));
         }
         let (id, address) = deeds.attempt?;
         self.dial(id, address, &tcp?).map(|result| (id, result))
@@ -241,6 +250,8 @@ pub(super) struct Deeds {
     readable: bool,
     writable: bool,
     closed: bool,
+    /// The loop has to be told to look at those that are listed to be watched.
+    tell_listed: bool,
     /// A connection that came too late, or led nowhere.
     unwanted: Option<Arc<Wire>>,
 }
@@ -281,6 +292,8 @@ struct Prepared {
     wake: [Option<Arc<WakeHandle>>; 2],
     wire: Option<Arc<Wire>>,
     registration: Option<Token>,
+    /// Where it is listed to be watched.
+    young: Option<Place>,
     /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
     over: Option<Box<Dialling>>,
     tcp: Option<TcpOptions>,
@@ -302,9 +315,6 @@ impl Core {
         if deeds.writable {
             wake[1] = self.writing.whom_to_wake();
         }
-        if deeds.adopt.is_some() {
-            self.watching = Watching::Listed;
-        }
         let mut over = match self.machine.phase() {
             Phase::Connecting => None,
             Phase::Open | Phase::HalfClosed | Phase::Closed => self.dialling.take(),
@@ -318,14 +328,21 @@ impl Core {
                 self.error = Some(Error::from_fault(fault));
             }
         }
-        let (wire, registration) = match deeds.release {
-            Some(_) => (self.wire.take(), self.registration.take()),
-            None => (self.wire.clone(), None),
+        let (wire, registration, young) = match deeds.release {
+            Some(_) => (self.wire.take(), self.registration.take(), self.take_place()),
+            None => (self.wire.clone(), None, None),
         };
         let tcp = match (&deeds.attempt, &self.dialling) {
             (Some(_), Some(dialling)) => Some(dialling.tcp.clone()),
             _ => None,
         };
-        Prepared { deeds, wake, wire, registration, over, tcp }
+        Prepared { deeds, wake, wire, registration, young, over, tcp }
+    }
+
+    fn take_place(&mut self) -> Option<Place> {
+        match std::mem::replace(&mut self.watching, Watching::Off) {
+            Watching::Listed(place) => Some(place),
+            Watching::Off | Watching::Armed | Watching::Narrowed => None,
+        }
     }
 }

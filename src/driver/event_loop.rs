@@ -1,11 +1,10 @@
 //! The loop itself: one turn after another, each of which takes the jobs, the events and what has come
 //! due, and then sleeps until the next.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -16,23 +15,24 @@ use super::linger::LOOK_EVERY;
 use super::resolve::Submitted;
 use super::shared::Shared;
 use super::table::Table;
-use super::watch::{Glance, Look, QUIET};
+use super::watch::{Look, QUIET};
 use super::wire::{Wire, code};
-use super::{Driver, Job, Sleep, dial};
+use super::young::Taken;
+use super::{Driver, Job, Sleep, dial, harmless, say};
 use crate::error::Fault;
 use crate::machine::{AttemptId, Watch};
 
 /// No slot of the table has it.
 pub(super) const WAKER: Token = Token(usize::MAX);
 
+/// A wire is registered by its attempt, and then for good: see [`Wire::register`].
+const REGISTERED_ONCE: bool = cfg!(not(all(unix, not(sockeye_condvar))));
 /// The most events of one turn, so that jobs and timers wait for no more than so many.
 const EVENTS_MOST: usize = 256;
+/// The most timers of one turn.
+const TIMERS_MOST: usize = 256;
 /// How often look-ups that wait are looked after.
 const NAMES_EVERY: Duration = Duration::from_millis(50);
-/// The most listed sockets that are looked at in one turn.
-const GLANCES_MOST: usize = 1024;
-/// A list that once was long gives its memory back when it is empty.
-const KEPT_CAPACITY: usize = 64;
 
 /// Runs for the rest of the process.
 pub(super) fn run(poll: Poll, driver: &'static Driver) {
@@ -41,15 +41,15 @@ pub(super) fn run(poll: Poll, driver: &'static Driver) {
         poll,
         table: Table::new(),
         timers: Timers::default(),
-        listed: VecDeque::new(),
-        again: Vec::new(),
+        young_at: None,
+        again: BTreeSet::new(),
         waiting_names: VecDeque::new(),
         names_at: None,
         linger_at: None,
     };
     let mut events = Events::with_capacity(EVENTS_MOST);
     loop {
-        this.turn(&mut events);
+        guarded(|| this.turn(&mut events));
     }
 }
 
@@ -58,10 +58,10 @@ struct EventLoop {
     poll: Poll,
     table: Table<Entry>,
     timers: Timers,
-    /// Sockets to be watched when they have been quiet since so many turns, in the order of their time.
-    listed: VecDeque<(Instant, Weak<Shared>, u32)>,
+    /// When to look at the sockets that are listed to be watched, where there are any.
+    young_at: Option<Instant>,
     /// Sockets with more to discard.
-    again: Vec<Token>,
+    again: BTreeSet<Token>,
     /// Look-ups for which the queue had no room. Dropped when their sockets go.
     waiting_names: VecDeque<Arc<Shared>>,
     names_at: Option<Instant>,
@@ -95,23 +95,28 @@ impl EventLoop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => {
                 events.clear();
-                log::debug!("the event loop could not poll: {error}");
+                say(format_args!("the event loop could not poll: {error}"));
             }
         }
         let now = Instant::now();
         for job in jobs {
             guarded(|| self.job(job, now));
         }
+        let again = std::mem::take(&mut self.again);
         for event in events.iter() {
             guarded(|| self.event(event));
         }
-        for token in std::mem::take(&mut self.again) {
-            guarded(|| self.look(token, None));
+        // Each once a turn.
+        for token in again {
+            if !self.again.contains(&token) {
+                guarded(|| self.look(token, None));
+            }
         }
-        while let Some(token) = self.timers.due(now) {
+        for _ in 0..TIMERS_MOST {
+            let Some(token) = self.timers.due(now) else { break };
             guarded(|| self.expire(token));
         }
-        self.glance_at_listed(now);
+        self.glance_at_young(now);
         self.tend_names(now);
         if self.linger_at.is_some_and(|at| at <= now) {
             let left = self.driver.lingering().look(now);
@@ -121,8 +126,7 @@ impl EventLoop {
 
     /// How long there is nothing to do, which it also tells those who have jobs.
     fn sleep_for(&mut self, now: Instant) -> Option<Duration> {
-        let listed = self.listed.front().map(|&(at, ..)| at);
-        let next = [self.timers.next(), listed, self.names_at, self.linger_at];
+        let next = [self.timers.next(), self.young_at, self.names_at, self.linger_at];
         let next = next.into_iter().flatten().min();
         let mut timeout = next.map(|at| at.saturating_duration_since(now));
         let mut inbox = self.driver.inbox.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,12 +148,10 @@ impl EventLoop {
 
     fn job(&mut self, job: Job, now: Instant) {
         match job {
-            Job::Watch(socket) => {
-                let Some(shared) = socket.upgrade() else { return };
-                // A reader came: the registration would wake the loop for each of its bytes.
-                self.disarm(&shared);
-                self.listed.push_back((now + QUIET, socket, shared.turns()));
+            Job::Young => {
+                self.young_at.get_or_insert(now + QUIET);
             }
+            Job::Disarm(shared) => self.disarm(&shared),
             Job::Arm(shared) => self.arm(&shared),
             Job::Limit(shared, at) => {
                 let entry = Entry::Limit(Box::new((Arc::clone(&shared), at)));
@@ -224,11 +226,22 @@ impl EventLoop {
     fn judge(&mut self, token: Token) {
         let Some(Entry::Attempt(attempt)) = self.table.get(token) else { return };
         let Some(verdict) = dial::verdict(&attempt.wire, attempt.address) else { return };
-        let Some(Entry::Attempt(attempt)) = self.table.remove(token) else { return };
+        let keep = REGISTERED_ONCE && verdict.is_ok();
+        let socket = Entry::Socket(Arc::clone(&attempt.shared));
+        let entry = if keep { self.table.replace(token, socket) } else { self.table.remove(token) };
+        let Some(Entry::Attempt(attempt)) = entry else { return };
         let PendingAttempt { shared, id, wire, .. } = *attempt;
-        wire.deregister(self.poll.registry());
         shared.release(token);
+        if keep {
+            shared.attended_by(token);
+        } else {
+            wire.deregister(self.poll.registry());
+        }
         shared.attempted(id, verdict.map(|endpoints| (wire, endpoints)));
+        if keep && shared.to_register().is_none() {
+            // It came too late.
+            self.table.remove(token);
+        }
     }
 
     fn expire(&mut self, token: Token) {
@@ -241,7 +254,10 @@ impl EventLoop {
 
     fn forget(&mut self, token: Token) {
         match self.table.remove(token) {
-            Some(Entry::Attempt(attempt)) => attempt.wire.deregister(self.poll.registry()),
+            Some(Entry::Attempt(attempt)) => {
+                attempt.wire.deregister(self.poll.registry());
+                attempt.wire.cancel();
+            }
             Some(Entry::Limit(limit)) => self.timers.cancel(limit.1, token),
             Some(Entry::Socket(_)) | None => {}
         }
@@ -259,14 +275,19 @@ impl EventLoop {
         let held = shared.lock().registration.token();
         let token = held.unwrap_or_else(|| self.table.insert(Entry::Socket(Arc::clone(shared))));
         if let Err(error) = wire.register(self.poll.registry(), token, interest) {
-            log::debug!("a socket could not be watched: {error}");
+            say(format_args!("a socket could not be watched: {error}"));
             self.table.remove(token);
-            shared.unwatched();
+            shared.unwatched(Fault::Io(code(&error)));
             return;
         }
         let mut core = shared.lock();
         if core.wire.is_some() {
             core.registration.set(token);
+            drop(core);
+            if REGISTERED_ONCE {
+                // There is no event for what was there before.
+                self.look(token, None);
+            }
             return;
         }
         // It was let go of meanwhile.
@@ -295,7 +316,9 @@ impl EventLoop {
         let shared = Arc::clone(shared);
         match shared.look(event) {
             Look::Keep => {}
-            Look::Again => self.again.push(token),
+            Look::Again => {
+                self.again.insert(token);
+            }
             Look::Disarm => self.disarm(&shared),
             Look::FailuresOnly => self.narrow(&shared, token),
         }
@@ -307,7 +330,7 @@ impl EventLoop {
     fn narrow(&mut self, shared: &Arc<Shared>, token: Token) {
         if let Some((mut wire, false)) = shared.to_register() {
             if let Err(error) = wire.register(self.poll.registry(), token, Interest::PRIORITY) {
-                log::debug!("a socket could not be watched for failures: {error}");
+                say(format_args!("a socket could not be watched for failures: {error}"));
             }
         }
     }
@@ -315,24 +338,22 @@ impl EventLoop {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     fn narrow(&mut self, _shared: &Arc<Shared>, _token: Token) {}
 
-    fn glance_at_listed(&mut self, now: Instant) {
-        for _ in 0..GLANCES_MOST {
-            match self.listed.front() {
-                Some(&(at, ..)) if at <= now => {}
-                Some(_) => return,
-                None => {
-                    self.listed.shrink_to(KEPT_CAPACITY);
-                    return;
-                }
-            }
-            let Some((_, socket, turns)) = self.listed.pop_front() else { return };
+    /// Registers listed sockets that have been quiet.
+    fn glance_at_young(&mut self, now: Instant) {
+        if self.young_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let Taken { sockets, more } = self.driver.young().look();
+        for (socket, turns) in sockets {
             let Some(shared) = socket.upgrade() else { continue };
-            match shared.glance(turns) {
-                Glance::Forget => {}
-                Glance::Later(turns) => self.listed.push_back((now + QUIET, socket, turns)),
-                Glance::Arm => guarded(|| self.arm(&shared)),
+            if shared.glance(turns, self.driver) {
+                guarded(|| self.arm(&shared));
             }
         }
+        self.young_at = match more {
+            true => Some(now),
+            false => self.driver.young().is_awaited().then(|| now + QUIET),
+        };
     }
 
     // ------------------------------------------------------------- names
@@ -358,8 +379,7 @@ impl EventLoop {
 }
 
 fn guarded(work: impl FnOnce()) {
-    // What panics is not this crate's: a user's logger.
-    if catch_unwind(AssertUnwindSafe(work)).is_err() {
-        log::debug!("a panic in the event loop");
+    if harmless(work).is_none() {
+        say(format_args!("a panic in the event loop"));
     }
 }

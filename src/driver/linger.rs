@@ -72,13 +72,16 @@ impl Lingering {
         }
     }
 
-    /// Looks at every wire; says whether any is left.
+    /// Looks at every wire, without the lock; says whether any is left.
     pub(super) fn look(&self, now: Instant) -> bool {
+        let mut looked_at = std::mem::take(&mut *self.lock());
+        looked_at.retain_mut(|lingerer| lingerer.look() && now < lingerer.until);
         let mut wires = self.lock();
-        wires.retain_mut(|lingerer| lingerer.look() && now < lingerer.until);
-        if wires.is_empty() {
-            wires.shrink_to_fit();
+        looked_at.append(&mut wires);
+        if looked_at.is_empty() {
+            looked_at.shrink_to_fit();
         }
+        *wires = looked_at;
         !wires.is_empty()
     }
 

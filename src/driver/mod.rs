@@ -19,10 +19,11 @@ mod table;
 mod wait;
 mod watch;
 mod wire;
+mod young;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use mio::{Registry, Token, Waker};
@@ -30,6 +31,7 @@ use mio::{Registry, Token, Waker};
 use self::linger::Lingering;
 use self::resolve::Pool;
 use self::wire::{Wire, code};
+use self::young::Young;
 use crate::error::Fault;
 use crate::machine::AttemptId;
 
@@ -46,6 +48,7 @@ struct Driver {
     registry: Registry,
     names: Pool,
     lingering: Lingering,
+    young: Young,
 }
 
 #[derive(Debug)]
@@ -68,8 +71,10 @@ enum Sleep {
 /// What the loop is asked to do.
 #[derive(Debug)]
 enum Job {
-    /// Watch the socket when it has been quiet for a while.
-    Watch(Weak<Shared>),
+    /// Look after the sockets that are listed to be watched.
+    Young,
+    /// Don't watch the socket now: somebody reads.
+    Disarm(Arc<Shared>),
     /// Register the socket's wire now.
     Arm(Arc<Shared>),
     /// Tell the connecting socket when this instant has come.
@@ -119,6 +124,7 @@ impl Driver {
             registry: poll.registry().try_clone()?,
             names: Pool::new(),
             lingering: Lingering::new(),
+            young: Young::new(),
         };
         // The thread begins once the driver is where it looks for it, or never.
         let (begin, begun) = std::sync::mpsc::sync_channel::<&'static Driver>(1);
@@ -129,7 +135,7 @@ impl Driver {
         })?;
         let driver = DRIVER.get_or_init(|| driver);
         begin.send(driver).map_err(io::Error::other)?;
-        log::debug!("the event loop has started");
+        say(format_args!("the event loop has started"));
         Ok(driver)
     }
 
@@ -146,7 +152,7 @@ impl Driver {
         drop(inbox);
         if wake {
             if let Err(error) = self.waker.wake() {
-                log::debug!("the event loop could not be woken: {error}");
+                say(format_args!("the event loop could not be woken: {error}"));
             }
         }
     }
@@ -159,7 +165,30 @@ impl Driver {
         &self.names
     }
 
+    fn young(&self) -> &Young {
+        &self.young
+    }
+
     fn lingering(&self) -> &Lingering {
         &self.lingering
+    }
+}
+
+/// Calls what may be, or may end in, code of the user's: its panics go no further.
+fn harmless<R>(work: impl FnOnce() -> R) -> Option<R> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            // To drop it may panic again.
+            std::mem::forget(payload);
+            None
+        }
+    }
+}
+
+/// Logs, under no lock: a logger is the user's, and may use a socket itself.
+fn say(text: std::fmt::Arguments<'_>) {
+    if log::log_enabled!(log::Level::Debug) {
+        harmless(|| log::debug!("{text}"));
     }
 }

@@ -7,13 +7,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
 use super::wire::code;
-use crate::error::Fault;
+use super::{harmless, say};
+use crate::error::{Fault, Unresolved};
 
 /// The most threads that look names up.
 const THREADS_MOST: usize = 16;
@@ -91,8 +91,10 @@ impl Pool {
         let Some((since, _)) = queue.waiting.front() else { return false };
         let late = now.saturating_duration_since(*since) >= PATIENCE;
         if late && queue.idle == 0 && queue.threads < THREADS_MOST {
-            if let Err(error) = self.start_thread(&mut queue) {
-                log::debug!("no further thread for name look-ups: {error}");
+            let started = self.start_thread(&mut queue);
+            drop(queue);
+            if let Err(error) = started {
+                say(format_args!("no further thread for name look-ups: {error}"));
             }
         }
         true
@@ -132,25 +134,27 @@ impl Pool {
     }
 }
 
+/// All that is the user's is called and dropped here, on a thread that others don't wait for.
 fn look_up(shared: &Arc<Shared>) {
     let requested = shared.requested();
     let (hostname, port) = (requested.hostname(), requested.port());
-    let answer = catch_unwind(AssertUnwindSafe(|| match shared.resolver() {
-        None => ask_system(hostname, port),
-        Some(resolver) => {
-            let addresses = resolver.resolve(hostname)?;
-            Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
-        }
-    }))
-    .unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
+    let answer = harmless(|| {
+        let answer = match shared.take_resolver() {
+            None => ask_system(hostname, port),
+            Some(resolver) => resolver
+                .resolve(hostname)
+                .map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
+        };
+        answer.map_err(|error| Unresolved { text: error.to_string(), error })
+    });
+    let answer = answer.unwrap_or_else(|| {
+        let error = io::Error::other("the resolver panicked");
+        Err(Unresolved { text: error.to_string(), error })
+    });
     if !shared.is_connecting() {
-        log::debug!("the look-up of {} ended after its socket", requested.hostname());
+        say(format_args!("the look-up of {hostname} ended after its socket"));
     }
-    // What hears of it may be a user's logger, which may panic as well.
-    let told = catch_unwind(AssertUnwindSafe(|| shared.resolved(answer)));
-    if told.is_err() {
-        log::debug!("a panic while the answer for {} was told", requested.hostname());
-    }
+    harmless(|| shared.resolved(answer));
 }
 
 fn ask_system(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -6,10 +6,9 @@
 //! themselves. So no wake-up is lost.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -19,9 +18,10 @@ use super::facts::Facts;
 use super::forecast::Forecast;
 use super::wait::{Side, WakeHandle};
 use super::wire::Wire;
+use super::young::Place;
 use super::{event_loop, fork};
 use crate::address::SocketAddress;
-use crate::error::{Deadline, Error, Fault, Result};
+use crate::error::{Deadline, Error, Fault, Result, Unresolved};
 use crate::info::{Endpoints, Phase, SocketInfo, Stats};
 use crate::machine::{AttemptId, Input, Machine, Plan, Target, Watch};
 use crate::options::{SocketOptions, TcpOptions};
@@ -57,6 +57,8 @@ pub(super) struct Core {
     /// Threads that are carrying something out on the wire.
     pub(super) performing: u32,
     pub(super) watching: Watching,
+    /// Reading turns that have ended.
+    pub(super) turns: u32,
     /// The loop's registration of the wire.
     pub(super) registration: Registration,
     /// The loop reports readiness to both directions, for waits by condition variable.
@@ -73,8 +75,6 @@ pub(super) struct Lane {
     pub(super) forecast: Forecast,
     /// The loop saw the wire ready since the last call.
     pub(super) ready: bool,
-    /// Ended turns.
-    pub(super) turns: u32,
     pub(super) sleeper: Weak<WakeHandle>,
 }
 
@@ -113,9 +113,9 @@ pub(super) struct Dialling {
     /// When the loop tells the machine the time.
     pub(super) timer: Option<Instant>,
     /// The operating system's where there is none.
-    resolver: Option<Arc<dyn Resolver>>,
+    pub(super) resolver: Option<Arc<dyn Resolver>>,
     /// Why the name did not resolve.
-    pub(super) unresolved: Option<io::Error>,
+    pub(super) unresolved: Option<Unresolved>,
 }
 
 impl fmt::Debug for Dialling {
@@ -130,9 +130,11 @@ pub(super) enum Watching {
     /// Nobody: the one who has the turn asks the loop when they leave.
     Off,
     /// The loop will begin when the turn has been free for a while.
-    Listed,
+    Listed(Place),
     /// The loop.
     Armed,
+    /// The loop, for failures only: something is unread.
+    Narrowed,
 }
 
 pub(super) type Guard<'a> = MutexGuard<'a, Core>;
@@ -182,6 +184,7 @@ impl Shared {
                 waiters: 0,
                 performing: 0,
                 watching: Watching::Off,
+                turns: 0,
                 registration: Registration::NONE,
                 attended: false,
             }),
@@ -250,10 +253,13 @@ impl Shared {
         let until = limit.map(Until::after);
         let mut core = self.lock();
         loop {
+            // Who is told of the end may end the process: FIN is to be sent first.
+            let performing =
+                core.performing > 0 && until.is_none_or(|until| until.left().is_some());
             match core.machine.outcome() {
-                Some(Ok(())) => return Ok(()),
+                Some(Ok(())) if !performing => return Ok(()),
                 Some(Err(fault)) => return Err(core.error_for(fault)),
-                None => core = self.wait_until(core, until, Deadline::Closed)?,
+                Some(Ok(())) | None => core = self.wait_until(core, until, Deadline::Closed)?,
             }
         }
     }
@@ -340,13 +346,17 @@ impl Shared {
     /// In a forked child: the descriptor is closed here, and nothing is done on the connection. Where
     /// the fork happened while another thread had the lock, nobody will ever release it here.
     fn let_go(&self) {
-        if let Ok(mut core) = self.core.try_lock() {
-            core.wire = None;
+        match self.core.try_lock() {
+            Ok(mut core) => core.wire = None,
+            Err(TryLockError::Poisoned(core)) => core.into_inner().wire = None,
+            Err(TryLockError::WouldBlock) => {}
         }
     }
 
-    pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) {
+    pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) -> Result<()> {
+        fork::check()?;
         self.change_limit(&[side], |limit| limit.timeout = timeout);
+        Ok(())
     }
 
     pub(crate) fn set_deadline(&self, sides: &[Side], deadline: Option<Instant>) {
@@ -369,12 +379,19 @@ impl Shared {
         wake.into_iter().flatten().for_each(|handle| handle.wake());
     }
 
+    /// In a forked child a closed one, where the state can't be had.
     pub(crate) fn phase(&self) -> Phase {
-        self.lock().machine.phase()
+        self.glimpse().map_or(Phase::Closed, |core| core.machine.phase())
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.lock().machine.stats()
+        self.glimpse().map_or_else(Stats::default, |core| core.machine.stats())
+    }
+
+    /// The state, for those who only look: in a forked child somebody may have the lock who is not
+    /// there.
+    fn glimpse(&self) -> Option<Guard<'_>> {
+        if fork::in_child() { self.core.try_lock().ok() } else { Some(self.lock()) }
     }
 
     // ------------------------------------------------------------- what the loop tells
@@ -383,27 +400,28 @@ impl Shared {
         self.lock().machine.phase() == Phase::Connecting
     }
 
-    /// Whom to ask for the name: the operating system where it is none.
-    pub(super) fn resolver(&self) -> Option<Arc<dyn Resolver>> {
-        self.lock().dialling.as_ref()?.resolver.clone()
+    /// Whom to ask for the name: the operating system where it is none. It is the user's, so that it is
+    /// handed over, to be dropped where that can do no harm.
+    pub(super) fn take_resolver(&self) -> Option<Arc<dyn Resolver>> {
+        self.lock().dialling.as_mut()?.resolver.take()
     }
 
-    pub(super) fn resolved(self: &Arc<Self>, answer: io::Result<Vec<SocketAddr>>) {
+    pub(super) fn resolved(self: &Arc<Self>, answer: Result<Vec<SocketAddr>, Unresolved>) {
         let mut core = self.lock();
-        let (addresses, fault) = match answer {
-            Ok(addresses) => (addresses, None),
-            Err(error) => {
-                if let Some(dialling) = &mut core.dialling {
-                    dialling.unresolved = Some(error);
+        let mut late = None;
+        match &answer {
+            Ok(addresses) => core = self.tell(core, Input::Resolved(Ok(addresses))),
+            Err(_) => {
+                match &mut core.dialling {
+                    Some(dialling) => dialling.unresolved = answer.err(),
+                    None => late = answer.err(),
                 }
-                (Vec::new(), Some(Fault::Resolve))
+                core = self.tell(core, Input::Resolved(Err(Fault::Resolve)));
             }
-        };
-        let answer = match fault {
-            None => Ok(&addresses[..]),
-            Some(fault) => Err(fault),
-        };
-        drop(self.tell(core, Input::Resolved(answer)));
+        }
+        drop(core);
+        // The user's error, which nobody waits for any more.
+        drop(late);
     }
 
     pub(super) fn attempted(self: &Arc<Self>, id: AttemptId, result: Connected) {
@@ -417,6 +435,13 @@ impl Shared {
         if let Some(dialling) = self.lock().dialling() {
             dialling.tokens.retain(|held| *held != token);
         }
+    }
+
+    /// The loop has the wire registered for both directions, and will report on it.
+    pub(super) fn attended_by(&self, token: Token) {
+        let mut core = self.lock();
+        core.registration.set(token);
+        core.attended = true;
     }
 
     /// The instant of the machine's limit has come.

@@ -46,6 +46,13 @@ impl<T> Table<T> {
         if slot.generation == generation { slot.item.as_ref() } else { None }
     }
 
+    /// Puts another item in the place of one, under its token.
+    pub(super) fn replace(&mut self, token: Token, item: T) -> Option<T> {
+        self.get(token)?;
+        let (index, _) = parts(token);
+        self.slots[index as usize].item.replace(item)
+    }
+
     pub(super) fn remove(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
         let (index, generation) = parts(token);

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 
+use super::Driver;
 use super::deeds::Deeds;
-use super::shared::{Shared, Watching};
+use super::shared::{Core, Shared, Watching};
 use super::wait::Side;
-use super::wire::{Drained, Wire, fault};
+use super::wire::{Drained, End, Wire, fault};
 use crate::error::Fault;
 use crate::machine::{Input, ReadStep, Received, Watch};
 
@@ -23,17 +24,6 @@ pub(super) const QUIET: Duration = Duration::from_millis(100);
 
 /// The most that is dropped of one socket in one go.
 const DISCARD_BUDGET: usize = 64 * 1024;
-
-/// What to do with a listed socket.
-#[derive(Debug)]
-pub(super) enum Glance {
-    /// Nothing: whoever reads will have it listed again.
-    Forget,
-    /// Look again later: it was read meanwhile, so many turns have ended.
-    Later(u32),
-    /// Register it.
-    Arm,
-}
 
 /// What to do with a registered socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,26 +39,26 @@ pub(super) enum Look {
 }
 
 impl Shared {
-    pub(super) fn turns(&self) -> u32 {
-        self.lock().reading.turns
+    /// Lists the socket to be watched when it has been quiet; says whether the loop has to be told to
+    /// look.
+    pub(super) fn list(self: &Arc<Self>, core: &mut Core, driver: &Driver) -> bool {
+        let (place, tell) = driver.young().add(Arc::downgrade(self), core.turns);
+        core.watching = Watching::Listed(place);
+        tell
     }
 
-    /// Whether a listed socket has been quiet since `turns` turns had ended.
-    pub(super) fn glance(&self, turns: u32) -> Glance {
+    /// Whether to register a socket now that was listed when `turns` reading turns had ended.
+    pub(super) fn glance(self: &Arc<Self>, turns: u32, driver: &Driver) -> bool {
         let mut core = self.lock();
-        if core.watching != Watching::Listed || !core.wants_watch() {
-            core.watching = Watching::Off;
-            return Glance::Forget;
+        let listed = matches!(core.watching, Watching::Listed(_)) && core.wants_watch();
+        if listed && core.turns != turns {
+            self.list(&mut core, driver);
+            return false;
         }
-        if core.reading.turns != turns {
-            return Glance::Later(core.reading.turns);
-        }
-        if core.reading.busy {
-            core.watching = Watching::Off;
-            return Glance::Forget;
-        }
-        core.watching = Watching::Armed;
-        Glance::Arm
+        // Whoever is reading will list it when they leave.
+        let arm = listed && !core.reading.busy;
+        core.watching = if arm { Watching::Armed } else { Watching::Off };
+        arm
     }
 
     /// The wire, where the loop is to register it, and whether for both directions.
@@ -98,24 +88,44 @@ impl Shared {
                 drop(core);
                 return if failed { self.look_for_failure() } else { Look::Keep };
             }
-            Watch::End if core.reading.busy || core.watching != Watching::Armed => return kept,
-            Watch::End => {}
+            Watch::End if core.reading.busy => return kept,
+            Watch::End => match core.watching {
+                Watching::Armed => {}
+                Watching::Narrowed if failed => {}
+                // Such as urgent data, which stays pending.
+                Watching::Narrowed => return Look::Keep,
+                Watching::Off | Watching::Listed(_) => return kept,
+            },
         }
         let ReadStep::Receive(pass) = core.machine.read() else { return kept };
         let Some(wire) = core.wire.clone() else { return kept };
         core.reading.busy = true;
         drop(core);
         let peeked = wire.peek();
-        let hung_up = matches!(peeked, Ok(0)) && wire.is_hung_up();
-        let failure = if failed { wire.take_failure() } else { None };
+        let unread = matches!(peeked, Ok(bytes) if bytes > 0);
+        let end = if matches!(peeked, Ok(0)) { wire.judge_end() } else { End::Clean };
+        let failure = match peeked {
+            Ok(0) => None,
+            Ok(_) | Err(_) if failed => wire.take_failure(),
+            Ok(_) | Err(_) => None,
+        };
         let mut core = self.lock();
+        if end == End::HungUp && core.machine.sends() {
+            core = self.await_hearsay(core, Side::Write);
+        }
         let (what, look) = match (peeked, failure) {
-            (Ok(0), None) if hung_up && core.machine.sends() => {
-                (Received::Failed(Fault::Reset(None)), Look::Keep)
+            (Ok(0), _) => match end {
+                End::Failed(fault) => (Received::Failed(fault), Look::Keep),
+                End::HungUp if core.machine.sends() => {
+                    (Received::Failed(Fault::Reset(None)), Look::Keep)
+                }
+                End::HungUp | End::Clean => (Received::Eof, Look::Keep),
+            },
+            (Ok(_), _) if core.attended => (Received::Nothing, Look::Keep),
+            (Ok(_), _) => {
+                core.watching = Watching::Narrowed;
+                (Received::Nothing, Look::FailuresOnly)
             }
-            (Ok(0), None) => (Received::Eof, Look::Keep),
-            (Ok(0), Some(fault)) => (Received::Failed(fault), Look::Keep),
-            (Ok(_), _) => (Received::Nothing, Look::FailuresOnly),
             (Err(error), None) if is_idle(&error) => (Received::Nothing, Look::Keep),
             (Err(error), Some(fault)) if is_idle(&error) => (Received::Failed(fault), Look::Keep),
             (Err(error), _) => (Received::Failed(fault(&error)), Look::Keep),
@@ -123,7 +133,7 @@ impl Shared {
         core.reading.busy = false;
         let deeds = Deeds::of(core.machine.received(pass, what, Instant::now()));
         core = self.settle(core, deeds);
-        if let (Look::FailuresOnly, Some(fault)) = (&look, failure) {
+        if let (true, Some(fault)) = (unread, failure) {
             core = self.tell(core, Input::WireFailed(fault));
         }
         // Somebody may have waited for the turn meanwhile.
@@ -134,9 +144,13 @@ impl Shared {
     fn look_for_failure(self: &Arc<Self>) -> Look {
         let Some((wire, _)) = self.to_register() else { return Look::Disarm };
         let failure = wire.take_failure();
-        let hung_up = wire.is_hung_up();
-        let core = self.lock();
-        let failure = failure.or((hung_up && core.machine.sends()).then_some(Fault::Reset(None)));
+        let end = wire.judge_end();
+        let mut core = self.lock();
+        let hung_up = end == End::HungUp && core.machine.sends();
+        if failure.is_none() && hung_up {
+            core = self.await_hearsay(core, Side::Write);
+        }
+        let failure = failure.or(hung_up.then_some(Fault::Reset(None)));
         if let Some(fault) = failure {
             drop(self.tell(core, Input::WireFailed(fault)));
         }
@@ -147,15 +161,16 @@ impl Shared {
     fn discard(self: &Arc<Self>) -> Look {
         let Some((wire, _)) = self.to_register() else { return Look::Disarm };
         let drained = wire.drain(&mut { DISCARD_BUDGET });
-        let hung_up = drained == Drained::End && wire.is_hung_up();
+        let end = if drained == Drained::End { wire.judge_end() } else { End::Clean };
         let core = self.lock();
         let input = match drained {
             Drained::Empty => return Look::Keep,
             Drained::More => return Look::Again,
-            Drained::End if hung_up && core.machine.sends() => {
-                Input::WireFailed(Fault::Reset(None))
-            }
-            Drained::End => Input::WireEof,
+            Drained::End => match end {
+                End::Failed(fault) => Input::WireFailed(fault),
+                End::HungUp if core.machine.sends() => Input::WireFailed(Fault::Reset(None)),
+                End::HungUp | End::Clean => Input::WireEof,
+            },
             Drained::Failed(fault) => Input::WireFailed(fault),
         };
         drop(self.tell(core, input));
@@ -163,15 +178,13 @@ impl Shared {
     }
 
     /// The loop could not register the wire, so nobody would learn of its end.
-    pub(super) fn unwatched(self: &Arc<Self>) {
+    pub(super) fn unwatched(self: &Arc<Self>, fault: Fault) {
         let mut core = self.lock();
         core.watching = Watching::Off;
+        core.registration.take();
         if core.attended {
             // Who waits by the loop would wait for ever.
-            core.lane(Side::Read).ready = true;
-            core.lane(Side::Write).ready = true;
-            core.attended = false;
-            self.notify(&core);
+            drop(self.tell(core, Input::WireFailed(fault)));
         }
     }
 }

@@ -8,7 +8,6 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
@@ -50,6 +49,17 @@ impl Load<'_, '_> {
             Load::Many(bufs) => bufs.iter().map(|buf| buf.len()).sum(),
         }
     }
+}
+
+/// What a receive of nothing means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer has ended.
+    Clean,
+    /// Neither side stands. Where this side has not ended that is a reset.
+    HungUp,
+    /// The connection failed.
+    Failed(Fault),
 }
 
 /// What came of dropping what had come in.
@@ -147,11 +157,26 @@ impl Wire {
         Drained::More
     }
 
-    /// Tells a receive of nothing from a reset that another call was told of: after a plain FIN the
-    /// write side still stands, after a reset neither side does. To be believed only where this side
-    /// has not ended.
-    pub(super) fn is_hung_up(&self) -> bool {
-        hung_up(&self.stream)
+    /// Ends an attempt that is not wanted any more, for whoever else may have the descriptor too: a
+    /// process that was forked meanwhile. A connection that was made all the same ends well.
+    pub(super) fn cancel(&self) {
+        if self.stream.peer_addr().is_err() {
+            self.reset();
+        }
+    }
+
+    /// Judges a receive of nothing, which the system also gives after a reset of which it has told
+    /// another call: after a plain FIN the write side still stands, after a reset neither side does.
+    pub(super) fn judge_end(&self) -> End {
+        if !hung_up(&self.stream) {
+            return End::Clean;
+        }
+        match self.take_failure() {
+            // Nobody was told yet that a reset came after the end: what came is complete.
+            Some(fault) if is_after_end(fault) => End::Clean,
+            Some(fault) => End::Failed(fault),
+            None => End::HungUp,
+        }
     }
 
     /// Sends a reset, at once where the system can do that while others are at the descriptor, when
@@ -166,13 +191,14 @@ impl Wire {
     }
 
     /// Reports the present state as the first event, and then every change.
-    #[cfg(unix)]
+    #[cfg(all(unix, not(sockeye_condvar)))]
     pub(super) fn register(
         self: &mut Arc<Self>,
         registry: &Registry,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
+        use mio::event::Source;
         use std::os::fd::AsRawFd;
         let descriptor = self.stream.as_raw_fd();
         let mut source = mio::unix::SourceFd(&descriptor);
@@ -184,8 +210,9 @@ impl Wire {
         }
     }
 
-    #[cfg(unix)]
+    #[cfg(all(unix, not(sockeye_condvar)))]
     pub(super) fn deregister(&self, registry: &Registry) {
+        use mio::event::Source;
         use std::os::fd::AsRawFd;
         let descriptor = self.stream.as_raw_fd();
         let _ = mio::unix::SourceFd(&descriptor).deregister(registry);
@@ -193,7 +220,7 @@ impl Wire {
 
     /// Where registering takes the stream for itself it is done once, before anyone shares it, for
     /// both directions; a call that would block arms it again.
-    #[cfg(not(unix))]
+    #[cfg(not(all(unix, not(sockeye_condvar))))]
     pub(super) fn register(
         self: &mut Arc<Self>,
         registry: &Registry,
@@ -202,6 +229,7 @@ impl Wire {
     ) -> io::Result<()> {
         match Arc::get_mut(self) {
             Some(wire) => {
+                use mio::event::Source;
                 let both = Interest::READABLE | Interest::WRITABLE;
                 wire.stream.register(registry, token, both)
             }
@@ -210,7 +238,7 @@ impl Wire {
     }
 
     /// The system does it when the descriptor is closed.
-    #[cfg(not(unix))]
+    #[cfg(not(all(unix, not(sockeye_condvar))))]
     pub(super) fn deregister(&self, _registry: &Registry) {}
 }
 
@@ -343,8 +371,44 @@ pub(super) fn fault(error: &io::Error) -> Fault {
         io::ErrorKind::TimedOut
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable => Fault::Lost(code),
+        _ if is_loss(code) => Fault::Lost(code),
         _ => Fault::Io(code),
     }
+}
+
+/// When the system gives a peer up it tells what it heard last on the way there, from ICMP or from its
+/// own routes, in place of a time-out. No call on an established connection fails with these otherwise.
+#[cfg(unix)]
+fn is_loss(code: i32) -> bool {
+    use rustix::io::Errno;
+    let heard = [
+        Errno::CONNREFUSED,
+        Errno::ACCESS,
+        Errno::INVAL,
+        Errno::NETDOWN,
+        Errno::HOSTDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+    ];
+    heard.iter().any(|errno| errno.raw_os_error() == code)
+}
+
+#[cfg(not(unix))]
+fn is_loss(_code: i32) -> bool {
+    false
+}
+
+/// Whether a failure says that a reset came after the peer's end, and not in its place. What the peer
+/// sent was complete then.
+#[cfg(unix)]
+fn is_after_end(fault: Fault) -> bool {
+    fault == Fault::Reset(Some(rustix::io::Errno::PIPE.raw_os_error()))
+}
+
+#[cfg(not(unix))]
+fn is_after_end(_fault: Fault) -> bool {
+    false
 }
 
 /// The system's number of an error that came from a system call.

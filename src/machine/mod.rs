@@ -277,6 +277,12 @@ impl Machine {
         self.state.write()
     }
 
+    /// Why a read that begins now would fail.
+    #[must_use]
+    pub fn refuses_read(&self) -> Option<Fault> {
+        self.state.refuses_read()
+    }
+
     /// Why a write that begins now would fail, although one that began before may go on.
     #[must_use]
     pub fn refuses_write(&self) -> Option<Fault> {

@@ -11,7 +11,7 @@
 //!   (section 5). An attempt is never given up because another began; the first to succeed wins.
 //! - With a prescribed local port attempts run one after another: two could not have it at once.
 //! - An attempt that failed for want of something on this side, such as a descriptor, while others are
-//!   under way is made again when one of these has ended.
+//!   under way is made again when one of these has ended, or with the next.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -268,8 +268,15 @@ impl Race {
             return;
         };
         self.turn = Family::of(address).other();
-        let id = AttemptId(self.attempts.len());
-        self.attempts.push(Attempt { address, failed: None });
+        // One that this side could not make is made again, and not another.
+        let again = self.attempts.iter().position(|attempt| {
+            attempt.address == address && matches!(attempt.failed, Some(Fault::Io(_)))
+        });
+        let id = AttemptId(again.unwrap_or(self.attempts.len()));
+        match again {
+            Some(place) => self.attempts[place].failed = None,
+            None => self.attempts.push(Attempt { address, failed: None }),
+        }
         self.latest = Some(now);
         outputs.push(Output::Attempt { id, address });
         self.plan_next();

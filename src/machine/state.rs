@@ -211,6 +211,9 @@ impl State {
     }
 
     pub(super) fn read(&mut self) -> ReadStep {
+        if let Some(fault) = self.refuses_read() {
+            return ReadStep::Fail(fault);
+        }
         match self {
             State::Connecting(connecting) => match connecting.reading {
                 Reading::Wanted => ReadStep::Wait,
@@ -220,18 +223,7 @@ impl State {
             | State::HalfClosed(pipe, Half::ReadOnly)
             | State::Closed(Closed::Ended { reads: Reads::Residue(pipe), .. }) => pipe.read(),
             State::HalfClosed(_, Half::WriteOnly | Half::Discarding | Half::Finishing(_))
-            | State::Closed(
-                Closed::Ended { reads: Reads::End, .. }
-                | Closed::Draining { reads: Reads::End, .. },
-            ) => ReadStep::End,
-            State::Closed(
-                Closed::Ended { reads: Reads::Fail(fault), .. }
-                | Closed::Draining { reads: Reads::Fail(fault), .. },
-            ) => ReadStep::Fail(*fault),
-            State::Closed(Closed::Draining { reads: Reads::Residue(_), .. }) => {
-                ReadStep::Fail(Fault::Closed)
-            }
-            State::Closed(Closed::Never(never)) => ReadStep::Fail(never.fault),
+            | State::Closed(_) => ReadStep::End,
         }
     }
 
@@ -242,6 +234,25 @@ impl State {
         match self {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.write(),
             State::Connecting(_) | State::Closed(_) => WriteStep::Wait,
+        }
+    }
+
+    /// Why a read that begins now fails.
+    pub(super) fn refuses_read(&self) -> Option<Fault> {
+        match self {
+            State::Connecting(_)
+            | State::Open(_)
+            | State::HalfClosed(..)
+            | State::Closed(
+                Closed::Ended { reads: Reads::End | Reads::Residue(_), .. }
+                | Closed::Draining { reads: Reads::End, .. },
+            ) => None,
+            State::Closed(
+                Closed::Ended { reads: Reads::Fail(fault), .. }
+                | Closed::Draining { reads: Reads::Fail(fault), .. },
+            ) => Some(*fault),
+            State::Closed(Closed::Draining { reads: Reads::Residue(_), .. }) => Some(Fault::Closed),
+            State::Closed(Closed::Never(never)) => Some(never.fault),
         }
     }
 
@@ -587,10 +598,10 @@ impl Half {
             (Half::ReadOnly, Input::CancelReading) => end(Release::Linger, outputs),
             (Half::ReadOnly, Input::WireFailed(fault)) => pipe.failed_with_residue(fault, outputs),
             (Half::WriteOnly | Half::Finishing(_), Input::Close) => {
-                pipe.close(Release::Done, Reads::End, rules, now, outputs)
+                pipe.close(Release::Done, Reads::Fail(Fault::Closed), rules, now, outputs)
             }
             (Half::Discarding, Input::Close) => {
-                pipe.close(Release::Linger, Reads::End, rules, now, outputs)
+                pipe.close(Release::Linger, Reads::Fail(Fault::Closed), rules, now, outputs)
             }
             (Half::WriteOnly | Half::Discarding, Input::FinishWriting) if !pipe.sending => {
                 outputs.push(Output::ShutdownWrite);

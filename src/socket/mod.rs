@@ -194,8 +194,7 @@ impl Socket {
     #[doc(alias("setTimeout"))]
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("read_timeout", limit)?;
-        self.handle.shared().set_timeout(Side::Read, limit);
-        Ok(())
+        self.handle.shared().set_timeout(Side::Read, limit)
     }
 
     /// The most that one write may wait, from its beginning; `None`, the default, waits as long as it
@@ -206,8 +205,7 @@ impl Socket {
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for zero.
     pub fn set_write_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("write_timeout", limit)?;
-        self.handle.shared().set_timeout(Side::Write, limit);
-        Ok(())
+        self.handle.shared().set_timeout(Side::Write, limit)
     }
 
     /// The instant after which reads time out; it also ends a read blocked now, and one in the past

@@ -8,6 +8,7 @@ mod support;
 mod addresses;
 mod api;
 mod close;
+mod connecting;
 mod deadlines;
 mod errors;
 mod half_open;
@@ -25,3 +26,5 @@ mod volume;
 mod fork;
 #[cfg(target_os = "linux")]
 mod limits;
+#[cfg(target_os = "linux")]
+mod network;

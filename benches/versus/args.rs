@@ -1,0 +1,149 @@
+//! The command line: what a person asks for, and how the harness addresses its own children.
+
+use std::net::SocketAddr;
+
+use crate::contender::{self, Contender};
+use crate::server::Service;
+use crate::workload::{self, Mode, Workload};
+
+pub const USAGE: &str = "\
+usage: cargo bench [-- [OPTIONS] [WORDS]]
+
+WORDS           only workloads whose names contain one of them
+--full          more rounds, longer turns, more idle sockets
+--rounds N      this many rounds (also --pairs): in each, fresh processes for every contender
+--floor         also the least that a wait which another thread can end costs (Linux)
+--null          std beside itself
+--list          the workloads and their goals";
+
+/// First arguments of a child process; no workload has such a name.
+const CLIENT: &str = "@client";
+const SERVER: &str = "@server";
+
+pub enum Command {
+    Measure(Settings),
+    Client(Task),
+    Serve(Post),
+    List,
+    Help,
+}
+
+/// What to measure, and how thoroughly.
+pub struct Settings {
+    pub mode: Mode,
+    pub rounds: Option<u32>,
+    pub contenders: Vec<&'static Contender>,
+    pub words: Vec<String>,
+}
+
+/// What a client process is to do.
+pub struct Task {
+    pub contender: &'static Contender,
+    pub workload: &'static Workload,
+    pub mode: Mode,
+    pub cpus: Vec<usize>,
+    pub servers: Vec<SocketAddr>,
+}
+
+impl Task {
+    /// The words from which [`parse`] makes the same task again.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![
+            CLIENT.to_owned(),
+            self.contender.name.to_owned(),
+            self.workload.name.to_owned(),
+            self.mode.name().to_owned(),
+            cpu_list(&self.cpus),
+        ];
+        words.extend(self.servers.iter().map(ToString::to_string));
+        words
+    }
+}
+
+/// What a server process is to do.
+pub struct Post {
+    pub service: Service,
+    pub cpus: Vec<usize>,
+}
+
+impl Post {
+    /// The words from which [`parse`] makes the same post again.
+    pub fn words(&self) -> Vec<String> {
+        vec![SERVER.to_owned(), self.service.name().to_owned(), cpu_list(&self.cpus)]
+    }
+}
+
+pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, String> {
+    let words: Vec<String> = words.collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [CLIENT, contender, workload, mode, cpus, servers @ ..] => Ok(Command::Client(Task {
+            contender: contender::named(contender).ok_or("no such contender")?,
+            workload: workload::named(workload).ok_or("no such workload")?,
+            mode: Mode::named(mode).ok_or("no such mode")?,
+            cpus: cpus_of(cpus)?,
+            servers: servers
+                .iter()
+                .map(|text| text.parse().map_err(|_| format!("{text} is no address")))
+                .collect::<Result<_, _>>()?,
+        })),
+        [SERVER, service, cpus] => Ok(Command::Serve(Post {
+            service: Service::named(service).ok_or("no such service")?,
+            cpus: cpus_of(cpus)?,
+        })),
+        _ => wishes(&words),
+    }
+}
+
+fn wishes(words: &[&str]) -> Result<Command, String> {
+    // Cargo says `--bench` where it measures and nothing where it tests.
+    let mut mode = Mode::Smoke;
+    let mut rounds = None;
+    let mut contenders = contender::ALL.to_vec();
+    let mut filter = Vec::new();
+    let mut rest = words.iter().copied();
+    while let Some(word) = rest.next() {
+        match word {
+            "--bench" => mode = mode.max(Mode::Quick),
+            "--full" => mode = Mode::Full,
+            "--rounds" | "--pairs" => {
+                let number = rest.next().and_then(|text| text.parse().ok());
+                let number = number.filter(|&number| number > 0);
+                rounds = Some(number.ok_or_else(|| format!("{word} wants a number above 0"))?);
+                mode = mode.max(Mode::Quick);
+            }
+            "--null" => {
+                contenders = vec![contender::REFERENCE; 2];
+                mode = mode.max(Mode::Quick);
+            }
+            "--floor" => {
+                contenders.push(&contender::FLOOR);
+                mode = mode.max(Mode::Quick);
+            }
+            "--list" => return Ok(Command::List),
+            "--help" | "-h" => return Ok(Command::Help),
+            "--test" => mode = Mode::Smoke,
+            // Flags of the standard test harness, given to every target alike.
+            "--nocapture" | "--quiet" | "-q" => {}
+            flag if flag.starts_with('-') => return Err(format!("{flag} is not understood")),
+            word => filter.push(word.to_owned()),
+        }
+    }
+    Ok(Command::Measure(Settings { mode, rounds, contenders, words: filter }))
+}
+
+/// `0,1`, or `any` where nothing is to be pinned.
+fn cpu_list(cpus: &[usize]) -> String {
+    if cpus.is_empty() {
+        return "any".to_owned();
+    }
+    let cpus: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+    cpus.join(",")
+}
+
+fn cpus_of(text: &str) -> Result<Vec<usize>, String> {
+    if text == "any" {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(|cpu| cpu.parse().map_err(|_| format!("{cpu} is no CPU"))).collect()
+}

@@ -1,0 +1,66 @@
+//! Measures `sockeye` beside its peers, in one run.
+//!
+//! ```text
+//! cargo bench                          every workload, a few minutes
+//! cargo bench -- --full                more rounds, longer turns, more idle sockets
+//! cargo bench -- ping-pong connect     the workloads whose names contain one of these words
+//! cargo bench -- --rounds 20           (or --pairs 20) this many fresh sets of processes
+//! cargo bench -- --floor               also the least that sockeye's way of waiting can cost (Linux)
+//! cargo bench -- --null                std beside itself: how far two equals lie apart on this machine
+//! ```
+//!
+//! A *workload* says what is done and what is counted; a *contender* does it. Each contender works in a
+//! process of its own, against a server process of its own, because allocators, page tables, thread
+//! tables and CPU clocks belong to processes. The server is the same for all: blocking threads over
+//! `std::net`, so that a difference between two rows is a difference between two clients.
+//!
+//! A *round* starts fresh processes for every contender. In a round they take *turns*: one works for a
+//! few hundredths of a second while the other processes are blocked, then the next, over and over, in
+//! an order that alternates from round to round. Whatever disturbs the machine for longer than a turn
+//! disturbs all of them alike. The turns that lie side by side form a pair, the ratio of each pair is
+//! taken, and the table shows the median of the ratios with their quartiles, not the ratio of medians.
+//!
+//! On systems other than Linux nothing is pinned, and the workloads that count by `/proc` are skipped.
+//! Run as a test (`cargo test --benches`), each workload runs once, briefly, and proves only that it works.
+
+mod args;
+mod client;
+mod contender;
+#[cfg(target_os = "linux")]
+mod floor;
+mod harness;
+mod machine;
+mod process;
+mod report;
+mod server;
+mod strace;
+mod system;
+mod workload;
+
+use std::process::ExitCode;
+
+use crate::args::Command;
+
+// In every role, so that the contenders pay the same for being counted.
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args().skip(1)) {
+        Ok(Command::Measure(settings)) => harness::run(&settings),
+        Ok(Command::Client(task)) => client::run(&task),
+        Ok(Command::Serve(post)) => server::run(&post),
+        Ok(Command::List) => {
+            report::list();
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Help) => {
+            println!("{}", args::USAGE);
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            eprintln!("{fault}\n\n{}", args::USAGE);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Child processes that answer in lines: every wait is bounded, and every way out kills and reaps them.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A child process. Dropping it kills it.
+pub struct Running {
+    name: String,
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+    errors: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts `command`; `name` is for messages. To be called on the main thread: on Linux a child dies
+    /// with the thread that started it.
+    pub fn start(name: String, mut command: Command) -> Result<Self, Failure> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return Err(Failure(format!("{name}: {error}"))),
+        };
+        let input = child.stdin.take();
+        let output = child.stdout.take().expect("stdout is piped");
+        let mut complaints = child.stderr.take().expect("stderr is piped");
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let errors = thread::spawn(move || {
+            let mut text = String::new();
+            complaints.read_to_string(&mut text).ok();
+            text
+        });
+        Ok(Self { name, child, input, lines, errors: Some(errors) })
+    }
+
+    /// Sends a line. A child that is gone is found out by the next [`line`](Self::line).
+    pub fn tell(&mut self, line: &str) {
+        if let Some(input) = &mut self.input {
+            writeln!(input, "{line}").ok();
+        }
+    }
+
+    /// The next line it prints.
+    pub fn line(&mut self, limit: Duration) -> Result<String, Failure> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Ok(line),
+            Err(RecvTimeoutError::Timeout) => {
+                self.child.kill().ok();
+                let late = format!("no answer within {limit:?}");
+                Err(self.failure(&late))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let end = self.end(limit)?;
+                Err(self.failure(&end))
+            }
+        }
+    }
+
+    /// Ends its input, waits for it to end by itself, and returns what it wrote to stderr.
+    pub fn finish(mut self, limit: Duration) -> Result<String, Failure> {
+        self.input = None;
+        let end = self.end(limit)?;
+        let text = self.complaints();
+        match self.child.try_wait() {
+            Ok(Some(status)) if status.success() => Ok(text),
+            _ => Err(Failure(format!("{}: {end}: {}", self.name, head(&text)))),
+        }
+    }
+
+    /// Waits for the process to end, for at most `limit`, and says how it did.
+    fn end(&mut self, limit: Duration) -> Result<String, Failure> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Ok(format!("ended early, {status}")),
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                Ok(None) => {
+                    self.child.kill().ok();
+                    return Err(self.failure(&format!("does not end within {limit:?}")));
+                }
+                Err(error) => return Err(Failure(format!("{}: {error}", self.name))),
+            }
+        }
+    }
+
+    fn failure(&mut self, what: &str) -> Failure {
+        let complaints = self.complaints();
+        Failure(format!("{}: {what}: {}", self.name, head(&complaints)))
+    }
+
+    /// What it wrote to stderr; to be asked once it has ended or was killed.
+    fn complaints(&mut self) -> String {
+        let text = self.errors.take().map(JoinHandle::join);
+        text.and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The beginning of what a process complained of: a panic or an error stands before all that follows.
+fn head(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.take(3).collect::<Vec<_>>().join(" / ")
+}
+
+/// Why a run has no figures.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.trim_end_matches([':', ' ']))
+    }
+}

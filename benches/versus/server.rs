@@ -1,0 +1,162 @@
+//! A server process: what the clients talk to. Blocking threads over `std::net`, the same for every
+//! contender. It prints the addresses it listens on and serves until it is killed.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use crate::args::Post;
+use crate::system;
+
+/// What the server does with a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Sends back what comes, and closes when the client has ended.
+    Echo,
+    /// The same, but late: a client has to wait for every answer, however slow it is itself.
+    LateEcho,
+    /// The same as `Echo`, but never closes: what ends a client's wait is the client's own doing.
+    OpenEcho,
+    /// Reads and drops.
+    Sink,
+    /// Sends without end.
+    Source,
+    /// Closes at once, on several addresses, so that the ports of closed connections do not run out.
+    Close,
+    /// Keeps it and does nothing.
+    Hold,
+}
+
+impl Service {
+    const ALL: [Self; 7] = [
+        Self::Echo,
+        Self::LateEcho,
+        Self::OpenEcho,
+        Self::Sink,
+        Self::Source,
+        Self::Close,
+        Self::Hold,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::LateEcho => "late-echo",
+            Self::OpenEcho => "open-echo",
+            Self::Sink => "sink",
+            Self::Source => "source",
+            Self::Close => "close",
+            Self::Hold => "hold",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.name() == name)
+    }
+
+    fn addresses(self) -> Vec<IpAddr> {
+        match self {
+            Self::Echo
+            | Self::LateEcho
+            | Self::OpenEcho
+            | Self::Sink
+            | Self::Source
+            | Self::Hold => {
+                vec![Ipv4Addr::LOCALHOST.into()]
+            }
+            // Other systems have no more loopback addresses unless they are told so.
+            Self::Close if cfg!(target_os = "macos") => vec![Ipv4Addr::LOCALHOST.into(); 8],
+            Self::Close => (1..=8).map(|n| Ipv4Addr::new(127, 0, 0, n).into()).collect(),
+        }
+    }
+}
+
+pub fn run(post: &Post) -> ExitCode {
+    system::settle(&post.cpus);
+    match listen(post.service) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn listen(service: Service) -> io::Result<()> {
+    let listeners = service
+        .addresses()
+        .into_iter()
+        .map(|ip| TcpListener::bind((ip, 0)))
+        .collect::<io::Result<Vec<_>>>()?;
+    let addresses =
+        listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<SocketAddr>>>()?;
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    println!("{}", addresses.join(" "));
+
+    let acceptors: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| thread::spawn(move || accept(&listener, service)))
+        .collect();
+    for acceptor in acceptors {
+        acceptor.join().expect("a panic ends this process at once")?;
+    }
+    Ok(())
+}
+
+fn accept(listener: &TcpListener, service: Service) -> io::Result<()> {
+    let mut held = Vec::new();
+    loop {
+        let (stream, _) = listener.accept()?;
+        match service {
+            Service::Close => drop(stream),
+            Service::Hold => held.push(stream),
+            Service::Echo => attend(stream, |stream| echo(&stream, || ())),
+            Service::LateEcho => attend(stream, |stream| echo(&stream, || thread::sleep(LATE))),
+            Service::OpenEcho => attend(stream, |stream| {
+                let result = echo(&stream, || ());
+                std::mem::forget(stream);
+                result
+            }),
+            Service::Sink => attend(stream, sink),
+            Service::Source => attend(stream, source),
+        }
+    }
+}
+
+/// The end of a connection, clean or not, is no failure here: clients come and go.
+fn attend(stream: TcpStream, work: fn(TcpStream) -> io::Result<()>) {
+    thread::spawn(move || work(stream).ok());
+}
+
+/// Longer than a traced client needs from its write to its read.
+const LATE: Duration = Duration::from_millis(1);
+
+fn echo(mut stream: &TcpStream, before_answer: impl Fn()) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buf = vec![0; 4 * 1024];
+    loop {
+        match stream.read(&mut buf)? {
+            0 => return Ok(()),
+            more => {
+                before_answer();
+                stream.write_all(&buf[..more])?;
+            }
+        }
+    }
+}
+
+fn sink(mut stream: TcpStream) -> io::Result<()> {
+    let mut buf = vec![0; 256 * 1024];
+    while stream.read(&mut buf)? > 0 {}
+    Ok(())
+}
+
+fn source(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let buf = vec![0x5a; 64 * 1024];
+    loop {
+        stream.write_all(&buf)?;
+    }
+}

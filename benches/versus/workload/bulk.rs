@@ -1,0 +1,57 @@
+//! Bulk: as many bytes as fit into a turn, in calls of 64 KiB, one way. What counts is the CPU time that
+//! the client's process spends on each, all its threads included.
+
+use std::io;
+use std::time::Instant;
+
+use super::Turn;
+use crate::args::Task;
+use crate::contender::Wire;
+use crate::system;
+
+const CHUNK: usize = 64 * 1024;
+const CHUNKS_TO_WARM_UP: u32 = 256;
+const GIB: f64 = (1024 * 1024 * 1024) as f64;
+const MIB: f64 = (1024 * 1024) as f64;
+
+pub fn write<W: Wire>(task: &Task) -> io::Result<Turn> {
+    let buf = vec![0x5a; CHUNK];
+    stream::<W>(task, move |wire| {
+        wire.write_all(&buf)?;
+        Ok(buf.len())
+    })
+}
+
+pub fn read<W: Wire>(task: &Task) -> io::Result<Turn> {
+    let mut buf = vec![0; CHUNK];
+    stream::<W>(task, move |wire| match wire.read(&mut buf)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        more => Ok(more),
+    })
+}
+
+/// Moves a chunk at a time with `step`, which tells how many bytes it moved.
+fn stream<W: Wire>(
+    task: &Task,
+    mut step: impl FnMut(&W) -> io::Result<usize> + 'static,
+) -> io::Result<Turn> {
+    let wire = W::open(task.servers[0])?;
+    let turn = task.workload.plan.in_mode(task.mode).turn;
+    Ok(Box::new(move || {
+        for _ in 0..CHUNKS_TO_WARM_UP {
+            step(&wire)?;
+        }
+        let begun = Instant::now();
+        let spent_before = system::cpu_time()?;
+        let mut moved = 0;
+        while begun.elapsed() < turn {
+            for _ in 0..16 {
+                moved += step(&wire)?;
+            }
+        }
+        let passed = begun.elapsed();
+        let spent = system::cpu_time()? - spent_before;
+        let moved = moved as f64;
+        Ok(vec![spent.as_secs_f64() * 1e3 / (moved / GIB), moved / MIB / passed.as_secs_f64()])
+    }))
+}

@@ -1,0 +1,89 @@
+//! One thread is blocked in a read for which nothing comes; another ends the connection. How long until
+//! the read returns, from just before the call that ends it?
+//!
+//! Twice: with a reader that has been blocked from the first, and with one that was in the midst of a
+//! dialogue until just now. What a contender has learned of a connection that answers quickly must not
+//! make it deaf when the answer stays away.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Turn;
+use super::ping_pong::Table;
+use crate::args::Task;
+use crate::contender::Wire;
+use crate::system::{self, ThreadId};
+
+/// The reader reads once, and nothing comes.
+pub fn at_rest<W: Wire>(task: &Task) -> io::Result<Turn> {
+    start::<W>(task, Before { round_trips: 0, settled: Duration::from_millis(2) })
+}
+
+/// The reader has had many quick answers, and waits for the next.
+pub fn in_dialogue<W: Wire>(task: &Task) -> io::Result<Turn> {
+    start::<W>(task, Before { round_trips: 1_000, settled: Duration::from_micros(200) })
+}
+
+/// What goes before an interrupt.
+#[derive(Clone, Copy)]
+struct Before {
+    round_trips: u32,
+    /// A reader that has slept for so long is blocked.
+    settled: Duration,
+}
+
+fn start<W: Wire>(task: &Task, before: Before) -> io::Result<Turn> {
+    let server = task.servers[0];
+    let count = task.workload.plan.in_mode(task.mode).count;
+    Ok(Box::new(move || {
+        let latencies = (0..count).map(|_| one_interrupt::<W>(server, before));
+        let mut latencies = latencies.collect::<io::Result<Vec<_>>>()?;
+        latencies.sort_unstable();
+        let median = latencies[latencies.len() / 2];
+        let worst = latencies[latencies.len() - 1];
+        Ok(vec![median.as_secs_f64() * 1e6, worst.as_secs_f64() * 1e6])
+    }))
+}
+
+fn one_interrupt<W: Wire>(server: SocketAddr, before: Before) -> io::Result<Duration> {
+    let table = Arc::new(Table::over(W::open(server)?));
+    let (sender, receiver) = mpsc::channel();
+    let reader = thread::spawn({
+        let table = Arc::clone(&table);
+        move || {
+            table.play(before.round_trips).expect("a round trip before the interrupt");
+            sender.send(system::this_thread()).expect("the closer waits for this");
+            let result = table.wire.read(&mut [0; 64]);
+            (Instant::now(), result)
+        }
+    });
+    let thread = receiver.recv().expect("the reader says so before it reads");
+    wait_until_blocked(thread, before.settled)?;
+
+    let begun = Instant::now();
+    table.wire.interrupt()?;
+    let (ended, result) = reader.join().expect("a panic ends this process at once");
+    match result {
+        Ok(1..) => Err(io::Error::other("the read got bytes that nobody sent")),
+        Ok(0) | Err(_) => Ok(ended - begun),
+    }
+}
+
+/// Waits until the thread sleeps and has not stirred for a while: it has nothing else to sleep for than
+/// its read.
+fn wait_until_blocked(thread: ThreadId, settled: Duration) -> io::Result<()> {
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut before = system::is_asleep(thread)?;
+    while Instant::now() < until {
+        thread::sleep(settled);
+        let now = system::is_asleep(thread)?;
+        if now == before && matches!(now, (true, _)) {
+            return Ok(());
+        }
+        before = now;
+    }
+    Err(io::Error::other("the reader does not block"))
+}

@@ -1,0 +1,91 @@
+//! Ping-pong: 64 bytes there and back, over and over.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::Turn;
+use crate::args::Task;
+use crate::contender::Wire;
+
+/// Round trips per second.
+pub fn for_a_while<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Turn> {
+    let table = Table::<W>::set(task, limit)?;
+    let turn = task.workload.plan.in_mode(task.mode).turn;
+    Ok(Box::new(move || {
+        table.play(WARM_UP)?;
+        let begun = Instant::now();
+        let mut played = 0;
+        loop {
+            table.play(BETWEEN_LOOKS)?;
+            played += BETWEEN_LOOKS;
+            let passed = begun.elapsed();
+            if passed >= turn {
+                return Ok(vec![f64::from(played) / passed.as_secs_f64()]);
+            }
+        }
+    }))
+}
+
+/// Round trips, and nothing but them, for an observer outside; the figure is their number.
+pub fn a_number<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Turn> {
+    let table = Table::<W>::set(task, limit)?;
+    let count = task.workload.plan.in_mode(task.mode).count;
+    Ok(Box::new(move || {
+        table.play(count)?;
+        Ok(vec![f64::from(count)])
+    }))
+}
+
+/// A connection to play over.
+pub struct Table<W> {
+    pub wire: W,
+}
+
+impl<W: Wire> Table<W> {
+    /// Connects, and makes sure that what comes back is what was sent.
+    pub fn set(task: &Task, limit: Option<Duration>) -> io::Result<Self> {
+        let wire = W::open(task.servers[0])?;
+        if let Some(limit) = limit {
+            wire.limit_reads(limit)?;
+        }
+        let mut back = [0; PING.len()];
+        wire.write_all(&PING)?;
+        wire.read_exact(&mut back)?;
+        if back != PING {
+            return Err(io::Error::other("the echo differs from what was sent"));
+        }
+        let table = Self::over(wire);
+        table.play(WARM_UP)?;
+        Ok(table)
+    }
+
+    /// An established connection, unproved.
+    pub fn over(wire: W) -> Self {
+        Self { wire }
+    }
+
+    pub fn play(&self, round_trips: u32) -> io::Result<()> {
+        let mut back = [0; PING.len()];
+        for _ in 0..round_trips {
+            self.wire.write_all(&PING)?;
+            self.wire.read_exact(&mut back)?;
+        }
+        Ok(())
+    }
+}
+
+pub const PING: [u8; 64] = {
+    let mut bytes = [0; 64];
+    let mut at = 0;
+    while at < bytes.len() {
+        bytes[at] = at as u8;
+        at += 1;
+    }
+    bytes
+};
+
+/// Brings back what the other contenders' turns have pushed out of the caches.
+pub const WARM_UP: u32 = 100;
+
+/// Round trips between two looks at the clock.
+pub const BETWEEN_LOOKS: u32 = 16;

@@ -1,0 +1,60 @@
+//! Many threads play ping-pong at the same time, each over a connection of its own: what they share
+//! inside the library would show here.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Instant;
+
+use super::Turn;
+use super::ping_pong::Table;
+use crate::args::Task;
+use crate::contender::Wire;
+
+const PLAYERS: usize = 64;
+
+pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
+    let hall = Arc::new(Hall {
+        gate: Barrier::new(PLAYERS + 1),
+        over: AtomicBool::new(false),
+        played: AtomicU64::new(0),
+    });
+    for _ in 0..PLAYERS {
+        let table = Table::<W>::set(task, None)?;
+        let hall = Arc::clone(&hall);
+        // A panic in a player ends the process at once, so nobody waits at the gate for it.
+        thread::spawn(move || {
+            loop {
+                hall.gate.wait();
+                let mut played = 0;
+                while !hall.over.load(Ordering::Relaxed) {
+                    table.play(1).expect("a round trip of one player");
+                    played += 1;
+                }
+                hall.played.fetch_add(played, Ordering::Relaxed);
+                hall.gate.wait();
+            }
+        });
+    }
+    let turn = task.workload.plan.in_mode(task.mode).turn;
+    Ok(Box::new(move || {
+        hall.over.store(false, Ordering::Relaxed);
+        hall.played.store(0, Ordering::Relaxed);
+        hall.gate.wait();
+        let begun = Instant::now();
+        thread::sleep(turn);
+        hall.over.store(true, Ordering::Relaxed);
+        hall.gate.wait();
+        let passed = begun.elapsed();
+        let played = hall.played.load(Ordering::Relaxed);
+        Ok(vec![played as f64 / passed.as_secs_f64()])
+    }))
+}
+
+/// What the players share.
+struct Hall {
+    gate: Barrier,
+    over: AtomicBool,
+    played: AtomicU64,
+}

@@ -1,0 +1,170 @@
+//! Sockets that the loop will watch once nobody has read for a while.
+//!
+//! A socket that is closed before that takes itself out again, so that short lives cost the loop
+//! nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::shared::Shared;
+
+/// The most sockets that one look takes out.
+const TAKEN_MOST: usize = 1024;
+
+/// Its lock guards the list; it may be taken under a socket's state lock, and none is taken under it.
+#[derive(Debug)]
+pub(super) struct Young {
+    list: Mutex<List>,
+}
+
+#[derive(Debug)]
+struct List {
+    slots: Vec<Option<Listed>>,
+    free: Vec<u32>,
+    /// The number of looks.
+    looks: u32,
+    /// The loop is going to look.
+    awaited: bool,
+}
+
+#[derive(Debug)]
+struct Listed {
+    socket: Weak<Shared>,
+    turns: u32,
+    since: u32,
+}
+
+/// Where a socket is in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
+/// What a look found.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Sockets that have been in the list for the time between two looks at least, each with the number
+    /// of its reading turns that had ended when it was listed.
+    pub(super) sockets: Vec<(Weak<Shared>, u32)>,
+    /// There are more of them.
+    pub(super) more: bool,
+}
+
+impl Young {
+    pub(super) const fn new() -> Self {
+        let list = List { slots: Vec::new(), free: Vec::new(), looks: 0, awaited: false };
+        Young { list: Mutex::new(list) }
+    }
+
+    /// Lists a socket; says where, and whether the loop has to be told to look.
+    pub(super) fn add(&self, socket: Weak<Shared>, turns: u32) -> (Place, bool) {
+        let mut list = self.lock();
+        let tell = !std::mem::replace(&mut list.awaited, true);
+        let listed = Some(Listed { socket, turns, since: list.looks });
+        let place = match list.free.pop() {
+            Some(place) => {
+                list.slots[place as usize] = listed;
+                place
+            }
+            None => {
+                list.slots.push(listed);
+                u32::try_from(list.slots.len() - 1).expect("there are fewer descriptors than that")
+            }
+        };
+        (Place(place), tell)
+    }
+
+    /// Takes a socket out, if it still is where it was.
+    pub(super) fn remove(&self, Place(place): Place, socket: &Arc<Shared>) {
+        let mut list = self.lock();
+        let slot = list.slots.get_mut(place as usize);
+        let found = slot.and_then(|slot| slot.take_if(|held| held.is(socket)));
+        if found.is_some() {
+            list.free.push(place);
+        }
+    }
+
+    /// Takes out the sockets that have been listed long enough.
+    pub(super) fn look(&self) -> Taken {
+        let mut list = self.lock();
+        let looks = list.looks;
+        let mut taken = Taken { sockets: Vec::new(), more: false };
+        let List { slots, free, .. } = &mut *list;
+        for (place, slot) in (0..).zip(slots) {
+            if taken.sockets.len() == TAKEN_MOST {
+                taken.more = true;
+                return taken;
+            }
+            if let Some(listed) = slot.take_if(|held| looks.wrapping_sub(held.since) > 0) {
+                taken.sockets.push((listed.socket, listed.turns));
+                free.push(place);
+            }
+        }
+        list.looks = looks.wrapping_add(1);
+        list.awaited = list.slots.len() > list.free.len();
+        if !list.awaited {
+            list.slots = Vec::new();
+            list.free = Vec::new();
+        }
+        taken
+    }
+
+    /// Whether the loop has to look again.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.lock().awaited
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed {
+    fn is(&self, socket: &Arc<Shared>) -> bool {
+        self.socket.as_ptr() == Arc::as_ptr(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::SocketAddress;
+    use crate::options::SocketOptions;
+
+    #[test]
+    fn sockets_are_taken_out_at_the_second_look_or_by_themselves() {
+        let sockets: Vec<_> = (0..3).map(|_| socket()).collect();
+        let young = Young::new();
+        let (first, tell) = young.add(Arc::downgrade(&sockets[0]), 7);
+        assert!(tell, "the loop does not know yet");
+        let (second, tell) = young.add(Arc::downgrade(&sockets[1]), 8);
+        assert!(!tell, "it is going to look");
+        assert_eq!(young.look().sockets.len(), 0, "nothing was there the time before");
+        young.add(Arc::downgrade(&sockets[2]), 9);
+        young.remove(second, &sockets[0]);
+        young.remove(second, &sockets[1]);
+        let taken = young.look();
+        assert_eq!(taken.sockets.iter().map(|(_, turns)| *turns).collect::<Vec<_>>(), [7]);
+        assert!(young.is_awaited());
+        young.remove(first, &sockets[0]);
+        assert_eq!(young.look().sockets.len(), 1);
+        assert!(!young.is_awaited(), "there is none left");
+    }
+
+    #[test]
+    fn one_look_takes_out_so_many_and_says_that_there_are_more() {
+        let socket = socket();
+        let young = Young::new();
+        for _ in 0..TAKEN_MOST + 1 {
+            young.add(Arc::downgrade(&socket), 0);
+        }
+        assert!(!young.look().more);
+        let taken = young.look();
+        assert_eq!((taken.sockets.len(), taken.more), (TAKEN_MOST, true));
+        let taken = young.look();
+        assert_eq!((taken.sockets.len(), taken.more), (1, false));
+    }
+
+    /// One that fails at once: nobody listens there.
+    fn socket() -> Arc<Shared> {
+        let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
+        Shared::connect(address, SocketOptions::new(), None).unwrap()
+    }
+}

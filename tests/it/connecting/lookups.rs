@@ -1,0 +1,405 @@
+//! Look-ups by a resolver of the user's own: what it is asked, what it may do, and what becomes of that.
+
+use std::error::Error as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use sockeye::{Connector, Error, ErrorKind, Phase, Resolver, SocketOptions};
+
+use crate::support::peer::{listen, nothing_listens};
+use crate::support::{
+    AT_ONCE, PATIENCE, Peer, at_once, blocked, eventually, fails, ms, read, story, timed,
+};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn connector(resolver: impl Resolver) -> Connector {
+    Connector::builder().resolver(resolver).build().expect("the rules are fine")
+}
+
+#[track_caller]
+fn failure(resolver: impl Resolver) -> Error {
+    let socket = connector(resolver).connect(("name.test", 4321)).expect("the address is fine");
+    socket.opened_timeout(PATIENCE).expect_err("there is no address")
+}
+
+// -------------------------------------------------------------------- what is asked
+
+/// The names that a resolver was asked for.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    fn note(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[test]
+fn the_resolver_gets_the_host_as_it_was_written_once_for_each_socket() {
+    story(|| {
+        let listener = listen();
+        let port = listener.local_addr().expect("it listens").port();
+        let asked = Asked::default();
+        let notes = asked.clone();
+        let connector = connector(move |name: &str| {
+            notes.note(name);
+            Ok(vec![HERE])
+        });
+        // Old spellings of IPv4 addresses are names too.
+        let hosts = [
+            "db.test",
+            "DB.Example.Test",
+            "dotted.test.",
+            "under_score",
+            "127.1",
+            "0177.0.0.1",
+            "0x7f000001",
+            "2130706433",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "127.0.0.1.",
+            "db.test",
+        ];
+        for host in hosts {
+            let socket = connector.connect((host, port)).expect("the address is fine");
+            let info = socket.opened().expect("it listens");
+            assert_eq!(info.requested().hostname(), host);
+            assert_eq!(info.remote_address(), Some((HERE, port).into()));
+            socket.abort();
+        }
+        assert_eq!(asked.names(), hosts);
+    });
+}
+
+#[test]
+fn literal_addresses_are_never_asked_for() {
+    story(|| {
+        let asked = Asked::default();
+        let notes = asked.clone();
+        let connector = connector(move |name: &str| {
+            notes.note(name);
+            Err(io::ErrorKind::NotFound.into())
+        });
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let nothing = nothing_listens();
+        let port = nothing.address.port();
+        let literals = ["127.0.0.1", "::1", "[::1]", "::ffff:127.0.0.1"];
+        let mut sockets: Vec<_> = literals
+            .iter()
+            .map(|host| connector.connect((*host, port)).expect("the address is fine"))
+            .collect();
+        sockets.push(connector.connect(nothing.address).expect("the address is fine"));
+        sockets.push(
+            connector.connect(format!("[::1]:{port}").as_str()).expect("the address is fine"),
+        );
+        for socket in &sockets {
+            let error = socket.opened().expect_err("nothing listens");
+            assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
+            assert_eq!(error.attempts().len(), 1);
+        }
+        let socket = connector.connect(address).expect("the address is fine");
+        socket.opened().expect("it listens");
+        assert_eq!(asked.names(), [""; 0]);
+        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        fails(socket.opened(), ErrorKind::Resolve);
+        assert_eq!(asked.names(), ["name.test"], "the resolver is the one that is asked");
+    });
+}
+
+#[test]
+fn the_default_connector_asks_the_system() {
+    story(|| {
+        let listener = listen();
+        let port = listener.local_addr().expect("it listens").port();
+        let socket = Connector::global().connect(("localhost", port)).expect("a fine address");
+        let info = socket.opened().expect("it listens on IPv4");
+        assert_eq!(info.remote_address(), Some((HERE, port).into()));
+    });
+}
+
+/// Neither the caller's thread nor the loop, on which others depend.
+#[test]
+fn the_resolver_is_called_in_a_thread_of_its_own() {
+    story(|| {
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let connector = connector(move |_: &str| {
+            let thread = thread::current();
+            let name = thread.name().unwrap_or_default().to_owned();
+            let tell = tell.lock().unwrap_or_else(PoisonError::into_inner);
+            tell.send((thread.id(), name)).expect("the test waits for it");
+            Ok(vec![HERE])
+        });
+        let nothing = nothing_listens();
+        let port = nothing.address.port();
+        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let (id, name) = told.recv_timeout(PATIENCE).expect("it is asked");
+        assert_ne!(id, thread::current().id());
+        assert_eq!(name, "sockeye-names");
+        fails(socket.opened(), ErrorKind::Connect);
+    });
+}
+
+// -------------------------------------------------------------------- what it answers
+
+#[test]
+fn what_a_resolver_says_is_the_source_of_the_error() {
+    story(|| {
+        let kinds =
+            [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::Other];
+        for kind in kinds {
+            let error = failure(move |_: &str| Err(io::Error::new(kind, "the oracle is asleep")));
+            assert_eq!(error.kind(), ErrorKind::Resolve);
+            assert!(!error.is_retryable());
+            assert!(error.attempts().is_empty());
+            let text = error.to_string();
+            assert!(text.contains("name.test") && text.contains("the oracle is asleep"), "{text}");
+            let source = error.source().expect("the resolver's error");
+            assert_eq!(source.to_string(), "the oracle is asleep");
+            let source = source.downcast_ref::<io::Error>().expect("it is the same error");
+            assert_eq!(source.kind(), kind);
+            assert_eq!(io::Error::from(error).kind(), kind);
+        }
+    });
+}
+
+#[test]
+fn a_failed_look_up_is_told_to_every_call() {
+    story(|| {
+        let socket = connector(|_: &str| Err(io::Error::from(io::ErrorKind::PermissionDenied)))
+            .connect(("name.test", 4321))
+            .expect("the address is fine");
+        let failure = read(&socket, 1).expect_err("there is no address");
+        assert_eq!(failure.kind(), io::ErrorKind::PermissionDenied);
+        fails(socket.opened(), ErrorKind::Resolve);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
+        fails(socket.writer().close(), ErrorKind::Resolve);
+        socket.close().expect("it failed before");
+        assert_eq!(socket.phase(), Phase::Closed);
+    });
+}
+
+#[test]
+fn a_resolver_that_panics_fails_its_socket_and_no_other() {
+    story(|| {
+        let nothing = nothing_listens();
+        let port = nothing.address.port();
+        let connector = connector(|name: &str| match name {
+            // Past the hook, which would print it.
+            "panic.test" => resume_unwind(Box::new("out of luck")),
+            _ => Ok(vec![HERE]),
+        });
+        // More often than there are threads.
+        for _ in 0..40 {
+            let socket = connector.connect(("panic.test", port)).expect("the address is fine");
+            let error = socket.opened_timeout(PATIENCE).expect_err("there is no address");
+            assert_eq!(error.kind(), ErrorKind::Resolve);
+            assert!(error.to_string().contains("panicked"), "{error}");
+        }
+        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        fails(socket.opened_timeout(PATIENCE), ErrorKind::Connect);
+    });
+}
+
+#[test]
+fn no_address_is_a_failure_to_resolve() {
+    story(|| {
+        let error = failure(|_: &str| Ok(Vec::new()));
+        assert_eq!(error.kind(), ErrorKind::Resolve);
+        assert!(error.to_string().contains("no address"), "{error}");
+        assert!(error.attempts().is_empty());
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn duplicates_are_dialled_once() {
+    story(|| {
+        let nothing = nothing_listens();
+        let port = nothing.address.port();
+        let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        for answer in [vec![HERE, HERE, mapped, HERE, mapped], [HERE, mapped].repeat(500)] {
+            let connector = connector(move |_: &str| Ok(answer.clone()));
+            let socket = connector.connect(("name.test", port)).expect("the address is fine");
+            let error = socket.opened().expect_err("nothing listens");
+            let attempts: Vec<_> = error.attempts().iter().map(|one| one.address()).collect();
+            assert_eq!(attempts, [HERE, mapped].map(|ip| SocketAddr::new(ip, port)));
+        }
+        let connector = connector(move |_: &str| Ok(vec![six, HERE, six]));
+        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let error = socket.opened().expect_err("nothing listens");
+        assert_eq!(error.attempts().len(), 2, "{error:?}");
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn of_ten_thousand_addresses_the_first_are_dialled_up_to_the_bound() {
+    use sockeye::machine::ADDRESSES_MOST;
+    use std::net::TcpListener;
+
+    story(|| {
+        // Nobody else can take the port on any of them, and no one listens.
+        let all = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("a descriptor is free");
+        all.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).expect("a port is free");
+        let port = all.local_addr().expect("bound").as_socket().expect("an IP address").port();
+        let many: Vec<IpAddr> = (0..10_000_u16)
+            .map(|number| {
+                let [high, low] = number.to_be_bytes();
+                IpAddr::from([127, 77, high, low])
+            })
+            .collect();
+        let answer = many.clone();
+        let connector = connector(move |_: &str| Ok(answer.clone()));
+        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let error = at_once(|| socket.opened()).expect_err("nothing listens");
+        let attempts: Vec<_> = error.attempts().iter().map(|one| one.address().ip()).collect();
+        assert_eq!(attempts, many[..ADDRESSES_MOST]);
+        assert!(error.to_string().len() < 1000, "the message is brief: {error}");
+        // The last that is dialled may be the one that works.
+        drop(all);
+        let listener = TcpListener::bind((many[ADDRESSES_MOST - 1], 0)).expect("a port is free");
+        let port = listener.local_addr().expect("it listens").port();
+        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let info = socket.opened().expect("the last one listens");
+        assert_eq!(info.remote_address().map(|remote| remote.ip()), Some(many[ADDRESSES_MOST - 1]));
+    });
+}
+
+// -------------------------------------------------------------------- how long it takes
+
+/// A resolver that answers when it is told to, `HERE` every time.
+struct Gate {
+    open: Sender<()>,
+    asked: Receiver<()>,
+}
+
+fn gated() -> (Connector, Gate) {
+    let (open, opened) = mpsc::channel::<()>();
+    let (ask, asked) = mpsc::channel();
+    let both = Mutex::new((ask, opened));
+    let connector = connector(move |_: &str| {
+        let both = both.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where the test is over nobody waits any more.
+        let _ = both.0.send(());
+        let _ = both.1.recv();
+        Ok(vec![HERE])
+    });
+    (connector, Gate { open, asked })
+}
+
+#[test]
+fn a_look_up_that_takes_its_time_holds_only_its_own_socket_up() {
+    story(|| {
+        let peer = Peer::reads();
+        let (slow, gate) = gated();
+        let port = peer.address().port();
+        let socket = at_once(|| slow.connect(("slow.test", port))).expect("the address is fine");
+        gate.asked.recv_timeout(PATIENCE).expect("it is asked");
+        assert_eq!(socket.phase(), Phase::Connecting);
+        let error = socket.opened_timeout(ms(50)).expect_err("it still looks up");
+        assert!(error.is_retryable(), "{error:?}");
+        let other = listen();
+        let address = other.local_addr().expect("it listens");
+        sockeye::connect(address).expect("the address is fine").opened().expect("it listens");
+        let quick = connector(|_: &str| Ok(vec![HERE]));
+        let second = quick.connect(("name.test", address.port())).expect("the address is fine");
+        second.opened().expect("it listens");
+        assert_eq!(socket.phase(), Phase::Connecting);
+        gate.open.send(()).expect("it waits for this");
+        let info = socket.opened().expect("the peer listens");
+        assert_eq!(info.remote_address(), Some(peer.address()));
+        socket.close().expect("nothing is in the way");
+        peer.gets(b"");
+    });
+}
+
+#[test]
+fn the_limit_names_the_look_up_when_that_is_what_it_cut_short() {
+    const LIMIT: std::time::Duration = ms(300);
+    story(|| {
+        let (slow, gate) = gated();
+        let options = SocketOptions::new().connect_timeout(LIMIT);
+        let (error, took) = timed(|| {
+            let socket = slow.connect_with(("slow.test", 4321), options).expect("a fine address");
+            socket.opened().expect_err("the look-up hangs")
+        });
+        assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(!error.is_retryable());
+        assert!(error.to_string().contains("look-up"), "{error}");
+        assert!(error.attempts().is_empty());
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
+        drop(gate);
+    });
+}
+
+#[test]
+fn a_look_up_ends_for_its_socket_with_close_abort_or_the_last_handle() {
+    story(|| {
+        let listener = listen();
+        let port = listener.local_addr().expect("it listens").port();
+        let (slow, gate) = gated();
+        for round in 0..3 {
+            let socket = slow.connect(("slow.test", port)).expect("the address is fine");
+            gate.asked.recv_timeout(PATIENCE).expect("it is asked");
+            if round < 2 {
+                let waiter = socket.clone();
+                let waiting = blocked(move || waiter.opened());
+                let reader = socket.reader();
+                let reading = blocked(move || read(reader, 1));
+                match round {
+                    0 => at_once(|| socket.close()).expect("nothing is in the way"),
+                    _ => at_once(|| socket.abort()),
+                }
+                fails(waiting.join_within(AT_ONCE), ErrorKind::Closed);
+                fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
+            }
+            drop(socket);
+            gate.open.send(()).expect("it waits for this");
+        }
+        // The answers came too late for anyone to dial: one more connection is the first to come.
+        let socket = slow.connect(("slow.test", port)).expect("the address is fine");
+        gate.open.send(()).expect("it will wait for this");
+        let local = socket.opened().expect("it listens").local_address();
+        let (_, from) = listener.accept().expect("it is there");
+        assert_eq!(Some(from), local);
+    });
+}
+
+/// Sockets that are over don't hold what their look-ups needed.
+#[test]
+fn a_resolver_goes_with_the_last_that_needs_it() {
+    story(|| {
+        let held = Arc::new(());
+        let weak = Arc::downgrade(&held);
+        let connector = connector(move |_: &str| {
+            let _held = &held;
+            Ok(vec![HERE])
+        });
+        let nothing = nothing_listens();
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let failed =
+            connector.connect(("name.test", nothing.address.port())).expect("a fine address");
+        let open = connector.connect(("name.test", address.port())).expect("a fine address");
+        fails(failed.opened(), ErrorKind::Connect);
+        open.opened().expect("it listens");
+        assert!(weak.upgrade().is_some(), "the connector has it");
+        drop(connector);
+        eventually(AT_ONCE, "the resolver is dropped", || weak.upgrade().is_none());
+        assert_eq!(open.phase(), Phase::Open);
+    });
+}

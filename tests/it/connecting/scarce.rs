@@ -1,0 +1,403 @@
+//! Many look-ups, many races, many dials, and few descriptors: what is bounded, what is left over, and
+//! what chance may do.
+//!
+//! Each test counts or spends what belongs to its process and so has one for itself.
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sockeye::{Connector, ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
+
+use super::site::{Site, Sort, names};
+use crate::support::alone::{Actor, alone, next_line, part, play, say};
+use crate::support::peer::listen;
+use crate::support::process::{descriptors, memory};
+use crate::support::{PATIENCE, at_once, eventually, fails, ms, story, system_code};
+use Sort::{Fast, Refused, Slow};
+
+const LONG: Duration = Duration::from_secs(150);
+
+/// The threads of the library, by the beginning of their names.
+fn threads_called(beginning: &str) -> usize {
+    fs::read_dir("/proc/self/task")
+        .expect("Linux has it")
+        .filter_map(|entry| {
+            // It may have ended since it was listed.
+            let name = entry.expect("it stays readable").path().join("comm");
+            fs::read_to_string(name).ok()
+        })
+        .filter(|name| name.starts_with(beginning))
+        .count()
+}
+
+// -------------------------------------------------------------------- look-ups that hang
+
+/// What look-ups wait at.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+    asked: AtomicUsize,
+    answered: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*open {
+            open = self.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.answered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn set(&self, open: bool) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        self.changed.notify_all();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// As many as the documentation of the resolver says.
+const LOOK_UPS_AT_ONCE: usize = 16;
+
+#[test]
+fn ten_thousand_look_ups_that_hang_leave_threads_bounded_and_other_sockets_working() {
+    const NAME: &str = "connecting::scarce::ten_thousand_look_ups_that_hang_leave_threads_bounded_and_other_sockets_working";
+    const ROUNDS: usize = 3;
+    alone(NAME, LONG, || {
+        let gate = Arc::new(Gate::default());
+        let waits = Arc::clone(&gate);
+        let connector = Connector::builder()
+            .resolver(move |_: &str| {
+                waits.pass();
+                Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+            })
+            .build()
+            .expect("the rules are fine");
+        let mut grown = Vec::new();
+        for _ in 0..ROUNDS {
+            gate.set(false);
+            let before = gate.asked();
+            hang(&connector, &gate, before);
+            assert!(gate.asked() - before <= LOOK_UPS_AT_ONCE, "{} began", gate.asked() - before);
+            // What was given up is not looked up any more.
+            gate.set(true);
+            let last = connector.connect(("last.test", 9)).expect("the address is fine");
+            fails(last.opened_timeout(PATIENCE), ErrorKind::Connect);
+            eventually(PATIENCE, "every look-up has its answer", || {
+                gate.answered.load(Ordering::SeqCst) == gate.asked()
+            });
+            let asked = gate.asked() - before;
+            assert!(asked <= LOOK_UPS_AT_ONCE + 1, "{asked} look-ups in all");
+            grown.push(memory());
+        }
+        let more = grown[ROUNDS - 1].saturating_sub(grown[0]);
+        // Less than 100 bytes for each of the sockets after the first round.
+        assert!(more < 100 * COUNT * (ROUNDS - 1), "{more} bytes more: {grown:?}");
+        eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
+        assert!(threads_called("sockeye") <= 1, "the loop is left");
+    });
+}
+
+const COUNT: usize = 10_000;
+
+/// Ten thousand sockets whose look-ups hang: half of them end by the limit, half by `close()`.
+fn hang(connector: &Connector, gate: &Gate, asked: usize) {
+    let limited = SocketOptions::new().connect_timeout(ms(1000));
+    let sockets: Vec<Socket> = (0..COUNT)
+        .map(|number| {
+            let options = if number % 2 == 0 { limited.clone() } else { SocketOptions::new() };
+            at_once(|| connector.connect_with(("name.test", 9), options))
+                .expect("the address is fine")
+        })
+        .collect();
+    eventually(PATIENCE, "as many are looked up as may be", || {
+        gate.asked() - asked == LOOK_UPS_AT_ONCE
+    });
+    bounded();
+    let listener = listen();
+    let address = listener.local_addr().expect("it listens");
+    for _ in 0..20 {
+        let socket = connector.connect(address).expect("the address is fine");
+        at_once(|| socket.opened()).expect("it listens");
+        at_once(|| socket.close()).expect("nothing is in the way");
+    }
+    let (limited, unlimited): (Vec<_>, Vec<_>) =
+        sockets.iter().enumerate().partition(|(number, _)| number % 2 == 0);
+    for (_, socket) in limited {
+        let error = socket.opened_timeout(PATIENCE).expect_err("the look-up hangs");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(!error.is_retryable(), "{error:?}");
+        assert!(error.to_string().contains("look-up"), "{error}");
+        assert!(error.attempts().is_empty(), "{error:?}");
+    }
+    bounded();
+    for (_, socket) in unlimited {
+        assert_eq!(socket.phase(), Phase::Connecting);
+        at_once(|| socket.close()).expect("nothing is in the way");
+        fails(socket.opened(), ErrorKind::Closed);
+    }
+    bounded();
+}
+
+#[track_caller]
+fn bounded() {
+    let (names, all) = (threads_called("sockeye-names"), threads_called("sockeye"));
+    assert!(names <= LOOK_UPS_AT_ONCE, "{names} threads look names up");
+    assert!(all <= LOOK_UPS_AT_ONCE + 1, "{all} threads in all");
+}
+
+/// The queue of look-ups has an end; what is beyond it waits with its socket and has its turn.
+#[test]
+fn every_one_of_many_look_ups_is_made_in_the_end() {
+    const NAME: &str = "connecting::scarce::every_one_of_many_look_ups_is_made_in_the_end";
+    const COUNT: usize = 3_000;
+    alone(NAME, LONG, || {
+        let gate = Arc::new(Gate::default());
+        let waits = Arc::clone(&gate);
+        let connector = Connector::builder()
+            .resolver(move |_: &str| {
+                waits.pass();
+                Ok(Vec::new())
+            })
+            .build()
+            .expect("the rules are fine");
+        let sockets: Vec<_> = (0..COUNT)
+            .map(|_| connector.connect(("name.test", 9)).expect("the address is fine"))
+            .collect();
+        gate.set(true);
+        for socket in &sockets {
+            fails(socket.opened_timeout(PATIENCE), ErrorKind::Resolve);
+        }
+        assert_eq!(gate.asked(), COUNT);
+    });
+}
+
+// -------------------------------------------------------------------- few descriptors
+
+/// The peers are in the other process, so that the program alone is short of descriptors.
+#[test]
+fn a_race_without_descriptors_uses_what_is_left() {
+    const NAME: &str = "connecting::scarce::a_race_without_descriptors_uses_what_is_left";
+    if part().is_some() {
+        return play(race_with_one_descriptor);
+    }
+    story(|| {
+        let mut site = Site::of(&[Slow, Fast]);
+        let mut program = Actor::new(NAME, "program");
+        program.tell(&format!("{} {}", site.v4(0), site.v4(1)));
+        program.says("warm");
+        drop(site.accept(1));
+        program.tell("once");
+        // The first attempt has the only descriptor: the fallback would win if it could be dialled.
+        site.await_attempt(0);
+        site.wake(0);
+        assert_eq!(program.says("opened"), site.v4(0).to_string());
+        drop(site.accept(0));
+        // The first attempt gives its descriptor back by being refused; the fallback has it then.
+        let fresh = Site::of(&[Slow, Fast]);
+        site = fresh;
+        program.tell(&format!("{} {}", site.v4(0), site.v4(1)));
+        site.await_attempt(0);
+        site.shut(0);
+        assert_eq!(program.says("opened"), site.v4(1).to_string());
+        program.finishes(PATIENCE);
+    });
+}
+
+fn race_with_one_descriptor() {
+    let first = addresses(&next_line().expect("the addresses come first"));
+    // What is opened once for all is opened before.
+    let socket = connect(&first[1..]);
+    socket.opened().expect("it listens");
+    socket.abort();
+    drop(socket);
+    settled_descriptors();
+    say("warm");
+    assert_eq!(next_line().as_deref(), Some("once"));
+    let mut taken = take_all_descriptors();
+    taken.pop();
+    let socket = connect(&first);
+    let info = socket.opened().expect("the first answers in the end");
+    say(&format!("opened {}", info.remote_address().expect("it is connected")));
+    socket.abort();
+    drop(socket);
+    let second = addresses(&next_line().expect("more addresses come"));
+    eventually(PATIENCE, "the descriptor is given back", || File::open("/dev/null").is_ok());
+    let socket = connect(&second);
+    let info = socket.opened().expect("the second answers in the end");
+    say(&format!("opened {}", info.remote_address().expect("it is connected")));
+}
+
+fn addresses(line: &str) -> Vec<SocketAddr> {
+    line.split(' ').map(|one| one.parse().expect("an address")).collect()
+}
+
+fn connect(addresses: &[SocketAddr]) -> Socket {
+    names(addresses).connect(("name.test", addresses[0].port())).expect("the address is fine")
+}
+
+/// Everything that is left is taken, up to a small limit.
+fn take_all_descriptors() -> Vec<File> {
+    let open = descriptors().len() as u64;
+    let limit = Rlimit { current: Some(open + 32), maximum: getrlimit(Resource::Nofile).maximum };
+    setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+    let mut taken = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => taken.push(file),
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return taken,
+            Err(error) => panic!("an odd failure: {error}"),
+        }
+    }
+}
+
+/// The attempt that could not even be made is told beside the one that was.
+#[test]
+fn an_attempt_for_which_no_descriptor_was_left_is_told() {
+    const NAME: &str = "connecting::scarce::an_attempt_for_which_no_descriptor_was_left_is_told";
+    alone(NAME, LONG, || {
+        let site = Site::of(&[Slow, Fast]);
+        let warm = connect(&[site.v4(1)]);
+        warm.opened().expect("it listens");
+        warm.abort();
+        drop((warm, site.accept(1)));
+        settled_descriptors();
+        let mut taken = take_all_descriptors();
+        taken.pop();
+        let options = SocketOptions::new().connect_timeout(ms(700));
+        let socket = names(&[site.v4(0), site.v4(1)])
+            .connect_with(("name.test", site.port()), options)
+            .expect("the address is fine");
+        let error = socket.opened().expect_err("nobody answers");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
+        let (first, others) = error.attempts().split_first().expect("there was one");
+        assert_eq!((first.address(), first.error().kind()), (site.v4(0), ErrorKind::TimedOut));
+        assert!(!others.is_empty(), "{error:?}");
+        for other in others {
+            assert_eq!(other.address(), site.v4(1));
+            assert_eq!(other.error().kind(), ErrorKind::Io);
+            assert_eq!(system_code(other.error()), Some(libc::EMFILE), "{other:?}");
+        }
+    });
+}
+
+// -------------------------------------------------------------------- what is left over
+
+#[test]
+fn hundreds_of_races_leave_nothing_behind() {
+    alone("connecting::scarce::hundreds_of_races_leave_nothing_behind", LONG, || {
+        const ROUNDS: usize = 6;
+        let site = Site::of(&[Slow, Refused, Fast, Slow]);
+        let addresses = [site.v4(0), site.v6(1), site.v6(3), site.v4(2)];
+        let connector = names(&addresses);
+        let mut before = None;
+        for round in 0..ROUNDS {
+            if round == 1 {
+                before = Some(settled_descriptors());
+            }
+            let sockets: Vec<_> = (0..100)
+                .map(|number| {
+                    let limit = if number % 5 == 0 { ms(100) } else { PATIENCE };
+                    let options = SocketOptions::new().connect_timeout(limit);
+                    connector
+                        .connect_with(("name.test", site.port()), options)
+                        .expect("the address is fine")
+                })
+                .collect();
+            for (number, socket) in sockets.into_iter().enumerate() {
+                match number % 5 {
+                    0 => fails(socket.opened(), ErrorKind::TimedOut),
+                    1 => socket.close().expect("nothing is in the way"),
+                    2 => socket.abort(),
+                    3 => drop(socket),
+                    _ => {
+                        let info = socket.opened().expect("the fourth answers");
+                        assert_eq!(info.remote_address(), Some(site.v4(2)));
+                        drop(socket);
+                    }
+                }
+            }
+            site.await_quiet();
+            site.came(2);
+        }
+        let before = before.expect("a round is over");
+        eventually(PATIENCE, "the descriptors are given back", || settled_descriptors() <= before);
+        eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
+        assert!(threads_called("sockeye") <= 1, "the loop is left");
+    });
+}
+
+/// How many descriptors are open once that number no longer falls.
+fn settled_descriptors() -> usize {
+    let mut last = descriptors().len();
+    let mut looks = 0;
+    while looks < 20 {
+        thread::sleep(ms(10));
+        let now = descriptors().len();
+        looks = if now < last { 0 } else { looks + 1 };
+        last = last.min(now);
+    }
+    last
+}
+
+// -------------------------------------------------------------------- connections to itself
+
+/// Of the ports that the system chooses for itself, where nobody listens, one in some thousand dials
+/// meets itself, if it may.
+#[test]
+fn a_hundred_thousand_dials_where_nobody_listens_never_connect() {
+    const NAME: &str =
+        "connecting::scarce::a_hundred_thousand_dials_where_nobody_listens_never_connect";
+    const DIALS: usize = 100_000;
+    alone(NAME, LONG, || {
+        let mut random = fastrand::Rng::with_seed(20);
+        let mut ports = [0, 1].map(|odd| free_port(&mut random, odd));
+        let mut met = 0;
+        for dial in 0..DIALS {
+            // Linux takes the even ports of its range for a connect first, the odd ones for a bind.
+            let last = u8::try_from(dial % 8 + 1).expect("a small number");
+            let bound = last > 4;
+            let ip = if bound { Ipv4Addr::new(127, 0, 0, last) } else { Ipv4Addr::LOCALHOST };
+            let address = SocketAddr::from((ip, ports[usize::from(bound)]));
+            let tcp = TcpOptions::new();
+            let tcp = if bound { tcp.bind((ip, 0).into()) } else { tcp };
+            let socket = sockeye::connect_with(address, SocketOptions::new().tcp(tcp))
+                .expect("the address is fine");
+            match socket.opened() {
+                Ok(info) => {
+                    assert_ne!(info.local_address(), Some(address), "dial {dial}");
+                    // Somebody has taken the port meanwhile.
+                    ports[usize::from(bound)] = free_port(&mut random, u16::from(bound));
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
+                    met += error.attempts().len() - 1;
+                }
+            }
+        }
+        say(&format!("met itself {met} times"));
+    });
+}
+
+/// A port of those that the system gives by itself, at which nobody listens just now.
+fn free_port(random: &mut fastrand::Rng, odd: u16) -> u16 {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux has it");
+    let ends: Vec<u16> = range.split_whitespace().map(|end| end.parse().expect("a port")).collect();
+    loop {
+        let port = random.u16(ends[0]..=ends[1] - 1);
+        let port = port - (port - ends[0]) % 2 + odd;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Addresses of this machine that share a port, as those of one name do, each with its own way to
+//! answer.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+use sockeye::Connector;
+
+use crate::support::{PATIENCE, eventually};
+
+/// What an address does when it is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Opens at once.
+    Fast,
+    /// Answers nothing, as its backlog is full, until it is woken.
+    Slow,
+    /// Refuses at once.
+    Refused,
+}
+
+pub struct Site {
+    port: u16,
+    places: Vec<Place>,
+}
+
+enum Place {
+    Listens(TcpListener),
+    Full { listener: TcpListener, _filler: TcpStream },
+    Taken { _socket: Socket },
+}
+
+impl Site {
+    pub fn of(sorts: &[Sort]) -> Site {
+        for _ in 0..100 {
+            match Site::try_of(sorts) {
+                Ok(site) => return site,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => panic!("addresses of 127.0.0.0/8 are this machine's: {error}"),
+            }
+        }
+        panic!("no port is free on {} addresses at once", sorts.len());
+    }
+
+    fn try_of(sorts: &[Sort]) -> io::Result<Site> {
+        let mut site = Site { port: 0, places: Vec::new() };
+        for &sort in sorts {
+            let address = site.v4(site.places.len());
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&address.into())?;
+            site.port = socket.local_addr()?.as_socket().expect("it is an IP address").port();
+            let address = SocketAddr::new(address.ip(), site.port);
+            site.places.push(match sort {
+                Sort::Fast => {
+                    socket.listen(4096)?;
+                    Place::Listens(socket.into())
+                }
+                Sort::Slow => {
+                    socket.listen(0)?;
+                    let _filler = TcpStream::connect(address)?;
+                    eventually(PATIENCE, "the backlog is full", || is_full(address));
+                    Place::Full { listener: socket.into(), _filler }
+                }
+                Sort::Refused => Place::Taken { _socket: socket },
+            });
+        }
+        Ok(site)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address of a place.
+    pub fn v4(&self, place: usize) -> SocketAddr {
+        let last = u8::try_from(10 + place).expect("a few places");
+        (Ipv4Addr::new(127, 0, 0, last), self.port).into()
+    }
+
+    /// The same place, as an address of the other family.
+    pub fn v6(&self, place: usize) -> SocketAddr {
+        let IpAddr::V4(ip) = self.v4(place).ip() else { unreachable!("it is one") };
+        (ip.to_ipv6_mapped(), self.port).into()
+    }
+
+    pub fn fast(&self) -> impl Iterator<Item = usize> {
+        (0..self.places.len()).filter(|place| matches!(self.places[*place], Place::Listens(_)))
+    }
+
+    /// How many connections have come to a place that nobody has accepted.
+    #[track_caller]
+    pub fn came(&self, place: usize) -> usize {
+        let (Place::Listens(listener) | Place::Full { listener, .. }) = &self.places[place] else {
+            panic!("nobody listens there");
+        };
+        listener.set_nonblocking(true).expect("an option of every listener");
+        let mut count = 0;
+        loop {
+            match listener.accept() {
+                Ok(_) => count += 1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("the place can't accept: {error}"),
+            }
+        }
+        listener.set_nonblocking(false).expect("an option of every listener");
+        count
+    }
+
+    /// Waits for a connection to a place.
+    pub fn accept(&self, place: usize) -> TcpStream {
+        match &self.places[place] {
+            Place::Listens(listener) | Place::Full { listener, .. } => {
+                listener.accept().expect("one comes").0
+            }
+            Place::Taken { .. } => panic!("nobody listens there"),
+        }
+    }
+
+    /// Makes room for one connection at a slow place: the next SYN is answered.
+    pub fn wake(&self, place: usize) {
+        drop(self.accept(place));
+    }
+
+    /// Closes a place: from now on it refuses.
+    pub fn shut(&mut self, place: usize) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
+        self.places[place] = Place::Taken { _socket: socket };
+    }
+
+    /// How many attempts are under way towards a place, from anywhere on this machine.
+    pub fn attempts(&self, place: usize) -> usize {
+        self.dialled().filter(|address| *address == self.v4(place)).count()
+    }
+
+    /// The address of every attempt that is under way.
+    fn dialled(&self) -> impl Iterator<Item = SocketAddr> {
+        let of = |family| diag::sockets(family, diag::SYN_SENT, self.port);
+        [of(diag::V4), of(diag::V6)].into_iter().flatten().map(|socket| socket.remote)
+    }
+
+    #[track_caller]
+    pub fn await_attempt(&self, place: usize) {
+        eventually(PATIENCE, "the place is dialled", || self.attempts(place) > 0);
+    }
+
+    #[track_caller]
+    pub fn await_quiet(&self) {
+        eventually(PATIENCE, "no attempt is left", || {
+            let own: Vec<_> = (0..self.places.len()).map(|place| self.v4(place)).collect();
+            self.dialled().all(|address| !own.contains(&address))
+        });
+    }
+}
+
+/// A connector for which every name has these addresses.
+pub fn names(addresses: &[SocketAddr]) -> Connector {
+    let answer: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
+    Connector::builder()
+        .resolver(move |_: &str| Ok(answer.clone()))
+        .build()
+        .expect("the rules are fine")
+}
+
+/// Whether this system has both families.
+pub fn has_two_families() -> bool {
+    Socket::new(Domain::IPV6, Type::STREAM, None).is_ok()
+}
+
+fn is_full(listener: SocketAddr) -> bool {
+    let mut listeners = diag::sockets(diag::V4, diag::LISTEN, 0).into_iter();
+    listeners.any(|socket| socket.local == listener && socket.waiting > 0)
+}
+
+/// What the system tells of sockets of one state. Its lists in /proc hold those of all states, among which
+/// there may be a hundred thousand that linger.
+mod diag {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
+
+    pub const V4: u8 = 2;
+    pub const V6: u8 = 10;
+    pub const SYN_SENT: u32 = 2;
+    pub const LISTEN: u32 = 10;
+
+    pub struct Told {
+        pub local: SocketAddr,
+        pub remote: SocketAddr,
+        /// Of a listener, how many connections nobody has accepted.
+        pub waiting: u32,
+    }
+
+    /// Of the port, where that is not 0, that is dialled.
+    pub fn sockets(family: u8, state: u32, port: u16) -> Vec<Told> {
+        const REQUEST_BYTES: u32 = 72;
+        const BY_FAMILY: u16 = 20;
+        const REQUEST_AND_DUMP: u16 = 0x301;
+        const TCP: u8 = 6;
+        let mut request = Vec::new();
+        request.extend(REQUEST_BYTES.to_ne_bytes());
+        request.extend(BY_FAMILY.to_ne_bytes());
+        request.extend(REQUEST_AND_DUMP.to_ne_bytes());
+        request.extend([0; 8]);
+        request.extend([family, TCP, 0, 0]);
+        request.extend((1_u32 << state).to_ne_bytes());
+        request.extend([0; 2]);
+        request.extend(port.to_be_bytes());
+        request.resize(REQUEST_BYTES as usize, 0);
+        let link = socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(SOCK_DIAG))
+            .expect("Linux has it");
+        sendto(&link, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))
+            .expect("the system takes requests");
+        let mut told = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let (count, _) =
+                recv(&link, &mut buffer, RecvFlags::empty()).expect("the system answers");
+            if !take(&buffer[..count], &mut told) {
+                return told;
+            }
+        }
+    }
+
+    /// Takes messages apart; says whether more come.
+    fn take(mut messages: &[u8], told: &mut Vec<Told>) -> bool {
+        const FAILED: u16 = 2;
+        const DONE: u16 = 3;
+        while !messages.is_empty() {
+            let len = number(messages) as usize;
+            match u16::from_ne_bytes([messages[4], messages[5]]) {
+                DONE => return false,
+                FAILED => panic!("the system does not tell of sockets"),
+                _ => {}
+            }
+            let body = &messages[16..len];
+            told.push(Told {
+                local: address(body[0], &body[4..6], &body[8..24]),
+                remote: address(body[0], &body[6..8], &body[24..40]),
+                waiting: number(&body[56..]),
+            });
+            messages = &messages[len.next_multiple_of(4)..];
+        }
+        true
+    }
+
+    fn number(bytes: &[u8]) -> u32 {
+        u32::from_ne_bytes(bytes[..4].try_into().expect("four bytes"))
+    }
+
+    fn address(family: u8, port: &[u8], ip: &[u8]) -> SocketAddr {
+        let ip: [u8; 16] = ip.try_into().expect("sixteen bytes");
+        let ip = if family == V4 {
+            IpAddr::from(Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]))
+        } else {
+            Ipv6Addr::from(ip).to_canonical()
+        };
+        (ip, u16::from_be_bytes([port[0], port[1]])).into()
+    }
+}
