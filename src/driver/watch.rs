@@ -70,7 +70,8 @@ impl Shared {
 
     /// Looks at the wire, which `event` says is worth it, or without one at first or once more.
     pub(super) fn look(self: &Arc<Self>, event: Option<&Event>) -> Look {
-        let failed = event.is_some_and(|event| event.is_error() || event.is_write_closed());
+        // Without an event nothing says that it has not.
+        let failed = event.is_none_or(|event| event.is_error() || event.is_write_closed());
         let mut core = self.lock();
         if core.attended {
             core.reading.ready = true;
