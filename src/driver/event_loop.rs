@@ -119,7 +119,7 @@ impl EventLoop {
         self.glance_at_young(now);
         self.tend_names(now);
         if self.linger_at.is_some_and(|at| at <= now) {
-            let left = self.driver.lingering().look(now);
+            let left = self.driver.lingering().look();
             self.linger_at = left.then(|| now + LOOK_EVERY);
         }
     }

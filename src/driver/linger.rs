@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::wire::{Drained, Wire};
 use super::{Driver, Job, Urgency};
@@ -16,8 +16,8 @@ const WIRES_MOST: usize = 1024;
 /// From so many on, whoever adds one looks after the oldest: where sockets come and go quickly, that
 /// keeps few of them, which are still in the caches when they are closed.
 const WIRES_FEW: usize = 32;
-/// The longest that a wire lingers.
-const TIME_MOST: Duration = Duration::from_secs(2);
+/// So many looks make the 2 s for which a wire lingers at most.
+const LOOKS_MOST: u8 = 20;
 /// The most that is dropped of one wire in one look.
 const LOOK_BYTES: usize = 64 * 1024;
 /// How often lingering wires are looked at.
@@ -33,7 +33,7 @@ pub(super) struct Lingering {
 #[derive(Debug)]
 struct Lingerer {
     wire: Arc<Wire>,
-    until: Instant,
+    looks_left: u8,
     bytes_left: usize,
 }
 
@@ -57,13 +57,12 @@ impl Lingering {
     }
 
     pub(super) fn add(&self, driver: &Driver, wire: Arc<Wire>, bytes_left: usize) {
-        let until = Instant::now() + TIME_MOST;
         let mut wires = self.lock();
         let full = wires.len() >= WIRES_MOST;
         let crowded = wires.len() >= WIRES_FEW;
         let over = crowded && wires.front_mut().is_some_and(|oldest| !oldest.look());
         let oldest = if over || full { wires.pop_front() } else { None };
-        wires.push_back(Lingerer { wire, until, bytes_left });
+        wires.push_back(Lingerer { wire, looks_left: LOOKS_MOST, bytes_left });
         let first = wires.len() == 1;
         drop(wires);
         drop(oldest);
@@ -73,9 +72,12 @@ impl Lingering {
     }
 
     /// Looks at every wire, without the lock; says whether any is left.
-    pub(super) fn look(&self, now: Instant) -> bool {
+    pub(super) fn look(&self) -> bool {
         let mut looked_at = std::mem::take(&mut *self.lock());
-        looked_at.retain_mut(|lingerer| lingerer.look() && now < lingerer.until);
+        looked_at.retain_mut(|lingerer| {
+            lingerer.looks_left -= 1;
+            lingerer.look() && lingerer.looks_left > 0
+        });
         let mut wires = self.lock();
         looked_at.append(&mut wires);
         if looked_at.is_empty() {

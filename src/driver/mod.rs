@@ -103,12 +103,18 @@ static DRIVER: OnceLock<Driver> = OnceLock::new();
 
 impl Driver {
     /// The driver, started where that is the first use. What hinders it now may not the next time.
+    #[inline]
     fn running() -> Result<&'static Driver, Fault> {
+        match DRIVER.get() {
+            Some(driver) => Ok(driver),
+            None => Driver::first(),
+        }
+    }
+
+    #[cold]
+    fn first() -> Result<&'static Driver, Fault> {
         // Guards nothing but that two don't start it.
         static STARTING: Mutex<()> = Mutex::new(());
-        if let Some(driver) = DRIVER.get() {
-            return Ok(driver);
-        }
         let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(driver) = DRIVER.get() {
             return Ok(driver);
