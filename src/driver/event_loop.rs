@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::table::Table;
 use super::watch::{Look, QUIET};
 use super::wire::{Wire, code};
-use super::young::Taken;
+use super::young::KEPT_CAPACITY;
 use super::{Driver, Job, Sleep, dial, harmless, say};
 use crate::error::Fault;
 use crate::machine::{AttemptId, Watch};
@@ -42,6 +42,7 @@ pub(super) fn run(poll: Poll, driver: &'static Driver) {
         table: Table::new(),
         timers: Timers::default(),
         young_at: None,
+        glanced_at: Vec::with_capacity(KEPT_CAPACITY),
         again: BTreeSet::new(),
         waiting_names: VecDeque::new(),
         names_at: None,
@@ -60,6 +61,8 @@ struct EventLoop {
     timers: Timers,
     /// When to look at the sockets that are listed to be watched, where there are any.
     young_at: Option<Instant>,
+    /// For the next look: nothing is to be allocated while sockets are just read.
+    glanced_at: Vec<(Weak<Shared>, u32)>,
     /// Sockets with more to discard.
     again: BTreeSet<Token>,
     /// Look-ups for which the queue had no room. Dropped when their sockets go.
@@ -343,13 +346,16 @@ impl EventLoop {
         if self.young_at.is_none_or(|at| at > now) {
             return;
         }
-        let Taken { sockets, more } = self.driver.young().look();
-        for (socket, turns) in sockets {
+        let mut sockets = std::mem::take(&mut self.glanced_at);
+        let more = self.driver.young().look(&mut sockets);
+        for (socket, turns) in sockets.drain(..) {
             let Some(shared) = socket.upgrade() else { continue };
             if shared.glance(turns, self.driver) {
                 guarded(|| self.arm(&shared));
             }
         }
+        sockets.shrink_to(KEPT_CAPACITY);
+        self.glanced_at = sockets;
         self.young_at = match more {
             true => Some(now),
             false => self.driver.young().is_awaited().then(|| now + QUIET),

@@ -10,6 +10,9 @@ use super::shared::Shared;
 /// The most sockets that one look takes out.
 const TAKEN_MOST: usize = 1024;
 
+/// A list that once was long gives its memory back when it is empty.
+pub(super) const KEPT_CAPACITY: usize = 64;
+
 /// Its lock guards the list; it may be taken under a socket's state lock, and none is taken under it.
 #[derive(Debug)]
 pub(super) struct Young {
@@ -37,16 +40,6 @@ struct Listed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(u32);
 
-/// What a look found.
-#[derive(Debug)]
-pub(super) struct Taken {
-    /// Sockets that have been in the list for the time between two looks at least, each with the number
-    /// of its reading turns that had ended when it was listed.
-    pub(super) sockets: Vec<(Weak<Shared>, u32)>,
-    /// There are more of them.
-    pub(super) more: bool,
-}
-
 impl Young {
     pub(super) const fn new() -> Self {
         let list = List { slots: Vec::new(), free: Vec::new(), looks: 0, awaited: false };
@@ -65,6 +58,9 @@ impl Young {
             }
             None => {
                 list.slots.push(listed);
+                // So that to free it takes no memory.
+                let List { slots, free, .. } = &mut *list;
+                free.reserve(slots.len() - free.len());
                 u32::try_from(list.slots.len() - 1).expect("there are fewer descriptors than that")
             }
         };
@@ -81,29 +77,30 @@ impl Young {
         }
     }
 
-    /// Takes out the sockets that have been listed long enough.
-    pub(super) fn look(&self) -> Taken {
+    /// Takes out sockets that have been listed for the time between two looks at least, each with the
+    /// number of reading turns that had ended then; says whether there are more of them.
+    pub(super) fn look(&self, taken: &mut Vec<(Weak<Shared>, u32)>) -> bool {
         let mut list = self.lock();
         let looks = list.looks;
-        let mut taken = Taken { sockets: Vec::new(), more: false };
         let List { slots, free, .. } = &mut *list;
         for (place, slot) in (0..).zip(slots) {
-            if taken.sockets.len() == TAKEN_MOST {
-                taken.more = true;
-                return taken;
+            if taken.len() >= TAKEN_MOST {
+                return true;
             }
             if let Some(listed) = slot.take_if(|held| looks.wrapping_sub(held.since) > 0) {
-                taken.sockets.push((listed.socket, listed.turns));
+                taken.push((listed.socket, listed.turns));
                 free.push(place);
             }
         }
         list.looks = looks.wrapping_add(1);
         list.awaited = list.slots.len() > list.free.len();
         if !list.awaited {
-            list.slots = Vec::new();
-            list.free = Vec::new();
+            list.slots.clear();
+            list.free.clear();
+            list.slots.shrink_to(KEPT_CAPACITY);
+            list.free.shrink_to(KEPT_CAPACITY);
         }
-        taken
+        false
     }
 
     /// Whether the loop has to look again.
@@ -136,15 +133,14 @@ mod tests {
         assert!(tell, "the loop does not know yet");
         let (second, tell) = young.add(Arc::downgrade(&sockets[1]), 8);
         assert!(!tell, "it is going to look");
-        assert_eq!(young.look().sockets.len(), 0, "nothing was there the time before");
+        assert_eq!(look(&young), ([].into(), false), "nothing was there the time before");
         young.add(Arc::downgrade(&sockets[2]), 9);
         young.remove(second, &sockets[0]);
         young.remove(second, &sockets[1]);
-        let taken = young.look();
-        assert_eq!(taken.sockets.iter().map(|(_, turns)| *turns).collect::<Vec<_>>(), [7]);
+        assert_eq!(look(&young), ([7].into(), false));
         assert!(young.is_awaited());
         young.remove(first, &sockets[0]);
-        assert_eq!(young.look().sockets.len(), 1);
+        assert_eq!(look(&young), ([9].into(), false));
         assert!(!young.is_awaited(), "there is none left");
     }
 
@@ -155,11 +151,15 @@ mod tests {
         for _ in 0..TAKEN_MOST + 1 {
             young.add(Arc::downgrade(&socket), 0);
         }
-        assert!(!young.look().more);
-        let taken = young.look();
-        assert_eq!((taken.sockets.len(), taken.more), (TAKEN_MOST, true));
-        let taken = young.look();
-        assert_eq!((taken.sockets.len(), taken.more), (1, false));
+        assert_eq!(look(&young), ([].into(), false));
+        assert_eq!(look(&young), (vec![0; TAKEN_MOST], true));
+        assert_eq!(look(&young), ([0].into(), false));
+    }
+
+    fn look(young: &Young) -> (Vec<u32>, bool) {
+        let mut taken = Vec::new();
+        let more = young.look(&mut taken);
+        (taken.into_iter().map(|(_, turns)| turns).collect(), more)
     }
 
     /// One that fails at once: nobody listens there.
