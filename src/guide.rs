@@ -86,7 +86,9 @@
 //!
 //! After a `fork` the sockets are the parent's. In the child every call fails with
 //! [`InvalidState`](crate::ErrorKind::InvalidState), and to close, abort or drop a handle closes the
-//! child's copy of the descriptor without touching the connection. All descriptors are close-on-exec.
+//! child's copy of the descriptor without touching the connection; where another thread of the parent was
+//! in a call on the socket at the fork, that copy stays until the child ends or executes a program. All
+//! descriptors are close-on-exec.
 //!
 //! # How it is built
 //!
@@ -133,4 +135,7 @@
 //!
 //! **A reset is told once** by Linux, to whichever of recv, send, peek or `SO_ERROR` comes first; a
 //! receive after that gives 0, like an end. So a 0 is believed only when poll(2) shows no hang-up, which
-//! it does for a plain FIN only when this side has ended as well.
+//! it does for a plain FIN only when this side has ended as well. A reset that came after the peer's end
+//! is told as a broken pipe: what the peer sent is complete then, and reads end cleanly. And since a
+//! writer may be told why while a reader is told nothing, or the other way round, whoever knows less
+//! waits a moment for who may know more.

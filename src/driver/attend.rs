@@ -14,16 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::deeds::Deeds;
-use super::shared::{CallLimit, Core, Guard, Shared, Watching};
+use super::patience::{Passed, Patience};
+use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{End, Load, Room, Wire, code, fault};
 use super::{Driver, Job, Urgency, fork};
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::Phase;
 use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
-
-/// Longer than any system's tick, for which a receive may wait without hearing of anything.
-const TICK: Duration = Duration::from_millis(25);
 
 /// How long a party at the wire waits for what the other one may have been told. It is much longer than
 /// that takes.
@@ -522,76 +520,6 @@ enum Ended<'a> {
     Passed(Guard<'a>),
     /// The system can't wait.
     Broken(Guard<'a>, Fault),
-}
-
-/// How long one call has waited and may still.
-#[derive(Debug, Default)]
-struct Patience {
-    /// When it began to count; known once it is needed.
-    begun: Option<Instant>,
-    /// What was found at the start of the call, as long as that is just now.
-    fresh: Option<Duration>,
-}
-
-/// The limit has.
-struct Passed;
-
-impl Patience {
-    /// What is left at the start of a call; the clock is read only where there is a limit.
-    fn start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
-        if limit.timeout.is_none() && limit.deadline.is_none() {
-            return Ok(None);
-        }
-        let left = self.left(limit)?;
-        self.fresh = left;
-        Ok(left)
-    }
-
-    /// The call waits from now on, if it has not before.
-    fn begin(&mut self) {
-        self.fresh = None;
-        self.begun.get_or_insert_with(Instant::now);
-    }
-
-    /// What is left before a wait.
-    fn left(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
-        if let Some(left) = self.fresh.take() {
-            return Ok(Some(left));
-        }
-        let now = Instant::now();
-        let begun = *self.begun.get_or_insert(now);
-        let timeout = limit.timeout.and_then(|timeout| begun.checked_add(timeout));
-        let due = match (timeout, limit.deadline) {
-            (Some(timeout), Some(deadline)) => timeout.min(deadline),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return Ok(None),
-        };
-        match due.checked_duration_since(now) {
-            Some(left) if !left.is_zero() => Ok(Some(left)),
-            Some(_) | None => Err(Passed),
-        }
-    }
-
-    /// Whether the call may wait somewhat longer than a tick of the system's clock.
-    fn outlasts_a_tick(&mut self, limit: CallLimit) -> bool {
-        if limit.timeout.is_none() && limit.deadline.is_none() {
-            return true;
-        }
-        match self.left(limit) {
-            Ok(left) => left.is_none_or(|left| left > TICK),
-            Err(Passed) => false,
-        }
-    }
-
-    /// How long the call has waited, where it did.
-    fn waited(&self) -> Option<Duration> {
-        self.begun.map(|begun| begun.elapsed())
-    }
-
-    /// Time has passed.
-    fn recheck(&mut self) {
-        self.fresh = None;
-    }
 }
 
 impl Side {

@@ -13,6 +13,7 @@ mod facts;
 mod forecast;
 mod fork;
 mod linger;
+mod patience;
 mod resolve;
 mod shared;
 mod table;

@@ -1,0 +1,118 @@
+//! How long one read or write may wait, by the user's limits, which may change meanwhile.
+
+use std::time::{Duration, Instant};
+
+use super::shared::CallLimit;
+
+/// Longer than any system's tick, for which a receive may wait without hearing of anything.
+const TICK: Duration = Duration::from_millis(25);
+
+/// How long one call has waited and may still.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// When it began to count; known once it is needed.
+    begun: Option<Instant>,
+    /// What was found at the start of the call, as long as that is just now.
+    fresh: Option<Duration>,
+}
+
+/// The limit has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Passed;
+
+impl Patience {
+    /// What is left at the start of a call; the clock is read only where there is a limit.
+    pub(super) fn start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
+        if limit.timeout.is_none() && limit.deadline.is_none() {
+            return Ok(None);
+        }
+        let left = self.left(limit)?;
+        self.fresh = left;
+        Ok(left)
+    }
+
+    /// The call waits from now on, if it has not before.
+    pub(super) fn begin(&mut self) {
+        self.fresh = None;
+        self.begun.get_or_insert_with(Instant::now);
+    }
+
+    /// What is left before a wait.
+    pub(super) fn left(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
+        if let Some(left) = self.fresh.take() {
+            return Ok(Some(left));
+        }
+        let now = Instant::now();
+        let begun = *self.begun.get_or_insert(now);
+        let timeout = limit.timeout.and_then(|timeout| begun.checked_add(timeout));
+        let due = match (timeout, limit.deadline) {
+            (Some(timeout), Some(deadline)) => timeout.min(deadline),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return Ok(None),
+        };
+        match due.checked_duration_since(now) {
+            Some(left) if !left.is_zero() => Ok(Some(left)),
+            Some(_) | None => Err(Passed),
+        }
+    }
+
+    /// Whether the call may wait somewhat longer than a tick of the system's clock.
+    pub(super) fn outlasts_a_tick(&mut self, limit: CallLimit) -> bool {
+        if limit.timeout.is_none() && limit.deadline.is_none() {
+            return true;
+        }
+        match self.left(limit) {
+            Ok(left) => left.is_none_or(|left| left > TICK),
+            Err(Passed) => false,
+        }
+    }
+
+    /// How long the call has waited, where it did.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.begun.map(|begun| begun.elapsed())
+    }
+
+    /// Time has passed.
+    pub(super) fn recheck(&mut self) {
+        self.fresh = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earlier_of_timeout_and_deadline_counts_and_the_past_is_over_at_once() {
+        let now = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let limit = |timeout, deadline| CallLimit { timeout, deadline };
+        check(limit(None, None), None);
+        check(limit(Some(hour), None), Some(hour));
+        check(limit(Some(hour), Some(now + 2 * hour)), Some(hour));
+        check(limit(Some(2 * hour), Some(now + hour)), Some(hour));
+        check(limit(Some(Duration::MAX), Some(now + hour)), Some(hour));
+        check(limit(Some(Duration::MAX), None), None);
+        assert_eq!(Patience::default().start(limit(Some(hour), Some(now))), Err(Passed));
+    }
+
+    #[test]
+    fn a_limit_that_is_set_later_counts_from_the_beginning_of_the_call() {
+        let mut patience = Patience::default();
+        patience.begin();
+        let begun = patience.begun.expect("it has begun");
+        while begun.elapsed() < Duration::from_millis(2) {}
+        let limit = CallLimit { timeout: Some(Duration::from_millis(1)), deadline: None };
+        assert_eq!(patience.left(limit), Err(Passed));
+    }
+
+    fn check(limit: CallLimit, left: Option<Duration>) {
+        let found = Patience::default().start(limit).expect("there is time left");
+        let slack = Duration::from_secs(60);
+        match (found, left) {
+            (None, None) => {}
+            (Some(found), Some(left)) => assert!(found <= left && found + slack > left),
+            (found, left) => panic!("{found:?} where {left:?} was expected"),
+        }
+    }
+}
