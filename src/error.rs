@@ -331,6 +331,8 @@ pub enum Fault {
     TimedOut(Deadline),
     /// The peer reset the connection. There is no code where only the state of the wire tells it.
     Reset(Option<i32>),
+    /// The peer reset the connection after its end: all that it sent before is complete.
+    ResetAfterEnd(i32),
     /// The system gave the peer up.
     Lost(i32),
     /// Any other failure of the operating system.
@@ -347,7 +349,7 @@ impl Fault {
             Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
             Fault::Loop => ErrorKind::Loop,
             Fault::TimedOut(_) => ErrorKind::TimedOut,
-            Fault::Reset(_) => ErrorKind::Reset,
+            Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
             Fault::Lost(_) => ErrorKind::Lost,
             Fault::Io(_) => ErrorKind::Io,
         }
@@ -355,7 +357,10 @@ impl Fault {
 
     fn code(self) -> Option<i32> {
         match self {
-            Fault::Connect(code) | Fault::Lost(code) | Fault::Io(code) => Some(code),
+            Fault::Connect(code)
+            | Fault::ResetAfterEnd(code)
+            | Fault::Lost(code)
+            | Fault::Io(code) => Some(code),
             Fault::Reset(code) => code,
             Fault::Closed
             | Fault::Aborted
@@ -382,6 +387,7 @@ impl Fault {
             Fault::Connect(_) => "the connection could not be made",
             Fault::TimedOut(limit) => limit.message(),
             Fault::Reset(_) => "the peer reset the connection",
+            Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
             Fault::Lost(_) => "the system gave the peer up",
             Fault::Io(_) => "the operating system failed",
         }

@@ -123,6 +123,7 @@ impl Wire {
     pub(super) fn take_failure(&self) -> Option<Fault> {
         match self.stream.take_error() {
             Ok(None) => None,
+            Ok(Some(error)) if is_after_end(&error) => Some(Fault::ResetAfterEnd(code(&error))),
             Ok(Some(error)) | Err(error) => Some(fault(&error)),
         }
     }
@@ -172,8 +173,7 @@ impl Wire {
             return End::Clean;
         }
         match self.take_failure() {
-            // Nobody was told yet that a reset came after the end: what came is complete.
-            Some(fault) if is_after_end(fault) => End::Clean,
+            Some(Fault::ResetAfterEnd(_)) => End::Clean,
             Some(fault) => End::Failed(fault),
             None => End::HungUp,
         }
@@ -399,16 +399,9 @@ fn is_loss(_code: i32) -> bool {
     false
 }
 
-/// Whether a failure says that a reset came after the peer's end, and not in its place. What the peer
-/// sent was complete then.
-#[cfg(unix)]
-fn is_after_end(fault: Fault) -> bool {
-    fault == Fault::Reset(Some(rustix::io::Errno::PIPE.raw_os_error()))
-}
-
-#[cfg(not(unix))]
-fn is_after_end(_fault: Fault) -> bool {
-    false
+/// What the system latches for a reset that came after the peer's end, and not in its place.
+fn is_after_end(latched: &io::Error) -> bool {
+    cfg!(target_os = "linux") && latched.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// The system's number of an error that came from a system call.

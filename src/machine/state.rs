@@ -156,6 +156,16 @@ impl State {
                 pipe.broken(fault, outputs)
             }
             (
+                State::Closed(Closed::Ended {
+                    reads: Reads::Residue(_),
+                    outcome: outcome @ Err(Fault::ResetAfterEnd(_)),
+                }),
+                Received::Eof,
+            ) => {
+                outputs.push(Output::Release(Release::Done));
+                State::Closed(Closed::Ended { reads: Reads::End, outcome })
+            }
+            (
                 State::Closed(Closed::Ended { reads: Reads::Residue(_), outcome }),
                 Received::Eof | Received::Failed(_),
             ) => {

@@ -2,7 +2,6 @@
 //!
 //! Each test counts or spends what belongs to its process and so has one for itself.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -15,7 +14,9 @@ use sockeye::{ErrorKind, Socket, SocketOptions};
 
 use crate::support::alone::{Actor, alone, next_line, part, play, say, this_binary};
 use crate::support::peer::{Server, black_hole, listen, listen_on};
-use crate::support::process::{descriptors, memory, processor_time, threads};
+use crate::support::process::{
+    memory, processor_time, settled_descriptors, take_all_descriptors, threads,
+};
 use crate::support::{
     AT_ONCE, PATIENCE, Peer, at_once, call, eventually, fails, kind_of, ms, open, open_with, read,
     read_exactly, room_for_descriptors, skip, system_code, timed,
@@ -96,19 +97,6 @@ fn live(number: usize, address: SocketAddr) {
             drop(socket);
         }
     }
-}
-
-/// How many descriptors are open once that number no longer falls.
-fn settled_descriptors() -> usize {
-    let mut last = descriptors().len();
-    let mut looks = 0;
-    while looks < 20 {
-        thread::sleep(ms(10));
-        let now = descriptors().len();
-        looks = if now < last { 0 } else { looks + 1 };
-        last = last.min(now);
-    }
-    last
 }
 
 /// Sockets that failed or were given up while connecting are no different.
@@ -308,21 +296,6 @@ fn sockets_that_rest_take_no_processor_time() {
 }
 
 // -------------------------------------------------------------------- no descriptor to be had
-
-/// Everything that is left is taken, up to a small limit.
-fn take_all_descriptors() -> Vec<File> {
-    let open = descriptors().len() as u64;
-    let limit = Rlimit { current: Some(open + 32), maximum: getrlimit(Resource::Nofile).maximum };
-    setrlimit(Resource::Nofile, limit).expect("it may be lowered");
-    let mut taken = Vec::new();
-    loop {
-        match File::open("/dev/null") {
-            Ok(file) => taken.push(file),
-            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return taken,
-            Err(error) => panic!("an odd failure: {error}"),
-        }
-    }
-}
 
 #[track_caller]
 fn fails_for_want_of_a_descriptor(address: SocketAddr) {

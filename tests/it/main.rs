@@ -18,6 +18,7 @@ mod opened;
 mod options;
 mod races;
 mod reader_writer;
+mod regressions;
 mod reset;
 mod servers;
 mod volume;

@@ -87,6 +87,28 @@ fn addresses_are_dialled_in_order_each_once_and_only_of_the_bound_family() {
 }
 
 #[test]
+fn what_came_before_a_reset_is_read_and_then_the_reset_or_the_end_that_came_before_it() {
+    let now = Instant::now();
+    for (fault, after) in
+        [(Fault::Reset(None), Some(Fault::Reset(None))), (Fault::ResetAfterEnd(32), None)]
+    {
+        let mut machine = open(Plan::new(Target::Address(address(1))), now);
+        drop(machine.handle(Input::WireFailed(fault), now));
+        assert_eq!(machine.outcome(), Some(Err(fault)));
+        let ReadStep::Receive(pass) = machine.read() else { panic!("bytes may be left") };
+        drop(machine.delivered(pass, 5));
+        let ReadStep::Receive(pass) = machine.read() else { panic!("bytes may be left") };
+        drop(machine.received(pass, Received::Eof, now));
+        match (machine.read(), after) {
+            (ReadStep::Fail(told), Some(after)) => assert_eq!(told, after),
+            (ReadStep::End, None) => {}
+            (step, after) => panic!("{step:?} where {after:?} was expected"),
+        }
+        assert!(matches!(machine.write(), WriteStep::Fail(told) if told == fault));
+    }
+}
+
+#[test]
 fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_loop() {
     let now = Instant::now();
     let me = Endpoints { remote: address(1), local: Some(address(1)) };

@@ -7,16 +7,14 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sockeye::{Connector, ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
 
 use super::site::{Site, Sort, names};
 use crate::support::alone::{Actor, alone, next_line, part, play, say};
 use crate::support::peer::listen;
-use crate::support::process::{descriptors, memory};
+use crate::support::process::{memory, settled_descriptors, take_all_descriptors};
 use crate::support::{PATIENCE, at_once, eventually, fails, ms, story, system_code};
 use Sort::{Fast, Refused, Slow};
 
@@ -246,21 +244,6 @@ fn connect(addresses: &[SocketAddr]) -> Socket {
     names(addresses).connect(("name.test", addresses[0].port())).expect("the address is fine")
 }
 
-/// Everything that is left is taken, up to a small limit.
-fn take_all_descriptors() -> Vec<File> {
-    let open = descriptors().len() as u64;
-    let limit = Rlimit { current: Some(open + 32), maximum: getrlimit(Resource::Nofile).maximum };
-    setrlimit(Resource::Nofile, limit).expect("it may be lowered");
-    let mut taken = Vec::new();
-    loop {
-        match File::open("/dev/null") {
-            Ok(file) => taken.push(file),
-            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return taken,
-            Err(error) => panic!("an odd failure: {error}"),
-        }
-    }
-}
-
 /// The attempt that could not even be made is told beside the one that was.
 #[test]
 fn an_attempt_for_which_no_descriptor_was_left_is_told() {
@@ -335,19 +318,6 @@ fn hundreds_of_races_leave_nothing_behind() {
         eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
         assert!(threads_called("sockeye") <= 1, "the loop is left");
     });
-}
-
-/// How many descriptors are open once that number no longer falls.
-fn settled_descriptors() -> usize {
-    let mut last = descriptors().len();
-    let mut looks = 0;
-    while looks < 20 {
-        thread::sleep(ms(10));
-        let now = descriptors().len();
-        looks = if now < last { 0 } else { looks + 1 };
-        last = last.min(now);
-    }
-    last
 }
 
 // -------------------------------------------------------------------- connections to itself

@@ -1,11 +1,17 @@
 //! What Linux tells about this process: its descriptors, threads and memory.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use rustix::process::{
+    PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getpid, getrlimit, pidfd_getfd, pidfd_open,
+    setrlimit,
+};
+
+use super::ms;
 
 /// The numbers of the open descriptors.
 pub fn descriptors() -> BTreeSet<i32> {
@@ -82,4 +88,32 @@ pub fn attempts_towards(address: SocketAddr) -> usize {
             fields.nth(2) == Some(&remote) && fields.next() == Some(SYN_SENT)
         })
         .count()
+}
+
+/// How many descriptors are open once that number no longer falls.
+pub fn settled_descriptors() -> usize {
+    let mut last = descriptors().len();
+    let mut looks = 0;
+    while looks < 20 {
+        thread::sleep(ms(10));
+        let now = descriptors().len();
+        looks = if now < last { 0 } else { looks + 1 };
+        last = last.min(now);
+    }
+    last
+}
+
+/// Everything that is left is taken, up to a small limit.
+pub fn take_all_descriptors() -> Vec<File> {
+    let open = descriptors().len() as u64;
+    let limit = Rlimit { current: Some(open + 32), maximum: getrlimit(Resource::Nofile).maximum };
+    setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+    let mut taken = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => taken.push(file),
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return taken,
+            Err(error) => panic!("an odd failure: {error}"),
+        }
+    }
 }

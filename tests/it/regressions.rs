@@ -1,0 +1,544 @@
+//! What once went wrong in rare moments: panics of the user's code, limits that had passed before, forks
+//! while others were busy, a system that tells each failure to one party only.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{error, fmt};
+
+use sockeye::{Connector, ErrorKind, Resolver, Socket, SocketOptions};
+
+use crate::support::peer::{Wire, black_hole, nothing_listens};
+use crate::support::{
+    PATIENCE, Peer, at_once, call, fails, ms, open, open_with, past, read, story, times_out,
+};
+
+// -------------------------------------------------------------------- panics while a name is looked up
+
+/// Answers when the test says so, and what the test says.
+struct Later {
+    go: Mutex<Receiver<()>>,
+    answer: fn(&Later) -> io::Result<Vec<IpAddr>>,
+    /// Panics when it is dropped.
+    bomb: bool,
+    cell: Arc<Mutex<Option<Socket>>>,
+}
+
+impl Resolver for Later {
+    fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        let go = self.go.lock().unwrap_or_else(PoisonError::into_inner);
+        go.recv_timeout(PATIENCE).expect("the test says when");
+        (self.answer)(self)
+    }
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        assert!(!self.bomb, "a resolver that panics when it is dropped: all is well");
+    }
+}
+
+/// Every call on a socket whose resolver behaves like this has to return, with a failed look-up.
+#[track_caller]
+fn look_up_fails(answer: fn(&Later) -> io::Result<Vec<IpAddr>>, bomb: bool) {
+    let (say, go) = mpsc::channel();
+    let cell = Arc::new(Mutex::new(None));
+    let resolver = Later { go: Mutex::new(go), answer, bomb, cell: Arc::clone(&cell) };
+    let connector = Connector::builder().resolver(resolver).build().expect("the rules are fine");
+    let socket = connector.connect(("name.test", 9)).expect("the address is fine");
+    *cell.lock().expect("nobody has it") = Some(socket.clone());
+    // From here on the look-up alone has the resolver.
+    drop(connector);
+    let opening = socket.clone();
+    let opened = call(move || opening.opened().map(drop));
+    say.send(()).expect("the look-up waits for it");
+    fails(opened.join(), ErrorKind::Resolve);
+    let closing = socket.clone();
+    call(move || closing.close()).join().expect("it has failed already");
+    fails(socket.closed_timeout(PATIENCE), ErrorKind::Resolve);
+    fails(socket.opened_timeout(PATIENCE), ErrorKind::Resolve);
+    // The cycle through the error is the test's own.
+    *cell.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+#[test]
+fn a_resolver_that_panics_when_it_is_dropped_fails_its_look_up() {
+    story(|| look_up_fails(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()]), true));
+}
+
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("an error that panics when it is displayed: all is well");
+    }
+}
+
+impl error::Error for Unspeakable {}
+
+#[test]
+fn an_error_that_panics_when_it_is_displayed_fails_its_look_up() {
+    story(|| look_up_fails(|_| Err(io::Error::other(Unspeakable)), false));
+}
+
+/// Asks the socket whose look-up it ends.
+struct Curious(Arc<Mutex<Option<Socket>>>);
+
+impl fmt::Debug for Curious {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Curious")
+    }
+}
+
+impl fmt::Display for Curious {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        write!(f, "the socket is {:?}", socket.map(|socket| socket.phase()))
+    }
+}
+
+impl error::Error for Curious {}
+
+#[test]
+fn an_error_whose_text_asks_the_socket_itself_fails_its_look_up() {
+    story(|| {
+        look_up_fails(|this| Err(io::Error::other(Curious(Arc::clone(&this.cell)))), false);
+    });
+}
+
+// -------------------------------------------------------------------- limits that passed before
+
+/// A deadline that has passed hides nothing of what has happened to the socket.
+#[track_caller]
+fn gives_its_cause(socket: &Socket, cause: ErrorKind) {
+    for deadline in [None, Some(past())] {
+        socket.set_deadline(deadline);
+        fails(read(socket, 1), cause);
+        fails(read(socket.reader(), 1), cause);
+        fails((&mut &*socket).write(b"x"), cause);
+        fails(socket.writer().write(b"x"), cause);
+    }
+}
+
+#[test]
+fn a_socket_that_has_ended_gives_its_cause_also_after_the_deadline() {
+    story(|| {
+        let nothing = nothing_listens();
+        let refused = sockeye::connect(nothing.address).expect("the address is fine");
+        fails(refused.opened(), ErrorKind::Connect);
+        gives_its_cause(&refused, ErrorKind::Connect);
+
+        let peer = Peer::plays(|wire| {
+            wire.await_cue();
+            wire.reset();
+        });
+        let reset = open(&peer);
+        peer.cue();
+        fails(reset.closed_timeout(PATIENCE), ErrorKind::Reset);
+        gives_its_cause(&reset, ErrorKind::Reset);
+
+        let peer = Peer::reads();
+        let closed = open(&peer);
+        closed.close().expect("the peer reads");
+        gives_its_cause(&closed, ErrorKind::Closed);
+        peer.gets(b"");
+
+        let peer = Peer::reads();
+        let aborted = open(&peer);
+        aborted.abort();
+        gives_its_cause(&aborted, ErrorKind::Closed);
+        peer.sees_a_reset();
+    });
+}
+
+#[test]
+fn to_close_a_side_that_is_closed_needs_no_time() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        socket.writer().close().expect("the peer reads");
+        socket.set_deadline(Some(past()));
+        socket.writer().close().expect("it is closed already");
+        fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        times_out(read(&open_with_deadline(), 1));
+        peer.gets(b"");
+    });
+}
+
+/// An open socket for which the deadline does count.
+fn open_with_deadline() -> Socket {
+    let peer = Peer::reads();
+    let socket = open(&peer);
+    socket.set_deadline(Some(past()));
+    socket
+}
+
+// -------------------------------------------------------------------- peers that never stop
+
+#[test]
+fn peers_that_send_to_cancelled_readers_delay_no_time_limit() {
+    /// More than the buffers between the two hold.
+    const MUCH: usize = 16 << 20;
+    const CHUNK: usize = 256 << 10;
+    story(|| {
+        let hole = black_hole();
+        let over = Arc::new(AtomicBool::new(false));
+        let floods: Vec<_> = (0..3)
+            .map(|_| {
+                let (say, flooding) = mpsc::channel();
+                let over = Arc::clone(&over);
+                let peer = Peer::plays(move |wire| {
+                    let chunk = vec![b'.'; CHUNK];
+                    let much = |wire: &mut Wire| {
+                        (0..MUCH / CHUNK).for_each(|_| wire.send(&chunk));
+                    };
+                    much(wire);
+                    say.send(()).expect("the test waits for it");
+                    while !over.load(Ordering::SeqCst) {
+                        wire.send(&chunk);
+                    }
+                    // All of the flood is taken when so much more is.
+                    much(wire);
+                    say.send(()).expect("the test waits for it");
+                });
+                let socket = open(&peer);
+                socket.reader().cancel();
+                (peer, socket, flooding)
+            })
+            .collect();
+        for (_, _, flooding) in &floods {
+            flooding.recv_timeout(PATIENCE).expect("what it sends is taken");
+        }
+        for _ in 0..5 {
+            let options = SocketOptions::new().connect_timeout(ms(100));
+            let socket = sockeye::connect_with(hole.address, options).expect("the address is fine");
+            fails(at_once(|| socket.opened()), ErrorKind::TimedOut);
+        }
+        over.store(true, Ordering::SeqCst);
+        for (peer, socket, flooding) in floods {
+            flooding.recv_timeout(PATIENCE).expect("what it sends is taken");
+            assert_eq!(socket.stats().bytes_read, 0, "what is dropped does not count");
+            fails(socket.closed_timeout(ms(0)), ErrorKind::TimedOut);
+            (&socket).write_all(b"over").expect("the peer reads in the end");
+            socket.writer().close().expect("the peer reads");
+            peer.sees_the_end_after(b"over");
+        }
+    });
+}
+
+// -------------------------------------------------------------------- after the end
+
+#[test]
+fn reads_after_close_fail_also_where_the_peer_had_ended() {
+    story(|| {
+        let peer = Peer::plays(|wire| wire.fin());
+        let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
+        assert_eq!(read(&socket, 1).expect("a clean end"), b"");
+        (&socket).write_all(b"still open").expect("the peer reads");
+        assert_eq!(read(&socket, 1).expect("a clean end"), b"");
+        socket.close().expect("the peer reads");
+        fails(read(&socket, 1), ErrorKind::Closed);
+        fails(read(socket.reader(), 1), ErrorKind::Closed);
+        fails((&socket).write(b"x"), ErrorKind::Closed);
+        socket.closed().expect("a clean end");
+        peer.gets(b"still open");
+    });
+}
+
+// -------------------------------------------------------------------- what only Linux lets be provoked
+
+#[cfg(target_os = "linux")]
+mod on_linux {
+    #![allow(unsafe_code)]
+
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    use socket2::SockRef;
+    use sockeye::TcpOptions;
+
+    use super::*;
+    use crate::support::alone::alone;
+    use crate::support::peer::{listen, listen_with_room};
+    use crate::support::process::{connection, descriptors, processor_time};
+    use crate::support::{eventually, kind_of, pour, read_exactly, read_to_end};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    // ---------------------------------------------------------------- urgent data
+
+    #[test]
+    fn urgent_data_that_nobody_reads_takes_no_processor_time() {
+        const NAME: &str =
+            "regressions::on_linux::urgent_data_that_nobody_reads_takes_no_processor_time";
+        alone(NAME, LONG, || {
+            let urgent = |before: &'static [u8]| {
+                let (say, sent) = mpsc::channel();
+                let peer = Peer::plays(move |wire| {
+                    wire.send(before);
+                    wire.aside(move |stream| {
+                        SockRef::from(&stream).send_out_of_band(b"!").expect("there is room");
+                        say.send(()).expect("the test waits for it");
+                    });
+                    wire.await_cue();
+                });
+                (peer, sent)
+            };
+            let (beside_bytes, sent) = urgent(b"unread");
+            let (alone, sent_alone) = urgent(b"");
+            let (cancelled, sent_to_cancelled) = urgent(b"unread");
+            let socket = open(&beside_bytes);
+            let silent = open(&alone);
+            let deaf = open(&cancelled);
+            deaf.reader().cancel();
+            for sent in [sent, sent_alone, sent_to_cancelled] {
+                sent.recv_timeout(PATIENCE).expect("the peer sends it");
+            }
+            // Until all that is watched is watched.
+            fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+            let before = processor_time();
+            fails(socket.closed_timeout(ms(1000)), ErrorKind::TimedOut);
+            let spent = processor_time() - before;
+            assert!(spent < ms(150), "{spent:?} of a second, at rest");
+            assert_eq!(read_exactly(&socket, 6).expect("the peer has sent it"), b"unread");
+            fails(silent.closed_timeout(ms(0)), ErrorKind::TimedOut);
+        });
+    }
+
+    // ---------------------------------------------------------------- forks
+
+    #[test]
+    fn in_a_child_forked_in_a_busy_moment_whoever_only_looks_has_an_answer() {
+        const NAME: &str = "regressions::on_linux::in_a_child_forked_in_a_busy_moment_whoever_only_looks_has_an_answer";
+        const FORKS: usize = 200;
+        alone(NAME, LONG, || {
+            let peer = Peer::plays(|wire| {
+                // Up to the abort.
+                while wire.try_send(&[b'.'; 64 * 1024]).is_ok() {}
+            });
+            let socket = open(&peer);
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    let reader = socket.reader();
+                    call(move || while read(&reader, 1).is_ok() {})
+                })
+                .collect();
+            for number in 0..FORKS {
+                // SAFETY: the child runs on as a copy of this thread alone, takes no lock that another
+                // may have held (that the library needs none is what is tested; a deadlock is ended by
+                // the alarm), and leaves by _exit.
+                let child = unsafe { libc::fork() };
+                assert!(child >= 0, "no process could be had");
+                if child == 0 {
+                    // SAFETY: it only sets a timer, whose signal ends the child.
+                    unsafe { libc::alarm(5) };
+                    let _ = socket.phase();
+                    let _ = socket.stats();
+                    let text = format!("{socket:?} {:?} {:?}", socket.reader(), socket.writer());
+                    socket.set_deadline(Some(past()));
+                    let refused =
+                        [socket.set_read_timeout(Some(ms(10))), socket.set_write_timeout(None)]
+                            .into_iter()
+                            .all(|result| {
+                                result.is_err_and(|error| error.kind() == ErrorKind::InvalidState)
+                            });
+                    let well = refused && text.contains("Socket");
+                    // SAFETY: ends the child without running anything else in it.
+                    unsafe { libc::_exit(if well { 0 } else { 1 }) };
+                }
+                let child = Pid::from_raw(child).expect("the child has a number");
+                let (_, status) = waitpid(Some(child), WaitOptions::empty())
+                    .expect("it is a child of this process")
+                    .expect("it was waited for");
+                assert_eq!(status.terminating_signal(), None, "child {number} hangs");
+                assert_eq!(status.exit_status(), Some(0), "child {number} was told something else");
+            }
+            socket.abort();
+            readers.into_iter().for_each(|reader| reader.join());
+        });
+    }
+
+    // ---------------------------------------------------------------- loggers
+
+    /// How often it has panicked on the loop's thread.
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+    struct Panicking;
+
+    impl log::Log for Panicking {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, _: &log::Record<'_>) {
+            if on_the_loop() {
+                PANICS.fetch_add(1, Ordering::SeqCst);
+            }
+            panic!("a logger that panics: all is well");
+        }
+
+        fn flush(&self) {}
+    }
+
+    fn on_the_loop() -> bool {
+        thread::current().name() == Some("sockeye-loop")
+    }
+
+    #[test]
+    fn a_logger_that_panics_does_not_end_the_loop() {
+        alone("regressions::on_linux::a_logger_that_panics_does_not_end_the_loop", LONG, || {
+            log::set_logger(&Panicking).expect("there is none yet");
+            log::set_max_level(log::LevelFilter::Trace);
+            // As often as the loop can't poll.
+            let usual = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                if !on_the_loop() {
+                    usual(info);
+                }
+            }));
+            let hole = black_hole();
+            let limited = |limit| {
+                let options = SocketOptions::new().connect_timeout(limit);
+                sockeye::connect_with(hole.address, options).expect("the address is fine")
+            };
+            let pending = limited(ms(1000));
+            // The loop has the first when it is done with the second.
+            fails(limited(ms(50)).opened_timeout(PATIENCE), ErrorKind::TimedOut);
+            keep_the_loop_from_polling(|| {
+                // It needs the loop, which tries to poll then.
+                let other = limited(ms(50));
+                eventually(PATIENCE, "the loop has something to say", || {
+                    PANICS.load(Ordering::SeqCst) > 1
+                });
+                drop(other);
+            });
+            fails(limited(ms(100)).opened_timeout(PATIENCE), ErrorKind::TimedOut);
+            fails(pending.opened_timeout(PATIENCE), ErrorKind::TimedOut);
+            let listener = listen();
+            let address = listener.local_addr().expect("it listens");
+            let connector = Connector::builder()
+                .resolver(|_: &str| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
+                .build()
+                .expect("the rules are fine");
+            let socket = connector.connect(("name.test", address.port())).expect("it is fine");
+            socket.opened_timeout(PATIENCE).expect("it listens");
+        });
+    }
+
+    /// For as long as `meanwhile` runs the loop polls what can't be polled.
+    fn keep_the_loop_from_polling(meanwhile: impl FnOnce()) {
+        let null = fs::File::open("/dev/null").expect("it is everywhere");
+        let polls: Vec<_> = descriptors()
+            .into_iter()
+            .filter(|number| {
+                fs::read_link(format!("/proc/self/fd/{number}"))
+                    .is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
+            })
+            .map(|number| {
+                // SAFETY: the numbers are open, and are given back below.
+                let kept = unsafe { libc::dup(number) };
+                assert!(kept >= 0, "no descriptor is free");
+                (number, kept)
+            })
+            .collect();
+        assert!(!polls.is_empty(), "the loop has one");
+        for (number, _) in &polls {
+            // SAFETY: who has the number uses it for calls that fail from now on.
+            assert_eq!(unsafe { libc::dup2(null.as_raw_fd(), *number) }, *number);
+        }
+        meanwhile();
+        for (number, kept) in polls {
+            // SAFETY: it becomes what it was, and the copy is this function's own.
+            unsafe {
+                assert_eq!(libc::dup2(kept, number), number);
+                libc::close(kept);
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------- what the system tells once
+
+    /// A peer that answers, ends, and is asked once more: a socket that has all of it, and the reset.
+    fn answered_and_reset(options: SocketOptions) -> Socket {
+        let (say, ended) = mpsc::channel();
+        let peer = Peer::plays(move |wire| {
+            wire.receive(3);
+            wire.send(b"a complete answer");
+            wire.close();
+            say.send(()).expect("the test waits for it");
+        });
+        let socket = open_with(&peer, options);
+        let info = socket.opened().expect("it is open");
+        let (local, remote) = (info.local_address(), info.remote_address());
+        let wire = connection(local.expect("it has one"), remote.expect("it has one"));
+        (&socket).write_all(b"ask").expect("the peer reads");
+        ended.recv_timeout(PATIENCE).expect("the peer answers");
+        (&socket).write_all(b"ask again").expect("nothing has said that nobody reads");
+        let mut looked_at = [PollFd::new(&wire, PollFlags::empty())];
+        let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut looked_at, Some(&limit)).expect("it can be polled"), 1);
+        assert!(looked_at[0].revents().contains(PollFlags::HUP), "the reset has come");
+        socket
+    }
+
+    #[test]
+    fn an_answer_that_is_complete_has_a_clean_end_whatever_comes_after() {
+        story(|| {
+            for half_open in [false, true] {
+                let options = || SocketOptions::new().allow_half_open(half_open);
+                let socket = answered_and_reset(options());
+                let answer = read_to_end(&socket).expect("the peer had ended before");
+                assert_eq!(answer, b"a complete answer");
+                assert_eq!(read(&socket, 1).expect("the peer had ended before"), b"");
+            }
+        });
+    }
+
+    /// The loop looks at it first.
+    #[test]
+    fn an_answer_that_lies_unread_has_a_clean_end_whatever_comes_after() {
+        story(|| {
+            let socket = answered_and_reset(SocketOptions::new());
+            let _ = socket.closed_timeout(ms(400));
+            let answer = read_to_end(&socket).expect("the peer had ended before");
+            assert_eq!(answer, b"a complete answer");
+        });
+    }
+
+    #[test]
+    fn whoever_learns_of_a_lost_peer_says_lost() {
+        const COUNT: usize = 50;
+        story(|| {
+            let listener = listen_with_room(4096);
+            let address = listener.local_addr().expect("it listens");
+            let tcp = TcpOptions::new().send_buffer_size(4096).user_timeout(ms(500));
+            let options = SocketOptions::new().tcp(tcp);
+            let mut silent = Vec::new();
+            let sockets: Vec<_> = (0..COUNT)
+                .map(|_| {
+                    let socket = sockeye::connect_with(address, options.clone())
+                        .expect("the address is fine");
+                    silent.push(listener.accept().expect("a connection comes"));
+                    socket.opened().expect("it listens");
+                    let writer = socket.writer();
+                    (call(move || pour(writer, b'w', usize::MAX).1), socket)
+                })
+                .collect();
+            for (writing, socket) in sockets {
+                let failure = writing.join().expect("nobody reads");
+                assert_eq!(kind_of(&failure), ErrorKind::Lost);
+                fails(socket.closed_timeout(PATIENCE), ErrorKind::Lost);
+                fails((&socket).write(b"x"), ErrorKind::Lost);
+                fails(read(&socket, 1), ErrorKind::Lost);
+            }
+        });
+    }
+}
