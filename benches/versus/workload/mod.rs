@@ -94,7 +94,7 @@ pub static ALL: [Workload; 14] = [
         service: Service::OpenEcho,
         place: Place::Anywhere,
         plan: Plan::turns(5, Duration::ZERO).count(20),
-        figures: &DIALOGUE_FIGURES,
+        figures: &INTERRUPT_FIGURES,
     },
     Workload {
         name: "allocations",
@@ -156,12 +156,6 @@ static BULK_FIGURES: [Figure; 2] = [
 static INTERRUPT_FIGURES: [Figure; 2] = [
     Figure::new("close to end of read", "µs").aim(Aim::AtMost(100.0)),
     Figure::new("worst of 20", "µs"),
-];
-
-/// A receive that is brisk hears of nothing for some ticks of the system's clock.
-static DIALOGUE_FIGURES: [Figure; 2] = [
-    Figure::new("close to end of read", "µs"),
-    Figure::new("worst of 20", "µs").aim(Aim::AtMost(25_000.0)),
 ];
 
 static CALL_FIGURES: [Figure; 5] = [
