@@ -11,6 +11,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::tls::Failure;
+
 /// The result of every fallible call of this crate but those of [`Read`](io::Read) and
 /// [`Write`](io::Write).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,8 +42,15 @@ struct Inner {
     message: Cow<'static, str>,
     retryable: bool,
     io_kind: io::ErrorKind,
-    source: Option<io::Error>,
+    source: Option<Source>,
     attempts: Vec<Attempt>,
+}
+
+/// What a failure came from.
+enum Source {
+    Io(io::Error),
+    /// An error of rustls.
+    Tls(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
@@ -107,7 +116,25 @@ impl Error {
             message,
             retryable: false,
             io_kind: fault.io_kind(source.as_ref()),
-            source,
+            source: source.map(Source::Io),
+            attempts: Vec::new(),
+        })
+    }
+
+    /// The error of a connection whose TLS failed, in the handshake where `requested` says with whom.
+    pub(crate) fn from_tls(failure: &Failure, requested: Option<&dyn fmt::Display>) -> Self {
+        let message = match requested {
+            Some(requested) => {
+                format!("cannot secure the connection to {requested}: {}", failure.message())
+            }
+            None => failure.message().to_owned(),
+        };
+        Error::build(Inner {
+            kind: ErrorKind::Tls,
+            message: Cow::Owned(message),
+            retryable: false,
+            io_kind: ErrorKind::Tls.io_kind(),
+            source: failure.source().map(Source::Tls),
             attempts: Vec::new(),
         })
     }
@@ -152,7 +179,7 @@ impl Error {
             message: Cow::Owned(message),
             retryable: false,
             io_kind: fault.io_kind(source.as_ref()),
-            source,
+            source: source.map(Source::Io),
             attempts,
         })
     }
@@ -183,7 +210,10 @@ impl fmt::Debug for Error {
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.inner.kind).field("message", &self.inner.message);
         if let Some(source) = &self.inner.source {
-            out.field("source", source);
+            match source {
+                Source::Io(error) => out.field("source", error),
+                Source::Tls(error) => out.field("source", error),
+            };
         }
         if !self.inner.attempts.is_empty() {
             out.field("attempts", &self.inner.attempts);
@@ -194,7 +224,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.inner.source.as_ref().map(|source| source as _)
+        match self.inner.source.as_ref()? {
+            Source::Io(error) => Some(error),
+            Source::Tls(error) => Some(&**error),
+        }
     }
 }
 
@@ -231,7 +264,8 @@ pub enum ErrorKind {
     Resolve,
     /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last).
     Connect,
-    /// Handshake, certificate or record failure (`InvalidData`).
+    /// Handshake, certificate or record failure, also the peer's end within a handshake; the
+    /// [source](std::error::Error::source) is the `rustls::Error` where there is one (`InvalidData`).
     Tls,
     /// Plaintext was waiting when the upgrade began (`InvalidData`).
     UnreadPlaintext,
@@ -299,8 +333,8 @@ impl Attempt {
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.error.inner.source {
-            Some(source) => write!(f, "{}: {source}", self.address),
-            None => write!(f, "{}: {}", self.address, self.error),
+            Some(Source::Io(source)) => write!(f, "{}: {source}", self.address),
+            Some(Source::Tls(_)) | None => write!(f, "{}: {}", self.address, self.error),
         }
     }
 }
@@ -329,6 +363,14 @@ pub enum Fault {
     Connect(i32),
     /// A limit passed.
     TimedOut(Deadline),
+    /// TLS failed: [`Machine::failure`](crate::machine::Machine::failure) tells how.
+    Tls,
+    /// TLS data ended without close_notify.
+    Truncated,
+    /// Bytes of the peer were unread when an upgrade began.
+    UnreadPlaintext,
+    /// The socket was upgraded, and another has its connection.
+    Upgraded,
     /// The peer reset the connection. There is no code where only the state of the wire tells it.
     Reset(Option<i32>),
     /// The peer reset the connection after its end: all that it sent before is complete.
@@ -350,6 +392,10 @@ impl Fault {
             Fault::Loop => ErrorKind::Loop,
             Fault::TimedOut(_) => ErrorKind::TimedOut,
             Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
+            Fault::Tls => ErrorKind::Tls,
+            Fault::Truncated => ErrorKind::Truncated,
+            Fault::UnreadPlaintext => ErrorKind::UnreadPlaintext,
+            Fault::Upgraded => ErrorKind::Upgraded,
             Fault::Lost(_) => ErrorKind::Lost,
             Fault::Io(_) => ErrorKind::Io,
         }
@@ -369,7 +415,11 @@ impl Fault {
             | Fault::NoLocalAddress
             | Fault::Loop
             | Fault::SelfConnected
-            | Fault::TimedOut(_) => None,
+            | Fault::TimedOut(_)
+            | Fault::Tls
+            | Fault::Truncated
+            | Fault::UnreadPlaintext
+            | Fault::Upgraded => None,
         }
     }
 
@@ -386,6 +436,17 @@ impl Fault {
             Fault::SelfConnected => "nobody listens there, and the attempt led back to itself",
             Fault::Connect(_) => "the connection could not be made",
             Fault::TimedOut(limit) => limit.message(),
+            Fault::Tls => "TLS failed",
+            Fault::Truncated => {
+                "the peer ended the connection without close_notify: what it sent may be cut short"
+            }
+            Fault::UnreadPlaintext => {
+                "plaintext of the peer was unread when the upgrade to TLS began: somebody may have \
+                 injected it"
+            }
+            Fault::Upgraded => {
+                "the socket was upgraded to TLS: use the one that start_tls returned"
+            }
             Fault::Reset(_) => "the peer reset the connection",
             Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
             Fault::Lost(_) => "the system gave the peer up",
@@ -411,6 +472,10 @@ pub enum Deadline {
     LookUp,
     /// The connect timeout, while addresses were dialled.
     Connect,
+    /// The connect timeout, while the TLS handshake was made.
+    Handshake,
+    /// The connect timeout of an upgrade, while it waited to begin.
+    Upgrade,
     /// The time between two attempts: nothing fails by it.
     NextAttempt,
     /// The time that IPv4 addresses wait for IPv6 ones: nothing fails by it.
@@ -432,6 +497,8 @@ impl Deadline {
         match self {
             Deadline::LookUp => "the connect timeout passed during the name look-up",
             Deadline::Connect => "the connect timeout passed before an address answered",
+            Deadline::Handshake => "the connect timeout passed during the TLS handshake",
+            Deadline::Upgrade => "the connect timeout passed before the upgrade to TLS could begin",
             Deadline::NextAttempt => "the next attempt was due",
             Deadline::OtherFamily => "the wait for addresses of the other family was over",
             Deadline::Close => "the close timeout passed before everything was handed over",

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::address::SocketAddress;
+use crate::tls::TlsInfo;
 
 /// Where a socket is in its life.
 ///
@@ -11,15 +12,19 @@ use crate::address::SocketAddress;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Looking up the name, or dialling.
+    /// Looking up the name, or dialling, or in the TLS handshake of a socket that was opened with
+    /// [`SecureTransport::On`](crate::SecureTransport::On).
     Connecting,
+    /// In the handshake after [`Socket::start_tls`](crate::Socket::start_tls): the phase in which the
+    /// socket begins that it returned.
+    Upgrading,
     /// Both directions work.
     Open,
     /// Exactly one direction has ended: the peer's end was delivered, or
     /// [`Reader::cancel`](crate::Reader::cancel), or [`Writer::close`](crate::Writer::close).
     HalfClosed,
     /// [`Socket::closed`](crate::Socket::closed) has settled. After a reset, bytes that came before
-    /// it may still be readable.
+    /// it may still be readable. Also a socket that was upgraded: another one has its connection.
     Closed,
 }
 
@@ -39,11 +44,25 @@ pub struct SocketInfo {
     requested: SocketAddress,
     endpoints: Endpoints,
     timings: Timings,
+    agreed: Option<Agreed>,
+}
+
+/// What a handshake led to.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) tls: TlsInfo,
+    pub(crate) alpn: Option<Vec<u8>>,
+    pub(crate) handshake: Duration,
 }
 
 impl SocketInfo {
-    pub(crate) fn new(requested: SocketAddress, endpoints: Endpoints, timings: Timings) -> Self {
-        SocketInfo { requested, endpoints, timings }
+    pub(crate) fn new(
+        requested: SocketAddress,
+        endpoints: Endpoints,
+        timings: Timings,
+        agreed: Option<Agreed>,
+    ) -> Self {
+        SocketInfo { requested, endpoints, timings, agreed }
     }
 
     /// The peer's numeric address.
@@ -66,10 +85,24 @@ impl SocketInfo {
         &self.requested
     }
 
-    /// How long the look-up and the connection took.
+    /// The protocol that ALPN agreed on (RFC 7301). `None` in plaintext, and where none was offered or
+    /// the peer chose none.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.agreed.as_ref()?.alpn.as_deref()
+    }
+
+    /// Version, cipher suite, certificates, resumption; `None` in plaintext.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        Some(&self.agreed.as_ref()?.tls)
+    }
+
+    /// How long look-up, connection and handshake took.
     #[must_use]
     pub fn timings(&self) -> Timings {
-        self.timings
+        let handshake = self.agreed.as_ref().map_or(Duration::ZERO, |agreed| agreed.handshake);
+        Timings { handshake, ..self.timings }
     }
 }
 
@@ -81,6 +114,8 @@ pub struct Timings {
     pub resolve: Duration,
     /// The connection attempts, up to and with the one that succeeded.
     pub connect: Duration,
+    /// The TLS handshake.
+    pub handshake: Duration,
 }
 
 /// Bytes of application data that passed, counted as they are accepted and delivered.

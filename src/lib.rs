@@ -47,13 +47,15 @@ pub mod machine;
 mod options;
 mod resolver;
 mod socket;
+mod tls;
 
 pub use address::SocketAddress;
 pub use error::{Attempt, Error, ErrorKind, Result};
 pub use info::{Phase, SocketInfo, Stats, Timings};
-pub use options::{Keepalive, SocketOptions, TcpOptions};
+pub use options::{Keepalive, SecureTransport, SocketOptions, TcpOptions};
 pub use resolver::Resolver;
 pub use socket::{Connector, ConnectorBuilder, Reader, Socket, Writer, connect, connect_with};
+pub use tls::{TlsInfo, TlsOptions, TlsVersion};
 
 /// Its examples are tests.
 #[cfg(doctest)]

@@ -1,9 +1,12 @@
 //! What a user may choose for one socket, and the check that it can be.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::tls::TlsOptions;
 
 /// How long connecting may take unless told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +31,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
+    pub(crate) secure_transport: SecureTransport,
+    /// None were given where there are none.
+    pub(crate) tls: Option<TlsOptions>,
     pub(crate) allow_half_open: bool,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) close_timeout: Duration,
@@ -41,6 +47,8 @@ impl SocketOptions {
     #[must_use]
     pub fn new() -> Self {
         SocketOptions {
+            secure_transport: SecureTransport::Off,
+            tls: None,
             allow_half_open: false,
             connect_timeout: Some(CONNECT_TIMEOUT),
             close_timeout: CLOSE_TIMEOUT,
@@ -50,9 +58,29 @@ impl SocketOptions {
         }
     }
 
+    /// Whether the connection is plaintext, TLS from the start, or plaintext that can be upgraded.
+    /// Default [`Off`](SecureTransport::Off).
+    #[must_use]
+    #[doc(alias("secureTransport"))]
+    pub fn secure_transport(mut self, mode: SecureTransport) -> Self {
+        self.secure_transport = mode;
+        self
+    }
+
+    /// TLS settings, used by [`SecureTransport::On`] at once and by
+    /// [`Socket::start_tls`](crate::Socket::start_tls). Default: [`TlsOptions::new`]. With
+    /// [`SecureTransport::Off`] they are [`ErrorKind::InvalidOptions`] from
+    /// [`connect_with`](crate::connect_with).
+    #[must_use]
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Whether the writable side stays open when the peer ends. Default `false`: when the peer has
     /// ended and nothing is unread, whether or not anyone reads, the write side is flushed and
-    /// closed, and with it the socket.
+    /// closed, and with it the socket. Over TLS, session tickets and other records without application
+    /// data are not unread data.
     #[must_use]
     #[doc(alias("allowHalfOpen"))]
     pub fn allow_half_open(mut self, allow: bool) -> Self {
@@ -67,8 +95,9 @@ impl SocketOptions {
         self
     }
 
-    /// Bounds the name look-up and every connection attempt together. Default 30 s; `None` waits for
-    /// the operating system. Zero is [`ErrorKind::InvalidOptions`] from
+    /// Bounds the name look-up, every connection attempt and the TLS handshake together; the handshake of
+    /// an upgrade has a new span, which begins at [`start_tls`](crate::Socket::start_tls). Default 30 s;
+    /// `None` waits for the operating system. Zero is [`ErrorKind::InvalidOptions`] from
     /// [`connect_with`](crate::connect_with).
     #[must_use]
     pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
@@ -104,13 +133,69 @@ impl SocketOptions {
         check_limit("close_timeout", Some(self.close_timeout))?;
         check_limit("read_timeout", self.read_timeout)?;
         check_limit("write_timeout", self.write_timeout)?;
-        self.tcp.check()
+        self.tcp.check()?;
+        match (&self.tls, self.secure_transport) {
+            (None, _) => Ok(()),
+            (Some(_), SecureTransport::Off) => {
+                Err(invalid("tls options are given, but secure_transport is off"))
+            }
+            (Some(tls), SecureTransport::On | SecureTransport::StartTls) => tls.check(),
+        }
     }
 }
 
 impl Default for SocketOptions {
     fn default() -> Self {
         SocketOptions::new()
+    }
+}
+
+/// When a connection is secured by TLS. Its text forms are `off`, `on` and `starttls`.
+///
+/// ```
+/// use sockeye::SecureTransport;
+///
+/// assert_eq!("starttls".parse::<SecureTransport>()?, SecureTransport::StartTls);
+/// assert_eq!(SecureTransport::On.to_string(), "on");
+/// # Ok::<(), sockeye::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[doc(alias("secureTransport"))]
+pub enum SecureTransport {
+    /// Never.
+    #[default]
+    Off,
+    /// From the start: the connection opens when the handshake is done.
+    On,
+    /// From when [`Socket::start_tls`](crate::Socket::start_tls) is called on.
+    StartTls,
+}
+
+impl fmt::Display for SecureTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl SecureTransport {
+    fn name(self) -> &'static str {
+        match self {
+            SecureTransport::Off => "off",
+            SecureTransport::On => "on",
+            SecureTransport::StartTls => "starttls",
+        }
+    }
+}
+
+impl FromStr for SecureTransport {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [SecureTransport::Off, SecureTransport::On, SecureTransport::StartTls]
+            .into_iter()
+            .find(|mode| mode.name() == text)
+            .ok_or_else(|| invalid(format!("secure_transport {text:?} is not off, on or starttls")))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading and writing, by the caller's own thread: straight into or out of the caller's buffer.
 //!
+//! This is about plaintext, and about what TLS has in common with it; the rest of that is in `sealed`.
+//!
 //! A call takes the turn of its direction, asks the machine for a pass, and makes the system call. When
 //! that would block it waits, by poll(2) with the wake handle of its thread, or else by the condition
 //! variable, and tries again. The loop takes no part in the first; in the second it reports when the
@@ -20,7 +22,6 @@ use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{End, Load, Room, Wire, code, fault};
 use super::{Driver, Job, Urgency, fork};
 use crate::error::{Deadline, Error, Fault, Result};
-use crate::info::Phase;
 use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
 
 /// How long a party at the wire waits for what the other one may have been told. It is much longer than
@@ -41,6 +42,14 @@ impl Shared {
         loop {
             let pass = match core.machine.read() {
                 ReadStep::Receive(pass) => pass,
+                ReadStep::Ingest(pass) => {
+                    core = match self.ingest_with(core, pass, &mut patience) {
+                        Called::Done(result) => return result,
+                        Called::Ask(core) => core,
+                    };
+                    continue;
+                }
+                ReadStep::Take(pass) => return self.take_with(core, pass, room),
                 ReadStep::End => return self.leave(core, Side::Read, Ok(0)),
                 ReadStep::Fail(fault) => {
                     let error = core.error_for(fault);
@@ -55,20 +64,45 @@ impl Shared {
                 },
             };
             core = match self.receive_with(core, pass, room, &mut patience) {
-                Called::Done(result) => return result,
-                Called::Ask(core) => core,
+                Came::Bytes { core, pass, bytes, wire } => {
+                    let result = self.deliver(core, pass, bytes);
+                    drop(wire);
+                    return result;
+                }
+                Came::Nothing(Called::Done(result)) => return result,
+                Came::Nothing(Called::Ask(core)) => core,
             };
         }
     }
 
-    /// Receives with a pass, which it ends.
-    fn receive_with<'a>(
+    /// Ends a pass that took bytes.
+    fn deliver<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: RecvPass,
+        bytes: usize,
+    ) -> Result<usize> {
+        let deeds = Deeds::of(core.machine.delivered(pass, bytes));
+        if deeds.is_none() {
+            return self.leave(core, Side::Read, Ok(bytes));
+        }
+        core = self.settle(core, deeds);
+        // They are not the reader's where the connection was being upgraded.
+        let result = match core.machine.refuses_read() {
+            Some(fault @ Fault::UnreadPlaintext) => Err(core.error_for(fault)),
+            Some(_) | None => Ok(bytes),
+        };
+        self.leave(core, Side::Read, result)
+    }
+
+    /// Receives with a pass, which it ends where nothing came.
+    pub(super) fn receive_with<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a>,
         pass: RecvPass,
         room: &mut Room<'_, '_>,
         patience: &mut Patience,
-    ) -> Called<'a> {
+    ) -> Came<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
         let mut wait_first = core.waits_first(Side::Read);
         let mut waited = wait_first;
@@ -97,7 +131,8 @@ impl Shared {
                         let now = Instant::now();
                         let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, now));
                         core = self.settle(core, deeds);
-                        return Called::Done(self.time_out(core, Side::Read));
+                        let timed_out = self.time_out(core, Side::Read);
+                        return Came::Nothing(Called::Done(timed_out));
                     }
                 }
             } else {
@@ -124,9 +159,7 @@ impl Shared {
                     if let Some(wait) = wait {
                         core.reading.forecast.waited(wait);
                     }
-                    let deeds = Deeds::of(core.machine.delivered(pass, bytes));
-                    core = self.settle(core, deeds);
-                    return Called::Done(self.leave(core, Side::Read, Ok(bytes)));
+                    return Came::Bytes { core, pass, bytes, wire };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !waited {
@@ -147,7 +180,7 @@ impl Shared {
             }
         };
         let deeds = Deeds::of(core.machine.received(pass, what, Instant::now()));
-        Called::Ask(self.settle_without(core, deeds, wire))
+        Came::Nothing(Called::Ask(self.settle_without(core, deeds, wire)))
     }
 
     /// Sends as soon as there is room.
@@ -164,6 +197,23 @@ impl Shared {
         loop {
             let pass = match core.machine.write() {
                 WriteStep::Send(pass) => pass,
+                WriteStep::Seal => {
+                    core = match self.seal_with(core, load) {
+                        Called::Done(result) => return result,
+                        Called::Ask(core) => core,
+                    };
+                    continue;
+                }
+                WriteStep::Full => {
+                    core = self.transmit_from(core);
+                    if matches!(core.machine.write(), WriteStep::Full) {
+                        core = match self.await_room(core, &mut patience) {
+                            Ok(core) => core,
+                            Err(core) => return self.time_out(core, Side::Write),
+                        };
+                    }
+                    continue;
+                }
                 WriteStep::Fail(fault) => {
                     let error = core.error_for(fault);
                     return self.leave(core, Side::Write, Err(error));
@@ -284,13 +334,19 @@ impl Shared {
     pub(crate) fn finish_writing(self: &Arc<Self>) -> Result<()> {
         fork::check()?;
         let core = self.lock();
-        if core.machine.phase() != Phase::Connecting && !core.machine.sends() {
+        if !core.is_opening() && !core.machine.sends() {
             return core.check();
         }
         drop(core);
         let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Write, &mut patience, |_| None)?;
-        while core.machine.phase() == Phase::Connecting {
+        let mut core = self.take_turn(Side::Write, &mut patience, |core| {
+            // An upgrade has the turn.
+            core.machine
+                .refuses_write()
+                .filter(|fault| *fault == Fault::Upgraded)
+                .map(|fault| core.error_for(fault))
+        })?;
+        while core.is_opening() {
             match patience.left(core.limit(Side::Write)) {
                 Ok(left) => core = self.wait_change(core, left),
                 Err(Passed) => {
@@ -299,22 +355,48 @@ impl Shared {
                 }
             }
         }
-        core = self.tell(core, Input::FinishWriting);
+        if let Some(fault @ Fault::Upgraded) = core.machine.refuses_write() {
+            let error = core.error_for(fault);
+            return self.leave(core, Side::Write, Err(error)).map(drop);
+        }
+        // What was accepted goes first, and while it can't the side stays open. Then what ends it.
+        core = match self.await_drained(core, &mut patience) {
+            Ok(core) => self.tell(core, Input::FinishWriting),
+            Err(core) => return self.time_out(core, Side::Write).map(drop),
+        };
+        core = match self.await_drained(core, &mut patience) {
+            Ok(core) => core,
+            Err(core) => return self.time_out(core, Side::Write).map(drop),
+        };
         let result = core.check();
         self.leave(core, Side::Write, Ok(0))?;
         result
     }
 
-    /// In plaintext all that was accepted is with the system.
-    pub(crate) fn flush(&self) -> Result<()> {
+    /// Waits until the system has all that was accepted, as it always has in plaintext.
+    pub(crate) fn flush(self: &Arc<Self>) -> Result<()> {
         fork::check()?;
-        self.lock().check()
+        let core = self.lock();
+        if !core.machine.has_unsent() {
+            return core.check();
+        }
+        drop(core);
+        let mut patience = Patience::default();
+        let core = self.take_turn(Side::Write, &mut patience, |_| None)?;
+        match self.await_drained(core, &mut patience) {
+            Ok(core) => {
+                let result = core.check();
+                self.leave(core, Side::Write, Ok(0))?;
+                result
+            }
+            Err(core) => self.time_out(core, Side::Write).map(drop),
+        }
     }
 
     fn read_nothing(&self) -> Result<usize> {
         let mut core = self.lock();
         match core.machine.read() {
-            ReadStep::Receive(pass) => {
+            ReadStep::Receive(pass) | ReadStep::Ingest(pass) | ReadStep::Take(pass) => {
                 let outputs = core.machine.received(pass, Received::Nothing, Instant::now());
                 drop(outputs);
                 Ok(0)
@@ -331,7 +413,7 @@ impl Shared {
                 drop(core.machine.sent(pass, Sent::Nothing));
                 Ok(0)
             }
-            WriteStep::Wait => Ok(0),
+            WriteStep::Seal | WriteStep::Full | WriteStep::Wait => Ok(0),
             WriteStep::Fail(fault) => Err(core.error_for(fault)),
         }
     }
@@ -348,24 +430,44 @@ impl Shared {
     ) -> Result<Guard<'_>> {
         let mut core = self.lock();
         let mut left = patience.start(core.limit(side));
-        loop {
-            let lane = core.lane(side);
-            if left.is_ok() && !lane.busy {
-                lane.busy = true;
-                return Ok(core);
+        let claimed = core.claimed && side == Side::Write;
+        if left.is_ok() && !claimed && !core.lane(side).busy {
+            core.lane(side).busy = true;
+            return Ok(core);
+        }
+        // One that began before an upgrade goes before it, and any other behind.
+        let elder = !claimed;
+        let queued = u32::from(elder && side == Side::Write);
+        core.queued += queued;
+        let result = loop {
+            if left.is_ok() && !core.lane(side).busy && (elder || !core.claimed) {
+                break Ok(());
             }
             if let Some(error) = refused(&core) {
-                return Err(error);
+                break Err(error);
             }
-            let Ok(limit) = left else { return Err(side.timed_out()) };
+            let Ok(limit) = left else { break Err(side.timed_out()) };
             patience.begin();
             core = self.wait_change(core, limit);
             left = patience.left(core.limit(side));
+        };
+        core.queued -= queued;
+        match result {
+            Ok(()) => {
+                core.lane(side).busy = true;
+                Ok(core)
+            }
+            Err(error) => {
+                if core.claimed {
+                    self.notify(&core);
+                }
+                Err(error)
+            }
         }
     }
 
     /// Gives the turn back. Whoever leaves the reading turn has the loop look after the peer's end.
-    fn leave(
+    pub(super) fn leave(
         self: &Arc<Self>,
         mut core: Guard<'_>,
         side: Side,
@@ -390,19 +492,19 @@ impl Shared {
         let tell = self.list(&mut core, driver);
         drop(core);
         if armed {
-            driver.post(Job::Disarm(Arc::clone(self)), Urgency::Soon);
+            driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
         }
         if tell {
             driver.post(Job::Young, Urgency::Soon);
         }
     }
 
-    fn time_out(self: &Arc<Self>, core: Guard<'_>, side: Side) -> Result<usize> {
+    pub(super) fn time_out(self: &Arc<Self>, core: Guard<'_>, side: Side) -> Result<usize> {
         self.leave(core, side, Err(side.timed_out()))
     }
 
     /// The machine's limit on a close is looked after by those who wait for it.
-    fn expire_if_due<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
+    pub(super) fn expire_if_due<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
         match core.machine.deadline() {
             Some((at, Deadline::Close)) if at <= Instant::now() => self.tell(core, Input::Deadline),
             Some(_) | None => core,
@@ -411,7 +513,7 @@ impl Shared {
 
     // ------------------------------------------------------------- waiting for the wire
 
-    fn wait_ready<'a>(
+    pub(super) fn wait_ready<'a>(
         self: &'a Arc<Self>,
         core: Guard<'a>,
         wire: &Wire,
@@ -469,7 +571,7 @@ impl Shared {
             core.attended = true;
             drop(core);
             match Driver::running() {
-                Ok(driver) => driver.post(Job::Arm(Arc::clone(self)), Urgency::Now),
+                Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
                 Err(fault) => return Ended::Broken(self.lock(), fault),
             }
             return Ended::Look(self.lock());
@@ -498,12 +600,20 @@ impl Core {
     }
 }
 
-fn would_block() -> io::Error {
+pub(super) fn would_block() -> io::Error {
     io::ErrorKind::WouldBlock.into()
 }
 
+/// What came of a receive.
+pub(super) enum Came<'a> {
+    /// So many bytes, and the pass is still out.
+    Bytes { core: Guard<'a>, pass: RecvPass, bytes: usize, wire: Arc<Wire> },
+    /// The pass has ended.
+    Nothing(Called<'a>),
+}
+
 /// What came of a pass.
-enum Called<'a> {
+pub(super) enum Called<'a> {
     /// The call has its result, and has left.
     Done(Result<usize>),
     /// The machine has to be asked again.
@@ -511,7 +621,7 @@ enum Called<'a> {
 }
 
 /// Why a wait for the wire ended.
-enum Ended<'a> {
+pub(super) enum Ended<'a> {
     /// The wire is ready.
     Ready,
     /// Something may have changed.

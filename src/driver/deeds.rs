@@ -14,14 +14,14 @@ use mio::Token;
 use super::dial::{self, Dialled};
 use super::facts::Facts;
 use super::resolve::Submitted;
-use super::shared::{Connected, Core, Dialling, Guard, Shared, Watching};
+use super::shared::{Connected, Core, Errand, Guard, Shared, Watching};
 use super::wait::WakeHandle;
-use super::wire::{Drained, Wire};
+use super::wire::{Drained, Load, Wire};
 use super::young::Place;
 use super::{Driver, Job, Urgency, harmless};
 use crate::address::SocketAddress;
 use crate::error::{Error, Fault};
-use crate::info::{Phase, Timings};
+use crate::info::Timings;
 use crate::machine::{AttemptId, Input, Output, Outputs, Release};
 use crate::options::TcpOptions;
 
@@ -47,7 +47,7 @@ impl Shared {
         deeds: Option<Deeds>,
     ) -> Guard<'a> {
         // So it is with nearly every read and write.
-        if deeds.is_none() && core.dialling.is_none() { core } else { self.carry_out(core, deeds) }
+        if deeds.is_none() && core.errand.is_none() { core } else { self.carry_out(core, deeds) }
     }
 
     #[cold]
@@ -74,15 +74,18 @@ impl Shared {
         self.keep_time(core)
     }
 
-    /// While a socket connects, the loop keeps the machine's time.
+    /// The loop keeps the machine's time.
     fn keep_time<'a>(self: &'a Arc<Self>, mut guard: Guard<'a>) -> Guard<'a> {
         let core = &mut *guard;
-        let Some(dialling) = &mut core.dialling else { return guard };
         let at = core.machine.deadline().map(|(at, _)| at);
-        if dialling.timer == at {
+        if at.is_some() && core.errand.is_none() {
+            core.errand = Some(Box::default());
+        }
+        let Some(errand) = &mut core.errand else { return guard };
+        if errand.timer == at {
             return guard;
         }
-        dialling.timer = at;
+        errand.timer = at;
         drop(guard);
         if let (Some(at), Ok(driver)) = (at, Driver::running()) {
             driver.post(Job::Limit(Arc::clone(self), at), Urgency::Now);
@@ -108,7 +111,9 @@ impl Shared {
         if let (Some(timings), Ok(endpoints)) = (adopted, result) {
             core.wire = wire;
             core.facts = Some(Facts::new(endpoints, timings));
-            if let (Some(deeds), Ok(driver)) = (&mut deeds, Driver::running()) {
+            if let (Some(deeds), Ok(driver), true) =
+                (&mut deeds, Driver::running(), core.wants_watch())
+            {
                 deeds.tell_listed = self.list(core, driver);
             }
         } else if wire.is_some() {
@@ -120,8 +125,12 @@ impl Shared {
 
     /// Does what needs system calls. An attempt that ended at once is the answer.
     fn perform(self: &Arc<Self>, deeds: Prepared) -> Option<(AttemptId, Connected)> {
-        let Prepared { deeds, wire, registration, young, over, tcp, wake: _ } = deeds;
+        let Prepared { deeds, wire, registration, young, over, tcp, farewell, wake: _ } = deeds;
         if let Some(wire) = &wire {
+            if !farewell.is_empty() {
+                // It goes at once or not at all: nobody waits for it.
+                let _ = wire.send(&Load::One(&farewell));
+            }
             if deeds.shutdown_write {
                 wire.shutdown_write();
             }
@@ -151,9 +160,13 @@ impl Shared {
         if let (true, Ok(driver)) = (deeds.tell_listed, Driver::running()) {
             driver.post(Job::Young, Urgency::Soon);
         }
-        if deeds.discard {
-            if let Ok(driver) = Driver::running() {
-                driver.post(Job::Arm(Arc::clone(self)), Urgency::Now);
+        if deeds.transmit && deeds.release.is_none() {
+            self.transmit();
+        }
+        if deeds.attend {
+            match Driver::running() {
+                Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
+                Err(fault) => drop(self.tell(self.lock(), Input::WireFailed(fault))),
             }
         }
         if deeds.resolve {
@@ -244,7 +257,8 @@ pub(super) struct Deeds {
     adopt: Option<Timings>,
     abandon: bool,
     shutdown_write: bool,
-    discard: bool,
+    attend: bool,
+    transmit: bool,
     release: Option<Release>,
     opened: bool,
     readable: bool,
@@ -273,7 +287,8 @@ impl Deeds {
                 Output::Adopt { timings, .. } => deeds.adopt = Some(timings),
                 Output::Abandon => deeds.abandon = true,
                 Output::ShutdownWrite => deeds.shutdown_write = true,
-                Output::Discard => deeds.discard = true,
+                Output::Attend => deeds.attend = true,
+                Output::Transmit => deeds.transmit = true,
                 Output::Release(how) => deeds.release = Some(how),
                 Output::Opened => deeds.opened = true,
                 Output::Readable => deeds.readable = true,
@@ -295,8 +310,10 @@ struct Prepared {
     /// Where it is listed to be watched.
     young: Option<Place>,
     /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
-    over: Option<Box<Dialling>>,
+    over: Option<Box<Errand>>,
     tcp: Option<TcpOptions>,
+    /// What is sent before the wire is let go of.
+    farewell: Vec<u8>,
 }
 
 impl Prepared {
@@ -315,14 +332,16 @@ impl Core {
         if deeds.writable {
             wake[1] = self.writing.whom_to_wake();
         }
-        let mut over = match self.machine.phase() {
-            Phase::Connecting => None,
-            Phase::Open | Phase::HalfClosed | Phase::Closed => self.dialling.take(),
-        };
+        // While a limit runs the loop keeps it.
+        let over = self.machine.deadline().is_none() && !self.is_opening();
+        let mut over = if over { self.errand.take() } else { None };
         if self.error.is_none() {
-            if let Some(Err(fault)) = self.machine.opened() {
+            if let Some(failure) = self.machine.failure() {
+                let opening = matches!(self.machine.opened(), Some(Err(_)));
+                self.error = Some(Error::from_tls(failure, opening.then_some(requested as _)));
+            } else if let Some(Err(fault)) = self.machine.opened() {
                 let attempts = self.machine.attempts();
-                let resolver = over.as_mut().and_then(|dialling| dialling.unresolved.take());
+                let resolver = over.as_mut().and_then(|errand| errand.unresolved.take());
                 self.error = Some(Error::from_connecting(fault, requested, attempts, resolver));
             } else if let Some(Err(fault)) = self.machine.outcome() {
                 self.error = Some(Error::from_fault(fault));
@@ -332,14 +351,18 @@ impl Core {
             Some(_) => (self.wire.take(), self.registration.take(), self.take_place()),
             None => (self.wire.clone(), None, None),
         };
-        let tcp = match (&deeds.attempt, &self.dialling) {
-            (Some(_), Some(dialling)) => Some(dialling.tcp.clone()),
+        let farewell = match deeds.release {
+            Some(_) if deeds.transmit => self.machine.take_farewell(),
+            Some(_) | None => Vec::new(),
+        };
+        let tcp = match (&deeds.attempt, &self.errand) {
+            (Some(_), Some(errand)) => Some(errand.tcp.clone()),
             _ => None,
         };
-        Prepared { deeds, wake, wire, registration, young, over, tcp }
+        Prepared { deeds, wake, wire, registration, young, over, tcp, farewell }
     }
 
-    fn take_place(&mut self) -> Option<Place> {
+    pub(super) fn take_place(&mut self) -> Option<Place> {
         match std::mem::replace(&mut self.watching, Watching::Off) {
             Watching::Listed(place) => Some(place),
             Watching::Off | Watching::Armed | Watching::Narrowed => None,

@@ -20,13 +20,13 @@ use super::wire::{Wire, code};
 use super::young::KEPT_CAPACITY;
 use super::{Driver, Job, Sleep, dial, harmless, say};
 use crate::error::Fault;
-use crate::machine::{AttemptId, Watch};
+use crate::machine::AttemptId;
 
 /// No slot of the table has it.
 pub(super) const WAKER: Token = Token(usize::MAX);
 
 /// A wire is registered by its attempt, and then for good: see [`Wire::register`].
-const REGISTERED_ONCE: bool = cfg!(not(all(unix, not(sockeye_condvar))));
+pub(super) const REGISTERED_ONCE: bool = cfg!(not(all(unix, not(sockeye_condvar))));
 /// The most events of one turn, so that jobs and timers wait for no more than so many.
 const EVENTS_MOST: usize = 256;
 /// The most timers of one turn.
@@ -74,7 +74,7 @@ struct EventLoop {
 /// What has a token.
 enum Entry {
     /// A socket whose wire is registered.
-    Socket(Arc<Shared>),
+    Socket { shared: Arc<Shared>, interest: Interest },
     /// An attempt that is pending.
     Attempt(Box<PendingAttempt>),
     /// The limit of a socket that connects.
@@ -154,8 +154,8 @@ impl EventLoop {
             Job::Young => {
                 self.young_at.get_or_insert(now + QUIET);
             }
-            Job::Disarm(shared) => self.disarm(&shared),
-            Job::Arm(shared) => self.arm(&shared),
+            Job::Register(shared) => self.register(&shared),
+            Job::Adopt(token, shared) => self.adopt(token, shared),
             Job::Limit(shared, at) => {
                 let entry = Entry::Limit(Box::new((Arc::clone(&shared), at)));
                 let token = self.table.insert(entry);
@@ -186,7 +186,7 @@ impl EventLoop {
     fn event(&mut self, event: &Event) {
         let token = event.token();
         match self.table.get(token) {
-            Some(Entry::Socket(_)) => self.look(token, Some(event)),
+            Some(Entry::Socket { .. }) => self.look(token, Some(event)),
             Some(Entry::Attempt(_)) => self.judge(token),
             // The waker, or what has been forgotten since.
             Some(Entry::Limit(_)) | None => {}
@@ -220,8 +220,8 @@ impl EventLoop {
     /// Notes with a connecting socket what the loop holds for it, or drops that, if the socket does not
     /// connect any more.
     fn hold(&mut self, shared: &Shared, token: Token) {
-        if let Some(dialling) = shared.lock().dialling() {
-            return dialling.tokens.push(token);
+        if let Some(errand) = shared.lock().errand() {
+            return errand.tokens.push(token);
         }
         self.forget(token);
     }
@@ -230,7 +230,10 @@ impl EventLoop {
         let Some(Entry::Attempt(attempt)) = self.table.get(token) else { return };
         let Some(verdict) = dial::verdict(&attempt.wire, attempt.address) else { return };
         let keep = REGISTERED_ONCE && verdict.is_ok();
-        let socket = Entry::Socket(Arc::clone(&attempt.shared));
+        let socket = Entry::Socket {
+            shared: Arc::clone(&attempt.shared),
+            interest: Interest::READABLE | Interest::WRITABLE,
+        };
         let entry = if keep { self.table.replace(token, socket) } else { self.table.remove(token) };
         let Some(Entry::Attempt(attempt)) = entry else { return };
         let PendingAttempt { shared, id, wire, .. } = *attempt;
@@ -262,26 +265,29 @@ impl EventLoop {
                 attempt.wire.cancel();
             }
             Some(Entry::Limit(limit)) => self.timers.cancel(limit.1, token),
-            Some(Entry::Socket(_)) | None => {}
+            Some(Entry::Socket { .. }) | None => {}
         }
     }
 
     // ------------------------------------------------------------- watching
 
-    /// Registers the socket's wire, which reports its present state.
-    fn arm(&mut self, shared: &Arc<Shared>) {
-        let Some((mut wire, attended)) = shared.to_register() else { return };
-        let interest = match attended {
-            true => Interest::READABLE | Interest::WRITABLE,
-            false => Interest::READABLE,
-        };
+    /// Registers the socket's wire for what is wanted of it, which reports its present state, or takes
+    /// the registration back.
+    fn register(&mut self, shared: &Arc<Shared>) {
+        let Some((mut wire, interest)) = shared.to_register() else { return };
+        let Some(interest) = interest else { return self.unregister(shared, &wire) };
         let held = shared.lock().registration.token();
-        let token = held.unwrap_or_else(|| self.table.insert(Entry::Socket(Arc::clone(shared))));
+        let token = held.unwrap_or_else(|| {
+            self.table.insert(Entry::Socket { shared: Arc::clone(shared), interest })
+        });
         if let Err(error) = wire.register(self.poll.registry(), token, interest) {
             say(format_args!("a socket could not be watched: {error}"));
             self.table.remove(token);
             shared.unwatched(Fault::Io(code(&error)));
             return;
+        }
+        if let Some(Entry::Socket { interest: registered, .. }) = self.table.get_mut(token) {
+            *registered = interest;
         }
         let mut core = shared.lock();
         if core.wire.is_some() {
@@ -299,47 +305,43 @@ impl EventLoop {
         self.table.remove(token);
     }
 
-    fn disarm(&mut self, shared: &Arc<Shared>) {
-        let mut core = shared.lock();
-        // A caller waits for what is reported, or reading was cancelled meanwhile.
-        if core.attended || core.machine.watch() == Watch::Discard {
-            return;
-        }
-        let Some(token) = core.registration.take() else { return };
-        let wire = core.wire.clone();
-        drop(core);
+    fn unregister(&mut self, shared: &Arc<Shared>, wire: &Wire) {
+        let Some(token) = shared.lock().registration.take() else { return };
         self.table.remove(token);
-        if let Some(wire) = wire {
-            wire.deregister(self.poll.registry());
+        wire.deregister(self.poll.registry());
+    }
+
+    /// Registers it anew where it is registered for something else than is wanted.
+    fn recheck(&mut self, shared: &Arc<Shared>, token: Token) {
+        let wanted = shared.to_register().and_then(|(_, interest)| interest);
+        match self.table.get(token) {
+            Some(Entry::Socket { interest, .. }) if Some(*interest) == wanted => {}
+            Some(_) | None => self.register(shared),
+        }
+    }
+
+    /// Where a wire is registered once, its events are another socket's from now on.
+    fn adopt(&mut self, token: Token, shared: Arc<Shared>) {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let entry = Entry::Socket { shared: Arc::clone(&shared), interest };
+        if self.table.get(token).is_some() {
+            self.table.replace(token, entry);
+            shared.attended_by(token);
+            self.look(token, None);
         }
     }
 
     fn look(&mut self, token: Token, event: Option<&Event>) {
-        let Some(Entry::Socket(shared)) = self.table.get(token) else { return };
+        let Some(Entry::Socket { shared, .. }) = self.table.get(token) else { return };
         let shared = Arc::clone(shared);
         match shared.look(event) {
             Look::Keep => {}
             Look::Again => {
                 self.again.insert(token);
             }
-            Look::Disarm => self.disarm(&shared),
-            Look::FailuresOnly => self.narrow(&shared, token),
+            Look::Recheck | Look::FailuresOnly => self.recheck(&shared, token),
         }
     }
-
-    /// Has only failures reported where that is possible: what is unread stays so, and more of it is
-    /// no news.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn narrow(&mut self, shared: &Arc<Shared>, token: Token) {
-        if let Some((mut wire, false)) = shared.to_register() {
-            if let Err(error) = wire.register(self.poll.registry(), token, Interest::PRIORITY) {
-                say(format_args!("a socket could not be watched for failures: {error}"));
-            }
-        }
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn narrow(&mut self, _shared: &Arc<Shared>, _token: Token) {}
 
     /// Registers listed sockets that have been quiet.
     fn glance_at_young(&mut self, now: Instant) {
@@ -351,7 +353,7 @@ impl EventLoop {
         for (socket, turns) in sockets.drain(..) {
             let Some(shared) = socket.upgrade() else { continue };
             if shared.glance(turns, self.driver) {
-                guarded(|| self.arm(&shared));
+                guarded(|| self.register(&shared));
             }
         }
         sockets.shrink_to(KEPT_CAPACITY);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::info::{Endpoints, Timings};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Facts {
     ends: Ends,
     resolve_micros: u32,
     connect_micros: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Ends {
     V4 { remote: SocketAddrV4, local: SocketAddrV4 },
     Other(Box<Endpoints>),
@@ -47,6 +47,7 @@ impl Facts {
         Timings {
             resolve: Duration::from_micros(self.resolve_micros.into()),
             connect: Duration::from_micros(self.connect_micros.into()),
+            handshake: Duration::ZERO,
         }
     }
 }

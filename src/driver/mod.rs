@@ -5,6 +5,7 @@
 //! started by the first socket, and asleep without a limit when there is nothing to do.
 
 mod attend;
+mod buffers;
 mod clock;
 mod deeds;
 mod dial;
@@ -15,8 +16,10 @@ mod fork;
 mod linger;
 mod patience;
 mod resolve;
+mod sealed;
 mod shared;
 mod table;
+mod upgrade;
 mod wait;
 mod watch;
 mod wire;
@@ -74,11 +77,11 @@ enum Sleep {
 enum Job {
     /// Look after the sockets that are listed to be watched.
     Young,
-    /// Don't watch the socket now: somebody reads.
-    Disarm(Arc<Shared>),
-    /// Register the socket's wire now.
-    Arm(Arc<Shared>),
-    /// Tell the connecting socket when this instant has come.
+    /// Have the socket's wire registered for what is wanted of it now.
+    Register(Arc<Shared>),
+    /// Report on what has this token to the socket that took its connection over.
+    Adopt(Token, Arc<Shared>),
+    /// Tell the socket when this instant has come.
     Limit(Arc<Shared>, Instant),
     /// Tell the socket when this attempt has ended.
     Pending { shared: Arc<Shared>, id: AttemptId, address: SocketAddr, wire: Arc<Wire> },

@@ -23,9 +23,10 @@ use super::{event_loop, fork};
 use crate::address::SocketAddress;
 use crate::error::{Deadline, Error, Fault, Result, Unresolved};
 use crate::info::{Endpoints, Phase, SocketInfo, Stats};
-use crate::machine::{AttemptId, Input, Machine, Plan, Target, Watch};
-use crate::options::{SocketOptions, TcpOptions};
+use crate::machine::{AttemptId, Input, Machine, Plan, Refusal, Target, TlsSetup, Watch};
+use crate::options::{SecureTransport, SocketOptions, TcpOptions};
 use crate::resolver::Resolver;
+use crate::tls::TlsOptions;
 
 /// The part of a socket that its handles share.
 #[derive(Debug)]
@@ -38,6 +39,17 @@ pub(crate) struct Shared {
     /// Handles of the user: with the last one the socket closes.
     handles: AtomicU32,
     requested: SocketAddress,
+    /// Where the mode is [`SecureTransport::StartTls`].
+    upgrade: Option<Box<UpgradePlan>>,
+}
+
+/// What an upgrade goes by.
+#[derive(Debug)]
+pub(super) struct UpgradePlan {
+    pub(super) tls: TlsOptions,
+    pub(super) connect_timeout: Option<Duration>,
+    /// For the machine that comes.
+    pub(super) plan: Plan,
 }
 
 #[derive(Debug)]
@@ -51,7 +63,7 @@ pub(super) struct Core {
     pub(super) facts: Option<Facts>,
     /// The limits on reads and on writes, where there ever were any.
     limits: Option<Box<[CallLimit; 2]>>,
-    pub(super) dialling: Option<Box<Dialling>>,
+    pub(super) errand: Option<Box<Errand>>,
     /// Threads that wait for `changed`.
     waiters: u32,
     /// Threads that are carrying something out on the wire.
@@ -63,6 +75,14 @@ pub(super) struct Core {
     pub(super) registration: Registration,
     /// The loop reports readiness to both directions, for waits by condition variable.
     pub(super) attended: bool,
+    /// The loop sends what could not be sent at once, when there is room.
+    pub(super) flushing: bool,
+    /// It is TLS from its start.
+    pub(super) secure: bool,
+    /// Somebody is about to upgrade: writes that begin now wait for that.
+    pub(super) claimed: bool,
+    /// Writes that wait for the turn, and began before that.
+    pub(super) queued: u32,
 }
 
 /// One direction, as the threads see it that want to use it.
@@ -105,8 +125,11 @@ impl Registration {
     }
 }
 
-/// What is needed only until the connection is made.
-pub(super) struct Dialling {
+/// What is needed only while the loop has something to do for a socket that ends by itself or by a limit:
+/// to connect it, to secure it, to hand over what it still has to send.
+#[derive(Default)]
+pub(super) struct Errand {
+    /// For errand.
     pub(super) tcp: TcpOptions,
     /// What the loop holds for it.
     pub(super) tokens: Vec<Token>,
@@ -118,9 +141,9 @@ pub(super) struct Dialling {
     pub(super) unresolved: Option<Unresolved>,
 }
 
-impl fmt::Debug for Dialling {
+impl fmt::Debug for Errand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialling").field("tcp", &self.tcp).finish_non_exhaustive()
+        f.debug_struct("Errand").field("tcp", &self.tcp).finish_non_exhaustive()
     }
 }
 
@@ -155,42 +178,42 @@ impl Shared {
             Some(address) => Target::Address(address),
             None => Target::Name,
         };
-        let machine = Machine::new(
-            Plan {
-                target,
-                bind: options.tcp.bind,
-                allow_half_open: options.allow_half_open,
+        let setup = match options.secure_transport {
+            SecureTransport::Off => None,
+            // What can't be is told before anything is sent, of an upgrade too.
+            SecureTransport::On | SecureTransport::StartTls => {
+                let tls = options.tls.clone().unwrap_or_default();
+                Some(TlsSetup::new(&tls, requested.hostname())?)
+            }
+        };
+        let mut plan = Plan {
+            target,
+            bind: options.tcp.bind,
+            tls: None,
+            allow_half_open: options.allow_half_open,
+            connect_timeout: options.connect_timeout,
+            close_timeout: options.close_timeout,
+        };
+        let upgrade = (options.secure_transport == SecureTransport::StartTls).then(|| {
+            Box::new(UpgradePlan {
+                tls: options.tls.unwrap_or_default(),
                 connect_timeout: options.connect_timeout,
-                close_timeout: options.close_timeout,
-            },
-            now,
-        );
+                plan: plan.clone(),
+            })
+        });
+        if options.secure_transport == SecureTransport::On {
+            plan.tls = setup;
+        }
         let shared = Arc::new(Shared {
             core: Mutex::new(Core {
-                machine,
-                wire: None,
-                error: None,
-                reading: Lane::default(),
-                writing: Lane::default(),
-                facts: None,
-                limits: None,
-                dialling: Some(Box::new(Dialling {
-                    tcp: options.tcp,
-                    tokens: Vec::new(),
-                    timer: None,
-                    resolver,
-                    unresolved: None,
-                })),
-                waiters: 0,
-                performing: 0,
-                watching: Watching::Off,
-                turns: 0,
-                registration: Registration::NONE,
-                attended: false,
+                errand: Some(Box::new(Errand { tcp: options.tcp, resolver, ..Errand::default() })),
+                secure: options.secure_transport == SecureTransport::On,
+                ..Core::new(Machine::new(plan, now))
             }),
             changed: Condvar::new(),
             handles: AtomicU32::new(1),
             requested,
+            upgrade,
         });
         let mut core = shared.lock();
         for (side, timeout) in
@@ -203,6 +226,38 @@ impl Shared {
         let deeds = Deeds::of(core.machine.start(now));
         drop(shared.settle(core, deeds));
         Ok(shared)
+    }
+
+    /// The socket that takes over the connection of one that was upgraded, with one handle.
+    pub(super) fn secured(&self, core: Core) -> Arc<Self> {
+        Arc::new(Shared {
+            core: Mutex::new(core),
+            changed: Condvar::new(),
+            handles: AtomicU32::new(1),
+            requested: self.requested.clone(),
+            upgrade: None,
+        })
+    }
+
+    /// The mode it was opened with.
+    pub(crate) fn mode(&self) -> SecureTransport {
+        match &self.upgrade {
+            Some(_) => SecureTransport::StartTls,
+            None if self.glimpse().is_some_and(|core| core.secure) => SecureTransport::On,
+            None => SecureTransport::Off,
+        }
+    }
+
+    pub(super) fn upgrade_plan(&self) -> Option<&UpgradePlan> {
+        self.upgrade.as_deref()
+    }
+
+    /// Whether another socket has the connection.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.glimpse().is_some_and(|core| {
+            core.machine.outcome().is_some()
+                && core.machine.refuses_upgrade() == Some(Refusal::Upgraded)
+        })
     }
 
     pub(crate) fn requested(&self) -> &SocketAddress {
@@ -239,8 +294,10 @@ impl Shared {
                 Some(Ok(())) => {
                     let facts = core.facts.as_ref().expect("a connection that was made has facts");
                     let (endpoints, timings) = (facts.endpoints(), facts.timings());
+                    let agreed = core.machine.agreed();
                     drop(core);
-                    return Ok(SocketInfo::new(self.requested.clone(), endpoints, timings));
+                    let requested = self.requested.clone();
+                    return Ok(SocketInfo::new(requested, endpoints, timings, agreed));
                 }
                 Some(Err(fault)) => return Err(core.error_for(fault)),
                 None => core = self.wait_until(core, until, Deadline::Opened)?,
@@ -403,7 +460,7 @@ impl Shared {
     /// Whom to ask for the name: the operating system where it is none. It is the user's, so that it is
     /// handed over, to be dropped where that can do no harm.
     pub(super) fn take_resolver(&self) -> Option<Arc<dyn Resolver>> {
-        self.lock().dialling.as_mut()?.resolver.take()
+        self.lock().errand.as_mut()?.resolver.take()
     }
 
     pub(super) fn resolved(self: &Arc<Self>, answer: Result<Vec<SocketAddr>, Unresolved>) {
@@ -412,8 +469,8 @@ impl Shared {
         match &answer {
             Ok(addresses) => core = self.tell(core, Input::Resolved(Ok(addresses))),
             Err(_) => {
-                match &mut core.dialling {
-                    Some(dialling) => dialling.unresolved = answer.err(),
+                match &mut core.errand {
+                    Some(errand) => errand.unresolved = answer.err(),
                     None => late = answer.err(),
                 }
                 core = self.tell(core, Input::Resolved(Err(Fault::Resolve)));
@@ -432,8 +489,8 @@ impl Shared {
 
     /// The loop does not hold this any more for a socket that connects.
     pub(super) fn release(&self, token: Token) {
-        if let Some(dialling) = self.lock().dialling() {
-            dialling.tokens.retain(|held| *held != token);
+        if let Some(errand) = self.lock().errand() {
+            errand.tokens.retain(|held| *held != token);
         }
     }
 
@@ -464,6 +521,29 @@ impl Shared {
 }
 
 impl Core {
+    pub(super) fn new(machine: Machine) -> Self {
+        Core {
+            machine,
+            wire: None,
+            error: None,
+            reading: Lane::default(),
+            writing: Lane::default(),
+            facts: None,
+            limits: None,
+            errand: None,
+            waiters: 0,
+            performing: 0,
+            watching: Watching::Off,
+            turns: 0,
+            registration: Registration::NONE,
+            attended: false,
+            flushing: false,
+            secure: false,
+            claimed: false,
+            queued: 0,
+        }
+    }
+
     pub(super) fn lane(&mut self, side: Side) -> &mut Lane {
         match side {
             Side::Read => &mut self.reading,
@@ -488,15 +568,29 @@ impl Core {
         }
     }
 
-    pub(super) fn dialling(&mut self) -> Option<&mut Dialling> {
-        self.dialling.as_deref_mut()
+    pub(super) fn errand(&mut self) -> Option<&mut Errand> {
+        self.errand.as_deref_mut()
     }
 
     pub(super) fn wants_watch(&self) -> bool {
         match self.machine.watch() {
             Watch::End | Watch::Failure => true,
-            Watch::Nothing | Watch::Discard => false,
+            Watch::Nothing | Watch::Discard | Watch::Ingest => false,
         }
+    }
+
+    /// Whether the connection is still being made, or secured.
+    pub(super) fn is_opening(&self) -> bool {
+        self.machine.opened().is_none()
+    }
+
+    /// The user's limits, for the socket that takes over.
+    pub(super) fn limits(&self) -> Option<Box<[CallLimit; 2]>> {
+        self.limits.clone()
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Option<Box<[CallLimit; 2]>>) {
+        self.limits = limits;
     }
 }
 
@@ -531,6 +625,6 @@ mod tests {
     /// What an idle socket costs is mostly this: a change that makes it larger should be meant.
     #[test]
     fn the_state_of_a_socket_is_small() {
-        assert!(size_of::<Shared>() <= 224, "{}", size_of::<Shared>());
+        assert!(size_of::<Shared>() <= 240, "{}", size_of::<Shared>());
     }
 }

@@ -46,6 +46,12 @@ impl<T> Table<T> {
         if slot.generation == generation { slot.item.as_ref() } else { None }
     }
 
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        let (index, generation) = parts(token);
+        let slot = self.slots.get_mut(index as usize)?;
+        if slot.generation == generation { slot.item.as_mut() } else { None }
+    }
+
     /// Puts another item in the place of one, under its token.
     pub(super) fn replace(&mut self, token: Token, item: T) -> Option<T> {
         self.get(token)?;

@@ -9,13 +9,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::Interest;
 use mio::event::Event;
 
-use super::Driver;
+use super::buffers;
 use super::deeds::Deeds;
 use super::shared::{Core, Shared, Watching};
 use super::wait::Side;
-use super::wire::{Drained, End, Wire, fault};
+use super::wire::{Drained, End, Room, Wire, fault};
+use super::{Driver, Job, Urgency};
 use crate::error::Fault;
 use crate::machine::{Input, ReadStep, Received, Watch};
 
@@ -24,6 +26,16 @@ pub(super) const QUIET: Duration = Duration::from_millis(100);
 
 /// The most that is dropped of one socket in one go.
 const DISCARD_BUDGET: usize = 64 * 1024;
+
+/// The most receives for one socket in one go.
+const INGESTS_MOST: usize = 8;
+
+/// What is reported where something is unread, and more of that is no news: failures, where the system can
+/// leave the rest out.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const FAILURES: Interest = Interest::PRIORITY;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const FAILURES: Interest = Interest::READABLE;
 
 /// What to do with a registered socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,8 +46,8 @@ pub(super) enum Look {
     Again,
     /// Report failures only: something is unread.
     FailuresOnly,
-    /// Take the registration back.
-    Disarm,
+    /// It may be registered for what is not wanted any more.
+    Recheck,
 }
 
 impl Shared {
@@ -61,35 +73,57 @@ impl Shared {
         arm
     }
 
-    /// The wire, where the loop is to register it, and whether for both directions.
-    pub(super) fn to_register(&self) -> Option<(Arc<Wire>, bool)> {
+    /// The wire, where there is one, and for what the loop is to register it, if for anything.
+    pub(super) fn to_register(&self) -> Option<(Arc<Wire>, Option<Interest>)> {
         let core = self.lock();
         let wire = core.wire.as_ref()?;
-        Some((Arc::clone(wire), core.attended))
+        Some((Arc::clone(wire), core.interest()))
+    }
+
+    fn wire(&self) -> Option<Arc<Wire>> {
+        self.lock().wire.clone()
     }
 
     /// Looks at the wire, which `event` says is worth it, or without one at first or once more.
     pub(super) fn look(self: &Arc<Self>, event: Option<&Event>) -> Look {
         // Without an event nothing says that it has not.
         let failed = event.is_none_or(|event| event.is_error() || event.is_write_closed());
+        let writable = event.is_none_or(|event| event.is_writable() || event.is_error());
         let mut core = self.lock();
         if core.attended {
             core.reading.ready = true;
             core.writing.ready = true;
             self.notify(&core);
         }
-        let kept = if core.attended { Look::Keep } else { Look::Disarm };
+        if writable && core.flushing {
+            // Who is sending now looks again when that came to nothing.
+            core.writing.ready = true;
+            if core.machine.has_unsent() {
+                drop(core);
+                self.transmit();
+                core = self.lock();
+            }
+        }
+        let kept = if core.attended { Look::Keep } else { Look::Recheck };
         match core.machine.watch() {
             Watch::Nothing => return kept,
             Watch::Discard => {
                 drop(core);
                 return self.discard();
             }
+            Watch::Ingest => {
+                drop(core);
+                return self.ingest_in_background();
+            }
             Watch::Failure => {
                 drop(core);
                 return if failed { self.look_for_failure() } else { Look::Keep };
             }
-            Watch::End if core.reading.busy => return kept,
+            Watch::End if core.reading.busy => {
+                // Whoever is reading will list it when they leave.
+                core.watching = Watching::Off;
+                return kept;
+            }
             Watch::End => match core.watching {
                 Watching::Armed => {}
                 Watching::Narrowed if failed => {}
@@ -97,6 +131,10 @@ impl Shared {
                 Watching::Narrowed => return Look::Keep,
                 Watching::Off | Watching::Listed(_) => return kept,
             },
+        }
+        if core.machine.is_secure() {
+            drop(core);
+            return self.ingest_in_background();
         }
         let ReadStep::Receive(pass) = core.machine.read() else { return kept };
         let Some(wire) = core.wire.clone() else { return kept };
@@ -143,7 +181,7 @@ impl Shared {
     }
 
     fn look_for_failure(self: &Arc<Self>) -> Look {
-        let Some((wire, _)) = self.to_register() else { return Look::Disarm };
+        let Some(wire) = self.wire() else { return Look::Recheck };
         let failure = wire.take_failure();
         let end = wire.judge_end();
         let mut core = self.lock();
@@ -160,7 +198,7 @@ impl Shared {
 
     /// Drops what came in on a socket whose reading was cancelled.
     fn discard(self: &Arc<Self>) -> Look {
-        let Some((wire, _)) = self.to_register() else { return Look::Disarm };
+        let Some(wire) = self.wire() else { return Look::Recheck };
         let drained = wire.drain(&mut { DISCARD_BUDGET });
         let end = if drained == Drained::End { wire.judge_end() } else { End::Clean };
         let core = self.lock();
@@ -178,14 +216,110 @@ impl Shared {
         Look::Keep
     }
 
+    /// Over TLS what comes has to be decrypted before anyone knows what it is: does so until something is
+    /// unread, which is then as in plaintext, or nothing more is there.
+    fn ingest_in_background(self: &Arc<Self>) -> Look {
+        let Some(wire) = self.wire() else { return Look::Recheck };
+        let opening = self.lock().is_opening();
+        let more = self.ingest_all(&wire);
+        let mut core = self.lock();
+        if core.wire.is_none() {
+            return Look::Recheck;
+        }
+        if opening && !core.is_opening() && !core.attended {
+            // The handshake is over, and callers do the rest.
+            if let Ok(driver) = Driver::running() {
+                if core.wants_watch() && self.list(&mut core, driver) {
+                    drop(core);
+                    driver.post(Job::Young, Urgency::Soon);
+                }
+            }
+            return Look::Recheck;
+        }
+        if more {
+            return Look::Again;
+        }
+        if core.machine.has_unread() && !core.attended && core.watching == Watching::Armed {
+            core.watching = Watching::Narrowed;
+            return Look::FailuresOnly;
+        }
+        Look::Keep
+    }
+
+    /// Takes in what is there, within a budget; says whether there may be more. Only where no reader is at
+    /// it.
+    pub(super) fn ingest_all(self: &Arc<Self>, wire: &Arc<Wire>) -> bool {
+        let mut buffers = buffers::borrow();
+        let intake = &mut buffers.get().intake;
+        for _ in 0..INGESTS_MOST {
+            let Some(pass) = self.lock().machine.attend() else { return false };
+            let result = wire.receive(&mut Room::One(intake.space()));
+            let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
+            let mut core = self.lock();
+            if end == End::HungUp && core.machine.sends() {
+                core = self.await_hearsay(core, Side::Write);
+            }
+            let now = Instant::now();
+            let mut idle = false;
+            let outputs = match result {
+                Ok(0) => {
+                    let what = match end {
+                        End::Failed(fault) => Received::Failed(fault),
+                        End::HungUp if core.machine.sends() => Received::Failed(Fault::Reset(None)),
+                        End::HungUp | End::Clean => Received::Eof,
+                    };
+                    core.machine.received(pass, what, now)
+                }
+                Ok(bytes) => {
+                    intake.filled(bytes);
+                    core.machine.ingest(pass, intake, now)
+                }
+                Err(error) if is_idle(&error) => {
+                    idle = error.kind() == io::ErrorKind::WouldBlock;
+                    core.machine.received(pass, Received::Nothing, now)
+                }
+                Err(error) => core.machine.received(pass, Received::Failed(fault(&error)), now),
+            };
+            let deeds = if idle { None } else { Deeds::of(outputs) };
+            core = self.settle(core, deeds);
+            // A reader may have come meanwhile.
+            self.notify(&core);
+            if idle {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The loop could not register the wire, so nobody would learn of its end.
     pub(super) fn unwatched(self: &Arc<Self>, fault: Fault) {
         let mut core = self.lock();
         core.watching = Watching::Off;
         core.registration.take();
-        if core.attended {
-            // Who waits by the loop would wait for ever.
+        if core.attended || core.flushing || core.machine.watch() == Watch::Ingest {
+            // Who waits for the loop would wait for ever.
             drop(self.tell(core, Input::WireFailed(fault)));
+        }
+    }
+}
+
+impl Core {
+    /// What the loop is to be told of the wire.
+    fn interest(&self) -> Option<Interest> {
+        if self.attended {
+            return Some(Interest::READABLE | Interest::WRITABLE);
+        }
+        let reading = match (self.machine.watch(), self.watching) {
+            (Watch::Discard | Watch::Ingest, _) => Some(Interest::READABLE),
+            (Watch::Nothing, _) => None,
+            (Watch::End | Watch::Failure, Watching::Armed) => Some(Interest::READABLE),
+            (Watch::End | Watch::Failure, Watching::Narrowed) => Some(FAILURES),
+            (Watch::End | Watch::Failure, Watching::Off | Watching::Listed(_)) => None,
+        };
+        match (reading, self.flushing) {
+            (Some(reading), true) => Some(reading | Interest::WRITABLE),
+            (None, true) => Some(Interest::WRITABLE),
+            (reading, false) => reading,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! system for some milliseconds at most. Then the descriptor itself is in blocking mode, and all others
 //! say in the call that they don't want that.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +35,17 @@ impl Room<'_, '_> {
             Room::Many(bufs) => bufs.iter().map(|buf| buf.len()).sum(),
         }
     }
+
+    /// The first part that has any room.
+    pub(super) fn first(&mut self) -> &mut [u8] {
+        match self {
+            Room::One(buf) => buf,
+            Room::Many(bufs) => match bufs.iter_mut().find(|buf| !buf.is_empty()) {
+                Some(buf) => buf,
+                None => &mut [],
+            },
+        }
+    }
 }
 
 /// A caller's bytes to send.
@@ -49,7 +61,25 @@ impl Load<'_, '_> {
             Load::Many(bufs) => bufs.iter().map(|buf| buf.len()).sum(),
         }
     }
+
+    /// The bytes in one piece, at most about as many as are sealed at a time.
+    pub(super) fn gather(&self) -> Cow<'_, [u8]> {
+        match self {
+            Load::One(buf) => Cow::Borrowed(buf),
+            Load::Many(bufs) => {
+                let mut gathered = Vec::new();
+                for buf in *bufs {
+                    let room = GATHERED_MOST.saturating_sub(gathered.len());
+                    gathered.extend_from_slice(&buf[..buf.len().min(room)]);
+                }
+                Cow::Owned(gathered)
+            }
+        }
+    }
 }
+
+/// The most that small buffers are put together to.
+const GATHERED_MOST: usize = 64 * 1024;
 
 /// What a receive of nothing means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

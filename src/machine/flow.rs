@@ -8,6 +8,11 @@ use super::Fault;
 pub enum ReadStep {
     /// Receive, straight into its own buffer, and end the pass with what came of it.
     Receive(RecvPass),
+    /// Over TLS: receive into an [`Intake`](super::Intake), and end the pass by
+    /// [`Machine::ingest`](super::Machine::ingest).
+    Ingest(RecvPass),
+    /// Over TLS: data is here already. End the pass by [`Machine::take`](super::Machine::take).
+    Take(RecvPass),
     /// Wait for [`Output::Readable`](super::Output::Readable), then ask again: the connection is
     /// still being made, or the pass is out.
     Wait,
@@ -23,6 +28,11 @@ pub enum ReadStep {
 pub enum WriteStep {
     /// Send, straight out of its own buffer, and end the pass with what came of it.
     Send(SendPass),
+    /// Over TLS: there is room, for [`Machine::seal`](super::Machine::seal).
+    Seal,
+    /// Over TLS: too much waits for the wire. [`Machine::transmit`](super::Machine::transmit) it, or
+    /// wait for [`Output::Writable`](super::Output::Writable) where another does; then ask again.
+    Full,
     /// Wait for [`Output::Writable`](super::Output::Writable), then ask again: the connection is
     /// still being made, or the pass is out.
     Wait,

@@ -1,4 +1,4 @@
-//! The socket as a pure state machine: connecting, open, half-closed, closed.
+//! The socket as a pure state machine: connecting, upgrading, open, half-closed, closed.
 //!
 //! [`Machine`] decides and does nothing: it has no clock, thread, lock or socket. What happened goes
 //! in as an [`Input`] (or as the report of a pass, below), what has to be done comes out as
@@ -7,7 +7,7 @@
 //!
 //! # Passes
 //!
-//! Application data never enters the machine. A party that wants to receive asks [`Machine::read`];
+//! In plaintext application data never enters the machine. A party that wants to receive asks [`Machine::read`];
 //! [`ReadStep::Receive`] gives it a [`RecvPass`], with which it makes the system call itself, straight
 //! into its own buffer, as often as that would block. Then it gives the pass back with what came of it:
 //! [`delivered`](Machine::delivered) or [`received`](Machine::received). Sending goes the same way with
@@ -16,6 +16,15 @@
 //! [`Output::Readable`] or [`Output::Writable`] then tells its holder to look, and
 //! [`still_receives`](Machine::still_receives) or [`still_sends`](Machine::still_sends) is false. What a
 //! call took before its holder noticed still counts.
+//!
+//! # TLS
+//!
+//! Over TLS what is received is ciphertext: [`ReadStep::Ingest`] asks for it, in an [`Intake`], by
+//! [`ingest`](Machine::ingest); [`ReadStep::Take`] then says that there is data to
+//! [`take`](Machine::take). A write is [sealed](Machine::seal); the ciphertext leaves in [`Parcel`]s, which
+//! [`Output::Transmit`] or the return of the call asks to be sent: lent by [`transmit`](Machine::transmit),
+//! given back by [`transmitted`](Machine::transmitted). [`Output::Attend`] asks somebody to receive where no
+//! reader does, with a pass from [`attend`](Machine::attend).
 //!
 //! # Driving one by hand
 //!
@@ -55,10 +64,13 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod flow;
+mod intake;
+mod outbox;
 mod race;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -66,9 +78,13 @@ use std::time::{Duration, Instant};
 
 pub use crate::error::{Deadline, Fault};
 pub use crate::info::Endpoints;
-use crate::info::{Phase, Stats, Timings};
+use crate::info::{Agreed, Phase, Stats, Timings};
+use crate::tls::Failure;
+pub use crate::tls::TlsSetup;
 
 pub use self::flow::{ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
+pub use self::intake::Intake;
+pub use self::outbox::Parcel;
 pub use self::race::{ADDRESSES_MOST, ATTEMPT_DELAY, AttemptId, RESOLUTION_DELAY};
 use self::state::State;
 
@@ -79,9 +95,11 @@ pub struct Plan {
     pub target: Target,
     /// The local address, where one is prescribed: addresses of the other family are not dialled.
     pub bind: Option<SocketAddr>,
+    /// For TLS from the start.
+    pub tls: Option<TlsSetup>,
     /// Whether the write side stays open when the peer has ended.
     pub allow_half_open: bool,
-    /// The most that look-up and attempts may take together.
+    /// The most that look-up, attempts and the TLS handshake may take together.
     pub connect_timeout: Option<Duration>,
     /// The most that a close may wait for what is being written.
     pub close_timeout: Duration,
@@ -94,6 +112,7 @@ impl Plan {
         Plan {
             target,
             bind: None,
+            tls: None,
             allow_half_open: false,
             connect_timeout: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(5),
@@ -126,7 +145,8 @@ pub enum Input<'a> {
     },
     /// The instant of [`Machine::deadline`] may have come.
     Deadline,
-    /// The peer's end was seen by who discards what comes in, after [`Output::Discard`].
+    /// The peer's end was seen by who holds no pass: by who discards what comes in, or who looked at the
+    /// wire before an upgrade.
     WireEof,
     /// The wire was found broken by who held no pass.
     WireFailed(Fault),
@@ -140,6 +160,14 @@ pub enum Input<'a> {
     FinishWriting,
     /// End the read side: what comes in is dropped.
     CancelReading,
+    /// Upgrade to TLS: from now on nobody may read or write. Without effect where
+    /// [`refuses_upgrade`](Machine::refuses_upgrade) says why, or while a send pass is out.
+    StartTls,
+    /// No receive pass is out any more, and nothing of the peer was on the wire: another machine, one of
+    /// [`Machine::upgrade`], has it from now on.
+    HandOver,
+    /// Something of the peer was on the wire.
+    Unread,
 }
 
 /// What has to be done, in this order.
@@ -166,9 +194,12 @@ pub enum Output {
     Abandon,
     /// Send FIN: all that was accepted is with the system already.
     ShutdownWrite,
-    /// Receive and drop what comes until the end, then say [`Input::WireEof`] or
-    /// [`Input::WireFailed`].
-    Discard,
+    /// Nobody reads now: receive what comes, as [`Machine::watch`] says.
+    Attend,
+    /// Send what [`Machine::transmit`] lends, until it lends nothing more; at the very end of a
+    /// connection, with [`Output::Release`], what [`Machine::take_farewell`] gives, as far as that goes at
+    /// once.
+    Transmit,
     /// Let go of the wire: nothing is wanted of it any more.
     Release(Release),
     /// Tell who waits for the connection: [`Machine::opened`] has settled.
@@ -198,13 +229,35 @@ pub enum Release {
 pub enum Watch {
     /// For nothing.
     Nothing,
-    /// For whatever comes, which is received and dropped, after [`Output::Discard`].
+    /// For whatever comes, which is received and dropped; then say [`Input::WireEof`] or
+    /// [`Input::WireFailed`].
     Discard,
+    /// For whatever comes, which is [ingested](Machine::ingest).
+    Ingest,
     /// For a failure only.
     Failure,
     /// For a failure, and for the peer's end with nothing unread before it. To look takes a
-    /// [`RecvPass`].
+    /// [`RecvPass`]; over TLS what is there is [ingested](Machine::ingest) until something is unread.
     End,
+}
+
+/// Why a connection can't be upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is TLS already.
+    Secure,
+    /// It was upgraded, or is about to be.
+    Upgraded,
+    /// This side has ended its writing.
+    HalfClosed,
+    /// Reading was cancelled.
+    Cancelled,
+    /// This side has closed or aborted it.
+    Closed,
+    /// The peer has ended.
+    PeerEnded,
+    /// It failed.
+    Failed(Fault),
 }
 
 /// One socket's state and rules. See the [module](self) for how to drive it.
@@ -220,6 +273,15 @@ pub struct Machine {
 struct Rules {
     allow_half_open: bool,
     close_timeout: Limit,
+}
+
+impl Rules {
+    fn new(plan: &Plan) -> Self {
+        Rules {
+            allow_half_open: plan.allow_half_open,
+            close_timeout: Limit::new(plan.close_timeout),
+        }
+    }
 }
 
 /// A time limit in little room: in milliseconds, rounded up, 49 days at most.
@@ -243,11 +305,20 @@ impl Machine {
     #[must_use]
     pub fn new(plan: Plan, now: Instant) -> Self {
         Machine {
-            rules: Rules {
-                allow_half_open: plan.allow_half_open,
-                close_timeout: Limit::new(plan.close_timeout),
-            },
-            state: State::connecting(&plan, now),
+            rules: Rules::new(&plan),
+            state: State::connecting(plan, now),
+            stats: Stats::default(),
+        }
+    }
+
+    /// The machine of a connection that another one has [handed over](Input::HandOver), about to begin its
+    /// TLS handshake; [`start`](Self::start) gives its first outputs. Of the plan counts what is left to
+    /// do.
+    #[must_use]
+    pub fn upgrade(plan: &Plan, setup: &TlsSetup, deadline: Option<Instant>, now: Instant) -> Self {
+        Machine {
+            rules: Rules::new(plan),
+            state: State::upgrading(setup, deadline, now),
             stats: Stats::default(),
         }
     }
@@ -289,12 +360,115 @@ impl Machine {
         self.state.refuses_write()
     }
 
-    /// Ends a receive pass that took `bytes` bytes, more than none.
+    /// Why an upgrade can't begin, now or ever.
+    #[must_use]
+    pub fn refuses_upgrade(&self) -> Option<Refusal> {
+        self.state.refuses_upgrade()
+    }
+
+    /// Ends a receive pass that took `bytes` bytes, more than none. They count as read, unless
+    /// [`refuses_read`](Self::refuses_read) says otherwise then: bytes that come when an upgrade has
+    /// begun end the connection.
     pub fn delivered(&mut self, pass: RecvPass, bytes: usize) -> Outputs<'_> {
-        self.stats.bytes_read += bytes as u64;
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
+        if self.state.is_yielding() {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.unread(&mut outputs);
+        } else {
+            self.stats.bytes_read += bytes as u64;
+        }
         outputs
+    }
+
+    /// Ends a receive pass that took ciphertext.
+    pub fn ingest(&mut self, pass: RecvPass, intake: &mut Intake, now: Instant) -> Outputs<'_> {
+        let mut outputs = Outputs::none();
+        self.state.give_back_recv(pass, &mut outputs);
+        if let Some(tls) = self.state.tls_mut() {
+            if tls.feed(intake) {
+                outputs.push(Output::Transmit);
+            }
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.progressed(self.rules, now, &mut outputs);
+        }
+        outputs
+    }
+
+    /// Ends a receive pass by moving unread data to `buf`: so many bytes.
+    pub fn take(&mut self, pass: RecvPass, buf: &mut [u8], now: Instant) -> (usize, Outputs<'_>) {
+        let mut outputs = Outputs::none();
+        self.state.give_back_recv(pass, &mut outputs);
+        let Some(tls) = self.state.tls_mut() else { return (0, outputs) };
+        let bytes = tls.take(buf);
+        self.stats.bytes_read += bytes as u64;
+        if !tls.has_unread() {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.progressed(self.rules, now, &mut outputs);
+        }
+        (bytes, outputs)
+    }
+
+    /// Accepts as much of `load` as there is room for: so many bytes. Their ciphertext is in `parcel`, to be
+    /// sent and given back by [`transmitted`](Self::transmitted); where other ciphertext waits it is
+    /// behind that, and the parcel stays empty. None are accepted where TLS has failed or can seal no
+    /// more.
+    pub fn seal(&mut self, load: &[u8], parcel: &mut Parcel, now: Instant) -> (usize, Outputs<'_>) {
+        let mut outputs = Outputs::none();
+        let Some(tls) = self.state.tls_mut() else { return (0, outputs) };
+        let bytes = tls.seal(load, parcel);
+        self.stats.bytes_written += bytes as u64;
+        if bytes == 0 && !load.is_empty() {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.progressed(self.rules, now, &mut outputs);
+        }
+        (bytes, outputs)
+    }
+
+    /// Lends ciphertext to be sent, where some waits and none is lent.
+    #[must_use]
+    pub fn transmit(&mut self) -> Option<Parcel> {
+        self.state.tls_mut()?.drain()
+    }
+
+    /// Takes a parcel back. What of it was not [sent](Parcel::sent) is lent again.
+    pub fn transmitted(&mut self, parcel: &mut Parcel) -> Outputs<'_> {
+        let mut outputs = Outputs::none();
+        let Some(tls) = self.state.tls_mut() else { return outputs };
+        let full = tls.room() == 0;
+        tls.give_back(parcel);
+        if full && tls.room() > 0 {
+            outputs.push(Output::Writable);
+        }
+        if tls.is_drained() {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.sent(Sent::Nothing, &mut outputs);
+        }
+        outputs
+    }
+
+    /// Takes a parcel back that could not be sent, for the failure of the wire.
+    pub fn not_transmitted(&mut self, parcel: &mut Parcel, fault: Fault) -> Outputs<'_> {
+        let mut outputs = Outputs::none();
+        if let Some(tls) = self.state.tls_mut() {
+            tls.give_back(parcel);
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.sent(Sent::Failed(fault), &mut outputs);
+        }
+        outputs
+    }
+
+    /// Over TLS, leave to receive where no reader does; it ends as one of [`ReadStep::Ingest`]. None
+    /// where nothing is wanted, something is unread, or somebody else has it.
+    #[must_use]
+    pub fn attend(&mut self) -> Option<RecvPass> {
+        self.state.attend()
+    }
+
+    /// What is to be sent at the very end, as far as that goes at once.
+    #[must_use]
+    pub fn take_farewell(&mut self) -> Vec<u8> {
+        self.state.take_farewell()
     }
 
     /// Ends a receive pass that took nothing.
@@ -375,6 +549,47 @@ impl Machine {
         self.state.sends()
     }
 
+    /// Over TLS, whether ciphertext waits that is not with the system.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.state.tls().is_some_and(|tls| !tls.is_drained())
+    }
+
+    /// Over TLS, whether data is here that nobody has taken.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.state.tls().is_some_and(|tls| tls.has_unread())
+    }
+
+    /// Whether the connection is TLS, in its handshake or after it.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.state.tls().is_some()
+    }
+
+    /// Whether an upgrade has begun that has not yet taken place.
+    #[must_use]
+    pub fn is_yielding(&self) -> bool {
+        self.state.is_yielding()
+    }
+
+    /// Whether nobody is at the wire any more before an upgrade: time to look at it, and to say
+    /// [`Input::HandOver`], [`Input::Unread`] or what else is found.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.state.is_quiet()
+    }
+
+    /// What the TLS handshake led to.
+    pub(crate) fn agreed(&self) -> Option<Agreed> {
+        self.state.agreed()
+    }
+
+    /// What [`Fault::Tls`] means here.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.state.failure()
+    }
+
     /// Every attempt that failed, in order, of a connection that never came to be.
     #[must_use]
     pub fn attempts(&self) -> &[(SocketAddr, Fault)] {
@@ -400,7 +615,7 @@ pub struct Outputs<'a> {
 }
 
 /// No input has more consequences than this.
-const OUTPUTS_MOST: usize = 6;
+const OUTPUTS_MOST: usize = 8;
 
 impl Outputs<'_> {
     fn none() -> Self {

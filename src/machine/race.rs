@@ -175,6 +175,7 @@ impl Race {
                 return Step::Won(Timings {
                     resolve: answered.saturating_duration_since(self.begun),
                     connect: now.saturating_duration_since(answered),
+                    handshake: Duration::ZERO,
                 });
             }
             Err(fault) => fault,

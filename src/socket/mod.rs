@@ -14,7 +14,8 @@ use crate::driver::{Load, Room, Shared, Side};
 use crate::error::Result;
 use crate::info::{Phase, SocketInfo, Stats};
 use crate::machine::Input;
-use crate::options::check_limit;
+use crate::options::{SecureTransport, check_limit};
+use crate::tls::TlsOptions;
 
 pub use self::connect::{connect, connect_with};
 pub use self::connector::{Connector, ConnectorBuilder};
@@ -158,6 +159,87 @@ impl Socket {
         self.handle.shared().abort(Input::Abort);
     }
 
+    /// Upgrades to TLS and returns the new socket, still in its handshake: its
+    /// [`opened`](Self::opened) waits for that.
+    ///
+    /// Waits for the connection where it is still being made, and for writes that began before: they end
+    /// first, and all that they took precedes the handshake. That wait counts in the upgrade's
+    /// [`connect_timeout`](crate::SocketOptions::connect_timeout), which begins with this call;
+    /// [`close`](Self::close) and [`abort`](Self::abort) end it. The new socket inherits options, timeouts
+    /// and deadlines. This one is [`upgraded`](Self::upgraded) then, its [`closed`](Self::closed) is `Ok`,
+    /// its reads (blocked ones too) and its later writes fail with
+    /// [`Upgraded`](crate::ErrorKind::Upgraded). A handshake that fails closes the connection: nothing ever
+    /// falls back to plaintext.
+    ///
+    /// Before it sends anything it looks whether the peer has said more than the program has read. Such
+    /// bytes, which an attacker may have put there for the program to take them for an answer that came
+    /// over TLS, end the connection. What a [`BufReader`](std::io::BufReader) has read ahead it can't see:
+    /// look at its [`buffer`](std::io::BufReader::buffer) before this call, and drop it.
+    ///
+    /// # Errors
+    /// - [`InvalidState`](crate::ErrorKind::InvalidState), and nothing is changed: unless the mode is
+    ///   [`StartTls`](crate::SecureTransport::StartTls), on a second call, after [`Reader::cancel`], and
+    ///   after this side closed, half-closed or aborted.
+    /// - [`TimedOut`](crate::ErrorKind::TimedOut), [retryable](crate::Error::is_retryable), and nothing is
+    ///   changed: the wait above took too long.
+    /// - [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext): bytes from the peer are unread. Not one
+    ///   byte is sent, the connection is closed, `closed` gives the same.
+    /// - [`Closed`](crate::ErrorKind::Closed): the peer has ended, or this side closed meanwhile. On a
+    ///   socket that failed its cause.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use sockeye::{SecureTransport, SocketOptions, connect_with};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let port = listener.local_addr()?.port();
+    /// # let peer = std::thread::spawn(move || -> std::io::Result<()> {
+    /// #     let (mut stream, _) = listener.accept()?;
+    /// #     stream.read_exact(&mut [0; 6])?;
+    /// #     stream.write_all(b"+OK\r\n")?;
+    /// #     stream.read(&mut [0; 5])?;
+    /// #     Ok(())
+    /// # });
+    /// let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
+    /// let socket = connect_with(("127.0.0.1", port), options)?; // such as ("pop.example.com", 110)
+    /// socket.writer().write_all(b"STLS\r\n")?;
+    /// let mut answer = [0; 5];
+    /// socket.reader().read_exact(&mut answer)?;
+    /// if answer == *b"+OK\r\n" {
+    ///     let secure = socket.start_tls()?;
+    ///     let info = secure.opened();
+    /// #   assert!(info.is_err(), "this peer can't");
+    /// }
+    /// # peer.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("startTls"))]
+    pub fn start_tls(&self) -> Result<Socket> {
+        Ok(Socket { handle: Handle::first(self.handle.shared().start_tls(None)?) })
+    }
+
+    /// [`start_tls`](Self::start_tls) with these in place of the options' TLS settings.
+    ///
+    /// # Errors
+    /// As `start_tls`, and [`InvalidOptions`](crate::ErrorKind::InvalidOptions), where nothing is changed.
+    pub fn start_tls_with(&self, tls: TlsOptions) -> Result<Socket> {
+        Ok(Socket { handle: Handle::first(self.handle.shared().start_tls(Some(&tls))?) })
+    }
+
+    /// Whether [`start_tls`](Self::start_tls) has given the connection to another socket.
+    #[must_use]
+    pub fn upgraded(&self) -> bool {
+        self.handle.shared().is_upgraded()
+    }
+
+    /// The mode it was opened with; [`On`](crate::SecureTransport::On) for the socket that
+    /// [`start_tls`](Self::start_tls) returned.
+    #[must_use]
+    #[doc(alias("secureTransport"))]
+    pub fn secure_transport(&self) -> SecureTransport {
+        self.handle.shared().mode()
+    }
+
     /// The readable side.
     #[must_use]
     #[doc(alias("readable"))]
@@ -287,7 +369,8 @@ macro_rules! impl_write {
                 Ok(self.handle.shared().write(&Load::Many(bufs))?)
             }
 
-            /// All that was accepted is with the system already; fails where the socket has failed.
+            /// Waits until the system has all that was accepted, which in plaintext it always has; fails
+            /// where the socket has failed.
             fn flush(&mut self) -> io::Result<()> {
                 Ok(self.handle.shared().flush()?)
             }
@@ -320,6 +403,7 @@ impl Handle {
         f.debug_struct(name)
             .field("address", &format_args!("{}", self.shared.requested()))
             .field("phase", &self.shared.phase())
+            .field("secure_transport", &self.shared.mode())
             .field("bytes_read", &stats.bytes_read)
             .field("bytes_written", &stats.bytes_written)
             .finish_non_exhaustive()

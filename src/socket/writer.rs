@@ -10,7 +10,8 @@ use crate::machine::Input;
 /// clones share the side.
 ///
 /// Writing waits for the connection to open, and returns once some of the bytes are accepted, with
-/// their number: what the kernel took. [`flush`](std::io::Write::flush) has nothing to wait for.
+/// their number: in plaintext what the kernel took, over TLS at most 64 KiB beyond it, then writes wait.
+/// [`flush`](std::io::Write::flush) waits until the kernel has all that was accepted.
 /// After a clean end writes fail with [`Closed`](crate::ErrorKind::Closed); after a failure every
 /// call gives that failure.
 #[derive(Clone)]
@@ -23,7 +24,7 @@ impl Writer {
         Writer { handle }
     }
 
-    /// Half-close: sends FIN after all that was accepted. Reading goes on.
+    /// Half-close: sends FIN after all that was accepted, over TLS after close_notify. Reading goes on.
     ///
     /// Waits for the connection where it is still being made, and for writes of other threads that
     /// began before; bounded by the write timeout and deadline. Idempotent; `Ok` also where the side

@@ -24,7 +24,9 @@ enum Layer {
 /// The layer of a module right below the root; the simulator stands where the driver does, beside it.
 fn layer(module: &str) -> Option<Layer> {
     match module {
-        "address" | "options" | "error" | "info" | "egress" | "resolver" => Some(Layer::Data),
+        "address" | "options" | "error" | "info" | "egress" | "resolver" | "tls" => {
+            Some(Layer::Data)
+        }
         "machine" => Some(Layer::Machine),
         "driver" | "sim" => Some(Layer::Driver),
         "socket" => Some(Layer::Socket),
@@ -36,7 +38,7 @@ fn layer(module: &str) -> Option<Layer> {
 /// Crates that only the driver names.
 const SYSTEM: [&str; 3] = ["mio", "socket2", "rustix"];
 
-/// Crates that the machine may name, in one file each.
+/// Crates that the machine may name in one file, and the settings of TLS in theirs.
 const TLS_FILE: &str = "machine/tls.rs";
 const TLS: [&str; 2] = ["rustls", "webpki_roots"];
 
@@ -172,6 +174,14 @@ fn broken_rule(
     }
     if SYSTEM.contains(&first) {
         return (own != Layer::Driver || top == "sim").then_some("is named by the driver only");
+    }
+    if TLS.contains(&first) && file != TLS_FILE {
+        if top != "tls" && own != Layer::Machine {
+            return Some("is named by the TLS files only");
+        }
+        if top == "tls" && path.last().is_some_and(|name| name.ends_with("Connection")) {
+            return Some("a connection of rustls is named by machine/tls.rs only");
+        }
     }
     if own == Layer::Machine {
         if file == TLS_FILE && TLS.contains(&first) {
@@ -657,6 +667,12 @@ fn the_machine_is_pure() {
     check("machine/flow.rs", "use rustls::Connection;", &[(1, "rustls::Connection")]);
     check("machine/tls.rs", "use rustls::Connection; use webpki_roots::TLS_SERVER_ROOTS;", &[]);
     check("machine/tls.rs", "use mio::Poll;", &[(1, "mio::Poll")]);
+    check("driver/mod.rs", "use rustls::ClientConfig;", &[(1, "rustls::ClientConfig")]);
+    check(
+        "tls/config.rs",
+        "use rustls::{ClientConfig, ClientConnection};",
+        &[(1, "rustls::ClientConnection")],
+    );
 }
 
 #[test]

@@ -321,12 +321,13 @@ impl Life {
                     assert!(self.shut || how != Release::Linger, "who lingers has sent FIN");
                     self.released = true;
                 }
-                Output::Discard => {
+                Output::Attend => {
                     assert!(self.adopted && !self.released);
                     assert!(self.receiving.is_none(), "one party at the wire");
                 }
                 Output::Opened => self.opened += 1,
                 Output::Closed => self.closed += 1,
+                Output::Transmit => panic!("there is no TLS"),
                 Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => {}
             }
         }

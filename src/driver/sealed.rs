@@ -1,0 +1,227 @@
+//! Reading and writing over TLS, by the caller's own thread: what is received is decrypted by the machine,
+//! and what the machine has sealed is sent.
+//!
+//! A write that was sealed is accepted. The caller's thread hands it to the system as far as that goes at
+//! once, and leaves the rest to the loop, which sends it when there is room. So no more than one thread
+//! sends at a time, and nobody waits for another to do so but who has to: the writer who finds too much
+//! waiting already, `flush`, and a close.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::attend::{Called, Came, Ended};
+use super::buffers;
+use super::deeds::Deeds;
+use super::patience::Patience;
+use super::shared::{Guard, Shared};
+use super::wait::Side;
+use super::wire::{Load, Room, Wire, fault};
+use super::{Driver, Job, Urgency};
+use crate::error::Result;
+use crate::machine::{Input, Parcel, RecvPass};
+
+/// What came of an attempt to send.
+enum Went<'a> {
+    /// There may be room for more.
+    On(Guard<'a>),
+    /// There is no room now.
+    Blocked(Guard<'a>),
+}
+
+impl Shared {
+    // ------------------------------------------------------------- reading
+
+    /// Receives ciphertext with a pass, which it ends.
+    pub(super) fn ingest_with<'a>(
+        self: &'a Arc<Self>,
+        core: Guard<'a>,
+        pass: RecvPass,
+        patience: &mut Patience,
+    ) -> Called<'a> {
+        let mut buffers = buffers::borrow();
+        let intake = &mut buffers.get().intake;
+        match self.receive_with(core, pass, &mut Room::One(intake.space()), patience) {
+            Came::Bytes { mut core, pass, bytes, wire } => {
+                intake.filled(bytes);
+                let deeds = Deeds::of(core.machine.ingest(pass, intake, Instant::now()));
+                core = self.settle(core, deeds);
+                Called::Ask(self.without(core, wire))
+            }
+            Came::Nothing(called) => called,
+        }
+    }
+
+    /// Moves data that is here already, as much as fits.
+    pub(super) fn take_with<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: RecvPass,
+        room: &mut Room<'_, '_>,
+    ) -> Result<usize> {
+        let (bytes, outputs) = core.machine.take(pass, room.first(), Instant::now());
+        let deeds = Deeds::of(outputs);
+        core = self.settle(core, deeds);
+        self.leave(core, Side::Read, Ok(bytes))
+    }
+
+    // ------------------------------------------------------------- writing
+
+    /// Seals what there is room for, and sends it as far as that goes at once.
+    pub(super) fn seal_with<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        load: &Load<'_, '_>,
+    ) -> Called<'a> {
+        let mut buffers = buffers::borrow();
+        let parcel = &mut buffers.get().parcel;
+        let (bytes, outputs) = core.machine.seal(&load.gather(), parcel, Instant::now());
+        let deeds = Deeds::of(outputs);
+        if bytes == 0 {
+            // It has failed, and says why when it is asked again.
+            return Called::Ask(self.settle(core, deeds));
+        }
+        core = self.settle(core, deeds);
+        if !parcel.is_empty() {
+            core = match self.send_parcel(core, parcel) {
+                Went::On(core) => core,
+                Went::Blocked(core) => self.leave_to_the_loop(core),
+            };
+        }
+        if core.machine.has_unsent() {
+            core = self.transmit_from(core);
+        }
+        Called::Done(self.leave(core, Side::Write, Ok(bytes)))
+    }
+
+    /// Sends what waits, as far as that goes at once, and leaves the rest to the loop.
+    pub(super) fn transmit(self: &Arc<Self>) {
+        let core = self.transmit_from(self.lock());
+        // Somebody may wait for just that.
+        let wake = core.writing.whom_to_wake();
+        self.notify(&core);
+        drop(core);
+        if let Some(handle) = wake {
+            handle.wake();
+        }
+    }
+
+    pub(super) fn transmit_from<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Guard<'a> {
+        while core.wire.is_some() {
+            let Some(mut parcel) = core.machine.transmit() else { break };
+            core = match self.send_parcel(core, &mut parcel) {
+                Went::On(core) => core,
+                Went::Blocked(core) if core.writing.ready => core,
+                Went::Blocked(core) => return self.leave_to_the_loop(core),
+            };
+        }
+        core
+    }
+
+    /// Sends a parcel and gives it back.
+    fn send_parcel<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, parcel: &mut Parcel) -> Went<'a> {
+        let Some(wire) = core.wire.clone() else {
+            // It was let go of; the machine knows why.
+            drop(core.machine.transmitted(parcel));
+            return Went::On(core);
+        };
+        core.writing.ready = false;
+        drop(core);
+        let result = wire.send(&Load::One(parcel.bytes()));
+        core = self.lock();
+        let mut blocked = false;
+        let deeds = match result {
+            Ok(bytes) => {
+                parcel.sent(bytes);
+                Deeds::of(core.machine.transmitted(parcel))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                blocked = true;
+                Deeds::of(core.machine.transmitted(parcel))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                Deeds::of(core.machine.transmitted(parcel))
+            }
+            Err(error) => {
+                core = self.hear_out(core, &wire);
+                Deeds::of(core.machine.not_transmitted(parcel, fault(&error)))
+            }
+        };
+        core = self.settle(core, deeds);
+        let core = self.without(core, wire);
+        if blocked { Went::Blocked(core) } else { Went::On(core) }
+    }
+
+    /// The wire failed while something was sent. What the peer said before, such as an alert, tells more
+    /// than that.
+    fn hear_out<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: &Arc<Wire>) -> Guard<'a> {
+        drop(core);
+        self.ingest_all(wire);
+        self.await_hearsay(self.lock(), Side::Read)
+    }
+
+    /// Has the loop send the rest when there is room.
+    fn leave_to_the_loop<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Guard<'a> {
+        if core.flushing || core.wire.is_none() {
+            return core;
+        }
+        core.flushing = true;
+        drop(core);
+        match Driver::running() {
+            Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
+            Err(fault) => drop(self.tell(self.lock(), Input::WireFailed(fault))),
+        }
+        self.lock()
+    }
+
+    /// Waits until more can be sent, or something has changed. An error where the call's limit passed.
+    pub(super) fn await_room<'a>(
+        self: &'a Arc<Self>,
+        core: Guard<'a>,
+        patience: &mut Patience,
+    ) -> Result<Guard<'a>, Guard<'a>> {
+        let Some(wire) = core.wire.clone() else {
+            return match patience.left(core.limit(Side::Write)) {
+                Ok(left) => Ok(self.wait_change(core, left)),
+                Err(_) => Err(core),
+            };
+        };
+        let core = match self.wait_ready(core, &wire, Side::Write, patience) {
+            Ended::Ready => {
+                let mut core = self.lock();
+                core.writing.asleep = false;
+                core
+            }
+            Ended::Look(core) => self.expire_if_due(core),
+            Ended::Broken(core, fault) => self.tell(core, Input::WireFailed(fault)),
+            Ended::Passed(core) => return Err(core),
+        };
+        Ok(self.without(core, wire))
+    }
+
+    /// Waits until the system has all that was accepted; an error where the call's limit passed.
+    pub(super) fn await_drained<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        patience: &mut Patience,
+    ) -> Result<Guard<'a>, Guard<'a>> {
+        loop {
+            core = self.transmit_from(core);
+            if !core.machine.has_unsent() {
+                return Ok(core);
+            }
+            core = self.await_room(core, patience)?;
+        }
+    }
+
+    /// Lets go of a wire outside the lock, where that may close its descriptor.
+    pub(super) fn without<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: Arc<Wire>) -> Guard<'a> {
+        if core.wire.is_some() {
+            drop(wire);
+            return core;
+        }
+        drop(core);
+        drop(wire);
+        self.lock()
+    }
+}

@@ -1,0 +1,205 @@
+//! How a socket is upgraded to TLS: its connection goes over to another socket, and nothing that was sent
+//! before can be taken for something that was sent after.
+//!
+//! In this order: the state is looked at, so that misuse disturbs nothing. The writing turn is taken, behind
+//! the writes that began before. The upgrade is published, from where on nobody receives; who does leaves
+//! the wire. Then the wire is looked at, once: the peer has nothing to say before it has seen the
+//! ClientHello, so a byte that is there is an answer that somebody injected, or one that the program should
+//! have read. Only then the connection changes hands.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::attend::would_block;
+use super::deeds::Deeds;
+use super::event_loop::REGISTERED_ONCE;
+use super::shared::{Core, Guard, Shared, UpgradePlan};
+use super::wire::{End, Wire, fault};
+use super::{Driver, Job, Urgency, fork};
+use crate::error::{Deadline, Error, ErrorKind, Fault, Result};
+use crate::machine::{Input, Machine, Refusal, TlsSetup};
+use crate::tls::TlsOptions;
+
+impl Shared {
+    /// Upgrades, by these settings or else by those of the socket's options.
+    pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Shared>> {
+        fork::check()?;
+        let Some(plan) = self.upgrade_plan() else {
+            let mode = self.mode();
+            return Err(misuse(format!("secure_transport is {mode}: an upgrade needs starttls")));
+        };
+        let begun = Instant::now();
+        let deadline = plan.connect_timeout.and_then(|limit| begun.checked_add(limit));
+        // Misuse comes before what may be wrong with the options.
+        drop(self.may_claim(self.lock())?);
+        let setup = TlsSetup::new(tls.unwrap_or(&plan.tls), self.requested().hostname())?;
+        let core = self.claim(deadline)?;
+        let mut core = self.tell(core, Input::StartTls);
+        while core.machine.is_yielding() && !core.machine.is_quiet() {
+            // A reader who is called off the wire leaves it.
+            core = self.wait_change(core, None);
+        }
+        if core.machine.is_yielding() {
+            core = self.look_before(core);
+        }
+        if core.machine.is_yielding() {
+            return Ok(self.hand_over(core, plan, &setup, deadline));
+        }
+        let error = match core.machine.refuses_upgrade() {
+            Some(refusal) => core.interrupted(refusal),
+            None => core.error_for(Fault::Closed),
+        };
+        self.unclaim(core);
+        Err(error)
+    }
+
+    /// Waits for the connection and for the writes that began before, and takes the writing turn.
+    fn claim(&self, deadline: Option<Instant>) -> Result<Guard<'_>> {
+        let mut core = self.may_claim(self.lock())?;
+        core.claimed = true;
+        loop {
+            if let Some(refusal) = core.machine.refuses_upgrade() {
+                let error = core.interrupted(refusal);
+                self.unclaim(core);
+                return Err(error);
+            }
+            if !core.is_opening() && !core.writing.busy && core.queued == 0 {
+                core.writing.busy = true;
+                return Ok(core);
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                core.claimed = false;
+                self.notify(&core);
+                return Err(Error::call_timed_out(Deadline::Upgrade));
+            }
+            core = self.wait_change(core, left);
+        }
+    }
+
+    fn may_claim<'a>(&self, core: Guard<'a>) -> Result<Guard<'a>> {
+        if core.claimed {
+            return Err(misuse("the socket is being upgraded already"));
+        }
+        match core.machine.refuses_upgrade() {
+            Some(refusal) => Err(core.refused(refusal)),
+            None => Ok(core),
+        }
+    }
+
+    /// Gives the writing turn back, if it was taken.
+    fn unclaim(&self, mut core: Guard<'_>) {
+        core.claimed = false;
+        core.writing.busy = false;
+        self.notify(&core);
+    }
+
+    /// Looks at the wire, with both directions off it.
+    fn look_before<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
+        let wire = Arc::clone(core.wire.as_ref().expect("an open connection has a wire"));
+        drop(core);
+        let found = loop {
+            match wire.peek() {
+                Ok(0) => {
+                    break match wire.judge_end() {
+                        End::Clean => Some(Input::WireEof),
+                        End::HungUp => Some(Input::WireFailed(Fault::Reset(None))),
+                        End::Failed(fault) => Some(Input::WireFailed(fault)),
+                    };
+                }
+                Ok(_) => break Some(Input::Unread),
+                Err(error) if error.kind() == would_block().kind() => break None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Some(Input::WireFailed(fault(&error))),
+            }
+        };
+        let core = self.lock();
+        let core = match found {
+            Some(input) => self.tell(core, input),
+            None => core,
+        };
+        self.without(core, wire)
+    }
+
+    /// Gives the connection to a socket of its own.
+    fn hand_over(
+        self: &Arc<Self>,
+        mut core: Guard<'_>,
+        plan: &UpgradePlan,
+        setup: &TlsSetup,
+        deadline: Option<Instant>,
+    ) -> Arc<Shared> {
+        let now = Instant::now();
+        let deeds = Deeds::of(core.machine.handle(Input::HandOver, now));
+        let mut secured = Core::new(Machine::upgrade(&plan.plan, setup, deadline, now));
+        let wire = core.wire.take();
+        secured.wire = wire.clone();
+        secured.secure = true;
+        secured.facts = core.facts.clone();
+        secured.set_limits(core.limits());
+        let registration = core.registration.take();
+        let place = core.take_place();
+        core.claimed = false;
+        core.writing.busy = false;
+        drop(self.settle(core, deeds));
+        let secured = self.secured(secured);
+        if let Ok(driver) = Driver::running() {
+            if let Some(place) = place {
+                driver.young().remove(place, self);
+            }
+            if let (Some(token), Some(wire)) = (registration, &wire) {
+                change_hands(driver, token, wire, &secured);
+            }
+        }
+        let mut core = secured.lock();
+        let deeds = Deeds::of(core.machine.start(now));
+        drop(secured.settle(core, deeds));
+        secured
+    }
+}
+
+fn change_hands(driver: &Driver, token: mio::Token, wire: &Wire, secured: &Arc<Shared>) {
+    if REGISTERED_ONCE {
+        driver.post(Job::Adopt(token, Arc::clone(secured)), Urgency::Now);
+    } else {
+        wire.deregister(driver.registry());
+        driver.post(Job::Forget(vec![token]), Urgency::Soon);
+    }
+}
+
+impl Core {
+    /// The error of a call that could not even begin.
+    fn refused(&self, refusal: Refusal) -> Error {
+        misuse(match refusal {
+            Refusal::Secure => "the connection is TLS already",
+            Refusal::Upgraded => "the socket was upgraded already",
+            Refusal::HalfClosed => "this side has ended its writing, and can't make a handshake",
+            Refusal::Cancelled => "reading was cancelled, and a handshake has to read",
+            Refusal::Closed => "this side has closed the socket",
+            Refusal::PeerEnded | Refusal::Failed(_) => return self.interrupted(refusal),
+        })
+    }
+
+    /// The error of a call that waited meanwhile.
+    fn interrupted(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Closed => self.error_for(match self.machine.outcome() {
+                Some(Err(fault)) => fault,
+                Some(Ok(())) | None => Fault::Closed,
+            }),
+            Refusal::PeerEnded => Error::with_message(
+                ErrorKind::Closed,
+                "the peer has ended the connection, and can't make a handshake",
+            ),
+            Refusal::Failed(fault) => self.error_for(fault),
+            Refusal::Secure | Refusal::Upgraded | Refusal::HalfClosed | Refusal::Cancelled => {
+                self.refused(refusal)
+            }
+        }
+    }
+}
+
+fn misuse(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::with_message(ErrorKind::InvalidState, message)
+}

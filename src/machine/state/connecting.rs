@@ -1,0 +1,361 @@
+//! From the start to where a connection is open: the race of the addresses, and the TLS handshake.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::super::race::{Race, Step};
+use super::super::tls::{Progress, Remains, Session};
+use super::super::{
+    Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, Refusal, Release, Rules,
+};
+use super::{Closed, Half, Never, Pipe, State, tell_end};
+use crate::info::Phase;
+use crate::tls::TlsSetup;
+
+#[derive(Debug)]
+pub(in super::super) struct Connecting {
+    race: Race,
+    deadline: Option<Instant>,
+    reading: Reading,
+    /// For TLS from the start.
+    setup: Option<TlsSetup>,
+}
+
+/// A connection that is being secured.
+#[derive(Debug)]
+pub(in super::super) struct Securing {
+    pipe: Pipe,
+    handshake: Handshake,
+    begun: Instant,
+    deadline: Option<Instant>,
+    reading: Reading,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handshake {
+    /// From the start.
+    First,
+    /// Of a connection that was in plaintext before.
+    Upgrade,
+}
+
+/// Whether anyone will want what the peer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Wanted,
+    Cancelled,
+}
+
+impl Connecting {
+    pub(super) fn new(plan: Plan, now: Instant) -> Self {
+        Connecting {
+            race: Race::new(&plan, now),
+            // A limit too far away to be an instant is none.
+            deadline: plan.connect_timeout.and_then(|limit| now.checked_add(limit)),
+            reading: Reading::Wanted,
+            setup: plan.tls,
+        }
+    }
+
+    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+        self.race.start(now, outputs);
+    }
+
+    pub(super) fn handle(
+        mut self: Box<Self>,
+        input: Input<'_>,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        match input {
+            Input::Answered(addresses) => {
+                let step = self.race.resolved(Ok(addresses), false, now, outputs);
+                self.advance(step, outputs)
+            }
+            Input::Resolved(answer) => {
+                let step = self.race.resolved(answer, true, now, outputs);
+                self.advance(step, outputs)
+            }
+            Input::Attempted { id, result } => {
+                let step = self.race.attempted(id, result, now, outputs);
+                match step {
+                    Step::Won(timings) => {
+                        outputs.push(Output::Adopt { id, timings });
+                        self.won(now, outputs)
+                    }
+                    Step::On | Step::Lost(_) => self.advance(step, outputs),
+                }
+            }
+            Input::Deadline => match self.deadline {
+                Some(at) if at <= now => {
+                    let fault = Fault::TimedOut(self.race.limited());
+                    self.never(fault, Err(fault), outputs)
+                }
+                Some(_) | None => {
+                    self.race.expired(now, outputs);
+                    State::Connecting(self)
+                }
+            },
+            Input::Close => self.never(Fault::Closed, Ok(()), outputs),
+            Input::Abort | Input::AbortWriting => {
+                self.never(Fault::Aborted, Err(Fault::Aborted), outputs)
+            }
+            Input::CancelReading => {
+                self.reading = Reading::Cancelled;
+                outputs.push(Output::Readable);
+                State::Connecting(self)
+            }
+            // There is no wire yet, and who half-closes or upgrades waits for it.
+            Input::WireEof
+            | Input::WireFailed(_)
+            | Input::FinishWriting
+            | Input::StartTls
+            | Input::HandOver
+            | Input::Unread => State::Connecting(self),
+        }
+    }
+
+    fn advance(self: Box<Self>, step: Step, outputs: &mut Outputs<'_>) -> State {
+        match step {
+            Step::On | Step::Won(_) => State::Connecting(self),
+            Step::Lost(fault) => {
+                let attempts = self.race.into_failed(fault);
+                never(fault, Err(fault), attempts, None, outputs)
+            }
+        }
+    }
+
+    fn won(self, now: Instant, outputs: &mut Outputs<'_>) -> State {
+        let Some(setup) = &self.setup else {
+            return open(Pipe::default(), self.reading, outputs);
+        };
+        match Session::new(setup) {
+            Ok(session) => {
+                let securing = Securing {
+                    pipe: Pipe { tls: Some(session), ..Pipe::default() },
+                    handshake: Handshake::First,
+                    begun: now,
+                    deadline: self.deadline,
+                    reading: self.reading,
+                };
+                securing.start(outputs);
+                State::Securing(Box::new(securing))
+            }
+            Err(failure) => {
+                outputs.push(Output::Release(Release::Done));
+                let remains = Remains { failure: Some(failure), ..Remains::default() };
+                never(Fault::Tls, Err(Fault::Tls), Vec::new(), Some(Box::new(remains)), outputs)
+            }
+        }
+    }
+
+    /// Gives up while something is still pending.
+    fn never(self, fault: Fault, outcome: Result<(), Fault>, outputs: &mut Outputs<'_>) -> State {
+        outputs.push(Output::Abandon);
+        let attempts = self.race.into_failed(fault);
+        never(fault, outcome, attempts, None, outputs)
+    }
+
+    pub(super) fn read(&self) -> ReadStep {
+        self.reading.step()
+    }
+
+    pub(super) fn refuses_upgrade(&self) -> Option<Refusal> {
+        match self.reading {
+            Reading::Wanted => None,
+            Reading::Cancelled => Some(Refusal::Cancelled),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
+        let limit = self.deadline.map(|at| (at, self.race.limited()));
+        let due = self.race.due();
+        limit.into_iter().chain(due).min_by_key(|&(at, _)| at)
+    }
+}
+
+impl Securing {
+    /// The handshake of an upgrade, on a connection that is there already.
+    pub(in super::super) fn upgrade(
+        setup: &TlsSetup,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> State {
+        match Session::new(setup) {
+            Ok(session) => State::Securing(Box::new(Securing {
+                pipe: Pipe { tls: Some(session), ..Pipe::default() },
+                handshake: Handshake::Upgrade,
+                begun: now,
+                deadline,
+                reading: Reading::Wanted,
+            })),
+            Err(failure) => {
+                let remains = Remains { failure: Some(failure), ..Remains::default() };
+                let (fault, remains) = (Fault::Tls, Some(Box::new(remains)));
+                let outcome = Err(fault);
+                let attempts = Vec::new();
+                State::Closed(Closed::Never(Box::new(Never { fault, outcome, attempts, remains })))
+            }
+        }
+    }
+
+    pub(super) fn start(&self, outputs: &mut Outputs<'_>) {
+        outputs.push(Output::Transmit);
+        outputs.push(Output::Attend);
+    }
+
+    pub(super) fn handle(
+        mut self: Box<Self>,
+        input: Input<'_>,
+        rules: Rules,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        match input {
+            Input::Deadline if self.deadline.is_some_and(|at| at <= now) => {
+                let fault = Fault::TimedOut(Deadline::Handshake);
+                self.never(fault, Err(fault), Release::Done, outputs)
+            }
+            Input::Close => {
+                outputs.push(Output::ShutdownWrite);
+                self.never(Fault::Closed, Ok(()), Release::Linger, outputs)
+            }
+            Input::Abort | Input::AbortWriting => {
+                self.never(Fault::Aborted, Err(Fault::Aborted), Release::Reset, outputs)
+            }
+            Input::CancelReading => {
+                self.reading = Reading::Cancelled;
+                outputs.push(Output::Readable);
+                State::Securing(self)
+            }
+            Input::WireFailed(fault) => self.failed(fault, outputs),
+            Input::WireEof => self.received(Received::Eof, rules, now, outputs),
+            Input::Answered(_)
+            | Input::Resolved(_)
+            | Input::Attempted { .. }
+            | Input::Deadline
+            | Input::FinishWriting
+            | Input::StartTls
+            | Input::HandOver
+            | Input::Unread => State::Securing(self),
+        }
+    }
+
+    pub(super) fn received(
+        mut self: Box<Self>,
+        what: Received,
+        rules: Rules,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        match what {
+            Received::Nothing => State::Securing(self),
+            Received::Eof => {
+                if let Some(tls) = &mut self.pipe.tls {
+                    tls.eof();
+                }
+                self.progressed(rules, now, outputs)
+            }
+            Received::Failed(fault) => self.failed(fault, outputs),
+        }
+    }
+
+    /// The wire failed.
+    pub(super) fn failed(self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
+        self.never(fault, Err(fault), Release::Done, outputs)
+    }
+
+    pub(super) fn progressed(
+        self: Box<Self>,
+        rules: Rules,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        let tls = self.pipe.tls.as_ref();
+        match tls.map_or(Progress::Handshaking, |tls| tls.progress()) {
+            Progress::Handshaking => State::Securing(self),
+            Progress::Failed => {
+                outputs.push(Output::Transmit);
+                outputs.push(Output::ShutdownWrite);
+                self.never(Fault::Tls, Err(Fault::Tls), Release::Linger, outputs)
+            }
+            Progress::Established | Progress::Ended | Progress::Truncated => {
+                let Securing { mut pipe, reading, begun, .. } = *self;
+                if let Some(tls) = &mut pipe.tls {
+                    tls.secured(now.saturating_duration_since(begun));
+                }
+                // More may have come with the end of the handshake.
+                open(pipe, reading, outputs).progressed(rules, now, outputs)
+            }
+        }
+    }
+
+    fn never(
+        self,
+        fault: Fault,
+        outcome: Result<(), Fault>,
+        release: Release,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        outputs.push(Output::Release(release));
+        let remains = self.pipe.tls.map(|tls| Box::new(tls.into_remains()));
+        never(fault, outcome, Vec::new(), remains, outputs)
+    }
+
+    pub(super) fn pipe(&self) -> &Pipe {
+        &self.pipe
+    }
+
+    pub(super) fn pipe_mut(&mut self) -> &mut Pipe {
+        &mut self.pipe
+    }
+
+    pub(super) fn read(&self) -> ReadStep {
+        self.reading.step()
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.handshake {
+            Handshake::First => Phase::Connecting,
+            Handshake::Upgrade => Phase::Upgrading,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
+        self.deadline.map(|at| (at, Deadline::Handshake))
+    }
+}
+
+impl Reading {
+    fn step(self) -> ReadStep {
+        match self {
+            Reading::Wanted => ReadStep::Wait,
+            Reading::Cancelled => ReadStep::End,
+        }
+    }
+}
+
+fn open(pipe: Pipe, reading: Reading, outputs: &mut Outputs<'_>) -> State {
+    outputs.push(Output::Opened);
+    outputs.push(Output::Readable);
+    outputs.push(Output::Writable);
+    match reading {
+        Reading::Wanted => State::Open(pipe),
+        Reading::Cancelled => {
+            outputs.push(Output::Attend);
+            State::HalfClosed(pipe, Half::Discarding)
+        }
+    }
+}
+
+fn never(
+    fault: Fault,
+    outcome: Result<(), Fault>,
+    attempts: Vec<(SocketAddr, Fault)>,
+    remains: Option<Box<Remains>>,
+    outputs: &mut Outputs<'_>,
+) -> State {
+    outputs.push(Output::Opened);
+    tell_end(outputs);
+    State::Closed(Closed::Never(Box::new(Never { fault, outcome, attempts, remains })))
+}

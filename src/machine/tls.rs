@@ -1,0 +1,525 @@
+//! TLS of one connection, behind five verbs: [`feed`](Session::feed) ciphertext in,
+//! [`take`](Session::take) application data out, [`seal`](Session::seal) application data,
+//! [`drain`](Session::drain) ciphertext out, and [`close_notify`](Session::close_notify).
+//!
+//! Nothing else in the crate knows what a connection of rustls is. Its unbuffered interface is used: what
+//! was received is decrypted where it lies, and an idle connection holds no buffer.
+//!
+//! Between two calls a session has processed what it was fed up to the first application data that is
+//! unread, or up to where more is needed: so whoever looks knows whether anything is unread, and whether
+//! the peer has ended, and no more than one record is taken ahead.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::HandshakeKind;
+use rustls::client::UnbufferedClientConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+
+use super::intake::{Inbox, Intake};
+use super::outbox::{Outbox, Parcel};
+use crate::info::Agreed;
+use crate::tls::{Failure, TlsInfo, TlsSetup, TlsVersion, When};
+
+/// What sealing adds to a record at most, and its header: an explicit nonce, a type and a tag.
+const RECORD_OVERHEAD: usize = 64;
+/// The most application data of a record (RFC 8446, section 5.1).
+const RECORD_MOST: usize = 16 * 1024;
+/// The longest handshake message that rustls takes, and the record that completes it.
+const INBOX_MOST: usize = 128 * 1024;
+
+pub(super) struct Session {
+    connection: UnbufferedClientConnection,
+    inbox: Inbox,
+    /// Decrypted data that did not fit the reader's buffer.
+    rest: Rest,
+    outbox: Outbox,
+    standing: Standing,
+    /// The connection holds decrypted data.
+    loaded: bool,
+    /// Something was processed since it was last looked whether that wants an answer.
+    stirred: bool,
+    said_goodbye: bool,
+    require_close_notify: bool,
+    /// How long the handshake took.
+    handshake: Duration,
+}
+
+/// How the peer's direction stands.
+#[derive(Debug)]
+enum Standing {
+    Handshaking,
+    Established,
+    /// By close_notify, or by an end that is as good.
+    Ended,
+    /// By an end without close_notify.
+    Truncated,
+    Failed(Box<Failure>),
+}
+
+/// How far a session has come, where nothing of it is unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// In the handshake.
+    Handshaking,
+    /// Data may come.
+    Established,
+    /// The peer has ended.
+    Ended,
+    /// The peer has ended without saying so.
+    Truncated,
+    /// TLS failed.
+    Failed,
+}
+
+/// What is left of a session that is over.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    pub(super) agreed: Option<Agreed>,
+    pub(super) failure: Option<Failure>,
+    /// What is still to be sent, such as an alert.
+    pub(super) farewell: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Rest {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Session {
+    /// A session that is about to begin its handshake, with its first message ready to be sent.
+    pub(super) fn new(setup: &TlsSetup) -> Result<Box<Self>, Failure> {
+        let config = Arc::clone(setup.config());
+        let connection = UnbufferedClientConnection::new(config, setup.server_name().clone())
+            .map_err(|error| Failure::new(error, When::Handshake))?;
+        let mut session = Box::new(Session {
+            connection,
+            inbox: Inbox::default(),
+            rest: Rest::default(),
+            outbox: Outbox::default(),
+            standing: Standing::Handshaking,
+            loaded: false,
+            stirred: false,
+            said_goodbye: false,
+            require_close_notify: setup.require_close_notify(),
+            handshake: Duration::ZERO,
+        });
+        session.advance();
+        match session.standing {
+            Standing::Failed(failure) => Err(*failure),
+            Standing::Handshaking
+            | Standing::Established
+            | Standing::Ended
+            | Standing::Truncated => Ok(session),
+        }
+    }
+
+    // ------------------------------------------------------------- the peer's direction
+
+    /// Takes in what was received, and says whether that has led to ciphertext that waits. The memory of
+    /// the intake may be exchanged.
+    pub(super) fn feed(&mut self, intake: &mut Intake) -> bool {
+        if !self.wants_more() {
+            return false;
+        }
+        let before = self.outbox.bytes_mut().len();
+        self.inbox.append(intake);
+        if !self.has_unread() {
+            self.advance();
+        }
+        self.inbox.release(intake);
+        self.outbox.bytes_mut().len() > before
+    }
+
+    /// The peer's FIN has come.
+    pub(super) fn eof(&mut self) {
+        match self.standing {
+            Standing::Handshaking => {
+                self.standing = Standing::Failed(Box::new(Failure::ended_early()));
+            }
+            Standing::Established if self.require_close_notify => {
+                self.standing = Standing::Truncated;
+            }
+            Standing::Established => self.standing = Standing::Ended,
+            Standing::Ended | Standing::Truncated | Standing::Failed(_) => {}
+        }
+    }
+
+    /// Moves unread data to `buf`, as much as there is and fits.
+    pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
+        let mut taken = self.rest.take(buf);
+        while self.loaded && taken < buf.len() && self.rest.is_empty() {
+            taken += self.unload(&mut buf[taken..]);
+        }
+        taken
+    }
+
+    /// Drops unread data, of which there may be more than one record.
+    pub(super) fn drop_unread(&mut self) {
+        self.rest.clear();
+        while self.loaded {
+            self.unload(&mut []);
+            self.rest.clear();
+        }
+    }
+
+    /// Whether there is decrypted data that nobody has taken.
+    pub(super) fn has_unread(&self) -> bool {
+        self.loaded || !self.rest.is_empty()
+    }
+
+    /// Whether what comes in is of any use.
+    pub(super) fn wants_more(&self) -> bool {
+        matches!(self.standing, Standing::Handshaking | Standing::Established)
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        match self.standing {
+            Standing::Handshaking => Progress::Handshaking,
+            Standing::Established => Progress::Established,
+            Standing::Ended => Progress::Ended,
+            Standing::Truncated => Progress::Truncated,
+            Standing::Failed(_) => Progress::Failed,
+        }
+    }
+
+    /// The handshake is done, after so long.
+    pub(super) fn secured(&mut self, took: Duration) {
+        self.handshake = took;
+    }
+
+    // ------------------------------------------------------------- this side's direction
+
+    /// How much more may be sealed.
+    pub(super) fn room(&self) -> usize {
+        self.outbox.room()
+    }
+
+    /// Seals as much of `load` as there is room for, into `parcel` where nothing waits before it. Nothing
+    /// is sealed where the keys are used up.
+    pub(super) fn seal(&mut self, load: &[u8], parcel: &mut Parcel) -> usize {
+        let load = &load[..load.len().min(self.outbox.room())];
+        if load.is_empty() || !self.reach_write() {
+            return 0;
+        }
+        let Session { connection, inbox, outbox, .. } = self;
+        let UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } =
+            connection.process_tls_records(inbox.bytes_mut())
+        else {
+            return 0;
+        };
+        let mut room = load.len() + (load.len() / RECORD_MOST + 1) * RECORD_OVERHEAD;
+        let straight = outbox.is_empty();
+        let bytes = outbox.bytes_mut();
+        let before = bytes.len();
+        if straight {
+            parcel.clear();
+        }
+        loop {
+            let target = match straight {
+                true => parcel.spare(room),
+                false => {
+                    bytes.resize(before + room, 0);
+                    &mut bytes[before..]
+                }
+            };
+            match traffic.encrypt(load, target) {
+                Ok(written) if straight => {
+                    parcel.extend(written);
+                    outbox.lend(written);
+                    return load.len();
+                }
+                Ok(written) => {
+                    bytes.truncate(before + written);
+                    return load.len();
+                }
+                Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                    room = required_size;
+                }
+                Err(EncryptError::EncryptExhausted) => {
+                    bytes.truncate(before);
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// Says that this side will send no more, once.
+    pub(super) fn close_notify(&mut self) {
+        if std::mem::replace(&mut self.said_goodbye, true) || !self.reach_write() {
+            return;
+        }
+        let Session { connection, outbox, .. } = self;
+        let UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } =
+            connection.process_tls_records(self.inbox.bytes_mut())
+        else {
+            return;
+        };
+        let bytes = outbox.bytes_mut();
+        let before = bytes.len();
+        let mut room = RECORD_OVERHEAD;
+        loop {
+            bytes.resize(before + room, 0);
+            match traffic.queue_close_notify(&mut bytes[before..]) {
+                Ok(written) => {
+                    bytes.truncate(before + written);
+                    return;
+                }
+                Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                    room = required_size;
+                }
+                Err(EncryptError::EncryptExhausted) => {
+                    bytes.truncate(before);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lends the ciphertext that waits.
+    pub(super) fn drain(&mut self) -> Option<Parcel> {
+        self.outbox.take()
+    }
+
+    /// Takes back a parcel, with what of it was not sent.
+    pub(super) fn give_back(&mut self, parcel: &mut Parcel) {
+        self.outbox.give_back(parcel);
+    }
+
+    /// Whether all ciphertext is with the system.
+    pub(super) fn is_drained(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    // ------------------------------------------------------------- what there is to tell
+
+    /// What the handshake led to, once it has.
+    pub(super) fn agreed(&self) -> Option<Agreed> {
+        let version = TlsVersion::from_rustls(self.connection.protocol_version()?)?;
+        let suite = self.connection.negotiated_cipher_suite()?.suite();
+        let certificates = self.connection.peer_certificates().unwrap_or_default();
+        let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        Some(Agreed {
+            tls: TlsInfo::new(version, suite, certificates.to_vec(), resumed),
+            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
+            handshake: self.handshake,
+        })
+    }
+
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        match &self.standing {
+            Standing::Failed(failure) => Some(failure),
+            Standing::Handshaking
+            | Standing::Established
+            | Standing::Ended
+            | Standing::Truncated => None,
+        }
+    }
+
+    /// What still may go out where nothing more is wanted of it.
+    pub(super) fn take_farewell(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.outbox).into_bytes()
+    }
+
+    pub(super) fn into_remains(mut self: Box<Self>) -> Remains {
+        let agreed = self.agreed();
+        let farewell = self.take_farewell();
+        let failure = match self.standing {
+            Standing::Failed(failure) => Some(*failure),
+            Standing::Handshaking
+            | Standing::Established
+            | Standing::Ended
+            | Standing::Truncated => None,
+        };
+        Remains { agreed, failure, farewell }
+    }
+
+    // ------------------------------------------------------------- the connection
+
+    /// Processes what was received, up to the first application data or to where more is needed.
+    fn advance(&mut self) {
+        while !self.loaded && self.step() {}
+        if self.inbox.len() > INBOX_MOST {
+            self.fail(Failure::plain("the peer sent a TLS message that is too long"));
+        }
+    }
+
+    /// One state of the connection; says whether there may be another.
+    fn step(&mut self) -> bool {
+        let Session { connection, inbox, outbox, .. } = self;
+        let UnbufferedStatus { discard, state, .. } =
+            connection.process_tls_records(inbox.bytes_mut());
+        let mut handshaken = false;
+        let mut answer = false;
+        let (more, standing) = match state {
+            Ok(ConnectionState::ReadTraffic(_)) => {
+                self.loaded = true;
+                (false, None)
+            }
+            Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                encode(outbox, |room| message.encode(room));
+                (true, None)
+            }
+            Ok(ConnectionState::TransmitTlsData(transmitted)) => {
+                transmitted.done();
+                (true, None)
+            }
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                handshaken = true;
+                if std::mem::take(&mut self.stirred) || discard > 0 {
+                    // What the peer asked for, new keys, rustls would answer with the next data only.
+                    // To ask it to seal a byte into no room at all makes it bring the answer out.
+                    let _ = traffic.encrypt(&[0], &mut []);
+                    answer = true;
+                }
+                (answer, None)
+            }
+            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                (false, Some(Standing::Ended))
+            }
+            // The rest is of servers, or waits for more.
+            Ok(_) => (false, None),
+            Err(error) => {
+                let when = match self.standing {
+                    Standing::Handshaking => When::Handshake,
+                    _ => When::Data,
+                };
+                (false, Some(Standing::Failed(Box::new(Failure::new(error, when)))))
+            }
+        };
+        self.stirred |= discard > 0 && !answer;
+        self.inbox.discard(discard);
+        if handshaken && matches!(self.standing, Standing::Handshaking) {
+            self.standing = Standing::Established;
+        }
+        if let Some(standing) = standing {
+            self.end(standing);
+        }
+        more
+    }
+
+    /// Nothing that follows counts, but what is to be said about it.
+    fn end(&mut self, standing: Standing) {
+        self.standing = standing;
+        if let Standing::Failed(_) = self.standing {
+            let Session { connection, inbox, outbox, .. } = self;
+            // The alert that tells the peer why.
+            while let UnbufferedStatus {
+                state: Ok(ConnectionState::EncodeTlsData(mut message)),
+                ..
+            } = connection.process_tls_records(inbox.bytes_mut())
+            {
+                encode(outbox, |room| message.encode(room));
+            }
+            self.said_goodbye = true;
+        }
+        self.inbox.clear();
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.end(Standing::Failed(Box::new(failure)));
+    }
+
+    /// Moves one record that is decrypted to `buf`, and what does not fit to the rest. Then looks for
+    /// the next.
+    fn unload(&mut self, buf: &mut [u8]) -> usize {
+        let Session { connection, inbox, rest, .. } = self;
+        let UnbufferedStatus { mut discard, state, .. } =
+            connection.process_tls_records(inbox.bytes_mut());
+        let mut moved = 0;
+        if let Ok(ConnectionState::ReadTraffic(mut traffic)) = state {
+            if let Some(Ok(record)) = traffic.next_record() {
+                discard += record.discard;
+                moved = record.payload.len().min(buf.len());
+                let (now, later) = record.payload.split_at(moved);
+                buf[..moved].copy_from_slice(now);
+                rest.keep(later);
+            }
+        }
+        inbox.discard(discard);
+        self.loaded = false;
+        self.advance();
+        moved
+    }
+
+    /// Brings the connection to where it seals; says whether it does. Decrypted data would be in the way,
+    /// and what is in the inbox is not to be lost.
+    fn reach_write(&mut self) -> bool {
+        if !matches!(self.standing, Standing::Established | Standing::Ended) {
+            return false;
+        }
+        if self.loaded {
+            // A reader will take it from there.
+            let mut rest = std::mem::take(&mut self.rest);
+            while self.loaded {
+                self.unload(&mut []);
+                rest.append(&mut self.rest);
+            }
+            self.rest = rest;
+        }
+        matches!(self.standing, Standing::Established | Standing::Ended)
+    }
+}
+
+/// Appends a message of rustls' own.
+fn encode(outbox: &mut Outbox, mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) {
+    let bytes = outbox.bytes_mut();
+    let before = bytes.len();
+    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
+        encode(&mut [])
+    else {
+        return;
+    };
+    bytes.resize(before + required_size, 0);
+    let written = encode(&mut bytes[before..]).unwrap_or(0);
+    bytes.truncate(before + written);
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    fn take(&mut self, buf: &mut [u8]) -> usize {
+        let rest = &self.bytes[self.start..];
+        let taken = rest.len().min(buf.len());
+        buf[..taken].copy_from_slice(&rest[..taken]);
+        self.start += taken;
+        if self.is_empty() {
+            self.clear();
+        }
+        taken
+    }
+
+    /// Holds on to `bytes`, where nothing is left.
+    fn keep(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.bytes = bytes.to_vec();
+            self.start = 0;
+        }
+    }
+
+    fn append(&mut self, later: &mut Rest) {
+        self.bytes.extend_from_slice(&later.bytes[later.start..]);
+        later.clear();
+    }
+
+    /// An idle session holds no memory for it.
+    fn clear(&mut self) {
+        *self = Rest::default();
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("standing", &self.standing)
+            .field("unread", &self.has_unread())
+            .field("drained", &self.is_drained())
+            .finish_non_exhaustive()
+    }
+}

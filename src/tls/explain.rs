@@ -1,0 +1,523 @@
+//! Says in words why TLS failed.
+//!
+//! A message tells what a person can act on: whom to ask, what to set, which date or name is wrong.
+//! What comes from the peer is cleaned and cut before it gets into one.
+
+use std::borrow::Cow;
+
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
+    PeerMisbehaved,
+};
+
+use super::der::sanitise;
+use super::verify::{Untrusted, is_authority_as_server};
+
+/// Why TLS failed: in words, and the error of rustls where there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    message: Cow<'static, str>,
+    error: Option<Error>,
+}
+
+impl Failure {
+    pub(crate) fn new(error: Error, during: When) -> Self {
+        Failure { message: explain(&error, during).into(), error: Some(error) }
+    }
+
+    /// A failure of which rustls knows nothing.
+    pub(crate) fn plain(message: impl Into<Cow<'static, str>>) -> Self {
+        Failure { message: message.into(), error: None }
+    }
+
+    /// The peer's FIN before the handshake was done.
+    pub(crate) fn ended_early() -> Self {
+        Failure::plain("the server ended the connection during the handshake")
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The error of rustls, for users who want to tell more cases apart than the message does.
+    pub(crate) fn source(&self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        self.error.clone().map(Into::into)
+    }
+}
+
+/// When a failure happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum When {
+    /// Before this side was done with the handshake.
+    Handshake,
+    /// After it. In TLS 1.3 a server judges the client's certificate only then.
+    Data,
+}
+
+impl When {
+    fn peer(self) -> &'static str {
+        match self {
+            When::Handshake => "the server",
+            When::Data => "the peer",
+        }
+    }
+}
+
+/// The failure in words: in lower case, without a full stop.
+pub(crate) fn explain(error: &Error, during: When) -> String {
+    let peer = during.peer();
+    match error {
+        Error::InvalidCertificate(error) => explain_certificate(error),
+        Error::AlertReceived(alert) => explain_alert(*alert, during),
+        Error::InvalidMessage(fault) => explain_message(*fault, during),
+        Error::PeerIncompatible(fault) => explain_incompatible(fault),
+        Error::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
+            String::from("the handshake was changed on the way: TLS 1.3 was taken out of the offer")
+        }
+        Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
+            String::from("the server chose an application protocol that was not offered")
+        }
+        Error::PeerMisbehaved(fault) => format!("{peer} does not keep to TLS: {fault:?}"),
+        Error::InappropriateMessage { got_type, .. } => {
+            format!("{peer} sent a TLS record out of turn: {got_type:?}")
+        }
+        Error::InappropriateHandshakeMessage { got_type, .. } => {
+            format!("{peer} sent a handshake message out of turn: {got_type:?}")
+        }
+        Error::NoCertificatesPresented => String::from("the server sent no certificate"),
+        Error::NoApplicationProtocol => {
+            String::from("no application protocol is offered by both sides")
+        }
+        Error::DecryptError => {
+            format!("a record of {peer} can't be decrypted: it was damaged or changed on the way")
+        }
+        Error::PeerSentOversizedRecord => format!("{peer} sent a TLS record that is too long"),
+        Error::FailedToGetCurrentTime => {
+            String::from("the time can't be told: is this system's clock set?")
+        }
+        Error::FailedToGetRandomBytes => String::from("this system gave no random bytes"),
+        error => error.to_string(),
+    }
+}
+
+fn explain_certificate(error: &CertificateError) -> String {
+    let what = match error {
+        CertificateError::UnknownIssuer => "is from an authority that is not trusted",
+        CertificateError::Expired => "has expired",
+        CertificateError::ExpiredContext { time, not_after } => {
+            let (until, now) = (utc(*not_after), utc(*time));
+            return format!(
+                "the server's certificate has expired: it was valid until {until}, and this \
+                 system's clock says {now}"
+            );
+        }
+        CertificateError::NotValidYet => "is not valid yet",
+        CertificateError::NotValidYetContext { time, not_before } => {
+            let (from, now) = (utc(*not_before), utc(*time));
+            return format!(
+                "the server's certificate is not valid yet: it is valid from {from} on, and this \
+                 system's clock says {now}"
+            );
+        }
+        CertificateError::NotValidForName => "is not for this name",
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            return explain_name(expected, presented);
+        }
+        CertificateError::Revoked => "has been revoked",
+        CertificateError::UnknownRevocationStatus => "may have been revoked: nothing tells",
+        CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => {
+            "may have been revoked: the list that would tell has expired"
+        }
+        CertificateError::InvalidOcspResponse => "comes with a bad OCSP response",
+        CertificateError::BadSignature => "does not fit a signature: of its issuer, or by its key",
+        #[allow(deprecated)] // Still made for some of them.
+        CertificateError::UnsupportedSignatureAlgorithm
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "is signed, or signs, by an algorithm that is not supported"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "is not meant for servers"
+        }
+        CertificateError::BadEncoding => "is not well-formed",
+        CertificateError::UnhandledCriticalExtension => {
+            "has a critical extension that is not supported"
+        }
+        CertificateError::ApplicationVerificationFailure => {
+            "is refused by the verifier of this program"
+        }
+        CertificateError::Other(OtherError(error)) => {
+            if let Some(untrusted) = error.downcast_ref::<Untrusted>() {
+                return untrusted.to_string();
+            }
+            if is_authority_as_server(error.as_ref()) {
+                "is an authority's (CA:TRUE), and so can't be a server's own"
+            } else {
+                return format!("the server's certificate is refused: {error}");
+            }
+        }
+        error => return format!("the server's certificate is refused: {error}"),
+    };
+    format!("the server's certificate {what}")
+}
+
+fn explain_name(expected: &ServerName<'_>, presented: &[String]) -> String {
+    let mut message = format!("the server's certificate is not for {}", expected.to_str());
+    if presented.is_empty() {
+        message.push_str(" nor for any other name");
+        return message;
+    }
+    message.push_str(" but for ");
+    for (place, name) in presented.iter().take(NAMES).enumerate() {
+        if place > 0 {
+            message.push_str(", ");
+        }
+        message.push_str(&sanitise(bare_name(name)));
+    }
+    if presented.len() > NAMES {
+        message.push_str(&format!(" and {} more", presented.len() - NAMES));
+    }
+    message
+}
+
+/// webpki gives the names as it debugs them: `DnsName("a.test")`, `IpAddress(192.0.2.1)`.
+fn bare_name(debugged: &str) -> &str {
+    let inside = |before, after| debugged.strip_prefix(before)?.strip_suffix(after);
+    inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")")).unwrap_or(debugged)
+}
+
+fn explain_message(fault: InvalidMessage, during: When) -> String {
+    match (fault, during) {
+        // What a TLS record begins with, in plaintext.
+        (
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            When::Handshake,
+        ) => String::from(
+            "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
+        ),
+        (fault, during) => {
+            format!("{} sent a malformed TLS message: {fault:?}", during.peer())
+        }
+    }
+}
+
+fn explain_incompatible(fault: &PeerIncompatible) -> String {
+    let what = match fault {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13 => {
+            "the server speaks neither TLS 1.2 nor TLS 1.3"
+        }
+        PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
+            "the server speaks a version of TLS that the configuration does not allow"
+        }
+        PeerIncompatible::NoCipherSuitesInCommon => "no cipher suite is offered by both sides",
+        PeerIncompatible::NoKxGroupsInCommon => "no key exchange is offered by both sides",
+        PeerIncompatible::NoSignatureSchemesInCommon
+        | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
+            "no signature scheme is offered by both sides"
+        }
+        PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
+            "the server does not know the extended master secret, which is required"
+        }
+        fault => return format!("the server and this side don't fit: {fault:?}"),
+    };
+    String::from(what)
+}
+
+fn explain_alert(alert: AlertDescription, during: When) -> String {
+    let did = match during {
+        When::Handshake => "the server ended the handshake",
+        When::Data => "the peer ended the connection",
+    };
+    let (name, why) = match alert {
+        AlertDescription::CloseNotify => ("close_notify", "it is done"),
+        AlertDescription::UnexpectedMessage => {
+            ("unexpected_message", "it got a message out of turn")
+        }
+        AlertDescription::BadRecordMac => ("bad_record_mac", "it could not verify a record"),
+        AlertDescription::DecryptionFailed => {
+            ("decryption_failed", "it could not decrypt a record")
+        }
+        AlertDescription::RecordOverflow => ("record_overflow", "it got a record that is too long"),
+        AlertDescription::DecompressionFailure => {
+            ("decompression_failure", "it could not decompress a record")
+        }
+        AlertDescription::HandshakeFailure => (
+            "handshake_failure",
+            "it accepts nothing that was offered, or wants a client certificate",
+        ),
+        AlertDescription::NoCertificate => ("no_certificate", "it has no certificate"),
+        AlertDescription::BadCertificate => {
+            ("bad_certificate", "the client certificate is bad or missing")
+        }
+        AlertDescription::UnsupportedCertificate => {
+            ("unsupported_certificate", "the client certificate is of a kind it does not support")
+        }
+        AlertDescription::CertificateRevoked => {
+            ("certificate_revoked", "the client certificate has been revoked")
+        }
+        AlertDescription::CertificateExpired => {
+            ("certificate_expired", "the client certificate has expired")
+        }
+        AlertDescription::CertificateUnknown => {
+            ("certificate_unknown", "it does not accept the client certificate")
+        }
+        AlertDescription::IllegalParameter => ("illegal_parameter", "it got a value that can't be"),
+        AlertDescription::UnknownCA => {
+            ("unknown_ca", "it does not trust the authority of the client certificate")
+        }
+        AlertDescription::AccessDenied => ("access_denied", "it denies access"),
+        AlertDescription::DecodeError => ("decode_error", "it could not read a message"),
+        AlertDescription::DecryptError => {
+            ("decrypt_error", "it could not verify a signature or the handshake")
+        }
+        AlertDescription::ExportRestriction => {
+            ("export_restriction", "it keeps to an export restriction")
+        }
+        AlertDescription::ProtocolVersion => {
+            ("protocol_version", "it speaks none of the offered versions of TLS")
+        }
+        AlertDescription::InsufficientSecurity => {
+            ("insufficient_security", "it wants stronger cryptography than was offered")
+        }
+        AlertDescription::InternalError => ("internal_error", "it failed by a fault of its own"),
+        AlertDescription::InappropriateFallback => {
+            ("inappropriate_fallback", "it speaks a later version of TLS than was offered")
+        }
+        AlertDescription::UserCanceled => ("user_canceled", "it was cancelled there"),
+        AlertDescription::NoRenegotiation => ("no_renegotiation", "it does not renegotiate"),
+        AlertDescription::MissingExtension => {
+            ("missing_extension", "it misses an extension in the offer")
+        }
+        AlertDescription::UnsupportedExtension => {
+            ("unsupported_extension", "it got an extension that it did not ask for")
+        }
+        AlertDescription::CertificateUnobtainable => {
+            ("certificate_unobtainable", "it could not fetch the client certificate")
+        }
+        AlertDescription::UnrecognisedName => {
+            ("unrecognized_name", "it does not serve the name that was asked for")
+        }
+        AlertDescription::BadCertificateStatusResponse => {
+            ("bad_certificate_status_response", "it got a bad OCSP response")
+        }
+        AlertDescription::BadCertificateHashValue => {
+            ("bad_certificate_hash_value", "the client certificate is not what its hash says")
+        }
+        AlertDescription::UnknownPSKIdentity => {
+            ("unknown_psk_identity", "it does not know the key that was offered")
+        }
+        AlertDescription::CertificateRequired => {
+            ("certificate_required", "it wants a client certificate")
+        }
+        AlertDescription::NoApplicationProtocol => {
+            ("no_application_protocol", "it speaks none of the offered application protocols")
+        }
+        AlertDescription::EncryptedClientHelloRequired => {
+            ("ech_required", "it wants an encrypted ClientHello")
+        }
+        alert => return format!("{did} (alert {})", u8::from(alert)),
+    };
+    format!("{did}: {why} (alert {name})")
+}
+
+/// As `2024-02-29 23:59 UTC`.
+fn utc(time: UnixTime) -> String {
+    let minutes = time.as_secs() / 60;
+    let (hour, minute) = (minutes / 60 % 24, minutes % 60);
+    let (year, month, day) = civil(minutes / (60 * 24));
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
+/// Year, month and day of a day counted from 1970. Counts in eras of 400 years of which each has the
+/// same number of days, and in years that begin in March, so that a leap day is the last
+/// (Howard Hinnant's `civil_from_days`).
+fn civil(days: u64) -> (u64, u64, u64) {
+    const BEFORE_1970: u64 = 719_468;
+    const ERA: u64 = 146_097;
+    let days = days + BEFORE_1970;
+    let (era, day_of_era) = (days / ERA, days % ERA);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+/// How many of a certificate's names a message lists.
+const NAMES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_failure_has_words_of_its_own() {
+        let certificate = |error| Error::InvalidCertificate(error);
+        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        let (time, then) = (at(1_700_000_000), at(951_868_799));
+        let untrusted = |why| CertificateError::Other(OtherError(Arc::new(why)));
+        let issuer = String::from("R3");
+        let errors = [
+            certificate(CertificateError::UnknownIssuer),
+            certificate(untrusted(Untrusted::SelfSigned)),
+            certificate(untrusted(Untrusted::Incomplete { issuer })),
+            certificate(CertificateError::Expired),
+            certificate(CertificateError::ExpiredContext { time, not_after: then }),
+            certificate(CertificateError::NotValidYet),
+            certificate(CertificateError::NotValidYetContext { time: then, not_before: time }),
+            certificate(CertificateError::NotValidForName),
+            certificate(CertificateError::BadSignature),
+            certificate(CertificateError::Revoked),
+            certificate(CertificateError::InvalidPurpose),
+            certificate(CertificateError::BadEncoding),
+            certificate(CertificateError::UnhandledCriticalExtension),
+            certificate(CertificateError::UnknownRevocationStatus),
+            certificate(CertificateError::ExpiredRevocationList),
+            certificate(CertificateError::InvalidOcspResponse),
+            certificate(CertificateError::ApplicationVerificationFailure),
+            Error::InvalidMessage(InvalidMessage::InvalidContentType),
+            Error::InvalidMessage(InvalidMessage::MessageTooLarge),
+            Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+            Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
+            Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+            Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon),
+            Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon),
+            Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired),
+            Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol),
+            Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests),
+            Error::NoCertificatesPresented,
+            Error::NoApplicationProtocol,
+            Error::DecryptError,
+            Error::PeerSentOversizedRecord,
+            Error::FailedToGetCurrentTime,
+            Error::FailedToGetRandomBytes,
+            Error::General(String::from("whatever")),
+        ];
+        let alerts = (0..=u8::MAX).map(|code| Error::AlertReceived(code.into()));
+        let mut seen = BTreeSet::new();
+        for error in errors.into_iter().chain(alerts) {
+            let message = explain(&error, When::Handshake);
+            assert!(message.starts_with(char::is_lowercase), "{message}");
+            assert!(!message.ends_with('.') && !message.contains("  "), "{message}");
+            assert!(seen.insert(message.clone()), "twice: {message}");
+        }
+    }
+
+    #[test]
+    fn dates_are_told_with_the_clock_that_they_are_compared_to() {
+        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        let (time, not_after) = (at(1_700_000_000), at(951_868_799));
+        check(
+            Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }),
+            When::Handshake,
+            "the server's certificate has expired: it was valid until 2000-02-29 23:59 UTC, and \
+             this system's clock says 2023-11-14 22:13 UTC",
+        );
+        let (time, not_before) = (at(0), at(253_402_300_799));
+        check(
+            Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }),
+            When::Handshake,
+            "the server's certificate is not valid yet: it is valid from 9999-12-31 23:59 UTC on, \
+             and this system's clock says 1970-01-01 00:00 UTC",
+        );
+        assert_eq!(civil(u64::MAX / 86_400).0, 584_554_051_223, "no time overflows");
+    }
+
+    #[test]
+    fn each_day_follows_the_one_before() {
+        let leap = |year| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..365 * 500 {
+            assert_eq!(civil(days), (year, month, day));
+            let last = match month {
+                2 if leap(year) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > last {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_is_told_with_the_right_ones() {
+        let wrong = |presented: &[&str]| {
+            let presented = presented.iter().map(|&name| name.to_owned()).collect();
+            let expected = ServerName::try_from("a.test").unwrap();
+            Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            })
+        };
+        let says = |presented: &[&str], expected: &str| {
+            let expected = format!("the server's certificate is not for a.test {expected}");
+            check(wrong(presented), When::Handshake, &expected);
+        };
+        says(&[], "nor for any other name");
+        says(&["DnsName(\"*.b.test\")"], "but for *.b.test");
+        says(&["DnsName(\"b\")", "IpAddress(192.0.2.1)"], "but for b, 192.0.2.1");
+        says(&["a", "b", "c", "d", "e", "f"], "but for a, b, c, d and 2 more");
+        says(&["DnsName(\"\x1b[2J\")"], "but for ?[2J");
+        let long = format!("DnsName(\"{}\")", "x".repeat(500));
+        says(&[&long], &format!("but for {}…", "x".repeat(63)));
+    }
+
+    #[test]
+    fn an_alert_is_told_by_what_it_means_and_when_it_came() {
+        let alert = Error::AlertReceived;
+        check(
+            alert(AlertDescription::CertificateRequired),
+            When::Handshake,
+            "the server ended the handshake: it wants a client certificate (alert \
+             certificate_required)",
+        );
+        check(
+            alert(AlertDescription::CertificateRequired),
+            When::Data,
+            "the peer ended the connection: it wants a client certificate (alert \
+             certificate_required)",
+        );
+        let unknown = AlertDescription::from(200);
+        check(alert(unknown), When::Handshake, "the server ended the handshake (alert 200)");
+    }
+
+    #[test]
+    fn plaintext_is_guessed_in_the_handshake_only() {
+        let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        check(
+            error.clone(),
+            When::Handshake,
+            "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
+        );
+        check(error, When::Data, "the peer sent a malformed TLS message: InvalidContentType");
+    }
+
+    #[test]
+    fn a_failure_gives_the_error_of_rustls_back() {
+        let failure = Failure::new(Error::DecryptError, When::Data);
+        assert!(failure.message().contains("can't be decrypted"));
+        let source = failure.source().expect("there is one");
+        assert_eq!(source.downcast_ref::<Error>(), Some(&Error::DecryptError));
+        assert!(Failure::ended_early().source().is_none());
+        assert!(Failure::ended_early().message().contains("during the handshake"));
+    }
+
+    fn check(error: Error, during: When, expected: &str) {
+        assert_eq!(explain(&error, during), expected);
+    }
+}

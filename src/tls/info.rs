@@ -1,0 +1,169 @@
+//! What a handshake agreed on.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{CipherSuite, ProtocolVersion};
+
+/// What the TLS handshake of a connection agreed on; cheap to clone.
+///
+/// ```no_run
+/// use sockeye::{SecureTransport, SocketOptions, TlsVersion};
+///
+/// let options = SocketOptions::new().secure_transport(SecureTransport::On);
+/// let info = sockeye::connect_with("example.com:443", options)?.opened()?;
+/// if let Some(tls) = info.tls() {
+///     assert!(tls.version() >= TlsVersion::Tls12);
+///     println!("{} {}", tls.version(), tls.cipher_suite_name()); // TLS 1.3 TLS13_AES_256_GCM_SHA384
+///     println!("{} bytes of leaf", tls.peer_certificates().next().map_or(0, <[u8]>::len));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[doc(alias("ConnectionState"))]
+pub struct TlsInfo {
+    agreed: Arc<Agreed>,
+}
+
+struct Agreed {
+    version: TlsVersion,
+    suite: CipherSuite,
+    suite_name: Cow<'static, str>,
+    certificates: Vec<CertificateDer<'static>>,
+    resumed: bool,
+}
+
+impl TlsInfo {
+    pub(crate) fn new(
+        version: TlsVersion,
+        suite: CipherSuite,
+        certificates: Vec<CertificateDer<'static>>,
+        resumed: bool,
+    ) -> Self {
+        let suite_name = match suite.as_str() {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("{:#06x}", u16::from(suite))),
+        };
+        TlsInfo { agreed: Arc::new(Agreed { version, suite, suite_name, certificates, resumed }) }
+    }
+
+    /// The version of TLS.
+    #[must_use]
+    #[doc(alias("getProtocol"))]
+    pub fn version(&self) -> TlsVersion {
+        self.agreed.version
+    }
+
+    /// The cipher suite, as the code point that IANA gave it.
+    #[must_use]
+    #[doc(alias("getCipher"))]
+    pub fn cipher_suite(&self) -> u16 {
+        u16::from(self.agreed.suite)
+    }
+
+    /// The cipher suite's name, such as `TLS13_AES_256_GCM_SHA384`; of one without a name the code
+    /// point, such as `0x00ff`.
+    #[must_use]
+    pub fn cipher_suite_name(&self) -> &str {
+        &self.agreed.suite_name
+    }
+
+    /// The peer's certificates, leaf first, in DER, as the peer sent them; those of a resumed session
+    /// are of its first handshake. They were verified unless the options say not to.
+    #[must_use]
+    #[doc(alias("getPeerCertificate", "PeerCertificates"))]
+    pub fn peer_certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.agreed.certificates.iter().map(|certificate| certificate.as_ref())
+    }
+
+    /// Whether the handshake resumed an earlier session.
+    #[must_use]
+    #[doc(alias("isSessionReused", "DidResume"))]
+    pub fn resumed(&self) -> bool {
+        self.agreed.resumed
+    }
+}
+
+impl fmt::Debug for TlsInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsInfo")
+            .field("version", &self.agreed.version)
+            .field("cipher_suite", &format_args!("{}", self.agreed.suite_name))
+            .field("peer_certificates", &self.agreed.certificates.len())
+            .field("resumed", &self.agreed.resumed)
+            .finish()
+    }
+}
+
+/// A version of TLS; later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl TlsVersion {
+    /// `None` for a version that rustls does not speak.
+    pub(crate) fn from_rustls(version: ProtocolVersion) -> Option<Self> {
+        match version {
+            ProtocolVersion::TLSv1_2 => Some(TlsVersion::Tls12),
+            ProtocolVersion::TLSv1_3 => Some(TlsVersion::Tls13),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            TlsVersion::Tls12 => "TLS 1.2",
+            TlsVersion::Tls13 => "TLS 1.3",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_agreed_is_told() {
+        let certificates = vec![CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
+        let suite = CipherSuite::TLS13_AES_256_GCM_SHA384;
+        let info = TlsInfo::new(TlsVersion::Tls13, suite, certificates, true);
+        assert_eq!(info.version(), TlsVersion::Tls13);
+        assert_eq!(info.cipher_suite(), 0x1302);
+        assert_eq!(info.cipher_suite_name(), "TLS13_AES_256_GCM_SHA384");
+        assert_eq!(info.peer_certificates().len(), 2);
+        assert_eq!(info.peer_certificates().collect::<Vec<_>>(), [&[1, 2][..], &[3]]);
+        assert!(info.resumed());
+        assert_eq!(
+            format!("{info:?}"),
+            "TlsInfo { version: Tls13, cipher_suite: TLS13_AES_256_GCM_SHA384, \
+             peer_certificates: 2, resumed: true }"
+        );
+    }
+
+    #[test]
+    fn a_suite_without_a_name_is_told_by_its_code_point() {
+        let suite = CipherSuite::from(0x0a0b);
+        let info = TlsInfo::new(TlsVersion::Tls12, suite, Vec::new(), false);
+        assert_eq!(info.cipher_suite_name(), "0x0a0b");
+        assert_eq!(info.cipher_suite(), 0x0a0b);
+    }
+
+    #[test]
+    fn versions_have_names_and_an_order() {
+        assert_eq!(TlsVersion::Tls12.to_string(), "TLS 1.2");
+        assert_eq!(format!("{:>8}", TlsVersion::Tls13), " TLS 1.3");
+        assert!(TlsVersion::Tls12 < TlsVersion::Tls13);
+        let tls13 = TlsVersion::from_rustls(ProtocolVersion::TLSv1_3);
+        assert_eq!(tls13, Some(TlsVersion::Tls13));
+        assert_eq!(TlsVersion::from_rustls(ProtocolVersion::TLSv1_0), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! The name that a certificate has to be for.
+
+use std::net::IpAddr;
+
+use rustls::pki_types::{DnsName, ServerName};
+
+/// A DNS name, lower-cased and without a trailing dot, or an IP address, with or without brackets.
+/// `None` for what certificates can't be for, such as old spellings of IPv4 addresses.
+pub(super) fn parse_name(text: &str) -> Option<ServerName<'static>> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    if let Ok(address) = bare.unwrap_or(text).parse::<IpAddr>() {
+        return Some(ServerName::from(address));
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.ends_with('.') {
+        // The parser would drop this second one.
+        return None;
+    }
+    DnsName::try_from(name.to_ascii_lowercase()).ok().map(ServerName::DnsName)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_case_and_one_trailing_dot() {
+        check("Example.COM", Some("example.com"));
+        check("example.com.", Some("example.com"));
+        check("localhost", Some("localhost"));
+        check("_sip.example.com", Some("_sip.example.com"));
+        check("xn--bcher-kva.example", Some("xn--bcher-kva.example"));
+    }
+
+    #[test]
+    fn addresses_are_taken_with_and_without_brackets() {
+        check("192.0.2.1", Some("192.0.2.1"));
+        check("[192.0.2.1]", Some("192.0.2.1"));
+        check("2001:DB8::1", Some("2001:db8::1"));
+        check("[2001:db8:0::1]", Some("2001:db8::1"));
+    }
+
+    #[test]
+    fn what_a_certificate_cannot_be_for_is_no_name() {
+        for text in ["", ".", "a..", "a..b", ".a", "-a.b", "a b", "a\0", "bücher.example", "*.a.b"]
+        {
+            check(text, None);
+        }
+        for text in
+            ["127.1", "0177.0.0.1", "127.0.0.1.", "[::1", "::1]", "[]", "[a.b]", "fe80::1%1"]
+        {
+            check(text, None);
+        }
+        check(&"a".repeat(64), None);
+        check(&"a.".repeat(127), Some(&"a.".repeat(127)[..253]));
+        check(&"a.".repeat(128), None);
+    }
+
+    fn check(text: &str, expected: Option<&str>) {
+        let name = parse_name(text);
+        assert_eq!(name.as_ref().map(ServerName::to_str).as_deref(), expected, "{text:?}");
+    }
+}

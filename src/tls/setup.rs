@@ -1,0 +1,136 @@
+//! What one handshake needs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::config;
+use super::name::parse_name;
+use super::options::{NAME_IN_MESSAGE, TlsOptions, invalid};
+use crate::error::Result;
+
+/// What a TLS handshake with one host needs: the settings, checked and made ready, and the name that
+/// the certificate has to be for. Cheap to clone.
+///
+/// Sockets make their own; this is for those who drive the [`machine`](crate::machine) by hand.
+#[derive(Clone)]
+pub struct TlsSetup {
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+    require_close_notify: bool,
+}
+
+impl TlsSetup {
+    /// Makes ready what a handshake with `hostname` needs. [`TlsOptions::server_name`] goes before
+    /// the host, which may be a name or an IP address, with or without brackets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) where the options can't be,
+    /// where the host can't be in a certificate (such as `127.1`) and no server name is set, and where
+    /// there is no cryptography: with neither of the features `aws-lc-rs` and `ring`, and no provider
+    /// installed.
+    pub fn new(options: &TlsOptions, hostname: &str) -> Result<Self> {
+        options.check()?;
+        let server_name = match options.chosen_name() {
+            Some(name) => parse_name(name),
+            None => parse_name(hostname),
+        };
+        let Some(server_name) = server_name else {
+            let host: String = hostname.chars().take(NAME_IN_MESSAGE).collect();
+            return Err(invalid(format!(
+                "no certificate can be for {host:?}: set the server_name of the TLS options"
+            )));
+        };
+        let config = match options.whole_config() {
+            Some(config) => Arc::clone(config),
+            None => config::shared(options.settings())?,
+        };
+        let require_close_notify = options.requires_close_notify();
+        Ok(TlsSetup { config, server_name, require_close_notify })
+    }
+
+    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
+    pub(crate) fn server_name(&self) -> &ServerName<'static> {
+        &self.server_name
+    }
+
+    /// Whether the peer's end without `close_notify` is a truncation.
+    pub(crate) fn require_close_notify(&self) -> bool {
+        self.require_close_notify
+    }
+}
+
+impl fmt::Debug for TlsSetup {
+    /// Leaves out the configuration, which is long and may hold a signer of anyone's making.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSetup")
+            .field("server_name", &self.server_name.to_str())
+            .field("require_close_notify", &self.require_close_notify)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Authority, crypto};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn the_chosen_name_goes_before_the_host() {
+        crypto();
+        let name = |options: &TlsOptions, host| {
+            TlsSetup::new(options, host).unwrap().server_name().to_str().into_owned()
+        };
+        assert_eq!(name(&TlsOptions::new(), "Example.COM."), "example.com");
+        assert_eq!(name(&TlsOptions::new(), "[::1]"), "::1");
+        assert_eq!(name(&TlsOptions::new().server_name("Other.test"), "127.1"), "other.test");
+    }
+
+    #[test]
+    fn a_host_that_no_certificate_can_be_for_asks_for_a_name() {
+        crypto();
+        for host in ["127.1", &"a".repeat(64), ""] {
+            let error = TlsSetup::new(&TlsOptions::new(), host).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+            assert!(error.to_string().contains("set the server_name"), "{error}");
+        }
+    }
+
+    #[test]
+    fn equal_options_give_one_configuration_and_debug_shows_no_key() {
+        crypto();
+        let leaf = Authority::new("setup").leaf(["a.test"]);
+        let options = || {
+            TlsOptions::new().client_auth_pem(leaf.pem(), leaf.key_pem()).unwrap().alpn(["setup"])
+        };
+        let setup = TlsSetup::new(&options(), "a.test").unwrap();
+        let other = TlsSetup::new(&options().require_close_notify(false), "b.test").unwrap();
+        assert!(Arc::ptr_eq(setup.config(), other.config()));
+        assert!(setup.require_close_notify() && !other.require_close_notify());
+        assert_eq!(
+            format!("{setup:?}"),
+            "TlsSetup { server_name: \"a.test\", require_close_notify: true, .. }"
+        );
+    }
+
+    #[cfg(feature = "rustls-0_23")]
+    #[test]
+    fn a_whole_configuration_is_used_as_it_is() {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let options = TlsOptions::new().rustls_0_23_config(Arc::clone(&config));
+        let setup = TlsSetup::new(&options, "a.test").unwrap();
+        assert!(Arc::ptr_eq(setup.config(), &config));
+    }
+}

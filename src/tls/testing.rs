@@ -1,0 +1,108 @@
+//! Certificates and cryptography for the tests of this folder.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::der::Names;
+
+/// Sees to it that there is cryptography, also where the crate is built without.
+pub(super) fn crypto() {
+    if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
+        // Fails where another test was faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+/// A certificate authority, at the root or below.
+pub(super) struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(super) fn new(name: &str) -> Self {
+        let (params, key) = (authority_params(name), key());
+        let certificate = params.self_signed(&key).expect("it can sign");
+        Authority { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    pub(super) fn below(&self, name: &str) -> Self {
+        let (params, key) = (authority_params(name), key());
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can sign");
+        Authority { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    pub(super) fn leaf<const N: usize>(&self, names: [&str; N]) -> Leaf {
+        self.leaf_of(leaf_params(&names))
+    }
+
+    pub(super) fn leaf_of(&self, params: CertificateParams) -> Leaf {
+        let key = key();
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can sign");
+        Leaf { certificate, key }
+    }
+
+    pub(super) fn der(&self) -> &CertificateDer<'static> {
+        self.certificate.der()
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    pub(super) fn names(&self) -> Names<'_> {
+        Names::of(self.der()).expect("it has names")
+    }
+}
+
+/// A certificate that is no authority's, and its key.
+pub(super) struct Leaf {
+    pub(super) certificate: rcgen::Certificate,
+    pub(super) key: KeyPair,
+}
+
+impl Leaf {
+    pub(super) fn self_signed(params: &CertificateParams) -> Self {
+        let key = key();
+        Leaf { certificate: params.self_signed(&key).expect("it can sign"), key }
+    }
+
+    pub(super) fn der(&self) -> &CertificateDer<'static> {
+        self.certificate.der()
+    }
+
+    pub(super) fn key_der(&self) -> PrivateKeyDer<'static> {
+        self.key.serialize_der().try_into().expect("it is PKCS #8")
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    pub(super) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    pub(super) fn names(&self) -> Names<'_> {
+        Names::of(self.der()).expect("it has names")
+    }
+}
+
+/// Its common name is the first of the names.
+pub(super) fn leaf_params(names: &[&str]) -> CertificateParams {
+    let owned: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(owned).expect("these are names");
+    params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("nobody"));
+    params
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("there is randomness")
+}

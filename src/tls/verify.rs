@@ -1,0 +1,420 @@
+//! Verifies servers: the usual way with better reasons, or not at all.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+
+use super::der::{Names, text_of};
+
+/// Verifies as webpki does, and where that finds no trusted issuer looks at what was sent to tell
+/// why. It never accepts what webpki refuses, and never refuses what that accepts.
+#[derive(Debug)]
+pub(super) struct Diagnose {
+    webpki: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+}
+
+impl Diagnose {
+    /// The roots are those that `webpki` trusts.
+    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, roots: Arc<RootCertStore>) -> Self {
+        Diagnose { webpki, roots }
+    }
+
+    fn reason(
+        &self,
+        error: &Error,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Option<Untrusted> {
+        match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => diagnose(leaf, others),
+            // webpki looks at this first, so that most certificates that people sign for themselves
+            // end here: `openssl req -x509` marks them so. Where it is trusted, this is the fault.
+            Error::InvalidCertificate(CertificateError::Other(OtherError(error)))
+                if is_authority_as_server(error.as_ref()) =>
+            {
+                let names = Names::of(leaf).filter(Names::is_self_issued)?;
+                let trusted =
+                    self.roots.roots.iter().any(|root| root.subject.as_ref() == names.subject);
+                (!trusted).then_some(Untrusted::SelfSigned)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ServerCertVerifier for Diagnose {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.webpki
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| match self.reason(&error, end_entity, intermediates) {
+                Some(reason) => CertificateError::Other(OtherError(Arc::new(reason))).into(),
+                None => error,
+            })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.webpki.requires_raw_public_keys()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        self.webpki.root_hint_subjects()
+    }
+}
+
+/// Why a server's certificate has no trusted issuer, where more can be said than that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Untrusted {
+    /// It is its own issuer.
+    SelfSigned,
+    /// The certificates lead to an issuer that was not sent and is no trusted root. Whether that
+    /// should have been an intermediate or a root can't be told.
+    Incomplete {
+        /// Its name, fit for a message.
+        issuer: String,
+    },
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Untrusted::SelfSigned => {
+                f.write_str("the server's certificate is self-signed, and not a trusted root")
+            }
+            Untrusted::Incomplete { issuer } => write!(
+                f,
+                "the server's certificates end before \"{issuer}\", which is not a trusted root: \
+                 the server leaves out an intermediate certificate, or this root has to be added"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+/// Accepts every certificate, but not a server that does not have its key.
+#[derive(Debug)]
+pub(super) struct AcceptAny {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl AcceptAny {
+    pub(super) fn new(algorithms: WebPkiSupportedAlgorithms) -> Self {
+        AcceptAny { algorithms }
+    }
+}
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether webpki refused a server's certificate because it is marked as an authority's. Its errors
+/// are of a crate that is not ours to name; they print as they are called.
+pub(super) fn is_authority_as_server(error: &dyn std::error::Error) -> bool {
+    error.to_string() == "CaUsedAsEndEntity"
+}
+
+/// Follows the issuers from the leaf through what was sent, by name. `None` where that leads to a
+/// root, which is its own issuer, or round in a circle, or can't be read: nothing more is known then.
+fn diagnose(leaf: &[u8], others: &[CertificateDer<'_>]) -> Option<Untrusted> {
+    let mut names = Names::of(leaf)?;
+    if names.is_self_issued() {
+        return Some(Untrusted::SelfSigned);
+    }
+    for _ in 0..LONGEST_PATH {
+        let issuer = others
+            .iter()
+            .filter_map(|other| Names::of(other))
+            .find(|other| other.subject == names.issuer);
+        let Some(issuer) = issuer else {
+            let issuer = text_of(names.issuer).unwrap_or_else(|| String::from("(no name)"));
+            return Some(Untrusted::Incomplete { issuer });
+        };
+        names = issuer;
+    }
+    None
+}
+
+/// Above this many issuers webpki gives up too; also bounds what goes in a circle.
+const LONGEST_PATH: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, IsCa};
+    use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, version};
+
+    use super::super::testing::{Authority, Leaf, leaf_params};
+    use super::*;
+
+    #[test]
+    fn a_trusted_chain_is_accepted() {
+        let root = Authority::new("Root");
+        let middle = root.below("Middle");
+        let leaf = middle.leaf(["a.test"]);
+        let verdict = verify(&[&root], &leaf, &[middle.der()], "a.test");
+        assert!(verdict.is_ok(), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_called_so() {
+        let root = Authority::new("Root");
+        let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
+        assert_eq!(reason(&[&root], &leaf, &[]), Untrusted::SelfSigned);
+        assert_eq!(reason(&[&root], &leaf, &[root.der()]), Untrusted::SelfSigned);
+        let mut params = leaf_params(&["a.test"]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        assert_eq!(reason(&[&root], &Leaf::self_signed(&params), &[]), Untrusted::SelfSigned);
+    }
+
+    #[test]
+    fn an_authority_that_is_trusted_but_used_as_a_server_is_not_called_self_signed() {
+        let root = Authority::new("a.test");
+        let verdict = verify_der(&[&root], root.der(), &[], "a.test").unwrap_err();
+        let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert!(is_authority_as_server(error.as_ref()), "{error}");
+    }
+
+    #[test]
+    fn an_issuer_that_was_not_sent_is_named() {
+        let (trusted, other) = (Authority::new("Trusted"), Authority::new("Other Root"));
+        let middle = trusted.below("Middle");
+        let leaf = middle.leaf(["a.test"]);
+        let incomplete = |issuer: &str| Untrusted::Incomplete { issuer: issuer.to_owned() };
+        assert_eq!(reason(&[&trusted], &leaf, &[]), incomplete("Middle"));
+        assert_eq!(reason(&[&trusted], &leaf, &[other.der()]), incomplete("Middle"));
+        assert_eq!(reason(&[&other], &leaf, &[middle.der()]), incomplete("Trusted"));
+    }
+
+    #[test]
+    fn a_chain_that_ends_at_a_root_is_of_an_unknown_issuer() {
+        let (trusted, other) = (Authority::new("Trusted"), Authority::new("Other Root"));
+        let middle = other.below("Middle");
+        let leaf = middle.leaf(["a.test"]);
+        let unknown = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let verdict = verify(&[&trusted], &leaf, &[middle.der(), other.der()], "a.test");
+        assert_eq!(verdict.map(drop), unknown);
+    }
+
+    #[test]
+    fn other_faults_are_told_as_webpki_does() {
+        let root = Authority::new("Root");
+        let wrong_name = verify(&[&root], &root.leaf(["a.test"]), &[], "b.test").unwrap_err();
+        assert!(
+            matches!(
+                &wrong_name,
+                Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })
+            ),
+            "{wrong_name:?}"
+        );
+        let mut params = leaf_params(&["a.test"]);
+        params.not_after = rcgen::date_time_ymd(2001, 2, 3);
+        let expired = verify(&[&root], &root.leaf_of(params), &[], "a.test").unwrap_err();
+        assert!(
+            matches!(&expired, Error::InvalidCertificate(CertificateError::ExpiredContext { .. })),
+            "{expired:?}"
+        );
+    }
+
+    #[test]
+    fn issuers_in_a_circle_and_garbage_end_the_search() {
+        let (a, b) = (Authority::new("A"), Authority::new("B"));
+        // Each of a name that the other issued: found by name alone, as in a chain made to confuse.
+        let (a_by_b, b_by_a) = (b.below("A"), a.below("B"));
+        let leaf = a.leaf(["a.test"]);
+        assert_eq!(diagnose(leaf.der(), &[a_by_b.der().clone(), b_by_a.der().clone()]), None);
+        let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
+        assert_eq!(diagnose(&garbage, &[]), None);
+        let issuer = String::from("A");
+        assert_eq!(diagnose(leaf.der(), &[garbage]), Some(Untrusted::Incomplete { issuer }));
+    }
+
+    #[test]
+    fn without_checks_any_certificate_will_do_but_not_without_its_key() {
+        let (leaf, other) = (
+            Leaf::self_signed(&leaf_params(&["other.test"])),
+            Leaf::self_signed(&leaf_params(&["other.test"])),
+        );
+        for version in [&version::TLS12, &version::TLS13] {
+            let accept = || Arc::new(AcceptAny::new(ring().signature_verification_algorithms));
+            assert_eq!(handshake(accept(), &leaf, &leaf, version), Ok(()));
+            assert_eq!(
+                handshake(accept(), &leaf, &other, version),
+                Err(Error::InvalidCertificate(CertificateError::BadSignature))
+            );
+        }
+    }
+
+    #[test]
+    fn signatures_are_verified_as_webpki_does() {
+        let root = Authority::new("Root");
+        let (leaf, other) = (root.leaf(["a.test"]), root.leaf(["a.test"]));
+        for version in [&version::TLS12, &version::TLS13] {
+            let verifier = || Arc::new(verifier(&[&root]));
+            assert_eq!(handshake(verifier(), &leaf, &leaf, version), Ok(()));
+            assert_eq!(
+                handshake(verifier(), &leaf, &other, version),
+                Err(Error::InvalidCertificate(CertificateError::BadSignature))
+            );
+        }
+        let (ours, webpki) = (verifier(&[&root]), verifier(&[&root]).webpki);
+        assert_eq!(ours.supported_verify_schemes(), webpki.supported_verify_schemes());
+        assert_eq!(ours.requires_raw_public_keys(), webpki.requires_raw_public_keys());
+        assert!(ours.root_hint_subjects().is_none() && webpki.root_hint_subjects().is_none());
+    }
+
+    fn reason(roots: &[&Authority], leaf: &Leaf, others: &[&CertificateDer<'static>]) -> Untrusted {
+        let error = verify(roots, leaf, others, "a.test").unwrap_err();
+        let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = error else {
+            panic!("{error:?}");
+        };
+        error.downcast_ref::<Untrusted>().unwrap_or_else(|| panic!("{error:?}")).clone()
+    }
+
+    fn verify(
+        roots: &[&Authority],
+        leaf: &Leaf,
+        others: &[&CertificateDer<'static>],
+        name: &str,
+    ) -> Result<ServerCertVerified, Error> {
+        verify_der(roots, leaf.der(), others, name)
+    }
+
+    fn verify_der(
+        roots: &[&Authority],
+        leaf: &CertificateDer<'static>,
+        others: &[&CertificateDer<'static>],
+        name: &str,
+    ) -> Result<ServerCertVerified, Error> {
+        let others: Vec<_> = others.iter().map(|&other| other.clone()).collect();
+        let name = ServerName::try_from(name).unwrap();
+        // rcgen's certificates are valid from 1975 to 4096.
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000));
+        verifier(roots).verify_server_cert(leaf, &others, &name, &[], now)
+    }
+
+    fn verifier(trusted: &[&Authority]) -> Diagnose {
+        let mut roots = RootCertStore::empty();
+        for root in trusted {
+            roots.add(root.der().clone()).unwrap();
+        }
+        let roots = Arc::new(roots);
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), ring());
+        Diagnose::new(webpki.build().unwrap(), roots)
+    }
+
+    fn ring() -> Arc<rustls::crypto::CryptoProvider> {
+        Arc::new(rustls::crypto::ring::default_provider())
+    }
+
+    /// With a server that shows one certificate and signs with the key of another.
+    fn handshake(
+        verifier: Arc<dyn ServerCertVerifier>,
+        shown: &Leaf,
+        signs: &Leaf,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Result<(), Error> {
+        let client = ClientConfig::builder_with_provider(ring())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        let key = ring().key_provider.load_private_key(signs.key_der()).unwrap();
+        let certified = rustls::sign::CertifiedKey::new(vec![shown.der().clone()], key);
+        let server = ServerConfig::builder_with_provider(ring())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+        let name = ServerName::try_from("a.test").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets()?;
+            bytes.clear();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+}
