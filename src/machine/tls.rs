@@ -93,9 +93,11 @@ struct Rest {
 impl Session {
     /// A session that is about to begin its handshake, with its first message ready to be sent.
     pub(super) fn new(setup: &TlsSetup) -> Result<Box<Self>, Failure> {
-        let config = Arc::clone(setup.config());
-        let connection = UnbufferedClientConnection::new(config, setup.server_name().clone())
-            .map_err(|error| Failure::new(error, When::Handshake))?;
+        let connection = guarded(|| {
+            let config = Arc::clone(setup.config());
+            UnbufferedClientConnection::new(config, setup.server_name().clone())
+        })?
+        .map_err(|error| Failure::new(error, When::Handshake))?;
         let mut session = Box::new(Session {
             connection,
             inbox: Inbox::default(),
@@ -350,6 +352,20 @@ impl Session {
 
     /// One state of the connection; says whether there may be another.
     fn step(&mut self) -> bool {
+        match guarded(|| self.next_state()) {
+            Ok(more) => more,
+            Err(failure) => {
+                // Nobody knows what it is in now: it is not touched again.
+                self.standing = Standing::Failed(Box::new(failure));
+                self.said_goodbye = true;
+                self.inbox.clear();
+                false
+            }
+        }
+    }
+
+    fn next_state(&mut self) -> bool {
+        let silent = self.said_goodbye;
         let Session { connection, inbox, outbox, .. } = self;
         let UnbufferedStatus { discard, state, .. } =
             connection.process_tls_records(inbox.bytes_mut());
@@ -361,7 +377,7 @@ impl Session {
                 (false, None)
             }
             Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                encode(outbox, |room| message.encode(room));
+                encode(outbox, silent, |room| message.encode(room));
                 (true, None)
             }
             Ok(ConnectionState::TransmitTlsData(transmitted)) => {
@@ -370,7 +386,7 @@ impl Session {
             }
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 handshaken = true;
-                if std::mem::take(&mut self.stirred) || discard > 0 {
+                if !silent && (std::mem::take(&mut self.stirred) || discard > 0) {
                     // What the peer asked for, new keys, rustls would answer with the next data only.
                     // To ask it to seal a byte into no room at all makes it bring the answer out.
                     let _ = traffic.encrypt(&[0], &mut []);
@@ -406,6 +422,7 @@ impl Session {
     fn end(&mut self, standing: Standing) {
         self.standing = standing;
         if let Standing::Failed(_) = self.standing {
+            let silent = self.said_goodbye;
             let Session { connection, inbox, outbox, .. } = self;
             // The alert that tells the peer why.
             while let UnbufferedStatus {
@@ -413,7 +430,7 @@ impl Session {
                 ..
             } = connection.process_tls_records(inbox.bytes_mut())
             {
-                encode(outbox, |room| message.encode(room));
+                encode(outbox, silent, |room| message.encode(room));
             }
             self.said_goodbye = true;
         }
@@ -465,8 +482,21 @@ impl Session {
     }
 }
 
-/// Appends a message of rustls' own.
-fn encode(outbox: &mut Outbox, mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) {
+/// Runs what may run code of the program: a verifier, a key log, a store of sessions.
+fn guarded<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|payload| {
+        // To drop it may panic again.
+        std::mem::forget(payload);
+        Failure::plain("there was a panic in TLS, or in what its configuration calls")
+    })
+}
+
+/// Appends a message of rustls' own, or drops it where nothing may follow any more.
+fn encode(
+    outbox: &mut Outbox,
+    silent: bool,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) {
     let bytes = outbox.bytes_mut();
     let before = bytes.len();
     let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
@@ -476,7 +506,7 @@ fn encode(outbox: &mut Outbox, mut encode: impl FnMut(&mut [u8]) -> Result<usize
     };
     bytes.resize(before + required_size, 0);
     let written = encode(&mut bytes[before..]).unwrap_or(0);
-    bytes.truncate(before + written);
+    bytes.truncate(if silent { before } else { before + written });
 }
 
 impl Rest {

@@ -131,7 +131,14 @@ impl Pipe {
             return State::HalfClosed(self, Half::Finishing(rules.close_timeout.after(now)));
         }
         outputs.push(Output::ShutdownWrite);
-        end(self, Ender::Peer, Release::Done, outputs)
+        let release = self.after_the_end();
+        end(self, Ender::Peer, release, outputs)
+    }
+
+    /// How to let go of the wire when the peer has ended. Behind its close_notify something may still come,
+    /// and be it FIN.
+    fn after_the_end(&self) -> Release {
+        if self.tls.is_some() { Release::Linger } else { Release::Done }
     }
 
     pub(super) fn close(
@@ -249,7 +256,8 @@ impl Half {
             (Half::ReadOnly, Input::AbortWriting) if pipe.is_sending() => abort(pipe, outputs),
             (Half::ReadOnly, Input::WireFailed(fault)) => pipe.failed_with_residue(fault, outputs),
             (Half::WriteOnly | Half::Finishing(_), Input::Close) => {
-                pipe.close(Release::Done, Reads::Fail(Fault::Closed), rules, now, outputs)
+                let release = pipe.after_the_end();
+                pipe.close(release, Reads::Fail(Fault::Closed), rules, now, outputs)
             }
             (Half::Discarding, Input::Close) => {
                 pipe.close(Release::Linger, Reads::Fail(Fault::Closed), rules, now, outputs)
@@ -257,7 +265,7 @@ impl Half {
             (Half::WriteOnly | Half::Discarding, Input::FinishWriting) if !pipe.sending => {
                 let release = match self {
                     Half::Discarding => Release::Linger,
-                    Half::ReadOnly | Half::WriteOnly | Half::Finishing(_) => Release::Done,
+                    Half::ReadOnly | Half::WriteOnly | Half::Finishing(_) => pipe.after_the_end(),
                 };
                 pipe.finish(outputs);
                 if pipe.is_sending() {
@@ -273,7 +281,8 @@ impl Half {
             ) => pipe.broken(fault, outputs),
             // The write that was to end has not: it gives its pass back and tells what it took.
             (Half::Finishing(at), Input::Deadline) if at <= now => {
-                pipe.close(Release::Done, Reads::End(Ender::Peer), rules, now, outputs)
+                let release = pipe.after_the_end();
+                pipe.close(release, Reads::End(Ender::Peer), rules, now, outputs)
             }
             (Half::ReadOnly | Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::Abort)
             | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::AbortWriting) => {
@@ -311,9 +320,13 @@ impl Half {
         }
         match (self, pipe.progress()) {
             (Half::ReadOnly, Progress::Ended) if pipe.is_sending() => {
-                pipe.close(Release::Done, Reads::End(Ender::This), rules, now, outputs)
+                let release = pipe.after_the_end();
+                pipe.close(release, Reads::End(Ender::This), rules, now, outputs)
             }
-            (Half::ReadOnly, Progress::Ended) => end(pipe, Ender::This, Release::Done, outputs),
+            (Half::ReadOnly, Progress::Ended) => {
+                let release = pipe.after_the_end();
+                end(pipe, Ender::This, release, outputs)
+            }
             (Half::Discarding, Progress::Ended) => pipe.peer_ended(rules, now, outputs),
             (Half::ReadOnly | Half::Discarding, Progress::Truncated) => {
                 pipe.broken(Fault::Truncated, outputs)
@@ -343,7 +356,8 @@ impl Half {
             (Half::ReadOnly, Sent::Failed(fault)) => pipe.failed_with_residue(fault, outputs),
             (Half::Finishing(_), Sent::Nothing) if !pipe.is_sending() => {
                 outputs.push(Output::ShutdownWrite);
-                end(pipe, Ender::Peer, Release::Done, outputs)
+                let release = pipe.after_the_end();
+                end(pipe, Ender::Peer, release, outputs)
             }
             // The last parcel of this side was close_notify.
             (Half::ReadOnly, Sent::Nothing) if !pipe.is_sending() => {
