@@ -363,7 +363,7 @@ pub enum Fault {
     Connect(i32),
     /// A limit passed.
     TimedOut(Deadline),
-    /// TLS failed: [`Machine::failure`](crate::machine::Machine::failure) tells how.
+    /// TLS failed: [`Machine::tls_failure`](crate::machine::Machine::tls_failure) tells how.
     Tls,
     /// TLS data ended without close_notify.
     Truncated,

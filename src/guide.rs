@@ -6,15 +6,22 @@
 //!   connect()                  opened() settles                       closed() settles
 //!      |                             |                                       |
 //!   Connecting  ------------------> Open  ---- one direction ended ---->  Closed
-//!      |                             |              HalfClosed               ^
-//!      +------ failed, timed out, closed ------------------------------------+
+//!      |                            ^  |            HalfClosed               ^
+//!      |   start_tls()             /   |                                     |
+//!      |      |  the new socket   /    | start_tls(): the old socket         |
+//!      |   Upgrading ------------'     +-------------------------------------+
+//!      |      |                                                              |
+//!      +------+ failed, timed out, closed -----------------------------------+
 //! ```
 //!
 //! [`Socket::phase`](crate::Socket::phase) tells where it is; it only ever advances.
 //!
-//! - **Connecting**: the name is looked up and its addresses race (RFC 8305), all within one
+//! - **Connecting**: the name is looked up and its addresses race (RFC 8305), and where the socket is TLS
+//!   from the start the handshake is made, all within one
 //!   [`connect_timeout`](crate::SocketOptions::connect_timeout). Reads and writes may be called already;
 //!   they wait. [`Error::attempts`](crate::Error::attempts) keeps what each address said.
+//! - **Upgrading**: where a socket begins that [`start_tls`](crate::Socket::start_tls) returned, until its
+//!   handshake is done.
 //! - **Open**: both directions work. One thread may read while another writes.
 //! - **HalfClosed**: one direction has ended: [`Writer::close`](crate::Writer::close), or
 //!   [`Reader::cancel`](crate::Reader::cancel), or the peer's end where
@@ -37,15 +44,86 @@
 //!
 //! The limit covers everything, and its error says which step it struck: the look-up, or the attempts.
 //!
+//! # TLS
+//!
+//! A socket is TLS from its start with [`SecureTransport::On`](crate::SecureTransport::On), or from an
+//! upgrade on with [`SecureTransport::StartTls`](crate::SecureTransport::StartTls).
+//! [`TlsOptions`](crate::TlsOptions) says whom to trust and who we are; sockets of equal options resume each
+//! other's sessions. What was agreed is in [`SocketInfo::tls`](crate::SocketInfo::tls). A host that is an
+//! address has to be in the certificate as an address.
+//!
+//! Reading and writing don't wait for each other: one thread may block in a read for hours while another
+//! writes. Writes are sealed in pieces of at most 64 KiB, and a write that was sealed is accepted, whatever
+//! the peer does: so it never says that it timed out when a part of it will arrive.
+//!
+//! **The end** of a TLS stream is close_notify, not FIN, which anybody on the way can forge. So FIN without
+//! close_notify is [`Truncated`](crate::ErrorKind::Truncated), after all data that came. Servers that end
+//! without it exist; where the protocol itself tells what is complete,
+//! [`require_close_notify(false)`](crate::TlsOptions::require_close_notify) takes FIN for the end. This side
+//! always sends close_notify before its FIN. In TLS 1.3 a server may refuse a client certificate only after
+//! the handshake has ended for the client: the alert that says so is then reported by reads, writes and
+//! `closed`, and not the broken pipe that follows it.
+//!
+//! ## Upgrades, and plaintext that was injected
+//!
+//! In an upgrade the peer says a last word in plaintext, such as `220 go ahead`, and then waits for the
+//! ClientHello. Somebody on the way can append plaintext of their own to that word. A client that has a
+//! buffer between itself and the socket reads it after the upgrade, and takes it for an answer that came
+//! over TLS: mail clients have leaked passwords that way. Here
+//! [`start_tls`](crate::Socket::start_tls) looks at the wire after everybody has left it and before it sends
+//! anything: whatever is there ends the connection with
+//! [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext). What comes later is for TLS to judge, which
+//! takes nothing for true that isn't encrypted.
+//!
+//! What the crate can't see is what a [`BufReader`](std::io::BufReader) of the program's own has taken. Look
+//! at it, drop it, and make another one of the new socket:
+//!
+//! ```
+//! use std::io::{self, BufRead, BufReader, Write};
+//! use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions, connect_with};
+//!
+//! fn upgrade(socket: &Socket) -> io::Result<Socket> {
+//!     let mut reader = BufReader::new(socket.reader());
+//!     let mut line = String::new();
+//!     reader.read_line(&mut line)?;
+//!     socket.writer().write_all(b"STARTTLS\r\n")?;
+//!     line.clear();
+//!     reader.read_line(&mut line)?;
+//!     if !line.starts_with("220 ") {
+//!         return Err(io::Error::other("the server does not want to"));
+//!     }
+//!     if !reader.buffer().is_empty() {
+//!         return Err(io::Error::other("the server went on after its go-ahead"));
+//!     }
+//!     Ok(socket.start_tls()?)
+//! }
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let port = listener.local_addr()?.port();
+//! # let peer = std::thread::spawn(move || -> io::Result<()> {
+//! #     let (mut stream, _) = listener.accept()?;
+//! #     stream.write_all(b"220 hello\r\n")?;
+//! #     BufReader::new(&mut stream).read_line(&mut String::new())?;
+//! #     stream.write_all(b"220 go ahead\r\n250 injected\r\n")?;
+//! #     io::copy(&mut stream, &mut io::sink())?;
+//! #     Ok(())
+//! # });
+//! # let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
+//! # let socket = connect_with(("127.0.0.1", port), options)?;
+//! # assert!(upgrade(&socket).is_err());
+//! # drop(socket);
+//! # peer.join().unwrap()?;
+//! # Ok::<(), io::Error>(())
+//! ```
+//!
 //! # Closing
 //!
 //! | | what is written but unsent | the peer sees | blocked reads and writes | waits for |
 //! |---|---|---|---|---|
-//! | [`close()`](crate::Socket::close) | handed to the kernel, within the close timeout | FIN | `Closed` | that hand-over |
+//! | [`close()`](crate::Socket::close) | handed to the kernel, within the close timeout | (close_notify,) FIN | `Closed` | that hand-over |
 //! | [`abort()`](crate::Socket::abort) | dropped | a reset | `Closed` | nothing |
-//! | [`Writer::close()`](crate::Writer::close) | handed to the kernel | FIN | reading goes on | that hand-over |
-//! | the last handle dropped | as `close()`, in the background | FIN | | nothing |
-//! | close or abort while connecting | | the attempt ends at once | `Closed` | nothing |
+//! | [`Writer::close()`](crate::Writer::close) | handed to the kernel | (close_notify,) FIN | reading goes on | that hand-over |
+//! | the last handle dropped | as `close()`, in the background | (close_notify,) FIN | | nothing |
+//! | close or abort while connecting | | the attempt or handshake ends at once | `Closed` | nothing |
 //!
 //! Bytes that nobody has read when a descriptor is closed make the kernel send a reset, which can
 //! destroy what the peer has not read yet. So after its FIN this side goes on to drop what comes: what
@@ -70,11 +148,13 @@
 //!
 //! # What `write` and `flush` promise
 //!
-//! A write returns when the kernel has taken some of the bytes, with their number. What it has taken
-//! will be sent, also after `close`, unless the connection breaks or is aborted; whether the peer's
-//! program has read it only the peer can tell. The crate buffers nothing, so `flush` has nothing to wait
-//! for; many small writes want a [`BufWriter`](std::io::BufWriter). A write that the peer's end overtakes
-//! still ends, within the close timeout.
+//! A write returns when some of the bytes are accepted, with their number: in plaintext when the kernel
+//! has taken them, over TLS when they are sealed, at most 64 KiB beyond what the kernel has taken. What is
+//! accepted will be sent, also after `close`, unless the connection breaks or is aborted; whether the
+//! peer's program has read it only the peer can tell. `flush` waits until the kernel has all of it, which
+//! in plaintext it always has. Each write over TLS is a record of its own: many small writes want a
+//! [`BufWriter`](std::io::BufWriter). A write that the peer's end overtakes still ends, within the close
+//! timeout.
 //!
 //! # Threads, fork, exit
 //!
@@ -97,8 +177,8 @@
 //! ```text
 //! socket     the handles: Socket, Reader, Writer, connect
 //! driver     the loop's thread, the callers' own system calls, names, timers
-//! machine    pure: what a socket is and does; no clock, thread, lock or socket
-//! address, options, error, info       plain data
+//! machine    pure: what a socket is and does; no clock, thread, lock or socket; TLS
+//! address, options, error, info, tls  plain data
 //! ```
 //!
 //! **Who does the I/O.** In each phase and direction exactly one party touches the wire. While a socket
@@ -115,6 +195,18 @@
 //! Of the round trips of `std::net` with 64 bytes on one core, a loop that wakes callers by condition
 //! variables reaches about 0.7, the caller's own poll 0.92 to 0.95, and the brisk receive 0.97
 //! (`cargo bench -- ping-pong`).
+//!
+//! **TLS** is a session of rustls inside the machine, by its unbuffered interface. What comes is received
+//! outside the lock into a buffer of the thread, decrypted in place under it, and copied to the reader's
+//! slice; what is written is sealed into another buffer of the thread, which is sent outside the lock. So
+//! the two directions share the lock for the time of the cryptography and not for that of the system calls,
+//! and an idle connection holds no buffer. Where the kernel takes less than was sealed, the loop sends the
+//! rest when there is room. The loop also makes the handshake, and while nobody reads it decrypts what
+//! comes, up to the first data: only that tells a session ticket, an alert or a close_notify from data.
+//!
+//! rustls answers a request for new keys (RFC 8446, section 4.6.3) with the next data it sends. An idle
+//! connection would never answer, so the session asks for a byte to be sealed into no room, which brings the
+//! answer out and seals nothing.
 //!
 //! **The state** of a socket is a [`machine`](crate::machine) under a lock, beside what its waiters
 //! need. A change takes the lock, tells the machine, notes who waits for what changed, releases the

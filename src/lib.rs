@@ -1,7 +1,8 @@
-//! Blocking TCP sockets for programs without async, with what `std::net` lacks: a socket is there at
-//! once and connects in the background, reads and writes can be ended from any thread, deadlines are
+//! Blocking TCP and TLS sockets for programs without async, with what `std::net` lacks: a socket is there
+//! at once and connects in the background, reads and writes can be ended from any thread, deadlines are
 //! absolute and can be moved while a call is blocked, a half-close is a half-close, and an error is
-//! never mistaken for an end.
+//! never mistaken for an end. Over TLS one thread reads while another writes, and an upgrade from plaintext
+//! ([`Socket::start_tls`]) takes nothing for secure that came before it.
 //!
 //! [`connect`] returns a [`Socket`] that is still connecting. [`Socket::opened`] and [`Socket::closed`]
 //! wait; [`Socket::reader`] and [`Socket::writer`] are its two sides, which are [`Read`](std::io::Read)
@@ -30,6 +31,18 @@
 //! # peer.join().unwrap()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Features
+//!
+//! | | |
+//! |---|---|
+//! | `aws-lc-rs` (default) | cryptography by aws-lc-rs |
+//! | `ring` | cryptography by ring, where `aws-lc-rs` is off |
+//! | `rustls-0_23` | [`TlsOptions`] takes a whole configuration of rustls 0.23 |
+//!
+//! With neither of the first two the program installs a provider of its own, by
+//! `rustls::crypto::CryptoProvider::install_default`, or gives whole configurations. One that is installed
+//! goes before those of the features.
 //!
 //! The [`guide`] tells the life of a socket, what each call promises, and how the crate is built. The
 //! [`machine`] is the pure state machine inside, for who wants to drive or fuzz it.

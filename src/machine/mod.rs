@@ -585,7 +585,12 @@ impl Machine {
         self.state.agreed()
     }
 
-    /// What [`Fault::Tls`] means here.
+    /// What [`Fault::Tls`] means here, in words.
+    #[must_use]
+    pub fn tls_failure(&self) -> Option<&str> {
+        self.state.failure().map(Failure::message)
+    }
+
     pub(crate) fn failure(&self) -> Option<&Failure> {
         self.state.failure()
     }
