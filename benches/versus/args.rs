@@ -13,7 +13,7 @@ WORDS           only workloads whose names contain one of them
 --full          more rounds, longer turns, more idle sockets
 --rounds N      this many rounds (also --pairs): in each, fresh processes for every contender
 --floor         also the least that a wait which another thread can end costs (Linux)
---null          std beside itself
+--null          the reference beside itself
 --list          the workloads and their goals";
 
 /// First arguments of a child process; no workload has such a name.
@@ -32,8 +32,28 @@ pub enum Command {
 pub struct Settings {
     pub mode: Mode,
     pub rounds: Option<u32>,
+    /// Those in plaintext; over TLS others stand in for them.
     pub contenders: Vec<&'static Contender>,
     pub words: Vec<String>,
+}
+
+impl Settings {
+    /// Who takes part in `workload`.
+    pub fn line_up(&self, workload: &Workload) -> Vec<&'static Contender> {
+        match workload.service {
+            Service::Secure(_) => {
+                let contenders = self.contenders.iter();
+                contenders.filter_map(|contender| contender.over_tls).collect()
+            }
+            Service::Echo
+            | Service::LateEcho
+            | Service::OpenEcho
+            | Service::Sink
+            | Service::Source
+            | Service::Close
+            | Service::Hold => self.contenders.clone(),
+        }
+    }
 }
 
 /// What a client process is to do.

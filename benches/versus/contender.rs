@@ -1,28 +1,53 @@
 //! Who is measured: each contender is a client of its own make.
 //!
-//! One that is a blocking stream in this process implements [`Wire`] and gets every workload. One that
-//! is not (an async runtime, another language) brings a `start` of its own and answers
-//! [`io::ErrorKind::Unsupported`] to what it cannot do; that is then skipped, with its words.
+//! One that is a blocking stream in this process implements [`Wire`], and [`Shared`] where several threads
+//! may use it at the same time, which some workloads ask for. One that is no such stream (an async runtime,
+//! another language) brings a `start` of its own and answers [`io::ErrorKind::Unsupported`] to what it cannot
+//! do; that is then skipped, with its words.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::args::Task;
+use crate::tls::client::{SecureSocket, StreamOwned};
 use crate::workload::{self, Turn};
 
 /// All that are measured unless something else is asked for, the reference first.
 pub static ALL: [&Contender; 2] = [REFERENCE, MEASURED];
 
 /// What the others are compared with.
-pub static REFERENCE: &Contender = &Contender { name: "std", start: workload::start::<TcpStream> };
+pub static REFERENCE: &Contender = &Contender {
+    name: "std",
+    start: workload::start::<TcpStream>,
+    over_tls: Some(SECURE_REFERENCE),
+    is_judged: false,
+};
 
-/// Whose aims are judged.
-pub static MEASURED: &Contender =
-    &Contender { name: "sockeye", start: workload::start::<sockeye::Socket> };
+static MEASURED: &Contender = &Contender {
+    name: "sockeye",
+    start: workload::start::<sockeye::Socket>,
+    over_tls: Some(SECURE_MEASURED),
+    is_judged: true,
+};
+
+static SECURE_REFERENCE: &Contender = &Contender {
+    name: "StreamOwned",
+    start: workload::start_unshared::<StreamOwned>,
+    over_tls: None,
+    is_judged: false,
+};
+
+static SECURE_MEASURED: &Contender = &Contender {
+    name: "sockeye over TLS",
+    start: workload::start::<SecureSocket>,
+    over_tls: None,
+    is_judged: true,
+};
 
 /// What it is about is in its module.
-pub static FLOOR: Contender = Contender { name: "floor", start: FLOOR_START };
+pub static FLOOR: Contender =
+    Contender { name: "floor", start: FLOOR_START, over_tls: None, is_judged: false };
 
 #[cfg(target_os = "linux")]
 const FLOOR_START: fn(&Task) -> io::Result<Turn> = workload::start::<crate::floor::Floor>;
@@ -34,15 +59,21 @@ pub struct Contender {
     pub name: &'static str,
     /// Makes everything ready and returns what does one turn.
     pub start: fn(&Task) -> io::Result<Turn>,
+    /// Who stands in for it where TLS is spoken.
+    pub over_tls: Option<&'static Contender>,
+    /// Whether the workloads' aims are its own.
+    pub is_judged: bool,
 }
 
 pub fn named(name: &str) -> Option<&'static Contender> {
-    let mut known = ALL.into_iter().chain([&FLOOR]);
+    let in_plaintext = || ALL.into_iter().chain([&FLOOR]);
+    let over_tls = in_plaintext().filter_map(|contender| contender.over_tls);
+    let mut known = in_plaintext().chain(over_tls);
     known.find(|contender| contender.name == name)
 }
 
 /// A blocking connection whose methods take `&self`, as the workloads use it.
-pub trait Wire: Sized + Send + Sync + 'static {
+pub trait Wire: Sized + Send + 'static {
     /// An established connection with `TCP_NODELAY`, as is `sockeye`'s default.
     fn open(address: SocketAddr) -> io::Result<Self>;
 
@@ -57,9 +88,6 @@ pub trait Wire: Sized + Send + Sync + 'static {
 
     /// Bounds the reads that follow: by a deadline where the contender has them, else by a timeout.
     fn limit_reads(&self, limit: Duration) -> io::Result<()>;
-
-    /// Ends the connection and with it another thread's blocked read.
-    fn interrupt(&self) -> io::Result<()>;
 
     fn write_all(&self, mut buf: &[u8]) -> io::Result<()> {
         while !buf.is_empty() {
@@ -79,6 +107,12 @@ pub trait Wire: Sized + Send + Sync + 'static {
         }
         Ok(())
     }
+}
+
+/// One that several threads may use at the same time.
+pub trait Shared: Wire + Sync {
+    /// Ends the connection and with it another thread's blocked read.
+    fn interrupt(&self) -> io::Result<()>;
 }
 
 impl Wire for TcpStream {
@@ -104,7 +138,9 @@ impl Wire for TcpStream {
     fn limit_reads(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))
     }
+}
 
+impl Shared for TcpStream {
     fn interrupt(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Both)
     }
@@ -136,7 +172,9 @@ impl Wire for sockeye::Socket {
         self.set_read_deadline(Some(Instant::now() + limit));
         Ok(())
     }
+}
 
+impl Shared for sockeye::Socket {
     fn interrupt(&self) -> io::Result<()> {
         Ok(self.close()?)
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 
-use crate::contender::Wire;
+use crate::contender::{Shared, Wire};
 
 pub struct Floor {
     stream: TcpStream,
@@ -65,7 +65,9 @@ impl Wire for Floor {
         self.deadline.get_or_init(|| Instant::now() + limit);
         Ok(())
     }
+}
 
+impl Shared for Floor {
     fn interrupt(&self) -> io::Result<()> {
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes())?;
         Ok(())

@@ -8,8 +8,9 @@ use crate::args::{Post, Settings, Task};
 use crate::client::{GO, READY, SKIPPED};
 use crate::contender::Contender;
 use crate::process::{Failure, Running};
-use crate::report::{self, Outcome, REFERENCE_SEAT, Samples};
+use crate::report::{self, Outcome, Samples};
 use crate::strace::{self, Calls};
+use crate::tls::Identity;
 use crate::workload::{self, Mode, Workload};
 use crate::{machine, system};
 
@@ -25,10 +26,17 @@ pub fn run(settings: &Settings) -> ExitCode {
     if settings.mode > Mode::Smoke {
         println!("{}\n", machine::describe());
     }
+    let identity = match Identity::make() {
+        Ok(identity) => identity,
+        Err(error) => {
+            eprintln!("no certificate for the servers over TLS: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut outcomes = Vec::new();
     for workload in workloads {
         eprint!("{} ", workload.name);
-        let outcome = measure(workload, settings).unwrap_or_else(Outcome::from);
+        let outcome = measure(workload, settings, &identity).unwrap_or_else(Outcome::from);
         eprintln!("{}", outcome.verdict());
         outcomes.push((workload, outcome));
     }
@@ -64,22 +72,28 @@ impl From<NoFigures> for Outcome {
     }
 }
 
-fn measure(workload: &'static Workload, settings: &Settings) -> Result<Outcome, NoFigures> {
+fn measure(
+    workload: &'static Workload,
+    settings: &Settings,
+    identity: &Identity,
+) -> Result<Outcome, NoFigures> {
+    let contenders = settings.line_up(workload);
     let plan = workload.plan.in_mode(settings.mode);
     let cpus = workload.place.cpus(&system::cpus()).map_err(NoFigures::Skipped)?;
     if let Some(reason) = strace::missing().filter(|_| plan.traced) {
         return Err(NoFigures::Skipped(reason));
     }
     let rounds = settings.rounds.unwrap_or(settings.mode.rounds()).min(plan.most_rounds);
-    let mut samples = Samples::new(settings.contenders.len(), workload.figures.len());
+    let mut samples = Samples::new(contenders.len(), workload.figures.len());
     for round in 0..rounds {
-        let mut seats: Vec<usize> = (0..settings.contenders.len()).collect();
-        seats.rotate_left(round as usize % settings.contenders.len());
+        let mut seats: Vec<usize> = (0..contenders.len()).collect();
+        seats.rotate_left(round as usize % contenders.len());
         let cast = |seat: usize| Cast {
-            contender: settings.contenders[seat],
+            contender: contenders[seat],
             workload,
             mode: settings.mode,
             cpus: &cpus,
+            identity,
         };
         // One after another where there is one turn, so that nobody's idle sockets are in the way.
         if plan.turns == 1 {
@@ -105,7 +119,7 @@ fn measure(workload: &'static Workload, settings: &Settings) -> Result<Outcome, 
                 pair.client.finish(PATIENCE)?;
             }
         }
-        if let Some(reason) = samples.absent(REFERENCE_SEAT) {
+        if let Some(reason) = samples.nobody() {
             return Err(NoFigures::Skipped(reason.to_owned()));
         }
         eprint!(".");
@@ -163,6 +177,7 @@ struct Cast<'a> {
     workload: &'static Workload,
     mode: Mode,
     cpus: &'a [Vec<usize>; 2],
+    identity: &'a Identity,
 }
 
 /// A client and the server that is its own.
@@ -186,6 +201,7 @@ impl Pair {
         let post = Post { service: cast.workload.service, cpus: server_cpus };
         let mut server = Command::new(&program);
         server.args(post.words());
+        cast.identity.leave_to(&mut server);
         let mut server = Running::start(format!("server for {name}"), server)?;
         let addresses = server.line(PATIENCE)?;
         let servers = addresses.split(' ').map(str::parse).collect::<Result<_, _>>();
@@ -199,6 +215,7 @@ impl Pair {
         };
         let mut client = command(program);
         client.args(task.words());
+        cast.identity.leave_to(&mut client);
         let mut client = Running::start(name, client)?;
         let answer = client.line(PATIENCE)?;
         if let Some(reason) = answer.strip_prefix(SKIPPED) {

@@ -6,13 +6,15 @@
 //! cargo bench -- ping-pong connect     the workloads whose names contain one of these words
 //! cargo bench -- --rounds 20           (or --pairs 20) this many fresh sets of processes
 //! cargo bench -- --floor               also the least that sockeye's way of waiting can cost (Linux)
-//! cargo bench -- --null                std beside itself: how far two equals lie apart on this machine
+//! cargo bench -- tls                   those over TLS
+//! cargo bench -- --null                the reference beside itself: how far two equals lie apart here
 //! ```
 //!
 //! A *workload* says what is done and what is counted; a *contender* does it. Each contender works in a
 //! process of its own, against a server process of its own, because allocators, page tables, thread
 //! tables and CPU clocks belong to processes. The server is the same for all: blocking threads over
-//! `std::net`, so that a difference between two rows is a difference between two clients.
+//! `std::net`, so that a difference between two rows is a difference between two clients. Over TLS the peer
+//! is rustls' own blocking `StreamOwned`, and the server is rustls too.
 //!
 //! A *round* starts fresh processes for every contender. In a round they take *turns*: one works for a
 //! few hundredths of a second while the other processes are blocked, then the next, over and over, in
@@ -35,6 +37,7 @@ mod report;
 mod server;
 mod strace;
 mod system;
+mod tls;
 mod workload;
 
 use std::process::ExitCode;

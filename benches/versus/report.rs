@@ -2,7 +2,6 @@
 //! which their true median lies, aims met or missed.
 
 use crate::args::Settings;
-use crate::contender;
 use crate::workload::{self, Aim, Figure, Workload};
 
 /// What came of a workload.
@@ -32,7 +31,7 @@ pub struct Samples {
 }
 
 /// Where the reference sits among the contenders.
-pub const REFERENCE_SEAT: usize = 0;
+const REFERENCE_SEAT: usize = 0;
 
 impl Samples {
     pub fn new(contenders: usize, figures: usize) -> Self {
@@ -52,13 +51,20 @@ impl Samples {
     pub fn absent(&self, contender: usize) -> Option<&str> {
         self.absent[contender].as_deref()
     }
+
+    /// Why there is nobody left to take part, if so: the words of the first. The reference alone may be
+    /// missing; the others then stand by themselves.
+    pub fn nobody(&self) -> Option<&str> {
+        let reasons: Option<Vec<&str>> = self.absent.iter().map(Option::as_deref).collect();
+        reasons.and_then(|reasons| reasons.first().copied())
+    }
 }
 
 /// The rows of a finished run.
 pub fn print(settings: &Settings, outcomes: &[(&'static Workload, Outcome)]) {
     println!(
         "| workload | figure | unit | contender | median | quartiles \
-         | to std | quartiles | median, 95 % | aim | |"
+         | to reference | quartiles | median, 95 % | aim | |"
     );
     println!("|---|---|---|---|--:|--:|--:|--:|--:|---|---|");
     for (workload, outcome) in outcomes {
@@ -74,7 +80,7 @@ pub fn print(settings: &Settings, outcomes: &[(&'static Workload, Outcome)]) {
 fn print_rows(settings: &Settings, workload: &Workload, samples: &Samples) {
     for (index, figure) in workload.figures.iter().enumerate() {
         let reference = &samples.series[REFERENCE_SEAT][index];
-        for (seat, contender) in settings.contenders.iter().enumerate() {
+        for (seat, contender) in settings.line_up(workload).into_iter().enumerate() {
             let Figure { name, unit, aim } = *figure;
             print!("| {} | {name} | {unit} | {} | ", workload.name, contender.name);
             if let Some(reason) = samples.absent(seat) {
@@ -89,7 +95,7 @@ fn print_rows(settings: &Settings, workload: &Workload, samples: &Samples) {
                 continue;
             }
             let comparison = Comparison::of(aim, series, reference);
-            let aim = aim.filter(|_| contender.name == contender::MEASURED.name);
+            let aim = aim.filter(|_| contender.is_judged);
             let judged = aim.map(|aim| judge(aim, &own, comparison.as_ref()));
             let beside = comparison.map_or("| – | | |".to_owned(), |this| this.columns());
             println!("{beside} {} |", judged.unwrap_or("|".to_owned()));
@@ -104,13 +110,14 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// By ratio, but by difference where that is aimed at; none where it would be a ratio to nothing.
+    /// By ratio, but by difference where that is aimed at; none where it would be a ratio to nothing, or
+    /// there is no reference.
     fn of(aim: Option<Aim>, series: &[f64], reference: &[f64]) -> Option<Self> {
         let is_ratio = match aim {
             Some(Aim::BeyondReference(_)) => false,
             None | Some(Aim::RatioAtLeast(_) | Aim::RatioAtMost(_) | Aim::AtMost(_)) => true,
         };
-        if is_ratio && reference.contains(&0.0) {
+        if reference.is_empty() || (is_ratio && reference.contains(&0.0)) {
             return None;
         }
         let pairs = series.iter().zip(reference);

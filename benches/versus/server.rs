@@ -1,5 +1,6 @@
 //! A server process: what the clients talk to. Blocking threads over `std::net`, the same for every
-//! contender. It prints the addresses it listens on and serves until it is killed.
+//! contender; those that speak TLS are in [`crate::tls::server`]. It prints the addresses it listens on and
+//! serves until it is killed.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::args::Post;
 use crate::system;
+use crate::tls::server::{self as secure, SecureService};
 
 /// What the server does with a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,10 +29,12 @@ pub enum Service {
     Close,
     /// Keeps it and does nothing.
     Hold,
+    /// Speaks TLS.
+    Secure(SecureService),
 }
 
 impl Service {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 13] = [
         Self::Echo,
         Self::LateEcho,
         Self::OpenEcho,
@@ -38,6 +42,12 @@ impl Service {
         Self::Source,
         Self::Close,
         Self::Hold,
+        Self::Secure(SecureService::Echo),
+        Self::Secure(SecureService::Sink),
+        Self::Secure(SecureService::Source),
+        Self::Secure(SecureService::SinkAndSource),
+        Self::Secure(SecureService::Close),
+        Self::Secure(SecureService::EchoThenHold),
     ];
 
     pub fn name(self) -> &'static str {
@@ -49,6 +59,7 @@ impl Service {
             Self::Source => "source",
             Self::Close => "close",
             Self::Hold => "hold",
+            Self::Secure(service) => service.name(),
         }
     }
 
@@ -63,12 +74,20 @@ impl Service {
             | Self::OpenEcho
             | Self::Sink
             | Self::Source
-            | Self::Hold => {
-                vec![Ipv4Addr::LOCALHOST.into()]
+            | Self::Hold
+            | Self::Secure(
+                SecureService::Echo
+                | SecureService::Sink
+                | SecureService::Source
+                | SecureService::SinkAndSource,
+            ) => vec![Ipv4Addr::LOCALHOST.into()],
+            Self::Close | Self::Secure(SecureService::Close | SecureService::EchoThenHold) => {
+                // Other systems have no more loopback addresses unless they are told so.
+                if cfg!(target_os = "macos") {
+                    return vec![Ipv4Addr::LOCALHOST.into(); 8];
+                }
+                (1..=8).map(|n| Ipv4Addr::new(127, 0, 0, n).into()).collect()
             }
-            // Other systems have no more loopback addresses unless they are told so.
-            Self::Close if cfg!(target_os = "macos") => vec![Ipv4Addr::LOCALHOST.into(); 8],
-            Self::Close => (1..=8).map(|n| Ipv4Addr::new(127, 0, 0, n).into()).collect(),
         }
     }
 }
@@ -112,29 +131,34 @@ fn accept(listener: &TcpListener, service: Service) -> io::Result<()> {
         match service {
             Service::Close => drop(stream),
             Service::Hold => held.push(stream),
-            Service::Echo => attend(stream, |stream| echo(&stream, || ())),
-            Service::LateEcho => attend(stream, |stream| echo(&stream, || thread::sleep(LATE))),
-            Service::OpenEcho => attend(stream, |stream| {
-                let result = echo(&stream, || ());
+            Service::Echo => attend(stream, |mut stream| echo(&mut stream, || ())),
+            Service::LateEcho => {
+                attend(stream, |mut stream| echo(&mut stream, || thread::sleep(LATE)));
+            }
+            Service::OpenEcho => attend(stream, |mut stream| {
+                let result = echo(&mut stream, || ());
                 std::mem::forget(stream);
                 result
             }),
             Service::Sink => attend(stream, sink),
             Service::Source => attend(stream, source),
+            Service::Secure(service) => held.extend(secure::receive(service, stream)?),
         }
     }
 }
 
 /// The end of a connection, clean or not, is no failure here: clients come and go.
 fn attend(stream: TcpStream, work: fn(TcpStream) -> io::Result<()>) {
-    thread::spawn(move || work(stream).ok());
+    thread::spawn(move || {
+        stream.set_nodelay(true).ok();
+        work(stream).ok();
+    });
 }
 
 /// Longer than a traced client needs from its write to its read.
 const LATE: Duration = Duration::from_millis(1);
 
-fn echo(mut stream: &TcpStream, before_answer: impl Fn()) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+pub fn echo(stream: &mut (impl Read + Write), before_answer: impl Fn()) -> io::Result<()> {
     let mut buf = vec![0; 4 * 1024];
     loop {
         match stream.read(&mut buf)? {
@@ -147,14 +171,13 @@ fn echo(mut stream: &TcpStream, before_answer: impl Fn()) -> io::Result<()> {
     }
 }
 
-fn sink(mut stream: TcpStream) -> io::Result<()> {
+pub fn sink(mut stream: impl Read) -> io::Result<()> {
     let mut buf = vec![0; 256 * 1024];
     while stream.read(&mut buf)? > 0 {}
     Ok(())
 }
 
-fn source(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+pub fn source(mut stream: impl Write) -> io::Result<()> {
     let buf = vec![0x5a; 64 * 1024];
     loop {
         stream.write_all(&buf)?;

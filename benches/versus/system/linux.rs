@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::set_parent_process_death_signal;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
@@ -24,8 +25,14 @@ pub fn settle(cpus: &[usize]) -> io::Result<()> {
     let files = getrlimit(Resource::Nofile);
     let most = Rlimit { current: files.maximum, maximum: files.maximum };
     setrlimit(Resource::Nofile, most)?;
+    let last = most_files().min(ROOMY) - 1;
+    drop(fcntl_dupfd_cloexec(io::stdin(), i32::try_from(last).expect("it is less than ROOMY"))?);
     Ok(())
 }
+
+/// The table of files takes this size at once, while there is one thread: each time that it grows later, a
+/// thread waits for all CPUs to pass through the kernel, which on a busy machine takes a second.
+const ROOMY: u64 = 16_384;
 
 /// The CPUs that this process may use.
 pub fn cpus() -> Vec<usize> {

@@ -9,10 +9,10 @@ use crate::args::Task;
 use crate::contender::Wire;
 use crate::system;
 
-const CHUNK: usize = 64 * 1024;
-const CHUNKS_TO_WARM_UP: u32 = 256;
-const GIB: f64 = (1024 * 1024 * 1024) as f64;
-const MIB: f64 = (1024 * 1024) as f64;
+pub const CHUNK: usize = 64 * 1024;
+pub const CHUNKS_TO_WARM_UP: u32 = 256;
+pub const GIB: f64 = (1024 * 1024 * 1024) as f64;
+pub const MIB: f64 = (1024 * 1024) as f64;
 
 pub fn write<W: Wire>(task: &Task) -> io::Result<Turn> {
     let buf = vec![0x5a; CHUNK];

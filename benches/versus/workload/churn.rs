@@ -1,4 +1,5 @@
-//! Connect and close, over and over: the server accepts and closes. The connections go around several
+//! Connect and close, over and over: the server accepts and closes, over TLS after a handshake and once the
+//! client has. The connections go around several
 //! addresses, so that local ports which still remember an earlier one do not run out.
 
 use std::io;

@@ -1,10 +1,12 @@
 //! Many open connections on which nothing happens: how much more memory is resident for each, when the
-//! last is open and a while later.
+//! last is open and a while later. Each may have moved a few bytes before it falls idle.
 
 use std::io;
+use std::net::SocketAddr;
 use std::thread;
 
 use super::Turn;
+use super::ping_pong::Table;
 use crate::args::Task;
 use crate::contender::Wire;
 use crate::system;
@@ -15,8 +17,24 @@ const FIRST: usize = 16;
 /// Files beside the connections: streams, wake handles and the like.
 const SPARE_FILES: u64 = 100;
 
-pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
-    let server = task.servers[0];
+/// They are opened, and that is all.
+pub fn from_the_first<W: Wire>(task: &Task) -> io::Result<Turn> {
+    start(task, |server| W::open(server))
+}
+
+/// 64 bytes went each way, so that whatever a first use makes is there.
+pub fn after_an_exchange<W: Wire>(task: &Task) -> io::Result<Turn> {
+    start(task, |server| {
+        let table = Table::over(W::open(server)?);
+        table.play(1)?;
+        Ok(table.wire)
+    })
+}
+
+fn start<W: Wire>(
+    task: &Task,
+    open: impl Fn(SocketAddr) -> io::Result<W> + 'static,
+) -> io::Result<Turn> {
     let plan = task.workload.plan.in_mode(task.mode);
     let most = system::most_files();
     if most < u64::from(plan.count) + SPARE_FILES {
@@ -24,13 +42,14 @@ pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
     let mut held = Vec::<W>::with_capacity(FIRST + plan.count as usize);
-    for _ in 0..FIRST {
-        held.push(W::open(server)?);
+    let mut servers = task.servers.clone().into_iter().cycle();
+    for server in servers.by_ref().take(FIRST) {
+        held.push(open(server)?);
     }
     Ok(Box::new(move || {
         let before = system::resident_bytes()?;
-        for _ in 0..plan.count {
-            held.push(W::open(server)?);
+        for server in servers.by_ref().take(plan.count as usize) {
+            held.push(open(server)?);
         }
         let at_once = system::resident_bytes()?;
         thread::sleep(plan.turn);

@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use super::Turn;
 use super::ping_pong::Table;
 use crate::args::Task;
-use crate::contender::Wire;
+use crate::contender::Shared;
 use crate::system::{self, ThreadId};
 
 /// The reader reads once, and nothing comes.
-pub fn at_rest<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn at_rest<W: Shared>(task: &Task) -> io::Result<Turn> {
     start::<W>(task, Before { round_trips: 0, settled: Duration::from_millis(2) })
 }
 
 /// The reader has had many quick answers, and waits for the next.
-pub fn in_dialogue<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn in_dialogue<W: Shared>(task: &Task) -> io::Result<Turn> {
     start::<W>(task, Before { round_trips: 1_000, settled: Duration::from_micros(200) })
 }
 
@@ -35,7 +35,7 @@ struct Before {
     settled: Duration,
 }
 
-fn start<W: Wire>(task: &Task, before: Before) -> io::Result<Turn> {
+fn start<W: Shared>(task: &Task, before: Before) -> io::Result<Turn> {
     let server = task.servers[0];
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(Box::new(move || {
@@ -48,7 +48,7 @@ fn start<W: Wire>(task: &Task, before: Before) -> io::Result<Turn> {
     }))
 }
 
-fn one_interrupt<W: Wire>(server: SocketAddr, before: Before) -> io::Result<Duration> {
+fn one_interrupt<W: Shared>(server: SocketAddr, before: Before) -> io::Result<Duration> {
     let table = Arc::new(Table::over(W::open(server)?));
     let (sender, receiver) = mpsc::channel();
     let reader = thread::spawn({

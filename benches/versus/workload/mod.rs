@@ -1,10 +1,13 @@
 //! What is measured. A workload is a row of [`ALL`]: a name, what its server does, where the processes
 //! run, what a turn is, which figures it gives and what is aimed at. The client's side of each is in a
 //! module of its own, generic over the contender's [`Wire`].
+//!
+//! Those over TLS do what their kin in plaintext do; their contenders are others.
 
 mod bulk;
 mod churn;
 mod counts;
+mod duplex;
 mod idle;
 mod interrupt;
 mod ping_pong;
@@ -15,14 +18,15 @@ use std::io;
 use std::time::Duration;
 
 use crate::args::Task;
-use crate::contender::Wire;
+use crate::contender::{Shared, Wire};
 use crate::server::Service;
+use crate::tls::server::SecureService;
 
 /// Does one turn, and gives its figures in the order in which the workload names them.
 pub type Turn = Box<dyn FnMut() -> io::Result<Vec<f64>>>;
 
 /// Later additions go below their kin: the report keeps this order.
-pub static ALL: [Workload; 14] = [
+pub static ALL: [Workload; 20] = [
     Workload {
         name: "ping-pong/one-core",
         client: Client::PingPong,
@@ -85,7 +89,7 @@ pub static ALL: [Workload; 14] = [
         client: Client::Interrupt,
         service: Service::OpenEcho,
         place: Place::Anywhere,
-        plan: Plan::turns(5, Duration::ZERO).count(20),
+        plan: Plan::turns(3, Duration::ZERO).count(20),
         figures: &INTERRUPT_FIGURES,
     },
     Workload {
@@ -93,7 +97,7 @@ pub static ALL: [Workload; 14] = [
         client: Client::InterruptInDialogue,
         service: Service::OpenEcho,
         place: Place::Anywhere,
-        plan: Plan::turns(5, Duration::ZERO).count(20),
+        plan: Plan::turns(3, Duration::ZERO).count(20),
         figures: &INTERRUPT_FIGURES,
     },
     Workload {
@@ -146,10 +150,69 @@ pub static ALL: [Workload; 14] = [
         plan: Plan::turns(1, Duration::ZERO).count(500).most_rounds(1).traced(),
         figures: &CALL_FIGURES,
     },
+    Workload {
+        name: "tls/ping-pong",
+        client: Client::PingPong,
+        service: Service::Secure(SecureService::Echo),
+        place: Place::OneCore,
+        plan: Plan::turns(20, Duration::from_millis(50)),
+        figures: &[Figure::new("round trips", "1/s").aim(Aim::RatioAtLeast(0.96))],
+    },
+    Workload {
+        name: "tls/bulk-up",
+        client: Client::BulkWrite,
+        service: Service::Secure(SecureService::Sink),
+        place: Place::Apart,
+        plan: Plan::turns(12, Duration::from_millis(100)),
+        figures: &SECURE_BULK_FIGURES,
+    },
+    Workload {
+        name: "tls/bulk-down",
+        client: Client::BulkRead,
+        service: Service::Secure(SecureService::Source),
+        place: Place::Apart,
+        plan: Plan::turns(12, Duration::from_millis(100)),
+        figures: &SECURE_BULK_FIGURES,
+    },
+    Workload {
+        name: "tls/duplex",
+        client: Client::Duplex,
+        service: Service::Secure(SecureService::SinkAndSource),
+        place: Place::Anywhere,
+        plan: Plan::turns(6, Duration::from_millis(200)),
+        figures: &[
+            Figure::new("throughput, both ways", "MiB/s"),
+            Figure::new("client CPU", "ms/GiB"),
+        ],
+    },
+    Workload {
+        name: "tls/handshakes",
+        client: Client::Churn,
+        service: Service::Secure(SecureService::Close),
+        place: Place::OneCore,
+        plan: Plan::turns(10, Duration::ZERO).count(100).most_rounds(7),
+        figures: &[Figure::new("connections", "1/s").aim(Aim::RatioAtLeast(0.95))],
+    },
+    Workload {
+        name: "tls/idle-memory",
+        client: Client::IdleAfterExchange,
+        service: Service::Secure(SecureService::EchoThenHold),
+        place: Place::Apart,
+        plan: Plan::turns(1, Duration::from_secs(1)).count(5_000).grows().most_rounds(2),
+        figures: &[
+            Figure::new("memory, at once", "B/socket").aim(Aim::BeyondReference(300.0)),
+            Figure::new("memory, 1 s later", "B/socket").aim(Aim::BeyondReference(300.0)),
+        ],
+    },
 ];
 
 static BULK_FIGURES: [Figure; 2] = [
     Figure::new("client CPU", "ms/GiB").aim(Aim::RatioAtMost(1.05)),
+    Figure::new("throughput", "MiB/s"),
+];
+
+static SECURE_BULK_FIGURES: [Figure; 2] = [
+    Figure::new("client CPU", "ms/GiB").aim(Aim::RatioAtMost(1.03)),
     Figure::new("throughput", "MiB/s"),
 ];
 
@@ -187,30 +250,56 @@ pub enum Client {
     Threads,
     BulkWrite,
     BulkRead,
+    Duplex,
     Churn,
     Interrupt,
     InterruptInDialogue,
     Allocations,
     WakeUps,
     Idle,
+    IdleAfterExchange,
     RoundTrips,
     RoundTripsLimited,
 }
 
-/// A contender that is a [`Wire`] starts every workload so.
-pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
+/// A contender that is [`Shared`] starts every workload so.
+pub fn start<W: Shared>(task: &Task) -> io::Result<Turn> {
     match task.workload.client {
+        Client::Duplex => duplex::start::<W>(task),
+        Client::Interrupt => interrupt::at_rest::<W>(task),
+        Client::InterruptInDialogue => interrupt::in_dialogue::<W>(task),
+        Client::PingPong
+        | Client::PingPongLimited
+        | Client::Threads
+        | Client::BulkWrite
+        | Client::BulkRead
+        | Client::Churn
+        | Client::Allocations
+        | Client::WakeUps
+        | Client::Idle
+        | Client::IdleAfterExchange
+        | Client::RoundTrips
+        | Client::RoundTripsLimited => start_unshared::<W>(task),
+    }
+}
+
+/// One that is a [`Wire`] and no more starts those so in which one thread at a time uses a connection.
+pub fn start_unshared<W: Wire>(task: &Task) -> io::Result<Turn> {
+    match task.workload.client {
+        Client::Duplex | Client::Interrupt | Client::InterruptInDialogue => {
+            let text = "its connection is for one thread at a time";
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        }
         Client::PingPong => ping_pong::for_a_while::<W>(task, None),
         Client::PingPongLimited => ping_pong::for_a_while::<W>(task, Some(LIMIT)),
         Client::Threads => threads::start::<W>(task),
         Client::BulkWrite => bulk::write::<W>(task),
         Client::BulkRead => bulk::read::<W>(task),
         Client::Churn => churn::start::<W>(task),
-        Client::Interrupt => interrupt::at_rest::<W>(task),
-        Client::InterruptInDialogue => interrupt::in_dialogue::<W>(task),
         Client::Allocations => counts::allocations::<W>(task),
         Client::WakeUps => counts::wake_ups::<W>(task),
-        Client::Idle => idle::start::<W>(task),
+        Client::Idle => idle::from_the_first::<W>(task),
+        Client::IdleAfterExchange => idle::after_an_exchange::<W>(task),
         Client::RoundTrips => ping_pong::a_number::<W>(task, None),
         Client::RoundTripsLimited => ping_pong::a_number::<W>(task, Some(LIMIT)),
     }
