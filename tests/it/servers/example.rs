@@ -1,0 +1,160 @@
+//! The example `connect`: its exit codes, and how it ends.
+
+use std::io::ErrorKind::{TimedOut, WouldBlock};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::harness::{LIMIT, Running, example, text};
+
+#[test]
+fn the_connect_example_shows_itself_and_exits_with_0() {
+    let Some(output) = example("the_connect_example_shows_itself_and_exits_with_0", &[], "") else {
+        return;
+    };
+    let shown = text(&output.stdout);
+    for part in ["opened()", "| The sockeye", "closed()\n    Ok", "Err(Connect)", "Err(Closed)"] {
+        assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
+    }
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_connect_example_exits_with_1_when_the_connection_is_refused() {
+    // Bound, so that nobody else takes the port, and not listening.
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = nobody.local_addr().unwrap().as_socket().unwrap().to_string();
+    let name = "the_connect_example_exits_with_1_when_the_connection_is_refused";
+    let Some(output) = example(name, &[&address], "never sent") else { return };
+    let told = text(&output.stderr);
+    assert!(told.starts_with("connect: ") && told.contains(&address), "{told}");
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_connect_example_exits_with_2_when_its_arguments_are_wrong() {
+    let name = "the_connect_example_exits_with_2_when_its_arguments_are_wrong";
+    for (args, fault) in [
+        (&["-v"][..], "HOST:PORT is missing"),
+        (&["--unknown"], "unknown option \"--unknown\""),
+        (&["localhost"], "the port is missing"),
+        (&["localhost:0"], "port 0"),
+        (&["localhost", "70"], "write localhost:70"),
+        (&["localhost:70", "--timeout"], "--timeout needs a number"),
+        (&["localhost:70", "--timeout", "soon"], "is not a number of seconds"),
+        (&["localhost:70", "--timeout=-1"], "is not a number of seconds"),
+        (&["localhost:70", "--timeout=0"], "--timeout is zero"),
+    ] {
+        let Some(output) = example(name, args, "") else { return };
+        let told = text(&output.stderr);
+        assert!(told.contains(fault), "{args:?}: {told}");
+        assert_eq!(text(&output.stdout), "", "{args:?}");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn the_connect_example_exits_with_3_when_the_peer_resets() {
+    let (listener, address) = listen();
+    let peer = thread::spawn(move || {
+        let mut stream = accept(listener);
+        // Closed while the rest is unread: the system resets the connection.
+        stream.read_exact(&mut [0]).unwrap();
+    });
+    let name = "the_connect_example_exits_with_3_when_the_peer_resets";
+    let Some(output) = example(name, &[&address], "more than one byte") else { return };
+    assert!(text(&output.stderr).starts_with("connect: "), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(3));
+    peer.join().unwrap();
+}
+
+#[test]
+fn the_connect_example_exits_with_4_when_nothing_comes_in_time() {
+    // The system accepts, and nobody ever answers.
+    let (_listener, address) = listen();
+    let name = "the_connect_example_exits_with_4_when_nothing_comes_in_time";
+    let Some(output) = example(name, &[&address, "--timeout", "0.2"], "hello") else { return };
+    assert!(text(&output.stderr).starts_with("connect: "), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn the_connect_example_goes_on_sending_half_open_after_the_peer_has_ended() {
+    let (listener, address) = listen();
+    let name = "the_connect_example_goes_on_sending_half_open_after_the_peer_has_ended";
+    let Some(mut running) = Running::new(name, &[&address, "--half-open", "-v"]) else { return };
+    let mut stream = accept(listener);
+    stream.write_all(b"first").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let told = BufReader::new(running.child.stderr.as_mut().unwrap());
+    let mut lines = told.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "connect: the server has ended"));
+    running.child.stdin.take().unwrap().write_all(b"later").unwrap();
+    let mut sent = String::new();
+    stream.read_to_string(&mut sent).unwrap();
+    assert_eq!(sent, "later");
+    let output = running.output();
+    assert_eq!(text(&output.stdout), "first");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_connect_example_ends_with_the_peer_while_its_input_goes_on() {
+    let (listener, address) = listen();
+    let name = "the_connect_example_ends_with_the_peer_while_its_input_goes_on";
+    let Some(mut running) = Running::new(name, &[&address]) else { return };
+    let input = running.child.stdin.take();
+    let mut stream = accept(listener);
+    stream.write_all(b"all").unwrap();
+    drop(stream);
+    let output = running.output();
+    assert_eq!(text(&output.stdout), "all");
+    assert_eq!(output.status.code(), Some(0));
+    drop(input);
+}
+
+#[test]
+fn the_connect_example_ends_quietly_when_nobody_reads_its_output() {
+    let (listener, address) = listen();
+    let name = "the_connect_example_ends_quietly_when_nobody_reads_its_output";
+    let Some(mut running) = Running::new(name, &[&address]) else { return };
+    let input = running.child.stdin.take();
+    drop(running.child.stdout.take());
+    let mut stream = accept(listener);
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    // More than once: a process that is just being started by another test may hold the other end of the
+    // pipe too, for a moment, and then the output goes there.
+    loop {
+        stream.write_all(b"unwanted").unwrap();
+        match stream.read(&mut [0]) {
+            Ok(0) => break,
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {}
+            other => panic!("not a clean end: {other:?}"),
+        }
+    }
+    let output = running.output();
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+    drop(input);
+}
+
+/// A listener on loopback and its address.
+fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// The one connection that is expected.
+fn accept(listener: TcpListener) -> TcpStream {
+    let (tell, accepted) = mpsc::channel();
+    thread::spawn(move || tell.send(listener.accept()));
+    let (stream, _) = accepted.recv_timeout(LIMIT).expect("nobody connects").unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream
+}
