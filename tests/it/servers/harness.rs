@@ -3,14 +3,14 @@
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -24,25 +24,83 @@ pub fn skip(test: &str, reason: &str) {
 
 /// A server that runs until this is dropped.
 pub struct Server {
-    pub address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     // Dropped in this order: the processes, then their files.
-    pub _group: Group,
-    pub _files: Scratch,
+    group: Group,
+    _files: Scratch,
 }
 
 impl Server {
-    pub fn address(&self) -> String {
-        self.address.to_string()
+    /// With this signal it ends at once and leaves nothing behind; otherwise that is SIGTERM.
+    pub fn stopped_by(mut self, signal: Signal) -> Self {
+        self.group.stop = signal;
+        self
+    }
+
+    /// Its first address, or its only one.
+    pub fn address(&self) -> SocketAddr {
+        self.at(0)
+    }
+
+    pub fn at(&self, number: usize) -> SocketAddr {
+        self.addresses[number]
+    }
+
+    /// Waits until it logs a line with this in it.
+    #[track_caller]
+    pub fn await_log(&self, part: &str) {
+        let mut others = String::new();
+        let until = Instant::now() + LIMIT;
+        while let Ok(line) = self.group.lines.recv_timeout(remaining(until)) {
+            if line.contains(part) {
+                return;
+            }
+            others.push_str(&line);
+            others.push('\n');
+        }
+        panic!("the server has not logged {part:?}, but:\n{others}");
     }
 }
+
+/// Starts a server on free ports and waits until it prints a line with `ready` in it.
+pub fn start<const N: usize>(
+    files: Scratch,
+    ready: &str,
+    command: impl Fn(&Path, [u16; N]) -> Command,
+) -> Server {
+    let mut said = String::new();
+    for _ in 0..TRIES {
+        // Free now; another process may take one first, then the server ends and the next are tried.
+        let free = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let addresses = free.each_ref().map(|listener| listener.local_addr().unwrap());
+        drop(free);
+        let group = Group::new(command(&files.0, addresses.map(|address| address.port())));
+        while let Ok(line) = group.lines.recv_timeout(LIMIT) {
+            if line.contains(ready) {
+                return Server { addresses: addresses.to_vec(), group, _files: files };
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+    }
+    panic!("the server did not start on any of {TRIES} ports: {said}");
+}
+
+/// How often other ports are tried for a server.
+const TRIES: usize = 5;
 
 /// Where a program is; `None`, and told, where it isn't installed.
 pub fn installed(test: &str, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Servers live where only root's PATH looks.
+    // Servers live where only root's PATH looks, or nobody's.
+    let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map(|versions| versions.flatten().map(|at| at.path().join("bin")).collect())
+        .unwrap_or_default();
+    versions.sort();
     let others = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let found = std::env::split_paths(&path)
         .chain(others)
+        .chain(versions.into_iter().rev())
         .map(|at| at.join(program))
         .find(|at| at.is_file());
     if found.is_none() {
@@ -54,55 +112,80 @@ pub fn installed(test: &str, program: &str) -> Option<PathBuf> {
 /// A command that ends after a while even if nobody is left to kill it.
 pub fn bounded(program: &Path) -> Command {
     let mut command = Command::new("timeout");
-    command.arg("120").arg(program);
+    command.args(["--kill-after=5", "120"]).arg(program);
     command
 }
 
-/// Starts a server on a free port and waits until a line of its standard error has `ready` in it.
-pub fn start(command: impl Fn(u16) -> Command, ready: &str) -> (Group, SocketAddr) {
-    let mut said = String::new();
-    for _ in 0..TRIES {
-        // Free now; another process may take it first, then the server ends and the next port is tried.
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let child = command(free.port())
+/// Runs a command to its end; it has to succeed.
+pub fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The user and group numbers of `nobody`, for servers that refuse to run as root.
+pub fn nobody() -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let fields = users.lines().find_map(|line| line.strip_prefix("nobody:"))?;
+    let mut fields = fields.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// A process group and what it prints, ended with this.
+struct Group {
+    leader: Child,
+    lines: Receiver<String>,
+    stop: Signal,
+}
+
+impl Group {
+    fn new(mut command: Command) -> Self {
+        let mut leader = command
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut group = Group(child);
-        let errors = BufReader::new(group.0.stderr.take().unwrap());
         let (tell, lines) = mpsc::channel();
-        // Reads on after nobody listens, so that the server can always write.
-        thread::spawn(move || {
-            for line in errors.lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
-        while let Ok(line) = lines.recv_timeout(LIMIT) {
-            if line.contains(ready) {
-                return (group, free);
-            }
-            said.push_str(&line);
-            said.push('\n');
-        }
+        forward(leader.stdout.take().unwrap(), tell.clone());
+        forward(leader.stderr.take().unwrap(), tell);
+        Group { leader, lines, stop: Signal::TERM }
     }
-    panic!("the server did not start on any of {TRIES} ports: {said}");
 }
-
-/// How many ports are tried for a server.
-const TRIES: usize = 5;
-
-/// A process group, killed with this.
-pub struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
         // Not reaped yet, so the number is still its own.
-        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-        let _ = self.0.wait();
+        let group = Pid::from_child(&self.leader);
+        let _ = kill_process_group(group, self.stop);
+        // Until no process of it is left that could print.
+        let until = Instant::now() + STOP;
+        while Instant::now() < until && self.lines.recv_timeout(remaining(until)).is_ok() {}
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.leader.wait();
     }
+}
+
+/// How long a server may take to end before it is killed.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Reads on after nobody listens, so that the server can always write.
+fn forward(printed: impl Read + Send + 'static, lines: mpsc::Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(printed).split(b'\n').map_while(Result::ok) {
+            let _ = lines.send(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+}
+
+fn remaining(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 /// A directory that other users can read, removed with this.
@@ -117,6 +200,29 @@ impl Scratch {
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         Scratch(path)
+    }
+
+    /// Writes a file that only its owner can read: this one, or whom the test runs as.
+    pub fn write_private(&self, name: &str, contents: &str, owner: Option<(u32, u32)>) {
+        let path = self.0.join(name);
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, contents).unwrap();
+        self.give(name, owner);
+    }
+
+    /// Makes a directory that belongs to this user, or to whom the test runs as.
+    pub fn create_dir(&self, name: &str, owner: Option<(u32, u32)>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::create_dir(&path).unwrap();
+        self.give(name, owner);
+        path
+    }
+
+    fn give(&self, name: &str, owner: Option<(u32, u32)>) {
+        if let Some((user, group)) = owner {
+            chown(self.0.join(name), Some(user), Some(group)).unwrap();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use rustix::process::geteuid;
 
 use super::harness::{LIMIT, Scratch, Server, bounded, example, installed, start, text};
+use super::nginx::{check_page, page, start_nginx};
 
 const SALMON: &str = "A salmon goes up a stream,\r\ndoes what it came for, and closes.\r\n";
 
@@ -16,18 +17,20 @@ fn gophernicus_answers_a_request_that_ends_with_a_half_close() {
     else {
         return;
     };
-    assert_eq!(ask(server.address, b"/salmon.txt\r\n"), SALMON.as_bytes());
+    assert_eq!(ask(server.address(), b"/salmon.txt\r\n"), SALMON.as_bytes());
 
-    let menu = String::from_utf8(ask(server.address, b"/\r\n")).unwrap();
+    let menu = String::from_utf8(ask(server.address(), b"/\r\n")).unwrap();
     assert!(menu.contains("0A page about salmon\t/salmon.txt\tlocalhost\t"), "{menu:?}");
 }
 
 #[test]
 fn gophernicus_answers_the_connect_example() {
     let Some(server) = gophernicus("gophernicus_answers_the_connect_example") else { return };
-    let Some(output) =
-        example("gophernicus_answers_the_connect_example", &[&server.address()], "/salmon.txt\r\n")
-    else {
+    let Some(output) = example(
+        "gophernicus_answers_the_connect_example",
+        &[&server.address().to_string()],
+        "/salmon.txt\r\n",
+    ) else {
         return;
     };
     assert_eq!(text(&output.stdout), SALMON);
@@ -40,7 +43,7 @@ fn nginx_answers_an_http_request_that_ends_with_a_half_close() {
     let Some(server) = nginx("nginx_answers_an_http_request_that_ends_with_a_half_close") else {
         return;
     };
-    let answer = ask(server.address, b"GET /page HTTP/1.0\r\n\r\n");
+    let answer = ask(server.address(), b"GET /page HTTP/1.0\r\n\r\n");
     check_page(&answer);
 }
 
@@ -48,14 +51,16 @@ fn nginx_answers_an_http_request_that_ends_with_a_half_close() {
 fn nginx_answers_the_connect_example() {
     let Some(server) = nginx("nginx_answers_the_connect_example") else { return };
     let request = "GET /page HTTP/1.0\r\n\r\n";
-    let Some(output) =
-        example("nginx_answers_the_connect_example", &[&server.address(), "-v"], request)
-    else {
+    let Some(output) = example(
+        "nginx_answers_the_connect_example",
+        &[&server.address().to_string(), "-v"],
+        request,
+    ) else {
         return;
     };
     check_page(&output.stdout);
     let told = text(&output.stderr);
-    assert!(told.contains(&format!("connected to {} from 127.0.0.1:", server.address)), "{told}");
+    assert!(told.contains(&format!("connected to {} from 127.0.0.1:", server.address())), "{told}");
     assert!(told.contains(&format!("{} bytes sent", request.len())), "{told}");
     assert!(told.contains(&format!("{} bytes received", output.stdout.len())), "{told}");
     assert_eq!(output.status.code(), Some(0));
@@ -75,61 +80,28 @@ fn ask(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Long enough for many reads.
-fn page() -> String {
-    (0..20_000).map(|line| format!("line {line}\n")).collect()
-}
-
-fn check_page(answer: &[u8]) {
-    let answer = text(answer);
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{:.300}", answer);
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(body == page(), "the body of {} bytes differs from the page", body.len());
-}
-
 fn gophernicus(test: &str) -> Option<Server> {
     let (socat, gophernicus) = (installed(test, "socat")?, installed(test, "gophernicus")?);
-    let root = Scratch::new();
-    fs::write(root.0.join("salmon.txt"), SALMON.replace("\r\n", "\n")).unwrap();
-    fs::write(root.0.join("gophermap"), "0A page about salmon\tsalmon.txt\n").unwrap();
+    let files = Scratch::new();
+    fs::write(files.0.join("salmon.txt"), SALMON.replace("\r\n", "\n")).unwrap();
+    fs::write(files.0.join("gophermap"), "0A page about salmon\tsalmon.txt\n").unwrap();
     // It refuses to serve as root.
     let user = if geteuid().is_root() { ",su=nobody" } else { "" };
-    let command = |port: u16| {
+    Some(start(files, "listening on", |root, [port]| {
         let mut command = bounded(&socat);
-        let (gophernicus, root) = (gophernicus.display(), root.0.display());
+        let (gophernicus, root) = (gophernicus.display(), root.display());
         command
             // Says when it listens; waits for the answer after the client's end.
             .args(["-d", "-d", "-t", "10", "-T", "20"])
             .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"))
             .arg(format!("EXEC:{gophernicus} -h localhost -p {port} -r {root} -nf{user}"));
         command
-    };
-    let (group, address) = start(command, "listening on");
-    Some(Server { address, _group: group, _files: root })
+    }))
 }
 
 fn nginx(test: &str) -> Option<Server> {
     let nginx = installed(test, "nginx")?;
-    let root = Scratch::new();
-    fs::write(root.0.join("page"), page()).unwrap();
-    let config = root.0.join("nginx.conf");
-    let command = |port: u16| {
-        let root = root.0.display();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
-            .concat();
-        let text = format!(
-            "daemon off; master_process off; pid {root}/pid; error_log stderr notice;\n\
-             events {{ worker_connections 64; }}\n\
-             http {{ access_log off; {temporary}\n\
-             server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n"
-        );
-        fs::write(&config, text).unwrap();
-        let mut command = bounded(&nginx);
-        command.arg("-c").arg(&config).args(["-e", "stderr"]);
-        command
-    };
-    // It says so after it has bound its port.
-    let (group, address) = start(command, "event method");
-    Some(Server { address, _group: group, _files: root })
+    let files = Scratch::new();
+    fs::write(files.0.join("page"), page()).unwrap();
+    Some(start_nginx(&nginx, files, |[port]| format!("server {{ listen 127.0.0.1:{port}; }}")))
 }

@@ -1,0 +1,169 @@
+//! Dovecot: the upgrade in IMAP, and IMAP over TLS from the start.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Command;
+
+use rustix::process::geteuid;
+use sockeye::SecureTransport::{On, StartTls};
+use sockeye::{Reader, Socket};
+
+use super::certificates::Certificates;
+use super::harness::{Scratch, Server, bounded, installed, nobody, skip, start, text};
+use super::tls::{
+    check_clean_end, check_refused, check_secured, dial, suspicious, trusting, upgrade,
+};
+
+#[test]
+fn dovecot_logs_in_after_the_upgrade() {
+    let certificates = Certificates::new();
+    let Some(server) = dovecot("dovecot_logs_in_after_the_upgrade", &certificates) else { return };
+    let plain = dial(server.at(IMAP), StartTls, trusting(&certificates));
+    check_mailbox(&upgrade(ready_to_upgrade(&plain)));
+}
+
+#[test]
+fn dovecot_logs_in_over_tls_from_the_start() {
+    let certificates = Certificates::new();
+    let test = "dovecot_logs_in_over_tls_from_the_start";
+    let Some(server) = dovecot(test, &certificates) else { return };
+    let socket = dial(server.at(IMAPS), On, trusting(&certificates));
+    check_secured(&socket);
+    let mut reader = BufReader::new(socket.reader());
+    let greeting = line(&mut reader);
+    assert!(greeting.starts_with("* OK ") && !greeting.contains("STARTTLS"), "{greeting}");
+    assert_eq!(reader.buffer(), b"");
+    check_mailbox(&socket);
+}
+
+#[test]
+fn dovecot_of_an_unknown_authority_gets_no_credential() {
+    let certificates = Certificates::new();
+    let test = "dovecot_of_an_unknown_authority_gets_no_credential";
+    let Some(server) = dovecot(test, &certificates) else { return };
+    check_refused(&dial(server.at(IMAPS), On, suspicious()), &server);
+    let plain = dial(server.at(IMAP), StartTls, suspicious());
+    check_refused(&ready_to_upgrade(&plain).start_tls().unwrap(), &server);
+}
+
+// -------------------------------------------------------------------- the protocol
+
+/// Agrees with the server on an upgrade. The reader's buffer is shown to be empty before it is dropped:
+/// a byte left in it would have been said by somebody who was in the middle.
+fn ready_to_upgrade(plain: &Socket) -> &Socket {
+    let mut reader = BufReader::new(plain.reader());
+    let greeting = line(&mut reader);
+    assert!(greeting.starts_with("* OK ") && greeting.contains(" STARTTLS "), "{greeting}");
+    command(plain, &mut reader, "begin", "STARTTLS");
+    assert_eq!(reader.buffer(), b"");
+    plain
+}
+
+/// Logs in, puts a message into the mailbox, takes it out again and logs out.
+fn check_mailbox(socket: &Socket) {
+    let mut reader = BufReader::new(socket.reader());
+    let told = command(socket, &mut reader, "a", "CAPABILITY");
+    assert!(told.starts_with("* CAPABILITY IMAP4rev1 ") && !told.contains(" STARTTLS"), "{told}");
+    command(socket, &mut reader, "b", "LOGIN salmon secret");
+
+    let mail = format!("Subject: upstream\r\n\r\n{}", "salmon\r\n".repeat(50_000));
+    write!(socket.writer(), "c APPEND INBOX {{{}}}\r\n", mail.len()).unwrap();
+    let go_on = line(&mut reader);
+    assert!(go_on.starts_with("+ "), "{go_on}");
+    assert_eq!(reader.buffer(), b"");
+    command(socket, &mut reader, "c", &mail);
+
+    command(socket, &mut reader, "d", "SELECT INBOX");
+    let told = command(socket, &mut reader, "e", "FETCH 1 BODY[]");
+    assert!(told.contains(&mail), "{} bytes", told.len());
+    let told = command(socket, &mut reader, "f", "LOGOUT");
+    assert!(told.starts_with("* BYE "), "{told}");
+    assert_eq!(reader.buffer(), b"");
+    check_clean_end(socket);
+}
+
+/// Sends the text, a whole command or the end of the one with this tag, and reads the answer, which has
+/// to be a good one.
+fn command(socket: &Socket, reader: &mut BufReader<Reader>, tag: &str, body: &str) -> String {
+    let begun = if body.starts_with("Subject") { String::new() } else { format!("{tag} ") };
+    socket.writer().write_all(format!("{begun}{body}\r\n").as_bytes()).unwrap();
+    let mut told = String::new();
+    loop {
+        let line = line(reader);
+        told.push_str(&line);
+        if line.starts_with(&format!("{tag} ")) {
+            assert!(line.starts_with(&format!("{tag} OK ")), "{line}");
+            return told;
+        }
+    }
+}
+
+fn line(reader: &mut BufReader<Reader>) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.ends_with("\r\n"), "the server ended after {line:?}");
+    line
+}
+
+// -------------------------------------------------------------------- the server
+
+/// Its ports.
+const IMAP: usize = 0;
+const IMAPS: usize = 1;
+
+fn dovecot(test: &str, certificates: &Certificates) -> Option<Server> {
+    let dovecot = installed(test, "dovecot")?;
+    if !geteuid().is_root() {
+        skip(test, "Dovecot wants to be started by root");
+        return None;
+    }
+    let Some((user, group)) = nobody() else {
+        skip(test, "there is no user nobody to own the mail");
+        return None;
+    };
+    let version = Command::new(&dovecot).arg("--version").output().unwrap().stdout;
+    let old = ["2.2.", "2.3."].iter().any(|old| text(&version).starts_with(old));
+
+    let files = Scratch::new();
+    certificates.write(&files, None);
+    let home = files.create_dir("home", Some((user, group)));
+    let root = files.0.display().to_string();
+    let home = home.display().to_string();
+    // It changed the names of its settings with 2.4.
+    let settings = if old {
+        format!(
+            "ssl_cert = <{root}/chain.pem\n\
+             ssl_key = <{root}/key.pem\n\
+             mail_location = maildir:{home}\n\
+             passdb {{\n driver = static\n args = password=secret\n}}\n\
+             userdb {{\n driver = static\n args = uid={user} gid={group} home={home}\n}}\n"
+        )
+    } else {
+        format!(
+            "ssl_server_cert_file = {root}/chain.pem\n\
+             ssl_server_key_file = {root}/key.pem\n\
+             mail_driver = maildir\n\
+             mail_path = {home}\n\
+             passdb static {{\n password = secret\n}}\n\
+             userdb static {{\n fields {{\n uid = {user}\n gid = {group}\n home = {home}\n }}\n}}\n"
+        )
+    };
+    // These have to come first.
+    let versions =
+        if old { "" } else { "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n" };
+    Some(start(files, "starting up for imap", |files, [imap, imaps]| {
+        let config = files.join("dovecot.conf");
+        let text = format!(
+            "{versions}base_dir = {root}/run\nstate_dir = {root}/state\nlog_path = /dev/stderr\n\
+             protocols = imap\nlisten = 127.0.0.1\nssl = required\nauth_mechanisms = plain\n\
+             {settings}\
+             service imap-login {{\n chroot =\n\
+             inet_listener imap {{\n port = {imap}\n }}\n\
+             inet_listener imaps {{\n port = {imaps}\n ssl = yes\n }}\n}}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = bounded(&dovecot);
+        command.arg("-F").arg("-c").arg(&config);
+        command
+    }))
+}

@@ -1,0 +1,137 @@
+//! Mosquitto: MQTT 3.1.1 over TLS, a reader that waits while others write.
+
+use std::io::{Read, Write};
+
+use sockeye::SecureTransport::{Off, On};
+use sockeye::{Socket, SocketOptions, TlsVersion};
+
+use super::certificates::Certificates;
+use super::harness::{LIMIT, Scratch, Server, bounded, installed, start};
+use super::tls::{
+    bound, check_clean_end, check_refused, check_secured, dial, suspicious, trusting,
+};
+use crate::support::blocked;
+
+#[test]
+fn mosquitto_answers_pings_and_delivers_while_a_reader_waits() {
+    let certificates = Certificates::new();
+    let test = "mosquitto_answers_pings_and_delivers_while_a_reader_waits";
+    let Some(server) = mosquitto(test, &certificates) else { return };
+    let socket = dial(server.at(SECURED), On, trusting(&certificates));
+    assert_eq!(check_secured(&socket), TlsVersion::Tls13);
+    connect(&socket, "subscriber");
+    send(&socket, SUBSCRIBE, b"\x00\x01\x00\x06salmon\x00");
+    assert_eq!(packet(&socket), (SUBACK, vec![0, 1, 0]));
+
+    for _ in 0..3 {
+        let reader = socket.clone();
+        let waiting = blocked(move || packet(&reader));
+        send(&socket, PINGREQ, b"");
+        assert_eq!(waiting.join_within(LIMIT), (PINGRESP, vec![]));
+    }
+
+    // From a client in plaintext.
+    let options = SocketOptions::new().secure_transport(Off).connect_timeout(LIMIT);
+    let plain = sockeye::connect_with(server.at(PLAIN), options).unwrap();
+    bound(&plain);
+    connect(&plain, "publisher");
+    for fish in [1, 20_000] {
+        let reader = socket.clone();
+        let waiting = blocked(move || packet(&reader));
+        let message = [b"\x00\x06salmon".to_vec(), vec![b'!'; fish]].concat();
+        send(&plain, PUBLISH, &message);
+        assert!(waiting.join_within(LIMIT) == (PUBLISH, message));
+    }
+    for socket in [socket, plain] {
+        send(&socket, DISCONNECT, b"");
+        check_clean_end(&socket);
+    }
+}
+
+#[test]
+fn mosquitto_of_an_unknown_authority_gets_no_credential() {
+    let certificates = Certificates::new();
+    let test = "mosquitto_of_an_unknown_authority_gets_no_credential";
+    let Some(server) = mosquitto(test, &certificates) else { return };
+    check_refused(&dial(server.at(SECURED), On, suspicious()), &server);
+}
+
+// -------------------------------------------------------------------- the protocol
+
+const CONNECT: u8 = 0x10;
+const CONNACK: u8 = 0x20;
+const PUBLISH: u8 = 0x30;
+const SUBSCRIBE: u8 = 0x82;
+const SUBACK: u8 = 0x90;
+const PINGREQ: u8 = 0xc0;
+const PINGRESP: u8 = 0xd0;
+const DISCONNECT: u8 = 0xe0;
+
+/// Begins a session that the server accepts.
+fn connect(socket: &Socket, client: &str) {
+    let length = u8::try_from(client.len()).unwrap();
+    // MQTT 3.1.1, a clean session, a minute without a packet at most.
+    let head = [b"\x00\x04MQTT\x04\x02\x00\x3c\x00", &[length][..]].concat();
+    send(socket, CONNECT, &[&head, client.as_bytes()].concat());
+    assert_eq!(packet(socket), (CONNACK, vec![0, 0]));
+}
+
+fn send(socket: &Socket, kind: u8, body: &[u8]) {
+    let mut message = vec![kind];
+    let mut length = body.len();
+    // Seven bits a byte, the least first; the eighth tells that more follow.
+    while length > 0x7f {
+        message.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    message.push(u8::try_from(length).unwrap());
+    message.extend_from_slice(body);
+    socket.writer().write_all(&message).unwrap();
+}
+
+fn packet(socket: &Socket) -> (u8, Vec<u8>) {
+    let mut reader = socket.reader();
+    let mut byte = || {
+        let mut byte = [0];
+        reader.read_exact(&mut byte).unwrap();
+        byte[0]
+    };
+    let kind = byte();
+    let mut length = 0;
+    for shift in (0..).step_by(7) {
+        let part = byte();
+        length |= usize::from(part & 0x7f) << shift;
+        if part & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    (kind, body)
+}
+
+// -------------------------------------------------------------------- the server
+
+/// Its ports.
+const PLAIN: usize = 0;
+const SECURED: usize = 1;
+
+fn mosquitto(test: &str, certificates: &Certificates) -> Option<Server> {
+    let mosquitto = installed(test, "mosquitto")?;
+    let files = Scratch::new();
+    certificates.write(&files, None);
+    Some(start(files, " running", |files, [plain, secured]| {
+        let config = files.join("mosquitto.conf");
+        let root = files.display();
+        // As root it would become a user who can't read the key.
+        let text = format!(
+            "user root\nallow_anonymous true\npersistence false\nlog_dest stderr\n\
+             listener {plain} 127.0.0.1\nlistener {secured} 127.0.0.1\n\
+             cafile {root}/ca.pem\ncertfile {root}/chain.pem\nkeyfile {root}/key.pem\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = bounded(&mosquitto);
+        command.arg("-c").arg(&config);
+        command
+    }))
+}

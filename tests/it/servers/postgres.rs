@@ -1,0 +1,221 @@
+//! PostgreSQL: the upgrade after its SSLRequest.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use rustix::process::{Signal, geteuid};
+use sockeye::SecureTransport::StartTls;
+use sockeye::{Connector, Phase, Socket, SocketOptions, TlsOptions};
+
+use super::certificates::Certificates;
+use super::harness::{LIMIT, Scratch, Server, bounded, installed, nobody, run, skip, start};
+use super::tls::{bound, check_clean_end, check_refused, dial, suspicious, trusting, upgrade};
+
+#[test]
+fn postgres_asks_for_a_password_after_the_upgrade() {
+    let certificates = Certificates::new();
+    let Some(server) =
+        postgres("postgres_asks_for_a_password_after_the_upgrade", &certificates, "on")
+    else {
+        return;
+    };
+    // By a name that only the certificate and the resolver know.
+    let connector = Connector::builder()
+        .resolver(|_: &str| Ok(vec!["127.0.0.1".parse().unwrap()]))
+        .build()
+        .unwrap();
+    let options = SocketOptions::new()
+        .secure_transport(StartTls)
+        .tls(trusting(&certificates))
+        .connect_timeout(LIMIT);
+    let plain = connector.connect_with(("db.test", server.address().port()), options).unwrap();
+    bound(&plain);
+    assert_eq!(request_tls(&plain), b'S');
+    let secured = upgrade(&plain);
+    assert_eq!(secured.opened().unwrap().requested().hostname(), "db.test");
+
+    let mechanisms = authentication(&secured, "stranger");
+    // Bound to the channel: offered over TLS only.
+    assert_eq!(mechanisms, ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]);
+    secured.close().unwrap();
+}
+
+#[test]
+fn postgres_knows_a_client_by_its_certificate_and_answers_queries() {
+    let certificates = Certificates::new();
+    let Some(server) = postgres(
+        "postgres_knows_a_client_by_its_certificate_and_answers_queries",
+        &certificates,
+        "on",
+    ) else {
+        return;
+    };
+    let tls = trusting(&certificates)
+        .client_auth_pem(&certificates.client_chain, &certificates.client_key)
+        .unwrap();
+    let secured = upgrade_at(&server, tls);
+    start_up(&secured, "salmon");
+    assert_eq!(message(&secured), (b'R', vec![0, 0, 0, 0]));
+    until_ready(&secured);
+
+    let answer = query(&secured, "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
+    assert_eq!(answer, b"TLSv1.3");
+    // A statement and an answer of many records each.
+    let fish = "salmon ".repeat(100_000);
+    assert!(query(&secured, &format!("SELECT '{fish}'")) == fish.as_bytes());
+
+    secured.writer().write_all(&[b'X', 0, 0, 0, 4]).unwrap();
+    check_clean_end(&secured);
+}
+
+#[test]
+fn postgres_without_tls_says_so_and_the_plaintext_goes_on() {
+    let certificates = Certificates::new();
+    let test = "postgres_without_tls_says_so_and_the_plaintext_goes_on";
+    let Some(server) = postgres(test, &certificates, "off") else { return };
+    let socket = dial(server.address(), StartTls, trusting(&certificates));
+    assert_eq!(request_tls(&socket), b'N');
+    assert_eq!(authentication(&socket, "stranger"), ["SCRAM-SHA-256"]);
+    assert!(!socket.upgraded());
+    assert_eq!(socket.secure_transport(), StartTls);
+    assert_eq!(socket.phase(), Phase::Open);
+    assert!(socket.opened().unwrap().tls().is_none());
+    socket.close().unwrap();
+}
+
+#[test]
+fn postgres_of_an_unknown_authority_gets_no_credential() {
+    let certificates = Certificates::new();
+    let test = "postgres_of_an_unknown_authority_gets_no_credential";
+    let Some(server) = postgres(test, &certificates, "on") else { return };
+    let plain = dial(server.address(), StartTls, suspicious());
+    assert_eq!(request_tls(&plain), b'S');
+    check_refused(&plain.start_tls().unwrap(), &server);
+}
+
+// -------------------------------------------------------------------- the protocol
+
+fn upgrade_at(server: &Server, tls: TlsOptions) -> Socket {
+    let plain = dial(server.address(), StartTls, tls);
+    assert_eq!(request_tls(&plain), b'S');
+    upgrade(&plain)
+}
+
+/// Sends an SSLRequest and reads its answer, which is one byte.
+fn request_tls(socket: &Socket) -> u8 {
+    socket.writer().write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).unwrap();
+    let mut answer = [0];
+    socket.reader().read_exact(&mut answer).unwrap();
+    answer[0]
+}
+
+/// Starts up as this user and gives the mechanisms of SASL that it may prove itself with.
+fn authentication(socket: &Socket, user: &str) -> Vec<String> {
+    start_up(socket, user);
+    let (kind, body) = message(socket);
+    assert_eq!(kind, b'R', "{}", String::from_utf8_lossy(&body));
+    let names = body.strip_prefix(&10_u32.to_be_bytes()).expect("it asks for SASL");
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
+}
+
+fn start_up(socket: &Socket, user: &str) {
+    let parameters = format!("user\0{user}\0database\0postgres\0\0");
+    let length = u32::try_from(8 + parameters.len()).unwrap().to_be_bytes();
+    let version = 196_608_u32.to_be_bytes();
+    let message = [&length, &version, parameters.as_bytes()].concat();
+    socket.writer().write_all(&message).unwrap();
+}
+
+/// The only value that this statement gives.
+fn query(socket: &Socket, statement: &str) -> Vec<u8> {
+    let length = u32::try_from(5 + statement.len()).unwrap().to_be_bytes();
+    let message = [b"Q", &length[..], statement.as_bytes(), b"\0"].concat();
+    socket.writer().write_all(&message).unwrap();
+    let answers = until_ready(socket);
+    let mut rows = answers.into_iter().filter(|(kind, _)| *kind == b'D');
+    // One column, and the length of its value.
+    let (_, row) = rows.next().expect("the answer has a row");
+    assert_eq!(rows.count(), 0);
+    row[6..].to_vec()
+}
+
+/// The messages until the server is ready for a query; none is an error.
+fn until_ready(socket: &Socket) -> Vec<(u8, Vec<u8>)> {
+    let mut messages = Vec::new();
+    loop {
+        let (kind, body) = message(socket);
+        assert_ne!(kind, b'E', "{}", String::from_utf8_lossy(&body));
+        messages.push((kind, body));
+        if kind == b'Z' {
+            return messages;
+        }
+    }
+}
+
+fn message(socket: &Socket) -> (u8, Vec<u8>) {
+    let mut head = [0; 5];
+    socket.reader().read_exact(&mut head).unwrap();
+    let [kind, length @ ..] = head;
+    let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
+    socket.reader().read_exact(&mut body).unwrap();
+    (kind, body)
+}
+
+// -------------------------------------------------------------------- the server
+
+fn postgres(test: &str, certificates: &Certificates, ssl: &str) -> Option<Server> {
+    let (initdb, postgres) = (installed(test, "initdb")?, installed(test, "postgres")?);
+    // It refuses to run as root.
+    let user = if geteuid().is_root() {
+        let nobody = nobody();
+        if nobody.is_none() {
+            skip(test, "there is no user nobody to run PostgreSQL as");
+        }
+        Some(nobody?)
+    } else {
+        None
+    };
+    let unprivileged = |program: &Path| {
+        let mut command = bounded(program);
+        if let Some((user, group)) = user {
+            command.uid(user).gid(group);
+        }
+        command.env("LC_ALL", "C");
+        command
+    };
+    let files = Scratch::new();
+    certificates.write(&files, user);
+    let data = files.create_dir("data", user);
+    run(unprivileged(&initdb)
+        .args(["-A", "trust", "-U", "salmon", "-E", "UTF8", "--no-sync", "-D"])
+        .arg(&data)
+        .current_dir(&data));
+    fs::write(
+        data.join("pg_hba.conf"),
+        "hostssl all salmon 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n",
+    )
+    .unwrap();
+    let server = start(files, "ready to accept connections", |files, [port]| {
+        let settings = [
+            format!("port={port}"),
+            "listen_addresses=127.0.0.1".into(),
+            "unix_socket_directories=".into(),
+            "fsync=off".into(),
+            format!("ssl={ssl}"),
+            format!("ssl_ca_file={}", files.join("ca.pem").display()),
+            format!("ssl_cert_file={}", files.join("chain.pem").display()),
+            format!("ssl_key_file={}", files.join("key.pem").display()),
+        ];
+        let mut command = unprivileged(&postgres);
+        command.arg("-D").arg(&data).current_dir(&data);
+        for setting in settings {
+            command.arg("-c").arg(setting);
+        }
+        command
+    });
+    // Killed, it would leave shared memory behind; asked to terminate, it would wait for its clients.
+    Some(server.stopped_by(Signal::INT))
+}

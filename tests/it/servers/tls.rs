@@ -1,0 +1,92 @@
+//! What the tests of TLS servers share: options, and what has to hold after every handshake, the good
+//! and the refused.
+
+use std::error::Error as _;
+use std::io::{Read, Write};
+use std::time::Instant;
+
+use rustls::CertificateError::UnknownIssuer;
+use rustls::Error::InvalidCertificate;
+use sockeye::{
+    Error, ErrorKind, Phase, SecureTransport, Socket, SocketAddress, SocketOptions, TlsOptions,
+    TlsVersion,
+};
+
+use super::certificates::Certificates;
+use super::harness::{LIMIT, Server};
+
+/// A socket whose every wait ends.
+pub fn dial<A>(address: A, mode: SecureTransport, tls: TlsOptions) -> Socket
+where
+    A: TryInto<SocketAddress>,
+    Error: From<A::Error>,
+{
+    let options = SocketOptions::new().secure_transport(mode).tls(tls).connect_timeout(LIMIT);
+    let socket = sockeye::connect_with(address, options).unwrap();
+    bound(&socket);
+    socket
+}
+
+/// No read or write of this socket waits for longer than the limit.
+pub fn bound(socket: &Socket) {
+    socket.set_deadline(Some(Instant::now() + LIMIT));
+}
+
+/// Trusts this authority and no other.
+pub fn trusting(certificates: &Certificates) -> TlsOptions {
+    TlsOptions::new().add_root_pem(&certificates.authority).unwrap().only_added_roots()
+}
+
+/// Trusts an authority that the server has nothing from.
+pub fn suspicious() -> TlsOptions {
+    trusting(&Certificates::new())
+}
+
+/// Waits for the handshake and looks at what is known after it.
+#[track_caller]
+pub fn check_secured(socket: &Socket) -> TlsVersion {
+    let info = socket.opened().unwrap();
+    let tls = info.tls().expect("the connection is secured");
+    assert_eq!(tls.peer_certificates().len(), 2, "the server's and its authority's");
+    assert_eq!(socket.secure_transport(), SecureTransport::On);
+    assert_eq!(socket.phase(), Phase::Open);
+    tls.version()
+}
+
+/// Upgrades, and looks at both sockets.
+#[track_caller]
+pub fn upgrade(plain: &Socket) -> Socket {
+    let secured = plain.start_tls().unwrap();
+    check_secured(&secured);
+    assert!(plain.upgraded() && !secured.upgraded());
+    plain.closed_timeout(LIMIT).unwrap();
+    let error = plain.reader().read(&mut [0]).unwrap_err();
+    assert_eq!(Error::from_io(&error).unwrap().kind(), ErrorKind::Upgraded);
+    secured
+}
+
+/// A program that does not wait for the handshake has its credential refused, and the server is told
+/// why it got none.
+#[track_caller]
+pub fn check_refused(socket: &Socket, server: &Server) {
+    let error = socket.writer().write(b"secret").unwrap_err();
+    assert_eq!(Error::from_io(&error).unwrap().kind(), ErrorKind::Tls, "{error}");
+    let error = socket.opened().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    let source = error.source().and_then(|source| source.downcast_ref::<rustls::Error>());
+    assert_eq!(source, Some(&InvalidCertificate(UnknownIssuer)));
+    let error = socket.closed_timeout(LIMIT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    assert_eq!(socket.stats().bytes_written, 0);
+    server.await_log("alert unknown ca");
+}
+
+/// Nothing follows, and the server has ended as the options demand: by default with a close_notify.
+#[track_caller]
+pub fn check_clean_end(socket: &Socket) {
+    let mut rest = Vec::new();
+    socket.reader().read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+    socket.closed_timeout(LIMIT).unwrap();
+    assert_eq!(socket.phase(), Phase::Closed);
+}
