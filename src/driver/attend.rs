@@ -57,7 +57,7 @@ impl Shared {
                 }
                 ReadStep::Wait => match patience.left(core.limit(Side::Read)) {
                     Ok(left) => {
-                        core = self.wait_change(core, left);
+                        core = self.wait_opening(core, left);
                         continue;
                     }
                     Err(Passed) => return self.time_out(core, Side::Read),
@@ -220,7 +220,7 @@ impl Shared {
                 }
                 WriteStep::Wait => match patience.left(core.limit(Side::Write)) {
                     Ok(left) => {
-                        core = self.wait_change(core, left);
+                        core = self.wait_opening(core, left);
                         continue;
                     }
                     Err(Passed) => return self.time_out(core, Side::Write),
@@ -348,7 +348,7 @@ impl Shared {
         })?;
         while core.is_opening() {
             match patience.left(core.limit(Side::Write)) {
-                Ok(left) => core = self.wait_change(core, left),
+                Ok(left) => core = self.wait_opening(core, left),
                 Err(Passed) => {
                     let _ = self.leave(core, Side::Write, Ok(0));
                     return Err(Side::Write.timed_out());

@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Token;
 
@@ -22,11 +22,14 @@ use super::{Driver, Job, Urgency, harmless};
 use crate::address::SocketAddress;
 use crate::error::{Error, Fault};
 use crate::info::Timings;
-use crate::machine::{AttemptId, Input, Output, Outputs, Release};
+use crate::machine::{AttemptId, Input, Output, Outputs, Release, Watch};
 use crate::options::TcpOptions;
 
 /// What is dropped at most of what comes in after a close.
 const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Longer than it takes until the loop looks at a socket that is listed.
+const UNATTENDED: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Has the machine take notice, and carries out what it wants.
@@ -75,7 +78,7 @@ impl Shared {
     }
 
     /// The loop keeps the machine's time.
-    fn keep_time<'a>(self: &'a Arc<Self>, mut guard: Guard<'a>) -> Guard<'a> {
+    pub(super) fn keep_time<'a>(self: &'a Arc<Self>, mut guard: Guard<'a>) -> Guard<'a> {
         let core = &mut *guard;
         let at = core.machine.deadline().map(|(at, _)| at);
         if at.is_some() && core.errand.is_none() {
@@ -83,6 +86,12 @@ impl Shared {
         }
         let Some(errand) = &mut core.errand else { return guard };
         if errand.timer == at {
+            return guard;
+        }
+        // A handshake that a caller makes is mostly over before the loop has to look.
+        let listed = matches!(core.watching, Watching::Listed(_));
+        let attended = listed && core.machine.watch() == Watch::Ingest;
+        if attended && at.is_some_and(|at| at > Instant::now() + UNATTENDED) {
             return guard;
         }
         errand.timer = at;
@@ -160,14 +169,14 @@ impl Shared {
         if let (true, Ok(driver)) = (deeds.tell_listed, Driver::running()) {
             driver.post(Job::Young, Urgency::Soon);
         }
-        if deeds.transmit && deeds.release.is_none() {
-            self.transmit();
-        }
         if deeds.attend {
             match Driver::running() {
-                Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
+                Ok(driver) => self.await_attendance(driver),
                 Err(fault) => drop(self.tell(self.lock(), Input::WireFailed(fault))),
             }
+        }
+        if deeds.transmit && deeds.release.is_none() {
+            self.transmit();
         }
         if deeds.resolve {
             self.submit();

@@ -1,6 +1,7 @@
 //! The loop itself: one turn after another, each of which takes the jobs, the events and what has come
 //! due, and then sleeps until the next.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -34,8 +35,18 @@ const TIMERS_MOST: usize = 256;
 /// How often look-ups that wait are looked after.
 const NAMES_EVERY: Duration = Duration::from_millis(50);
 
+thread_local! {
+    static IS_LOOP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether it is the loop that asks.
+pub(super) fn is_this_thread() -> bool {
+    IS_LOOP.try_with(Cell::get).unwrap_or(false)
+}
+
 /// Runs for the rest of the process.
 pub(super) fn run(poll: Poll, driver: &'static Driver) {
+    IS_LOOP.set(true);
     let mut this = EventLoop {
         driver,
         poll,

@@ -8,18 +8,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attend::{Called, Came, Ended};
 use super::buffers;
 use super::deeds::Deeds;
+use super::event_loop::{self, REGISTERED_ONCE};
 use super::patience::Patience;
-use super::shared::{Guard, Shared};
-use super::wait::Side;
+use super::shared::{Guard, Shared, Watching};
+use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{Load, Room, Wire, fault};
 use super::{Driver, Job, Urgency};
 use crate::error::Result;
-use crate::machine::{Input, Parcel, RecvPass};
+use crate::machine::{Input, Parcel, RecvPass, Watch};
 
 /// What came of an attempt to send.
 enum Went<'a> {
@@ -63,6 +64,65 @@ impl Shared {
         let deeds = Deeds::of(outputs);
         core = self.settle(core, deeds);
         self.leave(core, Side::Read, Ok(bytes))
+    }
+
+    // ------------------------------------------------------------- the handshake
+
+    /// Waits for a change, at most for `limit`. Where that is the end of a handshake, and nobody else is at
+    /// it, this thread makes it meanwhile: that saves waking the loop, and being woken by it.
+    pub(super) fn wait_opening<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        limit: Option<Duration>,
+    ) -> Guard<'a> {
+        let handshaking = core.is_opening() && core.machine.watch() == Watch::Ingest;
+        if !handshaking || core.attended || core.reading.asleep {
+            return self.wait_change(core, limit);
+        }
+        let (Some(handle), Some(wire)) = (WakeHandle::of_this_thread(), core.wire.clone()) else {
+            return self.wait_change(core, limit);
+        };
+        // Nobody is at the wire by a lane of their own; whatever ends the wait wakes one of them.
+        for side in [Side::Read, Side::Write] {
+            let lane = core.lane(side);
+            lane.asleep = true;
+            lane.sleeper = Arc::downgrade(&handle);
+        }
+        drop(core);
+        let waited = handle.wait(&wire, Side::Read, limit);
+        let mut core = self.lock();
+        core.reading.asleep = false;
+        core.writing.asleep = false;
+        if matches!(waited, Ok(Waited::Ready)) {
+            drop(core);
+            self.ingest_all(&wire);
+            core = self.lock();
+        }
+        // Another may go on with it.
+        self.notify(&core);
+        if core.is_opening() && core.registration.token().is_none() {
+            // It may not come back.
+            let gives_up = limit.is_some() && !matches!(waited, Ok(Waited::Ready));
+            if let (true, Ok(driver)) = (gives_up || waited.is_err(), Driver::running()) {
+                drop(core);
+                driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
+                core = self.lock();
+            }
+        }
+        self.without(core, wire)
+    }
+
+    /// Has somebody make the handshake: a thread that waits for it anyway, or else the loop, soon.
+    pub(super) fn await_attendance(self: &Arc<Self>, driver: &Driver) {
+        let mut core = self.lock();
+        let soon = !REGISTERED_ONCE && core.is_opening() && !event_loop::is_this_thread();
+        if !soon {
+            drop(core);
+            driver.post(Job::Register(Arc::clone(self)), Urgency::Now);
+        } else if !matches!(core.watching, Watching::Listed(_)) && self.list(&mut core, driver) {
+            drop(core);
+            driver.post(Job::Young, Urgency::Soon);
+        }
     }
 
     // ------------------------------------------------------------- writing

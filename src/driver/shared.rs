@@ -285,7 +285,7 @@ impl Shared {
 
     // ------------------------------------------------------------- waits
 
-    pub(crate) fn opened(&self, limit: Option<Duration>) -> Result<SocketInfo> {
+    pub(crate) fn opened(self: &Arc<Self>, limit: Option<Duration>) -> Result<SocketInfo> {
         fork::check()?;
         let until = limit.map(Until::after);
         let mut core = self.lock();
@@ -305,7 +305,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn closed(&self, limit: Option<Duration>) -> Result<()> {
+    pub(crate) fn closed(self: &Arc<Self>, limit: Option<Duration>) -> Result<()> {
         fork::check()?;
         let until = limit.map(Until::after);
         let mut core = self.lock();
@@ -323,7 +323,7 @@ impl Shared {
 
     /// Waits for a change, for a call that has a limit of its own.
     fn wait_until<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         core: Guard<'a>,
         until: Option<Until>,
         limit: Deadline,
@@ -332,7 +332,7 @@ impl Shared {
             Some(until) => Some(until.left().ok_or_else(|| Error::call_timed_out(limit))?),
             None => None,
         };
-        Ok(self.wait_change(core, left))
+        Ok(self.wait_opening(core, left))
     }
 
     /// Waits for any change, at most for `limit`.

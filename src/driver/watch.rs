@@ -62,14 +62,20 @@ impl Shared {
     /// Whether to register a socket now that was listed when `turns` reading turns had ended.
     pub(super) fn glance(self: &Arc<Self>, turns: u32, driver: &Driver) -> bool {
         let mut core = self.lock();
-        let listed = matches!(core.watching, Watching::Listed(_)) && core.wants_watch();
+        let handshaking = core.machine.watch() == Watch::Ingest;
+        let wanted = core.wants_watch() || handshaking;
+        let listed = matches!(core.watching, Watching::Listed(_)) && wanted;
         if listed && core.turns != turns {
             self.list(&mut core, driver);
             return false;
         }
         // Whoever is reading will list it when they leave.
-        let arm = listed && !core.reading.busy;
+        let arm = listed && (handshaking || !core.reading.busy);
         core.watching = if arm { Watching::Armed } else { Watching::Off };
+        if handshaking {
+            // From now on the loop keeps its time.
+            drop(self.keep_time(core));
+        }
         arm
     }
 
@@ -251,8 +257,15 @@ impl Shared {
     pub(super) fn ingest_all(self: &Arc<Self>, wire: &Arc<Wire>) -> bool {
         let mut buffers = buffers::borrow();
         let intake = &mut buffers.get().intake;
+        let opening = self.lock().is_opening();
         for _ in 0..INGESTS_MOST {
-            let Some(pass) = self.lock().machine.attend() else { return false };
+            let mut core = self.lock();
+            if opening && !core.is_opening() {
+                // Callers do the rest.
+                return false;
+            }
+            let Some(pass) = core.machine.attend() else { return false };
+            drop(core);
             let result = wire.receive(&mut Room::One(intake.space()));
             let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
             let mut core = self.lock();
