@@ -197,21 +197,11 @@ impl Shared {
         loop {
             let pass = match core.machine.write() {
                 WriteStep::Send(pass) => pass,
-                WriteStep::Seal => {
-                    core = match self.seal_with(core, load) {
+                WriteStep::Seal(pass) => {
+                    core = match self.seal_with(core, pass, load, &mut patience) {
                         Called::Done(result) => return result,
                         Called::Ask(core) => core,
                     };
-                    continue;
-                }
-                WriteStep::Full => {
-                    core = self.transmit_from(core);
-                    if matches!(core.machine.write(), WriteStep::Full) {
-                        core = match self.await_room(core, &mut patience) {
-                            Ok(core) => core,
-                            Err(core) => return self.time_out(core, Side::Write),
-                        };
-                    }
                     continue;
                 }
                 WriteStep::Fail(fault) => {
@@ -320,7 +310,7 @@ impl Shared {
     /// has not said yet. The failure wakes them too.
     pub(super) fn await_hearsay<'a>(&'a self, mut core: Guard<'a>, other: Side) -> Guard<'a> {
         let until = Instant::now() + HEARSAY;
-        while core.lane(other).busy && core.machine.outcome().is_none() {
+        while core.is_at_work(other) && core.machine.outcome().is_none() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -409,11 +399,11 @@ impl Shared {
     fn write_nothing(&self) -> Result<usize> {
         let mut core = self.lock();
         match core.machine.write() {
-            WriteStep::Send(pass) => {
+            WriteStep::Send(pass) | WriteStep::Seal(pass) => {
                 drop(core.machine.sent(pass, Sent::Nothing));
                 Ok(0)
             }
-            WriteStep::Seal | WriteStep::Full | WriteStep::Wait => Ok(0),
+            WriteStep::Wait => Ok(0),
             WriteStep::Fail(fault) => Err(core.error_for(fault)),
         }
     }
@@ -584,6 +574,11 @@ impl Shared {
 }
 
 impl Core {
+    /// Whether somebody is at the wire in this direction, or was just now.
+    fn is_at_work(&mut self, side: Side) -> bool {
+        self.lane(side).busy || side == Side::Read && self.machine.is_received_from()
+    }
+
     /// Whether to wait before the first try. The loop reports changes only, so where it is waited for,
     /// only a call that would have blocked makes sure that there is one to come.
     fn waits_first(&mut self, side: Side) -> bool {

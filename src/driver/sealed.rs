@@ -20,7 +20,7 @@ use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{Load, Room, Wire, fault};
 use super::{Driver, Job, Urgency};
 use crate::error::Result;
-use crate::machine::{Input, Parcel, RecvPass, Watch};
+use crate::machine::{Input, Parcel, RecvPass, SendPass, Sent, Watch};
 
 /// What came of an attempt to send.
 enum Went<'a> {
@@ -95,7 +95,7 @@ impl Shared {
         core.writing.asleep = false;
         if matches!(waited, Ok(Waited::Ready)) {
             drop(core);
-            self.ingest_all(&wire);
+            self.ingest_all(&wire, None);
             core = self.lock();
         }
         // Another may go on with it.
@@ -127,31 +127,47 @@ impl Shared {
 
     // ------------------------------------------------------------- writing
 
-    /// Seals what there is room for, and sends it as far as that goes at once.
+    /// Seals with a pass, which it ends, when there is room, and sends as far as that goes at once.
     pub(super) fn seal_with<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a>,
+        pass: SendPass,
         load: &Load<'_, '_>,
+        patience: &mut Patience,
     ) -> Called<'a> {
+        while core.machine.still_sends(&pass) && !core.machine.has_room() {
+            core = self.transmit_from(core);
+            if core.machine.has_room() {
+                break;
+            }
+            core = match self.await_room(core, patience) {
+                Ok(core) => core,
+                Err(mut core) => {
+                    let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
+                    core = self.settle(core, deeds);
+                    return Called::Done(self.time_out(core, Side::Write));
+                }
+            };
+        }
         let mut buffers = buffers::borrow();
         let parcel = &mut buffers.get().parcel;
-        let (bytes, outputs) = core.machine.seal(&load.gather(), parcel, Instant::now());
+        let (bytes, outputs) = core.machine.seal(pass, &load.gather(), parcel, Instant::now());
         let deeds = Deeds::of(outputs);
-        if bytes == 0 {
-            // It has failed, and says why when it is asked again.
-            return Called::Ask(self.settle(core, deeds));
-        }
-        core = self.settle(core, deeds);
         if !parcel.is_empty() {
             core = match self.send_parcel(core, parcel) {
                 Went::On(core) => core,
                 Went::Blocked(core) => self.leave_to_the_loop(core),
             };
         }
+        core = self.settle(core, deeds);
         if core.machine.has_unsent() {
             core = self.transmit_from(core);
         }
-        Called::Done(self.leave(core, Side::Write, Ok(bytes)))
+        // Where nothing was accepted the machine says why when it is asked again.
+        match bytes {
+            0 => Called::Ask(core),
+            bytes => Called::Done(self.leave(core, Side::Write, Ok(bytes))),
+        }
     }
 
     /// Sends what waits, as far as that goes at once, and leaves the rest to the loop.
@@ -216,7 +232,7 @@ impl Shared {
     /// than that.
     fn hear_out<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: &Arc<Wire>) -> Guard<'a> {
         drop(core);
-        self.ingest_all(wire);
+        self.ingest_all(wire, Some(Side::Write));
         self.await_hearsay(self.lock(), Side::Read)
     }
 

@@ -61,7 +61,8 @@ impl Shared {
         loop {
             if let Some(refusal) = core.machine.refuses_upgrade() {
                 let error = core.interrupted(refusal);
-                self.unclaim(core);
+                core.claimed = false;
+                self.notify(&core);
                 return Err(error);
             }
             if !core.is_opening() && !core.writing.busy && core.queued == 0 {
@@ -88,7 +89,7 @@ impl Shared {
         }
     }
 
-    /// Gives the writing turn back, if it was taken.
+    /// Gives the writing turn back.
     fn unclaim(&self, mut core: Guard<'_>) {
         core.claimed = false;
         core.writing.busy = false;

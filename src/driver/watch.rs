@@ -227,7 +227,7 @@ impl Shared {
     fn ingest_in_background(self: &Arc<Self>) -> Look {
         let Some(wire) = self.wire() else { return Look::Recheck };
         let opening = self.lock().is_opening();
-        let more = self.ingest_all(&wire);
+        let more = self.ingest_all(&wire, None);
         let mut core = self.lock();
         if core.wire.is_none() {
             return Look::Recheck;
@@ -253,8 +253,8 @@ impl Shared {
     }
 
     /// Takes in what is there, within a budget; says whether there may be more. Only where no reader is at
-    /// it.
-    pub(super) fn ingest_all(self: &Arc<Self>, wire: &Arc<Wire>) -> bool {
+    /// it. Whose thread it is may be at the wire in another direction.
+    pub(super) fn ingest_all(self: &Arc<Self>, wire: &Arc<Wire>, other: Option<Side>) -> bool {
         let mut buffers = buffers::borrow();
         let intake = &mut buffers.get().intake;
         let opening = self.lock().is_opening();
@@ -269,7 +269,7 @@ impl Shared {
             let result = wire.receive(&mut Room::One(intake.space()));
             let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
             let mut core = self.lock();
-            if end == End::HungUp && core.machine.sends() {
+            if end == End::HungUp && core.machine.sends() && other != Some(Side::Write) {
                 core = self.await_hearsay(core, Side::Write);
             }
             let now = Instant::now();

@@ -28,11 +28,9 @@ pub enum ReadStep {
 pub enum WriteStep {
     /// Send, straight out of its own buffer, and end the pass with what came of it.
     Send(SendPass),
-    /// Over TLS: there is room, for [`Machine::seal`](super::Machine::seal).
-    Seal,
-    /// Over TLS: too much waits for the wire. [`Machine::transmit`](super::Machine::transmit) it, or
-    /// wait for [`Output::Writable`](super::Output::Writable) where another does; then ask again.
-    Full,
+    /// Over TLS: end the pass by [`Machine::seal`](super::Machine::seal), when there
+    /// [is room](super::Machine::has_room).
+    Seal(SendPass),
     /// Wait for [`Output::Writable`](super::Output::Writable), then ask again: the connection is
     /// still being made, or the pass is out.
     Wait,
@@ -43,7 +41,16 @@ pub enum WriteStep {
 /// Leave to receive from the wire. It has to be given back.
 #[derive(Debug)]
 #[must_use = "a pass that is not given back blocks its direction"]
-pub struct RecvPass(pub(super) ());
+pub struct RecvPass(pub(super) Holder);
+
+/// Who has a receive pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// One who asked to read.
+    Reader,
+    /// One who receives while nobody reads.
+    Attendant,
+}
 
 /// Leave to send on the wire. It has to be given back: what closes the write side waits for it.
 #[derive(Debug)]

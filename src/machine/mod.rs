@@ -409,18 +409,39 @@ impl Machine {
         (bytes, outputs)
     }
 
-    /// Accepts as much of `load` as there is room for: so many bytes. Their ciphertext is in `parcel`, to be
-    /// sent and given back by [`transmitted`](Self::transmitted); where other ciphertext waits it is
-    /// behind that, and the parcel stays empty. None are accepted where TLS has failed or can seal no
-    /// more.
-    pub fn seal(&mut self, load: &[u8], parcel: &mut Parcel, now: Instant) -> (usize, Outputs<'_>) {
+    /// Over TLS, whether something can be [sealed](Self::seal). If not, [`transmit`](Self::transmit) what
+    /// waits, or wait for [`Output::Writable`] where another does that.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.state.tls().is_none_or(|tls| tls.has_room())
+    }
+
+    /// Over TLS, ends a send pass by accepting as much of `load` as there is room for: so many bytes. Their
+    /// ciphertext is in `parcel`, to be sent and given back by [`transmitted`](Self::transmitted); where
+    /// other ciphertext waits it is behind that, and the parcel stays empty. None are accepted where TLS
+    /// has failed.
+    pub fn seal(
+        &mut self,
+        pass: SendPass,
+        load: &[u8],
+        parcel: &mut Parcel,
+        now: Instant,
+    ) -> (usize, Outputs<'_>) {
         let mut outputs = Outputs::none();
-        let Some(tls) = self.state.tls_mut() else { return (0, outputs) };
-        let bytes = tls.seal(load, parcel);
-        self.stats.bytes_written += bytes as u64;
+        parcel.clear();
+        let mut bytes = 0;
+        if let (true, Some(tls)) = (self.state.may_send(), self.state.tls_mut()) {
+            bytes = tls.seal(load, parcel);
+            self.stats.bytes_written += bytes as u64;
+        }
+        let awaited = self.state.give_back_send(pass);
         if bytes == 0 && !load.is_empty() {
             let state = std::mem::replace(&mut self.state, State::moved());
             self.state = state.progressed(self.rules, now, &mut outputs);
+        }
+        if awaited {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.sent(Sent::Nothing, &mut outputs);
         }
         (bytes, outputs)
     }
@@ -434,16 +455,16 @@ impl Machine {
     /// Takes a parcel back. What of it was not [sent](Parcel::sent) is lent again.
     pub fn transmitted(&mut self, parcel: &mut Parcel) -> Outputs<'_> {
         let mut outputs = Outputs::none();
-        let Some(tls) = self.state.tls_mut() else { return outputs };
-        let full = tls.room() == 0;
-        tls.give_back(parcel);
-        if full && tls.room() > 0 {
-            outputs.push(Output::Writable);
-        }
-        if tls.is_drained() {
+        if let Some(tls) = self.state.tls_mut() {
+            let full = !tls.has_room();
+            tls.give_back(parcel);
+            if full && tls.has_room() && self.state.is_sent_to() {
+                outputs.push(Output::Writable);
+            }
             let state = std::mem::replace(&mut self.state, State::moved());
             self.state = state.sent(Sent::Nothing, &mut outputs);
         }
+        parcel.clear();
         outputs
     }
 
@@ -455,6 +476,7 @@ impl Machine {
             let state = std::mem::replace(&mut self.state, State::moved());
             self.state = state.sent(Sent::Failed(fault), &mut outputs);
         }
+        parcel.clear();
         outputs
     }
 
@@ -553,6 +575,12 @@ impl Machine {
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         self.state.tls().is_some_and(|tls| !tls.is_drained())
+    }
+
+    /// Whether a receive pass is out.
+    #[must_use]
+    pub fn is_received_from(&self) -> bool {
+        self.state.is_received_from()
     }
 
     /// Over TLS, whether data is here that nobody has taken.

@@ -28,6 +28,9 @@ use crate::tls::{Failure, TlsInfo, TlsSetup, TlsVersion, When};
 const RECORD_OVERHEAD: usize = 64;
 /// The most application data of a record (RFC 8446, section 5.1).
 const RECORD_MOST: usize = 16 * 1024;
+/// So many requests for new keys are answered at once; others, while nothing is written, with the next
+/// data, as some peers take many messages of that sort for an attack.
+const ANSWERS_MOST: u8 = 16;
 /// The longest handshake message that rustls takes, and the record that completes it.
 const INBOX_MOST: usize = 128 * 1024;
 
@@ -43,6 +46,10 @@ pub(super) struct Session {
     /// Something was processed since it was last looked whether that wants an answer.
     stirred: bool,
     said_goodbye: bool,
+    /// How much of what waits, at its end, says no more than that this side has ended.
+    goodbye: usize,
+    /// Requests for new keys that were answered since data was sealed.
+    answers: u8,
     require_close_notify: bool,
     /// How long the handshake took.
     handshake: Duration,
@@ -107,6 +114,8 @@ impl Session {
             loaded: false,
             stirred: false,
             said_goodbye: false,
+            goodbye: 0,
+            answers: 0,
             require_close_notify: setup.require_close_notify(),
             handshake: Duration::ZERO,
         });
@@ -128,13 +137,13 @@ impl Session {
         if !self.wants_more() {
             return false;
         }
-        let before = self.outbox.bytes_mut().len();
+        let before = self.outbox.len();
         self.inbox.append(intake);
         if !self.has_unread() {
             self.advance();
         }
         self.inbox.release(intake);
-        self.outbox.bytes_mut().len() > before
+        self.outbox.len() > before
     }
 
     /// The peer's FIN has come.
@@ -179,6 +188,15 @@ impl Session {
         matches!(self.standing, Standing::Handshaking | Standing::Established)
     }
 
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        matches!(self.standing, Standing::Handshaking)
+    }
+
+    /// Whether a parcel is out.
+    pub(super) fn is_lent(&self) -> bool {
+        self.outbox.is_lent()
+    }
+
     pub(super) fn progress(&self) -> Progress {
         match self.standing {
             Standing::Handshaking => Progress::Handshaking,
@@ -196,90 +214,56 @@ impl Session {
 
     // ------------------------------------------------------------- this side's direction
 
-    /// How much more may be sealed.
-    pub(super) fn room(&self) -> usize {
-        self.outbox.room()
+    /// Whether anything may be sealed.
+    pub(super) fn has_room(&self) -> bool {
+        self.outbox.room() > 0
     }
 
     /// Seals as much of `load` as there is room for, into `parcel` where nothing waits before it. Nothing
-    /// is sealed where the keys are used up.
+    /// is sealed where TLS has failed, or fails now.
     pub(super) fn seal(&mut self, load: &[u8], parcel: &mut Parcel) -> usize {
+        parcel.clear();
         let load = &load[..load.len().min(self.outbox.room())];
         if load.is_empty() || !self.reach_write() {
             return 0;
         }
+        self.answers = 0;
         let Session { connection, inbox, outbox, .. } = self;
-        let UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } =
-            connection.process_tls_records(inbox.bytes_mut())
-        else {
-            return 0;
+        let sealed = match connection.process_tls_records(inbox.bytes_mut()).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let room = load.len() + (load.len() / RECORD_MOST + 1) * RECORD_OVERHEAD;
+                let fill = |room: &mut [u8]| traffic.encrypt(load, room).map_err(needed);
+                if outbox.is_empty() {
+                    let sealed = parcel.fill(room, fill);
+                    outbox.lend(sealed.unwrap_or(0));
+                    sealed
+                } else {
+                    outbox.append(room, fill)
+                }
+            }
+            Ok(_) | Err(_) => None,
         };
-        let mut room = load.len() + (load.len() / RECORD_MOST + 1) * RECORD_OVERHEAD;
-        let straight = outbox.is_empty();
-        let bytes = outbox.bytes_mut();
-        let before = bytes.len();
-        if straight {
-            parcel.clear();
-        }
-        loop {
-            let target = match straight {
-                true => parcel.spare(room),
-                false => {
-                    bytes.resize(before + room, 0);
-                    &mut bytes[before..]
-                }
-            };
-            match traffic.encrypt(load, target) {
-                Ok(written) if straight => {
-                    parcel.extend(written);
-                    outbox.lend(written);
-                    return load.len();
-                }
-                Ok(written) => {
-                    bytes.truncate(before + written);
-                    return load.len();
-                }
-                Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                    room = required_size;
-                }
-                Err(EncryptError::EncryptExhausted) => {
-                    bytes.truncate(before);
-                    return 0;
-                }
+        match sealed {
+            Some(_) => load.len(),
+            None => {
+                self.fail(Failure::plain("the keys of this connection are used up"));
+                0
             }
         }
     }
 
-    /// Says that this side will send no more, once.
-    pub(super) fn close_notify(&mut self) {
+    /// Says that this side will send no more, once. Whether it did.
+    pub(super) fn close_notify(&mut self) -> bool {
         if std::mem::replace(&mut self.said_goodbye, true) || !self.reach_write() {
-            return;
+            return false;
         }
-        let Session { connection, outbox, .. } = self;
-        let UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } =
-            connection.process_tls_records(self.inbox.bytes_mut())
-        else {
-            return;
-        };
-        let bytes = outbox.bytes_mut();
-        let before = bytes.len();
-        let mut room = RECORD_OVERHEAD;
-        loop {
-            bytes.resize(before + room, 0);
-            match traffic.queue_close_notify(&mut bytes[before..]) {
-                Ok(written) => {
-                    bytes.truncate(before + written);
-                    return;
-                }
-                Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                    room = required_size;
-                }
-                Err(EncryptError::EncryptExhausted) => {
-                    bytes.truncate(before);
-                    return;
-                }
-            }
+        let Session { connection, inbox, outbox, .. } = self;
+        let state = connection.process_tls_records(inbox.bytes_mut()).state;
+        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+            let fill = |room: &mut [u8]| traffic.queue_close_notify(room).map_err(needed);
+            self.goodbye = outbox.append(RECORD_OVERHEAD, fill).unwrap_or(0);
         }
+        self.goodbye > 0
     }
 
     /// Lends the ciphertext that waits.
@@ -290,6 +274,17 @@ impl Session {
     /// Takes back a parcel, with what of it was not sent.
     pub(super) fn give_back(&mut self, parcel: &mut Parcel) {
         self.outbox.give_back(parcel);
+    }
+
+    /// Whether something is not with the system that says more than that this side has ended.
+    pub(super) fn owes_data(&self) -> bool {
+        !self.outbox.is_empty() && self.outbox.len() > self.goodbye
+    }
+
+    /// Nothing can be sent any more.
+    pub(super) fn stop_sending(&mut self) {
+        self.outbox.shut();
+        self.said_goodbye = true;
     }
 
     /// Whether all ciphertext is with the system.
@@ -355,7 +350,14 @@ impl Session {
         match guarded(|| self.next_state()) {
             Ok(more) => more,
             Err(failure) => {
-                // Nobody knows what it is in now: it is not touched again.
+                // Nobody knows what it is in now: it is not touched again. Behind this side's close_notify a
+                // debug build of rustls panics where it would send an alert.
+                let failure = match self.said_goodbye {
+                    true => {
+                        Failure::plain("the peer sent a record that is no part of the connection")
+                    }
+                    false => failure,
+                };
                 self.standing = Standing::Failed(Box::new(failure));
                 self.said_goodbye = true;
                 self.inbox.clear();
@@ -369,12 +371,23 @@ impl Session {
         let Session { connection, inbox, outbox, .. } = self;
         let UnbufferedStatus { discard, state, .. } =
             connection.process_tls_records(inbox.bytes_mut());
+        let mut discard = discard;
         let mut handshaken = false;
         let mut answer = false;
+        let mut answering = false;
         let (more, standing) = match state {
-            Ok(ConnectionState::ReadTraffic(_)) => {
-                self.loaded = true;
-                (false, None)
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                if matches!(self.standing, Standing::Handshaking) {
+                    // Data came right behind the peer's last message, and is in the way of this side's.
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        discard += record.discard;
+                        self.rest.bytes.extend_from_slice(record.payload);
+                    }
+                    (true, None)
+                } else {
+                    self.loaded = true;
+                    (false, None)
+                }
             }
             Ok(ConnectionState::EncodeTlsData(mut message)) => {
                 encode(outbox, silent, |room| message.encode(room));
@@ -386,11 +399,13 @@ impl Session {
             }
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 handshaken = true;
-                if !silent && (std::mem::take(&mut self.stirred) || discard > 0) {
+                let stirred = std::mem::take(&mut self.stirred) || discard > 0;
+                if stirred && !silent && self.answers < ANSWERS_MOST {
                     // What the peer asked for, new keys, rustls would answer with the next data only.
                     // To ask it to seal a byte into no room at all makes it bring the answer out.
                     let _ = traffic.encrypt(&[0], &mut []);
                     answer = true;
+                    answering = connection.wants_write();
                 }
                 (answer, None)
             }
@@ -408,6 +423,7 @@ impl Session {
             }
         };
         self.stirred |= discard > 0 && !answer;
+        self.answers += u8::from(answering);
         self.inbox.discard(discard);
         if handshaken && matches!(self.standing, Standing::Handshaking) {
             self.standing = Standing::Established;
@@ -424,12 +440,15 @@ impl Session {
         if let Standing::Failed(_) = self.standing {
             let silent = self.said_goodbye;
             let Session { connection, inbox, outbox, .. } = self;
-            // The alert that tells the peer why.
-            while let UnbufferedStatus {
-                state: Ok(ConnectionState::EncodeTlsData(mut message)),
-                ..
-            } = connection.process_tls_records(inbox.bytes_mut())
-            {
+            // The alert that tells the peer why. Where nothing is left to be said, rustls would look at what
+            // failed once more.
+            while connection.wants_write() {
+                let UnbufferedStatus {
+                    state: Ok(ConnectionState::EncodeTlsData(mut message)), ..
+                } = connection.process_tls_records(inbox.bytes_mut())
+                else {
+                    break;
+                };
                 encode(outbox, silent, |room| message.encode(room));
             }
             self.said_goodbye = true;
@@ -497,16 +516,25 @@ fn encode(
     silent: bool,
     mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
 ) {
-    let bytes = outbox.bytes_mut();
-    let before = bytes.len();
-    let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
-        encode(&mut [])
-    else {
-        return;
-    };
-    bytes.resize(before + required_size, 0);
-    let written = encode(&mut bytes[before..]).unwrap_or(0);
-    bytes.truncate(if silent { before } else { before + written });
+    outbox.append(0, |room| match encode(room) {
+        // What may not follow is taken from rustls all the same.
+        Ok(_) if silent => Ok(0),
+        Ok(bytes) => Ok(bytes),
+        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+            Err(Some(required_size))
+        }
+        Err(EncodeError::AlreadyEncoded) => Err(None),
+    });
+}
+
+/// What sealing takes, where it can be.
+fn needed(error: EncryptError) -> Option<usize> {
+    match error {
+        EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => {
+            Some(required_size)
+        }
+        EncryptError::EncryptExhausted => None,
+    }
 }
 
 impl Rest {

@@ -120,7 +120,7 @@ fn explain_certificate(error: &CertificateError) -> String {
                  system's clock says {now}"
             );
         }
-        CertificateError::NotValidForName => "is not for this name",
+        CertificateError::NotValidForName => "is for another name",
         CertificateError::NotValidForNameContext { expected, presented } => {
             return explain_name(expected, presented);
         }
@@ -164,7 +164,12 @@ fn explain_certificate(error: &CertificateError) -> String {
 }
 
 fn explain_name(expected: &ServerName<'_>, presented: &[String]) -> String {
-    let mut message = format!("the server's certificate is not for {}", expected.to_str());
+    let sort = match expected {
+        ServerName::IpAddress(_) => "address",
+        _ => "name",
+    };
+    let mut message =
+        format!("the server's certificate is not for the {sort} {}", expected.to_str());
     if presented.is_empty() {
         message.push_str(" nor for any other name");
         return message;
@@ -465,7 +470,8 @@ mod tests {
             })
         };
         let says = |presented: &[&str], expected: &str| {
-            let expected = format!("the server's certificate is not for a.test {expected}");
+            let expected =
+                format!("the server's certificate is not for the name a.test {expected}");
             check(wrong(presented), When::Handshake, &expected);
         };
         says(&[], "nor for any other name");

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::tls::Progress;
 use super::super::{Deadline, Fault, Input, Output, Outputs, Received, Refusal, Release, Sent};
-use super::{Closed, Ender, Pipe, Reads, State, ended};
+use super::{Closed, Draining, Ender, Pipe, Reads, State, ended};
 
 impl Closed {
     pub(super) fn handle(
@@ -25,9 +25,7 @@ impl Closed {
                 ended(draining.pipe, draining.reads, Err(Fault::Aborted))
             }
             (Closed::Draining(draining), Input::WireFailed(fault)) => {
-                outputs.push(Output::Release(Release::Done));
-                outputs.push(Output::Closed);
-                ended(draining.pipe, draining.reads, Err(fault))
+                draining.failed(fault, outputs)
             }
             // Nobody wants the rest.
             (
@@ -35,6 +33,13 @@ impl Closed {
                 Input::Close | Input::Abort | Input::AbortWriting | Input::CancelReading,
             ) => {
                 outputs.push(Output::Release(Release::Done));
+                outputs.push(Output::Readable);
+                ended(*pipe, Reads::failing(outcome), outcome)
+            }
+            (
+                Closed::Ended { reads: Reads::Decrypted(pipe), outcome, .. },
+                Input::Close | Input::Abort | Input::AbortWriting | Input::CancelReading,
+            ) => {
                 outputs.push(Output::Readable);
                 ended(*pipe, Reads::failing(outcome), outcome)
             }
@@ -64,17 +69,17 @@ impl Closed {
     /// What was accepted before the close went out, or could not.
     pub(super) fn sent(self, what: Sent, outputs: &mut Outputs<'_>) -> Closed {
         match (self, what) {
-            (Closed::Draining(draining), Sent::Nothing) if !draining.pipe.is_sending() => {
+            (Closed::Draining(mut draining), Sent::Nothing) if !draining.pipe.sending => {
+                draining.pipe.say_goodbye(outputs);
+                if draining.pipe.is_sending() {
+                    return Closed::Draining(draining);
+                }
                 outputs.push(Output::ShutdownWrite);
                 outputs.push(Output::Release(draining.release));
                 outputs.push(Output::Closed);
                 ended(draining.pipe, draining.reads, Ok(()))
             }
-            (Closed::Draining(draining), Sent::Failed(fault)) => {
-                outputs.push(Output::Release(Release::Done));
-                outputs.push(Output::Closed);
-                ended(draining.pipe, draining.reads, Err(fault))
-            }
+            (Closed::Draining(draining), Sent::Failed(fault)) => draining.failed(fault, outputs),
             (
                 closed @ (Closed::Draining(_)
                 | Closed::Ended { .. }
@@ -85,25 +90,33 @@ impl Closed {
         }
     }
 
-    /// A session that is only read to the end has come to it.
+    /// A session that is only read to the end may have come to it.
     pub(super) fn progressed(self, outputs: &mut Outputs<'_>) -> Closed {
-        let Closed::Ended { reads: Reads::Residue(pipe), outcome, remains } = self else {
-            return self;
+        let (pipe, outcome, whole) = match self {
+            Closed::Ended { reads: Reads::Residue(pipe), outcome, .. } => (pipe, outcome, true),
+            Closed::Ended { reads: Reads::Decrypted(pipe), outcome, .. } => (pipe, outcome, false),
+            Closed::Draining(_) | Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_) => {
+                return self;
+            }
         };
         let unread = pipe.tls.as_ref().is_some_and(|tls| tls.has_unread());
         let reads = match pipe.progress() {
-            Progress::Failed if unread => None,
             Progress::Handshaking | Progress::Established => None,
+            Progress::Failed if unread => None,
             // All that the peer had to say has come, whatever happened to the connection then.
             Progress::Ended => Some(Reads::End(Ender::Peer)),
             Progress::Truncated | Progress::Failed => Some(Reads::failing(outcome)),
         };
-        match reads {
-            Some(reads) => {
+        match (reads, whole) {
+            (Some(reads), true) => {
                 outputs.push(Output::Release(Release::Done));
                 ended(*pipe, reads, outcome)
             }
-            None => Closed::Ended { reads: Reads::Residue(pipe), outcome, remains },
+            (Some(reads), false) => ended(*pipe, reads, outcome),
+            (None, true) => Closed::Ended { reads: Reads::Residue(pipe), outcome, remains: None },
+            (None, false) => {
+                Closed::Ended { reads: Reads::Decrypted(pipe), outcome, remains: None }
+            }
         }
     }
 
@@ -113,7 +126,9 @@ impl Closed {
             Closed::Draining(_)
             | Closed::Ended { reads: Reads::End(Ender::This), outcome: Ok(()), .. }
             | Closed::Ended {
-                reads: Reads::Residue(_) | Reads::Fail(_), outcome: Ok(()), ..
+                reads: Reads::Residue(_) | Reads::Decrypted(_) | Reads::Fail(_),
+                outcome: Ok(()),
+                ..
             } => Refusal::Closed,
             Closed::Ended { reads: Reads::End(Ender::Peer), outcome: Ok(()), .. } => {
                 Refusal::PeerEnded
@@ -121,6 +136,16 @@ impl Closed {
             Closed::Ended { outcome: Err(fault), .. } => Refusal::of(*fault),
             Closed::Never(never) => Refusal::of(never.fault),
         }
+    }
+}
+
+impl Draining {
+    /// The wire failed. Where only this side's own end was yet to be sent, all was handed over.
+    fn failed(self, fault: Fault, outputs: &mut Outputs<'_>) -> Closed {
+        outputs.push(Output::Release(Release::Done));
+        outputs.push(Output::Closed);
+        let outcome = if self.pipe.owes_data() { Err(fault) } else { Ok(()) };
+        ended(self.pipe, self.reads, outcome)
     }
 }
 

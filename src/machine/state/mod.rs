@@ -29,6 +29,7 @@ mod connecting;
 mod open;
 
 use self::connecting::{Connecting, Securing};
+use super::flow::Holder;
 use super::tls::{Progress, Remains, Session};
 use super::{
     Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, RecvPass, Refusal, Release,
@@ -55,9 +56,17 @@ pub(super) enum State {
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     receiving: bool,
-    /// In plaintext.
     sending: bool,
+    fin: Fin,
     tls: Option<Box<Session>>,
+}
+
+/// This side's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fin {
+    #[default]
+    ToCome,
+    Sent,
 }
 
 /// Which direction still works.
@@ -108,8 +117,10 @@ pub(super) struct Never {
 /// What reads of a closed socket give.
 #[derive(Debug)]
 pub(super) enum Reads {
-    /// What came before the failure and is still with the system, or in the session.
+    /// What came before the failure and is still with the system.
     Residue(Box<Pipe>),
+    /// What came before a failure of TLS and is still in the session.
+    Decrypted(Box<Pipe>),
     /// The clean end.
     End(Ender),
     /// The failure.
@@ -265,7 +276,10 @@ impl State {
             State::Securing(securing) => securing.read(),
             State::Yielding(_) => ReadStep::Wait,
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly) => pipe.read(),
-            State::Closed(Closed::Ended { reads: Reads::Residue(pipe), .. }) => pipe.read(),
+            State::Closed(Closed::Ended {
+                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                ..
+            }) => pipe.read(),
             State::HalfClosed(_, Half::WriteOnly | Half::Discarding | Half::Finishing(_))
             | State::Closed(_) => ReadStep::End,
         }
@@ -291,11 +305,14 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(Closed::Ended { reads: Reads::End(_) | Reads::Residue(_), .. }) => None,
+            | State::Closed(Closed::Ended {
+                reads: Reads::End(_) | Reads::Residue(_) | Reads::Decrypted(_),
+                ..
+            }) => None,
             State::Closed(Closed::Draining(draining)) => match draining.reads {
                 Reads::End(_) => None,
                 Reads::Fail(fault) => Some(fault),
-                Reads::Residue(_) => Some(Fault::Closed),
+                Reads::Residue(_) | Reads::Decrypted(_) => Some(Fault::Closed),
             },
             State::Closed(Closed::Ended { reads: Reads::Fail(fault), .. }) => Some(*fault),
             State::Closed(Closed::Upgraded) => Some(Fault::Upgraded),
@@ -313,6 +330,10 @@ impl State {
             | State::HalfClosed(_, Half::WriteOnly | Half::Discarding) => None,
             State::HalfClosed(_, Half::ReadOnly | Half::Finishing(_))
             | State::Closed(Closed::Draining(_) | Closed::Ended { outcome: Ok(()), .. }) => {
+                Some(Fault::Closed)
+            }
+            // Even where that could not hand everything over.
+            State::Closed(Closed::Ended { reads: Reads::Fail(Fault::Closed), .. }) => {
                 Some(Fault::Closed)
             }
             State::Closed(Closed::Ended { outcome: Err(fault), .. }) => Some(*fault),
@@ -336,12 +357,14 @@ impl State {
     }
 
     /// Notes that the receive pass is back.
-    pub(super) fn give_back_recv(&mut self, RecvPass(()): RecvPass, outputs: &mut Outputs<'_>) {
+    pub(super) fn give_back_recv(&mut self, RecvPass(holder): RecvPass, outputs: &mut Outputs<'_>) {
         match self {
             State::HalfClosed(pipe, Half::Discarding) => {
                 pipe.receiving = false;
-                // Nobody else is at the wire any more.
-                outputs.push(Output::Attend);
+                if holder == Holder::Reader {
+                    // Nobody else is at the wire any more.
+                    outputs.push(Output::Attend);
+                }
             }
             State::Yielding(pipe) => {
                 pipe.receiving = false;
@@ -352,7 +375,10 @@ impl State {
             | State::HalfClosed(pipe, Half::ReadOnly | Half::WriteOnly | Half::Finishing(_)) => {
                 pipe.receiving = false;
             }
-            State::Closed(Closed::Ended { reads: Reads::Residue(pipe), .. }) => {
+            State::Closed(Closed::Ended {
+                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                ..
+            }) => {
                 pipe.receiving = false;
             }
             State::Closed(Closed::Draining(draining)) => draining.pipe.receiving = false,
@@ -377,6 +403,30 @@ impl State {
             self,
             State::HalfClosed(_, Half::Finishing(_)) | State::Closed(Closed::Draining(_))
         )
+    }
+
+    /// Whether a send pass is out.
+    pub(super) fn is_sent_to(&self) -> bool {
+        match self {
+            State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
+            State::Connecting(_) | State::Securing(_) | State::Yielding(_) | State::Closed(_) => {
+                false
+            }
+        }
+    }
+
+    pub(super) fn is_received_from(&self) -> bool {
+        match self {
+            State::Securing(securing) => securing.pipe().receiving,
+            State::Open(pipe) | State::Yielding(pipe) | State::HalfClosed(pipe, _) => {
+                pipe.receiving
+            }
+            State::Closed(Closed::Ended {
+                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                ..
+            }) => pipe.receiving,
+            State::Connecting(_) | State::Closed(_) => false,
+        }
     }
 
     pub(super) fn is_yielding(&self) -> bool {
@@ -404,8 +454,9 @@ impl State {
             State::Securing(_)
             | State::Open(_)
             | State::HalfClosed(_, Half::ReadOnly)
-            | State::HalfClosed(Pipe { tls: Some(_), .. }, Half::Discarding)
-            | State::Closed(Closed::Ended { reads: Reads::Residue(_), .. }) => true,
+            | State::Closed(Closed::Ended {
+                reads: Reads::Residue(_) | Reads::Decrypted(_), ..
+            }) => true,
             State::Connecting(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
@@ -443,7 +494,10 @@ impl State {
         match self {
             State::Securing(securing) => securing.pipe().tls.as_deref(),
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref(),
-            State::Closed(Closed::Ended { reads: Reads::Residue(pipe), .. }) => pipe.tls.as_deref(),
+            State::Closed(Closed::Ended {
+                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                ..
+            }) => pipe.tls.as_deref(),
             State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref(),
             State::Connecting(_)
             | State::Yielding(_)
@@ -455,9 +509,10 @@ impl State {
         match self {
             State::Securing(securing) => securing.pipe_mut().tls.as_deref_mut(),
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref_mut(),
-            State::Closed(Closed::Ended { reads: Reads::Residue(pipe), .. }) => {
-                pipe.tls.as_deref_mut()
-            }
+            State::Closed(Closed::Ended {
+                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                ..
+            }) => pipe.tls.as_deref_mut(),
             State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref_mut(),
             State::Connecting(_)
             | State::Yielding(_)
@@ -495,9 +550,10 @@ impl State {
     /// What is to be sent at the very end, once.
     pub(super) fn take_farewell(&mut self) -> Vec<u8> {
         match self {
-            State::Closed(Closed::Ended { reads: Reads::Residue(pipe), .. }) => {
-                pipe.tls.as_mut().map(|tls| tls.take_farewell()).unwrap_or_default()
-            }
+            State::Closed(Closed::Ended {
+                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                ..
+            }) => pipe.tls.as_mut().map(|tls| tls.take_farewell()).unwrap_or_default(),
             State::Closed(Closed::Ended { remains: Some(remains), .. }) => {
                 std::mem::take(&mut remains.farewell)
             }
@@ -521,18 +577,24 @@ impl State {
         let pipe = match self {
             State::Securing(securing) => securing.pipe_mut(),
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly | Half::Discarding) => pipe,
-            State::Closed(Closed::Ended { reads: Reads::Residue(pipe), .. }) => pipe,
+            State::Closed(Closed::Ended {
+                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                ..
+            }) => pipe,
             State::Connecting(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
             | State::Closed(_) => return None,
         };
         let tls = pipe.tls.as_ref()?;
-        if pipe.receiving || tls.has_unread() || !tls.wants_more() {
+        // In a handshake one step follows another: where the next one fails, the alert that says so goes
+        // behind what is being sent.
+        let busy = tls.is_shaking_hands() && tls.is_lent();
+        if pipe.receiving || tls.has_unread() || !tls.wants_more() || busy {
             return None;
         }
         pipe.receiving = true;
-        Some(RecvPass(()))
+        Some(RecvPass(Holder::Attendant))
     }
 
     // ------------------------------------------------------------- what there is to tell

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use super::super::flow::Holder;
 use super::super::tls::Progress;
 use super::super::{
-    Fault, Input, Output, Outputs, ReadStep, RecvPass, Release, Rules, SendPass, Sent, WriteStep,
+    Deadline, Fault, Input, Output, Outputs, ReadStep, RecvPass, Release, Rules, SendPass, Sent,
+    WriteStep,
 };
-use super::{Closed, Draining, Ender, Half, Pipe, Reads, State, abort, end, ended, tell_end};
+use super::{Closed, Draining, Ender, Fin, Half, Pipe, Reads, State, abort, end, ended, tell_end};
 
 impl Pipe {
     pub(super) fn read(&mut self) -> ReadStep {
@@ -14,18 +16,19 @@ impl Pipe {
             return ReadStep::Wait;
         }
         match &self.tls {
-            None => ReadStep::Receive(RecvPass(())),
-            Some(tls) if tls.has_unread() => ReadStep::Take(RecvPass(())),
-            Some(_) => ReadStep::Ingest(RecvPass(())),
+            None => ReadStep::Receive(RecvPass(Holder::Reader)),
+            Some(tls) if tls.has_unread() => ReadStep::Take(RecvPass(Holder::Reader)),
+            Some(_) => ReadStep::Ingest(RecvPass(Holder::Reader)),
         }
     }
 
     pub(super) fn write(&mut self) -> WriteStep {
+        if std::mem::replace(&mut self.sending, true) {
+            return WriteStep::Wait;
+        }
         match &self.tls {
-            Some(tls) if tls.room() > 0 => WriteStep::Seal,
-            Some(_) => WriteStep::Full,
-            None if std::mem::replace(&mut self.sending, true) => WriteStep::Wait,
             None => WriteStep::Send(SendPass(())),
+            Some(_) => WriteStep::Seal(SendPass(())),
         }
     }
 
@@ -168,13 +171,14 @@ impl Pipe {
         self.say_goodbye(outputs);
         if !self.is_sending() {
             outputs.push(Output::ShutdownWrite);
+            self.fin = Fin::Sent;
         }
     }
 
-    fn say_goodbye(&mut self, outputs: &mut Outputs<'_>) {
-        if let Some(tls) = &mut self.tls {
-            tls.close_notify();
-            if !tls.is_drained() {
+    /// A write that is being made goes before it.
+    pub(super) fn say_goodbye(&mut self, outputs: &mut Outputs<'_>) {
+        if let (false, Some(tls)) = (self.sending, &mut self.tls) {
+            if tls.close_notify() {
                 outputs.push(Output::Transmit);
             }
         }
@@ -188,10 +192,12 @@ impl Pipe {
     }
 
     /// The wire failed, but what came before may still be with the system.
-    pub(super) fn failed_with_residue(self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
-        let over = self.tls.as_ref().is_some_and(|tls| !tls.has_unread() && !tls.wants_more());
-        if over {
-            return self.broken(fault, outputs);
+    pub(super) fn failed_with_residue(mut self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
+        if let Some(tls) = &mut self.tls {
+            tls.stop_sending();
+            if !tls.has_unread() && !tls.wants_more() {
+                return self.broken(fault, outputs);
+            }
         }
         tell_end(outputs);
         let reads = Reads::Residue(Box::new(self));
@@ -200,16 +206,38 @@ impl Pipe {
 
     /// TLS failed: the peer is told why, and what was decrypted before can still be read.
     pub(super) fn tls_failed(self, outputs: &mut Outputs<'_>) -> State {
-        outputs.push(Output::Transmit);
-        outputs.push(Output::ShutdownWrite);
+        // Where FIN has gone out nothing may follow it.
+        if self.fin == Fin::ToCome {
+            outputs.push(Output::Transmit);
+            outputs.push(Output::ShutdownWrite);
+        }
         outputs.push(Output::Release(Release::Linger));
         tell_end(outputs);
         let fault = Fault::Tls;
         if self.tls.as_ref().is_some_and(|tls| tls.has_unread()) {
-            let reads = Reads::Residue(Box::new(self));
+            let reads = Reads::Decrypted(Box::new(self));
             return State::Closed(Closed::Ended { reads, outcome: Err(fault), remains: None });
         }
         State::Closed(ended(self, Reads::Fail(fault), Err(fault)))
+    }
+
+    /// The wire failed when the peer had ended, which TLS has proved. Where that only kept this side's own
+    /// end from it nothing is lost.
+    fn broken_after_the_end(self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
+        if self.tls.is_none() {
+            return self.broken(fault, outputs);
+        }
+        if !self.owes_data() {
+            return end(self, Ender::Peer, Release::Done, outputs);
+        }
+        outputs.push(Output::Release(Release::Done));
+        tell_end(outputs);
+        State::Closed(ended(self, Reads::End(Ender::Peer), Err(fault)))
+    }
+
+    /// Whether something was accepted that is not with the system.
+    pub(super) fn owes_data(&self) -> bool {
+        self.sending || self.tls.as_ref().is_some_and(|tls| tls.owes_data())
     }
 
     /// How far the session is, where nothing of it is unread; a failure shows at once.
@@ -275,10 +303,19 @@ impl Half {
                 end(pipe, Ender::This, release, outputs)
             }
             (Half::Discarding, Input::WireEof) => pipe.peer_ended(rules, now, outputs),
-            (
-                Half::WriteOnly | Half::Discarding | Half::Finishing(_),
-                Input::WireFailed(fault),
-            ) => pipe.broken(fault, outputs),
+            (Half::WriteOnly | Half::Discarding, Input::WireFailed(fault)) => {
+                pipe.broken(fault, outputs)
+            }
+            (Half::Finishing(_), Input::WireFailed(fault)) => {
+                pipe.broken_after_the_end(fault, outputs)
+            }
+            // Ciphertext can't be called back as a pass can.
+            (Half::Finishing(at), Input::Deadline) if at <= now && pipe.tls.is_some() => {
+                let fault = Fault::TimedOut(Deadline::Close);
+                outputs.push(Output::Release(Release::Reset));
+                tell_end(outputs);
+                State::Closed(ended(pipe, Reads::End(Ender::Peer), Err(fault)))
+            }
             // The write that was to end has not: it gives its pass back and tells what it took.
             (Half::Finishing(at), Input::Deadline) if at <= now => {
                 let release = pipe.after_the_end();
@@ -348,27 +385,31 @@ impl Half {
         }
     }
 
-    pub(super) fn sent(self, pipe: Pipe, what: Sent, outputs: &mut Outputs<'_>) -> State {
+    pub(super) fn sent(self, mut pipe: Pipe, what: Sent, outputs: &mut Outputs<'_>) -> State {
         match (self, what) {
-            (Half::Discarding | Half::WriteOnly | Half::Finishing(_), Sent::Failed(fault)) => {
+            (Half::Discarding | Half::WriteOnly, Sent::Failed(fault)) => {
                 pipe.broken(fault, outputs)
             }
+            (Half::Finishing(_), Sent::Failed(fault)) => pipe.broken_after_the_end(fault, outputs),
             (Half::ReadOnly, Sent::Failed(fault)) => pipe.failed_with_residue(fault, outputs),
-            (Half::Finishing(_), Sent::Nothing) if !pipe.is_sending() => {
-                outputs.push(Output::ShutdownWrite);
+            (Half::Finishing(_), Sent::Nothing) => {
+                pipe.finish(outputs);
+                if pipe.is_sending() {
+                    return State::HalfClosed(pipe, self);
+                }
                 let release = pipe.after_the_end();
                 end(pipe, Ender::Peer, release, outputs)
             }
             // The last parcel of this side was close_notify.
-            (Half::ReadOnly, Sent::Nothing) if !pipe.is_sending() => {
+            (Half::ReadOnly, Sent::Nothing) if pipe.fin == Fin::ToCome && !pipe.is_sending() => {
+                pipe.fin = Fin::Sent;
                 outputs.push(Output::ShutdownWrite);
                 outputs.push(Output::Writable);
                 State::HalfClosed(pipe, self)
             }
-            (
-                Half::ReadOnly | Half::WriteOnly | Half::Discarding | Half::Finishing(_),
-                Sent::Nothing,
-            ) => State::HalfClosed(pipe, self),
+            (Half::ReadOnly | Half::WriteOnly | Half::Discarding, Sent::Nothing) => {
+                State::HalfClosed(pipe, self)
+            }
         }
     }
 }

@@ -4,3 +4,4 @@
 
 mod lives;
 mod race;
+mod tls;

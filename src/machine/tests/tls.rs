@@ -1,0 +1,1063 @@
+//! Machines over TLS, against a server of rustls that lives in the same memory.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+
+use crate::TlsOptions;
+use crate::info::Phase;
+use crate::machine::SendPass;
+use crate::machine::{
+    Deadline, Endpoints, Fault, Input, Intake, Machine, Output, Parcel, Plan, ReadStep, Received,
+    RecvPass, Release, Target, TlsSetup, WriteStep,
+};
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+const LIVES: u64 = 1500;
+/// The most that may be accepted and not yet be with the system.
+const ROOM: usize = 64 * 1024;
+
+// -------------------------------------------------------------------- handshakes
+
+#[test]
+fn a_handshake_fed_byte_by_byte_ends_as_one_fed_whole() {
+    for version in VERSIONS {
+        for step in [1, 2, 7, 100, usize::MAX] {
+            let mut wire = Wire::new(version, step as u64);
+            wire.shake_hands(step);
+            wire.exchange(100);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_times_out_and_no_deadline_is_left() {
+    let mut plan = plan();
+    plan.connect_timeout = Some(Duration::from_secs(3));
+    let mut wire = Wire::of(plan, &rustls::version::TLS13, 0);
+    let (at, limit) = wire.machine.deadline().unwrap();
+    assert_eq!(limit, Deadline::Handshake);
+    wire.now = at;
+    wire.handle(Input::Deadline);
+    assert_eq!(wire.machine.opened(), Some(Err(Fault::TimedOut(Deadline::Handshake))));
+    assert_eq!(wire.machine.deadline(), None);
+    assert_eq!(wire.released, Some(Release::Done));
+}
+
+#[test]
+fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
+    for version in VERSIONS {
+        let whole = {
+            let mut wire = Wire::new(version, 0);
+            wire.transmit(usize::MAX);
+            wire.serve();
+            wire.to_client.len()
+        };
+        for cut in 0..whole {
+            let mut wire = Wire::new(version, 0);
+            wire.transmit(usize::MAX);
+            wire.serve();
+            wire.deliver(cut);
+            let pass = wire.machine.attend().expect("it receives");
+            wire.receive(pass, Received::Eof);
+            if version == &rustls::version::TLS12 || cut + 400 < whole {
+                assert_eq!(wire.machine.opened(), Some(Err(Fault::Tls)), "{cut} of {whole}");
+            }
+            wire.is_over();
+        }
+    }
+}
+
+#[test]
+fn abort_and_close_end_a_handshake_at_every_byte() {
+    for version in VERSIONS {
+        for input in [Input::Abort, Input::Close, Input::AbortWriting] {
+            for cut in (0..1500).step_by(97) {
+                let mut wire = Wire::new(version, 0);
+                wire.transmit(usize::MAX);
+                wire.serve();
+                wire.deliver(cut);
+                wire.handle(input);
+                let lent = wire.machine.transmit();
+                assert!(wire.machine.phase() != Phase::Closed || lent.is_none());
+                wire.handle(Input::Close);
+                if let Some(mut parcel) = lent {
+                    let bytes = parcel.bytes().len();
+                    parcel.sent(bytes);
+                    let outputs = wire.machine.transmitted(&mut parcel).collect();
+                    wire.see(outputs);
+                    wire.transmit(usize::MAX);
+                }
+                wire.is_over();
+            }
+        }
+    }
+}
+
+// -------------------------------------------------------------------- data
+
+#[test]
+fn much_data_goes_both_ways_in_chunks_of_any_size() {
+    for (seed, version) in (0..6).zip(VERSIONS.into_iter().cycle()) {
+        let mut wire = Wire::open(version, seed);
+        wire.exchange(300_000);
+    }
+}
+
+#[test]
+fn what_is_accepted_is_bounded_while_nothing_is_sent() {
+    for version in VERSIONS {
+        for chunk in [1, 100, 16_384, 70_000] {
+            let mut wire = Wire::open(version, 0);
+            let mut accepted = 0;
+            while wire.machine.has_room() {
+                let bytes = wire.seal(&vec![7; chunk]);
+                assert!(bytes > 0);
+                accepted += bytes;
+            }
+            assert!(accepted > 0);
+            assert!(accepted <= ROOM, "{accepted}");
+            wire.give_back(0);
+            wire.drain();
+            assert_eq!(wire.served.len(), accepted);
+        }
+    }
+}
+
+#[test]
+fn what_is_sealed_while_a_parcel_is_out_follows_it() {
+    for version in VERSIONS {
+        for part in [0, 1, 30, 1000] {
+            let mut wire = Wire::open(version, 0);
+            wire.seal(&[1; 500]);
+            wire.seal(&[2; 500]);
+            wire.give_back(part);
+            let lent = wire.machine.transmit().expect("something waits");
+            wire.lent = Some(lent);
+            wire.seal(&[3; 500]);
+            wire.give_back(part);
+            wire.drain();
+            assert_eq!(wire.served, [[1; 500], [2; 500], [3; 500]].concat());
+        }
+    }
+}
+
+#[test]
+fn a_parcel_that_was_used_before_never_carries_anything_over() {
+    let mut one = Wire::open(&rustls::version::TLS13, 0);
+    let mut parcel = Parcel::default();
+    let pass = one.pass();
+    let (bytes, _) = one.machine.seal(pass, &[1; 1000], &mut parcel, one.now);
+    assert_eq!(bytes, 1000);
+    one.handle(Input::Abort);
+    drop(one.machine.transmitted(&mut parcel));
+    assert!(parcel.is_empty(), "nothing of a connection that is over is left in it");
+
+    let mut other = Wire::open(&rustls::version::TLS13, 0);
+    other.seal(&[2; 1000]);
+    let pass = other.pass();
+    let (bytes, _) = other.machine.seal(pass, &[3; 1000], &mut parcel, other.now);
+    assert_eq!(bytes, 1000);
+    assert!(parcel.is_empty(), "other ciphertext waits before it");
+}
+
+#[test]
+fn a_corrupt_byte_anywhere_in_a_record_is_a_tls_failure_that_the_peer_is_told() {
+    for version in VERSIONS {
+        let length = {
+            let mut wire = Wire::open(version, 0);
+            wire.server.writer().write_all(&[1; 20]).unwrap();
+            wire.serve();
+            wire.to_client.len()
+        };
+        for at in 0..length {
+            let mut wire = Wire::open(version, 0);
+            wire.server.writer().write_all(&[1; 20]).unwrap();
+            wire.serve();
+            wire.to_client[at] ^= 0x80;
+            wire.deliver(usize::MAX);
+            if at == 3 || at == 4 {
+                // Of the length: it waits for more, or finds too much.
+                continue;
+            }
+            if at == 1 || at == 2 {
+                // The version, of which nobody takes notice.
+                continue;
+            }
+            assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)), "byte {at}");
+            let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
+            assert!(!why.contains("panic"), "byte {at}: {why}");
+            assert!(!wire.machine.take_farewell().is_empty(), "byte {at}: an alert");
+            wire.is_over();
+        }
+    }
+}
+
+#[test]
+fn a_corrupt_record_after_this_side_has_ended_is_a_failure_and_no_panic() {
+    for version in VERSIONS {
+        let mut wire = Wire::open(version, 0);
+        wire.handle(Input::FinishWriting);
+        wire.transmit(usize::MAX);
+        wire.server.writer().write_all(&[1; 20]).unwrap();
+        wire.serve();
+        let last = wire.to_client.len() - 1;
+        wire.to_client[last] ^= 1;
+        wire.deliver(usize::MAX);
+        assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
+        let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
+        assert!(!why.contains("panic"), "{why}");
+        assert!(wire.machine.take_farewell().is_empty(), "nothing follows close_notify");
+    }
+}
+
+// -------------------------------------------------------------------- key updates
+
+#[test]
+fn a_key_update_is_answered_wherever_it_stands_in_a_flight() {
+    for (before, after) in [(0, 0), (10, 0), (0, 10), (10, 10), (40_000, 40_000)] {
+        for step in [1, 30, usize::MAX] {
+            if step == 1 && before > 10 {
+                continue;
+            }
+            let mut wire = Wire::open(&rustls::version::TLS13, 1);
+            wire.server.set_buffer_limit(None);
+            wire.server.writer().write_all(&vec![1; before]).unwrap();
+            wire.server.refresh_traffic_keys().unwrap();
+            wire.server.writer().write_all(&vec![2; after]).unwrap();
+            wire.serve();
+            let mut got = 0;
+            while !wire.to_client.is_empty() {
+                wire.deliver(step);
+                got += wire.read_all();
+            }
+            assert_eq!(got, before + after);
+            assert!(wire.machine.has_unsent(), "the answer, {before} {after} {step}");
+            wire.drain();
+            wire.exchange(1000);
+        }
+    }
+}
+
+#[test]
+fn a_key_update_is_answered_while_a_parcel_is_lent_and_keeps_its_place() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 1);
+    wire.seal(&[1; 700]);
+    wire.server.refresh_traffic_keys().unwrap();
+    wire.serve();
+    wire.deliver(usize::MAX);
+    wire.seal(&[2; 700]);
+    wire.give_back(100);
+    wire.drain();
+    assert_eq!(wire.served, [[1; 700], [2; 700]].concat());
+}
+
+#[test]
+fn a_peer_that_asks_for_new_keys_for_ever_and_reads_nothing_costs_no_memory() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 1);
+    wire.server.set_buffer_limit(None);
+    for _ in 0..10_000 {
+        wire.server.writer().write_all(&[1]).unwrap();
+        wire.server.refresh_traffic_keys().unwrap();
+        wire.serve();
+        wire.deliver(usize::MAX);
+        wire.read_all();
+    }
+    let waits = wire.machine.transmit().map_or(0, |parcel| parcel.bytes().len());
+    assert!(waits <= 2 * ROOM, "{waits} bytes of answers wait");
+}
+
+#[test]
+fn a_ticket_split_over_records_survives_what_is_sealed_between_them() {
+    for step in [1, 50, 77, 200, usize::MAX] {
+        let mut config = server_config(&rustls::version::TLS13);
+        config.max_fragment_size = Some(64);
+        config.send_tls13_tickets = 4;
+        let mut wire = Wire::with(plan(), config, 0);
+        while wire.machine.opened().is_none() {
+            wire.transmit(usize::MAX);
+            wire.serve();
+            wire.deliver(step);
+        }
+        for _ in 0..2000 {
+            wire.transmit(usize::MAX);
+            wire.serve();
+            if wire.to_client.is_empty() {
+                break;
+            }
+            wire.deliver(step);
+            assert_eq!(wire.seal(&[7; 10]), 10);
+            wire.give_back(usize::MAX);
+        }
+        assert_eq!(wire.machine.phase(), Phase::Open);
+        wire.exchange(2000);
+    }
+}
+
+// -------------------------------------------------------------------- ends
+
+#[test]
+fn close_notify_ends_each_direction_for_itself() {
+    for version in VERSIONS {
+        let mut plan = plan();
+        plan.allow_half_open = true;
+        let mut wire = Wire::of(plan, version, 0);
+        wire.shake_hands(usize::MAX);
+        wire.server.writer().write_all(b"bye").unwrap();
+        wire.server.send_close_notify();
+        wire.serve();
+        wire.deliver(usize::MAX);
+        assert_eq!(wire.machine.phase(), Phase::Open, "something is unread");
+        assert_eq!(wire.read_all(), 3);
+        assert_eq!(wire.machine.phase(), Phase::HalfClosed);
+        assert!(matches!(wire.machine.read(), ReadStep::End));
+        assert_eq!(wire.seal(&[1; 100]), 100);
+        wire.give_back(usize::MAX);
+        wire.handle(Input::FinishWriting);
+        wire.transmit(usize::MAX);
+        wire.serve();
+        assert_eq!(wire.served, [1; 100]);
+        assert!(wire.server_saw_close_notify, "and FIN behind it");
+        assert!(wire.shut);
+        assert_eq!(wire.machine.outcome(), Some(Ok(())));
+        wire.is_over();
+    }
+}
+
+#[test]
+fn this_sides_half_close_lets_reading_go_on() {
+    for version in VERSIONS {
+        let mut wire = Wire::open(version, 0);
+        assert_eq!(wire.seal(&[1; 100]), 100);
+        wire.give_back(usize::MAX);
+        wire.handle(Input::FinishWriting);
+        assert!(!wire.shut, "close_notify goes first");
+        wire.transmit(usize::MAX);
+        assert!(wire.shut);
+        wire.serve();
+        assert!(wire.server_saw_close_notify);
+        wire.server.writer().write_all(&[2; 5000]).unwrap();
+        wire.server.send_close_notify();
+        wire.serve();
+        let mut got = 0;
+        while wire.machine.outcome().is_none() {
+            wire.deliver(100);
+            got += wire.read_all();
+        }
+        assert_eq!(got, 5000);
+        assert_eq!(wire.machine.outcome(), Some(Ok(())));
+        wire.is_over();
+    }
+}
+
+#[test]
+fn a_fin_anywhere_before_the_end_of_close_notify_is_a_truncation() {
+    for version in VERSIONS {
+        let length = {
+            let mut wire = Wire::open(version, 0);
+            wire.server.writer().write_all(&[1; 20]).unwrap();
+            wire.server.send_close_notify();
+            wire.serve();
+            wire.to_client.len()
+        };
+        for cut in 0..=length {
+            let mut wire = Wire::open(version, 0);
+            wire.server.writer().write_all(&[1; 20]).unwrap();
+            wire.server.send_close_notify();
+            wire.serve();
+            wire.deliver(cut);
+            wire.read_all();
+            match wire.machine.read() {
+                ReadStep::Ingest(pass) => wire.receive(pass, Received::Eof),
+                ReadStep::End => assert_eq!(cut, length),
+                step => panic!("{step:?}"),
+            }
+            let expected = if cut == length { Ok(()) } else { Err(Fault::Truncated) };
+            if cut == length {
+                wire.transmit(usize::MAX);
+            }
+            assert_eq!(wire.machine.outcome(), Some(expected), "{cut} of {length}");
+            wire.is_over();
+        }
+    }
+}
+
+#[test]
+fn a_close_while_a_parcel_is_out_waits_for_it_and_close_notify_follows() {
+    for version in VERSIONS {
+        let mut wire = Wire::open(version, 0);
+        wire.seal(&[1; 1000]);
+        wire.handle(Input::Close);
+        assert_eq!(wire.machine.outcome(), None);
+        assert!(!wire.shut);
+        wire.give_back(10);
+        assert_eq!(wire.machine.outcome(), None);
+        wire.transmit(usize::MAX);
+        assert_eq!(wire.machine.outcome(), Some(Ok(())));
+        wire.serve();
+        assert_eq!(wire.served, [1; 1000]);
+        assert!(wire.server_saw_close_notify);
+        wire.is_over();
+    }
+}
+
+#[test]
+fn what_the_peers_end_overtakes_is_bounded_by_one_close_timeout() {
+    let mut plan = plan();
+    plan.close_timeout = Duration::from_secs(5);
+    let mut wire = Wire::of(plan, &rustls::version::TLS13, 0);
+    wire.shake_hands(usize::MAX);
+    wire.seal(&[1; 1000]);
+    wire.give_back(0);
+    wire.server.send_close_notify();
+    wire.serve();
+    wire.deliver(usize::MAX);
+    let begun = wire.now;
+    while let Some((at, Deadline::Close)) = wire.machine.deadline() {
+        wire.now = at;
+        wire.handle(Input::Deadline);
+    }
+    assert_eq!(wire.machine.phase(), Phase::Closed);
+    assert!(wire.now - begun <= Duration::from_secs(5), "it took {:?}", wire.now - begun);
+}
+
+#[test]
+fn a_reset_that_only_close_notify_provokes_leaves_the_end_clean() {
+    for sent in [true, false] {
+        let mut wire = Wire::open(&rustls::version::TLS13, 0);
+        wire.server.writer().write_all(b"bye").unwrap();
+        wire.server.send_close_notify();
+        wire.serve();
+        wire.deliver(usize::MAX);
+        assert_eq!(wire.read_some(3), 3);
+        // The peer is gone, and answers this side's close_notify by a reset: so the loop finds while
+        // the parcel is out, or its holder does.
+        let mut parcel = wire.machine.transmit().expect("close_notify waits");
+        let fault = Fault::ResetAfterEnd(32);
+        if sent {
+            wire.handle(Input::WireFailed(fault));
+        }
+        let outputs = wire.machine.not_transmitted(&mut parcel, fault).collect();
+        wire.see(outputs);
+        let step = wire.machine.read();
+        assert!(matches!(step, ReadStep::End), "all came, and its end: {step:?}");
+        assert_eq!(wire.machine.outcome(), Some(Ok(())), "nothing that was written is lost");
+    }
+}
+
+#[test]
+fn after_a_failure_nothing_is_lent_to_be_sent_once_more() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 0);
+    wire.server.writer().write_all(&[1; 100]).unwrap();
+    wire.serve();
+    wire.deliver(usize::MAX);
+    wire.read_some(10);
+    wire.seal(&[1; 1000]);
+    let mut parcel = wire.lent.take().unwrap();
+    let outputs = wire.machine.not_transmitted(&mut parcel, Fault::Reset(None)).collect();
+    wire.see(outputs);
+    assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
+    assert!(wire.machine.transmit().is_none(), "who sends it again fails again, for ever");
+    assert!(!wire.machine.has_unsent(), "who flushes waits for ever");
+    assert_eq!(wire.read_all(), 90);
+}
+
+#[test]
+fn what_was_read_before_a_tls_failure_stays_readable_and_the_wire_is_let_go_of_once() {
+    for version in VERSIONS {
+        let mut wire = Wire::open(version, 0);
+        wire.server.writer().write_all(&[1; 100]).unwrap();
+        wire.serve();
+        let good = wire.to_client.len();
+        wire.server.writer().write_all(&[2; 100]).unwrap();
+        wire.serve();
+        wire.to_client[good + 40] ^= 1;
+        wire.deliver(usize::MAX);
+        assert_eq!(wire.read_some(60), 60);
+        assert_eq!(wire.read_all(), 40);
+        assert!(matches!(wire.machine.read(), ReadStep::Fail(Fault::Tls)));
+        wire.is_over();
+    }
+}
+
+#[test]
+fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_go_once() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 0);
+    wire.server.writer().write_all(&[1; 100]).unwrap();
+    wire.serve();
+    let good = wire.to_client.len();
+    wire.server.writer().write_all(&[2; 100]).unwrap();
+    wire.serve();
+    wire.to_client[good + 40] ^= 1;
+    wire.deliver(usize::MAX);
+    assert_eq!(wire.seal(&[3; 10]), 0);
+    assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
+    assert_eq!(wire.read_all(), 100);
+    assert!(matches!(wire.machine.read(), ReadStep::Fail(Fault::Tls)));
+    wire.is_over();
+}
+
+#[cfg(feature = "rustls-0_23")]
+#[test]
+fn keys_that_are_used_up_end_the_connection_in_tls_1_2_and_are_renewed_in_1_3() {
+    use rustls::crypto::CipherSuiteCommon;
+    use rustls::{SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite};
+    for version in VERSIONS {
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites = provider
+            .cipher_suites
+            .iter()
+            .map(|suite| match suite {
+                SupportedCipherSuite::Tls12(suite) => {
+                    SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+                        common: CipherSuiteCommon { confidentiality_limit: 20, ..suite.common },
+                        ..**suite
+                    })))
+                }
+                SupportedCipherSuite::Tls13(suite) => {
+                    SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+                        common: CipherSuiteCommon { confidentiality_limit: 20, ..suite.common },
+                        ..**suite
+                    })))
+                }
+            })
+            .collect();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(site().certificate.der().clone()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let options = TlsOptions::new().rustls_0_23_config(Arc::new(config));
+        let mut plan = plan();
+        plan.tls = Some(TlsSetup::new(&options, "a.test").unwrap());
+        let mut wire = Wire::of(plan, version, 0);
+        wire.shake_hands(usize::MAX);
+        let mut sealed = 0;
+        for _ in 0..100 {
+            if wire.machine.refuses_write().is_some() {
+                break;
+            }
+            sealed += wire.seal(&[1; 10]);
+            if wire.lent.is_some() {
+                wire.give_back(usize::MAX);
+            }
+            wire.transmit(usize::MAX);
+            wire.serve();
+            wire.deliver(usize::MAX);
+        }
+        assert_eq!(wire.served.len(), sealed);
+        if version == &rustls::version::TLS13 {
+            assert_eq!(sealed, 1000);
+        } else {
+            assert!(sealed < 1000);
+            assert!(
+                matches!(wire.machine.write(), WriteStep::Fail(Fault::Tls)),
+                "a writer that is told to seal, and can't, asks for ever"
+            );
+        }
+    }
+}
+
+// -------------------------------------------------------------------- random lives
+
+#[test]
+fn every_rule_holds_in_random_lives_over_tls() {
+    for seed in 0..LIVES {
+        let life = std::panic::catch_unwind(|| live(seed));
+        assert!(life.is_ok(), "the life with seed {seed} broke a rule");
+    }
+}
+
+fn live(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let version = VERSIONS[random.usize(..2)];
+    let mut plan = plan();
+    plan.allow_half_open = random.bool();
+    let mut wire = Wire::of(plan, version, seed);
+    wire.server.set_buffer_limit(None);
+    let violent = random.u8(0..10);
+    let mut ended = false;
+    let mut truncated = false;
+    let mut fin = false;
+    let mut receiving: Option<RecvPass> = None;
+    for step in 0..random.usize(10..120) {
+        let size = match random.u8(..4) {
+            0 => random.usize(1..10),
+            1 => random.usize(1..400),
+            2 => random.usize(1..5_000),
+            _ => random.usize(1..70_000),
+        };
+        match random.u8(0..24) {
+            0..=3 => wire.transmit_or_back(size),
+            4..=6 => wire.serve(),
+            7..=9 if receiving.is_none() => wire.deliver(size),
+            10 | 11 => {
+                if receiving.is_none() {
+                    wire.read_some(size);
+                }
+            }
+            12 | 13 if wire.lent.is_none() || random.bool() => {
+                let load: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
+                wire.write(&load);
+            }
+            14 | 15 if !ended && !wire.server.is_handshaking() => {
+                let load: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
+                wire.server.writer().write_all(&load).unwrap();
+                wire.sent_by_server.extend(load);
+            }
+            16 if version == &rustls::version::TLS13 && !ended => {
+                let _ = wire.server.refresh_traffic_keys();
+            }
+            17 if !ended && !wire.server.is_handshaking() && random.u8(..4) == 0 => {
+                ended = true;
+                wire.server.send_close_notify();
+            }
+            18 if random.u8(..4) == 0 => wire.handle(Input::FinishWriting),
+            19 if random.u8(..8) == 0 => wire.handle(Input::CancelReading),
+            20 if violent == 0 && step > 20 => {
+                wire.handle(Input::WireFailed(Fault::Reset(None)));
+            }
+            21 if violent == 1 && step > 20 => wire.handle(Input::Abort),
+            22 if violent == 2 && step > 20 && !wire.to_client.is_empty() => {
+                let at = random.usize(..wire.to_client.len());
+                wire.to_client[at] ^= 1 << random.u8(..8);
+                wire.mangled = wire.server.is_handshaking();
+                truncated = true;
+            }
+            23 if receiving.is_none() && random.bool() => {
+                if let ReadStep::Ingest(pass) = wire.machine.read() {
+                    receiving = Some(pass);
+                }
+            }
+            _ => {
+                if let Some(pass) = receiving.take() {
+                    if violent == 3 && random.bool() {
+                        fin = true;
+                        wire.receive(pass, Received::Eof);
+                    } else {
+                        wire.receive(pass, Received::Nothing);
+                    }
+                }
+            }
+        }
+    }
+    // Whatever came before, this ends it, once all is back.
+    wire.handle(Input::Close);
+    if let Some(pass) = receiving.take() {
+        wire.receive(pass, Received::Nothing);
+    }
+    if wire.lent.is_some() {
+        wire.give_back(usize::MAX);
+    }
+    wire.transmit(usize::MAX);
+    assert_eq!(wire.machine.phase(), Phase::Closed);
+    wire.read_all();
+    wire.handle(Input::Close);
+    wire.is_over();
+    assert!(!wire.machine.has_unsent(), "nobody would send it any more");
+    let farewell = wire.machine.take_farewell();
+    wire.to_server.extend(farewell);
+    wire.serve();
+    assert!(wire.written.starts_with(&wire.served), "a prefix");
+    if wire.machine.outcome() == Some(Ok(())) && wire.shut && !truncated && wire.opened_well {
+        assert_eq!(wire.served, wire.written, "all of it");
+        assert!(wire.server_saw_close_notify || fin, "and the end");
+    }
+}
+
+// -------------------------------------------------------------------- what they share
+
+fn plan() -> Plan {
+    let mut plan = Plan::new(Target::Address(address()));
+    static SETUP: OnceLock<TlsSetup> = OnceLock::new();
+    let setup = SETUP.get_or_init(|| {
+        if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let options = TlsOptions::new().add_root_pem(site().certificate.pem()).unwrap();
+        TlsSetup::new(&options.only_added_roots(), "a.test").unwrap()
+    });
+    plan.tls = Some(setup.clone());
+    plan
+}
+
+struct Site {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+fn site() -> &'static Site {
+    static SITE: OnceLock<Site> = OnceLock::new();
+    SITE.get_or_init(|| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        Site { certificate: params.self_signed(&key).unwrap(), key }
+    })
+}
+
+fn server_config(version: &'static SupportedProtocolVersion) -> ServerConfig {
+    let key = PrivateKeyDer::try_from(site().key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![site().certificate.der().clone()], key)
+        .unwrap()
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1))
+}
+
+/// A machine, its server, and what is on its way between them.
+struct Wire {
+    machine: Machine,
+    server: ServerConnection,
+    random: fastrand::Rng,
+    now: Instant,
+    intake: Intake,
+    to_server: Vec<u8>,
+    to_client: Vec<u8>,
+    lent: Option<Parcel>,
+    /// What the machine accepted, and what of it the server has.
+    written: Vec<u8>,
+    served: Vec<u8>,
+    /// What the server sent, and how much of it was read.
+    sent_by_server: Vec<u8>,
+    read: usize,
+    server_saw_close_notify: bool,
+    opened: u32,
+    opened_well: bool,
+    closed: u32,
+    released: Option<Release>,
+    shut: bool,
+    phase: Phase,
+    outcome: Option<Result<(), Fault>>,
+    /// Something of the handshake was changed on its way.
+    mangled: bool,
+}
+
+impl Wire {
+    fn new(version: &'static SupportedProtocolVersion, seed: u64) -> Self {
+        Wire::of(plan(), version, seed)
+    }
+
+    fn open(version: &'static SupportedProtocolVersion, seed: u64) -> Self {
+        let mut wire = Wire::new(version, seed);
+        wire.shake_hands(usize::MAX);
+        wire
+    }
+
+    fn of(plan: Plan, version: &'static SupportedProtocolVersion, seed: u64) -> Self {
+        Wire::with(plan, server_config(version), seed)
+    }
+
+    fn with(plan: Plan, config: ServerConfig, seed: u64) -> Self {
+        let now = Instant::now();
+        let mut wire = Wire {
+            mangled: false,
+            machine: Machine::new(plan, now),
+            server: ServerConnection::new(Arc::new(config)).unwrap(),
+            random: fastrand::Rng::with_seed(seed),
+            now,
+            intake: Intake::new(),
+            to_server: Vec::new(),
+            to_client: Vec::new(),
+            lent: None,
+            written: Vec::new(),
+            served: Vec::new(),
+            sent_by_server: Vec::new(),
+            read: 0,
+            server_saw_close_notify: false,
+            opened: 0,
+            opened_well: false,
+            closed: 0,
+            released: None,
+            shut: false,
+            phase: Phase::Connecting,
+            outcome: None,
+        };
+        let outputs: Vec<_> = wire.machine.start(now).collect();
+        let [Output::Attempt { id, .. }] = outputs[..] else { panic!("{outputs:?}") };
+        let result = Ok(Endpoints { remote: address(), local: None });
+        wire.handle(Input::Attempted { id, result });
+        wire
+    }
+
+    /// In steps of so many bytes.
+    fn shake_hands(&mut self, step: usize) {
+        for _ in 0..100_000 {
+            self.transmit(step);
+            self.serve();
+            self.deliver(step);
+            if self.opened > 0 && self.to_client.is_empty() && !self.server.is_handshaking() {
+                break;
+            }
+        }
+        assert_eq!(self.machine.opened(), Some(Ok(())), "{:?}", self.machine.tls_failure());
+        assert_eq!(self.machine.phase(), Phase::Open);
+        while self.machine.has_unsent() {
+            self.transmit(step);
+        }
+        self.serve();
+        self.deliver(usize::MAX);
+    }
+
+    /// So many bytes each way, in chunks of any size.
+    fn exchange(&mut self, bytes: usize) {
+        self.server.set_buffer_limit(None);
+        let load: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
+        let back: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
+        let (mut written, mut sent) = (0, 0);
+        let mut got = Vec::new();
+        let served = self.served.len();
+        while self.served.len() < served + bytes || got.len() < bytes {
+            let size = 1 + self.random.usize(..40_000).min(1 << self.random.u8(..16));
+            match self.random.u8(..6) {
+                0 if written < bytes && self.lent.is_none() => {
+                    written += self.seal(&load[written..bytes.min(written + size)]);
+                }
+                1 => self.transmit_or_back(size),
+                2 => self.serve(),
+                3 => self.deliver(size),
+                4 => {
+                    let size = size.min(bytes - sent);
+                    self.server.writer().write_all(&back[sent..sent + size]).unwrap();
+                    sent += size;
+                }
+                _ => {
+                    let mut buf = vec![0; size];
+                    let read = self.read_into(&mut buf);
+                    got.extend_from_slice(&buf[..read]);
+                }
+            }
+        }
+        assert!(self.served[served..] == load, "what was written arrives");
+        assert!(got == back, "what was sent is read");
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        let outputs = self.machine.handle(input, self.now).collect();
+        self.see(outputs);
+    }
+
+    fn pass(&mut self) -> SendPass {
+        match self.machine.write() {
+            WriteStep::Seal(pass) => pass,
+            step => panic!("{step:?}"),
+        }
+    }
+
+    /// Seals, and keeps the parcel where one was filled.
+    fn seal(&mut self, load: &[u8]) -> usize {
+        let mut parcel = Parcel::default();
+        let pass = match self.machine.write() {
+            WriteStep::Seal(pass) => pass,
+            WriteStep::Wait | WriteStep::Fail(_) => return 0,
+            step @ WriteStep::Send(_) => panic!("{step:?}"),
+        };
+        let (bytes, outputs) = self.machine.seal(pass, load, &mut parcel, self.now);
+        let outputs = outputs.collect();
+        self.see(outputs);
+        if !parcel.is_empty() {
+            assert!(self.lent.is_none(), "one parcel at a time");
+            self.lent = Some(parcel);
+        }
+        bytes
+    }
+
+    fn write(&mut self, load: &[u8]) {
+        let bytes = self.seal(load);
+        self.written.extend_from_slice(&load[..bytes]);
+    }
+
+    /// The system takes so much of what was lent.
+    fn give_back(&mut self, bytes: usize) {
+        let mut parcel = self.lent.take().expect("a parcel is out");
+        let bytes = parcel.bytes().len().min(bytes);
+        // Where TLS has failed nobody counts on what is still being sent.
+        let failed = matches!(self.machine.outcome(), Some(Err(_))) || !self.opened_well;
+        assert!(bytes == 0 || !self.shut || failed, "nothing follows FIN");
+        self.to_server.extend_from_slice(&parcel.bytes()[..bytes]);
+        parcel.sent(bytes);
+        let outputs = self.machine.transmitted(&mut parcel).collect();
+        self.see(outputs);
+    }
+
+    fn transmit(&mut self, bytes: usize) {
+        if let Some(parcel) = self.machine.transmit() {
+            assert!(self.lent.is_none() && !parcel.is_empty());
+            assert!(self.released.is_none(), "there is no wire any more");
+            self.lent = Some(parcel);
+            self.give_back(bytes);
+        }
+    }
+
+    fn transmit_or_back(&mut self, bytes: usize) {
+        match &self.lent {
+            Some(_) => self.give_back(bytes),
+            None if self.random.bool() => self.transmit(bytes),
+            None => {
+                if self.released.is_none() {
+                    self.lent = self.machine.transmit();
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        while self.machine.has_unsent() {
+            if self.lent.is_some() {
+                self.give_back(usize::MAX);
+            }
+            self.transmit(usize::MAX);
+        }
+        self.serve();
+    }
+
+    /// The machine receives so much of what the server sent, where it wants anything.
+    fn deliver(&mut self, bytes: usize) {
+        let mut left = bytes.min(self.to_client.len());
+        while left > 0 {
+            let Some(pass) = self.machine.attend() else { return };
+            let space = self.intake.space();
+            let bytes = left.min(space.len());
+            space[..bytes].copy_from_slice(&self.to_client[..bytes]);
+            self.intake.filled(bytes);
+            self.to_client.drain(..bytes);
+            left -= bytes;
+            let outputs = self.machine.ingest(pass, &mut self.intake, self.now).collect();
+            self.see(outputs);
+        }
+    }
+
+    fn receive(&mut self, pass: RecvPass, what: Received) {
+        let outputs = self.machine.received(pass, what, self.now).collect();
+        self.see(outputs);
+    }
+
+    /// Reads what is here already.
+    fn read_into(&mut self, buf: &mut [u8]) -> usize {
+        match self.machine.read() {
+            ReadStep::Take(pass) => {
+                let (bytes, outputs) = self.machine.take(pass, buf, self.now);
+                let outputs = outputs.collect();
+                self.see(outputs);
+                assert!(bytes > 0, "there is something to take");
+                let end = self.sent_by_server.len().min(self.read + bytes);
+                if end > self.read {
+                    assert!(self.sent_by_server[self.read..end] == buf[..bytes], "a prefix");
+                    self.read = end;
+                }
+                bytes
+            }
+            ReadStep::Ingest(pass) | ReadStep::Receive(pass) => {
+                self.receive(pass, Received::Nothing);
+                0
+            }
+            ReadStep::Wait | ReadStep::End | ReadStep::Fail(_) => 0,
+        }
+    }
+
+    fn read_some(&mut self, bytes: usize) -> usize {
+        self.read_into(&mut vec![0; bytes])
+    }
+
+    /// Reads and receives until nothing is left.
+    fn read_all(&mut self) -> usize {
+        let mut all = 0;
+        loop {
+            match self.read_some(10_000) {
+                0 => return all,
+                bytes => all += bytes,
+            }
+        }
+    }
+
+    /// The server does all that it can.
+    fn serve(&mut self) {
+        while !self.to_server.is_empty() {
+            let mut rest = &self.to_server[..];
+            let took = self.server.read_tls(&mut rest).unwrap_or(0);
+            self.to_server.drain(..took);
+            match self.server.process_new_packets() {
+                Ok(state) => self.server_saw_close_notify |= state.peer_has_closed(),
+                Err(error) => {
+                    let told = matches!(error, rustls::Error::AlertReceived(_));
+                    // With a ServerHello that was changed on the way the two have different keys.
+                    assert!(
+                        told || self.mangled,
+                        "the server found fault with the client: {error}"
+                    );
+                }
+            }
+            let mut buf = [0; 4096];
+            while let Ok(bytes @ 1..) = self.server.reader().read(&mut buf) {
+                self.served.extend_from_slice(&buf[..bytes]);
+            }
+            if took == 0 {
+                break;
+            }
+        }
+        while self.server.wants_write() {
+            self.server.write_tls(&mut self.to_client).unwrap();
+        }
+    }
+
+    fn see(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::ShutdownWrite => {
+                    assert!(!self.shut && self.released.is_none(), "one FIN");
+                    let fine = !matches!(self.machine.outcome(), Some(Err(_)))
+                        && self.machine.opened() == Some(Ok(()));
+                    assert!(!fine || !self.machine.has_unsent(), "what is unsent precedes it");
+                    self.shut = true;
+                }
+                Output::Release(how) => {
+                    assert!(self.released.is_none(), "let go of once");
+                    self.released = Some(how);
+                }
+                Output::Attend | Output::Transmit => {}
+                Output::Opened => self.opened += 1,
+                Output::Closed => self.closed += 1,
+                Output::Resolve
+                | Output::Attempt { .. }
+                | Output::Adopt { .. }
+                | Output::Abandon
+                | Output::Readable
+                | Output::Writable => {}
+            }
+        }
+        let phase = self.machine.phase();
+        assert!(phase >= self.phase, "phases only advance");
+        self.phase = phase;
+        assert!(self.opened <= 1 && self.closed <= 1);
+        assert_eq!(self.opened > 0, self.machine.opened().is_some());
+        self.opened_well |= self.machine.opened() == Some(Ok(()));
+        assert_eq!(self.closed > 0, self.machine.outcome().is_some());
+        assert_eq!(self.closed > 0, phase == Phase::Closed);
+        if self.outcome.is_some() {
+            assert_eq!(self.machine.outcome(), self.outcome, "the first outcome stays");
+        }
+        self.outcome = self.machine.outcome();
+        let left_over = self.machine.deadline().is_some_and(|(at, _)| at <= self.now);
+        assert!(!left_over, "no due deadline is left over");
+    }
+
+    fn is_over(&mut self) {
+        assert_eq!(self.machine.phase(), Phase::Closed);
+        assert_eq!((self.opened, self.closed), (1, 1));
+        assert!(self.released.is_some());
+        assert_eq!(self.machine.deadline(), None);
+        assert!(self.machine.transmit().is_none());
+    }
+}
