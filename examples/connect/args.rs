@@ -5,33 +5,47 @@ use std::time::Duration;
 
 use sockeye::SocketAddress;
 
-pub const USAGE: &str = "connect HOST:PORT [--timeout SECS] [--half-open] [-v]";
+use crate::starttls::Protocol;
+
+pub const USAGE: &str = "connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]...";
 
 pub const HELP: &str = "\
-Connects to a TCP server; copies standard input to it and what it sends to standard output, both at
-once. The end of the input half-closes the connection: the server sees it, and its answer is still
-read. The connection ends with the server's end.
+Connects to a TCP server, on request over TLS; copies standard input to it and what it sends to standard
+output, both at once. The end of the input half-closes the connection: the server sees it, and its answer
+is still read. The connection ends with the server's end.
 
-usage: connect HOST:PORT [--timeout SECS] [--half-open] [-v]
-       connect            shows itself against a small server of its own, without a network
+usage: connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]...
+       connect            shows itself against small servers of its own, without a network
 
-  HOST:PORT          where to connect to; an IPv6 address in brackets, as in [::1]:70
-  --timeout SECS     the most that connecting and each read may take, such as 5 or 0.5
-                     (default: 30 seconds for connecting, no limit for reads)
-  --half-open        go on sending after the server has ended, until the input ends
-  -v, --verbose      tell of addresses, times and byte counts on standard error
-  -h, --help         this text
+  HOST:PORT            where to connect to; an IPv6 address in brackets, as in [::1]:70
+  --timeout SECS       the most that connecting, a handshake and each read may take, such as 5 or 0.5
+                       (default: 30 seconds for connecting and a handshake, no limit for reads)
+  --half-open          go on sending after the server has ended, until the input ends
+  -v, --verbose        tell of addresses, times, what TLS agreed on and byte counts on standard error
+  -h, --help           this text
+
+over TLS:
+  --tls                secure the connection from the start
+  --starttls PROTOCOL  begin in plaintext, ask for the upgrade in the words of smtp, imap or postgres,
+                       and secure the connection then; the input begins after that
+  --ca FILE            trust the certificates of this PEM file as well
+  --alpn LIST          protocols to offer, the most wanted first, such as h2,http/1.1
+  --server-name NAME   the name that is sent and that the certificate has to be for (default: HOST)
+  --show-certs         print the server's certificates as PEM on standard error
 
 exit codes:
   0  the connection ended cleanly
-  1  no connection could be made
-  2  the command line is wrong
-  3  the connection broke or was reset
-  4  connecting or a read timed out
+  1  no connection could be made, or the server declined the upgrade to TLS
+  2  the command line is wrong, or a file that it names
+  3  the connection broke, was reset, or ended without TLS's close_notify
+  4  connecting, a handshake or a read timed out
   5  this side failed: standard input or output, or no thread to be had
+  6  TLS failed: the handshake, the certificate, or plaintext injected before it
 
-example:
+examples:
   printf '/\\r\\n' | connect gopher.floodgap.com:70
+  printf 'GET / HTTP/1.0\\r\\nHost: example.com\\r\\n\\r\\n' | connect example.com:443 --tls -v
+  printf 'EHLO localhost\\r\\nQUIT\\r\\n' | connect mail.example.com:587 --starttls smtp -v
 ";
 
 /// What the command line asks for.
@@ -46,6 +60,23 @@ pub struct Args {
     pub timeout: Option<Duration>,
     pub half_open: bool,
     pub verbose: bool,
+    pub transport: Transport,
+}
+
+pub enum Transport {
+    Plain,
+    Tls(TlsArgs),
+    StartTls(Protocol, TlsArgs),
+}
+
+#[derive(Default)]
+pub struct TlsArgs {
+    /// Files of authorities.
+    pub ca: Vec<String>,
+    /// Protocols for ALPN; none without the option.
+    pub alpn: Vec<String>,
+    pub server_name: Option<String>,
+    pub show_certs: bool,
 }
 
 /// Takes the arguments after the program's name; the error is for the user.
@@ -59,37 +90,88 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         return Ok(Command::Demo);
     }
     let (mut address, mut timeout, mut half_open, mut verbose) = (None, None, false, false);
+    let mut security = Security::default();
     let mut only_addresses = false;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        match word.as_str() {
-            text if only_addresses || !text.starts_with('-') => {
-                if let Some(first) = address.replace(word.clone()) {
-                    let hint = if is_port(&word) {
-                        format!("; write {first}:{word}")
-                    } else {
-                        String::new()
-                    };
-                    return Err(format!("more than one address: {first:?} and {word:?}{hint}"));
-                }
+        if only_addresses || !word.starts_with('-') {
+            if let Some(first) = address.replace(word.clone()) {
+                return Err(second_address(&first, &word));
             }
-            "--" => only_addresses = true,
-            "-h" | "--help" => return Ok(Command::Help),
-            "-v" | "--verbose" => verbose = true,
+            continue;
+        }
+        // Of `--option=value`.
+        let (option, attached) = match word.split_once('=') {
+            Some((option, value)) => (option, Some(value.to_owned())),
+            None => (word.as_str(), None),
+        };
+        let mut value = |what: &str| {
+            let value = attached.clone().or_else(|| words.next());
+            value.ok_or_else(|| format!("{option} needs {what} after it"))
+        };
+        match option {
+            "--timeout" => timeout = Some(seconds(&value("a number of seconds")?)?),
+            "--starttls" => security.starttls = Some(value("a protocol")?.parse()?),
+            "--ca" => security.tls.ca.push(value("a file")?),
+            "--alpn" => security.tls.alpn = list(&value("a list of protocols")?),
+            "--server-name" => security.tls.server_name = Some(value("a name")?),
+            _ if attached.is_some() => return Err(format!("unknown option {word:?}")),
+            "--tls" => security.at_once = true,
+            "--show-certs" => security.tls.show_certs = true,
             "--half-open" => half_open = true,
-            "--timeout" => {
-                let value = words.next().ok_or("--timeout needs a number of seconds after it")?;
-                timeout = Some(seconds(&value)?);
-            }
-            text => match text.strip_prefix("--timeout=") {
-                Some(value) => timeout = Some(seconds(value)?),
-                None => return Err(format!("unknown option {word:?}")),
-            },
+            "-v" | "--verbose" => verbose = true,
+            "-h" | "--help" => return Ok(Command::Help),
+            "--" => only_addresses = true,
+            _ => return Err(format!("unknown option {word:?}")),
         }
     }
     let address = address.ok_or("HOST:PORT is missing")?;
     let address = address.parse().map_err(|error: sockeye::Error| error.to_string())?;
-    Ok(Command::Connect(Args { address, timeout, half_open, verbose }))
+    let transport = security.transport()?;
+    Ok(Command::Connect(Args { address, timeout, half_open, verbose, transport }))
+}
+
+/// The options on TLS as they came, before it is known whether they fit together.
+#[derive(Default)]
+struct Security {
+    at_once: bool,
+    starttls: Option<Protocol>,
+    tls: TlsArgs,
+}
+
+impl Security {
+    fn transport(self) -> Result<Transport, String> {
+        let tls = self.tls;
+        match (self.at_once, self.starttls) {
+            (true, Some(_)) => Err(String::from("--tls and --starttls exclude each other")),
+            (true, None) => Ok(Transport::Tls(tls)),
+            (false, Some(protocol)) => Ok(Transport::StartTls(protocol, tls)),
+            (false, None) => match tls.first_set() {
+                Some(option) => Err(format!("{option} needs --tls or --starttls beside it")),
+                None => Ok(Transport::Plain),
+            },
+        }
+    }
+}
+
+impl TlsArgs {
+    /// An option that was given, by name.
+    fn first_set(&self) -> Option<&'static str> {
+        [
+            ("--ca", !self.ca.is_empty()),
+            ("--alpn", !self.alpn.is_empty()),
+            ("--server-name", self.server_name.is_some()),
+            ("--show-certs", self.show_certs),
+        ]
+        .into_iter()
+        .find_map(|(name, is_set)| is_set.then_some(name))
+    }
+}
+
+fn second_address(first: &str, word: &str) -> String {
+    let is_port = word.parse::<u16>().is_ok();
+    let hint = if is_port { format!("; write {first}:{word}") } else { String::new() };
+    format!("more than one address: {first:?} and {word:?}{hint}")
 }
 
 /// Seconds with an optional fraction, more than none.
@@ -106,6 +188,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok()
+/// What stands between commas; what can't be a protocol, such as an empty one, the library refuses.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(String::from).collect()
 }

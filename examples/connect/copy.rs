@@ -5,10 +5,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use sockeye::{Reader, Socket, SocketInfo, SocketOptions, Writer};
+use sockeye::{Reader, Socket, Writer};
 
 use crate::args::Args;
-use crate::{Exit, say, took};
+use crate::{Exit, broken, dial, say};
 
 /// How much is read at once, in bytes.
 const BUFFER: usize = 64 * 1024;
@@ -16,30 +16,10 @@ const BUFFER: usize = 64 * 1024;
 /// Connects, copies until the connection ends, and tells how it went.
 pub fn run(args: &Args) -> Exit {
     let began = Instant::now();
-    if args.verbose {
-        say(format_args!("connecting to {}", args.address));
-    }
-    let (socket, info) = match open(args) {
-        Ok(opened) => opened,
-        Err(error) => {
-            say(format_args!("{error}"));
-            if args.verbose {
-                for attempt in error.attempts() {
-                    say(format_args!("attempt {}: {}", attempt.address(), attempt.error()));
-                }
-            }
-            return match error.kind() {
-                sockeye::ErrorKind::InvalidAddress | sockeye::ErrorKind::InvalidOptions => {
-                    Exit::Usage
-                }
-                sockeye::ErrorKind::TimedOut => Exit::TimedOut,
-                _ => Exit::NotConnected,
-            };
-        }
+    let socket = match dial::open(args) {
+        Ok(socket) => socket,
+        Err(exit) => return exit,
     };
-    if args.verbose {
-        say_opened(&info);
-    }
     let exit = copy(&socket, args);
     if args.verbose {
         let (stats, took) = (socket.stats(), began.elapsed());
@@ -47,25 +27,6 @@ pub fn run(args: &Args) -> Exit {
         say(format_args!("closed after {took:.1?}: {sent} bytes sent, {received} bytes received"));
     }
     exit
-}
-
-fn open(args: &Args) -> sockeye::Result<(Socket, SocketInfo)> {
-    let mut options = SocketOptions::new().allow_half_open(args.half_open);
-    if let Some(limit) = args.timeout {
-        options = options.connect_timeout(limit).read_timeout(limit);
-    }
-    let socket = sockeye::connect_with(&args.address, options)?;
-    let info = socket.opened()?;
-    Ok((socket, info))
-}
-
-fn say_opened(info: &SocketInfo) {
-    let shown = |address: Option<_>| match address {
-        Some(address) => format!("{address}"),
-        None => String::from("an unknown address"),
-    };
-    let (remote, local) = (shown(info.remote_address()), shown(info.local_address()));
-    say(format_args!("connected to {remote} from {local} ({})", took(info.timings())));
 }
 
 fn copy(socket: &Socket, args: &Args) -> Exit {
@@ -173,13 +134,5 @@ fn receive(reader: &mut Reader) -> ReceiveEnd {
         if let Err(error) = output.write_all(&buffer[..bytes]).and_then(|()| output.flush()) {
             return ReceiveEnd::Output(error);
         }
-    }
-}
-
-fn broken(error: &io::Error) -> Exit {
-    say(format_args!("{error}"));
-    match error.kind() {
-        ErrorKind::TimedOut => Exit::TimedOut,
-        _ => Exit::Broken,
     }
 }

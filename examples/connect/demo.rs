@@ -1,9 +1,13 @@
-//! The library shown at work against a small gopher server (RFC 1436) in this process.
+//! The library shown at work against a small gopher server (RFC 1436) in this process, in plaintext and
+//! over TLS.
 //!
 //! Everything is on loopback, and every wait has a limit, so the demonstration ends by itself.
 
+mod secured;
+
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,11 +34,12 @@ pub fn run() -> Exit {
 }
 
 fn transcript(out: &mut impl Write) -> io::Result<()> {
-    let server = start_server()?;
+    let server = start_server(answer)?;
     writeln!(out, "sockeye, at work against a small gopher server of its own on {server}")?;
     request(out, server)?;
     refused(out)?;
     cancelled(out, server)?;
+    secured::transcript(out)?;
     writeln!(out, "\nThat was all. Try --help, or give it a HOST:PORT.")
 }
 
@@ -63,9 +68,7 @@ fn request(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
     let mut answer = String::new();
     let bytes = reader.read_to_string(&mut answer)?;
     writeln!(out, "reader.read_to_string()")?;
-    for line in answer.lines() {
-        writeln!(out, "    | {line}")?;
-    }
+    quote(out, &answer)?;
     writeln!(out, "    {bytes} bytes, then the server's clean end")?;
 
     socket.closed_timeout(LIMIT)?;
@@ -127,26 +130,40 @@ fn options() -> SocketOptions {
     SocketOptions::new().connect_timeout(LIMIT).read_timeout(LIMIT).write_timeout(LIMIT)
 }
 
-/// Starts a server that answers one line of text with some more, and closes.
-fn start_server() -> io::Result<SocketAddr> {
+fn quote(out: &mut impl Write, text: &str) -> io::Result<()> {
+    text.lines().try_for_each(|line| writeln!(out, "    | {line}"))
+}
+
+/// Starts a server that serves every connection in a thread of its own.
+fn start_server(
+    serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
+) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
+    let serve = Arc::new(serve);
     thread::Builder::new().name(String::from("gopher")).spawn(move || {
         for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
             // A client that went away is no concern of the next one.
-            let _ = thread::Builder::new().spawn(move || answer(&stream));
+            let _ = thread::Builder::new().spawn(move || serve(stream));
         }
     })?;
     Ok(address)
 }
 
-/// One connection of the server: a selector line in, a text and a line with a full stop out.
-fn answer(mut stream: &TcpStream) -> io::Result<()> {
+/// A connection in plaintext.
+fn answer(mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
+    gopher(&mut stream)?;
+    stream.shutdown(Shutdown::Write)
+}
+
+/// A selector line in, a text and a line with a full stop out.
+fn gopher(stream: &mut (impl Read + Write)) -> io::Result<()> {
     let mut selector = String::new();
     // RFC 1436 allows 255 characters.
-    let mut input = BufReader::new(stream.take(256));
+    let mut input = BufReader::new(Read::by_ref(stream).take(256));
     if input.read_line(&mut selector)? == 0 {
         return Ok(());
     }
@@ -156,7 +173,7 @@ fn answer(mut stream: &TcpStream) -> io::Result<()> {
     };
     stream.write_all(text.as_bytes())?;
     stream.write_all(b".\r\n")?;
-    stream.shutdown(Shutdown::Write)
+    stream.flush()
 }
 
 const SALMON: &str = "\

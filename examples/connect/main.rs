@@ -1,8 +1,9 @@
-//! A connection between this terminal and a TCP server, in the manner of netcat.
+//! A connection between this terminal and a server, by TCP or TLS, in the manner of netcat.
 //!
 //! ```text
 //! cargo run --example connect                          shows the library at work, without a network
 //! printf '/\r\n' | cargo run -q --example connect -- gopher.floodgap.com:70
+//! cargo run -q --example connect -- mail.example.com:587 --starttls smtp -v
 //! cargo run -q --example connect -- --help
 //! ```
 //!
@@ -12,15 +13,22 @@
 mod args;
 mod copy;
 mod demo;
+mod dial;
+mod report;
+mod starttls;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use args::Command;
 use sockeye::Timings;
 
 fn main() -> ExitCode {
+    if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
+        // The library was built without cryptography, so the program brings one. Nobody has done so yet.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
     let exit = match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Demo) => demo::run(),
         Ok(Command::Help) => {
@@ -48,12 +56,22 @@ enum Exit {
     Broken = 3,
     TimedOut = 4,
     ThisSide = 5,
+    NotSecure = 6,
 }
 
 /// A line to standard error. Standard output belongs to the data.
 fn say(message: fmt::Arguments<'_>) {
     // `eprintln!` would panic where standard error is closed.
     let _ = writeln!(io::stderr(), "connect: {message}");
+}
+
+/// Tells of a connection that failed while it was used.
+fn broken(error: &io::Error) -> Exit {
+    say(format_args!("{error}"));
+    match error.kind() {
+        ErrorKind::TimedOut => Exit::TimedOut,
+        _ => Exit::Broken,
+    }
 }
 
 /// How long the steps of connecting took, in words.

@@ -1,0 +1,61 @@
+//! Tells the user what a connection came to be, on standard error.
+
+use std::io::{self, Write};
+
+use sockeye::SocketInfo;
+
+use crate::{say, took};
+
+/// Both ends, and how long it took.
+pub fn connected(info: &SocketInfo) {
+    let shown = |address: Option<_>| match address {
+        Some(address) => format!("{address}"),
+        None => String::from("an unknown address"),
+    };
+    let (remote, local) = (shown(info.remote_address()), shown(info.local_address()));
+    say(format_args!("connected to {remote} from {local} ({})", took(info.timings())));
+}
+
+/// What the handshake agreed on.
+pub fn secured(info: &SocketInfo) {
+    let Some(tls) = info.tls() else { return };
+    let (suite, code) = (tls.cipher_suite_name(), tls.cipher_suite());
+    let alpn =
+        info.alpn().map_or_else(|| String::from("none"), |name| name.escape_ascii().to_string());
+    let sizes: Vec<String> = tls.peer_certificates().map(|der| der.len().to_string()).collect();
+    say(format_args!("  protocol      {}", tls.version()));
+    say(format_args!("  cipher suite  {suite} ({code:#06x})"));
+    say(format_args!("  ALPN          {alpn}"));
+    say(format_args!("  session       {}", if tls.resumed() { "resumed" } else { "new" }));
+    say(format_args!("  handshake     {:.1?}", info.timings().handshake));
+    say(format_args!("  certificates  {}, of {} bytes", sizes.len(), sizes.join(", ")));
+}
+
+/// The server's certificates, its own first: lines that `openssl x509` and others read.
+pub fn certificates(info: &SocketInfo) {
+    let Some(tls) = info.tls() else { return };
+    let text: String = tls.peer_certificates().map(pem).collect();
+    // Nobody is left to tell where standard error is gone.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// A certificate in the form of RFC 7468.
+fn pem(der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    // 48 bytes are a line of 64 characters, 3 bytes a group of 4.
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let mut bytes = [0; 4];
+            bytes[1..=group.len()].copy_from_slice(group);
+            let bits = u32::from_be_bytes(bytes);
+            for place in 0..4 {
+                let index = bits >> (18 - 6 * place) & 63;
+                let is_padding = place > group.len();
+                text.push(if is_padding { '=' } else { char::from(ALPHABET[index as usize]) });
+            }
+        }
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}

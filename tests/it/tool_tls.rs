@@ -1,0 +1,553 @@
+//! The example `connect` over TLS, and the example `starttls`: what they say, and their exit codes. The
+//! servers are rustls' in threads.
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::support::skip;
+
+/// The most that anything here may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+// ---------------------------------------------------------------------------- secure from the start
+
+#[test]
+fn the_connect_tool_speaks_tls_from_the_start() {
+    let name = "the_connect_tool_speaks_tls_from_the_start";
+    let (address, server) = serve(|stream| echo(secure(stream)));
+    let tool = Tool::new(&["--tls", "--alpn", "h2,echo/1", "-v"]).trusting();
+    let Some(output) = tool.run(name, address, "salmon") else { return };
+    let told = told(&output);
+    assert_eq!(output.stdout, b"salmon", "{told}");
+    for line in [
+        "connect:   protocol      TLS 1.3\n",
+        "connect:   cipher suite  TLS13_",
+        " (0x13",
+        "connect:   ALPN          echo/1\n",
+        "connect:   session       new\n",
+        "connect:   handshake     ",
+        "connect:   certificates  2, of ",
+        "6 bytes sent, 6 bytes received\n",
+    ] {
+        assert!(told.contains(line), "{line:?} is missing in:\n{told}");
+    }
+    assert_eq!(output.status.code(), Some(0));
+    server.end();
+}
+
+#[test]
+fn the_connect_tool_is_silent_over_tls_unless_it_is_asked() {
+    let name = "the_connect_tool_is_silent_over_tls_unless_it_is_asked";
+    for args in [&["--tls"][..], &["--tls", "--server-name=fish.test"]] {
+        let (address, server) = serve(|stream| echo(secure(stream)));
+        let Some(output) = Tool::new(args).trusting().run(name, address, "salmon") else { return };
+        assert_eq!(told(&output), "");
+        assert_eq!(output.stdout, b"salmon");
+        assert_eq!(output.status.code(), Some(0));
+        server.end();
+    }
+}
+
+#[test]
+fn the_connect_tool_prints_the_certificates_as_pem() {
+    let name = "the_connect_tool_prints_the_certificates_as_pem";
+    let (address, server) = serve(|stream| echo(secure(stream)));
+    let tool = Tool::new(&["--tls", "--show-certs"]).trusting();
+    let Some(output) = tool.run(name, address, "") else { return };
+    let printed: Vec<CertificateDer<'_>> =
+        CertificateDer::pem_slice_iter(&output.stderr).map(Result::unwrap).collect();
+    assert_eq!(printed, IDENTITY.chain);
+    // Other tools are less lenient about the length of lines.
+    let others: String = IDENTITY.pem.lines().map(|line| format!("{line}\n")).collect();
+    assert_eq!(told(&output), others);
+    assert_eq!(output.status.code(), Some(0));
+    server.end();
+}
+
+#[test]
+fn the_connect_tool_exits_with_6_where_a_certificate_or_a_handshake_fails() {
+    let name = "the_connect_tool_exits_with_6_where_a_certificate_or_a_handshake_fails";
+    let trusting = |args: &[&str]| Tool::new(args).trusting();
+    for (tool, fault) in [
+        (Tool::new(&["--tls"]), "is from an authority that is not trusted"),
+        (trusting(&["--tls", "--server-name", "cat.test"]), "cat.test"),
+        (trusting(&["--tls", "--alpn", "h2"]), "application protocol"),
+    ] {
+        // The handshake fails on its side too.
+        let (address, server) = serve(|stream| {
+            assert!(echo(secure(stream)).is_err());
+            Ok(())
+        });
+        let Some(output) = tool.run(name, address, "secret") else { return };
+        check_failed(&output, 6, fault);
+        server.end();
+    }
+    let (address, server) = serve(|mut stream| stream.write_all(b"220 in plaintext\r\n"));
+    let Some(output) = trusting(&["--tls"]).run(name, address, "") else { return };
+    check_failed(&output, 6, "the server did not answer in TLS");
+    server.end();
+}
+
+#[test]
+fn the_connect_tool_exits_with_3_where_an_end_over_tls_may_be_a_cut() {
+    let name = "the_connect_tool_exits_with_3_where_an_end_over_tls_may_be_a_cut";
+    let (address, server) = serve(|stream| {
+        let mut tls = secure(stream);
+        tls.write_all(b"half a tru")?;
+        tls.flush()?;
+        end(&tls.sock)
+    });
+    let Some(output) = Tool::new(&["--tls"]).trusting().run(name, address, "") else { return };
+    assert!(told(&output).contains("without close_notify"), "{}", told(&output));
+    assert_eq!(output.stdout, b"half a tru");
+    assert_eq!(output.status.code(), Some(3));
+    server.end();
+}
+
+#[test]
+fn the_connect_tool_exits_with_4_where_no_handshake_or_dialogue_comes_in_time() {
+    let name = "the_connect_tool_exits_with_4_where_no_handshake_or_dialogue_comes_in_time";
+    // The system accepts, and nobody ever answers.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    for args in [&["--tls"][..], &["--starttls", "smtp"], &["--starttls=postgres"]] {
+        let tool = Tool::new(args).with(&["--timeout=0.2"]);
+        let Some(output) = tool.run(name, address, "") else { return };
+        check_failed(&output, 4, "timeout");
+    }
+    // Each line begins in time, and the dialogue does not.
+    let (address, server) = serve(|mut stream| {
+        while stream.write_all(b"220-still\r\n").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    });
+    let tool = Tool::new(&["--starttls", "smtp", "--timeout", "0.2"]);
+    let Some(output) = tool.run(name, address, "") else { return };
+    check_failed(&output, 4, "timeout or deadline");
+    server.end();
+}
+
+// ---------------------------------------------------------------------------------- by an upgrade
+
+#[test]
+fn the_connect_tool_upgrades_in_the_words_of_each_protocol() {
+    let name = "the_connect_tool_upgrades_in_the_words_of_each_protocol";
+    for (protocol, script) in [("smtp", SMTP), ("imap", IMAP), ("postgres", POSTGRES)] {
+        let (address, server) = serve(move |mut stream| {
+            play(&mut stream, script)?;
+            echo(secure(stream))
+        });
+        let tool = Tool::new(&["--starttls", protocol, "-v"]).trusting();
+        let Some(output) = tool.run(name, address, "salmon") else { return };
+        let told = told(&output);
+        assert_eq!(output.stdout, b"salmon", "{protocol}: {told}");
+        let said = if protocol == "postgres" { "server: 'S'" } else { "STARTTLS\"" };
+        for line in [said, "protocol      TLS 1.3", "6 bytes sent, 6 bytes received"] {
+            assert!(told.contains(line), "{protocol}: {line:?} is missing in:\n{told}");
+        }
+        assert_eq!(output.status.code(), Some(0), "{protocol}");
+        server.end();
+    }
+}
+
+#[test]
+fn the_connect_tool_exits_with_1_where_the_server_declines_the_upgrade() {
+    let name = "the_connect_tool_exits_with_1_where_the_server_declines_the_upgrade";
+    for (protocol, script, fault) in [
+        ("smtp", &[Say("554 go away\r\n")][..], "it says \"554 go away\""),
+        ("smtp", &[Say("2200 eh\r\n")], "it says \"2200 eh\""),
+        ("smtp", &[Say("220\r\n"), Hear("EHLO localhost\r\n"), Say("502 no\r\n")], "\"502 no\""),
+        ("smtp", SMTP_REFUSAL, "it says \"454 4.7.0 \\u{1b}[1mTLS not available\""),
+        ("smtp", &[Say("220 half a li")], "the server ends the connection"),
+        ("smtp", &[SayTimes(200, LONG)], "a line of more than 8192 bytes"),
+        ("imap", &[Say("* PREAUTH welcome\r\n")], "it says \"* PREAUTH welcome\""),
+        ("imap", &[Say("* OKAY\r\n")], "it says \"* OKAY\""),
+        ("imap", IMAP_REFUSAL, "it says \"a1 BAD what?\""),
+        ("imap", &[SayTimes(101, "* OK\r\n"), Hear("a1 STARTTLS\r\n")], "more than 100 lines"),
+        ("postgres", &[Hear(SSL_REQUEST), Say("N")], "it says \"N\""),
+        ("postgres", &[Hear(SSL_REQUEST)], "the server ends the connection"),
+    ] {
+        let (address, server) = serve(move |mut stream| {
+            play(&mut stream, script)?;
+            end(&stream)
+        });
+        let tool = Tool::new(&["--starttls", protocol]).trusting();
+        let Some(output) = tool.run(name, address, "secret") else { return };
+        check_failed(&output, 1, fault);
+        server.end();
+    }
+}
+
+#[test]
+fn the_connect_tool_exits_with_6_where_plaintext_follows_the_go_ahead() {
+    let name = "the_connect_tool_exits_with_6_where_plaintext_follows_the_go_ahead";
+    for (protocol, script, injected) in [
+        ("smtp", SMTP, "220 ready\r\n250 injected\r\n"),
+        ("imap", IMAP, "a1 OK ready\r\n* CAPABILITY injected\r\n"),
+        ("postgres", POSTGRES, "SR"),
+    ] {
+        let (address, server) = serve(move |mut stream| {
+            let (_, before) = script.split_last().expect("the last part is the go-ahead");
+            play(&mut stream, before)?;
+            stream.write_all(injected.as_bytes())?;
+            let mut rest = Vec::new();
+            // An end or a reset.
+            let _ = stream.read_to_end(&mut rest);
+            assert_eq!(rest, b"", "not a byte follows");
+            Ok(())
+        });
+        let tool = Tool::new(&["--starttls", protocol]).trusting();
+        let Some(output) = tool.run(name, address, "secret") else { return };
+        check_failed(&output, 6, "plaintext of the peer was unread");
+        server.end();
+    }
+}
+
+#[test]
+fn the_connect_tool_exits_with_6_where_the_handshake_after_an_upgrade_fails() {
+    let name = "the_connect_tool_exits_with_6_where_the_handshake_after_an_upgrade_fails";
+    let (address, server) = serve(|mut stream| {
+        play(&mut stream, SMTP)?;
+        assert!(echo(secure(stream)).is_err(), "nobody trusts this server");
+        Ok(())
+    });
+    let Some(output) = Tool::new(&["--starttls=smtp"]).run(name, address, "secret") else { return };
+    check_failed(&output, 6, "is from an authority that is not trusted");
+    server.end();
+
+    // Injected while the handshake goes on.
+    let (address, server) = serve(|mut stream| {
+        play(&mut stream, SMTP)?;
+        stream.read_exact(&mut [0])?;
+        stream.write_all(b"250 injected\r\n")?;
+        end(&stream)
+    });
+    let tool = Tool::new(&["--starttls=smtp"]).trusting();
+    let Some(output) = tool.run(name, address, "secret") else { return };
+    check_failed(&output, 6, "the server did not answer in TLS");
+    server.end();
+}
+
+// ------------------------------------------------------------------------------------------- misuse
+
+#[test]
+fn the_connect_tool_exits_with_2_where_the_tls_options_are_wrong() {
+    let name = "the_connect_tool_exits_with_2_where_the_tls_options_are_wrong";
+    let broken = Pem::new("no certificate here");
+    let broken = broken.path();
+    for (args, fault) in [
+        (&["--tls", "--starttls", "smtp"][..], "--tls and --starttls exclude each other"),
+        (&["--ca", "ca.pem"], "--ca needs --tls or --starttls beside it"),
+        (&["--alpn=h2"], "--alpn needs --tls or --starttls beside it"),
+        (&["--server-name", "a.test"], "--server-name needs --tls or --starttls beside it"),
+        (&["--show-certs"], "--show-certs needs --tls or --starttls beside it"),
+        (&["--starttls"], "--starttls needs a protocol after it"),
+        (&["--starttls", "gopher"], "--starttls \"gopher\" is none of smtp, imap and postgres"),
+        (&["--tls", "--ca"], "--ca needs a file after it"),
+        (&["--tls", "--ca", "/nowhere/ca.pem"], "--ca \"/nowhere/ca.pem\": "),
+        (&["--tls", "--ca", broken], "no certificate in the PEM text"),
+        (&["--tls", "--alpn", "h2,,http/1.1"], "is 0 bytes long"),
+        (&["--starttls=imap", "--server-name", "not a name"], "is not a DNS name"),
+        (&["--tls=yes"], "unknown option \"--tls=yes\""),
+    ] {
+        // Port 1: nobody listens there, and nobody is asked.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let Some(output) = Tool::new(args).run(name, address, "") else { return };
+        check_failed(&output, 2, fault);
+    }
+}
+
+// --------------------------------------------------------------------------- the example `starttls`
+
+#[test]
+fn the_starttls_example_shows_an_upgrade_and_two_that_are_refused() {
+    let name = "the_starttls_example_shows_an_upgrade_and_two_that_are_refused";
+    let Some(output) = run(name, "starttls", &[], "") else { return };
+    let shown = text(&output.stdout);
+    for part in [
+        "S: +OK begin TLS\n   TLS 1.3, TLS13_",
+        "C: PASS upstream",
+        "more than a go-ahead was said: \"+OK 1 666\\r\\n\"\n   bytes that were sent after STLS: 0",
+        "start_tls: UnreadPlaintext, ",
+    ] {
+        assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
+    }
+    assert_eq!(shown.matches("PASS").count(), 1, "a password was sent in plaintext:\n{shown}");
+    assert_eq!(told(&output), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+// ------------------------------------------------------------------------------------- the dialogues
+
+/// A part of a dialogue as the server sees it.
+#[derive(Clone, Copy)]
+enum Part {
+    Say(&'static str),
+    SayTimes(usize, &'static str),
+    Hear(&'static str),
+}
+
+use Part::{Hear, Say, SayTimes};
+
+const LONG: &str = "220 tell me more, and more, and even more than that";
+
+const SSL_REQUEST: &str = "\x00\x00\x00\x08\x04\u{d2}\x16\x2f";
+
+const SMTP: &[Part] = &[
+    Say("220-mail.test\r\n220 ESMTP\r\n"),
+    Hear("EHLO localhost\r\n"),
+    Say("250-mail.test\r\n250-STARTTLS\r\n250 8BITMIME\r\n"),
+    Hear("STARTTLS\r\n"),
+    Say("220 2.0.0 go ahead\r\n"),
+];
+
+const SMTP_REFUSAL: &[Part] = &[
+    Say("220 mail.test\r\n"),
+    Hear("EHLO localhost\r\n"),
+    Say("250 mail.test\r\n"),
+    Hear("STARTTLS\r\n"),
+    Say("454 4.7.0 \x1b[1mTLS not available\r\n"),
+];
+
+const IMAP: &[Part] = &[
+    Say("* OK [CAPABILITY IMAP4rev2 STARTTLS] ready\r\n"),
+    Hear("a1 STARTTLS\r\n"),
+    Say("* CAPABILITY IMAP4rev2\r\na1 ok begin\r\n"),
+];
+
+const IMAP_REFUSAL: &[Part] =
+    &[Say("* OK ready\r\n"), Hear("a1 STARTTLS\r\n"), Say("* NO never\r\na1 BAD what?\r\n")];
+
+const POSTGRES: &[Part] = &[Hear(SSL_REQUEST), Say("S")];
+
+/// A character is a byte here, up to U+00FF.
+fn play(stream: &mut TcpStream, script: &[Part]) -> io::Result<()> {
+    let bytes = |text: &str| text.chars().map(|c| u8::try_from(c).unwrap()).collect::<Vec<u8>>();
+    for &part in script {
+        match part {
+            // The client may have had enough of it.
+            Say(text) => drop(stream.write_all(&bytes(text))),
+            SayTimes(times, text) => drop(stream.write_all(&bytes(text).repeat(times))),
+            Hear(text) => {
+                let mut heard = vec![0; bytes(text).len()];
+                stream.read_exact(&mut heard)?;
+                assert_eq!(heard, bytes(text));
+            }
+        }
+    }
+    Ok(())
+}
+
+// -------------------------------------------------------------------------------------- the servers
+
+/// What the server shows: a certificate for `127.0.0.1` and `fish.test`, then its authority's.
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    /// The chain.
+    pem: String,
+    /// The authority alone.
+    authority: String,
+    config: Arc<ServerConfig>,
+}
+
+static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "Authority of the tool's tests");
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = Issuer::new(params, key);
+
+    let names = ["127.0.0.1", "fish.test"].map(String::from);
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let chain = vec![leaf.der().clone(), authority.der().clone()];
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+
+    let provider = rustls::crypto::ring::default_provider();
+    let mut config = ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.clone(), key)
+        .unwrap();
+    config.alpn_protocols = vec![b"echo/1".to_vec()];
+    let (pem, authority) = (leaf.pem() + &authority.pem(), authority.pem());
+    Identity { chain, pem, authority, config: Arc::new(config) }
+});
+
+/// A server of one connection, in a thread.
+struct Server {
+    done: mpsc::Receiver<io::Result<()>>,
+}
+
+fn serve(work: impl FnOnce(TcpStream) -> io::Result<()> + Send + 'static) -> (SocketAddr, Server) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, done) = mpsc::channel();
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let _ = tell.send(work(stream));
+    });
+    (address, Server { done })
+}
+
+impl Server {
+    #[track_caller]
+    fn end(self) {
+        match self.done.recv_timeout(LIMIT) {
+            Ok(outcome) => outcome.unwrap(),
+            Err(RecvTimeoutError::Timeout) => panic!("the server still serves"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the server panicked"),
+        }
+    }
+}
+
+type Secure = StreamOwned<ServerConnection, TcpStream>;
+
+fn secure(stream: TcpStream) -> Secure {
+    StreamOwned::new(ServerConnection::new(Arc::clone(&IDENTITY.config)).unwrap(), stream)
+}
+
+/// Gives all back when the client has ended, and ends.
+fn echo(mut tls: Secure) -> io::Result<()> {
+    let mut heard = Vec::new();
+    tls.read_to_end(&mut heard)?;
+    tls.write_all(&heard)?;
+    tls.conn.send_close_notify();
+    tls.flush()?;
+    end(&tls.sock)
+}
+
+/// A clean end in TCP: nothing is left unread, for which the system would reset.
+fn end(mut stream: &TcpStream) -> io::Result<()> {
+    // Fails where the client has gone already.
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.read_to_end(&mut Vec::new());
+    Ok(())
+}
+
+// ----------------------------------------------------------------------------------------- the tool
+
+/// The arguments of the example `connect` but for the address, and the file they name.
+struct Tool {
+    args: Vec<String>,
+    _ca: Option<Pem>,
+}
+
+impl Tool {
+    fn new(args: &[&str]) -> Self {
+        Tool { args: Vec::new(), _ca: None }.with(args)
+    }
+
+    fn with(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    fn trusting(self) -> Self {
+        let file = Pem::new(&IDENTITY.authority);
+        let tool = self.with(&["--ca", file.path()]);
+        Tool { _ca: Some(file), ..tool }
+    }
+
+    fn run(self, test: &str, address: SocketAddr, input: &str) -> Option<Output> {
+        let address = address.to_string();
+        let args: Vec<&str> =
+            std::iter::once(address.as_str()).chain(self.args.iter().map(String::as_str)).collect();
+        run(test, "connect", &args, input)
+    }
+}
+
+/// Runs an example to its end, with this input; `None` where it is not built.
+fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Output> {
+    // Tests are in target/PROFILE/deps.
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.extend(["examples", example]);
+    if !path.exists() {
+        let reason = "the example is not built: `cargo test` and `cargo build --examples` do that";
+        skip(&format!("tool_tls::{test}"), reason);
+        return None;
+    }
+    let mut child = Command::new(path)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // An example that ended early has no use for its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let pid = Pid::from_child(&child);
+    let (tell, ended) = mpsc::channel();
+    thread::spawn(move || tell.send(child.wait_with_output()));
+    match ended.recv_timeout(LIMIT) {
+        Ok(output) => Some(output.unwrap()),
+        Err(_) => {
+            // Not reaped yet, as far as anyone can know from here.
+            let _ = kill_process(pid, Signal::KILL);
+            panic!("{example} {args:?} still runs");
+        }
+    }
+}
+
+/// It said why, printed no data, and ended so.
+#[track_caller]
+fn check_failed(output: &Output, code: i32, fault: &str) {
+    let told = told(output);
+    assert!(told.starts_with("connect: ") && told.contains(fault), "no {fault:?} in:\n{told}");
+    assert!(!told.contains('\x1b'), "the server's control characters reach the terminal: {told:?}");
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(code), "{told}");
+}
+
+fn told(output: &Output) -> &str {
+    text(&output.stderr)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// A file with this text, removed with this.
+struct Pem(PathBuf);
+
+impl Pem {
+    fn new(text: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sockeye-tool-{}-{number}.pem", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).unwrap();
+        Pem(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Pem {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
