@@ -21,6 +21,9 @@ mod reader_writer;
 mod regressions;
 mod reset;
 mod servers;
+mod tls;
+mod tls_attack;
+mod tool_tls;
 mod volume;
 
 #[cfg(target_os = "linux")]

@@ -6,6 +6,7 @@ pub mod alone;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod process;
+pub mod tls;
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};

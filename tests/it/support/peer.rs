@@ -191,13 +191,6 @@ impl Wire {
         }
     }
 
-    pub fn receive_number(&mut self) -> u64 {
-        let mut buf = [0; 8];
-        self.stream().read_exact(&mut buf).expect("a number comes");
-        self.bytes.extend(buf);
-        u64::from_le_bytes(buf)
-    }
-
     /// Runs a part of the script in a thread beside the rest.
     pub fn aside(&mut self, part: impl FnOnce(TcpStream) + Send + 'static) {
         let stream = self.stream().try_clone().expect("a descriptor is free");

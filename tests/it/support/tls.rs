@@ -1,0 +1,294 @@
+//! TLS for tests: options that trust an authority made on the spot, and ways to a secured connection.
+//! Certificates are in `authority`, the other end in `peer`, what it offers in `terms`.
+
+pub mod authority;
+pub mod peer;
+pub mod terms;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::sync::{Once, OnceLock};
+
+use sockeye::{
+    Connector, Error, ErrorKind, SecureTransport, Socket, SocketOptions, TlsOptions, TlsVersion,
+};
+
+pub use authority::{Authority, Draft, Identity};
+pub use peer::{Accepted, TlsPeer};
+pub use terms::Terms;
+
+use super::peer::{listen, listen_with_room};
+use super::{AT_ONCE, fails, read, read_exactly, story};
+
+/// What a program sends to ask for TLS, and what it is answered.
+pub const ASK: &[u8] = b"STARTTLS\r\n";
+pub const GO: &[u8] = b"GO\r\n";
+
+pub const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
+
+/// Where the crate is built without cryptography of its own, the program has to bring one.
+pub fn provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+        {
+            // Where it fails there is one already.
+            let _ = rustls::crypto::CryptoProvider::install_default(
+                rustls::crypto::ring::default_provider(),
+            );
+        }
+    });
+}
+
+// -------------------------------------------------------------------- what most tests use
+
+/// The authority that everyone trusts who has no reason for one of their own.
+pub fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(Authority::new)
+}
+
+/// A peer with a good certificate for `localhost` and `good.test`.
+pub fn terms() -> Terms {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    let identity = IDENTITY.get_or_init(|| authority().issues(&good()));
+    Terms::new(identity.clone())
+}
+
+/// What a good certificate says.
+pub fn good() -> Draft {
+    Draft::new(&["localhost", "good.test"])
+}
+
+/// Trusts this authority only, and expects a certificate for `localhost`.
+pub fn trusting(authority: &Authority) -> TlsOptions {
+    trusting_names(authority).server_name("localhost")
+}
+
+/// Trusts this authority only, and expects a certificate for the host that is dialled.
+pub fn trusting_names(authority: &Authority) -> TlsOptions {
+    provider();
+    TlsOptions::new().only_added_roots().add_root_pem(authority.pem()).expect("it is PEM")
+}
+
+/// Secure from the start, and expects a certificate of this authority for `localhost`.
+pub fn options(authority: &Authority) -> SocketOptions {
+    with(SecureTransport::On, trusting(authority))
+}
+
+/// To be upgraded, and expects a certificate of this authority for `localhost`.
+pub fn upgradable(authority: &Authority) -> SocketOptions {
+    with(SecureTransport::StartTls, trusting(authority))
+}
+
+pub fn with(mode: SecureTransport, tls: TlsOptions) -> SocketOptions {
+    SocketOptions::new().secure_transport(mode).tls(tls)
+}
+
+// -------------------------------------------------------------------- connections
+
+#[track_caller]
+pub fn connect(peer: &TlsPeer, options: SocketOptions) -> Socket {
+    sockeye::connect_with(peer.address(), options).expect("the address and the options are fine")
+}
+
+/// A socket that is connected to `peer`, with its handshake done where it is secure from the start.
+#[track_caller]
+pub fn open(peer: &TlsPeer, options: SocketOptions) -> Socket {
+    let socket = connect(peer, options);
+    socket.opened().expect("the peer is there and trusted");
+    socket
+}
+
+/// Asks the peer for TLS, as [`Accepted::agrees`] answers.
+#[track_caller]
+pub fn ask(mut socket: &Socket) {
+    socket.write_all(ASK).expect("the peer reads");
+    assert_eq!(read_exactly(socket, GO.len()).expect("the peer answers"), GO);
+}
+
+/// Looks up names under `.test`: `v6` is `::1`, every other one 127.0.0.1.
+pub fn connector() -> Connector {
+    let resolver = |name: &str| -> std::io::Result<Vec<IpAddr>> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        match name.strip_suffix(".test") {
+            Some("v6") => Ok(vec![Ipv6Addr::LOCALHOST.into()]),
+            Some(_) => Ok(vec![Ipv4Addr::LOCALHOST.into()]),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        }
+    };
+    Connector::builder().resolver(resolver).build().expect("the rules are fine")
+}
+
+/// Dials `host`, a name under `.test`, at which `peer` listens.
+#[track_caller]
+pub fn dial(host: &str, peer: &TlsPeer, options: SocketOptions) -> Socket {
+    connector()
+        .connect_with((host, peer.address().port()), options)
+        .expect("the address and the options are fine")
+}
+
+// -------------------------------------------------------------------- failures
+
+/// Reads, writes and `closed` give this cause, however often they are asked.
+#[track_caller]
+pub fn gives(mut socket: &Socket, cause: ErrorKind) {
+    for _ in 0..2 {
+        fails(socket.closed_timeout(AT_ONCE), cause);
+        fails(read(socket, 10), cause);
+        fails(socket.write(b"late"), cause);
+    }
+}
+
+/// A handshake that failed: [`gives`], and `opened` as well.
+#[track_caller]
+pub fn never_opened(socket: &Socket, cause: ErrorKind) -> Error {
+    let error = socket.opened().expect_err("there is no good handshake");
+    assert_eq!(error.kind(), cause, "{error}");
+    assert!(!error.is_retryable(), "{error}");
+    assert!(!error.to_string().contains("panic"), "{error}");
+    gives(socket, cause);
+    error
+}
+
+/// What rustls says, which has to be the source.
+#[track_caller]
+pub fn rustls_error(error: &Error) -> &rustls::Error {
+    let source = std::error::Error::source(error);
+    let Some(error) = source.and_then(|source| source.downcast_ref()) else {
+        panic!("no error of rustls: {error:?}");
+    };
+    error
+}
+
+/// The message has one of these words, however they are cased and spaced.
+#[track_caller]
+pub fn says(error: &Error, words: &[&str]) {
+    let bare = |text: &str| {
+        text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
+    };
+    let message = bare(&error.to_string());
+    assert!(words.iter().any(|word| message.contains(&bare(word))), "none of {words:?}: {error}");
+}
+
+/// Whether `part` is anywhere in it.
+pub fn contains(whole: &[u8], part: &[u8]) -> bool {
+    whole.windows(part.len()).any(|window| window == part)
+}
+
+// -------------------------------------------------------------------- one story over every kind of connection
+
+/// How a connection came to be what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Plain,
+    On,
+    Upgraded,
+}
+
+/// A secured connection: how it came to be, and which version was agreed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub way: Way,
+    pub version: TlsVersion,
+}
+
+/// Tells the story over every kind of secured connection; a failure comes with the setting's name.
+#[track_caller]
+pub fn settings(tell: impl Fn(Setting) + Copy + Send + 'static) {
+    for way in [Way::On, Way::Upgraded] {
+        for version in VERSIONS {
+            let setting = Setting { way, version };
+            println!("{setting:?}");
+            story(move || tell(setting));
+        }
+    }
+}
+
+impl Setting {
+    pub fn terms(self) -> Terms {
+        terms().only(self.version)
+    }
+
+    pub fn plays(self, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
+        self.way.on(listen(), &self.terms(), script)
+    }
+
+    /// A peer that only reads.
+    pub fn reads(self) -> TlsPeer {
+        self.plays(|_| ())
+    }
+
+    /// A peer that after the handshake says and reads nothing before its cue, with little room.
+    pub fn stuck(self) -> TlsPeer {
+        self.way.on(listen_with_room(4096), &self.terms(), Accepted::await_cue)
+    }
+
+    #[track_caller]
+    pub fn open(self, peer: &TlsPeer, options: SocketOptions) -> Socket {
+        self.way.open(peer, options)
+    }
+}
+
+impl Way {
+    pub fn plays(self, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
+        self.on(listen(), &terms(), script)
+    }
+
+    pub fn reads(self) -> TlsPeer {
+        self.plays(|_| ())
+    }
+
+    /// A peer that says and reads nothing before its cue, with little room for what it is sent.
+    pub fn stuck(self) -> TlsPeer {
+        self.on(listen_with_room(4096), &terms(), Accepted::await_cue)
+    }
+
+    /// A peer that does what this way takes, then plays the script.
+    pub fn on(
+        self,
+        listener: TcpListener,
+        terms: &Terms,
+        script: impl FnOnce(&mut Accepted) + Send + 'static,
+    ) -> TlsPeer {
+        TlsPeer::on(listener, terms, move |peer| {
+            match self {
+                Way::Plain => {}
+                Way::On => peer.handshake(),
+                Way::Upgraded => {
+                    peer.agrees();
+                    peer.handshake();
+                }
+            }
+            script(peer);
+        })
+    }
+
+    /// An open socket to such a peer. What the options say of TLS is replaced.
+    #[track_caller]
+    pub fn open(self, peer: &TlsPeer, options: SocketOptions) -> Socket {
+        self.try_open(peer, options).expect("the peer is there and trusted")
+    }
+
+    pub fn try_open(self, peer: &TlsPeer, options: SocketOptions) -> Result<Socket, Error> {
+        match self {
+            Way::Plain => {
+                let socket = connect(peer, options);
+                socket.opened().map(|_| socket)
+            }
+            Way::On => {
+                let tls = trusting(authority());
+                let socket = connect(peer, options.secure_transport(SecureTransport::On).tls(tls));
+                socket.opened().map(|_| socket)
+            }
+            Way::Upgraded => {
+                let tls = trusting(authority());
+                let mode = SecureTransport::StartTls;
+                let plain = connect(peer, options.secure_transport(mode).tls(tls));
+                ask(&plain);
+                let socket = plain.start_tls()?;
+                socket.opened().map(|_| socket)
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the other end of a secured connection shows, offers and asks for.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
+use rustls::server::WebPkiClientVerifier;
+use sockeye::TlsVersion;
+
+use super::{Authority, Identity, VERSIONS};
+
+/// What a peer shows, offers and asks for.
+#[derive(Clone)]
+pub struct Terms {
+    identity: Identity,
+    versions: Vec<TlsVersion>,
+    groups: Option<&'static dyn SupportedKxGroup>,
+    alpn: Vec<Vec<u8>>,
+    clients: Clients,
+    tickets: Option<usize>,
+    half_rtt: bool,
+}
+
+/// Whether clients have to show a certificate, and of whom.
+#[derive(Clone)]
+enum Clients {
+    Unasked,
+    Asked(Arc<rustls::RootCertStore>),
+    Required(Arc<rustls::RootCertStore>),
+}
+
+impl Terms {
+    pub fn new(identity: Identity) -> Terms {
+        Terms {
+            identity,
+            versions: VERSIONS.to_vec(),
+            groups: None,
+            alpn: Vec::new(),
+            clients: Clients::Unasked,
+            tickets: None,
+            half_rtt: false,
+        }
+    }
+
+    pub fn only(mut self, version: TlsVersion) -> Terms {
+        self.versions = vec![version];
+        self
+    }
+
+    /// Takes a key exchange of this group only.
+    pub fn group(mut self, group: &'static dyn SupportedKxGroup) -> Terms {
+        self.groups = Some(group);
+        self
+    }
+
+    pub fn alpn(mut self, protocols: &[&str]) -> Terms {
+        self.alpn = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
+    pub fn asks_clients(mut self, authority: &Authority) -> Terms {
+        self.clients = Clients::Asked(Arc::new(authority.roots()));
+        self
+    }
+
+    pub fn requires_clients(mut self, authority: &Authority) -> Terms {
+        self.clients = Clients::Required(Arc::new(authority.roots()));
+        self
+    }
+
+    /// Sends so many session tickets after a handshake of TLS 1.3.
+    pub fn tickets(mut self, count: usize) -> Terms {
+        self.tickets = Some(count);
+        self
+    }
+
+    /// May send data, in TLS 1.3, before the client's side of the handshake has come.
+    pub fn speaks_early(mut self) -> Terms {
+        self.half_rtt = true;
+        self
+    }
+
+    /// Peers that share one configuration resume each other's sessions.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        let mut provider = ring::default_provider();
+        if let Some(group) = self.groups {
+            provider.kx_groups = vec![group];
+        }
+        let provider = Arc::new(provider);
+        let versions: Vec<_> = self.versions.iter().copied().map(supported).collect();
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&versions)
+            .expect("the provider has them");
+        let builder = match &self.clients {
+            Clients::Unasked => builder.with_no_client_auth(),
+            Clients::Asked(roots) => {
+                builder.with_client_cert_verifier(verifier(roots, provider, false))
+            }
+            Clients::Required(roots) => {
+                builder.with_client_cert_verifier(verifier(roots, provider, true))
+            }
+        };
+        let mut config = builder
+            .with_single_cert(self.identity.chain(), self.identity.key())
+            .expect("the key is the certificate's");
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.send_half_rtt_data = self.half_rtt;
+        if let Some(count) = self.tickets {
+            config.send_tls13_tickets = count;
+        }
+        Arc::new(config)
+    }
+}
+
+fn supported(version: TlsVersion) -> &'static rustls::SupportedProtocolVersion {
+    match version {
+        TlsVersion::Tls12 => &rustls::version::TLS12,
+        TlsVersion::Tls13 => &rustls::version::TLS13,
+        other => panic!("a version that these tests don't know: {other:?}"),
+    }
+}
+
+fn verifier(
+    roots: &Arc<rustls::RootCertStore>,
+    provider: Arc<CryptoProvider>,
+    required: bool,
+) -> Arc<dyn rustls::server::danger::ClientCertVerifier> {
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider);
+    let builder = if required { builder } else { builder.allow_unauthenticated() };
+    builder.build().expect("there is a root")
+}

@@ -1,0 +1,9 @@
+//! What the crate promises of secured connections, against peers that play every trick of a server.
+
+mod certificates;
+mod duplex;
+mod ends;
+mod handshake;
+mod injection;
+mod on;
+mod starttls;

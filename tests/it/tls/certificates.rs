@@ -1,0 +1,427 @@
+//! Certificates, good and bad: those of servers, which the socket checks, and those of clients, which it
+//! shows.
+
+use std::io::Write;
+
+use rcgen::ExtendedKeyUsagePurpose;
+use sockeye::{Error, ErrorKind, SecureTransport, Socket, TlsOptions, TlsVersion};
+
+use crate::support::tls::{
+    Accepted, Authority, Draft, Identity, Terms, TlsPeer, VERSIONS, connect, gives, good,
+    never_opened, open, options, provider, rustls_error, says, trusting, trusting_names, with,
+};
+use crate::support::{
+    AT_ONCE, blocked, eventually, fails, kind_of, ms, read, read_exactly, read_to_end, story,
+};
+
+// -------------------------------------------------------------------- certificates of servers
+
+/// What is wrong with a certificate, and words of which one has to be in the message.
+struct Fault {
+    name: &'static str,
+    identity: Identity,
+    words: &'static [&'static str],
+}
+
+/// Every fault that a certificate for `localhost` can have.
+fn faults(root: &Authority) -> Vec<Fault> {
+    let fault = |name, identity, words| Fault { name, identity, words };
+    let unknown: &[&str] = &["unknown issuer", "issuer", "authority", "trusted"];
+    vec![
+        fault("unknown authority", Authority::new().issues(&good()), unknown),
+        fault("expired", root.issues(&good().valid(2000, 2001)), &["expired"]),
+        fault(
+            "not yet valid",
+            root.issues(&good().valid(3000, 3001)),
+            &["not yet valid", "not valid yet"],
+        ),
+        fault("another name", root.issues(&Draft::new(&["other.test"])), &["name", "not for"]),
+        fault("another use", root.client("localhost"), &["purpose", "usage", "meant for servers"]),
+        fault(
+            "self-signed",
+            good().self_signed(),
+            &["self-signed", "issuer", "authority", "trusted"],
+        ),
+        fault("the authority's own", root.identity(), &["CA used", "authority", "end entity"]),
+        fault("incomplete chain", root.intermediate().issues(&good()).incomplete(), unknown),
+        fault(
+            "only a common name",
+            root.issues(&Draft::common_name("localhost")),
+            &["name", "not for"],
+        ),
+    ]
+}
+
+/// A connection to a peer with this identity: the socket, and the peer.
+#[track_caller]
+fn shown(identity: &Identity, version: TlsVersion, tls: TlsOptions) -> (Socket, TlsPeer) {
+    let peer = TlsPeer::refused(&Terms::new(identity.clone()).only(version));
+    (connect(&peer, with(SecureTransport::On, tls)), peer)
+}
+
+#[test]
+fn every_fault_is_told_in_its_own_words() {
+    story(|| {
+        let root = Authority::new();
+        for version in VERSIONS {
+            let mut messages: Vec<(&str, String)> = Vec::new();
+            for fault in faults(&root) {
+                let (socket, peer) = shown(&fault.identity, version, trusting(&root));
+                let error = never_opened(&socket, ErrorKind::Tls);
+                says(&error, fault.words);
+                let source = rustls_error(&error);
+                let of_certificate = matches!(source, rustls::Error::InvalidCertificate(_));
+                assert!(of_certificate, "{}: {source:?}", fault.name);
+                let alert = peer.ending().failure;
+                let told = matches!(alert, Some(rustls::Error::AlertReceived(_)));
+                assert!(told, "{}: the peer was told {alert:?}", fault.name);
+                messages.push((fault.name, error.to_string()));
+            }
+            // Whoever signed it, nobody trusts it: these three are alike.
+            let unknown = ["unknown authority", "self-signed", "incomplete chain"];
+            let no_name = ["another name", "only a common name"];
+            for (number, (name, message)) in messages.iter().enumerate() {
+                for (other, other_message) in &messages[..number] {
+                    let alike = [unknown.as_slice(), &no_name]
+                        .iter()
+                        .any(|group| group.contains(name) && group.contains(other));
+                    assert!(alike || message != other_message, "{name}, {other}: {message}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn who_accepts_invalid_certificates_accepts_every_fault() {
+    for version in VERSIONS {
+        story(move || {
+            let root = Authority::new();
+            for fault in faults(&root) {
+                let peer = TlsPeer::secured(
+                    &Terms::new(fault.identity.clone()).only(version),
+                    Accepted::echo,
+                );
+                let tls = trusting(&root).danger_accept_invalid_certs(true);
+                let socket = connect(&peer, with(SecureTransport::On, tls));
+                let info = socket.opened();
+                let info = info.unwrap_or_else(|error| panic!("{}: {error}", fault.name));
+                let chain: Vec<_> = info.tls().expect("it is secure").peer_certificates().collect();
+                assert_eq!(chain[0], &*fault.identity.chain()[0], "{}", fault.name);
+                (&socket).write_all(b"hello").expect("the peer reads");
+                assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
+                socket.close().expect("the peer reads");
+                peer.gets(b"hello");
+            }
+        });
+    }
+}
+
+#[test]
+fn accepting_invalid_certificates_can_be_taken_back() {
+    story(|| {
+        let root = Authority::new();
+        let tls =
+            trusting(&root).danger_accept_invalid_certs(true).danger_accept_invalid_certs(false);
+        let identity = Authority::new().issues(&good());
+        let (socket, _peer) = shown(&identity, TlsVersion::Tls13, tls);
+        never_opened(&socket, ErrorKind::Tls);
+    });
+}
+
+#[test]
+fn a_complete_chain_is_followed() {
+    story(|| {
+        let root = Authority::new();
+        let identity = root.intermediate().intermediate().issues(&good());
+        let peer = TlsPeer::reads(&Terms::new(identity.clone()));
+        let socket = open(&peer, options(&root));
+        let info = socket.opened().expect("it is open");
+        assert_eq!(info.tls().expect("it is secure").peer_certificates().len(), 3);
+        // The intermediate, trusted by itself, makes up for what is missing.
+        let between = root.intermediate();
+        let incomplete = between.issues(&good()).incomplete();
+        let peer = TlsPeer::reads(&Terms::new(incomplete));
+        let tls = trusting(&root).add_root_pem(between.pem()).expect("it is PEM");
+        open(&peer, with(SecureTransport::On, tls));
+    });
+}
+
+#[test]
+fn an_address_has_to_be_in_the_certificate() {
+    story(|| {
+        let root = Authority::new();
+        let dialled = || with(SecureTransport::On, trusting_names(&root));
+        for names in [&["127.0.0.1"][..], &["localhost", "127.0.0.1", "::1"]] {
+            let peer = TlsPeer::reads(&Terms::new(root.issues(&Draft::new(names))));
+            open(&peer, dialled());
+        }
+        for draft in [
+            Draft::new(&["localhost"]),
+            Draft::new(&["127.0.0.2"]),
+            Draft::new(&["::1"]),
+            Draft::new(&["::ffff:127.0.0.1"]),
+            Draft::dns_name("127.0.0.1"),
+            Draft::common_name("127.0.0.1"),
+        ] {
+            let peer = TlsPeer::refused(&Terms::new(root.issues(&draft)));
+            let socket = connect(&peer, dialled());
+            says(&never_opened(&socket, ErrorKind::Tls), &["name", "address", "not for"]);
+        }
+    });
+}
+
+#[test]
+fn a_text_may_hold_many_roots() {
+    story(|| {
+        let [one, other] = [Authority::new(), Authority::new()];
+        let text = format!("# two roots\n\n{}\r\nand\n{}", one.pem(), other.pem());
+        provider();
+        let tls = TlsOptions::new()
+            .add_root_pem(text)
+            .expect("there are two")
+            .only_added_roots()
+            .server_name("localhost");
+        for root in [one, other] {
+            let peer = TlsPeer::reads(&Terms::new(root.issues(&good())));
+            open(&peer, with(SecureTransport::On, tls.clone()));
+        }
+    });
+}
+
+#[test]
+fn an_added_root_is_trusted_beside_the_others() {
+    story(|| {
+        provider();
+        let root = Authority::new();
+        let named = || TlsOptions::new().server_name("localhost");
+        let identity = root.issues(&good());
+        let (socket, _peer) = shown(&identity, TlsVersion::Tls13, named());
+        never_opened(&socket, ErrorKind::Tls);
+        let tls = named().add_root_pem(root.pem()).expect("it is PEM");
+        let peer = TlsPeer::reads(&Terms::new(identity));
+        open(&peer, with(SecureTransport::On, tls));
+    });
+}
+
+// -------------------------------------------------------------------- certificates of clients
+
+/// Shows this certificate, and trusts the root.
+fn showing(root: &Authority, client: &Identity) -> TlsOptions {
+    trusting(root)
+        .client_auth_pem(client.chain_pem(), client.key_pem())
+        .expect("the key is the certificate's")
+}
+
+#[test]
+fn a_client_shows_its_whole_chain() {
+    for version in VERSIONS {
+        story(move || {
+            let root = Authority::new();
+            let client = root.intermediate().client("someone");
+            let terms = Terms::new(root.issues(&good())).only(version);
+            for terms in [terms.clone().requires_clients(&root), terms.asks_clients(&root)] {
+                let peer = TlsPeer::echoes(&terms);
+                let tls = showing(&root, &client);
+                let socket = open(&peer, with(SecureTransport::On, tls));
+                (&socket).write_all(b"hello").expect("the peer reads");
+                assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
+                socket.close().expect("the peer reads");
+                let ending = peer.gets(b"hello");
+                assert_eq!(ending.session().peer_certificates(), Some(&client.chain()[..]));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate_may_be_welcome() {
+    for version in VERSIONS {
+        story(move || {
+            let root = Authority::new();
+            let terms = Terms::new(root.issues(&good())).only(version).asks_clients(&root);
+            let peer = TlsPeer::echoes(&terms);
+            let socket = open(&peer, options(&root));
+            (&socket).write_all(b"hello").expect("the peer reads");
+            assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
+            socket.close().expect("the peer reads");
+            assert_eq!(peer.gets(b"hello").session().peer_certificates(), None);
+        });
+    }
+}
+
+#[test]
+fn a_client_that_is_not_asked_shows_nothing() {
+    story(|| {
+        let root = Authority::new();
+        let peer = TlsPeer::reads(&Terms::new(root.issues(&good())));
+        let tls = showing(&root, &root.client("someone"));
+        let socket = open(&peer, with(SecureTransport::On, tls));
+        socket.close().expect("the peer reads");
+        assert_eq!(peer.gets(b"").session().peer_certificates(), None);
+    });
+}
+
+/// What a server does not take from a client, and what its alert is called.
+fn unwelcome(root: &Authority) -> [(TlsOptions, &'static str); 4] {
+    let stranger = Authority::new().client("someone");
+    let expired = root.issues(
+        &Draft::new(&["someone"]).usage(ExtendedKeyUsagePurpose::ClientAuth).valid(2000, 2001),
+    );
+    let server = root.issues(&Draft::new(&["someone"]).usage(ExtendedKeyUsagePurpose::ServerAuth));
+    [
+        (trusting(root), "certificate required"),
+        (showing(root, &stranger), "unknown CA"),
+        (showing(root, &expired), "certificate expired"),
+        (showing(root, &server), "unsupported certificate"),
+    ]
+}
+
+/// The alert is named, and it is rustls that tells it.
+#[track_caller]
+fn names(error: &Error, alert: &str) {
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    says(error, &[alert]);
+    let source = rustls_error(error);
+    assert!(matches!(source, rustls::Error::AlertReceived(_)), "{source:?}");
+}
+
+#[track_caller]
+fn names_in<T: std::fmt::Debug>(result: std::io::Result<T>, alert: &str) {
+    let error = result.expect_err("the client is not welcome");
+    assert_eq!(kind_of(&error), ErrorKind::Tls, "{error}");
+    names(Error::from_io(&error).expect("kind_of found it"), alert);
+}
+
+#[test]
+fn in_tls_1_2_an_unwelcome_client_never_gets_in() {
+    story(|| {
+        let root = Authority::new();
+        let terms =
+            Terms::new(root.issues(&good())).only(TlsVersion::Tls12).requires_clients(&root);
+        for (tls, alert) in unwelcome(&root) {
+            let peer = TlsPeer::refused(&terms);
+            let socket = connect(&peer, with(SecureTransport::On, tls));
+            names(&never_opened(&socket, ErrorKind::Tls), alert);
+        }
+    });
+}
+
+/// In TLS 1.3 a client is done before the server has looked at its certificate. `then` is what the peer
+/// does after its alert.
+#[track_caller]
+fn unwelcome_later(then: fn(&mut Accepted), look: impl Fn(&TlsPeer, &Socket, &str)) {
+    let root = Authority::new();
+    let terms = Terms::new(root.issues(&good())).only(TlsVersion::Tls13).requires_clients(&root);
+    for (tls, alert) in unwelcome(&root) {
+        let peer = TlsPeer::plays(&terms, move |peer| {
+            peer.begin();
+            while peer.take_in().expect_or_alert() {
+                let flight = peer.withheld();
+                peer.raw(&flight);
+            }
+            peer.await_cue();
+            // The alert waits for the test.
+            let alert = peer.withheld();
+            peer.raw(&alert);
+            then(peer);
+        });
+        let socket = open(&peer, with(SecureTransport::On, tls));
+        look(&peer, &socket, alert);
+        gives(&socket, ErrorKind::Tls);
+        let again = socket.closed().expect_err("it has failed");
+        names(&again, alert);
+        socket.opened().expect("it was open");
+    }
+}
+
+/// Whether the server goes on: its failure is what the story is about.
+trait ExpectOrAlert {
+    fn expect_or_alert(self) -> bool;
+}
+
+impl ExpectOrAlert for std::io::Result<bool> {
+    fn expect_or_alert(self) -> bool {
+        match self {
+            Ok(more) => {
+                assert!(more, "the other end has ended");
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+fn stays(_: &mut Accepted) {}
+
+#[test]
+fn in_tls_1_3_a_read_tells_an_unwelcome_client() {
+    story(|| {
+        unwelcome_later(stays, |peer, socket, alert| {
+            let reader = socket.reader();
+            let reading = blocked(move || read(reader, 10));
+            peer.cue();
+            names_in(reading.join_within(AT_ONCE), alert);
+        });
+    });
+}
+
+#[test]
+fn in_tls_1_3_closed_tells_an_unwelcome_client_that_reads_nothing() {
+    story(|| {
+        unwelcome_later(stays, |peer, socket, alert| {
+            let waiting = socket.clone();
+            let closed = blocked(move || waiting.closed());
+            peer.cue();
+            names(&closed.join_within(AT_ONCE).expect_err("the client is not welcome"), alert);
+        });
+    });
+}
+
+#[test]
+fn in_tls_1_3_a_write_tells_an_unwelcome_client() {
+    // Other systems drop what came before the reset by which a close answers what comes after it.
+    let close = if cfg!(target_os = "linux") { Accepted::close } else { stays };
+    for then in [stays, Accepted::fin, close] {
+        story(move || {
+            unwelcome_later(then, |peer, socket, alert| {
+                peer.cue();
+                let mut failure = None;
+                eventually(AT_ONCE, "a write fails", || {
+                    failure = (&mut &*socket).write(b"hello?").err();
+                    failure.is_some()
+                });
+                names_in::<()>(Err(failure.expect("it is set")), alert);
+            });
+        });
+    }
+}
+
+/// Other systems drop what came before a reset.
+#[cfg(target_os = "linux")]
+#[test]
+fn in_tls_1_3_the_alert_is_told_in_place_of_the_reset_that_follows_it() {
+    story(|| {
+        unwelcome_later(Accepted::reset, |peer, socket, alert| {
+            (&mut &*socket).write_all(b"never read").expect("there is room");
+            peer.cue();
+            names(&socket.closed_timeout(AT_ONCE).expect_err("it is not welcome"), alert);
+        });
+    });
+}
+
+#[test]
+fn a_welcome_client_is_told_nothing() {
+    story(|| {
+        let root = Authority::new();
+        let terms = Terms::new(root.issues(&good())).requires_clients(&root);
+        let peer = TlsPeer::secured(&terms, |peer| peer.send(b"welcome"));
+        let tls = showing(&root, &root.client("someone"));
+        let socket = open(&peer, with(SecureTransport::On, tls));
+        assert_eq!(read(&socket, 10).expect("the peer sends"), b"welcome");
+        fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        socket.writer().close().expect("the peer reads");
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
+        peer.gets(b"");
+    });
+}

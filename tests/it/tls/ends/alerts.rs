@@ -1,0 +1,145 @@
+//! Alerts and records that are no good.
+
+use super::*;
+
+// -------------------------------------------------------------------- alerts
+
+/// The alert that [`Accepted::alert`] sends is named, and rustls tells it.
+#[track_caller]
+fn names_the_alert(error: &Error) {
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    says(error, &["bad record mac"]);
+    let source = rustls_error(error);
+    assert!(matches!(source, rustls::Error::AlertReceived(_)), "{source:?}");
+}
+
+#[track_caller]
+fn names_the_alert_in<T: std::fmt::Debug>(result: std::io::Result<T>) {
+    let error = result.expect_err("the peer has given up");
+    assert_eq!(kind_of(&error), ErrorKind::Tls, "{error}");
+    names_the_alert(Error::from_io(&error).expect("kind_of found it"));
+}
+
+#[test]
+fn an_alert_is_told_to_everyone() {
+    settings(|setting| {
+        let (peer, socket) = pair(setting, |peer| {
+            peer.send(b"so far, so good");
+            peer.await_cue();
+            peer.alert();
+        });
+        assert_eq!(read_exactly(&socket, 2).expect("the peer sends"), b"so");
+        let waiting = socket.clone();
+        let closed = blocked(move || waiting.closed());
+        let mut got = Vec::new();
+        peer.cue();
+        names_the_alert_in(socket.reader().read_to_end(&mut got));
+        assert_eq!(got, b" far, so good", "what came before it");
+        names_the_alert(&closed.join_within(AT_ONCE).expect_err("the peer has given up"));
+        gives(&socket, ErrorKind::Tls);
+        names_the_alert_in((&socket).write(b"x"));
+    });
+}
+
+#[test]
+fn an_alert_is_told_without_a_reader() {
+    settings(|setting| {
+        let (peer, socket) = pair(setting, |peer| {
+            peer.await_cue();
+            peer.alert();
+        });
+        peer.cue();
+        names_the_alert(&socket.closed_timeout(AT_ONCE).expect_err("the peer has given up"));
+        gives(&socket, ErrorKind::Tls);
+    });
+}
+
+/// Other systems drop what came before a reset.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_alert_is_told_in_place_of_the_broken_pipe_that_hides_it() {
+    for end in [Accepted::reset, Accepted::close, Accepted::fin] {
+        settings(move |setting| {
+            let (peer, socket) = pair(setting, move |peer| {
+                peer.receive(200_000);
+                peer.alert();
+                end(peer);
+            });
+            let writer = socket.writer();
+            let writing = call(move || pour(writer, b'w', usize::MAX));
+            let (_, failure) = writing.join();
+            names_the_alert_in::<()>(Err(failure.expect("the peer has given up")));
+            names_the_alert(&socket.closed_timeout(AT_ONCE).expect_err("the peer has given up"));
+            gives(&socket, ErrorKind::Tls);
+            peer.ending();
+        });
+    }
+}
+
+#[test]
+fn a_corrupted_record_is_told_to_everyone_after_the_data_before_it() {
+    settings(|setting| {
+        let (peer, socket) = pair(setting, |peer| {
+            peer.await_cue();
+            let good = peer.sealed(b"before");
+            let mut bad = peer.sealed(b"corrupted");
+            let last = bad.len() - 1;
+            bad[last] ^= 1;
+            let behind = peer.sealed(b"behind");
+            peer.raw(&[good, bad, behind].concat());
+        });
+        peer.cue();
+        assert_eq!(read_exactly(&socket, 6).expect("it came before"), b"before");
+        let error = read(&socket, 10).expect_err("it is corrupted");
+        assert_eq!(kind_of(&error), ErrorKind::Tls);
+        let inner = Error::from_io(&error).expect("kind_of found it");
+        assert_eq!(rustls_error(inner), &rustls::Error::DecryptError);
+        gives(&socket, ErrorKind::Tls);
+        assert_eq!(socket.phase(), Phase::Closed);
+        assert_eq!(socket.stats().bytes_read, 6);
+        // The peer is told why.
+        let ending = peer.ending();
+        let told = matches!(ending.failure, Some(rustls::Error::AlertReceived(_)));
+        assert!(told, "{:?}", ending.failure);
+    });
+}
+
+#[test]
+fn a_corrupted_record_is_noticed_without_a_reader() {
+    settings(|setting| {
+        let (peer, socket) = pair(setting, |peer| {
+            peer.await_cue();
+            let mut bad = peer.sealed(b"corrupted");
+            bad[7] ^= 1;
+            peer.raw(&bad);
+        });
+        let writer = socket.writer();
+        peer.cue();
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Tls);
+        fails((&writer).write(b"x"), ErrorKind::Tls);
+        gives(&socket, ErrorKind::Tls);
+    });
+}
+
+#[test]
+fn plaintext_in_a_secured_connection_is_never_data() {
+    settings(|setting| {
+        for injected in [
+            &b"plain text, as if nothing had been agreed on"[..],
+            &[23, 3, 3, 0, 5, b'p', b'l', b'a', b'i', b'n'],
+            &[21, 3, 3, 0, 2, 1, 0],
+            &[21, 3, 3, 0, 2, 2, 40],
+        ] {
+            let (peer, socket) = pair(setting, move |peer| {
+                peer.await_cue();
+                peer.raw(injected);
+            });
+            peer.cue();
+            let error = read(&socket, 100).expect_err("it is not from the peer");
+            assert_eq!(kind_of(&error), ErrorKind::Tls, "{injected:?}");
+            assert_eq!(socket.stats().bytes_read, 0);
+            gives(&socket, ErrorKind::Tls);
+            peer.ending();
+        }
+    });
+}

@@ -1,0 +1,228 @@
+//! What is no end and no data: tickets and new keys.
+
+use super::*;
+
+// -------------------------------------------------------------------- tickets
+
+/// Sends this many tickets once the handshake is done, and goes on at its cue.
+#[track_caller]
+fn ticketed(
+    options: SocketOptions,
+    script: impl FnOnce(&mut Accepted) + Send + 'static,
+) -> (TlsPeer, Socket) {
+    let terms = terms().only(TlsVersion::Tls13).tickets(8);
+    let (tell, told) = mpsc::channel();
+    let peer = Way::On.on(listen(), &terms, move |peer| {
+        tell.send(()).expect("the test waits for it");
+        peer.await_cue();
+        script(peer);
+    });
+    let socket = Way::On.open(&peer, options);
+    told.recv_timeout(PATIENCE).expect("the handshake is done, and tickets are sent");
+    (peer, socket)
+}
+
+#[test]
+fn tickets_are_no_data() {
+    story(|| {
+        let (peer, socket) = ticketed(SocketOptions::new(), |peer| peer.send(b"data"));
+        fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert_eq!(socket.phase(), Phase::Open);
+        socket.set_read_timeout(Some(ms(100))).expect("not zero");
+        times_out(read(&socket, 100));
+        assert_eq!(socket.stats().bytes_read, 0);
+        socket.set_read_timeout(None).expect("none is fine");
+        let reader = socket.reader();
+        let reading = blocked(move || read(reader, 100));
+        peer.cue();
+        assert_eq!(reading.join().expect("the peer sends"), b"data");
+        socket.close().expect("the peer reads");
+        peer.gets(b"");
+    });
+}
+
+#[test]
+fn tickets_and_an_end_settle_without_a_reader() {
+    story(|| {
+        let (peer, socket) = ticketed(SocketOptions::new(), Accepted::close_notify);
+        let waiting = socket.clone();
+        let closed = blocked(move || waiting.closed());
+        peer.cue();
+        closed.join_within(AT_ONCE).expect("nothing is unread");
+        assert_eq!(read(&socket, 1).expect("a clean end"), b"");
+        peer.gets(b"");
+
+        // The end is there before anyone looks.
+        let (peer, socket) = ticketed(SocketOptions::new(), Accepted::ends);
+        peer.cue();
+        socket.closed_timeout(AT_ONCE).expect("nothing is unread");
+        peer.gets(b"");
+    });
+}
+
+#[test]
+fn half_open_tickets_and_an_end_do_not_settle() {
+    story(|| {
+        let (peer, socket) = ticketed(half_open(), Accepted::close_notify);
+        peer.cue();
+        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        (&socket).write_all(b"still here").expect("it is half open");
+        socket.writer().close().expect("the peer reads");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        peer.gets(b"still here");
+    });
+}
+
+#[test]
+fn tickets_do_not_hide_truncation_or_data() {
+    story(|| {
+        let (peer, socket) = ticketed(SocketOptions::new(), Accepted::fin);
+        peer.cue();
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
+
+        let (peer, socket) = ticketed(SocketOptions::new(), |peer| {
+            peer.send(b"data");
+            peer.ends();
+        });
+        peer.cue();
+        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        peer.gets(b"");
+    });
+}
+
+#[test]
+fn unread_tickets_do_not_turn_a_close_into_a_reset() {
+    story(|| {
+        let (peer, socket) = ticketed(SocketOptions::new(), |peer| {
+            peer.read_to_end();
+            peer.await_cue();
+        });
+        peer.cue();
+        socket.close().expect("nothing is in the way");
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+// -------------------------------------------------------------------- new keys
+
+#[test]
+fn new_keys_are_answered_while_nobody_reads_or_writes() {
+    in_tls_1_3(|setting| {
+        let (tell, told) = mpsc::channel();
+        let (peer, socket) = pair(setting, move |peer| {
+            for _ in 0..3 {
+                is_answered(peer);
+            }
+            tell.send(()).expect("the test waits for it");
+            peer.echo();
+        });
+        told.recv_timeout(PATIENCE).expect("the socket answers by itself");
+        assert_eq!(socket.phase(), Phase::Open);
+        assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (0, 0));
+        (&socket).write_all(b"with new keys").expect("the peer reads");
+        assert_eq!(read_exactly(&socket, 13).expect("the peer answers"), b"with new keys");
+        socket.close().expect("the peer reads");
+        peer.gets(b"with new keys");
+    });
+}
+
+#[test]
+fn new_keys_are_answered_beside_a_blocked_read() {
+    in_tls_1_3(|setting| {
+        let (tell, told) = mpsc::channel();
+        let (peer, socket) = pair(setting, move |peer| {
+            peer.await_cue();
+            is_answered(peer);
+            tell.send(()).expect("the test waits for it");
+            peer.await_cue();
+            peer.send(b"data");
+        });
+        let reader = socket.reader();
+        let reading = blocked(move || read(reader, 10));
+        peer.cue();
+        told.recv_timeout(PATIENCE).expect("the socket answers by itself");
+        assert!(reading.is_running(), "new keys are no data");
+        peer.cue();
+        assert_eq!(reading.join().expect("the peer sends"), b"data");
+        socket.close().expect("the peer reads");
+        peer.gets(b"");
+    });
+}
+
+#[test]
+fn many_new_keys_at_once_are_taken() {
+    in_tls_1_3(|setting| {
+        let (peer, socket) = pair(setting, |peer| {
+            // More than 32 in a row, without data, are taken for an attack.
+            for _ in 0..32 {
+                peer.line().update_keys().expect("the other end is there");
+            }
+            peer.echo();
+        });
+        let bytes = noise(32, 200_000);
+        let reader = socket.reader();
+        let reading = call(move || read_exactly(reader, 200_000));
+        (&socket).write_all(&bytes).expect("the peer reads");
+        same(&reading.join().expect("the peer answers"), &bytes);
+        socket.close().expect("the peer reads");
+        peer.gets(&bytes);
+    });
+}
+
+#[test]
+fn new_keys_in_the_middle_of_data_both_ways_lose_nothing() {
+    const SIZE: usize = 2 << 20;
+    in_tls_1_3(|setting| {
+        let (peer, socket) = pair(setting, |peer| {
+            peer.aside(|line| {
+                // Rustls takes no more than 32 answers in a row, without data, from anyone.
+                for chunk in noise(33, SIZE).chunks(SIZE / 30) {
+                    line.send(chunk).expect("the program reads");
+                    line.update_keys().expect("the program reads");
+                }
+            });
+            peer.receive(SIZE);
+        });
+        let reader = socket.reader();
+        let reading = call(move || read_exactly(reader, SIZE));
+        let bytes = noise(34, SIZE);
+        for chunk in bytes.chunks(7_000) {
+            (&socket).write_all(chunk).expect("the peer reads");
+        }
+        same(&reading.join().expect("the peer sends"), &noise(33, SIZE));
+        socket.close().expect("the peer reads");
+        peer.gets(&bytes);
+    });
+}
+
+#[test]
+fn new_keys_asked_for_by_a_peer_that_reads_nothing_are_answered_once_it_does() {
+    in_tls_1_3(|setting| {
+        let (tell, told) = mpsc::channel();
+        let peer = setting.way.on(listen_with_room(4096), &setting.terms(), move |peer| {
+            peer.await_cue();
+            for _ in 0..1000 {
+                peer.line().update_keys().expect("the other end is there");
+                peer.send(b"d");
+            }
+            tell.send(()).expect("the test waits for it");
+            peer.await_cue();
+        });
+        let socket = setting.open(&peer, little_room());
+        let taken = fill(&socket);
+        let mut writer = socket.writer();
+        let writing = blocked(move || writer.write(b"w"));
+        peer.cue();
+        told.recv_timeout(PATIENCE).expect("all of it is sent");
+        // Reading goes on although the answers cannot leave.
+        same(&read_exactly(&socket, 1000).expect("the peer sends"), &[b'd'; 1000]);
+        assert!(writing.is_running(), "the peer reads nothing");
+        peer.cue();
+        assert_eq!(writing.join().expect("the peer reads now"), 1);
+        socket.close().expect("the peer reads");
+        peer.gets(&vec![b'w'; taken + 1]);
+    });
+}

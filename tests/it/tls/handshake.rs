@@ -1,0 +1,413 @@
+//! The handshake of a socket that is secure from the start: what it tells, what it shares with the next
+//! one, how it ends early, and what options it refuses.
+
+mod cut;
+mod settings;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rustls::HandshakeKind;
+use rustls::crypto::ring::kx_group::SECP384R1;
+use sockeye::{
+    Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions, TlsVersion,
+};
+
+use crate::support::peer::{listen, nobody_came};
+use crate::support::tls::{
+    Authority, Draft, Identity, Terms, TlsPeer, VERSIONS, authority, connect, dial, good,
+    never_opened, open, options, provider, rustls_error, says, terms, trusting, trusting_names,
+    with,
+};
+use crate::support::{
+    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, kind_of, ms, noise, read, read_exactly,
+    read_to_end, same, story, timed, times_out,
+};
+
+fn secure() -> SocketOptions {
+    options(authority())
+}
+
+// -------------------------------------------------------------------- what it tells
+
+#[test]
+fn opened_tells_what_was_agreed_on() {
+    for version in VERSIONS {
+        story(move || {
+            let root = Authority::new();
+            let identity = root.intermediate().issues(&good());
+            let terms = Terms::new(identity.clone()).only(version).alpn(&["first", "second"]);
+            let peer = TlsPeer::reads(&terms);
+            let tls = trusting(&root).alpn(["second", "third"]);
+            let socket = open(&peer, with(SecureTransport::On, tls));
+            assert_eq!(socket.secure_transport(), SecureTransport::On);
+            assert_eq!(socket.phase(), Phase::Open);
+            assert!(!socket.upgraded());
+            let info = socket.opened().expect("it is open");
+            socket.close().expect("the peer reads");
+            let ending = peer.gets(b"");
+
+            let tls = info.tls().expect("it is secure");
+            assert_eq!(tls.version(), version);
+            let suite = ending.session().negotiated_cipher_suite().expect("one was").suite();
+            assert_eq!(tls.cipher_suite(), u16::from(suite));
+            assert_eq!(tls.cipher_suite_name(), format!("{suite:?}"));
+            let chain: Vec<Vec<u8>> = tls.peer_certificates().map(<[u8]>::to_vec).collect();
+            let shown: Vec<Vec<u8>> = identity.chain().iter().map(|one| one.to_vec()).collect();
+            assert_eq!(chain, shown, "leaf first");
+            assert_eq!(tls.peer_certificates().len(), 2);
+            assert!(!tls.resumed());
+            assert_eq!(info.alpn(), Some(b"second".as_slice()));
+            assert_eq!(ending.session().alpn_protocol(), info.alpn());
+            assert_eq!(info.local_address(), Some(ending.from));
+            let timings = info.timings();
+            assert!(
+                timings.handshake > Duration::ZERO && timings.handshake < PATIENCE,
+                "{timings:?}"
+            );
+        });
+    }
+}
+
+#[test]
+fn in_plaintext_there_is_nothing_to_tell() {
+    story(|| {
+        for options in [SocketOptions::new(), with(SecureTransport::StartTls, TlsOptions::new())] {
+            let peer = Peer::reads();
+            let socket = sockeye::connect_with(peer.address(), options).expect("they are fine");
+            let info = socket.opened().expect("the peer listens");
+            assert!(info.tls().is_none());
+            assert_eq!(info.alpn(), None);
+            assert_eq!(info.timings().handshake, Duration::ZERO);
+        }
+    });
+}
+
+#[test]
+fn every_thread_is_told_the_same() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.await_cue();
+            peer.handshake();
+        });
+        let socket = connect(&peer, secure());
+        let waiters: Vec<_> = (0..8)
+            .map(|_| {
+                let socket = socket.clone();
+                blocked(move || socket.opened())
+            })
+            .collect();
+        peer.cue();
+        let suite =
+            socket.opened().expect("the peer is good").tls().expect("secure").cipher_suite();
+        for waiter in waiters {
+            let info = waiter.join().expect("the peer is good");
+            assert_eq!(info.tls().expect("it is secure").cipher_suite(), suite);
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_wants_another_key_exchange_is_asked_again() {
+    story(|| {
+        let terms = terms().only(TlsVersion::Tls13).group(SECP384R1);
+        let peer = TlsPeer::echoes(&terms);
+        let socket = open(&peer, secure());
+        (&socket).write_all(b"hello").expect("the peer reads");
+        assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
+        socket.close().expect("the peer reads");
+        let ending = peer.gets(b"hello");
+        let kind = ending.session().handshake_kind();
+        assert_eq!(kind, Some(HandshakeKind::FullWithHelloRetryRequest));
+    });
+}
+
+#[test]
+fn a_protocol_that_the_peer_does_not_know_fails_the_handshake() {
+    story(|| {
+        let peer = TlsPeer::refused(&terms().alpn(&["smtp"]));
+        let socket =
+            connect(&peer, with(SecureTransport::On, trusting(authority()).alpn(["imap"])));
+        says(&never_opened(&socket, ErrorKind::Tls), &["no application protocol"]);
+    });
+}
+
+// -------------------------------------------------------------------- data at its edges
+
+#[test]
+fn reads_and_writes_may_begin_before_it_is_done() {
+    for version in VERSIONS {
+        story(move || {
+            let peer = TlsPeer::plays(&terms().only(version), |peer| {
+                peer.await_cue();
+                peer.handshake();
+                peer.echo();
+            });
+            let socket = connect(&peer, secure());
+            let (reader, mut writer) = (socket.reader(), socket.writer());
+            let reading = blocked(move || read_exactly(reader, 5));
+            let writing = blocked(move || writer.write_all(b"early"));
+            assert_eq!(socket.phase(), Phase::Connecting);
+            peer.cue();
+            writing.join().expect("the peer is good");
+            assert_eq!(reading.join().expect("the peer answers"), b"early");
+            assert_eq!(socket.phase(), Phase::Open);
+        });
+    }
+}
+
+#[test]
+fn data_that_comes_with_the_last_of_it_is_read() {
+    let bytes = noise(20, 40_000);
+    let sent = bytes.clone();
+    story(move || {
+        let terms = terms().only(TlsVersion::Tls13).speaks_early();
+        let peer = TlsPeer::plays(&terms, move |peer| {
+            peer.begin();
+            assert!(peer.take_in().expect("it is good"), "the ClientHello comes");
+            // The server's whole side, data, the end of TLS and the end of the stream, all at once.
+            let mut all = peer.withheld();
+            for chunk in sent.chunks(10_000) {
+                all.extend(peer.sealed(chunk));
+            }
+            all.extend(peer.sealed_end());
+            peer.raw(&all);
+            peer.fin();
+        });
+        let socket = connect(&peer, secure());
+        socket.opened().expect("the handshake is good");
+        same(&read_to_end(&socket).expect("a clean end"), &bytes);
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        assert_eq!(socket.stats().bytes_read, 40_000);
+        peer.gets(b"");
+    });
+}
+
+#[test]
+fn a_handshake_that_comes_byte_by_byte_is_as_good() {
+    for version in VERSIONS {
+        story(move || {
+            let peer = TlsPeer::plays(&terms().only(version), |peer| {
+                peer.begin();
+                for _ in 0..2 {
+                    assert!(peer.take_in().expect("it is good"), "the other end goes on");
+                    for byte in peer.withheld() {
+                        peer.raw(&[byte]);
+                    }
+                }
+                peer.echo();
+            });
+            let socket = open(&peer, secure());
+            (&socket).write_all(b"hello").expect("the peer reads");
+            assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
+        });
+    }
+}
+
+// -------------------------------------------------------------------- resumption
+
+/// Two connections to one server, each used to the end: whether each one resumed a session.
+#[track_caller]
+fn twice(
+    version: TlsVersion,
+    first: SocketOptions,
+    second: SocketOptions,
+    root: &Authority,
+) -> [bool; 2] {
+    let listener = listen();
+    let config = Terms::new(root.issues(&good())).only(version).alpn(&["a"]).config();
+    [first, second].map(|options| {
+        let another = listener.try_clone().expect("a descriptor is free");
+        let peer = TlsPeer::sharing(another, Arc::clone(&config), |peer| {
+            peer.handshake();
+            peer.echo();
+        });
+        let socket = open(&peer, options);
+        // What comes before the answer, tickets too, has come with it.
+        (&socket).write_all(b"hello").expect("the peer reads");
+        assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
+        let info = socket.opened().expect("it is open");
+        socket.close().expect("the peer reads");
+        let resumed = info.tls().expect("it is secure").resumed();
+        let ending = peer.gets(b"hello");
+        let kind = ending.session().handshake_kind().expect("it is done");
+        assert_eq!(resumed, kind == HandshakeKind::Resumed, "both ends know");
+        assert_eq!(info.tls().expect("it is secure").peer_certificates().len(), 1);
+        resumed
+    })
+}
+
+#[test]
+fn equal_options_resume_each_others_sessions() {
+    for version in VERSIONS {
+        story(move || {
+            let root = Authority::new();
+            let resumed = twice(version, options(&root), options(&root), &root);
+            assert_eq!(resumed, [false, true], "{version:?}");
+        });
+    }
+}
+
+#[test]
+fn other_options_share_no_sessions() {
+    for version in VERSIONS {
+        story(move || {
+            let root = Authority::new();
+            let others = [
+                trusting(&root).alpn(["a"]),
+                trusting(&root).danger_accept_invalid_certs(true),
+                trusting(&root).add_root_pem(Authority::new().pem()).expect("it is PEM"),
+            ];
+            for (number, other) in others.into_iter().enumerate() {
+                let resumed =
+                    twice(version, options(&root), with(SecureTransport::On, other), &root);
+                // Each round is a server of its own, to which the first connection is a stranger.
+                assert_eq!(resumed, [false, false], "{version:?}, the other options {number}");
+            }
+        });
+    }
+}
+
+// -------------------------------------------------------------------- names
+
+/// The name that the peer saw, of a handshake that is good.
+#[track_caller]
+fn seen(host: &str, terms: &Terms, tls: TlsOptions) -> Option<String> {
+    let peer = TlsPeer::reads(terms);
+    let socket = dial(host, &peer, with(SecureTransport::On, tls));
+    socket.opened().expect("the certificate is good");
+    socket.close().expect("the peer reads");
+    peer.gets(b"").session().server_name().map(str::to_owned)
+}
+
+#[test]
+fn the_name_sent_is_the_host() {
+    story(|| {
+        let named = || trusting_names(authority());
+        assert_eq!(seen("good.test", &terms(), named()).as_deref(), Some("good.test"));
+        assert_eq!(seen("good.test.", &terms(), named()).as_deref(), Some("good.test"));
+        let upper = seen("GOOD.Test", &terms(), named()).expect("a name is sent");
+        assert_eq!(upper.to_ascii_lowercase(), "good.test");
+    });
+}
+
+#[test]
+fn a_server_name_stands_in_for_the_host() {
+    story(|| {
+        let named = |name| trusting_names(authority()).server_name(name);
+        for host in ["127.0.0.1", "other.test"] {
+            for name in ["good.test", "localhost", "good.test."] {
+                let sent = name.trim_end_matches('.');
+                assert_eq!(seen(host, &terms(), named(name)).as_deref(), Some(sent), "{host}");
+            }
+        }
+        // An address as a name is checked and not sent.
+        let terms = Terms::new(authority().issues(&Draft::new(&["127.0.0.1"])));
+        assert_eq!(seen("good.test", &terms, named("127.0.0.1")), None);
+    });
+}
+
+#[test]
+fn a_server_name_that_the_certificate_has_not_is_refused_whatever_the_host() {
+    story(|| {
+        let peer = TlsPeer::refused(&terms());
+        let tls = trusting_names(authority()).server_name("other.test");
+        let socket = dial("good.test", &peer, with(SecureTransport::On, tls));
+        never_opened(&socket, ErrorKind::Tls);
+    });
+}
+
+// -------------------------------------------------------------------- limits
+
+/// Takes the ClientHello, and never answers.
+fn silent() -> Peer {
+    Peer::reads()
+}
+
+#[test]
+fn the_connect_timeout_bounds_it() {
+    const LIMIT: u64 = 300;
+    story(|| {
+        let peer = silent();
+        let options = secure().connect_timeout(ms(LIMIT));
+        let socket = sockeye::connect_with(peer.address(), options).expect("they are fine");
+        let (reader, mut writer) = (socket.reader(), socket.writer());
+        let reading = blocked(move || read(reader, 1));
+        let writing = blocked(move || writer.write(b"x"));
+        let (result, took) = timed(|| socket.opened());
+        fails(result, ErrorKind::TimedOut);
+        assert!(took < ms(LIMIT) + AT_ONCE, "took {took:?}");
+        for error in [reading.join_within(AT_ONCE).err(), writing.join_within(AT_ONCE).err()] {
+            let error = error.expect("there is no connection");
+            assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+            let inner = sockeye::Error::from_io(&error).expect("kind_of found it");
+            assert!(!inner.is_retryable(), "it was the attempt's own limit");
+        }
+        never_opened(&socket, ErrorKind::TimedOut);
+        assert_eq!(socket.phase(), Phase::Closed);
+        // The peer is let go.
+        peer.ending();
+    });
+}
+
+#[test]
+fn the_connect_timeout_is_one_for_everything() {
+    story(|| {
+        let slow = |_: &str| {
+            thread::sleep(ms(1500));
+            Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
+        };
+        let connector = Connector::builder().resolver(slow).build().expect("the rules are fine");
+        let peer = silent();
+        let options = secure().connect_timeout(ms(2000));
+        let address = ("slow.test", peer.address().port());
+        let (result, took) =
+            timed(|| connector.connect_with(address, options).expect("they are fine").opened());
+        fails(result, ErrorKind::TimedOut);
+        assert!(took >= ms(2000) && took < ms(2000) + AT_ONCE, "took {took:?}");
+    });
+}
+
+#[test]
+fn a_wait_for_it_may_end_and_it_goes_on() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.await_cue();
+            peer.handshake();
+        });
+        let socket = connect(&peer, secure());
+        let error = socket.opened_timeout(ms(100)).expect_err("the peer waits");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.is_retryable());
+        assert_eq!(socket.phase(), Phase::Connecting);
+        fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
+        peer.cue();
+        socket.opened_timeout(PATIENCE).expect("the peer is good");
+        assert_eq!(socket.phase(), Phase::Open);
+    });
+}
+
+#[test]
+fn a_deadline_ends_reads_and_writes_that_wait_for_it() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.await_cue();
+            peer.handshake();
+            peer.echo();
+        });
+        let socket = connect(&peer, secure().read_timeout(ms(50)).write_timeout(ms(50)));
+        times_out(read(&socket, 1));
+        times_out((&socket).write(b"x"));
+        peer.cue();
+        socket.opened().expect("the peer is good");
+        socket.set_read_timeout(None).expect("none is fine");
+        socket.set_write_timeout(None).expect("none is fine");
+        (&socket).write_all(b"hello").expect("the peer reads");
+        assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
+        socket.close().expect("the peer reads");
+        peer.gets(b"hello");
+    });
+}

@@ -1,0 +1,247 @@
+//! Handshakes that do not come to their end: closed or aborted by this side, cut, reset, or answered with
+//! something else by the peer.
+
+use super::*;
+
+// -------------------------------------------------------------------- ended by this side
+
+/// A socket whose ClientHello has arrived, and its peer, which goes on at its cue.
+fn halfway() -> (TlsPeer, Socket) {
+    let (tell, told) = mpsc::channel();
+    let peer = TlsPeer::plays(&terms(), move |peer| {
+        peer.hear_hello();
+        tell.send(()).expect("the test waits for it");
+        peer.await_cue();
+    });
+    let socket = connect(&peer, secure());
+    told.recv_timeout(PATIENCE).expect("the handshake begins");
+    assert_eq!(socket.phase(), Phase::Connecting);
+    (peer, socket)
+}
+
+#[test]
+fn close_in_the_middle_cancels_it() {
+    story(|| {
+        let (peer, socket) = halfway();
+        let (reader, mut writer, opening) = (socket.reader(), socket.writer(), socket.clone());
+        let opened = blocked(move || opening.opened());
+        let reading = blocked(move || read(reader, 1));
+        let writing = blocked(move || writer.write(b"x"));
+        at_once(|| socket.close()).expect("there is nothing to hand over");
+        fails(opened.join_within(AT_ONCE), ErrorKind::Closed);
+        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
+        fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
+        fails(socket.opened(), ErrorKind::Closed);
+        socket.closed().expect("it was closed");
+        assert_eq!(socket.phase(), Phase::Closed);
+        peer.cue();
+        peer.ending();
+    });
+}
+
+#[test]
+fn abort_in_the_middle_resets_it() {
+    for abort in [Socket::abort, |socket: &Socket| socket.writer().abort()] {
+        story(move || {
+            let (peer, socket) = halfway();
+            let opening = socket.clone();
+            let opened = blocked(move || opening.opened());
+            at_once(|| abort(&socket));
+            fails(opened.join_within(AT_ONCE), ErrorKind::Closed);
+            fails(socket.opened(), ErrorKind::Closed);
+            fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
+            peer.cue();
+            peer.sees_a_reset();
+        });
+    }
+}
+
+#[test]
+fn dropping_the_last_handle_in_the_middle_ends_it() {
+    story(|| {
+        let (peer, socket) = halfway();
+        drop(socket);
+        peer.cue();
+        peer.ending();
+    });
+}
+
+#[test]
+fn a_reader_cancelled_in_the_middle_lets_it_finish() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.await_cue();
+            peer.handshake();
+        });
+        let socket = connect(&peer, secure());
+        fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
+        socket.reader().cancel();
+        assert_eq!(read(&socket, 1).expect("reading has ended"), b"");
+        peer.cue();
+        socket.opened().expect("the peer is good");
+        (&socket).write_all(b"hello").expect("the peer reads");
+        socket.close().expect("the peer reads");
+        peer.gets(b"hello");
+    });
+}
+
+// -------------------------------------------------------------------- ended by the peer
+
+/// Terms whose handshakes all have the same length.
+fn even(version: TlsVersion) -> Terms {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    let identity = IDENTITY.get_or_init(|| authority().issues(&good().even()));
+    Terms::new(identity.clone()).only(version).tickets(0)
+}
+
+/// How many bytes a server sends up to the end of the handshake.
+fn flight(version: TlsVersion) -> usize {
+    let (tell, told) = mpsc::channel();
+    let peer = TlsPeer::plays(&even(version), move |peer| {
+        tell.send(peer.handshake_up_to(usize::MAX)).expect("the test waits for it");
+    });
+    let socket = open(&peer, secure());
+    socket.close().expect("the peer reads");
+    told.recv_timeout(PATIENCE).expect("the peer has counted")
+}
+
+#[test]
+fn cut_by_an_end_at_any_byte_it_fails() {
+    const THREADS: usize = 4;
+    for version in VERSIONS {
+        let whole = flight(version);
+        assert!(whole > 500, "{whole} bytes are no handshake");
+        let parts: Vec<_> = (0..THREADS)
+            .map(|first| {
+                call(move || {
+                    for most in (first..whole).step_by(THREADS) {
+                        cut(version, most, whole);
+                    }
+                })
+            })
+            .collect();
+        parts.into_iter().for_each(|part| part.join_within(4 * PATIENCE));
+    }
+}
+
+#[track_caller]
+fn cut(version: TlsVersion, most: usize, whole: usize) {
+    let peer = TlsPeer::plays(&even(version), move |peer| {
+        assert_eq!(peer.handshake_up_to(most), most);
+    });
+    let socket = connect(&peer, secure());
+    let result = socket.opened_timeout(PATIENCE);
+    let kind = result.err().map(|error| error.kind());
+    assert_eq!(kind, Some(ErrorKind::Tls), "{version:?}, cut at {most} of {whole}");
+    fails(socket.closed_timeout(AT_ONCE), ErrorKind::Tls);
+    fails(read(&socket, 1), ErrorKind::Tls);
+    assert_eq!(peer.ending().bytes, b"");
+}
+
+#[test]
+fn cut_by_a_reset_it_tells_of_the_reset() {
+    for version in VERSIONS {
+        for after in [0, 1, 100, 400] {
+            story(move || {
+                let peer = TlsPeer::plays(&even(version), move |peer| {
+                    peer.begin();
+                    assert!(peer.take_in().expect("it is good"), "the ClientHello comes");
+                    let flight = peer.withheld();
+                    peer.raw(&flight[..after]);
+                    peer.reset();
+                });
+                let socket = connect(&peer, secure());
+                never_opened(&socket, ErrorKind::Reset);
+            });
+        }
+    }
+}
+
+/// What comes in place of a ServerHello, and then the peer's end.
+#[track_caller]
+fn answered_with(answer: Vec<u8>) -> sockeye::Error {
+    let peer = TlsPeer::plays(&terms(), move |peer| {
+        peer.hear_hello();
+        // The other end may be gone before all of it is sent.
+        let _ = peer.try_raw(&answer);
+        peer.fin();
+    });
+    let socket = connect(&peer, secure());
+    let error = never_opened(&socket, ErrorKind::Tls);
+    assert_eq!(socket.stats().bytes_read, 0);
+    peer.ending();
+    error
+}
+
+#[test]
+fn plaintext_in_place_of_an_answer_fails_it() {
+    story(|| {
+        for answer in [
+            "220 smtp ready\r\n",
+            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+            "-ERR unknown command\r\n",
+            "\n",
+            "",
+        ] {
+            answered_with(answer.as_bytes().to_vec());
+        }
+    });
+}
+
+#[test]
+fn junk_in_place_of_an_answer_fails_it() {
+    story(|| {
+        for seed in 0..100 {
+            answered_with(noise(seed, 1 + 41 * usize::try_from(seed).expect("it is small")));
+        }
+    });
+}
+
+#[test]
+fn junk_in_good_records_fails_it() {
+    story(|| {
+        for kind in 20..=24 {
+            for seed in 0..10 {
+                let junk = noise(seed, 300);
+                let mut record = vec![kind, 3, 3, 1, 44];
+                record.extend(junk);
+                answered_with(record);
+            }
+        }
+    });
+}
+
+#[test]
+fn an_alert_in_place_of_an_answer_is_named() {
+    story(|| {
+        for (number, name) in
+            [(40, "handshake failure"), (70, "protocol version"), (80, "internal error")]
+        {
+            let error = answered_with(vec![21, 3, 3, 0, 2, 2, number]);
+            says(&error, &[name]);
+            let source = rustls_error(&error);
+            assert!(matches!(source, rustls::Error::AlertReceived(_)), "{source:?}");
+        }
+        // The end of TLS before there was any.
+        answered_with(vec![21, 3, 3, 0, 2, 1, 0]);
+    });
+}
+
+#[test]
+fn a_peer_that_sends_for_ever_is_not_listened_to_for_ever() {
+    story(|| {
+        for begin in [&[22, 3, 3, 0x40, 0, 2, 0xff, 0xff, 0xff][..], b"220-"] {
+            let peer = TlsPeer::plays(&terms(), move |peer| {
+                peer.hear_hello();
+                let mut rest = peer.try_raw(begin);
+                while rest.is_ok() {
+                    rest = peer.try_raw(&[b'0'; 16 * 1024]);
+                }
+            });
+            let socket = connect(&peer, secure());
+            at_once(|| never_opened(&socket, ErrorKind::Tls));
+            drop(socket);
+            peer.ending();
+        }
+    });
+}

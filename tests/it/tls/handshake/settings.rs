@@ -1,0 +1,187 @@
+//! Options of TLS: which are refused before anything is sent, and what is shown of them.
+
+use super::*;
+
+// -------------------------------------------------------------------- options
+
+#[track_caller]
+fn refuses(options: SocketOptions) {
+    let shown = format!("{options:?}");
+    let listener = listen();
+    let address = listener.local_addr().expect("a listener has an address");
+    let error = sockeye::connect_with(address, options).expect_err(&shown);
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{shown}");
+    nobody_came(&listener);
+}
+
+#[test]
+fn settings_without_a_use_for_them_are_refused() {
+    provider();
+    refuses(with(SecureTransport::Off, TlsOptions::new()));
+    refuses(SocketOptions::new().tls(TlsOptions::new().server_name("x").alpn(["h2"])));
+    refuses(SocketOptions::new().tls(trusting(authority())));
+}
+
+#[test]
+fn names_that_are_none_are_refused() {
+    let long = "x".repeat(300);
+    let label = format!("{}.test", "x".repeat(64));
+    for name in ["", ".", "two words", "a/b", "nul\0.test", "..", "bücher.test", &long, &label] {
+        for mode in [SecureTransport::On, SecureTransport::StartTls] {
+            refuses(with(mode, trusting_names(authority()).server_name(name)));
+        }
+    }
+}
+
+#[test]
+fn protocols_that_cannot_be_offered_are_refused() {
+    for mode in [SecureTransport::On, SecureTransport::StartTls] {
+        let offered = |protocols: &[&[u8]]| {
+            with(mode, trusting(authority()).alpn(protocols.iter().map(|one| one.to_vec())))
+        };
+        refuses(offered(&[b""]));
+        refuses(offered(&[b"h2", b""]));
+        refuses(offered(&[&[b'x'; 256]]));
+    }
+    story(|| {
+        let longest = "x".repeat(255);
+        let peer = TlsPeer::reads(&terms().alpn(&[&longest]));
+        let tls = trusting(authority()).alpn([longest.as_str()]);
+        let socket = open(&peer, with(SecureTransport::On, tls));
+        assert_eq!(socket.opened().expect("it is open").alpn(), Some(longest.as_bytes()));
+    });
+}
+
+#[test]
+fn trusting_nobody_is_refused() {
+    provider();
+    for mode in [SecureTransport::On, SecureTransport::StartTls] {
+        refuses(with(mode, TlsOptions::new().only_added_roots()));
+    }
+}
+
+#[test]
+fn pem_without_what_it_is_for_is_refused() {
+    let identity = authority().issues(&good());
+    let (chain, key) = (identity.chain_pem(), identity.key_pem());
+    let broken = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
+    for pem in ["", "no PEM at all", key, broken] {
+        fails(TlsOptions::new().add_root_pem(pem), ErrorKind::InvalidOptions);
+        fails(TlsOptions::new().client_auth_pem(pem, key), ErrorKind::InvalidOptions);
+    }
+    for pem in ["", "no PEM at all", chain.as_str()] {
+        fails(TlsOptions::new().client_auth_pem(&chain, pem), ErrorKind::InvalidOptions);
+    }
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused() {
+    let identity = authority().client("someone");
+    let other = authority().client("someone else");
+    let given = trusting(authority()).client_auth_pem(identity.chain_pem(), other.key_pem());
+    match given {
+        Ok(tls) => refuses(with(SecureTransport::On, tls)),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidOptions),
+    }
+}
+
+#[test]
+fn keys_are_not_shown() {
+    let identity = authority().client("someone");
+    let tls = trusting(authority())
+        .client_auth_pem(identity.chain_pem(), identity.key_pem())
+        .expect("the key is the certificate's");
+    let options = with(SecureTransport::On, tls.clone());
+    // The first bytes of every key of its kind are alike.
+    let secret = &identity.key_der()[40..48];
+    let bare = |text: String| text.split_whitespace().collect::<String>();
+    let decimal = bare(format!("{secret:?}"));
+    let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let middle = identity.key_pem().lines().nth(2).expect("a key has lines").to_owned();
+    for shown in [format!("{tls:?}"), format!("{tls:#?}"), format!("{options:?}")].map(bare) {
+        for part in [decimal.trim_matches(['[', ']']), &hexadecimal] {
+            assert!(!shown.to_ascii_lowercase().contains(part), "{shown}");
+        }
+        assert!(!shown.contains(&middle), "{shown}");
+    }
+}
+
+#[test]
+fn modes_have_names() {
+    for (mode, name) in [
+        (SecureTransport::Off, "off"),
+        (SecureTransport::On, "on"),
+        (SecureTransport::StartTls, "starttls"),
+    ] {
+        assert_eq!(mode.to_string(), name);
+        assert_eq!(name.parse::<SecureTransport>().expect("it is a name"), mode);
+    }
+    for name in ["", "tls", "startTls", "On", "on ", "ssl", "start_tls"] {
+        fails(name.parse::<SecureTransport>(), ErrorKind::InvalidOptions);
+    }
+    assert_eq!(SecureTransport::default(), SecureTransport::Off);
+}
+
+#[test]
+fn a_socket_tells_its_mode() {
+    story(|| {
+        let peer = Peer::reads();
+        let plain = sockeye::connect(peer.address()).expect("the address is fine");
+        assert_eq!(plain.secure_transport(), SecureTransport::Off);
+        let peer = Peer::reads();
+        let options = with(SecureTransport::StartTls, trusting(authority()));
+        let upgradable = sockeye::connect_with(peer.address(), options).expect("they are fine");
+        assert_eq!(upgradable.secure_transport(), SecureTransport::StartTls);
+        assert!(!upgradable.upgraded());
+        let peer = TlsPeer::reads(&terms());
+        let secure = open(&peer, secure());
+        assert_eq!(secure.secure_transport(), SecureTransport::On);
+        secure.abort();
+        assert_eq!(secure.secure_transport(), SecureTransport::On);
+    });
+}
+
+#[cfg(feature = "rustls-0_23")]
+mod a_configuration_of_rustls {
+    use super::*;
+
+    fn config() -> Arc<rustls::ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_root_certificates(authority().roots())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"own".to_vec()];
+        Arc::new(config)
+    }
+
+    #[test]
+    fn is_taken_whole() {
+        story(|| {
+            let peer = TlsPeer::reads(&terms().alpn(&["own"]));
+            let tls = TlsOptions::new().rustls_0_23_config(config()).server_name("localhost");
+            let socket = open(&peer, with(SecureTransport::On, tls));
+            assert_eq!(socket.opened().expect("it is open").alpn(), Some(b"own".as_slice()));
+            socket.close().expect("the peer reads");
+            peer.gets(b"");
+        });
+    }
+
+    #[test]
+    fn stands_alone() {
+        let tls = || TlsOptions::new().rustls_0_23_config(config());
+        let identity = authority().client("someone");
+        for tls in [
+            tls().alpn(["own"]),
+            tls().only_added_roots(),
+            tls().add_root_pem(authority().pem()).expect("it is PEM"),
+            tls().danger_accept_invalid_certs(true),
+            tls().client_auth_pem(identity.chain_pem(), identity.key_pem()).expect("they fit"),
+        ] {
+            for mode in [SecureTransport::On, SecureTransport::StartTls] {
+                refuses(with(mode, tls.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! Response injection: whoever stands between the two ends may add plaintext to the answer that lets an
+//! upgrade begin. Nothing of it is ever taken for what the secured peer said, and nothing that belongs
+//! into the secured connection ever leaves in the clear.
+
+use std::io::Write;
+use std::sync::mpsc;
+
+use sockeye::{ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
+
+use crate::support::peer::listen_with_room;
+use crate::support::tls::{
+    ASK, Accepted, GO, TlsPeer, VERSIONS, ask, authority, contains, gives, never_opened, open,
+    terms, upgradable,
+};
+use crate::support::{
+    AT_ONCE, How, PATIENCE, blocked, call, fails, fill, kind_of, ms, pour, read, read_exactly,
+    same, story, times_out,
+};
+
+fn starttls() -> SocketOptions {
+    upgradable(authority())
+}
+
+/// Plaintext of this length.
+fn text(length: usize) -> Vec<u8> {
+    b"INJECTED PLAINTEXT\r\n".iter().copied().cycle().take(length).collect()
+}
+
+/// A record of TLS that nobody has sealed.
+fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len()).expect("it fits into a record");
+    [&[kind, 3, 3][..], &length.to_be_bytes(), body].concat()
+}
+
+/// A ServerHello as it might be, with a key share of its own.
+fn server_hello() -> Vec<u8> {
+    let mut hello = vec![3, 3];
+    hello.extend([0x5a; 32]);
+    hello.push(0);
+    hello.extend([0x13, 0x01, 0]);
+    let mut extensions = vec![0, 0x2b, 0, 2, 3, 4, 0, 0x33, 0, 36, 0, 0x1d, 0, 32];
+    extensions.extend([9; 32]);
+    hello.extend(u16::try_from(extensions.len()).expect("it is short").to_be_bytes());
+    hello.extend(extensions);
+    let mut message = vec![2, 0, 0, u8::try_from(hello.len()).expect("it is short")];
+    message.extend(hello);
+    record(22, &message)
+}
+
+/// What may be injected: text of every size, and what a handshake might take for its own.
+fn injections() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("a byte", text(1)),
+        ("five bytes", text(5)),
+        ("a record's worth", text(16 << 10)),
+        ("a mebibyte", text(1 << 20)),
+        ("a fatal alert", record(21, &[2, 40])),
+        ("a warning alert", record(21, &[1, 90])),
+        ("the end of TLS", record(21, &[1, 0])),
+        ("a change of cipher", record(20, &[1])),
+        ("a ServerHello", server_hello()),
+        ("application data", record(23, b"250 fine\r\n")),
+        ("many alerts", record(21, &[1, 90]).repeat(10_000)),
+    ]
+}
+
+/// The upgrade is refused, for good, to everyone.
+#[track_caller]
+fn is_refused(socket: &Socket) {
+    let error = socket.start_tls().expect_err("there is plaintext");
+    assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{error}");
+    assert!(!error.is_retryable());
+    assert!(!socket.upgraded());
+    gives(socket, ErrorKind::UnreadPlaintext);
+    assert_eq!(socket.phase(), Phase::Closed);
+    fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+    socket.opened().expect("it was open");
+    socket.close().expect("it ended before");
+    fails(socket.closed(), ErrorKind::UnreadPlaintext);
+    assert!(!socket.upgraded());
+}
+
+/// The peer got this, and then the end: not a byte of a handshake.
+#[track_caller]
+fn got_only(peer: TlsPeer, bytes: &[u8]) {
+    let ending = peer.ending();
+    same(&ending.wire, bytes);
+    assert_ne!(ending.first, How::OwnDoing);
+}
+
+// -------------------------------------------------------------------- before the handshake
+
+#[test]
+fn injection_in_kernel() {
+    for (name, injected) in injections() {
+        println!("{name}");
+        story(move || {
+            let peer = TlsPeer::plays(&terms(), move |peer| {
+                assert_eq!(peer.hear(ASK.len()), ASK);
+                // The other end may be gone before all of it is sent.
+                let _ = peer.try_raw(&[GO, &injected].concat());
+            });
+            let socket = open(&peer, starttls());
+            ask(&socket);
+            is_refused(&socket);
+            assert_eq!(socket.stats().bytes_read, GO.len() as u64);
+            got_only(peer, ASK);
+        });
+    }
+}
+
+#[test]
+fn injection_late() {
+    for (name, injected) in injections() {
+        println!("{name}");
+        story(move || {
+            let (tell, told) = mpsc::channel();
+            let peer = TlsPeer::plays(&terms(), move |peer| {
+                peer.agrees();
+                peer.await_cue();
+                let (first, rest) = injected.split_at(injected.len().min(4096));
+                peer.raw(first);
+                tell.send(()).expect("the test waits for it");
+                let _ = peer.try_raw(rest);
+            });
+            let socket = open(&peer, starttls());
+            ask(&socket);
+            peer.cue();
+            told.recv_timeout(PATIENCE).expect("it is injected");
+            is_refused(&socket);
+            got_only(peer, ASK);
+        });
+    }
+}
+
+#[test]
+fn unread_partial_then_tls() {
+    story(|| {
+        let (tell, told) = mpsc::channel();
+        let peer = TlsPeer::plays(&terms(), move |peer| {
+            peer.agrees();
+            tell.send(()).expect("the test waits for it");
+        });
+        let socket = open(&peer, starttls());
+        (&socket).write_all(ASK).expect("the peer reads");
+        told.recv_timeout(PATIENCE).expect("the peer agrees");
+        // The go-ahead itself is unread.
+        is_refused(&socket);
+        got_only(peer, ASK);
+    });
+}
+
+#[test]
+fn a_go_ahead_that_is_read_in_part_is_unread() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), Accepted::agrees);
+        let socket = open(&peer, starttls());
+        (&socket).write_all(ASK).expect("the peer reads");
+        assert_eq!(read_exactly(&socket, GO.len() - 1).expect("the peer agrees"), b"GO\r");
+        is_refused(&socket);
+        got_only(peer, ASK);
+    });
+}
+
+#[test]
+fn injection_whole_read() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            assert_eq!(peer.hear(ASK.len()), ASK);
+            peer.raw(&[GO, b"INJECTED"].concat());
+            peer.handshake();
+            peer.echo();
+        });
+        let socket = open(&peer, starttls());
+        (&socket).write_all(ASK).expect("the peer reads");
+        let all = read_exactly(&socket, GO.len() + 8).expect("the peer answers");
+        assert_eq!(all, b"GO\r\nINJECTED", "what the program has read stays its own");
+        let new = socket.start_tls().expect("nothing is unread");
+        (&new).write_all(b"hello").expect("the peer reads");
+        assert_eq!(read_exactly(&new, 5).expect("the peer answers"), b"hello");
+    });
+}
+
+#[test]
+fn a_reader_that_the_flood_keeps_busy_is_told_too() {
+    for _ in 0..5 {
+        story(|| {
+            let peer = TlsPeer::plays(&terms(), |peer| {
+                peer.agrees();
+                let flood = text(64 << 10);
+                // Up to the end that the upgrade brings.
+                while peer.try_raw(&flood).is_ok() {}
+            });
+            let socket = open(&peer, starttls());
+            ask(&socket);
+            let reader = socket.reader();
+            let reading = call(move || {
+                loop {
+                    if let Err(error) = read(&reader, 1) {
+                        return kind_of(&error);
+                    }
+                }
+            });
+            while socket.stats().bytes_read < 1000 {
+                std::thread::yield_now();
+            }
+            fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+            assert_eq!(reading.join_within(AT_ONCE), ErrorKind::UnreadPlaintext);
+            assert!(!socket.upgraded());
+            gives(&socket, ErrorKind::UnreadPlaintext);
+            got_only(peer, ASK);
+        });
+    }
+}
+
+#[test]
+fn what_is_injected_while_the_upgrade_waits_for_a_write_is_seen() {
+    story(|| {
+        let (tell, told) = mpsc::channel();
+        let peer = TlsPeer::on(listen_with_room(4096), &terms(), move |peer| {
+            peer.await_cue();
+            peer.raw(b"INJECTED");
+            tell.send(()).expect("the test waits for it");
+            peer.await_cue();
+        });
+        let little = TcpOptions::new().send_buffer_size(4096);
+        let socket = open(&peer, starttls().tcp(little));
+        let taken = fill(&socket);
+        let mut writer = socket.writer();
+        let writing = blocked(move || writer.write(b"."));
+        let upgrading = socket.clone();
+        let upgrade = blocked(move || upgrading.start_tls());
+        peer.cue();
+        told.recv_timeout(PATIENCE).expect("it is injected");
+        peer.cue();
+        assert_eq!(writing.join().expect("the peer reads"), 1);
+        fails(upgrade.join(), ErrorKind::UnreadPlaintext);
+        assert!(!socket.upgraded());
+        gives(&socket, ErrorKind::UnreadPlaintext);
+        let mut expected = vec![b'w'; taken];
+        expected.push(b'.');
+        got_only(peer, &expected);
+    });
+}
+
+#[test]
+fn who_waits_for_the_end_is_told() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            assert_eq!(peer.hear(ASK.len()), ASK);
+            peer.raw(&[GO, b"INJECTED"].concat());
+        });
+        let socket = open(&peer, starttls());
+        ask(&socket);
+        let waiting = socket.clone();
+        let closed = blocked(move || waiting.closed());
+        fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+        fails(closed.join_within(AT_ONCE), ErrorKind::UnreadPlaintext);
+        got_only(peer, ASK);
+    });
+}
+
+// -------------------------------------------------------------------- in the handshake
+
+/// Plaintext behind the ClientHello: the new socket fails, and not a byte of it can be read.
+#[track_caller]
+fn fails_the_handshake(script: impl FnOnce(&mut Accepted) + Send + 'static) {
+    let peer = TlsPeer::plays(&terms(), |peer| {
+        peer.agrees();
+        script(peer);
+    });
+    let old = open(&peer, starttls());
+    ask(&old);
+    let new = old.start_tls().expect("nothing is unread yet");
+    assert!(old.upgraded());
+    let reader = new.reader();
+    let reading = call(move || read(reader, 100));
+    never_opened(&new, ErrorKind::Tls);
+    fails(reading.join_within(AT_ONCE), ErrorKind::Tls);
+    assert_eq!(new.stats().bytes_read, 0);
+    old.closed().expect("it was upgraded");
+    fails(read(&old, 1), ErrorKind::Upgraded);
+    let ending = peer.ending();
+    assert_eq!(ending.clear(), ASK);
+    assert_eq!(ending.bytes, b"");
+}
+
+#[test]
+fn plaintext_behind_the_client_hello_fails_the_handshake() {
+    for (name, injected) in injections() {
+        println!("{name}");
+        story(move || {
+            fails_the_handshake(move |peer| {
+                peer.hear_hello();
+                let _ = peer.try_raw(&injected);
+                peer.fin();
+            });
+        });
+    }
+}
+
+#[test]
+fn plaintext_in_front_of_a_good_answer_fails_the_handshake() {
+    for (name, injected) in [
+        ("text", text(20)),
+        ("application data", record(23, b"250 fine\r\n")),
+        ("empty application data", record(23, b"")),
+        ("a ServerHello", server_hello()),
+        ("a fatal alert", record(21, &[2, 40])),
+    ] {
+        println!("{name}");
+        story(move || {
+            fails_the_handshake(move |peer| {
+                peer.begin();
+                assert!(peer.take_in().expect("it is good"), "the ClientHello comes");
+                let flight = peer.withheld();
+                peer.raw(&[injected, flight].concat());
+                peer.fin();
+            });
+        });
+    }
+}
+
+#[test]
+fn plaintext_behind_a_good_answer_is_never_data() {
+    for version in VERSIONS {
+        story(move || {
+            let peer = TlsPeer::plays(&terms().only(version), |peer| {
+                peer.agrees();
+                peer.handshake();
+                let injected = record(23, &text(300));
+                peer.raw(&injected);
+            });
+            let old = open(&peer, starttls());
+            ask(&old);
+            let new = old.start_tls().expect("nothing is unread yet");
+            fails(read(&new, 400), ErrorKind::Tls);
+            assert_eq!(new.stats().bytes_read, 0);
+            fails(new.closed_timeout(AT_ONCE), ErrorKind::Tls);
+        });
+    }
+}
+
+// -------------------------------------------------------------------- PostgreSQL
+
+/// How a client of PostgreSQL asks for TLS. The answer is one byte.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+#[test]
+fn postgresql_has_a_go_ahead_of_one_byte() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            assert_eq!(peer.hear(8), SSL_REQUEST);
+            peer.raw(b"S");
+            peer.handshake();
+            peer.echo();
+        });
+        let socket = open(&peer, starttls());
+        (&socket).write_all(&SSL_REQUEST).expect("the peer reads");
+        assert_eq!(read(&socket, 1).expect("the peer answers"), b"S");
+        let new = socket.start_tls().expect("nothing is unread");
+        (&new).write_all(b"hello").expect("the peer reads");
+        assert_eq!(read_exactly(&new, 5).expect("the peer answers"), b"hello");
+        new.close().expect("the peer reads");
+        assert_eq!(peer.gets(b"hello").clear(), SSL_REQUEST);
+    });
+}
+
+#[test]
+fn postgresql_with_bytes_behind_its_go_ahead_is_refused() {
+    // A row of the answer that the secured connection should give, and single bytes.
+    for injected in [&b"Z\0\0\0\x05I"[..], b"S", b"\0"] {
+        story(move || {
+            let peer = TlsPeer::plays(&terms(), move |peer| {
+                assert_eq!(peer.hear(8), SSL_REQUEST);
+                peer.raw(&[b"S", injected].concat());
+            });
+            let socket = open(&peer, starttls());
+            (&socket).write_all(&SSL_REQUEST).expect("the peer reads");
+            assert_eq!(read(&socket, 1).expect("the peer answers"), b"S");
+            is_refused(&socket);
+            got_only(peer, &SSL_REQUEST);
+        });
+    }
+}
+
+// -------------------------------------------------------------------- the other way
+
+#[test]
+fn nothing_written_after_the_upgrade_leaves_in_the_clear() {
+    const SECRET: &[u8] = b"SECRET-SECRET-";
+    const TIMES: usize = 200;
+    for round in 0..10 {
+        story(move || {
+            let peer = TlsPeer::plays(&terms().only(VERSIONS[round % 2]), |peer| {
+                assert!(peer.handshake_when_it_comes(), "it comes");
+            });
+            let old = open(&peer, starttls());
+            let before: Vec<_> = (0..2)
+                .map(|_| {
+                    let writer = old.writer();
+                    call(move || {
+                        let first = pour(&writer, b'w', usize::MAX);
+                        for _ in 0..TIMES {
+                            fails((&writer).write(b"PLAINTEXT"), ErrorKind::Upgraded);
+                        }
+                        first
+                    })
+                })
+                .collect();
+            while old.stats().bytes_written < 10_000 {
+                std::thread::yield_now();
+            }
+            let new = old.start_tls().expect("nothing is unread");
+            let after: Vec<_> = (0..2)
+                .map(|_| {
+                    let mut writer = new.writer();
+                    call(move || (0..TIMES).try_for_each(|_| writer.write_all(SECRET)))
+                })
+                .collect();
+            let mut taken = 0;
+            for writing in before {
+                let (count, failure) = writing.join();
+                assert_eq!(kind_of(&failure.expect("it was upgraded")), ErrorKind::Upgraded);
+                taken += count;
+            }
+            for writing in after {
+                writing.join().expect("the peer is good");
+            }
+            new.close().expect("the peer reads");
+            let ending = peer.ending();
+            same(ending.clear(), &vec![b'w'; taken]);
+            ending.records();
+            let rest = &ending.wire[ending.clear..];
+            assert!(!contains(rest, b"PLAINTEXT") && !contains(rest, b"SECRET"));
+            assert!(!contains(rest, &[b'w'; 8]));
+            assert_eq!(ending.bytes.len(), 2 * TIMES * SECRET.len());
+            assert!(ending.notified);
+            assert_eq!(ending.how, How::Fin);
+        });
+    }
+}
+
+#[test]
+fn nothing_is_sent_before_the_go_ahead_is_read() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            assert_eq!(peer.hear(ASK.len()), ASK);
+            peer.await_cue();
+        });
+        let socket = open(&peer, starttls());
+        (&socket).write_all(ASK).expect("the peer reads");
+        socket.set_read_timeout(Some(ms(100))).expect("not zero");
+        times_out(read(&socket, 1));
+        socket.close().expect("the peer reads");
+        peer.cue();
+        got_only(peer, ASK);
+    });
+}

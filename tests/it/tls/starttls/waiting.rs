@@ -1,0 +1,322 @@
+//! Upgrades with calls under way: of the connection that is still being made, of reads, of writes, of
+//! another upgrade.
+
+use super::*;
+
+// -------------------------------------------------------------------- before the connection is open
+
+/// Looks up when the test says so.
+fn later() -> (Connector, Sender<()>) {
+    let (say, go) = mpsc::channel();
+    let go: Mutex<Receiver<()>> = Mutex::new(go);
+    let resolver = move |_: &str| {
+        let go = go.lock().expect("nobody panics with it");
+        go.recv_timeout(PATIENCE).expect("the test says when");
+        Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
+    };
+    (Connector::builder().resolver(resolver).build().expect("the rules are fine"), say)
+}
+
+#[test]
+fn queued_writes_before_opened() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            assert_eq!(peer.hear(6), b"FIRST\n");
+            peer.handshake();
+            peer.echo();
+        });
+        let (connector, go) = later();
+        let address = ("good.test", peer.address().port());
+        let old = connector.connect_with(address, named()).expect("the options are fine");
+        let mut writer = old.writer();
+        let writing = blocked(move || writer.write(b"FIRST\n"));
+        let upgrading = old.clone();
+        let upgrade = blocked(move || upgrading.start_tls());
+        go.send(()).expect("the look-up waits for it");
+        assert_eq!(writing.join().expect("the peer listens"), 6);
+        let new = upgrade.join().expect("nothing is in the way");
+        works(&new);
+        is_upgraded(&old);
+        new.close().expect("the peer reads");
+        assert_eq!(peer.gets(b"hi there").clear(), b"FIRST\n");
+    });
+}
+
+#[test]
+fn refused_starttls() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect_with(nothing.address, starttls()).expect("they are fine");
+        at_once(|| match socket.start_tls() {
+            Ok(new) => drop(never_opened(&new, ErrorKind::Connect)),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Connect),
+        });
+    });
+}
+
+#[test]
+fn close_and_abort_end_an_upgrade_that_waits_for_the_connection() {
+    for end in [|socket: &Socket| socket.close().expect("nothing is in the way"), Socket::abort] {
+        story(move || {
+            let (connector, go) = later();
+            let old = connector.connect_with(("good.test", 9), named()).expect("they are fine");
+            let upgrading = old.clone();
+            let upgrade = blocked(move || upgrading.start_tls());
+            at_once(|| end(&old));
+            fails(upgrade.join_within(AT_ONCE), ErrorKind::Closed);
+            fails(old.opened(), ErrorKind::Closed);
+            assert!(!old.upgraded());
+            go.send(()).expect("the look-up waits for it");
+        });
+    }
+}
+
+// -------------------------------------------------------------------- two at once
+
+#[test]
+fn of_two_upgrades_at_once_one_wins() {
+    for _ in 0..20 {
+        story(|| {
+            let peer = agrees();
+            let old = open(&peer, starttls());
+            ask(&old);
+            let start = Arc::new(Barrier::new(2));
+            let upgrades = [(), ()].map(|()| {
+                let (old, start) = (old.clone(), Arc::clone(&start));
+                call(move || {
+                    start.wait();
+                    old.start_tls()
+                })
+            });
+            let [one, other] = upgrades.map(|upgrade| upgrade.join_within(AT_ONCE));
+            let (new, loser) = if one.is_ok() { (one, other) } else { (other, one) };
+            fails(loser, ErrorKind::InvalidState);
+            works(&new.expect("one of them wins"));
+            is_upgraded(&old);
+        });
+    }
+}
+
+#[test]
+fn an_upgrade_beside_one_that_waits_is_the_second() {
+    story(|| {
+        let peer = gated();
+        let old = open(&peer, cramped());
+        fill(&old);
+        let mut writer = old.writer();
+        let writing = blocked(move || writer.write(b"w"));
+        let upgrading = old.clone();
+        let upgrade = blocked(move || upgrading.start_tls());
+        let upgrading = old.clone();
+        let second = call(move || upgrading.start_tls());
+        peer.cue();
+        writing.join().expect("the peer reads");
+        works(&upgrade.join().expect("nothing is in the way"));
+        fails(second.join_within(AT_ONCE), ErrorKind::InvalidState);
+    });
+}
+
+#[test]
+fn the_upgraded_one_cannot_be_upgraded() {
+    story(|| {
+        let peer = agrees();
+        let old = open(&peer, starttls());
+        ask(&old);
+        let new = old.start_tls().expect("nothing is in the way");
+        fails(new.start_tls(), ErrorKind::InvalidState);
+        fails(new.start_tls_with(trusting(authority())), ErrorKind::InvalidState);
+        works(&new);
+        fails(new.start_tls(), ErrorKind::InvalidState);
+        works(&new);
+        is_upgraded(&old);
+    });
+}
+
+// -------------------------------------------------------------------- calls under way
+
+#[test]
+fn pending_read() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            assert_eq!(peer.hear(ASK.len()), ASK);
+            peer.handshake();
+            peer.echo();
+        });
+        let old = open(&peer, starttls());
+        (&old).write_all(ASK).expect("the peer reads");
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let reader = old.reader();
+                blocked(move || read(reader, 10))
+            })
+            .collect();
+        let new = at_once(|| old.start_tls()).expect("nothing is unread");
+        for reading in readers {
+            fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
+        }
+        works(&new);
+        is_upgraded(&old);
+    });
+}
+
+/// A peer with little room that reads nothing before its cue, then plaintext up to the handshake.
+fn gated() -> TlsPeer {
+    TlsPeer::on(listen_with_room(4096), &terms(), |peer| {
+        peer.await_cue();
+        if peer.handshake_when_it_comes() {
+            peer.echo();
+        }
+    })
+}
+
+#[test]
+fn queued_writes() {
+    story(|| {
+        let peer = gated();
+        let old = open(&peer, cramped());
+        let taken = fill(&old);
+        let writers = [b'1', b'2'].map(|byte| {
+            let mut writer = old.writer();
+            blocked(move || writer.write(&[byte; 500]))
+        });
+        let upgrading = old.clone();
+        let upgrade = blocked(move || upgrading.start_tls());
+        assert!(!old.upgraded(), "it waits for them");
+        // This one begins after the upgrade: it is taken before the handshake, or not at all.
+        let mut writer = old.writer();
+        let late = call(move || writer.write(&[b'3'; 500]));
+        peer.cue();
+        let [one, other] = writers.map(|writing| writing.join().expect("the peer reads"));
+        let late = late.join().unwrap_or_else(|error| {
+            assert_eq!(kind_of(&error), ErrorKind::Upgraded);
+            0
+        });
+        let new = upgrade.join().expect("nothing is in the way");
+        works(&new);
+        is_upgraded(&old);
+        new.close().expect("the peer reads");
+        let ending = peer.gets(b"hi there");
+        let count = |byte| ending.clear().iter().filter(|one| **one == byte).count();
+        let counts = [b'w', b'1', b'2', b'3'].map(count);
+        assert_eq!(counts, [taken, one, other, late], "all that was taken, before the ClientHello");
+        assert_eq!(counts.iter().sum::<usize>(), ending.clear);
+        ending.records();
+    });
+}
+
+#[test]
+fn a_write_in_flight_ends_before_the_upgrade_begins() {
+    story(|| {
+        let peer = gated();
+        let old = open(&peer, cramped());
+        let taken = fill(&old);
+        let mut writer = old.writer();
+        let writing = blocked(move || writer.write(b"."));
+        let upgrading = old.clone();
+        let upgrade = blocked(move || upgrading.start_tls());
+        fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert!(writing.is_running() && upgrade.is_running(), "the peer reads nothing");
+        assert_eq!(old.phase(), Phase::Open);
+        peer.cue();
+        assert_eq!(writing.join().expect("the peer reads"), 1);
+        let new = upgrade.join().expect("nothing is in the way");
+        works(&new);
+        is_upgraded(&old);
+        new.close().expect("the peer reads");
+        let ending = peer.gets(b"hi there");
+        let mut expected = vec![b'w'; taken];
+        expected.push(b'.');
+        same(ending.clear(), &expected);
+        ending.records();
+    });
+}
+
+#[test]
+fn writers_that_never_stop_are_stopped_by_the_upgrade() {
+    for round in 0..10 {
+        story(move || {
+            let peer = TlsPeer::plays(&terms(), |peer| {
+                assert!(peer.handshake_when_it_comes(), "it comes");
+                peer.echo();
+            });
+            let old = open(&peer, starttls());
+            let writers: Vec<_> = (0..3)
+                .map(|_| {
+                    let writer = old.writer();
+                    call(move || pour(writer, b'w', usize::MAX))
+                })
+                .collect();
+            while old.stats().bytes_written < 100_000 * round {
+                std::thread::yield_now();
+            }
+            let new = old.start_tls().expect("nothing is unread");
+            let mut taken = 0;
+            for writing in writers {
+                let (count, failure) = writing.join();
+                assert_eq!(kind_of(&failure.expect("it was upgraded")), ErrorKind::Upgraded);
+                taken += count;
+            }
+            assert_eq!(old.stats().bytes_written, taken as u64);
+            works(&new);
+            new.close().expect("the peer reads");
+            let ending = peer.gets(b"hi there");
+            same(ending.clear(), &vec![b'w'; taken]);
+            ending.records();
+        });
+    }
+}
+
+#[test]
+fn the_wait_for_a_write_counts_in_the_connect_timeout() {
+    const LIMIT: u64 = 1000;
+    story(|| {
+        let peer = gated();
+        let old = open(&peer, cramped().connect_timeout(ms(LIMIT)));
+        let taken = fill(&old);
+        let mut writer = old.writer();
+        let writing = blocked(move || writer.write(b"1"));
+        let (result, took) = timed(|| old.start_tls());
+        let error = result.expect_err("the write does not end");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.is_retryable(), "nothing has changed");
+        assert!(took >= ms(LIMIT) && took < ms(LIMIT) + AT_ONCE, "took {took:?}");
+        assert!(!old.upgraded());
+        assert!(writing.is_running());
+        assert_eq!(old.phase(), Phase::Open);
+        fails(old.closed_timeout(ms(0)), ErrorKind::TimedOut);
+        // In plaintext all goes on, and a later upgrade is none the worse.
+        peer.cue();
+        assert_eq!(writing.join().expect("the peer reads"), 1);
+        (&old).write_all(b"23").expect("the peer reads");
+        let new = old.start_tls().expect("nothing is in the way any more");
+        works(&new);
+        is_upgraded(&old);
+        new.close().expect("the peer reads");
+        let ending = peer.gets(b"hi there");
+        assert_eq!(&ending.clear()[taken..], b"123");
+    });
+}
+
+#[test]
+fn close_and_abort_end_an_upgrade_that_waits_for_a_write() {
+    for end in [|socket: &Socket| drop(socket.close()), Socket::abort] {
+        story(move || {
+            let peer = gated();
+            let old = open(&peer, cramped().close_timeout(ms(300)));
+            fill(&old);
+            let mut writer = old.writer();
+            let writing = blocked(move || writer.write(b"1"));
+            let upgrading = old.clone();
+            let upgrade = blocked(move || upgrading.start_tls());
+            let ending = old.clone();
+            let ended = call(move || end(&ending));
+            fails(upgrade.join_within(AT_ONCE), ErrorKind::Closed);
+            fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
+            ended.join_within(ms(300) + AT_ONCE);
+            assert!(!old.upgraded());
+            fails(old.start_tls(), ErrorKind::InvalidState);
+            peer.cue();
+            peer.ending();
+        });
+    }
+}
