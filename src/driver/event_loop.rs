@@ -255,8 +255,8 @@ impl EventLoop {
             wire.deregister(self.poll.registry());
         }
         shared.attempted(id, verdict.map(|endpoints| (wire, endpoints)));
-        if keep && shared.to_register().is_none() {
-            // It came too late.
+        if keep && shared.to_register().is_none() && !shared.is_upgraded() {
+            // It came too late. One that was upgraded meanwhile has given it on.
             self.table.remove(token);
         }
     }

@@ -115,8 +115,8 @@ impl Shared {
     /// Has somebody make the handshake: a thread that waits for it anyway, or else the loop, soon.
     pub(super) fn await_attendance(self: &Arc<Self>, driver: &Driver) {
         let mut core = self.lock();
-        let soon = !REGISTERED_ONCE && core.is_opening() && !event_loop::is_this_thread();
-        if !soon {
+        let registered = REGISTERED_ONCE || core.registration.token().is_some();
+        if registered || !core.is_opening() || event_loop::is_this_thread() {
             drop(core);
             driver.post(Job::Register(Arc::clone(self)), Urgency::Now);
         } else if !matches!(core.watching, Watching::Listed(_)) && self.list(&mut core, driver) {

@@ -232,15 +232,16 @@ impl Shared {
         if core.wire.is_none() {
             return Look::Recheck;
         }
-        if opening && !core.is_opening() && !core.attended {
+        if opening && !core.is_opening() {
             // The handshake is over, and callers do the rest.
+            let kept = if core.attended { Look::Keep } else { Look::Recheck };
             if let Ok(driver) = Driver::running() {
                 if core.wants_watch() && self.list(&mut core, driver) {
                     drop(core);
                     driver.post(Job::Young, Urgency::Soon);
                 }
             }
-            return Look::Recheck;
+            return kept;
         }
         if more {
             return Look::Again;

@@ -458,7 +458,11 @@ impl Machine {
         if let Some(tls) = self.state.tls_mut() {
             let full = !tls.has_room();
             tls.give_back(parcel);
-            if full && tls.has_room() && self.state.is_sent_to() {
+            let awaited = full && tls.has_room();
+            if tls.has_put_off() {
+                outputs.push(Output::Attend);
+            }
+            if awaited && self.state.is_sent_to() {
                 outputs.push(Output::Writable);
             }
             let state = std::mem::replace(&mut self.state, State::moved());

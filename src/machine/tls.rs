@@ -46,6 +46,7 @@ pub(super) struct Session {
     /// Something was processed since it was last looked whether that wants an answer.
     stirred: bool,
     said_goodbye: bool,
+    put_off: bool,
     /// How much of what waits, at its end, says no more than that this side has ended.
     goodbye: usize,
     /// Requests for new keys that were answered since data was sealed.
@@ -114,6 +115,7 @@ impl Session {
             loaded: false,
             stirred: false,
             said_goodbye: false,
+            put_off: false,
             goodbye: 0,
             answers: 0,
             require_close_notify: setup.require_close_notify(),
@@ -188,13 +190,17 @@ impl Session {
         matches!(self.standing, Standing::Handshaking | Standing::Established)
     }
 
-    pub(super) fn is_shaking_hands(&self) -> bool {
-        matches!(self.standing, Standing::Handshaking)
+    /// In a handshake one step follows another: where the next one fails, the alert that says so goes behind
+    /// what is being sent. Whether that is so now.
+    pub(super) fn puts_off(&mut self) -> bool {
+        let busy = matches!(self.standing, Standing::Handshaking) && self.outbox.is_lent();
+        self.put_off |= busy;
+        busy
     }
 
-    /// Whether a parcel is out.
-    pub(super) fn is_lent(&self) -> bool {
-        self.outbox.is_lent()
+    /// Whether somebody was put off, who has to be asked again.
+    pub(super) fn has_put_off(&mut self) -> bool {
+        std::mem::take(&mut self.put_off)
     }
 
     pub(super) fn progress(&self) -> Progress {

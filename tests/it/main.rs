@@ -22,7 +22,6 @@ mod regressions;
 mod reset;
 mod servers;
 mod tls;
-mod tls_attack;
 mod tool_tls;
 mod volume;
 
@@ -32,3 +31,5 @@ mod fork;
 mod limits;
 #[cfg(target_os = "linux")]
 mod network;
+#[cfg(target_os = "linux")]
+mod tls_attack;

@@ -13,7 +13,10 @@ use sockeye::{
     ErrorKind, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions, connect_with,
 };
 
-use crate::support::{Call, blocked, call, eventually, kind_of, ms, story, timed, within};
+use crate::support::alone::alone;
+use crate::support::{
+    Call, PATIENCE, blocked, call, eventually, kind_of, ms, story, timed, within,
+};
 
 struct Site {
     pem: String,
@@ -245,38 +248,42 @@ fn close_abort_and_deadlines_end_a_write_that_finds_no_room() {
 
 #[test]
 fn a_flush_ends_when_a_slow_peer_has_read_and_costs_little() {
-    story(|| {
-        let (address, peer) = serve(|stream| {
-            SockRef::from(&stream).set_recv_buffer_size(100_000).unwrap();
-            let mut stream = secured(stream);
-            let mut all = 0;
-            let mut buf = [0; 2000];
-            loop {
-                match stream.read(&mut buf) {
-                    Ok(0) => return all,
-                    Ok(bytes) => all += bytes,
-                    Err(error) => panic!("{error}"),
+    alone(
+        "tls_attack::a_flush_ends_when_a_slow_peer_has_read_and_costs_little",
+        2 * PATIENCE,
+        || {
+            let (address, peer) = serve(|stream| {
+                SockRef::from(&stream).set_recv_buffer_size(100_000).unwrap();
+                let mut stream = secured(stream);
+                let mut all = 0;
+                let mut buf = [0; 2000];
+                loop {
+                    match stream.read(&mut buf) {
+                        Ok(0) => return all,
+                        Ok(bytes) => all += bytes,
+                        Err(error) => panic!("{error}"),
+                    }
+                    std::thread::sleep(ms(5));
                 }
-                std::thread::sleep(ms(5));
+            });
+            let socket = connect_with(address, options(SecureTransport::On)).unwrap();
+            socket.opened().unwrap();
+            let before = cpu_of_the_loop();
+            let mut written = fill(&socket);
+            socket.writer().flush().unwrap();
+            for _ in 0..10 {
+                socket.writer().write_all(&[1; 20_000]).unwrap();
+                written += 20_000;
             }
-        });
-        let socket = connect_with(address, options(SecureTransport::On)).unwrap();
-        socket.opened().unwrap();
-        let before = cpu_of_the_loop();
-        let mut written = fill(&socket);
-        socket.writer().flush().unwrap();
-        for _ in 0..10 {
-            socket.writer().write_all(&[1; 20_000]).unwrap();
-            written += 20_000;
-        }
-        socket.writer().flush().unwrap();
-        let (result, took) = timed(|| socket.close());
-        result.unwrap();
-        let spent = cpu_of_the_loop() - before;
-        eprintln!("flush with a slow peer: loop {spent:?}; close {took:?}");
-        assert_eq!(peer.join(), written);
-        assert!(spent < ms(400), "{spent:?}");
-    });
+            socket.writer().flush().unwrap();
+            let (result, took) = timed(|| socket.close());
+            result.unwrap();
+            let spent = cpu_of_the_loop() - before;
+            eprintln!("flush with a slow peer: loop {spent:?}; close {took:?}");
+            assert_eq!(peer.join(), written);
+            assert!(spent < ms(400), "{spent:?}");
+        },
+    );
 }
 
 #[test]
@@ -311,7 +318,7 @@ fn the_last_handle_dropped_with_much_unsent_still_delivers_to_a_slow_peer() {
 
 #[test]
 fn a_stalled_peer_costs_the_loop_nothing() {
-    story(|| {
+    alone("tls_attack::a_stalled_peer_costs_the_loop_nothing", 2 * PATIENCE, || {
         let (address, peer) = serve(|stream| {
             let stream = secured(stream);
             std::thread::sleep(ms(1500));
@@ -613,7 +620,7 @@ fn upgrades_race_with_everything() {
 
 #[test]
 fn many_connections_leave_no_descriptor_and_no_memory() {
-    story(|| {
+    alone("tls_attack::many_connections_leave_no_descriptor_and_no_memory", 2 * PATIENCE, || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -679,7 +686,7 @@ fn many_connections_leave_no_descriptor_and_no_memory() {
 
 #[test]
 fn idle_connections_cost_no_cpu_and_little_memory() {
-    story(|| {
+    alone("tls_attack::idle_connections_cost_no_cpu_and_little_memory", 2 * PATIENCE, || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (send, held) = std::sync::mpsc::channel();

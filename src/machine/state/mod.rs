@@ -586,11 +586,8 @@ impl State {
             | State::HalfClosed(..)
             | State::Closed(_) => return None,
         };
-        let tls = pipe.tls.as_ref()?;
-        // In a handshake one step follows another: where the next one fails, the alert that says so goes
-        // behind what is being sent.
-        let busy = tls.is_shaking_hands() && tls.is_lent();
-        if pipe.receiving || tls.has_unread() || !tls.wants_more() || busy {
+        let tls = pipe.tls.as_mut()?;
+        if pipe.receiving || tls.has_unread() || !tls.wants_more() || tls.puts_off() {
             return None;
         }
         pipe.receiving = true;
