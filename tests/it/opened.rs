@@ -24,6 +24,7 @@ fn socketinfo_ip() {
         assert_eq!(info.requested().to_string(), peer.address().to_string());
         let timings = info.timings();
         assert!(timings.connect < PATIENCE && timings.resolve < PATIENCE, "{timings:?}");
+        assert!(timings.handshake.is_zero() && info.tls().is_none() && info.alpn().is_none());
         socket.close().expect("nothing is in the way");
         assert_eq!(info.local_address(), Some(peer.ending().from));
     });
