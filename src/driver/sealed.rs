@@ -153,15 +153,22 @@ impl Shared {
         let parcel = &mut buffers.get().parcel;
         let (bytes, outputs) = core.machine.seal(pass, &load.gather(), parcel, Instant::now());
         let deeds = Deeds::of(outputs);
+        let mut blocked = false;
         if !parcel.is_empty() {
             core = match self.send_parcel(core, parcel) {
                 Went::On(core) => core,
-                Went::Blocked(core) => self.leave_to_the_loop(core),
+                Went::Blocked(core) => {
+                    blocked = !core.writing.ready;
+                    core
+                }
             };
         }
         core = self.settle(core, deeds);
         if core.machine.has_unsent() {
-            core = self.transmit_from(core);
+            core = match blocked {
+                true => self.leave_to_the_loop(core),
+                false => self.transmit_from(core),
+            };
         }
         // Where nothing was accepted the machine says why when it is asked again.
         match bytes {

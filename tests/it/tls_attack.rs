@@ -14,6 +14,7 @@ use sockeye::{
 };
 
 use crate::support::alone::alone;
+use crate::support::tls::provider;
 use crate::support::{
     Call, PATIENCE, blocked, call, eventually, kind_of, ms, story, timed, within,
 };
@@ -44,6 +45,7 @@ fn site() -> &'static Site {
 }
 
 fn tls() -> TlsOptions {
+    provider();
     TlsOptions::new().server_name("localhost").add_root_pem(&site().pem).unwrap().only_added_roots()
 }
 
