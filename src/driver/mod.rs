@@ -19,6 +19,7 @@ mod resolve;
 mod sealed;
 mod shared;
 mod table;
+mod turns;
 mod upgrade;
 mod wait;
 mod watch;

@@ -19,7 +19,7 @@
 //!
 //! A variant owns the data that make sense in it and nothing else, and a transition consumes the old
 //! state and returns the new one. The transitions themselves are in `connecting`, `open` and `closed`, by
-//! the state that they begin in.
+//! the state that they begin in; `sessions` finds the TLS of a state.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -27,6 +27,7 @@ use std::time::Instant;
 mod closed;
 mod connecting;
 mod open;
+mod sessions;
 
 use self::connecting::{Connecting, Securing};
 use super::flow::Holder;
@@ -35,8 +36,8 @@ use super::{
     Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, RecvPass, Refusal, Release,
     Rules, SendPass, Sent, Watch, WriteStep,
 };
-use crate::info::{Agreed, Phase};
-use crate::tls::{Failure, TlsSetup};
+use crate::info::Phase;
+use crate::tls::TlsSetup;
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -485,113 +486,6 @@ impl State {
                 self.may_send()
             }
         }
-    }
-
-    // ------------------------------------------------------------- sessions
-
-    /// The session, where there is one and something is wanted of it.
-    pub(super) fn tls(&self) -> Option<&Session> {
-        match self {
-            State::Securing(securing) => securing.pipe().tls.as_deref(),
-            State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref(),
-            State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
-                ..
-            }) => pipe.tls.as_deref(),
-            State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref(),
-            State::Connecting(_)
-            | State::Yielding(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => None,
-        }
-    }
-
-    pub(super) fn tls_mut(&mut self) -> Option<&mut Session> {
-        match self {
-            State::Securing(securing) => securing.pipe_mut().tls.as_deref_mut(),
-            State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref_mut(),
-            State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
-                ..
-            }) => pipe.tls.as_deref_mut(),
-            State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref_mut(),
-            State::Connecting(_)
-            | State::Yielding(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => None,
-        }
-    }
-
-    fn remains(&self) -> Option<&Remains> {
-        match self {
-            State::Closed(Closed::Ended { remains, .. }) => remains.as_deref(),
-            State::Closed(Closed::Never(never)) => never.remains.as_deref(),
-            State::Connecting(_)
-            | State::Securing(_)
-            | State::Open(_)
-            | State::Yielding(_)
-            | State::HalfClosed(..)
-            | State::Closed(Closed::Draining(_) | Closed::Upgraded) => None,
-        }
-    }
-
-    pub(super) fn agreed(&self) -> Option<Agreed> {
-        match self.tls() {
-            Some(tls) => tls.agreed(),
-            None => self.remains()?.agreed.clone(),
-        }
-    }
-
-    pub(super) fn failure(&self) -> Option<&Failure> {
-        match self.tls() {
-            Some(tls) => tls.failure(),
-            None => self.remains()?.failure.as_ref(),
-        }
-    }
-
-    /// What is to be sent at the very end, once.
-    pub(super) fn take_farewell(&mut self) -> Vec<u8> {
-        match self {
-            State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
-                ..
-            }) => pipe.tls.as_mut().map(|tls| tls.take_farewell()).unwrap_or_default(),
-            State::Closed(Closed::Ended { remains: Some(remains), .. }) => {
-                std::mem::take(&mut remains.farewell)
-            }
-            State::Closed(Closed::Never(never)) => never
-                .remains
-                .as_mut()
-                .map(|remains| std::mem::take(&mut remains.farewell))
-                .unwrap_or_default(),
-            State::Connecting(_)
-            | State::Securing(_)
-            | State::Open(_)
-            | State::Yielding(_)
-            | State::HalfClosed(..)
-            | State::Closed(_) => Vec::new(),
-        }
-    }
-
-    /// Leave to receive for who does it while no reader does: `None` where nothing is wanted, or a
-    /// reader is at it.
-    pub(super) fn attend(&mut self) -> Option<RecvPass> {
-        let pipe = match self {
-            State::Securing(securing) => securing.pipe_mut(),
-            State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly | Half::Discarding) => pipe,
-            State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
-                ..
-            }) => pipe,
-            State::Connecting(_)
-            | State::Yielding(_)
-            | State::HalfClosed(..)
-            | State::Closed(_) => return None,
-        };
-        let tls = pipe.tls.as_mut()?;
-        if pipe.receiving || tls.has_unread() || !tls.wants_more() || tls.puts_off() {
-            return None;
-        }
-        pipe.receiving = true;
-        Some(RecvPass(Holder::Attendant))
     }
 
     // ------------------------------------------------------------- what there is to tell
