@@ -468,6 +468,8 @@ impl Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Deadline {
+    /// The connect timeout, while all places for open sockets were taken.
+    Place,
     /// The connect timeout, while the name was looked up.
     LookUp,
     /// The connect timeout, while addresses were dialled.
@@ -495,6 +497,9 @@ pub enum Deadline {
 impl Deadline {
     fn message(self) -> &'static str {
         match self {
+            Deadline::Place => {
+                "the connect timeout passed while as many sockets as there may be were open"
+            }
             Deadline::LookUp => "the connect timeout passed during the name look-up",
             Deadline::Connect => "the connect timeout passed before an address answered",
             Deadline::Handshake => "the connect timeout passed during the TLS handshake",

@@ -67,7 +67,9 @@ pub use error::{Attempt, Error, ErrorKind, Result};
 pub use info::{Phase, SocketInfo, Stats, Timings};
 pub use options::{Keepalive, SecureTransport, SocketOptions, TcpOptions};
 pub use resolver::Resolver;
-pub use socket::{Connector, ConnectorBuilder, Reader, Socket, Writer, connect, connect_with};
+pub use socket::{
+    Connector, ConnectorBuilder, Reader, Scope, Socket, Writer, connect, connect_with,
+};
 pub use tls::{TlsInfo, TlsOptions, TlsVersion};
 
 /// Its examples are tests.

@@ -6,7 +6,7 @@
 //! such as an attempt that failed, it goes round again.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -14,10 +14,11 @@ use mio::Token;
 use super::dial::{self, Dialled};
 use super::facts::Facts;
 use super::resolve::Submitted;
-use super::shared::{Connected, Core, Errand, Guard, Shared, Watching};
+use super::roster::Roster;
+use super::shared::{Connected, Core, Errand, Guard, Shared, Watching, admit};
 use super::wait::WakeHandle;
 use super::wire::{Drained, Load, Wire};
-use super::young::Place;
+use super::young::Spot;
 use super::{Driver, Job, Urgency, harmless};
 use crate::address::SocketAddress;
 use crate::error::{Error, Fault};
@@ -57,7 +58,7 @@ impl Shared {
     fn carry_out<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, deeds: Option<Deeds>) -> Guard<'a> {
         let mut next = deeds;
         while let Some(deeds) = next.take() {
-            let prepared = core.prepare(deeds, self.requested());
+            let prepared = core.prepare(deeds, self.requested(), self.roster());
             core.performing += 1;
             self.notify(&core);
             drop(core);
@@ -134,7 +135,9 @@ impl Shared {
 
     /// Does what needs system calls. An attempt that ended at once is the answer.
     fn perform(self: &Arc<Self>, deeds: Prepared) -> Option<(AttemptId, Connected)> {
-        let Prepared { deeds, wire, registration, young, over, tcp, farewell, wake: _ } = deeds;
+        let Prepared { deeds, wire, registration, young, over, tcp, farewell, next, wake: _ } =
+            deeds;
+        admit(next);
         if let Some(wire) = &wire {
             if !farewell.is_empty() {
                 // It goes at once or not at all: nobody waits for it.
@@ -163,8 +166,8 @@ impl Shared {
                 driver.post(Job::Forget(vec![token]), Urgency::Soon);
             }
         }
-        if let (Some(place), Ok(driver)) = (young, Driver::running()) {
-            driver.young().remove(place, self);
+        if let (Some(spot), Ok(driver)) = (young, Driver::running()) {
+            driver.young().remove(spot, self);
         }
         if let (true, Ok(driver)) = (deeds.tell_listed, Driver::running()) {
             driver.post(Job::Young, Urgency::Soon);
@@ -317,12 +320,14 @@ struct Prepared {
     wire: Option<Arc<Wire>>,
     registration: Option<Token>,
     /// Where it is listed to be watched.
-    young: Option<Place>,
+    young: Option<Spot>,
     /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
     over: Option<Box<Errand>>,
     tcp: Option<TcpOptions>,
     /// What is sent before the wire is let go of.
     farewell: Vec<u8>,
+    /// Who has its place now.
+    next: Option<Weak<Shared>>,
 }
 
 impl Prepared {
@@ -333,7 +338,7 @@ impl Prepared {
 
 impl Core {
     /// Does what concerns the state only.
-    fn prepare(&mut self, deeds: Deeds, requested: &SocketAddress) -> Prepared {
+    fn prepare(&mut self, deeds: Deeds, requested: &SocketAddress, roster: &Roster) -> Prepared {
         let mut wake = [None, None];
         if deeds.readable {
             wake[0] = self.reading.whom_to_wake();
@@ -357,7 +362,7 @@ impl Core {
             }
         }
         let (wire, registration, young) = match deeds.release {
-            Some(_) => (self.wire.take(), self.registration.take(), self.take_place()),
+            Some(_) => (self.wire.take(), self.registration.take(), self.take_spot()),
             None => (self.wire.clone(), None, None),
         };
         let farewell = match deeds.release {
@@ -368,12 +373,20 @@ impl Core {
             (Some(_), Some(errand)) => Some(errand.tcp.clone()),
             _ => None,
         };
-        Prepared { deeds, wake, wire, registration, young, over, tcp, farewell }
+        // Before anyone hears of the end.
+        let next = match (self.machine.outcome(), self.place.take()) {
+            (Some(_), Some(place)) => roster.leave(place),
+            (_, place) => {
+                self.place = place;
+                None
+            }
+        };
+        Prepared { deeds, wake, wire, registration, young, over, tcp, farewell, next }
     }
 
-    pub(super) fn take_place(&mut self) -> Option<Place> {
+    pub(super) fn take_spot(&mut self) -> Option<Spot> {
         match std::mem::replace(&mut self.watching, Watching::Off) {
-            Watching::Listed(place) => Some(place),
+            Watching::Listed(spot) => Some(spot),
             Watching::Off | Watching::Armed | Watching::Narrowed => None,
         }
     }

@@ -181,6 +181,11 @@ impl EventLoop {
                     self.forget(token);
                 }
             }
+            Job::Admit(socket) => {
+                if let Some(shared) = socket.upgrade() {
+                    shared.admitted();
+                }
+            }
             Job::Resolve(shared) => {
                 self.waiting_names.push_back(shared);
                 self.names_at.get_or_insert(now);

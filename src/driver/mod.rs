@@ -16,6 +16,7 @@ mod fork;
 mod linger;
 mod patience;
 mod resolve;
+mod roster;
 mod sealed;
 mod shared;
 mod table;
@@ -28,7 +29,7 @@ mod young;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use mio::{Registry, Token, Waker};
@@ -40,7 +41,8 @@ use self::young::Young;
 use crate::error::Fault;
 use crate::machine::AttemptId;
 
-pub(crate) use self::shared::Shared;
+pub(crate) use self::roster::{Quota, Roster, ScopeId};
+pub(crate) use self::shared::{Shared, Terms};
 pub(crate) use self::wait::Side;
 pub(crate) use self::wire::{Load, Room};
 
@@ -88,6 +90,8 @@ enum Job {
     Pending { shared: Arc<Shared>, id: AttemptId, address: SocketAddr, wire: Arc<Wire> },
     /// These are not wanted any more.
     Forget(Vec<Token>),
+    /// There is a place for this socket, which waited for one.
+    Admit(Weak<Shared>),
     /// Hand this look-up in when there is room.
     Resolve(Arc<Shared>),
     /// Look after the queue of look-ups.

@@ -16,10 +16,11 @@ use mio::Token;
 use super::deeds::Deeds;
 use super::facts::Facts;
 use super::forecast::Forecast;
+use super::roster::{Joined, Place, Roster, ScopeId};
 use super::wait::{Side, WakeHandle};
 use super::wire::Wire;
-use super::young::Place;
-use super::{event_loop, fork};
+use super::young::Spot;
+use super::{Driver, Job, Urgency, event_loop, fork};
 use crate::address::SocketAddress;
 use crate::error::{Deadline, Error, Fault, Result, Unresolved};
 use crate::info::{Endpoints, Phase, SocketInfo, Stats};
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     /// Handles of the user: with the last one the socket closes.
     handles: AtomicU32,
     requested: SocketAddress,
+    /// Where it is listed, if it is.
+    roster: Arc<Roster>,
     /// Where the mode is [`SecureTransport::StartTls`].
     upgrade: Option<Box<UpgradePlan>>,
 }
@@ -83,6 +86,17 @@ pub(super) struct Core {
     pub(super) claimed: bool,
     /// Writes that wait for the turn, and began before that.
     pub(super) queued: u32,
+    /// Where it is listed, until its outcome is known.
+    pub(super) place: Option<Place>,
+}
+
+/// What a socket is opened by, beside its options.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    /// The operating system's where there is none.
+    pub(crate) resolver: Option<&'a Arc<dyn Resolver>>,
+    pub(crate) roster: &'a Arc<Roster>,
+    pub(crate) scope: Option<ScopeId>,
 }
 
 /// One direction, as the threads see it that want to use it.
@@ -153,7 +167,7 @@ pub(super) enum Watching {
     /// Nobody: the one who has the turn asks the loop when they leave.
     Off,
     /// The loop will begin when the turn has been free for a while.
-    Listed(Place),
+    Listed(Spot),
     /// The loop.
     Armed,
     /// The loop, for failures only: something is unread.
@@ -170,7 +184,7 @@ impl Shared {
     pub(crate) fn connect(
         requested: SocketAddress,
         options: SocketOptions,
-        resolver: Option<Arc<dyn Resolver>>,
+        terms: Terms<'_>,
     ) -> Result<Arc<Self>> {
         fork::check()?;
         let now = Instant::now();
@@ -204,6 +218,7 @@ impl Shared {
         if options.secure_transport == SecureTransport::On {
             plan.tls = setup;
         }
+        let resolver = terms.resolver.cloned();
         let shared = Arc::new(Shared {
             core: Mutex::new(Core {
                 errand: Some(Box::new(Errand { tcp: options.tcp, resolver, ..Errand::default() })),
@@ -213,9 +228,13 @@ impl Shared {
             changed: Condvar::new(),
             handles: AtomicU32::new(1),
             requested,
+            roster: Arc::clone(terms.roster),
             upgrade,
         });
         let mut core = shared.lock();
+        // Under the lock: once it is listed, others may want it to end.
+        let (place, joined) = terms.roster.join(Arc::downgrade(&shared), terms.scope)?;
+        core.place = Some(place);
         for (side, timeout) in
             [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)]
         {
@@ -223,9 +242,23 @@ impl Shared {
                 core.limit_mut(side).timeout = timeout;
             }
         }
-        let deeds = Deeds::of(core.machine.start(now));
+        let deeds = match joined {
+            Joined::Placed => Deeds::of(core.machine.start(now)),
+            // From the loop it gets its place, and its time.
+            Joined::Queued => match Driver::running() {
+                Ok(_) => None,
+                Err(fault) => return Err(Error::from_fault(fault)),
+            },
+        };
         drop(shared.settle(core, deeds));
         Ok(shared)
+    }
+
+    /// There is a place for it now.
+    pub(super) fn admitted(self: &Arc<Self>) {
+        let mut core = self.lock();
+        let deeds = Deeds::of(core.machine.start(Instant::now()));
+        drop(self.settle(core, deeds));
     }
 
     /// The socket that takes over the connection of one that was upgraded, with one handle.
@@ -235,6 +268,7 @@ impl Shared {
             changed: Condvar::new(),
             handles: AtomicU32::new(1),
             requested: self.requested.clone(),
+            roster: Arc::clone(&self.roster),
             upgrade: None,
         })
     }
@@ -258,6 +292,10 @@ impl Shared {
             core.machine.outcome().is_some()
                 && core.machine.refuses_upgrade() == Some(Refusal::Upgraded)
         })
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     pub(crate) fn requested(&self) -> &SocketAddress {
@@ -359,30 +397,64 @@ impl Shared {
             self.let_go();
             return Err(error);
         }
-        let mut core = self.lock();
-        core = self.tell(core, Input::Close);
-        loop {
-            match core.machine.outcome() {
-                Some(outcome) if core.performing == 0 => {
-                    return match outcome {
-                        Err(fault @ Fault::TimedOut(Deadline::Close)) => Err(core.error_for(fault)),
-                        Ok(()) | Err(_) => Ok(()),
-                    };
-                }
-                Some(_) | None => {}
-            }
-            core = self.wait_or_expire(core);
+        self.begin_close();
+        self.wait_handed_over(None);
+        let core = self.lock();
+        match core.machine.outcome() {
+            Some(Err(fault @ Fault::TimedOut(Deadline::Close))) => Err(core.error_for(fault)),
+            Some(_) | None => Ok(()),
         }
     }
 
-    /// Waits for a change, at most until the machine's own limit, of which it then takes notice.
-    fn wait_or_expire<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
-        let Some((at, _)) = core.machine.deadline() else { return self.wait_change(core, None) };
+    /// Closes it, and does not wait for the hand-over.
+    pub(super) fn begin_close(self: &Arc<Self>) {
+        let core = self.lock();
+        drop(self.tell(core, Input::Close));
+    }
+
+    /// Waits until it has ended and nothing is being done on its wire; whether that came in time.
+    pub(super) fn wait_handed_over(self: &Arc<Self>, until: Option<Until>) -> bool {
+        let mut core = self.lock();
+        loop {
+            if core.machine.outcome().is_some() && core.performing == 0 {
+                return true;
+            }
+            let left = match until.map(Until::left) {
+                Some(None) => return false,
+                Some(left) => left,
+                None => None,
+            };
+            core = self.wait_or_expire(core, left);
+        }
+    }
+
+    /// Waits for a change, for so long and at most until the machine's own limit, of which it then takes
+    /// notice.
+    fn wait_or_expire<'a>(
+        self: &'a Arc<Self>,
+        core: Guard<'a>,
+        left: Option<Duration>,
+    ) -> Guard<'a> {
+        let Some((at, _)) = core.machine.deadline() else { return self.wait_change(core, left) };
         let now = Instant::now();
         if at <= now {
             return self.tell(core, Input::Deadline);
         }
-        self.wait_change(core, Some(at - now))
+        let due = at - now;
+        self.wait_change(core, Some(left.map_or(due, |left| left.min(due))))
+    }
+
+    /// Whether it was reset because the close timeout passed before the hand-over.
+    pub(super) fn ran_out_of_close_timeout(&self) -> bool {
+        self.lock().machine.outcome() == Some(Err(Fault::TimedOut(Deadline::Close)))
+    }
+
+    /// Aborts it where it has not ended; whether what it had accepted was not handed over.
+    pub(super) fn abort_rest(self: &Arc<Self>) -> bool {
+        let core = self.lock();
+        let owed = core.machine.outcome().is_none() && core.machine.owes_data();
+        drop(self.tell(core, Input::Abort));
+        owed
     }
 
     pub(crate) fn abort(self: &Arc<Self>, input: Input<'static>) {
@@ -520,6 +592,26 @@ impl Shared {
     }
 }
 
+/// One that ends without an outcome still gives its place back.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let core = self.core.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = core.place.take() {
+            if !fork::in_child() {
+                admit(self.roster.leave(place));
+            }
+        }
+    }
+}
+
+/// The loop begins for who waited for a place: whoever gave it back has other things to do, and who begins
+/// may end at once and give it back in turn.
+pub(super) fn admit(next: Option<Weak<Shared>>) {
+    if let (Some(next), Ok(driver)) = (next, Driver::running()) {
+        driver.post(Job::Admit(next), Urgency::Now);
+    }
+}
+
 impl Core {
     pub(super) fn new(machine: Machine) -> Self {
         Core {
@@ -541,6 +633,7 @@ impl Core {
             secure: false,
             claimed: false,
             queued: 0,
+            place: None,
         }
     }
 
@@ -602,15 +695,15 @@ impl Lane {
 
 /// The end of a wait: `None` inside where it is too far away to be an instant.
 #[derive(Clone, Copy, Debug)]
-struct Until(Option<Instant>);
+pub(super) struct Until(Option<Instant>);
 
 impl Until {
-    fn after(limit: Duration) -> Self {
+    pub(super) fn after(limit: Duration) -> Self {
         Until(Instant::now().checked_add(limit))
     }
 
     /// `None` when it has come.
-    fn left(self) -> Option<Duration> {
+    pub(super) fn left(self) -> Option<Duration> {
         match self.0 {
             Some(at) => Some(at.saturating_duration_since(Instant::now())).filter(|d| !d.is_zero()),
             None => Some(Duration::MAX),
@@ -625,6 +718,6 @@ mod tests {
     /// What an idle socket costs is mostly this: a change that makes it larger should be meant.
     #[test]
     fn the_state_of_a_socket_is_small() {
-        assert!(size_of::<Shared>() <= 240, "{}", size_of::<Shared>());
+        assert!(size_of::<Shared>() <= 248, "{}", size_of::<Shared>());
     }
 }

@@ -139,15 +139,20 @@ impl Shared {
         secured.secure = true;
         secured.facts = core.facts.clone();
         secured.set_limits(core.limits());
+        // The place goes over as well.
+        let place = core.place.take();
+        secured.place = place;
         let registration = core.registration.take();
-        let place = core.take_place();
+        let spot = core.take_spot();
         core.claimed = false;
         core.writing.busy = false;
         drop(self.settle(core, deeds));
         let secured = self.secured(secured);
+        let socket = Arc::downgrade(&secured);
+        let ends = place.is_some_and(|place| self.roster().hand_over(place, socket));
         if let Ok(driver) = Driver::running() {
-            if let Some(place) = place {
-                driver.young().remove(place, self);
+            if let Some(spot) = spot {
+                driver.young().remove(spot, self);
             }
             if let (Some(token), Some(wire)) = (registration, &wire) {
                 change_hands(driver, token, wire, &secured);
@@ -156,6 +161,10 @@ impl Shared {
         let mut core = secured.lock();
         let deeds = Deeds::of(core.machine.start(now));
         drop(secured.settle(core, deeds));
+        if ends {
+            // Its scope or its connector has, meanwhile.
+            secured.begin_close();
+        }
         secured
     }
 }

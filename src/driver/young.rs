@@ -38,7 +38,7 @@ struct Listed {
 
 /// Where a socket is in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(u32);
+pub(super) struct Spot(u32);
 
 impl Young {
     pub(super) const fn new() -> Self {
@@ -47,14 +47,14 @@ impl Young {
     }
 
     /// Lists a socket; says where, and whether the loop has to be told to look.
-    pub(super) fn add(&self, socket: Weak<Shared>, turns: u32) -> (Place, bool) {
+    pub(super) fn add(&self, socket: Weak<Shared>, turns: u32) -> (Spot, bool) {
         let mut list = self.lock();
         let tell = !std::mem::replace(&mut list.awaited, true);
         let listed = Some(Listed { socket, turns, since: list.looks });
-        let place = match list.free.pop() {
-            Some(place) => {
-                list.slots[place as usize] = listed;
-                place
+        let spot = match list.free.pop() {
+            Some(spot) => {
+                list.slots[spot as usize] = listed;
+                spot
             }
             None => {
                 list.slots.push(listed);
@@ -64,16 +64,16 @@ impl Young {
                 u32::try_from(list.slots.len() - 1).expect("there are fewer descriptors than that")
             }
         };
-        (Place(place), tell)
+        (Spot(spot), tell)
     }
 
     /// Takes a socket out, if it still is where it was.
-    pub(super) fn remove(&self, Place(place): Place, socket: &Arc<Shared>) {
+    pub(super) fn remove(&self, Spot(spot): Spot, socket: &Arc<Shared>) {
         let mut list = self.lock();
-        let slot = list.slots.get_mut(place as usize);
+        let slot = list.slots.get_mut(spot as usize);
         let found = slot.and_then(|slot| slot.take_if(|held| held.is(socket)));
         if found.is_some() {
-            list.free.push(place);
+            list.free.push(spot);
         }
     }
 
@@ -83,13 +83,13 @@ impl Young {
         let mut list = self.lock();
         let looks = list.looks;
         let List { slots, free, .. } = &mut *list;
-        for (place, slot) in (0..).zip(slots) {
+        for (spot, slot) in (0..).zip(slots) {
             if taken.len() >= TAKEN_MOST {
                 return true;
             }
             if let Some(listed) = slot.take_if(|held| looks.wrapping_sub(held.since) > 0) {
                 taken.push((listed.socket, listed.turns));
-                free.push(place);
+                free.push(spot);
             }
         }
         list.looks = looks.wrapping_add(1);
@@ -123,6 +123,7 @@ impl Listed {
 mod tests {
     use super::*;
     use crate::address::SocketAddress;
+    use crate::driver::{Quota, Roster, Terms};
     use crate::options::SocketOptions;
 
     #[test]
@@ -165,6 +166,9 @@ mod tests {
     /// One that fails at once: nobody listens there.
     fn socket() -> Arc<Shared> {
         let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
-        Shared::connect(address, SocketOptions::new(), None).unwrap()
+        let quota = Quota { most: None, wait: false };
+        let roster = Arc::new(Roster::new(quota));
+        let terms = Terms { resolver: None, roster: &roster, scope: None };
+        Shared::connect(address, SocketOptions::new(), terms).unwrap()
     }
 }

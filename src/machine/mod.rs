@@ -301,7 +301,8 @@ impl Limit {
 }
 
 impl Machine {
-    /// A machine that is about to connect; [`start`](Self::start) gives its first outputs.
+    /// A machine that is about to connect; [`start`](Self::start) gives its first outputs. Until then it
+    /// waits, for a place among the sockets that may be open, and its connect timeout runs.
     #[must_use]
     pub fn new(plan: Plan, now: Instant) -> Self {
         Machine {

@@ -36,7 +36,8 @@ pub struct AttemptId(pub(super) usize);
 
 #[derive(Debug)]
 pub(super) struct Race {
-    begun: Instant,
+    /// `None` while it waits for its start.
+    begun: Option<Instant>,
     bind: Option<SocketAddr>,
     /// Whether more answers may come.
     asking: bool,
@@ -84,9 +85,9 @@ pub(super) enum Step {
 }
 
 impl Race {
-    pub(super) fn new(plan: &Plan, now: Instant) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let mut race = Race {
-            begun: now,
+            begun: None,
             bind: plan.bind,
             asking: true,
             answered: None,
@@ -102,7 +103,6 @@ impl Race {
         if let Target::Address(address) = plan.target {
             // One that can't be dialled from the prescribed address fails by itself.
             race.asking = false;
-            race.answered = Some(now);
             race.turn = Family::of(address);
             race.known = 1;
             race.queue(address).push_back(address);
@@ -110,11 +110,16 @@ impl Race {
         race
     }
 
-    /// What a race that has just begun wants.
+    /// Begins the race, once.
     pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+        if self.begun.is_some() {
+            return;
+        }
+        self.begun = Some(now);
         if self.asking {
             outputs.push(Output::Resolve);
         } else {
+            self.answered = Some(now);
             self.begin_next(now, outputs);
         }
     }
@@ -127,7 +132,7 @@ impl Race {
         now: Instant,
         outputs: &mut Outputs<'_>,
     ) -> Step {
-        if !self.asking {
+        if !self.asking || self.begun.is_none() {
             return Step::On;
         }
         self.asking = !last;
@@ -172,8 +177,9 @@ impl Race {
                     outputs.push(Output::Abandon);
                 }
                 let answered = self.answered.unwrap_or(now);
+                let begun = self.begun.unwrap_or(answered);
                 return Step::Won(Timings {
-                    resolve: answered.saturating_duration_since(self.begun),
+                    resolve: answered.saturating_duration_since(begun),
                     connect: now.saturating_duration_since(answered),
                     handshake: Duration::ZERO,
                 });
@@ -222,7 +228,11 @@ impl Race {
 
     /// What the limit on connecting limits now.
     pub(super) fn limited(&self) -> Deadline {
-        if self.attempts.is_empty() { Deadline::LookUp } else { Deadline::Connect }
+        match self.begun {
+            None => Deadline::Place,
+            Some(_) if self.attempts.is_empty() => Deadline::LookUp,
+            Some(_) => Deadline::Connect,
+        }
     }
 
     /// Every attempt, those under way as having failed with `pending`.

@@ -131,6 +131,12 @@ impl Machine {
         self.state.tls().is_some_and(|tls| !tls.is_drained())
     }
 
+    /// Over TLS, whether ciphertext waits that says more than that this side has ended.
+    #[must_use]
+    pub fn owes_data(&self) -> bool {
+        self.state.tls().is_some_and(|tls| tls.owes_data())
+    }
+
     /// Over TLS, whether data is here that nobody has taken.
     #[must_use]
     pub fn has_unread(&self) -> bool {

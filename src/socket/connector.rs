@@ -2,18 +2,37 @@
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
+use super::scope::Scope;
 use super::{Handle, Socket};
 use crate::address::SocketAddress;
-use crate::driver::Shared;
-use crate::error::{Error, Result};
-use crate::options::SocketOptions;
+use crate::driver::{Quota, Roster, ScopeId, Shared, Terms};
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{SecureTransport, SocketOptions};
 use crate::resolver::Resolver;
+use crate::tls::TlsOptions;
 
-/// Connects under common rules: its resolver. Cheap to clone. The free functions use a
-/// [default one](Self::global). Dropping the last clone does not end its sockets.
+/// Connects under common rules: resolver, TLS settings, limits. Cheap to clone; clones share their rules
+/// and their sockets. The free functions use a [default one](Self::global). Dropping the last clone does
+/// not end its sockets; [`shutdown`](Self::shutdown) does.
+///
+/// ```
+/// use std::time::Duration;
+/// use sockeye::{Connector, ErrorKind};
+///
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = listener.local_addr()?;
+/// let connector = Connector::builder().max_open_sockets(1).build()?;
+/// let socket = connector.connect(address)?;
+/// assert_eq!(connector.connect(address).unwrap_err().kind(), ErrorKind::Limit);
+/// socket.close()?;
+/// connector.connect(address)?.opened()?;
+/// assert_eq!(connector.shutdown(Duration::from_secs(1)), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
-#[doc(alias("Dialer"))]
+#[doc(alias("Dialer", "Agent"))]
 pub struct Connector {
     rules: Arc<Rules>,
 }
@@ -21,6 +40,9 @@ pub struct Connector {
 struct Rules {
     /// The operating system's where there is none.
     resolver: Option<Arc<dyn Resolver>>,
+    /// For sockets whose options name none.
+    tls: Option<TlsOptions>,
+    roster: Arc<Roster>,
 }
 
 impl Connector {
@@ -34,14 +56,14 @@ impl Connector {
     #[must_use]
     pub fn global() -> &'static Connector {
         static GLOBAL: LazyLock<Connector> =
-            LazyLock::new(|| Connector { rules: Arc::new(Rules { resolver: None }) });
+            LazyLock::new(|| Connector { rules: Arc::new(ConnectorBuilder::default().rules()) });
         &GLOBAL
     }
 
     /// Starts a connection with default options and returns its socket at once, still connecting.
     ///
     /// # Errors
-    /// As [`connect`](crate::connect).
+    /// As [`connect_with`](Self::connect_with).
     pub fn connect<A>(&self, address: A) -> Result<Socket>
     where
         A: TryInto<SocketAddress>,
@@ -53,24 +75,93 @@ impl Connector {
     /// [`connect`](Self::connect) with options.
     ///
     /// # Errors
-    /// As [`connect_with`](crate::connect_with).
+    /// As [`connect_with`](crate::connect_with), and [`Limit`](ErrorKind::Limit) where as many sockets are
+    /// open as [may be](ConnectorBuilder::max_open_sockets), [`Closed`](ErrorKind::Closed) after
+    /// [`shutdown`](Self::shutdown).
     pub fn connect_with<A>(&self, address: A, options: SocketOptions) -> Result<Socket>
     where
         A: TryInto<SocketAddress>,
         Error: From<A::Error>,
     {
-        let address = address.try_into().map_err(Error::from)?;
+        self.open(address.try_into().map_err(Error::from)?, options, None)
+    }
+
+    /// Runs `work`, then closes the sockets that it opened through the scope.
+    ///
+    /// When `work` returns or panics, every socket that was opened through the scope is closed as by
+    /// [`Socket::close`], all at once, those that they were upgraded to too, and the scope returns when that
+    /// is done: after the longest [`close_timeout`](SocketOptions::close_timeout) at most. It does not
+    /// matter who has their handles by then. So a handler can't leave a connection behind.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use sockeye::{Connector, Phase};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// let kept = Connector::global().scope(|scope| {
+    ///     let socket = scope.connect(address)?;
+    ///     socket.writer().write_all(b"hello")?;
+    ///     Ok::<_, std::io::Error>(socket)
+    /// })?;
+    /// assert_eq!(kept.phase(), Phase::Closed);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn scope<R>(&self, work: impl FnOnce(&Scope<'_>) -> R) -> R {
+        let scope = Scope::new(self, self.rules.roster.begin_scope());
+        work(&scope)
+    }
+
+    /// How many of its sockets are connecting, open or closing. One that waits for a place at the
+    /// [limit](ConnectorBuilder::max_open_sockets) is not yet one of them; one whose
+    /// [`closed`](Socket::closed) has settled is none any more.
+    #[must_use]
+    pub fn open_sockets(&self) -> usize {
+        self.rules.roster.placed()
+    }
+
+    /// Closes every socket gracefully, for at most `limit`, then aborts the rest; later connects fail with
+    /// [`Closed`](ErrorKind::Closed). For the end of a program: a process that exits does not wait for
+    /// sockets that close in the background.
+    ///
+    /// Returns the number of sockets that were reset because what they had accepted was not yet with the
+    /// kernel: by the end of `limit`, or of their own [`close_timeout`](SocketOptions::close_timeout) where
+    /// that is shorter. In plaintext what was accepted always is with the kernel. What the peer has
+    /// received, nobody knows but the peer.
+    pub fn shutdown(&self, limit: Duration) -> usize {
+        self.rules.roster.shut(limit)
+    }
+
+    pub(super) fn open(
+        &self,
+        address: SocketAddress,
+        mut options: SocketOptions,
+        scope: Option<ScopeId>,
+    ) -> Result<Socket> {
         address.check_port()?;
         options.check()?;
-        let shared = Shared::connect(address, options, self.rules.resolver.clone())?;
+        if options.tls.is_none() && options.secure_transport != SecureTransport::Off {
+            options.tls.clone_from(&self.rules.tls);
+        }
+        let Rules { resolver, roster, tls: _ } = &*self.rules;
+        let terms = Terms { resolver: resolver.as_ref(), roster, scope };
+        let shared = Shared::connect(address, options, terms)?;
         Ok(Socket { handle: Handle::first(shared) })
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.rules.roster
     }
 }
 
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resolver = if self.resolver.is_some() { "own" } else { "system" };
-        f.debug_struct("Rules").field("resolver", &resolver).finish()
+        f.debug_struct("Rules")
+            .field("resolver", &resolver)
+            .field("tls", &self.tls)
+            .field("roster", &self.roster)
+            .finish()
     }
 }
 
@@ -78,9 +169,21 @@ impl fmt::Debug for Rules {
 #[derive(Default)]
 pub struct ConnectorBuilder {
     resolver: Option<Arc<dyn Resolver>>,
+    tls: Option<TlsOptions>,
+    max_open_sockets: Option<usize>,
+    wait_at_limit: bool,
 }
 
 impl ConnectorBuilder {
+    /// TLS settings for sockets whose [options](SocketOptions::tls) name none. Default:
+    /// [`TlsOptions::new`]. They count for sockets that are TLS or may become it; to others they say
+    /// nothing.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// What turns names into addresses. Default: the operating system's, on a bounded pool of threads.
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolver) -> Self {
@@ -88,17 +191,57 @@ impl ConnectorBuilder {
         self
     }
 
+    /// At most this many sockets at once, those that are connecting or closing counted: the next connect
+    /// fails with [`Limit`](ErrorKind::Limit), or [waits](Self::wait_at_limit). From 1 on; default none.
+    ///
+    /// A socket has one place, also through an upgrade, until its [`closed`](Socket::closed) settles. What
+    /// is dropped then in the background, so that the peer sees no reset, does not count.
+    #[must_use]
+    #[doc(alias("MaxConns", "maxSockets"))]
+    pub fn max_open_sockets(mut self, most: usize) -> Self {
+        self.max_open_sockets = Some(most);
+        self
+    }
+
+    /// At the limit, wait for a free place, in order of arrival, instead of failing: `connect` returns at
+    /// once, and the wait counts towards the [connect timeout](SocketOptions::connect_timeout), which
+    /// otherwise gives [`TimedOut`](ErrorKind::TimedOut) from [`opened`](Socket::opened). Default `false`.
+    #[must_use]
+    pub fn wait_at_limit(mut self, wait: bool) -> Self {
+        self.wait_at_limit = wait;
+        self
+    }
+
     /// The connector.
     ///
     /// # Errors
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for rules that can't be; there are none yet.
+    /// [`InvalidOptions`](ErrorKind::InvalidOptions) for TLS settings that can't be, and for
+    /// `max_open_sockets(0)`.
     pub fn build(self) -> Result<Connector> {
-        Ok(Connector { rules: Arc::new(Rules { resolver: self.resolver }) })
+        if self.max_open_sockets == Some(0) {
+            let message = "max_open_sockets is zero: no connect could succeed";
+            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+        }
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
+        Ok(Connector { rules: Arc::new(self.rules()) })
+    }
+
+    fn rules(self) -> Rules {
+        let quota = Quota { most: self.max_open_sockets, wait: self.wait_at_limit };
+        Rules { resolver: self.resolver, tls: self.tls, roster: Arc::new(Roster::new(quota)) }
     }
 }
 
 impl fmt::Debug for ConnectorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectorBuilder").finish_non_exhaustive()
+        let resolver = if self.resolver.is_some() { "own" } else { "system" };
+        f.debug_struct("ConnectorBuilder")
+            .field("resolver", &resolver)
+            .field("tls", &self.tls)
+            .field("max_open_sockets", &self.max_open_sockets)
+            .field("wait_at_limit", &self.wait_at_limit)
+            .finish()
     }
 }

@@ -3,6 +3,7 @@
 mod connect;
 mod connector;
 mod reader;
+mod scope;
 mod writer;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::tls::TlsOptions;
 pub use self::connect::{connect, connect_with};
 pub use self::connector::{Connector, ConnectorBuilder};
 pub use self::reader::Reader;
+pub use self::scope::Scope;
 pub use self::writer::Writer;
 
 /// A shared handle to one connection: cheap to clone, `Send + Sync`, every method takes `&self`.
@@ -28,7 +30,8 @@ pub use self::writer::Writer;
 /// turns. [`reader`](Self::reader) and [`writer`](Self::writer) give handles of one side.
 ///
 /// Dropping the last handle (readers and writers counted) closes gracefully in the background. A
-/// process that exits does not wait for that: to be sure of delivery call [`close`](Self::close).
+/// process that exits does not wait for that: to be sure of delivery call [`close`](Self::close), or
+/// [`Connector::shutdown`] at the end.
 ///
 /// ```
 /// use std::io::{Read, Write};

@@ -9,6 +9,7 @@ mod addresses;
 mod api;
 mod close;
 mod connecting;
+mod connector;
 mod deadlines;
 mod errors;
 mod half_open;

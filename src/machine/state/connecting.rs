@@ -49,7 +49,7 @@ enum Reading {
 impl Connecting {
     pub(super) fn new(plan: Plan, now: Instant) -> Self {
         Connecting {
-            race: Race::new(&plan, now),
+            race: Race::new(&plan),
             // A limit too far away to be an instant is none.
             deadline: plan.connect_timeout.and_then(|limit| now.checked_add(limit)),
             reading: Reading::Wanted,

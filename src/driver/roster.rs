@@ -1,0 +1,318 @@
+//! The sockets of one connector: how many there may be at once, who waits for a place, which belong to a
+//! scope, and how all of them end together.
+//!
+//! A socket is listed from before it begins to connect until its outcome is known, and has one place all
+//! that time, through an upgrade as well. It gives its place back under its own state lock, in the moment
+//! in which the outcome becomes visible: whoever has heard of an end can count on the place. Where others
+//! wait, the place goes to the first of them and is never free in between, so that nobody overtakes them.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use super::fork;
+use super::shared::{Shared, Until};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A list that once was long gives its memory back when it is empty.
+const KEPT_CAPACITY: usize = 64;
+/// How long a look for those that are left waits for one that is between two threads.
+const BRIEFLY: Duration = Duration::from_millis(1);
+
+/// How many sockets there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quota {
+    pub(crate) most: Option<usize>,
+    /// Whether those that are too many wait, or fail.
+    pub(crate) wait: bool,
+}
+
+/// Where a socket is in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place(NonZeroU32);
+
+/// Names one scope of a roster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ScopeId(u64);
+
+/// How a socket that has joined goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// It may begin.
+    Placed,
+    /// It will be [admitted](Shared::admitted).
+    Queued,
+}
+
+/// Its lock guards the list. It may be taken under a socket's state lock, and none is taken under it.
+pub(crate) struct Roster {
+    quota: Quota,
+    list: Mutex<List>,
+    /// With `list`: somebody has left.
+    left: Condvar,
+}
+
+#[derive(Default)]
+struct List {
+    sockets: Vec<Weak<Shared>>,
+    free: Vec<Place>,
+    /// Those with a place.
+    placed: usize,
+    /// Those that wait for one, the first first.
+    queue: VecDeque<Place>,
+    scopes: HashMap<ScopeId, Scoped>,
+    /// The scope of each socket that has one.
+    scope_of: HashMap<Place, ScopeId>,
+    scopes_made: u64,
+    shut: bool,
+    /// Threads that wait for `left`.
+    waiters: u32,
+}
+
+/// The sockets of one scope.
+#[derive(Default)]
+struct Scoped {
+    members: HashSet<Place>,
+    ended: bool,
+}
+
+impl Roster {
+    pub(crate) fn new(quota: Quota) -> Self {
+        Roster { quota, list: Mutex::new(List::default()), left: Condvar::new() }
+    }
+
+    /// How many sockets have a place.
+    pub(crate) fn placed(&self) -> usize {
+        // In a forked child somebody may have the lock who is not there.
+        match self.list.try_lock() {
+            Ok(list) => list.placed,
+            Err(_) if fork::in_child() => 0,
+            Err(_) => self.lock().placed,
+        }
+    }
+
+    // ------------------------------------------------------------- one socket
+
+    /// Lists a socket that is about to connect.
+    pub(super) fn join(
+        &self,
+        socket: Weak<Shared>,
+        scope: Option<ScopeId>,
+    ) -> Result<(Place, Joined)> {
+        let mut list = self.lock();
+        if list.shut {
+            return Err(closed());
+        }
+        let joined = match self.quota.most {
+            Some(most) if list.placed >= most && !self.quota.wait => return Err(at_limit(most)),
+            Some(most) if list.placed >= most => Joined::Queued,
+            Some(_) | None => Joined::Placed,
+        };
+        let place = list.add(socket);
+        match joined {
+            Joined::Placed => list.placed += 1,
+            Joined::Queued => list.queue.push_back(place),
+        }
+        if let Some(id) = scope {
+            list.scope_of.insert(place, id);
+            list.scopes.entry(id).or_default().members.insert(place);
+        }
+        Ok((place, joined))
+    }
+
+    /// Takes a socket out whose outcome is known. The one that has its place now is to be
+    /// [admitted](Shared::admitted).
+    pub(super) fn leave(&self, place: Place) -> Option<Weak<Shared>> {
+        let mut list = self.lock();
+        let waited = list.queue.iter().position(|queued| *queued == place);
+        let next = match waited {
+            Some(position) => {
+                list.queue.remove(position);
+                None
+            }
+            None => list.pass_on(),
+        };
+        let gone = list.remove(place);
+        if list.waiters > 0 {
+            self.left.notify_all();
+        }
+        drop(list);
+        drop(gone);
+        next
+    }
+
+    /// Another socket has the connection and the place from now on. Whether all of them are to end.
+    pub(super) fn hand_over(&self, place: Place, socket: Weak<Shared>) -> bool {
+        let mut list = self.lock();
+        let old = std::mem::replace(list.socket_mut(place), socket);
+        let ended = list.scope_of.get(&place).and_then(|id| list.scopes.get(id));
+        let ended = list.shut || ended.is_some_and(|scope| scope.ended);
+        drop(list);
+        drop(old);
+        ended
+    }
+
+    // ------------------------------------------------------------- all of them
+
+    pub(crate) fn begin_scope(&self) -> ScopeId {
+        let mut list = self.lock();
+        list.scopes_made += 1;
+        let id = ScopeId(list.scopes_made);
+        list.scopes.insert(id, Scoped::default());
+        id
+    }
+
+    /// Closes the sockets of a scope, all at once, and waits for it: each keeps its close timeout.
+    pub(crate) fn end_scope(&self, id: ScopeId) {
+        if fork::in_child() {
+            return;
+        }
+        let mut again = false;
+        while let Some(sockets) = self.ending(id) {
+            if std::mem::replace(&mut again, true) {
+                self.wait_left();
+            }
+            close_all(&sockets);
+            for socket in sockets {
+                socket.wait_handed_over(None);
+            }
+        }
+    }
+
+    /// The sockets of a scope that ends, but for those just being dropped; `None` when there are none any more.
+    fn ending(&self, id: ScopeId) -> Option<Vec<Arc<Shared>>> {
+        let mut list = self.lock();
+        let scope = list.scopes.get_mut(&id)?;
+        scope.ended = true;
+        if scope.members.is_empty() {
+            list.scopes.remove(&id);
+            return None;
+        }
+        let members = list.scopes[&id].members.iter();
+        Some(members.filter_map(|place| list.sockets[place.index()].upgrade()).collect())
+    }
+
+    /// Refuses new sockets, closes all there are, for at most `limit`, and aborts the rest. How many had
+    /// to be reset before what they had accepted was handed over.
+    pub(crate) fn shut(&self, limit: Duration) -> usize {
+        if fork::in_child() {
+            return 0;
+        }
+        let until = Until::after(limit);
+        let (mut reset, mut again) = (0, false);
+        while let Some(sockets) = self.shutting() {
+            if std::mem::replace(&mut again, true) {
+                self.wait_left();
+            }
+            close_all(&sockets);
+            for socket in sockets {
+                reset += usize::from(match socket.wait_handed_over(Some(until)) {
+                    true => socket.ran_out_of_close_timeout(),
+                    false => socket.abort_rest(),
+                });
+            }
+        }
+        reset
+    }
+
+    /// All sockets, of which there will be no new ones; `None` when there are none any more.
+    fn shutting(&self) -> Option<Vec<Arc<Shared>>> {
+        let mut list = self.lock();
+        list.shut = true;
+        if list.sockets.len() == list.free.len() {
+            return None;
+        }
+        Some(list.sockets.iter().filter_map(Weak::upgrade).collect())
+    }
+
+    /// Waits for one that is just being dropped, or goes over to another socket.
+    fn wait_left(&self) {
+        let mut list = self.lock();
+        list.waiters += 1;
+        let (mut list, _) =
+            self.left.wait_timeout(list, BRIEFLY).unwrap_or_else(PoisonError::into_inner);
+        list.waiters -= 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Begins to close them, and waits for none.
+fn close_all(sockets: &[Arc<Shared>]) {
+    for socket in sockets {
+        socket.begin_close();
+    }
+}
+
+impl List {
+    fn add(&mut self, socket: Weak<Shared>) -> Place {
+        if let Some(place) = self.free.pop() {
+            *self.socket_mut(place) = socket;
+            return place;
+        }
+        self.sockets.push(socket);
+        let count = u32::try_from(self.sockets.len()).ok().and_then(NonZeroU32::new);
+        Place(count.expect("there is one, and fewer than there are descriptors"))
+    }
+
+    /// What is to be dropped once the lock is released.
+    fn remove(&mut self, place: Place) -> Weak<Shared> {
+        let gone = std::mem::take(self.socket_mut(place));
+        self.free.push(place);
+        if let Some(id) = self.scope_of.remove(&place) {
+            if let Some(scope) = self.scopes.get_mut(&id) {
+                scope.members.remove(&place);
+            }
+        }
+        if self.free.len() == self.sockets.len() {
+            self.sockets.clear();
+            self.free.clear();
+            self.sockets.shrink_to(KEPT_CAPACITY);
+            self.free.shrink_to(KEPT_CAPACITY);
+        }
+        gone
+    }
+
+    /// A place has become free: who has it now.
+    fn pass_on(&mut self) -> Option<Weak<Shared>> {
+        match self.queue.pop_front() {
+            Some(next) => Some(self.socket_mut(next).clone()),
+            None => {
+                self.placed -= 1;
+                None
+            }
+        }
+    }
+
+    fn socket_mut(&mut self, place: Place) -> &mut Weak<Shared> {
+        &mut self.sockets[place.index()]
+    }
+}
+
+impl Place {
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+fn closed() -> Error {
+    Error::with_message(ErrorKind::Closed, "the connector was shut down")
+}
+
+fn at_limit(most: usize) -> Error {
+    let sockets = if most == 1 { "socket is" } else { "sockets are" };
+    Error::with_message(
+        ErrorKind::Limit,
+        format!("{most} {sockets} open, which is as many as max_open_sockets allows"),
+    )
+}
+
+impl fmt::Debug for Roster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roster").field("quota", &self.quota).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,494 @@
+//! Places: every socket has one, gives it back once, and nobody overtakes those that wait.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use sockeye::{
+    Connector, ErrorKind, Phase, SecureTransport, Socket, SocketAddress, SocketOptions, TlsOptions,
+};
+
+use super::{holds, limited, open, patient, refusal};
+use crate::support::peer::{BlackHole, Server, black_hole, nothing_listens};
+use crate::support::tls::{TlsPeer, ask, authority, terms, upgradable};
+use crate::support::{
+    AT_ONCE, PATIENCE, Peer, at_once, blocked, eventually, fails, kind_of, ms, read, story,
+};
+
+// -------------------------------------------------------------------- failing at the limit
+
+#[test]
+fn the_next_connect_fails_at_once_and_says_which_limit_it_was() {
+    story(|| {
+        let (server, connector) = (holds(), limited(2));
+        let kept = [open(&connector, &server), open(&connector, &server)];
+        assert_eq!(connector.open_sockets(), 2);
+        let error = at_once(|| refusal(connector.connect(server.address())));
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(!error.is_retryable());
+        assert!(error.to_string().contains("2 sockets"), "{error}");
+        assert!(error.to_string().contains("max_open_sockets"), "{error}");
+        let error = std::io::Error::from(error);
+        assert_eq!(kind_of(&error), ErrorKind::Limit);
+        assert_eq!(connector.clone().open_sockets(), 2, "clones share their sockets");
+        drop(kept);
+    });
+}
+
+#[test]
+fn a_limit_of_none_at_all_can_not_be() {
+    let error = Connector::builder().max_open_sockets(0).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    assert!(error.to_string().contains("max_open_sockets"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_the_address_or_the_options_is_told_before_the_limit() {
+    story(|| {
+        let (server, connector) = (holds(), limited(1));
+        let _kept = open(&connector, &server);
+        let error = connector.connect("no port").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidAddress);
+        let options = SocketOptions::new().close_timeout(Duration::ZERO);
+        let error = connector.connect_with(server.address(), options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    });
+}
+
+/// However a socket ends, the place is free once its end is told: another connect works at once.
+#[test]
+fn every_end_frees_the_place_once() {
+    check(SocketOptions::new(), Peer::reads(), |socket| socket.close().expect("it is idle"));
+    check(SocketOptions::new(), Peer::reads(), |socket| socket.abort());
+    check(SocketOptions::new(), Peer::reads(), |socket| socket.writer().abort());
+    check(SocketOptions::new(), Peer::plays(|wire| wire.fin()), |socket| {
+        assert_eq!(read(socket, 1).expect("the peer has ended"), b"");
+    });
+    check(SocketOptions::new(), Peer::plays(|wire| wire.reset()), |socket| {
+        fails(read(socket, 1), ErrorKind::Reset);
+    });
+    // Nobody reads.
+    check(SocketOptions::new(), Peer::plays(|wire| wire.fin()), |socket| {
+        socket.closed_timeout(PATIENCE).expect("the peer has ended");
+    });
+    check(SocketOptions::new(), Peer::plays(|wire| wire.reset()), |socket| {
+        fails(socket.closed_timeout(PATIENCE), ErrorKind::Reset);
+    });
+    check(SocketOptions::new(), Peer::plays(|wire| wire.fin()), |socket| {
+        socket.reader().cancel();
+        socket.writer().close().expect("nothing is in the way");
+        socket.closed_timeout(PATIENCE).expect("both have ended");
+    });
+    check(upgradable(authority()), Peer::plays(|wire| wire.send(b"injected")), |socket| {
+        eventually(PATIENCE, "the byte is there", || {
+            let started = socket.start_tls();
+            started.is_err_and(|error| error.kind() == ErrorKind::UnreadPlaintext)
+        });
+    });
+}
+
+#[track_caller]
+fn check(options: SocketOptions, peer: Peer, end: fn(&Socket)) {
+    let at = std::panic::Location::caller();
+    println!("the end of line {}", at.line());
+    let connector = limited(1);
+    let socket = connector.connect_with(peer.address(), options).expect("it is the first");
+    socket.opened().expect("the peer listens");
+    fails(connector.connect(peer.address()), ErrorKind::Limit);
+    end(&socket);
+    is_free_for_one(&connector);
+    // What comes later does not free it again.
+    socket.abort();
+    socket.close().expect("it has ended");
+    drop(socket);
+    is_free_for_one(&connector);
+}
+
+/// Exactly one more has room.
+#[track_caller]
+fn is_free_for_one(connector: &Connector) {
+    assert_eq!(connector.open_sockets(), 0);
+    let server = holds();
+    let next = open(connector, &server);
+    fails(connector.connect(server.address()), ErrorKind::Limit);
+    assert_eq!(connector.open_sockets(), 1);
+    next.close().expect("it is idle");
+    assert_eq!(connector.open_sockets(), 0);
+}
+
+#[test]
+fn an_attempt_has_a_place_until_it_has_failed() {
+    story(|| {
+        let connector = limited(1);
+        let nothing = nothing_listens();
+        fails(connector.connect(nothing.address).expect("a place").opened(), ErrorKind::Connect);
+        is_free_for_one(&connector);
+
+        let hole = black_hole();
+        let options = SocketOptions::new().connect_timeout(ms(100));
+        let socket = connector.connect_with(hole.address, options).expect("a place");
+        assert_eq!(connector.open_sockets(), 1);
+        fails(connector.connect(nothing.address), ErrorKind::Limit);
+        fails(socket.opened(), ErrorKind::TimedOut);
+        is_free_for_one(&connector);
+
+        let socket = connector.connect(hole.address).expect("a place");
+        socket.close().expect("to give up an attempt always works");
+        is_free_for_one(&connector);
+
+        let socket = connector.connect(hole.address).expect("a place");
+        drop(socket);
+        is_free_for_one(&connector);
+    });
+}
+
+#[test]
+fn a_handshake_that_fails_frees_the_place() {
+    story(|| {
+        let connector = limited(1);
+        let peer = TlsPeer::refused(&terms());
+        let options =
+            SocketOptions::new().secure_transport(SecureTransport::On).tls(TlsOptions::new());
+        let socket = connector.connect_with(peer.address(), options).expect("a place");
+        fails(socket.opened(), ErrorKind::Tls);
+        is_free_for_one(&connector);
+    });
+}
+
+#[test]
+fn the_last_handle_keeps_the_place_until_the_close_is_done() {
+    story(|| {
+        let (server, connector) = (holds(), limited(1));
+        let socket = open(&connector, &server);
+        let reader = socket.reader();
+        drop(socket);
+        assert_eq!(connector.open_sockets(), 1, "the reader is a handle too");
+        drop(reader);
+        is_free_for_one(&connector);
+    });
+}
+
+#[test]
+fn an_upgrade_keeps_its_place_and_takes_no_other() {
+    story(|| {
+        let connector = limited(1);
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.agrees();
+            peer.handshake();
+            peer.echo();
+        });
+        let plain = connector.connect_with(peer.address(), upgradable(authority()));
+        let plain = plain.expect("a place");
+        ask(&plain);
+        let secure = plain.start_tls().expect("the peer agrees");
+        plain.closed().expect("it was upgraded");
+        assert_eq!(connector.open_sockets(), 1);
+        drop(plain);
+        secure.opened().expect("the peer is trusted");
+        assert_eq!(connector.open_sockets(), 1);
+        fails(connector.connect(peer.address()), ErrorKind::Limit);
+        secure.close().expect("it is idle");
+        is_free_for_one(&connector);
+    });
+}
+
+// -------------------------------------------------------------------- waiting at the limit
+
+#[test]
+fn those_that_wait_are_served_in_the_order_of_their_arrival() {
+    story(|| {
+        const WAITING: usize = 20;
+        let (server, connector) = (holds(), patient(1));
+        let mut last = open(&connector, &server);
+        let waiting: Vec<Socket> = (0..WAITING)
+            .map(|_| at_once(|| connector.connect(server.address()).expect("it may wait")))
+            .collect();
+        for (place, next) in waiting.iter().enumerate() {
+            for later in &waiting[place..] {
+                assert_eq!(later.phase(), Phase::Connecting);
+                let error = later.opened_timeout(Duration::ZERO).unwrap_err();
+                assert!(error.is_retryable(), "{error}");
+            }
+            assert_eq!(connector.open_sockets(), 1);
+            last.close().expect("it is idle");
+            next.opened_timeout(AT_ONCE).expect("it is next");
+            last = next.clone();
+        }
+        last.close().expect("it is idle");
+        assert_eq!(connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn who_comes_later_does_not_overtake_who_waits() {
+    story(|| {
+        let (server, connector) = (holds(), patient(1));
+        let first = open(&connector, &server);
+        let waiting = connector.connect(server.address()).expect("it may wait");
+        first.close().expect("it is idle");
+        // The place is promised already, if not yet taken.
+        let late = connector.connect(server.address()).expect("it may wait");
+        waiting.opened_timeout(AT_ONCE).expect("it is next");
+        assert_eq!(late.phase(), Phase::Connecting);
+        waiting.close().expect("it is idle");
+        late.opened_timeout(AT_ONCE).expect("it is next");
+    });
+}
+
+#[test]
+fn calls_on_a_socket_that_waits_go_on_when_it_has_a_place() {
+    story(|| {
+        let (server, connector) = (holds(), patient(1));
+        let first = open(&connector, &server);
+        let waiting = connector.connect(server.address()).expect("it may wait");
+        let (reader, mut writer) = (waiting.reader(), waiting.writer());
+        let reading = blocked(move || read(reader, 5));
+        let writing = blocked(move || writer.write_all(b"hello"));
+        first.close().expect("it is idle");
+        writing.join().expect("it is open");
+        assert_eq!(reading.join().expect("the peer answers"), b"hello");
+    });
+}
+
+#[test]
+fn the_wait_counts_towards_the_connect_timeout_and_a_late_one_leaves_the_queue() {
+    story(|| {
+        let (server, connector) = (holds(), patient(1));
+        let first = open(&connector, &server);
+        let options = SocketOptions::new().connect_timeout(ms(80));
+        let late = connector.connect_with(server.address(), options).expect("it may wait");
+        let next = connector.connect(server.address()).expect("it may wait");
+        let error = late.opened().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(!error.is_retryable(), "it is final: {error}");
+        assert!(error.to_string().contains("as many sockets"), "{error}");
+        assert!(error.attempts().is_empty());
+        assert_eq!(late.phase(), Phase::Closed);
+        fails(late.closed(), ErrorKind::TimedOut);
+        assert_eq!(connector.open_sockets(), 1);
+        first.close().expect("it is idle");
+        next.opened_timeout(AT_ONCE).expect("it is next");
+    });
+}
+
+#[test]
+fn a_socket_that_waits_can_be_given_up_and_disturbs_nobody() {
+    story(|| {
+        let (server, connector) = (holds(), patient(1));
+        let first = open(&connector, &server);
+        let waits = || connector.connect(server.address()).expect("it may wait");
+        let (closed, aborted, dropped, next) = (waits(), waits(), waits(), waits());
+        let reader = closed.reader();
+        let reading = blocked(move || read(reader, 1));
+        at_once(|| closed.close()).expect("there is nothing to hand over");
+        fails(reading.join(), ErrorKind::Closed);
+        fails(closed.opened(), ErrorKind::Closed);
+        aborted.abort();
+        fails(aborted.opened(), ErrorKind::Closed);
+        drop(dropped);
+        assert_eq!(connector.open_sockets(), 1, "it never was theirs");
+        first.close().expect("it is idle");
+        next.opened_timeout(AT_ONCE).expect("it is next");
+        assert_eq!(connector.open_sockets(), 1);
+    });
+}
+
+#[test]
+fn nobody_is_asked_for_a_name_before_there_is_a_place() {
+    story(|| {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&asked);
+        let resolver = move |_: &str| -> std::io::Result<Vec<IpAddr>> {
+            counting.fetch_add(1, Ordering::SeqCst);
+            Ok(vec![IpAddr::from([127, 0, 0, 1])])
+        };
+        let server = holds();
+        let builder = Connector::builder().resolver(resolver).max_open_sockets(1);
+        let connector = builder.wait_at_limit(true).build().expect("it can be");
+        let first = open(&connector, &server);
+        let named = ("good.test", server.address().port());
+        let waiting = connector.connect(named).expect("it may wait");
+        fails(waiting.opened_timeout(ms(50)), ErrorKind::TimedOut);
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        first.close().expect("it is idle");
+        let info = waiting.opened_timeout(AT_ONCE).expect("it is next");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert!(info.timings().resolve < ms(50), "the wait is no look-up: {:?}", info.timings());
+    });
+}
+
+/// Each that fails at once makes room for the next, which fails at once in its turn.
+#[test]
+fn a_thousand_that_fail_at_once_pass_the_place_on() {
+    story(|| {
+        let (server, connector) = (holds(), patient(1));
+        let first = open(&connector, &server);
+        let nothing = nothing_listens();
+        let waiting: Vec<Socket> =
+            (0..1000).map(|_| connector.connect(nothing.address).expect("it may wait")).collect();
+        first.close().expect("it is idle");
+        for socket in &waiting {
+            fails(socket.opened(), ErrorKind::Connect);
+        }
+        assert_eq!(connector.open_sockets(), 0);
+        open(&connector, &server).close().expect("it is idle");
+    });
+}
+
+// -------------------------------------------------------------------- races
+
+const RACING: usize = 1000;
+const THREADS: usize = 8;
+
+#[test]
+fn a_thousand_racing_lives_never_overshoot_the_limit_and_leak_no_place() {
+    for wait in [false, true] {
+        story(move || race(wait));
+    }
+}
+
+fn race(wait: bool) {
+    const MOST: usize = 7;
+    let server = Server::plays(|mut stream| {
+        // Every kind of peer: one that stays, one that ends, one that resets.
+        match stream.peer_addr().map_or(0, |from| from.port() % 3) {
+            0 => drop(stream.write_all(b"bye")),
+            1 => crate::support::peer::reset(stream),
+            _ => drop(thread::spawn(move || std::io::copy(&mut &stream, &mut std::io::sink()))),
+        }
+    });
+    let hole: Arc<BlackHole> = Arc::new(black_hole());
+    let builder = Connector::builder().max_open_sockets(MOST).wait_at_limit(wait);
+    let connector = builder.build().expect("it can be");
+    let over = Arc::new(AtomicBool::new(false));
+    let looking = {
+        let (connector, over) = (connector.clone(), Arc::clone(&over));
+        thread::spawn(move || {
+            let mut most = 0;
+            while !over.load(Ordering::SeqCst) {
+                most = most.max(connector.open_sockets());
+                thread::yield_now();
+            }
+            most
+        })
+    };
+    let racing: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let (connector, address) = (connector.clone(), server.address());
+            let hole = hole.address;
+            thread::spawn(move || {
+                let mut random = fastrand::Rng::with_seed(number as u64);
+                for _ in 0..RACING / THREADS {
+                    live(&connector, address.into(), hole.into(), &mut random);
+                }
+            })
+        })
+        .collect();
+    for thread in racing {
+        thread.join().expect("no life has failed");
+    }
+    over.store(true, Ordering::SeqCst);
+    let most = looking.join().expect("it only looks");
+    assert!(most <= MOST, "{most} sockets were open");
+    // Those that nobody holds any more end in the background.
+    eventually(PATIENCE, "all places are free", || connector.open_sockets() == 0);
+    let server = holds();
+    let full: Vec<Socket> = (0..MOST).map(|_| open(&connector, &server)).collect();
+    assert_eq!(connector.open_sockets(), full.len());
+    if wait {
+        let more = connector.connect(server.address()).expect("it may wait");
+        fails(more.opened_timeout(ms(20)), ErrorKind::TimedOut);
+    } else {
+        fails(connector.connect(server.address()), ErrorKind::Limit);
+    }
+}
+
+/// Counted by those who hold them: the peers stay, and a socket is counted while it has surely not ended.
+#[test]
+fn a_thousand_racing_holders_never_hold_more_than_the_limit() {
+    const MOST: usize = 5;
+    story(|| {
+        let server = holds();
+        let held = Arc::new(AtomicUsize::new(0));
+        for connector in [limited(MOST), patient(MOST)] {
+            let racing: Vec<_> = (0..THREADS)
+                .map(|number| {
+                    let (connector, address) = (connector.clone(), server.address());
+                    let held = Arc::clone(&held);
+                    thread::spawn(move || {
+                        let mut random = fastrand::Rng::with_seed(number as u64);
+                        for _ in 0..RACING / THREADS {
+                            hold(&connector, address.into(), &held, &mut random);
+                        }
+                    })
+                })
+                .collect();
+            for thread in racing {
+                thread.join().expect("there never were too many");
+            }
+            eventually(PATIENCE, "all places are free", || connector.open_sockets() == 0);
+        }
+    });
+}
+
+fn hold(
+    connector: &Connector,
+    address: SocketAddress,
+    held: &AtomicUsize,
+    random: &mut fastrand::Rng,
+) {
+    let socket = match connector.connect(address) {
+        Ok(socket) => socket,
+        Err(error) => return assert_eq!(error.kind(), ErrorKind::Limit),
+    };
+    socket.opened().expect("the peer listens");
+    let now = held.fetch_add(1, Ordering::SeqCst) + 1;
+    assert!(now <= 5, "{now} sockets were open");
+    thread::yield_now();
+    held.fetch_sub(1, Ordering::SeqCst);
+    match random.u8(..4) {
+        0 => socket.abort(),
+        1 => socket.writer().abort(),
+        2 => socket.close().expect("it is idle"),
+        _ => {}
+    }
+}
+
+/// One socket, ended in one of many ways, sometimes by two threads at once.
+fn live(
+    connector: &Connector,
+    address: SocketAddress,
+    hole: SocketAddress,
+    random: &mut fastrand::Rng,
+) {
+    let address = if random.u8(..8) == 0 { hole } else { address };
+    let limit = ms(random.u64(1..50));
+    let options = SocketOptions::new().connect_timeout(limit).read_timeout(limit);
+    let socket = match connector.connect_with(address, options) {
+        Ok(socket) => socket,
+        Err(error) => return assert_eq!(error.kind(), ErrorKind::Limit),
+    };
+    let other = socket.clone();
+    let beside = (random.u8(..4) == 0).then(|| {
+        thread::spawn(move || match other.phase() {
+            Phase::Connecting => other.abort(),
+            _ => drop(other.close()),
+        })
+    });
+    match random.u8(..7) {
+        0 => drop(socket.close()),
+        1 => socket.abort(),
+        2 => socket.writer().abort(),
+        3 => drop(socket.opened().and_then(|_| socket.close())),
+        4 => drop((socket.opened(), read(&socket, 4), read(&socket, 4))),
+        5 => drop((socket.opened(), (&socket).write(b"x"), socket.closed_timeout(ms(5)))),
+        _ => drop(socket.clone()),
+    }
+    drop(socket);
+    if let Some(beside) = beside {
+        beside.join().expect("it only ends it");
+    }
+}

@@ -1,0 +1,244 @@
+//! Scopes: what was opened through one ends with it.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::thread;
+
+use sockeye::{Connector, ErrorKind, Phase, SocketOptions};
+
+use super::{holds, open, patient};
+use crate::support::peer::{Server, black_hole, listen_with_room};
+use crate::support::tls::{Accepted, TlsPeer, Way, ask, authority, options, terms, upgradable};
+use crate::support::{
+    AT_ONCE, Peer, at_once, blocked, call, fails, fill, little_room, ms, noise, read, story, timed,
+};
+
+#[test]
+fn what_was_opened_through_it_is_closed_gracefully_when_it_ends() {
+    story(|| {
+        let connector = Connector::builder().build().expect("it can be");
+        let peers: Vec<Peer> = (0..5).map(|_| Peer::reads()).collect();
+        let sent = noise(1, 100_000);
+        let kept: Vec<_> = connector.scope(|scope| {
+            let write = |peer: &Peer| {
+                let mut socket = scope.connect(peer.address()).expect("the address is fine");
+                socket.write_all(&sent).expect("the peer reads");
+                socket
+            };
+            peers.iter().map(write).collect()
+        });
+        assert_eq!(connector.open_sockets(), 0);
+        for (socket, peer) in kept.iter().zip(peers) {
+            assert_eq!(socket.phase(), Phase::Closed);
+            socket.closed().expect("it was closed");
+            fails(read(socket, 1), ErrorKind::Closed);
+            peer.gets(&sent);
+        }
+    });
+}
+
+#[test]
+fn its_result_is_that_of_the_work_and_an_empty_one_costs_nothing() {
+    let connector = Connector::builder().build().expect("it can be");
+    assert_eq!(at_once(|| connector.scope(|_| 7)), 7);
+}
+
+#[test]
+fn a_panic_of_the_work_closes_them_too_and_goes_on() {
+    story(|| {
+        let peer = Peer::reads();
+        let connector = Connector::builder().build().expect("it can be");
+        let (tell, told) = mpsc::channel();
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            connector.scope(|scope| {
+                let mut socket = scope.connect(peer.address()).expect("the address is fine");
+                socket.write_all(b"hello").expect("the peer reads");
+                tell.send(socket).expect("the test waits");
+                std::panic::panic_any("the work fails");
+            });
+        }));
+        let payload = panicked.expect_err("the panic goes on");
+        assert_eq!(payload.downcast_ref(), Some(&"the work fails"));
+        assert_eq!(told.recv().expect("there was a socket").phase(), Phase::Closed);
+        assert_eq!(connector.open_sockets(), 0);
+        peer.gets(b"hello");
+    });
+}
+
+#[test]
+fn other_sockets_of_the_connector_and_of_other_scopes_go_on() {
+    story(|| {
+        let (server, connector) = (holds(), patient(10));
+        let free = open(&connector, &server);
+        connector.scope(|outer| {
+            let kept = outer.connect(server.address()).expect("the address is fine");
+            let gone = connector
+                .scope(|inner| inner.connect(server.address()).expect("the address is fine"));
+            assert_eq!(gone.phase(), Phase::Closed);
+            kept.opened().expect("the peer listens");
+            assert_eq!(kept.phase(), Phase::Open);
+            assert_eq!(connector.open_sockets(), 2);
+        });
+        assert_eq!(free.phase(), Phase::Open);
+        assert_eq!(connector.open_sockets(), 1);
+    });
+}
+
+#[test]
+fn one_that_still_connects_or_waits_for_a_place_is_given_up() {
+    story(|| {
+        let (hole, connector) = (black_hole(), patient(1));
+        let (sockets, took) = timed(|| {
+            connector.scope(|scope| {
+                let connect = || scope.connect(hole.address).expect("the address is fine");
+                let (connecting, waiting) = (connect(), connect());
+                let reader = connecting.reader();
+                let reading = blocked(move || read(reader, 1));
+                (connecting, waiting, reading)
+            })
+        });
+        assert!(took < AT_ONCE, "{took:?}");
+        let (connecting, waiting, reading) = sockets;
+        fails(reading.join(), ErrorKind::Closed);
+        fails(connecting.opened(), ErrorKind::Closed);
+        fails(waiting.opened(), ErrorKind::Closed);
+        assert_eq!(connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn an_upgraded_one_is_closed_with_close_notify() {
+    story(|| {
+        let connector = Connector::builder().build().expect("it can be");
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.agrees();
+            peer.handshake();
+        });
+        let secure = connector.scope(|scope| {
+            let plain = scope.connect_with(peer.address(), upgradable(authority()));
+            let plain = plain.expect("the options are fine");
+            ask(&plain);
+            let secure = plain.start_tls().expect("the peer agrees");
+            secure.opened().expect("the peer is trusted");
+            secure
+        });
+        assert_eq!(secure.phase(), Phase::Closed);
+        let ending = peer.ending();
+        assert!(ending.notified, "it was closed by close");
+    });
+}
+
+/// A socket that is just being upgraded when its scope ends is caught before or after it.
+#[test]
+fn an_upgrade_does_not_carry_a_connection_out_of_its_scope() {
+    story(|| {
+        let connector = Connector::builder().build().expect("it can be");
+        for _ in 0..50 {
+            let peer = TlsPeer::plays(&terms(), |peer| {
+                peer.agrees();
+                drop(peer.try_handshake());
+            });
+            let upgrading = connector.scope(|scope| {
+                let plain = scope.connect_with(peer.address(), upgradable(authority()));
+                let plain = plain.expect("the options are fine");
+                ask(&plain);
+                call(move || plain.start_tls())
+            });
+            if let Ok(secure) = upgrading.join() {
+                // Closed by the scope, or in the moment in which it came to be.
+                secure.closed_timeout(AT_ONCE).expect("nothing was to be handed over");
+            }
+            assert_eq!(connector.open_sockets(), 0);
+        }
+    });
+}
+
+/// They are closed at once, not one after another.
+#[test]
+fn it_takes_no_longer_than_the_longest_close_timeout() {
+    story(|| {
+        let connector = Connector::builder().build().expect("it can be");
+        let stuck = |_| Way::On.stuck();
+        let peers: Vec<TlsPeer> = (0..4).map(stuck).collect();
+        let (sockets, took) = timed(|| {
+            connector.scope(|scope| {
+                let full = |peer: &TlsPeer| {
+                    let options = options(authority()).close_timeout(ms(300));
+                    let options = options.tcp(sockeye::TcpOptions::new().send_buffer_size(4096));
+                    let socket = scope.connect_with(peer.address(), options);
+                    let socket = socket.expect("the options are fine");
+                    fill(&socket);
+                    socket
+                };
+                let sockets: Vec<_> = peers.iter().map(full).collect();
+                (sockets, std::time::Instant::now())
+            })
+        });
+        let (sockets, ended) = sockets;
+        assert!(ended.elapsed() < ms(900), "{:?} of {took:?}", ended.elapsed());
+        for socket in sockets {
+            fails(socket.closed(), ErrorKind::TimedOut);
+        }
+        assert_eq!(connector.open_sockets(), 0);
+        peers.iter().for_each(TlsPeer::cue);
+    });
+}
+
+#[test]
+fn threads_of_the_work_may_share_it() {
+    story(|| {
+        let (server, connector) = (Server::echoes(), patient(3));
+        connector.scope(|scope| {
+            thread::scope(|threads| {
+                for number in 0..6 {
+                    let server = &server;
+                    threads.spawn(move || {
+                        let mut socket = scope.connect(server.address()).expect("it may wait");
+                        let sent = noise(number, 1000);
+                        socket.write_all(&sent).expect("the peer reads");
+                        let got = crate::support::read_exactly(&socket, 1000);
+                        assert_eq!(got.expect("the peer answers"), sent);
+                        socket.close().expect("it is idle");
+                    });
+                }
+            });
+        });
+        assert_eq!(connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn a_write_that_is_blocked_when_it_ends_tells_what_it_took() {
+    story(|| {
+        let connector = Connector::builder().build().expect("it can be");
+        let peer = Peer::on(listen_with_room(4096), |wire| wire.await_cue());
+        let writing = connector.scope(|scope| {
+            let options: SocketOptions = little_room();
+            let socket = scope.connect_with(peer.address(), options).expect("they are fine");
+            socket.opened().expect("the peer listens");
+            blocked(move || crate::support::pour(&socket, b'w', usize::MAX))
+        });
+        let (taken, failure) = writing.join();
+        fails(Err::<(), _>(failure.expect("it was closed")), ErrorKind::Closed);
+        peer.cue();
+        peer.gets(&vec![b'w'; taken]);
+    });
+}
+
+#[test]
+fn a_peer_that_answers_in_the_end_sees_no_reset() {
+    story(|| {
+        let connector = Connector::builder().build().expect("it can be");
+        let peer = TlsPeer::secured(&terms(), Accepted::await_cue);
+        connector.scope(|scope| {
+            let socket = scope.connect_with(peer.address(), options(authority()));
+            let socket = socket.expect("the options are fine");
+            (&socket).write_all(b"hello").expect("the peer is there");
+        });
+        peer.cue();
+        let ending = peer.ending();
+        assert_eq!(ending.bytes, b"hello");
+        assert!(ending.notified);
+    });
+}
