@@ -11,6 +11,8 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
+pub(crate) use parse::{bare_host, quote};
+
 /// A host (DNS name or IP literal) and a port. Text form: `host:port`, IPv6 as `[::1]:80`.
 ///
 /// The host is kept as it was written, upper case and a trailing dot included: that is what the

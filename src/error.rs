@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::egress::Denial;
 use crate::tls::Failure;
 
 /// The result of every fallible call of this crate but those of [`Read`](io::Read) and
@@ -109,7 +110,7 @@ impl Error {
         let source = fault.code().map(io::Error::from_raw_os_error);
         let message = match &source {
             Some(source) => Cow::Owned(format!("{}: {source}", fault.message())),
-            None => Cow::Borrowed(fault.message()),
+            None => fault.message(),
         };
         Error::build(Inner {
             kind: fault.kind(),
@@ -162,7 +163,7 @@ impl Error {
         // Where attempts were made they say more than "could not be made".
         if attempts.is_empty() || fault.kind() != ErrorKind::Connect {
             message.push_str(": ");
-            message.push_str(fault.message());
+            message.push_str(&fault.message());
         }
         if let (true, Some(text)) = (attempts.is_empty(), text) {
             message.push_str(&format!(": {text}"));
@@ -355,6 +356,10 @@ pub enum Fault {
     NoAddress,
     /// The socket is bound to one family, and the name has addresses of the other only.
     NoLocalAddress,
+    /// The egress rules refused the address.
+    Denied(Denial),
+    /// The address is a listener of this program.
+    OwnListener,
     /// The socket is bound to the very address that it dialled.
     Loop,
     /// By chance the attempt led back to the socket itself, because nobody listens there.
@@ -389,7 +394,8 @@ impl Fault {
             Fault::Closed | Fault::Aborted => ErrorKind::Closed,
             Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
             Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
-            Fault::Loop => ErrorKind::Loop,
+            Fault::Denied(_) => ErrorKind::Denied,
+            Fault::OwnListener | Fault::Loop => ErrorKind::Loop,
             Fault::TimedOut(_) => ErrorKind::TimedOut,
             Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
             Fault::Tls => ErrorKind::Tls,
@@ -413,6 +419,8 @@ impl Fault {
             | Fault::Resolve
             | Fault::NoAddress
             | Fault::NoLocalAddress
+            | Fault::Denied(_)
+            | Fault::OwnListener
             | Fault::Loop
             | Fault::SelfConnected
             | Fault::TimedOut(_)
@@ -423,8 +431,10 @@ impl Fault {
         }
     }
 
-    fn message(self) -> &'static str {
-        match self {
+    fn message(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Fault::Denied(denial) => return Cow::Owned(denial.to_string()),
+            Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
             Fault::Closed => "the socket was closed by this side",
             Fault::Aborted => "the connection was aborted by this side",
             Fault::Resolve => "the name did not resolve",
@@ -451,7 +461,7 @@ impl Fault {
             Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
             Fault::Lost(_) => "the system gave the peer up",
             Fault::Io(_) => "the operating system failed",
-        }
+        })
     }
 
     fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {

@@ -53,6 +53,7 @@
 
 mod address;
 mod driver;
+mod egress;
 mod error;
 pub mod guide;
 mod info;
@@ -63,6 +64,7 @@ mod socket;
 mod tls;
 
 pub use address::SocketAddress;
+pub use egress::EgressRules;
 pub use error::{Attempt, Error, ErrorKind, Result};
 pub use info::{Phase, SocketInfo, Stats, Timings};
 pub use options::{Keepalive, SecureTransport, SocketOptions, TcpOptions};

@@ -27,7 +27,7 @@ pub(super) fn host_and_port(text: &str) -> Result<(&str, u16)> {
 
 /// Checks a host that stands by itself, and takes brackets off.
 pub(super) fn host(text: &str) -> Result<&str> {
-    alone(text).map_err(|fault| invalid(text, &fault))
+    bare_host(text).map_err(|fault| invalid(text, &fault))
 }
 
 /// The error for port 0 in `address`.
@@ -62,7 +62,8 @@ fn split(text: &str) -> Result<(&str, u16), Fault> {
     Ok((host, port(digits)?))
 }
 
-fn alone(text: &str) -> Result<&str, Fault> {
+/// The host that stands by itself in a text, without brackets, or what is wrong with it.
+pub(crate) fn bare_host(text: &str) -> Result<&str, Fault> {
     foreign(text)?;
     if let Some(rest) = text.strip_prefix('[') {
         return match rest.split_once(']') {
@@ -206,7 +207,7 @@ fn invalid(input: &str, fault: &str) -> Error {
 }
 
 /// The input in quotes: escaped, shortened, and without user information.
-fn quote(input: &str) -> String {
+pub(crate) fn quote(input: &str) -> String {
     let (hidden, shown) = match input.rsplit_once('@') {
         Some((_, host)) => ("...@", host),
         None => ("", input),

@@ -11,6 +11,7 @@ mod close;
 mod connecting;
 mod connector;
 mod deadlines;
+mod egress;
 mod errors;
 mod half_open;
 mod layering;

@@ -1,0 +1,3 @@
+//! Who may be dialled: the tables and what they were made from, the rules, and a second reading of both.
+
+mod table;
