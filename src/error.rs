@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::egress::Denial;
+use crate::egress::{Denial, EgressRules, REFUSED};
 use crate::tls::Failure;
 
 /// The result of every fallible call of this crate but those of [`Read`](io::Read) and
@@ -110,7 +110,7 @@ impl Error {
         let source = fault.code().map(io::Error::from_raw_os_error);
         let message = match &source {
             Some(source) => Cow::Owned(format!("{}: {source}", fault.message())),
-            None => fault.message(),
+            None => Cow::Borrowed(fault.message()),
         };
         Error::build(Inner {
             kind: fault.kind(),
@@ -140,18 +140,33 @@ impl Error {
         })
     }
 
-    /// The error of a connection that never came to be: what was asked for, every attempt, and what
-    /// the resolver said where it failed.
+    /// The error of a numeric host that must not be dialled.
+    pub(crate) fn from_denial(denial: &Denial, requested: &dyn fmt::Display) -> Self {
+        let message = format!("cannot connect to {requested}: {denial}");
+        Error::with_message(ErrorKind::Denied, message)
+    }
+
+    /// The error of a connection that never came to be: what was asked for, every attempt, what the resolver
+    /// said where it failed, and which of the egress rules denied an address.
     pub(crate) fn from_connecting(
         fault: Fault,
         requested: &dyn fmt::Display,
         failed: &[(SocketAddr, Fault)],
         resolver: Option<Unresolved>,
+        egress: Option<&EgressRules>,
     ) -> Self {
-        let attempts: Vec<Attempt> = failed
-            .iter()
-            .map(|&(address, fault)| Attempt { address, error: Error::from_fault(fault) })
-            .collect();
+        let attempt = |&(address, fault)| {
+            let denial = match fault {
+                Fault::Denied => egress.and_then(|rules| rules.denial(address)),
+                _ => None,
+            };
+            let error = match denial {
+                Some(denial) => Error::with_message(ErrorKind::Denied, denial.to_string()),
+                None => Error::from_fault(fault),
+            };
+            Attempt { address, error }
+        };
+        let attempts: Vec<Attempt> = failed.iter().map(attempt).collect();
         let (text, source) = match resolver {
             Some(Unresolved { text, error }) => (Some(text), Some(error)),
             None => {
@@ -160,10 +175,11 @@ impl Error {
             }
         };
         let mut message = format!("cannot connect to {requested}");
-        // Where attempts were made they say more than "could not be made".
-        if attempts.is_empty() || fault.kind() != ErrorKind::Connect {
+        // Where attempts were made they say more than "could not be made", or that one was refused.
+        let general = fault.kind() == ErrorKind::Connect || fault.is_refusal();
+        if attempts.is_empty() || !general {
             message.push_str(": ");
-            message.push_str(&fault.message());
+            message.push_str(fault.message());
         }
         if let (true, Some(text)) = (attempts.is_empty(), text) {
             message.push_str(&format!(": {text}"));
@@ -356,8 +372,8 @@ pub enum Fault {
     NoAddress,
     /// The socket is bound to one family, and the name has addresses of the other only.
     NoLocalAddress,
-    /// The egress rules refused the address.
-    Denied(Denial),
+    /// The egress rules refuse the address.
+    Denied,
     /// The address is a listener of this program.
     OwnListener,
     /// The socket is bound to the very address that it dialled.
@@ -394,7 +410,7 @@ impl Fault {
             Fault::Closed | Fault::Aborted => ErrorKind::Closed,
             Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
             Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
-            Fault::Denied(_) => ErrorKind::Denied,
+            Fault::Denied => ErrorKind::Denied,
             Fault::OwnListener | Fault::Loop => ErrorKind::Loop,
             Fault::TimedOut(_) => ErrorKind::TimedOut,
             Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
@@ -405,6 +421,11 @@ impl Fault {
             Fault::Lost(_) => ErrorKind::Lost,
             Fault::Io(_) => ErrorKind::Io,
         }
+    }
+
+    /// Whether an address was not dialled, because it must not be.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
     }
 
     fn code(self) -> Option<i32> {
@@ -419,7 +440,7 @@ impl Fault {
             | Fault::Resolve
             | Fault::NoAddress
             | Fault::NoLocalAddress
-            | Fault::Denied(_)
+            | Fault::Denied
             | Fault::OwnListener
             | Fault::Loop
             | Fault::SelfConnected
@@ -431,9 +452,9 @@ impl Fault {
         }
     }
 
-    fn message(self) -> Cow<'static, str> {
-        Cow::Borrowed(match self {
-            Fault::Denied(denial) => return Cow::Owned(denial.to_string()),
+    fn message(self) -> &'static str {
+        match self {
+            Fault::Denied => REFUSED,
             Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
             Fault::Closed => "the socket was closed by this side",
             Fault::Aborted => "the connection was aborted by this side",
@@ -461,7 +482,7 @@ impl Fault {
             Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
             Fault::Lost(_) => "the system gave the peer up",
             Fault::Io(_) => "the operating system failed",
-        })
+        }
     }
 
     fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {

@@ -21,6 +21,7 @@ use super::wire::{Drained, Load, Wire};
 use super::young::Spot;
 use super::{Driver, Job, Urgency, harmless};
 use crate::address::SocketAddress;
+use crate::egress::{EgressRules, is_local};
 use crate::error::{Error, Fault};
 use crate::info::Timings;
 use crate::machine::{AttemptId, Input, Output, Outputs, Release, Watch};
@@ -135,7 +136,7 @@ impl Shared {
 
     /// Does what needs system calls. An attempt that ended at once is the answer.
     fn perform(self: &Arc<Self>, deeds: Prepared) -> Option<(AttemptId, Connected)> {
-        let Prepared { deeds, wire, registration, young, over, tcp, farewell, next, wake: _ } =
+        let Prepared { deeds, wire, registration, young, over, how, farewell, next, wake: _ } =
             deeds;
         admit(next);
         if let Some(wire) = &wire {
@@ -189,7 +190,14 @@ impl Shared {
             harmless(|| drop(resolver));
         }
         let (id, address) = deeds.attempt?;
-        self.dial(id, address, &tcp?).map(|result| (id, result))
+        let (tcp, egress) = how?;
+        // An own listener on every address of this machine: whether this is one, only the system knows.
+        let mine =
+            egress.is_some_and(|rules| rules.asks_whether_local(address) && is_local(address));
+        if mine {
+            return Some((id, Err(Fault::OwnListener)));
+        }
+        self.dial(id, address, &tcp).map(|result| (id, result))
     }
 
     fn submit(self: &Arc<Self>) {
@@ -323,7 +331,8 @@ struct Prepared {
     young: Option<Spot>,
     /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
     over: Option<Box<Errand>>,
-    tcp: Option<TcpOptions>,
+    /// How to dial.
+    how: Option<(TcpOptions, Option<Arc<EgressRules>>)>,
     /// What is sent before the wire is let go of.
     farewell: Vec<u8>,
     /// Who has its place now.
@@ -356,7 +365,9 @@ impl Core {
             } else if let Some(Err(fault)) = self.machine.opened() {
                 let attempts = self.machine.attempts();
                 let resolver = over.as_mut().and_then(|errand| errand.unresolved.take());
-                self.error = Some(Error::from_connecting(fault, requested, attempts, resolver));
+                let egress = over.as_ref().and_then(|errand| errand.egress.as_deref());
+                let error = Error::from_connecting(fault, requested, attempts, resolver, egress);
+                self.error = Some(error);
             } else if let Some(Err(fault)) = self.machine.outcome() {
                 self.error = Some(Error::from_fault(fault));
             }
@@ -369,8 +380,8 @@ impl Core {
             Some(_) if deeds.transmit => self.machine.take_farewell(),
             Some(_) | None => Vec::new(),
         };
-        let tcp = match (&deeds.attempt, &self.errand) {
-            (Some(_), Some(errand)) => Some(errand.tcp.clone()),
+        let how = match (&deeds.attempt, &self.errand) {
+            (Some(_), Some(errand)) => Some((errand.tcp.clone(), errand.egress.clone())),
             _ => None,
         };
         // Before anyone hears of the end.
@@ -381,7 +392,7 @@ impl Core {
                 None
             }
         };
-        Prepared { deeds, wake, wire, registration, young, over, tcp, farewell, next }
+        Prepared { deeds, wake, wire, registration, young, over, how, farewell, next }
     }
 
     pub(super) fn take_spot(&mut self) -> Option<Spot> {

@@ -22,6 +22,7 @@ use super::wire::Wire;
 use super::young::Spot;
 use super::{Driver, Job, Urgency, event_loop, fork};
 use crate::address::SocketAddress;
+use crate::egress::EgressRules;
 use crate::error::{Deadline, Error, Fault, Result, Unresolved};
 use crate::info::{Endpoints, Phase, SocketInfo, Stats};
 use crate::machine::{AttemptId, Input, Machine, Plan, Refusal, Target, TlsSetup, Watch};
@@ -95,6 +96,8 @@ pub(super) struct Core {
 pub(crate) struct Terms<'a> {
     /// The operating system's where there is none.
     pub(crate) resolver: Option<&'a Arc<dyn Resolver>>,
+    /// Nothing is refused where there are none.
+    pub(crate) egress: Option<&'a Arc<EgressRules>>,
     pub(crate) roster: &'a Arc<Roster>,
     pub(crate) scope: Option<ScopeId>,
 }
@@ -143,8 +146,10 @@ impl Registration {
 /// to connect it, to secure it, to hand over what it still has to send.
 #[derive(Default)]
 pub(super) struct Errand {
-    /// For errand.
+    /// How to dial.
     pub(super) tcp: TcpOptions,
+    /// For the one question about an address that only the system can answer.
+    pub(super) egress: Option<Arc<EgressRules>>,
     /// What the loop holds for it.
     pub(super) tokens: Vec<Token>,
     /// When the loop tells the machine the time.
@@ -203,6 +208,7 @@ impl Shared {
         let mut plan = Plan {
             target,
             bind: options.tcp.bind,
+            egress: terms.egress.cloned(),
             tls: None,
             allow_half_open: options.allow_half_open,
             connect_timeout: options.connect_timeout,
@@ -218,10 +224,14 @@ impl Shared {
         if options.secure_transport == SecureTransport::On {
             plan.tls = setup;
         }
-        let resolver = terms.resolver.cloned();
         let shared = Arc::new(Shared {
             core: Mutex::new(Core {
-                errand: Some(Box::new(Errand { tcp: options.tcp, resolver, ..Errand::default() })),
+                errand: Some(Box::new(Errand {
+                    tcp: options.tcp,
+                    egress: terms.egress.cloned(),
+                    resolver: terms.resolver.cloned(),
+                    ..Errand::default()
+                })),
                 secure: options.secure_transport == SecureTransport::On,
                 ..Core::new(Machine::new(plan, now))
             }),

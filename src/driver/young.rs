@@ -168,7 +168,7 @@ mod tests {
         let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
         let quota = Quota { most: None, wait: false };
         let roster = Arc::new(Roster::new(quota));
-        let terms = Terms { resolver: None, roster: &roster, scope: None };
+        let terms = Terms { resolver: None, egress: None, roster: &roster, scope: None };
         Shared::connect(address, SocketOptions::new(), terms).unwrap()
     }
 }

@@ -7,7 +7,7 @@ use super::net::Net;
 use super::ranges::{cloudflare, special};
 
 /// What every refusal says, but that of port 25: the words of the platform of Workers.
-pub(super) const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
+pub(crate) const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
 
 /// The port of mail between servers, about which the platform has words of its own.
 const SMTP: u16 = 25;
@@ -15,7 +15,7 @@ const SMTP: u16 = 25;
 /// Why the egress rules refuse an address: which address or port it is, and which rule. Its text says it
 /// all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Denial(Refused);
+pub(crate) struct Denial(Refused);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Refused {

@@ -20,12 +20,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::error::{Error, ErrorKind, Fault, Result};
 
-use self::denial::{PortReason, REFUSED, Reason};
+use self::denial::{PortReason, Reason};
 use self::embedded::Embedded;
 use self::host::{Host, Pattern};
 use self::net::Net;
 
-pub(crate) use self::denial::Denial;
+pub(crate) use self::denial::{Denial, REFUSED};
 pub(crate) use self::local::is_local;
 
 /// Which peers may be dialled.
@@ -340,7 +340,6 @@ impl EgressRules {
     }
 
     /// Whether nothing could ever be refused.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the connector asks it"))]
     pub(crate) fn is_unrestricted(&self) -> bool {
         self.hosts.base == Base::Allow
             && self.ports.base == Base::Allow
@@ -356,7 +355,6 @@ impl EgressRules {
     ///
     /// # Errors
     /// [`ErrorKind::Denied`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the connector asks it"))]
     pub(crate) fn judge_name(&self, hostname: &str, port: u16) -> Result<()> {
         self.judge_port(port).map_err(|denial| denied(denial.to_string()))?;
         let host = Host::new(hostname);
@@ -371,13 +369,21 @@ impl EgressRules {
         }
     }
 
-    /// The verdict on a numeric address: of own listeners, and of the rules about ports and nets.
+    /// The verdict on a numeric address: of own listeners, and of the rules about ports and nets. Why it is
+    /// denied, [`denial`](Self::denial) tells.
     pub(crate) fn judge(&self, address: SocketAddr) -> Result<(), Fault> {
         if self.is_own_listener(address) {
             return Err(Fault::OwnListener);
         }
-        self.judge_port(address.port()).map_err(Fault::Denied)?;
-        self.judge_ip(address.ip()).map_err(Fault::Denied)
+        self.denial(address).map_or(Ok(()), |_| Err(Fault::Denied))
+    }
+
+    /// Which rule denies a numeric address, if one does and it is no own listener.
+    pub(crate) fn denial(&self, address: SocketAddr) -> Option<Denial> {
+        if self.is_own_listener(address) {
+            return None;
+        }
+        self.judge_port(address.port()).and_then(|()| self.judge_ip(address.ip())).err()
     }
 
     /// Whether it would be a loop to dial this address if it is one of this machine, which

@@ -75,8 +75,10 @@ mod tls;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::egress::EgressRules;
 pub use crate::error::{Deadline, Fault};
 pub use crate::info::Endpoints;
 use crate::info::{Phase, Stats, Timings};
@@ -95,6 +97,8 @@ pub struct Plan {
     pub target: Target,
     /// The local address, where one is prescribed: addresses of the other family are not dialled.
     pub bind: Option<SocketAddr>,
+    /// Which addresses may be dialled. Every one where there are none.
+    pub egress: Option<Arc<EgressRules>>,
     /// For TLS from the start.
     pub tls: Option<TlsSetup>,
     /// Whether the write side stays open when the peer has ended.
@@ -112,6 +116,7 @@ impl Plan {
         Plan {
             target,
             bind: None,
+            egress: None,
             tls: None,
             allow_half_open: false,
             connect_timeout: Some(Duration::from_secs(30)),
@@ -327,7 +332,8 @@ impl Machine {
     /// The first outputs. A second call gives none.
     pub fn start(&mut self, now: Instant) -> Outputs<'_> {
         let mut outputs = Outputs::none();
-        self.state.start(now, &mut outputs);
+        let state = std::mem::replace(&mut self.state, State::moved());
+        self.state = state.start(now, &mut outputs);
         outputs
     }
 

@@ -9,15 +9,19 @@
 //!   resolver's order stays (section 4).
 //! - The next attempt begins [`ATTEMPT_DELAY`] after the last began, or at once when one fails
 //!   (section 5). An attempt is never given up because another began; the first to succeed wins.
+//! - What the egress rules refuse is not dialled, and has failed as soon as it is known. Among addresses
+//!   that were dialled in vain it decides nothing: the error is theirs.
 //! - With a prescribed local port attempts run one after another: two could not have it at once.
 //! - An attempt that failed for want of something on this side, such as a descriptor, while others are
 //!   under way is made again when one of these has ended, or with the next.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Deadline, Endpoints, Fault, Output, Outputs, Plan, Target};
+use crate::egress::EgressRules;
 use crate::info::Timings;
 
 /// The most addresses of one look-up that are dialled; what a resolver gives beyond that is dropped.
@@ -39,6 +43,8 @@ pub(super) struct Race {
     /// `None` while it waits for its start.
     begun: Option<Instant>,
     bind: Option<SocketAddr>,
+    /// Nothing is refused where there are none.
+    egress: Option<Arc<EgressRules>>,
     /// Whether more answers may come.
     asking: bool,
     /// When the first answer came.
@@ -89,6 +95,7 @@ impl Race {
         let mut race = Race {
             begun: None,
             bind: plan.bind,
+            egress: plan.egress.clone(),
             asking: true,
             answered: None,
             hold: None,
@@ -103,24 +110,26 @@ impl Race {
         if let Target::Address(address) = plan.target {
             // One that can't be dialled from the prescribed address fails by itself.
             race.asking = false;
-            race.turn = Family::of(address);
-            race.known = 1;
-            race.queue(address).push_back(address);
+            race.learn(address);
         }
         race
     }
 
     /// Begins the race, once.
-    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) -> Step {
         if self.begun.is_some() {
-            return;
+            return Step::On;
         }
         self.begun = Some(now);
         if self.asking {
             outputs.push(Output::Resolve);
-        } else {
-            self.answered = Some(now);
-            self.begin_next(now, outputs);
+            return Step::On;
+        }
+        self.answered = Some(now);
+        self.begin_next(now, outputs);
+        match self.last_fault() {
+            Some(fault) if self.is_over() => Step::Lost(fault),
+            Some(_) | None => Step::On,
         }
     }
 
@@ -202,7 +211,8 @@ impl Race {
             _ => {}
         }
         if self.is_over() {
-            return Step::Lost(fault);
+            let dialled = !fault.is_refusal();
+            return Step::Lost(if dialled { fault } else { self.last_fault().unwrap_or(fault) });
         }
         if self.hold.is_none() {
             self.begin_next(now, outputs);
@@ -230,7 +240,7 @@ impl Race {
     pub(super) fn limited(&self) -> Deadline {
         match self.begun {
             None => Deadline::Place,
-            Some(_) if self.attempts.is_empty() => Deadline::LookUp,
+            Some(_) if self.known == 0 => Deadline::LookUp,
             Some(_) => Deadline::Connect,
         }
     }
@@ -244,20 +254,16 @@ impl Race {
     fn add(&mut self, addresses: &[SocketAddr], now: Instant) {
         let first = self.known == 0;
         for &address in addresses {
-            if self.known == ADDRESSES_MOST {
+            let left: usize = self.left.iter().map(VecDeque::len).sum();
+            if self.attempts.len() + left >= ADDRESSES_MOST {
                 break;
             }
             let reachable = self.bind.is_none_or(|local| local.is_ipv4() == address.is_ipv4());
             let again = self.queue(address).contains(&address)
                 || self.attempts.iter().any(|attempt| attempt.address == address);
-            if !reachable || again {
-                continue;
+            if reachable && !again {
+                self.learn(address);
             }
-            if self.known == 0 {
-                self.turn = Family::of(address);
-            }
-            self.known += 1;
-            self.queue(address).push_back(address);
         }
         if self.known == 0 {
             return;
@@ -265,6 +271,30 @@ impl Race {
         self.answered.get_or_insert(now);
         if first && self.asking && self.left[Family::V6 as usize].is_empty() {
             self.hold = now.checked_add(RESOLUTION_DELAY);
+        }
+    }
+
+    /// Takes in one address, to be dialled or refused.
+    fn learn(&mut self, address: SocketAddr) {
+        if let Err(fault) = self.judge(address) {
+            return self.attempts.push(Attempt { address, failed: Some(fault) });
+        }
+        if self.known == 0 {
+            self.turn = Family::of(address);
+        }
+        self.known += 1;
+        self.queue(address).push_back(address);
+    }
+
+    /// The verdict on an address, by which alone it may be dialled.
+    fn judge(&self, address: SocketAddr) -> Result<(), Fault> {
+        match &self.egress {
+            Some(rules) => rules.judge(address)?,
+            None => {}
+        }
+        match self.bind {
+            Some(local) if local.port() != 0 && local == address => Err(Fault::Loop),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -320,8 +350,10 @@ impl Race {
         self.attempts.iter().filter(|attempt| attempt.failed.is_none()).count()
     }
 
+    /// The last failure of an address that was dialled, or else of one that was refused.
     fn last_fault(&self) -> Option<Fault> {
-        self.attempts.iter().rev().find_map(|attempt| attempt.failed)
+        let faults = || self.attempts.iter().rev().filter_map(|attempt| attempt.failed);
+        faults().find(|fault| !fault.is_refusal()).or_else(|| faults().next())
     }
 
     fn queue(&mut self, address: SocketAddr) -> &mut VecDeque<SocketAddr> {

@@ -8,12 +8,13 @@ use super::scope::Scope;
 use super::{Handle, Socket};
 use crate::address::SocketAddress;
 use crate::driver::{Quota, Roster, ScopeId, Shared, Terms};
+use crate::egress::EgressRules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{SecureTransport, SocketOptions};
 use crate::resolver::Resolver;
 use crate::tls::TlsOptions;
 
-/// Connects under common rules: resolver, TLS settings, limits. Cheap to clone; clones share their rules
+/// Connects under common rules: egress, resolver, TLS settings, limits. Cheap to clone; clones share their rules
 /// and their sockets. The free functions use a [default one](Self::global). Dropping the last clone does
 /// not end its sockets; [`shutdown`](Self::shutdown) does.
 ///
@@ -40,6 +41,8 @@ pub struct Connector {
 struct Rules {
     /// The operating system's where there is none.
     resolver: Option<Arc<dyn Resolver>>,
+    /// Nothing is refused where there are none.
+    egress: Option<Arc<EgressRules>>,
     /// For sockets whose options name none.
     tls: Option<TlsOptions>,
     roster: Arc<Roster>,
@@ -75,7 +78,10 @@ impl Connector {
     /// [`connect`](Self::connect) with options.
     ///
     /// # Errors
-    /// As [`connect_with`](crate::connect_with), and [`Limit`](ErrorKind::Limit) where as many sockets are
+    /// As [`connect_with`](crate::connect_with), and [`Denied`](ErrorKind::Denied) where the
+    /// [egress rules](ConnectorBuilder::egress) refuse the host or the port, or the address where the host is
+    /// an IP literal; what a name resolves to is judged before it is dialled, and told by
+    /// [`Socket::opened`]. [`Limit`](ErrorKind::Limit) where as many sockets are
     /// open as [may be](ConnectorBuilder::max_open_sockets), [`Closed`](ErrorKind::Closed) after
     /// [`shutdown`](Self::shutdown).
     pub fn connect_with<A>(&self, address: A, options: SocketOptions) -> Result<Socket>
@@ -143,8 +149,15 @@ impl Connector {
         if options.tls.is_none() && options.secure_transport != SecureTransport::Off {
             options.tls.clone_from(&self.rules.tls);
         }
-        let Rules { resolver, roster, tls: _ } = &*self.rules;
-        let terms = Terms { resolver: resolver.as_ref(), roster, scope };
+        let Rules { resolver, egress, roster, tls: _ } = &*self.rules;
+        if let Some(egress) = egress {
+            egress.judge_name(address.hostname(), address.port())?;
+            if let Some(denial) = address.literal().and_then(|literal| egress.denial(literal)) {
+                return Err(Error::from_denial(&denial, &address));
+            }
+        }
+        let resolver = resolver.as_ref();
+        let terms = Terms { resolver, egress: egress.as_ref(), roster, scope };
         let shared = Shared::connect(address, options, terms)?;
         Ok(Socket { handle: Handle::first(shared) })
     }
@@ -159,6 +172,7 @@ impl fmt::Debug for Rules {
         let resolver = if self.resolver.is_some() { "own" } else { "system" };
         f.debug_struct("Rules")
             .field("resolver", &resolver)
+            .field("egress", &self.egress)
             .field("tls", &self.tls)
             .field("roster", &self.roster)
             .finish()
@@ -168,6 +182,7 @@ impl fmt::Debug for Rules {
 /// Builds a [`Connector`].
 #[derive(Default)]
 pub struct ConnectorBuilder {
+    egress: EgressRules,
     resolver: Option<Arc<dyn Resolver>>,
     tls: Option<TlsOptions>,
     max_open_sockets: Option<usize>,
@@ -175,6 +190,13 @@ pub struct ConnectorBuilder {
 }
 
 impl ConnectorBuilder {
+    /// Which peers may be dialled. Default: [`EgressRules::allow_all`].
+    #[must_use]
+    pub fn egress(mut self, rules: EgressRules) -> Self {
+        self.egress = rules;
+        self
+    }
+
     /// TLS settings for sockets whose [options](SocketOptions::tls) name none. Default:
     /// [`TlsOptions::new`]. They count for sockets that are TLS or may become it; to others they say
     /// nothing.
@@ -230,7 +252,13 @@ impl ConnectorBuilder {
 
     fn rules(self) -> Rules {
         let quota = Quota { most: self.max_open_sockets, wait: self.wait_at_limit };
-        Rules { resolver: self.resolver, tls: self.tls, roster: Arc::new(Roster::new(quota)) }
+        let restricts = !self.egress.is_unrestricted();
+        Rules {
+            resolver: self.resolver,
+            egress: restricts.then(|| Arc::new(self.egress)),
+            tls: self.tls,
+            roster: Arc::new(Roster::new(quota)),
+        }
     }
 }
 
@@ -238,6 +266,7 @@ impl fmt::Debug for ConnectorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resolver = if self.resolver.is_some() { "own" } else { "system" };
         f.debug_struct("ConnectorBuilder")
+            .field("egress", &self.egress)
             .field("resolver", &resolver)
             .field("tls", &self.tls)
             .field("max_open_sockets", &self.max_open_sockets)

@@ -57,8 +57,9 @@ impl Connecting {
         }
     }
 
-    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
-        self.race.start(now, outputs);
+    pub(super) fn start(mut self: Box<Self>, now: Instant, outputs: &mut Outputs<'_>) -> State {
+        let step = self.race.start(now, outputs);
+        self.advance(step, outputs)
     }
 
     pub(super) fn handle(
@@ -194,7 +195,8 @@ impl Securing {
                 let (fault, remains) = (Fault::Tls, Some(Box::new(remains)));
                 let outcome = Err(fault);
                 let attempts = Vec::new();
-                State::Closed(Closed::Never(Box::new(Never { fault, outcome, attempts, remains })))
+                let never = Never { fault, outcome, attempts, remains, told: false };
+                State::Closed(Closed::Never(Box::new(never)))
             }
         }
     }
@@ -357,5 +359,6 @@ fn never(
 ) -> State {
     outputs.push(Output::Opened);
     tell_end(outputs);
-    State::Closed(Closed::Never(Box::new(Never { fault, outcome, attempts, remains })))
+    let never = Never { fault, outcome, attempts, remains, told: true };
+    State::Closed(Closed::Never(Box::new(never)))
 }

@@ -113,6 +113,8 @@ pub(super) struct Never {
     attempts: Vec<(SocketAddr, Fault)>,
     /// Of a handshake that failed.
     remains: Option<Box<Remains>>,
+    /// Whether the outputs have said so: not before the start of one that was made so.
+    told: bool,
 }
 
 /// What reads of a closed socket give.
@@ -151,17 +153,25 @@ impl State {
         State::Closed(Closed::Upgraded)
     }
 
-    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+    pub(super) fn start(self, now: Instant, outputs: &mut Outputs<'_>) -> State {
         match self {
             State::Connecting(connecting) => connecting.start(now, outputs),
-            State::Securing(securing) => securing.start(outputs),
+            State::Securing(securing) => {
+                securing.start(outputs);
+                State::Securing(securing)
+            }
             // One that could not even begin its handshake.
-            State::Closed(Closed::Never(_)) => {
+            State::Closed(Closed::Never(mut never)) if !never.told => {
                 outputs.push(Output::Release(Release::Done));
                 outputs.push(Output::Opened);
                 tell_end(outputs);
+                never.told = true;
+                State::Closed(Closed::Never(never))
             }
-            State::Open(_) | State::Yielding(_) | State::HalfClosed(..) | State::Closed(_) => {}
+            state @ (State::Open(_)
+            | State::Yielding(_)
+            | State::HalfClosed(..)
+            | State::Closed(_)) => state,
         }
     }
 

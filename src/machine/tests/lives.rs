@@ -1,8 +1,10 @@
 //! Lives of machines under random inputs, and the rules that hold in all of them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::egress::EgressRules;
 use crate::info::Phase;
 use crate::machine::{
     AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, ReadStep, Received,
@@ -145,6 +147,7 @@ fn address(host: u8) -> SocketAddr {
 struct Life {
     random: fastrand::Rng,
     machine: Machine,
+    egress: Option<Arc<EgressRules>>,
     now: Instant,
     attempt: Option<AttemptId>,
     receiving: Option<RecvPass>,
@@ -166,10 +169,15 @@ impl Life {
         let now = Instant::now();
         let target = if random.bool() { Target::Name } else { Target::Address(address(1)) };
         let mut plan = Plan::new(target);
+        let denied = address(random.u8(1..=3)).ip().to_string();
+        let rules = EgressRules::allow_all().deny_net(&denied).expect("it is one address");
+        plan.egress = Some(Arc::new(rules));
+        let egress = plan.egress.clone();
         plan.allow_half_open = random.bool();
         Life {
             random,
             machine: Machine::new(plan, now),
+            egress,
             now,
             attempt: None,
             receiving: None,
@@ -306,7 +314,11 @@ impl Life {
         for output in outputs {
             assert!(self.closed == 0 || matches!(output, Output::Release(_) | Output::Readable));
             match output {
-                Output::Attempt { id, .. } => self.attempt = Some(id),
+                Output::Attempt { id, address } => {
+                    let allowed = self.egress.as_ref().is_none_or(|rules| rules.allows(address));
+                    assert!(allowed, "{address} is denied");
+                    self.attempt = Some(id);
+                }
                 Output::Adopt { .. } => {
                     assert!(!self.adopted, "one wire");
                     self.adopted = true;

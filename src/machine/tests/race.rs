@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::egress::EgressRules;
+use crate::error::ErrorKind;
 use crate::machine::{
     ADDRESSES_MOST, AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, Target,
 };
@@ -138,6 +141,102 @@ fn with_a_prescribed_port_attempts_run_one_after_another() {
 }
 
 #[test]
+fn of_a_mixed_answer_only_what_is_allowed_is_dialled_and_the_error_is_theirs() {
+    let peers = [
+        (v6(1), Opens(1)),
+        (v4(1), Fails(5, REFUSED)),
+        (v6(2), Fails(5, Fault::Connect(113))),
+        (v4(2), Opens(1)),
+    ];
+    let denying = || Run::new(&peers).denying(&[v6(1), v4(2)]);
+    let told = denying().run();
+    told.dialled(&[(v4(1), 0), (v6(2), 5)]);
+    assert_eq!(told.lost, Some((10, Fault::Connect(113))));
+    let kinds: Vec<_> = told.attempts.iter().map(|(at, fault)| (*at, fault.kind())).collect();
+    let (denied, connect) = (ErrorKind::Denied, ErrorKind::Connect);
+    let of = |address, kind| (address, kind);
+    // What is denied has failed before anything is dialled.
+    assert_eq!(
+        kinds,
+        [of(v6(1), denied), of(v4(2), denied), of(v4(1), connect), of(v6(2), connect)]
+    );
+    let told = Run { parts: vec![(0, vec![v6(1)]), (40, vec![v4(1)])], ..denying() }.run();
+    told.dialled(&[(v4(1), 40)]);
+}
+
+#[test]
+fn where_everything_is_denied_nothing_is_dialled() {
+    let peers = [(v6(1), Opens(1)), (v4(1), Opens(1))];
+    let told = Run::new(&peers).denying(&[v6(1), v4(1)]).run();
+    told.dialled(&[]);
+    assert_eq!(told.lost.map(|(at, fault)| (at, fault.kind())), Some((0, ErrorKind::Denied)));
+    assert_eq!(told.attempts.len(), 2);
+}
+
+#[test]
+fn every_part_of_an_answer_is_judged() {
+    let parts = vec![(0, vec![v6(1)]), (100, vec![v4(1), v6(2)]), (200, vec![v4(2), v6(3)])];
+    let opens = |address| (address, Opens(500));
+    let peers = [v6(1), v4(1), v6(2), v4(2), v6(3)].map(opens);
+    let told = Run { parts, ..Run::new(&peers).denying(&[v4(1), v6(2), v6(3)]) }.run();
+    told.dialled(&[(v6(1), 0), (v4(2), 250)]);
+}
+
+#[test]
+fn a_numeric_address_that_is_denied_is_never_attempted() {
+    let now = Instant::now();
+    let rules = EgressRules::public_only();
+    let mut plan = Plan::new(Target::Address("127.0.0.1:80".parse().unwrap()));
+    plan.egress = Some(Arc::new(rules));
+    let mut machine = Machine::new(plan, now);
+    let outputs: Vec<_> = machine.start(now).collect();
+    assert_eq!(outputs, [Output::Opened, Output::Readable, Output::Writable, Output::Closed]);
+    assert_eq!(machine.opened(), Some(Err(Fault::Denied)));
+    assert_eq!(machine.attempts().len(), 1);
+}
+
+#[test]
+fn an_own_listener_and_the_address_that_the_socket_is_bound_to_are_not_dialled() {
+    let now = Instant::now();
+    let local: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+    let mut bound = Plan::new(Target::Address(local));
+    bound.bind = Some(local);
+    let mut own = Plan::new(Target::Address(local));
+    own.egress = Some(Arc::new(EgressRules::allow_all().own_listener(local)));
+    for (plan, fault) in [(bound, Fault::Loop), (own, Fault::OwnListener)] {
+        let mut machine = Machine::new(plan, now);
+        assert!(machine.start(now).all(|output| !matches!(output, Output::Attempt { .. })));
+        assert_eq!(machine.opened(), Some(Err(fault)));
+    }
+}
+
+#[test]
+fn before_its_start_it_waits_and_only_its_limit_and_its_end_count() {
+    let start = Instant::now();
+    let mut machine = Machine::new(Plan::new(Target::Address(v4(1))), start);
+    let (at, Deadline::Place) = machine.deadline().unwrap() else { panic!("it waits") };
+    let answer = [v4(1)];
+    for input in [
+        Input::Deadline,
+        Input::Answered(&answer),
+        Input::Resolved(Ok(&answer)),
+        Input::Resolved(Err(Fault::Resolve)),
+        Input::Attempted { id: AttemptId(0), result: Err(REFUSED) },
+    ] {
+        assert_eq!(machine.handle(input, start).count(), 0, "{input:?}");
+    }
+    let later = start + Duration::from_secs(1);
+    assert_eq!(machine.start(later).count(), 1);
+    assert_eq!(machine.start(later).count(), 0, "it begins once");
+    assert_eq!(machine.deadline(), Some((at, Deadline::Connect)));
+
+    let mut machine = Machine::new(Plan::new(Target::Name), start);
+    drop(machine.handle(Input::Deadline, at));
+    assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(Deadline::Place))));
+    assert_eq!(machine.start(at).count(), 0, "it is too late");
+}
+
+#[test]
 fn the_limit_says_in_which_step_it_struck() {
     let plan = Plan::new(Target::Name);
     let start = Instant::now();
@@ -215,6 +314,13 @@ impl<'a> Run<'a> {
 
     fn with(mut self, peer: impl FnMut(SocketAddr) -> Option<Peer> + 'a) -> Self {
         self.override_peer = Box::new(peer);
+        self
+    }
+
+    fn denying(mut self, denied: &[SocketAddr]) -> Self {
+        let deny = |rules: EgressRules, at: &SocketAddr| rules.deny_net(&at.ip().to_string());
+        let rules = denied.iter().try_fold(EgressRules::allow_all(), deny);
+        self.plan.egress = Some(Arc::new(rules.expect("each is an address")));
         self
     }
 

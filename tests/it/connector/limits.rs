@@ -82,11 +82,9 @@ fn every_end_frees_the_place_once() {
         socket.writer().close().expect("nothing is in the way");
         socket.closed_timeout(PATIENCE).expect("both have ended");
     });
-    check(upgradable(authority()), Peer::plays(|wire| wire.send(b"injected")), |socket| {
-        eventually(PATIENCE, "the byte is there", || {
-            let started = socket.start_tls();
-            started.is_err_and(|error| error.kind() == ErrorKind::UnreadPlaintext)
-        });
+    check(upgradable(authority()), Peer::plays(|wire| wire.send(b"go, injected")), |socket| {
+        assert_eq!(read(socket, 2).expect("the peer says so"), b"go");
+        fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
     });
 }
 

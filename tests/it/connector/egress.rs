@@ -1,0 +1,327 @@
+//! Egress rules at work: what a connector with rules dials, and what it says of what it doesn't.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sockeye::{Connector, EgressRules, Error, ErrorKind, SocketOptions, TcpOptions, connect_with};
+
+use super::holds;
+use crate::support::peer::{listen, listen_on, nobody_came, nothing_listens};
+use crate::support::{AT_ONCE, Peer, at_once, blocked, fails, kind_of, read, story};
+
+/// What the platform of Workers says.
+const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+fn under(rules: EgressRules) -> Connector {
+    Connector::builder().egress(rules).build().expect("it can be")
+}
+
+/// Every name has these addresses; how often that was asked.
+fn resolving(rules: EgressRules, answer: &[IpAddr]) -> (Connector, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (counting, answer) = (Arc::clone(&asked), answer.to_vec());
+    let resolver = move |_: &str| -> io::Result<Vec<IpAddr>> {
+        counting.fetch_add(1, Ordering::SeqCst);
+        Ok(answer.clone())
+    };
+    let connector = Connector::builder().egress(rules).resolver(resolver).build();
+    (connector.expect("it can be"), asked)
+}
+
+/// Loopback addresses may be dialled, but not this one.
+fn all_but(denied: IpAddr) -> EgressRules {
+    EgressRules::allow_all().deny_net(&denied.to_string()).expect("it is an address")
+}
+
+#[track_caller]
+fn denied(error: &Error, rule: &str) {
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    let text = error.to_string();
+    assert!(text.contains(REFUSED) && text.contains(rule), "no {rule:?}: {text}");
+    assert!(!error.is_retryable());
+    let io = io::Error::from(error.clone());
+    assert_eq!((io.kind(), kind_of(&io)), (io::ErrorKind::PermissionDenied, ErrorKind::Denied));
+}
+
+// -------------------------------------------------------------------- at connect
+
+#[test]
+fn a_numeric_address_is_refused_by_connect_itself() {
+    let listener = listen();
+    let address = listener.local_addr().expect("it is bound");
+    let connector = under(EgressRules::public_only());
+    let error = at_once(|| connector.connect(address)).unwrap_err();
+    denied(&error, "127.0.0.1 is in 127.0.0.0/8 (Loopback");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(error.attempts().is_empty(), "nothing was dialled");
+    let mapped = format!("[::ffff:127.0.0.1]:{}", address.port());
+    denied(
+        &connector.connect(mapped).unwrap_err(),
+        "stands for 127.0.0.1, which is in 127.0.0.0/8",
+    );
+    let unspecified = ("0.0.0.0", address.port());
+    denied(&connector.connect(unspecified).unwrap_err(), "0.0.0.0 is in 0.0.0.0/");
+    connector.scope(|scope| denied(&scope.connect(address).unwrap_err(), "127.0.0.0/8"));
+    assert_eq!(connector.open_sockets(), 0);
+    nobody_came(&listener);
+}
+
+#[test]
+fn a_host_is_refused_by_connect_itself_and_nobody_is_asked_for_it() {
+    let rules = EgressRules::allow_all().deny_host("*.internal.test").expect("it is a pattern");
+    let (connector, asked) = resolving(rules, &[LOCALHOST]);
+    for host in ["a.internal.test", "A.B.INTERNAL.test", "a.internal.test."] {
+        denied(&connector.connect((host, 80)).unwrap_err(), "*.internal.test");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let nothing = nothing_listens();
+    let socket = connector.connect(("internal.test", nothing.address.port()));
+    fails(socket.expect("it is another host").opened(), ErrorKind::Connect);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn port_25_is_refused_in_the_words_of_the_platform() {
+    let (connector, asked) = resolving(EgressRules::workers(), &[LOCALHOST]);
+    for host in ["mail.example.com", "127.0.0.1", "8.8.8.8"] {
+        let error = connector.connect((host, 25)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        assert!(error.to_string().contains("Connections to port 25 are prohibited"), "{error}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn what_must_be_allowed_needs_a_rule_of_each_kind() {
+    story(|| {
+        let server = holds();
+        let port = server.address().port();
+        let all = || {
+            EgressRules::deny_all()
+                .allow_host("good.test")
+                .and_then(|rules| rules.allow_port(port).allow_net("127.0.0.1"))
+                .expect("they are fine")
+        };
+        let (connector, _) = resolving(all(), &[LOCALHOST]);
+        let socket = connector.connect(("good.test", port)).expect("it is allowed");
+        socket.opened().expect("the peer listens");
+        denied(&connector.connect(("bad.test", port)).unwrap_err(), "no rule allows the host");
+        denied(&connector.connect(("good.test", port ^ 1)).unwrap_err(), "no rule allows port");
+        // A host too, though no name.
+        denied(&connector.connect(server.address()).unwrap_err(), "no rule allows the host");
+        let literal = under(all().allow_host("127.0.0.1").expect("it is a host"));
+        literal.connect(server.address()).expect("allowed").opened().expect("the peer listens");
+        let (connector, _) = resolving(all(), &[NEIGHBOUR]);
+        let socket = connector.connect(("good.test", port)).expect("names are judged later");
+        denied(&socket.opened().unwrap_err(), "no rule allows 127.0.0.2");
+    });
+}
+
+// -------------------------------------------------------------------- what names resolve to
+
+#[test]
+fn a_name_that_leads_to_a_denied_address_fails_and_no_call_hangs() {
+    story(|| {
+        let listener = listen();
+        let port = listener.local_addr().expect("it is bound").port();
+        let (connector, _) = resolving(EgressRules::public_only(), &[LOCALHOST]);
+        let socket = connector.connect(("private.test", port)).expect("names are judged later");
+        let reader = socket.reader();
+        let reading = blocked(move || read(reader, 1));
+        let error = socket.opened().unwrap_err();
+        denied(&error, "127.0.0.1 is in 127.0.0.0/8 (Loopback");
+        assert!(error.to_string().contains("private.test"), "{error}");
+        let attempts: Vec<_> = error.attempts().iter().map(|attempt| attempt.address()).collect();
+        assert_eq!(attempts, [SocketAddr::new(LOCALHOST, port)]);
+        denied(error.attempts()[0].error(), "127.0.0.0/8");
+        fails(reading.join(), ErrorKind::Denied);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Denied);
+        nobody_came(&listener);
+    });
+}
+
+#[test]
+fn of_a_mixed_answer_only_the_allowed_addresses_are_dialled() {
+    story(|| {
+        let allowed = listen_on((NEIGHBOUR, 0).into(), 16, None);
+        let port = allowed.local_addr().expect("it is bound").port();
+        let forbidden = listen_on((LOCALHOST, port).into(), 16, None);
+        let (connector, _) = resolving(all_but(LOCALHOST), &[LOCALHOST, NEIGHBOUR]);
+        let socket = connector.connect(("mixed.test", port)).expect("names are judged later");
+        let info = socket.opened().expect("one is allowed");
+        assert_eq!(info.remote_address(), Some((NEIGHBOUR, port).into()));
+        nobody_came(&forbidden);
+    });
+}
+
+#[test]
+fn where_the_allowed_ones_fail_the_error_is_theirs_with_the_denied_among_the_attempts() {
+    story(|| {
+        let nothing = nothing_listens();
+        let port = nothing.address.port();
+        let (connector, _) = resolving(all_but(NEIGHBOUR), &[NEIGHBOUR, LOCALHOST]);
+        let socket = connector.connect(("mixed.test", port)).expect("names are judged later");
+        let error = socket.opened().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        assert_eq!(io::Error::from(error.clone()).kind(), io::ErrorKind::ConnectionRefused);
+        let kinds: Vec<_> = error
+            .attempts()
+            .iter()
+            .map(|attempt| (attempt.address().ip(), attempt.error().kind()))
+            .collect();
+        assert_eq!(kinds, [(NEIGHBOUR, ErrorKind::Denied), (LOCALHOST, ErrorKind::Connect)]);
+        assert!(error.to_string().contains(REFUSED), "{error}");
+    });
+}
+
+/// What was judged is what is dialled: there is no second look-up that could answer something else.
+#[test]
+fn a_name_that_is_rebound_between_the_look_up_and_the_connection_gains_nothing() {
+    story(|| {
+        let allowed = listen();
+        let port = allowed.local_addr().expect("it is bound").port();
+        let forbidden = listen_on((NEIGHBOUR, port).into(), 16, None);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&asked);
+        let rebinding = move |_: &str| -> io::Result<Vec<IpAddr>> {
+            let first = counting.fetch_add(1, Ordering::SeqCst) == 0;
+            Ok(vec![if first { LOCALHOST } else { NEIGHBOUR }])
+        };
+        let rules = all_but(NEIGHBOUR);
+        let connector = Connector::builder().egress(rules).resolver(rebinding).build();
+        let connector = connector.expect("it can be");
+        let socket = connector.connect(("rebound.test", port)).expect("names are judged later");
+        let info = socket.opened().expect("it is allowed");
+        assert_eq!(info.remote_address(), Some((LOCALHOST, port).into()));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // The next connection asks again, and its answer is judged again.
+        let socket = connector.connect(("rebound.test", port)).expect("names are judged later");
+        denied(&socket.opened().unwrap_err(), "127.0.0.2");
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        nobody_came(&forbidden);
+    });
+}
+
+/// Spellings that the parsers of some systems take for 127.0.0.1: they are names here, and judged by what
+/// the system makes of them.
+#[test]
+fn odd_spellings_are_judged_by_what_would_be_dialled() {
+    story(|| {
+        let listener = listen();
+        let port = listener.local_addr().expect("it is bound").port();
+        let (private, open) = (under(EgressRules::public_only()), under(EgressRules::allow_all()));
+        for host in ["127.1", "0x7f.1", "017700000001", "2130706433", "0x7f000001", "127.0.1"] {
+            let socket = private.connect((host, port)).expect("it is a name");
+            let error = socket.opened().unwrap_err();
+            // What the system does not take for an address is the name of nobody.
+            match open.connect((host, port)).expect("it is a name").opened() {
+                Ok(info) => {
+                    assert_eq!(info.remote_address(), Some((LOCALHOST, port).into()), "{host}");
+                    denied(&error, "127.0.0.1 is in 127.0.0.0/8");
+                    listener.accept().expect("it was allowed");
+                }
+                Err(_) => assert_eq!(error.kind(), ErrorKind::Resolve, "{host}: {error}"),
+            }
+        }
+        for host in
+            ["127.0.0.1\0", "127.0.0.1\0.example.com", "127.0.0.1%00", " 127.0.0.1", "①27.0.0.1"]
+        {
+            fails(private.connect((host, port)), ErrorKind::InvalidAddress);
+        }
+        nobody_came(&listener);
+    });
+}
+
+/// A resolver that speaks for the wire: IPv4 addresses in all sorts of IPv6 clothes.
+#[test]
+fn answers_with_ipv4_addresses_inside_are_judged_by_those() {
+    story(|| {
+        let inside = [
+            "::ffff:10.0.0.1",
+            "::10.0.0.1",
+            "::ffff:0:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::10.0.0.1",
+            "2002:a00:1::1",
+            "2001:0:808:808::f5ff:fffe",
+            "2001:db8::5efe:10.0.0.1",
+        ];
+        let answer: Vec<IpAddr> =
+            inside.iter().map(|ip| IpAddr::V6(ip.parse().expect("it is an address"))).collect();
+        let rules = EgressRules::allow_all().deny_net("10.0.0.0/8").expect("it is a net");
+        let (connector, _) = resolving(rules, &answer);
+        let socket = connector.connect(("clothed.test", 80)).expect("names are judged later");
+        let error = socket.opened().unwrap_err();
+        denied(&error, "stands for 10.0.0.1, which is in 10.0.0.0/8, which a rule denies");
+        assert_eq!(error.attempts().len(), inside.len());
+    });
+}
+
+// -------------------------------------------------------------------- loops
+
+#[test]
+fn an_own_listener_is_a_loop_and_is_not_dialled() {
+    story(|| {
+        let own = listen();
+        let address = own.local_addr().expect("it is bound");
+        for listener in [address, (Ipv4Addr::UNSPECIFIED, address.port()).into()] {
+            let rules = EgressRules::allow_all().own_listener(listener);
+            let (connector, _) = resolving(rules, &[LOCALHOST]);
+            for host in ["127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]", "self.test"] {
+                let socket = connector.connect(format!("{host}:{}", address.port()));
+                let error = socket.expect("opened tells it").opened().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Loop, "{host}: {error}");
+                assert!(error.to_string().contains("TCP Loop detected"), "{error}");
+                let io = io::Error::from(error);
+                assert_eq!(io.kind(), io::ErrorKind::PermissionDenied);
+            }
+        }
+        nobody_came(&own);
+        let rules = EgressRules::allow_all().own_listener(address);
+        let peer = Peer::reads();
+        let other = under(rules).connect(peer.address()).expect("it is another address");
+        other.opened().expect("the peer listens");
+    });
+}
+
+/// Whether an address is this machine's, only the system knows.
+#[test]
+fn a_listener_on_every_address_is_found_at_the_addresses_of_the_interfaces() {
+    story(|| {
+        let own = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0));
+        let own = own.or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)));
+        let own = own.expect("a port is free");
+        let address = own.local_addr().expect("it is bound");
+        let connector = under(EgressRules::allow_all().own_listener(address));
+        // 192.0.2.1 is nobody's; the way there begins at an address of this machine, where there is a way.
+        let interface = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+            socket.connect(("192.0.2.1", 9))?;
+            socket.local_addr()
+        });
+        let mut mine = vec![NEIGHBOUR];
+        mine.extend(interface.map(|address| address.ip()));
+        for ip in mine {
+            let socket = connector.connect((ip, address.port())).expect("opened tells it");
+            fails(socket.opened(), ErrorKind::Loop);
+        }
+        nobody_came(&own);
+    });
+}
+
+#[test]
+fn a_socket_bound_to_the_address_that_it_dials_is_a_loop() {
+    story(|| {
+        let nothing = nothing_listens();
+        let address = nothing.address;
+        drop(nothing);
+        let options = SocketOptions::new().tcp(TcpOptions::new().bind(address));
+        let error = connect_with(address, options).expect("opened tells it").opened().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Loop);
+        assert!(error.to_string().contains("TCP Loop detected"), "{error}");
+    });
+}
