@@ -1,0 +1,260 @@
+//! The edges of every special range: as the table says, and as the RFCs do, read once more by hand.
+
+use std::net::{IpAddr, SocketAddr};
+
+use sockeye::EgressRules;
+
+use super::model::inside;
+use super::table::{Row, cloudflare_ranges, last_of, special_ranges};
+
+#[test]
+fn every_edge_of_every_special_range_is_judged_as_its_text_says() {
+    let rows = special_ranges();
+    let rules = EgressRules::public_only();
+    let mut seen = [0, 0];
+    for row in &rows {
+        for ip in edges(row) {
+            let expected = allowed_by(&rows, ip);
+            assert_eq!(allows(&rules, ip), expected, "{ip}, at an edge of {row:?}");
+            seen[usize::from(expected)] += 1;
+        }
+    }
+    // One before or after a range is as a rule public, what is in it is not.
+    assert!(seen[0] > 100 && seen[1] > 40, "{seen:?}");
+}
+
+#[test]
+fn every_edge_of_every_range_of_cloudflare_is_judged_as_its_text_says() {
+    let rows = cloudflare_ranges();
+    let [public, workers] = [EgressRules::public_only(), EgressRules::workers()];
+    for row in &rows {
+        for ip in edges(row) {
+            let expected = !rows.iter().any(|row| holds(row, ip));
+            assert_eq!(allows(&workers, ip), expected, "{ip}, at an edge of {row:?}");
+            assert!(allows(&public, ip), "{ip}, at an edge of {row:?}");
+        }
+    }
+}
+
+#[test]
+fn every_special_range_can_be_lifted_by_a_rule_and_back() {
+    for row in special_ranges() {
+        let (first, last) = last_of(&row);
+        let net = format!("{first}/{}", row.prefix);
+        let all = EgressRules::public_only().allow_net("0.0.0.0/0").unwrap();
+        let lifted = all.allow_net(&net).unwrap();
+        let denied = lifted.clone().deny_net(&net).unwrap();
+        for ip in [first, last] {
+            assert!(allows(&lifted, ip), "{ip} of {row:?}");
+            assert!(!allows(&denied, ip), "{ip} of {row:?}");
+        }
+    }
+}
+
+#[test]
+fn ipv4_is_read_from_the_rfcs_as_it_is_judged() {
+    // RFC 791 and RFC 1122, section 3.2.1.3: this network.
+    denied("0.0.0.0", "0.255.255.255");
+    allowed("1.0.0.0", "9.255.255.255");
+    // RFC 1918: private networks.
+    denied("10.0.0.0", "10.255.255.255");
+    allowed("11.0.0.0", "100.63.255.255");
+    // RFC 6598: shared by the customers of a carrier.
+    denied("100.64.0.0", "100.127.255.255");
+    allowed("100.128.0.0", "126.255.255.255");
+    // RFC 1122, section 3.2.1.3: loopback.
+    denied("127.0.0.0", "127.255.255.255");
+    allowed("128.0.0.0", "169.253.255.255");
+    // RFC 3927: the link, and the credentials of clouds.
+    denied("169.254.0.0", "169.254.255.255");
+    denied("169.254.169.254", "169.254.170.2");
+    allowed("169.255.0.0", "172.15.255.255");
+    // RFC 1918: private networks.
+    denied("172.16.0.0", "172.31.255.255");
+    allowed("172.32.0.0", "191.255.255.255");
+    // RFC 6890: protocol assignments, to RFC 7335, 7600, 7723, 8155 and 7050 among others.
+    denied("192.0.0.0", "192.0.0.7");
+    denied("192.0.0.8", "192.0.0.11");
+    denied("192.0.0.170", "192.0.0.171");
+    denied("192.0.0.172", "192.0.0.255");
+    allowed("192.0.1.0", "192.0.1.255");
+    // RFC 5737: documentation.
+    denied("192.0.2.0", "192.0.2.255");
+    allowed("192.0.3.0", "192.88.98.255");
+    // RFC 7535 and RFC 7450: services on the Internet.
+    allowed("192.31.195.255", "192.31.196.0");
+    allowed("192.31.196.255", "192.31.197.0");
+    allowed("192.52.193.0", "192.52.193.255");
+    // RFC 7526: the 6to4 relays that were; RFC 6751: and those of 6a44.
+    denied("192.88.99.0", "192.88.99.255");
+    denied("192.88.99.1", "192.88.99.2");
+    allowed("192.88.100.0", "192.167.255.255");
+    // RFC 1918: private networks.
+    denied("192.168.0.0", "192.168.255.255");
+    allowed("192.169.0.0", "198.17.255.255");
+    // RFC 7534.
+    allowed("192.175.48.0", "192.175.48.255");
+    // RFC 2544: benchmarks.
+    denied("198.18.0.0", "198.19.255.255");
+    allowed("198.20.0.0", "198.51.99.255");
+    // RFC 5737: documentation.
+    denied("198.51.100.0", "198.51.100.255");
+    allowed("198.51.101.0", "203.0.112.255");
+    denied("203.0.113.0", "203.0.113.255");
+    allowed("203.0.114.0", "223.255.255.255");
+    // RFC 5771: multicast; RFC 1112, section 4: reserved; RFC 919: broadcast.
+    denied("224.0.0.0", "239.255.255.255");
+    denied("240.0.0.0", "255.255.255.254");
+    denied("255.255.255.255", "255.255.255.255");
+}
+
+#[test]
+fn ipv6_is_read_from_the_rfcs_as_it_is_judged() {
+    // RFC 4291: unspecified, loopback, IPv4-compatible, and what is reserved after it.
+    denied("::", "::1");
+    denied("::2", "::ffff:ffff");
+    denied("::8.8.8.8", "::1:0:0");
+    denied("::fffe:ffff:ffff", "::1:0:0:0");
+    // RFC 2765: IPv4-translated.
+    denied("::fffe:ffff:ffff:ffff", "::ffff:0:0:0");
+    denied("::ffff:0:8.8.8.8", "::ffff:0:ffff:ffff");
+    denied("::ffff:1:0:0", "64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 4291: an IPv4-mapped address is the IPv4 address.
+    denied("::ffff:0.0.0.0", "::ffff:0.255.255.255");
+    allowed("::ffff:1.0.0.0", "::ffff:9.255.255.255");
+    denied("::ffff:10.0.0.0", "::ffff:10.255.255.255");
+    denied("::ffff:224.0.0.0", "::ffff:255.255.255.255");
+    // RFC 6052: an IPv4 address behind a translator.
+    denied("64:ff9b::", "64:ff9b::0.255.255.255");
+    allowed("64:ff9b::1.0.0.0", "64:ff9b::9.255.255.255");
+    denied("64:ff9b::10.0.0.0", "64:ff9b::10.255.255.255");
+    allowed("64:ff9b::11.0.0.0", "64:ff9b::8.8.8.8");
+    denied("64:ff9b::169.254.169.254", "64:ff9b::ffff:ffff");
+    denied("64:ff9b::1:0:0", "64:ff9b:0:ffff:ffff:ffff:ffff:ffff");
+    // RFC 8215: the same, of one's own network.
+    denied("64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff");
+    denied("64:ff9b:1::8.8.8.8", "64:ff9b:1:808:8:800::");
+    denied("64:ff9b:2::", "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 6666 and RFC 9780: where packets disappear.
+    denied("100::", "100::ffff:ffff:ffff:ffff");
+    denied("100:0:0:1::", "100:0:0:1:ffff:ffff:ffff:ffff");
+    denied("100:0:0:2::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    allowed("2000::", "2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 4380: Teredo.
+    denied("2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("2001:0:808:808::f7f7:f7f7", "2001:0:4136:e378:8000:63bf:3fff:fdd2");
+    // RFC 7723, RFC 8155 and RFC 9665: the nearest of a kind; and what is between them.
+    denied("2001:1::", "2001:1::1");
+    denied("2001:1::2", "2001:1::3");
+    denied("2001:1::4", "2001:1:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 5180: benchmarks.
+    denied("2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff");
+    denied("2001:2:1::", "2001:2:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 7450: AMT.
+    allowed("2001:3::", "2001:3:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 7535: AS112.
+    denied("2001:4::", "2001:4:111:ffff:ffff:ffff:ffff:ffff");
+    allowed("2001:4:112::", "2001:4:112:ffff:ffff:ffff:ffff:ffff");
+    denied("2001:4:113::", "2001:f:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 4843, RFC 7343 and RFC 9374: identifiers; RFC 2928: and the rest of the assignments.
+    denied("2001:10::", "2001:1f:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("2001:20::", "2001:2f:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("2001:30::", "2001:3f:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("2001:40::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff");
+    allowed("2001:200::", "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 3849: documentation.
+    denied("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff");
+    allowed("2001:db9::", "2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 3056: 6to4.
+    denied("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("2002:808:808::", "2002:a00:1::1");
+    allowed("2003::", "2620:4f:7fff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 7534.
+    allowed("2620:4f:8000::", "2620:4f:8000:ffff:ffff:ffff:ffff:ffff");
+    allowed("2620:4f:8001::", "3ffd:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 3701: the 6bone that was; RFC 9637: documentation.
+    denied("3ffe::", "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff");
+    allowed("3fff:1000::", "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 4291, section 2.4: nothing beyond is given to hosts; RFC 9602: SRv6.
+    denied("4000::", "5eff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("5f01::", "fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 4193: unique local, and the credentials of a cloud.
+    denied("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    denied("fd00:ec2::254", "fe00::");
+    // RFC 4291: the link; RFC 3879: the site that was.
+    denied("fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe80::");
+    denied("febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fec0::");
+    // RFC 4291: multicast.
+    denied("feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ff00::");
+    denied("ff02::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    // RFC 5214: ISATAP, under a prefix that anybody may have.
+    denied("2600::5efe:10.0.0.1", "2600::200:5efe:10.0.0.1");
+    allowed("2600::5efe:8.8.8.8", "2600::200:5efe:8.8.8.8");
+    allowed("2600::100:5efe:10.0.0.1", "2600::5eff:10.0.0.1");
+}
+
+/// The first and last addresses of a range that is denied, or just two that are.
+fn denied(first: &str, last: &str) {
+    check(first, false);
+    check(last, false);
+}
+
+/// The first and last addresses of a range that is allowed, or just two that are.
+fn allowed(first: &str, last: &str) {
+    check(first, true);
+    check(last, true);
+}
+
+fn check(ip: &str, expected: bool) {
+    let ip = ip.parse().expect(ip);
+    assert_eq!(allows(&EgressRules::public_only(), ip), expected, "{ip}");
+}
+
+fn allows(rules: &EgressRules, ip: IpAddr) -> bool {
+    rules.allows(SocketAddr::from((ip, 443)))
+}
+
+/// The first address of a range, the last, and those around it.
+fn edges(row: &Row) -> Vec<IpAddr> {
+    let (first, last) = last_of(row);
+    [before(first), Some(first), Some(last), after(last)].into_iter().flatten().collect()
+}
+
+fn before(ip: IpAddr) -> Option<IpAddr> {
+    Some(match ip {
+        IpAddr::V4(ip) => IpAddr::V4(ip.to_bits().checked_sub(1)?.into()),
+        IpAddr::V6(ip) => IpAddr::V6(ip.to_bits().checked_sub(1)?.into()),
+    })
+}
+
+fn after(ip: IpAddr) -> Option<IpAddr> {
+    Some(match ip {
+        IpAddr::V4(ip) => IpAddr::V4(ip.to_bits().checked_add(1)?.into()),
+        IpAddr::V6(ip) => IpAddr::V6(ip.to_bits().checked_add(1)?.into()),
+    })
+}
+
+/// The verdict on an address and on what is inside it, by the rows of the text.
+fn allowed_by(rows: &[Row], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let inside = inside(ip).into_iter().map(|bits| {
+        let bits = u32::from_str_radix(bits.strip_prefix("4:").expect("an IPv4 address"), 2);
+        IpAddr::V4(bits.expect("zeros and ones").into())
+    });
+    std::iter::once(ip).chain(inside).all(|ip| {
+        match rows.iter().filter(|row| holds(row, ip)).max_by_key(|row| row.prefix) {
+            Some(row) => row.allowed,
+            None => match ip {
+                IpAddr::V4(_) => true,
+                IpAddr::V6(ip) => (0x2000..0x4000).contains(&ip.segments()[0]),
+            },
+        }
+    })
+}
+
+fn holds(row: &Row, ip: IpAddr) -> bool {
+    let (first, last) = last_of(row);
+    first.is_ipv4() == ip.is_ipv4() && first <= ip && ip <= last
+}
