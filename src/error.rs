@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::egress::{Denial, EgressRules, REFUSED};
+use crate::egress::{EgressRules, REFUSED};
 use crate::tls::Failure;
 
 /// The result of every fallible call of this crate but those of [`Read`](io::Read) and
@@ -140,8 +140,8 @@ impl Error {
         })
     }
 
-    /// The error of a numeric host that must not be dialled.
-    pub(crate) fn from_denial(denial: &Denial, requested: &dyn fmt::Display) -> Self {
+    /// The error of a host or a port that must not be dialled.
+    pub(crate) fn from_denial(denial: &dyn fmt::Display, requested: &dyn fmt::Display) -> Self {
         let message = format!("cannot connect to {requested}: {denial}");
         Error::with_message(ErrorKind::Denied, message)
     }

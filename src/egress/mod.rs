@@ -18,7 +18,8 @@ mod special;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::address::SocketAddress;
+use crate::error::{Error, Fault, Result};
 
 use self::denial::{PortReason, Reason};
 use self::embedded::Embedded;
@@ -87,9 +88,10 @@ pub(crate) use self::local::is_local;
 ///
 /// # Errors
 ///
-/// A connection that is refused fails with [`ErrorKind::Denied`] and says which rule it was, or with
-/// [`ErrorKind::Loop`] where it would come back to an [own listener](Self::own_listener). A rule that can't
-/// be read is [`ErrorKind::InvalidOptions`].
+/// A connection that is refused fails with [`Denied`](crate::ErrorKind::Denied) and says which rule it was,
+/// or with [`Loop`](crate::ErrorKind::Loop) where it would come back to an
+/// [own listener](Self::own_listener). A rule that can't be read is
+/// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
 ///
 /// [RFC 2765]: https://www.rfc-editor.org/rfc/rfc2765#section-2.1
 /// [RFC 3056]: https://www.rfc-editor.org/rfc/rfc3056#section-2
@@ -239,8 +241,8 @@ impl EgressRules {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOptions`] where the text is no address, its prefix no decimal number in range, or
-    /// where the address has bits beyond the prefix, as `10.0.0.1/8` has.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) where the text is no address, its prefix no
+    /// decimal number in range, or where the address has bits beyond the prefix, as `10.0.0.1/8` has.
     pub fn deny_net(mut self, net: &str) -> Result<Self> {
         self.nets.add(Net::parse(net)?, Verdict::Deny);
         Ok(self)
@@ -290,8 +292,9 @@ impl EgressRules {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOptions`] where the text is none of these: a star elsewhere, a host that
-    /// [`SocketAddress`](crate::SocketAddress) would not take, an empty label, more than 255 bytes.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) where the text is none of these: a star elsewhere,
+    /// a host that [`SocketAddress`](crate::SocketAddress) would not take, an empty label, more than 255
+    /// bytes.
     pub fn deny_host(mut self, pattern: &str) -> Result<Self> {
         self.hosts.add(Pattern::parse(pattern)?, Verdict::Deny);
         Ok(self)
@@ -307,8 +310,9 @@ impl EgressRules {
         Ok(self)
     }
 
-    /// An address on which this program itself listens: to dial it is [`ErrorKind::Loop`], whatever the rules
-    /// say, and also where they would deny it.
+    /// An address on which this program itself listens: to dial it is [`Loop`](crate::ErrorKind::Loop),
+    /// whatever the rules say, and also where they would deny it. [`Socket::opened`](crate::Socket::opened)
+    /// tells it, for numeric addresses too.
     ///
     /// An unspecified IP, of either family, stands for every address of this machine, of both families. To
     /// dial the unspecified address is to dial the loopback address of its family, as Linux does it. Scopes
@@ -350,23 +354,24 @@ impl EgressRules {
             && self.own.is_empty()
     }
 
-    /// The verdict on what is connected to, before it is looked up: of the rules about ports and hosts. The
-    /// host comes without brackets.
+    /// The verdict on what is connected to, before it is looked up: of the rules about ports and hosts.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`].
-    pub(crate) fn judge_name(&self, hostname: &str, port: u16) -> Result<()> {
-        self.judge_port(port).map_err(|denial| denied(denial.to_string()))?;
-        let host = Host::new(hostname);
-        match (self.hosts.last(|pattern| pattern.matches(&host)), self.hosts.base) {
-            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, Base::Allow) => Ok(()),
-            (Some(Rule { verdict: Verdict::Deny, about }), _) => {
-                Err(denied(format!("{REFUSED}: the host {hostname} is denied by the rule {about}")))
-            }
-            (None, Base::Deny) => {
-                Err(denied(format!("{REFUSED}: no rule allows the host {hostname}")))
-            }
+    /// [`Denied`](crate::ErrorKind::Denied).
+    pub(crate) fn judge_name(&self, requested: &SocketAddress) -> Result<()> {
+        if let Err(denial) = self.judge_port(requested.port()) {
+            return Err(Error::from_denial(&denial, requested));
         }
+        let hostname = requested.hostname();
+        let host = Host::new(hostname);
+        let fault = match (self.hosts.last(|pattern| pattern.matches(&host)), self.hosts.base) {
+            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, Base::Allow) => return Ok(()),
+            (Some(Rule { verdict: Verdict::Deny, about }), _) => {
+                format!("the host {hostname} is denied by the rule {about}")
+            }
+            (None, Base::Deny) => format!("no rule allows the host {hostname}"),
+        };
+        Err(Error::from_denial(&format_args!("{REFUSED}: {fault}"), requested))
     }
 
     /// The verdict on a numeric address: of own listeners, and of the rules about ports and nets. Why it is
@@ -483,10 +488,6 @@ impl<B, M> Rules<B, M> {
     fn denies(&self) -> bool {
         self.added.iter().any(|rule| rule.verdict == Verdict::Deny)
     }
-}
-
-fn denied(message: String) -> Error {
-    Error::with_message(ErrorKind::Denied, message)
 }
 
 /// The address that is dialled where an IPv4-mapped one is given.

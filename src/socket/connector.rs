@@ -151,7 +151,7 @@ impl Connector {
         }
         let Rules { resolver, egress, roster, tls: _ } = &*self.rules;
         if let Some(egress) = egress {
-            egress.judge_name(address.hostname(), address.port())?;
+            egress.judge_name(&address)?;
             if let Some(denial) = address.literal().and_then(|literal| egress.denial(literal)) {
                 return Err(Error::from_denial(&denial, &address));
             }

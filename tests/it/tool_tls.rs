@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, LazyLock};
@@ -14,12 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::skip;
+use crate::support::example::{run, text, told};
 
 /// The most that anything here may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -476,40 +475,6 @@ impl Tool {
     }
 }
 
-/// Runs an example to its end, with this input; `None` where it is not built.
-fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Output> {
-    // Tests are in target/PROFILE/deps.
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.extend(["examples", example]);
-    if !path.exists() {
-        let reason = "the example is not built: `cargo test` and `cargo build --examples` do that";
-        skip(&format!("tool_tls::{test}"), reason);
-        return None;
-    }
-    let mut child = Command::new(path)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // An example that ended early has no use for its input.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let pid = Pid::from_child(&child);
-    let (tell, ended) = mpsc::channel();
-    thread::spawn(move || tell.send(child.wait_with_output()));
-    match ended.recv_timeout(LIMIT) {
-        Ok(output) => Some(output.unwrap()),
-        Err(_) => {
-            // Not reaped yet, as far as anyone can know from here.
-            let _ = kill_process(pid, Signal::KILL);
-            panic!("{example} {args:?} still runs");
-        }
-    }
-}
-
 /// It said why, printed no data, and ended so.
 #[track_caller]
 fn check_failed(output: &Output, code: i32, fault: &str) {
@@ -518,14 +483,6 @@ fn check_failed(output: &Output, code: i32, fault: &str) {
     assert!(!told.contains('\x1b'), "the server's control characters reach the terminal: {told:?}");
     assert_eq!(text(&output.stdout), "");
     assert_eq!(output.status.code(), Some(code), "{told}");
-}
-
-fn told(output: &Output) -> &str {
-    text(&output.stderr)
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
 }
 
 /// A file with this text, removed with this.

@@ -325,3 +325,29 @@ fn a_socket_bound_to_the_address_that_it_dials_is_a_loop() {
         assert!(error.to_string().contains("TCP Loop detected"), "{error}");
     });
 }
+
+// -------------------------------------------------------------------- the example
+
+#[cfg(unix)]
+#[test]
+fn the_egress_example_shows_what_is_refused_and_reaches_nothing_inside() {
+    use crate::support::example::{run, text, told};
+    let name =
+        "connector::egress::the_egress_example_shows_what_is_refused_and_reaches_nothing_inside";
+    let Some(output) = run(name, "egress", &[], "") else { return };
+    let shown = text(&output.stdout);
+    assert_eq!(told(&output), "");
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert_eq!(shown.matches("a page of the Internet").count(), 2, "{shown}");
+    assert_eq!(shown.matches("127.0.0.2 is in 127.0.0.0/8").count(), 5, "{shown}");
+    assert!(!shown.contains("salmon"), "the inside was reached:\n{shown}");
+    for part in [
+        "stands for 127.0.0.2, which is in 127.0.0.0/8",
+        "Connections to port 25 are prohibited",
+        "Loop: ",
+        "TCP Loop detected",
+        "shut down, 0 sockets",
+    ] {
+        assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
+    }
+}

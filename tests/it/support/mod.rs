@@ -3,6 +3,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod alone;
+#[cfg(unix)]
+pub mod example;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod process;

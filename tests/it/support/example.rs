@@ -1,0 +1,53 @@
+//! Runs the examples, as programs.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{PATIENCE, skip};
+
+/// Runs an example to its end, with this input; `None` where it is not built.
+pub fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Output> {
+    // Tests are in target/PROFILE/deps.
+    let mut path = std::env::current_exe().expect("this runs from a file");
+    path.pop();
+    path.pop();
+    path.extend(["examples", example]);
+    if !path.exists() {
+        let reason = "the example is not built: `cargo test` and `cargo build --examples` do that";
+        skip(test, reason);
+        return None;
+    }
+    let mut child = Command::new(path)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it can be run");
+    // An example that ended early has no use for its input.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    let pid = Pid::from_child(&child);
+    let (tell, ended) = mpsc::channel();
+    thread::spawn(move || tell.send(child.wait_with_output()));
+    match ended.recv_timeout(PATIENCE) {
+        Ok(output) => Some(output.expect("its output can be read")),
+        Err(_) => {
+            // Not reaped yet, as far as anyone can know from here.
+            let _ = kill_process(pid, Signal::KILL);
+            panic!("{example} {args:?} still runs");
+        }
+    }
+}
+
+/// What it said on standard error.
+pub fn told(output: &Output) -> &str {
+    text(&output.stderr)
+}
+
+pub fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("examples speak UTF-8")
+}
