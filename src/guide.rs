@@ -1,26 +1,30 @@
 //! The guide: the life of a socket, what its calls promise, and how the crate is built.
 //!
-//! - this page: [the life of a socket](#the-life-of-a-socket)
-//! - [`connecting`]: names, addresses and the one limit over all
-//! - [`closing`]: closing and aborting, errors and ends
-//! - [`deadlines`]: timeouts and deadlines of reads and writes
-//! - [`writing`]: what `write` and `flush` promise
-//! - [`tls`]: TLS from the start and by an upgrade
-//! - [`threads`]: threads, fork and the end of the process
-//! - [`inside`]: how the crate is built, and why so
+//! | You ask | Chapter |
+//! |---|---|
+//! | What is a socket's life? | this page: [the life of a socket](#the-life-of-a-socket) |
+//! | What becomes of a name, and how long can that take? | [`connecting`] |
+//! | What happens when one direction has ended? | [`half_open`] |
+//! | How does a socket end, and how do I tell an end from an error? | [`closing`] |
+//! | How do I limit a read or a write, and end one that waits? | [`deadlines`] |
+//! | What has happened when `write` returns, and what when `flush` does? | [`writing`] |
+//! | How is TLS set up, and what makes an upgrade safe? | [`tls`] |
+//! | Which threads are there? What of `fork`, and of the end of the process? | [`threads`] |
+//!
+//! [`inside`] tells how the crate is built, what was measured, and why it is so.
 //!
 //! # The life of a socket
 //!
 //! ```text
-//!   connect()                  opened() settles                       closed() settles
-//!      |                             |                                       |
-//!   Connecting  ------------------> Open  ---- one direction ended ---->  Closed
-//!      |                            ^  |            HalfClosed               ^
-//!      |   start_tls()             /   |                                     |
-//!      |      |  the new socket   /    | start_tls(): the old socket         |
-//!      |   Upgrading ------------'     +-------------------------------------+
-//!      |      |                                                              |
-//!      +------+ failed, timed out, closed -----------------------------------+
+//!   connect()                opened() settles                    closed() settles
+//!       |                           |                                   |
+//!   Connecting -------------------> Open ------> HalfClosed ----------> Closed
+//!       |                           ^ |  one direction has ended          ^
+//!       |                           | |                                   |
+//!       |           Upgrading ------+ +-- start_tls(): the old socket ----+
+//!       |               |  the new socket                                 |
+//!       |               |                                                 |
+//!       +---------------+------ failed, timed out, closed or aborted -----+
 //! ```
 //!
 //! [`Socket::phase`](crate::Socket::phase) tells where it is; it only ever advances.
@@ -37,13 +41,40 @@
 //!   [`allow_half_open`](crate::SocketOptions::allow_half_open) is set. The other goes on.
 //! - **Closed**: [`Socket::closed`](crate::Socket::closed) has its answer, which never changes again.
 //!
-//! By default the peer's end closes the write side too, once all that the peer sent was read and a write
-//! that is being made has ended. That happens without anyone reading when nothing is unread: the loop
-//! looks for it once no one has read for 100 ms.
+//! So a socket can be used from its first moment on. This asks a server that answers until it ends, as
+//! gopher, finger and whois do; each call waits for what it needs, and the first one that can't have it says
+//! why:
+//!
+//! ```
+//! use std::io::{self, Read, Write};
+//!
+//! fn ask(server: &str, question: &str) -> io::Result<String> {
+//!     let socket = sockeye::connect(server)?; // such as "gopher.floodgap.com:70"
+//!     let mut writer = socket.writer();
+//!     writer.write_all(question.as_bytes())?; // waits for the connection
+//!     writer.close()?; // the server sees the end of the question
+//!     let mut answer = String::new();
+//!     socket.reader().read_to_string(&mut answer)?; // up to the end of the answer
+//!     Ok(answer)
+//! }
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let address = listener.local_addr()?.to_string();
+//! # let peer = std::thread::spawn(move || -> io::Result<String> {
+//! #     let (mut stream, _) = listener.accept()?;
+//! #     let mut asked = String::new();
+//! #     stream.read_to_string(&mut asked)?;
+//! #     stream.write_all(b"iWelcome\r\n.\r\n")?;
+//! #     Ok(asked)
+//! # });
+//! # assert_eq!(ask(&address, "/\r\n")?, "iWelcome\r\n.\r\n");
+//! # assert_eq!(peer.join().unwrap()?, "/\r\n");
+//! # Ok::<(), io::Error>(())
+//! ```
 
 pub mod closing;
 pub mod connecting;
 pub mod deadlines;
+pub mod half_open;
 pub mod inside;
 pub mod threads;
 pub mod tls;

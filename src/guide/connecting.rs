@@ -1,11 +1,48 @@
-//! Connecting: names, addresses and the one limit over all.
+//! Connecting: what becomes of a name, and the one limit over all.
+//!
+//! [`connect`](crate::connect) checks what can be checked without asking anyone, the address and the options,
+//! and returns. What follows happens in the background: nobody has to wait for it, and whoever wants to may do
+//! so in [`opened`](crate::Socket::opened), or in a read or a write.
 //!
 //! Addresses are dialled in the resolver's order with the families taking turns: the next attempt
 //! begins 250 ms after the last, or at once when one fails, and an older one goes on beside it. The first
 //! to succeed is the connection; the others are closed without having sent a byte. So a name whose IPv6
 //! address is dead costs a quarter of a second and not the whole time limit, and the error of a name that
-//! no address of answers keeps [each attempt](crate::Error::attempts) with its own cause. With a
-//! prescribed local port attempts run one after another. A connection that by chance came back to the
-//! socket's own port is no connection; it is dialled again, twice at most.
+//! no address of answers keeps [each attempt](crate::Error::attempts) with its own cause:
 //!
-//! The limit covers everything, and its error says which step it struck: the look-up, or the attempts.
+//! ```
+//! use std::net::IpAddr;
+//! use sockeye::{Connector, ErrorKind};
+//!
+//! # let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+//! # nobody.bind(&std::net::SocketAddr::from(([0, 0, 0, 0], 0)).into())?;
+//! # let port = nobody.local_addr()?.as_socket().unwrap().port();
+//! let hosts = |_: &str| Ok(vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])]);
+//! let connector = Connector::builder().resolver(hosts).build()?;
+//! let socket = connector.connect(("db.test", port))?; // a port on which nobody listens
+//!
+//! let error = socket.opened().unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Connect);
+//! for attempt in error.attempts() {
+//!     println!("{}: {}", attempt.address(), attempt.error());
+//! }
+//! # assert_eq!(error.attempts().len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With a prescribed [local port](crate::TcpOptions::bind) attempts run one after another. A connection that
+//! by chance came back to the socket's own port is no connection; it is dialled again, twice at most.
+//!
+//! **The limit** is [`connect_timeout`](crate::SocketOptions::connect_timeout), 30 s unless told otherwise. It
+//! covers the look-up, the attempts and the handshake together, and its error says which of them it struck.
+//! What only waits has limits of its own, which end the wait and not the attempt:
+//! [`opened_timeout`](crate::Socket::opened_timeout), and the [limits](super::deadlines) of the read or the
+//! write that waits.
+//!
+//! **Giving up** is [`close`](crate::Socket::close) or [`abort`](crate::Socket::abort), from any thread, or to
+//! drop the last handle: the attempts end at once, and every wait with [`Closed`](crate::ErrorKind::Closed).
+//! [`Writer::close`](crate::Writer::close) does not give up. It waits for the connection, as a write does.
+//!
+//! **What was reached** is in [`SocketInfo`](crate::SocketInfo): both ends as numeric addresses, what was
+//! [asked for](crate::SocketInfo::requested), as it was written, and [how long](crate::SocketInfo::timings)
+//! each step took.

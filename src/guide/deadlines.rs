@@ -1,6 +1,53 @@
-//! Timeouts and deadlines of reads and writes.
+//! Timeouts and deadlines: how to limit reads and writes, and how to end one that waits.
 //!
 //! A timeout bounds each call, from its beginning; a deadline is an instant after which all calls of a
 //! direction time out. The earlier counts. Both can be changed while a call waits, which then goes by
 //! the new ones, and a deadline in the past wins over data that is ready. A thread that waits for
-//! another to finish its read goes by its own limits all the same.
+//! another to finish its read goes by its own limits all the same. A call that waits hears of a change at
+//! once; only in the middle of a fast dialogue on Linux it may take [up to 20 ms](super::inside#who-does-the-io).
+//!
+//! | Limits | by | default |
+//! |---|---|---|
+//! | look-up, attempts and handshake together | [`connect_timeout`](crate::SocketOptions::connect_timeout) | 30 s |
+//! | one wait for the connection, or for the end | [`opened_timeout`](crate::Socket::opened_timeout), [`closed_timeout`](crate::Socket::closed_timeout) | |
+//! | each read, each write | [`set_read_timeout`](crate::Socket::set_read_timeout), [`set_write_timeout`](crate::Socket::set_write_timeout) | none |
+//! | all reads, all writes | [`set_read_deadline`](crate::Socket::set_read_deadline), [`set_write_deadline`](crate::Socket::set_write_deadline), [`set_deadline`](crate::Socket::set_deadline) | none |
+//! | a graceful close | [`close_timeout`](crate::SocketOptions::close_timeout) | 5 s |
+//! | how long sent data may be unacknowledged | [`user_timeout`](crate::TcpOptions::user_timeout) | the system's |
+//!
+//! A timeout is no answer to a peer that sends a byte now and then: each read begins it anew. A deadline is,
+//! since it bounds the whole of an answer, however many reads that takes.
+//!
+//! A read or write that timed out took nothing and can be repeated; its error is
+//! [retryable](crate::Error::is_retryable). So a deadline in the past is also the way to call a thread off a
+//! socket that goes on to live, where [`close`](crate::Socket::close) would end it:
+//!
+//! ```
+//! use std::io::{self, Read, Write};
+//! use std::thread;
+//! use std::time::Instant;
+//!
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let port = listener.local_addr()?.port();
+//! # let peer = thread::spawn(move || -> io::Result<()> {
+//! #     let (mut stream, _) = listener.accept()?;
+//! #     io::copy(&mut stream.try_clone()?, &mut stream)?;
+//! #     Ok(())
+//! # });
+//! let socket = sockeye::connect(("127.0.0.1", port))?; // a peer that says what it hears
+//! let mut reader = socket.reader();
+//! let reading = thread::spawn(move || reader.read(&mut [0; 64]));
+//!
+//! socket.set_read_deadline(Some(Instant::now()));
+//! let error = reading.join().unwrap().unwrap_err();
+//! assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+//!
+//! socket.set_read_deadline(None);
+//! socket.writer().write_all(b"still here")?;
+//! let mut heard = [0; 10];
+//! socket.reader().read_exact(&mut heard)?;
+//! # assert_eq!(&heard, b"still here");
+//! # drop(socket);
+//! # peer.join().unwrap()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```

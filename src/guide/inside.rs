@@ -1,15 +1,36 @@
-//! How the crate is built, and why so.
+//! How the crate is built, what was measured, and why it is so.
 //!
-//! Layers, of which each uses only those below it:
+//! # Layers
+//!
+//! Of these each uses only those below it:
 //!
 //! ```text
-//! socket     the handles: Socket, Reader, Writer, connect
+//! socket     the handles: Socket, Reader, Writer, Connector, connect
 //! driver     the loop's thread, the callers' own system calls, names, timers
 //! machine    pure: what a socket is and does; no clock, thread, lock or socket; TLS
-//! address, options, error, info, tls  plain data
+//! address, options, resolver, error, info, tls  plain data
 //! ```
 //!
-//! **Who does the I/O.** In each phase and direction exactly one party touches the wire. While a socket
+//! What a socket does in which state is all in the [`machine`](crate::machine), which can be driven by hand:
+//! it says what to do, and is told what came of it. The layers above make the system calls and wake who waits.
+//! A test, `tests/it/layering.rs`, reads the sources and fails on an import that points upward, and on `mio`,
+//! `socket2` or `rustix` outside the driver; `clippy.toml` forbids the machine clocks, locks and sockets.
+//!
+//! | What you look for | is in |
+//! |---|---|
+//! | every state, and every way from one to another | `src/machine/state` |
+//! | the race of the addresses | `src/machine/race.rs` |
+//! | the only file that knows a connection of rustls | `src/machine/tls.rs` |
+//! | a read or a write from its call to its end | `src/driver/attend.rs`, over TLS `sealed.rs` |
+//! | how a thread waits, and how another ends that | `src/driver/wait.rs` |
+//! | the system calls on a stream | `src/driver/wire.rs` |
+//! | how what the machine wants is done | `src/driver/deeds.rs` |
+//! | the order of an upgrade | `src/driver/upgrade.rs` |
+//! | the loop | `src/driver/event_loop.rs` |
+//!
+//! # Who does the I/O
+//!
+//! In each phase and direction exactly one party touches the wire. While a socket
 //! is open that is the caller's own thread, straight into or out of the caller's slice: it makes the
 //! call, and when that would block it waits with poll(2) on the socket and on a wake handle of its own,
 //! through which another thread can end the wait. Where there is no poll, or no descriptor left for a
@@ -24,7 +45,9 @@
 //! variables reaches about 0.7, the caller's own poll 0.92 to 0.95, and the brisk receive 0.97
 //! (`cargo bench -- ping-pong`).
 //!
-//! **TLS** is a session of rustls inside the machine, by its unbuffered interface. What comes is received
+//! # TLS
+//!
+//! A session of rustls is inside the machine, by its unbuffered interface. What comes is received
 //! outside the lock into a buffer of the thread, decrypted in place under it, and copied to the reader's
 //! slice; what is written is sealed into another buffer of the thread, which is sent outside the lock. So
 //! the two directions share the lock for the time of the cryptography and not for that of the system calls,
@@ -46,24 +69,30 @@
 //! own, runs under the state lock of the socket: it may use other sockets, but not that one. Its panics end
 //! the connection with an error.
 //!
-//! **The state** of a socket is a [`machine`](crate::machine) under a lock, beside what its waiters
+//! # The state
+//!
+//! The state of a socket is a [`machine`](crate::machine) under a lock, beside what its waiters
 //! need. A change takes the lock, tells the machine, notes who waits for what changed, releases the
 //! lock, and only then wakes threads and touches the wire: no system call is made under the state lock.
 //! Since whoever is going to wait announces it under that lock, having looked there at all that could
 //! end the wait, no wake-up is lost, and no counter of changes is needed beside it.
 //!
-//! **The state that handles and the loop share** lives in the driver, below the handles, and not beside
+//! The state that handles and the loop share lives in the driver, below the handles, and not beside
 //! them: the loop has to call it, and imports point downward only.
 //!
-//! **Watching** is edge-triggered, so it always begins with a registration, which reports the present
-//! state. It begins 100 ms after the last read; until then, and while reads go on, the loop only glances
-//! at a list ten times a second. That is what makes a read cost the loop nothing, and it is also why a
-//! peer's end that nobody reads is noticed up to 200 ms late.
-//!
-//! **Turns** (who may make calls in a direction) are part of the state under the lock: a flag and the
+//! Turns (who may make calls in a direction) are part of the state under the lock: a flag and the
 //! condition variable, so that who waits for a turn can have a deadline.
 //!
-//! **A reset is told once** by Linux, to whichever of recv, send, peek or `SO_ERROR` comes first; a
+//! # Watching
+//!
+//! Watching for the peer's end is edge-triggered, so it always begins with a registration, which reports the
+//! present state. It begins 100 ms after the last read; until then, and while reads go on, the loop only
+//! glances at a list ten times a second. That is what makes a read cost the loop nothing, and it is also why
+//! a peer's end that nobody reads is noticed up to 200 ms late.
+//!
+//! # Resets
+//!
+//! A reset is told once by Linux, to whichever of recv, send, peek or `SO_ERROR` comes first; a
 //! receive after that gives 0, like an end. So a 0 is believed only when poll(2) shows no hang-up, which
 //! it does for a plain FIN only when this side has ended as well. A reset that came after the peer's end
 //! is told as a broken pipe: what the peer sent is complete then, and reads end cleanly. And since a
