@@ -11,7 +11,11 @@
 //! | How is TLS set up, and what makes an upgrade safe? | [`tls`] |
 //! | Which threads are there? What of `fork`, and of the end of the process? | [`threads`] |
 //!
-//! [`inside`] tells how the crate is built, what was measured, and why it is so.
+//! For the rest of the guide it depends on where you come from, or where you want to go:
+//!
+//! - [`workers`] has every call and every example of the Workers `connect()` API, each beside the Rust that
+//!   does the same.
+//! - [`inside`] tells how the crate is built, what was measured, and why it is so.
 //!
 //! # The life of a socket
 //!
@@ -78,4 +82,5 @@ pub mod half_open;
 pub mod inside;
 pub mod threads;
 pub mod tls;
+pub mod workers;
 pub mod writing;

@@ -21,10 +21,11 @@
 //! for at most 1,024 sockets at a time. A process that exits takes that with it: end `main` with a
 //! `close` of what matters.
 //!
-//! What [`closed`](crate::Socket::closed) says afterwards is the first outcome, and stays it: `Ok` after a
+//! What [`closed`](crate::Socket::closed) says afterwards is the first outcome, and that stays: `Ok` after a
 //! clean end, after a `close` that handed everything over, and after one that cancelled an attempt;
-//! [`TimedOut`](crate::ErrorKind::TimedOut) where the close timeout passed first and the connection was reset;
-//! [`Closed`](crate::ErrorKind::Closed) after an abort; the cause where the connection failed before.
+//! [`TimedOut`](crate::ErrorKind::TimedOut) where the close timeout passed first, which resets the
+//! connection; [`Closed`](crate::ErrorKind::Closed) after an abort; the cause where the connection failed
+//! before.
 //!
 //! # Errors and ends
 //!

@@ -1,8 +1,8 @@
 //! Connecting: what becomes of a name, and the one limit over all.
 //!
 //! [`connect`](crate::connect) checks what can be checked without asking anyone, the address and the options,
-//! and returns. What follows happens in the background: nobody has to wait for it, and whoever wants to may do
-//! so in [`opened`](crate::Socket::opened), or in a read or a write.
+//! and returns. What follows happens in the background: nobody has to wait for it, and whoever wants to may
+//! do so in [`opened`](crate::Socket::opened), or in a read or a write.
 //!
 //! Addresses are dialled in the resolver's order with the families taking turns: the next attempt
 //! begins 250 ms after the last, or at once when one fails, and an older one goes on beside it. The first
@@ -33,14 +33,15 @@
 //! With a prescribed [local port](crate::TcpOptions::bind) attempts run one after another. A connection that
 //! by chance came back to the socket's own port is no connection; it is dialled again, twice at most.
 //!
-//! **The limit** is [`connect_timeout`](crate::SocketOptions::connect_timeout), 30 s unless told otherwise. It
-//! covers the look-up, the attempts and the handshake together, and its error says which of them it struck.
+//! **The limit** is [`connect_timeout`](crate::SocketOptions::connect_timeout), 30 s unless told otherwise.
+//! It covers the look-up, the attempts and the handshake together, and its error says which it struck.
 //! What only waits has limits of its own, which end the wait and not the attempt:
 //! [`opened_timeout`](crate::Socket::opened_timeout), and the [limits](super::deadlines) of the read or the
 //! write that waits.
 //!
-//! **Giving up** is [`close`](crate::Socket::close) or [`abort`](crate::Socket::abort), from any thread, or to
-//! drop the last handle: the attempts end at once, and every wait with [`Closed`](crate::ErrorKind::Closed).
+//! **To give up** is [`close`](crate::Socket::close) or [`abort`](crate::Socket::abort), from any thread, or
+//! the last handle's drop: the attempts end at once, and every wait with
+//! [`Closed`](crate::ErrorKind::Closed).
 //! [`Writer::close`](crate::Writer::close) does not give up. It waits for the connection, as a write does.
 //!
 //! **What was reached** is in [`SocketInfo`](crate::SocketInfo): both ends as numeric addresses, what was

@@ -4,7 +4,8 @@
 //! direction time out. The earlier counts. Both can be changed while a call waits, which then goes by
 //! the new ones, and a deadline in the past wins over data that is ready. A thread that waits for
 //! another to finish its read goes by its own limits all the same. A call that waits hears of a change at
-//! once; only in the middle of a fast dialogue on Linux it may take [up to 20 ms](super::inside#who-does-the-io).
+//! once; in the middle of a fast dialogue on Linux it may take
+//! [up to 20 ms](super::inside#who-does-the-io).
 //!
 //! | Limits | by | default |
 //! |---|---|---|

@@ -55,8 +55,8 @@
 //! well, the socket is closed.
 //!
 //! [`Reader::cancel`](crate::Reader::cancel) is for whoever wants to hear no more. What comes in is dropped,
-//! so that the peer isn't held up; reads give `Ok(0)`, blocked ones too; writing goes on, up to the peer's end
-//! or, half-open, beyond it. The peer isn't told, as TCP has no word for that. Over TLS what comes is
+//! so that the peer isn't held up; reads give `Ok(0)`, blocked ones too; writing goes on, up to the peer's
+//! end or, half-open, beyond it. The peer isn't told, as TCP has no word for that. Over TLS what comes is
 //! decrypted all the same, so that `closed` and writes still tell of truncation and failures.
 //!
 //! When both directions have ended, in whatever way and order, `closed` gives `Ok`.

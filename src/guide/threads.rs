@@ -24,5 +24,5 @@
 //!
 //! Dropping the last handle closes in the background, and a process that ends takes the background with it.
 //! What the kernel has by then it still sends; what it has not is lost, and bytes that are unread make it
-//! send a reset. So end `main` with a [`close`](crate::Socket::close) of every socket whose last words matter:
-//! when that is `Ok`, the kernel has them, and FIN behind them.
+//! send a reset. So end `main` with a [`close`](crate::Socket::close) of every socket whose last words
+//! matter: when that is `Ok`, the kernel has them, and FIN behind them.
