@@ -15,6 +15,8 @@
 //!
 //! - [`workers`] has every call and every example of the Workers `connect()` API, each beside the Rust that
 //!   does the same.
+//! - [`compared`] says what Workers, Node, Go and `std` do in a case, what happens here, and which test shows
+//!   it.
 //! - [`inside`] tells how the crate is built, what was measured, and why it is so.
 //!
 //! # The life of a socket
@@ -76,6 +78,7 @@
 //! ```
 
 pub mod closing;
+pub mod compared;
 pub mod connecting;
 pub mod deadlines;
 pub mod half_open;

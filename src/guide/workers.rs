@@ -401,7 +401,7 @@
 //!
 //! Everything else is as there. "There" is what workerd, the open runtime of Workers, was seen to do in
 //! November 2026. That is not always what its documentation promises: where the two differ, the promise is
-//! kept here.
+//! kept here. [`compared`](super::compared) names the tests.
 //!
 //! | | there | here | why |
 //! |---|---|---|---|
