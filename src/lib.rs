@@ -44,8 +44,10 @@
 //! `rustls::crypto::CryptoProvider::install_default`, or gives whole configurations. One that is installed
 //! goes before those of the features.
 //!
-//! The [`guide`] tells the life of a socket, what each call promises, and how the crate is built. The
-//! [`machine`] is the pure state machine inside, for who wants to drive or fuzz it.
+//! The [`guide`] tells the life of a socket, what each call promises, and how the crate is built. For who comes
+//! from Workers it has [every call and example](guide::workers) of `connect()`, and for others a
+//! [comparison](guide::compared) with Node, Go and `std`. The [`machine`] is the pure state machine inside, for
+//! who wants to drive or fuzz it.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs, missing_debug_implementations, unreachable_pub)]

@@ -12,76 +12,79 @@
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | connect returns | at once | at once | when it is decided | when it is decided | at once: [`connect`]; `opened::write_before_opened` |
-//! | reads and writes before the connection is there | wait | are queued | | | wait; `opened::read_before_opened` |
-//! | a name with several addresses | | one after another; each but the last has 250 ms and is then given up | two races, of which the other family's begins after 300 ms; within one, one after another | one after another | all race: the next begins after 250 ms, and none is given up: [`connecting`]; `connecting::racing::an_older_attempt_goes_on_beside_newer_ones` |
-//! | the error where all fail | one text for everything | one with all of them | the first one's | the last one's | [one with all of them][attempts]; `connecting::racing::all_refused_fail_at_once` |
-//! | the time limit | none | none | none; `Dialer.Timeout` is over look-up and attempts, with `tls.Dialer` the handshake too | none; `connect_timeout` is for one address | [30 s][connect_timeout] over look-up, attempts and handshake; `tls::handshake::the_connect_timeout_is_one_for_everything` |
-//! | giving up | `close` waits for it | `destroy` | the context | | [`close`], at once; `connecting::racing::a_close_in_the_middle_of_a_race_ends_every_attempt` |
-//! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]; `errors::port_0_is_no_address` |
-//! | a connection that meets itself | | | is dialled again, twice, then taken | is taken | is dialled again, twice, then [fails][`Connect`]; `network::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
-//! | the peer's address | the text that was asked for | numeric | numeric | numeric | [numeric][remote_address], and [what was asked for][requested]; `opened::socketinfo_ip` |
-//! | small segments | | wait (Nagle) | go at once | wait (Nagle) | [go at once][nodelay]; `options::in_the_system::nodelay_is_on_by_default` |
-//! | keepalive probes | | on demand | every 15 s | | [on demand][keepalive]; `options::in_the_system::keepalive_is_off_by_default` |
+//! | connect returns | at once | at once | when connected, or failed | when connected, or failed | at once: [`connect`]<br>`opened::write_before_opened` |
+//! | reads and writes before the connection is there | wait | are queued | | | [wait][`Socket`]<br>`opened::read_before_opened` |
+//! | a name with several addresses | | one after another; each but the last has 250 ms and is then given up | two races, of which the other family's begins after 300 ms; within one, one after another | one after another | all race: the next begins after 250 ms, and none is given up: [`connecting`]<br>`connecting::racing::an_older_attempt_goes_on_beside_newer_ones` |
+//! | the error where all fail | one text for everything | one with all of them | the first one's | the last one's | [one with all of them][attempts]<br>`connecting::racing::all_refused_fail_at_once` |
+//! | the time limit | none | none | none; `Dialer.Timeout` is over look-up and attempts, with `tls.Dialer` the handshake too | none; `connect_timeout` is for one address | [30 s][connect_timeout] over look-up, attempts and handshake<br>`tls::handshake::the_connect_timeout_is_one_for_everything` |
+//! | giving up | `close` waits for it | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_in_the_middle_of_a_race_ends_every_attempt` |
+//! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]<br>`errors::port_0_is_no_address` |
+//! | a connection that meets itself | | | is dialled again, twice, then taken | is taken | is dialled again, twice, then [fails][`Connect`]<br>`network::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
+//! | the peer's address | the text that was asked for | numeric | numeric | numeric | [numeric][remote_address], and [what was asked for][requested]<br>`opened::socketinfo_ip` |
+//! | small segments | | wait (Nagle) | go at once | wait (Nagle) | [go at once][nodelay]<br>`options::in_the_system::nodelay_is_on_by_default` |
+//! | keepalive probes | | on demand | every 15 s | | [on demand][keepalive]<br>`options::in_the_system::keepalive_is_off_by_default` |
 //!
 //! # Ends and resets
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | after the peer's end, writing | is over, unless half-open is allowed | is over, unless half-open is allowed | goes on | goes on | is over, [unless half-open is allowed][allow_half_open]; `half_open::absent_reading` |
-//! | the peer ends, nothing is unread, nobody reads | isn't noticed (the draft leaves it open) | is noticed | isn't noticed | isn't noticed | [`closed`] settles; `half_open::f_not_reading` |
-//! | the same with something unread | isn't noticed | is noticed once that is read | isn't noticed | isn't noticed | is noticed once that is read; `half_open::f_not_reading_data` |
-//! | both directions have ended | `closed` goes on waiting | `'close'` | | | [`closed`] is `Ok`; `half_open::t_closewriter_then_fin` |
-//! | the peer resets, nobody reads or writes | isn't noticed | `'error'` | the next call tells | the next call tells | [`closed`] is [`Reset`]; `reset::idle` |
-//! | a second read after a reset | fails again | there is none | EOF, on Linux | `Ok(0)`, on Linux | fails again, with [`Reset`]; `reset::idle_only_read` |
-//! | a read after the connection failed | a clean end | there is none | | | fails with the cause; `opened::refused_later_ops` |
-//! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]; `half_open::f_writer_closed_first` |
-//! | the same once more | fails | is fine | | is fine on Linux, `NotConnected` on macOS | is fine; `reader_writer::closewriter_twice` |
-//! | no more reading | `reader.cancel()`: what comes piles up | | `CloseRead` | `shutdown(Read)` | [`Reader::cancel`]: what comes is dropped; `reader_writer::a_cancelled_reader_does_not_hold_the_peer_up` |
+//! | after the peer's end, writing | is over, unless half-open is allowed | is over, unless half-open is allowed | goes on | goes on | is over, [unless half-open is allowed][allow_half_open]<br>`half_open::absent_reading` |
+//! | the peer ends, nothing is unread, nobody reads | isn't noticed (the draft leaves it open) | is noticed | isn't noticed | isn't noticed | [`closed`] settles<br>`half_open::f_not_reading` |
+//! | the same with something unread | isn't noticed | is noticed once that is read | isn't noticed | isn't noticed | is noticed [once that is read][half_open]<br>`half_open::f_not_reading_data` |
+//! | both directions have ended | `closed` goes on waiting | `'close'` | | | [`closed`] is `Ok`<br>`half_open::t_closewriter_then_fin` |
+//! | the peer resets, nobody reads or writes | isn't noticed | `'error'` | the next call tells | the next call tells | [`closed`] is [`Reset`]<br>`reset::idle` |
+//! | a second read after a reset | fails again | there is none | EOF, on Linux | `Ok(0)`, on Linux | fails again, with [`Reset`]<br>`reset::idle_only_read` |
+//! | a read after the connection failed | a clean end | there is none | | | fails with [the cause][closing]<br>`opened::refused_later_ops` |
+//! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]<br>`half_open::f_writer_closed_first` |
+//! | the same once more | fails | is fine | | is fine on Linux, `NotConnected` on macOS | is [fine][`Writer::close`]<br>`reader_writer::closewriter_twice` |
+//! | no more reading | `reader.cancel()`: what comes piles up | | `CloseRead` | `shutdown(Read)` | [`Reader::cancel`]: what comes is dropped<br>`reader_writer::a_cancelled_reader_does_not_hold_the_peer_up` |
 //!
 //! # Closing
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | with something unread | a reset | `destroy`: a reset | a reset | by drop: a reset | FIN, and what comes is [dropped][closing]; `close::read_after_close_buffered` |
-//! | with a peer that doesn't read | waits for ever | `end` waits for ever, `destroy` drops what is queued | the kernel goes on, behind the program's back | by drop: as Go | waits, for the [close timeout][close_timeout] at most; `close::queued_large_stuck` |
-//! | with a write that waits | waits for it | | it fails, and tells how much was taken | | it tells how much was taken, and that arrives; `close::a_write_that_close_ends_tells_exactly_what_is_delivered` |
-//! | twice, or in two threads at once | is fine | is fine | the second fails | | is fine, with the same result; `races::concurrent_closes_give_the_same_result` |
-//! | a reset on purpose | `writer.abort()` sends nothing | `resetAndDestroy` | `SetLinger(0)`, `Close` | | [`abort`]; `close::abort_drops_what_is_not_sent` |
-//! | the last handle goes | the connection stays until the request ends | it stays, and keeps the process alive | it is closed when that is collected | it is closed | it is [closed gracefully][closing]; `close::dropping_the_last_handle_closes_gracefully` |
+//! | with something unread | a reset | `destroy`: a reset | a reset | by drop: a reset | FIN, and what comes is [dropped][closing]<br>`close::read_after_close_buffered` |
+//! | with a peer that doesn't read | waits for ever | `end` waits for ever, `destroy` drops what is queued | the kernel goes on, behind the program's back | by drop: as Go | waits, for the [close timeout][close_timeout] at most<br>`close::queued_large_stuck` |
+//! | with a write that waits | waits for it | | it fails, and tells how much was taken | | it tells [how much was taken][closing], and that arrives<br>`close::a_write_that_close_ends_tells_exactly_what_is_delivered` |
+//! | twice, or in two threads at once | is fine | is fine | the second fails | | is fine, with the [same result][`close`]<br>`races::concurrent_closes_give_the_same_result` |
+//! | a reset on purpose | `writer.abort()` sends nothing | `resetAndDestroy` | `SetLinger(0)`, `Close` | | [`abort`]<br>`close::abort_drops_what_is_not_sent` |
+//! | the last handle goes | the connection stays until the request ends | it stays, and keeps the process alive | it is closed when that is collected | it is closed | it is [closed gracefully][closing]<br>`close::dropping_the_last_handle_closes_gracefully` |
 //!
 //! # Waiting
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | ending a read that waits, from elsewhere | `close`, `reader.cancel()` | `destroy` | `Close`, `SetReadDeadline` | `shutdown` through a clone, on some systems | [`close`], [`abort`], [`Reader::cancel`], [a deadline][deadlines]; `close::pending_read` |
-//! | limits of reads and writes | none | `setTimeout` tells of idleness | deadlines | a timeout for each call | [both][deadlines]; `deadlines::the_earlier_of_timeout_and_deadline_counts` |
-//! | a limit set while a call waits | | | counts at once | counts for the next call | counts at once; `deadlines::an_earlier_deadline_ends_a_blocked_call_earlier` |
-//! | two reads at once | the second is refused | | each byte is read once | each byte is read once | each byte is read once; `reader_writer::two_reads` |
-//! | a write returns | | at once; what the kernel doesn't take is queued, without a bound | when the kernel has all | when the kernel has some | when the kernel has some, or over TLS [a bounded queue][writing]; `volume::peer_not_reading` |
+//! | ending a read that waits, from elsewhere | `close`, `reader.cancel()` | `destroy` | `Close`, `SetReadDeadline` | `shutdown` through a clone, on some systems | [`close`], [`abort`], [`Reader::cancel`], [a deadline][deadlines]<br>`close::pending_read` |
+//! | limits of reads and writes | none | `setTimeout` tells of idleness | deadlines | a timeout for each call | [both][deadlines]<br>`deadlines::the_earlier_of_timeout_and_deadline_counts` |
+//! | a limit set while a call waits | | | counts at once | counts for the next call | counts [at once][deadlines]<br>`deadlines::an_earlier_deadline_ends_a_blocked_call_earlier` |
+//! | two reads at once | the second is refused | | each byte is read once | each byte is read once | each byte is read once: [`Reader`]<br>`reader_writer::two_reads` |
+//! | a write returns | | at once; what the kernel doesn't take is queued, without a bound | when the kernel has all | when the kernel has some | when the kernel has some, or over TLS [a bounded queue][writing]<br>`volume::peer_not_reading` |
 //!
 //! # TLS
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | FIN without close_notify | an error; after an upgrade a clean end | a clean end | a clean end between two records | `UnexpectedEof` | [`Truncated`], unless [it is enough][require_close_notify]; `tls::ends::an_end_of_the_stream_alone_is_truncation` |
-//! | close_notify of this side | is sent by `writer.close()`, not by `close` | is sent by `end`, not by `destroy` | is sent by `Close` where no `Write` is under way | is sent by hand | is always sent; `tls::ends::close_ends_tls_and_then_the_stream` |
-//! | the half-close | `writer.close()` | `end()` | `CloseWrite`: close_notify without FIN | by hand | [`Writer::close`]: both; `tls::ends::closing_the_writer_ends_tls_and_then_the_stream_and_reading_goes_on` |
-//! | one thread reads, another writes | | | works | doesn't | works; `tls::duplex::a_writer_works_beside_a_reader_that_is_blocked` |
-//! | after a write that timed out | | | every write fails | | it can be [repeated][deadlines]; `tls::duplex::a_write_that_timed_out_accepted_nothing` |
-//! | plaintext that is unread at an upgrade | goes into the handshake | goes into the handshake | goes into the handshake | goes into the handshake | ends the connection: [`UnreadPlaintext`]; `tls::injection::injection_in_kernel` |
-//! | an upgrade while a read waits | never settles | | | | works, the read fails with [`Upgraded`]; `tls::starttls::waiting::pending_read` |
-//! | server name, ALPN | are ignored (the draft has `sni`, `alpn`) | `servername`, `ALPNProtocols` | `ServerName`, `NextProtos` | as rustls has them | [`server_name`], [`alpn`]; `tls::handshake::a_server_name_stands_in_for_the_host` |
-//! | sessions are resumed | | by hand | with a `ClientSessionCache` | within one configuration | within [equal options](crate::TlsOptions); `tls::handshake::equal_options_resume_each_others_sessions` |
+//! | FIN without close_notify | an error; after an upgrade a clean end | a clean end | a clean end between two records | `UnexpectedEof` | [`Truncated`], unless [it is enough][require_close_notify]<br>`tls::ends::an_end_of_the_stream_alone_is_truncation` |
+//! | close_notify of this side | is sent by `writer.close()`, not by `close` | is sent by `end`, not by `destroy` | is sent by `Close` where no `Write` is under way | is sent by hand | is [always sent][closing]<br>`tls::ends::close_ends_tls_and_then_the_stream` |
+//! | the half-close | `writer.close()` | `end()` | `CloseWrite`: close_notify without FIN | by hand | [`Writer::close`]: both<br>`tls::ends::closing_the_writer_ends_tls_and_then_the_stream_and_reading_goes_on` |
+//! | one thread reads, another writes | | | works | doesn't | [works][`Socket`]<br>`tls::duplex::a_writer_works_beside_a_reader_that_is_blocked` |
+//! | after a write that timed out | | | every write fails | | it can be [repeated][deadlines]<br>`tls::duplex::a_write_that_timed_out_accepted_nothing` |
+//! | plaintext that is unread at an upgrade | goes into the handshake | goes into the handshake | goes into the handshake | goes into the handshake | ends the connection: [`UnreadPlaintext`]<br>`tls::injection::injection_in_kernel` |
+//! | an upgrade while a read waits | never settles | | | | works, the read fails with [`Upgraded`]<br>`tls::starttls::waiting::pending_read` |
+//! | server name, ALPN | are ignored (the draft has `sni`, `alpn`) | `servername`, `ALPNProtocols` | `ServerName`, `NextProtos` | as rustls has them | [`server_name`], [`alpn`]<br>`tls::handshake::a_server_name_stands_in_for_the_host` |
+//! | sessions are resumed | | by hand | with a `ClientSessionCache` | within one configuration | within [equal options](crate::TlsOptions)<br>`tls::handshake::equal_options_resume_each_others_sessions` |
 //!
 //! # Errors
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | are told apart by | a text, within a `TypeError` | `code` | `errors.Is`, `errors.As` | `io::ErrorKind` | [`ErrorKind`](crate::ErrorKind), and the fitting `io::ErrorKind`; `errors::each_kind_has_its_io_kind` |
-//! | all who wait for one connection | are told different things | | | on Linux only the first hears of a reset | are told the [same][closing]; `errors::every_waiter_gets_the_same_cause` |
+//! | are told apart by | a text, within a `TypeError` | `code` | `errors.Is`, `errors.As` | `io::ErrorKind` | [`ErrorKind`](crate::ErrorKind), and the fitting `io::ErrorKind`<br>`errors::each_kind_has_its_io_kind` |
+//! | all who wait for one connection | are told different things | | | on Linux only the first hears of a reset | are told the [same][closing]<br>`errors::every_waiter_gets_the_same_cause` |
 //!
 //! [`connect`]: crate::connect
+//! [`Socket`]: crate::Socket
+//! [`Reader`]: crate::Reader
+//! [half_open]: super::half_open
 //! [`connecting`]: super::connecting
 //! [attempts]: crate::Error::attempts
 //! [connect_timeout]: crate::SocketOptions::connect_timeout
