@@ -11,7 +11,7 @@
 //! | How is TLS set up, and what makes an upgrade safe? | [`tls`] |
 //! | Which threads are there? What of `fork`, and of the end of the process? | [`threads`] |
 //!
-//! For the rest of the guide it depends on where you come from, or where you want to go:
+//! The rest depends on where you come from, or where you want to go:
 //!
 //! - [`workers`] has every call and every example of the Workers `connect()` API, each beside the Rust that
 //!   does the same.
@@ -22,15 +22,15 @@
 //! # The life of a socket
 //!
 //! ```text
-//!   connect()                opened() settles                    closed() settles
-//!       |                           |                                   |
-//!   Connecting -------------------> Open ------> HalfClosed ----------> Closed
-//!       |                           ^ |  one direction has ended          ^
-//!       |                           | |                                   |
-//!       |           Upgrading ------+ +-- start_tls(): the old socket ----+
-//!       |               |  the new socket                                 |
-//!       |               |                                                 |
-//!       +---------------+------ failed, timed out, closed or aborted -----+
+//!   connect()                  opened() settles                 closed() settles
+//!       |                             |                                |
+//!   Connecting --------------------> Open ------> HalfClosed ------> Closed
+//!       |                             ^ |   one direction ended        ^
+//!       |                             | |                              |
+//!       |            Upgrading -------+ +-- start_tls(): the old socket +
+//!       |                |  the new socket                             |
+//!       |                |                                             |
+//!       +----------------+------ failed, timed out, closed or aborted -+
 //! ```
 //!
 //! [`Socket::phase`](crate::Socket::phase) tells where it is; it only ever advances.

@@ -43,7 +43,7 @@
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | with something unread | a reset | `destroy`: a reset | a reset | by drop: a reset | FIN, and what comes is [dropped][closing]<br>`close::read_after_close_buffered` |
+//! | with something unread | a reset | `destroy`: a reset, where that is more than Node has buffered | a reset | by drop: a reset | FIN, and what comes is [dropped][closing]<br>`close::read_after_close_buffered` |
 //! | with a peer that doesn't read | waits for ever | `end` waits for ever, `destroy` drops what is queued | the kernel goes on, behind the program's back | by drop: as Go | waits, for the [close timeout][close_timeout] at most<br>`close::queued_large_stuck` |
 //! | with a write that waits | waits for it | | it fails, and tells how much was taken | | it tells [how much was taken][closing], and that arrives<br>`close::a_write_that_close_ends_tells_exactly_what_is_delivered` |
 //! | twice, or in two threads at once | is fine | is fine | the second fails | | is fine, with the [same result][`close`]<br>`races::concurrent_closes_give_the_same_result` |

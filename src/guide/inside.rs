@@ -13,8 +13,9 @@
 //!
 //! What a socket does in which state is all in the [`machine`](crate::machine), which can be driven by hand:
 //! it says what to do, and is told what came of it. The layers above make the system calls and wake who
-//! waits. A test, `tests/it/layering.rs`, reads the sources and fails on an import that points upward, and on `mio`,
-//! `socket2` or `rustix` outside the driver; `clippy.toml` forbids the machine clocks, locks and sockets.
+//! waits. A test, `tests/it/layering.rs`, reads the sources and fails on an import that points upward, and on
+//! `mio`, `socket2` or `rustix` outside the driver; `clippy.toml` forbids the machine clocks, locks and
+//! sockets.
 //!
 //! | What you look for | is in |
 //! |---|---|

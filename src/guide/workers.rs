@@ -4,8 +4,8 @@
 //! What is a promise there is a call here that waits: `await socket.opened` is `socket.opened()?`. Where two
 //! things go on at once there, two threads make them here, each with a handle of its own: a
 //! [`Socket`](crate::Socket), a [`Reader`](crate::Reader) and a [`Writer`](crate::Writer) are cheap to clone,
-//! and every method takes `&self`. Nothing else is to be learned anew; what is [different on
-//! purpose](#what-is-different-and-why) is at the end.
+//! and every method takes `&self`. The rest is as you know it, but for what is [different on
+//! purpose](#what-is-different-and-why).
 //!
 //! # Every call
 //!
@@ -288,9 +288,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! As there, `start_tls` may be called right after `connect_with`, and takes writes that are under way before
-//! it. Unlike there it refuses to go on where anything of the peer's is unread:
-//! [why](super::tls#upgrades-and-plaintext-that-was-injected).
+//! As there, `start_tls` may be called right after `connect_with`, and writes that are under way go before
+//! it. Unlike there it refuses to go on where anything that the peer said is unread, since that
+//! [may be injected](super::tls#upgrades-and-plaintext-that-was-injected).
 //!
 //! # Errors
 //!
@@ -399,9 +399,9 @@
 //!
 //! # What is different, and why
 //!
-//! Everything else is as there. "There" is what workerd, the open runtime of Workers, was seen to do in
-//! November 2026. That is not always what its documentation promises: where the two differ, the promise is
-//! kept here. [`compared`](super::compared) names the tests.
+//! What is not in this table is as there. "There" is what workerd, the open runtime of Workers, was seen to
+//! do in November 2026. That is not always what its documentation promises: where the two differ, the promise
+//! is kept here. [`compared`](super::compared) names the tests.
 //!
 //! | | there | here | why |
 //! |---|---|---|---|

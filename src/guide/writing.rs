@@ -8,8 +8,8 @@
 //! [`BufWriter`](std::io::BufWriter). A write that the peer's end overtakes still ends, within the close
 //! timeout.
 //!
-//! Where a peer doesn't read, its kernel and this one fill up, and then writes wait. Nothing is queued behind
-//! them, so memory doesn't grow.
+//! Where a peer doesn't read, its kernel and this one fill up, and then writes wait. Beyond that, and the
+//! 64 KiB of TLS, nothing is queued: memory doesn't grow.
 //!
 //! A write that timed out accepted nothing. `write_all` calls `write` many times and doesn't tell how far it
 //! came, so whoever has a limit and wants to go on later counts by himself:
