@@ -9,6 +9,7 @@
 //! | How do I limit a read or a write, and end one that waits? | [`deadlines`] |
 //! | What has happened when `write` returns, and what when `flush` does? | [`writing`] |
 //! | How is TLS set up, and what makes an upgrade safe? | [`tls`] |
+//! | May strangers say where to connect to? How many sockets, and until when? | [`strangers`] |
 //! | Which threads are there? What of `fork`, and of the end of the process? | [`threads`] |
 //!
 //! The rest depends on where you come from, or where you want to go:
@@ -83,6 +84,7 @@ pub mod connecting;
 pub mod deadlines;
 pub mod half_open;
 pub mod inside;
+pub mod strangers;
 pub mod threads;
 pub mod tls;
 pub mod workers;

@@ -74,6 +74,16 @@
 //! | server name, ALPN | are ignored (the draft has `sni`, `alpn`) | `servername`, `ALPNProtocols` | `ServerName`, `NextProtos` | as rustls has them | [`server_name`], [`alpn`]<br>`tls::handshake::a_server_name_stands_in_for_the_host` |
 //! | sessions are resumed | | by hand | with a `ClientSessionCache` | within one configuration | within [equal options](crate::TlsOptions)<br>`tls::handshake::equal_options_resume_each_others_sessions` |
 //!
+//! # Who may be dialled, and how many
+//!
+//! | | Workers | Node | Go | `std` | here |
+//! |---|---|---|---|---|---|
+//! | rules about addresses | those of the platform | a `BlockList` of addresses | by hand, in `Dialer.Control` | none | [`EgressRules`](crate::EgressRules) on each address that is dialled<br>`connector::egress::a_name_that_leads_to_a_denied_address_fails_and_no_call_hangs` |
+//! | a name that resolves to something else the second time | | | `Control` sees what is dialled | | is looked up once, and [what was judged is dialled][strangers]<br>`connector::egress::a_name_that_is_rebound_between_the_look_up_and_the_connection_gains_nothing` |
+//! | a limit on open sockets | the platform's | none for sockets | none for connections of a `Dialer` | none | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets), failing or waiting in order<br>`connector::limits::those_that_wait_are_served_in_the_order_of_their_arrival` |
+//! | sockets that end with a piece of work | always, with the request | | by hand | when they are dropped | in a [scope](crate::Connector::scope)<br>`connector::scopes::a_panic_of_the_work_closes_them_too_and_goes_on` |
+//! | the end of the program | | open sockets keep the process alive | drops them | drops them | [`shutdown`](crate::Connector::shutdown) hands over within a limit<br>`connector::shutdown::it_waits_for_those_that_close_in_the_background` |
+//!
 //! # Errors
 //!
 //! | | Workers | Node | Go | `std` | here |
@@ -109,5 +119,6 @@
 //! [`server_name`]: crate::TlsOptions::server_name
 //! [`alpn`]: crate::TlsOptions::alpn
 //! [closing]: super::closing
+//! [strangers]: super::strangers
 //! [deadlines]: super::deadlines
 //! [writing]: super::writing

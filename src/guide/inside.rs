@@ -8,7 +8,7 @@
 //! socket     the handles: Socket, Reader, Writer, Connector, connect
 //! driver     the loop's thread, the callers' own system calls, names, timers
 //! machine    pure: what a socket is and does; no clock, thread, lock or socket; TLS
-//! address, options, resolver, error, info, tls  plain data
+//! address, options, egress, resolver, error, info, tls  plain data
 //! ```
 //!
 //! What a socket does in which state is all in the [`machine`](crate::machine), which can be driven by hand:
@@ -27,6 +27,8 @@
 //! | the system calls on a stream | `src/driver/wire.rs` |
 //! | how what the machine wants is done | `src/driver/deeds.rs` |
 //! | the order of an upgrade | `src/driver/upgrade.rs` |
+//! | which sockets a connector has, who waits for a place, scopes | `src/driver/roster.rs` |
+//! | what the egress rules decide, and the table of special addresses | `src/egress` |
 //! | the loop | `src/driver/event_loop.rs` |
 //!
 //! # Who does the I/O
@@ -99,3 +101,17 @@
 //! is told as a broken pipe: what the peer sent is complete then, and reads end cleanly. And since a
 //! writer may be told why while a reader is told nothing, or the other way round, whoever knows less
 //! waits a moment for who may know more.
+//!
+//! # Rules and places
+//!
+//! The egress rules are asked in the machine, on the way to every attempt, and not where names are looked up:
+//! there is one such way, whatever the answer came from, and who drives a machine by hand can't get around
+//! it. A denial is one word in the machine; which rule it was, the rules tell again when the error is made, so
+//! that the state of a socket needs no room for it. One question is left to the driver, whether an address is
+//! of this machine, because only the system knows.
+//!
+//! A socket gives back its place among those that may be open in the moment in which its outcome becomes
+//! visible, under its state lock: who was told of an end can count on the place. Where others wait the place
+//! passes to the first of them and is free at no time, so nobody overtakes. That one is started by the loop,
+//! because whoever gave the place back has other things to do, and because a thousand that fail at once would
+//! otherwise be a thousand calls deep.

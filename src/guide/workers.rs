@@ -441,7 +441,8 @@
 //! # What the platform has rules for
 //!
 //! - A socket there belongs to the request that made it. Here it belongs to whoever holds a handle, on any
-//!   thread, for as long as it is held: a `static` is fine, and so is a pool.
+//!   thread, for as long as it is held: a `static` is fine, and so is a pool, and a
+//!   [scope](crate::Connector::scope) where it is to end with a piece of work.
 //! - Writes there take `Uint8Array` and its views only; here they are bytes.
 //! - Port 80 and 443 are ports like any other, and a refusal there is told like any other.
 //! - Inbound connections are none of this crate's business: that is [`std::net::TcpListener`]'s.
@@ -451,5 +452,60 @@
 //! # Addresses that are refused, and limits
 //!
 //! The platform refuses some addresses and ports, and bounds how many connections a request may have. Here
-//! that is for the program to decide, and by default everything may be dialled. Refused in any case, as
-//! [`Loop`](crate::ErrorKind::Loop), is a socket that is bound to the very address that it dials.
+//! that is for the program to decide, and by default everything may be dialled. These are the platform's
+//! rules, for a program that dials what [strangers name](super::strangers), or to see how one will fare there:
+//!
+//! ```
+//! use sockeye::{Connector, EgressRules, ErrorKind};
+//!
+//! let connector = Connector::builder()
+//!     .egress(EgressRules::workers())
+//!     .max_open_sockets(6)
+//!     .wait_at_limit(true)
+//!     .build()?;
+//! let told = |address: &str| connector.connect(address).and_then(|socket| socket.opened());
+//!
+//! let error = told("localhost:80").unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Denied);
+//! assert!(error.to_string().contains("proxy request failed, cannot connect to the specified address"));
+//!
+//! let error = told("mail.example.com:25").unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Denied);
+//! assert!(error.to_string().contains("Connections to port 25 are prohibited"));
+//! # Ok::<(), sockeye::Error>(())
+//! ```
+//!
+//! | there | here |
+//! |---|---|
+//! | `proxy request failed, cannot connect to the specified address` | the same text, then the address and what refuses it: [`Denied`](crate::ErrorKind::Denied), under [`EgressRules::workers`](crate::EgressRules::workers) or [`public_only`](crate::EgressRules::public_only) |
+//! | addresses of Cloudflare are blocked | [`EgressRules::workers`](crate::EgressRules::workers) has the published list |
+//! | `Connections to port 25 are prohibited` | the same text: [`Denied`](crate::ErrorKind::Denied); [`allow_port(25)`](crate::EgressRules::allow_port) lifts it |
+//! | `TCP Loop detected` | the same text: [`Loop`](crate::ErrorKind::Loop), for an [`own_listener`](crate::EgressRules::own_listener), and in any case for a socket that is bound to the address that it dials |
+//! | open connections are limited; more of them wait | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets), with [`wait_at_limit`](crate::ConnectorBuilder::wait_at_limit) |
+//! | sockets belong to the handler that made them, and end with it | [`Connector::scope`](crate::Connector::scope), where that is wanted |
+//!
+//! ```
+//! use std::io::{self, Write};
+//! use sockeye::Connector;
+//!
+//! /// Every socket that it opens is closed when it returns, also where it fails or panics.
+//! fn handler(connector: &Connector, server: &str) -> io::Result<String> {
+//!     connector.scope(|scope| {
+//!         let mut socket = scope.connect(server)?;
+//!         socket.write_all(b"/\r\n")?;
+//!         socket.writer().close()?;
+//!         io::read_to_string(socket)
+//!     })
+//! }
+//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let address = listener.local_addr()?.to_string();
+//! # let peer = std::thread::spawn(move || -> io::Result<()> {
+//! #     let (mut stream, _) = listener.accept()?;
+//! #     io::copy(&mut stream.try_clone()?, &mut io::sink())?;
+//! #     stream.write_all(b"iWelcome\r\n.\r\n")
+//! # });
+//! # assert_eq!(handler(Connector::global(), &address)?, "iWelcome\r\n.\r\n");
+//! # assert_eq!(Connector::global().open_sockets(), 0);
+//! # peer.join().unwrap()?;
+//! # Ok::<(), io::Error>(())
+//! ```

@@ -68,8 +68,11 @@ impl Socket {
     /// # Errors
     /// Why there is no connection: [`Resolve`](crate::ErrorKind::Resolve),
     /// [`Connect`](crate::ErrorKind::Connect), [`TimedOut`](crate::ErrorKind::TimedOut) when the
-    /// connect timeout passed, [`Closed`](crate::ErrorKind::Closed) when this side closed or aborted
-    /// first, [`Io`](crate::ErrorKind::Io) when the system lacked something.
+    /// connect timeout passed, [`Denied`](crate::ErrorKind::Denied) and [`Loop`](crate::ErrorKind::Loop)
+    /// where the [egress rules](crate::EgressRules) refuse what the name resolves to,
+    /// [`Tls`](crate::ErrorKind::Tls) and [`Reset`](crate::ErrorKind::Reset) in a handshake,
+    /// [`Closed`](crate::ErrorKind::Closed) when this side closed or aborted first,
+    /// [`Io`](crate::ErrorKind::Io) when the system lacked something.
     ///
     /// ```
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;

@@ -13,6 +13,7 @@ mod connector;
 mod deadlines;
 mod egress;
 mod errors;
+mod guide;
 mod half_open;
 mod layering;
 mod nettest;
