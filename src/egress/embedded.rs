@@ -59,6 +59,8 @@ impl Embedded {
     /// under it, in any of the layouts of RFC 6052, section 2.2. All of them leave out the ninth octet; what
     /// follows the address is ignored.
     ///
+    /// A longer prefix may itself be read as an address, which then has to be allowed as well.
+    ///
     /// Nothing can be sent to 0.0.0.0/8 (RFC 1122, section 3.2.1.3): such a reading says only that the layout
     /// is another, unless there is none better.
     fn translated(&mut self, ip: Ipv6Addr) {

@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+/// Nothing is sent to it; some systems don't connect to port 0.
+const ANY_PORT: u16 = 9;
+
 /// Whether a connection to this address would stay on this machine: asks the system, which answers from
 /// its routes; nothing is sent.
 ///
@@ -12,15 +15,12 @@ pub(crate) fn is_local(address: SocketAddr) -> bool {
     if is_certainly_local(ip) {
         return true;
     }
-    let (unspecified, peer): (IpAddr, SocketAddr) = match (ip, address) {
-        // Any port will do, and port 0 would not.
-        (IpAddr::V4(_), _) => (Ipv4Addr::UNSPECIFIED.into(), (ip, 9).into()),
-        (IpAddr::V6(_), address) => {
-            let mut peer = address;
-            peer.set_port(9);
-            (Ipv6Addr::UNSPECIFIED.into(), peer)
-        }
+    let unspecified: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
+    let mut peer = super::unmapped(address);
+    peer.set_port(ANY_PORT);
     let own = UdpSocket::bind((unspecified, 0)).and_then(|socket| {
         socket.connect(peer)?;
         socket.local_addr()

@@ -311,10 +311,10 @@ impl EgressRules {
     }
 
     /// An address on which this program itself listens: to dial it is [`Loop`](crate::ErrorKind::Loop),
-    /// whatever the rules say, and also where they would deny it. [`Socket::opened`](crate::Socket::opened)
-    /// tells it, for numeric addresses too.
+    /// whatever the rules say. [`Socket::opened`](crate::Socket::opened) tells it, for numeric addresses too.
     ///
-    /// An unspecified IP, of either family, stands for every address of this machine, of both families. To
+    /// An unspecified IP, of either family, stands for every address of this machine, of both families. Which
+    /// those are beside loopback only the system can tell, and it is asked about what the rules allow. To
     /// dial the unspecified address is to dial the loopback address of its family, as Linux does it. Scopes
     /// of IPv6 addresses are compared where both have one.
     ///

@@ -178,6 +178,74 @@ fn the_system_is_asked_only_about_the_port_of_a_listener_on_every_address() {
     assert!(!EgressRules::allow_all().asks_whether_local("198.51.100.1:80".parse().unwrap()));
 }
 
+#[test]
+fn hosts_are_judged_as_a_second_reading_by_labels_judges_them() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut verdicts = [0, 0];
+    for _ in 0..2_000 {
+        let base_allows = random.bool();
+        let mut rules = match base_allows {
+            true => EgressRules::allow_all(),
+            false => EgressRules::deny_all().allow_port(80),
+        };
+        let mut patterns = Vec::new();
+        for _ in 0..random.usize(0..6) {
+            let (host, allow) = (random_host(&mut random), random.bool());
+            let star = if host.contains(':') || random.bool() { "" } else { "*." };
+            let pattern = format!("{star}{host}");
+            rules = match (star, host.starts_with("10."), allow) {
+                // No name is under an address.
+                ("*.", true, _) => continue,
+                (_, _, true) => rules.allow_host(&pattern).unwrap(),
+                (_, _, false) => rules.deny_host(&pattern).unwrap(),
+            };
+            patterns.push((pattern, allow));
+        }
+        for _ in 0..50 {
+            let host = random_host(&mut random);
+            let decisive = patterns.iter().rev().find(|(pattern, _)| is_about(pattern, &host));
+            let expected = decisive.map_or(base_allows, |&(_, allow)| allow);
+            let allowed = judged(&rules, SocketAddress::new(&*host, 80)).is_ok();
+            assert_eq!(allowed, expected, "{host} by {patterns:?} over {base_allows}");
+            verdicts[usize::from(allowed)] += 1;
+        }
+    }
+    assert!(verdicts[0] > 10_000 && verdicts[1] > 10_000, "{verdicts:?}");
+}
+
+/// One of few, so that patterns meet.
+fn random_host(random: &mut fastrand::Rng) -> String {
+    if random.u8(0..5) == 0 {
+        let ips = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "::ffff:a00:2", "::2", "0:0::0:2"];
+        return random.choice(ips).unwrap().to_owned();
+    }
+    let labels: Vec<&str> = (0..random.usize(1..5))
+        .map(|_| random.choice(["a", "A", "b", "ab", "0b"]).unwrap())
+        .collect();
+    format!("{}{}", labels.join("."), random.choice(["", "."]).unwrap())
+}
+
+fn is_about(pattern: &str, host: &str) -> bool {
+    let labels = |text: &str| -> Vec<String> {
+        let text = match text {
+            "::ffff:10.0.0.1" => "10.0.0.1",
+            "::ffff:a00:2" => "10.0.0.2",
+            "0:0::0:2" => "::2",
+            text => text,
+        };
+        text.trim_end_matches('.').split('.').map(str::to_lowercase).collect()
+    };
+    let is_address = |text: &str| text.contains(':') || text.starts_with("10.");
+    match pattern.strip_prefix("*.") {
+        Some(_) if is_address(host) => false,
+        Some(under) => {
+            let (under, host) = (labels(under), labels(host));
+            host.len() > under.len() && host.ends_with(&under)
+        }
+        None => labels(pattern) == labels(host),
+    }
+}
+
 fn names(rules: &EgressRules, hosts: &[&str]) {
     for host in hosts {
         judged(rules, SocketAddress::new(*host, 80))
@@ -190,7 +258,7 @@ fn judged(rules: &EgressRules, address: Result<SocketAddress>) -> Result<()> {
 }
 
 fn no_name(rules: &EgressRules, host: &str, expected: &str) {
-    let error = judged(rules, SocketAddress::new(*host, 80)).expect_err(host);
+    let error = judged(rules, SocketAddress::new(host, 80)).expect_err(host);
     assert_eq!(error.kind(), ErrorKind::Denied);
     let message = error.to_string();
     assert!(message.contains(REFUSED) && message.ends_with(expected), "{message}");

@@ -288,9 +288,8 @@ impl Race {
 
     /// The verdict on an address, by which alone it may be dialled.
     fn judge(&self, address: SocketAddr) -> Result<(), Fault> {
-        match &self.egress {
-            Some(rules) => rules.judge(address)?,
-            None => {}
+        if let Some(rules) = &self.egress {
+            rules.judge(address)?;
         }
         match self.bind {
             Some(local) if local.port() != 0 && local == address => Err(Fault::Loop),
