@@ -4,6 +4,7 @@ mod egress;
 mod limits;
 mod scopes;
 mod shutdown;
+mod tls;
 
 use sockeye::{Connector, Error, Socket};
 
