@@ -476,7 +476,13 @@ impl Shared {
         if !core.lane(side).ready {
             core = self.wait_change(core, left);
         }
-        if std::mem::take(&mut core.lane(side).ready) { Ended::Ready } else { Ended::Look(core) }
+        // Where reading has ended meanwhile, what is at the wire is no reader's any more.
+        let ended = side == Side::Read && !core.machine.receives();
+        if !ended && std::mem::take(&mut core.lane(side).ready) {
+            Ended::Ready
+        } else {
+            Ended::Look(core)
+        }
     }
 }
 

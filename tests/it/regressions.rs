@@ -12,7 +12,8 @@ use sockeye::{Connector, ErrorKind, Resolver, Socket, SocketOptions};
 
 use crate::support::peer::{Wire, black_hole, nothing_listens};
 use crate::support::{
-    PATIENCE, Peer, at_once, call, fails, ms, open, open_with, past, read, story, times_out,
+    PATIENCE, Peer, at_once, blocked, call, fails, ms, open, open_with, past, read, story,
+    times_out,
 };
 
 // -------------------------------------------------------------------- panics while a name is looked up
@@ -246,6 +247,25 @@ fn reads_after_close_fail_also_where_the_peer_had_ended() {
         socket.closed().expect("a clean end");
         peer.gets(b"still open");
     });
+}
+
+/// What the peer answers to our end is nobody's, also where it comes before the reader has woken up.
+#[test]
+fn a_read_that_close_has_ended_takes_nothing_that_comes_after() {
+    for _ in 0..100 {
+        story(|| {
+            let peer = Peer::plays(|wire| {
+                wire.read_to_end();
+                wire.send(b"late");
+            });
+            let socket = open(&peer);
+            let reader = socket.reader();
+            let reading = blocked(move || read(reader, 10));
+            socket.close().expect("nothing is in the way");
+            fails(reading.join(), ErrorKind::Closed);
+            peer.sees_the_end_after(b"");
+        });
+    }
 }
 
 // -------------------------------------------------------------------- what only Linux lets be provoked
