@@ -8,6 +8,7 @@ mod support;
 mod addresses;
 mod api;
 mod close;
+mod conformance;
 mod connecting;
 mod connector;
 mod deadlines;

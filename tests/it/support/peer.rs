@@ -370,14 +370,20 @@ pub struct BlackHole {
 }
 
 pub fn black_hole() -> BlackHole {
-    let listener = listen_on((Ipv4Addr::LOCALHOST, 0).into(), 0, None);
+    hole(listen_on((Ipv4Addr::LOCALHOST, 0).into(), 0, None))
+}
+
+/// Makes a black hole of a listener that has no backlog.
+pub fn hole(listener: TcpListener) -> BlackHole {
     let address = listener.local_addr().expect("a listener has an address");
     let mut fillers = Vec::new();
     let begun = Instant::now();
     loop {
         match TcpStream::connect_timeout(&address, ms(200)) {
             Ok(filler) => fillers.push(filler),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+            // A SYN may get lost for another reason, but something fills the backlog.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !fillers.is_empty() => break,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
             Err(error) => panic!("no black hole on this system: {error}"),
         }
         assert!(begun.elapsed() < PATIENCE, "the backlog never fills");

@@ -40,8 +40,17 @@ pub fn threads() -> usize {
 
 /// Resident memory in bytes.
 pub fn memory() -> usize {
+    memory_of("VmRSS:")
+}
+
+/// Resident memory in bytes that no file stands behind: heap and stacks.
+pub fn own_memory() -> usize {
+    memory_of("RssAnon:")
+}
+
+fn memory_of(sort: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+    let line = status.lines().find_map(|line| line.strip_prefix(sort)).expect("Linux tells it");
     let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
     kibibytes * 1024
 }
@@ -77,17 +86,37 @@ pub fn connection(local: SocketAddr, remote: SocketAddr) -> socket2::Socket {
 /// How many sockets of this machine are still trying to reach `address`.
 pub fn attempts_towards(address: SocketAddr) -> usize {
     const SYN_SENT: &str = "02";
-    let SocketAddr::V4(address) = address else { panic!("an IPv4 address") };
-    let remote =
-        format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
-    fs::read_to_string("/proc/net/tcp")
-        .expect("Linux has it")
+    let remote = in_hex(address);
+    connections()
         .lines()
         .filter(|line| {
             let mut fields = line.split_whitespace();
             fields.nth(2) == Some(&remote) && fields.next() == Some(SYN_SENT)
         })
         .count()
+}
+
+/// What the system holds of a connection of this machine at its end `local`, in bytes: what was sent and
+/// not acknowledged, and what came and was not read.
+pub fn queues(local: SocketAddr, remote: SocketAddr) -> (usize, usize) {
+    let ends = [in_hex(local), in_hex(remote)];
+    let connections = connections();
+    let mut lines = connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|fields| fields[1..3] == ends).expect("the connection is there");
+    let (sent, came) = line[4].split_once(':').expect("Linux tells both");
+    let number = |hex| usize::from_str_radix(hex, 16).expect("it is hexadecimal");
+    (number(sent), number(came))
+}
+
+/// The system's list of TCP over IPv4.
+fn connections() -> String {
+    fs::read_to_string("/proc/net/tcp").expect("Linux has it")
+}
+
+/// An address as that list has it.
+fn in_hex(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { panic!("an IPv4 address") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
 }
 
 /// How many descriptors are open once that number no longer falls.

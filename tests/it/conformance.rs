@@ -1,0 +1,67 @@
+//! The scenarios of `conformance/scenarios.json`, one test each: what the runtime of Workers was seen to do
+//! and what is expected of this crate.
+//!
+//! A test has the name of its scenario: `half-open.f-reading` is `half_open::f_reading` here. The file is
+//! the list of what there is, and [`every_scenario_has_its_test_and_every_test_its_scenario`] holds the two
+//! together.
+
+mod address_object;
+mod address_string;
+mod certificates;
+mod close;
+mod common;
+mod half_open;
+mod names;
+mod opened;
+mod options;
+mod reset;
+mod secured;
+mod site;
+mod starttls;
+mod tls_on;
+mod unix;
+mod volume;
+mod writer_reader;
+
+use std::collections::BTreeSet;
+
+/// The scenarios, and who tests them: a group may fill more than one file.
+const SCENARIOS: &str = include_str!("conformance/scenarios.json");
+const TESTS: [(&str, &str); 13] = [
+    ("address_object", include_str!("conformance/address_object.rs")),
+    ("address_string", include_str!("conformance/address_string.rs")),
+    ("close", include_str!("conformance/close.rs")),
+    ("half_open", include_str!("conformance/half_open.rs")),
+    ("opened", include_str!("conformance/opened.rs")),
+    ("options", include_str!("conformance/options.rs")),
+    ("reset", include_str!("conformance/reset.rs")),
+    ("starttls", include_str!("conformance/starttls.rs")),
+    ("starttls", include_str!("conformance/starttls/refused.rs")),
+    ("tls_on", include_str!("conformance/tls_on.rs")),
+    ("tls_on", include_str!("conformance/tls_on/refused.rs")),
+    ("volume", include_str!("conformance/volume.rs")),
+    ("writer_reader", include_str!("conformance/writer_reader.rs")),
+];
+
+#[test]
+fn every_scenario_has_its_test_and_every_test_its_scenario() {
+    let scenarios: serde_json::Value = serde_json::from_str(SCENARIOS).expect("it is JSON");
+    let scenarios = scenarios.as_array().expect("a list of scenarios");
+    let ids = scenarios.iter().map(|scenario| scenario["id"].as_str().expect("each has an id"));
+    let expected: BTreeSet<String> =
+        ids.map(|id| id.replace('.', "::").replace('-', "_")).collect();
+    assert_eq!(expected.len(), scenarios.len(), "ids are unique");
+    let tested: BTreeSet<String> =
+        TESTS.iter().flat_map(|(group, text)| tests(group, text)).collect();
+    let missing: Vec<_> = expected.difference(&tested).collect();
+    let unknown: Vec<_> = tested.difference(&expected).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "missing {missing:#?}, unknown {unknown:#?}");
+}
+
+/// The names of the tests in a source text: a function right below its attribute.
+fn tests<'a>(group: &'a str, text: &'a str) -> impl Iterator<Item = String> + 'a {
+    text.split("#[test]\nfn ").skip(1).map(move |rest| {
+        let (name, _) = rest.split_once('(').expect("a function has parameters");
+        format!("{group}::{name}")
+    })
+}

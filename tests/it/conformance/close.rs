@@ -1,0 +1,442 @@
+//! Scenarios of the group `close`: what the peer sees of it, what becomes of calls under way, and what later
+//! calls say.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use sockeye::{ErrorKind, Phase, SecureTransport};
+
+use super::certificates;
+use super::secured::dial;
+use crate::support::peer::{Server, Wire, nothing_listens};
+use crate::support::tls::TlsPeer;
+use crate::support::{
+    AT_ONCE, How, Peer, at_once, blocked, call, eventually, fails, kind_of, little_room, ms, noise,
+    open, open_with, pour, read, same, story, timed, within_100_ms,
+};
+
+// -------------------------------------------------------------------- nothing under way
+
+/// A socket that is open and idle.
+#[test]
+fn idle() {
+    story(|| {
+        let peer = Peer::plays(looks_back);
+        let socket = open(&peer);
+        socket.close().expect("nothing is in the way");
+        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        assert_eq!(socket.phase(), Phase::Closed);
+        assert!(!socket.upgraded());
+        assert_eq!(socket.secure_transport(), SecureTransport::Off);
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+/// Reader and writer are taken after it.
+#[test]
+fn unlocked_streams() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        socket.close().expect("nothing is in the way");
+        fails(read(socket.reader(), 10), ErrorKind::Closed);
+        fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        peer.gets(b"");
+    });
+}
+
+/// Reader and writer were taken before it.
+#[test]
+fn locked_streams() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        let (reader, writer) = (socket.reader(), socket.writer());
+        socket.close().expect("nothing is in the way");
+        fails(read(&reader, 10), ErrorKind::Closed);
+        fails((&writer).write(b"x"), ErrorKind::Closed);
+        writer.close().expect("it is closed already");
+        peer.gets(b"");
+    });
+}
+
+/// Reader and writer are taken straight after it, of a socket that may still be connecting.
+#[test]
+fn get_reader_after() {
+    story(|| {
+        let server = Server::echoes();
+        let socket = sockeye::connect(server.address()).expect("the address is fine");
+        let closer = socket.clone();
+        let closing = call(move || closer.close());
+        let reader = socket.reader();
+        fails(read(&reader, 10), ErrorKind::Closed);
+        fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        closing.join().expect("nothing is in the way");
+    });
+}
+
+/// Two at once, and a third one later.
+#[test]
+fn twice() {
+    story(|| {
+        let peer = Peer::plays(looks_back);
+        let socket = open(&peer);
+        let closers = [(); 2].map(|()| {
+            let closer = socket.clone();
+            call(move || closer.close())
+        });
+        for closing in closers {
+            closing.join().expect("nothing is in the way");
+        }
+        socket.close().expect("and a third time");
+        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+// -------------------------------------------------------------------- calls under way
+
+/// A read waits when it is called.
+#[test]
+fn pending_read() {
+    story(|| {
+        within_100_ms(|| {
+            let peer = Peer::reads();
+            let socket = open(&peer);
+            let reader = socket.reader();
+            let reading = blocked(move || (read(reader, 10), Instant::now()));
+            let begun = Instant::now();
+            socket.close().expect("nothing is in the way");
+            let (result, ended) = reading.join();
+            fails(result, ErrorKind::Closed);
+            socket.closed_timeout(AT_ONCE).expect("it was closed");
+            peer.gets(b"");
+            ended - begun
+        });
+    });
+}
+
+/// Two small writes were made in threads.
+#[test]
+fn queued_small() {
+    story(|| {
+        let peer = Peer::plays(looks_back);
+        let socket = open(&peer);
+        for word in [b"one", b"two"] {
+            let mut writer = socket.writer();
+            assert_eq!(call(move || writer.write(word)).join().expect("there is room"), 3);
+        }
+        socket.close().expect("nothing is in the way");
+        peer.cue();
+        peer.gets(b"onetwo");
+    });
+}
+
+/// The last thing that the program did was a write.
+#[test]
+fn pending_write_never_read() {
+    story(|| {
+        let peer = Peer::plays(looks_back);
+        let socket = open(&peer);
+        assert_eq!((&socket).write(b"last words").expect("there is room"), 10);
+        socket.close().expect("nothing is in the way");
+        peer.cue();
+        peer.gets(b"last words");
+    });
+}
+
+/// A large write waits for a peer that never reads.
+#[test]
+fn queued_large_stuck() {
+    const LIMIT: Duration = ms(500);
+    story(|| {
+        let peer = Peer::stuck();
+        let socket = open_with(&peer, little_room().close_timeout(LIMIT));
+        let writer = socket.writer();
+        let writing = blocked(move || pour(writer, b'w', 3_000_000));
+        let (closed, took) = timed(|| socket.close());
+        assert!(took < LIMIT + Duration::from_secs(1), "took {took:?}");
+        let (taken, failure) = writing.join_within(AT_ONCE);
+        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Closed);
+        let outcome = socket.closed_timeout(AT_ONCE);
+        assert_eq!(socket.phase(), Phase::Closed);
+        peer.cue();
+        // What was taken is with the kernel, or else the connection was reset.
+        if closed.is_ok() {
+            outcome.expect("it was closed");
+            peer.gets(&vec![b'w'; taken]);
+        } else {
+            fails(closed, ErrorKind::TimedOut);
+            fails(outcome, ErrorKind::TimedOut);
+            peer.sees_a_reset();
+        }
+    });
+}
+
+/// `io::copy` is running from the reader to the writer.
+#[test]
+fn pipe() {
+    story(|| {
+        let peer = Peer::plays(looks_back);
+        let socket = open(&peer);
+        let (mut reader, mut writer) = (socket.reader(), socket.writer());
+        let copying = blocked(move || io::copy(&mut reader, &mut writer));
+        at_once(|| {
+            socket.close().expect("nothing is in the way");
+            fails(copying.join(), ErrorKind::Closed);
+        });
+        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+/// An upgrade is asked for while it is under way in another thread.
+#[test]
+fn starttls_during_close() {
+    story(|| {
+        let peer = TlsPeer::plays(&certificates::good(), |peer| {
+            let error = peer.try_handshake().expect_err("nobody speaks TLS");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        });
+        let socket = dial("good.test", &peer, certificates::options(SecureTransport::StartTls));
+        socket.opened().expect("the peer listens");
+        let reader = socket.reader();
+        let reading = blocked(move || read(reader, 10));
+        let closer = socket.clone();
+        let closing = call(move || closer.close());
+        // The read tells that it was called, and maybe not that it has returned.
+        fails(reading.join(), ErrorKind::Closed);
+        fails(socket.start_tls(), ErrorKind::InvalidState);
+        assert!(!socket.upgraded());
+        closing.join().expect("nothing is in the way");
+        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        let ending = peer.ending();
+        assert_eq!(ending.wire, b"", "nothing of a handshake was sent");
+        assert_eq!(ending.how, How::Fin);
+    });
+}
+
+// -------------------------------------------------------------------- bytes that nobody has read
+
+/// Data waits unread, and a read follows.
+#[test]
+fn read_after_close_buffered() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"waiting");
+            looks_back(wire);
+        });
+        let socket = open(&peer);
+        // The time that the data has to come.
+        fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
+        let reader = socket.reader();
+        let closer = socket.clone();
+        call(move || closer.close()).join().expect("nothing is in the way");
+        fails(read(&reader, 10), ErrorKind::Closed);
+        fails(read(&reader, 10), ErrorKind::Closed);
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+/// Only a part of the peer's data has been read.
+#[test]
+fn unread_data_after_read() {
+    const LIMIT: Duration = Duration::from_secs(5);
+    story(|| {
+        let data = noise(7, 300_000);
+        let sent = data.clone();
+        let peer = Peer::plays(move |wire| {
+            // A reset after the clean end may cut this short.
+            let _ = wire.try_send(&sent);
+        });
+        let socket = open(&peer);
+        assert_eq!((&socket).write(b"before").expect("there is room"), 6);
+        fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        let part = read(&socket, 1000).expect("it waits");
+        same(&part, &data[..part.len()]);
+        let (closed, took) = timed(|| socket.close());
+        closed.expect("what was written is with the kernel");
+        assert!(took < LIMIT, "took {took:?}");
+        socket.closed().expect("it was closed");
+        peer.sees_the_end_after(b"before");
+    });
+}
+
+/// The peer still sends a little when it has seen the end.
+#[test]
+fn peer_sends_after() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.read_to_end();
+            wire.await_cue();
+            for word in [&b"late"[..], b"later"] {
+                wire.send(word);
+                wire.wait(ms(50));
+                let failure = wire.failure();
+                assert!(failure.is_none(), "after {} bytes: {failure:?}", word.len());
+            }
+        });
+        let socket = open(&peer);
+        socket.close().expect("nothing is in the way");
+        // It has returned before anything of this is sent.
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+/// The peer has sent something and closed, and nobody has read.
+#[test]
+fn peer_already_closed() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"unread");
+            wire.close();
+        });
+        let socket = open(&peer);
+        fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
+        socket.close().expect("the peer ended before");
+        socket.closed_timeout(AT_ONCE).expect("it was closed");
+    });
+}
+
+// -------------------------------------------------------------------- after Writer::close, or beside it
+
+/// `Writer::close()` has returned.
+#[test]
+fn after_writer_close() {
+    story(|| {
+        let peer = Peer::plays(looks_back);
+        let socket = open(&peer);
+        assert_eq!((&socket).write(b"x").expect("there is room"), 1);
+        socket.writer().close().expect("the peer reads");
+        socket.close().expect("nothing is in the way");
+        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        peer.cue();
+        peer.gets(b"x");
+    });
+}
+
+/// A write and `Writer::close()` are under way in threads.
+#[test]
+fn writer_close_pending() {
+    // Who comes first differs from time to time.
+    for _ in 0..30 {
+        story(|| {
+            let peer = Peer::plays(looks_back);
+            let socket = open(&peer);
+            let (mut writer, closer) = (socket.writer(), socket.writer());
+            let writing = call(move || writer.write(b"x"));
+            let closing = call(move || closer.close());
+            socket.close().expect("the peer reads");
+            socket.closed_timeout(AT_ONCE).expect("it was closed");
+            let taken = writing.join().unwrap_or_else(|error| {
+                assert_eq!(kind_of(&error), ErrorKind::Closed);
+                0
+            });
+            if let Err(error) = closing.join() {
+                assert_eq!(error.kind(), ErrorKind::Closed);
+            }
+            peer.cue();
+            peer.gets(&b"x"[..taken]);
+        });
+    }
+}
+
+/// A large write and `Writer::close()` are under way in threads, and the peer reads later.
+#[test]
+fn writer_close_pending_large() {
+    const COUNT: usize = 3_000_000;
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.wait(ms(500));
+            looks_back(wire);
+        });
+        let socket = open(&peer);
+        let (mut writer, closer) = (socket.writer(), socket.writer());
+        let writing = call(move || {
+            let (data, mut taken) = (noise(11, COUNT), 0);
+            while taken < COUNT {
+                match writer.write(&data[taken..]) {
+                    Ok(count) => taken += count,
+                    Err(error) => {
+                        assert_eq!(kind_of(&error), ErrorKind::Closed);
+                        break;
+                    }
+                }
+            }
+            taken
+        });
+        eventually(AT_ONCE, "something is taken", || socket.stats().bytes_written > 0);
+        let closing = call(move || closer.close());
+        socket.close().expect("the peer reads in the end");
+        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        let taken = writing.join();
+        if let Err(error) = closing.join() {
+            assert_eq!(error.kind(), ErrorKind::Closed);
+        }
+        // Whatever `Writer::close` has said: all that writes have told, and no more.
+        peer.cue();
+        peer.gets(&noise(11, COUNT)[..taken]);
+    });
+}
+
+// -------------------------------------------------------------------- after Writer::abort
+
+/// The program has given up, and stays idle after it.
+#[test]
+fn after_abort_then_idle() {
+    story(|| {
+        within_100_ms(|| {
+            let peer = Peer::reads();
+            let socket = open(&peer);
+            let begun = Instant::now();
+            socket.writer().abort();
+            socket.close().expect("it ended before");
+            // The handle lives on.
+            let ending = peer.ending();
+            assert_eq!(ending.how, How::Reset);
+            assert_eq!(socket.phase(), Phase::Closed);
+            ending.at - begun
+        });
+    });
+}
+
+/// The program has given up.
+#[test]
+fn after_abort() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        socket.writer().abort();
+        socket.close().expect("it ended before");
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
+        peer.sees_a_reset();
+    });
+}
+
+// -------------------------------------------------------------------- a connection that never was
+
+/// The connection was refused.
+#[test]
+fn failed_socket() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        fails(socket.opened(), ErrorKind::Connect);
+        socket.close().expect("it failed before");
+        socket.close().expect("the same answer");
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+    });
+}
+
+// -------------------------------------------------------------------- peers
+
+/// Reads to the end and waits for its cue, so that a reset which follows the end is seen as well.
+fn looks_back(wire: &mut Wire) {
+    wire.read_to_end();
+    wire.await_cue();
+}

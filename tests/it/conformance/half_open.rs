@@ -1,0 +1,413 @@
+//! Scenarios of the group `half-open`: one direction has ended, with and without `allow_half_open`.
+
+use std::io::{self, Write};
+
+use sockeye::{ErrorKind, Phase, Socket, SocketOptions};
+
+use crate::support::peer::Wire;
+use crate::support::{
+    AT_ONCE, How, PATIENCE, Peer, at_once, blocked, call, eventually, fails, kind_of, ms,
+    open_with, pour, read, read_to_end, story,
+};
+
+// -------------------------------------------------------------------- allow_half_open is off
+
+/// The peer sends data and ends, and the program reads to the end.
+#[test]
+fn f_reading() {
+    reading_to_the_end_closes(SocketOptions::new().allow_half_open(false));
+}
+
+/// The same with default options.
+#[test]
+fn absent_reading() {
+    reading_to_the_end_closes(SocketOptions::new());
+}
+
+/// The peer ends without data, and nobody reads.
+#[test]
+fn f_not_reading() {
+    story(|| {
+        let peer = Peer::plays(ends);
+        let socket = open_with(&peer, full());
+        let writer = socket.writer();
+        peer.cue();
+        at_once(|| {
+            socket.closed_timeout(AT_ONCE).expect("a clean end");
+            peer.gets(b"");
+        });
+        fails((&writer).write(b"late"), ErrorKind::Closed);
+        assert_eq!(read(&socket, 10).expect("a clean end"), b"");
+        socket.closed().expect("the first outcome stays");
+    });
+}
+
+/// The peer sends data and ends, and nobody reads for a while: the end waits for the data.
+#[test]
+fn f_not_reading_data() {
+    story(|| {
+        let peer = Peer::plays(says_bye);
+        let socket = open_with(&peer, full());
+        let writer = socket.writer();
+        peer.cue();
+        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        assert_eq!((&writer).write(b"w1").expect("bytes are unread, so it is open"), 2);
+        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        assert_eq!(read(&socket, 10).expect("it waits"), b"bye");
+        // Whether the end behind it has been noticed by now is open; what is taken arrives.
+        let taken = (&writer).write(b"w2").unwrap_or_else(|error| {
+            assert_eq!(kind_of(&error), ErrorKind::Closed);
+            0
+        });
+        assert_eq!(read(&socket, 10).expect("a clean end"), b"");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        fails((&writer).write(b"w3"), ErrorKind::Closed);
+        peer.gets(&[b"w1", &b"w2"[..taken]].concat());
+    });
+}
+
+/// A read waits when the peer's end comes.
+#[test]
+fn f_pending_read() {
+    story(|| {
+        let peer = Peer::plays(ends);
+        let socket = sockeye::connect_with(peer.address(), full()).expect("they are fine");
+        let reader = socket.reader();
+        let reading = blocked(move || read(reader, 10));
+        socket.opened().expect("the peer listens");
+        peer.cue();
+        assert_eq!(reading.join_within(AT_ONCE).expect("a clean end"), b"");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        assert_eq!(read(&socket, 10).expect("and again"), b"");
+        peer.gets(b"");
+    });
+}
+
+/// The peer closes both directions, and nobody reads.
+#[test]
+fn f_peer_closes_fully() {
+    story(|| {
+        let peer = Peer::plays(closes);
+        let socket = open_with(&peer, full());
+        let writer = socket.writer();
+        peer.cue();
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        fails((&writer).write(b"one"), ErrorKind::Closed);
+        fails((&writer).write(b"two"), ErrorKind::Closed);
+        assert_eq!(read(&socket, 10).expect("a clean end"), b"");
+        socket.closed().expect("the first outcome stays");
+    });
+}
+
+/// The peer closes both directions, and the program reads.
+#[test]
+fn f_peer_closes_fully_reading() {
+    story(|| {
+        let peer = Peer::plays(says_bye_and_closes);
+        let socket = open_with(&peer, full());
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        fails((&socket).write(b"x"), ErrorKind::Closed);
+    });
+}
+
+/// Writes are under way when the peer's end is read.
+#[test]
+fn f_queued_writes_flush() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"bye");
+            wire.fin();
+            wire.await_cue();
+        });
+        let socket = open_with(&peer, full());
+        let writers = [(b'1', 3_000_000), (b'2', 6), (b'3', 5)].map(|(byte, count)| {
+            let writer = socket.writer();
+            call(move || (byte, pour(writer, byte, count)))
+        });
+        eventually(PATIENCE, "something is taken", || socket.stats().bytes_written > 0);
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        fails((&socket).write(b"after-eof"), ErrorKind::Closed);
+        peer.cue();
+        socket.closed_timeout(PATIENCE).expect("a clean end");
+        let poured = writers.map(|writing| writing.join());
+        let ending = peer.ending();
+        assert_eq!(ending.how, How::Fin);
+        let mut all = 0;
+        for (byte, (taken, failure)) in poured {
+            let arrived = ending.bytes.iter().filter(|one| **one == byte).count();
+            assert_eq!(arrived, taken, "of writer {}", char::from(byte));
+            if let Some(failure) = failure {
+                assert_eq!(kind_of(&failure), ErrorKind::Closed);
+            }
+            all += taken;
+        }
+        assert_eq!(ending.bytes.len(), all);
+    });
+}
+
+/// The program writes as soon as a read has told the end.
+#[test]
+fn f_write_in_same_turn_as_eof() {
+    story(|| {
+        let peer = Peer::plays(says_bye);
+        let socket = open_with(&peer, full());
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        fails((&socket).write(b"instant"), ErrorKind::Closed);
+        peer.gets(b"");
+    });
+}
+
+/// The first writer is taken when the end has been read.
+#[test]
+fn f_writer_unlocked() {
+    story(|| {
+        let peer = Peer::plays(says_bye);
+        let socket = open_with(&peer, full());
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        assert!(!socket.upgraded());
+        assert_eq!(socket.phase(), Phase::Closed);
+        fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        peer.gets(b"");
+    });
+}
+
+/// The program ends first, then reads the peer's answer and end.
+#[test]
+fn f_writer_closed_first() {
+    story(|| {
+        let peer = Peer::plays(answers_the_end);
+        let socket = open_with(&peer, full());
+        socket.writer().close().expect("the peer reads");
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        peer.gets(b"");
+    });
+}
+
+/// The program ends first, then the peer does, and nobody reads.
+#[test]
+fn f_writer_closed_first_notread() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.read_to_end();
+            wire.fin();
+        });
+        let socket = open_with(&peer, full());
+        socket.writer().close().expect("the peer reads");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.close().expect("it ended before");
+        peer.gets(b"");
+    });
+}
+
+/// The end is there behind the last byte, and only that is read.
+#[test]
+fn f_byte_at_a_time() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"x");
+            wire.fin();
+        });
+        let socket = open_with(&peer, full());
+        let writer = socket.writer();
+        // As long as the byte is unread nothing tells that the end has come.
+        fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
+        assert_eq!(read(&socket, 10).expect("it waits"), b"x");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        fails((&writer).write(b"after first read"), ErrorKind::Closed);
+        assert_eq!(read(&socket, 10).expect("a clean end"), b"");
+        peer.gets(b"");
+    });
+}
+
+/// The program has cancelled its reader when the peer's end comes.
+#[test]
+fn f_reader_cancelled_then_fin() {
+    story(|| {
+        let peer = Peer::plays(ends);
+        let socket = open_with(&peer, full());
+        socket.reader().cancel();
+        fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        peer.cue();
+        at_once(|| {
+            socket.closed_timeout(AT_ONCE).expect("a clean end");
+            peer.gets(b"");
+        });
+        fails((&socket).write(b"after"), ErrorKind::Closed);
+    });
+}
+
+// -------------------------------------------------------------------- allow_half_open is on
+
+/// The peer closes both directions, the program reads to the end, then writes.
+#[test]
+fn t_peer_closes_fully() {
+    story(|| {
+        let peer = Peer::plays(says_bye_and_closes);
+        let socket = open_with(&peer, half());
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        let cause = write_until_it_fails(&socket);
+        assert!(matches!(cause, ErrorKind::Reset | ErrorKind::Io), "{cause:?}");
+        fails((&socket).write(b"again"), cause);
+        fails(socket.closed_timeout(AT_ONCE), cause);
+    });
+}
+
+/// Both directions have ended in order, and nobody has called `close()`.
+#[test]
+fn t_both_ended_then_close() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.read_to_end();
+            wire.send(b"bye");
+            wire.close();
+        });
+        let socket = open_with(&peer, half());
+        socket.writer().close().expect("the peer reads");
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.close().expect("it ended before");
+        socket.closed().expect("the first outcome stays");
+    });
+}
+
+/// The program goes on to write when it has read the end, then ends itself.
+#[test]
+fn t_fin_then_write() {
+    story(|| {
+        let peer = Peer::plays(says_bye);
+        let socket = open_with(&peer, half());
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        fails(socket.closed_timeout(ms(500)), ErrorKind::TimedOut);
+        assert_eq!(socket.phase(), Phase::HalfClosed);
+        assert_eq!((&socket).write(b"still here").expect("the peer reads"), 10);
+        socket.writer().close().expect("the peer reads");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        peer.gets(b"still here");
+        socket.close().expect("it ended before");
+    });
+}
+
+/// The program ends first, then reads the peer's answer and end.
+#[test]
+fn t_closewriter_then_fin() {
+    story(|| {
+        let peer = Peer::plays(answers_the_end);
+        let socket = open_with(&peer, half());
+        assert_eq!((&socket).write(b"req").expect("the peer reads"), 3);
+        socket.writer().close().expect("the peer reads");
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.close().expect("it ended before");
+        peer.gets(b"req");
+    });
+}
+
+/// The program gives up when it has read the end.
+#[test]
+fn t_fin_then_abort() {
+    story(|| {
+        let peer = Peer::plays(ends);
+        let socket = open_with(&peer, half());
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
+        socket.writer().abort();
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
+        peer.sees_a_reset();
+    });
+}
+
+/// What comes is sent back, up to the peer's end.
+#[test]
+fn t_echo_pipe() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"abc");
+            wire.receive(3);
+            wire.send(b"defg");
+            wire.fin();
+        });
+        let socket = sockeye::connect_with(peer.address(), half()).expect("they are fine");
+        let copied = io::copy(&mut socket.reader(), &mut socket.writer());
+        assert_eq!(copied.expect("both directions work"), 7);
+        socket.writer().close().expect("the peer reads");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        peer.gets(b"abcdefg");
+    });
+}
+
+// -------------------------------------------------------------------- options and peers
+
+fn full() -> SocketOptions {
+    SocketOptions::new().allow_half_open(false)
+}
+
+fn half() -> SocketOptions {
+    SocketOptions::new().allow_half_open(true)
+}
+
+/// Ends its direction at its cue.
+fn ends(wire: &mut Wire) {
+    wire.await_cue();
+    wire.fin();
+}
+
+/// Says something at its cue, and ends its direction.
+fn says_bye(wire: &mut Wire) {
+    wire.await_cue();
+    wire.send(b"bye");
+    wire.fin();
+}
+
+fn closes(wire: &mut Wire) {
+    wire.await_cue();
+    wire.close();
+}
+
+fn says_bye_and_closes(wire: &mut Wire) {
+    wire.await_cue();
+    wire.send(b"bye");
+    wire.close();
+}
+
+/// Reads to the end, and only then says something and ends its direction.
+fn answers_the_end(wire: &mut Wire) {
+    wire.read_to_end();
+    wire.send(b"bye");
+    wire.fin();
+}
+
+#[track_caller]
+fn reading_to_the_end_closes(options: SocketOptions) {
+    story(|| {
+        let peer = Peer::plays(says_bye);
+        let socket = open_with(&peer, options);
+        let writer = socket.writer();
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        peer.gets(b"");
+        fails((&writer).write(b"late"), ErrorKind::Closed);
+        writer.close().expect("the peer's end closed it");
+        socket.close().expect("it ended before");
+    });
+}
+
+/// The first write to a peer that has gone may be taken; one that comes later fails.
+#[track_caller]
+fn write_until_it_fails(mut socket: &Socket) -> ErrorKind {
+    let mut cause = None;
+    eventually(AT_ONCE, "a write to nobody fails", || {
+        cause = socket.write(b"one").err();
+        cause.is_some()
+    });
+    kind_of(&cause.expect("it is set"))
+}

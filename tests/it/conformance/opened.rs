@@ -1,0 +1,650 @@
+//! Scenarios of the group `opened`.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketAddress, SocketOptions};
+
+use super::common::in_own_network;
+use super::names::{Answer, BHFIRST, MULTI, Names, V4, V6};
+use super::site::{Site, Sort, refused_first, silent_first};
+use super::unix::is_a_plain_name;
+use crate::support::peer::{black_hole, listen, nobody_came, nothing_listens};
+use crate::support::tls::{authority, trusting, with};
+use crate::support::{
+    AT_ONCE, Peer, Verdict, at_once, blocked, call, fails, ms, open, read, read_to_end, story,
+    timed, within_100_ms,
+};
+
+// -------------------------------------------------------------------- a connection
+
+/// What is told of a connection to an IP address.
+#[test]
+fn socketinfo_ip() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        let info = socket.opened().expect("it is open");
+        assert_eq!(info.remote_address(), Some(peer.address()));
+        assert!(info.alpn().is_none() && info.tls().is_none());
+        assert_eq!(info.timings().handshake, Duration::ZERO);
+        socket.close().expect("nothing is in the way");
+        assert_eq!(info.local_address(), Some(peer.ending().from));
+    });
+}
+
+/// What is told of a connection to a name: what was asked for, and what was reached.
+#[test]
+fn socketinfo_object() {
+    story(|| {
+        let peer = Peer::reads();
+        let port = peer.address().port();
+        let address = SocketAddress::new("good.test", port).expect("it is an address");
+        let socket = Names::new().connector().connect(&address).expect("the address is fine");
+        let info = at_once(|| socket.opened()).expect("the peer listens");
+        assert_eq!(info.remote_address(), Some(peer.address()));
+        assert_eq!(info.requested().to_string(), format!("good.test:{port}"));
+        socket.close().expect("nothing is in the way");
+        peer.gets(b"");
+    });
+}
+
+// -------------------------------------------------------------------- nothing listens
+
+/// Nothing listens: everything that is tried afterwards tells the same.
+#[test]
+fn refused_later_ops() {
+    story(|| {
+        let nothing = nothing_listens();
+        let mut socket = sockeye::connect(nothing.address).expect("the address is fine");
+        fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        fails(read(&socket, 10), ErrorKind::Connect);
+        fails(socket.write(b"x"), ErrorKind::Connect);
+        fails(socket.writer().close(), ErrorKind::Connect);
+        for _ in 0..2 {
+            socket.close().expect("it had failed before");
+        }
+        fails(socket.closed(), ErrorKind::Connect);
+        fails(read(&socket, 10), ErrorKind::Connect);
+    });
+}
+
+/// Nothing listens: to cancel and to abort afterwards changes nothing, and new handles tell the same.
+#[test]
+fn refused_later_streams() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        assert_eq!((socket.phase(), socket.upgraded()), (Phase::Closed, false));
+        socket.reader().cancel();
+        socket.writer().abort();
+        fails(read(socket.reader(), 10), ErrorKind::Connect);
+        fails(socket.writer().write(b"x"), ErrorKind::Connect);
+        fails(socket.opened(), ErrorKind::Connect);
+        fails(socket.closed(), ErrorKind::Connect);
+        assert_eq!((socket.phase(), socket.upgraded()), (Phase::Closed, false));
+    });
+}
+
+/// Nothing listens: two writes and a close that wait for the connection fail, each of them.
+#[test]
+fn refused_many_writes() {
+    story(|| {
+        let (socket, refuse) = to_be_refused();
+        let (mut first, mut second, closer) = (socket.writer(), socket.writer(), socket.writer());
+        let first = blocked(move || first.write(b"1"));
+        let second = blocked(move || second.write(b"2"));
+        let closing = blocked(move || closer.close());
+        refuse();
+        fails(first.join_within(AT_ONCE), ErrorKind::Connect);
+        fails(second.join_within(AT_ONCE), ErrorKind::Connect);
+        fails(closing.join_within(AT_ONCE), ErrorKind::Connect);
+        fails(socket.opened(), ErrorKind::Connect);
+        fails(socket.closed(), ErrorKind::Connect);
+    });
+}
+
+/// Nothing listens: an upgrade that is asked for at once doesn't hang, nor does what comes of it.
+#[test]
+fn refused_starttls() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are fine");
+        match at_once(|| socket.start_tls()) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Connect),
+            Ok(mut new) => {
+                fails(at_once(|| new.opened()), ErrorKind::Connect);
+                fails(new.closed_timeout(AT_ONCE), ErrorKind::Connect);
+                fails(at_once(|| read(&new, 10)), ErrorKind::Connect);
+                fails(at_once(|| new.write(b"x")), ErrorKind::Connect);
+            }
+        }
+        fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        fails(at_once(|| socket.closed()), ErrorKind::Connect);
+    });
+}
+
+/// Nothing listens: an upgrade that is asked for afterwards fails with the cause.
+#[test]
+fn refused_starttls_after() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are fine");
+        fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        fails(at_once(|| socket.start_tls()), ErrorKind::Connect);
+        assert!(!socket.upgraded());
+    });
+}
+
+/// Port 80 is refused as any other is.
+#[test]
+fn refused_http_hint() {
+    in_own_network("opened.refused-http-hint", &[], || {
+        let socket = sockeye::connect("localhost:80").expect("it is an address");
+        let error = at_once(|| socket.opened()).expect_err("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        let other = sockeye::connect("localhost:81").expect("it is an address");
+        let other = at_once(|| other.opened()).expect_err("nobody listens");
+        assert_eq!(error.to_string().replace(":80", ":81"), other.to_string());
+    });
+}
+
+// -------------------------------------------------------------------- look-ups
+
+/// A name that doesn't exist, while a read and a write wait.
+#[test]
+fn nxdomain() {
+    story(|| {
+        let (answer, go) = on_cue(|| Err(io::ErrorKind::NotFound.into()));
+        let names = Names::and(vec![("nosuch.test", answer)]);
+        let socket = names.connector().connect("nosuch.test:4321").expect("it is an address");
+        let (reader, mut writer) = (socket.reader(), socket.writer());
+        let reading = blocked(move || read(reader, 10));
+        let writing = blocked(move || writer.write(b"x"));
+        go.send(()).expect("the look-up waits");
+        let error = at_once(|| socket.opened()).expect_err("there is no such name");
+        assert_eq!(error.kind(), ErrorKind::Resolve);
+        assert!(error.attempts().is_empty(), "{:?}", error.attempts());
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
+        fails(reading.join_within(AT_ONCE), ErrorKind::Resolve);
+        fails(writing.join_within(AT_ONCE), ErrorKind::Resolve);
+    });
+}
+
+/// The resolver fails, and what it says is told.
+#[test]
+fn servfail() {
+    story(|| {
+        let answer = || Err(io::Error::new(io::ErrorKind::HostUnreachable, "SERVFAIL"));
+        let names = Names::and(vec![("servfail.test", Box::new(answer))]);
+        let socket = names.connector().connect("servfail.test:4321").expect("it is an address");
+        let error = at_once(|| socket.opened()).expect_err("nobody knows the name");
+        assert_eq!(error.kind(), ErrorKind::Resolve);
+        assert!(error.to_string().contains("SERVFAIL"), "{error}");
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::HostUnreachable);
+    });
+}
+
+/// The resolver takes its time, and that is told.
+#[test]
+fn dns_slow() {
+    const SPAN: Duration = ms(700);
+    story(|| {
+        let answer = || {
+            thread::sleep(SPAN);
+            Ok(vec![V4])
+        };
+        let names = Names::and(vec![("slow.test", Box::new(answer))]);
+        let peer = Peer::reads();
+        let address = ("slow.test", peer.address().port());
+        let (info, took) = timed(|| {
+            let socket = names.connector().connect(address).expect("it is an address");
+            socket.opened().expect("the peer listens")
+        });
+        assert!(took >= SPAN && took < SPAN + AT_ONCE, "took {took:?}");
+        assert!(info.timings().resolve >= ms(600), "{:?}", info.timings());
+        assert_eq!(info.remote_address(), Some(peer.address()));
+    });
+}
+
+// -------------------------------------------------------------------- no way there
+
+/// No route leads to the address.
+#[test]
+fn unreachable() {
+    leads_nowhere("opened.unreachable", "unreachable", "10.9.9.9:4321", "No route to host");
+}
+
+/// A route forbids the address.
+#[test]
+fn prohibited() {
+    leads_nowhere("opened.prohibited", "prohibit", "10.9.9.7:4321", "Permission denied");
+}
+
+/// A route swallows the address, for which the system has an odd code.
+#[test]
+fn einval_route() {
+    leads_nowhere("opened.einval-route", "blackhole", "10.9.9.8:4321", "Invalid argument");
+}
+
+// -------------------------------------------------------------------- no answer
+
+/// Nobody answers: the time limit ends the attempt and all that waits for it, and so does `close`.
+#[test]
+fn blackhole() {
+    story(|| {
+        let hole = black_hole();
+        let (outcome, took) = timed(|| {
+            let socket = sockeye::connect_with(hole.address, impatient()).expect("they are fine");
+            let (reader, mut writer) = (socket.reader(), socket.writer());
+            let reading = call(move || read(reader, 10));
+            let writing = call(move || writer.write(b"x"));
+            (socket.opened(), reading.join(), writing.join())
+        });
+        assert!(took >= ms(500) && took <= ms(1500), "took {took:?}");
+        fails(outcome.0, ErrorKind::TimedOut);
+        fails(outcome.1, ErrorKind::TimedOut);
+        fails(outcome.2, ErrorKind::TimedOut);
+
+        let options = SocketOptions::new().connect_timeout(None);
+        let socket = sockeye::connect_with(hole.address, options).expect("they are fine");
+        let (opening, reader, mut writer) = (socket.clone(), socket.reader(), socket.writer());
+        let opening = blocked(move || opening.opened());
+        let reading = blocked(move || read(reader, 10));
+        let writing = blocked(move || writer.write(b"x"));
+        at_once(|| socket.close()).expect("it cancels the attempt");
+        fails(opening.join_within(AT_ONCE), ErrorKind::Closed);
+        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
+        fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
+    });
+}
+
+/// Nobody answers, and the socket is closed at once: that waits for nothing, and nobody is dialled any more.
+#[test]
+fn blackhole_close_first() {
+    story(|| {
+        within_100_ms(|| {
+            let hole = black_hole();
+            let mut socket = sockeye::connect(hole.address).expect("the address is fine");
+            let (result, took) = timed(|| socket.close());
+            result.expect("it cancels the attempt");
+            fails(at_once(|| socket.opened()), ErrorKind::Closed);
+            socket.closed_timeout(AT_ONCE).expect("it was closed");
+            fails(read(&socket, 10), ErrorKind::Closed);
+            fails(socket.write(b"x"), ErrorKind::Closed);
+            assert_eq!(socket.phase(), Phase::Closed);
+            #[cfg(target_os = "linux")]
+            crate::support::eventually(AT_ONCE, "no SYN is sent any more", || {
+                crate::support::process::attempts_towards(hole.address) == 0
+            });
+            took
+        });
+    });
+}
+
+/// Nobody answers: to close the writer waits for the connection as long as that may take.
+#[test]
+fn blackhole_closewriter() {
+    story(|| {
+        let hole = black_hole();
+        let (result, took) = timed(|| {
+            let socket = sockeye::connect_with(hole.address, impatient()).expect("they are fine");
+            let result = socket.writer().close();
+            fails(socket.opened(), ErrorKind::TimedOut);
+            result
+        });
+        let error = result.expect_err("nobody answers");
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::TimedOut, false));
+        assert!(took >= ms(500) && took <= ms(1500), "took {took:?}");
+    });
+}
+
+// -------------------------------------------------------------------- names with two addresses
+
+/// The IPv6 address refuses, and the IPv4 address is tried at once.
+#[test]
+fn dual_v6_refused() {
+    refused_first("opened.dual-v6-refused", "dual.test", [V6, V4]);
+}
+
+/// Both addresses listen: the resolver's first one is the connection, and the only one.
+#[test]
+fn dual_both() {
+    story(|| {
+        let sorts = [(V6, Sort::Listens), (V4, Sort::Listens)];
+        let Some(site) = Site::of("opened.dual-both", &sorts) else { return };
+        let names = Names::with("dual.test", &[V6, V4]);
+        let socket = names.connector().connect(("dual.test", site.port)).expect("an address");
+        let info = at_once(|| socket.opened()).expect("the peers listen");
+        assert_eq!(info.remote_address(), Some((V6, site.port).into()));
+        let (_stream, from) = site.listener(0).accept().expect("the connection is there");
+        assert_eq!(info.local_address(), Some(from));
+        // Longer than it takes until another attempt would begin.
+        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        nobody_came(site.listener(0));
+        nobody_came(site.listener(1));
+    });
+}
+
+/// A local IPv6 address takes no SYN, and the IPv4 address is tried before long.
+#[test]
+fn dual_global_v6_blackhole() {
+    in_own_network("opened.dual-global-v6-blackhole", &[ADD_LOCAL, ADD_PRIVATE], || {
+        silent_first("opened.dual-global-v6-blackhole", "dualg.test", [LOCAL, PRIVATE]);
+    });
+}
+
+/// A local IPv6 address refuses, and the IPv4 address is tried at once.
+#[test]
+fn dual_global_v6_refused() {
+    in_own_network("opened.dual-global-v6-refused", &[ADD_LOCAL, ADD_PRIVATE], || {
+        refused_first("opened.dual-global-v6-refused", "dualg.test", [LOCAL, PRIVATE]);
+    });
+}
+
+/// A global IPv6 address takes no SYN, and the private IPv4 address is tried before long.
+#[test]
+fn dual_public_v6_blackhole() {
+    in_own_network("opened.dual-public-v6-blackhole", &[ADD_GLOBAL, ADD_PRIVATE], || {
+        silent_first("opened.dual-public-v6-blackhole", "dualp.test", [GLOBAL, PRIVATE]);
+    });
+}
+
+/// A global IPv6 address refuses, and the private IPv4 address is tried at once.
+#[test]
+fn dual_public_v6_refused() {
+    in_own_network("opened.dual-public-v6-refused", &[ADD_GLOBAL, ADD_PRIVATE], || {
+        refused_first("opened.dual-public-v6-refused", "dualp.test", [GLOBAL, PRIVATE]);
+    });
+}
+
+/// The IPv4 address comes first and refuses, and the IPv6 address is tried at once.
+#[test]
+fn dual_v4_refused() {
+    refused_first("opened.dual-v4-refused", "dual.test", [V4, V6]);
+}
+
+/// The IPv4 address comes first and takes no SYN, and the IPv6 address is tried after a quarter of a second.
+#[test]
+fn dual_v4_blackhole() {
+    silent_first("opened.dual-v4-blackhole", "dual.test", [V4, V6]);
+}
+
+/// Of two IPv4 addresses the first takes no SYN.
+#[test]
+fn multi_first_blackhole() {
+    silent_first("opened.multi-first-blackhole", "bhfirst.test", BHFIRST);
+}
+
+/// Of two IPv4 addresses the first refuses.
+#[test]
+fn multi_first_refused() {
+    refused_first("opened.multi-first-refused", "multi.test", MULTI);
+}
+
+/// Two IPv4 addresses refuse, and both are told.
+#[test]
+fn multi_all_refused() {
+    story(|| {
+        let sorts = MULTI.map(|ip| (ip, Sort::Refuses));
+        let Some(site) = Site::of("opened.multi-all-refused", &sorts) else { return };
+        let names = Names::new();
+        let socket = names.connector().connect(("multi.test", site.port)).expect("an address");
+        let error = at_once(|| socket.opened()).expect_err("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        let told: Vec<_> = error
+            .attempts()
+            .iter()
+            .map(|attempt| (attempt.address(), io::Error::from(attempt.error().clone()).kind()))
+            .collect();
+        let refused = io::ErrorKind::ConnectionRefused;
+        assert_eq!(told, MULTI.map(|ip| (SocketAddr::new(ip, site.port), refused)));
+    });
+}
+
+// -------------------------------------------------------------------- calls before it is open
+
+/// A write begins before the connection is there.
+#[test]
+fn write_before_opened() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.receive(5);
+            wire.send(b"ok");
+        });
+        let (socket, go) = to_be_opened(&peer);
+        let mut writer = socket.writer();
+        let writing = blocked(move || writer.write(b"early"));
+        go.send(()).expect("the look-up waits");
+        socket.opened().expect("the peer listens");
+        assert_eq!(writing.join_within(AT_ONCE).expect("the peer reads"), 5);
+        assert_eq!(read(&socket, 10).expect("the peer answers"), b"ok");
+        socket.close().expect("the peer reads");
+        peer.gets(b"early");
+    });
+}
+
+/// A write that has returned came after the opening.
+#[test]
+fn write_order_opened() {
+    story(|| {
+        within_100_ms(|| {
+            let peer = Peer::reads();
+            let mut socket = sockeye::connect(peer.address()).expect("the address is fine");
+            assert_eq!(socket.write(b"early").expect("the peer reads"), 5);
+            socket.opened_timeout(Duration::ZERO).expect("the write has returned");
+            let (opened, took) = timed(|| socket.opened());
+            opened.expect("the write has returned");
+            socket.close().expect("the peer reads");
+            peer.gets(b"early");
+            took
+        });
+    });
+}
+
+/// A read begins before the connection is there.
+#[test]
+fn read_before_opened() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.wait(ms(100));
+            wire.send(b"hello");
+        });
+        let (socket, go) = to_be_opened(&peer);
+        let reader = socket.reader();
+        let reading = blocked(move || read(reader, 10));
+        go.send(()).expect("the look-up waits");
+        socket.opened().expect("the peer listens");
+        assert_eq!(reading.join_within(AT_ONCE).expect("the peer sends"), b"hello");
+    });
+}
+
+/// The socket is closed before the connection is there, which waits for nothing.
+#[test]
+fn close_before_opened() {
+    story(|| {
+        within_100_ms(|| {
+            let peer = Peer::reads();
+            let address = peer.address();
+            let mut socket = sockeye::connect(address).expect("the address is fine");
+            let (result, took) = timed(|| socket.close());
+            result.expect("it cancels the attempt");
+            socket.closed_timeout(AT_ONCE).expect("it was closed");
+            fails(read(&socket, 10), ErrorKind::Closed);
+            fails(socket.write(b"x"), ErrorKind::Closed);
+            let opened = at_once(|| socket.opened()).failure();
+            assert!(matches!(opened, None | Some(ErrorKind::Closed)), "{opened:?}");
+            // Lets the peer go where the attempt was cancelled before it got there.
+            drop(TcpStream::connect(address));
+            took
+        });
+    });
+}
+
+/// A write and a close of the writer begin before the connection is there.
+#[test]
+fn closewriter_before_opened() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.read_to_end();
+            wire.send(b"bye");
+            wire.fin();
+        });
+        let (socket, go) = to_be_opened(&peer);
+        let (mut writer, closer) = (socket.writer(), socket.writer());
+        let writing = blocked(move || writer.write(b"data"));
+        let closing = blocked(move || closer.close());
+        go.send(()).expect("the look-up waits");
+        socket.opened().expect("the peer listens");
+        assert_eq!(writing.join_within(AT_ONCE).expect("the peer reads"), 4);
+        closing.join_within(AT_ONCE).expect("the peer reads");
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
+        socket.closed_timeout(AT_ONCE).expect("both directions have ended");
+        peer.gets(b"data");
+    });
+}
+
+// -------------------------------------------------------------------- right after the opening
+
+/// Nothing happens, and so the socket isn't closed.
+#[test]
+fn opened_then_peer_idle() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        let (result, took) = timed(|| socket.closed_timeout(ms(300)));
+        fails(result, ErrorKind::TimedOut);
+        assert!(took >= ms(300), "took {took:?}");
+        assert_eq!(socket.phase(), Phase::Open);
+    });
+}
+
+/// The peer accepts and resets at once: that never looks like an end.
+#[test]
+fn peer_accepts_then_rst() {
+    // The reset comes before the opening is told, or after it.
+    for _ in 0..20 {
+        story(|| {
+            let peer = Peer::plays(|wire| wire.reset());
+            let mut socket = sockeye::connect(peer.address()).expect("the address is fine");
+            let opened = at_once(|| socket.opened()).failure();
+            let allowed = [None, Some(ErrorKind::Reset), Some(ErrorKind::Connect)];
+            assert!(allowed.contains(&opened), "{opened:?}");
+            peer.ending();
+            let cause = opened.unwrap_or(ErrorKind::Reset);
+            fails(read(&socket, 10), cause);
+            fails(socket.write(b"x"), cause);
+            fails(socket.write(b"y"), cause);
+            fails(socket.closed_timeout(AT_ONCE), cause);
+            fails(read(&socket, 10), cause);
+        });
+    }
+}
+
+// -------------------------------------------------------------------- public addresses only
+
+/// A program that may dial public addresses only doesn't reach this machine, by address or by name, and
+/// nobody waits for it.
+#[test]
+fn blocked_private() {
+    story(|| {
+        let listener = listen();
+        let port = listener.local_addr().expect("it listens").port();
+        let names = Names::public_only("late.test", &[V4]);
+        fails(names.connector().connect(("127.0.0.1", port)), ErrorKind::Denied);
+
+        let mut socket = names.connector().connect(("late.test", port)).expect("a name");
+        let reader = socket.reader();
+        let reading = call(move || read(reader, 10));
+        fails(socket.write(b"x"), ErrorKind::Denied);
+        fails(at_once(|| socket.opened()), ErrorKind::Denied);
+        fails(reading.join_within(AT_ONCE), ErrorKind::Denied);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Denied);
+        nobody_came(&listener);
+    });
+}
+
+/// To such a program too, `unix` is a name.
+#[test]
+fn blocked_unix() {
+    let address = SocketAddress::new("unix", 4569).expect("it is an address");
+    is_a_plain_name("opened.blocked-unix", address, Names::public_only("other.test", &[]));
+}
+
+// -------------------------------------------------------------------- how it is told
+
+fn impatient() -> SocketOptions {
+    SocketOptions::new().connect_timeout(ms(500))
+}
+
+fn upgradable() -> SocketOptions {
+    with(SecureTransport::StartTls, trusting(authority()))
+}
+
+/// An answer that comes when the test says so.
+fn on_cue(
+    answer: impl Fn() -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+) -> (Answer, mpsc::Sender<()>) {
+    let (go, gone) = mpsc::channel();
+    let gone = Mutex::new(gone);
+    let later = move || {
+        gone.lock().expect("one look-up at a time").recv().expect("the test says when");
+        answer()
+    };
+    (Box::new(later), go)
+}
+
+/// A socket that finds the peer when the test says so.
+#[track_caller]
+fn to_be_opened(peer: &Peer) -> (Socket, mpsc::Sender<()>) {
+    let (answer, go) = on_cue(|| Ok(vec![V4]));
+    let names = Names::and(vec![("late.test", answer)]);
+    let address = ("late.test", peer.address().port());
+    (names.connector().connect(address).expect("it is an address"), go)
+}
+
+/// A socket that finds nobody when the test says so.
+fn to_be_refused() -> (Socket, impl FnOnce()) {
+    let nothing = nothing_listens();
+    let (answer, go) = on_cue(|| Ok(vec![V4]));
+    let names = Names::and(vec![("late.test", answer)]);
+    let address = ("late.test", nothing.address.port());
+    let socket = names.connector().connect(address).expect("it is an address");
+    (socket.clone(), move || {
+        go.send(()).expect("the look-up waits");
+        fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        drop(nothing);
+    })
+}
+
+/// A route of this sort leads to `address`: the system's reason is told.
+fn leads_nowhere(id: &str, sort: &str, address: &str, reason: &str) {
+    let (host, _) = address.split_once(':').expect("host and port");
+    in_own_network(id, &[&format!("ip route add {sort} {host}")], || {
+        let socket = sockeye::connect(address).expect("it is an address");
+        let error = at_once(|| socket.opened()).expect_err("no way leads there");
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        let [attempt] = error.attempts() else {
+            panic!("not one attempt: {:?}", error.attempts());
+        };
+        assert_eq!(attempt.address().to_string(), address);
+        assert!(attempt.error().to_string().contains(reason), "{}", attempt.error());
+    });
+}
+
+/// Addresses beside those that every machine has, and how a network gets them.
+const LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1));
+const GLOBAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
+const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 1));
+const ADD_LOCAL: &str = "ip addr add fd00:1::1/128 dev lo nodad";
+const ADD_GLOBAL: &str = "ip addr add 2001:db8:1::1/128 dev lo nodad";
+const ADD_PRIVATE: &str = "ip addr add 10.1.1.1/32 dev lo";

@@ -1,0 +1,188 @@
+//! Scenarios of the group `options`.
+
+use rustls::server::Acceptor;
+use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions};
+
+use super::names::Names;
+use crate::support::peer::{listen, nobody_came};
+use crate::support::tls::peer::Ending;
+use crate::support::tls::{Draft, Terms, TlsPeer, authority, terms, trusting_names, with};
+use crate::support::{Peer, at_once, fails, ms, story};
+
+/// Default options are those of a connection without any.
+#[test]
+fn empty() {
+    story(|| {
+        let peers = [Peer::reads(), Peer::reads()];
+        let plain = sockeye::connect(peers[0].address()).expect("the address is fine");
+        let address = peers[1].address();
+        let given = sockeye::connect_with(address, SocketOptions::new()).expect("it is fine");
+        for socket in [&plain, &given] {
+            socket.opened().expect("the peer listens");
+            looks(socket, SecureTransport::Off);
+        }
+        #[cfg(target_os = "linux")]
+        assert_eq!(settings(&plain), settings(&given));
+        for socket in [plain, given] {
+            socket.close().expect("nothing is in the way");
+        }
+        peers.into_iter().for_each(|peer| peer.gets(b""));
+    });
+}
+
+/// The word `off`.
+#[test]
+fn st_off() {
+    assert_eq!("off".parse::<SecureTransport>().expect("a word"), SecureTransport::Off);
+    assert_eq!(SecureTransport::Off.to_string(), "off");
+    story(|| {
+        let peer = Peer::reads();
+        let options = SocketOptions::new().secure_transport(SecureTransport::Off);
+        let socket = sockeye::connect_with(peer.address(), options).expect("it is fine");
+        socket.opened().expect("the peer listens");
+        looks(&socket, SecureTransport::Off);
+        socket.close().expect("nothing is in the way");
+        peer.gets(b"");
+    });
+}
+
+/// The word `on`, and a peer that speaks TLS.
+#[test]
+fn st_on() {
+    assert_eq!("on".parse::<SecureTransport>().expect("a word"), SecureTransport::On);
+    assert_eq!(SecureTransport::On.to_string(), "on");
+    story(|| {
+        let peer = TlsPeer::reads(&terms());
+        let socket = secured(&peer, trusting_names(authority()));
+        assert!(socket.opened().expect("the peer is trusted").tls().is_some());
+        looks(&socket, SecureTransport::On);
+        socket.close().expect("nothing is in the way");
+        assert_eq!(peer.gets(b"").session().server_name(), Some("good.test"));
+    });
+}
+
+/// A word that is none of the three.
+#[test]
+fn st_invalid() {
+    is_no_mode("tls");
+}
+
+/// `ON` in capitals.
+#[test]
+fn st_upper() {
+    is_no_mode("ON");
+}
+
+/// `startTls` with a capital letter within.
+#[test]
+fn st_starttls_camel() {
+    is_no_mode("startTls");
+}
+
+/// Settings of TLS for a connection without TLS are a mistake.
+#[test]
+fn unknown_field() {
+    let listener = listen();
+    let address = listener.local_addr().expect("it listens");
+    for tls in [TlsOptions::new().server_name("x"), TlsOptions::new().alpn(["h2"])] {
+        let options = with(SecureTransport::Off, tls);
+        fails(at_once(|| sockeye::connect_with(address, options)), ErrorKind::InvalidOptions);
+    }
+    nobody_came(&listener);
+}
+
+/// A server name and ALPN of the program's own. The certificate has to be for that name, so that of the
+/// host that was dialled won't do.
+#[test]
+fn alpn_on() {
+    let tls = || trusting_names(authority()).server_name("other.test").alpn(["h2"]);
+    let sees_both = |ending: &Ending| {
+        assert_eq!(hello(ending), (Some("other.test".to_owned()), vec![b"h2".to_vec()]));
+    };
+    let protocols = ["h2", "http/1.1"];
+    story(move || {
+        let other = Terms::new(authority().issues(&Draft::new(&["other.test"])));
+        let peer = TlsPeer::reads(&other.alpn(&protocols));
+        let socket = secured(&peer, tls());
+        assert_eq!(socket.opened().expect("the peer is trusted").alpn(), Some(&b"h2"[..]));
+        looks(&socket, SecureTransport::On);
+        socket.close().expect("nothing is in the way");
+        sees_both(&peer.gets(b""));
+
+        let peer = TlsPeer::refused(&terms().alpn(&protocols));
+        let socket = secured(&peer, tls());
+        fails(socket.opened(), ErrorKind::Tls);
+        sees_both(&peer.ending());
+    });
+}
+
+/// Where address and options are both wrong, the address is told.
+#[test]
+fn order_bad_address_bad_option() {
+    let unfit = || with(SecureTransport::Off, TlsOptions::new().alpn(["h2"]));
+    let zero = || SocketOptions::new().read_timeout(ms(0));
+    for options in [unfit, zero] {
+        fails(sockeye::connect_with("127.0.0.1:1", options()), ErrorKind::InvalidOptions);
+        for address in ["bad address", "127.0.0.1:0"] {
+            fails(sockeye::connect_with(address, options()), ErrorKind::InvalidAddress);
+        }
+    }
+}
+
+// -------------------------------------------------------------------- how it is looked at
+
+/// What an open socket shows when nothing happens to it.
+#[track_caller]
+fn looks(socket: &Socket, mode: SecureTransport) {
+    fails(socket.closed_timeout(ms(60)), ErrorKind::TimedOut);
+    assert_eq!(socket.secure_transport(), mode);
+    assert!(!socket.upgraded());
+    assert_eq!(socket.phase(), Phase::Open);
+}
+
+/// What the system was told of a connection.
+#[cfg(target_os = "linux")]
+fn settings(socket: &Socket) -> (bool, bool, usize, Option<std::time::Duration>) {
+    let info = socket.opened().expect("it is open");
+    let ends = info.local_address().zip(info.remote_address()).expect("it was reached");
+    let system = crate::support::process::connection(ends.0, ends.1);
+    let told = || -> std::io::Result<_> {
+        Ok((
+            system.tcp_nodelay()?,
+            system.keepalive()?,
+            system.send_buffer_size()?,
+            system.tcp_user_timeout()?,
+        ))
+    };
+    told().expect("the system tells")
+}
+
+/// A socket for `good.test` at the peer, secure from the start.
+#[track_caller]
+fn secured(peer: &TlsPeer, tls: TlsOptions) -> Socket {
+    let options = with(SecureTransport::On, tls);
+    let address = ("good.test", peer.address().port());
+    Names::new().connector().connect_with(address, options).expect("they are fine")
+}
+
+#[track_caller]
+fn is_no_mode(word: &str) {
+    fails(word.parse::<SecureTransport>(), ErrorKind::InvalidOptions);
+}
+
+/// The server name and the protocols of the ClientHello that came off the wire.
+fn hello(ending: &Ending) -> (Option<String>, Vec<Vec<u8>>) {
+    let mut wire = &ending.wire[..];
+    let mut acceptor = Acceptor::default();
+    let accepted = loop {
+        acceptor.read_tls(&mut wire).expect("memory can be read");
+        match acceptor.accept() {
+            Ok(Some(accepted)) => break accepted,
+            Ok(None) => assert!(!wire.is_empty(), "no ClientHello came"),
+            Err((error, _)) => panic!("no ClientHello came: {error}"),
+        }
+    };
+    let hello = accepted.client_hello();
+    let protocols = hello.alpn().into_iter().flatten().map(<[u8]>::to_vec).collect();
+    (hello.server_name().map(str::to_owned), protocols)
+}

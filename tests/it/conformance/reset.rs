@@ -1,0 +1,176 @@
+//! Scenarios of the group `reset`.
+
+use std::io::Write;
+
+use sockeye::{ErrorKind, Socket, SocketOptions};
+
+use crate::support::peer::listen_with_room;
+use crate::support::{
+    AT_ONCE, Peer, Verdict, at_once, blocked, fails, kind_of, little_room, ms, open, open_with,
+    pour, read, read_to_end, story,
+};
+
+/// A reset while nothing is under way: it is noticed without a reader, and told by everything.
+#[test]
+fn idle() {
+    story(|| {
+        let peer = resets_on_cue();
+        let socket = open(&peer);
+        let (reader, mut writer) = (socket.reader(), socket.writer());
+        peer.cue();
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        for _ in 0..2 {
+            fails(read(&reader, 10), ErrorKind::Reset);
+            fails(writer.write(b"x"), ErrorKind::Reset);
+            fails(writer.write(b"y"), ErrorKind::Reset);
+        }
+        fails(socket.closed(), ErrorKind::Reset);
+        at_once(|| socket.close()).expect("it ended before");
+        fails(socket.closed(), ErrorKind::Reset);
+    });
+}
+
+/// A reset while nothing is under way, after which the program only reads.
+#[test]
+fn idle_only_read() {
+    story(|| {
+        let peer = resets_on_cue();
+        let socket = open(&peer);
+        peer.cue();
+        peer.ending();
+        for _ in 0..3 {
+            fails(read(&socket, 10), ErrorKind::Reset);
+        }
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+    });
+}
+
+/// A reset while nothing is under way, where the peer's end alone would change nothing.
+#[test]
+fn idle_halfopen() {
+    story(|| {
+        let peer = resets_on_cue();
+        let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
+        peer.cue();
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        is_reset(&socket);
+    });
+}
+
+/// A reset during a read.
+#[test]
+fn during_read() {
+    story(|| {
+        let peer = resets_on_cue();
+        let socket = open(&peer);
+        let (reader, mut writer) = (socket.reader(), socket.writer());
+        let reading = blocked(move || read(reader, 10));
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        fails(writer.write(b"x"), ErrorKind::Reset);
+        is_reset(&socket);
+        at_once(|| socket.close()).expect("it ended before");
+    });
+}
+
+/// Data that came before a reset is read before the reset is told, where the system keeps it.
+#[test]
+fn data_then_reset_read() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"precious");
+            wire.await_cue();
+            wire.reset();
+        });
+        let socket = open(&peer);
+        // It has come, and the reset comes while nobody reads.
+        fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
+        peer.cue();
+        peer.ending();
+        if cfg!(target_os = "linux") {
+            assert_eq!(read(&socket, 20).expect("it came before"), b"precious");
+        }
+        fails(read(&socket, 20), ErrorKind::Reset);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+    });
+}
+
+/// A reset during a read and a write at once.
+#[test]
+fn during_read_and_write() {
+    story(|| {
+        let peer = Peer::on(listen_with_room(4096), |wire| {
+            wire.await_cue();
+            wire.reset();
+        });
+        let socket = open_with(&peer, little_room());
+        let (reader, writer) = (socket.reader(), socket.writer());
+        let reading = blocked(move || read(reader, 10));
+        let writing = blocked(move || pour(writer, b'w', 3_000_000));
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
+        let (_, failure) = writing.join_within(AT_ONCE);
+        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        at_once(|| socket.close()).expect("it ended before");
+    });
+}
+
+/// A reset during a read, after this side has ended.
+#[test]
+fn during_closewriter() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.read_to_end();
+            wire.await_cue();
+            wire.reset();
+        });
+        let socket = open(&peer);
+        socket.writer().close().expect("the peer reads");
+        let reader = socket.reader();
+        let reading = blocked(move || read(reader, 10));
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+    });
+}
+
+/// The peer ends and goes: what is written then comes back as a reset.
+#[test]
+fn after_fin_write() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.fin();
+            wire.await_cue();
+            wire.close();
+        });
+        let mut socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
+        peer.cue();
+        peer.ending();
+        // The reset answers the first write that leaves: the loop notices it though nobody calls.
+        let first = socket.write(b"1").failure();
+        let closed = socket.closed_timeout(AT_ONCE).failure();
+        let cause = socket.write(b"2").failure();
+        assert!(matches!(cause, Some(ErrorKind::Reset | ErrorKind::Io)), "{cause:?}");
+        assert_eq!(closed, cause);
+        assert!(first.is_none() || first == cause, "{first:?}, then {cause:?}");
+        at_once(|| socket.close()).expect("it ended before");
+    });
+}
+
+fn resets_on_cue() -> Peer {
+    Peer::plays(|wire| {
+        wire.await_cue();
+        wire.reset();
+    })
+}
+
+#[track_caller]
+fn is_reset(mut socket: &Socket) {
+    for _ in 0..2 {
+        fails(read(socket, 10), ErrorKind::Reset);
+        fails(socket.write(b"x"), ErrorKind::Reset);
+    }
+}

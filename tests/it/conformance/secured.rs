@@ -1,0 +1,76 @@
+//! What the groups over TLS share: the way to a peer, and parts of their stories.
+
+use std::io::{self, Write};
+use std::net::{Ipv6Addr, TcpListener};
+use std::sync::mpsc::{self, Receiver};
+
+use sockeye::{Socket, SocketOptions};
+
+use super::certificates;
+use crate::support::peer::listen_on;
+use crate::support::tls::{Accepted, TlsPeer, connector};
+use crate::support::{Call, blocked, read, read_exactly};
+
+/// Dials `host:PORT`, in which names under `.test` are looked up.
+#[track_caller]
+pub fn dial(host: &str, peer: &TlsPeer, options: SocketOptions) -> Socket {
+    connector()
+        .connect_with(format!("{host}:{}", peer.address().port()), options)
+        .expect("the address and the options are fine")
+}
+
+/// A listener on ::1, where there is one.
+pub fn listen_on_v6() -> Option<TcpListener> {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).ok()?;
+    Some(listen_on((Ipv6Addr::LOCALHOST, 0).into(), 16, None))
+}
+
+// -------------------------------------------------------------------- a greeting
+
+/// The peer's side of [`greets`].
+pub fn answers(peer: &mut Accepted) {
+    assert_eq!(peer.receive(2), b"hi");
+    peer.send(b"yo");
+}
+
+/// An exchange of data with a peer that [`answers`].
+#[track_caller]
+pub fn greets(mut socket: &Socket) {
+    assert_eq!(socket.write(b"hi").expect("the peer reads"), 2);
+    assert_eq!(read_exactly(socket, 2).expect("the peer answers"), b"yo");
+}
+
+// -------------------------------------------------------------------- parts of stories
+
+/// A read that waits.
+#[track_caller]
+pub fn reads(socket: &Socket) -> Call<io::Result<Vec<u8>>> {
+    let reader = socket.reader();
+    blocked(move || read(reader, 10))
+}
+
+/// Reads to the end and waits for its cue, so that a reset which follows the end is seen as well.
+pub fn looks_back(peer: &mut Accepted) {
+    peer.read_to_end();
+    peer.await_cue();
+}
+
+/// Speaks TLS, and is told by an alert that the other end won't.
+pub fn is_refused(peer: &mut Accepted) {
+    let error = peer.try_handshake().expect_err("the other end refuses the certificate");
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref());
+    assert!(matches!(told, Some(rustls::Error::AlertReceived(_))), "{error:?}");
+}
+
+// -------------------------------------------------------------------- a handshake without an end
+
+/// A peer that never answers the ClientHello, and tells when that has come.
+pub fn silent() -> (TlsPeer, Receiver<()>) {
+    let (tell, told) = mpsc::channel();
+    let peer = TlsPeer::plays(&certificates::good(), move |peer| {
+        peer.hear_hello();
+        // Some tests don't want to know.
+        let _ = tell.send(());
+    });
+    (peer, told)
+}

@@ -1,0 +1,129 @@
+//! Addresses that share a port, as those of one name do, each with its own way to answer; and how a name
+//! with two of them is reached.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use super::names::Names;
+use crate::support::peer::{BlackHole, hole};
+use crate::support::{AT_ONCE, PATIENCE, eventually, ms, skip, story, timed, within_100_ms};
+
+/// What an address does when it is dialled.
+#[derive(Clone, Copy, Debug)]
+pub enum Sort {
+    Listens,
+    /// Answers no SYN.
+    Silent,
+    Refuses,
+}
+
+/// Addresses with one port, as those of one name have it.
+pub struct Site {
+    pub port: u16,
+    places: Vec<Place>,
+}
+
+/// The value keeps the place as it is.
+enum Place {
+    Listens(TcpListener),
+    Silent { _hole: BlackHole },
+    Refuses { _socket: Socket },
+}
+
+impl Site {
+    /// `None` where the machine doesn't have the addresses.
+    pub fn of(id: &str, sorts: &[(IpAddr, Sort)]) -> Option<Site> {
+        for _ in 0..100 {
+            match Site::try_of(sorts) {
+                Ok(site) => return Some(site),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => {
+                    skip(id, &format!("no use of {sorts:?} here: {error}"));
+                    return None;
+                }
+            }
+        }
+        panic!("no port is free at {sorts:?}");
+    }
+
+    fn try_of(sorts: &[(IpAddr, Sort)]) -> io::Result<Site> {
+        let mut site = Site { port: 0, places: Vec::new() };
+        for &(ip, sort) in sorts {
+            await_route(ip)?;
+            let address = SocketAddr::new(ip, site.port);
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&address.into())?;
+            let bound = socket.local_addr()?;
+            site.port = bound.as_socket().expect("it is an IP address").port();
+            site.places.push(match sort {
+                Sort::Listens => {
+                    socket.listen(16)?;
+                    Place::Listens(socket.into())
+                }
+                Sort::Silent => {
+                    socket.listen(0)?;
+                    Place::Silent { _hole: hole(socket.into()) }
+                }
+                Sort::Refuses => Place::Refuses { _socket: socket },
+            });
+        }
+        Ok(site)
+    }
+
+    /// Who listens at a place.
+    pub fn listener(&self, place: usize) -> &TcpListener {
+        match &self.places[place] {
+            Place::Listens(listener) => listener,
+            Place::Silent { .. } | Place::Refuses { .. } => panic!("nobody accepts there"),
+        }
+    }
+}
+
+/// Waits until an address that was just added is reached: SYNs to an IPv6 address get lost before.
+fn await_route(ip: IpAddr) -> io::Result<()> {
+    let listener = TcpListener::bind((ip, 0))?;
+    let address = listener.local_addr()?;
+    eventually(PATIENCE, "the address is reached", || {
+        TcpStream::connect_timeout(&address, ms(200)).is_ok()
+    });
+    Ok(())
+}
+
+// -------------------------------------------------------------------- names with two addresses
+
+/// The first address of the name refuses, so that the second, which listens, is tried at once.
+pub fn refused_first(id: &'static str, name: &'static str, addresses: [IpAddr; 2]) {
+    let sorts = [(addresses[0], Sort::Refuses), (addresses[1], Sort::Listens)];
+    let Some(site) = Site::of(id, &sorts) else { return };
+    story(move || within_100_ms(|| second_answers(&site, name, addresses)));
+}
+
+/// The first address of the name takes no SYN, so that the second, which listens, is tried a while later.
+pub fn silent_first(id: &'static str, name: &'static str, addresses: [IpAddr; 2]) {
+    let sorts = [(addresses[0], Sort::Silent), (addresses[1], Sort::Listens)];
+    let Some(site) = Site::of(id, &sorts) else { return };
+    story(move || {
+        let took = second_answers(&site, name, addresses);
+        assert!(took >= ms(240) && took <= AT_ONCE, "took {took:?}");
+    });
+}
+
+/// How long it takes until the second address of the name is reached.
+#[track_caller]
+fn second_answers(site: &Site, name: &'static str, addresses: [IpAddr; 2]) -> Duration {
+    let names = Names::with(name, &addresses);
+    let ((socket, opened), took) = timed(|| {
+        let socket = names.connector().connect((name, site.port)).expect("it is an address");
+        let opened = socket.opened();
+        (socket, opened)
+    });
+    let info = opened.expect("the second listens");
+    assert_eq!(info.remote_address(), Some((addresses[1], site.port).into()));
+    let (_, from) = site.listener(1).accept().expect("the connection is there");
+    assert_eq!(info.local_address(), Some(from));
+    drop(socket);
+    took
+}

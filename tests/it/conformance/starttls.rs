@@ -1,0 +1,547 @@
+//! Scenarios of the group `starttls`: the upgrade of a connection that begins in plaintext.
+
+mod refused;
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions};
+
+use super::certificates::{self, good};
+use super::secured::{answers, dial, greets, is_refused, listen_on_v6, looks_back, reads, silent};
+use crate::support::peer::{How, listen_with_room};
+use crate::support::tls::{ASK, Accepted, GO, Terms, TlsPeer, ask, contains, gives, never_opened};
+use crate::support::{
+    AT_ONCE, PATIENCE, at_once, blocked, call, fails, fill, ms, read, read_exactly, read_to_end,
+    skip, story, timed, within_100_ms,
+};
+
+// -------------------------------------------------------------------- what the two sockets are
+
+/// Plaintext, the upgrade, TLS, and a close.
+#[test]
+fn normal() {
+    story(|| {
+        let peer = agrees(&good(), |peer| {
+            peer.handshake();
+            answers(peer);
+        });
+        let old = opened("good.test", &peer);
+        converses(&old);
+        let new = old.start_tls().expect("nothing is in the way");
+        assert!(old.upgraded());
+        assert_eq!(
+            (old.secure_transport(), old.phase()),
+            (SecureTransport::StartTls, Phase::Closed)
+        );
+        new.opened().expect("the certificate is good");
+        greets(&new);
+        is_upgraded(&old);
+        assert!(!new.upgraded());
+        assert_eq!((new.secure_transport(), new.phase()), (SecureTransport::On, Phase::Open));
+        new.close().expect("the peer reads");
+        new.closed_timeout(AT_ONCE).expect("it was closed");
+        assert_eq!(peer.gets(b"hi").clear(), ASK);
+    });
+}
+
+/// The upgrade comes straight after `connect`.
+#[test]
+fn never_used() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let old = dial("good.test", &peer, starttls());
+        let new = old.start_tls().expect("the peer listens");
+        new.opened().expect("the certificate is good");
+        greets(&new);
+        old.opened().expect("it was open");
+        is_upgraded(&old);
+    });
+}
+
+/// Nothing was exchanged before the upgrade.
+#[test]
+fn after_opened_unused() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let (old, new) = upgraded("good.test", &peer);
+        greets(&new);
+        old.closed_timeout(AT_ONCE).expect("it was upgraded");
+    });
+}
+
+/// The options say nothing of an upgrade.
+#[test]
+fn absent() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |_| ());
+        let socket = dial("good.test", &peer, SocketOptions::new());
+        socket.opened().expect("the peer listens");
+        fails(socket.start_tls(), ErrorKind::InvalidState);
+        assert!(!socket.upgraded());
+        socket.close().expect("nothing is in the way");
+        got_only(peer, b"");
+    });
+}
+
+/// The upgraded socket is asked to upgrade.
+#[test]
+fn on_new() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let (_old, new) = upgraded("good.test", &peer);
+        fails(new.start_tls(), ErrorKind::InvalidState);
+        assert!(!new.upgraded());
+        greets(&new);
+    });
+}
+
+/// The old socket is closed during the handshake.
+#[test]
+fn old_close_during() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |peer| {
+            peer.await_cue();
+            peer.handshake();
+            answers(peer);
+        });
+        let old = opened("good.test", &peer);
+        let new = old.start_tls().expect("nothing is in the way");
+        let closer = old.clone();
+        call(move || closer.close()).join().expect("it was upgraded");
+        assert_eq!(new.phase(), Phase::Upgrading);
+        peer.cue();
+        new.opened().expect("the certificate is good");
+        greets(&new);
+        new.close().expect("the peer reads");
+        peer.gets(b"hi");
+    });
+}
+
+/// Reader and writer of the old socket are taken after the upgrade.
+#[test]
+fn old_streams_after() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let (old, new) = upgraded("good.test", &peer);
+        let (reader, mut writer) = (old.reader(), old.writer());
+        fails(read(&reader, 10), ErrorKind::Upgraded);
+        fails(writer.write(b"plain?"), ErrorKind::Upgraded);
+        reader.cancel();
+        writer.abort();
+        greets(&new);
+        new.close().expect("the peer reads");
+        peer.gets(b"hi");
+    });
+}
+
+/// Reader and writer of the old socket are used right after the upgrade began.
+#[test]
+fn sync_use_after() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let old = opened("good.test", &peer);
+        let (reader, mut writer) = (old.reader(), old.writer());
+        let new = old.start_tls().expect("nothing is in the way");
+        let writing = call(move || writer.write(b"plain?"));
+        let reading = call(move || read(reader, 10));
+        fails(writing.join_within(AT_ONCE), ErrorKind::Upgraded);
+        fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
+        new.opened().expect("the certificate is good");
+        greets(&new);
+        new.close().expect("the peer reads");
+        let ending = peer.gets(b"hi");
+        assert_eq!(ending.clear(), b"");
+        // Everything since is in records.
+        ending.records();
+        assert!(!contains(&ending.wire, b"plain?"), "it left in the clear");
+    });
+}
+
+// -------------------------------------------------------------------- calls under way
+
+/// Plaintext is being written when the upgrade is asked for.
+#[test]
+fn queued_writes() {
+    story(|| {
+        let peer = TlsPeer::on(listen_with_room(4096), &good(), |peer| {
+            peer.await_cue();
+            assert!(peer.handshake_when_it_comes(), "a handshake follows the plaintext");
+            answers(peer);
+        });
+        let little = TcpOptions::new().send_buffer_size(4096);
+        let old = dial("good.test", &peer, starttls().tcp(little));
+        old.opened().expect("the peer listens");
+        // Nothing more is taken, so the two writes are sure to be under way.
+        let taken = fill(&old);
+        let writings = [&b"FIRST\r\n"[..], b"LAST\r\n"].map(|line| {
+            let mut writer = old.writer();
+            blocked(move || writer.write(line).map(|count| count == line.len()))
+        });
+        let upgrading = old.clone();
+        let upgrade = blocked(move || upgrading.start_tls());
+        assert!(!old.upgraded(), "the writes come first");
+        peer.cue();
+        for writing in writings {
+            assert!(writing.join().expect("the peer reads"), "there is room for all of it");
+        }
+        let new = upgrade.join().expect("nothing is in the way");
+        new.opened().expect("the certificate is good");
+        greets(&new);
+        new.close().expect("the peer reads");
+        let ending = peer.gets(b"hi");
+        let (filling, lines) = ending.clear().split_at(taken);
+        assert!(filling.iter().all(|byte| *byte == b'w'));
+        // Two writers may get their turns in either order.
+        assert!([&b"FIRST\r\nLAST\r\n"[..], b"LAST\r\nFIRST\r\n"].contains(&lines), "{lines:?}");
+        ending.records();
+    });
+}
+
+/// A write and the upgrade both begin before the connection is there.
+#[test]
+fn queued_writes_before_opened() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |peer| {
+            assert_eq!(peer.hear(ASK.len()), ASK);
+            peer.handshake();
+            answers(peer);
+        });
+        let (connector, go) = later();
+        let address = format!("good.test:{}", peer.address().port());
+        let old = connector.connect_with(address, starttls()).expect("they are fine");
+        let mut writer = old.writer();
+        let writing = blocked(move || writer.write(ASK));
+        let upgrading = old.clone();
+        let upgrade = blocked(move || upgrading.start_tls());
+        go.send(()).expect("the look-up waits for it");
+        assert_eq!(writing.join().expect("the peer listens"), ASK.len());
+        let new = upgrade.join().expect("nothing is in the way");
+        new.opened().expect("the certificate is good");
+        greets(&new);
+        new.close().expect("the peer reads");
+        assert_eq!(peer.gets(b"hi").clear(), ASK);
+    });
+}
+
+/// A read of the old reader waits when the upgrade is asked for.
+#[test]
+fn pending_read() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |peer| {
+            assert_eq!(peer.hear(ASK.len()), ASK);
+            peer.handshake();
+            answers(peer);
+        });
+        let old = opened("good.test", &peer);
+        assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
+        let reading = reads(&old);
+        let new = old.start_tls().expect("nothing is unread");
+        new.opened().expect("the certificate is good");
+        greets(&new);
+        fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
+        old.closed_timeout(AT_ONCE).expect("it was upgraded");
+    });
+}
+
+/// A write on the new socket comes before its handshake has ended.
+#[test]
+fn write_new_before_opened() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |peer| {
+            peer.await_cue();
+            peer.handshake();
+            answers(peer);
+        });
+        let old = opened("good.test", &peer);
+        let new = old.start_tls().expect("nothing is in the way");
+        let mut writer = new.writer();
+        let writing = blocked(move || writer.write(b"hi"));
+        peer.cue();
+        assert_eq!(writing.join().expect("the certificate is good"), 2);
+        new.opened().expect("the certificate is good");
+        assert_eq!(read_exactly(&new, 2).expect("the peer answers"), b"yo");
+        new.close().expect("the peer reads");
+        let ending = peer.gets(b"hi");
+        assert_eq!(ending.clear(), b"");
+        ending.records();
+    });
+}
+
+/// The peer sends data straight after its handshake.
+#[test]
+fn tls_peer_speaks_first() {
+    story(|| {
+        let peer = agrees(&good(), |peer| {
+            peer.handshake();
+            peer.send(b"server first");
+        });
+        let old = opened("good.test", &peer);
+        converses(&old);
+        let new = old.start_tls().expect("nothing is in the way");
+        assert_eq!(read_exactly(&new, 12).expect("the peer speaks"), b"server first");
+    });
+}
+
+// -------------------------------------------------------------------- names
+
+/// The server name of the upgrade is the certificate's, and the host is an address.
+#[test]
+fn esh_match() {
+    story(|| {
+        let peer = TlsPeer::secured(&certificates::wronghost(), answers);
+        let old = opened("127.0.0.1", &peer);
+        let tls = certificates::trusted().server_name("other.test");
+        let new = old.start_tls_with(tls).expect("nothing is in the way");
+        assert_eq!(upgraded_name(peer, &new).as_deref(), Some("other.test"));
+    });
+}
+
+/// The server name of the upgrade is another one, and the certificate is the host's.
+#[test]
+fn esh_mismatch() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), is_refused);
+        let old = opened("good.test", &peer);
+        let tls = certificates::trusted().server_name("other.test");
+        let new = old.start_tls_with(tls).expect("nothing is in the way");
+        never_opened(&new, ErrorKind::Tls);
+        peer.ending();
+    });
+}
+
+/// The host is an IPv6 address that is in the certificate.
+#[test]
+fn ip6_host() {
+    upgrades_at_ip6("starttls.ip6-host", Socket::start_tls);
+}
+
+/// The same, with the address as the server name of the upgrade.
+#[test]
+fn ip6_host_esh() {
+    upgrades_at_ip6("starttls.ip6-host-esh", |old| {
+        old.start_tls_with(certificates::trusted().server_name("::1"))
+    });
+}
+
+/// The host is written in capitals.
+#[test]
+fn uppercase_host() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let (_old, new) = upgraded("GOOD.TEST", &peer);
+        let name = upgraded_name(peer, &new).expect("a name is sent");
+        assert!(name.eq_ignore_ascii_case("good.test"), "{name}");
+    });
+}
+
+/// The host is written with a dot at its end.
+#[test]
+fn trailing_dot_host() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let (_old, new) = upgraded("good.test.", &peer);
+        assert_eq!(upgraded_name(peer, &new).as_deref(), Some("good.test"));
+    });
+}
+
+// -------------------------------------------------------------------- ends of the new socket
+
+/// `allow_half_open` was set: the peer ends TLS, and the program goes on to write.
+#[test]
+fn halfopen_inherited() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"x");
+            peer.close_notify();
+            assert_eq!(peer.receive(4), b"more");
+        });
+        let old = dial("good.test", &peer, starttls().allow_half_open(true));
+        let new = old.start_tls().expect("nothing is in the way");
+        new.opened().expect("the certificate is good");
+        assert_eq!(read_to_end(&new).expect("a clean end"), b"x");
+        fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_eq!((&new).write(b"more").expect("the peer reads"), 4);
+        fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        new.close().expect("the peer reads");
+        peer.gets(b"more");
+    });
+}
+
+/// `allow_half_open` was not set: the peer ends TLS, which ends both directions.
+#[test]
+fn halfopen_false_inherited() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"x");
+            peer.close_notify();
+        });
+        let (_old, new) = upgraded("good.test", &peer);
+        assert_eq!(read_to_end(&new).expect("a clean end"), b"x");
+        new.closed_timeout(AT_ONCE).expect("a clean end");
+        peer.gets(b"");
+        fails((&new).write(b"more"), ErrorKind::Closed);
+    });
+}
+
+/// A read waits when FIN comes without an end of TLS.
+#[test]
+fn truncation_delayed() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"data");
+            peer.await_cue();
+            peer.fin();
+        });
+        let (_old, new) = upgraded("good.test", &peer);
+        assert_eq!(read(&new, 10).expect("the peer sends"), b"data");
+        let reading = reads(&new);
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Truncated);
+        fails(new.closed_timeout(AT_ONCE), ErrorKind::Truncated);
+        fails((&new).write(b"x"), ErrorKind::Truncated);
+    });
+}
+
+/// A read waits when the peer resets the connection.
+#[test]
+fn truncation_rst() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.await_cue();
+            peer.reset();
+        });
+        let (_old, new) = upgraded("good.test", &peer);
+        let reading = reads(&new);
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
+        fails(new.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        fails((&new).write(b"x"), ErrorKind::Reset);
+    });
+}
+
+/// The program closes the new socket.
+#[test]
+fn close_new() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), looks_back);
+        let (_old, new) = upgraded("good.test", &peer);
+        new.close().expect("nothing is in the way");
+        new.closed_timeout(AT_ONCE).expect("it was closed");
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+/// The program closes the new socket during its handshake.
+#[test]
+fn close_new_during() {
+    story(|| {
+        within_100_ms(|| {
+            let (peer, asked) = silent();
+            let old = opened("good.test", &peer);
+            let new = old.start_tls().expect("nothing is in the way");
+            asked.recv_timeout(PATIENCE).expect("a handshake begins");
+            let (closed, took) = timed(|| new.close());
+            closed.expect("there is nothing to hand over");
+            fails(new.opened(), ErrorKind::Closed);
+            assert_ne!(peer.ending().first, How::OwnDoing);
+            took
+        });
+    });
+}
+
+// -------------------------------------------------------------------- sockets
+
+fn starttls() -> SocketOptions {
+    certificates::options(SecureTransport::StartTls)
+}
+
+/// A socket that is open, in plaintext, at this host.
+#[track_caller]
+fn opened(host: &str, peer: &TlsPeer) -> Socket {
+    let socket = dial(host, peer, starttls());
+    socket.opened().expect("the peer listens");
+    socket
+}
+
+/// Looks up every name when the test says so.
+fn later() -> (Connector, Sender<()>) {
+    let (say, go) = mpsc::channel();
+    let go: Mutex<Receiver<()>> = Mutex::new(go);
+    let resolver = move |_: &str| {
+        let go = go.lock().expect("nobody panics with it");
+        go.recv_timeout(PATIENCE).expect("the test says when");
+        Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
+    };
+    (Connector::builder().resolver(resolver).build().expect("the rules are fine"), say)
+}
+
+/// The old and the new socket, open, of an upgrade that nothing went before.
+#[track_caller]
+fn upgraded(host: &str, peer: &TlsPeer) -> (Socket, Socket) {
+    let old = opened(host, peer);
+    let new = old.start_tls().expect("nothing is in the way");
+    new.opened().expect("the certificate is good");
+    (old, new)
+}
+
+#[track_caller]
+fn is_upgraded(old: &Socket) {
+    assert!(old.upgraded());
+    assert_eq!(old.phase(), Phase::Closed);
+    assert_eq!(old.secure_transport(), SecureTransport::StartTls);
+    old.closed_timeout(AT_ONCE).expect("it was upgraded");
+}
+
+/// The plaintext before an upgrade, with a peer that [`agrees`].
+#[track_caller]
+fn converses(socket: &Socket) {
+    assert_eq!(read(socket, 100).expect("the peer greets"), b"READY\r\n");
+    ask(socket);
+}
+
+/// A greeting on the new socket: the name that the peer was sent.
+#[track_caller]
+fn upgraded_name(peer: TlsPeer, new: &Socket) -> Option<String> {
+    new.opened().expect("the certificate is good");
+    greets(new);
+    new.close().expect("the peer reads");
+    peer.gets(b"hi").session().server_name().map(str::to_owned)
+}
+
+#[track_caller]
+fn upgrades_at_ip6(id: &str, upgrade: fn(&Socket) -> sockeye::Result<Socket>) {
+    let Some(listener) = listen_on_v6() else {
+        return skip(id, "there is no IPv6 here");
+    };
+    story(move || {
+        let peer = TlsPeer::on(listener, &certificates::ip(), |peer| {
+            peer.handshake();
+            answers(peer);
+        });
+        let new = upgrade(&opened("[::1]", &peer)).expect("nothing is in the way");
+        assert_eq!(upgraded_name(peer, &new), None, "an address is no SNI");
+    });
+}
+
+// -------------------------------------------------------------------- peers
+
+/// Greets in plaintext, is asked for TLS, and agrees.
+fn agrees(terms: &Terms, then: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
+    TlsPeer::plays(terms, |peer| {
+        peer.raw(b"READY\r\n");
+        peer.agrees();
+        then(peer);
+    })
+}
+
+/// The peer got this, and then the end: nothing of a handshake.
+#[track_caller]
+fn got_only(peer: TlsPeer, bytes: &[u8]) {
+    let ending = peer.ending();
+    assert_eq!(ending.wire, bytes);
+    assert_ne!(ending.first, How::OwnDoing);
+}

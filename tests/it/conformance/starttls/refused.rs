@@ -1,0 +1,234 @@
+//! Where there is no upgrade: plaintext that was injected, handshakes that fail, sides that have ended.
+
+use super::*;
+
+// -------------------------------------------------------------------- plaintext that was injected
+
+/// Plaintext came behind the go-ahead, in one segment with it, and is unread.
+#[test]
+fn injection_in_kernel() {
+    story(|| {
+        let peer = injects(b"INJECTED PLAINTEXT\r\n");
+        let old = opened("good.test", &peer);
+        assert_eq!(read(&old, 7).expect("the peer greets"), b"READY\r\n");
+        assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
+        assert_eq!(read(&old, 4).expect("the peer agrees"), GO);
+        is_injected(&old);
+        got_only(peer, ASK);
+    });
+}
+
+/// The program has read the plaintext behind the go-ahead itself, together with that.
+#[test]
+fn injection_whole_read() {
+    story(|| {
+        let peer = injects(b"INJECTED PLAINTEXT\r\n");
+        let old = opened("good.test", &peer);
+        assert_eq!(read(&old, 100).expect("the peer greets"), b"READY\r\n");
+        assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
+        let all = read_exactly(&old, 24).expect("the peer agrees");
+        assert_eq!(all, b"GO\r\nINJECTED PLAINTEXT\r\n");
+        let new = old.start_tls().expect("nothing is unread");
+        new.opened().expect("the certificate is good");
+        greets(&new);
+    });
+}
+
+/// Plaintext comes after the go-ahead was read, and before the upgrade.
+#[test]
+fn injection_late() {
+    story(|| {
+        let (tell, told) = mpsc::channel();
+        let peer = agrees(&good(), move |peer| {
+            peer.await_cue();
+            peer.raw(b"INJECTED\r\n");
+            tell.send(()).expect("the test waits for it");
+            gives_up(peer);
+        });
+        let old = opened("good.test", &peer);
+        converses(&old);
+        peer.cue();
+        told.recv_timeout(PATIENCE).expect("it is injected");
+        // The time that it has to arrive.
+        fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        is_injected(&old);
+        got_only(peer, ASK);
+    });
+}
+
+/// The go-ahead itself is unread.
+#[test]
+fn unread_partial_then_tls() {
+    story(|| {
+        let (tell, told) = mpsc::channel();
+        let peer = TlsPeer::plays(&good(), move |peer| {
+            peer.agrees();
+            tell.send(()).expect("the test waits for it");
+            gives_up(peer);
+        });
+        let old = opened("good.test", &peer);
+        assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
+        told.recv_timeout(PATIENCE).expect("the peer agrees");
+        // The time that the go-ahead has to arrive.
+        fails(old.closed_timeout(ms(150)), ErrorKind::TimedOut);
+        is_injected(&old);
+        got_only(peer, ASK);
+    });
+}
+
+// -------------------------------------------------------------------- handshakes that fail
+
+/// The certificate is for another name.
+#[test]
+fn fail_wrong_host() {
+    fails_to_upgrade(&certificates::wronghost(), is_refused, &[ErrorKind::Tls]);
+}
+
+/// The certificate has expired.
+#[test]
+fn fail_expired() {
+    fails_to_upgrade(&certificates::expired(), is_refused, &[ErrorKind::Tls]);
+}
+
+/// The peer answers the ClientHello in plaintext.
+#[test]
+fn fail_plaintext() {
+    let script = |peer: &mut Accepted| {
+        peer.hear_hello();
+        peer.raw(b"500 no\r\n");
+    };
+    fails_to_upgrade(&good(), script, &[ErrorKind::Tls]);
+}
+
+/// The peer closes when it has the ClientHello.
+#[test]
+fn fail_fin() {
+    const CAUSES: [ErrorKind; 3] = [ErrorKind::Tls, ErrorKind::Truncated, ErrorKind::Reset];
+    let script = |peer: &mut Accepted| {
+        peer.hear_hello();
+        peer.close();
+    };
+    fails_to_upgrade(&good(), script, &CAUSES);
+}
+
+/// The peer resets the connection when it has the ClientHello.
+#[test]
+fn fail_rst() {
+    let script = |peer: &mut Accepted| {
+        peer.hear_hello();
+        peer.reset();
+    };
+    fails_to_upgrade(&good(), script, &[ErrorKind::Reset, ErrorKind::Tls]);
+}
+
+// -------------------------------------------------------------------- sides that have ended
+
+/// The writer was closed.
+#[test]
+fn after_writer_close() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |peer| {
+            peer.read_to_end();
+            peer.await_cue();
+            peer.raw(b"still plain");
+            peer.fin();
+        });
+        let socket = opened("good.test", &peer);
+        socket.writer().close().expect("the peer reads");
+        fails(socket.start_tls(), ErrorKind::InvalidState);
+        assert_eq!(socket.phase(), Phase::HalfClosed);
+        peer.cue();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"still plain");
+        assert!(!socket.upgraded());
+        got_only(peer, b"");
+    });
+}
+
+/// The program gave the connection up. `Closed` would do for the scenario; the documentation says `InvalidState`.
+#[test]
+fn after_writer_abort() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |_| ());
+        let socket = opened("good.test", &peer);
+        socket.writer().abort();
+        fails(socket.start_tls(), ErrorKind::InvalidState);
+        assert!(!socket.upgraded());
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
+        assert_eq!(peer.ending().wire, b"");
+    });
+}
+
+/// The reader was cancelled. An upgrade that works would do for the scenario; the documentation says
+/// `InvalidState`, and that nothing changes.
+#[test]
+fn after_reader_cancel() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |_| ());
+        let socket = opened("good.test", &peer);
+        socket.reader().cancel();
+        fails(at_once(|| socket.start_tls()), ErrorKind::InvalidState);
+        assert_eq!((&socket).write(b"still plain").expect("the peer reads"), 11);
+        socket.close().expect("the peer reads");
+        got_only(peer, b"still plain");
+    });
+}
+
+// -------------------------------------------------------------------- peers
+
+/// Sends this in one segment with its go-ahead, then speaks TLS if the other end does.
+fn injects(plaintext: &'static [u8]) -> TlsPeer {
+    TlsPeer::plays(&good(), |peer| {
+        peer.raw(b"READY\r\n");
+        assert_eq!(peer.hear(ASK.len()), ASK);
+        peer.raw(&[GO, plaintext].concat());
+        if peer.try_handshake().is_ok() {
+            answers(peer);
+        }
+    })
+}
+
+/// Speaks TLS, and the other end does not begin.
+fn gives_up(peer: &mut Accepted) {
+    let error = peer.try_handshake().expect_err("nobody speaks TLS");
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+// -------------------------------------------------------------------- failures
+
+/// The upgrade is refused because of plaintext, and the connection with it; nothing of the plaintext is read.
+#[track_caller]
+fn is_injected(old: &Socket) {
+    let read = old.stats().bytes_read;
+    fails(old.start_tls(), ErrorKind::UnreadPlaintext);
+    assert!(!old.upgraded());
+    assert_eq!(old.phase(), Phase::Closed);
+    gives(old, ErrorKind::UnreadPlaintext);
+    assert_eq!(old.stats().bytes_read, read);
+}
+
+/// The upgrade's handshake fails for one of these causes, the same for every call, and nothing that was to
+/// be written leaves.
+#[track_caller]
+fn fails_to_upgrade(terms: &Terms, script: fn(&mut Accepted), causes: &'static [ErrorKind]) {
+    let terms = terms.clone();
+    story(move || {
+        let peer = agrees(&terms, script);
+        let old = opened("good.test", &peer);
+        converses(&old);
+        let new = old.start_tls().expect("nothing is in the way");
+        let (reader, mut writer) = (new.reader(), new.writer());
+        let writing = call(move || writer.write(b"secret"));
+        let reading = call(move || read(reader, 10));
+        let cause = new.opened().expect_err("there is no good handshake").kind();
+        assert!(causes.contains(&cause), "{cause:?}");
+        never_opened(&new, cause);
+        fails(writing.join_within(AT_ONCE), cause);
+        fails(reading.join_within(AT_ONCE), cause);
+        is_upgraded(&old);
+        new.close().expect("it ended before");
+        let ending = peer.ending();
+        assert_eq!(ending.clear(), ASK);
+        assert_eq!(ending.bytes, b"");
+        assert!(!contains(&ending.wire, b"secret"), "it left in the clear");
+    });
+}

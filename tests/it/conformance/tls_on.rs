@@ -1,0 +1,384 @@
+//! Scenarios of the group `tls-on`: sockets that are secure from the start.
+
+mod refused;
+
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use sockeye::{
+    Connector, ErrorKind, Phase, SecureTransport, Socket, SocketAddress, SocketOptions, TlsVersion,
+};
+
+use super::certificates::{self, good};
+use super::secured::{answers, dial, greets, is_refused, listen_on_v6, looks_back, reads, silent};
+use crate::support::peer::nothing_listens;
+use crate::support::tls::{
+    Accepted, Terms, TlsPeer, connector, contains, never_opened, rustls_error,
+};
+use crate::support::{
+    AT_ONCE, PATIENCE, at_once, blocked, call, fails, ms, read, read_exactly, read_to_end, skip,
+    story, timed, within_100_ms,
+};
+
+// -------------------------------------------------------------------- good handshakes
+
+/// The server speaks TLS 1.2 at most.
+#[test]
+fn good_12() {
+    story(|| {
+        let peer = TlsPeer::secured(&good().only(TlsVersion::Tls12), answers);
+        let socket = opened("good.test", &peer);
+        let info = socket.opened().expect("it is open");
+        assert_eq!(info.tls().expect("it is secure").version(), TlsVersion::Tls12);
+        greets(&socket);
+    });
+}
+
+/// The server takes its time before its side of the handshake.
+#[test]
+fn opened_timing() {
+    story(|| {
+        let (tell, told) = mpsc::channel();
+        let peer = TlsPeer::plays(&good(), move |peer| {
+            peer.begin();
+            assert!(peer.take_in().expect("it is TLS"), "a ClientHello comes");
+            peer.wait(ms(400));
+            tell.send(Instant::now()).expect("the test waits for it");
+            peer.line().flush().expect("the peer can send");
+            peer.handshake();
+            answers(peer);
+        });
+        let socket = dial("good.test", &peer, on());
+        let timings = socket.opened().expect("the certificate is good").timings();
+        let opened = Instant::now();
+        let answered = told.try_recv().expect("the peer has answered before");
+        assert!(opened > answered);
+        assert!(timings.handshake >= ms(300), "{timings:?}");
+        greets(&socket);
+    });
+}
+
+/// The address is an object.
+#[test]
+fn object_address() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let address = SocketAddress::new("good.test", peer.address().port()).expect("it is one");
+        let socket = connector().connect_with(address, on()).expect("the options are fine");
+        socket.opened().expect("the certificate is good");
+        greets(&socket);
+        socket.close().expect("the peer reads");
+        assert_eq!(peer.gets(b"hi").session().server_name(), Some("good.test"));
+    });
+}
+
+/// The host is written with a dot at its end.
+#[test]
+fn trailing_dot() {
+    story(|| assert_eq!(greeting("good.test.", &good()).as_deref(), Some("good.test")));
+}
+
+/// The certificate is for every name of a domain.
+#[test]
+fn wildcard() {
+    story(|| {
+        let name = greeting("a.wild.test", &certificates::wild());
+        assert_eq!(name.as_deref(), Some("a.wild.test"));
+    });
+}
+
+/// The host is an IPv6 address that is in the certificate.
+#[test]
+fn ip6_san() {
+    let Some(listener) = listen_on_v6() else {
+        return skip("tls-on.ip6-san", "there is no IPv6 here");
+    };
+    story(|| {
+        let peer = TlsPeer::on(listener, &certificates::ip(), |peer| {
+            peer.handshake();
+            answers(peer);
+        });
+        let socket = opened("[::1]", &peer);
+        greets(&socket);
+        socket.close().expect("the peer reads");
+        assert_eq!(peer.gets(b"hi").session().server_name(), None, "an address is no SNI");
+    });
+}
+
+/// The host is `localhost`, as the system looks it up.
+#[test]
+fn localhost() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let address = format!("localhost:{}", peer.address().port());
+        let socket = sockeye::connect_with(address, on()).expect("they are fine");
+        socket.opened().expect("the certificate is good");
+        greets(&socket);
+    });
+}
+
+/// The server would agree on a protocol by ALPN.
+#[test]
+fn alpn_offered() {
+    story(|| {
+        // It refuses who offers protocols of which it has none.
+        let peer = TlsPeer::reads(&good().alpn(&["h2", "http/1.1"]));
+        let socket = opened("good.test", &peer);
+        assert_eq!(socket.opened().expect("it is open").alpn(), None);
+        socket.close().expect("the peer reads");
+        assert_eq!(peer.gets(b"").session().alpn_protocol(), None);
+    });
+}
+
+/// A write begins before the handshake has ended.
+#[test]
+fn write_before_opened() {
+    story(|| {
+        let peer = TlsPeer::plays(&good(), |peer| {
+            peer.await_cue();
+            peer.handshake();
+            assert_eq!(peer.receive(5), b"early");
+            peer.send(b"ok");
+        });
+        let socket = dial("good.test", &peer, on());
+        let mut writer = socket.writer();
+        let writing = blocked(move || writer.write(b"early"));
+        peer.cue();
+        assert_eq!(writing.join().expect("the certificate is good"), 5);
+        socket.opened().expect("the certificate is good");
+        assert_eq!(read_exactly(&socket, 2).expect("the peer answers"), b"ok");
+        socket.close().expect("the peer reads");
+        assert!(!contains(&peer.gets(b"early").wire, b"early"), "it left in the clear");
+    });
+}
+
+/// An upgrade is asked for.
+#[test]
+fn starttls() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), answers);
+        let socket = opened("good.test", &peer);
+        fails(socket.start_tls(), ErrorKind::InvalidState);
+        greets(&socket);
+    });
+}
+
+// -------------------------------------------------------------------- the peer's end
+
+/// The peer ends TLS and leaves the stream open.
+#[test]
+fn close_notify_no_fin() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"data");
+            peer.close_notify();
+        });
+        let socket = opened("good.test", &peer);
+        let mut writer = socket.writer();
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
+        assert_eq!(read(&socket, 10).expect("and again"), b"");
+        // It reads up to our end, and says nothing more before that.
+        peer.gets(b"");
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        fails(writer.write(b"x"), ErrorKind::Closed);
+    });
+}
+
+/// The same with `allow_half_open`: the program goes on to write, then ends itself.
+#[test]
+fn close_notify_halfopen() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"data");
+            peer.close_notify();
+            assert_eq!(peer.receive(4), b"more");
+        });
+        let socket = dial("good.test", &peer, on().allow_half_open(true));
+        socket.opened().expect("the certificate is good");
+        assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
+        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_eq!(socket.phase(), Phase::HalfClosed);
+        assert_eq!((&socket).write(b"more").expect("the peer reads"), 4);
+        socket.writer().close().expect("the peer reads");
+        peer.gets(b"more");
+        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+    });
+}
+
+/// Data and FIN come, and no end of TLS.
+#[test]
+fn truncation() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"data");
+            peer.fin();
+        });
+        let socket = opened("good.test", &peer);
+        let mut writer = socket.writer();
+        assert_eq!(read(&socket, 10).expect("it came before"), b"data");
+        fails(read(&socket, 10), ErrorKind::Truncated);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
+        fails(writer.write(b"x"), ErrorKind::Truncated);
+        socket.close().expect("it ended before");
+        fails(socket.closed(), ErrorKind::Truncated);
+    });
+}
+
+/// A read waits when FIN comes without an end of TLS.
+#[test]
+fn truncation_delayed() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"data");
+            peer.await_cue();
+            peer.fin();
+        });
+        let socket = opened("good.test", &peer);
+        assert_eq!(read(&socket, 10).expect("the peer sends"), b"data");
+        let reading = reads(&socket);
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Truncated);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
+        fails((&socket).write(b"x"), ErrorKind::Truncated);
+    });
+}
+
+/// Data and FIN come without an end of TLS, and nobody reads.
+#[test]
+fn truncation_no_read() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.send(b"data");
+            peer.fin();
+        });
+        let socket = opened("good.test", &peer);
+        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        assert_eq!(read(&socket, 10).expect("it waits"), b"data");
+        fails(read(&socket, 10), ErrorKind::Truncated);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
+    });
+}
+
+/// A read waits when the peer resets the connection.
+#[test]
+fn rst() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.await_cue();
+            peer.reset();
+        });
+        let socket = opened("good.test", &peer);
+        let reading = reads(&socket);
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        fails((&socket).write(b"x"), ErrorKind::Reset);
+    });
+}
+
+/// Plaintext comes in the midst of TLS.
+#[test]
+fn plaintext_after_handshake() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), |peer| {
+            peer.await_cue();
+            peer.raw(b"not a TLS record, surely not");
+        });
+        let socket = opened("good.test", &peer);
+        let reading = reads(&socket);
+        peer.cue();
+        fails(reading.join_within(AT_ONCE), ErrorKind::Tls);
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Tls);
+        fails((&socket).write(b"x"), ErrorKind::Tls);
+    });
+}
+
+// -------------------------------------------------------------------- our own end
+
+/// The program closes an idle socket on which session tickets wait.
+#[test]
+fn close() {
+    story(|| {
+        let peer = TlsPeer::secured(&good().tickets(4), looks_back);
+        let socket = opened("good.test", &peer);
+        socket.close().expect("nothing is in the way");
+        peer.cue();
+        peer.gets(b"");
+    });
+}
+
+/// The program closes after a write that a thread has made.
+#[test]
+fn close_queued() {
+    story(|| {
+        let peer = TlsPeer::secured(&good(), looks_back);
+        let socket = opened("good.test", &peer);
+        let mut writer = socket.writer();
+        assert_eq!(call(move || writer.write(b"queued")).join().expect("there is room"), 6);
+        socket.close().expect("nothing is in the way");
+        peer.cue();
+        peer.gets(b"queued");
+    });
+}
+
+/// The program gives up.
+#[test]
+fn abort() {
+    story(|| {
+        let (tell, told) = mpsc::channel();
+        // Nothing is unread that would make a reset of any end.
+        let peer = TlsPeer::secured(&good().tickets(0), move |_| {
+            tell.send(()).expect("the test waits for it");
+        });
+        let socket = opened("good.test", &peer);
+        // Our end of the handshake may not be sent yet, and an abort would drop it.
+        told.recv_timeout(PATIENCE).expect("the peer's handshake ends");
+        at_once(|| {
+            socket.writer().abort();
+            peer.sees_a_reset();
+        });
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
+        fails(read(&socket, 10), ErrorKind::Closed);
+    });
+}
+
+/// The program cancels its reader.
+#[test]
+fn cancel() {
+    story(|| {
+        let peer = TlsPeer::reads(&good());
+        let socket = opened("good.test", &peer);
+        socket.reader().cancel();
+        assert_eq!(read(&socket, 10).expect("reading has ended"), b"");
+        assert_eq!((&socket).write(b"w").expect("the peer reads"), 1);
+        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_eq!(read(&socket, 10).expect("and again"), b"");
+        socket.close().expect("the peer reads");
+        peer.gets(b"w");
+    });
+}
+
+// -------------------------------------------------------------------- sockets
+
+fn on() -> SocketOptions {
+    certificates::options(SecureTransport::On)
+}
+
+/// A socket that is open, at this host.
+#[track_caller]
+fn opened(host: &str, peer: &TlsPeer) -> Socket {
+    let socket = dial(host, peer, on());
+    socket.opened().expect("the certificate is good");
+    socket
+}
+
+/// A greeting to this host: the name that the peer was sent.
+#[track_caller]
+fn greeting(host: &str, terms: &Terms) -> Option<String> {
+    let peer = TlsPeer::secured(terms, answers);
+    let socket = opened(host, &peer);
+    greets(&socket);
+    socket.close().expect("the peer reads");
+    peer.gets(b"hi").session().server_name().map(str::to_owned)
+}

@@ -1,0 +1,214 @@
+//! Scenarios of the group `volume`.
+
+use std::io::{Read, Write};
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
+use std::sync::mpsc;
+
+use sockeye::{SecureTransport, Socket, SocketOptions};
+
+use super::names::Names;
+use crate::support::peer::Server;
+use crate::support::tls::{TlsPeer, authority, terms, trusting_names, with};
+use crate::support::{
+    AT_ONCE, Peer, call, ms, noise, open, open_with, pour, read_exactly, read_to_end,
+    room_for_descriptors, same, skip, story, times_out,
+};
+
+const CHUNK: usize = 65_536;
+
+/// 20 MB from the peer.
+#[test]
+fn read_20mb() {
+    const SIZE: usize = 20_000_000;
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(&noise(1, SIZE));
+            wire.fin();
+        });
+        let socket = sockeye::connect(peer.address()).expect("the address is fine");
+        same(&read_to_end(&socket).expect("a clean end"), &noise(1, SIZE));
+        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        peer.gets(b"");
+    });
+}
+
+/// 8 MB both ways at once, in a thread for each.
+#[test]
+fn echo_8mb() {
+    story(|| {
+        let peer = Peer::plays(|wire| wire.echo());
+        let socket = sockeye::connect(peer.address()).expect("the address is fine");
+        comes_back(&socket);
+        peer.gets(b"");
+    });
+}
+
+/// The same over TLS.
+#[test]
+fn tls_echo_8mb() {
+    story(|| {
+        let peer = TlsPeer::echoes(&terms());
+        let options = with(SecureTransport::On, trusting_names(authority()));
+        let address = ("good.test", peer.address().port());
+        let socket = Names::new().connector().connect_with(address, options);
+        comes_back(&socket.expect("they are fine"));
+        let ending = peer.gets(&noise(2, 128 * CHUNK));
+        assert_eq!(ending.session().server_name(), Some("good.test"));
+    });
+}
+
+/// The peer doesn't read: writes wait once the system is full, and nothing piles up in memory.
+#[test]
+fn peer_not_reading() {
+    #[cfg(target_os = "linux")]
+    crate::support::alone::alone(
+        "conformance::volume::peer_not_reading",
+        crate::support::PATIENCE,
+        nothing_piles_up,
+    );
+    #[cfg(not(target_os = "linux"))]
+    story(nothing_piles_up);
+}
+
+/// The program doesn't read: the peer can send what the system holds, and no more.
+#[test]
+fn client_not_reading() {
+    nothing_is_read_ahead(&[]);
+}
+
+/// The program has a reader, and reads once: it gets what it asked for, and no more is taken.
+#[test]
+fn client_not_reading_locked() {
+    nothing_is_read_ahead(&[4096]);
+}
+
+/// A thousand sockets at once.
+#[test]
+fn many_1000() {
+    const COUNT: usize = 1000;
+    if !room_for_descriptors(2 * COUNT as u64 + 500) {
+        return skip("volume.many-1000", "the limit of descriptors is too low");
+    }
+    story(|| {
+        let server = Server::echoes();
+        let sockets: Vec<_> = (0..COUNT)
+            .map(|_| sockeye::connect(server.address()).expect("the address is fine"))
+            .collect();
+        for mut socket in &sockets {
+            socket.opened().expect("the peer listens");
+            socket.write_all(b"ping").expect("the peer reads");
+            socket.writer().close().expect("the peer reads");
+        }
+        for socket in &sockets {
+            assert_eq!(read_to_end(socket).expect("a clean end"), b"ping");
+            socket.closed_timeout(AT_ONCE).expect("both directions have ended");
+        }
+    });
+}
+
+/// 2000 writes of one byte.
+#[test]
+fn sequential_writes_1b() {
+    story(|| {
+        let peer = Peer::reads();
+        let mut writer = open(&peer).writer();
+        let bytes = noise(3, 2000);
+        for byte in bytes.chunks(1) {
+            assert_eq!(writer.write(byte).expect("the peer reads"), 1);
+        }
+        writer.close().expect("the peer reads");
+        peer.gets(&bytes);
+    });
+}
+
+// -------------------------------------------------------------------- how it is told
+
+/// Sends 128 chunks to a peer that sends everything back, and reads them in another thread.
+#[track_caller]
+fn comes_back(socket: &Socket) {
+    let reader = socket.reader();
+    let reading = call(move || read_to_end(reader));
+    let bytes = noise(2, 128 * CHUNK);
+    let mut writer = socket.writer();
+    for chunk in bytes.chunks(CHUNK) {
+        writer.write_all(chunk).expect("the peer reads");
+    }
+    writer.close().expect("the peer reads");
+    same(&reading.join().expect("a clean end"), &bytes);
+    socket.closed_timeout(AT_ONCE).expect("both directions have ended");
+}
+
+fn nothing_piles_up() {
+    const SIZE: usize = 200 * CHUNK;
+    let peer = Peer::stuck();
+    let socket = open_with(&peer, SocketOptions::new().write_timeout(ms(300)));
+    let before = memory();
+    let (taken, failure) = pour(&socket, b'w', SIZE);
+    times_out::<()>(Err(failure.expect("the system is full")));
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 1 << 19, "{grown} bytes of memory for {taken} that were written");
+    assert_eq!(socket.stats().bytes_written, taken as u64);
+    #[cfg(target_os = "linux")]
+    system_holds(own_address(&socket), peer.address(), taken);
+    peer.cue();
+    socket.set_write_timeout(None).expect("none is fine");
+    let (rest, failure) = pour(&socket, b'w', SIZE - taken);
+    assert!(failure.is_none(), "{failure:?}");
+    assert_eq!(taken + rest, SIZE);
+    socket.close().expect("the peer reads");
+    peer.gets(&vec![b'w'; SIZE]);
+}
+
+#[cfg(target_os = "linux")]
+fn memory() -> usize {
+    crate::support::process::own_memory()
+}
+
+/// Where the system doesn't tell, it is taken to stay the same.
+#[cfg(not(target_os = "linux"))]
+fn memory() -> usize {
+    0
+}
+
+/// The peer sends until nothing is taken any more; then there are reads of these sizes.
+fn nothing_is_read_ahead(reads: &'static [usize]) {
+    story(move || {
+        let (tell, told) = mpsc::channel();
+        let peer = Peer::plays(move |wire| {
+            tell.send(wire.send_until_full(ms(500))).expect("the test listens");
+        });
+        let socket = open(&peer);
+        let mut reader = socket.reader();
+        let sent = told.recv().expect("the peer tells");
+        for size in reads {
+            assert_eq!(reader.read(&mut vec![0; *size]).expect("it waits"), *size);
+        }
+        let taken: usize = reads.iter().sum();
+        assert_eq!(socket.stats().bytes_read, taken as u64);
+        #[cfg(target_os = "linux")]
+        system_holds(peer.address(), own_address(&socket), sent - taken);
+        // Where the system doesn't tell what it holds, this is the most that it may be.
+        assert!(sent < 64 << 20, "{sent} bytes were taken from a peer that nobody reads");
+        read_exactly(reader, sent - taken).expect("it waits");
+    });
+}
+
+#[cfg(target_os = "linux")]
+fn own_address(socket: &Socket) -> SocketAddr {
+    socket.opened().expect("it is open").local_address().expect("it was reached")
+}
+
+/// So much of what went from one address to the other, and was not read there, is with the system.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn system_holds(from: SocketAddr, to: SocketAddr, count: usize) {
+    use crate::support::{eventually, process::queues};
+    let mut held = 0;
+    // What has come and isn't acknowledged yet is counted at both ends.
+    eventually(AT_ONCE, "the system holds no more than that", || {
+        held = queues(from, to).0 + queues(to, from).1;
+        held <= count
+    });
+    assert_eq!(held, count, "the rest is somewhere else");
+}
