@@ -8,9 +8,12 @@ use std::mem::size_of;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use std::time::Duration;
+
 use sockeye::{
-    Attempt, Error, ErrorKind, Keepalive, Phase, Reader, Socket, SocketAddress, SocketInfo,
-    SocketOptions, Stats, TcpOptions, Timings, Writer,
+    Attempt, Connector, ConnectorBuilder, EgressRules, Error, ErrorKind, Keepalive, Phase, Reader,
+    Scope, Socket, SocketAddress, SocketInfo, SocketOptions, Stats, TcpOptions, Timings,
+    TlsOptions, Writer,
 };
 
 use crate::support::{Peer, open, read, read_exactly, story};
@@ -21,6 +24,54 @@ fn handles_can_be_shared_and_sent() {
     handle::<Socket>();
     handle::<Reader>();
     handle::<Writer>();
+    handle::<Connector>();
+    fn shared<T: Debug + Send + Sync>() {}
+    shared::<Scope<'_>>();
+}
+
+#[test]
+fn connectors_and_rules_are_built_step_by_step() {
+    let _: fn() -> ConnectorBuilder = Connector::builder;
+    let _: fn() -> &'static Connector = Connector::global;
+    let _: fn(&Connector) -> usize = Connector::open_sockets;
+    let _: fn(&Connector, Duration) -> usize = Connector::shutdown;
+    let _: fn(&Connector, &'static str) -> sockeye::Result<Socket> = Connector::connect;
+    let _: fn(&Connector, &'static str, SocketOptions) -> sockeye::Result<Socket> =
+        Connector::connect_with;
+    let _: fn(&Scope<'static>, &'static str) -> sockeye::Result<Socket> = Scope::connect;
+    let _: fn(&Scope<'static>, &'static str, SocketOptions) -> sockeye::Result<Socket> =
+        Scope::connect_with;
+    let _: fn(ConnectorBuilder, EgressRules) -> ConnectorBuilder = ConnectorBuilder::egress;
+    let _: fn(ConnectorBuilder, TlsOptions) -> ConnectorBuilder = ConnectorBuilder::tls;
+    let _: fn(ConnectorBuilder, usize) -> ConnectorBuilder = ConnectorBuilder::max_open_sockets;
+    let _: fn(ConnectorBuilder, bool) -> ConnectorBuilder = ConnectorBuilder::wait_at_limit;
+    let _: fn(ConnectorBuilder) -> sockeye::Result<Connector> = ConnectorBuilder::build;
+    for rules in [
+        EgressRules::allow_all,
+        EgressRules::deny_all,
+        EgressRules::public_only,
+        EgressRules::workers,
+    ] {
+        let _: fn() -> EgressRules = rules;
+    }
+    for rule in [
+        EgressRules::deny_net,
+        EgressRules::allow_net,
+        EgressRules::deny_host,
+        EgressRules::allow_host,
+    ] {
+        let _: fn(EgressRules, &str) -> sockeye::Result<EgressRules> = rule;
+    }
+    let _: fn(EgressRules, u16) -> EgressRules = EgressRules::deny_port;
+    let _: fn(EgressRules, u16) -> EgressRules = EgressRules::allow_port;
+    let _: fn(EgressRules, SocketAddr) -> EgressRules = EgressRules::own_listener;
+    let _: fn(&EgressRules, SocketAddr) -> bool = EgressRules::allows;
+    fn builder<T: Debug + Default + Send>() {}
+    builder::<ConnectorBuilder>();
+    // A scope gives back whatever its work does, and may borrow.
+    let text = String::from("borrowed");
+    let borrowed: &str = Connector::global().scope(|_: &Scope<'_>| text.as_str());
+    assert_eq!(borrowed, text);
 }
 
 #[test]
@@ -44,6 +95,7 @@ fn values_are_plain_data() {
     value::<SocketAddress>();
     value::<SocketOptions>();
     value::<TcpOptions>();
+    value::<EgressRules>();
     value::<SocketInfo>();
     value::<Error>();
     value::<Attempt>();
