@@ -12,7 +12,7 @@ use sockeye::{
 };
 
 use super::{holds, limited, open, patient, refusal};
-use crate::support::peer::{BlackHole, Server, black_hole, nothing_listens};
+use crate::support::peer::{BlackHole, Server, Wire, black_hole, nothing_listens};
 use crate::support::tls::{TlsPeer, ask, authority, terms, upgradable};
 use crate::support::{
     AT_ONCE, PATIENCE, Peer, at_once, blocked, eventually, fails, kind_of, ms, read, story,
@@ -61,31 +61,39 @@ fn what_is_wrong_with_the_address_or_the_options_is_told_before_the_limit() {
 /// However a socket ends, the place is free once its end is told: another connect works at once.
 #[test]
 fn every_end_frees_the_place_once() {
-    check(SocketOptions::new(), Peer::reads(), |socket| socket.close().expect("it is idle"));
-    check(SocketOptions::new(), Peer::reads(), |socket| socket.abort());
-    check(SocketOptions::new(), Peer::reads(), |socket| socket.writer().abort());
-    check(SocketOptions::new(), Peer::plays(|wire| wire.fin()), |socket| {
+    check(SocketOptions::new(), cued(|_| ()), |socket| socket.close().expect("it is idle"));
+    check(SocketOptions::new(), cued(|_| ()), |socket| socket.abort());
+    check(SocketOptions::new(), cued(|_| ()), |socket| socket.writer().abort());
+    check(SocketOptions::new(), cued(|wire| wire.fin()), |socket| {
         assert_eq!(read(socket, 1).expect("the peer has ended"), b"");
     });
-    check(SocketOptions::new(), Peer::plays(|wire| wire.reset()), |socket| {
+    check(SocketOptions::new(), cued(|wire| wire.reset()), |socket| {
         fails(read(socket, 1), ErrorKind::Reset);
     });
     // Nobody reads.
-    check(SocketOptions::new(), Peer::plays(|wire| wire.fin()), |socket| {
+    check(SocketOptions::new(), cued(|wire| wire.fin()), |socket| {
         socket.closed_timeout(PATIENCE).expect("the peer has ended");
     });
-    check(SocketOptions::new(), Peer::plays(|wire| wire.reset()), |socket| {
+    check(SocketOptions::new(), cued(|wire| wire.reset()), |socket| {
         fails(socket.closed_timeout(PATIENCE), ErrorKind::Reset);
     });
-    check(SocketOptions::new(), Peer::plays(|wire| wire.fin()), |socket| {
+    check(SocketOptions::new(), cued(|wire| wire.fin()), |socket| {
         socket.reader().cancel();
         socket.writer().close().expect("nothing is in the way");
         socket.closed_timeout(PATIENCE).expect("both have ended");
     });
-    check(upgradable(authority()), Peer::plays(|wire| wire.send(b"go, injected")), |socket| {
+    check(upgradable(authority()), cued(|wire| wire.send(b"go, injected")), |socket| {
         assert_eq!(read(socket, 2).expect("the peer says so"), b"go");
         fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
     });
+}
+
+/// A peer that does something once the socket is open.
+fn cued(script: impl FnOnce(&mut Wire) + Send + 'static) -> Peer {
+    Peer::plays(|wire| {
+        wire.await_cue();
+        script(wire);
+    })
 }
 
 #[track_caller]
@@ -96,6 +104,7 @@ fn check(options: SocketOptions, peer: Peer, end: fn(&Socket)) {
     let socket = connector.connect_with(peer.address(), options).expect("it is the first");
     socket.opened().expect("the peer listens");
     fails(connector.connect(peer.address()), ErrorKind::Limit);
+    peer.cue();
     end(&socket);
     is_free_for_one(&connector);
     // What comes later does not free it again.
