@@ -260,7 +260,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The sorts of failure. In parentheses: the [`io::ErrorKind`] that reads and writes carry.
+/// The sorts of failure. In parentheses: the [`io::ErrorKind`] that reads and writes carry. It is never
+/// `Interrupted` or `WouldBlock`, whatever the system or a resolver said: to call again is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -487,8 +488,12 @@ impl Fault {
 
     fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {
         match (self.kind(), source) {
-            (ErrorKind::Connect | ErrorKind::Io | ErrorKind::Resolve, Some(source)) => {
-                source.kind()
+            (kind @ (ErrorKind::Connect | ErrorKind::Io | ErrorKind::Resolve), Some(source)) => {
+                match source.kind() {
+                    // They ask for the same call again, as std's `write_all` makes it, and would for ever.
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => kind.io_kind(),
+                    other => other,
+                }
             }
             (kind, _) => kind.io_kind(),
         }

@@ -1,7 +1,7 @@
 //! Look-ups by a resolver of the user's own: what it is asked, what it may do, and what becomes of that.
 
 use std::error::Error as _;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::resume_unwind;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -171,6 +171,22 @@ fn what_a_resolver_says_is_the_source_of_the_error() {
             assert_eq!(io::Error::from(error).kind(), kind);
         }
     });
+}
+
+/// `write_all`, `read_exact` and their like call again after an interruption, which a failure of the socket
+/// is none of, whatever befell the resolver.
+#[test]
+fn a_look_up_that_was_interrupted_is_no_reason_to_call_again() {
+    for interrupted in [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock] {
+        story(move || {
+            let connector = connector(move |_: &str| Err(interrupted.into()));
+            let mut socket = connector.connect(("name.test", 4321)).expect("the address is fine");
+            let failure = socket.write_all(b"words").expect_err("there is no address");
+            fails(Err::<(), _>(failure), ErrorKind::Resolve);
+            let failure = socket.read_exact(&mut [0]).expect_err("there is no address");
+            assert_eq!(failure.kind(), io::ErrorKind::NotFound);
+        });
+    }
 }
 
 #[test]
