@@ -65,6 +65,9 @@ mod resolver;
 mod socket;
 mod tls;
 
+#[cfg(sockeye_shuttle)]
+pub use driver::model;
+
 pub use address::SocketAddress;
 pub use egress::EgressRules;
 pub use error::{Attempt, Error, ErrorKind, Result};

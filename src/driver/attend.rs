@@ -13,8 +13,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clock;
 use super::deeds::Deeds;
 use super::patience::{Passed, Patience};
 use super::shared::{Core, Guard, Shared};
@@ -128,7 +129,7 @@ impl Shared {
                         break Received::Failed(fault);
                     }
                     Ended::Passed(mut core) => {
-                        let now = Instant::now();
+                        let now = clock::now();
                         let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, now));
                         core = self.settle(core, deeds);
                         let timed_out = self.time_out(core, Side::Read);
@@ -179,7 +180,7 @@ impl Shared {
                 break Received::Nothing;
             }
         };
-        let deeds = Deeds::of(core.machine.received(pass, what, Instant::now()));
+        let deeds = Deeds::of(core.machine.received(pass, what, clock::now()));
         Came::Nothing(Called::Ask(self.settle_without(core, deeds, wire)))
     }
 
@@ -309,9 +310,9 @@ impl Shared {
     /// Waits for what who is at the wire in the other direction may have been told of its failure, and
     /// has not said yet. The failure wakes them too.
     pub(super) fn await_hearsay<'a>(&'a self, mut core: Guard<'a>, other: Side) -> Guard<'a> {
-        let until = Instant::now() + HEARSAY;
+        let until = clock::now() + HEARSAY;
         while core.is_at_work(other) && core.machine.outcome().is_none() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 break;
             }
@@ -387,7 +388,7 @@ impl Shared {
         let mut core = self.lock();
         match core.machine.read() {
             ReadStep::Receive(pass) | ReadStep::Ingest(pass) | ReadStep::Take(pass) => {
-                let outputs = core.machine.received(pass, Received::Nothing, Instant::now());
+                let outputs = core.machine.received(pass, Received::Nothing, clock::now());
                 drop(outputs);
                 Ok(0)
             }
@@ -419,7 +420,7 @@ impl Shared {
     ) -> Ended<'a> {
         let Ok(mut left) = patience.left(core.limit(side)) else { return Ended::Passed(core) };
         if let (Side::Write, Some((at, Deadline::Close))) = (side, core.machine.deadline()) {
-            let until = at.saturating_duration_since(Instant::now());
+            let until = at.saturating_duration_since(clock::now());
             left = Some(left.map_or(until, |left| left.min(until)));
         }
         match WakeHandle::of_this_thread() {

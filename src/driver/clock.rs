@@ -1,9 +1,16 @@
-//! Instants at which the loop has to look at something.
+//! The time, and instants at which the loop has to look at something.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use mio::Token;
+use super::sync::mio::Token;
+
+#[cfg(not(sockeye_shuttle))]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+#[cfg(sockeye_shuttle)]
+pub(super) use super::model::now;
 
 /// Timers, each named by its instant and the token of what it belongs to, so that it can be taken out
 /// again exactly.

@@ -7,15 +7,15 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::Token;
-
+use super::clock;
 use super::dial::{self, Dialled};
 use super::facts::Facts;
 use super::resolve::Submitted;
 use super::roster::Roster;
 use super::shared::{Connected, Core, Errand, Guard, Shared, Watching, admit};
+use super::sync::mio::Token;
 use super::wait::WakeHandle;
 use super::wire::{Drained, Load, Wire};
 use super::young::Spot;
@@ -40,7 +40,7 @@ impl Shared {
         mut core: Guard<'a>,
         input: Input<'_>,
     ) -> Guard<'a> {
-        let deeds = Deeds::of(core.machine.handle(input, Instant::now()));
+        let deeds = Deeds::of(core.machine.handle(input, clock::now()));
         self.settle(core, deeds)
     }
 
@@ -93,7 +93,7 @@ impl Shared {
         // A handshake that a caller makes is mostly over before the loop has to look.
         let listed = matches!(core.watching, Watching::Listed(_));
         let attended = listed && core.machine.watch() == Watch::Ingest;
-        if attended && at.is_some_and(|at| at > Instant::now() + UNATTENDED) {
+        if attended && at.is_some_and(|at| at > clock::now() + UNATTENDED) {
             return guard;
         }
         errand.timer = at;
@@ -117,7 +117,7 @@ impl Shared {
             Err(fault) => (None, Err(fault)),
         };
         let mut deeds =
-            Deeds::of(core.machine.handle(Input::Attempted { id, result }, Instant::now()));
+            Deeds::of(core.machine.handle(Input::Attempted { id, result }, clock::now()));
         let adopted = deeds.as_ref().and_then(|deeds| deeds.adopt);
         if let (Some(timings), Ok(endpoints)) = (adopted, result) {
             core.wire = wire;
@@ -202,7 +202,7 @@ impl Shared {
 
     fn submit(self: &Arc<Self>) {
         let submitted = match Driver::running() {
-            Ok(driver) => match driver.names().submit(self, Instant::now()) {
+            Ok(driver) => match driver.names().submit(self, clock::now()) {
                 Submitted::Queued => {
                     driver.post(Job::Names, Urgency::Soon);
                     return;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::sync::mio::net::TcpStream;
 use super::wire::{Wire, code};
 use crate::error::Fault;
 use crate::info::Endpoints;
@@ -22,6 +23,9 @@ pub(super) enum Dialled {
 
 /// Starts an attempt.
 pub(super) fn dial(address: SocketAddr, options: &TcpOptions) -> Result<Dialled, Fault> {
+    #[cfg(sockeye_shuttle)]
+    return super::model::dial(address, options);
+    #[cfg(not(sockeye_shuttle))]
     open(address, options).map_err(|error| fault(&error))
 }
 
@@ -62,6 +66,7 @@ fn is_want(code: i32) -> bool {
     matches!(code, 10_024 | 10_055)
 }
 
+#[cfg_attr(sockeye_shuttle, allow(dead_code, reason = "the model dials"))]
 fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
     let socket = nonblocking(Domain::for_address(address))?;
     set(&socket, options)?;
@@ -76,7 +81,7 @@ fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
         Err(error) if is_pending(&error) => is_still_pending(&socket, address)?,
         Err(error) => return Err(error),
     };
-    let wire = Arc::new(Wire::new(mio::net::TcpStream::from_std(socket.into())));
+    let wire = Arc::new(Wire::new(TcpStream::from_std(socket.into())));
     // Elsewhere the loop has to register a wire before anyone shares it.
     let alone = cfg!(not(all(unix, not(sockeye_condvar))));
     Ok(if pending || alone { Dialled::Pending(wire) } else { Dialled::Open(wire) })

@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
-use mio::{Events, Interest, Poll, Token};
-
-use super::clock::Timers;
+use super::clock::{self, Timers};
 use super::linger::LOOK_EVERY;
 use super::resolve::Submitted;
 use super::shared::Shared;
+use super::sync::mio::event::Event;
+use super::sync::mio::{Events, Interest, Poll, Token};
+use super::sync::thread_local;
 use super::table::Table;
 use super::watch::{Look, QUIET};
 use super::wire::{Wire, code};
@@ -46,7 +46,7 @@ pub(super) fn is_this_thread() -> bool {
 
 /// Runs for the rest of the process.
 pub(super) fn run(poll: Poll, driver: &'static Driver) {
-    IS_LOOP.set(true);
+    IS_LOOP.with(|is_loop| is_loop.set(true));
     let mut this = EventLoop {
         driver,
         poll,
@@ -62,6 +62,10 @@ pub(super) fn run(poll: Poll, driver: &'static Driver) {
     let mut events = Events::with_capacity(EVENTS_MOST);
     loop {
         guarded(|| this.turn(&mut events));
+        #[cfg(sockeye_shuttle)]
+        if super::model::is_over() {
+            return this.assert_idle();
+        }
     }
 }
 
@@ -83,6 +87,7 @@ struct EventLoop {
 }
 
 /// What has a token.
+#[cfg_attr(sockeye_shuttle, derive(Debug))]
 enum Entry {
     /// A socket whose wire is registered.
     Socket { shared: Arc<Shared>, interest: Interest },
@@ -92,6 +97,7 @@ enum Entry {
     Limit(Box<(Arc<Shared>, Instant)>),
 }
 
+#[cfg_attr(sockeye_shuttle, derive(Debug))]
 struct PendingAttempt {
     shared: Arc<Shared>,
     id: AttemptId,
@@ -100,8 +106,19 @@ struct PendingAttempt {
 }
 
 impl EventLoop {
+    /// At the end of a run nothing is left of its sockets.
+    #[cfg(sockeye_shuttle)]
+    fn assert_idle(mut self) {
+        for job in self.wake_up() {
+            self.job(job, clock::now());
+        }
+        assert!(self.table.is_empty(), "the loop still holds {:?}", self.table);
+        assert_eq!(self.timers.next(), None);
+        assert!(self.again.is_empty() && self.waiting_names.is_empty());
+    }
+
     fn turn(&mut self, events: &mut Events) {
-        let timeout = self.sleep_for(Instant::now());
+        let timeout = self.sleep_for(clock::now());
         let polled = self.poll.poll(events, timeout);
         let jobs = self.wake_up();
         match polled {
@@ -112,7 +129,7 @@ impl EventLoop {
                 say(format_args!("the event loop could not poll: {error}"));
             }
         }
-        let now = Instant::now();
+        let now = clock::now();
         for job in jobs {
             guarded(|| self.job(job, now));
         }

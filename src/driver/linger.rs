@@ -5,9 +5,10 @@
 //! closed, and the rest is the system's.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::sync::{Mutex, MutexGuard};
 use super::wire::{Drained, Wire};
 use super::{Driver, Job, Urgency};
 

@@ -14,11 +14,14 @@ mod facts;
 mod forecast;
 mod fork;
 mod linger;
+#[cfg(sockeye_shuttle)]
+pub mod model;
 mod patience;
 mod resolve;
 mod roster;
 mod sealed;
 mod shared;
+mod sync;
 mod table;
 mod turns;
 mod upgrade;
@@ -29,14 +32,16 @@ mod young;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+#[cfg(not(sockeye_shuttle))]
+use std::sync::OnceLock;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
-
-use mio::{Registry, Token, Waker};
 
 use self::linger::Lingering;
 use self::resolve::Pool;
-use self::wire::{Wire, code};
+use self::sync::Mutex;
+use self::sync::mio::{self, Registry, Token, Waker};
+use self::wire::Wire;
 use self::young::Young;
 use crate::error::Fault;
 use crate::machine::AttemptId;
@@ -108,10 +113,19 @@ enum Urgency {
     Soon,
 }
 
+#[cfg(not(sockeye_shuttle))]
 static DRIVER: OnceLock<Driver> = OnceLock::new();
 
 impl Driver {
+    /// That of this run, which has begun.
+    #[cfg(sockeye_shuttle)]
+    #[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+    fn running() -> Result<&'static Driver, Fault> {
+        Ok(model::driver())
+    }
+
     /// The driver, started where that is the first use. What hinders it now may not the next time.
+    #[cfg(not(sockeye_shuttle))]
     #[inline]
     fn running() -> Result<&'static Driver, Fault> {
         match DRIVER.get() {
@@ -120,6 +134,7 @@ impl Driver {
         }
     }
 
+    #[cfg(not(sockeye_shuttle))]
     #[cold]
     fn first() -> Result<&'static Driver, Fault> {
         // Guards nothing but that two don't start it.
@@ -128,19 +143,13 @@ impl Driver {
         if let Some(driver) = DRIVER.get() {
             return Ok(driver);
         }
-        Driver::start().map_err(|error| Fault::Io(code(&error)))
+        Driver::start().map_err(|error| Fault::Io(wire::code(&error)))
     }
 
+    #[cfg(not(sockeye_shuttle))]
     fn start() -> io::Result<&'static Driver> {
         let poll = mio::Poll::new()?;
-        let driver = Driver {
-            inbox: Mutex::new(Inbox { jobs: Vec::new(), sleep: Sleep::Awake }),
-            waker: Waker::new(poll.registry(), event_loop::WAKER)?,
-            registry: poll.registry().try_clone()?,
-            names: Pool::new(),
-            lingering: Lingering::new(),
-            young: Young::new(),
-        };
+        let driver = Driver::new(&poll)?;
         // The thread begins once the driver is where it looks for it, or never.
         let (begin, begun) = std::sync::mpsc::sync_channel::<&'static Driver>(1);
         std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
@@ -152,6 +161,17 @@ impl Driver {
         begin.send(driver).map_err(io::Error::other)?;
         say(format_args!("the event loop has started"));
         Ok(driver)
+    }
+
+    fn new(poll: &mio::Poll) -> io::Result<Driver> {
+        Ok(Driver {
+            inbox: Mutex::new(Inbox { jobs: Vec::new(), sleep: Sleep::Awake }),
+            waker: Waker::new(poll.registry(), event_loop::WAKER)?,
+            registry: poll.registry().try_clone()?,
+            names: Pool::new(),
+            lingering: Lingering::new(),
+            young: Young::new(),
+        })
     }
 
     fn post(&self, job: Job, urgency: Urgency) {
@@ -191,6 +211,10 @@ impl Driver {
 
 /// Calls what may be, or may end in, code of the user's: its panics go no further.
 fn harmless<R>(work: impl FnOnce() -> R) -> Option<R> {
+    // There they are what is looked for.
+    #[cfg(sockeye_shuttle)]
+    return Some(work());
+    #[cfg(not(sockeye_shuttle))]
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(result) => Some(result),
         Err(payload) => {

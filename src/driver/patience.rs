@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::clock;
 use super::shared::CallLimit;
 
 /// Longer than any system's tick, for which a receive may wait without hearing of anything.
@@ -34,7 +35,7 @@ impl Patience {
     /// The call waits from now on, if it has not before.
     pub(super) fn begin(&mut self) {
         self.fresh = None;
-        self.begun.get_or_insert_with(Instant::now);
+        self.begun.get_or_insert_with(clock::now);
     }
 
     /// What is left before a wait.
@@ -42,7 +43,7 @@ impl Patience {
         if let Some(left) = self.fresh.take() {
             return Ok(Some(left));
         }
-        let now = Instant::now();
+        let now = clock::now();
         let begun = *self.begun.get_or_insert(now);
         let timeout = limit.timeout.and_then(|timeout| begun.checked_add(timeout));
         let due = match (timeout, limit.deadline) {
@@ -69,7 +70,7 @@ impl Patience {
 
     /// How long the call has waited, where it did.
     pub(super) fn waited(&self) -> Option<Duration> {
-        self.begun.map(|begun| begun.elapsed())
+        self.begun.map(|begun| clock::now() - begun)
     }
 
     /// Time has passed.

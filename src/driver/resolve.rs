@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
+use super::sync::{Condvar, Mutex, MutexGuard, thread};
 use super::wire::code;
 use super::{harmless, say};
 use crate::error::{Fault, Unresolved};
@@ -101,7 +102,7 @@ impl Pool {
     }
 
     fn start_thread(&'static self, queue: &mut Queue) -> io::Result<()> {
-        std::thread::Builder::new().name("sockeye-names".to_owned()).spawn(move || self.work())?;
+        thread::Builder::new().name("sockeye-names".to_owned()).spawn(move || self.work())?;
         queue.threads += 1;
         Ok(())
     }

@@ -6,14 +6,15 @@
 //! in which the outcome becomes visible: whoever has heard of an end can count on the place. Where others
 //! wait, the place goes to the first of them and is never free in between, so that nobody overtakes them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::fork;
 use super::shared::{Shared, Until};
+use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A list that once was long gives its memory back when it is empty.

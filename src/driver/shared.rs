@@ -7,16 +7,17 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use mio::Token;
-
+use super::clock;
 use super::deeds::Deeds;
 use super::facts::Facts;
 use super::forecast::Forecast;
 use super::roster::{Joined, Place, Roster, ScopeId};
+use super::sync::atomic::{AtomicU32, Ordering};
+use super::sync::mio::Token;
+use super::sync::{Condvar, Mutex, MutexGuard};
 use super::wait::{Side, WakeHandle};
 use super::wire::Wire;
 use super::young::Spot;
@@ -192,7 +193,7 @@ impl Shared {
         terms: Terms<'_>,
     ) -> Result<Arc<Self>> {
         fork::check()?;
-        let now = Instant::now();
+        let now = clock::now();
         let target = match requested.literal() {
             Some(address) => Target::Address(address),
             None => Target::Name,
@@ -267,7 +268,7 @@ impl Shared {
     /// There is a place for it now.
     pub(super) fn admitted(self: &Arc<Self>) {
         let mut core = self.lock();
-        let deeds = Deeds::of(core.machine.start(Instant::now()));
+        let deeds = Deeds::of(core.machine.start(clock::now()));
         drop(self.settle(core, deeds));
     }
 
@@ -446,7 +447,7 @@ impl Shared {
         left: Option<Duration>,
     ) -> Guard<'a> {
         let Some((at, _)) = core.machine.deadline() else { return self.wait_change(core, left) };
-        let now = Instant::now();
+        let now = clock::now();
         if at <= now {
             return self.tell(core, Input::Deadline);
         }
@@ -709,13 +710,13 @@ pub(super) struct Until(Option<Instant>);
 
 impl Until {
     pub(super) fn after(limit: Duration) -> Self {
-        Until(Instant::now().checked_add(limit))
+        Until(clock::now().checked_add(limit))
     }
 
     /// `None` when it has come.
     pub(super) fn left(self) -> Option<Duration> {
         match self.0 {
-            Some(at) => Some(at.saturating_duration_since(Instant::now())).filter(|d| !d.is_zero()),
+            Some(at) => Some(at.saturating_duration_since(clock::now())).filter(|d| !d.is_zero()),
             None => Some(Duration::MAX),
         }
     }

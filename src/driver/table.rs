@@ -1,6 +1,6 @@
 //! What the loop has registered, by token.
 
-use mio::Token;
+use super::sync::mio::Token;
 
 /// Slots for things that have a token. A slot is used again, a token is not: it carries a generation,
 /// so that an event or a timer that comes late finds nothing.
@@ -66,6 +66,11 @@ impl<T> Table<T> {
         slot.generation = next(generation);
         self.free.push(index);
         slot.item.take()
+    }
+
+    #[cfg(sockeye_shuttle)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| slot.item.is_none())
     }
 }
 

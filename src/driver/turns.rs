@@ -1,8 +1,8 @@
 //! Whose turn it is to make calls in a direction, and what they do when they leave.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use super::clock;
 use super::patience::Patience;
 use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::Side;
@@ -97,7 +97,7 @@ impl Shared {
     /// The machine's limit on a close is looked after by those who wait for it.
     pub(super) fn expire_if_due<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
         match core.machine.deadline() {
-            Some((at, Deadline::Close)) if at <= Instant::now() => self.tell(core, Input::Deadline),
+            Some((at, Deadline::Close)) if at <= clock::now() => self.tell(core, Input::Deadline),
             Some(_) | None => core,
         }
     }

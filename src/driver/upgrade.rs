@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::attend::would_block;
+use super::clock;
 use super::deeds::Deeds;
 use super::event_loop::REGISTERED_ONCE;
 use super::shared::{Core, Guard, Shared, UpgradePlan};
+use super::sync::mio;
 use super::wire::{End, Wire, fault};
 use super::{Driver, Job, Urgency, fork};
 use crate::error::{Deadline, Error, ErrorKind, Fault, Result};
@@ -29,7 +31,7 @@ impl Shared {
             let mode = self.mode();
             return Err(misuse(format!("secure_transport is {mode}: an upgrade needs starttls")));
         };
-        let begun = Instant::now();
+        let begun = clock::now();
         let deadline = plan.connect_timeout.and_then(|limit| begun.checked_add(limit));
         // Misuse comes before what may be wrong with the options.
         drop(self.may_claim(self.lock())?);
@@ -69,7 +71,7 @@ impl Shared {
                 core.writing.busy = true;
                 return Ok(core);
             }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 core.claimed = false;
                 self.notify(&core);
@@ -131,7 +133,7 @@ impl Shared {
         setup: &TlsSetup,
         deadline: Option<Instant>,
     ) -> Arc<Shared> {
-        let now = Instant::now();
+        let now = clock::now();
         let deeds = Deeds::of(core.machine.handle(Input::HandOver, now));
         let mut secured = Core::new(Machine::upgrade(&plan.plan, setup, deadline, now));
         let wire = core.wire.take();

@@ -40,15 +40,20 @@ pub(super) use self::by_poll::WakeHandle;
 mod by_poll {
     use std::cell::OnceCell;
 
+    #[cfg(not(sockeye_shuttle))]
+    use mio::net::TcpStream;
+    #[cfg(not(sockeye_shuttle))]
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+    use self::bell::Bell;
     use super::{Arc, Duration, Side, Waited, Wire, io};
+    use crate::driver::sync::thread_local;
 
     /// Ends the waits of the thread that it belongs to. Whoever wakes keeps it alive while doing so,
     /// as its descriptor's number is another's when it is closed.
     #[derive(Debug)]
     pub(in super::super) struct WakeHandle {
-        bell: bell::Bell,
+        bell: Bell,
     }
 
     thread_local! {
@@ -62,7 +67,7 @@ mod by_poll {
                 if let Some(handle) = own.get() {
                     return Some(Arc::clone(handle));
                 }
-                let handle = Arc::new(WakeHandle { bell: bell::Bell::new().ok()? });
+                let handle = Arc::new(WakeHandle { bell: Bell::new().ok()? });
                 Some(Arc::clone(own.get_or_init(|| handle)))
             })
             .ok()
@@ -81,31 +86,44 @@ mod by_poll {
             side: Side,
             limit: Option<Duration>,
         ) -> io::Result<Waited> {
-            let wanted = match side {
-                Side::Read => PollFlags::IN,
-                Side::Write => PollFlags::OUT,
-            };
-            let mut descriptors = [
-                PollFd::new(wire.stream(), wanted),
-                PollFd::from_borrowed_fd(self.bell.heard_at(), PollFlags::IN),
-            ];
-            // A limit that the system can't count to is none.
-            let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-            match poll(&mut descriptors, limit.as_ref()) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => return Ok(Waited::Look),
-                Err(error) => return Err(error.into()),
+            match either(wire.stream(), side, &self.bell, limit) {
+                Ok([_, true]) => {
+                    self.bell.hush();
+                    Ok(Waited::Look)
+                }
+                Ok([true, false]) => Ok(Waited::Ready),
+                Ok([false, false]) => Ok(Waited::Look),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Waited::Look),
+                Err(error) => Err(error),
             }
-            let [wire, bell] = &descriptors;
-            if !bell.revents().is_empty() {
-                self.bell.hush();
-                return Ok(Waited::Look);
-            }
-            Ok(if wire.revents().is_empty() { Waited::Look } else { Waited::Ready })
         }
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(sockeye_shuttle)]
+    use crate::driver::model::{self as bell, either};
+
+    /// Waits for the stream and for the bell, and says which of them has something.
+    #[cfg(not(sockeye_shuttle))]
+    #[inline]
+    fn either(
+        stream: &TcpStream,
+        side: Side,
+        bell: &Bell,
+        limit: Option<Duration>,
+    ) -> io::Result<[bool; 2]> {
+        let wanted = match side {
+            Side::Read => PollFlags::IN,
+            Side::Write => PollFlags::OUT,
+        };
+        let mut descriptors =
+            [PollFd::new(stream, wanted), PollFd::from_borrowed_fd(bell.heard_at(), PollFlags::IN)];
+        // A limit that the system can't count to is none.
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        poll(&mut descriptors, limit.as_ref())?;
+        Ok(descriptors.map(|descriptor| !descriptor.revents().is_empty()))
+    }
+
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(sockeye_shuttle)))]
     mod bell {
         use rustix::event::{EventfdFlags, eventfd};
         use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -132,7 +150,7 @@ mod by_poll {
         }
     }
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android", sockeye_shuttle)))]
     mod bell {
         use std::io::{Read, Write};
         use std::os::fd::{AsFd, BorrowedFd};

@@ -7,14 +7,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use mio::Interest;
-use mio::event::Event;
+use std::time::Duration;
 
 use super::buffers;
+use super::clock;
 use super::deeds::Deeds;
 use super::shared::{Core, Shared, Watching};
+use super::sync::mio::Interest;
+use super::sync::mio::event::Event;
 use super::wait::Side;
 use super::wire::{Drained, End, Room, Wire, fault};
 use super::{Driver, Job, Urgency};
@@ -176,7 +176,7 @@ impl Shared {
             (Err(error), _) => (Received::Failed(fault(&error)), Look::Keep),
         };
         core.reading.busy = false;
-        let deeds = Deeds::of(core.machine.received(pass, what, Instant::now()));
+        let deeds = Deeds::of(core.machine.received(pass, what, clock::now()));
         core = self.settle(core, deeds);
         if let (true, Some(fault)) = (unread, failure) {
             core = self.tell(core, Input::WireFailed(fault));
@@ -273,7 +273,7 @@ impl Shared {
             if end == End::HungUp && core.machine.sends() && other != Some(Side::Write) {
                 core = self.await_hearsay(core, Side::Write);
             }
-            let now = Instant::now();
+            let now = clock::now();
             let mut idle = false;
             let outputs = match result {
                 Ok(0) => {

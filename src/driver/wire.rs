@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
-
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::mio;
+use super::sync::mio::net::TcpStream;
+use super::sync::mio::{Interest, Registry, Token};
 use crate::error::Fault;
 
 /// A stream. The descriptor is closed when the last call on it has left.
@@ -212,12 +212,10 @@ impl Wire {
     /// Sends a reset, at once where the system can do that while others are at the descriptor, when
     /// the last of them has left elsewhere.
     pub(super) fn reset(&self) {
-        #[cfg(target_os = "linux")]
-        if rustix::net::connect_unspec(&self.stream).is_ok() {
-            return;
-        }
-        let linger = Some(std::time::Duration::ZERO);
-        let _ = socket2::SockRef::from(&self.stream).set_linger(linger);
+        #[cfg(sockeye_shuttle)]
+        self.stream.reset();
+        #[cfg(not(sockeye_shuttle))]
+        reset(&self.stream);
     }
 
     /// Reports the present state as the first event, and then every change.
@@ -273,7 +271,7 @@ impl Wire {
 }
 
 /// Calls that say by themselves whether they block.
-#[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+#[cfg(all(target_os = "linux", not(any(sockeye_condvar, sockeye_shuttle))))]
 mod calls {
     use std::io;
     use std::time::Duration;
@@ -336,13 +334,11 @@ mod calls {
 }
 
 /// Calls on a descriptor that does not block.
-#[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+#[cfg(not(all(target_os = "linux", not(any(sockeye_condvar, sockeye_shuttle)))))]
 mod calls {
     use std::io::{self, Read, Write};
 
-    use mio::net::TcpStream;
-
-    use super::{Load, Room};
+    use super::{Load, Room, TcpStream};
 
     pub(super) fn receive(mut stream: &TcpStream, room: &mut Room<'_, '_>) -> io::Result<usize> {
         match room {
@@ -374,7 +370,12 @@ mod calls {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(sockeye_shuttle)]
+fn hung_up(stream: &TcpStream) -> bool {
+    stream.is_hung_up()
+}
+
+#[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
 fn hung_up(stream: &TcpStream) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
@@ -386,9 +387,19 @@ fn hung_up(stream: &TcpStream) -> bool {
 }
 
 /// Other systems raise it for a plain FIN too.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", sockeye_shuttle)))]
 fn hung_up(_stream: &TcpStream) -> bool {
     false
+}
+
+#[cfg(not(sockeye_shuttle))]
+fn reset(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if rustix::net::connect_unspec(stream).is_ok() {
+        return;
+    }
+    let linger = Some(std::time::Duration::ZERO);
+    let _ = socket2::SockRef::from(stream).set_linger(linger);
 }
 
 /// What the failure of a call on an established connection means.

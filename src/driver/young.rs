@@ -3,9 +3,10 @@
 //! A socket that is closed before that takes itself out again, so that short lives cost the loop
 //! nothing.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::shared::Shared;
+use super::sync::{Mutex, MutexGuard};
 
 /// The most sockets that one look takes out.
 const TAKEN_MOST: usize = 1024;

@@ -1,0 +1,177 @@
+//! As much of mio as the driver uses, by the same names.
+
+pub(crate) use ::mio::{Interest, Token};
+
+use std::io;
+use std::time::Duration;
+
+use super::system::Happened;
+use super::time::Timer;
+use super::{call, wait};
+
+pub(crate) use self::event::Event;
+
+/// There is one, of the loop.
+#[derive(Debug)]
+pub(crate) struct Poll {
+    registry: Registry,
+}
+
+#[derive(Debug)]
+pub(crate) struct Registry(());
+
+#[derive(Debug)]
+pub(crate) struct Waker(());
+
+#[derive(Debug)]
+pub(crate) struct Events {
+    events: Vec<Event>,
+}
+
+impl Poll {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Poll { registry: Registry(()) })
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn poll(&mut self, events: &mut Events, limit: Option<Duration>) -> io::Result<()> {
+        events.clear();
+        let timer = Timer::after(limit);
+        wait(|world, waker| {
+            world.system.take_events(&mut events.events);
+            let over = world.over || timer.is_due(&mut world.time, waker);
+            if over || !events.events.is_empty() {
+                return Some(());
+            }
+            world.system.poller = Some(waker.clone());
+            None
+        });
+        Ok(())
+    }
+}
+
+impl Registry {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Registry(()))
+    }
+}
+
+impl Waker {
+    pub(crate) fn new(_registry: &Registry, token: Token) -> io::Result<Self> {
+        super::world().system.waker = token;
+        Ok(Waker(()))
+    }
+
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        call(|system| {
+            system.woken = true;
+            system.wake_loop();
+        });
+        Ok(())
+    }
+}
+
+impl Events {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Events { events: Vec::with_capacity(capacity) }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.events.clear();
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Event> {
+        self.events.iter()
+    }
+}
+
+pub(crate) mod event {
+    use super::{Happened, Interest, Registry, Token, io};
+
+    #[derive(Debug)]
+    pub(crate) struct Event {
+        pub(crate) token: Token,
+        pub(crate) happened: Happened,
+    }
+
+    /// What mio makes of the flags of epoll(7).
+    impl Event {
+        pub(crate) fn token(&self) -> Token {
+            self.token
+        }
+
+        pub(crate) fn is_writable(&self) -> bool {
+            self.happened.contains(Happened::OUT)
+        }
+
+        pub(crate) fn is_error(&self) -> bool {
+            self.happened.contains(Happened::ERR)
+        }
+
+        pub(crate) fn is_write_closed(&self) -> bool {
+            self.happened.contains(Happened::HUP)
+                || self.happened.contains(Happened::OUT) && self.is_error()
+                || self.happened == Happened::ERR
+        }
+    }
+
+    pub(crate) trait Source {
+        fn register(
+            &mut self,
+            registry: &Registry,
+            token: Token,
+            interest: Interest,
+        ) -> io::Result<()>;
+
+        #[cfg(not(sockeye_condvar))]
+        fn reregister(
+            &mut self,
+            registry: &Registry,
+            token: Token,
+            interest: Interest,
+        ) -> io::Result<()>;
+
+        #[cfg(not(sockeye_condvar))]
+        fn deregister(&mut self, registry: &Registry) -> io::Result<()>;
+    }
+}
+
+#[cfg(not(sockeye_condvar))]
+pub(crate) mod unix {
+    use super::{Interest, Registry, Token, call, event, io};
+
+    #[derive(Debug)]
+    pub(crate) struct SourceFd<'a>(pub(crate) &'a i32);
+
+    impl event::Source for SourceFd<'_> {
+        fn register(
+            &mut self,
+            _registry: &Registry,
+            token: Token,
+            interest: Interest,
+        ) -> io::Result<()> {
+            call(|system| system.register(*self.0, token, interest))
+        }
+
+        fn reregister(
+            &mut self,
+            _registry: &Registry,
+            token: Token,
+            interest: Interest,
+        ) -> io::Result<()> {
+            call(|system| system.reregister(*self.0, token, interest))
+        }
+
+        fn deregister(&mut self, _registry: &Registry) -> io::Result<()> {
+            call(|system| system.deregister(*self.0));
+            Ok(())
+        }
+    }
+}
+
+pub(crate) mod net {
+    pub(crate) use super::super::system::TcpStream;
+}

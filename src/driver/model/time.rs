@@ -1,0 +1,115 @@
+//! The clock, and those who wait for an instant.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::{preempt, wait, world};
+
+/// The instant at which every run begins.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+#[derive(Debug, Default)]
+pub(super) struct Time {
+    passed: Duration,
+    timers: BTreeMap<(Instant, u64), Option<Waker>>,
+    timers_made: u64,
+    /// The task that makes time pass.
+    passes: Option<Waker>,
+}
+
+/// What the clock shows.
+#[must_use]
+pub fn now() -> Instant {
+    world().time.now()
+}
+
+/// Time passes, while others are at work.
+pub fn pass_time(time: Duration) {
+    preempt();
+    let mut world = world();
+    let now = world.time.now() + time;
+    world.time.advance(now);
+}
+
+/// Makes time pass, an instant that somebody waits for at a time. Who decides on schedules lets it run only
+/// when nothing else can.
+pub(super) fn run() {
+    let ended = || {
+        wait(|world, waker| {
+            if world.over {
+                return Some(true);
+            }
+            if !world.time.timers.is_empty() {
+                return Some(false);
+            }
+            world.time.passes = Some(waker.clone());
+            None
+        })
+    };
+    while !ended() {
+        let mut world = world();
+        if let Some((&(at, _), _)) = world.time.timers.first_key_value() {
+            world.time.advance(at);
+        }
+    }
+}
+
+impl Time {
+    pub(super) fn now(&self) -> Instant {
+        *BEGINNING + self.passed
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.passed = self.passed.max(now - *BEGINNING);
+        while let Some(first) = self.timers.first_entry().filter(|first| first.key().0 <= now) {
+            if let Some(waker) = first.remove() {
+                waker.wake();
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.passes.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// An instant that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Timer(Option<(Instant, u64)>);
+
+impl Timer {
+    /// One that never comes, where that is too far away to be an instant.
+    pub(super) fn after(limit: Option<Duration>) -> Self {
+        let mut world = world();
+        let time = &mut world.time;
+        let Some(at) = limit.and_then(|limit| time.now().checked_add(limit)) else {
+            return Timer(None);
+        };
+        time.timers_made += 1;
+        let key = (at, time.timers_made);
+        time.timers.insert(key, None);
+        time.wake();
+        Timer(Some(key))
+    }
+
+    /// Whether it has come; if not, it will wake.
+    pub(super) fn is_due(&self, time: &mut Time, waker: &Waker) -> bool {
+        let Some(key) = self.0 else { return false };
+        if let Some(timer) = time.timers.get_mut(&key) {
+            *timer = Some(waker.clone());
+        }
+        key.0 <= time.now()
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some(key) = self.0 {
+            world().time.timers.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Running a model under many schedules.
+
+use std::env;
+use std::time::Instant;
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Task, TaskId};
+use shuttle::{Config, MaxSteps, Runner};
+use sockeye::model;
+
+use crate::bounded::Bounded;
+
+/// How many schedules of each model there are by default.
+const SCHEDULES: usize = 4000;
+/// How many times the scheduler of the second kind changes its mind, and one less.
+const DEPTH: usize = 4;
+/// More than the longest run takes, so that a thread that spins is found.
+const STEPS_MOST: usize = 20_000;
+
+/// Tries a model: a third of the schedules at random, a third by priorities that change a few times (PCT), and
+/// a third in order, from those with the fewest preemptions on.
+pub fn explore(name: &str, body: fn()) {
+    let model = move || model::run(body);
+    if let Ok(schedule) = env::var("SCHEDULE") {
+        return shuttle::replay(model, &schedule);
+    }
+    let many = env::var("SCHEDULES").map_or(SCHEDULES, |many| many.parse().expect("a number"));
+    let begun = Instant::now();
+    let random = Runner::new(TimeLast(RandomScheduler::new(many / 3)), config()).run(model);
+    let pct = Runner::new(TimeLast(PctScheduler::new(DEPTH, many / 3)), config()).run(model);
+    let (mut ordered, mut complete) = (0, None);
+    for preemptions in 0.. {
+        let (bounded, exhausted) = Bounded::new(preemptions, many / 3 - ordered);
+        ordered += Runner::new(TimeLast(bounded), config()).run(model);
+        if !exhausted.get() {
+            break;
+        }
+        complete = Some(preemptions);
+    }
+    let schedules = random + pct + ordered;
+    let rate = schedules as f64 / begun.elapsed().as_secs_f64();
+    let complete = match complete {
+        Some(preemptions) => format!("all with up to {preemptions} preemptions"),
+        None => "not even all without preemption".to_owned(),
+    };
+    println!("{name}: {schedules} schedules, {rate:.0} per second, {complete}");
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config.stack_size = 1 << 18;
+    config.max_steps = MaxSteps::FailAfter(STEPS_MOST);
+    // Of two: atomic operations are taken to be in one order for all, and statics are dropped after each run.
+    config.silence_warnings = true;
+    config
+}
+
+/// Lets time pass only when nothing else can go on.
+struct TimeLast<S>(S);
+
+impl<S: Scheduler> Scheduler for TimeLast<S> {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        self.0.new_execution()
+    }
+
+    fn next_task(
+        &mut self,
+        runnable: &[&Task],
+        current: Option<TaskId>,
+        is_yielding: bool,
+    ) -> Option<TaskId> {
+        let time = TaskId::from(model::TIME);
+        if runnable.len() == 1 || runnable.iter().all(|task| task.id() != time) {
+            return self.0.next_task(runnable, current, is_yielding);
+        }
+        let awake: Vec<_> = runnable.iter().copied().filter(|task| task.id() != time).collect();
+        self.0.next_task(&awake, current, is_yielding)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+}

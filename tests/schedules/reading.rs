@@ -1,0 +1,182 @@
+//! Reads that wait, and all that ends them.
+
+use std::time::Duration;
+
+use sockeye::ErrorKind;
+use sockeye::model::{self, Farewell};
+
+use crate::explore::explore;
+use crate::support::{Scene, half_open, options, read, read_all, spawn, write};
+
+const BRIEFLY: Duration = Duration::from_millis(10);
+
+#[test]
+fn data_and_the_end_wake_a_blocked_read() {
+    explore("data and the end wake a blocked read", || {
+        let scene = Scene::new(options());
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read_all(&socket));
+        scene.peer.send(b"da");
+        scene.peer.send(b"ta");
+        scene.peer.end();
+        assert_eq!(reader.join().unwrap(), (b"data".to_vec(), None));
+        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(scene.ends_with(Farewell::End), b"");
+    });
+}
+
+#[test]
+fn two_readers_share_what_comes_and_both_see_the_end() {
+    explore("two readers share what comes and both see the end", || {
+        let scene = Scene::new(options());
+        let readers = [(), ()].map(|()| {
+            let socket = scene.socket.clone();
+            spawn(move || read_all(&socket))
+        });
+        scene.peer.send(b"1");
+        scene.peer.send(b"2");
+        scene.peer.end();
+        let [(mut bytes, none), (others, nor_here)] = readers.map(|reader| reader.join().unwrap());
+        assert_eq!((none, nor_here), (None, None));
+        bytes.extend(others);
+        bytes.sort_unstable();
+        assert_eq!(bytes, b"12", "each byte once");
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn a_deadline_in_the_past_ends_a_blocked_read_at_once() {
+    explore("a deadline in the past ends a blocked read at once", || {
+        let scene = Scene::new(options());
+        let begun = model::now();
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        scene.socket.set_read_deadline(Some(begun));
+        assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
+        assert_eq!(model::now(), begun, "nobody waited for time to pass");
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn a_deadline_that_is_set_and_moved_while_a_read_waits_counts() {
+    explore("a deadline that is set and moved while a read waits counts", || {
+        let scene = Scene::new(options());
+        let begun = model::now();
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        scene.socket.set_read_deadline(Some(begun + 8 * BRIEFLY));
+        scene.socket.set_read_deadline(Some(begun + BRIEFLY));
+        assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
+        assert_eq!(model::now(), begun + BRIEFLY);
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn a_read_that_timed_out_took_nothing() {
+    explore("a read that timed out took nothing", || {
+        let scene = Scene::new(options().read_timeout(BRIEFLY));
+        let socket = scene.socket.clone();
+        let reader = spawn(move || {
+            let first = read(&socket);
+            socket.set_read_timeout(None).unwrap();
+            match first {
+                Err(kind) => {
+                    assert_eq!(kind, ErrorKind::TimedOut);
+                    read(&socket)
+                }
+                read => read,
+            }
+        });
+        let time = spawn(|| model::pass_time(BRIEFLY));
+        scene.peer.send(b"data");
+        assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
+        time.join().unwrap();
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn a_read_behind_another_honours_its_own_limit() {
+    explore("a read behind another honours its own limit", || {
+        let scene = Scene::new(options());
+        let readers = [(), ()].map(|()| {
+            let socket = scene.socket.clone();
+            spawn(move || read(&socket))
+        });
+        scene.socket.set_read_timeout(Some(BRIEFLY)).unwrap();
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
+        }
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn cancelling_ends_a_blocked_read_and_not_the_writing() {
+    explore("cancelling ends a blocked read and not the writing", || {
+        let scene = Scene::new(options());
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        let reading = scene.socket.reader();
+        let cancel = spawn(move || reading.cancel());
+        scene.peer.send(b"data");
+        let came = reader.join().unwrap().unwrap();
+        assert!(came.is_empty() || came == b"data", "{came:?}");
+        cancel.join().unwrap();
+        assert_eq!(read(&scene.socket), Ok(Vec::new()));
+        assert_eq!(write(&scene.socket, b"on"), Ok(2));
+        scene.socket.close().unwrap();
+        assert_eq!(scene.ends_with(Farewell::End), b"on");
+    });
+}
+
+#[test]
+fn the_peers_end_is_noticed_when_nobody_reads() {
+    explore("the peer's end is noticed when nobody reads", || {
+        let scene = Scene::new(options());
+        let socket = scene.socket.clone();
+        let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
+        scene.peer.end();
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn the_peers_end_is_noticed_after_the_last_read() {
+    explore("the peer's end is noticed after the last read", || {
+        let scene = Scene::new(options());
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        let socket = scene.socket.clone();
+        let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
+        scene.peer.send(b"data");
+        // The loop has looked before it comes.
+        model::pass_time(BRIEFLY * 50);
+        scene.peer.end();
+        assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn a_reset_is_an_error_for_all_who_wait() {
+    explore("a reset is an error for all who wait", || {
+        let scene = Scene::new(half_open());
+        let reading = scene.socket.clone();
+        let reader = spawn(move || read_all(&reading));
+        let writing = scene.socket.clone();
+        let writer = spawn(move || write(&writing, b"data"));
+        scene.peer.reset();
+        let closed = scene.socket.closed().map_err(|error| error.kind());
+        assert_eq!(closed, Err(ErrorKind::Reset));
+        assert_eq!(reader.join().unwrap(), (Vec::new(), Some(ErrorKind::Reset)));
+        let written = writer.join().unwrap();
+        assert!(matches!(written, Ok(4) | Err(ErrorKind::Reset)), "{written:?}");
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}

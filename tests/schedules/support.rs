@@ -1,0 +1,99 @@
+//! What the models have in common.
+
+use std::io::{self, Read, Write};
+
+use shuttle::thread::{self, JoinHandle};
+use sockeye::model::{self, Farewell, Peer, Site};
+use sockeye::{Connector, Error, ErrorKind, Socket, SocketOptions};
+
+/// A socket, and who it is connected to.
+pub struct Scene {
+    pub connector: Connector,
+    pub socket: Socket,
+    pub peer: Peer,
+}
+
+impl Scene {
+    pub fn new(options: SocketOptions) -> Self {
+        let scene = Scene::unopened(options);
+        scene.socket.opened().unwrap();
+        scene
+    }
+
+    /// Whose connection is still to be made.
+    pub fn unopened(options: SocketOptions) -> Self {
+        let connector = Connector::builder().build().unwrap();
+        let socket = connector.connect_with(("127.0.0.1", 1), options).unwrap();
+        Scene { connector, socket, peer: Peer::accept() }
+    }
+
+    /// To a peer for whom so many bytes are on their way at most.
+    pub fn narrow(room: usize, options: SocketOptions) -> Self {
+        model::set_site(Site::Narrow(room));
+        Scene::new(options)
+    }
+
+    /// Waits for the end that the peer sees, and gives what came before; the socket is not counted any more.
+    #[track_caller]
+    pub fn ends_with(self, farewell: Farewell) -> Vec<u8> {
+        drop(self.socket);
+        let (bytes, seen) = self.peer.await_end();
+        assert_eq!(seen, farewell);
+        self.peer.end();
+        assert_eq!(self.connector.open_sockets(), 0, "its place is free");
+        bytes
+    }
+}
+
+pub fn options() -> SocketOptions {
+    SocketOptions::new().connect_timeout(None)
+}
+
+pub fn half_open() -> SocketOptions {
+    options().allow_half_open(true)
+}
+
+pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::spawn(work)
+}
+
+/// One read of up to 4 bytes.
+pub fn read(mut socket: &Socket) -> Result<Vec<u8>, ErrorKind> {
+    let mut buf = [0; 4];
+    match socket.read(&mut buf) {
+        Ok(bytes) => Ok(buf[..bytes].to_vec()),
+        Err(error) => Err(kind_of(&error)),
+    }
+}
+
+/// Reads up to the end, or to an error.
+pub fn read_all(socket: &Socket) -> (Vec<u8>, Option<ErrorKind>) {
+    let mut all = Vec::new();
+    loop {
+        match read(socket) {
+            Ok(bytes) if bytes.is_empty() => return (all, None),
+            Ok(bytes) => all.extend(bytes),
+            Err(kind) => return (all, Some(kind)),
+        }
+    }
+}
+
+pub fn write(mut socket: &Socket, bytes: &[u8]) -> Result<usize, ErrorKind> {
+    socket.write(bytes).map_err(|error| kind_of(&error))
+}
+
+/// Writes all, or up to an error; how many were accepted.
+pub fn write_all(socket: &Socket, bytes: &[u8]) -> (usize, Option<ErrorKind>) {
+    let mut accepted = 0;
+    while accepted < bytes.len() {
+        match write(socket, &bytes[accepted..]) {
+            Ok(more) => accepted += more,
+            Err(kind) => return (accepted, Some(kind)),
+        }
+    }
+    (accepted, None)
+}
+
+pub fn kind_of(error: &io::Error) -> ErrorKind {
+    Error::from_io(error).expect("every error is of this crate").kind()
+}

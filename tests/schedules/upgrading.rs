@@ -1,0 +1,126 @@
+//! Upgrades to TLS, up to the ClientHello: the peers here know no TLS.
+
+use sockeye::model::Peer;
+use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
+
+use crate::explore::explore;
+use crate::support::{Scene, options, read, spawn, write};
+
+/// How a handshake record begins.
+const HANDSHAKE: u8 = 0x16;
+
+fn starttls() -> SocketOptions {
+    options().secure_transport(SecureTransport::StartTls)
+}
+
+fn upgrade(socket: &Socket) -> Result<Socket, ErrorKind> {
+    socket.start_tls().map_err(|error| error.kind())
+}
+
+/// The peer hangs up on a handshake, which fails for it.
+fn fails(secure: &Socket, peer: &Peer) {
+    peer.end();
+    let opened = secure.opened().map(drop).map_err(|error| error.kind());
+    assert_eq!(opened, Err(ErrorKind::Tls));
+}
+
+#[test]
+fn an_upgrade_calls_a_blocked_read_off_the_wire() {
+    explore("an upgrade calls a blocked read off the wire", || {
+        let scene = Scene::new(starttls());
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        let secure = upgrade(&scene.socket).unwrap();
+        assert!(scene.socket.upgraded());
+        assert_eq!(scene.connector.open_sockets(), 1, "they share one place");
+        assert_eq!(reader.join().unwrap(), Err(ErrorKind::Upgraded));
+        assert_eq!(scene.peer.await_bytes()[0], HANDSHAKE);
+        fails(&secure, &scene.peer);
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn what_was_written_before_an_upgrade_precedes_it() {
+    explore("what was written before an upgrade precedes it", || {
+        let scene = Scene::new(starttls());
+        let writers = [(), ()].map(|()| {
+            let socket = scene.socket.clone();
+            spawn(move || write(&socket, b"w"))
+        });
+        let secure = upgrade(&scene.socket).unwrap();
+        let mut accepted = 0;
+        for writer in writers {
+            match writer.join().unwrap() {
+                Ok(1) => accepted += 1,
+                told => assert_eq!(told, Err(ErrorKind::Upgraded)),
+            }
+        }
+        let mut came = scene.peer.await_bytes();
+        while came.len() <= accepted {
+            came.extend(scene.peer.await_bytes());
+        }
+        assert_eq!(came[..accepted], b"ww"[..accepted]);
+        assert_eq!(came[accepted], HANDSHAKE);
+        fails(&secure, &scene.peer);
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn what_the_peer_sent_before_an_upgrade_is_read_or_told() {
+    explore("what the peer sent before an upgrade is read or told", || {
+        let scene = Scene::new(starttls());
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        let sender = {
+            let upgrading = scene.socket.clone();
+            spawn(move || upgrade(&upgrading))
+        };
+        scene.peer.send(b"x");
+        scene.peer.end();
+        match (reader.join().unwrap(), sender.join().unwrap()) {
+            // The reader had it, and the handshake fails for want of a peer.
+            (Ok(bytes), secure) => {
+                assert_eq!(bytes, b"x");
+                match secure {
+                    Ok(secure) => {
+                        let opened = secure.opened().map(drop).map_err(|error| error.kind());
+                        assert_eq!(opened, Err(ErrorKind::Tls));
+                    }
+                    Err(kind) => assert_eq!(kind, ErrorKind::Closed),
+                }
+            }
+            (Err(ErrorKind::UnreadPlaintext), Err(ErrorKind::UnreadPlaintext)) => {
+                assert!(!scene.socket.upgraded());
+                assert_eq!(scene.peer.await_end().0, b"", "not one byte is sent");
+            }
+            // It came within the handshake.
+            (Err(kind), Ok(secure)) => {
+                assert_eq!(kind, ErrorKind::Upgraded);
+                let opened = secure.opened().map(drop).map_err(|error| error.kind());
+                assert_eq!(opened, Err(ErrorKind::Tls));
+            }
+            (read, upgraded) => panic!("{read:?} {upgraded:?}"),
+        }
+    });
+}
+
+#[test]
+fn of_two_upgrades_one_is_made() {
+    explore("of two upgrades one is made", || {
+        let scene = Scene::new(starttls());
+        let socket = scene.socket.clone();
+        let other = spawn(move || upgrade(&socket));
+        let one = upgrade(&scene.socket);
+        let secure = match (one, other.join().unwrap()) {
+            (Ok(secure), Err(kind)) | (Err(kind), Ok(secure)) => {
+                assert_eq!(kind, ErrorKind::InvalidState);
+                secure
+            }
+            (one, other) => panic!("{one:?} {other:?}"),
+        };
+        fails(&secure, &scene.peer);
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}

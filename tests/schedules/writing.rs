@@ -1,0 +1,103 @@
+//! Writes that wait, and all that ends them.
+
+use sockeye::ErrorKind;
+use sockeye::model::{self, Farewell};
+
+use crate::explore::explore;
+use crate::support::{Scene, half_open, options, read_all, spawn, write_all};
+
+#[test]
+fn room_wakes_a_blocked_write() {
+    explore("room wakes a blocked write", || {
+        let scene = Scene::narrow(2, options());
+        let socket = scene.socket.clone();
+        let writer = spawn(move || write_all(&socket, b"abcde"));
+        let mut taken = Vec::new();
+        while taken.len() < 5 {
+            taken.extend(scene.peer.await_bytes());
+        }
+        assert_eq!(taken, b"abcde");
+        assert_eq!(writer.join().unwrap(), (5, None));
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn two_writers_take_turns() {
+    explore("two writers take turns", || {
+        let scene = Scene::narrow(2, options());
+        let writers = [b"aaa", b"bbb"].map(|bytes| {
+            let socket = scene.socket.clone();
+            spawn(move || write_all(&socket, bytes))
+        });
+        let mut taken = Vec::new();
+        while taken.len() < 6 {
+            taken.extend(scene.peer.await_bytes());
+        }
+        for writer in writers {
+            assert_eq!(writer.join().unwrap(), (3, None));
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, b"aaabbb");
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
+fn a_deadline_in_the_past_ends_a_blocked_write_at_once() {
+    explore("a deadline in the past ends a blocked write at once", || {
+        let scene = Scene::narrow(2, options());
+        let begun = model::now();
+        let socket = scene.socket.clone();
+        let writer = spawn(move || write_all(&socket, b"abc"));
+        scene.socket.set_write_deadline(Some(begun));
+        let (accepted, error) = writer.join().unwrap();
+        assert_eq!(error, Some(ErrorKind::TimedOut));
+        assert_eq!(model::now(), begun, "nobody waited for time to pass");
+        assert_eq!(scene.ends_with(Farewell::End), b"abc"[..accepted]);
+    });
+}
+
+#[test]
+fn the_peers_end_ends_the_writing_after_what_was_accepted() {
+    explore("the peer's end ends the writing after what was accepted", || {
+        let scene = Scene::narrow(2, options());
+        let writing = scene.socket.clone();
+        let writer = spawn(move || write_all(&writing, b"abc"));
+        let reading = scene.socket.clone();
+        let reader = spawn(move || read_all(&reading));
+        scene.peer.end();
+        assert_eq!(reader.join().unwrap(), (Vec::new(), None));
+        let socket = scene.socket.clone();
+        let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
+        let (bytes, seen) = scene.peer.await_end();
+        assert_eq!(seen, Farewell::End);
+        let (accepted, error) = writer.join().unwrap();
+        assert_eq!(bytes, b"abc"[..accepted], "exactly what was accepted");
+        assert!(accepted == 3 || error == Some(ErrorKind::Closed), "{accepted} {error:?}");
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn a_half_close_goes_behind_the_writes_that_began_before() {
+    explore("a half-close goes behind the writes that began before", || {
+        let scene = Scene::narrow(2, half_open());
+        let writing = scene.socket.clone();
+        let writer = spawn(move || write_all(&writing, b"abc"));
+        let side = scene.socket.writer();
+        let closer = spawn(move || side.close().map_err(|error| error.kind()));
+        let (bytes, seen) = scene.peer.await_end();
+        assert_eq!(seen, Farewell::End);
+        let (accepted, error) = writer.join().unwrap();
+        assert_eq!(bytes, b"abc"[..accepted]);
+        assert!(accepted == 3 || error == Some(ErrorKind::Closed), "{accepted} {error:?}");
+        assert_eq!(closer.join().unwrap(), Ok(()));
+        scene.peer.send(b"on");
+        scene.peer.end();
+        assert_eq!(read_all(&scene.socket), (b"on".to_vec(), None));
+        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
