@@ -360,6 +360,11 @@ impl EventLoop {
         if self.table.get(token).is_some() {
             self.table.replace(token, entry);
             shared.attended_by(token);
+            if shared.to_register().is_none() {
+                // It has ended meanwhile, and did not know that there was something to forget.
+                self.table.remove(token);
+                return;
+            }
             self.look(token, None);
         }
     }

@@ -1,6 +1,8 @@
 //! Upgrades to TLS, up to the ClientHello: the peers here know no TLS.
 
-use sockeye::model::Peer;
+use std::time::Duration;
+
+use sockeye::model::{Farewell, Peer};
 use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 
 use crate::explore::explore;
@@ -122,5 +124,45 @@ fn of_two_upgrades_one_is_made() {
         };
         fails(&secure, &scene.peer);
         assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn a_close_and_an_upgrade_leave_nothing_behind() {
+    explore("a close and an upgrade leave nothing behind", || {
+        let scene = Scene::new(starttls());
+        let socket = scene.socket.clone();
+        let upgrading = spawn(move || upgrade(&socket));
+        let closed = scene.socket.close().map_err(|error| error.kind());
+        assert_eq!(closed, Ok(()));
+        match upgrading.join().unwrap() {
+            Ok(secure) => {
+                assert!(scene.socket.upgraded());
+                secure.close().unwrap();
+            }
+            Err(kind) => {
+                assert!(matches!(kind, ErrorKind::Closed | ErrorKind::InvalidState), "{kind:?}");
+            }
+        }
+        assert_eq!(scene.connector.open_sockets(), 0);
+        let (_, farewell) = scene.peer.await_end();
+        assert_eq!(farewell, Farewell::End);
+        scene.peer.end();
+    });
+}
+
+#[test]
+fn a_shutdown_ends_what_an_upgrade_beside_it_made() {
+    explore("a shutdown ends what an upgrade beside it made", || {
+        let scene = Scene::new(starttls());
+        let socket = scene.socket.clone();
+        let upgrading = spawn(move || upgrade(&socket));
+        scene.connector.shutdown(Duration::from_secs(1));
+        assert_eq!(scene.connector.open_sockets(), 0);
+        if let Ok(secure) = upgrading.join().unwrap() {
+            let opened = secure.opened().map(drop).map_err(|error| error.kind());
+            assert_eq!(opened, Err(ErrorKind::Closed));
+        }
+        scene.peer.end();
     });
 }
