@@ -6,6 +6,7 @@
 
 mod attend;
 mod buffers;
+mod calls;
 mod clock;
 mod deeds;
 mod dial;

@@ -12,8 +12,9 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use super::calls::Until;
 use super::fork;
-use super::shared::{Shared, Until};
+use super::shared::Shared;
 use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
 use crate::error::{Error, ErrorKind, Result};
 

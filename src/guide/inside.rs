@@ -25,6 +25,7 @@
 //! | a read or a write from its call to its end | `src/driver/attend.rs`, over TLS `sealed.rs` |
 //! | how a thread waits, and how another ends that | `src/driver/wait.rs` |
 //! | the system calls on a stream | `src/driver/wire.rs` |
+//! | a wait for the beginning or the end of a socket, and the ways to end it | `src/driver/calls.rs` |
 //! | how what the machine wants is done | `src/driver/deeds.rs` |
 //! | the order of an upgrade | `src/driver/upgrade.rs` |
 //! | which sockets a connector has, who waits for a place, scopes | `src/driver/roster.rs` |
