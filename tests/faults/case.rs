@@ -1,0 +1,249 @@
+//! Cases: what they are, the processes that play them, and the verdicts.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::getuid;
+
+use crate::child::{Ran, run};
+use crate::judge::Watch;
+use crate::support::alone::this_binary;
+use crate::support::call;
+use crate::{cases, space};
+
+/// The most that a case may take before it counts as hanging.
+pub const HANGS: Duration = Duration::from_secs(60);
+
+/// One fault in one phase.
+pub struct Case {
+    pub name: String,
+    pub place: Place,
+    /// The library is at work before the case begins, so that what it keeps for good is not taken for a leak.
+    pub warm: bool,
+    play: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What sort of process plays a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Here,
+    /// In a network of its own, which goes with the process.
+    OwnNetwork,
+    /// Of a user without privileges, whom limits hold.
+    Nobody,
+    /// With a wall clock that can be set: by the file that a variable names.
+    SetClock,
+    /// Where the clock that never jumps began long ago.
+    OldClock,
+}
+
+/// How a case ended.
+enum Verdict {
+    Survived(Duration),
+    /// A failed allocation aborts a program, by the rule of Rust and of aws-lc: no hang and no corruption,
+    /// and no error to be told.
+    Aborted(Duration),
+    Failed(String),
+    Skipped(String),
+}
+
+impl Case {
+    pub fn new(name: impl Into<String>, play: impl Fn() + Send + Sync + 'static) -> Case {
+        Case { name: name.into(), place: Place::Here, warm: true, play: Box::new(play) }
+    }
+
+    pub fn at(self, place: Place) -> Case {
+        Case { place, ..self }
+    }
+
+    pub fn cold(self) -> Case {
+        Case { warm: false, ..self }
+    }
+
+    fn verdict(&self) -> Verdict {
+        if let Some(reason) = self.place.missing() {
+            return Verdict::Skipped(reason);
+        }
+        let mut command = self.place.command(&self.name);
+        command.args(["case", &self.name]).env_remove("RUST_BACKTRACE");
+        let ran = run(command, HANGS);
+        if self.place == Place::SetClock {
+            cases::clock::remove_file(&self.name);
+        }
+        let Ran { output, errors, status, .. } = match ran {
+            Ok(ran) => ran,
+            Err(error) => return Verdict::Failed(format!("it could not be started: {error}")),
+        };
+        let Some(status) = status else {
+            return Verdict::Failed(format!("it hangs\n{output}{errors}"));
+        };
+        let last = output.lines().last().unwrap_or_default();
+        let millis = |text: &str| text.parse().map(Duration::from_millis).ok();
+        match (status.code(), last.split_once(' ')) {
+            (Some(0), Some(("survived", took))) => millis(took).map(Verdict::Survived),
+            (Some(0), Some(("aborted", took))) => millis(took).map(Verdict::Aborted),
+            (Some(0), Some(("skipped", reason))) => Some(Verdict::Skipped(reason.to_owned())),
+            _ => None,
+        }
+        .unwrap_or_else(|| Verdict::Failed(format!("{status}\n{output}{errors}")))
+    }
+}
+
+impl Place {
+    fn command(self, case: &str) -> Command {
+        const NOBODY: u32 = 65_534;
+        let mut command = match self {
+            Place::Here | Place::Nobody | Place::SetClock => Command::new(this_binary()),
+            Place::OwnNetwork => space::command(),
+            Place::OldClock => {
+                let mut command = Command::new("unshare");
+                // Thirty years, less than what the kernel allows.
+                command.args(["--time", "--monotonic", "946080000", "--boottime", "946080000"]);
+                command.args(["--fork", "--kill-child"]).arg(this_binary());
+                command
+            }
+        };
+        if self == Place::Nobody && getuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        if self == Place::SetClock {
+            if let Some(library) = cases::clock::library() {
+                command.env("LD_PRELOAD", library);
+            }
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            // The older name of the same.
+            command.env("DONT_FAKE_MONOTONIC", "1");
+            command.env("FAKETIME_TIMESTAMP_FILE", cases::clock::new_file(case));
+        }
+        command
+    }
+
+    fn missing(self) -> Option<String> {
+        let works = |mut command: Command| command.output().is_ok_and(|out| out.status.success());
+        let probe = |program: &str, args: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(args);
+            works(command)
+        };
+        match self {
+            Place::Here => None,
+            Place::OwnNetwork => space::missing(),
+            Place::Nobody => {
+                let mut command = self.command("");
+                command.arg("--help");
+                // It says how it is to be used, which is all that counts.
+                let ran = command.output().is_ok_and(|out| out.status.code() == Some(2));
+                (!ran).then(|| "nobody may not run this program".to_owned())
+            }
+            Place::SetClock => {
+                let missing = cases::clock::library().is_none();
+                missing.then(|| "there is no libfaketime".to_owned())
+            }
+            Place::OldClock => {
+                let works = probe("unshare", &["--time", "--monotonic", "1", "--fork", "true"]);
+                (!works).then(|| "no clock can be had by unshare --time".to_owned())
+            }
+        }
+    }
+}
+
+// -------------------------------------------------------------------- all of them
+
+/// Plays every case whose name contains `filter`, and says what came of it.
+pub fn run_all(filter: &str) -> ExitCode {
+    let cases: Vec<Case> =
+        cases::all().into_iter().filter(|case| case.name.contains(filter)).collect();
+    let next = AtomicUsize::new(0);
+    let tally = Mutex::new(Tally::default());
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let verdict = case.verdict();
+            tally.lock().expect("nothing fails under it").count(&case.name, verdict);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..crate::child::jobs() {
+            scope.spawn(work);
+        }
+    });
+    let tally = tally.into_inner().expect("nothing fails under it");
+    println!("\n{} of {} survived", tally.survived, tally.survived + tally.failed);
+    if tally.aborted > 0 {
+        println!("{} aborted by the allocators' rule", tally.aborted);
+    }
+    if tally.skipped > 0 {
+        println!("{} skipped", tally.skipped);
+    }
+    let none = tally.survived == 0;
+    ExitCode::from(u8::from(tally.failed > 0 || none))
+}
+
+#[derive(Default)]
+struct Tally {
+    survived: usize,
+    aborted: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    fn count(&mut self, name: &str, verdict: Verdict) {
+        match verdict {
+            Verdict::Survived(took) => {
+                self.survived += 1;
+                println!("survived  {name}  {} ms", took.as_millis());
+            }
+            Verdict::Aborted(took) => {
+                self.aborted += 1;
+                println!("aborted   {name}  {} ms", took.as_millis());
+            }
+            Verdict::Failed(why) => {
+                self.failed += 1;
+                println!("FAILED    {name}: {}", why.trim_end().replace('\n', "\n    "));
+            }
+            Verdict::Skipped(reason) => {
+                self.skipped += 1;
+                println!("skipped: {name}: {reason}");
+            }
+        }
+        // Where nobody reads it any more there is nobody to tell.
+        let _ = std::io::stdout().flush();
+    }
+}
+
+// -------------------------------------------------------------------- one of them
+
+/// Plays a case in this process, and prints its verdict in the last line.
+pub fn play(name: &str) -> ExitCode {
+    let Some(case) = cases::all().into_iter().find(|case| case.name == name) else {
+        println!("there is no case {name:?}");
+        return ExitCode::from(2);
+    };
+    if case.place == Place::OwnNetwork {
+        space::here("ip link set lo up");
+    }
+    let watch = Watch::begin(case.warm);
+    let begun = Instant::now();
+    // In a thread, with which the wake handle goes that the library may give to whoever waits.
+    call(case.play).join_within(HANGS);
+    let took = begun.elapsed();
+    watch.end();
+    println!("\nsurvived {}", took.as_millis());
+    ExitCode::SUCCESS
+}
+
+/// Ends the case: it needs what the machine can't give.
+pub fn skip(reason: &str) -> ! {
+    println!("\nskipped {reason}");
+    std::process::exit(0);
+}
+
+/// Ends the case: the program that it has watched was aborted for want of memory.
+pub fn aborted(after: Duration) -> ! {
+    println!("\naborted {}", after.as_millis());
+    std::process::exit(0);
+}

@@ -1,0 +1,98 @@
+//! Tiny buffers, peers that never read, and bytes that come one by one.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use sockeye::{ErrorKind, Socket, SocketOptions, TcpOptions};
+
+use crate::case::Case;
+use crate::judge::{Waiters, fails_not};
+use crate::remote::Remote;
+use crate::stage::{Stage, little_room};
+use crate::support::peer::listen_with_room;
+use crate::support::tls::Way;
+use crate::support::{PATIENCE, call, ms, noise, read_exactly, read_to_end, same};
+
+const LIMIT: Duration = ms(700);
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (way, name) in [(Way::Plain, "plain"), (Way::On, "tls"), (Way::Upgraded, "upgraded")] {
+        cases.push(Case::new(format!("buffers/tiny-{name}"), move || tiny(way)));
+        cases.push(Case::new(format!("buffers/short-reads-{name}"), move || short_reads(way)));
+        cases.push(Case::new(format!("buffers/short-writes-{name}"), move || short_writes(way)));
+    }
+    for stage in [Stage::Open, Stage::OpenTls, Stage::PeerEnded, Stage::PeerEndedTls] {
+        cases.push(Case::new(format!("never-reads/{}", stage.name()), move || {
+            never_reads(stage);
+        }));
+    }
+    cases
+}
+
+fn smallest() -> SocketOptions {
+    SocketOptions::new().tcp(TcpOptions::new().recv_buffer_size(1).send_buffer_size(1))
+}
+
+/// Both directions at once through the smallest buffers that the system gives, which announces no window then
+/// and sends some hundred bytes at each of its probes, five a second.
+fn tiny(way: Way) {
+    const LEN: usize = 12 * 1024;
+    let peer = way.on(listen_with_room(1), &crate::support::tls::terms(), |peer| peer.echo());
+    let socket = way.open(&peer, smallest());
+    let reader = socket.reader();
+    let reading = call(move || read_exactly(reader, LEN).expect("the peer sends"));
+    (&socket).write_all(&noise(1, LEN)).expect("the peer reads");
+    same(&reading.join(), &noise(1, LEN));
+    socket.writer().close().expect("the peer reads");
+    assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
+    fails_not(socket.closed_timeout(PATIENCE));
+    peer.ending();
+}
+
+/// What the peer sends comes byte by byte.
+fn short_reads(way: Way) {
+    let peer = way.plays(move |peer| {
+        let sent = noise(2, 700);
+        let wire = if way == Way::Plain { sent } else { peer.sealed(&sent) };
+        for byte in wire {
+            peer.raw(&[byte]);
+        }
+        match way {
+            Way::Plain => peer.fin(),
+            Way::On | Way::Upgraded => peer.ends(),
+        }
+    });
+    let socket = way.open(&peer, smallest());
+    same(&read_to_end(&socket).expect("a clean end"), &noise(2, 700));
+    fails_not(socket.closed_timeout(PATIENCE));
+    peer.ending();
+}
+
+/// The peer takes little at a time, and all of it in the end.
+fn short_writes(way: Way) {
+    const LEN: usize = 512 * 1024;
+    let terms = crate::support::tls::terms();
+    let peer = way.on(listen_with_room(1), &terms, |peer| peer.read_to_end());
+    let socket = way.open(&peer, smallest());
+    (&socket).write_all(&noise(3, LEN)).expect("the peer reads");
+    socket.close().expect("the peer reads");
+    same(&peer.ending().bytes, &noise(3, LEN));
+}
+
+/// The write's own limit passes; what was accepted arrives when the peer reads at last.
+fn never_reads(stage: Stage) {
+    let mut peer = Remote::start();
+    let socket: Socket = stage.reach(&mut peer, little_room().write_timeout(LIMIT));
+    let begun = Instant::now();
+    let writer = socket.writer();
+    let writing = call(move || crate::support::pour(writer, b'w', usize::MAX));
+    let (taken, failure) = writing.join_within(PATIENCE);
+    // Some of it trickled through before nothing more was taken.
+    let took = begun.elapsed();
+    assert!(taken > 0 && took >= LIMIT, "{taken} bytes in {took:?}");
+    crate::support::times_out::<()>(Err(failure.expect("nobody reads")));
+    let begun = Instant::now();
+    Waiters::default().write(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    super::peer::lives_on(stage, &socket, &mut peer);
+}

@@ -1,0 +1,149 @@
+//! Faults while a socket closes, with something still to be handed over.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sockeye::{Connector, ErrorKind, Socket};
+
+use crate::case::Case;
+use crate::judge::{SLACK, Waiters, fails_not};
+use crate::remote::Remote;
+use crate::stage::{Stage, little_room};
+use crate::support::{PATIENCE, eventually, fails, fill, ms, pour, timed};
+
+const LIMIT: Duration = ms(700);
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("closing/reset", || breaks_off(|peer| peer.does("reset"))),
+        Case::new("closing/killed", || breaks_off(|peer| peer.kill())),
+        Case::new("closing/frozen", || {
+            let (peer, socket) = stuck();
+            peer.stop();
+            let begun = Instant::now();
+            closes(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+            fails(socket.closed(), ErrorKind::TimedOut);
+            peer.go_on();
+        }),
+        Case::new("closing/writer-reset", || {
+            let (mut peer, socket) = stuck();
+            let writer = socket.writer();
+            let waiters = Waiters::default().call("Writer::close", move || writer.close());
+            let waiters = waiters.read(&socket).closed(&socket);
+            let cause = peer.does("reset");
+            waiters.at_once(cause, ErrorKind::Reset);
+        }),
+        Case::new("closing/writer-frozen", || {
+            let (mut peer, socket) = stuck();
+            peer.stop();
+            socket.set_write_timeout(Some(LIMIT)).expect("not zero");
+            let writer = socket.writer();
+            let begun = Instant::now();
+            let waiters = Waiters::default().call("Writer::close", move || writer.close());
+            waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+            socket.set_write_timeout(None).expect("none is fine");
+            peer.go_on();
+            peer.does("over");
+            fails_not(socket.writer().close());
+            fails_not(socket.closed_timeout(PATIENCE));
+        }),
+        Case::new("closing/dropped-and-frozen", || {
+            let (peer, socket) = stuck();
+            peer.stop();
+            let begun = Instant::now();
+            drop(socket);
+            eventually(2 * LIMIT + SLACK, "its descriptor is closed", || {
+                connections_to(peer.address()) == 0
+            });
+            assert!(begun.elapsed() >= LIMIT, "what it owes is given up too soon");
+            peer.go_on();
+        }),
+        Case::new("closing/dropped-and-reset", || {
+            let (mut peer, socket) = stuck();
+            drop(socket);
+            peer.does("reset");
+            eventually(SLACK, "its descriptor is closed", || connections_to(peer.address()) == 0);
+        }),
+        Case::new("closing/shutdown-with-frozen-peers", || {
+            let connector = Connector::builder().build().expect("the rules are fine");
+            let mut peers: Vec<Remote> = (0..3).map(|_| Remote::start()).collect();
+            let sockets: Vec<Socket> = peers
+                .iter_mut()
+                .map(|peer| {
+                    peer.accept(Stage::OpenTls);
+                    let mode = sockeye::SecureTransport::On;
+                    let options = peer.secured(little_room(), mode).close_timeout(PATIENCE);
+                    let socket = connector
+                        .connect_with(peer.address(), options)
+                        .expect("the options are fine");
+                    peer.is_ready();
+                    fill(&socket);
+                    peer.stop();
+                    socket
+                })
+                .collect();
+            let (aborted, took) = timed(|| connector.shutdown(LIMIT));
+            assert_eq!(aborted, sockets.len());
+            assert!(LIMIT <= took && took <= 2 * LIMIT + SLACK, "it took {took:?}");
+            for socket in &sockets {
+                fails(socket.closed_timeout(Duration::ZERO), ErrorKind::Closed);
+            }
+        }),
+        Case::new("closing/plain-and-frozen", || {
+            let mut peer = Remote::start();
+            let socket = Stage::Open.reach(&mut peer, little_room().close_timeout(LIMIT));
+            fill(&socket);
+            peer.stop();
+            let waiters = Waiters::default().read(&socket).write(&socket);
+            let begun = Instant::now();
+            // The kernel has it all.
+            socket.close().expect("there is nothing to hand over");
+            waiters.at_once(begun, ErrorKind::Closed);
+            fails_not(socket.closed());
+            peer.go_on();
+            peer.does("over");
+        }),
+    ]
+}
+
+/// A socket that owes the peer sealed records which nothing takes.
+fn stuck() -> (Remote, Socket) {
+    let mut peer = Remote::start();
+    let socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
+    assert!(fill(&socket) > 0);
+    (peer, socket)
+}
+
+fn closes(socket: &Socket) -> Waiters {
+    let (first, second) = (socket.clone(), socket.clone());
+    Waiters::default().call("close", move || first.close()).call("again", move || second.close())
+}
+
+/// `close` has nobody left to hand anything to, and `closed` tells why.
+fn breaks_off(fault: impl FnOnce(&mut Remote) -> Instant) {
+    let (mut peer, socket) = stuck();
+    let closing = closes(&socket);
+    let waiters = Waiters::default().closed(&socket);
+    let cause = fault(&mut peer);
+    closing.at_once(cause, None);
+    waiters.at_once(cause, ErrorKind::Reset);
+    let (_, failure) = pour(&socket, b'w', 1);
+    assert!(failure.is_some(), "it is over");
+}
+
+/// How many sockets of this process are connected there.
+fn connections_to(address: SocketAddr) -> usize {
+    let remote = match address {
+        SocketAddr::V4(v4) => {
+            format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port())
+        }
+        SocketAddr::V6(_) => panic!("an IPv4 address"),
+    };
+    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux has it");
+    // What has no descriptor any more belongs to no inode.
+    let held = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(2) == Some(&remote.as_str()) && fields.get(9).is_some_and(|inode| *inode != "0")
+    };
+    table.lines().filter(held).count()
+}

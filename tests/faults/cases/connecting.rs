@@ -1,0 +1,83 @@
+//! Faults on the way to a connection, on this machine.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sockeye::{ErrorKind, Socket, SocketOptions};
+
+use crate::case::Case;
+use crate::judge::{Waiters, fails_not, told_ever_after};
+use crate::support::peer::{black_hole, nothing_listens};
+use crate::support::{at_once, fails, ms};
+
+const LIMIT: Duration = ms(700);
+
+/// How this side gives the attempt up.
+type End = fn(&Socket);
+
+pub fn cases() -> Vec<Case> {
+    let ended: [(&str, End, Option<ErrorKind>); 3] = [
+        ("close", |socket| fails_not(socket.close()), None),
+        ("abort", Socket::abort, Some(ErrorKind::Closed)),
+        ("writer-abort", |socket| socket.writer().abort(), Some(ErrorKind::Closed)),
+    ];
+    let ended = ended.map(|(name, end, closed)| {
+        Case::new(format!("connecting/full-backlog-{name}"), move || {
+            let hole = black_hole();
+            let socket = connect(hole.address, SocketOptions::new());
+            let waiters = Waiters::default().opened(&socket).read(&socket).write(&socket);
+            let begun = Instant::now();
+            at_once(|| end(&socket));
+            waiters.at_once(begun, ErrorKind::Closed);
+            match closed {
+                None => fails_not(socket.closed()),
+                Some(kind) => fails(socket.closed(), kind),
+            }
+        })
+    });
+    let mut cases = vec![
+        Case::new("connecting/full-backlog", || {
+            let hole = black_hole();
+            let begun = Instant::now();
+            let socket = connect(hole.address, SocketOptions::new().connect_timeout(LIMIT));
+            everyone(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+            fails(socket.opened(), ErrorKind::TimedOut);
+            told_ever_after(&socket, ErrorKind::TimedOut);
+        }),
+        Case::new("connecting/full-backlog-own-limits", || {
+            let hole = black_hole();
+            let options = SocketOptions::new().read_timeout(LIMIT).write_timeout(LIMIT);
+            let socket = connect(hole.address, options);
+            let begun = Instant::now();
+            let (opening, closing) = (socket.clone(), socket.clone());
+            Waiters::default()
+                .read(&socket)
+                .write(&socket)
+                .call("opened", move || opening.opened_timeout(LIMIT))
+                .call("closed", move || closing.closed_timeout(LIMIT))
+                .told(begun, LIMIT, ErrorKind::TimedOut);
+            let waiters = Waiters::default().opened(&socket).read(&socket);
+            let begun = Instant::now();
+            socket.set_read_timeout(None).expect("none is fine");
+            socket.abort();
+            waiters.at_once(begun, ErrorKind::Closed);
+        }),
+        Case::new("connecting/refused", || {
+            let nothing = nothing_listens();
+            let begun = Instant::now();
+            let socket = connect(nothing.address, SocketOptions::new());
+            everyone(&socket).at_once(begun, ErrorKind::Connect);
+            told_ever_after(&socket, ErrorKind::Connect);
+        }),
+    ];
+    cases.extend(ended);
+    cases
+}
+
+fn connect(address: SocketAddr, options: SocketOptions) -> Socket {
+    sockeye::connect_with(address, options).expect("the address is fine")
+}
+
+pub fn everyone(socket: &Socket) -> Waiters {
+    Waiters::default().opened(socket).read(socket).write(socket).closed(socket)
+}

@@ -1,0 +1,31 @@
+//! The cases, by what is at fault.
+
+mod buffers;
+pub mod clock;
+mod closing;
+mod connecting;
+mod limits;
+pub mod memory;
+mod names;
+mod network;
+mod peer;
+mod tls;
+
+use crate::case::Case;
+
+/// All of them, in the same order in every process.
+pub fn all() -> Vec<Case> {
+    let all = [
+        connecting::cases(),
+        names::cases(),
+        peer::cases(),
+        tls::cases(),
+        closing::cases(),
+        buffers::cases(),
+        limits::cases(),
+        memory::cases(),
+        clock::cases(),
+        network::cases(),
+    ];
+    all.into_iter().flatten().collect()
+}

@@ -1,0 +1,199 @@
+//! Networks that drop, reject, or go down.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use sockeye::{Connector, ErrorKind, Keepalive, Socket, SocketOptions, TcpOptions};
+
+use super::connecting::everyone;
+use super::peer::lives_on;
+use crate::case::{Case, Place};
+use crate::judge::{SLACK, Waiters, told_ever_after};
+use crate::remote::Remote;
+use crate::space::{Space, V4, V6, here, ip};
+use crate::stage::{Stage, little_room};
+use crate::support::{eventually, fails, fill, ms, timed};
+
+const LIMIT: Duration = ms(1000);
+
+/// After this time the system takes a peer for gone of which it hears nothing.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+
+/// Something that befalls the network, and since when.
+type Fault = fn(&Space) -> Instant;
+
+pub fn cases() -> Vec<Case> {
+    let drops: Fault = |space| space.rule("meta l4proto tcp drop");
+    let resets: Fault = |space| space.rule("meta l4proto tcp reject with tcp reset");
+    let rejects: Fault = |space| space.rule("meta l4proto tcp reject");
+    let link_down: Fault = |space| space.there("ip link set cable down");
+    let own_link_down: Fault = |_| here("ip link set cable down");
+    let mut cases = vec![
+        case("connecting/black-hole", || never_answered(|space| space.rule("drop"))),
+        case("connecting/link-down", || {
+            never_answered(|space| space.there("ip link set cable down"))
+        }),
+        case("connecting/rejected-with-reset", || {
+            refused(|space| space.rule("meta l4proto tcp reject with tcp reset"))
+        }),
+        case("connecting/rejected", || refused(|space| space.rule("meta l4proto tcp reject"))),
+        case("connecting/own-link-down", || refused(|_| here("ip link set cable down"))),
+        case("connecting/only-ipv6-dead", || other_family(V6, V4)),
+        case("connecting/only-ipv4-dead", || other_family(V4, V6)),
+        case("closing/black-hole", closes_into_a_black_hole),
+    ];
+    for stage in Stage::ALL {
+        let name = stage.name();
+        cases.push(case(&format!("black-hole/{name}"), move || {
+            if stage.is_opening() { halted(stage, drops) } else { is_lost(stage, drops) }
+        }));
+        cases.push(case(&format!("rejected-with-reset/{name}"), move || is_reset(stage, resets)));
+        cases.push(case(&format!("link-down/{name}"), move || {
+            if stage.is_opening() { halted(stage, link_down) } else { is_lost(stage, link_down) }
+        }));
+        if !stage.is_opening() {
+            cases.push(case(&format!("own-link-down/{name}"), move || {
+                is_lost(stage, own_link_down)
+            }));
+            cases.push(case(&format!("rejected/{name}"), move || is_lost(stage, rejects)));
+            cases.push(case(&format!("link-flaps/{name}"), move || flaps(stage)));
+        }
+    }
+    cases
+}
+
+fn case(name: &str, play: impl Fn() + Send + Sync + 'static) -> Case {
+    Case::new(name, play).at(Place::OwnNetwork)
+}
+
+// -------------------------------------------------------------------- on the way there
+
+fn never_answered(fault: Fault) {
+    let (space, peer) = reachable();
+    fault(&space);
+    let begun = Instant::now();
+    let options = SocketOptions::new().connect_timeout(LIMIT);
+    let socket = sockeye::connect_with(peer.address(), options).expect("the options are fine");
+    everyone(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    told_ever_after(&socket, ErrorKind::TimedOut);
+}
+
+/// Some answers are told by ICMP, of which Linux takes notice at the second try, after a second.
+fn refused(fault: Fault) {
+    let (space, peer) = reachable();
+    fault(&space);
+    let begun = Instant::now();
+    let socket = sockeye::connect(peer.address()).expect("the address is fine");
+    everyone(&socket).told_by_the_system(begun, ms(1100), ErrorKind::Connect);
+    told_ever_after(&socket, ErrorKind::Connect);
+}
+
+/// The address that is dead comes first, and gives way.
+fn other_family(dead: &str, alive: &str) {
+    let (space, mut peer) = reachable();
+    let family = if dead == V6 { "ip6" } else { "ip" };
+    space.rule(&format!("{family} daddr {dead} drop"));
+    let answer: Vec<IpAddr> = vec![ip(dead), ip(alive)];
+    let connector = Connector::builder().resolver(move |_: &str| Ok(answer.clone()));
+    let connector = connector.build().expect("the rules are fine");
+    peer.accept(Stage::Open);
+    let (socket, took) = timed(|| {
+        let socket = connector.connect(("name.test", peer.port())).expect("the address is fine");
+        let info = socket.opened().expect("one address works");
+        assert_eq!(info.remote_address(), Some((ip(alive), peer.port()).into()));
+        socket
+    });
+    assert!(took < 2 * sockeye::machine::ATTEMPT_DELAY + SLACK, "it took {took:?}");
+    peer.is_ready();
+    lives_on(Stage::Open, &socket, &mut peer);
+}
+
+// -------------------------------------------------------------------- in every stage
+
+fn patient() -> SocketOptions {
+    let second = Duration::from_secs(1);
+    let probes = Keepalive { idle: second, interval: second, retries: 2 };
+    let tcp = TcpOptions::new().send_buffer_size(4096).keepalive(probes).user_timeout(GONE_AFTER);
+    SocketOptions::new().tcp(tcp)
+}
+
+/// By keepalive, or by the user timeout where something is under way.
+fn is_lost(stage: Stage, fault: Fault) {
+    let (space, mut peer) = reachable();
+    let socket = stage.reach(&mut peer, patient());
+    let waiters = stage.waiters(&socket);
+    let cause = fault(&space);
+    waiters.told_by_the_system(cause, GONE_AFTER, ErrorKind::Lost);
+    stage.told_ever_after(&socket, ErrorKind::Lost);
+}
+
+/// The next that this side sends is answered by a reset; that is a probe at the latest.
+fn is_reset(stage: Stage, fault: Fault) {
+    let (space, mut peer) = reachable();
+    let socket = stage.reach(&mut peer, patient());
+    let waiters = stage.waiters(&socket);
+    let cause = fault(&space);
+    waiters.told_by_the_system(cause, Duration::from_secs(1), ErrorKind::Reset);
+    stage.told_ever_after(&socket, ErrorKind::Reset);
+}
+
+/// A handshake that nothing ends but its limit.
+fn halted(stage: Stage, fault: Fault) {
+    let (space, mut peer) = reachable();
+    let begun = Instant::now();
+    let socket = stage.reach(&mut peer, little_room().connect_timeout(LIMIT));
+    fault(&space);
+    stage.waiters(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    stage.told_ever_after(&socket, ErrorKind::TimedOut);
+}
+
+/// Without anything that has the system give the peer up, only the calls' own limits pass, and the connection
+/// outlives the fault.
+fn flaps(stage: Stage) {
+    let (space, mut peer) = reachable();
+    let socket = stage.reach(&mut peer, little_room());
+    space.there("ip link set cable down");
+    let begun = Instant::now();
+    socket.set_deadline(begun.checked_add(LIMIT));
+    let waiting = socket.clone();
+    let mut waiters = Waiters::default().call("closed", move || waiting.closed_timeout(LIMIT));
+    if stage.reads() {
+        waiters = waiters.read(&socket);
+    }
+    if stage.writes() {
+        waiters = waiters.write(&socket);
+    }
+    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    socket.set_deadline(None);
+    space.there("ip link set cable up");
+    lives_on(stage, &socket, &mut peer);
+}
+
+/// What is owed can't be handed over, and is given up in time.
+fn closes_into_a_black_hole() {
+    let (space, mut peer) = reachable();
+    let socket: Socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
+    fill(&socket);
+    space.rule("drop");
+    let begun = Instant::now();
+    let closing = socket.clone();
+    let waiters = Waiters::default().call("close", move || closing.close());
+    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    fails(socket.closed(), ErrorKind::TimedOut);
+    space.no_rules();
+}
+
+/// The networks, and the peer once it can be reached.
+fn reachable() -> (Space, Remote) {
+    let (space, peer) = Space::with_peer();
+    for address in [V4, V6] {
+        eventually(crate::support::PATIENCE, "the network is up", || answers(address));
+    }
+    (space, peer)
+}
+
+/// A port at which nobody listens says so.
+fn answers(address: &str) -> bool {
+    let refused = std::net::TcpStream::connect_timeout(&(ip(address), 1).into(), ms(200));
+    refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}

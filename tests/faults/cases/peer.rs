@@ -1,0 +1,94 @@
+//! A peer that resets, is killed, or freezes, in every stage.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use sockeye::{ErrorKind, Socket};
+
+use crate::case::Case;
+use crate::judge::{Waiters, fails_not};
+use crate::remote::Remote;
+use crate::stage::{Stage, little_room, strikes};
+use crate::support::{PATIENCE, at_once, ms, read, read_exactly};
+
+const LIMIT: Duration = ms(700);
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for stage in Stage::ALL {
+        let name = stage.name();
+        cases.push(Case::new(format!("reset/{name}"), move || {
+            strikes(stage, |peer| peer.does("reset"), Some(ErrorKind::Reset));
+        }));
+        cases.push(Case::new(format!("killed/{name}"), move || {
+            strikes(stage, |peer| peer.kill(), killed(stage));
+        }));
+        cases.push(Case::new(format!("frozen/{name}"), move || freezes(stage)));
+    }
+    cases
+}
+
+/// The system ends the connection of a process that is killed, with a reset where it had not read all.
+fn killed(stage: Stage) -> Option<ErrorKind> {
+    match stage {
+        Stage::Handshake | Stage::Upgrading => Some(ErrorKind::Tls),
+        Stage::Open | Stage::OpenTls | Stage::PeerEnded | Stage::PeerEndedTls => {
+            Some(ErrorKind::Reset)
+        }
+        Stage::Finished => None,
+        Stage::FinishedTls => Some(ErrorKind::Truncated),
+    }
+}
+
+/// Every limit is kept. Where only a call's own has passed, the connection lives on with the peer.
+fn freezes(stage: Stage) {
+    let mut peer = Remote::start();
+    let begun = Instant::now();
+    if stage.is_opening() {
+        let socket = stage.reach(&mut peer, little_room().connect_timeout(LIMIT));
+        peer.stop();
+        // The limit began with the connection, or with the upgrade a little later.
+        let waiters = stage.waiters(&socket);
+        waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+        stage.told_ever_after(&socket, ErrorKind::TimedOut);
+        peer.go_on();
+        peer.does("over");
+        return;
+    }
+    let socket = stage.reach(&mut peer, little_room());
+    peer.stop();
+    let mut waiters = Waiters::default();
+    if stage.reads() {
+        waiters = waiters.read(&socket);
+    }
+    if stage.writes() {
+        waiters = waiters.write(&socket);
+    }
+    let closing = socket.clone();
+    let begun = Instant::now();
+    socket.set_deadline(begun.checked_add(LIMIT));
+    let waiters = waiters.call("closed", move || closing.closed_timeout(LIMIT));
+    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    socket.set_deadline(None);
+    peer.go_on();
+    lives_on(stage, &socket, &mut peer);
+}
+
+/// What was accepted arrives, what the peer sends too, and both ends come.
+pub fn lives_on(stage: Stage, socket: &Socket, peer: &mut Remote) {
+    if stage.reads() {
+        peer.does("alive");
+        assert_eq!(read_exactly(socket, 5).expect("the peer sends"), b"alive");
+    }
+    peer.does("over");
+    if stage.writes() {
+        let mut writer = socket.writer();
+        writer.write_all(b"and so does this side").expect("the peer reads");
+        writer.close().expect("the peer reads");
+    }
+    if stage.reads() {
+        assert_eq!(read(socket, 1).expect("a clean end"), b"");
+    }
+    fails_not(socket.closed_timeout(PATIENCE));
+    at_once(|| socket.close()).expect("it has ended");
+}

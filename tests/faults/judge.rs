@@ -1,0 +1,256 @@
+//! What it takes to have survived.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::panic;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use sockeye::{ErrorKind, Socket};
+
+use crate::support::peer::Server;
+use crate::support::process::descriptors;
+use crate::support::{
+    AT_ONCE, Call, PATIENCE, Verdict, blocked, call, eventually, fails, pour, read, read_exactly,
+};
+
+/// What a machine that is busy with other things may add to any deadline.
+pub const SLACK: Duration = Duration::from_millis(1500);
+
+/// What the library keeps for good: the poll, its copy, and the waker.
+const KEPT: usize = 3;
+
+/// How a resolver that panics begins what it says.
+pub const OWN_PANIC: &str = "the case's own";
+
+/// What a debug build of rustls holds against an alert behind a `close_notify`. The library catches it.
+const RUSTLS_PANIC: &str = "assertion failed: !self.sent_fatal_alert";
+
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+// -------------------------------------------------------------------- before and after
+
+/// What there was before the case.
+pub struct Watch {
+    descriptors: usize,
+    threads: BTreeMap<String, usize>,
+}
+
+impl Watch {
+    pub fn begin(warm: bool) -> Watch {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let words = info.to_string();
+            if !words.contains(OWN_PANIC) && !words.contains(RUSTLS_PANIC) {
+                PANICS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(words);
+                usual(info);
+            }
+        }));
+        if warm {
+            works();
+            // What lingers of that is closed after some looks of the loop.
+            eventually(PATIENCE, "the first socket is gone", || sockets() == 0);
+        }
+        let kept = if warm { 0 } else { KEPT };
+        Watch { descriptors: descriptors().len() + kept, threads: threads() }
+    }
+
+    /// A later socket works, and then everything is as it was.
+    pub fn end(self) {
+        works();
+        let begun = Instant::now();
+        loop {
+            let (descriptors, threads) = (descriptors().len(), threads());
+            let mine = |name: &&String| !name.starts_with("sockeye-loop");
+            let more: Vec<_> = threads
+                .iter()
+                .filter(|(name, count)| {
+                    mine(name) && **count > self.threads.get(*name).copied().unwrap_or_default()
+                })
+                .collect();
+            if descriptors <= self.descriptors && more.is_empty() && loops(&threads) <= 1 {
+                break;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{} descriptors became {descriptors}; left over: {more:?}",
+                self.descriptors
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut panics = PANICS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let panics = std::mem::take(&mut *panics);
+        assert!(panics.is_empty(), "panics: {panics:?}");
+    }
+}
+
+/// A socket to a peer of this process has a whole life.
+pub fn works() {
+    call(live).join();
+}
+
+fn live() {
+    let server = Server::echoes();
+    let mut socket = sockeye::connect(server.address()).expect("the address is fine");
+    socket.opened_timeout(PATIENCE).expect("the server listens");
+    socket.write_all(b"well").expect("the server reads");
+    assert_eq!(read_exactly(&socket, 4).expect("the server sends"), b"well");
+    socket.writer().close().expect("the server reads");
+    assert_eq!(read(&socket, 1).expect("a clean end"), b"");
+    fails_not(socket.closed_timeout(PATIENCE));
+}
+
+/// The threads of this process by name.
+fn threads() -> BTreeMap<String, usize> {
+    let mut names = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/task").expect("Linux has it") {
+        let path = entry.expect("it stays readable").path().join("comm");
+        // It may have ended since it was listed.
+        if let Ok(name) = fs::read_to_string(path) {
+            *names.entry(name.trim_end().to_owned()).or_default() += 1;
+        }
+    }
+    names
+}
+
+fn loops(threads: &BTreeMap<String, usize>) -> usize {
+    threads.get("sockeye-loop").copied().unwrap_or_default()
+}
+
+/// The sockets that this process has.
+fn sockets() -> usize {
+    let links = descriptors()
+        .into_iter()
+        .filter_map(|number| fs::read_link(format!("/proc/self/fd/{number}")).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
+// -------------------------------------------------------------------- who waits
+
+/// Calls that are blocked, each in a thread of its own.
+#[derive(Default)]
+pub struct Waiters(Vec<(&'static str, Call<Told>)>);
+
+/// What a call ended with, and when.
+pub struct Told {
+    kind: Option<ErrorKind>,
+    at: Instant,
+}
+
+impl Told {
+    fn now(result: impl Verdict) -> Told {
+        Told { kind: result.failure(), at: Instant::now() }
+    }
+}
+
+impl Waiters {
+    pub fn opened(mut self, socket: &Socket) -> Waiters {
+        let socket = socket.clone();
+        self.0.push(("opened", blocked(move || Told::now(socket.opened()))));
+        self
+    }
+
+    /// A read that has to end by failure, or by the peer's end.
+    pub fn read(mut self, socket: &Socket) -> Waiters {
+        let reader = socket.reader();
+        let call = move || {
+            let result = read(reader, 64);
+            let told = Told::now(result.as_ref().map(drop).map_err(copy));
+            assert!(result.is_err() || result.is_ok_and(|bytes| bytes.is_empty()), "bytes came");
+            told
+        };
+        self.0.push(("read", blocked(call)));
+        self
+    }
+
+    /// Writes until one of them fails.
+    pub fn write(mut self, socket: &Socket) -> Waiters {
+        let writer = socket.writer();
+        let call = move || {
+            let (_, failure) = pour(writer, b'w', usize::MAX);
+            Told::now(Err::<(), _>(failure.expect("it goes on until it fails")))
+        };
+        self.0.push(("write", blocked(call)));
+        self
+    }
+
+    pub fn closed(mut self, socket: &Socket) -> Waiters {
+        let socket = socket.clone();
+        self.0.push(("closed", blocked(move || Told::now(socket.closed()))));
+        self
+    }
+
+    /// Any other call that is to be told the same.
+    pub fn call<R: Verdict + Send>(
+        mut self,
+        name: &'static str,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Waiters {
+        self.0.push((name, blocked(move || Told::now(work()))));
+        self
+    }
+
+    /// All of them are told this, `None` for a clean end, and soon after the cause.
+    #[track_caller]
+    pub fn at_once(self, cause: Instant, kind: impl Into<Option<ErrorKind>>) {
+        self.told(cause, Duration::ZERO, kind);
+    }
+
+    /// All of them are told this: not before the deadline has come, and within twice of it.
+    #[track_caller]
+    pub fn told(self, since: Instant, deadline: Duration, kind: impl Into<Option<ErrorKind>>) {
+        let kind = kind.into();
+        // The system's own deadlines are counted in ticks of 10 ms at most.
+        let earliest = deadline.saturating_sub(Duration::from_millis(10));
+        let latest = 2 * deadline + SLACK;
+        for (name, call) in self.0 {
+            let left = (latest + SLACK).saturating_sub(since.elapsed());
+            let told = call.join_within(left.max(AT_ONCE));
+            let after = told.at.saturating_duration_since(since);
+            assert_eq!(told.kind, kind, "what {name} was told, after {after:?}");
+            assert!(
+                earliest <= after && after <= latest,
+                "{name} was told after {after:?}, the deadline being {deadline:?}"
+            );
+        }
+    }
+
+    /// [`told`](Self::told), where the system keeps the deadline and may be early by its own reckoning.
+    #[track_caller]
+    pub fn told_by_the_system(self, since: Instant, deadline: Duration, kind: ErrorKind) {
+        // It counts from when it heard last of the peer, which was a little before the fault.
+        let before = since.checked_sub(deadline).expect("the clock has run for longer");
+        let latest = 3 * deadline + SLACK;
+        for (name, call) in self.0 {
+            let told = call.join_within((latest + SLACK).saturating_sub(before.elapsed()));
+            let after = told.at.saturating_duration_since(since);
+            assert_eq!(told.kind, Some(kind), "what {name} was told, after {after:?}");
+            assert!(told.at.duration_since(before) <= latest, "{name} was told after {after:?}");
+        }
+    }
+}
+
+/// Whoever asks later is told the same.
+#[track_caller]
+pub fn told_ever_after(socket: &Socket, kind: ErrorKind) {
+    for _ in 0..2 {
+        fails(socket.closed_timeout(AT_ONCE), kind);
+        fails(read(socket, 64), kind);
+        let (_, failure) = pour(socket, b'w', 1);
+        fails(Err::<(), _>(failure.expect("it has failed")), kind);
+    }
+}
+
+#[track_caller]
+pub fn fails_not(result: impl Verdict) {
+    assert_eq!(result.failure(), None);
+}
+
+/// Only its kind and the crate's error in it are looked at.
+fn copy(error: &std::io::Error) -> std::io::Error {
+    match sockeye::Error::from_io(error) {
+        Some(inner) => inner.clone().into(),
+        None => error.kind().into(),
+    }
+}

@@ -1,0 +1,151 @@
+//! A server in a process of its own, for many connections: it sends back what comes, in plaintext, over TLS,
+//! and after an upgrade.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use sockeye::{SecureTransport, SocketOptions, TlsOptions};
+
+use crate::support::alone::{Actor, next_line, say, this_binary};
+use crate::support::peer::listen_on;
+use crate::support::tls::{ASK, GO, authority, provider, terms};
+
+/// Its listeners of each sort are at so many addresses, so that ports don't run out.
+const ADDRESSES: u8 = 8;
+
+/// Where a server listens, and whom to trust there: goes from process to process as one word.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub plain: u16,
+    pub secured: u16,
+    pub upgraded: u16,
+    root: String,
+}
+
+impl Site {
+    /// From its word.
+    pub fn parse(word: &str) -> Option<Site> {
+        let mut parts = word.splitn(4, ',');
+        let mut port = || parts.next()?.parse().ok();
+        let (plain, secured, upgraded) = (port()?, port()?, port()?);
+        // One line of the shell, whatever PEM looks like.
+        let root = parts.next()?.replace('|', "\n").replace('_', " ");
+        Some(Site { plain, secured, upgraded, root })
+    }
+
+    pub fn word(&self) -> String {
+        let root = self.root.replace('\n', "|").replace(' ', "_");
+        format!("{},{},{},{root}", self.plain, self.secured, self.upgraded)
+    }
+
+    /// Trusts the server, and has this mode.
+    pub fn options(&self, mode: SecureTransport) -> SocketOptions {
+        let options = SocketOptions::new();
+        if mode == SecureTransport::Off {
+            return options;
+        }
+        provider();
+        let tls = TlsOptions::new().only_added_roots().add_root_pem(&self.root);
+        options.secure_transport(mode).tls(tls.expect("it is PEM").server_name("localhost"))
+    }
+
+    /// One of its addresses.
+    pub fn address(port: u16, number: usize) -> SocketAddr {
+        let last = u8::try_from(number % usize::from(ADDRESSES)).expect("there are few") + 1;
+        (Ipv4Addr::new(127, 0, 0, last), port).into()
+    }
+}
+
+/// A server, which ends with this value.
+pub struct Server {
+    _actor: Actor,
+    pub site: Site,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let mut actor = Actor::start("server", "server", Command::new(this_binary()));
+        let site = Site::parse(&actor.says("site")).expect("its word");
+        Server { _actor: actor, site }
+    }
+}
+
+// -------------------------------------------------------------------- in its own process
+
+pub fn serve() -> ExitCode {
+    let config = terms().config();
+    let [plain, secured, upgraded] = [Sort::Plain, Sort::Secured, Sort::Upgraded].map(|sort| {
+        let first = listen_on((Ipv4Addr::new(127, 0, 0, 1), 0).into(), 1024, None);
+        let port = first.local_addr().expect("it listens").port();
+        accept(first, sort, &config);
+        for last in 2..=ADDRESSES {
+            let address = (Ipv4Addr::new(127, 0, 0, last), port).into();
+            accept(listen_on(address, 1024, None), sort, &config);
+        }
+        port
+    });
+    let site = Site { plain, secured, upgraded, root: authority().pem() };
+    say(&format!("site {}", site.word()));
+    // Up to the end of whoever started it.
+    while next_line().is_some() {}
+    ExitCode::SUCCESS
+}
+
+#[derive(Clone, Copy)]
+enum Sort {
+    Plain,
+    Secured,
+    Upgraded,
+}
+
+fn accept(listener: TcpListener, sort: Sort, config: &Arc<ServerConfig>) {
+    let config = Arc::clone(config);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let config = Arc::clone(&config);
+            // A client that breaks off is its own affair.
+            let serve = move || drop(converse(&stream, sort, config));
+            thread::Builder::new().stack_size(256 * 1024).spawn(serve).expect("a small thread");
+        }
+    });
+}
+
+fn converse(mut stream: &TcpStream, sort: Sort, config: Arc<ServerConfig>) -> io::Result<()> {
+    // A client that fails in the middle may leave a connection that nobody ends.
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_nodelay(true)?;
+    match sort {
+        Sort::Plain => {
+            echo(stream)?;
+            return stream.shutdown(Shutdown::Write);
+        }
+        Sort::Secured => {}
+        Sort::Upgraded => {
+            let mut asked = [0; ASK.len()];
+            stream.read_exact(&mut asked)?;
+            stream.write_all(GO)?;
+        }
+    }
+    let session = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut secured = StreamOwned::new(session, stream);
+    echo(&mut secured)?;
+    secured.conn.send_close_notify();
+    secured.conn.complete_io(&mut secured.sock)?;
+    stream.shutdown(Shutdown::Write)
+}
+
+fn echo(mut stream: impl Read + Write) -> io::Result<()> {
+    let mut buf = [0; 4096];
+    loop {
+        let count = stream.read(&mut buf)?;
+        if count == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buf[..count])?;
+    }
+}

@@ -1,0 +1,106 @@
+//! A network of this process' own, and one for its peer, with a cable between them. Both go with the
+//! processes in them, so that nothing is ever left behind.
+
+use std::net::IpAddr;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, getpid, getppid};
+
+use crate::remote::Remote;
+use crate::support::alone::this_binary;
+
+/// The peer's addresses.
+pub const V4: &str = "10.99.0.2";
+pub const V6: &str = "fd99::2";
+
+pub struct Space {
+    peer: Pid,
+}
+
+/// This program in a network of its own, to which arguments are to be added.
+pub fn command() -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg(this_binary());
+    command
+}
+
+/// Why there can't be any, if so.
+pub fn missing() -> Option<String> {
+    let probe = "ip link set lo up && nft add table inet probe && nsenter --version";
+    run("unshare", &["--net", "sh", "-ec", probe]).err()
+}
+
+impl Space {
+    /// Makes the networks, in a process that was started by [`command`], and the peer in its own.
+    pub fn with_peer() -> (Space, Remote) {
+        let peer = Remote::start_by(command()).at(ip(V4));
+        let space = Space { peer: peer.pid() };
+        let pid = peer.pid().as_raw_nonzero();
+        here(&format!("ip link add cable type veth peer name cable netns {pid}"));
+        here("ip addr add 10.99.0.1/24 dev cable && ip addr add fd99::1/64 dev cable nodad");
+        here("ip link set cable up");
+        space.there("ip link set lo up");
+        space.there(&format!("ip addr add {V4}/24 dev cable"));
+        space.there(&format!("ip addr add {V6}/64 dev cable nodad && ip link set cable up"));
+        space.there("nft add table inet filter");
+        space.there("nft 'add chain inet filter input { type filter hook input priority 0; }'");
+        (space, peer)
+    }
+
+    /// Runs a command of the shell in the peer's network; says since when it may be felt.
+    pub fn there(&self, command: &str) -> Instant {
+        let pid = self.peer.as_raw_nonzero().to_string();
+        let begun = Instant::now();
+        must("nsenter", &["--target", &pid, "--net", "sh", "-ec", command]);
+        begun
+    }
+
+    pub fn rule(&self, rule: &str) -> Instant {
+        self.there(&format!("nft 'add rule inet filter input {rule}'"))
+    }
+
+    pub fn no_rules(&self) {
+        self.there("nft flush chain inet filter input");
+    }
+}
+
+/// The same in this process' own network.
+pub fn here(command: &str) -> Instant {
+    assert!(is_own(), "not in the network of everyone else");
+    let begun = Instant::now();
+    must("sh", &["-ec", command]);
+    begun
+}
+
+/// Whether this process has a network of its own: another than who started it.
+pub fn is_own() -> bool {
+    let parent = getppid().expect("somebody has started this process");
+    network(getpid()) != network(parent)
+}
+
+fn network(process: Pid) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/{}/ns/net", process.as_raw_nonzero())).ok()
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn must(program: &str, arguments: &[&str]) {
+    if let Err(reason) = run(program, arguments) {
+        panic!("{reason}");
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
+        Ok(Output { status, .. }) if status.success() => Ok(()),
+        Ok(Output { stderr, .. }) => {
+            let text = String::from_utf8_lossy(&stderr);
+            let text = text.lines().next().unwrap_or_default();
+            Err(format!("{program} {}: {text}", arguments.join(" ")))
+        }
+        Err(error) => Err(format!("{program}: {error}")),
+    }
+}

@@ -1,0 +1,151 @@
+//! The phases in which a fault may strike, and the way there.
+
+use std::time::{Duration, Instant};
+
+use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions, TcpOptions};
+
+use crate::judge::{Waiters, fails_not, told_ever_after};
+use crate::remote::Remote;
+use crate::support::tls::ask;
+use crate::support::{AT_ONCE, PATIENCE, fails, read};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The ClientHello of a socket that is secure from the start has arrived, and is not answered.
+    Handshake,
+    Open,
+    OpenTls,
+    /// The same after `start_tls`.
+    Upgrading,
+    /// The peer has ended, and this side goes on.
+    PeerEnded,
+    PeerEndedTls,
+    /// This side has ended, and the peer knows.
+    Finished,
+    FinishedTls,
+}
+
+use Stage::{Finished, FinishedTls, Handshake, Open, OpenTls, PeerEnded, PeerEndedTls, Upgrading};
+
+impl Stage {
+    pub const ALL: [Stage; 8] =
+        [Handshake, Open, OpenTls, Upgrading, PeerEnded, PeerEndedTls, Finished, FinishedTls];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Handshake => "handshake",
+            Open => "open",
+            OpenTls => "open-tls",
+            Upgrading => "upgrading",
+            PeerEnded => "peer-ended",
+            PeerEndedTls => "peer-ended-tls",
+            Finished => "finished",
+            FinishedTls => "finished-tls",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Stage> {
+        Stage::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+
+    /// Nobody knows yet whether it opens.
+    pub fn is_opening(self) -> bool {
+        matches!(self, Handshake | Upgrading)
+    }
+
+    pub fn reads(self) -> bool {
+        !matches!(self, PeerEnded | PeerEndedTls)
+    }
+
+    pub fn writes(self) -> bool {
+        !matches!(self, Finished | FinishedTls)
+    }
+
+    fn mode(self) -> SecureTransport {
+        match self {
+            Open | PeerEnded | Finished => SecureTransport::Off,
+            Handshake | OpenTls | PeerEndedTls | FinishedTls => SecureTransport::On,
+            Upgrading => SecureTransport::StartTls,
+        }
+    }
+
+    /// A socket that has come so far, with little room for what it sends; its peer neither reads nor sends.
+    pub fn reach(self, peer: &mut Remote, options: SocketOptions) -> Socket {
+        let options = options.allow_half_open(!self.reads());
+        let options = match self.mode() {
+            SecureTransport::Off => options,
+            mode => peer.secured(options, mode),
+        };
+        peer.accept(self);
+        let socket = sockeye::connect_with(peer.address(), options).expect("the options are fine");
+        let socket = match self {
+            Handshake => socket,
+            Upgrading => {
+                ask(&socket);
+                let secured = socket.start_tls().expect("nothing is unread");
+                fails_not(socket.closed_timeout(AT_ONCE));
+                secured
+            }
+            Open | OpenTls | PeerEnded | PeerEndedTls | Finished | FinishedTls => {
+                socket.opened_timeout(PATIENCE).expect("the peer is there and trusted");
+                socket
+            }
+        };
+        if !self.writes() {
+            socket.writer().close().expect("the peer reads");
+        }
+        peer.is_ready();
+        if !self.reads() {
+            assert_eq!(read(&socket, 1).expect("a clean end"), b"");
+        }
+        socket
+    }
+
+    /// Everyone who may wait in this stage does.
+    pub fn waiters(self, socket: &Socket) -> Waiters {
+        let mut waiters = Waiters::default();
+        if self.is_opening() {
+            waiters = waiters.opened(socket);
+        }
+        if self.reads() {
+            waiters = waiters.read(socket);
+        }
+        if self.writes() {
+            waiters = waiters.write(socket);
+        }
+        waiters.closed(socket)
+    }
+
+    /// Whoever asks after the failure is told of it, and `opened` what it always said.
+    #[track_caller]
+    pub fn told_ever_after(self, socket: &Socket, kind: ErrorKind) {
+        if self.is_opening() {
+            fails(socket.opened(), kind);
+        } else {
+            fails_not(socket.opened());
+        }
+        if self.reads() && self.writes() {
+            told_ever_after(socket, kind);
+        } else {
+            fails(socket.closed_timeout(AT_ONCE), kind);
+        }
+    }
+}
+
+/// Options with little room for what is sent, so that writes are soon blocked.
+pub fn little_room() -> SocketOptions {
+    SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096))
+}
+
+/// A fault in one stage: makes it, and says since when.
+pub fn strikes(stage: Stage, fault: impl FnOnce(&mut Remote) -> Instant, kind: Option<ErrorKind>) {
+    let mut peer = Remote::start();
+    let socket = stage.reach(&mut peer, little_room());
+    let waiters = stage.waiters(&socket);
+    let cause = fault(&mut peer);
+    waiters.at_once(cause, kind);
+    match kind {
+        Some(kind) => stage.told_ever_after(&socket, kind),
+        None => fails_not(socket.closed_timeout(Duration::ZERO)),
+    }
+}
