@@ -171,6 +171,10 @@ impl Shared {
                 core.watching = Watching::Narrowed;
                 (Received::Nothing, Look::FailuresOnly)
             }
+            // It has seen nothing, and there will be no other event.
+            (Err(error), None) if error.kind() == io::ErrorKind::Interrupted => {
+                (Received::Nothing, Look::Again)
+            }
             (Err(error), None) if is_idle(&error) => (Received::Nothing, Look::Keep),
             (Err(error), Some(fault)) if is_idle(&error) => (Received::Failed(fault), Look::Keep),
             (Err(error), _) => (Received::Failed(fault(&error)), Look::Keep),
