@@ -93,7 +93,15 @@ mod by_poll {
                 }
                 Ok([true, false]) => Ok(Waited::Ready),
                 Ok([false, false]) => Ok(Waited::Look),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Waited::Look),
+                // Some systems say the second where memory is short for a moment.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                    ) =>
+                {
+                    Ok(Waited::Look)
+                }
                 Err(error) => Err(error),
             }
         }
