@@ -6,13 +6,15 @@
 //! cargo test --test faults -- cases FILTER      those whose names contain this
 //! cargo test --test faults -- sweep [CALL]      an error at every system call of a small program, by strace
 //! cargo test --test faults -- sweep CALL E K    one of these again, with all its words
+//! cargo test --release --test faults -- soak    lives in numbers, and what they leave behind
 //! ```
 //!
 //! A case has survived if every waiter was told the same, of the right kind, within twice the deadline that
 //! applied; if nothing panicked, no descriptor and no thread was left over; and if a later socket worked. What
 //! a machine can't do, for want of a privilege or a tool, is skipped, with the reason.
 //!
-//! `FAULTS_JOBS` says how many run side by side (2).
+//! The variables: `FAULTS_JOBS`, how many run side by side (2); `FAULTS_PLAIN` and `FAULTS_TLS`, the numbers of
+//! lives of a soak.
 
 #[cfg(target_os = "linux")]
 mod case;
@@ -26,6 +28,8 @@ mod judge;
 mod remote;
 #[cfg(target_os = "linux")]
 mod server;
+#[cfg(target_os = "linux")]
+mod soak;
 #[cfg(target_os = "linux")]
 mod space;
 #[cfg(target_os = "linux")]
@@ -54,14 +58,16 @@ fn main() -> std::process::ExitCode {
         ["sweep"] => sweep::run(None),
         ["sweep", call] => sweep::run(Some(call)),
         ["sweep", call, error, when] => sweep::again(call, error, when),
+        ["soak"] => soak::run(),
         // The parts of other processes in all this.
         ["case", name] => case::play(name),
         ["peer", ..] => remote::serve(),
         ["server", ..] => server::serve(),
         ["tour", addresses] => tour::main(addresses),
         ["starved", room, addresses] => cases::memory::starved(room, addresses),
+        ["soak-client"] => soak::client(),
         _ => {
-            eprintln!("usage: faults [cases FILTER | sweep [CALL]]");
+            eprintln!("usage: faults [cases FILTER | sweep [CALL] | soak]");
             std::process::ExitCode::from(2)
         }
     }

@@ -1,0 +1,146 @@
+//! Lives in numbers, one after another, and whether descriptors, threads or memory drift meanwhile.
+//!
+//! In a network of its own where there can be one, so that a million closed connections wait in nobody's way.
+
+use std::io::{Read, Write};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use sockeye::{Error, SecureTransport, Socket, SocketOptions};
+
+use crate::child::number;
+use crate::server::{Server, Site};
+use crate::space;
+use crate::support::PATIENCE;
+use crate::support::alone::this_binary;
+use crate::support::process::{memory, settled_descriptors, threads};
+use crate::support::tls::{ASK, GO};
+
+/// So much more memory than after the warm-up is the allocator's own mood, however many lives there were.
+const GROWTH_MOST: usize = 1024 * 1024;
+/// The lives whose figures make one line.
+const STRETCHES: usize = 10;
+
+pub fn run() -> ExitCode {
+    let mut command = match space::missing() {
+        None => space::command(),
+        Some(reason) => {
+            println!("in the network of everyone else: {reason}");
+            Command::new(this_binary())
+        }
+    };
+    let status = command.arg("soak-client").status();
+    ExitCode::from(u8::from(!status.expect("it can be started").success()))
+}
+
+/// The process that lives the lives; the server is another one.
+pub fn client() -> ExitCode {
+    if space::is_own() {
+        space::here("ip link set lo up");
+    }
+    let server = Server::start();
+    let plain = number("FAULTS_PLAIN", 20_000);
+    let secured = number("FAULTS_TLS", 2_000);
+    let all_steady = [
+        lives("plain", plain, &server.site, SecureTransport::Off),
+        lives("tls", secured, &server.site, SecureTransport::On),
+        lives("upgraded", secured / 10, &server.site, SecureTransport::StartTls),
+    ];
+    ExitCode::from(u8::from(all_steady.contains(&false)))
+}
+
+/// What there is of everything.
+#[derive(Clone, Copy)]
+struct Figures {
+    descriptors: usize,
+    threads: usize,
+    memory: usize,
+}
+
+impl Figures {
+    fn now() -> Figures {
+        Figures { descriptors: settled_descriptors(), threads: threads(), memory: memory() }
+    }
+
+    fn print(self, lives: usize) {
+        let kibibytes = self.memory / 1024;
+        println!(
+            "  {lives:>9} lives  {:>3} descriptors  {} threads  {kibibytes:>6} KiB",
+            self.descriptors, self.threads
+        );
+    }
+}
+
+/// Whether so many lives left nothing behind that the first tenth of them did not.
+fn lives(name: &str, count: usize, site: &Site, mode: SecureTransport) -> bool {
+    let options = site.options(mode);
+    let begun = Instant::now();
+    println!("{name}: {count} lives after a tenth of them as a warm-up");
+    let warm_up = count / 10;
+    (0..warm_up).for_each(|life| live(life, site, &options, mode));
+    let before = Figures::now();
+    before.print(0);
+    let mut last = before;
+    for stretch in 1..=STRETCHES {
+        let (from, to) = (count * (stretch - 1) / STRETCHES, count * stretch / STRETCHES);
+        (from..to).for_each(|life| live(life, site, &options, mode));
+        last = Figures::now();
+        last.print(to);
+    }
+    let grown = last.memory.saturating_sub(before.memory);
+    let steady = last.descriptors <= before.descriptors
+        && last.threads <= before.threads
+        && grown <= GROWTH_MOST;
+    let verdict = if steady { "steady" } else { "DRIFTS" };
+    println!("{verdict}: {name}, {} KiB more, {:.0?}\n", grown / 1024, begun.elapsed());
+    steady
+}
+
+/// A short life of one sort or another, with some bytes each way.
+fn live(number: usize, site: &Site, options: &SocketOptions, mode: SecureTransport) {
+    let port = match mode {
+        SecureTransport::Off => site.plain,
+        SecureTransport::On => site.secured,
+        _ => site.upgraded,
+    };
+    try_live(number, Site::address(port, number), options, mode)
+        .unwrap_or_else(|error| panic!("life {number}: {error:?}"));
+}
+
+fn try_live(
+    number: usize,
+    address: std::net::SocketAddr,
+    options: &SocketOptions,
+    mode: SecureTransport,
+) -> Result<(), Error> {
+    let mut socket = sockeye::connect_with(address, options.clone())?;
+    if mode == SecureTransport::StartTls {
+        exchange(&socket, ASK, GO);
+        socket = socket.start_tls()?;
+    }
+    exchange(&socket, b"a few bytes", b"a few bytes");
+    // In turn at each address.
+    match number / 8 % 4 {
+        0 => socket.close(),
+        1 => {
+            socket.writer().close()?;
+            assert_eq!(socket.read(&mut [0]).expect("a clean end"), 0);
+            socket.closed_timeout(PATIENCE)
+        }
+        2 => {
+            socket.abort();
+            Ok(())
+        }
+        _ => {
+            drop(socket);
+            Ok(())
+        }
+    }
+}
+
+fn exchange(mut socket: &Socket, ask: &[u8], answer: &[u8]) {
+    socket.write_all(ask).expect("the server reads");
+    let mut back = vec![0; answer.len()];
+    socket.read_exact(&mut back).expect("the server answers");
+    assert_eq!(back, answer);
+}
