@@ -203,9 +203,10 @@ impl State {
         match (self, what) {
             (state, Received::Nothing) => state,
             (State::Securing(securing), what) => securing.received(what, rules, now, outputs),
-            (State::Open(pipe) | State::Yielding(pipe), Received::Eof) if pipe.tls.is_none() => {
+            (State::Open(pipe), Received::Eof) if pipe.tls.is_none() => {
                 pipe.peer_ended(rules, now, outputs)
             }
+            (State::Yielding(pipe), Received::Eof) => pipe.peer_ended_yielding(rules, now, outputs),
             (State::Open(pipe) | State::Yielding(pipe), Received::Failed(fault)) => {
                 pipe.broken(fault, outputs)
             }
@@ -234,7 +235,6 @@ impl State {
             }
             (
                 state @ (State::Connecting(_)
-                | State::Yielding(_)
                 | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
                 | State::Closed(_)),
                 Received::Eof | Received::Failed(_),

@@ -89,7 +89,7 @@ impl Pipe {
                 State::Closed(Closed::Upgraded)
             }
             Input::Unread => self.unread(outputs),
-            Input::WireEof => self.peer_ended(rules, now, outputs),
+            Input::WireEof => self.peer_ended_yielding(rules, now, outputs),
             Input::WireFailed(fault) => self.failed_with_residue(fault, outputs),
             Input::Close => {
                 self.close(Release::Linger, Reads::Fail(Fault::Closed), rules, now, outputs)
@@ -136,6 +136,20 @@ impl Pipe {
         outputs.push(Output::ShutdownWrite);
         let release = self.after_the_end();
         end(self, Ender::Peer, release, outputs)
+    }
+
+    /// The peer has ended before an upgrade took place, which so comes to nothing.
+    pub(super) fn peer_ended_yielding(
+        self,
+        rules: Rules,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        if rules.allow_half_open {
+            // Who came to write meanwhile waits, and may write after all.
+            outputs.push(Output::Writable);
+        }
+        self.peer_ended(rules, now, outputs)
     }
 
     /// How to let go of the wire when the peer has ended. Behind its close_notify something may still come,

@@ -130,6 +130,27 @@ fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_l
     assert_eq!(machine.opened(), Some(Err(Fault::Loop)));
 }
 
+#[test]
+fn who_comes_to_write_in_an_upgrade_is_told_when_the_peers_end_prevents_it() {
+    let now = Instant::now();
+    for seen_by_reader in [true, false] {
+        let mut plan = Plan::new(Target::Address(address(1)));
+        plan.allow_half_open = true;
+        let mut machine = open(plan, now);
+        let ReadStep::Receive(pass) = machine.read() else { panic!("it is open") };
+        drop(machine.handle(Input::StartTls, now));
+        assert!(matches!(machine.write(), WriteStep::Wait));
+        let outputs: Vec<_> = if seen_by_reader {
+            machine.received(pass, Received::Eof, now).collect()
+        } else {
+            drop(machine.received(pass, Received::Nothing, now));
+            machine.handle(Input::WireEof, now).collect()
+        };
+        assert!(outputs.contains(&Output::Writable), "{outputs:?}");
+        assert!(matches!(machine.write(), WriteStep::Send(_)));
+    }
+}
+
 fn open(plan: Plan, now: Instant) -> Machine {
     let mut machine = Machine::new(plan, now);
     drop(machine.start(now));
