@@ -35,7 +35,8 @@ pub(in super::super) struct Securing {
 enum Handshake {
     /// From the start.
     First,
-    /// Of a connection that was in plaintext before.
+    /// Of a connection that was in plaintext before, about to be begun.
+    UpgradeToCome,
     Upgrade,
 }
 
@@ -139,7 +140,7 @@ impl Connecting {
                     deadline: self.deadline,
                     reading: self.reading,
                 };
-                securing.start(outputs);
+                begin(outputs);
                 State::Securing(Box::new(securing))
             }
             Err(failure) => {
@@ -185,7 +186,7 @@ impl Securing {
         match Session::new(setup) {
             Ok(session) => State::Securing(Box::new(Securing {
                 pipe: Pipe { tls: Some(session), ..Pipe::default() },
-                handshake: Handshake::Upgrade,
+                handshake: Handshake::UpgradeToCome,
                 begun: now,
                 deadline,
                 reading: Reading::Wanted,
@@ -201,9 +202,14 @@ impl Securing {
         }
     }
 
-    pub(super) fn start(&self, outputs: &mut Outputs<'_>) {
-        outputs.push(Output::Transmit);
-        outputs.push(Output::Attend);
+    pub(super) fn start(&mut self, outputs: &mut Outputs<'_>) {
+        match self.handshake {
+            Handshake::UpgradeToCome => {
+                self.handshake = Handshake::Upgrade;
+                begin(outputs);
+            }
+            Handshake::First | Handshake::Upgrade => {}
+        }
     }
 
     pub(super) fn handle(
@@ -319,7 +325,7 @@ impl Securing {
     pub(super) fn phase(&self) -> Phase {
         match self.handshake {
             Handshake::First => Phase::Connecting,
-            Handshake::Upgrade => Phase::Upgrading,
+            Handshake::UpgradeToCome | Handshake::Upgrade => Phase::Upgrading,
         }
     }
 
@@ -335,6 +341,12 @@ impl Reading {
             Reading::Cancelled => ReadStep::End,
         }
     }
+}
+
+/// A handshake begins with this side's first message.
+fn begin(outputs: &mut Outputs<'_>) {
+    outputs.push(Output::Transmit);
+    outputs.push(Output::Attend);
 }
 
 fn open(pipe: Pipe, reading: Reading, outputs: &mut Outputs<'_>) -> State {

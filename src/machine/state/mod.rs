@@ -156,7 +156,7 @@ impl State {
     pub(super) fn start(self, now: Instant, outputs: &mut Outputs<'_>) -> State {
         match self {
             State::Connecting(connecting) => connecting.start(now, outputs),
-            State::Securing(securing) => {
+            State::Securing(mut securing) => {
                 securing.start(outputs);
                 State::Securing(securing)
             }

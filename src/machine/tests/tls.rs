@@ -50,6 +50,17 @@ fn a_handshake_that_takes_too_long_times_out_and_no_deadline_is_left() {
 }
 
 #[test]
+fn a_machine_starts_once_in_a_handshake_too() {
+    let now = Instant::now();
+    let setup = plan().tls.unwrap();
+    let mut machine = Machine::upgrade(&plan(), &setup, None, now);
+    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Output::Transmit, Output::Attend]);
+    assert_eq!(machine.start(now).count(), 0);
+    let mut wire = Wire::new(&rustls::version::TLS13, 0);
+    assert_eq!(wire.machine.start(now).count(), 0);
+}
+
+#[test]
 fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
     for version in VERSIONS {
         let whole = {
