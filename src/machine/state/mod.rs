@@ -28,6 +28,8 @@ mod closed;
 mod connecting;
 mod open;
 mod sessions;
+#[cfg(test)]
+mod table;
 
 use self::connecting::{Connecting, Securing};
 use super::flow::Holder;

@@ -1,0 +1,586 @@
+//! Every state, every input, and what comes of it, as a table that is checked in: `table.txt`.
+//!
+//! Who changes a transition sees in that file which ones changed. `TABLE=write` writes it anew.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection};
+
+use super::super::flow::Holder;
+use super::super::{
+    AttemptId, Deadline, Endpoints, Fault, Input, Intake, Machine, Output, Parcel, Plan, ReadStep,
+    Received, RecvPass, Release, SendPass, Sent, Target, WriteStep,
+};
+use super::{Closed, Draining, Ender, Fin, Half, Pipe, Reads, State, ended};
+use crate::TlsOptions;
+use crate::tls::TlsSetup;
+
+const TABLE: &str = include_str!("table.txt");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/machine/state/table.txt");
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "who writes the table anew says so")]
+fn every_transition_is_as_the_table_says() {
+    let table = table();
+    if std::env::var_os("TABLE").is_some_and(|what| what == "write") {
+        std::fs::write(FILE, &table).expect("the table can be written");
+        return;
+    }
+    let differing = TABLE.lines().zip(table.lines()).find(|(expected, found)| expected != found);
+    assert!(
+        TABLE == table,
+        "src/machine/state/table.txt, where TABLE=write writes it: {differing:?}"
+    );
+}
+
+fn table() -> String {
+    let mut table = String::from(HEAD);
+    for make in states() {
+        let _ = writeln!(table, "\n{}", name(&make().machine.state));
+        let mut rest = Vec::new();
+        for input in inputs() {
+            let results = [false, true].map(|half_open| {
+                let mut subject = make();
+                subject.machine.rules.allow_half_open = half_open;
+                let before = name(&subject.machine.state);
+                let came = (input.apply)(&mut subject)?;
+                let after = name(&subject.machine.state);
+                let after = if after == before { "stays".to_owned() } else { after };
+                Some([vec![after], came].concat())
+            });
+            let [Some(first), Some(half_open)] = results else { continue };
+            if first == ["stays"] && half_open == ["stays"] {
+                rest.push(input.name);
+                continue;
+            }
+            let _ = writeln!(table, "    {}: {}", input.name, first.join(" "));
+            if first != half_open {
+                let _ = writeln!(table, "    {}, half-open: {}", input.name, half_open.join(" "));
+            }
+        }
+        let _ = writeln!(table, "    nothing by: {}", rest.join(", "));
+    }
+    table
+}
+
+const HEAD: &str = "\
+Every state of the machine, every input, and what comes of it: the state that follows, and what is to be
+done. Where `allow_half_open` makes another the second line has it. Written by TABLE=write cargo test --lib table
+";
+
+// -------------------------------------------------------------------- names
+
+fn name(state: &State) -> String {
+    match state {
+        State::Connecting(connecting) => {
+            let step = match connecting.deadline() {
+                Some((_, Deadline::Place)) => "waiting for its start",
+                Some((_, Deadline::LookUp)) => "looking up",
+                Some((_, Deadline::Connect)) => "dialling",
+                deadline => unreachable!("the connect timeout is the first: {deadline:?}"),
+            };
+            format!("Connecting({step}{})", cancelled(connecting.read()))
+        }
+        State::Securing(securing) => {
+            let from = match securing.phase() {
+                crate::Phase::Upgrading => "upgrade",
+                _ => "from the start",
+            };
+            let rest = cancelled(securing.read());
+            format!("Securing({from}, {}{rest})", pipe_name(securing.pipe()))
+        }
+        State::Open(pipe) => format!("Open({})", pipe_name(pipe)),
+        State::Yielding(pipe) => format!("Yielding({})", pipe_name(pipe)),
+        State::HalfClosed(pipe, half) => {
+            let half = match half {
+                Half::ReadOnly => "ReadOnly",
+                Half::WriteOnly => "WriteOnly",
+                Half::Discarding => "Discarding",
+                Half::Finishing(_) => "Finishing",
+            };
+            format!("HalfClosed({half}, {})", pipe_name(pipe))
+        }
+        State::Closed(Closed::Draining(draining)) => format!(
+            "Draining({}, {:?}, reads {})",
+            pipe_name(&draining.pipe),
+            draining.release,
+            reads_name(&draining.reads)
+        ),
+        State::Closed(Closed::Ended { reads, outcome, .. }) => {
+            format!("Ended({outcome:?}, reads {})", reads_name(reads))
+        }
+        State::Closed(Closed::Upgraded) => "Upgraded".to_owned(),
+        State::Closed(Closed::Never(never)) => {
+            format!("Never({:?}, outcome {:?})", never.fault, never.outcome)
+        }
+    }
+}
+
+fn pipe_name(pipe: &Pipe) -> String {
+    let tls = pipe.tls.as_deref();
+    let mut name = if tls.is_some() { "tls" } else { "plain" }.to_owned();
+    for (is, what) in [
+        (pipe.receiving, ", receiving"),
+        (pipe.sending, ", sending"),
+        (pipe.fin == Fin::Sent, ", FIN sent"),
+        (tls.is_some_and(|tls| !tls.is_drained()), ", unsent"),
+        (tls.is_some_and(|tls| tls.has_unread()), ", unread"),
+    ] {
+        if is {
+            name.push_str(what);
+        }
+    }
+    name
+}
+
+fn reads_name(reads: &Reads) -> String {
+    match reads {
+        Reads::Residue(pipe) => format!("Residue({})", pipe_name(pipe)),
+        Reads::Decrypted(pipe) => format!("Decrypted({})", pipe_name(pipe)),
+        Reads::End(ender) => format!("End({ender:?})"),
+        Reads::Fail(fault) => format!("Fail({fault:?})"),
+    }
+}
+
+fn cancelled(step: ReadStep) -> &'static str {
+    match step {
+        ReadStep::End => ", cancelled",
+        _ => "",
+    }
+}
+
+// -------------------------------------------------------------------- states
+
+/// A machine in some state, and its peer where it has one over TLS.
+struct Subject {
+    machine: Machine,
+    server: Option<ServerConnection>,
+    now: Instant,
+}
+
+type Make = Box<dyn Fn() -> Subject>;
+
+fn states() -> Vec<Make> {
+    let mut states: Vec<Make> = Vec::new();
+    let mut add = |make: Box<dyn Fn() -> Subject>| states.push(make);
+    add(Box::new(|| fresh(Target::Address(address()), None)));
+    add(Box::new(|| started(Target::Name, None)));
+    add(Box::new(|| started(Target::Address(address()), None)));
+    add(Box::new(|| {
+        let mut subject = started(Target::Address(address()), None);
+        subject.handle(Input::CancelReading);
+        subject
+    }));
+    add(Box::new(securing));
+    add(Box::new(|| {
+        let mut subject = securing();
+        assert!(subject.machine.attend().is_some(), "it wants to receive");
+        subject
+    }));
+    add(Box::new(|| {
+        let mut subject = securing();
+        subject.handle(Input::CancelReading);
+        subject
+    }));
+    add(Box::new(|| {
+        let now = base();
+        let limit = now.checked_add(CONNECT);
+        let machine = Machine::upgrade(&plan(Target::Name, None), setup(), limit, now);
+        Subject { machine, server: Some(server()), now }
+    }));
+    for pipe in ["", "r", "s", "rs"] {
+        add(Box::new(move || plain(pipe, State::Open)));
+    }
+    for pipe in ["", "r", "s", "o", "i", "os"] {
+        add(Box::new(move || tls(pipe, State::Open)));
+    }
+    for pipe in ["", "r"] {
+        add(Box::new(move || plain(pipe, State::Yielding)));
+    }
+    let halves = [
+        (Half::ReadOnly, "f", &["", "r"][..], &["", "r", "i"][..]),
+        (Half::ReadOnly, "", &[], &["o", "oi"]),
+        (Half::WriteOnly, "", &["", "s"], &["", "s", "o"]),
+        (Half::Discarding, "", &["", "r", "s"], &["", "r", "s", "o"]),
+        (Half::Finishing(base() + CLOSE), "", &["s"], &["s", "o"]),
+    ];
+    for (half, fin, in_plain, over_tls) in halves {
+        for pipe in in_plain {
+            add(Box::new(move || {
+                plain(&format!("{pipe}{fin}"), |pipe| State::HalfClosed(pipe, half))
+            }));
+        }
+        for pipe in over_tls {
+            add(Box::new(move || {
+                tls(&format!("{pipe}{fin}"), |pipe| State::HalfClosed(pipe, half))
+            }));
+        }
+    }
+    for fault in [Fault::Closed, Fault::Reset(None)] {
+        add(Box::new(move || plain("s", |pipe| draining(pipe, Reads::Fail(fault)))));
+    }
+    add(Box::new(|| plain("s", |pipe| draining(pipe, Reads::End(Ender::Peer)))));
+    for pipe in ["s", "o"] {
+        add(Box::new(move || tls(pipe, |pipe| draining(pipe, Reads::Fail(Fault::Closed)))));
+    }
+    let failed = Err(Fault::Reset(None));
+    for pipe in ["", "r"] {
+        add(Box::new(move || plain(pipe, |pipe| residue(Reads::Residue(Box::new(pipe)), failed))));
+        add(Box::new(move || tls(pipe, |pipe| residue(Reads::Residue(Box::new(pipe)), failed))));
+    }
+    add(Box::new(|| {
+        let failed = Err(Fault::ResetAfterEnd(32));
+        plain("r", |pipe| residue(Reads::Residue(Box::new(pipe)), failed))
+    }));
+    add(Box::new(move || tls("i", |pipe| residue(Reads::Residue(Box::new(pipe)), failed))));
+    add(Box::new(|| {
+        let failed = Err(Fault::Tls);
+        tls("i", |pipe| residue(Reads::Decrypted(Box::new(pipe)), failed))
+    }));
+    let overs: [fn() -> Reads; 3] =
+        [|| Reads::End(Ender::Peer), || Reads::End(Ender::This), || Reads::Fail(Fault::Closed)];
+    for reads in overs {
+        add(Box::new(move || plain("", |pipe| State::Closed(ended(pipe, reads(), Ok(()))))));
+    }
+    add(Box::new(move || {
+        plain("", |pipe| State::Closed(ended(pipe, Reads::Fail(Fault::Reset(None)), failed)))
+    }));
+    add(Box::new(|| plain("", |_| State::Closed(Closed::Upgraded))));
+    add(Box::new(|| {
+        let mut subject = started(Target::Address(address()), None);
+        let result = Err(Fault::Connect(111));
+        subject.handle(Input::Attempted { id: AttemptId(0), result });
+        subject
+    }));
+    states
+}
+
+fn draining(pipe: Pipe, reads: Reads) -> State {
+    let (deadline, release) = (base() + CLOSE, Release::Linger);
+    State::Closed(Closed::Draining(Box::new(Draining { pipe, deadline, release, reads })))
+}
+
+fn residue(reads: Reads, outcome: Result<(), Fault>) -> State {
+    State::Closed(Closed::Ended { reads, outcome, remains: None })
+}
+
+fn fresh(target: Target, setup: Option<&TlsSetup>) -> Subject {
+    let now = base();
+    let machine = Machine::new(plan(target, setup), now);
+    let server = setup.map(|_| server());
+    Subject { machine, server, now }
+}
+
+fn started(target: Target, setup: Option<&TlsSetup>) -> Subject {
+    let mut subject = fresh(target, setup);
+    drop(subject.machine.start(subject.now));
+    subject
+}
+
+fn securing() -> Subject {
+    let mut subject = started(Target::Address(address()), Some(setup()));
+    let result = Ok(Endpoints { remote: address(), local: None });
+    subject.handle(Input::Attempted { id: AttemptId(0), result });
+    subject
+}
+
+/// With passes out as the letters say: `r` and `s`, and `f` where FIN was sent.
+fn plain(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
+    let mut subject = started(Target::Address(address()), None);
+    subject.machine.state = state(with_flags(Pipe::default(), flags));
+    subject
+}
+
+/// And `o` where ciphertext waits, `i` where something is unread.
+fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
+    let mut subject = securing();
+    while subject.machine.opened().is_none() {
+        subject.exchange();
+    }
+    subject.exchange();
+    if flags.contains('o') {
+        let WriteStep::Seal(pass) = subject.machine.write() else { panic!("it is open") };
+        let mut parcel = Parcel::default();
+        drop(subject.machine.seal(pass, &[1; 9], &mut parcel, subject.now));
+        drop(subject.machine.transmitted(&mut parcel));
+    }
+    if flags.contains('i') {
+        subject.serve().writer().write_all(&[2; 9]).expect("there is room");
+        subject.deliver();
+    }
+    let moved = std::mem::replace(&mut subject.machine.state, State::moved());
+    let State::Open(pipe) = moved else { panic!("it is open") };
+    subject.machine.state = state(with_flags(pipe, flags));
+    subject
+}
+
+fn with_flags(mut pipe: Pipe, flags: &str) -> Pipe {
+    pipe.receiving = flags.contains('r');
+    pipe.sending = flags.contains('s');
+    if flags.contains('f') {
+        pipe.fin = Fin::Sent;
+        if let Some(tls) = &mut pipe.tls {
+            tls.stop_sending();
+        }
+    }
+    pipe
+}
+
+// -------------------------------------------------------------------- inputs
+
+struct Stimulus {
+    name: &'static str,
+    /// What is to be done then; `None` where it can't happen.
+    apply: fn(&mut Subject) -> Option<Vec<String>>,
+}
+
+fn inputs() -> Vec<Stimulus> {
+    let s = |name, apply| Stimulus { name, apply };
+    vec![
+        s("start", |subject| {
+            let now = subject.now;
+            Some(said(subject.machine.start(now)))
+        }),
+        s("Answered", |subject| subject.input(Input::Answered(&[address()]))),
+        s("Resolved", |subject| subject.input(Input::Resolved(Ok(&[address()])))),
+        s("Resolved with none", |subject| subject.input(Input::Resolved(Err(Fault::Resolve)))),
+        s("Attempted", |subject| {
+            let result = Ok(Endpoints { remote: address(), local: None });
+            subject.input(Input::Attempted { id: AttemptId(0), result })
+        }),
+        s("Attempted in vain", |subject| {
+            let result = Err(Fault::Connect(111));
+            subject.input(Input::Attempted { id: AttemptId(0), result })
+        }),
+        s("Deadline, early", |subject| subject.input(Input::Deadline)),
+        s("Deadline", |subject| {
+            subject.now += CLOSE;
+            subject.input(Input::Deadline)
+        }),
+        s("WireEof", |subject| subject.input(Input::WireEof)),
+        s("WireFailed", |subject| subject.input(Input::WireFailed(Fault::Reset(None)))),
+        s("Close", |subject| subject.input(Input::Close)),
+        s("Abort", |subject| subject.input(Input::Abort)),
+        s("AbortWriting", |subject| subject.input(Input::AbortWriting)),
+        s("FinishWriting", |subject| subject.input(Input::FinishWriting)),
+        s("CancelReading", |subject| subject.input(Input::CancelReading)),
+        s("StartTls", |subject| subject.input(Input::StartTls)),
+        s("HandOver", |subject| subject.input(Input::HandOver)),
+        s("Unread", |subject| subject.input(Input::Unread)),
+        s("read", |subject| {
+            Some(vec![match subject.machine.read() {
+                ReadStep::Receive(_) => "Receive".to_owned(),
+                ReadStep::Ingest(_) => "Ingest".to_owned(),
+                ReadStep::Take(_) => "Take".to_owned(),
+                step => format!("{step:?}"),
+            }])
+        }),
+        s("write", |subject| {
+            Some(vec![match subject.machine.write() {
+                WriteStep::Send(_) => "Send".to_owned(),
+                WriteStep::Seal(_) => "Seal".to_owned(),
+                step => format!("{step:?}"),
+            }])
+        }),
+        s("received nothing", |subject| subject.received(Received::Nothing)),
+        s("received the end", |subject| subject.received(Received::Eof)),
+        s("received a failure", |subject| subject.received(Received::Failed(Fault::Lost(110)))),
+        s("delivered", |subject| {
+            let pass = subject.pass()?;
+            subject.server.is_none().then(|| said(subject.machine.delivered(pass, 1)))
+        }),
+        s("sent nothing", |subject| subject.sent(Sent::Nothing)),
+        s("sent in vain", |subject| subject.sent(Sent::Failed(Fault::Lost(110)))),
+        s("accepted", |subject| {
+            let sends = subject.server.is_none() && subject.is_sending();
+            sends.then(|| said(subject.machine.accepted(SendPass(()), 1)))
+        }),
+        s("seal", |subject| {
+            let seals = subject.server.is_some() && subject.is_sending();
+            let now = subject.now;
+            let seal = |machine: &mut Machine| {
+                said(machine.seal(SendPass(()), &[1; 9], &mut Parcel::default(), now).1)
+            };
+            seals.then(|| seal(&mut subject.machine))
+        }),
+        s("ingest data", |subject| {
+            subject.serve_open()?.writer().write_all(&[2; 9]).expect("there is room");
+            subject.ingest()
+        }),
+        s("ingest close_notify", |subject| {
+            subject.serve_open()?.send_close_notify();
+            subject.ingest()
+        }),
+        s("ingest garbage", |subject| {
+            subject.server.as_ref()?;
+            subject.ingest_bytes(&[
+                23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0,
+            ])
+        }),
+        s("take all", |subject| {
+            if !subject.machine.has_unread() {
+                return None;
+            }
+            let now = subject.now;
+            Some(said(subject.machine.take(RecvPass(Holder::Reader), &mut [0; 99], now).1))
+        }),
+        s("transmitted", |subject| {
+            let mut parcel = subject.machine.transmit()?;
+            let bytes = parcel.bytes().len();
+            parcel.sent(bytes);
+            Some(said(subject.machine.transmitted(&mut parcel)))
+        }),
+        s("not transmitted", |subject| {
+            let mut parcel = subject.machine.transmit()?;
+            Some(said(subject.machine.not_transmitted(&mut parcel, Fault::Lost(110))))
+        }),
+    ]
+}
+
+fn said(outputs: impl Iterator<Item = Output>) -> Vec<String> {
+    let name = |output| match output {
+        Output::Attempt { .. } => "Attempt".to_owned(),
+        Output::Adopt { .. } => "Adopt".to_owned(),
+        output => format!("{output:?}"),
+    };
+    outputs.map(name).collect()
+}
+
+impl Subject {
+    fn handle(&mut self, input: Input<'_>) {
+        drop(self.machine.handle(input, self.now));
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Option<Vec<String>> {
+        Some(said(self.machine.handle(input, self.now)))
+    }
+
+    fn received(&mut self, what: Received) -> Option<Vec<String>> {
+        let pass = self.pass()?;
+        Some(said(self.machine.received(pass, what, self.now)))
+    }
+
+    fn sent(&mut self, what: Sent) -> Option<Vec<String>> {
+        self.is_sending().then(|| said(self.machine.sent(SendPass(()), what)))
+    }
+
+    /// The receive pass that is out.
+    fn pass(&self) -> Option<RecvPass> {
+        self.machine.is_received_from().then_some(RecvPass(Holder::Reader))
+    }
+
+    fn is_sending(&self) -> bool {
+        match &self.machine.state {
+            State::Open(pipe) | State::Yielding(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
+            State::Closed(Closed::Draining(draining)) => draining.pipe.sending,
+            State::Connecting(_) | State::Securing(_) | State::Closed(_) => false,
+        }
+    }
+
+    // ------------------------------------------------------------- over TLS
+
+    fn serve(&mut self) -> &mut ServerConnection {
+        self.server.as_mut().expect("it is over TLS")
+    }
+
+    /// The server, where its handshake is done.
+    fn serve_open(&mut self) -> Option<&mut ServerConnection> {
+        self.server.as_mut().filter(|server| !server.is_handshaking())
+    }
+
+    /// What the server has to say is received.
+    fn ingest(&mut self) -> Option<Vec<String>> {
+        let mut bytes = Vec::new();
+        while self.serve().wants_write() {
+            self.serve().write_tls(&mut bytes).expect("memory takes all");
+        }
+        self.ingest_bytes(&bytes)
+    }
+
+    fn ingest_bytes(&mut self, bytes: &[u8]) -> Option<Vec<String>> {
+        let pass = self.pass().or_else(|| self.machine.attend())?;
+        let mut intake = Intake::new();
+        intake.space()[..bytes.len()].copy_from_slice(bytes);
+        intake.filled(bytes.len());
+        Some(said(self.machine.ingest(pass, &mut intake, self.now)))
+    }
+
+    fn deliver(&mut self) {
+        self.ingest().expect("it wants to receive");
+    }
+
+    /// Each hears all that the other has to say.
+    fn exchange(&mut self) {
+        while let Some(mut parcel) = self.machine.transmit() {
+            let mut bytes = parcel.bytes().to_vec();
+            parcel.sent(bytes.len());
+            drop(self.machine.transmitted(&mut parcel));
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                self.serve().read_tls(&mut rest).expect("memory can be read");
+                self.serve().process_new_packets().expect("the client is sound");
+            }
+            bytes.clear();
+        }
+        if self.serve().wants_write() {
+            self.deliver();
+        }
+    }
+}
+
+// -------------------------------------------------------------------- what they share
+
+/// Shorter than what a race waits for, so that it is the first to pass.
+const CONNECT: Duration = Duration::from_millis(10);
+const CLOSE: Duration = Duration::from_secs(5);
+
+#[expect(clippy::disallowed_methods, reason = "a life has to begin at some instant")]
+fn base() -> Instant {
+    static BASE: OnceLock<Instant> = OnceLock::new();
+    *BASE.get_or_init(Instant::now)
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 1))
+}
+
+fn plan(target: Target, setup: Option<&TlsSetup>) -> Plan {
+    Plan { connect_timeout: Some(CONNECT), tls: setup.cloned(), ..Plan::new(target) }
+}
+
+fn setup() -> &'static TlsSetup {
+    &site().0
+}
+
+fn server() -> ServerConnection {
+    ServerConnection::new(Arc::clone(&site().1)).expect("the configuration is sound")
+}
+
+fn site() -> &'static (TlsSetup, Arc<ServerConfig>) {
+    static SITE: OnceLock<(TlsSetup, Arc<ServerConfig>)> = OnceLock::new();
+    SITE.get_or_init(|| {
+        if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let options = TlsOptions::new().add_root_pem(certificate.pem()).unwrap();
+        let setup = TlsSetup::new(&options.only_added_roots(), "a.test").unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        (setup, Arc::new(config))
+    })
+}
