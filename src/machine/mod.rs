@@ -84,6 +84,7 @@ pub use crate::info::Endpoints;
 use crate::info::{Phase, Stats, Timings};
 pub use crate::tls::TlsSetup;
 
+use self::flow::Holder;
 pub use self::flow::{ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
 pub use self::intake::Intake;
 pub use self::outbox::Parcel;
@@ -418,14 +419,14 @@ impl Machine {
     /// Whether a receive pass that is out still stands. If not, its holder makes no more calls and
     /// gives it back.
     #[must_use]
-    pub fn still_receives(&self, _pass: &RecvPass) -> bool {
-        self.receives()
+    pub fn still_receives(&self, pass: &RecvPass) -> bool {
+        self.state.may_receive(pass.0)
     }
 
-    /// Whether a receive pass that may be out would still stand.
+    /// Whether a reader's receive pass that may be out would still stand.
     #[must_use]
     pub fn receives(&self) -> bool {
-        self.state.may_receive()
+        self.state.may_receive(Holder::Reader)
     }
 
     /// Whether a send pass that is out still stands. If not, its holder makes no more calls and gives

@@ -462,8 +462,11 @@ impl State {
         }
     }
 
-    pub(super) fn may_receive(&self) -> bool {
+    /// Whether a pass of this holder stands.
+    pub(super) fn may_receive(&self, holder: Holder) -> bool {
         match self {
+            // Readers are called off; who attends drops what comes.
+            State::HalfClosed(_, Half::Discarding) => holder == Holder::Attendant,
             State::Securing(_)
             | State::Open(_)
             | State::HalfClosed(_, Half::ReadOnly)
@@ -472,7 +475,7 @@ impl State {
             }) => true,
             State::Connecting(_)
             | State::Yielding(_)
-            | State::HalfClosed(..)
+            | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
             | State::Closed(_) => false,
         }
     }

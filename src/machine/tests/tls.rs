@@ -61,6 +61,18 @@ fn a_machine_starts_once_in_a_handshake_too() {
 }
 
 #[test]
+fn who_attends_one_whose_reading_was_cancelled_keeps_its_pass_and_a_reader_does_not() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 0);
+    let ReadStep::Ingest(reader) = wire.machine.read() else { panic!("it is open") };
+    wire.handle(Input::CancelReading);
+    assert!(!wire.machine.still_receives(&reader));
+    wire.receive(reader, Received::Nothing);
+    let pass = wire.machine.attend().expect("what comes is to be dropped");
+    assert!(wire.machine.still_receives(&pass));
+    wire.receive(pass, Received::Nothing);
+}
+
+#[test]
 fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
     for version in VERSIONS {
         let whole = {
