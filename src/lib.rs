@@ -39,6 +39,7 @@
 //! | `aws-lc-rs` (default) | cryptography by aws-lc-rs |
 //! | `ring` | cryptography by ring, where `aws-lc-rs` is off |
 //! | `rustls-0_23` | [`TlsOptions`] takes a whole configuration of rustls 0.23 |
+//! | `sim` | a module `sim`: the [`machine`] in a simulated world, for who wants to test or fuzz it |
 //!
 //! With neither of the first two the program installs a provider of its own, by
 //! `rustls::crypto::CryptoProvider::install_default`, or gives whole configurations. One that is installed
@@ -62,6 +63,8 @@ mod info;
 pub mod machine;
 mod options;
 mod resolver;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod socket;
 mod tls;
 

@@ -380,7 +380,7 @@ impl Machine {
     pub fn delivered(&mut self, pass: RecvPass, bytes: usize) -> Outputs<'_> {
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
-        if self.state.is_yielding() {
+        if self.state.is_yielding() && !cfg!(sockeye_planted = "believed_plaintext") {
             let state = std::mem::replace(&mut self.state, State::moved());
             self.state = state.unread(&mut outputs);
         } else {

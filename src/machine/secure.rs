@@ -89,7 +89,7 @@ impl Machine {
             if tls.has_put_off() {
                 outputs.push(Output::Attend);
             }
-            if awaited && self.state.is_sent_to() {
+            if awaited && self.state.is_sent_to() && !cfg!(sockeye_planted = "lost_writable") {
                 outputs.push(Output::Writable);
             }
             let state = std::mem::replace(&mut self.state, State::moved());

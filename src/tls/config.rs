@@ -28,7 +28,7 @@ pub(super) fn shared(settings: &Arc<Settings>) -> Result<Arc<ClientConfig>> {
 }
 
 /// The cryptography: what the program installed, or what was compiled in.
-pub(super) fn provider() -> Result<Arc<CryptoProvider>> {
+pub(crate) fn provider() -> Result<Arc<CryptoProvider>> {
     choose(CryptoProvider::get_default())
 }
 

@@ -21,4 +21,6 @@ pub use info::{TlsInfo, TlsVersion};
 pub use options::TlsOptions;
 pub use setup::TlsSetup;
 
+#[cfg(feature = "sim")]
+pub(crate) use config::provider;
 pub(crate) use explain::{Failure, When};

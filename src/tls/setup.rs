@@ -51,6 +51,16 @@ impl TlsSetup {
         Ok(TlsSetup { config, server_name, require_close_notify })
     }
 
+    /// One of a configuration that the simulator made.
+    #[cfg(feature = "sim")]
+    pub(crate) fn with_config(
+        config: Arc<ClientConfig>,
+        server_name: ServerName<'static>,
+        require_close_notify: bool,
+    ) -> Self {
+        TlsSetup { config, server_name, require_close_notify }
+    }
+
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }

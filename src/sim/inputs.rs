@@ -1,0 +1,368 @@
+//! A machine under any inputs in any order, whatever a wire, a peer and a driver would make of them.
+//!
+//! Here no wire says what can come next: an end may be followed by data, a failure reported twice, an
+//! attempt answered that nobody made. What is left are the rules of the machine itself.
+
+use std::time::{Duration, Instant};
+
+use super::model::{Check, Held, Model, rule};
+use super::names::{Answer, Names, address};
+use super::plan::{ServerSetting, Source, checksum};
+use super::tls::{self, Server};
+use super::trace::Trace;
+use crate::machine::{
+    AttemptId, Endpoints, Fault, Input, Intake, Machine, Output, Parcel, Plan, ReadStep, Received,
+    RecvPass, SendPass, Sent, WriteStep,
+};
+
+pub(super) struct Inputs {
+    machine: Machine,
+    model: Model,
+    pub(super) trace: Trace,
+    names: Names,
+    server_setting: ServerSetting,
+    plan: Plan,
+    secure: bool,
+    now: Instant,
+    reader: Option<RecvPass>,
+    writer: Option<SendPass>,
+    lent: Option<Parcel>,
+    intake: Intake,
+    latest: Option<AttemptId>,
+    server: Option<Server>,
+    to_server: Vec<u8>,
+    to_client: Vec<u8>,
+}
+
+impl Inputs {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one instant that all others are counted from"
+    )]
+    pub(super) fn new(source: &mut Source<'_>) -> Self {
+        let now = Instant::now();
+        tls::begin(checksum(source.0));
+        let flags = source.byte();
+        let server_setting = ServerSetting {
+            tls13: flags & 1 == 0,
+            short_records: flags & 6 == 6,
+            require_close_notify: flags & 24 != 24,
+        };
+        let secure = flags & 32 != 0;
+        let names = if flags & 64 == 0 { Names::simple() } else { Names::decode(source) };
+        let plan = Plan {
+            target: names.target(),
+            bind: names.bound(),
+            egress: names.egress(),
+            tls: secure.then(|| tls::setup(server_setting)),
+            allow_half_open: flags & 128 != 0,
+            connect_timeout: Some(Duration::from_secs(30)),
+            close_timeout: Duration::from_secs(5),
+        };
+        Inputs {
+            machine: Machine::new(plan.clone(), now),
+            model: Model::new(),
+            trace: Trace::default(),
+            names,
+            server_setting,
+            plan,
+            secure,
+            now,
+            reader: None,
+            writer: None,
+            lent: None,
+            intake: Intake::new(),
+            latest: None,
+            server: secure.then(|| Server::new(server_setting)),
+            to_server: Vec::new(),
+            to_client: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(&mut self, mut source: Source<'_>) -> Check {
+        if source.byte() % 8 != 0 {
+            self.start()?;
+        }
+        for _ in 0..INPUTS_MOST {
+            if source.0.is_empty() {
+                break;
+            }
+            self.step(&mut source)?;
+        }
+        self.finish()
+    }
+
+    fn step(&mut self, source: &mut Source<'_>) -> Check {
+        let fault = Fault::Reset(None);
+        match source.byte() % 40 {
+            0 => self.answer(source, true),
+            1 => self.answer(source, false),
+            2 => self.handle(Input::Resolved(Err(Fault::Resolve))),
+            3..=5 => self.attempted(source),
+            6 => {
+                self.now += source.delay();
+                self.handle(Input::Deadline)?;
+                Model::see_time(&self.machine, self.now)
+            }
+            7 => self.handle(Input::WireEof),
+            8 => self.handle(Input::WireFailed(fault)),
+            9 => self.handle(Input::Close),
+            10 => self.handle(Input::Abort),
+            11 => self.handle(Input::AbortWriting),
+            12 => self.handle(Input::FinishWriting),
+            13 => self.handle(Input::CancelReading),
+            14 => self.handle(Input::StartTls),
+            15 => self.hand_over(),
+            16 => self.handle(Input::Unread),
+            17..=19 => self.read(),
+            20..=22 => self.write(),
+            23 => self.received(Received::Nothing),
+            24 => self.received(Received::Eof),
+            25 => self.received(Received::Failed(fault)),
+            26 => self.sent(Sent::Nothing),
+            27 => self.sent(Sent::Failed(fault)),
+            28..=30 => {
+                let bytes = source.size();
+                self.receive_bytes(bytes, None)
+            }
+            31 => {
+                let length = usize::from(source.byte()).min(source.0.len());
+                let (raw, rest) = source.0.split_at(length);
+                source.0 = rest;
+                self.receive_bytes(raw.len(), Some(raw))
+            }
+            32..=33 => {
+                let bytes = source.size();
+                self.send_bytes(bytes)
+            }
+            34..=35 => {
+                let bytes = source.size();
+                self.transmit(bytes, None)
+            }
+            36 => self.transmit(0, Some(fault)),
+            37 => {
+                if self.reader.is_none() {
+                    self.reader = self.machine.attend();
+                }
+                Ok(())
+            }
+            38 => self.serve(source),
+            _ => self.start(),
+        }
+    }
+
+    fn start(&mut self) -> Check {
+        let outputs = self.machine.start(self.now).collect();
+        self.see(outputs)
+    }
+
+    fn handle(&mut self, input: Input<'_>) -> Check {
+        let outputs = self.machine.handle(input, self.now).collect();
+        self.see(outputs)
+    }
+
+    fn answer(&mut self, source: &mut Source<'_>, last: bool) -> Check {
+        let (mask, first) = (source.byte(), source.byte());
+        let addresses = Answer { after: Duration::ZERO, mask, first }.addresses();
+        match last {
+            true => self.handle(Input::Resolved(Ok(&addresses))),
+            false => self.handle(Input::Answered(&addresses)),
+        }
+    }
+
+    fn attempted(&mut self, source: &mut Source<'_>) -> Check {
+        let Some(id) = self.latest else { return Ok(()) };
+        let remote = address(0);
+        let result = match source.byte() % 8 {
+            0 => Err(Fault::Connect(111)),
+            1 => Err(Fault::Io(24)),
+            2 => Ok(Endpoints { remote, local: Some(remote) }),
+            _ => Ok(Endpoints { remote, local: None }),
+        };
+        self.handle(Input::Attempted { id, result })
+    }
+
+    /// As who drives a machine does, which has seen to it that nobody is at the wire.
+    fn hand_over(&mut self) -> Check {
+        let quiet = self.machine.is_quiet();
+        self.handle(Input::HandOver)?;
+        if !quiet {
+            return Ok(());
+        }
+        self.model.see_upgraded(&self.machine)?;
+        let setup = tls::setup(self.server_setting);
+        self.machine = Machine::upgrade(&self.plan, &setup, None, self.now);
+        self.model = Model::upgrading();
+        self.secure = true;
+        self.server = Some(Server::new(self.server_setting));
+        self.start()
+    }
+
+    fn read(&mut self) -> Check {
+        match self.machine.read() {
+            ReadStep::Receive(pass) | ReadStep::Ingest(pass) | ReadStep::Take(pass) => {
+                rule(self.reader.is_none(), "one pass to receive is out at a time")?;
+                rule(self.machine.still_receives(&pass), "a pass that is given stands")?;
+                rule(self.model.is_adopted(), "there is a wire to receive from")?;
+                self.reader = Some(pass);
+            }
+            ReadStep::Wait | ReadStep::End | ReadStep::Fail(_) => {}
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Check {
+        match self.machine.write() {
+            WriteStep::Send(pass) | WriteStep::Seal(pass) => {
+                rule(self.writer.is_none(), "one pass to send is out at a time")?;
+                rule(self.machine.still_sends(&pass), "a pass that is given stands")?;
+                rule(
+                    self.model.is_adopted()
+                        && !self.model.is_released()
+                        && !self.model.is_finished(),
+                    "there is a wire to send on",
+                )?;
+                self.writer = Some(pass);
+            }
+            WriteStep::Wait | WriteStep::Fail(_) => {}
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, what: Received) -> Check {
+        let Some(pass) = self.reader.take() else { return Ok(()) };
+        let outputs = self.machine.received(pass, what, self.now).collect();
+        self.see(outputs)
+    }
+
+    fn sent(&mut self, what: Sent) -> Check {
+        let Some(pass) = self.writer.take() else { return Ok(()) };
+        let outputs = self.machine.sent(pass, what).collect();
+        self.see(outputs)
+    }
+
+    /// The server's bytes, or those of nobody.
+    fn receive_bytes(&mut self, most: usize, raw: Option<&[u8]>) -> Check {
+        let Some(pass) = self.reader.take() else { return Ok(()) };
+        let before = self.machine.stats().bytes_read;
+        if !self.secure {
+            let outputs = self.machine.delivered(pass, most).collect();
+            return self.see(outputs);
+        }
+        if self.machine.has_unread() {
+            let mut buf = vec![0; most];
+            let (bytes, outputs) = self.machine.take(pass, &mut buf, self.now);
+            let outputs = outputs.collect();
+            let read = self.machine.stats().bytes_read - before;
+            rule(read == bytes as u64, "what is taken is counted")?;
+            return self.see(outputs);
+        }
+        let space = self.intake.space();
+        let bytes = match raw {
+            Some(raw) => {
+                space[..raw.len()].copy_from_slice(raw);
+                raw.len()
+            }
+            None => {
+                let bytes = most.min(space.len()).min(self.to_client.len());
+                space[..bytes].copy_from_slice(&self.to_client[..bytes]);
+                self.to_client.drain(..bytes);
+                bytes
+            }
+        };
+        self.intake.filled(bytes);
+        let outputs = self.machine.ingest(pass, &mut self.intake, self.now).collect();
+        self.see(outputs)
+    }
+
+    fn send_bytes(&mut self, bytes: usize) -> Check {
+        let Some(pass) = self.writer.take() else { return Ok(()) };
+        if !self.secure {
+            let outputs = self.machine.accepted(pass, bytes).collect();
+            return self.see(outputs);
+        }
+        let mut parcel = Parcel::default();
+        let load = vec![0; bytes];
+        let (bytes, outputs) = self.machine.seal(pass, &load, &mut parcel, self.now);
+        let outputs = outputs.collect();
+        rule(bytes <= ROOM, "what is accepted is bounded")?;
+        if !parcel.is_empty() {
+            rule(self.lent.is_none(), "one parcel is lent at a time")?;
+            self.lent = Some(parcel);
+        }
+        self.see(outputs)
+    }
+
+    fn transmit(&mut self, most: usize, fault: Option<Fault>) -> Check {
+        let Some(mut parcel) = self.lent.take() else {
+            self.lent = self.machine.transmit();
+            let lent = self.lent.as_ref().map_or(0, |parcel| parcel.bytes().len());
+            return rule(lent <= PARCEL_MOST, "what waits to be sent is bounded");
+        };
+        let bytes = parcel.bytes().len().min(most);
+        self.to_server.extend_from_slice(&parcel.bytes()[..bytes]);
+        parcel.sent(bytes);
+        let outputs = match fault {
+            None => self.machine.transmitted(&mut parcel).collect(),
+            Some(fault) => self.machine.not_transmitted(&mut parcel, fault).collect(),
+        };
+        self.see(outputs)
+    }
+
+    fn serve(&mut self, source: &mut Source<'_>) -> Check {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let fault = server.take_in(&self.to_server, &mut Vec::new());
+        self.to_server.clear();
+        if fault.is_ok() && !server.is_handshaking() {
+            match source.byte() % 8 {
+                0 => server.end(),
+                1 => server.change_keys(),
+                _ => server.write(&vec![0; source.size()]),
+            }
+        }
+        server.give_out(&mut self.to_client);
+        if fault.is_err() {
+            self.server = None;
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, outputs: Vec<Output>) -> Check {
+        for &output in &outputs {
+            self.trace.output(0, output);
+            if let Output::Attempt { id, .. } = output {
+                self.latest = Some(id);
+            }
+        }
+        let held = Held {
+            tls: self.secure,
+            receiving: self.reader.as_ref().map(|pass| self.machine.still_receives(pass)),
+            sending: self.writer.as_ref().map(|pass| self.machine.still_sends(pass)),
+            lent: self.lent.is_some(),
+        };
+        self.model.see(&outputs, &self.machine, held, &self.names)
+    }
+
+    /// Whatever came before, this ends it, once all is back.
+    fn finish(&mut self) -> Check {
+        self.start()?;
+        self.handle(Input::Close)?;
+        self.received(Received::Nothing)?;
+        self.sent(Sent::Nothing)?;
+        for _ in 0..10 {
+            if self.model.is_released() {
+                break;
+            }
+            self.transmit(usize::MAX, None)?;
+        }
+        if self.lent.is_some() {
+            self.transmit(0, None)?;
+        }
+        self.handle(Input::Close)?;
+        self.model.see_end(&self.machine)
+    }
+}
+
+const INPUTS_MOST: usize = 2_000;
+const ROOM: usize = 64 * 1024;
+const PARCEL_MOST: usize = ROOM + 16 * 1024;

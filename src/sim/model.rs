@@ -1,0 +1,212 @@
+//! The rules that hold for one machine, whatever happens to it.
+
+use std::time::Instant;
+
+use super::names::Names;
+use crate::info::Phase;
+use crate::machine::{Fault, Machine, Output, Release};
+
+/// A rule that was broken, or nothing.
+pub(super) type Check = Result<(), &'static str>;
+
+pub(super) fn rule(holds: bool, rule: &'static str) -> Check {
+    if holds { Ok(()) } else { Err(rule) }
+}
+
+/// What was seen of a machine.
+#[derive(Debug)]
+pub(super) struct Model {
+    phase: Phase,
+    opened: u32,
+    closed: u32,
+    adopted: bool,
+    released: bool,
+    fin: bool,
+    outcome: Option<Result<(), Fault>>,
+    opening: Option<Result<(), Fault>>,
+    told: [bool; 2],
+}
+
+/// Who holds what while outputs are looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) tls: bool,
+    /// Whether a pass is out, and still stands.
+    pub(super) receiving: Option<bool>,
+    pub(super) sending: Option<bool>,
+    /// Whether a parcel is.
+    pub(super) lent: bool,
+}
+
+impl Model {
+    pub(super) fn new() -> Self {
+        Model {
+            phase: Phase::Connecting,
+            opened: 0,
+            closed: 0,
+            adopted: false,
+            released: false,
+            fin: false,
+            outcome: None,
+            opening: None,
+            told: [false; 2],
+        }
+    }
+
+    /// Of a machine that takes a connection over.
+    pub(super) fn upgrading() -> Self {
+        Model { adopted: true, ..Model::new() }
+    }
+
+    /// Checks what the machine wants done, and what it says of itself.
+    pub(super) fn see(
+        &mut self,
+        outputs: &[Output],
+        machine: &Machine,
+        held: Held,
+        names: &Names,
+    ) -> Check {
+        self.see_telling(outputs, held)?;
+        let (closed, released) = (self.closed > 0, self.released);
+        for output in outputs {
+            rule(
+                !closed || matches!(output, Output::Release(_) | Output::Readable),
+                "nothing follows the end but the release of the wire, and the news of it to readers",
+            )?;
+            rule(
+                !released || matches!(output, Output::Readable),
+                "nothing follows the release of the wire but news to readers",
+            )?;
+            self.see_one(*output, machine, held, names)?;
+        }
+        self.see_self(machine)
+    }
+
+    /// Checks that no deadline is left that has been kept.
+    pub(super) fn see_time(machine: &Machine, now: Instant) -> Check {
+        let due = machine.deadline().is_some_and(|(at, _)| at <= now);
+        rule(!due, "a deadline that was kept is not due any more")
+    }
+
+    /// Checks what has to be when a life is over.
+    pub(super) fn see_end(&self, machine: &Machine) -> Check {
+        rule(self.phase == Phase::Closed, "a machine that is closed ends")?;
+        rule(self.opened == 1, "who waits for the connection is told once")?;
+        rule(self.closed == 1, "who waits for the end is told once")?;
+        rule(self.released == self.adopted, "a wire is let go of")?;
+        rule(machine.deadline().is_none(), "nothing is due after the end")?;
+        rule(!machine.has_unsent(), "nothing waits to be sent after the end")
+    }
+
+    /// Checks the machine that another took the connection from.
+    pub(super) fn see_upgraded(&self, machine: &Machine) -> Check {
+        rule(machine.outcome() == Some(Ok(())), "an upgraded machine has ended well")?;
+        rule(machine.phase() == Phase::Closed, "an upgraded machine is closed")?;
+        rule(
+            machine.refuses_read() == Some(Fault::Upgraded)
+                && machine.refuses_write() == Some(Fault::Upgraded),
+            "an upgraded machine neither reads nor writes",
+        )?;
+        rule(!self.released && !self.fin, "an upgraded machine leaves the wire alone")?;
+        rule((self.opened, self.closed) == (1, 1), "who waits for an upgraded machine is told")
+    }
+
+    pub(super) fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.released
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.fin
+    }
+
+    /// Who waits hears of what it waits for.
+    fn see_telling(&mut self, outputs: &[Output], held: Held) -> Check {
+        let has = |what| outputs.contains(&what);
+        for (told, (pass, news)) in self
+            .told
+            .iter_mut()
+            .zip([(held.receiving, Output::Readable), (held.sending, Output::Writable)])
+        {
+            *told = pass.is_some() && (*told || has(news));
+            rule(*told || pass != Some(false), "who holds a pass that is withdrawn is told")?;
+        }
+        let both = has(Output::Readable) && has(Output::Writable);
+        rule(!has(Output::Opened) || both, "readers and writers are told of the connection")
+    }
+
+    fn see_one(&mut self, output: Output, machine: &Machine, held: Held, names: &Names) -> Check {
+        match output {
+            Output::Attempt { address, .. } => {
+                rule(!names.denies(address), "no denied address is dialled")?;
+                rule(!self.adopted, "nothing is dialled when there is a connection")
+            }
+            Output::Adopt { .. } => {
+                rule(!self.adopted, "one connection is adopted")?;
+                self.adopted = true;
+                Ok(())
+            }
+            Output::ShutdownWrite => {
+                rule(self.adopted && !self.fin && !self.released, "FIN is sent once")?;
+                rule(held.sending.is_none() || held.tls, "what is being sent precedes the FIN")?;
+                let failed =
+                    matches!(machine.outcome(), Some(Err(_))) || machine.opened() != Some(Ok(()));
+                rule(
+                    failed || !machine.has_unsent() && !held.lent,
+                    "what was accepted precedes the FIN",
+                )?;
+                self.fin = true;
+                Ok(())
+            }
+            Output::Release(how) => {
+                rule(self.adopted && !self.released, "a wire is let go of once")?;
+                rule(self.fin || how != Release::Linger, "who lingers has sent FIN")?;
+                self.released = true;
+                Ok(())
+            }
+            Output::Attend => {
+                rule(self.adopted && !self.released, "there is a wire to attend")?;
+                rule(held.tls || held.receiving.is_none(), "one party receives")
+            }
+            Output::Transmit => rule(held.tls, "in plaintext nothing waits to be sent"),
+            Output::Opened => {
+                self.opened += 1;
+                rule(self.opened == 1, "who waits for the connection is told once")
+            }
+            Output::Closed => {
+                self.closed += 1;
+                rule(self.closed == 1, "who waits for the end is told once")
+            }
+            Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => Ok(()),
+        }
+    }
+
+    fn see_self(&mut self, machine: &Machine) -> Check {
+        let phase = machine.phase();
+        rule(phase >= self.phase, "phases only advance")?;
+        self.phase = phase;
+        rule(
+            (self.opened > 0) == machine.opened().is_some(),
+            "who waits for the connection is told when that is decided",
+        )?;
+        rule(
+            (self.closed > 0) == machine.outcome().is_some(),
+            "who waits for the end is told when that is decided",
+        )?;
+        rule((self.closed > 0) == (phase == Phase::Closed), "a closed machine has an outcome")?;
+        rule(
+            self.outcome.is_none() || machine.outcome() == self.outcome,
+            "the first outcome stays",
+        )?;
+        rule(
+            self.opening.is_none() || machine.opened() == self.opening,
+            "whether the connection was established does not change",
+        )?;
+        self.outcome = machine.outcome();
+        self.opening = machine.opened();
+        rule(self.closed == 0 || machine.deadline().is_none(), "nothing is due after the end")
+    }
+}

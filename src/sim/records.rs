@@ -1,0 +1,243 @@
+//! What a server sends over TLS, changed at will, and a client that gets it in one piece, byte by byte, and
+//! in pieces of some size: it comes to the same end.
+
+use std::time::Instant;
+
+use super::model::{Check, rule};
+use super::names::address;
+use super::plan::{ServerSetting, Source, checksum};
+use super::tls::{self, Server};
+use crate::info::Phase;
+use crate::machine::{
+    Endpoints, Fault, Input, Intake, Machine, Output, Plan, ReadStep, Received, RecvPass, Target,
+};
+
+/// A flight of the server, and what becomes of it.
+pub(super) struct Records {
+    setting: ServerSetting,
+    chance: u64,
+    /// Whether the handshake is over.
+    after: bool,
+    piece: usize,
+    now: Instant,
+}
+
+/// How a client ended.
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    phase: Phase,
+    opened: Option<Result<(), Fault>>,
+    outcome: Option<Result<(), Fault>>,
+    failure: Option<String>,
+    read: Vec<u8>,
+    reads: Result<(), Fault>,
+}
+
+impl Records {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one instant that all others are counted from"
+    )]
+    pub(super) fn new(source: &mut Source<'_>) -> Self {
+        let flags = source.byte();
+        Records {
+            setting: ServerSetting {
+                tls13: flags & 1 == 0,
+                short_records: flags & 6 == 6,
+                require_close_notify: flags & 24 != 24,
+            },
+            chance: checksum(source.0),
+            after: flags & 32 != 0,
+            piece: source.size() + 1,
+            now: Instant::now(),
+        }
+    }
+
+    pub(super) fn run(&self, source: Source<'_>) -> Check {
+        let flight = changed(self.flight(&source), source);
+        let whole = self.lead(&flight, usize::MAX)?;
+        rule(self.lead(&flight, 1)? == whole, "byte by byte it ends as in one piece")?;
+        rule(self.lead(&flight, self.piece)? == whole, "piece by piece it ends as in one piece")
+    }
+
+    /// A client at where the flight begins, with the server and what it has to say.
+    fn begin(&self) -> (Client, Server, Vec<u8>) {
+        tls::begin(self.chance);
+        let mut server = Server::new(self.setting);
+        let mut client = Client::new(self);
+        let mut flight = Vec::new();
+        for _ in 0..if self.after { 3 } else { 1 } {
+            client.feed(&std::mem::take(&mut flight), usize::MAX, self.now);
+            let said = std::mem::take(&mut client.said);
+            server.take_in(&said, &mut Vec::new()).expect("nothing was changed yet");
+            server.give_out(&mut flight);
+        }
+        (client, server, flight)
+    }
+
+    fn flight(&self, source: &Source<'_>) -> Vec<u8> {
+        let (_, mut server, mut flight) = self.begin();
+        if !server.is_handshaking() {
+            for &byte in source.0.iter().take(4) {
+                match byte % 8 {
+                    0 => server.change_keys(),
+                    1 => server.end(),
+                    _ => server.write(&vec![byte; usize::from(byte)]),
+                }
+            }
+            server.give_out(&mut flight);
+        }
+        flight
+    }
+
+    fn lead(&self, flight: &[u8], piece: usize) -> Result<End, &'static str> {
+        let (mut client, _, _) = self.begin();
+        client.feed(flight, piece, self.now);
+        client.end(self.now);
+        let machine = &client.machine;
+        rule(machine.phase() == Phase::Closed || !self.ends(machine), "an end ends it")?;
+        rule(machine.opened().is_some(), "a handshake that is cut off comes to an end")?;
+        Ok(End {
+            phase: machine.phase(),
+            opened: machine.opened(),
+            outcome: machine.outcome(),
+            failure: machine.tls_failure().map(str::to_owned),
+            read: client.read,
+            reads: client.reads,
+        })
+    }
+
+    /// Whether the end of the peer is the end of the machine: it is not half-open.
+    fn ends(&self, machine: &Machine) -> bool {
+        machine.opened() == Some(Ok(())) && !machine.has_unsent()
+    }
+}
+
+/// Changes bytes, drops some, inserts others.
+fn changed(mut flight: Vec<u8>, mut source: Source<'_>) -> Vec<u8> {
+    for _ in 0..CHANGES_MOST {
+        if source.0.is_empty() {
+            break;
+        }
+        let change = source.byte();
+        let at = usize::from(source.byte()) * 256 + usize::from(source.byte());
+        let at = at % (flight.len() + 1);
+        match change % 8 {
+            0..=2 => {
+                if let Some(place) = flight.get_mut(at) {
+                    *place ^= source.byte();
+                }
+            }
+            3 => {
+                let end = flight.len().min(at + usize::from(source.byte()));
+                flight.drain(at..end);
+            }
+            4 => flight.truncate(at),
+            5 => {
+                let end = flight.len().min(at + usize::from(source.byte()));
+                let again = flight[at..end].to_vec();
+                flight.splice(at..at, again);
+            }
+            _ => {
+                let length = usize::from(source.byte()).min(source.0.len());
+                let (raw, rest) = source.0.split_at(length);
+                source.0 = rest;
+                flight.splice(at..at, raw.iter().copied());
+            }
+        }
+    }
+    flight
+}
+
+struct Client {
+    machine: Machine,
+    intake: Intake,
+    /// What it has to say to the server.
+    said: Vec<u8>,
+    read: Vec<u8>,
+    /// How reads ended.
+    reads: Result<(), Fault>,
+}
+
+impl Client {
+    fn new(records: &Records) -> Self {
+        let mut plan = Plan::new(Target::Address(address(0)));
+        plan.tls = Some(tls::setup(records.setting));
+        let mut machine = Machine::new(plan, records.now);
+        let attempt = machine.start(records.now).find_map(|output| match output {
+            Output::Attempt { id, .. } => Some(id),
+            _ => None,
+        });
+        let id = attempt.expect("it dials its one address");
+        let result = Ok(Endpoints { remote: address(0), local: None });
+        drop(machine.handle(Input::Attempted { id, result }, records.now));
+        let mut client = Client {
+            machine,
+            intake: Intake::new(),
+            said: Vec::new(),
+            read: Vec::new(),
+            reads: Ok(()),
+        };
+        client.transmit();
+        client
+    }
+
+    fn feed(&mut self, bytes: &[u8], piece: usize, now: Instant) {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let Some(pass) = self.pass(now) else { break };
+            let space = self.intake.space();
+            let (first, rest) = left.split_at(left.len().min(piece).min(space.len()));
+            space[..first.len()].copy_from_slice(first);
+            self.intake.filled(first.len());
+            drop(self.machine.ingest(pass, &mut self.intake, now));
+            left = rest;
+            self.transmit();
+        }
+        // What was fed is read as well.
+        if let Some(pass) = self.pass(now) {
+            drop(self.machine.received(pass, Received::Nothing, now));
+        }
+    }
+
+    fn end(&mut self, now: Instant) {
+        if let Some(pass) = self.pass(now) {
+            drop(self.machine.received(pass, Received::Eof, now));
+        }
+        self.transmit();
+        while let Some(pass) = self.pass(now) {
+            drop(self.machine.received(pass, Received::Eof, now));
+        }
+    }
+
+    /// Leave to receive, once all that is here was read.
+    fn pass(&mut self, now: Instant) -> Option<RecvPass> {
+        loop {
+            match self.machine.read() {
+                ReadStep::Take(pass) => {
+                    let mut buf = [0; 4096];
+                    let bytes = self.machine.take(pass, &mut buf, now).0;
+                    self.read.extend_from_slice(&buf[..bytes]);
+                }
+                ReadStep::Ingest(pass) => return Some(pass),
+                ReadStep::Wait => return self.machine.attend(),
+                ReadStep::Fail(fault) => {
+                    self.reads = Err(fault);
+                    return None;
+                }
+                ReadStep::Receive(_) | ReadStep::End => return None,
+            }
+        }
+    }
+
+    fn transmit(&mut self) {
+        while let Some(mut parcel) = self.machine.transmit() {
+            self.said.extend_from_slice(parcel.bytes());
+            let bytes = parcel.bytes().len();
+            parcel.sent(bytes);
+            drop(self.machine.transmitted(&mut parcel));
+        }
+    }
+}
+
+const CHANGES_MOST: usize = 64;

@@ -1,0 +1,378 @@
+//! One end of a wire that is a machine, with whoever reads, writes, and keeps its connection meanwhile.
+
+use super::model::{Check, Held, Model, rule};
+use super::names::address;
+use super::net::{Happening, Net};
+use super::plan::{Command, Plan as Life, ServerSetting, Setting, Stray, Who};
+use super::tls;
+use super::wire::Came;
+use crate::info::Phase;
+use crate::machine::{
+    AttemptId, Fault, Input, Intake, Machine, Output, Parcel, Plan, RecvPass, Release, SendPass,
+};
+
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) who: Who,
+    pub(super) machine: Machine,
+    pub(super) model: Model,
+    setting: Setting,
+    server: ServerSetting,
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    /// Of who receives while nobody reads.
+    pub(super) attendant: Option<RecvPass>,
+    pub(super) lent: Option<Parcel>,
+    pub(super) intake: Intake,
+    /// Something may have come that nobody has looked at since, where that is attended.
+    pub(super) edge: bool,
+    /// Somebody has to send what waits.
+    pub(super) flushing: bool,
+    /// Whether TLS is spoken, from the start or since the upgrade.
+    pub(super) secure: bool,
+    /// How much was read, and accepted for writing; since the upgrade, if there was one.
+    pub(super) read: u64,
+    pub(super) accepted: u64,
+    pub(super) cancelled: bool,
+    /// The program has closed or aborted.
+    pub(super) left: bool,
+    /// Reads have come to an end, or fail.
+    pub(super) read_over: bool,
+    pub(super) saw_end: bool,
+    /// Nobody has looked yet whether that was right.
+    pub(super) unproved_end: bool,
+    pub(super) write_over: bool,
+    /// How much plaintext there was when an upgrade began.
+    pub(super) plaintext: Option<u64>,
+    latest: Option<AttemptId>,
+}
+
+#[derive(Debug)]
+pub(super) enum Reader {
+    Nobody,
+    Waits { told: bool },
+    Receives(RecvPass),
+    Ingests(RecvPass),
+    Takes(RecvPass),
+}
+
+#[derive(Debug)]
+pub(super) enum Writer {
+    Nobody,
+    Waits { told: bool },
+    Sends(SendPass),
+    Seals { pass: SendPass, told: bool },
+}
+
+impl Side {
+    pub(super) fn new(who: Who, life: &Life, secure: bool, net: &Net) -> Self {
+        let setting = life.settings[who].clone();
+        let mut plan = plan(&setting);
+        plan.tls = secure.then(|| tls::setup(life.server));
+        Side {
+            who,
+            machine: Machine::new(plan, net.now),
+            model: Model::new(),
+            setting,
+            server: life.server,
+            reader: Reader::Nobody,
+            writer: Writer::Nobody,
+            attendant: None,
+            lent: None,
+            intake: Intake::new(),
+            edge: false,
+            flushing: false,
+            secure,
+            read: 0,
+            accepted: 0,
+            cancelled: false,
+            left: false,
+            read_over: false,
+            saw_end: false,
+            unproved_end: false,
+            write_over: false,
+            plaintext: None,
+            latest: None,
+        }
+    }
+
+    pub(super) fn start(&mut self, net: &mut Net) -> Check {
+        let outputs = self.machine.start(net.now).collect();
+        self.absorb(outputs, net)
+    }
+
+    pub(super) fn handle(&mut self, input: Input<'_>, net: &mut Net) -> Check {
+        let outputs = self.machine.handle(input, net.now).collect();
+        self.absorb(outputs, net)
+    }
+
+    pub(super) fn command(&mut self, command: Command, net: &mut Net) -> Check {
+        match command {
+            Command::Close => {
+                self.left = true;
+                self.handle(Input::Close, net)
+            }
+            Command::Abort => {
+                self.left = true;
+                self.handle(Input::Abort, net)
+            }
+            Command::AbortWriting => {
+                self.left = true;
+                self.handle(Input::AbortWriting, net)
+            }
+            Command::FinishWriting => {
+                let sending = matches!(self.writer, Writer::Sends(_) | Writer::Seals { .. });
+                let before = self.machine.phase();
+                self.handle(Input::FinishWriting, net)?;
+                rule(
+                    !sending || self.machine.phase() == before,
+                    "a half-close waits for what is being written",
+                )
+            }
+            Command::CancelReading => {
+                self.cancelled = true;
+                self.handle(Input::CancelReading, net)
+            }
+            Command::StartTls => self.start_tls(net),
+        }
+    }
+
+    pub(super) fn stray(&mut self, stray: Stray, net: &mut Net) -> Check {
+        match stray {
+            Stray::Deadline => self.keep_time(net),
+            Stray::Answered => self.handle(Input::Answered(&[address(2), address(5)]), net),
+            // Only where it is not asked: the answer of another.
+            Stray::Unresolved if self.machine.opened().is_some() => {
+                self.handle(Input::Resolved(Err(Fault::Resolve)), net)
+            }
+            Stray::Attempted => {
+                let Some(id) = self.latest else { return Ok(()) };
+                let result = Err(Fault::Connect(111));
+                self.handle(Input::Attempted { id, result }, net)
+            }
+            Stray::HandOver if !self.machine.is_yielding() => self.handle(Input::HandOver, net),
+            Stray::Start => {
+                let again = self.machine.start(net.now).count();
+                rule(again == 0, "a machine starts once")
+            }
+            Stray::Unresolved | Stray::HandOver => Ok(()),
+        }
+    }
+
+    /// Says that a deadline may have come.
+    pub(super) fn keep_time(&mut self, net: &mut Net) -> Check {
+        self.handle(Input::Deadline, net)?;
+        if self.setting.close_timeout.is_zero() {
+            // Where nothing may take any time the next limit can be due as soon as it is set.
+            self.handle(Input::Deadline, net)?;
+        }
+        Model::see_time(&self.machine, net.now)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.machine.outcome().is_some()
+    }
+
+    pub(super) fn is_wired(&self) -> bool {
+        self.model.is_adopted() && !self.model.is_released()
+    }
+
+    /// As the driver does, which has made sure that nothing is being written.
+    fn start_tls(&mut self, net: &mut Net) -> Check {
+        let free = matches!(self.writer, Writer::Nobody | Writer::Waits { .. });
+        let refused = self.machine.refuses_upgrade().is_some();
+        let opened = self.machine.phase() == Phase::Open;
+        let was_yielding = self.machine.is_yielding();
+        self.handle(Input::StartTls, net)?;
+        let begins = free && !refused && opened;
+        rule(
+            self.machine.is_yielding() == (begins || was_yielding),
+            "an upgrade begins where nothing is in its way",
+        )?;
+        if begins {
+            self.plaintext = Some(self.accepted);
+        }
+        Ok(())
+    }
+
+    /// Looks at the wire before an upgrade, where nobody is at it any more.
+    pub(super) fn look(&mut self, net: &mut Net) -> Check {
+        if !self.machine.is_quiet() {
+            return Ok(());
+        }
+        rule(self.plaintext == Some(self.accepted), "nothing is written in an upgrade")?;
+        match net.wire.peek(self.who) {
+            Came::Bytes(_) => {
+                self.handle(Input::Unread, net)?;
+                rule(
+                    self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
+                    "plaintext that is unread ends an upgrade",
+                )
+            }
+            Came::End => self.handle(Input::WireEof, net),
+            Came::Failed(fault) => self.handle(Input::WireFailed(fault), net),
+            Came::Nothing => self.hand_over(net),
+        }
+    }
+
+    fn hand_over(&mut self, net: &mut Net) -> Check {
+        let plaintext = self.plaintext;
+        self.handle(Input::HandOver, net)?;
+        self.plaintext = plaintext;
+        self.model.see_upgraded(&self.machine)?;
+        let limit = self.setting.connect_timeout;
+        let deadline = limit.and_then(|limit| net.now.checked_add(limit));
+        let setup = tls::setup(self.server);
+        self.machine = Machine::upgrade(&plan(&self.setting), &setup, deadline, net.now);
+        self.model = Model::upgrading();
+        self.secure = true;
+        (self.read, self.accepted) = (0, 0);
+        // Who waited has asked in vain, and asks the new one.
+        (self.reader, self.writer) = (Reader::Nobody, Writer::Nobody);
+        (self.read_over, self.write_over) = (false, false);
+        self.start(net)
+    }
+
+    // ------------------------------------------------------------- what has to be done
+
+    pub(super) fn absorb(&mut self, outputs: Vec<Output>, net: &mut Net) -> Check {
+        for &output in &outputs {
+            net.trace.output(self.who, output);
+        }
+        self.model.see(&outputs, &self.machine, self.held(), &self.setting.names)?;
+        let release = outputs.iter().find_map(|output| match output {
+            Output::Release(how) => Some(*how),
+            _ => None,
+        });
+        if release.is_some() && outputs.contains(&Output::Transmit) {
+            let farewell = self.machine.take_farewell();
+            // As far as that goes at once.
+            net.send(self.who, &farewell);
+        }
+        for output in outputs {
+            self.perform(output, net)?;
+        }
+        if !self.secure && !self.machine.is_yielding() {
+            // It came to nothing.
+            self.plaintext = None;
+        }
+        self.see_waiting()
+    }
+
+    fn perform(&mut self, output: Output, net: &mut Net) -> Check {
+        match output {
+            Output::Resolve => self.resolve(net),
+            Output::Attempt { id, address } => {
+                self.latest = Some(id);
+                if let Some((after, result)) = self.setting.names.fate(address) {
+                    net.later(after, self.who, Happening::Attempted(id, result));
+                }
+            }
+            Output::ShutdownWrite => net.wire.finish(self.who),
+            Output::Attend => self.edge = true,
+            Output::Transmit => self.flushing = true,
+            Output::Release(Release::Done) => {
+                if net.wire.close(self.who) {
+                    net.harmed = true;
+                    let well = self.machine.outcome() == Some(Ok(()));
+                    rule(!well, "who ends well leaves nothing unread")?;
+                }
+            }
+            Output::Release(Release::Linger) => net.wire.linger(self.who),
+            Output::Release(Release::Reset) => {
+                net.harmed = true;
+                net.wire.reset(self.who);
+                net.wire.linger(self.who);
+            }
+            Output::Readable => {
+                if let Reader::Waits { told } = &mut self.reader {
+                    *told = true;
+                }
+            }
+            Output::Writable => {
+                if let Writer::Waits { told } | Writer::Seals { told, .. } = &mut self.writer {
+                    *told = true;
+                }
+            }
+            // What is under way goes on, and nobody wants to hear of it.
+            Output::Adopt { .. } | Output::Abandon | Output::Opened | Output::Closed => {}
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, net: &mut Net) {
+        let mut after = std::time::Duration::ZERO;
+        for (place, answer) in self.setting.names.answers.iter().enumerate() {
+            after += answer.after;
+            net.later(after, self.who, Happening::Answered(place));
+        }
+        match self.setting.names.ends {
+            Some(Ok(then)) => net.later(after + then, self.who, Happening::Resolved(true)),
+            Some(Err(then)) => net.later(after + then, self.who, Happening::Resolved(false)),
+            None => {}
+        }
+    }
+
+    pub(super) fn happen(&mut self, happening: Happening, net: &mut Net) -> Check {
+        net.trace.note(self.who, "happens", 0);
+        match happening {
+            Happening::Answered(place) => {
+                let addresses = self.setting.names.answers[place].addresses();
+                self.handle(Input::Answered(&addresses), net)
+            }
+            Happening::Resolved(true) => self.handle(Input::Resolved(Ok(&[])), net),
+            Happening::Resolved(false) => self.handle(Input::Resolved(Err(Fault::Resolve)), net),
+            Happening::Attempted(id, result) => self.handle(Input::Attempted { id, result }, net),
+        }
+    }
+
+    /// Who waits, and has not been told, waits rightly.
+    fn see_waiting(&mut self) -> Check {
+        if matches!(self.reader, Reader::Waits { told: false }) {
+            let nothing = self.machine.refuses_read().is_none();
+            rule(nothing, "who waits to read is told when that will fail")?;
+        }
+        match &self.writer {
+            Writer::Waits { told: false } => rule(
+                self.machine.refuses_write().is_none(),
+                "who waits to write is told when that will fail",
+            ),
+            Writer::Seals { pass, told: false } => rule(
+                self.machine.still_sends(pass),
+                "who waits for room is told when there will be none",
+            ),
+            Writer::Nobody
+            | Writer::Waits { told: true }
+            | Writer::Sends(_)
+            | Writer::Seals { told: true, .. } => Ok(()),
+        }
+    }
+
+    fn held(&self) -> Held {
+        let receiving = match &self.reader {
+            Reader::Receives(pass) | Reader::Ingests(pass) | Reader::Takes(pass) => {
+                Some(self.machine.still_receives(pass))
+            }
+            Reader::Nobody | Reader::Waits { .. } => None,
+        };
+        let sending = match &self.writer {
+            Writer::Sends(pass) | Writer::Seals { pass, .. } => {
+                Some(self.machine.still_sends(pass))
+            }
+            Writer::Nobody | Writer::Waits { .. } => None,
+        };
+        Held { tls: self.secure, receiving, sending, lent: self.lent.is_some() }
+    }
+}
+
+fn plan(setting: &Setting) -> Plan {
+    Plan {
+        target: setting.names.target(),
+        bind: setting.names.bound(),
+        egress: setting.names.egress(),
+        tls: None,
+        allow_half_open: setting.allow_half_open,
+        connect_timeout: setting.connect_timeout,
+        close_timeout: setting.close_timeout,
+    }
+}

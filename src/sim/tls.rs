@@ -1,0 +1,229 @@
+//! TLS without chance: cryptography whose random numbers come from the plan, a clock that stands, and a
+//! server of rustls that lives in memory.
+//!
+//! Records are really encrypted, and the server really signs. Only the exchange of keys is none: the secret
+//! is made of what both ends show each other. So a run is the same every time, byte for byte.
+
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls::client::Resumption;
+use rustls::crypto::{
+    ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret,
+    SupportedKxGroup,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{
+    ClientConfig, Error, NamedGroup, PeerMisbehaved, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
+};
+
+use super::plan::{ServerSetting, mixed};
+use crate::machine::TlsSetup;
+use crate::tls;
+
+/// What a client of that server needs.
+pub(super) fn setup(setting: ServerSetting) -> TlsSetup {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate()).expect("the certificate is one");
+        let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Standing))
+            .with_safe_default_protocol_versions()
+            .expect("there is a suite for each version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // A life is not to depend on those before it.
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    });
+    let name = ServerName::try_from("sim.test").expect("it is a name");
+    TlsSetup::with_config(Arc::clone(config), name, setting.require_close_notify)
+}
+
+/// Lets the random numbers of this thread begin anew.
+pub(super) fn begin(chance: u64) {
+    CHANCE.set(chance);
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    connection: ServerConnection,
+    peer_ended: bool,
+}
+
+impl Server {
+    pub(super) fn new(setting: ServerSetting) -> Self {
+        static CONFIGS: OnceLock<[Arc<ServerConfig>; 4]> = OnceLock::new();
+        let configs = CONFIGS.get_or_init(|| {
+            [(false, false), (false, true), (true, false), (true, true)]
+                .map(|(tls13, short)| Arc::new(server_config(tls13, short)))
+        });
+        let index = usize::from(setting.tls13) * 2 + usize::from(setting.short_records);
+        let mut connection =
+            ServerConnection::new(Arc::clone(&configs[index])).expect("the configuration is sound");
+        connection.set_buffer_limit(None);
+        Server { connection, peer_ended: false }
+    }
+
+    /// Takes in ciphertext, and moves what it says to `data`. Says what is wrong with it.
+    pub(super) fn take_in(&mut self, mut bytes: &[u8], data: &mut Vec<u8>) -> Result<(), String> {
+        while !bytes.is_empty() {
+            self.connection.read_tls(&mut bytes).map_err(|error| error.to_string())?;
+            // Behind its close_notify a debug build of rustls panics where it would send an alert.
+            let connection = AssertUnwindSafe(&mut self.connection);
+            let state = catch_unwind(|| { connection }.process_new_packets())
+                .map_err(|_| "a panic".to_owned())?
+                .map_err(|error| error.to_string())?;
+            self.peer_ended |= state.peer_has_closed();
+            let waiting = state.plaintext_bytes_to_read();
+            let before = data.len();
+            data.resize(before + waiting, 0);
+            let read = self.connection.reader().read(&mut data[before..]);
+            data.truncate(before + read.unwrap_or(0));
+            if self.peer_ended {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, load: &[u8]) {
+        self.connection.writer().write_all(load).expect("nothing limits it");
+    }
+
+    /// Changes the keys of both directions, in TLS 1.3.
+    pub(super) fn change_keys(&mut self) {
+        // It refuses in TLS 1.2 and within a handshake.
+        let _ = self.connection.refresh_traffic_keys();
+    }
+
+    pub(super) fn end(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    /// Appends the ciphertext that is to be sent.
+    pub(super) fn give_out(&mut self, into: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            self.connection.write_tls(into).expect("memory takes all");
+        }
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Whether close_notify has come.
+    pub(super) fn has_peer_ended(&self) -> bool {
+        self.peer_ended
+    }
+}
+
+fn server_config(tls13: bool, short_records: bool) -> ServerConfig {
+    let version: &SupportedProtocolVersion =
+        if tls13 { &rustls::version::TLS13 } else { &rustls::version::TLS12 };
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Standing))
+        .with_protocol_versions(&[version])
+        .expect("there is a suite for this version")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate()], key())
+        .expect("the key is that of the certificate");
+    if short_records {
+        config.max_fragment_size = Some(64);
+    }
+    config
+}
+
+/// For `sim.test`, by itself, valid until 2120.
+fn certificate() -> CertificateDer<'static> {
+    CertificateDer::from_slice(include_bytes!("site/certificate.der"))
+}
+
+/// No secret.
+fn key() -> PrivateKeyDer<'static> {
+    PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(&include_bytes!("site/key.der")[..]))
+}
+
+/// The cryptography that there is, without its chance.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let provider = PROVIDER.get_or_init(|| {
+        let base = tls::provider().expect(
+            "TLS needs cryptography: a feature of this crate, or a provider that was installed",
+        );
+        Arc::new(CryptoProvider {
+            kx_groups: vec![&NoExchange],
+            secure_random: &NoChance,
+            ..CryptoProvider::clone(&base)
+        })
+    });
+    Arc::clone(provider)
+}
+
+/// The first second of 2026.
+const TODAY: u64 = 1_767_225_600;
+
+#[derive(Debug)]
+struct Standing;
+
+impl TimeProvider for Standing {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(TODAY)))
+    }
+}
+
+thread_local! {
+    static CHANCE: Cell<u64> = const { Cell::new(0) };
+}
+
+#[derive(Debug)]
+struct NoChance;
+
+impl SecureRandom for NoChance {
+    fn fill(&self, buf: &mut [u8]) -> Result<(), GetRandomFailed> {
+        let mut state = CHANCE.get();
+        for chunk in buf.chunks_mut(8) {
+            chunk.copy_from_slice(&mixed(&mut state).to_le_bytes()[..chunk.len()]);
+        }
+        CHANCE.set(state);
+        Ok(())
+    }
+}
+
+/// Looks like X25519 from outside.
+#[derive(Debug)]
+struct NoExchange;
+
+struct Shown([u8; 32]);
+
+impl SupportedKxGroup for NoExchange {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
+        let mut shown = [0; 32];
+        NoChance.fill(&mut shown)?;
+        Ok(Box::new(Shown(shown)))
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+}
+
+impl ActiveKeyExchange for Shown {
+    fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
+        let peer: [u8; 32] = peer.try_into().map_err(|_| PeerMisbehaved::InvalidKeyShare)?;
+        let secret: Vec<u8> = self.0.iter().zip(peer).map(|(own, other)| own ^ other).collect();
+        Ok(SharedSecret::from(secret))
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+}

@@ -1,0 +1,72 @@
+//! The record of a life: every step, what it led to, and what passed over the wire.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::plan::{Step, Who, checksum};
+use crate::machine::Output;
+
+/// What happened in a life, in order. Two runs of one plan have equal traces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    events: Vec<Event>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// This long after the beginning.
+    Step(Duration, Step),
+    Output(Who, Output),
+    Note(Who, &'static str, usize),
+    Sent {
+        who: Who,
+        bytes: usize,
+        sum: u64,
+    },
+}
+
+impl Trace {
+    /// How many events there were.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "none is empty")]
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(super) fn step(&mut self, at: Duration, step: Step) {
+        self.events.push(Event::Step(at, step));
+    }
+
+    pub(super) fn output(&mut self, who: Who, output: Output) {
+        self.events.push(Event::Output(who, output));
+    }
+
+    pub(super) fn note(&mut self, who: Who, what: &'static str, bytes: usize) {
+        self.events.push(Event::Note(who, what, bytes));
+    }
+
+    pub(super) fn sent(&mut self, who: Who, bytes: &[u8]) {
+        // Of long ones the ends have to do.
+        let ends = [&bytes[..bytes.len().min(64)], &bytes[bytes.len().saturating_sub(64)..]];
+        let sum = checksum(&ends.concat());
+        self.events.push(Event::Sent { who, bytes: bytes.len(), sum });
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.events.iter().try_for_each(|event| writeln!(f, "{event}"))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Step(at, step) => write!(f, "{at:?} {step:?}"),
+            Event::Output(who, output) => write!(f, "    {who} -> {output:?}"),
+            Event::Note(who, what, 0) => write!(f, "    {who} {what}"),
+            Event::Note(who, what, bytes) => write!(f, "    {who} {what} {bytes}"),
+            Event::Sent { who, bytes, sum } => write!(f, "    {who} sends {bytes} ({sum:016x})"),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Machines under any inputs, and records that are fed in pieces, from random bytes.
+
+use sockeye::sim;
+
+const INPUTS: u64 = 20_000;
+const RECORDS: u64 = 2_000;
+
+#[test]
+fn every_rule_of_a_machine_holds_under_any_inputs() {
+    crate::hush();
+    check(INPUTS, |bytes| sim::inputs(bytes).map(drop));
+}
+
+#[test]
+fn records_lead_to_the_same_end_however_they_are_fed() {
+    crate::hush();
+    check(RECORDS, sim::records);
+}
+
+fn check(times: u64, test: impl Fn(&[u8]) -> Result<(), sim::Broken>) {
+    for seed in 0..times {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bytes: Vec<u8> = (0..random.usize(4..200)).map(|_| random.u8(..)).collect();
+        test(&bytes).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+}
