@@ -13,11 +13,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::HandshakeKind;
 use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
+use rustls::{Error, HandshakeKind};
 
 use super::intake::{Inbox, Intake};
 use super::outbox::{Outbox, Parcel};
@@ -421,8 +421,14 @@ impl Session {
             // The rest is of servers, or waits for more.
             Ok(_) => (false, None),
             Err(error) => {
-                let when = match self.standing {
-                    Standing::Handshaking => When::Handshake,
+                let when = match (&self.standing, &error) {
+                    // It has answered in TLS, so that this is no plaintext.
+                    (Standing::Handshaking, Error::InvalidMessage(_))
+                        if connection.protocol_version().is_some() =>
+                    {
+                        When::Data
+                    }
+                    (Standing::Handshaking, _) => When::Handshake,
                     _ => When::Data,
                 };
                 (false, Some(Standing::Failed(Box::new(Failure::new(error, when)))))

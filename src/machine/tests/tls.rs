@@ -73,6 +73,23 @@ fn who_attends_one_whose_reading_was_cancelled_keeps_its_pass_and_a_reader_does_
 }
 
 #[test]
+fn garbage_behind_an_answer_in_tls_is_not_taken_for_a_port_of_plaintext() {
+    for version in VERSIONS {
+        for (answered, hint) in [(false, true), (true, false)] {
+            let mut wire = Wire::new(version, 0);
+            wire.transmit(usize::MAX);
+            wire.serve();
+            wire.to_client.truncate(if answered { usize::MAX } else { 0 });
+            wire.to_client.extend_from_slice(b"220 mail.example.com ESMTP\r\n");
+            wire.deliver(usize::MAX);
+            assert_eq!(wire.machine.opened(), Some(Err(Fault::Tls)));
+            let why = wire.machine.tls_failure().unwrap_or_default();
+            assert_eq!(why.contains("does it expect plaintext"), hint, "{why}");
+        }
+    }
+}
+
+#[test]
 fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
     for version in VERSIONS {
         let whole = {
