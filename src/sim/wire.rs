@@ -81,7 +81,11 @@ impl Wire {
             return Went::Failed(reset.fault);
         }
         let stream = &mut self.streams[who];
-        let room = stream.window.saturating_sub(stream.flying.len() + stream.arrived.len());
+        let room = match stream.cut {
+            // What is lost takes no room.
+            true => usize::MAX,
+            false => stream.window.saturating_sub(stream.flying.len() + stream.arrived.len()),
+        };
         let sent = room.min(bytes.len());
         if sent == 0 {
             return Went::Full;
