@@ -105,7 +105,8 @@ impl Shared {
         patience: &mut Patience,
     ) -> Came<'a> {
         let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
-        let mut wait_first = core.waits_first(Side::Read);
+        // Of a connection that has failed only what came before that is left, for which nobody waits.
+        let mut wait_first = core.waits_first(Side::Read) && core.failure().is_none();
         let mut waited = wait_first;
         let what = loop {
             let brisk = core.reading.forecast.is_brisk()
@@ -120,6 +121,7 @@ impl Shared {
                     Ended::Look(back) => {
                         core = back;
                         if core.machine.still_receives(&pass) {
+                            wait_first = core.failure().is_none();
                             continue;
                         }
                         break Received::Nothing;
@@ -163,6 +165,11 @@ impl Shared {
                     return Came::Bytes { core, pass, bytes, wire };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let (Some(fault), true) =
+                        (core.failure(), core.machine.still_receives(&pass))
+                    {
+                        break Received::Failed(fault);
+                    }
                     if !waited {
                         core.reading.forecast.missed();
                         waited = true;
@@ -497,6 +504,11 @@ impl Core {
     /// only a call that would have blocked makes sure that there is one to come.
     fn waits_first(&mut self, side: Side) -> bool {
         !self.attended && self.lane(side).forecast.waits()
+    }
+
+    /// What an established connection has failed by.
+    fn failure(&self) -> Option<Fault> {
+        self.machine.outcome().and_then(Result::err)
     }
 
     /// Fails where the socket has failed.

@@ -1,6 +1,8 @@
 //! A reset by the peer is told as `Reset`, to everyone, always, and never as a clean end.
 
 use std::io::Write;
+#[cfg(target_os = "linux")]
+use std::net::Shutdown;
 
 use sockeye::{ErrorKind, Phase, Socket, SocketOptions};
 
@@ -225,4 +227,34 @@ fn a_peer_that_closes_without_reading_resets() {
         fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
         stays_reset(&socket);
     });
+}
+
+/// What fails a write need not be felt by a read, as where the system is out of buffers; here the other
+/// direction has been ended behind the library's back. All are told the same, and a read waits for nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_write_that_fails_alone_is_told_to_a_blocked_read() {
+    use crate::support::process::connection;
+    use crate::support::tls::Way;
+    for way in [Way::Plain, Way::On] {
+        story(move || {
+            let peer = way.plays(|peer| {
+                peer.send(b"before");
+                peer.await_cue();
+            });
+            let socket = way.open(&peer, SocketOptions::new().allow_half_open(true));
+            assert_eq!(read(&socket, 10).expect("the peer sends"), b"before");
+            let reader = socket.reader();
+            let reading = blocked(move || read(reader, 10));
+            let info = socket.opened().expect("it is open");
+            let ends = (info.local_address(), info.remote_address());
+            let (Some(local), Some(remote)) = ends else { panic!("it has both: {ends:?}") };
+            connection(local, remote).shutdown(Shutdown::Write).expect("it is connected");
+            // Over TLS one is accepted before that.
+            eventually(AT_ONCE, "a write fails", || (&socket).write(b"x").is_err());
+            fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
+            stays_reset(&socket);
+            peer.cue();
+        });
+    }
 }
