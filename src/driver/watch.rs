@@ -309,7 +309,8 @@ impl Shared {
         true
     }
 
-    /// The loop could not register the wire, so nobody would learn of its end.
+    /// The loop could not register the wire, so nobody would learn of its end: tries it again later where that
+    /// is all.
     pub(super) fn unwatched(self: &Arc<Self>, fault: Fault) {
         let mut core = self.lock();
         core.watching = Watching::Off;
@@ -317,6 +318,11 @@ impl Shared {
         if core.attended || core.flushing || core.machine.watch() == Watch::Ingest {
             // Who waits for the loop would wait for ever.
             drop(self.tell(core, Input::WireFailed(fault)));
+        } else if let (true, Ok(driver)) = (core.wants_watch(), Driver::running()) {
+            if self.list(&mut core, driver) {
+                drop(core);
+                driver.post(Job::Young, Urgency::Soon);
+            }
         }
     }
 }
