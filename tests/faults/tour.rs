@@ -20,7 +20,7 @@ pub const CLEAN_FAILURE: u8 = 10;
 pub const PANICKED: u8 = 11;
 
 /// Whatever it waits for, it waits no longer than this.
-const LIMIT: Duration = Duration::from_millis(1500);
+const LIMIT: Duration = Duration::from_millis(2500);
 
 /// The program, which begins when it is told to: it says little, so that the system calls from then on are
 /// the library's.
