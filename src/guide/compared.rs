@@ -12,15 +12,15 @@
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | connect returns | at once | at once | when connected, or failed | when connected, or failed | at once: [`connect`]<br>`opened::write_before_opened` |
-//! | reads and writes before the connection is there | wait | are queued | | | [wait][`Socket`]<br>`opened::read_before_opened` |
+//! | connect returns | at once | at once | when connected, or failed | when connected, or failed | at once: [`connect`]<br>`conformance::opened::write_before_opened` |
+//! | reads and writes before the connection is there | wait | are queued | | | [wait][`Socket`]<br>`conformance::opened::read_before_opened` |
 //! | a name with several addresses | | one after another; each but the last has 250 ms and is then given up | two races, of which the other family's begins after 300 ms; within one, one after another | one after another | all race: the next begins after 250 ms, and none is given up: [`connecting`]<br>`connecting::racing::an_older_attempt_goes_on_beside_newer_ones` |
 //! | the error where all fail | one text for everything | one with all of them | the first one's | the last one's | [one with all of them][attempts]<br>`connecting::racing::all_refused_fail_at_once` |
 //! | the time limit | none | none | none; `Dialer.Timeout` is over look-up and attempts, with `tls.Dialer` the handshake too | none; `connect_timeout` is for one address | [30 s][connect_timeout] over look-up, attempts and handshake<br>`tls::handshake::the_connect_timeout_is_one_for_everything` |
 //! | giving up | `close` waits for it | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_in_the_middle_of_a_race_ends_every_attempt` |
 //! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]<br>`errors::port_0_is_no_address` |
 //! | a connection that meets itself | | | is dialled again, twice, then taken | is taken | is dialled again, twice, then [fails][`Connect`]<br>`network::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
-//! | the peer's address | the text that was asked for | numeric | numeric | numeric | [numeric][remote_address], and [what was asked for][requested]<br>`opened::socketinfo_ip` |
+//! | the peer's address | the text that was asked for | numeric | numeric | numeric | [numeric][remote_address], and [what was asked for][requested]<br>`conformance::opened::socketinfo_ip` |
 //! | small segments | | wait (Nagle) | go at once | wait (Nagle) | [go at once][nodelay]<br>`options::in_the_system::nodelay_is_on_by_default` |
 //! | keepalive probes | | on demand | every 15 s | | [on demand][keepalive]<br>`options::in_the_system::keepalive_is_off_by_default` |
 //!
@@ -34,7 +34,7 @@
 //! | both directions have ended | `closed` goes on waiting | `'close'` | | | [`closed`] is `Ok`<br>`half_open::t_closewriter_then_fin` |
 //! | the peer resets, nobody reads or writes | isn't noticed | `'error'` | the next call tells | the next call tells | [`closed`] is [`Reset`]<br>`reset::idle` |
 //! | a second read after a reset | fails again | there is none | EOF, on Linux | `Ok(0)`, on Linux | fails again, with [`Reset`]<br>`reset::idle_only_read` |
-//! | a read after the connection failed | a clean end | there is none | | | fails with [the cause][closing]<br>`opened::refused_later_ops` |
+//! | a read after the connection failed | a clean end | there is none | | | fails with [the cause][closing]<br>`conformance::opened::refused_later_ops` |
 //! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]<br>`half_open::f_writer_closed_first` |
 //! | the same once more | fails | is fine | | is fine on Linux, `NotConnected` on macOS | is [fine][`Writer::close`]<br>`reader_writer::closewriter_twice` |
 //! | no more reading | `reader.cancel()`: what comes piles up | | `CloseRead` | `shutdown(Read)` | [`Reader::cancel`]: what comes is dropped<br>`reader_writer::a_cancelled_reader_does_not_hold_the_peer_up` |
