@@ -58,7 +58,7 @@
 //! | limits of reads and writes | none | `setTimeout` tells of idleness | deadlines | a timeout for each call | [both][deadlines]<br>`deadlines::the_earlier_of_timeout_and_deadline_counts` |
 //! | a limit set while a call waits | | | counts at once | counts for the next call | counts [at once][deadlines]<br>`deadlines::an_earlier_deadline_ends_a_blocked_call_earlier` |
 //! | two reads at once | the second is refused | | each byte is read once | each byte is read once | each byte is read once: [`Reader`]<br>`reader_writer::two_reads` |
-//! | a write returns | | at once; what the kernel doesn't take is queued, without a bound | when the kernel has all | when the kernel has some | when the kernel has some, or over TLS [a bounded queue][writing]<br>`volume::peer_not_reading` |
+//! | a write returns | | at once; what the kernel doesn't take is queued, without a bound | when the kernel has all | when the kernel has some | when the kernel has some, or over TLS [a bounded queue][writing]<br>`conformance::volume::peer_not_reading` |
 //!
 //! # TLS
 //!

@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::mpsc;
 
-use sockeye::{SecureTransport, Socket, SocketOptions};
+use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 
 use super::names::Names;
 use crate::support::peer::Server;
 use crate::support::tls::{TlsPeer, authority, terms, trusting_names, with};
 use crate::support::{
-    AT_ONCE, Peer, call, ms, noise, open, open_with, pour, read_exactly, read_to_end,
+    AT_ONCE, Peer, call, fails, ms, noise, open, open_with, pour, read_exactly, read_to_end,
     room_for_descriptors, same, skip, story, times_out,
 };
 
@@ -29,6 +29,7 @@ fn read_20mb() {
         let socket = sockeye::connect(peer.address()).expect("the address is fine");
         same(&read_to_end(&socket).expect("a clean end"), &noise(1, SIZE));
         socket.closed_timeout(AT_ONCE).expect("a clean end");
+        assert_eq!(socket.stats().bytes_read, SIZE as u64);
         peer.gets(b"");
     });
 }
@@ -191,6 +192,8 @@ fn nothing_is_read_ahead(reads: &'static [usize]) {
         // Where the system doesn't tell what it holds, this is the most that it may be.
         assert!(sent < 64 << 20, "{sent} bytes were taken from a peer that nobody reads");
         read_exactly(reader, sent - taken).expect("it waits");
+        assert_eq!(socket.stats().bytes_read, sent as u64);
+        fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
     });
 }
 
