@@ -32,8 +32,8 @@
 //! | the peer ends, nothing is unread, nobody reads | isn't noticed (the draft leaves it open) | is noticed | isn't noticed | isn't noticed | [`closed`] settles<br>`half_open::f_not_reading` |
 //! | the same with something unread | isn't noticed | is noticed once that is read | isn't noticed | isn't noticed | is noticed [once that is read][half_open]<br>`half_open::f_not_reading_data` |
 //! | both directions have ended | `closed` goes on waiting | `'close'` | | | [`closed`] is `Ok`<br>`half_open::t_closewriter_then_fin` |
-//! | the peer resets, nobody reads or writes | isn't noticed | `'error'` | the next call tells | the next call tells | [`closed`] is [`Reset`]<br>`reset::idle` |
-//! | a second read after a reset | fails again | there is none | EOF, on Linux | `Ok(0)`, on Linux | fails again, with [`Reset`]<br>`reset::idle_only_read` |
+//! | the peer resets, nobody reads or writes | isn't noticed | `'error'` | the next call tells | the next call tells | [`closed`] is [`Reset`]<br>`conformance::reset::idle` |
+//! | a second read after a reset | fails again | there is none | EOF, on Linux | `Ok(0)`, on Linux | fails again, with [`Reset`]<br>`conformance::reset::idle_only_read` |
 //! | a read after the connection failed | a clean end | there is none | | | fails with [the cause][closing]<br>`conformance::opened::refused_later_ops` |
 //! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]<br>`half_open::f_writer_closed_first` |
 //! | the same once more | fails | is fine | | is fine on Linux, `NotConnected` on macOS | is [fine][`Writer::close`]<br>`reader_writer::closewriter_twice` |

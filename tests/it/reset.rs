@@ -1,76 +1,22 @@
-//! A reset by the peer is told as `Reset`, to everyone, always, and never as a clean end.
+//! Resets beside the scenarios of `conformance::reset`: a reset by the peer is told as `Reset`, to everyone,
+//! always, and never as a clean end.
 
 use std::io::Write;
 #[cfg(target_os = "linux")]
 use std::net::Shutdown;
 
-use sockeye::{ErrorKind, Phase, Socket, SocketOptions};
+use sockeye::{ErrorKind, Phase};
 
 use crate::support::peer::listen_with_room;
 use crate::support::{
-    AT_ONCE, Peer, at_once, blocked, eventually, fails, kind_of, little_room, ms, open, open_with,
-    pour, read, read_to_end, story,
+    AT_ONCE, Peer, blocked, eventually, fails, gives, kind_of, little_room, open, open_with, pour,
+    read, story,
 };
 
-fn resets_on_cue() -> Peer {
-    Peer::plays(|wire| {
-        wire.await_cue();
-        wire.reset();
-    })
-}
-
-/// Every call tells it, however often it is asked.
-#[track_caller]
-fn stays_reset(mut socket: &Socket) {
-    for _ in 0..2 {
-        fails(read(socket, 10), ErrorKind::Reset);
-        fails(socket.write(b"x"), ErrorKind::Reset);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-    }
-    assert_eq!(socket.phase(), Phase::Closed);
-}
-
 #[test]
-fn idle() {
-    unread_and_unwritten(SocketOptions::new());
-}
-
-#[test]
-fn idle_halfopen() {
-    unread_and_unwritten(SocketOptions::new().allow_half_open(true));
-}
-
-fn unread_and_unwritten(options: SocketOptions) {
+fn a_write_alone_tells_it() {
     story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.wait(ms(150));
-            wire.reset();
-        });
-        let socket = open_with(&peer, options);
-        fails(socket.closed_timeout(ms(150) + AT_ONCE), ErrorKind::Reset);
-        stays_reset(&socket);
-        at_once(|| socket.close()).expect("it ended before");
-        stays_reset(&socket);
-    });
-}
-
-#[test]
-fn idle_only_read() {
-    story(|| {
-        let peer = resets_on_cue();
-        let socket = open(&peer);
-        peer.cue();
-        peer.ending();
-        fails(read(&socket, 10), ErrorKind::Reset);
-        fails(read(&socket, 10), ErrorKind::Reset);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-    });
-}
-
-#[test]
-fn idle_only_write() {
-    story(|| {
-        let peer = resets_on_cue();
+        let peer = Peer::resets();
         let socket = open(&peer);
         peer.cue();
         peer.ending();
@@ -80,68 +26,12 @@ fn idle_only_write() {
             failure.is_some()
         });
         assert_eq!(kind_of(&failure.expect("it is set")), ErrorKind::Reset);
-        stays_reset(&socket);
+        gives(&socket, ErrorKind::Reset);
     });
 }
 
 #[test]
-fn during_read() {
-    story(|| {
-        let peer = resets_on_cue();
-        let socket = open(&peer);
-        let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        stays_reset(&socket);
-        at_once(|| socket.close()).expect("it ended before");
-    });
-}
-
-#[test]
-fn data_then_reset_read() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.send(b"precious");
-            wire.wait(ms(150));
-            wire.reset();
-        });
-        let socket = open(&peer);
-        // A reset settles at once, whatever is unread.
-        fails(socket.closed_timeout(ms(150) + AT_ONCE), ErrorKind::Reset);
-        assert_eq!(socket.phase(), Phase::Closed);
-        // Other systems throw the bytes away.
-        if cfg!(target_os = "linux") {
-            assert_eq!(read(&socket, 5).expect("they came before the reset"), b"preci");
-            assert_eq!(read(&socket, 10).expect("they came before the reset"), b"ous");
-        }
-        fails(read(&socket, 10), ErrorKind::Reset);
-        stays_reset(&socket);
-    });
-}
-
-#[test]
-fn during_read_and_write() {
-    story(|| {
-        let peer = Peer::on(listen_with_room(4096), |wire| {
-            wire.await_cue();
-            wire.reset();
-        });
-        let socket = open_with(&peer, little_room());
-        let (reader, writer) = (socket.reader(), socket.writer());
-        let reading = blocked(move || read(reader, 10));
-        let writing = blocked(move || pour(writer, b'w', 3_000_000));
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
-        stays_reset(&socket);
-        at_once(|| socket.close()).expect("it ended before");
-    });
-}
-
-#[test]
-fn during_write() {
+fn a_blocked_write_tells_it() {
     story(|| {
         let peer = Peer::on(listen_with_room(4096), |wire| {
             wire.await_cue();
@@ -153,56 +43,14 @@ fn during_write() {
         peer.cue();
         let (_, failure) = writing.join_within(AT_ONCE);
         assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
-        stays_reset(&socket);
-    });
-}
-
-#[test]
-fn during_closewriter() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.read_to_end();
-            wire.await_cue();
-            wire.reset();
-        });
-        let socket = open(&peer);
-        socket.writer().close().expect("the peer reads");
-        let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-    });
-}
-
-#[test]
-fn after_fin_write() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.fin();
-            wire.await_cue();
-            wire.close();
-        });
-        let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
-        assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-        peer.cue();
-        peer.ending();
-        let mut failure = None;
-        eventually(AT_ONCE, "a write to nobody fails", || {
-            failure = (&socket).write(b"1").err();
-            failure.is_some()
-        });
-        let cause = kind_of(&failure.expect("it is set"));
-        assert!(matches!(cause, ErrorKind::Reset | ErrorKind::Io), "{cause:?}");
-        fails(socket.closed_timeout(AT_ONCE), cause);
-        at_once(|| socket.close()).expect("it ended before");
+        gives(&socket, ErrorKind::Reset);
     });
 }
 
 #[test]
 fn a_cancelled_reader_does_not_hide_it() {
     story(|| {
-        let peer = resets_on_cue();
+        let peer = Peer::resets();
         let socket = open(&peer);
         socket.reader().cancel();
         peer.cue();
@@ -225,7 +73,28 @@ fn a_peer_that_closes_without_reading_resets() {
         let reading = blocked(move || read(reader, 10));
         peer.cue();
         fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        stays_reset(&socket);
+        gives(&socket, ErrorKind::Reset);
+    });
+}
+
+#[test]
+fn it_settles_at_once_whatever_is_unread() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.send(b"precious");
+            wire.await_cue();
+            wire.reset();
+        });
+        let socket = open(&peer);
+        peer.cue();
+        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        assert_eq!(socket.phase(), Phase::Closed);
+        // Other systems throw the bytes away.
+        if cfg!(target_os = "linux") {
+            assert_eq!(read(&socket, 5).expect("they came before the reset"), b"preci");
+            assert_eq!(read(&socket, 10).expect("they came before the reset"), b"ous");
+        }
+        gives(&socket, ErrorKind::Reset);
     });
 }
 

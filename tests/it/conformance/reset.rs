@@ -2,19 +2,19 @@
 
 use std::io::Write;
 
-use sockeye::{ErrorKind, Socket, SocketOptions};
+use sockeye::{ErrorKind, SocketOptions};
 
 use crate::support::peer::listen_with_room;
 use crate::support::{
-    AT_ONCE, Peer, Verdict, at_once, blocked, fails, kind_of, little_room, ms, open, open_with,
-    pour, read, read_to_end, story,
+    AT_ONCE, Peer, Verdict, at_once, blocked, fails, gives, kind_of, little_room, ms, open,
+    open_with, pour, read, read_to_end, story,
 };
 
 /// A reset while nothing is under way: it is noticed without a reader, and told by everything.
 #[test]
 fn idle() {
     story(|| {
-        let peer = resets_on_cue();
+        let peer = Peer::resets();
         let socket = open(&peer);
         let (reader, mut writer) = (socket.reader(), socket.writer());
         peer.cue();
@@ -24,9 +24,9 @@ fn idle() {
             fails(writer.write(b"x"), ErrorKind::Reset);
             fails(writer.write(b"y"), ErrorKind::Reset);
         }
-        fails(socket.closed(), ErrorKind::Reset);
+        gives(&socket, ErrorKind::Reset);
         at_once(|| socket.close()).expect("it ended before");
-        fails(socket.closed(), ErrorKind::Reset);
+        gives(&socket, ErrorKind::Reset);
     });
 }
 
@@ -34,7 +34,7 @@ fn idle() {
 #[test]
 fn idle_only_read() {
     story(|| {
-        let peer = resets_on_cue();
+        let peer = Peer::resets();
         let socket = open(&peer);
         peer.cue();
         peer.ending();
@@ -49,11 +49,13 @@ fn idle_only_read() {
 #[test]
 fn idle_halfopen() {
     story(|| {
-        let peer = resets_on_cue();
+        let peer = Peer::resets();
         let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
         peer.cue();
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-        is_reset(&socket);
+        gives(&socket, ErrorKind::Reset);
+        at_once(|| socket.close()).expect("it ended before");
+        gives(&socket, ErrorKind::Reset);
     });
 }
 
@@ -61,7 +63,7 @@ fn idle_halfopen() {
 #[test]
 fn during_read() {
     story(|| {
-        let peer = resets_on_cue();
+        let peer = Peer::resets();
         let socket = open(&peer);
         let (reader, mut writer) = (socket.reader(), socket.writer());
         let reading = blocked(move || read(reader, 10));
@@ -69,7 +71,7 @@ fn during_read() {
         fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
         fails(writer.write(b"x"), ErrorKind::Reset);
-        is_reset(&socket);
+        gives(&socket, ErrorKind::Reset);
         at_once(|| socket.close()).expect("it ended before");
     });
 }
@@ -92,7 +94,7 @@ fn data_then_reset_read() {
             assert_eq!(read(&socket, 20).expect("it came before"), b"precious");
         }
         fails(read(&socket, 20), ErrorKind::Reset);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        gives(&socket, ErrorKind::Reset);
     });
 }
 
@@ -112,7 +114,7 @@ fn during_read_and_write() {
         fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
         let (_, failure) = writing.join_within(AT_ONCE);
         assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        gives(&socket, ErrorKind::Reset);
         at_once(|| socket.close()).expect("it ended before");
     });
 }
@@ -158,19 +160,4 @@ fn after_fin_write() {
         assert!(first.is_none() || first == cause, "{first:?}, then {cause:?}");
         at_once(|| socket.close()).expect("it ended before");
     });
-}
-
-fn resets_on_cue() -> Peer {
-    Peer::plays(|wire| {
-        wire.await_cue();
-        wire.reset();
-    })
-}
-
-#[track_caller]
-fn is_reset(mut socket: &Socket) {
-    for _ in 0..2 {
-        fails(read(socket, 10), ErrorKind::Reset);
-        fails(socket.write(b"x"), ErrorKind::Reset);
-    }
 }

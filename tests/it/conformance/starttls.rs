@@ -12,10 +12,10 @@ use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOption
 use super::certificates::{self, good};
 use super::secured::{answers, dial, greets, is_refused, listen_on_v6, looks_back, reads, silent};
 use crate::support::peer::{How, listen_with_room};
-use crate::support::tls::{ASK, Accepted, GO, Terms, TlsPeer, ask, contains, gives, never_opened};
+use crate::support::tls::{ASK, Accepted, GO, Terms, TlsPeer, ask, contains, never_opened};
 use crate::support::{
-    AT_ONCE, PATIENCE, at_once, blocked, call, fails, fill, ms, read, read_exactly, read_to_end,
-    skip, story, timed, within_100_ms,
+    AT_ONCE, PATIENCE, at_once, blocked, call, fails, fill, gives, ms, read, read_exactly,
+    read_to_end, skip, story, timed, within_100_ms,
 };
 
 // -------------------------------------------------------------------- what the two sockets are

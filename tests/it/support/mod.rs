@@ -17,7 +17,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sockeye::{Error, ErrorKind, Socket, SocketOptions, TcpOptions};
+use sockeye::{Error, ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
 
 pub use peer::{How, Peer};
 
@@ -257,6 +257,17 @@ pub fn times_out<T: Debug>(result: io::Result<T>) {
     assert_eq!(kind_of(&error), ErrorKind::TimedOut);
     let inner = Error::from_io(&error).expect("kind_of found it");
     assert!(inner.is_retryable(), "{inner}");
+}
+
+/// Reads, writes and `closed` give this cause, however often they are asked: it has ended.
+#[track_caller]
+pub fn gives(mut socket: &Socket, cause: ErrorKind) {
+    for _ in 0..2 {
+        fails(socket.closed_timeout(AT_ONCE), cause);
+        fails(read(socket, 10), cause);
+        fails(socket.write(b"late"), cause);
+    }
+    assert_eq!(socket.phase(), Phase::Closed);
 }
 
 /// The number of the system's error at the bottom of an error of the crate.

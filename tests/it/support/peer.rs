@@ -63,6 +63,14 @@ impl Peer {
         Peer::on(listen_with_room(4096), |wire| wire.await_cue())
     }
 
+    /// A peer that resets the connection at its cue.
+    pub fn resets() -> Peer {
+        Peer::plays(|wire| {
+            wire.await_cue();
+            wire.reset();
+        })
+    }
+
     pub fn on(listener: TcpListener, script: impl FnOnce(&mut Wire) + Send + 'static) -> Peer {
         let address = listener.local_addr().expect("a listener has an address");
         let (cues, cued) = mpsc::channel();

@@ -18,7 +18,7 @@ pub use peer::{Accepted, TlsPeer};
 pub use terms::Terms;
 
 use super::peer::{listen, listen_with_room};
-use super::{AT_ONCE, fails, read, read_exactly, story};
+use super::{gives, read_exactly, story};
 
 /// What a program sends to ask for TLS, and what it is answered.
 pub const ASK: &[u8] = b"STARTTLS\r\n";
@@ -129,16 +129,6 @@ pub fn dial(host: &str, peer: &TlsPeer, options: SocketOptions) -> Socket {
 }
 
 // -------------------------------------------------------------------- failures
-
-/// Reads, writes and `closed` give this cause, however often they are asked.
-#[track_caller]
-pub fn gives(mut socket: &Socket, cause: ErrorKind) {
-    for _ in 0..2 {
-        fails(socket.closed_timeout(AT_ONCE), cause);
-        fails(read(socket, 10), cause);
-        fails(socket.write(b"late"), cause);
-    }
-}
 
 /// A handshake that failed: [`gives`], and `opened` as well.
 #[track_caller]

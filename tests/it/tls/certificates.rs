@@ -7,11 +7,11 @@ use rcgen::ExtendedKeyUsagePurpose;
 use sockeye::{Error, ErrorKind, SecureTransport, Socket, TlsOptions, TlsVersion};
 
 use crate::support::tls::{
-    Accepted, Authority, Draft, Identity, Terms, TlsPeer, VERSIONS, connect, gives, good,
-    never_opened, open, options, provider, rustls_error, says, trusting, trusting_names, with,
+    Accepted, Authority, Draft, Identity, Terms, TlsPeer, VERSIONS, connect, good, never_opened,
+    open, options, provider, rustls_error, says, trusting, trusting_names, with,
 };
 use crate::support::{
-    AT_ONCE, blocked, eventually, fails, kind_of, ms, read, read_exactly, read_to_end, story,
+    AT_ONCE, blocked, eventually, fails, gives, kind_of, ms, read, read_exactly, read_to_end, story,
 };
 
 // -------------------------------------------------------------------- certificates of servers

@@ -12,12 +12,12 @@ use sockeye::{Error, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, T
 
 use crate::support::peer::{listen, listen_with_room};
 use crate::support::tls::{
-    Accepted, Setting, TlsPeer, Way, authority, connect, contains, gives, open, options,
-    rustls_error, says, settings, terms, trusting, upgradable, with,
+    Accepted, Setting, TlsPeer, Way, authority, connect, contains, open, options, rustls_error,
+    says, settings, terms, trusting, upgradable, with,
 };
 use crate::support::{
-    AT_ONCE, How, PATIENCE, Verdict, at_once, blocked, call, fails, fill, kind_of, little_room, ms,
-    noise, pour, read, read_exactly, read_to_end, same, story, timed, times_out,
+    AT_ONCE, How, PATIENCE, Verdict, at_once, blocked, call, fails, fill, gives, kind_of,
+    little_room, ms, noise, pour, read, read_exactly, read_to_end, same, story, timed, times_out,
 };
 
 fn half_open() -> SocketOptions {

@@ -9,12 +9,12 @@ use sockeye::{ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
 
 use crate::support::peer::listen_with_room;
 use crate::support::tls::{
-    ASK, Accepted, GO, TlsPeer, VERSIONS, ask, authority, contains, gives, never_opened, open,
-    terms, upgradable,
+    ASK, Accepted, GO, TlsPeer, VERSIONS, ask, authority, contains, never_opened, open, terms,
+    upgradable,
 };
 use crate::support::{
-    AT_ONCE, How, PATIENCE, blocked, call, fails, fill, kind_of, ms, pour, read, read_exactly,
-    same, story, times_out,
+    AT_ONCE, How, PATIENCE, blocked, call, fails, fill, gives, kind_of, ms, pour, read,
+    read_exactly, same, story, times_out,
 };
 
 fn starttls() -> SocketOptions {

@@ -17,12 +17,12 @@ use sockeye::{
 use crate::support::peer::{listen_on, listen_with_room, nothing_listens};
 use crate::support::tls::{
     ASK, Accepted, Authority, Draft, Terms, TlsPeer, VERSIONS, ask, authority, connect, contains,
-    dial, gives, good, never_opened, open, options, rustls_error, terms, trusting, trusting_names,
+    dial, good, never_opened, open, options, rustls_error, terms, trusting, trusting_names,
     upgradable, with,
 };
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, fill, kind_of, ms, past, pour, read,
-    read_exactly, read_to_end, same, skip, story, timed, times_out,
+    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, fill, gives, kind_of, ms, past, pour,
+    read, read_exactly, read_to_end, same, skip, story, timed, times_out,
 };
 
 /// To be upgraded, and trusted as `localhost`.
