@@ -36,7 +36,7 @@
 //! | a second read after a reset | fails again | there is none | EOF, on Linux | `Ok(0)`, on Linux | fails again, with [`Reset`]<br>`conformance::reset::idle_only_read` |
 //! | a read after the connection failed | a clean end | there is none | | | fails with [the cause][closing]<br>`conformance::opened::refused_later_ops` |
 //! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]<br>`half_open::f_writer_closed_first` |
-//! | the same once more | fails | is fine | | is fine on Linux, `NotConnected` on macOS | is [fine][`Writer::close`]<br>`reader_writer::closewriter_twice` |
+//! | the same once more | fails | is fine | | is fine on Linux, `NotConnected` on macOS | is [fine][`Writer::close`]<br>`conformance::writer_reader::closewriter_twice` |
 //! | no more reading | `reader.cancel()`: what comes piles up | | `CloseRead` | `shutdown(Read)` | [`Reader::cancel`]: what comes is dropped<br>`reader_writer::a_cancelled_reader_does_not_hold_the_peer_up` |
 //!
 //! # Closing
@@ -57,7 +57,7 @@
 //! | ending a read that waits, from elsewhere | `close`, `reader.cancel()` | `destroy` | `Close`, `SetReadDeadline` | `shutdown` through a clone, on some systems | [`close`], [`abort`], [`Reader::cancel`], [a deadline][deadlines]<br>`close::pending_read` |
 //! | limits of reads and writes | none | `setTimeout` tells of idleness | deadlines | a timeout for each call | [both][deadlines]<br>`deadlines::the_earlier_of_timeout_and_deadline_counts` |
 //! | a limit set while a call waits | | | counts at once | counts for the next call | counts [at once][deadlines]<br>`deadlines::an_earlier_deadline_ends_a_blocked_call_earlier` |
-//! | two reads at once | the second is refused | | each byte is read once | each byte is read once | each byte is read once: [`Reader`]<br>`reader_writer::two_reads` |
+//! | two reads at once | the second is refused | | each byte is read once | each byte is read once | each byte is read once: [`Reader`]<br>`conformance::writer_reader::two_reads` |
 //! | a write returns | | at once; what the kernel doesn't take is queued, without a bound | when the kernel has all | when the kernel has some | when the kernel has some, or over TLS [a bounded queue][writing]<br>`conformance::volume::peer_not_reading` |
 //!
 //! # TLS

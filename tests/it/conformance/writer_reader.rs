@@ -106,6 +106,8 @@ fn cancel_idle() {
         let peer = Peer::plays(|wire| {
             wire.receive(13);
             wire.send(b"more");
+            wire.receive(5);
+            wire.send(b"and more");
             wire.read_to_end();
             wire.await_cue();
             wire.send(b"late");
@@ -113,12 +115,14 @@ fn cancel_idle() {
         let mut socket = open(&peer);
         socket.reader().cancel();
         assert_eq!(read(&socket, 10).expect("it is cancelled"), b"");
+        assert_eq!(socket.phase(), Phase::HalfClosed);
         socket.write_all(b"still writing").expect("the peer reads");
         fails(socket.closed_timeout(ms(500)), ErrorKind::TimedOut);
         socket.write_all(b"again").expect("the peer reads");
         assert_eq!(read(&socket, 10).expect("it is cancelled"), b"");
         assert_eq!(socket.stats().bytes_read, 0);
         socket.close().expect("the peer reads");
+        socket.closed().expect("it was closed");
         peer.cue();
         peer.gets(b"still writingagain");
     });
@@ -155,6 +159,7 @@ fn cancel_and_closewriter() {
         socket.reader().cancel();
         socket.writer().close().expect("the peer reads");
         socket.closed_timeout(AT_ONCE).expect("both have ended");
+        assert_eq!(socket.phase(), Phase::Closed);
         socket.close().expect("it ended before");
         peer.cue();
         peer.gets(b"");
@@ -196,10 +201,10 @@ fn cancel_after_eof() {
         let peer = Peer::plays(Wire::fin);
         let mut socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-        let phase = socket.phase();
+        assert_eq!(socket.phase(), Phase::HalfClosed);
         socket.reader().cancel();
         assert_eq!(read(&socket, 10).expect("a clean end"), b"");
-        assert_eq!(socket.phase(), phase);
+        assert_eq!(socket.phase(), Phase::HalfClosed);
         fails(socket.closed_timeout(ms(1200)), ErrorKind::TimedOut);
         socket.write_all(b"w").expect("the peer reads");
         socket.close().expect("the peer reads");
@@ -238,7 +243,7 @@ fn two_reads() {
 #[test]
 fn read_chunking() {
     const COUNT: usize = 20_000;
-    for size in [100, 4096, COUNT, 3 * COUNT] {
+    for size in [1, 7, 100, 4096, COUNT, 3 * COUNT] {
         story(move || {
             let peer = Peer::plays(|wire| {
                 wire.send(&noise(1, COUNT));
