@@ -28,14 +28,14 @@
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | after the peer's end, writing | is over, unless half-open is allowed | is over, unless half-open is allowed | goes on | goes on | is over, [unless half-open is allowed][allow_half_open]<br>`half_open::absent_reading` |
-//! | the peer ends, nothing is unread, nobody reads | isn't noticed (the draft leaves it open) | is noticed | isn't noticed | isn't noticed | [`closed`] settles<br>`half_open::f_not_reading` |
-//! | the same with something unread | isn't noticed | is noticed once that is read | isn't noticed | isn't noticed | is noticed [once that is read][half_open]<br>`half_open::f_not_reading_data` |
-//! | both directions have ended | `closed` goes on waiting | `'close'` | | | [`closed`] is `Ok`<br>`half_open::t_closewriter_then_fin` |
+//! | after the peer's end, writing | is over, unless half-open is allowed | is over, unless half-open is allowed | goes on | goes on | is over, [unless half-open is allowed][allow_half_open]<br>`conformance::half_open::absent_reading` |
+//! | the peer ends, nothing is unread, nobody reads | isn't noticed (the draft leaves it open) | is noticed | isn't noticed | isn't noticed | [`closed`] settles<br>`conformance::half_open::f_not_reading` |
+//! | the same with something unread | isn't noticed | is noticed once that is read | isn't noticed | isn't noticed | is noticed [once that is read][half_open]<br>`conformance::half_open::f_not_reading_data` |
+//! | both directions have ended | `closed` goes on waiting | `'close'` | | | [`closed`] is `Ok`<br>`conformance::half_open::t_closewriter_then_fin` |
 //! | the peer resets, nobody reads or writes | isn't noticed | `'error'` | the next call tells | the next call tells | [`closed`] is [`Reset`]<br>`conformance::reset::idle` |
 //! | a second read after a reset | fails again | there is none | EOF, on Linux | `Ok(0)`, on Linux | fails again, with [`Reset`]<br>`conformance::reset::idle_only_read` |
 //! | a read after the connection failed | a clean end | there is none | | | fails with [the cause][closing]<br>`conformance::opened::refused_later_ops` |
-//! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]<br>`half_open::f_writer_closed_first` |
+//! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]<br>`conformance::half_open::f_writer_closed_first` |
 //! | the same once more | fails | is fine | | is fine on Linux, `NotConnected` on macOS | is [fine][`Writer::close`]<br>`conformance::writer_reader::closewriter_twice` |
 //! | no more reading | `reader.cancel()`: what comes piles up | | `CloseRead` | `shutdown(Read)` | [`Reader::cancel`]: what comes is dropped<br>`reader_writer::a_cancelled_reader_does_not_hold_the_peer_up` |
 //!

@@ -185,6 +185,7 @@ fn f_writer_closed_first() {
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.close().expect("it ended before");
         peer.gets(b"");
     });
 }
@@ -208,21 +209,24 @@ fn f_writer_closed_first_notread() {
 /// The end is there behind the last byte, and only that is read.
 #[test]
 fn f_byte_at_a_time() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.send(b"x");
-            wire.fin();
+    // A read that gets all it asked for knows less than one that gets less.
+    for most in [1, 10] {
+        story(move || {
+            let peer = Peer::plays(|wire| {
+                wire.send(b"x");
+                wire.fin();
+            });
+            let socket = open_with(&peer, full());
+            let writer = socket.writer();
+            // As long as the byte is unread nothing tells that the end has come.
+            fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
+            assert_eq!(read(&socket, most).expect("it waits"), b"x");
+            socket.closed_timeout(AT_ONCE).expect("a clean end");
+            fails((&writer).write(b"after first read"), ErrorKind::Closed);
+            assert_eq!(read(&socket, most).expect("a clean end"), b"");
+            peer.gets(b"");
         });
-        let socket = open_with(&peer, full());
-        let writer = socket.writer();
-        // As long as the byte is unread nothing tells that the end has come.
-        fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
-        assert_eq!(read(&socket, 10).expect("it waits"), b"x");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        fails((&writer).write(b"after first read"), ErrorKind::Closed);
-        assert_eq!(read(&socket, 10).expect("a clean end"), b"");
-        peer.gets(b"");
-    });
+    }
 }
 
 /// The program has cancelled its reader when the peer's end comes.
@@ -232,6 +236,7 @@ fn f_reader_cancelled_then_fin() {
         let peer = Peer::plays(ends);
         let socket = open_with(&peer, full());
         socket.reader().cancel();
+        assert_eq!(socket.phase(), Phase::HalfClosed);
         fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
         peer.cue();
         at_once(|| {
@@ -398,6 +403,7 @@ fn reading_to_the_end_closes(options: SocketOptions) {
         fails((&writer).write(b"late"), ErrorKind::Closed);
         writer.close().expect("the peer's end closed it");
         socket.close().expect("it ended before");
+        assert_eq!(socket.phase(), Phase::Closed);
     });
 }
 
