@@ -1,7 +1,8 @@
 //! What Workers, Node, Go and `std` do in a case, and what happens here.
 //!
 //! The last column links to what does it here, and names a test that shows it, as
-//! `cargo test --test it NAME` takes it: `half_open::f_not_reading` is in `tests/it/half_open.rs`.
+//! `cargo test --test it NAME` takes it: `close::dropping_the_last_handle_closes_gracefully` is in
+//! `tests/it/close.rs`.
 //!
 //! Workers is what workerd was seen to do in November 2026; where the Sockets API draft of WinterTC says
 //! something else it is named. Node is what version 20 was seen to do, Go and `std` are as their
@@ -43,8 +44,8 @@
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | with something unread | a reset | `destroy`: a reset, where that is more than Node has buffered | a reset | by drop: a reset | FIN, and what comes is [dropped][closing]<br>`close::read_after_close_buffered` |
-//! | with a peer that doesn't read | waits for ever | `end` waits for ever, `destroy` drops what is queued | the kernel goes on, behind the program's back | by drop: as Go | waits, for the [close timeout][close_timeout] at most<br>`close::queued_large_stuck` |
+//! | with something unread | a reset | `destroy`: a reset, where that is more than Node has buffered | a reset | by drop: a reset | FIN, and what comes is [dropped][closing]<br>`conformance::close::read_after_close_buffered` |
+//! | with a peer that doesn't read | waits for ever | `end` waits for ever, `destroy` drops what is queued | the kernel goes on, behind the program's back | by drop: as Go | waits, for the [close timeout][close_timeout] at most<br>`conformance::close::queued_large_stuck` |
 //! | with a write that waits | waits for it | | it fails, and tells how much was taken | | it tells [how much was taken][closing], and that arrives<br>`close::a_write_that_close_ends_tells_exactly_what_is_delivered` |
 //! | twice, or in two threads at once | is fine | is fine | the second fails | | is fine, with the [same result][`close`]<br>`races::concurrent_closes_give_the_same_result` |
 //! | a reset on purpose | `writer.abort()` sends nothing | `resetAndDestroy` | `SetLinger(0)`, `Close` | | [`abort`]<br>`close::abort_drops_what_is_not_sent` |
@@ -54,7 +55,7 @@
 //!
 //! | | Workers | Node | Go | `std` | here |
 //! |---|---|---|---|---|---|
-//! | ending a read that waits, from elsewhere | `close`, `reader.cancel()` | `destroy` | `Close`, `SetReadDeadline` | `shutdown` through a clone, on some systems | [`close`], [`abort`], [`Reader::cancel`], [a deadline][deadlines]<br>`close::pending_read` |
+//! | ending a read that waits, from elsewhere | `close`, `reader.cancel()` | `destroy` | `Close`, `SetReadDeadline` | `shutdown` through a clone, on some systems | [`close`], [`abort`], [`Reader::cancel`], [a deadline][deadlines]<br>`conformance::close::pending_read` |
 //! | limits of reads and writes | none | `setTimeout` tells of idleness | deadlines | a timeout for each call | [both][deadlines]<br>`deadlines::the_earlier_of_timeout_and_deadline_counts` |
 //! | a limit set while a call waits | | | counts at once | counts for the next call | counts [at once][deadlines]<br>`deadlines::an_earlier_deadline_ends_a_blocked_call_earlier` |
 //! | two reads at once | the second is refused | | each byte is read once | each byte is read once | each byte is read once: [`Reader`]<br>`conformance::writer_reader::two_reads` |

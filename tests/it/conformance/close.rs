@@ -23,7 +23,7 @@ fn idle() {
     story(|| {
         let peer = Peer::plays(looks_back);
         let socket = open(&peer);
-        socket.close().expect("nothing is in the way");
+        at_once(|| socket.close()).expect("nothing is in the way");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         assert_eq!(socket.phase(), Phase::Closed);
         assert!(!socket.upgraded());
@@ -298,7 +298,7 @@ fn peer_already_closed() {
         });
         let socket = open(&peer);
         fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
-        socket.close().expect("the peer ended before");
+        at_once(|| socket.close()).expect("the peer ended before");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
     });
 }
@@ -324,7 +324,7 @@ fn after_writer_close() {
 #[test]
 fn writer_close_pending() {
     // Who comes first differs from time to time.
-    for _ in 0..30 {
+    for _ in 0..50 {
         story(|| {
             let peer = Peer::plays(looks_back);
             let socket = open(&peer);
