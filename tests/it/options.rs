@@ -1,6 +1,5 @@
 //! Options reach the connection.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -163,25 +162,6 @@ fn bind_to_the_address_that_is_dialled_is_a_loop() {
 }
 
 // -------------------------------------------------------------------- all else
-
-#[test]
-fn no_options_are_the_default_options() {
-    story(|| {
-        for options in [
-            SocketOptions::new(),
-            SocketOptions::default(),
-            SocketOptions::new().tcp(TcpOptions::default()),
-        ] {
-            let peer = Peer::plays(|wire| wire.echo());
-            let socket = open_with(&peer, options);
-            (&socket).write_all(b"same").expect("the peer reads");
-            assert_eq!(
-                crate::support::read_exactly(&socket, 4).expect("the peer answers"),
-                b"same"
-            );
-        }
-    });
-}
 
 #[test]
 fn options_may_be_used_again() {

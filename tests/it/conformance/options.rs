@@ -1,7 +1,7 @@
 //! Scenarios of the group `options`.
 
 use rustls::server::Acceptor;
-use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions};
+use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions};
 
 use super::names::Names;
 use crate::support::peer::{listen, nobody_came};
@@ -12,22 +12,28 @@ use crate::support::{Peer, at_once, fails, ms, story};
 /// Default options are those of a connection without any.
 #[test]
 fn empty() {
-    story(|| {
-        let peers = [Peer::reads(), Peer::reads()];
-        let plain = sockeye::connect(peers[0].address()).expect("the address is fine");
-        let address = peers[1].address();
-        let given = sockeye::connect_with(address, SocketOptions::new()).expect("it is fine");
-        for socket in [&plain, &given] {
-            socket.opened().expect("the peer listens");
-            looks(socket, SecureTransport::Off);
-        }
-        #[cfg(target_os = "linux")]
-        assert_eq!(settings(&plain), settings(&given));
-        for socket in [plain, given] {
-            socket.close().expect("nothing is in the way");
-        }
-        peers.into_iter().for_each(|peer| peer.gets(b""));
-    });
+    let defaults = [
+        SocketOptions::new(),
+        SocketOptions::default(),
+        SocketOptions::new().tcp(TcpOptions::default()),
+    ];
+    for options in defaults {
+        story(|| {
+            let peers = [Peer::reads(), Peer::reads()];
+            let plain = sockeye::connect(peers[0].address()).expect("the address is fine");
+            let given = sockeye::connect_with(peers[1].address(), options).expect("it is fine");
+            for socket in [&plain, &given] {
+                socket.opened().expect("the peer listens");
+                looks(socket, SecureTransport::Off);
+            }
+            #[cfg(target_os = "linux")]
+            assert_eq!(settings(&plain), settings(&given));
+            for socket in [plain, given] {
+                socket.close().expect("nothing is in the way");
+            }
+            peers.into_iter().for_each(|peer| peer.gets(b""));
+        });
+    }
 }
 
 /// The word `off`.
