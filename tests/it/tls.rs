@@ -5,5 +5,4 @@ mod duplex;
 mod ends;
 mod handshake;
 mod injection;
-mod on;
 mod starttls;

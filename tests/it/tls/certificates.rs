@@ -154,7 +154,9 @@ fn an_address_has_to_be_in_the_certificate() {
         let dialled = || with(SecureTransport::On, trusting_names(&root));
         for names in [&["127.0.0.1"][..], &["localhost", "127.0.0.1", "::1"]] {
             let peer = TlsPeer::reads(&Terms::new(root.issues(&Draft::new(names))));
-            open(&peer, dialled());
+            let socket = open(&peer, dialled());
+            socket.close().expect("the peer reads");
+            assert_eq!(peer.gets(b"").session().server_name(), None, "an address is no SNI");
         }
         for draft in [
             Draft::new(&["localhost"]),
