@@ -70,8 +70,8 @@
 //! | the half-close | `writer.close()` | `end()` | `CloseWrite`: close_notify without FIN | by hand | [`Writer::close`]: both<br>`tls::ends::closing_the_writer_ends_tls_and_then_the_stream_and_reading_goes_on` |
 //! | one thread reads, another writes | | | works | doesn't | [works][`Socket`]<br>`tls::duplex::a_writer_works_beside_a_reader_that_is_blocked` |
 //! | after a write that timed out | | | every write fails | | it can be [repeated][deadlines]<br>`tls::duplex::a_write_that_timed_out_accepted_nothing` |
-//! | plaintext that is unread at an upgrade | goes into the handshake | goes into the handshake | goes into the handshake | goes into the handshake | ends the connection: [`UnreadPlaintext`]<br>`tls::injection::injection_in_kernel` |
-//! | an upgrade while a read waits | never settles | | | | works, the read fails with [`Upgraded`]<br>`tls::starttls::waiting::pending_read` |
+//! | plaintext that is unread at an upgrade | goes into the handshake | goes into the handshake | goes into the handshake | goes into the handshake | ends the connection: [`UnreadPlaintext`]<br>`conformance::starttls::refused::injection_in_kernel` |
+//! | an upgrade while a read waits | never settles | | | | works, the read fails with [`Upgraded`]<br>`conformance::starttls::pending_read` |
 //! | server name, ALPN | are ignored (the draft has `sni`, `alpn`) | `servername`, `ALPNProtocols` | `ServerName`, `NextProtos` | as rustls has them | [`server_name`], [`alpn`]<br>`tls::handshake::a_server_name_stands_in_for_the_host` |
 //! | sessions are resumed | | by hand | with a `ClientSessionCache` | within one configuration | within [equal options](crate::TlsOptions)<br>`tls::handshake::equal_options_resume_each_others_sessions` |
 //!

@@ -12,9 +12,12 @@ use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOption
 use super::certificates::{self, good};
 use super::secured::{answers, dial, greets, is_refused, listen_on_v6, looks_back, reads, silent};
 use crate::support::peer::{How, listen_with_room};
-use crate::support::tls::{ASK, Accepted, GO, Terms, TlsPeer, ask, contains, never_opened};
+use crate::support::tls::{
+    ASK, Accepted, GO, Terms, TlsPeer, VERSIONS, ask, contains, fails_to_upgrade, is_injected,
+    is_upgraded, never_opened, refuses_upgrades,
+};
 use crate::support::{
-    AT_ONCE, PATIENCE, at_once, blocked, call, fails, fill, gives, ms, read, read_exactly,
+    AT_ONCE, Call, PATIENCE, at_once, blocked, call, fails, fill, ms, read, read_exactly,
     read_to_end, skip, story, timed, within_100_ms,
 };
 
@@ -43,7 +46,9 @@ fn normal() {
         assert_eq!((new.secure_transport(), new.phase()), (SecureTransport::On, Phase::Open));
         new.close().expect("the peer reads");
         new.closed_timeout(AT_ONCE).expect("it was closed");
-        assert_eq!(peer.gets(b"hi").clear(), ASK);
+        let ending = peer.gets(b"hi");
+        assert_eq!(ending.clear(), ASK);
+        assert_eq!(ending.session().server_name(), Some("good.test"));
     });
 }
 
@@ -78,11 +83,11 @@ fn absent() {
     story(|| {
         let peer = TlsPeer::plays(&good(), |_| ());
         let socket = dial("good.test", &peer, SocketOptions::new());
+        refuses_upgrades(&socket, ErrorKind::InvalidState);
         socket.opened().expect("the peer listens");
-        fails(socket.start_tls(), ErrorKind::InvalidState);
-        assert!(!socket.upgraded());
+        refuses_upgrades(&socket, ErrorKind::InvalidState);
         socket.close().expect("nothing is in the way");
-        got_only(peer, b"");
+        peer.got_only(b"");
     });
 }
 
@@ -91,47 +96,62 @@ fn absent() {
 fn on_new() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
-        let (_old, new) = upgraded("good.test", &peer);
-        fails(new.start_tls(), ErrorKind::InvalidState);
-        assert!(!new.upgraded());
-        greets(&new);
-    });
-}
-
-/// The old socket is closed during the handshake.
-#[test]
-fn old_close_during() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
-            peer.await_cue();
-            peer.handshake();
-            answers(peer);
-        });
         let old = opened("good.test", &peer);
         let new = old.start_tls().expect("nothing is in the way");
-        let closer = old.clone();
-        call(move || closer.close()).join().expect("it was upgraded");
-        assert_eq!(new.phase(), Phase::Upgrading);
-        peer.cue();
+        refuses_upgrades(&new, ErrorKind::InvalidState);
         new.opened().expect("the certificate is good");
+        refuses_upgrades(&new, ErrorKind::InvalidState);
         greets(&new);
-        new.close().expect("the peer reads");
-        peer.gets(b"hi");
+        refuses_upgrades(&new, ErrorKind::InvalidState);
+        is_upgraded(&old);
     });
 }
 
-/// Reader and writer of the old socket are taken after the upgrade.
+/// The old socket is closed during the handshake, or aborted, which changes nothing either.
+#[test]
+fn old_close_during() {
+    for close in [|old: &Socket| old.close().expect("it was upgraded"), Socket::abort] {
+        story(move || {
+            let peer = TlsPeer::plays(&good(), |peer| {
+                peer.await_cue();
+                peer.handshake();
+                answers(peer);
+            });
+            let old = opened("good.test", &peer);
+            let new = old.start_tls().expect("nothing is in the way");
+            let closer = old.clone();
+            call(move || close(&closer)).join_within(AT_ONCE);
+            assert_eq!(new.phase(), Phase::Upgrading);
+            peer.cue();
+            new.opened().expect("the certificate is good");
+            at_once(|| close(&old));
+            greets(&new);
+            is_upgraded(&old);
+            new.close().expect("the peer reads");
+            peer.gets(b"hi");
+        });
+    }
+}
+
+/// Reader and writer of the old socket are taken after the upgrade, or were before it.
 #[test]
 fn old_streams_after() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
-        let (old, new) = upgraded("good.test", &peer);
-        let (reader, mut writer) = (old.reader(), old.writer());
-        fails(read(&reader, 10), ErrorKind::Upgraded);
-        fails(writer.write(b"plain?"), ErrorKind::Upgraded);
-        reader.cancel();
-        writer.abort();
+        let old = opened("good.test", &peer);
+        let before = (old.reader(), old.writer());
+        let new = old.start_tls().expect("nothing is in the way");
+        new.opened().expect("the certificate is good");
+        for (reader, writer) in [(old.reader(), old.writer()), before] {
+            for _ in 0..2 {
+                fails(read(&reader, 10), ErrorKind::Upgraded);
+                fails((&writer).write(b"plain?"), ErrorKind::Upgraded);
+                reader.cancel();
+                writer.abort();
+            }
+        }
         greets(&new);
+        is_upgraded(&old);
         new.close().expect("the peer reads");
         peer.gets(b"hi");
     });
@@ -183,6 +203,9 @@ fn queued_writes() {
         let upgrading = old.clone();
         let upgrade = blocked(move || upgrading.start_tls());
         assert!(!old.upgraded(), "the writes come first");
+        fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert!(writings.iter().all(Call::is_running) && upgrade.is_running(), "nobody reads");
+        assert_eq!(old.phase(), Phase::Open);
         peer.cue();
         for writing in writings {
             assert!(writing.join().expect("the peer reads"), "there is room for all of it");
@@ -190,6 +213,7 @@ fn queued_writes() {
         let new = upgrade.join().expect("nothing is in the way");
         new.opened().expect("the certificate is good");
         greets(&new);
+        is_upgraded(&old);
         new.close().expect("the peer reads");
         let ending = peer.gets(b"hi");
         let (filling, lines) = ending.clear().split_at(taken);
@@ -221,12 +245,13 @@ fn queued_writes_before_opened() {
         let new = upgrade.join().expect("nothing is in the way");
         new.opened().expect("the certificate is good");
         greets(&new);
+        is_upgraded(&old);
         new.close().expect("the peer reads");
         assert_eq!(peer.gets(b"hi").clear(), ASK);
     });
 }
 
-/// A read of the old reader waits when the upgrade is asked for.
+/// Reads of the old readers wait when the upgrade is asked for.
 #[test]
 fn pending_read() {
     story(|| {
@@ -237,12 +262,14 @@ fn pending_read() {
         });
         let old = opened("good.test", &peer);
         assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
-        let reading = reads(&old);
-        let new = old.start_tls().expect("nothing is unread");
+        let readings = [(); 3].map(|()| reads(&old));
+        let new = at_once(|| old.start_tls()).expect("nothing is unread");
         new.opened().expect("the certificate is good");
         greets(&new);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
-        old.closed_timeout(AT_ONCE).expect("it was upgraded");
+        for reading in readings {
+            fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
+        }
+        is_upgraded(&old);
     });
 }
 
@@ -273,16 +300,18 @@ fn write_new_before_opened() {
 /// The peer sends data straight after its handshake.
 #[test]
 fn tls_peer_speaks_first() {
-    story(|| {
-        let peer = agrees(&good(), |peer| {
-            peer.handshake();
-            peer.send(b"server first");
+    for version in VERSIONS {
+        story(move || {
+            let peer = agrees(&good().only(version), |peer| {
+                peer.handshake();
+                peer.send(b"server first");
+            });
+            let old = opened("good.test", &peer);
+            converses(&old);
+            let new = old.start_tls().expect("nothing is in the way");
+            assert_eq!(read_exactly(&new, 12).expect("the peer speaks"), b"server first");
         });
-        let old = opened("good.test", &peer);
-        converses(&old);
-        let new = old.start_tls().expect("nothing is in the way");
-        assert_eq!(read_exactly(&new, 12).expect("the peer speaks"), b"server first");
-    });
+    }
 }
 
 // -------------------------------------------------------------------- names
@@ -332,6 +361,7 @@ fn uppercase_host() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let (_old, new) = upgraded("GOOD.TEST", &peer);
+        assert_eq!(new.opened().expect("it is open").requested().hostname(), "GOOD.TEST");
         let name = upgraded_name(peer, &new).expect("a name is sent");
         assert!(name.eq_ignore_ascii_case("good.test"), "{name}");
     });
@@ -343,6 +373,7 @@ fn trailing_dot_host() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let (_old, new) = upgraded("good.test.", &peer);
+        assert_eq!(new.opened().expect("it is open").requested().hostname(), "good.test.");
         assert_eq!(upgraded_name(peer, &new).as_deref(), Some("good.test"));
     });
 }
@@ -365,6 +396,7 @@ fn halfopen_inherited() {
         fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!((&new).write(b"more").expect("the peer reads"), 4);
         fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_eq!(new.phase(), Phase::HalfClosed);
         new.close().expect("the peer reads");
         peer.gets(b"more");
     });
@@ -395,13 +427,14 @@ fn truncation_delayed() {
             peer.await_cue();
             peer.fin();
         });
-        let (_old, new) = upgraded("good.test", &peer);
+        let (old, new) = upgraded("good.test", &peer);
         assert_eq!(read(&new, 10).expect("the peer sends"), b"data");
         let reading = reads(&new);
         peer.cue();
         fails(reading.join_within(AT_ONCE), ErrorKind::Truncated);
         fails(new.closed_timeout(AT_ONCE), ErrorKind::Truncated);
         fails((&new).write(b"x"), ErrorKind::Truncated);
+        old.closed().expect("it was upgraded");
     });
 }
 
@@ -444,9 +477,13 @@ fn close_new_during() {
             let old = opened("good.test", &peer);
             let new = old.start_tls().expect("nothing is in the way");
             asked.recv_timeout(PATIENCE).expect("a handshake begins");
+            let opening = new.clone();
+            let opening = blocked(move || opening.opened());
             let (closed, took) = timed(|| new.close());
             closed.expect("there is nothing to hand over");
+            fails(opening.join_within(AT_ONCE), ErrorKind::Closed);
             fails(new.opened(), ErrorKind::Closed);
+            new.closed().expect("it was closed");
             assert_ne!(peer.ending().first, How::OwnDoing);
             took
         });
@@ -486,14 +523,6 @@ fn upgraded(host: &str, peer: &TlsPeer) -> (Socket, Socket) {
     let new = old.start_tls().expect("nothing is in the way");
     new.opened().expect("the certificate is good");
     (old, new)
-}
-
-#[track_caller]
-fn is_upgraded(old: &Socket) {
-    assert!(old.upgraded());
-    assert_eq!(old.phase(), Phase::Closed);
-    assert_eq!(old.secure_transport(), SecureTransport::StartTls);
-    old.closed_timeout(AT_ONCE).expect("it was upgraded");
 }
 
 /// The plaintext before an upgrade, with a peer that [`agrees`].
@@ -536,12 +565,4 @@ fn agrees(terms: &Terms, then: impl FnOnce(&mut Accepted) + Send + 'static) -> T
         peer.agrees();
         then(peer);
     })
-}
-
-/// The peer got this, and then the end: nothing of a handshake.
-#[track_caller]
-fn got_only(peer: TlsPeer, bytes: &[u8]) {
-    let ending = peer.ending();
-    assert_eq!(ending.wire, bytes);
-    assert_ne!(ending.first, How::OwnDoing);
 }

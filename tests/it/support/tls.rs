@@ -8,9 +8,11 @@ pub mod terms;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::sync::{Once, OnceLock};
+use std::time::Duration;
 
 use sockeye::{
-    Connector, Error, ErrorKind, SecureTransport, Socket, SocketOptions, TlsOptions, TlsVersion,
+    Connector, Error, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions,
+    TlsVersion,
 };
 
 pub use authority::{Authority, Draft, Identity};
@@ -18,7 +20,7 @@ pub use peer::{Accepted, TlsPeer};
 pub use terms::Terms;
 
 use super::peer::{listen, listen_with_room};
-use super::{gives, read_exactly, story};
+use super::{AT_ONCE, at_once, call, fails, gives, read, read_exactly, story};
 
 /// What a program sends to ask for TLS, and what it is answered.
 pub const ASK: &[u8] = b"STARTTLS\r\n";
@@ -100,13 +102,6 @@ pub fn open(peer: &TlsPeer, options: SocketOptions) -> Socket {
     socket
 }
 
-/// Asks the peer for TLS, as [`Accepted::agrees`] answers.
-#[track_caller]
-pub fn ask(mut socket: &Socket) {
-    socket.write_all(ASK).expect("the peer reads");
-    assert_eq!(read_exactly(socket, GO.len()).expect("the peer answers"), GO);
-}
-
 /// Looks up names under `.test`: `v6` is `::1`, every other one 127.0.0.1.
 pub fn connector() -> Connector {
     let resolver = |name: &str| -> std::io::Result<Vec<IpAddr>> {
@@ -126,6 +121,89 @@ pub fn dial(host: &str, peer: &TlsPeer, options: SocketOptions) -> Socket {
     connector()
         .connect_with((host, peer.address().port()), options)
         .expect("the address and the options are fine")
+}
+
+// -------------------------------------------------------------------- upgrades
+
+/// Asks the peer for TLS, as [`Accepted::agrees`] answers.
+#[track_caller]
+pub fn ask(mut socket: &Socket) {
+    socket.write_all(ASK).expect("the peer reads");
+    assert_eq!(read_exactly(socket, GO.len()).expect("the peer answers"), GO);
+}
+
+/// The old socket of an upgrade is done with: everything it does is to say so.
+#[track_caller]
+pub fn is_upgraded(old: &Socket) {
+    assert!(old.upgraded());
+    assert_eq!(old.phase(), Phase::Closed);
+    assert_eq!(old.secure_transport(), SecureTransport::StartTls);
+    old.closed_timeout(AT_ONCE).expect("it was upgraded");
+    let info = old.opened().expect("it was open");
+    assert!(info.tls().is_none() && info.alpn().is_none(), "it was in plaintext");
+    assert_eq!(info.timings().handshake, Duration::ZERO);
+    for _ in 0..2 {
+        fails(read(old, 1), ErrorKind::Upgraded);
+        fails(read(old.reader(), 1), ErrorKind::Upgraded);
+        fails((&mut &*old).write(b"plain?"), ErrorKind::Upgraded);
+        fails(old.writer().write(b"plain?"), ErrorKind::Upgraded);
+    }
+    fails(old.start_tls(), ErrorKind::InvalidState);
+}
+
+/// Both ways to upgrade are refused with this, and nothing has changed.
+#[track_caller]
+pub fn refuses_upgrades(socket: &Socket, kind: ErrorKind) {
+    let (phase, mode) = (socket.phase(), socket.secure_transport());
+    for _ in 0..2 {
+        fails(at_once(|| socket.start_tls()), kind);
+        fails(at_once(|| socket.start_tls_with(trusting(authority()))), kind);
+    }
+    assert!(!socket.upgraded());
+    assert_eq!(socket.secure_transport(), mode);
+    // A connection may have been made meanwhile.
+    if !matches!(phase, Phase::Connecting | Phase::Upgrading) {
+        assert_eq!(socket.phase(), phase);
+    }
+}
+
+/// The upgrade's handshake fails for one of these causes, the same for every call: it never falls back, and
+/// nothing that was to be written leaves. The peer was asked before.
+#[track_caller]
+pub fn fails_to_upgrade(peer: TlsPeer, old: &Socket, causes: &[ErrorKind]) {
+    let new = old.start_tls().expect("nothing is in the way");
+    let (reader, mut writer) = (new.reader(), new.writer());
+    let writing = call(move || writer.write(b"secret"));
+    let reading = call(move || read(reader, 10));
+    let cause = new.opened().expect_err("there is no good handshake").kind();
+    assert!(causes.contains(&cause), "{cause:?}");
+    never_opened(&new, cause);
+    fails(writing.join_within(AT_ONCE), cause);
+    fails(reading.join_within(AT_ONCE), cause);
+    assert_eq!((new.stats().bytes_read, new.stats().bytes_written), (0, 0));
+    is_upgraded(old);
+    at_once(|| new.close()).expect("it ended before");
+    let ending = peer.ending();
+    assert_eq!(ending.clear(), ASK);
+    assert_eq!(ending.bytes, b"");
+    assert!(!contains(&ending.wire, b"secret"), "it left in the clear");
+}
+
+/// The upgrade is refused because of plaintext, for good, to everyone, and nothing of that is read.
+#[track_caller]
+pub fn is_injected(socket: &Socket) {
+    let before = socket.stats().bytes_read;
+    let error = socket.start_tls().expect_err("there is plaintext");
+    assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{error}");
+    assert!(!error.is_retryable());
+    assert!(!socket.upgraded());
+    gives(socket, ErrorKind::UnreadPlaintext);
+    fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+    socket.opened().expect("it was open");
+    socket.close().expect("it ended before");
+    fails(socket.closed(), ErrorKind::UnreadPlaintext);
+    assert!(!socket.upgraded());
+    assert_eq!(socket.stats().bytes_read, before);
 }
 
 // -------------------------------------------------------------------- failures

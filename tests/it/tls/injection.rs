@@ -5,12 +5,12 @@
 use std::io::Write;
 use std::sync::mpsc;
 
-use sockeye::{ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
+use sockeye::{ErrorKind, SocketOptions, TcpOptions};
 
 use crate::support::peer::listen_with_room;
 use crate::support::tls::{
-    ASK, Accepted, GO, TlsPeer, VERSIONS, ask, authority, contains, never_opened, open, terms,
-    upgradable,
+    ASK, Accepted, GO, TlsPeer, VERSIONS, ask, authority, contains, is_injected, never_opened,
+    open, terms, upgradable,
 };
 use crate::support::{
     AT_ONCE, How, PATIENCE, blocked, call, fails, fill, gives, kind_of, ms, pour, read,
@@ -64,34 +64,10 @@ fn injections() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The upgrade is refused, for good, to everyone.
-#[track_caller]
-fn is_refused(socket: &Socket) {
-    let error = socket.start_tls().expect_err("there is plaintext");
-    assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{error}");
-    assert!(!error.is_retryable());
-    assert!(!socket.upgraded());
-    gives(socket, ErrorKind::UnreadPlaintext);
-    assert_eq!(socket.phase(), Phase::Closed);
-    fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
-    socket.opened().expect("it was open");
-    socket.close().expect("it ended before");
-    fails(socket.closed(), ErrorKind::UnreadPlaintext);
-    assert!(!socket.upgraded());
-}
-
-/// The peer got this, and then the end: not a byte of a handshake.
-#[track_caller]
-fn got_only(peer: TlsPeer, bytes: &[u8]) {
-    let ending = peer.ending();
-    same(&ending.wire, bytes);
-    assert_ne!(ending.first, How::OwnDoing);
-}
-
 // -------------------------------------------------------------------- before the handshake
 
 #[test]
-fn injection_in_kernel() {
+fn whatever_comes_behind_the_go_ahead_ends_the_connection() {
     for (name, injected) in injections() {
         println!("{name}");
         story(move || {
@@ -102,15 +78,15 @@ fn injection_in_kernel() {
             });
             let socket = open(&peer, starttls());
             ask(&socket);
-            is_refused(&socket);
+            is_injected(&socket);
             assert_eq!(socket.stats().bytes_read, GO.len() as u64);
-            got_only(peer, ASK);
+            peer.got_only(ASK);
         });
     }
 }
 
 #[test]
-fn injection_late() {
+fn whatever_comes_after_the_go_ahead_was_read_ends_the_connection() {
     for (name, injected) in injections() {
         println!("{name}");
         story(move || {
@@ -127,27 +103,10 @@ fn injection_late() {
             ask(&socket);
             peer.cue();
             told.recv_timeout(PATIENCE).expect("it is injected");
-            is_refused(&socket);
-            got_only(peer, ASK);
+            is_injected(&socket);
+            peer.got_only(ASK);
         });
     }
-}
-
-#[test]
-fn unread_partial_then_tls() {
-    story(|| {
-        let (tell, told) = mpsc::channel();
-        let peer = TlsPeer::plays(&terms(), move |peer| {
-            peer.agrees();
-            tell.send(()).expect("the test waits for it");
-        });
-        let socket = open(&peer, starttls());
-        (&socket).write_all(ASK).expect("the peer reads");
-        told.recv_timeout(PATIENCE).expect("the peer agrees");
-        // The go-ahead itself is unread.
-        is_refused(&socket);
-        got_only(peer, ASK);
-    });
 }
 
 #[test]
@@ -157,27 +116,8 @@ fn a_go_ahead_that_is_read_in_part_is_unread() {
         let socket = open(&peer, starttls());
         (&socket).write_all(ASK).expect("the peer reads");
         assert_eq!(read_exactly(&socket, GO.len() - 1).expect("the peer agrees"), b"GO\r");
-        is_refused(&socket);
-        got_only(peer, ASK);
-    });
-}
-
-#[test]
-fn injection_whole_read() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            assert_eq!(peer.hear(ASK.len()), ASK);
-            peer.raw(&[GO, b"INJECTED"].concat());
-            peer.handshake();
-            peer.echo();
-        });
-        let socket = open(&peer, starttls());
-        (&socket).write_all(ASK).expect("the peer reads");
-        let all = read_exactly(&socket, GO.len() + 8).expect("the peer answers");
-        assert_eq!(all, b"GO\r\nINJECTED", "what the program has read stays its own");
-        let new = socket.start_tls().expect("nothing is unread");
-        (&new).write_all(b"hello").expect("the peer reads");
-        assert_eq!(read_exactly(&new, 5).expect("the peer answers"), b"hello");
+        is_injected(&socket);
+        peer.got_only(ASK);
     });
 }
 
@@ -208,7 +148,7 @@ fn a_reader_that_the_flood_keeps_busy_is_told_too() {
             assert_eq!(reading.join_within(AT_ONCE), ErrorKind::UnreadPlaintext);
             assert!(!socket.upgraded());
             gives(&socket, ErrorKind::UnreadPlaintext);
-            got_only(peer, ASK);
+            peer.got_only(ASK);
         });
     }
 }
@@ -239,7 +179,7 @@ fn what_is_injected_while_the_upgrade_waits_for_a_write_is_seen() {
         gives(&socket, ErrorKind::UnreadPlaintext);
         let mut expected = vec![b'w'; taken];
         expected.push(b'.');
-        got_only(peer, &expected);
+        peer.got_only(&expected);
     });
 }
 
@@ -256,7 +196,7 @@ fn who_waits_for_the_end_is_told() {
         let closed = blocked(move || waiting.closed());
         fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
         fails(closed.join_within(AT_ONCE), ErrorKind::UnreadPlaintext);
-        got_only(peer, ASK);
+        peer.got_only(ASK);
     });
 }
 
@@ -378,8 +318,8 @@ fn postgresql_with_bytes_behind_its_go_ahead_is_refused() {
             let socket = open(&peer, starttls());
             (&socket).write_all(&SSL_REQUEST).expect("the peer reads");
             assert_eq!(read(&socket, 1).expect("the peer answers"), b"S");
-            is_refused(&socket);
-            got_only(peer, &SSL_REQUEST);
+            is_injected(&socket);
+            peer.got_only(&SSL_REQUEST);
         });
     }
 }
@@ -454,6 +394,6 @@ fn nothing_is_sent_before_the_go_ahead_is_read() {
         times_out(read(&socket, 1));
         socket.close().expect("the peer reads");
         peer.cue();
-        got_only(peer, ASK);
+        peer.got_only(ASK);
     });
 }

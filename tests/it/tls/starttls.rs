@@ -5,7 +5,7 @@ mod refused;
 mod waiting;
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use sockeye::{
     Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions,
 };
 
-use crate::support::peer::{listen_on, listen_with_room, nothing_listens};
+use crate::support::peer::{listen_with_room, nothing_listens};
 use crate::support::tls::{
-    ASK, Accepted, Authority, Draft, Terms, TlsPeer, VERSIONS, ask, authority, connect, contains,
-    dial, good, never_opened, open, options, rustls_error, terms, trusting, trusting_names,
-    upgradable, with,
+    ASK, Accepted, Authority, Terms, TlsPeer, VERSIONS, ask, authority, contains, dial,
+    fails_to_upgrade, good, is_upgraded, never_opened, open, refuses_upgrades, rustls_error, terms,
+    trusting, trusting_names, upgradable, with,
 };
 use crate::support::{
     AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, fill, gives, kind_of, ms, past, pour,
-    read, read_exactly, read_to_end, same, skip, story, timed, times_out,
+    read, read_exactly, same, story, timed, times_out,
 };
 
 /// To be upgraded, and trusted as `localhost`.
@@ -61,28 +61,10 @@ fn works(mut socket: &Socket) {
     assert_eq!(read_exactly(socket, 8).expect("the peer answers"), b"hi there");
 }
 
-/// The old socket is done with: everything it does is to say so.
-#[track_caller]
-fn is_upgraded(old: &Socket) {
-    assert!(old.upgraded());
-    assert_eq!(old.phase(), Phase::Closed);
-    assert_eq!(old.secure_transport(), SecureTransport::StartTls);
-    old.closed_timeout(AT_ONCE).expect("it was upgraded");
-    let info = old.opened().expect("it was open");
-    assert!(info.tls().is_none(), "it was in plaintext");
-    for _ in 0..2 {
-        fails(read(old, 1), ErrorKind::Upgraded);
-        fails(read(old.reader(), 1), ErrorKind::Upgraded);
-        fails((&mut &*old).write(b"plain?"), ErrorKind::Upgraded);
-        fails(old.writer().write(b"plain?"), ErrorKind::Upgraded);
-    }
-    fails(old.start_tls(), ErrorKind::InvalidState);
-}
-
 // -------------------------------------------------------------------- upgrades that go well
 
 #[test]
-fn normal() {
+fn it_keeps_the_connection_and_counts_anew() {
     for version in VERSIONS {
         story(move || {
             let peer = TlsPeer::plays(&terms().only(version), |peer| {
@@ -121,30 +103,6 @@ fn normal() {
 }
 
 #[test]
-fn never_used() {
-    story(|| {
-        let peer = secures();
-        let old = connect(&peer, starttls());
-        let new = old.start_tls().expect("the peer listens");
-        new.opened().expect("the peer is good");
-        works(&new);
-        old.opened().expect("it was open");
-        is_upgraded(&old);
-    });
-}
-
-#[test]
-fn after_opened_unused() {
-    story(|| {
-        let peer = secures();
-        let old = open(&peer, starttls());
-        let new = old.start_tls().expect("nothing is in the way");
-        works(&new);
-        old.closed_timeout(AT_ONCE).expect("it was upgraded");
-    });
-}
-
-#[test]
 fn the_new_one_waits_for_its_handshake() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
@@ -174,34 +132,6 @@ fn the_new_one_waits_for_its_handshake() {
 }
 
 #[test]
-fn write_new_before_opened() {
-    story(|| {
-        let peer = secures();
-        let old = connect(&peer, starttls());
-        let new = old.start_tls().expect("the peer listens");
-        works(&new);
-        new.opened().expect("the peer is good");
-    });
-}
-
-#[test]
-fn tls_peer_speaks_first() {
-    for version in VERSIONS {
-        story(move || {
-            let peer = TlsPeer::plays(&terms().only(version), |peer| {
-                peer.agrees();
-                peer.handshake();
-                peer.send(b"server first");
-            });
-            let old = open(&peer, starttls());
-            ask(&old);
-            let new = old.start_tls().expect("nothing is in the way");
-            assert_eq!(read_exactly(&new, 12).expect("the peer speaks"), b"server first");
-        });
-    }
-}
-
-#[test]
 fn the_old_one_can_be_dropped() {
     story(|| {
         let peer = agrees();
@@ -214,67 +144,6 @@ fn the_old_one_can_be_dropped() {
         fails(new.closed_timeout(ms(100)), ErrorKind::TimedOut);
         drop(new);
         peer.gets(b"hi there");
-    });
-}
-
-#[test]
-fn old_close_during() {
-    for close in [|old: &Socket| old.close().expect("it ended before"), Socket::abort] {
-        story(move || {
-            let peer = TlsPeer::plays(&terms(), |peer| {
-                peer.await_cue();
-                peer.handshake();
-                peer.echo();
-            });
-            let old = open(&peer, starttls());
-            let new = old.start_tls().expect("nothing is in the way");
-            at_once(|| close(&old));
-            peer.cue();
-            new.opened().expect("the peer is good");
-            at_once(|| close(&old));
-            works(&new);
-            is_upgraded(&old);
-        });
-    }
-}
-
-#[test]
-fn old_streams_after() {
-    story(|| {
-        let peer = agrees();
-        let old = open(&peer, starttls());
-        ask(&old);
-        let (reader, writer) = (old.reader(), old.writer());
-        let new = old.start_tls().expect("nothing is in the way");
-        for _ in 0..2 {
-            fails(read(&reader, 1), ErrorKind::Upgraded);
-            fails((&writer).write(b"plain?"), ErrorKind::Upgraded);
-            reader.cancel();
-            writer.abort();
-            new.opened().expect("the peer is good");
-        }
-        works(&new);
-        is_upgraded(&old);
-    });
-}
-
-#[test]
-fn sync_use_after() {
-    story(|| {
-        let peer = agrees();
-        let old = open(&peer, starttls());
-        ask(&old);
-        let (reader, mut writer) = (old.reader(), old.writer());
-        let new = old.start_tls().expect("nothing is in the way");
-        let writing = call(move || writer.write(b"plain?"));
-        let reading = call(move || read(reader, 1));
-        fails(writing.join_within(AT_ONCE), ErrorKind::Upgraded);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
-        works(&new);
-        new.close().expect("the peer reads");
-        let ending = peer.gets(b"hi there");
-        assert!(!contains(&ending.wire, b"plain?"), "it left in the clear");
-        ending.records();
     });
 }
 
@@ -350,42 +219,6 @@ fn timeouts_and_deadlines_are_inherited() {
 }
 
 #[test]
-fn halfopen_inherited() {
-    story(|| {
-        let peer = TlsPeer::secured(&terms(), |peer| {
-            peer.send(b"x");
-            peer.close_notify();
-            assert_eq!(peer.receive(4), b"more");
-        });
-        let old = open(&peer, starttls().allow_half_open(true));
-        let new = old.start_tls().expect("nothing is in the way");
-        assert_eq!(read_to_end(&new).expect("a clean end"), b"x");
-        (&new).write_all(b"more").expect("it is half open");
-        fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
-        assert_eq!(new.phase(), Phase::HalfClosed);
-        new.writer().close().expect("the peer reads");
-        new.closed_timeout(AT_ONCE).expect("both directions ended");
-        peer.gets(b"more");
-    });
-}
-
-#[test]
-fn halfopen_false_inherited() {
-    story(|| {
-        let peer = TlsPeer::secured(&terms(), |peer| {
-            peer.send(b"x");
-            peer.close_notify();
-        });
-        let old = open(&peer, starttls());
-        let new = old.start_tls().expect("nothing is in the way");
-        assert_eq!(read_to_end(&new).expect("a clean end"), b"x");
-        new.closed_timeout(AT_ONCE).expect("a clean end");
-        fails((&new).write(b"more"), ErrorKind::Closed);
-        peer.gets(b"");
-    });
-}
-
-#[test]
 fn the_connect_timeout_begins_anew() {
     const LIMIT: u64 = 1000;
     story(|| {
@@ -416,76 +249,6 @@ fn the_connect_timeout_begins_anew() {
 }
 
 // -------------------------------------------------------------------- names and settings
-
-#[test]
-fn esh_match() {
-    story(|| {
-        let identity = authority().issues(&Draft::new(&["other.test"]));
-        let peer = TlsPeer::echoes(&Terms::new(identity));
-        let old = open(&peer, named());
-        let tls = trusting_names(authority()).server_name("other.test");
-        let new = old.start_tls_with(tls).expect("nothing is in the way");
-        works(&new);
-        new.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"hi there").session().server_name(), Some("other.test"));
-    });
-}
-
-#[test]
-fn esh_mismatch() {
-    story(|| {
-        let peer = TlsPeer::refused(&terms());
-        let old = dial("good.test", &peer, named());
-        let tls = trusting_names(authority()).server_name("other.test");
-        let new = old.start_tls_with(tls).expect("nothing is in the way");
-        never_opened(&new, ErrorKind::Tls);
-    });
-}
-
-#[test]
-fn the_host_is_the_name() {
-    story(|| {
-        for (host, sent) in
-            [("good.test", "good.test"), ("GOOD.TEST", "good.test"), ("good.test.", "good.test")]
-        {
-            let peer = secures();
-            let old = dial(host, &peer, named());
-            let new = old.start_tls().expect("the peer listens");
-            works(&new);
-            assert_eq!(new.opened().expect("it is open").requested().hostname(), host);
-            new.close().expect("the peer reads");
-            let ending = peer.gets(b"hi there");
-            let name = ending.session().server_name().expect("a name is sent");
-            assert_eq!(name.to_ascii_lowercase(), sent);
-        }
-    });
-}
-
-#[test]
-fn ip6_host() {
-    if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        return skip("starttls.ip6-host", "there is no IPv6 here");
-    }
-    story(|| {
-        let upgrades: [fn(&Socket) -> sockeye::Result<Socket>; 2] = [Socket::start_tls, |old| {
-            old.start_tls_with(trusting_names(authority()).server_name("::1"))
-        }];
-        for upgrade in upgrades {
-            let listener = listen_on((Ipv6Addr::LOCALHOST, 0).into(), 16, None);
-            let identity = authority().issues(&Draft::new(&["127.0.0.1", "::1"]));
-            let peer = TlsPeer::on(listener, &Terms::new(identity), |peer| {
-                peer.handshake();
-                peer.echo();
-            });
-            let address = format!("[::1]:{}", peer.address().port());
-            let old = sockeye::connect_with(address, named()).expect("the address is fine");
-            let new = upgrade(&old).expect("the peer listens");
-            works(&new);
-            new.close().expect("the peer reads");
-            assert_eq!(peer.gets(b"hi there").session().server_name(), None);
-        }
-    });
-}
 
 #[test]
 fn settings_of_the_upgrade_replace_those_of_the_options() {

@@ -157,6 +157,15 @@ impl TlsPeer {
         ending
     }
 
+    /// The peer has to get exactly these bytes, then the end: nothing of a handshake.
+    #[track_caller]
+    pub fn got_only(self, bytes: &[u8]) -> Ending {
+        let ending = self.ending();
+        same(&ending.wire, bytes);
+        assert_ne!(ending.first, How::OwnDoing);
+        ending
+    }
+
     /// The peer has to see a reset and no end of TLS, whatever came before it.
     #[track_caller]
     pub fn sees_a_reset(self) -> Ending {

@@ -18,43 +18,6 @@ fn later() -> (Connector, Sender<()>) {
 }
 
 #[test]
-fn queued_writes_before_opened() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            assert_eq!(peer.hear(6), b"FIRST\n");
-            peer.handshake();
-            peer.echo();
-        });
-        let (connector, go) = later();
-        let address = ("good.test", peer.address().port());
-        let old = connector.connect_with(address, named()).expect("the options are fine");
-        let mut writer = old.writer();
-        let writing = blocked(move || writer.write(b"FIRST\n"));
-        let upgrading = old.clone();
-        let upgrade = blocked(move || upgrading.start_tls());
-        go.send(()).expect("the look-up waits for it");
-        assert_eq!(writing.join().expect("the peer listens"), 6);
-        let new = upgrade.join().expect("nothing is in the way");
-        works(&new);
-        is_upgraded(&old);
-        new.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"hi there").clear(), b"FIRST\n");
-    });
-}
-
-#[test]
-fn refused_starttls() {
-    story(|| {
-        let nothing = nothing_listens();
-        let socket = sockeye::connect_with(nothing.address, starttls()).expect("they are fine");
-        at_once(|| match socket.start_tls() {
-            Ok(new) => drop(never_opened(&new, ErrorKind::Connect)),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Connect),
-        });
-    });
-}
-
-#[test]
 fn close_and_abort_end_an_upgrade_that_waits_for_the_connection() {
     for end in [|socket: &Socket| socket.close().expect("nothing is in the way"), Socket::abort] {
         story(move || {
@@ -116,48 +79,7 @@ fn an_upgrade_beside_one_that_waits_is_the_second() {
     });
 }
 
-#[test]
-fn the_upgraded_one_cannot_be_upgraded() {
-    story(|| {
-        let peer = agrees();
-        let old = open(&peer, starttls());
-        ask(&old);
-        let new = old.start_tls().expect("nothing is in the way");
-        fails(new.start_tls(), ErrorKind::InvalidState);
-        fails(new.start_tls_with(trusting(authority())), ErrorKind::InvalidState);
-        works(&new);
-        fails(new.start_tls(), ErrorKind::InvalidState);
-        works(&new);
-        is_upgraded(&old);
-    });
-}
-
 // -------------------------------------------------------------------- calls under way
-
-#[test]
-fn pending_read() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            assert_eq!(peer.hear(ASK.len()), ASK);
-            peer.handshake();
-            peer.echo();
-        });
-        let old = open(&peer, starttls());
-        (&old).write_all(ASK).expect("the peer reads");
-        let readers: Vec<_> = (0..3)
-            .map(|_| {
-                let reader = old.reader();
-                blocked(move || read(reader, 10))
-            })
-            .collect();
-        let new = at_once(|| old.start_tls()).expect("nothing is unread");
-        for reading in readers {
-            fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
-        }
-        works(&new);
-        is_upgraded(&old);
-    });
-}
 
 /// A peer with little room that reads nothing before its cue, then plaintext up to the handshake.
 fn gated() -> TlsPeer {
@@ -170,7 +92,7 @@ fn gated() -> TlsPeer {
 }
 
 #[test]
-fn queued_writes() {
+fn a_write_beside_it_is_taken_before_the_handshake_or_not_at_all() {
     story(|| {
         let peer = gated();
         let old = open(&peer, cramped());
@@ -200,33 +122,6 @@ fn queued_writes() {
         let counts = [b'w', b'1', b'2', b'3'].map(count);
         assert_eq!(counts, [taken, one, other, late], "all that was taken, before the ClientHello");
         assert_eq!(counts.iter().sum::<usize>(), ending.clear);
-        ending.records();
-    });
-}
-
-#[test]
-fn a_write_in_flight_ends_before_the_upgrade_begins() {
-    story(|| {
-        let peer = gated();
-        let old = open(&peer, cramped());
-        let taken = fill(&old);
-        let mut writer = old.writer();
-        let writing = blocked(move || writer.write(b"."));
-        let upgrading = old.clone();
-        let upgrade = blocked(move || upgrading.start_tls());
-        fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
-        assert!(writing.is_running() && upgrade.is_running(), "the peer reads nothing");
-        assert_eq!(old.phase(), Phase::Open);
-        peer.cue();
-        assert_eq!(writing.join().expect("the peer reads"), 1);
-        let new = upgrade.join().expect("nothing is in the way");
-        works(&new);
-        is_upgraded(&old);
-        new.close().expect("the peer reads");
-        let ending = peer.gets(b"hi there");
-        let mut expected = vec![b'w'; taken];
-        expected.push(b'.');
-        same(ending.clear(), &expected);
         ending.records();
     });
 }
