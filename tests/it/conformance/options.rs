@@ -6,7 +6,9 @@ use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptio
 use super::names::Names;
 use crate::support::peer::{listen, nobody_came};
 use crate::support::tls::peer::Ending;
-use crate::support::tls::{Draft, Terms, TlsPeer, authority, terms, trusting_names, with};
+use crate::support::tls::{
+    Draft, Terms, TlsPeer, authority, never_opened, terms, trusting_names, with,
+};
 use crate::support::{Peer, at_once, fails, ms, story};
 
 /// Default options are those of a connection without any.
@@ -117,7 +119,7 @@ fn alpn_on() {
 
         let peer = TlsPeer::refused(&terms().alpn(&protocols));
         let socket = secured(&peer, tls());
-        fails(socket.opened(), ErrorKind::Tls);
+        never_opened(&socket, ErrorKind::Tls);
         sees_both(&peer.ending());
     });
 }

@@ -14,11 +14,11 @@ use super::certificates::{self, good};
 use super::secured::{answers, dial, greets, is_refused, listen_on_v6, looks_back, reads, silent};
 use crate::support::peer::nothing_listens;
 use crate::support::tls::{
-    Accepted, Terms, TlsPeer, connector, contains, never_opened, rustls_error,
+    Accepted, Terms, TlsPeer, connector, contains, never_opened, refuses_upgrades, rustls_error,
 };
 use crate::support::{
-    AT_ONCE, PATIENCE, at_once, blocked, call, fails, ms, read, read_exactly, read_to_end, skip,
-    story, timed, within_100_ms,
+    AT_ONCE, PATIENCE, at_once, blocked, call, fails, kind_of, ms, read, read_exactly, read_to_end,
+    skip, story, timed, within_100_ms,
 };
 
 // -------------------------------------------------------------------- good handshakes
@@ -158,9 +158,11 @@ fn write_before_opened() {
 fn starttls() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
-        let socket = opened("good.test", &peer);
-        fails(socket.start_tls(), ErrorKind::InvalidState);
-        assert_eq!((socket.upgraded(), socket.phase()), (false, Phase::Open));
+        let socket = dial("good.test", &peer, on());
+        refuses_upgrades(&socket, ErrorKind::InvalidState);
+        socket.opened().expect("the certificate is good");
+        refuses_upgrades(&socket, ErrorKind::InvalidState);
+        assert_eq!(socket.phase(), Phase::Open);
         greets(&socket);
     });
 }

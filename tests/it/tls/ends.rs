@@ -13,7 +13,7 @@ use sockeye::{Error, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, T
 use crate::support::peer::{listen, listen_with_room};
 use crate::support::tls::{
     Accepted, Setting, TlsPeer, Way, authority, connect, contains, open, options, rustls_error,
-    says, settings, terms, trusting, upgradable, with,
+    says, settings, terms, trusting, with,
 };
 use crate::support::{
     AT_ONCE, How, PATIENCE, Verdict, at_once, blocked, call, fails, fill, gives, kind_of,
@@ -508,26 +508,6 @@ fn who_does_not_require_an_end_of_tls_takes_the_streams() {
             fails(socket.opened(), ErrorKind::Tls);
         });
     }
-}
-
-#[test]
-fn truncation_in_the_upgraded_socket_is_told_like_any_other() {
-    story(|| {
-        let peer = TlsPeer::secured(&terms(), |peer| {
-            peer.send(b"data");
-            peer.await_cue();
-            peer.fin();
-        });
-        let old = open(&peer, upgradable(authority()));
-        let new = old.start_tls().expect("nothing is unread");
-        assert_eq!(read_exactly(&new, 4).expect("the peer sends"), b"data");
-        let reader = new.reader();
-        let reading = blocked(move || read(reader, 10));
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Truncated);
-        gives(&new, ErrorKind::Truncated);
-        old.closed().expect("it was upgraded");
-    });
 }
 
 #[test]

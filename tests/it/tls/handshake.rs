@@ -23,7 +23,7 @@ use crate::support::tls::{
     with,
 };
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, kind_of, ms, noise, read, read_exactly,
+    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, ms, noise, read, read_exactly,
     read_to_end, same, story, timed, times_out,
 };
 
@@ -70,20 +70,6 @@ fn opened_tells_what_was_agreed_on() {
             );
         });
     }
-}
-
-#[test]
-fn in_plaintext_there_is_nothing_to_tell() {
-    story(|| {
-        for options in [SocketOptions::new(), with(SecureTransport::StartTls, TlsOptions::new())] {
-            let peer = Peer::reads();
-            let socket = sockeye::connect_with(peer.address(), options).expect("they are fine");
-            let info = socket.opened().expect("the peer listens");
-            assert!(info.tls().is_none());
-            assert_eq!(info.alpn(), None);
-            assert_eq!(info.timings().handshake, Duration::ZERO);
-        }
-    });
 }
 
 #[test]
@@ -284,12 +270,10 @@ fn seen(host: &str, terms: &Terms, tls: TlsOptions) -> Option<String> {
 }
 
 #[test]
-fn the_name_sent_is_the_host() {
+fn a_host_in_upper_case_is_the_name() {
     story(|| {
-        let named = || trusting_names(authority());
-        assert_eq!(seen("good.test", &terms(), named()).as_deref(), Some("good.test"));
-        assert_eq!(seen("good.test.", &terms(), named()).as_deref(), Some("good.test"));
-        let upper = seen("GOOD.Test", &terms(), named()).expect("a name is sent");
+        let upper = seen("GOOD.Test", &terms(), trusting_names(authority()));
+        let upper = upper.expect("a name is sent");
         assert_eq!(upper.to_ascii_lowercase(), "good.test");
     });
 }
@@ -310,47 +294,11 @@ fn a_server_name_stands_in_for_the_host() {
     });
 }
 
-#[test]
-fn a_server_name_that_the_certificate_has_not_is_refused_whatever_the_host() {
-    story(|| {
-        let peer = TlsPeer::refused(&terms());
-        let tls = trusting_names(authority()).server_name("other.test");
-        let socket = dial("good.test", &peer, with(SecureTransport::On, tls));
-        never_opened(&socket, ErrorKind::Tls);
-    });
-}
-
 // -------------------------------------------------------------------- limits
 
 /// Takes the ClientHello, and never answers.
 fn silent() -> Peer {
     Peer::reads()
-}
-
-#[test]
-fn the_connect_timeout_bounds_it() {
-    const LIMIT: u64 = 300;
-    story(|| {
-        let peer = silent();
-        let options = secure().connect_timeout(ms(LIMIT));
-        let socket = sockeye::connect_with(peer.address(), options).expect("they are fine");
-        let (reader, mut writer) = (socket.reader(), socket.writer());
-        let reading = blocked(move || read(reader, 1));
-        let writing = blocked(move || writer.write(b"x"));
-        let (result, took) = timed(|| socket.opened());
-        fails(result, ErrorKind::TimedOut);
-        assert!(took < ms(LIMIT) + AT_ONCE, "took {took:?}");
-        for error in [reading.join_within(AT_ONCE).err(), writing.join_within(AT_ONCE).err()] {
-            let error = error.expect("there is no connection");
-            assert_eq!(kind_of(&error), ErrorKind::TimedOut);
-            let inner = sockeye::Error::from_io(&error).expect("kind_of found it");
-            assert!(!inner.is_retryable(), "it was the attempt's own limit");
-        }
-        never_opened(&socket, ErrorKind::TimedOut);
-        assert_eq!(socket.phase(), Phase::Closed);
-        // The peer is let go.
-        peer.ending();
-    });
 }
 
 #[test]

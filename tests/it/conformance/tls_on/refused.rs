@@ -91,22 +91,35 @@ fn silent_peer() {
         let (peer, _) = silent();
         let begun = Instant::now();
         let socket = dial("good.test", &peer, on().connect_timeout(ms(500)));
-        let reading = reads(&socket);
+        let (reading, mut writer) = (reads(&socket), socket.writer());
+        let writing = blocked(move || writer.write(b"x"));
         let error = never_opened(&socket, ErrorKind::TimedOut);
         let took = begun.elapsed();
         assert!(took >= ms(500) && took < ms(1500), "took {took:?}: {error}");
-        fails(reading.join_within(AT_ONCE), ErrorKind::TimedOut);
+        for error in [reading.join_within(AT_ONCE).err(), writing.join_within(AT_ONCE).err()] {
+            let error = error.expect("there is no connection");
+            assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+            let inner = Error::from_io(&error).expect("kind_of found it");
+            assert!(!inner.is_retryable(), "it was the attempt's own limit");
+        }
         peer.ending();
 
         within_100_ms(|| {
             let (peer, asked) = silent();
             let socket = dial("good.test", &peer, on());
-            let reading = reads(&socket);
+            let (reading, mut writer, opening) = (reads(&socket), socket.writer(), socket.clone());
+            let writing = blocked(move || writer.write(b"x"));
+            let opening = blocked(move || opening.opened());
             asked.recv_timeout(PATIENCE).expect("a handshake begins");
+            assert_eq!(socket.phase(), Phase::Connecting);
             let (closed, took) = timed(|| socket.close());
             closed.expect("there is nothing to hand over");
             fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
+            fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
+            fails(opening.join_within(AT_ONCE), ErrorKind::Closed);
             fails(socket.opened(), ErrorKind::Closed);
+            socket.closed().expect("it was closed");
+            assert_eq!(socket.phase(), Phase::Closed);
             peer.ending();
             took
         });

@@ -20,26 +20,6 @@ fn halfway() -> (TlsPeer, Socket) {
 }
 
 #[test]
-fn close_in_the_middle_cancels_it() {
-    story(|| {
-        let (peer, socket) = halfway();
-        let (reader, mut writer, opening) = (socket.reader(), socket.writer(), socket.clone());
-        let opened = blocked(move || opening.opened());
-        let reading = blocked(move || read(reader, 1));
-        let writing = blocked(move || writer.write(b"x"));
-        at_once(|| socket.close()).expect("there is nothing to hand over");
-        fails(opened.join_within(AT_ONCE), ErrorKind::Closed);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-        fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
-        fails(socket.opened(), ErrorKind::Closed);
-        socket.closed().expect("it was closed");
-        assert_eq!(socket.phase(), Phase::Closed);
-        peer.cue();
-        peer.ending();
-    });
-}
-
-#[test]
 fn abort_in_the_middle_resets_it() {
     for abort in [Socket::abort, |socket: &Socket| socket.writer().abort()] {
         story(move || {
