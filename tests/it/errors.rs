@@ -130,10 +130,7 @@ fn each_kind_has_its_io_kind() {
             read(&socket, 1).expect_err("it was closed")
         };
         let reset = {
-            let peer = Peer::plays(|wire| {
-                wire.await_cue();
-                wire.reset();
-            });
+            let peer = Peer::resets();
             let socket = open(&peer);
             peer.cue();
             read(&socket, 1).expect_err("the peer resets")

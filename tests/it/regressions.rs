@@ -132,10 +132,7 @@ fn a_socket_that_has_ended_gives_its_cause_also_after_the_deadline() {
         fails(refused.opened(), ErrorKind::Connect);
         gives_its_cause(&refused, ErrorKind::Connect);
 
-        let peer = Peer::plays(|wire| {
-            wire.await_cue();
-            wire.reset();
-        });
+        let peer = Peer::resets();
         let reset = open(&peer);
         peer.cue();
         fails(reset.closed_timeout(PATIENCE), ErrorKind::Reset);

@@ -7,7 +7,6 @@ use std::net::Shutdown;
 
 use sockeye::{ErrorKind, Phase};
 
-use crate::support::peer::listen_with_room;
 use crate::support::{
     AT_ONCE, Peer, blocked, eventually, fails, gives, kind_of, little_room, open, open_with, pour,
     read, story,
@@ -33,10 +32,7 @@ fn a_write_alone_tells_it() {
 #[test]
 fn a_blocked_write_tells_it() {
     story(|| {
-        let peer = Peer::on(listen_with_room(4096), |wire| {
-            wire.await_cue();
-            wire.reset();
-        });
+        let peer = Peer::resets();
         let socket = open_with(&peer, little_room());
         let writer = socket.writer();
         let writing = blocked(move || pour(writer, b'w', usize::MAX));

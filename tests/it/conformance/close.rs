@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use sockeye::{ErrorKind, Phase, SecureTransport};
 
 use super::certificates;
-use super::secured::dial;
 use crate::support::peer::{Server, Wire, nothing_listens};
-use crate::support::tls::TlsPeer;
+use crate::support::tls::{TlsPeer, dial};
 use crate::support::{
     AT_ONCE, How, Peer, at_once, blocked, call, eventually, fails, kind_of, little_room, ms, noise,
     open, open_with, pour, read, same, story, timed, within_100_ms,

@@ -2,21 +2,21 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketAddress, SocketOptions};
 
 use super::common::in_own_network;
-use super::names::{Answer, BHFIRST, MULTI, Names, V4, V6};
+use super::names::{BHFIRST, MULTI, Names, V4, V6};
 use super::site::{Site, Sort, refused_first, silent_first};
 use super::unix::is_a_plain_name;
 use crate::support::peer::{black_hole, listen, nobody_came, nothing_listens};
 use crate::support::tls::{authority, trusting, with};
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, Verdict, at_once, blocked, call, fails, kind_of, ms, open, read,
-    read_to_end, story, timed, within_100_ms,
+    AT_ONCE, PATIENCE, Peer, Verdict, at_once, blocked, call, fails, kind_of, looks_up_on_cue, ms,
+    open, read, read_to_end, story, timed, within_100_ms,
 };
 
 // -------------------------------------------------------------------- a connection
@@ -171,9 +171,8 @@ fn refused_http_hint() {
 #[test]
 fn nxdomain() {
     story(|| {
-        let (answer, go) = on_cue(|| Err(io::ErrorKind::NotFound.into()));
-        let names = Names::and(vec![("nosuch.test", answer)]);
-        let socket = names.connector().connect("nosuch.test:4321").expect("it is an address");
+        let (connector, go) = looks_up_on_cue(|| Err(io::ErrorKind::NotFound.into()));
+        let socket = connector.connect("nosuch.test:4321").expect("it is an address");
         let (reader, mut writer) = (socket.reader(), socket.writer());
         let reading = blocked(move || read(reader, 10));
         let writing = blocked(move || writer.write(b"x"));
@@ -612,35 +611,20 @@ fn upgradable() -> SocketOptions {
     with(SecureTransport::StartTls, trusting(authority()))
 }
 
-/// An answer that comes when the test says so.
-fn on_cue(
-    answer: impl Fn() -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
-) -> (Answer, mpsc::Sender<()>) {
-    let (go, gone) = mpsc::channel();
-    let gone = Mutex::new(gone);
-    let later = move || {
-        gone.lock().expect("one look-up at a time").recv().expect("the test says when");
-        answer()
-    };
-    (Box::new(later), go)
-}
-
 /// A socket that finds the peer when the test says so.
 #[track_caller]
 fn to_be_opened(peer: &Peer) -> (Socket, mpsc::Sender<()>) {
-    let (answer, go) = on_cue(|| Ok(vec![V4]));
-    let names = Names::and(vec![("late.test", answer)]);
+    let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
     let address = ("late.test", peer.address().port());
-    (names.connector().connect(address).expect("it is an address"), go)
+    (connector.connect(address).expect("it is an address"), go)
 }
 
 /// A socket that finds nobody when the test says so.
 fn to_be_refused() -> (Socket, impl FnOnce()) {
     let nothing = nothing_listens();
-    let (answer, go) = on_cue(|| Ok(vec![V4]));
-    let names = Names::and(vec![("late.test", answer)]);
+    let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
     let address = ("late.test", nothing.address.port());
-    let socket = names.connector().connect(address).expect("it is an address");
+    let socket = connector.connect(address).expect("it is an address");
     (socket.clone(), move || {
         go.send(()).expect("the look-up waits");
         fails(at_once(|| socket.opened()), ErrorKind::Connect);

@@ -3,11 +3,10 @@
 use rustls::server::Acceptor;
 use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions};
 
-use super::names::Names;
 use crate::support::peer::{listen, nobody_came};
 use crate::support::tls::peer::Ending;
 use crate::support::tls::{
-    Draft, Terms, TlsPeer, authority, never_opened, terms, trusting_names, with,
+    Draft, Terms, TlsPeer, authority, dial, never_opened, terms, trusting_names, with,
 };
 use crate::support::{Peer, at_once, fails, ms, story};
 
@@ -168,9 +167,7 @@ fn settings(socket: &Socket) -> (bool, bool, usize, Option<std::time::Duration>)
 /// A socket for `good.test` at the peer, secure from the start.
 #[track_caller]
 fn secured(peer: &TlsPeer, tls: TlsOptions) -> Socket {
-    let options = with(SecureTransport::On, tls);
-    let address = ("good.test", peer.address().port());
-    Names::new().connector().connect_with(address, options).expect("they are fine")
+    dial("good.test", peer, with(SecureTransport::On, tls))
 }
 
 #[track_caller]

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use sockeye::{ErrorKind, SocketOptions};
 
-use crate::support::peer::listen_with_room;
 use crate::support::{
     AT_ONCE, Peer, Verdict, at_once, blocked, fails, gives, kind_of, little_room, ms, open,
     open_with, pour, read, read_to_end, story,
@@ -102,10 +101,7 @@ fn data_then_reset_read() {
 #[test]
 fn during_read_and_write() {
     story(|| {
-        let peer = Peer::on(listen_with_room(4096), |wire| {
-            wire.await_cue();
-            wire.reset();
-        });
+        let peer = Peer::resets();
         let socket = open_with(&peer, little_room());
         let (reader, writer) = (socket.reader(), socket.writer());
         let reading = blocked(move || read(reader, 10));

@@ -1,23 +1,15 @@
-//! What the groups over TLS share: the way to a peer, and parts of their stories.
+//! What the groups over TLS share: parts of their stories.
 
 use std::io::{self, Write};
 use std::net::{Ipv6Addr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 
-use sockeye::{Socket, SocketOptions};
+use sockeye::Socket;
 
 use super::certificates;
 use crate::support::peer::listen_on;
-use crate::support::tls::{Accepted, TlsPeer, connector};
+use crate::support::tls::{Accepted, TlsPeer};
 use crate::support::{Call, blocked, read, read_exactly};
-
-/// Dials `host:PORT`, in which names under `.test` are looked up.
-#[track_caller]
-pub fn dial(host: &str, peer: &TlsPeer, options: SocketOptions) -> Socket {
-    connector()
-        .connect_with(format!("{host}:{}", peer.address().port()), options)
-        .expect("the address and the options are fine")
-}
 
 /// A listener on ::1, where there is one.
 pub fn listen_on_v6() -> Option<TcpListener> {

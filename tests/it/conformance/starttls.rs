@@ -3,22 +3,21 @@
 mod refused;
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc;
 
-use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions};
+use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions};
 
 use super::certificates::{self, good};
-use super::secured::{answers, dial, greets, is_refused, listen_on_v6, looks_back, reads, silent};
+use super::names::V4;
+use super::secured::{answers, greets, is_refused, listen_on_v6, looks_back, reads, silent};
 use crate::support::peer::{How, listen_with_room};
 use crate::support::tls::{
-    ASK, Accepted, GO, Terms, TlsPeer, VERSIONS, ask, contains, fails_to_upgrade, is_injected,
-    is_upgraded, never_opened, refuses_upgrades,
+    ASK, Accepted, GO, Terms, TlsPeer, VERSIONS, ask, contains, dial, fails_to_upgrade,
+    is_injected, is_upgraded, never_opened, refuses_upgrades,
 };
 use crate::support::{
-    AT_ONCE, Call, PATIENCE, at_once, blocked, call, fails, fill, ms, read, read_exactly,
-    read_to_end, skip, story, timed, within_100_ms,
+    AT_ONCE, Call, PATIENCE, at_once, blocked, call, fails, fill, looks_up_on_cue, ms, read,
+    read_exactly, read_to_end, skip, story, timed, within_100_ms,
 };
 
 // -------------------------------------------------------------------- what the two sockets are
@@ -233,7 +232,7 @@ fn queued_writes_before_opened() {
             peer.handshake();
             answers(peer);
         });
-        let (connector, go) = later();
+        let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
         let address = format!("good.test:{}", peer.address().port());
         let old = connector.connect_with(address, starttls()).expect("they are fine");
         let mut writer = old.writer();
@@ -502,18 +501,6 @@ fn opened(host: &str, peer: &TlsPeer) -> Socket {
     let socket = dial(host, peer, starttls());
     socket.opened().expect("the peer listens");
     socket
-}
-
-/// Looks up every name when the test says so.
-fn later() -> (Connector, Sender<()>) {
-    let (say, go) = mpsc::channel();
-    let go: Mutex<Receiver<()>> = Mutex::new(go);
-    let resolver = move |_: &str| {
-        let go = go.lock().expect("nobody panics with it");
-        go.recv_timeout(PATIENCE).expect("the test says when");
-        Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
-    };
-    (Connector::builder().resolver(resolver).build().expect("the rules are fine"), say)
 }
 
 /// The old and the new socket, open, of an upgrade that nothing went before.

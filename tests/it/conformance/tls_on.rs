@@ -11,10 +11,11 @@ use sockeye::{
 };
 
 use super::certificates::{self, good};
-use super::secured::{answers, dial, greets, is_refused, listen_on_v6, looks_back, reads, silent};
+use super::secured::{answers, greets, is_refused, listen_on_v6, looks_back, reads, silent};
 use crate::support::peer::nothing_listens;
 use crate::support::tls::{
-    Accepted, Terms, TlsPeer, connector, contains, never_opened, refuses_upgrades, rustls_error,
+    Accepted, Terms, TlsPeer, connector, contains, dial, never_opened, refuses_upgrades,
+    rustls_error,
 };
 use crate::support::{
     AT_ONCE, PATIENCE, at_once, blocked, call, fails, kind_of, ms, read, read_exactly, read_to_end,

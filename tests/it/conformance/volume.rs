@@ -7,9 +7,8 @@ use std::sync::mpsc;
 
 use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 
-use super::names::Names;
 use crate::support::peer::Server;
-use crate::support::tls::{TlsPeer, authority, terms, trusting_names, with};
+use crate::support::tls::{TlsPeer, authority, dial, terms, trusting_names, with};
 use crate::support::{
     AT_ONCE, Peer, call, fails, ms, noise, open, open_with, pour, read_exactly, read_to_end,
     room_for_descriptors, same, skip, story, times_out,
@@ -51,9 +50,7 @@ fn tls_echo_8mb() {
     story(|| {
         let peer = TlsPeer::echoes(&terms());
         let options = with(SecureTransport::On, trusting_names(authority()));
-        let address = ("good.test", peer.address().port());
-        let socket = Names::new().connector().connect_with(address, options);
-        comes_back(&socket.expect("they are fine"));
+        comes_back(&dial("good.test", &peer, options));
         let ending = peer.gets(&noise(2, 128 * CHUNK));
         assert_eq!(ending.session().server_name(), Some("good.test"));
     });

@@ -12,12 +12,14 @@ pub mod tls;
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::panic::resume_unwind;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sockeye::{Error, ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
+use sockeye::{Connector, Error, ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
 
 pub use peer::{How, Peer};
 
@@ -297,6 +299,18 @@ pub fn open_with(peer: &Peer, options: SocketOptions) -> Socket {
         .expect("the address and the options are fine");
     socket.opened().expect("the peer listens");
     socket
+}
+
+/// A connector whose look-ups give this answer when the test says so, one after another.
+pub fn looks_up_on_cue(answer: fn() -> io::Result<Vec<IpAddr>>) -> (Connector, Sender<()>) {
+    let (say, go) = mpsc::channel();
+    let go = Mutex::new(go);
+    let resolver = move |_: &str| {
+        let go = go.lock().expect("nobody panics with it");
+        go.recv_timeout(PATIENCE).expect("the test says when");
+        answer()
+    };
+    (Connector::builder().resolver(resolver).build().expect("the rules are fine"), say)
 }
 
 /// One read of at most `most` bytes.

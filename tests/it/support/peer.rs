@@ -63,9 +63,9 @@ impl Peer {
         Peer::on(listen_with_room(4096), |wire| wire.await_cue())
     }
 
-    /// A peer that resets the connection at its cue.
+    /// A peer that reads nothing and resets the connection at its cue, with little room for what it is sent.
     pub fn resets() -> Peer {
-        Peer::plays(|wire| {
+        Peer::on(listen_with_room(4096), |wire| {
             wire.await_cue();
             wire.reset();
         })

@@ -115,11 +115,11 @@ pub fn connector() -> Connector {
     Connector::builder().resolver(resolver).build().expect("the rules are fine")
 }
 
-/// Dials `host`, a name under `.test`, at which `peer` listens.
+/// Dials `host:PORT`, at which `peer` listens; names under `.test` are looked up.
 #[track_caller]
 pub fn dial(host: &str, peer: &TlsPeer, options: SocketOptions) -> Socket {
     connector()
-        .connect_with((host, peer.address().port()), options)
+        .connect_with(format!("{host}:{}", peer.address().port()), options)
         .expect("the address and the options are fine")
 }
 

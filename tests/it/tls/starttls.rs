@@ -5,14 +5,12 @@ mod refused;
 mod waiting;
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Barrier, Mutex};
+use std::net::Ipv4Addr;
+use std::sync::mpsc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use sockeye::{
-    Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions,
-};
+use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions};
 
 use crate::support::peer::{listen_with_room, nothing_listens};
 use crate::support::tls::{
@@ -21,8 +19,8 @@ use crate::support::tls::{
     trusting, trusting_names, upgradable, with,
 };
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, fill, gives, kind_of, ms, past, pour,
-    read, read_exactly, same, story, timed, times_out,
+    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, fill, gives, kind_of, looks_up_on_cue,
+    ms, past, pour, read, read_exactly, same, story, timed, times_out,
 };
 
 /// To be upgraded, and trusted as `localhost`.

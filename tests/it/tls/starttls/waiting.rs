@@ -5,23 +5,11 @@ use super::*;
 
 // -------------------------------------------------------------------- before the connection is open
 
-/// Looks up when the test says so.
-fn later() -> (Connector, Sender<()>) {
-    let (say, go) = mpsc::channel();
-    let go: Mutex<Receiver<()>> = Mutex::new(go);
-    let resolver = move |_: &str| {
-        let go = go.lock().expect("nobody panics with it");
-        go.recv_timeout(PATIENCE).expect("the test says when");
-        Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
-    };
-    (Connector::builder().resolver(resolver).build().expect("the rules are fine"), say)
-}
-
 #[test]
 fn close_and_abort_end_an_upgrade_that_waits_for_the_connection() {
     for end in [|socket: &Socket| socket.close().expect("nothing is in the way"), Socket::abort] {
         story(move || {
-            let (connector, go) = later();
+            let (connector, go) = looks_up_on_cue(|| Ok(vec![Ipv4Addr::LOCALHOST.into()]));
             let old = connector.connect_with(("good.test", 9), named()).expect("they are fine");
             let upgrading = old.clone();
             let upgrade = blocked(move || upgrading.start_tls());
