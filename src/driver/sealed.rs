@@ -15,13 +15,13 @@ use super::buffers;
 use super::clock;
 use super::deeds::Deeds;
 use super::event_loop::{self, REGISTERED_ONCE};
-use super::patience::Patience;
-use super::shared::{Guard, Shared, Watching};
+use super::patience::{Passed, Patience};
+use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{Load, Room, Wire, fault};
 use super::{Driver, Job, Urgency};
 use crate::error::Result;
-use crate::machine::{Input, Parcel, RecvPass, SendPass, Sent, Watch};
+use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Sent, Watch};
 
 /// What came of an attempt to send.
 enum Went<'a> {
@@ -29,6 +29,8 @@ enum Went<'a> {
     On(Guard<'a>),
     /// There is no room now.
     Blocked(Guard<'a>),
+    /// Another thread is sending.
+    Elsewhere(Guard<'a>),
 }
 
 impl Shared {
@@ -77,7 +79,7 @@ impl Shared {
         limit: Option<Duration>,
     ) -> Guard<'a> {
         let handshaking = core.is_opening() && core.machine.watch() == Watch::Ingest;
-        if !handshaking || core.attended || core.reading.asleep {
+        if !handshaking || core.attended || core.reading.asleep || !core.may_attend() {
             return self.wait_change(core, limit);
         }
         let (Some(handle), Some(wire)) = (WakeHandle::of_this_thread(), core.wire.clone()) else {
@@ -136,12 +138,9 @@ impl Shared {
         load: &Load<'_, '_>,
         patience: &mut Patience,
     ) -> Called<'a> {
-        while core.machine.still_sends(&pass) && !core.machine.has_room() {
-            core = self.transmit_from(core);
-            if core.machine.has_room() {
-                break;
-            }
-            core = match self.await_room(core, patience) {
+        if core.machine.still_sends(&pass) && !core.machine.has_room() {
+            let enough = |core: &Core| !core.machine.still_sends(&pass) || core.machine.has_room();
+            core = match self.send_until(core, patience, enough) {
                 Ok(core) => core,
                 Err(mut core) => {
                     let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
@@ -157,11 +156,11 @@ impl Shared {
         let mut blocked = false;
         if !parcel.is_empty() {
             core = match self.send_parcel(core, parcel) {
-                Went::On(core) => core,
                 Went::Blocked(core) => {
                     blocked = !core.writing.ready;
                     core
                 }
+                Went::On(core) | Went::Elsewhere(core) => core,
             };
         }
         core = self.settle(core, deeds);
@@ -190,16 +189,55 @@ impl Shared {
         }
     }
 
-    pub(super) fn transmit_from<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Guard<'a> {
+    pub(super) fn transmit_from<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
+        match self.send_waiting(core) {
+            Went::On(core) | Went::Elsewhere(core) => core,
+            Went::Blocked(core) => self.leave_to_the_loop(core),
+        }
+    }
+
+    /// Sends what waits, as far as that goes at once.
+    fn send_waiting<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Went<'a> {
         while core.wire.is_some() {
-            let Some(mut parcel) = core.machine.transmit() else { break };
+            let Some(mut parcel) = core.machine.transmit() else {
+                let elsewhere = core.machine.has_unsent();
+                return if elsewhere { Went::Elsewhere(core) } else { Went::On(core) };
+            };
             core = match self.send_parcel(core, &mut parcel) {
-                Went::On(core) => core,
-                Went::Blocked(core) if core.writing.ready => core,
-                Went::Blocked(core) => return self.leave_to_the_loop(core),
+                Went::Blocked(core) if !core.writing.ready => return Went::Blocked(core),
+                Went::On(core) | Went::Blocked(core) | Went::Elsewhere(core) => core,
             };
         }
-        core
+        Went::On(core)
+    }
+
+    /// Sends what waits until it is enough; an error where the call's limit passed.
+    fn send_until<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        patience: &mut Patience,
+        enough: impl Fn(&Core) -> bool,
+    ) -> Result<Guard<'a>, Guard<'a>> {
+        loop {
+            let went = self.send_waiting(core);
+            let elsewhere = matches!(went, Went::Elsewhere(_));
+            core = match went {
+                Went::On(core) | Went::Elsewhere(core) => core,
+                Went::Blocked(core) => self.leave_to_the_loop(core),
+            };
+            if enough(&core) {
+                return Ok(core);
+            }
+            core = if elsewhere {
+                // There is room, and to wait for that would be to spin until the other is done.
+                match patience.left(core.limit(Side::Write)) {
+                    Ok(left) => self.wait_change(core, left),
+                    Err(Passed) => return Err(core),
+                }
+            } else {
+                self.await_room(core, patience)?
+            };
+        }
     }
 
     /// Sends a parcel and gives it back.
@@ -286,16 +324,10 @@ impl Shared {
     /// Waits until the system has all that was accepted; an error where the call's limit passed.
     pub(super) fn await_drained<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        core: Guard<'a>,
         patience: &mut Patience,
     ) -> Result<Guard<'a>, Guard<'a>> {
-        loop {
-            core = self.transmit_from(core);
-            if !core.machine.has_unsent() {
-                return Ok(core);
-            }
-            core = self.await_room(core, patience)?;
-        }
+        self.send_until(core, patience, |core| !core.machine.has_unsent())
     }
 
     /// Lets go of a wire outside the lock, where that may close its descriptor.
@@ -307,5 +339,15 @@ impl Shared {
         drop(core);
         drop(wire);
         self.lock()
+    }
+}
+
+impl Core {
+    /// Whether who finds the wire ready may receive. While another does, or sends what has to go first, it stays
+    /// ready, and to wait for that would be to spin.
+    fn may_attend(&mut self) -> bool {
+        let Some(pass) = self.machine.attend() else { return false };
+        drop(self.machine.received(pass, Received::Nothing, clock::now()));
+        true
     }
 }

@@ -51,6 +51,7 @@ mod connecting;
 mod explore;
 mod limits;
 mod reading;
+mod securing;
 mod support;
 mod upgrading;
 mod writing;

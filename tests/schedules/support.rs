@@ -33,6 +33,11 @@ impl Scene {
         Scene::new(options)
     }
 
+    pub fn unopened_narrow(room: usize, options: SocketOptions) -> Self {
+        model::set_site(Site::Narrow(room));
+        Scene::unopened(options)
+    }
+
     /// Waits for the end that the peer sees, and gives what came before; the socket is not counted any more.
     #[track_caller]
     pub fn ends_with(self, farewell: Farewell) -> Vec<u8> {

@@ -285,6 +285,14 @@ impl System {
 }
 
 impl Connection {
+    fn farewell(&self) -> Option<Farewell> {
+        match (self.shut, self.reset) {
+            (_, true) => Some(Farewell::Reset),
+            (true, false) => Some(Farewell::End),
+            (false, false) => None,
+        }
+    }
+
     pub(super) fn look(&mut self) -> Happened {
         let reset = self.state == State::Reset;
         let gone = reset || self.state == State::Disconnected;
@@ -562,32 +570,30 @@ impl Peer {
     pub fn await_end(&self) -> (Vec<u8>, Farewell) {
         let mut taken = Vec::new();
         loop {
-            self.wait(|connection| {
-                !connection.outgoing.is_empty() || connection.shut || connection.reset
-            });
-            taken.extend(self.take());
-            let (shut, reset) = call(|system| {
-                let connection = system.connection(self.0);
-                (connection.shut && connection.outgoing.is_empty(), connection.reset)
-            });
-            match (shut, reset) {
-                (_, true) => return (taken, Farewell::Reset),
-                (true, false) => return (taken, Farewell::End),
-                (false, false) => {}
+            let (bytes, farewell) = self.await_some();
+            taken.extend(bytes);
+            if let Some(farewell) = farewell {
+                return (taken, farewell);
             }
         }
+    }
+
+    /// Takes what has come, when anything has, and the end with the last of it.
+    #[must_use]
+    pub fn await_some(&self) -> (Vec<u8>, Option<Farewell>) {
+        self.wait(|connection| !connection.outgoing.is_empty() || connection.farewell().is_some());
+        let taken = self.take();
+        let farewell = call(|system| {
+            let connection = system.connection(self.0);
+            connection.farewell().filter(|_| connection.outgoing.is_empty())
+        });
+        (taken, farewell)
     }
 
     /// How the socket has ended it by now.
     #[must_use]
     pub fn farewell(&self) -> Option<Farewell> {
-        let world = &mut world();
-        let connection = world.system.connection(self.0);
-        match (connection.shut, connection.reset) {
-            (_, true) => Some(Farewell::Reset),
-            (true, false) => Some(Farewell::End),
-            (false, false) => None,
-        }
+        world().system.connection(self.0).farewell()
     }
 
     fn wait(&self, ready: impl Fn(&Connection) -> bool) {

@@ -1,0 +1,205 @@
+//! Connections over TLS, with a peer that knows it.
+
+use std::io::{Read, Write};
+use std::sync::{Arc, LazyLock};
+
+use rustls::server::StoresServerSessions;
+use rustls::{ServerConfig, ServerConnection};
+use sockeye::model::{Farewell, Peer};
+use sockeye::{ErrorKind, SecureTransport, SocketOptions, TlsOptions};
+
+use crate::explore::explore;
+use crate::support::{Scene, options, read, read_all, spawn, write, write_all};
+
+/// Less than a handshake message or a record takes.
+const NARROW: usize = 90;
+/// Whoever asks for this name is sent none.
+const NO_TICKETS: &str = "no-tickets.test";
+
+fn secure(mode: SecureTransport) -> SocketOptions {
+    with_tls(mode, "localhost")
+}
+
+/// The length of a first message would tell whether there is a ticket from an earlier run.
+fn without_tickets() -> SocketOptions {
+    with_tls(SecureTransport::On, NO_TICKETS)
+}
+
+fn with_tls(mode: SecureTransport, server_name: &str) -> SocketOptions {
+    let tls = TlsOptions::new().danger_accept_invalid_certs(true).server_name(server_name);
+    options().secure_transport(mode).tls(tls)
+}
+
+#[test]
+fn threads_that_wait_for_a_handshake_make_it_among_them() {
+    explore("threads that wait for a handshake make it among them", || {
+        let scene = Scene::unopened(secure(SecureTransport::On));
+        let socket = scene.socket.clone();
+        let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read_all(&socket));
+        let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"hello");
+        assert_eq!(opener.join().unwrap(), Ok(()));
+        assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
+        assert_eq!((&bytes[..], seen), (&b""[..], Farewell::End));
+        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn one_thread_reads_while_another_writes_through_a_narrow_connection() {
+    explore("one thread reads while another writes through a narrow connection", || {
+        let options = without_tickets().allow_half_open(true);
+        let Scene { connector, socket, peer } = Scene::unopened_narrow(NARROW, options);
+        let reading = socket.clone();
+        let reader = spawn(move || read_all(&reading));
+        let writer = spawn(move || {
+            assert_eq!(write_all(&socket, &[b'w'; 100]), (100, None));
+            socket.writer().close().unwrap();
+        });
+        let (bytes, seen) = TlsPeer::new(peer, 0).serve(b"hello");
+        writer.join().unwrap();
+        assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
+        assert_eq!((bytes, seen), (vec![b'w'; 100], Farewell::End));
+        assert_eq!(connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn close_ends_a_handshake_or_what_comes_after_it() {
+    explore("close ends a handshake, or what comes after it", || {
+        let scene = Scene::unopened_narrow(NARROW, without_tickets());
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        let socket = scene.socket.clone();
+        let writer = spawn(move || write(&socket, b"data"));
+        let socket = scene.socket.clone();
+        let closer = spawn(move || socket.close().map_err(|error| error.kind()));
+        let (bytes, _) = TlsPeer::new(scene.peer, 0).serve(b"");
+        assert_eq!(closer.join().unwrap(), Ok(()));
+        let told = reader.join().unwrap();
+        assert!(matches!(told.as_deref(), Ok([]) | Err(ErrorKind::Closed)), "{told:?}");
+        let accepted = writer.join().unwrap().unwrap_or_else(|kind| {
+            assert_eq!(kind, ErrorKind::Closed);
+            0
+        });
+        assert_eq!(bytes, b"data"[..accepted], "exactly what was accepted");
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn an_upgrade_beside_a_read_and_a_write_is_made() {
+    explore("an upgrade beside a read and a write is made", || {
+        let scene = Scene::new(secure(SecureTransport::StartTls).allow_half_open(true));
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        let socket = scene.socket.clone();
+        let upgrader = spawn(move || {
+            let secured = socket.start_tls().unwrap();
+            assert_eq!(write(&secured, b"data"), Ok(4));
+            read_all(&secured)
+        });
+        assert_eq!(reader.join().unwrap(), Err(ErrorKind::Upgraded));
+        let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"hello");
+        assert_eq!(upgrader.join().unwrap(), (b"hello".to_vec(), None));
+        assert_eq!((&bytes[..], seen), (&b"data"[..], Farewell::End));
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+// -------------------------------------------------------------------- the other end
+
+struct TlsPeer {
+    peer: Peer,
+    tls: ServerConnection,
+    received: Vec<u8>,
+}
+
+impl TlsPeer {
+    fn new(peer: Peer, tickets: usize) -> Self {
+        static CONFIG: LazyLock<ServerConfig> = LazyLock::new(config);
+        let mut config = CONFIG.clone();
+        config.send_tls13_tickets = tickets;
+        let tls = ServerConnection::new(Arc::new(config)).expect("the configuration is good");
+        TlsPeer { peer, tls, received: Vec::new() }
+    }
+
+    /// Sends this as soon as it may, and its end, and takes what comes up to the end of that.
+    fn serve(mut self, bytes: &[u8]) -> (Vec<u8>, Farewell) {
+        let mut sent = false;
+        loop {
+            let (came, farewell) = self.peer.await_some();
+            self.take(&came);
+            if !sent && !self.tls.is_handshaking() {
+                sent = true;
+                self.tls.writer().write_all(bytes).expect("it is buffered");
+                self.tls.send_close_notify();
+            }
+            self.flush();
+            if sent || farewell.is_some() {
+                self.peer.end();
+            }
+            if let Some(farewell) = farewell {
+                return (self.received, farewell);
+            }
+        }
+    }
+
+    fn take(&mut self, mut came: &[u8]) {
+        while !came.is_empty() {
+            self.tls.read_tls(&mut came).expect("there is room");
+            let state = self.tls.process_new_packets().expect("the socket speaks TLS");
+            let mut plain = vec![0; state.plaintext_bytes_to_read()];
+            self.tls.reader().read_exact(&mut plain).expect("they are there");
+            self.received.extend(plain);
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut out = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut out).expect("it is buffered");
+        }
+        if !out.is_empty() {
+            self.peer.send(&out);
+        }
+    }
+}
+
+fn config() -> ServerConfig {
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der());
+    let mut config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("it has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.cert.der().clone()], key.into())
+            .expect("the key fits");
+    config.session_storage = Arc::new(Forgetful);
+    config
+}
+
+/// Sends tickets, and takes none: every run is a full handshake.
+#[derive(Debug)]
+struct Forgetful;
+
+impl StoresServerSessions for Forgetful {
+    fn put(&self, _key: Vec<u8>, _value: Vec<u8>) -> bool {
+        true
+    }
+
+    fn get(&self, _key: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn take(&self, _key: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
+}
