@@ -52,6 +52,7 @@ mod explore;
 mod limits;
 mod reading;
 mod securing;
+mod securing;
 mod support;
 mod upgrading;
 mod writing;
