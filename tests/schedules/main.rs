@@ -52,7 +52,6 @@ mod explore;
 mod limits;
 mod reading;
 mod securing;
-mod securing;
 mod support;
 mod upgrading;
 mod writing;
