@@ -41,9 +41,12 @@ const LEFT_OUT: [(&str, &str); 8] = [
     ("rt_sigreturn", "can't fail"),
 ];
 
-/// Where std gives a program up itself: a thread whose stack can't be guarded.
-const STDS_OWN: [&str; 2] =
-    ["library/std/src/sys/pal/unix/stack_overflow.rs", "failed to allocate an alternative stack"];
+/// Where std gives a program up itself: a thread whose stack can't be guarded, SIGPIPE that can't be ignored.
+const STDS_OWN: [&str; 3] = [
+    "library/std/src/sys/pal/unix/stack_overflow.rs",
+    "failed to allocate an alternative stack",
+    "signal(libc::SIGPIPE, handler) != libc::SIG_ERR",
+];
 
 /// Calls that never fail so on a connection that stands, and whose failure leaves nothing to be told: a FIN
 /// that is not sent is not answered, a wake-up that is not made wakes nobody. Limits may pass then; elsewhere
