@@ -19,6 +19,7 @@
 //! - [`compared`] says what Workers, Node, Go and `std` do in a case, what happens here, and which test shows
 //!   it.
 //! - [`inside`] tells how the crate is built, what was measured, and why it is so.
+//! - [`proof`] says how it is proved, how to repeat that, and what it found.
 //!
 //! # The life of a socket
 //!
@@ -84,6 +85,7 @@ pub mod connecting;
 pub mod deadlines;
 pub mod half_open;
 pub mod inside;
+pub mod proof;
 pub mod strangers;
 pub mod threads;
 pub mod tls;
