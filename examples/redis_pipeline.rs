@@ -1,0 +1,148 @@
+//! A pipeline to Redis: one thread writes 100,000 commands while another reads the replies. Whoever writes them
+//! all first and reads then, in one thread, stops for ever once the buffers of both systems are full.
+//!
+//! ```text
+//! cargo run --example redis_pipeline                              with a server of its own
+//! cargo run --example redis_pipeline -- redis://localhost:6379
+//! REDIS_PASSWORD=secret cargo run --example redis_pipeline -- rediss://localhost:6380 --ca ca.pem
+//! ```
+//!
+//! It counts in a key of its own, which is removed at the end.
+
+mod embedded;
+
+use std::error::Error;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use embedded::{Embedded, arguments, explain};
+use rustls::{ServerConnection, StreamOwned};
+use sockeye::{SecureTransport, SocketOptions, TlsOptions, Writer, connect_with};
+
+/// The most that connecting, and each read and write, may take.
+const LIMIT: Duration = Duration::from_secs(10);
+const COMMANDS: u64 = 100_000;
+/// The most bytes of a reply that is a line.
+const REPLY_MOST: u64 = 4096;
+/// Over TLS each write is a record, which may be of 16 KiB.
+const RECORD: usize = 16 * 1024;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (arguments, tls) = arguments()?;
+    let told = match arguments.as_slice() {
+        [] => demonstrate(),
+        [url] => count(url, tls),
+        _ => Err("usage: redis_pipeline [URL] [--ca FILE]".into()),
+    };
+    told.map_err(explain)
+}
+
+fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {
+    let (mode, address) = match url.split_once("://") {
+        Some(("rediss", address)) => (SecureTransport::On, address),
+        Some(("redis", address)) => (SecureTransport::Off, address),
+        _ => return Err("neither redis:// nor rediss://".into()),
+    };
+    let options = SocketOptions::new()
+        .secure_transport(mode)
+        .tls(tls)
+        .connect_timeout(LIMIT)
+        .read_timeout(LIMIT)
+        .write_timeout(LIMIT);
+    let socket = connect_with(address, options)?;
+    let mut reader = BufReader::new(socket.reader());
+
+    if let Ok(password) = std::env::var("REDIS_PASSWORD") {
+        // Before the pipeline: Redis hangs up on strangers who say much.
+        let mut auth = Vec::new();
+        command(&mut auth, &["AUTH", &password])?;
+        socket.writer().write_all(&auth)?;
+        expect(&mut reader, "+OK")?;
+    }
+
+    let begin = Instant::now();
+    let writing = thread::spawn({
+        let writer = socket.writer();
+        move || write(writer, &format!("sockeye:{}", std::process::id()))
+    });
+    let read = (1..=COMMANDS)
+        .try_for_each(|number| expect(&mut reader, &format!(":{number}")))
+        .and_then(|()| expect(&mut reader, ":1"));
+    if read.is_err() {
+        // Otherwise it would go on writing for nobody.
+        socket.abort();
+    }
+    let written = writing.join().map_err(|_| "the writing thread has panicked")?;
+    // The error that came first: of a socket that was aborted there is another.
+    read.and_then(|()| Ok::<_, Box<dyn Error>>(written?))?;
+
+    let stats = socket.stats();
+    println!(
+        "{COMMANDS} replies in {:.0?}: {} bytes written, {} read",
+        begin.elapsed(),
+        stats.bytes_written,
+        stats.bytes_read
+    );
+    Ok(socket.close()?)
+}
+
+fn write(writer: Writer, key: &str) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(RECORD, writer);
+    for _ in 0..COMMANDS {
+        command(&mut writer, &["INCR", key])?;
+    }
+    command(&mut writer, &["DEL", key])?;
+    writer.flush()
+}
+
+/// An array of strings, each after its length.
+fn command(writer: &mut impl Write, words: &[&str]) -> io::Result<()> {
+    write!(writer, "*{}\r\n", words.len())?;
+    words.iter().try_for_each(|word| write!(writer, "${}\r\n{word}\r\n", word.len()))
+}
+
+/// Reads a reply that is one line, as all are to these commands.
+fn expect(reader: &mut impl BufRead, expected: &str) -> Result<(), Box<dyn Error>> {
+    let mut line = String::new();
+    reader.take(REPLY_MOST).read_line(&mut line)?;
+    match line.strip_suffix("\r\n") {
+        Some(reply) if reply == expected => Ok(()),
+        Some(reply) => Err(format!("{reply:?}, not {expected:?}").into()),
+        None => Err(format!("the server ended after {line:?}").into()),
+    }
+}
+
+// ------------------------------------------------------------------------------- with a server of its own
+
+fn demonstrate() -> Result<(), Box<dyn Error>> {
+    let server = Embedded::start(serve)?;
+    count(&format!("rediss://{}", server.address), server.trusted()?)?;
+    server.join()
+}
+
+fn serve(stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
+    let mut reader = BufReader::new(StreamOwned::new(tls, stream));
+    let mut replies = Vec::new();
+    let mut number = 0;
+    // Of a command of two words this is the third line.
+    let mut lines = [const { String::new() }; 5];
+    while lines[2] != "DEL\r\n" {
+        for line in &mut lines {
+            line.clear();
+            reader.read_line(line)?;
+        }
+        number = if lines[2] == "DEL\r\n" { 1 } else { number + 1 };
+        write!(replies, ":{number}\r\n")?;
+        // As Redis does: all replies to what came at once.
+        if reader.buffer().is_empty() {
+            reader.get_mut().write_all(&replies)?;
+            replies.clear();
+        }
+    }
+    let stream = reader.get_mut();
+    stream.write_all(&replies)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}

@@ -1,0 +1,232 @@
+//! A WebSocket by `tungstenite`, with one thread that reads while another writes.
+//!
+//! ```text
+//! cargo run --example websocket                              with a server of its own
+//! cargo run --example websocket -- wss://example.com/chat    sends the lines of standard input
+//! cargo run --example websocket -- wss://localhost:8443/ --ca ca.pem
+//! ```
+//!
+//! A `tungstenite::WebSocket` reads and writes by `&mut self`: a thread that waits in `read` would keep every
+//! other from writing. So each direction has a `WebSocket` of its own, over one socket. The one that reads
+//! has something to say as well, pongs and the answer to a close, and must not say it in the middle of a
+//! frame of the other: it leaves that to the thread that writes.
+
+mod embedded;
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::iter;
+use std::net::TcpStream;
+use std::sync::mpsc::{self, Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use embedded::{Embedded, arguments, explain};
+use rustls::{ServerConnection, StreamOwned};
+use sockeye::{Reader, SecureTransport, Socket, SocketOptions, TlsOptions, Writer, connect_with};
+use tungstenite::http::Uri;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::{Message, WebSocket};
+
+/// The most that connecting, and each write, may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The most messages that wait to be sent; who adds one more waits as well.
+const QUEUE_MOST: usize = 16;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (arguments, tls) = arguments()?;
+    let told = match arguments.as_slice() {
+        [] => demonstrate(),
+        [url] => {
+            let lines = iter::from_fn(|| io::stdin().lines().next()?.ok().map(Message::text));
+            talk(url, tls, lines, |heard| println!("{heard}"))
+        }
+        _ => Err("usage: websocket [URL] [--ca FILE]".into()),
+    };
+    told.map_err(explain)
+}
+
+/// Sends the messages and then a close, while what comes is given to `hear`, until the other side closes.
+fn talk(
+    url: &str,
+    tls: TlsOptions,
+    messages: impl Iterator<Item = Message> + Send + 'static,
+    mut hear: impl FnMut(Message),
+) -> Result<(), Box<dyn Error>> {
+    let socket = dial(url, tls)?;
+    let mouth = Mouth::Wire(socket.writer());
+    // Not the socket itself: this side may have read frames ahead that came with the handshake's answer.
+    let (mut incoming, _) = tungstenite::client(url, Ear { reader: socket.reader(), mouth })?;
+
+    let (queue, queued) = sync_channel(QUEUE_MOST);
+    let answer = Arc::new(Mutex::new(Vec::new()));
+    incoming.get_mut().mouth = Mouth::Thread { answer: Arc::clone(&answer), queue: queue.clone() };
+    let outgoing = socket.clone();
+    let sending = thread::spawn(move || {
+        // Its error ends the reading as well.
+        send(&outgoing, queued, &answer).inspect_err(|_| outgoing.abort())
+    });
+    // Not joined: it may wait for a line that nobody types.
+    let program = queue.clone();
+    thread::spawn(move || {
+        let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        for message in messages.chain([Message::Close(Some(farewell))]) {
+            if program.send(Outgoing::Message(message)).is_err() {
+                return; // nothing more is to be sent
+            }
+        }
+    });
+
+    let heard = loop {
+        match incoming.read() {
+            // Sends the answer, where it was not one itself.
+            Ok(Message::Close(_)) => break incoming.flush(),
+            Ok(message @ (Message::Text(_) | Message::Binary(_))) => hear(message),
+            // Pings are answered by the next `read`.
+            Ok(_) => {}
+            Err(error) => {
+                socket.abort();
+                break Err(error);
+            }
+        }
+    };
+    let _ = queue.send(Outgoing::End); // or it has ended by itself
+    let sent = sending.join().map_err(|_| "the sending thread has panicked")?;
+    heard.and(sent)?;
+    Ok(socket.close()?)
+}
+
+fn dial(url: &str, tls: TlsOptions) -> Result<Socket, Box<dyn Error>> {
+    let uri: Uri = url.parse()?;
+    let (mode, port) = match uri.scheme_str() {
+        Some("wss") => (SecureTransport::On, 443),
+        Some("ws") => (SecureTransport::Off, 80),
+        _ => return Err("neither ws:// nor wss://".into()),
+    };
+    let host = uri.host().ok_or("no host")?;
+    let options = SocketOptions::new()
+        .secure_transport(mode)
+        .tls(tls.alpn(["http/1.1"]))
+        .connect_timeout(LIMIT)
+        .write_timeout(LIMIT);
+    Ok(connect_with((host, uri.port_u16().unwrap_or(port)), options)?)
+}
+
+enum Outgoing {
+    Message(Message),
+    /// Look for one.
+    Answer,
+    End,
+}
+
+/// The thread that writes: whole frames, one after another.
+fn send(
+    socket: &Socket,
+    queued: Receiver<Outgoing>,
+    answer: &Mutex<Vec<u8>>,
+) -> tungstenite::Result<()> {
+    let mut outgoing = WebSocket::from_raw_socket(socket, Role::Client, None);
+    for next in queued {
+        let frame = std::mem::take(&mut *answer.lock().unwrap_or_else(PoisonError::into_inner));
+        outgoing.get_mut().write_all(&frame)?;
+        match next {
+            Outgoing::Message(message) => {
+                let last = message.is_close();
+                outgoing.send(message)?;
+                if last {
+                    break;
+                }
+            }
+            Outgoing::Answer => {}
+            Outgoing::End => break,
+        }
+    }
+    Ok(())
+}
+
+/// What the reading `WebSocket` is on.
+struct Ear {
+    reader: Reader,
+    mouth: Mouth,
+}
+
+/// Where goes what the reading side says.
+enum Mouth {
+    /// In the handshake, when nobody else writes.
+    Wire(Writer),
+    /// A newer answer takes the place of one that was not sent yet (RFC 6455, section 5.5.3). So reading never
+    /// waits for writing: where the server does the same, that would be for ever.
+    Thread { answer: Arc<Mutex<Vec<u8>>>, queue: SyncSender<Outgoing> },
+}
+
+impl Read for Ear {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buf)
+    }
+}
+
+impl Write for Ear {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match &mut self.mouth {
+            Mouth::Wire(writer) => writer.write(buf),
+            Mouth::Thread { answer, queue } => {
+                *answer.lock().unwrap_or_else(PoisonError::into_inner) = buf.to_vec();
+                // Where the queue is full the thread will look anyway; where it is gone, a close was sent.
+                let _ = queue.try_send(Outgoing::Answer);
+                Ok(buf.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// ------------------------------------------------------------------------------- with a server of its own
+
+fn demonstrate() -> Result<(), Box<dyn Error>> {
+    const MESSAGES: usize = 200;
+    let server = Embedded::start(echo)?;
+    // The last one waits for what comes before it, so that a ping is answered before the close.
+    let (tell, told) = mpsc::channel();
+    let last = iter::once_with(move || told.recv().map_or(0, |()| MESSAGES - 1));
+    let numbers = (0..MESSAGES - 1).chain(last);
+    let messages = numbers.map(|number| Message::text(format!("{number:010000}")));
+    let mut heard = 0;
+    talk(&format!("wss://{}/", server.address), server.trusted()?, messages, |message| {
+        assert!(message.to_text().is_ok_and(|text| text.parse() == Ok(heard)), "out of order");
+        heard += 1;
+        if heard == MESSAGES - 1 {
+            let _ = tell.send(());
+        }
+    })?;
+    server.join()?;
+    println!("{heard} of {MESSAGES} messages came back, and pings were answered");
+    if heard == MESSAGES { Ok(()) } else { Err("some are missing".into()) }
+}
+
+/// Sends back what it hears, and a ping after each; at the end one of these has to be answered.
+fn echo(stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
+    let stream = StreamOwned::new(tls, stream);
+    let mut socket =
+        tungstenite::accept(stream).map_err(|error| io::Error::other(error.to_string()))?;
+    let mut pongs = 0;
+    loop {
+        match socket.read() {
+            Ok(Message::Pong(_)) => pongs += 1,
+            Ok(message @ Message::Text(_)) => {
+                let answered =
+                    socket.send(message).and_then(|()| socket.send(Message::Ping("?".into())));
+                answered.map_err(io::Error::other)?;
+            }
+            Ok(_) => {}
+            Err(tungstenite::Error::ConnectionClosed) if pongs > 0 => break,
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+    socket.get_mut().conn.send_close_notify();
+    socket.get_mut().flush()
+}
