@@ -1,5 +1,5 @@
-//! Real servers, asked through the library and through the example `connect`; and what the example's
-//! exit codes tell.
+//! Real servers, asked through the library and through the examples; and what the exit codes of the
+//! example `connect` tell.
 //!
 //! The servers run on loopback from throwaway directories, each in a process group of its own that is
 //! ended with its test and ends by itself where the test can't do that. Where a server isn't
@@ -13,6 +13,7 @@ mod nginx;
 mod tls;
 
 mod example;
+mod examples;
 mod https;
 mod imap;
 mod mqtt;
@@ -20,3 +21,4 @@ mod plain;
 mod postgres;
 mod redis;
 mod smtp;
+mod websocket;

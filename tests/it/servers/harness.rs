@@ -27,7 +27,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     // Dropped in this order: the processes, then their files.
     group: Group,
-    _files: Scratch,
+    files: Scratch,
 }
 
 impl Server {
@@ -46,19 +46,35 @@ impl Server {
         self.addresses[number]
     }
 
+    /// The path of one of its files.
+    pub fn file(&self, name: &str) -> String {
+        self.files.0.join(name).display().to_string()
+    }
+
     /// Waits until it logs a line with this in it.
     #[track_caller]
     pub fn await_log(&self, part: &str) {
+        self.await_line(part, |line| line.contains(part));
+    }
+
+    /// Waits until it logs just this line.
+    #[track_caller]
+    pub fn await_log_line(&self, whole: &str) {
+        self.await_line(whole, |line| line == whole);
+    }
+
+    #[track_caller]
+    fn await_line(&self, expected: &str, is_it: impl Fn(&str) -> bool) {
         let mut others = String::new();
         let until = Instant::now() + LIMIT;
         while let Ok(line) = self.group.lines.recv_timeout(remaining(until)) {
-            if line.contains(part) {
+            if is_it(&line) {
                 return;
             }
             others.push_str(&line);
             others.push('\n');
         }
-        panic!("the server has not logged {part:?}, but:\n{others}");
+        panic!("the server has not logged {expected:?}, but:\n{others}");
     }
 }
 
@@ -77,7 +93,7 @@ pub fn start<const N: usize>(
         let group = Group::new(command(&files.0, addresses.map(|address| address.port())));
         while let Ok(line) = group.lines.recv_timeout(LIMIT) {
             if line.contains(ready) {
-                return Server { addresses: addresses.to_vec(), group, _files: files };
+                return Server { addresses: addresses.to_vec(), group, files };
             }
             said.push_str(&line);
             said.push('\n');
@@ -172,6 +188,9 @@ impl Drop for Group {
     }
 }
 
+/// For an example that needs none.
+pub const NO_SECRET: (&str, &str) = ("SECRET", "");
+
 /// How long a server may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -238,13 +257,27 @@ pub fn text(bytes: &[u8]) -> &str {
 
 /// Runs the example `connect` to its end, with this input; `None` where it is not built.
 pub fn example(test: &str, args: &[&str], input: &str) -> Option<Output> {
-    let mut running = Running::new(test, args)?;
+    finished(Running::new(test, args)?, input)
+}
+
+/// Runs any example to its end, with this secret, a variable and its value, in its environment.
+pub fn example_of(
+    test: &str,
+    name: &str,
+    args: &[&str],
+    secret: (&str, &str),
+    input: &str,
+) -> Option<Output> {
+    finished(Running::of(test, name, args, secret)?, input)
+}
+
+fn finished(mut running: Running, input: &str) -> Option<Output> {
     // An example that ended early has no use for its input.
     let _ = running.child.stdin.take().unwrap().write_all(input.as_bytes());
     Some(running.output())
 }
 
-/// The example `connect` while it runs: killed when it takes too long, and with this.
+/// An example while it runs: killed when it takes too long, and with this.
 pub struct Running {
     pub child: Child,
     watchdog: Option<Watchdog>,
@@ -259,11 +292,15 @@ struct Watchdog {
 
 impl Running {
     pub fn new(test: &str, args: &[&str]) -> Option<Running> {
+        Running::of(test, "connect", args, NO_SECRET)
+    }
+
+    pub fn of(test: &str, name: &str, args: &[&str], secret: (&str, &str)) -> Option<Running> {
         // Tests are in target/PROFILE/deps.
         let mut path = std::env::current_exe().unwrap();
         path.pop();
         path.pop();
-        path.extend(["examples", "connect"]);
+        path.extend(["examples", name]);
         if !path.exists() {
             skip(
                 test,
@@ -273,6 +310,7 @@ impl Running {
         }
         let child = Command::new(path)
             .args(args)
+            .env(secret.0, secret.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -8,7 +8,7 @@ use sockeye::SecureTransport::On;
 use sockeye::{ErrorKind, Reader, Socket, TlsOptions, TlsVersion};
 
 use super::certificates::Certificates;
-use super::harness::{Scratch, Server, installed};
+use super::harness::{NO_SECRET, Scratch, Server, example_of, installed, text};
 use super::nginx::{check_page, page, start_nginx};
 use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trusting};
 
@@ -110,6 +110,32 @@ fn nginx_of_an_unknown_authority_gets_no_credential() {
     }
 }
 
+#[test]
+fn nginx_answers_the_http_get_example_over_tls() {
+    let certificates = Certificates::new();
+    let test = "nginx_answers_the_http_get_example_over_tls";
+    let Some(server) = nginx(test, &certificates) else { return };
+    let get = |args: &[&str]| example_of(test, "http_get", args, NO_SECRET, "");
+    for (number, path, kind) in [
+        (TLS13, "page", format!("200 OK, Length({})\n", page().len())),
+        (TLS12, "page", format!("200 OK, Length({})\n", page().len())),
+        (TLS13, "chunked", "200 OK, Chunked\n".into()),
+    ] {
+        let url = format!("https://{}/{path}", server.at(number));
+        let Some(output) = get(&[&url, "20", "--ca", &server.file("ca.pem")]) else { return };
+        assert_eq!(text(&output.stderr), kind);
+        assert!(text(&output.stdout) == page(), "{} bytes", output.stdout.len());
+        assert_eq!(output.status.code(), Some(0));
+    }
+
+    // Nobody said that this authority is to be trusted.
+    let Some(output) = get(&[&format!("https://{}/page", server.at(TLS13))]) else { return };
+    let told = text(&output.stderr);
+    assert!(told.starts_with("Error: \"Tls: cannot secure the connection"), "{told}");
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 // -------------------------------------------------------------------- the protocol
 
 /// Asks for the page and reads the answer, and no more.
@@ -144,7 +170,8 @@ fn nginx(test: &str, certificates: &Certificates) -> Option<Server> {
         let ipv6 = if has_ipv6() { format!("listen [::1]:{tls13} ssl;") } else { String::new() };
         format!(
             "ssl_certificate {root}/chain.pem; ssl_certificate_key {root}/key.pem;\n\
-             server {{ listen 127.0.0.1:{tls13} ssl; {ipv6} ssl_protocols TLSv1.3; }}\n\
+             server {{ listen 127.0.0.1:{tls13} ssl; {ipv6} ssl_protocols TLSv1.3;\n\
+             location /chunked {{ alias {root}/page; ssi on; ssi_types *; }} }}\n\
              server {{ listen 127.0.0.1:{tls12} ssl; ssl_protocols TLSv1.2; }}\n\
              server {{ listen 127.0.0.1:{clients} ssl; ssl_protocols TLSv1.2 TLSv1.3;\n\
              ssl_verify_client on; ssl_client_certificate {root}/ca.pem; }}"

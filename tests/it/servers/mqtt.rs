@@ -6,7 +6,9 @@ use sockeye::SecureTransport::{Off, On};
 use sockeye::{Socket, SocketOptions, TlsVersion};
 
 use super::certificates::Certificates;
-use super::harness::{LIMIT, Scratch, Server, bounded, installed, start};
+use super::harness::{
+    LIMIT, NO_SECRET, Scratch, Server, bounded, example_of, installed, start, text,
+};
 use super::tls::{
     bound, check_clean_end, check_refused, check_secured, dial, suspicious, trusting,
 };
@@ -56,11 +58,37 @@ fn mosquitto_of_an_unknown_authority_gets_no_credential() {
     check_refused(&dial(server.at(SECURED), On, suspicious()), &server);
 }
 
+#[test]
+fn mosquitto_delivers_to_the_mqtt_watch_example_over_tls() {
+    let certificates = Certificates::new();
+    let test = "mosquitto_delivers_to_the_mqtt_watch_example_over_tls";
+    let Some(server) = mosquitto(test, &certificates) else { return };
+    let options = SocketOptions::new().secure_transport(Off).connect_timeout(LIMIT);
+    let plain = sockeye::connect_with(server.at(PLAIN), options).unwrap();
+    bound(&plain);
+    connect(&plain, "publisher");
+    // Kept for whoever subscribes later. That the server has them the answer to a ping tells.
+    send(&plain, PUBLISH | RETAIN, b"\x00\x08salmon/1upstream");
+    send(&plain, PUBLISH | RETAIN, b"\x00\x08salmon/2home");
+    send(&plain, PINGREQ, b"");
+    assert_eq!(packet(&plain), (PINGRESP, vec![]));
+
+    let address = server.at(SECURED).to_string();
+    let args = [&address, "salmon/+", "2", "--ca", &server.file("ca.pem")];
+    let Some(output) = example_of(test, "mqtt_watch", &args, NO_SECRET, "") else { return };
+    assert_eq!(text(&output.stderr), "subscribed to salmon/+\n");
+    let mut shown: Vec<&str> = text(&output.stdout).lines().collect();
+    shown.sort_unstable();
+    assert_eq!(shown, ["salmon/1: upstream", "salmon/2: home"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
 // -------------------------------------------------------------------- the protocol
 
 const CONNECT: u8 = 0x10;
 const CONNACK: u8 = 0x20;
 const PUBLISH: u8 = 0x30;
+const RETAIN: u8 = 0x01;
 const SUBSCRIBE: u8 = 0x82;
 const SUBACK: u8 = 0x90;
 const PINGREQ: u8 = 0xc0;

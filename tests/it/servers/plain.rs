@@ -1,4 +1,4 @@
-//! Servers in plaintext: Gophernicus and nginx.
+//! Servers in plaintext: Gophernicus, nginx and socat.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 
 use rustix::process::geteuid;
 
-use super::harness::{LIMIT, Scratch, Server, bounded, example, installed, start, text};
+use super::harness::{
+    LIMIT, NO_SECRET, Running, Scratch, Server, bounded, example, example_of, installed, start,
+    text,
+};
 use super::nginx::{check_page, page, start_nginx};
 
 const SALMON: &str = "A salmon goes up a stream,\r\ndoes what it came for, and closes.\r\n";
@@ -66,6 +69,39 @@ fn nginx_answers_the_connect_example() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+#[test]
+fn socat_repeats_what_the_chat_example_says() {
+    let test = "socat_repeats_what_the_chat_example_says";
+    let Some(server) = socat(test) else { return };
+    let args = [&server.address().to_string(), "20"];
+    let said = "salmon\nupstream\n";
+    let Some(output) = example_of(test, "chat", &args, NO_SECRET, said) else { return };
+    assert_eq!(text(&output.stdout), said);
+    let told = text(&output.stderr);
+    assert!(told.ends_with("(the peer has left)\n"), "{told}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_chat_example_leaves_while_it_waits_for_socat() {
+    let test = "the_chat_example_leaves_while_it_waits_for_socat";
+    let Some(server) = socat(test) else { return };
+    // With words that end it, and with the silence that does.
+    for (idle, said, ending) in
+        [("20", "/quit\n", "(left)\n"), ("0.2", "", "(nobody has said a word for 200ms)\n")]
+    {
+        let args = [&server.address().to_string(), idle];
+        let Some(mut running) = Running::of(test, "chat", &args, NO_SECRET) else { return };
+        // Its input goes on.
+        let mut input = running.child.stdin.take().unwrap();
+        input.write_all(said.as_bytes()).unwrap();
+        let output = running.output();
+        let told = text(&output.stderr);
+        assert!(told.ends_with(ending), "{told}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
 /// Sends a request, ends, and reads the whole answer.
 fn ask(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     let socket = sockeye::connect(server).unwrap();
@@ -95,6 +131,19 @@ fn gophernicus(test: &str) -> Option<Server> {
             .args(["-d", "-d", "-t", "10", "-T", "20"])
             .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"))
             .arg(format!("EXEC:{gophernicus} -h localhost -p {port} -r {root} -nf{user}"));
+        command
+    }))
+}
+
+/// Sends back what it gets.
+fn socat(test: &str) -> Option<Server> {
+    let socat = installed(test, "socat")?;
+    Some(start(Scratch::new(), "listening on", |_, [port]| {
+        let mut command = bounded(&socat);
+        command
+            .args(["-d", "-d", "-t", "10"])
+            .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"))
+            .arg("EXEC:cat");
         command
     }))
 }

@@ -10,7 +10,9 @@ use sockeye::SecureTransport::StartTls;
 use sockeye::{Connector, Phase, Socket, SocketOptions, TlsOptions};
 
 use super::certificates::Certificates;
-use super::harness::{LIMIT, Scratch, Server, bounded, installed, nobody, run, skip, start};
+use super::harness::{
+    LIMIT, Scratch, Server, bounded, example_of, installed, nobody, run, skip, start, text,
+};
 use super::tls::{bound, check_clean_end, check_refused, dial, suspicious, trusting, upgrade};
 
 #[test]
@@ -86,6 +88,56 @@ fn postgres_without_tls_says_so_and_the_plaintext_goes_on() {
 }
 
 #[test]
+fn postgres_answers_the_postgres_query_example_over_tls() {
+    let certificates = Certificates::new();
+    let test = "postgres_answers_the_postgres_query_example_over_tls";
+    let Some(server) = postgres(test, &certificates, "on") else { return };
+    let tls = trusting(&certificates)
+        .client_auth_pem(&certificates.client_chain, &certificates.client_key)
+        .unwrap();
+    let secured = upgrade_at(&server, tls);
+    start_up(&secured, "salmon");
+    until_ready(&secured);
+    send_query(&secured, "CREATE ROLE fisher LOGIN PASSWORD 'secret'");
+    until_ready(&secured);
+
+    let (address, ca) = (server.address().to_string(), server.file("ca.pem"));
+    let ask = |statement, password| {
+        let args = [&address, "fisher", "postgres", statement, "--ca", &ca];
+        example_of(test, "postgres_query", &args, ("PGPASSWORD", password), "")
+    };
+    let statement = "SELECT version, NULL AS nothing FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let Some(output) = ask(statement, "secret") else { return };
+    assert_eq!(text(&output.stderr), "");
+    let shown = text(&output.stdout);
+    assert!(shown.ends_with("\nversion\tnothing\nTLSv1.3\tNULL\n(SELECT 1)\n"), "{shown}");
+    assert_eq!(output.status.code(), Some(0));
+
+    for (statement, password, fault) in [
+        ("SELECT 1", "guess", "password authentication failed for user"),
+        ("SELECT salmon", "secret", "column \\\"salmon\\\" does not exist"),
+    ] {
+        let Some(output) = ask(statement, password) else { return };
+        let told = text(&output.stderr);
+        assert!(told.contains(fault), "{told}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn postgres_without_tls_gets_no_password_from_the_postgres_query_example() {
+    let certificates = Certificates::new();
+    let test = "postgres_without_tls_gets_no_password_from_the_postgres_query_example";
+    let Some(server) = postgres(test, &certificates, "off") else { return };
+    let args = [&server.address().to_string(), "fisher", "postgres", "SELECT 1"];
+    let secret = ("PGPASSWORD", "secret");
+    let Some(output) = example_of(test, "postgres_query", &args, secret, "") else { return };
+    let told = text(&output.stderr);
+    assert!(told.contains("the server has no TLS, so it gets no password"), "{told}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn postgres_of_an_unknown_authority_gets_no_credential() {
     let certificates = Certificates::new();
     let test = "postgres_of_an_unknown_authority_gets_no_credential";
@@ -131,15 +183,19 @@ fn start_up(socket: &Socket, user: &str) {
 
 /// The only value that this statement gives.
 fn query(socket: &Socket, statement: &str) -> Vec<u8> {
-    let length = u32::try_from(5 + statement.len()).unwrap().to_be_bytes();
-    let message = [b"Q", &length[..], statement.as_bytes(), b"\0"].concat();
-    socket.writer().write_all(&message).unwrap();
+    send_query(socket, statement);
     let answers = until_ready(socket);
     let mut rows = answers.into_iter().filter(|(kind, _)| *kind == b'D');
     // One column, and the length of its value.
     let (_, row) = rows.next().expect("the answer has a row");
     assert_eq!(rows.count(), 0);
     row[6..].to_vec()
+}
+
+fn send_query(socket: &Socket, statement: &str) {
+    let length = u32::try_from(5 + statement.len()).unwrap().to_be_bytes();
+    let message = [b"Q", &length[..], statement.as_bytes(), b"\0"].concat();
+    socket.writer().write_all(&message).unwrap();
 }
 
 /// The messages until the server is ready for a query; none is an error.

@@ -7,7 +7,7 @@ use sockeye::SecureTransport::On;
 use sockeye::{Reader, Socket};
 
 use super::certificates::Certificates;
-use super::harness::{Scratch, Server, bounded, installed, start};
+use super::harness::{Scratch, Server, bounded, example_of, installed, start, text};
 use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trusting};
 
 #[test]
@@ -65,6 +65,24 @@ fn redis_of_an_unknown_authority_gets_no_credential() {
     let test = "redis_of_an_unknown_authority_gets_no_credential";
     let Some(server) = redis(test, &certificates) else { return };
     check_refused(&dial(server.address(), On, suspicious()), &server);
+}
+
+#[test]
+fn redis_answers_the_redis_pipeline_example_over_tls() {
+    let certificates = Certificates::new();
+    let test = "redis_answers_the_redis_pipeline_example_over_tls";
+    let Some(server) = redis(test, &certificates) else { return };
+    let (url, ca) = (format!("rediss://{}", server.address()), server.file("ca.pem"));
+    for (password, code) in [("secret", 0), ("guess", 1)] {
+        let secret = ("REDIS_PASSWORD", password);
+        let args = [&url, "--ca", &ca];
+        let Some(output) = example_of(test, "redis_pipeline", &args, secret, "") else { return };
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        let shown = text(&output.stdout);
+        assert_eq!(shown.starts_with("100000 replies in "), code == 0, "{shown}");
+        assert_eq!(told.contains("-WRONGPASS "), code == 1, "{told}");
+    }
 }
 
 // -------------------------------------------------------------------- the protocol

@@ -9,7 +9,9 @@ use sockeye::SecureTransport::{On, StartTls};
 use sockeye::Socket;
 
 use super::certificates::Certificates;
-use super::harness::{Scratch, Server, bounded, installed, skip, start};
+use super::harness::{
+    NO_SECRET, Scratch, Server, bounded, example_of, installed, skip, start, text,
+};
 use super::tls::{
     check_clean_end, check_refused, check_secured, dial, suspicious, trusting, upgrade,
 };
@@ -80,6 +82,42 @@ fn aiosmtpd_of_an_unknown_authority_gets_no_credential() {
     let Some(server) = aiosmtpd(test, "tls", &certificates) else { return };
     let plain = dial(server.address(), StartTls, suspicious());
     check_refused(&ready_to_upgrade(&plain).start_tls().unwrap(), &server);
+}
+
+#[test]
+fn aiosmtpd_takes_a_mail_of_the_smtp_send_example_over_tls() {
+    let certificates = Certificates::new();
+    let test = "aiosmtpd_takes_a_mail_of_the_smtp_send_example_over_tls";
+    let Some(server) = aiosmtpd(test, "tls", &certificates) else { return };
+    let address = server.address().to_string();
+    let args = [&address, "salmon@localhost", "fisher@localhost", "--ca", &server.file("ca.pem")];
+    let mail = "Subject: upstream\n\nGone.\n.\n..and back\n";
+    let Some(output) = example_of(test, "smtp_send", &args, NO_SECRET, mail) else { return };
+    assert_eq!(text(&output.stderr), "");
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("secured by TLS 1.3, "), "{shown}");
+    assert!(shown.contains("\nsent: 250 OK"), "{shown}");
+    assert_eq!(output.status.code(), Some(0));
+    // As it prints a mail.
+    for line in ["Subject: upstream", "Gone.", ".", "..and back"] {
+        server.await_log_line(line);
+    }
+}
+
+#[test]
+fn aiosmtpd_without_tls_gets_no_mail_of_the_smtp_send_example() {
+    let certificates = Certificates::new();
+    let test = "aiosmtpd_without_tls_gets_no_mail_of_the_smtp_send_example";
+    let Some(server) = aiosmtpd(test, "no", &certificates) else { return };
+    let args = [&server.address().to_string(), "salmon@localhost", "fisher@localhost"];
+    let Some(output) = example_of(test, "smtp_send", &args, NO_SECRET, "Subject: upstream\n")
+    else {
+        return;
+    };
+    let told = text(&output.stderr);
+    assert!(told.contains("the server offers no TLS, so it gets no mail"), "{told}");
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 // -------------------------------------------------------------------- the protocol
@@ -187,7 +225,7 @@ fn opensmtpd(test: &str, certificates: &Certificates) -> Option<Server> {
     }))
 }
 
-/// On its port it either upgrades (`tls`) or talks TLS from the start (`smtps`).
+/// On its port it upgrades (`tls`), talks TLS from the start (`smtps`) or has no TLS (`no`). It prints the mails.
 fn aiosmtpd(test: &str, mode: &str, certificates: &Certificates) -> Option<Server> {
     let aiosmtpd = installed(test, "aiosmtpd")?;
     let files = Scratch::new();
@@ -196,10 +234,14 @@ fn aiosmtpd(test: &str, mode: &str, certificates: &Certificates) -> Option<Serve
         let mut command = bounded(&aiosmtpd);
         command
             // At this level of detail it tells of failed handshakes.
-            .args(["--nosetuid", "-ddd", "--class", "aiosmtpd.handlers.Sink"])
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .arg(format!("--{mode}cert={}", files.join("chain.pem").display()))
-            .arg(format!("--{mode}key={}", files.join("key.pem").display()));
+            .args(["--nosetuid", "-ddd", "--class", "aiosmtpd.handlers.Debugging"])
+            .args(["--listen", &format!("127.0.0.1:{port}")]);
+        if mode != "no" {
+            command
+                .arg(format!("--{mode}cert={}", files.join("chain.pem").display()))
+                .arg(format!("--{mode}key={}", files.join("key.pem").display()));
+        }
+        command.arg("stderr");
         command
     }))
 }

@@ -1,0 +1,63 @@
+//! The examples with servers of their own, as whoever tries them out runs them first: without arguments.
+
+use super::harness::{NO_SECRET, example_of, text};
+
+#[test]
+fn the_http_get_example_shows_itself_over_tls() {
+    // Two bodies, of which the end is known in different ways, and a deadline.
+    let parts = [", within 10s\nsalmon\n--", ", within 10s\nsockeye\n--", "\nTimedOut: "];
+    check("the_http_get_example_shows_itself_over_tls", "http_get", &parts);
+}
+
+#[test]
+fn the_websocket_example_shows_itself_over_tls() {
+    let parts = ["200 of 200 messages came back, and pings were answered\n"];
+    check("the_websocket_example_shows_itself_over_tls", "websocket", &parts);
+}
+
+#[test]
+fn the_smtp_send_example_shows_itself_over_tls() {
+    let parts = ["\nsent: 250 taken\n", "\nthe server offers no TLS, so it gets no mail\n"];
+    check("the_smtp_send_example_shows_itself_over_tls", "smtp_send", &parts);
+}
+
+#[test]
+fn the_imap_fetch_example_shows_itself_over_tls() {
+    let parts = ["\nINBOX: 2 mails\n    1  Subject: upstream\n    2  Subject: upstream\n"];
+    check("the_imap_fetch_example_shows_itself_over_tls", "imap_fetch", &parts);
+}
+
+#[test]
+fn the_postgres_query_example_shows_itself_over_tls() {
+    let parts = ["\nname\thome\nsockeye\tPacific\nNemo\tNULL\n(SELECT 2)\n"];
+    check("the_postgres_query_example_shows_itself_over_tls", "postgres_query", &parts);
+}
+
+#[test]
+fn the_mqtt_watch_example_shows_itself_over_tls() {
+    let parts = ["salmon/upstream: message 1\n", "salmon/upstream: message 3\n"];
+    check("the_mqtt_watch_example_shows_itself_over_tls", "mqtt_watch", &parts);
+}
+
+#[test]
+fn the_redis_pipeline_example_shows_itself_over_tls() {
+    let parts = ["100000 replies in ", " 788899 read\n"];
+    check("the_redis_pipeline_example_shows_itself_over_tls", "redis_pipeline", &parts);
+}
+
+#[test]
+fn the_chat_example_shows_itself() {
+    let parts = ["peer: welcome\nme:   hello\npeer: you said hello\nme:   /quit\npeer: welcome\n"];
+    check("the_chat_example_shows_itself", "chat", &parts);
+}
+
+/// Runs an example, which has to print these and to succeed.
+#[track_caller]
+fn check(test: &str, example: &str, parts: &[&str]) {
+    let Some(output) = example_of(test, example, &[], NO_SECRET, "") else { return };
+    let (shown, told) = (text(&output.stdout), text(&output.stderr));
+    for part in parts {
+        assert!(shown.contains(part), "{part:?} is missing in:\n{shown}\n{told}");
+    }
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}
