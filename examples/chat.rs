@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Socket, SocketOptions, connect_with};
 
-/// The most that connecting, and each write, may take.
+/// The most that connecting may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The most bytes of a line; what is longer becomes several.
 const LINE_MOST: u64 = 4096;
@@ -49,14 +49,14 @@ fn chat(
     typed: Receiver<String>,
     hear: impl FnMut(&str),
 ) -> Result<(), Box<dyn Error>> {
-    let options = SocketOptions::new().connect_timeout(LIMIT).write_timeout(LIMIT);
+    let options = SocketOptions::new().connect_timeout(LIMIT);
     let socket = connect_with(peer, options)?;
     let info = socket.opened().map_err(|error| format!("{:?}: {error}", error.kind()))?;
     eprintln!("(connected to {:?}, /quit leaves)", info.remote_address());
 
     thread::spawn({
         let socket = socket.clone();
-        // Where this fails the connection has failed, of which the reader tells.
+        // Where this fails, the connection has failed, of which the reader tells.
         move || say(&socket, idle, typed)
     });
     match listen(&socket, idle, hear) {

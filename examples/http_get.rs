@@ -44,9 +44,13 @@ fn get(
     limit: Duration,
     out: &mut impl Write,
 ) -> Result<(), Box<dyn Error>> {
-    let (mode, port, rest) = match url.split_once("://") {
-        Some(("https", rest)) => (SecureTransport::On, 443, rest),
-        Some(("http", rest)) => (SecureTransport::Off, 80, rest),
+    let options = SocketOptions::new().connect_timeout(limit);
+    let (options, port, rest) = match url.split_once("://") {
+        Some(("https", rest)) => {
+            let tls = tls.alpn(["http/1.1"]);
+            (options.secure_transport(SecureTransport::On).tls(tls), 443, rest)
+        }
+        Some(("http", rest)) => (options, 80, rest),
         _ => return Err("neither http:// nor https://".into()),
     };
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -54,11 +58,7 @@ fn get(
     let has_port = host.rfind(':') > host.rfind(']');
     let address = if has_port { host.to_owned() } else { format!("{host}:{port}") };
 
-    let tls = tls.alpn(["http/1.1"]);
-    let socket = connect_with(
-        address.as_str(),
-        SocketOptions::new().secure_transport(mode).tls(tls).connect_timeout(limit),
-    )?;
+    let socket = connect_with(address.as_str(), options)?;
     // A time-out of each read would begin anew with every byte; this is one instant for all.
     socket.set_deadline(Some(Instant::now() + limit));
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -99,7 +99,7 @@ fn head(reader: &mut impl BufRead) -> Result<(u16, Body), Box<dyn Error>> {
     let (Status::Complete(_), Some(code)) = (response.parse(&bytes)?, response.code) else {
         return Err("the head is too long, or was cut short".into());
     };
-    let mut body = if matches!(code, 204 | 304) { Body::Length(0) } else { Body::UntilEnd };
+    let mut body = Body::UntilEnd;
     for header in response.headers {
         let value = str::from_utf8(header.value)?.trim();
         if header.name.eq_ignore_ascii_case("Transfer-Encoding") {
@@ -112,6 +112,10 @@ fn head(reader: &mut impl BufRead) -> Result<(u16, Body), Box<dyn Error>> {
         {
             body = Body::Length(value.parse()?);
         }
+    }
+    if matches!(code, 204 | 304) {
+        // Whatever they say of a length.
+        body = Body::Length(0);
     }
     eprintln!("{code} {}, {body:?}", response.reason.unwrap_or_default());
     Ok((code, body))
@@ -135,7 +139,11 @@ fn chunks(reader: &mut impl BufRead, out: &mut impl Write) -> Result<(), Box<dyn
         if length == 0 {
             break;
         }
-        reader.read_exact(&mut [0; 2])?;
+        let mut end = [0; 2];
+        reader.read_exact(&mut end)?;
+        if end != *b"\r\n" {
+            return Err("a chunk that is longer than it says".into());
+        }
     }
     // Trailers, up to an empty line.
     let mut trailers = reader.take(HEAD_MOST).lines();
@@ -159,7 +167,11 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
             Err(error) if pause > 0 => println!("{error}"),
             told => told?,
         }
-        server.join()?;
+        match server.join() {
+            // It need not have come to its end.
+            Err(_) if pause > 0 => {}
+            served => served?,
+        }
     }
     Ok(())
 }
@@ -174,15 +186,14 @@ fn serve(
     let mut line = String::new();
     while line != "\r\n" {
         line.clear();
-        reader.read_line(&mut line)?;
+        if reader.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
     let stream = reader.get_mut();
     stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
     for byte in answer.as_bytes().chunks(if pause == 0 { answer.len() } else { 1 }) {
-        if stream.write_all(byte).is_err() {
-            // The client has given up.
-            return Ok(());
-        }
+        stream.write_all(byte)?;
         thread::sleep(Duration::from_millis(pause));
     }
     stream.conn.send_close_notify();

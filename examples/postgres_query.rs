@@ -134,7 +134,8 @@ impl Session {
         }
     }
 
-    /// Until the server is ready for a query. The server proves as well that it knows the password.
+    /// Until the server is ready for a query. One that wants the password itself does not get it; one that
+    /// wants a proof has to give one, too.
     fn authenticate(&mut self, password: &str) -> Result<(), Box<dyn Error>> {
         // Some servers offer to bind the proof to the channel, which takes a hash of their certificate:
         // `TlsInfo::peer_certificates` has that.

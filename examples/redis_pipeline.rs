@@ -40,17 +40,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {
-    let (mode, address) = match url.split_once("://") {
-        Some(("rediss", address)) => (SecureTransport::On, address),
-        Some(("redis", address)) => (SecureTransport::Off, address),
+    let options =
+        SocketOptions::new().connect_timeout(LIMIT).read_timeout(LIMIT).write_timeout(LIMIT);
+    let (options, address) = match url.split_once("://") {
+        Some(("rediss", address)) => {
+            (options.secure_transport(SecureTransport::On).tls(tls), address)
+        }
+        Some(("redis", address)) => (options, address),
         _ => return Err("neither redis:// nor rediss://".into()),
     };
-    let options = SocketOptions::new()
-        .secure_transport(mode)
-        .tls(tls)
-        .connect_timeout(LIMIT)
-        .read_timeout(LIMIT)
-        .write_timeout(LIMIT);
     let socket = connect_with(address, options)?;
     let mut reader = BufReader::new(socket.reader());
 

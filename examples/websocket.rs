@@ -20,15 +20,16 @@ use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use embedded::{Embedded, arguments, explain};
 use rustls::{ServerConnection, StreamOwned};
 use sockeye::{Reader, SecureTransport, Socket, SocketOptions, TlsOptions, Writer, connect_with};
+use tungstenite::handshake::client::ClientHandshake;
 use tungstenite::http::Uri;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
-use tungstenite::{Message, WebSocket};
+use tungstenite::{HandshakeError, Message, WebSocket};
 
 /// The most that connecting, and each write, may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -58,7 +59,8 @@ fn talk(
     let socket = dial(url, tls)?;
     let mouth = Mouth::Wire(socket.writer());
     // Not the socket itself: this side may have read frames ahead that came with the handshake's answer.
-    let (mut incoming, _) = tungstenite::client(url, Ear { reader: socket.reader(), mouth })?;
+    let ear = Ear { reader: socket.reader(), mouth };
+    let (mut incoming, _) = tungstenite::client(url, ear).map_err(cause)?;
 
     let (queue, queued) = sync_channel(QUEUE_MOST);
     let answer = Arc::new(Mutex::new(Vec::new()));
@@ -100,18 +102,25 @@ fn talk(
 
 fn dial(url: &str, tls: TlsOptions) -> Result<Socket, Box<dyn Error>> {
     let uri: Uri = url.parse()?;
-    let (mode, port) = match uri.scheme_str() {
-        Some("wss") => (SecureTransport::On, 443),
-        Some("ws") => (SecureTransport::Off, 80),
+    let options = SocketOptions::new().connect_timeout(LIMIT).write_timeout(LIMIT);
+    let (options, port) = match uri.scheme_str() {
+        Some("wss") => {
+            let tls = tls.alpn(["http/1.1"]);
+            (options.secure_transport(SecureTransport::On).tls(tls), 443)
+        }
+        Some("ws") => (options, 80),
         _ => return Err("neither ws:// nor wss://".into()),
     };
     let host = uri.host().ok_or("no host")?;
-    let options = SocketOptions::new()
-        .secure_transport(mode)
-        .tls(tls.alpn(["http/1.1"]))
-        .connect_timeout(LIMIT)
-        .write_timeout(LIMIT);
     Ok(connect_with((host, uri.port_u16().unwrap_or(port)), options)?)
+}
+
+/// The crate doesn't tell of the error inside as the source of this one.
+fn cause(error: HandshakeError<ClientHandshake<Ear>>) -> Box<dyn Error> {
+    match error {
+        HandshakeError::Failure(error) => error.into(),
+        HandshakeError::Interrupted(_) => error.into(),
+    }
 }
 
 enum Outgoing {
@@ -136,6 +145,8 @@ fn send(
                 let last = message.is_close();
                 outgoing.send(message)?;
                 if last {
+                    // How long the server may go on now, until its own close.
+                    socket.set_read_deadline(Some(Instant::now() + LIMIT));
                     break;
                 }
             }

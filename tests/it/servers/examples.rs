@@ -1,5 +1,7 @@
 //! The examples with servers of their own, as whoever tries them out runs them first: without arguments.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use super::harness::{NO_SECRET, example_of, text};
 
 #[test]
@@ -49,6 +51,40 @@ fn the_redis_pipeline_example_shows_itself_over_tls() {
 fn the_chat_example_shows_itself() {
     let parts = ["peer: welcome\nme:   hello\npeer: you said hello\nme:   /quit\npeer: welcome\n"];
     check("the_chat_example_shows_itself", "chat", &parts);
+}
+
+#[test]
+fn the_examples_tell_by_its_kind_why_there_is_no_connection_plain_or_over_tls() {
+    let test = "the_examples_tell_by_its_kind_why_there_is_no_connection_plain_or_over_tls";
+    // Bound, so that nobody else takes the port, and not listening.
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = nobody.local_addr().unwrap().as_socket().unwrap().to_string();
+    let url = |scheme| format!("{scheme}://{address}");
+    let fault = format!("Error: \"Connect: cannot connect to {address}: ");
+    for (example, arguments, secret) in [
+        ("http_get", vec![url("http")], NO_SECRET),
+        ("http_get", vec![url("https")], NO_SECRET),
+        ("websocket", vec![url("ws")], NO_SECRET),
+        ("websocket", vec![url("wss")], NO_SECRET),
+        ("redis_pipeline", vec![url("redis")], NO_SECRET),
+        ("redis_pipeline", vec![url("rediss")], NO_SECRET),
+        ("smtp_send", vec![address.clone(), "me".into(), "you".into()], NO_SECRET),
+        ("imap_fetch", vec![address.clone(), "me".into()], ("IMAP_PASSWORD", "secret")),
+        (
+            "postgres_query",
+            vec![address.clone(), "me".into(), "mine".into(), "SELECT 1".into()],
+            ("PGPASSWORD", "secret"),
+        ),
+        ("mqtt_watch", vec![address.clone(), "topic".into(), "1".into()], NO_SECRET),
+        ("chat", vec![address.clone()], NO_SECRET),
+    ] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let Some(output) = example_of(test, example, &arguments, secret, "") else { return };
+        let told = text(&output.stderr);
+        assert!(told.starts_with(&fault), "{example} {arguments:?}: {told}");
+        assert_eq!(output.status.code(), Some(1), "{example} {arguments:?}");
+    }
 }
 
 /// Runs an example, which has to print these and to succeed.

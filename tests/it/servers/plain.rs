@@ -70,6 +70,17 @@ fn nginx_answers_the_connect_example() {
 }
 
 #[test]
+fn nginx_answers_the_http_get_example() {
+    let test = "nginx_answers_the_http_get_example";
+    let Some(server) = nginx(test) else { return };
+    let url = format!("http://{}/page", server.address());
+    let Some(output) = example_of(test, "http_get", &[&url], NO_SECRET, "") else { return };
+    assert_eq!(text(&output.stderr), format!("200 OK, Length({})\n", page().len()));
+    assert!(text(&output.stdout) == page(), "{} bytes", output.stdout.len());
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn socat_repeats_what_the_chat_example_says() {
     let test = "socat_repeats_what_the_chat_example_says";
     let Some(server) = socat(test) else { return };

@@ -68,14 +68,18 @@ fn redis_of_an_unknown_authority_gets_no_credential() {
 }
 
 #[test]
-fn redis_answers_the_redis_pipeline_example_over_tls() {
+fn redis_answers_the_redis_pipeline_example_plain_and_over_tls() {
     let certificates = Certificates::new();
-    let test = "redis_answers_the_redis_pipeline_example_over_tls";
+    let test = "redis_answers_the_redis_pipeline_example_plain_and_over_tls";
     let Some(server) = redis(test, &certificates) else { return };
-    let (url, ca) = (format!("rediss://{}", server.address()), server.file("ca.pem"));
-    for (password, code) in [("secret", 0), ("guess", 1)] {
+    let secured = format!("rediss://{}", server.at(SECURED));
+    let plain = format!("redis://{}", server.at(PLAIN));
+    let ca = server.file("ca.pem");
+    for (url, password, code) in
+        [(&secured, "secret", 0), (&plain, "secret", 0), (&secured, "guess", 1)]
+    {
         let secret = ("REDIS_PASSWORD", password);
-        let args = [&url, "--ca", &ca];
+        let args = [url, "--ca", &ca];
         let Some(output) = example_of(test, "redis_pipeline", &args, secret, "") else { return };
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{told}");
@@ -107,16 +111,29 @@ fn check_answer(socket: &Socket, reader: &mut BufReader<Reader>, command: &str, 
 
 // -------------------------------------------------------------------- the server
 
+/// Its ports.
+const SECURED: usize = 0;
+const PLAIN: usize = 1;
+
 fn redis(test: &str, certificates: &Certificates) -> Option<Server> {
     let redis = installed(test, "redis-server")?;
     let files = Scratch::new();
     certificates.write(&files, None);
-    Some(start(files, "Ready to accept connections", |files, [port]| {
+    Some(start(files, "Ready to accept connections", |files, [secured, plain]| {
         let mut command = bounded(&redis);
         command
             .current_dir(files)
-            .args(["--port", "0", "--bind", "127.0.0.1", "--save", "", "--requirepass", "secret"])
-            .args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"])
+            .args([
+                "--port",
+                &plain.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--requirepass",
+                "secret",
+            ])
+            .args(["--tls-port", &secured.to_string(), "--tls-auth-clients", "no"])
             .args(["--tls-ca-cert-file", "ca.pem", "--tls-cert-file", "chain.pem"])
             .args(["--tls-key-file", "key.pem"]);
         command
