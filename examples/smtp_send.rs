@@ -25,8 +25,8 @@ use sockeye::{Reader, SecureTransport, Socket, SocketOptions, TlsOptions, connec
 
 /// The most that connecting, the handshake, and each read and write may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The most bytes of a line of an answer (RFC 5321 allows 512).
-const LINE_MOST: u64 = 4096;
+/// The most bytes of an answer: what a server may make this program keep.
+const ANSWER_MOST: u64 = 64 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
@@ -83,10 +83,8 @@ fn send(
 fn upgrade(mut plain: Session) -> Result<Session, Box<dyn Error>> {
     plain.answer("220")?;
     let offers = plain.command("EHLO localhost", "250")?;
-    if !offers
-        .lines()
-        .any(|line| line.get(4..).is_some_and(|it| it.eq_ignore_ascii_case("STARTTLS")))
-    {
+    let mut offers = offers.lines().filter_map(|line| line.get(4..));
+    if !offers.any(|offer| offer.eq_ignore_ascii_case("STARTTLS")) {
         return Err("the server offers no TLS, so it gets no mail".into());
     }
     plain.command("STARTTLS", "220")?;
@@ -119,12 +117,14 @@ impl Session {
 
     /// All lines of an answer, which has to be of this code.
     fn answer(&mut self, code: &str) -> Result<String, Box<dyn Error>> {
+        let mut limited = self.reader.by_ref().take(ANSWER_MOST);
         let mut all = String::new();
         loop {
             let begin = all.len();
-            self.reader.by_ref().take(LINE_MOST).read_line(&mut all)?;
+            limited.read_line(&mut all)?;
             let line = &all[begin..];
-            if !line.starts_with(code) {
+            // A line without its end is what is left of one.
+            if !line.starts_with(code) || !line.ends_with('\n') {
                 return Err(format!("the server says {:?}, not {code}", line.trim_end()).into());
             }
             // Others follow where there is a hyphen behind the code.

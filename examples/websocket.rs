@@ -57,9 +57,8 @@ fn talk(
     mut hear: impl FnMut(Message),
 ) -> Result<(), Box<dyn Error>> {
     let socket = dial(url, tls)?;
-    let mouth = Mouth::Wire(socket.writer());
-    // Not the socket itself: this side may have read frames ahead that came with the handshake's answer.
-    let ear = Ear { reader: socket.reader(), mouth };
+    // The `WebSocket` that makes the handshake is the one that reads: it may have read frames ahead.
+    let ear = Ear { reader: socket.reader(), mouth: Mouth::Wire(socket.writer()) };
     let (mut incoming, _) = tungstenite::client(url, ear).map_err(cause)?;
 
     let (queue, queued) = sync_channel(QUEUE_MOST);
