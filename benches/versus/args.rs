@@ -12,7 +12,9 @@ usage: cargo bench [-- [OPTIONS] [WORDS]]
 WORDS           only workloads whose names contain one of them
 --full          more rounds, longer turns, more idle sockets
 --rounds N      this many rounds (also --pairs): in each, fresh processes for every contender
+--no-peers      the reference and sockeye alone
 --floor         also the least that a wait which another thread can end costs (Linux)
+--readme        what comes of it also goes into README.md and benches/results.svg
 --null          the reference beside itself
 --list          the workloads and their goals";
 
@@ -35,6 +37,8 @@ pub struct Settings {
     /// Those in plaintext; over TLS others stand in for them.
     pub contenders: Vec<&'static Contender>,
     pub words: Vec<String>,
+    /// Whether what comes of it goes into the README.
+    pub into_readme: bool,
 }
 
 impl Settings {
@@ -51,7 +55,8 @@ impl Settings {
             | Service::Sink
             | Service::Source
             | Service::Close
-            | Service::Hold => self.contenders.clone(),
+            | Service::Hold
+            | Service::EchoAndHold => self.contenders.clone(),
         }
     }
 }
@@ -120,6 +125,7 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
     let mut mode = Mode::Smoke;
     let mut rounds = None;
     let mut contenders = contender::ALL.to_vec();
+    let mut into_readme = false;
     let mut filter = Vec::new();
     let mut rest = words.iter().copied();
     while let Some(word) = rest.next() {
@@ -130,6 +136,14 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
                 let number = rest.next().and_then(|text| text.parse().ok());
                 let number = number.filter(|&number| number > 0);
                 rounds = Some(number.ok_or_else(|| format!("{word} wants a number above 0"))?);
+                mode = mode.max(Mode::Quick);
+            }
+            "--no-peers" => {
+                contenders = contender::WITHOUT_PEERS.to_vec();
+                mode = mode.max(Mode::Quick);
+            }
+            "--readme" => {
+                into_readme = true;
                 mode = mode.max(Mode::Quick);
             }
             "--null" => {
@@ -149,7 +163,10 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
             word => filter.push(word.to_owned()),
         }
     }
-    Ok(Command::Measure(Settings { mode, rounds, contenders, words: filter }))
+    if into_readme && !filter.is_empty() {
+        return Err("--readme wants every workload, so no words".to_owned());
+    }
+    Ok(Command::Measure(Settings { mode, rounds, contenders, words: filter, into_readme }))
 }
 
 /// `0,1`, or `any` where nothing is to be pinned.

@@ -3,51 +3,91 @@
 //! One that is a blocking stream in this process implements [`Wire`], and [`Shared`] where several threads
 //! may use it at the same time, which some workloads ask for. One that is no such stream (an async runtime,
 //! another language) brings a `start` of its own and answers [`io::ErrorKind::Unsupported`] to what it cannot
-//! do; that is then skipped, with its words.
+//! do; that is then skipped, with its words. Those that come after the second are peers: nothing is aimed at
+//! for them, and they are compared like the second.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::args::Task;
+use crate::go;
 use crate::tls::client::{SecureSocket, StreamOwned};
+use crate::tokio_peer;
 use crate::workload::{self, Turn};
 
 /// All that are measured unless something else is asked for, the reference first.
-pub static ALL: [&Contender; 2] = [REFERENCE, MEASURED];
+pub static ALL: [&Contender; 5] = [REFERENCE, MEASURED, TOKIO_CURRENT, TOKIO_MULTI, GO];
+
+/// The reference, and what it is all about.
+pub static WITHOUT_PEERS: [&Contender; 2] = [REFERENCE, MEASURED];
 
 /// What the others are compared with.
 pub static REFERENCE: &Contender = &Contender {
     name: "std",
     start: workload::start::<TcpStream>,
     over_tls: Some(SECURE_REFERENCE),
-    is_judged: false,
+    role: Role::Reference,
 };
 
 static MEASURED: &Contender = &Contender {
     name: "sockeye",
     start: workload::start::<sockeye::Socket>,
     over_tls: Some(SECURE_MEASURED),
-    is_judged: true,
+    role: Role::Judged,
 };
+
+static TOKIO_CURRENT: &Contender = &Contender {
+    name: "tokio, one thread",
+    start: tokio_peer::start_current,
+    over_tls: Some(SECURE_TOKIO_CURRENT),
+    role: Role::Peer,
+};
+
+static TOKIO_MULTI: &Contender = &Contender {
+    name: "tokio, multi-thread",
+    start: tokio_peer::start_multi,
+    over_tls: Some(SECURE_TOKIO_MULTI),
+    role: Role::Peer,
+};
+
+static GO: &Contender =
+    &Contender { name: "Go", start: go::start, over_tls: Some(SECURE_GO), role: Role::Peer };
 
 static SECURE_REFERENCE: &Contender = &Contender {
     name: "StreamOwned",
     start: workload::start_unshared::<StreamOwned>,
     over_tls: None,
-    is_judged: false,
+    role: Role::Reference,
 };
 
 static SECURE_MEASURED: &Contender = &Contender {
     name: "sockeye over TLS",
     start: workload::start::<SecureSocket>,
     over_tls: None,
-    is_judged: true,
+    role: Role::Judged,
 };
+
+static SECURE_TOKIO_CURRENT: &Contender = &Contender {
+    name: "tokio-rustls, one thread",
+    start: tokio_peer::start_current_over_tls,
+    over_tls: None,
+    role: Role::Peer,
+};
+
+static SECURE_TOKIO_MULTI: &Contender = &Contender {
+    name: "tokio-rustls, multi-thread",
+    start: tokio_peer::start_multi_over_tls,
+    over_tls: None,
+    role: Role::Peer,
+};
+
+static SECURE_GO: &Contender =
+    &Contender { name: "Go over TLS", start: go::start, over_tls: None, role: Role::Peer };
 
 /// What it is about is in its module.
 pub static FLOOR: Contender =
-    Contender { name: "floor", start: FLOOR_START, over_tls: None, is_judged: false };
+    Contender { name: "floor", start: FLOOR_START, over_tls: None, role: Role::Bound };
 
 #[cfg(target_os = "linux")]
 const FLOOR_START: fn(&Task) -> io::Result<Turn> = workload::start::<crate::floor::Floor>;
@@ -61,8 +101,20 @@ pub struct Contender {
     pub start: fn(&Task) -> io::Result<Turn>,
     /// Who stands in for it where TLS is spoken.
     pub over_tls: Option<&'static Contender>,
-    /// Whether the workloads' aims are its own.
-    pub is_judged: bool,
+    pub role: Role,
+}
+
+/// What a contender is measured for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To compare the others with.
+    Reference,
+    /// The workloads' aims are its own.
+    Judged,
+    /// To be outrun.
+    Peer,
+    /// To show what is possible.
+    Bound,
 }
 
 pub fn named(name: &str) -> Option<&'static Contender> {
@@ -113,6 +165,9 @@ pub trait Wire: Sized + Send + 'static {
 pub trait Shared: Wire + Sync {
     /// Ends the connection and with it another thread's blocked read.
     fn interrupt(&self) -> io::Result<()>;
+
+    /// Ends another thread's blocked read by a deadline that is over, and leaves the connection as it is.
+    fn expire(&self) -> io::Result<()>;
 }
 
 impl Wire for TcpStream {
@@ -143,6 +198,11 @@ impl Wire for TcpStream {
 impl Shared for TcpStream {
     fn interrupt(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Both)
+    }
+
+    fn expire(&self) -> io::Result<()> {
+        let text = "a limit is looked at when a read begins";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 }
 
@@ -177,5 +237,10 @@ impl Wire for sockeye::Socket {
 impl Shared for sockeye::Socket {
     fn interrupt(&self) -> io::Result<()> {
         Ok(self.close()?)
+    }
+
+    fn expire(&self) -> io::Result<()> {
+        self.set_read_deadline(Some(Instant::now()));
+        Ok(())
     }
 }

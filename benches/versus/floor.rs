@@ -72,6 +72,10 @@ impl Shared for Floor {
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes())?;
         Ok(())
     }
+
+    fn expire(&self) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "its deadline is set once"))
+    }
 }
 
 /// With it the kernel counts references to descriptors, and the C library makes its calls cancellable.

@@ -12,10 +12,10 @@ use crate::report::{self, Outcome, Samples};
 use crate::strace::{self, Calls};
 use crate::tls::Identity;
 use crate::workload::{self, Mode, Workload};
-use crate::{machine, system};
+use crate::{go, machine, system};
 
 /// The longest that a child may take to be ready, to take a turn, or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn run(settings: &Settings) -> ExitCode {
     let wanted = |workload: &&Workload| {
@@ -33,6 +33,10 @@ pub fn run(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(failure) = go::build() {
+        eprintln!("the client in Go: {failure}");
+        return ExitCode::FAILURE;
+    }
     let mut outcomes = Vec::new();
     for workload in workloads {
         eprint!("{} ", workload.name);
@@ -40,15 +44,20 @@ pub fn run(settings: &Settings) -> ExitCode {
         eprintln!("{}", outcome.verdict());
         outcomes.push((workload, outcome));
     }
-    if settings.mode > Mode::Smoke {
-        report::print(settings, &outcomes);
-        println!("\nload after: {}", machine::load());
-    }
     let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
-    if outcomes.iter().any(|(_, outcome)| failed(outcome)) {
-        return ExitCode::FAILURE;
+    let some_failed = outcomes.iter().any(|(_, outcome)| failed(outcome));
+    if settings.mode > Mode::Smoke {
+        // What is incomplete is no result.
+        let into_readme = settings.into_readme && !some_failed;
+        match report::publish(settings, into_readme, &outcomes) {
+            Ok(folder) => println!("\ntable and chart: {}", folder.display()),
+            Err(error) => {
+                eprintln!("cannot write what was measured: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
     }
-    ExitCode::SUCCESS
+    if some_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Why a workload has no figures.

@@ -3,17 +3,54 @@
 use std::fs;
 use std::process::Command;
 
+use crate::go;
+
 /// Lines of `name: value`.
 pub fn describe() -> String {
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     [
-        format!("cpu: {} ({cpus} usable)", cpu_model()),
+        format!("cpu: {} ({} usable)", cpu_model(), cpus()),
         format!("kernel: {} {}", std::env::consts::OS, kernel()),
         format!("rustc: {}", compiler()),
+        format!("versions: {}", versions()),
         format!("command: {}", command()),
         format!("load before: {}", load()),
     ]
     .join("\n")
+}
+
+/// The same as a sentence, for those who read of it elsewhere.
+pub fn sentence() -> String {
+    format!(
+        "By `{}`, on {} CPUs of {}, {} {}, {}, with {}.",
+        command(),
+        cpus(),
+        cpu_model(),
+        std::env::consts::OS,
+        kernel(),
+        compiler(),
+        versions(),
+    )
+}
+
+/// Of the contenders.
+fn versions() -> String {
+    let mut versions: Vec<String> = ["sockeye", "rustls", "tokio", "tokio-rustls"]
+        .into_iter()
+        .map(|name| format!("{name} {}", locked_version(name)))
+        .collect();
+    versions.extend(go::version());
+    versions.join(", ")
+}
+
+/// Of a crate, as the lock file has it.
+fn locked_version(name: &str) -> &'static str {
+    let lock = include_str!("../../Cargo.lock");
+    let after_name = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""));
+    after_name.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown")
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(0, usize::from)
 }
 
 /// The system's load averages over 1, 5 and 15 minutes.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A child process. Dropping it kills it.
@@ -13,7 +13,7 @@ pub struct Running {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
-    errors: Option<JoinHandle<String>>,
+    errors: Receiver<String>,
 }
 
 impl Running {
@@ -36,12 +36,13 @@ impl Running {
                 }
             }
         });
-        let errors = thread::spawn(move || {
+        let (told, errors) = mpsc::channel();
+        thread::spawn(move || {
             let mut text = String::new();
             complaints.read_to_string(&mut text).ok();
-            text
+            told.send(text).ok();
         });
-        Ok(Self { name, child, input, lines, errors: Some(errors) })
+        Ok(Self { name, child, input, lines, errors })
     }
 
     /// Sends a line. A child that is gone is found out by the next [`line`](Self::line).
@@ -101,8 +102,8 @@ impl Running {
 
     /// What it wrote to stderr; to be asked once it has ended or was killed.
     fn complaints(&mut self) -> String {
-        let text = self.errors.take().map(JoinHandle::join);
-        text.and_then(Result::ok).unwrap_or_default()
+        // A child of its own may still have it open.
+        self.errors.recv_timeout(Duration::from_secs(5)).unwrap_or_default()
     }
 }
 

@@ -29,12 +29,14 @@ pub enum Service {
     Close,
     /// Keeps it and does nothing.
     Hold,
+    /// `Echo` on its first address, `Hold` on the others.
+    EchoAndHold,
     /// Speaks TLS.
     Secure(SecureService),
 }
 
 impl Service {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Echo,
         Self::LateEcho,
         Self::OpenEcho,
@@ -42,6 +44,7 @@ impl Service {
         Self::Source,
         Self::Close,
         Self::Hold,
+        Self::EchoAndHold,
         Self::Secure(SecureService::Echo),
         Self::Secure(SecureService::Sink),
         Self::Secure(SecureService::Source),
@@ -59,6 +62,7 @@ impl Service {
             Self::Source => "source",
             Self::Close => "close",
             Self::Hold => "hold",
+            Self::EchoAndHold => "echo-and-hold",
             Self::Secure(service) => service.name(),
         }
     }
@@ -81,7 +85,9 @@ impl Service {
                 | SecureService::Source
                 | SecureService::SinkAndSource,
             ) => vec![Ipv4Addr::LOCALHOST.into()],
-            Self::Close | Self::Secure(SecureService::Close | SecureService::EchoThenHold) => {
+            Self::Close
+            | Self::EchoAndHold
+            | Self::Secure(SecureService::Close | SecureService::EchoThenHold) => {
                 // Other systems have no more loopback addresses unless they are told so.
                 if cfg!(target_os = "macos") {
                     return vec![Ipv4Addr::LOCALHOST.into(); 8];
@@ -116,7 +122,15 @@ fn listen(service: Service) -> io::Result<()> {
 
     let acceptors: Vec<_> = listeners
         .into_iter()
-        .map(|listener| thread::spawn(move || accept(&listener, service)))
+        .enumerate()
+        .map(|(index, listener)| {
+            let service = match service {
+                Service::EchoAndHold if index == 0 => Service::Echo,
+                Service::EchoAndHold => Service::Hold,
+                service => service,
+            };
+            thread::spawn(move || accept(&listener, service))
+        })
         .collect();
     for acceptor in acceptors {
         acceptor.join().expect("a panic ends this process at once")?;
@@ -130,7 +144,7 @@ fn accept(listener: &TcpListener, service: Service) -> io::Result<()> {
         let (stream, _) = listener.accept()?;
         match service {
             Service::Close => drop(stream),
-            Service::Hold => held.push(stream),
+            Service::Hold | Service::EchoAndHold => held.push(stream),
             Service::Echo => attend(stream, |mut stream| echo(&mut stream, || ())),
             Service::LateEcho => {
                 attend(stream, |mut stream| echo(&mut stream, || thread::sleep(LATE)));

@@ -75,12 +75,12 @@ pub fn is_asleep(thread: ThreadId) -> io::Result<(bool, u64)> {
     Ok((asleep, sleeps))
 }
 
-/// How often each thread but the calling one has gone to sleep so far: as often it is woken.
-pub fn wake_ups_of_others() -> io::Result<BTreeMap<ThreadId, u64>> {
+/// How often each thread has gone to sleep so far: as often it is woken.
+pub fn wake_ups() -> io::Result<BTreeMap<ThreadId, u64>> {
     let mut sleeps = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/task")? {
         let thread = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(thread) = thread.filter(|&thread| thread != this_thread()) else {
+        let Some(thread) = thread else {
             continue;
         };
         // A thread that ends meanwhile is not looked at.

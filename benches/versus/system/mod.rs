@@ -13,8 +13,7 @@ mod other;
 use self::other as here;
 
 pub use self::here::{
-    ThreadId, cpu_time, cpus, is_asleep, most_files, resident_bytes, this_thread,
-    wake_ups_of_others,
+    ThreadId, cpu_time, cpus, is_asleep, most_files, resident_bytes, this_thread, wake_ups,
 };
 
 /// What every child process does first: dies with its parent, is pinned, may open many sockets, and

@@ -34,7 +34,7 @@ pub fn is_asleep(_thread: ThreadId) -> io::Result<(bool, u64)> {
     Err(unknown("the state of a thread"))
 }
 
-pub fn wake_ups_of_others() -> io::Result<BTreeMap<ThreadId, u64>> {
+pub fn wake_ups() -> io::Result<BTreeMap<ThreadId, u64>> {
     Err(unknown("the number of wake-ups"))
 }
 

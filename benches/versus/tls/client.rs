@@ -51,7 +51,7 @@ impl Wire for StreamOwned {
 }
 
 /// One for all connections of the process, as it is meant to be used.
-fn config() -> io::Result<Arc<ClientConfig>> {
+pub fn config() -> io::Result<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
         return Ok(Arc::clone(config));
@@ -97,6 +97,10 @@ impl Wire for SecureSocket {
 impl Shared for SecureSocket {
     fn interrupt(&self) -> io::Result<()> {
         self.0.interrupt()
+    }
+
+    fn expire(&self) -> io::Result<()> {
+        self.0.expire()
     }
 }
 

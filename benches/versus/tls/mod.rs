@@ -15,7 +15,7 @@ use rustls::crypto::aws_lc_rs as cryptography;
 use rustls::crypto::ring as cryptography;
 
 /// The name in the certificate, wherever the server listens.
-const SERVER_NAME: &str = "localhost";
+pub const SERVER_NAME: &str = "localhost";
 
 /// What a server proves its name with and its clients trust, as PEM. The harness makes it once and leaves
 /// it to its children in their environment.

@@ -2,9 +2,10 @@
 //! the client's process spends on each, all its threads included.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Turn;
+use super::ping_pong::BETWEEN_LOOKS;
 use crate::args::Task;
 use crate::contender::Wire;
 use crate::system;
@@ -16,7 +17,7 @@ pub const MIB: f64 = (1024 * 1024) as f64;
 
 pub fn write<W: Wire>(task: &Task) -> io::Result<Turn> {
     let buf = vec![0x5a; CHUNK];
-    stream::<W>(task, move |wire| {
+    stream(task, W::open(task.servers[0])?, move |wire| {
         wire.write_all(&buf)?;
         Ok(buf.len())
     })
@@ -24,34 +25,38 @@ pub fn write<W: Wire>(task: &Task) -> io::Result<Turn> {
 
 pub fn read<W: Wire>(task: &Task) -> io::Result<Turn> {
     let mut buf = vec![0; CHUNK];
-    stream::<W>(task, move |wire| match wire.read(&mut buf)? {
+    stream(task, W::open(task.servers[0])?, move |wire| match wire.read(&mut buf)? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         more => Ok(more),
     })
 }
 
-/// Moves a chunk at a time with `step`, which tells how many bytes it moved.
-fn stream<W: Wire>(
+/// Moves a chunk at a time over `line` with `step`, which tells how many bytes it moved.
+pub fn stream<L: 'static>(
     task: &Task,
-    mut step: impl FnMut(&W) -> io::Result<usize> + 'static,
+    mut line: L,
+    mut step: impl FnMut(&mut L) -> io::Result<usize> + 'static,
 ) -> io::Result<Turn> {
-    let wire = W::open(task.servers[0])?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
     Ok(Box::new(move || {
         for _ in 0..CHUNKS_TO_WARM_UP {
-            step(&wire)?;
+            step(&mut line)?;
         }
         let begun = Instant::now();
         let spent_before = system::cpu_time()?;
         let mut moved = 0;
         while begun.elapsed() < turn {
-            for _ in 0..16 {
-                moved += step(&wire)?;
+            for _ in 0..BETWEEN_LOOKS {
+                moved += step(&mut line)?;
             }
         }
         let passed = begun.elapsed();
-        let spent = system::cpu_time()? - spent_before;
-        let moved = moved as f64;
-        Ok(vec![spent.as_secs_f64() * 1e3 / (moved / GIB), moved / MIB / passed.as_secs_f64()])
+        Ok(figures(moved, system::cpu_time()? - spent_before, passed))
     }))
+}
+
+/// The CPU time that a GiB costs, in milliseconds, and the MiB that went in a second.
+pub fn figures(moved: usize, spent: Duration, passed: Duration) -> Vec<f64> {
+    let moved = moved as f64;
+    vec![spent.as_secs_f64() * 1e3 / (moved / GIB), moved / MIB / passed.as_secs_f64()]
 }

@@ -1,10 +1,9 @@
-//! What a ping-pong costs beside time: allocations of any thread, and wake-ups of threads other than the
-//! one that plays.
+//! What a ping-pong costs beside time: allocations and wake-ups of any thread.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Turn;
 use super::ping_pong::{PING, Table};
@@ -35,38 +34,63 @@ pub fn allocations<W: Wire>(task: &Task) -> io::Result<Turn> {
     }))
 }
 
-fn allocations_so_far() -> usize {
+/// By any thread of this process.
+pub fn allocations_so_far() -> usize {
     let stats = crate::ALLOCATOR.stats();
     stats.allocations + stats.reallocations
 }
 
-/// Wake-ups of the other threads per round trip and per second, then per second while nobody plays.
+/// Wake-ups of all threads and of all but the busiest per round trip, then of all per second while nobody
+/// plays.
 pub fn wake_ups<W: Wire>(task: &Task) -> io::Result<Turn> {
     let table = Table::<W>::set(task, None)?;
     let plan = task.workload.plan.in_mode(task.mode);
     Ok(Box::new(move || {
         table.play(plan.count.div_ceil(10))?;
-        let begun = Instant::now();
-        let before = system::wake_ups_of_others()?;
+        let before = system::wake_ups()?;
         table.play(plan.count)?;
-        let played = system::wake_ups_of_others()?;
-        let playing = begun.elapsed().as_secs_f64();
+        let played = system::wake_ups()?;
 
         let begun = Instant::now();
         thread::sleep(plan.turn);
-        let rested = system::wake_ups_of_others()?;
-        let resting = begun.elapsed().as_secs_f64();
-
-        let in_play = increase(&before, &played);
-        Ok(vec![
-            in_play / f64::from(plan.count),
-            in_play / playing,
-            increase(&played, &rested) / resting,
-        ])
+        let rested = system::wake_ups()?;
+        Ok(wake_up_figures([&before, &played, &rested], plan.count, begun.elapsed()))
     }))
 }
 
-fn increase(before: &BTreeMap<ThreadId, u64>, after: &BTreeMap<ThreadId, u64>) -> f64 {
-    let more = after.iter().map(|(thread, count)| count - before.get(thread).copied().unwrap_or(0));
-    more.sum::<u64>() as f64
+/// How often each thread has been woken so far.
+pub type WakeUps = BTreeMap<ThreadId, u64>;
+
+/// From what had been counted before so many round trips, after them, and after a rest.
+pub fn wake_up_figures(
+    [before, played, rested]: [&WakeUps; 3],
+    round_trips: u32,
+    resting: Duration,
+) -> Vec<f64> {
+    let in_play = Increase::between(before, played);
+    let at_rest = Increase::between(played, rested);
+    let per_round_trip = |count: u64| count as f64 / f64::from(round_trips);
+    // The one that sleeps for the length of the rest is woken by the rest's end.
+    let of_rest = at_rest.in_all.saturating_sub(1) as f64;
+    vec![
+        per_round_trip(in_play.in_all),
+        per_round_trip(in_play.in_all - in_play.of_the_busiest),
+        of_rest / resting.as_secs_f64(),
+    ]
+}
+
+/// How often threads were woken meanwhile.
+struct Increase {
+    in_all: u64,
+    of_the_busiest: u64,
+}
+
+impl Increase {
+    fn between(before: &WakeUps, after: &WakeUps) -> Self {
+        let more = after.iter();
+        let more = more.map(|(thread, count)| count - before.get(thread).copied().unwrap_or(0));
+        let more: Vec<u64> = more.collect();
+        let of_the_busiest = more.iter().copied().max().unwrap_or(0);
+        Self { in_all: more.iter().sum(), of_the_busiest }
+    }
 }

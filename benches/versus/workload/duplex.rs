@@ -33,12 +33,17 @@ pub fn start<W: Shared>(task: &Task) -> io::Result<Turn> {
             });
             let down = reader.join().expect("a panic ends this process at once");
             let spent = system::cpu_time()? - spent_before;
-            Ok(vec![
-                up.per_second() / MIB + down.per_second() / MIB,
-                spent.as_secs_f64() * 1e3 / ((up.in_all + down.in_all) as f64 / GIB),
-            ])
+            Ok(figures(&up, &down, spent))
         })
     }))
+}
+
+/// The MiB that went in a second, both ways together, and the CPU time that a GiB costs, in milliseconds.
+pub fn figures(up: &Moved, down: &Moved, spent: Duration) -> Vec<f64> {
+    vec![
+        up.per_second() / MIB + down.per_second() / MIB,
+        spent.as_secs_f64() * 1e3 / ((up.in_all + down.in_all) as f64 / GIB),
+    ]
 }
 
 /// Moves a chunk at a time with `step`, which tells how many bytes it moved, in step with the other
@@ -61,11 +66,11 @@ fn run(gate: &Barrier, turn: Duration, mut step: impl FnMut() -> usize) -> Moved
 }
 
 /// What went one way in a turn.
-struct Moved {
+pub struct Moved {
     /// The warm-up included.
-    in_all: usize,
-    counted: usize,
-    within: Duration,
+    pub in_all: usize,
+    pub counted: usize,
+    pub within: Duration,
 }
 
 impl Moved {

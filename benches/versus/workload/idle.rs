@@ -12,7 +12,7 @@ use crate::contender::Wire;
 use crate::system;
 
 /// Opened before the first look: what a process needs once is not counted.
-const FIRST: usize = 16;
+pub const FIRST: usize = 16;
 
 /// Files beside the connections: streams, wake handles and the like.
 const SPARE_FILES: u64 = 100;
@@ -36,11 +36,7 @@ fn start<W: Wire>(
     open: impl Fn(SocketAddr) -> io::Result<W> + 'static,
 ) -> io::Result<Turn> {
     let plan = task.workload.plan.in_mode(task.mode);
-    let most = system::most_files();
-    if most < u64::from(plan.count) + SPARE_FILES {
-        let text = format!("{} sockets are more than the {most} files allowed", plan.count);
-        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-    }
+    enough_files(plan.count)?;
     let mut held = Vec::<W>::with_capacity(FIRST + plan.count as usize);
     let mut servers = task.servers.clone().into_iter().cycle();
     for server in servers.by_ref().take(FIRST) {
@@ -54,7 +50,23 @@ fn start<W: Wire>(
         let at_once = system::resident_bytes()?;
         thread::sleep(plan.turn);
         let later = system::resident_bytes()?;
-        let per_socket = |after: u64| (after as f64 - before as f64) / f64::from(plan.count);
-        Ok(vec![per_socket(at_once), per_socket(later)])
+        Ok(figures([before, at_once, later], plan.count))
     }))
+}
+
+/// What each of `count` sockets costs, at once and later, from the memory that is resident before, at once
+/// and later.
+pub fn figures([before, at_once, later]: [u64; 3], count: u32) -> Vec<f64> {
+    let per_socket = |after: u64| (after as f64 - before as f64) / f64::from(count);
+    vec![per_socket(at_once), per_socket(later)]
+}
+
+/// Whether so many sockets may be open.
+pub fn enough_files(sockets: u32) -> io::Result<()> {
+    let most = system::most_files();
+    if most < u64::from(sockets) + SPARE_FILES {
+        let text = format!("{sockets} sockets are more than the {most} files allowed");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    Ok(())
 }

@@ -12,16 +12,17 @@ use super::ping_pong::Table;
 use crate::args::Task;
 use crate::contender::Wire;
 
-const PLAYERS: usize = 64;
-
 pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
+    let plan = task.workload.plan.in_mode(task.mode);
+    let players = plan.count as usize;
     let hall = Arc::new(Hall {
-        gate: Barrier::new(PLAYERS + 1),
+        gate: Barrier::new(players + 1),
         over: AtomicBool::new(false),
         played: AtomicU64::new(0),
     });
-    for _ in 0..PLAYERS {
-        let table = Table::<W>::set(task, None)?;
+    for _ in 0..players {
+        let table = Table::over(W::open(task.servers[0])?);
+        table.play(WARM_UP_OF_EACH)?;
         let hall = Arc::clone(&hall);
         // A panic in a player ends the process at once, so nobody waits at the gate for it.
         thread::spawn(move || {
@@ -37,13 +38,12 @@ pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
             }
         });
     }
-    let turn = task.workload.plan.in_mode(task.mode).turn;
     Ok(Box::new(move || {
         hall.over.store(false, Ordering::Relaxed);
         hall.played.store(0, Ordering::Relaxed);
         hall.gate.wait();
         let begun = Instant::now();
-        thread::sleep(turn);
+        thread::sleep(plan.turn);
         hall.over.store(true, Ordering::Relaxed);
         hall.gate.wait();
         let passed = begun.elapsed();
@@ -51,6 +51,9 @@ pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
         Ok(vec![played as f64 / passed.as_secs_f64()])
     }))
 }
+
+/// Round trips of each player before all play at once.
+pub const WARM_UP_OF_EACH: u32 = 5;
 
 /// What the players share.
 struct Hall {

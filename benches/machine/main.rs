@@ -1,0 +1,131 @@
+//! Micro-benchmarks of the state machine, in memory: how many steps it takes in a second, and how many bytes
+//! it moves through TLS, without a socket, a lock or a system call.
+//!
+//! ```text
+//! cargo bench --bench machine                all of them
+//! cargo bench --bench machine -- tls         those whose names contain a word
+//! ```
+//!
+//! A whole `cargo bench` runs them as well, before [the comparisons](../versus/main.rs).
+
+mod pair;
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use sockeye::machine::{Endpoints, Input, Machine, Output, Plan, ReadStep, Target, WriteStep};
+
+use crate::pair::Pair;
+
+/// Words of a command line that is meant for the comparisons: Cargo hands it to every benchmark.
+const FOR_VERSUS: [&str; 7] =
+    ["--full", "--rounds", "--pairs", "--no-peers", "--floor", "--null", "--readme"];
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    if words.any(|word| FOR_VERSUS.contains(&word.as_str())) {
+        return;
+    }
+    divan::main();
+}
+
+/// From nothing to an open connection: three calls.
+#[divan::bench]
+fn connect(bencher: Bencher) {
+    let now = Instant::now();
+    bencher.counter(ItemsCount::new(1_u32)).bench(|| open(black_box(now)));
+}
+
+#[divan::bench]
+fn read_pass(bencher: Bencher) {
+    let mut machine = open(Instant::now());
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        let ReadStep::Receive(pass) = machine.read() else { panic!("it is open") };
+        machine.delivered(pass, black_box(64)).count()
+    });
+}
+
+#[divan::bench]
+fn write_pass(bencher: Bencher) {
+    let mut machine = open(Instant::now());
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        let WriteStep::Send(pass) = machine.write() else { panic!("it is open") };
+        machine.accepted(pass, black_box(64)).count()
+    });
+}
+
+#[divan::bench]
+fn close(bencher: Bencher) {
+    let now = Instant::now();
+    bencher
+        .counter(ItemsCount::new(1_u32))
+        .with_inputs(|| open(now))
+        .bench_refs(|machine| machine.handle(Input::Close, black_box(now)).count());
+}
+
+fn open(now: Instant) -> Machine {
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let mut machine = Machine::new(Plan::new(Target::Address(peer)), now);
+    let Some(Output::Attempt { id, .. }) = machine.start(now).next() else {
+        panic!("it wants its one address dialled")
+    };
+    let result = Ok(Endpoints { remote: peer, local: None });
+    machine.handle(Input::Attempted { id, result }, now).for_each(drop);
+    machine
+}
+
+/// A connection over TLS 1.3 with AES-256-GCM.
+mod tls {
+    use super::*;
+
+    /// As much as the crate accepts before it sends.
+    const BYTES: usize = 64 * 1024;
+
+    #[divan::bench]
+    fn handshake(bencher: Bencher) {
+        bencher.counter(ItemsCount::new(1_u32)).bench(Pair::open);
+    }
+
+    /// Sealed by the machine; nobody opens it.
+    #[divan::bench]
+    fn up(bencher: Bencher) {
+        let mut pair = Pair::open();
+        let plaintext = vec![0x5a; BYTES];
+        bencher.counter(BytesCount::new(BYTES)).bench_local(|| pair.send(&plaintext, |_| ()));
+    }
+
+    /// Opened by the machine; sealed before it counts.
+    #[divan::bench]
+    fn down(bencher: Bencher) {
+        let pair = RefCell::new(Pair::open());
+        let plaintext = vec![0x5a; BYTES];
+        bencher
+            .counter(BytesCount::new(BYTES))
+            .with_inputs(|| pair.borrow_mut().seal_by_server(&plaintext))
+            .bench_local_refs(|ciphertext| {
+                assert_eq!(pair.borrow_mut().receive(ciphertext), BYTES);
+            });
+    }
+
+    /// Both directions, the server's work included, on one thread and on two at once, each with a connection
+    /// of its own: what two machines share would show here.
+    #[divan::bench(threads = [1, 2])]
+    fn both_ways(bencher: Bencher) {
+        thread_local! {
+            static PAIR: RefCell<Pair> = RefCell::new(Pair::open());
+        }
+        let plaintext = vec![0x5a; BYTES];
+        bencher.counter(BytesCount::new(2 * BYTES)).bench(|| {
+            PAIR.with_borrow_mut(|pair| {
+                let mut ciphertext = Vec::with_capacity(2 * BYTES);
+                pair.send(&plaintext, |part| ciphertext.extend_from_slice(part));
+                assert_eq!(pair.open_by_server(&ciphertext), BYTES);
+                let ciphertext = pair.seal_by_server(&plaintext);
+                assert_eq!(pair.receive(&ciphertext), BYTES);
+            });
+        });
+    }
+}

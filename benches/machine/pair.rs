@@ -1,0 +1,180 @@
+//! A machine that speaks TLS, and its server, in one memory.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+#[cfg(feature = "aws-lc-rs")]
+use rustls::crypto::aws_lc_rs as cryptography;
+#[cfg(not(feature = "aws-lc-rs"))]
+use rustls::crypto::ring as cryptography;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::version::TLS13;
+use rustls::{CipherSuite, ServerConfig, ServerConnection};
+use sockeye::TlsOptions;
+use sockeye::machine::{
+    Endpoints, Input, Intake, Machine, Output, Parcel, Plan, ReadStep, Received, Target, TlsSetup,
+    WriteStep,
+};
+
+pub struct Pair {
+    machine: Machine,
+    server: ServerConnection,
+    now: Instant,
+    intake: Intake,
+    parcel: Parcel,
+    read: Vec<u8>,
+}
+
+impl Pair {
+    /// After a full handshake.
+    pub fn open() -> Self {
+        let (setup, config) = settings();
+        let now = Instant::now();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let mut plan = Plan::new(Target::Address(peer));
+        plan.tls = Some(setup);
+        let mut machine = Machine::new(plan, now);
+        let Some(Output::Attempt { id, .. }) = machine.start(now).next() else {
+            panic!("it wants its one address dialled")
+        };
+        let result = Ok(Endpoints { remote: peer, local: None });
+        machine.handle(Input::Attempted { id, result }, now).for_each(drop);
+        let mut server = ServerConnection::new(config).expect("the settings are right");
+        server.set_buffer_limit(None);
+        let mut pair = Pair {
+            machine,
+            server,
+            now,
+            intake: Intake::new(),
+            parcel: Parcel::default(),
+            read: vec![0; 64 * 1024],
+        };
+        pair.shake_hands();
+        pair
+    }
+
+    fn shake_hands(&mut self) {
+        while self.machine.opened().is_none() || self.server.is_handshaking() {
+            while let Some(mut parcel) = self.machine.transmit() {
+                let bytes = parcel.bytes().len();
+                self.open_by_server(parcel.bytes());
+                parcel.sent(bytes);
+                self.machine.transmitted(&mut parcel).for_each(drop);
+            }
+            let mut flight = Vec::new();
+            while self.server.wants_write() {
+                self.server.write_tls(&mut flight).expect("memory takes everything");
+            }
+            let mut flight = &flight[..];
+            while !flight.is_empty() {
+                let pass = self.machine.attend().expect("it waits for the server");
+                flight = fill(&mut self.intake, flight);
+                self.machine.ingest(pass, &mut self.intake, self.now).for_each(drop);
+            }
+        }
+        assert_eq!(self.machine.opened(), Some(Ok(())), "{:?}", self.machine.tls_failure());
+    }
+
+    /// The machine seals all of it, and `wire` gets the ciphertext.
+    pub fn send(&mut self, mut plaintext: &[u8], mut wire: impl FnMut(&[u8])) {
+        while !plaintext.is_empty() {
+            let WriteStep::Seal(pass) = self.machine.write() else { panic!("it is open") };
+            let (bytes, outputs) = self.machine.seal(pass, plaintext, &mut self.parcel, self.now);
+            outputs.for_each(drop);
+            assert!(bytes > 0, "all that was sealed before has left");
+            plaintext = &plaintext[bytes..];
+            wire(self.parcel.bytes());
+            let length = self.parcel.bytes().len();
+            self.parcel.sent(length);
+            self.machine.transmitted(&mut self.parcel).for_each(drop);
+        }
+    }
+
+    /// The machine receives the ciphertext and is read until nothing is left: so many bytes.
+    pub fn receive(&mut self, mut ciphertext: &[u8]) -> usize {
+        let mut in_all = 0;
+        loop {
+            match self.machine.read() {
+                ReadStep::Take(pass) => {
+                    let (bytes, outputs) = self.machine.take(pass, &mut self.read, self.now);
+                    outputs.for_each(drop);
+                    in_all += bytes;
+                }
+                ReadStep::Ingest(pass) if ciphertext.is_empty() => {
+                    self.machine.received(pass, Received::Nothing, self.now).for_each(drop);
+                    return in_all;
+                }
+                ReadStep::Ingest(pass) => {
+                    ciphertext = fill(&mut self.intake, ciphertext);
+                    self.machine.ingest(pass, &mut self.intake, self.now).for_each(drop);
+                }
+                step => panic!("{step:?} over an open connection"),
+            }
+        }
+    }
+
+    pub fn seal_by_server(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        self.server.writer().write_all(plaintext).expect("it has no limit");
+        let mut ciphertext = Vec::with_capacity(plaintext.len() + plaintext.len() / 64);
+        while self.server.wants_write() {
+            self.server.write_tls(&mut ciphertext).expect("memory takes everything");
+        }
+        ciphertext
+    }
+
+    /// So many bytes of plaintext.
+    pub fn open_by_server(&mut self, mut ciphertext: &[u8]) -> usize {
+        let mut in_all = 0;
+        while !ciphertext.is_empty() {
+            self.server.read_tls(&mut ciphertext).expect("it is read from memory");
+            self.server.process_new_packets().expect("the machine speaks TLS");
+            while let Ok(bytes @ 1..) = self.server.reader().read(&mut self.read) {
+                in_all += bytes;
+            }
+        }
+        in_all
+    }
+}
+
+/// Receives what there is room for, and returns the rest.
+fn fill<'a>(intake: &mut Intake, ciphertext: &'a [u8]) -> &'a [u8] {
+    let space = intake.space();
+    let (now, later) = ciphertext.split_at(ciphertext.len().min(space.len()));
+    space[..now.len()].copy_from_slice(now);
+    intake.filled(now.len());
+    later
+}
+
+/// The same for every connection.
+fn settings() -> (TlsSetup, Arc<ServerConfig>) {
+    static SETTINGS: OnceLock<(TlsSetup, Arc<ServerConfig>)> = OnceLock::new();
+    SETTINGS.get_or_init(make_settings).clone()
+}
+
+fn make_settings() -> (TlsSetup, Arc<ServerConfig>) {
+    const NAME: &str = "localhost";
+    // Where the crate has no cryptography of its own, it takes the one that the program installed.
+    if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
+        cryptography::default_provider().install_default().ok();
+    }
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a name is enough");
+    let options = TlsOptions::new()
+        .add_root_pem(made.cert.pem())
+        .expect("it was made right now")
+        .only_added_roots();
+    let setup = TlsSetup::new(&options, NAME).expect("the options go together");
+
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("it is a key");
+    let mut provider = cryptography::default_provider();
+    provider.cipher_suites.retain(|suite| suite.suite() == CipherSuite::TLS13_AES_256_GCM_SHA384);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the suite is of this version")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("the key is the certificate's");
+    config.send_tls13_tickets = 0;
+    (setup, Arc::new(config))
+}

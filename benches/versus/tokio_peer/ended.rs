@@ -1,0 +1,71 @@
+//! Connections that end: over and over, and with a read that another task ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+use tokio::time::sleep;
+
+use super::Stage;
+use super::play::Table;
+use super::wire::AsyncWire;
+use crate::args::Task;
+use crate::workload::Turn;
+use crate::workload::ended::{self, Before};
+
+/// Connects and closes.
+pub fn churn<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+    let servers = Arc::new(task.servers.clone());
+    let count = task.workload.plan.in_mode(task.mode).count;
+    Ok(stage.turns((), move |()| {
+        let servers = Arc::clone(&servers);
+        async move {
+            for &server in servers.iter() {
+                W::connect_and_close(server).await?;
+            }
+            let begun = Instant::now();
+            for &server in servers.iter().cycle().take(count as usize) {
+                W::connect_and_close(server).await?;
+            }
+            Ok(((), vec![f64::from(count) / begun.elapsed().as_secs_f64()]))
+        }
+    }))
+}
+
+/// A read is ended, and its connection closed, by aborting the task that reads: how long until whoever waits
+/// for that task is told.
+pub fn by_abort<W: AsyncWire>(task: &Task, stage: Stage, before: Before) -> io::Result<Turn> {
+    let server = task.servers[0];
+    let count = task.workload.plan.in_mode(task.mode).count;
+    Ok(stage.turns((), move |()| async move {
+        let mut latencies = Vec::new();
+        for _ in 0..count {
+            latencies.push(one::<W>(server, before).await?);
+        }
+        Ok(((), ended::figures(latencies)))
+    }))
+}
+
+async fn one<W: AsyncWire>(server: SocketAddr, before: Before) -> io::Result<Duration> {
+    let mut table = Table::<W>::open(server).await?;
+    let reader = tokio::spawn(async move {
+        table.play(before.round_trips).await.expect("a round trip before the end");
+        table.wire.read(&mut [0; 64]).await
+    });
+    // A task can't be asked whether it waits: the others' readers are blocked after so long, and this one
+    // has had its round trips by then.
+    sleep(before.settled * 2 + ROUND_TRIP * before.round_trips).await;
+    let begun = Instant::now();
+    reader.abort();
+    match reader.await {
+        Err(end) if end.is_cancelled() => Ok(begun.elapsed()),
+        Err(_) => panic!("a panic ends this process at once"),
+        Ok(Ok(_)) => Err(io::Error::other("the read ended by itself")),
+        Ok(Err(error)) => Err(error),
+    }
+}
+
+/// The most that a round trip over loopback takes, on the average of a thousand.
+const ROUND_TRIP: Duration = Duration::from_micros(60);

@@ -1,0 +1,97 @@
+//! The peer that is no blocking stream: tokio, with tokio-rustls over TLS. Every workload is done here as a
+//! program of its own style would do it: a task instead of a thread, nothing that blocks in a task, and no
+//! step through the runtime's door for each read.
+//!
+//! The work runs in a spawned task on either runtime, which is where tokio's multi-thread one is at its best:
+//! what `block_on` itself polls is passed between threads for every event.
+
+mod ended;
+mod many;
+mod play;
+mod stream;
+mod wire;
+
+use std::future::Future;
+use std::io;
+
+use tokio::runtime::{Builder, Runtime};
+
+use self::wire::{AsyncWire, Secure};
+use crate::args::Task;
+use crate::workload::ended::{AT_REST, IN_DIALOGUE};
+use crate::workload::{Client, LIMIT, Turn};
+
+pub fn start_current(task: &Task) -> io::Result<Turn> {
+    start::<tokio::net::TcpStream>(task, Builder::new_current_thread())
+}
+
+/// With as many workers as there are CPUs to run on, which is the default.
+pub fn start_multi(task: &Task) -> io::Result<Turn> {
+    start::<tokio::net::TcpStream>(task, Builder::new_multi_thread())
+}
+
+pub fn start_current_over_tls(task: &Task) -> io::Result<Turn> {
+    start::<Secure>(task, Builder::new_current_thread())
+}
+
+pub fn start_multi_over_tls(task: &Task) -> io::Result<Turn> {
+    start::<Secure>(task, Builder::new_multi_thread())
+}
+
+fn start<W: AsyncWire>(task: &Task, mut builder: Builder) -> io::Result<Turn> {
+    let stage = Stage { runtime: builder.enable_all().build()? };
+    match task.workload.client {
+        Client::PingPong => play::for_a_while::<W>(task, stage, None),
+        Client::PingPongLimited => play::for_a_while::<W>(task, stage, Some(LIMIT)),
+        Client::RoundTrips => play::a_number::<W>(task, stage, None),
+        Client::RoundTripsLimited => play::a_number::<W>(task, stage, Some(LIMIT)),
+        Client::Allocations => play::allocations::<W>(task, stage),
+        Client::WakeUps => play::wake_ups::<W>(task, stage),
+        Client::Threads => many::threads::<W>(task, stage),
+        Client::Idle => many::idle::<W>(task, stage, 0),
+        Client::IdleAfterExchange => many::idle::<W>(task, stage, 1),
+        Client::Crowd => many::crowd::<W>(task, stage),
+        Client::BulkWrite => stream::write::<W>(task, stage),
+        Client::BulkRead => stream::read::<W>(task, stage),
+        Client::SmallWrites => stream::small::<W>(task, stage),
+        Client::SmallWritesBuffered => stream::small_buffered::<W>(task, stage),
+        Client::Duplex => stream::duplex::<W>(task, stage),
+        Client::Churn => ended::churn::<W>(task, stage),
+        Client::Interrupt => ended::by_abort::<W>(task, stage, AT_REST),
+        Client::InterruptInDialogue => ended::by_abort::<W>(task, stage, IN_DIALOGUE),
+        Client::Expire | Client::ExpireInDialogue => {
+            let text = "a limit belongs to the task that reads";
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        }
+    }
+}
+
+/// A runtime, and how work gets onto it.
+struct Stage {
+    runtime: Runtime,
+}
+
+impl Stage {
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = io::Result<T>> + Send + 'static,
+    ) -> io::Result<T> {
+        self.runtime.block_on(async {
+            tokio::spawn(work).await.expect("a panic ends this process at once")
+        })
+    }
+
+    /// Turns that hand `state` on from one to the next.
+    fn turns<S: Send + 'static, F>(self, state: S, turn: impl Fn(S) -> F + 'static) -> Turn
+    where
+        F: Future<Output = io::Result<(S, Vec<f64>)>> + Send + 'static,
+    {
+        let mut handed_on = Some(state);
+        Box::new(move || {
+            let state = handed_on.take().expect("a client whose turn failed takes no other");
+            let (state, figures) = self.run(turn(state))?;
+            handed_on = Some(state);
+            Ok(figures)
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! Ping-pong in a task, and what it costs beside time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout_at};
+
+use super::Stage;
+use super::wire::AsyncWire;
+use crate::args::Task;
+use crate::system;
+use crate::workload::Turn;
+use crate::workload::counts::{allocations_so_far, wake_up_figures};
+use crate::workload::ping_pong::{BETWEEN_LOOKS, PING, WARM_UP};
+
+/// Round trips per second.
+pub fn for_a_while<W: AsyncWire>(
+    task: &Task,
+    stage: Stage,
+    limit: Option<Duration>,
+) -> io::Result<Turn> {
+    let table = stage.run(Table::<W>::set(task.servers[0], limit))?;
+    let turn = task.workload.plan.in_mode(task.mode).turn;
+    Ok(stage.turns(table, move |mut table| async move {
+        table.play(WARM_UP).await?;
+        let begun = Instant::now();
+        let mut played = 0;
+        loop {
+            table.play(BETWEEN_LOOKS).await?;
+            played += BETWEEN_LOOKS;
+            let passed = begun.elapsed();
+            if passed >= turn {
+                return Ok((table, vec![f64::from(played) / passed.as_secs_f64()]));
+            }
+        }
+    }))
+}
+
+/// Round trips, and nothing but them, for an observer outside; the figure is their number.
+pub fn a_number<W: AsyncWire>(
+    task: &Task,
+    stage: Stage,
+    limit: Option<Duration>,
+) -> io::Result<Turn> {
+    let table = stage.run(Table::<W>::set(task.servers[0], limit))?;
+    let count = task.workload.plan.in_mode(task.mode).count;
+    Ok(stage.turns(table, move |mut table| async move {
+        table.play(count).await?;
+        Ok((table, vec![f64::from(count)]))
+    }))
+}
+
+/// Allocations and reallocations per write and per read, in steady state.
+pub fn allocations<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+    let count = task.workload.plan.in_mode(task.mode).count;
+    let table = stage.run(Table::<W>::set(task.servers[0], None))?;
+    Ok(stage.turns(table, move |mut table| async move {
+        table.play(count.div_ceil(10)).await?;
+        let mut back = [0; PING.len()];
+        let (mut in_writes, mut in_reads) = (0, 0);
+        let mut before = allocations_so_far();
+        for _ in 0..count {
+            table.wire.write_all(&PING).await?;
+            let between = allocations_so_far();
+            table.wire.read_exact(&mut back).await?;
+            let after = allocations_so_far();
+            in_writes += between - before;
+            in_reads += after - between;
+            before = after;
+        }
+        let per = |allocations: usize| allocations as f64 / f64::from(count);
+        Ok((table, vec![per(in_writes), per(in_reads)]))
+    }))
+}
+
+/// Wake-ups of all threads and of all but the busiest per round trip, then of all per second while nobody
+/// plays.
+pub fn wake_ups<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+    let plan = task.workload.plan.in_mode(task.mode);
+    let table = stage.run(Table::<W>::set(task.servers[0], None))?;
+    Ok(stage.turns(table, move |mut table| async move {
+        table.play(plan.count.div_ceil(10)).await?;
+        let before = system::wake_ups()?;
+        table.play(plan.count).await?;
+        let played = system::wake_ups()?;
+
+        let begun = Instant::now();
+        sleep(plan.turn).await;
+        let rested = system::wake_ups()?;
+        let figures = wake_up_figures([&before, &played, &rested], plan.count, begun.elapsed());
+        Ok((table, figures))
+    }))
+}
+
+/// A connection to play over.
+pub struct Table<W> {
+    pub wire: W,
+    /// The instant after which reads time out.
+    deadline: Option<tokio::time::Instant>,
+}
+
+impl<W: AsyncWire> Table<W> {
+    /// Connects, and makes sure that what comes back is what was sent.
+    async fn set(address: SocketAddr, limit: Option<Duration>) -> io::Result<Self> {
+        let mut table = Self::open(address).await?;
+        table.deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+        let mut back = [0; PING.len()];
+        table.wire.write_all(&PING).await?;
+        table.wire.read_exact(&mut back).await?;
+        if back != PING {
+            return Err(io::Error::other("the echo differs from what was sent"));
+        }
+        table.play(WARM_UP).await?;
+        Ok(table)
+    }
+
+    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { wire: W::open(address).await?, deadline: None })
+    }
+
+    pub async fn play(&mut self, round_trips: u32) -> io::Result<()> {
+        let mut back = [0; PING.len()];
+        for _ in 0..round_trips {
+            self.wire.write_all(&PING).await?;
+            // Nothing in plaintext; over TLS it sends what the wire did not take at once.
+            self.wire.flush().await?;
+            let read = self.wire.read_exact(&mut back);
+            match self.deadline {
+                Some(deadline) => timeout_at(deadline, read).await??,
+                None => read.await?,
+            };
+        }
+        Ok(())
+    }
+}

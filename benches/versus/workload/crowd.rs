@@ -1,0 +1,85 @@
+//! A few connections talk, while ever more that are silent are open beside them: what a round trip costs
+//! the client's process, all its threads included, with 10 connections in all, and how much more it costs
+//! with many.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::Turn;
+use super::idle;
+use super::ping_pong::{BETWEEN_LOOKS, Table};
+use crate::args::Task;
+use crate::contender::Wire;
+use crate::system;
+
+/// How many connections talk, by turns.
+pub const TALKERS: usize = 10;
+
+/// How many connections there are in all, from step to step; the plan's count is the last.
+pub const SIZES: [usize; 3] = [TALKERS, 100, 1_000];
+
+/// The cost at each size is the median of so many measurements.
+pub const SLICES: u32 = 9;
+
+pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
+    let plan = task.workload.plan.in_mode(task.mode);
+    idle::enough_files(plan.count)?;
+    let servers = task.servers.clone();
+    Ok(Box::new(move || {
+        let talkers: Vec<Table<W>> = (0..TALKERS)
+            .map(|_| Ok(Table::over(W::open(servers[0])?)))
+            .collect::<io::Result<_>>()?;
+        let mut silent = Vec::<W>::with_capacity(plan.count as usize);
+        let mut others = servers[1..].iter().cycle();
+        let mut costs = Vec::new();
+        let mut opening = Duration::ZERO;
+        let last = plan.count as usize;
+        for size in SIZES.into_iter().chain([last]) {
+            let begun = Instant::now();
+            while TALKERS + silent.len() < size.min(last) {
+                silent.push(W::open(*others.next().expect("they go round"))?);
+            }
+            opening = begun.elapsed();
+            costs.push(cost(&talkers, plan.turn)?);
+        }
+        Ok(figures(&costs, opening, plan.count))
+    }))
+}
+
+/// From the costs of a round trip at every size, and how long it took to open those of the last step.
+pub fn figures(costs: &[f64], opening: Duration, count: u32) -> Vec<f64> {
+    let first = costs[0];
+    let mut figures = vec![first * 1e6];
+    figures.extend(costs[1..].iter().map(|cost| cost / first));
+    let opened = f64::from(count) - SIZES[SIZES.len() - 1] as f64;
+    // None in a run that only shows that everything works.
+    figures.push(if opened > 0.0 { opening.as_secs_f64() * 1e6 / opened } else { 0.0 });
+    figures
+}
+
+/// CPU time of a round trip, in seconds.
+fn cost<W: Wire>(talkers: &[Table<W>], within: Duration) -> io::Result<f64> {
+    for table in talkers {
+        table.play(BETWEEN_LOOKS)?;
+    }
+    let mut costs = Vec::new();
+    for _ in 0..SLICES {
+        let begun = Instant::now();
+        let spent_before = system::cpu_time()?;
+        let mut played = 0;
+        while begun.elapsed() < within / SLICES {
+            for table in talkers {
+                table.play(1)?;
+                played += 1;
+            }
+        }
+        let spent = system::cpu_time()? - spent_before;
+        costs.push(spent.as_secs_f64() / f64::from(played));
+    }
+    Ok(median(costs))
+}
+
+pub fn median(mut costs: Vec<f64>) -> f64 {
+    costs.sort_unstable_by(f64::total_cmp);
+    costs[costs.len() / 2]
+}

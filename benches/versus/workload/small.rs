@@ -1,0 +1,39 @@
+//! Small writes: 100 bytes at a time, as they are, and through a [`BufWriter`] of its usual size.
+
+use std::io::{self, BufWriter, Write};
+
+use super::Turn;
+use super::bulk::stream;
+use crate::args::Task;
+use crate::contender::Wire;
+
+pub const SMALL: usize = 100;
+
+pub fn unbuffered<W: Wire>(task: &Task) -> io::Result<Turn> {
+    let wire = W::open(task.servers[0])?;
+    stream(task, wire, |wire| {
+        wire.write_all(&[0x5a; SMALL])?;
+        Ok(SMALL)
+    })
+}
+
+pub fn buffered<W: Wire>(task: &Task) -> io::Result<Turn> {
+    let writer = BufWriter::new(Writer(W::open(task.servers[0])?));
+    stream(task, writer, |writer| {
+        writer.write_all(&[0x5a; SMALL])?;
+        Ok(SMALL)
+    })
+}
+
+/// A wire as `std`'s adapters know it.
+struct Writer<W>(W);
+
+impl<W: Wire> Write for Writer<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
