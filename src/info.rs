@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::address::SocketAddress;
+use crate::error::Error;
 use crate::tls::TlsInfo;
 
 /// Where a socket is in its life.
@@ -26,6 +27,33 @@ pub enum Phase {
     /// [`Socket::closed`](crate::Socket::closed) has settled. After a reset, bytes that came before
     /// it may still be readable. Also a socket that was upgraded: another one has its connection.
     Closed,
+}
+
+/// What a look at a socket finds that nobody may be reading: [`Socket::health`](crate::Socket::health).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Health {
+    /// Still connecting, or in a TLS handshake, or about to be upgraded.
+    Opening,
+    /// Open both ways, and nothing is unread: as a connection should be that waits in a pool.
+    Idle,
+    /// Bytes of the peer wait to be read. In a pool that is an answer which nobody asked for, or the rest of
+    /// one that was not read. An end may be behind them.
+    Unread,
+    /// A direction has ended, or both have, and nothing has failed: the peer has ended with nothing unread before
+    /// it, or this side closed or half-closed it, cancelled its reading, or upgraded it.
+    Ended,
+    /// It failed, by what [`Socket::closed`](crate::Socket::closed) gives: a reset, an end without
+    /// close_notify, [`Closed`](crate::ErrorKind::Closed) after an abort.
+    Failed(Error),
+}
+
+impl Health {
+    /// Whether it is [`Idle`](Self::Idle).
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self, Health::Idle)
+    }
 }
 
 /// What is known of an established connection.

@@ -14,6 +14,7 @@ mod event_loop;
 mod facts;
 mod forecast;
 mod fork;
+mod health;
 mod linger;
 #[cfg(sockeye_shuttle)]
 pub mod model;

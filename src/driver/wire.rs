@@ -92,6 +92,17 @@ pub(super) enum End {
     Failed(Fault),
 }
 
+/// How a connection looks from outside, by a look that takes nothing from who is at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing shows.
+    Whole,
+    /// The peer has ended.
+    Ended,
+    /// Neither side stands, or a failure waits to be told.
+    Broken,
+}
+
 /// What came of dropping what had come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drained {
@@ -207,6 +218,12 @@ impl Wire {
             Some(fault) => End::Failed(fault),
             None => End::HungUp,
         }
+    }
+
+    /// Looks at it while another thread may be about to receive, and so takes nothing: what the system tells
+    /// once stays untold.
+    pub(super) fn standing(&self) -> Standing {
+        standing(&self.stream)
     }
 
     /// Sends a reset, at once where the system can do that while others are at the descriptor, when
@@ -390,6 +407,30 @@ fn hung_up(stream: &TcpStream) -> bool {
 #[cfg(not(any(target_os = "linux", sockeye_shuttle)))]
 fn hung_up(_stream: &TcpStream) -> bool {
     false
+}
+
+#[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
+fn standing(stream: &TcpStream) -> Standing {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut descriptors = [PollFd::new(stream, PollFlags::RDHUP)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let seen = match poll(&mut descriptors, Some(&at_once)) {
+        Ok(_) => descriptors[0].revents(),
+        Err(_) => PollFlags::empty(),
+    };
+    if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
+        Standing::Broken
+    } else if seen.contains(PollFlags::RDHUP) {
+        Standing::Ended
+    } else {
+        Standing::Whole
+    }
+}
+
+/// Where a poll does not tell an end from bytes before it.
+#[cfg(not(all(target_os = "linux", not(sockeye_shuttle))))]
+fn standing(_stream: &TcpStream) -> Standing {
+    Standing::Whole
 }
 
 #[cfg(not(sockeye_shuttle))]

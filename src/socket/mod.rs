@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::driver::{Load, Room, Shared, Side};
 use crate::error::Result;
-use crate::info::{Phase, SocketInfo, Stats};
+use crate::info::{Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
 use crate::options::{SecureTransport, check_limit};
 use crate::tls::TlsOptions;
@@ -265,6 +265,65 @@ impl Socket {
     #[doc(alias("readyState"))]
     pub fn phase(&self) -> Phase {
         self.handle.shared().phase()
+    }
+
+    /// Whether it is still good, for who keeps it for later: looks at the wire, where a
+    /// [`phase`](Self::phase) may be behind by as long as nobody has read.
+    ///
+    /// Never waits, and takes no application data: what is found stays for the next read. Over TLS it takes in
+    /// the records that have come, so that session tickets and new keys are neither data nor an end. An end or a
+    /// failure that it finds is the socket's from then on, as if a read had found it.
+    ///
+    /// While another thread is in a read, what comes is that read's, and the socket counts as
+    /// [`Idle`](Health::Idle) until it is seen to have ended or failed (without the read telling: on Linux only).
+    /// What the peer has sent that has not arrived, nobody can see: a request that is sent
+    /// on an idle connection may still find it ended, and be it by a peer that closed a moment before.
+    ///
+    /// A pool that lends a connection only while that is of any use:
+    ///
+    /// ```
+    /// use std::sync::Mutex;
+    /// use sockeye::{Health, Result, Socket, SocketAddress};
+    ///
+    /// struct Pool {
+    ///     address: SocketAddress,
+    ///     idle: Mutex<Vec<Socket>>,
+    /// }
+    ///
+    /// impl Pool {
+    ///     fn take(&self) -> Result<Socket> {
+    ///         // The youngest first. One that is not idle is closed in the background.
+    ///         while let Some(socket) = self.idle.lock().unwrap().pop() {
+    ///             if socket.health().is_idle() {
+    ///                 return Ok(socket);
+    ///             }
+    ///         }
+    ///         sockeye::connect(self.address.clone())
+    ///     }
+    ///
+    ///     fn give_back(&self, socket: Socket) {
+    ///         self.idle.lock().unwrap().push(socket);
+    ///     }
+    /// }
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?.into();
+    /// let pool = Pool { address, idle: Mutex::default() };
+    /// let socket = pool.take()?;
+    /// let first = socket.opened()?.local_address();
+    /// pool.give_back(socket);
+    /// let socket = pool.take()?;
+    /// assert_eq!(socket.opened()?.local_address(), first, "it was lent again");
+    ///
+    /// drop(listener.accept()?);
+    /// # while socket.health().is_idle() {} // On loopback that takes no time, but whose loopback is this?
+    /// assert!(matches!(socket.health(), Health::Ended));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("is_alive", "isAlive", "is_closed", "connCheck"))]
+    pub fn health(&self) -> Health {
+        self.handle.shared().health()
     }
 
     /// Bytes of application data that passed, both ways, counted as they are accepted and delivered.

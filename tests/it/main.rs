@@ -16,6 +16,7 @@ mod egress;
 mod errors;
 mod guide;
 mod half_open;
+mod health;
 mod layering;
 mod nettest;
 mod opened;

@@ -1,0 +1,151 @@
+//! A pool of a thousand connections over TLS 1.3, whose tickets come when nobody expects them.
+
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use rustls::ServerConnection;
+
+use super::*;
+use crate::support::peer::{listen, reset};
+use crate::support::{room_for_descriptors, skip};
+
+const CONNECTIONS: usize = 1000;
+
+/// What becomes of a connection at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Lives,
+    Fin,
+    Notified,
+    Reset,
+}
+
+impl Fate {
+    /// Half of them live.
+    fn of(number: usize) -> Fate {
+        match number % 6 {
+            1 => Fate::Fin,
+            3 => Fate::Notified,
+            5 => Fate::Reset,
+            _ => Fate::Lives,
+        }
+    }
+
+    fn expected(self) -> Is {
+        match self {
+            Fate::Lives => Is::Idle,
+            Fate::Fin => Is::Failed(ErrorKind::Truncated),
+            Fate::Notified => Is::Ended,
+            Fate::Reset => Is::Failed(ErrorKind::Reset),
+        }
+    }
+}
+
+#[test]
+fn of_a_thousand_idle_connections_exactly_those_that_ended_are_found() {
+    if !room_for_descriptors(4096) {
+        return skip("health::pool", "no room for 4096 descriptors");
+    }
+    story(|| {
+        let listener = listen();
+        let address = listener.local_addr().expect("a listener has an address");
+        let (cue, cued) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let server = call(move || serve(&listener, &cued, &tell));
+        let options = tls::options(authority());
+        let sockets: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                let socket = sockeye::connect_with(address, options.clone());
+                let socket = socket.expect("the address and the options are fine");
+                socket.opened().expect("the peer is trusted");
+                socket
+            })
+            .collect();
+        told.recv().expect("all are accepted");
+        all(&sockets, |_| Is::Idle);
+        cue.send(()).expect("the server waits");
+        told.recv().expect("the tickets are sent");
+        all(&sockets, |_| Is::Idle);
+        cue.send(()).expect("the server waits");
+        told.recv().expect("half of them have ended");
+        eventually(AT_ONCE, "the ends have come", || {
+            let idle = sockets.iter().filter(|socket| socket.health().is_idle()).count();
+            idle <= CONNECTIONS / 2
+        });
+        all(&sockets, |number| Fate::of(number).expected());
+        assert_eq!(sockets.iter().map(|socket| socket.stats().bytes_read).sum::<u64>(), 0);
+        cue.send(()).expect("the server waits");
+        server.join();
+    });
+}
+
+#[track_caller]
+fn all(sockets: &[Socket], expected: impl Fn(usize) -> Is) {
+    for (number, socket) in sockets.iter().enumerate() {
+        assert_eq!(health(socket), expected(number), "of {number}");
+    }
+}
+
+/// Makes the handshakes, sends the tickets at its cue, and at another one ends what is to end.
+fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<()>) {
+    let config = terms().only(TlsVersion::Tls13).tickets(4).config();
+    let mut connections: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let (stream, _) = listener.accept().expect("a connection comes");
+            let session = ServerConnection::new(config.clone()).expect("the terms are fine");
+            shake_hands(stream, session).expect("the other end trusts this one")
+        })
+        .collect();
+    tell.send(()).expect("the test waits for it");
+    cued.recv().expect("the test goes on");
+    for (stream, session) in &mut connections {
+        assert!(session.wants_write(), "there are tickets");
+        flush(stream, session).expect("the other end is there");
+    }
+    tell.send(()).expect("the test waits for it");
+    cued.recv().expect("the test goes on");
+    let mut living = Vec::new();
+    for (number, (stream, mut session)) in connections.into_iter().enumerate() {
+        match Fate::of(number) {
+            Fate::Reset => {
+                reset(stream);
+                continue;
+            }
+            Fate::Notified => {
+                session.send_close_notify();
+                flush(&stream, &mut session).expect("the other end is there");
+                stream.shutdown(Shutdown::Write).expect("it is open");
+            }
+            Fate::Fin => stream.shutdown(Shutdown::Write).expect("it is open"),
+            Fate::Lives => {}
+        }
+        living.push(stream);
+    }
+    tell.send(()).expect("the test waits for it");
+    cued.recv().expect("the test goes on");
+}
+
+/// Keeps the tickets back.
+fn shake_hands(
+    stream: TcpStream,
+    mut session: ServerConnection,
+) -> io::Result<(TcpStream, ServerConnection)> {
+    while session.is_handshaking() {
+        flush(&stream, &mut session)?;
+        let mut bytes = [0; 4096];
+        let count = (&stream).read(&mut bytes)?;
+        let mut rest = &bytes[..count];
+        while !rest.is_empty() {
+            session.read_tls(&mut rest)?;
+            session.process_new_packets().map_err(io::Error::other)?;
+        }
+    }
+    Ok((stream, session))
+}
+
+fn flush(mut stream: &TcpStream, session: &mut ServerConnection) -> io::Result<()> {
+    while session.wants_write() {
+        session.write_tls(&mut stream)?;
+    }
+    Ok(())
+}
