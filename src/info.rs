@@ -126,6 +126,30 @@ impl SocketInfo {
         Some(&self.agreed.as_ref()?.tls)
     }
 
+    /// The channel binding `tls-server-end-point` (RFC 5929, section 4), as of SCRAM-SHA-256-PLUS: the hash of
+    /// the server's certificate by the hash of the certificate's own signature, and by SHA-256 in place of MD5
+    /// and SHA-1.
+    ///
+    /// `None` in plaintext; where the RFC defines none, for a signature without a hash of its own, such as Ed25519,
+    /// or with two; and where the cryptography lacks the hash: that is so for SHA-224, and for SHA-512 with
+    /// neither of the [features](crate#features) `aws-lc-rs` and `ring`.
+    ///
+    /// ```no_run
+    /// # fn saslprep(_: &[u8]) {}
+    /// # let options = sockeye::SocketOptions::new();
+    /// let info = sockeye::connect_with("db.example.com:5432", options)?.start_tls()?.opened()?;
+    /// match info.tls_server_end_point() {
+    ///     Some(binding) => saslprep(&[b"p=tls-server-end-point,,", &binding[..]].concat()),
+    ///     None => saslprep(b"n,,"),
+    /// }
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("channel_binding", "channelBinding"))]
+    pub fn tls_server_end_point(&self) -> Option<Vec<u8>> {
+        self.tls()?.server_end_point()
+    }
+
     /// How long look-up, connection and handshake took.
     #[must_use]
     pub fn timings(&self) -> Timings {

@@ -303,7 +303,7 @@ impl Session {
     /// What the handshake led to, once it has.
     pub(super) fn agreed(&self) -> Option<Agreed> {
         let version = TlsVersion::from_rustls(self.connection.protocol_version()?)?;
-        let suite = self.connection.negotiated_cipher_suite()?.suite();
+        let suite = self.connection.negotiated_cipher_suite()?;
         let certificates = self.connection.peer_certificates().unwrap_or_default();
         let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
         Some(Agreed {

@@ -1,6 +1,6 @@
-//! Finds the names in a certificate: as much of DER (X.690) as that takes.
+//! Finds the names in a certificate: as much of DER (X.690) as that takes, and as `binding` takes.
 //!
-//! What is read was sent by anyone, and is only used to explain a refusal: whatever is not as it
+//! What is read was sent by anyone, and here it is only used to explain a refusal: whatever is not as it
 //! should be ends the search with `None`.
 
 /// The names of a certificate as they are encoded: equal bytes are equal names.
@@ -91,11 +91,11 @@ fn string(tag: u8, value: &[u8]) -> Option<String> {
 }
 
 /// What is left to read.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     /// The tag and the content of the next value.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, first], mut rest) = self.0.split_first_chunk()?;
         let mut length = usize::from(first);
         if first >= LONG_FORM {
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         Some((tag, content))
     }
 
-    fn expect(&mut self, wanted: u8) -> Option<&'a [u8]> {
+    pub(super) fn expect(&mut self, wanted: u8) -> Option<&'a [u8]> {
         self.next().and_then(|(tag, content)| (tag == wanted).then_some(content))
     }
 }
@@ -122,13 +122,13 @@ impl<'a> Reader<'a> {
 const TEXT: usize = 64;
 
 const INTEGER: u8 = 0x02;
-const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;
 const TELETEX_STRING: u8 = 0x14;
 const IA5_STRING: u8 = 0x16;
 const BMP_STRING: u8 = 0x1e;
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// Explicitly tagged with 0.
 const VERSION: u8 = 0xa0;

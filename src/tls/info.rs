@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::{CipherSuite, ProtocolVersion};
+use rustls::{ProtocolVersion, SupportedCipherSuite};
+
+use super::binding;
 
 /// What the TLS handshake of a connection agreed on; cheap to clone.
 ///
@@ -29,7 +31,7 @@ pub struct TlsInfo {
 
 struct Agreed {
     version: TlsVersion,
-    suite: CipherSuite,
+    suite: SupportedCipherSuite,
     suite_name: Cow<'static, str>,
     certificates: Vec<CertificateDer<'static>>,
     resumed: bool,
@@ -38,13 +40,13 @@ struct Agreed {
 impl TlsInfo {
     pub(crate) fn new(
         version: TlsVersion,
-        suite: CipherSuite,
+        suite: SupportedCipherSuite,
         certificates: Vec<CertificateDer<'static>>,
         resumed: bool,
     ) -> Self {
-        let suite_name = match suite.as_str() {
+        let suite_name = match suite.suite().as_str() {
             Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(format!("{:#06x}", u16::from(suite))),
+            None => Cow::Owned(format!("{:#06x}", u16::from(suite.suite()))),
         };
         TlsInfo { agreed: Arc::new(Agreed { version, suite, suite_name, certificates, resumed }) }
     }
@@ -60,7 +62,7 @@ impl TlsInfo {
     #[must_use]
     #[doc(alias("getCipher"))]
     pub fn cipher_suite(&self) -> u16 {
-        u16::from(self.agreed.suite)
+        u16::from(self.agreed.suite.suite())
     }
 
     /// The cipher suite's name, such as `TLS13_AES_256_GCM_SHA384`; of one without a name the code
@@ -76,6 +78,12 @@ impl TlsInfo {
     #[doc(alias("getPeerCertificate", "PeerCertificates"))]
     pub fn peer_certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.agreed.certificates.iter().map(|certificate| certificate.as_ref())
+    }
+
+    /// See [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
+    pub(crate) fn server_end_point(&self) -> Option<Vec<u8>> {
+        let leaf = self.agreed.certificates.first()?;
+        binding::server_end_point(leaf, self.agreed.suite)
     }
 
     /// Whether the handshake resumed an earlier session.
@@ -129,12 +137,16 @@ impl fmt::Display for TlsVersion {
 
 #[cfg(test)]
 mod tests {
+    use rustls::crypto::CipherSuiteCommon;
+    use rustls::crypto::ring::cipher_suite::TLS13_AES_256_GCM_SHA384;
+    use rustls::{CipherSuite, Tls13CipherSuite};
+
     use super::*;
 
     #[test]
     fn what_was_agreed_is_told() {
         let certificates = vec![CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
-        let suite = CipherSuite::TLS13_AES_256_GCM_SHA384;
+        let suite = TLS13_AES_256_GCM_SHA384;
         let info = TlsInfo::new(TlsVersion::Tls13, suite, certificates, true);
         assert_eq!(info.version(), TlsVersion::Tls13);
         assert_eq!(info.cipher_suite(), 0x1302);
@@ -151,8 +163,10 @@ mod tests {
 
     #[test]
     fn a_suite_without_a_name_is_told_by_its_code_point() {
-        let suite = CipherSuite::from(0x0a0b);
-        let info = TlsInfo::new(TlsVersion::Tls12, suite, Vec::new(), false);
+        let known = TLS13_AES_256_GCM_SHA384.tls13().expect("it is of TLS 1.3");
+        let common = CipherSuiteCommon { suite: CipherSuite::from(0x0a0b), ..known.common };
+        let suite = &*Box::leak(Box::new(Tls13CipherSuite { common, ..*known }));
+        let info = TlsInfo::new(TlsVersion::Tls13, suite.into(), Vec::new(), false);
         assert_eq!(info.cipher_suite_name(), "0x0a0b");
         assert_eq!(info.cipher_suite(), 0x0a0b);
     }

@@ -5,6 +5,7 @@
 //! [`TlsInfo`] is what the handshake agreed on, and [`Failure`] why it failed, in words for people.
 //! This is data: the sessions themselves are in the machine.
 
+mod binding;
 mod config;
 mod der;
 mod explain;

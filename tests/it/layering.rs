@@ -40,7 +40,7 @@ const SYSTEM: [&str; 3] = ["mio", "socket2", "rustix"];
 
 /// Crates that the machine may name in one file, and the settings of TLS in theirs.
 const TLS_FILE: &str = "machine/tls.rs";
-const TLS: [&str; 2] = ["rustls", "webpki_roots"];
+const TLS: [&str; 4] = ["aws_lc_rs", "ring", "rustls", "webpki_roots"];
 /// The server that the simulator's machines speak with.
 const SERVER_FILE: &str = "sim/tls.rs";
 

@@ -1,5 +1,6 @@
 //! What the crate promises of secured connections, against peers that play every trick of a server.
 
+mod binding;
 mod certificates;
 mod duplex;
 mod ends;
