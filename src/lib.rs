@@ -39,6 +39,7 @@
 //! | `aws-lc-rs` (default) | cryptography by aws-lc-rs |
 //! | `ring` | cryptography by ring, where `aws-lc-rs` is off |
 //! | `rustls-0_23` | [`TlsOptions`] takes a whole configuration of rustls 0.23 |
+//! | `ureq-3` | a module `ureq`: HTTP by ureq 3, under the egress rules of a [`Connector`] |
 //! | `sim` | a module `sim`: the [`machine`] in a simulated world, for who wants to test or fuzz it |
 //!
 //! With neither of the first two the program installs a provider of its own, by
@@ -67,6 +68,8 @@ mod resolver;
 pub mod sim;
 mod socket;
 mod tls;
+#[cfg(feature = "ureq-3")]
+pub mod ureq;
 
 #[cfg(sockeye_shuttle)]
 pub use driver::model;

@@ -27,6 +27,15 @@
 //! connection; [`Closed`](crate::ErrorKind::Closed) after an abort; the cause where the connection failed
 //! before.
 //!
+//! # Kept for later
+//!
+//! A pool should not lend a connection that the peer has ended meanwhile.
+//! [`Socket::health`](crate::Socket::health) looks at the wire, without waiting and without taking data, and says
+//! whether it is still [`Idle`](crate::Health::Idle). Its documentation has a pool of twenty lines.
+//! Where something is [`Unread`](crate::Health::Unread) that nobody asked for, the next answer would not be the one
+//! to the next question: such a connection is not to be used again either. And since the peer may end a
+//! connection while a request is on its way, a request that may be sent twice still wants to be.
+//!
 //! # Errors and ends
 //!
 //! `Ok(0)` from a read is the peer's clean end, never anything else. A reset is

@@ -84,6 +84,13 @@
 //! address of the machine; whether an address is one of them is asked of the system, without sending
 //! anything, when it would be dialled.
 //!
+//! # HTTP
+//!
+//! With the feature `ureq-3` the module `ureq` makes agents of [ureq](https://docs.rs/ureq) whose every connection
+//! a connector dials, also where a redirect leads. A name is looked up once for a connection, by the
+//! connector, and what was judged is what is dialled. `cargo run --example ureq_egress --features ureq-3` shows
+//! it.
+//!
 //! # What it can't do
 //!
 //! - It doesn't know what a host on the Internet does with a connection. A public address that forwards to

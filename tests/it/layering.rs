@@ -30,7 +30,7 @@ fn layer(module: &str) -> Option<Layer> {
         "machine" => Some(Layer::Machine),
         "driver" | "sim" => Some(Layer::Driver),
         "socket" => Some(Layer::Socket),
-        "lib" | "guide" => Some(Layer::Root),
+        "lib" | "guide" | "ureq" => Some(Layer::Root),
         _ => None,
     }
 }

@@ -1,0 +1,262 @@
+//! HTTP by [ureq](::ureq) 3 through a [`Connector`]: its egress rules, names, TLS and limits (feature `ureq-3`).
+//!
+//! A program that fetches what strangers name is asked, sooner or later, for what only it can reach: the service
+//! on loopback, the cloud's metadata. A check of the URL does not help: a redirect leads elsewhere, and a
+//! name resolves to one address for the check and to another for the connection. Here every connection of an
+//! agent, that of a redirect too, is dialled by the connector, which judges each numeric address before it
+//! dials just that one.
+//!
+//! ```no_run
+//! use sockeye::{Connector, EgressRules};
+//!
+//! let connector = Connector::builder().egress(EgressRules::public_only()).build()?;
+//! let agent = sockeye::ureq::agent(ureq::config::Config::builder().proxy(None).build(), connector);
+//! let page = agent.get("https://example.com/").call()?.body_mut().read_to_string()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is whose
+//!
+//! - **Names** are looked up by the connector only, once for each connection. ureq's own resolver is
+//!   replaced by one that looks nothing up, [`NoLookUp`].
+//! - **TLS** is that of the connector and of the [options](Dialler::options). ureq's
+//!   `tls_config` does not count: neither its roots nor its leave to verify nothing. ureq's own features for TLS
+//!   are not needed. The same goes for `ip_family` and `no_delay`.
+//! - **Time** is ureq's: each of its time-outs is an absolute deadline here, which no byte that trickles
+//!   in puts off. `timeout_connect` bounds look-up, attempts and handshake together, as does
+//!   [`SocketOptions::connect_timeout`], where that is shorter; `timeout_resolve` has nothing to bound.
+//! - **The pool** is ureq's. Before a connection is used again, [`Socket::health`] is asked: one that has ended or
+//!   failed meanwhile, or at which something came unasked, is not. Idle ones count for
+//!   [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets).
+//! - **Proxies** would dial in place of the connector, to addresses that nobody has judged, so a request through
+//!   one is refused with [`InvalidOptions`](ErrorKind::InvalidOptions). ureq takes a proxy from the environment
+//!   unless it is told not to, as above.
+//!
+//! # Errors
+//!
+//! What the connector or a socket says is in `ureq::Error::Io`, from which [`Error::from_io`] gets it back.
+//! The exception is a time-out of ureq's, which is `ureq::Error::Timeout`.
+//!
+//! ```
+//! use sockeye::{Connector, EgressRules, Error, ErrorKind};
+//!
+//! let connector = Connector::builder().egress(EgressRules::public_only()).build()?;
+//! let agent = sockeye::ureq::agent(ureq::config::Config::builder().proxy(None).build(), connector);
+//! let ureq::Error::Io(error) = agent.get("http://169.254.169.254/").call().unwrap_err() else { panic!() };
+//! assert_eq!(Error::from_io(&error).unwrap().kind(), ErrorKind::Denied);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Versions
+//!
+//! ureq does not hold the traits by which this works to semantic versioning: they may change with a minor version
+//! of it. So this takes one minor version of ureq, 3.5, and a later one takes a later version of this crate.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use ::ureq::config::Config;
+use ::ureq::http::Uri;
+use ::ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ::ureq::unversioned::transport::{
+    self, Buffers, ConnectionDetails, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
+};
+use ::ureq::{Agent, Error as UreqError};
+
+use crate::error::{Error, ErrorKind};
+use crate::options::{SecureTransport, SocketOptions};
+use crate::socket::{Connector, Socket};
+
+/// An agent whose every connection the connector makes, with default options.
+#[must_use]
+pub fn agent(config: Config, connector: Connector) -> Agent {
+    Agent::with_parts(config, Dialler::new(connector), NoLookUp)
+}
+
+/// Makes an agent's connections: ureq's `Connector`, for `ureq::Agent::with_parts` together with
+/// [`NoLookUp`].
+///
+/// ```
+/// use sockeye::ureq::{Dialler, NoLookUp};
+/// use sockeye::{Connector, SocketOptions, TlsOptions};
+/// use ureq::config::Config;
+///
+/// let tls = TlsOptions::new().alpn(["http/1.1"]);
+/// let dialler = Dialler::new(Connector::builder().build()?).options(SocketOptions::new().tls(tls));
+/// let agent = ureq::Agent::with_parts(Config::default(), dialler, NoLookUp);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dialler {
+    connector: Connector,
+    options: SocketOptions,
+}
+
+impl Dialler {
+    /// One with default options.
+    #[must_use]
+    pub fn new(connector: Connector) -> Self {
+        Dialler { connector, options: SocketOptions::new() }
+    }
+
+    /// The options of every socket. Their mode does not count, which the URL says, and neither do their
+    /// TLS settings where that is `http:`.
+    #[must_use]
+    pub fn options(mut self, options: SocketOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    fn dial(&self, details: &ConnectionDetails<'_>) -> crate::Result<Socket> {
+        let uri = details.uri;
+        if details.config.proxy().is_some_and(|proxy| !proxy.is_no_proxy(uri)) {
+            let message = "a proxy would dial in place of the connector, past its egress rules: \
+                           configure ureq with proxy(None)";
+            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+        }
+        let mut options = self.options.clone();
+        let default_port = if details.needs_tls() {
+            options.secure_transport = SecureTransport::On;
+            443
+        } else {
+            options.secure_transport = SecureTransport::Off;
+            options.tls = None;
+            80
+        };
+        if let Some(limit) = left(details.timeout) {
+            options.connect_timeout =
+                Some(options.connect_timeout.map_or(limit, |own| own.min(limit)));
+        }
+        let port = uri.port_u16().unwrap_or(default_port);
+        self.connector.connect_with(format!("{}:{port}", uri.host().unwrap_or_default()), options)
+    }
+}
+
+impl transport::Connector for Dialler {
+    type Out = Connection;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        _chained: Option<()>,
+    ) -> Result<Option<Connection>, UreqError> {
+        if details.timeout.after.is_zero() {
+            return Err(UreqError::Timeout(details.timeout.reason));
+        }
+        let begun = Instant::now();
+        let is_ureqs = |error: &Error| {
+            error.kind() == ErrorKind::TimedOut
+                && left(details.timeout).is_some_and(|limit| begun.elapsed() >= limit)
+        };
+        let told = |error: Error| match is_ureqs(&error) {
+            true => UreqError::Timeout(details.timeout.reason),
+            false => UreqError::Io(error.into()),
+        };
+        let socket = self.dial(details).map_err(told)?;
+        let line = Arc::new(Line(socket));
+        let handle: Weak<dyn ShutdownHandle> = Arc::downgrade(&line) as _;
+        (details.register_shutdown)(handle)?;
+        line.0.opened().map_err(told)?;
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        Ok(Some(Connection { line, buffers, secure: details.needs_tls() }))
+    }
+}
+
+/// Resolves nothing, so that a name gets to the connector as it is: ureq's `Resolver` beside a
+/// [`Dialler`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLookUp;
+
+impl Resolver for NoLookUp {
+    fn resolve(
+        &self,
+        _uri: &Uri,
+        _config: &Config,
+        _timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, UreqError> {
+        Ok(self.empty())
+    }
+}
+
+/// A connection of an agent: ureq's `Transport`.
+pub struct Connection {
+    line: Arc<Line>,
+    buffers: LazyBuffers,
+    secure: bool,
+}
+
+/// What `ureq::Agent::shutdown` gets at.
+struct Line(Socket);
+
+impl ShutdownHandle for Line {
+    fn shutdown(&self) {
+        self.0.abort();
+    }
+}
+
+impl Transport for Connection {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), UreqError> {
+        let timeout = timeout.for_write();
+        let until = deadline(timeout)?;
+        let mut socket = &self.line.0;
+        socket.set_write_deadline(until);
+        let written = socket.write_all(&self.buffers.output()[..amount]);
+        written.map_err(|error| told(error, timeout, until))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, UreqError> {
+        let timeout = timeout.for_read();
+        let until = deadline(timeout)?;
+        let mut socket = &self.line.0;
+        socket.set_read_deadline(until);
+        let read = socket.read(self.buffers.input_append_buf());
+        let bytes = read.map_err(|error| told(error, timeout, until))?;
+        self.buffers.input_appended(bytes);
+        Ok(bytes > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.line.0.health().is_idle()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.secure
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("socket", &self.line.0).finish_non_exhaustive()
+    }
+}
+
+/// `None` where there is no limit.
+fn left(timeout: NextTimeout) -> Option<Duration> {
+    if timeout.after.is_not_happening() { None } else { Some(*timeout.after) }
+}
+
+/// `None` where there is no limit, or one that is too far away to be an instant.
+fn deadline(timeout: NextTimeout) -> Result<Option<Instant>, UreqError> {
+    match left(timeout) {
+        Some(Duration::ZERO) => Err(UreqError::Timeout(timeout.reason)),
+        Some(limit) => Ok(Instant::now().checked_add(limit)),
+        None => Ok(None),
+    }
+}
+
+/// A time-out of the options' own is none of ureq's.
+fn told(error: io::Error, timeout: NextTimeout, until: Option<Instant>) -> UreqError {
+    let timed_out = error.kind() == io::ErrorKind::TimedOut;
+    if timed_out && until.is_some_and(|at| at <= Instant::now()) {
+        UreqError::Timeout(timeout.reason)
+    } else {
+        UreqError::Io(error)
+    }
+}

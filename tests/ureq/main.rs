@@ -1,0 +1,330 @@
+//! HTTP by ureq through a connector: whatever a server or a name says, nothing is dialled that the rules
+//! deny; connections are used again while they are good; each time-out is a deadline.
+
+mod server;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sockeye::ureq::{Dialler, NoLookUp, agent};
+use sockeye::{Connector, EgressRules, Error, ErrorKind, SocketOptions};
+use ureq::config::{Config, ConfigBuilder};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Timeout};
+
+use server::{Answer, Authority, Server, nobody_came, ok, redirect};
+
+/// The address on which the attacker's own server is, which may be dialled.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// One that may not.
+const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+const SHORT: Duration = Duration::from_millis(200);
+/// What is certainly much later than that.
+const LONG: Duration = Duration::from_secs(20);
+
+fn config() -> ConfigBuilder<AgentScope> {
+    Config::builder().proxy(None)
+}
+
+/// May dial nothing but what is outside. The name `turns.test` is outside when it is first looked up, and
+/// then inside; `inside.test` always is inside, every other name outside.
+fn strict() -> (Connector, Arc<AtomicUsize>) {
+    let look_ups = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&look_ups);
+    let resolver = move |name: &str| {
+        let earlier = count.fetch_add(1, Ordering::SeqCst);
+        let inside = name == "inside.test" || name == "turns.test" && earlier > 0;
+        Ok(vec![IpAddr::from(if inside { INSIDE } else { OUTSIDE })])
+    };
+    let rules = EgressRules::public_only().allow_net(&OUTSIDE.to_string()).expect("it is a net");
+    let connector = Connector::builder().egress(rules).resolver(resolver).build();
+    (connector.expect("the rules are fine"), look_ups)
+}
+
+fn an_agent() -> Agent {
+    agent(config().build(), strict().0)
+}
+
+#[track_caller]
+fn body_of(agent: &Agent, url: &str) -> String {
+    let mut response = agent.get(url).call().expect("the server answers");
+    response.body_mut().read_to_string().expect("the body is complete")
+}
+
+#[track_caller]
+fn kind_of(error: &ureq::Error) -> ErrorKind {
+    let ureq::Error::Io(io) = error else { panic!("no error of a socket: {error:?}") };
+    Error::from_io(io).unwrap_or_else(|| panic!("no error of the crate: {error:?}")).kind()
+}
+
+#[track_caller]
+fn is_refused(agent: &Agent, url: &str, kind: ErrorKind) {
+    let error = agent.get(url).call().expect_err("it is refused");
+    assert_eq!(kind_of(&error), kind, "{error}");
+}
+
+// -------------------------------------------------------------------- rules
+
+#[test]
+fn what_is_denied_is_not_dialled() {
+    let inside = TcpListener::bind((INSIDE, 0)).expect("loopback has many addresses");
+    let port = inside.local_addr().expect("a listener has an address").port();
+    let agent = an_agent();
+    for host in ["127.0.0.2", "inside.test", "[::ffff:127.0.0.2]", "[::1]", "10.0.0.1"] {
+        is_refused(&agent, &format!("http://{host}:{port}/"), ErrorKind::Denied);
+        is_refused(&agent, &format!("https://{host}:{port}/"), ErrorKind::Denied);
+    }
+    nobody_came(&inside);
+}
+
+#[test]
+fn a_redirect_to_what_is_denied_is_refused() {
+    let inside = TcpListener::bind((INSIDE, 0)).expect("loopback has many addresses");
+    let port = inside.local_addr().expect("a listener has an address").port();
+    let agent = an_agent();
+    for target in ["127.0.0.2", "inside.test", "[::ffff:7f00:2]"] {
+        let location = format!("http://{target}:{port}/secret");
+        let server = Server::plain(OUTSIDE, move |_| redirect(&location));
+        is_refused(&agent, &server.url("outside.test"), ErrorKind::Denied);
+        assert_eq!(server.requests(), 1);
+    }
+    let server = Server::plain(OUTSIDE, |_| redirect("http://169.254.169.254/latest/meta-data/"));
+    is_refused(&agent, &server.url("outside.test"), ErrorKind::Denied);
+    nobody_came(&inside);
+}
+
+#[test]
+fn a_redirect_to_what_is_allowed_is_followed() {
+    let second = Server::plain(OUTSIDE, |_| ok("arrived"));
+    let location = second.url("elsewhere.test");
+    let first = Server::plain(OUTSIDE, move |_| redirect(&location));
+    assert_eq!(body_of(&an_agent(), &first.url("outside.test")), "arrived");
+}
+
+/// A name that is judged by one answer and dialled by another: here both are one.
+#[test]
+fn a_name_that_turns_inward_is_refused_when_it_is_dialled_again() {
+    let server = Server::plain(OUTSIDE, |_| Answer { closes: true, ..ok("outside") });
+    let inside = TcpListener::bind((INSIDE, server.port())).expect("it is another address");
+    let (connector, look_ups) = strict();
+    let agent = agent(config().build(), connector);
+    let url = server.url("turns.test");
+    assert_eq!(body_of(&agent, &url), "outside");
+    assert_eq!(look_ups.load(Ordering::SeqCst), 1, "nobody else asks for the name");
+    is_refused(&agent, &url, ErrorKind::Denied);
+    assert_eq!(look_ups.load(Ordering::SeqCst), 2);
+    nobody_came(&inside);
+}
+
+#[test]
+fn a_request_through_a_proxy_is_refused() {
+    let proxy = Server::plain(OUTSIDE, |_| ok("through the proxy"));
+    let way = ureq::Proxy::new(&proxy.url("127.0.0.1")).expect("it is a proxy");
+    let agent = agent(config().proxy(Some(way)).build(), strict().0);
+    for url in ["http://127.0.0.2/", "http://outside.test/", "https://outside.test/"] {
+        is_refused(&agent, url, ErrorKind::InvalidOptions);
+    }
+    assert_eq!(proxy.connections(), 0);
+}
+
+#[test]
+fn the_limit_of_the_connector_counts_idle_connections_too() {
+    let first = Server::plain(OUTSIDE, |_| ok("one"));
+    let second = Server::plain(OUTSIDE, |_| ok("two"));
+    let connector = Connector::builder().max_open_sockets(1).build().expect("it can be");
+    let agent = agent(config().build(), connector.clone());
+    assert_eq!(body_of(&agent, &first.url("127.0.0.1")), "one");
+    assert_eq!(connector.open_sockets(), 1);
+    is_refused(&agent, &second.url("127.0.0.1"), ErrorKind::Limit);
+    assert_eq!(body_of(&agent, &first.url("127.0.0.1")), "one", "it is in the pool");
+}
+
+// -------------------------------------------------------------------- the pool
+
+#[test]
+fn a_connection_is_used_again() {
+    let server = Server::plain(OUTSIDE, |_| ok("again"));
+    let agent = an_agent();
+    for _ in 0..5 {
+        assert_eq!(body_of(&agent, &server.url("outside.test")), "again");
+    }
+    assert_eq!((server.requests(), server.connections()), (5, 1));
+}
+
+#[test]
+fn a_connection_that_died_in_the_pool_is_not() {
+    for end in [server::Line::fin, server::Line::reset] {
+        let server = Server::plain(OUTSIDE, |_| ok("fine"));
+        let (connector, _) = strict();
+        let agent = agent(config().build(), connector.clone());
+        for round in 1..4 {
+            is_posted_by_the_connection(round, &agent, &server);
+            end(&server.last_line());
+            ends(&connector);
+        }
+    }
+}
+
+#[test]
+fn a_connection_on_which_more_came_than_was_asked_for_is_not() {
+    let server =
+        Server::plain(OUTSIDE, |_| Answer { more: "HTTP/1.1 408 Late\r\n\r\n", ..ok("fine") });
+    let agent = an_agent();
+    for round in 1..4 {
+        is_posted_by_the_connection(round, &agent, &server);
+    }
+}
+
+/// A post is what nobody may send twice.
+#[track_caller]
+fn is_posted_by_the_connection(number: usize, agent: &Agent, server: &Server) {
+    let mut response = agent.post(server.url("outside.test")).send("data").expect("it is answered");
+    assert_eq!(response.body_mut().read_to_string().expect("it is complete"), "fine");
+    assert_eq!((server.requests(), server.connections()), (number, number));
+}
+
+/// Its only socket has, which the server sees to.
+#[track_caller]
+fn ends(connector: &Connector) {
+    let begun = Instant::now();
+    while connector.open_sockets() > 0 {
+        assert!(begun.elapsed() < LONG, "it is still open");
+        thread::yield_now();
+    }
+}
+
+// -------------------------------------------------------------------- TLS
+
+#[test]
+fn https_is_tls_by_the_connector_and_is_used_again() {
+    let authority = Authority::new();
+    let server = Server::secure(OUTSIDE, &authority, |_| ok("in secret"));
+    let connector = Connector::builder()
+        .tls(authority.trusted())
+        .resolver(|_: &str| Ok(vec![OUTSIDE.into()]))
+        .build()
+        .expect("the settings are fine");
+    let agent = agent(config().build(), connector.clone());
+    for _ in 0..3 {
+        assert_eq!(body_of(&agent, &server.secure_url("good.test")), "in secret");
+    }
+    assert_eq!(server.connections(), 1);
+    // Its tickets were no false alarm; its end is none either.
+    server.last_line().fin();
+    ends(&connector);
+    assert_eq!(body_of(&agent, &server.secure_url("good.test")), "in secret");
+    assert_eq!(server.connections(), 2);
+    is_refused(&agent, &server.secure_url("other.test"), ErrorKind::Tls);
+}
+
+#[test]
+fn options_go_to_each_socket_and_their_tls_to_https_only() {
+    let authority = Authority::new();
+    let secure = Server::secure(OUTSIDE, &authority, |_| ok("in secret"));
+    let plain = Server::plain(OUTSIDE, |_| ok("in public"));
+    let options = SocketOptions::new().tls(authority.trusted().server_name("good.test"));
+    let dialler = Dialler::new(strict().0).options(options);
+    let agent = Agent::with_parts(config().build(), dialler, NoLookUp);
+    assert_eq!(body_of(&agent, &secure.secure_url("outside.test")), "in secret");
+    assert_eq!(body_of(&agent, &plain.url("outside.test")), "in public");
+    let options = SocketOptions::new().tls(Authority::new().trusted().server_name("good.test"));
+    let dialler = Dialler::new(strict().0).options(options);
+    let agent = Agent::with_parts(config().build(), dialler, NoLookUp);
+    is_refused(&agent, &secure.secure_url("outside.test"), ErrorKind::Tls);
+}
+
+// -------------------------------------------------------------------- time
+
+#[test]
+fn each_time_out_is_a_deadline_that_bytes_do_not_put_off() {
+    // One byte after the other, for much longer than anything may take.
+    let trickles = || Answer { trickles: true, ..ok(&"x".repeat(10_000)) };
+    let server = Server::plain(OUTSIDE, move |_| trickles());
+    let url = server.url("outside.test");
+    is_late(&config().timeout_global(Some(SHORT)).build(), &url, Timeout::Global);
+    is_late(&config().timeout_recv_response(Some(SHORT)).build(), &url, Timeout::RecvResponse);
+    is_late(&config().timeout_per_call(Some(SHORT)).build(), &url, Timeout::PerCall);
+}
+
+#[test]
+fn a_server_that_says_nothing_is_waited_for_as_long_as_ureq_says() {
+    let silent = TcpListener::bind((OUTSIDE, 0)).expect("there is a port");
+    let url = format!("http://{}/", silent.local_addr().expect("a listener has an address"));
+    is_late(&config().timeout_per_read(Some(SHORT)).build(), &url, Timeout::PerRead);
+    is_late(&config().timeout_global(Some(SHORT)).build(), &url, Timeout::Global);
+    // The handshake belongs to the connection.
+    let url = url.replace("http:", "https:");
+    is_late(&config().timeout_connect(Some(SHORT)).build(), &url, Timeout::Connect);
+}
+
+#[test]
+fn a_name_that_is_looked_up_for_ever_is_bounded_as_well() {
+    let (hold, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let resolver = move |_: &str| {
+        let _ = held.lock().expect("nobody panics with it").recv_timeout(LONG);
+        Err(std::io::ErrorKind::NotFound.into())
+    };
+    let connector = Connector::builder().resolver(resolver).build().expect("it can be");
+    let agent = agent(config().timeout_connect(Some(SHORT)).build(), connector);
+    let begun = Instant::now();
+    let error = agent.get("http://slow.test/").call().expect_err("nobody answers");
+    assert!(matches!(error, ureq::Error::Timeout(Timeout::Connect)), "{error:?}");
+    assert!(begun.elapsed() < LONG / 2);
+    drop(hold);
+}
+
+#[test]
+fn a_time_out_of_the_options_is_told_as_the_socket_tells_it() {
+    let silent = TcpListener::bind((OUTSIDE, 0)).expect("there is a port");
+    let url = format!("http://{}/", silent.local_addr().expect("a listener has an address"));
+    let options = SocketOptions::new().read_timeout(SHORT);
+    let dialler = Dialler::new(strict().0).options(options);
+    let config = config().timeout_global(Some(LONG)).build();
+    let agent = Agent::with_parts(config, dialler, NoLookUp);
+    is_refused(&agent, &url, ErrorKind::TimedOut);
+}
+
+#[track_caller]
+fn is_late(config: &Config, url: &str, reason: Timeout) {
+    let agent = agent(config.clone(), strict().0);
+    let begun = Instant::now();
+    let call = || agent.get(url).call()?.body_mut().read_to_string();
+    match call().expect_err("there is no answer in time") {
+        ureq::Error::Timeout(found) => assert_eq!(found, reason),
+        other => panic!("{other:?}"),
+    }
+    let took = begun.elapsed();
+    assert!(took >= SHORT && took < LONG / 2, "{took:?}");
+}
+
+#[test]
+fn the_shutdown_of_an_agent_ends_a_call_that_waits() {
+    let listener = TcpListener::bind((OUTSIDE, 0)).expect("there is a port");
+    let url = format!("http://{}/", listener.local_addr().expect("a listener has an address"));
+    let agent = an_agent();
+    let calling = {
+        let agent = agent.clone();
+        thread::spawn(move || agent.get(&url).call().map(drop))
+    };
+    // The request is here, so that the call waits for its answer, or is about to.
+    let (mut stream, _) = listener.accept().expect("the agent comes");
+    server::read_head(&mut stream).expect("the agent sends a request");
+    agent.shutdown();
+    let error = calling.join().expect("it does not panic").expect_err("there is no answer");
+    assert_eq!(kind_of(&error), ErrorKind::Closed);
+    let _ = stream.write_all(b"late");
+}
+
+#[test]
+fn what_a_handle_shows_has_no_payload() {
+    let dialler = Dialler::new(strict().0);
+    let shown = format!("{dialler:?} {NoLookUp:?}");
+    assert!(shown.contains("EgressRules") && shown.contains("NoLookUp"), "{shown}");
+}

@@ -1,0 +1,230 @@
+//! Servers for HTTP/1.1, plain and over TLS, that keep their connections alive, and tell what came.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::ring;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use sockeye::TlsOptions;
+
+/// What a server says to a request.
+#[derive(Clone)]
+pub struct Answer {
+    pub head: String,
+    pub body: String,
+    /// Follows the body, though nobody has asked for it.
+    pub more: &'static str,
+    /// Ends the connection afterwards, and says so.
+    pub closes: bool,
+    /// One byte at a time.
+    pub trickles: bool,
+}
+
+pub fn ok(body: &str) -> Answer {
+    Answer {
+        head: "200 OK".to_owned(),
+        body: body.to_owned(),
+        more: "",
+        closes: false,
+        trickles: false,
+    }
+}
+
+pub fn redirect(location: &str) -> Answer {
+    Answer { head: format!("302 Found\r\nLocation: {location}"), ..ok("") }
+}
+
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    last: Mutex<Option<Arc<TcpStream>>>,
+}
+
+/// The wire of a connection.
+pub struct Line(Arc<TcpStream>);
+
+impl Line {
+    pub fn fin(&self) {
+        self.0.shutdown(Shutdown::Write).expect("the agent keeps it");
+    }
+
+    pub fn reset(&self) {
+        // At once, though the server's thread has it as well.
+        #[cfg(target_os = "linux")]
+        rustix::net::connect_unspec(&*self.0).expect("it can be reset");
+        #[cfg(not(target_os = "linux"))]
+        self.fin();
+    }
+}
+
+impl Server {
+    pub fn plain(on: Ipv4Addr, answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Server {
+        Server::serves(on, answer, |stream, answer, shared| talk(&*stream, answer, shared))
+    }
+
+    pub fn secure(
+        on: Ipv4Addr,
+        authority: &Authority,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Server {
+        let config = authority.server();
+        Server::serves(on, answer, move |stream, answer, shared| {
+            let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+            talk(StreamOwned::new(session, &*stream), answer, shared)
+        })
+    }
+
+    fn serves<A>(
+        on: Ipv4Addr,
+        answer: A,
+        serve: impl Fn(Arc<TcpStream>, &A, &Shared) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Server
+    where
+        A: Fn(&str) -> Answer + Send + Sync + 'static,
+    {
+        let listener = TcpListener::bind((on, 0)).expect("there is a port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        let (answer, serve) = (Arc::new(answer), Arc::new(serve));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = Arc::new(stream.expect("a connection comes"));
+                own.connections.fetch_add(1, Ordering::SeqCst);
+                *own.last.lock().expect("nobody panics with it") = Some(Arc::clone(&stream));
+                let (own, answer, serve) =
+                    (Arc::clone(&own), Arc::clone(&answer), Arc::clone(&serve));
+                // A connection that the other end breaks is over.
+                thread::spawn(move || serve(stream, &*answer, &own));
+            }
+        });
+        Server { address, shared }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub fn url(&self, host: &str) -> String {
+        format!("http://{host}:{}/", self.port())
+    }
+
+    pub fn secure_url(&self, host: &str) -> String {
+        format!("https://{host}:{}/", self.port())
+    }
+
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    pub fn last_line(&self) -> Line {
+        let last = self.shared.last.lock().expect("nobody panics with it").clone();
+        Line(last.expect("somebody came"))
+    }
+}
+
+/// Answers requests until the other end has enough.
+fn talk(
+    mut stream: impl Read + Write,
+    answer: &impl Fn(&str) -> Answer,
+    shared: &Shared,
+) -> io::Result<()> {
+    while let Some(head) = read_head(&mut stream)? {
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        });
+        let mut body = vec![0; length.unwrap_or(0)];
+        stream.read_exact(&mut body)?;
+        shared.requests.fetch_add(1, Ordering::SeqCst);
+        let Answer { head, body, more, closes, trickles } = answer(&head);
+        let end = if closes { "Connection: close\r\n" } else { "" };
+        let length = body.len();
+        let bytes = format!("HTTP/1.1 {head}\r\n{end}Content-Length: {length}\r\n\r\n{body}{more}");
+        for piece in bytes.as_bytes().chunks(if trickles { 1 } else { bytes.len() }) {
+            stream.write_all(piece)?;
+            stream.flush()?;
+            if trickles {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        if closes {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A head up to its empty line; none where the other end has ended instead.
+pub fn read_head(mut from: impl Read) -> io::Result<Option<String>> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if from.read(&mut byte)? == 0 {
+            return Ok(None);
+        }
+        head.push(byte[0]);
+    }
+    Ok(Some(String::from_utf8_lossy(&head).into_owned()))
+}
+
+/// Nobody has connected to it.
+#[track_caller]
+pub fn nobody_came(listener: &TcpListener) {
+    listener.set_nonblocking(true).expect("it can be");
+    let error = listener.accept().expect_err("nobody may come here");
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+}
+
+/// Issues a certificate for `good.test`.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Authority {
+        #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+        let _ = ring::default_provider().install_default();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("the system has random numbers");
+        let pem = params.self_signed(&key).expect("it can be signed").pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Trusts nobody else.
+    pub fn trusted(&self) -> TlsOptions {
+        TlsOptions::new().only_added_roots().add_root_pem(&self.pem).expect("it is PEM")
+    }
+
+    fn server(&self) -> Arc<ServerConfig> {
+        let names = vec!["good.test".to_owned()];
+        let params = CertificateParams::new(names).expect("it is a name");
+        let key = KeyPair::generate().expect("the system has random numbers");
+        let leaf = params.signed_by(&key, &self.issuer).expect("it can be signed");
+        let key = key.serialize_der().try_into().expect("it is a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.into()], key)
+            .expect("the key is the certificate's");
+        Arc::new(config)
+    }
+}
