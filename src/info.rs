@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::address::SocketAddress;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::tls::TlsInfo;
 
 /// Where a socket is in its life.
@@ -178,6 +178,44 @@ pub struct Stats {
     pub bytes_read: u64,
     /// Bytes that writes accepted.
     pub bytes_written: u64,
+}
+
+/// What became of the sockets of a [`Connector`](crate::Connector) since it was built, and how many there are:
+/// [`Connector::stats`](crate::Connector::stats). A connection counts once, also where it is upgraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectorStats {
+    /// Connections that were established, and secured where they are TLS from the start.
+    pub opened: u64,
+    /// Those that could not be. Not those that this side ended first.
+    pub failed: u64,
+    /// Refused by the egress rules, whether by the host, the port or the address.
+    pub denied: u64,
+    /// Refused with [`Limit`](crate::ErrorKind::Limit).
+    pub over_limit: u64,
+    /// Connecting, open or closing now: [`Connector::open_sockets`](crate::Connector::open_sockets).
+    pub open: usize,
+    /// Waiting now for a place.
+    pub waiting: usize,
+    /// Bytes of application data that reads delivered, the sockets that live counted as they are now. Of one that
+    /// has failed, not what was read afterwards.
+    pub bytes_read: u64,
+    /// Bytes of application data that writes accepted.
+    pub bytes_written: u64,
+}
+
+impl ConnectorStats {
+    /// Counts a connection, or a part of its life.
+    pub(crate) fn count(&mut self, opened: Option<Result<(), Fault>>, passed: Stats) {
+        match opened {
+            Some(Ok(())) => self.opened += 1,
+            Some(Err(Fault::Closed | Fault::Aborted)) | None => {}
+            Some(Err(fault)) if fault.is_refusal() => self.denied += 1,
+            Some(Err(_)) => self.failed += 1,
+        }
+        self.bytes_read += passed.bytes_read;
+        self.bytes_written += passed.bytes_written;
+    }
 }
 
 /// Both ends of an established connection.

@@ -77,7 +77,7 @@ pub use driver::model;
 pub use address::SocketAddress;
 pub use egress::EgressRules;
 pub use error::{Attempt, Error, ErrorKind, Result};
-pub use info::{Health, Phase, SocketInfo, Stats, Timings};
+pub use info::{ConnectorStats, Health, Phase, SocketInfo, Stats, Timings};
 pub use options::{Keepalive, SecureTransport, SocketOptions, TcpOptions};
 pub use resolver::Resolver;
 pub use socket::{

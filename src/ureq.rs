@@ -1,4 +1,4 @@
-//! HTTP by [ureq](::ureq) 3 through a [`Connector`]: its egress rules, names, TLS and limits (feature `ureq-3`).
+//! HTTP by [ureq] 3 through a [`Connector`]: its egress rules, names, TLS and limits (feature `ureq-3`).
 //!
 //! A program that fetches what strangers name is asked, sooner or later, for what only it can reach: the service
 //! on loopback, the cloud's metadata. A check of the URL does not help: a redirect leads elsewhere, and a

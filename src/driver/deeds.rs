@@ -386,7 +386,7 @@ impl Core {
         };
         // Before anyone hears of the end.
         let next = match (self.machine.outcome(), self.place.take()) {
-            (Some(_), Some(place)) => roster.leave(place),
+            (Some(_), Some(place)) => roster.leave(place, self.life()),
             (_, place) => {
                 self.place = place;
                 None

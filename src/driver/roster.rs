@@ -16,7 +16,8 @@ use super::calls::Until;
 use super::fork;
 use super::shared::Shared;
 use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::info::{ConnectorStats, Stats};
 
 /// A list that once was long gives its memory back when it is empty.
 const KEPT_CAPACITY: usize = 64;
@@ -38,6 +39,13 @@ pub(super) struct Place(NonZeroU32);
 /// Names one scope of a roster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ScopeId(u64);
+
+/// What there is to count of a socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Life {
+    pub(super) opened: Option<std::result::Result<(), Fault>>,
+    pub(super) passed: Stats,
+}
 
 /// How a socket that has joined goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +76,10 @@ struct List {
     /// The scope of each socket that has one.
     scope_of: HashMap<Place, ScopeId>,
     scopes_made: u64,
+    /// Those whose connection was made, and counted, before an upgrade.
+    upgraded: HashSet<Place>,
+    /// Of those that are not listed any more, and of what never was.
+    totals: ConnectorStats,
     shut: bool,
     /// Threads that wait for `left`.
     waiters: u32,
@@ -95,6 +107,30 @@ impl Roster {
         }
     }
 
+    /// What became of all of them up to now.
+    pub(crate) fn stats(&self) -> ConnectorStats {
+        if fork::in_child() {
+            return ConnectorStats::default();
+        }
+        let list = self.lock();
+        let mut stats = list.totals;
+        stats.open = list.placed;
+        stats.waiting = list.queue.len();
+        // Each is either in the totals or here. They are asked without this lock, which goes behind theirs.
+        let living: Vec<_> = list.living().collect();
+        drop(list);
+        for (socket, upgraded) in living {
+            let Life { opened, passed } = socket.life();
+            stats.count(opened.filter(|_| !upgraded), passed);
+        }
+        stats
+    }
+
+    /// Counts a socket that the egress rules refuse before there is one.
+    pub(crate) fn denied(&self) {
+        self.lock().totals.denied += 1;
+    }
+
     // ------------------------------------------------------------- one socket
 
     /// Lists a socket that is about to connect.
@@ -108,7 +144,10 @@ impl Roster {
             return Err(closed());
         }
         let joined = match self.quota.most {
-            Some(most) if list.placed >= most && !self.quota.wait => return Err(at_limit(most)),
+            Some(most) if list.placed >= most && !self.quota.wait => {
+                list.totals.over_limit += 1;
+                return Err(at_limit(most));
+            }
             Some(most) if list.placed >= most => Joined::Queued,
             Some(_) | None => Joined::Placed,
         };
@@ -124,10 +163,12 @@ impl Roster {
         Ok((place, joined))
     }
 
-    /// Takes a socket out whose outcome is known. The one that has its place now is to be
+    /// Takes a socket out whose outcome is known, and counts it. The one that has its place now is to be
     /// [admitted](Shared::admitted).
-    pub(super) fn leave(&self, place: Place) -> Option<Weak<Shared>> {
+    pub(super) fn leave(&self, place: Place, life: Life) -> Option<Weak<Shared>> {
         let mut list = self.lock();
+        let upgraded = list.upgraded.remove(&place);
+        list.totals.count(life.opened.filter(|_| !upgraded), life.passed);
         let waited = list.queue.iter().position(|queued| *queued == place);
         let next = match waited {
             Some(position) => {
@@ -145,9 +186,12 @@ impl Roster {
         next
     }
 
-    /// Another socket has the connection and the place from now on. Whether all of them are to end.
-    pub(super) fn hand_over(&self, place: Place, socket: Weak<Shared>) -> bool {
+    /// Another socket has the connection and the place from now on, and this one is counted. Whether all of
+    /// them are to end.
+    pub(super) fn hand_over(&self, place: Place, life: Life, socket: Weak<Shared>) -> bool {
         let mut list = self.lock();
+        list.totals.count(life.opened, life.passed);
+        list.upgraded.insert(place);
         let old = std::mem::replace(list.socket_mut(place), socket);
         let ended = list.scope_of.get(&place).and_then(|id| list.scopes.get(id));
         let ended = list.shut || ended.is_some_and(|scope| scope.ended);
@@ -259,6 +303,15 @@ impl List {
         self.sockets.push(socket);
         let count = u32::try_from(self.sockets.len()).ok().and_then(NonZeroU32::new);
         Place(count.expect("there is one, and fewer than there are descriptors"))
+    }
+
+    /// Those that are listed and not just being dropped, and whether they took over an upgraded connection.
+    fn living(&self) -> impl Iterator<Item = (Arc<Shared>, bool)> {
+        (1..).zip(&self.sockets).filter_map(|(number, socket)| {
+            let upgraded =
+                NonZeroU32::new(number).is_some_and(|it| self.upgraded.contains(&Place(it)));
+            Some((socket.upgrade()?, upgraded))
+        })
     }
 
     /// What is to be dropped once the lock is released.

@@ -14,7 +14,7 @@ use super::clock;
 use super::deeds::Deeds;
 use super::facts::Facts;
 use super::forecast::Forecast;
-use super::roster::{Joined, Place, Roster, ScopeId};
+use super::roster::{Joined, Life, Place, Roster, ScopeId};
 use super::sync::atomic::{AtomicU32, Ordering};
 use super::sync::mio::Token;
 use super::sync::{Condvar, Mutex, MutexGuard};
@@ -343,6 +343,11 @@ impl Shared {
         self.glimpse().map_or_else(Stats::default, |core| core.machine.stats())
     }
 
+    /// What there is to count of it.
+    pub(super) fn life(&self) -> Life {
+        self.glimpse().map_or_else(Life::default, |core| core.life())
+    }
+
     /// The state, for those who only look: in a forked child somebody may have the lock who is not
     /// there.
     fn glimpse(&self) -> Option<Guard<'_>> {
@@ -424,7 +429,7 @@ impl Drop for Shared {
         let core = self.core.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = core.place.take() {
             if !fork::in_child() {
-                admit(self.roster.leave(place));
+                admit(self.roster.leave(place, core.life()));
             }
         }
     }
@@ -485,6 +490,10 @@ impl Core {
             Some(error) if error.kind() == fault.kind() => error.clone(),
             Some(_) | None => Error::from_fault(fault),
         }
+    }
+
+    pub(super) fn life(&self) -> Life {
+        Life { opened: self.machine.opened(), passed: self.machine.stats() }
     }
 
     pub(super) fn errand(&mut self) -> Option<&mut Errand> {

@@ -143,6 +143,7 @@ impl Shared {
         secured.set_limits(core.limits());
         // The place goes over as well.
         let place = core.place.take();
+        let life = core.life();
         secured.place = place;
         let registration = core.registration.take();
         let spot = core.take_spot();
@@ -151,7 +152,7 @@ impl Shared {
         drop(self.settle(core, deeds));
         let secured = self.secured(secured);
         let socket = Arc::downgrade(&secured);
-        let ends = place.is_some_and(|place| self.roster().hand_over(place, socket));
+        let ends = place.is_some_and(|place| self.roster().hand_over(place, life, socket));
         if let Ok(driver) = Driver::running() {
             if let Some(spot) = spot {
                 driver.young().remove(spot, self);

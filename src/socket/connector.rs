@@ -10,6 +10,7 @@ use crate::address::SocketAddress;
 use crate::driver::{Quota, Roster, ScopeId, Shared, Terms};
 use crate::egress::EgressRules;
 use crate::error::{Error, ErrorKind, Result};
+use crate::info::ConnectorStats;
 use crate::options::{SecureTransport, SocketOptions};
 use crate::resolver::Resolver;
 use crate::tls::TlsOptions;
@@ -126,6 +127,33 @@ impl Connector {
         self.rules.roster.placed()
     }
 
+    /// What became of its sockets since it was built, and how many there are now: for who has to know how a
+    /// program is doing. A socket is counted when it ends, which costs its reads and writes nothing; those that
+    /// live are asked one after another, so that this takes longer the more there are.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use sockeye::{Connector, EgressRules};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// let rules = EgressRules::public_only().allow_net("127.0.0.1")?;
+    /// let connector = Connector::builder().egress(rules).build()?;
+    /// let socket = connector.connect(address)?;
+    /// socket.writer().write_all(b"hello")?;
+    /// connector.connect(("10.0.0.1", 80)).unwrap_err();
+    ///
+    /// let stats = connector.stats();
+    /// assert_eq!((stats.opened, stats.denied, stats.open), (1, 1, 1));
+    /// assert_eq!(stats.bytes_written, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("metrics", "Stats"))]
+    pub fn stats(&self) -> ConnectorStats {
+        self.rules.roster.stats()
+    }
+
     /// Closes every socket gracefully, for at most `limit`, then aborts the rest; later connects fail with
     /// [`Closed`](ErrorKind::Closed). For the end of a program: a process that exits does not wait for
     /// sockets that close in the background.
@@ -151,10 +179,13 @@ impl Connector {
         }
         let Rules { resolver, egress, roster, tls: _ } = &*self.rules;
         if let Some(egress) = egress {
-            egress.judge_name(&address)?;
-            if let Some(denial) = address.literal().and_then(|literal| egress.denial(literal)) {
-                return Err(Error::from_denial(&denial, &address));
-            }
+            let judged = egress.judge_name(&address).and_then(|()| {
+                match address.literal().and_then(|literal| egress.denial(literal)) {
+                    Some(denial) => Err(Error::from_denial(&denial, &address)),
+                    None => Ok(()),
+                }
+            });
+            judged.inspect_err(|_| roster.denied())?;
         }
         let resolver = resolver.as_ref();
         let terms = Terms { resolver, egress: egress.as_ref(), roster, scope };

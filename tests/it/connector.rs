@@ -4,6 +4,7 @@ mod egress;
 mod limits;
 mod scopes;
 mod shutdown;
+mod stats;
 mod tls;
 
 use sockeye::{Connector, Error, Socket};

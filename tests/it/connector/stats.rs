@@ -1,0 +1,172 @@
+//! What a connector counts of its sockets.
+
+use std::io::Write;
+
+use sockeye::{Connector, ConnectorStats, EgressRules, ErrorKind, SecureTransport, SocketOptions};
+
+use super::{holds, limited, open, patient, refusal};
+use crate::support::peer::{black_hole, nothing_listens};
+use crate::support::tls::{TlsPeer, ask, authority, terms, trusting, with};
+use crate::support::{AT_ONCE, Peer, eventually, fails, read, read_exactly, story};
+
+/// Opened, failed, denied, over the limit.
+fn counts(stats: ConnectorStats) -> (u64, u64, u64, u64) {
+    (stats.opened, stats.failed, stats.denied, stats.over_limit)
+}
+
+fn bytes(stats: ConnectorStats) -> (u64, u64) {
+    (stats.bytes_read, stats.bytes_written)
+}
+
+fn any() -> Connector {
+    Connector::builder().build().expect("it can be")
+}
+
+#[test]
+fn bytes_count_while_a_socket_lives_and_when_it_has_ended() {
+    story(|| {
+        let server = holds();
+        let connector = any();
+        assert_eq!(connector.stats(), ConnectorStats::default());
+        let sockets: Vec<_> = (0..3).map(|_| open(&connector, &server)).collect();
+        for mut socket in &sockets {
+            socket.write_all(b"hello").expect("the peer reads");
+            assert_eq!(read_exactly(socket, 3).expect("it echoes"), b"hel");
+        }
+        assert_eq!(bytes(connector.stats()), (9, 15));
+        assert_eq!((connector.stats().open, connector.stats().waiting), (3, 0));
+        sockets[0].close().expect("nothing is in the way");
+        sockets[1].abort();
+        assert_eq!(bytes(connector.stats()), (9, 15));
+        assert_eq!(counts(connector.stats()), (3, 0, 0, 0));
+        assert_eq!(connector.stats().open, 1);
+        drop(sockets);
+        eventually(AT_ONCE, "the last is closed", || connector.stats().open == 0);
+        assert_eq!(bytes(connector.stats()), (9, 15));
+        assert_eq!(counts(connector.stats()), (3, 0, 0, 0));
+    });
+}
+
+#[test]
+fn what_never_opened_counts_by_its_cause() {
+    story(|| {
+        let connector = any();
+        let nothing = nothing_listens();
+        for failed in 1..3 {
+            let socket = connector.connect(nothing.address).expect("the address is fine");
+            fails(socket.opened(), ErrorKind::Connect);
+            assert_eq!(counts(connector.stats()), (0, failed, 0, 0));
+        }
+        // One that this side gives up has not failed.
+        let hole = black_hole();
+        let closed = connector.connect(hole.address).expect("the address is fine");
+        let aborted = connector.connect(hole.address).expect("the address is fine");
+        closed.close().expect("nothing is in the way");
+        aborted.abort();
+        assert_eq!(counts(connector.stats()), (0, 2, 0, 0));
+        assert_eq!(connector.stats().open, 0);
+    });
+}
+
+#[test]
+fn what_the_rules_refuse_counts_wherever_they_refuse_it() {
+    story(|| {
+        let rules = EgressRules::public_only().deny_host("*.denied.test").expect("it is a pattern");
+        let builder = Connector::builder().egress(rules.deny_port(25));
+        let resolver = |_: &str| Ok(vec![[127, 0, 0, 1].into()]);
+        let connector = builder.resolver(resolver).build().expect("it can be");
+        for refused in ["a.denied.test:80", "127.0.0.1:80", "192.0.2.1:25"] {
+            fails(connector.connect(refused), ErrorKind::Denied);
+        }
+        assert_eq!(counts(connector.stats()), (0, 0, 3, 0));
+        let inside = connector.connect("inside.test:80").expect("the host is not denied");
+        fails(inside.opened(), ErrorKind::Denied);
+        assert_eq!(counts(connector.stats()), (0, 0, 4, 0));
+    });
+}
+
+#[test]
+fn those_over_the_limit_and_those_that_wait_are_told() {
+    story(|| {
+        let server = holds();
+        let connector = limited(1);
+        let first = open(&connector, &server);
+        for refused in 1..3 {
+            let error = refusal(connector.connect(server.address()));
+            assert_eq!(error.kind(), ErrorKind::Limit);
+            assert_eq!(counts(connector.stats()), (1, 0, 0, refused));
+        }
+        drop(first);
+
+        let connector = patient(1);
+        let first = open(&connector, &server);
+        let waiting = [(); 2].map(|()| connector.connect(server.address()).expect("it waits"));
+        assert_eq!((connector.stats().open, connector.stats().waiting), (1, 2));
+        assert_eq!(counts(connector.stats()), (1, 0, 0, 0));
+        first.close().expect("nothing is in the way");
+        waiting[0].opened().expect("it has a place now");
+        assert_eq!((connector.stats().open, connector.stats().waiting), (1, 1));
+        assert_eq!(counts(connector.stats()), (2, 0, 0, 0));
+    });
+}
+
+#[test]
+fn an_upgraded_connection_counts_once_and_all_its_bytes_do() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.agrees();
+            peer.handshake();
+            peer.send(b"secret");
+        });
+        let connector = any();
+        let options = with(SecureTransport::StartTls, trusting(authority()));
+        let plain = connector.connect_with(peer.address(), options).expect("they are fine");
+        plain.opened().expect("the peer listens");
+        ask(&plain);
+        let before = plain.stats();
+        assert_eq!(bytes(connector.stats()), (before.bytes_read, before.bytes_written));
+        let secure = plain.start_tls().expect("the peer agrees");
+        assert_eq!(counts(connector.stats()), (1, 0, 0, 0));
+        assert_eq!(read(&secure, 6).expect("the peer sends"), b"secret");
+        for _ in 0..2 {
+            assert_eq!(counts(connector.stats()), (1, 0, 0, 0));
+            let sum = (before.bytes_read + 6, before.bytes_written);
+            assert_eq!(bytes(connector.stats()), sum);
+            secure.close().expect("the peer reads");
+        }
+        assert_eq!(connector.stats().open, 0);
+    });
+}
+
+#[test]
+fn a_handshake_that_fails_after_an_upgrade_has_opened_all_the_same() {
+    story(|| {
+        let peer = Peer::plays(|wire| {
+            wire.receive(10);
+            wire.send(b"GO\r\n");
+            wire.receive(1);
+            wire.send(b"this is no TLS at all");
+            wire.fin();
+        });
+        let connector = any();
+        let options = with(SecureTransport::StartTls, trusting(authority()));
+        let plain = connector.connect_with(peer.address(), options).expect("they are fine");
+        ask(&plain);
+        let secure = plain.start_tls().expect("nothing is in the way");
+        secure.opened().expect_err("the peer speaks no TLS");
+        assert_eq!(counts(connector.stats()), (1, 0, 0, 0));
+        assert_eq!(connector.stats().open, 0);
+
+        // Secure from the start it never was open.
+        let peer = Peer::plays(|wire| {
+            wire.receive(1);
+            wire.send(b"this is no TLS at all");
+            wire.fin();
+        });
+        let options = SocketOptions::new().secure_transport(SecureTransport::On);
+        let options = options.tls(trusting(authority()));
+        let socket = connector.connect_with(peer.address(), options).expect("they are fine");
+        socket.opened().expect_err("the peer speaks no TLS");
+        assert_eq!(counts(connector.stats()), (1, 1, 0, 0));
+    });
+}
