@@ -46,6 +46,9 @@
 //! `rustls::crypto::CryptoProvider::install_default`, or gives whole configurations. One that is installed
 //! goes before those of the features.
 //!
+//! What becomes of a socket is logged, by the crate `log`, at `debug`, the steps on the way at `trace`; reads and
+//! writes are not, and never anything of what passes.
+//!
 //! The [`guide`] tells the life of a socket, what each call promises, and how the crate is built. For who comes
 //! from Workers it has [every call and example](guide::workers) of `connect()`, and for others a
 //! [comparison](guide::compared) with Node, Go and `std`. The [`machine`] is the pure state machine inside, for

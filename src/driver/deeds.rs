@@ -60,10 +60,14 @@ impl Shared {
         let mut next = deeds;
         while let Some(deeds) = next.take() {
             let prepared = core.prepare(deeds, self.requested(), self.roster());
+            let news = core.news(&prepared.deeds);
             core.performing += 1;
             self.notify(&core);
             drop(core);
             prepared.wake();
+            if let Some(news) = news {
+                news.tell(self.requested());
+            }
             let answer = self.perform(prepared);
             core = self.lock();
             core.performing -= 1;
@@ -272,18 +276,18 @@ fn release(wire: Arc<Wire>, how: Release) {
 /// What the machine wants, gathered.
 #[derive(Debug, Default)]
 pub(super) struct Deeds {
-    resolve: bool,
-    attempt: Option<(AttemptId, SocketAddr)>,
+    pub(super) resolve: bool,
+    pub(super) attempt: Option<(AttemptId, SocketAddr)>,
     adopt: Option<Timings>,
     abandon: bool,
-    shutdown_write: bool,
+    pub(super) shutdown_write: bool,
     attend: bool,
     transmit: bool,
     release: Option<Release>,
-    opened: bool,
+    pub(super) opened: bool,
     readable: bool,
     writable: bool,
-    closed: bool,
+    pub(super) closed: bool,
     /// The loop has to be told to look at those that are listed to be watched.
     tell_listed: bool,
     /// A connection that came too late, or led nowhere.

@@ -18,6 +18,7 @@ mod health;
 mod linger;
 #[cfg(sockeye_shuttle)]
 pub mod model;
+mod news;
 mod patience;
 mod resolve;
 mod roster;

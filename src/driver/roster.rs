@@ -13,9 +13,9 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::calls::Until;
-use super::fork;
 use super::shared::Shared;
 use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
+use super::{fork, say};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};
 
@@ -127,8 +127,9 @@ impl Roster {
     }
 
     /// Counts a socket that the egress rules refuse before there is one.
-    pub(crate) fn denied(&self) {
+    pub(crate) fn denied(&self, error: &Error) {
         self.lock().totals.denied += 1;
+        say(format_args!("{error}"));
     }
 
     // ------------------------------------------------------------- one socket

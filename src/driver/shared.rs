@@ -313,6 +313,11 @@ impl Shared {
         &self.requested
     }
 
+    /// Whom it reached, where it has.
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        Some(self.glimpse()?.facts.as_ref()?.endpoints().remote)
+    }
+
     // ------------------------------------------------------------- handles
 
     pub(crate) fn add_handle(&self) {

@@ -1,5 +1,7 @@
 //! Where ciphertext is received into, on its way from the wire to a session.
 
+use std::fmt;
+
 /// The most that is received at a time.
 const LARGE: usize = 64 * 1024;
 /// What is received at a time until that was too little.
@@ -10,7 +12,7 @@ const HEADROOM: usize = 5 + 16 * 1024 + 2048;
 
 /// A buffer for whoever receives. It may serve many sessions, one after another: between two receives it
 /// holds nothing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Intake {
     bytes: Vec<u8>,
     /// Where what is received begins: before it there is room for what is left of the receive before.
@@ -46,8 +48,15 @@ impl Intake {
     }
 }
 
+/// What was decrypted in it may still be there, and is not shown.
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").field("filled", &self.filled).finish_non_exhaustive()
+    }
+}
+
 /// What was received and is not yet processed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
     start: usize,

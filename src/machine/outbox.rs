@@ -1,5 +1,7 @@
 //! Ciphertext on its way to the wire: bounded, and lent to whoever makes the system call.
 
+use std::fmt;
+
 /// The most application data that is sealed and not yet with the system, in bytes.
 pub(super) const ROOM: usize = 64 * 1024;
 
@@ -89,7 +91,7 @@ impl Outbox {
 }
 
 /// Ciphertext to be sent, in order and once. It is given back with what was not.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Parcel {
     bytes: Vec<u8>,
     start: usize,
@@ -129,6 +131,12 @@ impl Parcel {
     /// Makes it empty, to be filled again.
     pub(super) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
+    }
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel").field("len", &self.bytes().len()).finish_non_exhaustive()
     }
 }
 

@@ -185,7 +185,7 @@ impl Connector {
                     None => Ok(()),
                 }
             });
-            judged.inspect_err(|_| roster.denied())?;
+            judged.inspect_err(|error| roster.denied(error))?;
         }
         let resolver = resolver.as_ref();
         let terms = Terms { resolver, egress: egress.as_ref(), roster, scope };

@@ -8,6 +8,7 @@ mod writer;
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -467,11 +468,24 @@ impl Handle {
         let stats = self.shared.stats();
         f.debug_struct(name)
             .field("address", &format_args!("{}", self.shared.requested()))
+            .field("remote", &format_args!("{}", Shown(self.shared.remote())))
             .field("phase", &self.shared.phase())
             .field("secure_transport", &self.shared.mode())
             .field("bytes_read", &stats.bytes_read)
             .field("bytes_written", &stats.bytes_written)
             .finish_non_exhaustive()
+    }
+}
+
+/// An address that may not be known.
+struct Shown(Option<SocketAddr>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("none"),
+        }
     }
 }
 

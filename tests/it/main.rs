@@ -23,6 +23,7 @@ mod opened;
 mod options;
 mod races;
 mod reader_writer;
+mod records;
 mod regressions;
 mod reset;
 mod servers;

@@ -1,0 +1,239 @@
+//! What is logged, and what handles show of themselves: the life of a socket, and nothing that passes over it.
+
+use std::fmt::Debug;
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, Once};
+use std::thread;
+use std::time::Instant;
+
+use log::Level::{self, Debug as Says, Trace as Details};
+use log::{LevelFilter, Log, Metadata, Record};
+use sockeye::machine::{Intake, Parcel};
+use sockeye::{Connector, EgressRules, ErrorKind, SocketOptions};
+
+use crate::support::peer::nothing_listens;
+use crate::support::tls::{TlsPeer, Way, ask, authority, open as open_tls, terms, upgradable};
+use crate::support::{AT_ONCE, Peer, fails, open, read_exactly, story};
+
+const SENT: &str = "a secret that was sent";
+const RECEIVED: &str = "a secret that was received";
+
+/// Keeps what the crate logs, of all tests of this process.
+struct Records(Mutex<Vec<(Level, String)>>);
+
+impl Records {
+    fn lines(&self) -> MutexGuard<'_, Vec<(Level, String)>> {
+        self.0.lock().expect("nobody panics with it")
+    }
+}
+
+impl Log for Records {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("sockeye")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = record.args().to_string();
+            self.lines().push((record.level(), line));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static RECORDS: Records = Records(Mutex::new(Vec::new()));
+
+/// From now on: a later test may get the port of an earlier one.
+fn listen() -> Since {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&RECORDS).expect("no other test sets one");
+        log::set_max_level(LevelFilter::Trace);
+    });
+    Since(RECORDS.lines().len())
+}
+
+/// How much was logged before a test began.
+#[derive(Clone, Copy)]
+struct Since(usize);
+
+/// What was logged of sockets to this address, in this order and nothing else.
+#[track_caller]
+fn check(Since(begin): Since, address: impl ToString, expected: &[(Level, String)]) {
+    let prefix = format!("{}: ", address.to_string());
+    let begun = Instant::now();
+    loop {
+        let lines = RECORDS.lines();
+        let of_it = |(level, line): &(Level, String)| {
+            line.strip_prefix(&prefix).map(|text| (*level, text.to_owned()))
+        };
+        let found: Vec<_> = lines[begin..].iter().filter_map(of_it).collect();
+        drop(lines);
+        if found == expected {
+            break;
+        }
+        // The last of it the loop may be about to say.
+        assert!(begun.elapsed() < AT_ONCE, "{found:#?}");
+        thread::yield_now();
+    }
+    is_discreet(&*RECORDS.lines());
+}
+
+/// Nothing of what passed is in it, in any spelling.
+#[track_caller]
+fn is_discreet(shown: &dyn Debug) {
+    let shown = format!("{shown:?} {shown:#?}");
+    for secret in [SENT, RECEIVED] {
+        let bytes = format!("{:?}", &secret.as_bytes()[..8]);
+        for spelling in [secret, bytes.trim_matches(['[', ']'])] {
+            assert!(!shown.contains(spelling), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn the_life_of_a_socket_is_logged_and_what_passes_is_not() {
+    let since = listen();
+    story(move || {
+        let peer = Peer::plays(|wire| {
+            wire.receive(SENT.len());
+            wire.send(RECEIVED.as_bytes());
+        });
+        let address = peer.address();
+        let socket = open(&peer);
+        (&socket).write_all(SENT.as_bytes()).expect("the peer reads");
+        let received = read_exactly(&socket, RECEIVED.len()).expect("the peer sends");
+        assert_eq!(received, RECEIVED.as_bytes());
+        let open = [(Details, format!("dialling {address}")), (Says, format!("open to {address}"))];
+        check(since, address, &open);
+        socket.writer().close().expect("nothing is in the way");
+        socket.close().expect("nothing is in the way");
+        let end = [(Details, "this side has ended".to_owned()), (Says, "closed".to_owned())];
+        check(since, address, &[open, end].concat());
+        peer.gets(SENT.as_bytes());
+    });
+}
+
+#[test]
+fn a_failure_is_logged_as_callers_are_told_it() {
+    let since = listen();
+    story(move || {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let error = socket.opened().expect_err("nothing listens");
+        let dialling = (Details, format!("dialling {}", nothing.address));
+        check(since, nothing.address, &[dialling, (Says, format!("not opened: {error}"))]);
+
+        let peer = Peer::resets();
+        let address = peer.address();
+        let socket = open(&peer);
+        peer.cue();
+        let error = socket.closed().expect_err("it is reset");
+        assert_eq!(error.kind(), ErrorKind::Reset);
+        let dialling = (Details, format!("dialling {address}"));
+        let open = (Says, format!("open to {address}"));
+        check(since, address, &[dialling, open, (Says, format!("failed: {error}"))]);
+    });
+}
+
+#[test]
+fn a_look_up_is_logged_and_so_is_what_the_rules_refuse() {
+    let since = listen();
+    story(move || {
+        let resolver = |_: &str| Ok(vec![[127, 0, 0, 1].into()]);
+        let builder = Connector::builder().egress(EgressRules::public_only());
+        let connector = builder.resolver(resolver).build().expect("it can be");
+        let socket = connector.connect("records.test:80").expect("the name is not denied");
+        let error = socket.opened().expect_err("the address is");
+        let looking = (Details, "looking up the name".to_owned());
+        check(since, "records.test:80", &[looking, (Says, format!("not opened: {error}"))]);
+
+        let error = connector.connect("192.168.211.17:80").expect_err("it is denied");
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        assert!(RECORDS.lines().contains(&(Says, error.to_string())));
+    });
+}
+
+#[test]
+fn an_upgrade_is_logged_and_its_secrets_are_not() {
+    let since = listen();
+    story(move || {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.agrees();
+            peer.handshake();
+            peer.receive(SENT.len());
+            peer.send(RECEIVED.as_bytes());
+        });
+        let address = peer.address();
+        let plain = open_tls(&peer, upgradable(authority()));
+        ask(&plain);
+        let secure = plain.start_tls().expect("nothing is in the way");
+        secure.opened().expect("the peer is trusted");
+        (&secure).write_all(SENT.as_bytes()).expect("the peer reads");
+        read_exactly(&secure, RECEIVED.len()).expect("the peer sends");
+        secure.close().expect("the peer reads");
+        check(
+            since,
+            address,
+            &[
+                (Details, format!("dialling {address}")),
+                (Says, format!("open to {address}")),
+                (Says, "upgraded to TLS".to_owned()),
+                (Says, format!("open to {address}, by TLS 1.3")),
+                (Details, "this side has ended".to_owned()),
+                (Says, "closed".to_owned()),
+            ],
+        );
+        peer.gets(SENT.as_bytes());
+    });
+}
+
+#[test]
+fn handles_show_phase_peer_mode_and_counters_and_no_payload() {
+    for way in [Way::Plain, Way::On, Way::Upgraded] {
+        story(move || {
+            let peer = way.plays(|peer| {
+                peer.receive(SENT.len());
+                peer.send(RECEIVED.as_bytes());
+            });
+            let socket = way.open(&peer, SocketOptions::new());
+            let before = socket.stats();
+            (&socket).write_all(SENT.as_bytes()).expect("the peer reads");
+            // The rest is here, and unread.
+            read_exactly(&socket, 1).expect("the peer sends");
+            let (read, written) = (before.bytes_read + 1, before.bytes_written + SENT.len() as u64);
+            let inside = format!(
+                "{{ address: {address}, remote: {address}, phase: Open, secure_transport: {mode:?}, \
+                 bytes_read: {read}, bytes_written: {written}, .. }}",
+                address = peer.address(),
+                mode = socket.secure_transport(),
+            );
+            assert_eq!(format!("{socket:?}"), format!("Socket {inside}"));
+            assert_eq!(format!("{:?}", socket.reader()), format!("Reader {inside}"));
+            assert_eq!(format!("{:?}", socket.writer()), format!("Writer {inside}"));
+            is_discreet(&(&socket, socket.reader(), socket.writer(), socket.opened()));
+            is_discreet(&Connector::global());
+        });
+    }
+}
+
+#[test]
+fn a_socket_that_has_reached_nobody_shows_no_peer() {
+    story(|| {
+        let nothing = nothing_listens();
+        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        fails(socket.opened(), ErrorKind::Connect);
+        assert!(format!("{socket:?}").contains("remote: none, phase: Closed"), "{socket:?}");
+    });
+}
+
+#[test]
+fn buffers_do_not_show_what_is_in_them() {
+    let mut intake = Intake::new();
+    intake.space()[..SENT.len()].copy_from_slice(SENT.as_bytes());
+    intake.filled(SENT.len());
+    is_discreet(&intake);
+    assert_eq!(format!("{intake:?}"), format!("Intake {{ filled: {}, .. }}", SENT.len()));
+    assert_eq!(format!("{:?}", Parcel::default()), "Parcel { len: 0, .. }");
+}
