@@ -54,6 +54,7 @@
 //! [comparison](guide::compared) with Node, Go and `std`. The [`machine`] is the pure state machine inside, for
 //! who wants to drive or fuzz it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![deny(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::wildcard_imports)]
