@@ -79,6 +79,7 @@ pub mod ureq;
 pub use driver::model;
 
 pub use address::SocketAddress;
+pub use driver::Descriptor;
 pub use egress::EgressRules;
 pub use error::{Attempt, Error, ErrorKind, Result};
 pub use info::{ConnectorStats, Health, Phase, SocketInfo, Stats, Timings};

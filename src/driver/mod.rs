@@ -9,6 +9,7 @@ mod buffers;
 mod calls;
 mod clock;
 mod deeds;
+mod descriptor;
 mod dial;
 mod event_loop;
 mod facts;
@@ -49,6 +50,7 @@ use self::young::Young;
 use crate::error::Fault;
 use crate::machine::AttemptId;
 
+pub use self::descriptor::Descriptor;
 pub(crate) use self::roster::{Quota, Roster, ScopeId};
 pub(crate) use self::shared::{Shared, Terms};
 pub(crate) use self::wait::Side;

@@ -355,7 +355,7 @@ impl Shared {
 
     /// The state, for those who only look: in a forked child somebody may have the lock who is not
     /// there.
-    fn glimpse(&self) -> Option<Guard<'_>> {
+    pub(super) fn glimpse(&self) -> Option<Guard<'_>> {
         if fork::in_child() { self.core.try_lock().ok() } else { Some(self.lock()) }
     }
 

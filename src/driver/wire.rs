@@ -94,6 +94,10 @@ pub(super) enum End {
 
 /// How a connection looks from outside, by a look that takes nothing from who is at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(target_os = "linux", not(sockeye_shuttle))),
+    expect(dead_code, reason = "only Linux tells it so that nothing is taken")
+)]
 pub(super) enum Standing {
     /// Nothing shows.
     Whole,

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Load, Room, Shared, Side};
+use crate::driver::{Descriptor, Load, Room, Shared, Side};
 use crate::error::Result;
 use crate::info::{Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
@@ -266,6 +266,35 @@ impl Socket {
     #[doc(alias("readyState"))]
     pub fn phase(&self) -> Phase {
         self.handle.shared().phase()
+    }
+
+    /// The system's handle of the connection, to ask the system about it; see [`Descriptor`] for what it is not
+    /// for. `None` while it is connecting, when it has let go of it, and where another socket has it after an
+    /// upgrade.
+    ///
+    /// A socket is no `AsFd` itself: another thread may end it at any time, and then a number that was borrowed
+    /// would be closed, or another file's. What this returns keeps the descriptor for as long as it lives.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use std::os::fd::AsFd;
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// let socket = sockeye::connect(address)?;
+    /// let local = socket.opened()?.local_address();
+    /// let descriptor = socket.descriptor().expect("it is open");
+    /// socket.abort();
+    /// let seen = socket2::SockRef::from(&descriptor.as_fd()).local_addr()?;
+    /// assert_eq!(seen.as_socket().map(|seen| seen.port()), local.map(|local| local.port()));
+    /// assert!(socket.descriptor().is_none());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("as_fd", "AsFd", "as_raw_fd", "as_socket", "SyscallConn"))]
+    pub fn descriptor(&self) -> Option<Descriptor> {
+        self.handle.shared().descriptor()
     }
 
     /// Whether it is still good, for who keeps it for later: looks at the wire, where a

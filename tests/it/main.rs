@@ -31,6 +31,8 @@ mod tls;
 mod tool_tls;
 mod volume;
 
+#[cfg(unix)]
+mod descriptor;
 #[cfg(target_os = "linux")]
 mod fork;
 #[cfg(target_os = "linux")]

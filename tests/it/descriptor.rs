@@ -1,0 +1,106 @@
+//! The descriptor of a connection can be had while there is one, and is kept for as long as somebody has it.
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
+
+use socket2::SockRef;
+use sockeye::{Descriptor, ErrorKind, Socket};
+
+use crate::support::peer::black_hole;
+use crate::support::tls::{TlsPeer, ask, authority, open as open_tls, terms, upgradable};
+use crate::support::{AT_ONCE, Peer, eventually, fails, open, read, read_exactly, story};
+
+#[track_caller]
+fn descriptor(socket: &Socket) -> Descriptor {
+    socket.descriptor().expect("there is a connection")
+}
+
+/// It is this very connection's.
+#[track_caller]
+fn is_of(descriptor: &Descriptor, socket: &Socket) {
+    let local = SockRef::from(&descriptor.as_fd()).local_addr().expect("it is a socket");
+    let info = socket.opened().expect("it was opened");
+    assert_eq!(local.as_socket(), info.local_address());
+}
+
+#[test]
+fn it_is_there_from_the_connection_to_the_end() {
+    story(|| {
+        let hole = black_hole();
+        let connecting = sockeye::connect(hole.address).expect("the address is fine");
+        assert!(connecting.descriptor().is_none());
+
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        is_of(&descriptor(&socket), &socket);
+        SockRef::from(&descriptor(&socket).as_fd()).set_tos_v4(16).expect("the system can");
+        (&socket).write_all(b"hello").expect("the peer reads");
+        socket.close().expect("nothing is in the way");
+        assert!(socket.descriptor().is_none());
+        peer.gets(b"hello");
+    });
+}
+
+/// Who has it can't be left with another file under its number.
+#[test]
+fn its_number_is_not_given_to_another_while_somebody_has_it() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        let kept = descriptor(&socket);
+        let number = kept.as_fd().as_raw_fd();
+        socket.abort();
+        drop(socket);
+        peer.sees_a_reset();
+        let others: Vec<_> = (0..64).map(|_| open(&Peer::reads())).collect();
+        for other in &others {
+            assert_ne!(descriptor(other).as_fd().as_raw_fd(), number);
+        }
+        SockRef::from(&kept.as_fd()).r#type().expect("it is open");
+    });
+}
+
+#[test]
+fn a_socket_ends_for_its_peer_although_somebody_has_it() {
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        let kept = descriptor(&socket);
+        socket.close().expect("nothing is in the way");
+        peer.sees_the_end_after(b"");
+        drop(kept);
+    });
+}
+
+#[test]
+fn an_upgrade_takes_it_along() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.agrees();
+            peer.handshake();
+            peer.send(b"secret");
+        });
+        let plain = open_tls(&peer, upgradable(authority()));
+        let before = descriptor(&plain).as_fd().as_raw_fd();
+        ask(&plain);
+        let secure = plain.start_tls().expect("nothing is in the way");
+        secure.opened().expect("the peer is trusted");
+        assert!(plain.descriptor().is_none());
+        assert_eq!(descriptor(&secure).as_fd().as_raw_fd(), before);
+        assert_eq!(read_exactly(&secure, 6).expect("the peer sends"), b"secret");
+        secure.close().expect("the peer reads");
+        peer.gets(b"");
+    });
+}
+
+#[test]
+fn a_failed_connection_lets_go_of_it_once_all_is_read() {
+    story(|| {
+        let peer = Peer::resets();
+        let socket = open(&peer);
+        peer.cue();
+        fails(socket.closed(), ErrorKind::Reset);
+        fails(read(&socket, 1), ErrorKind::Reset);
+        eventually(AT_ONCE, "it is let go of", || socket.descriptor().is_none());
+    });
+}
