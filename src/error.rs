@@ -298,7 +298,7 @@ pub enum ErrorKind {
     Reset,
     /// This side closed or aborted (`NotConnected`).
     Closed,
-    /// The socket was upgraded; use the new one (`NotConnected`).
+    /// The socket was upgraded, so use the new one, or its connection was detached (`NotConnected`).
     Upgraded,
     /// Any other failure of the operating system, such as being out of descriptors; its text is part
     /// of the message and its error the source (its own kind).

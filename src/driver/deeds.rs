@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::clock;
 use super::dial::{self, Dialled};
 use super::facts::Facts;
+use super::given::Given;
 use super::resolve::Submitted;
 use super::roster::Roster;
 use super::shared::{Connected, Core, Errand, Guard, Shared, Watching, admit};
@@ -194,7 +195,12 @@ impl Shared {
             harmless(|| drop(resolver));
         }
         let (id, address) = deeds.attempt?;
-        let (tcp, egress) = how?;
+        let (tcp, egress) = match how? {
+            How::Dial(tcp, egress) => (tcp, egress),
+            How::Take(given) => {
+                return self.take_up(id, address, Ok(given.dialled())).map(|result| (id, result));
+            }
+        };
         // An own listener on every address of this machine: whether this is one, only the system knows.
         let mine =
             egress.is_some_and(|rules| rules.asks_whether_local(address) && is_local(address));
@@ -243,6 +249,16 @@ impl Shared {
         if matches!(dialled, Err(Fault::Io(_))) && driver.lingering().shed() {
             dialled = dial::dial(address, tcp);
         }
+        self.take_up(id, address, dialled)
+    }
+
+    /// The answer to an attempt, where it is there already.
+    fn take_up(
+        self: &Arc<Self>,
+        id: AttemptId,
+        address: SocketAddr,
+        dialled: Result<Dialled, Fault>,
+    ) -> Option<Connected> {
         match dialled {
             Ok(Dialled::Open(wire)) => {
                 let endpoints = dial::endpoints(&wire, address);
@@ -250,8 +266,13 @@ impl Shared {
             }
             Ok(Dialled::Pending(wire)) => {
                 let shared = Arc::clone(self);
-                driver.post(Job::Pending { shared, id, address, wire }, Urgency::Now);
-                None
+                match Driver::running() {
+                    Ok(driver) => {
+                        driver.post(Job::Pending { shared, id, address, wire }, Urgency::Now);
+                        None
+                    }
+                    Err(fault) => Some(Err(fault)),
+                }
             }
             Err(fault) => Some(Err(fault)),
         }
@@ -335,12 +356,20 @@ struct Prepared {
     young: Option<Spot>,
     /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
     over: Option<Box<Errand>>,
-    /// How to dial.
-    how: Option<(TcpOptions, Option<Arc<EgressRules>>)>,
+    how: Option<How>,
     /// What is sent before the wire is let go of.
     farewell: Vec<u8>,
     /// Who has its place now.
     next: Option<Weak<Shared>>,
+}
+
+/// How to make a connection.
+#[derive(Debug)]
+enum How {
+    /// By dialling, unless the rules ask for a look at the system first.
+    Dial(TcpOptions, Option<Arc<EgressRules>>),
+    /// It was given.
+    Take(Given),
 }
 
 impl Prepared {
@@ -384,8 +413,11 @@ impl Core {
             Some(_) if deeds.transmit => self.machine.take_farewell(),
             Some(_) | None => Vec::new(),
         };
-        let how = match (&deeds.attempt, &self.errand) {
-            (Some(_), Some(errand)) => Some((errand.tcp.clone(), errand.egress.clone())),
+        let how = match (&deeds.attempt, &mut self.errand) {
+            (Some(_), Some(errand)) => Some(match errand.given.take() {
+                Some(given) => How::Take(given),
+                None => How::Dial(errand.tcp.clone(), errand.egress.clone()),
+            }),
             _ => None,
         };
         // Before anyone hears of the end.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::event_loop::REGISTERED_ONCE;
 use super::sync::mio::net::TcpStream;
 use super::wire::{Wire, code};
 use crate::error::Fault;
@@ -81,10 +82,13 @@ fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
         Err(error) if is_pending(&error) => is_still_pending(&socket, address)?,
         Err(error) => return Err(error),
     };
-    let wire = Arc::new(Wire::new(TcpStream::from_std(socket.into())));
-    // Elsewhere the loop has to register a wire before anyone shares it.
-    let alone = cfg!(not(all(unix, not(sockeye_condvar))));
-    Ok(if pending || alone { Dialled::Pending(wire) } else { Dialled::Open(wire) })
+    Ok(made(Wire::new(TcpStream::from_std(socket.into())), pending))
+}
+
+/// Where only the loop can register a wire, that has to be before anyone shares it.
+pub(super) fn made(wire: Wire, pending: bool) -> Dialled {
+    let wire = Arc::new(wire);
+    if pending || REGISTERED_ONCE { Dialled::Pending(wire) } else { Dialled::Open(wire) }
 }
 
 /// On Linux the answer of a peer on the same machine has come already, but was not looked at: the call
@@ -119,7 +123,7 @@ fn nonblocking(domain: Domain) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn set(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+pub(super) fn set(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
     // Off is how a socket begins.
     if options.nodelay {
         socket.set_tcp_nodelay(true)?;

@@ -10,11 +10,14 @@ mod calls;
 mod clock;
 mod deeds;
 mod descriptor;
+#[cfg(all(unix, not(sockeye_shuttle)))]
+mod detach;
 mod dial;
 mod event_loop;
 mod facts;
 mod forecast;
 mod fork;
+mod given;
 mod health;
 mod linger;
 #[cfg(sockeye_shuttle)]
@@ -51,6 +54,7 @@ use crate::error::Fault;
 use crate::machine::AttemptId;
 
 pub use self::descriptor::Descriptor;
+pub(crate) use self::given::Given;
 pub(crate) use self::roster::{Quota, Roster, ScopeId};
 pub(crate) use self::shared::{Shared, Terms};
 pub(crate) use self::wait::Side;

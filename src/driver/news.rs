@@ -36,6 +36,7 @@ enum Over {
     Unopened(Error),
     Closed,
     Upgraded,
+    Detached,
     Failed(Error),
 }
 
@@ -67,6 +68,7 @@ impl News {
             Some(Over::Failed(error)) => say(Level::Debug, format_args!("failed: {error}")),
             Some(Over::Closed) => say(Level::Debug, format_args!("closed")),
             Some(Over::Upgraded) => say(Level::Debug, format_args!("upgraded to TLS")),
+            Some(Over::Detached) => say(Level::Debug, format_args!("detached")),
             None => {}
         }
     }
@@ -88,6 +90,7 @@ impl Core {
             (true, Some(Err(fault)), _) => Some(Over::Unopened(self.error_for(fault))),
             (true, _, Some(Err(fault))) => Some(Over::Failed(self.error_for(fault))),
             (true, _, Some(Ok(()))) => match self.machine.refuses_upgrade() {
+                Some(Refusal::Upgraded) if self.error.is_some() => Some(Over::Detached),
                 Some(Refusal::Upgraded) => Some(Over::Upgraded),
                 Some(_) | None => Some(Over::Closed),
             },

@@ -14,6 +14,7 @@ use super::clock;
 use super::deeds::Deeds;
 use super::facts::Facts;
 use super::forecast::Forecast;
+use super::given::Given;
 use super::roster::{Joined, Life, Place, Roster, ScopeId};
 use super::sync::atomic::{AtomicU32, Ordering};
 use super::sync::mio::Token;
@@ -149,6 +150,8 @@ impl Registration {
 pub(super) struct Errand {
     /// How to dial.
     pub(super) tcp: TcpOptions,
+    /// What there is already, in place of all dialling.
+    pub(super) given: Option<Given>,
     /// For the one question about an address that only the system can answer.
     pub(super) egress: Option<Arc<EgressRules>>,
     /// What the loop holds for it.
@@ -186,10 +189,11 @@ pub(super) type Guard<'a> = MutexGuard<'a, Core>;
 pub(super) type Connected = Result<(Arc<Wire>, Endpoints), Fault>;
 
 impl Shared {
-    /// A socket that begins to connect, with one handle.
+    /// A socket that begins to connect, or goes by the connection that is given, with one handle.
     pub(crate) fn connect(
         requested: SocketAddress,
         options: SocketOptions,
+        given: Option<Given>,
         terms: Terms<'_>,
     ) -> Result<Arc<Self>> {
         fork::check()?;
@@ -229,6 +233,7 @@ impl Shared {
             core: Mutex::new(Core {
                 errand: Some(Box::new(Errand {
                     tcp: options.tcp,
+                    given,
                     egress: terms.egress.cloned(),
                     resolver: terms.resolver.cloned(),
                     ..Errand::default()
@@ -300,7 +305,8 @@ impl Shared {
     /// Whether another socket has the connection.
     pub(crate) fn is_upgraded(&self) -> bool {
         self.glimpse().is_some_and(|core| {
-            core.machine.outcome().is_some()
+            core.error.is_none()
+                && core.machine.outcome().is_some()
                 && core.machine.refuses_upgrade() == Some(Refusal::Upgraded)
         })
     }

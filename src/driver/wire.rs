@@ -154,6 +154,14 @@ impl Wire {
         calls::send(&self.stream, load)
     }
 
+    /// The connection once more, for somebody else, whose receives wait for ever.
+    #[cfg(all(unix, not(sockeye_shuttle)))]
+    pub(super) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
+        let socket = socket2::SockRef::from(&self.stream).try_clone()?;
+        socket.set_read_timeout(None)?;
+        Ok(socket.into())
+    }
+
     /// Sends FIN. A connection that is broken by then has nothing to send it on.
     pub(super) fn shutdown_write(&self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
@@ -386,6 +394,14 @@ mod calls {
         }
     }
 
+    /// The descriptor may be somebody else's by now, and wait.
+    #[cfg(all(unix, not(any(sockeye_condvar, sockeye_shuttle))))]
+    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
+        use rustix::net::{RecvFlags, recv};
+        Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    }
+
+    #[cfg(not(all(unix, not(any(sockeye_condvar, sockeye_shuttle)))))]
     pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
         stream.peek(&mut [0])
     }

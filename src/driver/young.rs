@@ -170,6 +170,6 @@ mod tests {
         let quota = Quota { most: None, wait: false };
         let roster = Arc::new(Roster::new(quota));
         let terms = Terms { resolver: None, egress: None, roster: &roster, scope: None };
-        Shared::connect(address, SocketOptions::new(), terms).unwrap()
+        Shared::connect(address, SocketOptions::new(), None, terms).unwrap()
     }
 }

@@ -26,6 +26,7 @@
 //! | how a thread waits, and how another ends that | `src/driver/wait.rs` |
 //! | the system calls on a stream | `src/driver/wire.rs` |
 //! | a wait for the beginning or the end of a socket, and the ways to end it | `src/driver/calls.rs` |
+//! | connections from `std` and to it | `src/driver/given.rs`, `detach.rs` |
 //! | whether an idle socket is still good | `src/driver/health.rs` |
 //! | how what the machine wants is done | `src/driver/deeds.rs` |
 //! | the order of an upgrade | `src/driver/upgrade.rs` |

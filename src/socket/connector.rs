@@ -1,15 +1,16 @@
 //! Connecting under common rules.
 
 use std::fmt;
+use std::net::TcpStream;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::scope::Scope;
 use super::{Handle, Socket};
 use crate::address::SocketAddress;
-use crate::driver::{Quota, Roster, ScopeId, Shared, Terms};
+use crate::driver::{Given, Quota, Roster, ScopeId, Shared, Terms};
 use crate::egress::EgressRules;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::ConnectorStats;
 use crate::options::{SecureTransport, SocketOptions};
 use crate::resolver::Resolver;
@@ -166,6 +167,69 @@ impl Connector {
         self.rules.roster.shut(limit)
     }
 
+    /// Takes over an established connection, such as one that was accepted or that a proxy gave.
+    ///
+    /// It counts, ends and is secured as one that was dialled: by this connector's limits and TLS settings, and by
+    /// all of the options but [`TcpOptions::bind`](crate::TcpOptions::bind) and what concerns names.
+    /// [`SecureTransport::On`] makes a handshake, as the client; its name is
+    /// [`TlsOptions::server_name`], or else the peer's IP address. The egress rules are not asked: nothing is
+    /// dialled.
+    ///
+    /// The stream should have no other handle. One that goes on reading takes bytes away, and one that makes
+    /// it blocking again can have calls here wait for longer than they should.
+    ///
+    /// # Errors
+    /// As [`connect_with`](Self::connect_with), [`InvalidOptions`](ErrorKind::InvalidOptions) for a local address
+    /// to bind, [`Connect`](ErrorKind::Connect) where the stream is not connected (any more), and
+    /// [`Io`](ErrorKind::Io) where the system refuses an option.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use sockeye::{Connector, SocketOptions};
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let client = sockeye::connect(listener.local_addr()?)?;
+    /// let (stream, _) = listener.accept()?;
+    /// let server = Connector::global().adopt(stream, SocketOptions::new())?;
+    /// client.writer().write_all(b"hello")?;
+    /// let mut greeting = [0; 5];
+    /// server.reader().read_exact(&mut greeting)?;
+    /// assert_eq!(greeting, *b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("from_std", "from_raw_fd"))]
+    pub fn adopt(&self, stream: TcpStream, options: SocketOptions) -> Result<Socket> {
+        self.take(stream, options, None)
+    }
+
+    pub(super) fn take(
+        &self,
+        stream: TcpStream,
+        mut options: SocketOptions,
+        scope: Option<ScopeId>,
+    ) -> Result<Socket> {
+        options.check()?;
+        if options.tcp.bind.is_some() {
+            let message =
+                "a local address to bind is for dialling: the connection is there already";
+            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+        }
+        let remote = stream.peer_addr().map_err(|error| {
+            Error::from_fault(Fault::Connect(error.raw_os_error().unwrap_or_default()))
+        })?;
+        let given = Given::new(stream, &options.tcp)?;
+        self.fill_in(&mut options);
+        let terms = Terms { resolver: None, egress: None, roster: &self.rules.roster, scope };
+        let shared = Shared::connect(remote.into(), options, Some(given), terms)?;
+        Ok(Socket { handle: Handle::first(shared) })
+    }
+
+    fn fill_in(&self, options: &mut SocketOptions) {
+        if options.tls.is_none() && options.secure_transport != SecureTransport::Off {
+            options.tls.clone_from(&self.rules.tls);
+        }
+    }
+
     pub(super) fn open(
         &self,
         address: SocketAddress,
@@ -174,9 +238,7 @@ impl Connector {
     ) -> Result<Socket> {
         address.check_port()?;
         options.check()?;
-        if options.tls.is_none() && options.secure_transport != SecureTransport::Off {
-            options.tls.clone_from(&self.rules.tls);
-        }
+        self.fill_in(&mut options);
         let Rules { resolver, egress, roster, tls: _ } = &*self.rules;
         if let Some(egress) = egress {
             let judged = egress.judge_name(&address).and_then(|()| {
@@ -189,7 +251,7 @@ impl Connector {
         }
         let resolver = resolver.as_ref();
         let terms = Terms { resolver, egress: egress.as_ref(), roster, scope };
-        let shared = Shared::connect(address, options, terms)?;
+        let shared = Shared::connect(address, options, None, terms)?;
         Ok(Socket { handle: Handle::first(shared) })
     }
 

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::driver::{Descriptor, Load, Room, Shared, Side};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::info::{Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
-use crate::options::{SecureTransport, check_limit};
+use crate::options::{SecureTransport, SocketOptions, check_limit};
 use crate::tls::TlsOptions;
 
 pub use self::connect::{connect, connect_with};
@@ -297,6 +297,40 @@ impl Socket {
         self.handle.shared().descriptor()
     }
 
+    /// Gives the connection away, as a stream of `std` that blocks and has no time-outs, with everything unread
+    /// still in it. This socket has ended then: [`closed`](Self::closed) gives `Ok`, its place among the
+    /// [open sockets](crate::ConnectorBuilder::max_open_sockets) is free, and every later call on any handle fails with
+    /// [`Upgraded`](crate::ErrorKind::Upgraded). Options such as no-delay stay as they were set.
+    ///
+    /// For programs that let this crate connect, under its rules and time-outs, and hand the connection to what
+    /// knows only [`std::net::TcpStream`]. The other way is [`Connector::adopt`].
+    ///
+    /// # Errors
+    /// [`InvalidState`](crate::ErrorKind::InvalidState) unless the socket is open both ways, in plaintext, and no
+    /// other thread is in a read, a write or an upgrade; what has failed it, where something has;
+    /// [`Io`](crate::ErrorKind::Io) where there is no descriptor left. Nothing has changed then.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// let socket = sockeye::connect(address)?;
+    /// socket.opened()?;
+    /// let mut stream: std::net::TcpStream = socket.detach()?;
+    /// stream.write_all(b"hello")?;
+    /// assert_eq!(sockeye::Phase::Closed, socket.phase());
+    /// # let mut greeting = [0; 5];
+    /// # listener.accept()?.0.read_exact(&mut greeting)?;
+    /// # assert_eq!(greeting, *b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(all(unix, not(sockeye_shuttle)))]
+    #[doc(alias("into_std", "into_raw_fd", "IntoRawFd"))]
+    pub fn detach(&self) -> Result<std::net::TcpStream> {
+        self.handle.shared().detach()
+    }
+
     /// Whether it is still good, for who keeps it for later: looks at the wire, where a
     /// [`phase`](Self::phase) may be behind by as long as nobody has read.
     ///
@@ -420,6 +454,15 @@ impl Socket {
     #[doc(alias("SetDeadline"))]
     pub fn set_deadline(&self, at: Option<Instant>) {
         self.handle.shared().set_deadline(&[Side::Read, Side::Write], at);
+    }
+}
+
+/// By the [default connector](Connector::global), with default options; see [`Connector::adopt`].
+impl TryFrom<std::net::TcpStream> for Socket {
+    type Error = Error;
+
+    fn try_from(stream: std::net::TcpStream) -> Result<Self> {
+        Connector::global().adopt(stream, SocketOptions::new())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sockets that end with a piece of work.
 
+use std::net::TcpStream;
+
 use super::{Connector, Socket};
 use crate::address::SocketAddress;
 use crate::driver::ScopeId;
@@ -41,6 +43,14 @@ impl<'a> Scope<'a> {
     {
         let address = address.try_into().map_err(Error::from)?;
         self.connector.open(address, options, Some(self.id))
+    }
+
+    /// [`Connector::adopt`], for as long as the scope lasts.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn adopt(&self, stream: TcpStream, options: SocketOptions) -> Result<Socket> {
+        self.connector.take(stream, options, Some(self.id))
     }
 }
 

@@ -14,6 +14,7 @@ mod connector;
 mod deadlines;
 mod egress;
 mod errors;
+mod given;
 mod guide;
 mod half_open;
 mod health;

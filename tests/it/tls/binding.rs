@@ -5,8 +5,8 @@ use sockeye::SocketOptions;
 
 use crate::support::peer::{How, listen};
 use crate::support::tls::{
-    Identity, Setting, Terms, TlsPeer, VERSIONS, Way, ask, authority, connect, good, open, options,
-    settings, upgradable,
+    Authority, Identity, Setting, Terms, TlsPeer, VERSIONS, Way, ask, authority, connect, good,
+    open, options, settings, upgradable,
 };
 use crate::support::{Peer, open as open_plain, read_exactly, story};
 
@@ -30,9 +30,11 @@ fn both_ends_make_the_same_of_the_certificate() {
 fn a_resumed_session_is_bound_to_the_certificate_of_the_first() {
     for version in VERSIONS {
         story(move || {
-            let identity = authority().issues(&good());
+            // Of equal options others have the sessions too.
+            let authority = Authority::new();
+            let identity = authority.issues(&good());
             let config = Terms::new(identity.clone()).only(version).config();
-            let options = options(authority());
+            let options = options(&authority);
             for resumed in [false, true] {
                 let peer = TlsPeer::sharing(listen(), config.clone(), |peer| {
                     peer.handshake();
