@@ -11,9 +11,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sockeye::{
-    Attempt, Connector, ConnectorBuilder, EgressRules, Error, ErrorKind, Keepalive, Phase, Reader,
-    Scope, Socket, SocketAddress, SocketInfo, SocketOptions, Stats, TcpOptions, Timings,
-    TlsOptions, Writer,
+    Attempt, Connector, ConnectorBuilder, ConnectorStats, Descriptor, EgressRules, Error,
+    ErrorKind, Health, Keepalive, Phase, Reader, Scope, Socket, SocketAddress, SocketInfo,
+    SocketOptions, Stats, TcpOptions, Timings, TlsOptions, Writer,
 };
 
 use crate::support::{Peer, open, read, read_exactly, story};
@@ -34,6 +34,7 @@ fn connectors_and_rules_are_built_step_by_step() {
     let _: fn() -> ConnectorBuilder = Connector::builder;
     let _: fn() -> &'static Connector = Connector::global;
     let _: fn(&Connector) -> usize = Connector::open_sockets;
+    let _: fn(&Connector) -> ConnectorStats = Connector::stats;
     let _: fn(&Connector, Duration) -> usize = Connector::shutdown;
     let _: fn(&Connector, &'static str) -> sockeye::Result<Socket> = Connector::connect;
     let _: fn(&Connector, &'static str, SocketOptions) -> sockeye::Result<Socket> =
@@ -103,6 +104,9 @@ fn values_are_plain_data() {
     copied::<Phase>();
     copied::<Timings>();
     copied::<Stats>();
+    copied::<ConnectorStats>();
+    value::<Health>();
+    value::<Descriptor>();
     copied::<ErrorKind>();
     fn key<T: Eq + Hash>() {}
     key::<SocketAddress>();
