@@ -128,6 +128,10 @@ impl Roster {
 
     /// Counts a socket that the egress rules refuse before there is one.
     pub(crate) fn denied(&self, error: &Error) {
+        // In a forked child somebody may have the lock who is not there.
+        if fork::in_child() {
+            return;
+        }
         self.lock().totals.denied += 1;
         say(format_args!("{error}"));
     }

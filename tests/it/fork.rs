@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use sockeye::{ErrorKind, Socket, SocketOptions};
+use sockeye::{Connector, ConnectorStats, ErrorKind, Health, Socket, SocketOptions};
 
 use crate::support::alone::alone;
 use crate::support::peer::{black_hole, listen, nobody_came};
@@ -83,6 +83,9 @@ fn in_the_child_every_call_fails_with_invalid_state() {
             fails(socket.closed(), ErrorKind::InvalidState);
             fails(socket.closed_timeout(ms(10)), ErrorKind::InvalidState);
             fails(socket.close(), ErrorKind::InvalidState);
+            let Health::Failed(error) = socket.health() else { panic!("it is not known") };
+            assert_eq!(error.kind(), ErrorKind::InvalidState);
+            assert_eq!(Connector::global().stats(), ConnectorStats::default());
         });
         still_works(&socket);
         peer.ending();
