@@ -5,8 +5,10 @@
 //! Of these each uses only those below it:
 //!
 //! ```text
+//! ureq       HTTP by ureq, over the handles (a feature)
 //! socket     the handles: Socket, Reader, Writer, Connector, connect
 //! driver     the loop's thread, the callers' own system calls, names, timers
+//! sim        beside the driver, and in its place: a simulated world (a feature)
 //! machine    pure: what a socket is and does; no clock, thread, lock or socket; TLS
 //! address, options, egress, resolver, error, info, tls  plain data
 //! ```
