@@ -38,7 +38,7 @@
 //! a socket by the public API, over a model of locks, clock and system calls. Each runs thousands of times, a
 //! third of them at random, a third by priorities that change (PCT), and a third in order: all schedules
 //! without a preemption, then all with one, and so on. A run fails where an assertion does, where nobody can go
-//! on any more, and where a descriptor, a place or a job of the loop is left over. Each of the bugs in
+//! on any more, and where a descriptor, a place or a job of the loop is left over. Each of the twelve bugs in
 //! `.ci/planted`, small changes of the driver such as a wake-up that is left out or an announcement that comes
 //! too late, has to be found by the model that it names.
 //!
