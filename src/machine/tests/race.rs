@@ -128,6 +128,16 @@ fn what_this_side_lacks_is_tried_again_when_something_was_freed() {
     told.won(v4(1), 505);
     let told = run(&[(v6(1), Fails(0, WANT)), (v4(1), Fails(0, WANT))]);
     assert_eq!(told.lost, Some((0, WANT)));
+    // It is the same attempt, made again.
+    let mut wants = 1;
+    let told = Run::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Fails(5, REFUSED))])
+        .with(|address| {
+            let want = address == v4(1) && wants > 0;
+            wants -= u32::from(want);
+            want.then_some(Fails(0, WANT))
+        })
+        .run();
+    assert_eq!(told.attempts, [(v6(1), REFUSED), (v4(1), REFUSED)]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::info::Phase;
 use crate::machine::SendPass;
 use crate::machine::{
     Deadline, Endpoints, Fault, Input, Intake, Machine, Output, Parcel, Plan, ReadStep, Received,
-    RecvPass, Release, Target, TlsSetup, WriteStep,
+    RecvPass, Release, Target, TlsSetup, Watch, WriteStep,
 };
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
@@ -523,6 +523,19 @@ fn what_was_read_before_a_tls_failure_stays_readable_and_the_wire_is_let_go_of_o
         assert!(matches!(wire.machine.read(), ReadStep::Fail(Fault::Tls)));
         wire.is_over();
     }
+}
+
+#[test]
+fn while_data_is_unread_an_end_behind_it_is_not_watched_for() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 0);
+    assert_eq!(wire.machine.watch(), Watch::End);
+    wire.server.writer().write_all(&[1; 100]).unwrap();
+    wire.serve();
+    wire.deliver(usize::MAX);
+    assert_eq!(wire.read_some(60), 60);
+    assert_eq!(wire.machine.watch(), Watch::Failure);
+    assert_eq!(wire.read_all(), 40);
+    assert_eq!(wire.machine.watch(), Watch::End);
 }
 
 #[test]
