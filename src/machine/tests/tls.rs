@@ -539,6 +539,21 @@ fn while_data_is_unread_an_end_behind_it_is_not_watched_for() {
 }
 
 #[test]
+fn an_end_behind_unread_data_comes_once_that_is_read() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 0);
+    wire.server.writer().write_all(&[1; 100]).unwrap();
+    wire.server.send_close_notify();
+    wire.serve();
+    wire.deliver(usize::MAX);
+    assert_eq!(wire.read_some(60), 60);
+    assert_eq!(wire.machine.phase(), Phase::Open);
+    wire.write(b"an answer");
+    assert_eq!(wire.read_all(), 40);
+    assert!(matches!(wire.machine.read(), ReadStep::End));
+    assert_eq!(wire.machine.phase(), Phase::HalfClosed);
+}
+
+#[test]
 fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_go_once() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     wire.server.writer().write_all(&[1; 100]).unwrap();
