@@ -53,6 +53,26 @@
 //! variables reaches about 0.7, the caller's own poll 0.92 to 0.95, and the brisk receive 0.97
 //! (`cargo bench -- ping-pong`).
 //!
+//! # Where the rest goes
+//!
+//! What is left between this and `std`, counted by callgrind, strace and the benchmarks:
+//!
+//! - A round trip of 64 bytes takes 742 instructions of a program here and 192 by `std`: two locks taken for each
+//!   call, the turn, the machine's pass, the forecast, a count of who holds the wire. That is about a tenth of a
+//!   microsecond of some eight. To inline all of it saves 20 of them. About as much again is the kernel's timer
+//!   behind a receive that waits for some milliseconds at most, which `std` without a time-out does not set: with a
+//!   time-out on both sides the ratio is better by a per cent.
+//! - To connect and close takes `socket`, `connect` and `close` by `std`. Here it is these, `TCP_NODELAY`, a second
+//!   `connect` that tells what the first could not wait for, `getsockname`, `shutdown`, and a receive or two by
+//!   which unread data does not become a reset: what is documented costs that much.
+//! - A handshake takes 24,000 instructions more, of 3.8 million with those of the server, and five system
+//!   calls.
+//! - What is sent over TLS is copied once more, out of a record of rustls into the buffer that is sent: its
+//!   interface without buffers gives ciphertext that way. Its other interface sends from where the record is, but
+//!   only while the connection is borrowed, so under the lock that a reader needs too.
+//! - An idle socket has 256 bytes of state, 32 for its host, 32 for the descriptor, 32 in tables and lists, and
+//!   what the allocator adds.
+//!
 //! # TLS
 //!
 //! A session of rustls is inside the machine, by its unbuffered interface. What comes is received
