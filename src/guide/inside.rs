@@ -61,7 +61,7 @@
 //!   call, the turn, the machine's pass, the forecast, a count of who holds the wire. That is about a tenth of a
 //!   microsecond of some eight. To inline all of it saves 20 of them. About as much again is the kernel's timer
 //!   behind a receive that waits for some milliseconds at most, which `std` without a time-out does not set: with a
-//!   time-out on both sides the ratio is better by a per cent.
+//!   time-out on both sides the ratio is better by half a per cent.
 //! - To connect and close takes `socket`, `connect` and `close` by `std`. Here it is these, `TCP_NODELAY`, a second
 //!   `connect` that tells what the first could not wait for, `getsockname`, `shutdown`, and a receive or two by
 //!   which unread data does not become a reset: what is documented costs that much.
