@@ -22,10 +22,14 @@ impl Shared {
     pub(crate) fn detach(self: &Arc<Self>) -> Result<TcpStream> {
         fork::check()?;
         let failed = |error: io::Error| Error::from_fault(Fault::Io(code(&error)));
+        let core = self.lock();
+        core.may_detach()?;
+        let kept = Arc::clone(core.wire.as_ref().expect("an open connection has a wire"));
+        drop(core);
+        // While it can fail nothing is changed, and no call is made under the lock.
+        let stream = kept.duplicate().map_err(failed)?;
         let mut core = self.lock();
         core.may_detach()?;
-        let wire = core.wire.as_ref().expect("an open connection has a wire");
-        let stream = wire.duplicate().map_err(failed)?;
         let now = clock::now();
         // It calls off who is at the wire, and nobody is.
         drop(core.machine.handle(Input::StartTls, now));
@@ -45,6 +49,9 @@ impl Shared {
                 driver.post(Job::Forget(vec![token]), Urgency::Soon);
             }
         }
+        // A brisk dialogue leaves one behind.
+        #[cfg(target_os = "linux")]
+        stream.set_read_timeout(None).map_err(failed)?;
         stream.set_nonblocking(false).map_err(failed)?;
         Ok(stream)
     }

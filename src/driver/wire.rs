@@ -154,12 +154,10 @@ impl Wire {
         calls::send(&self.stream, load)
     }
 
-    /// The connection once more, for somebody else, whose receives wait for ever.
+    /// The connection once more, for somebody else.
     #[cfg(all(unix, not(sockeye_shuttle)))]
     pub(super) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
-        let socket = socket2::SockRef::from(&self.stream).try_clone()?;
-        socket.set_read_timeout(None)?;
-        Ok(socket.into())
+        Ok(socket2::SockRef::from(&self.stream).try_clone()?.into())
     }
 
     /// Sends FIN. A connection that is broken by then has nothing to send it on.
