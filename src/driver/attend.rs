@@ -7,6 +7,10 @@
 //! variable, and tries again. The loop takes no part in the first; in the second it reports when the
 //! wire is ready.
 //!
+//! Mostly the first call is all. That way is written, and forced inline, so that it is one stretch of code, and
+//! what follows on a first call in vain is in functions of its own: how many lines of the cache a call runs
+//! through counts for more than its instructions.
+//!
 //! No wake-up is lost: a thread announces under the state lock that it is going to wait, having
 //! looked there at all that could end its wait; whoever changes one of these does so under the lock
 //! too, sees the announcement, and wakes it.
@@ -17,11 +21,12 @@ use std::time::Duration;
 
 use super::clock;
 use super::deeds::Deeds;
+use super::fork;
 use super::patience::{Passed, Patience};
+use super::readiness::Ended;
 use super::shared::{Core, Guard, Shared};
-use super::wait::{Side, Waited, WakeHandle};
-use super::wire::{End, Load, Room, Wire, code, fault};
-use super::{Driver, Job, Urgency, fork};
+use super::wait::Side;
+use super::wire::{End, Load, Room, Wire, fault};
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
 
@@ -33,23 +38,62 @@ impl Shared {
     /// Receives as soon as there is something.
     pub(crate) fn read(self: &Arc<Self>, room: &mut Room<'_, '_>) -> Result<usize> {
         fork::check()?;
-        if room.len() == 0 {
+        if room.is_empty() {
             return self.read_nothing();
         }
         let mut patience = Patience::default();
         let mut core = self.take_turn(Side::Read, &mut patience, |core| {
             core.machine.refuses_read().map(|fault| core.error_for(fault))
         })?;
+        let pass = match core.machine.read() {
+            ReadStep::Receive(pass) => pass,
+            step => return self.go_on_reading(core, step, room, patience),
+        };
+        match self.try_to_receive(core, room, &mut patience) {
+            Ok((core, wire, bytes)) => self.deliver(core, pass, bytes, wire),
+            Err(tried) => self.read_on(tried, pass, room, patience),
+        }
+    }
+
+    /// Reads where the first call was not all.
+    #[inline(never)]
+    fn read_on<'a>(
+        self: &'a Arc<Self>,
+        tried: Tried<'a>,
+        pass: RecvPass,
+        room: &mut Room<'_, '_>,
+        mut patience: Patience,
+    ) -> Result<usize> {
+        match self.go_on_receiving(tried, pass, room, &mut patience) {
+            Came::Bytes { core, pass, bytes, wire } => self.deliver(core, pass, bytes, wire),
+            Came::Nothing(Called::Done(result)) => result,
+            Came::Nothing(Called::Ask(mut core)) => {
+                let step = core.machine.read();
+                self.go_on_reading(core, step, room, patience)
+            }
+        }
+    }
+
+    /// Does what the machine says, until that is a result.
+    #[inline(never)]
+    fn go_on_reading<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        mut step: ReadStep,
+        room: &mut Room<'_, '_>,
+        mut patience: Patience,
+    ) -> Result<usize> {
         loop {
-            let pass = match core.machine.read() {
-                ReadStep::Receive(pass) => pass,
-                ReadStep::Ingest(pass) => {
-                    core = match self.ingest_with(core, pass, &mut patience) {
-                        Called::Done(result) => return result,
-                        Called::Ask(core) => core,
-                    };
-                    continue;
+            let called = match step {
+                ReadStep::Receive(pass) => {
+                    match self.receive_with(core, pass, room, &mut patience) {
+                        Came::Bytes { core, pass, bytes, wire } => {
+                            return self.deliver(core, pass, bytes, wire);
+                        }
+                        Came::Nothing(called) => called,
+                    }
                 }
+                ReadStep::Ingest(pass) => self.ingest_with(core, pass, &mut patience),
                 ReadStep::Take(pass) => return self.take_with(core, pass, room),
                 ReadStep::End => return self.leave(core, Side::Read, Ok(0)),
                 ReadStep::Fail(fault) => {
@@ -57,37 +101,44 @@ impl Shared {
                     return self.leave(core, Side::Read, Err(error));
                 }
                 ReadStep::Wait => match patience.left(core.limit(Side::Read)) {
-                    Ok(left) => {
-                        core = self.wait_opening(core, left);
-                        continue;
-                    }
+                    Ok(left) => Called::Ask(self.wait_opening(core, left)),
                     Err(Passed) => return self.time_out(core, Side::Read),
                 },
             };
-            core = match self.receive_with(core, pass, room, &mut patience) {
-                Came::Bytes { core, pass, bytes, wire } => {
-                    let result = self.deliver(core, pass, bytes);
-                    drop(wire);
-                    return result;
-                }
-                Came::Nothing(Called::Done(result)) => return result,
-                Came::Nothing(Called::Ask(core)) => core,
-            };
+            match called {
+                Called::Done(result) => return result,
+                Called::Ask(back) => core = back,
+            }
+            step = core.machine.read();
         }
     }
 
     /// Ends a pass that took bytes.
+    #[inline(always)]
     fn deliver<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a>,
         pass: RecvPass,
         bytes: usize,
+        wire: Arc<Wire>,
     ) -> Result<usize> {
-        let deeds = Deeds::of(core.machine.delivered(pass, bytes));
-        if deeds.is_none() {
-            return self.leave(core, Side::Read, Ok(bytes));
-        }
-        core = self.settle(core, deeds);
+        let result = match Deeds::of(core.machine.delivered(pass, bytes)) {
+            None => self.leave(core, Side::Read, Ok(bytes)),
+            Some(deeds) => self.deliver_with(core, deeds, bytes),
+        };
+        // Outside the lock: with the last holder the descriptor is closed.
+        drop(wire);
+        result
+    }
+
+    #[cold]
+    fn deliver_with<'a>(
+        self: &'a Arc<Self>,
+        core: Guard<'a>,
+        deeds: Deeds,
+        bytes: usize,
+    ) -> Result<usize> {
+        let core = self.settle(core, Some(deeds));
         // They are not the reader's where the connection was being upgraded.
         let result = match core.machine.refuses_read() {
             Some(fault @ Fault::UnreadPlaintext) => Err(core.error_for(fault)),
@@ -96,66 +147,101 @@ impl Shared {
         self.leave(core, Side::Read, result)
     }
 
+    /// Makes the first call of a pass, where nothing has to be waited for before; mostly that is all.
+    #[inline(always)]
+    fn try_to_receive<'a>(
+        &'a self,
+        core: Guard<'a>,
+        room: &mut Room<'_, '_>,
+        patience: &mut Patience,
+    ) -> Result<(Guard<'a>, Arc<Wire>, usize), Tried<'a>> {
+        let (mut core, wire, wait_first) = begin(core, Side::Read);
+        let brisk = core.receives_briskly(patience);
+        if wait_first && !brisk {
+            return Err(Tried { wire, wait_first, last: Last::None(core) });
+        }
+        core.reading.ready = false;
+        drop(core);
+        let result = wire.receive_now(room, brisk);
+        match result {
+            Ok(bytes @ 1..) => {
+                patience.recheck();
+                let mut core = self.lock();
+                core.reading.forecast.took(bytes < room.len(), wait_first);
+                Ok((core, wire, bytes))
+            }
+            result => Err(Tried { wire, wait_first, last: Last::Made { result, brisk } }),
+        }
+    }
+
     /// Receives with a pass, which it ends where nothing came.
     pub(super) fn receive_with<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        core: Guard<'a>,
         pass: RecvPass,
         room: &mut Room<'_, '_>,
         patience: &mut Patience,
     ) -> Came<'a> {
-        let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
-        // Of a connection that has failed only what came before that is left, for which nobody waits.
-        let mut wait_first = core.waits_first(Side::Read) && core.failure().is_none();
+        match self.try_to_receive(core, room, patience) {
+            Ok((core, wire, bytes)) => Came::Bytes { core, pass, bytes, wire },
+            Err(tried) => self.go_on_receiving(tried, pass, room, patience),
+        }
+    }
+
+    /// Receives where the first call was not all, or comes after a wait.
+    #[inline(never)]
+    fn go_on_receiving<'a>(
+        self: &'a Arc<Self>,
+        tried: Tried<'a>,
+        pass: RecvPass,
+        room: &mut Room<'_, '_>,
+        patience: &mut Patience,
+    ) -> Came<'a> {
+        let Tried { wire, mut wait_first, mut last } = tried;
         let mut waited = wait_first;
-        let what = loop {
-            let brisk = core.reading.forecast.is_brisk()
-                && !core.attended
-                && patience.outlasts_a_tick(core.limit(Side::Read));
-            let result = if brisk {
-                drop(core);
-                if wire.let_block() { wire.receive_briskly(room) } else { Err(would_block()) }
-            } else if wait_first {
-                match self.wait_ready(core, &wire, Side::Read, patience) {
-                    Ended::Ready => wire.receive(room),
-                    Ended::Look(back) => {
-                        core = back;
-                        if core.machine.still_receives(&pass) {
-                            wait_first = core.failure().is_none();
-                            continue;
+        let (mut core, what) = loop {
+            let (result, brisk) = match last {
+                Last::Made { result, brisk } => (result, brisk),
+                Last::None(mut core) => {
+                    let brisk = core.receives_briskly(patience);
+                    if wait_first && !brisk {
+                        match self.wait_ready(core, &wire, Side::Read, patience) {
+                            Ended::Ready => {}
+                            Ended::Look(core) => {
+                                if core.machine.still_receives(&pass) {
+                                    wait_first = core.failure().is_none();
+                                    last = Last::None(core);
+                                    continue;
+                                }
+                                break (core, Received::Nothing);
+                            }
+                            Ended::Broken(core, fault) => break (core, Received::Failed(fault)),
+                            Ended::Passed(core) => {
+                                return Came::Nothing(Called::Done(
+                                    self.run_out_of_time(core, pass),
+                                ));
+                            }
                         }
-                        break Received::Nothing;
+                    } else {
+                        core.reading.ready = false;
+                        drop(core);
                     }
-                    Ended::Broken(back, fault) => {
-                        core = back;
-                        break Received::Failed(fault);
-                    }
-                    Ended::Passed(mut core) => {
-                        let now = clock::now();
-                        let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, now));
-                        core = self.settle(core, deeds);
-                        let timed_out = self.time_out(core, Side::Read);
-                        return Came::Nothing(Called::Done(timed_out));
-                    }
+                    (wire.receive_now(room, brisk), brisk)
                 }
-            } else {
-                core.reading.ready = false;
-                drop(core);
-                wire.receive(room)
             };
             let wait = if wait_first && !brisk { patience.waited() } else { None };
             patience.recheck();
             let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
-            core = self.lock();
+            let mut core = self.lock();
             core.reading.asleep = false;
             match result {
                 Ok(0) => match end {
-                    End::Failed(fault) => break Received::Failed(fault),
+                    End::Failed(fault) => break (core, Received::Failed(fault)),
                     End::HungUp if core.machine.sends() => {
                         core = self.await_hearsay(core, Side::Write);
-                        break Received::Failed(Fault::Reset(None));
+                        break (core, Received::Failed(Fault::Reset(None)));
                     }
-                    End::HungUp | End::Clean => break Received::Eof,
+                    End::HungUp | End::Clean => break (core, Received::Eof),
                 },
                 Ok(bytes) => {
                     core.reading.forecast.took(bytes < room.len(), waited);
@@ -168,7 +254,7 @@ impl Shared {
                     if let (Some(fault), true) =
                         (core.failure(), core.machine.still_receives(&pass))
                     {
-                        break Received::Failed(fault);
+                        break (core, Received::Failed(fault));
                     }
                     if !waited {
                         core.reading.forecast.missed();
@@ -181,20 +267,32 @@ impl Shared {
                     wait_first = !core.reading.ready;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,
-                Err(error) => break Received::Failed(fault(&error)),
+                Err(error) => break (core, Received::Failed(fault(&error))),
             }
             if !core.machine.still_receives(&pass) {
-                break Received::Nothing;
+                break (core, Received::Nothing);
             }
+            last = Last::None(core);
         };
         let deeds = Deeds::of(core.machine.received(pass, what, clock::now()));
         Came::Nothing(Called::Ask(self.settle_without(core, deeds, wire)))
     }
 
+    /// Ends a pass that waited for as long as its call may.
+    fn run_out_of_time<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: RecvPass,
+    ) -> Result<usize> {
+        let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, clock::now()));
+        core = self.settle(core, deeds);
+        self.time_out(core, Side::Read)
+    }
+
     /// Sends as soon as there is room.
     pub(crate) fn write(self: &Arc<Self>, load: &Load<'_, '_>) -> Result<usize> {
         fork::check()?;
-        if load.len() == 0 {
+        if load.is_empty() {
             return self.write_nothing();
         }
         let mut patience = Patience::default();
@@ -202,81 +300,156 @@ impl Shared {
             // It does not wait for one that began before, and that may go on.
             core.machine.refuses_write().map(|fault| core.error_for(fault))
         })?;
+        let pass = match core.machine.write() {
+            WriteStep::Send(pass) => pass,
+            step => return self.go_on_writing(core, step, load, patience),
+        };
+        match self.try_to_send(core, load) {
+            Ok((core, wire, accepted)) => self.accept(core, pass, accepted, wire),
+            Err(tried) => self.write_on(tried, pass, load, patience),
+        }
+    }
+
+    /// Writes where the first call was not all.
+    #[inline(never)]
+    fn write_on<'a>(
+        self: &'a Arc<Self>,
+        tried: Tried<'a>,
+        pass: SendPass,
+        load: &Load<'_, '_>,
+        mut patience: Patience,
+    ) -> Result<usize> {
+        match self.go_on_sending(tried, pass, load, &mut patience) {
+            Called::Done(result) => result,
+            Called::Ask(mut core) => {
+                let step = core.machine.write();
+                self.go_on_writing(core, step, load, patience)
+            }
+        }
+    }
+
+    /// Does what the machine says, until that is a result.
+    #[inline(never)]
+    fn go_on_writing<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        mut step: WriteStep,
+        load: &Load<'_, '_>,
+        mut patience: Patience,
+    ) -> Result<usize> {
         loop {
-            let pass = match core.machine.write() {
-                WriteStep::Send(pass) => pass,
-                WriteStep::Seal(pass) => {
-                    core = match self.seal_with(core, pass, load, &mut patience) {
-                        Called::Done(result) => return result,
-                        Called::Ask(core) => core,
-                    };
-                    continue;
-                }
+            let called = match step {
+                WriteStep::Send(pass) => match self.try_to_send(core, load) {
+                    Ok((core, wire, accepted)) => {
+                        return self.accept(core, pass, accepted, wire);
+                    }
+                    Err(tried) => self.go_on_sending(tried, pass, load, &mut patience),
+                },
+                WriteStep::Seal(pass) => self.seal_with(core, pass, load, &mut patience),
                 WriteStep::Fail(fault) => {
                     let error = core.error_for(fault);
                     return self.leave(core, Side::Write, Err(error));
                 }
                 WriteStep::Wait => match patience.left(core.limit(Side::Write)) {
-                    Ok(left) => {
-                        core = self.wait_opening(core, left);
-                        continue;
-                    }
+                    Ok(left) => Called::Ask(self.wait_opening(core, left)),
                     Err(Passed) => return self.time_out(core, Side::Write),
                 },
             };
-            core = match self.send_with(core, pass, load, &mut patience) {
+            match called {
                 Called::Done(result) => return result,
-                Called::Ask(core) => core,
-            };
+                Called::Ask(back) => core = back,
+            }
+            step = core.machine.write();
         }
     }
 
-    /// Sends with a pass, which it ends.
-    fn send_with<'a>(
+    /// Makes the first call of a pass, where nothing has to be waited for before; mostly that is all.
+    #[inline(always)]
+    fn try_to_send<'a>(
+        &'a self,
+        core: Guard<'a>,
+        load: &Load<'_, '_>,
+    ) -> Result<(Guard<'a>, Arc<Wire>, usize), Tried<'a>> {
+        let (mut core, wire, wait_first) = begin(core, Side::Write);
+        if wait_first {
+            return Err(Tried { wire, wait_first, last: Last::None(core) });
+        }
+        core.writing.ready = false;
+        drop(core);
+        match wire.send(load) {
+            Ok(accepted) => {
+                let mut core = self.lock();
+                core.writing.forecast.took(accepted < load.len(), wait_first);
+                Ok((core, wire, accepted))
+            }
+            result => Err(Tried { wire, wait_first, last: Last::Made { result, brisk: false } }),
+        }
+    }
+
+    /// Ends a pass that took bytes.
+    #[inline(always)]
+    fn accept<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a>,
+        pass: SendPass,
+        accepted: usize,
+        wire: Arc<Wire>,
+    ) -> Result<usize> {
+        let deeds = Deeds::of(core.machine.accepted(pass, accepted));
+        core = self.settle(core, deeds);
+        let result = self.leave(core, Side::Write, Ok(accepted));
+        // Outside the lock: with the last holder the descriptor is closed.
+        drop(wire);
+        result
+    }
+
+    /// Sends with a pass, which it ends, where the first call was not all or comes after a wait.
+    #[inline(never)]
+    fn go_on_sending<'a>(
+        self: &'a Arc<Self>,
+        tried: Tried<'a>,
         pass: SendPass,
         load: &Load<'_, '_>,
         patience: &mut Patience,
     ) -> Called<'a> {
-        let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
-        let mut wait_first = core.waits_first(Side::Write);
+        let Tried { wire, mut wait_first, mut last } = tried;
         let mut waited = wait_first;
-        let what = loop {
-            if wait_first {
-                match self.wait_ready(core, &wire, Side::Write, patience) {
-                    Ended::Ready => {}
-                    Ended::Look(back) => {
-                        core = self.expire_if_due(back);
-                        if core.machine.still_sends(&pass) {
-                            continue;
+        let (mut core, what) = loop {
+            let result = match last {
+                Last::Made { result, .. } => result,
+                Last::None(mut core) => {
+                    if wait_first {
+                        match self.wait_ready(core, &wire, Side::Write, patience) {
+                            Ended::Ready => {}
+                            Ended::Look(back) => {
+                                core = self.expire_if_due(back);
+                                if core.machine.still_sends(&pass) {
+                                    last = Last::None(core);
+                                    continue;
+                                }
+                                break (core, Sent::Nothing);
+                            }
+                            Ended::Broken(core, fault) => break (core, Sent::Failed(fault)),
+                            Ended::Passed(mut core) => {
+                                let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
+                                core = self.settle(core, deeds);
+                                return Called::Done(self.time_out(core, Side::Write));
+                            }
                         }
-                        break Sent::Nothing;
+                    } else {
+                        core.writing.ready = false;
+                        drop(core);
                     }
-                    Ended::Broken(back, fault) => {
-                        core = back;
-                        break Sent::Failed(fault);
-                    }
-                    Ended::Passed(mut core) => {
-                        let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
-                        core = self.settle(core, deeds);
-                        return Called::Done(self.time_out(core, Side::Write));
-                    }
+                    wire.send(load)
                 }
-            } else {
-                core.writing.ready = false;
-                drop(core);
-            }
-            let result = wire.send(load);
+            };
             patience.recheck();
-            core = self.lock();
+            let mut core = self.lock();
             core.writing.asleep = false;
             match result {
                 Ok(accepted) => {
                     core.writing.forecast.took(accepted < load.len(), waited);
-                    let deeds = Deeds::of(core.machine.accepted(pass, accepted));
-                    core = self.settle(core, deeds);
-                    return Called::Done(self.leave(core, Side::Write, Ok(accepted)));
+                    return Called::Done(self.accept(core, pass, accepted, wire));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !waited {
@@ -291,12 +464,13 @@ impl Shared {
                     if error.kind() == io::ErrorKind::BrokenPipe {
                         core = self.await_hearsay(core, Side::Read);
                     }
-                    break Sent::Failed(fault(&error));
+                    break (core, Sent::Failed(fault(&error)));
                 }
             }
             if !core.machine.still_sends(&pass) {
-                break Sent::Nothing;
+                break (core, Sent::Nothing);
             }
+            last = Last::None(core);
         };
         let deeds = Deeds::of(core.machine.sent(pass, what));
         Called::Ask(self.settle_without(core, deeds, wire))
@@ -391,6 +565,7 @@ impl Shared {
         }
     }
 
+    #[cold]
     fn read_nothing(&self) -> Result<usize> {
         let mut core = self.lock();
         match core.machine.read() {
@@ -404,6 +579,7 @@ impl Shared {
         }
     }
 
+    #[cold]
     fn write_nothing(&self) -> Result<usize> {
         let mut core = self.lock();
         match core.machine.write() {
@@ -413,83 +589,6 @@ impl Shared {
             }
             WriteStep::Wait => Ok(0),
             WriteStep::Fail(fault) => Err(core.error_for(fault)),
-        }
-    }
-
-    // ------------------------------------------------------------- waiting for the wire
-
-    pub(super) fn wait_ready<'a>(
-        self: &'a Arc<Self>,
-        core: Guard<'a>,
-        wire: &Wire,
-        side: Side,
-        patience: &mut Patience,
-    ) -> Ended<'a> {
-        let Ok(mut left) = patience.left(core.limit(side)) else { return Ended::Passed(core) };
-        if let (Side::Write, Some((at, Deadline::Close))) = (side, core.machine.deadline()) {
-            let until = at.saturating_duration_since(clock::now());
-            left = Some(left.map_or(until, |left| left.min(until)));
-        }
-        match WakeHandle::of_this_thread() {
-            Some(handle) => self.wait_by_poll(core, &handle, wire, side, left),
-            None => self.wait_by_condvar(core, side, left),
-        }
-    }
-
-    fn wait_by_poll<'a>(
-        self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        handle: &Arc<WakeHandle>,
-        wire: &Wire,
-        side: Side,
-        left: Option<Duration>,
-    ) -> Ended<'a> {
-        let lane = core.lane(side);
-        lane.asleep = true;
-        if lane.sleeper.as_ptr() != Arc::as_ptr(handle) {
-            lane.sleeper = Arc::downgrade(handle);
-        }
-        drop(core);
-        match handle.wait(wire, side, left) {
-            // Whoever makes the call next takes the announcement back.
-            Ok(Waited::Ready) => Ended::Ready,
-            Ok(Waited::Look) => {
-                let mut core = self.lock();
-                core.lane(side).asleep = false;
-                Ended::Look(core)
-            }
-            Err(error) => {
-                let mut core = self.lock();
-                core.lane(side).asleep = false;
-                Ended::Broken(core, Fault::Io(code(&error)))
-            }
-        }
-    }
-
-    fn wait_by_condvar<'a>(
-        self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        side: Side,
-        left: Option<Duration>,
-    ) -> Ended<'a> {
-        if !core.attended {
-            core.attended = true;
-            drop(core);
-            match Driver::running() {
-                Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
-                Err(fault) => return Ended::Broken(self.lock(), fault),
-            }
-            return Ended::Look(self.lock());
-        }
-        if !core.lane(side).ready {
-            core = self.wait_change(core, left);
-        }
-        // Where reading has ended meanwhile, what is at the wire is no reader's any more.
-        let ended = side == Side::Read && !core.machine.receives();
-        if !ended && std::mem::take(&mut core.lane(side).ready) {
-            Ended::Ready
-        } else {
-            Ended::Look(core)
         }
     }
 }
@@ -506,7 +605,15 @@ impl Core {
         !self.attended && self.lane(side).forecast.waits()
     }
 
+    /// Whether the next receive itself waits, for a moment.
+    fn receives_briskly(&self, patience: &mut Patience) -> bool {
+        self.reading.forecast.is_brisk()
+            && !self.attended
+            && (self.is_unlimited() || patience.outlasts_a_tick(self.limit(Side::Read)))
+    }
+
     /// What an established connection has failed by.
+    #[inline(never)]
     fn failure(&self) -> Option<Fault> {
         self.machine.outcome().and_then(Result::err)
     }
@@ -521,8 +628,29 @@ impl Core {
     }
 }
 
-pub(super) fn would_block() -> io::Error {
-    io::ErrorKind::WouldBlock.into()
+/// A pass that the first call did not end.
+struct Tried<'a> {
+    wire: Arc<Wire>,
+    /// Whether to wait before the first call, or before the next.
+    wait_first: bool,
+    last: Last<'a>,
+}
+
+/// The last call of a pass.
+enum Last<'a> {
+    /// None was made.
+    None(Guard<'a>),
+    /// What came of it; its thread does not have the lock.
+    Made { result: io::Result<usize>, brisk: bool },
+}
+
+/// What the first call of a pass needs: the wire, and whether to wait before.
+#[inline(always)]
+fn begin(mut core: Guard<'_>, side: Side) -> (Guard<'_>, Arc<Wire>, bool) {
+    let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
+    // Of a connection that has failed only what came before that is left, for which nobody waits.
+    let wait_first = core.waits_first(side) && core.failure().is_none();
+    (core, wire, wait_first)
 }
 
 /// What came of a receive.
@@ -539,18 +667,6 @@ pub(super) enum Called<'a> {
     Done(Result<usize>),
     /// The machine has to be asked again.
     Ask(Guard<'a>),
-}
-
-/// Why a wait for the wire ended.
-pub(super) enum Ended<'a> {
-    /// The wire is ready.
-    Ready,
-    /// Something may have changed.
-    Look(Guard<'a>),
-    /// The call's limit passed.
-    Passed(Guard<'a>),
-    /// The system can't wait.
-    Broken(Guard<'a>, Fault),
 }
 
 impl Side {

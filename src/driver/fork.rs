@@ -7,13 +7,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Fails in a forked child.
 pub(crate) fn check() -> Result<()> {
-    if in_child() {
-        return Err(Error::with_message(
-            ErrorKind::InvalidState,
-            "this process was forked from the one that owns the socket: open sockets after the fork",
-        ));
-    }
-    Ok(())
+    if in_child() { Err(refused()) } else { Ok(()) }
+}
+
+#[cold]
+fn refused() -> Error {
+    Error::with_message(
+        ErrorKind::InvalidState,
+        "this process was forked from the one that owns the socket: open sockets after the fork",
+    )
 }
 
 #[cfg(unix)]
@@ -37,6 +39,11 @@ mod unix {
         MARK.get_or_init(Mark::new).is_foreign()
     }
 
+    #[cold]
+    fn is_another(process: u32) -> bool {
+        process != std::process::id()
+    }
+
     #[derive(Debug)]
     enum Mark {
         /// What a handler in the child changes.
@@ -57,7 +64,7 @@ mod unix {
             match self {
                 // A guard tells a fork once; its copy keeps this one from having told.
                 Mark::Handler(guard) => guard.clone().detected_fork(),
-                Mark::Process(id) => *id != std::process::id(),
+                Mark::Process(id) => is_another(*id),
             }
         }
     }

@@ -24,6 +24,7 @@ mod linger;
 pub mod model;
 mod news;
 mod patience;
+mod readiness;
 mod resolve;
 mod roster;
 mod sealed;

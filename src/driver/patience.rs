@@ -23,6 +23,7 @@ pub(super) struct Passed;
 
 impl Patience {
     /// What is left at the start of a call; the clock is read only where there is a limit.
+    #[inline(never)]
     pub(super) fn start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
         if limit.timeout.is_none() && limit.deadline.is_none() {
             return Ok(None);
@@ -58,6 +59,7 @@ impl Patience {
     }
 
     /// Whether the call may wait somewhat longer than a tick of the system's clock.
+    #[inline(never)]
     pub(super) fn outlasts_a_tick(&mut self, limit: CallLimit) -> bool {
         if limit.timeout.is_none() && limit.deadline.is_none() {
             return true;

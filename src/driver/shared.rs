@@ -486,7 +486,14 @@ impl Core {
         }
     }
 
+    /// Whether there was never a limit on calls.
+    #[inline]
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.limits.is_none()
+    }
+
     /// The user's limit on the calls of one direction.
+    #[inline(never)]
     pub(super) fn limit(&self, side: Side) -> CallLimit {
         self.limits.as_ref().map_or_else(CallLimit::default, |limits| limits[side as usize])
     }

@@ -1,9 +1,10 @@
 //! Whose turn it is to make calls in a direction, and what they do when they leave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock;
-use super::patience::Patience;
+use super::patience::{Passed, Patience};
 use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::Side;
 use super::{Driver, Job, Urgency};
@@ -13,6 +14,7 @@ use crate::machine::Input;
 impl Shared {
     /// Waits for the turn, at most as long as the call may, and as long as nothing refuses it. A deadline
     /// in the past wins over all but that.
+    #[inline(always)]
     pub(super) fn take_turn(
         &self,
         side: Side,
@@ -20,14 +22,26 @@ impl Shared {
         refused: impl Fn(&Core) -> Option<Error>,
     ) -> Result<Guard<'_>> {
         let mut core = self.lock();
-        let mut left = patience.start(core.limit(side));
+        let left = if core.is_unlimited() { Ok(None) } else { patience.start(core.limit(side)) };
         let claimed = core.claimed && side == Side::Write;
         if left.is_ok() && !claimed && !core.lane(side).busy {
             core.lane(side).busy = true;
             return Ok(core);
         }
+        self.await_turn(core, side, patience, left, &refused)
+    }
+
+    #[cold]
+    fn await_turn<'a>(
+        &'a self,
+        mut core: Guard<'a>,
+        side: Side,
+        patience: &mut Patience,
+        mut left: Result<Option<Duration>, Passed>,
+        refused: &dyn Fn(&Core) -> Option<Error>,
+    ) -> Result<Guard<'a>> {
         // One that began before an upgrade goes before it, and any other behind.
-        let elder = !claimed;
+        let elder = !(core.claimed && side == Side::Write);
         let queued = u32::from(elder && side == Side::Write);
         core.queued += queued;
         let result = loop {
@@ -58,6 +72,7 @@ impl Shared {
     }
 
     /// Gives the turn back. Whoever leaves the reading turn has the loop look after the peer's end.
+    #[inline(always)]
     pub(super) fn leave(
         self: &Arc<Self>,
         mut core: Guard<'_>,

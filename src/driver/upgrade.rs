@@ -11,12 +11,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::attend::would_block;
 use super::clock;
 use super::deeds::Deeds;
 use super::event_loop::REGISTERED_ONCE;
 use super::shared::{Core, Guard, Shared, UpgradePlan};
 use super::sync::mio;
+use super::wire::would_block;
 use super::wire::{End, Wire, fault};
 use super::{Driver, Job, Urgency, fork};
 use crate::error::{Deadline, Error, ErrorKind, Fault, Result};

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::sync::atomic::{AtomicBool, Ordering};
@@ -29,11 +30,17 @@ pub(crate) enum Room<'a, 'b> {
 }
 
 impl Room<'_, '_> {
+    #[inline]
     pub(super) fn len(&self) -> usize {
         match self {
             Room::One(buf) => buf.len(),
-            Room::Many(bufs) => bufs.iter().map(|buf| buf.len()).sum(),
+            Room::Many(bufs) => total(bufs),
         }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The first part that has any room.
@@ -55,11 +62,17 @@ pub(crate) enum Load<'a, 'b> {
 }
 
 impl Load<'_, '_> {
+    #[inline]
     pub(super) fn len(&self) -> usize {
         match self {
             Load::One(buf) => buf.len(),
-            Load::Many(bufs) => bufs.iter().map(|buf| buf.len()).sum(),
+            Load::Many(bufs) => total(bufs),
         }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The bytes in one piece, at most about as many as are sealed at a time.
@@ -76,6 +89,12 @@ impl Load<'_, '_> {
             }
         }
     }
+}
+
+/// Not inlined: where there is one buffer, as mostly, it would be in the way.
+#[inline(never)]
+fn total<B: Deref<Target = [u8]>>(bufs: &[B]) -> usize {
+    bufs.iter().map(|buf| buf.len()).sum()
 }
 
 /// The most that small buffers are put together to.
@@ -134,19 +153,25 @@ impl Wire {
         calls::receive(&self.stream, room)
     }
 
-    /// Receives, and waits for something, but not for long: 4 ms to 20 ms, by the system's clock.
-    /// Only after [`let_block`](Self::let_block) has worked.
-    pub(super) fn receive_briskly(&self, room: &mut Room<'_, '_>) -> io::Result<usize> {
-        calls::receive_blocking(&self.stream, room)
+    /// Receives what is there; `briskly` it waits for something, where the system can do that for no longer than
+    /// 4 ms to 20 ms, by its clock.
+    #[inline]
+    pub(super) fn receive_now(&self, room: &mut Room<'_, '_>, briskly: bool) -> io::Result<usize> {
+        if !briskly {
+            return self.receive(room);
+        }
+        if self.blocks.load(Ordering::Relaxed) || self.let_block() {
+            return calls::receive_blocking(&self.stream, room);
+        }
+        Err(would_block())
     }
 
-    /// Makes [`receive_briskly`](Self::receive_briskly) possible, where the system can; says whether it
-    /// is.
-    pub(super) fn let_block(&self) -> bool {
-        if !self.blocks.load(Ordering::Relaxed) && calls::let_block(&self.stream).is_ok() {
-            self.blocks.store(true, Ordering::Relaxed);
-        }
-        self.blocks.load(Ordering::Relaxed)
+    /// Makes a receive that waits possible, where the system can; says whether it is.
+    #[cold]
+    fn let_block(&self) -> bool {
+        let can = calls::let_block(&self.stream).is_ok();
+        self.blocks.store(can, Ordering::Relaxed);
+        can
     }
 
     /// Sends what there is room for.
@@ -300,7 +325,7 @@ impl Wire {
 /// Calls that say by themselves whether they block.
 #[cfg(all(target_os = "linux", not(any(sockeye_condvar, sockeye_shuttle))))]
 mod calls {
-    use std::io;
+    use std::io::{self, IoSlice, IoSliceMut};
     use std::time::Duration;
 
     use mio::net::TcpStream;
@@ -334,11 +359,17 @@ mod calls {
     ) -> io::Result<usize> {
         match room {
             Room::One(buf) => Ok(recv(stream, &mut **buf, flags)?.0),
-            Room::Many(bufs) => {
-                let message = recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?;
-                Ok(message.bytes)
-            }
+            Room::Many(bufs) => receive_scattered(stream, bufs, flags),
         }
+    }
+
+    #[inline(never)]
+    fn receive_scattered(
+        stream: &TcpStream,
+        bufs: &mut [IoSliceMut<'_>],
+        flags: RecvFlags,
+    ) -> io::Result<usize> {
+        Ok(recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?.bytes)
     }
 
     pub(super) fn let_block(stream: &TcpStream) -> io::Result<()> {
@@ -347,12 +378,22 @@ mod calls {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn send(stream: &TcpStream, load: &Load<'_, '_>) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        Ok(match load {
-            Load::One(buf) => send_one(stream, buf, flags)?,
-            Load::Many(bufs) => sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), flags)?,
-        })
+        match load {
+            Load::One(buf) => Ok(send_one(stream, buf, flags)?),
+            Load::Many(bufs) => send_gathered(stream, bufs, flags),
+        }
+    }
+
+    #[inline(never)]
+    fn send_gathered(
+        stream: &TcpStream,
+        bufs: &[IoSlice<'_>],
+        flags: SendFlags,
+    ) -> io::Result<usize> {
+        Ok(sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), flags)?)
     }
 
     pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
@@ -459,6 +500,10 @@ fn reset(stream: &TcpStream) {
     }
     let linger = Some(std::time::Duration::ZERO);
     let _ = socket2::SockRef::from(stream).set_linger(linger);
+}
+
+pub(super) fn would_block() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
 }
 
 /// What the failure of a call on an established connection means.

@@ -347,11 +347,13 @@ impl Machine {
     }
 
     /// What a party that wants to receive has to do.
+    #[inline]
     pub fn read(&mut self) -> ReadStep {
         self.state.read()
     }
 
     /// What a party that wants to send has to do.
+    #[inline]
     pub fn write(&mut self) -> WriteStep {
         self.state.write()
     }
@@ -377,7 +379,16 @@ impl Machine {
     /// Ends a receive pass that took `bytes` bytes, more than none. They count as read, unless
     /// [`refuses_read`](Self::refuses_read) says otherwise then: bytes that come when an upgrade has
     /// begun end the connection.
+    #[inline]
     pub fn delivered(&mut self, pass: RecvPass, bytes: usize) -> Outputs<'_> {
+        if self.state.takes_back_recv() {
+            self.stats.bytes_read += bytes as u64;
+            return Outputs::none();
+        }
+        self.delivered_when_not_open(pass, bytes)
+    }
+
+    fn delivered_when_not_open(&mut self, pass: RecvPass, bytes: usize) -> Outputs<'_> {
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
         if self.state.is_yielding() && !cfg!(sockeye_planted = "believed_plaintext") {
@@ -401,8 +412,12 @@ impl Machine {
     }
 
     /// Ends a send pass that took `bytes` bytes.
+    #[inline]
     pub fn accepted(&mut self, pass: SendPass, bytes: usize) -> Outputs<'_> {
         self.stats.bytes_written += bytes as u64;
+        if self.state.takes_back_send() {
+            return Outputs::none();
+        }
         self.sent(pass, Sent::Nothing)
     }
 

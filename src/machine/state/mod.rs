@@ -280,7 +280,15 @@ impl State {
         }
     }
 
+    #[inline]
     pub(super) fn read(&mut self) -> ReadStep {
+        match self {
+            State::Open(pipe) => pipe.read(),
+            other => other.read_when_not_open(),
+        }
+    }
+
+    fn read_when_not_open(&mut self) -> ReadStep {
         if let Some(fault) = self.refuses_read() {
             return ReadStep::Fail(fault);
         }
@@ -298,7 +306,15 @@ impl State {
         }
     }
 
+    #[inline]
     pub(super) fn write(&mut self) -> WriteStep {
+        match self {
+            State::Open(pipe) => pipe.write(),
+            other => other.write_when_not_open(),
+        }
+    }
+
+    fn write_when_not_open(&mut self) -> WriteStep {
         if let Some(fault) = self.refuses_write() {
             return WriteStep::Fail(fault);
         }
@@ -366,6 +382,30 @@ impl State {
             State::HalfClosed(_, Half::Discarding) => Some(Refusal::Cancelled),
             State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_)) => Some(Refusal::PeerEnded),
             State::Closed(closed) => Some(closed.refuses_upgrade()),
+        }
+    }
+
+    /// Notes that the receive pass is back where that is all there is to do: where it is open.
+    #[inline]
+    pub(super) fn takes_back_recv(&mut self) -> bool {
+        match self {
+            State::Open(pipe) => {
+                pipe.receiving = false;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that the send pass is back where that is all there is to do: where it is open.
+    #[inline]
+    pub(super) fn takes_back_send(&mut self) -> bool {
+        match self {
+            State::Open(pipe) => {
+                pipe.sending = false;
+                true
+            }
+            _ => false,
         }
     }
 
