@@ -71,7 +71,7 @@ impl Pair {
             while !flight.is_empty() {
                 let pass = self.machine.attend().expect("it waits for the server");
                 flight = fill(&mut self.intake, flight);
-                self.machine.ingest(pass, &mut self.intake, self.now).for_each(drop);
+                self.machine.ingest(pass, &mut self.intake, || self.now).for_each(drop);
             }
         }
         assert_eq!(self.machine.opened(), Some(Ok(())), "{:?}", self.machine.tls_failure());
@@ -81,7 +81,8 @@ impl Pair {
     pub fn send(&mut self, mut plaintext: &[u8], mut wire: impl FnMut(&[u8])) {
         while !plaintext.is_empty() {
             let WriteStep::Seal(pass) = self.machine.write() else { panic!("it is open") };
-            let (bytes, outputs) = self.machine.seal(pass, plaintext, &mut self.parcel, self.now);
+            let (bytes, outputs) =
+                self.machine.seal(pass, plaintext, &mut self.parcel, || self.now);
             outputs.for_each(drop);
             assert!(bytes > 0, "all that was sealed before has left");
             plaintext = &plaintext[bytes..];
@@ -98,7 +99,7 @@ impl Pair {
         loop {
             match self.machine.read() {
                 ReadStep::Take(pass) => {
-                    let (bytes, outputs) = self.machine.take(pass, &mut self.read, self.now);
+                    let (bytes, outputs) = self.machine.take(pass, &mut self.read, || self.now);
                     outputs.for_each(drop);
                     in_all += bytes;
                 }
@@ -108,7 +109,7 @@ impl Pair {
                 }
                 ReadStep::Ingest(pass) => {
                     ciphertext = fill(&mut self.intake, ciphertext);
-                    self.machine.ingest(pass, &mut self.intake, self.now).for_each(drop);
+                    self.machine.ingest(pass, &mut self.intake, || self.now).for_each(drop);
                 }
                 step => panic!("{step:?} over an open connection"),
             }

@@ -49,7 +49,7 @@ impl Shared {
         match self.receive_with(core, pass, &mut Room::One(intake.space()), patience) {
             Came::Bytes { mut core, pass, bytes, wire } => {
                 intake.filled(bytes);
-                let deeds = Deeds::of(core.machine.ingest(pass, intake, clock::now()));
+                let deeds = Deeds::of(core.machine.ingest(pass, intake, clock::now));
                 core = self.settle(core, deeds);
                 Called::Ask(self.without(core, wire))
             }
@@ -64,7 +64,7 @@ impl Shared {
         pass: RecvPass,
         room: &mut Room<'_, '_>,
     ) -> Result<usize> {
-        let (bytes, outputs) = core.machine.take(pass, room.first(), clock::now());
+        let (bytes, outputs) = core.machine.take(pass, room.first(), clock::now);
         let deeds = Deeds::of(outputs);
         core = self.settle(core, deeds);
         self.leave(core, Side::Read, Ok(bytes))
@@ -152,7 +152,7 @@ impl Shared {
         }
         let mut buffers = buffers::borrow();
         let parcel = &mut buffers.get().parcel;
-        let (bytes, outputs) = core.machine.seal(pass, &load.gather(), parcel, clock::now());
+        let (bytes, outputs) = core.machine.seal(pass, &load.gather(), parcel, clock::now);
         let deeds = Deeds::of(outputs);
         let mut blocked = false;
         if !parcel.is_empty() {

@@ -290,7 +290,7 @@ impl Shared {
                 }
                 Ok(bytes) => {
                     intake.filled(bytes);
-                    core.machine.ingest(pass, intake, now)
+                    core.machine.ingest(pass, intake, || now)
                 }
                 Err(error) if is_idle(&error) => {
                     idle = error.kind() == io::ErrorKind::WouldBlock;

@@ -8,30 +8,39 @@ use crate::info::Agreed;
 use crate::tls::Failure;
 
 impl Machine {
-    /// Ends a receive pass that took ciphertext.
-    pub fn ingest(&mut self, pass: RecvPass, intake: &mut Intake, now: Instant) -> Outputs<'_> {
+    /// Ends a receive pass that took ciphertext. What the time is it asks only where that matters.
+    pub fn ingest(
+        &mut self,
+        pass: RecvPass,
+        intake: &mut Intake,
+        now: impl FnOnce() -> Instant,
+    ) -> Outputs<'_> {
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
         if let Some(tls) = self.state.tls_mut() {
             if tls.feed(intake) {
                 outputs.push(Output::Transmit);
             }
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.progressed(self.rules, now, &mut outputs);
+            self.progress(now, &mut outputs);
         }
         outputs
     }
 
-    /// Ends a receive pass by moving unread data to `buf`: so many bytes.
-    pub fn take(&mut self, pass: RecvPass, buf: &mut [u8], now: Instant) -> (usize, Outputs<'_>) {
+    /// Ends a receive pass by moving unread data to `buf`: so many bytes. What the time is it asks only where
+    /// that matters.
+    pub fn take(
+        &mut self,
+        pass: RecvPass,
+        buf: &mut [u8],
+        now: impl FnOnce() -> Instant,
+    ) -> (usize, Outputs<'_>) {
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
         let Some(tls) = self.state.tls_mut() else { return (0, outputs) };
         let bytes = tls.take(buf);
         self.stats.bytes_read += bytes as u64;
         if !tls.has_unread() {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.progressed(self.rules, now, &mut outputs);
+            self.progress(now, &mut outputs);
         }
         (bytes, outputs)
     }
@@ -46,13 +55,13 @@ impl Machine {
     /// Over TLS, ends a send pass by accepting as much of `load` as there is room for: so many bytes. Their
     /// ciphertext is in `parcel`, to be sent and given back by [`transmitted`](Self::transmitted); where
     /// other ciphertext waits it is behind that, and the parcel stays empty. None are accepted where TLS
-    /// has failed.
+    /// has failed. What the time is it asks only where that matters.
     pub fn seal(
         &mut self,
         pass: SendPass,
         load: &[u8],
         parcel: &mut Parcel,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> (usize, Outputs<'_>) {
         let mut outputs = Outputs::none();
         parcel.clear();
@@ -63,8 +72,7 @@ impl Machine {
         }
         let awaited = self.state.give_back_send(pass);
         if bytes == 0 && !load.is_empty() {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.progressed(self.rules, now, &mut outputs);
+            self.progress(now, &mut outputs);
         }
         if awaited {
             let state = std::mem::replace(&mut self.state, State::moved());
@@ -92,11 +100,22 @@ impl Machine {
             if awaited && self.state.is_sent_to() && !cfg!(sockeye_planted = "lost_writable") {
                 outputs.push(Output::Writable);
             }
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.sent(Sent::Nothing, &mut outputs);
+            if self.state.may_end_by_sending() {
+                let state = std::mem::replace(&mut self.state, State::moved());
+                self.state = state.sent(Sent::Nothing, &mut outputs);
+            }
         }
         parcel.clear();
         outputs
+    }
+
+    /// Something of a session may have changed.
+    #[inline]
+    fn progress(&mut self, now: impl FnOnce() -> Instant, outputs: &mut Outputs<'_>) {
+        if !self.state.is_open_on_both_sides() {
+            let state = std::mem::replace(&mut self.state, State::moved());
+            self.state = state.progressed(self.rules, now(), outputs);
+        }
     }
 
     /// Takes a parcel back that could not be sent, for the failure of the wire.

@@ -10,6 +10,7 @@
 //! the peer has ended, and no more than one record is taken ahead.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::tls::{Failure, TlsInfo, TlsSetup, TlsVersion, When};
 const RECORD_OVERHEAD: usize = 64;
 /// The most application data of a record (RFC 8446, section 5.1).
 const RECORD_MOST: usize = 16 * 1024;
+/// What TLS 1.3 adds to the data of a record, where it is not padded: its header, its type, and the tag, which is as
+/// long in all suites of rustls (RFC 8446, section 5.2).
+const RECORD_ADDED: usize = 5 + 1 + 16;
 /// So many requests for new keys are answered at once; others, while nothing is written, with the next
 /// data, as some peers take many messages of that sort for an attack.
 const ANSWERS_MOST: u8 = 16;
@@ -43,7 +47,7 @@ pub(super) struct Session {
     standing: Standing,
     /// The connection holds decrypted data.
     loaded: bool,
-    /// Something was processed since it was last looked whether that wants an answer.
+    /// Something but data was processed since it was last looked whether that wants an answer.
     stirred: bool,
     said_goodbye: bool,
     put_off: bool,
@@ -381,6 +385,7 @@ impl Session {
         let mut handshaken = false;
         let mut answer = false;
         let mut answering = false;
+        let mut nothing_else = discard == 0;
         let (more, standing) = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 if matches!(self.standing, Standing::Handshaking) {
@@ -392,6 +397,9 @@ impl Session {
                     (true, None)
                 } else {
                     self.loaded = true;
+                    // All that was processed is one record, of data.
+                    let data = traffic.peek_len().map_or(0, NonZeroUsize::get);
+                    nothing_else = discard == data + RECORD_ADDED;
                     (false, None)
                 }
             }
@@ -434,7 +442,7 @@ impl Session {
                 (false, Some(Standing::Failed(Box::new(Failure::new(error, when)))))
             }
         };
-        self.stirred |= discard > 0 && !answer;
+        self.stirred |= !nothing_else && !answer;
         self.answers += u8::from(answering);
         self.inbox.discard(discard);
         if handshaken && matches!(self.standing, Standing::Handshaking) {
@@ -490,7 +498,11 @@ impl Session {
         }
         inbox.discard(discard);
         self.loaded = false;
-        self.advance();
+        // Mostly that was all that came, and there is nothing to say to it.
+        let idle = matches!(self.standing, Standing::Established) && self.inbox.len() == 0;
+        if !idle || self.stirred || self.connection.wants_write() {
+            self.advance();
+        }
         moved
     }
 

@@ -251,7 +251,7 @@ impl Inputs {
         }
         if self.machine.has_unread() {
             let mut buf = vec![0; most];
-            let (bytes, outputs) = self.machine.take(pass, &mut buf, self.now);
+            let (bytes, outputs) = self.machine.take(pass, &mut buf, || self.now);
             let outputs = outputs.collect();
             let read = self.machine.stats().bytes_read - before;
             rule(read == bytes as u64, "what is taken is counted")?;
@@ -271,7 +271,7 @@ impl Inputs {
             }
         };
         self.intake.filled(bytes);
-        let outputs = self.machine.ingest(pass, &mut self.intake, self.now).collect();
+        let outputs = self.machine.ingest(pass, &mut self.intake, || self.now).collect();
         self.see(outputs)
     }
 
@@ -283,7 +283,7 @@ impl Inputs {
         }
         let mut parcel = Parcel::default();
         let load = vec![0; bytes];
-        let (bytes, outputs) = self.machine.seal(pass, &load, &mut parcel, self.now);
+        let (bytes, outputs) = self.machine.seal(pass, &load, &mut parcel, || self.now);
         let outputs = outputs.collect();
         rule(bytes <= ROOM, "what is accepted is bounded")?;
         if !parcel.is_empty() {

@@ -238,7 +238,7 @@ impl Side {
             Came::Bytes(bytes) => {
                 net.trace.note(self.who, "receives", bytes);
                 self.intake.filled(bytes);
-                let outputs = self.machine.ingest(pass, &mut self.intake, net.now).collect();
+                let outputs = self.machine.ingest(pass, &mut self.intake, || net.now).collect();
                 self.absorb(outputs, net)?;
             }
             Came::Nothing => return Ok(Some(pass)),
@@ -253,7 +253,7 @@ impl Side {
             return self.give_back(pass, Received::Nothing, net);
         }
         let mut buf = vec![0; most];
-        let (bytes, outputs) = self.machine.take(pass, &mut buf, net.now);
+        let (bytes, outputs) = self.machine.take(pass, &mut buf, || net.now);
         let outputs = outputs.collect();
         net.trace.note(self.who, "takes", bytes);
         self.absorb(outputs, net)?;

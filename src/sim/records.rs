@@ -205,7 +205,7 @@ impl Client {
             let (first, rest) = left.split_at(left.len().min(piece).min(space.len()));
             space[..first.len()].copy_from_slice(first);
             self.intake.filled(first.len());
-            drop(self.machine.ingest(pass, &mut self.intake, now));
+            drop(self.machine.ingest(pass, &mut self.intake, || now));
             left = rest;
             self.transmit();
         }
@@ -231,7 +231,7 @@ impl Client {
             match self.machine.read() {
                 ReadStep::Take(pass) => {
                     let mut buf = [0; 4096];
-                    let bytes = self.machine.take(pass, &mut buf, now).0;
+                    let bytes = self.machine.take(pass, &mut buf, || now).0;
                     self.read.extend_from_slice(&buf[..bytes]);
                 }
                 ReadStep::Ingest(pass) => return Some(pass),

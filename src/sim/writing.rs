@@ -133,7 +133,7 @@ impl Side {
         let mut load = vec![0; most];
         fill(salt(self.who, true), self.accepted, &mut load);
         let mut parcel = Parcel::default();
-        let (bytes, outputs) = self.machine.seal(pass, &load, &mut parcel, net.now);
+        let (bytes, outputs) = self.machine.seal(pass, &load, &mut parcel, || net.now);
         let outputs = outputs.collect();
         self.accepted += bytes as u64;
         net.trace.note(self.who, "seals", bytes);

@@ -244,6 +244,12 @@ impl State {
         }
     }
 
+    /// Whether it is open, and nothing of its session ends that.
+    pub(super) fn is_open_on_both_sides(&self) -> bool {
+        let State::Open(pipe) = self else { return false };
+        matches!(pipe.progress(), Progress::Handshaking | Progress::Established)
+    }
+
     /// Something of a session has changed: what it received, or what of that is unread.
     pub(super) fn progressed(self, rules: Rules, now: Instant, outputs: &mut Outputs<'_>) -> State {
         match self {
@@ -258,6 +264,11 @@ impl State {
             State::Closed(closed) => State::Closed(closed.progressed(outputs)),
             state @ (State::Connecting(_) | State::Yielding(_)) => state,
         }
+    }
+
+    /// Whether it makes a difference that a parcel was sent.
+    pub(super) fn may_end_by_sending(&self) -> bool {
+        matches!(self, State::HalfClosed(..) | State::Closed(_))
     }
 
     /// A send pass or a parcel came back.

@@ -307,7 +307,7 @@ fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
     if flags.contains('o') {
         let WriteStep::Seal(pass) = subject.machine.write() else { panic!("it is open") };
         let mut parcel = Parcel::default();
-        drop(subject.machine.seal(pass, &[1; 9], &mut parcel, subject.now));
+        drop(subject.machine.seal(pass, &[1; 9], &mut parcel, || subject.now));
         drop(subject.machine.transmitted(&mut parcel));
     }
     if flags.contains('i') {
@@ -405,7 +405,7 @@ fn inputs() -> Vec<Stimulus> {
             let seals = subject.server.is_some() && subject.is_sending();
             let now = subject.now;
             let seal = |machine: &mut Machine| {
-                said(machine.seal(SendPass(()), &[1; 9], &mut Parcel::default(), now).1)
+                said(machine.seal(SendPass(()), &[1; 9], &mut Parcel::default(), || now).1)
             };
             seals.then(|| seal(&mut subject.machine))
         }),
@@ -428,7 +428,7 @@ fn inputs() -> Vec<Stimulus> {
                 return None;
             }
             let now = subject.now;
-            Some(said(subject.machine.take(RecvPass(Holder::Reader), &mut [0; 99], now).1))
+            Some(said(subject.machine.take(RecvPass(Holder::Reader), &mut [0; 99], || now).1))
         }),
         s("transmitted", |subject| {
             let mut parcel = subject.machine.transmit()?;
@@ -508,7 +508,7 @@ impl Subject {
         let mut intake = Intake::new();
         intake.space()[..bytes.len()].copy_from_slice(bytes);
         intake.filled(bytes.len());
-        Some(said(self.machine.ingest(pass, &mut intake, self.now)))
+        Some(said(self.machine.ingest(pass, &mut intake, || self.now)))
     }
 
     fn deliver(&mut self) {

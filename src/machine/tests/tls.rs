@@ -192,7 +192,7 @@ fn a_parcel_that_was_used_before_never_carries_anything_over() {
     let mut one = Wire::open(&rustls::version::TLS13, 0);
     let mut parcel = Parcel::default();
     let pass = one.pass();
-    let (bytes, _) = one.machine.seal(pass, &[1; 1000], &mut parcel, one.now);
+    let (bytes, _) = one.machine.seal(pass, &[1; 1000], &mut parcel, || one.now);
     assert_eq!(bytes, 1000);
     one.handle(Input::Abort);
     drop(one.machine.transmitted(&mut parcel));
@@ -201,7 +201,7 @@ fn a_parcel_that_was_used_before_never_carries_anything_over() {
     let mut other = Wire::open(&rustls::version::TLS13, 0);
     other.seal(&[2; 1000]);
     let pass = other.pass();
-    let (bytes, _) = other.machine.seal(pass, &[3; 1000], &mut parcel, other.now);
+    let (bytes, _) = other.machine.seal(pass, &[3; 1000], &mut parcel, || other.now);
     assert_eq!(bytes, 1000);
     assert!(parcel.is_empty(), "other ciphertext waits before it");
 }

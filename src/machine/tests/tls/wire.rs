@@ -206,7 +206,7 @@ impl Wire {
             WriteStep::Wait | WriteStep::Fail(_) => return 0,
             step @ WriteStep::Send(_) => panic!("{step:?}"),
         };
-        let (bytes, outputs) = self.machine.seal(pass, load, &mut parcel, self.now);
+        let (bytes, outputs) = self.machine.seal(pass, load, &mut parcel, || self.now);
         let outputs = outputs.collect();
         self.see(outputs);
         if !parcel.is_empty() {
@@ -276,7 +276,7 @@ impl Wire {
             self.intake.filled(bytes);
             self.to_client.drain(..bytes);
             left -= bytes;
-            let outputs = self.machine.ingest(pass, &mut self.intake, self.now).collect();
+            let outputs = self.machine.ingest(pass, &mut self.intake, || self.now).collect();
             self.see(outputs);
         }
     }
@@ -290,7 +290,7 @@ impl Wire {
     pub(super) fn read_into(&mut self, buf: &mut [u8]) -> usize {
         match self.machine.read() {
             ReadStep::Take(pass) => {
-                let (bytes, outputs) = self.machine.take(pass, buf, self.now);
+                let (bytes, outputs) = self.machine.take(pass, buf, || self.now);
                 let outputs = outputs.collect();
                 self.see(outputs);
                 assert!(bytes > 0, "there is something to take");
