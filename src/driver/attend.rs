@@ -86,7 +86,9 @@ impl Shared {
         loop {
             let called = match step {
                 ReadStep::Receive(pass) => {
-                    match self.receive_with(core, pass, room, &mut patience) {
+                    let (core, wire, wait_first) = begin(core, Side::Read);
+                    let tried = Tried { wire, wait_first, last: Last::None(core) };
+                    match self.go_on_receiving(tried, pass, room, &mut patience) {
                         Came::Bytes { core, pass, bytes, wire } => {
                             return self.deliver(core, pass, bytes, wire);
                         }
@@ -175,6 +177,7 @@ impl Shared {
     }
 
     /// Receives with a pass, which it ends where nothing came.
+    #[inline(always)]
     pub(super) fn receive_with<'a>(
         self: &'a Arc<Self>,
         core: Guard<'a>,

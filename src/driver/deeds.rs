@@ -56,12 +56,15 @@ impl Shared {
         if deeds.is_none() && core.errand.is_none() { core } else { self.carry_out(core, deeds) }
     }
 
-    #[cold]
-    fn carry_out<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, deeds: Option<Deeds>) -> Guard<'a> {
-        let mut next = deeds;
-        while let Some(deeds) = next.take() {
-            let prepared = core.prepare(deeds, self.requested(), self.roster());
-            let news = core.news(&prepared.deeds);
+    #[inline(never)]
+    fn carry_out<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        mut next: Option<Deeds>,
+    ) -> Guard<'a> {
+        while let Some(deeds) = &mut next {
+            let mut prepared = core.prepare(deeds, self.requested(), self.roster());
+            let news = core.news(deeds);
             core.performing += 1;
             self.notify(&core);
             drop(core);
@@ -69,16 +72,17 @@ impl Shared {
             if let Some(news) = news {
                 news.tell(self.requested());
             }
-            let answer = self.perform(prepared);
+            let answer = self.perform(deeds, &mut prepared);
+            // Which may close descriptors.
+            drop((prepared, deeds.unwanted.take()));
             core = self.lock();
             core.performing -= 1;
             if core.performing == 0 {
                 self.notify(&core);
             }
-            if let Some((id, result)) = answer {
-                let (back, deeds) = self.take_attempt(core, id, result);
-                core = back;
-                next = deeds;
+            match answer {
+                Some((id, result)) => (core, next) = self.take_attempt(core, id, result),
+                None => next = None,
             }
         }
         self.keep_time(core)
@@ -140,39 +144,41 @@ impl Shared {
     }
 
     /// Does what needs system calls. An attempt that ended at once is the answer.
-    fn perform(self: &Arc<Self>, deeds: Prepared) -> Option<(AttemptId, Connected)> {
-        let Prepared { deeds, wire, registration, young, over, how, farewell, next, wake: _ } =
-            deeds;
-        admit(next);
-        if let Some(wire) = &wire {
-            if !farewell.is_empty() {
+    fn perform(
+        self: &Arc<Self>,
+        deeds: &Deeds,
+        prepared: &mut Prepared,
+    ) -> Option<(AttemptId, Connected)> {
+        admit(prepared.next.take());
+        if let Some(wire) = &prepared.wire {
+            if !prepared.farewell.is_empty() {
                 // It goes at once or not at all: nobody waits for it.
-                let _ = wire.send(&Load::One(&farewell));
+                let _ = wire.send(&Load::One(&prepared.farewell));
             }
             if deeds.shutdown_write {
                 wire.shutdown_write();
             }
         }
         if let Some(how) = deeds.release {
-            if let (Some(wire), Some(_), Ok(driver)) = (&wire, registration, Driver::running()) {
-                wire.deregister(driver.registry());
-            }
-            if let Some(wire) = wire {
+            if let Some(wire) = prepared.wire.take() {
+                if let (Some(_), Ok(driver)) = (prepared.registration, Driver::running()) {
+                    wire.deregister(driver.registry());
+                }
                 release(wire, how);
             }
         }
-        let (held, resolver) = over.map(|over| (over.tokens, over.resolver)).unwrap_or_default();
-        if !held.is_empty() {
+        let held = prepared.over.as_mut().map(|over| std::mem::take(&mut over.tokens));
+        if let Some(held) = held.filter(|held| !held.is_empty()) {
             if let Ok(driver) = Driver::running() {
                 driver.post(Job::Forget(held), Urgency::Now);
             }
         }
-        if let Some(token) = registration {
+        if let Some(token) = prepared.registration {
             if let Ok(driver) = Driver::running() {
                 driver.post(Job::Forget(vec![token]), Urgency::Soon);
             }
         }
-        if let (Some(spot), Ok(driver)) = (young, Driver::running()) {
+        if let (Some(spot), Ok(driver)) = (prepared.young, Driver::running()) {
             driver.young().remove(spot, self);
         }
         if let (true, Ok(driver)) = (deeds.tell_listed, Driver::running()) {
@@ -190,12 +196,12 @@ impl Shared {
         if deeds.resolve {
             self.submit();
         }
-        if resolver.is_some() {
+        if let Some(resolver) = prepared.over.as_mut().and_then(|over| over.resolver.take()) {
             // It was not asked. It is the user's, and so is what happens when it is dropped.
             harmless(|| drop(resolver));
         }
         let (id, address) = deeds.attempt?;
-        let (tcp, egress) = match how? {
+        let (tcp, egress) = match prepared.how.take()? {
             How::Dial(tcp, egress) => (tcp, egress),
             How::Take(given) => {
                 return self.take_up(id, address, Ok(given.dialled())).map(|result| (id, result));
@@ -319,14 +325,14 @@ impl Deeds {
     /// Mostly there are none.
     #[inline]
     pub(super) fn of(outputs: Outputs<'_>) -> Option<Self> {
-        if outputs.is_empty() { None } else { Some(Deeds::gather(outputs)) }
+        if outputs.is_empty() { None } else { Some(Deeds::gather(&outputs)) }
     }
 
-    #[cold]
-    fn gather(outputs: Outputs<'_>) -> Self {
+    #[inline(never)]
+    fn gather(outputs: &Outputs<'_>) -> Self {
         let mut deeds = Deeds::default();
-        for output in outputs {
-            match output {
+        for output in outputs.as_slice() {
+            match *output {
                 Output::Resolve => deeds.resolve = true,
                 Output::Attempt { id, address } => deeds.attempt = Some((id, address)),
                 Output::Adopt { timings, .. } => deeds.adopt = Some(timings),
@@ -348,7 +354,6 @@ impl Deeds {
 /// What is left to do once the lock is released.
 #[derive(Debug)]
 struct Prepared {
-    deeds: Deeds,
     wake: [Option<Arc<WakeHandle>>; 2],
     wire: Option<Arc<Wire>>,
     registration: Option<Token>,
@@ -380,7 +385,7 @@ impl Prepared {
 
 impl Core {
     /// Does what concerns the state only.
-    fn prepare(&mut self, deeds: Deeds, requested: &SocketAddress, roster: &Roster) -> Prepared {
+    fn prepare(&mut self, deeds: &Deeds, requested: &SocketAddress, roster: &Roster) -> Prepared {
         let mut wake = [None, None];
         if deeds.readable {
             wake[0] = self.reading.whom_to_wake();
@@ -428,7 +433,7 @@ impl Core {
                 None
             }
         };
-        Prepared { deeds, wake, wire, registration, young, over, how, farewell, next }
+        Prepared { wake, wire, registration, young, over, how, farewell, next }
     }
 
     pub(super) fn take_spot(&mut self) -> Option<Spot> {

@@ -172,7 +172,7 @@ impl Roster {
     /// [admitted](Shared::admitted).
     pub(super) fn leave(&self, place: Place, life: Life) -> Option<Weak<Shared>> {
         let mut list = self.lock();
-        let upgraded = list.upgraded.remove(&place);
+        let upgraded = list.took_over(place);
         list.totals.count(life.opened.filter(|_| !upgraded), life.passed);
         let waited = list.queue.iter().position(|queued| *queued == place);
         let next = match waited {
@@ -319,11 +319,18 @@ impl List {
         })
     }
 
+    /// Whether it took over an upgraded connection; it does not count as that any more.
+    fn took_over(&mut self, place: Place) -> bool {
+        !self.upgraded.is_empty() && self.upgraded.remove(&place)
+    }
+
     /// What is to be dropped once the lock is released.
     fn remove(&mut self, place: Place) -> Weak<Shared> {
         let gone = std::mem::take(self.socket_mut(place));
         self.free.push(place);
-        if let Some(id) = self.scope_of.remove(&place) {
+        // Most have none, and to look for one costs a hash.
+        let scope = if self.scope_of.is_empty() { None } else { self.scope_of.remove(&place) };
+        if let Some(id) = scope {
             if let Some(scope) = self.scopes.get_mut(&id) {
                 scope.members.remove(&place);
             }

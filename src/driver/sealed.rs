@@ -332,11 +332,17 @@ impl Shared {
     }
 
     /// Lets go of a wire outside the lock, where that may close its descriptor.
+    #[inline(always)]
     pub(super) fn without<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: Arc<Wire>) -> Guard<'a> {
         if core.wire.is_some() {
             drop(wire);
             return core;
         }
+        self.without_lock(core, wire)
+    }
+
+    #[cold]
+    fn without_lock<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: Arc<Wire>) -> Guard<'a> {
         drop(core);
         drop(wire);
         self.lock()

@@ -533,6 +533,12 @@ impl Outputs<'_> {
         self.items.push(output);
     }
 
+    /// What has not been taken, in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Output] {
+        &self.items[self.taken..]
+    }
+
     /// Whether nothing has to be done (any more).
     #[must_use]
     pub fn is_empty(&self) -> bool {
