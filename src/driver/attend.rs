@@ -27,6 +27,7 @@ use super::readiness::Ended;
 use super::shared::{Core, Guard, Shared};
 use super::wait::Side;
 use super::wire::{End, Load, Room, Wire, fault};
+use super::wires::let_go;
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::machine::{Input, ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
 
@@ -124,12 +125,14 @@ impl Shared {
         bytes: usize,
         wire: Arc<Wire>,
     ) -> Result<usize> {
+        let unwanted = core.wire.give_back(Side::Read, wire);
         let result = match Deeds::of(core.machine.delivered(pass, bytes)) {
             None => self.leave(core, Side::Read, Ok(bytes)),
             Some(deeds) => self.deliver_with(core, deeds, bytes),
         };
-        // Outside the lock: with the last holder the descriptor is closed.
-        drop(wire);
+        if let Some(wire) = unwanted {
+            let_go(wire);
+        }
         result
     }
 
@@ -398,11 +401,13 @@ impl Shared {
         accepted: usize,
         wire: Arc<Wire>,
     ) -> Result<usize> {
+        let unwanted = core.wire.give_back(Side::Write, wire);
         let deeds = Deeds::of(core.machine.accepted(pass, accepted));
         core = self.settle(core, deeds);
         let result = self.leave(core, Side::Write, Ok(accepted));
-        // Outside the lock: with the last holder the descriptor is closed.
-        drop(wire);
+        if let Some(wire) = unwanted {
+            let_go(wire);
+        }
         result
     }
 
@@ -650,7 +655,7 @@ enum Last<'a> {
 /// What the first call of a pass needs: the wire, and whether to wait before.
 #[inline(always)]
 fn begin(mut core: Guard<'_>, side: Side) -> (Guard<'_>, Arc<Wire>, bool) {
-    let wire = Arc::clone(core.wire.as_ref().expect("who has a pass has a wire"));
+    let wire = core.wire.lend(side).expect("who has a pass has a wire");
     // Of a connection that has failed only what came before that is left, for which nobody waits.
     let wait_first = core.waits_first(side) && core.failure().is_none();
     (core, wire, wait_first)

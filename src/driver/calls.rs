@@ -165,8 +165,8 @@ impl Shared {
     /// the fork happened while another thread had the lock, nobody will ever release it here.
     pub(super) fn let_go(&self) {
         match self.core.try_lock() {
-            Ok(mut core) => core.wire = None,
-            Err(TryLockError::Poisoned(core)) => core.into_inner().wire = None,
+            Ok(mut core) => drop(core.wire.take()),
+            Err(TryLockError::Poisoned(core)) => drop(core.into_inner().wire.take()),
             Err(TryLockError::WouldBlock) => {}
         }
     }

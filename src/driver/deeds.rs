@@ -129,7 +129,9 @@ impl Shared {
             Deeds::of(core.machine.handle(Input::Attempted { id, result }, clock::now()));
         let adopted = deeds.as_ref().and_then(|deeds| deeds.adopt);
         if let (Some(timings), Ok(endpoints)) = (adopted, result) {
-            core.wire = wire;
+            if let Some(wire) = wire {
+                core.wire.adopt(wire);
+            }
             core.facts = Some(Facts::new(endpoints, timings));
             if let (Some(deeds), Ok(driver), true) =
                 (&mut deeds, Driver::running(), core.wants_watch())
@@ -412,7 +414,7 @@ impl Core {
         }
         let (wire, registration, young) = match deeds.release {
             Some(_) => (self.wire.take(), self.registration.take(), self.take_spot()),
-            None => (self.wire.clone(), None, None),
+            None => (self.wire.cloned(), None, None),
         };
         let farewell = match deeds.release {
             Some(_) if deeds.transmit => self.machine.take_farewell(),

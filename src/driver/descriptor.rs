@@ -26,7 +26,7 @@ pub struct Descriptor {
 impl Shared {
     pub(crate) fn descriptor(&self) -> Option<Descriptor> {
         let core = self.glimpse()?;
-        let wire = Arc::clone(core.wire.as_ref()?);
+        let wire = core.wire.cloned()?;
         Some(Descriptor { wire })
     }
 }

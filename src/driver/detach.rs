@@ -24,7 +24,7 @@ impl Shared {
         let failed = |error: io::Error| Error::from_fault(Fault::Io(code(&error)));
         let core = self.lock();
         core.may_detach()?;
-        let kept = Arc::clone(core.wire.as_ref().expect("an open connection has a wire"));
+        let kept = core.wire.cloned().expect("an open connection has a wire");
         drop(core);
         // While it can fail nothing is changed, and no call is made under the lock.
         let stream = kept.duplicate().map_err(failed)?;

@@ -26,7 +26,7 @@ impl Shared {
         if let Some(health) = core.known_health() {
             return health;
         }
-        let Some(wire) = core.wire.clone() else { return Health::Ended };
+        let Some(wire) = core.wire.cloned() else { return Health::Ended };
         let mut found = Found::Nothing;
         if core.machine.has_unread() {
             core = self.look_behind_what_is_unread(core, &wire);

@@ -36,6 +36,7 @@ mod upgrade;
 mod wait;
 mod watch;
 mod wire;
+mod wires;
 mod young;
 
 use std::io;

@@ -51,7 +51,7 @@ impl Shared {
                 intake.filled(bytes);
                 let deeds = Deeds::of(core.machine.ingest(pass, intake, clock::now));
                 core = self.settle(core, deeds);
-                Called::Ask(self.without(core, wire))
+                Called::Ask(self.put_back(core, Side::Read, wire))
             }
             Came::Nothing(called) => called,
         }
@@ -83,7 +83,7 @@ impl Shared {
         if !handshaking || core.attended || core.reading.asleep || !core.may_attend() {
             return self.wait_change(core, limit);
         }
-        let (Some(handle), Some(wire)) = (WakeHandle::of_this_thread(), core.wire.clone()) else {
+        let (Some(handle), Some(wire)) = (WakeHandle::of_this_thread(), core.wire.cloned()) else {
             return self.wait_change(core, limit);
         };
         // Nobody is at the wire by a lane of their own; whatever ends the wait wakes one of them.
@@ -243,7 +243,7 @@ impl Shared {
 
     /// Sends a parcel and gives it back.
     fn send_parcel<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, parcel: &mut Parcel) -> Went<'a> {
-        let Some(wire) = core.wire.clone() else {
+        let Some(wire) = core.wire.lend(Side::Write) else {
             // It was let go of; the machine knows why.
             drop(core.machine.transmitted(parcel));
             return Went::On(core);
@@ -271,7 +271,7 @@ impl Shared {
             }
         };
         core = self.settle(core, deeds);
-        let core = self.without(core, wire);
+        let core = self.put_back(core, Side::Write, wire);
         if blocked { Went::Blocked(core) } else { Went::On(core) }
     }
 
@@ -303,7 +303,7 @@ impl Shared {
         core: Guard<'a>,
         patience: &mut Patience,
     ) -> Result<Guard<'a>, Guard<'a>> {
-        let Some(wire) = core.wire.clone() else {
+        let Some(wire) = core.wire.cloned() else {
             return match patience.left(core.limit(Side::Write)) {
                 Ok(left) => Ok(self.wait_change(core, left)),
                 Err(_) => Err(core),
@@ -331,8 +331,21 @@ impl Shared {
         self.send_until(core, patience, |core| !core.machine.has_unsent())
     }
 
-    /// Lets go of a wire outside the lock, where that may close its descriptor.
+    /// Gives back the wire that a call was lent.
     #[inline(always)]
+    fn put_back<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        side: Side,
+        wire: Arc<Wire>,
+    ) -> Guard<'a> {
+        match core.wire.give_back(side, wire) {
+            None => core,
+            Some(wire) => self.without_lock(core, wire),
+        }
+    }
+
+    /// Lets go of a wire outside the lock, where that may close its descriptor.
     pub(super) fn without<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: Arc<Wire>) -> Guard<'a> {
         if core.wire.is_some() {
             drop(wire);

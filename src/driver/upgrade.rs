@@ -100,7 +100,7 @@ impl Shared {
 
     /// Looks at the wire, with both directions off it.
     fn look_before<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
-        let wire = Arc::clone(core.wire.as_ref().expect("an open connection has a wire"));
+        let wire = core.wire.cloned().expect("an open connection has a wire");
         drop(core);
         let found = loop {
             match wire.peek() {
@@ -137,7 +137,9 @@ impl Shared {
         let deeds = Deeds::of(core.machine.handle(Input::HandOver, now));
         let mut secured = Core::new(Machine::upgrade(&plan.plan, setup, deadline, now));
         let wire = core.wire.take();
-        secured.wire = wire.clone();
+        if let Some(wire) = &wire {
+            secured.wire.adopt(Arc::clone(wire));
+        }
         secured.secure = true;
         secured.facts = core.facts.clone();
         secured.set_limits(core.limits());

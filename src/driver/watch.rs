@@ -82,12 +82,11 @@ impl Shared {
     /// The wire, where there is one, and for what the loop is to register it, if for anything.
     pub(super) fn to_register(&self) -> Option<(Arc<Wire>, Option<Interest>)> {
         let core = self.lock();
-        let wire = core.wire.as_ref()?;
-        Some((Arc::clone(wire), core.interest()))
+        Some((core.wire.cloned()?, core.interest()))
     }
 
     fn wire(&self) -> Option<Arc<Wire>> {
-        self.lock().wire.clone()
+        self.lock().wire.cloned()
     }
 
     /// Looks at the wire, which `event` says is worth it, or without one at first or once more.
@@ -143,7 +142,7 @@ impl Shared {
             return self.ingest_in_background();
         }
         let ReadStep::Receive(pass) = core.machine.read() else { return kept };
-        let Some(wire) = core.wire.clone() else { return kept };
+        let Some(wire) = core.wire.cloned() else { return kept };
         core.reading.busy = true;
         drop(core);
         let peeked = wire.peek();
