@@ -25,6 +25,7 @@ pub mod model;
 mod news;
 mod patience;
 mod readiness;
+mod reading;
 mod resolve;
 mod roster;
 mod sealed;
@@ -37,6 +38,7 @@ mod wait;
 mod watch;
 mod wire;
 mod wires;
+mod writing;
 mod young;
 
 use std::io;

@@ -10,13 +10,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attend::{Called, Came};
+use super::attend::Called;
 use super::buffers;
 use super::clock;
 use super::deeds::Deeds;
 use super::event_loop::{self, REGISTERED_ONCE};
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
+use super::reading::Came;
 use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{Load, Room, Wire, fault};

@@ -24,7 +24,7 @@
 //! | every state, and every way from one to another | `src/machine/state` |
 //! | the race of the addresses | `src/machine/race.rs` |
 //! | the only file that knows a connection of rustls | `src/machine/tls.rs` |
-//! | a read or a write from its call to its end | `src/driver/attend.rs`, over TLS `sealed.rs` |
+//! | a read or a write from its call to its end | `src/driver/reading.rs`, `writing.rs`, over TLS `sealed.rs` |
 //! | how a thread waits, and how another ends that | `src/driver/readiness.rs`, `wait.rs` |
 //! | the system calls on a stream | `src/driver/wire.rs` |
 //! | a wait for the beginning or the end of a socket, and the ways to end it | `src/driver/calls.rs` |

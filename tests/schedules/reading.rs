@@ -164,6 +164,26 @@ fn the_peers_end_is_noticed_after_the_last_read() {
 }
 
 #[test]
+fn the_peers_end_is_noticed_after_a_read_that_had_the_watch() {
+    explore("the peer's end is noticed after a read that had the watch", || {
+        let scene = Scene::new(options());
+        let socket = scene.socket.clone();
+        let reader = spawn(move || read(&socket));
+        let socket = scene.socket.clone();
+        let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
+        // The loop would begin to watch, but leaves that to the reader.
+        for _ in 0..3 {
+            model::pass_time(BRIEFLY * 11);
+        }
+        scene.peer.send(b"data");
+        assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
+        scene.peer.end();
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+        scene.ends_with(Farewell::End);
+    });
+}
+
+#[test]
 fn a_reset_is_an_error_for_all_who_wait() {
     explore("a reset is an error for all who wait", || {
         let scene = Scene::new(half_open());
