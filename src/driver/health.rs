@@ -1,7 +1,8 @@
 //! Whether a socket that nobody uses now is still good: asked by pools, before they lend it.
 //!
 //! It looks at the wire, as the loop may not have looked since the last read. Nobody waits for that: where another
-//! thread is at the wire, what the state and one poll(2) without a time tell has to do.
+//! thread is at the wire, what the state and one poll(2) without a time tell has to do. Only where that shows an end
+//! of TLS, the other thread has a moment to say which.
 
 use std::io;
 use std::sync::Arc;
@@ -35,6 +36,10 @@ impl Shared {
             drop(core);
             found = wire.standing().into();
             core = self.lock();
+            if core.machine.is_secure() && !matches!(found, Found::Nothing) {
+                // What TLS makes of it, whoever is there is about to say.
+                core = self.await_hearsay(core, Side::Read);
+            }
         } else if core.machine.is_secure() {
             drop(core);
             // As if it were sending, which keeps it from waiting for who is.

@@ -72,6 +72,12 @@ fn of_a_thousand_idle_connections_exactly_those_that_ended_are_found() {
             let idle = sockets.iter().filter(|socket| socket.health().is_idle()).count();
             idle <= CONNECTIONS / 2
         });
+        for (number, socket) in sockets.iter().enumerate() {
+            // In the moment in which the loop is at it, only that it has ended is known for certain.
+            eventually(AT_ONCE, "what the end was has come out", || {
+                health(socket) != Is::Ended || Fate::of(number).expected() == Is::Ended
+            });
+        }
         all(&sockets, |number| Fate::of(number).expected());
         assert_eq!(sockets.iter().map(|socket| socket.stats().bytes_read).sum::<u64>(), 0);
         cue.send(()).expect("the server waits");
