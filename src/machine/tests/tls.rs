@@ -554,6 +554,22 @@ fn an_end_behind_unread_data_comes_once_that_is_read() {
 }
 
 #[test]
+fn an_end_that_is_told_while_data_is_unread_takes_nothing_from_it() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 0);
+    wire.server.writer().write_all(&[1; 100]).unwrap();
+    wire.serve();
+    wire.deliver(usize::MAX);
+    assert_eq!(wire.read_some(60), 60);
+    // Out of turn, as nobody receives behind what is unread.
+    let ReadStep::Take(pass) = wire.machine.read() else { panic!("something is unread") };
+    wire.receive(pass, Received::Eof);
+    assert_eq!(wire.machine.outcome(), None);
+    assert_eq!(wire.read_all(), 40);
+    assert_eq!(wire.machine.outcome(), Some(Err(Fault::Truncated)));
+    wire.is_over();
+}
+
+#[test]
 fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_go_once() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     wire.server.writer().write_all(&[1; 100]).unwrap();
