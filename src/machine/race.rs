@@ -127,10 +127,8 @@ impl Race {
         }
         self.answered = Some(now);
         self.begin_next(now, outputs);
-        match self.last_fault() {
-            Some(fault) if self.is_over() => Step::Lost(fault),
-            Some(_) | None => Step::On,
-        }
+        // Of one address, which is dialled unless it was refused.
+        self.last_fault().map_or(Step::On, Step::Lost)
     }
 
     /// An answer came, after which more come or, with `last`, do not.

@@ -69,7 +69,7 @@ impl Closed {
     /// What was accepted before the close went out, or could not.
     pub(super) fn sent(self, what: Sent, outputs: &mut Outputs<'_>) -> Closed {
         match (self, what) {
-            (Closed::Draining(mut draining), Sent::Nothing) if !draining.pipe.sending => {
+            (Closed::Draining(mut draining), Sent::Nothing) => {
                 draining.pipe.say_goodbye(outputs);
                 if draining.pipe.is_sending() {
                     return Closed::Draining(draining);
@@ -81,10 +81,7 @@ impl Closed {
             }
             (Closed::Draining(draining), Sent::Failed(fault)) => draining.failed(fault, outputs),
             (
-                closed @ (Closed::Draining(_)
-                | Closed::Ended { .. }
-                | Closed::Upgraded
-                | Closed::Never(_)),
+                closed @ (Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)),
                 Sent::Nothing | Sent::Failed(_),
             ) => closed,
         }

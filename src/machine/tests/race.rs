@@ -99,6 +99,35 @@ fn ipv4_that_comes_first_waits_50_ms_for_ipv6() {
     told.dialled(&[(v6(1), 0)]);
     let told = in_parts(&peers, &[(0, &[v4(1)]), (20, &[])]);
     told.dialled(&[(v4(1), 20)]);
+    // The wait is over when it was in vain.
+    let start = Instant::now();
+    let mut machine = Machine::new(Plan::new(Target::Name), start);
+    drop(machine.start(start));
+    drop(machine.handle(Input::Answered(&[v4(1)]), start));
+    let (at, Deadline::OtherFamily) = machine.deadline().unwrap() else { panic!("it waits") };
+    assert_eq!(machine.handle(Input::Deadline, at).count(), 1);
+    assert!(!matches!(machine.deadline(), Some((_, Deadline::OtherFamily))));
+}
+
+#[test]
+fn ipv4_that_comes_behind_ipv6_waits_for_its_turn_and_no_longer() {
+    let peers = [(v6(1), Silent), (v4(1), Opens(1))];
+    let told = in_parts(&peers, &[(0, &[v6(1)]), (10, &[v4(1)]), (600, &[])]);
+    told.dialled(&[(v6(1), 0), (v4(1), 250)]);
+}
+
+#[test]
+fn nothing_counts_that_is_answered_before_the_start_or_after_the_last_answer() {
+    let start = Instant::now();
+    let mut machine = Machine::new(Plan::new(Target::Name), start);
+    assert_eq!(machine.handle(Input::Answered(&[v4(1)]), start).count(), 0);
+    assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).count(), 0);
+    assert_eq!(machine.start(start).collect::<Vec<_>>(), [Output::Resolve]);
+    assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).count(), 1);
+    assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(2)])), start).count(), 0);
+    let lost = Input::Attempted { id: AttemptId(0), result: Err(REFUSED) };
+    drop(machine.handle(lost, start));
+    assert_eq!(machine.opened(), Some(Err(REFUSED)), "there was no other address");
 }
 
 #[test]
@@ -141,6 +170,12 @@ fn what_this_side_lacks_is_tried_again_when_something_was_freed() {
 }
 
 #[test]
+fn what_this_side_lacked_for_one_address_is_told_beside_what_another_one_failed_by() {
+    let told = run(&[(v6(1), Fails(0, WANT)), (v4(1), Fails(1, REFUSED))]);
+    assert_eq!(told.attempts, [(v6(1), WANT), (v4(1), REFUSED)]);
+}
+
+#[test]
 fn with_a_prescribed_port_attempts_run_one_after_another() {
     let mut plan = Plan::new(Target::Name);
     plan.bind = Some("0.0.0.0:4000".parse().unwrap());
@@ -172,6 +207,9 @@ fn of_a_mixed_answer_only_what_is_allowed_is_dialled_and_the_error_is_theirs() {
     );
     let told = Run { parts: vec![(0, vec![v6(1)]), (40, vec![v4(1)])], ..denying() }.run();
     told.dialled(&[(v4(1), 40)]);
+    // Also where what is denied comes last.
+    let told = Run { parts: vec![(0, vec![v4(1)]), (400, vec![v6(1)])], ..denying() }.run();
+    assert_eq!(told.lost, Some((400, REFUSED)));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use rustls::SupportedProtocolVersion;
 use crate::TlsOptions;
 use crate::info::Phase;
 use crate::machine::{
-    Deadline, Fault, Input, Machine, Output, Parcel, ReadStep, Received, RecvPass, Release,
-    TlsSetup, Watch, WriteStep,
+    Deadline, Endpoints, Fault, Input, Machine, Output, Parcel, ReadStep, Received, RecvPass,
+    Release, TlsSetup, Watch, WriteStep,
 };
 
 use self::wire::{Wire, plan, server_config, site};
@@ -167,6 +167,33 @@ fn what_is_accepted_is_bounded_while_nothing_is_sent() {
             assert_eq!(wire.served.len(), accepted);
         }
     }
+}
+
+#[test]
+fn that_there_is_room_again_is_told_to_a_writer_only() {
+    for waits in [true, false] {
+        let mut wire = Wire::open(&rustls::version::TLS13, 0);
+        while wire.machine.has_room() {
+            wire.seal(&[7; 16_384]);
+        }
+        let pass = waits.then(|| wire.pass());
+        let mut parcel = wire.lent.take().expect("the first filled one");
+        parcel.sent(usize::MAX);
+        let told: Vec<_> = wire.machine.transmitted(&mut parcel).collect();
+        assert_eq!(told.contains(&Output::Writable), waits, "{told:?}");
+        drop(pass);
+    }
+}
+
+#[test]
+fn nobody_receives_for_a_handshake_while_its_last_message_is_being_sent() {
+    let mut wire = Wire::new(&rustls::version::TLS13, 0);
+    let mut hello = wire.machine.transmit().expect("it says hello");
+    assert!(wire.machine.attend().is_none());
+    hello.sent(usize::MAX);
+    let told: Vec<_> = wire.machine.transmitted(&mut hello).collect();
+    assert!(told.contains(&Output::Attend), "who was put off is asked again: {told:?}");
+    assert!(wire.machine.attend().is_some());
 }
 
 #[test]
@@ -581,9 +608,64 @@ fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_
     wire.deliver(usize::MAX);
     assert_eq!(wire.seal(&[3; 10]), 0);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
+    // Out of turn, as nothing was received.
+    let ReadStep::Take(pass) = wire.machine.read() else { panic!("something is unread") };
+    drop(wire.machine.ingest(pass, &mut wire.intake, || wire.now));
     assert_eq!(wire.read_all(), 100);
     assert!(matches!(wire.machine.read(), ReadStep::Fail(Fault::Tls)));
     wire.is_over();
+}
+
+#[test]
+fn what_came_before_the_end_stays_readable_where_the_wire_fails_behind_it() {
+    let mut wire = Wire::open(&rustls::version::TLS13, 0);
+    wire.server.writer().write_all(&[1; 100]).unwrap();
+    wire.server.send_close_notify();
+    wire.serve();
+    wire.deliver(usize::MAX);
+    // To seal is to process all that came, the end too.
+    wire.write(b"an answer");
+    wire.handle(Input::WireFailed(Fault::Reset(None)));
+    assert_eq!(wire.read_all(), 100);
+    assert!(matches!(wire.machine.read(), ReadStep::End));
+}
+
+#[cfg(feature = "rustls-0_23")]
+#[test]
+fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    // rustls says that only when a connection is made.
+    config.max_fragment_size = Some(1);
+    let options = TlsOptions::new().rustls_0_23_config(Arc::new(config));
+    let setup = TlsSetup::new(&options, "a.test").unwrap();
+    let now = Instant::now();
+    let check = |machine: &Machine| {
+        assert_eq!(machine.opened(), Some(Err(Fault::Tls)));
+        let why = machine.tls_failure().expect("it says why");
+        assert!(why.contains("max_fragment_size"), "{why}");
+    };
+
+    let mut machine = Machine::upgrade(&plan(), &setup, None, now);
+    let told: Vec<_> = machine.start(now).collect();
+    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    assert_eq!(machine.start(now).count(), 0, "once");
+    check(&machine);
+
+    let mut plan = plan();
+    plan.tls = Some(setup);
+    let mut machine = Machine::new(plan, now);
+    let told: Vec<_> = machine.start(now).collect();
+    let [Output::Attempt { id, .. }] = told[..] else { panic!("{told:?}") };
+    let result = Ok(Endpoints { remote: wire::address(), local: None });
+    let told: Vec<_> = machine.handle(Input::Attempted { id, result }, now).collect();
+    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    check(&machine);
 }
 
 #[cfg(feature = "rustls-0_23")]
