@@ -205,6 +205,7 @@ mod tests {
         refuse("10.0.0.0-10.0.0.255", "is no IPv4 or IPv6 address");
         refuse("*", "is no IPv4 or IPv6 address");
         refuse("fe80::1%eth0", "it has a zone");
+        refuse("banana%eth0", "is no IPv4 or IPv6 address");
         refuse("fe80::%1/10", "it has a zone");
     }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::egress::EgressRules;
 use crate::error::ErrorKind;
 use crate::machine::{
-    ADDRESSES_MOST, AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, Target,
+    ADDRESSES_MOST, AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, Refusal,
+    Target,
 };
 
 /// What an address does.
@@ -256,6 +257,31 @@ fn an_own_listener_and_the_address_that_the_socket_is_bound_to_are_not_dialled()
         assert!(machine.start(now).all(|output| !matches!(output, Output::Attempt { .. })));
         assert_eq!(machine.opened(), Some(Err(fault)));
     }
+}
+
+#[test]
+fn a_connection_to_itself_is_a_loop_where_the_port_was_prescribed_and_chance_elsewhere() {
+    let now = Instant::now();
+    let itself = v4(1);
+    // By chance it is tried once more, with another port.
+    for (port, opened) in [(None, None), (Some(0), None), (Some(7), Some(Err(Fault::Loop)))] {
+        let mut plan = Plan::new(Target::Address(itself));
+        plan.bind = port.map(|port| SocketAddr::new(itself.ip(), port));
+        let mut machine = Machine::new(plan, now);
+        drop(machine.start(now));
+        let ends = Endpoints { remote: itself, local: Some(itself) };
+        drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Ok(ends) }, now));
+        assert_eq!(machine.opened(), opened, "{port:?}");
+    }
+}
+
+#[test]
+fn an_upgrade_is_refused_where_reading_was_cancelled_before_the_connection() {
+    let now = Instant::now();
+    let mut machine = Machine::new(Plan::new(Target::Name), now);
+    assert_eq!(machine.refuses_upgrade(), None);
+    drop(machine.handle(Input::CancelReading, now));
+    assert_eq!(machine.refuses_upgrade(), Some(Refusal::Cancelled));
 }
 
 #[test]

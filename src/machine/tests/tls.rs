@@ -66,7 +66,9 @@ fn who_attends_one_whose_reading_was_cancelled_keeps_its_pass_and_a_reader_does_
     let ReadStep::Ingest(reader) = wire.machine.read() else { panic!("it is open") };
     wire.handle(Input::CancelReading);
     assert!(!wire.machine.still_receives(&reader));
+    assert_eq!(wire.machine.watch(), Watch::Nothing, "a reader is at the wire");
     wire.receive(reader, Received::Nothing);
+    assert_eq!(wire.machine.watch(), Watch::Ingest);
     let pass = wire.machine.attend().expect("what comes is to be dropped");
     assert!(wire.machine.still_receives(&pass));
     wire.receive(pass, Received::Nothing);
@@ -181,7 +183,7 @@ fn that_there_is_room_again_is_told_to_a_writer_only() {
         parcel.sent(usize::MAX);
         let told: Vec<_> = wire.machine.transmitted(&mut parcel).collect();
         assert_eq!(told.contains(&Output::Writable), waits, "{told:?}");
-        drop(pass);
+        let _ = pass;
     }
 }
 
