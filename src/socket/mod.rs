@@ -334,9 +334,10 @@ impl Socket {
     /// Whether it is still good, for who keeps it for later: looks at the wire, where a
     /// [`phase`](Self::phase) may be behind by as long as nobody has read.
     ///
-    /// Never waits, and takes no application data: what is found stays for the next read. Over TLS it takes in
-    /// the records that have come, so that session tickets and new keys are neither data nor an end. An end or a
-    /// failure that it finds is the socket's from then on, as if a read had found it.
+    /// Never waits for the peer, and takes no application data: what is found stays for the next read. Over TLS it
+    /// takes in the records that have come, so that session tickets and new keys are neither data nor an end; where
+    /// another thread is just doing so at the end of the connection, that one has up to 10 ms to say what end it
+    /// was. An end or a failure that it finds is the socket's from then on, as if a read had found it.
     ///
     /// While another thread is in a read, what comes is that read's, and the socket counts as
     /// [`Idle`](Health::Idle) until it is seen to have ended or failed (without the read telling: on Linux only).
