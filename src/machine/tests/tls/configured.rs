@@ -1,0 +1,108 @@
+//! What only a configuration of the program's own can bring about.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::VERSIONS;
+use super::wire::{self, Wire, plan, site};
+use crate::TlsOptions;
+use crate::machine::{Endpoints, Fault, Input, Machine, Output, TlsSetup, WriteStep};
+
+#[test]
+fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(rustls::RootCertStore::empty())
+    .with_no_client_auth();
+    // rustls says that only when a connection is made.
+    config.max_fragment_size = Some(1);
+    let options = TlsOptions::new().rustls_0_23_config(Arc::new(config));
+    let setup = TlsSetup::new(&options, "a.test").unwrap();
+    let now = Instant::now();
+    let check = |machine: &Machine| {
+        assert_eq!(machine.opened(), Some(Err(Fault::Tls)));
+        let why = machine.tls_failure().expect("it says why");
+        assert!(why.contains("max_fragment_size"), "{why}");
+    };
+
+    let mut machine = Machine::upgrade(&plan(), &setup, None, now);
+    let told: Vec<_> = machine.start(now).collect();
+    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    assert_eq!(machine.start(now).count(), 0, "once");
+    check(&machine);
+
+    let mut plan = plan();
+    plan.tls = Some(setup);
+    let mut machine = Machine::new(plan, now);
+    let told: Vec<_> = machine.start(now).collect();
+    let [Output::Attempt { id, .. }] = told[..] else { panic!("{told:?}") };
+    let result = Ok(Endpoints { remote: wire::address(), local: None });
+    let told: Vec<_> = machine.handle(Input::Attempted { id, result }, now).collect();
+    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    check(&machine);
+}
+
+#[test]
+fn keys_that_are_used_up_end_the_connection_in_tls_1_2_and_are_renewed_in_1_3() {
+    use rustls::crypto::CipherSuiteCommon;
+    use rustls::{SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite};
+    for version in VERSIONS {
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites = provider
+            .cipher_suites
+            .iter()
+            .map(|suite| match suite {
+                SupportedCipherSuite::Tls12(suite) => {
+                    SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+                        common: CipherSuiteCommon { confidentiality_limit: 20, ..suite.common },
+                        ..**suite
+                    })))
+                }
+                SupportedCipherSuite::Tls13(suite) => {
+                    SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+                        common: CipherSuiteCommon { confidentiality_limit: 20, ..suite.common },
+                        ..**suite
+                    })))
+                }
+            })
+            .collect();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(site().certificate.der().clone()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let options = TlsOptions::new().rustls_0_23_config(Arc::new(config));
+        let mut plan = plan();
+        plan.tls = Some(TlsSetup::new(&options, "a.test").unwrap());
+        let mut wire = Wire::of(plan, version, 0);
+        wire.shake_hands(usize::MAX);
+        let mut sealed = 0;
+        for _ in 0..100 {
+            if wire.machine.refuses_write().is_some() {
+                break;
+            }
+            sealed += wire.seal(&[1; 10]);
+            if wire.lent.is_some() {
+                wire.give_back(usize::MAX);
+            }
+            wire.transmit(usize::MAX);
+            wire.serve();
+            wire.deliver(usize::MAX);
+        }
+        assert_eq!(wire.served.len(), sealed);
+        if version == &rustls::version::TLS13 {
+            assert_eq!(sealed, 1000);
+        } else {
+            assert!(sealed < 1000);
+            assert!(
+                matches!(wire.machine.write(), WriteStep::Fail(Fault::Tls)),
+                "a writer that is told to seal, and can't, asks for ever"
+            );
+        }
+    }
+}
