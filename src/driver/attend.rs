@@ -44,24 +44,42 @@ impl Shared {
     }
 
     /// Waits for what who is at the wire in the other direction may have been told of its failure, and
-    /// has not said yet. The failure wakes them too.
-    pub(super) fn await_hearsay<'a>(&'a self, mut core: Guard<'a>, other: Side) -> Guard<'a> {
+    /// has not said yet. The failure wakes them too. Who was told nothing themselves says so by `own`: nobody
+    /// waits for them then, and so no two for each other.
+    pub(super) fn await_hearsay<'a>(
+        &'a self,
+        mut core: Guard<'a>,
+        other: Side,
+        own: Option<Side>,
+    ) -> Guard<'a> {
         let until = clock::now() + HEARSAY;
-        while core.is_at_work(other) && core.machine.outcome().is_none() {
+        if let Some(own) = own {
+            core.lane(own).clueless = true;
+            self.notify(&core);
+        }
+        while core.may_know(other) && core.machine.outcome().is_none() {
             let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 break;
             }
             core = self.wait_change(core, Some(left));
         }
+        if let Some(own) = own {
+            core.lane(own).clueless = false;
+        }
         core
     }
 }
 
 impl Core {
-    /// Whether somebody is at the wire in this direction, or was just now.
-    fn is_at_work(&mut self, side: Side) -> bool {
-        self.lane(side).busy || side == Side::Read && self.machine.is_received_from()
+    /// Whether somebody is at the wire in this direction, or was just now, and may have been told of a failure.
+    fn may_know(&mut self, side: Side) -> bool {
+        let at_work = match side {
+            Side::Read => self.looking || self.machine.is_received_from(),
+            Side::Write => self.machine.is_transmitting(),
+        };
+        let lane = self.lane(side);
+        (lane.busy || at_work) && !lane.clueless
     }
 
     /// Whether to wait before the first try. The loop reports changes only, so where it is waited for,

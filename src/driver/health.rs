@@ -38,12 +38,12 @@ impl Shared {
             core = self.lock();
             if core.machine.is_secure() && !matches!(found, Found::Nothing) {
                 // What TLS makes of it, whoever is there is about to say.
-                core = self.await_hearsay(core, Side::Read);
+                core = self.await_hearsay(core, Side::Read, None);
             }
         } else if core.machine.is_secure() {
             drop(core);
             // As if it were sending, which keeps it from waiting for who is.
-            self.ingest_all(&wire, Some(Side::Write));
+            self.ingest_all(&wire, Some(Side::Write), None);
             core = self.lock();
         } else {
             (core, found) = self.peek(core, &wire);

@@ -233,7 +233,7 @@ impl Shared {
                 Ok(0) => match end {
                     End::Failed(fault) => break (core, Received::Failed(fault)),
                     End::HungUp if core.machine.sends() => {
-                        core = self.await_hearsay(core, Side::Write);
+                        core = self.await_hearsay(core, Side::Write, Some(Side::Read));
                         break (core, Received::Failed(Fault::Reset(None)));
                     }
                     End::HungUp | End::Clean => break (core, Received::Eof),

@@ -22,7 +22,7 @@ use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{Load, Room, Wire, fault};
 use super::{Driver, Job, Urgency};
-use crate::error::Result;
+use crate::error::{Fault, Result};
 use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Sent, Watch};
 
 /// What came of an attempt to send.
@@ -100,7 +100,7 @@ impl Shared {
         core.writing.asleep = false;
         if matches!(waited, Ok(Waited::Ready)) {
             drop(core);
-            self.ingest_all(&wire, None);
+            self.ingest_all(&wire, None, None);
             core = self.lock();
         }
         // Another may go on with it.
@@ -267,7 +267,9 @@ impl Shared {
                 Deeds::of(core.machine.transmitted(parcel))
             }
             Err(error) => {
-                core = self.hear_out(core, &wire);
+                // A broken pipe is all that it says to those whom it does not tell why.
+                let known = (error.kind() != io::ErrorKind::BrokenPipe).then(|| fault(&error));
+                core = self.hear_out(core, &wire, known);
                 Deeds::of(core.machine.not_transmitted(parcel, fault(&error)))
             }
         };
@@ -278,10 +280,16 @@ impl Shared {
 
     /// The wire failed while something was sent. What the peer said before, such as an alert, tells more
     /// than that.
-    fn hear_out<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: &Arc<Wire>) -> Guard<'a> {
+    fn hear_out<'a>(
+        self: &'a Arc<Self>,
+        core: Guard<'a>,
+        wire: &Arc<Wire>,
+        known: Option<Fault>,
+    ) -> Guard<'a> {
         drop(core);
-        self.ingest_all(wire, Some(Side::Write));
-        self.await_hearsay(self.lock(), Side::Read)
+        self.ingest_all(wire, Some(Side::Write), known);
+        let own = known.is_none().then_some(Side::Write);
+        self.await_hearsay(self.lock(), Side::Read, own)
     }
 
     /// Has the loop send the rest when there is room.

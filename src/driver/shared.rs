@@ -74,7 +74,7 @@ pub(super) struct Core {
     /// Threads that wait for `changed`.
     pub(super) waiters: u32,
     /// Threads that are carrying something out on the wire.
-    pub(super) performing: u32,
+    pub(super) performing: u16,
     pub(super) watching: Watching,
     /// Reading turns that have ended.
     pub(super) turns: u32,
@@ -86,6 +86,8 @@ pub(super) struct Core {
     pub(super) flushing: bool,
     /// It is TLS from its start.
     pub(super) secure: bool,
+    /// The loop asks the wire for a failure.
+    pub(super) looking: bool,
     /// Somebody is about to upgrade: writes that begin now wait for that.
     pub(super) claimed: bool,
     /// Writes that wait for the turn, and began before that.
@@ -115,6 +117,8 @@ pub(super) struct Lane {
     pub(super) forecast: Forecast,
     /// The loop saw the wire ready since the last call.
     pub(super) ready: bool,
+    /// Who is at the wire knows that it has failed, and not by what.
+    pub(super) clueless: bool,
     pub(super) sleeper: Weak<WakeHandle>,
 }
 
@@ -474,6 +478,7 @@ impl Core {
             attended: false,
             flushing: false,
             secure: false,
+            looking: false,
             claimed: false,
             queued: 0,
             place: None,

@@ -155,7 +155,7 @@ impl Shared {
         };
         let mut core = self.lock();
         if end == End::HungUp && core.machine.sends() {
-            core = self.await_hearsay(core, Side::Write);
+            core = self.await_hearsay(core, Side::Write, Some(Side::Read));
         }
         let (what, look) = match (peeked, failure) {
             (Ok(0), _) => match end {
@@ -190,13 +190,17 @@ impl Shared {
     }
 
     fn look_for_failure(self: &Arc<Self>) -> Look {
-        let Some(wire) = self.wire() else { return Look::Recheck };
+        let mut core = self.lock();
+        let Some(wire) = core.wire.cloned() else { return Look::Recheck };
+        core.looking = true;
+        drop(core);
         let failure = wire.take_failure();
         let end = wire.judge_end();
         let mut core = self.lock();
+        core.looking = false;
         let hung_up = end == End::HungUp && core.machine.sends();
         if failure.is_none() && hung_up {
-            core = self.await_hearsay(core, Side::Write);
+            core = self.await_hearsay(core, Side::Write, Some(Side::Read));
         }
         let failure = failure.or(hung_up.then_some(Fault::Reset(None)));
         if let Some(fault) = failure {
@@ -230,7 +234,7 @@ impl Shared {
     fn ingest_in_background(self: &Arc<Self>) -> Look {
         let Some(wire) = self.wire() else { return Look::Recheck };
         let opening = self.lock().is_opening();
-        let more = self.ingest_all(&wire, None);
+        let more = self.ingest_all(&wire, None, None);
         let mut core = self.lock();
         if core.wire.is_none() {
             return Look::Recheck;
@@ -257,8 +261,13 @@ impl Shared {
     }
 
     /// Takes in what is there, within a budget; says whether there may be more. Only where no reader is at
-    /// it. Whose thread it is may be at the wire in another direction.
-    pub(super) fn ingest_all(self: &Arc<Self>, wire: &Arc<Wire>, other: Option<Side>) -> bool {
+    /// it. Whose thread it is may be at the wire in another direction, and know by what it has failed.
+    pub(super) fn ingest_all(
+        self: &Arc<Self>,
+        wire: &Arc<Wire>,
+        other: Option<Side>,
+        known: Option<Fault>,
+    ) -> bool {
         let mut buffers = buffers::borrow();
         let intake = &mut buffers.get().intake;
         let opening = self.lock().is_opening();
@@ -274,7 +283,7 @@ impl Shared {
             let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
             let mut core = self.lock();
             if end == End::HungUp && core.machine.sends() && other != Some(Side::Write) {
-                core = self.await_hearsay(core, Side::Write);
+                core = self.await_hearsay(core, Side::Write, Some(Side::Read));
             }
             let now = clock::now();
             let mut idle = false;
@@ -282,7 +291,9 @@ impl Shared {
                 Ok(0) => {
                     let what = match end {
                         End::Failed(fault) => Received::Failed(fault),
-                        End::HungUp if core.machine.sends() => Received::Failed(Fault::Reset(None)),
+                        End::HungUp if core.machine.sends() => {
+                            Received::Failed(known.unwrap_or(Fault::Reset(None)))
+                        }
                         End::HungUp | End::Clean => Received::Eof,
                     };
                     core.machine.received(pass, what, now)

@@ -191,7 +191,7 @@ impl Shared {
                 Err(error) => {
                     // A broken pipe is all that it says to those whom it does not tell why.
                     if error.kind() == io::ErrorKind::BrokenPipe {
-                        core = self.await_hearsay(core, Side::Read);
+                        core = self.await_hearsay(core, Side::Read, Some(Side::Write));
                     }
                     break (core, Sent::Failed(fault(&error)));
                 }

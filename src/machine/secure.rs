@@ -144,6 +144,11 @@ impl Machine {
         self.state.take_farewell()
     }
 
+    /// Whether a parcel is lent.
+    pub(crate) fn is_transmitting(&self) -> bool {
+        self.state.tls().is_some_and(|tls| tls.is_transmitting())
+    }
+
     /// Over TLS, whether ciphertext waits that is not with the system.
     #[must_use]
     pub fn has_unsent(&self) -> bool {

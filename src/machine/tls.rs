@@ -297,6 +297,11 @@ impl Session {
         self.said_goodbye = true;
     }
 
+    /// Whether a parcel is lent.
+    pub(super) fn is_transmitting(&self) -> bool {
+        self.outbox.is_lent()
+    }
+
     /// Whether all ciphertext is with the system.
     pub(super) fn is_drained(&self) -> bool {
         self.outbox.is_empty()
