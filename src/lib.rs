@@ -59,6 +59,13 @@
 #![deny(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::wildcard_imports)]
 
+#[macro_use]
+#[cfg(not(sockeye_planted))]
+mod failpoint;
+#[macro_use]
+#[cfg(sockeye_planted)]
+pub mod failpoint;
+
 mod address;
 mod driver;
 mod egress;

@@ -105,7 +105,8 @@ impl Shared {
     pub(super) fn wait_handed_over(self: &Arc<Self>, until: Option<Until>) -> bool {
         let mut core = self.lock();
         loop {
-            if core.machine.outcome().is_some() && core.performing == 0 {
+            let performed = core.performing == 0 || planted!(CloseReturnsEarly);
+            if core.machine.outcome().is_some() && performed {
                 return true;
             }
             let left = match until.map(Until::left) {
@@ -149,6 +150,10 @@ impl Shared {
     pub(crate) fn abort(self: &Arc<Self>, input: Input<'static>) {
         if fork::in_child() {
             return self.let_go();
+        }
+        if planted!(ResetsBeforeState) {
+            let wire = self.lock().wire.cloned();
+            wire.inspect(|wire| wire.reset());
         }
         let core = self.lock();
         drop(self.tell(core, input));
@@ -194,7 +199,9 @@ impl Shared {
         }
         self.notify(&core);
         drop(core);
-        wake.into_iter().flatten().for_each(|handle| handle.wake());
+        if !planted!(DeadlineWakesNobody) {
+            wake.into_iter().flatten().for_each(|handle| handle.wake());
+        }
     }
 }
 

@@ -68,7 +68,9 @@ impl Shared {
             core.performing += 1;
             self.notify(&core);
             drop(core);
-            prepared.wake();
+            if !planted!(NoWake) {
+                prepared.wake();
+            }
             if let Some(news) = news {
                 news.tell(self.requested());
             }
@@ -76,8 +78,11 @@ impl Shared {
             // Which may close descriptors.
             drop((prepared, deeds.unwanted.take()));
             core = self.lock();
+            if planted!(FreesSlotLate) {
+                admit(core.free_slot(self.roster()));
+            }
             core.performing -= 1;
-            if core.performing == 0 {
+            if core.performing == 0 && !planted!(NoExecutorNotice) {
                 self.notify(&core);
             }
             match answer {
@@ -138,6 +143,8 @@ impl Shared {
             {
                 deeds.tell_listed = self.list(core, driver);
             }
+        } else if planted!(LeaksLateConnection) {
+            std::mem::forget(wire);
         } else if wire.is_some() {
             // Closed once the lock is released.
             deeds.get_or_insert_default().unwanted = wire;
@@ -292,6 +299,7 @@ fn release(wire: Arc<Wire>, how: Release) {
     match how {
         Release::Done => {}
         Release::Reset => wire.reset(),
+        Release::Linger if planted!(NeverLingers) => {}
         Release::Linger => {
             let mut left = LINGER_BYTES;
             match (wire.drain(&mut left), Driver::running()) {
@@ -428,14 +436,16 @@ impl Core {
             _ => None,
         };
         // Before anyone hears of the end.
-        let next = match (self.machine.outcome(), self.place.take()) {
-            (Some(_), Some(place)) => roster.leave(place, self.life()),
-            (_, place) => {
-                self.place = place;
-                None
-            }
-        };
+        let next = if planted!(FreesSlotLate) { None } else { self.free_slot(roster) };
         Prepared { wake, wire, registration, young, over, how, farewell, next }
+    }
+
+    /// Gives its place up once its outcome is known. The socket that has it now is to be admitted.
+    fn free_slot(&mut self, roster: &Roster) -> Option<Weak<Shared>> {
+        self.machine
+            .outcome()
+            .and_then(|_| self.place.take())
+            .and_then(|place| roster.leave(place, self.life()))
     }
 
     pub(super) fn take_spot(&mut self) -> Option<Spot> {

@@ -161,7 +161,8 @@ impl EventLoop {
         let next = next.into_iter().flatten().min();
         let mut timeout = next.map(|at| at.saturating_duration_since(now));
         let mut inbox = self.driver.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inbox.jobs.is_empty() || !self.again.is_empty() {
+        let queued = !inbox.jobs.is_empty() && !planted!(LoopLosesCommand);
+        if queued || !self.again.is_empty() {
             timeout = Some(Duration::ZERO);
         }
         inbox.sleep = match timeout {

@@ -32,7 +32,11 @@ impl Shared {
         side: Side,
         patience: &mut Patience,
     ) -> Ended<'a> {
-        let Ok(mut left) = patience.left(core.limit(side)) else { return Ended::Passed(core) };
+        let mut left = match patience.left(core.limit(side)) {
+            Ok(left) => left,
+            Err(_) if planted!(IgnoresCallTimer) => None,
+            Err(_) => return Ended::Passed(core),
+        };
         if let (Side::Write, Some((at, Deadline::Close))) = (side, core.machine.deadline()) {
             let until = at.saturating_duration_since(clock::now());
             left = Some(left.map_or(until, |left| left.min(until)));
@@ -51,6 +55,10 @@ impl Shared {
         side: Side,
         left: Option<Duration>,
     ) -> Ended<'a> {
+        if planted!(AnnouncesWaitLate) {
+            drop(core);
+            core = self.lock();
+        }
         let lane = core.lane(side);
         lane.asleep = true;
         if lane.sleeper.as_ptr() != Arc::as_ptr(handle) {

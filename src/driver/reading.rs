@@ -226,7 +226,8 @@ impl Shared {
             };
             let wait = if wait_first && !brisk { patience.waited() } else { None };
             patience.recheck();
-            let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
+            let ended = matches!(result, Ok(0)) && !planted!(BelievesZeroRead);
+            let end = if ended { wire.judge_end() } else { End::Clean };
             let mut core = self.lock();
             core.reading.asleep = false;
             match result {
@@ -259,7 +260,10 @@ impl Shared {
                         core.reading.forecast.dragged();
                     }
                     // It may have become ready since.
-                    wait_first = !core.reading.ready;
+                    wait_first = !core.reading.ready || planted!(ForgetsReadiness);
+                    if planted!(ForgetsReadiness) {
+                        core.reading.ready = false;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,
                 Err(error) => break (core, Received::Failed(fault(&error))),

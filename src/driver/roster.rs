@@ -161,7 +161,9 @@ impl Roster {
             Joined::Placed => list.placed += 1,
             Joined::Queued => list.queue.push_back(place),
         }
-        if let Some(id) = scope {
+        if let Some(id) =
+            scope.filter(|_| joined == Joined::Placed || !planted!(ScopeForgetsQueued))
+        {
             list.scope_of.insert(place, id);
             list.scopes.entry(id).or_default().members.insert(place);
         }
@@ -176,9 +178,10 @@ impl Roster {
         list.totals.count(life.opened.filter(|_| !upgraded), life.passed);
         let waited = list.queue.iter().position(|queued| *queued == place);
         let next = match waited {
+            Some(_) if planted!(QueueKeepsDropped) => None,
             Some(position) => {
                 list.queue.remove(position);
-                None
+                if planted!(LosesSlot) { list.pass_on() } else { None }
             }
             None => list.pass_on(),
         };
@@ -271,7 +274,7 @@ impl Roster {
     /// All sockets, of which there will be no new ones; `None` when there are none any more.
     fn shutting(&self) -> Option<Vec<Arc<Shared>>> {
         let mut list = self.lock();
-        list.shut = true;
+        list.shut = !planted!(AcceptsSocketsAfterShutdown);
         if list.sockets.len() == list.free.len() {
             return None;
         }

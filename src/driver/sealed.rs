@@ -81,7 +81,11 @@ impl Shared {
         limit: Option<Duration>,
     ) -> Guard<'a> {
         let handshaking = core.is_opening() && core.machine.watch() == Watch::Ingest;
-        if !handshaking || core.attended || core.reading.asleep || !core.may_attend() {
+        if !handshaking
+            || core.attended
+            || core.reading.asleep
+            || !(planted!(HandshakeSpins) || core.may_attend())
+        {
             return self.wait_change(core, limit);
         }
         let (Some(handle), Some(wire)) = (WakeHandle::of_this_thread(), core.wire.cloned()) else {
@@ -182,6 +186,9 @@ impl Shared {
     /// Sends what waits, as far as that goes at once, and leaves the rest to the loop.
     pub(super) fn transmit(self: &Arc<Self>) {
         let core = self.transmit_from(self.lock());
+        if planted!(LoopSendsSilently) {
+            return;
+        }
         // Somebody may wait for just that.
         let wake = core.writing.whom_to_wake();
         self.notify(&core);

@@ -338,7 +338,8 @@ impl Shared {
 
     /// With the last handle the socket closes, as by `close`, and nobody waits for it.
     pub(crate) fn drop_handle(self: &Arc<Self>) {
-        if self.handles.fetch_sub(1, Ordering::AcqRel) != 1 {
+        let handles = self.handles.fetch_sub(1, Ordering::AcqRel);
+        if handles != 1 && !(planted!(ClosesOneHandleEarly) && handles == 2) {
             return;
         }
         if fork::in_child() {

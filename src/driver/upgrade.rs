@@ -38,12 +38,16 @@ impl Shared {
         let setup = TlsSetup::new(tls.unwrap_or(&plan.tls), self.requested().hostname())?;
         let core = self.claim(deadline)?;
         let mut core = self.tell(core, Input::StartTls);
-        while core.machine.is_yielding() && !core.machine.is_quiet() {
+        let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
+        while awaits_reader && core.machine.is_yielding() && !core.machine.is_quiet() {
             // A reader who is called off the wire leaves it.
             core = self.wait_change(core, None);
         }
         if core.machine.is_yielding() {
             core = self.look_before(core);
+            if planted!(UpgradesTwice) {
+                return Ok(self.hand_over(core, plan, &setup, deadline));
+            }
         }
         if core.machine.is_yielding() {
             return Ok(self.hand_over(core, plan, &setup, deadline));
@@ -67,7 +71,8 @@ impl Shared {
                 self.notify(&core);
                 return Err(error);
             }
-            if !core.is_opening() && !core.writing.busy && core.queued == 0 {
+            let free = !core.writing.busy || planted!(UpgradesTwice);
+            if !core.is_opening() && free && core.queued == 0 {
                 core.writing.busy = true;
                 return Ok(core);
             }
@@ -82,7 +87,7 @@ impl Shared {
     }
 
     fn may_claim<'a>(&self, core: Guard<'a>) -> Result<Guard<'a>> {
-        if core.claimed {
+        if core.claimed && !planted!(UpgradesTwice) {
             return Err(misuse("the socket is being upgraded already"));
         }
         match core.machine.refuses_upgrade() {

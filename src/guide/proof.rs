@@ -14,7 +14,7 @@
 //! | the same, at every system call | errors injected by strace | `cargo test --test faults -- sweep` |
 //! | that nothing piles up | a soak | `cargo test --release --test faults -- soak` |
 //! | that it is what Workers' users know | the 255 scenarios of `tests/it/conformance` | `cargo test --test it conformance` |
-//! | that the tests would notice | planted bugs, mutants, coverage | `.ci/lives`, `.ci/schedules planted`, `.ci/deep` |
+//! | that the tests would notice | planted bugs, mutants, coverage | `.ci/mutations`, `.ci/deep` |
 //! | that no memory is misused and no data raced for | miri, address and thread sanitizer | `.ci/deep` |
 //!
 //! # The machine
@@ -29,7 +29,7 @@
 //! `SIM_LIVES=n` leads more of them. A seed that once broke a rule stays in `tests/sim/lives.rs`, a file of a
 //! fuzzer's in `fuzz/corpus`; both are led again by every run of the tests.
 //!
-//! `.ci/lives` builds five bugs in, one at a time, each in another place of the machine, and wants each found
+//! `.ci/mutations sim` plants five bugs, one at a time, each in another place of the machine. Each has to be found
 //! within 10,000 lives. They are, in lives 0, 36, 64, 1,666 and 3,090.
 //!
 //! # The threads
@@ -38,9 +38,10 @@
 //! a socket by the public API, over a model of locks, clock and system calls. Each runs thousands of times, a
 //! third of them at random, a third by priorities that change (PCT), and a third in order: all schedules
 //! without a preemption, then all with one, and so on. A run fails where an assertion does, where nobody can go
-//! on any more, and where a descriptor, a place or a job of the loop is left over. Each of the 24 bugs in
-//! `.ci/planted`, small changes of the driver such as a wake-up that is left out or an announcement that comes
-//! too late, has to be found by the models that it names, and each model has to be named by one.
+//! on any more, and where a descriptor, a place or a job of the loop is left over. `src/failpoint.rs` names 24
+//! bugs of the driver that a build with `--cfg sockeye_planted` contains, such as a wake-up that is left out.
+//! `.ci/mutations driver` plants each of them in turn. The models that `tests/schedules/planted.rs` lists for a bug
+//! must find it, and each model must find at least one.
 //!
 //! # The system
 //!

@@ -391,7 +391,7 @@ impl Machine {
     fn delivered_when_not_open(&mut self, pass: RecvPass, bytes: usize) -> Outputs<'_> {
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
-        if self.state.is_yielding() && !cfg!(sockeye_planted = "believed_plaintext") {
+        if self.state.is_yielding() && !planted!(TrustsPlaintext) {
             let state = std::mem::replace(&mut self.state, State::moved());
             self.state = state.unread(&mut outputs);
         } else {

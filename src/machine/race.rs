@@ -221,7 +221,7 @@ impl Race {
     /// An instant that [`due`](Self::due) named may have come.
     pub(super) fn expired(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
         if self.hold.is_some_and(|at| at <= now) {
-            if !cfg!(sockeye_planted = "stale_deadline") {
+            if !planted!(KeepsStaleTimer) {
                 self.hold = None;
             }
             self.begin_next(now, outputs);
@@ -289,7 +289,7 @@ impl Race {
     /// The verdict on an address, by which alone it may be dialled.
     fn judge(&self, address: SocketAddr) -> Result<(), Fault> {
         match &self.egress {
-            Some(rules) if !cfg!(sockeye_planted = "denied_address") => rules.judge(address)?,
+            Some(rules) if !planted!(DialsDenied) => rules.judge(address)?,
             Some(_) | None => {}
         }
         match self.bind {

@@ -97,7 +97,7 @@ impl Machine {
             if tls.has_put_off() {
                 outputs.push(Output::Attend);
             }
-            if awaited && self.state.is_sent_to() && !cfg!(sockeye_planted = "lost_writable") {
+            if awaited && self.state.is_sent_to() && !planted!(LosesWritable) {
                 outputs.push(Output::Writable);
             }
             if self.state.may_end_by_sending() {

@@ -24,7 +24,7 @@ enum Layer {
 /// The layer of a module right below the root; the simulator stands where the driver does, beside it.
 fn layer(module: &str) -> Option<Layer> {
     match module {
-        "address" | "options" | "error" | "info" | "egress" | "resolver" | "tls" => {
+        "address" | "egress" | "error" | "failpoint" | "info" | "options" | "resolver" | "tls" => {
             Some(Layer::Data)
         }
         "machine" => Some(Layer::Machine),

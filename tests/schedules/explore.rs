@@ -19,6 +19,10 @@ const STEPS_MOST: usize = 20_000;
 /// Tries a model: a third of the schedules at random, a third by priorities that change a few times (PCT), and
 /// a third in order, from those with the fewest preemptions on.
 pub fn explore(name: &str, body: fn()) {
+    #[cfg(sockeye_planted)]
+    if let Ok(bug) = env::var("PLANTED") {
+        sockeye::failpoint::plant(&bug);
+    }
     let model = move || model::run(body);
     if let Ok(schedule) = env::var("SCHEDULE") {
         return shuttle::replay(model, &schedule);

@@ -11,8 +11,9 @@
 //! The target is empty without the flag that puts the model below the driver:
 //!
 //! ```sh
-//! .ci/schedules                                # all models, both ways of waiting, and the planted bugs
-//! SCHEDULES=1000000 .ci/schedules models       # more of each model
+//! .ci/schedules                                # all models, both ways of waiting
+//! SCHEDULES=1000000 .ci/schedules              # more of each model
+//! .ci/mutations driver                         # every planted bug, against the models that must find it
 //!
 //! # One model:
 //! export RUSTFLAGS='--cfg sockeye_shuttle' CARGO_TARGET_DIR=target/shuttle
@@ -35,8 +36,9 @@
 //!
 //! # Whether it would find anything
 //!
-//! `.ci/planted` has a bug a file, each a small change of the driver and the name of the model that has to find
-//! it; `.ci/schedules planted` tries them all.
+//! `src/failpoint.rs` names bugs that a build with `--cfg sockeye_planted` contains; `planted.rs` lists the models
+//! that must find each of them. `.ci/mutations driver` runs all of these pairs. To see one fail, add that flag and
+//! run one model with `PLANTED=NoWake`, for instance.
 //!
 //! # Which schedules
 //!
@@ -50,6 +52,8 @@ mod closing;
 mod connecting;
 mod explore;
 mod limits;
+#[cfg(sockeye_planted)]
+mod planted;
 mod reading;
 mod securing;
 mod support;

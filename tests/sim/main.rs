@@ -2,11 +2,8 @@
 //!
 //! `SIM_LIVES=1000000` leads more of them, and `SIM_SEED=n` leads one and prints its trace.
 
-#[cfg(not(sockeye_planted))]
 mod corpus;
-#[cfg(not(sockeye_planted))]
 mod lives;
-#[cfg(not(sockeye_planted))]
 mod loose;
 #[cfg(sockeye_planted)]
 mod planted;

@@ -388,6 +388,7 @@ impl State {
             State::Connecting(connecting) => connecting.refuses_upgrade(),
             State::Open(Pipe { tls: None, .. }) => None,
             State::Securing(_) | State::Open(_) => Some(Refusal::Secure),
+            State::Yielding(_) if planted!(UpgradesTwice) => None,
             State::Yielding(_) => Some(Refusal::Upgraded),
             State::HalfClosed(_, Half::ReadOnly) => Some(Refusal::HalfClosed),
             State::HalfClosed(_, Half::Discarding) => Some(Refusal::Cancelled),

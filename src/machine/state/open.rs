@@ -183,7 +183,7 @@ impl Pipe {
     /// Ends the write side, with FIN once all that was sealed is with the system.
     fn finish(&mut self, outputs: &mut Outputs<'_>) {
         self.say_goodbye(outputs);
-        if !self.is_sending() || cfg!(sockeye_planted = "early_fin") {
+        if !self.is_sending() || planted!(FinBeforeData) {
             outputs.push(Output::ShutdownWrite);
             self.fin = Fin::Sent;
         }

@@ -1,0 +1,95 @@
+//! Bugs planted on purpose, to prove that the tests find them.
+//!
+//! A site is one expression, `planted!(Name)`, at the place where the bug would be made. A build without
+//! `--cfg sockeye_planted` has no trace of it: the expression is the constant `false`. In a build with it all bugs
+//! are present and none is active until `plant` selects one.
+
+/// Declares the bugs: an enum, and with `sockeye_planted` the list of their names.
+macro_rules! bugs {
+    ($($bug:ident: $what:literal,)*) => {
+        /// A planted bug. One that no site names is dead code, which the compiler reports.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        #[cfg_attr(sockeye_planted, allow(missing_docs))]
+        pub(crate) enum Bug {
+            $(#[doc = $what] $bug,)*
+        }
+
+        /// The name of each bug, with what it does, in the order of the enum.
+        #[cfg(sockeye_planted)]
+        pub const ALL: &[(&str, &str)] = &[$((stringify!($bug), $what),)*];
+
+        #[cfg(sockeye_planted)]
+        const BUGS: &[Bug] = &[$(Bug::$bug,)*];
+    };
+}
+
+bugs! {
+    // The driver's, found by the models of tests/schedules.
+    AcceptsSocketsAfterShutdown: "A connector that was shut down opens new sockets.",
+    AnnouncesWaitLate: "A wait is announced after the last check of the state.",
+    BelievesZeroRead: "A receive of nothing is taken for a clean end.",
+    CloseReturnsEarly: "A close returns before FIN is sent.",
+    ClosesOneHandleEarly: "The socket closes while one handle is left.",
+    DeadlineWakesNobody: "A new deadline wakes no blocked call.",
+    ForgetsReadiness: "Readiness that is reported during a call is forgotten.",
+    FreesSlotLate: "An end is reported before its slot is free.",
+    HandshakeSpins: "A thread that finds the wire ready polls again while another one may receive.",
+    IgnoresCallTimer: "A limit that has passed is taken for none.",
+    LeaksLateConnection: "A connection that is made too late is never closed.",
+    LoopLosesCommand: "The event loop blocks although a command is queued.",
+    LoopSendsSilently: "The event loop sends queued data and wakes no writer.",
+    LosesSlot: "A socket that stops waiting for a slot takes one with it.",
+    NeverLingers: "A close does not drain what the peer still sends.",
+    NoExecutorNotice: "A wait for the end of all actions is not notified.",
+    NoReaderAfterUpgradeCheck: "An upgrade does not wait for a read that is in a system call.",
+    NoRelist: "The end of a receive turn does not queue the socket for monitoring.",
+    NoWake: "A change of the state wakes no thread that is parked in poll(2).",
+    QueueKeepsDropped: "A socket that stops waiting for a slot stays in the queue.",
+    ResetsBeforeState: "A reset is sent before the machine knows of it.",
+    ScopeForgetsQueued: "A scope does not know its sockets that wait for a slot.",
+    TurnReleasedSilently: "The end of a turn wakes no thread that waits for it.",
+    UpgradesTwice: "Two upgrades of one socket may run at once.",
+    // The machine's, found by scenarios of tests/sim.
+    DialsDenied: "An address that the egress rules deny is dialled.",
+    FinBeforeData: "FIN is sent before accepted data.",
+    KeepsStaleTimer: "A timer stays due after it has fired.",
+    LosesWritable: "Room in the send queue wakes no writer.",
+    TrustsPlaintext: "Plaintext that arrives during an upgrade is believed.",
+}
+
+/// Returns whether `bug` was planted, which it never is in an ordinary build.
+#[cfg(not(sockeye_planted))]
+pub(crate) const fn is_active(_: Bug) -> bool {
+    false
+}
+
+/// The planted bug: one more than its place in [`BUGS`], or 0. It is std's atomic also under a model of the
+/// scheduler, so that asking adds no step to a schedule.
+#[cfg(sockeye_planted)]
+static ACTIVE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// Returns whether `bug` was planted.
+#[cfg(sockeye_planted)]
+pub(crate) fn is_active(bug: Bug) -> bool {
+    let active = ACTIVE.load(std::sync::atomic::Ordering::Relaxed);
+    active != 0 && BUGS[active - 1] == bug
+}
+
+/// Plants one bug, before anything else of the crate runs.
+///
+/// # Panics
+/// If there is no bug of this name.
+#[cfg(sockeye_planted)]
+pub fn plant(name: &str) {
+    let index = ALL.iter().position(|(bug, _)| *bug == name);
+    let index = index.unwrap_or_else(|| panic!("no planted bug is called {name}"));
+    ACTIVE.store(index + 1, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// Returns whether this bug is planted: see [`failpoint`](crate::failpoint).
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::failpoint::is_active($crate::failpoint::Bug::$bug)
+    };
+}
