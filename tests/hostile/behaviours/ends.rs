@@ -1,0 +1,148 @@
+//! Ends behind the handshake, in every place and of every sort, and servers that do nothing.
+
+use std::thread;
+use std::time::Duration;
+
+use sockeye::ErrorKind::{Reset, Truncated};
+
+use super::BOTH;
+use crate::behaviour::{Behaviour, Outcome};
+use crate::forge::records::{DATA, RECORD_MOST};
+
+pub fn all() -> Vec<Behaviour> {
+    let mut all = Vec::new();
+    for version in BOTH {
+        all.extend([
+            // ------------------------------------------------------------ no end
+            Behaviour::goes_on("silence", version, |_| Ok(())),
+            Behaviour::stops_reading("silence of a server that reads nothing", version),
+            // ------------------------------------------------------------ clean ends
+            Behaviour::ends("close_notify", version, |server| server.close_notify()),
+            Behaviour::ends("close_notify and an end", version, |server| {
+                server.close_notify()?;
+                server.fin()
+            }),
+            Behaviour::ends("close_notify, later a reset", version, |server| {
+                server.close_notify()?;
+                thread::sleep(Duration::from_millis(300));
+                server.reset()
+            }),
+            Behaviour::ends("close_notify, then data", version, |server| {
+                server.close_notify()?;
+                server.sealed(DATA, b"never to be read")
+            }),
+            Behaviour::ends("close_notify, then plaintext", version, |server| {
+                server.close_notify()?;
+                server.raw(b"never to be read")
+            }),
+            Behaviour::ends("close_notify, then a flood of data", version, |server| {
+                server.close_notify()?;
+                server.flood_with(|sealer| sealer.seal(DATA, &[0; RECORD_MOST]))
+            })
+            .flood(),
+            Behaviour::ends("close_notify a byte at a time", version, |server| {
+                let record = server.seal(crate::forge::records::ALERT, &[1, 0]);
+                server.drip(&record, Duration::from_millis(5))
+            }),
+            Behaviour::behind_data(
+                "data, then close_notify",
+                version,
+                5000,
+                Outcome::Clean,
+                |server| {
+                    server.data(5000)?;
+                    server.close_notify()?;
+                    server.fin()
+                },
+            ),
+            // ------------------------------------------------------------ ends without close_notify
+            Behaviour::fails("an end", version, Truncated, |server| server.fin()),
+            Behaviour::fails("an end in a record's header", version, Truncated, |server| {
+                server.raw(&[DATA, 3, 3])?;
+                server.fin()
+            }),
+            Behaviour::fails("an end in a record", version, Truncated, |server| {
+                let record = server.data_record(10_000);
+                server.raw(&record[..5000])?;
+                server.fin()
+            }),
+            Behaviour::fails("an end before a record's last byte", version, Truncated, |server| {
+                let record = server.data_record(100);
+                server.raw(&record[..record.len() - 1])?;
+                server.fin()
+            }),
+            Behaviour::behind_data(
+                "data, then an end",
+                version,
+                100,
+                Outcome::Fails(Truncated),
+                |server| {
+                    server.data(100)?;
+                    server.fin()
+                },
+            ),
+            Behaviour::behind_data(
+                "data, then an end in a record",
+                version,
+                100,
+                Outcome::Fails(Truncated),
+                |server| {
+                    server.data(100)?;
+                    let record = server.data_record(100);
+                    server.raw(&record[..50])?;
+                    server.fin()
+                },
+            ),
+            // ------------------------------------------------------------ where close_notify is not asked for
+            Behaviour::ends("an end to one that takes it", version, |server| server.fin())
+                .lenient(),
+            Behaviour::fails(
+                "an end in a header to one that takes ends",
+                version,
+                Truncated,
+                |server| {
+                    server.raw(&[DATA, 3, 3])?;
+                    server.fin()
+                },
+            )
+            .lenient(),
+            Behaviour::fails(
+                "an end in a record to one that takes ends",
+                version,
+                Truncated,
+                |server| {
+                    let record = server.data_record(10_000);
+                    server.raw(&record[..5000])?;
+                    server.fin()
+                },
+            )
+            .lenient(),
+            Behaviour::behind_data(
+                "data and an end in a record to one that takes ends",
+                version,
+                100,
+                Outcome::Fails(Truncated),
+                |server| {
+                    server.data(100)?;
+                    let record = server.data_record(100);
+                    server.raw(&record[..50])?;
+                    server.fin()
+                },
+            )
+            .lenient(),
+            // ------------------------------------------------------------ resets
+            Behaviour::fails("a reset", version, Reset, |server| server.reset()),
+            Behaviour::fails("a reset in a record", version, Reset, |server| {
+                let record = server.data_record(10_000);
+                server.raw(&record[..5000])?;
+                server.reset()
+            }),
+            Behaviour::fails("a reset behind half an alert", version, Reset, |server| {
+                let record = server.seal(crate::forge::records::ALERT, &[1, 0]);
+                server.raw(&record[..10])?;
+                server.reset()
+            }),
+        ]);
+    }
+    all
+}

@@ -1,0 +1,234 @@
+//! Handshakes of TLS 1.2 that are wrong.
+
+use std::io;
+
+use sockeye::ErrorKind::{Reset, TimedOut, Tls};
+
+use crate::behaviour::Behaviour;
+use crate::forge::records::{
+    self, ALERT, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, HANDSHAKE, WARNING, message,
+};
+use crate::forge::tls12::{Exchange, certificate12};
+use crate::forge::{SECP256R1, Server, ServerHello, identity};
+
+pub fn all() -> Vec<Behaviour> {
+    [ends(), hellos(), exchanges(), messages(), finishes()].into_iter().flatten().collect()
+}
+
+/// Behind a ServerHello of TLS 1.2.
+fn greets(
+    name: &str,
+    play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
+) -> Behaviour {
+    Behaviour::never_opens(&format!("{name}, TLS 1.2"), Tls, move |server| {
+        server.greet12()?;
+        play(server)
+    })
+}
+
+/// In place of the server's last flight: the keys are known.
+fn exchanges_keys(
+    name: &str,
+    play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
+) -> Behaviour {
+    greets(name, move |server| {
+        server.exchange_keys()?;
+        play(server)
+    })
+}
+
+fn ends() -> Vec<Behaviour> {
+    vec![
+        Behaviour::never_opens("silence behind the ServerHello, TLS 1.2", TimedOut, |server| {
+            server.greet12()
+        }),
+        greets("an end behind the ServerHello", Server::fin),
+        Behaviour::never_opens("a reset behind the ServerHello, TLS 1.2", Reset, |server| {
+            server.greet12()?;
+            server.reset()
+        }),
+        Behaviour::never_opens("silence before the Finished, TLS 1.2", TimedOut, |server| {
+            server.greet12()?;
+            server.exchange_keys()
+        }),
+        exchanges_keys("an end before the Finished", Server::fin),
+        Behaviour::never_opens("a reset before the Finished, TLS 1.2", Reset, |server| {
+            server.greet12()?;
+            server.exchange_keys()?;
+            server.reset()
+        }),
+        Behaviour::never_opens("close_notify before the Finished, TLS 1.2", TimedOut, |server| {
+            server.greet12()?;
+            server.exchange_keys()?;
+            server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])
+        }),
+        exchanges_keys("close_notify before the Finished and an end", |server| {
+            server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])?;
+            server.fin()
+        }),
+        exchanges_keys("a failure before the Finished", |server| server.plain(ALERT, &[2, 40])),
+    ]
+}
+
+fn hellos() -> Vec<Behaviour> {
+    let changes = |name: &str, change: fn(&mut ServerHello)| {
+        Behaviour::never_opens(&format!("a ServerHello {name}, TLS 1.2"), Tls, move |server| {
+            server.hear()?;
+            let mut hello = ServerHello::tls12();
+            change(&mut hello);
+            server.say_plain(&hello.encode())?;
+            server.exchange_keys()
+        })
+    };
+    let takes = |name: &str, change: fn(&mut ServerHello)| {
+        Behaviour::opens_late(&format!("a ServerHello {name}, TLS 1.2"), move |server| {
+            server.hear()?;
+            let mut hello = ServerHello::tls12();
+            change(&mut hello);
+            server.say_plain(&hello.encode())?;
+            server.exchange_keys()?;
+            server.finish12()?;
+            server.discard();
+            Ok(())
+        })
+    };
+    vec![
+        changes("of a suite without forward secrecy", |hello| hello.suite = 0x009c),
+        changes("of RC4", |hello| hello.suite = 0x0005),
+        changes("of no encryption", |hello| hello.suite = 0x0000),
+        changes("of a suite of TLS 1.3", |hello| hello.suite = 0x1301),
+        changes("with compression", |hello| hello.compression = 1),
+        changes("with an extension nobody asked for", |hello| hello.set(0xfefe, vec![1])),
+        // Of no use in TLS 1.2, and rustls does not look.
+        takes("with a share", |hello| hello.set_share(29, &[9; 32])),
+        takes("with a renegotiation that was none", |hello| {
+            hello.set(0xff01, vec![12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        }),
+    ]
+}
+
+fn exchanges() -> Vec<Behaviour> {
+    let changes = |name: &str, change: fn(&mut Exchange)| {
+        greets(name, move |server| {
+            server.say_certificate12()?;
+            let (mut exchange, own) = server.begin_exchange()?;
+            change(&mut exchange);
+            server.say_exchange(&exchange)?;
+            server.say_done()?;
+            server.hear_keys(own)
+        })
+    };
+    vec![
+        changes("an exchange signed for something else", |exchange| exchange.forged = true),
+        changes("an exchange signed by SHA-1", |exchange| exchange.scheme = 0x0203),
+        changes("an exchange signed by RSA", |exchange| exchange.scheme = 0x0804),
+        changes("an exchange by a curve of its own", |exchange| exchange.curve_type = 1),
+        changes("an exchange by a group that was not offered", |exchange| exchange.group = 30),
+        changes("an exchange with no point of the curve", |exchange| {
+            exchange.group = SECP256R1;
+            exchange.share = vec![4; 65];
+        }),
+        changes("an exchange with a share of zeros", |exchange| exchange.share = vec![0; 32]),
+        changes("an exchange with an empty share", |exchange| exchange.share.clear()),
+    ]
+}
+
+fn messages() -> Vec<Behaviour> {
+    vec![
+        greets("no certificate", |server| {
+            let (exchange, _own) = server.begin_exchange()?;
+            server.say_exchange(&exchange)
+        }),
+        greets("an empty list of certificates", |server| {
+            server.say_plain(&certificate12(&[]))?;
+            let (exchange, _own) = server.begin_exchange()?;
+            server.say_exchange(&exchange)?;
+            server.say_done()
+        }),
+        greets("a certificate of an unknown authority", |server| {
+            server.identity = identity::of_nobody();
+            server.exchange_keys()
+        }),
+        greets("70,000 bytes of certificates", |server| {
+            let chain = [identity::good().chain, identity::strangers(70_000)].concat();
+            server.identity = identity::good().with_chain(chain);
+            server.exchange_keys()
+        }),
+        greets("a certificate that never ends", |server| {
+            let header = records::handshake_header(message::CERTIFICATE, 0xffff);
+            server.plain(HANDSHAKE, &header)?;
+            server.flood(&records::plain(HANDSHAKE, &[0; 16_000]))
+        })
+        .flood(),
+        greets("the end of the hello without an exchange", |server| {
+            server.say_certificate12()?;
+            server.say_done()
+        }),
+        greets("a certificate's status nobody asked for, of 64 KiB", |server| {
+            server.say_certificate12()?;
+            let mut status = vec![1];
+            records::vec24(&mut status, &vec![0; 65_000]);
+            server.say_plain(&records::handshake(message::CERTIFICATE_STATUS, &status))?;
+            server.say_done()
+        }),
+        greets("data in the clear behind the ServerHello", |server| server.plain(DATA, b"data")),
+        greets("ciphers changed too early", |server| server.plain(CHANGE_CIPHER_SPEC, &[1])),
+        greets("the client's own message", |server| {
+            server.say_plain(&records::handshake(message::CLIENT_KEY_EXCHANGE, &[32; 33]))
+        }),
+        greets("a Finished in the clear", |server| {
+            server.say_plain(&records::handshake(message::FINISHED, &[0; 12]))
+        }),
+        greets("a flood of hello requests in the handshake", |server| {
+            server.flood(&records::plain(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0]))
+        })
+        .flood(),
+        greets("a flood of empty messages in the handshake", |server| {
+            server.flood(&records::plain(HANDSHAKE, &[]))
+        })
+        .flood(),
+        greets("a flood of warnings in the handshake", |server| {
+            server.flood(&records::plain(ALERT, &[WARNING, 90]))
+        })
+        .flood(),
+    ]
+}
+
+fn finishes() -> Vec<Behaviour> {
+    vec![
+        exchanges_keys("a wrong Finished", |server| {
+            server.change_ciphers()?;
+            let mut finished = server.finished12();
+            finished[5] ^= 1;
+            server.sealed(HANDSHAKE, &finished)
+        }),
+        exchanges_keys("a Finished without changed ciphers", |server| {
+            let finished = server.finished12();
+            server.plain(HANDSHAKE, &finished)
+        }),
+        exchanges_keys("a Finished in the clear behind changed ciphers", |server| {
+            server.change_ciphers()?;
+            let finished = server.finished12();
+            server.plain(HANDSHAKE, &finished)
+        }),
+        exchanges_keys("a Finished with a wrong tag", |server| {
+            server.change_ciphers()?;
+            let finished = server.finished12();
+            let mut record = server.seal(HANDSHAKE, &finished);
+            *record.last_mut().expect("it is not empty") ^= 1;
+            server.raw(&record)
+        }),
+        exchanges_keys("data in place of the Finished", |server| {
+            server.change_ciphers()?;
+            server.sealed(DATA, b"data")
+        }),
+        exchanges_keys("a hello request in place of the Finished", |server| {
+            server.change_ciphers()?;
+            server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
+        }),
+        exchanges_keys("a ticket nobody asked for, and ciphers changed twice", |server| {
+            server.plain(CHANGE_CIPHER_SPEC, &[1])?;
+            server.plain(CHANGE_CIPHER_SPEC, &[1])
+        }),
+    ]
+}

@@ -1,0 +1,97 @@
+//! What the runner asks of a client's process, and what that answers: a line each.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use crate::behaviour::{SITUATIONS, Situation};
+
+/// Play this situation against a server at this port.
+pub struct Order {
+    pub situation: Situation,
+    pub port: u16,
+    /// The handshake ends well.
+    pub opens: bool,
+    pub lenient: bool,
+    /// Writes follow each other without a pause.
+    pub floods: bool,
+}
+
+impl Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Order { situation, port, opens, lenient, floods } = self;
+        write!(f, "{situation:?} {port} {opens} {lenient} {floods}")
+    }
+}
+
+impl Order {
+    pub fn parse(line: &str) -> Order {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [situation, port, opens, lenient, floods] = words[..] else {
+            panic!("no order: {line:?}");
+        };
+        let situation =
+            SITUATIONS.into_iter().find(|one| format!("{one:?}") == situation).expect("there is");
+        Order {
+            situation,
+            port: port.parse().expect("it is a port"),
+            opens: opens.parse().expect("it is a truth"),
+            lenient: lenient.parse().expect("it is a truth"),
+            floods: floods.parse().expect("it is a truth"),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How the situation ended.
+    pub outcome: String,
+    /// What the socket says of itself afterwards.
+    pub settled: String,
+    /// How much was read.
+    pub bytes: u64,
+    pub took: Duration,
+    /// The processor's time that it took in this process, and in a while behind it.
+    pub cpu: Duration,
+    pub afterwards: Duration,
+    /// How many bytes of memory more there were at the peak.
+    pub grown: u64,
+    /// How many sockets are left.
+    pub left: usize,
+    /// The message of the error.
+    pub why: String,
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { outcome, settled, bytes, grown, left, why, .. } = self;
+        let [took, cpu, afterwards] =
+            [self.took, self.cpu, self.afterwards].map(|time| time.as_micros());
+        let why = why.replace(['\n', '\t'], " ");
+        write!(
+            f,
+            "{outcome}\t{settled}\t{bytes}\t{took}\t{cpu}\t{afterwards}\t{grown}\t{left}\t{why}"
+        )
+    }
+}
+
+impl Report {
+    pub fn parse(line: &str) -> Option<Report> {
+        let words: Vec<&str> = line.split('\t').collect();
+        let [outcome, settled, bytes, took, cpu, afterwards, grown, left, why] = words[..] else {
+            return None;
+        };
+        let micros = |text: &str| text.parse().map(Duration::from_micros).ok();
+        Some(Report {
+            outcome: outcome.to_owned(),
+            settled: settled.to_owned(),
+            bytes: bytes.parse().ok()?,
+            took: micros(took)?,
+            cpu: micros(cpu)?,
+            afterwards: micros(afterwards)?,
+            grown: grown.parse().ok()?,
+            left: left.parse().ok()?,
+            why: why.to_owned(),
+        })
+    }
+}
