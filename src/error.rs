@@ -296,7 +296,8 @@ pub enum ErrorKind {
     Lost,
     /// The peer reset the connection, also seen as a broken pipe (`ConnectionReset`).
     Reset,
-    /// This side closed or aborted (`NotConnected`).
+    /// This side closed or aborted, or the peer has ended and this side writes (`NotConnected`). The message
+    /// says which side it was.
     Closed,
     /// The socket was upgraded, so use the new one, or its connection was detached (`NotConnected`).
     Upgraded,
@@ -367,6 +368,8 @@ pub enum Fault {
     Closed,
     /// This side aborted the connection.
     Aborted,
+    /// The peer has ended the connection, and with it this side's writing.
+    PeerEnded,
     /// The name did not resolve.
     Resolve,
     /// The name resolved to no address at all.
@@ -408,7 +411,7 @@ impl Fault {
     #[must_use]
     pub fn kind(self) -> ErrorKind {
         match self {
-            Fault::Closed | Fault::Aborted => ErrorKind::Closed,
+            Fault::Closed | Fault::Aborted | Fault::PeerEnded => ErrorKind::Closed,
             Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
             Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
             Fault::Denied => ErrorKind::Denied,
@@ -438,6 +441,7 @@ impl Fault {
             Fault::Reset(code) => code,
             Fault::Closed
             | Fault::Aborted
+            | Fault::PeerEnded
             | Fault::Resolve
             | Fault::NoAddress
             | Fault::NoLocalAddress
@@ -459,6 +463,7 @@ impl Fault {
             Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
             Fault::Closed => "the socket was closed by this side",
             Fault::Aborted => "the connection was aborted by this side",
+            Fault::PeerEnded => "the peer has ended the connection",
             Fault::Resolve => "the name did not resolve",
             Fault::NoAddress => "the name resolved to no address",
             Fault::NoLocalAddress => {

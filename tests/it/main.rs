@@ -31,6 +31,7 @@ mod servers;
 mod tls;
 mod tool_tls;
 mod volume;
+mod who_ended;
 
 #[cfg(unix)]
 mod descriptor;

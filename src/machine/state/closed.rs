@@ -156,6 +156,16 @@ impl Refusal {
 }
 
 impl Reads {
+    /// Why writes fail after an end without a failure.
+    pub(super) fn refuses_write(&self) -> Fault {
+        match self {
+            Reads::End(Ender::Peer) => Fault::PeerEnded,
+            Reads::End(Ender::This) | Reads::Residue(_) | Reads::Decrypted(_) | Reads::Fail(_) => {
+                Fault::Closed
+            }
+        }
+    }
+
     /// What reads give after a failure and all that came before it.
     fn failing(outcome: Result<(), Fault>) -> Reads {
         match outcome {

@@ -368,9 +368,11 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(_, Half::WriteOnly | Half::Discarding) => None,
-            State::HalfClosed(_, Half::ReadOnly | Half::Finishing(_))
-            | State::Closed(Closed::Draining(_) | Closed::Ended { outcome: Ok(()), .. }) => {
-                Some(Fault::Closed)
+            State::HalfClosed(_, Half::Finishing(_)) => Some(Fault::PeerEnded),
+            State::HalfClosed(_, Half::ReadOnly) => Some(Fault::Closed),
+            State::Closed(Closed::Draining(draining)) => Some(draining.reads.refuses_write()),
+            State::Closed(Closed::Ended { reads, outcome: Ok(()), .. }) => {
+                Some(reads.refuses_write())
             }
             // Even where that could not hand everything over.
             State::Closed(Closed::Ended { reads: Reads::Fail(Fault::Closed), .. }) => {

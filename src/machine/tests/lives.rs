@@ -32,7 +32,7 @@ fn a_write_that_the_peers_end_overtakes_may_finish() {
 
     assert_eq!(machine.phase(), Phase::HalfClosed);
     assert!(machine.still_sends(&sending));
-    assert!(matches!(machine.write(), WriteStep::Fail(Fault::Closed)), "no other begins");
+    assert!(matches!(machine.write(), WriteStep::Fail(Fault::PeerEnded)), "no other begins");
     let outputs: Vec<_> = machine.accepted(sending, 1).collect();
     assert_eq!(outputs[..2], [Output::ShutdownWrite, Output::Release(Release::Done)]);
     assert_eq!(machine.outcome(), Some(Ok(())));
