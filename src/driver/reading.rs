@@ -73,8 +73,16 @@ impl Shared {
         room: &mut Room<'_, '_>,
         mut patience: Patience,
     ) -> Result<usize> {
+        let mut again = false;
         loop {
+            // What came was no data, and as much of that as the peer likes may follow, without a wait that the
+            // limit would end.
+            let over = std::mem::replace(&mut again, true)
+                && patience.left(core.limit(Side::Read)) == Err(Passed);
             let called = match step {
+                ReadStep::Receive(pass) | ReadStep::Ingest(pass) if over => {
+                    return self.run_out_of_time(core, pass);
+                }
                 ReadStep::Receive(pass) => {
                     let (core, wire, wait_first) = begin(core, Side::Read);
                     let tried = Tried { wire, wait_first, last: Last::None(core) };

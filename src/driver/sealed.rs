@@ -23,7 +23,7 @@ use super::wait::{Side, Waited, WakeHandle};
 use super::wire::{Load, Room, Wire, fault};
 use super::{Driver, Job, Urgency};
 use crate::error::{Fault, Result};
-use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Sent, Watch};
+use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Watch};
 
 /// What came of an attempt to send.
 enum Went<'a> {
@@ -148,11 +148,7 @@ impl Shared {
             let enough = |core: &Core| !core.machine.still_sends(&pass) || core.machine.has_room();
             core = match self.send_until(core, patience, enough) {
                 Ok(core) => core,
-                Err(mut core) => {
-                    let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
-                    core = self.settle(core, deeds);
-                    return Called::Done(self.time_out(core, Side::Write));
-                }
+                Err(core) => return Called::Done(self.give_up_sending(core, pass)),
             };
         }
         let mut buffers = buffers::borrow();

@@ -64,8 +64,15 @@ impl Shared {
         load: &Load<'_, '_>,
         mut patience: Patience,
     ) -> Result<usize> {
+        let mut again = false;
         loop {
+            // As in a read, each round looks at the limit.
+            let over = std::mem::replace(&mut again, true)
+                && patience.left(core.limit(Side::Write)) == Err(Passed);
             let called = match step {
+                WriteStep::Send(pass) | WriteStep::Seal(pass) if over => {
+                    return self.give_up_sending(core, pass);
+                }
                 WriteStep::Send(pass) => match self.try_to_send(core, load) {
                     Ok((core, wire, accepted)) => {
                         return self.accept(core, pass, accepted, wire);
@@ -159,10 +166,8 @@ impl Shared {
                                 break (core, Sent::Nothing);
                             }
                             Ended::Broken(core, fault) => break (core, Sent::Failed(fault)),
-                            Ended::Passed(mut core) => {
-                                let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
-                                core = self.settle(core, deeds);
-                                return Called::Done(self.time_out(core, Side::Write));
+                            Ended::Passed(core) => {
+                                return Called::Done(self.give_up_sending(core, pass));
                             }
                         }
                     } else {
@@ -203,6 +208,17 @@ impl Shared {
         };
         let deeds = Deeds::of(core.machine.sent(pass, what));
         Called::Ask(self.settle_without(core, deeds, wire))
+    }
+
+    /// Ends a pass that waited for as long as its call may.
+    pub(super) fn give_up_sending<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: SendPass,
+    ) -> Result<usize> {
+        let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
+        core = self.settle(core, deeds);
+        self.time_out(core, Side::Write)
     }
 
     /// Half-closes, once the connection is made and the writes before it have ended.
