@@ -14,10 +14,15 @@
 //! **The end** of a TLS stream is close_notify, not FIN, which anybody on the way can forge. So FIN without
 //! close_notify is [`Truncated`](crate::ErrorKind::Truncated), after all data that came. Servers that end
 //! without it exist; where the protocol itself tells what is complete,
-//! [`require_close_notify(false)`](crate::TlsOptions::require_close_notify) takes FIN for the end. This side
-//! always sends close_notify before its FIN. In TLS 1.3 a server may refuse a client certificate only after
+//! [`require_close_notify(false)`](crate::TlsOptions::require_close_notify) takes FIN for the end, unless it cuts
+//! a record. This side always sends close_notify before its FIN. In TLS 1.3 a server may refuse a client certificate only after
 //! the handshake has ended for the client: the alert that says so is then reported by reads, writes and
 //! `closed`, and not the broken pipe that follows it.
+//!
+//! **Records without data**, such as session tickets and new keys, don't end a read, and its limits hold while they
+//! come. A peer that sends more than 1,024 records and tickets, or more than 1 MiB, without data in between has its
+//! connection ended with [`Tls`](crate::ErrorKind::Tls). No ordinary server comes near that, and what is spread over
+//! hours does not count.
 //!
 //! # Upgrades, and plaintext that was injected
 //!

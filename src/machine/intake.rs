@@ -46,6 +46,11 @@ impl Intake {
         self.filled = bytes.min(room);
         self.large |= bytes >= room;
     }
+
+    /// What was received.
+    pub(super) fn received(&self) -> &[u8] {
+        &self.bytes[self.head..self.head + self.filled]
+    }
 }
 
 /// What was decrypted in it may still be there, and is not shown.

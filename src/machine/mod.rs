@@ -63,6 +63,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod flood;
 mod flow;
 mod intake;
 mod outbox;

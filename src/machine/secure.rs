@@ -21,7 +21,13 @@ impl Machine {
             if tls.feed(intake) {
                 outputs.push(Output::Transmit);
             }
-            self.progress(now, &mut outputs);
+            if tls.is_suspicious() {
+                let now = now();
+                tls.bound_flood(now);
+                self.progress(|| now, &mut outputs);
+            } else {
+                self.progress(now, &mut outputs);
+            }
         }
         outputs
     }

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{
@@ -20,6 +20,7 @@ use rustls::unbuffered::{
 };
 use rustls::{Error, HandshakeKind};
 
+use super::flood::FloodGuard;
 use super::intake::{Inbox, Intake};
 use super::outbox::{Outbox, Parcel};
 use crate::info::Agreed;
@@ -45,6 +46,8 @@ pub(super) struct Session {
     rest: Rest,
     outbox: Outbox,
     standing: Standing,
+    /// What came since the last data.
+    flood: FloodGuard,
     /// The connection holds decrypted data.
     loaded: bool,
     /// Something but data was processed since it was last looked whether that wants an answer.
@@ -116,6 +119,7 @@ impl Session {
             rest: Rest::default(),
             outbox: Outbox::default(),
             standing: Standing::Handshaking,
+            flood: FloodGuard::default(),
             loaded: false,
             stirred: false,
             said_goodbye: false,
@@ -144,21 +148,37 @@ impl Session {
             return false;
         }
         let before = self.outbox.len();
+        self.flood.received(intake.received());
         self.inbox.append(intake);
         if !self.has_unread() {
             self.advance();
         }
+        self.flood.tickets(self.connection.tls13_tickets_received());
         self.inbox.release(intake);
         self.outbox.len() > before
     }
 
-    /// The peer's FIN has come.
+    /// Whether so much came without data that [`bound_flood`](Self::bound_flood) has to be asked.
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.flood.is_suspicious() && self.wants_more() && !self.has_unread()
+    }
+
+    /// Fails where more came without data than any peer has to send.
+    pub(super) fn bound_flood(&mut self, now: Instant) {
+        if self.flood.is_flood(now) {
+            self.fail(Failure::plain("the peer sent too many records without data"));
+        }
+    }
+
+    /// The peer's FIN has come, and nothing is unread.
     pub(super) fn eof(&mut self) {
+        // What is left in the inbox is a part of a record, or of a message in several records.
+        let is_between_records = self.inbox.len() == 0;
         match self.standing {
             Standing::Handshaking => {
                 self.standing = Standing::Failed(Box::new(Failure::ended_early()));
             }
-            Standing::Established if self.require_close_notify => {
+            Standing::Established if self.require_close_notify || !is_between_records => {
                 self.standing = Standing::Truncated;
             }
             Standing::Established => self.standing = Standing::Ended,
@@ -399,9 +419,11 @@ impl Session {
                         discard += record.discard;
                         self.rest.bytes.extend_from_slice(record.payload);
                     }
+                    self.flood.reset();
                     (true, None)
                 } else {
                     self.loaded = true;
+                    self.flood.reset();
                     // All that was processed is one record, of data.
                     let data = traffic.peek_len().map_or(0, NonZeroUsize::get);
                     nothing_else = discard == data + RECORD_ADDED;
@@ -452,6 +474,7 @@ impl Session {
         self.inbox.discard(discard);
         if handshaken && matches!(self.standing, Standing::Handshaking) {
             self.standing = Standing::Established;
+            self.flood.reset();
         }
         if let Some(standing) = standing {
             self.end(standing);

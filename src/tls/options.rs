@@ -196,7 +196,8 @@ impl TlsOptions {
     /// Whether an end without `close_notify` is an error,
     /// [`Truncated`](ErrorKind::Truncated), because anyone in between could have made it (RFC 8446,
     /// section 6.1). Default `true`; for protocols that tell their own end, such as HTTP with a
-    /// length, and servers that leave it out, `false`.
+    /// length, and servers that leave it out, `false`. An end in the middle of a record or of a message is
+    /// `Truncated` in any case.
     #[must_use]
     pub fn require_close_notify(mut self, require: bool) -> Self {
         self.require_close_notify = require;

@@ -4,6 +4,7 @@ mod binding;
 mod certificates;
 mod duplex;
 mod ends;
+mod flood;
 mod handshake;
 mod injection;
 mod starttls;

@@ -1,7 +1,9 @@
 //! TLS for tests: options that trust an authority made on the spot, and ways to a secured connection.
-//! Certificates are in `authority`, the other end in `peer`, what it offers in `terms`.
+//! Certificates are in `authority`, the other end in `peer`, what it offers in `terms`, records that no
+//! library sends in `forge`.
 
 pub mod authority;
+pub mod forge;
 pub mod peer;
 pub mod terms;
 

@@ -4,6 +4,7 @@
 mod alerts;
 mod cancelled;
 mod no_end;
+mod partial;
 
 use std::io::{Read, Write};
 use std::sync::mpsc;

@@ -13,6 +13,7 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::support::peer::{How, listen, reset};
 use crate::support::{Call, call, same};
 
+use super::forge::Forge;
 use super::{ASK, GO, Terms};
 
 /// The most plaintext that one record carries.
@@ -539,6 +540,25 @@ impl Accepted {
             owed(session)
         });
         sealed.expect("there is a session")
+    }
+
+    /// Seals records by hand from now on. What comes is not decrypted any more.
+    pub fn forge(&mut self) -> Forge {
+        let session = self.line().session().take();
+        Forge::new(session.expect("the handshake is done"))
+    }
+
+    /// Sends what is made, as fast as it goes, until the other end is gone: how many bytes went.
+    pub fn flood(&mut self, mut make: impl FnMut() -> Vec<u8>) -> usize {
+        let mut sent = 0;
+        loop {
+            let bytes = make();
+            if self.try_raw(&bytes).is_err() {
+                self.ended.get_or_insert(How::Reset);
+                return sent;
+            }
+            sent += bytes.len();
+        }
     }
 
     /// Receives exactly so many bytes of data.

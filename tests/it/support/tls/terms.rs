@@ -19,6 +19,7 @@ pub struct Terms {
     clients: Clients,
     tickets: Option<usize>,
     half_rtt: bool,
+    fragments: Option<usize>,
 }
 
 /// Whether clients have to show a certificate, and of whom.
@@ -39,6 +40,7 @@ impl Terms {
             clients: Clients::Unasked,
             tickets: None,
             half_rtt: false,
+            fragments: None,
         }
     }
 
@@ -80,6 +82,12 @@ impl Terms {
         self
     }
 
+    /// Sends records of at most this many bytes.
+    pub fn fragments(mut self, most: usize) -> Terms {
+        self.fragments = Some(most);
+        self
+    }
+
     /// Peers that share one configuration resume each other's sessions.
     pub fn config(&self) -> Arc<ServerConfig> {
         let mut provider = ring::default_provider();
@@ -105,6 +113,9 @@ impl Terms {
             .expect("the key is the certificate's");
         config.alpn_protocols.clone_from(&self.alpn);
         config.send_half_rtt_data = self.half_rtt;
+        // For records that are sealed by hand.
+        config.enable_secret_extraction = true;
+        config.max_fragment_size = self.fragments;
         if let Some(count) = self.tickets {
             config.send_tls13_tickets = count;
         }

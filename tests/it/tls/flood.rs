@@ -1,0 +1,376 @@
+//! Peers that send records as fast as they can, and no data: limits hold, and the flood ends the connection.
+
+use std::io::{Read, Write};
+use std::time::Instant;
+
+use sockeye::{Error, ErrorKind, Socket, SocketOptions, TlsVersion};
+
+use crate::support::tls::forge::{DATA, Forge, HANDSHAKE, message, ticket};
+use crate::support::tls::{Setting, TlsPeer, Way, authority, connect, options, terms};
+use crate::support::{
+    AT_ONCE, Call, Verdict, at_once, blocked, call, fails, fill, gives, kind_of, little_room, ms,
+    read, read_exactly, story, timed,
+};
+
+/// What a flood consists of.
+#[derive(Clone, Copy, Debug)]
+enum Flood {
+    /// A ticket in each record.
+    Tickets,
+    /// Many small tickets in a record.
+    TicketsInBulk,
+    /// Tickets of nearly 64 KiB, over several records.
+    LargeTickets,
+    /// Records without anything, and a ticket where rustls would take more of them for an attack.
+    Empty,
+    /// The same, with as much padding as a record holds.
+    Padding,
+}
+
+const FLOODS: [Flood; 5] =
+    [Flood::Tickets, Flood::TicketsInBulk, Flood::LargeTickets, Flood::Empty, Flood::Padding];
+
+impl Flood {
+    /// A part of it, of some hundred records at most.
+    fn part(self, forge: &mut Forge) -> Vec<u8> {
+        match self {
+            Flood::Tickets => (0..64).flat_map(|_| forge.handshake(&ticket(200))).collect(),
+            Flood::TicketsInBulk => forge.handshake(&ticket(100).repeat(16 * 1024 / 118)),
+            Flood::LargeTickets => forge.handshake(&ticket(60_000)),
+            Flood::Empty => {
+                let empty: Vec<u8> = (0..31).flat_map(|_| forge.record(DATA, b"")).collect();
+                [empty, forge.handshake(&ticket(8))].concat()
+            }
+            Flood::Padding => {
+                let padded: Vec<u8> = (0..8).flat_map(|_| forge.padding(16_000)).collect();
+                [padded, forge.handshake(&ticket(8))].concat()
+            }
+        }
+    }
+}
+
+const SETTING: Setting = Setting { way: Way::On, version: TlsVersion::Tls13 };
+
+/// A socket whose peer floods it at a cue, and never ends by itself.
+fn flooded(flood: Flood, options: SocketOptions) -> (TlsPeer, Socket) {
+    let peer = SETTING.plays(move |peer| {
+        peer.await_cue();
+        let mut forge = peer.forge();
+        peer.flood(|| flood.part(&mut forge));
+    });
+    let socket = SETTING.open(&peer, options);
+    (peer, socket)
+}
+
+#[track_caller]
+fn is_told_why(error: &Error) {
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    assert!(!error.is_retryable());
+    assert!(error.to_string().contains("without data"), "{error}");
+}
+
+// -------------------------------------------------------------------- limits
+
+#[test]
+fn a_read_under_a_flood_ends_within_its_limit() {
+    for flood in FLOODS {
+        for deadline in [false, true] {
+            story(move || {
+                let (peer, socket) = flooded(flood, SocketOptions::new());
+                peer.cue();
+                let limit = ms(1000);
+                if deadline {
+                    socket.set_read_deadline(Some(Instant::now() + limit));
+                } else {
+                    socket.set_read_timeout(Some(limit)).expect("not zero");
+                }
+                let (result, took) = timed(|| read(&socket, 100));
+                let kind = kind_of(&result.expect_err("there is no data"));
+                assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
+                assert!(took < limit + ms(500), "{flood:?}: {took:?}");
+                socket.abort();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_deadline_moved_into_the_past_ends_a_read_under_a_flood() {
+    for flood in FLOODS {
+        story(move || {
+            let (peer, socket) = flooded(flood, SocketOptions::new());
+            let reader = socket.reader();
+            let reading = blocked(move || read(reader, 100));
+            peer.cue();
+            socket.set_read_deadline(Some(Instant::now()));
+            let kind = kind_of(&reading.join_within(AT_ONCE).expect_err("there is no data"));
+            assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
+            socket.abort();
+        });
+    }
+}
+
+#[test]
+fn close_and_abort_end_a_read_under_a_flood() {
+    for end in [|socket: &Socket| drop(socket.close()), Socket::abort] {
+        for flood in FLOODS {
+            story(move || {
+                let (peer, socket) = flooded(flood, SocketOptions::new());
+                let reader = socket.reader();
+                let reading = blocked(move || read(reader, 100));
+                peer.cue();
+                at_once(|| end(&socket));
+                let kind = kind_of(&reading.join_within(AT_ONCE).expect_err("there is no data"));
+                assert!(matches!(kind, ErrorKind::Closed | ErrorKind::Tls), "{kind:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn writes_and_flushes_under_a_flood_end_within_their_limits() {
+    for flood in FLOODS {
+        story(move || {
+            let (peer, socket) = flooded(flood, little_room());
+            let _ = fill(&socket);
+            socket.set_write_timeout(Some(ms(500))).expect("not zero");
+            peer.cue();
+            let other = socket.clone();
+            let flushing: Call<_> = call(move || timed(|| other.writer().flush()));
+            let (result, took) = timed(|| {
+                loop {
+                    if let Err(error) = (&socket).write(&[7; 10_000]) {
+                        return error;
+                    }
+                }
+            });
+            let kind = kind_of(&result);
+            assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
+            assert!(took < AT_ONCE, "{flood:?}: {took:?}");
+            let (result, took) = flushing.join_within(2 * AT_ONCE);
+            let kind = result.failure().expect("the peer reads nothing");
+            assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
+            assert!(took < AT_ONCE, "{flood:?}: {took:?}");
+            socket.abort();
+        });
+    }
+}
+
+#[test]
+fn health_is_told_at_once_under_a_flood() {
+    for flood in FLOODS {
+        story(move || {
+            let (peer, socket) = flooded(flood, SocketOptions::new());
+            peer.cue();
+            let begun = Instant::now();
+            while begun.elapsed() < ms(300) {
+                let _ = at_once(|| socket.health());
+            }
+            socket.abort();
+        });
+    }
+}
+
+// -------------------------------------------------------------------- the bound
+
+#[test]
+fn a_flood_ends_the_connection_and_says_why() {
+    for flood in FLOODS {
+        println!("{flood:?}");
+        // While a thread reads.
+        story(move || {
+            let (peer, socket) = flooded(flood, SocketOptions::new());
+            peer.cue();
+            let error = read(&socket, 100).expect_err("there is no data");
+            is_told_why(Error::from_io(&error).expect("the crate's own"));
+            gives(&socket, ErrorKind::Tls);
+            peer.ending();
+        });
+        // While nobody does.
+        story(move || {
+            let (peer, socket) = flooded(flood, SocketOptions::new());
+            peer.cue();
+            is_told_why(&socket.closed_timeout(2 * AT_ONCE).expect_err("the peer is hostile"));
+            gives(&socket, ErrorKind::Tls);
+            peer.ending();
+        });
+        // Where what comes is dropped.
+        story(move || {
+            let (peer, socket) = flooded(flood, SocketOptions::new());
+            socket.reader().cancel();
+            peer.cue();
+            is_told_why(&socket.closed_timeout(2 * AT_ONCE).expect_err("the peer is hostile"));
+            peer.ending();
+        });
+        // Where this side has ended.
+        story(move || {
+            let (peer, socket) = flooded(flood, SocketOptions::new());
+            socket.writer().close().expect("the peer reads");
+            peer.cue();
+            let error = read(&socket, 100).expect_err("there is no data");
+            is_told_why(Error::from_io(&error).expect("the crate's own"));
+            peer.ending();
+        });
+    }
+}
+
+#[test]
+fn data_before_a_flood_is_read_first() {
+    story(|| {
+        let peer = SETTING.plays(|peer| {
+            let mut forge = peer.forge();
+            peer.raw(&forge.record(DATA, b"data"));
+            peer.flood(|| Flood::Tickets.part(&mut forge));
+        });
+        let socket = SETTING.open(&peer, SocketOptions::new());
+        assert_eq!(read_exactly(&socket, 4).expect("it came before"), b"data");
+        let error = read(&socket, 100).expect_err("there is no more");
+        is_told_why(Error::from_io(&error).expect("the crate's own"));
+        peer.ending();
+    });
+}
+
+/// Fewer than the bound between two records of data, and many times that in all.
+#[test]
+fn records_without_data_between_data_are_no_flood() {
+    story(|| {
+        const ROUNDS: usize = 30;
+        let peer = SETTING.plays(|peer| {
+            let mut forge = peer.forge();
+            for _ in 0..ROUNDS {
+                for _ in 0..15 {
+                    peer.raw(&Flood::Empty.part(&mut forge));
+                }
+                peer.raw(&forge.record(DATA, &[7; 1000]));
+            }
+            let end = forge.record(21, &[1, 0]);
+            peer.raw(&end);
+        });
+        let socket = SETTING.open(&peer, SocketOptions::new());
+        let mut all = Vec::new();
+        (&socket).read_to_end(&mut all).expect("that is no flood");
+        assert_eq!(all.len(), ROUNDS * 1000);
+        peer.ending();
+    });
+}
+
+/// A large answer comes in many records, each of it whole before anything is given.
+#[test]
+fn handshakes_in_many_small_records_are_no_flood() {
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        story(move || {
+            let peer = TlsPeer::plays(&terms().only(version).fragments(64), |peer| {
+                peer.handshake();
+                peer.echo();
+            });
+            let socket = connect(&peer, options(authority()));
+            (&socket).write_all(b"echo").expect("the peer reads");
+            assert_eq!(read_exactly(&socket, 4).expect("it answers"), b"echo");
+        });
+    }
+}
+
+#[test]
+fn a_handshake_in_endless_records_ends() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.hear_hello();
+            // A message that says to be long, a byte in each record.
+            let start = message(2, &vec![0; 60_000]);
+            let mut bytes = start.chunks(1);
+            peer.flood(|| {
+                let byte = bytes.next().map_or(0, |byte| byte[0]);
+                vec![HANDSHAKE, 3, 3, 0, 1, byte]
+            });
+        });
+        let socket = connect(&peer, options(authority()));
+        let error = socket.opened().expect_err("it is no handshake");
+        is_told_why(&error);
+        fails(read(&socket, 1), ErrorKind::Tls);
+        peer.ending();
+    });
+}
+
+// -------------------------------------------------------------------- slow work
+
+/// Each ticket takes its time, so that the bound comes late, and the limit has to hold without it.
+#[cfg(feature = "rustls-0_23")]
+mod slow {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use rustls::client::{
+        ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+    };
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, NamedGroup};
+    use sockeye::{SecureTransport, TlsOptions};
+
+    use super::*;
+    use crate::support::tls::with;
+
+    const EACH: Duration = ms(100);
+
+    #[derive(Debug)]
+    struct Slow;
+
+    impl ClientSessionStore for Slow {
+        fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+        fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+            None
+        }
+        fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+        fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+            None
+        }
+        fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+        fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {
+            std::thread::sleep(EACH);
+        }
+        fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+            None
+        }
+    }
+
+    fn slowly() -> SocketOptions {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_root_certificates(authority().roots())
+            .with_no_client_auth();
+        config.resumption = Resumption::store(Arc::new(Slow));
+        let tls = TlsOptions::new().rustls_0_23_config(Arc::new(config)).server_name("localhost");
+        with(SecureTransport::On, tls)
+    }
+
+    /// Twelve tickets, of which a receive takes no more than one or two.
+    fn peer() -> TlsPeer {
+        SETTING.plays(|peer| {
+            peer.await_cue();
+            let mut forge = peer.forge();
+            for _ in 0..12 {
+                peer.raw(&Flood::LargeTickets.part(&mut forge));
+            }
+            peer.await_cue();
+        })
+    }
+
+    #[test]
+    fn a_limit_ends_a_read_in_the_middle_of_tickets_that_take_their_time() {
+        story(|| {
+            let peer = peer();
+            let socket = connect(&peer, slowly());
+            socket.opened().expect("the peer is good");
+            let reader = socket.reader();
+            socket.set_read_timeout(Some(ms(250))).expect("not zero");
+            let reading = blocked(move || timed(|| read(reader, 100)));
+            peer.cue();
+            let (result, took) = reading.join_within(2 * AT_ONCE);
+            fails(result, ErrorKind::TimedOut);
+            assert!(took < ms(250) + 4 * EACH, "{took:?}");
+            socket.abort();
+            peer.cue();
+        });
+    }
+}
