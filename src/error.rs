@@ -10,9 +10,15 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::egress::{EgressRules, REFUSED};
+mod fault;
+
+use crate::egress::EgressRules;
+use crate::info::Timings;
 use crate::tls::Failure;
+
+pub use self::fault::{Deadline, FailedAttempt, Fault, Step};
 
 /// The result of every fallible call of this crate but those of [`Read`](io::Read) and
 /// [`Write`](io::Write).
@@ -38,20 +44,24 @@ pub struct Error {
     inner: Arc<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     retryable: bool,
     io_kind: io::ErrorKind,
+    step: Option<Step>,
+    timings: Option<Timings>,
     source: Option<Source>,
     attempts: Vec<Attempt>,
 }
 
 /// What a failure came from.
+#[derive(Clone)]
 enum Source {
-    Io(io::Error),
+    Io(Arc<io::Error>),
     /// An error of rustls.
-    Tls(Box<dyn std::error::Error + Send + Sync>),
+    Tls(Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
@@ -75,6 +85,57 @@ impl Error {
         &self.inner.attempts
     }
 
+    /// Returns the step that failed or timed out, if the error has one.
+    ///
+    /// An error of a read, a write or a close has that step, unless the connection never opened: then it has the
+    /// step of connecting that failed. A wait for the connection that timed out, such as
+    /// [`Socket::opened_timeout`](crate::Socket::opened_timeout), has the step at which connecting was. The
+    /// end of an established connection, as [`Socket::closed`](crate::Socket::closed) gives it, has none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sockeye::{SocketOptions, Step};
+    ///
+    /// # let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = silent.local_addr()?;
+    /// let options = SocketOptions::new().read_timeout(Duration::from_millis(10));
+    /// let socket = sockeye::connect_with(address, options)?;
+    /// let error = std::io::Read::read(&mut &socket, &mut [0; 64]).unwrap_err();
+    /// let error = sockeye::Error::from_io(&error).unwrap();
+    /// assert_eq!(error.step(), Some(Step::Read));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        self.inner.step
+    }
+
+    /// Returns how long each step took until the failure, if the connection never opened. Otherwise `None`.
+    ///
+    /// The step that failed is included. Steps that were not reached took no time. The wait for a slot is
+    /// not part of it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sockeye::{SocketOptions, Step};
+    ///
+    /// # let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = silent.local_addr()?;
+    /// // A server that accepts the connection and never speaks TLS.
+    /// let options = SocketOptions::new()
+    ///     .secure_transport(sockeye::SecureTransport::On)
+    ///     .connect_timeout(Duration::from_millis(200));
+    /// let error = sockeye::connect_with(address, options)?.opened().unwrap_err();
+    /// assert_eq!(error.step(), Some(Step::Handshake));
+    /// let timings = error.timings().unwrap();
+    /// assert!(timings.handshake > timings.connect);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn timings(&self) -> Option<Timings> {
+        self.inner.timings
+    }
+
     /// The error inside an [`io::Error`] that came from this crate.
     #[must_use]
     pub fn from_io(error: &io::Error) -> Option<&Error> {
@@ -83,25 +144,15 @@ impl Error {
 
     /// An error that is told by its kind and its text alone.
     pub(crate) fn with_message(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error::build(Inner {
-            kind,
-            message: message.into(),
-            retryable: false,
-            io_kind: kind.io_kind(),
-            source: None,
-            attempts: Vec::new(),
-        })
+        Error::build(Inner::new(kind, message))
     }
 
     /// A limit that passed for one call only: the socket lives on.
     pub(crate) fn call_timed_out(limit: Deadline) -> Self {
         Error::build(Inner {
-            kind: ErrorKind::TimedOut,
-            message: Cow::Borrowed(limit.message()),
             retryable: true,
-            io_kind: io::ErrorKind::TimedOut,
-            source: None,
-            attempts: Vec::new(),
+            step: limit.step(),
+            ..Inner::new(ErrorKind::TimedOut, limit.message())
         })
     }
 
@@ -112,13 +163,15 @@ impl Error {
             Some(source) => Cow::Owned(format!("{}: {source}", fault.message())),
             None => Cow::Borrowed(fault.message()),
         };
+        let step = match fault {
+            Fault::TimedOut(limit) => limit.step(),
+            _ => None,
+        };
         Error::build(Inner {
-            kind: fault.kind(),
-            message,
-            retryable: false,
             io_kind: fault.io_kind(source.as_ref()),
-            source: source.map(Source::Io),
-            attempts: Vec::new(),
+            step,
+            source: source.map(|source| Source::Io(Arc::new(source))),
+            ..Inner::new(fault.kind(), message)
         })
     }
 
@@ -131,19 +184,15 @@ impl Error {
             None => failure.message().to_owned(),
         };
         Error::build(Inner {
-            kind: ErrorKind::Tls,
-            message: Cow::Owned(message),
-            retryable: false,
-            io_kind: ErrorKind::Tls.io_kind(),
-            source: failure.source().map(Source::Tls),
-            attempts: Vec::new(),
+            source: failure.source().map(|source| Source::Tls(source.into())),
+            ..Inner::new(ErrorKind::Tls, message)
         })
     }
 
     /// The error of a host or a port that must not be dialled.
     pub(crate) fn from_denial(denial: &dyn fmt::Display, requested: &dyn fmt::Display) -> Self {
         let message = format!("cannot connect to {requested}: {denial}");
-        Error::with_message(ErrorKind::Denied, message)
+        Error::with_message(ErrorKind::Denied, message).during(Step::Connect)
     }
 
     /// The error of a connection that never came to be: what was asked for, every attempt, what the resolver
@@ -151,11 +200,11 @@ impl Error {
     pub(crate) fn from_connecting(
         fault: Fault,
         requested: &dyn fmt::Display,
-        failed: &[(SocketAddr, Fault)],
+        failed: &[FailedAttempt],
         resolver: Option<Unresolved>,
         egress: Option<&EgressRules>,
     ) -> Self {
-        let attempt = |&(address, fault)| {
+        let attempt = |&FailedAttempt { address, fault, elapsed }| {
             let denial = match fault {
                 Fault::Denied => egress.and_then(|rules| rules.denial(address)),
                 _ => None,
@@ -164,7 +213,7 @@ impl Error {
                 Some(denial) => Error::with_message(ErrorKind::Denied, denial.to_string()),
                 None => Error::from_fault(fault),
             };
-            Attempt { address, error }
+            Attempt { address, error: error.during(Step::Connect), elapsed }
         };
         let attempts: Vec<Attempt> = failed.iter().map(attempt).collect();
         let (text, source) = match resolver {
@@ -192,17 +241,46 @@ impl Error {
             message.push_str(&format!("; and {} more", attempts.len() - ATTEMPTS_IN_MESSAGE));
         }
         Error::build(Inner {
-            kind: fault.kind(),
-            message: Cow::Owned(message),
-            retryable: false,
             io_kind: fault.io_kind(source.as_ref()),
-            source: source.map(Source::Io),
+            source: source.map(|source| Source::Io(Arc::new(source))),
             attempts,
+            ..Inner::new(fault.kind(), message)
         })
+    }
+
+    /// Notes the step that failed, unless one is known.
+    #[must_use]
+    pub(crate) fn during(mut self, step: impl Into<Option<Step>>) -> Self {
+        if let (None, Some(step)) = (self.inner.step, step.into()) {
+            Arc::make_mut(&mut self.inner).step = Some(step);
+        }
+        self
+    }
+
+    /// Notes how long the steps of connecting took.
+    #[must_use]
+    pub(crate) fn after(mut self, timings: Timings) -> Self {
+        Arc::make_mut(&mut self.inner).timings = Some(timings);
+        self
     }
 
     fn build(inner: Inner) -> Self {
         Error { inner: Arc::new(inner) }
+    }
+}
+
+impl Inner {
+    fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Inner {
+            kind,
+            message: message.into(),
+            retryable: false,
+            io_kind: kind.io_kind(),
+            step: None,
+            timings: None,
+            source: None,
+            attempts: Vec::new(),
+        }
     }
 }
 
@@ -226,6 +304,9 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.inner.kind).field("message", &self.inner.message);
+        if let Some(step) = &self.inner.step {
+            out.field("step", step);
+        }
         if let Some(source) = &self.inner.source {
             match source {
                 Source::Io(error) => out.field("source", error),
@@ -242,7 +323,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self.inner.source.as_ref()? {
-            Source::Io(error) => Some(error),
+            Source::Io(error) => Some(&**error),
             Source::Tls(error) => Some(&**error),
         }
     }
@@ -333,6 +414,7 @@ impl ErrorKind {
 pub struct Attempt {
     address: SocketAddr,
     error: Error,
+    elapsed: Duration,
 }
 
 impl Attempt {
@@ -347,6 +429,23 @@ impl Attempt {
     pub fn error(&self) -> &Error {
         &self.error
     }
+
+    /// Returns how long the attempt lasted: from its beginning until it failed, or until the whole connection
+    /// did. Zero for an address that was not dialled.
+    ///
+    /// ```no_run
+    /// let socket = sockeye::connect("example.com:443")?;
+    /// if let Err(error) = socket.opened() {
+    ///     for attempt in error.attempts() {
+    ///         eprintln!("{attempt}, after {:?}", attempt.elapsed());
+    ///     }
+    /// }
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
 }
 
 impl fmt::Display for Attempt {
@@ -354,204 +453,6 @@ impl fmt::Display for Attempt {
         match &self.error.inner.source {
             Some(Source::Io(source)) => write!(f, "{}: {source}", self.address),
             Some(Source::Tls(_)) | None => write!(f, "{}: {}", self.address, self.error),
-        }
-    }
-}
-
-/// What went wrong, as the state machine knows it: small copyable data.
-///
-/// A code is the operating system's, as [`io::Error::raw_os_error`] gives it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Fault {
-    /// This side closed the socket.
-    Closed,
-    /// This side aborted the connection.
-    Aborted,
-    /// The peer has ended the connection, and with it this side's writing.
-    PeerEnded,
-    /// The name did not resolve.
-    Resolve,
-    /// The name resolved to no address at all.
-    NoAddress,
-    /// The socket is bound to one family, and the name has addresses of the other only.
-    NoLocalAddress,
-    /// The egress rules refuse the address.
-    Denied,
-    /// The address is a listener of this program.
-    OwnListener,
-    /// The socket is bound to the very address that it dialled.
-    Loop,
-    /// By chance the attempt led back to the socket itself, because nobody listens there.
-    SelfConnected,
-    /// An attempt was refused, or could not reach its address.
-    Connect(i32),
-    /// A limit passed.
-    TimedOut(Deadline),
-    /// TLS failed: [`Machine::tls_failure`](crate::machine::Machine::tls_failure) tells how.
-    Tls,
-    /// TLS data ended without close_notify.
-    Truncated,
-    /// Bytes of the peer were unread when an upgrade began.
-    UnreadPlaintext,
-    /// The socket was upgraded, and another has its connection.
-    Upgraded,
-    /// The peer reset the connection. There is no code where only the state of the wire tells it.
-    Reset(Option<i32>),
-    /// The peer reset the connection after its end: all that it sent before is complete.
-    ResetAfterEnd(i32),
-    /// The system gave the peer up.
-    Lost(i32),
-    /// Any other failure of the operating system.
-    Io(i32),
-}
-
-impl Fault {
-    /// The kind of the error that this fault becomes.
-    #[must_use]
-    pub fn kind(self) -> ErrorKind {
-        match self {
-            Fault::Closed | Fault::Aborted | Fault::PeerEnded => ErrorKind::Closed,
-            Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
-            Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
-            Fault::Denied => ErrorKind::Denied,
-            Fault::OwnListener | Fault::Loop => ErrorKind::Loop,
-            Fault::TimedOut(_) => ErrorKind::TimedOut,
-            Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
-            Fault::Tls => ErrorKind::Tls,
-            Fault::Truncated => ErrorKind::Truncated,
-            Fault::UnreadPlaintext => ErrorKind::UnreadPlaintext,
-            Fault::Upgraded => ErrorKind::Upgraded,
-            Fault::Lost(_) => ErrorKind::Lost,
-            Fault::Io(_) => ErrorKind::Io,
-        }
-    }
-
-    /// Whether an address was not dialled, because it must not be.
-    pub(crate) fn is_refusal(self) -> bool {
-        matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
-    }
-
-    fn code(self) -> Option<i32> {
-        match self {
-            Fault::Connect(code)
-            | Fault::ResetAfterEnd(code)
-            | Fault::Lost(code)
-            | Fault::Io(code) => Some(code),
-            Fault::Reset(code) => code,
-            Fault::Closed
-            | Fault::Aborted
-            | Fault::PeerEnded
-            | Fault::Resolve
-            | Fault::NoAddress
-            | Fault::NoLocalAddress
-            | Fault::Denied
-            | Fault::OwnListener
-            | Fault::Loop
-            | Fault::SelfConnected
-            | Fault::TimedOut(_)
-            | Fault::Tls
-            | Fault::Truncated
-            | Fault::UnreadPlaintext
-            | Fault::Upgraded => None,
-        }
-    }
-
-    fn message(self) -> &'static str {
-        match self {
-            Fault::Denied => REFUSED,
-            Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
-            Fault::Closed => "the socket was closed by this side",
-            Fault::Aborted => "the connection was aborted by this side",
-            Fault::PeerEnded => "the peer has ended the connection",
-            Fault::Resolve => "the name did not resolve",
-            Fault::NoAddress => "the name resolved to no address",
-            Fault::NoLocalAddress => {
-                "the name has no address of the family that the socket is bound to"
-            }
-            Fault::Loop => "TCP Loop detected: the socket is bound to the address that it dials",
-            Fault::SelfConnected => "nobody listens there, and the attempt led back to itself",
-            Fault::Connect(_) => "the connection could not be made",
-            Fault::TimedOut(limit) => limit.message(),
-            Fault::Tls => "TLS failed",
-            Fault::Truncated => {
-                "the peer ended the connection without close_notify: what it sent may be cut short"
-            }
-            Fault::UnreadPlaintext => {
-                "plaintext of the peer was unread when the upgrade to TLS began: somebody may have \
-                 injected it"
-            }
-            Fault::Upgraded => {
-                "the socket was upgraded to TLS: use the one that start_tls returned"
-            }
-            Fault::Reset(_) => "the peer reset the connection",
-            Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
-            Fault::Lost(_) => "the system gave the peer up",
-            Fault::Io(_) => "the operating system failed",
-        }
-    }
-
-    fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {
-        match (self.kind(), source) {
-            (kind @ (ErrorKind::Connect | ErrorKind::Io | ErrorKind::Resolve), Some(source)) => {
-                match source.kind() {
-                    // They ask for the same call again, as std's `write_all` makes it, and would for ever.
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => kind.io_kind(),
-                    other => other,
-                }
-            }
-            (kind, _) => kind.io_kind(),
-        }
-    }
-}
-
-/// A limit in time, named by what it limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Deadline {
-    /// The connect timeout, while all places for open sockets were taken.
-    Place,
-    /// The connect timeout, while the name was looked up.
-    LookUp,
-    /// The connect timeout, while addresses were dialled.
-    Connect,
-    /// The connect timeout, while the TLS handshake was made.
-    Handshake,
-    /// The connect timeout of an upgrade, while it waited to begin.
-    Upgrade,
-    /// The time between two attempts: nothing fails by it.
-    NextAttempt,
-    /// The time that IPv4 addresses wait for IPv6 ones: nothing fails by it.
-    OtherFamily,
-    /// The close timeout.
-    Close,
-    /// The read timeout or deadline of one call.
-    Read,
-    /// The write timeout or deadline of one call.
-    Write,
-    /// The limit of one wait for the connection to open.
-    Opened,
-    /// The limit of one wait for the socket to be closed.
-    Closed,
-}
-
-impl Deadline {
-    fn message(self) -> &'static str {
-        match self {
-            Deadline::Place => {
-                "the connect timeout passed while as many sockets as there may be were open"
-            }
-            Deadline::LookUp => "the connect timeout passed during the name look-up",
-            Deadline::Connect => "the connect timeout passed before an address answered",
-            Deadline::Handshake => "the connect timeout passed during the TLS handshake",
-            Deadline::Upgrade => "the connect timeout passed before the upgrade to TLS could begin",
-            Deadline::NextAttempt => "the next attempt was due",
-            Deadline::OtherFamily => "the wait for addresses of the other family was over",
-            Deadline::Close => "the close timeout passed before everything was handed over",
-            Deadline::Read => "the read timeout or deadline passed",
-            Deadline::Write => "the write timeout or deadline passed",
-            Deadline::Opened => "the limit of this wait passed before the connection opened",
-            Deadline::Closed => "the limit of this wait passed before the socket was closed",
         }
     }
 }

@@ -88,7 +88,7 @@ pub use driver::model;
 pub use address::SocketAddress;
 pub use driver::Descriptor;
 pub use egress::EgressRules;
-pub use error::{Attempt, Error, ErrorKind, Result};
+pub use error::{Attempt, Error, ErrorKind, Result, Step};
 pub use info::{ConnectorStats, Health, Phase, SocketInfo, Stats, Timings};
 pub use options::{Keepalive, SecureTransport, SocketOptions, TcpOptions};
 pub use resolver::Resolver;

@@ -409,13 +409,14 @@ impl Core {
         if self.error.is_none() {
             if let Some(failure) = self.machine.failure() {
                 let opening = matches!(self.machine.opened(), Some(Err(_)));
-                self.error = Some(Error::from_tls(failure, opening.then_some(requested as _)));
+                let error = Error::from_tls(failure, opening.then_some(requested as _));
+                self.error = Some(self.note_step(error));
             } else if let Some(Err(fault)) = self.machine.opened() {
                 let attempts = self.machine.attempts();
                 let resolver = over.as_mut().and_then(|errand| errand.unresolved.take());
                 let egress = over.as_ref().and_then(|errand| errand.egress.as_deref());
                 let error = Error::from_connecting(fault, requested, attempts, resolver, egress);
-                self.error = Some(error);
+                self.error = Some(self.note_step(error));
             } else if let Some(Err(fault)) = self.machine.outcome() {
                 self.error = Some(Error::from_fault(fault));
             }
@@ -446,6 +447,16 @@ impl Core {
             .outcome()
             .and_then(|_| self.place.take())
             .and_then(|place| roster.leave(place, self.life()))
+    }
+
+    /// Notes on an error at which step connecting failed, and how long each took.
+    fn note_step(&self, error: Error) -> Error {
+        let Some(timings) = self.machine.timings() else { return error };
+        let error = error.during(self.machine.step());
+        match &self.facts {
+            Some(facts) => error.after(Timings { handshake: timings.handshake, ..facts.timings() }),
+            None => error.after(timings),
+        }
     }
 
     pub(super) fn take_spot(&mut self) -> Option<Spot> {

@@ -273,7 +273,7 @@ impl Shared {
                 // A broken pipe is all that it says to those whom it does not tell why.
                 let known = (error.kind() != io::ErrorKind::BrokenPipe).then(|| fault(&error));
                 core = self.hear_out(core, &wire, known);
-                Deeds::of(core.machine.not_transmitted(parcel, fault(&error)))
+                Deeds::of(core.machine.not_transmitted(parcel, fault(&error), clock::now()))
             }
         };
         core = self.settle(core, deeds);

@@ -19,7 +19,7 @@ use super::sync::mio;
 use super::wire::would_block;
 use super::wire::{End, Wire, fault};
 use super::{Driver, Job, Urgency, fork};
-use crate::error::{Deadline, Error, ErrorKind, Fault, Result};
+use crate::error::{Deadline, Error, ErrorKind, Fault, Result, Step};
 use crate::machine::{Input, Machine, Refusal, TlsSetup};
 use crate::tls::TlsOptions;
 
@@ -80,7 +80,8 @@ impl Shared {
             if left.is_some_and(|left| left.is_zero()) {
                 core.claimed = false;
                 self.notify(&core);
-                return Err(Error::call_timed_out(Deadline::Upgrade));
+                let step = core.machine.step().unwrap_or(Step::Handshake);
+                return Err(Error::call_timed_out(Deadline::Upgrade).during(step));
             }
             core = self.wait_change(core, left);
         }

@@ -110,6 +110,7 @@ impl Cursor {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a life has to begin at some instant")]
 mod tests {
     use super::*;
 

@@ -80,7 +80,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::egress::EgressRules;
-pub use crate::error::{Deadline, Fault};
+use crate::error::Step;
+pub use crate::error::{Deadline, FailedAttempt, Fault};
 pub use crate::info::Endpoints;
 use crate::info::{Phase, Stats, Timings};
 pub use crate::tls::TlsSetup;
@@ -495,9 +496,22 @@ impl Machine {
         self.state.is_received_from()
     }
 
+    /// Returns the step of connecting or closing that it is in, or that failed.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        self.state.step()
+    }
+
+    /// Returns how long each step took, of a connection that never came to be. If its handshake failed, the
+    /// other steps are zero here: [`Output::Adopt`] has told how long they took.
+    #[must_use]
+    pub fn timings(&self) -> Option<Timings> {
+        self.state.timings()
+    }
+
     /// Every attempt that failed, in order, of a connection that never came to be.
     #[must_use]
-    pub fn attempts(&self) -> &[(SocketAddr, Fault)] {
+    pub fn attempts(&self) -> &[FailedAttempt] {
         self.state.attempts()
     }
 

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Deadline, Endpoints, Fault, Output, Outputs, Plan, Target};
+use super::{Deadline, Endpoints, FailedAttempt, Fault, Output, Outputs, Plan, Step, Target};
 use crate::egress::EgressRules;
 use crate::info::Timings;
 
@@ -69,8 +69,16 @@ pub(super) struct Race {
 #[derive(Debug)]
 struct Attempt {
     address: SocketAddr,
+    /// When it began, or was refused.
+    begun: Instant,
     /// `None` while it is under way.
-    failed: Option<Fault>,
+    failed: Option<Failed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    fault: Fault,
+    at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +89,7 @@ enum Family {
 
 /// Where a race got to.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum RaceStep {
     /// It goes on.
     On,
     /// It was won.
@@ -91,7 +99,7 @@ pub(super) enum Step {
 }
 
 impl Race {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, now: Instant) -> Self {
         let mut race = Race {
             begun: None,
             bind: plan.bind,
@@ -110,25 +118,25 @@ impl Race {
         if let Target::Address(address) = plan.target {
             // One that can't be dialled from the prescribed address fails by itself.
             race.asking = false;
-            race.learn(address);
+            race.learn(address, now);
         }
         race
     }
 
     /// Begins the race, once.
-    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) -> Step {
+    pub(super) fn start(&mut self, now: Instant, outputs: &mut Outputs<'_>) -> RaceStep {
         if self.begun.is_some() {
-            return Step::On;
+            return RaceStep::On;
         }
         self.begun = Some(now);
         if self.asking {
             outputs.push(Output::Resolve);
-            return Step::On;
+            return RaceStep::On;
         }
         self.answered = Some(now);
         self.begin_next(now, outputs);
         // Of one address, which is dialled unless it was refused.
-        self.last_fault().map_or(Step::On, Step::Lost)
+        self.last_fault().map_or(RaceStep::On, RaceStep::Lost)
     }
 
     /// An answer came, after which more come or, with `last`, do not.
@@ -138,9 +146,9 @@ impl Race {
         last: bool,
         now: Instant,
         outputs: &mut Outputs<'_>,
-    ) -> Step {
+    ) -> RaceStep {
         if !self.asking || self.begun.is_none() {
-            return Step::On;
+            return RaceStep::On;
         }
         self.asking = !last;
         let none = match answer {
@@ -151,7 +159,7 @@ impl Race {
             Err(fault) => fault,
         };
         if self.is_over() {
-            return Step::Lost(self.last_fault().unwrap_or(none));
+            return RaceStep::Lost(self.last_fault().unwrap_or(none));
         }
         let v6_came = !self.left[Family::V6 as usize].is_empty();
         if self.hold.is_some() && (v6_came || last) {
@@ -164,7 +172,7 @@ impl Race {
             self.plan_next();
             self.expired(now, outputs);
         }
-        Step::On
+        RaceStep::On
     }
 
     pub(super) fn attempted(
@@ -173,27 +181,21 @@ impl Race {
         result: Result<Endpoints, Fault>,
         now: Instant,
         outputs: &mut Outputs<'_>,
-    ) -> Step {
+    ) -> RaceStep {
         let address = match self.attempts.get(id.0) {
-            Some(Attempt { address, failed: None }) => *address,
-            Some(Attempt { failed: Some(_), .. }) | None => return Step::On,
+            Some(Attempt { address, failed: None, .. }) => *address,
+            Some(Attempt { failed: Some(_), .. }) | None => return RaceStep::On,
         };
         let fault = match result.and_then(|ends| self.not_itself(ends)) {
             Ok(()) => {
                 if self.under_way() > 1 {
                     outputs.push(Output::Abandon);
                 }
-                let answered = self.answered.unwrap_or(now);
-                let begun = self.begun.unwrap_or(answered);
-                return Step::Won(Timings {
-                    resolve: answered.saturating_duration_since(begun),
-                    connect: now.saturating_duration_since(answered),
-                    handshake: Duration::ZERO,
-                });
+                return RaceStep::Won(self.timings(now));
             }
             Err(fault) => fault,
         };
-        self.attempts[id.0].failed = Some(fault);
+        self.attempts[id.0].failed = Some(Failed { fault, at: now });
         match fault {
             Fault::SelfConnected if self.chances > 0 => {
                 self.chances -= 1;
@@ -204,18 +206,22 @@ impl Race {
                 self.queue(address).push_front(address);
                 self.turn = Family::of(address);
                 self.plan_next();
-                return Step::On;
+                return RaceStep::On;
             }
             _ => {}
         }
         if self.is_over() {
             let dialled = !fault.is_refusal();
-            return Step::Lost(if dialled { fault } else { self.last_fault().unwrap_or(fault) });
+            return RaceStep::Lost(if dialled {
+                fault
+            } else {
+                self.last_fault().unwrap_or(fault)
+            });
         }
         if self.hold.is_none() {
             self.begin_next(now, outputs);
         }
-        Step::On
+        RaceStep::On
     }
 
     /// An instant that [`due`](Self::due) named may have come.
@@ -236,6 +242,17 @@ impl Race {
         hold.or(self.next.map(|at| (at, Deadline::NextAttempt)))
     }
 
+    /// How long each step took until `now`.
+    pub(super) fn timings(&self, now: Instant) -> Timings {
+        let begun = self.begun.unwrap_or(now);
+        let answered = self.answered.unwrap_or(now);
+        Timings {
+            resolve: answered.saturating_duration_since(begun),
+            connect: now.saturating_duration_since(answered),
+            handshake: Duration::ZERO,
+        }
+    }
+
     /// What the limit on connecting limits now.
     pub(super) fn limited(&self) -> Deadline {
         match self.begun {
@@ -245,10 +262,21 @@ impl Race {
         }
     }
 
-    /// Every attempt, those under way as having failed with `pending`.
-    pub(super) fn into_failed(self, pending: Fault) -> Vec<(SocketAddr, Fault)> {
+    /// The step of connecting that it is at, or at which it ended.
+    pub(super) fn step(&self) -> Option<Step> {
+        let all_refused = !self.asking && self.known == 0 && !self.attempts.is_empty();
+        if all_refused { Some(Step::Connect) } else { self.limited().step() }
+    }
+
+    /// Every attempt. Those under way have failed with `pending`, now.
+    pub(super) fn into_failed(self, pending: Fault, now: Instant) -> Vec<FailedAttempt> {
         let attempts = self.attempts.into_iter();
-        attempts.map(|attempt| (attempt.address, attempt.failed.unwrap_or(pending))).collect()
+        attempts
+            .map(|Attempt { address, begun, failed }| {
+                let Failed { fault, at } = failed.unwrap_or(Failed { fault: pending, at: now });
+                FailedAttempt { address, fault, elapsed: at.saturating_duration_since(begun) }
+            })
+            .collect()
     }
 
     fn add(&mut self, addresses: &[SocketAddr], now: Instant) {
@@ -262,7 +290,7 @@ impl Race {
             let again = self.queue(address).contains(&address)
                 || self.attempts.iter().any(|attempt| attempt.address == address);
             if reachable && !again {
-                self.learn(address);
+                self.learn(address, now);
             }
         }
         if self.known == 0 {
@@ -275,9 +303,10 @@ impl Race {
     }
 
     /// Takes in one address, to be dialled or refused.
-    fn learn(&mut self, address: SocketAddr) {
+    fn learn(&mut self, address: SocketAddr, now: Instant) {
         if let Err(fault) = self.judge(address) {
-            return self.attempts.push(Attempt { address, failed: Some(fault) });
+            let failed = Some(Failed { fault, at: now });
+            return self.attempts.push(Attempt { address, begun: now, failed });
         }
         if self.known == 0 {
             self.turn = Family::of(address);
@@ -311,12 +340,14 @@ impl Race {
         self.turn = Family::of(address).other();
         // One that this side could not make is made again, and not another.
         let again = self.attempts.iter().position(|attempt| {
-            attempt.address == address && matches!(attempt.failed, Some(Fault::Io(_)))
+            attempt.address == address
+                && matches!(attempt.failed, Some(Failed { fault: Fault::Io(_), .. }))
         });
         let id = AttemptId(again.unwrap_or(self.attempts.len()));
+        let attempt = Attempt { address, begun: now, failed: None };
         match again {
-            Some(place) => self.attempts[place].failed = None,
-            None => self.attempts.push(Attempt { address, failed: None }),
+            Some(place) => self.attempts[place] = attempt,
+            None => self.attempts.push(attempt),
         }
         self.latest = Some(now);
         outputs.push(Output::Attempt { id, address });
@@ -352,7 +383,8 @@ impl Race {
 
     /// The last failure of an address that was dialled, or else of one that was refused.
     fn last_fault(&self) -> Option<Fault> {
-        let faults = || self.attempts.iter().rev().filter_map(|attempt| attempt.failed);
+        let failures = self.attempts.iter().rev().filter_map(|attempt| attempt.failed);
+        let faults = || failures.clone().map(|failed| failed.fault);
         faults().find(|fault| !fault.is_refusal()).or_else(|| faults().next())
     }
 

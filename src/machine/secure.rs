@@ -125,12 +125,17 @@ impl Machine {
     }
 
     /// Takes a parcel back that could not be sent, for the failure of the wire.
-    pub fn not_transmitted(&mut self, parcel: &mut Parcel, fault: Fault) -> Outputs<'_> {
+    pub fn not_transmitted(
+        &mut self,
+        parcel: &mut Parcel,
+        fault: Fault,
+        now: Instant,
+    ) -> Outputs<'_> {
         let mut outputs = Outputs::none();
         if let Some(tls) = self.state.tls_mut() {
             tls.give_back(parcel);
             let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.sent(Sent::Failed(fault), &mut outputs);
+            self.state = state.not_transmitted(fault, now, &mut outputs);
         }
         parcel.clear();
         outputs

@@ -304,7 +304,7 @@ impl Inputs {
         parcel.sent(bytes);
         let outputs = match fault {
             None => self.machine.transmitted(&mut parcel).collect(),
-            Some(fault) => self.machine.not_transmitted(&mut parcel, fault).collect(),
+            Some(fault) => self.machine.not_transmitted(&mut parcel, fault, self.now).collect(),
         };
         self.see(outputs)
     }

@@ -162,7 +162,9 @@ impl Side {
                 self.machine.transmitted(&mut parcel).collect()
             }
             Went::Full => self.machine.transmitted(&mut parcel).collect(),
-            Went::Failed(fault) => self.machine.not_transmitted(&mut parcel, fault).collect(),
+            Went::Failed(fault) => {
+                self.machine.not_transmitted(&mut parcel, fault, net.now).collect()
+            }
         };
         rule(parcel.is_empty(), "a parcel that was given back is empty")?;
         self.absorb(outputs, net)

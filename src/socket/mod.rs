@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::driver::{Descriptor, Load, Room, Shared, Side};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Step};
 use crate::info::{Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
 use crate::options::{SecureTransport, SocketOptions, check_limit};
@@ -155,7 +155,7 @@ impl Socket {
     /// ```
     #[doc(alias("shutdown", "destroy"))]
     pub fn close(&self) -> Result<()> {
-        self.handle.shared().close()
+        self.handle.shared().close().map_err(|error| error.during(Step::Close))
     }
 
     /// Closes at once: what is not yet sent is dropped and the peer sees a reset. Blocked and later
@@ -486,11 +486,11 @@ macro_rules! impl_read {
         io_by_value_and_reference!(Read for $handle,
             /// Waits for the connection to open and for bytes to come. `Ok(0)` is the peer's clean end.
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                Ok(self.handle.shared().read(&mut Room::One(buf))?)
+                self.handle.shared().read(&mut Room::One(buf)).map_err(read_failed)
             }
 
             fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                Ok(self.handle.shared().read(&mut Room::Many(bufs))?)
+                self.handle.shared().read(&mut Room::Many(bufs)).map_err(read_failed)
             }
         );
     };
@@ -501,20 +501,30 @@ macro_rules! impl_write {
         io_by_value_and_reference!(Write for $handle,
             /// Waits for the connection to open and for the system to take some of the bytes.
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                Ok(self.handle.shared().write(&Load::One(buf))?)
+                self.handle.shared().write(&Load::One(buf)).map_err(write_failed)
             }
 
             fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                Ok(self.handle.shared().write(&Load::Many(bufs))?)
+                self.handle.shared().write(&Load::Many(bufs)).map_err(write_failed)
             }
 
             /// Waits until the system has all that was accepted, which in plaintext it always has; fails
             /// where the socket has failed.
             fn flush(&mut self) -> io::Result<()> {
-                Ok(self.handle.shared().flush()?)
+                self.handle.shared().flush().map_err(write_failed)
             }
         );
     };
+}
+
+#[cold]
+fn read_failed(error: Error) -> io::Error {
+    error.during(Step::Read).into()
+}
+
+#[cold]
+fn write_failed(error: Error) -> io::Error {
+    error.during(Step::Write).into()
 }
 
 impl_read!(Socket);

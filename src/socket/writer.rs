@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Handle;
-use crate::error::Result;
+use crate::error::{Result, Step};
 use crate::machine::Input;
 
 /// The writable side of a [`Socket`](crate::Socket): [`Write`](std::io::Write), also by reference;
@@ -36,7 +36,7 @@ impl Writer {
     /// side is then still open.
     #[doc(alias("shutdown", "CloseWrite", "end"))]
     pub fn close(&self) -> Result<()> {
-        self.handle.shared().finish_writing()
+        self.handle.shared().finish_writing().map_err(|error| error.during(Step::Close))
     }
 
     /// Gives up without flushing: the peer sees a reset, so reading ends too

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sockeye::{
     Attempt, Connector, ConnectorBuilder, ConnectorStats, Descriptor, EgressRules, Error,
     ErrorKind, Health, Keepalive, Phase, Reader, Scope, Socket, SocketAddress, SocketInfo,
-    SocketOptions, Stats, TcpOptions, Timings, TlsOptions, Writer,
+    SocketOptions, Stats, Step, TcpOptions, Timings, TlsOptions, Writer,
 };
 
 use crate::support::{Peer, open, read, read_exactly, story};
@@ -108,10 +108,12 @@ fn values_are_plain_data() {
     value::<Health>();
     value::<Descriptor>();
     copied::<ErrorKind>();
+    copied::<Step>();
     fn key<T: Eq + Hash>() {}
     key::<SocketAddress>();
     key::<Phase>();
     key::<ErrorKind>();
+    key::<Step>();
     fn empty<T: Default>() {}
     empty::<SocketOptions>();
     empty::<TcpOptions>();

@@ -28,6 +28,7 @@ mod records;
 mod regressions;
 mod reset;
 mod servers;
+mod steps;
 mod tls;
 mod tool_tls;
 mod volume;

@@ -1,15 +1,15 @@
 //! From the start to where a connection is open: the race of the addresses, and the TLS handshake.
 
-use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::super::race::{Race, Step};
+use super::super::race::{Race, RaceStep};
 use super::super::tls::{Progress, Remains, Session};
 use super::super::{
     Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, Refusal, Release, Rules,
+    Step,
 };
 use super::{Closed, Half, Never, Pipe, State, tell_end};
-use crate::info::Phase;
+use crate::info::{Phase, Timings};
 use crate::tls::TlsSetup;
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ enum Reading {
 impl Connecting {
     pub(super) fn new(plan: Plan, now: Instant) -> Self {
         Connecting {
-            race: Race::new(&plan),
+            race: Race::new(&plan, now),
             // A limit too far away to be an instant is none.
             deadline: plan.connect_timeout.and_then(|limit| now.checked_add(limit)),
             reading: Reading::Wanted,
@@ -60,7 +60,7 @@ impl Connecting {
 
     pub(super) fn start(mut self: Box<Self>, now: Instant, outputs: &mut Outputs<'_>) -> State {
         let step = self.race.start(now, outputs);
-        self.advance(step, outputs)
+        self.advance(step, now, outputs)
     }
 
     pub(super) fn handle(
@@ -72,35 +72,35 @@ impl Connecting {
         match input {
             Input::Answered(addresses) => {
                 let step = self.race.resolved(Ok(addresses), false, now, outputs);
-                self.advance(step, outputs)
+                self.advance(step, now, outputs)
             }
             Input::Resolved(answer) => {
                 let step = self.race.resolved(answer, true, now, outputs);
-                self.advance(step, outputs)
+                self.advance(step, now, outputs)
             }
             Input::Attempted { id, result } => {
                 let step = self.race.attempted(id, result, now, outputs);
                 match step {
-                    Step::Won(timings) => {
+                    RaceStep::Won(timings) => {
                         outputs.push(Output::Adopt { id, timings });
                         self.won(now, outputs)
                     }
-                    Step::On | Step::Lost(_) => self.advance(step, outputs),
+                    RaceStep::On | RaceStep::Lost(_) => self.advance(step, now, outputs),
                 }
             }
             Input::Deadline => match self.deadline {
                 Some(at) if at <= now => {
                     let fault = Fault::TimedOut(self.race.limited());
-                    self.never(fault, Err(fault), outputs)
+                    self.never(fault, Err(fault), now, outputs)
                 }
                 Some(_) | None => {
                     self.race.expired(now, outputs);
                     State::Connecting(self)
                 }
             },
-            Input::Close => self.never(Fault::Closed, Ok(()), outputs),
+            Input::Close => self.never(Fault::Closed, Ok(()), now, outputs),
             Input::Abort | Input::AbortWriting => {
-                self.never(Fault::Aborted, Err(Fault::Aborted), outputs)
+                self.never(Fault::Aborted, Err(Fault::Aborted), now, outputs)
             }
             Input::CancelReading => {
                 self.reading = Reading::Cancelled;
@@ -117,13 +117,10 @@ impl Connecting {
         }
     }
 
-    fn advance(self: Box<Self>, step: Step, outputs: &mut Outputs<'_>) -> State {
+    fn advance(self: Box<Self>, step: RaceStep, now: Instant, outputs: &mut Outputs<'_>) -> State {
         match step {
-            Step::On | Step::Won(_) => State::Connecting(self),
-            Step::Lost(fault) => {
-                let attempts = self.race.into_failed(fault);
-                never(fault, Err(fault), attempts, None, outputs)
-            }
+            RaceStep::On | RaceStep::Won(_) => State::Connecting(self),
+            RaceStep::Lost(fault) => self.lost(fault, Err(fault), now, outputs),
         }
     }
 
@@ -146,16 +143,41 @@ impl Connecting {
             Err(failure) => {
                 outputs.push(Output::Release(Release::Done));
                 let remains = Remains { failure: Some(failure), ..Remains::default() };
-                never(Fault::Tls, Err(Fault::Tls), Vec::new(), Some(Box::new(remains)), outputs)
+                never_opened(
+                    unsecured(Fault::Tls, Err(Fault::Tls), Duration::ZERO, remains),
+                    outputs,
+                )
             }
         }
     }
 
     /// Gives up while something is still pending.
-    fn never(self, fault: Fault, outcome: Result<(), Fault>, outputs: &mut Outputs<'_>) -> State {
+    fn never(
+        self,
+        fault: Fault,
+        outcome: Result<(), Fault>,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
         outputs.push(Output::Abandon);
-        let attempts = self.race.into_failed(fault);
-        never(fault, outcome, attempts, None, outputs)
+        self.lost(fault, outcome, now, outputs)
+    }
+
+    fn lost(
+        self,
+        fault: Fault,
+        outcome: Result<(), Fault>,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        let (step, timings) = (self.race.step(), self.race.timings(now));
+        let attempts = self.race.into_failed(fault, now);
+        let never = Never { fault, outcome, step, timings, attempts, remains: None, told: true };
+        never_opened(never, outputs)
+    }
+
+    pub(super) fn step(&self) -> Option<Step> {
+        self.race.step()
     }
 
     pub(super) fn read(&self) -> ReadStep {
@@ -193,11 +215,8 @@ impl Securing {
             })),
             Err(failure) => {
                 let remains = Remains { failure: Some(failure), ..Remains::default() };
-                let (fault, remains) = (Fault::Tls, Some(Box::new(remains)));
-                let outcome = Err(fault);
-                let attempts = Vec::new();
-                let never = Never { fault, outcome, attempts, remains, told: false };
-                State::Closed(Closed::Never(Box::new(never)))
+                let never = unsecured(Fault::Tls, Err(Fault::Tls), Duration::ZERO, remains);
+                State::Closed(Closed::Never(Box::new(Never { told: false, ..never })))
             }
         }
     }
@@ -222,21 +241,21 @@ impl Securing {
         match input {
             Input::Deadline if self.deadline.is_some_and(|at| at <= now) => {
                 let fault = Fault::TimedOut(Deadline::Handshake);
-                self.never(fault, Err(fault), Release::Done, outputs)
+                self.never(fault, Err(fault), Release::Done, now, outputs)
             }
             Input::Close => {
                 outputs.push(Output::ShutdownWrite);
-                self.never(Fault::Closed, Ok(()), Release::Linger, outputs)
+                self.never(Fault::Closed, Ok(()), Release::Linger, now, outputs)
             }
             Input::Abort | Input::AbortWriting => {
-                self.never(Fault::Aborted, Err(Fault::Aborted), Release::Reset, outputs)
+                self.never(Fault::Aborted, Err(Fault::Aborted), Release::Reset, now, outputs)
             }
             Input::CancelReading => {
                 self.reading = Reading::Cancelled;
                 outputs.push(Output::Readable);
                 State::Securing(self)
             }
-            Input::WireFailed(fault) => self.failed(fault, outputs),
+            Input::WireFailed(fault) => self.failed(fault, now, outputs),
             Input::WireEof => self.received(Received::Eof, rules, now, outputs),
             Input::Answered(_)
             | Input::Resolved(_)
@@ -264,13 +283,13 @@ impl Securing {
                 }
                 self.progressed(rules, now, outputs)
             }
-            Received::Failed(fault) => self.failed(fault, outputs),
+            Received::Failed(fault) => self.failed(fault, now, outputs),
         }
     }
 
     /// The wire failed.
-    pub(super) fn failed(self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
-        self.never(fault, Err(fault), Release::Done, outputs)
+    pub(super) fn failed(self, fault: Fault, now: Instant, outputs: &mut Outputs<'_>) -> State {
+        self.never(fault, Err(fault), Release::Done, now, outputs)
     }
 
     pub(super) fn progressed(
@@ -285,7 +304,7 @@ impl Securing {
             Progress::Failed => {
                 outputs.push(Output::Transmit);
                 outputs.push(Output::ShutdownWrite);
-                self.never(Fault::Tls, Err(Fault::Tls), Release::Linger, outputs)
+                self.never(Fault::Tls, Err(Fault::Tls), Release::Linger, now, outputs)
             }
             Progress::Established | Progress::Ended | Progress::Truncated => {
                 let Securing { mut pipe, reading, begun, .. } = *self;
@@ -303,11 +322,13 @@ impl Securing {
         fault: Fault,
         outcome: Result<(), Fault>,
         release: Release,
+        now: Instant,
         outputs: &mut Outputs<'_>,
     ) -> State {
         outputs.push(Output::Release(release));
-        let remains = self.pipe.tls.map(|tls| Box::new(tls.into_remains()));
-        never(fault, outcome, Vec::new(), remains, outputs)
+        let remains = self.pipe.tls.map(|tls| tls.into_remains()).unwrap_or_default();
+        let took = now.saturating_duration_since(self.begun);
+        never_opened(unsecured(fault, outcome, took, remains), outputs)
     }
 
     pub(super) fn pipe(&self) -> &Pipe {
@@ -362,15 +383,26 @@ fn open(pipe: Pipe, reading: Reading, outputs: &mut Outputs<'_>) -> State {
     }
 }
 
-fn never(
+/// A connection that was made and not secured.
+fn unsecured(
     fault: Fault,
     outcome: Result<(), Fault>,
-    attempts: Vec<(SocketAddr, Fault)>,
-    remains: Option<Box<Remains>>,
-    outputs: &mut Outputs<'_>,
-) -> State {
+    handshake: Duration,
+    remains: Remains,
+) -> Never {
+    Never {
+        fault,
+        outcome,
+        step: Some(Step::Handshake),
+        timings: Timings { handshake, ..Timings::default() },
+        attempts: Vec::new(),
+        remains: Some(Box::new(remains)),
+        told: true,
+    }
+}
+
+fn never_opened(never: Never, outputs: &mut Outputs<'_>) -> State {
     outputs.push(Output::Opened);
     tell_end(outputs);
-    let never = Never { fault, outcome, attempts, remains, told: true };
     State::Closed(Closed::Never(Box::new(never)))
 }

@@ -21,7 +21,6 @@
 //! state and returns the new one. The transitions themselves are in `connecting`, `open` and `closed`, by
 //! the state that they begin in; `sessions` finds the TLS of a state.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 mod closed;
@@ -35,10 +34,10 @@ use self::connecting::{Connecting, Securing};
 use super::flow::Holder;
 use super::tls::{Progress, Remains, Session};
 use super::{
-    Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, RecvPass, Refusal, Release,
-    Rules, SendPass, Sent, Watch, WriteStep,
+    Deadline, FailedAttempt, Fault, Input, Output, Outputs, Plan, ReadStep, Received, RecvPass,
+    Refusal, Release, Rules, SendPass, Sent, Step, Watch, WriteStep,
 };
-use crate::info::Phase;
+use crate::info::{Phase, Timings};
 use crate::tls::TlsSetup;
 
 #[derive(Debug)]
@@ -112,7 +111,11 @@ pub(super) struct Draining {
 pub(super) struct Never {
     fault: Fault,
     outcome: Result<(), Fault>,
-    attempts: Vec<(SocketAddr, Fault)>,
+    /// The step that failed.
+    step: Option<Step>,
+    /// How long each step took, but those that [`Output::Adopt`] has told.
+    timings: Timings,
+    attempts: Vec<FailedAttempt>,
     /// Of a handshake that failed.
     remains: Option<Box<Remains>>,
     /// Whether the outputs have said so: not before the start of one that was made so.
@@ -274,7 +277,6 @@ impl State {
     /// A send pass or a parcel came back.
     pub(super) fn sent(self, what: Sent, outputs: &mut Outputs<'_>) -> State {
         match (self, what) {
-            (State::Securing(securing), Sent::Failed(fault)) => securing.failed(fault, outputs),
             (State::Open(pipe), Sent::Failed(fault)) => pipe.failed_with_residue(fault, outputs),
             (State::HalfClosed(pipe, half), what) => half.sent(pipe, what, outputs),
             (State::Closed(closed @ Closed::Draining(_)), what) => {
@@ -288,6 +290,23 @@ impl State {
                 | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))),
                 Sent::Nothing | Sent::Failed(_),
             ) => state,
+        }
+    }
+
+    /// A parcel could not be sent.
+    pub(super) fn not_transmitted(
+        self,
+        fault: Fault,
+        now: Instant,
+        outputs: &mut Outputs<'_>,
+    ) -> State {
+        match self {
+            State::Securing(securing) => securing.failed(fault, now, outputs),
+            state @ (State::Connecting(_)
+            | State::Open(_)
+            | State::Yielding(_)
+            | State::HalfClosed(..)
+            | State::Closed(_)) => state.sent(Sent::Failed(fault), outputs),
         }
     }
 
@@ -631,16 +650,41 @@ impl State {
         }
     }
 
-    pub(super) fn attempts(&self) -> &[(SocketAddr, Fault)] {
+    /// The step of connecting or closing that it is in, or that failed.
+    pub(super) fn step(&self) -> Option<Step> {
         match self {
-            State::Closed(Closed::Never(never)) => &never.attempts,
+            State::Connecting(connecting) => connecting.step(),
+            State::Securing(_) => Some(Step::Handshake),
+            State::HalfClosed(_, Half::Finishing(_)) | State::Closed(Closed::Draining(_)) => {
+                Some(Step::Close)
+            }
+            State::Closed(Closed::Never(never)) => never.step,
+            State::Open(_)
+            | State::Yielding(_)
+            | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded) => None,
+        }
+    }
+
+    /// The connection that never came to be.
+    fn never(&self) -> Option<&Never> {
+        match self {
+            State::Closed(Closed::Never(never)) => Some(never),
             State::Connecting(_)
             | State::Securing(_)
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_) => &[],
+            | State::Closed(_) => None,
         }
+    }
+
+    pub(super) fn timings(&self) -> Option<Timings> {
+        self.never().map(|never| never.timings)
+    }
+
+    pub(super) fn attempts(&self) -> &[FailedAttempt] {
+        self.never().map_or(&[], |never| &never.attempts)
     }
 }
 

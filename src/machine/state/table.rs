@@ -438,7 +438,7 @@ fn inputs() -> Vec<Stimulus> {
         }),
         s("not transmitted", |subject| {
             let mut parcel = subject.machine.transmit()?;
-            Some(said(subject.machine.not_transmitted(&mut parcel, Fault::Lost(110))))
+            Some(said(subject.machine.not_transmitted(&mut parcel, Fault::Lost(110), subject.now)))
         }),
     ]
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::egress::EgressRules;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Step};
 use crate::machine::{
     ADDRESSES_MOST, AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, Refusal,
     Target,
@@ -461,7 +461,7 @@ impl<'a> Run<'a> {
                 Some(Ok(())) => return told,
                 Some(Err(fault)) => {
                     told.lost = Some((now, fault));
-                    told.attempts = machine.attempts().to_vec();
+                    told.attempts = pairs(&machine);
                     return told;
                 }
             }
@@ -480,6 +480,83 @@ impl Told {
     }
 }
 
+fn pairs(machine: &Machine) -> Vec<(SocketAddr, Fault)> {
+    machine.attempts().iter().map(|attempt| (attempt.address, attempt.fault)).collect()
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap()
+}
+
+// -------------------------------------------------------------------- when it failed
+
+#[test]
+fn every_failed_attempt_knows_how_long_it_lasted() {
+    let begun = Instant::now();
+    let mut machine = named(begun);
+    let at = |millis| begun + Duration::from_millis(millis);
+    drop(machine.handle(Input::Resolved(Ok(&[v6(1), v4(1)])), at(10)));
+    drop(machine.handle(Input::Deadline, at(260)));
+    let refused = Input::Attempted { id: AttemptId(0), result: Err(REFUSED) };
+    drop(machine.handle(refused, at(300)));
+    let limit = machine.deadline().expect("it is dialling").0;
+    drop(machine.handle(Input::Deadline, limit));
+    let lasted: Vec<_> = machine.attempts().iter().map(|attempt| attempt.elapsed).collect();
+    assert_eq!(lasted, [Duration::from_millis(290), limit - at(260)]);
+}
+
+#[test]
+fn an_attempt_that_is_made_again_begins_again() {
+    let begun = Instant::now();
+    let mut machine = named(begun);
+    let at = |millis| begun + Duration::from_millis(millis);
+    drop(machine.handle(Input::Resolved(Ok(&[v6(1), v4(1)])), begun));
+    drop(machine.handle(Input::Deadline, at(250)));
+    drop(machine.handle(Input::Attempted { id: AttemptId(1), result: Err(WANT) }, at(251)));
+    drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Err(REFUSED) }, at(400)));
+    drop(machine.handle(Input::Attempted { id: AttemptId(1), result: Err(REFUSED) }, at(407)));
+    let lasted: Vec<_> = machine.attempts().iter().map(|attempt| attempt.elapsed).collect();
+    assert_eq!(lasted, [Duration::from_millis(400), Duration::from_millis(7)]);
+}
+
+#[test]
+fn each_step_of_a_failed_connect_is_timed_and_the_last_is_named() {
+    let begun = Instant::now();
+    let at = |millis| begun + Duration::from_millis(millis);
+    let times = |machine: &Machine| {
+        let timings = machine.timings().expect("it failed");
+        (machine.step(), millis(timings.resolve), millis(timings.connect))
+    };
+    let mut machine = Machine::new(Plan::new(Target::Name), begun);
+    assert_eq!((machine.step(), machine.timings()), (Some(Step::WaitForSlot), None));
+    drop(machine.handle(Input::Close, at(5)));
+    assert_eq!(times(&machine), (Some(Step::WaitForSlot), 0, 0));
+
+    let mut machine = named(begun);
+    drop(machine.handle(Input::Resolved(Err(Fault::Resolve)), at(30)));
+    assert_eq!(times(&machine), (Some(Step::Lookup), 30, 0));
+
+    let mut machine = named(begun);
+    assert_eq!(machine.step(), Some(Step::Lookup));
+    drop(machine.handle(Input::Resolved(Ok(&[v4(1)])), at(30)));
+    assert_eq!(machine.step(), Some(Step::Connect));
+    drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Err(REFUSED) }, at(50)));
+    assert_eq!(times(&machine), (Some(Step::Connect), 30, 20));
+
+    // Refused addresses are not dialled, but it was the addresses that failed, and not the lookup.
+    let mut plan = Plan::new(Target::Name);
+    plan.egress = Some(Arc::new(EgressRules::deny_all()));
+    let mut machine = Machine::new(plan, begun);
+    drop(machine.start(begun));
+    drop(machine.handle(Input::Resolved(Ok(&[v4(1)])), at(30)));
+    assert_eq!(machine.opened(), Some(Err(Fault::Denied)));
+    assert_eq!(times(&machine), (Some(Step::Connect), 30, 0));
+    assert_eq!(machine.attempts()[0].elapsed, Duration::ZERO);
+}
+
+/// A machine that has begun to look a name up.
+fn named(now: Instant) -> Machine {
+    let mut machine = Machine::new(Plan::new(Target::Name), now);
+    drop(machine.start(now));
+    machine
 }

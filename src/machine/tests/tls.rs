@@ -510,7 +510,7 @@ fn a_reset_that_only_close_notify_provokes_leaves_the_end_clean() {
         if sent {
             wire.handle(Input::WireFailed(fault));
         }
-        let outputs = wire.machine.not_transmitted(&mut parcel, fault).collect();
+        let outputs = wire.machine.not_transmitted(&mut parcel, fault, wire.now).collect();
         wire.see(outputs);
         let step = wire.machine.read();
         assert!(matches!(step, ReadStep::End), "all came, and its end: {step:?}");
@@ -527,7 +527,7 @@ fn after_a_failure_nothing_is_lent_to_be_sent_once_more() {
     wire.read_some(10);
     wire.seal(&[1; 1000]);
     let mut parcel = wire.lent.take().unwrap();
-    let outputs = wire.machine.not_transmitted(&mut parcel, Fault::Reset(None)).collect();
+    let outputs = wire.machine.not_transmitted(&mut parcel, Fault::Reset(None), wire.now).collect();
     wire.see(outputs);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
     assert!(wire.machine.transmit().is_none(), "who sends it again fails again, for ever");

@@ -1,0 +1,261 @@
+//! What went wrong and when, as small data.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ErrorKind;
+use crate::egress::REFUSED;
+
+/// What went wrong, as the state machine knows it: small copyable data.
+///
+/// A code is the operating system's, as [`io::Error::raw_os_error`] gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// This side closed the socket.
+    Closed,
+    /// This side aborted the connection.
+    Aborted,
+    /// The peer has ended the connection, and with it this side's writing.
+    PeerEnded,
+    /// The name did not resolve.
+    Resolve,
+    /// The name resolved to no address at all.
+    NoAddress,
+    /// The socket is bound to one family, and the name has addresses of the other only.
+    NoLocalAddress,
+    /// The egress rules refuse the address.
+    Denied,
+    /// The address is a listener of this program.
+    OwnListener,
+    /// The socket is bound to the very address that it dialled.
+    Loop,
+    /// By chance the attempt led back to the socket itself, because nobody listens there.
+    SelfConnected,
+    /// An attempt was refused, or could not reach its address.
+    Connect(i32),
+    /// A limit passed.
+    TimedOut(Deadline),
+    /// TLS failed: [`Machine::tls_failure`](crate::machine::Machine::tls_failure) tells how.
+    Tls,
+    /// TLS data ended without close_notify.
+    Truncated,
+    /// Bytes of the peer were unread when an upgrade began.
+    UnreadPlaintext,
+    /// The socket was upgraded, and another has its connection.
+    Upgraded,
+    /// The peer reset the connection. There is no code where only the state of the wire tells it.
+    Reset(Option<i32>),
+    /// The peer reset the connection after its end: all that it sent before is complete.
+    ResetAfterEnd(i32),
+    /// The system gave the peer up.
+    Lost(i32),
+    /// Any other failure of the operating system.
+    Io(i32),
+}
+
+impl Fault {
+    /// The kind of the error that this fault becomes.
+    #[must_use]
+    pub fn kind(self) -> ErrorKind {
+        match self {
+            Fault::Closed | Fault::Aborted | Fault::PeerEnded => ErrorKind::Closed,
+            Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
+            Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
+            Fault::Denied => ErrorKind::Denied,
+            Fault::OwnListener | Fault::Loop => ErrorKind::Loop,
+            Fault::TimedOut(_) => ErrorKind::TimedOut,
+            Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
+            Fault::Tls => ErrorKind::Tls,
+            Fault::Truncated => ErrorKind::Truncated,
+            Fault::UnreadPlaintext => ErrorKind::UnreadPlaintext,
+            Fault::Upgraded => ErrorKind::Upgraded,
+            Fault::Lost(_) => ErrorKind::Lost,
+            Fault::Io(_) => ErrorKind::Io,
+        }
+    }
+
+    /// Whether an address was not dialled, because it must not be.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
+    }
+
+    pub(super) fn code(self) -> Option<i32> {
+        match self {
+            Fault::Connect(code)
+            | Fault::ResetAfterEnd(code)
+            | Fault::Lost(code)
+            | Fault::Io(code) => Some(code),
+            Fault::Reset(code) => code,
+            Fault::Closed
+            | Fault::Aborted
+            | Fault::PeerEnded
+            | Fault::Resolve
+            | Fault::NoAddress
+            | Fault::NoLocalAddress
+            | Fault::Denied
+            | Fault::OwnListener
+            | Fault::Loop
+            | Fault::SelfConnected
+            | Fault::TimedOut(_)
+            | Fault::Tls
+            | Fault::Truncated
+            | Fault::UnreadPlaintext
+            | Fault::Upgraded => None,
+        }
+    }
+
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Fault::Denied => REFUSED,
+            Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
+            Fault::Closed => "the socket was closed by this side",
+            Fault::Aborted => "the connection was aborted by this side",
+            Fault::PeerEnded => "the peer has ended the connection",
+            Fault::Resolve => "the name did not resolve",
+            Fault::NoAddress => "the name resolved to no address",
+            Fault::NoLocalAddress => {
+                "the name has no address of the family that the socket is bound to"
+            }
+            Fault::Loop => "TCP Loop detected: the socket is bound to the address that it dials",
+            Fault::SelfConnected => "nobody listens there, and the attempt led back to itself",
+            Fault::Connect(_) => "the connection could not be made",
+            Fault::TimedOut(limit) => limit.message(),
+            Fault::Tls => "TLS failed",
+            Fault::Truncated => {
+                "the peer ended the connection without close_notify: what it sent may be cut short"
+            }
+            Fault::UnreadPlaintext => {
+                "plaintext of the peer was unread when the upgrade to TLS began: somebody may have \
+                 injected it"
+            }
+            Fault::Upgraded => {
+                "the socket was upgraded to TLS: use the one that start_tls returned"
+            }
+            Fault::Reset(_) => "the peer reset the connection",
+            Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
+            Fault::Lost(_) => "the system gave the peer up",
+            Fault::Io(_) => "the operating system failed",
+        }
+    }
+
+    pub(super) fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {
+        match (self.kind(), source) {
+            (kind @ (ErrorKind::Connect | ErrorKind::Io | ErrorKind::Resolve), Some(source)) => {
+                match source.kind() {
+                    // They ask for the same call again, as std's `write_all` makes it, and would for ever.
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => kind.io_kind(),
+                    other => other,
+                }
+            }
+            (kind, _) => kind.io_kind(),
+        }
+    }
+}
+
+/// A limit in time, named by what it limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Deadline {
+    /// The connect timeout, while all places for open sockets were taken.
+    Place,
+    /// The connect timeout, while the name was looked up.
+    LookUp,
+    /// The connect timeout, while addresses were dialled.
+    Connect,
+    /// The connect timeout, while the TLS handshake was made.
+    Handshake,
+    /// The connect timeout of an upgrade, while it waited to begin.
+    Upgrade,
+    /// The time between two attempts: nothing fails by it.
+    NextAttempt,
+    /// The time that IPv4 addresses wait for IPv6 ones: nothing fails by it.
+    OtherFamily,
+    /// The close timeout.
+    Close,
+    /// The read timeout or deadline of one call.
+    Read,
+    /// The write timeout or deadline of one call.
+    Write,
+    /// The limit of one wait for the connection to open.
+    Opened,
+    /// The limit of one wait for the socket to be closed.
+    Closed,
+}
+
+impl Deadline {
+    /// The step that fails when this limit passes, if that is always the same.
+    pub(crate) fn step(self) -> Option<Step> {
+        match self {
+            Deadline::Place => Some(Step::WaitForSlot),
+            Deadline::LookUp => Some(Step::Lookup),
+            Deadline::Connect | Deadline::NextAttempt | Deadline::OtherFamily => {
+                Some(Step::Connect)
+            }
+            Deadline::Handshake => Some(Step::Handshake),
+            Deadline::Close => Some(Step::Close),
+            // It depends on the call and on where the socket is.
+            Deadline::Upgrade
+            | Deadline::Read
+            | Deadline::Write
+            | Deadline::Opened
+            | Deadline::Closed => None,
+        }
+    }
+
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Deadline::Place => {
+                "the connect timeout passed while as many sockets as there may be were open"
+            }
+            Deadline::LookUp => "the connect timeout passed during the name look-up",
+            Deadline::Connect => "the connect timeout passed before an address answered",
+            Deadline::Handshake => "the connect timeout passed during the TLS handshake",
+            Deadline::Upgrade => "the connect timeout passed before the upgrade to TLS could begin",
+            Deadline::NextAttempt => "the next attempt was due",
+            Deadline::OtherFamily => "the wait for addresses of the other family was over",
+            Deadline::Close => "the close timeout passed before everything was handed over",
+            Deadline::Read => "the read timeout or deadline passed",
+            Deadline::Write => "the write timeout or deadline passed",
+            Deadline::Opened => "the limit of this wait passed before the connection opened",
+            Deadline::Closed => "the limit of this wait passed before the socket was closed",
+        }
+    }
+}
+
+/// What a socket was doing when it failed: [`Error::step`](crate::Error::step).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Step {
+    /// Waiting for a slot at [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets).
+    WaitForSlot,
+    /// Waiting for one of the connector's lookups to finish.
+    WaitForLookup,
+    /// The name lookup.
+    Lookup,
+    /// The connection attempts, and the check of an address by the egress rules.
+    Connect,
+    /// The dialogue with a proxy. No error has it yet.
+    Proxy,
+    /// The TLS handshake, also that of an upgrade.
+    Handshake,
+    /// A read.
+    Read,
+    /// A write or a flush.
+    Write,
+    /// Closing the socket or its write side.
+    Close,
+}
+
+/// An attempt of a connection that never came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedAttempt {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why it failed. If the whole connection failed first, that failure.
+    pub fault: Fault,
+    /// The time from its beginning to its failure. Zero for an address that was refused.
+    pub elapsed: Duration,
+}

@@ -1,0 +1,266 @@
+//! At which step a call or a connection failed, and how long the steps before took.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sockeye::{
+    Connector, EgressRules, Error, ErrorKind, SecureTransport, Socket, SocketOptions, Step,
+    TcpOptions,
+};
+
+use crate::support::peer::{black_hole, listen, nothing_listens};
+use crate::support::tls::{Way, authority, options};
+use crate::support::{Peer, fill, little_room, ms, open, open_with, pour, read, story};
+
+/// The longest that a step takes on loopback, on a busy machine.
+const SOON: Duration = Duration::from_secs(5);
+
+#[track_caller]
+fn of_io<T: std::fmt::Debug>(result: io::Result<T>) -> Error {
+    let error = result.expect_err("it has to fail");
+    Error::from_io(&error).expect("it carries the crate's error").clone()
+}
+
+#[track_caller]
+fn unopened(connector: &Connector, address: impl ToString, options: SocketOptions) -> Error {
+    let socket = connector.connect_with(address.to_string(), options).expect("the address is fine");
+    let error = socket.opened().expect_err("it never opens");
+    // All that wait for it learn the same.
+    for later in [
+        of_io(read(&socket, 1)),
+        of_io((&socket).write(b"x")),
+        socket.closed().expect_err("it never opened"),
+    ] {
+        assert_eq!((later.step(), later.timings()), (error.step(), error.timings()));
+    }
+    error
+}
+
+fn within(limit: Duration) -> SocketOptions {
+    SocketOptions::new().connect_timeout(limit)
+}
+
+#[test]
+fn a_refused_connection_failed_at_connect() {
+    story(|| {
+        let nothing = nothing_listens();
+        let error = unopened(Connector::global(), nothing.address, SocketOptions::new());
+        assert_eq!(error.step(), Some(Step::Connect));
+        let timings = error.timings().expect("it never opened");
+        assert_eq!((timings.resolve, timings.handshake), (Duration::ZERO, Duration::ZERO));
+        assert!(!timings.connect.is_zero() && timings.connect < SOON, "{timings:?}");
+        let [attempt] = error.attempts() else { panic!("{error:?}") };
+        assert_eq!(attempt.error().step(), Some(Step::Connect));
+        assert!(!attempt.elapsed().is_zero() && attempt.elapsed() <= timings.connect);
+    });
+}
+
+#[test]
+fn an_attempt_that_nobody_answered_lasted_until_the_limit() {
+    story(|| {
+        let hole = black_hole();
+        let error = unopened(Connector::global(), hole.address, within(ms(120)));
+        assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Connect)));
+        let lasted = error.attempts()[0].elapsed();
+        assert!(lasted >= ms(110) && lasted < SOON, "{lasted:?}");
+        let timings = error.timings().expect("it never opened");
+        assert!(timings.connect >= lasted && timings.resolve.is_zero(), "{timings:?}");
+    });
+}
+
+#[test]
+fn a_name_that_does_not_resolve_failed_at_lookup() {
+    story(|| {
+        let slow = |answer: fn() -> io::Result<Vec<IpAddr>>| {
+            Connector::builder()
+                .resolver(move |_: &str| {
+                    std::thread::sleep(ms(60));
+                    answer()
+                })
+                .build()
+                .expect("the rules are fine")
+        };
+        let unknown = slow(|| Err(io::Error::from(io::ErrorKind::NotFound)));
+        let error = unopened(&unknown, "name.test:1", SocketOptions::new());
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Resolve, Some(Step::Lookup)));
+        let timings = error.timings().expect("it never opened");
+        assert!(timings.resolve >= ms(60) && timings.connect.is_zero(), "{timings:?}");
+
+        let late = unopened(&unknown, "name.test:1", within(ms(20)));
+        assert_eq!((late.kind(), late.step()), (ErrorKind::TimedOut, Some(Step::Lookup)));
+        let timings = late.timings().expect("it never opened");
+        assert!(timings.resolve >= ms(20) && timings.connect.is_zero(), "{timings:?}");
+
+        let nothing = nothing_listens();
+        let found = slow(|| Ok(vec![IpAddr::from([127, 0, 0, 1])]));
+        let port = nothing.address.port();
+        let error = unopened(&found, format!("name.test:{port}"), SocketOptions::new());
+        assert_eq!(error.step(), Some(Step::Connect));
+        let timings = error.timings().expect("it never opened");
+        assert!(timings.resolve >= ms(60), "{timings:?}");
+        assert!(error.attempts()[0].elapsed() <= timings.connect, "{error:?}");
+    });
+}
+
+#[test]
+fn a_socket_that_waits_at_the_limit_failed_at_its_slot() {
+    story(|| {
+        let peer = Peer::reads();
+        let connector = Connector::builder().max_open_sockets(1).wait_at_limit(true);
+        let connector = connector.build().expect("the rules are fine");
+        let first = connector.connect(peer.address()).expect("the address is fine");
+        first.opened().expect("the peer accepts");
+        let error = unopened(&connector, peer.address(), within(ms(50)));
+        assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::WaitForSlot)));
+        assert_eq!(error.timings(), Some(sockeye::Timings::default()));
+    });
+}
+
+#[test]
+fn a_handshake_that_is_never_answered_failed_at_the_handshake() {
+    story(|| {
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let tls = within(ms(150)).secure_transport(SecureTransport::On);
+        let error = unopened(Connector::global(), address, tls);
+        assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Handshake)));
+        let timings = error.timings().expect("it never opened");
+        assert!(!timings.connect.is_zero(), "{timings:?}");
+        assert!(timings.handshake > ms(50) && timings.handshake < SOON, "{timings:?}");
+        assert!(error.attempts().is_empty(), "the connection was made");
+    });
+}
+
+#[test]
+fn a_peer_that_speaks_no_tls_failed_at_the_handshake_of_an_upgrade_too() {
+    story(|| {
+        let garbage = || {
+            Peer::plays(|wire| {
+                wire.await_cue();
+                wire.send(b"220 welcome\r\n");
+                wire.read_to_end();
+            })
+        };
+        let peer = garbage();
+        let tls = SocketOptions::new().secure_transport(SecureTransport::On);
+        let socket = sockeye::connect_with(peer.address(), tls).expect("the address is fine");
+        peer.cue();
+        let error = socket.opened().expect_err("it speaks no TLS");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Tls, Some(Step::Handshake)));
+        assert!(!error.timings().expect("it never opened").connect.is_zero());
+
+        let peer = garbage();
+        let upgradable = SocketOptions::new().secure_transport(SecureTransport::StartTls);
+        let plain = open_with(&peer, upgradable);
+        let socket = plain.start_tls().expect("nothing is unread");
+        peer.cue();
+        let error = socket.opened().expect_err("it speaks no TLS");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Tls, Some(Step::Handshake)));
+        assert!(!error.timings().expect("it never opened").handshake.is_zero());
+    });
+}
+
+#[test]
+fn a_denied_address_failed_at_connect_before_and_after_a_lookup() {
+    story(|| {
+        let resolver = |_: &str| Ok(vec![IpAddr::from([127, 0, 0, 1])]);
+        let connector =
+            Connector::builder().egress(EgressRules::public_only()).resolver(resolver).build();
+        let connector = connector.expect("the rules are fine");
+        let literal = connector.connect("127.0.0.1:80").expect_err("it is denied");
+        assert_eq!((literal.kind(), literal.step()), (ErrorKind::Denied, Some(Step::Connect)));
+        let named = unopened(&connector, "name.test:80", SocketOptions::new());
+        assert_eq!((named.kind(), named.step()), (ErrorKind::Denied, Some(Step::Connect)));
+        assert_eq!(named.attempts()[0].elapsed(), Duration::ZERO, "it was not dialled");
+    });
+}
+
+#[test]
+fn a_wait_for_the_connection_names_the_step_that_it_waits_for() {
+    story(|| {
+        let hole = black_hole();
+        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        let error = socket.opened_timeout(ms(10)).expect_err("nobody answers");
+        assert!(error.is_retryable());
+        assert_eq!((error.step(), error.timings()), (Some(Step::Connect), None));
+        let tls = SocketOptions::new().secure_transport(SecureTransport::On);
+        let peer = Peer::reads();
+        let socket = sockeye::connect_with(peer.address(), tls).expect("the address is fine");
+        // It connects at once, and nobody answers the handshake.
+        crate::support::eventually(SOON, "it handshakes", || {
+            let error = socket.opened_timeout(ms(10)).expect_err("nobody answers");
+            error.step() == Some(Step::Handshake)
+        });
+    });
+}
+
+#[test]
+fn an_aborted_connect_names_the_step_that_it_was_at() {
+    story(|| {
+        let hole = black_hole();
+        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        socket.abort();
+        let error = socket.opened().expect_err("it was aborted");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::Closed, Some(Step::Connect)));
+        assert!(error.timings().is_some());
+    });
+}
+
+#[test]
+fn errors_of_calls_name_the_call() {
+    story(|| {
+        type Call = fn(&Socket) -> Error;
+        let calls: [(Call, Step); 6] = [
+            (|socket| of_io(read(socket, 1)), Step::Read),
+            (|socket| of_io(read(socket.reader(), 1)), Step::Read),
+            (|mut socket| of_io(socket.write(b"x")), Step::Write),
+            (|socket| of_io(socket.writer().write(b"x")), Step::Write),
+            (|mut socket| of_io(socket.flush()), Step::Write),
+            (|socket| socket.writer().close().expect_err("it was aborted"), Step::Close),
+        ];
+        let peer = Peer::reads();
+        let socket = open(&peer);
+        socket.abort();
+        for (call, step) in calls {
+            let error = call(&socket);
+            assert_eq!((error.kind(), error.step()), (ErrorKind::Closed, Some(step)));
+            assert_eq!(error.timings(), None, "it was open");
+        }
+        let closed = socket.closed().expect_err("it was aborted");
+        assert_eq!(closed.step(), None, "it is the end of the connection, and of no call");
+    });
+}
+
+#[test]
+fn limits_of_calls_name_the_call() {
+    story(|| {
+        let peer = Peer::stuck();
+        let limits = little_room().read_timeout(ms(10)).write_timeout(ms(50));
+        let socket = open_with(&peer, limits.close_timeout(ms(50)));
+        let error = of_io(read(&socket, 1));
+        assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Read)));
+        let (_, error) = pour(&socket, b'w', usize::MAX);
+        let error = of_io(Err::<(), _>(error.expect("nobody reads")));
+        assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Write)));
+        let error = socket.closed_timeout(ms(10)).expect_err("it is open");
+        assert_eq!(error.step(), None, "nothing but the wait has ended");
+    });
+}
+
+#[test]
+fn a_close_that_cannot_hand_over_failed_at_close() {
+    story(|| {
+        let peer = Way::On.stuck();
+        let limits = options(authority())
+            .tcp(TcpOptions::new().send_buffer_size(4096))
+            .close_timeout(ms(100));
+        let socket = sockeye::connect_with(peer.address(), limits).expect("they are fine");
+        socket.opened().expect("the peer accepts");
+        fill(&socket);
+        let error = socket.close().expect_err("nobody reads");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Close)));
+        assert_eq!(socket.closed().expect_err("nobody reads").step(), Some(Step::Close));
+        peer.cue();
+    });
+}
