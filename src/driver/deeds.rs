@@ -18,7 +18,7 @@ use super::roster::Roster;
 use super::shared::{Connected, Core, Errand, Guard, Shared, Watching, admit};
 use super::sync::mio::Token;
 use super::wait::WakeHandle;
-use super::wire::{Drained, Load, Wire};
+use super::wire::{Drained, Load, Wire, code};
 use super::young::Spot;
 use super::{Driver, Job, Urgency, harmless};
 use crate::address::SocketAddress;
@@ -216,13 +216,14 @@ impl Shared {
                 return self.take_up(id, address, Ok(given.dialled())).map(|result| (id, result));
             }
         };
-        // An own listener on every address of this machine: whether this is one, only the system knows.
-        let mine =
-            egress.is_some_and(|rules| rules.asks_whether_local(address) && is_local(address));
-        if mine {
-            return Some((id, Err(Fault::OwnListener)));
+        let allowed = match egress {
+            Some(rules) if rules.asks_whether_local(address) => not_here(address, &tcp),
+            Some(_) | None => Ok(()),
+        };
+        match allowed {
+            Ok(()) => self.dial(id, address, &tcp).map(|result| (id, result)),
+            Err(fault) => Some((id, Err(fault))),
         }
-        self.dial(id, address, &tcp).map(|result| (id, result))
     }
 
     fn submit(self: &Arc<Self>) {
@@ -291,6 +292,21 @@ impl Shared {
             }
             Err(fault) => Some(Err(fault)),
         }
+    }
+}
+
+/// Refuses an own listener on every address of this machine: whether the address is one, only the system
+/// knows. Refuses too if it does not tell.
+fn not_here(address: SocketAddr, tcp: &TcpOptions) -> Result<(), Fault> {
+    let mut local = is_local(address, tcp.bind);
+    // As for an attempt, the wires that linger may go if that gives a descriptor.
+    if local.is_err() && Driver::running()?.lingering().shed() {
+        local = is_local(address, tcp.bind);
+    }
+    match local {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Fault::OwnListener),
+        Err(error) => Err(Fault::LocalityUnknown(code(&error))),
     }
 }
 

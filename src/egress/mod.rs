@@ -314,7 +314,10 @@ impl EgressRules {
     /// whatever the rules say. [`Socket::opened`](crate::Socket::opened) tells it, for numeric addresses too.
     ///
     /// An unspecified IP, of either family, stands for every address of this machine, of both families. Which
-    /// those are beside loopback only the system can tell, and it is asked about what the rules allow. To
+    /// those are beside loopback only the system can tell, and it is asked about what the rules allow: those of
+    /// its interfaces, and on Linux those that its routes call local. If the system does not tell, the
+    /// connection is refused with [`Io`](crate::ErrorKind::Io) and the reason: it may be out of descriptors, or
+    /// a sandbox may forbid sockets of `AF_NETLINK` on Linux. What a packet filter redirects is not known. To
     /// dial the unspecified address is to dial the loopback address of its family, as Linux does it. Scopes
     /// of IPv6 addresses are compared where both have one.
     ///
@@ -336,11 +339,13 @@ impl EgressRules {
     /// The verdict on a numeric address, without dialling it: that of the rules about ports and nets and of
     /// own listeners. Rules about hosts are about what is written, and not asked.
     ///
-    /// Nothing is sent. Where a listener on an unspecified address has this port, the system is asked whether
-    /// the address is one of this machine.
+    /// Nothing is sent. If a listener on an unspecified address has this port, the system is asked whether
+    /// the address is one of this machine; the verdict is `false` if it does not tell.
     #[must_use]
     pub fn allows(&self, address: SocketAddr) -> bool {
-        self.judge(address).is_ok() && !(self.asks_whether_local(address) && is_local(address))
+        self.judge(address).is_ok()
+            && (!self.asks_whether_local(address)
+                || is_local(address, None).is_ok_and(|local| !local))
     }
 
     /// Whether nothing could ever be refused.

@@ -53,6 +53,8 @@ pub enum Fault {
     Lost(i32),
     /// Any other failure of the operating system.
     Io(i32),
+    /// The address may be a listener of this program: the system did not tell whether it is local.
+    LocalityUnknown(i32),
 }
 
 impl Fault {
@@ -72,7 +74,7 @@ impl Fault {
             Fault::UnreadPlaintext => ErrorKind::UnreadPlaintext,
             Fault::Upgraded => ErrorKind::Upgraded,
             Fault::Lost(_) => ErrorKind::Lost,
-            Fault::Io(_) => ErrorKind::Io,
+            Fault::Io(_) | Fault::LocalityUnknown(_) => ErrorKind::Io,
         }
     }
 
@@ -81,12 +83,18 @@ impl Fault {
         matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
     }
 
+    /// Whether an address was not dialled for want of something on this side, such as a descriptor.
+    pub(crate) fn is_want(self) -> bool {
+        matches!(self, Fault::Io(_) | Fault::LocalityUnknown(_))
+    }
+
     pub(super) fn code(self) -> Option<i32> {
         match self {
             Fault::Connect(code)
             | Fault::ResetAfterEnd(code)
             | Fault::Lost(code)
-            | Fault::Io(code) => Some(code),
+            | Fault::Io(code)
+            | Fault::LocalityUnknown(code) => Some(code),
             Fault::Reset(code) => code,
             Fault::Closed
             | Fault::Aborted
@@ -137,6 +145,9 @@ impl Fault {
             Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
             Fault::Lost(_) => "the system gave the peer up",
             Fault::Io(_) => "the operating system failed",
+            Fault::LocalityUnknown(_) => {
+                "the system did not tell whether the address is a listener of this program"
+            }
         }
     }
 

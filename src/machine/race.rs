@@ -202,7 +202,7 @@ impl Race {
                 self.queue(address).push_front(address);
                 self.turn = Family::of(address);
             }
-            Fault::Io(_) if self.under_way() > 0 => {
+            want if want.is_want() && self.under_way() > 0 => {
                 self.queue(address).push_front(address);
                 self.turn = Family::of(address);
                 self.plan_next();
@@ -341,7 +341,7 @@ impl Race {
         // One that this side could not make is made again, and not another.
         let again = self.attempts.iter().position(|attempt| {
             attempt.address == address
-                && matches!(attempt.failed, Some(Failed { fault: Fault::Io(_), .. }))
+                && attempt.failed.is_some_and(|failed| failed.fault.is_want())
         });
         let id = AttemptId(again.unwrap_or(self.attempts.len()));
         let attempt = Attempt { address, begun: now, failed: None };

@@ -3,6 +3,7 @@
 //! The test makes the networks and what befalls them; the client and its peer are processes of their own
 //! in there.
 
+mod local;
 mod space;
 
 use std::io::{self, Read};

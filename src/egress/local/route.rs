@@ -1,0 +1,217 @@
+//! Asks Linux where its routes lead, by rtnetlink(7).
+//!
+//! Addresses of interfaces are local, and so are whole nets that a route says are (`ip route add local`).
+//! Only the routing tables know both: bind(2) refuses the addresses of such an IPv6 net, and with the setting
+//! `ip_nonlocal_bind` takes every address.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
+
+const GET_ROUTE: u16 = 26;
+const NEW_ROUTE: u16 = 24;
+const ERROR: u16 = 2;
+const REQUEST: u16 = 1;
+/// The socket is used for one question, so any number will do that an answer to nothing would not have.
+const SEQUENCE: u32 = 0x50c8;
+
+/// The headers of a message, and of a message about routes.
+const HEADER: usize = 16;
+const ROUTE_HEADER: usize = 12;
+
+const DESTINATION: u16 = 1;
+const SOURCE: u16 = 2;
+const INTERFACE: u16 = 4;
+const PROTOCOL: u16 = 27;
+const DESTINATION_PORT: u16 = 29;
+
+const TCP: u8 = 6;
+
+/// A route to another machine.
+const UNICAST: u8 = 1;
+/// Routes to this machine.
+const LOCAL: u8 = 2;
+const ANYCAST: u8 = 4;
+/// Routes to no single machine: broadcast, multicast, and those that lead nowhere.
+const NOBODY: [u8; 6] = [3, 5, 6, 7, 8, 9];
+
+/// Where packets to an address go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leads {
+    Here,
+    ToAnother,
+    Nowhere,
+}
+
+/// Asks for the route of a connection to this address, from this one where it is known.
+pub(super) fn leads(peer: SocketAddr, from: Option<IpAddr>) -> io::Result<Leads> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    send(&socket, &request(peer, from), SendFlags::empty())?;
+    // The answer is there when the question has been sent. It has less than 200 bytes.
+    let mut answer = [0; 4096];
+    let (_, len) = recv(&socket, &mut answer, RecvFlags::DONTWAIT)?;
+    read(answer.get(..len).unwrap_or(&answer))
+}
+
+fn request(peer: SocketAddr, from: Option<IpAddr>) -> Vec<u8> {
+    let mut message = Vec::with_capacity(128);
+    message.extend([0; 4]);
+    message.extend(GET_ROUTE.to_ne_bytes());
+    message.extend(REQUEST.to_ne_bytes());
+    message.extend(SEQUENCE.to_ne_bytes());
+    message.extend([0; 4]);
+    let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = u8::try_from(family.as_raw()).expect("it is a small number");
+    let bits = |ip: IpAddr| if ip.is_ipv4() { 32 } else { 128 };
+    message.extend([family, bits(peer.ip()), from.map_or(0, bits), 0, 0, 0, 0, 0]);
+    message.extend([0; 4]);
+    add_address(&mut message, DESTINATION, peer.ip());
+    if let Some(from) = from {
+        add_address(&mut message, SOURCE, from);
+    }
+    if let SocketAddr::V6(peer) = peer {
+        if peer.scope_id() != 0 {
+            add(&mut message, INTERFACE, &peer.scope_id().to_ne_bytes());
+        }
+    }
+    add(&mut message, PROTOCOL, &[TCP]);
+    add(&mut message, DESTINATION_PORT, &peer.port().to_be_bytes());
+    let len = u32::try_from(message.len()).expect("it is short");
+    message[..4].copy_from_slice(&len.to_ne_bytes());
+    message
+}
+
+fn add_address(message: &mut Vec<u8>, kind: u16, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => add(message, kind, &ip.octets()),
+        IpAddr::V6(ip) => add(message, kind, &ip.octets()),
+    }
+}
+
+/// Adds an attribute, padded to a multiple of four bytes.
+fn add(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let len = u16::try_from(4 + value.len()).expect("it is short");
+    message.extend(len.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(value);
+    message.resize(message.len().next_multiple_of(4), 0);
+}
+
+/// Reads an answer. Everything but a route, or the word that there is none, is an error.
+fn read(answer: &[u8]) -> io::Result<Leads> {
+    let odd = || io::Error::from(Errno::PROTO);
+    let word = |at: usize| -> io::Result<[u8; 4]> {
+        answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).ok_or_else(odd)
+    };
+    let len = u32::from_ne_bytes(word(0)?);
+    let [low, high, ..] = word(4)?;
+    if u32::from_ne_bytes(word(8)?) != SEQUENCE || usize::try_from(len).ok() > Some(answer.len()) {
+        return Err(odd());
+    }
+    match u16::from_ne_bytes([low, high]) {
+        NEW_ROUTE => {
+            // The last part of the header of a route, before its flags, is its type.
+            let [.., route] = word(HEADER + ROUTE_HEADER - 8)?;
+            match route {
+                LOCAL | ANYCAST => Ok(Leads::Here),
+                UNICAST => Ok(Leads::ToAnother),
+                other if NOBODY.contains(&other) => Ok(Leads::Nowhere),
+                _ => Err(odd()),
+            }
+        }
+        ERROR => {
+            let code = i32::from_ne_bytes(word(HEADER)?).checked_neg().ok_or_else(odd)?;
+            // No route, an unreachable one, a prohibited one.
+            let nowhere = [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS];
+            if nowhere.iter().any(|errno| errno.raw_os_error() == code) {
+                Ok(Leads::Nowhere)
+            } else {
+                Err(if code > 0 { io::Error::from_raw_os_error(code) } else { odd() })
+            }
+        }
+        _ => Err(odd()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_of_route_has_its_meaning_and_an_unknown_one_is_an_error() {
+        use Leads::{Here, Nowhere, ToAnother};
+        let meanings = [
+            None,
+            Some(ToAnother),
+            Some(Here),
+            Some(Nowhere),
+            Some(Here),
+            Some(Nowhere),
+            Some(Nowhere),
+            Some(Nowhere),
+            Some(Nowhere),
+            Some(Nowhere),
+            None,
+            None,
+        ];
+        for (kind, meaning) in (0..).zip(meanings) {
+            assert_eq!(read(&route(kind)).ok(), meaning, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_no_answer_unless_there_is_no_route() {
+        for errno in [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS] {
+            assert_eq!(read(&refusal(errno.raw_os_error())).unwrap(), Leads::Nowhere);
+        }
+        for errno in [Errno::INVAL, Errno::PERM, Errno::OPNOTSUPP, Errno::NOBUFS, Errno::NOMEM] {
+            let error = read(&refusal(errno.raw_os_error())).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(errno.raw_os_error()));
+        }
+        for code in [0, i32::MIN] {
+            assert!(read(&refusal(code)).is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_or_is_none_is_an_error() {
+        for whole in [route(LOCAL), route(UNICAST), refusal(Errno::ACCESS.raw_os_error())] {
+            assert!(read(&whole).is_ok());
+            for len in 0..whole.len() {
+                assert!(read(&whole[..len]).is_err(), "{len} bytes");
+            }
+            let mut other = whole.clone();
+            other[8] ^= 1;
+            assert!(read(&other).is_err(), "it answers another question");
+            let mut other = whole;
+            other[4] = 3;
+            assert!(read(&other).is_err(), "it is neither a route nor an error");
+        }
+    }
+
+    fn route(kind: u8) -> Vec<u8> {
+        message(NEW_ROUTE, &[2, 32, 0, 0, 254, 0, 0, kind, 0, 0, 0, 0])
+    }
+
+    fn refusal(code: i32) -> Vec<u8> {
+        message(ERROR, &code.wrapping_neg().to_ne_bytes())
+    }
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(HEADER + body.len()).unwrap();
+        let mut message = len.to_ne_bytes().to_vec();
+        message.extend(kind.to_ne_bytes());
+        message.extend([0; 2]);
+        message.extend(SEQUENCE.to_ne_bytes());
+        message.extend([0; 4]);
+        message.extend(body);
+        message
+    }
+}
