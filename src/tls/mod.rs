@@ -12,6 +12,7 @@ mod explain;
 mod info;
 mod name;
 mod options;
+mod paths;
 mod pem;
 mod setup;
 #[cfg(test)]

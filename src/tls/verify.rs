@@ -13,9 +13,11 @@ use rustls::{
 };
 
 use super::der::{Names, text_of};
+use super::paths::are_tangled;
 
 /// Verifies as webpki does, and where that finds no trusted issuer looks at what was sent to tell
-/// why. It never accepts what webpki refuses, and never refuses what that accepts.
+/// why. It never accepts what webpki refuses. It refuses what that accepts only if the certificates allow more
+/// paths than anyone should look at.
 #[derive(Debug)]
 pub(super) struct Diagnose {
     webpki: Arc<WebPkiServerVerifier>,
@@ -60,6 +62,9 @@ impl ServerCertVerifier for Diagnose {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if are_tangled(end_entity, intermediates) {
+            return Err(CertificateError::Other(OtherError(Arc::new(Untrusted::Tangled))).into());
+        }
         self.webpki
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .map_err(|error| match self.reason(&error, end_entity, intermediates) {
@@ -110,6 +115,8 @@ pub(super) enum Untrusted {
         /// Its name, fit for a message.
         issuer: String,
     },
+    /// The certificates issue each other in more ways than are tried.
+    Tangled,
 }
 
 impl fmt::Display for Untrusted {
@@ -117,6 +124,9 @@ impl fmt::Display for Untrusted {
         match self {
             Untrusted::SelfSigned => {
                 f.write_str("the server's certificate is self-signed, and not a trusted root")
+            }
+            Untrusted::Tangled => {
+                f.write_str("the server's certificates issue each other in too many ways")
             }
             Untrusted::Incomplete { issuer } => write!(
                 f,
@@ -298,6 +308,17 @@ mod tests {
         assert_eq!(diagnose(&garbage, &[]), None);
         let issuer = String::from("A");
         assert_eq!(diagnose(leaf.der(), &[garbage]), Some(Untrusted::Incomplete { issuer }));
+    }
+
+    #[test]
+    fn certificates_that_issue_each_other_in_many_ways_are_refused_unseen() {
+        let root = Authority::new("Maze");
+        let maze: Vec<_> = (0..20).map(|_| root.below("Maze")).collect();
+        let others: Vec<_> = maze.iter().map(Authority::der).collect();
+        let leaf = maze[19].leaf(["a.test"]);
+        // There even is a good path.
+        assert!(verify(&[&root], &leaf, &others[19..], "a.test").is_ok());
+        assert_eq!(reason(&[&root], &leaf, &others), Untrusted::Tangled);
     }
 
     #[test]

@@ -53,7 +53,12 @@ fn refused() -> Vec<Behaviour> {
         is("a certificate of an unknown authority", identity::of_nobody),
         is("a certificate of an authority itself", identity::of_an_authority),
         is("a certificate for 1,000 other names", || identity::of_many_names(1000, false)),
-        is("a certificate below a maze of authorities", || identity::maze(40)).busy(),
+        is("a certificate below a maze of authorities", || identity::maze(40)),
+        is("a certificate below a maze of authorities among strangers", || {
+            let maze = identity::maze(40);
+            let chain = [maze.chain.clone(), identity::strangers(30_000)].concat();
+            maze.with_chain(chain)
+        }),
         is("a certificate of somebody else", || {
             identity::of_another_name().with_chain(identity::good().chain)
         }),

@@ -1,0 +1,124 @@
+//! Bounds what it costs to look for a path from a server's certificate to a trusted root.
+//!
+//! webpki tries every path that the names allow, and stops after 200,000 of them. Certificates that all carry one
+//! name keep it busy for a fifth of a second, with others beside them for seconds. Nobody else is served meanwhile if
+//! the event loop drives the handshake. Certificates of ordinary servers allow a handful of paths.
+
+use rustls::pki_types::CertificateDer;
+
+use super::der::Names;
+
+/// The most certificates that may be looked at, counted once for each path on which they are. webpki takes about a
+/// microsecond for each.
+const LOOKS_MOST: usize = 20_000;
+
+/// The most issuers of a path in webpki.
+const ISSUERS_MOST: usize = 6;
+
+/// Whether it costs too much to try every path from `leaf` through `others`.
+pub(super) fn are_tangled(leaf: &[u8], others: &[CertificateDer<'_>]) -> bool {
+    let Some(leaf) = Names::of(leaf) else {
+        // webpki can't read it either.
+        return false;
+    };
+    let others = others.iter().map(|other| Names::of(other)).collect();
+    let mut search = Search { others, path: Vec::new(), looks_left: LOOKS_MOST };
+    search.walk(leaf.issuer).is_none()
+}
+
+struct Search<'a> {
+    others: Vec<Option<Names<'a>>>,
+    /// The issuers up to where the search is.
+    path: Vec<usize>,
+    looks_left: usize,
+}
+
+impl<'a> Search<'a> {
+    /// Tries every path on from `issuer`. `None` if there are too many.
+    fn walk(&mut self, issuer: &'a [u8]) -> Option<()> {
+        self.looks_left = self.looks_left.checked_sub(self.others.len())?;
+        if self.path.len() == ISSUERS_MOST {
+            return Some(());
+        }
+        for index in 0..self.others.len() {
+            let Some(names) = self.others[index] else { continue };
+            if names.subject == issuer && !self.path.contains(&index) {
+                self.path.push(index);
+                self.walk(names.issuer)?;
+                self.path.pop();
+            }
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Authority, Leaf};
+    use super::*;
+
+    #[test]
+    fn what_ordinary_servers_send_is_not_tangled() {
+        let root = Authority::new("Root");
+        let leaf = root.leaf(["a.test"]);
+        check(&leaf, &[], false);
+        check(&leaf, &[&root], false);
+
+        // As long as webpki takes it, in the wrong order, with the root and everything twice.
+        let mut chain = vec![root];
+        for depth in 0..ISSUERS_MOST {
+            chain.push(chain[depth].below(&format!("Middle {depth}")));
+        }
+        let leaf = chain.last().expect("it has a root").leaf(["a.test"]);
+        let once: Vec<_> = chain.iter().collect();
+        check(&leaf, &once, false);
+        check(&leaf, &[&once[..], &once[..]].concat(), false);
+    }
+
+    #[test]
+    fn old_and_new_certificates_of_one_authority_are_not_tangled() {
+        let (old, new) = (Authority::new("Root"), Authority::new("Root"));
+        let renewed: Vec<_> = (0..4).map(|_| old.below("Root")).collect();
+        let leaf = new.leaf(["a.test"]);
+        let others = [&[&old, &new][..], &renewed.iter().collect::<Vec<_>>()].concat();
+        check(&leaf, &others, false);
+    }
+
+    #[test]
+    fn a_bundle_of_strangers_is_not_tangled() {
+        let strangers: Vec<_> = (0..150).map(|n| Authority::new(&format!("Root {n}"))).collect();
+        let others: Vec<_> = strangers.iter().collect();
+        let middle = strangers[7].below("Middle");
+        let leaf = middle.leaf(["a.test"]);
+        check(&leaf, &[&[&middle], &others[..]].concat(), false);
+    }
+
+    #[test]
+    fn many_certificates_of_one_name_are_tangled() {
+        let maze: Vec<_> = (0..12).map(|_| Authority::new("Maze")).collect();
+        let others: Vec<_> = maze.iter().collect();
+        let leaf = maze[0].leaf(["a.test"]);
+        check(&leaf, &others, true);
+        // It does not matter where a way into it begins.
+        let stranger = Authority::new("Stranger");
+        let leaf = stranger.leaf(["a.test"]);
+        check(&leaf, &others, false);
+        let way_in = maze[3].below("Stranger");
+        check(&leaf, &[&others[..], &[&way_in]].concat(), true);
+    }
+
+    #[test]
+    fn what_cannot_be_read_counts_as_a_look_and_leads_nowhere() {
+        let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
+        let leaf = Authority::new("Root").leaf(["a.test"]);
+        assert!(!are_tangled(&garbage, &[garbage.clone()]));
+        assert!(!are_tangled(leaf.der(), &vec![garbage.clone(); LOOKS_MOST]));
+        assert!(are_tangled(leaf.der(), &vec![garbage; LOOKS_MOST + 1]));
+    }
+
+    #[track_caller]
+    fn check(leaf: &Leaf, others: &[&Authority], tangled: bool) {
+        let others: Vec<_> = others.iter().map(|other| other.der().clone()).collect();
+        assert_eq!(are_tangled(leaf.der(), &others), tangled);
+    }
+}
