@@ -27,8 +27,6 @@ mod judge;
 #[cfg(target_os = "linux")]
 mod pattern;
 #[cfg(target_os = "linux")]
-mod pending;
-#[cfg(target_os = "linux")]
 mod report;
 #[cfg(target_os = "linux")]
 mod run;
