@@ -14,7 +14,7 @@ WORDS           only workloads whose names contain one of them
 --rounds N      this many rounds (also --pairs): in each, fresh processes for every contender
 --no-peers      the reference and sockeye alone
 --floor         also the least that a wait which another thread can end costs (Linux)
---readme        what comes of it also goes into README.md and benches/results.svg
+--publish       also writes the tables to BENCHMARKING.md and the chart to benches/results.svg
 --null          the reference beside itself
 --list          the workloads and their goals";
 
@@ -37,8 +37,8 @@ pub struct Settings {
     /// Those in plaintext; over TLS others stand in for them.
     pub contenders: Vec<&'static Contender>,
     pub words: Vec<String>,
-    /// Whether what comes of it goes into the README.
-    pub into_readme: bool,
+    /// Whether the results go into BENCHMARKING.md.
+    pub publishes: bool,
 }
 
 impl Settings {
@@ -125,7 +125,7 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
     let mut mode = Mode::Smoke;
     let mut rounds = None;
     let mut contenders = contender::ALL.to_vec();
-    let mut into_readme = false;
+    let mut publishes = false;
     let mut filter = Vec::new();
     let mut rest = words.iter().copied();
     while let Some(word) = rest.next() {
@@ -142,8 +142,8 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
                 contenders = contender::WITHOUT_PEERS.to_vec();
                 mode = mode.max(Mode::Quick);
             }
-            "--readme" => {
-                into_readme = true;
+            "--publish" => {
+                publishes = true;
                 mode = mode.max(Mode::Quick);
             }
             "--null" => {
@@ -163,10 +163,10 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
             word => filter.push(word.to_owned()),
         }
     }
-    if into_readme && !filter.is_empty() {
-        return Err("--readme wants every workload, so no words".to_owned());
+    if publishes && !filter.is_empty() {
+        return Err("--publish measures every workload and takes no words".to_owned());
     }
-    Ok(Command::Measure(Settings { mode, rounds, contenders, words: filter, into_readme }))
+    Ok(Command::Measure(Settings { mode, rounds, contenders, words: filter, publishes }))
 }
 
 /// `0,1`, or `any` where nothing is to be pinned.

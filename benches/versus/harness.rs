@@ -48,8 +48,8 @@ pub fn run(settings: &Settings) -> ExitCode {
     let some_failed = outcomes.iter().any(|(_, outcome)| failed(outcome));
     if settings.mode > Mode::Smoke {
         // What is incomplete is no result.
-        let into_readme = settings.into_readme && !some_failed;
-        match report::publish(settings, into_readme, &outcomes) {
+        let publishes = settings.publishes && !some_failed;
+        match report::publish(settings, publishes, &outcomes) {
             Ok(folder) => println!("\ntable and chart: {}", folder.display()),
             Err(error) => {
                 eprintln!("cannot write what was measured: {error}");

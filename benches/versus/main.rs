@@ -9,7 +9,7 @@
 //! cargo bench -- --floor               also the least that sockeye's way of waiting can cost (Linux)
 //! cargo bench -- tls                   those over TLS
 //! cargo bench -- --null                the reference beside itself: how far two equals lie apart here
-//! cargo bench -- --full --readme       what comes of it goes into the README as well
+//! cargo bench -- --full --publish      also writes BENCHMARKING.md and benches/results.svg
 //! ```
 //!
 //! What comes of it is printed, and written to `target/bench`: a summary with the whole table, and a chart.

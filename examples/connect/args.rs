@@ -21,7 +21,7 @@ usage: connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]...
   --timeout SECS       the most that connecting, a handshake and each read may take, such as 5 or 0.5
                        (default: 30 seconds for connecting and a handshake, no limit for reads)
   --half-open          go on sending after the server has ended, until the input ends
-  -v, --verbose        tell of addresses, times, what TLS agreed on and byte counts on standard error
+  -v, --verbose        print addresses, times, the TLS parameters and byte counts to standard error
   -h, --help           this text
 
 over TLS:

@@ -9,6 +9,26 @@
 //! documentation and sources say; `std` over TLS is rustls' `StreamOwned` over a `TcpStream`. A cell is empty
 //! where there is no such thing, or where we are not sure.
 //!
+//! # What this crate adds to `std`
+//!
+//! | With `std::net::TcpStream` | Here |
+//! |---|---|
+//! | a blocked read cannot be ended on every system; `shutdown` from another thread works on some | `close()` and `abort()` from any thread end every read, write and wait, everywhere |
+//! | a timeout starts again with every byte | absolute deadlines as well as timeouts; both can be changed while a read is blocked |
+//! | the connect timeout covers one address; neither the name lookup nor TLS has one | one `connect_timeout` over lookup, all attempts and the handshake |
+//! | addresses are tried one after another, and only the last error is kept | addresses race ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)), and the error keeps every attempt with its own error |
+//! | connecting blocks and cannot be cancelled | `connect` returns at once, and closing the socket cancels the attempt |
+//! | one thread cannot read a blocking TLS stream while another writes to it | both work, and neither waits for the other |
+//! | after STARTTLS, plaintext that was injected after the go-ahead is taken for a TLS answer | `start_tls` checks the wire first; such bytes end the connection with `UnreadPlaintext` |
+//! | over TLS a clean end can look like a truncation, because callers must remember to send `close_notify` | `close_notify` is always sent, and an end without it is `Truncated` |
+//! | after a reset the next read may return `Ok(0)`, as at an end | `Ok(0)` is the peer's clean end and nothing else; every waiter gets the same error |
+//! | dropping a stream with unread data resets the connection, and the peer may lose data | `close()` sends FIN and drains within bounds; the peer sees an end |
+//! | the peer's end is not noticed until the next read | `closed()` settles although no thread reads |
+//! | a program that dials addresses strangers name can be sent to its own network (SSRF); checks of the name do not help | egress rules check every numeric address before it is dialled |
+//! | nothing limits the number of sockets, and some outlive their work | limits that fail or wait in order, scopes, and a shutdown that hands over accepted data |
+//! | a pool finds out whether an idle connection works by using it; over TLS a session ticket looks like data | `health()` checks without waiting and takes no data |
+//! | the async alternative brings a runtime | one thread, started by the first work for it, and a handful of dependencies |
+//!
 //! # Connecting
 //!
 //! | | Workers | Node | Go | `std` | here |

@@ -1,9 +1,9 @@
 //! What is told of a run: the [whole table](table) on standard output, and in `target/bench` the
 //! [summary](summary) above it as `results.md`, with a [chart](chart) beside it as `results.svg`. On demand
-//! summary and chart go into the README.
+//! summary and chart go into BENCHMARKING.md.
 
 mod chart;
-mod readme;
+mod published;
 mod spread;
 mod summary;
 mod table;
@@ -93,11 +93,7 @@ impl Samples {
 }
 
 /// Prints and writes what is known of a finished run. Where to find it.
-pub fn publish(
-    settings: &Settings,
-    into_readme: bool,
-    finished: &[Finished],
-) -> io::Result<PathBuf> {
+pub fn publish(settings: &Settings, publishes: bool, finished: &[Finished]) -> io::Result<PathBuf> {
     let table = table::of(settings, finished);
     println!("{table}\nload after: {}", machine::load());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
@@ -108,8 +104,8 @@ pub fn publish(
     let text = format!("{summary}\n```text\n{machine}\n```\n\n{table}");
     std::fs::write(folder.join("results.md"), text)?;
     std::fs::write(folder.join("results.svg"), &chart)?;
-    if into_readme {
-        readme::write(&summary, &chart)?;
+    if publishes {
+        published::write(&summary, &chart)?;
     }
     Ok(folder)
 }

@@ -1,26 +1,28 @@
-//! Puts the summary and the chart where readers of the project find them.
+//! Writes the summary and the chart to where readers of the project find them.
 
 use std::io;
 use std::path::Path;
 
-/// Between these two lines of the README stands what a run writes.
-const BEGIN: &str = "<!-- cargo bench -- --readme: begin -->\n";
-const END: &str = "<!-- cargo bench -- --readme: end -->\n";
+/// A run replaces the text between these two lines of BENCHMARKING.md.
+const BEGIN: &str = "<!-- cargo bench -- --publish: begin -->\n";
+const END: &str = "<!-- cargo bench -- --publish: end -->\n";
 
 const CHART: &str = "benches/results.svg";
 
 pub fn write(summary: &str, chart: &str) -> io::Result<()> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = project.join("README.md");
-    let readme = std::fs::read_to_string(&path)?;
+    let path = project.join("BENCHMARKING.md");
+    let page = std::fs::read_to_string(&path)?;
     let section = format!(
         "\n{summary}\n![Beside the reference, by workload: how many times as good]({CHART})\n\n"
     );
-    let Some(readme) = with_section(&readme, &section) else {
-        return Err(io::Error::other("the README has not the two lines between which this goes"));
+    let Some(page) = with_section(&page, &section) else {
+        return Err(io::Error::other(
+            "BENCHMARKING.md lacks the two lines that enclose the results",
+        ));
     };
     std::fs::write(project.join(CHART), chart)?;
-    std::fs::write(path, readme)
+    std::fs::write(path, page)
 }
 
 /// `text` with `section` between the two lines.
