@@ -1,27 +1,28 @@
-//! Timeouts and deadlines: how to limit reads and writes, and how to end one that waits.
+//! Timeouts and deadlines for reads and writes, and how to end a blocked one.
 //!
-//! A timeout bounds each call, from its beginning; a deadline is an instant after which all calls of a
-//! direction time out. The earlier counts. Both can be changed while a call waits, which then goes by
-//! the new ones, and a deadline in the past wins over data that is ready. A thread that waits for
-//! another to finish its read goes by its own limits all the same. A call that waits hears of a change at
-//! once; in the middle of a fast dialogue on Linux it may take
+//! A timeout bounds each call from its start. A deadline is an instant after which all calls of a direction time out.
+//! The earlier of the two applies. Both can be changed while a call is blocked, and the new values then apply to it. A
+//! deadline in the past wins over data that is ready. A thread that waits for another one to finish its read keeps its
+//! own limits.
+//!
+//! A blocked call notices a change at once. In the middle of a fast dialogue on Linux it may take
 //! [up to 20 ms](super::inside#who-does-the-io).
 //!
-//! | Limits | by | default |
+//! | What is limited | Set with | Default |
 //! |---|---|---|
-//! | look-up, attempts and handshake together | [`connect_timeout`](crate::SocketOptions::connect_timeout) | 30 s |
+//! | lookup, attempts and handshake together | [`connect_timeout`](crate::SocketOptions::connect_timeout) | 30 s |
 //! | one wait for the connection, or for the end | [`opened_timeout`](crate::Socket::opened_timeout), [`closed_timeout`](crate::Socket::closed_timeout) | |
 //! | each read, each write | [`set_read_timeout`](crate::Socket::set_read_timeout), [`set_write_timeout`](crate::Socket::set_write_timeout) | none |
 //! | all reads, all writes | [`set_read_deadline`](crate::Socket::set_read_deadline), [`set_write_deadline`](crate::Socket::set_write_deadline), [`set_deadline`](crate::Socket::set_deadline) | none |
 //! | a graceful close | [`close_timeout`](crate::SocketOptions::close_timeout) | 5 s |
 //! | how long sent data may be unacknowledged | [`user_timeout`](crate::TcpOptions::user_timeout) | the system's |
 //!
-//! A timeout is no answer to a peer that sends a byte now and then: each read begins it anew. A deadline is,
-//! since it bounds the whole of an answer, however many reads that takes.
+//! A timeout does not stop a peer that trickles bytes, because every read restarts it. A deadline does: it bounds the
+//! whole reply.
 //!
 //! A read or write that timed out took nothing and can be repeated; its error is
-//! [retryable](crate::Error::is_retryable). So a deadline in the past is also the way to call a thread off a
-//! socket that goes on to live, where [`close`](crate::Socket::close) would end it:
+//! [retryable](crate::Error::is_retryable). So a deadline in the past ends a blocked call and leaves the socket open.
+//! [`close`](crate::Socket::close) would end the socket too:
 //!
 //! ```
 //! use std::io::{self, Read, Write};
@@ -35,7 +36,7 @@
 //! #     io::copy(&mut stream.try_clone()?, &mut stream)?;
 //! #     Ok(())
 //! # });
-//! let socket = sockeye::connect(("127.0.0.1", port))?; // a peer that says what it hears
+//! let socket = sockeye::connect(("127.0.0.1", port))?; // an echo server
 //! let mut reader = socket.reader();
 //! let reading = thread::spawn(move || reader.read(&mut [0; 64]));
 //!

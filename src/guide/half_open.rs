@@ -1,17 +1,17 @@
-//! What happens when one direction has ended.
+//! Half-open sockets: one direction has ended, the other has not.
 //!
-//! A TCP connection is two streams, and so is a TLS one: each ends by itself, with FIN, over TLS with
-//! close_notify before it.
+//! A TCP connection has two directions, and so has a TLS connection. Each ends by itself, with FIN. Over TLS
+//! close_notify precedes the FIN.
 //!
 //! # The peer's end
 //!
-//! By default the peer's end closes the write side too, once all that the peer sent was read and a write
-//! that is being made has ended. That happens without anyone reading when nothing is unread: the loop
-//! looks for it once no one has read for 100 ms. So the connection of a client that only waits doesn't stay
-//! behind when its server has gone, and [`closed`](crate::Socket::closed) tells of it.
+//! By default the peer's end also closes the write side. This happens once all data was read and the write in progress
+//! has finished. If nothing is unread, no thread needs to read: the event loop monitors the connection once no read
+//! was made for 100 ms. So a client that only waits does not keep the connection of a server that has gone, and
+//! [`closed`](crate::Socket::closed) settles.
 //!
-//! With [`allow_half_open`](crate::SocketOptions::allow_half_open) the peer's end is a read's `Ok(0)` and no
-//! more. Writing goes on until [`Writer::close`](crate::Writer::close), which then closes the socket.
+//! With [`allow_half_open`](crate::SocketOptions::allow_half_open) the peer's end only makes reads return `Ok(0)`.
+//! Writing continues until [`Writer::close`](crate::Writer::close), which then closes the socket.
 //!
 //! ```
 //! use std::io::{Error, Read, Write};
@@ -29,13 +29,13 @@
 //! #     }
 //! #     Ok(heard)
 //! # });
-//! // A peer that says "bye" and ends its direction, twice.
+//! // A server that sends "bye" and closes its write side, twice.
 //! let socket = connect_with(("127.0.0.1", port), SocketOptions::new())?;
 //! let mut said = String::new();
 //! socket.reader().read_to_string(&mut said)?;
 //! let error = socket.writer().write(b"wait").unwrap_err();
 //! assert_eq!(sockeye::Error::from_io(&error).unwrap().kind(), ErrorKind::Closed);
-//! socket.closed()?; // a clean end of both
+//! socket.closed()?; // both directions ended cleanly
 //!
 //! let options = SocketOptions::new().allow_half_open(true);
 //! let socket = connect_with(("127.0.0.1", port), options)?;
@@ -48,15 +48,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # The own end
+//! # This side's end
 //!
-//! [`Writer::close`](crate::Writer::close) ends this side's stream, and reading goes on, whatever
-//! `allow_half_open` says: it is how a client says that its question is complete. When the peer ends as
-//! well, the socket is closed.
+//! [`Writer::close`](crate::Writer::close) closes the write side, and reading continues, also without
+//! `allow_half_open`. A client marks the end of its request this way. The socket closes when the peer ends too.
 //!
-//! [`Reader::cancel`](crate::Reader::cancel) is for whoever wants to hear no more. What comes in is dropped,
-//! so that the peer isn't held up; reads give `Ok(0)`, blocked ones too; writing goes on, up to the peer's
-//! end or, half-open, beyond it. The peer isn't told, as TCP has no word for that. Over TLS what comes is
-//! decrypted all the same, so that `closed` and writes still tell of truncation and failures.
+//! [`Reader::cancel`](crate::Reader::cancel) ends reading. Incoming data is dropped, so that the peer is not held up.
+//! Reads return `Ok(0)`, blocked ones too. Writing continues until the peer's end, or beyond it with
+//! `allow_half_open`. The peer is not told, because TCP has no message for this. Over TLS incoming records are still
+//! decrypted, so that `closed` and writes report truncation and failures.
 //!
-//! When both directions have ended, in whatever way and order, `closed` gives `Ok`.
+//! `closed` returns `Ok` once both directions have ended, in any way and order.

@@ -1,24 +1,24 @@
-//! What has happened when `write` returns, and what when `flush` does.
+//! What `write` and `flush` promise when they return.
 //!
-//! A write returns when some of the bytes are accepted, with their number: in plaintext when the kernel
-//! has taken them, over TLS when they are sealed, at most 64 KiB beyond what the kernel has taken. What is
-//! accepted will be sent, also after `close`, unless the connection breaks or is aborted; whether the
-//! peer's program has read it only the peer can tell. `flush` waits until the kernel has all of it, which
-//! in plaintext it always has. Each write over TLS is a record of its own: many small writes want a
-//! [`BufWriter`](std::io::BufWriter). A write that the peer's end overtakes still ends, within the close
-//! timeout.
+//! `write` returns the number of bytes that were accepted. In plaintext the kernel has taken them. Over TLS they are
+//! encrypted, and at most 64 KiB of records wait for the kernel. Accepted bytes are sent, also after `close`, unless
+//! the connection breaks or is aborted. Only the peer can say whether its program has read them.
 //!
-//! Where a peer doesn't read, its kernel and this one fill up, and then writes wait. Beyond that, and the
-//! 64 KiB of TLS, nothing is queued: memory doesn't grow.
+//! `flush` waits until the kernel has all accepted bytes. In plaintext this is always so. Each write over TLS makes a
+//! record of its own, so put a [`BufWriter`](std::io::BufWriter) around many small writes. If the peer ends during a
+//! write, that write still finishes, within the close timeout.
 //!
-//! A write that timed out accepted nothing. `write_all` calls `write` many times and doesn't tell how far it
-//! came, so whoever has a limit and wants to go on later counts by himself:
+//! If the peer does not read, the buffers of both kernels fill up, and then writes block. Beyond these buffers and the
+//! 64 KiB of TLS nothing is queued, so memory does not grow.
+//!
+//! A write that timed out accepted nothing. `write_all` calls `write` many times and does not say how much was
+//! accepted. To continue after a limit, count the bytes yourself:
 //!
 //! ```
 //! use std::io::{self, Write};
 //! use sockeye::Writer;
 //!
-//! /// Sends what it can within the limits. Gives how much that was, and why it was no more.
+//! /// Sends as much as the limits allow. Returns the number of bytes, and why it stopped.
 //! fn send(mut writer: &Writer, bytes: &[u8]) -> (usize, io::Result<()>) {
 //!     let mut sent = 0;
 //!     while sent < bytes.len() {
