@@ -18,6 +18,7 @@ mod facts;
 mod forecast;
 mod fork;
 mod given;
+mod handles;
 mod health;
 mod linger;
 #[cfg(sockeye_shuttle)]

@@ -15,8 +15,8 @@ use super::deeds::Deeds;
 use super::facts::Facts;
 use super::forecast::Forecast;
 use super::given::Given;
+use super::handles::HandleCount;
 use super::roster::{Joined, Life, Place, Roster, ScopeId};
-use super::sync::atomic::{AtomicU32, Ordering};
 use super::sync::mio::Token;
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::wait::{Side, WakeHandle};
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     /// With `core`: any change that a waiter may be interested in.
     pub(super) changed: Condvar,
     /// Handles of the user: with the last one the socket closes.
-    handles: AtomicU32,
+    handles: HandleCount,
     requested: SocketAddress,
     /// Where it is listed, if it is.
     roster: Arc<Roster>,
@@ -73,7 +73,8 @@ pub(super) struct Core {
     pub(super) errand: Option<Box<Errand>>,
     /// Threads that wait for `changed`.
     pub(super) waiters: u32,
-    /// Threads that are carrying something out on the wire.
+    /// Threads that are carrying something out on the wire. Far fewer than it counts: each has outputs of the
+    /// machine, which are not given twice.
     pub(super) performing: u16,
     pub(super) watching: Watching,
     /// Reading turns that have ended.
@@ -247,7 +248,7 @@ impl Shared {
                 ..Core::new(Machine::new(plan, now))
             }),
             changed: Condvar::new(),
-            handles: AtomicU32::new(1),
+            handles: HandleCount::one(),
             requested,
             roster: Arc::clone(terms.roster),
             upgrade,
@@ -287,7 +288,7 @@ impl Shared {
         Arc::new(Shared {
             core: Mutex::new(core),
             changed: Condvar::new(),
-            handles: AtomicU32::new(1),
+            handles: HandleCount::one(),
             requested: self.requested.clone(),
             roster: Arc::clone(&self.roster),
             upgrade: None,
@@ -332,14 +333,13 @@ impl Shared {
     // ------------------------------------------------------------- handles
 
     pub(crate) fn add_handle(&self) {
-        // Overflow takes more handles than memory could hold.
-        self.handles.fetch_add(1, Ordering::Relaxed);
+        self.handles.add();
     }
 
     /// With the last handle the socket closes, as by `close`, and nobody waits for it.
     pub(crate) fn drop_handle(self: &Arc<Self>) {
-        let handles = self.handles.fetch_sub(1, Ordering::AcqRel);
-        if handles != 1 && !(planted!(ClosesOneHandleEarly) && handles == 2) {
+        let left = self.handles.remove();
+        if left != 0 && !(planted!(ClosesOneHandleEarly) && left == 1) {
             return;
         }
         if fork::in_child() {

@@ -74,8 +74,9 @@ impl<T> Table<T> {
     }
 }
 
-/// The bits of a token that name the slot; the others are its generation.
-const INDEX_BITS: u32 = usize::BITS / 2;
+/// The bits of a token that name the slot; the others are its generation. Where a token has only 32 bits, a
+/// process may have more descriptors than half of them count.
+const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
 
 fn token(index: u32, generation: u32) -> Token {
     Token(index as usize | (generation as usize) << INDEX_BITS)
@@ -88,8 +89,9 @@ fn parts(token: Token) -> (u32, u32) {
 
 /// Generations stay below the one that, with the last slot, would be mio's own waker's token.
 fn next(generation: u32) -> u32 {
-    let bits = INDEX_BITS.min(u32::BITS);
-    (generation + 1) % ((1_u64 << bits) - 1).try_into().unwrap_or(u32::MAX)
+    let bits = (usize::BITS - INDEX_BITS).min(u32::BITS);
+    let most = u32::MAX >> (u32::BITS - bits);
+    (generation + 1) % most
 }
 
 #[cfg(test)]
@@ -107,5 +109,16 @@ mod tests {
         assert_eq!(table.get(old), None);
         assert_eq!(table.remove(old), None);
         assert_eq!(table.get(new), Some(&"new"));
+    }
+
+    #[test]
+    fn generations_begin_again_before_the_token_that_means_the_waker() {
+        let most = u32::try_from(usize::MAX >> INDEX_BITS).unwrap();
+        assert_eq!(next(0), 1);
+        assert_eq!(next(most - 2), most - 1);
+        assert_eq!(next(most - 1), 0);
+        let last = u32::try_from(usize::MAX & ((1 << INDEX_BITS) - 1)).unwrap();
+        assert_ne!(token(last, most - 1), crate::driver::event_loop::WAKER);
+        assert_eq!(parts(token(last, most - 1)), (last, most - 1));
     }
 }
