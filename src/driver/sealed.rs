@@ -216,7 +216,8 @@ impl Shared {
         Went::On(core)
     }
 
-    /// Sends what waits until it is enough; an error where the call's limit passed.
+    /// Sends what waits until it is enough; an error where the call's limit passed. Who waits here sends by
+    /// itself, and leaves the rest to the loop only where it goes.
     fn send_until<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a>,
@@ -225,22 +226,27 @@ impl Shared {
     ) -> Result<Guard<'a>, Guard<'a>> {
         loop {
             let went = self.send_waiting(core);
-            let elsewhere = matches!(went, Went::Elsewhere(_));
-            core = match went {
-                Went::On(core) | Went::Elsewhere(core) => core,
-                Went::Blocked(core) => self.leave_to_the_loop(core),
+            let (back, elsewhere) = match went {
+                Went::On(core) | Went::Blocked(core) => (core, false),
+                Went::Elsewhere(core) => (core, true),
             };
+            core = back;
             if enough(&core) {
                 return Ok(core);
             }
-            core = if elsewhere {
+            let waited = if elsewhere {
                 // There is room, and to wait for that would be to spin until the other is done.
                 match patience.left(core.limit(Side::Write)) {
-                    Ok(left) => self.wait_change(core, left),
-                    Err(Passed) => return Err(core),
+                    Ok(left) => Ok(self.wait_change(core, left)),
+                    Err(Passed) => Err(core),
                 }
             } else {
-                self.await_room(core, patience)?
+                self.await_room(core, patience)
+            };
+            core = match waited {
+                Ok(core) => core,
+                Err(core) if core.machine.has_unsent() => return Err(self.leave_to_the_loop(core)),
+                Err(core) => return Err(core),
             };
         }
     }
@@ -277,7 +283,10 @@ impl Shared {
             }
         };
         core = self.settle(core, deeds);
-        let core = self.put_back(core, Side::Write, wire);
+        core = self.put_back(core, Side::Write, wire);
+        if core.flushing && !core.machine.has_unsent() {
+            core = self.take_from_the_loop(core);
+        }
         if blocked { Went::Blocked(core) } else { Went::On(core) }
     }
 
@@ -305,6 +314,17 @@ impl Shared {
         match Driver::running() {
             Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
             Err(fault) => drop(self.tell(self.lock(), Input::WireFailed(fault))),
+        }
+        self.lock()
+    }
+
+    /// Nothing waits for room any more, and the loop is not to be woken by it.
+    #[cold]
+    fn take_from_the_loop<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Guard<'a> {
+        core.flushing = false;
+        drop(core);
+        if let Ok(driver) = Driver::running() {
+            driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
         }
         self.lock()
     }

@@ -37,6 +37,8 @@ mod who_ended;
 #[cfg(unix)]
 mod descriptor;
 #[cfg(target_os = "linux")]
+mod event_loop;
+#[cfg(target_os = "linux")]
 mod fork;
 #[cfg(target_os = "linux")]
 mod limits;
