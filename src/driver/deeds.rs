@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use super::clock;
 use super::dial::{self, Dialled};
+use super::errno::code;
 use super::facts::Facts;
 use super::given::Given;
 use super::resolve::Submitted;
 use super::roster::Roster;
 use super::shared::{Connected, Core, Errand, Guard, Shared, Watching, admit};
+use super::slices::Load;
 use super::sync::mio::Token;
 use super::wait::WakeHandle;
-use super::wire::{Drained, Load, Wire, code};
+use super::wire::{Drained, Wire};
 use super::young::Spot;
 use super::{Driver, Job, Urgency, harmless};
 use crate::address::SocketAddress;
@@ -318,9 +320,9 @@ fn release(wire: Arc<Wire>, how: Release) {
         Release::Linger if planted!(NeverLingers) => {}
         Release::Linger => {
             let mut left = LINGER_BYTES;
-            match (wire.drain(&mut left), Driver::running()) {
-                (Drained::Empty, Ok(driver)) => driver.lingering().add(driver, wire, left),
-                (Drained::Empty | Drained::More | Drained::End | Drained::Failed(_), _) => {}
+            let drained = wire.drain(&mut left);
+            if let (Drained::Empty | Drained::Unable, Ok(driver)) = (drained, Driver::running()) {
+                driver.lingering().add(driver, wire, left);
             }
         }
     }

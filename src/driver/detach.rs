@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use super::deeds::Deeds;
+use super::errno::code;
 use super::shared::{Core, Shared};
-use super::wire::code;
 use super::{Driver, Job, Urgency, clock, fork};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Input, Refusal};

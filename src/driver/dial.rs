@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::errno::{fault_of_attempt as fault, is_pending};
 use super::event_loop::REGISTERED_ONCE;
 use super::sync::mio::net::TcpStream;
-use super::wire::{Wire, code};
+use super::wire::Wire;
 use crate::error::Fault;
 use crate::info::Endpoints;
 use crate::options::TcpOptions;
@@ -47,26 +48,6 @@ pub(super) fn endpoints(wire: &Wire, remote: SocketAddr) -> Endpoints {
     Endpoints { remote, local: wire.stream().local_addr().ok() }
 }
 
-/// An attempt that fails for want of something on this side says nothing of the address.
-fn fault(error: &io::Error) -> Fault {
-    let code = code(error);
-    if is_want(code) { Fault::Io(code) } else { Fault::Connect(code) }
-}
-
-#[cfg(unix)]
-fn is_want(code: i32) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS]
-        .iter()
-        .any(|errno| errno.raw_os_error() == code)
-}
-
-/// `WSAEMFILE`, `WSAENOBUFS`.
-#[cfg(not(unix))]
-fn is_want(code: i32) -> bool {
-    matches!(code, 10_024 | 10_055)
-}
-
 #[cfg_attr(sockeye_shuttle, allow(dead_code, reason = "the model dials"))]
 fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
     let socket = nonblocking(Domain::for_address(address))?;
@@ -99,7 +80,7 @@ fn is_still_pending(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
     match socket.connect(&SockAddr::from(address)) {
         Ok(()) => Ok(false),
         Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::ALREADY | Errno::INPROGRESS) => Ok(true),
+            Some(Errno::ALREADY | Errno::INPROGRESS | Errno::INTR) => Ok(true),
             Some(Errno::ISCONN) => Ok(false),
             Some(_) | None => Err(error),
         },
@@ -152,14 +133,4 @@ pub(super) fn set(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
 fn whole_seconds(time: std::time::Duration) -> std::time::Duration {
     let up = u64::from(time.subsec_nanos() > 0);
     std::time::Duration::from_secs(time.as_secs() + up)
-}
-
-#[cfg(unix)]
-fn is_pending(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
-}
-
-#[cfg(not(unix))]
-fn is_pending(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }

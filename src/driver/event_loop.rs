@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::clock::{self, Timers};
+use super::errno::code;
 use super::linger::LOOK_EVERY;
 use super::resolve::Submitted;
 use super::shared::Shared;
@@ -17,7 +18,7 @@ use super::sync::mio::{Events, Interest, Poll, Token};
 use super::sync::thread_local;
 use super::table::Table;
 use super::watch::{Look, QUIET};
-use super::wire::{Wire, code};
+use super::wire::Wire;
 use super::young::KEPT_CAPACITY;
 use super::{Driver, Job, Sleep, dial, harmless, say};
 use crate::error::Fault;
@@ -90,7 +91,12 @@ struct EventLoop {
 #[cfg_attr(sockeye_shuttle, derive(Debug))]
 enum Entry {
     /// A socket whose wire is registered.
-    Socket { shared: Arc<Shared>, interest: Interest },
+    Socket {
+        shared: Arc<Shared>,
+        interest: Interest,
+        /// A timer is set to look at it again.
+        later: bool,
+    },
     /// An attempt that is pending.
     Attempt(Box<PendingAttempt>),
     /// The limit of a socket that connects.
@@ -267,6 +273,7 @@ impl EventLoop {
         let socket = Entry::Socket {
             shared: Arc::clone(&attempt.shared),
             interest: Interest::READABLE | Interest::WRITABLE,
+            later: false,
         };
         let entry = if keep { self.table.replace(token, socket) } else { self.table.remove(token) };
         let Some(Entry::Attempt(attempt)) = entry else { return };
@@ -285,6 +292,10 @@ impl EventLoop {
     }
 
     fn expire(&mut self, token: Token) {
+        if let Some(Entry::Socket { later, .. }) = self.table.get_mut(token) {
+            *later = false;
+            return self.look(token, None);
+        }
         if let Some(Entry::Limit(limit)) = self.table.remove(token) {
             let (shared, _) = *limit;
             shared.release(token);
@@ -312,7 +323,8 @@ impl EventLoop {
         let Some(interest) = interest else { return self.unregister(shared, &wire) };
         let held = shared.lock().registration.token();
         let token = held.unwrap_or_else(|| {
-            self.table.insert(Entry::Socket { shared: Arc::clone(shared), interest })
+            let shared = Arc::clone(shared);
+            self.table.insert(Entry::Socket { shared, interest, later: false })
         });
         if let Err(error) = wire.register(self.poll.registry(), token, interest) {
             say(format_args!("a socket could not be watched: {error}"));
@@ -357,7 +369,7 @@ impl EventLoop {
     /// Where a wire is registered once, its events are another socket's from now on.
     fn adopt(&mut self, token: Token, shared: Arc<Shared>) {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let entry = Entry::Socket { shared: Arc::clone(&shared), interest };
+        let entry = Entry::Socket { shared: Arc::clone(&shared), interest, later: false };
         if self.table.get(token).is_some() {
             self.table.replace(token, entry);
             shared.attended_by(token);
@@ -378,7 +390,16 @@ impl EventLoop {
             Look::Again => {
                 self.again.insert(token);
             }
+            Look::Later => self.look_later(token),
             Look::Recheck | Look::FailuresOnly => self.recheck(&shared, token),
+        }
+    }
+
+    fn look_later(&mut self, token: Token) {
+        if let Some(Entry::Socket { later, .. }) = self.table.get_mut(token) {
+            if !std::mem::replace(later, true) {
+                self.timers.set(clock::now() + QUIET, token);
+            }
         }
     }
 

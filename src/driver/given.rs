@@ -4,8 +4,9 @@ use std::io;
 use std::net::TcpStream;
 
 use super::dial::{self, Dialled};
+use super::errno::code;
 use super::sync::mio;
-use super::wire::{Wire, code};
+use super::wire::{Wire, forbid_signals};
 use crate::error::{Error, Fault, Result};
 use crate::options::TcpOptions;
 
@@ -18,6 +19,7 @@ impl Given {
         let set = || -> io::Result<()> {
             let socket = socket2::SockRef::from(&stream);
             socket.set_nonblocking(true)?;
+            forbid_signals(&socket)?;
             // The other options are off where nobody has set them.
             socket.set_tcp_nodelay(options.nodelay)?;
             dial::set(&socket, options)

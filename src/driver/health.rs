@@ -4,15 +4,15 @@
 //! thread is at the wire, what the state and one poll(2) without a time tell has to do. Only where that shows an end
 //! of TLS, the other thread has a moment to say which.
 
-use std::io;
 use std::sync::Arc;
 
 use super::clock;
 use super::deeds::Deeds;
+use super::errno::{Failure, judge};
 use super::fork;
 use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::Side;
-use super::wire::{End, Standing, Wire, fault};
+use super::wire::{End, Standing, Wire};
 use super::{Driver, Job, Urgency};
 use crate::error::{Error, Fault};
 use crate::info::{Health, Phase};
@@ -88,9 +88,9 @@ impl Shared {
                 End::HungUp | End::Clean => Received::Eof,
             },
             Ok(_) => Received::Nothing,
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Received::Nothing,
-                _ => Received::Failed(fault(&error)),
+            Err(error) => match judge(&error) {
+                Failure::WouldBlock | Failure::Interrupted | Failure::Call(_) => Received::Nothing,
+                Failure::Connection(fault) => Received::Failed(fault),
             },
         };
         core.reading.busy = false;

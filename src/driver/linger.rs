@@ -46,7 +46,7 @@ impl Lingerer {
         let drained = self.wire.drain(&mut budget);
         self.bytes_left += budget;
         match drained {
-            Drained::Empty | Drained::More => self.bytes_left > 0,
+            Drained::Empty | Drained::More | Drained::Unable => self.bytes_left > 0,
             Drained::End | Drained::Failed(_) => false,
         }
     }

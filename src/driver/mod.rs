@@ -13,6 +13,7 @@ mod descriptor;
 #[cfg(all(unix, not(sockeye_shuttle)))]
 mod detach;
 mod dial;
+mod errno;
 mod event_loop;
 mod facts;
 mod forecast;
@@ -31,6 +32,7 @@ mod resolve;
 mod roster;
 mod sealed;
 mod shared;
+mod slices;
 mod sync;
 mod table;
 mod turns;
@@ -62,8 +64,8 @@ pub use self::descriptor::Descriptor;
 pub(crate) use self::given::Given;
 pub(crate) use self::roster::{Quota, Roster, ScopeId};
 pub(crate) use self::shared::{Shared, Terms};
+pub(crate) use self::slices::{Load, Room};
 pub(crate) use self::wait::Side;
-pub(crate) use self::wire::{Load, Room};
 
 /// What the other threads have of the loop.
 #[derive(Debug)]
@@ -157,7 +159,7 @@ impl Driver {
         if let Some(driver) = DRIVER.get() {
             return Ok(driver);
         }
-        Driver::start().map_err(|error| Fault::Io(wire::code(&error)))
+        Driver::start().map_err(|error| Fault::Io(errno::code(&error)))
     }
 
     #[cfg(not(sockeye_shuttle))]

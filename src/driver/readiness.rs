@@ -8,7 +8,7 @@ use super::clock;
 use super::patience::Patience;
 use super::shared::{Guard, Shared};
 use super::wait::{Side, Waited, WakeHandle};
-use super::wire::{Wire, code};
+use super::wire::Wire;
 use super::{Driver, Job, Urgency};
 use crate::error::{Deadline, Fault};
 
@@ -20,7 +20,7 @@ pub(super) enum Ended<'a> {
     Look(Guard<'a>),
     /// The call's limit passed.
     Passed(Guard<'a>),
-    /// The system can't wait.
+    /// Neither the system can wait, nor the loop. It says nothing of the connection.
     Broken(Guard<'a>, Fault),
 }
 
@@ -73,10 +73,11 @@ impl Shared {
                 core.lane(side).asleep = false;
                 Ended::Look(core)
             }
-            Err(error) => {
+            // Such as where the program has no leave to have as many descriptors as are waited for.
+            Err(_) => {
                 let mut core = self.lock();
                 core.lane(side).asleep = false;
-                Ended::Broken(core, Fault::Io(code(&error)))
+                self.wait_by_condvar(core, side, left)
             }
         }
     }

@@ -1,19 +1,20 @@
 //! Reading in plaintext, by the caller's own thread, and receiving, which TLS does too.
 
-use std::io;
 use std::sync::Arc;
 
 use super::attend::{Called, Last, Tried, begin};
 use super::clock;
 use super::deeds::Deeds;
+use super::errno::{Failure, judge};
 use super::fork;
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
 use super::shared::{Core, Guard, Shared};
+use super::slices::Room;
 use super::wait::Side;
-use super::wire::{End, Room, Wire, fault};
+use super::wire::{End, Wire};
 use super::wires::let_go;
-use crate::error::{Fault, Result};
+use crate::error::{Error, Fault, Result};
 use crate::machine::{ReadStep, Received, RecvPass};
 
 /// What came of a receive.
@@ -218,7 +219,11 @@ impl Shared {
                                 }
                                 break (core, Received::Nothing);
                             }
-                            Ended::Broken(core, fault) => break (core, Received::Failed(fault)),
+                            Ended::Broken(core, fault) => {
+                                return Came::Nothing(Called::Done(
+                                    self.fail_receive(core, pass, fault),
+                                ));
+                            }
                             Ended::Passed(core) => {
                                 return Came::Nothing(Called::Done(
                                     self.run_out_of_time(core, pass),
@@ -254,27 +259,32 @@ impl Shared {
                     }
                     return Came::Bytes { core, pass, bytes, wire };
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let (Some(fault), true) =
-                        (core.failure(), core.machine.still_receives(&pass))
-                    {
-                        break (core, Received::Failed(fault));
+                Err(error) => match judge(&error) {
+                    Failure::WouldBlock => {
+                        if let (Some(fault), true) =
+                            (core.failure(), core.machine.still_receives(&pass))
+                        {
+                            break (core, Received::Failed(fault));
+                        }
+                        if !waited {
+                            core.reading.forecast.missed();
+                            waited = true;
+                        }
+                        if brisk {
+                            core.reading.forecast.dragged();
+                        }
+                        // It may have become ready since.
+                        wait_first = !core.reading.ready || planted!(ForgetsReadiness);
+                        if planted!(ForgetsReadiness) {
+                            core.reading.ready = false;
+                        }
                     }
-                    if !waited {
-                        core.reading.forecast.missed();
-                        waited = true;
+                    Failure::Interrupted => wait_first = false,
+                    Failure::Call(fault) => {
+                        return Came::Nothing(Called::Done(self.fail_receive(core, pass, fault)));
                     }
-                    if brisk {
-                        core.reading.forecast.dragged();
-                    }
-                    // It may have become ready since.
-                    wait_first = !core.reading.ready || planted!(ForgetsReadiness);
-                    if planted!(ForgetsReadiness) {
-                        core.reading.ready = false;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,
-                Err(error) => break (core, Received::Failed(fault(&error))),
+                    Failure::Connection(fault) => break (core, Received::Failed(fault)),
+                },
             }
             if !core.machine.still_receives(&pass) {
                 break (core, Received::Nothing);
@@ -294,6 +304,19 @@ impl Shared {
         let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, clock::now()));
         core = self.settle(core, deeds);
         self.time_out(core, Side::Read)
+    }
+
+    /// Ends a pass whose call failed for itself: the connection stands.
+    #[cold]
+    fn fail_receive<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: RecvPass,
+        fault: Fault,
+    ) -> Result<usize> {
+        let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, clock::now()));
+        core = self.settle(core, deeds);
+        self.leave(core, Side::Read, Err(Error::from_fault(fault)))
     }
 
     #[cold]

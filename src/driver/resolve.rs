@@ -10,9 +10,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::errno::code;
 use super::shared::Shared;
 use super::sync::{Condvar, Mutex, MutexGuard, thread};
-use super::wire::code;
 use super::{harmless, say};
 use crate::error::{Fault, Unresolved};
 

@@ -14,13 +14,16 @@ use super::attend::Called;
 use super::buffers;
 use super::clock;
 use super::deeds::Deeds;
+use super::errno::{Failure, judge};
 use super::event_loop::{self, REGISTERED_ONCE};
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
 use super::reading::Came;
 use super::shared::{Core, Guard, Shared, Watching};
+use super::slices::{Load, Room};
 use super::wait::{Side, Waited, WakeHandle};
-use super::wire::{Load, Room, Wire, fault};
+use super::watch::QUIET;
+use super::wire::Wire;
 use super::{Driver, Job, Urgency};
 use crate::error::{Fault, Result};
 use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Watch};
@@ -31,6 +34,8 @@ enum Went<'a> {
     On(Guard<'a>),
     /// There is no room now.
     Blocked(Guard<'a>),
+    /// The system can't send now, and does not tell when it can.
+    Unable(Guard<'a>),
     /// Another thread is sending.
     Elsewhere(Guard<'a>),
 }
@@ -162,7 +167,7 @@ impl Shared {
                     blocked = !core.writing.ready;
                     core
                 }
-                Went::On(core) | Went::Elsewhere(core) => core,
+                Went::On(core) | Went::Elsewhere(core) | Went::Unable(core) => core,
             };
         }
         core = self.settle(core, deeds);
@@ -182,10 +187,25 @@ impl Shared {
     /// Sends what waits, as far as that goes at once, and leaves the rest to the loop.
     pub(super) fn transmit(self: &Arc<Self>) {
         let core = self.transmit_from(self.lock());
+        self.tell_of_room(core);
+    }
+
+    /// The same, on the loop; says whether to come back for it without an event.
+    pub(super) fn transmit_on_the_loop(self: &Arc<Self>) -> bool {
+        let (core, unable) = match self.send_waiting(self.lock()) {
+            Went::On(core) | Went::Elsewhere(core) => (core, false),
+            Went::Blocked(core) => (self.leave_to_the_loop(core), false),
+            Went::Unable(core) => (core, true),
+        };
+        self.tell_of_room(core);
+        unable
+    }
+
+    /// Somebody may wait for just that.
+    fn tell_of_room(&self, core: Guard<'_>) {
         if planted!(LoopSendsSilently) {
             return;
         }
-        // Somebody may wait for just that.
         let wake = core.writing.whom_to_wake();
         self.notify(&core);
         drop(core);
@@ -198,6 +218,11 @@ impl Shared {
         match self.send_waiting(core) {
             Went::On(core) | Went::Elsewhere(core) => core,
             Went::Blocked(core) => self.leave_to_the_loop(core),
+            Went::Unable(mut core) => {
+                // It may have been told before, and has to look again.
+                core.flushing = false;
+                self.leave_to_the_loop(core)
+            }
         }
     }
 
@@ -210,6 +235,7 @@ impl Shared {
             };
             core = match self.send_parcel(core, &mut parcel) {
                 Went::Blocked(core) if !core.writing.ready => return Went::Blocked(core),
+                Went::Unable(core) => return Went::Unable(core),
                 Went::On(core) | Went::Blocked(core) | Went::Elsewhere(core) => core,
             };
         }
@@ -226,22 +252,27 @@ impl Shared {
     ) -> Result<Guard<'a>, Guard<'a>> {
         loop {
             let went = self.send_waiting(core);
-            let (back, elsewhere) = match went {
-                Went::On(core) | Went::Blocked(core) => (core, false),
-                Went::Elsewhere(core) => (core, true),
+            let (back, pause) = match went {
+                Went::On(core) | Went::Blocked(core) => (core, None),
+                Went::Elsewhere(core) => (core, Some(Duration::MAX)),
+                Went::Unable(core) => (core, Some(QUIET)),
             };
             core = back;
             if enough(&core) {
                 return Ok(core);
             }
-            let waited = if elsewhere {
-                // There is room, and to wait for that would be to spin until the other is done.
-                match patience.left(core.limit(Side::Write)) {
-                    Ok(left) => Ok(self.wait_change(core, left)),
+            let waited = match pause {
+                None => self.await_room(core, patience),
+                // There is room, and to wait for that would be to spin until the other is done, or the system is
+                // able to send.
+                Some(pause) => match patience.left(core.limit(Side::Write)) {
+                    Ok(None) if pause == Duration::MAX => Ok(self.wait_change(core, None)),
+                    Ok(left) => {
+                        let left = left.map_or(pause, |left| left.min(pause));
+                        Ok(self.wait_change(core, Some(left)))
+                    }
                     Err(Passed) => Err(core),
-                }
-            } else {
-                self.await_room(core, patience)
+                },
             };
             core = match waited {
                 Ok(core) => core,
@@ -262,32 +293,35 @@ impl Shared {
         drop(core);
         let result = wire.send(&Load::One(parcel.bytes()));
         core = self.lock();
-        let mut blocked = false;
+        let mut went: fn(Guard<'a>) -> Went<'a> = Went::On;
         let deeds = match result {
             Ok(bytes) => {
                 parcel.sent(bytes);
                 Deeds::of(core.machine.transmitted(parcel))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                blocked = true;
-                Deeds::of(core.machine.transmitted(parcel))
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                Deeds::of(core.machine.transmitted(parcel))
-            }
-            Err(error) => {
-                // A broken pipe is all that it says to those whom it does not tell why.
-                let known = (error.kind() != io::ErrorKind::BrokenPipe).then(|| fault(&error));
-                core = self.hear_out(core, &wire, known);
-                Deeds::of(core.machine.not_transmitted(parcel, fault(&error), clock::now()))
-            }
+            Err(error) => match judge(&error) {
+                Failure::Connection(fault) => {
+                    // A broken pipe is all that it says to those whom it does not tell why.
+                    let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
+                    core = self.hear_out(core, &wire, known);
+                    Deeds::of(core.machine.not_transmitted(parcel, fault, clock::now()))
+                }
+                failure => {
+                    went = match failure {
+                        Failure::WouldBlock => Went::Blocked,
+                        Failure::Call(_) => Went::Unable,
+                        _ => Went::On,
+                    };
+                    Deeds::of(core.machine.transmitted(parcel))
+                }
+            },
         };
         core = self.settle(core, deeds);
         core = self.put_back(core, Side::Write, wire);
         if core.flushing && !core.machine.has_unsent() {
             core = self.take_from_the_loop(core);
         }
-        if blocked { Went::Blocked(core) } else { Went::On(core) }
+        went(core)
     }
 
     /// The wire failed while something was sent. What the peer said before, such as an alert, tells more
@@ -348,6 +382,7 @@ impl Shared {
                 core
             }
             Ended::Look(core) => self.expire_if_due(core),
+            // Nobody else would wait for it.
             Ended::Broken(core, fault) => self.tell(core, Input::WireFailed(fault)),
             Ended::Passed(core) => return Err(core),
         };

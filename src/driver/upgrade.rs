@@ -13,11 +13,11 @@ use std::time::Instant;
 
 use super::clock;
 use super::deeds::Deeds;
+use super::errno::fault;
 use super::event_loop::REGISTERED_ONCE;
 use super::shared::{Core, Guard, Shared, UpgradePlan};
 use super::sync::mio;
-use super::wire::would_block;
-use super::wire::{End, Wire, fault};
+use super::wire::{End, Wire, would_block};
 use super::{Driver, Job, Urgency, fork};
 use crate::error::{Deadline, Error, ErrorKind, Fault, Result, Step};
 use crate::machine::{Input, Machine, Refusal, TlsSetup};
@@ -120,6 +120,7 @@ impl Shared {
                 Ok(_) => break Some(Input::Unread),
                 Err(error) if error.kind() == would_block().kind() => break None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Also where the wire may be whole: only what is known to be clean is handed over.
                 Err(error) => break Some(Input::WireFailed(fault(&error))),
             }
         };

@@ -5,18 +5,19 @@
 //! read costs it nothing but a glance now and then. To begin is always to register the wire, which
 //! reports the present state.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffers;
 use super::clock;
 use super::deeds::Deeds;
+use super::errno::{Failure, judge};
 use super::shared::{Core, Shared, Watching};
+use super::slices::Room;
 use super::sync::mio::Interest;
 use super::sync::mio::event::Event;
 use super::wait::Side;
-use super::wire::{Drained, End, Room, Wire, fault};
+use super::wire::{Drained, End, Wire};
 use super::{Driver, Job, Urgency};
 use crate::error::Fault;
 use crate::machine::{Input, ReadStep, Received, Watch};
@@ -44,10 +45,23 @@ pub(super) enum Look {
     Keep,
     /// Come back without waiting for an event: there is more to do.
     Again,
+    /// Come back in a while without an event: the system was not able to do it now.
+    Later,
     /// Report failures only: something is unread.
     FailuresOnly,
     /// It may be registered for what is not wanted any more.
     Recheck,
+}
+
+/// How much of what was there was taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ingested {
+    /// All, or nobody wants the rest.
+    All,
+    /// There may be more.
+    Some,
+    /// The system can't do it now, and does not tell when it can.
+    Unable,
 }
 
 impl Shared {
@@ -105,7 +119,9 @@ impl Shared {
             core.writing.ready = true;
             if core.machine.has_unsent() {
                 drop(core);
-                self.transmit();
+                if self.transmit_on_the_loop() {
+                    return Look::Later;
+                }
                 core = self.lock();
             }
         }
@@ -170,13 +186,14 @@ impl Shared {
                 core.watching = Watching::Narrowed;
                 (Received::Nothing, Look::FailuresOnly)
             }
-            // It has seen nothing, and there will be no other event.
-            (Err(error), None) if error.kind() == io::ErrorKind::Interrupted => {
-                (Received::Nothing, Look::Again)
-            }
-            (Err(error), None) if is_idle(&error) => (Received::Nothing, Look::Keep),
-            (Err(error), Some(fault)) if is_idle(&error) => (Received::Failed(fault), Look::Keep),
-            (Err(error), _) => (Received::Failed(fault(&error)), Look::Keep),
+            (Err(error), failure) => match (judge(&error), failure) {
+                (Failure::Connection(fault), _) => (Received::Failed(fault), Look::Keep),
+                (_, Some(fault)) => (Received::Failed(fault), Look::Keep),
+                (Failure::WouldBlock, None) => (Received::Nothing, Look::Keep),
+                // It has seen nothing, and there will be no other event.
+                (Failure::Interrupted, None) => (Received::Nothing, Look::Again),
+                (Failure::Call(_), None) => (Received::Nothing, Look::Later),
+            },
         };
         core.reading.busy = false;
         let deeds = Deeds::of(core.machine.received(pass, what, clock::now()));
@@ -218,6 +235,7 @@ impl Shared {
         let input = match drained {
             Drained::Empty => return Look::Keep,
             Drained::More => return Look::Again,
+            Drained::Unable => return Look::Later,
             Drained::End => match end {
                 End::Failed(fault) => Input::WireFailed(fault),
                 End::HungUp if core.machine.sends() => Input::WireFailed(Fault::Reset(None)),
@@ -234,7 +252,7 @@ impl Shared {
     fn ingest_in_background(self: &Arc<Self>) -> Look {
         let Some(wire) = self.wire() else { return Look::Recheck };
         let opening = self.lock().is_opening();
-        let more = self.ingest_all(&wire, None, None);
+        let ingested = self.ingest_all(&wire, None, None);
         let mut core = self.lock();
         if core.wire.is_none() {
             return Look::Recheck;
@@ -250,8 +268,10 @@ impl Shared {
             }
             return kept;
         }
-        if more {
-            return Look::Again;
+        match ingested {
+            Ingested::All => {}
+            Ingested::Some => return Look::Again,
+            Ingested::Unable => return Look::Later,
         }
         if core.machine.has_unread() && !core.attended && core.watching == Watching::Armed {
             core.watching = Watching::Narrowed;
@@ -260,14 +280,14 @@ impl Shared {
         Look::Keep
     }
 
-    /// Takes in what is there, within a budget; says whether there may be more. Only where no reader is at
+    /// Takes in what is there, within a budget. Only where no reader is at
     /// it. Whose thread it is may be at the wire in another direction, and know by what it has failed.
     pub(super) fn ingest_all(
         self: &Arc<Self>,
         wire: &Arc<Wire>,
         other: Option<Side>,
         known: Option<Fault>,
-    ) -> bool {
+    ) -> Ingested {
         let mut buffers = buffers::borrow();
         let intake = &mut buffers.get().intake;
         let opening = self.lock().is_opening();
@@ -275,9 +295,9 @@ impl Shared {
             let mut core = self.lock();
             if opening && !core.is_opening() {
                 // Callers do the rest.
-                return false;
+                return Ingested::All;
             }
-            let Some(pass) = core.machine.attend() else { return false };
+            let Some(pass) = core.machine.attend() else { return Ingested::All };
             drop(core);
             let result = wire.receive(&mut Room::One(intake.space()));
             let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
@@ -286,7 +306,7 @@ impl Shared {
                 core = self.await_hearsay(core, Side::Write, Some(Side::Read));
             }
             let now = clock::now();
-            let mut idle = false;
+            let mut over = None;
             let outputs = match result {
                 Ok(0) => {
                     let what = match end {
@@ -302,21 +322,30 @@ impl Shared {
                     intake.filled(bytes);
                     core.machine.ingest(pass, intake, || now)
                 }
-                Err(error) if is_idle(&error) => {
-                    idle = error.kind() == io::ErrorKind::WouldBlock;
-                    core.machine.received(pass, Received::Nothing, now)
+                Err(error) => {
+                    let what = match judge(&error) {
+                        Failure::Connection(fault) => Received::Failed(fault),
+                        failure => {
+                            over = match failure {
+                                Failure::WouldBlock => Some(Ingested::All),
+                                Failure::Call(_) => Some(Ingested::Unable),
+                                _ => None,
+                            };
+                            Received::Nothing
+                        }
+                    };
+                    core.machine.received(pass, what, now)
                 }
-                Err(error) => core.machine.received(pass, Received::Failed(fault(&error)), now),
             };
-            let deeds = if idle { None } else { Deeds::of(outputs) };
+            let deeds = if over.is_some() { None } else { Deeds::of(outputs) };
             core = self.settle(core, deeds);
             // A reader may have come meanwhile.
             self.notify(&core);
-            if idle {
-                return false;
+            if let Some(over) = over {
+                return over;
             }
         }
-        true
+        Ingested::Some
     }
 
     /// The loop could not register the wire, so nobody would learn of its end: tries it again later where that
@@ -356,8 +385,4 @@ impl Core {
             (reading, false) => reading,
         }
     }
-}
-
-fn is_idle(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

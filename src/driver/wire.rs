@@ -4,11 +4,11 @@
 //! system for some milliseconds at most. Then the descriptor itself is in blocking mode, and all others
 //! say in the call that they don't want that.
 
-use std::borrow::Cow;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::ops::Deref;
+use std::io;
 use std::sync::Arc;
 
+use super::errno::{Failure, code, fault, is_after_end, judge};
+use super::slices::{BYTES_MOST, Load, Room, taken_at_once};
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::mio;
 use super::sync::mio::net::TcpStream;
@@ -22,83 +22,6 @@ pub(super) struct Wire {
     /// The descriptor is in blocking mode.
     blocks: AtomicBool,
 }
-
-/// A caller's buffer to receive into.
-pub(crate) enum Room<'a, 'b> {
-    One(&'a mut [u8]),
-    Many(&'a mut [IoSliceMut<'b>]),
-}
-
-impl Room<'_, '_> {
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Room::One(buf) => buf.len(),
-            Room::Many(bufs) => total(bufs),
-        }
-    }
-
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The first part that has any room.
-    pub(super) fn first(&mut self) -> &mut [u8] {
-        match self {
-            Room::One(buf) => buf,
-            Room::Many(bufs) => match bufs.iter_mut().find(|buf| !buf.is_empty()) {
-                Some(buf) => buf,
-                None => &mut [],
-            },
-        }
-    }
-}
-
-/// A caller's bytes to send.
-pub(crate) enum Load<'a, 'b> {
-    One(&'a [u8]),
-    Many(&'a [IoSlice<'b>]),
-}
-
-impl Load<'_, '_> {
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Load::One(buf) => buf.len(),
-            Load::Many(bufs) => total(bufs),
-        }
-    }
-
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The bytes in one piece, at most about as many as are sealed at a time.
-    pub(super) fn gather(&self) -> Cow<'_, [u8]> {
-        match self {
-            Load::One(buf) => Cow::Borrowed(buf),
-            Load::Many(bufs) => {
-                let mut gathered = Vec::new();
-                for buf in *bufs {
-                    let room = GATHERED_MOST.saturating_sub(gathered.len());
-                    gathered.extend_from_slice(&buf[..buf.len().min(room)]);
-                }
-                Cow::Owned(gathered)
-            }
-        }
-    }
-}
-
-/// Not inlined: where there is one buffer, as mostly, it would be in the way.
-#[inline(never)]
-fn total<B: Deref<Target = [u8]>>(bufs: &[B]) -> usize {
-    bufs.iter().map(|buf| buf.len()).sum()
-}
-
-/// The most that small buffers are put together to.
-const GATHERED_MOST: usize = 64 * 1024;
 
 /// What a receive of nothing means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +56,8 @@ pub(super) enum Drained {
     Empty,
     /// So many bytes were dropped, and there may be more.
     More,
+    /// The system can't do it now, and there is no telling.
+    Unable,
     /// The peer has ended.
     End,
     /// The wire is broken.
@@ -200,7 +125,11 @@ impl Wire {
         match self.stream.take_error() {
             Ok(None) => None,
             Ok(Some(error)) if is_after_end(&error) => Some(Fault::ResetAfterEnd(code(&error))),
-            Ok(Some(error)) | Err(error) => Some(fault(&error)),
+            Ok(Some(error)) => Some(fault(&error)),
+            Err(error) => match judge(&error) {
+                Failure::Connection(fault) => Some(fault),
+                Failure::Interrupted | Failure::WouldBlock | Failure::Call(_) => None,
+            },
         }
     }
 
@@ -226,9 +155,12 @@ impl Wire {
             match self.receive(&mut Room::One(scratch)) {
                 Ok(0) => return Drained::End,
                 Ok(bytes) => *most = most.saturating_sub(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Drained::Failed(fault(&error)),
+                Err(error) => match judge(&error) {
+                    Failure::WouldBlock => return Drained::Empty,
+                    Failure::Interrupted => {}
+                    Failure::Call(_) => return Drained::Unable,
+                    Failure::Connection(fault) => return Drained::Failed(fault),
+                },
             }
         }
         Drained::More
@@ -322,33 +254,30 @@ impl Wire {
     pub(super) fn deregister(&self, _registry: &Registry) {}
 }
 
-/// Calls that say by themselves whether they block.
-#[cfg(all(target_os = "linux", not(any(sockeye_condvar, sockeye_shuttle))))]
+/// Calls that say by themselves whether they block, and that raise no signal.
+#[cfg(all(unix, not(sockeye_shuttle)))]
 mod calls {
     use std::io::{self, IoSlice, IoSliceMut};
-    use std::time::Duration;
 
     use mio::net::TcpStream;
-    use rustix::net::sockopt::{Timeout, set_socket_timeout};
     use rustix::net::{
         RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg,
         send as send_one, sendmsg,
     };
 
-    use super::{Load, Room};
+    #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+    pub(super) use self::brisk::{let_block, receive_blocking};
+    use super::{BYTES_MOST, Load, Room, taken_at_once};
 
-    /// The system counts it in ticks of 1 ms to 10 ms, and rounds up.
-    const BRISK: Duration = Duration::from_millis(4);
+    /// A peer that is gone is no reason to end this program: see [`forbid_signals`](super::forbid_signals).
+    #[cfg(not(target_vendor = "apple"))]
+    const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+    #[cfg(target_vendor = "apple")]
+    const SEND: SendFlags = SendFlags::DONTWAIT;
 
+    #[inline]
     pub(super) fn receive(stream: &TcpStream, room: &mut Room<'_, '_>) -> io::Result<usize> {
         receive_with(stream, room, RecvFlags::DONTWAIT)
-    }
-
-    pub(super) fn receive_blocking(
-        stream: &TcpStream,
-        room: &mut Room<'_, '_>,
-    ) -> io::Result<usize> {
-        receive_with(stream, room, RecvFlags::empty())
     }
 
     #[inline]
@@ -358,7 +287,10 @@ mod calls {
         flags: RecvFlags,
     ) -> io::Result<usize> {
         match room {
-            Room::One(buf) => Ok(recv(stream, &mut **buf, flags)?.0),
+            Room::One(buf) => {
+                let most = most_of(buf);
+                Ok(recv(stream, &mut buf[..most], flags)?.0)
+            }
             Room::Many(bufs) => receive_scattered(stream, bufs, flags),
         }
     }
@@ -369,49 +301,104 @@ mod calls {
         bufs: &mut [IoSliceMut<'_>],
         flags: RecvFlags,
     ) -> io::Result<usize> {
-        Ok(recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?.bytes)
-    }
-
-    pub(super) fn let_block(stream: &TcpStream) -> io::Result<()> {
-        set_socket_timeout(stream, Timeout::Recv, Some(BRISK))?;
-        rustix::io::ioctl_fionbio(stream, false)?;
-        Ok(())
+        let taken = taken_at_once(bufs);
+        match &mut bufs[taken] {
+            [buf] => {
+                let most = buf.len().min(BYTES_MOST);
+                Ok(recv(stream, &mut buf[..most], flags)?.0)
+            }
+            bufs => Ok(recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?.bytes),
+        }
     }
 
     #[inline]
     pub(super) fn send(stream: &TcpStream, load: &Load<'_, '_>) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match load {
-            Load::One(buf) => Ok(send_one(stream, buf, flags)?),
-            Load::Many(bufs) => send_gathered(stream, bufs, flags),
+            Load::One(buf) => Ok(send_one(stream, &buf[..most_of(buf)], SEND)?),
+            Load::Many(bufs) => send_gathered(stream, bufs),
         }
     }
 
     #[inline(never)]
-    fn send_gathered(
-        stream: &TcpStream,
-        bufs: &[IoSlice<'_>],
-        flags: SendFlags,
-    ) -> io::Result<usize> {
-        Ok(sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), flags)?)
+    fn send_gathered(stream: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &bufs[taken_at_once(bufs)] {
+            [buf] => Ok(send_one(stream, &buf[..buf.len().min(BYTES_MOST)], SEND)?),
+            bufs => Ok(sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), SEND)?),
+        }
+    }
+
+    /// Linux stops by itself.
+    #[inline(always)]
+    fn most_of(buf: &[u8]) -> usize {
+        if cfg!(target_os = "linux") { buf.len() } else { buf.len().min(BYTES_MOST) }
     }
 
     pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
         Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
     }
+
+    /// Receives that wait, for a moment.
+    #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+    mod brisk {
+        use std::io;
+        use std::time::Duration;
+
+        use mio::net::TcpStream;
+        use rustix::net::RecvFlags;
+        use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+        use super::super::Room;
+
+        /// The system counts it in ticks of 1 ms to 10 ms, and rounds up.
+        const BRISK: Duration = Duration::from_millis(4);
+
+        #[inline]
+        pub(in super::super) fn receive_blocking(
+            stream: &TcpStream,
+            room: &mut Room<'_, '_>,
+        ) -> io::Result<usize> {
+            super::receive_with(stream, room, RecvFlags::empty())
+        }
+
+        pub(in super::super) fn let_block(stream: &TcpStream) -> io::Result<()> {
+            set_socket_timeout(stream, Timeout::Recv, Some(BRISK))?;
+            rustix::io::ioctl_fionbio(stream, false)?;
+            Ok(())
+        }
+    }
+
+    #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+    pub(super) fn receive_blocking(
+        stream: &TcpStream,
+        room: &mut Room<'_, '_>,
+    ) -> io::Result<usize> {
+        receive(stream, room)
+    }
+
+    #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+    pub(super) fn let_block(_stream: &TcpStream) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
-/// Calls on a descriptor that does not block.
-#[cfg(not(all(target_os = "linux", not(any(sockeye_condvar, sockeye_shuttle)))))]
+/// Calls on a descriptor that does not block, where mio has to see them, or the model. No signal is raised for
+/// a broken pipe there.
+#[cfg(not(all(unix, not(sockeye_shuttle))))]
 mod calls {
     use std::io::{self, Read, Write};
 
-    use super::{Load, Room, TcpStream};
+    use super::{BYTES_MOST, Load, Room, TcpStream, taken_at_once};
 
     pub(super) fn receive(mut stream: &TcpStream, room: &mut Room<'_, '_>) -> io::Result<usize> {
         match room {
-            Room::One(buf) => stream.read(buf),
-            Room::Many(bufs) => stream.read_vectored(bufs),
+            Room::One(buf) => {
+                let most = buf.len().min(BYTES_MOST);
+                stream.read(&mut buf[..most])
+            }
+            Room::Many(bufs) => {
+                let taken = taken_at_once(bufs);
+                stream.read_vectored(&mut bufs[taken])
+            }
         }
     }
 
@@ -428,22 +415,23 @@ mod calls {
 
     pub(super) fn send(mut stream: &TcpStream, load: &Load<'_, '_>) -> io::Result<usize> {
         match load {
-            Load::One(buf) => stream.write(buf),
-            Load::Many(bufs) => stream.write_vectored(bufs),
+            Load::One(buf) => stream.write(&buf[..buf.len().min(BYTES_MOST)]),
+            Load::Many(bufs) => stream.write_vectored(&bufs[taken_at_once(bufs)]),
         }
     }
 
-    /// The descriptor may be somebody else's by now, and wait.
-    #[cfg(all(unix, not(any(sockeye_condvar, sockeye_shuttle))))]
-    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
-        use rustix::net::{RecvFlags, recv};
-        Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
-    }
-
-    #[cfg(not(all(unix, not(any(sockeye_condvar, sockeye_shuttle)))))]
     pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
         stream.peek(&mut [0])
     }
+}
+
+/// Keeps a broken pipe from raising SIGPIPE, where that is an option of the socket and not a flag of each
+/// call. One that the crate opens has it already.
+pub(super) fn forbid_signals(socket: &socket2::Socket) -> io::Result<()> {
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    let _ = socket;
+    Ok(())
 }
 
 #[cfg(sockeye_shuttle)]
@@ -504,52 +492,4 @@ fn reset(stream: &TcpStream) {
 
 pub(super) fn would_block() -> io::Error {
     io::ErrorKind::WouldBlock.into()
-}
-
-/// What the failure of a call on an established connection means.
-pub(super) fn fault(error: &io::Error) -> Fault {
-    let code = code(error);
-    match error.kind() {
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => Fault::Reset(Some(code)),
-        io::ErrorKind::TimedOut
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable => Fault::Lost(code),
-        _ if is_loss(code) => Fault::Lost(code),
-        _ => Fault::Io(code),
-    }
-}
-
-/// When the system gives a peer up it tells what it heard last on the way there, from ICMP or from its
-/// own routes, in place of a time-out. No call on an established connection fails with these otherwise.
-#[cfg(unix)]
-fn is_loss(code: i32) -> bool {
-    use rustix::io::Errno;
-    let heard = [
-        Errno::CONNREFUSED,
-        Errno::ACCESS,
-        Errno::INVAL,
-        Errno::NETDOWN,
-        Errno::HOSTDOWN,
-        Errno::PROTO,
-        Errno::NOPROTOOPT,
-        Errno::OPNOTSUPP,
-    ];
-    heard.iter().any(|errno| errno.raw_os_error() == code)
-}
-
-#[cfg(not(unix))]
-fn is_loss(_code: i32) -> bool {
-    false
-}
-
-/// What the system latches for a reset that came after the peer's end, and not in its place.
-fn is_after_end(latched: &io::Error) -> bool {
-    cfg!(target_os = "linux") && latched.kind() == io::ErrorKind::BrokenPipe
-}
-
-/// The system's number of an error that came from a system call.
-pub(super) fn code(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or_default()
 }

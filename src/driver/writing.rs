@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use super::attend::{Called, Last, Tried, begin};
 use super::deeds::Deeds;
+use super::errno::{Failure, judge};
 use super::fork;
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
 use super::shared::{Core, Guard, Shared};
+use super::slices::Load;
 use super::wait::Side;
-use super::wire::{Load, Wire, fault};
+use super::wire::Wire;
 use super::wires::let_go;
-use crate::error::{Fault, Result};
+use crate::error::{Error, Fault, Result};
 use crate::machine::{Input, SendPass, Sent, WriteStep};
 
 impl Shared {
@@ -165,7 +167,9 @@ impl Shared {
                                 }
                                 break (core, Sent::Nothing);
                             }
-                            Ended::Broken(core, fault) => break (core, Sent::Failed(fault)),
+                            Ended::Broken(core, fault) => {
+                                return Called::Done(self.fail_send(core, pass, fault));
+                            }
                             Ended::Passed(core) => {
                                 return Called::Done(self.give_up_sending(core, pass));
                             }
@@ -185,21 +189,26 @@ impl Shared {
                     core.writing.forecast.took(accepted < load.len(), waited);
                     return Called::Done(self.accept(core, pass, accepted, wire));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !waited {
-                        core.writing.forecast.missed();
-                        waited = true;
+                Err(error) => match judge(&error) {
+                    Failure::WouldBlock => {
+                        if !waited {
+                            core.writing.forecast.missed();
+                            waited = true;
+                        }
+                        wait_first = !core.writing.ready;
                     }
-                    wait_first = !core.writing.ready;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => wait_first = false,
-                Err(error) => {
-                    // A broken pipe is all that it says to those whom it does not tell why.
-                    if error.kind() == io::ErrorKind::BrokenPipe {
-                        core = self.await_hearsay(core, Side::Read, Some(Side::Write));
+                    Failure::Interrupted => wait_first = false,
+                    Failure::Call(fault) => {
+                        return Called::Done(self.fail_send(core, pass, fault));
                     }
-                    break (core, Sent::Failed(fault(&error)));
-                }
+                    Failure::Connection(fault) => {
+                        // A broken pipe is all that it says to those whom it does not tell why.
+                        if error.kind() == io::ErrorKind::BrokenPipe {
+                            core = self.await_hearsay(core, Side::Read, Some(Side::Write));
+                        }
+                        break (core, Sent::Failed(fault));
+                    }
+                },
             }
             if !core.machine.still_sends(&pass) {
                 break (core, Sent::Nothing);
@@ -219,6 +228,19 @@ impl Shared {
         let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
         core = self.settle(core, deeds);
         self.time_out(core, Side::Write)
+    }
+
+    /// Ends a pass whose call failed for itself: the connection stands.
+    #[cold]
+    fn fail_send<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a>,
+        pass: SendPass,
+        fault: Fault,
+    ) -> Result<usize> {
+        let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
+        core = self.settle(core, deeds);
+        self.leave(core, Side::Write, Err(Error::from_fault(fault)))
     }
 
     /// Half-closes, once the connection is made and the writes before it have ended.

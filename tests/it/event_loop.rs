@@ -45,7 +45,6 @@ fn fill_up(socket: &Socket) -> usize {
     taken
 }
 
-
 #[test]
 #[cfg_attr(sockeye_condvar, ignore = "there a wire is registered once, for all there is")]
 fn a_socket_is_watched_for_room_only_while_something_waits_to_be_sent() {
@@ -53,7 +52,8 @@ fn a_socket_is_watched_for_room_only_while_something_waits_to_be_sent() {
         "event_loop::a_socket_is_watched_for_room_only_while_something_waits_to_be_sent";
     alone(NAME, LONG, || {
         let peer = TlsPeer::secured(&terms(), |peer| peer.await_cue());
-        let socket = open(&peer, options(authority()).tcp(TcpOptions::new().send_buffer_size(4096)));
+        let socket =
+            open(&peer, options(authority()).tcp(TcpOptions::new().send_buffer_size(4096)));
         eventually(PATIENCE, "it is watched for the peer's end", || registered(&socket).is_some());
         let idle = registered(&socket);
         assert!(!awaits_room(&socket), "{idle:x?}");

@@ -1,0 +1,339 @@
+//! What the system's calls say of their arguments, or of this process, is no end of a connection, and what std
+//! takes is taken; and no call raises a signal.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sockeye::{ErrorKind, Socket, SocketOptions};
+
+use crate::support::alone::alone;
+use crate::support::peer::Wire;
+use crate::support::tls::{Accepted, TlsPeer, Way, authority, open as open_tls, options, terms};
+use crate::support::{
+    PATIENCE, Peer, blocked, call, fails, kind_of, ms, open, open_with, read, read_exactly, same,
+    skip, story, system_code, times_out,
+};
+
+const LONG: Duration = Duration::from_secs(150);
+
+// -------------------------------------------------------------------- many slices
+
+const COUNTS: [(usize, usize); 5] =
+    [(0, 1_024), (0, 1_025), (0, 5_000), (2_000, 1), (2_000, 1_500)];
+
+/// So many empty slices, then so many of one byte each.
+fn slices(empty: usize, bytes: &[u8]) -> Vec<IoSlice<'_>> {
+    let mut slices = vec![IoSlice::new(&[]); empty];
+    slices.extend(bytes.chunks(1).map(IoSlice::new));
+    slices
+}
+
+fn numbers(count: usize) -> Vec<u8> {
+    (0..count).map(|number| u8::try_from(number % 251).expect("it is small")).collect()
+}
+
+#[test]
+fn as_many_slices_are_written_as_one_call_takes() {
+    for way in [Way::Plain, Way::On] {
+        story(move || {
+            let peer = way.reads();
+            let socket = way.open(&peer, SocketOptions::new());
+            let mut expected = Vec::new();
+            for (empty, full) in COUNTS {
+                let bytes = numbers(full);
+                let mut left = &mut slices(empty, &bytes)[..];
+                while !left.is_empty() {
+                    let taken = (&socket).write_vectored(left).expect("the peer reads");
+                    assert!(taken > 0, "{empty} empty, {full} full");
+                    IoSlice::advance_slices(&mut left, taken);
+                }
+                expected.extend(bytes);
+            }
+            assert_eq!((&socket).write_vectored(&slices(5_000, &[])).expect("it is nothing"), 0);
+            (&socket).write_all(b"after").expect("the connection stands");
+            expected.extend(b"after");
+            socket.close().expect("the peer reads");
+            peer.gets(&expected);
+        });
+    }
+}
+
+#[test]
+fn as_many_slices_are_read_into_as_one_call_takes() {
+    for way in [Way::Plain, Way::On] {
+        story(move || {
+            let peer = way.plays(|peer| {
+                for (_, full) in COUNTS {
+                    peer.send(&numbers(full));
+                    peer.receive(1);
+                }
+                peer.send(b"after");
+            });
+            let socket = way.open(&peer, SocketOptions::new());
+            for (empty, full) in COUNTS {
+                let mut bytes = vec![0; full];
+                let mut got = 0;
+                while got < full {
+                    let mut bufs: Vec<_> = (0..empty).map(|_| IoSliceMut::new(&mut [])).collect();
+                    bufs.extend(bytes[got..].chunks_mut(1).map(IoSliceMut::new));
+                    let count = (&socket).read_vectored(&mut bufs).expect("the peer sends");
+                    assert!(count > 0, "{empty} empty, {full} full");
+                    got += count;
+                }
+                same(&bytes, &numbers(full));
+                (&socket).write_all(b"!").expect("the peer reads");
+            }
+            assert_eq!(read_exactly(&socket, 5).expect("the connection stands"), b"after");
+            socket.close().expect("the peer reads");
+            peer.ending();
+        });
+    }
+}
+
+// -------------------------------------------------------------------- odd memory
+
+/// Memory of this process, given back at the end.
+struct Mapped {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+impl Mapped {
+    /// The first page of a file, which no longer has one.
+    fn of_a_cut_file() -> Mapped {
+        const PAGE: usize = 4096;
+        let path = format!("{}/cut-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .expect("there is room");
+        std::fs::remove_file(path).expect("it is there");
+        file.write_all_at(&[7; PAGE], 0).expect("there is room");
+        let mapped = Mapped::new(PAGE, libc::MAP_SHARED, file.as_raw_fd());
+        file.set_len(0).expect("it is writable");
+        mapped.expect("the system maps a page")
+    }
+
+    /// Zeros that take no memory as long as nobody writes them. `None` where the system gives no such promise.
+    fn zeros(length: usize) -> Option<Mapped> {
+        Mapped::new(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1)
+    }
+
+    fn new(length: usize, flags: i32, file: i32) -> Option<Mapped> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, at a place of the system's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, file, 0) };
+        (start != libc::MAP_FAILED).then_some(Mapped { start, length })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: it is mapped as long as `self` is there, and what is in it is not looked at here.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: nobody borrows from it any more.
+        unsafe { libc::munmap(self.start, self.length) };
+    }
+}
+
+#[track_caller]
+fn fails_by(result: io::Result<usize>, code: i32) {
+    let error = result.expect_err("the memory is not there");
+    assert_eq!(kind_of(&error), ErrorKind::Io);
+    let error = sockeye::Error::from_io(&error).expect("kind_of found it");
+    assert_eq!(system_code(error), Some(code), "{error}");
+}
+
+/// std leaves the stream as it is too.
+#[test]
+fn a_buffer_that_the_system_cannot_reach_fails_only_that_call() {
+    story(|| {
+        let peer = Peer::plays(|wire: &mut Wire| {
+            wire.receive(5);
+            wire.send(b"hello");
+            wire.await_cue();
+            wire.send(b"again");
+        });
+        let socket = open(&peer);
+        let mut mapped = Mapped::of_a_cut_file();
+        fails_by((&socket).write(mapped.bytes()), libc::EFAULT);
+        fails_by((&socket).write_vectored(&[IoSlice::new(mapped.bytes()); 2]), libc::EFAULT);
+        (&socket).write_all(b"words").expect("the connection stands");
+        // Once at once, and once after a wait.
+        fails_by((&socket).read(mapped.bytes_mut()), libc::EFAULT);
+        assert_eq!(read_exactly(&socket, 5).expect("nothing was lost"), b"hello");
+        let mut reader = socket.reader();
+        let waiting = blocked(move || reader.read(mapped.bytes_mut()));
+        peer.cue();
+        fails_by(waiting.join(), libc::EFAULT);
+        assert_eq!(read_exactly(&socket, 5).expect("nothing was lost"), b"again");
+        socket.close().expect("the peer reads");
+        peer.gets(b"words");
+    });
+}
+
+// SAFETY: it is memory of the process, and one thread has it at a time.
+unsafe impl Send for Mapped {}
+
+#[test]
+fn buffers_larger_than_any_call_takes_are_written_and_read_in_part() {
+    const NAME: &str =
+        "system_calls::buffers_larger_than_any_call_takes_are_written_and_read_in_part";
+    const LARGE: usize = 3 << 30;
+    if usize::BITS < 64 {
+        return skip(NAME, "there is no address for so much");
+    }
+    let Some(mut zeros) = Mapped::zeros(LARGE) else {
+        return skip(NAME, "the system promises no more memory than there is");
+    };
+    story(move || {
+        let peer = Peer::plays(|wire: &mut Wire| {
+            wire.aside(|stream| drop(io::copy(&mut &stream, &mut io::sink())));
+            wire.await_cue();
+            wire.send(b"hello");
+        });
+        let socket = open(&peer);
+        let count = (&socket).write(zeros.bytes()).expect("the peer reads");
+        assert!(0 < count && count < LARGE, "{count} bytes");
+        let many = vec![IoSlice::new(zeros.bytes()); 1_500];
+        let count = (&socket).write_vectored(&many).expect("the peer reads");
+        assert!(0 < count && count < LARGE, "{count} bytes");
+        let small = [IoSlice::new(b"x"), IoSlice::new(zeros.bytes())];
+        let count = (&socket).write_vectored(&small).expect("the peer reads");
+        assert!(0 < count && count < LARGE, "{count} bytes");
+        peer.cue();
+        let count = (&socket).read(zeros.bytes_mut()).expect("the peer sends");
+        assert_eq!(&zeros.bytes()[..count], &b"hello"[..count]);
+        socket.abort();
+    });
+}
+
+// -------------------------------------------------------------------- a process without leave
+
+/// poll(2) fails then, as two descriptors are more than the process may have.
+#[test]
+fn a_process_that_may_have_no_descriptors_any_more_still_reads_and_writes() {
+    const NAME: &str =
+        "system_calls::a_process_that_may_have_no_descriptors_any_more_still_reads_and_writes";
+    alone(NAME, LONG, || {
+        let peer = Peer::plays(|wire: &mut Wire| {
+            wire.await_cue();
+            wire.send(b"hello");
+            wire.await_cue();
+        });
+        let secured = TlsPeer::secured(&terms(), |peer| {
+            peer.await_cue();
+            peer.send(b"hello");
+            peer.await_cue();
+        });
+        let sockets = [open(&peer), open_tls(&secured, options(authority()))];
+        // A thread has its wake handle from its first wait on.
+        for socket in &sockets {
+            socket.set_read_timeout(Some(ms(20))).expect("not zero");
+            times_out(read(socket, 5));
+            socket.set_read_timeout(None).expect("none is fine");
+        }
+        let limit = Rlimit { current: Some(0), maximum: getrlimit(Resource::Nofile).maximum };
+        setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+        let cues = call(move || {
+            thread::sleep(ms(100));
+            peer.cue();
+            secured.cue();
+            (peer, secured)
+        });
+        for socket in &sockets {
+            assert_eq!(read_exactly(socket, 5).expect("the connection stands"), b"hello");
+        }
+        let (peer, secured) = cues.join();
+        let writing = sockets.each_ref().map(|socket| {
+            let mut writer = socket.writer();
+            blocked(move || writer.write_all(&vec![b'w'; 16 << 20]))
+        });
+        peer.cue();
+        secured.cue();
+        for writing in writing {
+            writing.join().expect("the peer reads now");
+        }
+        for socket in &sockets {
+            socket.close().expect("the peer reads");
+        }
+        assert_eq!(peer.ending().bytes.len(), 16 << 20);
+        assert_eq!(secured.ending().bytes.len(), 16 << 20);
+    });
+}
+
+// -------------------------------------------------------------------- signals
+
+/// Every call that sends, on connections whose write side is gone without the crate's knowledge. SIGPIPE has its
+/// default action, which ends the process.
+#[test]
+fn nothing_that_sends_on_a_broken_pipe_raises_a_signal() {
+    const NAME: &str = "system_calls::nothing_that_sends_on_a_broken_pipe_raises_a_signal";
+    alone(NAME, LONG, || {
+        // SAFETY: no handler is given, and no other thread changes it.
+        let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        assert_ne!(before, libc::SIG_ERR);
+        let two = [IoSlice::new(b"some"), IoSlice::new(b"words")];
+        let one = &two[..1];
+        let is_broken = |result: io::Result<usize>| fails(result, ErrorKind::Reset);
+        for way in [Way::Plain, Way::On] {
+            // Where it is sealed before it is sent, the write itself may be good.
+            let check = |result: io::Result<usize>| match way {
+                Way::Plain => is_broken(result),
+                Way::On | Way::Upgraded => drop(result),
+            };
+            with_a_broken_pipe(way, |mut socket| check(socket.write(b"words")));
+            with_a_broken_pipe(way, |mut socket| check(socket.write_vectored(one)));
+            with_a_broken_pipe(way, |mut socket| check(socket.write_vectored(&two)));
+            with_a_broken_pipe(way, |mut socket| {
+                let _ = socket.write_vectored(&two);
+                let _ = socket.flush();
+            });
+            with_a_broken_pipe(way, |socket| drop(socket.writer().close()));
+            with_a_broken_pipe(way, |socket| drop(socket.close()));
+            with_a_broken_pipe(way, |socket| socket.abort());
+            with_a_broken_pipe(way, |_| ());
+        }
+        // The first message of an upgrade.
+        let peer = Peer::plays(|wire: &mut Wire| wire.await_cue());
+        let upgradable = options(authority()).secure_transport(sockeye::SecureTransport::StartTls);
+        let socket = open_with(&peer, upgradable);
+        break_the_pipe(&socket);
+        let upgraded = socket.start_tls().expect("nothing is wrong yet");
+        fails(upgraded.opened(), ErrorKind::Reset);
+        peer.cue();
+    });
+}
+
+fn with_a_broken_pipe(way: Way, work: impl FnOnce(&Socket)) {
+    let peer = way.plays(Accepted::await_cue);
+    let socket = way.open(&peer, SocketOptions::new().close_timeout(PATIENCE));
+    break_the_pipe(&socket);
+    work(&socket);
+    drop(socket);
+    peer.cue();
+    peer.ending();
+}
+
+fn break_the_pipe(socket: &Socket) {
+    let descriptor = socket.descriptor().expect("it is connected");
+    rustix::net::shutdown(descriptor.as_fd(), rustix::net::Shutdown::Write)
+        .expect("it is connected");
+}
