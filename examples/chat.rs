@@ -1,10 +1,10 @@
-//! A chat, line by line, between standard input and whoever is at the other end: both may speak at any time,
-//! a silence that lasts too long ends it, and so does `/quit`, by closing the socket under the thread that reads.
+//! A chat, line by line, between standard input and a peer. Both may speak at any time. A long silence ends the
+//! chat, and so does `/quit`: it closes the socket while another thread is blocked in a read.
 //!
 //! ```text
 //! cargo run --example chat                                 with a peer of its own
 //! cargo run --example chat -- localhost:7000               such as `nc -l 7000`
-//! cargo run --example chat -- localhost:7000 60            until nobody has said a word for 60 seconds
+//! cargo run --example chat -- localhost:7000 60            ends after 60 seconds of silence
 //! ```
 
 use std::error::Error;
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Socket, SocketOptions, connect_with};
 
-/// The most that connecting may take.
+/// The limit for connecting.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The most bytes of a line; what is longer becomes several.
+/// The maximum length of a line in bytes. A longer one becomes several lines.
 const LINE_MOST: u64 = 4096;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let idle = Duration::try_from_secs_f64(idle)?;
     let (type_in, typed) = mpsc::channel();
-    // Not joined: it may wait for a line that nobody types.
+    // Not joined: it may wait for input that never comes.
     thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             if type_in.send(line).is_err() {
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     chat(peer, idle, typed, |line| println!("{line}"))
 }
 
-/// Sends the lines that are typed and gives to `hear` those of the peer, until one of them leaves.
+/// Sends the typed lines and passes the peer's lines to `hear`, until one side leaves.
 fn chat(
     peer: &str,
     idle: Duration,
@@ -56,7 +56,7 @@ fn chat(
 
     thread::spawn({
         let socket = socket.clone();
-        // Where this fails, the connection has failed, of which the reader tells.
+        // If this fails, the connection has failed, and the reader reports it.
         move || say(&socket, idle, typed)
     });
     match listen(&socket, idle, hear) {
@@ -76,14 +76,14 @@ fn chat(
 fn say(socket: &Socket, idle: Duration, typed: Receiver<String>) -> io::Result<()> {
     for line in typed {
         if line == "/quit" {
-            // The read that waits in the other thread ends with `Closed`.
+            // The blocked read in the other thread ends with `Closed`.
             return Ok(socket.close()?);
         }
         socket.writer().write_all(format!("{line}\n").as_bytes())?;
-        // Counts for the read that waits already, too.
+        // Applies to a read that is already blocked, too.
         socket.set_read_deadline(Some(Instant::now() + idle));
     }
-    // The peer hears that nothing follows, and may still speak.
+    // The peer sees the end of the input, and may still speak.
     Ok(socket.writer().close()?)
 }
 
@@ -109,19 +109,19 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
         println!("peer: {line}");
         let answer = if line == "welcome" { "hello" } else { "/quit" };
         println!("me:   {answer}");
-        // Fails only when nobody would send it any more.
+        // Fails only if the sending side has ended.
         let _ = type_in.send(answer.to_owned());
     })?;
     peer.join().map_err(|_| "the peer has panicked")??;
 
-    // And now nobody answers.
+    // From now on the peer is silent.
     let (peer, address) = embedded()?;
     let (_type_in, typed) = mpsc::channel();
     chat(&address, Duration::from_millis(300), typed, |line| println!("peer: {line}"))?;
     Ok(peer.join().map_err(|_| "the peer has panicked")??)
 }
 
-/// Welcomes one, and then repeats what it hears.
+/// Greets one client and echoes its lines.
 fn embedded() -> io::Result<(JoinHandle<io::Result<()>>, String)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?.to_string();

@@ -1,13 +1,13 @@
-//! A program that fetches what strangers name: it may reach the Internet, and nothing behind its own door.
+//! A program that fetches URLs named by strangers. It may reach the Internet but not its own network (SSRF).
 //!
 //! ```text
-//! cargo run --example egress                          a demonstration, on loopback
-//! cargo run --example egress -- example.com:80 ...    dial these under the same rules
+//! cargo run --example egress                          a demonstration on loopback
+//! cargo run --example egress -- example.com:80 ...    connects to these under the same rules
 //! ```
 //!
-//! The demonstration plays the service that makes previews of links. A server on 127.0.0.1 stands for the
-//! Internet, so one rule allows that address; one on 127.0.0.2 stands for what an attacker would like to
-//! see. Names are answered by a resolver of its own, as an attacker answers them who owns the names.
+//! The demonstration is a service that makes previews of links. A server on 127.0.0.1 stands for the Internet, so
+//! one rule allows that address. A server on 127.0.0.2 stands for an internal service. A resolver in the program
+//! answers as an attacker's name server would.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use sockeye::{Connector, EgressRules, ErrorKind, SocketAddress, SocketOptions};
 
-/// The most that connecting, and each read, may take.
+/// The limit for connecting and for each read.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The most bytes of an answer that are looked at.
+/// The maximum number of bytes of a reply that are read.
 const ANSWER_MOST: u64 = 64 * 1024;
-/// The most redirections that are followed.
+/// The maximum number of redirects that are followed.
 const HOPS_MOST: usize = 3;
 
 const INTERNET: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if targets.is_empty() { demonstrate() } else { dial(&targets) }
 }
 
-/// What the rules of the Workers platform say of these, on this machine.
+/// Connects to each target under the rules of the Workers platform, and prints the result.
 fn dial(targets: &[String]) -> Result<(), Box<dyn Error>> {
     let connector = Connector::builder().egress(EgressRules::workers()).build()?;
     for target in targets {
@@ -52,7 +52,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     let internet = serve(TcpListener::bind((INTERNET, 0))?)?;
     let port = internet.port();
     let inside = serve(TcpListener::bind((INSIDE, 0))?)?;
-    // The service's own door.
+    // The service's own listener.
     let own = TcpListener::bind((INTERNET, 0))?;
 
     let rules =
@@ -65,7 +65,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
         .build()?;
 
     let preview = |what: &str, url: String| {
-        // Whatever the fetch leaves open ends with it.
+        // The scope closes the sockets that the fetch leaves open.
         let told = connector.scope(|scope| {
             let connect = |address: SocketAddress| {
                 let options = SocketOptions::new().connect_timeout(LIMIT).read_timeout(LIMIT);
@@ -83,16 +83,19 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
         }
     };
     preview("a page", format!("http://public.example:{port}/"));
-    preview("an address of the inside", format!("http://{inside}/"));
-    preview("a name that leads to the inside", format!("http://trap.example:{}/", inside.port()));
+    preview("an internal address", format!("http://{inside}/"));
+    preview(
+        "a name that resolves to an internal address",
+        format!("http://trap.example:{}/", inside.port()),
+    );
     preview("an odd spelling of 127.0.0.2", format!("http://0x7f000002:{}/", inside.port()));
     preview("IPv6 around 127.0.0.2", format!("http://[::ffff:127.0.0.2]:{}/", inside.port()));
     preview(
-        "a page that sends on to the inside",
+        "a page that redirects to an internal address",
         format!("http://public.example:{port}/to/{inside}"),
     );
-    preview("a name that changes its mind: at first", format!("http://rebound.example:{port}/"));
-    preview("a name that changes its mind: then", format!("http://rebound.example:{port}/"));
+    preview("DNS rebinding, first lookup", format!("http://rebound.example:{port}/"));
+    preview("DNS rebinding, second lookup", format!("http://rebound.example:{port}/"));
     preview("somebody's mail server", "http://public.example:25/".to_owned());
     preview("this service itself", format!("http://{}/", own.local_addr()?));
 
@@ -104,7 +107,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The answer to a GET. Redirections are followed, by the same way in and so under the same rules.
+/// Returns the reply to a GET. Redirects are followed under the same rules.
 fn fetch(
     url: &str,
     connect: impl Fn(SocketAddress) -> sockeye::Result<sockeye::Socket>,
@@ -126,7 +129,7 @@ fn fetch(
     Err(io::Error::other("too many redirections"))
 }
 
-/// An attacker's name server, and for the rest the system.
+/// Answers as an attacker's name server, and asks the system for other names.
 fn names() -> impl Fn(&str) -> io::Result<Vec<IpAddr>> {
     let asked_before = AtomicBool::new(false);
     move |name| {
@@ -143,12 +146,12 @@ fn names() -> impl Fn(&str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
-/// A server of one page, which sends on whoever asks for `/to/HOST:PORT`.
+/// A server of one page that redirects `/to/HOST:PORT`.
 fn serve(listener: TcpListener) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Who hangs up early is not served, which is all.
+            // A client that disconnects early is not served.
             let _ = answer(stream, address.ip());
         }
     });
@@ -158,7 +161,7 @@ fn serve(listener: TcpListener) -> io::Result<SocketAddr> {
 fn answer(mut stream: TcpStream, ip: IpAddr) -> io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    // The rest of the request is read as well: to close on unread bytes would be a reset.
+    // Reads the rest of the request too: a close with unread bytes would send a reset.
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let path = request.split(' ').nth(1).unwrap_or("/");
     let (status, page) = match path.strip_prefix("/to/") {

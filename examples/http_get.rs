@@ -1,5 +1,5 @@
-//! A page by HTTP/1.1, parsed by `httparse`, with one deadline over all of it: the look-up of the name, the
-//! connection, the handshake, and an answer that may trickle in.
+//! Fetches a page over HTTP/1.1, parsed by `httparse`, with one deadline over everything: lookup, connection,
+//! handshake and a reply that may trickle in.
 //!
 //! ```text
 //! cargo run --example http_get                                   with a server of its own
@@ -21,7 +21,7 @@ use httparse::{EMPTY_HEADER, Response, Status, parse_chunk_size};
 use rustls::{ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions, connect_with};
 
-/// The most bytes of a head: what a server may make this program keep.
+/// The maximum length of a reply's head in bytes.
 const HEAD_MOST: u64 = 64 * 1024;
 const HEADERS_MOST: usize = 100;
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     get(url, tls, limit, &mut io::stdout().lock()).map_err(explain)
 }
 
-/// Writes the body to `out`, and tells of the head on standard error.
+/// Writes the body to `out`, and describes the head on standard error.
 fn get(
     url: &str,
     tls: TlsOptions,
@@ -54,12 +54,12 @@ fn get(
         _ => return Err("neither http:// nor https://".into()),
     };
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    // A colon inside of brackets is one of an IPv6 address.
+    // A colon inside brackets belongs to an IPv6 address.
     let has_port = host.rfind(':') > host.rfind(']');
     let address = if has_port { host.to_owned() } else { format!("{host}:{port}") };
 
     let socket = connect_with(address.as_str(), options)?;
-    // A time-out of each read would begin anew with every byte; this is one instant for all.
+    // Every byte would restart a read timeout. A deadline bounds the whole reply.
     socket.set_deadline(Some(Instant::now() + limit));
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     socket.writer().write_all(request.as_bytes())?;
@@ -67,7 +67,7 @@ fn get(
     let mut reader = BufReader::new(socket.reader());
     let body = loop {
         match head(&mut reader)? {
-            // Says that the answer proper follows.
+            // An interim response: the final one follows.
             (100..200, _) => {}
             (_, body) => break body,
         }
@@ -75,14 +75,14 @@ fn get(
     match body {
         Body::Length(length) => exactly(&mut reader, length, out)?,
         Body::Chunked => chunks(&mut reader, out)?,
-        // Over TLS an end that was cut short is `Truncated`, so that the page is whole, or this fails.
+        // Over TLS a truncated reply is an error, so the page is complete if this succeeds.
         Body::UntilEnd => _ = io::copy(&mut reader, out)?,
     }
     out.flush()?;
     Ok(socket.close()?)
 }
 
-/// How the end of a body is known.
+/// How a body is delimited.
 #[derive(Debug)]
 enum Body {
     Length(u64),
@@ -114,7 +114,7 @@ fn head(reader: &mut impl BufRead) -> Result<(u16, Body), Box<dyn Error>> {
         }
     }
     if matches!(code, 204 | 304) {
-        // Whatever they say of a length.
+        // These have no body, whatever length they declare.
         body = Body::Length(0);
     }
     eprintln!("{code} {}, {body:?}", response.reason.unwrap_or_default());
@@ -145,7 +145,7 @@ fn chunks(reader: &mut impl BufRead, out: &mut impl Write) -> Result<(), Box<dyn
             return Err("a chunk that is longer than it says".into());
         }
     }
-    // Trailers, up to an empty line.
+    // Trailers end with an empty line.
     let mut trailers = reader.take(HEAD_MOST).lines();
     while !trailers.next().ok_or("no end of the trailers")??.is_empty() {}
     Ok(())
@@ -160,7 +160,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     for (answer, pause) in [(whole, 0), (chunked, 0), (whole, 20)] {
         let server = Embedded::start(move |stream, tls| serve(stream, tls, answer, pause))?;
         let url = format!("https://{}/", server.address);
-        // A byte every 20 ms would satisfy any time-out of reads; the deadline it fails.
+        // A byte every 20 ms never exceeds a read timeout, but it exceeds the deadline.
         let limit = Duration::from_millis(if pause == 0 { 10_000 } else { 400 });
         println!("-- {url}, within {limit:?}");
         match get(&url, server.trusted()?, limit, &mut io::stdout().lock()).map_err(explain) {
@@ -168,7 +168,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
             told => told?,
         }
         match server.join() {
-            // It need not have come to its end.
+            // The server may still be writing.
             Err(_) if pause > 0 => {}
             served => served?,
         }

@@ -1,13 +1,13 @@
-//! The newest mails of a mailbox, by the `imap` crate over a socket that was upgraded by STARTTLS (RFC 9051,
-//! section 6.2.1).
+//! Lists the newest mails of a mailbox with the `imap` crate, over a socket that was upgraded by STARTTLS
+//! (RFC 9051, section 6.2.1).
 //!
 //! ```text
 //! cargo run --example imap_fetch                                  with a server of its own
 //! IMAP_PASSWORD=secret cargo run --example imap_fetch -- mail.example.com:143 USER [MAILBOX] [--ca FILE]
 //! ```
 //!
-//! A crate that is generic over `Read + Write` takes a `Socket` as it is. The words before the upgrade are
-//! said here, since the crate would keep what it has read ahead.
+//! A crate that is generic over `Read + Write` takes a `Socket` as it is. This program makes the dialogue before the
+//! upgrade itself, because the crate would keep bytes that it has read ahead.
 
 mod embedded;
 
@@ -21,7 +21,7 @@ use imap::Client;
 use rustls::{ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, Socket, SocketOptions, TlsOptions, connect_with};
 
-/// The most that connecting, the handshake, and each read and write may take.
+/// The limit for connecting with the handshake, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(30);
 const MAILS_MOST: u32 = 10;
 
@@ -72,7 +72,7 @@ fn fetch(
     Ok(socket.close()?)
 }
 
-/// The crate doesn't tell of an error of the socket as the source of its own.
+/// Returns the socket's error, which the crate does not report as the source of its own.
 fn cause(error: imap::Error) -> Box<dyn Error> {
     match error {
         imap::Error::Io(error) => error.into(),
@@ -80,7 +80,7 @@ fn cause(error: imap::Error) -> Box<dyn Error> {
     }
 }
 
-/// Either secured or an error.
+/// Upgrades the connection to TLS, or fails.
 fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
     let mut reader = BufReader::new(plain.reader());
     let mut line = || -> io::Result<String> {
@@ -95,7 +95,7 @@ fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
     plain.writer().write_all(b"s STARTTLS\r\n")?;
     let answer = loop {
         let line = line()?;
-        // Others may come before it, which tell of the server's state.
+        // Untagged lines may come first.
         if !line.starts_with("* ") {
             break line;
         }
@@ -103,15 +103,17 @@ fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
     if !answer.starts_with("s OK") {
         return Err(format!("no upgrade, so no password: {answer:?}").into());
     }
-    // Plaintext that was read ahead must not be taken for an answer over TLS. What is still on the wire
-    // `start_tls` sees by itself.
+    // Plaintext in the buffer must not be taken for an answer over TLS. `start_tls` checks the bytes that are still
+    // on the wire.
     if !reader.buffer().is_empty() {
-        return Err("somebody has put more behind the go-ahead of the server".into());
+        return Err(
+            "plaintext follows the go-ahead of the server: somebody may have injected it".into()
+        );
     }
     Ok(plain.start_tls()?)
 }
 
-/// The most bytes of a line before the upgrade.
+/// The maximum length of a line before the upgrade in bytes.
 const LINE_MOST: u64 = 8192;
 
 // ------------------------------------------------------------------------------- with a server of its own
@@ -124,7 +126,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
 
 fn serve(mut stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
     stream.write_all(b"* OK salmon\r\n")?;
-    // As long as the client's only line in plaintext: nothing is taken of its handshake.
+    // Exactly the length of the client's line, so that no byte of its handshake is read.
     stream.read_exact(&mut [0; b"s STARTTLS\r\n".len()])?;
     stream.write_all(b"s OK go ahead\r\n")?;
     let mut reader = BufReader::new(StreamOwned::new(tls, stream));

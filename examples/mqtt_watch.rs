@@ -1,5 +1,5 @@
-//! What is published on a topic, by MQTT 3.1.1 over TLS in the words of `mqtt-protocol`: one thread waits for
-//! messages while another pings, and a broker that falls silent is noticed.
+//! Prints the messages of a topic, by MQTT 3.1.1 over TLS with `mqtt-protocol`. One thread waits for messages while
+//! another sends pings, so that a silent broker is noticed.
 //!
 //! ```text
 //! cargo run --example mqtt_watch                                      with a broker of its own
@@ -29,11 +29,11 @@ use mqtt::{Decodable, Encodable, QualityOfService, TopicFilter, TopicName};
 use rustls::{ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions, connect_with};
 
-/// The most that connecting, and each write, may take.
+/// The limit for connecting and for each write.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How often this side says that it is still there.
+/// The interval between pings.
 const PING: Duration = Duration::from_secs(20);
-/// The most bytes of a message: what a broker may make this program keep.
+/// The maximum length of a message in bytes.
 const MESSAGE_MOST: u32 = 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -58,7 +58,7 @@ fn watch(
         .tls(tls)
         .connect_timeout(LIMIT)
         .write_timeout(LIMIT)
-        // Each ping is answered, so that a longer silence is that of a broker that has gone.
+        // The broker answers each ping, so a longer silence means that it has gone.
         .read_timeout(ping + LIMIT);
     let socket = connect_with(broker, options)?;
     let mut reader = BufReader::new(socket.reader());
@@ -80,7 +80,7 @@ fn watch(
     let pinging = thread::spawn({
         let writer = writer.clone();
         move || {
-            // Where this fails there are no answers either: the reader notices.
+            // If this fails, no answers come either, and the reader notices.
             while stopped.recv_timeout(ping) == Err(RecvTimeoutError::Timeout)
                 && say(&writer, &PingreqPacket::new()).is_ok()
             {}
@@ -108,7 +108,7 @@ fn watch(
     Ok(socket.close()?)
 }
 
-/// In one write, so that packets of two threads don't get mixed up, and over TLS in one record.
+/// Sends a packet in one write, so that packets of two threads do not mix. Over TLS it is one record.
 fn say(mut writer: impl Write, packet: &impl Encodable) -> io::Result<()> {
     let mut bytes = Vec::new();
     packet.encode(&mut bytes)?;
@@ -136,7 +136,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     broker.join()
 }
 
-/// A message for every ping.
+/// Publishes a message for every ping.
 fn serve(stream: TcpStream, tls: ServerConnection) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut stream = StreamOwned::new(tls, stream);
     let mut pings = 0;

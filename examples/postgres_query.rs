@@ -1,5 +1,5 @@
-//! A query to PostgreSQL, in the words of `postgres-protocol`: an upgrade to TLS by its SSLRequest, the password
-//! proved by SCRAM, and rows.
+//! Runs a query on PostgreSQL with `postgres-protocol`: an upgrade to TLS by SSLRequest, authentication by SCRAM, and
+//! rows.
 //!
 //! ```text
 //! cargo run --example postgres_query                              with a server of its own
@@ -25,9 +25,9 @@ use postgres_protocol::message::frontend;
 use rustls::{ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, Socket, SocketOptions, TlsOptions, connect_with};
 
-/// The most that connecting, the handshake, and each read and write may take.
+/// The limit for connecting with the handshake, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The most bytes of a message: what a server may make this program keep.
+/// The maximum length of a message in bytes.
 const MESSAGE_MOST: i32 = 16 * 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -84,7 +84,7 @@ fn query(
     Ok(session.socket.close()?)
 }
 
-/// Either secured or an error.
+/// Upgrades the connection to TLS, or fails.
 fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
@@ -92,7 +92,7 @@ fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
     let mut answer = [0];
     plain.reader().read_exact(&mut answer)?;
     match answer {
-        // Fails where anything follows in plaintext, which nobody could tell from an answer over TLS.
+        // Fails if plaintext follows: it could be taken for an answer over TLS.
         [b'S'] => Ok(plain.start_tls()?),
         _ => Err("the server has no TLS, so it gets no password".into()),
     }
@@ -100,7 +100,7 @@ fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
 
 struct Session {
     socket: Socket,
-    /// What came and is not a whole message yet.
+    /// Received bytes that are no complete message yet.
     buffer: BytesMut,
 }
 
@@ -114,7 +114,7 @@ impl Session {
         Ok(self.socket.writer().write_all(&bytes)?)
     }
 
-    /// The next message. One that tells of an error is an error.
+    /// Returns the next message. An error message becomes an error.
     fn message(&mut self) -> Result<Message, Box<dyn Error>> {
         loop {
             if Header::parse(&self.buffer)?.is_some_and(|header| header.len() > MESSAGE_MOST) {
@@ -134,11 +134,11 @@ impl Session {
         }
     }
 
-    /// Until the server is ready for a query. One that wants the password itself does not get it; one that
-    /// wants a proof has to give one, too.
+    /// Authenticates until the server is ready for a query. A server that asks for the password itself does not get
+    /// it. With SCRAM the server has to prove that it knows the password, too.
     fn authenticate(&mut self, password: &str) -> Result<(), Box<dyn Error>> {
-        // Some servers offer to bind the proof to the channel, which takes a hash of their certificate:
-        // `TlsInfo::peer_certificates` has that.
+        // Some servers also offer channel binding. It needs a hash of their certificate, which
+        // `TlsInfo::peer_certificates` has.
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         loop {
             match self.message()? {
@@ -167,7 +167,7 @@ impl Session {
     }
 }
 
-/// The values, NULL where there is none.
+/// Returns the values, or NULL.
 fn text(row: &DataRowBody) -> Result<String, Box<dyn Error>> {
     let value = |range: Option<std::ops::Range<usize>>| {
         Ok(range.map_or("NULL".into(), |range| String::from_utf8_lossy(&row.buffer()[range])))
@@ -215,7 +215,7 @@ fn serve(mut stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
     say(&mut stream, b'D', b"\0\x02\0\0\0\x04Nemo\xff\xff\xff\xff")?;
     say(&mut stream, b'C', b"SELECT 2\0")?;
     say(&mut stream, b'Z', b"I")?;
-    // The farewell.
+    // The Terminate message.
     hear(&mut stream, 1)?;
     stream.conn.send_close_notify();
     stream.flush()
@@ -226,7 +226,7 @@ fn say(stream: &mut impl Write, kind: u8, body: &[u8]) -> io::Result<()> {
     stream.write_all(&[&[kind], &length.to_be_bytes()[..], body].concat())
 }
 
-/// The body of the next message, after so many bytes that say what kind it is of.
+/// Reads the body of the next message, which has a type of `kind` bytes.
 fn hear(stream: &mut impl Read, kind: usize) -> io::Result<String> {
     stream.read_exact(&mut [0][..kind])?;
     let mut length = [0; 4];

@@ -1,5 +1,5 @@
-//! A pipeline to Redis: one thread writes 100,000 commands while another reads the replies. Whoever writes them
-//! all first and reads then, in one thread, stops for ever once the buffers of both systems are full.
+//! A pipeline to Redis: one thread writes 100,000 commands while another reads the replies. A single thread that
+//! writes all commands first would block forever once the buffers of both kernels are full.
 //!
 //! ```text
 //! cargo run --example redis_pipeline                              with a server of its own
@@ -7,7 +7,7 @@
 //! REDIS_PASSWORD=secret cargo run --example redis_pipeline -- rediss://localhost:6380 --ca ca.pem
 //! ```
 //!
-//! It counts in a key of its own, which is removed at the end.
+//! It counts in a key of its own and removes it at the end.
 
 mod embedded;
 
@@ -21,12 +21,12 @@ use embedded::{Embedded, arguments, explain};
 use rustls::{ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions, Writer, connect_with};
 
-/// The most that connecting, and each read and write, may take.
+/// The limit for connecting, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(10);
 const COMMANDS: u64 = 100_000;
-/// The most bytes of a reply that is a line.
+/// The maximum length of a reply line in bytes.
 const REPLY_MOST: u64 = 4096;
-/// Over TLS each write is a record, which may be of 16 KiB.
+/// Over TLS each write is a record of at most 16 KiB.
 const RECORD: usize = 16 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -53,7 +53,7 @@ fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {
     let mut reader = BufReader::new(socket.reader());
 
     if let Ok(password) = std::env::var("REDIS_PASSWORD") {
-        // Before the pipeline: Redis hangs up on strangers who say much.
+        // Before the pipeline: Redis disconnects unauthenticated clients that send much.
         let mut auth = Vec::new();
         command(&mut auth, &["AUTH", &password])?;
         socket.writer().write_all(&auth)?;
@@ -69,11 +69,11 @@ fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {
         .try_for_each(|number| expect(&mut reader, &format!(":{number}")))
         .and_then(|()| expect(&mut reader, ":1"));
     if read.is_err() {
-        // Otherwise it would go on writing for nobody.
+        // Otherwise the writer would continue in vain.
         socket.abort();
     }
     let written = writing.join().map_err(|_| "the writing thread has panicked")?;
-    // The error that came first: of a socket that was aborted there is another.
+    // Reports the first error: the abort makes another one.
     read.and_then(|()| Ok::<_, Box<dyn Error>>(written?))?;
 
     let stats = socket.stats();
@@ -95,13 +95,13 @@ fn write(writer: Writer, key: &str) -> io::Result<()> {
     writer.flush()
 }
 
-/// An array of strings, each after its length.
+/// Encodes a command as an array of bulk strings.
 fn command(writer: &mut impl Write, words: &[&str]) -> io::Result<()> {
     write!(writer, "*{}\r\n", words.len())?;
     words.iter().try_for_each(|word| write!(writer, "${}\r\n{word}\r\n", word.len()))
 }
 
-/// Reads a reply that is one line, as all are to these commands.
+/// Reads a reply of one line, as these commands have.
 fn expect(reader: &mut impl BufRead, expected: &str) -> Result<(), Box<dyn Error>> {
     let mut line = String::new();
     reader.take(REPLY_MOST).read_line(&mut line)?;
@@ -124,7 +124,7 @@ fn serve(stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
     let mut reader = BufReader::new(StreamOwned::new(tls, stream));
     let mut replies = Vec::new();
     let mut number = 0;
-    // Of a command of two words this is the third line.
+    // The command name is the third line of a command of two words.
     let mut lines = [const { String::new() }; 5];
     while lines[2] != "DEL\r\n" {
         for line in &mut lines {
@@ -133,7 +133,7 @@ fn serve(stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
         }
         number = if lines[2] == "DEL\r\n" { 1 } else { number + 1 };
         write!(replies, ":{number}\r\n")?;
-        // As Redis does: all replies to what came at once.
+        // Sends all replies to the commands received so far at once, as Redis does.
         if reader.buffer().is_empty() {
             reader.get_mut().write_all(&replies)?;
             replies.clear();

@@ -1,5 +1,4 @@
-//! A mail, handed to a server that upgrades to TLS by STARTTLS (RFC 3207), or not handed over at all: this
-//! never goes on in plaintext.
+//! Sends a mail through a server that upgrades to TLS by STARTTLS (RFC 3207). It never sends the mail in plaintext.
 //!
 //! ```text
 //! cargo run --example smtp_send                                  with servers of its own
@@ -7,7 +6,7 @@
 //! cargo run --example smtp_send -- localhost:2525 me@localhost you@localhost --ca ca.pem < mail.txt
 //! ```
 //!
-//! Standard input is the mail with its headers. Where `SMTP_USER` and `SMTP_PASSWORD` are set, it logs in.
+//! Standard input is the mail with its headers. If `SMTP_USER` and `SMTP_PASSWORD` are set, the program logs in.
 
 mod embedded;
 
@@ -23,9 +22,9 @@ use embedded::{Embedded, arguments, explain};
 use rustls::{ServerConnection, StreamOwned};
 use sockeye::{Reader, SecureTransport, Socket, SocketOptions, TlsOptions, connect_with};
 
-/// The most that connecting, the handshake, and each read and write may take.
+/// The limit for connecting with the handshake, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The most bytes of an answer: what a server may make this program keep.
+/// The maximum length of a reply in bytes.
 const ANSWER_MOST: u64 = 64 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -56,7 +55,7 @@ fn send(
     if let Some(tls) = session.socket.opened()?.tls() {
         println!("secured by {}, {}", tls.version(), tls.cipher_suite_name());
     }
-    // Nothing that was said before is true: the server is asked anew.
+    // Replies before the upgrade cannot be trusted, so ask again.
     session.command("EHLO localhost", "250")?;
     if let (Ok(user), Ok(password)) = (env::var("SMTP_USER"), env::var("SMTP_PASSWORD")) {
         let secret = BASE64_STANDARD.encode(format!("\0{user}\0{password}"));
@@ -65,10 +64,10 @@ fn send(
     session.command(&format!("MAIL FROM:<{from}>"), "250")?;
     session.command(&format!("RCPT TO:<{to}>"), "250")?;
     session.command("DATA", "354")?;
-    // Over TLS each write is a record of its own.
+    // Over TLS each write is a record.
     let mut writer = BufWriter::new(session.socket.writer());
     for line in mail.lines() {
-        // A line of one dot would be the end.
+        // A line with a single dot would end the mail.
         let dot = if line.starts_with('.') { "." } else { "" };
         write!(writer, "{dot}{line}\r\n")?;
     }
@@ -79,7 +78,7 @@ fn send(
     Ok(session.socket.close()?)
 }
 
-/// Either secured or an error.
+/// Upgrades the connection to TLS, or fails.
 fn upgrade(mut plain: Session) -> Result<Session, Box<dyn Error>> {
     plain.answer("220")?;
     let offers = plain.command("EHLO localhost", "250")?;
@@ -88,10 +87,12 @@ fn upgrade(mut plain: Session) -> Result<Session, Box<dyn Error>> {
         return Err("the server offers no TLS, so it gets no mail".into());
     }
     plain.command("STARTTLS", "220")?;
-    // Plaintext that was read ahead must not be taken for an answer over TLS. What is still on the wire
-    // `start_tls` sees by itself.
+    // Plaintext in the buffer must not be taken for an answer over TLS. `start_tls` checks the bytes that are still
+    // on the wire.
     if !plain.reader.buffer().is_empty() {
-        return Err("somebody has put more behind the go-ahead of the server".into());
+        return Err(
+            "plaintext follows the go-ahead of the server: somebody may have injected it".into()
+        );
     }
     Ok(Session::new(plain.socket.start_tls()?))
 }
@@ -106,7 +107,7 @@ impl Session {
         Session { reader: BufReader::new(socket.reader()), socket }
     }
 
-    /// Sends a line and reads the answer to it.
+    /// Sends a line and reads the reply.
     fn command(&mut self, line: &str, code: &str) -> Result<String, Box<dyn Error>> {
         if line.contains(['\r', '\n']) {
             return Err("an address of two lines would be two commands".into());
@@ -115,7 +116,7 @@ impl Session {
         self.answer(code)
     }
 
-    /// All lines of an answer, which has to be of this code.
+    /// Reads all lines of a reply, which must have this code.
     fn answer(&mut self, code: &str) -> Result<String, Box<dyn Error>> {
         let mut limited = self.reader.by_ref().take(ANSWER_MOST);
         let mut all = String::new();
@@ -123,11 +124,11 @@ impl Session {
             let begin = all.len();
             limited.read_line(&mut all)?;
             let line = &all[begin..];
-            // A line without its end is what is left of one.
+            // A line without its end was truncated.
             if !line.starts_with(code) || !line.ends_with('\n') {
                 return Err(format!("the server says {:?}, not {code}", line.trim_end()).into());
             }
-            // Others follow where there is a hyphen behind the code.
+            // A hyphen after the code means that more lines follow.
             if line.as_bytes().get(code.len()) != Some(&b'-') {
                 return Ok(all);
             }
@@ -182,7 +183,7 @@ fn serve(mut stream: TcpStream, tls: ServerConnection, offers: &str) -> io::Resu
     stream.flush()
 }
 
-/// Byte by byte, so that nothing is taken of the handshake.
+/// Reads byte by byte, so that no byte of the handshake is taken.
 fn hear(stream: &mut impl Read, expected: &str) -> io::Result<String> {
     let mut line = String::new();
     while !line.ends_with('\n') {

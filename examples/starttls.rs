@@ -1,12 +1,11 @@
-//! A dialogue that begins in plaintext and goes on over TLS, in the words of POP3 (RFC 2595, section 4).
+//! A POP3 dialogue that begins in plaintext and continues over TLS (RFC 2595, section 4).
 //!
 //! ```text
 //! cargo run --example starttls
 //! ```
 //!
-//! First with a server that keeps to the rules, then with somebody in between who puts an answer of his
-//! own behind the server's go-ahead. A client that kept it would take it for an answer that came over TLS
-//! (as in CVE-2021-22947). The server is in this process.
+//! The first server follows the rules. Then an attacker in between injects an answer after the server's go-ahead. A
+//! client that kept it would take it for an answer over TLS (CVE-2021-22947). The servers run in this process.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -19,17 +18,17 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto};
 use sockeye::{Reader, SecureTransport, Socket, SocketOptions, TlsOptions};
 
-/// The most that any wait may take.
+/// The limit for any wait.
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
     if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
-        // The library was built without cryptography, so the program brings one. Nobody has done so yet.
+        // The library was built without a TLS provider, so the program installs one.
         let _ = crypto::ring::default_provider().install_default();
     }
     let identity = Identity::new()?;
 
-    println!("-- a server that keeps to the rules\n");
+    println!("-- a server that follows the rules\n");
     let (address, server) = start(&identity, "")?;
     mail(&dial(address, &identity)?, READ_AHEAD)?;
     server.join().expect("the server does not panic")?;
@@ -39,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("a BufReader that has read the injected answer ahead", READ_AHEAD),
         ("a BufReader of one byte, which never reads ahead", 1),
     ] {
-        println!("\n-- somebody in between, and {what}\n");
+        println!("\n-- an attacker in between, and {what}\n");
         let (address, server) = start(&identity, injected)?;
         let socket = dial(address, &identity)?;
         let error = mail(&socket, capacity).expect_err("the injected answer must not be believed");
@@ -55,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// As much as a `BufReader` reads by default.
+/// The default capacity of a `BufReader`.
 const READ_AHEAD: usize = 8 * 1024;
 
 fn dial(address: SocketAddr, identity: &Identity) -> sockeye::Result<Socket> {
@@ -69,7 +68,7 @@ fn dial(address: SocketAddr, identity: &Identity) -> sockeye::Result<Socket> {
     sockeye::connect_with(address, options)
 }
 
-/// The whole visit of a mailbox.
+/// Visits a mailbox.
 fn mail(socket: &Socket, capacity: usize) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(capacity, socket.reader());
     hear(&mut reader)?;
@@ -89,17 +88,17 @@ fn mail(socket: &Socket, capacity: usize) -> io::Result<()> {
     Ok(secured.close()?)
 }
 
-/// From plaintext to TLS, with nothing in between.
+/// Upgrades from plaintext to TLS and accepts no byte in between.
 fn upgrade(socket: &Socket, reader: BufReader<Reader>) -> io::Result<Socket> {
-    // The socket can't see what this buffer took out of it. What came over TLS and what came before it
-    // must never meet in one buffer: this one is looked at and dropped.
+    // The socket cannot see bytes that this buffer took out of it. Plaintext and TLS data must never share a buffer,
+    // so this one is checked and dropped.
     if !reader.buffer().is_empty() {
         let said = reader.buffer().escape_ascii().to_string();
         socket.abort();
         return Err(io::Error::other(format!("more than a go-ahead was said: \"{said}\"")));
     }
     drop(reader);
-    // What is still on the wire it sees by itself.
+    // `start_tls` checks the bytes that are still on the wire.
     Ok(socket.start_tls()?)
 }
 
@@ -108,18 +107,18 @@ fn tell(mut socket: &Socket, command: &str) -> io::Result<()> {
     socket.write_all(format!("{command}\r\n").as_bytes())
 }
 
-/// One line, which has to be an agreement.
+/// Reads one line, which must be positive.
 fn hear(reader: &mut impl BufRead) -> io::Result<()> {
     let mut line = String::new();
-    // RFC 2449 allows 512 bytes.
+    // RFC 2449, section 4 allows 512 bytes.
     reader.take(512).read_line(&mut line)?;
     println!("S: {}", line.trim_end().escape_debug());
     if line.starts_with("+OK") { Ok(()) } else { Err(io::Error::other("the server refuses")) }
 }
 
-/// Who the server is, and how that is proved.
+/// The server's certificate and key.
 struct Identity {
-    /// The certificate, which is its own root.
+    /// The self-signed certificate.
     pem: String,
     config: Arc<ServerConfig>,
 }
@@ -136,8 +135,8 @@ impl Identity {
     }
 }
 
-/// Starts a server for one connection, in a thread that gives the number of bytes that came after
-/// `STLS` where the answer to it was tampered with.
+/// Starts a server for one connection. If the answer to `STLS` was tampered with, its thread returns the number of
+/// bytes that the client sent afterwards.
 fn start(
     identity: &Identity,
     injected: &'static str,
@@ -156,7 +155,7 @@ fn start(
     Ok((address, server))
 }
 
-/// The part of the server that is over TLS.
+/// The server's dialogue over TLS.
 fn serve(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut tls = StreamOwned::new(connection, stream);
@@ -164,13 +163,13 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
         command(&mut tls)?;
         tls.write_all(format!("{answer}\r\n").as_bytes())?;
     }
-    // The client's close_notify; anything else is an error.
+    // The client must send close_notify.
     tls.conn.send_close_notify();
     tls.flush()?;
     tls.read(&mut [0]).map(drop)
 }
 
-/// Takes a line byte by byte: what follows `STLS` is not to be read in plaintext.
+/// Reads a line byte by byte, because the bytes after `STLS` belong to the handshake.
 fn command(stream: &mut impl Read) -> io::Result<()> {
     let mut byte = [0];
     while byte != *b"\n" {
@@ -179,7 +178,7 @@ fn command(stream: &mut impl Read) -> io::Result<()> {
     Ok(())
 }
 
-/// How much still comes, until an end or a reset.
+/// Counts the bytes until EOF or a reset.
 fn rest(mut stream: &TcpStream) -> io::Result<usize> {
     let mut sent = Vec::new();
     match stream.read_to_end(&mut sent) {

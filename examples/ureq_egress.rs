@@ -1,12 +1,12 @@
-//! An HTTP client that strangers may send anywhere, and that gets nowhere it should not.
+//! An HTTP client for URLs that strangers name, under egress rules against SSRF.
 //!
 //! ```text
 //! cargo run --example ureq_egress --features ureq-3                          a demonstration, on loopback
 //! cargo run --example ureq_egress --features ureq-3 -- https://example.com/  fetch these under the same rules
 //! ```
 //!
-//! In the demonstration a server on 127.0.0.1 stands for the Internet, so one rule allows that address. It
-//! redirects to 127.0.0.2, which stands for what is inside: by its number, and by a name.
+//! In the demonstration a server on 127.0.0.1 stands for the Internet, so one rule allows that address. It redirects
+//! to 127.0.0.2, which stands for an internal service: once by address and once by name.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,9 +18,9 @@ use sockeye::{Connector, ConnectorBuilder, EgressRules, ErrorKind};
 use ureq::Agent;
 use ureq::config::Config;
 
-/// The most that a request may take, with its redirects and its body.
+/// The limit for a request with its redirects and its body.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The most of a body that is looked at.
+/// The maximum number of bytes of a body that are read.
 const BODY_MOST: u64 = 1024 * 1024;
 
 const INTERNET: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -82,12 +82,12 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A page, and two redirects to that port inside.
+/// Serves a page, and two redirects to the internal port.
 fn serve(listener: TcpListener, port: u16) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A client that breaks its connection has only itself to blame.
+            // A broken connection is the client's problem.
             thread::spawn(move || answer(&stream, port));
         }
     });

@@ -1,4 +1,4 @@
-//! A WebSocket by `tungstenite`, with one thread that reads while another writes.
+//! A WebSocket with `tungstenite`: one thread reads while another writes.
 //!
 //! ```text
 //! cargo run --example websocket                              with a server of its own
@@ -6,10 +6,10 @@
 //! cargo run --example websocket -- wss://localhost:8443/ --ca ca.pem
 //! ```
 //!
-//! A `tungstenite::WebSocket` reads and writes by `&mut self`: a thread that waits in `read` would keep every
-//! other from writing. So each direction has a `WebSocket` of its own, over one socket. The one that reads
-//! has something to say as well, pongs and the answer to a close, and must not say it in the middle of a
-//! frame of the other: it leaves that to the thread that writes.
+//! A `tungstenite::WebSocket` reads and writes through `&mut self`, so a thread that is blocked in `read` would keep
+//! all others from writing. Therefore each direction has a `WebSocket` of its own, over one socket. The reading one
+//! must also send pongs and close replies, but not in the middle of the other's frame. It passes them to the thread
+//! that writes.
 
 mod embedded;
 
@@ -31,9 +31,9 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{HandshakeError, Message, WebSocket};
 
-/// The most that connecting, and each write, may take.
+/// The limit for connecting and for each write.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The most messages that wait to be sent; who adds one more waits as well.
+/// The maximum number of queued messages. Adding one more blocks.
 const QUEUE_MOST: usize = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     told.map_err(explain)
 }
 
-/// Sends the messages and then a close, while what comes is given to `hear`, until the other side closes.
+/// Sends the messages and then a close, and passes incoming messages to `hear` until the server closes.
 fn talk(
     url: &str,
     tls: TlsOptions,
@@ -57,7 +57,7 @@ fn talk(
     mut hear: impl FnMut(Message),
 ) -> Result<(), Box<dyn Error>> {
     let socket = dial(url, tls)?;
-    // The `WebSocket` that makes the handshake is the one that reads: it may have read frames ahead.
+    // The `WebSocket` that makes the handshake also reads, because it may have read frames ahead.
     let ear = Ear { reader: socket.reader(), mouth: Mouth::Wire(socket.writer()) };
     let (mut incoming, _) = tungstenite::client(url, ear).map_err(cause)?;
 
@@ -66,26 +66,26 @@ fn talk(
     incoming.get_mut().mouth = Mouth::Thread { answer: Arc::clone(&answer), queue: queue.clone() };
     let outgoing = socket.clone();
     let sending = thread::spawn(move || {
-        // Its error ends the reading as well.
+        // Its error also ends the reading.
         send(&outgoing, queued, &answer).inspect_err(|_| outgoing.abort())
     });
-    // Not joined: it may wait for a line that nobody types.
+    // Not joined: it may wait for input that never comes.
     let program = queue.clone();
     thread::spawn(move || {
         let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         for message in messages.chain([Message::Close(Some(farewell))]) {
             if program.send(Outgoing::Message(message)).is_err() {
-                return; // nothing more is to be sent
+                return; // the connection has ended
             }
         }
     });
 
     let heard = loop {
         match incoming.read() {
-            // Sends the answer, where it was not one itself.
+            // Sends the reply, unless this close is the reply.
             Ok(Message::Close(_)) => break incoming.flush(),
             Ok(message @ (Message::Text(_) | Message::Binary(_))) => hear(message),
-            // Pings are answered by the next `read`.
+            // The next `read` answers pings.
             Ok(_) => {}
             Err(error) => {
                 socket.abort();
@@ -93,7 +93,7 @@ fn talk(
             }
         }
     };
-    let _ = queue.send(Outgoing::End); // or it has ended by itself
+    let _ = queue.send(Outgoing::End); // fails if the thread has ended
     let sent = sending.join().map_err(|_| "the sending thread has panicked")?;
     heard.and(sent)?;
     Ok(socket.close()?)
@@ -114,7 +114,7 @@ fn dial(url: &str, tls: TlsOptions) -> Result<Socket, Box<dyn Error>> {
     Ok(connect_with((host, uri.port_u16().unwrap_or(port)), options)?)
 }
 
-/// The crate doesn't tell of the error inside as the source of this one.
+/// Returns the socket's error, which the crate does not report as a source.
 fn cause(error: HandshakeError<ClientHandshake<Ear>>) -> Box<dyn Error> {
     match error {
         HandshakeError::Failure(error) => error.into(),
@@ -124,12 +124,12 @@ fn cause(error: HandshakeError<ClientHandshake<Ear>>) -> Box<dyn Error> {
 
 enum Outgoing {
     Message(Message),
-    /// Look for one.
+    /// A reply of the reading side is waiting.
     Answer,
     End,
 }
 
-/// The thread that writes: whole frames, one after another.
+/// Writes whole frames, one after another.
 fn send(
     socket: &Socket,
     queued: Receiver<Outgoing>,
@@ -144,7 +144,7 @@ fn send(
                 let last = message.is_close();
                 outgoing.send(message)?;
                 if last {
-                    // How long the server may go on now, until its own close.
+                    // The time that the server has for its own close.
                     socket.set_read_deadline(Some(Instant::now() + LIMIT));
                     break;
                 }
@@ -156,18 +156,18 @@ fn send(
     Ok(())
 }
 
-/// What the reading `WebSocket` is on.
+/// The stream of the reading `WebSocket`.
 struct Ear {
     reader: Reader,
     mouth: Mouth,
 }
 
-/// Where goes what the reading side says.
+/// Where the reading side sends its replies.
 enum Mouth {
-    /// In the handshake, when nobody else writes.
+    /// During the handshake: nothing else writes.
     Wire(Writer),
-    /// A newer answer takes the place of one that was not sent yet (RFC 6455, section 5.5.3). So reading never
-    /// waits for writing: where the server does the same, that would be for ever.
+    /// A newer reply replaces an unsent one (RFC 6455, section 5.5.3). So reading never waits for writing: if the server
+    /// did the same, both would wait forever.
     Thread { answer: Arc<Mutex<Vec<u8>>>, queue: SyncSender<Outgoing> },
 }
 
@@ -183,7 +183,7 @@ impl Write for Ear {
             Mouth::Wire(writer) => writer.write(buf),
             Mouth::Thread { answer, queue } => {
                 *answer.lock().unwrap_or_else(PoisonError::into_inner) = buf.to_vec();
-                // Where the queue is full the thread will look anyway; where it is gone, a close was sent.
+                // If the queue is full, the thread will find the reply anyway. If the thread is gone, a close was sent.
                 let _ = queue.try_send(Outgoing::Answer);
                 Ok(buf.len())
             }
@@ -200,7 +200,7 @@ impl Write for Ear {
 fn demonstrate() -> Result<(), Box<dyn Error>> {
     const MESSAGES: usize = 200;
     let server = Embedded::start(echo)?;
-    // The last one waits for what comes before it, so that a ping is answered before the close.
+    // Only the last message waits for its predecessors, so that a ping is answered before the close.
     let (tell, told) = mpsc::channel();
     let last = iter::once_with(move || told.recv().map_or(0, |()| MESSAGES - 1));
     let numbers = (0..MESSAGES - 1).chain(last);
@@ -218,7 +218,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     if heard == MESSAGES { Ok(()) } else { Err("some are missing".into()) }
 }
 
-/// Sends back what it hears, and a ping after each; at the end one of these has to be answered.
+/// Echoes messages and sends a ping after each. At least one ping must be answered.
 fn echo(stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
     let stream = StreamOwned::new(tls, stream);
     let mut socket =

@@ -1,4 +1,4 @@
-//! What the examples share: a server of their own, on a thread; their arguments; and how they tell of errors.
+//! Shared code of the examples: an embedded server, arguments and error messages.
 
 use std::error::Error;
 use std::fs;
@@ -12,13 +12,13 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::{ServerConfig, ServerConnection, crypto};
 use sockeye::TlsOptions;
 
-/// The most that any wait of a server may take.
+/// The limit for any wait of a server.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What the command line says, without `--ca FILE`, and whom to trust: the usual roots, and those of FILE.
+/// Returns the arguments without `--ca FILE`, and TLS options that trust the usual roots and those of FILE.
 pub fn arguments() -> Result<(Vec<String>, TlsOptions), Box<dyn Error>> {
     if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
-        // The library was built without cryptography, so the program brings one. Nobody has done so yet.
+        // The library was built without a TLS provider, so the program installs one.
         let _ = crypto::ring::default_provider().install_default();
     }
     let mut tls = TlsOptions::new();
@@ -34,8 +34,7 @@ pub fn arguments() -> Result<(Vec<String>, TlsOptions), Box<dyn Error>> {
     Ok((others, tls))
 }
 
-/// The error with its kind in front, where it is one of sockeye's, however many errors of protocols and of
-/// `std::io` it is wrapped in.
+/// Formats an error. If it wraps an error of sockeye, at any depth, the kind of that error comes first.
 pub fn explain(error: Box<dyn Error>) -> Box<dyn Error> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(at) = cause {
@@ -48,7 +47,7 @@ pub fn explain(error: Box<dyn Error>) -> Box<dyn Error> {
     error
 }
 
-/// A server for one connection, on a thread, with a certificate that is made for it.
+/// A server for one connection, on a thread, with a certificate of its own.
 pub struct Embedded {
     /// Such as `localhost:50123`.
     pub address: String,
@@ -57,7 +56,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// `serve` gets the connection, and what makes it a secure one when it is to be that.
+    /// Starts a server. `serve` gets the connection and the TLS configuration for it.
     pub fn start<F>(serve: F) -> Result<Self, Box<dyn Error>>
     where
         F: FnOnce(TcpStream, ServerConnection) -> io::Result<()> + Send + 'static,
@@ -81,12 +80,12 @@ impl Embedded {
         Ok(Embedded { address, authority: certificate.pem(), thread })
     }
 
-    /// Trusts this server and no other.
+    /// Returns TLS options that trust only this server.
     pub fn trusted(&self) -> sockeye::Result<TlsOptions> {
         Ok(TlsOptions::new().add_root_pem(&self.authority)?.only_added_roots())
     }
 
-    /// Waits until it has served, and fails where it could not.
+    /// Waits until the connection was served, and returns its error.
     pub fn join(self) -> Result<(), Box<dyn Error>> {
         Ok(self.thread.join().map_err(|_| "the server has panicked")??)
     }
