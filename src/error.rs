@@ -19,6 +19,7 @@ use crate::info::Timings;
 use crate::tls::Failure;
 
 pub use self::fault::{Deadline, FailedAttempt, Fault, Step};
+pub(crate) use crate::resolver::Unresolved;
 
 /// The result of every fallible call of this crate but those of [`Read`](io::Read) and
 /// [`Write`](io::Write).
@@ -71,8 +72,15 @@ impl Error {
         self.inner.kind
     }
 
-    /// Whether only this call's limit passed and the socket lives on: a read, a write or a wait that
-    /// timed out can be repeated.
+    /// Returns whether the same may succeed if it is tried again.
+    ///
+    /// - [`TimedOut`](ErrorKind::TimedOut): only the limit of this call passed, and the socket lives on. The call can be
+    ///   repeated: a read, a write or a wait.
+    /// - [`Resolve`](ErrorKind::Resolve): the lookup failed in a way that passes, such as a name server that is silent or
+    ///   that fails itself. This socket has failed, so every call on it fails like this one. A new connect may
+    ///   succeed.
+    ///
+    /// A loop that repeats a call has to check the kind too.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.inner.retryable
@@ -216,8 +224,12 @@ impl Error {
             Attempt { address, error: error.during(Step::Connect), elapsed }
         };
         let attempts: Vec<Attempt> = failed.iter().map(attempt).collect();
+        let mut retryable = false;
         let (text, source) = match resolver {
-            Some(Unresolved { text, error }) => (Some(text), Some(error)),
+            Some(Unresolved { text, passing, error }) => {
+                retryable = passing && fault == Fault::Resolve;
+                (Some(text), Some(error))
+            }
             None => {
                 let source = fault.code().map(io::Error::from_raw_os_error);
                 (source.as_ref().map(io::Error::to_string), source)
@@ -241,6 +253,7 @@ impl Error {
             message.push_str(&format!("; and {} more", attempts.len() - ATTEMPTS_IN_MESSAGE));
         }
         Error::build(Inner {
+            retryable,
             io_kind: fault.io_kind(source.as_ref()),
             source: source.map(|source| Source::Io(Arc::new(source))),
             attempts,
@@ -282,13 +295,6 @@ impl Inner {
             attempts: Vec::new(),
         }
     }
-}
-
-/// What a resolver said, whose text was taken when it could do no harm: it is the user's.
-#[derive(Debug)]
-pub(crate) struct Unresolved {
-    pub(crate) text: String,
-    pub(crate) error: io::Error,
 }
 
 /// How many attempts the message of a failed connection lists; [`Error::attempts`] has them all.
@@ -359,7 +365,9 @@ pub enum ErrorKind {
     Loop,
     /// Too many open sockets (`ResourceBusy`).
     Limit,
-    /// The name did not resolve, or the resolver panicked (`NotFound`, or as the resolver said).
+    /// The name did not resolve, or the resolver panicked. `NotFound` only if it is known that there is no such
+    /// name, or no address of it; otherwise `Other`, or what the resolver said. If the failure may pass, the error
+    /// [is retryable](Error::is_retryable), by a new connect.
     Resolve,
     /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last).
     Connect,
@@ -396,7 +404,8 @@ impl ErrorKind {
             }
             ErrorKind::Denied | ErrorKind::Loop => io::ErrorKind::PermissionDenied,
             ErrorKind::Limit => io::ErrorKind::ResourceBusy,
-            ErrorKind::Resolve => io::ErrorKind::NotFound,
+            // Not `NotFound`, which is only for what is known.
+            ErrorKind::Resolve => io::ErrorKind::Other,
             ErrorKind::Connect => io::ErrorKind::ConnectionRefused,
             ErrorKind::Tls | ErrorKind::UnreadPlaintext => io::ErrorKind::InvalidData,
             ErrorKind::Truncated => io::ErrorKind::UnexpectedEof,

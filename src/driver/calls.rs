@@ -56,11 +56,9 @@ impl Shared {
         limit: Deadline,
     ) -> Result<Guard<'a>> {
         let left = match until {
-            Some(until) => Some(
-                until
-                    .left()
-                    .ok_or_else(|| Error::call_timed_out(limit).during(core.machine.step()))?,
-            ),
+            Some(until) => {
+                Some(until.left().ok_or_else(|| Error::call_timed_out(limit).during(core.step()))?)
+            }
             None => None,
         };
         Ok(self.wait_opening(core, left))

@@ -14,7 +14,7 @@ use super::dial::{self, Dialled};
 use super::errno::code;
 use super::facts::Facts;
 use super::given::Given;
-use super::resolve::Submitted;
+use super::pool::Submitted;
 use super::roster::Roster;
 use super::shared::{Connected, Core, Errand, Guard, Shared, Watching, admit};
 use super::slices::Load;
@@ -231,25 +231,16 @@ impl Shared {
     fn submit(self: &Arc<Self>) {
         let submitted = match Driver::running() {
             Ok(driver) => match driver.names().submit(self, clock::now()) {
-                Submitted::Queued => {
-                    driver.post(Job::Names, Urgency::Soon);
-                    return;
-                }
-                Submitted::Full => {
-                    driver.post(Job::Resolve(Arc::clone(self)), Urgency::Soon);
-                    return;
-                }
-                Submitted::Failed(fault) => fault,
+                Ok(Submitted::Taken) => return,
+                Ok(Submitted::Waits) => return driver.post(Job::Names, Urgency::Soon),
+                Ok(Submitted::Failed(fault)) => fault,
+                Err(refused) => return self.resolved(Err((Fault::Resolve, refused))),
             },
             Err(fault) => fault,
         };
-        self.not_looked_up(submitted);
-    }
-
-    /// The look-up could not even be begun.
-    pub(super) fn not_looked_up(self: &Arc<Self>, fault: Fault) {
+        // The lookup could not even be begun.
         let core = self.lock();
-        drop(self.tell(core, Input::Resolved(Err(fault))));
+        drop(self.tell(core, Input::Resolved(Err(submitted))));
     }
 
     fn dial(
@@ -430,10 +421,15 @@ impl Core {
                 let error = Error::from_tls(failure, opening.then_some(requested as _));
                 self.error = Some(self.note_step(error));
             } else if let Some(Err(fault)) = self.machine.opened() {
+                let fault = over.as_ref().map_or(fault, |errand| errand.explain(fault));
                 let attempts = self.machine.attempts();
                 let resolver = over.as_mut().and_then(|errand| errand.unresolved.take());
                 let egress = over.as_ref().and_then(|errand| errand.egress.as_deref());
                 let error = Error::from_connecting(fault, requested, attempts, resolver, egress);
+                let error = match fault {
+                    Fault::TimedOut(limit) => error.during(limit.step()),
+                    _ => error,
+                };
                 self.error = Some(self.note_step(error));
             } else if let Some(Err(fault)) = self.machine.outcome() {
                 self.error = Some(Error::from_fault(fault));

@@ -131,16 +131,17 @@ fn is_loss(_code: i32) -> bool {
     false
 }
 
+/// Whether a code says that this side was short of something.
 #[cfg(unix)]
-fn is_want(code: i32) -> bool {
+pub(super) fn is_want(code: i32) -> bool {
     use rustix::io::Errno;
     is_one_of(code, &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS])
 }
 
-/// `WSAEMFILE`, `WSAENOBUFS`.
+/// `ERROR_NOT_ENOUGH_MEMORY`, `WSAEMFILE`, `WSAENOBUFS`.
 #[cfg(not(unix))]
-fn is_want(code: i32) -> bool {
-    matches!(code, 10_024 | 10_055)
+pub(super) fn is_want(code: i32) -> bool {
+    matches!(code, 8 | 10_024 | 10_055)
 }
 
 #[cfg(all(test, unix))]

@@ -2,7 +2,7 @@
 //! due, and then sleeps until the next.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::clock::{self, Timers};
 use super::errno::code;
 use super::linger::LOOK_EVERY;
-use super::resolve::Submitted;
 use super::shared::Shared;
 use super::sync::mio::event::Event;
 use super::sync::mio::{Events, Interest, Poll, Token};
@@ -56,7 +55,6 @@ pub(super) fn run(poll: Poll, driver: &'static Driver) {
         young_at: None,
         glanced_at: Vec::with_capacity(KEPT_CAPACITY),
         again: BTreeSet::new(),
-        waiting_names: VecDeque::new(),
         names_at: None,
         linger_at: None,
     };
@@ -81,8 +79,6 @@ struct EventLoop {
     glanced_at: Vec<(Weak<Shared>, u32)>,
     /// Sockets with more to discard.
     again: BTreeSet<Token>,
-    /// Look-ups for which the queue had no room. Dropped when their sockets go.
-    waiting_names: VecDeque<Arc<Shared>>,
     names_at: Option<Instant>,
     linger_at: Option<Instant>,
 }
@@ -120,7 +116,7 @@ impl EventLoop {
         }
         assert!(self.table.is_empty(), "the loop still holds {:?}", self.table);
         assert_eq!(self.timers.next(), None);
-        assert!(self.again.is_empty() && self.waiting_names.is_empty());
+        assert!(self.again.is_empty());
     }
 
     fn turn(&mut self, events: &mut Events) {
@@ -209,10 +205,6 @@ impl EventLoop {
                 if let Some(shared) = socket.upgrade() {
                     shared.admitted();
                 }
-            }
-            Job::Resolve(shared) => {
-                self.waiting_names.push_back(shared);
-                self.names_at.get_or_insert(now);
             }
             Job::Names => {
                 self.names_at.get_or_insert(now + NAMES_EVERY);
@@ -430,18 +422,7 @@ impl EventLoop {
         if self.names_at.is_none_or(|at| at > now) {
             return;
         }
-        self.waiting_names.retain(|shared| shared.is_connecting());
-        while let Some(shared) = self.waiting_names.pop_front() {
-            match self.driver.names().submit(&shared, now) {
-                Submitted::Queued => {}
-                Submitted::Full => {
-                    self.waiting_names.push_front(shared);
-                    break;
-                }
-                Submitted::Failed(fault) => guarded(|| shared.not_looked_up(fault)),
-            }
-        }
-        let waits = self.driver.names().tend(now) || !self.waiting_names.is_empty();
+        let waits = self.driver.names().tend(now);
         self.names_at = waits.then(|| now + NAMES_EVERY);
     }
 }

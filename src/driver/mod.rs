@@ -21,11 +21,13 @@ mod fork;
 mod given;
 mod handles;
 mod health;
+mod hosts;
 mod linger;
 #[cfg(sockeye_shuttle)]
 pub mod model;
 mod news;
 mod patience;
+mod pool;
 mod readiness;
 mod reading;
 mod resolve;
@@ -52,7 +54,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
 
 use self::linger::Lingering;
-use self::resolve::Pool;
+use self::resolve::Names;
 use self::sync::Mutex;
 use self::sync::mio::{self, Registry, Token, Waker};
 use self::wire::Wire;
@@ -62,6 +64,7 @@ use crate::machine::AttemptId;
 
 pub use self::descriptor::Descriptor;
 pub(crate) use self::given::Given;
+pub(crate) use self::pool::Share as LookupShare;
 pub(crate) use self::roster::{Quota, Roster, ScopeId};
 pub(crate) use self::shared::{Shared, Terms};
 pub(crate) use self::slices::{Load, Room};
@@ -74,7 +77,7 @@ struct Driver {
     inbox: Mutex<Inbox>,
     waker: Waker,
     registry: Registry,
-    names: Pool,
+    names: Names,
     lingering: Lingering,
     young: Young,
 }
@@ -113,8 +116,6 @@ enum Job {
     Forget(Vec<Token>),
     /// There is a place for this socket, which waited for one.
     Admit(Weak<Shared>),
-    /// Hand this look-up in when there is room.
-    Resolve(Arc<Shared>),
     /// Look after the queue of look-ups.
     Names,
     /// Look after the wires that linger.
@@ -184,7 +185,7 @@ impl Driver {
             inbox: Mutex::new(Inbox { jobs: Vec::new(), sleep: Sleep::Awake }),
             waker: Waker::new(poll.registry(), event_loop::WAKER)?,
             registry: poll.registry().try_clone()?,
-            names: Pool::new(),
+            names: Names::new(),
             lingering: Lingering::new(),
             young: Young::new(),
         })
@@ -212,7 +213,7 @@ impl Driver {
         &self.registry
     }
 
-    fn names(&self) -> &Pool {
+    fn names(&self) -> &Names {
         &self.names
     }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::calls::Until;
+use super::pool::Share;
 use super::shared::Shared;
 use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
 use super::{fork, say};
@@ -59,6 +60,8 @@ pub(super) enum Joined {
 /// Its lock guards the list. It may be taken under a socket's state lock, and none is taken under it.
 pub(crate) struct Roster {
     quota: Quota,
+    /// For their lookups.
+    lookups: Arc<Share>,
     list: Mutex<List>,
     /// With `list`: somebody has left.
     left: Condvar,
@@ -93,8 +96,17 @@ struct Scoped {
 }
 
 impl Roster {
-    pub(crate) fn new(quota: Quota) -> Self {
-        Roster { quota, list: Mutex::new(List::default()), left: Condvar::new() }
+    pub(crate) fn new(quota: Quota, lookups: Share) -> Self {
+        Roster {
+            quota,
+            lookups: Arc::new(lookups),
+            list: Mutex::new(List::default()),
+            left: Condvar::new(),
+        }
+    }
+
+    pub(super) fn lookups(&self) -> &Arc<Share> {
+        &self.lookups
     }
 
     /// How many sockets have a place.

@@ -16,6 +16,7 @@ use super::facts::Facts;
 use super::forecast::Forecast;
 use super::given::Given;
 use super::handles::HandleCount;
+use super::resolve::{self, LookupKind};
 use super::roster::{Joined, Life, Place, Roster, ScopeId};
 use super::sync::mio::Token;
 use super::sync::{Condvar, Mutex, MutexGuard};
@@ -26,7 +27,7 @@ use super::young::Spot;
 use super::{Driver, Job, Urgency, event_loop, fork};
 use crate::address::SocketAddress;
 use crate::egress::EgressRules;
-use crate::error::{Error, Fault, Result, Unresolved};
+use crate::error::{Deadline, Error, Fault, Result, Step, Unresolved};
 use crate::info::{Endpoints, Phase, Stats};
 use crate::machine::{AttemptId, Input, Machine, Plan, Refusal, Target, TlsSetup, Watch};
 use crate::options::{SecureTransport, SocketOptions, TcpOptions};
@@ -166,8 +167,33 @@ pub(super) struct Errand {
     pub(super) timer: Option<Instant>,
     /// The operating system's where there is none.
     pub(super) resolver: Option<Arc<dyn Resolver>>,
+    pub(super) lookup: LookupProgress,
     /// Why the name did not resolve.
     pub(super) unresolved: Option<Unresolved>,
+}
+
+/// What became of the lookup of a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LookupProgress {
+    /// There is none yet, or it waits for a thread.
+    #[default]
+    Waits,
+    /// The same, and a thread that looks names up asked for it.
+    WaitsNested,
+    /// A thread has begun it.
+    Begun,
+}
+
+impl Errand {
+    /// Tells a limit that passed during a lookup from one that passed before it began.
+    pub(super) fn explain(&self, fault: Fault) -> Fault {
+        match (fault, self.lookup) {
+            (Fault::TimedOut(Deadline::LookUp), progress) if progress != LookupProgress::Begun => {
+                Fault::TimedOut(Deadline::LookupQueue)
+            }
+            _ => fault,
+        }
+    }
 }
 
 impl fmt::Debug for Errand {
@@ -242,6 +268,10 @@ impl Shared {
                     given,
                     egress: terms.egress.cloned(),
                     resolver: terms.resolver.cloned(),
+                    lookup: match resolve::is_nested() {
+                        true => LookupProgress::WaitsNested,
+                        false => LookupProgress::Waits,
+                    },
                     ..Errand::default()
                 })),
                 secure: options.secure_transport == SecureTransport::On,
@@ -377,23 +407,35 @@ impl Shared {
         self.lock().machine.phase() == Phase::Connecting
     }
 
-    /// Whom to ask for the name: the operating system where it is none. It is the user's, so that it is
-    /// handed over, to be dropped where that can do no harm.
-    pub(super) fn take_resolver(&self) -> Option<Arc<dyn Resolver>> {
-        self.lock().errand.as_mut()?.resolver.take()
+    /// Which threads look the name up.
+    pub(super) fn lookup_kind(&self) -> LookupKind {
+        match self.lock().errand() {
+            Some(errand) if errand.lookup == LookupProgress::WaitsNested => LookupKind::Nested,
+            Some(errand) if errand.resolver.is_some() => LookupKind::Own,
+            Some(_) | None => LookupKind::System,
+        }
     }
 
-    pub(super) fn resolved(self: &Arc<Self>, answer: Result<Vec<SocketAddr>, Unresolved>) {
+    /// Notes that a thread has the lookup now. Returns the resolver to ask, or none for the operating system's. It
+    /// belongs to the program, so it is handed over, to be dropped where that can do no harm.
+    pub(super) fn begin_lookup(&self) -> Option<Arc<dyn Resolver>> {
+        let mut core = self.lock();
+        let errand = core.errand()?;
+        errand.lookup = LookupProgress::Begun;
+        errand.resolver.take()
+    }
+
+    pub(super) fn resolved(self: &Arc<Self>, answer: Result<Vec<SocketAddr>, (Fault, Unresolved)>) {
         let mut core = self.lock();
         let mut late = None;
-        match &answer {
-            Ok(addresses) => core = self.tell(core, Input::Resolved(Ok(addresses))),
-            Err(_) => {
+        match answer {
+            Ok(addresses) => core = self.tell(core, Input::Resolved(Ok(&addresses))),
+            Err((fault, unresolved)) => {
                 match &mut core.errand {
-                    Some(errand) => errand.unresolved = answer.err(),
-                    None => late = answer.err(),
+                    Some(errand) => errand.unresolved = Some(unresolved),
+                    None => late = Some(unresolved),
                 }
-                core = self.tell(core, Input::Resolved(Err(Fault::Resolve)));
+                core = self.tell(core, Input::Resolved(Err(fault)));
             }
         }
         drop(core);
@@ -519,6 +561,17 @@ impl Core {
 
     pub(super) fn life(&self) -> Life {
         Life { opened: self.machine.opened(), passed: self.machine.stats() }
+    }
+
+    /// The step at which connecting is.
+    pub(super) fn step(&self) -> Option<Step> {
+        let waits = |errand: &Errand| errand.lookup != LookupProgress::Begun;
+        match self.machine.step() {
+            Some(Step::Lookup) if self.errand.as_deref().is_some_and(waits) => {
+                Some(Step::WaitForLookup)
+            }
+            step => step,
+        }
     }
 
     pub(super) fn errand(&mut self) -> Option<&mut Errand> {

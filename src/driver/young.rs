@@ -124,7 +124,7 @@ impl Listed {
 mod tests {
     use super::*;
     use crate::address::SocketAddress;
-    use crate::driver::{Quota, Roster, Terms};
+    use crate::driver::{LookupShare, Quota, Roster, Terms};
     use crate::options::SocketOptions;
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
     fn socket() -> Arc<Shared> {
         let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
         let quota = Quota { most: None, wait: false };
-        let roster = Arc::new(Roster::new(quota));
+        let roster = Arc::new(Roster::new(quota, LookupShare::new(1)));
         let terms = Terms { resolver: None, egress: None, roster: &roster, scope: None };
         Shared::connect(address, SocketOptions::new(), None, terms).unwrap()
     }

@@ -153,6 +153,13 @@ impl Fault {
 
     pub(super) fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {
         match (self.kind(), source) {
+            (ErrorKind::Resolve, None) if self == Fault::NoAddress => io::ErrorKind::NotFound,
+            // A file that does not exist is no name that does not.
+            (ErrorKind::Resolve, Some(source))
+                if source.kind() == io::ErrorKind::NotFound && source.raw_os_error().is_some() =>
+            {
+                io::ErrorKind::Other
+            }
             (kind @ (ErrorKind::Connect | ErrorKind::Io | ErrorKind::Resolve), Some(source)) => {
                 match source.kind() {
                     // They ask for the same call again, as std's `write_all` makes it, and would for ever.
@@ -171,7 +178,7 @@ impl Fault {
 pub enum Deadline {
     /// The connect timeout, while all places for open sockets were taken.
     Place,
-    /// The connect timeout, while the name was looked up.
+    /// The connect timeout, while the name was looked up, or the lookup waited to begin.
     LookUp,
     /// The connect timeout, while addresses were dialled.
     Connect,
@@ -193,6 +200,9 @@ pub enum Deadline {
     Opened,
     /// The limit of one wait for the socket to be closed.
     Closed,
+    /// The connect timeout, while the lookup waited for others of its connector. Only the driver, which runs
+    /// lookups, tells this from [`LookUp`](Self::LookUp).
+    LookupQueue,
 }
 
 impl Deadline {
@@ -201,6 +211,7 @@ impl Deadline {
         match self {
             Deadline::Place => Some(Step::WaitForSlot),
             Deadline::LookUp => Some(Step::Lookup),
+            Deadline::LookupQueue => Some(Step::WaitForLookup),
             Deadline::Connect | Deadline::NextAttempt | Deadline::OtherFamily => {
                 Some(Step::Connect)
             }
@@ -221,6 +232,9 @@ impl Deadline {
                 "the connect timeout passed while as many sockets as there may be were open"
             }
             Deadline::LookUp => "the connect timeout passed during the name look-up",
+            Deadline::LookupQueue => {
+                "the connect timeout passed while the name look-up waited for others to end"
+            }
             Deadline::Connect => "the connect timeout passed before an address answered",
             Deadline::Handshake => "the connect timeout passed during the TLS handshake",
             Deadline::Upgrade => "the connect timeout passed before the upgrade to TLS could begin",

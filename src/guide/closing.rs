@@ -66,7 +66,8 @@
 //!
 //! fn explain(error: &io::Error) -> &'static str {
 //!     match Error::from_io(error).map(Error::kind) {
-//!         Some(ErrorKind::Resolve) => "there is no such host",
+//!         Some(ErrorKind::Resolve) if error.kind() == io::ErrorKind::NotFound => "there is no such host",
+//!         Some(ErrorKind::Resolve) => "the name server does not know now",
 //!         Some(ErrorKind::Connect) => "nothing answers there",
 //!         Some(ErrorKind::Tls) => "the server cannot be trusted",
 //!         Some(ErrorKind::Reset | ErrorKind::Lost | ErrorKind::Truncated) => "the connection broke",

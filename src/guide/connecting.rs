@@ -33,8 +33,34 @@
 //! With a prescribed [local port](crate::TcpOptions::bind) attempts run one after another. A connection that
 //! by chance came back to the socket's own port is no connection; it is dialled again, twice at most.
 //!
+//! **A lookup that fails** gives [`Resolve`](crate::ErrorKind::Resolve). Only if it is known that there is no such
+//! name, or no address of it, the [`io::Error`](std::io::Error) of a read or write is `NotFound`. If the name server
+//! is silent or fails itself, the error is [retryable](crate::Error::is_retryable): a new connect may succeed. A
+//! process that has no descriptor left hears [`Io`](crate::ErrorKind::Io), which says nothing of the name. A
+//! [`Resolver`](crate::Resolver) of the program decides by the kinds of its errors.
+//!
+//! ```
+//! use std::io;
+//! use sockeye::{Connector, ErrorKind};
+//!
+//! let names = |name: &str| match name {
+//!     "db.test" => Err(io::ErrorKind::TimedOut.into()), // from the name server, say
+//!     _ => Err(io::ErrorKind::NotFound.into()),
+//! };
+//! let connector = Connector::builder().resolver(names).build()?;
+//!
+//! let error = connector.connect("db.test:5432")?.opened().unwrap_err();
+//! assert!(error.kind() == ErrorKind::Resolve && error.is_retryable());
+//!
+//! let error = connector.connect("dbb.test:5432")?.opened().unwrap_err();
+//! assert!(error.kind() == ErrorKind::Resolve && !error.is_retryable());
+//! assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
+//! # Ok::<(), sockeye::Error>(())
+//! ```
+//!
 //! **The limit** is [`connect_timeout`](crate::SocketOptions::connect_timeout), 30 s unless told otherwise.
-//! It covers the look-up, the attempts and the handshake together, and its error says which it struck.
+//! It covers the lookup, the attempts and the handshake together, and its error says which it struck. The wait for
+//! other lookups, if the connector runs [as many as it may](crate::ConnectorBuilder::max_lookups), is a part of it.
 //! What only waits has limits of its own, which end the wait and not the attempt:
 //! [`opened_timeout`](crate::Socket::opened_timeout), and the [limits](super::deadlines) of the read or the
 //! write that waits.

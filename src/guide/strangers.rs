@@ -112,6 +112,19 @@
 //! Where the limit is there to bound time too, set the timeouts: a stranger's server may answer one byte a
 //! minute for ever, and [a deadline](super::deadlines) ends that.
 //!
+//! Names have a limit of their own, because a lookup cannot be stopped: a stranger may name hosts whose servers never
+//! answer. [`max_lookups`](crate::ConnectorBuilder::max_lookups) bounds the lookups of a connector that run at once,
+//! 16 by default, and further ones wait within their connect timeout. So use a connector of its own for what strangers
+//! name. What hangs there delays nothing else:
+//!
+//! | what | is bounded by | and waits |
+//! |---|---|---|
+//! | lookups of one connector | `max_lookups` | for each other only |
+//! | one that was given up | nothing can end it; it stops counting once it has run for 5 s | |
+//! | lookups of the whole process | 256 threads, of which the system's lookups have 112 | in turn by connector; the last quarter is kept for connectors that have none |
+//! | `localhost`, and names of the hosts file | 16 threads, 4 for each connector | not for names that need a server |
+//! | a resolver of the program's own | `max_lookups`, and 64 threads | not for the system's lookups |
+//!
 //! # Scopes
 //!
 //! [`Connector::scope`] ties sockets to a piece of work: when it returns, or panics, all that it opened is

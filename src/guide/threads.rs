@@ -1,10 +1,10 @@
 //! Which threads there are; what of `fork`, and of the end of the process.
 //!
 //! The first socket starts one thread, `sockeye-loop`, which serves them all and sleeps when there is
-//! nothing to do. Names are looked up on threads of their own, at most 16, usually one or two, which
-//! end after 5 s without work: the system's resolver blocks and can't be stopped, so a look-up that is
-//! given up leaves its thread busy until the system answers, and others wait for theirs within their
-//! connect timeouts. Nothing else of the crate runs in the background, and no signal handler is set.
+//! nothing to do. Names are looked up on threads of their own, usually one or two, which end after 5 s without
+//! work. The system's resolver blocks and can't be stopped, so a lookup that is given up leaves its thread busy
+//! until the system answers. Each connector runs at most 16 lookups at once, or as many as
+//! [`max_lookups`](crate::ConnectorBuilder::max_lookups) says, and the process at most 256. Nothing else of the crate runs in the background, and no signal handler is set.
 //!
 //! Handles may be used from any thread, and dropped on any. Of one socket, one thread reads while another
 //! writes; several that read take turns, and so do several that write. Code of the program's own is called

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::scope::Scope;
 use super::{Handle, Socket};
 use crate::address::SocketAddress;
-use crate::driver::{Given, Quota, Roster, ScopeId, Shared, Terms};
+use crate::driver::{Given, LookupShare, Quota, Roster, ScopeId, Shared, Terms};
 use crate::egress::EgressRules;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::ConnectorStats;
@@ -280,7 +280,11 @@ pub struct ConnectorBuilder {
     tls: Option<TlsOptions>,
     max_open_sockets: Option<usize>,
     wait_at_limit: bool,
+    max_lookups: Option<usize>,
 }
+
+/// The default of [`ConnectorBuilder::max_lookups`].
+const MAX_LOOKUPS: usize = 16;
 
 impl ConnectorBuilder {
     /// Which peers may be dialled. Default: [`EgressRules::allow_all`].
@@ -327,12 +331,46 @@ impl ConnectorBuilder {
         self
     }
 
+    /// Limits the name lookups of this connector that run at once. Further ones wait, and the wait is part of the
+    /// [connect timeout](SocketOptions::connect_timeout). Default 16.
+    ///
+    /// Each connector has a limit of its own, so names that hang delay only sockets of the same connector. A lookup
+    /// cannot be stopped. If its socket is gone, it no longer counts once it has run for 5 s. Names that need no
+    /// server (`localhost`, names below it, and those of the hosts file) never wait for names that do.
+    ///
+    /// All connectors of a process together have at most 256 threads for lookups: 112 for names that the system asks
+    /// a server for, 64 for [resolvers](Self::resolver) of the program, 64 for the lookups that such resolvers make
+    /// themselves, and 16 for names that need no server. Within each of these groups connectors take turns. The last
+    /// quarter of a group is kept for connectors that have no thread of it.
+    ///
+    /// ```
+    /// use sockeye::{Connector, EgressRules, ErrorKind};
+    ///
+    /// // For addresses that strangers name: their names may hang, but never more than four at once.
+    /// let strangers =
+    ///     Connector::builder().egress(EgressRules::public_only()).max_lookups(4).build()?;
+    ///
+    /// let error = Connector::builder().max_lookups(0).build().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("dns"))]
+    pub fn max_lookups(mut self, max: usize) -> Self {
+        self.max_lookups = Some(max);
+        self
+    }
+
     /// The connector.
     ///
     /// # Errors
     /// [`InvalidOptions`](ErrorKind::InvalidOptions) for TLS settings that can't be, and for
-    /// `max_open_sockets(0)`.
+    /// `max_open_sockets(0)` and `max_lookups(0)`.
     pub fn build(self) -> Result<Connector> {
+        if self.max_lookups == Some(0) {
+            let message = "max_lookups is zero: no name could be looked up";
+            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+        }
         if self.max_open_sockets == Some(0) {
             let message = "max_open_sockets is zero: no connect could succeed";
             return Err(Error::with_message(ErrorKind::InvalidOptions, message));
@@ -345,12 +383,13 @@ impl ConnectorBuilder {
 
     fn rules(self) -> Rules {
         let quota = Quota { most: self.max_open_sockets, wait: self.wait_at_limit };
+        let lookups = LookupShare::new(self.max_lookups.unwrap_or(MAX_LOOKUPS));
         let restricts = !self.egress.is_unrestricted();
         Rules {
             resolver: self.resolver,
             egress: restricts.then(|| Arc::new(self.egress)),
             tls: self.tls,
-            roster: Arc::new(Roster::new(quota)),
+            roster: Arc::new(Roster::new(quota, lookups)),
         }
     }
 }
@@ -364,6 +403,7 @@ impl fmt::Debug for ConnectorBuilder {
             .field("tls", &self.tls)
             .field("max_open_sockets", &self.max_open_sockets)
             .field("wait_at_limit", &self.wait_at_limit)
+            .field("max_lookups", &self.max_lookups)
             .finish()
     }
 }

@@ -6,4 +6,6 @@ mod racing;
 #[cfg(target_os = "linux")]
 mod scarce;
 #[cfg(target_os = "linux")]
+mod shares;
+#[cfg(target_os = "linux")]
 mod site;

@@ -4,6 +4,7 @@
 //! in there.
 
 mod local;
+mod names;
 mod space;
 
 use std::io::{self, Read};

@@ -184,7 +184,7 @@ fn a_look_up_that_was_interrupted_is_no_reason_to_call_again() {
             let failure = socket.write_all(b"words").expect_err("there is no address");
             fails(Err::<(), _>(failure), ErrorKind::Resolve);
             let failure = socket.read_exact(&mut [0]).expect_err("there is no address");
-            assert_eq!(failure.kind(), io::ErrorKind::NotFound);
+            assert_eq!(failure.kind(), io::ErrorKind::Other, "nobody knows whether it exists");
         });
     }
 }
