@@ -154,7 +154,7 @@ enum Room {
 
 impl Pool {
     pub(super) fn new(limits: Limits) -> Self {
-        Pool { limits, queue: Mutex::default(), more: Condvar::new() }
+        Pool { limits, queue: Mutex::new(Queue::default()), more: Condvar::new() }
     }
 
     /// Takes a task in, to run as soon as its share's limit and the pool allow it.

@@ -16,9 +16,10 @@ use crate::support::alone::{Actor, part, play, say, this_binary};
 use crate::support::process::take_all_descriptors;
 use crate::support::{PATIENCE, ms, skip, system_code, timed};
 
-/// The client's part. A server that does not answer is given up after so many seconds.
+/// The client's part. A server that does not answer is given up after so many seconds. Prints what the client says of
+/// this figure, if there is one.
 #[track_caller]
-fn with_name_server(name: &str, gives_up_after: u32, client: impl FnOnce()) {
+fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, client: impl FnOnce()) {
     if part().is_some() {
         return play(|| {
             serve_names();
@@ -56,7 +57,11 @@ fn with_name_server(name: &str, gives_up_after: u32, client: impl FnOnce()) {
         let mut command = Command::new("unshare");
         in_there(&mut command);
         command.arg(this_binary());
-        Actor::start(name, "client", command).finishes(PATIENCE * 2);
+        let mut client = Actor::start(name, "client", command);
+        if let Some(figure) = figure {
+            println!("{name}: {figure} {}", client.says(figure));
+        }
+        client.finishes(PATIENCE * 2);
     } else {
         skip(name, "no namespaces in which to have a name server");
     }
@@ -125,7 +130,7 @@ fn check(name: &str, expected: (io::ErrorKind, bool)) {
 #[test]
 fn only_a_name_that_is_known_not_to_exist_is_not_found() {
     const NAME: &str = "network::names::only_a_name_that_is_known_not_to_exist_is_not_found";
-    with_name_server(NAME, 1, || {
+    with_name_server(NAME, 1, None, || {
         check("missing.test", (io::ErrorKind::NotFound, false));
         check("empty.test", (io::ErrorKind::NotFound, false));
         // glibc takes the next server after a refusal as well, and there is none.
@@ -144,7 +149,7 @@ fn only_a_name_that_is_known_not_to_exist_is_not_found() {
 #[test]
 fn without_descriptors_a_lookup_fails_as_io() {
     const NAME: &str = "network::names::without_descriptors_a_lookup_fails_as_io";
-    with_name_server(NAME, 1, || {
+    with_name_server(NAME, 1, None, || {
         let names = ["known.test", "missing.test", "broken.test", "listed.test", "localhost"];
         // What is opened once for all is opened before.
         failure("missing.test");
@@ -213,7 +218,7 @@ fn listen() -> SocketAddr {
 #[test]
 fn names_that_hang_delay_no_others() {
     const NAME: &str = "network::names::names_that_hang_delay_no_others";
-    with_name_server(NAME, 20, || {
+    with_name_server(NAME, 20, Some("longest"), || {
         let address = listen();
         let stuck = Connector::builder().build().expect("the rules are fine");
         for socket in hang(&stuck, 16) {
@@ -233,7 +238,7 @@ fn names_that_hang_delay_no_others() {
 #[test]
 fn a_stranger_whose_names_hang_cuts_nobody_off() {
     const NAME: &str = "network::names::a_stranger_whose_names_hang_cuts_nobody_off";
-    with_name_server(NAME, 20, || {
+    with_name_server(NAME, 20, Some("longest"), || {
         let address = listen();
         let rules = EgressRules::public_only();
         let strangers = Connector::builder().egress(rules).build().expect("the rules are fine");
