@@ -190,6 +190,74 @@ fn a_look_up_that_was_interrupted_is_no_reason_to_call_again() {
 }
 
 #[test]
+fn whether_a_failure_passes_is_told_by_its_kind() {
+    use io::ErrorKind as Kind;
+    story(|| {
+        let passing = [
+            Kind::Interrupted,
+            Kind::TimedOut,
+            Kind::WouldBlock,
+            Kind::ResourceBusy,
+            Kind::HostUnreachable,
+            Kind::NetworkUnreachable,
+            Kind::NetworkDown,
+            Kind::BrokenPipe,
+            Kind::UnexpectedEof,
+            Kind::NotConnected,
+            Kind::ConnectionRefused,
+            Kind::ConnectionReset,
+            Kind::ConnectionAborted,
+        ];
+        let other = [Kind::NotFound, Kind::PermissionDenied, Kind::InvalidData, Kind::Other];
+        let all = passing.map(|kind| (kind, true)).into_iter();
+        for (kind, passes) in all.chain(other.map(|kind| (kind, false))) {
+            let error = failure(move |_: &str| Err(kind.into()));
+            assert_eq!(
+                (error.kind(), error.is_retryable()),
+                (ErrorKind::Resolve, passes),
+                "{kind}"
+            );
+            assert_eq!(io::Error::from(error).kind() == Kind::NotFound, kind == Kind::NotFound);
+        }
+        // As told by the crate itself, through which a resolver asks.
+        let error = failure(|_: &str| {
+            let silent = connector(|_: &str| Err(Kind::WouldBlock.into()));
+            silent.connect(("server.test", 53))?.opened()?;
+            Ok(vec![HERE])
+        });
+        assert!(error.kind() == ErrorKind::Resolve && error.is_retryable(), "{error:?}");
+    });
+}
+
+/// Nothing is said of the name: neither that it exists nor that it does not.
+#[cfg(unix)]
+#[test]
+fn a_shortage_in_a_resolver_is_no_failure_of_the_name() {
+    story(|| {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
+            let bare = move |_: &str| Err(io::Error::from_raw_os_error(code));
+            let wrapped = move |_: &str| {
+                let error = io::Error::from_raw_os_error(code);
+                Err(io::Error::new(io::ErrorKind::NotFound, io::Error::other(error)))
+            };
+            let through = move |_: &str| {
+                let inner = connector(move |_: &str| Err(io::Error::from_raw_os_error(code)));
+                inner.connect(("server.test", 53))?.opened()?;
+                Ok(vec![HERE])
+            };
+            for error in [failure(bare), failure(wrapped), failure(through)] {
+                assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+                assert!(!error.is_retryable(), "{error:?}");
+            }
+        }
+        // It is a file of the resolver that does not exist.
+        let error = failure(|_: &str| Err(io::Error::from_raw_os_error(libc::ENOENT)));
+        assert_eq!(error.kind(), ErrorKind::Resolve);
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::Other);
+    });
+}
+
+#[test]
 fn a_failed_look_up_is_told_to_every_call() {
     story(|| {
         let socket = connector(|_: &str| Err(io::Error::from(io::ErrorKind::PermissionDenied)))
