@@ -24,7 +24,9 @@ use super::flood::FloodGuard;
 use super::intake::{Inbox, Intake};
 use super::outbox::{Outbox, Parcel};
 use crate::info::Agreed;
-use crate::tls::{Failure, TlsInfo, TlsSetup, TlsVersion, When};
+use crate::tls::{
+    Failure, TlsInfo, TlsSetup, TlsVersion, When, size_of_certificates, with_certificates,
+};
 
 /// What sealing adds to a record at most, and its header: an explicit nonce, a type and a tag.
 const RECORD_OVERHEAD: usize = 64;
@@ -382,7 +384,8 @@ impl Session {
 
     /// One state of the connection; says whether there may be another.
     fn step(&mut self) -> bool {
-        match guarded(|| self.next_state()) {
+        let certificates = self.connection.peer_certificates().map(size_of_certificates);
+        match guarded(|| with_certificates(certificates, || self.next_state())) {
             Ok(more) => more,
             Err(failure) => {
                 // Nobody knows what it is in now: it is not touched again. Behind this side's close_notify a

@@ -7,8 +7,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::sign::SingleCertAndKey;
@@ -16,6 +16,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, KeyLogFile, RootCertStore};
 
 use super::options::{Settings, invalid};
+use super::sessions::SessionCache;
 use super::verify::{AcceptAny, Diagnose};
 use crate::error::Result;
 
@@ -73,6 +74,7 @@ fn build(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<ClientCo
         }
     };
     config.alpn_protocols.clone_from(&settings.alpn);
+    config.resumption = Resumption::store(Arc::new(SessionCache::new()));
     if settings.key_log {
         config.key_log = Arc::new(KeyLogFile::new());
     }

@@ -14,6 +14,7 @@ mod name;
 mod options;
 mod paths;
 mod pem;
+mod sessions;
 mod setup;
 #[cfg(test)]
 mod testing;
@@ -26,3 +27,4 @@ pub use setup::TlsSetup;
 #[cfg(feature = "sim")]
 pub(crate) use config::provider;
 pub(crate) use explain::{Failure, When};
+pub(crate) use sessions::{size_of_certificates, with_certificates};

@@ -20,7 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// Sockets with equal settings share their sessions: a second connection to a server is resumed where
 /// the server allows it. For that the settings, a client's key included, are kept in memory until 32
-/// others were used since.
+/// others were used since. Of each configuration, sessions of at most 256 servers are kept, 8 of each, and 1 MiB
+/// in all, of which a server has at most 64 KiB. A session of more than 32 KiB, with the server's certificates, is
+/// not kept. A whole configuration of rustls brings a store, and bounds, of its own.
 ///
 /// ```
 /// use sockeye::{SecureTransport, SocketOptions, TlsOptions};

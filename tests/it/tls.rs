@@ -7,4 +7,6 @@ mod ends;
 mod flood;
 mod handshake;
 mod injection;
+#[cfg(target_os = "linux")]
+mod sessions;
 mod starttls;

@@ -1,0 +1,488 @@
+//! The sessions that one configuration can resume, within bounds: a server decides how large its tickets and its
+//! certificates are, and how many tickets it sends.
+//!
+//! A session holds its ticket and a copy of the server's certificates. rustls' own cache bounds their number only,
+//! and keeps 128 KiB for each of 256 tickets if servers want that. Here memory is bounded as well, for each server
+//! and in all. A session that is not kept costs a full handshake the next time, and nothing else.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::fmt::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustls::NamedGroup;
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::{CertificateDer, ServerName};
+
+/// The largest session that is kept. Tickets have some hundred bytes, and certificates some thousand.
+const SESSION_MOST: usize = 32 * 1024;
+/// The most sessions of TLS 1.3 that are kept for one server; each is used once. Of TLS 1.2 it is one.
+const SESSIONS_MOST: usize = 8;
+/// The most memory for one server.
+const SERVER_BYTES_MOST: usize = 64 * 1024;
+/// The most servers.
+const SERVERS_MOST: usize = 256;
+/// The most memory in all.
+const BYTES_MOST: usize = 1024 * 1024;
+
+/// What a server takes beside its sessions: its name, and its place.
+const SERVER_BYTES: usize = 512;
+/// What a session takes beside its ticket and its certificates.
+const SESSION_BYTES: usize = 512;
+/// What a certificate takes beside its bytes.
+const CERTIFICATE_BYTES: usize = 64;
+
+/// Keeps sessions for the next handshakes. The server that was not used for the longest time goes first.
+pub(super) struct SessionCache {
+    /// Guards the sessions alone; nothing is called back while it is held.
+    servers: Mutex<Servers>,
+}
+
+#[derive(Default)]
+struct Servers {
+    by_name: HashMap<ServerName<'static>, Server>,
+    /// The memory of all.
+    bytes: usize,
+    /// Counts uses.
+    clock: u64,
+}
+
+#[derive(Default)]
+struct Server {
+    last_used: u64,
+    kx_hint: Option<NamedGroup>,
+    tls12: Option<Kept<Tls12ClientSessionValue>>,
+    /// The oldest first.
+    tls13: VecDeque<Kept<Tls13ClientSessionValue>>,
+}
+
+struct Kept<T> {
+    session: T,
+    bytes: usize,
+}
+
+impl SessionCache {
+    pub(super) fn new() -> Self {
+        SessionCache { servers: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientSessionStore for SessionCache {
+    fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
+        self.lock().change(server_name, |server| server.kx_hint = Some(group));
+    }
+
+    fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.lock().by_name.get(server_name)?.kx_hint
+    }
+
+    fn set_tls12_session(
+        &self,
+        server_name: ServerName<'static>,
+        session: Tls12ClientSessionValue,
+    ) {
+        let bytes = size_of_tls12(&session);
+        self.lock().change(server_name, |server| {
+            server.tls12 = (bytes <= SESSION_MOST).then_some(Kept { session, bytes });
+        });
+    }
+
+    fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        let mut servers = self.lock();
+        let server = servers.touch(&server_name.to_owned())?;
+        server.tls12.as_ref().map(|kept| kept.session.clone())
+    }
+
+    fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
+        let mut servers = self.lock();
+        if let Some(kept) = servers.touch(server_name).and_then(|server| server.tls12.take()) {
+            servers.bytes -= kept.bytes;
+        }
+    }
+
+    fn insert_tls13_ticket(
+        &self,
+        server_name: ServerName<'static>,
+        session: Tls13ClientSessionValue,
+    ) {
+        let bytes = size_of_tls13(&session);
+        if bytes <= SESSION_MOST {
+            self.lock().change(server_name, |server| {
+                if server.tls13.len() == SESSIONS_MOST {
+                    server.tls13.pop_front();
+                }
+                server.tls13.push_back(Kept { session, bytes });
+            });
+        }
+    }
+
+    fn take_tls13_ticket(
+        &self,
+        server_name: &ServerName<'static>,
+    ) -> Option<Tls13ClientSessionValue> {
+        let mut servers = self.lock();
+        let kept = servers.touch(server_name)?.tls13.pop_back()?;
+        servers.bytes -= kept.bytes;
+        Some(kept.session)
+    }
+}
+
+impl Servers {
+    /// A server that is known, which is used now.
+    fn touch(&mut self, name: &ServerName<'static>) -> Option<&mut Server> {
+        self.clock += 1;
+        let server = self.by_name.get_mut(name)?;
+        server.last_used = self.clock;
+        Some(server)
+    }
+
+    /// Changes what is kept for a server, and makes room elsewhere for what it takes more.
+    fn change(&mut self, name: ServerName<'static>, change: impl FnOnce(&mut Server)) {
+        self.clock += 1;
+        let clock = self.clock;
+        let server = self.by_name.entry(name).or_insert_with(|| {
+            self.bytes += SERVER_BYTES;
+            Server::default()
+        });
+        let before = server.bytes();
+        change(server);
+        server.last_used = clock;
+        while server.bytes() > SERVER_BYTES_MOST && server.tls13.pop_front().is_some() {}
+        self.bytes = self.bytes - before + server.bytes();
+        while self.by_name.len() > SERVERS_MOST || self.bytes > BYTES_MOST {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        let oldest = self.by_name.iter().min_by_key(|(_, server)| server.last_used);
+        let Some(name) = oldest.map(|(name, _)| name.clone()) else { return };
+        if let Some(server) = self.by_name.remove(&name) {
+            self.bytes -= SERVER_BYTES + server.bytes();
+        }
+    }
+}
+
+impl Server {
+    /// The memory of its sessions.
+    fn bytes(&self) -> usize {
+        let tls12 = self.tls12.as_ref().map_or(0, |kept| kept.bytes);
+        tls12 + self.tls13.iter().map(|kept| kept.bytes).sum::<usize>()
+    }
+}
+
+impl fmt::Debug for SessionCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCache").finish_non_exhaustive()
+    }
+}
+
+// -------------------------------------------------------------------- sizes
+
+thread_local! {
+    /// The memory of the certificates of the connection that this thread processes, if it is known.
+    static CERTIFICATES: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Processes what a server sent, of whose certificates the size is known. They are a part of each session that is
+/// kept meanwhile. rustls shows them to this thread, and not to the store.
+pub(crate) fn with_certificates<R>(size: Option<usize>, work: impl FnOnce() -> R) -> R {
+    struct Restore(Option<usize>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CERTIFICATES.set(self.0);
+        }
+    }
+    let _restore = Restore(CERTIFICATES.replace(size));
+    work()
+}
+
+/// The memory of a server's certificates.
+pub(crate) fn size_of_certificates(certificates: &[CertificateDer<'_>]) -> usize {
+    certificates.iter().map(|one| CERTIFICATE_BYTES + one.len()).sum()
+}
+
+/// The memory of a session.
+fn size_of_tls12(session: &Tls12ClientSessionValue) -> usize {
+    SESSION_BYTES + shown(session, None)
+}
+
+/// The memory of a session. Most servers send several tickets, and to look at the certificates each time would take
+/// much longer than to make the session.
+fn size_of_tls13(session: &Tls13ClientSessionValue) -> usize {
+    SESSION_BYTES
+        + match CERTIFICATES.get() {
+            Some(certificates) => certificates + shown(session, Some(BEHIND_THE_TICKET)),
+            None => shown(session, None),
+        }
+}
+
+/// The field that follows a ticket, which the certificates follow.
+const BEHIND_THE_TICKET: &str = "epoch";
+
+/// How many bytes a session shows of itself, up to this field. That is all there is to tell its size: rustls
+/// hides the ticket, and shows it, as it does the certificates, with two digits for each byte.
+fn shown(session: &dyn fmt::Debug, end: Option<&str>) -> usize {
+    struct Count<'a> {
+        digits: usize,
+        end: Option<&'a str>,
+    }
+    impl Write for Count<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            // No more is wanted of one that is too large.
+            if self.end == Some(text) || self.digits / 2 > SESSION_MOST {
+                return Err(fmt::Error);
+            }
+            self.digits += text.len();
+            Ok(())
+        }
+    }
+    let mut count = Count { digits: 0, end };
+    let _ = write!(count, "{session:?}");
+    count.digits / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::client::Resumption;
+    use rustls::server::ProducesTickets;
+    use rustls::{
+        ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection,
+        SupportedProtocolVersion,
+    };
+
+    use super::super::testing::Authority;
+    use super::super::verify::AcceptAny;
+    use super::*;
+
+    const VERSIONS: [&SupportedProtocolVersion; 2] =
+        [&rustls::version::TLS12, &rustls::version::TLS13];
+
+    #[test]
+    fn sessions_are_resumed() {
+        for version in VERSIONS {
+            let world = World::new(version, 0, 1000, 2);
+            assert_eq!(world.connect("a.test"), HandshakeKind::Full);
+            assert_eq!(world.connect("b.test"), HandshakeKind::Full);
+            for _ in 0..20 {
+                assert_eq!(world.connect("a.test"), HandshakeKind::Resumed);
+                assert_eq!(world.connect("b.test"), HandshakeKind::Resumed);
+            }
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_session_is_known() {
+        for version in VERSIONS {
+            for (ticket, certificate) in [(0, 1000), (8_000, 1000), (0, 12_000), (8_000, 12_000)] {
+                let world = World::new(version, ticket, certificate, 1);
+                world.connect("a.test");
+                let known = world.cache.lock().bytes - SERVER_BYTES;
+                let least = ticket + world.certificate;
+                assert!(known >= least, "{known} of at least {least}");
+                assert!(known <= least + 3000, "{known} of about {least}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_certificates_that_the_thread_knows_are_not_counted_again() {
+        let world = World::new(&rustls::version::TLS13, 2_000, 9_000, 1);
+        world.connect("a.test");
+        let session = world.cache.take_tls13_ticket(&name("a.test")).expect("there is one");
+        let counted = size_of_tls13(&session);
+        let certificates = [CertificateDer::from(vec![0; world.certificate])];
+        let size = size_of_certificates(&certificates);
+        let known = with_certificates(Some(size), || size_of_tls13(&session));
+        assert!(known.abs_diff(counted) < 200, "{known} and {counted}");
+        assert_eq!(size_of_tls13(&session), counted, "the thread has forgotten them");
+    }
+
+    #[test]
+    fn a_session_that_is_too_large_is_not_kept() {
+        for version in VERSIONS {
+            for (ticket, certificate) in [(40_000, 1000), (0, 40_000)] {
+                let world = World::new(version, ticket, certificate, 1);
+                assert_eq!(world.connect("a.test"), HandshakeKind::Full);
+                assert_eq!(world.connect("a.test"), HandshakeKind::Full);
+                assert_eq!(world.cache.lock().bytes, SERVER_BYTES);
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_has_no_more_than_its_share() {
+        let world = World::new(&rustls::version::TLS13, 0, 1000, 20);
+        world.connect("a.test");
+        let server = |world: &World| {
+            let servers = world.cache.lock();
+            let server = &servers.by_name[&name("a.test")];
+            (server.tls13.len(), server.bytes())
+        };
+        assert_eq!(server(&world).0, SESSIONS_MOST);
+        world.adds_up();
+        let world = World::new(&rustls::version::TLS13, 14_000, 1000, 3);
+        for _ in 0..5 {
+            world.connect("a.test");
+        }
+        let (sessions, bytes) = server(&world);
+        assert_eq!(sessions, 4);
+        assert!(bytes <= SERVER_BYTES_MOST, "{bytes}");
+        assert_eq!(world.connect("a.test"), HandshakeKind::Resumed);
+    }
+
+    #[test]
+    fn all_servers_together_have_no_more_than_there_is() {
+        for version in VERSIONS {
+            let world = World::new(version, 9_000, 1000, 6);
+            for number in 0..150 {
+                world.connect(&format!("n{number}.test"));
+                let bytes = world.cache.lock().bytes;
+                assert!(bytes <= BYTES_MOST, "{bytes}");
+            }
+            assert_eq!(world.connect("n149.test"), HandshakeKind::Resumed, "the newest is kept");
+            assert_eq!(world.connect("n0.test"), HandshakeKind::Full, "the oldest went");
+            world.adds_up();
+        }
+    }
+
+    #[test]
+    fn the_server_that_was_not_used_for_longest_goes_first() {
+        let cache = SessionCache::new();
+        let hint = |number: usize| {
+            cache.set_kx_hint(name(&format!("n{number}.test")), NamedGroup::X25519);
+        };
+        (0..SERVERS_MOST).for_each(hint);
+        hint(0);
+        hint(SERVERS_MOST);
+        let known = |number: usize| cache.kx_hint(&name(&format!("n{number}.test"))).is_some();
+        assert!(known(0) && !known(1) && known(2) && known(SERVERS_MOST));
+        assert_eq!(cache.lock().by_name.len(), SERVERS_MOST);
+        assert_eq!(cache.lock().bytes, SERVERS_MOST * SERVER_BYTES);
+    }
+
+    #[test]
+    fn a_session_that_is_removed_leaves_nothing() {
+        let world = World::new(&rustls::version::TLS12, 0, 1000, 1);
+        world.connect("a.test");
+        world.cache.remove_tls12_session(&name("a.test"));
+        world.cache.remove_tls12_session(&name("b.test"));
+        assert_eq!(world.cache.lock().bytes, SERVER_BYTES);
+        assert_eq!(world.connect("a.test"), HandshakeKind::Full);
+        world.adds_up();
+    }
+
+    fn name(text: &str) -> ServerName<'static> {
+        ServerName::try_from(text.to_owned()).expect("it is a name")
+    }
+
+    /// A client with a cache, and a server with tickets and certificates as large as it likes.
+    struct World {
+        cache: Arc<SessionCache>,
+        client: Arc<ClientConfig>,
+        server: Arc<ServerConfig>,
+        /// How large its certificate is.
+        certificate: usize,
+    }
+
+    /// Makes tickets of what they hold, and this much more.
+    #[derive(Debug)]
+    struct Large(usize);
+
+    impl ProducesTickets for Large {
+        fn enabled(&self) -> bool {
+            true
+        }
+
+        fn lifetime(&self) -> u32 {
+            7200
+        }
+
+        fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+            Some([plain, &vec![0; self.0]].concat())
+        }
+
+        fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+            Some(cipher[..cipher.len() - self.0].to_vec())
+        }
+    }
+
+    impl World {
+        fn new(
+            version: &'static SupportedProtocolVersion,
+            ticket: usize,
+            certificate: usize,
+            tickets: usize,
+        ) -> World {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let cache = Arc::new(SessionCache::new());
+            let verifier = AcceptAny::new(provider.signature_verification_algorithms);
+            let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_no_client_auth();
+            client.resumption = Resumption::store(Arc::clone(&cache) as _);
+            let names: Vec<_> = (0..certificate / 20).map(|n| format!("n{n:012}.test")).collect();
+            let leaf =
+                Authority::new("sessions").leaf_of(rcgen::CertificateParams::new(names).unwrap());
+            let key = leaf.key_der();
+            let chain = vec![leaf.der().clone()];
+            let certificate = chain[0].len();
+            let mut server = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .unwrap();
+            server.ticketer = Arc::new(Large(ticket));
+            server.send_tls13_tickets = tickets;
+            World { cache, client: Arc::new(client), server: Arc::new(server), certificate }
+        }
+
+        /// One handshake, and what follows it.
+        fn connect(&self, host: &str) -> HandshakeKind {
+            let mut client = ClientConnection::new(Arc::clone(&self.client), name(host)).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
+            loop {
+                let mut wire = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut wire).unwrap();
+                }
+                let mut rest = &wire[..];
+                while !rest.is_empty() {
+                    server.read_tls(&mut rest).unwrap();
+                    server.process_new_packets().unwrap();
+                }
+                let mut wire = Vec::new();
+                while server.wants_write() {
+                    server.write_tls(&mut wire).unwrap();
+                }
+                if wire.is_empty() && !client.wants_write() {
+                    break;
+                }
+                let mut rest = &wire[..];
+                while !rest.is_empty() {
+                    client.read_tls(&mut rest).unwrap();
+                    client.process_new_packets().unwrap();
+                }
+            }
+            client.handshake_kind().expect("it is done")
+        }
+
+        /// The sum is that of the parts.
+        #[track_caller]
+        fn adds_up(&self) {
+            let servers = self.cache.lock();
+            let parts = servers.by_name.values().map(|server| SERVER_BYTES + server.bytes());
+            assert_eq!(servers.bytes, parts.sum::<usize>());
+        }
+    }
+}
