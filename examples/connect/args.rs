@@ -1,4 +1,4 @@
-//! The command line, taken apart by hand.
+//! Parses the command line.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -48,7 +48,7 @@ examples:
   printf 'EHLO localhost\\r\\nQUIT\\r\\n' | connect mail.example.com:587 --starttls smtp -v
 ";
 
-/// What the command line asks for.
+/// A parsed command line.
 pub enum Command {
     Demo,
     Help,
@@ -71,15 +71,15 @@ pub enum Transport {
 
 #[derive(Default)]
 pub struct TlsArgs {
-    /// Files of authorities.
+    /// PEM files with trusted certificates.
     pub ca: Vec<String>,
-    /// Protocols for ALPN; none without the option.
+    /// Protocols for ALPN; empty without the option.
     pub alpn: Vec<String>,
     pub server_name: Option<String>,
     pub show_certs: bool,
 }
 
-/// Takes the arguments after the program's name; the error is for the user.
+/// Parses the arguments after the program's name. The error is a message for the user.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut words = Vec::new();
     for arg in args {
@@ -100,7 +100,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             }
             continue;
         }
-        // Of `--option=value`.
+        // The value of `--option=value`.
         let (option, attached) = match word.split_once('=') {
             Some((option, value)) => (option, Some(value.to_owned())),
             None => (word.as_str(), None),
@@ -131,7 +131,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     Ok(Command::Connect(Args { address, timeout, half_open, verbose, transport }))
 }
 
-/// The options on TLS as they came, before it is known whether they fit together.
+/// The TLS options as given, before they are checked against each other.
 #[derive(Default)]
 struct Security {
     at_once: bool,
@@ -155,7 +155,7 @@ impl Security {
 }
 
 impl TlsArgs {
-    /// An option that was given, by name.
+    /// Returns the name of an option that was given.
     fn first_set(&self) -> Option<&'static str> {
         [
             ("--ca", !self.ca.is_empty()),
@@ -174,10 +174,10 @@ fn second_address(first: &str, word: &str) -> String {
     format!("more than one address: {first:?} and {word:?}{hint}")
 }
 
-/// Seconds with an optional fraction, more than none.
+/// Parses a positive number of seconds with an optional fraction.
 fn seconds(text: &str) -> Result<Duration, String> {
     let fault = || format!("--timeout {text:?} is not a number of seconds such as 5 or 0.5");
-    // Else `f64` would also take a sign, an exponent, an infinity and what is not a number.
+    // `f64` alone would also accept signs, exponents, infinities and NaN.
     if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(fault());
     }
@@ -188,7 +188,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What stands between commas; what can't be a protocol, such as an empty one, the library refuses.
+/// Splits a list at commas. The library refuses invalid protocols, such as an empty one.
 fn list(text: &str) -> Vec<String> {
     text.split(',').map(String::from).collect()
 }

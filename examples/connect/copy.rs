@@ -1,4 +1,4 @@
-//! Standard input to the socket and the socket to standard output, at once.
+//! Copies standard input to the socket and the socket to standard output, both at once.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::mpsc;
@@ -10,10 +10,10 @@ use sockeye::{Reader, Socket, Writer};
 use crate::args::Args;
 use crate::{Exit, broken, dial, say};
 
-/// How much is read at once, in bytes.
+/// The size of one read in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// Connects, copies until the connection ends, and tells how it went.
+/// Connects, copies until the connection ends, and reports the result.
 pub fn run(args: &Args) -> Exit {
     let began = Instant::now();
     let socket = match dial::open(args) {
@@ -39,7 +39,7 @@ fn copy(socket: &Socket, args: &Args) -> Exit {
             say(format_args!("end of input: half-closed"));
         }
         let failed = matches!(end, SendEnd::Input(_));
-        // Told before the close, which ends the other thread's read.
+        // Set before the close, which ends the other thread's read.
         let _ = tell.send(end);
         if failed {
             let _ = sending.close();
@@ -55,12 +55,12 @@ fn copy(socket: &Socket, args: &Args) -> Exit {
         say(format_args!("the server has ended"));
     }
     let outcome = match &received {
-        // Half open, this waits for the end of the input as well.
+        // With --half-open this also waits for the end of the input.
         ReceiveEnd::Peer => socket.closed().map_err(io::Error::from),
-        // Hands over what was written; whatever made the reading end is told below.
+        // Hands over the written data. The reason why reading ended is reported below.
         ReceiveEnd::Wire(_) | ReceiveEnd::Output(_) => socket.close().map_err(io::Error::from),
     };
-    // A sender that still waits for input is left alone: it ends with the process.
+    // A sender that is blocked in a read of the input ends with the process.
     match (sent.try_recv(), received, outcome) {
         (Ok(SendEnd::Input(error)), ..) => {
             say(format_args!("standard input: {error}"));
@@ -80,17 +80,17 @@ fn copy(socket: &Socket, args: &Args) -> Exit {
     }
 }
 
-/// Why no more is sent.
+/// Why sending ended.
 enum SendEnd {
     /// The input ended, and the connection is half-closed.
     Done,
     /// Standard input failed.
     Input(io::Error),
-    /// The connection takes no more; the reading thread tells why.
+    /// The connection accepts no more data; the reading thread reports why.
     Wire,
 }
 
-/// Why no more is received.
+/// Why receiving ended.
 enum ReceiveEnd {
     /// The peer's clean end.
     Peer,
@@ -130,7 +130,7 @@ fn receive(reader: &mut Reader) -> ReceiveEnd {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return ReceiveEnd::Wire(error),
         };
-        // At once: whoever reads it may be waiting for a part of a line.
+        // Flushes at once: the reader of the output may wait for a part of a line.
         if let Err(error) = output.write_all(&buffer[..bytes]).and_then(|()| output.flush()) {
             return ReceiveEnd::Output(error);
         }

@@ -1,7 +1,6 @@
-//! The library shown at work against a small gopher server (RFC 1436) in this process, in plaintext and
-//! over TLS.
+//! Shows the library against a small gopher server (RFC 1436) in this process, in plaintext and over TLS.
 //!
-//! Everything is on loopback, and every wait has a limit, so the demonstration ends by itself.
+//! All connections are on loopback, and every wait has a limit.
 
 mod secured;
 
@@ -16,12 +15,12 @@ use sockeye::{Socket, SocketOptions};
 
 use crate::{Exit, say, took};
 
-/// The most that any wait of the demonstration may take.
+/// The limit for any wait of the demonstration.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long the read that gets cancelled is left waiting.
+/// The time for which the cancelled read is blocked.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Prints a transcript of it all to standard output.
+/// Prints a transcript to standard output.
 pub fn run() -> Exit {
     match transcript(&mut io::stdout().lock()) {
         Ok(()) => Exit::Clean,
@@ -43,7 +42,7 @@ fn transcript(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\nThat was all. Try --help, or give it a HOST:PORT.")
 }
 
-/// A whole connection, from `connect` to `closed`.
+/// Shows a whole connection, from `connect` to `closed`.
 fn request(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
     writeln!(out, "\n-- a request and its answer\n")?;
     let began = Instant::now();
@@ -77,7 +76,7 @@ fn request(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
     writeln!(out, "closed()\n    Ok: both sides ended, {sent} bytes sent, {received} received")
 }
 
-/// A connection that nobody accepts.
+/// Shows a refused connection.
 fn refused(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n-- a connection that is refused\n")?;
     // A port that was free a moment ago.
@@ -93,7 +92,7 @@ fn refused(out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// A read that waits in one thread, ended from another one.
+/// Shows a blocked read that another thread ends.
 fn cancelled(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
     writeln!(out, "\n-- a read that waits in another thread, cancelled\n")?;
     let socket: Socket = sockeye::connect_with(server, options())?;
@@ -101,7 +100,7 @@ fn cancelled(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
     let (tell, ended) = mpsc::channel();
     let mut reader = socket.reader();
     thread::Builder::new().spawn(move || {
-        // The server says nothing before it is asked.
+        // The server sends nothing before a request.
         let _ = tell.send(reader.read(&mut [0; 64]));
     })?;
     writeln!(out, "reader.read()        (in another thread)")?;
@@ -134,7 +133,7 @@ fn quote(out: &mut impl Write, text: &str) -> io::Result<()> {
     text.lines().try_for_each(|line| writeln!(out, "    | {line}"))
 }
 
-/// Starts a server that serves every connection in a thread of its own.
+/// Starts a server with a thread for every connection.
 fn start_server(
     serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
 ) -> io::Result<SocketAddr> {
@@ -144,14 +143,14 @@ fn start_server(
     thread::Builder::new().name(String::from("gopher")).spawn(move || {
         for stream in listener.incoming().flatten() {
             let serve = Arc::clone(&serve);
-            // A client that went away is no concern of the next one.
+            // A client that disconnects does not affect the next one.
             let _ = thread::Builder::new().spawn(move || serve(stream));
         }
     })?;
     Ok(address)
 }
 
-/// A connection in plaintext.
+/// Serves a connection in plaintext.
 fn answer(mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
@@ -159,7 +158,7 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
-/// A selector line in, a text and a line with a full stop out.
+/// Reads a selector line, and writes a text and a line with a full stop.
 fn gopher(stream: &mut (impl Read + Write)) -> io::Result<()> {
     let mut selector = String::new();
     // RFC 1436 allows 255 characters.

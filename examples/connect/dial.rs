@@ -1,4 +1,4 @@
-//! Makes the connection, and secures it where that is asked for.
+//! Makes the connection, and upgrades it to TLS if requested.
 
 use std::fs;
 use std::io;
@@ -10,10 +10,10 @@ use crate::args::{Args, TlsArgs, Transport};
 use crate::starttls::{self, Fault, Protocol};
 use crate::{Exit, broken, report, say};
 
-/// The most that the dialogue before an upgrade may take, without --timeout.
+/// The limit for the dialogue before an upgrade, without --timeout.
 const DIALOGUE: Duration = Duration::from_secs(30);
 
-/// An open connection; where there is none the user has been told why.
+/// Returns an open connection. If there is none, the user has been told why.
 pub fn open(args: &Args) -> Result<Socket, Exit> {
     if args.verbose {
         say(format_args!("connecting to {}", args.address));
@@ -41,7 +41,7 @@ fn secured(args: &Args, tls: &TlsArgs) -> Result<Socket, Failure> {
 fn upgraded(args: &Args, protocol: Protocol, tls: &TlsArgs) -> Result<Socket, Failure> {
     let options = options(args).secure_transport(SecureTransport::StartTls).tls(tls_options(tls)?);
     let (plain, _) = connect(args, options)?;
-    // However slowly the server speaks, this is the end. A time too far off is none.
+    // A deadline also bounds a server that trickles bytes. A time beyond the clock's range means none.
     plain.set_deadline(Instant::now().checked_add(args.timeout.unwrap_or(DIALOGUE)));
     if let Err(fault) = starttls::ask(&plain, protocol, args.verbose) {
         let _ = plain.close();
@@ -93,13 +93,13 @@ fn tell_secured(args: &Args, tls: &TlsArgs, info: &SocketInfo) {
     }
 }
 
-/// Why there is no connection.
+/// Why no connection was made.
 enum Failure {
-    /// The file of an authority can't be read.
+    /// A certificate file cannot be read.
     File(String, io::Error),
-    /// No connection, or none that is secure.
+    /// Connecting or the handshake failed.
     Connection(sockeye::Error),
-    /// No go-ahead for the upgrade.
+    /// The server gave no go-ahead for the upgrade.
     Dialogue(Fault),
 }
 

@@ -1,14 +1,13 @@
-//! A connection between this terminal and a server, by TCP or TLS, in the manner of netcat.
+//! A small netcat: connects this terminal to a server, by TCP or TLS.
 //!
 //! ```text
-//! cargo run --example connect                          shows the library at work, without a network
+//! cargo run --example connect                          shows the library at work on loopback
 //! printf '/\r\n' | cargo run -q --example connect -- gopher.floodgap.com:70
 //! cargo run -q --example connect -- mail.example.com:587 --starttls smtp -v
 //! cargo run -q --example connect -- --help
 //! ```
 //!
-//! One thread reads standard input and writes to the socket while another reads the socket and writes to
-//! standard output: both sides of the same socket, used at once.
+//! One thread copies standard input to the socket while another copies the socket to standard output.
 
 mod args;
 mod copy;
@@ -26,13 +25,13 @@ use sockeye::Timings;
 
 fn main() -> ExitCode {
     if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
-        // The library was built without cryptography, so the program brings one. Nobody has done so yet.
+        // The library was built without a TLS provider, so the program installs one.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let exit = match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Demo) => demo::run(),
         Ok(Command::Help) => {
-            // Nobody is left to tell where standard output is gone.
+            // Standard output may be closed: ignore the error.
             let _ = io::stdout().write_all(args::HELP.as_bytes());
             Exit::Clean
         }
@@ -46,7 +45,7 @@ fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-/// What the exit code tells; [`args::HELP`] lists them for users.
+/// The exit codes, which [`args::HELP`] lists for users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Exit {
@@ -59,13 +58,13 @@ enum Exit {
     NotSecure = 6,
 }
 
-/// A line to standard error. Standard output belongs to the data.
+/// Writes a line to standard error. Standard output carries data only.
 fn say(message: fmt::Arguments<'_>) {
-    // `eprintln!` would panic where standard error is closed.
+    // `eprintln!` would panic if standard error is closed.
     let _ = writeln!(io::stderr(), "connect: {message}");
 }
 
-/// Tells of a connection that failed while it was used.
+/// Reports a connection that failed while in use.
 fn broken(error: &io::Error) -> Exit {
     say(format_args!("{error}"));
     match error.kind() {
@@ -74,7 +73,7 @@ fn broken(error: &io::Error) -> Exit {
     }
 }
 
-/// How long the steps of connecting took, in words.
+/// Formats the durations of the connection steps.
 fn took(timings: Timings) -> String {
     let Timings { resolve, connect, .. } = timings;
     if resolve.is_zero() {

@@ -1,4 +1,4 @@
-//! Tells the user what a connection came to be, on standard error.
+//! Describes a connection on standard error.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use sockeye::SocketInfo;
 
 use crate::{say, took};
 
-/// Both ends, and how long it took.
+/// Reports both addresses and the time that connecting took.
 pub fn connected(info: &SocketInfo) {
     let shown = |address: Option<_>| match address {
         Some(address) => format!("{address}"),
@@ -16,7 +16,7 @@ pub fn connected(info: &SocketInfo) {
     say(format_args!("connected to {remote} from {local} ({})", took(info.timings())));
 }
 
-/// What the handshake agreed on.
+/// Reports the negotiated TLS parameters.
 pub fn secured(info: &SocketInfo) {
     let Some(tls) = info.tls() else { return };
     let (suite, code) = (tls.cipher_suite_name(), tls.cipher_suite());
@@ -31,19 +31,19 @@ pub fn secured(info: &SocketInfo) {
     say(format_args!("  certificates  {}, of {} bytes", sizes.len(), sizes.join(", ")));
 }
 
-/// The server's certificates, its own first: lines that `openssl x509` and others read.
+/// Prints the server's certificates as PEM, its own first.
 pub fn certificates(info: &SocketInfo) {
     let Some(tls) = info.tls() else { return };
     let text: String = tls.peer_certificates().map(pem).collect();
-    // Nobody is left to tell where standard error is gone.
+    // Standard error may be closed: ignore the error.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// A certificate in the form of RFC 7468.
+/// Encodes a certificate as PEM (RFC 7468).
 fn pem(der: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    // 48 bytes are a line of 64 characters, 3 bytes a group of 4.
+    // 48 bytes make a line of 64 characters; 3 bytes make a group of 4.
     for line in der.chunks(48) {
         for group in line.chunks(3) {
             let mut bytes = [0; 4];

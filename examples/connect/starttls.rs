@@ -1,7 +1,7 @@
-//! The dialogue in plaintext that ends with the server's go-ahead for TLS.
+//! The plaintext dialogue before an upgrade, up to the server's go-ahead.
 //!
-//! It is read byte by byte. What the server, or somebody in between, says after the go-ahead is left
-//! unread so, and `Socket::start_tls` finds it. (The example `starttls` does the same with a `BufReader`.)
+//! It is read byte by byte, so that bytes after the go-ahead stay on the wire, where `Socket::start_tls` finds them.
+//! The example `starttls` does the same with a `BufReader`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use sockeye::{Reader, Socket, Writer};
 
 use crate::say;
 
-/// How long a line of the server may be, in bytes. In IMAP capabilities fill one line.
+/// The maximum length of a line in bytes. In IMAP one line lists all capabilities.
 const LINE: usize = 8 * 1024;
-/// How many lines the server may say in all.
+/// The maximum number of lines of the server.
 const LINES: usize = 100;
-/// The length of the message, then 1234 and 5679 in the place of a protocol version.
+/// PostgreSQL's SSLRequest: its length, then 1234 and 5679 in place of a protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// Whose words are used to ask for TLS.
+/// The protocol of the dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// RFC 3207.
@@ -41,15 +41,15 @@ impl FromStr for Protocol {
     }
 }
 
-/// Why there is no go-ahead.
+/// Why the server gave no go-ahead.
 pub enum Fault {
-    /// The server does not want to, or makes no sense; in words.
+    /// The server declined, or sent an unexpected reply; the text says which.
     Declined(String),
     /// The connection failed, or a limit passed.
     Wire(io::Error),
 }
 
-/// Speaks until the server waits for the handshake.
+/// Runs the dialogue until the server waits for the handshake.
 pub fn ask(socket: &Socket, protocol: Protocol, verbose: bool) -> Result<(), Fault> {
     let (reader, writer) = (socket.reader(), socket.writer());
     let mut dialogue = Dialogue { reader, writer, verbose, lines_left: LINES };
@@ -68,7 +68,7 @@ fn smtp(dialogue: &mut Dialogue) -> Result<(), Fault> {
     smtp_reply(dialogue, "220")
 }
 
-/// A reply of one line or more: all but the last have a hyphen after the code (RFC 5321, section 4.2.1).
+/// Reads a reply. All lines but the last have a hyphen after the code (RFC 5321, section 4.2.1).
 fn smtp_reply(dialogue: &mut Dialogue, wanted: &str) -> Result<(), Fault> {
     loop {
         let line = dialogue.hear()?;
@@ -82,7 +82,7 @@ fn smtp_reply(dialogue: &mut Dialogue, wanted: &str) -> Result<(), Fault> {
 
 fn imap(dialogue: &mut Dialogue) -> Result<(), Fault> {
     let greeting = dialogue.hear()?;
-    // After `* PREAUTH` it is too late for STARTTLS, `* BYE` is a farewell.
+    // After `* PREAUTH` STARTTLS is not possible; `* BYE` ends the connection.
     if !has_prefix(&greeting, "* OK") {
         return Err(declined(&greeting));
     }
@@ -105,7 +105,7 @@ fn postgres(dialogue: &mut Dialogue) -> Result<(), Fault> {
     if answer == 'S' { Ok(()) } else { Err(declined(&answer.to_string())) }
 }
 
-/// Without regard to case, as a word of its own.
+/// Returns whether the line begins with these whole words, ignoring case.
 fn has_prefix(line: &str, words: &str) -> bool {
     let (line, words) = (line.as_bytes(), words.as_bytes());
     line.get(..words.len()).is_some_and(|start| start.eq_ignore_ascii_case(words))
@@ -113,11 +113,11 @@ fn has_prefix(line: &str, words: &str) -> bool {
 }
 
 fn declined(said: &str) -> Fault {
-    // Quoted, so that nothing in it can do anything to a terminal.
+    // Quoted, so that control characters do not reach the terminal.
     Fault::Declined(format!("the server does not agree to TLS: it says {said:?}"))
 }
 
-/// Both sides of the connection, and what it may still take.
+/// The connection, and the number of lines that may still come.
 struct Dialogue {
     reader: Reader,
     writer: Writer,
@@ -137,7 +137,7 @@ impl Dialogue {
         self.writer.write_all(bytes).map_err(Fault::Wire)
     }
 
-    /// The server's next line, without its end.
+    /// Reads the server's next line, without its end.
     fn hear(&mut self) -> Result<String, Fault> {
         let Some(lines_left) = self.lines_left.checked_sub(1) else {
             return Err(Fault::Declined(format!("the server says more than {LINES} lines")));

@@ -1,4 +1,4 @@
-//! The part of the demonstration that is over TLS: the same server, with a certificate made for it.
+//! The TLS part of the demonstration: the same server, with a certificate of its own.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -31,7 +31,7 @@ pub fn transcript(out: &mut impl Write) -> io::Result<()> {
     untrusted(out, server)
 }
 
-/// A connection that is secure from the start.
+/// Shows a connection that is TLS from the start.
 fn request(out: &mut impl Write, server: SocketAddr, tls: &TlsOptions) -> io::Result<()> {
     writeln!(out, "\n-- the same request over TLS, to {server}\n")?;
     let options = options().secure_transport(SecureTransport::On).tls(tls.clone());
@@ -49,7 +49,7 @@ fn request(out: &mut impl Write, server: SocketAddr, tls: &TlsOptions) -> io::Re
     Ok(socket.closed_timeout(LIMIT)?)
 }
 
-/// A second connection with equal options.
+/// Shows that a second connection with equal options resumes the session.
 fn resumed(out: &mut impl Write, server: SocketAddr, tls: &TlsOptions) -> io::Result<()> {
     let options = options().secure_transport(SecureTransport::On).tls(tls.clone());
     let socket = sockeye::connect_with(server, options)?;
@@ -58,7 +58,7 @@ fn resumed(out: &mut impl Write, server: SocketAddr, tls: &TlsOptions) -> io::Re
     Ok(socket.close()?)
 }
 
-/// What happens where nobody said that the server's certificate is to be trusted.
+/// Shows the error for a certificate that is not trusted.
 fn untrusted(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
     writeln!(out, "\n-- a server that nobody vouches for\n")?;
     let options = options().secure_transport(SecureTransport::On);
@@ -78,7 +78,7 @@ fn agreed(info: &SocketInfo) -> String {
     format!("{version}, {suite}, {session}, handshake {handshake:.1?}")
 }
 
-/// A connection of the server.
+/// Serves a TLS connection.
 fn answer(mut stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
@@ -89,7 +89,7 @@ fn answer(mut stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
         tls.write_tls(&mut stream)?;
     }
     stream.shutdown(Shutdown::Write)?;
-    // The system would reset the connection if the client's close_notify stayed unread.
+    // The kernel would reset the connection if the client's close_notify stayed unread.
     io::copy(&mut stream, &mut io::sink())?;
     Ok(())
 }
