@@ -157,10 +157,17 @@ impl Behaviour {
         Behaviour { reads, reading: vec![reading], ..Behaviour::behind(name, version, play) }
     }
 
-    /// The connection goes on, but the server reads nothing of what it is sent.
-    pub fn stops_reading(name: &str, version: Version) -> Behaviour {
-        let name = format!("{name}, {}", version.name());
-        Behaviour::new(name, move |server| server.open_and_stop_reading(version))
+    /// The server reads nothing of what it is sent behind the handshake.
+    pub fn reads_nothing(
+        self,
+        version: Version,
+        play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Behaviour {
+        let play = move |server: &mut Server| {
+            server.open_and_stop_reading(version)?;
+            play(server)
+        };
+        Behaviour { play: Box::new(play), ..self }
     }
 
     /// Behind a handshake without fault, while the server goes on reading.

@@ -25,6 +25,16 @@ fn tickets() -> Vec<Behaviour> {
             }
             Ok(())
         }),
+        Behaviour::goes_on("200 tickets", Tls13, |server| {
+            (0..200).try_for_each(|_| server.sealed(HANDSHAKE, &ticket(200)))
+        }),
+        Behaviour::goes_on("a ticket every 5 ms", Tls13, |server| {
+            for _ in 0..400 {
+                server.sealed(HANDSHAKE, &ticket(200))?;
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        }),
         Behaviour::fails("a ticket without an identity", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &ticket(0))
         }),
@@ -54,20 +64,15 @@ fn new_keys() -> Vec<Behaviour> {
             }
             Ok(())
         }),
-        Behaviour::behind_data(
-            "new keys around every byte",
-            Tls13,
-            300,
-            Outcome::Fails(TimedOut),
-            |server| {
-                for _ in 0..300 {
+        around_every_byte("new keys around every byte"),
+        around_every_byte("new keys around every byte, of a server that reads nothing")
+            .reads_nothing(Tls13, |server| {
+                for _ in 0..2000 {
                     server.update_keys(true)?;
                     server.data(1)?;
                 }
                 Ok(())
-            },
-        )
-        .busy(),
+            }),
         Behaviour::fails("new keys that are not used", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &key_update(1))?;
             server.data(10)
@@ -86,11 +91,37 @@ fn new_keys() -> Vec<Behaviour> {
     ]
 }
 
+fn around_every_byte(name: &str) -> Behaviour {
+    let reading = Outcome::Fails(TimedOut);
+    Behaviour::behind_data(name, Tls13, 300, reading, |server| {
+        for _ in 0..300 {
+            server.update_keys(true)?;
+            server.data(1)?;
+        }
+        Ok(())
+    })
+    .busy()
+}
+
 fn renegotiation() -> Vec<Behaviour> {
     vec![
         Behaviour::goes_on("a hello request", Tls12, |server| {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
+        Behaviour::behind_data(
+            "a hello request behind every byte",
+            Tls12,
+            1,
+            Outcome::Fails(Tls),
+            |server| {
+                for _ in 0..50 {
+                    server.data(1)?;
+                    server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])?;
+                }
+                Ok(())
+            },
+        )
+        .or_writing(Tls),
         Behaviour::fails("two hello requests", Tls12, Tls, |server| {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])?;
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])

@@ -82,6 +82,20 @@ pub fn all() -> Vec<Behaviour> {
         ]);
     }
     all.extend([
+        Behaviour::behind_data(
+            "a warning behind every byte",
+            Tls12,
+            1,
+            Outcome::Fails(Tls),
+            |server| {
+                for _ in 0..50 {
+                    server.data(1)?;
+                    server.alert(WARNING, NO_RENEGOTIATION)?;
+                }
+                Ok(())
+            },
+        )
+        .or_writing(Tls),
         Behaviour::goes_on("a warning", Tls12, |server| server.alert(WARNING, NO_RENEGOTIATION)),
         Behaviour::goes_on("a warning of no known sort", Tls12, |server| {
             server.alert(WARNING, UNKNOWN)

@@ -12,9 +12,9 @@ pub fn all() -> Vec<Behaviour> {
 }
 
 /// A handshake that is right but for who the server is.
-fn is(name: &str, who: impl Fn() -> Identity + Send + Sync + 'static) -> Behaviour {
+fn is(name: &str, who: Identity) -> Behaviour {
     Behaviour::never_opens(name, Tls, move |server| {
-        server.identity = who();
+        server.identity = who.clone();
         server.greet()?;
         server.say_flight()?;
         server.finish()
@@ -22,9 +22,9 @@ fn is(name: &str, who: impl Fn() -> Identity + Send + Sync + 'static) -> Behavio
 }
 
 /// A handshake that succeeds all the same.
-fn opens(name: &str, who: impl Fn() -> Identity + Send + Sync + 'static) -> Behaviour {
+fn opens(name: &str, who: Identity) -> Behaviour {
     Behaviour::opens_late(name, move |server| {
-        server.identity = who();
+        server.identity = who.clone();
         server.greet()?;
         server.say_flight()?;
         server.finish()?;
@@ -34,11 +34,11 @@ fn opens(name: &str, who: impl Fn() -> Identity + Send + Sync + 'static) -> Beha
 }
 
 /// A message in place of the certificate's.
-fn says(name: &str, make: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Behaviour {
+fn says(name: &str, message: Vec<u8>) -> Behaviour {
     Behaviour::never_opens(name, Tls, move |server| {
         server.greet()?;
         server.say(&encrypted_extensions(&[]))?;
-        server.say(&make())?;
+        server.say(&message)?;
         server.say(&server.certificate_verify())?;
         server.say(&server.finished())?;
         server.finish()
@@ -46,48 +46,46 @@ fn says(name: &str, make: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Behav
 }
 
 fn refused() -> Vec<Behaviour> {
+    let unknown = identity::of_nobody();
+    let with =
+        |who: &Identity, others: Vec<Vec<u8>>| who.with_chain([who.chain.clone(), others].concat());
+    let maze = identity::maze(40);
     vec![
-        is("a certificate for another name", identity::of_another_name),
-        is("a certificate that has expired", identity::expired),
-        is("a certificate that is not valid yet", identity::not_yet_valid),
-        is("a certificate of an unknown authority", identity::of_nobody),
-        is("a certificate of an authority itself", identity::of_an_authority),
-        is("a certificate for 1,000 other names", || identity::of_many_names(1000, false)),
-        is("a certificate below a maze of authorities", || identity::maze(40)),
-        is("a certificate below a maze of authorities among strangers", || {
-            let maze = identity::maze(40);
-            let chain = [maze.chain.clone(), identity::strangers(30_000)].concat();
-            maze.with_chain(chain)
-        }),
-        is("a certificate of somebody else", || {
-            identity::of_another_name().with_chain(identity::good().chain)
-        }),
-        is("a certificate twice, of an unknown authority", || {
-            let one = identity::of_nobody();
-            let chain = vec![one.chain[0].clone(), one.chain[0].clone()];
-            one.with_chain(chain)
-        }),
-        is("64 KiB of certificates, the first unknown", || {
-            let one = identity::of_nobody();
-            let chain = [one.chain.clone(), identity::strangers(60_000)].concat();
-            one.with_chain(chain)
-        }),
+        is("a certificate for another name", identity::of_another_name()),
+        is("a certificate that has expired", identity::expired()),
+        is("a certificate that is not valid yet", identity::not_yet_valid()),
+        is("a certificate of an unknown authority", unknown.clone()),
+        is("a certificate of an authority itself", identity::of_an_authority()),
+        is("a certificate for 1,000 other names", identity::of_many_names(1000, false)),
+        is("a certificate below a maze of authorities", maze.clone()),
+        is(
+            "a certificate below a maze of authorities among strangers",
+            with(&maze, identity::strangers(30_000)),
+        ),
+        is(
+            "a certificate of somebody else",
+            identity::of_another_name().with_chain(identity::good().chain),
+        ),
+        is("a certificate twice, of an unknown authority", with(&unknown, unknown.chain.clone())),
+        is(
+            "64 KiB of certificates, the first unknown",
+            with(&unknown, identity::strangers(60_000)),
+        ),
     ]
 }
 
 fn large() -> Vec<Behaviour> {
     let with_strangers = |bytes| {
         let good = identity::good();
-        let chain = [good.chain.clone(), identity::strangers(bytes)].concat();
-        good.with_chain(chain)
+        good.with_chain([good.chain.clone(), identity::strangers(bytes)].concat())
     };
     vec![
-        opens("a certificate for 1,000 names", || identity::of_many_names(1000, true)),
-        opens("60,000 bytes of certificates", move || with_strangers(60_000)),
-        is("70,000 bytes of certificates", move || with_strangers(70_000)),
-        is("a megabyte of certificates", move || with_strangers(1 << 20)),
-        says("a certificate of 64 KiB of zeros", || certificate(&[vec![0; 65_000]])),
-        says("20,000 certificates of a byte", || certificate(&vec![vec![0x30]; 10_000])),
+        opens("a certificate for 1,000 names", identity::of_many_names(1000, true)),
+        opens("60,000 bytes of certificates", with_strangers(60_000)),
+        is("70,000 bytes of certificates", with_strangers(70_000)),
+        is("a megabyte of certificates", with_strangers(1 << 20)),
+        says("a certificate of 64 KiB of zeros", certificate(&[vec![0; 65_000]])),
+        says("10,000 certificates of a byte", certificate(&vec![vec![0x30]; 10_000])),
         Behaviour::never_opens("a certificate that never ends", Tls, |server| {
             server.greet()?;
             server.say(&encrypted_extensions(&[]))?;
@@ -110,39 +108,39 @@ fn large() -> Vec<Behaviour> {
 fn malformed() -> Vec<Behaviour> {
     const SCT: u16 = 18;
     vec![
-        says("no certificate at all", || certificate(&[])),
-        says("a certificate without a byte", || certificate(&[Vec::new()])),
-        says("a certificate of noise", || certificate(&[crate::pattern::bytes(0, 700)])),
-        says("a certificate cut short", || {
+        says("no certificate at all", certificate(&[])),
+        says("a certificate without a byte", certificate(&[Vec::new()])),
+        says("a certificate of noise", certificate(&[crate::pattern::bytes(0, 700)])),
+        says("a certificate cut short", {
             let mut one = identity::good().chain.remove(0);
             one.truncate(one.len() / 2);
             certificate(&[one])
         }),
-        says("a certificate with a byte changed", || {
+        says("a certificate with a byte changed", {
             let mut one = identity::good().chain.remove(0);
             let middle = one.len() / 2;
             one[middle] ^= 1;
             certificate(&[one])
         }),
-        says("a certificate with a byte behind it", || {
+        says("a certificate with a byte behind it", {
             let mut one = identity::good().chain.remove(0);
             one.push(0);
             certificate(&[one])
         }),
-        says("certificates in answer to nothing", || {
+        says("certificates in answer to nothing", {
             certificate_with(b"context", &identity::good().chain, &[])
         }),
-        says("a certificate with an extension nobody asked for", || {
+        says("a certificate with an extension nobody asked for", {
             let extension = records::extension(SCT, &[0, 3, 0, 1, 9]);
             certificate_with(&[], &identity::good().chain, &extension)
         }),
-        says("a certificate with half an extension", || {
+        says("a certificate with half an extension", {
             certificate_with(&[], &identity::good().chain, &[0, 5, 0])
         }),
-        says("a certificate compressed unasked", || {
+        says("a certificate compressed unasked", {
             records::handshake(message::COMPRESSED_CERTIFICATE, &[0, 1, 0, 0x40, 0, 0, 0, 1, 0])
         }),
-        says("a list of certificates longer than its message", || {
+        says("a list of certificates longer than its message", {
             records::handshake(message::CERTIFICATE, &[0, 0xff, 0xff, 0xff, 0, 0, 1, 0x30])
         }),
     ]

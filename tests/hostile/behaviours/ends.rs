@@ -15,7 +15,8 @@ pub fn all() -> Vec<Behaviour> {
         all.extend([
             // ------------------------------------------------------------ no end
             Behaviour::goes_on("silence", version, |_| Ok(())),
-            Behaviour::stops_reading("silence of a server that reads nothing", version),
+            Behaviour::goes_on("silence of a server that reads nothing", version, |_| Ok(()))
+                .reads_nothing(version, |_| Ok(())),
             // ------------------------------------------------------------ clean ends
             Behaviour::ends("close_notify", version, |server| server.close_notify()),
             Behaviour::ends("close_notify and an end", version, |server| {
@@ -132,6 +133,10 @@ pub fn all() -> Vec<Behaviour> {
             .lenient(),
             // ------------------------------------------------------------ resets
             Behaviour::fails("a reset", version, Reset, |server| server.reset()),
+            Behaviour::fails("data, then a reset", version, Reset, |server| {
+                server.data(100)?;
+                server.reset()
+            }),
             Behaviour::fails("a reset in a record", version, Reset, |server| {
                 let record = server.data_record(10_000);
                 server.raw(&record[..5000])?;

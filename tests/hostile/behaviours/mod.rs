@@ -10,6 +10,7 @@ mod floods;
 mod hello;
 mod records;
 mod retry;
+mod tcp;
 mod tls12;
 mod together;
 
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Behaviour> {
         after::all(),
         floods::all(),
         ends::all(),
+        tcp::all(),
     ]
     .into_iter()
     .flatten()

@@ -14,6 +14,9 @@ use super::identity::{self, Identity};
 use super::records::{self, ALERT, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, RECORD_MOST, WARNING};
 use crate::pattern;
 
+/// What a flood sends at a time, at least.
+const FLOOD_PARCEL: usize = 4096;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     Tls12,
@@ -170,12 +173,12 @@ impl Server {
         Ok(())
     }
 
-    /// Sends what `make` makes for as long as the client takes it, many at a time, or for ten seconds.
+    /// Sends what `make` makes for as long as the client takes it, or for ten seconds.
     pub fn flood_with(&mut self, mut make: impl FnMut(&mut Sealer) -> Vec<u8>) -> io::Result<()> {
         let begun = std::time::Instant::now();
         while begun.elapsed() < Duration::from_secs(10) {
             let mut bytes = Vec::new();
-            while bytes.len() < RECORD_MOST {
+            while bytes.len() < FLOOD_PARCEL {
                 bytes.extend(make(self.sealer()));
             }
             self.raw(&bytes)?;
