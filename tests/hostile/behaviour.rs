@@ -18,10 +18,17 @@ pub enum Situation {
     Writing,
     /// A thread waits in `opened`, under the connect timeout; where that is done, it closes the socket.
     Opening,
+    /// The same for a connection in plaintext that is upgraded.
+    Upgrading,
 }
 
-pub const SITUATIONS: [Situation; 4] =
-    [Situation::Idle, Situation::Reading, Situation::Writing, Situation::Opening];
+pub const SITUATIONS: [Situation; 5] = [
+    Situation::Idle,
+    Situation::Reading,
+    Situation::Writing,
+    Situation::Opening,
+    Situation::Upgrading,
+];
 
 /// How a situation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +66,8 @@ pub struct Behaviour {
     reading: Vec<Outcome>,
     writing: Vec<Outcome>,
     opening: Vec<Outcome>,
+    /// What is right of an upgrade, besides what is of opening.
+    upgrading: Vec<Outcome>,
     /// A reader gets at least so much.
     pub reads: u64,
 }
@@ -78,6 +87,7 @@ impl Behaviour {
             reading: vec![Outcome::Fails(TimedOut)],
             writing: vec![Outcome::Fails(TimedOut)],
             opening: vec![Outcome::Open],
+            upgrading: Vec::new(),
             reads: 0,
         }
     }
@@ -229,13 +239,20 @@ impl Behaviour {
         self
     }
 
+    /// An upgrade may be told this as well: it comes before the handshake.
+    pub fn or_upgrading(mut self, kind: ErrorKind) -> Behaviour {
+        self.upgrading.push(Outcome::Fails(kind));
+        self
+    }
+
     /// What is right in a situation.
-    pub fn expected(&self, situation: Situation) -> &[Outcome] {
+    pub fn expected(&self, situation: Situation) -> Vec<Outcome> {
         match situation {
-            Situation::Idle => &self.idle,
-            Situation::Reading => &self.reading,
-            Situation::Writing => &self.writing,
-            Situation::Opening => &self.opening,
+            Situation::Idle => self.idle.clone(),
+            Situation::Reading => self.reading.clone(),
+            Situation::Writing => self.writing.clone(),
+            Situation::Opening => self.opening.clone(),
+            Situation::Upgrading => [&self.opening[..], &self.upgrading].concat(),
         }
     }
 }

@@ -51,8 +51,21 @@ fn play(order: &Order, pem: &str) -> Report {
     let options = options(order, pem);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, order.port));
     let mut begun = Instant::now();
-    let socket = connect_with(address, options).expect("the address and the options are fine");
+    let mut socket = connect_with(address, options).expect("the address and the options are fine");
     let mut report = Report::default();
+    if order.situation == Situation::Upgrading {
+        match socket.opened().and_then(|_| socket.start_tls()) {
+            Ok(secured) => socket = secured,
+            Err(error) => {
+                report.why = error.to_string();
+                report.outcome = outcome(Err(error));
+                report.took = begun.elapsed();
+                report.settled = settled(&socket);
+                socket.abort();
+                return report;
+            }
+        }
+    }
     if order.opens {
         if let Err(error) = socket.opened() {
             report.outcome = outcome(Err(error));
@@ -66,7 +79,7 @@ fn play(order: &Order, pem: &str) -> Report {
         Situation::Idle => idle(&socket, &mut report),
         Situation::Reading => read(&socket, begun, &mut report),
         Situation::Writing => write(&socket, begun, order.floods, &mut report),
-        Situation::Opening => open(&socket, order.opens, &mut report),
+        Situation::Opening | Situation::Upgrading => open(&socket, order.opens, &mut report),
     }
     report.took = begun.elapsed();
     report.cpu = self::cpu() - cpu;
@@ -88,10 +101,17 @@ fn options(order: &Order, pem: &str) -> SocketOptions {
         .expect("it is PEM")
         .server_name("localhost")
         .require_close_notify(!order.lenient);
-    SocketOptions::new()
-        .secure_transport(SecureTransport::On)
-        .tls(tls)
-        .connect_timeout(if order.opens { HANDSHAKE_LIMIT } else { LIMIT })
+    let mode = match order.situation {
+        Situation::Upgrading => SecureTransport::StartTls,
+        Situation::Idle | Situation::Reading | Situation::Writing | Situation::Opening => {
+            SecureTransport::On
+        }
+    };
+    SocketOptions::new().secure_transport(mode).tls(tls).connect_timeout(if order.opens {
+        HANDSHAKE_LIMIT
+    } else {
+        LIMIT
+    })
 }
 
 // -------------------------------------------------------------------- the situations

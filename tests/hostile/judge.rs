@@ -78,10 +78,10 @@ pub fn judge(behaviour: &Behaviour, situation: Situation, sent: u64, report: &Re
 fn settles_as(behaviour: &Behaviour, situation: Situation, outcome: Outcome) -> Vec<Outcome> {
     match outcome {
         // It was closed, by this side or before by what the server did.
-        Outcome::Open if situation == Situation::Opening => {
-            let before = behaviour.expected(Situation::Idle);
-            let mut all = [&[Outcome::Clean], before].concat();
+        Outcome::Open if matches!(situation, Situation::Opening | Situation::Upgrading) => {
+            let mut all = behaviour.expected(Situation::Idle);
             all.retain(|outcome| *outcome != Outcome::Open);
+            all.push(Outcome::Clean);
             all
         }
         Outcome::Open => vec![Outcome::Open],

@@ -12,7 +12,7 @@
 //! at its peak; if the processor had nothing to do where nothing was to be done; and if no socket is left.
 //!
 //! The client has a process of its own, in which no server runs, so that all this is measured for it alone, also
-//! while others are at work. It plays the four situations of one behaviour, and then those of another.
+//! while others are at work. It plays the situations of one behaviour, and then those of another.
 
 #[cfg(target_os = "linux")]
 mod behaviour;

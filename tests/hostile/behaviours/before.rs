@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use sockeye::ErrorKind::{Connect, Reset, TimedOut, Tls};
+use sockeye::ErrorKind::{Closed, Connect, Reset, TimedOut, Tls, UnreadPlaintext};
 
 use crate::behaviour::Behaviour;
 use crate::forge::ServerHello;
@@ -32,7 +32,7 @@ fn silence_and_ends() -> Vec<Behaviour> {
     vec![
         Behaviour::never_opens("silence", TimedOut, |_| Ok(())),
         Behaviour::never_opens("silence behind the ClientHello", TimedOut, |server| server.hear()),
-        Behaviour::never_opens("an end at once", Tls, |server| server.fin()),
+        Behaviour::never_opens("an end at once", Tls, |server| server.fin()).or_upgrading(Closed),
         Behaviour::never_opens("an end behind the ClientHello", Tls, |server| {
             server.hear()?;
             server.fin()
@@ -72,7 +72,8 @@ fn other_protocols() -> Vec<Behaviour> {
         }),
         Behaviour::never_opens("data before the ClientHello is heard", Tls, |server| {
             server.raw(b"* OK ready\r\n")
-        }),
+        })
+        .or_upgrading(UnreadPlaintext),
     ]
 }
 
