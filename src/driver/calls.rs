@@ -99,7 +99,7 @@ impl Shared {
 
     /// Closes it, and does not wait for the hand-over.
     pub(super) fn begin_close(self: &Arc<Self>) {
-        let core = self.lock();
+        let core = self.lock_soon();
         drop(self.tell(core, Input::Close));
     }
 
@@ -157,13 +157,13 @@ impl Shared {
             let wire = self.lock().wire.cloned();
             wire.inspect(|wire| wire.reset());
         }
-        let core = self.lock();
+        let core = self.lock_soon();
         drop(self.tell(core, input));
     }
 
     pub(crate) fn cancel_reading(self: &Arc<Self>) {
         if !fork::in_child() {
-            let core = self.lock();
+            let core = self.lock_soon();
             drop(self.tell(core, Input::CancelReading));
         }
     }
@@ -193,7 +193,7 @@ impl Shared {
         if fork::in_child() {
             return;
         }
-        let mut core = self.lock();
+        let mut core = self.lock_soon();
         let mut wake = [const { None }; 2];
         for (side, wake) in sides.iter().zip(&mut wake) {
             change(core.limit_mut(*side));

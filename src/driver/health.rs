@@ -23,7 +23,7 @@ impl Shared {
         if let Err(error) = fork::check() {
             return Health::Failed(error);
         }
-        let mut core = self.lock();
+        let mut core = self.lock_soon();
         if let Some(health) = core.known_health() {
             return health;
         }

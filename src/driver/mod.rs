@@ -16,6 +16,7 @@ mod dial;
 mod errno;
 mod event_loop;
 mod facts;
+mod fairness;
 mod forecast;
 mod fork;
 mod given;

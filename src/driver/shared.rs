@@ -398,7 +398,7 @@ impl Shared {
     /// The state, for those who only look: in a forked child somebody may have the lock who is not
     /// there.
     pub(super) fn glimpse(&self) -> Option<Guard<'_>> {
-        if fork::in_child() { self.core.try_lock().ok() } else { Some(self.lock()) }
+        if fork::in_child() { self.core.try_lock().ok() } else { Some(self.lock_soon()) }
     }
 
     // ------------------------------------------------------------- what the loop tells

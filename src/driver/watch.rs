@@ -292,6 +292,7 @@ impl Shared {
         let intake = &mut buffers.get().intake;
         let opening = self.lock().is_opening();
         for _ in 0..INGESTS_MOST {
+            self.let_others_in();
             let mut core = self.lock();
             if opening && !core.is_opening() {
                 // Callers do the rest.

@@ -93,7 +93,7 @@ impl Shared {
             };
             match called {
                 Called::Done(result) => return result,
-                Called::Ask(back) => core = back,
+                Called::Ask(back) => core = self.release_briefly(back),
             }
             step = core.machine.write();
         }

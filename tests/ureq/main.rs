@@ -1,6 +1,9 @@
 //! HTTP by ureq through a connector: whatever a server or a name says, nothing is dialled that the rules
 //! deny; connections are used again while they are good; each time-out is a deadline.
 
+#[expect(dead_code, reason = "it forges for other tests too")]
+#[path = "../it/support/tls/forge.rs"]
+mod forge;
 mod server;
 
 use std::io::Write;
@@ -261,6 +264,30 @@ fn a_server_that_says_nothing_is_waited_for_as_long_as_ureq_says() {
     // The handshake belongs to the connection.
     let url = url.replace("http:", "https:");
     is_late(&config().timeout_connect(Some(SHORT)).build(), &url, Timeout::Connect);
+}
+
+#[test]
+fn records_without_data_put_no_time_out_off() {
+    let authority = Authority::new();
+    let server = Server::flooding(OUTSIDE, &authority);
+    let url = server.secure_url("good.test");
+    for config in [
+        config().timeout_global(Some(SHORT)),
+        config().timeout_recv_response(Some(SHORT)),
+        config().timeout_per_read(Some(SHORT)),
+    ] {
+        let connector = Connector::builder()
+            .tls(authority.trusted())
+            .resolver(|_: &str| Ok(vec![OUTSIDE.into()]))
+            .build()
+            .expect("the settings are fine");
+        let begun = Instant::now();
+        let error = agent(config.build(), connector).get(&url).call().expect_err("no answer comes");
+        // The flood ends the connection, unless the time ends before.
+        let ended = matches!(error, ureq::Error::Timeout(_)) || kind_of(&error) == ErrorKind::Tls;
+        assert!(ended, "{error:?}");
+        assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ use rustls::crypto::ring;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sockeye::TlsOptions;
 
+use crate::forge::{Forge, ticket};
+
 /// What a server says to a request.
 #[derive(Clone)]
 pub struct Answer {
@@ -82,6 +84,23 @@ impl Server {
         Server::serves(on, answer, move |stream, answer, shared| {
             let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
             talk(StreamOwned::new(session, &*stream), answer, shared)
+        })
+    }
+
+    /// Answers no request, but sends session tickets as fast as they go.
+    pub fn flooding(on: Ipv4Addr, authority: &Authority) -> Server {
+        let config = authority.server();
+        let answer = |_: &str| ok("");
+        Server::serves(on, answer, move |stream, _, shared| {
+            let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+            let mut stream = StreamOwned::new(session, &*stream);
+            read_head(&mut stream)?;
+            shared.requests.fetch_add(1, Ordering::SeqCst);
+            let (session, mut stream) = stream.into_parts();
+            let mut forge = Forge::new(session);
+            loop {
+                stream.write_all(&forge.handshake(&ticket(200)))?;
+            }
         })
     }
 
@@ -219,12 +238,14 @@ impl Authority {
         let key = KeyPair::generate().expect("the system has random numbers");
         let leaf = params.signed_by(&key, &self.issuer).expect("it can be signed");
         let key = key.serialize_der().try_into().expect("it is a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has them")
             .with_no_client_auth()
             .with_single_cert(vec![leaf.into()], key)
             .expect("the key is the certificate's");
+        // For records that are sealed by hand.
+        config.enable_secret_extraction = true;
         Arc::new(config)
     }
 }
