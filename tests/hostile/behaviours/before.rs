@@ -157,7 +157,13 @@ fn floods() -> Vec<Behaviour> {
         let hello: ServerHello = server.right_hello()?;
         server.flood(&records::plain(HANDSHAKE, &hello.encode()))
     });
+    let crumbs = Behaviour::never_opens("a message in crumbs that never ends", Tls, |server| {
+        server.hear()?;
+        server.plain(HANDSHAKE, &records::handshake_header(message::SERVER_HELLO, 0xffff))?;
+        server.flood(&records::plain(HANDSHAKE, &[0]))
+    });
     vec![
+        crumbs.flood(),
         flood("a flood of zeros", [0]),
         flood("a flood of text", *b"220-welcome\r\n"),
         flood("a flood of empty messages", record(HANDSHAKE, &[])),

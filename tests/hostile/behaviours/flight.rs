@@ -275,6 +275,12 @@ fn floods() -> Vec<Behaviour> {
             server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; RECORD_MOST]))
         })
         .flood(),
+        greets("extensions in crumbs that never end", |server| {
+            let header = records::handshake_header(message::ENCRYPTED_EXTENSIONS, 0xffff);
+            server.sealed(HANDSHAKE, &header)?;
+            server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0]))
+        })
+        .flood(),
         greets("a flood of extensions", |server| {
             let message = encrypted_extensions(&[]);
             server.flood_with(move |sealer| sealer.seal(HANDSHAKE, &message))
