@@ -1,21 +1,20 @@
-//! Bounds what it costs to look for a path from a server's certificate to a trusted root.
+//! Bounds the search for a path from a server's certificate to a trusted root.
 //!
-//! webpki tries every path that the names allow, and stops after 200,000 of them. Certificates that all carry one
-//! name keep it busy for a fifth of a second, with others beside them for seconds. Nobody else is served meanwhile if
-//! the event loop drives the handshake. Certificates of ordinary servers allow a handful of paths.
+//! webpki tries every path that the names allow, and stops after 200,000 of them. Forty certificates of one name keep it
+//! busy for 200 ms. If the event loop drives the handshake, it serves no other socket in that time. The certificates of
+//! ordinary servers allow a handful of paths.
 
 use rustls::pki_types::CertificateDer;
 
 use super::der::Names;
 
-/// The most certificates that may be looked at, counted once for each path on which they are. webpki takes about a
-/// microsecond for each.
+/// The most certificates that a search may visit, once for each path. webpki takes about a microsecond per visit.
 const LOOKS_MOST: usize = 20_000;
 
-/// The most issuers of a path in webpki.
+/// The most issuers on a path in webpki.
 const ISSUERS_MOST: usize = 6;
 
-/// Whether it costs too much to try every path from `leaf` through `others`.
+/// Whether a search through every path from `leaf` through `others` would exceed the bound.
 pub(super) fn are_tangled(leaf: &[u8], others: &[CertificateDer<'_>]) -> bool {
     let Some(leaf) = Names::of(leaf) else {
         // webpki can't read it either.
@@ -28,13 +27,13 @@ pub(super) fn are_tangled(leaf: &[u8], others: &[CertificateDer<'_>]) -> bool {
 
 struct Search<'a> {
     others: Vec<Option<Names<'a>>>,
-    /// The issuers up to where the search is.
+    /// The issuers on the current path.
     path: Vec<usize>,
     looks_left: usize,
 }
 
 impl<'a> Search<'a> {
-    /// Tries every path on from `issuer`. `None` if there are too many.
+    /// Tries every path from `issuer` on. `None` if there are too many.
     fn walk(&mut self, issuer: &'a [u8]) -> Option<()> {
         self.looks_left = self.looks_left.checked_sub(self.others.len())?;
         if self.path.len() == ISSUERS_MOST {
@@ -64,7 +63,7 @@ mod tests {
         check(&leaf, &[], false);
         check(&leaf, &[&root], false);
 
-        // As long as webpki takes it, in the wrong order, with the root and everything twice.
+        // The longest chain that webpki accepts, with the root, in the wrong order, and everything twice.
         let mut chain = vec![root];
         for depth in 0..ISSUERS_MOST {
             chain.push(chain[depth].below(&format!("Middle {depth}")));
@@ -99,7 +98,7 @@ mod tests {
         let others: Vec<_> = maze.iter().collect();
         let leaf = maze[0].leaf(["a.test"]);
         check(&leaf, &others, true);
-        // It does not matter where a way into it begins.
+        // A single certificate can lead into the maze.
         let stranger = Authority::new("Stranger");
         let leaf = stranger.leaf(["a.test"]);
         check(&leaf, &others, false);

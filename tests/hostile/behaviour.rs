@@ -1,4 +1,4 @@
-//! What a server may do, and what a socket has to make of it in each situation.
+//! Behaviours of a server, and the expected outcome in each situation.
 
 use std::io;
 
@@ -10,15 +10,15 @@ use crate::forge::{Server, Version};
 /// What the program does with the socket while the server misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Situation {
-    /// Nobody is at the socket; a thread waits in `closed`.
+    /// No call uses the wire; a thread waits in `closed`.
     Idle,
-    /// A read waits, under a deadline.
+    /// A thread reads, with a deadline.
     Reading,
-    /// Writes follow each other, under a deadline.
+    /// A thread writes again and again, with a deadline.
     Writing,
-    /// A thread waits in `opened`, under the connect timeout; where that is done, it closes the socket.
+    /// A thread waits in `opened`, with a connect timeout, and then closes the socket.
     Opening,
-    /// The same for a connection in plaintext that is upgraded.
+    /// The same after an upgrade from plaintext.
     Upgrading,
 }
 
@@ -30,45 +30,45 @@ pub const SITUATIONS: [Situation; 5] = [
     Situation::Upgrading,
 ];
 
-/// How a situation ends.
+/// The end of a situation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Well: it was opened and closed, or is open still where that was watched for as long as it could be.
+    /// The socket was opened and closed, or an idle one is still open at the limit.
     Open,
-    /// By the peer's end.
+    /// The peer ended the connection cleanly.
     Clean,
     Fails(ErrorKind),
 }
 
-/// How much the client has to do.
+/// The work of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Next to nothing, which is checked.
+    /// Next to none: its CPU time is limited.
     Quiet,
-    /// As the server decides.
+    /// Some.
     Busy,
-    /// All that the machine can, so that not many are played at once.
+    /// As much as the machine can do, so only a few run at once.
     Flood,
 }
 
-/// What a server does. It fails where the client is gone.
+/// The script of a server. It fails when the client is gone.
 pub type Script = Box<dyn Fn(&mut Server) -> io::Result<()> + Send + Sync>;
 
 pub struct Behaviour {
     pub name: String,
     pub play: Script,
-    /// The handshake ends well, and the misbehaviour comes behind it.
+    /// The handshake succeeds, and the misbehaviour follows.
     pub opens: bool,
-    /// What the client takes for a clean end.
+    /// The client does not require close_notify.
     pub lenient: bool,
     pub load: Load,
     idle: Vec<Outcome>,
     reading: Vec<Outcome>,
     writing: Vec<Outcome>,
     opening: Vec<Outcome>,
-    /// What is right of an upgrade, besides what is of opening.
+    /// Outcomes of an upgrade, besides those of opening.
     upgrading: Vec<Outcome>,
-    /// A reader gets at least so much.
+    /// The least number of bytes that a reader gets.
     pub reads: u64,
 }
 
@@ -92,7 +92,7 @@ impl Behaviour {
         }
     }
 
-    /// The handshake fails, and everybody is told the same.
+    /// The handshake fails with this kind in every situation.
     pub fn never_opens(
         name: &str,
         kind: ErrorKind,
@@ -109,7 +109,7 @@ impl Behaviour {
         }
     }
 
-    /// The handshake ends well in spite of it, though not at once, and nothing follows.
+    /// The handshake succeeds in the end, and nothing follows.
     pub fn opens_late(
         name: &str,
         play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -117,16 +117,16 @@ impl Behaviour {
         Behaviour { opens: false, ..Behaviour::new(name, play) }
     }
 
-    /// The connection goes on: nothing is told to anybody but that time passes.
-    pub fn goes_on(
+    /// The connection stays open, and calls end at their deadlines.
+    pub fn stays_open(
         name: &str,
         version: Version,
         play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
     ) -> Behaviour {
-        Behaviour::behind(name, version, play)
+        Behaviour::after_handshake(name, version, play)
     }
 
-    /// The connection fails, and everybody is told the same.
+    /// The connection fails with this kind in every situation.
     pub fn fails(
         name: &str,
         version: Version,
@@ -138,11 +138,11 @@ impl Behaviour {
             idle: all.clone(),
             reading: all.clone(),
             writing: all,
-            ..Behaviour::behind(name, version, play)
+            ..Behaviour::after_handshake(name, version, play)
         }
     }
 
-    /// The peer ends the connection cleanly, after which nothing can be written.
+    /// The peer ends the connection cleanly, and later writes fail.
     pub fn ends(
         name: &str,
         version: Version,
@@ -152,22 +152,26 @@ impl Behaviour {
             idle: vec![Outcome::Clean],
             reading: vec![Outcome::Clean],
             writing: vec![Outcome::Fails(Closed)],
-            ..Behaviour::behind(name, version, play)
+            ..Behaviour::after_handshake(name, version, play)
         }
     }
 
-    /// There is so much data, and only a reader comes to what is behind it.
-    pub fn behind_data(
+    /// The server sends data first, and only a reader gets past it.
+    pub fn after_data(
         name: &str,
         version: Version,
         reads: u64,
         reading: Outcome,
         play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
     ) -> Behaviour {
-        Behaviour { reads, reading: vec![reading], ..Behaviour::behind(name, version, play) }
+        Behaviour {
+            reads,
+            reading: vec![reading],
+            ..Behaviour::after_handshake(name, version, play)
+        }
     }
 
-    /// The server reads nothing of what it is sent behind the handshake.
+    /// Replaces the script: the server stops reading after the handshake.
     pub fn reads_nothing(
         self,
         version: Version,
@@ -180,8 +184,8 @@ impl Behaviour {
         Behaviour { play: Box::new(play), ..self }
     }
 
-    /// Behind a handshake without fault, while the server goes on reading.
-    fn behind(
+    /// The script runs after a correct handshake, while a thread discards what the client sends.
+    fn after_handshake(
         name: &str,
         version: Version,
         play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -202,24 +206,24 @@ impl Behaviour {
         Behaviour { load: Load::Flood, ..self }
     }
 
-    /// The client does not ask for close_notify.
+    /// The client does not require close_notify.
     pub fn lenient(self) -> Behaviour {
         Behaviour { lenient: true, ..self }
     }
 
-    /// A writer may be told this as well: it may look one record further than the data that nobody reads.
+    /// Also allows this kind for a writer, which may process one record after the unread data.
     pub fn or_writing(mut self, kind: ErrorKind) -> Behaviour {
         self.writing.push(Outcome::Fails(kind));
         self
     }
 
-    /// Whoever waits for the handshake may be told this.
+    /// Also allows this kind for `opened`.
     pub fn or_opening(mut self, kind: ErrorKind) -> Behaviour {
         self.opening.push(Outcome::Fails(kind));
         self
     }
 
-    /// Plays this in place of a handshake without fault and what comes behind it.
+    /// Replaces the script, including the handshake.
     pub fn played_from_the_start(
         self,
         play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -227,7 +231,7 @@ impl Behaviour {
         Behaviour { opens: false, play: Box::new(play), ..self }
     }
 
-    /// Everybody may be told this as well.
+    /// Also allows this kind in every situation.
     pub fn or(mut self, kind: ErrorKind) -> Behaviour {
         let also = Outcome::Fails(kind);
         self.idle.push(also);
@@ -239,13 +243,13 @@ impl Behaviour {
         self
     }
 
-    /// An upgrade may be told this as well: it comes before the handshake.
+    /// Also allows this kind for an upgrade, which can fail before the handshake.
     pub fn or_upgrading(mut self, kind: ErrorKind) -> Behaviour {
         self.upgrading.push(Outcome::Fails(kind));
         self
     }
 
-    /// What is right in a situation.
+    /// Returns the outcomes that are right in a situation.
     pub fn expected(&self, situation: Situation) -> Vec<Outcome> {
         match situation {
             Situation::Idle => self.idle.clone(),

@@ -1,6 +1,6 @@
-//! The process with the sockets: it plays one situation after another, as the runner asks, and measures itself.
+//! The client process: it plays one situation after another, as the runner asks, and measures itself.
 //!
-//! No server runs in it, so that its memory and its time are the client's alone.
+//! No server runs in this process, so its memory and CPU time are the client's alone.
 
 use std::fmt::Display;
 use std::io::{BufRead, Read, Write};
@@ -20,15 +20,14 @@ use crate::report::{Order, Report};
 
 /// The limit of every situation.
 pub const LIMIT: Duration = Duration::from_secs(1);
-/// For the handshake where the misbehaviour comes behind it.
+/// The limit of a handshake that is expected to succeed.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Between two writes, where the server does not flood either.
+/// The pause between two writes, unless the server floods.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long a connection is watched for what it costs once its situation has ended.
+/// How long the CPU time is measured after a situation has ended.
 const AFTERWARDS: Duration = Duration::from_millis(60);
 
-/// Plays what the lines of standard input say. The first is the certificate to be trusted, in PEM, behind which comes
-/// an empty line.
+/// Plays the orders of standard input, one per line. First come the trusted root in PEM and an empty line.
 pub fn main() {
     let mut lines = std::io::stdin().lock().lines().map(|line| line.expect("it is text"));
     let pem: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
@@ -117,7 +116,7 @@ fn options(order: &Order, pem: &str) -> SocketOptions {
 // -------------------------------------------------------------------- the situations
 
 fn idle(socket: &Socket, report: &mut Report) {
-    // Where the handshake has a limit, that one is to end it.
+    // If the handshake is not done, its own limit must end it.
     let limit = if socket.phase() == Phase::Open { LIMIT } else { LIMIT + LIMIT / 2 };
     let result = socket.closed_timeout(limit);
     note(&result, report);
@@ -158,7 +157,7 @@ fn write(socket: &Socket, begun: Instant, floods: bool, report: &mut Report) {
         match socket.write(&bytes) {
             Ok(0) => break String::from("Nothing"),
             Ok(_) if floods => {}
-            // Leaves something of the machine to the others.
+            // Leaves CPU time to the other clients.
             Ok(_) => thread::sleep(PAUSE),
             Err(error) => {
                 report.why = error.to_string();
@@ -170,7 +169,7 @@ fn write(socket: &Socket, begun: Instant, floods: bool, report: &mut Report) {
 
 fn open(socket: &Socket, opens: bool, report: &mut Report) {
     if opens {
-        // The misbehaviour is to be in full swing.
+        // Closes in the middle of the misbehaviour.
         thread::sleep(Duration::from_millis(50));
     }
     let result = socket.opened().map(|_| ()).and_then(|()| socket.close());
@@ -183,7 +182,7 @@ fn open(socket: &Socket, opens: bool, report: &mut Report) {
 
 // -------------------------------------------------------------------- what is told
 
-/// Whether a wait has ended by its own limit, and not by that of the socket.
+/// Whether the limit of the call ended the wait, not a limit of the socket.
 fn is_of_the_call(socket: &Socket, error: &Error) -> bool {
     error.kind() == ErrorKind::TimedOut && socket.phase() != Phase::Closed
 }
@@ -227,7 +226,7 @@ impl IntoCrate for std::io::Error {
 
 // -------------------------------------------------------------------- what is measured
 
-/// The time that all threads of this process have had.
+/// The CPU time of all threads of this process.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).expect("it is not negative");
@@ -235,20 +234,27 @@ fn cpu() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(nanos)
 }
 
-/// The memory that was resident when the measuring began.
+/// The resident memory at the start of the measurement.
 struct Memory(u64);
 
 impl Memory {
     fn now() -> Memory {
-        // The peak is counted from here on.
-        std::fs::write("/proc/self/clear_refs", "5").expect("the system resets the peak");
-        Memory(status("VmRSS:"))
+        // If the peak cannot be reset, no growth is reported.
+        match reset_peak() {
+            Ok(()) => Memory(status("VmRSS:")),
+            Err(_) => Memory(u64::MAX),
+        }
     }
 
-    /// How many bytes more were resident at the peak.
+    /// Returns how far the peak was above the start, in bytes.
     fn grown(&self) -> u64 {
         status("VmHWM:").saturating_sub(self.0)
     }
+}
+
+/// Resets the peak of this process' resident memory.
+pub fn reset_peak() -> std::io::Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5")
 }
 
 fn status(field: &str) -> u64 {

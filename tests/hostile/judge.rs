@@ -1,4 +1,4 @@
-//! Whether what a client reports is right.
+//! Compares a client's report with what is expected.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use crate::behaviour::{Behaviour, Load, Outcome, Situation};
 use crate::client::LIMIT;
 use crate::report::Report;
 
-/// How much later than its limit a call may end on a machine that is busy with other tests.
+/// How late a call may end, on a machine that is busy with other tests.
 const TOLERANCE: Duration = Duration::from_millis(750);
-/// The most that a connection's memory may grow at its peak.
+/// The most that the memory may grow, in bytes.
 const MEMORY_MOST: u64 = 4 << 20;
-/// The processor's time of a handshake, and of next to nothing or some writes behind it.
+/// The most CPU time of a handshake and a quiet second.
 const QUIET_MOST: Duration = Duration::from_millis(150);
-/// The processor's time of a connection of which nobody wants anything, as long as it is watched.
+/// The most CPU time while a connection is watched after its situation.
 const AFTERWARDS_MOST: Duration = Duration::from_millis(20);
-/// No message need be longer, whatever the server says.
+/// The longest error message, in bytes, whatever the server sends.
 const MESSAGE_MOST: usize = 1000;
 
-/// What is wrong.
+/// The verdict on a situation.
 #[derive(Default)]
 pub struct Verdict {
-    /// In words.
+    /// Everything that is wrong, in words.
     pub faults: Vec<String>,
-    /// All that is wrong is that time has passed, which may be for want of a processor.
+    /// Only time is wrong, which may be due to a busy machine.
     pub is_late: bool,
 }
 
@@ -74,10 +74,10 @@ pub fn judge(behaviour: &Behaviour, situation: Situation, sent: u64, report: &Re
     Verdict { is_late: is_late && !faults.is_empty(), faults }
 }
 
-/// What the socket has to say of itself when a situation has ended so.
+/// Returns the possible outcomes of the socket after this outcome of the call.
 fn settles_as(behaviour: &Behaviour, situation: Situation, outcome: Outcome) -> Vec<Outcome> {
     match outcome {
-        // It was closed, by this side or before by what the server did.
+        // Closed by this side, or before that by the server's misbehaviour.
         Outcome::Open if matches!(situation, Situation::Opening | Situation::Upgrading) => {
             let mut all = behaviour.expected(Situation::Idle);
             all.retain(|outcome| *outcome != Outcome::Open);
@@ -86,7 +86,7 @@ fn settles_as(behaviour: &Behaviour, situation: Situation, outcome: Outcome) -> 
         }
         Outcome::Open => vec![Outcome::Open],
         Outcome::Clean | Outcome::Fails(Closed) => vec![Outcome::Clean],
-        // A limit of the call, or of the socket.
+        // The limit was the call's or the socket's.
         Outcome::Fails(TimedOut) => vec![Outcome::Open, outcome],
         Outcome::Fails(_) => vec![outcome],
     }

@@ -1,5 +1,4 @@
-//! Servers that misbehave in every way that TLS allows and in those that it doesn't, against sockets in every
-//! situation.
+//! Hostile TLS servers against sockets in every situation.
 //!
 //! ```text
 //! cargo test --test hostile                     every behaviour
@@ -7,12 +6,15 @@
 //! cargo test --test hostile -- -v FILTER        with what was measured
 //! ```
 //!
-//! Each situation is right if it ends within its limit, in one of the ways that are right for it; if what was read
-//! is what the server has sent as data, in order; if the memory of the client's process grew by no more than 4 MiB
-//! at its peak; if the processor had nothing to do where nothing was to be done; and if no socket is left.
+//! A situation passes if all of this holds:
+//! - it ends within its limit, with one of the outcomes expected for it;
+//! - the bytes read are a prefix of the application data that the server has sent;
+//! - the peak of the client's memory is at most 4 MiB above its start;
+//! - the client uses next to no CPU time if there is nothing to do, and none after the end;
+//! - no socket is left.
 //!
-//! The client has a process of its own, in which no server runs, so that all this is measured for it alone, also
-//! while others are at work. It plays the situations of one behaviour, and then those of another.
+//! The servers run in this process and each client in a process of its own, so memory and CPU time are measured for one
+//! client alone, even while others run.
 
 #[cfg(target_os = "linux")]
 mod behaviour;

@@ -1,15 +1,15 @@
-//! What the runner asks of a client's process, and what that answers: a line each.
+//! The protocol between the runner and a client process: an order and a report, one line each.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
 use crate::behaviour::{SITUATIONS, Situation};
 
-/// Play this situation against a server at this port.
+/// An order to play a situation against the server at a port.
 pub struct Order {
     pub situation: Situation,
     pub port: u16,
-    /// The handshake ends well.
+    /// The handshake is expected to succeed.
     pub opens: bool,
     pub lenient: bool,
     /// Writes follow each other without a pause.
@@ -41,24 +41,24 @@ impl Order {
     }
 }
 
-/// What came of it.
+/// The result of a situation.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How the situation ended.
+    /// The outcome of the call.
     pub outcome: String,
-    /// What the socket says of itself afterwards.
+    /// The outcome of the socket afterwards.
     pub settled: String,
-    /// How much was read.
+    /// The number of bytes read.
     pub bytes: u64,
     pub took: Duration,
-    /// The processor's time that it took in this process, and in a while behind it.
+    /// The CPU time of the process, during the situation and in a short time after it.
     pub cpu: Duration,
     pub afterwards: Duration,
-    /// How many bytes of memory more there were at the peak.
+    /// The growth of the resident memory at its peak, in bytes.
     pub grown: u64,
-    /// How many sockets are left.
+    /// The number of sockets left.
     pub left: usize,
-    /// The message of the error.
+    /// The error's message.
     pub why: String,
 }
 

@@ -1,4 +1,4 @@
-//! Plays every behaviour in every situation: the servers in threads here, the clients in processes of their own.
+//! The runner: plays every behaviour in every situation, with servers in threads and clients in processes.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,24 +11,27 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::behaviour::{Behaviour, Load, SITUATIONS, Situation};
-use crate::behaviours;
 use crate::forge::{Server, Version, identity};
 use crate::judge::{Verdict, judge};
 use crate::report::{Order, Report};
+use crate::{behaviours, client};
 
-/// What a client says must come within this, or it hangs.
+/// A client that reports nothing for this long hangs.
 const HANGS: Duration = Duration::from_secs(20);
-/// How many clients there are at once whose servers do little, and beside them how many that are flooded.
+/// The number of concurrent clients, without and with a flooding server.
 const JOBS: usize = 20;
 const FLOODED_JOBS: usize = 2;
-/// How many that were late are played again. It is no want of a processor if there are more.
+/// The most situations that are repeated because they were late. If there are more, the machine is not the cause.
 const LATE_MOST: usize = 40;
 
-/// Plays the behaviours whose names contain `filter`, or are that.
+/// Plays the behaviours whose names contain, or with `exact` equal, the filter.
 pub fn run(filter: &str, exact: bool, verbose: bool) -> ExitCode {
     let wanted =
         |one: &Behaviour| if exact { one.name == filter } else { one.name.contains(filter) };
     let all = behaviours::all().into_iter().filter(wanted).map(Arc::new);
+    if let Err(error) = client::reset_peak() {
+        println!("skipped: how memory grows: no peak is told from another here: {error}");
+    }
     let begun = Instant::now();
     let (flooded, others): (Vec<_>, Vec<_>) = all.partition(|one| one.load == Load::Flood);
     let count = flooded.len() + others.len();
@@ -45,7 +48,7 @@ pub fn run(filter: &str, exact: bool, verbose: bool) -> ExitCode {
     ExitCode::from(u8::from(right < played || played == 0))
 }
 
-/// Plays these, so many at a time.
+/// Plays these behaviours with `jobs` clients.
 fn play_all(behaviours: Vec<Arc<Behaviour>>, jobs: usize, tally: &Mutex<Tally>) {
     let queue = Mutex::new(VecDeque::from(behaviours));
     thread::scope(|scope| {
@@ -74,9 +77,9 @@ struct Tally {
     played: usize,
     right: usize,
     verbose: bool,
-    /// What ended late beside the others.
+    /// Situations that were late while others ran.
     late: Vec<(Arc<Behaviour>, Situation)>,
-    /// Nothing else is played any more.
+    /// Nothing else runs.
     alone: bool,
 }
 
@@ -104,7 +107,7 @@ impl Tally {
         }
     }
 
-    /// What was late only beside the others was late for want of a processor.
+    /// Repeats late situations one at a time. Those that are in time now were short of CPU time.
     fn play_late_ones_again(&mut self) {
         self.alone = true;
         let mut client = None;
@@ -118,7 +121,7 @@ impl Tally {
 
 // -------------------------------------------------------------------- one situation
 
-/// Plays a behaviour in a situation by this client, or by a new one, and judges what came of it.
+/// Plays and judges a behaviour in a situation, with this client or a new one.
 fn play(
     client: &mut Option<Client>,
     behaviour: &Arc<Behaviour>,
@@ -138,7 +141,7 @@ fn play(
     }
 }
 
-/// A process that plays what it is told.
+/// A client process.
 struct Client {
     child: Child,
     input: ChildStdin,
@@ -147,7 +150,7 @@ struct Client {
 }
 
 impl Client {
-    /// A process that has made a connection of each version, so that what that leaves for good is there.
+    /// Starts a client that has made a connection with each version, so that one-time allocations are not measured.
     fn new() -> Client {
         let mut child = Command::new(std::env::current_exe().expect("the system tells"))
             .arg("client")
@@ -180,7 +183,7 @@ impl Client {
         client
     }
 
-    /// What the client reports, and how much data the server has sent.
+    /// Returns the client's report and the length of the data that the server has sent.
     fn play(
         &mut self,
         behaviour: &Arc<Behaviour>,
@@ -190,14 +193,14 @@ impl Client {
         let port = listener.local_addr().expect("it is bound").port();
         let sent = Arc::new(AtomicU64::new(0));
         let (ready, wait) = mpsc::channel();
-        // The connection stays open until this is dropped.
+        // Dropping this closes the server's end.
         let (_over, hold) = mpsc::channel::<()>();
         let (script, counter) = (Arc::clone(behaviour), Arc::clone(&sent));
         thread::spawn(move || {
             let (stream, _) = listener.accept().expect("the client comes");
             stream.set_nodelay(true).expect("it is TCP");
             let mut server = Server::new(stream, counter, wait);
-            // It fails as soon as the client has gone.
+            // The script fails when the client is gone.
             let _ = (script.play)(&mut server);
             let _ = hold.recv();
         });
@@ -207,7 +210,7 @@ impl Client {
         let line = loop {
             let line = self.lines.recv_timeout(HANGS);
             match line.map_err(|_| String::from("the client hangs, or is gone"))?.as_str() {
-                // The script may be over.
+                // The script may have ended.
                 "ready" => drop(ready.send(())),
                 line => break line.to_owned(),
             }
@@ -220,9 +223,9 @@ impl Client {
         Ok((report, sent.load(Ordering::SeqCst)))
     }
 
-    /// Ends it, and gives what it has said of errors.
+    /// Kills the process and returns its standard error.
     fn kill(mut self) -> String {
-        // It may be gone.
+        // It may have exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
         lock(&self.errors).clone()

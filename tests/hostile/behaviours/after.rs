@@ -1,4 +1,4 @@
-//! Handshake messages behind the handshake: tickets, new keys, renegotiation, and what is out of turn.
+//! Handshake messages after the handshake: tickets, key updates, renegotiation, and unexpected ones.
 
 use std::thread;
 use std::time::Duration;
@@ -16,19 +16,21 @@ pub fn all() -> Vec<Behaviour> {
 
 fn tickets() -> Vec<Behaviour> {
     vec![
-        Behaviour::goes_on("a ticket", Tls13, |server| server.sealed(HANDSHAKE, &ticket(200))),
-        Behaviour::goes_on("a ticket of 60,000 bytes", Tls13, |server| server.say(&ticket(60_000))),
-        Behaviour::goes_on("a ticket now and then", Tls13, |server| {
+        Behaviour::stays_open("a ticket", Tls13, |server| server.sealed(HANDSHAKE, &ticket(200))),
+        Behaviour::stays_open("a ticket of 60,000 bytes", Tls13, |server| {
+            server.say(&ticket(60_000))
+        }),
+        Behaviour::stays_open("a ticket now and then", Tls13, |server| {
             for _ in 0..20 {
                 server.sealed(HANDSHAKE, &ticket(200))?;
                 thread::sleep(Duration::from_millis(100));
             }
             Ok(())
         }),
-        Behaviour::goes_on("200 tickets", Tls13, |server| {
+        Behaviour::stays_open("200 tickets", Tls13, |server| {
             (0..200).try_for_each(|_| server.sealed(HANDSHAKE, &ticket(200)))
         }),
-        Behaviour::goes_on("a ticket every 5 ms", Tls13, |server| {
+        Behaviour::stays_open("a ticket every 5 ms", Tls13, |server| {
             for _ in 0..400 {
                 server.sealed(HANDSHAKE, &ticket(200))?;
                 thread::sleep(Duration::from_millis(5));
@@ -55,9 +57,9 @@ fn tickets() -> Vec<Behaviour> {
 
 fn new_keys() -> Vec<Behaviour> {
     vec![
-        Behaviour::goes_on("new keys", Tls13, |server| server.update_keys(false)),
-        Behaviour::goes_on("new keys asked for", Tls13, |server| server.update_keys(true)),
-        Behaviour::goes_on("new keys now and then", Tls13, |server| {
+        Behaviour::stays_open("new keys", Tls13, |server| server.update_keys(false)),
+        Behaviour::stays_open("new keys asked for", Tls13, |server| server.update_keys(true)),
+        Behaviour::stays_open("new keys now and then", Tls13, |server| {
             for _ in 0..20 {
                 server.update_keys(true)?;
                 thread::sleep(Duration::from_millis(100));
@@ -93,7 +95,7 @@ fn new_keys() -> Vec<Behaviour> {
 
 fn around_every_byte(name: &str) -> Behaviour {
     let reading = Outcome::Fails(TimedOut);
-    Behaviour::behind_data(name, Tls13, 300, reading, |server| {
+    Behaviour::after_data(name, Tls13, 300, reading, |server| {
         for _ in 0..300 {
             server.update_keys(true)?;
             server.data(1)?;
@@ -105,11 +107,11 @@ fn around_every_byte(name: &str) -> Behaviour {
 
 fn renegotiation() -> Vec<Behaviour> {
     vec![
-        Behaviour::goes_on("a hello request", Tls12, |server| {
+        Behaviour::stays_open("a hello request", Tls12, |server| {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
-        Behaviour::behind_data(
-            "a hello request behind every byte",
+        Behaviour::after_data(
+            "a hello request after every byte",
             Tls12,
             1,
             Outcome::Fails(Tls),
@@ -126,7 +128,7 @@ fn renegotiation() -> Vec<Behaviour> {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])?;
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
-        Behaviour::goes_on("a hello request with something in it", Tls12, |server| {
+        Behaviour::stays_open("a hello request with something in it", Tls12, |server| {
             server.sealed(HANDSHAKE, &records::handshake(message::HELLO_REQUEST, &[1]))
         }),
         Behaviour::fails("a hello request", Tls13, Tls, |server| {
@@ -148,13 +150,13 @@ fn out_of_turn() -> Vec<Behaviour> {
             ("Finished", message::FINISHED),
             ("message of no known type", 200),
         ] {
-            let name = format!("a {name} behind the handshake");
+            let name = format!("a {name} after the handshake");
             all.push(Behaviour::fails(&name, version, Tls, move |server| {
                 server.sealed(HANDSHAKE, &records::handshake(kind, &[0; 40]))
             }));
         }
         all.extend([
-            Behaviour::goes_on("half a message", version, |server| {
+            Behaviour::stays_open("half a message", version, |server| {
                 server
                     .sealed(HANDSHAKE, &records::handshake_header(message::NEW_SESSION_TICKET, 99))
             }),
@@ -179,7 +181,7 @@ fn out_of_turn() -> Vec<Behaviour> {
             }),
         ]);
     }
-    all.push(Behaviour::fails("extensions behind the handshake", Tls13, Tls, |server| {
+    all.push(Behaviour::fails("extensions after the handshake", Tls13, Tls, |server| {
         server.sealed(HANDSHAKE, &encrypted_extensions(&[]))
     }));
     all

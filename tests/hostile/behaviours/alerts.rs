@@ -1,4 +1,4 @@
-//! Alerts behind the handshake: of every level and sort, warnings in numbers, and what is no alert.
+//! Alerts after the handshake: every level, several descriptions, many warnings, and malformed ones.
 
 use sockeye::ErrorKind::{Reset, Tls};
 
@@ -61,7 +61,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.flood_with(|sealer| sealer.seal(ALERT, &[WARNING, USER_CANCELED]))
             })
             .flood(),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then a fatal alert",
                 version,
                 100,
@@ -82,8 +82,8 @@ pub fn all() -> Vec<Behaviour> {
         ]);
     }
     all.extend([
-        Behaviour::behind_data(
-            "a warning behind every byte",
+        Behaviour::after_data(
+            "a warning after every byte",
             Tls12,
             1,
             Outcome::Fails(Tls),
@@ -96,14 +96,14 @@ pub fn all() -> Vec<Behaviour> {
             },
         )
         .or_writing(Tls),
-        Behaviour::goes_on("a warning", Tls12, |server| server.alert(WARNING, NO_RENEGOTIATION)),
-        Behaviour::goes_on("a warning of no known sort", Tls12, |server| {
+        Behaviour::stays_open("a warning", Tls12, |server| server.alert(WARNING, NO_RENEGOTIATION)),
+        Behaviour::stays_open("a warning of no known sort", Tls12, |server| {
             server.alert(WARNING, UNKNOWN)
         }),
-        Behaviour::goes_on("a user's cancellation as a warning", Tls13, |server| {
+        Behaviour::stays_open("a user's cancellation as a warning", Tls13, |server| {
             server.alert(WARNING, USER_CANCELED)
         }),
-        // In TLS 1.3 the level counts for nothing.
+        // TLS 1.3 ignores the level (RFC 8446, section 6).
         Behaviour::fails("a warning", Tls13, Tls, |server| server.alert(WARNING, NO_RENEGOTIATION)),
         Behaviour::fails("a warning of no known sort", Tls13, Tls, |server| {
             server.alert(WARNING, UNKNOWN)

@@ -1,4 +1,4 @@
-//! What comes in place of a ServerHello: nothing, other protocols, and records out of place.
+//! Answers in place of a ServerHello: silence, other protocols, and unexpected records.
 
 use std::thread;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn all() -> Vec<Behaviour> {
         .collect()
 }
 
-/// Hears the ClientHello, says this in its place, and is silent.
+/// Reads the ClientHello, sends these bytes, and stays silent.
 fn says(name: &str, bytes: impl Into<Vec<u8>>) -> Behaviour {
     let bytes = bytes.into();
     Behaviour::never_opens(name, Tls, move |server| {
@@ -31,15 +31,15 @@ fn says(name: &str, bytes: impl Into<Vec<u8>>) -> Behaviour {
 fn silence_and_ends() -> Vec<Behaviour> {
     vec![
         Behaviour::never_opens("silence", TimedOut, |_| Ok(())),
-        Behaviour::never_opens("silence behind the ClientHello", TimedOut, |server| server.hear()),
+        Behaviour::never_opens("silence after the ClientHello", TimedOut, |server| server.hear()),
         Behaviour::never_opens("an end at once", Tls, |server| server.fin()).or_upgrading(Closed),
-        Behaviour::never_opens("an end behind the ClientHello", Tls, |server| {
+        Behaviour::never_opens("an end after the ClientHello", Tls, |server| {
             server.hear()?;
             server.fin()
         }),
-        // It may come before the client knows that it is connected.
+        // The reset may arrive before connect has finished.
         Behaviour::never_opens("a reset at once", Reset, |server| server.reset()).or(Connect),
-        Behaviour::never_opens("a reset behind the ClientHello", Reset, |server| {
+        Behaviour::never_opens("a reset after the ClientHello", Reset, |server| {
             server.hear()?;
             server.reset()
         }),
@@ -89,7 +89,7 @@ fn records() -> Vec<Behaviour> {
         says("an alert of no known level", record(ALERT, &[9, 40])),
         says("a failure", record(ALERT, &[FATAL, 40])),
         says("a failure of no known sort", record(ALERT, &[FATAL, 255])),
-        // In a handshake it is a warning as any other, and an end comes by FIN only.
+        // During a handshake rustls treats close_notify as a warning, so only FIN ends it.
         Behaviour::never_opens("close_notify and silence", TimedOut, |server| {
             server.hear()?;
             server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])

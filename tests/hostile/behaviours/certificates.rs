@@ -1,4 +1,4 @@
-//! Certificates that nobody should trust, and messages of certificates that nobody should read to the end.
+//! Certificates that must be refused, and Certificate messages that are too long or malformed.
 
 use sockeye::ErrorKind::Tls;
 
@@ -11,7 +11,7 @@ pub fn all() -> Vec<Behaviour> {
     [refused(), large(), malformed()].into_iter().flatten().collect()
 }
 
-/// A handshake that is right but for who the server is.
+/// A handshake that fails only because of this identity.
 fn is(name: &str, who: Identity) -> Behaviour {
     Behaviour::never_opens(name, Tls, move |server| {
         server.identity = who.clone();
@@ -21,7 +21,7 @@ fn is(name: &str, who: Identity) -> Behaviour {
     })
 }
 
-/// A handshake that succeeds all the same.
+/// A handshake that succeeds with this identity.
 fn opens(name: &str, who: Identity) -> Behaviour {
     Behaviour::opens_late(name, move |server| {
         server.identity = who.clone();
@@ -33,7 +33,7 @@ fn opens(name: &str, who: Identity) -> Behaviour {
     })
 }
 
-/// A message in place of the certificate's.
+/// A handshake with this message in place of the Certificate.
 fn says(name: &str, message: Vec<u8>) -> Behaviour {
     Behaviour::never_opens(name, Tls, move |server| {
         server.greet()?;
@@ -46,7 +46,7 @@ fn says(name: &str, message: Vec<u8>) -> Behaviour {
 }
 
 fn refused() -> Vec<Behaviour> {
-    let unknown = identity::of_nobody();
+    let unknown = identity::of_unknown_authority();
     let with =
         |who: &Identity, others: Vec<Vec<u8>>| who.with_chain([who.chain.clone(), others].concat());
     let maze = identity::maze(40);
@@ -122,7 +122,7 @@ fn malformed() -> Vec<Behaviour> {
             one[middle] ^= 1;
             certificate(&[one])
         }),
-        says("a certificate with a byte behind it", {
+        says("a certificate with a byte after it", {
             let mut one = identity::good().chain.remove(0);
             one.push(0);
             certificate(&[one])
@@ -130,7 +130,7 @@ fn malformed() -> Vec<Behaviour> {
         says("certificates in answer to nothing", {
             certificate_with(b"context", &identity::good().chain, &[])
         }),
-        says("a certificate with an extension nobody asked for", {
+        says("a certificate with an extension not asked for", {
             let extension = records::extension(SCT, &[0, 3, 0, 1, 9]);
             certificate_with(&[], &identity::good().chain, &extension)
         }),

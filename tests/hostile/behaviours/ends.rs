@@ -1,4 +1,4 @@
-//! Ends behind the handshake, in every place and of every sort, and servers that do nothing.
+//! Ends after the handshake: clean ones, FIN, resets, and silence.
 
 use std::thread;
 use std::time::Duration;
@@ -14,8 +14,8 @@ pub fn all() -> Vec<Behaviour> {
     for version in BOTH {
         all.extend([
             // ------------------------------------------------------------ no end
-            Behaviour::goes_on("silence", version, |_| Ok(())),
-            Behaviour::goes_on("silence of a server that reads nothing", version, |_| Ok(()))
+            Behaviour::stays_open("silence", version, |_| Ok(())),
+            Behaviour::stays_open("silence of a server that reads nothing", version, |_| Ok(()))
                 .reads_nothing(version, |_| Ok(())),
             // ------------------------------------------------------------ clean ends
             Behaviour::ends("close_notify", version, |server| server.close_notify()),
@@ -45,7 +45,7 @@ pub fn all() -> Vec<Behaviour> {
                 let record = server.seal(crate::forge::records::ALERT, &[1, 0]);
                 server.drip(&record, Duration::from_millis(5))
             }),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then close_notify",
                 version,
                 5000,
@@ -72,7 +72,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.raw(&record[..record.len() - 1])?;
                 server.fin()
             }),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then an end",
                 version,
                 100,
@@ -82,7 +82,7 @@ pub fn all() -> Vec<Behaviour> {
                     server.fin()
                 },
             ),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then an end in a record",
                 version,
                 100,
@@ -118,7 +118,7 @@ pub fn all() -> Vec<Behaviour> {
                 },
             )
             .lenient(),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data and an end in a record to one that takes ends",
                 version,
                 100,
@@ -142,7 +142,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.raw(&record[..5000])?;
                 server.reset()
             }),
-            Behaviour::fails("a reset behind half an alert", version, Reset, |server| {
+            Behaviour::fails("a reset after half an alert", version, Reset, |server| {
                 let record = server.seal(crate::forge::records::ALERT, &[1, 0]);
                 server.raw(&record[..10])?;
                 server.reset()

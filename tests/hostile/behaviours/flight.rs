@@ -1,4 +1,4 @@
-//! The sealed part of a server's handshake in TLS 1.3: records and messages that are wrong, missing, or too many.
+//! The encrypted part of a TLS 1.3 handshake: wrong, missing, and too many records and messages.
 
 use std::io;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub fn all() -> Vec<Behaviour> {
         .collect()
 }
 
-/// Behind a right ServerHello.
+/// The script runs after a correct ServerHello.
 fn greets(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -33,7 +33,7 @@ fn greets(
     })
 }
 
-/// Behind the server's certificate.
+/// The script runs after the server's CertificateVerify.
 fn proves(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -47,9 +47,9 @@ fn proves(
 
 fn ends() -> Vec<Behaviour> {
     vec![
-        Behaviour::never_opens("silence behind the ServerHello", TimedOut, |server| server.greet()),
-        greets("an end behind the ServerHello", Server::fin),
-        Behaviour::never_opens("a reset behind the ServerHello", Reset, |server| {
+        Behaviour::never_opens("silence after the ServerHello", TimedOut, |server| server.greet()),
+        greets("an end after the ServerHello", Server::fin),
+        Behaviour::never_opens("a reset after the ServerHello", Reset, |server| {
             server.greet()?;
             server.reset()
         }),
@@ -123,7 +123,7 @@ fn sealed_records() -> Vec<Behaviour> {
             server.use_data_keys();
             server.data(100)
         }),
-        greets("messages in the clear behind the ServerHello", |server| {
+        greets("messages in the clear after the ServerHello", |server| {
             server.plain(HANDSHAKE, &encrypted_extensions(&[]))
         }),
     ]
@@ -142,9 +142,9 @@ fn extensions() -> Vec<Behaviour> {
         })
     };
     vec![
-        says("an application protocol nobody offered", vec![(ALPN, vec![0, 3, 2, b'h', b'2'])]),
-        says("an extension nobody asked for", vec![(0xfefe, vec![1, 2, 3])]),
-        says("an extension of 60,000 bytes nobody asked for", vec![(0xfefe, vec![1; 60_000])]),
+        says("an application protocol not offered", vec![(ALPN, vec![0, 3, 2, b'h', b'2'])]),
+        says("an extension not asked for", vec![(0xfefe, vec![1, 2, 3])]),
+        says("an extension of 60,000 bytes not asked for", vec![(0xfefe, vec![1; 60_000])]),
         says("a thousand extensions", (0..1000).map(|kind| (0x4000 + kind, vec![0; 20])).collect()),
         says("an extension out of place", vec![(KEY_SHARE, vec![0, 29, 0, 0])]),
         says("early data that was not offered", vec![(EARLY_DATA, Vec::new())]),
@@ -290,7 +290,7 @@ fn floods() -> Vec<Behaviour> {
 }
 
 fn late() -> Vec<Behaviour> {
-    /// Everything behind the ServerHello, a byte of a message in each record.
+    /// Sends everything after the ServerHello in records of one byte.
     fn crumbles(server: &mut Server, pause: Duration) -> io::Result<()> {
         let say = |server: &mut Server, message: &[u8]| {
             server.transcript.extend(message);

@@ -1,4 +1,4 @@
-//! Floods behind the handshake: as much as the client takes, and more than it should.
+//! Floods after the handshake.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ fn of_data() -> Vec<Behaviour> {
             ("a flood of data a byte at a time", 1, 1000),
         ] {
             let reading = Outcome::Fails(TimedOut);
-            all.push(Behaviour::behind_data(name, version, least, reading, move |server| {
+            all.push(Behaviour::after_data(name, version, least, reading, move |server| {
                 let begun = std::time::Instant::now();
                 while begun.elapsed() < Duration::from_secs(10) {
                     let count = RECORD_MOST.div_ceil(len).min(200);
@@ -134,7 +134,7 @@ fn of_data() -> Vec<Behaviour> {
             }));
         }
     }
-    all.push(Behaviour::behind_data(
+    all.push(Behaviour::after_data(
         "a flood of data and tickets in turn",
         Tls13,
         1000,

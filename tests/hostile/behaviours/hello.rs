@@ -1,4 +1,4 @@
-//! A ServerHello that does not fit, or that is not all there.
+//! A ServerHello that is wrong or incomplete.
 
 use std::io;
 use std::time::Duration;
@@ -13,19 +13,19 @@ pub fn all() -> Vec<Behaviour> {
     [wrong(), cut(), late()].into_iter().flatten().collect()
 }
 
-/// Changes a right ServerHello, sends it, and behind it what would be right.
+/// Changes a correct ServerHello and sends it, and then the rest of the handshake.
 fn changes(name: &str, change: fn(&mut ServerHello)) -> Behaviour {
     Behaviour::never_opens(&format!("a ServerHello {name}"), Tls, move |server| {
         server.hear()?;
         let mut hello = server.right_hello()?;
         change(&mut hello);
         server.answer(&hello)?;
-        goes_on(server)
+        say_rest(server)
     })
 }
 
-/// All that comes behind a ServerHello.
-fn goes_on(server: &mut Server) -> io::Result<()> {
+/// Sends everything after the ServerHello.
+fn say_rest(server: &mut Server) -> io::Result<()> {
     server.say_flight()?;
     server.finish()
 }
@@ -49,7 +49,7 @@ fn wrong() -> Vec<Behaviour> {
         changes("with a session resumed that was not", |hello| {
             hello.set(PRE_SHARED_KEY, vec![0, 9]);
         }),
-        changes("with an extension nobody asked for", |hello| hello.set(0xfefe, vec![1, 2, 3])),
+        changes("with an extension not asked for", |hello| hello.set(0xfefe, vec![1, 2, 3])),
         changes("with an extension out of place", |hello| {
             hello.set(ALPN, vec![0, 3, 2, b'h', b'2'])
         }),
@@ -79,13 +79,13 @@ fn wrong() -> Vec<Behaviour> {
             *hello = ServerHello::tls12();
             hello.random[24..].copy_from_slice(b"DOWNGRD\x00");
         }),
-        changes("with bytes behind it", |hello| hello.trailing = vec![0; 10]),
+        changes("with bytes after it", |hello| hello.trailing = vec![0; 10]),
         Behaviour::never_opens("a ServerHello of other keys", Tls, |server| {
             server.hear()?;
             let hello = server.right_hello()?;
             server.secret[0] ^= 1;
             server.answer(&hello)?;
-            goes_on(server)
+            say_rest(server)
         }),
         Behaviour::never_opens("two ServerHellos", Tls, |server| {
             server.hear()?;
@@ -142,14 +142,14 @@ fn cut() -> Vec<Behaviour> {
 }
 
 fn late() -> Vec<Behaviour> {
-    // RFC 8446, section 4.1.3, has a client refuse it. Nothing depends on it, and rustls does not look.
+    // RFC 8446, section 4.1.3, requires the client to refuse this. rustls does not check it, and nothing depends on it.
     let takes = |name: &str, change: fn(&mut ServerHello)| {
         Behaviour::opens_late(name, move |server| {
             server.hear()?;
             let mut hello = server.right_hello()?;
             change(&mut hello);
             server.answer(&hello)?;
-            goes_on(server)?;
+            say_rest(server)?;
             server.discard();
             Ok(())
         })
@@ -164,7 +164,7 @@ fn late() -> Vec<Behaviour> {
             server.drip(&record, Duration::ZERO)?;
             server.transcript.extend(hello.encode());
             server.use_handshake_keys();
-            goes_on(server)?;
+            say_rest(server)?;
             server.discard();
             Ok(())
         })
@@ -178,7 +178,7 @@ fn late() -> Vec<Behaviour> {
             server.raw(&records)?;
             server.transcript.extend(message);
             server.use_handshake_keys();
-            goes_on(server)?;
+            say_rest(server)?;
             server.discard();
             Ok(())
         }),

@@ -1,4 +1,4 @@
-//! What servers do, by the part of TLS in which they do it.
+//! The behaviours, by the part of TLS that they misuse.
 
 mod after;
 mod alerts;

@@ -1,4 +1,4 @@
-//! Records behind the handshake that are forged, cut, too long, out of order or of no sense.
+//! Records after the handshake that are forged, cut, too long, out of order or meaningless.
 
 use std::thread;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])?;
                 server.fin()
             }),
-            Behaviour::fails("plaintext behind the handshake", version, Tls, |server| {
+            Behaviour::fails("plaintext after the handshake", version, Tls, |server| {
                 server.raw(b"421 too busy\r\n")
             }),
             Behaviour::fails("a record of no known type", version, Tls, |server| {
@@ -71,27 +71,29 @@ pub fn all() -> Vec<Behaviour> {
             Behaviour::fails("a record shorter than its tag", version, Tls, |server| {
                 server.plain(DATA, &[1; 10])
             }),
-            Behaviour::goes_on("half a record's header", version, |server| server.raw(&[DATA, 3])),
-            Behaviour::goes_on("a header without a record", version, |server| {
+            Behaviour::stays_open("half a record's header", version, |server| {
+                server.raw(&[DATA, 3])
+            }),
+            Behaviour::stays_open("a header without a record", version, |server| {
                 server.raw(&[DATA, 3, 3, 0x40, 0])
             }),
-            Behaviour::goes_on("half a record", version, |server| {
+            Behaviour::stays_open("half a record", version, |server| {
                 let record = server.data_record(10_000);
                 server.raw(&record[..5000])
             }),
-            Behaviour::goes_on("a record that drips", version, |server| {
+            Behaviour::stays_open("a record that drips", version, |server| {
                 let record = server.data_record(1000);
                 server.drip(&record, Duration::from_millis(10))
             }),
-            Behaviour::goes_on("one empty record", version, |server| server.sealed(DATA, &[])),
-            Behaviour::goes_on("an empty record now and then", version, |server| {
+            Behaviour::stays_open("one empty record", version, |server| server.sealed(DATA, &[])),
+            Behaviour::stays_open("an empty record now and then", version, |server| {
                 for _ in 0..20 {
                     server.sealed(DATA, &[])?;
                     thread::sleep(Duration::from_millis(100));
                 }
                 Ok(())
             }),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then a record with a wrong tag",
                 version,
                 100,
@@ -104,7 +106,7 @@ pub fn all() -> Vec<Behaviour> {
                 },
             )
             .or_writing(Tls),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then the same again",
                 version,
                 100,
@@ -116,7 +118,7 @@ pub fn all() -> Vec<Behaviour> {
                 },
             )
             .or_writing(Tls),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then a record cut by silence",
                 version,
                 100,
@@ -127,7 +129,7 @@ pub fn all() -> Vec<Behaviour> {
                     server.raw(&record[..50])
                 },
             ),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data that drips",
                 version,
                 10,
@@ -167,8 +169,8 @@ pub fn all() -> Vec<Behaviour> {
         Behaviour::fails("a message in the clear", Tls13, Tls, |server| {
             server.plain(HANDSHAKE, &crate::forge::tls13::ticket(100))
         }),
-        Behaviour::goes_on("one empty message", Tls13, |server| server.sealed(HANDSHAKE, &[])),
-        Behaviour::behind_data(
+        Behaviour::stays_open("one empty message", Tls13, |server| server.sealed(HANDSHAKE, &[])),
+        Behaviour::after_data(
             "data with much padding",
             Tls13,
             100,

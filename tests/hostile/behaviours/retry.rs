@@ -1,4 +1,4 @@
-//! HelloRetryRequests that are wrong, or that never end, always with the right session id.
+//! HelloRetryRequests that are wrong or never end. The session id is right unless a name says otherwise.
 
 use sockeye::ErrorKind::{Reset, TimedOut, Tls};
 
@@ -60,7 +60,7 @@ pub fn all() -> Vec<Behaviour> {
             server.hear()?;
             server.retry(|server| ServerHello::retry_with_cookie(server.client(), 0))
         }),
-        Behaviour::never_opens("a retry with an extension nobody asked for", Tls, move |server| {
+        Behaviour::never_opens("a retry with an extension not asked for", Tls, move |server| {
             server.hear()?;
             server.retry(|server| {
                 let mut hello = p256(server);

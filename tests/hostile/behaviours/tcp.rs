@@ -1,5 +1,5 @@
-//! What TCP allows beneath TLS: urgent data, which is no part of the stream. Only the last byte of it is so: an earlier
-//! one that was not read in time becomes a part, which no record has room for.
+//! TCP urgent data below TLS. The last urgent byte is not part of the stream. The kernel may deliver earlier ones in
+//! the stream, and they are a fault of TLS.
 
 use std::io;
 use std::thread;
@@ -30,8 +30,8 @@ pub fn all() -> Vec<Behaviour> {
     ];
     for version in BOTH {
         all.extend([
-            Behaviour::goes_on("urgent data", version, urgent),
-            Behaviour::goes_on("urgent data now and then", version, |server| {
+            Behaviour::stays_open("urgent data", version, urgent),
+            Behaviour::stays_open("urgent data now and then", version, |server| {
                 for _ in 0..100 {
                     urgent(server)?;
                     thread::sleep(Duration::from_millis(20));
@@ -39,7 +39,7 @@ pub fn all() -> Vec<Behaviour> {
                 Ok(())
             })
             .or(Tls),
-            Behaviour::goes_on("a flood of urgent data", version, |server| {
+            Behaviour::stays_open("a flood of urgent data", version, |server| {
                 let begun = std::time::Instant::now();
                 while begun.elapsed() < Duration::from_secs(10) {
                     urgent(server)?;
@@ -48,7 +48,7 @@ pub fn all() -> Vec<Behaviour> {
             })
             .or(Tls)
             .flood(),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "data, then urgent data",
                 version,
                 100,
@@ -58,7 +58,7 @@ pub fn all() -> Vec<Behaviour> {
                     urgent(server)
                 },
             ),
-            Behaviour::behind_data(
+            Behaviour::after_data(
                 "urgent data within a record",
                 version,
                 100,

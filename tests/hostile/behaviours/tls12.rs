@@ -1,4 +1,4 @@
-//! Handshakes of TLS 1.2 that are wrong.
+//! Faulty handshakes of TLS 1.2.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub fn all() -> Vec<Behaviour> {
     [ends(), hellos(), exchanges(), messages(), finishes()].into_iter().flatten().collect()
 }
 
-/// Behind a ServerHello of TLS 1.2.
+/// The script runs after a ServerHello of TLS 1.2.
 fn greets(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -26,7 +26,7 @@ fn greets(
     })
 }
 
-/// In place of the server's last flight: the keys are known.
+/// The script replaces the server's ChangeCipherSpec and Finished.
 fn exchanges_keys(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -39,11 +39,11 @@ fn exchanges_keys(
 
 fn ends() -> Vec<Behaviour> {
     vec![
-        Behaviour::never_opens("silence behind the ServerHello, TLS 1.2", TimedOut, |server| {
+        Behaviour::never_opens("silence after the ServerHello, TLS 1.2", TimedOut, |server| {
             server.greet12()
         }),
-        greets("an end behind the ServerHello", Server::fin),
-        Behaviour::never_opens("a reset behind the ServerHello, TLS 1.2", Reset, |server| {
+        greets("an end after the ServerHello", Server::fin),
+        Behaviour::never_opens("a reset after the ServerHello, TLS 1.2", Reset, |server| {
             server.greet12()?;
             server.reset()
         }),
@@ -98,8 +98,8 @@ fn hellos() -> Vec<Behaviour> {
         changes("of no encryption", |hello| hello.suite = 0x0000),
         changes("of a suite of TLS 1.3", |hello| hello.suite = 0x1301),
         changes("with compression", |hello| hello.compression = 1),
-        changes("with an extension nobody asked for", |hello| hello.set(0xfefe, vec![1])),
-        // Of no use in TLS 1.2, and rustls does not look.
+        changes("with an extension not asked for", |hello| hello.set(0xfefe, vec![1])),
+        // rustls ignores these extensions in TLS 1.2.
         takes("with a share", |hello| hello.set_share(29, &[9; 32])),
         takes("with a renegotiation that was none", |hello| {
             hello.set(0xff01, vec![12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
@@ -146,7 +146,7 @@ fn messages() -> Vec<Behaviour> {
             server.say_done()
         }),
         greets("a certificate of an unknown authority", |server| {
-            server.identity = identity::of_nobody();
+            server.identity = identity::of_unknown_authority();
             server.exchange_keys()
         }),
         greets("70,000 bytes of certificates", |server| {
@@ -164,14 +164,14 @@ fn messages() -> Vec<Behaviour> {
             server.say_certificate12()?;
             server.say_done()
         }),
-        greets("a certificate's status nobody asked for, of 64 KiB", |server| {
+        greets("a certificate's status not asked for, of 64 KiB", |server| {
             server.say_certificate12()?;
             let mut status = vec![1];
             records::vec24(&mut status, &vec![0; 65_000]);
             server.say_plain(&records::handshake(message::CERTIFICATE_STATUS, &status))?;
             server.say_done()
         }),
-        greets("data in the clear behind the ServerHello", |server| server.plain(DATA, b"data")),
+        greets("data in the clear after the ServerHello", |server| server.plain(DATA, b"data")),
         greets("ciphers changed too early", |server| server.plain(CHANGE_CIPHER_SPEC, &[1])),
         greets("the client's own message", |server| {
             server.say_plain(&records::handshake(message::CLIENT_KEY_EXCHANGE, &[32; 33]))
@@ -206,7 +206,7 @@ fn finishes() -> Vec<Behaviour> {
             let finished = server.finished12();
             server.plain(HANDSHAKE, &finished)
         }),
-        exchanges_keys("a Finished in the clear behind changed ciphers", |server| {
+        exchanges_keys("a Finished in the clear after changed ciphers", |server| {
             server.change_ciphers()?;
             let finished = server.finished12();
             server.plain(HANDSHAKE, &finished)
@@ -226,7 +226,7 @@ fn finishes() -> Vec<Behaviour> {
             server.change_ciphers()?;
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
-        exchanges_keys("a ticket nobody asked for, and ciphers changed twice", |server| {
+        exchanges_keys("a ticket not asked for, and ciphers changed twice", |server| {
             server.plain(CHANGE_CIPHER_SPEC, &[1])?;
             server.plain(CHANGE_CIPHER_SPEC, &[1])
         }),

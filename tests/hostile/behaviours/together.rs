@@ -1,4 +1,4 @@
-//! What comes in one piece with the handshake's last message.
+//! Records that arrive in one piece with the server's Finished.
 
 use std::io;
 
@@ -15,14 +15,13 @@ const INTERNAL_ERROR: u8 = 80;
 pub fn all() -> Vec<Behaviour> {
     let mut all = Vec::new();
     for version in BOTH {
-        let goes_on = |what: &str| Behaviour::goes_on(&name(what), version, silent);
+        let stays_open = |what: &str| Behaviour::stays_open(&name(what), version, silent);
         let ends = |what: &str| Behaviour::ends(&name(what), version, silent);
         let fails = |what: &str, kind| Behaviour::fails(&name(what), version, kind, silent);
-        let read = |what: &str, reading| {
-            Behaviour::behind_data(&name(what), version, 100, reading, silent)
-        };
+        let read =
+            |what: &str, reading| Behaviour::after_data(&name(what), version, 100, reading, silent);
         all.extend([
-            together(version, goes_on("an empty record"), |server| server.sealed(DATA, &[])),
+            together(version, stays_open("an empty record"), |server| server.sealed(DATA, &[])),
             together(version, read("data", Outcome::Fails(TimedOut)), |server| server.data(100)),
             together(version, ends("close_notify"), Server::close_notify),
             together(version, ends("close_notify and an end"), |server| {
@@ -70,7 +69,7 @@ pub fn all() -> Vec<Behaviour> {
             }),
         ]);
     }
-    let tickets = Behaviour::goes_on(&name("tickets"), Version::Tls13, silent);
+    let tickets = Behaviour::stays_open(&name("tickets"), Version::Tls13, silent);
     all.push(together(Version::Tls13, tickets, |server| {
         (0..4).try_for_each(|_| server.sealed(HANDSHAKE, &ticket(200)))
     }));
@@ -85,7 +84,7 @@ fn silent(_: &mut Server) -> io::Result<()> {
     Ok(())
 }
 
-/// Holds the last message of the handshake back until this is played, or lets it go.
+/// Holds the server's Finished back until the script ends or uncorks it.
 fn together(
     version: Version,
     expected: Behaviour,

@@ -1,4 +1,4 @@
-//! The cryptography of a server that may misuse it: HKDF, the PRF of TLS 1.2, and records sealed by hand.
+//! The server's cryptography: HKDF, the PRF of TLS 1.2, and record protection that a script may misuse.
 
 use std::io;
 
@@ -40,7 +40,7 @@ pub fn prf(secret: &[u8], label: &str, seed: &[u8], len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Seals records by AES-128-GCM, under a sequence number that anyone may set.
+/// Seals records with AES-128-GCM. A script may set the sequence number.
 pub struct Sealer {
     key: aead::LessSafeKey,
     iv: Vec<u8>,
@@ -60,13 +60,13 @@ impl Sealer {
         Sealer { key: gcm(key), iv: iv.to_vec(), secret: None, sequence: 0 }
     }
 
-    /// Goes over to the next keys (RFC 8446, section 7.2).
+    /// Switches to the next traffic secret (RFC 8446, section 7.2).
     pub fn update_keys(&mut self) {
         let secret = self.secret.as_ref().expect("TLS 1.3 only");
         *self = Sealer::tls13(expand_label(secret, "traffic upd", &[], 32));
     }
 
-    /// A record of this type with this content.
+    /// Returns a sealed record of this type with this content.
     pub fn seal(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
         match self.secret {
             Some(_) => self.seal_inner([content, &[kind]].concat()),
@@ -74,7 +74,7 @@ impl Sealer {
         }
     }
 
-    /// A record of TLS 1.3 with this inside: content, type and padding (RFC 8446, section 5.2).
+    /// Returns a record of TLS 1.3 with this inner plaintext: content, type and padding (RFC 8446, section 5.2).
     pub fn seal_inner(&mut self, inner: Vec<u8>) -> Vec<u8> {
         let header = records::header(DATA, inner.len() + 16);
         let mut nonce = self.iv.clone();
@@ -107,7 +107,7 @@ fn gcm(key: &[u8]) -> aead::LessSafeKey {
     aead::LessSafeKey::new(key)
 }
 
-/// This side's key of one exchange, by X25519.
+/// The server's private X25519 key of one exchange.
 pub struct Own {
     key: EphemeralPrivateKey,
     share: Vec<u8>,
@@ -126,7 +126,7 @@ impl Own {
         &self.share
     }
 
-    /// The secret that is shared with whoever has sent this.
+    /// Returns the secret shared with the sender of `share`.
     pub fn agree(self, share: &[u8]) -> io::Result<Vec<u8>> {
         let peer = UnparsedPublicKey::new(&agreement::X25519, share);
         agreement::agree_ephemeral(self.key, &peer, <[u8]>::to_vec)

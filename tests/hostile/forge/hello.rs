@@ -1,4 +1,4 @@
-//! The hellos: what a client's says, and what a server's may.
+//! The hello messages: a parser for the client's, a builder for the server's.
 
 use super::records::{extension, handshake, message, vec8, vec16};
 
@@ -10,13 +10,13 @@ const SUPPORTED_VERSIONS: u16 = 43;
 const COOKIE: u16 = 44;
 const EXTENDED_MASTER_SECRET: u16 = 23;
 
-/// A server's random of this value asks for another ClientHello (RFC 8446, section 4.1.3).
+/// The random of a HelloRetryRequest (RFC 8446, section 4.1.3).
 const RETRY: [u8; 32] = [
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
-/// What matters of a ClientHello.
+/// The fields of a ClientHello that the server needs.
 #[derive(Clone, Default)]
 pub struct ClientHello {
     /// The whole message.
@@ -77,7 +77,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// A ServerHello or a HelloRetryRequest, of which every part may be set.
+/// A ServerHello or a HelloRetryRequest. A script may set every field.
 #[derive(Clone)]
 pub struct ServerHello {
     pub version: u16,
@@ -86,12 +86,12 @@ pub struct ServerHello {
     pub suite: u16,
     pub compression: u8,
     pub extensions: Vec<(u16, Vec<u8>)>,
-    /// Bytes behind its end, inside the message.
+    /// Bytes after the extensions, inside the message.
     pub trailing: Vec<u8>,
 }
 
 impl ServerHello {
-    /// One that fits the client's, with this server's share.
+    /// Returns a correct answer to `client` with this key share.
     pub fn tls13(client: &ClientHello, share: &[u8]) -> ServerHello {
         let mut hello = ServerHello {
             version: 0x0303,
@@ -111,7 +111,7 @@ impl ServerHello {
         ServerHello {
             version: 0x0303,
             random: [7; 32],
-            // None, so that it is no session to be resumed.
+            // Without an id the session is not resumable.
             session_id: Vec::new(),
             // ECDHE-ECDSA with AES-128-GCM and SHA-256.
             suite: 0xc02b,
@@ -121,14 +121,14 @@ impl ServerHello {
         }
     }
 
-    /// Asks for a share of this group.
+    /// Returns a HelloRetryRequest for a share of this group.
     pub fn retry(client: &ClientHello, group: u16) -> ServerHello {
         let mut hello = ServerHello::retry_for_nothing(client);
         hello.set(KEY_SHARE, group.to_be_bytes().to_vec());
         hello
     }
 
-    /// Asks for the same again, with a cookie.
+    /// Returns a HelloRetryRequest with a cookie of `len` bytes.
     pub fn retry_with_cookie(client: &ClientHello, len: usize) -> ServerHello {
         let mut cookie = Vec::new();
         vec16(&mut cookie, &vec![9; len]);
@@ -137,7 +137,7 @@ impl ServerHello {
         hello
     }
 
-    /// Asks for the very same again.
+    /// Returns a HelloRetryRequest that changes nothing.
     pub fn retry_for_nothing(client: &ClientHello) -> ServerHello {
         let mut hello = ServerHello::tls13(client, &[]);
         hello.random = RETRY;

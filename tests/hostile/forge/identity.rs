@@ -1,4 +1,4 @@
-//! Who the server claims to be: certificates, good and bad, and the key that signs.
+//! The server's identity: certificates, good and bad, and the key that signs.
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +21,7 @@ impl Identity {
         signature.expect("there is randomness").as_ref().to_vec()
     }
 
-    /// This chain in place of its own.
+    /// Replaces the chain and keeps the key.
     pub fn with_chain(&self, chain: Vec<Vec<u8>>) -> Identity {
         Identity { chain, key: Arc::clone(&self.key) }
     }
@@ -73,13 +73,13 @@ fn issued(issuer: &Root, params: &CertificateParams) -> Identity {
     Identity { chain: vec![leaf.der().to_vec()], key: ring_key(&key) }
 }
 
-/// What the client expects.
+/// The identity that the client expects.
 pub fn good() -> Identity {
     static GOOD: OnceLock<Identity> = OnceLock::new();
     GOOD.get_or_init(|| issued(root(), &params(&["localhost".to_owned()]))).clone()
 }
 
-/// For so many names, and perhaps the right one behind them.
+/// A certificate for `count` other names, and for the right one if `right`.
 pub fn of_many_names(count: usize, right: bool) -> Identity {
     let mut names: Vec<String> =
         (0..count).map(|number| format!("host-{number}.example.test")).collect();
@@ -107,19 +107,19 @@ pub fn not_yet_valid() -> Identity {
     issued(root(), &params)
 }
 
-/// Of an authority that the client has never heard of.
-pub fn of_nobody() -> Identity {
+/// A certificate of an authority that the client does not trust.
+pub fn of_unknown_authority() -> Identity {
     issued(&new_root("unknown"), &params(&["localhost".to_owned()]))
 }
 
-/// An authority's own certificate in place of a server's.
+/// A certificate with CA:TRUE in place of a server's.
 pub fn of_an_authority() -> Identity {
     let mut params = params(&["localhost".to_owned()]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     issued(root(), &params)
 }
 
-/// Certificates that have nothing to do with each other, of about this many bytes together.
+/// Unrelated certificates of about `bytes` bytes in total.
 pub fn strangers(bytes: usize) -> Vec<Vec<u8>> {
     let names: Vec<String> =
         (0..60).map(|number| format!("a-name-of-no-use-{number}.example.test")).collect();
@@ -127,8 +127,8 @@ pub fn strangers(bytes: usize) -> Vec<Vec<u8>> {
     vec![one.clone(); bytes / (one.len() + 5)]
 }
 
-/// A certificate below a maze: so many authorities of one name, each signed by another of them, and none by a
-/// root. Whoever tries every way through it never ends.
+/// A certificate below a maze: `count` authorities of one name, each signed by another of them, and none by a root.
+/// The number of paths through it is exponential.
 pub fn maze(count: usize) -> Identity {
     let roots: Vec<Root> = (0..count).map(|_| new_root("maze")).collect();
     let mut identity = issued(&roots[0], &params(&["localhost".to_owned()]));

@@ -1,7 +1,7 @@
-//! A server of TLS 1.2 and 1.3 made by hand, which says what it is told to, also what no TLS library would.
+//! A handmade server of TLS 1.2 and 1.3 that sends whatever a script asks for, right or wrong.
 //!
-//! It knows one suite of each version, one group and one sort of key. A script drives it message by message; what
-//! is right can be had ready-made, and be changed before it is sent.
+//! It knows one cipher suite per version, one group and one kind of key. Correct messages come ready-made, and a script
+//! may change them before they are sent.
 
 mod crypto;
 mod hello;

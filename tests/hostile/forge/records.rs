@@ -10,7 +10,7 @@ pub const WARNING: u8 = 1;
 pub const FATAL: u8 = 2;
 pub const CLOSE_NOTIFY: u8 = 0;
 
-/// The most plaintext of a record.
+/// The most plaintext of a record (RFC 8446, section 5.1).
 pub const RECORD_MOST: usize = 16 * 1024;
 
 /// The types of handshake messages.
@@ -51,7 +51,7 @@ pub fn handshake(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The beginning of a handshake message that claims to be so long.
+/// The header of a handshake message that claims this length.
 pub fn handshake_header(kind: u8, len: u32) -> Vec<u8> {
     [&[kind], &len.to_be_bytes()[1..]].concat()
 }
@@ -62,7 +62,7 @@ pub fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Appends bytes behind their length, which has one byte.
+/// Appends a length of one byte and then the bytes.
 pub fn vec8(to: &mut Vec<u8>, bytes: &[u8]) {
     to.push(u8::try_from(bytes.len()).expect("the length has one byte"));
     to.extend(bytes);

@@ -1,4 +1,4 @@
-//! The server's end of one connection: bytes, records, and data that is accounted for.
+//! The server's end of one connection: bytes, records, and counted application data.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,7 +14,7 @@ use super::identity::{self, Identity};
 use super::records::{self, ALERT, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, RECORD_MOST, WARNING};
 use crate::pattern;
 
-/// What a flood sends at a time, at least.
+/// The least number of bytes that a flood sends at a time.
 const FLOOD_PARCEL: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,22 +34,22 @@ impl Version {
 
 pub struct Server {
     pub stream: TcpStream,
-    /// Who it claims to be.
+    /// The certificates that it sends, and its key.
     pub identity: Identity,
-    /// Seals what is sent from now on.
+    /// The current write key.
     pub sealer: Option<Sealer>,
     pub(super) client: ClientHello,
-    /// The handshake's messages so far.
+    /// The handshake messages so far.
     pub transcript: Vec<u8>,
-    /// The secret from which the next keys come.
+    /// The secret from which the next keys are derived.
     pub secret: Vec<u8>,
-    /// The traffic secret under which this side's Finished is made.
+    /// The traffic secret that authenticates the server's Finished.
     pub(super) traffic: Vec<u8>,
-    /// What is held back, to be sent in one piece.
+    /// Bytes that are held back, to be sent in one piece.
     corked: Option<Vec<u8>>,
-    /// How much application data was sent, counted before it is.
+    /// The length of the application data, counted before it is sent.
     sent: Arc<AtomicU64>,
-    /// Tells that the client is in place.
+    /// Receives the client's word that its situation has begun.
     ready: Receiver<()>,
 }
 
@@ -71,7 +71,7 @@ impl Server {
 
     // ---------------------------------------------------------------- a whole handshake
 
-    /// A handshake without fault. When it returns the client is in place: reading, writing, or idle.
+    /// Completes a correct handshake, waits until the client's situation has begun, and discards what the client sends.
     pub fn open(&mut self, version: Version) -> io::Result<()> {
         match version {
             Version::Tls12 => self.open12()?,
@@ -82,7 +82,7 @@ impl Server {
         Ok(())
     }
 
-    /// As [`open`](Self::open), but reads nothing any more.
+    /// As [`open`](Self::open), but stops reading after the handshake.
     pub fn open_and_stop_reading(&mut self, version: Version) -> io::Result<()> {
         match version {
             Version::Tls12 => self.open12()?,
@@ -96,7 +96,7 @@ impl Server {
         waited.map_err(|_| io::ErrorKind::TimedOut.into())
     }
 
-    /// From now on reads and drops whatever comes.
+    /// Reads and drops everything from now on, in a thread.
     pub fn discard(&self) {
         if let Ok(mut stream) = self.stream.try_clone() {
             thread::spawn(move || io::copy(&mut stream, &mut io::sink()));
@@ -114,7 +114,7 @@ impl Server {
             let (kind, content) = self.read_record()?;
             match kind {
                 HANDSHAKE => message.extend(content),
-                // A second ClientHello comes behind one of these.
+                // The client sends one before its second ClientHello.
                 records::CHANGE_CIPHER_SPEC => {}
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
@@ -144,7 +144,7 @@ impl Server {
         }
     }
 
-    /// Holds back what is sent from now on.
+    /// Holds back everything from now on.
     pub fn cork(&mut self) {
         self.corked.get_or_insert_default();
     }
@@ -154,7 +154,7 @@ impl Server {
         self.stream.write_all(&bytes)
     }
 
-    /// Sends these bytes in turn, with a pause behind each.
+    /// Sends one byte at a time, with a pause after each.
     pub fn drip(&mut self, bytes: &[u8], pause: Duration) -> io::Result<()> {
         for byte in bytes {
             self.raw(&[*byte])?;
@@ -163,7 +163,7 @@ impl Server {
         Ok(())
     }
 
-    /// Sends this for as long as the client takes it, or for ten seconds.
+    /// Sends these bytes again and again, until the client is gone or ten seconds have passed.
     pub fn flood(&mut self, bytes: &[u8]) -> io::Result<()> {
         let bytes = bytes.repeat((RECORD_MOST / bytes.len()).max(1));
         let begun = std::time::Instant::now();
@@ -173,7 +173,7 @@ impl Server {
         Ok(())
     }
 
-    /// Sends what `make` makes for as long as the client takes it, or for ten seconds.
+    /// Sends the records of `make`, until the client is gone or ten seconds have passed.
     pub fn flood_with(&mut self, mut make: impl FnMut(&mut Sealer) -> Vec<u8>) -> io::Result<()> {
         let begun = std::time::Instant::now();
         while begun.elapsed() < Duration::from_secs(10) {
@@ -186,7 +186,7 @@ impl Server {
         Ok(())
     }
 
-    /// A record in the clear.
+    /// Sends a record in the clear.
     pub fn plain(&mut self, kind: u8, content: &[u8]) -> io::Result<()> {
         self.raw(&records::plain(kind, content))
     }
@@ -199,7 +199,7 @@ impl Server {
         self.sealer().seal(kind, content)
     }
 
-    /// A sealed record.
+    /// Sends a sealed record.
     pub fn sealed(&mut self, kind: u8, content: &[u8]) -> io::Result<()> {
         let record = self.seal(kind, content);
         self.raw(&record)
@@ -217,12 +217,12 @@ impl Server {
         self.alert(WARNING, CLOSE_NOTIFY)
     }
 
-    /// So much more data will have been sent. Gives where in the stream it begins.
+    /// Counts `len` more bytes of data, and returns their position in the stream.
     pub fn count(&self, len: usize) -> u64 {
         self.sent.fetch_add(len as u64, Ordering::SeqCst)
     }
 
-    /// The record of the next data of the stream.
+    /// Returns a record with the next `len` bytes of the stream.
     pub fn data_record(&mut self, len: usize) -> Vec<u8> {
         let begin = self.count(len);
         self.seal(DATA, &pattern::bytes(begin, len))
@@ -240,10 +240,10 @@ impl Server {
     }
 
     pub fn reset(&mut self) -> io::Result<()> {
-        // What was sent is to be there first.
+        // Lets the bytes before the reset arrive.
         thread::sleep(Duration::from_millis(20));
-        // What lingers would not matter, but a thread may hold a copy of the descriptor: to connect it to no address
-        // ends the connection whoever holds it, by a reset.
+        // SO_LINGER has no effect while the discarding thread holds a copy of the descriptor. Dissolving the
+        // association sends a reset at once.
         rustix::net::connect_unspec(&self.stream).map_err(Into::into)
     }
 }

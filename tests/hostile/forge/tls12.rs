@@ -1,4 +1,4 @@
-//! The handshake of TLS 1.2 (RFC 5246), a step at a time, always with ECDHE and an extended master secret.
+//! The handshake of TLS 1.2 (RFC 5246) in steps, with ECDHE and an extended master secret.
 
 use std::io;
 
@@ -10,17 +10,17 @@ use super::records::{
 use super::server::Server;
 use super::tls13::ECDSA_SECP256R1_SHA256;
 
-/// A group's curve is named, and not spelled out.
+/// The curve type `named_curve` (RFC 8422, section 5.4).
 const NAMED_CURVE: u8 = 3;
 
-/// What a ServerKeyExchange says, before it is signed.
+/// The content of a ServerKeyExchange.
 #[derive(Clone)]
 pub struct Exchange {
     pub curve_type: u8,
     pub group: u16,
     pub share: Vec<u8>,
     pub scheme: u16,
-    /// Signs something else.
+    /// The signature covers other bytes.
     pub forged: bool,
 }
 
@@ -43,7 +43,7 @@ impl Server {
         self.finish12()
     }
 
-    /// All between the hello and the Finished, without fault.
+    /// Exchanges everything between the ServerHello and the Finished correctly.
     pub fn exchange_keys(&mut self) -> io::Result<()> {
         self.say_certificate12()?;
         let exchange = self.begin_exchange()?;
@@ -52,14 +52,14 @@ impl Server {
         self.hear_keys(exchange.1)
     }
 
-    /// Changes the ciphers, and says the Finished.
+    /// Sends ChangeCipherSpec and Finished.
     pub fn finish12(&mut self) -> io::Result<()> {
         self.change_ciphers()?;
         let finished = self.finished12();
         self.sealed(HANDSHAKE, &finished)
     }
 
-    /// Hears the ClientHello, and answers in TLS 1.2.
+    /// Reads the ClientHello and answers in TLS 1.2.
     pub fn greet12(&mut self) -> io::Result<()> {
         self.hear()?;
         self.say_plain(&ServerHello::tls12().encode())
@@ -78,7 +78,7 @@ impl Server {
         self.say_plain(&certificate12(&self.identity.chain))
     }
 
-    /// A share that is right, and the key behind it.
+    /// Returns a correct exchange and its private key.
     pub fn begin_exchange(&self) -> io::Result<(Exchange, Own)> {
         let own = Own::new()?;
         Ok((Exchange { share: own.share().to_vec(), ..Exchange::default() }, own))
@@ -100,7 +100,7 @@ impl Server {
         self.say_plain(&handshake(message::SERVER_HELLO_DONE, &[]))
     }
 
-    /// Hears the client's share and its Finished, after which the keys are known.
+    /// Reads the client's share and its Finished, and derives the master secret.
     pub fn hear_keys(&mut self, own: Own) -> io::Result<()> {
         let (kind, content) = self.read_record()?;
         let share = content.get(5..).ok_or(io::ErrorKind::InvalidData)?;
@@ -110,14 +110,14 @@ impl Server {
         let shared = own.agree(share)?;
         self.transcript.extend(&content);
         self.secret = prf(&shared, "extended master secret", &sha256(&self.transcript), 48);
-        // What the client's Finished says is known.
+        // The client's Finished is computed, not decrypted.
         let verify = prf(&self.secret, "client finished", &sha256(&self.transcript), 12);
         self.transcript.extend(handshake(message::FINISHED, &verify));
         while self.read_record()?.0 != HANDSHAKE {}
         Ok(())
     }
 
-    /// Says that ciphers change, and changes them.
+    /// Sends ChangeCipherSpec and switches to the new write key.
     pub fn change_ciphers(&mut self) -> io::Result<()> {
         self.plain(CHANGE_CIPHER_SPEC, &[1])?;
         let seed = [&[7; 32][..], &self.client.random].concat();

@@ -1,4 +1,4 @@
-//! The handshake of TLS 1.3 (RFC 8446), a step at a time.
+//! The handshake of TLS 1.3 (RFC 8446) in steps.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::records::{
 };
 use super::server::Server;
 
-/// The scheme that the key signs by.
+/// The signature scheme of the server's key.
 pub const ECDSA_SECP256R1_SHA256: u16 = 0x0403;
 
 impl Server {
@@ -19,14 +19,14 @@ impl Server {
         self.finish()
     }
 
-    /// Hears the ClientHello and says a right ServerHello, behind which everything is sealed.
+    /// Reads the ClientHello, sends a correct ServerHello, and switches to the handshake keys.
     pub fn greet(&mut self) -> io::Result<()> {
         self.hear()?;
         let hello = self.right_hello()?;
         self.answer(&hello)
     }
 
-    /// A right ServerHello, whose keys are known from now on.
+    /// Returns a correct ServerHello and keeps its shared secret.
     pub fn right_hello(&mut self) -> io::Result<ServerHello> {
         let share = self.client.share.as_ref().ok_or(io::ErrorKind::InvalidData)?;
         let own = Own::new()?;
@@ -35,7 +35,7 @@ impl Server {
         Ok(hello)
     }
 
-    /// Sends a ServerHello, whatever is in it, and goes over to the handshake's keys.
+    /// Sends this ServerHello and switches to the handshake keys.
     pub fn answer(&mut self, hello: &ServerHello) -> io::Result<()> {
         let message = hello.encode();
         self.transcript.extend(&message);
@@ -53,7 +53,7 @@ impl Server {
         self.secret = secret;
     }
 
-    /// Asks for another ClientHello, and hears it.
+    /// Sends a HelloRetryRequest and reads the second ClientHello.
     pub fn retry(&mut self, make: impl FnOnce(&Server) -> ServerHello) -> io::Result<()> {
         let hello = make(self);
         assert!(hello.is_retry());
@@ -71,7 +71,7 @@ impl Server {
 
     // ---------------------------------------------------------------- the sealed part
 
-    /// Sends a handshake message, which counts for the signatures to come.
+    /// Sends a handshake message and adds it to the transcript.
     pub fn say(&mut self, message: &[u8]) -> io::Result<()> {
         self.transcript.extend(message);
         for part in message.chunks(RECORD_MOST) {
@@ -80,14 +80,14 @@ impl Server {
         Ok(())
     }
 
-    /// Everything of the server's first flight, without fault.
+    /// Sends the rest of the server's flight correctly.
     pub fn say_flight(&mut self) -> io::Result<()> {
         self.say(&encrypted_extensions(&[]))?;
         self.say_certificate()?;
         self.say(&self.finished())
     }
 
-    /// The certificates, and the proof that they are its own.
+    /// Sends Certificate and CertificateVerify.
     pub fn say_certificate(&mut self) -> io::Result<()> {
         self.say_only_certificate()?;
         self.say(&self.certificate_verify())
@@ -109,10 +109,10 @@ impl Server {
         handshake(message::FINISHED, &mac(&key, &sha256(&self.transcript)))
     }
 
-    /// The server's Finished was sent: goes over to the keys of data, and waits for the client's Finished.
+    /// Switches to the application keys and waits for the client's Finished.
     pub fn finish(&mut self) -> io::Result<()> {
         self.use_data_keys();
-        // First what the client says beside it, such as that ciphers change.
+        // A ChangeCipherSpec may come first.
         while self.read_record()?.0 != DATA {}
         Ok(())
     }
@@ -124,9 +124,9 @@ impl Server {
         self.secret = secret;
     }
 
-    // ---------------------------------------------------------------- behind the handshake
+    // ---------------------------------------------------------------- after the handshake
 
-    /// Asks for new keys, or only takes some itself.
+    /// Sends a KeyUpdate and switches to the next key. With `ask` the client must update too.
     pub fn update_keys(&mut self, ask: bool) -> io::Result<()> {
         let record = self.key_update_record(ask);
         self.raw(&record)
@@ -155,7 +155,7 @@ pub fn certificate(chain: &[Vec<u8>]) -> Vec<u8> {
     certificate_with(&[], chain, &[])
 }
 
-/// With this context, and these extensions of every certificate.
+/// Returns a Certificate message with this context, and these extensions for every certificate.
 pub fn certificate_with(context: &[u8], chain: &[Vec<u8>], extensions: &[u8]) -> Vec<u8> {
     let mut list = Vec::new();
     for certificate in chain {
@@ -174,7 +174,7 @@ pub fn certificate_verify(scheme: u16, signature: &[u8]) -> Vec<u8> {
     handshake(message::CERTIFICATE_VERIFY, &body)
 }
 
-/// Asks the client who it is.
+/// Returns a CertificateRequest with this context.
 pub fn certificate_request(context: &[u8]) -> Vec<u8> {
     const SIGNATURE_ALGORITHMS: u16 = 13;
     let mut schemes = Vec::new();
@@ -185,7 +185,7 @@ pub fn certificate_request(context: &[u8]) -> Vec<u8> {
     handshake(message::CERTIFICATE_REQUEST, &body)
 }
 
-/// A ticket with an identity of this length.
+/// Returns a NewSessionTicket with a ticket of `len` bytes.
 pub fn ticket(len: usize) -> Vec<u8> {
     let mut body = 3600_u32.to_be_bytes().to_vec();
     body.extend(1_u32.to_be_bytes());
