@@ -277,6 +277,15 @@ impl Error {
         self
     }
 
+    /// Whether a part of it may be the program's, so that to drop it may run code of the program.
+    pub(crate) fn may_be_foreign(&self) -> bool {
+        match &self.inner.source {
+            Some(Source::Io(error)) => error.get_ref().is_some(),
+            Some(Source::Tls(_)) => true,
+            None => false,
+        }
+    }
+
     fn build(inner: Inner) -> Self {
         Error { inner: Arc::new(inner) }
     }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::clock;
 use super::deeds::Deeds;
+use super::event_loop;
 use super::shared::{Core, Guard, Shared};
 use super::wait::Side;
 use super::wire::Wire;
@@ -130,6 +131,10 @@ pub(super) enum Called<'a> {
 
 impl Side {
     pub(super) fn timed_out(self) -> Error {
+        // There nothing may wait at all.
+        if event_loop::is_this_thread() {
+            return event_loop::would_block();
+        }
         Error::call_timed_out(match self {
             Side::Read => Deadline::Read,
             Side::Write => Deadline::Write,

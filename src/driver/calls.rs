@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::shared::{CallLimit, Guard, Shared};
 use super::wait::Side;
-use super::{clock, fork};
+use super::{clock, event_loop, fork};
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::SocketInfo;
 use crate::machine::Input;
@@ -55,6 +55,7 @@ impl Shared {
         until: Option<Until>,
         limit: Deadline,
     ) -> Result<Guard<'a>> {
+        event_loop::may_wait()?;
         let left = match until {
             Some(until) => {
                 Some(until.left().ok_or_else(|| Error::call_timed_out(limit).during(core.step()))?)
@@ -89,7 +90,9 @@ impl Shared {
             return Err(error);
         }
         self.begin_close();
-        self.wait_handed_over(None);
+        if !self.wait_handed_over(None) {
+            return Err(event_loop::would_block());
+        }
         let core = self.lock();
         match core.machine.outcome() {
             Some(Err(fault @ Fault::TimedOut(Deadline::Close))) => Err(core.error_for(fault)),
@@ -103,13 +106,17 @@ impl Shared {
         drop(self.tell(core, Input::Close));
     }
 
-    /// Waits until it has ended and nothing is being done on its wire; whether that came in time.
+    /// Waits until it has ended and nothing is being done on its wire; whether that came in time. The loop does not
+    /// wait.
     pub(super) fn wait_handed_over(self: &Arc<Self>, until: Option<Until>) -> bool {
         let mut core = self.lock();
         loop {
             let performed = core.performing == 0 || planted!(CloseReturnsEarly);
             if core.machine.outcome().is_some() && performed {
                 return true;
+            }
+            if event_loop::is_this_thread() {
+                return false;
             }
             let left = match until.map(Until::left) {
                 Some(None) => return false,

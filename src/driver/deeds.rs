@@ -21,14 +21,16 @@ use super::slices::Load;
 use super::sync::mio::Token;
 use super::wait::WakeHandle;
 use super::wire::{Drained, Wire};
+use super::workers::discard;
 use super::young::Spot;
-use super::{Driver, Job, Urgency, harmless};
+use super::{Driver, Job, Urgency};
 use crate::address::SocketAddress;
 use crate::egress::{EgressRules, is_local};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, Unresolved};
 use crate::info::Timings;
-use crate::machine::{AttemptId, Input, Output, Outputs, Release, Watch};
+use crate::machine::{AttemptId, Discarded, Input, Output, Outputs, Release, Watch};
 use crate::options::TcpOptions;
+use crate::resolver::Resolver;
 
 /// What is dropped at most of what comes in after a close.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -64,6 +66,7 @@ impl Shared {
         mut core: Guard<'a>,
         mut next: Option<Deeds>,
     ) -> Guard<'a> {
+        let mut users = Vec::new();
         while let Some(deeds) = &mut next {
             let mut prepared = core.prepare(deeds, self.requested(), self.roster());
             let news = core.news(deeds);
@@ -77,6 +80,7 @@ impl Shared {
                 news.tell(self.requested());
             }
             let answer = self.perform(deeds, &mut prepared);
+            users.extend(prepared.users());
             // Which may close descriptors.
             drop((prepared, deeds.unwanted.take()));
             core = self.lock();
@@ -92,7 +96,14 @@ impl Shared {
                 None => next = None,
             }
         }
-        self.keep_time(core)
+        let core = self.keep_time(core);
+        if users.is_empty() {
+            return core;
+        }
+        // It is the user's, and so is what happens when it is dropped. Nobody waits for that.
+        drop(core);
+        users.into_iter().for_each(discard);
+        self.lock()
     }
 
     /// The loop keeps the machine's time.
@@ -201,15 +212,14 @@ impl Shared {
                 Err(fault) => drop(self.tell(self.lock(), Input::WireFailed(fault))),
             }
         }
+        if deeds.begin {
+            self.leave_to_workers();
+        }
         if deeds.transmit && deeds.release.is_none() {
             self.transmit();
         }
         if deeds.resolve {
             self.submit();
-        }
-        if let Some(resolver) = prepared.over.as_mut().and_then(|over| over.resolver.take()) {
-            // It was not asked. It is the user's, and so is what happens when it is dropped.
-            harmless(|| drop(resolver));
         }
         let (id, address) = deeds.attempt?;
         let (tcp, egress) = match prepared.how.take()? {
@@ -328,6 +338,7 @@ pub(super) struct Deeds {
     abandon: bool,
     pub(super) shutdown_write: bool,
     attend: bool,
+    begin: bool,
     transmit: bool,
     release: Option<Release>,
     pub(super) opened: bool,
@@ -364,6 +375,7 @@ impl Deeds {
                 Output::Readable => deeds.readable = true,
                 Output::Writable => deeds.writable = true,
                 Output::Closed => deeds.closed = true,
+                Output::Begin => deeds.begin = true,
             }
         }
         deeds
@@ -385,7 +397,12 @@ struct Prepared {
     farewell: Vec<u8>,
     /// Who has its place now.
     next: Option<Weak<Shared>>,
+    /// What is left of TLS, where it may be of the user's.
+    discarded: Option<Discarded>,
 }
+
+/// What was the user's, and is wanted no more.
+type Users = (Option<Arc<dyn Resolver>>, Option<Unresolved>, Option<Discarded>);
 
 /// How to make a connection.
 #[derive(Debug)]
@@ -397,6 +414,16 @@ enum How {
 }
 
 impl Prepared {
+    fn users(&mut self) -> Option<Users> {
+        // A resolver that is still here was not asked.
+        let (resolver, unresolved) = match &mut self.over {
+            Some(over) => (over.resolver.take(), over.unresolved.take()),
+            None => (None, None),
+        };
+        let some = resolver.is_some() || unresolved.is_some() || self.discarded.is_some();
+        some.then(|| (resolver, unresolved, self.discarded.take()))
+    }
+
     fn wake(&self) {
         self.wake.iter().flatten().for_each(|handle| handle.wake());
     }
@@ -452,7 +479,11 @@ impl Core {
         };
         // Before anyone hears of the end.
         let next = if planted!(FreesSlotLate) { None } else { self.free_slot(roster) };
-        Prepared { wake, wire, registration, young, over, how, farewell, next }
+        let discarded = match (deeds.release, deeds.closed) {
+            (None, false) => None,
+            (Some(_), _) | (_, true) => self.machine.take_discarded(),
+        };
+        Prepared { wake, wire, registration, young, over, how, farewell, next, discarded }
     }
 
     /// Gives its place up once its outcome is known. The socket that has it now is to be admitted.

@@ -20,7 +20,7 @@ use super::watch::{Look, QUIET};
 use super::wire::Wire;
 use super::young::KEPT_CAPACITY;
 use super::{Driver, Job, Sleep, dial, harmless, say};
-use crate::error::Fault;
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::AttemptId;
 
 /// No slot of the table has it.
@@ -42,6 +42,17 @@ thread_local! {
 /// Whether it is the loop that asks.
 pub(super) fn is_this_thread() -> bool {
     IS_LOOP.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Fails where the loop asks, for a call that would wait: it would wait for the thread that it is on.
+pub(super) fn may_wait() -> Result<()> {
+    if is_this_thread() { Err(would_block()) } else { Ok(()) }
+}
+
+/// The error of a call that would have to wait on the loop's thread.
+#[cold]
+pub(super) fn would_block() -> Error {
+    Error::with_message(ErrorKind::InvalidState, "this call would block the event loop")
 }
 
 /// Runs for the rest of the process.

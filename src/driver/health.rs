@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::clock;
 use super::deeds::Deeds;
 use super::errno::{Failure, judge};
-use super::fork;
 use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::Side;
 use super::wire::{End, Standing, Wire};
 use super::{Driver, Job, Urgency};
+use super::{event_loop, fork};
 use crate::error::{Error, Fault};
 use crate::info::{Health, Phase};
 use crate::machine::{Input, ReadStep, Received, Watch};
@@ -36,7 +36,8 @@ impl Shared {
             drop(core);
             found = wire.standing().into();
             core = self.lock();
-            if core.machine.is_secure() && !matches!(found, Found::Nothing) {
+            let may_wait = !event_loop::is_this_thread();
+            if may_wait && core.machine.is_secure() && !matches!(found, Found::Nothing) {
                 // What TLS makes of it, whoever is there is about to say.
                 core = self.await_hearsay(core, Side::Read, None);
             }

@@ -18,12 +18,14 @@ mod event_loop;
 mod facts;
 mod fairness;
 mod forecast;
+mod foreign;
 mod fork;
 mod given;
 mod handles;
 mod health;
 mod hosts;
 mod linger;
+mod logs;
 #[cfg(sockeye_shuttle)]
 pub mod model;
 mod news;
@@ -44,6 +46,7 @@ mod wait;
 mod watch;
 mod wire;
 mod wires;
+mod workers;
 mod writing;
 mod young;
 
@@ -55,10 +58,12 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Instant;
 
 use self::linger::Lingering;
+use self::logs::Logs;
 use self::resolve::Names;
 use self::sync::Mutex;
 use self::sync::mio::{self, Registry, Token, Waker};
 use self::wire::Wire;
+use self::workers::Workers;
 use self::young::Young;
 use crate::error::Fault;
 use crate::machine::AttemptId;
@@ -79,6 +84,8 @@ struct Driver {
     waker: Waker,
     registry: Registry,
     names: Names,
+    workers: Workers,
+    logs: Logs,
     lingering: Lingering,
     young: Young,
 }
@@ -187,6 +194,8 @@ impl Driver {
             waker: Waker::new(poll.registry(), event_loop::WAKER)?,
             registry: poll.registry().try_clone()?,
             names: Names::new(),
+            workers: Workers::new(),
+            logs: Logs::new(),
             lingering: Lingering::new(),
             young: Young::new(),
         })
@@ -218,6 +227,14 @@ impl Driver {
         &self.names
     }
 
+    fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     fn young(&self) -> &Young {
         &self.young
     }
@@ -245,5 +262,5 @@ fn harmless<R>(work: impl FnOnce() -> R) -> Option<R> {
 
 /// Logs, under no lock: a logger is the user's, and may use a socket itself.
 fn say(text: std::fmt::Arguments<'_>) {
-    harmless(|| log::debug!("{text}"));
+    logs::say(log::Level::Debug, text);
 }

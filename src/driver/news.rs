@@ -2,14 +2,14 @@
 //! to its end. Nothing is logged for each read or write, and never anything of what passes.
 //!
 //! It is gathered under the lock and logged without it, as a logger is the user's: it may use sockets, but not
-//! wait for the end of the very one that it hears of.
+//! wait for the end of the very one that it hears of, unless it hears of it from the loop.
 
 use std::net::SocketAddr;
 
 use log::{Level, LevelFilter};
 
 use super::deeds::Deeds;
-use super::harmless;
+use super::logs;
 use super::shared::Core;
 use crate::address::SocketAddress;
 use crate::error::Error;
@@ -43,7 +43,7 @@ enum Over {
 impl News {
     pub(super) fn tell(&self, requested: &SocketAddress) {
         let say = |level, text: std::fmt::Arguments<'_>| {
-            harmless(|| log::log!(level, "{requested}: {text}"));
+            logs::say(level, format_args!("{requested}: {text}"));
         };
         if self.resolves {
             say(Level::Trace, format_args!("looking up the name"));

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::clock;
 use super::shared::CallLimit;
+use super::{clock, event_loop};
 
 /// Longer than any system's tick, for which a receive may wait without hearing of anything.
 const TICK: Duration = Duration::from_millis(25);
@@ -28,7 +28,7 @@ impl Patience {
         if limit.timeout.is_none() && limit.deadline.is_none() {
             return Ok(None);
         }
-        let left = self.left(limit)?;
+        let left = self.remaining(limit)?;
         self.fresh = left;
         Ok(left)
     }
@@ -39,8 +39,12 @@ impl Patience {
         self.begun.get_or_insert_with(clock::now);
     }
 
-    /// What is left before a wait.
+    /// What is left before a wait: nothing on the loop, which does not wait.
     pub(super) fn left(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
+        if event_loop::is_this_thread() { Err(Passed) } else { self.remaining(limit) }
+    }
+
+    fn remaining(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
         if let Some(left) = self.fresh.take() {
             return Ok(Some(left));
         }

@@ -6,6 +6,7 @@ use super::attend::{Called, Last, Tried, begin};
 use super::clock;
 use super::deeds::Deeds;
 use super::errno::{Failure, judge};
+use super::event_loop;
 use super::fork;
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
@@ -340,5 +341,6 @@ impl Core {
         self.reading.forecast.is_brisk()
             && !self.attended
             && (self.is_unlimited() || patience.outlasts_a_tick(self.limit(Side::Read)))
+            && !event_loop::is_this_thread()
     }
 }

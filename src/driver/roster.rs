@@ -16,7 +16,7 @@ use super::calls::Until;
 use super::pool::Share;
 use super::shared::Shared;
 use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
-use super::{fork, say};
+use super::{event_loop, fork, say};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};
 
@@ -241,6 +241,10 @@ impl Roster {
                 self.wait_left();
             }
             close_all(&sockets);
+            if event_loop::is_this_thread() {
+                // They go on to end by themselves.
+                return;
+            }
             for socket in sockets {
                 socket.wait_handed_over(None);
             }
@@ -273,6 +277,9 @@ impl Roster {
                 self.wait_left();
             }
             close_all(&sockets);
+            if event_loop::is_this_thread() {
+                return 0;
+            }
             for socket in sockets {
                 reset += usize::from(match socket.wait_handed_over(Some(until)) {
                     true => socket.ran_out_of_close_timeout(),

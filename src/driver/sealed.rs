@@ -19,7 +19,7 @@ use super::event_loop::{self, REGISTERED_ONCE};
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
 use super::reading::Came;
-use super::shared::{Core, Guard, Shared, Watching};
+use super::shared::{Core, Guard, Handed, Shared, Watching};
 use super::slices::{Load, Room};
 use super::wait::{Side, Waited, WakeHandle};
 use super::watch::QUIET;
@@ -55,8 +55,8 @@ impl Shared {
         match self.receive_with(core, pass, &mut Room::One(intake.space()), patience) {
             Came::Bytes { mut core, pass, bytes, wire } => {
                 intake.filled(bytes);
-                let deeds = Deeds::of(core.machine.ingest(pass, intake, clock::now));
-                core = self.settle(core, deeds);
+                let (back, deeds) = self.feed(core, pass, intake);
+                core = self.settle(back, deeds);
                 Called::Ask(self.put_back(core, Side::Read, wire))
             }
             Came::Nothing(called) => called,
@@ -86,11 +86,15 @@ impl Shared {
         limit: Option<Duration>,
     ) -> Guard<'a> {
         let handshaking = core.is_opening() && core.machine.watch() == Watch::Ingest;
-        if !handshaking
-            || core.attended
-            || core.reading.asleep
-            || !(planted!(HandshakeSpins) || core.may_attend())
-        {
+        if !handshaking || (core.handed != Handed::Nothing && self.is_for_workers(&core)) {
+            return self.wait_change(core, limit);
+        }
+        if let Some(loan) = core.machine.lend_to_begin() {
+            drop(core);
+            return self.begin(loan);
+        }
+        let may_attend = planted!(HandshakeSpins) || core.may_attend();
+        if core.attended || core.reading.asleep || !may_attend {
             return self.wait_change(core, limit);
         }
         let (Some(handle), Some(wire)) = (WakeHandle::of_this_thread(), core.wire.cloned()) else {
@@ -108,8 +112,12 @@ impl Shared {
         core.reading.asleep = false;
         core.writing.asleep = false;
         if matches!(waited, Ok(Waited::Ready)) {
+            let elsewhere = self.is_for_workers(&core);
             drop(core);
-            self.ingest_all(&wire, None, None);
+            match elsewhere {
+                true => self.leave_to_workers(),
+                false => drop(self.ingest_all(&wire, None, None)),
+            }
             core = self.lock();
         }
         // Another may go on with it.
@@ -253,6 +261,10 @@ impl Shared {
         loop {
             let went = self.send_waiting(core);
             let (back, pause) = match went {
+                // A session that is lent comes back, whether there is room or not.
+                Went::On(core) | Went::Blocked(core) if core.machine.is_lent() => {
+                    (core, Some(Duration::MAX))
+                }
                 Went::On(core) | Went::Blocked(core) => (core, None),
                 Went::Elsewhere(core) => (core, Some(Duration::MAX)),
                 Went::Unable(core) => (core, Some(QUIET)),
@@ -332,8 +344,16 @@ impl Shared {
         wire: &Arc<Wire>,
         known: Option<Fault>,
     ) -> Guard<'a> {
-        drop(core);
-        self.ingest_all(wire, Some(Side::Write), known);
+        if core.machine.runs_foreign_code() {
+            // Whoever closes it does not wait for that.
+            let mut core = core;
+            core.looking = true;
+            drop(core);
+            self.leave_to_workers();
+        } else {
+            drop(core);
+            self.ingest_all(wire, Some(Side::Write), known);
+        }
         let own = known.is_none().then_some(Side::Write);
         self.await_hearsay(self.lock(), Side::Read, own)
     }

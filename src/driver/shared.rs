@@ -23,6 +23,7 @@ use super::sync::{Condvar, Mutex, MutexGuard};
 use super::wait::{Side, WakeHandle};
 use super::wire::Wire;
 use super::wires::Wires;
+use super::workers::discard;
 use super::young::Spot;
 use super::{Driver, Job, Urgency, event_loop, fork};
 use crate::address::SocketAddress;
@@ -88,8 +89,10 @@ pub(super) struct Core {
     pub(super) flushing: bool,
     /// It is TLS from its start.
     pub(super) secure: bool,
-    /// The loop asks the wire for a failure.
+    /// The loop asks the wire for a failure, or a worker is about to.
     pub(super) looking: bool,
+    /// What a worker thread is to do for it.
+    pub(super) handed: Handed,
     /// Somebody is about to upgrade: writes that begin now wait for that.
     pub(super) claimed: bool,
     /// Writes that wait for the turn, and began before that.
@@ -213,6 +216,16 @@ pub(super) enum Watching {
     Armed,
     /// The loop, for failures only: something is unread.
     Narrowed,
+}
+
+/// Whether a worker thread has the socket, to begin its handshake or to take in what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handed {
+    Nothing,
+    /// It does so, or is going to.
+    Once,
+    /// Something has come since: it has to look once more.
+    Again,
 }
 
 pub(super) type Guard<'a> = MutexGuard<'a, Core>;
@@ -491,6 +504,17 @@ impl Drop for Shared {
                 admit(self.roster.leave(place, core.life()));
             }
         }
+        if event_loop::is_this_thread() {
+            let foreign = core.error.as_ref().is_some_and(Error::may_be_foreign)
+                || core.machine.holds_foreign_code();
+            let upgrade = self.upgrade.take_if(|upgrade| upgrade.tls.runs_foreign_code());
+            if foreign {
+                discard(std::mem::replace(core, Core::new(Machine::over())));
+            }
+            if upgrade.is_some() {
+                discard(upgrade);
+            }
+        }
     }
 }
 
@@ -522,6 +546,7 @@ impl Core {
             flushing: false,
             secure: false,
             looking: false,
+            handed: Handed::Nothing,
             claimed: false,
             queued: 0,
             place: None,

@@ -7,7 +7,7 @@ use super::clock;
 use super::patience::{Passed, Patience};
 use super::shared::{Core, Guard, Shared, Watching};
 use super::wait::Side;
-use super::{Driver, Job, Urgency};
+use super::{Driver, Job, Urgency, event_loop};
 use crate::error::{Deadline, Error, Result};
 use crate::machine::Input;
 
@@ -51,7 +51,9 @@ impl Shared {
             if let Some(error) = refused(&core) {
                 break Err(error);
             }
-            let Ok(limit) = left else { break Err(side.timed_out()) };
+            let (Ok(limit), Ok(())) = (left, event_loop::may_wait()) else {
+                break Err(side.timed_out());
+            };
             patience.begin();
             core = self.wait_change(core, limit);
             left = patience.left(core.limit(side));

@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::clock;
 use super::deeds::Deeds;
 use super::errno::fault;
-use super::event_loop::REGISTERED_ONCE;
+use super::event_loop::{self, REGISTERED_ONCE};
 use super::shared::{Core, Guard, Shared, UpgradePlan};
 use super::sync::mio;
 use super::wire::{End, Wire, would_block};
@@ -27,6 +27,7 @@ impl Shared {
     /// Upgrades, by these settings or else by those of the socket's options.
     pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Shared>> {
         fork::check()?;
+        event_loop::may_wait()?;
         let Some(plan) = self.upgrade_plan() else {
             let mode = self.mode();
             return Err(misuse(format!("secure_transport is {mode}: an upgrade needs starttls")));

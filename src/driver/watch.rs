@@ -250,6 +250,15 @@ impl Shared {
     /// Over TLS what comes has to be decrypted before anyone knows what it is: does so until something is
     /// unread, which is then as in plaintext, or nothing more is there.
     fn ingest_in_background(self: &Arc<Self>) -> Look {
+        if self.lock().machine.runs_foreign_code() {
+            self.leave_to_workers();
+            return Look::Keep;
+        }
+        self.ingest_quietly()
+    }
+
+    /// Takes in what is there, where nobody waits for it.
+    pub(super) fn ingest_quietly(self: &Arc<Self>) -> Look {
         let Some(wire) = self.wire() else { return Look::Recheck };
         let opening = self.lock().is_opening();
         let ingested = self.ingest_all(&wire, None, None);
@@ -261,7 +270,8 @@ impl Shared {
             // The handshake is over, and callers do the rest.
             let kept = if core.attended { Look::Keep } else { Look::Recheck };
             if let Ok(driver) = Driver::running() {
-                if core.wants_watch() && self.list(&mut core, driver) {
+                let listed = matches!(core.watching, Watching::Listed(_));
+                if !listed && core.wants_watch() && self.list(&mut core, driver) {
                     drop(core);
                     driver.post(Job::Young, Urgency::Soon);
                 }
@@ -298,6 +308,11 @@ impl Shared {
                 // Callers do the rest.
                 return Ingested::All;
             }
+            if let Some(loan) = core.machine.lend_to_begin() {
+                drop(core);
+                drop(self.begin(loan));
+                continue;
+            }
             let Some(pass) = core.machine.attend() else { return Ingested::All };
             drop(core);
             let result = wire.receive(&mut Room::One(intake.space()));
@@ -306,9 +321,8 @@ impl Shared {
             if end == End::HungUp && core.machine.sends() && other != Some(Side::Write) {
                 core = self.await_hearsay(core, Side::Write, Some(Side::Read));
             }
-            let now = clock::now();
             let mut over = None;
-            let outputs = match result {
+            let deeds = match result {
                 Ok(0) => {
                     let what = match end {
                         End::Failed(fault) => Received::Failed(fault),
@@ -317,11 +331,13 @@ impl Shared {
                         }
                         End::HungUp | End::Clean => Received::Eof,
                     };
-                    core.machine.received(pass, what, now)
+                    Deeds::of(core.machine.received(pass, what, clock::now()))
                 }
                 Ok(bytes) => {
                     intake.filled(bytes);
-                    core.machine.ingest(pass, intake, || now)
+                    let (back, deeds) = self.feed(core, pass, intake);
+                    core = back;
+                    deeds
                 }
                 Err(error) => {
                     let what = match judge(&error) {
@@ -335,10 +351,10 @@ impl Shared {
                             Received::Nothing
                         }
                     };
-                    core.machine.received(pass, what, now)
+                    let outputs = core.machine.received(pass, what, clock::now());
+                    if over.is_some() { None } else { Deeds::of(outputs) }
                 }
             };
-            let deeds = if over.is_some() { None } else { Deeds::of(outputs) };
             core = self.settle(core, deeds);
             // A reader may have come meanwhile.
             self.notify(&core);

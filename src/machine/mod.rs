@@ -26,6 +26,10 @@
 //! given back by [`transmitted`](Machine::transmitted). [`Output::Attend`] asks somebody to receive where no
 //! reader does, with a pass from [`attend`](Machine::attend).
 //!
+//! A session whose configuration may run foreign code, such as a certificate verifier of the program, can be
+//! [lent](Machine::lend) for that time: the machine then goes on, and what it is [restored](Machine::restore) to
+//! may be closed.
+//!
 //! # Driving one by hand
 //!
 //! ```
@@ -66,6 +70,7 @@
 mod flood;
 mod flow;
 mod intake;
+mod loan;
 mod outbox;
 mod race;
 mod secure;
@@ -89,9 +94,11 @@ pub use crate::tls::TlsSetup;
 use self::flow::Holder;
 pub use self::flow::{ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
 pub use self::intake::Intake;
+pub use self::loan::Loan;
 pub use self::outbox::Parcel;
 pub use self::race::{ADDRESSES_MOST, ATTEMPT_DELAY, AttemptId, RESOLUTION_DELAY};
 use self::state::State;
+pub use self::tls::Discarded;
 
 /// What a machine is made for.
 #[derive(Clone, Debug)]
@@ -218,6 +225,9 @@ pub enum Output {
     Writable,
     /// Tell who waits for the end: [`Machine::outcome`] has settled.
     Closed,
+    /// A TLS handshake that may run foreign code is about to begin: [borrow the
+    /// session](Machine::lend_to_begin) for that.
+    Begin,
 }
 
 /// How to let go of a wire.
@@ -328,6 +338,15 @@ impl Machine {
         Machine {
             rules: Rules::new(plan),
             state: State::upgrading(setup, deadline, now),
+            stats: Stats::default(),
+        }
+    }
+
+    /// One of which nothing is wanted any more.
+    pub(crate) fn over() -> Self {
+        Machine {
+            state: State::moved(),
+            rules: Rules { allow_half_open: false, close_timeout: Limit(0) },
             stats: Stats::default(),
         }
     }

@@ -59,6 +59,18 @@ impl Outbox {
         written
     }
 
+    /// Appends what was sealed elsewhere.
+    pub(super) fn extend(&mut self, later: Outbox) {
+        if self.bytes.is_empty() {
+            self.bytes = later.bytes;
+        } else {
+            self.bytes.extend_from_slice(&later.bytes);
+        }
+        if self.shut {
+            self.bytes.clear();
+        }
+    }
+
     /// Notes that `bytes` bytes were sealed straight into a parcel.
     pub(super) fn lend(&mut self, bytes: usize) {
         debug_assert!(self.is_empty(), "what waits comes first");

@@ -9,6 +9,8 @@
 //! unread, or up to where more is needed: so whoever looks knows whether anything is unread, and whether
 //! the peer has ended, and no more than one record is taken ahead.
 
+mod lending;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -42,7 +44,12 @@ const ANSWERS_MOST: u8 = 16;
 const INBOX_MOST: usize = 128 * 1024;
 
 pub(super) struct Session {
-    connection: UnbufferedClientConnection,
+    /// None before the handshake has begun, and while it is lent.
+    connection: Option<UnbufferedClientConnection>,
+    /// It runs code that is not this crate's, and does so without the lock that guards the state.
+    foreign: bool,
+    /// By what the handshake begins, where it has not.
+    setup: Option<Box<TlsSetup>>,
     inbox: Inbox,
     /// Decrypted data that did not fit the reader's buffer.
     rest: Rest,
@@ -55,6 +62,8 @@ pub(super) struct Session {
     /// Something but data was processed since it was last looked whether that wants an answer.
     stirred: bool,
     said_goodbye: bool,
+    /// This side has ended while the session was lent.
+    goodbye_due: bool,
     put_off: bool,
     /// How much of what waits, at its end, says no more than that this side has ended.
     goodbye: usize,
@@ -63,6 +72,8 @@ pub(super) struct Session {
     require_close_notify: bool,
     /// How long the handshake took.
     handshake: Duration,
+    /// What the handshake led to, where the connection may be lent.
+    agreed: Option<Box<Agreed>>,
 }
 
 /// How the peer's direction stands.
@@ -99,6 +110,8 @@ pub(super) struct Remains {
     pub(super) failure: Option<Failure>,
     /// What is still to be sent, such as an alert.
     pub(super) farewell: Vec<u8>,
+    /// What may run foreign code when it is dropped.
+    pub(super) discarded: Option<Discarded>,
 }
 
 #[derive(Default)]
@@ -116,20 +129,8 @@ impl Session {
         })?
         .map_err(|error| Failure::new(error, When::Handshake))?;
         let mut session = Box::new(Session {
-            connection,
-            inbox: Inbox::default(),
-            rest: Rest::default(),
-            outbox: Outbox::default(),
-            standing: Standing::Handshaking,
-            flood: FloodGuard::default(),
-            loaded: false,
-            stirred: false,
-            said_goodbye: false,
-            put_off: false,
-            goodbye: 0,
-            answers: 0,
-            require_close_notify: setup.require_close_notify(),
-            handshake: Duration::ZERO,
+            connection: Some(connection),
+            ..Session::without_connection(setup.require_close_notify())
         });
         session.advance();
         match session.standing {
@@ -138,6 +139,29 @@ impl Session {
             | Standing::Established
             | Standing::Ended
             | Standing::Truncated => Ok(session),
+        }
+    }
+
+    fn without_connection(require_close_notify: bool) -> Self {
+        Session {
+            connection: None,
+            foreign: false,
+            setup: None,
+            inbox: Inbox::default(),
+            rest: Rest::default(),
+            outbox: Outbox::default(),
+            standing: Standing::Handshaking,
+            flood: FloodGuard::default(),
+            loaded: false,
+            stirred: false,
+            said_goodbye: false,
+            goodbye_due: false,
+            put_off: false,
+            goodbye: 0,
+            answers: 0,
+            require_close_notify,
+            handshake: Duration::ZERO,
+            agreed: None,
         }
     }
 
@@ -155,9 +179,15 @@ impl Session {
         if !self.has_unread() {
             self.advance();
         }
-        self.flood.tickets(self.connection.tls13_tickets_received());
+        self.count_tickets();
         self.inbox.release(intake);
         self.outbox.len() > before
+    }
+
+    fn count_tickets(&mut self) {
+        if let Some(connection) = &self.connection {
+            self.flood.tickets(connection.tls13_tickets_received());
+        }
     }
 
     /// Whether so much came without data that [`bound_flood`](Self::bound_flood) has to be asked.
@@ -216,6 +246,11 @@ impl Session {
         matches!(self.standing, Standing::Handshaking | Standing::Established)
     }
 
+    /// Whether it wants more, and can take it.
+    pub(super) fn is_fed(&self) -> bool {
+        self.wants_more() && self.connection.is_some()
+    }
+
     /// In a handshake one step follows another: where the next one fails, the alert that says so goes behind
     /// what is being sent. Whether that is so now.
     pub(super) fn puts_off(&mut self) -> bool {
@@ -248,7 +283,7 @@ impl Session {
 
     /// Whether anything may be sealed.
     pub(super) fn has_room(&self) -> bool {
-        self.outbox.room() > 0
+        self.connection.is_some() && self.outbox.room() > 0
     }
 
     /// Seals as much of `load` as there is room for, into `parcel` where nothing waits before it. Nothing
@@ -260,7 +295,7 @@ impl Session {
             return 0;
         }
         self.answers = 0;
-        let Session { connection, inbox, outbox, .. } = self;
+        let Session { connection: Some(connection), inbox, outbox, .. } = self else { return 0 };
         let sealed = match connection.process_tls_records(inbox.bytes_mut()).state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 let room = load.len() + (load.len() / RECORD_MOST + 1) * RECORD_OVERHEAD;
@@ -286,10 +321,16 @@ impl Session {
 
     /// Says that this side will send no more, once. Whether it did.
     pub(super) fn close_notify(&mut self) -> bool {
-        if std::mem::replace(&mut self.said_goodbye, true) || !self.reach_write() {
+        if std::mem::replace(&mut self.said_goodbye, true) {
             return false;
         }
-        let Session { connection, inbox, outbox, .. } = self;
+        self.goodbye_due = self.is_lent() && matches!(self.standing, Standing::Established);
+        if !self.reach_write() {
+            return false;
+        }
+        let Session { connection: Some(connection), inbox, outbox, .. } = self else {
+            return false;
+        };
         let state = connection.process_tls_records(inbox.bytes_mut()).state;
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let fill = |room: &mut [u8]| traffic.queue_close_notify(room).map_err(needed);
@@ -317,6 +358,7 @@ impl Session {
     pub(super) fn stop_sending(&mut self) {
         self.outbox.shut();
         self.said_goodbye = true;
+        self.goodbye_due = false;
     }
 
     /// Whether a parcel is lent.
@@ -326,20 +368,24 @@ impl Session {
 
     /// Whether all ciphertext is with the system.
     pub(super) fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && !self.goodbye_due
     }
 
     // ------------------------------------------------------------- what there is to tell
 
     /// What the handshake led to, once it has.
     pub(super) fn agreed(&self) -> Option<Agreed> {
-        let version = TlsVersion::from_rustls(self.connection.protocol_version()?)?;
-        let suite = self.connection.negotiated_cipher_suite()?;
-        let certificates = self.connection.peer_certificates().unwrap_or_default();
-        let resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        if let Some(agreed) = &self.agreed {
+            return Some(Agreed { handshake: self.handshake, ..Agreed::clone(agreed) });
+        }
+        let connection = self.connection.as_ref()?;
+        let version = TlsVersion::from_rustls(connection.protocol_version()?)?;
+        let suite = connection.negotiated_cipher_suite()?;
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         Some(Agreed {
             tls: TlsInfo::new(version, suite, certificates.to_vec(), resumed),
-            alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             handshake: self.handshake,
         })
     }
@@ -362,14 +408,15 @@ impl Session {
     pub(super) fn into_remains(mut self: Box<Self>) -> Remains {
         let agreed = self.agreed();
         let farewell = self.take_farewell();
-        let failure = match self.standing {
+        let failure = match std::mem::replace(&mut self.standing, Standing::Ended) {
             Standing::Failed(failure) => Some(*failure),
             Standing::Handshaking
             | Standing::Established
             | Standing::Ended
             | Standing::Truncated => None,
         };
-        Remains { agreed, failure, farewell }
+        let discarded = self.foreign.then(|| Discarded::session(self));
+        Remains { agreed, failure, farewell, discarded }
     }
 
     // ------------------------------------------------------------- the connection
@@ -384,7 +431,8 @@ impl Session {
 
     /// One state of the connection; says whether there may be another.
     fn step(&mut self) -> bool {
-        let certificates = self.connection.peer_certificates().map(size_of_certificates);
+        let certificates = self.connection.as_ref().and_then(|it| it.peer_certificates());
+        let certificates = certificates.map(size_of_certificates);
         match guarded(|| with_certificates(certificates, || self.next_state())) {
             Ok(more) => more,
             Err(failure) => {
@@ -406,7 +454,9 @@ impl Session {
 
     fn next_state(&mut self) -> bool {
         let silent = self.said_goodbye;
-        let Session { connection, inbox, outbox, .. } = self;
+        let Session { connection: Some(connection), inbox, outbox, .. } = self else {
+            return false;
+        };
         let UnbufferedStatus { discard, state, .. } =
             connection.process_tls_records(inbox.bytes_mut());
         let mut discard = discard;
@@ -488,9 +538,9 @@ impl Session {
     /// Nothing that follows counts, but what is to be said about it.
     fn end(&mut self, standing: Standing) {
         self.standing = standing;
-        if let Standing::Failed(_) = self.standing {
+        if let (Standing::Failed(_), Some(connection)) = (&self.standing, &mut self.connection) {
             let silent = self.said_goodbye;
-            let Session { connection, inbox, outbox, .. } = self;
+            let (inbox, outbox) = (&mut self.inbox, &mut self.outbox);
             // The alert that tells the peer why. Where nothing is left to be said, rustls would look at what
             // failed once more.
             while connection.wants_write() {
@@ -514,7 +564,7 @@ impl Session {
     /// Moves one record that is decrypted to `buf`, and what does not fit to the rest. Then looks for
     /// the next.
     fn unload(&mut self, buf: &mut [u8]) -> usize {
-        let Session { connection, inbox, rest, .. } = self;
+        let Session { connection: Some(connection), inbox, rest, .. } = self else { return 0 };
         let UnbufferedStatus { mut discard, state, .. } =
             connection.process_tls_records(inbox.bytes_mut());
         let mut moved = 0;
@@ -531,10 +581,23 @@ impl Session {
         self.loaded = false;
         // Mostly that was all that came, and there is nothing to say to it.
         let idle = matches!(self.standing, Standing::Established) && self.inbox.len() == 0;
-        if !idle || self.stirred || self.connection.wants_write() {
+        let answers = connection.wants_write();
+        if !idle || self.stirred || answers {
             self.advance();
         }
         moved
+    }
+
+    /// Moves all that is decrypted, and all that comes to light behind it, to the rest.
+    fn unload_all(&mut self) {
+        if self.loaded {
+            let mut rest = std::mem::take(&mut self.rest);
+            while self.loaded {
+                self.unload(&mut []);
+                rest.append(&mut self.rest);
+            }
+            self.rest = rest;
+        }
     }
 
     /// Brings the connection to where it seals; says whether it does. Decrypted data would be in the way,
@@ -543,16 +606,28 @@ impl Session {
         if !matches!(self.standing, Standing::Established | Standing::Ended) {
             return false;
         }
-        if self.loaded {
-            // A reader will take it from there.
-            let mut rest = std::mem::take(&mut self.rest);
-            while self.loaded {
-                self.unload(&mut []);
-                rest.append(&mut self.rest);
-            }
-            self.rest = rest;
-        }
+        // A reader will take it from there.
+        self.unload_all();
         matches!(self.standing, Standing::Established | Standing::Ended)
+    }
+}
+
+/// Sessions and settings of which nothing is wanted any more. To drop them may run code that is not this
+/// crate's.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is there to be dropped")]
+pub struct Discarded {
+    session: Option<Box<Session>>,
+    setup: Option<TlsSetup>,
+}
+
+impl Discarded {
+    pub(super) fn session(session: Box<Session>) -> Self {
+        Discarded { session: Some(session), setup: None }
+    }
+
+    pub(super) fn setup(setup: TlsSetup) -> Self {
+        Discarded { session: None, setup: Some(setup) }
     }
 }
 

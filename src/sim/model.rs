@@ -171,6 +171,7 @@ impl Model {
                 rule(self.adopted && !self.released, "there is a wire to attend")?;
                 rule(held.tls || held.receiving.is_none(), "one party receives")
             }
+            Output::Begin => rule(held.tls, "in plaintext there is no handshake"),
             Output::Transmit => rule(held.tls, "in plaintext nothing waits to be sent"),
             Output::Opened => {
                 self.opened += 1;

@@ -8,7 +8,8 @@ use super::tls;
 use super::wire::Came;
 use crate::info::Phase;
 use crate::machine::{
-    AttemptId, Fault, Input, Intake, Machine, Output, Parcel, Plan, RecvPass, Release, SendPass,
+    AttemptId, Fault, Input, Intake, Loan, Machine, Output, Parcel, Plan, RecvPass, Release,
+    SendPass,
 };
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Side {
     /// Of who receives while nobody reads.
     pub(super) attendant: Option<RecvPass>,
     pub(super) lent: Option<Parcel>,
+    /// The session, while it runs foreign code.
+    pub(super) loan: Option<Loan>,
     pub(super) intake: Intake,
     /// Something may have come that nobody has looked at since, where that is attended.
     pub(super) edge: bool,
@@ -79,6 +82,7 @@ impl Side {
             writer: Writer::Nobody,
             attendant: None,
             lent: None,
+            loan: None,
             intake: Intake::new(),
             edge: false,
             flushing: false,
@@ -271,6 +275,7 @@ impl Side {
             Output::ShutdownWrite => net.wire.finish(self.who),
             Output::Attend => self.edge = true,
             Output::Transmit => self.flushing = true,
+            Output::Begin => self.loan = self.machine.lend_to_begin(),
             Output::Release(Release::Done) => {
                 if net.wire.close(self.who) {
                     net.harmed = true;
@@ -298,6 +303,17 @@ impl Side {
             Output::Adopt { .. } | Output::Abandon | Output::Opened | Output::Closed => {}
         }
         Ok(())
+    }
+
+    /// Foreign code runs to its end, and the session comes back.
+    pub(super) fn restore(&mut self, net: &mut Net) -> Check {
+        let Some(mut loan) = self.loan.take() else { return Ok(()) };
+        loan.begin();
+        let over = self.is_done();
+        let (discarded, outputs) = self.machine.restore(loan, net.now);
+        let outputs = outputs.collect();
+        rule(discarded.is_none() || over || self.is_done(), "there is a place for the session")?;
+        self.absorb(outputs, net)
     }
 
     fn resolve(&mut self, net: &mut Net) {

@@ -236,6 +236,11 @@ impl TlsOptions {
         self.whole_config.as_ref()
     }
 
+    /// Whether a handshake by these options may run code that is not this crate's, or write to a file.
+    pub(crate) fn runs_foreign_code(&self) -> bool {
+        self.whole_config.is_some() || self.settings.key_log
+    }
+
     pub(super) fn requires_close_notify(&self) -> bool {
         self.require_close_notify
     }

@@ -20,6 +20,7 @@ pub struct TlsSetup {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
     require_close_notify: bool,
+    runs_foreign_code: bool,
 }
 
 impl TlsSetup {
@@ -47,8 +48,12 @@ impl TlsSetup {
             Some(config) => Arc::clone(config),
             None => config::shared(options.settings())?,
         };
-        let require_close_notify = options.requires_close_notify();
-        Ok(TlsSetup { config, server_name, require_close_notify })
+        Ok(TlsSetup {
+            config,
+            server_name,
+            require_close_notify: options.requires_close_notify(),
+            runs_foreign_code: options.runs_foreign_code(),
+        })
     }
 
     /// One of a configuration that the simulator made.
@@ -58,7 +63,13 @@ impl TlsSetup {
         server_name: ServerName<'static>,
         require_close_notify: bool,
     ) -> Self {
-        TlsSetup { config, server_name, require_close_notify }
+        TlsSetup { config, server_name, require_close_notify, runs_foreign_code: false }
+    }
+
+    /// Taken for one that runs foreign code.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn foreign(self) -> Self {
+        TlsSetup { runs_foreign_code: true, ..self }
     }
 
     pub(crate) fn config(&self) -> &Arc<ClientConfig> {
@@ -67,6 +78,13 @@ impl TlsSetup {
 
     pub(crate) fn server_name(&self) -> &ServerName<'static> {
         &self.server_name
+    }
+
+    /// Whether a handshake by this setup may run code that is not this crate's, or do I/O: a verifier, a store of
+    /// sessions or a resolver of client certificates of a whole configuration, or a key log. The cryptography
+    /// itself is taken for computation, whoever provides it.
+    pub(crate) fn runs_foreign_code(&self) -> bool {
+        self.runs_foreign_code
     }
 
     /// Whether the peer's end without `close_notify` is a truncation.

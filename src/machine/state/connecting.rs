@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::super::race::{Race, RaceStep};
-use super::super::tls::{Progress, Remains, Session};
+use super::super::tls::{Discarded, Progress, Remains, Session};
 use super::super::{
     Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, Refusal, Release, Rules,
     Step,
 };
 use super::{Closed, Half, Never, Pipe, State, tell_end};
 use crate::info::{Phase, Timings};
-use crate::tls::TlsSetup;
+use crate::tls::{Failure, TlsSetup};
 
 #[derive(Debug)]
 pub(in super::super) struct Connecting {
@@ -125,20 +125,19 @@ impl Connecting {
     }
 
     fn won(self, now: Instant, outputs: &mut Outputs<'_>) -> State {
-        let Some(setup) = &self.setup else {
+        let Some(setup) = self.setup else {
             return open(Pipe::default(), self.reading, outputs);
         };
-        match Session::new(setup) {
+        match session(setup) {
             Ok(session) => {
-                let securing = Securing {
+                begin(&session, outputs);
+                State::Securing(Box::new(Securing {
                     pipe: Pipe { tls: Some(session), ..Pipe::default() },
                     handshake: Handshake::First,
                     begun: now,
                     deadline: self.deadline,
                     reading: self.reading,
-                };
-                begin(outputs);
-                State::Securing(Box::new(securing))
+                }))
             }
             Err(failure) => {
                 outputs.push(Output::Release(Release::Done));
@@ -172,12 +171,17 @@ impl Connecting {
     ) -> State {
         let (step, timings) = (self.race.step(), self.race.timings(now));
         let attempts = self.race.into_failed(fault, now);
-        let never = Never { fault, outcome, step, timings, attempts, remains: None, told: true };
+        let remains = discard(self.setup);
+        let never = Never { fault, outcome, step, timings, attempts, remains, told: true };
         never_opened(never, outputs)
     }
 
     pub(super) fn step(&self) -> Option<Step> {
         self.race.step()
+    }
+
+    pub(super) fn runs_foreign_code(&self) -> bool {
+        self.setup.as_ref().is_some_and(TlsSetup::runs_foreign_code)
     }
 
     pub(super) fn read(&self) -> ReadStep {
@@ -205,7 +209,7 @@ impl Securing {
         deadline: Option<Instant>,
         now: Instant,
     ) -> State {
-        match Session::new(setup) {
+        match session(setup.clone()) {
             Ok(session) => State::Securing(Box::new(Securing {
                 pipe: Pipe { tls: Some(session), ..Pipe::default() },
                 handshake: Handshake::UpgradeToCome,
@@ -225,7 +229,9 @@ impl Securing {
         match self.handshake {
             Handshake::UpgradeToCome => {
                 self.handshake = Handshake::Upgrade;
-                begin(outputs);
+                if let Some(tls) = &self.pipe.tls {
+                    begin(tls, outputs);
+                }
             }
             Handshake::First | Handshake::Upgrade => {}
         }
@@ -293,14 +299,20 @@ impl Securing {
     }
 
     pub(super) fn progressed(
-        self: Box<Self>,
+        mut self: Box<Self>,
         rules: Rules,
         now: Instant,
         outputs: &mut Outputs<'_>,
     ) -> State {
-        let tls = self.pipe.tls.as_ref();
-        match tls.map_or(Progress::Handshaking, |tls| tls.progress()) {
+        let Some(tls) = &mut self.pipe.tls else { return State::Securing(self) };
+        match tls.progress() {
             Progress::Handshaking => State::Securing(self),
+            // It came to this too late, whatever took so long.
+            _ if self.deadline.is_some_and(|at| at <= now) => {
+                tls.stop_sending();
+                let fault = Fault::TimedOut(Deadline::Handshake);
+                self.never(fault, Err(fault), Release::Done, now, outputs)
+            }
             Progress::Failed => {
                 outputs.push(Output::Transmit);
                 outputs.push(Output::ShutdownWrite);
@@ -364,10 +376,25 @@ impl Reading {
     }
 }
 
+/// The session of a connection. Where that may run foreign code, somebody else begins it.
+fn session(setup: TlsSetup) -> Result<Box<Session>, Failure> {
+    if setup.runs_foreign_code() { Ok(Session::to_begin(setup)) } else { Session::new(&setup) }
+}
+
 /// A handshake begins with this side's first message.
-fn begin(outputs: &mut Outputs<'_>) {
-    outputs.push(Output::Transmit);
-    outputs.push(Output::Attend);
+fn begin(session: &Session, outputs: &mut Outputs<'_>) {
+    if session.awaits_begin() {
+        outputs.push(Output::Begin);
+    } else {
+        outputs.push(Output::Transmit);
+        outputs.push(Output::Attend);
+    }
+}
+
+/// Settings that are not used, where to drop them may run foreign code.
+fn discard(setup: Option<TlsSetup>) -> Option<Box<Remains>> {
+    let setup = setup.filter(TlsSetup::runs_foreign_code)?;
+    Some(Box::new(Remains { discarded: Some(Discarded::setup(setup)), ..Remains::default() }))
 }
 
 fn open(pipe: Pipe, reading: Reading, outputs: &mut Outputs<'_>) -> State {

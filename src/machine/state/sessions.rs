@@ -2,7 +2,7 @@
 
 use super::super::RecvPass;
 use super::super::flow::Holder;
-use super::super::tls::{Remains, Session};
+use super::super::tls::{Discarded, Remains, Session};
 use super::{Closed, Half, Reads, State};
 use crate::info::Agreed;
 use crate::tls::Failure;
@@ -90,6 +90,33 @@ impl State {
         }
     }
 
+    /// Whether there is something whose drop may run foreign code.
+    pub(in super::super) fn has_discarded(&self) -> bool {
+        let setup = match self {
+            State::Connecting(connecting) => connecting.runs_foreign_code(),
+            State::Securing(_)
+            | State::Open(_)
+            | State::Yielding(_)
+            | State::HalfClosed(..)
+            | State::Closed(_) => false,
+        };
+        setup || self.remains().is_some_and(|remains| remains.discarded.is_some())
+    }
+
+    /// What may run foreign code when it is dropped, once.
+    pub(in super::super) fn take_discarded(&mut self) -> Option<Discarded> {
+        match self {
+            State::Closed(Closed::Ended { remains: Some(remains), .. }) => remains.discarded.take(),
+            State::Closed(Closed::Never(never)) => never.remains.as_mut()?.discarded.take(),
+            State::Connecting(_)
+            | State::Securing(_)
+            | State::Open(_)
+            | State::Yielding(_)
+            | State::HalfClosed(..)
+            | State::Closed(_) => None,
+        }
+    }
+
     /// Leave to receive for who does it while no reader does: `None` where nothing is wanted, or a
     /// reader is at it.
     pub(in super::super) fn attend(&mut self) -> Option<RecvPass> {
@@ -106,7 +133,7 @@ impl State {
             | State::Closed(_) => return None,
         };
         let tls = pipe.tls.as_mut()?;
-        if pipe.receiving || tls.has_unread() || !tls.wants_more() || tls.puts_off() {
+        if pipe.receiving || tls.has_unread() || !tls.is_fed() || tls.puts_off() {
             return None;
         }
         pipe.receiving = true;

@@ -361,7 +361,7 @@ impl Life {
                 }
                 Output::Opened => self.opened += 1,
                 Output::Closed => self.closed += 1,
-                Output::Transmit => panic!("there is no TLS"),
+                Output::Transmit | Output::Begin => panic!("there is no TLS"),
                 Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => {}
             }
         }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "rustls-0_23")]
 mod configured;
+mod lending;
 mod wire;
 
 use std::io::Write;
@@ -663,6 +664,7 @@ fn live(seed: u64) {
         match random.u8(0..24) {
             0..=3 => wire.transmit_or_back(size),
             4..=6 => wire.serve(),
+            7..=9 if receiving.is_none() && random.bool() => wire.deliver_and_keep(size),
             7..=9 if receiving.is_none() => wire.deliver(size),
             10 | 11 => {
                 if receiving.is_none() {
@@ -703,6 +705,10 @@ fn live(seed: u64) {
                 }
             }
             _ => {
+                if let Some(loan) = wire.loan.take() {
+                    let over = wire.machine.outcome().is_some();
+                    assert!(wire.restore(loan).is_none() || over, "there is a place for it");
+                }
                 if let Some(pass) = receiving.take() {
                     if violent == 3 && random.bool() {
                         fin = true;
@@ -716,6 +722,9 @@ fn live(seed: u64) {
     }
     // Whatever came before, this ends it, once all is back.
     wire.handle(Input::Close);
+    if let Some(loan) = wire.loan.take() {
+        wire.restore(loan);
+    }
     if let Some(pass) = receiving.take() {
         wire.receive(pass, Received::Nothing);
     }

@@ -29,9 +29,9 @@ fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
     };
 
     let mut machine = Machine::upgrade(&plan(), &setup, None, now);
-    let told: Vec<_> = machine.start(now).collect();
-    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Output::Begin]);
     assert_eq!(machine.start(now).count(), 0, "once");
+    begin(&mut machine, now);
     check(&machine);
 
     let mut plan = plan();
@@ -41,8 +41,20 @@ fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
     let [Output::Attempt { id, .. }] = told[..] else { panic!("{told:?}") };
     let result = Ok(Endpoints { remote: wire::address(), local: None });
     let told: Vec<_> = machine.handle(Input::Attempted { id, result }, now).collect();
-    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    assert!(matches!(told[..], [Output::Adopt { .. }, Output::Begin]), "{told:?}");
+    begin(&mut machine, now);
     check(&machine);
+}
+
+/// It comes to nothing.
+fn begin(machine: &mut Machine, now: Instant) {
+    let mut loan = machine.lend_to_begin().expect("it is to begin");
+    assert!(machine.lend_to_begin().is_none(), "once");
+    loan.begin();
+    let (discarded, outputs) = machine.restore(loan, now);
+    let told: Vec<_> = outputs.collect();
+    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    assert!(discarded.is_none() && machine.take_discarded().is_some());
 }
 
 #[test]

@@ -12,8 +12,8 @@ use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use crate::TlsOptions;
 use crate::info::Phase;
 use crate::machine::{
-    Endpoints, Fault, Input, Intake, Machine, Output, Parcel, Plan, ReadStep, Received, RecvPass,
-    Release, SendPass, Target, TlsSetup, WriteStep,
+    Discarded, Endpoints, Fault, Input, Intake, Loan, Machine, Output, Parcel, Plan, ReadStep,
+    Received, RecvPass, Release, SendPass, Target, TlsSetup, WriteStep,
 };
 
 pub(super) fn plan() -> Plan {
@@ -69,6 +69,8 @@ pub(super) struct Wire {
     pub(super) to_server: Vec<u8>,
     pub(super) to_client: Vec<u8>,
     pub(super) lent: Option<Parcel>,
+    /// The session, while it runs foreign code.
+    pub(super) loan: Option<Loan>,
     /// What the machine accepted, and what of it the server has.
     pub(super) written: Vec<u8>,
     pub(super) served: Vec<u8>,
@@ -102,8 +104,11 @@ impl Wire {
         Wire::with(plan, server_config(version), seed)
     }
 
-    pub(super) fn with(plan: Plan, config: ServerConfig, seed: u64) -> Self {
+    pub(super) fn with(mut plan: Plan, config: ServerConfig, seed: u64) -> Self {
         let now = Instant::now();
+        if seed % 2 == 1 || std::env::var_os("ALL_FOREIGN").is_some() {
+            plan.tls = plan.tls.map(TlsSetup::foreign);
+        }
         let mut wire = Wire {
             mangled: false,
             machine: Machine::new(plan, now),
@@ -114,6 +119,7 @@ impl Wire {
             to_server: Vec::new(),
             to_client: Vec::new(),
             lent: None,
+            loan: None,
             written: Vec::new(),
             served: Vec::new(),
             sent_by_server: Vec::new(),
@@ -276,9 +282,46 @@ impl Wire {
             self.intake.filled(bytes);
             self.to_client.drain(..bytes);
             left -= bytes;
-            let outputs = self.machine.ingest(pass, &mut self.intake, || self.now).collect();
-            self.see(outputs);
+            match self.machine.lend(pass) {
+                Ok(mut loan) => {
+                    loan.feed(&mut self.intake);
+                    self.restore(loan);
+                }
+                Err(pass) => {
+                    let outputs =
+                        self.machine.ingest(pass, &mut self.intake, || self.now).collect();
+                    self.see(outputs);
+                }
+            }
         }
+    }
+
+    /// The machine's session receives so much, and is not given back.
+    pub(super) fn deliver_and_keep(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.to_client.len());
+        if bytes == 0 {
+            return;
+        }
+        let Some(pass) = self.machine.attend() else { return };
+        let mut loan = match self.machine.lend(pass) {
+            Ok(loan) => loan,
+            Err(pass) => return self.receive(pass, Received::Nothing),
+        };
+        let space = self.intake.space();
+        let bytes = bytes.min(space.len());
+        space[..bytes].copy_from_slice(&self.to_client[..bytes]);
+        self.intake.filled(bytes);
+        self.to_client.drain(..bytes);
+        loan.feed(&mut self.intake);
+        assert!(self.machine.is_lent() && self.loan.is_none());
+        self.loan = Some(loan);
+    }
+
+    pub(super) fn restore(&mut self, loan: Loan) -> Option<Discarded> {
+        let (discarded, outputs) = self.machine.restore(loan, self.now);
+        let outputs = outputs.collect();
+        self.see(outputs);
+        discarded
     }
 
     pub(super) fn receive(&mut self, pass: RecvPass, what: Received) {
@@ -355,6 +398,7 @@ impl Wire {
     }
 
     pub(super) fn see(&mut self, outputs: Vec<Output>) {
+        let mut begins = false;
         for output in outputs {
             match output {
                 Output::ShutdownWrite => {
@@ -369,6 +413,7 @@ impl Wire {
                     self.released = Some(how);
                 }
                 Output::Attend | Output::Transmit => {}
+                Output::Begin => begins = true,
                 Output::Opened => self.opened += 1,
                 Output::Closed => self.closed += 1,
                 Output::Resolve
@@ -393,6 +438,11 @@ impl Wire {
         self.outcome = self.machine.outcome();
         let left_over = self.machine.deadline().is_some_and(|(at, _)| at <= self.now);
         assert!(!left_over, "no due deadline is left over");
+        if begins {
+            let mut loan = self.machine.lend_to_begin().expect("it is to begin");
+            loan.begin();
+            assert!(self.restore(loan).is_none());
+        }
     }
 
     pub(super) fn is_over(&mut self) {
