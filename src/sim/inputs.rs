@@ -47,6 +47,7 @@ impl Inputs {
             tls13: flags & 1 == 0,
             short_records: flags & 6 == 6,
             require_close_notify: flags & 24 != 24,
+            foreign: false,
         };
         let secure = flags & 32 != 0;
         let names = if flags & 64 == 0 { Names::simple() } else { Names::decode(source) };

@@ -56,6 +56,8 @@ pub(super) struct ServerSetting {
     pub(super) short_records: bool,
     /// Whether the machine takes FIN without close_notify for a truncation.
     pub(super) require_close_notify: bool,
+    /// Whether the session is lent for what it receives, and comes back later.
+    pub(super) foreign: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +201,7 @@ impl Plan {
             tls13: flags & 4 == 0,
             short_records: flags & 24 == 24,
             require_close_notify: flags & 96 != 96,
+            foreign: flags & 128 != 0,
         };
         let stuck = source.byte() % 16 == 15;
         let settings = [Setting::decode(&mut source), Setting::decode(&mut source)];

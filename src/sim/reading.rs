@@ -75,6 +75,9 @@ impl Side {
 
     /// Who reads makes a system call, also a withdrawn one where that is `late`.
     pub(super) fn receive(&mut self, most: usize, late: bool, net: &mut Net) -> Check {
+        if self.loan.is_some() {
+            return self.restore(net);
+        }
         match std::mem::replace(&mut self.reader, Reader::Nobody) {
             Reader::Receives(pass) => {
                 let stands = self.machine.still_receives(&pass);
@@ -110,6 +113,9 @@ impl Side {
 
     /// Receives while nobody reads, where that is wanted and something may have come.
     pub(super) fn attend(&mut self, most: usize, net: &mut Net) -> Check {
+        if self.loan.is_some() {
+            return self.restore(net);
+        }
         if let Some(pass) = self.attendant.take() {
             // Whoever attends tells a reader that has come meanwhile.
             if let Reader::Waits { told } = &mut self.reader {
@@ -238,8 +244,17 @@ impl Side {
             Came::Bytes(bytes) => {
                 net.trace.note(self.who, "receives", bytes);
                 self.intake.filled(bytes);
-                let outputs = self.machine.ingest(pass, &mut self.intake, || net.now).collect();
-                self.absorb(outputs, net)?;
+                match self.machine.lend(pass) {
+                    Ok(mut loan) => {
+                        loan.feed(&mut self.intake);
+                        self.loan = Some(loan);
+                    }
+                    Err(pass) => {
+                        let outputs =
+                            self.machine.ingest(pass, &mut self.intake, || net.now).collect();
+                        self.absorb(outputs, net)?;
+                    }
+                }
             }
             Came::Nothing => return Ok(Some(pass)),
             Came::End => self.give_back(pass, Received::Eof, net)?,

@@ -45,6 +45,7 @@ impl Records {
                 tls13: flags & 1 == 0,
                 short_records: flags & 6 == 6,
                 require_close_notify: flags & 24 != 24,
+                foreign: false,
             },
             chance: checksum(source.0),
             after: flags & 32 != 0,

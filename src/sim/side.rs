@@ -309,6 +309,11 @@ impl Side {
     pub(super) fn restore(&mut self, net: &mut Net) -> Check {
         let Some(mut loan) = self.loan.take() else { return Ok(()) };
         loan.begin();
+        net.trace.note(self.who, "gives the session back", 0);
+        if let Reader::Waits { told } = &mut self.reader {
+            // As the driver tells all who wait.
+            *told = true;
+        }
         let over = self.is_done();
         let (discarded, outputs) = self.machine.restore(loan, net.now);
         let outputs = outputs.collect();

@@ -42,7 +42,8 @@ pub(super) fn setup(setting: ServerSetting) -> TlsSetup {
         Arc::new(config)
     });
     let name = ServerName::try_from("sim.test").expect("it is a name");
-    TlsSetup::with_config(Arc::clone(config), name, setting.require_close_notify)
+    let setup = TlsSetup::with_config(Arc::clone(config), name, setting.require_close_notify);
+    if setting.foreign { setup.foreign() } else { setup }
 }
 
 /// Lets the random numbers of this thread begin anew.

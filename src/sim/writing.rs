@@ -84,7 +84,8 @@ impl Side {
                     }
                     None => {
                         self.flushing = false;
-                        rule(!self.machine.has_unsent(), "what waits can be sent")?;
+                        let owed = self.machine.has_unsent() && !self.machine.is_lent();
+                        rule(!owed, "what waits can be sent")?;
                     }
                 }
                 self.lent = lent;

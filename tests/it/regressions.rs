@@ -385,19 +385,19 @@ mod on_linux {
 
     // ---------------------------------------------------------------- loggers
 
-    /// How often it has panicked on the loop's thread.
+    /// How often it has panicked with a record of the loop.
     static PANICS: AtomicUsize = AtomicUsize::new(0);
 
     struct Panicking;
 
     impl log::Log for Panicking {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            assert!(!on_the_loop(), "a logger that panics when it is asked: all is well");
+            assert!(!for_the_loop(), "a logger that panics when it is asked: all is well");
             true
         }
 
         fn log(&self, _: &log::Record<'_>) {
-            if on_the_loop() {
+            if for_the_loop() {
                 PANICS.fetch_add(1, Ordering::SeqCst);
             }
             panic!("a logger that panics: all is well");
@@ -406,8 +406,8 @@ mod on_linux {
         fn flush(&self) {}
     }
 
-    fn on_the_loop() -> bool {
-        thread::current().name() == Some("sockeye-loop")
+    fn for_the_loop() -> bool {
+        thread::current().name() == Some("sockeye-log")
     }
 
     /// Its connect timeout passes, and not the one of this call.
@@ -426,7 +426,7 @@ mod on_linux {
             // As often as the loop can't poll.
             let usual = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
-                if !on_the_loop() {
+                if !for_the_loop() {
                     usual(info);
                 }
             }));

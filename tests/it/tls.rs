@@ -5,6 +5,8 @@ mod certificates;
 mod duplex;
 mod ends;
 mod flood;
+#[cfg(feature = "rustls-0_23")]
+mod foreign;
 mod handshake;
 mod injection;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,473 @@
+//! Code of the program's that runs in a handshake, here a certificate verifier: it may block, wait for other
+//! sockets, and drop its own, and harms nobody but the handshake that it belongs to.
+
+use std::fmt::{self, Debug, Formatter};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions};
+
+use crate::support::peer::listen;
+use crate::support::tls::{Terms, TlsPeer, VERSIONS, ask, terms, with};
+use crate::support::{
+    AT_ONCE, PATIENCE, at_once, call, eventually, fails, kind_of, ms, read, story, timed,
+};
+
+/// No gate stays shut for longer.
+const LONG: Duration = Duration::from_secs(20);
+
+// -------------------------------------------------------------------- limits
+
+#[test]
+fn a_connect_timeout_counts_while_a_verifier_runs() {
+    for version in VERSIONS {
+        story(move || {
+            let peer = peer(&terms().only(version));
+            let tls = verified_by(|| thread::sleep(ms(3000)));
+            let options = with(SecureTransport::On, tls).connect_timeout(ms(1000));
+            let socket = connect(&peer, options);
+            let other = socket.clone();
+            let waits = call(move || timed(|| other.opened().map(drop)));
+            let (result, took) = timed(|| socket.opened().map(drop));
+            fails(result, ErrorKind::TimedOut);
+            assert!((ms(990)..ms(1500)).contains(&took), "{took:?}");
+            let (result, took) = waits.join();
+            fails(result, ErrorKind::TimedOut);
+            assert!(took < ms(1500), "{took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_connect_timeout_counts_while_a_verifier_of_an_upgrade_runs() {
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.agrees();
+            let _ = peer.try_handshake();
+        });
+        let tls = verified_by(|| thread::sleep(ms(2000)));
+        let options = with(SecureTransport::StartTls, tls).connect_timeout(ms(500));
+        let socket = connect(&peer, options);
+        ask(&socket);
+        let (secured, took) = timed(|| socket.start_tls().expect("it is open"));
+        assert!(took < AT_ONCE, "{took:?}");
+        let (result, took) = timed(|| secured.opened().map(drop));
+        fails(result, ErrorKind::TimedOut);
+        assert!((ms(450)..ms(1000)).contains(&took), "{took:?}");
+    });
+}
+
+#[test]
+fn limits_of_calls_hold_while_a_verifier_runs() {
+    story(|| {
+        let (verifier, blocked) = gate();
+        let peer = peer(&terms());
+        let socket = connect(&peer, with(SecureTransport::On, verifier));
+        let about = |wanted: Duration, took: Duration| {
+            assert!((wanted..wanted + ms(400)).contains(&took), "{took:?}");
+        };
+        let (result, took) = timed(|| socket.opened_timeout(ms(100)).map(drop));
+        fails(result, ErrorKind::TimedOut);
+        about(ms(100), took);
+        blocked.is_reached();
+        let (result, took) = timed(|| socket.opened_timeout(ms(100)).map(drop));
+        fails(result, ErrorKind::TimedOut);
+        about(ms(100), took);
+        at_once(|| socket.set_read_timeout(Some(ms(150))).expect("it can be set"));
+        let (result, took) = timed(|| read(&socket, 1));
+        assert_eq!(kind_of(&result.expect_err("there is nothing")), ErrorKind::TimedOut);
+        about(ms(150), took);
+        blocked.opens();
+        socket.opened().expect("the verifier is content");
+    });
+}
+
+// -------------------------------------------------------------------- the socket itself
+
+#[test]
+fn a_socket_can_be_looked_at_and_set_while_its_verifier_runs() {
+    story(|| {
+        let (verifier, blocked) = gate();
+        let peer = peer(&terms());
+        let connector = connector();
+        let socket = connector
+            .connect_with(peer.address(), with(SecureTransport::On, verifier))
+            .expect("the options are fine");
+        let waits = {
+            call({
+                let socket = socket.clone();
+                move || socket.opened().map(drop)
+            })
+        };
+        blocked.is_reached();
+        at_once(|| {
+            assert_eq!(socket.phase(), Phase::Connecting);
+            assert!(!format!("{socket:?}").is_empty());
+            socket.set_deadline(Some(Instant::now() + LONG));
+            assert_eq!(socket.stats().bytes_read, 0);
+            assert_eq!(connector.open_sockets(), 1);
+            assert_eq!(connector.stats().open, 1);
+            assert!(matches!(socket.health(), sockeye::Health::Opening));
+        });
+        blocked.opens();
+        waits.join().expect("the verifier is content");
+    });
+}
+
+/// What a program does to end a socket.
+const ENDS: [(&str, fn(&Connector, Socket)); 4] = [
+    ("close", |_, socket| socket.close().expect("there is nothing to lose")),
+    ("abort", |_, socket| socket.abort()),
+    ("drop", |_, socket| drop(socket)),
+    ("shutdown", |connector, socket| {
+        connector.shutdown(LONG);
+        drop(socket);
+    }),
+];
+
+#[test]
+fn a_socket_ends_at_once_while_its_verifier_runs() {
+    for (name, end) in ENDS {
+        for waited_for in [true, false] {
+            story(move || {
+                let (verifier, blocked) = gate();
+                let peer = peer(&terms());
+                let connector = connector();
+                let socket = connector
+                    .connect_with(peer.address(), with(SecureTransport::On, verifier))
+                    .expect("the options are fine");
+                let waits = (waited_for && name != "drop").then(|| {
+                    let socket = socket.clone();
+                    call(move || socket.opened().map(drop))
+                });
+                blocked.is_reached();
+                at_once(|| end(&connector, socket));
+                if let Some(waits) = waits {
+                    let error = waits.join_within(AT_ONCE).expect_err("it was not opened");
+                    assert_eq!(error.kind(), ErrorKind::Closed, "{name}");
+                }
+                eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
+                blocked.opens();
+                // What the verifier comes back to is closed.
+                assert!(peer.ending().bytes.is_empty(), "{name}");
+            });
+        }
+    }
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_in_the_verifier_of_that_socket() {
+    story(|| {
+        let held: Arc<Mutex<Option<Socket>>> = Arc::default();
+        let drops = Arc::clone(&held);
+        let (dropped, told) = channel();
+        let tls = verified_by(move || {
+            eventually(PATIENCE, "the handle is here", || drops.lock().expect("ok").is_some());
+            drop(drops.lock().expect("nobody panics with it").take());
+            let _ = dropped.send(());
+        });
+        let peer = peer(&terms());
+        let connector = connector();
+        let socket = connector
+            .connect_with(peer.address(), with(SecureTransport::On, tls))
+            .expect("the options are fine");
+        *held.lock().expect("nobody panics with it") = Some(socket);
+        told.recv_timeout(PATIENCE).expect("the verifier ran");
+        eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
+        assert!(peer.ending().bytes.is_empty());
+    });
+}
+
+#[test]
+fn a_verifier_that_panics_fails_its_handshake() {
+    story(|| {
+        let peer = peer(&terms());
+        let tls = verified_by(|| panic!("a verifier that panics: all is well"));
+        let socket = connect(&peer, with(SecureTransport::On, tls));
+        fails(socket.opened(), ErrorKind::Tls);
+    });
+}
+
+// -------------------------------------------------------------------- other sockets
+
+#[test]
+fn a_verifier_that_sleeps_delays_nobody() {
+    story(|| {
+        let (verifier, blocked) = gate();
+        let peer = peer(&terms());
+        // Nobody waits for it.
+        let verified = connect(&peer, with(SecureTransport::On, verifier));
+        blocked.is_reached();
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let (socket, took) = timed(|| {
+            let socket = sockeye::connect(address).expect("the address is fine");
+            socket.opened().expect("it listens");
+            socket
+        });
+        assert!(took < AT_ONCE, "a connect took {took:?}");
+        let (accepted, _) = listener.accept().expect("it was connected to");
+        socket.set_read_timeout(Some(ms(100))).expect("it can be set");
+        let (result, took) = timed(|| read(&socket, 1));
+        assert_eq!(kind_of(&result.expect_err("there is nothing")), ErrorKind::TimedOut);
+        assert!(took < ms(100) + AT_ONCE, "a timeout took {took:?}");
+        let mute = mute_server();
+        let limited = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(100));
+        let (result, took) = timed(|| {
+            sockeye::connect_with(mute.1, limited).expect("it is fine").opened().map(drop)
+        });
+        fails(result, ErrorKind::TimedOut);
+        assert!(took < ms(100) + AT_ONCE, "a connect timeout took {took:?}");
+        drop(accepted);
+        let ((), took) = timed(|| socket.closed().expect("the peer has ended"));
+        assert!(took < ms(500), "an end took {took:?}");
+        assert_eq!(verified.phase(), Phase::Connecting);
+        blocked.opens();
+        verified.opened().expect("the verifier is content");
+    });
+}
+
+#[test]
+fn a_verifier_that_connects_through_the_crate_and_waits_is_waited_for() {
+    for nested_tls in [false, true] {
+        for waited_for in [true, false] {
+            story(move || {
+                let plain = listen();
+                let plain_address = plain.local_addr().expect("it listens");
+                let inner = peer(&terms());
+                let inner_address = inner.address();
+                let tls = verified_by(move || {
+                    let socket = match nested_tls {
+                        true => {
+                            let options = with(SecureTransport::On, verified_by(|| {}));
+                            sockeye::connect_with(inner_address, options)
+                        }
+                        false => sockeye::connect(plain_address),
+                    };
+                    let socket = socket.expect("the address is fine");
+                    socket.opened().expect("it listens");
+                    socket.close().expect("there is nothing to lose");
+                });
+                let outer = peer(&terms());
+                let socket = connect(&outer, with(SecureTransport::On, tls));
+                if waited_for {
+                    socket.opened().expect("the verifier is content");
+                } else {
+                    eventually(PATIENCE, "it opens by itself", || socket.phase() == Phase::Open);
+                }
+                socket.close().expect("there is nothing to lose");
+            });
+        }
+    }
+}
+
+#[test]
+fn who_connects_through_the_crate_in_a_verifier_can_be_ended_meanwhile() {
+    for (_, end) in ENDS {
+        story(move || {
+            let mute = mute_server();
+            let address = mute.1;
+            let (reached, told) = channel();
+            let (over, ended) = channel();
+            let reached = Mutex::new(reached);
+            let over = Mutex::new(over);
+            let tls = verified_by(move || {
+                let options = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(700));
+                let socket = sockeye::connect_with(address, options).expect("it is fine");
+                reached.lock().expect("ok").send(()).expect("the test waits");
+                fails(socket.opened(), ErrorKind::TimedOut);
+                over.lock().expect("ok").send(()).expect("the test waits");
+            });
+            let peer = peer(&terms());
+            let connector = connector();
+            let socket = connector
+                .connect_with(peer.address(), with(SecureTransport::On, tls))
+                .expect("the options are fine");
+            told.recv_timeout(PATIENCE).expect("the verifier runs");
+            at_once(|| end(&connector, socket));
+            eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
+            ended.recv_timeout(PATIENCE).expect("the verifier came to its end");
+        });
+    }
+}
+
+#[test]
+fn more_verifiers_than_there_are_workers_run_on_the_threads_that_wait() {
+    /// More than there are worker threads.
+    const SOCKETS: usize = 70;
+    story(|| {
+        let running = Arc::new(AtomicUsize::new(0));
+        let open = Arc::new(AtomicBool::new(false));
+        let tls = {
+            let (running, open) = (Arc::clone(&running), Arc::clone(&open));
+            verified_by(move || {
+                running.fetch_add(1, Ordering::SeqCst);
+                eventually(LONG, "the gate opens", || open.load(Ordering::SeqCst));
+            })
+        };
+        let peers: Vec<_> = (0..SOCKETS).map(|_| peer(&terms())).collect();
+        let waits: Vec<_> = peers
+            .iter()
+            .map(|peer| {
+                let socket = connect(peer, with(SecureTransport::On, tls.clone()));
+                call(move || socket.opened().map(drop))
+            })
+            .collect();
+        eventually(PATIENCE, "all verifiers run", || running.load(Ordering::SeqCst) == SOCKETS);
+        open.store(true, Ordering::SeqCst);
+        waits.into_iter().for_each(|wait| wait.join().expect("the verifier is content"));
+    });
+}
+
+#[test]
+fn a_configuration_is_never_dropped_on_the_loop_or_under_the_lock() {
+    /// Whose drop asks its socket something, and says where it is.
+    struct Dropped(Sender<Option<String>>, Arc<Mutex<Option<Socket>>>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            if let Some(socket) = self.1.lock().expect("nobody panics with it").as_ref() {
+                assert_eq!(socket.phase(), Phase::Closed);
+            }
+            let _ = self.0.send(thread::current().name().map(str::to_owned));
+        }
+    }
+    // The ends are noticed by the loop.
+    let ends: [fn(&Socket); 3] = [|socket| socket.abort(), |socket| drop(socket.close()), |_| {}];
+    for end in ends {
+        story(move || {
+            let (tell, told) = channel();
+            let held: Arc<Mutex<Option<Socket>>> = Arc::default();
+            let dropped = Dropped(tell, Arc::clone(&held));
+            let mute = mute_server();
+            let tls = verified_by(move || assert!(dropped.1.lock().is_ok()));
+            let options = with(SecureTransport::On, tls).connect_timeout(ms(300));
+            let socket = sockeye::connect_with(mute.1, options).expect("it is fine");
+            *held.lock().expect("nobody panics with it") = Some(socket.clone());
+            end(&socket);
+            let name = told.recv_timeout(PATIENCE).expect("it was dropped");
+            assert_ne!(name.as_deref(), Some("sockeye-loop"));
+            held.lock().expect("nobody panics with it").take();
+        });
+    }
+}
+
+// -------------------------------------------------------------------- what is used above
+
+/// What blocks a verifier.
+struct Gate {
+    reached: Receiver<()>,
+    open: Sender<()>,
+}
+
+impl Gate {
+    #[track_caller]
+    fn is_reached(&self) {
+        self.reached.recv_timeout(PATIENCE).expect("the verifier runs");
+    }
+
+    fn opens(&self) {
+        self.open.send(()).expect("the verifier waits");
+    }
+}
+
+/// Settings whose verifier waits at a gate.
+fn gate() -> (TlsOptions, Gate) {
+    let (reach, reached) = channel();
+    let (open, opened) = channel();
+    let ends = Mutex::new((reach, opened));
+    let tls = verified_by(move || {
+        let ends = ends.lock().expect("nobody panics with it");
+        let _ = ends.0.send(());
+        let _ = ends.1.recv_timeout(LONG);
+    });
+    (tls, Gate { reached, open })
+}
+
+/// Settings whose verifier does this, and accepts.
+fn verified_by(work: impl Fn() + Send + Sync + 'static) -> TlsOptions {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Verifier { work, provider: Arc::clone(&provider) };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("it has suites for both")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    TlsOptions::new().rustls_0_23_config(Arc::new(config)).server_name("localhost")
+}
+
+struct Verifier<F> {
+    work: F,
+    provider: Arc<CryptoProvider>,
+}
+
+impl<F> Debug for Verifier<F> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier")
+    }
+}
+
+impl<F: Fn() + Send + Sync> ServerCertVerifier for Verifier<F> {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        (self.work)();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// One whose handshake may come to nothing.
+fn peer(terms: &Terms) -> TlsPeer {
+    TlsPeer::plays(terms, |peer| drop(peer.try_handshake()))
+}
+
+fn connector() -> Connector {
+    Connector::builder().build().expect("there is nothing to refuse")
+}
+
+#[track_caller]
+fn connect(peer: &TlsPeer, options: SocketOptions) -> Socket {
+    sockeye::connect_with(peer.address(), options).expect("the address and the options are fine")
+}
+
+/// Accepts connections, and says nothing.
+fn mute_server() -> (TcpListener, SocketAddr) {
+    let listener = listen();
+    let address = listener.local_addr().expect("it listens");
+    (listener, address)
+}
