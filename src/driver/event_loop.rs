@@ -44,6 +44,15 @@ pub(super) fn is_this_thread() -> bool {
     IS_LOOP.try_with(Cell::get).unwrap_or(false)
 }
 
+/// Has this thread pass for the loop's.
+#[cfg(test)]
+pub(super) fn pretend<R>(work: impl FnOnce() -> R) -> R {
+    IS_LOOP.set(true);
+    let result = work();
+    IS_LOOP.set(false);
+    result
+}
+
 /// Fails where the loop asks, for a call that would wait: it would wait for the thread that it is on.
 pub(super) fn may_wait() -> Result<()> {
     if is_this_thread() { Err(would_block()) } else { Ok(()) }

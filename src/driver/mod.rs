@@ -40,6 +40,8 @@ mod shared;
 mod slices;
 mod sync;
 mod table;
+#[cfg(all(test, not(sockeye_shuttle)))]
+mod tests;
 mod turns;
 mod upgrade;
 mod wait;

@@ -101,9 +101,12 @@
 //! answer out and seals nothing. It does so 16 times, until something is written: some peers, rustls among
 //! them, take more than 32 such messages in a row for an attack.
 //!
-//! What runs code of the program's within TLS, such as a verifier or a key log of a configuration of its
-//! own, runs under the state lock of the socket: it may use other sockets, but not that one. Its panics end
-//! the connection with an error.
+//! A session that may run code of the program's, such as a verifier or a key log of a configuration of its own,
+//! leaves the state for that time. The state keeps what was decrypted and what was sealed, so that reads and sends go
+//! on, and everything else goes on as well: a close, a limit, a look. Writes wait until the session is back, and
+//! close_notify is said then. It may come back to a socket that is closed: then it is dropped without the lock. All that
+//! was received is decrypted at once, up to 64 KiB, and copied once more than in other sessions; so the reader takes it
+//! without the session. Panics end the connection with an error.
 //!
 //! # The state
 //!

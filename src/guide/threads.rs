@@ -4,13 +4,43 @@
 //! nothing to do. Names are looked up on threads of their own, usually one or two, which end after 5 s without
 //! work. The system's resolver blocks and can't be stopped, so a lookup that is given up leaves its thread busy
 //! until the system answers. Each connector runs at most 16 lookups at once, or as many as
-//! [`max_lookups`](crate::ConnectorBuilder::max_lookups) says, and the process at most 256. Nothing else of the crate runs in the background, and no signal handler is set.
+//! [`max_lookups`](crate::ConnectorBuilder::max_lookups) says, and the process at most 256.
+//! TLS handshakes that run code of the program's own are made by [worker threads](#code-of-the-program), and what the
+//! loop logs is logged by one thread, `sockeye-log`. Both kinds end after 5 s without work. Nothing else of the crate
+//! runs in the background, and no signal handler is set.
 //!
 //! Handles may be used from any thread, and dropped on any. Of one socket, one thread reads while another
-//! writes; several that read take turns, and so do several that write. Code of the program's own is called
-//! in few places: a [`Resolver`](crate::Resolver) on a thread for look-ups, a logger of the `log` crate under
-//! no lock, and what a configuration of rustls brings along [within TLS](super::inside#tls). Its panics end
-//! nothing but the socket that they concern.
+//! writes; several that read take turns, and so do several that write.
+//!
+//! # Code of the program
+//!
+//! The crate calls code of the program's own in few places, never on the loop's thread and never with a lock held:
+//!
+//! - A [`Resolver`](crate::Resolver) runs on a thread for lookups.
+//! - A verifier, a session store, a key log or a resolver of client certificates comes with a
+//!   [whole configuration](crate::TlsOptions) of rustls. In a handshake it runs on a thread `sockeye-worker`, of which
+//!   there are 64 at most. If all of them are busy, a thread that waits for the handshake makes it itself, and its own
+//!   limits then wait for that code. Handshakes for which nobody waits stay in a queue until a worker is free. After
+//!   the handshake such code runs on the thread that reads, and on a worker while nobody reads. A key log by
+//!   [`key_log_from_env`](crate::TlsOptions::key_log_from_env) writes to a file, and is treated alike.
+//! - A logger of the `log` crate runs on the thread that calls the crate. Records of the loop go to the thread
+//!   `sockeye-log`: in order, but later than what other threads log meanwhile. 1,024 of them wait at most; the rest
+//!   are counted and lost.
+//! - Values of the program, such as a configuration or an error of a resolver, are dropped by the thread that needs
+//!   them no longer, or by a worker instead of the loop.
+//!
+//! Such code may block, use other sockets and wait for them, and drop handles of any socket. While a verifier runs, its
+//! socket can be closed, aborted and looked at, and its limits hold: after a
+//! [`connect_timeout`](crate::SocketOptions::connect_timeout) of one second `opened` is `TimedOut`, however long the
+//! verifier takes. A verifier that waits for its own socket waits for itself, until that limit. Panics end nothing but
+//! the socket that they concern.
+//!
+//! The cryptography of a provider counts as computation: it seals records with the lock held, and on the loop if that
+//! has to say close_notify. Other crates can bring the program's code to the loop too. If anything in the program enables
+//! the `log` feature of mio or the `logging` feature of rustls, the records of these crates go straight to the logger,
+//! on any thread and with locks held. A call that would wait on the loop's thread fails at once with
+//! [`InvalidState`](crate::ErrorKind::InvalidState); [`shutdown`](crate::Connector::shutdown) and the end of a
+//! [`scope`](crate::Connector::scope) begin to close there and do not wait.
 //!
 //! # Fork
 //!

@@ -174,6 +174,9 @@ impl TlsOptions {
     /// [`connect_with`](crate::connect_with) or [`start_tls_with`](crate::Socket::start_tls_with) gives
     /// [`ErrorKind::InvalidOptions`]. Early data is not sent, whatever the configuration says.
     ///
+    /// Its verifier, session store and key log may block, and use sockets: see the guide on
+    /// [threads](crate::guide::threads#code-of-the-program).
+    ///
     /// ```
     /// use std::sync::Arc;
     /// use rustls::{ClientConfig, RootCertStore};

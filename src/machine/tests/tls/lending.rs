@@ -179,7 +179,8 @@ fn a_write_that_fails_while_the_session_is_lent_ends_the_connection_at_once() {
         wire.sent_by_server.extend_from_slice(b"abc");
         wire.serve();
         wire.deliver_and_keep(usize::MAX);
-        let outputs = wire.machine.not_transmitted(&mut parcel, Fault::Reset(None)).collect();
+        let outputs =
+            wire.machine.not_transmitted(&mut parcel, Fault::Reset(None), wire.now).collect();
         wire.see(outputs);
         assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
         let loan = wire.loan.take().expect("it is lent");

@@ -1,0 +1,138 @@
+//! Calls on the loop's own thread, as a logger would make them that is called there: none waits.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::event_loop;
+use crate::error::ErrorKind;
+use crate::info::Phase;
+use crate::{Connector, Error, SecureTransport, Socket, SocketOptions, TlsOptions};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A connection, and its other end.
+fn pair(options: SocketOptions) -> (Socket, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let socket = connector().connect_with(listener.local_addr().unwrap(), options).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    (socket, peer)
+}
+
+fn connector() -> Connector {
+    Connector::builder().build().unwrap()
+}
+
+/// Runs on a thread that passes for the loop's, and has to end at once.
+fn on_the_loop<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let begun = Instant::now();
+            let result = event_loop::pretend(work);
+            assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
+            result
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T, impl Into<io::Error>>) {
+    let Err(error) = result else { panic!("it would have to wait") };
+    let error: io::Error = error.into();
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidState, "{error}");
+    assert!(error.to_string().contains("this call would block the event loop"), "{error}");
+}
+
+#[test]
+fn a_read_or_a_write_that_would_wait_on_the_loop_is_refused() {
+    for limit in [None, Some(LONG)] {
+        let (socket, mut peer) = pair(SocketOptions::new());
+        socket.opened().unwrap();
+        socket.set_read_timeout(limit).unwrap();
+        socket.set_write_timeout(limit).unwrap();
+        on_the_loop(|| {
+            refused((&socket).read(&mut [0; 10]));
+            // What need not wait goes on.
+            peer.write_all(b"abc").unwrap();
+            let until = Instant::now() + LONG;
+            let read = loop {
+                match (&socket).read(&mut [0; 10]) {
+                    Err(_) if Instant::now() < until => std::thread::yield_now(),
+                    result => break result.unwrap(),
+                }
+            };
+            assert_eq!(read, 3);
+            let full = loop {
+                match (&socket).write(&[0; 100_000]) {
+                    Ok(_) => {}
+                    Err(error) => break Err::<(), _>(error),
+                }
+            };
+            refused(full);
+            (&socket).flush().unwrap();
+        });
+        // Others are not concerned.
+        peer.write_all(b"abc").unwrap();
+        assert_eq!((&socket).read(&mut [0; 10]).unwrap(), 3);
+    }
+}
+
+#[test]
+fn a_wait_for_the_beginning_or_the_end_is_refused_on_the_loop() {
+    // The server says nothing.
+    let (securing, _peer) = pair(
+        SocketOptions::new()
+            .secure_transport(SecureTransport::On)
+            .tls(TlsOptions::new().server_name("a.test")),
+    );
+    let (open, _other) = pair(SocketOptions::new());
+    open.opened().unwrap();
+    let (upgradable, _third) = pair(
+        SocketOptions::new()
+            .secure_transport(SecureTransport::StartTls)
+            .tls(TlsOptions::new().server_name("a.test")),
+    );
+    upgradable.opened().unwrap();
+    on_the_loop(|| {
+        refused(securing.opened());
+        refused(securing.opened_timeout(LONG));
+        refused((&securing).read(&mut [0]));
+        refused((&securing).write(&[0]));
+        refused(securing.writer().close());
+        refused(open.closed());
+        refused(open.closed_timeout(LONG));
+        refused(upgradable.start_tls());
+        open.opened().unwrap();
+        let _ = securing.health();
+        assert_eq!(open.phase(), Phase::Open, "nothing has harmed it");
+        // What has ended already need not be waited for.
+        securing.close().unwrap();
+        open.abort();
+        assert_eq!(open.closed().unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn all_that_does_not_wait_works_on_the_loop() {
+    let (socket, mut peer) = pair(SocketOptions::new());
+    socket.opened().unwrap();
+    on_the_loop(move || drop(socket));
+    assert_eq!(peer.read(&mut [0; 10]).unwrap(), 0, "it was closed");
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connector = connector();
+    on_the_loop(|| {
+        connector.scope(|scope| drop(scope.connect(address).unwrap().clone()));
+        let kept = connector.connect(address).unwrap();
+        assert_eq!(connector.shutdown(LONG), 0);
+        drop(kept);
+    });
+    let until = Instant::now() + LONG;
+    while connector.open_sockets() > 0 && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    assert_eq!(connector.open_sockets(), 0);
+}
