@@ -101,12 +101,10 @@ impl Shared {
         }
         self.notify(&core);
         drop(core);
-        match (look, Driver::running()) {
+        let recheck = matches!(look, Look::Recheck | Look::FailuresOnly | Look::Later);
+        if let (true, Ok(driver)) = (recheck, Driver::running()) {
             // To register it anew reports once more what could not be taken in.
-            (Look::Recheck | Look::FailuresOnly | Look::Later, Ok(driver)) => {
-                driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
-            }
-            (_, _) => {}
+            driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
         }
         more
     }

@@ -122,8 +122,10 @@ fn a_socket_can_be_looked_at_and_set_while_its_verifier_runs() {
     });
 }
 
+type End = fn(&Connector, Socket);
+
 /// What a program does to end a socket.
-const ENDS: [(&str, fn(&Connector, Socket)); 4] = [
+const ENDS: [(&str, End); 4] = [
     ("close", |_, socket| socket.close().expect("there is nothing to lose")),
     ("abort", |_, socket| socket.abort()),
     ("drop", |_, socket| drop(socket)),
