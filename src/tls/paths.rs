@@ -110,7 +110,7 @@ mod tests {
     fn what_cannot_be_read_counts_as_a_look_and_leads_nowhere() {
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
         let leaf = Authority::new("Root").leaf(["a.test"]);
-        assert!(!are_tangled(&garbage, &[garbage.clone()]));
+        assert!(!are_tangled(&garbage, std::slice::from_ref(&garbage)));
         assert!(!are_tangled(leaf.der(), &vec![garbage.clone(); LOOKS_MOST]));
         assert!(are_tangled(leaf.der(), &vec![garbage; LOOKS_MOST + 1]));
     }
