@@ -1,8 +1,11 @@
 //! The loop itself: one turn after another, each of which takes the jobs, the events and what has come
 //! due, and then sleeps until the next.
+//!
+//! A turn is short, whatever there is to do: what is not done in it is kept for the next. So a timer or a
+//! job of one socket waits for a bounded piece of others' work, however much of that there is.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
@@ -10,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::clock::{self, Timers};
 use super::errno::code;
-use super::linger::LOOK_EVERY;
+use super::linger::{LOOK_EVERY, Lingers};
+use super::ready::{Readiness, Ready, Turn};
 use super::shared::Shared;
-use super::sync::mio::event::Event;
 use super::sync::mio::{Events, Interest, Poll, Token};
 use super::sync::thread_local;
 use super::table::Table;
@@ -28,7 +31,7 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 
 /// A wire is registered by its attempt, and then for good: see [`Wire::register`].
 pub(super) const REGISTERED_ONCE: bool = cfg!(not(all(unix, not(sockeye_condvar))));
-/// The most events of one turn, so that jobs and timers wait for no more than so many.
+/// The most events that one poll reports.
 const EVENTS_MOST: usize = 256;
 /// The most timers of one turn.
 const TIMERS_MOST: usize = 256;
@@ -74,7 +77,9 @@ pub(super) fn run(poll: Poll, driver: &'static Driver) {
         timers: Timers::default(),
         young_at: None,
         glanced_at: Vec::with_capacity(KEPT_CAPACITY),
-        again: BTreeSet::new(),
+        more_young: false,
+        jobs: VecDeque::new(),
+        ready: Ready::default(),
         names_at: None,
         linger_at: None,
     };
@@ -95,10 +100,15 @@ struct EventLoop {
     timers: Timers,
     /// When to look at the sockets that are listed to be watched, where there are any.
     young_at: Option<Instant>,
-    /// For the next look: nothing is to be allocated while sockets are just read.
+    /// What was taken out of that list and not looked at yet. It keeps its room: nothing is to be allocated
+    /// while sockets are just read.
     glanced_at: Vec<(Weak<Shared>, u32)>,
-    /// Sockets with more to discard.
-    again: BTreeSet<Token>,
+    /// There were more in the list than one look takes out.
+    more_young: bool,
+    /// Jobs that were taken and not done yet, in their order.
+    jobs: VecDeque<Job>,
+    /// Sockets to be looked at.
+    ready: Ready,
     names_at: Option<Instant>,
     linger_at: Option<Instant>,
 }
@@ -110,6 +120,8 @@ enum Entry {
     Socket {
         shared: Arc<Shared>,
         interest: Interest,
+        /// It is among those that are to be looked at, and why.
+        ready: Option<Readiness>,
         /// A timer is set to look at it again.
         later: bool,
     },
@@ -131,18 +143,18 @@ impl EventLoop {
     /// At the end of a run nothing is left of its sockets.
     #[cfg(sockeye_shuttle)]
     fn assert_idle(mut self) {
-        for job in self.wake_up() {
+        self.wake_up();
+        while let Some(job) = self.jobs.pop_front() {
             self.job(job, clock::now());
         }
         assert!(self.table.is_empty(), "the loop still holds {:?}", self.table);
         assert_eq!(self.timers.next(), None);
-        assert!(self.again.is_empty());
     }
 
     fn turn(&mut self, events: &mut Events) {
         let timeout = self.sleep_for(clock::now());
         let polled = self.poll.poll(events, timeout);
-        let jobs = self.wake_up();
+        self.wake_up();
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
@@ -152,29 +164,41 @@ impl EventLoop {
             }
         }
         let now = clock::now();
-        for job in jobs {
-            guarded(|| self.job(job, now));
-        }
-        let again = std::mem::take(&mut self.again);
+        let mut turn = Turn::begin(now);
+        self.work_off(&turn);
         for event in events.iter() {
-            guarded(|| self.event(event));
+            let readiness = Readiness::of(event);
+            guarded(|| self.event(event.token(), readiness));
         }
-        // Each once a turn.
-        for token in again {
-            if !self.again.contains(&token) {
-                guarded(|| self.look(token, None));
-            }
-        }
+        let now = clock::now();
         for _ in 0..TIMERS_MOST {
             let Some(token) = self.timers.due(now) else { break };
             guarded(|| self.expire(token));
         }
-        self.glance_at_young(now);
+        self.glance_at_young(now, &turn);
         self.tend_names(now);
-        if self.linger_at.is_some_and(|at| at <= now) {
-            let left = self.driver.lingering().look();
-            self.linger_at = left.then(|| now + LOOK_EVERY);
+        self.tend_lingering(now, &turn);
+        turn.end_at(self.timers.next());
+        while let Some(token) = self.ready.next(&mut turn) {
+            guarded(|| self.serve(token, &turn));
+            if self.has_been_posted() {
+                turn.end_at(Some(now));
+            }
         }
+    }
+
+    /// Does what others asked for, in its order; the rest in the next turn.
+    fn work_off(&mut self, turn: &Turn) {
+        while let Some(job) = self.jobs.pop_front() {
+            guarded(|| self.job(job, clock::now()));
+            if turn.is_over() {
+                break;
+            }
+        }
+    }
+
+    fn has_been_posted(&self) -> bool {
+        !self.driver.inbox.lock().unwrap_or_else(PoisonError::into_inner).jobs.is_empty()
     }
 
     /// How long there is nothing to do, which it also tells those who have jobs.
@@ -184,7 +208,7 @@ impl EventLoop {
         let mut timeout = next.map(|at| at.saturating_duration_since(now));
         let mut inbox = self.driver.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = !inbox.jobs.is_empty() && !planted!(LoopLosesCommand);
-        if queued || !self.again.is_empty() {
+        if queued || !self.jobs.is_empty() || !self.ready.is_empty() {
             timeout = Some(Duration::ZERO);
         }
         inbox.sleep = match timeout {
@@ -194,10 +218,12 @@ impl EventLoop {
         timeout
     }
 
-    fn wake_up(&mut self) -> Vec<Job> {
+    fn wake_up(&mut self) {
         let mut inbox = self.driver.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         inbox.sleep = Sleep::Awake;
-        std::mem::take(&mut inbox.jobs)
+        let posted = std::mem::take(&mut inbox.jobs);
+        drop(inbox);
+        self.jobs.extend(posted);
     }
 
     fn job(&mut self, job: Job, now: Instant) {
@@ -235,13 +261,28 @@ impl EventLoop {
         }
     }
 
-    fn event(&mut self, event: &Event) {
-        let token = event.token();
-        match self.table.get(token) {
-            Some(Entry::Socket { .. }) => self.look(token, Some(event)),
+    fn event(&mut self, token: Token, readiness: Readiness) {
+        match self.table.get_mut(token) {
+            Some(Entry::Socket { ready, .. }) => {
+                match ready {
+                    Some(known) => *known = known.and(readiness),
+                    None => {
+                        *ready = Some(readiness);
+                        self.ready.add(token);
+                    }
+                };
+            }
             Some(Entry::Attempt(_)) => self.judge(token),
             // The waker, or what has been forgotten since.
             Some(Entry::Limit(_)) | None => {}
+        }
+    }
+
+    /// Looks at a socket whose turn it is.
+    fn serve(&mut self, token: Token, turn: &Turn) {
+        let Some(Entry::Socket { ready, .. }) = self.table.get_mut(token) else { return };
+        if let Some(readiness) = ready.take() {
+            self.look(token, readiness, turn.until());
         }
     }
 
@@ -285,6 +326,7 @@ impl EventLoop {
         let socket = Entry::Socket {
             shared: Arc::clone(&attempt.shared),
             interest: Interest::READABLE | Interest::WRITABLE,
+            ready: None,
             later: false,
         };
         let entry = if keep { self.table.replace(token, socket) } else { self.table.remove(token) };
@@ -306,7 +348,7 @@ impl EventLoop {
     fn expire(&mut self, token: Token) {
         if let Some(Entry::Socket { later, .. }) = self.table.get_mut(token) {
             *later = false;
-            return self.look(token, None);
+            return self.look_soon(token);
         }
         if let Some(Entry::Limit(limit)) = self.table.remove(token) {
             let (shared, _) = *limit;
@@ -336,7 +378,7 @@ impl EventLoop {
         let held = shared.lock().registration.token();
         let token = held.unwrap_or_else(|| {
             let shared = Arc::clone(shared);
-            self.table.insert(Entry::Socket { shared, interest, later: false })
+            self.table.insert(Entry::Socket { shared, interest, ready: None, later: false })
         });
         if let Err(error) = wire.register(self.poll.registry(), token, interest) {
             say(format_args!("a socket could not be watched: {error}"));
@@ -353,7 +395,7 @@ impl EventLoop {
             drop(core);
             if REGISTERED_ONCE {
                 // There is no event for what was there before.
-                self.look(token, None);
+                self.look_soon(token);
             }
             return;
         }
@@ -381,7 +423,8 @@ impl EventLoop {
     /// Where a wire is registered once, its events are another socket's from now on.
     fn adopt(&mut self, token: Token, shared: Arc<Shared>) {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let entry = Entry::Socket { shared: Arc::clone(&shared), interest, later: false };
+        let entry =
+            Entry::Socket { shared: Arc::clone(&shared), interest, ready: None, later: false };
         if self.table.get(token).is_some() {
             self.table.replace(token, entry);
             shared.attended_by(token);
@@ -390,17 +433,25 @@ impl EventLoop {
                 self.table.remove(token);
                 return;
             }
-            self.look(token, None);
+            self.look_soon(token);
         }
     }
 
-    fn look(&mut self, token: Token, event: Option<&Event>) {
+    /// Looks without an event, in its turn.
+    fn look_soon(&mut self, token: Token) {
+        self.event(token, Readiness::UNKNOWN);
+    }
+
+    fn look(&mut self, token: Token, readiness: Readiness, until: Instant) {
         let Some(Entry::Socket { shared, .. }) = self.table.get(token) else { return };
         let shared = Arc::clone(shared);
-        match shared.look(event) {
+        match shared.look(readiness, until) {
             Look::Keep => {}
             Look::Again => {
-                self.again.insert(token);
+                if let Some(Entry::Socket { ready, .. }) = self.table.get_mut(token) {
+                    *ready = Some(Readiness::UNKNOWN);
+                    self.ready.add_unfinished(token);
+                }
             }
             Look::Later => self.look_later(token),
             Look::Recheck | Look::FailuresOnly => self.recheck(&shared, token),
@@ -416,23 +467,39 @@ impl EventLoop {
     }
 
     /// Registers listed sockets that have been quiet.
-    fn glance_at_young(&mut self, now: Instant) {
+    fn glance_at_young(&mut self, now: Instant, turn: &Turn) {
         if self.young_at.is_none_or(|at| at > now) {
             return;
         }
-        let mut sockets = std::mem::take(&mut self.glanced_at);
-        let more = self.driver.young().look(&mut sockets);
-        for (socket, turns) in sockets.drain(..) {
+        if self.glanced_at.is_empty() {
+            self.more_young = self.driver.young().look(&mut self.glanced_at);
+        }
+        while let Some((socket, turns)) = self.glanced_at.pop() {
             let Some(shared) = socket.upgrade() else { continue };
             if shared.glance(turns, self.driver) {
                 guarded(|| self.register(&shared));
             }
+            if turn.is_over() {
+                break;
+            }
         }
-        sockets.shrink_to(KEPT_CAPACITY);
-        self.glanced_at = sockets;
-        self.young_at = match more {
-            true => Some(now),
-            false => self.driver.young().is_awaited().then(|| now + QUIET),
+        if self.more_young || !self.glanced_at.is_empty() {
+            self.young_at = Some(now);
+            return;
+        }
+        self.glanced_at.shrink_to(KEPT_CAPACITY);
+        self.young_at = self.driver.young().is_awaited().then(|| now + QUIET);
+    }
+
+    /// Drops what came in on wires that linger.
+    fn tend_lingering(&mut self, now: Instant, turn: &Turn) {
+        if self.linger_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.linger_at = match self.driver.lingering().look(|| turn.is_over()) {
+            Lingers::Nothing => None,
+            Lingers::Unfinished => Some(now),
+            Lingers::Something => Some(now + LOOK_EVERY),
         };
     }
 

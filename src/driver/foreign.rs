@@ -92,7 +92,7 @@ impl Shared {
     /// What a worker thread does. Whether there is more to do.
     pub(super) fn work(self: &Arc<Self>) -> bool {
         self.lock().handed = Handed::Once;
-        let look = self.ingest_quietly();
+        let look = self.ingest_quietly(None);
         let mut core = self.lock();
         core.looking = false;
         let more = look == Look::Again || core.handed == Handed::Again;

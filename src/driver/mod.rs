@@ -33,6 +33,7 @@ mod patience;
 mod pool;
 mod readiness;
 mod reading;
+mod ready;
 mod resolve;
 mod roster;
 mod sealed;

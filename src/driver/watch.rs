@@ -6,16 +6,16 @@
 //! reports the present state.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::buffers;
 use super::clock;
 use super::deeds::Deeds;
 use super::errno::{Failure, judge};
+use super::ready::Readiness;
 use super::shared::{Core, Shared, Watching};
 use super::slices::Room;
 use super::sync::mio::Interest;
-use super::sync::mio::event::Event;
 use super::wait::Side;
 use super::wire::{Drained, End, Wire};
 use super::{Driver, Job, Urgency};
@@ -30,6 +30,10 @@ const DISCARD_BUDGET: usize = 64 * 1024;
 
 /// The most receives for one socket in one go.
 const INGESTS_MOST: usize = 8;
+
+/// The most that the loop takes in between two looks at the time. What it may hold of records that carry no
+/// data takes about a millisecond.
+const PIECE: usize = 8 * 1024;
 
 /// What is reported where something is unread, and more of that is no news: failures, where the system can
 /// leave the rest out.
@@ -103,11 +107,9 @@ impl Shared {
         self.lock().wire.cloned()
     }
 
-    /// Looks at the wire, which `event` says is worth it, or without one at first or once more.
-    pub(super) fn look(self: &Arc<Self>, event: Option<&Event>) -> Look {
-        // Without an event nothing says that it has not.
-        let failed = event.is_none_or(|event| event.is_error() || event.is_write_closed());
-        let writable = event.is_none_or(|event| event.is_writable() || event.is_error());
+    /// Looks at the wire, of which this is known, until about then.
+    pub(super) fn look(self: &Arc<Self>, readiness: Readiness, until: Instant) -> Look {
+        let Readiness { failed, writable } = readiness;
         let mut core = self.lock();
         if core.attended {
             core.reading.ready = true;
@@ -134,7 +136,7 @@ impl Shared {
             }
             Watch::Ingest => {
                 drop(core);
-                return self.ingest_in_background();
+                return self.ingest_in_background(until);
             }
             Watch::Failure => {
                 drop(core);
@@ -155,7 +157,7 @@ impl Shared {
         }
         if core.machine.is_secure() {
             drop(core);
-            return self.ingest_in_background();
+            return self.ingest_in_background(until);
         }
         let ReadStep::Receive(pass) = core.machine.read() else { return kept };
         let Some(wire) = core.wire.cloned() else { return kept };
@@ -249,19 +251,19 @@ impl Shared {
 
     /// Over TLS what comes has to be decrypted before anyone knows what it is: does so until something is
     /// unread, which is then as in plaintext, or nothing more is there.
-    fn ingest_in_background(self: &Arc<Self>) -> Look {
+    fn ingest_in_background(self: &Arc<Self>, until: Instant) -> Look {
         if self.lock().machine.runs_foreign_code() {
             self.leave_to_workers();
             return Look::Keep;
         }
-        self.ingest_quietly()
+        self.ingest_quietly(Some(until))
     }
 
-    /// Takes in what is there, where nobody waits for it.
-    pub(super) fn ingest_quietly(self: &Arc<Self>) -> Look {
+    /// Takes in what is there, where nobody waits for it; on the loop until about then.
+    pub(super) fn ingest_quietly(self: &Arc<Self>, until: Option<Instant>) -> Look {
         let Some(wire) = self.wire() else { return Look::Recheck };
         let opening = self.lock().is_opening();
-        let ingested = self.ingest_all(&wire, None, None);
+        let ingested = self.ingest_until(&wire, (None, None), until);
         let mut core = self.lock();
         if core.wire.is_none() {
             return Look::Recheck;
@@ -290,13 +292,23 @@ impl Shared {
         Look::Keep
     }
 
-    /// Takes in what is there, within a budget. Only where no reader is at
-    /// it. Whose thread it is may be at the wire in another direction, and know by what it has failed.
+    /// [Takes in](Self::ingest_until) what is there, as whoever has the time.
     pub(super) fn ingest_all(
         self: &Arc<Self>,
         wire: &Arc<Wire>,
         other: Option<Side>,
         known: Option<Fault>,
+    ) -> Ingested {
+        self.ingest_until(wire, (other, known), None)
+    }
+
+    /// Takes in what is there, within a budget, and only in small pieces where there is an end to the time. Only where no reader is at
+    /// it. Whose thread it is may be at the wire in another direction, and know by what it has failed.
+    fn ingest_until(
+        self: &Arc<Self>,
+        wire: &Arc<Wire>,
+        (other, known): (Option<Side>, Option<Fault>),
+        until: Option<Instant>,
     ) -> Ingested {
         let mut buffers = buffers::borrow();
         let intake = &mut buffers.get().intake;
@@ -315,7 +327,9 @@ impl Shared {
             }
             let Some(pass) = core.machine.attend() else { return Ingested::All };
             drop(core);
-            let result = wire.receive(&mut Room::One(intake.space()));
+            let space = intake.space();
+            let most = if until.is_some() { space.len().min(PIECE) } else { space.len() };
+            let result = wire.receive(&mut Room::One(&mut space[..most]));
             let end = if matches!(result, Ok(0)) { wire.judge_end() } else { End::Clean };
             let mut core = self.lock();
             if end == End::HungUp && core.machine.sends() && other != Some(Side::Write) {
@@ -360,6 +374,9 @@ impl Shared {
             self.notify(&core);
             if let Some(over) = over {
                 return over;
+            }
+            if until.is_some_and(|until| clock::now() >= until) {
+                break;
             }
         }
         Ingested::Some

@@ -3,15 +3,17 @@
 //! Each test looks at what belongs to its process, or measures it, and so has one for itself.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use sockeye::{Socket, TcpOptions};
 
 use crate::support::alone::alone;
+use crate::support::flood::{Flood, Flooded, Lateness};
 use crate::support::process::descriptors;
 use crate::support::tls::{TlsPeer, authority, open, options, terms};
-use crate::support::{PATIENCE, eventually, ms, pour, times_out};
+use crate::support::{PATIENCE, eventually, ms, pour, room_for_descriptors, skip, times_out};
 
 const LONG: Duration = Duration::from_secs(150);
 
@@ -65,4 +67,55 @@ fn a_socket_is_watched_for_room_only_while_something_waits_to_be_sent() {
         socket.close().expect("the peer reads");
         assert_eq!(peer.ending().bytes.len(), taken);
     });
+}
+
+// -------------------------------------------------------------------- floods
+
+/// The same on a quiet machine, with figures, is among the cases of `tests/faults`.
+fn others_are_served_beside(name: &str, flood: Flood, count: usize) {
+    if !room_for_descriptors(2 * count as u64 + 200) {
+        return skip(name, "the limit of descriptors is too low");
+    }
+    alone(name, LONG, || {
+        let before = Lateness::measure(9);
+        let flooded = Flooded::begin(flood, count);
+        let beside = Lateness::measure(9);
+        // Past the harness that swallows the output of passing tests.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{count} x {flood:?}: {} MiB sent, {} stand; late before {:?}, beside {:?}, worst {:?}",
+            flooded.sent() >> 20,
+            flooded.standing(),
+            before.medians(),
+            beside.medians(),
+            beside.worst(),
+        );
+        for (before, beside) in before.medians().into_iter().zip(beside.medians()) {
+            assert!(beside < before + ms(250), "{beside:?} late, and {before:?} without the flood");
+        }
+    });
+}
+
+#[test]
+fn others_are_served_beside_a_flood_of_plaintext() {
+    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_plaintext";
+    others_are_served_beside(NAME, Flood::Plaintext, 500);
+}
+
+#[test]
+fn others_are_served_beside_a_flood_of_records() {
+    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_records";
+    others_are_served_beside(NAME, Flood::Records, 100);
+}
+
+#[test]
+fn others_are_served_beside_a_flood_of_tickets() {
+    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_tickets";
+    others_are_served_beside(NAME, Flood::Tickets(2_000), 64);
+}
+
+#[test]
+fn others_are_served_beside_a_flood_of_new_keys() {
+    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_new_keys";
+    others_are_served_beside(NAME, Flood::KeyUpdates, 64);
 }

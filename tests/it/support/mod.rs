@@ -5,6 +5,8 @@
 pub mod alone;
 #[cfg(unix)]
 pub mod example;
+#[cfg(target_os = "linux")]
+pub mod flood;
 pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod process;

@@ -1,0 +1,267 @@
+//! Peers that send as fast as they can to sockets that nobody reads, and how late other sockets are then.
+
+use std::io::{ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection};
+use sockeye::{Socket, SocketOptions};
+
+use super::peer::{BlackHole, Server, black_hole, listen};
+use super::tls::{authority, options, terms};
+use super::{Peer, fails, ms, timed};
+
+/// What a peer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flood {
+    /// Plaintext, of which nobody wants anything any more.
+    Plaintext,
+    /// The same in TLS.
+    Records,
+    /// New keys of TLS, on a connection that nobody reads.
+    KeyUpdates,
+    /// Session tickets, so many at once, on a connection that nobody reads.
+    Tickets(usize),
+}
+
+/// Connections that are flooded for as long as it is there.
+pub struct Flooded {
+    sockets: Vec<Socket>,
+    over: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    peer: Option<JoinHandle<()>>,
+}
+
+impl Flooded {
+    pub fn begin(flood: Flood, count: usize) -> Flooded {
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let over = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicU64::new(0));
+        let (stop, bytes) = (Arc::clone(&over), Arc::clone(&sent));
+        let peer = thread::spawn(move || pour_out(&listener, flood, count, &stop, &bytes));
+        let sockets: Vec<Socket> = (0..count)
+            .map(|_| {
+                let options = match flood {
+                    Flood::Plaintext => SocketOptions::new(),
+                    Flood::Records | Flood::KeyUpdates | Flood::Tickets(_) => options(authority()),
+                };
+                let socket = sockeye::connect_with(address, options).expect("they are fine");
+                socket.opened().expect("the peer is there");
+                if matches!(flood, Flood::Plaintext | Flood::Records) {
+                    socket.reader().cancel();
+                }
+                socket
+            })
+            .collect();
+        Flooded { sockets, over, sent, peer: Some(peer) }
+    }
+
+    /// How much was sent up to now.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// How many of the connections stand.
+    pub fn standing(&self) -> usize {
+        self.sockets.iter().filter(|socket| socket.phase() != sockeye::Phase::Closed).count()
+    }
+}
+
+impl Drop for Flooded {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for socket in &self.sockets {
+            socket.abort();
+        }
+        if let (Some(peer), false) = (self.peer.take(), thread::panicking()) {
+            peer.join().expect("the peer only sends");
+        }
+    }
+}
+
+/// The peer's end of one connection.
+struct Victim {
+    stream: TcpStream,
+    session: Option<ServerConnection>,
+    pending: Vec<u8>,
+    gone: bool,
+}
+
+fn pour_out(
+    listener: &TcpListener,
+    flood: Flood,
+    count: usize,
+    over: &AtomicBool,
+    sent: &AtomicU64,
+) {
+    let config = match flood {
+        Flood::Plaintext => None,
+        Flood::Tickets(count) => Some(terms().tickets(count).config()),
+        Flood::Records | Flood::KeyUpdates => Some(terms().config()),
+    };
+    let mut victims: Vec<Victim> =
+        (0..count).map(|_| Victim::accept(listener, config.as_ref())).collect();
+    while !over.load(Ordering::Relaxed) {
+        let mut progress = 0;
+        for victim in &mut victims {
+            progress += victim.pour(flood);
+        }
+        sent.fetch_add(progress, Ordering::Relaxed);
+        if progress == 0 {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+impl Victim {
+    fn accept(listener: &TcpListener, config: Option<&Arc<ServerConfig>>) -> Victim {
+        let (mut stream, _) = listener.accept().expect("it comes");
+        let mut session = config.map(|config| {
+            ServerConnection::new(Arc::clone(config)).expect("the configuration is good")
+        });
+        let mut pending = Vec::new();
+        if let Some(session) = &mut session {
+            // What comes behind the handshake is for the flood to send: nobody may read it yet.
+            while session.is_handshaking() {
+                while session.wants_read() && session.is_handshaking() && !session.wants_write() {
+                    session.read_tls(&mut stream).expect("the program is there");
+                    session.process_new_packets().expect("it speaks TLS");
+                }
+                if session.is_handshaking() {
+                    session.write_tls(&mut stream).expect("the program is there");
+                }
+            }
+            while session.wants_write() {
+                session.write_tls(&mut pending).expect("memory takes everything");
+            }
+        }
+        stream.set_nonblocking(true).expect("an option of every stream");
+        Victim { stream, session, pending, gone: false }
+    }
+
+    /// Sends what there is room for: how much.
+    fn pour(&mut self, flood: Flood) -> u64 {
+        static PLAINTEXT: [u8; 64 * 1024] = [b'f'; 64 * 1024];
+        if self.gone {
+            return 0;
+        }
+        if self.pending.is_empty() {
+            match (flood, &mut self.session) {
+                (Flood::Plaintext, _) => return self.send(&PLAINTEXT) as u64,
+                (Flood::Records, Some(session)) => {
+                    session.writer().write_all(&PLAINTEXT[..16 * 1024]).expect("memory takes it");
+                    session.write_tls(&mut self.pending).expect("memory takes everything");
+                }
+                (Flood::KeyUpdates, Some(session)) => {
+                    for _ in 0..16 {
+                        session.refresh_traffic_keys().expect("TLS 1.3 is spoken");
+                        session.write_tls(&mut self.pending).expect("memory takes everything");
+                    }
+                }
+                (Flood::Tickets(_), _) | (_, None) => return 0,
+            }
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let count = self.send(&pending);
+        self.pending = pending;
+        self.pending.drain(..count);
+        count as u64
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        match (&self.stream).write(bytes) {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.gone = true;
+                0
+            }
+        }
+    }
+}
+
+// -------------------------------------------------------------------- the others
+
+/// How late others were, each figure sorted.
+#[derive(Debug)]
+pub struct Lateness {
+    /// Timeouts, after their time.
+    pub timers: Vec<Duration>,
+    /// Connections, from the call on.
+    pub connects: Vec<Duration>,
+    /// Ends of idle connections, from the peer's end on.
+    pub ends: Vec<Duration>,
+}
+
+impl Lateness {
+    /// Of so many of each.
+    pub fn measure(count: usize) -> Lateness {
+        let hole = black_hole();
+        let server = Server::echoes();
+        let mut timers: Vec<_> = (0..count).map(|_| late_timer(&hole)).collect();
+        let mut connects: Vec<_> = (0..count).map(|_| connect(&server)).collect();
+        let mut ends = late_ends(count);
+        for figures in [&mut timers, &mut connects, &mut ends] {
+            figures.sort();
+        }
+        Lateness { timers, connects, ends }
+    }
+
+    pub fn medians(&self) -> [Duration; 3] {
+        [&self.timers, &self.connects, &self.ends].map(|figures| figures[figures.len() / 2])
+    }
+
+    pub fn worst(&self) -> [Duration; 3] {
+        [&self.timers, &self.connects, &self.ends]
+            .map(|figures| figures.last().copied().unwrap_or_default())
+    }
+}
+
+fn late_timer(hole: &BlackHole) -> Duration {
+    const LIMIT: Duration = ms(50);
+    let options = SocketOptions::new().connect_timeout(LIMIT);
+    let (opened, took) =
+        timed(|| sockeye::connect_with(hole.address, options).expect("they are fine").opened());
+    fails(opened, sockeye::ErrorKind::TimedOut);
+    took.saturating_sub(LIMIT)
+}
+
+fn connect(server: &Server) -> Duration {
+    let (socket, took) = timed(|| {
+        let socket = sockeye::connect(server.address()).expect("the address is fine");
+        socket.opened().expect("the server listens");
+        socket
+    });
+    socket.close().expect("the server reads");
+    took
+}
+
+fn late_ends(count: usize) -> Vec<Duration> {
+    let idle: Vec<_> = (0..count)
+        .map(|_| {
+            let peer = Peer::plays(|wire| {
+                wire.await_cue();
+                wire.fin();
+            });
+            let socket = super::open(&peer);
+            (peer, socket)
+        })
+        .collect();
+    // From when the loop watches them.
+    thread::sleep(ms(400));
+    let ended = |(peer, socket): (Peer, Socket)| {
+        let waiting = super::blocked(move || {
+            socket.closed().expect("the peer ends well");
+            Instant::now()
+        });
+        let begun = Instant::now();
+        peer.cue();
+        waiting.join().saturating_duration_since(begun)
+    };
+    let late: Vec<_> = idle.into_iter().map(ended).collect();
+    late
+}
