@@ -221,6 +221,9 @@ impl Shared {
         if deeds.resolve {
             self.submit();
         }
+        if let (Some(id), Ok(driver)) = (deeds.give_up, Driver::running()) {
+            driver.post(Job::GiveUp(Arc::clone(self), id), Urgency::Now);
+        }
         let (id, address) = deeds.attempt?;
         let (tcp, egress) = match prepared.how.take()? {
             How::Dial(tcp, egress) => (tcp, egress),
@@ -335,6 +338,7 @@ pub(super) struct Deeds {
     pub(super) resolve: bool,
     pub(super) attempt: Option<(AttemptId, SocketAddr)>,
     adopt: Option<Timings>,
+    give_up: Option<AttemptId>,
     abandon: bool,
     pub(super) shutdown_write: bool,
     attend: bool,
@@ -366,6 +370,7 @@ impl Deeds {
                 Output::Resolve => deeds.resolve = true,
                 Output::Attempt { id, address } => deeds.attempt = Some((id, address)),
                 Output::Adopt { timings, .. } => deeds.adopt = Some(timings),
+                Output::GiveUp { id } => deeds.give_up = Some(id),
                 Output::Abandon => deeds.abandon = true,
                 Output::ShutdownWrite => deeds.shutdown_write = true,
                 Output::Attend => deeds.attend = true,

@@ -242,6 +242,7 @@ impl EventLoop {
             Job::Pending { shared, id, address, wire } => {
                 self.await_attempt(shared, id, address, wire);
             }
+            Job::GiveUp(shared, id) => self.give_up(&shared, id),
             Job::Forget(tokens) => {
                 for token in tokens {
                     self.forget(token);
@@ -313,9 +314,27 @@ impl EventLoop {
     /// Notes with a connecting socket what the loop holds for it, or drops that, if the socket does not
     /// connect any more.
     fn hold(&mut self, shared: &Shared, token: Token) {
-        if let Some(errand) = shared.lock().errand() {
+        let mut core = shared.lock();
+        let wanted = match self.table.get(token) {
+            // It may have been given up before it was posted.
+            Some(Entry::Attempt(attempt)) => core.machine.awaits(attempt.id),
+            Some(Entry::Socket { .. } | Entry::Limit(_)) | None => true,
+        };
+        if let (true, Some(errand)) = (wanted, core.errand()) {
             return errand.tokens.push(token);
         }
+        drop(core);
+        self.forget(token);
+    }
+
+    /// Drops one attempt of a socket that goes on connecting.
+    fn give_up(&mut self, shared: &Shared, id: AttemptId) {
+        let mut core = shared.lock();
+        let Some(errand) = core.errand() else { return };
+        let is_it = |token: &Token| matches!(self.table.get(*token), Some(Entry::Attempt(attempt)) if attempt.id == id);
+        let Some(place) = errand.tokens.iter().position(is_it) else { return };
+        let token = errand.tokens.swap_remove(place);
+        drop(core);
         self.forget(token);
     }
 

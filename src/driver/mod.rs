@@ -123,6 +123,8 @@ enum Job {
     Limit(Arc<Shared>, Instant),
     /// Tell the socket when this attempt has ended.
     Pending { shared: Arc<Shared>, id: AttemptId, address: SocketAddr, wire: Arc<Wire> },
+    /// This attempt of the socket is not wanted any more.
+    GiveUp(Arc<Shared>, AttemptId),
     /// These are not wanted any more.
     Forget(Vec<Token>),
     /// There is a place for this socket, which waited for one.

@@ -53,6 +53,8 @@ pub enum Fault {
     Lost(i32),
     /// Any other failure of the operating system.
     Io(i32),
+    /// The attempt was given up for the next address, as many were under way.
+    Superseded,
     /// The address may be a listener of this program: the system did not tell whether it is local.
     LocalityUnknown(i32),
 }
@@ -67,7 +69,7 @@ impl Fault {
             Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
             Fault::Denied => ErrorKind::Denied,
             Fault::OwnListener | Fault::Loop => ErrorKind::Loop,
-            Fault::TimedOut(_) => ErrorKind::TimedOut,
+            Fault::TimedOut(_) | Fault::Superseded => ErrorKind::TimedOut,
             Fault::Reset(_) | Fault::ResetAfterEnd(_) => ErrorKind::Reset,
             Fault::Tls => ErrorKind::Tls,
             Fault::Truncated => ErrorKind::Truncated,
@@ -106,6 +108,7 @@ impl Fault {
             | Fault::OwnListener
             | Fault::Loop
             | Fault::SelfConnected
+            | Fault::Superseded
             | Fault::TimedOut(_)
             | Fault::Tls
             | Fault::Truncated
@@ -127,6 +130,9 @@ impl Fault {
                 "the name has no address of the family that the socket is bound to"
             }
             Fault::Loop => "TCP Loop detected: the socket is bound to the address that it dials",
+            Fault::Superseded => {
+                "no answer came before the attempt was given up for the next address"
+            }
             Fault::SelfConnected => "nobody listens there, and the attempt led back to itself",
             Fault::Connect(_) => "the connection could not be made",
             Fault::TimedOut(limit) => limit.message(),

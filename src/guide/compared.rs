@@ -35,7 +35,7 @@
 //! |---|---|---|---|---|---|
 //! | connect returns | at once | at once | when connected, or failed | when connected, or failed | at once: [`connect`]<br>`conformance::opened::write_before_opened` |
 //! | reads and writes before the connection is there | wait | are queued | | | [wait][`Socket`]<br>`conformance::opened::read_before_opened` |
-//! | a name with several addresses | | one after another; each but the last has 250 ms and is then given up | two races, of which the other family's begins after 300 ms; within one, one after another | one after another | all race: the next begins after 250 ms, and none is given up: [`connecting`]<br>`connecting::racing::an_older_attempt_goes_on_beside_newer_ones` |
+//! | a name with several addresses | | one after another; each but the last has 250 ms and is then given up | two races, of which the other family's begins after 300 ms; within one, one after another | one after another | all race: the next begins after 250 ms, with at most 8 under way: [`connecting`]<br>`connecting::racing::an_older_attempt_goes_on_beside_newer_ones` |
 //! | the error where all fail | one text for everything | one with all of them | the first one's | the last one's | [one with all of them][attempts]<br>`connecting::racing::all_refused_fail_at_once` |
 //! | the time limit | none | none | none; `Dialer.Timeout` is over look-up and attempts, with `tls.Dialer` the handshake too | none; `connect_timeout` is for one address | [30 s][connect_timeout] over look-up, attempts and handshake<br>`tls::handshake::the_connect_timeout_is_one_for_everything` |
 //! | giving up | `close` waits for it | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_in_the_middle_of_a_race_ends_every_attempt` |

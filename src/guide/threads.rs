@@ -42,6 +42,19 @@
 //! [`InvalidState`](crate::ErrorKind::InvalidState); [`shutdown`](crate::Connector::shutdown) and the end of a
 //! [`scope`](crate::Connector::scope) begin to close there and do not wait.
 //!
+//! # Descriptors
+//!
+//! | what | takes |
+//! |---|---|
+//! | the loop, from the first socket on | 4: epoll or kqueue twice, a waker, and what the system adds |
+//! | an open socket | 1 |
+//! | a thread that waits in a read or a write | 1, its wake handle (2 where there is no eventfd), from its first wait until it ends |
+//! | a socket that is connecting | 1 for each attempt that is under way, at most 8 of them; the oldest is given up for the next address |
+//! | a connection that this side has closed and the peer has not | 1, for at most 2 s; all of them take at most 1,024, and at most an eighth of the soft limit of descriptors (`RLIMIT_NOFILE`) |
+//!
+//! So a thread for each socket takes two descriptors for it. Where no descriptor is left, a thread waits without
+//! a wake handle, and connections that linger are closed to make room for a new one.
+//!
 //! # Fork
 //!
 //! After a `fork` the sockets are the parent's. In the child every call fails with

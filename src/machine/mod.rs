@@ -96,7 +96,7 @@ pub use self::flow::{ReadStep, Received, RecvPass, SendPass, Sent, WriteStep};
 pub use self::intake::Intake;
 pub use self::loan::Loan;
 pub use self::outbox::Parcel;
-pub use self::race::{ADDRESSES_MOST, ATTEMPT_DELAY, AttemptId, RESOLUTION_DELAY};
+pub use self::race::{ADDRESSES_MOST, ATTEMPT_DELAY, AttemptId, IN_FLIGHT_MOST, RESOLUTION_DELAY};
 use self::state::State;
 pub use self::tls::Discarded;
 
@@ -204,6 +204,11 @@ pub enum Output {
         id: AttemptId,
         /// How long connecting took.
         timings: Timings,
+    },
+    /// Give up this attempt, and close its descriptor: no answer is wanted any more.
+    GiveUp {
+        /// Which attempt.
+        id: AttemptId,
     },
     /// Give up the look-up and all attempts that were not adopted: no answer is wanted any more.
     Abandon,
@@ -389,6 +394,12 @@ impl Machine {
     #[must_use]
     pub fn refuses_write(&self) -> Option<Fault> {
         self.state.refuses_write()
+    }
+
+    /// Whether the end of this attempt is waited for: it is under way, and was not given up.
+    #[must_use]
+    pub fn awaits(&self, id: AttemptId) -> bool {
+        self.state.awaits(id)
     }
 
     /// Why an upgrade can't begin, now or ever.

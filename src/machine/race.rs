@@ -8,7 +8,8 @@
 //! - Families take turns, from that of the first answer's first address on; within a family the
 //!   resolver's order stays (section 4).
 //! - The next attempt begins [`ATTEMPT_DELAY`] after the last began, or at once when one fails
-//!   (section 5). An attempt is never given up because another began; the first to succeed wins.
+//!   (section 5). The first to succeed wins. At most [`IN_FLIGHT_MOST`] are under way: then the oldest is given
+//!   up for the next.
 //! - What the egress rules refuse is not dialled, and has failed as soon as it is known. Among addresses
 //!   that were dialled in vain it decides nothing: the error is theirs.
 //! - With a prescribed local port attempts run one after another: two could not have it at once.
@@ -26,6 +27,8 @@ use crate::info::Timings;
 
 /// The most addresses of one look-up that are dialled; what a resolver gives beyond that is dropped.
 pub const ADDRESSES_MOST: usize = 64;
+/// The most attempts of one race that are under way, each of which takes a descriptor.
+pub const IN_FLIGHT_MOST: usize = 8;
 /// How long after one attempt the next begins, where none fails before.
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// How long IPv4 addresses that come first wait for IPv6 ones.
@@ -338,6 +341,7 @@ impl Race {
             return;
         };
         self.turn = Family::of(address).other();
+        self.give_up_oldest(now, outputs);
         // One that this side could not make is made again, and not another.
         let again = self.attempts.iter().position(|attempt| {
             attempt.address == address
@@ -352,6 +356,24 @@ impl Race {
         self.latest = Some(now);
         outputs.push(Output::Attempt { id, address });
         self.plan_next();
+    }
+
+    /// Makes room for one more attempt.
+    fn give_up_oldest(&mut self, now: Instant, outputs: &mut Outputs<'_>) {
+        if self.under_way() < IN_FLIGHT_MOST {
+            return;
+        }
+        let under_way = self.attempts.iter_mut().enumerate();
+        let under_way = under_way.filter(|(_, attempt)| attempt.failed.is_none());
+        if let Some((place, oldest)) = under_way.min_by_key(|(_, attempt)| attempt.begun) {
+            oldest.failed = Some(Failed { fault: Fault::Superseded, at: now });
+            outputs.push(Output::GiveUp { id: AttemptId(place) });
+        }
+    }
+
+    /// Whether an attempt is under way, and its end is waited for.
+    pub(super) fn awaits(&self, id: AttemptId) -> bool {
+        self.attempts.get(id.0).is_some_and(|attempt| attempt.failed.is_none())
     }
 
     fn plan_next(&mut self) {

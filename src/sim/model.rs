@@ -140,8 +140,9 @@ impl Model {
 
     fn see_one(&mut self, output: Output, machine: &Machine, held: Held, names: &Names) -> Check {
         match output {
-            Output::Attempt { address, .. } => {
+            Output::Attempt { id, address } => {
                 rule(!names.denies(address), "no denied address is dialled")?;
+                rule(machine.awaits(id) || self.adopted, "an attempt that begins is waited for")?;
                 rule(!self.adopted, "nothing is dialled when there is a connection")
             }
             Output::Adopt { .. } => {
@@ -180,6 +181,10 @@ impl Model {
             Output::Closed => {
                 self.closed += 1;
                 rule(self.closed == 1, "who waits for the end is told once")
+            }
+            Output::GiveUp { id } => {
+                rule(!self.adopted, "nothing is given up when there is a connection")?;
+                rule(!machine.awaits(id), "an attempt that is given up is not waited for")
             }
             Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => Ok(()),
         }

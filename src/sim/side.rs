@@ -300,7 +300,11 @@ impl Side {
                 }
             }
             // What is under way goes on, and nobody wants to hear of it.
-            Output::Adopt { .. } | Output::Abandon | Output::Opened | Output::Closed => {}
+            Output::Adopt { .. }
+            | Output::GiveUp { .. }
+            | Output::Abandon
+            | Output::Opened
+            | Output::Closed => {}
         }
         Ok(())
     }

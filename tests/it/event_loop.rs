@@ -4,16 +4,23 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use sockeye::{Socket, TcpOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sockeye::machine::IN_FLIGHT_MOST;
+use sockeye::{Connector, ErrorKind, Socket, SocketOptions, TcpOptions};
 
 use crate::support::alone::alone;
 use crate::support::flood::{Flood, Flooded, Lateness};
-use crate::support::process::descriptors;
+use crate::support::peer::{hole, listen_on};
+use crate::support::process::{descriptors, settled_descriptors};
 use crate::support::tls::{TlsPeer, authority, open, options, terms};
-use crate::support::{PATIENCE, eventually, ms, pour, room_for_descriptors, skip, times_out};
+use crate::support::{
+    PATIENCE, eventually, fails, ms, pour, room_for_descriptors, skip, times_out,
+};
 
 const LONG: Duration = Duration::from_secs(150);
 
@@ -118,4 +125,92 @@ fn others_are_served_beside_a_flood_of_tickets() {
 fn others_are_served_beside_a_flood_of_new_keys() {
     const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_new_keys";
     others_are_served_beside(NAME, Flood::KeyUpdates, 64);
+}
+
+// -------------------------------------------------------------------- descriptors
+
+#[test]
+fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
+    const NAME: &str = "event_loop::a_name_with_many_silent_addresses_holds_eight_descriptors";
+    const SOCKETS: usize = 5;
+    alone(NAME, LONG, || {
+        // All addresses of this machine lead there.
+        let hole = hole(listen_on((Ipv4Addr::UNSPECIFIED, 0).into(), 0, None));
+        let addresses = |_: &str| Ok((1..=64).map(|n| [127, 1, 0, n].into()).collect());
+        let connector = Connector::builder().resolver(addresses).build().expect("they are fine");
+        // What the loop and this thread have for good is not counted.
+        let first = sockeye::connect(hole.address).expect("the address is fine");
+        times_out_opening(&first);
+        first.abort();
+        let before = settled_descriptors();
+        let options = SocketOptions::new().connect_timeout(ms(4_000));
+        let sockets: Vec<_> = (0..SOCKETS)
+            .map(|_| {
+                let address = ("many.example", hole.address.port());
+                connector.connect_with(address, options.clone()).expect("it is fine")
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut most = 0;
+        while begun.elapsed() < ms(3_500) {
+            most = most.max(descriptors().len());
+            thread::sleep(ms(20));
+        }
+        // For each a new one is opened before the oldest is closed.
+        let bound = before + SOCKETS * (IN_FLIGHT_MOST + 1);
+        assert!(most >= before + SOCKETS * IN_FLIGHT_MOST, "{most} descriptors, {before} before");
+        assert!(most <= bound, "{most} descriptors, {before} before");
+        for socket in &sockets {
+            let error = socket.opened().expect_err("nobody answers");
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            let attempts = error.attempts();
+            assert!(attempts.len() > IN_FLIGHT_MOST, "{attempts:?}");
+            assert!(attempts.iter().all(|one| one.error().kind() == ErrorKind::TimedOut));
+            let first = attempts[0].error().to_string();
+            assert!(first.contains("given up for the next address"), "{first}");
+            let last = attempts[attempts.len() - 1].error().to_string();
+            assert!(!last.contains("given up"), "{last}");
+        }
+        eventually(PATIENCE, "they are given back", || descriptors().len() <= before);
+    });
+}
+
+#[track_caller]
+fn times_out_opening(socket: &Socket) {
+    fails(socket.opened_timeout(ms(20)), ErrorKind::TimedOut);
+}
+
+#[test]
+fn connections_that_linger_hold_an_eighth_of_the_descriptors() {
+    const NAME: &str = "event_loop::connections_that_linger_hold_an_eighth_of_the_descriptors";
+    const COUNT: usize = 500;
+    if !room_for_descriptors(1_600) {
+        return skip(NAME, "the limit of descriptors is too low");
+    }
+    alone(NAME, LONG, || {
+        let limit = Rlimit { current: Some(1_600), maximum: getrlimit(Resource::Nofile).maximum };
+        setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+        let listener = listen_on((Ipv4Addr::LOCALHOST, 0).into(), 1_024, None);
+        let address = listener.local_addr().expect("it listens");
+        let connect = || {
+            let socket = sockeye::connect(address).expect("the address is fine");
+            socket.opened().expect("it listens");
+            socket
+        };
+        drop(connect());
+        let mut accepted = vec![listener.accept().expect("it comes").0];
+        let before = descriptors().len() - accepted.len();
+        let mut most = 0;
+        for number in 0..COUNT {
+            let socket = connect();
+            accepted.push(listener.accept().expect("it comes").0);
+            socket.close().expect("nothing waits to be sent");
+            if number % 10 == 0 {
+                most = most.max(descriptors().len() - accepted.len() - before);
+            }
+        }
+        // The one that was closed first may be among those before.
+        assert!(most <= 201, "{most} connections linger");
+        assert!(most >= 100, "{most} connections linger");
+    });
 }

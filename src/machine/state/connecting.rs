@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::super::race::{Race, RaceStep};
 use super::super::tls::{Discarded, Progress, Remains, Session};
 use super::super::{
-    Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, Refusal, Release, Rules,
-    Step,
+    AttemptId, Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, Refusal, Release,
+    Rules, Step,
 };
 use super::{Closed, Half, Never, Pipe, State, tell_end};
 use crate::info::{Phase, Timings};
@@ -182,6 +182,10 @@ impl Connecting {
 
     pub(super) fn runs_foreign_code(&self) -> bool {
         self.setup.as_ref().is_some_and(TlsSetup::runs_foreign_code)
+    }
+
+    pub(super) fn awaits(&self, id: AttemptId) -> bool {
+        self.race.awaits(id)
     }
 
     pub(super) fn read(&self) -> ReadStep {

@@ -34,8 +34,8 @@ use self::connecting::{Connecting, Securing};
 use super::flow::Holder;
 use super::tls::{Progress, Remains, Session};
 use super::{
-    Deadline, FailedAttempt, Fault, Input, Output, Outputs, Plan, ReadStep, Received, RecvPass,
-    Refusal, Release, Rules, SendPass, Sent, Step, Watch, WriteStep,
+    AttemptId, Deadline, FailedAttempt, Fault, Input, Output, Outputs, Plan, ReadStep, Received,
+    RecvPass, Refusal, Release, Rules, SendPass, Sent, Step, Watch, WriteStep,
 };
 use crate::info::{Phase, Timings};
 use crate::tls::TlsSetup;
@@ -681,6 +681,10 @@ impl State {
 
     pub(super) fn timings(&self) -> Option<Timings> {
         self.never().map(|never| never.timings)
+    }
+
+    pub(super) fn awaits(&self, id: AttemptId) -> bool {
+        matches!(self, State::Connecting(connecting) if connecting.awaits(id))
     }
 
     pub(super) fn attempts(&self) -> &[FailedAttempt] {

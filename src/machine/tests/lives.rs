@@ -362,6 +362,7 @@ impl Life {
                 Output::Opened => self.opened += 1,
                 Output::Closed => self.closed += 1,
                 Output::Transmit | Output::Begin => panic!("there is no TLS"),
+                Output::GiveUp { id } => assert!(!self.machine.awaits(id)),
                 Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => {}
             }
         }

@@ -89,6 +89,31 @@ fn a_thousand_duplicates_are_dialled_once_and_ten_thousand_addresses_up_to_the_b
 }
 
 #[test]
+fn of_many_silent_addresses_eight_are_under_way_and_the_oldest_goes_for_the_next() {
+    let silent: Vec<_> = (0..64).map(|n| (v4(n), Silent)).collect();
+    let told = run(&silent);
+    let place = |n: u64| v4(u16::try_from(n).unwrap());
+    let dialled: Vec<_> = (0..64).map(|n| (place(n), n * 250)).collect();
+    told.dialled(&dialled);
+    let given_up: Vec<_> = (0..56).map(|n| (place(n), (n + 8) * 250)).collect();
+    assert_eq!(told.given_up, given_up);
+    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(Deadline::Connect))));
+    let faults: Vec<_> = told.attempts.iter().map(|(_, fault)| *fault).collect();
+    assert!(faults[..56].iter().all(|fault| *fault == Fault::Superseded), "{faults:?}");
+    assert!(faults[56..].iter().all(|fault| *fault == Fault::TimedOut(Deadline::Connect)));
+}
+
+#[test]
+fn an_attempt_that_was_given_up_wins_nothing_any_more() {
+    let mut peers: Vec<_> = (0..9).map(|n| (v4(n), Silent)).collect();
+    peers[0].1 = Opens(2_100);
+    peers[8].1 = Opens(500);
+    let told = run(&peers);
+    assert_eq!(told.given_up, [(v4(0), 2_000)]);
+    told.won(v4(8), 2_500);
+}
+
+#[test]
 fn ipv4_that_comes_first_waits_50_ms_for_ipv6() {
     let peers = [(v4(1), Opens(30)), (v6(1), Opens(30))];
     let told = in_parts(&peers, &[(0, &[v4(1)]), (40, &[v6(1)])]);
@@ -367,6 +392,7 @@ struct Told {
     lost: Option<(u64, Fault)>,
     attempts: Vec<(SocketAddr, Fault)>,
     abandoned: bool,
+    given_up: Vec<(SocketAddr, u64)>,
 }
 
 enum Event {
@@ -453,6 +479,10 @@ impl<'a> Run<'a> {
                     }
                     Output::Adopt { id, .. } => told.won = Some((told.dialled[id.0].0, now)),
                     Output::Abandon => told.abandoned = true,
+                    Output::GiveUp { id } => {
+                        assert!(!machine.awaits(id));
+                        told.given_up.push((told.dialled[id.0].0, now));
+                    }
                     _ => {}
                 }
             }

@@ -4,6 +4,7 @@ mod buffers;
 pub mod clock;
 mod closing;
 mod connecting;
+mod floods;
 mod limits;
 pub mod memory;
 mod names;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
         memory::cases(),
         clock::cases(),
         network::cases(),
+        floods::cases(),
     ];
     all.into_iter().flatten().collect()
 }

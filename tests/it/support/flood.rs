@@ -21,7 +21,7 @@ pub enum Flood {
     Plaintext,
     /// The same in TLS.
     Records,
-    /// New keys of TLS, on a connection that nobody reads.
+    /// New keys of TLS, and a byte in between, of which nobody wants anything any more.
     KeyUpdates,
     /// Session tickets, so many at once, on a connection that nobody reads.
     Tickets(usize),
@@ -51,7 +51,7 @@ impl Flooded {
                 };
                 let socket = sockeye::connect_with(address, options).expect("they are fine");
                 socket.opened().expect("the peer is there");
-                if matches!(flood, Flood::Plaintext | Flood::Records) {
+                if !matches!(flood, Flood::Tickets(_)) {
                     socket.reader().cancel();
                 }
                 socket
@@ -157,9 +157,14 @@ impl Victim {
                     session.write_tls(&mut self.pending).expect("memory takes everything");
                 }
                 (Flood::KeyUpdates, Some(session)) => {
-                    for _ in 0..16 {
-                        session.refresh_traffic_keys().expect("TLS 1.3 is spoken");
-                        session.write_tls(&mut self.pending).expect("memory takes everything");
+                    for _ in 0..64 {
+                        for _ in 0..8 {
+                            session.refresh_traffic_keys().expect("TLS 1.3 is spoken");
+                        }
+                        session.writer().write_all(b"k").expect("memory takes it");
+                        while session.wants_write() {
+                            session.write_tls(&mut self.pending).expect("memory takes everything");
+                        }
                     }
                 }
                 (Flood::Tickets(_), _) | (_, None) => return 0,

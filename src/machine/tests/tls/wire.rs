@@ -419,6 +419,7 @@ impl Wire {
                 Output::Resolve
                 | Output::Attempt { .. }
                 | Output::Adopt { .. }
+                | Output::GiveUp { .. }
                 | Output::Abandon
                 | Output::Readable
                 | Output::Writable => {}
