@@ -74,6 +74,7 @@ pub mod guide;
 mod info;
 pub mod machine;
 mod options;
+mod process;
 mod resolver;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::shared::{CallLimit, Guard, Shared};
 use super::wait::Side;
-use super::{clock, event_loop, fork};
+use super::{clock, event_loop};
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::SocketInfo;
 use crate::machine::Input;
 
 impl Shared {
     pub(crate) fn opened(self: &Arc<Self>, limit: Option<Duration>) -> Result<SocketInfo> {
-        fork::check()?;
+        self.check_process()?;
         let until = limit.map(Until::after);
         let mut core = self.lock();
         loop {
@@ -33,7 +33,7 @@ impl Shared {
     }
 
     pub(crate) fn closed(self: &Arc<Self>, limit: Option<Duration>) -> Result<()> {
-        fork::check()?;
+        self.check_process()?;
         let until = limit.map(Until::after);
         let mut core = self.lock();
         loop {
@@ -85,7 +85,7 @@ impl Shared {
     // ------------------------------------------------------------- commands
 
     pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
-        if let Err(error) = fork::check() {
+        if let Err(error) = self.check_process() {
             self.let_go();
             return Err(error);
         }
@@ -157,7 +157,7 @@ impl Shared {
     }
 
     pub(crate) fn abort(self: &Arc<Self>, input: Input<'static>) {
-        if fork::in_child() {
+        if self.is_forked() {
             return self.let_go();
         }
         if planted!(ResetsBeforeState) {
@@ -169,7 +169,7 @@ impl Shared {
     }
 
     pub(crate) fn cancel_reading(self: &Arc<Self>) {
-        if !fork::in_child() {
+        if !self.is_forked() {
             let core = self.lock_soon();
             drop(self.tell(core, Input::CancelReading));
         }
@@ -186,7 +186,7 @@ impl Shared {
     }
 
     pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) -> Result<()> {
-        fork::check()?;
+        self.check_process()?;
         self.change_limit(&[side], |limit| limit.timeout = timeout);
         Ok(())
     }
@@ -197,7 +197,7 @@ impl Shared {
 
     /// Changes what limits calls, and has those that wait look at it again.
     fn change_limit(&self, sides: &[Side], change: impl Fn(&mut CallLimit)) {
-        if fork::in_child() {
+        if self.is_forked() {
             return;
         }
         let mut core = self.lock_soon();

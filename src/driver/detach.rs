@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::deeds::Deeds;
 use super::errno::code;
 use super::shared::{Core, Shared};
-use super::{Driver, Job, Urgency, clock, fork};
+use super::{Driver, Job, Urgency, clock};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Input, Refusal};
 
@@ -20,7 +20,7 @@ const DETACHED: &str = "the connection was detached: the stream that detach retu
 impl Shared {
     /// Gives the connection away as it is.
     pub(crate) fn detach(self: &Arc<Self>) -> Result<TcpStream> {
-        fork::check()?;
+        self.check_process()?;
         let failed = |error: io::Error| Error::from_fault(Fault::Io(code(&error)));
         let core = self.lock();
         core.may_detach()?;

@@ -4,7 +4,7 @@
 //! A turn is short, whatever there is to do: what is not done in it is kept for the next. So a timer or a
 //! job of one socket waits for a bounded piece of others' work, however much of that there is.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +25,7 @@ use super::young::KEPT_CAPACITY;
 use super::{Driver, Job, Sleep, dial, harmless, say};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::AttemptId;
+use crate::process::ForkMark;
 
 /// No slot of the table has it.
 pub(super) const WAKER: Token = Token(usize::MAX);
@@ -39,12 +40,14 @@ const TIMERS_MOST: usize = 256;
 const NAMES_EVERY: Duration = Duration::from_millis(50);
 
 thread_local! {
-    static IS_LOOP: Cell<bool> = const { Cell::new(false) };
+    /// In the loop's thread, the process whose loop it is.
+    static IS_LOOP: OnceCell<ForkMark> = const { OnceCell::new() };
 }
 
 /// Whether it is the loop that asks.
 pub(super) fn is_this_thread() -> bool {
-    IS_LOOP.try_with(Cell::get).unwrap_or(false)
+    // The copy of it in a forked child is an ordinary thread.
+    IS_LOOP.try_with(|own| own.get().is_some_and(|mark| !mark.is_forked())).unwrap_or(false)
 }
 
 /// Has this thread pass for the loop's.
@@ -68,8 +71,8 @@ pub(super) fn would_block() -> Error {
 }
 
 /// Runs for the rest of the process.
-pub(super) fn run(poll: Poll, driver: &'static Driver) {
-    IS_LOOP.with(|is_loop| is_loop.set(true));
+pub(super) fn run(poll: Poll, driver: &'static Driver, mark: ForkMark) {
+    let _ = IS_LOOP.with(|own| own.set(mark.clone()));
     let mut this = EventLoop {
         driver,
         poll,
@@ -86,6 +89,10 @@ pub(super) fn run(poll: Poll, driver: &'static Driver) {
     let mut events = Events::with_capacity(EVENTS_MOST);
     loop {
         guarded(|| this.turn(&mut events));
+        if mark.is_forked() {
+            // A logger has forked, and its child returned here: the sockets are the parent's.
+            return;
+        }
         #[cfg(sockeye_shuttle)]
         if super::model::is_over() {
             return this.assert_idle();

@@ -20,7 +20,7 @@ use crate::machine::{Input, ReadStep, Received, Watch};
 
 impl Shared {
     pub(crate) fn health(self: &Arc<Self>) -> Health {
-        if let Err(error) = fork::check() {
+        if let Err(error) = self.check_process() {
             return Health::Failed(error);
         }
         let mut core = self.lock_soon();

@@ -2,7 +2,8 @@
 //!
 //! The loop connects, watches sockets that nobody reads, drops what nobody wants and keeps time. It
 //! takes no part in a read or write that a caller attends. It is one thread for the whole process,
-//! started by the first socket, and asleep without a limit when there is nothing to do.
+//! started by the first socket, and asleep without a limit when there is nothing to do. A forked child that
+//! opens a socket starts a loop of its own.
 
 mod attend;
 mod buffers;
@@ -70,6 +71,8 @@ use self::workers::Workers;
 use self::young::Young;
 use crate::error::Fault;
 use crate::machine::AttemptId;
+#[cfg(not(sockeye_shuttle))]
+use crate::process::{ForkMark, PerProcess};
 
 pub use self::descriptor::Descriptor;
 pub(crate) use self::given::Given;
@@ -144,7 +147,16 @@ enum Urgency {
 }
 
 #[cfg(not(sockeye_shuttle))]
-static DRIVER: OnceLock<Driver> = OnceLock::new();
+static DRIVER: PerProcess<Start> = PerProcess::new();
+
+/// The driver of one process, which its first use starts.
+#[cfg(not(sockeye_shuttle))]
+#[derive(Default)]
+struct Start {
+    driver: OnceLock<Driver>,
+    /// Guards nothing but that two don't start it.
+    starting: Mutex<()>,
+}
 
 impl Driver {
     /// That of this run, which has begun.
@@ -158,36 +170,36 @@ impl Driver {
     #[cfg(not(sockeye_shuttle))]
     #[inline]
     fn running() -> Result<&'static Driver, Fault> {
-        match DRIVER.get() {
+        let start = DRIVER.get(|_| Start::default());
+        match start.driver.get() {
             Some(driver) => Ok(driver),
-            None => Driver::first(),
+            None => Driver::first(start),
         }
     }
 
     #[cfg(not(sockeye_shuttle))]
     #[cold]
-    fn first() -> Result<&'static Driver, Fault> {
-        // Guards nothing but that two don't start it.
-        static STARTING: Mutex<()> = Mutex::new(());
-        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(driver) = DRIVER.get() {
+    fn first(start: &'static Start) -> Result<&'static Driver, Fault> {
+        let _starting = start.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(driver) = start.driver.get() {
             return Ok(driver);
         }
-        Driver::start().map_err(|error| Fault::Io(errno::code(&error)))
+        Driver::start(&start.driver).map_err(|error| Fault::Io(errno::code(&error)))
     }
 
     #[cfg(not(sockeye_shuttle))]
-    fn start() -> io::Result<&'static Driver> {
+    fn start(place: &'static OnceLock<Driver>) -> io::Result<&'static Driver> {
+        let mark = ForkMark::new()?;
         let poll = mio::Poll::new()?;
         let driver = Driver::new(&poll)?;
         // The thread begins once the driver is where it looks for it, or never.
         let (begin, begun) = std::sync::mpsc::sync_channel::<&'static Driver>(1);
         std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
             if let Ok(driver) = begun.recv() {
-                event_loop::run(poll, driver);
+                event_loop::run(poll, driver, mark);
             }
         })?;
-        let driver = DRIVER.get_or_init(|| driver);
+        let driver = place.get_or_init(|| driver);
         begin.send(driver).map_err(io::Error::other)?;
         say(format_args!("the event loop has started"));
         Ok(driver)

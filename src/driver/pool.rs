@@ -12,6 +12,7 @@
 //! threads are written off like this, and the last of them serve only shares that have no thread. So a
 //! share whose tasks all hang cannot take the whole pool.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -23,6 +24,7 @@ use super::errno::code;
 use super::say;
 use super::sync::{Condvar, HashMap, Mutex, MutexGuard, thread, thread_local};
 use crate::error::Fault;
+use crate::process::ForkMark;
 
 /// The threads that start without delay.
 const THREADS_AT_ONCE: usize = 2;
@@ -36,12 +38,14 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 thread_local! {
-    static IS_WORKER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// In a thread of a pool, the process whose pool it is.
+    static IS_WORKER: OnceCell<ForkMark> = const { OnceCell::new() };
 }
 
 /// Returns whether the calling thread belongs to a pool.
 pub(super) fn is_worker() -> bool {
-    IS_WORKER.try_with(std::cell::Cell::get).unwrap_or(false)
+    // The copy of one in a forked child is an ordinary thread.
+    IS_WORKER.try_with(|own| own.get().is_some_and(|mark| !mark.is_forked())).unwrap_or(false)
 }
 
 /// A piece of work for a pool.
@@ -62,6 +66,11 @@ impl Share {
     /// A share that runs at most this many tasks at once, in each pool.
     pub(crate) fn new(most: usize) -> Self {
         Share { most }
+    }
+
+    /// The same share in a forked child, where nothing of it runs.
+    pub(super) fn renewed(&self) -> Self {
+        Share { most: self.most }
     }
 }
 
@@ -335,7 +344,9 @@ impl Pool {
     }
 
     fn work(&self) {
-        IS_WORKER.with(|is_worker| is_worker.set(true));
+        if let Ok(mark) = ForkMark::new() {
+            let _ = IS_WORKER.with(|own| own.set(mark));
+        }
         let mut queue = self.lock();
         queue.starting -= 1;
         loop {
@@ -344,6 +355,10 @@ impl Pool {
                 if let Some(task) = task.0.upgrade() {
                     if task.is_wanted() {
                         task.run();
+                        if !is_worker() {
+                            // A resolver has forked, and its child returned here: the queue is the parent's.
+                            return;
+                        }
                     }
                 }
                 queue = self.lock();

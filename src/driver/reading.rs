@@ -7,7 +7,6 @@ use super::clock;
 use super::deeds::Deeds;
 use super::errno::{Failure, judge};
 use super::event_loop;
-use super::fork;
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
 use super::shared::{Core, Guard, Shared};
@@ -29,7 +28,7 @@ pub(super) enum Came<'a> {
 impl Shared {
     /// Receives as soon as there is something.
     pub(crate) fn read(self: &Arc<Self>, room: &mut Room<'_, '_>) -> Result<usize> {
-        fork::check()?;
+        self.check_process()?;
         if room.is_empty() {
             return self.read_nothing();
         }

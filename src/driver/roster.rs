@@ -13,12 +13,15 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::calls::Until;
+use super::errno::code;
 use super::pool::Share;
 use super::shared::Shared;
+use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
-use super::{event_loop, fork, say};
+use super::{event_loop, say};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};
+use crate::process::ForkMark;
 
 /// A list that once was long gives its memory back when it is empty.
 const KEPT_CAPACITY: usize = 64;
@@ -62,6 +65,11 @@ pub(crate) struct Roster {
     quota: Quota,
     /// For their lookups.
     lookups: Arc<Share>,
+    /// The process whose sockets these are. None if there is no memory to notice a fork: then there are none.
+    mark: Option<ForkMark>,
+    /// Outside of the lock, as the two things that a forked child takes over.
+    scopes_made: AtomicU64,
+    was_shut: AtomicBool,
     list: Mutex<List>,
     /// With `list`: somebody has left.
     left: Condvar,
@@ -78,7 +86,6 @@ struct List {
     scopes: HashMap<ScopeId, Scoped>,
     /// The scope of each socket that has one.
     scope_of: HashMap<Place, ScopeId>,
-    scopes_made: u64,
     /// Those whose connection was made, and counted, before an upgrade.
     upgraded: HashSet<Place>,
     /// Of those that are not listed any more, and of what never was.
@@ -100,6 +107,9 @@ impl Roster {
         Roster {
             quota,
             lookups: Arc::new(lookups),
+            mark: ForkMark::new().ok(),
+            scopes_made: AtomicU64::new(0),
+            was_shut: AtomicBool::new(false),
             list: Mutex::new(List::default()),
             left: Condvar::new(),
         }
@@ -109,21 +119,31 @@ impl Roster {
         &self.lookups
     }
 
+    /// The roster of a forked child, without the parent's sockets: its slots are free, and nothing is counted.
+    pub(crate) fn in_child(&self) -> Self {
+        let shut = self.was_shut.load(Ordering::Relaxed);
+        Roster {
+            // A scope that began before the fork is not one that begins here.
+            scopes_made: AtomicU64::new(self.scopes_made.load(Ordering::Relaxed)),
+            was_shut: AtomicBool::new(shut),
+            list: Mutex::new(List { shut, ..List::default() }),
+            ..Roster::new(self.quota, self.lookups.renewed())
+        }
+    }
+
+    /// Whether this process is a forked child of the one whose sockets these are.
+    #[inline]
+    pub(super) fn is_forked(&self) -> bool {
+        self.mark.as_ref().is_some_and(ForkMark::is_forked)
+    }
+
     /// How many sockets have a place.
     pub(crate) fn placed(&self) -> usize {
-        // In a forked child somebody may have the lock who is not there.
-        match self.list.try_lock() {
-            Ok(list) => list.placed,
-            Err(_) if fork::in_child() => 0,
-            Err(_) => self.lock().placed,
-        }
+        self.lock().placed
     }
 
     /// What became of all of them up to now.
     pub(crate) fn stats(&self) -> ConnectorStats {
-        if fork::in_child() {
-            return ConnectorStats::default();
-        }
         let list = self.lock();
         let mut stats = list.totals;
         stats.open = list.placed;
@@ -140,10 +160,6 @@ impl Roster {
 
     /// Counts a socket that the egress rules refuse before there is one.
     pub(crate) fn denied(&self, error: &Error) {
-        // In a forked child somebody may have the lock who is not there.
-        if fork::in_child() {
-            return;
-        }
         self.lock().totals.denied += 1;
         say(format_args!("{error}"));
     }
@@ -156,6 +172,9 @@ impl Roster {
         socket: Weak<Shared>,
         scope: Option<ScopeId>,
     ) -> Result<(Place, Joined)> {
+        if self.mark.is_none() {
+            return Err(no_handler());
+        }
         let mut list = self.lock();
         if list.shut {
             return Err(closed());
@@ -223,18 +242,13 @@ impl Roster {
     // ------------------------------------------------------------- all of them
 
     pub(crate) fn begin_scope(&self) -> ScopeId {
-        let mut list = self.lock();
-        list.scopes_made += 1;
-        let id = ScopeId(list.scopes_made);
-        list.scopes.insert(id, Scoped::default());
+        let id = ScopeId(self.scopes_made.fetch_add(1, Ordering::Relaxed) + 1);
+        self.lock().scopes.insert(id, Scoped::default());
         id
     }
 
     /// Closes the sockets of a scope, all at once, and waits for it: each keeps its close timeout.
     pub(crate) fn end_scope(&self, id: ScopeId) {
-        if fork::in_child() {
-            return;
-        }
         let mut again = false;
         while let Some(sockets) = self.ending(id) {
             if std::mem::replace(&mut again, true) {
@@ -267,9 +281,6 @@ impl Roster {
     /// Refuses new sockets, closes all there are, for at most `limit`, and aborts the rest. How many had
     /// to be reset before what they had accepted was handed over.
     pub(crate) fn shut(&self, limit: Duration) -> usize {
-        if fork::in_child() {
-            return 0;
-        }
         let until = Until::after(limit);
         let (mut reset, mut again) = (0, false);
         while let Some(sockets) = self.shutting() {
@@ -294,6 +305,7 @@ impl Roster {
     fn shutting(&self) -> Option<Vec<Arc<Shared>>> {
         let mut list = self.lock();
         list.shut = !planted!(AcceptsSocketsAfterShutdown);
+        self.was_shut.store(true, Ordering::Relaxed);
         if list.sockets.len() == list.free.len() {
             return None;
         }
@@ -385,6 +397,14 @@ impl List {
 impl Place {
     fn index(self) -> usize {
         self.0.get() as usize - 1
+    }
+}
+
+#[cold]
+fn no_handler() -> Error {
+    match ForkMark::new() {
+        Ok(_) => Error::with_message(ErrorKind::Io, "the handler of fork could not be set before"),
+        Err(error) => Error::from_fault(Fault::Io(code(&error))),
     }
 }
 

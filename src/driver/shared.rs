@@ -25,7 +25,7 @@ use super::wire::Wire;
 use super::wires::Wires;
 use super::workers::discard;
 use super::young::Spot;
-use super::{Driver, Job, Urgency, event_loop, fork};
+use super::{Driver, Job, Urgency, event_loop};
 use crate::address::SocketAddress;
 use crate::egress::EgressRules;
 use crate::error::{Deadline, Error, Fault, Result, Step, Unresolved};
@@ -241,7 +241,6 @@ impl Shared {
         given: Option<Given>,
         terms: Terms<'_>,
     ) -> Result<Arc<Self>> {
-        fork::check()?;
         let now = clock::now();
         let target = match requested.literal() {
             Some(address) => Target::Address(address),
@@ -360,6 +359,12 @@ impl Shared {
         })
     }
 
+    /// Whether this process is a forked child of the one that opened it.
+    #[inline]
+    pub(super) fn is_forked(&self) -> bool {
+        self.roster.is_forked()
+    }
+
     pub(super) fn roster(&self) -> &Roster {
         &self.roster
     }
@@ -385,7 +390,7 @@ impl Shared {
         if left != 0 && !(planted!(ClosesOneHandleEarly) && left == 1) {
             return;
         }
-        if fork::in_child() {
+        if self.is_forked() {
             return self.let_go();
         }
         let core = self.lock();
@@ -411,7 +416,7 @@ impl Shared {
     /// The state, for those who only look: in a forked child somebody may have the lock who is not
     /// there.
     pub(super) fn glimpse(&self) -> Option<Guard<'_>> {
-        if fork::in_child() { self.core.try_lock().ok() } else { Some(self.lock_soon()) }
+        if self.is_forked() { self.core.try_lock().ok() } else { Some(self.lock_soon()) }
     }
 
     // ------------------------------------------------------------- what the loop tells
@@ -498,11 +503,12 @@ impl Shared {
 /// One that ends without an outcome still gives its place back.
 impl Drop for Shared {
     fn drop(&mut self) {
+        if self.is_forked() {
+            return;
+        }
         let core = self.core.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = core.place.take() {
-            if !fork::in_child() {
-                admit(self.roster.leave(place, core.life()));
-            }
+            admit(self.roster.leave(place, core.life()));
         }
         if event_loop::is_this_thread() {
             let foreign = core.error.as_ref().is_some_and(Error::may_be_foreign)

@@ -18,7 +18,7 @@ use super::event_loop::{self, REGISTERED_ONCE};
 use super::shared::{Core, Guard, Shared, UpgradePlan};
 use super::sync::mio;
 use super::wire::{End, Wire, would_block};
-use super::{Driver, Job, Urgency, fork};
+use super::{Driver, Job, Urgency};
 use crate::error::{Deadline, Error, ErrorKind, Fault, Result, Step};
 use crate::machine::{Input, Machine, Refusal, TlsSetup};
 use crate::tls::TlsOptions;
@@ -26,7 +26,7 @@ use crate::tls::TlsOptions;
 impl Shared {
     /// Upgrades, by these settings or else by those of the socket's options.
     pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Shared>> {
-        fork::check()?;
+        self.check_process()?;
         event_loop::may_wait()?;
         let Some(plan) = self.upgrade_plan() else {
             let mode = self.mode();

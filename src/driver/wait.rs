@@ -38,7 +38,7 @@ pub(super) use self::by_poll::WakeHandle;
 
 #[cfg(all(unix, not(sockeye_condvar)))]
 mod by_poll {
-    use std::cell::OnceCell;
+    use std::cell::RefCell;
 
     #[cfg(not(sockeye_shuttle))]
     use mio::net::TcpStream;
@@ -48,27 +48,31 @@ mod by_poll {
     use self::bell::Bell;
     use super::{Arc, Duration, Side, Waited, Wire, io};
     use crate::driver::sync::thread_local;
+    use crate::process::ForkMark;
 
     /// Ends the waits of the thread that it belongs to. Whoever wakes keeps it alive while doing so,
     /// as its descriptor's number is another's when it is closed.
     #[derive(Debug)]
     pub(in super::super) struct WakeHandle {
         bell: Bell,
+        /// The parent of a forked child has the descriptor too, and would hear what is meant for the child.
+        mark: ForkMark,
     }
 
     thread_local! {
-        static OWN: OnceCell<Arc<WakeHandle>> = const { OnceCell::new() };
+        static OWN: RefCell<Option<Arc<WakeHandle>>> = const { RefCell::new(None) };
     }
 
     impl WakeHandle {
         /// None where there are no descriptors left, or the thread is ending.
         pub(in super::super) fn of_this_thread() -> Option<Arc<Self>> {
             OWN.try_with(|own| {
-                if let Some(handle) = own.get() {
+                let mut own = own.borrow_mut();
+                if let Some(handle) = own.as_ref().filter(|handle| !handle.mark.is_forked()) {
                     return Some(Arc::clone(handle));
                 }
-                let handle = Arc::new(WakeHandle { bell: Bell::new().ok()? });
-                Some(Arc::clone(own.get_or_init(|| handle)))
+                let (bell, mark) = (Bell::new().ok()?, ForkMark::new().ok()?);
+                Some(Arc::clone(own.insert(Arc::new(WakeHandle { bell, mark }))))
             })
             .ok()
             .flatten()

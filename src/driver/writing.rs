@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::attend::{Called, Last, Tried, begin};
 use super::deeds::Deeds;
 use super::errno::{Failure, judge};
-use super::fork;
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
 use super::shared::{Core, Guard, Shared};
@@ -20,7 +19,7 @@ use crate::machine::{Input, SendPass, Sent, WriteStep};
 impl Shared {
     /// Sends as soon as there is room.
     pub(crate) fn write(self: &Arc<Self>, load: &Load<'_, '_>) -> Result<usize> {
-        fork::check()?;
+        self.check_process()?;
         if load.is_empty() {
             return self.write_nothing();
         }
@@ -245,7 +244,7 @@ impl Shared {
 
     /// Half-closes, once the connection is made and the writes before it have ended.
     pub(crate) fn finish_writing(self: &Arc<Self>) -> Result<()> {
-        fork::check()?;
+        self.check_process()?;
         let core = self.lock();
         if !core.is_opening() && !core.machine.sends() {
             return core.check();
@@ -288,7 +287,7 @@ impl Shared {
 
     /// Waits until the system has all that was accepted, as it always has in plaintext.
     pub(crate) fn flush(self: &Arc<Self>) -> Result<()> {
-        fork::check()?;
+        self.check_process()?;
         let core = self.lock();
         if !core.machine.has_unsent() {
             return core.check();

@@ -57,11 +57,24 @@
 //!
 //! # Fork
 //!
-//! After a `fork` the sockets are the parent's. In the child every call fails with
-//! [`InvalidState`](crate::ErrorKind::InvalidState), and to close, abort or drop a handle closes the
-//! child's copy of the descriptor without touching the connection; where another thread of the parent was
-//! in a call on the socket at the fork, that copy stays until the child ends or executes a program. All
-//! descriptors are close-on-exec.
+//! After a `fork` the parent's sockets stay the parent's. In the child every call on them fails with
+//! [`InvalidState`](crate::ErrorKind::InvalidState). To close, abort or drop a handle there closes the child's copy
+//! of the descriptor and does not touch the connection. If another thread of the parent was in a call on the socket
+//! at the fork, the copy stays until the child ends or executes a program. All descriptors are close-on-exec.
+//!
+//! New sockets work in the child, so pre-forking servers and daemons need no care: fork at any time, from any
+//! thread. The first socket starts an event loop and lookup threads of the child's own. Connectors from before the
+//! fork, the global one included, keep their rules and begin with free slots and empty statistics; one that was shut
+//! down stays so. TLS sessions are not resumed across a fork. A child does not wait for a lock that a thread of the
+//! parent held, with two exceptions:
+//!
+//! - Code of the program's own must bear a fork itself: a [`Resolver`](crate::Resolver), a logger, the verifier and
+//!   the session store of a whole configuration of rustls. Give children a configuration of their own.
+//! - The system's resolver is called in the child, and some C libraries do not make it safe there if another thread
+//!   of the parent was in it. Such a lookup ends at the connect timeout.
+//!
+//! A fork is noticed by a handler of `pthread_atfork`. `_Fork`, `clone` and system calls made directly run no
+//! handlers: such a child is taken for its parent, and must not use the crate before it executes a program.
 //!
 //! # The end of the process
 //!

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::net::TcpStream;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use once_cell::race::OnceBox;
 
 use super::scope::Scope;
 use super::{Handle, Socket};
@@ -13,6 +15,7 @@ use crate::egress::EgressRules;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::ConnectorStats;
 use crate::options::{SecureTransport, SocketOptions};
+use crate::process::PerProcess;
 use crate::resolver::Resolver;
 use crate::tls::TlsOptions;
 
@@ -47,7 +50,20 @@ struct Rules {
     egress: Option<Arc<EgressRules>>,
     /// For sockets whose options name none.
     tls: Option<TlsOptions>,
-    roster: Arc<Roster>,
+    quota: Quota,
+    max_lookups: usize,
+    roster: PerProcess<Arc<Roster>>,
+}
+
+impl Rules {
+    fn roster(&self) -> &Arc<Roster> {
+        self.roster.get(|parents| {
+            Arc::new(match parents {
+                Some(parents) => parents.in_child(),
+                None => Roster::new(self.quota, LookupShare::new(self.max_lookups)),
+            })
+        })
+    }
 }
 
 impl Connector {
@@ -60,9 +76,11 @@ impl Connector {
     /// The one that the free functions use.
     #[must_use]
     pub fn global() -> &'static Connector {
-        static GLOBAL: LazyLock<Connector> =
-            LazyLock::new(|| Connector { rules: Arc::new(ConnectorBuilder::default().rules()) });
-        &GLOBAL
+        // Not even here a fork may find a lock that is held.
+        static GLOBAL: OnceBox<Connector> = OnceBox::new();
+        GLOBAL.get_or_init(|| {
+            Box::new(Connector { rules: Arc::new(ConnectorBuilder::default().rules()) })
+        })
     }
 
     /// Starts a connection with default options and returns its socket at once, still connecting.
@@ -116,7 +134,7 @@ impl Connector {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn scope<R>(&self, work: impl FnOnce(&Scope<'_>) -> R) -> R {
-        let scope = Scope::new(self, self.rules.roster.begin_scope());
+        let scope = Scope::new(self, self.rules.roster().begin_scope());
         work(&scope)
     }
 
@@ -125,7 +143,7 @@ impl Connector {
     /// [`closed`](Socket::closed) has settled is none any more.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
-        self.rules.roster.placed()
+        self.rules.roster().placed()
     }
 
     /// What became of its sockets since it was built, and how many there are now: for who has to know how a
@@ -152,7 +170,7 @@ impl Connector {
     #[must_use]
     #[doc(alias("metrics", "Stats"))]
     pub fn stats(&self) -> ConnectorStats {
-        self.rules.roster.stats()
+        self.rules.roster().stats()
     }
 
     /// Closes every socket gracefully, for at most `limit`, then aborts the rest; later connects fail with
@@ -164,7 +182,7 @@ impl Connector {
     /// that is shorter. In plaintext what was accepted always is with the kernel. What the peer has
     /// received, nobody knows but the peer.
     pub fn shutdown(&self, limit: Duration) -> usize {
-        self.rules.roster.shut(limit)
+        self.rules.roster().shut(limit)
     }
 
     /// Takes over an established connection, such as one that was accepted or that a proxy gave.
@@ -219,7 +237,7 @@ impl Connector {
         })?;
         let given = Given::new(stream, &options.tcp)?;
         self.fill_in(&mut options);
-        let terms = Terms { resolver: None, egress: None, roster: &self.rules.roster, scope };
+        let terms = Terms { resolver: None, egress: None, roster: self.rules.roster(), scope };
         let shared = Shared::connect(remote.into(), options, Some(given), terms)?;
         Ok(Socket { handle: Handle::first(shared) })
     }
@@ -239,7 +257,8 @@ impl Connector {
         address.check_port()?;
         options.check()?;
         self.fill_in(&mut options);
-        let Rules { resolver, egress, roster, tls: _ } = &*self.rules;
+        let Rules { resolver, egress, .. } = &*self.rules;
+        let roster = self.rules.roster();
         if let Some(egress) = egress {
             let judged = egress.judge_name(&address).and_then(|()| {
                 match address.literal().and_then(|literal| egress.denial(literal)) {
@@ -256,7 +275,7 @@ impl Connector {
     }
 
     pub(super) fn roster(&self) -> &Roster {
-        &self.rules.roster
+        self.rules.roster()
     }
 }
 
@@ -267,7 +286,7 @@ impl fmt::Debug for Rules {
             .field("resolver", &resolver)
             .field("egress", &self.egress)
             .field("tls", &self.tls)
-            .field("roster", &self.roster)
+            .field("quota", &self.quota)
             .finish()
     }
 }
@@ -383,13 +402,14 @@ impl ConnectorBuilder {
 
     fn rules(self) -> Rules {
         let quota = Quota { most: self.max_open_sockets, wait: self.wait_at_limit };
-        let lookups = LookupShare::new(self.max_lookups.unwrap_or(MAX_LOOKUPS));
         let restricts = !self.egress.is_unrestricted();
         Rules {
             resolver: self.resolver,
             egress: restricts.then(|| Arc::new(self.egress)),
             tls: self.tls,
-            roster: Arc::new(Roster::new(quota, lookups)),
+            quota,
+            max_lookups: self.max_lookups.unwrap_or(MAX_LOOKUPS),
+            roster: PerProcess::new(),
         }
     }
 }

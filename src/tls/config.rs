@@ -19,13 +19,14 @@ use super::options::{Settings, invalid};
 use super::sessions::SessionCache;
 use super::verify::{AcceptAny, Diagnose};
 use crate::error::Result;
+use crate::process::PerProcess;
 
 /// The configuration for these settings, made where none is kept.
 ///
 /// # Errors
 /// `InvalidOptions` where there is no cryptography or it can't do this, and where nothing is trusted.
 pub(super) fn shared(settings: &Arc<Settings>) -> Result<Arc<ClientConfig>> {
-    SHARED.get(settings, provider()?)
+    SHARED.get(|_| Shared::new()).get(settings, provider()?)
 }
 
 /// The cryptography: what the program installed, or what was compiled in.
@@ -50,8 +51,9 @@ fn built_in() -> Option<Arc<CryptoProvider>> {
     #[cfg(not(feature = "aws-lc-rs"))]
     use rustls::crypto::ring::default_provider;
 
-    static BUILT_IN: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
-    Some(Arc::clone(BUILT_IN.get_or_init(|| Arc::new(default_provider()))))
+    static BUILT_IN: once_cell::race::OnceBox<Arc<CryptoProvider>> =
+        once_cell::race::OnceBox::new();
+    Some(Arc::clone(BUILT_IN.get_or_init(|| Box::new(Arc::new(default_provider())))))
 }
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
@@ -120,7 +122,9 @@ impl TimeProvider for SystemClock {
     }
 }
 
-static SHARED: Shared = Shared::new();
+/// A forked child makes its own: a thread of the parent may have had a lock, of the list or of a session store,
+/// and a ticket is not for two processes (RFC 8446, appendix C.4).
+static SHARED: PerProcess<Shared> = PerProcess::new();
 
 /// Configurations by what they were made of.
 struct Shared {
@@ -137,7 +141,7 @@ struct Entry {
 }
 
 impl Shared {
-    const fn new() -> Self {
+    fn new() -> Self {
         Shared { entries: Mutex::new(Vec::new()) }
     }
 

@@ -1,7 +1,9 @@
-//! A process that forks does no harm to its parent's connections, and gets a clear answer in the child.
+//! A forked child does no harm to its parent's connections, and gets a clear answer about them.
 //!
 //! Each test forks in a process of its own with few threads: the child is a copy of one thread only.
 #![allow(unsafe_code)]
+
+mod children;
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,10 +11,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use sockeye::{Connector, ConnectorStats, ErrorKind, Health, Socket, SocketOptions};
+use sockeye::{ErrorKind, Health, Socket, SocketOptions};
 
 use crate::support::alone::alone;
-use crate::support::peer::{black_hole, listen, nobody_came};
+use crate::support::peer::black_hole;
 use crate::support::process::{closes_on_exec, descriptors};
 use crate::support::{PATIENCE, Peer, eventually, fails, ms, open, open_with, read, read_exactly};
 
@@ -21,32 +23,49 @@ const LONG: Duration = Duration::from_secs(60);
 /// Runs `work` in a forked child and waits until the child is gone; it has to end well, in good time.
 #[track_caller]
 fn in_a_forked_child(work: impl FnOnce()) {
-    // SAFETY: the child runs on as a copy of this thread alone. It takes no lock of the library that another
-    // thread might have held (that it must not need to is what is tested; a deadlock is killed below), and
-    // leaves by _exit, so nothing of the parent's is run twice.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "no process could be had");
-    if child == 0 {
-        let well = catch_unwind(AssertUnwindSafe(work)).is_ok();
-        // SAFETY: ends the child without running anything else in it.
-        unsafe { libc::_exit(if well { 0 } else { 1 }) };
+    Child::forked(work).ends_well();
+}
+
+/// A forked child.
+#[must_use]
+struct Child(Pid);
+
+impl Child {
+    /// Forks a child that runs `work` and exits.
+    #[track_caller]
+    fn forked(work: impl FnOnce()) -> Child {
+        // SAFETY: the child runs on as a copy of this thread alone. It takes no lock of the library that another
+        // thread might have held (that it must not need to is what is tested; a deadlock is killed below), and
+        // leaves by _exit, so nothing of the parent's is run twice.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "no process could be had");
+        if child == 0 {
+            let well = catch_unwind(AssertUnwindSafe(work)).is_ok();
+            // SAFETY: ends the child without running anything else in it.
+            unsafe { libc::_exit(if well { 0 } else { 1 }) };
+        }
+        Child(Pid::from_raw(child).expect("the child has a number"))
     }
-    let child = Pid::from_raw(child).expect("the child has a number");
-    let begun = Instant::now();
-    let status = loop {
-        if let Some((_, status)) =
-            waitpid(Some(child), WaitOptions::NOHANG).expect("it is a child of this process")
-        {
-            break status;
-        }
-        if begun.elapsed() > PATIENCE {
-            kill_process(child, Signal::KILL).expect("it is still there");
-            waitpid(Some(child), WaitOptions::empty()).expect("it is a child of this process");
-            panic!("the forked child hangs");
-        }
-        std::thread::sleep(ms(5));
-    };
-    assert_eq!(status.exit_status(), Some(0), "the forked child failed, see its message");
+
+    #[track_caller]
+    fn ends_well(self) {
+        let Child(child) = self;
+        let begun = Instant::now();
+        let status = loop {
+            if let Some((_, status)) =
+                waitpid(Some(child), WaitOptions::NOHANG).expect("it is a child of this process")
+            {
+                break status;
+            }
+            if begun.elapsed() > PATIENCE {
+                kill_process(child, Signal::KILL).expect("it is still there");
+                waitpid(Some(child), WaitOptions::empty()).expect("it is a child of this process");
+                panic!("the forked child hangs");
+            }
+            std::thread::sleep(ms(1));
+        };
+        assert_eq!(status.exit_status(), Some(0), "the forked child failed, see its message");
+    }
 }
 
 fn echo() -> Peer {
@@ -85,28 +104,7 @@ fn in_the_child_every_call_fails_with_invalid_state() {
             fails(socket.close(), ErrorKind::InvalidState);
             let Health::Failed(error) = socket.health() else { panic!("it is not known") };
             assert_eq!(error.kind(), ErrorKind::InvalidState);
-            assert_eq!(Connector::global().stats(), ConnectorStats::default());
         });
-        still_works(&socket);
-        peer.ending();
-    });
-}
-
-#[test]
-fn a_child_that_connects_is_told_so() {
-    alone("fork::a_child_that_connects_is_told_so", LONG, || {
-        let listener = listen();
-        let address = listener.local_addr().expect("it listens");
-        let peer = echo();
-        let socket = open(&peer);
-        in_a_forked_child(|| {
-            let failure = match sockeye::connect(address) {
-                Ok(new) => new.opened().expect_err("there is no loop in the child"),
-                Err(error) => error,
-            };
-            assert_eq!(failure.kind(), ErrorKind::InvalidState);
-        });
-        nobody_came(&listener);
         still_works(&socket);
         peer.ending();
     });

@@ -24,9 +24,8 @@ enum Layer {
 /// The layer of a module right below the root; the simulator stands where the driver does, beside it.
 fn layer(module: &str) -> Option<Layer> {
     match module {
-        "address" | "egress" | "error" | "failpoint" | "info" | "options" | "resolver" | "tls" => {
-            Some(Layer::Data)
-        }
+        "address" | "egress" | "error" | "failpoint" | "info" | "options" | "process"
+        | "resolver" | "tls" => Some(Layer::Data),
         "machine" => Some(Layer::Machine),
         "driver" | "sim" => Some(Layer::Driver),
         "socket" => Some(Layer::Socket),

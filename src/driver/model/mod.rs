@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use self::system::System;
 use super::{Driver, event_loop};
+use crate::process::ForkMark;
 
 #[cfg(not(sockeye_condvar))]
 pub(crate) use self::bell::{Bell, either};
@@ -58,7 +59,7 @@ pub fn run(body: impl FnOnce()) {
     let poll = mio::Poll::new().expect("it can't fail");
     let event_loop = shuttle::thread::Builder::new()
         .name("loop".to_owned())
-        .spawn(move || event_loop::run(poll, &DRIVER));
+        .spawn(move || event_loop::run(poll, &DRIVER, ForkMark::new().expect("there is memory")));
     body();
     wait(|world, waker| {
         if world.system.is_deserted() {

@@ -1,0 +1,422 @@
+//! A forked child opens sockets of its own, whatever the parent's threads were doing at the fork.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use sockeye::{Connector, ConnectorStats, ErrorKind, SecureTransport, Socket, SocketOptions};
+
+use super::{Child, LONG, in_a_forked_child, still_works};
+use crate::support::alone::alone;
+use crate::support::peer::{Server, black_hole, listen};
+use crate::support::tls::{authority, terms, trusting};
+use crate::support::{PATIENCE, call, fails, ms, read, read_exactly};
+
+/// How often a test forks that looks for a lock that is held.
+const FORKS: usize = 60;
+
+// -------------------------------------------------------------------- one fork
+
+#[test]
+fn a_child_opens_every_sort_of_socket() {
+    alone("fork::children::a_child_opens_every_sort_of_socket", LONG, || {
+        let site = Site::new();
+        let own = site.connector();
+        let theirs = site.opens_all(&own);
+        in_a_forked_child(|| {
+            // And again, with connectors made here.
+            drop(site.opens_all(&own));
+            drop(site.opens_all(&site.connector()));
+            for socket in &theirs {
+                fails(socket.opened(), ErrorKind::InvalidState);
+                fails(read(socket, 1), ErrorKind::InvalidState);
+            }
+        });
+        theirs.iter().for_each(still_works);
+    });
+}
+
+/// Even statistics start what a fork has to be noticed by.
+#[test]
+fn a_child_opens_sockets_when_its_parent_only_asked_for_statistics() {
+    alone(
+        "fork::children::a_child_opens_sockets_when_its_parent_only_asked_for_statistics",
+        LONG,
+        || {
+            let site = Site::new();
+            assert_eq!(Connector::global().stats(), ConnectorStats::default());
+            in_a_forked_child(|| drop(site.opens_all(&site.connector())));
+        },
+    );
+}
+
+#[test]
+fn the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child() {
+    alone(
+        "fork::children::the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child",
+        LONG,
+        || {
+            let server = Server::echoes();
+            let build = |wait| {
+                let limited = Connector::builder().max_open_sockets(1).wait_at_limit(wait);
+                limited.build().expect("the rules are fine")
+            };
+            let (fails_at_limit, waits) = (build(false), build(true));
+            let connect = |connector: &Connector| connector.connect(server.address());
+            let first = connect(&fails_at_limit).expect("there is a slot");
+            let second = connect(&waits).expect("there is a slot");
+            let queued = connect(&waits).expect("it waits");
+            in_a_forked_child(|| {
+                for connector in [&fails_at_limit, &waits] {
+                    assert_eq!(connector.open_sockets(), 0);
+                    assert_eq!(connector.stats(), ConnectorStats::default());
+                    let socket = connect(connector).expect("the slot is free here");
+                    assert_eq!(connector.open_sockets(), 1);
+                    socket.opened().expect("the server accepts");
+                }
+                let held = connect(&fails_at_limit).expect("the first one was dropped");
+                fails(connect(&fails_at_limit), ErrorKind::Limit);
+                held.close().expect("the server reads");
+                // The parent's sockets give nothing back here.
+                drop((first.clone(), queued.clone()));
+                assert_eq!(fails_at_limit.open_sockets(), 0);
+                assert_eq!(fails_at_limit.shutdown(PATIENCE), 0);
+                fails(connect(&fails_at_limit), ErrorKind::Closed);
+            });
+            assert_eq!(fails_at_limit.open_sockets(), 1, "the child shut down only its own");
+            still_works(&first);
+            still_works(&second);
+            still_works(&queued);
+        },
+    );
+}
+
+#[test]
+fn a_connector_that_was_shut_down_stays_so_in_the_child() {
+    alone("fork::children::a_connector_that_was_shut_down_stays_so_in_the_child", LONG, || {
+        let server = Server::echoes();
+        let connector = Connector::builder().build().expect("the rules are fine");
+        assert_eq!(connector.shutdown(PATIENCE), 0);
+        in_a_forked_child(|| fails(connector.connect(server.address()), ErrorKind::Closed));
+    });
+}
+
+#[test]
+fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
+    alone(
+        "fork::children::a_scope_of_the_parent_ends_the_childs_sockets_in_the_child",
+        LONG,
+        || {
+            let server = Server::echoes();
+            let connector = Connector::builder().build().expect("the rules are fine");
+            let kept = connector.scope(|scope| {
+                let parents = scope.connect(server.address()).expect("the address is fine");
+                in_a_forked_child(|| {
+                    let (mine, other) = connector.scope(|inner| {
+                        let mine = scope.connect(server.address()).expect("the address is fine");
+                        let other = inner.connect(server.address()).expect("the address is fine");
+                        (mine, other)
+                    });
+                    fails(read(&other, 1), ErrorKind::Closed);
+                    still_works(&mine);
+                });
+                still_works(&parents);
+                parents
+            });
+            kept.closed().expect("its scope has ended");
+        },
+    );
+}
+
+/// A logger, a resolver or a verifier may fork on a thread of the crate's.
+#[test]
+fn a_child_that_is_forked_on_the_loops_thread_waits_as_any_other() {
+    alone(
+        "fork::children::a_child_that_is_forked_on_the_loops_thread_waits_as_any_other",
+        LONG,
+        || {
+            let server = Server::echoes();
+            let (ended, told) = mpsc::channel();
+            let (address, done) = (server.address(), AtomicBool::new(false));
+            log::set_logger(Box::leak(Box::new(ForksOnce { address, done, ended })))
+                .expect("this process has no other");
+            log::set_max_level(log::LevelFilter::Trace);
+            let hole = black_hole();
+            // Its end is told by the loop, as nobody waits for it.
+            let options = SocketOptions::new().connect_timeout(ms(50));
+            let _socket = sockeye::connect_with(hole.address, options).expect("it is fine");
+            told.recv_timeout(PATIENCE).expect("the child ended well");
+        },
+    );
+}
+
+// -------------------------------------------------------------------- threads that use the crate
+
+#[test]
+fn no_child_hangs_however_many_threads_use_the_crate() {
+    alone("fork::children::no_child_hangs_however_many_threads_use_the_crate", LONG * 3, || {
+        let site = Arc::new(Site::new());
+        let own = site.connector();
+        let over = Arc::new(AtomicBool::new(false));
+        let rounds = Arc::new(AtomicUsize::new(0));
+        let work = |work: fn(&Site, &Connector)| {
+            let (site, own) = (Arc::clone(&site), own.clone());
+            let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
+            call(move || {
+                while !over.load(Ordering::SeqCst) {
+                    work(&site, &own);
+                    rounds.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        let busy = [
+            work(|site, own| drop(site.opens_all(own))),
+            work(|site, own| drop(site.plain(own, site.plain.address()))),
+            work(|site, own| drop(site.named(own))),
+            work(|site, _| drop(site.secure(&site.connector()))),
+            work(|_, own| _ = (own.stats(), Connector::global().stats())),
+            work(|site, own| {
+                own.scope(|scope| drop(scope.connect(site.plain.address()).expect("it is fine")));
+            }),
+        ];
+        for round in 0..FORKS {
+            while rounds.load(Ordering::SeqCst) < round {
+                thread::yield_now();
+            }
+            in_a_forked_child(|| {
+                drop(site.opens_all(&own));
+                assert!(own.stats().opened > 0);
+            });
+        }
+        over.store(true, Ordering::SeqCst);
+        busy.into_iter().for_each(|busy| busy.join());
+        site.opens_all(&own).iter().for_each(still_works);
+    });
+}
+
+/// The thread that forks has a descriptor by which others end its waits; a child with the same one would take the
+/// parent's wake-ups.
+#[test]
+fn parent_and_child_wait_by_descriptors_of_their_own() {
+    alone("fork::children::parent_and_child_wait_by_descriptors_of_their_own", LONG, || {
+        let server = Server::echoes();
+        let waits_and_is_woken = || {
+            for _ in 0..50 {
+                let socket = sockeye::connect(server.address()).expect("the address is fine");
+                socket.opened().expect("the server accepts");
+                let aborter = socket.clone();
+                let aborting = thread::spawn(move || {
+                    thread::sleep(ms(2));
+                    aborter.abort();
+                });
+                fails(read(&socket, 1), ErrorKind::Closed);
+                aborting.join().expect("to abort can't fail");
+            }
+        };
+        waits_and_is_woken();
+        let child = Child::forked(waits_and_is_woken);
+        waits_and_is_woken();
+        child.ends_well();
+    });
+}
+
+// -------------------------------------------------------------------- how programs fork
+
+#[test]
+fn a_pre_forking_server_serves_from_its_children() {
+    alone("fork::children::a_pre_forking_server_serves_from_its_children", LONG, || {
+        let upstream = Server::echoes();
+        // The parent has used the crate.
+        still_works(&sockeye::connect(upstream.address()).expect("the address is fine"));
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let serve = || {
+            for _ in 0..3 {
+                let (stream, _) = listener.accept().expect("a client comes");
+                let client = Connector::global().adopt(stream, SocketOptions::new());
+                let mut client = client.expect("the options are fine");
+                let mut upstream = sockeye::connect(upstream.address()).expect("it is fine");
+                let word = read_exactly(&client, 4).expect("the client asks");
+                upstream.write_all(&word).expect("it reads");
+                let word = read_exactly(&upstream, 4).expect("it answers");
+                client.write_all(&word).expect("the client reads");
+                client.close().expect("the client reads");
+            }
+        };
+        let workers: Vec<Child> = (0..4).map(|_| Child::forked(serve)).collect();
+        for _ in 0..12 {
+            let mut socket = sockeye::connect(address).expect("the address is fine");
+            socket.write_all(b"ping").expect("a worker reads");
+            assert_eq!(read_exactly(&socket, 4).expect("a worker answers"), b"ping");
+            assert_eq!(read(&socket, 1).expect("a clean end"), b"");
+        }
+        workers.into_iter().for_each(Child::ends_well);
+    });
+}
+
+#[test]
+fn a_grandchild_opens_sockets_too() {
+    alone("fork::children::a_grandchild_opens_sockets_too", LONG, || {
+        let site = Site::new();
+        let own = site.connector();
+        let first = site.plain(&own, site.plain.address());
+        in_a_forked_child(|| {
+            let second = site.plain(&own, site.plain.address());
+            in_a_forked_child(|| {
+                drop(site.opens_all(&own));
+                for older in [&first, &second] {
+                    fails(older.opened(), ErrorKind::InvalidState);
+                }
+            });
+            // A child that has not used the crate before it forks again.
+            still_works(&second);
+        });
+        in_a_forked_child(|| in_a_forked_child(|| drop(site.opens_all(&own))));
+        still_works(&first);
+    });
+}
+
+#[test]
+fn a_daemon_that_forks_twice_opens_sockets() {
+    alone("fork::children::a_daemon_that_forks_twice_opens_sockets", LONG, || {
+        let site = Site::new();
+        drop(site.opens_all(&site.connector()));
+        let (mut done, told) = io::pipe().expect("descriptors are free");
+        in_a_forked_child(|| {
+            rustix::process::setsid().expect("a child leads no group");
+            // Not waited for: this one ends, and the daemon is nobody's child.
+            let _daemon = Child::forked(|| {
+                drop(site.opens_all(&site.connector()));
+                (&told).write_all(b"served").expect("the test reads");
+            });
+        });
+        drop(told);
+        let mut word = String::new();
+        rustix::event::poll(
+            &mut [rustix::event::PollFd::new(&done.as_fd(), rustix::event::PollFlags::IN)],
+            Some(&rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 }),
+        )
+        .expect("poll works");
+        done.read_to_string(&mut word).expect("it is text");
+        assert_eq!(word, "served");
+    });
+}
+
+// -------------------------------------------------------------------- what there is to connect to
+
+/// Servers of the parent, which serve its children too.
+struct Site {
+    plain: Server,
+    tls: Server,
+}
+
+impl Site {
+    fn new() -> Site {
+        let config = terms().config();
+        let tls = Server::plays(move |stream| {
+            let config = Arc::clone(&config);
+            thread::spawn(move || echo_by_tls(stream, config));
+        });
+        Site { plain: Server::echoes(), tls }
+    }
+
+    /// A connector to which `*.test` is this machine.
+    fn connector(&self) -> Connector {
+        Connector::builder()
+            .resolver(|_: &str| Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)]))
+            .build()
+            .expect("the rules are fine")
+    }
+
+    /// By address and by name, in plaintext and over TLS from the start and by upgrade, by this connector and the
+    /// global one. All of them are open.
+    fn opens_all(&self, own: &Connector) -> Vec<Socket> {
+        let address = self.plain.address();
+        let sockets = vec![
+            self.plain(Connector::global(), address),
+            self.plain(own, address),
+            self.named(own),
+            self.secure(own),
+        ];
+        // By the system's resolver.
+        let local = Connector::global().connect(("localhost", address.port()));
+        still_works(&local.expect("the address is fine"));
+        for socket in &sockets {
+            socket.opened().expect("the server accepts");
+        }
+        sockets
+    }
+
+    fn plain(&self, connector: &Connector, address: SocketAddr) -> Socket {
+        let mut socket = connector.connect(address).expect("the address is fine");
+        socket.write_all(b"plain").expect("the server reads");
+        assert_eq!(read_exactly(&socket, 5).expect("the server answers"), b"plain");
+        socket
+    }
+
+    fn named(&self, own: &Connector) -> Socket {
+        let mut socket =
+            own.connect(("echo.test", self.plain.address().port())).expect("it is fine");
+        socket.write_all(b"named").expect("the server reads");
+        assert_eq!(read_exactly(&socket, 5).expect("the server answers"), b"named");
+        socket
+    }
+
+    fn secure(&self, own: &Connector) -> Socket {
+        let options =
+            SocketOptions::new().secure_transport(SecureTransport::On).tls(trusting(authority()));
+        let socket = own.connect_with(self.tls.address(), options).expect("the options are fine");
+        (&socket).write_all(b"secure").expect("the server reads");
+        (&socket).flush().expect("the server reads");
+        assert_eq!(read_exactly(&socket, 6).expect("the server answers"), b"secure");
+        socket
+    }
+}
+
+fn echo_by_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) {
+    let session = rustls::ServerConnection::new(config).expect("the configuration is fine");
+    let mut wire = rustls::StreamOwned::new(session, stream);
+    let mut buffer = [0; 4096];
+    // A connection that the test cuts short ends its echo, which is all.
+    while let Ok(bytes @ 1..) = wire.read(&mut buffer) {
+        if wire.write_all(&buffer[..bytes]).and_then(|()| wire.flush()).is_err() {
+            return;
+        }
+    }
+    wire.conn.send_close_notify();
+    let _ = wire.conn.complete_io(&mut wire.sock);
+    let _ = wire.sock.shutdown(std::net::Shutdown::Write);
+}
+
+// -------------------------------------------------------------------- a logger that forks
+
+/// Forks on the loop's thread, once, and has the child open a socket.
+struct ForksOnce {
+    address: SocketAddr,
+    done: AtomicBool,
+    ended: mpsc::Sender<()>,
+}
+
+impl log::Log for ForksOnce {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {
+        let on_the_loop = thread::current().name() == Some("sockeye-loop");
+        if !on_the_loop || self.done.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        in_a_forked_child(|| {
+            let socket = sockeye::connect(self.address).expect("the address is fine");
+            still_works(&socket);
+        });
+        self.ended.send(()).expect("the test waits for it");
+    }
+
+    fn flush(&self) {}
+}
