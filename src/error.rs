@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod fault;
+mod message;
+#[cfg(test)]
+mod tests;
 
 use crate::egress::EgressRules;
 use crate::info::Timings;
@@ -26,6 +29,22 @@ pub(crate) use crate::resolver::Unresolved;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a socket failed: cheap to clone, every waiter gets the same.
+///
+/// `Display` says what failed and why in one line. The [source](std::error::Error::source) is the cause below it, such
+/// as the system's error, the resolver's or that of rustls, and the line does not repeat what it says: print the
+/// whole chain to see all.
+///
+/// ```
+/// use std::error::Error as _;
+///
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = listener.local_addr()?;
+/// # drop(listener);
+/// let error = sockeye::connect(address)?.opened().unwrap_err();
+/// assert_eq!(error.to_string(), format!("cannot connect to {address}: the connection was refused"));
+/// assert!(error.source().is_some());
+/// # Ok::<(), sockeye::Error>(())
+/// ```
 ///
 /// `Read` and `Write` wrap it in an [`io::Error`] of the fitting [kind](ErrorKind), from which
 /// [`Error::from_io`] gives it back.
@@ -167,9 +186,12 @@ impl Error {
     /// The error of an established connection.
     pub(crate) fn from_fault(fault: Fault) -> Self {
         let source = fault.code().map(io::Error::from_raw_os_error);
-        let message = match &source {
-            Some(source) => Cow::Owned(format!("{}: {source}", fault.message())),
-            None => Cow::Borrowed(fault.message()),
+        let message = match fault {
+            // They are told by what the system calls them; the number is the source's.
+            Fault::Connect(code) | Fault::Io(code) => {
+                Cow::Owned(format!("{}: {}", fault.message(), fault::words(code)))
+            }
+            _ => Cow::Borrowed(fault.message()),
         };
         let step = match fault {
             Fault::TimedOut(limit) => limit.step(),
@@ -197,9 +219,14 @@ impl Error {
         })
     }
 
-    /// The error of a host or a port that must not be dialled.
-    pub(crate) fn from_denial(denial: &dyn fmt::Display, requested: &dyn fmt::Display) -> Self {
-        let message = format!("cannot connect to {requested}: {denial}");
+    /// The error of a host, a port or an address that must not be dialled: the rule's reason, then what the page of
+    /// the platform says.
+    pub(crate) fn from_denial(
+        reason: &dyn fmt::Display,
+        page: &str,
+        requested: &dyn fmt::Display,
+    ) -> Self {
+        let message = message::denied(reason, page, requested);
         Error::with_message(ErrorKind::Denied, message).during(Step::Connect)
     }
 
@@ -223,40 +250,18 @@ impl Error {
             };
             Attempt { address, error: error.during(Step::Connect), elapsed }
         };
-        let attempts: Vec<Attempt> = failed.iter().map(attempt).collect();
-        let mut retryable = false;
-        let (text, source) = match resolver {
-            Some(Unresolved { text, passing, error }) => {
-                retryable = passing && fault == Fault::Resolve;
-                (Some(text), Some(error))
+        let message = message::unconnected(fault, requested, failed, egress);
+        let (retryable, source) = match resolver {
+            Some(Unresolved { passing, error }) => {
+                (passing && fault == Fault::Resolve, Some(error))
             }
-            None => {
-                let source = fault.code().map(io::Error::from_raw_os_error);
-                (source.as_ref().map(io::Error::to_string), source)
-            }
+            None => (false, fault.code().map(io::Error::from_raw_os_error)),
         };
-        let mut message = format!("cannot connect to {requested}");
-        // Where attempts were made they say more than "could not be made", or that one was refused.
-        let general = fault.kind() == ErrorKind::Connect || fault.is_refusal();
-        if attempts.is_empty() || !general {
-            message.push_str(": ");
-            message.push_str(fault.message());
-        }
-        if let (true, Some(text)) = (attempts.is_empty(), text) {
-            message.push_str(&format!(": {text}"));
-        }
-        for (place, attempt) in attempts.iter().take(ATTEMPTS_IN_MESSAGE).enumerate() {
-            let separator = if place == 0 { ":" } else { ";" };
-            message.push_str(&format!("{separator} {attempt}"));
-        }
-        if attempts.len() > ATTEMPTS_IN_MESSAGE {
-            message.push_str(&format!("; and {} more", attempts.len() - ATTEMPTS_IN_MESSAGE));
-        }
         Error::build(Inner {
             retryable,
             io_kind: fault.io_kind(source.as_ref()),
             source: source.map(|source| Source::Io(Arc::new(source))),
-            attempts,
+            attempts: failed.iter().map(attempt).collect(),
             ..Inner::new(fault.kind(), message)
         })
     }
@@ -305,9 +310,6 @@ impl Inner {
         }
     }
 }
-
-/// How many attempts the message of a failed connection lists; [`Error::attempts`] has them all.
-const ATTEMPTS_IN_MESSAGE: usize = 4;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -399,8 +401,8 @@ pub enum ErrorKind {
     Closed,
     /// The socket was upgraded, so use the new one, or its connection was detached (`NotConnected`).
     Upgraded,
-    /// Any other failure of the operating system, such as being out of descriptors; its text is part
-    /// of the message and its error the source (its own kind).
+    /// Any other failure of the operating system, such as being out of descriptors (its own kind). The message has
+    /// the system's words, and the [source](std::error::Error::source) its error.
     Io,
 }
 
@@ -468,9 +470,6 @@ impl Attempt {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.error.inner.source {
-            Some(Source::Io(source)) => write!(f, "{}: {source}", self.address),
-            Some(Source::Tls(_)) | None => write!(f, "{}: {}", self.address, self.error),
-        }
+        write!(f, "{}: {}", self.address, self.error)
     }
 }

@@ -65,7 +65,6 @@ where
 /// What a resolver said. It is the program's, so what is needed of it is taken where its code can do no harm.
 #[derive(Debug)]
 pub(crate) struct Unresolved {
-    pub(crate) text: String,
     /// Whether another lookup may succeed.
     pub(crate) passing: bool,
     pub(crate) error: io::Error,
@@ -73,7 +72,7 @@ pub(crate) struct Unresolved {
 
 impl Unresolved {
     pub(crate) fn new(error: io::Error) -> Self {
-        Unresolved { text: error.to_string(), passing: passes(&error), error }
+        Unresolved { passing: passes(&error), error }
     }
 }
 

@@ -60,29 +60,45 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason(), self.page())
+    }
+}
+
+impl Denial {
+    /// The rule's reason, in plain words.
+    pub(crate) fn reason(&self) -> impl fmt::Display {
+        Why(self.0)
+    }
+
+    /// What the platform of Workers says.
+    pub(crate) fn page(&self) -> &'static str {
         match self.0 {
-            Refused::Port { port: SMTP, reason } => {
-                f.write_str("Connections to port 25 are prohibited")?;
-                match reason {
-                    PortReason::Rule => Ok(()),
-                    PortReason::NoRule => f.write_str(": no rule allows them"),
-                }
-            }
+            Refused::Port { port: SMTP, .. } => "Connections to port 25 are prohibited",
+            Refused::Port { .. } | Refused::Address { .. } => REFUSED,
+        }
+    }
+}
+
+struct Why(Refused);
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             Refused::Port { port, reason: PortReason::Rule } => {
-                write!(f, "{REFUSED}: port {port} is denied by a rule")
+                write!(f, "port {port} is denied by a rule")
             }
             Refused::Port { port, reason: PortReason::NoRule } => {
-                write!(f, "{REFUSED}: no rule allows port {port}")
+                write!(f, "no rule allows port {port}")
             }
             Refused::Address { dialled, embedded: None, reason: Reason::NoRule } => {
-                write!(f, "{REFUSED}: no rule allows {dialled}")
+                write!(f, "no rule allows {dialled}")
             }
             Refused::Address { dialled, embedded: None, reason } => {
-                write!(f, "{REFUSED}: {dialled} ")?;
+                write!(f, "{dialled} ")?;
                 reason.explain(dialled, f)
             }
             Refused::Address { dialled, embedded: Some(embedded), reason } => {
-                write!(f, "{REFUSED}: {dialled} stands for {embedded}, which ")?;
+                write!(f, "{dialled} stands for {embedded}, which ")?;
                 reason.explain(embedded.into(), f)
             }
         }

@@ -365,7 +365,7 @@ impl EgressRules {
     /// [`Denied`](crate::ErrorKind::Denied).
     pub(crate) fn judge_name(&self, requested: &SocketAddress) -> Result<()> {
         if let Err(denial) = self.judge_port(requested.port()) {
-            return Err(Error::from_denial(&denial, requested));
+            return Err(Error::from_denial(&denial.reason(), denial.page(), requested));
         }
         let hostname = requested.hostname();
         let host = Host::new(hostname);
@@ -376,7 +376,7 @@ impl EgressRules {
             }
             (None, Base::Deny) => format!("no rule allows the host {hostname}"),
         };
-        Err(Error::from_denial(&format_args!("{REFUSED}: {fault}"), requested))
+        Err(Error::from_denial(&fault, REFUSED, requested))
     }
 
     /// The verdict on a numeric address: of own listeners, and of the rules about ports and nets. Why it is

@@ -1,11 +1,11 @@
 //! What went wrong and when, as small data.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ErrorKind;
-use crate::egress::REFUSED;
 
 /// What went wrong, as the state machine knows it: small copyable data.
 ///
@@ -117,9 +117,18 @@ impl Fault {
         }
     }
 
+    /// What failed and why, in words that are not the system's: the source has those.
+    pub(super) fn reason(self) -> Cow<'static, str> {
+        match self {
+            Fault::Connect(code) => refusal(code),
+            Fault::Io(code) => Cow::Owned(format!("{}: {}", self.message(), words(code))),
+            other => Cow::Borrowed(other.message()),
+        }
+    }
+
     pub(super) fn message(self) -> &'static str {
         match self {
-            Fault::Denied => REFUSED,
+            Fault::Denied => "the egress rules deny the address",
             Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
             Fault::Closed => "the socket was closed by this side",
             Fault::Aborted => "the connection was aborted by this side",
@@ -133,7 +142,7 @@ impl Fault {
             Fault::Superseded => {
                 "no answer came before the attempt was given up for the next address"
             }
-            Fault::SelfConnected => "nobody listens there, and the attempt led back to itself",
+            Fault::SelfConnected => "nothing listens on that port: the socket connected to itself",
             Fault::Connect(_) => "the connection could not be made",
             Fault::TimedOut(limit) => limit.message(),
             Fault::Tls => "TLS failed",
@@ -149,7 +158,7 @@ impl Fault {
             }
             Fault::Reset(_) => "the peer reset the connection",
             Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
-            Fault::Lost(_) => "the system gave the peer up",
+            Fault::Lost(_) => "connection lost: the peer is unreachable",
             Fault::Io(_) => "the operating system failed",
             Fault::LocalityUnknown(_) => {
                 "the system did not tell whether the address is a listener of this program"
@@ -176,6 +185,33 @@ impl Fault {
             (kind, _) => kind.io_kind(),
         }
     }
+}
+
+/// What the system calls a failure, without its number.
+pub(super) fn words(code: i32) -> String {
+    let text = io::Error::from_raw_os_error(code).to_string();
+    match text.strip_suffix(&format!(" (os error {code})")) {
+        Some(words) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// Why an attempt failed, in words of our own.
+fn refusal(code: i32) -> Cow<'static, str> {
+    Cow::Borrowed(match io::Error::from_raw_os_error(code).kind() {
+        io::ErrorKind::ConnectionRefused => "the connection was refused",
+        io::ErrorKind::ConnectionReset => "the peer reset the attempt",
+        io::ErrorKind::ConnectionAborted => "the attempt was aborted on the way",
+        io::ErrorKind::HostUnreachable => "the host is unreachable",
+        io::ErrorKind::NetworkUnreachable => "there is no route to the network",
+        io::ErrorKind::NetworkDown => "the network interface is off",
+        io::ErrorKind::TimedOut => "nobody answered for as long as the system waits",
+        io::ErrorKind::AddrInUse => "the local address is taken",
+        io::ErrorKind::AddrNotAvailable => "no local address or port can be had for it",
+        io::ErrorKind::PermissionDenied => "this system forbids it",
+        io::ErrorKind::InvalidInput => "this system has no such way",
+        _ => return Cow::Owned(format!("this system could not dial it (code {code})")),
+    })
 }
 
 /// A limit in time, named by what it limits.

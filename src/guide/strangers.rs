@@ -72,7 +72,7 @@
 //!
 //! | the message has | kind | |
 //! |---|---|---|
-//! | `proxy request failed, cannot connect to the specified address` | [`Denied`](ErrorKind::Denied) | then the address, the range and its RFC, or the rule |
+//! | `proxy request failed, cannot connect to the specified address` | [`Denied`](ErrorKind::Denied) | behind the reason: the address, its range and the RFC, or the rule |
 //! | `Connections to port 25 are prohibited` | [`Denied`](ErrorKind::Denied) | mail between servers: [`workers`](EgressRules::workers) refuses it, and so does `deny_port(25)` |
 //! | `TCP Loop detected` | [`Loop`](ErrorKind::Loop) | from `opened`: the address is an [own listener](EgressRules::own_listener), or the socket is bound to the address that it dials |
 //!

@@ -477,9 +477,9 @@
 //!
 //! | there | here |
 //! |---|---|
-//! | `proxy request failed, cannot connect to the specified address` | the same text, then the address and what refuses it: [`Denied`](crate::ErrorKind::Denied), under [`EgressRules::workers`](crate::EgressRules::workers) or [`public_only`](crate::EgressRules::public_only) |
+//! | `proxy request failed, cannot connect to the specified address` | what refuses it, then the same text: [`Denied`](crate::ErrorKind::Denied), under [`EgressRules::workers`](crate::EgressRules::workers) or [`public_only`](crate::EgressRules::public_only) |
 //! | addresses of Cloudflare are blocked | [`EgressRules::workers`](crate::EgressRules::workers) has the published list |
-//! | `Connections to port 25 are prohibited` | the same text: [`Denied`](crate::ErrorKind::Denied); [`allow_port(25)`](crate::EgressRules::allow_port) lifts it |
+//! | `Connections to port 25 are prohibited` | what refuses it, then the same text: [`Denied`](crate::ErrorKind::Denied); [`allow_port(25)`](crate::EgressRules::allow_port) lifts it |
 //! | `TCP Loop detected` | the same text: [`Loop`](crate::ErrorKind::Loop), for an [`own_listener`](crate::EgressRules::own_listener), and in any case for a socket that is bound to the address that it dials |
 //! | open connections are limited; more of them wait | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets), with [`wait_at_limit`](crate::ConnectorBuilder::wait_at_limit) |
 //! | sockets belong to the handler that made them, and end with it | [`Connector::scope`](crate::Connector::scope), where that is wanted |

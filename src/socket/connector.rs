@@ -262,7 +262,9 @@ impl Connector {
         if let Some(egress) = egress {
             let judged = egress.judge_name(&address).and_then(|()| {
                 match address.literal().and_then(|literal| egress.denial(literal)) {
-                    Some(denial) => Err(Error::from_denial(&denial, &address)),
+                    Some(denial) => {
+                        Err(Error::from_denial(&denial.reason(), denial.page(), &address))
+                    }
                     None => Ok(()),
                 }
             });

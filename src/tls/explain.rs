@@ -78,12 +78,10 @@ pub(crate) fn explain(error: &Error, during: When) -> String {
         Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
             String::from("the server chose an application protocol that was not offered")
         }
-        Error::PeerMisbehaved(fault) => format!("{peer} does not keep to TLS: {fault:?}"),
-        Error::InappropriateMessage { got_type, .. } => {
-            format!("{peer} sent a TLS record out of turn: {got_type:?}")
-        }
-        Error::InappropriateHandshakeMessage { got_type, .. } => {
-            format!("{peer} sent a handshake message out of turn: {got_type:?}")
+        Error::PeerMisbehaved(_) => format!("{peer} does not keep to TLS"),
+        Error::InappropriateMessage { .. } => format!("{peer} sent a TLS record out of turn"),
+        Error::InappropriateHandshakeMessage { .. } => {
+            format!("{peer} sent a handshake message out of turn")
         }
         Error::NoCertificatesPresented => String::from("the server sent no certificate"),
         Error::NoApplicationProtocol => {
@@ -97,7 +95,8 @@ pub(crate) fn explain(error: &Error, during: When) -> String {
             String::from("the time can't be told: is this system's clock set?")
         }
         Error::FailedToGetRandomBytes => String::from("this system gave no random bytes"),
-        error => error.to_string(),
+        // The error itself, which is the source, says more.
+        _ => String::from("rustls reports a failure of another sort"),
     }
 }
 
@@ -158,7 +157,7 @@ fn explain_certificate(error: &CertificateError) -> String {
                 return format!("the server's certificate is refused: {error}");
             }
         }
-        error => return format!("the server's certificate is refused: {error}"),
+        _ => "is refused",
     };
     format!("the server's certificate {what}")
 }
@@ -202,8 +201,8 @@ fn explain_message(fault: InvalidMessage, during: When) -> String {
         ) => String::from(
             "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
         ),
-        (fault, during) => {
-            format!("{} sent a malformed TLS message: {fault:?}", during.peer())
+        (_, during) => {
+            format!("{} sent a malformed TLS message", during.peer())
         }
     }
 }
@@ -225,7 +224,7 @@ fn explain_incompatible(fault: &PeerIncompatible) -> String {
         PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
             "the server does not know the extended master secret, which is required"
         }
-        fault => return format!("the server and this side don't fit: {fault:?}"),
+        _ => "the server and this side don't fit",
     };
     String::from(what)
 }
@@ -357,6 +356,9 @@ fn civil(days: u64) -> (u64, u64, u64) {
 const NAMES: usize = 4;
 
 #[cfg(test)]
+pub(crate) use self::tests::every_failure;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
@@ -364,8 +366,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_failure_has_words_of_its_own() {
+    /// Errors of every sort that rustls has.
+    fn every_error() -> Vec<Error> {
         let certificate = |error| Error::InvalidCertificate(error);
         let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
         let (time, then) = (at(1_700_000_000), at(951_868_799));
@@ -408,8 +410,22 @@ mod tests {
             Error::General(String::from("whatever")),
         ];
         let alerts = (0..=u8::MAX).map(|code| Error::AlertReceived(code.into()));
+        errors.into_iter().chain(alerts).collect()
+    }
+
+    /// For what becomes of them.
+    pub(crate) fn every_failure() -> Vec<Failure> {
+        let failures = every_error().into_iter();
+        let both = failures.flat_map(|error| {
+            [When::Handshake, When::Data].map(|when| Failure::new(error.clone(), when))
+        });
+        both.chain([Failure::ended_early()]).collect()
+    }
+
+    #[test]
+    fn every_failure_has_words_of_its_own() {
         let mut seen = BTreeSet::new();
-        for error in errors.into_iter().chain(alerts) {
+        for error in every_error() {
             let message = explain(&error, When::Handshake);
             assert!(message.starts_with(char::is_lowercase), "{message}");
             assert!(!message.ends_with('.') && !message.contains("  "), "{message}");
@@ -510,7 +526,7 @@ mod tests {
             When::Handshake,
             "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
         );
-        check(error, When::Data, "the peer sent a malformed TLS message: InvalidContentType");
+        check(error, When::Data, "the peer sent a malformed TLS message");
     }
 
     #[test]

@@ -26,5 +26,7 @@ pub use setup::TlsSetup;
 
 #[cfg(feature = "sim")]
 pub(crate) use config::provider;
+#[cfg(test)]
+pub(crate) use explain::every_failure;
 pub(crate) use explain::{Failure, When};
 pub(crate) use sessions::{size_of_certificates, with_certificates};

@@ -2,10 +2,10 @@
 
 use std::error::Error as _;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use sockeye::{Error, ErrorKind, SocketOptions};
+use sockeye::{Connector, EgressRules, Error, ErrorKind, SecureTransport, SocketOptions};
 
 use crate::support::peer::{black_hole, nothing_listens};
 use crate::support::{Peer, fails, io_kind, ms, open, open_with, read, story};
@@ -199,6 +199,62 @@ fn a_timeout_names_the_limit_that_passed() {
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));
         let error = read(&socket, 1).expect_err("the peer is silent");
         assert!(error.to_string().contains("read"), "{error}");
+    });
+}
+
+/// As `{:#}` of `anyhow` prints them: the error and its sources in one line.
+#[test]
+fn a_printed_chain_says_each_thing_once() {
+    story(|| {
+        let nothing = nothing_listens();
+        let hole = black_hole();
+        let timeout = || SocketOptions::new().connect_timeout(ms(50));
+        let tls = || SocketOptions::new().secure_transport(SecureTransport::On);
+        let garbage = Peer::plays(|wire| {
+            wire.send(b"220 welcome\r\n");
+            wire.read_to_end();
+        });
+        let silent = Connector::builder()
+            .resolver(|_: &str| Err(io::Error::other("the oracle is asleep")))
+            .build()
+            .expect("the rules are fine");
+        let public = Connector::builder().egress(EgressRules::public_only()).build();
+        let public = public.expect("the rules are fine");
+        let open = |connector: &Connector, address: String, options| {
+            let socket = connector.connect_with(address, options)?;
+            socket.opened().map(drop)
+        };
+        let global = Connector::global();
+        let refused = nothing.address.to_string();
+        let failures = [
+            (open(global, refused.clone(), SocketOptions::new()), "the connection was refused"),
+            (
+                open(global, format!("localhost:{}", nothing.address.port()), timeout()),
+                "the connection was refused",
+            ),
+            (open(global, hole.address.to_string(), timeout()), "before an address answered"),
+            (open(global, garbage.address().to_string(), tls()), "did not answer in TLS"),
+            (open(&silent, "name.test:1".to_owned(), timeout()), "the oracle is asleep"),
+            (open(&public, refused, timeout()), "127.0.0.0/8"),
+        ];
+        for (result, reason) in failures {
+            let error = result.expect_err("it cannot open");
+            let mut printed = error.to_string();
+            let mut source = error.source();
+            while let Some(error) = source {
+                assert!(!printed.contains(&error.to_string()), "{error} twice: {printed}");
+                printed.push_str(&format!(": {error}"));
+                source = error.source();
+            }
+            assert_eq!(printed.matches(reason).count(), 1, "{reason:?}: {printed}");
+            let mut addresses: Vec<_> = printed
+                .split([' ', '(', ')', ','])
+                .filter_map(|word| word.trim_end_matches(':').parse::<SocketAddr>().ok())
+                .collect();
+            let all = addresses.len();
+            addresses.dedup();
+            assert_eq!(addresses.len(), all, "{printed}");
+        }
     });
 }
 

@@ -163,7 +163,7 @@ fn what_a_resolver_says_is_the_source_of_the_error() {
             assert!(!error.is_retryable());
             assert!(error.attempts().is_empty());
             let text = error.to_string();
-            assert!(text.contains("name.test") && text.contains("the oracle is asleep"), "{text}");
+            assert!(text.contains("name.test") && !text.contains("the oracle is asleep"), "{text}");
             let source = error.source().expect("the resolver's error");
             assert_eq!(source.to_string(), "the oracle is asleep");
             let source = source.downcast_ref::<io::Error>().expect("it is the same error");
@@ -288,7 +288,8 @@ fn a_resolver_that_panics_fails_its_socket_and_no_other() {
             let socket = connector.connect(("panic.test", port)).expect("the address is fine");
             let error = socket.opened_timeout(PATIENCE).expect_err("there is no address");
             assert_eq!(error.kind(), ErrorKind::Resolve);
-            assert!(error.to_string().contains("panicked"), "{error}");
+            let source = error.source().expect("it is known").to_string();
+            assert!(source.contains("panicked"), "{source}");
         }
         let socket = connector.connect(("name.test", port)).expect("the address is fine");
         fails(socket.opened_timeout(PATIENCE), ErrorKind::Connect);

@@ -1,0 +1,113 @@
+//! What the message of a failed connection says: each reason and each address once.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::{ErrorKind, FailedAttempt, Fault};
+use crate::egress::{Denial, EgressRules};
+
+/// The addresses and denials that a message lists. [`Error::attempts`](super::Error::attempts) has them all.
+const LISTED: usize = 4;
+
+/// The message of a port, a host or an address that must not be dialled. It begins with the rule's reason.
+pub(super) fn denied(
+    reason: &dyn fmt::Display,
+    page: &str,
+    requested: &dyn fmt::Display,
+) -> String {
+    format!("{reason}: {page} ({requested})")
+}
+
+/// The message of a connection that never came to be.
+pub(super) fn unconnected(
+    fault: Fault,
+    requested: &dyn fmt::Display,
+    failed: &[FailedAttempt],
+    egress: Option<&EgressRules>,
+) -> String {
+    let requested = requested.to_string();
+    let mut reasons = Reasons::new(failed, egress);
+    if fault.kind() == ErrorKind::Denied && !reasons.denials.is_empty() {
+        let page = reasons.denials[0].page();
+        return denied(&List(&reasons.denials, "; ", Denial::reason), page, &requested);
+    }
+    let mut message = format!("cannot connect to {requested}");
+    let mut separator = ": ";
+    // Where attempts were made they say more than "could not be made", or that one was refused.
+    let general = fault.kind() == ErrorKind::Connect || fault.is_refusal();
+    if failed.is_empty() || !general {
+        reasons.first(fault.reason());
+    }
+    for (reason, addresses) in &reasons.groups {
+        message.push_str(separator);
+        message.push_str(reason);
+        let says_more = addresses.iter().any(|address| address.to_string() != requested);
+        if says_more {
+            let addresses = List(addresses, ", ", |address: &SocketAddr| *address);
+            message.push_str(&format!(" ({addresses})"));
+        }
+        separator = "; ";
+    }
+    if let Some(denial) = reasons.denials.first() {
+        let denials = List(&reasons.denials, "; ", Denial::reason);
+        message.push_str(&format!("{separator}{denials}: {}", denial.page()));
+    }
+    message
+}
+
+/// Why attempts failed.
+struct Reasons {
+    /// Each reason, with the addresses that failed for it.
+    groups: Vec<(Cow<'static, str>, Vec<SocketAddr>)>,
+    denials: Vec<Denial>,
+}
+
+impl Reasons {
+    fn new(failed: &[FailedAttempt], egress: Option<&EgressRules>) -> Self {
+        let mut reasons = Reasons { groups: Vec::new(), denials: Vec::new() };
+        for attempt in failed {
+            let denial = match attempt.fault {
+                Fault::Denied => egress.and_then(|rules| rules.denial(attempt.address)),
+                _ => None,
+            };
+            match denial {
+                Some(denial) if reasons.denials.contains(&denial) => {}
+                Some(denial) => reasons.denials.push(denial),
+                None => {
+                    let reason = attempt.fault.reason();
+                    match reasons.groups.iter_mut().find(|group| group.0 == reason) {
+                        Some(group) => group.1.push(attempt.address),
+                        None => reasons.groups.push((reason, vec![attempt.address])),
+                    }
+                }
+            }
+        }
+        reasons
+    }
+
+    /// Puts the reason of the whole in front.
+    fn first(&mut self, reason: Cow<'static, str>) {
+        match self.groups.iter().position(|group| group.0 == reason) {
+            Some(place) => self.groups[..=place].rotate_right(1),
+            None => self.groups.insert(0, (reason, Vec::new())),
+        }
+    }
+}
+
+/// The first items of a list, and how many more there are.
+struct List<'a, T, F>(&'a [T], &'static str, F);
+
+impl<'a, T, D: fmt::Display, F: Fn(&'a T) -> D> fmt::Display for List<'a, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let List(items, separator, shown) = self;
+        for (place, item) in items.iter().take(LISTED).enumerate() {
+            let separator = if place == 0 { "" } else { separator };
+            write!(f, "{separator}{}", shown(item))?;
+        }
+        match items.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

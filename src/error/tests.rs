@@ -1,0 +1,193 @@
+//! No error says anything twice, however it is printed.
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::resolver::Unresolved;
+use crate::tls::every_failure;
+
+/// Codes that have different kinds, and one that nobody knows.
+#[cfg(target_os = "linux")]
+const CODES: [i32; 14] = [1, 13, 22, 24, 12, 32, 98, 99, 100, 101, 104, 110, 111, 113];
+#[cfg(not(target_os = "linux"))]
+const CODES: [i32; 1] = [i32::MAX];
+
+const DEADLINES: [Deadline; 13] = [
+    Deadline::Place,
+    Deadline::LookUp,
+    Deadline::LookupQueue,
+    Deadline::Connect,
+    Deadline::Handshake,
+    Deadline::Upgrade,
+    Deadline::NextAttempt,
+    Deadline::OtherFamily,
+    Deadline::Close,
+    Deadline::Read,
+    Deadline::Write,
+    Deadline::Opened,
+    Deadline::Closed,
+];
+
+fn faults() -> Vec<Fault> {
+    let mut faults = vec![
+        Fault::Closed,
+        Fault::Aborted,
+        Fault::PeerEnded,
+        Fault::Resolve,
+        Fault::NoAddress,
+        Fault::NoLocalAddress,
+        Fault::Denied,
+        Fault::OwnListener,
+        Fault::Loop,
+        Fault::SelfConnected,
+        Fault::Tls,
+        Fault::Truncated,
+        Fault::UnreadPlaintext,
+        Fault::Upgraded,
+        Fault::Reset(None),
+    ];
+    faults.extend(DEADLINES.map(Fault::TimedOut));
+    for code in CODES {
+        let coded = [Fault::Connect, Fault::ResetAfterEnd, Fault::Lost, Fault::Io];
+        faults.extend(coded.map(|fault| fault(code)));
+        faults.extend([Fault::Reset(Some(code)), Fault::LocalityUnknown(code)]);
+    }
+    faults
+}
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, last], 443))
+}
+
+fn failed(faults: &[Fault]) -> Vec<FailedAttempt> {
+    let attempts = (1..).zip(faults);
+    let elapsed = Duration::from_millis(5);
+    attempts.map(|(n, &fault)| FailedAttempt { address: address(n), fault, elapsed }).collect()
+}
+
+/// What `anyhow` prints by `{:#}`: the error and its sources.
+fn chain(error: &Error) -> Vec<String> {
+    let mut levels = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(error) = source {
+        levels.push(error.to_string());
+        source = error.source();
+    }
+    levels
+}
+
+#[track_caller]
+fn says_each_thing_once(error: &Error) {
+    let levels = chain(error);
+    let printed = levels.join(": ");
+    let mut seen = BTreeSet::new();
+    for part in printed.split([':', ';', '(', ')']).map(str::trim) {
+        // Numbers of ports and groups of addresses are no parts.
+        if part.contains(' ') {
+            assert!(seen.insert(part.to_lowercase()), "{part:?} twice: {printed}");
+        }
+    }
+    for (place, source) in levels.iter().enumerate().skip(1) {
+        assert!(!levels[place - 1].contains(source.as_str()), "{source:?} twice: {printed}");
+    }
+    let mut addresses = BTreeSet::new();
+    for word in printed.split([' ', ',', ';', '(', ')']) {
+        if let Ok(address) = word.trim_end_matches(':').parse::<SocketAddr>() {
+            assert!(addresses.insert(address), "{address} twice: {printed}");
+        }
+    }
+    assert!(!printed.contains('\n') && !printed.ends_with('.'), "{printed}");
+}
+
+#[test]
+fn no_error_of_a_connection_says_a_thing_twice() {
+    for fault in faults() {
+        says_each_thing_once(&Error::from_fault(fault));
+    }
+    for limit in DEADLINES {
+        says_each_thing_once(&Error::call_timed_out(limit));
+    }
+    for failure in every_failure() {
+        says_each_thing_once(&Error::from_tls(&failure, None));
+        says_each_thing_once(&Error::from_tls(&failure, Some(&"example.com:443")));
+    }
+}
+
+#[test]
+fn no_error_of_a_connect_says_a_thing_twice() {
+    let rules = EgressRules::public_only();
+    for fault in faults() {
+        for requested in ["example.com:443", "192.0.2.1:443"] {
+            let mixed = [fault, Fault::Connect(111), fault, Fault::OwnListener, Fault::Denied];
+            for failures in [&[][..], &[fault], &[fault; 9], &mixed] {
+                let failed = failed(failures);
+                let error = Error::from_connecting(fault, &requested, &failed, None, Some(&rules));
+                says_each_thing_once(&error);
+                assert_eq!(error.attempts().len(), failures.len());
+                for attempt in error.attempts() {
+                    let once = attempt.to_string();
+                    assert_eq!(once.matches(&attempt.address().to_string()).count(), 1, "{once}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_resolver_says_is_said_once() {
+    let said = [
+        io::Error::other("the oracle is asleep"),
+        io::Error::from(io::ErrorKind::NotFound),
+        io::Error::from_raw_os_error(CODES[0]),
+        Error::from_fault(Fault::Connect(CODES[0])).into(),
+    ];
+    for error in said {
+        let said = Some(Unresolved::new(error));
+        let error = Error::from_connecting(Fault::Resolve, &"example.com:443", &[], said, None);
+        says_each_thing_once(&error);
+        assert_eq!(chain(&error)[0], "cannot connect to example.com:443: the name did not resolve");
+    }
+}
+
+#[test]
+fn a_failed_connect_says_what_failed_then_why_then_where() {
+    let check = |fault, requested: &str, failures: &[Fault], expected: &str| {
+        let failed = failed(failures);
+        let rules = EgressRules::public_only();
+        let error = Error::from_connecting(fault, &requested, &failed, None, Some(&rules));
+        assert_eq!(error.to_string(), expected);
+    };
+    let late = Fault::TimedOut(Deadline::Connect);
+    check(
+        late,
+        "192.0.2.1:443",
+        &[late],
+        "cannot connect to 192.0.2.1:443: the connect timeout passed before an address answered",
+    );
+    check(
+        late,
+        "a.test:443",
+        &[Fault::SelfConnected, late, late],
+        "cannot connect to a.test:443: the connect timeout passed before an address answered \
+         (192.0.2.2:443, 192.0.2.3:443); nothing listens on that port: the socket connected to \
+         itself (192.0.2.1:443)",
+    );
+    check(
+        Fault::Denied,
+        "a.test:443",
+        &[Fault::Denied],
+        "192.0.2.1 is in 192.0.2.0/24 (Documentation (TEST-NET-1), RFC 5737): proxy request failed, \
+         cannot connect to the specified address (a.test:443)",
+    );
+    #[cfg(target_os = "linux")]
+    check(
+        Fault::Connect(111),
+        "a.test:443",
+        &[Fault::Connect(111); 6],
+        "cannot connect to a.test:443: the connection was refused (192.0.2.1:443, 192.0.2.2:443, \
+         192.0.2.3:443, 192.0.2.4:443 and 2 more)",
+    );
+}
