@@ -18,7 +18,7 @@ fn port_0_is_no_address() {
         sockeye::connect("127.0.0.1:0"),
         sockeye::connect(("127.0.0.1", 0)),
         sockeye::connect((IpAddr::from(Ipv4Addr::LOCALHOST), 0)),
-        sockeye::connect(std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        sockeye::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         sockeye::connect(String::from("localhost:0")),
     ] {
         let error = result.expect_err("nothing can be reached at port 0");

@@ -1,7 +1,7 @@
 //! How servers and the example are started, watched and ended.
 
 use std::fs::{self, Permissions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -18,8 +18,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 pub fn skip(test: &str, reason: &str) {
-    // The harness shows this where it would swallow `eprintln!`.
-    let _ = writeln!(io::stderr(), "skipped: servers::{test}: {reason}");
+    crate::support::skip(&format!("servers::{test}"), reason);
 }
 
 /// A server that runs until this is dropped.
@@ -123,6 +122,39 @@ pub fn installed(test: &str, program: &str) -> Option<PathBuf> {
         skip(test, &format!("{program} is not installed"));
     }
     found
+}
+
+/// Whether one of these folders has all of these files; told if not. A program can be installed without a part of it
+/// that is in a package of its own.
+pub fn has_parts(test: &str, folders: &[PathBuf], parts: &[&str]) -> bool {
+    let missing = |folder: &PathBuf| parts.iter().find(|part| !folder.join(part).is_file());
+    let whole = folders.iter().any(|folder| missing(folder).is_none());
+    if !whole {
+        skip(test, &format!("no folder has all of {}", parts.join(", ")));
+    }
+    whole
+}
+
+/// Whether what a program prints when it is asked in this way says that it can do something; told if not.
+pub fn says_that_it_can(test: &str, program: &Path, ask: &[&str], ability: &str) -> bool {
+    let output = Command::new(program).args(ask).stdin(Stdio::null()).output().unwrap();
+    let can = [&output.stdout, &output.stderr]
+        .iter()
+        .any(|printed| String::from_utf8_lossy(printed).contains(ability));
+    if !can {
+        skip(test, &format!("{} was built without {ability}", program.display()));
+    }
+    can
+}
+
+/// Whether a program has the name of a setting in it; told if not. Not all can be asked what they were built with.
+pub fn knows_setting(test: &str, program: &Path, setting: &str) -> bool {
+    let code = fs::read(program).unwrap();
+    let knows = code.windows(setting.len()).any(|part| part == setting.as_bytes());
+    if !knows {
+        skip(test, &format!("{} was built without {setting}", program.display()));
+    }
+    knows
 }
 
 /// A command that ends after a while even if nobody is left to kill it.

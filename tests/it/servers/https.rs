@@ -8,7 +8,7 @@ use sockeye::SecureTransport::On;
 use sockeye::{ErrorKind, Reader, Socket, TlsOptions, TlsVersion};
 
 use super::certificates::Certificates;
-use super::harness::{NO_SECRET, Scratch, Server, example_of, installed, text};
+use super::harness::{NO_SECRET, Scratch, Server, example_of, installed, says_that_it_can, text};
 use super::nginx::{check_page, page, start_nginx};
 use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trusting};
 
@@ -162,6 +162,9 @@ const CLIENTS: usize = 2;
 
 fn nginx(test: &str, certificates: &Certificates) -> Option<Server> {
     let nginx = installed(test, "nginx")?;
+    if !says_that_it_can(test, &nginx, &["-V"], "http_ssl_module") {
+        return None;
+    }
     let files = Scratch::new();
     certificates.write(&files, None);
     fs::write(files.0.join("page"), page()).unwrap();

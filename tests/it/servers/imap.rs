@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::geteuid;
@@ -9,7 +10,9 @@ use sockeye::SecureTransport::{On, StartTls};
 use sockeye::{Reader, Socket};
 
 use super::certificates::Certificates;
-use super::harness::{Scratch, Server, bounded, example_of, installed, nobody, skip, start, text};
+use super::harness::{
+    Scratch, Server, bounded, example_of, has_parts, installed, nobody, skip, start, text,
+};
 use super::tls::{
     check_clean_end, check_refused, check_secured, dial, suspicious, trusting, upgrade,
 };
@@ -149,6 +152,14 @@ fn line(reader: &mut BufReader<Reader>) -> String {
 const IMAP: usize = 0;
 const IMAPS: usize = 1;
 
+/// Where its programs can be, by where it is itself.
+fn program_folders(dovecot: &Path) -> Vec<PathBuf> {
+    let root = dovecot.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
+    let near = ["lib/dovecot", "lib64/dovecot", "libexec/dovecot"].map(|folder| root.join(folder));
+    let far = ["/usr/lib/dovecot", "/usr/libexec/dovecot"].map(PathBuf::from);
+    near.into_iter().chain(far).collect()
+}
+
 fn dovecot(test: &str, certificates: &Certificates) -> Option<Server> {
     let dovecot = installed(test, "dovecot")?;
     if !geteuid().is_root() {
@@ -159,6 +170,10 @@ fn dovecot(test: &str, certificates: &Certificates) -> Option<Server> {
         skip(test, "there is no user nobody to own the mail");
         return None;
     };
+    // The programs that speak IMAP are a package of their own.
+    if !has_parts(test, &program_folders(&dovecot), &["imap", "imap-login"]) {
+        return None;
+    }
     let version = Command::new(&dovecot).arg("--version").output().unwrap().stdout;
     let old = ["2.2.", "2.3."].iter().any(|old| text(&version).starts_with(old));
 

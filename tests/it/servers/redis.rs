@@ -7,7 +7,7 @@ use sockeye::SecureTransport::On;
 use sockeye::{Reader, Socket};
 
 use super::certificates::Certificates;
-use super::harness::{Scratch, Server, bounded, example_of, installed, start, text};
+use super::harness::{Scratch, Server, bounded, example_of, installed, knows_setting, start, text};
 use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trusting};
 
 #[test]
@@ -117,6 +117,10 @@ const PLAIN: usize = 1;
 
 fn redis(test: &str, certificates: &Certificates) -> Option<Server> {
     let redis = installed(test, "redis-server")?;
+    // A build without TLS does not know its settings.
+    if !knows_setting(test, &redis, "tls-auth-clients") {
+        return None;
+    }
     let files = Scratch::new();
     certificates.write(&files, None);
     Some(start(files, "Ready to accept connections", |files, [secured, plain]| {
