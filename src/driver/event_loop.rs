@@ -4,7 +4,7 @@
 //! A turn is short, whatever there is to do: what is not done in it is kept for the next. So a timer or a
 //! job of one socket waits for a bounded piece of others' work, however much of that there is.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -41,21 +41,23 @@ const NAMES_EVERY: Duration = Duration::from_millis(50);
 
 thread_local! {
     /// In the loop's thread, the process whose loop it is.
-    static IS_LOOP: OnceCell<ForkMark> = const { OnceCell::new() };
+    static IS_LOOP: RefCell<Option<ForkMark>> = const { RefCell::new(None) };
 }
 
 /// Whether it is the loop that asks.
 pub(super) fn is_this_thread() -> bool {
     // The copy of it in a forked child is an ordinary thread.
-    IS_LOOP.try_with(|own| own.get().is_some_and(|mark| !mark.is_forked())).unwrap_or(false)
+    IS_LOOP
+        .try_with(|own| own.borrow().as_ref().is_some_and(|mark| !mark.is_forked()))
+        .unwrap_or(false)
 }
 
 /// Has this thread pass for the loop's.
 #[cfg(test)]
 pub(super) fn pretend<R>(work: impl FnOnce() -> R) -> R {
-    IS_LOOP.set(true);
+    IS_LOOP.set(ForkMark::new().ok());
     let result = work();
-    IS_LOOP.set(false);
+    IS_LOOP.set(None);
     result
 }
 
@@ -72,7 +74,7 @@ pub(super) fn would_block() -> Error {
 
 /// Runs for the rest of the process.
 pub(super) fn run(poll: Poll, driver: &'static Driver, mark: ForkMark) {
-    let _ = IS_LOOP.with(|own| own.set(mark.clone()));
+    IS_LOOP.with(|own| *own.borrow_mut() = Some(mark.clone()));
     let mut this = EventLoop {
         driver,
         poll,

@@ -9,18 +9,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::shared::{Guard, Shared};
 use super::sync::thread;
+use crate::process::PerProcess;
 
 /// How often a thread at the wire offers its processor. A thread that waits needs it a few times at most.
 const YIELDS_MOST: u32 = 1000;
 
 /// Threads that wait in [`Shared::lock_soon`], by where their socket is in memory. Sockets share these counts, as
-/// that costs a needless pause at most, and a count in each would make every idle socket larger.
-static AWAITED: [AtomicU32; 64] = [const { AtomicU32::new(0) }; 64];
+/// that costs a needless pause at most, and a count in each would make every idle socket larger. The threads that wait
+/// at a fork do not wait in the child.
+static AWAITED: PerProcess<[AtomicU32; 64]> = PerProcess::new();
 
 impl Shared {
     fn awaited(&self) -> &'static AtomicU32 {
         let address = std::ptr::from_ref(self).addr();
-        &AWAITED[(address / size_of::<Shared>()) % AWAITED.len()]
+        let awaited = AWAITED.get(|_| [const { AtomicU32::new(0) }; 64]);
+        &awaited[(address / size_of::<Shared>()) % awaited.len()]
     }
 
     /// Locks the state for a command or a look. That takes no longer than a round of a thread at the wire.

@@ -43,6 +43,7 @@ fn faults() -> Vec<Fault> {
         Fault::OwnListener,
         Fault::Loop,
         Fault::SelfConnected,
+        Fault::Superseded,
         Fault::Tls,
         Fault::Truncated,
         Fault::UnreadPlaintext,

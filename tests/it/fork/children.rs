@@ -134,9 +134,9 @@ fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
 
 /// A logger, a resolver or a verifier may fork on a thread of the crate's.
 #[test]
-fn a_child_that_is_forked_on_the_loops_thread_waits_as_any_other() {
+fn a_child_that_a_logger_forks_on_a_thread_of_the_crate_waits_as_any_other() {
     alone(
-        "fork::children::a_child_that_is_forked_on_the_loops_thread_waits_as_any_other",
+        "fork::children::a_child_that_a_logger_forks_on_a_thread_of_the_crate_waits_as_any_other",
         LONG,
         || {
             let server = Server::echoes();
@@ -394,7 +394,7 @@ fn echo_by_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) {
 
 // -------------------------------------------------------------------- a logger that forks
 
-/// Forks on the loop's thread, once, and has the child open a socket.
+/// Forks on a thread of the crate, once, and has the child open a socket.
 struct ForksOnce {
     address: SocketAddr,
     done: AtomicBool,
@@ -407,8 +407,8 @@ impl log::Log for ForksOnce {
     }
 
     fn log(&self, _: &log::Record<'_>) {
-        let on_the_loop = thread::current().name() == Some("sockeye-loop");
-        if !on_the_loop || self.done.swap(true, Ordering::SeqCst) {
+        let own = thread::current().name().is_some_and(|name| name.starts_with("sockeye-"));
+        if !own || self.done.swap(true, Ordering::SeqCst) {
             return;
         }
         in_a_forked_child(|| {
