@@ -87,7 +87,7 @@ fn a_read_under_a_flood_ends_within_its_limit() {
                 let (result, took) = timed(|| read(&socket, 100));
                 let kind = kind_of(&result.expect_err("there is no data"));
                 assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
-                assert!(took < limit + ms(500), "{flood:?}: {took:?}");
+                assert!(took < limit + AT_ONCE, "{flood:?}: {took:?}");
                 socket.abort();
             });
         }
@@ -146,11 +146,11 @@ fn writes_and_flushes_under_a_flood_end_within_their_limits() {
             });
             let kind = kind_of(&result);
             assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
-            assert!(took < AT_ONCE, "{flood:?}: {took:?}");
-            let (result, took) = flushing.join_within(2 * AT_ONCE);
+            assert!(took < ms(500) + AT_ONCE, "{flood:?}: {took:?}");
+            let (result, took) = flushing.join_within(3 * AT_ONCE);
             let kind = result.failure().expect("the peer reads nothing");
             assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
-            assert!(took < AT_ONCE, "{flood:?}: {took:?}");
+            assert!(took < ms(500) + AT_ONCE, "{flood:?}: {took:?}");
             socket.abort();
         });
     }
@@ -346,15 +346,13 @@ mod slow {
         with(SecureTransport::On, tls)
     }
 
-    /// Twelve tickets, of which a receive takes no more than one or two.
+    /// Tickets of which a receive takes no more than one or two.
     fn peer() -> TlsPeer {
         SETTING.plays(|peer| {
             peer.await_cue();
             let mut forge = peer.forge();
-            for _ in 0..12 {
-                peer.raw(&Flood::LargeTickets.part(&mut forge));
-            }
-            peer.await_cue();
+            // Whoever has had enough may be gone.
+            while peer.try_raw(&Flood::LargeTickets.part(&mut forge)).is_ok() {}
         })
     }
 
@@ -370,9 +368,8 @@ mod slow {
         end(&socket);
         let (result, took) = reading.join_within(2 * AT_ONCE);
         fails(result, kind);
-        assert!(took < ms(250) + 5 * EACH, "{took:?}");
+        assert!(took < ms(250) + 6 * EACH, "{took:?}");
         socket.abort();
-        peer.cue();
     }
 
     #[test]
@@ -387,9 +384,8 @@ mod slow {
             peer.cue();
             let (result, took) = reading.join_within(2 * AT_ONCE);
             fails(result, ErrorKind::TimedOut);
-            assert!(took < ms(250) + 5 * EACH, "{took:?}");
+            assert!(took < ms(250) + 6 * EACH, "{took:?}");
             socket.abort();
-            peer.cue();
         });
     }
 
