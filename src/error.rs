@@ -69,6 +69,7 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     retryable: bool,
+    transient: bool,
     io_kind: io::ErrorKind,
     step: Option<Step>,
     timings: Option<Timings>,
@@ -91,18 +92,28 @@ impl Error {
         self.inner.kind
     }
 
-    /// Returns whether the same may succeed if it is tried again.
-    ///
-    /// - [`TimedOut`](ErrorKind::TimedOut): only the limit of this call passed, and the socket lives on. The call can be
-    ///   repeated: a read, a write or a wait.
-    /// - [`Resolve`](ErrorKind::Resolve): the lookup failed in a way that passes, such as a name server that is silent or
-    ///   that fails itself. This socket has failed, so every call on it fails like this one. A new connect may
-    ///   succeed.
-    ///
-    /// A loop that repeats a call has to check the kind too.
+    /// Returns whether only this call's limit passed and the socket lives on. The call can be repeated.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.inner.retryable
+    }
+
+    /// Returns whether the lookup failed in a way that may pass, such as a name server that is silent or fails itself.
+    ///
+    /// The socket has failed for good, so [`is_retryable`](Self::is_retryable) is `false`. A new connect may succeed.
+    ///
+    /// ```
+    /// use sockeye::Connector;
+    ///
+    /// let silent = |_: &str| Err(std::io::ErrorKind::TimedOut.into());
+    /// let connector = Connector::builder().resolver(silent).build()?;
+    /// let error = connector.connect("db.test:5432")?.opened().unwrap_err();
+    /// assert!(error.is_transient() && !error.is_retryable());
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.inner.transient
     }
 
     /// The connection attempts made, in the order in which they began, each with its own error; those
@@ -251,14 +262,14 @@ impl Error {
             Attempt { address, error: error.during(Step::Connect), elapsed }
         };
         let message = message::unconnected(fault, requested, failed, egress);
-        let (retryable, source) = match resolver {
+        let (transient, source) = match resolver {
             Some(Unresolved { passing, error }) => {
                 (passing && fault == Fault::Resolve, Some(error))
             }
             None => (false, fault.code().map(io::Error::from_raw_os_error)),
         };
         Error::build(Inner {
-            retryable,
+            transient,
             io_kind: fault.io_kind(source.as_ref()),
             source: source.map(|source| Source::Io(Arc::new(source))),
             attempts: failed.iter().map(attempt).collect(),
@@ -302,6 +313,7 @@ impl Inner {
             kind,
             message: message.into(),
             retryable: false,
+            transient: false,
             io_kind: kind.io_kind(),
             step: None,
             timings: None,
@@ -378,7 +390,7 @@ pub enum ErrorKind {
     Limit,
     /// The name did not resolve, or the resolver panicked. `NotFound` only if it is known that there is no such
     /// name, or no address of it; otherwise `Other`, or what the resolver said. If the failure may pass, the error
-    /// [is retryable](Error::is_retryable), by a new connect.
+    /// [is transient](Error::is_transient).
     Resolve,
     /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last).
     Connect,

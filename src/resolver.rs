@@ -44,7 +44,7 @@ pub trait Resolver: Send + Sync + 'static {
     /// | kind | means |
     /// |---|---|
     /// | `NotFound` | there is no such name, or no address of it |
-    /// | `Interrupted`, `TimedOut`, `WouldBlock`, `ResourceBusy`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`, `BrokenPipe`, `UnexpectedEof`, `NotConnected`, `ConnectionRefused`, `ConnectionReset`, `ConnectionAborted` | a failure that passes: the error [is retryable](crate::Error::is_retryable) |
+    /// | `Interrupted`, `TimedOut`, `WouldBlock`, `ResourceBusy`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`, `BrokenPipe`, `UnexpectedEof`, `NotConnected`, `ConnectionRefused`, `ConnectionReset`, `ConnectionAborted` | a failure that passes: the error [is transient](crate::Error::is_transient) |
     /// | any other | neither is known |
     ///
     /// An error of the operating system that says that descriptors or memory are short, itself or as a source, makes
@@ -78,7 +78,8 @@ impl Unresolved {
 
 fn passes(error: &io::Error) -> bool {
     // One of this crate, through which the resolver asked for another name.
-    let inner = crate::Error::from_io(error).is_some_and(crate::Error::is_retryable);
+    let inner = crate::Error::from_io(error)
+        .is_some_and(|error| error.is_transient() || error.is_retryable());
     inner
         || matches!(
             error.kind(),

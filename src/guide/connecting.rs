@@ -35,7 +35,7 @@
 //!
 //! **A lookup that fails** gives [`Resolve`](crate::ErrorKind::Resolve). Only if it is known that there is no such
 //! name, or no address of it, the [`io::Error`](std::io::Error) of a read or write is `NotFound`. If the name server
-//! is silent or fails itself, the error is [retryable](crate::Error::is_retryable): a new connect may succeed. A
+//! is silent or fails itself, the error is [transient](crate::Error::is_transient): a new connect may succeed. A
 //! process that has no descriptor left hears [`Io`](crate::ErrorKind::Io), which says nothing of the name. A
 //! [`Resolver`](crate::Resolver) of the program decides by the kinds of its errors.
 //!
@@ -50,10 +50,10 @@
 //! let connector = Connector::builder().resolver(names).build()?;
 //!
 //! let error = connector.connect("db.test:5432")?.opened().unwrap_err();
-//! assert!(error.kind() == ErrorKind::Resolve && error.is_retryable());
+//! assert!(error.kind() == ErrorKind::Resolve && error.is_transient());
 //!
 //! let error = connector.connect("dbb.test:5432")?.opened().unwrap_err();
-//! assert!(error.kind() == ErrorKind::Resolve && !error.is_retryable());
+//! assert!(error.kind() == ErrorKind::Resolve && !error.is_transient());
 //! assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
 //! # Ok::<(), sockeye::Error>(())
 //! ```

@@ -213,7 +213,7 @@ fn whether_a_failure_passes_is_told_by_its_kind() {
         for (kind, passes) in all.chain(other.map(|kind| (kind, false))) {
             let error = failure(move |_: &str| Err(kind.into()));
             assert_eq!(
-                (error.kind(), error.is_retryable()),
+                (error.kind(), error.is_transient()),
                 (ErrorKind::Resolve, passes),
                 "{kind}"
             );
@@ -225,7 +225,8 @@ fn whether_a_failure_passes_is_told_by_its_kind() {
             silent.connect(("server.test", 53))?.opened()?;
             Ok(vec![HERE])
         });
-        assert!(error.kind() == ErrorKind::Resolve && error.is_retryable(), "{error:?}");
+        assert!(!error.is_retryable(), "the socket has failed");
+        assert!(error.kind() == ErrorKind::Resolve && error.is_transient(), "{error:?}");
     });
 }
 

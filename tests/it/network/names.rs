@@ -122,8 +122,9 @@ fn check(name: &str, expected: (io::ErrorKind, bool)) {
     let source = source.downcast_ref::<io::Error>().expect("an io::Error");
     let said = source.kind() == io::ErrorKind::NotFound;
     assert_eq!(said, expected.0 == io::ErrorKind::NotFound, "{error:?}");
-    let retryable = error.is_retryable();
-    assert_eq!((io::Error::from(error.clone()).kind(), retryable), expected, "{name}: {error:?}");
+    assert!(!error.is_retryable(), "the socket has failed");
+    let transient = error.is_transient();
+    assert_eq!((io::Error::from(error.clone()).kind(), transient), expected, "{name}: {error:?}");
     say(&format!("{name}: {error}"));
 }
 
