@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::net::Net;
-use super::ranges::{cloudflare, special};
+use super::ranges::{cloud, cloudflare, special};
 
 /// What every refusal says, but that of port 25: the words of the platform of Workers.
 pub(crate) const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
@@ -42,6 +42,8 @@ pub(super) enum Reason {
     NoRule,
     /// The row of the table of special ranges of its family.
     Special(u8),
+    /// The row of the table of addresses that are a cloud's own.
+    Cloud(u8),
     /// The row of the table of Cloudflare's ranges.
     Cloudflare(u8),
     OutsideGlobalUnicast,
@@ -115,6 +117,10 @@ impl Reason {
             Reason::NoRule => f.write_str("no rule allows"),
             Reason::Special(row) => {
                 let range = &special(ip)[usize::from(row)];
+                write!(f, "is in {} ({})", range.net, range.label)
+            }
+            Reason::Cloud(row) => {
+                let range = &cloud()[usize::from(row)];
                 write!(f, "is in {} ({})", range.net, range.label)
             }
             Reason::Cloudflare(row) => {

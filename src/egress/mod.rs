@@ -5,7 +5,7 @@
 //! second is what protects: names can be made to resolve to anything.
 //!
 //! `special` is the table of addresses that are for something else than hosts on the Internet, generated
-//! from `special-ranges.txt`; `ranges` reads it. `net` and `host` are what rules are about. `embedded`
+//! from `special-ranges.txt` and, for those that only look like hosts', `cloud-ranges.txt`; `ranges` reads it. `net` and `host` are what rules are about. `embedded`
 //! finds IPv4 addresses inside IPv6 ones. `local` is the one question that the system has to answer.
 
 mod denial;
@@ -189,6 +189,10 @@ impl EgressRules {
     /// leave, and of those that they call globally reachable not the ones that lead to the nearest server of
     /// their own network or that are no hosts. Of IPv6 nothing outside `2000::/3` is allowed but
     /// `64:ff9b::/96`, where the IPv4 address in it decides. Hosts and ports are not restricted.
+    ///
+    /// Of those that look like hosts on the Internet `168.63.129.16` is denied too: from every machine of Azure
+    /// it leads to the host's own service. With `169.254.169.254` and the like, that denies the metadata
+    /// services of all clouds that publish their addresses.
     ///
     /// ```
     /// # use sockeye::EgressRules;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::denial::Reason;
 use super::net::Net;
-use super::special::{CLOUDFLARE, IPV4, IPV6};
+use super::special::{CLOUD, CLOUDFLARE, IPV4, IPV6};
 
 /// What IANA gives to hosts so far (RFC 4291, section 2.4). The rest is reserved, and what it will be for
 /// is unknown.
@@ -37,8 +37,16 @@ pub(super) fn judge_public(ip: IpAddr) -> Result<(), Reason> {
         Some(row) => Err(Reason::Special(row)),
         None => match ip {
             IpAddr::V6(ip) if !is_global_unicast(ip) => Err(Reason::OutsideGlobalUnicast),
-            IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
+            IpAddr::V4(_) | IpAddr::V6(_) => judge_cloud(ip),
         },
+    }
+}
+
+/// Whether an address is not a cloud's own, which only looks like a host's.
+fn judge_cloud(ip: IpAddr) -> Result<(), Reason> {
+    match innermost(CLOUD, ip) {
+        Some(row) => Err(Reason::Cloud(row)),
+        None => Ok(()),
     }
 }
 
@@ -58,6 +66,10 @@ pub(super) fn special(ip: IpAddr) -> &'static [Range] {
     }
 }
 
+pub(super) fn cloud() -> &'static [Range] {
+    CLOUD
+}
+
 pub(super) fn cloudflare() -> &'static [Range] {
     CLOUDFLARE
 }
@@ -75,4 +87,5 @@ fn is_global_unicast(ip: Ipv6Addr) -> bool {
     GLOBAL_UNICAST.contains(ip.into())
 }
 
-const _: () = assert!(IPV4.len() <= 256 && IPV6.len() <= 256 && CLOUDFLARE.len() <= 256);
+const _: () = assert!(IPV4.len() <= 256 && IPV6.len() <= 256);
+const _: () = assert!(CLOUD.len() <= 256 && CLOUDFLARE.len() <= 256);

@@ -1,7 +1,7 @@
 //! Ranges of addresses that are decided about before any rule is added.
 //!
-//! Generated from `special-ranges.txt` and `cloudflare-ranges.txt`, do not edit: change those, and run
-//! `SOCKEYE_REGENERATE=1 cargo test --test it egress::table`.
+//! Generated from `special-ranges.txt`, `cloud-ranges.txt` and `cloudflare-ranges.txt`, do not edit: change
+//! those, and run `SOCKEYE_REGENERATE=1 cargo test --test it egress::table`.
 //!
 //! Rows are sorted by their first address and then by their length.
 
@@ -71,6 +71,11 @@ pub(super) static IPV6: &[Range] = &[
     Range::deny(Net::v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "Link-Local Unicast, RFC 4291"),
     Range::deny(Net::v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), "Site-Local, deprecated, RFC 3879"),
     Range::deny(Net::v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "Multicast, RFC 4291"),
+];
+
+#[rustfmt::skip]
+pub(super) static CLOUD: &[Range] = &[
+    Range::deny(Net::v4([168, 63, 129, 16], 32), "Azure platform services"),
 ];
 
 #[rustfmt::skip]

@@ -1,11 +1,11 @@
 //! The edges of every special range: as the table says, and as the RFCs do, read once more by hand.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use sockeye::EgressRules;
+use sockeye::{Connector, EgressRules, ErrorKind};
 
 use super::model::inside;
-use super::table::{Row, cloudflare_ranges, last_of, special_ranges};
+use super::table::{Row, cloud_ranges, cloudflare_ranges, last_of, special_ranges};
 
 #[test]
 fn every_edge_of_every_special_range_is_judged_as_its_text_says() {
@@ -37,8 +37,87 @@ fn every_edge_of_every_range_of_cloudflare_is_judged_as_its_text_says() {
 }
 
 #[test]
+fn every_edge_of_every_range_of_a_cloud_is_judged_as_its_text_says() {
+    let rows = cloud_ranges();
+    for rules in [EgressRules::public_only(), EgressRules::workers()] {
+        for row in &rows {
+            for ip in edges(row) {
+                let expected = !rows.iter().any(|row| holds(row, ip));
+                assert_eq!(allows(&rules, ip), expected, "{ip}, at an edge of {row:?}");
+            }
+        }
+    }
+}
+
+/// Where each cloud tells a machine its settings and secrets, by the documentation of that cloud.
+#[test]
+fn the_metadata_services_of_clouds_are_denied() {
+    let services = [
+        ("Alibaba Cloud", "100.100.100.200"),
+        ("AWS", "169.254.169.254"),
+        ("AWS, IPv6", "fd00:ec2::254"),
+        ("AWS, tasks of ECS", "169.254.170.2"),
+        ("AWS, pods of EKS", "169.254.170.23"),
+        ("AWS, pods of EKS, IPv6", "fd00:ec2::23"),
+        ("AWS, name server", "169.254.169.253"),
+        ("AWS, name server, IPv6", "fd00:ec2::253"),
+        ("Azure, instance metadata", "169.254.169.254"),
+        ("Azure, managed identities of App Service", "169.254.129.1"),
+        ("Azure, platform services", "168.63.129.16"),
+        ("DigitalOcean", "169.254.169.254"),
+        ("Exoscale", "169.254.169.254"),
+        ("Google Cloud", "169.254.169.254"),
+        ("Google Cloud, IPv6", "fd20:ce::254"),
+        ("Hetzner", "169.254.169.254"),
+        ("Huawei Cloud", "169.254.169.254"),
+        ("IBM Cloud", "169.254.169.254"),
+        ("Linode", "169.254.169.254"),
+        ("Linode, IPv6", "fd00:a9fe:a9fe::1"),
+        ("OpenStack", "169.254.169.254"),
+        ("OpenStack, IPv6", "fe80::a9fe:a9fe"),
+        ("Oracle Cloud", "169.254.169.254"),
+        ("Oracle Cloud, IPv6", "fd00:c1::a9fe:a9fe"),
+        ("Oracle Cloud Classic", "192.0.0.192"),
+        ("OVHcloud", "169.254.169.254"),
+        ("Scaleway", "169.254.42.42"),
+        ("Scaleway, IPv6", "fd00:42::42"),
+        ("Tencent Cloud", "169.254.0.23"),
+        ("Vultr", "169.254.169.254"),
+    ];
+    for (cloud, ip) in services {
+        let ip: IpAddr = ip.parse().unwrap();
+        let mut spellings = vec![ip];
+        if let IpAddr::V4(ip) = ip {
+            let [a, b, c, d] = ip.octets();
+            let tail = (u16::from(a) << 8 | u16::from(b), u16::from(c) << 8 | u16::from(d));
+            let nat64 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, tail.0, tail.1);
+            let six_to_four = Ipv6Addr::new(0x2002, tail.0, tail.1, 0, 0, 0, 0, 1);
+            spellings.extend([ip.to_ipv6_mapped(), nat64, six_to_four].map(IpAddr::V6));
+        }
+        for rules in [EgressRules::public_only(), EgressRules::workers()] {
+            for ip in &spellings {
+                assert!(!allows(&rules, *ip), "{cloud}: {ip}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reason_names_the_service_of_the_cloud() {
+    let connector = Connector::builder().egress(EgressRules::public_only()).build().unwrap();
+    for host in ["168.63.129.16", "[::ffff:168.63.129.16]", "[64:ff9b::168.63.129.16]"] {
+        let error = connector.connect(format!("{host}:80")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        let reason = "is in 168.63.129.16/32 (Azure platform services)";
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    let rules = EgressRules::public_only().allow_net("168.63.129.16").unwrap();
+    assert!(allows(&rules, "168.63.129.16".parse().unwrap()));
+}
+
+#[test]
 fn every_special_range_can_be_lifted_by_a_rule_and_back() {
-    for row in special_ranges() {
+    for row in special_ranges().into_iter().chain(cloud_ranges()) {
         let (first, last) = last_of(&row);
         let net = format!("{first}/{}", row.prefix);
         let all = EgressRules::public_only().allow_net("0.0.0.0/0").unwrap();

@@ -188,27 +188,28 @@ fn any(nets: &[String], bits: &str) -> bool {
 }
 
 /// Within IPv4 and within 2000::/3: what is no host on the Internet.
-const DENIED: [&str; 20] = [
-    "0.0.0.0/8",       // RFC 791, RFC 1122: this network
-    "10.0.0.0/8",      // RFC 1918: private
-    "100.64.0.0/10",   // RFC 6598: between carriers and their customers
-    "127.0.0.0/8",     // RFC 1122: loopback
-    "169.254.0.0/16",  // RFC 3927: this link
-    "172.16.0.0/12",   // RFC 1918: private
-    "192.0.0.0/24",    // RFC 6890: protocol assignments, the nearest gateway and relay among them
-    "192.0.2.0/24",    // RFC 5737: documentation
-    "192.88.99.0/24",  // RFC 7526: the nearest 6to4 relay
-    "192.168.0.0/16",  // RFC 1918: private
-    "198.18.0.0/15",   // RFC 2544: benchmarks
-    "198.51.100.0/24", // RFC 5737: documentation
-    "203.0.113.0/24",  // RFC 5737: documentation
-    "224.0.0.0/4",     // RFC 5771: multicast
-    "240.0.0.0/4",     // RFC 1112: reserved, with the broadcast address of RFC 919
-    "2001::/23",       // RFC 2928: protocol assignments, Teredo and identifiers among them
-    "2001:db8::/32",   // RFC 3849: documentation
-    "2002::/16",       // RFC 3056: 6to4
-    "3ffe::/16",       // RFC 3701: the 6bone that was
-    "3fff::/20",       // RFC 9637: documentation
+const DENIED: [&str; 21] = [
+    "0.0.0.0/8",        // RFC 791, RFC 1122: this network
+    "10.0.0.0/8",       // RFC 1918: private
+    "100.64.0.0/10",    // RFC 6598: between carriers and their customers
+    "127.0.0.0/8",      // RFC 1122: loopback
+    "168.63.129.16/32", // Azure: the host of a virtual machine
+    "169.254.0.0/16",   // RFC 3927: this link
+    "172.16.0.0/12",    // RFC 1918: private
+    "192.0.0.0/24",     // RFC 6890: protocol assignments, the nearest gateway and relay among them
+    "192.0.2.0/24",     // RFC 5737: documentation
+    "192.88.99.0/24",   // RFC 7526: the nearest 6to4 relay
+    "192.168.0.0/16",   // RFC 1918: private
+    "198.18.0.0/15",    // RFC 2544: benchmarks
+    "198.51.100.0/24",  // RFC 5737: documentation
+    "203.0.113.0/24",   // RFC 5737: documentation
+    "224.0.0.0/4",      // RFC 5771: multicast
+    "240.0.0.0/4",      // RFC 1112: reserved, with the broadcast address of RFC 919
+    "2001::/23",        // RFC 2928: protocol assignments, Teredo and identifiers among them
+    "2001:db8::/32",    // RFC 3849: documentation
+    "2002::/16",        // RFC 3056: 6to4
+    "3ffe::/16",        // RFC 3701: the 6bone that was
+    "3fff::/20",        // RFC 9637: documentation
 ];
 
 /// Within what is denied.

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use sockeye::EgressRules;
 
 use super::model::{BASES, Base, Model, VERDICTS, Verdict};
-use super::table::{Row, cloudflare_ranges, last_of, special_ranges};
+use super::table::{Row, cloud_ranges, cloudflare_ranges, last_of, special_ranges};
 
 const THREADS: u64 = 2;
 const RULES: usize = 4_000;
@@ -41,7 +41,8 @@ type Counts = HashMap<(Base, Verdict), usize>;
 fn compare(seed: u64) -> Counts {
     println!("seed {seed}");
     let mut random = Rng::with_seed(seed);
-    let special: Vec<Row> = special_ranges().into_iter().chain(cloudflare_ranges()).collect();
+    let special = special_ranges().into_iter().chain(cloud_ranges());
+    let special: Vec<Row> = special.chain(cloudflare_ranges()).collect();
     let mut counts = Counts::new();
     for _ in 0..RULES {
         let mut draw = Draw { random: &mut random, special: &special, nets: Vec::new() };
