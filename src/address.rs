@@ -6,7 +6,7 @@
 mod parse;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -27,7 +27,8 @@ pub(crate) use parse::{bare_host, quote};
 ///
 /// An address is made from text by [`str::parse`], from a host and a port by [`SocketAddress::new`],
 /// and by [`From`] or [`TryFrom`] from all that [`connect`](crate::connect) takes: `&str`, `String`,
-/// `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)` and [`SocketAddr`].
+/// `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)`, `(Ipv4Addr, u16)`, `(Ipv6Addr, u16)`, `([u8; 4], u16)`,
+/// [`SocketAddr`], [`SocketAddrV4`] and [`SocketAddrV6`].
 ///
 /// ```
 /// use sockeye::SocketAddress;
@@ -193,6 +194,48 @@ impl From<(IpAddr, u16)> for SocketAddress {
     }
 }
 
+/// Takes any port; [`connect`](crate::connect) refuses 0.
+impl From<(Ipv4Addr, u16)> for SocketAddress {
+    fn from((ip, port): (Ipv4Addr, u16)) -> Self {
+        SocketAddress::from((IpAddr::V4(ip), port))
+    }
+}
+
+/// Takes any port; [`connect`](crate::connect) refuses 0.
+impl From<(Ipv6Addr, u16)> for SocketAddress {
+    fn from((ip, port): (Ipv6Addr, u16)) -> Self {
+        SocketAddress::from((IpAddr::V6(ip), port))
+    }
+}
+
+/// Takes any port; [`connect`](crate::connect) refuses 0.
+///
+/// ```
+/// use sockeye::SocketAddress;
+///
+/// assert_eq!(SocketAddress::from(([127, 0, 0, 1], 80)).to_string(), "127.0.0.1:80");
+/// ```
+impl From<([u8; 4], u16)> for SocketAddress {
+    fn from((octets, port): ([u8; 4], u16)) -> Self {
+        SocketAddress::from((IpAddr::from(octets), port))
+    }
+}
+
+/// Takes any port; [`connect`](crate::connect) refuses 0.
+impl From<SocketAddrV4> for SocketAddress {
+    fn from(address: SocketAddrV4) -> Self {
+        SocketAddress::from(SocketAddr::V4(address))
+    }
+}
+
+/// Keeps the scope id, as the conversion from [`SocketAddr`] does. Takes any port;
+/// [`connect`](crate::connect) refuses 0.
+impl From<SocketAddrV6> for SocketAddress {
+    fn from(address: SocketAddrV6) -> Self {
+        SocketAddress::from(SocketAddr::V6(address))
+    }
+}
+
 /// The text of an IPv4 address: every socket that is made from one needs it, and the general way takes
 /// ten times as long.
 fn dotted(ip: Ipv4Addr) -> Box<str> {
@@ -261,7 +304,6 @@ impl fmt::Display for SocketAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv6Addr;
 
     #[test]
     fn it_is_as_small_as_its_parts() {
@@ -312,11 +354,24 @@ mod tests {
             SocketAddress::try_from((String::from("127.0.0.1"), 80)).unwrap(),
             SocketAddress::from((ip, 80)),
             SocketAddress::from(SocketAddr::from((ip, 80))),
+            SocketAddress::from((Ipv4Addr::LOCALHOST, 80)),
+            SocketAddress::from(([127, 0, 0, 1], 80)),
+            SocketAddress::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80)),
             SocketAddress::from(&expected),
         ];
         for address in made {
             assert_eq!(address, expected);
         }
+        let expected = SocketAddress::new("::1", 80).unwrap();
+        let scoped = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 0, 7);
+        for address in [
+            SocketAddress::from((Ipv6Addr::LOCALHOST, 80)),
+            SocketAddress::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 0, 0)),
+        ] {
+            assert_eq!(address, expected);
+        }
+        assert_eq!(SocketAddress::from(scoped), SocketAddress::from(SocketAddr::V6(scoped)));
+        assert_ne!(SocketAddress::from(scoped), expected);
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Error {
     }
 
     /// The connection attempts made, in the order in which they began, each with its own error; those
-    /// still pending when a limit struck are [`ErrorKind::TimedOut`]. Empty where nothing was dialled.
+    /// still pending when a limit struck are [`ErrorKind::TimedOut`]. With them are the addresses that were
+    /// refused, up to 64. Empty where nothing was dialled or refused.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         &self.inner.attempts
@@ -361,6 +362,42 @@ impl std::error::Error for Error {
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
+    }
+}
+
+/// The crate's own error if `error` carries one, as those of reads and writes do; otherwise one of kind
+/// [`Io`](ErrorKind::Io) with `error` as its source. So `?` works on both in functions that return
+/// [`Result`].
+///
+/// ```
+/// use std::io::Read;
+///
+/// fn greeting(socket: &sockeye::Socket) -> sockeye::Result<String> {
+///     let mut text = String::new();
+///     socket.reader().take(100).read_to_string(&mut text)?;
+///     Ok(text)
+/// }
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let socket = sockeye::connect(listener.local_addr()?)?;
+/// socket.close()?;
+/// assert_eq!(greeting(&socket).unwrap_err().kind(), sockeye::ErrorKind::Closed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<Error>() {
+            Ok(own) => own,
+            Err(error) => {
+                // The number is the source's.
+                let code = error.raw_os_error();
+                let message = code.map_or_else(|| error.to_string(), fault::words);
+                Error::build(Inner {
+                    io_kind: fault::io_kind(ErrorKind::Io, &error),
+                    source: Some(Source::Io(Arc::new(error))),
+                    ..Inner::new(ErrorKind::Io, message)
+                })
+            }
+        }
     }
 }
 

@@ -93,11 +93,12 @@ impl SocketInfo {
         SocketInfo { requested, endpoints, timings, agreed }
     }
 
-    /// The peer's numeric address.
+    /// The peer's numeric address. `None` for a connection that had ended before it was
+    /// [adopted](crate::Connector::adopt): then the system no longer tells.
     #[must_use]
     #[doc(alias("remoteAddress", "peer_addr", "RemoteAddr"))]
     pub fn remote_address(&self) -> Option<SocketAddr> {
-        Some(self.endpoints.remote)
+        self.endpoints.known_remote()
     }
 
     /// This end's numeric address. `None` where the system did not tell.
@@ -221,8 +222,15 @@ impl ConnectorStats {
 /// Both ends of an established connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// The peer's address.
+    /// The peer's address. One with port 0 is none: the system did not tell.
     pub remote: SocketAddr,
     /// This end's address, where the system told it.
     pub local: Option<SocketAddr>,
+}
+
+impl Endpoints {
+    /// The peer's address, if the system told it.
+    pub(crate) fn known_remote(&self) -> Option<SocketAddr> {
+        Some(self.remote).filter(|remote| remote.port() != 0)
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls::TlsOptions;
@@ -12,6 +13,10 @@ use crate::tls::TlsOptions;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a graceful close may take unless told otherwise.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What Linux takes as a user timeout: it is an `int` of milliseconds there.
+const USER_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_millis(i32::MAX as u64);
 
 /// Options of one socket; each setter takes and returns `self`.
 ///
@@ -36,6 +41,7 @@ pub struct SocketOptions {
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) allow_half_open: bool,
     pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) connect_deadline: Option<Instant>,
     pub(crate) close_timeout: Duration,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
@@ -51,6 +57,7 @@ impl SocketOptions {
             tls: None,
             allow_half_open: false,
             connect_timeout: Some(CONNECT_TIMEOUT),
+            connect_deadline: None,
             close_timeout: CLOSE_TIMEOUT,
             read_timeout: None,
             write_timeout: None,
@@ -102,6 +109,35 @@ impl SocketOptions {
     #[must_use]
     pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.connect_timeout = limit.into();
+        self
+    }
+
+    /// Sets the instant after which connecting fails: name look-up, connection attempts and TLS handshake
+    /// together. The earlier of this and the [`connect_timeout`](Self::connect_timeout) counts. An instant in
+    /// the past fails with [`ErrorKind::TimedOut`] from [`opened`](crate::Socket::opened) before anything is
+    /// looked up or sent. The handshake of an upgrade has no deadline, only its `connect_timeout`. Default
+    /// none.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use sockeye::SocketOptions;
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let (first, second) = (listener.local_addr()?, listener.local_addr()?);
+    /// // Whatever the first one takes is missing to the second.
+    /// let options = SocketOptions::new().connect_deadline(Instant::now() + Duration::from_secs(5));
+    /// sockeye::connect_with(first, options.clone())?.opened()?;
+    /// sockeye::connect_with(second, options)?.opened()?;
+    ///
+    /// let options = SocketOptions::new().connect_deadline(Instant::now());
+    /// let error = sockeye::connect_with(first, options)?.opened().unwrap_err();
+    /// assert_eq!(error.kind(), sockeye::ErrorKind::TimedOut);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("timeout", "WithDeadline", "Dialer.Deadline"))]
+    pub fn connect_deadline(mut self, at: impl Into<Option<Instant>>) -> Self {
+        self.connect_deadline = at.into();
         self
     }
 
@@ -250,8 +286,8 @@ impl TcpOptions {
     }
 
     /// How long sent data may stay unacknowledged before the connection ends with
-    /// [`ErrorKind::Lost`] (`TCP_USER_TIMEOUT`, RFC 5482). From 1 ms to 49 days, in whole
-    /// milliseconds. Default: as the system has it. Linux only: elsewhere
+    /// [`ErrorKind::Lost`] (`TCP_USER_TIMEOUT`, RFC 5482). From 1 ms to 2,147,483,647 ms (24.8 days),
+    /// parts of a millisecond are dropped. Default: as the system has it. Linux only: elsewhere
     /// [`connect_with`](crate::connect_with) gives [`ErrorKind::InvalidOptions`].
     #[must_use]
     #[doc(alias("TCP_USER_TIMEOUT"))]
@@ -262,14 +298,21 @@ impl TcpOptions {
 
     /// Local address and port to connect from. Addresses of the other family are skipped; with a port
     /// other than 0 attempts run one after another. Default: as the system chooses.
+    ///
+    /// With port 0 the system chooses the port. On Linux it does so when it connects
+    /// (`IP_BIND_ADDRESS_NO_PORT`), so that connections to different peers may have the same one. Other
+    /// systems choose it before: each connection that is bound then has a port that no other connection of
+    /// this address can have, and there are some 16,000 to 28,000 of them.
     #[must_use]
     pub fn bind(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
         self
     }
 
-    /// Size of the kernel's receive buffer, in bytes, from 1 to 2,147,483,647 (`SO_RCVBUF`; Linux
-    /// doubles it). Default: as the system has it, which grows by need.
+    /// Size of the kernel's receive buffer, in bytes, from 1 to 2,147,483,647 (`SO_RCVBUF`). Linux doubles
+    /// it and takes `net.core.rmem_max` for more than that; BSD systems and macOS refuse more than
+    /// `kern.ipc.maxsockbuf`, and the connection fails with [`ErrorKind::Io`]. Default: as the system has
+    /// it, which grows by need.
     #[must_use]
     #[doc(alias("SO_RCVBUF"))]
     pub fn recv_buffer_size(mut self, bytes: usize) -> Self {
@@ -277,8 +320,9 @@ impl TcpOptions {
         self
     }
 
-    /// Size of the kernel's send buffer, in bytes, from 1 to 2,147,483,647 (`SO_SNDBUF`; Linux
-    /// doubles it). Default: as the system has it, which grows by need.
+    /// Size of the kernel's send buffer, in bytes, from 1 to 2,147,483,647 (`SO_SNDBUF`), bounded as
+    /// [`recv_buffer_size`](Self::recv_buffer_size) is, by `net.core.wmem_max` on Linux. Default: as the
+    /// system has it, which grows by need.
     #[must_use]
     #[doc(alias("SO_SNDBUF"))]
     pub fn send_buffer_size(mut self, bytes: usize) -> Self {
@@ -294,8 +338,9 @@ impl TcpOptions {
             if !cfg!(any(target_os = "linux", target_os = "android")) {
                 return Err(invalid("user_timeout is not offered by this operating system"));
             }
-            if limit < Duration::from_millis(1) || limit.as_millis() > u128::from(u32::MAX) {
-                return Err(invalid(format!("user_timeout {limit:?} is not in 1 ms to 49 days")));
+            if !USER_TIMEOUTS.contains(&limit) {
+                let range = "1 ms to 2147483647 ms (24.8 days)";
+                return Err(invalid(format!("user_timeout {limit:?} is not in {range}")));
             }
         }
         check_size("recv_buffer_size", self.recv_buffer_size)?;
@@ -375,6 +420,38 @@ mod tests {
             "interval",
         );
         assert!(tcp(TcpOptions::new().keepalive(keepalive)).check().is_ok());
+    }
+
+    /// What lies just beyond each end. That the system takes the ends themselves, a test of sockets shows.
+    #[test]
+    fn a_value_just_beyond_its_range_is_refused() {
+        let second = Duration::from_secs(1);
+        let nano = Duration::from_nanos(1);
+        let tcp = |tcp| SocketOptions::new().tcp(tcp);
+        if cfg!(any(target_os = "linux", target_os = "android")) {
+            let most = Duration::from_millis(2_147_483_647);
+            for limit in [Duration::from_millis(1), most] {
+                tcp(TcpOptions::new().user_timeout(limit)).check().unwrap();
+            }
+            for limit in [Duration::from_millis(1) - nano, most + nano, 30 * 86_400 * second] {
+                check(tcp(TcpOptions::new().user_timeout(limit)), "user_timeout");
+            }
+        }
+        for bytes in [0, 1 << 31, usize::MAX] {
+            check(tcp(TcpOptions::new().recv_buffer_size(bytes)), "recv_buffer_size");
+            check(tcp(TcpOptions::new().send_buffer_size(bytes)), "send_buffer_size");
+        }
+        let good = Keepalive { idle: second, interval: second, retries: 1 };
+        for time in [second - nano, 32_767 * second + nano] {
+            check(tcp(TcpOptions::new().keepalive(Keepalive { idle: time, ..good })), "idle");
+            check(
+                tcp(TcpOptions::new().keepalive(Keepalive { interval: time, ..good })),
+                "interval",
+            );
+        }
+        for retries in [0, 128, u32::MAX] {
+            check(tcp(TcpOptions::new().keepalive(Keepalive { retries, ..good })), "retries");
+        }
     }
 
     fn check(options: SocketOptions, names: &str) {

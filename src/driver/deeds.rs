@@ -69,7 +69,7 @@ impl Shared {
         let mut users = Vec::new();
         while let Some(deeds) = &mut next {
             let mut prepared = core.prepare(deeds, self.requested(), self.roster());
-            let news = core.news(deeds);
+            let news = core.news(deeds, prepared.known.is_none());
             core.performing += 1;
             self.notify(&core);
             drop(core);
@@ -219,7 +219,10 @@ impl Shared {
             self.transmit();
         }
         if deeds.resolve {
-            self.submit();
+            match prepared.known.take() {
+                Some(addresses) => self.resolved(Ok(addresses)),
+                None => self.submit(),
+            }
         }
         if let (Some(id), Ok(driver)) = (deeds.give_up, Driver::running()) {
             driver.post(Job::GiveUp(Arc::clone(self), id), Urgency::Now);
@@ -398,6 +401,8 @@ struct Prepared {
     /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
     over: Option<Box<Errand>>,
     how: Option<How>,
+    /// What the look-up that is wanted would find.
+    known: Option<Vec<SocketAddr>>,
     /// What is sent before the wire is let go of.
     farewell: Vec<u8>,
     /// Who has its place now.
@@ -482,13 +487,17 @@ impl Core {
             }),
             _ => None,
         };
+        let known = match (deeds.resolve, &mut self.errand) {
+            (true, Some(errand)) => errand.known.take(),
+            _ => None,
+        };
         // Before anyone hears of the end.
         let next = if planted!(FreesSlotLate) { None } else { self.free_slot(roster) };
         let discarded = match (deeds.release, deeds.closed) {
             (None, false) => None,
             (Some(_), _) | (_, true) => self.machine.take_discarded(),
         };
-        Prepared { wake, wire, registration, young, over, how, farewell, next, discarded }
+        Prepared { wake, wire, registration, young, over, how, known, farewell, next, discarded }
     }
 
     /// Gives its place up once its outcome is known. The socket that has it now is to be admitted.

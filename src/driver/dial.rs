@@ -44,8 +44,11 @@ pub(super) fn verdict(wire: &Wire, address: SocketAddr) -> Option<Result<Endpoin
     }
 }
 
-pub(super) fn endpoints(wire: &Wire, remote: SocketAddr) -> Endpoints {
-    Endpoints { remote, local: wire.stream().local_addr().ok() }
+pub(super) fn endpoints(wire: &Wire, dialled: SocketAddr) -> Endpoints {
+    let stream = wire.stream();
+    // Who dials the unspecified address has reached another.
+    let reached = dialled.ip().to_canonical().is_unspecified().then(|| stream.peer_addr().ok());
+    Endpoints { remote: reached.flatten().unwrap_or(dialled), local: stream.local_addr().ok() }
 }
 
 #[cfg_attr(sockeye_shuttle, allow(dead_code, reason = "the model dials"))]
@@ -56,6 +59,9 @@ fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
         // An address that an earlier connection left in TIME_WAIT may be dialled from again.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
+        if local.port() == 0 {
+            choose_port_late(&socket);
+        }
         socket.bind(&SockAddr::from(local))?;
     }
     let pending = match socket.connect(&SockAddr::from(address)) {
@@ -91,6 +97,17 @@ fn is_still_pending(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
 fn is_still_pending(_socket: &Socket, _address: SocketAddr) -> io::Result<bool> {
     Ok(true)
 }
+
+/// Has the system choose the port when it connects: until then it does not know that another peer could
+/// have the same one. Where it can't, the port is chosen now.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn choose_port_late(socket: &Socket) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let _ = setsockopt(socket, sockopt::IpBindAddressNoPort, &true);
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn choose_port_late(_socket: &Socket) {}
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn nonblocking(domain: Domain) -> io::Result<Socket> {

@@ -1,34 +1,144 @@
 //! Connections that somebody else has made: from the streams of `std`.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+
+use socket2::{SockRef, Type};
 
 use super::dial::{self, Dialled};
 use super::errno::code;
 use super::sync::mio;
 use super::wire::{Wire, forbid_signals};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::options::TcpOptions;
 
 /// An established connection, in place of the attempts that would make one.
 #[derive(Debug)]
-pub(crate) struct Given(TcpStream);
+pub(crate) struct Given {
+    stream: TcpStream,
+    /// Both sides have ended, and none by a failure.
+    ended: bool,
+}
 
 impl Given {
-    pub(crate) fn new(stream: TcpStream, options: &TcpOptions) -> Result<Self> {
+    /// With the peer's address, which is the unspecified one with port 0 if the connection is over.
+    pub(crate) fn new(stream: TcpStream, options: &TcpOptions) -> Result<(Self, SocketAddr)> {
+        let failed = |error: io::Error| Error::from_fault(Fault::Io(code(&error)));
+        if let Some(other) = other_than_a_connection(&stream).map_err(failed)? {
+            let message =
+                format!("cannot adopt the descriptor: it is {other}, not a TCP connection");
+            return Err(Error::with_message(ErrorKind::InvalidState, message));
+        }
+        let (remote, ended) = match stream.peer_addr() {
+            Ok(remote) => (remote, false),
+            Err(_) => (over_with_data(&stream)?, !has_failed(&stream)),
+        };
         let set = || -> io::Result<()> {
-            let socket = socket2::SockRef::from(&stream);
-            socket.set_nonblocking(true)?;
+            let socket = SockRef::from(&stream);
             forbid_signals(&socket)?;
+            socket.set_nonblocking(true)?;
             // The other options are off where nobody has set them.
             socket.set_tcp_nodelay(options.nodelay)?;
             dial::set(&socket, options)
         };
-        set().map_err(|error| Error::from_fault(Fault::Io(code(&error))))?;
-        Ok(Given(stream))
+        match set() {
+            // Some systems take no options of a connection that is over: nothing depends on them any more.
+            Err(_) if remote.port() == 0 => stream.set_nonblocking(true).map_err(failed)?,
+            result => result.map_err(failed)?,
+        }
+        Ok((Given { stream, ended }, remote))
     }
 
     pub(super) fn dialled(self) -> Dialled {
-        dial::made(Wire::new(mio::net::TcpStream::from_std(self.0)), false)
+        let stream = mio::net::TcpStream::from_std(self.stream);
+        let wire = if self.ended { Wire::ended(stream) } else { Wire::new(stream) };
+        dial::made(wire, false)
     }
+}
+
+/// What a descriptor is, if it is neither a TCP connection nor one that is to be or was.
+fn other_than_a_connection(stream: &TcpStream) -> io::Result<Option<String>> {
+    let socket = SockRef::from(stream);
+    let sort = match socket.r#type() {
+        Ok(sort) => sort,
+        #[cfg(unix)]
+        Err(error) if code(&error) == rustix::io::Errno::NOTSOCK.raw_os_error() => {
+            return Ok(Some("not a socket".to_owned()));
+        }
+        Err(error) => return Err(error),
+    };
+    let local = socket.local_addr()?;
+    let of_ip = local.is_ipv4() || local.is_ipv6();
+    Ok(if local.is_unix() {
+        Some("a Unix-domain socket".to_owned())
+    } else if !of_ip {
+        Some(format!("a socket of address family {}", local.family()))
+    } else if sort == Type::DGRAM {
+        Some("a UDP socket".to_owned())
+    } else if sort != Type::STREAM {
+        Some("a socket without streams".to_owned())
+    } else if is_listening(&socket) {
+        Some("a listening socket".to_owned())
+    } else {
+        None
+    })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn is_listening(socket: &SockRef<'_>) -> bool {
+    socket.is_listener().unwrap_or(false)
+}
+
+/// It is found not to be connected, then.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn is_listening(_socket: &SockRef<'_>) -> bool {
+    false
+}
+
+/// Of a connection that is over, by its ends or by a reset, the system does not tell the peer, but what has come before
+/// can be read. To look at it takes nothing away, of the failure behind it neither.
+fn over_with_data(stream: &TcpStream) -> Result<SocketAddr> {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    match peeked {
+        Ok(0) => {
+            let message = "cannot adopt the stream: its connection has ended, with nothing to read";
+            Err(Error::with_message(ErrorKind::Connect, message))
+        }
+        Ok(_) => {
+            let v6 = stream.local_addr().is_ok_and(|local| local.is_ipv6());
+            Ok(if v6 {
+                (Ipv6Addr::UNSPECIFIED, 0).into()
+            } else {
+                (Ipv4Addr::UNSPECIFIED, 0).into()
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let message = "cannot adopt the stream: it is still connecting";
+            Err(Error::with_message(ErrorKind::Connect, message))
+        }
+        Err(error) => {
+            let why = match error.kind() {
+                io::ErrorKind::NotConnected => "it is not connected",
+                io::ErrorKind::ConnectionReset => "the peer has reset it, with nothing to read",
+                _ => "its connection has failed, with nothing to read",
+            };
+            Err(Error::with_message(ErrorKind::Connect, format!("cannot adopt the stream: {why}")))
+        }
+    }
+}
+
+/// Whether the system has a failure to tell of a connection that is over, which stays untold.
+#[cfg(target_os = "linux")]
+fn has_failed(stream: &TcpStream) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let polled = poll(&mut descriptors, Some(&at_once));
+    polled.is_err() || descriptors[0].revents().contains(PollFlags::ERR)
+}
+
+/// Elsewhere the receive after the last byte tells.
+#[cfg(not(target_os = "linux"))]
+fn has_failed(_stream: &TcpStream) -> bool {
+    false
 }

@@ -78,7 +78,7 @@ pub use self::descriptor::Descriptor;
 pub(crate) use self::given::Given;
 pub(crate) use self::pool::Share as LookupShare;
 pub(crate) use self::roster::{Quota, Roster, ScopeId};
-pub(crate) use self::shared::{Shared, Terms};
+pub(crate) use self::shared::{Shared, Source, Terms};
 pub(crate) use self::slices::{Load, Room};
 pub(crate) use self::wait::Side;
 

@@ -76,13 +76,13 @@ impl News {
 
 impl Core {
     /// Mostly nobody wants to know.
-    pub(super) fn news(&self, deeds: &Deeds) -> Option<News> {
+    pub(super) fn news(&self, deeds: &Deeds, looks_up: bool) -> Option<News> {
         if log::max_level() < LevelFilter::Debug {
             return None;
         }
         let opened = self.machine.opened();
         let open = (deeds.opened && opened == Some(Ok(()))).then(|| Opened {
-            remote: self.facts.as_ref().map(|facts| facts.endpoints().remote),
+            remote: self.facts.as_ref().and_then(|facts| facts.endpoints().known_remote()),
             tls: self.machine.agreed().map(|agreed| agreed.tls.version()),
         });
         let over = match (deeds.closed, opened, self.machine.outcome()) {
@@ -96,7 +96,7 @@ impl Core {
             },
         };
         Some(News {
-            resolves: deeds.resolve,
+            resolves: deeds.resolve && looks_up,
             dials: deeds.attempt.map(|(_, address)| address),
             open,
             ends_writing: deeds.shutdown_write,

@@ -101,6 +101,17 @@ pub(super) struct Core {
     pub(super) place: Option<Place>,
 }
 
+/// Where a socket's connection comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// What was asked for is looked up, if it is a name, and dialled.
+    Dial,
+    /// These addresses are dialled, as if they had been looked up.
+    Known(Vec<SocketAddr>),
+    /// It is there already.
+    Given(Given),
+}
+
 /// What a socket is opened by, beside its options.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
@@ -162,6 +173,8 @@ pub(super) struct Errand {
     pub(super) tcp: TcpOptions,
     /// What there is already, in place of all dialling.
     pub(super) given: Option<Given>,
+    /// What the look-up would find, in place of it.
+    pub(super) known: Option<Vec<SocketAddr>>,
     /// For the one question about an address that only the system can answer.
     pub(super) egress: Option<Arc<EgressRules>>,
     /// What the loop holds for it.
@@ -238,13 +251,18 @@ impl Shared {
     pub(crate) fn connect(
         requested: SocketAddress,
         options: SocketOptions,
-        given: Option<Given>,
+        source: Source,
         terms: Terms<'_>,
     ) -> Result<Arc<Self>> {
         let now = clock::now();
-        let target = match requested.literal() {
-            Some(address) => Target::Address(address),
-            None => Target::Name,
+        let target = match (&source, requested.literal()) {
+            (Source::Dial | Source::Given(_), Some(address)) => Target::Address(address),
+            (Source::Dial | Source::Given(_), None) | (Source::Known(_), _) => Target::Name,
+        };
+        let (given, known) = match source {
+            Source::Dial => (None, None),
+            Source::Known(addresses) => (None, Some(addresses)),
+            Source::Given(given) => (Some(given), None),
         };
         let setup = match options.secure_transport {
             SecureTransport::Off => None,
@@ -261,6 +279,7 @@ impl Shared {
             tls: None,
             allow_half_open: options.allow_half_open,
             connect_timeout: options.connect_timeout,
+            connect_deadline: None,
             close_timeout: options.close_timeout,
         };
         let upgrade = (options.secure_transport == SecureTransport::StartTls).then(|| {
@@ -270,6 +289,8 @@ impl Shared {
                 plan: plan.clone(),
             })
         });
+        // An upgrade has none.
+        plan.connect_deadline = options.connect_deadline;
         if options.secure_transport == SecureTransport::On {
             plan.tls = setup;
         }
@@ -278,6 +299,7 @@ impl Shared {
                 errand: Some(Box::new(Errand {
                     tcp: options.tcp,
                     given,
+                    known,
                     egress: terms.egress.cloned(),
                     resolver: terms.resolver.cloned(),
                     lookup: match resolve::is_nested() {
@@ -375,7 +397,7 @@ impl Shared {
 
     /// Whom it reached, where it has.
     pub(crate) fn remote(&self) -> Option<SocketAddr> {
-        Some(self.glimpse()?.facts.as_ref()?.endpoints().remote)
+        self.glimpse()?.facts.as_ref()?.endpoints().known_remote()
     }
 
     // ------------------------------------------------------------- handles

@@ -21,6 +21,8 @@ pub(super) struct Wire {
     stream: TcpStream,
     /// The descriptor is in blocking mode.
     blocks: AtomicBool,
+    /// Both sides had ended when it was given, and none by a failure.
+    ended: bool,
 }
 
 /// What a receive of nothing means.
@@ -66,7 +68,12 @@ pub(super) enum Drained {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Wire { stream, blocks: AtomicBool::new(false) }
+        Wire { stream, blocks: AtomicBool::new(false), ended: false }
+    }
+
+    /// One of a connection of which there is only something left to read.
+    pub(super) fn ended(stream: TcpStream) -> Self {
+        Wire { ended: true, ..Wire::new(stream) }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
@@ -183,6 +190,7 @@ impl Wire {
         match self.take_failure() {
             Some(Fault::ResetAfterEnd(_)) => End::Clean,
             Some(fault) => End::Failed(fault),
+            None if self.ended => End::Clean,
             None => End::HungUp,
         }
     }

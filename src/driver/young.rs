@@ -124,7 +124,7 @@ impl Listed {
 mod tests {
     use super::*;
     use crate::address::SocketAddress;
-    use crate::driver::{LookupShare, Quota, Roster, Terms};
+    use crate::driver::{LookupShare, Quota, Roster, Source, Terms};
     use crate::options::SocketOptions;
 
     #[test]
@@ -170,6 +170,6 @@ mod tests {
         let quota = Quota { most: None, wait: false };
         let roster = Arc::new(Roster::new(quota, LookupShare::new(1)));
         let terms = Terms { resolver: None, egress: None, roster: &roster, scope: None };
-        Shared::connect(address, SocketOptions::new(), None, terms).unwrap()
+        Shared::connect(address, SocketOptions::new(), Source::Dial, terms).unwrap()
     }
 }

@@ -176,14 +176,19 @@ impl Fault {
                 io::ErrorKind::Other
             }
             (kind @ (ErrorKind::Connect | ErrorKind::Io | ErrorKind::Resolve), Some(source)) => {
-                match source.kind() {
-                    // They ask for the same call again, as std's `write_all` makes it, and would for ever.
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => kind.io_kind(),
-                    other => other,
-                }
+                io_kind(kind, source)
             }
             (kind, _) => kind.io_kind(),
         }
+    }
+}
+
+/// The kind that the system's own error gives an error of this kind.
+pub(super) fn io_kind(kind: ErrorKind, source: &io::Error) -> io::ErrorKind {
+    match source.kind() {
+        // They ask for the same call again, as std's `write_all` makes it, and would for ever.
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => kind.io_kind(),
+        other => other,
     }
 }
 
@@ -245,6 +250,8 @@ pub enum Deadline {
     /// The connect timeout, while the lookup waited for others of its connector. Only the driver, which runs
     /// lookups, tells this from [`LookUp`](Self::LookUp).
     LookupQueue,
+    /// The connect timeout or deadline, before connecting began.
+    Start,
 }
 
 impl Deadline {
@@ -264,7 +271,8 @@ impl Deadline {
             | Deadline::Read
             | Deadline::Write
             | Deadline::Opened
-            | Deadline::Closed => None,
+            | Deadline::Closed
+            | Deadline::Start => None,
         }
     }
 
@@ -287,6 +295,7 @@ impl Deadline {
             Deadline::Write => "the write timeout or deadline passed",
             Deadline::Opened => "the limit of this wait passed before the connection opened",
             Deadline::Closed => "the limit of this wait passed before the socket was closed",
+            Deadline::Start => "the connect deadline had passed before connecting began",
         }
     }
 }

@@ -30,6 +30,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A program that knows the addresses itself gives them to
+//! [`Connector::connect_addrs`](crate::Connector::connect_addrs): they race as those of a name do.
+//!
 //! With a prescribed [local port](crate::TcpOptions::bind) attempts run one after another. A connection that
 //! by chance came back to the socket's own port is no connection; it is dialled again, twice at most.
 //!
@@ -61,6 +64,8 @@
 //! **The limit** is [`connect_timeout`](crate::SocketOptions::connect_timeout), 30 s unless told otherwise.
 //! It covers the lookup, the attempts and the handshake together, and its error says which it struck. The wait for
 //! other lookups, if the connector runs [as many as it may](crate::ConnectorBuilder::max_lookups), is a part of it.
+//! For several connections in turn there is a deadline,
+//! [`connect_deadline`](crate::SocketOptions::connect_deadline): the earlier of the two counts.
 //! What only waits has limits of its own, which end the wait and not the attempt:
 //! [`opened_timeout`](crate::Socket::opened_timeout), and the [limits](super::deadlines) of the read or the
 //! write that waits.
@@ -70,6 +75,7 @@
 //! [`Closed`](crate::ErrorKind::Closed).
 //! [`Writer::close`](crate::Writer::close) does not give up. It waits for the connection, as a write does.
 //!
-//! **What was reached** is in [`SocketInfo`](crate::SocketInfo): both ends as numeric addresses, what was
+//! **What was reached** is in [`SocketInfo`](crate::SocketInfo): both ends as numeric addresses (also if the
+//! unspecified address was dialled, which Linux takes for the loopback one), what was
 //! [asked for](crate::SocketInfo::requested), as it was written, and [how long](crate::SocketInfo::timings)
 //! each step took.

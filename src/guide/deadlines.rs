@@ -10,7 +10,7 @@
 //!
 //! | What is limited | Set with | Default |
 //! |---|---|---|
-//! | lookup, attempts and handshake together | [`connect_timeout`](crate::SocketOptions::connect_timeout) | 30 s |
+//! | lookup, attempts and handshake together | [`connect_timeout`](crate::SocketOptions::connect_timeout), [`connect_deadline`](crate::SocketOptions::connect_deadline) | 30 s |
 //! | one wait for the connection, or for the end | [`opened_timeout`](crate::Socket::opened_timeout), [`closed_timeout`](crate::Socket::closed_timeout) | |
 //! | each read, each write | [`set_read_timeout`](crate::Socket::set_read_timeout), [`set_write_timeout`](crate::Socket::set_write_timeout) | none |
 //! | all reads, all writes | [`set_read_deadline`](crate::Socket::set_read_deadline), [`set_write_deadline`](crate::Socket::set_write_deadline), [`set_deadline`](crate::Socket::set_deadline) | none |

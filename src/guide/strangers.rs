@@ -82,7 +82,8 @@
 //! An [`own_listener`](EgressRules::own_listener) is a listener of the program itself: a proxy that can be
 //! made to dial itself can be made to do so for ever. A listener on an unspecified address stands for every
 //! address of the machine; whether an address is one of them is asked of the system, without sending
-//! anything, when it would be dialled.
+//! anything, when it would be dialled. If the system does not tell, as when no descriptor is left, the
+//! connection fails with [`Io`](ErrorKind::Io): what is not known to lead elsewhere is not dialled.
 //!
 //! # HTTP
 //!
@@ -95,7 +96,8 @@
 //!
 //! - It doesn't know what a host on the Internet does with a connection. A public address that forwards to
 //!   the inside, such as a port mapped on the own router, is a public address.
-//! - It knows no private use of public addresses. Where a network uses such a range for itself, deny it.
+//! - It knows no private use of public addresses but that of Azure, `168.63.129.16`. Where a network uses such a
+//!   range for itself, deny it.
 //! - A translator of one's own prefix (NAT64 other than `64:ff9b::/96` and `64:ff9b:1::/48`) hides IPv4
 //!   addresses in addresses that look public. Deny its prefix.
 //! - A [resolver](crate::Resolver) of the program's own asks whom it likes, and so does the system's: the

@@ -115,6 +115,8 @@ pub struct Plan {
     pub allow_half_open: bool,
     /// The most that look-up, attempts and the TLS handshake may take together.
     pub connect_timeout: Option<Duration>,
+    /// When connecting has failed at the latest; the earlier of this and the timeout counts.
+    pub connect_deadline: Option<Instant>,
     /// The most that a close may wait for what is being written.
     pub close_timeout: Duration,
 }
@@ -130,6 +132,7 @@ impl Plan {
             tls: None,
             allow_half_open: false,
             connect_timeout: Some(Duration::from_secs(30)),
+            connect_deadline: None,
             close_timeout: Duration::from_secs(5),
         }
     }

@@ -25,10 +25,15 @@ use super::{Deadline, Endpoints, FailedAttempt, Fault, Output, Outputs, Plan, St
 use crate::egress::EgressRules;
 use crate::info::Timings;
 
-/// The most addresses of one look-up that are dialled; what a resolver gives beyond that is dropped.
+/// The most addresses of one look-up that are dialled; what a resolver gives beyond that is dropped. Those
+/// that the egress rules refuse do not count.
 pub const ADDRESSES_MOST: usize = 64;
 /// The most attempts of one race that are under way, each of which takes a descriptor.
 pub const IN_FLIGHT_MOST: usize = 8;
+/// The most addresses of one look-up that are looked at: more than two messages of the name system can hold.
+pub(super) const JUDGED_MOST: usize = 8192;
+/// The most refused addresses that are kept, for the error of a failed connection.
+pub(super) const REFUSED_MOST: usize = 64;
 /// How long after one attempt the next begins, where none fails before.
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// How long IPv4 addresses that come first wait for IPv6 ones.
@@ -60,6 +65,10 @@ pub(super) struct Race {
     turn: Family,
     /// How many addresses the answers had, of those that may be dialled.
     known: usize,
+    /// How many addresses of the answers were looked at.
+    judged: usize,
+    /// How many of them were refused.
+    refused: usize,
     /// Every attempt, in the order in which they began.
     attempts: Vec<Attempt>,
     /// When the latest of them began.
@@ -113,6 +122,8 @@ impl Race {
             left: [VecDeque::new(), VecDeque::new()],
             turn: Family::V4,
             known: 0,
+            judged: 0,
+            refused: 0,
             attempts: Vec::new(),
             latest: None,
             next: None,
@@ -124,6 +135,11 @@ impl Race {
             race.learn(address, now);
         }
         race
+    }
+
+    /// Stands for [`start`](Self::start) if nothing may begin any more: its first step is the one that failed.
+    pub(super) fn start_too_late(&mut self, now: Instant) {
+        self.begun.get_or_insert(now);
     }
 
     /// Begins the race, once.
@@ -285,10 +301,10 @@ impl Race {
     fn add(&mut self, addresses: &[SocketAddr], now: Instant) {
         let first = self.known == 0;
         for &address in addresses {
-            let left: usize = self.left.iter().map(VecDeque::len).sum();
-            if self.attempts.len() + left >= ADDRESSES_MOST {
+            if self.known >= ADDRESSES_MOST || self.judged >= JUDGED_MOST {
                 break;
             }
+            self.judged += 1;
             let reachable = self.bind.is_none_or(|local| local.is_ipv4() == address.is_ipv4());
             let again = self.queue(address).contains(&address)
                 || self.attempts.iter().any(|attempt| attempt.address == address);
@@ -308,8 +324,12 @@ impl Race {
     /// Takes in one address, to be dialled or refused.
     fn learn(&mut self, address: SocketAddr, now: Instant) {
         if let Err(fault) = self.judge(address) {
-            let failed = Some(Failed { fault, at: now });
-            return self.attempts.push(Attempt { address, begun: now, failed });
+            if self.refused < REFUSED_MOST {
+                let failed = Some(Failed { fault, at: now });
+                self.attempts.push(Attempt { address, begun: now, failed });
+            }
+            self.refused += 1;
+            return;
         }
         if self.known == 0 {
             self.turn = Family::of(address);
@@ -388,7 +408,7 @@ impl Race {
     /// Where nobody listens, a port that the system chose can be the very one that is dialled; the two
     /// ends then open to each other (simultaneous open, RFC 9293, section 3.5).
     fn not_itself(&self, ends: Endpoints) -> Result<(), Fault> {
-        if ends.local != Some(ends.remote) {
+        if ends.local != ends.known_remote() || ends.local.is_none() {
             return Ok(());
         }
         let deliberate = self.bind.is_some_and(|local| local.port() != 0);

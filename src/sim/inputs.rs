@@ -58,6 +58,7 @@ impl Inputs {
             tls: secure.then(|| tls::setup(server_setting)),
             allow_half_open: flags & 128 != 0,
             connect_timeout: Some(Duration::from_secs(30)),
+            connect_deadline: None,
             close_timeout: Duration::from_secs(5),
         };
         Inputs {

@@ -398,6 +398,7 @@ fn plan(setting: &Setting) -> Plan {
         tls: None,
         allow_half_open: setting.allow_half_open,
         connect_timeout: setting.connect_timeout,
+        connect_deadline: None,
         close_timeout: setting.close_timeout,
     }
 }

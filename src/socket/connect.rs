@@ -8,7 +8,7 @@ use crate::options::SocketOptions;
 /// Starts a connection with default options and returns its socket at once, still connecting.
 ///
 /// The address is `"host:port"`, a `(host, port)` pair, a [`std::net::SocketAddr`] or a
-/// [`SocketAddress`].
+/// [`SocketAddress`]. The host of a pair is a name or an IP address, also one of `std::net` or four bytes.
 ///
 /// # Errors
 /// Only for what is wrong before anything is sent:

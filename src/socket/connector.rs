@@ -1,7 +1,7 @@
 //! Connecting under common rules.
 
 use std::fmt;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use once_cell::race::OnceBox;
 use super::scope::Scope;
 use super::{Handle, Socket};
 use crate::address::SocketAddress;
-use crate::driver::{Given, LookupShare, Quota, Roster, ScopeId, Shared, Terms};
+use crate::driver::{Given, LookupShare, Quota, Roster, ScopeId, Shared, Source, Terms};
 use crate::egress::EgressRules;
-use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::info::ConnectorStats;
 use crate::options::{SecureTransport, SocketOptions};
 use crate::process::PerProcess;
@@ -112,6 +112,43 @@ impl Connector {
         self.open(address.try_into().map_err(Error::from)?, options, None)
     }
 
+    /// Connects to whichever of these addresses answers first, as if a name had resolved to them in this
+    /// order. Returns the socket at once, still connecting. For programs that know several addresses of one
+    /// service, or resolve names by themselves.
+    ///
+    /// The [resolver](ConnectorBuilder::resolver) is not asked. The [egress rules](ConnectorBuilder::egress)
+    /// check each address as [`connect_with`](Self::connect_with) does, also those rules about hosts; of several
+    /// only the allowed ones are dialled. [`requested`](crate::SocketInfo::requested) gives the first address.
+    /// With TLS the peer has to have a certificate for the IP address of the first one, whichever answers, unless
+    /// [`server_name`](crate::TlsOptions::server_name) says otherwise.
+    ///
+    /// # Errors
+    /// As [`connect_with`](Self::connect_with), and [`InvalidAddress`](ErrorKind::InvalidAddress) for an empty
+    /// list, or if a port is 0. [`Denied`](ErrorKind::Denied) if the rules about hosts and ports allow none of the
+    /// addresses.
+    ///
+    /// ```
+    /// use sockeye::{Connector, SocketOptions};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let primary = listener.local_addr()?;
+    /// # let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let servers = [gone, primary];
+    /// let socket = Connector::global().connect_addrs(&servers, SocketOptions::new())?;
+    /// let info = socket.opened()?;
+    /// assert_eq!(info.remote_address(), Some(primary));
+    /// assert_eq!(info.requested().to_string(), gone.to_string());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("ToSocketAddrs", "happy_eyeballs", "failover"))]
+    pub fn connect_addrs(
+        &self,
+        addresses: &[SocketAddr],
+        options: SocketOptions,
+    ) -> Result<Socket> {
+        self.open_any(addresses, options, None)
+    }
+
     /// Runs `work`, then closes the sockets that it opened through the scope.
     ///
     /// When `work` returns or panics, every socket that was opened through the scope is closed as by
@@ -198,8 +235,13 @@ impl Connector {
     ///
     /// # Errors
     /// As [`connect_with`](Self::connect_with), [`InvalidOptions`](ErrorKind::InvalidOptions) for a local address
-    /// to bind, [`Connect`](ErrorKind::Connect) where the stream is not connected (any more), and
+    /// to bind, [`InvalidState`](ErrorKind::InvalidState) if the descriptor is no TCP connection but, for example, a
+    /// listening socket, [`Connect`](ErrorKind::Connect) if it is not connected, not yet or not any more, and
     /// [`Io`](ErrorKind::Io) where the system refuses an option.
+    ///
+    /// A connection that has ended or was reset is adopted if there is something to read. Then it has no
+    /// [`remote_address`](crate::SocketInfo::remote_address), and
+    /// [`requested`](crate::SocketInfo::requested) is the unspecified address.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -232,13 +274,10 @@ impl Connector {
                 "a local address to bind is for dialling: the connection is there already";
             return Err(Error::with_message(ErrorKind::InvalidOptions, message));
         }
-        let remote = stream.peer_addr().map_err(|error| {
-            Error::from_fault(Fault::Connect(error.raw_os_error().unwrap_or_default()))
-        })?;
-        let given = Given::new(stream, &options.tcp)?;
+        let (given, remote) = Given::new(stream, &options.tcp)?;
         self.fill_in(&mut options);
         let terms = Terms { resolver: None, egress: None, roster: self.rules.roster(), scope };
-        let shared = Shared::connect(remote.into(), options, Some(given), terms)?;
+        let shared = Shared::connect(remote.into(), options, Source::Given(given), terms)?;
         Ok(Socket { handle: Handle::first(shared) })
     }
 
@@ -272,12 +311,58 @@ impl Connector {
         }
         let resolver = resolver.as_ref();
         let terms = Terms { resolver, egress: egress.as_ref(), roster, scope };
-        let shared = Shared::connect(address, options, None, terms)?;
+        let shared = Shared::connect(address, options, Source::Dial, terms)?;
+        Ok(Socket { handle: Handle::first(shared) })
+    }
+
+    pub(super) fn open_any(
+        &self,
+        addresses: &[SocketAddr],
+        mut options: SocketOptions,
+        scope: Option<ScopeId>,
+    ) -> Result<Socket> {
+        let Some(&first) = addresses.first() else {
+            let message = "the list of addresses to connect to is empty";
+            return Err(Error::with_message(ErrorKind::InvalidAddress, message));
+        };
+        for &address in addresses {
+            SocketAddress::from(address).check_port()?;
+        }
+        options.check()?;
+        self.fill_in(&mut options);
+        let egress = &self.rules.egress;
+        let roster = self.rules.roster();
+        let allowed = match egress {
+            Some(egress) => {
+                let judged = allowed_hosts(egress, addresses);
+                judged.inspect_err(|error| roster.denied(error))?
+            }
+            None => addresses.to_vec(),
+        };
+        let terms = Terms { resolver: None, egress: egress.as_ref(), roster, scope };
+        let shared = Shared::connect(first.into(), options, Source::Known(allowed), terms)?;
         Ok(Socket { handle: Handle::first(shared) })
     }
 
     pub(super) fn roster(&self) -> &Roster {
         self.rules.roster()
+    }
+}
+
+/// Those that the rules about hosts and ports allow: the rules about addresses are asked before each is
+/// dialled.
+fn allowed_hosts(egress: &EgressRules, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
+    let mut allowed = Vec::new();
+    let mut denied = None;
+    for &address in addresses {
+        match egress.judge_name(&address.into()) {
+            Ok(()) => allowed.push(address),
+            Err(error) => denied = denied.or(Some(error)),
+        }
+    }
+    match denied {
+        Some(error) if allowed.is_empty() => Err(error),
+        Some(_) | None => Ok(allowed),
     }
 }
 

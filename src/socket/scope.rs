@@ -1,6 +1,6 @@
 //! Sockets that end with a piece of work.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use super::{Connector, Socket};
 use crate::address::SocketAddress;
@@ -43,6 +43,18 @@ impl<'a> Scope<'a> {
     {
         let address = address.try_into().map_err(Error::from)?;
         self.connector.open(address, options, Some(self.id))
+    }
+
+    /// [`Connector::connect_addrs`], for as long as the scope lasts.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn connect_addrs(
+        &self,
+        addresses: &[SocketAddr],
+        options: SocketOptions,
+    ) -> Result<Socket> {
+        self.connector.open_any(addresses, options, Some(self.id))
     }
 
     /// [`Connector::adopt`], for as long as the scope lasts.

@@ -1,5 +1,6 @@
 //! Connectors: how many sockets there may be, which end together, and how all of them end.
 
+mod addrs;
 mod egress;
 mod limits;
 mod scopes;

@@ -108,7 +108,7 @@ fn an_io_error_gives_the_error_back() {
         assert_eq!(inner.kind(), ErrorKind::TimedOut);
         assert!(inner.is_retryable());
         let text = inner.to_string();
-        assert_eq!(error.to_string(), text);
+        assert!(text.starts_with(&error.to_string()), "{error}");
         let owned: Error = error.downcast().expect("it carries the cause");
         assert_eq!((owned.kind(), owned.to_string()), (ErrorKind::TimedOut, text));
     });
@@ -296,4 +296,46 @@ fn a_peer_that_the_system_gives_up_is_lost() {
         fails(read(&socket, 1), ErrorKind::Lost);
         fails((&socket).write(b"x"), ErrorKind::Lost);
     });
+}
+
+// -------------------------------------------------------------------- errors of the system
+
+#[test]
+fn an_error_of_the_crate_is_taken_out_of_an_io_error_again() {
+    fn first(socket: &sockeye::Socket) -> sockeye::Result<u8> {
+        let mut byte = [0];
+        io::Read::read_exact(&mut &*socket, &mut byte)?;
+        Ok(byte[0])
+    }
+    story(|| {
+        let peer = Peer::reads();
+        let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(20)));
+        let error = first(&socket).expect_err("the peer says nothing");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.is_retryable(), "it is the very error");
+        socket.abort();
+        fails(first(&socket), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn any_other_io_error_becomes_one_of_the_system_with_its_text_and_its_source() {
+    let refused = io::Error::from_raw_os_error(111);
+    let text = refused.to_string();
+    let error = Error::from(refused);
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.to_string(), text);
+    assert!(!error.is_retryable());
+    let source = error.source().expect("it is the source").downcast_ref::<io::Error>();
+    assert_eq!(source.and_then(io::Error::raw_os_error), Some(111));
+    assert_eq!(io::Error::from(error).kind(), io::Error::from_raw_os_error(111).kind());
+    let error = Error::from(io::Error::other("of the program"));
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Io, "of the program"));
+    // Reads and writes never ask for the same call again.
+    for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted] {
+        assert_eq!(
+            io::Error::from(Error::from(io::Error::from(kind))).kind(),
+            io::ErrorKind::Other
+        );
+    }
 }

@@ -154,6 +154,147 @@ fn what_cannot_be_adopted_says_why() {
     });
 }
 
+/// Any descriptor can be made a stream of `std`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_descriptor_that_is_no_tcp_connection_is_told_for_what_it_is() {
+    use std::fs::File;
+    use std::net::UdpSocket;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use socket2::{Domain, Type};
+
+    let told = |descriptor: OwnedFd, kind: ErrorKind, sort: &str| {
+        let stream = TcpStream::from(descriptor);
+        let error = Connector::global()
+            .adopt(stream, SocketOptions::new())
+            .expect_err(&format!("it is {sort}"));
+        assert_eq!(error.kind(), kind, "{sort}: {error}");
+        let text = error.to_string();
+        assert!(text.contains(sort), "no {sort:?}: {text}");
+        assert!(!text.contains("os error 0") && !text.contains("Success"), "{text}");
+    };
+    story(move || {
+        use ErrorKind::{Connect, InvalidState};
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+        let address = listener.local_addr().expect("it has one");
+        let udp = || UdpSocket::bind("127.0.0.1:0").expect("the system has a port");
+        let connected = udp();
+        connected.connect(address).expect("nothing is sent");
+        told(udp().into(), InvalidState, "a UDP socket");
+        told(connected.into(), InvalidState, "a UDP socket");
+        told(listener.into(), InvalidState, "a listening socket");
+        let (one, other) = UnixStream::pair().expect("the system has them");
+        told(one.into(), InvalidState, "a Unix-domain socket");
+        told(other.into(), InvalidState, "a Unix-domain socket");
+        let datagrams = UnixDatagram::unbound().expect("the system has them");
+        told(datagrams.into(), InvalidState, "a Unix-domain socket");
+        let (reads, writes) = rustix::pipe::pipe().expect("the system has them");
+        told(reads, InvalidState, "not a socket");
+        told(writes, InvalidState, "not a socket");
+        let file = File::open("/dev/null").expect("it is there");
+        told(file.into(), InvalidState, "not a socket");
+        for domain in [Domain::IPV4, Domain::IPV6] {
+            let socket = socket2::Socket::new(domain, Type::STREAM, None).expect("it can be");
+            told(socket.into(), Connect, "not connected");
+        }
+        let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("it can be");
+        bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port is free");
+        told(bound.into(), Connect, "not connected");
+        let hole = crate::support::peer::black_hole();
+        let connecting = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("it can be");
+        connecting.set_nonblocking(true).expect("it can be");
+        connecting.connect(&hole.address.into()).expect_err("nobody answers");
+        told(connecting.into(), Connect, "still connecting");
+    });
+}
+
+/// Waits until the system has taken notice of the end.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn await_end(stream: &TcpStream) {
+    let text = "the connection is over";
+    crate::support::eventually(crate::support::PATIENCE, text, || stream.peer_addr().is_err());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stream_that_was_reset_before_is_read_out_and_then_reset() {
+    story(|| {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(host).expect("the system has a port");
+            let stream = stream_to(listener.local_addr().expect("it has one"));
+            let (mut theirs, _) = listener.accept().expect("it has come");
+            theirs.write_all(b"last words").expect("there is room");
+            let gone = std::time::Duration::ZERO;
+            socket2::SockRef::from(&theirs).set_linger(Some(gone)).expect("it can");
+            drop(theirs);
+            await_end(&stream);
+            let socket = Connector::global()
+                .adopt(stream, SocketOptions::new())
+                .expect("there is something to read");
+            let info = socket.opened().expect("it was connected before");
+            assert_eq!(info.remote_address(), None);
+            assert_eq!(info.requested().port(), 0);
+            assert_eq!(read_exactly(&socket, 10).expect("it is there"), b"last words");
+            fails(read(&socket, 1), ErrorKind::Reset);
+            fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        }
+    });
+}
+
+/// The loop finds it so, if nobody reads before.
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_has_to_read_for_the_reset_of_an_adopted_stream_and_all_can_be_read_after_it() {
+    story(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+        let stream = stream_to(listener.local_addr().expect("it has one"));
+        let (mut theirs, _) = listener.accept().expect("it has come");
+        theirs.write_all(&[7; 100_000]).expect("there is room");
+        socket2::SockRef::from(&theirs)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("it can");
+        crate::support::eventually(crate::support::PATIENCE, "all has come", || {
+            stream.peek(&mut [0; 100_000]).is_ok_and(|count| count == 100_000)
+        });
+        drop(theirs);
+        await_end(&stream);
+        let socket = Socket::try_from(stream).expect("there is something to read");
+        fails(socket.closed_timeout(crate::support::PATIENCE), ErrorKind::Reset);
+        assert_eq!(read_exactly(&socket, 100_000).expect("it is there"), [7; 100_000]);
+        fails(read(&socket, 1), ErrorKind::Reset);
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stream_that_had_ended_before_is_read_out_and_ends() {
+    story(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+        let pair = || {
+            let stream = stream_to(listener.local_addr().expect("it has one"));
+            (stream, listener.accept().expect("it has come").0)
+        };
+        let (stream, mut theirs) = pair();
+        stream.shutdown(Shutdown::Write).expect("it is connected");
+        theirs.write_all(b"last words").expect("there is room");
+        drop(theirs);
+        await_end(&stream);
+        let socket = Socket::try_from(stream).expect("there is something to read");
+        assert_eq!(read_to_end(&socket).expect("it is there"), b"last words");
+
+        let (stream, theirs) = pair();
+        stream.shutdown(Shutdown::Write).expect("it is connected");
+        drop(theirs);
+        await_end(&stream);
+        let error = Socket::try_from(stream).expect_err("nothing is left of it");
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        assert!(error.to_string().contains("has ended"), "{error}");
+    });
+}
+
 // ------------------------------------------------------------------------------------------------ given
 
 #[cfg(unix)]

@@ -35,7 +35,7 @@ fn layer(module: &str) -> Option<Layer> {
 }
 
 /// Crates that only the driver names.
-const SYSTEM: [&str; 4] = ["dns_lookup", "mio", "socket2", "rustix"];
+const SYSTEM: [&str; 5] = ["dns_lookup", "mio", "nix", "socket2", "rustix"];
 
 /// The one question of the egress rules that the system has to answer.
 const LOCAL_FILE: &str = "egress/local/route.rs";

@@ -312,6 +312,53 @@ fn a_connection_to_itself_is_refused_and_the_next_address_is_tried() {
     });
 }
 
+// -------------------------------------------------------------------- few ports
+
+/// A port is taken from a local address for each peer by itself.
+#[test]
+fn a_bound_address_has_all_its_ports_for_each_peer() {
+    const NAME: &str = "network::a_bound_address_has_all_its_ports_for_each_peer";
+    const PORTS: usize = 20;
+    let few_ports = |space: &Space, _: u16| {
+        let range = "/proc/sys/net/ipv4/ip_local_port_range";
+        space.at_client(&format!("echo 40000 40019 >{range}")).expect("the range is set");
+        space.at_peer("ip addr add 10.99.0.4/24 dev cable").expect("an address is added");
+        for address in ["fd99::3", "fd99::4"] {
+            let add = format!("ip addr add {address}/64 dev cable nodad");
+            space.at_peer(&add).expect("an address is added");
+        }
+    };
+    in_a_space(NAME, &[&few_ports], |port| {
+        befall();
+        for (local, peers) in
+            [("10.99.0.1", [V4, OTHER_V4, "10.99.0.4"]), ("fd99::1", [V6, "fd99::3", "fd99::4"])]
+        {
+            let options = || {
+                let bound = TcpOptions::new().bind((ip(local), 0).into());
+                SocketOptions::new().tcp(bound)
+            };
+            let mut open = Vec::new();
+            for peer in peers {
+                for number in 0..PORTS {
+                    let socket = sockeye::connect_with((ip(peer), port), options())
+                        .expect("the address is fine");
+                    let info = socket.opened();
+                    let info = info.unwrap_or_else(|error| panic!("{peer}, {number}: {error}"));
+                    let from = info.local_address().expect("the system tells");
+                    assert_eq!(from.ip(), ip(local));
+                    assert!((40_000..40_020).contains(&from.port()), "{from}");
+                    open.push(socket);
+                }
+                let one_more = sockeye::connect_with((ip(peer), port), options());
+                let error = one_more.expect("it is fine").opened().expect_err("no port is left");
+                assert_eq!(system_code(&error), Some(libc::EADDRNOTAVAIL), "{error}");
+            }
+            assert_eq!(open.len(), 3 * PORTS);
+            open.iter().for_each(Socket::abort);
+        }
+    });
+}
+
 // -------------------------------------------------------------------- peers that are lost
 
 /// What the system takes for a peer that is gone, after at most so long.

@@ -1,9 +1,9 @@
 //! Options reach the connection.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sockeye::{ErrorKind, SocketOptions, TcpOptions};
+use sockeye::{ErrorKind, SocketOptions, Step, TcpOptions};
 
 use crate::support::peer::{listen, nobody_came, nothing_listens};
 use crate::support::{AT_ONCE, PATIENCE, Peer, at_once, fails, open_with, story};
@@ -73,6 +73,36 @@ mod in_the_system {
         check(SocketOptions::new(), |system| {
             Ok(system.tcp_user_timeout()?.is_none_or(|limit| limit.is_zero()))
         });
+    }
+
+    /// Both ends of the range of every option of TCP.
+    #[test]
+    fn the_system_takes_both_ends_of_every_range() {
+        let second = Duration::from_secs(1);
+        for limit in [Duration::from_millis(1), Duration::from_millis(2_147_483_647)] {
+            takes(TcpOptions::new().user_timeout(limit));
+        }
+        let good = Keepalive { idle: second, interval: second, retries: 1 };
+        for time in [second, 32_766 * second + Duration::from_nanos(1), 32_767 * second] {
+            takes(TcpOptions::new().keepalive(Keepalive { idle: time, ..good }));
+            takes(TcpOptions::new().keepalive(Keepalive { interval: time, ..good }));
+        }
+        for retries in [1, 127] {
+            takes(TcpOptions::new().keepalive(Keepalive { retries, ..good }));
+        }
+        for bytes in [1, 2_147_483_647] {
+            takes(TcpOptions::new().recv_buffer_size(bytes));
+            takes(TcpOptions::new().send_buffer_size(bytes));
+        }
+    }
+
+    #[track_caller]
+    fn takes(options: TcpOptions) {
+        let listener = listen();
+        let address = listener.local_addr().expect("it listens");
+        let told = format!("{options:?}");
+        let socket = sockeye::connect_with(address, tcp(options)).expect(&told);
+        socket.opened().expect(&told);
     }
 
     /// Linux doubles what it is asked for.
@@ -161,6 +191,132 @@ fn bind_to_the_address_that_is_dialled_is_a_loop() {
     });
 }
 
+// -------------------------------------------------------------------- limits in time
+
+/// A limit that no clock can count to is as good as none, and the shortest one is a limit.
+#[test]
+fn limits_in_time_may_be_of_any_length_but_zero() {
+    story(|| {
+        for limit in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(1 << 40)] {
+            let peer = Peer::plays(|peer| {
+                peer.send(b"x");
+                peer.read_to_end();
+            });
+            let options = SocketOptions::new()
+                .connect_timeout(limit)
+                .close_timeout(limit)
+                .read_timeout(limit)
+                .write_timeout(limit);
+            let socket = open_with(&peer, options);
+            assert_eq!(crate::support::read(&socket, 1).expect("the peer sends"), b"x");
+            std::io::Write::write_all(&mut &socket, b"y").expect("the peer reads");
+            socket.close().expect("the peer ends");
+            peer.gets(b"y");
+        }
+        let least = Duration::from_nanos(1);
+        let peer = Peer::reads();
+        let options = SocketOptions::new().read_timeout(least).write_timeout(least);
+        let socket = open_with(&peer, options.close_timeout(PATIENCE));
+        crate::support::times_out(crate::support::read(&socket, 1));
+        let hole = crate::support::peer::black_hole();
+        let options = SocketOptions::new().connect_timeout(least);
+        let socket = sockeye::connect_with(hole.address, options).expect("the options are fine");
+        fails(socket.opened_timeout(AT_ONCE), ErrorKind::TimedOut);
+    });
+}
+
+// -------------------------------------------------------------------- the deadline of connecting
+
+#[test]
+fn of_the_deadline_and_the_timeout_of_connecting_the_earlier_counts() {
+    story(|| {
+        let hole = crate::support::peer::black_hole();
+        let (short, long) = (Duration::from_millis(200), Duration::from_secs(3600));
+        for (timeout, deadline) in
+            [(Some(long), short), (None, short), (Some(short), long), (Some(Duration::MAX), short)]
+        {
+            let begun = Instant::now();
+            let options =
+                SocketOptions::new().connect_timeout(timeout).connect_deadline(begun + deadline);
+            let socket =
+                sockeye::connect_with(hole.address, options).expect("the options are fine");
+            fails(socket.opened_timeout(PATIENCE), ErrorKind::TimedOut);
+            let took = begun.elapsed();
+            assert!(took >= short, "{timeout:?} {deadline:?}: {took:?}");
+            // A new attempt would have a new timeout, and has no new deadline.
+            assert!(took < short + AT_ONCE, "{timeout:?} {deadline:?}: {took:?}");
+        }
+    });
+}
+
+#[test]
+fn a_deadline_in_the_past_fails_before_anything_is_looked_up_or_sent() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    story(|| {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&asked);
+        let connector = sockeye::Connector::builder()
+            .resolver(move |_: &str| {
+                counting.fetch_add(1, Ordering::SeqCst);
+                Ok(vec![Ipv4Addr::LOCALHOST.into()])
+            })
+            .build()
+            .expect("the rules are fine");
+        let listener = listen();
+        let port = listener.local_addr().expect("it listens").port();
+        let now = Instant::now();
+        let past = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
+        for at in [now, past] {
+            for timeout in [None, Some(PATIENCE)] {
+                let options = SocketOptions::new().connect_timeout(timeout).connect_deadline(at);
+                for host in ["127.0.0.1", "name.test"] {
+                    let socket = connector
+                        .connect_with((host, port), options.clone())
+                        .expect("opened tells it");
+                    let error = at_once(|| socket.opened()).expect_err("it is too late");
+                    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+                    assert!(!error.is_retryable(), "{error}");
+                    assert!(error.attempts().is_empty(), "{error:?}");
+                    let first = if host == "name.test" { Step::Lookup } else { Step::Connect };
+                    assert_eq!(error.step(), Some(first), "{error:?}");
+                    fails(socket.closed_timeout(AT_ONCE), ErrorKind::TimedOut);
+                }
+            }
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+        assert_eq!(connector.open_sockets(), 0);
+        nobody_came(&listener);
+        let options = SocketOptions::new().connect_deadline(Instant::now() + PATIENCE);
+        let socket = connector.connect_with(("name.test", port), options).expect("it is fine");
+        socket.opened().expect("it is in time");
+    });
+}
+
+/// Its handshake has a time of its own.
+#[test]
+fn the_deadline_of_connecting_is_nothing_to_an_upgrade() {
+    use crate::support::tls::{TlsPeer, ask, authority, terms, upgradable};
+
+    story(|| {
+        let peer = TlsPeer::plays(&terms(), |peer| {
+            peer.agrees();
+            peer.handshake();
+            peer.send(b"secret");
+        });
+        let deadline = Instant::now() + Duration::from_millis(500);
+        let options = upgradable(authority()).connect_deadline(deadline);
+        let socket = sockeye::connect_with(peer.address(), options).expect("the options are fine");
+        socket.opened().expect("it is in time");
+        ask(&socket);
+        std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+        let secure = socket.start_tls().expect("nothing is in the way");
+        let read = crate::support::read_exactly(&secure, 6);
+        assert_eq!(read.expect("the peer sends"), b"secret");
+    });
+}
+
 // -------------------------------------------------------------------- all else
 
 #[test]
@@ -173,4 +329,37 @@ fn options_may_be_used_again() {
             crate::support::times_out(crate::support::read(&socket, 1));
         }
     });
+}
+
+// -------------------------------------------------------------------- what was reached
+
+/// Linux takes the unspecified address for the loopback one.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_dials_the_unspecified_address_is_told_whom_it_reached() {
+    use crate::support::peer::listen_on;
+    use std::net::IpAddr;
+
+    story(|| {
+        for (host, reached, listens) in [
+            ("0.0.0.0", "127.0.0.1", "0.0.0.0"),
+            ("::", "::1", "::"),
+            ("::ffff:0.0.0.0", "::ffff:127.0.0.1", "0.0.0.0"),
+        ] {
+            let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+            let listener = listen_on((ip(listens), 0).into(), 16, None);
+            let port = listener.local_addr().expect("it listens").port();
+            let socket = sockeye::connect((ip(host), port)).expect("the address is fine");
+            let info = socket.opened().expect("it listens");
+            assert_eq!(info.remote_address(), Some((ip(reached), port).into()), "{host}");
+            assert_eq!(info.requested().hostname(), host);
+            let (stream, _) = listener.accept().expect("it came");
+            assert_eq!(stream.peer_addr().ok(), info.local_address().map(unmapped), "{host}");
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    (address.ip().to_canonical(), address.port()).into()
 }

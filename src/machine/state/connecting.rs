@@ -49,16 +49,23 @@ enum Reading {
 
 impl Connecting {
     pub(super) fn new(plan: Plan, now: Instant) -> Self {
+        // A limit too far away to be an instant is none.
+        let timeout = plan.connect_timeout.and_then(|limit| now.checked_add(limit));
         Connecting {
             race: Race::new(&plan, now),
-            // A limit too far away to be an instant is none.
-            deadline: plan.connect_timeout.and_then(|limit| now.checked_add(limit)),
+            deadline: timeout.into_iter().chain(plan.connect_deadline).min(),
             reading: Reading::Wanted,
             setup: plan.tls,
         }
     }
 
+    /// Begins to connect, unless it is too late for that.
     pub(super) fn start(mut self: Box<Self>, now: Instant, outputs: &mut Outputs<'_>) -> State {
+        if self.deadline.is_some_and(|at| at <= now) {
+            self.race.start_too_late(now);
+            let fault = Fault::TimedOut(Deadline::Start);
+            return self.never(fault, Err(fault), now, outputs);
+        }
         let step = self.race.start(now, outputs);
         self.advance(step, now, outputs)
     }

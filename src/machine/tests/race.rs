@@ -1,12 +1,13 @@
 //! Races in virtual time: addresses that answer, refuse or stay silent after so many milliseconds.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::egress::EgressRules;
 use crate::error::{ErrorKind, Step};
+use crate::machine::race::{JUDGED_MOST, REFUSED_MOST};
 use crate::machine::{
     ADDRESSES_MOST, AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, Refusal,
     Target,
@@ -307,6 +308,132 @@ fn an_upgrade_is_refused_where_reading_was_cancelled_before_the_connection() {
     assert_eq!(machine.refuses_upgrade(), None);
     drop(machine.handle(Input::CancelReading, now));
     assert_eq!(machine.refuses_upgrade(), Some(Refusal::Cancelled));
+}
+
+#[test]
+fn the_earlier_of_the_timeout_and_the_deadline_limits_connecting() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    for (timeout, deadline, expected) in [
+        (None, None, None),
+        (Some(3), None, Some(3)),
+        (None, Some(4), Some(4)),
+        (Some(3), Some(4), Some(3)),
+        (Some(5), Some(4), Some(4)),
+    ] {
+        let mut plan = Plan::new(Target::Address(v4(1)));
+        plan.connect_timeout = timeout.map(|count| count * second);
+        plan.connect_deadline = deadline.map(|count| now + count * second);
+        let mut machine = Machine::new(plan, now);
+        drop(machine.start(now));
+        let limit = machine.deadline().map(|(at, _)| at);
+        assert_eq!(limit, expected.map(|count| now + count * second), "{timeout:?} {deadline:?}");
+    }
+}
+
+#[test]
+fn with_a_deadline_in_the_past_nothing_begins() {
+    let now = Instant::now() + Duration::from_secs(1);
+    for target in [Target::Name, Target::Address(v4(1))] {
+        for at in [now, now - Duration::from_millis(1)] {
+            let mut plan = Plan::new(target);
+            plan.connect_deadline = Some(at);
+            let mut machine = Machine::new(plan, now);
+            for output in machine.start(now) {
+                let begins = matches!(output, Output::Resolve | Output::Attempt { .. });
+                assert!(!begins, "{output:?}");
+            }
+            assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(Deadline::Start))));
+            assert!(machine.attempts().is_empty());
+            assert_eq!(machine.start(now).count(), 0);
+        }
+    }
+}
+
+/// Whatever a resolver puts in front of it.
+#[test]
+fn denied_addresses_hide_no_allowed_one_behind_them() {
+    let rules = || Some(Arc::new(EgressRules::allow_all().deny_net("10.0.0.0/8").unwrap()));
+    let denied =
+        |count: u32| (0..count).map(|n| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | n), 80)));
+    let now = Instant::now();
+    for count in [1, 63, 64, 65, 4096, JUDGED_MOST - 1] {
+        let mut plan = Plan::new(Target::Name);
+        plan.egress = rules();
+        let mut machine = Machine::new(plan, now);
+        drop(machine.start(now));
+        let count = u32::try_from(count).unwrap();
+        let answer: Vec<_> = denied(count).chain([v4(1)]).collect();
+        let outputs: Vec<_> = machine.handle(Input::Resolved(Ok(&answer)), now).collect();
+        let dials = |output: &Output| matches!(output, Output::Attempt { address, .. } if *address == v4(1));
+        assert!(outputs.iter().any(dials), "{count} before it: {outputs:?}");
+        // What is kept of the others is bounded.
+        let Some(Output::Attempt { id, .. }) = outputs.into_iter().find(|output| dials(output))
+        else {
+            panic!("it was found before");
+        };
+        drop(machine.handle(Input::Attempted { id, result: Err(REFUSED) }, now));
+        let kept = usize::try_from(count).unwrap().min(REFUSED_MOST);
+        assert_eq!(machine.attempts().len(), kept + 1);
+        let last = machine.attempts().last().map(|attempt| (attempt.address, attempt.fault));
+        assert_eq!(last, Some((v4(1), REFUSED)));
+        assert_eq!(machine.opened(), Some(Err(REFUSED)));
+    }
+}
+
+/// Also of the allowed ones as many are dialled as without them.
+#[test]
+fn denied_addresses_take_no_part_in_the_bound_of_those_that_are_dialled() {
+    let rules = EgressRules::allow_all().deny_net("10.0.0.0/8").unwrap();
+    let mixed: Vec<_> = (0..1000_u32)
+        .flat_map(|n| {
+            let denied = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | n), 80));
+            [denied, v4(u16::try_from(n).unwrap())]
+        })
+        .collect();
+    let mut plan = Plan::new(Target::Name);
+    plan.egress = Some(Arc::new(rules));
+    let now = Instant::now();
+    let mut machine = Machine::new(plan, now);
+    drop(machine.start(now));
+    let mut outputs: Vec<_> = machine.handle(Input::Resolved(Ok(&mixed)), now).collect();
+    let mut dialled = 0;
+    while let Some(Output::Attempt { id, .. }) =
+        outputs.iter().find(|output| matches!(output, Output::Attempt { .. }))
+    {
+        dialled += 1;
+        let input = Input::Attempted { id: *id, result: Err(REFUSED) };
+        outputs = machine.handle(input, now).collect();
+    }
+    assert_eq!(dialled, ADDRESSES_MOST);
+    assert_eq!(machine.attempts().len(), 2 * ADDRESSES_MOST);
+}
+
+/// A resolver that gives without end gives as much as two answers of the name system could hold.
+#[test]
+fn of_a_million_addresses_a_bounded_number_is_judged() {
+    let answer: Vec<_> = (0..1_000_000_u32)
+        .map(|n| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | n), 80)))
+        .collect();
+    let now = Instant::now();
+    for behind in [false, true] {
+        let mut plan = Plan::new(Target::Name);
+        plan.egress = Some(Arc::new(EgressRules::allow_all().deny_net("10.0.0.0/8").unwrap()));
+        let mut machine = Machine::new(plan, now);
+        drop(machine.start(now));
+        let mut answer = answer.clone();
+        let place = if behind { JUDGED_MOST } else { JUDGED_MOST - 1 };
+        answer[place] = v4(1);
+        // In parts, it is bounded all the same.
+        let (first, rest) = answer.split_at(JUDGED_MOST / 2);
+        assert_eq!(machine.handle(Input::Answered(first), now).count(), 0);
+        let found = machine
+            .handle(Input::Resolved(Ok(rest)), now)
+            .any(|output| matches!(output, Output::Attempt { .. }));
+        assert_eq!(found, !behind);
+        assert_eq!(machine.opened(), behind.then_some(Err(Fault::Denied)));
+        assert!(machine.attempts().len() <= REFUSED_MOST + 1);
+    }
 }
 
 #[test]
