@@ -62,6 +62,7 @@ fn refused() -> Vec<Behaviour> {
             "a certificate below a maze of authorities among strangers",
             with(&maze, identity::strangers(30_000)),
         ),
+        is("a certificate below 60 impostors of a root", identity::impostors(60)),
         is(
             "a certificate of somebody else",
             identity::of_another_name().with_chain(identity::good().chain),

@@ -139,3 +139,17 @@ pub fn maze(count: usize) -> Identity {
     }
     identity
 }
+
+/// A certificate below `count` authorities of one name, which all claim that the trusted root has signed them.
+pub fn impostors(count: usize) -> Identity {
+    let impostor = new_root("trusted");
+    let below: Vec<Root> = (0..count)
+        .map(|_| {
+            CertifiedIssuer::signed_by(authority("below"), new_key(), &impostor)
+                .expect("the parameters are fine")
+        })
+        .collect();
+    let mut identity = issued(&below[0], &params(&["localhost".to_owned()]));
+    identity.chain.extend(below.iter().map(|one| one.der().to_vec()));
+    identity
+}
