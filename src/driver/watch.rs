@@ -157,7 +157,11 @@ impl Shared {
         }
         if core.machine.is_secure() {
             drop(core);
-            return self.ingest_in_background(until);
+            let look = self.ingest_in_background(until);
+            // If the event reported data and a failure, no other event reports the failure. A wire that is
+            // registered again, for failures only, reports it itself.
+            let unread = failed && self.lock().machine.watch() == Watch::Failure;
+            return if unread && look == Look::Keep { self.look_for_failure() } else { look };
         }
         let ReadStep::Receive(pass) = core.machine.read() else { return kept };
         let Some(wire) = core.wire.cloned() else { return kept };

@@ -137,6 +137,11 @@ pub fn all() -> Vec<Behaviour> {
                 server.data(100)?;
                 server.reset()
             }),
+            Behaviour::fails("data, later a reset", version, Reset, |server| {
+                server.data(100)?;
+                thread::sleep(Duration::from_millis(400));
+                server.reset()
+            }),
             Behaviour::fails("a reset in a record", version, Reset, |server| {
                 let record = server.data_record(10_000);
                 server.raw(&record[..5000])?;
