@@ -24,6 +24,8 @@ pub const LIMIT: Duration = Duration::from_secs(1);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// The pause between two writes, unless the server floods.
 const PAUSE: Duration = Duration::from_millis(2);
+/// How long a socket that may stay open is watched for its end.
+const SHORT: Duration = Duration::from_millis(50);
 /// How long the CPU time is measured after a situation has ended.
 const AFTERWARDS: Duration = Duration::from_millis(60);
 
@@ -59,7 +61,7 @@ fn play(order: &Order, pem: &str) -> Report {
                 report.why = error.to_string();
                 report.outcome = outcome(Err(error));
                 report.took = begun.elapsed();
-                report.settled = settled(&socket);
+                report.settled = settled(&socket, LIMIT);
                 socket.abort();
                 return report;
             }
@@ -83,7 +85,9 @@ fn play(order: &Order, pem: &str) -> Report {
     report.took = begun.elapsed();
     report.cpu = self::cpu() - cpu;
     let (before, watched) = (self::cpu(), Instant::now());
-    report.settled = settled(&socket);
+    let stays_open = [String::from("Open"), format!("Fails({:?})", ErrorKind::TimedOut)];
+    let patience = if stays_open.contains(&report.outcome) { SHORT } else { LIMIT };
+    report.settled = settled(&socket, patience);
     thread::sleep(AFTERWARDS.saturating_sub(watched.elapsed()));
     report.afterwards = self::cpu() - before;
     report.grown = memory.grown();
@@ -187,8 +191,8 @@ fn is_of_the_call(socket: &Socket, error: &Error) -> bool {
     error.kind() == ErrorKind::TimedOut && socket.phase() != Phase::Closed
 }
 
-fn settled(socket: &Socket) -> String {
-    match socket.closed_timeout(Duration::from_millis(50)) {
+fn settled(socket: &Socket, patience: Duration) -> String {
+    match socket.closed_timeout(patience) {
         Err(error) if is_of_the_call(socket, &error) => String::from("Open"),
         result => outcome(result),
     }

@@ -19,59 +19,78 @@ const AFTERWARDS_MOST: Duration = Duration::from_millis(20);
 /// The longest error message, in bytes, whatever the server sends.
 const MESSAGE_MOST: usize = 1000;
 
-/// The verdict on a situation.
+/// The verdict on a situation, in words.
 #[derive(Default)]
 pub struct Verdict {
-    /// Everything that is wrong, in words.
     pub faults: Vec<String>,
-    /// Only time is wrong, which may be due to a busy machine.
-    pub is_late: bool,
+    /// Faults that a busy machine can cause.
+    pub delays: Vec<String>,
+}
+
+impl Verdict {
+    pub fn fault(what: String) -> Verdict {
+        Verdict { faults: vec![what], ..Verdict::default() }
+    }
+
+    pub fn is_right(&self) -> bool {
+        self.faults.is_empty() && self.delays.is_empty()
+    }
+
+    /// Whether it makes sense to repeat the situation on a quiet machine.
+    pub fn is_late(&self) -> bool {
+        self.faults.is_empty() && !self.delays.is_empty()
+    }
 }
 
 pub fn judge(behaviour: &Behaviour, situation: Situation, sent: u64, report: &Report) -> Verdict {
-    let mut faults = Vec::new();
-    let mut check = |right: bool, what: String| {
-        if !right {
-            faults.push(what);
-        }
-    };
+    let mut verdict = Verdict::default();
     let expected = behaviour.expected(situation);
-    let outcome = expected.iter().find(|outcome| format!("{outcome:?}") == report.outcome);
-    check(outcome.is_some(), format!("{} where {expected:?} is right", report.outcome));
-    if let Some(&outcome) = outcome {
-        let settled = settles_as(behaviour, situation, outcome);
-        check(
-            settled.iter().any(|one| format!("{one:?}") == report.settled),
-            format!("{} and then {} where {settled:?} is right", report.outcome, report.settled),
-        );
+    let is = |outcome: Outcome| format!("{outcome:?}") == report.outcome;
+    // Nothing had happened when the limit passed.
+    let waited = is(Outcome::Open) || is(Outcome::Fails(TimedOut));
+    match expected.iter().find(|&&outcome| is(outcome)) {
+        Some(&outcome) => {
+            let settled = settles_as(behaviour, situation, outcome);
+            if !settled.iter().any(|one| format!("{one:?}") == report.settled) {
+                let Report { outcome, settled: found, .. } = report;
+                verdict.faults.push(format!("{outcome} and then {found}, not {settled:?}"));
+            }
+        }
+        None => {
+            let list = if waited { &mut verdict.delays } else { &mut verdict.faults };
+            list.push(format!("{}, not {expected:?}", report.outcome));
+        }
     }
-    check(report.bytes <= sent, format!("{} bytes read of {sent} sent", report.bytes));
-    if situation == Situation::Reading {
-        let least = behaviour.reads;
-        check(report.bytes >= least, format!("{} bytes read, not {least}", report.bytes));
+    if report.bytes > sent {
+        verdict.faults.push(format!("{} bytes read of {sent} sent", report.bytes));
     }
-    check(report.grown <= MEMORY_MOST, format!("{} KiB of memory more", report.grown / 1024));
-    if behaviour.load == Load::Quiet {
-        check(report.cpu <= QUIET_MOST, format!("{:?} of the processor", report.cpu));
+    if situation == Situation::Reading && report.bytes < behaviour.reads {
+        let list = if waited { &mut verdict.delays } else { &mut verdict.faults };
+        list.push(format!("{} bytes read, not {}", report.bytes, behaviour.reads));
     }
-    check(
-        report.afterwards <= AFTERWARDS_MOST,
-        format!("{:?} of the processor when all was over", report.afterwards),
-    );
-    check(report.left == 0, format!("{} sockets left", report.left));
-    check(report.why.len() <= MESSAGE_MOST, format!("a message of {} bytes", report.why.len()));
-    check(!report.why.contains("panic"), String::from("a panic"));
-    let timed_out = format!("{:?}", Outcome::Fails(TimedOut));
-    let is_late = match faults.len() {
-        0 => true,
-        1 => outcome.is_none() && (report.outcome == timed_out || report.outcome == "Open"),
-        _ => false,
-    };
+    if report.grown > MEMORY_MOST {
+        verdict.faults.push(format!("{} KiB of memory more", report.grown / 1024));
+    }
+    if report.left > 0 {
+        verdict.faults.push(format!("{} sockets left", report.left));
+    }
+    if report.why.len() > MESSAGE_MOST {
+        verdict.faults.push(format!("a message of {} bytes", report.why.len()));
+    }
+    if report.why.contains("panic") {
+        verdict.faults.push(String::from("a panic"));
+    }
+    if behaviour.load == Load::Quiet && report.cpu > QUIET_MOST {
+        verdict.delays.push(format!("{:?} of CPU time", report.cpu));
+    }
+    if report.afterwards > AFTERWARDS_MOST {
+        verdict.delays.push(format!("{:?} of CPU time after the end", report.afterwards));
+    }
     if report.took > LIMIT + TOLERANCE {
         let took = report.took;
-        faults.push(format!("took {took:?}, which is more than {LIMIT:?} and {TOLERANCE:?}"));
+        verdict.delays.push(format!("took {took:?}, more than {LIMIT:?} and {TOLERANCE:?}"));
     }
-    Verdict { is_late: is_late && !faults.is_empty(), faults }
+    verdict
 }
 
 /// Returns the possible outcomes of the socket after this outcome of the call.
@@ -86,8 +105,10 @@ fn settles_as(behaviour: &Behaviour, situation: Situation, outcome: Outcome) -> 
         }
         Outcome::Open => vec![Outcome::Open],
         Outcome::Clean | Outcome::Fails(Closed) => vec![Outcome::Clean],
-        // The limit was the call's or the socket's.
-        Outcome::Fails(TimedOut) => vec![Outcome::Open, outcome],
+        // The limit was the call's or the socket's. After the call's the socket may end as an idle one.
+        Outcome::Fails(TimedOut) => {
+            [behaviour.expected(Situation::Idle), vec![Outcome::Open, outcome]].concat()
+        }
         Outcome::Fails(_) => vec![outcome],
     }
 }

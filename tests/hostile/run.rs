@@ -92,18 +92,18 @@ impl Tally {
         verdict: Verdict,
     ) {
         let cell = format!("{}: {situation:?}", behaviour.name);
-        let Verdict { faults, is_late } = verdict;
         if self.verbose {
             println!("{cell}: {report:?}");
         }
-        if is_late && !self.alone && self.late.len() < LATE_MOST {
+        if verdict.is_late() && !self.alone && self.late.len() < LATE_MOST {
             self.late.push((Arc::clone(behaviour), situation));
             return;
         }
         self.played += 1;
-        self.right += usize::from(faults.is_empty());
-        if !faults.is_empty() {
-            println!("FAILED    {cell}: {} ({})", faults.join("; "), report.why);
+        self.right += usize::from(verdict.is_right());
+        if !verdict.is_right() {
+            let all = [verdict.faults, verdict.delays].concat().join("; ");
+            println!("FAILED    {cell}: {all} ({})", report.why);
         }
     }
 
@@ -135,8 +135,7 @@ fn play(
         }
         Err(what) => {
             let errors = client.take().map(Client::kill).unwrap_or_default();
-            let faults = vec![format!("{what}\n{errors}")];
-            (Report::default(), Verdict { faults, is_late: false })
+            (Report::default(), Verdict::fault(format!("{what}\n{errors}")))
         }
     }
 }
