@@ -65,7 +65,8 @@ fn a_host_needs_the_leave_of_its_port_too() {
     assert!(judged(&rules.allow_port(80), "example.com:80".parse()).is_ok());
     let message =
         judged(&EgressRules::workers(), "example.com:25".parse()).unwrap_err().to_string();
-    assert_eq!(message, "cannot connect to example.com:25: Connections to port 25 are prohibited");
+    let page = "Connections to port 25 are prohibited";
+    assert_eq!(message, format!("port 25 is denied by a rule: {page} (example.com:25)"));
 }
 
 #[test]

@@ -42,9 +42,10 @@ pub(super) fn unconnected(
     for (reason, addresses) in &reasons.groups {
         message.push_str(separator);
         message.push_str(reason);
-        let says_more = addresses.iter().any(|address| address.to_string() != requested);
-        if says_more {
-            let addresses = List(addresses, ", ", |address: &SocketAddr| *address);
+        let others: Vec<_> =
+            addresses.iter().filter(|address| address.to_string() != requested).collect();
+        if !others.is_empty() {
+            let addresses = List(&others, ", ", |address: &&SocketAddr| **address);
             message.push_str(&format!(" ({addresses})"));
         }
         separator = "; ";

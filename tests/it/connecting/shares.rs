@@ -292,7 +292,13 @@ fn a_resolver_that_asks_itself_without_end_fails_at_once() {
         let opened = call(move || socket.opened().map(|_| ()));
         let error: Error = opened.join_within(AT_ONCE * 5).expect_err("there is no end of it");
         assert_eq!(error.kind(), ErrorKind::Resolve);
-        assert!(error.to_string().contains("by resolvers themselves"), "{error}");
+        let mut said = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            said.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        assert!(said.contains("by resolvers themselves"), "{said}");
         assert!(threads_for_names() <= 65, "{} threads", threads_for_names());
         *own.lock().unwrap_or_else(PoisonError::into_inner) = None;
     });
