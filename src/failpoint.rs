@@ -37,6 +37,7 @@ bugs! {
     HandshakeSpins: "A thread that finds the wire ready polls again while another one may receive.",
     IgnoresCallTimer: "A limit that has passed is taken for none.",
     LeaksLateConnection: "A connection that is made too late is never closed.",
+    LeavesHandshakeUnmonitored: "The end of a handshake does not queue the socket for monitoring.",
     LoopLosesCommand: "The event loop blocks although a command is queued.",
     LoopSendsSilently: "The event loop sends queued data and wakes no writer.",
     LosesSlot: "A socket that stops waiting for a slot takes one with it.",

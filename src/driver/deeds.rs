@@ -70,6 +70,8 @@ impl Shared {
         while let Some(deeds) = &mut next {
             let mut prepared = core.prepare(deeds, self.requested(), self.roster());
             let news = core.news(deeds, prepared.known.is_none());
+            let tell_listed =
+                !planted!(LeavesHandshakeUnmonitored) && self.list_if_unattended(&mut core);
             core.performing += 1;
             self.notify(&core);
             drop(core);
@@ -78,6 +80,9 @@ impl Shared {
             }
             if let Some(news) = news {
                 news.tell(self.requested());
+            }
+            if let (true, Ok(driver)) = (tell_listed, Driver::running()) {
+                driver.post(Job::Young, Urgency::Soon);
             }
             let answer = self.perform(deeds, &mut prepared);
             users.extend(prepared.users());
@@ -151,11 +156,6 @@ impl Shared {
                 core.wire.adopt(wire);
             }
             core.facts = Some(Facts::new(endpoints, timings));
-            if let (Some(deeds), Ok(driver), true) =
-                (&mut deeds, Driver::running(), core.wants_watch())
-            {
-                deeds.tell_listed = self.list(core, driver);
-            }
         } else if planted!(LeaksLateConnection) {
             std::mem::forget(wire);
         } else if wire.is_some() {
@@ -189,10 +189,10 @@ impl Shared {
                 release(wire, how);
             }
         }
-        let held = prepared.over.as_mut().map(|over| std::mem::take(&mut over.tokens));
-        if let Some(held) = held.filter(|held| !held.is_empty()) {
+        if !prepared.given_up.is_empty() {
             if let Ok(driver) = Driver::running() {
-                driver.post(Job::Forget(held), Urgency::Now);
+                let given_up = std::mem::take(&mut prepared.given_up);
+                driver.post(Job::Forget(given_up), Urgency::Now);
             }
         }
         if let Some(token) = prepared.registration {
@@ -202,9 +202,6 @@ impl Shared {
         }
         if let (Some(spot), Ok(driver)) = (prepared.young, Driver::running()) {
             driver.young().remove(spot, self);
-        }
-        if let (true, Ok(driver)) = (deeds.tell_listed, Driver::running()) {
-            driver.post(Job::Young, Urgency::Soon);
         }
         if deeds.attend {
             match Driver::running() {
@@ -352,8 +349,6 @@ pub(super) struct Deeds {
     readable: bool,
     writable: bool,
     pub(super) closed: bool,
-    /// The loop has to be told to look at those that are listed to be watched.
-    tell_listed: bool,
     /// A connection that came too late, or led nowhere.
     unwanted: Option<Arc<Wire>>,
 }
@@ -400,6 +395,8 @@ struct Prepared {
     young: Option<Spot>,
     /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
     over: Option<Box<Errand>>,
+    /// The attempts and timers that the loop is to forget.
+    given_up: Vec<Token>,
     how: Option<How>,
     /// What the look-up that is wanted would find.
     known: Option<Vec<SocketAddr>>,
@@ -452,6 +449,14 @@ impl Core {
         // While a limit runs the loop keeps it.
         let over = self.machine.deadline().is_none() && !self.is_opening();
         let mut over = if over { self.errand.take() } else { None };
+        let mut given_up = Vec::new();
+        if let Some(errand) = &mut over {
+            given_up.append(&mut errand.attempts);
+            given_up.append(&mut errand.timers);
+        } else if let (true, Some(errand)) = (deeds.abandon, &mut self.errand) {
+            // The race is over, and the handshake's limit is not.
+            given_up.append(&mut errand.attempts);
+        }
         if self.error.is_none() {
             if let Some(failure) = self.machine.failure() {
                 let opening = matches!(self.machine.opened(), Some(Err(_)));
@@ -497,7 +502,19 @@ impl Core {
             (None, false) => None,
             (Some(_), _) | (_, true) => self.machine.take_discarded(),
         };
-        Prepared { wake, wire, registration, young, over, how, known, farewell, next, discarded }
+        Prepared {
+            wake,
+            wire,
+            registration,
+            young,
+            over,
+            given_up,
+            how,
+            known,
+            farewell,
+            next,
+            discarded,
+        }
     }
 
     /// Gives its place up once its outcome is known. The socket that has it now is to be admitted.

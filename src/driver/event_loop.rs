@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::{self, Timers};
@@ -21,7 +21,7 @@ use super::sync::thread_local;
 use super::table::Table;
 use super::watch::{Look, QUIET};
 use super::wire::Wire;
-use super::young::KEPT_CAPACITY;
+use super::young::{KEPT_CAPACITY, Taken};
 use super::{Driver, Job, Sleep, dial, harmless, say};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::AttemptId;
@@ -111,7 +111,7 @@ struct EventLoop {
     young_at: Option<Instant>,
     /// What was taken out of that list and not looked at yet. It keeps its room: nothing is to be allocated
     /// while sockets are just read.
-    glanced_at: Vec<(Weak<Shared>, u32)>,
+    glanced_at: Vec<Taken>,
     /// There were more in the list than one look takes out.
     more_young: bool,
     /// Jobs that were taken and not done yet, in their order.
@@ -246,7 +246,9 @@ impl EventLoop {
                 let entry = Entry::Limit(Box::new((Arc::clone(&shared), at)));
                 let token = self.table.insert(entry);
                 self.timers.set(at, token);
-                self.hold(&shared, token);
+                if !shared.hold_timer(token) {
+                    self.forget(token);
+                }
             }
             Job::Pending { shared, id, address, wire } => {
                 self.await_attempt(shared, id, address, wire);
@@ -315,25 +317,9 @@ impl EventLoop {
         if let Err(error) = registered {
             self.table.remove(token);
             shared.attempted(id, Err(Fault::Io(code(&error))));
-        } else {
-            self.hold(&shared, token);
+        } else if !shared.hold_attempt(token, id) {
+            self.forget(token);
         }
-    }
-
-    /// Notes with a connecting socket what the loop holds for it, or drops that, if the socket does not
-    /// connect any more.
-    fn hold(&mut self, shared: &Shared, token: Token) {
-        let mut core = shared.lock();
-        let wanted = match self.table.get(token) {
-            // It may have been given up before it was posted.
-            Some(Entry::Attempt(attempt)) => core.machine.awaits(attempt.id),
-            Some(Entry::Socket { .. } | Entry::Limit(_)) | None => true,
-        };
-        if let (true, Some(errand)) = (wanted, core.errand()) {
-            return errand.tokens.push(token);
-        }
-        drop(core);
-        self.forget(token);
     }
 
     /// Drops one attempt of a socket that goes on connecting.
@@ -341,8 +327,8 @@ impl EventLoop {
         let mut core = shared.lock();
         let Some(errand) = core.errand() else { return };
         let is_it = |token: &Token| matches!(self.table.get(*token), Some(Entry::Attempt(attempt)) if attempt.id == id);
-        let Some(place) = errand.tokens.iter().position(is_it) else { return };
-        let token = errand.tokens.swap_remove(place);
+        let Some(place) = errand.attempts.iter().position(is_it) else { return };
+        let token = errand.attempts.swap_remove(place);
         drop(core);
         self.forget(token);
     }
@@ -434,7 +420,7 @@ impl EventLoop {
     }
 
     fn unregister(&mut self, shared: &Arc<Shared>, wire: &Wire) {
-        let Some(token) = shared.lock().registration.take() else { return };
+        let Some(token) = shared.take_registration() else { return };
         self.table.remove(token);
         wire.deregister(self.poll.registry());
     }
@@ -502,9 +488,9 @@ impl EventLoop {
         if self.glanced_at.is_empty() {
             self.more_young = self.driver.young().look(&mut self.glanced_at);
         }
-        while let Some((socket, turns)) = self.glanced_at.pop() {
+        while let Some(Taken { socket, spot, turns }) = self.glanced_at.pop() {
             let Some(shared) = socket.upgrade() else { continue };
-            if shared.glance(turns, self.driver) {
+            if shared.glance(spot, turns, self.driver) {
                 guarded(|| self.register(&shared));
             }
             if turn.is_over() {

@@ -19,7 +19,7 @@ use super::event_loop::{self, REGISTERED_ONCE};
 use super::patience::{Passed, Patience};
 use super::readiness::Ended;
 use super::reading::Came;
-use super::shared::{Core, Guard, Handed, Shared, Watching};
+use super::shared::{Core, Guard, Handed, Shared};
 use super::slices::{Load, Room};
 use super::wait::{Side, Waited, WakeHandle};
 use super::watch::QUIET;
@@ -141,7 +141,7 @@ impl Shared {
         if registered || !core.is_opening() || event_loop::is_this_thread() {
             drop(core);
             driver.post(Job::Register(Arc::clone(self)), Urgency::Now);
-        } else if !matches!(core.watching, Watching::Listed(_)) && self.list(&mut core, driver) {
+        } else if self.list(&mut core, driver) {
             drop(core);
             driver.post(Job::Young, Urgency::Soon);
         }

@@ -177,8 +177,10 @@ pub(super) struct Errand {
     pub(super) known: Option<Vec<SocketAddr>>,
     /// For the one question about an address that only the system can answer.
     pub(super) egress: Option<Arc<EgressRules>>,
-    /// What the loop holds for it.
-    pub(super) tokens: Vec<Token>,
+    /// The attempts that the loop watches for it.
+    pub(super) attempts: Vec<Token>,
+    /// The timers that the loop holds for it.
+    pub(super) timers: Vec<Token>,
     /// When the loop tells the machine the time.
     pub(super) timer: Option<Instant>,
     /// The operating system's where there is none.
@@ -489,10 +491,31 @@ impl Shared {
         drop(self.settle(core, deeds));
     }
 
-    /// The loop does not hold this any more for a socket that connects.
+    /// Notes an attempt that the loop watches. Returns whether it is wanted: it may have been given up before
+    /// it was posted, and once another one has won it is not, although the handshake may still go on.
+    pub(super) fn hold_attempt(&self, token: Token, id: AttemptId) -> bool {
+        let mut core = self.lock();
+        let is_wanted = core.machine.awaits(id);
+        match core.errand() {
+            Some(errand) if is_wanted => errand.attempts.push(token),
+            Some(_) | None => return false,
+        }
+        true
+    }
+
+    /// Notes a timer that the loop holds. Returns whether it is wanted.
+    pub(super) fn hold_timer(&self, token: Token) -> bool {
+        let mut core = self.lock();
+        let Some(errand) = core.errand() else { return false };
+        errand.timers.push(token);
+        true
+    }
+
+    /// The loop does not hold this attempt or this timer any more.
     pub(super) fn release(&self, token: Token) {
         if let Some(errand) = self.lock().errand() {
-            errand.tokens.retain(|held| *held != token);
+            errand.attempts.retain(|held| *held != token);
+            errand.timers.retain(|held| *held != token);
         }
     }
 

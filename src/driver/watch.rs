@@ -15,9 +15,10 @@ use super::errno::{Failure, judge};
 use super::ready::Readiness;
 use super::shared::{Core, Shared, Watching};
 use super::slices::Room;
-use super::sync::mio::Interest;
+use super::sync::mio::{Interest, Token};
 use super::wait::Side;
 use super::wire::{Drained, End, Wire};
+use super::young::Spot;
 use super::{Driver, Job, Urgency};
 use crate::error::Fault;
 use crate::machine::{Input, ReadStep, Received, Watch};
@@ -69,27 +70,49 @@ pub(super) enum Ingested {
 }
 
 impl Shared {
-    /// Lists the socket to be watched when it has been quiet; says whether the loop has to be told to
-    /// look.
+    /// Lists the socket to be watched when it has been quiet, unless it is listed already; says whether
+    /// the loop has to be told to look.
     pub(super) fn list(self: &Arc<Self>, core: &mut Core, driver: &Driver) -> bool {
+        if matches!(core.watching, Watching::Listed(_)) {
+            return false;
+        }
         let (place, tell) = driver.young().add(Arc::downgrade(self), core.turns);
         core.watching = Watching::Listed(place);
         tell
     }
 
-    /// Whether to register a socket now that was listed when `turns` reading turns had ended.
-    pub(super) fn glance(self: &Arc<Self>, turns: u32, driver: &Driver) -> bool {
+    /// Lists a socket that wants to be watched and that neither the loop watches nor a reader is at, who would
+    /// list it on leaving. Any transition may have led there: the end of a handshake is one, whichever thread
+    /// brings it about. Returns whether the loop has to be told to look.
+    pub(super) fn list_if_unattended(self: &Arc<Self>, core: &mut Core) -> bool {
+        if core.watching != Watching::Off || core.reading.busy || !core.wants_watch() {
+            return false;
+        }
+        match Driver::running() {
+            Ok(driver) => core.wire.is_some() && self.list(core, driver),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether to register a socket now that was listed here when `turns` reading turns had ended.
+    pub(super) fn glance(self: &Arc<Self>, spot: Spot, turns: u32, driver: &Driver) -> bool {
         let mut core = self.lock();
+        if core.watching != Watching::Listed(spot) {
+            // This is not how the socket is listed now, if it is.
+            return false;
+        }
+        core.watching = Watching::Off;
         let handshaking = core.machine.watch() == Watch::Ingest;
-        let wanted = core.wants_watch() || handshaking;
-        let listed = matches!(core.watching, Watching::Listed(_)) && wanted;
-        if listed && core.turns != turns {
+        let wanted = core.wants_watch();
+        if wanted && core.turns != turns {
             self.list(&mut core, driver);
             return false;
         }
         // Whoever is reading will list it when they leave.
-        let arm = listed && (handshaking || !core.reading.busy);
-        core.watching = if arm { Watching::Armed } else { Watching::Off };
+        let arm = handshaking || wanted && !core.reading.busy;
+        if arm {
+            core.watching = Watching::Armed;
+        }
         if handshaking {
             // From now on the loop keeps its time.
             drop(self.keep_time(core));
@@ -101,6 +124,17 @@ impl Shared {
     pub(super) fn to_register(&self) -> Option<(Arc<Wire>, Option<Interest>)> {
         let core = self.lock();
         Some((core.wire.cloned()?, core.interest()))
+    }
+
+    /// Takes back the registration of a wire of which nothing is wanted. Whoever wants something by now posts
+    /// that, or will find the registration where it is.
+    pub(super) fn take_registration(&self) -> Option<Token> {
+        let mut core = self.lock();
+        if core.interest().is_some() {
+            return None;
+        }
+        core.stop_watching();
+        core.registration.take()
     }
 
     fn wire(&self) -> Option<Arc<Wire>> {
@@ -144,7 +178,7 @@ impl Shared {
             }
             Watch::End if core.reading.busy => {
                 // Whoever is reading will list it when they leave.
-                core.watching = Watching::Off;
+                core.stop_watching();
                 return kept;
             }
             Watch::End => match core.watching {
@@ -274,15 +308,7 @@ impl Shared {
         }
         if opening && !core.is_opening() {
             // The handshake is over, and callers do the rest.
-            let kept = if core.attended { Look::Keep } else { Look::Recheck };
-            if let Ok(driver) = Driver::running() {
-                let listed = matches!(core.watching, Watching::Listed(_));
-                if !listed && core.wants_watch() && self.list(&mut core, driver) {
-                    drop(core);
-                    driver.post(Job::Young, Urgency::Soon);
-                }
-            }
-            return kept;
+            return if core.attended { Look::Keep } else { Look::Recheck };
         }
         match ingested {
             Ingested::All => {}
@@ -390,7 +416,7 @@ impl Shared {
     /// is all.
     pub(super) fn unwatched(self: &Arc<Self>, fault: Fault) {
         let mut core = self.lock();
-        core.watching = Watching::Off;
+        core.stop_watching();
         core.registration.take();
         if core.attended || core.flushing || core.machine.watch() == Watch::Ingest {
             // Who waits for the loop would wait for ever.
@@ -405,6 +431,14 @@ impl Shared {
 }
 
 impl Core {
+    /// The loop does not watch any more. Where it is listed it stays so, and the loop begins again.
+    fn stop_watching(&mut self) {
+        match self.watching {
+            Watching::Armed | Watching::Narrowed => self.watching = Watching::Off,
+            Watching::Off | Watching::Listed(_) => {}
+        }
+    }
+
     /// What the loop is to be told of the wire.
     fn interest(&self) -> Option<Interest> {
         if self.attended {

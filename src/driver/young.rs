@@ -41,6 +41,16 @@ struct Listed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spot(u32);
 
+/// A socket that a look took out.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) socket: Weak<Shared>,
+    /// Where it was, by which it knows whether this is how it is listed.
+    pub(super) spot: Spot,
+    /// The number of reading turns that had ended when it was listed.
+    pub(super) turns: u32,
+}
+
 impl Young {
     pub(super) const fn new() -> Self {
         let list = List { slots: Vec::new(), free: Vec::new(), looks: 0, awaited: false };
@@ -78,9 +88,9 @@ impl Young {
         }
     }
 
-    /// Takes out sockets that have been listed for the time between two looks at least, each with the
-    /// number of reading turns that had ended then; says whether there are more of them.
-    pub(super) fn look(&self, taken: &mut Vec<(Weak<Shared>, u32)>) -> bool {
+    /// Takes out sockets that have been listed for the time between two looks at least; says whether there
+    /// are more of them.
+    pub(super) fn look(&self, taken: &mut Vec<Taken>) -> bool {
         let mut list = self.lock();
         let looks = list.looks;
         let List { slots, free, .. } = &mut *list;
@@ -89,7 +99,8 @@ impl Young {
                 return true;
             }
             if let Some(listed) = slot.take_if(|held| looks.wrapping_sub(held.since) > 0) {
-                taken.push((listed.socket, listed.turns));
+                let Listed { socket, turns, .. } = listed;
+                taken.push(Taken { socket, spot: Spot(spot), turns });
                 free.push(spot);
             }
         }
@@ -161,7 +172,7 @@ mod tests {
     fn look(young: &Young) -> (Vec<u32>, bool) {
         let mut taken = Vec::new();
         let more = young.look(&mut taken);
-        (taken.into_iter().map(|(_, turns)| turns).collect(), more)
+        (taken.into_iter().map(|taken| taken.turns).collect(), more)
     }
 
     /// One that fails at once: nobody listens there.

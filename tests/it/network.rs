@@ -3,6 +3,7 @@
 //! The test makes the networks and what befalls them; the client and its peer are processes of their own
 //! in there.
 
+mod late;
 mod local;
 mod names;
 mod space;
@@ -34,8 +35,19 @@ type Event<'a> = &'a dyn Fn(&Space, u16);
 /// with [`befall`], has the events happen; or is the client; or its peer.
 #[track_caller]
 fn in_a_space(name: &str, events: &[Event<'_>], client: impl FnOnce(u16)) {
+    in_a_space_with(name, events, read_whatever_comes, client);
+}
+
+/// [`in_a_space`], with a peer of another kind: it says at which port it listens, and ends with its input.
+#[track_caller]
+fn in_a_space_with(
+    name: &str,
+    events: &[Event<'_>],
+    peer: impl FnOnce(),
+    client: impl FnOnce(u16),
+) {
     match part().as_deref() {
-        Some("peer") => play(read_whatever_comes),
+        Some("peer") => play(peer),
         Some(_) => play(|| {
             let port = next_line().and_then(|line| line.parse().ok()).expect("a port comes first");
             for address in [V4, OTHER_V4, V6] {

@@ -114,6 +114,11 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         ],
     ),
     (
+        "LeavesHandshakeUnmonitored",
+        Waiting::Poll,
+        &["securing::the_peers_end_is_noticed_whichever_thread_made_the_handshake"],
+    ),
+    (
         "LoopLosesCommand",
         Waiting::Poll,
         &[

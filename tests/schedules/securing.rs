@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::server::StoresServerSessions;
 use rustls::{ServerConfig, ServerConnection};
-use sockeye::model::{Farewell, Peer};
+use sockeye::model::{self, Farewell, Peer, Site};
 use sockeye::{ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 
 use crate::explore::explore;
@@ -41,6 +41,23 @@ fn threads_that_wait_for_a_handshake_make_it_among_them() {
         let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"hello");
         assert_eq!(opener.join().unwrap(), Ok(()));
         assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
+        assert_eq!((&bytes[..], seen), (&b""[..], Farewell::End));
+        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+/// The loop takes part in making a connection that is pending, and nobody is there after the handshake.
+#[test]
+fn the_peers_end_is_noticed_whichever_thread_made_the_handshake() {
+    explore("the peer's end is noticed, whichever thread made the handshake", || {
+        model::set_site(Site::Far);
+        let scene = Scene::unopened(secure(SecureTransport::On));
+        let socket = scene.socket.clone();
+        let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
+        scene.peer.take_in();
+        let (bytes, seen) = TlsPeer::new(scene.peer, 0).serve(b"");
+        assert_eq!(opener.join().unwrap(), Ok(()));
         assert_eq!((&bytes[..], seen), (&b""[..], Farewell::End));
         assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
         assert_eq!(scene.connector.open_sockets(), 0);

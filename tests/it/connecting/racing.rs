@@ -1,5 +1,6 @@
 //! Races on loopback: addresses that open, refuse or stay silent, of both families.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::thread;
@@ -10,10 +11,10 @@ use sockeye::machine::ATTEMPT_DELAY;
 use sockeye::{Connector, ErrorKind, Phase, SocketInfo, SocketOptions, TcpOptions};
 
 use super::site::{Site, Sort, has_two_families, names};
-use crate::support::alone::{Actor, next_line, part, play, say};
+use crate::support::alone::{Actor, alone, next_line, part, play, say};
 use crate::support::{
-    AT_ONCE, PATIENCE, Verdict, at_once, blocked, fails, ms, read_to_end, skip, story, system_code,
-    timed,
+    AT_ONCE, PATIENCE, Verdict, at_once, blocked, eventually, fails, ms, read_to_end, skip, story,
+    system_code, timed, tls,
 };
 use Sort::{Fast, Refused, Slow};
 
@@ -394,6 +395,52 @@ fn timings_tell_the_look_up_from_the_connection() {
         let timings = socket.opened().expect("it listens").timings();
         assert_eq!(timings.resolve, Duration::ZERO, "there was nothing to look up");
     });
+}
+
+/// A race is over when one is connected (RFC 8305, section 5). Over TLS the handshake may still take any
+/// time, which its limit goes on to bound.
+#[test]
+fn the_losers_are_cancelled_when_one_wins_and_not_when_its_handshake_is_done() {
+    const NAME: &str = "connecting::racing::the_losers_are_cancelled_when_one_wins_and_not_when_its_handshake_is_done";
+    const LIMIT: Duration = ms(6000);
+    // Its descriptors are its own.
+    alone(NAME, PATIENCE, || {
+        tls::provider();
+        let site = Site::of(&[Slow, Fast, Slow]);
+        let connector = names(&[site.v4(0), site.v4(2), site.v4(1)]);
+        let options = tls::options(tls::authority()).connect_timeout(LIMIT);
+        let before = sockets();
+        let begun = Instant::now();
+        // At one of them somebody waits.
+        let [waited_for, other] = [(); 2].map(|()| {
+            connector
+                .connect_with(("name.test", site.port()), options.clone())
+                .expect("the address is fine")
+        });
+        let opening = waited_for.clone();
+        let opener = blocked(move || opening.opened().map(drop));
+        // They have won, and say nothing.
+        let winners = [site.accept(1), site.accept(1)];
+        eventually(LIMIT / 2, "the other attempts are given up", || {
+            site.attempts(0) + site.attempts(2) == 0 && sockets() == before + 4
+        });
+        assert_eq!([waited_for.phase(), other.phase()], [Phase::Connecting; 2]);
+        assert!(begun.elapsed() < LIMIT, "took {:?}", begun.elapsed());
+        fails(other.opened(), ErrorKind::TimedOut);
+        fails(opener.join_within(AT_ONCE), ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= LIMIT, "took {:?}", begun.elapsed());
+        drop((winners, waited_for, other));
+        eventually(PATIENCE, "the connections are closed", || sockets() == before);
+    });
+}
+
+/// How many sockets of this process are open.
+fn sockets() -> usize {
+    let links = fs::read_dir("/proc/self/fd").expect("Linux has it").filter_map(|entry| {
+        // The one that was open for this look is gone.
+        fs::read_link(entry.expect("it stays readable").path()).ok()
+    });
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
 // -------------------------------------------------------------------- given up

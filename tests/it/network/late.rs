@@ -1,0 +1,315 @@
+//! Connections whose first SYN is lost, so that connect(2) is not over at once, as it is on loopback: the
+//! event loop takes part in making them. Half a second after they are made the peer ends them. The program
+//! does nothing by then, and the end has to be noticed all the same.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use rustls::ServerConnection;
+use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions};
+
+use super::space::{OTHER_V4, Space, V4, V6};
+use super::{befall, in_a_space_with, ip};
+use crate::support::alone::{next_line, say};
+use crate::support::peer::reset;
+use crate::support::{AT_ONCE, PATIENCE, Verdict, call, eventually, fails, ms, read, tls};
+
+/// How long after the connection is made the peer ends it.
+const DELAY: Duration = ms(500);
+/// How often each case is tried, at the same time.
+const TRIES: usize = 4;
+
+#[test]
+fn an_end_in_plaintext_is_noticed() {
+    const NAME: &str = "network::late::an_end_in_plaintext_is_noticed";
+    in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
+        all_are_noticed(port, Way::Plain, &[End::Fin, End::Reset]);
+    });
+}
+
+#[test]
+fn an_end_of_tls_is_noticed() {
+    const NAME: &str = "network::late::an_end_of_tls_is_noticed";
+    in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
+        all_are_noticed(port, Way::Tls, &End::ALL);
+    });
+}
+
+#[test]
+fn an_end_after_an_upgrade_is_noticed() {
+    const NAME: &str = "network::late::an_end_after_an_upgrade_is_noticed";
+    in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
+        all_are_noticed(port, Way::Upgrade, &End::ALL);
+    });
+}
+
+/// The second one comes a second later.
+fn lose_each_first_syn(space: &Space, _port: u16) {
+    let syn = "tcp flags & (fin | syn | rst | ack) == syn";
+    let rules = [
+        "add set inet filter seen { type inet_service; flags dynamic,timeout; timeout 60s; }",
+        &format!("add rule inet filter input {syn} tcp sport @seen accept"),
+        &format!("add rule inet filter input {syn} add @seen {{ tcp sport }} drop"),
+    ];
+    for rule in rules {
+        space.at_peer(&format!("nft '{rule}'")).expect("a rule is added");
+    }
+}
+
+// -------------------------------------------------------------------- this side
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+    Upgrade,
+}
+
+/// Which threads wait while the connection is made and secured.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Nobody,
+    One,
+    Many,
+    /// One that waits for moments only, and does something else in between.
+    Briefly,
+    /// One that reads, for moments only.
+    Reader,
+}
+
+impl Waiting {
+    const ALL: [Waiting; 5] =
+        [Waiting::Nobody, Waiting::One, Waiting::Many, Waiting::Briefly, Waiting::Reader];
+}
+
+impl Way {
+    /// The peer takes each of its addresses for another way.
+    fn address(self) -> &'static str {
+        match self {
+            Way::Plain => V6,
+            Way::Tls => V4,
+            Way::Upgrade => OTHER_V4,
+        }
+    }
+}
+
+fn all_are_noticed(port: u16, way: Way, ends: &'static [End]) {
+    tls::provider();
+    befall();
+    let connector = Connector::builder().build().expect("the rules are fine");
+    let mut calls = Vec::new();
+    for &end in ends {
+        for waiting in Waiting::ALL {
+            for number in 0..TRIES {
+                let connector = connector.clone();
+                calls.push(call(move || {
+                    let name = format!("{way:?}, {waiting:?}, {end:?}");
+                    is_noticed(
+                        &connector,
+                        &connect(&connector, port, way, end, waiting, number),
+                        end,
+                        &name,
+                    );
+                }));
+            }
+        }
+    }
+    for call in calls {
+        call.join();
+    }
+    assert_eq!(connector.open_sockets(), 0);
+}
+
+/// An open socket to a peer that is going to end the connection.
+fn connect(
+    connector: &Connector,
+    port: u16,
+    way: Way,
+    end: End,
+    waiting: Waiting,
+    number: usize,
+) -> Socket {
+    let tls = TlsOptions::new().danger_accept_invalid_certs(true).server_name(end.name());
+    let options = match way {
+        Way::Plain => SocketOptions::new(),
+        Way::Tls => tls::with(SecureTransport::On, tls),
+        Way::Upgrade => tls::with(SecureTransport::StartTls, tls),
+    };
+    let socket = connector
+        .connect_with((way.address(), port), options)
+        .expect("the address and the options are fine");
+    wait_open(&socket, waiting);
+    match way {
+        Way::Plain => {
+            (&socket).write_all(end.name().as_bytes()).expect("the peer reads");
+            socket
+        }
+        Way::Tls => socket,
+        Way::Upgrade => {
+            // Once somebody has read from it before, once nobody has.
+            if number % 2 == 0 {
+                tls::ask(&socket);
+            }
+            let socket = socket.start_tls().expect("nothing is in the way");
+            wait_open(&socket, waiting);
+            socket
+        }
+    }
+}
+
+fn wait_open(socket: &Socket, waiting: Waiting) {
+    let is_opening = || matches!(socket.phase(), Phase::Connecting | Phase::Upgrading);
+    match waiting {
+        Waiting::Nobody => eventually(PATIENCE, "the connection is made", || !is_opening()),
+        Waiting::One => drop(socket.opened()),
+        Waiting::Many => {
+            let calls: Vec<_> = (0..4)
+                .map(|_| {
+                    let socket = socket.clone();
+                    call(move || drop(socket.opened()))
+                })
+                .collect();
+            calls.into_iter().for_each(|call| call.join());
+        }
+        Waiting::Briefly => {
+            while socket.opened_timeout(ms(7)).failure() == Some(ErrorKind::TimedOut) {}
+        }
+        Waiting::Reader => {
+            socket.set_read_timeout(Some(ms(3))).expect("it is no zero");
+            while is_opening() {
+                fails(read(socket, 1), ErrorKind::TimedOut);
+            }
+            socket.set_read_timeout(None).expect("none is fine");
+        }
+    }
+    socket.opened_timeout(AT_ONCE).expect("the peer is there");
+}
+
+/// The connection's end shows, and gives back its place, although no call waits for it.
+#[track_caller]
+fn is_noticed(connector: &Connector, socket: &Socket, end: End, name: &str) {
+    let what = format!("{name}: the end is noticed, with {} open", connector.open_sockets());
+    eventually(ms(8000), &what, || socket.phase() == Phase::Closed);
+    let told = socket.closed_timeout(AT_ONCE);
+    assert_eq!(told.failure(), end.tells(), "{name}: {told:?}");
+}
+
+// -------------------------------------------------------------------- the peer
+
+/// How the peer ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With `close_notify`, over TLS.
+    Fin,
+    /// With a fatal alert.
+    Alert,
+    /// Without `close_notify`.
+    Truncation,
+    Reset,
+    /// As by `Fin`, once this side has answered an update of the keys.
+    KeyUpdate,
+}
+
+impl End {
+    const ALL: [End; 5] = [End::Fin, End::Alert, End::Truncation, End::Reset, End::KeyUpdate];
+
+    /// By which the peer is asked for it.
+    fn name(self) -> &'static str {
+        match self {
+            End::Fin => "fin.test",
+            End::Alert => "alert.test",
+            End::Truncation => "truncation.test",
+            End::Reset => "reset.test",
+            End::KeyUpdate => "update.test",
+        }
+    }
+
+    fn named(name: &str) -> End {
+        *End::ALL.iter().find(|end| end.name() == name).expect("it is one of them")
+    }
+
+    fn tells(self) -> Option<ErrorKind> {
+        match self {
+            End::Fin | End::KeyUpdate => None,
+            End::Alert => Some(ErrorKind::Tls),
+            End::Truncation => Some(ErrorKind::Truncated),
+            End::Reset => Some(ErrorKind::Reset),
+        }
+    }
+}
+
+fn end_connections() {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a port is free");
+    say(&format!("listens {}", listener.local_addr().expect("it listens").port()));
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            // It ends in one way or another, and with this process.
+            thread::spawn(move || end_connection(stream));
+        }
+    });
+    assert_eq!(next_line(), None, "the test is over");
+}
+
+fn end_connection(mut stream: TcpStream) {
+    let local = stream.local_addr().expect("it is connected").ip().to_canonical();
+    if local == ip(V6) {
+        let mut name = [0; 16];
+        let bytes = stream.read(&mut name).expect("the client says how");
+        if bytes == 0 {
+            return;
+        }
+        let name = std::str::from_utf8(&name[..bytes]).expect("it is a name");
+        thread::sleep(DELAY);
+        return match End::named(name) {
+            End::Reset => reset(stream),
+            _ => finish(stream),
+        };
+    }
+    let mut first = [0];
+    if local == ip(OTHER_V4) && stream.peek(&mut first).is_ok_and(|_| first[0] == tls::ASK[0]) {
+        stream.read_exact(&mut [0; tls::ASK.len()]).expect("it has come");
+        stream.write_all(tls::GO).expect("the client reads");
+    }
+    let mut server = ServerConnection::new(tls::terms().config()).expect("it is fine");
+    if server.complete_io(&mut stream).is_err() {
+        // One that only tries whether the network is up.
+        return;
+    }
+    let end = End::named(server.server_name().expect("the client says how"));
+    thread::sleep(DELAY);
+    match end {
+        End::Fin => server.send_close_notify(),
+        End::Alert => {
+            let forged = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
+            server.read_tls(&mut &forged[..]).expect("there is room");
+            server.process_new_packets().expect_err("it is forged");
+        }
+        End::Truncation => {}
+        End::Reset => return reset(stream),
+        End::KeyUpdate => {
+            server.refresh_traffic_keys().expect("it is TLS 1.3");
+            flush(&mut server, &mut stream);
+            stream.set_read_timeout(Some(ms(4000))).expect("it is no zero");
+            if !stream.read(&mut [0; 256]).is_ok_and(|bytes| bytes > 0) {
+                return reset(stream);
+            }
+            server.send_close_notify();
+        }
+    }
+    flush(&mut server, &mut stream);
+    finish(stream);
+}
+
+fn flush(server: &mut ServerConnection, stream: &mut TcpStream) {
+    while server.wants_write() {
+        server.write_tls(stream).expect("the client is there");
+    }
+}
+
+fn finish(mut stream: TcpStream) {
+    stream.shutdown(Shutdown::Write).expect("the client is there");
+    // It ends in one way or another.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
