@@ -72,11 +72,16 @@ impl Shared {
         limit: Option<Duration>,
     ) -> Guard<'a> {
         core.waiters += 1;
-        let mut core = match limit {
-            Some(limit) => {
-                self.changed.wait_timeout(core, limit).unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => self.changed.wait(core).unwrap_or_else(PoisonError::into_inner),
+        let waited = match limit {
+            Some(limit) => match self.changed.wait_timeout(core, limit) {
+                Ok((core, _)) => Ok(core),
+                Err(poisoned) => Err(poisoned.into_inner().0),
+            },
+            None => self.changed.wait(core).map_err(PoisonError::into_inner),
+        };
+        let mut core = match waited {
+            Ok(core) => core,
+            Err(core) => self.fail_internally(core),
         };
         core.waiters -= 1;
         core

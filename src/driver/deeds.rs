@@ -75,6 +75,7 @@ impl Shared {
             core.performing += 1;
             self.notify(&core);
             drop(core);
+            let performing = self.perform_or_fail();
             if !planted!(NoWake) {
                 prepared.wake();
             }
@@ -88,6 +89,7 @@ impl Shared {
             users.extend(prepared.users());
             // Which may close descriptors.
             drop((prepared, deeds.unwanted.take()));
+            std::mem::forget(performing);
             core = self.lock();
             if planted!(FreesSlotLate) {
                 admit(core.free_slot(self.roster()));
@@ -477,10 +479,6 @@ impl Core {
                 self.error = Some(Error::from_fault(fault));
             }
         }
-        let (wire, registration, young) = match deeds.release {
-            Some(_) => (self.wire.take(), self.registration.take(), self.take_spot()),
-            None => (self.wire.cloned(), None, None),
-        };
         let farewell = match deeds.release {
             Some(_) if deeds.transmit => self.machine.take_farewell(),
             Some(_) | None => Vec::new(),
@@ -502,6 +500,11 @@ impl Core {
             (None, false) => None,
             (Some(_), _) | (_, true) => self.machine.take_discarded(),
         };
+        // Last: after a panic the wire is still there to be reset.
+        let (wire, registration, young) = match deeds.release {
+            Some(_) => (self.wire.take(), self.registration.take(), self.take_spot()),
+            None => (self.wire.cloned(), None, None),
+        };
         Prepared {
             wake,
             wire,
@@ -518,7 +521,7 @@ impl Core {
     }
 
     /// Gives its place up once its outcome is known. The socket that has it now is to be admitted.
-    fn free_slot(&mut self, roster: &Roster) -> Option<Weak<Shared>> {
+    pub(super) fn free_slot(&mut self, roster: &Roster) -> Option<Weak<Shared>> {
         self.machine
             .outcome()
             .and_then(|_| self.place.take())

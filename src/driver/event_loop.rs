@@ -240,7 +240,7 @@ impl EventLoop {
             Job::Young => {
                 self.young_at.get_or_insert(now + QUIET);
             }
-            Job::Register(shared) => self.register(&shared),
+            Job::Register(shared) => shared.fail_on_panic(|| self.register(&shared)),
             Job::Adopt(token, shared) => self.adopt(token, shared),
             Job::Limit(shared, at) => {
                 let entry = Entry::Limit(Box::new((Arc::clone(&shared), at)));
@@ -261,7 +261,7 @@ impl EventLoop {
             }
             Job::Admit(socket) => {
                 if let Some(shared) = socket.upgrade() {
-                    shared.admitted();
+                    shared.fail_on_panic(|| shared.admitted());
                 }
             }
             Job::Names => {
@@ -316,7 +316,7 @@ impl EventLoop {
         });
         if let Err(error) = registered {
             self.table.remove(token);
-            shared.attempted(id, Err(Fault::Io(code(&error))));
+            shared.fail_on_panic(|| shared.attempted(id, Err(Fault::Io(code(&error)))));
         } else if !shared.hold_attempt(token, id) {
             self.forget(token);
         }
@@ -352,7 +352,9 @@ impl EventLoop {
         } else {
             wire.deregister(self.poll.registry());
         }
-        shared.attempted(id, verdict.map(|endpoints| (wire, endpoints)));
+        shared.fail_on_panic(|| {
+            shared.attempted(id, verdict.map(|endpoints| (wire, endpoints)));
+        });
         if keep && shared.to_register().is_none() && !shared.is_upgraded() {
             // It came too late. One that was upgraded meanwhile has given it on.
             self.table.remove(token);
@@ -367,7 +369,7 @@ impl EventLoop {
         if let Some(Entry::Limit(limit)) = self.table.remove(token) {
             let (shared, _) = *limit;
             shared.release(token);
-            shared.expire();
+            shared.fail_on_panic(|| shared.expire());
         }
     }
 
@@ -459,7 +461,7 @@ impl EventLoop {
     fn look(&mut self, token: Token, readiness: Readiness, until: Instant) {
         let Some(Entry::Socket { shared, .. }) = self.table.get(token) else { return };
         let shared = Arc::clone(shared);
-        match shared.look(readiness, until) {
+        match shared.fail_on_panic(|| shared.look(readiness, until)) {
             Look::Keep => {}
             Look::Again => {
                 if let Some(Entry::Socket { ready, .. }) = self.table.get_mut(token) {
@@ -490,9 +492,13 @@ impl EventLoop {
         }
         while let Some(Taken { socket, spot, turns }) = self.glanced_at.pop() {
             let Some(shared) = socket.upgrade() else { continue };
-            if shared.glance(spot, turns, self.driver) {
-                guarded(|| self.register(&shared));
-            }
+            guarded(|| {
+                shared.fail_on_panic(|| {
+                    if shared.glance(spot, turns, self.driver) {
+                        self.register(&shared);
+                    }
+                });
+            });
             if turn.is_over() {
                 break;
             }

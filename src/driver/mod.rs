@@ -31,6 +31,7 @@ mod logs;
 pub mod model;
 mod news;
 mod patience;
+mod poison;
 mod pool;
 mod readiness;
 mod reading;

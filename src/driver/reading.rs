@@ -169,7 +169,7 @@ impl Shared {
         match result {
             Ok(bytes @ 1..) => {
                 patience.recheck();
-                let mut core = self.lock();
+                let mut core = self.lock_again();
                 core.reading.forecast.took(bytes < room.len(), wait_first);
                 Ok((core, wire, bytes))
             }

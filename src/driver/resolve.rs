@@ -138,7 +138,7 @@ fn look_up(shared: &Arc<Shared>) {
     if !shared.is_connecting() {
         say(format_args!("the lookup of {hostname} ended after its socket"));
     }
-    harmless(|| shared.resolved(answer));
+    harmless(|| shared.fail_on_panic(|| shared.resolved(answer)));
 }
 
 /// A lookup that fails for want of something on this side says nothing of the name.

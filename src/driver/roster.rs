@@ -260,7 +260,7 @@ impl Roster {
                 return;
             }
             for socket in sockets {
-                socket.wait_handed_over(None);
+                socket.fail_on_panic(|| socket.wait_handed_over(None));
             }
         }
     }
@@ -292,10 +292,12 @@ impl Roster {
                 return 0;
             }
             for socket in sockets {
-                reset += usize::from(match socket.wait_handed_over(Some(until)) {
-                    true => socket.ran_out_of_close_timeout(),
-                    false => socket.abort_rest(),
-                });
+                let was_reset =
+                    socket.fail_on_panic(|| match socket.wait_handed_over(Some(until)) {
+                        true => socket.ran_out_of_close_timeout(),
+                        false => socket.abort_rest(),
+                    });
+                reset += usize::from(was_reset);
             }
         }
         reset
@@ -329,7 +331,7 @@ impl Roster {
 /// Begins to close them, and waits for none.
 fn close_all(sockets: &[Arc<Shared>]) {
     for socket in sockets {
-        socket.begin_close();
+        socket.fail_on_panic(|| socket.begin_close());
     }
 }
 

@@ -319,13 +319,23 @@ impl Shared {
             roster: Arc::clone(terms.roster),
             upgrade,
         });
-        let mut core = shared.lock();
+        let timeouts = [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)];
+        shared.fail_on_panic(|| shared.join(terms, timeouts, now))?;
+        Ok(shared)
+    }
+
+    /// Lists a socket, and starts it where it has a place at once.
+    fn join(
+        self: &Arc<Self>,
+        terms: Terms<'_>,
+        timeouts: [(Side, Option<Duration>); 2],
+        now: Instant,
+    ) -> Result<()> {
+        let mut core = self.lock();
         // Under the lock: once it is listed, others may want it to end.
-        let (place, joined) = terms.roster.join(Arc::downgrade(&shared), terms.scope)?;
+        let (place, joined) = terms.roster.join(Arc::downgrade(self), terms.scope)?;
         core.place = Some(place);
-        for (side, timeout) in
-            [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)]
-        {
+        for (side, timeout) in timeouts {
             if timeout.is_some() {
                 core.limit_mut(side).timeout = timeout;
             }
@@ -338,8 +348,8 @@ impl Shared {
                 Err(fault) => return Err(Error::from_fault(fault)),
             },
         };
-        drop(shared.settle(core, deeds));
-        Ok(shared)
+        drop(self.settle(core, deeds));
+        Ok(())
     }
 
     /// There is a place for it now.
@@ -532,9 +542,19 @@ impl Shared {
         drop(self.tell(core, Input::Deadline));
     }
 
+    /// After a panic under the lock the socket has failed: see `poison`.
+    #[inline]
     pub(super) fn lock(&self) -> Guard<'_> {
-        // A panic under the lock is a bug of this crate; what it left is consistent, as the machine's
-        // transitions have no half-way.
+        match self.core.lock() {
+            Ok(core) => core,
+            Err(poisoned) => self.fail_internally(poisoned.into_inner()),
+        }
+    }
+
+    /// [`lock`](Self::lock) in the middle of a call that took it before, on the straight way of a read or
+    /// write: whether there was a panic since, the next call asks.
+    #[inline]
+    pub(super) fn lock_again(&self) -> Guard<'_> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -37,6 +37,15 @@ impl Shared {
         // Misuse comes before what may be wrong with the options.
         drop(self.may_claim(self.lock())?);
         let setup = TlsSetup::new(tls.unwrap_or(&plan.tls), self.requested().hostname())?;
+        self.fail_on_panic(|| self.upgrade(plan, &setup, deadline))
+    }
+
+    fn upgrade(
+        self: &Arc<Self>,
+        plan: &UpgradePlan,
+        setup: &TlsSetup,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Shared>> {
         let core = self.claim(deadline)?;
         let mut core = self.tell(core, Input::StartTls);
         let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
@@ -51,7 +60,7 @@ impl Shared {
             }
         }
         if core.machine.is_yielding() {
-            return Ok(self.hand_over(core, plan, &setup, deadline));
+            return Ok(self.hand_over(core, plan, setup, deadline));
         }
         let error = match core.machine.refuses_upgrade() {
             Some(refusal) => core.interrupted(refusal),
@@ -159,8 +168,9 @@ impl Shared {
         let spot = core.take_spot();
         core.claimed = false;
         core.writing.busy = false;
-        drop(self.settle(core, deeds));
+        // From here on it gives the place back, whatever happens.
         let secured = self.secured(secured);
+        drop(self.settle(core, deeds));
         let socket = Arc::downgrade(&secured);
         let ends = place.is_some_and(|place| self.roster().hand_over(place, life, socket));
         if let Ok(driver) = Driver::running() {
@@ -171,13 +181,15 @@ impl Shared {
                 change_hands(driver, token, wire, &secured);
             }
         }
-        let mut core = secured.lock();
-        let deeds = Deeds::of(core.machine.start(now));
-        drop(secured.settle(core, deeds));
-        if ends {
-            // Its scope or its connector has, meanwhile.
-            secured.begin_close();
-        }
+        secured.fail_on_panic(|| {
+            let mut core = secured.lock();
+            let deeds = Deeds::of(core.machine.start(now));
+            drop(secured.settle(core, deeds));
+            if ends {
+                // Its scope or its connector has, meanwhile.
+                secured.begin_close();
+            }
+        });
         secured
     }
 }

@@ -139,7 +139,10 @@ impl Work {
     /// Gives back what is not done yet.
     fn carry_out(self) -> Option<Work> {
         match self {
-            Work::Attend(socket) => socket.work().then_some(Work::Attend(socket)),
+            Work::Attend(socket) => {
+                let more = socket.fail_on_panic(|| socket.work());
+                more.then_some(Work::Attend(socket))
+            }
             Work::Drop(value) => {
                 drop(value);
                 None

@@ -113,7 +113,7 @@ impl Shared {
         drop(core);
         match wire.send(load) {
             Ok(accepted) => {
-                let mut core = self.lock();
+                let mut core = self.lock_again();
                 core.writing.forecast.took(accepted < load.len(), wait_first);
                 Ok((core, wire, accepted))
             }

@@ -3,7 +3,7 @@
 //! A socket that is closed before that takes itself out again, so that short lives cost the loop
 //! nothing.
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{PoisonError, Weak};
 
 use super::shared::Shared;
 use super::sync::{Mutex, MutexGuard};
@@ -79,7 +79,7 @@ impl Young {
     }
 
     /// Takes a socket out, if it still is where it was.
-    pub(super) fn remove(&self, Spot(spot): Spot, socket: &Arc<Shared>) {
+    pub(super) fn remove(&self, Spot(spot): Spot, socket: &Shared) {
         let mut list = self.lock();
         let slot = list.slots.get_mut(spot as usize);
         let found = slot.and_then(|slot| slot.take_if(|held| held.is(socket)));
@@ -126,13 +126,15 @@ impl Young {
 }
 
 impl Listed {
-    fn is(&self, socket: &Arc<Shared>) -> bool {
-        self.socket.as_ptr() == Arc::as_ptr(socket)
+    fn is(&self, socket: &Shared) -> bool {
+        std::ptr::eq(self.socket.as_ptr(), socket)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::address::SocketAddress;
     use crate::driver::{LookupShare, Quota, Roster, Source, Terms};

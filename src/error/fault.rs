@@ -57,6 +57,8 @@ pub enum Fault {
     Superseded,
     /// The address may be a listener of this program: the system did not tell whether it is local.
     LocalityUnknown(i32),
+    /// A bug of this crate: a panic interrupted the work on the socket.
+    Internal,
 }
 
 impl Fault {
@@ -76,7 +78,7 @@ impl Fault {
             Fault::UnreadPlaintext => ErrorKind::UnreadPlaintext,
             Fault::Upgraded => ErrorKind::Upgraded,
             Fault::Lost(_) => ErrorKind::Lost,
-            Fault::Io(_) | Fault::LocalityUnknown(_) => ErrorKind::Io,
+            Fault::Io(_) | Fault::LocalityUnknown(_) | Fault::Internal => ErrorKind::Io,
         }
     }
 
@@ -113,7 +115,8 @@ impl Fault {
             | Fault::Tls
             | Fault::Truncated
             | Fault::UnreadPlaintext
-            | Fault::Upgraded => None,
+            | Fault::Upgraded
+            | Fault::Internal => None,
         }
     }
 
@@ -160,6 +163,7 @@ impl Fault {
             Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
             Fault::Lost(_) => "connection lost: the peer is unreachable",
             Fault::Io(_) => "the operating system failed",
+            Fault::Internal => "internal error: please report",
             Fault::LocalityUnknown(_) => {
                 "the system did not tell whether the address is a listener of this program"
             }

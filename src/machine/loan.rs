@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use super::state::State;
 use super::tls::{Discarded, Session};
 use super::{Input, Intake, Machine, Output, Outputs, RecvPass, Sent};
 
@@ -88,8 +87,9 @@ impl Machine {
         }
         // The time may have passed meanwhile.
         if self.state.deadline().is_some_and(|(at, _)| at <= now) {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.handle(Input::Deadline, self.rules, now, &mut outputs);
+            self.transition(&mut outputs, |state, rules, outputs| {
+                state.handle(Input::Deadline, rules, now, outputs)
+            });
         }
         let Some(tls) = self.state.tls_mut().filter(|tls| tls.is_lent()) else {
             return (Some(Discarded::session(session)), outputs);
@@ -105,12 +105,12 @@ impl Machine {
             outputs.push(Output::Writable);
         }
         if !self.state.is_open_on_both_sides() {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.progressed(self.rules, now, &mut outputs);
+            self.transition(&mut outputs, |state, rules, outputs| {
+                state.progressed(rules, now, outputs)
+            });
         }
         if self.state.may_end_by_sending() {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.sent(Sent::Nothing, &mut outputs);
+            self.transition(&mut outputs, |state, _, outputs| state.sent(Sent::Nothing, outputs));
         }
         if begun && self.state.outcome().is_none() {
             outputs.push(Output::Attend);

@@ -79,6 +79,7 @@ mod state;
 mod tests;
 mod tls;
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -299,6 +300,9 @@ pub struct Machine {
 struct Rules {
     allow_half_open: bool,
     close_timeout: Limit,
+    /// So many transitions on there is a panic; 0 for none.
+    #[cfg(test)]
+    panics_in: u8,
 }
 
 impl Rules {
@@ -306,6 +310,8 @@ impl Rules {
         Rules {
             allow_half_open: plan.allow_half_open,
             close_timeout: Limit::new(plan.close_timeout),
+            #[cfg(test)]
+            panics_in: 0,
         }
     }
 }
@@ -353,8 +359,13 @@ impl Machine {
     /// One of which nothing is wanted any more.
     pub(crate) fn over() -> Self {
         Machine {
-            state: State::moved(),
-            rules: Rules { allow_half_open: false, close_timeout: Limit(0) },
+            state: State::Poisoned,
+            rules: Rules {
+                allow_half_open: false,
+                close_timeout: Limit(0),
+                #[cfg(test)]
+                panics_in: 0,
+            },
             stats: Stats::default(),
         }
     }
@@ -362,17 +373,53 @@ impl Machine {
     /// The first outputs. A second call gives none.
     pub fn start(&mut self, now: Instant) -> Outputs<'_> {
         let mut outputs = Outputs::none();
-        let state = std::mem::replace(&mut self.state, State::moved());
-        self.state = state.start(now, &mut outputs);
+        self.transition(&mut outputs, |state, _, outputs| state.start(now, outputs));
         outputs
     }
 
     /// Takes notice of `input`.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) -> Outputs<'_> {
         let mut outputs = Outputs::none();
-        let state = std::mem::replace(&mut self.state, State::moved());
-        self.state = state.handle(input, self.rules, now, &mut outputs);
+        self.transition(&mut outputs, |state, rules, outputs| {
+            state.handle(input, rules, now, outputs)
+        });
         outputs
+    }
+
+    /// Replaces the state by what `next` makes of it. If that panics the state is poisoned: half a transition
+    /// reads as nothing else, least of all as a clean end.
+    fn transition(
+        &mut self,
+        outputs: &mut Outputs<'_>,
+        next: impl FnOnce(State, Rules, &mut Outputs<'_>) -> State,
+    ) {
+        let state = std::mem::replace(&mut self.state, State::Poisoned);
+        #[cfg(test)]
+        self.panic_if_due();
+        self.state = next(state, self.rules, outputs);
+    }
+
+    /// Says that a panic interrupted whoever drives the machine, so that what it knows of the connection may
+    /// be wrong: every query answers with [`Fault::Internal`] from now on. Returns what the machine had, which
+    /// may hold objects of the program's, to be dropped where their code may run.
+    pub(crate) fn poison(&mut self) -> Box<dyn Any + Send> {
+        Box::new(std::mem::replace(&mut self.state, State::Poisoned))
+    }
+
+    /// Has the transition panic that is the next but so many.
+    #[cfg(test)]
+    pub(crate) fn panic_after(&mut self, transitions: u8) {
+        self.rules.panics_in = transitions + 1;
+    }
+
+    #[cfg(test)]
+    fn panic_if_due(&mut self) {
+        let is_due = self.rules.panics_in == 1;
+        self.rules.panics_in = self.rules.panics_in.saturating_sub(1);
+        if is_due {
+            // Prints nothing.
+            std::panic::resume_unwind(Box::new("a panic for a test"));
+        }
     }
 
     /// What a party that wants to receive has to do.
@@ -427,8 +474,7 @@ impl Machine {
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
         if self.state.is_yielding() && !planted!(TrustsPlaintext) {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.unread(&mut outputs);
+            self.transition(&mut outputs, |state, _, outputs| state.unread(outputs));
         } else {
             self.stats.bytes_read += bytes as u64;
         }
@@ -440,8 +486,9 @@ impl Machine {
         let mut outputs = Outputs::none();
         self.state.give_back_recv(pass, &mut outputs);
         if what != Received::Nothing {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.received(what, self.rules, now, &mut outputs);
+            self.transition(&mut outputs, |state, rules, outputs| {
+                state.received(what, rules, now, outputs)
+            });
         }
         outputs
     }
@@ -460,8 +507,7 @@ impl Machine {
     pub fn sent(&mut self, pass: SendPass, what: Sent) -> Outputs<'_> {
         let mut outputs = Outputs::none();
         if self.state.give_back_send(pass) || what != Sent::Nothing {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.sent(what, &mut outputs);
+            self.transition(&mut outputs, |state, _, outputs| state.sent(what, outputs));
         }
         outputs
     }

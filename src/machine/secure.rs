@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::state::State;
 use super::{Fault, Intake, Machine, Output, Outputs, Parcel, RecvPass, SendPass, Sent};
 use crate::info::Agreed;
 use crate::tls::Failure;
@@ -81,8 +80,7 @@ impl Machine {
             self.progress(now, &mut outputs);
         }
         if awaited {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.sent(Sent::Nothing, &mut outputs);
+            self.transition(&mut outputs, |state, _, outputs| state.sent(Sent::Nothing, outputs));
         }
         (bytes, outputs)
     }
@@ -107,8 +105,9 @@ impl Machine {
                 outputs.push(Output::Writable);
             }
             if self.state.may_end_by_sending() {
-                let state = std::mem::replace(&mut self.state, State::moved());
-                self.state = state.sent(Sent::Nothing, &mut outputs);
+                self.transition(&mut outputs, |state, _, outputs| {
+                    state.sent(Sent::Nothing, outputs)
+                });
             }
         }
         parcel.clear();
@@ -119,8 +118,9 @@ impl Machine {
     #[inline]
     fn progress(&mut self, now: impl FnOnce() -> Instant, outputs: &mut Outputs<'_>) {
         if !self.state.is_open_on_both_sides() {
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.progressed(self.rules, now(), outputs);
+            self.transition(outputs, |state, rules, outputs| {
+                state.progressed(rules, now(), outputs)
+            });
         }
     }
 
@@ -134,8 +134,9 @@ impl Machine {
         let mut outputs = Outputs::none();
         if let Some(tls) = self.state.tls_mut() {
             tls.give_back(parcel);
-            let state = std::mem::replace(&mut self.state, State::moved());
-            self.state = state.not_transmitted(fault, now, &mut outputs);
+            self.transition(&mut outputs, |state, _, outputs| {
+                state.not_transmitted(fault, now, outputs)
+            });
         }
         parcel.clear();
         outputs

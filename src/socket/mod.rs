@@ -85,7 +85,7 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn opened(&self) -> Result<SocketInfo> {
-        self.handle.shared().opened(None)
+        self.handle.call(|shared| shared.opened(None))
     }
 
     /// [`opened`](Self::opened) for at most `limit`; zero only looks.
@@ -94,7 +94,7 @@ impl Socket {
     /// As `opened`, and a [retryable](crate::Error::is_retryable)
     /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the attempt goes on.
     pub fn opened_timeout(&self, limit: Duration) -> Result<SocketInfo> {
-        self.handle.shared().opened(Some(limit))
+        self.handle.call(|shared| shared.opened(Some(limit)))
     }
 
     /// Waits until the socket is closed: `Ok` after a clean end, the cause otherwise.
@@ -114,7 +114,7 @@ impl Socket {
     /// # Errors
     /// The cause of any end that was not clean.
     pub fn closed(&self) -> Result<()> {
-        self.handle.shared().closed(None)
+        self.handle.call(|shared| shared.closed(None))
     }
 
     /// [`closed`](Self::closed) for at most `limit`; zero only looks.
@@ -123,7 +123,7 @@ impl Socket {
     /// As `closed`, and a [retryable](crate::Error::is_retryable)
     /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the socket lives on.
     pub fn closed_timeout(&self, limit: Duration) -> Result<()> {
-        self.handle.shared().closed(Some(limit))
+        self.handle.call(|shared| shared.closed(Some(limit)))
     }
 
     /// Closes both directions: cancels a connection attempt at once ([`opened`](Self::opened) is then
@@ -155,7 +155,7 @@ impl Socket {
     /// ```
     #[doc(alias("shutdown", "destroy"))]
     pub fn close(&self) -> Result<()> {
-        self.handle.shared().close().map_err(|error| error.during(Step::Close))
+        self.handle.call(|shared| shared.close()).map_err(|error| error.during(Step::Close))
     }
 
     /// Closes at once: what is not yet sent is dropped and the peer sees a reset. Blocked and later
@@ -163,7 +163,7 @@ impl Socket {
     /// connection attempt is cancelled. Does nothing on a socket that has ended.
     #[doc(alias("resetAndDestroy", "SetLinger"))]
     pub fn abort(&self) {
-        self.handle.shared().abort(Input::Abort);
+        self.handle.call(|shared| shared.abort(Input::Abort));
     }
 
     /// Upgrades to TLS and returns the new socket, still in its handshake: its
@@ -236,7 +236,7 @@ impl Socket {
     /// Whether [`start_tls`](Self::start_tls) has given the connection to another socket.
     #[must_use]
     pub fn upgraded(&self) -> bool {
-        self.handle.shared().is_upgraded()
+        self.handle.call(|shared| shared.is_upgraded())
     }
 
     /// The mode it was opened with; [`On`](crate::SecureTransport::On) for the socket that
@@ -244,7 +244,7 @@ impl Socket {
     #[must_use]
     #[doc(alias("secureTransport"))]
     pub fn secure_transport(&self) -> SecureTransport {
-        self.handle.shared().mode()
+        self.handle.call(|shared| shared.mode())
     }
 
     /// The readable side.
@@ -265,7 +265,7 @@ impl Socket {
     #[must_use]
     #[doc(alias("readyState"))]
     pub fn phase(&self) -> Phase {
-        self.handle.shared().phase()
+        self.handle.call(|shared| shared.phase())
     }
 
     /// The system's handle of the connection, to ask the system about it; see [`Descriptor`] for what it is not
@@ -294,7 +294,7 @@ impl Socket {
     #[must_use]
     #[doc(alias("as_fd", "AsFd", "as_raw_fd", "as_socket", "SyscallConn"))]
     pub fn descriptor(&self) -> Option<Descriptor> {
-        self.handle.shared().descriptor()
+        self.handle.call(|shared| shared.descriptor())
     }
 
     /// Gives the connection away, as a stream of `std` that blocks and has no time-outs, with everything unread
@@ -328,7 +328,7 @@ impl Socket {
     #[cfg(all(unix, not(sockeye_shuttle)))]
     #[doc(alias("into_std", "into_raw_fd", "IntoRawFd"))]
     pub fn detach(&self) -> Result<std::net::TcpStream> {
-        self.handle.shared().detach()
+        self.handle.call(|shared| shared.detach())
     }
 
     /// Whether it is still good, for who keeps it for later: looks at the wire, where a
@@ -388,13 +388,13 @@ impl Socket {
     #[must_use]
     #[doc(alias("is_alive", "isAlive", "is_closed", "connCheck"))]
     pub fn health(&self) -> Health {
-        self.handle.shared().health()
+        self.handle.call(|shared| shared.health())
     }
 
     /// Bytes of application data that passed, both ways, counted as they are accepted and delivered.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.handle.shared().stats()
+        self.handle.call(|shared| shared.stats())
     }
 
     /// The most that one read may wait, from its beginning; `None`, the default, waits as long as it
@@ -406,7 +406,7 @@ impl Socket {
     #[doc(alias("setTimeout"))]
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("read_timeout", limit)?;
-        self.handle.shared().set_timeout(Side::Read, limit)
+        self.handle.call(|shared| shared.set_timeout(Side::Read, limit))
     }
 
     /// The most that one write may wait, from its beginning; `None`, the default, waits as long as it
@@ -417,7 +417,7 @@ impl Socket {
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for zero.
     pub fn set_write_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("write_timeout", limit)?;
-        self.handle.shared().set_timeout(Side::Write, limit)
+        self.handle.call(|shared| shared.set_timeout(Side::Write, limit))
     }
 
     /// The instant after which reads time out; it also ends a read blocked now, and one in the past
@@ -439,7 +439,7 @@ impl Socket {
     /// ```
     #[doc(alias("SetReadDeadline"))]
     pub fn set_read_deadline(&self, at: Option<Instant>) {
-        self.handle.shared().set_deadline(&[Side::Read], at);
+        self.handle.call(|shared| shared.set_deadline(&[Side::Read], at));
     }
 
     /// The instant after which writes time out; it also ends a write blocked now, and one in the past
@@ -447,14 +447,14 @@ impl Socket {
     /// counts.
     #[doc(alias("SetWriteDeadline"))]
     pub fn set_write_deadline(&self, at: Option<Instant>) {
-        self.handle.shared().set_deadline(&[Side::Write], at);
+        self.handle.call(|shared| shared.set_deadline(&[Side::Write], at));
     }
 
     /// [`set_read_deadline`](Self::set_read_deadline) and
     /// [`set_write_deadline`](Self::set_write_deadline) together.
     #[doc(alias("SetDeadline"))]
     pub fn set_deadline(&self, at: Option<Instant>) {
-        self.handle.shared().set_deadline(&[Side::Read, Side::Write], at);
+        self.handle.call(|shared| shared.set_deadline(&[Side::Read, Side::Write], at));
     }
 }
 
@@ -486,11 +486,11 @@ macro_rules! impl_read {
         io_by_value_and_reference!(Read for $handle,
             /// Waits for the connection to open and for bytes to come. `Ok(0)` is the peer's clean end.
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                self.handle.shared().read(&mut Room::One(buf)).map_err(read_failed)
+                self.handle.call(|shared| shared.read(&mut Room::One(buf))).map_err(read_failed)
             }
 
             fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                self.handle.shared().read(&mut Room::Many(bufs)).map_err(read_failed)
+                self.handle.call(|shared| shared.read(&mut Room::Many(bufs))).map_err(read_failed)
             }
         );
     };
@@ -501,17 +501,17 @@ macro_rules! impl_write {
         io_by_value_and_reference!(Write for $handle,
             /// Waits for the connection to open and for the system to take some of the bytes.
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                self.handle.shared().write(&Load::One(buf)).map_err(write_failed)
+                self.handle.call(|shared| shared.write(&Load::One(buf))).map_err(write_failed)
             }
 
             fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.handle.shared().write(&Load::Many(bufs)).map_err(write_failed)
+                self.handle.call(|shared| shared.write(&Load::Many(bufs))).map_err(write_failed)
             }
 
             /// Waits until the system has all that was accepted, which in plaintext it always has; fails
             /// where the socket has failed.
             fn flush(&mut self) -> io::Result<()> {
-                self.handle.shared().flush().map_err(write_failed)
+                self.handle.call(|shared| shared.flush()).map_err(write_failed)
             }
         );
     };
@@ -545,6 +545,12 @@ impl Handle {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Calls the driver. A panic there, which is a bug, fails the socket.
+    #[inline(always)]
+    fn call<R>(&self, call: impl FnOnce(&Arc<Shared>) -> R) -> R {
+        self.shared.fail_on_panic(|| call(&self.shared))
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
@@ -581,6 +587,6 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.drop_handle();
+        self.call(|shared| shared.drop_handle());
     }
 }

@@ -36,14 +36,16 @@ impl Writer {
     /// side is then still open.
     #[doc(alias("shutdown", "CloseWrite", "end"))]
     pub fn close(&self) -> Result<()> {
-        self.handle.shared().finish_writing().map_err(|error| error.during(Step::Close))
+        self.handle
+            .call(|shared| shared.finish_writing())
+            .map_err(|error| error.during(Step::Close))
     }
 
     /// Gives up without flushing: the peer sees a reset, so reading ends too
     /// ([`Closed`](crate::ErrorKind::Closed)). While connecting it cancels the attempt; after a
     /// finished [`close`](Self::close) it does nothing.
     pub fn abort(&self) {
-        self.handle.shared().abort(Input::AbortWriting);
+        self.handle.call(|shared| shared.abort(Input::AbortWriting));
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) enum State {
     Yielding(Pipe),
     HalfClosed(Pipe, Half),
     Closed(Closed),
+    /// A panic interrupted a transition, or whoever drives the machine: nothing is known any more.
+    Poisoned,
 }
 
 /// An established connection: which passes are out, and its TLS.
@@ -153,11 +155,6 @@ impl State {
         Securing::upgrade(setup, deadline, now)
     }
 
-    /// What stands in while a transition has the state.
-    pub(super) fn moved() -> Self {
-        State::Closed(Closed::Upgraded)
-    }
-
     pub(super) fn start(self, now: Instant, outputs: &mut Outputs<'_>) -> State {
         match self {
             State::Connecting(connecting) => connecting.start(now, outputs),
@@ -176,7 +173,8 @@ impl State {
             state @ (State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_)) => state,
+            | State::Closed(_)
+            | State::Poisoned) => state,
         }
     }
 
@@ -194,6 +192,7 @@ impl State {
             State::Yielding(pipe) => pipe.handle_yielding(input, rules, now, outputs),
             State::HalfClosed(pipe, half) => half.handle(pipe, input, rules, now, outputs),
             State::Closed(closed) => State::Closed(closed.handle(input, now, outputs)),
+            State::Poisoned => State::Poisoned,
         }
     }
 
@@ -241,7 +240,8 @@ impl State {
             (
                 state @ (State::Connecting(_)
                 | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
-                | State::Closed(_)),
+                | State::Closed(_)
+                | State::Poisoned),
                 Received::Eof | Received::Failed(_),
             ) => state,
         }
@@ -265,7 +265,7 @@ impl State {
             },
             State::HalfClosed(pipe, half) => half.progressed(pipe, rules, now, outputs),
             State::Closed(closed) => State::Closed(closed.progressed(outputs)),
-            state @ (State::Connecting(_) | State::Yielding(_)) => state,
+            state @ (State::Connecting(_) | State::Yielding(_) | State::Poisoned) => state,
         }
     }
 
@@ -287,7 +287,8 @@ impl State {
                 | State::Securing(_)
                 | State::Open(_)
                 | State::Yielding(_)
-                | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))),
+                | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+                | State::Poisoned),
                 Sent::Nothing | Sent::Failed(_),
             ) => state,
         }
@@ -306,7 +307,8 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_)) => state.sent(Sent::Failed(fault), outputs),
+            | State::Closed(_)
+            | State::Poisoned) => state.sent(Sent::Failed(fault), outputs),
         }
     }
 
@@ -333,6 +335,7 @@ impl State {
             }) => pipe.read(),
             State::HalfClosed(_, Half::WriteOnly | Half::Discarding | Half::Finishing(_))
             | State::Closed(_) => ReadStep::End,
+            State::Poisoned => ReadStep::Fail(Fault::Internal),
         }
     }
 
@@ -353,6 +356,7 @@ impl State {
             State::Connecting(_) | State::Securing(_) | State::Yielding(_) | State::Closed(_) => {
                 WriteStep::Wait
             }
+            State::Poisoned => WriteStep::Fail(Fault::Internal),
         }
     }
 
@@ -376,6 +380,7 @@ impl State {
             State::Closed(Closed::Ended { reads: Reads::Fail(fault), .. }) => Some(*fault),
             State::Closed(Closed::Upgraded) => Some(Fault::Upgraded),
             State::Closed(Closed::Never(never)) => Some(never.fault),
+            State::Poisoned => Some(Fault::Internal),
         }
     }
 
@@ -400,6 +405,7 @@ impl State {
             State::Closed(Closed::Ended { outcome: Err(fault), .. }) => Some(*fault),
             State::Closed(Closed::Upgraded) => Some(Fault::Upgraded),
             State::Closed(Closed::Never(never)) => Some(never.fault),
+            State::Poisoned => Some(Fault::Internal),
         }
     }
 
@@ -415,6 +421,7 @@ impl State {
             State::HalfClosed(_, Half::Discarding) => Some(Refusal::Cancelled),
             State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_)) => Some(Refusal::PeerEnded),
             State::Closed(closed) => Some(closed.refuses_upgrade()),
+            State::Poisoned => Some(Refusal::Failed(Fault::Internal)),
         }
     }
 
@@ -470,7 +477,8 @@ impl State {
             State::Closed(Closed::Draining(draining)) => draining.pipe.receiving = false,
             State::Securing(securing) => securing.pipe_mut().receiving = false,
             State::Connecting(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => {}
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Poisoned => {}
         }
     }
 
@@ -483,7 +491,8 @@ impl State {
             State::Closed(Closed::Draining(draining)) => draining.pipe.sending = false,
             State::Connecting(_)
             | State::Securing(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => {}
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Poisoned => {}
         }
         matches!(
             self,
@@ -495,9 +504,11 @@ impl State {
     pub(super) fn is_sent_to(&self) -> bool {
         match self {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
-            State::Connecting(_) | State::Securing(_) | State::Yielding(_) | State::Closed(_) => {
-                false
-            }
+            State::Connecting(_)
+            | State::Securing(_)
+            | State::Yielding(_)
+            | State::Closed(_)
+            | State::Poisoned => false,
         }
     }
 
@@ -511,7 +522,7 @@ impl State {
                 reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
                 ..
             }) => pipe.receiving,
-            State::Connecting(_) | State::Closed(_) => false,
+            State::Connecting(_) | State::Closed(_) | State::Poisoned => false,
         }
     }
 
@@ -531,7 +542,8 @@ impl State {
             | State::Securing(_)
             | State::Open(_)
             | State::HalfClosed(..)
-            | State::Closed(_)) => state,
+            | State::Closed(_)
+            | State::Poisoned) => state,
         }
     }
 
@@ -549,7 +561,8 @@ impl State {
             State::Connecting(_)
             | State::Yielding(_)
             | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
-            | State::Closed(_) => false,
+            | State::Closed(_)
+            | State::Poisoned => false,
         }
     }
 
@@ -561,7 +574,8 @@ impl State {
             | State::Securing(_)
             | State::Yielding(_)
             | State::HalfClosed(_, Half::ReadOnly)
-            | State::Closed(_) => false,
+            | State::Closed(_)
+            | State::Poisoned => false,
         }
     }
 
@@ -570,9 +584,11 @@ impl State {
         match self {
             State::Securing(_) | State::Yielding(_) => true,
             State::HalfClosed(pipe, Half::ReadOnly) => pipe.is_sending(),
-            State::Connecting(_) | State::Open(_) | State::HalfClosed(..) | State::Closed(_) => {
-                self.may_send()
-            }
+            State::Connecting(_)
+            | State::Open(_)
+            | State::HalfClosed(..)
+            | State::Closed(_)
+            | State::Poisoned => self.may_send(),
         }
     }
 
@@ -587,7 +603,8 @@ impl State {
             State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => None,
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Poisoned => None,
         }
     }
 
@@ -598,9 +615,8 @@ impl State {
             State::Open(_) | State::Yielding(_) => Phase::Open,
             // A close that is still handing over has not settled.
             State::HalfClosed(..) | State::Closed(Closed::Draining(_)) => Phase::HalfClosed,
-            State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => {
-                Phase::Closed
-            }
+            State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Poisoned => Phase::Closed,
         }
     }
 
@@ -614,6 +630,7 @@ impl State {
                 Some(Ok(()))
             }
             State::Closed(Closed::Never(never)) => Some(Err(never.fault)),
+            State::Poisoned => Some(Err(Fault::Internal)),
         }
     }
 
@@ -628,6 +645,7 @@ impl State {
             State::Closed(Closed::Ended { outcome, .. }) => Some(*outcome),
             State::Closed(Closed::Upgraded) => Some(Ok(())),
             State::Closed(Closed::Never(never)) => Some(never.outcome),
+            State::Poisoned => Some(Err(Fault::Internal)),
         }
     }
 
@@ -646,7 +664,8 @@ impl State {
             State::Connecting(_)
             | State::Yielding(_)
             | State::HalfClosed(_, Half::Discarding)
-            | State::Closed(_) => Watch::Nothing,
+            | State::Closed(_)
+            | State::Poisoned => Watch::Nothing,
         }
     }
 
@@ -662,7 +681,8 @@ impl State {
             State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded) => None,
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded)
+            | State::Poisoned => None,
         }
     }
 
@@ -675,7 +695,8 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_) => None,
+            | State::Closed(_)
+            | State::Poisoned => None,
         }
     }
 

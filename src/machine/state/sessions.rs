@@ -20,7 +20,8 @@ impl State {
             State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref(),
             State::Connecting(_)
             | State::Yielding(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => None,
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Poisoned => None,
         }
     }
 
@@ -35,7 +36,8 @@ impl State {
             State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref_mut(),
             State::Connecting(_)
             | State::Yielding(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)) => None,
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Poisoned => None,
         }
     }
 
@@ -48,7 +50,8 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(Closed::Draining(_) | Closed::Upgraded) => None,
+            | State::Closed(Closed::Draining(_) | Closed::Upgraded)
+            | State::Poisoned => None,
         }
     }
 
@@ -86,7 +89,8 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_) => Vec::new(),
+            | State::Closed(_)
+            | State::Poisoned => Vec::new(),
         }
     }
 
@@ -98,7 +102,8 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_) => false,
+            | State::Closed(_)
+            | State::Poisoned => false,
         };
         setup || self.remains().is_some_and(|remains| remains.discarded.is_some())
     }
@@ -113,7 +118,8 @@ impl State {
             | State::Open(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_) => None,
+            | State::Closed(_)
+            | State::Poisoned => None,
         }
     }
 
@@ -130,7 +136,8 @@ impl State {
             State::Connecting(_)
             | State::Yielding(_)
             | State::HalfClosed(..)
-            | State::Closed(_) => return None,
+            | State::Closed(_)
+            | State::Poisoned => return None,
         };
         let tls = pipe.tls.as_mut()?;
         if pipe.receiving || tls.has_unread() || !tls.is_fed() || tls.puts_off() {

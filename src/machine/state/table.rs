@@ -116,6 +116,7 @@ fn name(state: &State) -> String {
             format!("Ended({outcome:?}, reads {})", reads_name(reads))
         }
         State::Closed(Closed::Upgraded) => "Upgraded".to_owned(),
+        State::Poisoned => "Poisoned".to_owned(),
         State::Closed(Closed::Never(never)) => {
             format!("Never({:?}, outcome {:?})", never.fault, never.outcome)
         }
@@ -252,6 +253,7 @@ fn states() -> Vec<Make> {
         plain("", |pipe| State::Closed(ended(pipe, Reads::Fail(Fault::Reset(None)), failed)))
     }));
     add(Box::new(|| plain("", |_| State::Closed(Closed::Upgraded))));
+    add(Box::new(|| plain("", |_| State::Poisoned)));
     add(Box::new(|| {
         let mut subject = started(Target::Address(address()), None);
         let result = Err(Fault::Connect(111));
@@ -314,7 +316,7 @@ fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
         subject.serve().writer().write_all(&[2; 9]).expect("there is room");
         subject.deliver();
     }
-    let moved = std::mem::replace(&mut subject.machine.state, State::moved());
+    let moved = std::mem::replace(&mut subject.machine.state, State::Poisoned);
     let State::Open(pipe) = moved else { panic!("it is open") };
     subject.machine.state = state(with_flags(pipe, flags));
     subject
@@ -479,7 +481,7 @@ impl Subject {
         match &self.machine.state {
             State::Open(pipe) | State::Yielding(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
             State::Closed(Closed::Draining(draining)) => draining.pipe.sending,
-            State::Connecting(_) | State::Securing(_) | State::Closed(_) => false,
+            State::Connecting(_) | State::Securing(_) | State::Closed(_) | State::Poisoned => false,
         }
     }
 

@@ -3,5 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "a life has to begin at some instant")]
 
 mod lives;
+mod poison;
 mod race;
 mod tls;
