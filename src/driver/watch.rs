@@ -12,6 +12,7 @@ use super::buffers;
 use super::clock;
 use super::deeds::Deeds;
 use super::errno::{Failure, judge};
+use super::event_loop::REGISTERED_ONCE;
 use super::ready::Readiness;
 use super::shared::{Core, Shared, Watching};
 use super::slices::Room;
@@ -143,6 +144,13 @@ impl Shared {
 
     /// Looks at the wire, of which this is known, until about then.
     pub(super) fn look(self: &Arc<Self>, readiness: Readiness, until: Instant) -> Look {
+        match self.look_at(readiness, until) {
+            Look::Keep if self.lock().stops_attending() => Look::Recheck,
+            look => look,
+        }
+    }
+
+    fn look_at(self: &Arc<Self>, readiness: Readiness, until: Instant) -> Look {
         let Readiness { failed, writable } = readiness;
         let mut core = self.lock();
         if core.attended {
@@ -437,6 +445,13 @@ impl Core {
             Watching::Armed | Watching::Narrowed => self.watching = Watching::Off,
             Watching::Off | Watching::Listed(_) => {}
         }
+    }
+
+    /// Whether the loop was to report for who waits by the condition variable, and nobody does any more.
+    fn stops_attending(&mut self) -> bool {
+        let over = self.attended && !REGISTERED_ONCE && !self.reading.busy && !self.writing.busy;
+        self.attended &= !over;
+        over
     }
 
     /// What the loop is to be told of the wire.

@@ -21,6 +21,7 @@ use crate::support::tls::{TlsPeer, authority, open, options, terms};
 use crate::support::{
     PATIENCE, eventually, fails, ms, pour, room_for_descriptors, skip, times_out,
 };
+use crate::support::{Peer, open as open_plain, read};
 
 const LONG: Duration = Duration::from_secs(150);
 
@@ -76,6 +77,37 @@ fn a_socket_is_watched_for_room_only_while_something_waits_to_be_sent() {
     });
 }
 
+/// Without a wake handle a thread waits for the loop to see the wire ready in either direction.
+#[test]
+#[cfg_attr(sockeye_condvar, ignore = "there a wire is registered once, for all there is")]
+fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() {
+    const NAME: &str =
+        "event_loop::a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits";
+    alone(NAME, LONG, || {
+        let peer = Peer::plays(|wire| {
+            for byte in [b"a", b"b"] {
+                wire.await_cue();
+                wire.send(byte);
+            }
+        });
+        let socket = open_plain(&peer);
+        let limit = getrlimit(Resource::Nofile);
+        let none = Rlimit { current: Some(0), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, none).expect("it may be lowered");
+        socket.set_read_timeout(Some(ms(100))).expect("not zero");
+        times_out(read(&socket, 1));
+        setrlimit(Resource::Nofile, limit).expect("it may be raised again");
+        assert!(awaits_room(&socket), "the thread had no handle");
+        peer.cue();
+        eventually(PATIENCE, "nobody waits any more", || !awaits_room(&socket));
+        socket.set_read_timeout(None).expect("none is fine");
+        assert_eq!(read(&socket, 9).expect("the peer sends"), b"a");
+        peer.cue();
+        assert_eq!(read(&socket, 9).expect("the peer sends"), b"b");
+        socket.close().expect("the peer reads");
+    });
+}
+
 // -------------------------------------------------------------------- floods
 
 /// The same on a quiet machine, with figures, is among the cases of `tests/faults`.
@@ -98,7 +130,7 @@ fn others_are_served_beside(name: &str, flood: Flood, count: usize) {
             beside.worst(),
         );
         for (before, beside) in before.medians().into_iter().zip(beside.medians()) {
-            assert!(beside < before + ms(250), "{beside:?} late, and {before:?} without the flood");
+            assert!(beside < before + ms(750), "{beside:?} late, and {before:?} without the flood");
         }
     });
 }
