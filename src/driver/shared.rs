@@ -303,7 +303,8 @@ impl Shared {
                     given,
                     known,
                     egress: terms.egress.cloned(),
-                    resolver: terms.resolver.cloned(),
+                    // It is the user's, and may have to be dropped on a thread of its own.
+                    resolver: terms.resolver.filter(|_| target == Target::Name).cloned(),
                     lookup: match resolve::is_nested() {
                         true => LookupProgress::WaitsNested,
                         false => LookupProgress::Waits,

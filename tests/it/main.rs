@@ -19,6 +19,8 @@ mod guide;
 mod half_open;
 mod health;
 mod layering;
+#[cfg(unix)]
+mod logger;
 mod nettest;
 mod opened;
 mod options;

@@ -18,7 +18,8 @@ use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOption
 use crate::support::peer::listen;
 use crate::support::tls::{Terms, TlsPeer, VERSIONS, ask, terms, with};
 use crate::support::{
-    AT_ONCE, PATIENCE, at_once, call, eventually, fails, kind_of, ms, read, story, timed,
+    AT_ONCE, PATIENCE, at_once, call, eventually, fails, kind_of, ms, read, room_for_descriptors,
+    skip, story, timed, within,
 };
 
 /// No gate stays shut for longer.
@@ -38,10 +39,10 @@ fn a_connect_timeout_counts_while_a_verifier_runs() {
             let waits = call(move || timed(|| other.opened().map(drop)));
             let (result, took) = timed(|| socket.opened().map(drop));
             fails(result, ErrorKind::TimedOut);
-            assert!((ms(990)..ms(1500)).contains(&took), "{took:?}");
+            assert!((ms(990)..ms(2500)).contains(&took), "{took:?}");
             let (result, took) = waits.join();
             fails(result, ErrorKind::TimedOut);
-            assert!(took < ms(1500), "{took:?}");
+            assert!(took < ms(2500), "{took:?}");
         });
     }
 }
@@ -61,7 +62,7 @@ fn a_connect_timeout_counts_while_a_verifier_of_an_upgrade_runs() {
         assert!(took < AT_ONCE, "{took:?}");
         let (result, took) = timed(|| secured.opened().map(drop));
         fails(result, ErrorKind::TimedOut);
-        assert!((ms(450)..ms(1000)).contains(&took), "{took:?}");
+        assert!((ms(450)..ms(1500)).contains(&took), "{took:?}");
     });
 }
 
@@ -72,7 +73,7 @@ fn limits_of_calls_hold_while_a_verifier_runs() {
         let peer = peer(&terms());
         let socket = connect(&peer, with(SecureTransport::On, verifier));
         let about = |wanted: Duration, took: Duration| {
-            assert!((wanted..wanted + ms(400)).contains(&took), "{took:?}");
+            assert!((wanted..wanted + AT_ONCE).contains(&took), "{took:?}");
         };
         let (result, took) = timed(|| socket.opened_timeout(ms(100)).map(drop));
         fails(result, ErrorKind::TimedOut);
@@ -230,7 +231,7 @@ fn a_verifier_that_sleeps_delays_nobody() {
         assert!(took < ms(100) + AT_ONCE, "a connect timeout took {took:?}");
         drop(accepted);
         let ((), took) = timed(|| socket.closed().expect("the peer has ended"));
-        assert!(took < ms(500), "an end took {took:?}");
+        assert!(took < AT_ONCE, "an end took {took:?}");
         assert_eq!(verified.phase(), Phase::Connecting);
         blocked.opens();
         verified.opened().expect("the verifier is content");
@@ -299,6 +300,97 @@ fn who_connects_through_the_crate_in_a_verifier_can_be_ended_meanwhile() {
             ended.recv_timeout(PATIENCE).expect("the verifier came to its end");
         });
     }
+}
+
+#[test]
+fn a_verifier_that_sleeps_beside_a_thousand_sockets_delays_none_of_them() {
+    if !room_for_descriptors(5_000) {
+        return skip("sleeping_verifier", "too few descriptors may be open");
+    }
+    within(Duration::from_secs(180), || {
+        // To be slow is the machine's right, and to be late by seconds is not: the better of some rounds counts.
+        let mut best = None;
+        for _ in 0..4 {
+            let quiet = lateness();
+            let peers: Vec<_> = (0..4).map(|_| peer(&terms())).collect();
+            let tls = verified_by(|| thread::sleep(ms(5000)));
+            let sleepers: Vec<_> = peers
+                .iter()
+                .map(|peer| connect(peer, with(SecureTransport::On, tls.clone())))
+                .collect();
+            thread::sleep(ms(50));
+            let beside = lateness();
+            println!("late at p99: {quiet:?} alone, {beside:?} beside verifiers that sleep");
+            let more = (0..3).map(|kind| beside[kind].saturating_sub(quiet[kind])).max();
+            best = best.min(more).or(more);
+            drop(sleepers);
+            if best <= Some(ms(50)) {
+                return;
+            }
+        }
+        panic!("{best:?} later beside verifiers that sleep");
+    });
+}
+
+/// How late the slowest hundredth of a thousand sockets is: to connect and to be closed, to run out of time, to notice
+/// the peer's end.
+fn lateness() -> [Duration; 3] {
+    /// As many of them at once.
+    const THREADS: usize = 50;
+    const EACH: usize = 20;
+    let listener = listen();
+    let address = listener.local_addr().expect("it listens");
+    let mute = mute_server();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            // Each ends when something came.
+            thread::spawn(move || std::io::Read::read(&mut stream, &mut [0; 1]));
+        }
+    });
+    let open = move || {
+        timed(|| {
+            let socket = sockeye::connect(address).expect("the address is fine");
+            socket.opened().expect("it listens");
+            socket
+        })
+    };
+    let life = move |(mut socket, mut late): (Socket, Duration)| {
+        socket.set_read_timeout(Some(ms(20))).expect("it can be set");
+        let (result, took) = timed(|| read(&socket, 1));
+        assert_eq!(kind_of(&result.expect_err("there is nothing")), ErrorKind::TimedOut);
+        let read_late = took.saturating_sub(ms(20));
+        let limited = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(100));
+        let (result, took) = timed(|| {
+            sockeye::connect_with(mute.1, limited).expect("it is fine").opened().map(drop)
+        });
+        fails(result, ErrorKind::TimedOut);
+        let expired_late = took.saturating_sub(ms(100)).max(read_late);
+        std::io::Write::write_all(&mut socket, b"!").expect("it is open");
+        let ((), ended) = timed(|| socket.closed().expect("the peer has ended"));
+        let ((), closed) = timed(|| {
+            let socket = sockeye::connect(address).expect("the address is fine");
+            socket.opened().expect("it listens");
+            socket.close().expect("there is nothing to lose");
+        });
+        late = late.max(closed);
+        [late, expired_late, ended]
+    };
+    let life = Arc::new(life);
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let life = Arc::clone(&life);
+            call(move || {
+                let sockets: Vec<_> = (0..EACH).map(|_| open()).collect();
+                sockets.into_iter().map(|socket| life(socket)).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let lives: Vec<_> = threads.into_iter().flat_map(|thread| thread.join()).collect();
+    [0, 1, 2].map(|kind| {
+        let mut late: Vec<_> = lives.iter().map(|life| life[kind]).collect();
+        late.sort();
+        late[late.len() * 99 / 100]
+    })
 }
 
 #[test]
