@@ -43,7 +43,7 @@ mod shared;
 mod slices;
 mod sync;
 mod table;
-#[cfg(all(test, not(sockeye_shuttle)))]
+#[cfg(test)]
 mod tests;
 mod turns;
 mod upgrade;

@@ -158,7 +158,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::driver::{Load, LookupShare, Quota, Room, Terms};
+    use crate::driver::{Load, LookupShare, Quota, Room, Source, Terms};
     use crate::error::{ErrorKind, Result};
     use crate::info::{Health, Phase};
     use crate::machine::Input;
@@ -182,7 +182,7 @@ mod tests {
             let terms = Terms { resolver, egress: None, roster: &roster, scope: None };
             let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
             let address = (host, port).try_into().expect("it is an address");
-            let shared = Shared::connect(address, options, None, terms).expect("it begins");
+            let shared = Shared::connect(address, options, Source::Dial, terms).expect("it begins");
             Scene { shared, roster, listener }
         }
 

@@ -56,7 +56,7 @@ impl Shared {
         if core.machine.is_yielding() {
             core = self.look_before(core);
             if planted!(UpgradesTwice) {
-                return Ok(self.hand_over(core, plan, &setup, deadline));
+                return Ok(self.hand_over(core, plan, setup, deadline));
             }
         }
         if core.machine.is_yielding() {

@@ -113,7 +113,8 @@ fn a_logger_may_connect_wait_and_reconnect_through_the_crate() {
         log::set_logger(&REMOTE).expect("there is none yet");
         log::set_max_level(LevelFilter::Trace);
         expires().tell(&lines);
-        let ends: [(&str, fn(Socket)); 5] = [
+        type End = fn(Socket);
+        let ends: [(&str, End); 5] = [
             ("abort", |socket| socket.abort()),
             ("close", |socket| socket.close().expect("there is nothing to lose")),
             ("drop", drop),
