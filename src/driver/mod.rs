@@ -59,7 +59,11 @@ use std::io;
 use std::net::SocketAddr;
 #[cfg(not(sockeye_shuttle))]
 use std::sync::OnceLock;
+#[cfg(not(sockeye_shuttle))]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
+#[cfg(not(sockeye_shuttle))]
+use std::time::Duration;
 use std::time::Instant;
 
 use self::linger::Lingering;
@@ -101,6 +105,15 @@ struct Driver {
 struct Inbox {
     jobs: Vec<Job>,
     sleep: Sleep,
+}
+
+/// As the system calls it if a lock can't be had.
+#[cfg(not(sockeye_shuttle))]
+fn no_thread_starts() -> io::Error {
+    #[cfg(unix)]
+    return rustix::io::Errno::DEADLK.into();
+    #[cfg(not(unix))]
+    io::ErrorKind::Deadlock.into()
 }
 
 /// What the loop is doing.
@@ -157,7 +170,16 @@ struct Start {
     driver: OnceLock<Driver>,
     /// Guards nothing but that two don't start it.
     starting: Mutex<()>,
+    /// This process was forked from one that had a driver.
+    forked: bool,
+    /// No thread of std starts here, and none ever will.
+    stuck: AtomicBool,
 }
+
+/// How long the loop's thread of a forked child may take to start. A thread of std takes a lock of std's own then,
+/// which another thread of the parent may have held at the fork, because it was starting or ending.
+#[cfg(not(sockeye_shuttle))]
+const START_LIMIT: Duration = Duration::from_secs(10);
 
 impl Driver {
     /// That of this run, which has begun.
@@ -171,7 +193,7 @@ impl Driver {
     #[cfg(not(sockeye_shuttle))]
     #[inline]
     fn running() -> Result<&'static Driver, Fault> {
-        let start = DRIVER.get(|_| Start::default());
+        let start = DRIVER.get(|parents| Start { forked: parents.is_some(), ..Start::default() });
         match start.driver.get() {
             Some(driver) => Ok(driver),
             None => Driver::first(start),
@@ -185,22 +207,32 @@ impl Driver {
         if let Some(driver) = start.driver.get() {
             return Ok(driver);
         }
-        Driver::start(&start.driver).map_err(|error| Fault::Io(errno::code(&error)))
+        if start.stuck.load(Ordering::Relaxed) {
+            return Err(Fault::Io(errno::code(&no_thread_starts())));
+        }
+        Driver::start(start).map_err(|error| Fault::Io(errno::code(&error)))
     }
 
     #[cfg(not(sockeye_shuttle))]
-    fn start(place: &'static OnceLock<Driver>) -> io::Result<&'static Driver> {
+    fn start(start: &'static Start) -> io::Result<&'static Driver> {
         let mark = ForkMark::new()?;
         let poll = mio::Poll::new()?;
         let driver = Driver::new(&poll)?;
         // The thread begins once the driver is where it looks for it, or never.
         let (begin, begun) = std::sync::mpsc::sync_channel::<&'static Driver>(1);
+        let (tell, started) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
+            // Nobody may wait for it.
+            let _ = tell.send(());
             if let Ok(driver) = begun.recv() {
                 event_loop::run(poll, driver, mark);
             }
         })?;
-        let driver = place.get_or_init(|| driver);
+        if start.forked && started.recv_timeout(START_LIMIT).is_err() {
+            start.stuck.store(true, Ordering::Relaxed);
+            return Err(no_thread_starts());
+        }
+        let driver = start.driver.get_or_init(|| driver);
         begin.send(driver).map_err(io::Error::other)?;
         say(format_args!("the event loop has started"));
         Ok(driver)

@@ -66,12 +66,15 @@
 //! thread. The first socket starts an event loop and lookup threads of the child's own. Connectors from before the
 //! fork, the global one included, keep their rules and begin with free slots and empty statistics; one that was shut
 //! down stays so. TLS sessions are not resumed across a fork. A child does not wait for a lock that a thread of the
-//! parent held, with two exceptions:
+//! parent held, with three exceptions:
 //!
 //! - Code of the program's own must bear a fork itself: a [`Resolver`](crate::Resolver), a logger, the verifier and
 //!   the session store of a whole configuration of rustls. Give children a configuration of their own.
 //! - The system's resolver is called in the child, and some C libraries do not make it safe there if another thread
 //!   of the parent was in it. Such a lookup ends at the connect timeout.
+//! - The standard library takes a lock of its own whenever one of its threads starts or ends. If a thread of the parent
+//!   did so in the very moment of the fork, no thread of std ever starts in that child. Its sockets fail with
+//!   [`Io`](crate::ErrorKind::Io) ("deadlock") after 10 s. Fork again, or fork while no threads start or end.
 //!
 //! A fork is noticed by a handler of `pthread_atfork`. `_Fork`, `clone` and system calls made directly run no
 //! handlers: such a child is taken for its parent, and must not use the crate before it executes a program.

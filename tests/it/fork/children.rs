@@ -1,6 +1,7 @@
 //! A forked child opens sockets of its own, whatever the parent's threads were doing at the fork.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -183,17 +184,25 @@ fn no_child_hangs_however_many_threads_use_the_crate() {
                 own.scope(|scope| drop(scope.connect(site.plain.address()).expect("it is fine")));
             }),
         ];
+        let (done, told) = pipe();
         for round in 0..FORKS {
             while rounds.load(Ordering::SeqCst) < round {
                 thread::yield_now();
             }
             in_a_forked_child(|| {
+                if !threads_start() {
+                    return;
+                }
                 drop(site.opens_all(&own));
                 assert!(own.stats().opened > 0);
+                (&told).write_all(&[1]).expect("the test reads");
             });
         }
         over.store(true, Ordering::SeqCst);
         busy.into_iter().for_each(|busy| busy.join());
+        drop(told);
+        let worked = read(done, FORKS).expect("a pipe can be read").len();
+        assert!(worked > FORKS / 2, "only {worked} children of {FORKS} could start a thread");
         site.opens_all(&own).iter().for_each(still_works);
     });
 }
@@ -222,6 +231,20 @@ fn parent_and_child_wait_by_descriptors_of_their_own() {
         waits_and_is_woken();
         child.ends_well();
     });
+}
+
+/// The end to read from and the end to write to.
+fn pipe() -> (File, File) {
+    let (reads, writes) = rustix::pipe::pipe().expect("descriptors are free");
+    (reads.into(), writes.into())
+}
+
+/// Whether a thread of std starts in this process: not if a thread of the parent was starting or ending at the fork.
+/// Then it had a lock of std's, and nothing in the child can help that.
+fn threads_start() -> bool {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(()));
+    told.recv_timeout(PATIENCE / 3).is_ok()
 }
 
 // -------------------------------------------------------------------- how programs fork
@@ -285,7 +308,7 @@ fn a_daemon_that_forks_twice_opens_sockets() {
     alone("fork::children::a_daemon_that_forks_twice_opens_sockets", LONG, || {
         let site = Site::new();
         drop(site.opens_all(&site.connector()));
-        let (mut done, told) = io::pipe().expect("descriptors are free");
+        let (mut done, told) = pipe();
         in_a_forked_child(|| {
             rustix::process::setsid().expect("a child leads no group");
             // Not waited for: this one ends, and the daemon is nobody's child.
