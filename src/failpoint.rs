@@ -40,6 +40,7 @@ bugs! {
     LeavesHandshakeUnmonitored: "The end of a handshake does not queue the socket for monitoring.",
     LoopLosesCommand: "The event loop blocks although a command is queued.",
     LoopSendsSilently: "The event loop sends queued data and wakes no writer.",
+    LentSessionSpins: "A write that needs a TLS session which is lent polls for room.",
     LosesSlot: "A socket that stops waiting for a slot takes one with it.",
     NeverLingers: "A close does not drain what the peer still sends.",
     NoExecutorNotice: "A wait for the end of all actions is not notified.",
@@ -51,6 +52,7 @@ bugs! {
     ScopeForgetsQueued: "A scope does not know its sockets that wait for a slot.",
     TurnReleasedSilently: "The end of a turn wakes no thread that waits for it.",
     UpgradesTwice: "Two upgrades of one socket may run at once.",
+    WorkerKeepsSocket: "A worker that is done with a socket takes no other work for it.",
     // The machine's, found by scenarios of tests/sim.
     DialsDenied: "An address that the egress rules deny is dialled.",
     FinBeforeData: "FIN is sent before accepted data.",

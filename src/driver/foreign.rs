@@ -96,7 +96,7 @@ impl Shared {
         let mut core = self.lock();
         core.looking = false;
         let more = look == Look::Again || core.handed == Handed::Again;
-        if !more {
+        if !more && !planted!(WorkerKeepsSocket) {
             core.handed = Handed::Nothing;
         }
         self.notify(&core);

@@ -262,7 +262,9 @@ impl Shared {
             let went = self.send_waiting(core);
             let (back, pause) = match went {
                 // A session that is lent comes back, whether there is room or not.
-                Went::On(core) | Went::Blocked(core) if core.machine.is_lent() => {
+                Went::On(core) | Went::Blocked(core)
+                    if core.machine.is_lent() && !planted!(LentSessionSpins) =>
+                {
                     (core, Some(Duration::MAX))
                 }
                 Went::On(core) | Went::Blocked(core) => (core, None),

@@ -107,6 +107,15 @@ impl Workers {
         full && queue.idle <= queue.waiting.len()
     }
 
+    /// Waits until there is nothing left to do, and nobody to do it.
+    #[cfg(sockeye_shuttle)]
+    pub(super) fn await_end(&self) {
+        let mut queue = self.lock();
+        while queue.threads > 0 || !queue.waiting.is_empty() {
+            queue = self.more.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     fn work(&self) {
         let mut queue = self.lock();
         queue.idle -= 1;
@@ -117,6 +126,12 @@ impl Workers {
                 queue = self.lock();
                 // Behind the others.
                 queue.waiting.extend(again);
+            }
+            // There a run ends when nothing is left to do, and waits for no thread to be idle for long.
+            if cfg!(sockeye_shuttle) {
+                queue.threads -= 1;
+                drop(queue);
+                return self.more.notify_all();
             }
             queue.idle += 1;
             let (back, timeout) =

@@ -158,6 +158,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         &[
             "closing::two_closes_wait_for_the_same_end",
             "limits::who_waits_for_a_place_gets_it_and_there_are_never_too_many",
+            "securing::a_close_an_abort_or_a_limit_ends_a_handshake_of_foreign_code",
         ],
     ),
     (
@@ -217,6 +218,11 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         ],
     ),
     (
+        "LentSessionSpins",
+        Waiting::Poll,
+        &["securing::a_write_waits_for_a_session_that_runs_foreign_code_for_a_read"],
+    ),
+    (
         "UpgradesTwice",
         Waiting::Poll,
         &[
@@ -226,6 +232,11 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
             "upgrading::what_the_peer_sent_before_an_upgrade_is_read_or_told",
             "upgrading::what_was_written_before_an_upgrade_precedes_it",
         ],
+    ),
+    (
+        "WorkerKeepsSocket",
+        Waiting::Poll,
+        &["securing::a_handshake_of_foreign_code_is_made_whoever_waits"],
     ),
 ];
 

@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use rustls::server::StoresServerSessions;
 use rustls::{ServerConfig, ServerConnection};
-use sockeye::model::{self, Farewell, Peer, Site};
+use sockeye::model::{self, Farewell, Peer, Site, pass_time};
 use sockeye::{ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 
 use crate::explore::explore;
@@ -126,6 +127,74 @@ fn an_upgrade_beside_a_read_and_a_write_is_made() {
     });
 }
 
+// -------------------------------------------------------------------- foreign code
+
+/// A key log may write to a file, so that the session leaves the state for that time.
+fn foreign() -> SocketOptions {
+    let tls = TlsOptions::new()
+        .danger_accept_invalid_certs(true)
+        .server_name(NO_TICKETS)
+        .key_log_from_env(true);
+    options().secure_transport(SecureTransport::On).tls(tls)
+}
+
+#[test]
+fn a_handshake_of_foreign_code_is_made_whoever_waits() {
+    explore("a handshake of foreign code is made, whoever waits", || {
+        let scene = Scene::unopened(foreign());
+        let socket = scene.socket.clone();
+        let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
+        let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"");
+        assert_eq!(opener.join().unwrap(), Ok(()));
+        assert_eq!((&bytes[..], seen), (&b""[..], Farewell::End));
+        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn a_close_an_abort_or_a_limit_ends_a_handshake_of_foreign_code() {
+    explore("a close, an abort or a limit ends a handshake of foreign code", || {
+        let limit = Duration::from_millis(500);
+        let scene = Scene::unopened(foreign().connect_timeout(limit));
+        let socket = scene.socket.clone();
+        let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
+        let socket = scene.socket.clone();
+        let closer = spawn(move || socket.close().map_err(|error| error.kind()));
+        let socket = scene.socket.clone();
+        let aborter = spawn(move || {
+            pass_time(limit);
+            socket.abort();
+        });
+        TlsPeer::new(scene.peer, 0).serve(b"");
+        let told = opener.join().unwrap();
+        assert!(matches!(told, Ok(()) | Err(ErrorKind::Closed | ErrorKind::TimedOut)), "{told:?}");
+        assert_eq!(closer.join().unwrap(), Ok(()));
+        aborter.join().unwrap();
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn a_write_waits_for_a_session_that_runs_foreign_code_for_a_read() {
+    explore("a write waits for a session that runs foreign code for a read", || {
+        let scene = Scene::unopened(foreign().allow_half_open(true));
+        let reading = scene.socket.clone();
+        let reader = spawn(move || read_all(&reading));
+        let socket = scene.socket.clone();
+        let writer = spawn(move || {
+            socket.opened().unwrap();
+            assert_eq!(write_all(&socket, b"data"), (4, None));
+            socket.writer().close().unwrap();
+        });
+        let (bytes, seen) = TlsPeer::new(scene.peer, 0).serve_after_some(b"hello");
+        writer.join().unwrap();
+        assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
+        assert_eq!((bytes, seen), (b"data".to_vec(), Farewell::End));
+        assert_eq!(scene.connector.open_sockets(), 0);
+    });
+}
+
 // -------------------------------------------------------------------- the other end
 
 struct TlsPeer {
@@ -159,6 +228,27 @@ impl TlsPeer {
                 self.peer.end();
             }
             if let Some(farewell) = farewell {
+                return (self.received, farewell);
+            }
+        }
+    }
+
+    /// Sends this as soon as it may, and its end when the other has ended.
+    fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, Farewell) {
+        let mut sent = false;
+        loop {
+            let (came, farewell) = self.peer.await_some();
+            self.take(&came);
+            if !sent && !self.tls.is_handshaking() {
+                sent = true;
+                self.tls.writer().write_all(bytes).expect("it is buffered");
+            }
+            if farewell.is_some() {
+                self.tls.send_close_notify();
+            }
+            self.flush();
+            if let Some(farewell) = farewell {
+                self.peer.end();
                 return (self.received, farewell);
             }
         }

@@ -68,6 +68,7 @@ pub fn run(body: impl FnOnce()) {
         world.system.tell_of_changes(waker);
         None
     });
+    driver().workers().await_end();
     world().over = true;
     world().wake_all();
     event_loop.expect("it can't fail").join().expect("a panic would have ended the run");
