@@ -355,7 +355,7 @@ mod calls {
         use rustix::net::RecvFlags;
         use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-        use super::super::Room;
+        use crate::driver::wire::Room;
 
         /// The system counts it in ticks of 1 ms to 10 ms, and rounds up.
         const BRISK: Duration = Duration::from_millis(4);

@@ -19,6 +19,9 @@ use crate::error::Fault;
 
 /// The most threads.
 const THREADS_MOST: usize = 64;
+/// The most threads that are started only to drop something. Drops are short, and come by thousands when many sockets
+/// end at once.
+const DROPPING_MOST: usize = 2;
 /// How long a thread without work stays.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -66,9 +69,13 @@ impl Workers {
 
     /// Has it done. Where there is no thread for it, and none can be started, the socket fails.
     pub(super) fn submit(&'static self, work: Work) {
+        let most = match work {
+            Work::Attend(_) => THREADS_MOST,
+            Work::Drop(_) => DROPPING_MOST,
+        };
         let mut queue = self.lock();
         queue.waiting.push_back(work);
-        if queue.idle >= queue.waiting.len() || queue.threads >= THREADS_MOST {
+        if queue.idle >= queue.waiting.len() || queue.threads >= most {
             drop(queue);
             self.more.notify_one();
             return;

@@ -41,8 +41,8 @@ const SYSTEM: [&str; 5] = ["dns_lookup", "mio", "nix", "socket2", "rustix"];
 const LOCAL_FILE: &str = "egress/local/route.rs";
 const LOCAL: &str = "rustix";
 
-/// Crates that the machine may name in one file, and the settings of TLS in theirs.
-const TLS_FILE: &str = "machine/tls.rs";
+/// Crates that the machine may name in one module, and the settings of TLS in theirs.
+const TLS_FILES: [&str; 2] = ["machine/tls.rs", "machine/tls/lending.rs"];
 const TLS: [&str; 4] = ["aws_lc_rs", "ring", "rustls", "webpki_roots"];
 /// The server that the simulator's machines speak with.
 const SERVER_FILE: &str = "sim/tls.rs";
@@ -180,7 +180,7 @@ fn broken_rule(
     if SYSTEM.contains(&first) && (file, first) != (LOCAL_FILE, LOCAL) {
         return (own != Layer::Driver || top == "sim").then_some("is named by the driver only");
     }
-    if TLS.contains(&first) && file != TLS_FILE && file != SERVER_FILE {
+    if TLS.contains(&first) && !TLS_FILES.contains(&file) && file != SERVER_FILE {
         if top != "tls" && own != Layer::Machine {
             return Some("is named by the TLS files only");
         }
@@ -189,7 +189,7 @@ fn broken_rule(
         }
     }
     if own == Layer::Machine {
-        if file == TLS_FILE && TLS.contains(&first) {
+        if TLS_FILES.contains(&file) && TLS.contains(&first) {
             return None;
         }
         if dependencies.contains(first) {

@@ -102,7 +102,7 @@ fn ten_thousand_look_ups_that_hang_leave_threads_bounded_and_other_sockets_worki
         // Less than 100 bytes for each of the sockets after the first round.
         assert!(more < 100 * COUNT * (ROUNDS - 1), "{more} bytes more: {grown:?}");
         eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
-        assert!(threads_called("sockeye") <= 1, "the loop is left");
+        eventually(PATIENCE, "only the loop is left", || threads_called("sockeye") <= 1);
     });
 }
 
@@ -151,7 +151,9 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
 fn bounded() {
     let (names, all) = (threads_called("sockeye-names"), threads_called("sockeye"));
     assert!(names <= LOOK_UPS_AT_ONCE, "{names} threads look names up");
-    assert!(all <= LOOK_UPS_AT_ONCE + 1, "{all} threads in all");
+    let dropping = threads_called("sockeye-worker");
+    assert!(dropping <= 2, "{dropping} threads drop what is left of sockets");
+    assert!(all <= LOOK_UPS_AT_ONCE + 3, "{all} threads in all");
 }
 
 /// The queue of look-ups has an end; what is beyond it waits with its socket and has its turn.
@@ -316,7 +318,7 @@ fn hundreds_of_races_leave_nothing_behind() {
         let before = before.expect("a round is over");
         eventually(PATIENCE, "the descriptors are given back", || settled_descriptors() <= before);
         eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
-        assert!(threads_called("sockeye") <= 1, "the loop is left");
+        eventually(PATIENCE, "only the loop is left", || threads_called("sockeye") <= 1);
     });
 }
 
