@@ -94,7 +94,7 @@ fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() 
         let socket = open_plain(&peer);
         // The peer is a thread of this process: it must have its descriptor by then. This thread must not wait
         // before, or it would have a handle.
-        let first = std::thread::scope(|scope| scope.spawn(|| read(&socket, 1)).join());
+        let first = thread::scope(|scope| scope.spawn(|| read(&socket, 1)).join());
         assert_eq!(first.expect("it does not panic").expect("the peer sends"), b"-");
         let limit = getrlimit(Resource::Nofile);
         let none = Rlimit { current: Some(0), maximum: limit.maximum };
