@@ -8,7 +8,7 @@
 mod route;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Whether a connection to this address would stay on this machine. `bind` is the local address that it is
 /// bound to, if it is. Nothing is sent.
@@ -35,7 +35,10 @@ pub(super) fn is_certainly_local(ip: IpAddr) -> bool {
 /// source: a socket that is connected to an address of its own machine gets that very address.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn ask(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use route::{Leads, leads};
+
     let mut source = bind.map(|bind| bind.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
     match leads(address, None)? {
         Leads::Here => return Ok(true),
