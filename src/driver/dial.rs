@@ -37,6 +37,10 @@ pub(super) fn dial(address: SocketAddr, options: &TcpOptions) -> Result<Dialled,
 
 /// Judges an attempt that was pending: `None` while it still is.
 pub(super) fn verdict(wire: &Wire, address: SocketAddr) -> Option<Result<Endpoints, Fault>> {
+    // A failure since then is for readers, after what came before it.
+    if wire.was_given() {
+        return Some(Ok(endpoints(wire, address)));
+    }
     match wire.stream().take_error() {
         Ok(None) => {}
         Ok(Some(error)) | Err(error) => return Some(Err(fault(&error))),

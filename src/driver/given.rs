@@ -51,8 +51,7 @@ impl Given {
 
     pub(super) fn dialled(self) -> Dialled {
         let stream = mio::net::TcpStream::from_std(self.stream);
-        let wire = if self.ended { Wire::ended(stream) } else { Wire::new(stream) };
-        dial::made(wire, false)
+        dial::made(Wire::given(stream, self.ended), false)
     }
 }
 

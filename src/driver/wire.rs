@@ -23,6 +23,8 @@ pub(super) struct Wire {
     blocks: AtomicBool,
     /// Both sides had ended when it was given, and none by a failure.
     ended: bool,
+    /// It was connected when it was given, and may have failed since.
+    given: bool,
 }
 
 /// What a receive of nothing means.
@@ -68,12 +70,17 @@ pub(super) enum Drained {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Wire { stream, blocks: AtomicBool::new(false), ended: false }
+        Wire { stream, blocks: AtomicBool::new(false), ended: false, given: false }
     }
 
-    /// One of a connection of which there is only something left to read.
-    pub(super) fn ended(stream: TcpStream) -> Self {
-        Wire { ended: true, ..Wire::new(stream) }
+    /// A connection that was made before. If `ended`, both sides had ended, and none by a failure.
+    pub(super) fn given(stream: TcpStream, ended: bool) -> Self {
+        Wire { ended, given: true, ..Wire::new(stream) }
+    }
+
+    /// Whether it was connected from the first.
+    pub(super) fn was_given(&self) -> bool {
+        self.given
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
