@@ -293,7 +293,9 @@ fn nothing_that_sends_on_a_broken_pipe_raises_a_signal() {
         let two = [IoSlice::new(b"some"), IoSlice::new(b"words")];
         let one = &two[..1];
         let is_broken = |result: io::Result<usize>| fails(result, ErrorKind::Reset);
-        for way in [Way::Plain, Way::On] {
+        // If the loop makes the handshake, its last flight may still be unsent here, and the peer's handshake fails.
+        let secured = (!cfg!(sockeye_condvar)).then_some(Way::On);
+        for way in [Way::Plain].into_iter().chain(secured) {
             // Where it is sealed before it is sent, the write itself may be good.
             let check = |result: io::Result<usize>| match way {
                 Way::Plain => is_broken(result),
