@@ -34,6 +34,8 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 pub(super) const REGISTERED_ONCE: bool = cfg!(not(all(unix, not(sockeye_condvar))));
 /// The most events that one poll reports.
 const EVENTS_MOST: usize = 256;
+/// How long a socket may take to serve without being called busy: much longer than one record takes.
+const BUSY: Duration = Duration::from_micros(100);
 /// The most timers of one turn.
 const TIMERS_MOST: usize = 256;
 /// How often look-ups that wait are looked after.
@@ -133,6 +135,8 @@ enum Entry {
         ready: Option<Readiness>,
         /// A timer is set to look at it again.
         later: bool,
+        /// The last time it was served took long: it waits behind those that had less to do.
+        busy: bool,
     },
     /// An attempt that is pending.
     Attempt(Box<PendingAttempt>),
@@ -275,12 +279,12 @@ impl EventLoop {
 
     fn event(&mut self, token: Token, readiness: Readiness) {
         match self.table.get_mut(token) {
-            Some(Entry::Socket { ready, .. }) => {
+            Some(Entry::Socket { ready, busy, .. }) => {
                 match ready {
                     Some(known) => *known = known.and(readiness),
                     None => {
                         *ready = Some(readiness);
-                        self.ready.add(token);
+                        if *busy { self.ready.add_unfinished(token) } else { self.ready.add(token) }
                     }
                 };
             }
@@ -293,8 +297,11 @@ impl EventLoop {
     /// Looks at a socket whose turn it is.
     fn serve(&mut self, token: Token, turn: &Turn) {
         let Some(Entry::Socket { ready, .. }) = self.table.get_mut(token) else { return };
-        if let Some(readiness) = ready.take() {
-            self.look(token, readiness, turn.until());
+        let Some(readiness) = ready.take() else { return };
+        let begun = clock::now();
+        self.look(token, readiness, turn.until());
+        if let Some(Entry::Socket { busy, .. }) = self.table.get_mut(token) {
+            *busy = clock::now() - begun >= BUSY;
         }
     }
 
@@ -341,6 +348,7 @@ impl EventLoop {
             shared: Arc::clone(&attempt.shared),
             interest: Interest::READABLE | Interest::WRITABLE,
             ready: None,
+            busy: false,
             later: false,
         };
         let entry = if keep { self.table.replace(token, socket) } else { self.table.remove(token) };
@@ -394,7 +402,13 @@ impl EventLoop {
         let held = shared.lock().registration.token();
         let token = held.unwrap_or_else(|| {
             let shared = Arc::clone(shared);
-            self.table.insert(Entry::Socket { shared, interest, ready: None, later: false })
+            self.table.insert(Entry::Socket {
+                shared,
+                interest,
+                ready: None,
+                later: false,
+                busy: false,
+            })
         });
         if let Err(error) = wire.register(self.poll.registry(), token, interest) {
             say(format_args!("a socket could not be watched: {error}"));
@@ -439,8 +453,13 @@ impl EventLoop {
     /// Where a wire is registered once, its events are another socket's from now on.
     fn adopt(&mut self, token: Token, shared: Arc<Shared>) {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let entry =
-            Entry::Socket { shared: Arc::clone(&shared), interest, ready: None, later: false };
+        let entry = Entry::Socket {
+            shared: Arc::clone(&shared),
+            interest,
+            ready: None,
+            later: false,
+            busy: false,
+        };
         if self.table.get(token).is_some() {
             self.table.replace(token, entry);
             shared.attended_by(token);

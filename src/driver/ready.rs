@@ -43,9 +43,9 @@ impl Readiness {
 /// Sockets to be looked at, each of them once.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    /// Those of which an event told.
+    /// Those with an event.
     fresh: VecDeque<Token>,
-    /// Those that had more to do than their share.
+    /// Those that had more to do than their share, and those with an event that took long the last time.
     unfinished: VecDeque<Token>,
 }
 
