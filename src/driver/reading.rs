@@ -74,14 +74,15 @@ impl Shared {
         room: &mut Room<'_, '_>,
         mut patience: Patience,
     ) -> Result<usize> {
-        let mut again = false;
+        let mut looked = false;
         loop {
             // What came was no data, and as much of that as the peer likes may follow, without a wait that the
             // limit would end.
-            let over = std::mem::replace(&mut again, true)
-                && patience.left(core.limit(Side::Read)) == Err(Passed);
+            let again = std::mem::replace(&mut looked, true);
             let called = match step {
-                ReadStep::Receive(pass) | ReadStep::Ingest(pass) if over => {
+                ReadStep::Receive(pass) | ReadStep::Ingest(pass)
+                    if again && patience.left(core.limit(Side::Read)) == Err(Passed) =>
+                {
                     return self.run_out_of_time(core, pass);
                 }
                 ReadStep::Receive(pass) => {
