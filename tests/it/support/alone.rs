@@ -3,7 +3,8 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::within;
@@ -36,6 +37,8 @@ pub fn play(body: impl FnOnce()) {
 pub struct Actor {
     child: Child,
     lines: BufReader<ChildStdout>,
+    /// What it says on stderr, such as panics that the test expects: shown only if the test fails.
+    stderr: Option<JoinHandle<String>>,
     input: Option<ChildStdin>,
     name: String,
 }
@@ -52,11 +55,13 @@ impl Actor {
             .env(PART, part)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the test binary runs once more");
         let lines = BufReader::new(child.stdout.take().expect("it is piped"));
+        let stderr = child.stderr.take().map(|stderr| thread::spawn(move || keep(stderr)));
         let input = child.stdin.take();
-        Actor { child, lines, input, name: name.to_owned() }
+        Actor { child, lines, stderr, input, name: name.to_owned() }
     }
 
     /// Waits for a line that begins with `word` and gives the rest of it.
@@ -65,7 +70,10 @@ impl Actor {
         loop {
             let mut line = String::new();
             let count = self.lines.read_line(&mut line).expect("its output is text");
-            assert_ne!(count, 0, "{} ended and never said {word:?}", self.name);
+            if count == 0 {
+                let stderr = self.stderr.take().map(JoinHandle::join);
+                panic!("{} ended and never said {word:?}\n{stderr:?}", self.name);
+            }
             if let Some(rest) = line.trim_end().strip_prefix(word) {
                 return rest.trim_start().to_owned();
             }
@@ -86,14 +94,30 @@ impl Actor {
         let watched = within_or_kill(limit, id, move || {
             let mut output = String::new();
             self.lines.read_to_string(&mut output).expect("its output is text");
-            (self.child.wait().expect("it is a child of this process"), output)
+            let status = self.child.wait().expect("it is a child of this process");
+            let stderr = self.stderr.take().expect("it is read once");
+            (status, output, stderr.join().expect("it only reads"))
         });
-        let (status, output) = watched;
+        let (status, output, stderr) = watched;
         assert!(
             status.success() && output.contains(DONE),
-            "{name} in its own process: {status}\n{output}"
+            "{name} in its own process: {status}\n{output}\n{stderr}"
         );
     }
+}
+
+/// Reads to the end. What tells of skipped tests is passed on at once.
+fn keep(stderr: ChildStderr) -> String {
+    let mut kept = String::new();
+    for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        if line.starts_with("skipped: ") {
+            eprintln!("{line}");
+        }
+        kept.push_str(&line);
+        kept.push('\n');
+    }
+    kept
 }
 
 /// [`within`], but the process doesn't outlive the limit.
@@ -105,7 +129,7 @@ fn within_or_kill<T: Send + 'static>(
 ) -> T {
     use rustix::process::{Pid, Signal, kill_process};
     let (over, watch) = std::sync::mpsc::channel::<()>();
-    let killer = std::thread::spawn(move || {
+    let killer = thread::spawn(move || {
         if watch
             .recv_timeout(limit)
             .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
