@@ -1,8 +1,9 @@
 //! What the loop has to log goes to a thread of its own, as a logger is the program's: it may wait, and use sockets.
 //!
-//! The records of the loop keep their order. Other threads log themselves, so that between theirs and the loop's the
-//! order is not kept.
+//! Other threads log on their own, unless records of the loop still wait: then theirs are queued behind them. So the
+//! records of a socket are logged in the order of its events.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::PoisonError;
@@ -31,6 +32,19 @@ struct Records {
     lost: usize,
     /// There is a thread that logs them.
     attended: bool,
+    /// It logs one now, which is no longer in the queue.
+    logging: bool,
+}
+
+impl Records {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && !self.logging
+    }
+}
+
+thread_local! {
+    /// This is the thread that logs. What its logger logs of sockets is not queued, as it would wait for itself.
+    static LOGS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Logs, under no lock, and not on the loop.
@@ -38,11 +52,13 @@ pub(super) fn say(level: Level, text: fmt::Arguments<'_>) {
     if level > log::max_level() {
         return;
     }
-    if !event_loop::is_this_thread() {
-        return write(level, text);
-    }
-    if let Ok(driver) = Driver::running() {
-        driver.logs().add(level, text.to_string());
+    let on_loop = event_loop::is_this_thread();
+    let queued = match Driver::if_running() {
+        Some(driver) if !LOGS.get() => driver.logs().add(level, text, on_loop),
+        Some(_) | None => false,
+    };
+    if !queued && !on_loop {
+        write(level, text);
     }
 }
 
@@ -52,21 +68,26 @@ fn write(level: Level, text: fmt::Arguments<'_>) {
 
 impl Logs {
     pub(super) const fn new() -> Self {
-        let records = Records { waiting: VecDeque::new(), lost: 0, attended: false };
+        let records =
+            Records { waiting: VecDeque::new(), lost: 0, attended: false, logging: false };
         Logs { records: Mutex::new(records), more: Condvar::new() }
     }
 
-    fn add(&'static self, level: Level, text: String) {
+    /// Queues a record of the event loop, or of another thread if some wait already. Whether it did.
+    fn add(&'static self, level: Level, text: fmt::Arguments<'_>, on_loop: bool) -> bool {
         let mut records = self.lock();
+        if !on_loop && records.is_idle() {
+            return false;
+        }
         if records.waiting.len() >= RECORDS_MOST {
             records.lost += 1;
-            return;
+            return true;
         }
-        records.waiting.push_back((level, text));
+        records.waiting.push_back((level, text.to_string()));
         if std::mem::replace(&mut records.attended, true) {
             drop(records);
             self.more.notify_one();
-            return;
+            return true;
         }
         drop(records);
         let thread = thread::Builder::new().name("sockeye-log".to_owned());
@@ -74,19 +95,26 @@ impl Logs {
             // The next record tries again.
             self.lock().attended = false;
         }
+        true
     }
 
     fn work(&self) {
+        LOGS.set(true);
         let mut records = self.lock();
         loop {
             while let Some((level, text)) = records.waiting.pop_front() {
                 let lost = std::mem::take(&mut records.lost);
+                records.logging = true;
                 drop(records);
                 write(level, format_args!("{text}"));
                 if lost > 0 {
-                    write(Level::Debug, format_args!("{lost} records of the event loop were lost"));
+                    write(
+                        Level::Debug,
+                        format_args!("{lost} records were lost: the logger was too slow"),
+                    );
                 }
                 records = self.lock();
+                records.logging = false;
             }
             let (back, timeout) =
                 self.more.wait_timeout(records, IDLE).unwrap_or_else(PoisonError::into_inner);

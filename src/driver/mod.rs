@@ -176,6 +176,14 @@ struct Start {
     stuck: AtomicBool,
 }
 
+#[cfg(not(sockeye_shuttle))]
+impl Start {
+    #[inline]
+    fn of_this_process() -> &'static Start {
+        DRIVER.get(|parents| Start { forked: parents.is_some(), ..Start::default() })
+    }
+}
+
 /// How long the loop's thread of a forked child may take to start. A thread of std takes a lock of std's own then,
 /// which another thread of the parent may have held at the fork, because it was starting or ending.
 #[cfg(not(sockeye_shuttle))]
@@ -193,11 +201,24 @@ impl Driver {
     #[cfg(not(sockeye_shuttle))]
     #[inline]
     fn running() -> Result<&'static Driver, Fault> {
-        let start = DRIVER.get(|parents| Start { forked: parents.is_some(), ..Start::default() });
+        let start = Start::of_this_process();
         match start.driver.get() {
             Some(driver) => Ok(driver),
             None => Driver::first(start),
         }
+    }
+
+    /// The driver, if it has been started.
+    #[cfg(sockeye_shuttle)]
+    #[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+    fn if_running() -> Option<&'static Driver> {
+        Some(model::driver())
+    }
+
+    /// The driver, if it has been started.
+    #[cfg(not(sockeye_shuttle))]
+    fn if_running() -> Option<&'static Driver> {
+        Start::of_this_process().driver.get()
     }
 
     #[cfg(not(sockeye_shuttle))]
