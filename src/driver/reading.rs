@@ -109,6 +109,8 @@ impl Shared {
             };
             match called {
                 Called::Done(result) => return result,
+                // The next step takes what came, and ends the call.
+                Called::Ask(back) if back.machine.has_unread() => core = back,
                 Called::Ask(back) => core = self.release_briefly(back),
             }
             step = core.machine.read();

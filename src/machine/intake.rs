@@ -70,6 +70,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Takes over what was received, behind what is left.
+    #[inline]
     pub(super) fn append(&mut self, intake: &mut Intake) {
         let rest = self.start..self.end;
         if rest.len() <= intake.head || rest.is_empty() {

@@ -431,9 +431,7 @@ impl Session {
 
     /// One state of the connection; says whether there may be another.
     fn step(&mut self) -> bool {
-        let certificates = self.connection.as_ref().and_then(|it| it.peer_certificates());
-        let certificates = certificates.map(size_of_certificates);
-        match guarded(|| with_certificates(certificates, || self.next_state())) {
+        match guarded(|| self.next_state_within_bounds()) {
             Ok(more) => more,
             Err(failure) => {
                 // Nobody knows what it is in now: it is not touched again. Behind this side's close_notify a
@@ -452,6 +450,17 @@ impl Session {
         }
     }
 
+    /// Only a handshake verifies certificates.
+    fn next_state_within_bounds(&mut self) -> bool {
+        if !matches!(self.standing, Standing::Handshaking) {
+            return self.next_state();
+        }
+        let certificates = self.connection.as_ref().and_then(|it| it.peer_certificates());
+        let certificates = certificates.map(size_of_certificates);
+        with_certificates(certificates, || self.next_state())
+    }
+
+    #[inline]
     fn next_state(&mut self) -> bool {
         let silent = self.said_goodbye;
         let Session { connection: Some(connection), inbox, outbox, .. } = self else {
