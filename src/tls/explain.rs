@@ -95,6 +95,9 @@ pub(crate) fn explain(error: &Error, during: When) -> String {
             String::from("the time can't be told: is this system's clock set?")
         }
         Error::FailedToGetRandomBytes => String::from("this system gave no random bytes"),
+        Error::BadMaxFragmentSize => {
+            String::from("max_fragment_size of the rustls configuration is out of range")
+        }
         // The error itself, which is the source, says more.
         _ => String::from("rustls reports a failure of another sort"),
     }
