@@ -20,73 +20,73 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock;
-use super::deeds::Deeds;
+use super::deeds::ActionSet;
 use super::event_loop;
-use super::shared::{Core, Guard, Shared};
+use super::shared::{Connection, ConnectionState, StateGuard};
 use super::wait::Side;
 use super::wire::Wire;
 use crate::error::{Deadline, Error, Fault, Result};
 
 /// How long a party at the wire waits for what the other one may have been told. It is much longer than
 /// that takes.
-const HEARSAY: Duration = Duration::from_millis(10);
+const CAUSE_GRACE: Duration = Duration::from_millis(10);
 
-impl Shared {
+impl Connection {
     /// Settles, and lets go of the wire, which may close its descriptor, outside the lock.
-    pub(super) fn settle_without<'a>(
+    pub(super) fn apply_and_drop<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
-        deeds: Option<Deeds>,
+        state: StateGuard<'a>,
+        actions: Option<ActionSet>,
         wire: Arc<Wire>,
-    ) -> Guard<'a> {
-        drop(self.settle(core, deeds));
+    ) -> StateGuard<'a> {
+        drop(self.apply(state, actions));
         drop(wire);
-        self.lock()
+        self.state()
     }
 
     /// Waits for what who is at the wire in the other direction may have been told of its failure, and
     /// has not said yet. The failure wakes them too. Who was told nothing themselves says so by `own`: nobody
     /// waits for them then, and so no two for each other.
-    pub(super) fn await_hearsay<'a>(
+    pub(super) fn wait_for_cause<'a>(
         &'a self,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         other: Side,
         own: Option<Side>,
-    ) -> Guard<'a> {
-        let until = clock::now() + HEARSAY;
+    ) -> StateGuard<'a> {
+        let until = clock::now() + CAUSE_GRACE;
         if let Some(own) = own {
-            core.lane(own).clueless = true;
-            self.notify(&core);
+            state.direction(own).cause_unknown = true;
+            self.notify_waiters(&state);
         }
-        while core.may_know(other) && core.machine.outcome().is_none() {
+        while state.may_have_cause(other) && state.machine.outcome().is_none() {
             let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 break;
             }
-            core = self.wait_change(core, Some(left));
+            state = self.wait_changed(state, Some(left));
         }
         if let Some(own) = own {
-            core.lane(own).clueless = false;
+            state.direction(own).cause_unknown = false;
         }
-        core
+        state
     }
 }
 
-impl Core {
+impl ConnectionState {
     /// Whether somebody is at the wire in this direction, or was just now, and may have been told of a failure.
-    fn may_know(&mut self, side: Side) -> bool {
+    fn may_have_cause(&mut self, side: Side) -> bool {
         let at_work = match side {
-            Side::Read => self.looking || self.machine.is_received_from(),
+            Side::Read => self.error_probe || self.machine.is_received_from(),
             Side::Write => self.machine.is_transmitting(),
         };
-        let lane = self.lane(side);
-        (lane.busy || at_work) && !lane.clueless
+        let direction = self.direction(side);
+        (direction.turn_held || at_work) && !direction.cause_unknown
     }
 
     /// Whether to wait before the first try. The loop reports changes only, so where it is waited for,
     /// only a call that would have blocked makes sure that there is one to come.
-    fn waits_first(&mut self, side: Side) -> bool {
-        !self.attended && self.lane(side).forecast.waits()
+    fn should_poll_first(&mut self, side: Side) -> bool {
+        !self.reports_readiness && self.direction(side).predictor.predicts_block()
     }
 
     /// What an established connection has failed by.
@@ -97,43 +97,46 @@ impl Core {
 }
 
 /// A pass that the first call did not end.
-pub(super) struct Tried<'a> {
+pub(super) struct PendingCall<'a> {
     pub(super) wire: Arc<Wire>,
     /// Whether to wait before the first call, or before the next.
-    pub(super) wait_first: bool,
-    pub(super) last: Last<'a>,
+    pub(super) poll_first: bool,
+    pub(super) last: LastCall<'a>,
 }
 
 /// The last call of a pass.
-pub(super) enum Last<'a> {
+pub(super) enum LastCall<'a> {
     /// None was made.
-    None(Guard<'a>),
+    None(StateGuard<'a>),
     /// What came of it; its thread does not have the lock.
-    Made { result: io::Result<usize>, brisk: bool },
+    Made { result: io::Result<usize>, blocking: bool },
 }
 
 /// What the first call of a pass needs: the wire, and whether to wait before.
 #[inline(always)]
-pub(super) fn begin(mut core: Guard<'_>, side: Side) -> (Guard<'_>, Arc<Wire>, bool) {
-    let wire = core.wire.lend(side).expect("who has a pass has a wire");
+pub(super) fn begin_call(
+    mut state: StateGuard<'_>,
+    side: Side,
+) -> (StateGuard<'_>, Arc<Wire>, bool) {
+    let wire = state.wire.checkout(side).expect("who has a pass has a wire");
     // Of a connection that has failed only what came before that is left, for which nobody waits.
-    let wait_first = core.waits_first(side) && core.failure().is_none();
-    (core, wire, wait_first)
+    let poll_first = state.should_poll_first(side) && state.failure().is_none();
+    (state, wire, poll_first)
 }
 
 /// What came of a pass.
-pub(super) enum Called<'a> {
+pub(super) enum CallResult<'a> {
     /// The call has its result, and has left.
     Done(Result<usize>),
     /// The machine has to be asked again.
-    Ask(Guard<'a>),
+    Retry(StateGuard<'a>),
 }
 
 impl Side {
-    pub(super) fn timed_out(self) -> Error {
+    pub(super) fn timeout_error(self) -> Error {
         // There nothing may wait at all.
-        if event_loop::is_this_thread() {
-            return event_loop::would_block();
+        if event_loop::is_loop_thread() {
+            return event_loop::would_block_error();
         }
         Error::call_timed_out(match self {
             Side::Read => Deadline::Read,

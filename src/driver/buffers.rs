@@ -6,36 +6,36 @@ use std::cell::Cell;
 use crate::machine::{Intake, Parcel};
 
 thread_local! {
-    static OWN: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
+    static CACHED: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// For what is received.
-    pub(super) intake: Intake,
+    pub(super) recv: Intake,
     /// For what is sent.
-    pub(super) parcel: Parcel,
+    pub(super) transmit: Parcel,
 }
 
 /// This thread's buffers, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Borrowed(Option<Box<Buffers>>);
+pub(super) struct BorrowedBuffers(Option<Box<Buffers>>);
 
 /// Takes this thread's buffers; who comes second gets others.
-pub(super) fn borrow() -> Borrowed {
-    Borrowed(OWN.try_with(Cell::take).ok().flatten())
+pub(super) fn borrow() -> BorrowedBuffers {
+    BorrowedBuffers(CACHED.try_with(Cell::take).ok().flatten())
 }
 
-impl Borrowed {
+impl BorrowedBuffers {
     pub(super) fn get(&mut self) -> &mut Buffers {
         self.0.get_or_insert_default()
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for BorrowedBuffers {
     fn drop(&mut self) {
         let buffers = self.0.take();
         // A thread that is ending keeps none.
-        let _ = OWN.try_with(|own| own.set(buffers));
+        let _ = CACHED.try_with(|own| own.set(buffers));
     }
 }

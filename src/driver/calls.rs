@@ -4,46 +4,45 @@
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::shared::{CallLimit, Guard, Shared};
+use super::shared::{CallLimit, Connection, StateGuard};
 use super::wait::Side;
 use super::{clock, event_loop};
 use crate::error::{Deadline, Error, Fault, Result};
 use crate::info::SocketInfo;
 use crate::machine::Input;
 
-impl Shared {
+impl Connection {
     pub(crate) fn opened(self: &Arc<Self>, limit: Option<Duration>) -> Result<SocketInfo> {
         self.check_process()?;
-        let until = limit.map(Until::after);
-        let mut core = self.lock();
+        let until = limit.map(WaitLimit::after);
+        let mut state = self.state();
         loop {
-            match core.machine.opened() {
+            match state.machine.opened() {
                 Some(Ok(())) => {
-                    let facts = core.facts.as_ref().expect("a connection that was made has facts");
-                    let (endpoints, timings) = (facts.endpoints(), facts.timings());
-                    let agreed = core.machine.agreed();
-                    drop(core);
+                    let info = state.info.as_ref().expect("a connection that was made has facts");
+                    let (endpoints, timings) = (info.endpoints(), info.timings());
+                    let negotiated = state.machine.agreed();
+                    drop(state);
                     let requested = self.requested().clone();
-                    return Ok(SocketInfo::new(requested, endpoints, timings, agreed));
+                    return Ok(SocketInfo::new(requested, endpoints, timings, negotiated));
                 }
-                Some(Err(fault)) => return Err(core.error_for(fault)),
-                None => core = self.wait_until(core, until, Deadline::Opened)?,
+                Some(Err(fault)) => return Err(state.error_for(fault)),
+                None => state = self.wait_until(state, until, Deadline::Opened)?,
             }
         }
     }
 
     pub(crate) fn closed(self: &Arc<Self>, limit: Option<Duration>) -> Result<()> {
         self.check_process()?;
-        let until = limit.map(Until::after);
-        let mut core = self.lock();
+        let until = limit.map(WaitLimit::after);
+        let mut state = self.state();
         loop {
             // Who is told of the end may end the process: FIN is to be sent first.
-            let performing =
-                core.performing > 0 && until.is_none_or(|until| until.left().is_some());
-            match core.machine.outcome() {
-                Some(Ok(())) if !performing => return Ok(()),
-                Some(Err(fault)) => return Err(core.error_for(fault)),
-                Some(Ok(())) | None => core = self.wait_until(core, until, Deadline::Closed)?,
+            let executing = state.executors > 0 && until.is_none_or(|until| until.left().is_some());
+            match state.machine.outcome() {
+                Some(Ok(())) if !executing => return Ok(()),
+                Some(Err(fault)) => return Err(state.error_for(fault)),
+                Some(Ok(())) | None => state = self.wait_until(state, until, Deadline::Closed)?,
             }
         }
     }
@@ -51,168 +50,168 @@ impl Shared {
     /// Waits for a change, for a call that has a limit of its own.
     fn wait_until<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
-        until: Option<Until>,
+        state: StateGuard<'a>,
+        until: Option<WaitLimit>,
         limit: Deadline,
-    ) -> Result<Guard<'a>> {
-        event_loop::may_wait()?;
+    ) -> Result<StateGuard<'a>> {
+        event_loop::check_may_block()?;
         let left = match until {
-            Some(until) => {
-                Some(until.left().ok_or_else(|| Error::call_timed_out(limit).during(core.step()))?)
-            }
+            Some(until) => Some(
+                until.left().ok_or_else(|| Error::call_timed_out(limit).during(state.step()))?,
+            ),
             None => None,
         };
-        Ok(self.wait_opening(core, left))
+        Ok(self.wait_or_handshake(state, left))
     }
 
     /// Waits for any change, at most for `limit`.
-    pub(super) fn wait_change<'a>(
+    pub(super) fn wait_changed<'a>(
         &'a self,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         limit: Option<Duration>,
-    ) -> Guard<'a> {
-        core.waiters += 1;
+    ) -> StateGuard<'a> {
+        state.waiters += 1;
         let waited = match limit {
-            Some(limit) => match self.changed.wait_timeout(core, limit) {
-                Ok((core, _)) => Ok(core),
+            Some(limit) => match self.changed.wait_timeout(state, limit) {
+                Ok((state, _)) => Ok(state),
                 Err(poisoned) => Err(poisoned.into_inner().0),
             },
-            None => self.changed.wait(core).map_err(PoisonError::into_inner),
+            None => self.changed.wait(state).map_err(PoisonError::into_inner),
         };
-        let mut core = match waited {
-            Ok(core) => core,
-            Err(core) => self.fail_internally(core),
+        let mut state = match waited {
+            Ok(state) => state,
+            Err(state) => self.fail_internally(state),
         };
-        core.waiters -= 1;
-        core
+        state.waiters -= 1;
+        state
     }
 
     // ------------------------------------------------------------- commands
 
     pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
         if let Err(error) = self.check_process() {
-            self.let_go();
+            self.close_fd_only();
             return Err(error);
         }
         self.begin_close();
-        if !self.wait_handed_over(None) {
-            return Err(event_loop::would_block());
+        if !self.wait_closed_and_flushed(None) {
+            return Err(event_loop::would_block_error());
         }
-        let core = self.lock();
-        match core.machine.outcome() {
-            Some(Err(fault @ Fault::TimedOut(Deadline::Close))) => Err(core.error_for(fault)),
+        let state = self.state();
+        match state.machine.outcome() {
+            Some(Err(fault @ Fault::TimedOut(Deadline::Close))) => Err(state.error_for(fault)),
             Some(_) | None => Ok(()),
         }
     }
 
     /// Closes it, and does not wait for the hand-over.
     pub(super) fn begin_close(self: &Arc<Self>) {
-        let core = self.lock_soon();
-        drop(self.tell(core, Input::Close));
+        let state = self.state_soon();
+        drop(self.handle_input(state, Input::Close));
     }
 
     /// Waits until it has ended and nothing is being done on its wire; whether that came in time. The loop does not
     /// wait.
-    pub(super) fn wait_handed_over(self: &Arc<Self>, until: Option<Until>) -> bool {
-        let mut core = self.lock();
+    pub(super) fn wait_closed_and_flushed(self: &Arc<Self>, until: Option<WaitLimit>) -> bool {
+        let mut state = self.state();
         loop {
-            let performed = core.performing == 0 || planted!(CloseReturnsEarly);
-            if core.machine.outcome().is_some() && performed {
+            let executed = state.executors == 0 || planted!(CloseReturnsEarly);
+            if state.machine.outcome().is_some() && executed {
                 return true;
             }
-            if event_loop::is_this_thread() {
+            if event_loop::is_loop_thread() {
                 return false;
             }
-            let left = match until.map(Until::left) {
+            let left = match until.map(WaitLimit::left) {
                 Some(None) => return false,
                 Some(left) => left,
                 None => None,
             };
-            core = self.wait_or_expire(core, left);
+            state = self.wait_or_handle_timer(state, left);
         }
     }
 
     /// Waits for a change, for so long and at most until the machine's own limit, of which it then takes
     /// notice.
-    fn wait_or_expire<'a>(
+    fn wait_or_handle_timer<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
+        state: StateGuard<'a>,
         left: Option<Duration>,
-    ) -> Guard<'a> {
-        let Some((at, _)) = core.machine.deadline() else { return self.wait_change(core, left) };
+    ) -> StateGuard<'a> {
+        let Some((at, _)) = state.machine.deadline() else { return self.wait_changed(state, left) };
         let now = clock::now();
         if at <= now {
-            return self.tell(core, Input::Deadline);
+            return self.handle_input(state, Input::Deadline);
         }
         let due = at - now;
-        self.wait_change(core, Some(left.map_or(due, |left| left.min(due))))
+        self.wait_changed(state, Some(left.map_or(due, |left| left.min(due))))
     }
 
     /// Whether it was reset because the close timeout passed before the hand-over.
-    pub(super) fn ran_out_of_close_timeout(&self) -> bool {
-        self.lock().machine.outcome() == Some(Err(Fault::TimedOut(Deadline::Close)))
+    pub(super) fn close_timed_out(&self) -> bool {
+        self.state().machine.outcome() == Some(Err(Fault::TimedOut(Deadline::Close)))
     }
 
     /// Aborts it where it has not ended; whether what it had accepted was not handed over.
-    pub(super) fn abort_rest(self: &Arc<Self>) -> bool {
-        let core = self.lock();
-        let owed = core.machine.outcome().is_none() && core.machine.owes_data();
-        drop(self.tell(core, Input::Abort));
+    pub(super) fn abort_reporting_loss(self: &Arc<Self>) -> bool {
+        let state = self.state();
+        let owed = state.machine.outcome().is_none() && state.machine.owes_data();
+        drop(self.handle_input(state, Input::Abort));
         owed
     }
 
     pub(crate) fn abort(self: &Arc<Self>, input: Input<'static>) {
         if self.is_forked() {
-            return self.let_go();
+            return self.close_fd_only();
         }
         if planted!(ResetsBeforeState) {
-            let wire = self.lock().wire.cloned();
+            let wire = self.state().wire.cloned();
             wire.inspect(|wire| wire.reset());
         }
-        let core = self.lock_soon();
-        drop(self.tell(core, input));
+        let state = self.state_soon();
+        drop(self.handle_input(state, input));
     }
 
-    pub(crate) fn cancel_reading(self: &Arc<Self>) {
+    pub(crate) fn cancel_read(self: &Arc<Self>) {
         if !self.is_forked() {
-            let core = self.lock_soon();
-            drop(self.tell(core, Input::CancelReading));
+            let state = self.state_soon();
+            drop(self.handle_input(state, Input::CancelReading));
         }
     }
 
     /// In a forked child: the descriptor is closed here, and nothing is done on the connection. Where
     /// the fork happened while another thread had the lock, nobody will ever release it here.
-    pub(super) fn let_go(&self) {
-        match self.core.try_lock() {
-            Ok(mut core) => drop(core.wire.take()),
-            Err(TryLockError::Poisoned(core)) => drop(core.into_inner().wire.take()),
+    pub(super) fn close_fd_only(&self) {
+        match self.state.try_lock() {
+            Ok(mut state) => drop(state.wire.take()),
+            Err(TryLockError::Poisoned(state)) => drop(state.into_inner().wire.take()),
             Err(TryLockError::WouldBlock) => {}
         }
     }
 
     pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) -> Result<()> {
         self.check_process()?;
-        self.change_limit(&[side], |limit| limit.timeout = timeout);
+        self.update_call_limit(&[side], |limit| limit.timeout = timeout);
         Ok(())
     }
 
     pub(crate) fn set_deadline(&self, sides: &[Side], deadline: Option<Instant>) {
-        self.change_limit(sides, |limit| limit.deadline = deadline);
+        self.update_call_limit(sides, |limit| limit.deadline = deadline);
     }
 
     /// Changes what limits calls, and has those that wait look at it again.
-    fn change_limit(&self, sides: &[Side], change: impl Fn(&mut CallLimit)) {
+    fn update_call_limit(&self, sides: &[Side], change: impl Fn(&mut CallLimit)) {
         if self.is_forked() {
             return;
         }
-        let mut core = self.lock_soon();
+        let mut state = self.state_soon();
         let mut wake = [const { None }; 2];
         for (side, wake) in sides.iter().zip(&mut wake) {
-            change(core.limit_mut(*side));
-            *wake = core.lane(*side).whom_to_wake();
+            change(state.call_limit_mut(*side));
+            *wake = state.direction(*side).parker_to_wake();
         }
-        self.notify(&core);
-        drop(core);
+        self.notify_waiters(&state);
+        drop(state);
         if !planted!(DeadlineWakesNobody) {
             wake.into_iter().flatten().for_each(|handle| handle.wake());
         }
@@ -221,11 +220,11 @@ impl Shared {
 
 /// The end of a wait: `None` inside where it is too far away to be an instant.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Until(Option<Instant>);
+pub(super) struct WaitLimit(Option<Instant>);
 
-impl Until {
+impl WaitLimit {
     pub(super) fn after(limit: Duration) -> Self {
-        Until(clock::now().checked_add(limit))
+        WaitLimit(clock::now().checked_add(limit))
     }
 
     /// `None` when it has come.

@@ -33,7 +33,7 @@ impl Timers {
     }
 
     /// Takes out the first timer whose instant has come.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Token> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Token> {
         match self.pending.first() {
             Some(&(at, _)) if at <= now => self.pending.pop_first().map(|(_, token)| token),
             _ => None,
@@ -57,9 +57,9 @@ mod tests {
         timers.set(at(30), Token(3));
         timers.cancel(at(30), Token(3));
         assert_eq!(timers.next(), Some(at(10)));
-        assert_eq!(timers.due(at(9)), None);
-        assert_eq!(timers.due(at(25)), Some(Token(1)));
-        assert_eq!(timers.due(at(25)), Some(Token(2)));
-        assert_eq!(timers.due(at(99)), None);
+        assert_eq!(timers.pop_due(at(9)), None);
+        assert_eq!(timers.pop_due(at(25)), Some(Token(1)));
+        assert_eq!(timers.pop_due(at(25)), Some(Token(2)));
+        assert_eq!(timers.pop_due(at(99)), None);
     }
 }

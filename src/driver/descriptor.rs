@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::shared::Shared;
+use super::shared::Connection;
 use super::wire::Wire;
 
 /// Keeps the descriptor of a connection, and lends it by `AsFd`, on Windows `AsSocket`:
@@ -23,10 +23,10 @@ pub struct Descriptor {
     wire: Arc<Wire>,
 }
 
-impl Shared {
+impl Connection {
     pub(crate) fn descriptor(&self) -> Option<Descriptor> {
-        let core = self.glimpse()?;
-        let wire = core.wire.cloned()?;
+        let state = self.try_state()?;
+        let wire = state.wire.cloned()?;
         Some(Descriptor { wire })
     }
 }

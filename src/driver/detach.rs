@@ -7,46 +7,47 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use super::deeds::Deeds;
-use super::errno::code;
-use super::shared::{Core, Shared};
-use super::{Driver, Job, Urgency, clock};
+use super::deeds::ActionSet;
+use super::errno::os_code;
+use super::shared::{Connection, ConnectionState};
+use super::{Command, LoopHandle, Urgency, clock};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Input, Refusal};
 
 /// What the socket says that is left.
-const DETACHED: &str = "the connection was detached: the stream that detach returned has it";
+const DETACHED_MESSAGE: &str =
+    "the connection was detached: the stream that detach returned has it";
 
-impl Shared {
+impl Connection {
     /// Gives the connection away as it is.
     pub(crate) fn detach(self: &Arc<Self>) -> Result<TcpStream> {
         self.check_process()?;
-        let failed = |error: io::Error| Error::from_fault(Fault::Io(code(&error)));
-        let core = self.lock();
-        core.may_detach()?;
-        let kept = core.wire.cloned().expect("an open connection has a wire");
-        drop(core);
+        let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
+        let state = self.state();
+        state.check_detachable()?;
+        let kept = state.wire.cloned().expect("an open connection has a wire");
+        drop(state);
         // While it can fail nothing is changed, and no call is made under the lock.
         let stream = kept.duplicate().map_err(failed)?;
-        let mut core = self.lock();
-        core.may_detach()?;
+        let mut state = self.state();
+        state.check_detachable()?;
         let now = clock::now();
         // It calls off who is at the wire, and nobody is.
-        drop(core.machine.handle(Input::StartTls, now));
-        let deeds = Deeds::of(core.machine.handle(Input::HandOver, now));
-        core.error = Some(Error::with_message(ErrorKind::Upgraded, DETACHED));
-        let wire = core.wire.take();
-        let registration = core.registration.take();
-        let spot = core.take_spot();
-        drop(self.settle(core, deeds));
-        if let Ok(driver) = Driver::running() {
-            if let Some(spot) = spot {
-                driver.young().remove(spot, self);
+        drop(state.machine.handle(Input::StartTls, now));
+        let actions = ActionSet::collect(state.machine.handle(Input::HandOver, now));
+        state.error = Some(Error::with_message(ErrorKind::Upgraded, DETACHED_MESSAGE));
+        let wire = state.wire.take();
+        let token = state.token.take();
+        let idle_slot = state.take_idle_slot();
+        drop(self.apply(state, actions));
+        if let Ok(loop_handle) = LoopHandle::get() {
+            if let Some(idle_slot) = idle_slot {
+                loop_handle.idle_list().remove(idle_slot, self);
             }
-            if let (Some(token), Some(wire)) = (registration, &wire) {
+            if let (Some(token), Some(wire)) = (token, &wire) {
                 // To close one descriptor of two does not do it.
-                wire.deregister(driver.registry());
-                driver.post(Job::Forget(vec![token]), Urgency::Soon);
+                wire.deregister(loop_handle.registry());
+                loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
             }
         }
         // A brisk dialogue leaves one behind.
@@ -57,9 +58,12 @@ impl Shared {
     }
 }
 
-impl Core {
-    fn may_detach(&self) -> Result<()> {
-        let busy = self.reading.busy || self.writing.busy || self.claimed || self.queued > 0;
+impl ConnectionState {
+    fn check_detachable(&self) -> Result<()> {
+        let busy = self.recv.turn_held
+            || self.send.turn_held
+            || self.upgrading
+            || self.writers_waiting > 0;
         let message = match self.machine.refuses_upgrade() {
             _ if self.is_opening() => "the connection is still being made",
             None if busy || self.machine.is_received_from() => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-use super::errno::{fault_of_attempt as fault, is_pending};
-use super::event_loop::REGISTERED_ONCE;
+use super::errno::{fault_from_connect as fault, is_in_progress};
+use super::event_loop::REGISTRATION_IS_PERMANENT;
 use super::sync::mio::net::TcpStream;
 use super::wire::Wire;
 use crate::error::Fault;
@@ -20,25 +20,25 @@ pub(super) const ALWAYS_PENDING: bool = cfg!(sockeye_pending);
 
 /// How an attempt goes on.
 #[derive(Debug)]
-pub(super) enum Dialled {
+pub(super) enum DialResult {
     /// It succeeded at once, as on loopback.
-    Open(Arc<Wire>),
+    Connected(Arc<Wire>),
     /// The system tells by making the wire writable.
     Pending(Arc<Wire>),
 }
 
 /// Starts an attempt.
-pub(super) fn dial(address: SocketAddr, options: &TcpOptions) -> Result<Dialled, Fault> {
+pub(super) fn dial(address: SocketAddr, options: &TcpOptions) -> Result<DialResult, Fault> {
     #[cfg(sockeye_shuttle)]
     return super::model::dial(address, options);
     #[cfg(not(sockeye_shuttle))]
-    open(address, options).map_err(|error| fault(&error))
+    start_connect(address, options).map_err(|error| fault(&error))
 }
 
 /// Judges an attempt that was pending: `None` while it still is.
-pub(super) fn verdict(wire: &Wire, address: SocketAddr) -> Option<Result<Endpoints, Fault>> {
+pub(super) fn finish_connect(wire: &Wire, address: SocketAddr) -> Option<Result<Endpoints, Fault>> {
     // A failure since then is for readers, after what came before it.
-    if wire.was_given() {
+    if wire.was_adopted() {
         return Some(Ok(endpoints(wire, address)));
     }
     match wire.stream().take_error() {
@@ -60,9 +60,9 @@ pub(super) fn endpoints(wire: &Wire, dialled: SocketAddr) -> Endpoints {
 }
 
 #[cfg_attr(sockeye_shuttle, allow(dead_code, reason = "the model dials"))]
-fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
-    let socket = nonblocking(Domain::for_address(address))?;
-    set(&socket, options)?;
+fn start_connect(address: SocketAddr, options: &TcpOptions) -> io::Result<DialResult> {
+    let socket = nonblocking_socket(Domain::for_address(address))?;
+    apply_options(&socket, options)?;
     if let Some(local) = options.bind {
         // An address that an earlier connection left in TIME_WAIT may be dialled from again.
         #[cfg(unix)]
@@ -74,23 +74,23 @@ fn open(address: SocketAddr, options: &TcpOptions) -> io::Result<Dialled> {
     }
     let pending = match socket.connect(&SockAddr::from(address)) {
         Ok(()) => false,
-        Err(error) if is_pending(&error) => ALWAYS_PENDING || is_still_pending(&socket, address)?,
+        Err(error) if is_in_progress(&error) => ALWAYS_PENDING || is_unfinished(&socket, address)?,
         Err(error) => return Err(error),
     };
-    Ok(made(Wire::new(TcpStream::from_std(socket.into())), pending))
+    Ok(into_dial_result(Wire::new(TcpStream::from_std(socket.into())), pending))
 }
 
 /// Where only the loop can register a wire, that has to be before anyone shares it.
-pub(super) fn made(wire: Wire, pending: bool) -> Dialled {
+pub(super) fn into_dial_result(wire: Wire, pending: bool) -> DialResult {
     let wire = Arc::new(wire);
-    let pending = pending || REGISTERED_ONCE || ALWAYS_PENDING;
-    if pending { Dialled::Pending(wire) } else { Dialled::Open(wire) }
+    let pending = pending || REGISTRATION_IS_PERMANENT || ALWAYS_PENDING;
+    if pending { DialResult::Pending(wire) } else { DialResult::Connected(wire) }
 }
 
 /// On Linux the answer of a peer on the same machine has come already, but was not looked at: the call
 /// itself held the socket. To call again says how it went.
 #[cfg(target_os = "linux")]
-fn is_still_pending(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
+fn is_unfinished(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
     use rustix::io::Errno;
     match socket.connect(&SockAddr::from(address)) {
         Ok(()) => Ok(false),
@@ -103,7 +103,7 @@ fn is_still_pending(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_still_pending(_socket: &Socket, _address: SocketAddr) -> io::Result<bool> {
+fn is_unfinished(_socket: &Socket, _address: SocketAddr) -> io::Result<bool> {
     Ok(true)
 }
 
@@ -119,18 +119,18 @@ fn choose_port_late(socket: &Socket) {
 fn choose_port_late(_socket: &Socket) {}
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn nonblocking(domain: Domain) -> io::Result<Socket> {
+fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn nonblocking(domain: Domain) -> io::Result<Socket> {
+fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-pub(super) fn set(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+pub(super) fn apply_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
     // Off is how a socket begins.
     if options.nodelay {
         socket.set_tcp_nodelay(true)?;
@@ -138,8 +138,8 @@ pub(super) fn set(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
     if let Some(keepalive) = options.keepalive {
         socket.set_tcp_keepalive(
             &TcpKeepalive::new()
-                .with_time(whole_seconds(keepalive.idle))
-                .with_interval(whole_seconds(keepalive.interval))
+                .with_time(secs_rounded_up(keepalive.idle))
+                .with_interval(secs_rounded_up(keepalive.interval))
                 .with_retries(keepalive.retries),
         )?;
     }
@@ -156,7 +156,7 @@ pub(super) fn set(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
     Ok(())
 }
 
-fn whole_seconds(time: std::time::Duration) -> std::time::Duration {
+fn secs_rounded_up(time: std::time::Duration) -> std::time::Duration {
     let up = u64::from(time.subsec_nanos() > 0);
     std::time::Duration::from_secs(time.as_secs() + up)
 }

@@ -42,18 +42,18 @@ pub(super) enum Failure {
 
 /// Judges the failure of a call on an established connection.
 #[cold]
-pub(super) fn judge(error: &io::Error) -> Failure {
+pub(super) fn classify(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::Interrupted => Failure::Interrupted,
         io::ErrorKind::WouldBlock => Failure::WouldBlock,
-        _ if is_of_call(code(error)) => Failure::Call(Fault::Io(code(error))),
-        _ => Failure::Connection(fault(error)),
+        _ if is_call_error(os_code(error)) => Failure::Call(Fault::Io(os_code(error))),
+        _ => Failure::Connection(fault_from_io(error)),
     }
 }
 
 /// What an error that is about an established connection means.
-pub(super) fn fault(error: &io::Error) -> Fault {
-    let code = code(error);
+pub(super) fn fault_from_io(error: &io::Error) -> Fault {
+    let code = os_code(error);
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
@@ -61,19 +61,19 @@ pub(super) fn fault(error: &io::Error) -> Fault {
         io::ErrorKind::TimedOut
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable => Fault::Lost(code),
-        _ if is_loss(code) => Fault::Lost(code),
+        _ if is_path_error(code) => Fault::Lost(code),
         _ => Fault::Io(code),
     }
 }
 
 /// What an attempt failed by. One that failed for want of something on this side says nothing of the address.
-pub(super) fn fault_of_attempt(error: &io::Error) -> Fault {
-    let code = code(error);
-    if is_want(code) { Fault::Io(code) } else { Fault::Connect(code) }
+pub(super) fn fault_from_connect(error: &io::Error) -> Fault {
+    let code = os_code(error);
+    if is_resource_exhaustion(code) { Fault::Io(code) } else { Fault::Connect(code) }
 }
 
 /// Whether an attempt is under way. One that was interrupted goes on by itself.
-pub(super) fn is_pending(error: &io::Error) -> bool {
+pub(super) fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
     let in_progress = error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
     #[cfg(not(unix))]
@@ -82,12 +82,12 @@ pub(super) fn is_pending(error: &io::Error) -> bool {
 }
 
 /// What the system latches for a reset that came after the peer's end, and not in its place.
-pub(super) fn is_after_end(latched: &io::Error) -> bool {
+pub(super) fn is_reset_after_eof(latched: &io::Error) -> bool {
     cfg!(target_os = "linux") && latched.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// The system's number of an error that came from a system call.
-pub(super) fn code(error: &io::Error) -> i32 {
+pub(super) fn os_code(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or_default()
 }
 
@@ -97,21 +97,21 @@ fn is_one_of(code: i32, errnos: &[rustix::io::Errno]) -> bool {
 }
 
 #[cfg(unix)]
-fn is_of_call(code: i32) -> bool {
+fn is_call_error(code: i32) -> bool {
     use rustix::io::Errno;
     is_one_of(code, &[Errno::FAULT, Errno::MSGSIZE, Errno::NOBUFS, Errno::NOMEM])
 }
 
 /// `ERROR_NOT_ENOUGH_MEMORY`, `WSAEFAULT`, `WSAEMSGSIZE`, `WSAENOBUFS`.
 #[cfg(not(unix))]
-fn is_of_call(code: i32) -> bool {
+fn is_call_error(code: i32) -> bool {
     matches!(code, 8 | 10_014 | 10_040 | 10_055)
 }
 
 /// When the system gives a peer up it tells what it heard last on the way there, from ICMP or from its
 /// own routes, in place of a time-out. No call on an established connection fails with these otherwise.
 #[cfg(unix)]
-fn is_loss(code: i32) -> bool {
+fn is_path_error(code: i32) -> bool {
     use rustix::io::Errno;
     let heard = [
         Errno::CONNREFUSED,
@@ -127,20 +127,20 @@ fn is_loss(code: i32) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_loss(_code: i32) -> bool {
+fn is_path_error(_code: i32) -> bool {
     false
 }
 
 /// Whether a code says that this side was short of something.
 #[cfg(unix)]
-pub(super) fn is_want(code: i32) -> bool {
+pub(super) fn is_resource_exhaustion(code: i32) -> bool {
     use rustix::io::Errno;
     is_one_of(code, &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS])
 }
 
 /// `ERROR_NOT_ENOUGH_MEMORY`, `WSAEMFILE`, `WSAENOBUFS`.
 #[cfg(not(unix))]
-pub(super) fn is_want(code: i32) -> bool {
+pub(super) fn is_resource_exhaustion(code: i32) -> bool {
     matches!(code, 8 | 10_024 | 10_055)
 }
 
@@ -194,15 +194,15 @@ mod tests {
             (Errno::CONNREFUSED, false),
             (Errno::MFILE, false),
         ] {
-            assert_eq!(is_pending(&error(errno)), pending, "{errno:?}");
+            assert_eq!(is_in_progress(&error(errno)), pending, "{errno:?}");
         }
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
             let code = errno.raw_os_error();
-            assert_eq!(fault_of_attempt(&error(errno)), Fault::Io(code), "{errno:?}");
+            assert_eq!(fault_from_connect(&error(errno)), Fault::Io(code), "{errno:?}");
         }
         for errno in [Errno::CONNREFUSED, Errno::INVAL, Errno::NETUNREACH, Errno::ADDRNOTAVAIL] {
             let code = errno.raw_os_error();
-            assert_eq!(fault_of_attempt(&error(errno)), Fault::Connect(code), "{errno:?}");
+            assert_eq!(fault_from_connect(&error(errno)), Fault::Connect(code), "{errno:?}");
         }
     }
 
@@ -210,7 +210,7 @@ mod tests {
     fn check(errnos: &[Errno], expected: impl Fn(Errno) -> Failure) {
         for &errno in errnos {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
-            assert_eq!(judge(&error), expected(errno), "{errno:?}");
+            assert_eq!(classify(&error), expected(errno), "{errno:?}");
         }
     }
 }

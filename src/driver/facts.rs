@@ -7,39 +7,39 @@ use std::time::Duration;
 use crate::info::{Endpoints, Timings};
 
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
-    ends: Ends,
+pub(super) struct ConnectedInfo {
+    endpoints: CompactEndpoints,
     resolve_micros: u32,
     connect_micros: u32,
 }
 
 #[derive(Clone, Debug)]
-enum Ends {
+enum CompactEndpoints {
     V4 { remote: SocketAddrV4, local: SocketAddrV4 },
     Other(Box<Endpoints>),
 }
 
-impl Facts {
+impl ConnectedInfo {
     pub(super) fn new(endpoints: Endpoints, timings: Timings) -> Self {
         let ends = match endpoints {
             Endpoints { remote: SocketAddr::V4(remote), local: Some(SocketAddr::V4(local)) } => {
-                Ends::V4 { remote, local }
+                CompactEndpoints::V4 { remote, local }
             }
-            other => Ends::Other(Box::new(other)),
+            other => CompactEndpoints::Other(Box::new(other)),
         };
-        Facts {
-            ends,
-            resolve_micros: micros(timings.resolve),
-            connect_micros: micros(timings.connect),
+        ConnectedInfo {
+            endpoints: ends,
+            resolve_micros: saturating_micros(timings.resolve),
+            connect_micros: saturating_micros(timings.connect),
         }
     }
 
     pub(super) fn endpoints(&self) -> Endpoints {
-        match &self.ends {
-            Ends::V4 { remote, local } => {
+        match &self.endpoints {
+            CompactEndpoints::V4 { remote, local } => {
                 Endpoints { remote: (*remote).into(), local: Some((*local).into()) }
             }
-            Ends::Other(endpoints) => **endpoints,
+            CompactEndpoints::Other(endpoints) => **endpoints,
         }
     }
 
@@ -53,6 +53,6 @@ impl Facts {
 }
 
 /// Rounded up, so that what took time is not nothing; an hour and more is as long as it gets.
-fn micros(time: Duration) -> u32 {
+fn saturating_micros(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX)
 }

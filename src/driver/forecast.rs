@@ -9,61 +9,61 @@ use std::time::Duration;
 /// in place of two. That wait ends by itself after some milliseconds, but no other thread can
 /// end it sooner, so it is for a direction that has proved to be brisk.
 #[derive(Debug, Default)]
-pub(super) struct Forecast {
+pub(super) struct BlockPredictor {
     /// The last call took all there was.
-    dry: bool,
+    emptied: bool,
     /// So many calls wait first before one tries again.
-    waits: u8,
+    skip_tries: u8,
     /// How many that were the last time: twice as many every time that the try was in vain.
-    streak: u8,
+    backoff: u8,
     /// So many waits in a row were short.
-    short: u8,
+    short_waits: u8,
 }
 
 /// A wait that is this short is over before a brisk one would give up.
-const SHORT: Duration = Duration::from_millis(2);
+const SHORT_WAIT: Duration = Duration::from_millis(2);
 /// So many short waits in a row make a direction brisk.
-const BRISK: u8 = 16;
+const BLOCKING_AFTER: u8 = 16;
 /// The most calls that wait first before one tries again.
-const STREAK_MOST: u8 = 32;
+const MAX_BACKOFF: u8 = 32;
 
-impl Forecast {
+impl BlockPredictor {
     /// Whether the next call would block.
-    pub(super) fn waits(&mut self) -> bool {
-        if self.waits > 0 {
-            self.waits -= 1;
+    pub(super) fn predicts_block(&mut self) -> bool {
+        if self.skip_tries > 0 {
+            self.skip_tries -= 1;
             return true;
         }
-        self.dry
+        self.emptied
     }
 
     /// A call that did not wait first would have blocked.
-    pub(super) fn missed(&mut self) {
-        self.streak = (self.streak * 2).clamp(1, STREAK_MOST);
-        self.waits = self.streak;
+    pub(super) fn on_would_block(&mut self) {
+        self.backoff = (self.backoff * 2).clamp(1, MAX_BACKOFF);
+        self.skip_tries = self.backoff;
     }
 
     /// A call took something, all there was or not.
-    pub(super) fn took(&mut self, all: bool, waited: bool) {
-        self.dry = all;
+    pub(super) fn on_progress(&mut self, all: bool, waited: bool) {
+        self.emptied = all;
         if !waited {
-            self.streak = 0;
+            self.backoff = 0;
         }
     }
 
     /// Whether what is waited for comes quickly.
-    pub(super) fn is_brisk(&self) -> bool {
-        self.short >= BRISK
+    pub(super) fn prefers_blocking_recv(&self) -> bool {
+        self.short_waits >= BLOCKING_AFTER
     }
 
     /// A wait took so long.
-    pub(super) fn waited(&mut self, time: Duration) {
-        self.short = if time < SHORT { self.short.saturating_add(1) } else { 0 };
+    pub(super) fn on_waited(&mut self, time: Duration) {
+        self.short_waits = if time < SHORT_WAIT { self.short_waits.saturating_add(1) } else { 0 };
     }
 
     /// A brisk wait came to nothing.
-    pub(super) fn dragged(&mut self) {
-        self.short = 0;
+    pub(super) fn on_blocking_timeout(&mut self) {
+        self.short_waits = 0;
     }
 }
 
@@ -73,38 +73,38 @@ mod tests {
 
     #[test]
     fn a_direction_that_blocks_again_and_again_is_tried_more_and_more_rarely() {
-        let mut forecast = Forecast::default();
+        let mut predictor = BlockPredictor::default();
         let mut tries = 0;
         for _ in 0..1000 {
-            if !forecast.waits() {
+            if !predictor.predicts_block() {
                 tries += 1;
-                forecast.missed();
+                predictor.on_would_block();
             }
-            forecast.took(false, true);
+            predictor.on_progress(false, true);
         }
         assert!((30..50).contains(&tries), "{tries}");
         // One that never blocks is never waited for.
-        let mut forecast = Forecast::default();
+        let mut predictor = BlockPredictor::default();
         assert!((0..1000).all(|_| {
-            let tried = !forecast.waits();
-            forecast.took(false, false);
+            let tried = !predictor.predicts_block();
+            predictor.on_progress(false, false);
             tried
         }));
     }
 
     #[test]
     fn a_direction_is_brisk_after_many_short_waits_until_one_drags() {
-        let mut forecast = Forecast::default();
-        for _ in 0..BRISK {
-            assert!(!forecast.is_brisk());
-            forecast.waited(SHORT / 2);
+        let mut predictor = BlockPredictor::default();
+        for _ in 0..BLOCKING_AFTER {
+            assert!(!predictor.prefers_blocking_recv());
+            predictor.on_waited(SHORT_WAIT / 2);
         }
-        assert!(forecast.is_brisk());
-        forecast.dragged();
-        assert!(!forecast.is_brisk());
-        (1..BRISK).for_each(|_| forecast.waited(SHORT / 2));
-        forecast.waited(SHORT);
-        forecast.waited(SHORT / 2);
-        assert!(!forecast.is_brisk());
+        assert!(predictor.prefers_blocking_recv());
+        predictor.on_blocking_timeout();
+        assert!(!predictor.prefers_blocking_recv());
+        (1..BLOCKING_AFTER).for_each(|_| predictor.on_waited(SHORT_WAIT / 2));
+        predictor.on_waited(SHORT_WAIT);
+        predictor.on_waited(SHORT_WAIT / 2);
+        assert!(!predictor.prefers_blocking_recv());
     }
 }

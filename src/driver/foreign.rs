@@ -7,112 +7,116 @@
 
 use std::sync::Arc;
 
-use super::deeds::Deeds;
-use super::shared::{Guard, Handed, Shared};
-use super::watch::Look;
-use super::workers::{Work, discard};
-use super::{Driver, Job, Urgency, clock};
+use super::deeds::ActionSet;
+use super::shared::{Connection, StateGuard, WorkerTask};
+use super::watch::NextStep;
+use super::workers::{Work, drop_off_loop};
+use super::{Command, LoopHandle, Urgency, clock};
 use crate::error::Fault;
 use crate::machine::{Input, Intake, Loan, RecvPass};
 
-impl Shared {
+impl Connection {
     /// Has the machine take in what was received with a pass, without the lock where that may run foreign code.
     #[inline]
-    pub(super) fn feed<'a>(
+    pub(super) fn ingest<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: RecvPass,
-        intake: &mut Intake,
-    ) -> (Guard<'a>, Option<Deeds>) {
-        match core.machine.lend(pass) {
-            Ok(loan) => self.feed_lent(core, loan, intake),
-            Err(pass) => {
-                let deeds = Deeds::of(core.machine.ingest(pass, intake, clock::now));
-                (core, deeds)
+        mut state: StateGuard<'a>,
+        permit: RecvPass,
+        recv_buf: &mut Intake,
+    ) -> (StateGuard<'a>, Option<ActionSet>) {
+        match state.machine.lend(permit) {
+            Ok(loan) => self.ingest_on_loan(state, loan, recv_buf),
+            Err(permit) => {
+                let actions =
+                    ActionSet::collect(state.machine.ingest(permit, recv_buf, clock::now));
+                (state, actions)
             }
         }
     }
 
     #[cold]
-    fn feed_lent<'a>(
+    fn ingest_on_loan<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
+        state: StateGuard<'a>,
         mut loan: Loan,
-        intake: &mut Intake,
-    ) -> (Guard<'a>, Option<Deeds>) {
-        drop(core);
-        loan.feed(intake);
+        recv_buf: &mut Intake,
+    ) -> (StateGuard<'a>, Option<ActionSet>) {
+        drop(state);
+        loan.feed(recv_buf);
         self.restore(loan)
     }
 
     /// Begins a handshake with a session that was lent for that.
     #[cold]
-    pub(super) fn begin<'a>(self: &'a Arc<Self>, mut loan: Loan) -> Guard<'a> {
+    pub(super) fn begin_handshake<'a>(self: &'a Arc<Self>, mut loan: Loan) -> StateGuard<'a> {
         loan.begin();
-        let (core, deeds) = self.restore(loan);
-        self.settle(core, deeds)
+        let (state, actions) = self.restore(loan);
+        self.apply(state, actions)
     }
 
-    fn restore<'a>(self: &'a Arc<Self>, loan: Loan) -> (Guard<'a>, Option<Deeds>) {
-        let mut core = self.lock();
-        let (discarded, outputs) = core.machine.restore(loan, clock::now());
-        let deeds = Deeds::of(outputs);
+    fn restore<'a>(self: &'a Arc<Self>, loan: Loan) -> (StateGuard<'a>, Option<ActionSet>) {
+        let mut state = self.state();
+        let (discarded, outputs) = state.machine.restore(loan, clock::now());
+        let actions = ActionSet::collect(outputs);
         // Who writes may wait for it.
-        self.notify(&core);
+        self.notify_waiters(&state);
         if discarded.is_some() {
-            drop(core);
-            discard(discarded);
-            core = self.lock();
+            drop(state);
+            drop_off_loop(discarded);
+            state = self.state();
         }
-        (core, deeds)
+        (state, actions)
     }
 
     /// Has a worker thread begin the handshake, or take in what is there.
-    pub(super) fn leave_to_workers(self: &Arc<Self>) {
-        let mut core = self.lock();
-        if core.handed != Handed::Nothing {
-            core.handed = Handed::Again;
+    pub(super) fn defer_to_workers(self: &Arc<Self>) {
+        let mut state = self.state();
+        if state.worker_task != WorkerTask::None {
+            state.worker_task = WorkerTask::Rerun;
             return;
         }
-        core.handed = Handed::Once;
-        drop(core);
-        match Driver::running() {
-            Ok(driver) => driver.workers().submit(Work::Attend(Arc::clone(self))),
-            Err(fault) => self.not_worked(fault),
+        state.worker_task = WorkerTask::Queued;
+        drop(state);
+        match LoopHandle::get() {
+            Ok(loop_handle) => loop_handle.workers().submit(Work::DriveRecv(Arc::clone(self))),
+            Err(fault) => self.on_worker_failed(fault),
         }
     }
 
     /// There is no worker thread for it.
-    pub(super) fn not_worked(self: &Arc<Self>, fault: Fault) {
-        let mut core = self.lock();
-        core.handed = Handed::Nothing;
-        drop(self.tell(core, Input::WireFailed(fault)));
+    pub(super) fn on_worker_failed(self: &Arc<Self>, fault: Fault) {
+        let mut state = self.state();
+        state.worker_task = WorkerTask::None;
+        drop(self.handle_input(state, Input::WireFailed(fault)));
     }
 
     /// What a worker thread does. Whether there is more to do.
-    pub(super) fn work(self: &Arc<Self>) -> bool {
-        self.lock().handed = Handed::Once;
-        let look = self.ingest_quietly(None);
-        let mut core = self.lock();
-        core.looking = false;
-        let more = look == Look::Again || core.handed == Handed::Again;
+    pub(super) fn run_worker_task(self: &Arc<Self>) -> bool {
+        self.state().worker_task = WorkerTask::Queued;
+        let next_step = self.ingest_unattended(None);
+        let mut state = self.state();
+        state.error_probe = false;
+        let more = next_step == NextStep::RunAgain || state.worker_task == WorkerTask::Rerun;
         if !more && !planted!(WorkerKeepsSocket) {
-            core.handed = Handed::Nothing;
+            state.worker_task = WorkerTask::None;
         }
-        self.notify(&core);
-        drop(core);
-        let recheck = matches!(look, Look::Recheck | Look::FailuresOnly | Look::Later);
-        if let (true, Ok(driver)) = (recheck, Driver::running()) {
+        self.notify_waiters(&state);
+        drop(state);
+        let update_interest = matches!(
+            next_step,
+            NextStep::UpdateInterest | NextStep::ErrorsOnly | NextStep::RunLater
+        );
+        if let (true, Ok(loop_handle)) = (update_interest, LoopHandle::get()) {
             // To register it anew reports once more what could not be taken in.
-            driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
+            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
         }
         more
     }
 
     /// Whether worker threads make the handshake of a socket: not where that runs no foreign code, nor where all of
     /// them are busy.
-    pub(super) fn is_for_workers(&self, core: &Guard<'_>) -> bool {
-        core.machine.runs_foreign_code()
-            && Driver::running().is_ok_and(|driver| !driver.workers().is_busy())
+    pub(super) fn runs_on_workers(&self, state: &StateGuard<'_>) -> bool {
+        state.machine.runs_foreign_code()
+            && LoopHandle::get().is_ok_and(|loop_handle| !loop_handle.workers().is_busy())
     }
 }

@@ -3,10 +3,10 @@
 //! A child has the parent's descriptors but not the parent's loop thread, and what it did on a
 //! connection would be done to the parent's. So it does nothing, and says so.
 
-use super::shared::Shared;
+use super::shared::Connection;
 use crate::error::{Error, ErrorKind, Result};
 
-impl Shared {
+impl Connection {
     /// Fails in a forked child of the process that opened the socket.
     #[inline]
     pub(super) fn check_process(&self) -> Result<()> {

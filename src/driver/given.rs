@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use socket2::{SockRef, Type};
 
-use super::dial::{self, Dialled};
-use super::errno::code;
+use super::dial::{self, DialResult};
+use super::errno::os_code;
 use super::sync::mio;
 use super::wire::{Wire, forbid_signals};
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -14,24 +14,24 @@ use crate::options::TcpOptions;
 
 /// An established connection, in place of the attempts that would make one.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct AdoptedStream {
     stream: TcpStream,
     /// Both sides have ended, and none by a failure.
-    ended: bool,
+    both_ended: bool,
 }
 
-impl Given {
+impl AdoptedStream {
     /// With the peer's address, which is the unspecified one with port 0 if the connection is over.
     pub(crate) fn new(stream: TcpStream, options: &TcpOptions) -> Result<(Self, SocketAddr)> {
-        let failed = |error: io::Error| Error::from_fault(Fault::Io(code(&error)));
-        if let Some(other) = other_than_a_connection(&stream).map_err(failed)? {
+        let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
+        if let Some(other) = describe_non_connection(&stream).map_err(failed)? {
             let message =
                 format!("cannot adopt the descriptor: it is {other}, not a TCP connection");
             return Err(Error::with_message(ErrorKind::InvalidState, message));
         }
         let (remote, ended) = match stream.peer_addr() {
             Ok(remote) => (remote, false),
-            Err(_) => (over_with_data(&stream)?, !has_failed(&stream)),
+            Err(_) => (check_unread_data(&stream)?, !has_failed(&stream)),
         };
         let set = || -> io::Result<()> {
             let socket = SockRef::from(&stream);
@@ -39,29 +39,29 @@ impl Given {
             socket.set_nonblocking(true)?;
             // The other options are off where nobody has set them.
             socket.set_tcp_nodelay(options.nodelay)?;
-            dial::set(&socket, options)
+            dial::apply_options(&socket, options)
         };
         match set() {
             // Some systems take no options of a connection that is over: nothing depends on them any more.
             Err(_) if remote.port() == 0 => stream.set_nonblocking(true).map_err(failed)?,
             result => result.map_err(failed)?,
         }
-        Ok((Given { stream, ended }, remote))
+        Ok((AdoptedStream { stream, both_ended: ended }, remote))
     }
 
-    pub(super) fn dialled(self) -> Dialled {
+    pub(super) fn into_dial_result(self) -> DialResult {
         let stream = mio::net::TcpStream::from_std(self.stream);
-        dial::made(Wire::given(stream, self.ended), false)
+        dial::into_dial_result(Wire::adopted(stream, self.both_ended), false)
     }
 }
 
 /// What a descriptor is, if it is neither a TCP connection nor one that is to be or was.
-fn other_than_a_connection(stream: &TcpStream) -> io::Result<Option<String>> {
+fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
     let socket = SockRef::from(stream);
-    let sort = match socket.r#type() {
-        Ok(sort) => sort,
+    let socket_type = match socket.r#type() {
+        Ok(socket_type) => socket_type,
         #[cfg(unix)]
-        Err(error) if code(&error) == rustix::io::Errno::NOTSOCK.raw_os_error() => {
+        Err(error) if os_code(&error) == rustix::io::Errno::NOTSOCK.raw_os_error() => {
             return Ok(Some("not a socket".to_owned()));
         }
         Err(error) => return Err(error),
@@ -72,9 +72,9 @@ fn other_than_a_connection(stream: &TcpStream) -> io::Result<Option<String>> {
         Some("a Unix-domain socket".to_owned())
     } else if !of_ip {
         Some(format!("a socket of address family {}", local.family()))
-    } else if sort == Type::DGRAM {
+    } else if socket_type == Type::DGRAM {
         Some("a UDP socket".to_owned())
-    } else if sort != Type::STREAM {
+    } else if socket_type != Type::STREAM {
         Some("a socket without streams".to_owned())
     } else if is_listening(&socket) {
         Some("a listening socket".to_owned())
@@ -96,7 +96,7 @@ fn is_listening(_socket: &SockRef<'_>) -> bool {
 
 /// Of a connection that is over, by its ends or by a reset, the system does not tell the peer, but what has come before
 /// can be read. To look at it takes nothing away, of the failure behind it neither.
-fn over_with_data(stream: &TcpStream) -> Result<SocketAddr> {
+fn check_unread_data(stream: &TcpStream) -> Result<SocketAddr> {
     let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
     match peeked {
         Ok(0) => {

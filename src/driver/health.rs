@@ -7,138 +7,144 @@
 use std::sync::Arc;
 
 use super::clock;
-use super::deeds::Deeds;
-use super::errno::{Failure, judge};
+use super::deeds::ActionSet;
+use super::errno::{Failure, classify};
 use super::event_loop;
-use super::shared::{Core, Guard, Shared, Watching};
+use super::shared::{Connection, ConnectionState, Monitor, StateGuard};
 use super::wait::Side;
-use super::wire::{End, Standing, Wire};
-use super::{Driver, Job, Urgency};
+use super::wire::{EofKind, PollStatus, Wire};
+use super::{Command, LoopHandle, Urgency};
 use crate::error::{Error, Fault};
 use crate::info::{Health, Phase};
 use crate::machine::{Input, ReadStep, Received, Watch};
 
-impl Shared {
+impl Connection {
     pub(crate) fn health(self: &Arc<Self>) -> Health {
         if let Err(error) = self.check_process() {
             return Health::Failed(error);
         }
-        let mut core = self.lock_soon();
-        if let Some(health) = core.known_health() {
+        let mut state = self.state_soon();
+        if let Some(health) = state.health_from_state() {
             return health;
         }
-        let Some(wire) = core.wire.cloned() else { return Health::Ended };
-        let mut found = Found::Nothing;
-        if core.machine.has_unread() {
-            core = self.look_behind_what_is_unread(core, &wire);
-        } else if core.reading.busy || core.machine.is_received_from() {
+        let Some(wire) = state.wire.cloned() else { return Health::Ended };
+        let mut status = WireStatus::Quiet;
+        if state.machine.has_unread() {
+            state = self.check_error_behind_data(state, &wire);
+        } else if state.recv.turn_held || state.machine.is_received_from() {
             // What comes is for whoever is there.
-            drop(core);
-            found = wire.standing().into();
-            core = self.lock();
-            let may_wait = !event_loop::is_this_thread();
-            if may_wait && core.machine.is_secure() && !matches!(found, Found::Nothing) {
+            drop(state);
+            status = wire.poll_status().into();
+            state = self.state();
+            let may_wait = !event_loop::is_loop_thread();
+            if may_wait && state.machine.is_secure() && !matches!(status, WireStatus::Quiet) {
                 // What TLS makes of it, whoever is there is about to say.
-                core = self.await_hearsay(core, Side::Read, None);
+                state = self.wait_for_cause(state, Side::Read, None);
             }
-        } else if core.machine.is_secure() {
-            drop(core);
+        } else if state.machine.is_secure() {
+            drop(state);
             // As if it were sending, which keeps it from waiting for who is.
-            self.ingest_all(&wire, Some(Side::Write), None);
-            core = self.lock();
+            self.ingest_available(&wire, Some(Side::Write), None);
+            state = self.state();
         } else {
-            (core, found) = self.peek(core, &wire);
+            (state, status) = self.peek_idle(state, &wire);
         }
-        let core = self.without(core, wire);
-        if let Some(health) = core.known_health() {
+        let state = self.drop_wire_if_last(state, wire);
+        if let Some(health) = state.health_from_state() {
             return health;
         }
-        match found {
-            Found::Failure(fault) if core.machine.sends() => {
+        match status {
+            WireStatus::Error(fault) if state.machine.sends() => {
                 Health::Failed(Error::from_fault(fault))
             }
-            Found::Failure(_) | Found::End => Health::Ended,
-            Found::Bytes => Health::Unread,
-            Found::Nothing if core.machine.has_unread() => Health::Unread,
-            Found::Nothing if core.machine.phase() == Phase::HalfClosed => Health::Ended,
-            Found::Nothing => Health::Idle,
+            WireStatus::Error(_) | WireStatus::Eof => Health::Ended,
+            WireStatus::Data => Health::Unread,
+            WireStatus::Quiet if state.machine.has_unread() => Health::Unread,
+            WireStatus::Quiet if state.machine.phase() == Phase::HalfClosed => Health::Ended,
+            WireStatus::Quiet => Health::Idle,
         }
     }
 
     /// Looks whether something waits, which stays where it is; takes notice of an end or a failure.
-    fn peek<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, wire: &Arc<Wire>) -> (Guard<'a>, Found) {
-        let ReadStep::Receive(pass) = core.machine.read() else { return (core, Found::Nothing) };
-        core.reading.busy = true;
-        drop(core);
+    fn peek_idle<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        wire: &Arc<Wire>,
+    ) -> (StateGuard<'a>, WireStatus) {
+        let ReadStep::Receive(permit) = state.machine.read() else {
+            return (state, WireStatus::Quiet);
+        };
+        state.recv.turn_held = true;
+        drop(state);
         let peeked = wire.peek();
-        let end = if matches!(peeked, Ok(0)) { wire.judge_end() } else { End::Clean };
+        let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
         // Behind bytes the system does not tell it otherwise.
         let unread = matches!(peeked, Ok(bytes) if bytes > 0);
-        let failure = if unread { wire.take_failure() } else { None };
-        let mut core = self.lock();
-        let mut found = if unread { Found::Bytes } else { Found::Nothing };
+        let failure = if unread { wire.take_error() } else { None };
+        let mut state = self.state();
+        let mut status = if unread { WireStatus::Data } else { WireStatus::Quiet };
         let what = match peeked {
             Ok(0) => match end {
-                End::Failed(fault) => Received::Failed(fault),
+                EofKind::Error(fault) => Received::Failed(fault),
                 // Who writes was told why, and is about to say so: more than is known here.
-                End::HungUp if core.machine.sends() && core.writing.busy => {
-                    found = Found::Failure(Fault::Reset(None));
+                EofKind::HangUp if state.machine.sends() && state.send.turn_held => {
+                    status = WireStatus::Error(Fault::Reset(None));
                     Received::Nothing
                 }
-                End::HungUp if core.machine.sends() => Received::Failed(Fault::Reset(None)),
-                End::HungUp | End::Clean => Received::Eof,
+                EofKind::HangUp if state.machine.sends() => Received::Failed(Fault::Reset(None)),
+                EofKind::HangUp | EofKind::Fin => Received::Eof,
             },
             Ok(_) => Received::Nothing,
-            Err(error) => match judge(&error) {
+            Err(error) => match classify(&error) {
                 Failure::WouldBlock | Failure::Interrupted | Failure::Call(_) => Received::Nothing,
                 Failure::Connection(fault) => Received::Failed(fault),
             },
         };
-        core.reading.busy = false;
-        let deeds = Deeds::of(core.machine.received(pass, what, clock::now()));
-        core = self.settle(core, deeds);
+        state.recv.turn_held = false;
+        let actions = ActionSet::collect(state.machine.received(permit, what, clock::now()));
+        state = self.apply(state, actions);
         if let Some(fault) = failure {
-            core = self.tell(core, Input::WireFailed(fault));
+            state = self.handle_input(state, Input::WireFailed(fault));
         }
         // A reader may have come meanwhile, and so may the loop, which then left the rest to who is here.
-        self.notify(&core);
-        if core.watching == Watching::Off && core.wants_watch() {
-            if let Ok(driver) = Driver::running() {
-                if self.list(&mut core, driver) {
-                    drop(core);
-                    driver.post(Job::Young, Urgency::Soon);
-                    core = self.lock();
+        self.notify_waiters(&state);
+        if state.monitor == Monitor::Off && state.needs_monitor() {
+            if let Ok(loop_handle) = LoopHandle::get() {
+                if self.queue_for_monitoring(&mut state, loop_handle) {
+                    drop(state);
+                    loop_handle.post(Command::ScanIdle, Urgency::Soon);
+                    state = self.state();
                 }
             }
         }
-        (core, found)
+        (state, status)
     }
 
     /// Over TLS, where data is here already that nobody has taken: the connection may have failed since.
-    fn look_behind_what_is_unread<'a>(
+    fn check_error_behind_data<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
+        state: StateGuard<'a>,
         wire: &Arc<Wire>,
-    ) -> Guard<'a> {
-        drop(core);
-        let failure = wire.take_failure();
-        let end = wire.judge_end();
-        let core = self.lock();
+    ) -> StateGuard<'a> {
+        drop(state);
+        let failure = wire.take_error();
+        let end = wire.classify_eof();
+        let state = self.state();
         let failure = match (failure, end) {
-            (Some(fault), _) | (None, End::Failed(fault)) => Some(fault),
-            (None, End::HungUp) if core.machine.sends() => Some(Fault::Reset(None)),
-            (None, End::HungUp | End::Clean) => None,
+            (Some(fault), _) | (None, EofKind::Error(fault)) => Some(fault),
+            (None, EofKind::HangUp) if state.machine.sends() => Some(Fault::Reset(None)),
+            (None, EofKind::HangUp | EofKind::Fin) => None,
         };
         match failure {
-            Some(fault) => self.tell(core, Input::WireFailed(fault)),
-            None => core,
+            Some(fault) => self.handle_input(state, Input::WireFailed(fault)),
+            None => state,
         }
     }
 }
 
-impl Core {
+impl ConnectionState {
     /// What there is to tell without a look at the wire, if that is all.
-    fn known_health(&self) -> Option<Health> {
+    fn health_from_state(&self) -> Option<Health> {
         match (self.machine.opened(), self.machine.outcome()) {
             (Some(Err(fault)), _) | (_, Some(Err(fault))) => {
                 Some(Health::Failed(self.error_for(fault)))
@@ -158,19 +164,19 @@ impl Core {
 
 /// What shows at the wire and is not the socket's yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
-    Bytes,
-    End,
-    Failure(Fault),
+enum WireStatus {
+    Quiet,
+    Data,
+    Eof,
+    Error(Fault),
 }
 
-impl From<Standing> for Found {
-    fn from(standing: Standing) -> Self {
+impl From<PollStatus> for WireStatus {
+    fn from(standing: PollStatus) -> Self {
         match standing {
-            Standing::Whole => Found::Nothing,
-            Standing::Ended => Found::End,
-            Standing::Broken => Found::Failure(Fault::Reset(None)),
+            PollStatus::Quiet => WireStatus::Quiet,
+            PollStatus::Fin => WireStatus::Eof,
+            PollStatus::Error => WireStatus::Error(Fault::Reset(None)),
         }
     }
 }

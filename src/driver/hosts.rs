@@ -28,7 +28,7 @@ fn normalized(name: &str) -> String {
 }
 
 /// The names of one version of the file.
-struct Known {
+struct HostsFile {
     version: Version,
     names: HashSet<Box<str>>,
 }
@@ -37,8 +37,8 @@ type Version = (Option<SystemTime>, u64, u64);
 
 fn is_in_hosts_file(name: &str) -> bool {
     // Not the driver's lock: no model has a hosts file. Held while the file is read, under no other lock.
-    static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
-    let mut known = match KNOWN.try_lock() {
+    static CACHE: Mutex<Option<HostsFile>> = Mutex::new(None);
+    let mut known = match CACHE.try_lock() {
         Ok(known) => known,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         // Another thread reads it just now, or did so when this process was forked.
@@ -51,12 +51,12 @@ fn is_in_hosts_file(name: &str) -> bool {
     known.as_ref().is_some_and(|known| known.names.contains(name))
 }
 
-fn read() -> Option<Known> {
+fn read() -> Option<HostsFile> {
     let file = File::open(path()?).ok()?;
     let version = version(&file.metadata().ok()?);
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(Known { version, names: names(&String::from_utf8_lossy(&bytes)) })
+    Some(HostsFile { version, names: names(&String::from_utf8_lossy(&bytes)) })
 }
 
 fn names(text: &str) -> HashSet<Box<str>> {

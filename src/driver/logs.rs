@@ -12,26 +12,26 @@ use std::time::Duration;
 use log::Level;
 
 use super::sync::{Condvar, Mutex, MutexGuard, thread};
-use super::{Driver, event_loop, harmless};
+use super::{LoopHandle, catch_panic, event_loop};
 
 /// The most records that wait. What is logged beyond that is counted and lost.
-const RECORDS_MOST: usize = 1024;
+const MAX_RECORDS: usize = 1024;
 /// How long a thread without records stays.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Its lock guards the records, and nothing else is taken under it.
 #[derive(Debug)]
-pub(super) struct Logs {
+pub(super) struct LogQueue {
     records: Mutex<Records>,
-    more: Condvar,
+    record_added: Condvar,
 }
 
 #[derive(Debug)]
 struct Records {
     waiting: VecDeque<(Level, String)>,
-    lost: usize,
+    dropped: usize,
     /// There is a thread that logs them.
-    attended: bool,
+    has_thread: bool,
     /// It logs one now, which is no longer in the queue.
     logging: bool,
 }
@@ -44,71 +44,73 @@ impl Records {
 
 thread_local! {
     /// This is the thread that logs. What its logger logs of sockets is not queued, as it would wait for itself.
-    static LOGS: Cell<bool> = const { Cell::new(false) };
+    static IS_LOG_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Logs, under no lock, and not on the loop.
-pub(super) fn say(level: Level, text: fmt::Arguments<'_>) {
+pub(super) fn log_at(level: Level, text: fmt::Arguments<'_>) {
     if level > log::max_level() {
         return;
     }
-    let on_loop = event_loop::is_this_thread();
-    let queued = match Driver::if_running() {
-        Some(driver) if !LOGS.get() => driver.logs().add(level, text, on_loop),
+    let on_loop = event_loop::is_loop_thread();
+    let queued = match LoopHandle::get_if_started() {
+        Some(loop_handle) if !IS_LOG_THREAD.get() => {
+            loop_handle.log_queue().push(level, text, on_loop)
+        }
         Some(_) | None => false,
     };
     if !queued && !on_loop {
-        write(level, text);
+        emit(level, text);
     }
 }
 
-fn write(level: Level, text: fmt::Arguments<'_>) {
-    harmless(|| log::log!(target: "sockeye::driver", level, "{text}"));
+fn emit(level: Level, text: fmt::Arguments<'_>) {
+    catch_panic(|| log::log!(target: "sockeye::driver", level, "{text}"));
 }
 
-impl Logs {
+impl LogQueue {
     pub(super) const fn new() -> Self {
         let records =
-            Records { waiting: VecDeque::new(), lost: 0, attended: false, logging: false };
-        Logs { records: Mutex::new(records), more: Condvar::new() }
+            Records { waiting: VecDeque::new(), dropped: 0, has_thread: false, logging: false };
+        LogQueue { records: Mutex::new(records), record_added: Condvar::new() }
     }
 
     /// Queues a record of the event loop, or of another thread if some wait already. Whether it did.
-    fn add(&'static self, level: Level, text: fmt::Arguments<'_>, on_loop: bool) -> bool {
+    fn push(&'static self, level: Level, text: fmt::Arguments<'_>, on_loop: bool) -> bool {
         let mut records = self.lock();
         if !on_loop && records.is_idle() {
             return false;
         }
-        if records.waiting.len() >= RECORDS_MOST {
-            records.lost += 1;
+        if records.waiting.len() >= MAX_RECORDS {
+            records.dropped += 1;
             return true;
         }
         records.waiting.push_back((level, text.to_string()));
-        if std::mem::replace(&mut records.attended, true) {
+        if std::mem::replace(&mut records.has_thread, true) {
             drop(records);
-            self.more.notify_one();
+            self.record_added.notify_one();
             return true;
         }
         drop(records);
         let thread = thread::Builder::new().name("sockeye-log".to_owned());
-        if thread.spawn(move || self.work()).is_err() {
+        if thread.spawn(move || self.run_thread()).is_err() {
             // The next record tries again.
-            self.lock().attended = false;
+            self.lock().has_thread = false;
         }
         true
     }
 
-    fn work(&self) {
-        LOGS.set(true);
+    fn run_thread(&self) {
+        IS_LOG_THREAD.set(true);
         let mut records = self.lock();
         loop {
             while let Some((level, text)) = records.waiting.pop_front() {
-                let lost = std::mem::take(&mut records.lost);
+                let lost = std::mem::take(&mut records.dropped);
                 records.logging = true;
                 drop(records);
-                write(level, format_args!("{text}"));
+                emit(level, format_args!("{text}"));
                 if lost > 0 {
-                    write(
+                    emit(
                         Level::Debug,
                         format_args!("{lost} records were lost: the logger was too slow"),
                     );
@@ -116,11 +118,13 @@ impl Logs {
                 records = self.lock();
                 records.logging = false;
             }
-            let (back, timeout) =
-                self.more.wait_timeout(records, IDLE).unwrap_or_else(PoisonError::into_inner);
+            let (back, timeout) = self
+                .record_added
+                .wait_timeout(records, IDLE_TIMEOUT)
+                .unwrap_or_else(PoisonError::into_inner);
             records = back;
             if timeout.timed_out() && records.waiting.is_empty() {
-                records.attended = false;
+                records.has_thread = false;
                 return;
             }
         }

@@ -66,50 +66,50 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use std::time::Instant;
 
-use self::linger::Lingering;
-use self::logs::Logs;
-use self::resolve::Names;
+use self::linger::LingerQueue;
+use self::logs::LogQueue;
+use self::resolve::ResolverPool;
 use self::sync::Mutex;
-use self::sync::mio::{self, Registry, Token, Waker};
+use self::sync::mio::{self, Token, Waker};
 use self::wire::Wire;
 use self::workers::Workers;
-use self::young::Young;
+use self::young::IdleList;
 use crate::error::Fault;
 use crate::machine::AttemptId;
 #[cfg(not(sockeye_shuttle))]
 use crate::process::{ForkMark, PerProcess};
 
 pub use self::descriptor::Descriptor;
-pub(crate) use self::given::Given;
+pub(crate) use self::given::AdoptedStream;
 pub(crate) use self::pool::Share as LookupShare;
-pub(crate) use self::roster::{Quota, Roster, ScopeId};
-pub(crate) use self::shared::{Shared, Source, Terms};
-pub(crate) use self::slices::{Load, Room};
+pub(crate) use self::roster::{Registry, ScopeId, SocketLimit};
+pub(crate) use self::shared::{ConnectContext, Connection, Origin};
+pub(crate) use self::slices::{RecvBufs, SendBufs};
 pub(crate) use self::wait::Side;
 
 /// What the other threads have of the loop.
 #[derive(Debug)]
-struct Driver {
+struct LoopHandle {
     /// Work for the loop. No other lock is taken under it.
-    inbox: Mutex<Inbox>,
+    queue: Mutex<CommandQueue>,
     waker: Waker,
-    registry: Registry,
-    names: Names,
+    registry: mio::Registry,
+    resolver_pool: ResolverPool,
     workers: Workers,
-    logs: Logs,
-    lingering: Lingering,
-    young: Young,
+    log_queue: LogQueue,
+    linger_queue: LingerQueue,
+    idle_list: IdleList,
 }
 
 #[derive(Debug)]
-struct Inbox {
-    jobs: Vec<Job>,
-    sleep: Sleep,
+struct CommandQueue {
+    commands: Vec<Command>,
+    state: LoopState,
 }
 
 /// As the system calls it if a lock can't be had.
 #[cfg(not(sockeye_shuttle))]
-fn no_thread_starts() -> io::Error {
+fn cannot_start_error() -> io::Error {
     #[cfg(unix)]
     return rustix::io::Errno::DEADLK.into();
     #[cfg(not(unix))]
@@ -118,38 +118,43 @@ fn no_thread_starts() -> io::Error {
 
 /// What the loop is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sleep {
-    /// It is at work, and will look into the inbox before it sleeps.
-    Awake,
+enum LoopState {
+    /// It is at work, and will look into the command queue before it sleeps.
+    Running,
     /// It looks again soon by itself.
-    Nap,
+    ShortPoll,
     /// It sleeps until it is woken, or for longer than soon.
-    Sound,
+    Blocked,
 }
 
 /// What the loop is asked to do.
 #[derive(Debug)]
-enum Job {
+enum Command {
     /// Look after the sockets that are listed to be watched.
-    Young,
+    ScanIdle,
     /// Have the socket's wire registered for what is wanted of it now.
-    Register(Arc<Shared>),
+    UpdateInterest(Arc<Connection>),
     /// Report on what has this token to the socket that took its connection over.
-    Adopt(Token, Arc<Shared>),
+    TransferToken(Token, Arc<Connection>),
     /// Tell the socket when this instant has come.
-    Limit(Arc<Shared>, Instant),
+    SetTimer(Arc<Connection>, Instant),
     /// Tell the socket when this attempt has ended.
-    Pending { shared: Arc<Shared>, id: AttemptId, address: SocketAddr, wire: Arc<Wire> },
+    WatchConnect {
+        connection: Arc<Connection>,
+        id: AttemptId,
+        address: SocketAddr,
+        wire: Arc<Wire>,
+    },
     /// This attempt of the socket is not wanted any more.
-    GiveUp(Arc<Shared>, AttemptId),
+    CancelAttempt(Arc<Connection>, AttemptId),
     /// These are not wanted any more.
-    Forget(Vec<Token>),
+    DropTokens(Vec<Token>),
     /// There is a place for this socket, which waited for one.
-    Admit(Weak<Shared>),
+    StartQueued(Weak<Connection>),
     /// Look after the queue of look-ups.
-    Names,
+    PollResolver,
     /// Look after the wires that linger.
-    Linger,
+    PollLingering,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,162 +166,163 @@ enum Urgency {
 }
 
 #[cfg(not(sockeye_shuttle))]
-static DRIVER: PerProcess<Start> = PerProcess::new();
+static LOOP_START: PerProcess<LoopStart> = PerProcess::new();
 
 /// The driver of one process, which its first use starts.
 #[cfg(not(sockeye_shuttle))]
 #[derive(Default)]
-struct Start {
-    driver: OnceLock<Driver>,
+struct LoopStart {
+    loop_handle: OnceLock<LoopHandle>,
     /// Guards nothing but that two don't start it.
     starting: Mutex<()>,
     /// This process was forked from one that had a driver.
     forked: bool,
     /// No thread of std starts here, and none ever will.
-    stuck: AtomicBool,
+    cannot_start: AtomicBool,
 }
 
 #[cfg(not(sockeye_shuttle))]
-impl Start {
+impl LoopStart {
     #[inline]
-    fn of_this_process() -> &'static Start {
-        DRIVER.get(|parents| Start { forked: parents.is_some(), ..Start::default() })
+    fn of_process() -> &'static LoopStart {
+        LOOP_START.get(|parents| LoopStart { forked: parents.is_some(), ..LoopStart::default() })
     }
 }
 
 /// How long the loop's thread of a forked child may take to start. A thread of std takes a lock of std's own then,
 /// which another thread of the parent may have held at the fork, because it was starting or ending.
 #[cfg(not(sockeye_shuttle))]
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Driver {
+impl LoopHandle {
     /// That of this run, which has begun.
     #[cfg(sockeye_shuttle)]
     #[expect(clippy::unnecessary_wraps, reason = "as the other one")]
-    fn running() -> Result<&'static Driver, Fault> {
-        Ok(model::driver())
+    fn get() -> Result<&'static LoopHandle, Fault> {
+        Ok(model::loop_handle())
     }
 
     /// The driver, started where that is the first use. What hinders it now may not the next time.
     #[cfg(not(sockeye_shuttle))]
     #[inline]
-    fn running() -> Result<&'static Driver, Fault> {
-        let start = Start::of_this_process();
-        match start.driver.get() {
-            Some(driver) => Ok(driver),
-            None => Driver::first(start),
+    fn get() -> Result<&'static LoopHandle, Fault> {
+        let start = LoopStart::of_process();
+        match start.loop_handle.get() {
+            Some(loop_handle) => Ok(loop_handle),
+            None => LoopHandle::init(start),
         }
     }
 
     /// The driver, if it has been started.
     #[cfg(sockeye_shuttle)]
     #[expect(clippy::unnecessary_wraps, reason = "as the other one")]
-    fn if_running() -> Option<&'static Driver> {
-        Some(model::driver())
+    fn get_if_started() -> Option<&'static LoopHandle> {
+        Some(model::loop_handle())
     }
 
     /// The driver, if it has been started.
     #[cfg(not(sockeye_shuttle))]
-    fn if_running() -> Option<&'static Driver> {
-        Start::of_this_process().driver.get()
+    fn get_if_started() -> Option<&'static LoopHandle> {
+        LoopStart::of_process().loop_handle.get()
     }
 
     #[cfg(not(sockeye_shuttle))]
     #[cold]
-    fn first(start: &'static Start) -> Result<&'static Driver, Fault> {
+    fn init(start: &'static LoopStart) -> Result<&'static LoopHandle, Fault> {
         let _starting = start.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(driver) = start.driver.get() {
-            return Ok(driver);
+        if let Some(loop_handle) = start.loop_handle.get() {
+            return Ok(loop_handle);
         }
-        if start.stuck.load(Ordering::Relaxed) {
-            return Err(Fault::Io(errno::code(&no_thread_starts())));
+        if start.cannot_start.load(Ordering::Relaxed) {
+            return Err(Fault::Io(errno::os_code(&cannot_start_error())));
         }
-        Driver::start(start).map_err(|error| Fault::Io(errno::code(&error)))
+        LoopHandle::start(start).map_err(|error| Fault::Io(errno::os_code(&error)))
     }
 
     #[cfg(not(sockeye_shuttle))]
-    fn start(start: &'static Start) -> io::Result<&'static Driver> {
+    fn start(start: &'static LoopStart) -> io::Result<&'static LoopHandle> {
         let mark = ForkMark::new()?;
         let poll = mio::Poll::new()?;
-        let driver = Driver::new(&poll)?;
+        let loop_handle = LoopHandle::new(&poll)?;
         // The thread begins once the driver is where it looks for it, or never.
-        let (begin, begun) = std::sync::mpsc::sync_channel::<&'static Driver>(1);
-        let (tell, started) = std::sync::mpsc::sync_channel(1);
+        let (handle_sender, handle_receiver) =
+            std::sync::mpsc::sync_channel::<&'static LoopHandle>(1);
+        let (started_sender, started) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
             // Nobody may wait for it.
-            let _ = tell.send(());
-            if let Ok(driver) = begun.recv() {
-                event_loop::run(poll, driver, mark);
+            let _ = started_sender.send(());
+            if let Ok(loop_handle) = handle_receiver.recv() {
+                event_loop::run(poll, loop_handle, mark);
             }
         })?;
-        if start.forked && started.recv_timeout(START_LIMIT).is_err() {
-            start.stuck.store(true, Ordering::Relaxed);
-            return Err(no_thread_starts());
+        if start.forked && started.recv_timeout(START_TIMEOUT).is_err() {
+            start.cannot_start.store(true, Ordering::Relaxed);
+            return Err(cannot_start_error());
         }
-        let driver = start.driver.get_or_init(|| driver);
-        begin.send(driver).map_err(io::Error::other)?;
-        say(format_args!("the event loop has started"));
-        Ok(driver)
+        let loop_handle = start.loop_handle.get_or_init(|| loop_handle);
+        handle_sender.send(loop_handle).map_err(io::Error::other)?;
+        log_debug(format_args!("the event loop has started"));
+        Ok(loop_handle)
     }
 
-    fn new(poll: &mio::Poll) -> io::Result<Driver> {
-        Ok(Driver {
-            inbox: Mutex::new(Inbox { jobs: Vec::new(), sleep: Sleep::Awake }),
-            waker: Waker::new(poll.registry(), event_loop::WAKER)?,
+    fn new(poll: &mio::Poll) -> io::Result<LoopHandle> {
+        Ok(LoopHandle {
+            queue: Mutex::new(CommandQueue { commands: Vec::new(), state: LoopState::Running }),
+            waker: Waker::new(poll.registry(), event_loop::WAKER_TOKEN)?,
             registry: poll.registry().try_clone()?,
-            names: Names::new(),
+            resolver_pool: ResolverPool::new(),
             workers: Workers::new(),
-            logs: Logs::new(),
-            lingering: Lingering::new(),
-            young: Young::new(),
+            log_queue: LogQueue::new(),
+            linger_queue: LingerQueue::new(),
+            idle_list: IdleList::new(),
         })
     }
 
-    fn post(&self, job: Job, urgency: Urgency) {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        inbox.jobs.push(job);
-        let wake = match (inbox.sleep, urgency) {
-            (Sleep::Awake, _) | (Sleep::Nap, Urgency::Soon) => false,
-            (Sleep::Nap, Urgency::Now) | (Sleep::Sound, _) => true,
+    fn post(&self, command: Command, urgency: Urgency) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.commands.push(command);
+        let wake = match (queue.state, urgency) {
+            (LoopState::Running, _) | (LoopState::ShortPoll, Urgency::Soon) => false,
+            (LoopState::ShortPoll, Urgency::Now) | (LoopState::Blocked, _) => true,
         };
         if wake {
-            inbox.sleep = Sleep::Awake;
+            queue.state = LoopState::Running;
         }
-        drop(inbox);
+        drop(queue);
         if wake {
             if let Err(error) = self.waker.wake() {
-                say(format_args!("the event loop could not be woken: {error}"));
+                log_debug(format_args!("the event loop could not be woken: {error}"));
             }
         }
     }
 
-    fn registry(&self) -> &Registry {
+    fn registry(&self) -> &mio::Registry {
         &self.registry
     }
 
-    fn names(&self) -> &Names {
-        &self.names
+    fn resolver_pool(&self) -> &ResolverPool {
+        &self.resolver_pool
     }
 
-    fn logs(&self) -> &Logs {
-        &self.logs
+    fn log_queue(&self) -> &LogQueue {
+        &self.log_queue
     }
 
     fn workers(&self) -> &Workers {
         &self.workers
     }
 
-    fn young(&self) -> &Young {
-        &self.young
+    fn idle_list(&self) -> &IdleList {
+        &self.idle_list
     }
 
-    fn lingering(&self) -> &Lingering {
-        &self.lingering
+    fn linger_queue(&self) -> &LingerQueue {
+        &self.linger_queue
     }
 }
 
 /// Calls what may be, or may end in, code of the user's: its panics go no further.
-fn harmless<R>(work: impl FnOnce() -> R) -> Option<R> {
+fn catch_panic<R>(work: impl FnOnce() -> R) -> Option<R> {
     // There they are what is looked for.
     #[cfg(sockeye_shuttle)]
     return Some(work());
@@ -332,6 +338,6 @@ fn harmless<R>(work: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// Logs, under no lock: a logger is the user's, and may use a socket itself.
-fn say(text: std::fmt::Arguments<'_>) {
-    logs::say(log::Level::Debug, text);
+fn log_debug(text: std::fmt::Arguments<'_>) {
+    logs::log_at(log::Level::Debug, text);
 }

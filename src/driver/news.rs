@@ -8,99 +8,101 @@ use std::net::SocketAddr;
 
 use log::{Level, LevelFilter};
 
-use super::deeds::Deeds;
+use super::deeds::ActionSet;
 use super::logs;
-use super::shared::Core;
+use super::shared::ConnectionState;
 use crate::address::SocketAddress;
 use crate::error::Error;
 use crate::machine::Refusal;
 use crate::tls::TlsVersion;
 
 #[derive(Debug, Default)]
-pub(super) struct News {
-    resolves: bool,
-    dials: Option<SocketAddr>,
-    open: Option<Opened>,
-    ends_writing: bool,
-    over: Option<Over>,
+pub(super) struct LogEvent {
+    lookup: bool,
+    attempt: Option<SocketAddr>,
+    opened: Option<OpenedEvent>,
+    fin_sent: bool,
+    ended: Option<EndReason>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenedEvent {
     remote: Option<SocketAddr>,
     tls: Option<TlsVersion>,
 }
 
 #[derive(Debug)]
-enum Over {
-    Unopened(Error),
+enum EndReason {
+    ConnectFailed(Error),
     Closed,
     Upgraded,
     Detached,
     Failed(Error),
 }
 
-impl News {
-    pub(super) fn tell(&self, requested: &SocketAddress) {
-        let say = |level, text: std::fmt::Arguments<'_>| {
-            logs::say(level, format_args!("{requested}: {text}"));
+impl LogEvent {
+    pub(super) fn log(&self, requested: &SocketAddress) {
+        let log = |level, text: std::fmt::Arguments<'_>| {
+            logs::log_at(level, format_args!("{requested}: {text}"));
         };
-        if self.resolves {
-            say(Level::Trace, format_args!("looking up the name"));
+        if self.lookup {
+            log(Level::Trace, format_args!("looking up the name"));
         }
-        if let Some(address) = self.dials {
-            say(Level::Trace, format_args!("dialling {address}"));
+        if let Some(address) = self.attempt {
+            log(Level::Trace, format_args!("dialling {address}"));
         }
-        match &self.open {
-            Some(Opened { remote: Some(remote), tls: Some(tls) }) => {
-                say(Level::Debug, format_args!("open to {remote}, by {tls}"));
+        match &self.opened {
+            Some(OpenedEvent { remote: Some(remote), tls: Some(tls) }) => {
+                log(Level::Debug, format_args!("open to {remote}, by {tls}"));
             }
-            Some(Opened { remote: Some(remote), tls: None }) => {
-                say(Level::Debug, format_args!("open to {remote}"));
+            Some(OpenedEvent { remote: Some(remote), tls: None }) => {
+                log(Level::Debug, format_args!("open to {remote}"));
             }
-            Some(Opened { remote: None, .. }) | None => {}
+            Some(OpenedEvent { remote: None, .. }) | None => {}
         }
-        if self.ends_writing {
-            say(Level::Trace, format_args!("this side has ended"));
+        if self.fin_sent {
+            log(Level::Trace, format_args!("this side has ended"));
         }
-        match &self.over {
-            Some(Over::Unopened(error)) => say(Level::Debug, format_args!("not opened: {error}")),
-            Some(Over::Failed(error)) => say(Level::Debug, format_args!("failed: {error}")),
-            Some(Over::Closed) => say(Level::Debug, format_args!("closed")),
-            Some(Over::Upgraded) => say(Level::Debug, format_args!("upgraded to TLS")),
-            Some(Over::Detached) => say(Level::Debug, format_args!("detached")),
+        match &self.ended {
+            Some(EndReason::ConnectFailed(error)) => {
+                log(Level::Debug, format_args!("not opened: {error}"))
+            }
+            Some(EndReason::Failed(error)) => log(Level::Debug, format_args!("failed: {error}")),
+            Some(EndReason::Closed) => log(Level::Debug, format_args!("closed")),
+            Some(EndReason::Upgraded) => log(Level::Debug, format_args!("upgraded to TLS")),
+            Some(EndReason::Detached) => log(Level::Debug, format_args!("detached")),
             None => {}
         }
     }
 }
 
-impl Core {
+impl ConnectionState {
     /// Mostly nobody wants to know.
-    pub(super) fn news(&self, deeds: &Deeds, looks_up: bool) -> Option<News> {
+    pub(super) fn log_event(&self, actions: &ActionSet, is_lookup: bool) -> Option<LogEvent> {
         if log::max_level() < LevelFilter::Debug {
             return None;
         }
         let opened = self.machine.opened();
-        let open = (deeds.opened && opened == Some(Ok(()))).then(|| Opened {
-            remote: self.facts.as_ref().and_then(|facts| facts.endpoints().known_remote()),
+        let opened_event = (actions.opened && opened == Some(Ok(()))).then(|| OpenedEvent {
+            remote: self.info.as_ref().and_then(|info| info.endpoints().known_remote()),
             tls: self.machine.agreed().map(|agreed| agreed.tls.version()),
         });
-        let over = match (deeds.closed, opened, self.machine.outcome()) {
+        let ended = match (actions.closed, opened, self.machine.outcome()) {
             (false, ..) | (true, _, None) => None,
-            (true, Some(Err(fault)), _) => Some(Over::Unopened(self.error_for(fault))),
-            (true, _, Some(Err(fault))) => Some(Over::Failed(self.error_for(fault))),
+            (true, Some(Err(fault)), _) => Some(EndReason::ConnectFailed(self.error_for(fault))),
+            (true, _, Some(Err(fault))) => Some(EndReason::Failed(self.error_for(fault))),
             (true, _, Some(Ok(()))) => match self.machine.refuses_upgrade() {
-                Some(Refusal::Upgraded) if self.error.is_some() => Some(Over::Detached),
-                Some(Refusal::Upgraded) => Some(Over::Upgraded),
-                Some(_) | None => Some(Over::Closed),
+                Some(Refusal::Upgraded) if self.error.is_some() => Some(EndReason::Detached),
+                Some(Refusal::Upgraded) => Some(EndReason::Upgraded),
+                Some(_) | None => Some(EndReason::Closed),
             },
         };
-        Some(News {
-            resolves: deeds.resolve && looks_up,
-            dials: deeds.attempt.map(|(_, address)| address),
-            open,
-            ends_writing: deeds.shutdown_write,
-            over,
+        Some(LogEvent {
+            lookup: actions.resolve && is_lookup,
+            attempt: actions.attempt.map(|(_, address)| address),
+            opened: opened_event,
+            fin_sent: actions.shutdown_write,
+            ended,
         })
     }
 }

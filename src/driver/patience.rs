@@ -6,51 +6,51 @@ use super::shared::CallLimit;
 use super::{clock, event_loop};
 
 /// Longer than any system's tick, for which a receive may wait without hearing of anything.
-const TICK: Duration = Duration::from_millis(25);
+const MAX_SYSTEM_TICK: Duration = Duration::from_millis(25);
 
 /// How long one call has waited and may still.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct CallTimer {
     /// When it began to count; known once it is needed.
-    begun: Option<Instant>,
+    started: Option<Instant>,
     /// What was found at the start of the call, as long as that is just now.
-    fresh: Option<Duration>,
+    cached_left: Option<Duration>,
 }
 
 /// The limit has.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Passed;
+pub(super) struct Elapsed;
 
-impl Patience {
+impl CallTimer {
     /// What is left at the start of a call; the clock is read only where there is a limit.
     #[inline(never)]
-    pub(super) fn start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
+    pub(super) fn left_at_start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Elapsed> {
         if limit.timeout.is_none() && limit.deadline.is_none() {
             return Ok(None);
         }
         let left = self.remaining(limit)?;
-        self.fresh = left;
+        self.cached_left = left;
         Ok(left)
     }
 
     /// The call waits from now on, if it has not before.
-    pub(super) fn begin(&mut self) {
-        self.fresh = None;
-        self.begun.get_or_insert_with(clock::now);
+    pub(super) fn start(&mut self) {
+        self.cached_left = None;
+        self.started.get_or_insert_with(clock::now);
     }
 
     /// What is left before a wait: nothing on the loop, which does not wait.
-    pub(super) fn left(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
-        if event_loop::is_this_thread() { Err(Passed) } else { self.remaining(limit) }
+    pub(super) fn left(&mut self, limit: CallLimit) -> Result<Option<Duration>, Elapsed> {
+        if event_loop::is_loop_thread() { Err(Elapsed) } else { self.remaining(limit) }
     }
 
-    fn remaining(&mut self, limit: CallLimit) -> Result<Option<Duration>, Passed> {
-        if let Some(left) = self.fresh.take() {
+    fn remaining(&mut self, limit: CallLimit) -> Result<Option<Duration>, Elapsed> {
+        if let Some(left) = self.cached_left.take() {
             return Ok(Some(left));
         }
         let now = clock::now();
-        let begun = *self.begun.get_or_insert(now);
-        let timeout = limit.timeout.and_then(|timeout| begun.checked_add(timeout));
+        let started = *self.started.get_or_insert(now);
+        let timeout = limit.timeout.and_then(|timeout| started.checked_add(timeout));
         let due = match (timeout, limit.deadline) {
             (Some(timeout), Some(deadline)) => timeout.min(deadline),
             (Some(at), None) | (None, Some(at)) => at,
@@ -58,30 +58,30 @@ impl Patience {
         };
         match due.checked_duration_since(now) {
             Some(left) if !left.is_zero() => Ok(Some(left)),
-            Some(_) | None => Err(Passed),
+            Some(_) | None => Err(Elapsed),
         }
     }
 
     /// Whether the call may wait somewhat longer than a tick of the system's clock.
     #[inline(never)]
-    pub(super) fn outlasts_a_tick(&mut self, limit: CallLimit) -> bool {
+    pub(super) fn exceeds_tick(&mut self, limit: CallLimit) -> bool {
         if limit.timeout.is_none() && limit.deadline.is_none() {
             return true;
         }
         match self.left(limit) {
-            Ok(left) => left.is_none_or(|left| left > TICK),
-            Err(Passed) => false,
+            Ok(left) => left.is_none_or(|left| left > MAX_SYSTEM_TICK),
+            Err(Elapsed) => false,
         }
     }
 
     /// How long the call has waited, where it did.
-    pub(super) fn waited(&self) -> Option<Duration> {
-        self.begun.map(|begun| clock::now() - begun)
+    pub(super) fn elapsed(&self) -> Option<Duration> {
+        self.started.map(|started| clock::now() - started)
     }
 
     /// Time has passed.
-    pub(super) fn recheck(&mut self) {
-        self.fresh = None;
+    pub(super) fn invalidate(&mut self) {
+        self.cached_left = None;
     }
 }
 
@@ -100,21 +100,21 @@ mod tests {
         check(limit(Some(2 * hour), Some(now + hour)), Some(hour));
         check(limit(Some(Duration::MAX), Some(now + hour)), Some(hour));
         check(limit(Some(Duration::MAX), None), None);
-        assert_eq!(Patience::default().start(limit(Some(hour), Some(now))), Err(Passed));
+        assert_eq!(CallTimer::default().left_at_start(limit(Some(hour), Some(now))), Err(Elapsed));
     }
 
     #[test]
     fn a_limit_that_is_set_later_counts_from_the_beginning_of_the_call() {
-        let mut patience = Patience::default();
-        patience.begin();
-        let begun = patience.begun.expect("it has begun");
-        while begun.elapsed() < Duration::from_millis(2) {}
+        let mut timer = CallTimer::default();
+        timer.start();
+        let started = timer.started.expect("it has begun");
+        while started.elapsed() < Duration::from_millis(2) {}
         let limit = CallLimit { timeout: Some(Duration::from_millis(1)), deadline: None };
-        assert_eq!(patience.left(limit), Err(Passed));
+        assert_eq!(timer.left(limit), Err(Elapsed));
     }
 
     fn check(limit: CallLimit, left: Option<Duration>) {
-        let found = Patience::default().start(limit).expect("there is time left");
+        let found = CallTimer::default().left_at_start(limit).expect("there is time left");
         let slack = Duration::from_secs(60);
         match (found, left) {
             (None, None) => {}

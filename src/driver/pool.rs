@@ -5,10 +5,10 @@
 //! pool has no thread left.
 //!
 //! Threads are started on demand and end when idle. Two start at once. A further one starts if every thread
-//! has been busy for [`PATIENCE`], or if a task has waited that long.
+//! has been busy for [`SPAWN_DELAY`], or if a task has waited that long.
 //!
 //! A task that nobody wants any more is not begun. One that has begun cannot be stopped. Its thread stays busy,
-//! but after [`FORGIVEN_AFTER`] it no longer counts towards the limit of its share. At most half of a pool's
+//! but after [`WRITE_OFF_AFTER`] it no longer counts towards the limit of its share. At most half of a pool's
 //! threads are written off like this, and the last of them serve only shares that have no thread. So a
 //! share whose tasks all hang cannot take the whole pool.
 
@@ -20,22 +20,22 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::clock;
-use super::errno::code;
-use super::say;
+use super::errno::os_code;
+use super::log_debug;
 use super::sync::{Condvar, HashMap, Mutex, MutexGuard, thread, thread_local};
 use crate::error::Fault;
 use crate::process::ForkMark;
 
 /// The threads that start without delay.
-const THREADS_AT_ONCE: usize = 2;
+const CORE_THREADS: usize = 2;
 /// How long a task waits before another thread is started for it.
-const PATIENCE: Duration = Duration::from_millis(50);
+const SPAWN_DELAY: Duration = Duration::from_millis(50);
 /// How long a thread without work stays.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After how long an unwanted task no longer counts towards its share's limit.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(5);
+const WRITE_OFF_AFTER: Duration = Duration::from_secs(5);
 /// How often tasks that nobody wants any more are taken out of the queues.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// In a thread of a pool, the process whose pool it is.
@@ -59,18 +59,18 @@ pub(super) trait Task: Send + Sync {
 /// The part of the pools that one connector may use.
 #[derive(Debug)]
 pub(crate) struct Share {
-    most: usize,
+    max: usize,
 }
 
 impl Share {
     /// A share that runs at most this many tasks at once, in each pool.
-    pub(crate) fn new(most: usize) -> Self {
-        Share { most }
+    pub(crate) fn new(max: usize) -> Self {
+        Share { max }
     }
 
     /// The same share in a forked child, where nothing of it runs.
-    pub(super) fn renewed(&self) -> Self {
-        Share { most: self.most }
+    pub(super) fn in_child(&self) -> Self {
+        Share { max: self.max }
     }
 }
 
@@ -84,86 +84,90 @@ pub(super) struct Limits {
     /// The most tasks of one share at once, if not by the share's own limit.
     pub(super) per_share: Option<usize>,
     /// The threads that are started without waiting for a busy one.
-    pub(super) at_once: usize,
+    pub(super) core_threads: usize,
 }
 
 impl Limits {
     pub(super) const fn threads(threads: usize) -> Self {
-        Limits { threads, reserved: threads / 4, per_share: None, at_once: THREADS_AT_ONCE }
+        Limits { threads, reserved: threads / 4, per_share: None, core_threads: CORE_THREADS }
     }
 }
 
 /// Its lock guards the queue and the counts. Under it only [`Task::is_wanted`] takes another lock, the state lock of
 /// a socket.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct ThreadPool {
     limits: Limits,
-    queue: Mutex<Queue>,
+    queue: Mutex<TaskQueue>,
     /// With `queue`: there is work.
-    more: Condvar,
+    work_available: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct TaskQueue {
     /// The shares with tasks that wait or run, by the address of the share, which the line keeps.
-    lines: HashMap<usize, Line>,
+    shares: HashMap<usize, ShareQueue>,
     /// The shares with tasks that wait. The first is served next.
-    turns: VecDeque<usize>,
-    running: Vec<Running>,
+    rotation: VecDeque<usize>,
+    running: Vec<RunningTask>,
     /// Names the next task that runs.
-    serial: u64,
+    last_id: u64,
     threads: usize,
     /// Threads that have not looked for work yet.
     starting: usize,
     idle: usize,
     /// Tasks of `running` that no longer count.
-    forgiven: usize,
+    written_off: usize,
     swept_at: Option<Instant>,
 }
 
 /// The tasks of one share.
 #[derive(Debug)]
-struct Line {
+struct ShareQueue {
     share: Arc<Share>,
     /// Bounded by the number of sockets that connect. What is unwanted is swept out.
-    waiting: VecDeque<(Instant, Queued)>,
+    waiting: VecDeque<(Instant, QueuedTask)>,
     /// Tasks that run and count.
     counted: usize,
     /// Tasks that run.
     running: usize,
 }
 
-struct Queued(Weak<dyn Task>);
+struct QueuedTask(Weak<dyn Task>);
 
 #[derive(Debug)]
-struct Running {
-    serial: u64,
+struct RunningTask {
+    id: u64,
     share: usize,
     since: Instant,
-    task: Queued,
-    forgiven: bool,
+    task: QueuedTask,
+    written_off: bool,
 }
 
 /// What became of a task that was handed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Submitted {
+pub(super) enum SubmitResult {
     /// A thread takes it at once.
-    Taken,
-    /// It waits. The loop has to [tend](Pool::tend) the pool.
-    Waits,
+    Started,
+    /// It waits. The loop has to [tend](ThreadPool::spawn_if_stalled) the pool.
+    Queued,
     /// There is no thread, and none can be started.
     Failed(Fault),
 }
 
 /// How a task gets a thread at once.
-enum Room {
+enum ThreadSource {
     Idle,
-    Start,
+    Spawn,
 }
 
-impl Pool {
+impl ThreadPool {
     pub(super) fn new(limits: Limits) -> Self {
-        Pool { limits, queue: Mutex::new(Queue::default()), more: Condvar::new() }
+        ThreadPool {
+            limits,
+            queue: Mutex::new(TaskQueue::default()),
+            work_available: Condvar::new(),
+        }
     }
 
     /// Takes a task in, to run as soon as its share's limit and the pool allow it.
@@ -172,11 +176,11 @@ impl Pool {
         share: &Arc<Share>,
         task: Weak<dyn Task>,
         now: Instant,
-    ) -> Submitted {
+    ) -> SubmitResult {
         let mut held = Vec::new();
         let mut queue = self.lock();
-        let room = self.room(&mut queue, share, now, &mut held);
-        let submitted = self.add(&mut queue, share, task, now, room);
+        let source = self.find_thread(&mut queue, share, now, &mut held);
+        let submitted = self.add(&mut queue, share, task, now, source);
         drop(queue);
         drop(held);
         submitted
@@ -188,11 +192,11 @@ impl Pool {
         share: &Arc<Share>,
         task: Weak<dyn Task>,
         now: Instant,
-    ) -> Result<Submitted, Weak<dyn Task>> {
+    ) -> Result<SubmitResult, Weak<dyn Task>> {
         let mut held = Vec::new();
         let mut queue = self.lock();
-        let submitted = match self.room(&mut queue, share, now, &mut held) {
-            Some(room) => Ok(self.add(&mut queue, share, task, now, Some(room))),
+        let submitted = match self.find_thread(&mut queue, share, now, &mut held) {
+            Some(source) => Ok(self.add(&mut queue, share, task, now, Some(source))),
             None => Err(task),
         };
         drop(queue);
@@ -202,155 +206,157 @@ impl Pool {
 
     /// Starts threads for tasks that have waited long, and writes off those that hang for nobody. Returns whether any
     /// task waits.
-    pub(super) fn tend(&'static self, now: Instant) -> bool {
+    pub(super) fn spawn_if_stalled(&'static self, now: Instant) -> bool {
         let mut queue = self.lock();
-        if queue.turns.is_empty() {
+        if queue.rotation.is_empty() {
             return false;
         }
         // Dropped once the lock is released: the last reference to a socket may be among them.
         let mut held = Vec::new();
-        self.forgive(&mut queue, now, &mut held);
-        if queue.swept_at.is_none_or(|at| at + SWEEP_EVERY <= now) {
+        self.write_off(&mut queue, now, &mut held);
+        if queue.swept_at.is_none_or(|at| at + SWEEP_INTERVAL <= now) {
             queue.swept_at = Some(now);
             queue.sweep(&mut held);
         }
-        let late = queue.turns.iter().filter(|share| {
-            let line = &queue.lines[*share];
-            let since = line.waiting.front().map(|(since, _)| *since);
-            self.free(&queue, line) > 0
-                && since.is_some_and(|at| now.saturating_duration_since(at) >= PATIENCE)
+        let late = queue.rotation.iter().filter(|share| {
+            let share_queue = &queue.shares[*share];
+            let since = share_queue.waiting.front().map(|(since, _)| *since);
+            self.free_threads(&queue, share_queue) > 0
+                && since.is_some_and(|at| now.saturating_duration_since(at) >= SPAWN_DELAY)
         });
         let spare = queue.idle + queue.starting;
-        let wanted = late.count().min(self.ready(&queue).saturating_sub(spare));
-        let room = self.limits.threads.saturating_sub(queue.threads);
+        let wanted = late.count().min(self.runnable(&queue).saturating_sub(spare));
+        let capacity = self.limits.threads.saturating_sub(queue.threads);
         let mut started = Ok(());
-        for _ in 0..wanted.min(room) {
-            started = self.start_thread(&mut queue);
+        for _ in 0..wanted.min(capacity) {
+            started = self.spawn_worker(&mut queue);
             if started.is_err() {
                 break;
             }
         }
-        if self.ready(&queue) > 0 {
+        if self.runnable(&queue) > 0 {
             // Threads that are idle may not have heard of what became free.
-            self.more.notify_all();
+            self.work_available.notify_all();
         }
-        let waits = !queue.turns.is_empty();
+        let waits = !queue.rotation.is_empty();
         drop(queue);
         drop(held);
         if let Err(error) = started {
-            say(format_args!("no further thread for name lookups: {error}"));
+            log_debug(format_args!("no further thread for name lookups: {error}"));
         }
         waits
     }
 
     fn add(
         &'static self,
-        queue: &mut Queue,
+        queue: &mut TaskQueue,
         share: &Arc<Share>,
         task: Weak<dyn Task>,
         now: Instant,
-        room: Option<Room>,
-    ) -> Submitted {
+        source: Option<ThreadSource>,
+    ) -> SubmitResult {
         queue.push(share, task, now);
-        match room {
-            Some(Room::Idle) => {
-                self.more.notify_one();
-                Submitted::Taken
+        match source {
+            Some(ThreadSource::Idle) => {
+                self.work_available.notify_one();
+                SubmitResult::Started
             }
-            Some(Room::Start) => match self.start_thread(queue) {
-                Ok(()) => Submitted::Taken,
-                Err(_) if queue.threads > 0 => Submitted::Waits,
+            Some(ThreadSource::Spawn) => match self.spawn_worker(queue) {
+                Ok(()) => SubmitResult::Started,
+                Err(_) if queue.threads > 0 => SubmitResult::Queued,
                 Err(error) => {
-                    queue.take_back(share);
-                    Submitted::Failed(Fault::Io(code(&error)))
+                    queue.pop_last(share);
+                    SubmitResult::Failed(Fault::Io(os_code(&error)))
                 }
             },
-            None => Submitted::Waits,
+            None => SubmitResult::Queued,
         }
     }
 
     /// How another task of this share could run at once.
-    fn room(
+    fn find_thread(
         &self,
-        queue: &mut Queue,
+        queue: &mut TaskQueue,
         share: &Arc<Share>,
         now: Instant,
         held: &mut Vec<Arc<dyn Task>>,
-    ) -> Option<Room> {
+    ) -> Option<ThreadSource> {
         if !self.is_allowed(queue, share) {
-            self.forgive(queue, now, held);
+            self.write_off(queue, now, held);
             if !self.is_allowed(queue, share) {
                 return None;
             }
         }
-        let ready = self.ready(queue);
+        let ready = self.runnable(queue);
         if queue.idle + queue.starting > ready {
-            return Some(Room::Idle);
+            return Some(ThreadSource::Idle);
         }
-        let prompt = queue.threads < self.limits.at_once || queue.is_stuck(now);
-        (prompt && queue.threads < self.limits.threads).then_some(Room::Start)
+        let prompt = queue.threads < self.limits.core_threads || queue.is_stalled(now);
+        (prompt && queue.threads < self.limits.threads).then_some(ThreadSource::Spawn)
     }
 
     /// Whether the limits allow another task of this share to run now.
-    fn is_allowed(&self, queue: &Queue, share: &Arc<Share>) -> bool {
-        match queue.lines.get(&key(share)) {
-            Some(line) => self.free(queue, line) > line.waiting.len(),
-            None => self.most(share) > 0,
+    fn is_allowed(&self, queue: &TaskQueue, share: &Arc<Share>) -> bool {
+        match queue.shares.get(&key(share)) {
+            Some(share_queue) => self.free_threads(queue, share_queue) > share_queue.waiting.len(),
+            None => self.max_running(share) > 0,
         }
     }
 
     /// How many more tasks of this line may run now.
-    fn free(&self, queue: &Queue, line: &Line) -> usize {
+    fn free_threads(&self, queue: &TaskQueue, share_queue: &ShareQueue) -> usize {
         let crowded = queue.running.len() >= self.limits.threads - self.limits.reserved;
-        if crowded && line.running > 0 {
+        if crowded && share_queue.running > 0 {
             return 0;
         }
-        self.most(&line.share).saturating_sub(line.counted)
+        self.max_running(&share_queue.share).saturating_sub(share_queue.counted)
     }
 
     /// How many of the tasks that wait may run now.
-    fn ready(&self, queue: &Queue) -> usize {
-        let lines = queue.turns.iter().map(|share| &queue.lines[share]);
-        lines.map(|line| line.waiting.len().min(self.free(queue, line))).sum()
+    fn runnable(&self, queue: &TaskQueue) -> usize {
+        let shares = queue.rotation.iter().map(|share| &queue.shares[share]);
+        shares
+            .map(|share_queue| share_queue.waiting.len().min(self.free_threads(queue, share_queue)))
+            .sum()
     }
 
-    fn most(&self, share: &Share) -> usize {
-        self.limits.per_share.unwrap_or(share.most)
+    fn max_running(&self, share: &Share) -> usize {
+        self.limits.per_share.unwrap_or(share.max)
     }
 
     /// Stops counting tasks that nobody wants and that have run for long.
-    fn forgive(&self, queue: &mut Queue, now: Instant, held: &mut Vec<Arc<dyn Task>>) {
-        let Queue { running, lines, forgiven, .. } = queue;
-        for one in running.iter_mut().filter(|one| !one.forgiven) {
-            if *forgiven >= self.limits.threads / 2 {
+    fn write_off(&self, queue: &mut TaskQueue, now: Instant, held: &mut Vec<Arc<dyn Task>>) {
+        let TaskQueue { running, shares, written_off, .. } = queue;
+        for one in running.iter_mut().filter(|one| !one.written_off) {
+            if *written_off >= self.limits.threads / 2 {
                 return;
             }
-            let long = now.saturating_duration_since(one.since) >= FORGIVEN_AFTER;
+            let long = now.saturating_duration_since(one.since) >= WRITE_OFF_AFTER;
             if long && !one.task.is_wanted(held) {
-                one.forgiven = true;
-                *forgiven += 1;
-                if let Some(line) = lines.get_mut(&one.share) {
-                    line.counted -= 1;
+                one.written_off = true;
+                *written_off += 1;
+                if let Some(share_queue) = shares.get_mut(&one.share) {
+                    share_queue.counted -= 1;
                 }
             }
         }
     }
 
-    fn start_thread(&'static self, queue: &mut Queue) -> io::Result<()> {
-        thread::Builder::new().name("sockeye-names".to_owned()).spawn(move || self.work())?;
+    fn spawn_worker(&'static self, queue: &mut TaskQueue) -> io::Result<()> {
+        thread::Builder::new().name("sockeye-names".to_owned()).spawn(move || self.run_worker())?;
         queue.threads += 1;
         queue.starting += 1;
         Ok(())
     }
 
-    fn work(&self) {
+    fn run_worker(&self) {
         if let Ok(mark) = ForkMark::new() {
             let _ = IS_WORKER.with(|own| own.set(mark));
         }
         let mut queue = self.lock();
         queue.starting -= 1;
         loop {
-            while let Some((serial, task)) = self.next(&mut queue) {
+            while let Some((id, task)) = self.next(&mut queue) {
                 drop(queue);
                 if let Some(task) = task.0.upgrade() {
                     if task.is_wanted() {
@@ -362,14 +368,16 @@ impl Pool {
                     }
                 }
                 queue = self.lock();
-                queue.finished(serial);
+                queue.task_done(id);
             }
             queue.idle += 1;
-            let (back, timeout) =
-                self.more.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
+            let (back, timeout) = self
+                .work_available
+                .wait_timeout(queue, IDLE_TIMEOUT)
+                .unwrap_or_else(PoisonError::into_inner);
             queue = back;
             queue.idle -= 1;
-            if timeout.timed_out() && self.ready(&queue) == 0 {
+            if timeout.timed_out() && self.runnable(&queue) == 0 {
                 queue.threads -= 1;
                 return;
             }
@@ -377,95 +385,98 @@ impl Pool {
     }
 
     /// Takes the next task, in turn by share.
-    fn next(&self, queue: &mut Queue) -> Option<(u64, Queued)> {
-        let place =
-            queue.turns.iter().position(|share| self.free(queue, &queue.lines[share]) > 0)?;
-        let share = queue.turns.remove(place)?;
-        let line = queue.lines.get_mut(&share)?;
-        let (_, task) = line.waiting.pop_front()?;
-        line.counted += 1;
-        line.running += 1;
-        if !line.waiting.is_empty() {
-            queue.turns.push_back(share);
+    fn next(&self, queue: &mut TaskQueue) -> Option<(u64, QueuedTask)> {
+        let index = queue
+            .rotation
+            .iter()
+            .position(|share| self.free_threads(queue, &queue.shares[share]) > 0)?;
+        let share = queue.rotation.remove(index)?;
+        let share_queue = queue.shares.get_mut(&share)?;
+        let (_, task) = share_queue.waiting.pop_front()?;
+        share_queue.counted += 1;
+        share_queue.running += 1;
+        if !share_queue.waiting.is_empty() {
+            queue.rotation.push_back(share);
         }
-        queue.serial += 1;
-        let serial = queue.serial;
-        let running = Queued(Weak::clone(&task.0));
-        queue.running.push(Running {
-            serial,
+        queue.last_id += 1;
+        let id = queue.last_id;
+        let running = QueuedTask(Weak::clone(&task.0));
+        queue.running.push(RunningTask {
+            id,
             share,
             since: clock::now(),
             task: running,
-            forgiven: false,
+            written_off: false,
         });
-        Some((serial, task))
+        Some((id, task))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, TaskQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Queue {
+impl TaskQueue {
     fn push(&mut self, share: &Arc<Share>, task: Weak<dyn Task>, now: Instant) {
-        let line = self.lines.entry(key(share)).or_insert_with(|| Line {
+        let share_queue = self.shares.entry(key(share)).or_insert_with(|| ShareQueue {
             share: Arc::clone(share),
             waiting: VecDeque::new(),
             counted: 0,
             running: 0,
         });
-        if line.waiting.is_empty() {
-            self.turns.push_back(key(share));
+        if share_queue.waiting.is_empty() {
+            self.rotation.push_back(key(share));
         }
-        line.waiting.push_back((now, Queued(task)));
+        share_queue.waiting.push_back((now, QueuedTask(task)));
     }
 
     /// Removes the task that was pushed last.
-    fn take_back(&mut self, share: &Arc<Share>) {
-        if let Some(line) = self.lines.get_mut(&key(share)) {
-            line.waiting.pop_back();
+    fn pop_last(&mut self, share: &Arc<Share>) {
+        if let Some(share_queue) = self.shares.get_mut(&key(share)) {
+            share_queue.waiting.pop_back();
         }
-        self.tidy();
+        self.remove_empty();
     }
 
-    fn finished(&mut self, serial: u64) {
-        let Some(place) = self.running.iter().position(|one| one.serial == serial) else { return };
-        let Running { share, forgiven, .. } = self.running.swap_remove(place);
-        self.forgiven -= usize::from(forgiven);
-        if let Some(line) = self.lines.get_mut(&share) {
-            line.running -= 1;
-            line.counted -= usize::from(!forgiven);
-            if line.running == 0 && line.waiting.is_empty() {
-                self.lines.remove(&share);
+    fn task_done(&mut self, id: u64) {
+        let Some(index) = self.running.iter().position(|one| one.id == id) else { return };
+        let RunningTask { share, written_off, .. } = self.running.swap_remove(index);
+        self.written_off -= usize::from(written_off);
+        if let Some(share_queue) = self.shares.get_mut(&share) {
+            share_queue.running -= 1;
+            share_queue.counted -= usize::from(!written_off);
+            if share_queue.running == 0 && share_queue.waiting.is_empty() {
+                self.shares.remove(&share);
             }
         }
     }
 
     /// Takes out the tasks that nobody wants any more.
     fn sweep(&mut self, held: &mut Vec<Arc<dyn Task>>) {
-        for share in &self.turns {
-            if let Some(line) = self.lines.get_mut(share) {
-                line.waiting.retain(|(_, task)| task.is_wanted(held));
+        for share in &self.rotation {
+            if let Some(share_queue) = self.shares.get_mut(share) {
+                share_queue.waiting.retain(|(_, task)| task.is_wanted(held));
             }
         }
-        self.tidy();
+        self.remove_empty();
     }
 
     /// Forgets the shares of which nothing waits or runs.
-    fn tidy(&mut self) {
-        let lines = &self.lines;
-        self.turns.retain(|share| !lines[share].waiting.is_empty());
-        self.lines.retain(|_, line| line.running > 0 || !line.waiting.is_empty());
+    fn remove_empty(&mut self) {
+        let shares = &self.shares;
+        self.rotation.retain(|share| !shares[share].waiting.is_empty());
+        self.shares
+            .retain(|_, share_queue| share_queue.running > 0 || !share_queue.waiting.is_empty());
     }
 
     /// Whether no thread will soon be free.
-    fn is_stuck(&self, now: Instant) -> bool {
-        let old = |one: &Running| now.saturating_duration_since(one.since) >= PATIENCE;
+    fn is_stalled(&self, now: Instant) -> bool {
+        let old = |one: &RunningTask| now.saturating_duration_since(one.since) >= SPAWN_DELAY;
         self.starting == 0 && self.running.iter().all(old)
     }
 }
 
-impl Queued {
+impl QueuedTask {
     /// What it has to hold for the answer goes to `held`, to be dropped without the lock.
     fn is_wanted(&self, held: &mut Vec<Arc<dyn Task>>) -> bool {
         let Some(task) = self.0.upgrade() else { return false };
@@ -475,9 +486,9 @@ impl Queued {
     }
 }
 
-impl fmt::Debug for Queued {
+impl fmt::Debug for QueuedTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Queued")
+        f.write_str("QueuedTask")
     }
 }
 

@@ -5,107 +5,109 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock;
-use super::patience::Patience;
-use super::shared::{Guard, Shared};
-use super::wait::{Side, Waited, WakeHandle};
+use super::patience::CallTimer;
+use super::shared::{Connection, StateGuard};
+use super::wait::{PollResult, Side, WakeHandle};
 use super::wire::Wire;
-use super::{Driver, Job, Urgency};
+use super::{Command, LoopHandle, Urgency};
 use crate::error::{Deadline, Fault};
 
 /// Why a wait for the wire ended.
-pub(super) enum Ended<'a> {
+pub(super) enum WaitResult<'a> {
     /// The wire is ready.
     Ready,
     /// Something may have changed.
-    Look(Guard<'a>),
+    Recheck(StateGuard<'a>),
     /// The call's limit passed.
-    Passed(Guard<'a>),
+    Elapsed(StateGuard<'a>),
     /// Neither the system can wait, nor the loop. It says nothing of the connection.
-    Broken(Guard<'a>, Fault),
+    Failed(StateGuard<'a>, Fault),
 }
 
-impl Shared {
+impl Connection {
     pub(super) fn wait_ready<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
+        state: StateGuard<'a>,
         wire: &Wire,
         side: Side,
-        patience: &mut Patience,
-    ) -> Ended<'a> {
-        let mut left = match patience.left(core.limit(side)) {
+        timer: &mut CallTimer,
+    ) -> WaitResult<'a> {
+        let mut left = match timer.left(state.call_limit(side)) {
             Ok(left) => left,
             Err(_) if planted!(IgnoresCallTimer) => None,
-            Err(_) => return Ended::Passed(core),
+            Err(_) => return WaitResult::Elapsed(state),
         };
-        if let (Side::Write, Some((at, Deadline::Close))) = (side, core.machine.deadline()) {
+        if let (Side::Write, Some((at, Deadline::Close))) = (side, state.machine.deadline()) {
             let until = at.saturating_duration_since(clock::now());
             left = Some(left.map_or(until, |left| left.min(until)));
         }
-        match WakeHandle::of_this_thread() {
-            Some(handle) => self.wait_by_poll(core, &handle, wire, side, left),
-            None => self.wait_by_condvar(core, side, left),
+        match WakeHandle::current() {
+            Some(handle) => self.park_in_poll(state, &handle, wire, side, left),
+            None => self.park_on_condvar(state, side, left),
         }
     }
 
-    fn wait_by_poll<'a>(
+    fn park_in_poll<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         handle: &Arc<WakeHandle>,
         wire: &Wire,
         side: Side,
         left: Option<Duration>,
-    ) -> Ended<'a> {
+    ) -> WaitResult<'a> {
         if planted!(AnnouncesWaitLate) {
-            drop(core);
-            core = self.lock();
+            drop(state);
+            state = self.state();
         }
-        let lane = core.lane(side);
-        lane.asleep = true;
-        if lane.sleeper.as_ptr() != Arc::as_ptr(handle) {
-            lane.sleeper = Arc::downgrade(handle);
+        let direction = state.direction(side);
+        direction.parked = true;
+        if direction.parker.as_ptr() != Arc::as_ptr(handle) {
+            direction.parker = Arc::downgrade(handle);
         }
-        drop(core);
+        drop(state);
         match handle.wait(wire, side, left) {
             // Whoever makes the call next takes the announcement back.
-            Ok(Waited::Ready) => Ended::Ready,
-            Ok(Waited::Look) => {
-                let mut core = self.lock();
-                core.lane(side).asleep = false;
-                Ended::Look(core)
+            Ok(PollResult::Ready) => WaitResult::Ready,
+            Ok(PollResult::Recheck) => {
+                let mut state = self.state();
+                state.direction(side).parked = false;
+                WaitResult::Recheck(state)
             }
             // Such as where the program has no leave to have as many descriptors as are waited for.
             Err(_) => {
-                let mut core = self.lock();
-                core.lane(side).asleep = false;
-                self.wait_by_condvar(core, side, left)
+                let mut state = self.state();
+                state.direction(side).parked = false;
+                self.park_on_condvar(state, side, left)
             }
         }
     }
 
-    fn wait_by_condvar<'a>(
+    fn park_on_condvar<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         side: Side,
         left: Option<Duration>,
-    ) -> Ended<'a> {
-        if !core.attended {
-            core.attended = true;
-            drop(core);
-            match Driver::running() {
-                Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
-                Err(fault) => return Ended::Broken(self.lock(), fault),
+    ) -> WaitResult<'a> {
+        if !state.reports_readiness {
+            state.reports_readiness = true;
+            drop(state);
+            match LoopHandle::get() {
+                Ok(loop_handle) => {
+                    loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now)
+                }
+                Err(fault) => return WaitResult::Failed(self.state(), fault),
             }
-            return Ended::Look(self.lock());
+            return WaitResult::Recheck(self.state());
         }
-        if !core.lane(side).ready {
-            core = self.wait_change(core, left);
+        if !state.direction(side).ready {
+            state = self.wait_changed(state, left);
         }
         // Where reading has ended meanwhile, what is at the wire is no reader's any more.
-        let ended = side == Side::Read && !core.machine.receives();
-        if !ended && std::mem::take(&mut core.lane(side).ready) {
-            Ended::Ready
+        let ended = side == Side::Read && !state.machine.receives();
+        if !ended && std::mem::take(&mut state.direction(side).ready) {
+            WaitResult::Ready
         } else {
-            Ended::Look(core)
+            WaitResult::Recheck(state)
         }
     }
 }

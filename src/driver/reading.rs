@@ -2,347 +2,355 @@
 
 use std::sync::Arc;
 
-use super::attend::{Called, Last, Tried, begin};
+use super::attend::{CallResult, LastCall, PendingCall, begin_call};
 use super::clock;
-use super::deeds::Deeds;
-use super::errno::{Failure, judge};
+use super::deeds::ActionSet;
+use super::errno::{Failure, classify};
 use super::event_loop;
-use super::patience::{Passed, Patience};
-use super::readiness::Ended;
-use super::shared::{Core, Guard, Shared};
-use super::slices::Room;
+use super::patience::{CallTimer, Elapsed};
+use super::readiness::WaitResult;
+use super::shared::{Connection, ConnectionState, StateGuard};
+use super::slices::RecvBufs;
 use super::wait::Side;
-use super::wire::{End, Wire};
-use super::wires::let_go;
+use super::wire::{EofKind, Wire};
+use super::wires::drop_wire;
 use crate::error::{Error, Fault, Result};
 use crate::machine::{ReadStep, Received, RecvPass};
 
 /// What came of a receive.
-pub(super) enum Came<'a> {
+pub(super) enum RecvResult<'a> {
     /// So many bytes, and the pass is still out.
-    Bytes { core: Guard<'a>, pass: RecvPass, bytes: usize, wire: Arc<Wire> },
+    Bytes { state: StateGuard<'a>, permit: RecvPass, bytes: usize, wire: Arc<Wire> },
     /// The pass has ended.
-    Nothing(Called<'a>),
+    Ended(CallResult<'a>),
 }
 
-impl Shared {
+impl Connection {
     /// Receives as soon as there is something.
-    pub(crate) fn read(self: &Arc<Self>, room: &mut Room<'_, '_>) -> Result<usize> {
+    pub(crate) fn read(self: &Arc<Self>, bufs: &mut RecvBufs<'_, '_>) -> Result<usize> {
         self.check_process()?;
-        if room.is_empty() {
-            return self.read_nothing();
+        if bufs.is_empty() {
+            return self.read_empty();
         }
-        let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Read, &mut patience, |core| {
-            core.machine.refuses_read().map(|fault| core.error_for(fault))
+        let mut timer = CallTimer::default();
+        let mut state = self.acquire_turn(Side::Read, &mut timer, |state| {
+            state.machine.refuses_read().map(|fault| state.error_for(fault))
         })?;
-        let pass = match core.machine.read() {
-            ReadStep::Receive(pass) => pass,
-            step => return self.go_on_reading(core, step, room, patience),
+        let permit = match state.machine.read() {
+            ReadStep::Receive(permit) => permit,
+            step => return self.read_loop(state, step, bufs, timer),
         };
-        match self.try_to_receive(core, room, &mut patience) {
-            Ok((core, wire, bytes)) => self.deliver(core, pass, bytes, wire),
-            Err(tried) => self.read_on(tried, pass, room, patience),
+        match self.try_recv(state, bufs, &mut timer) {
+            Ok((state, wire, bytes)) => self.finish_recv(state, permit, bytes, wire),
+            Err(pending) => self.read_slow(pending, permit, bufs, timer),
         }
     }
 
     /// Reads where the first call was not all.
     #[inline(never)]
-    fn read_on<'a>(
+    fn read_slow<'a>(
         self: &'a Arc<Self>,
-        tried: Tried<'a>,
-        pass: RecvPass,
-        room: &mut Room<'_, '_>,
-        mut patience: Patience,
+        pending: PendingCall<'a>,
+        permit: RecvPass,
+        bufs: &mut RecvBufs<'_, '_>,
+        mut timer: CallTimer,
     ) -> Result<usize> {
-        match self.go_on_receiving(tried, pass, room, &mut patience) {
-            Came::Bytes { core, pass, bytes, wire } => self.deliver(core, pass, bytes, wire),
-            Came::Nothing(Called::Done(result)) => result,
-            Came::Nothing(Called::Ask(mut core)) => {
-                let step = core.machine.read();
-                self.go_on_reading(core, step, room, patience)
+        match self.recv_loop(pending, permit, bufs, &mut timer) {
+            RecvResult::Bytes { state, permit, bytes, wire } => {
+                self.finish_recv(state, permit, bytes, wire)
+            }
+            RecvResult::Ended(CallResult::Done(result)) => result,
+            RecvResult::Ended(CallResult::Retry(mut state)) => {
+                let step = state.machine.read();
+                self.read_loop(state, step, bufs, timer)
             }
         }
     }
 
     /// Does what the machine says, until that is a result.
     #[inline(never)]
-    fn go_on_reading<'a>(
+    fn read_loop<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         mut step: ReadStep,
-        room: &mut Room<'_, '_>,
-        mut patience: Patience,
+        bufs: &mut RecvBufs<'_, '_>,
+        mut timer: CallTimer,
     ) -> Result<usize> {
-        let mut looked = false;
+        let mut checked = false;
         loop {
             // What came was no data, and as much of that as the peer likes may follow, without a wait that the
             // limit would end.
-            let again = std::mem::replace(&mut looked, true);
-            let called = match step {
-                ReadStep::Receive(pass) | ReadStep::Ingest(pass)
-                    if again && patience.left(core.limit(Side::Read)) == Err(Passed) =>
+            let again = std::mem::replace(&mut checked, true);
+            let result = match step {
+                ReadStep::Receive(permit) | ReadStep::Ingest(permit)
+                    if again && timer.left(state.call_limit(Side::Read)) == Err(Elapsed) =>
                 {
-                    return self.run_out_of_time(core, pass);
+                    return self.fail_recv_timed_out(state, permit);
                 }
-                ReadStep::Receive(pass) => {
-                    let (core, wire, wait_first) = begin(core, Side::Read);
-                    let tried = Tried { wire, wait_first, last: Last::None(core) };
-                    match self.go_on_receiving(tried, pass, room, &mut patience) {
-                        Came::Bytes { core, pass, bytes, wire } => {
-                            return self.deliver(core, pass, bytes, wire);
+                ReadStep::Receive(permit) => {
+                    let (state, wire, poll_first) = begin_call(state, Side::Read);
+                    let pending = PendingCall { wire, poll_first, last: LastCall::None(state) };
+                    match self.recv_loop(pending, permit, bufs, &mut timer) {
+                        RecvResult::Bytes { state, permit, bytes, wire } => {
+                            return self.finish_recv(state, permit, bytes, wire);
                         }
-                        Came::Nothing(called) => called,
+                        RecvResult::Ended(result) => result,
                     }
                 }
-                ReadStep::Ingest(pass) => self.ingest_with(core, pass, &mut patience),
-                ReadStep::Take(pass) => return self.take_with(core, pass, room),
-                ReadStep::End => return self.leave(core, Side::Read, Ok(0)),
+                ReadStep::Ingest(permit) => self.recv_tls(state, permit, &mut timer),
+                ReadStep::Take(permit) => return self.read_plaintext(state, permit, bufs),
+                ReadStep::End => return self.release_turn(state, Side::Read, Ok(0)),
                 ReadStep::Fail(fault) => {
-                    let error = core.error_for(fault);
-                    return self.leave(core, Side::Read, Err(error));
+                    let error = state.error_for(fault);
+                    return self.release_turn(state, Side::Read, Err(error));
                 }
-                ReadStep::Wait => match patience.left(core.limit(Side::Read)) {
-                    Ok(left) => Called::Ask(self.wait_opening(core, left)),
-                    Err(Passed) => return self.time_out(core, Side::Read),
+                ReadStep::Wait => match timer.left(state.call_limit(Side::Read)) {
+                    Ok(left) => CallResult::Retry(self.wait_or_handshake(state, left)),
+                    Err(Elapsed) => return self.fail_timed_out(state, Side::Read),
                 },
             };
-            match called {
-                Called::Done(result) => return result,
+            match result {
+                CallResult::Done(result) => return result,
                 // The next step takes what came, and ends the call.
-                Called::Ask(back) if back.machine.has_unread() => core = back,
-                Called::Ask(back) => core = self.release_briefly(back),
+                CallResult::Retry(back) if back.machine.has_unread() => state = back,
+                CallResult::Retry(back) => state = self.yield_state(back),
             }
-            step = core.machine.read();
+            step = state.machine.read();
         }
     }
 
     /// Ends a pass that took bytes.
     #[inline(always)]
-    fn deliver<'a>(
+    fn finish_recv<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: RecvPass,
+        mut state: StateGuard<'a>,
+        permit: RecvPass,
         bytes: usize,
         wire: Arc<Wire>,
     ) -> Result<usize> {
-        let unwanted = core.wire.give_back(Side::Read, wire);
-        let result = match Deeds::of(core.machine.delivered(pass, bytes)) {
-            None => self.leave(core, Side::Read, Ok(bytes)),
-            Some(deeds) => self.deliver_with(core, deeds, bytes),
+        let late_wire = state.wire.checkin(Side::Read, wire);
+        let result = match ActionSet::collect(state.machine.delivered(permit, bytes)) {
+            None => self.release_turn(state, Side::Read, Ok(bytes)),
+            Some(actions) => self.finish_recv_with(state, actions, bytes),
         };
-        if let Some(wire) = unwanted {
-            let_go(wire);
+        if let Some(wire) = late_wire {
+            drop_wire(wire);
         }
         result
     }
 
     #[cold]
-    fn deliver_with<'a>(
+    fn finish_recv_with<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
-        deeds: Deeds,
+        state: StateGuard<'a>,
+        actions: ActionSet,
         bytes: usize,
     ) -> Result<usize> {
-        let core = self.settle(core, Some(deeds));
+        let state = self.apply(state, Some(actions));
         // They are not the reader's where the connection was being upgraded.
-        let result = match core.machine.refuses_read() {
-            Some(fault @ Fault::UnreadPlaintext) => Err(core.error_for(fault)),
+        let result = match state.machine.refuses_read() {
+            Some(fault @ Fault::UnreadPlaintext) => Err(state.error_for(fault)),
             Some(_) | None => Ok(bytes),
         };
-        self.leave(core, Side::Read, result)
+        self.release_turn(state, Side::Read, result)
     }
 
     /// Makes the first call of a pass, where nothing has to be waited for before; mostly that is all.
     #[inline(always)]
-    fn try_to_receive<'a>(
+    fn try_recv<'a>(
         &'a self,
-        core: Guard<'a>,
-        room: &mut Room<'_, '_>,
-        patience: &mut Patience,
-    ) -> Result<(Guard<'a>, Arc<Wire>, usize), Tried<'a>> {
-        let (mut core, wire, wait_first) = begin(core, Side::Read);
-        let brisk = core.receives_briskly(patience);
-        if wait_first && !brisk {
-            return Err(Tried { wire, wait_first, last: Last::None(core) });
+        state: StateGuard<'a>,
+        bufs: &mut RecvBufs<'_, '_>,
+        timer: &mut CallTimer,
+    ) -> Result<(StateGuard<'a>, Arc<Wire>, usize), PendingCall<'a>> {
+        let (mut state, wire, poll_first) = begin_call(state, Side::Read);
+        let blocking = state.may_block_in_recv(timer);
+        if poll_first && !blocking {
+            return Err(PendingCall { wire, poll_first, last: LastCall::None(state) });
         }
-        core.reading.ready = false;
-        drop(core);
-        let result = wire.receive_now(room, brisk);
+        state.recv.ready = false;
+        drop(state);
+        let result = wire.recv_maybe_blocking(bufs, blocking);
         match result {
             Ok(bytes @ 1..) => {
-                patience.recheck();
-                let mut core = self.lock_again();
-                core.reading.forecast.took(bytes < room.len(), wait_first);
-                Ok((core, wire, bytes))
+                timer.invalidate();
+                let mut state = self.state_after_call();
+                state.recv.predictor.on_progress(bytes < bufs.len(), poll_first);
+                Ok((state, wire, bytes))
             }
-            result => Err(Tried { wire, wait_first, last: Last::Made { result, brisk } }),
+            result => {
+                Err(PendingCall { wire, poll_first, last: LastCall::Made { result, blocking } })
+            }
         }
     }
 
     /// Receives with a pass, which it ends where nothing came.
     #[inline(always)]
-    pub(super) fn receive_with<'a>(
+    pub(super) fn recv_with<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
-        pass: RecvPass,
-        room: &mut Room<'_, '_>,
-        patience: &mut Patience,
-    ) -> Came<'a> {
-        match self.try_to_receive(core, room, patience) {
-            Ok((core, wire, bytes)) => Came::Bytes { core, pass, bytes, wire },
-            Err(tried) => self.go_on_receiving(tried, pass, room, patience),
+        state: StateGuard<'a>,
+        permit: RecvPass,
+        bufs: &mut RecvBufs<'_, '_>,
+        timer: &mut CallTimer,
+    ) -> RecvResult<'a> {
+        match self.try_recv(state, bufs, timer) {
+            Ok((state, wire, bytes)) => RecvResult::Bytes { state, permit, bytes, wire },
+            Err(pending) => self.recv_loop(pending, permit, bufs, timer),
         }
     }
 
     /// Receives where the first call was not all, or comes after a wait.
     #[inline(never)]
-    fn go_on_receiving<'a>(
+    fn recv_loop<'a>(
         self: &'a Arc<Self>,
-        tried: Tried<'a>,
-        pass: RecvPass,
-        room: &mut Room<'_, '_>,
-        patience: &mut Patience,
-    ) -> Came<'a> {
-        let Tried { wire, mut wait_first, mut last } = tried;
-        let mut waited = wait_first;
-        let (mut core, what) = loop {
-            let (result, brisk) = match last {
-                Last::Made { result, brisk } => (result, brisk),
-                Last::None(mut core) => {
-                    let brisk = core.receives_briskly(patience);
-                    if wait_first && !brisk {
-                        match self.wait_ready(core, &wire, Side::Read, patience) {
-                            Ended::Ready => {}
-                            Ended::Look(core) => {
-                                if core.machine.still_receives(&pass) {
-                                    wait_first = core.failure().is_none();
-                                    last = Last::None(core);
+        pending: PendingCall<'a>,
+        permit: RecvPass,
+        bufs: &mut RecvBufs<'_, '_>,
+        timer: &mut CallTimer,
+    ) -> RecvResult<'a> {
+        let PendingCall { wire, mut poll_first, mut last } = pending;
+        let mut waited = poll_first;
+        let (mut state, what) = loop {
+            let (result, blocking) = match last {
+                LastCall::Made { result, blocking } => (result, blocking),
+                LastCall::None(mut state) => {
+                    let blocking = state.may_block_in_recv(timer);
+                    if poll_first && !blocking {
+                        match self.wait_ready(state, &wire, Side::Read, timer) {
+                            WaitResult::Ready => {}
+                            WaitResult::Recheck(state) => {
+                                if state.machine.still_receives(&permit) {
+                                    poll_first = state.failure().is_none();
+                                    last = LastCall::None(state);
                                     continue;
                                 }
-                                break (core, Received::Nothing);
+                                break (state, Received::Nothing);
                             }
-                            Ended::Broken(core, fault) => {
-                                return Came::Nothing(Called::Done(
-                                    self.fail_receive(core, pass, fault),
+                            WaitResult::Failed(state, fault) => {
+                                return RecvResult::Ended(CallResult::Done(
+                                    self.fail_recv(state, permit, fault),
                                 ));
                             }
-                            Ended::Passed(core) => {
-                                return Came::Nothing(Called::Done(
-                                    self.run_out_of_time(core, pass),
+                            WaitResult::Elapsed(state) => {
+                                return RecvResult::Ended(CallResult::Done(
+                                    self.fail_recv_timed_out(state, permit),
                                 ));
                             }
                         }
                     } else {
-                        core.reading.ready = false;
-                        drop(core);
+                        state.recv.ready = false;
+                        drop(state);
                     }
-                    (wire.receive_now(room, brisk), brisk)
+                    (wire.recv_maybe_blocking(bufs, blocking), blocking)
                 }
             };
-            let wait = if wait_first && !brisk { patience.waited() } else { None };
-            patience.recheck();
+            let wait = if poll_first && !blocking { timer.elapsed() } else { None };
+            timer.invalidate();
             let ended = matches!(result, Ok(0)) && !planted!(BelievesZeroRead);
-            let end = if ended { wire.judge_end() } else { End::Clean };
-            let mut core = self.lock();
-            core.reading.asleep = false;
+            let end = if ended { wire.classify_eof() } else { EofKind::Fin };
+            let mut state = self.state();
+            state.recv.parked = false;
             match result {
                 Ok(0) => match end {
-                    End::Failed(fault) => break (core, Received::Failed(fault)),
-                    End::HungUp if core.machine.sends() => {
-                        core = self.await_hearsay(core, Side::Write, Some(Side::Read));
-                        break (core, Received::Failed(Fault::Reset(None)));
+                    EofKind::Error(fault) => break (state, Received::Failed(fault)),
+                    EofKind::HangUp if state.machine.sends() => {
+                        state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
+                        break (state, Received::Failed(Fault::Reset(None)));
                     }
-                    End::HungUp | End::Clean => break (core, Received::Eof),
+                    EofKind::HangUp | EofKind::Fin => break (state, Received::Eof),
                 },
                 Ok(bytes) => {
-                    core.reading.forecast.took(bytes < room.len(), waited);
+                    state.recv.predictor.on_progress(bytes < bufs.len(), waited);
                     if let Some(wait) = wait {
-                        core.reading.forecast.waited(wait);
+                        state.recv.predictor.on_waited(wait);
                     }
-                    return Came::Bytes { core, pass, bytes, wire };
+                    return RecvResult::Bytes { state, permit, bytes, wire };
                 }
-                Err(error) => match judge(&error) {
+                Err(error) => match classify(&error) {
                     Failure::WouldBlock => {
                         if let (Some(fault), true) =
-                            (core.failure(), core.machine.still_receives(&pass))
+                            (state.failure(), state.machine.still_receives(&permit))
                         {
-                            break (core, Received::Failed(fault));
+                            break (state, Received::Failed(fault));
                         }
                         if !waited {
-                            core.reading.forecast.missed();
+                            state.recv.predictor.on_would_block();
                             waited = true;
                         }
-                        if brisk {
-                            core.reading.forecast.dragged();
+                        if blocking {
+                            state.recv.predictor.on_blocking_timeout();
                         }
                         // It may have become ready since.
-                        wait_first = !core.reading.ready || planted!(ForgetsReadiness);
+                        poll_first = !state.recv.ready || planted!(ForgetsReadiness);
                         if planted!(ForgetsReadiness) {
-                            core.reading.ready = false;
+                            state.recv.ready = false;
                         }
                     }
-                    Failure::Interrupted => wait_first = false,
+                    Failure::Interrupted => poll_first = false,
                     Failure::Call(fault) => {
-                        return Came::Nothing(Called::Done(self.fail_receive(core, pass, fault)));
+                        return RecvResult::Ended(CallResult::Done(
+                            self.fail_recv(state, permit, fault),
+                        ));
                     }
-                    Failure::Connection(fault) => break (core, Received::Failed(fault)),
+                    Failure::Connection(fault) => break (state, Received::Failed(fault)),
                 },
             }
-            if !core.machine.still_receives(&pass) {
-                break (core, Received::Nothing);
+            if !state.machine.still_receives(&permit) {
+                break (state, Received::Nothing);
             }
-            last = Last::None(core);
+            last = LastCall::None(state);
         };
-        let deeds = Deeds::of(core.machine.received(pass, what, clock::now()));
-        Came::Nothing(Called::Ask(self.settle_without(core, deeds, wire)))
+        let actions = ActionSet::collect(state.machine.received(permit, what, clock::now()));
+        RecvResult::Ended(CallResult::Retry(self.apply_and_drop(state, actions, wire)))
     }
 
     /// Ends a pass that waited for as long as its call may.
-    fn run_out_of_time<'a>(
+    fn fail_recv_timed_out<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: RecvPass,
+        mut state: StateGuard<'a>,
+        permit: RecvPass,
     ) -> Result<usize> {
-        let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, clock::now()));
-        core = self.settle(core, deeds);
-        self.time_out(core, Side::Read)
+        let actions =
+            ActionSet::collect(state.machine.received(permit, Received::Nothing, clock::now()));
+        state = self.apply(state, actions);
+        self.fail_timed_out(state, Side::Read)
     }
 
     /// Ends a pass whose call failed for itself: the connection stands.
     #[cold]
-    fn fail_receive<'a>(
+    fn fail_recv<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: RecvPass,
+        mut state: StateGuard<'a>,
+        permit: RecvPass,
         fault: Fault,
     ) -> Result<usize> {
-        let deeds = Deeds::of(core.machine.received(pass, Received::Nothing, clock::now()));
-        core = self.settle(core, deeds);
-        self.leave(core, Side::Read, Err(Error::from_fault(fault)))
+        let actions =
+            ActionSet::collect(state.machine.received(permit, Received::Nothing, clock::now()));
+        state = self.apply(state, actions);
+        self.release_turn(state, Side::Read, Err(Error::from_fault(fault)))
     }
 
     #[cold]
-    fn read_nothing(&self) -> Result<usize> {
-        let mut core = self.lock();
-        match core.machine.read() {
-            ReadStep::Receive(pass) | ReadStep::Ingest(pass) | ReadStep::Take(pass) => {
-                let outputs = core.machine.received(pass, Received::Nothing, clock::now());
+    fn read_empty(&self) -> Result<usize> {
+        let mut state = self.state();
+        match state.machine.read() {
+            ReadStep::Receive(permit) | ReadStep::Ingest(permit) | ReadStep::Take(permit) => {
+                let outputs = state.machine.received(permit, Received::Nothing, clock::now());
                 drop(outputs);
                 Ok(0)
             }
             ReadStep::Wait | ReadStep::End => Ok(0),
-            ReadStep::Fail(fault) => Err(core.error_for(fault)),
+            ReadStep::Fail(fault) => Err(state.error_for(fault)),
         }
     }
 }
 
-impl Core {
+impl ConnectionState {
     /// Whether the next receive itself waits, for a moment.
-    fn receives_briskly(&self, patience: &mut Patience) -> bool {
-        self.reading.forecast.is_brisk()
-            && !self.attended
-            && (self.is_unlimited() || patience.outlasts_a_tick(self.limit(Side::Read)))
-            && !event_loop::is_this_thread()
+    fn may_block_in_recv(&self, timer: &mut CallTimer) -> bool {
+        self.recv.predictor.prefers_blocking_recv()
+            && !self.reports_readiness
+            && (self.has_no_limits() || timer.exceeds_tick(self.call_limit(Side::Read)))
+            && !event_loop::is_loop_thread()
     }
 }

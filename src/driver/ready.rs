@@ -13,7 +13,7 @@ use super::sync::mio::Token;
 use super::sync::mio::event::Event;
 
 /// How long the loop is at sockets before it looks at its timers and its commands again.
-const TURN: Duration = Duration::from_millis(2);
+const ITERATION_TIME: Duration = Duration::from_millis(2);
 
 /// What is known of a wire that is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,30 +28,30 @@ impl Readiness {
     /// Where no event says that something is not so.
     pub(super) const UNKNOWN: Readiness = Readiness { failed: true, writable: true };
 
-    pub(super) fn of(event: &Event) -> Self {
+    pub(super) fn from_event(event: &Event) -> Self {
         Readiness {
             failed: event.is_error() || event.is_write_closed(),
             writable: event.is_writable() || event.is_error(),
         }
     }
 
-    pub(super) fn and(self, other: Readiness) -> Self {
+    pub(super) fn union(self, other: Readiness) -> Self {
         Readiness { failed: self.failed || other.failed, writable: self.writable || other.writable }
     }
 }
 
 /// Sockets to be looked at, each of them once.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(super) struct ReadyQueue {
     /// Those with an event.
-    fresh: VecDeque<Token>,
+    reported: VecDeque<Token>,
     /// Those that had more to do than their share, and those with an event that took long the last time.
     unfinished: VecDeque<Token>,
 }
 
-impl Ready {
+impl ReadyQueue {
     pub(super) fn add(&mut self, token: Token) {
-        self.fresh.push_back(token);
+        self.reported.push_back(token);
     }
 
     pub(super) fn add_unfinished(&mut self, token: Token) {
@@ -59,15 +59,15 @@ impl Ready {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.unfinished.is_empty()
+        self.reported.is_empty() && self.unfinished.is_empty()
     }
 
     /// The next one. Events come first, but every turn has one of each sort.
-    pub(super) fn next(&mut self, turn: &mut Turn) -> Option<Token> {
-        let over = turn.is_over();
+    pub(super) fn next(&mut self, iteration: &mut Iteration) -> Option<Token> {
+        let over = iteration.is_over();
         for (queue, had) in [
-            (&mut self.fresh, &mut turn.had_fresh),
-            (&mut self.unfinished, &mut turn.had_unfinished),
+            (&mut self.reported, &mut iteration.ran_reported),
+            (&mut self.unfinished, &mut iteration.ran_unfinished),
         ] {
             if !over || !std::mem::replace(had, true) {
                 if let Some(token) = queue.pop_front() {
@@ -82,29 +82,29 @@ impl Ready {
 
 /// One turn of the loop, which is over after a while.
 #[derive(Debug)]
-pub(super) struct Turn {
-    until: Instant,
+pub(super) struct Iteration {
+    ends_at: Instant,
     /// Something was done in it for one of which an event told, and for one that was unfinished.
-    had_fresh: bool,
-    had_unfinished: bool,
+    ran_reported: bool,
+    ran_unfinished: bool,
 }
 
-impl Turn {
-    pub(super) fn begin(now: Instant) -> Self {
-        Turn { until: now + TURN, had_fresh: false, had_unfinished: false }
+impl Iteration {
+    pub(super) fn start(now: Instant) -> Self {
+        Iteration { ends_at: now + ITERATION_TIME, ran_reported: false, ran_unfinished: false }
     }
 
     /// Ends it earlier, where something is to be done then.
-    pub(super) fn end_at(&mut self, at: Option<Instant>) {
-        self.until = at.map_or(self.until, |at| self.until.min(at));
+    pub(super) fn end_by(&mut self, at: Option<Instant>) {
+        self.ends_at = at.map_or(self.ends_at, |at| self.ends_at.min(at));
     }
 
     pub(super) fn is_over(&self) -> bool {
-        clock::now() >= self.until
+        clock::now() >= self.ends_at
     }
 
-    pub(super) fn until(&self) -> Instant {
-        self.until
+    pub(super) fn ends_at(&self) -> Instant {
+        self.ends_at
     }
 }
 
@@ -112,8 +112,8 @@ impl Turn {
 mod tests {
     use super::*;
 
-    fn ready() -> Ready {
-        let mut ready = Ready::default();
+    fn ready() -> ReadyQueue {
+        let mut ready = ReadyQueue::default();
         ready.add_unfinished(Token(8));
         ready.add_unfinished(Token(9));
         ready.add(Token(1));
@@ -124,8 +124,8 @@ mod tests {
     #[test]
     fn events_come_before_what_is_unfinished() {
         let mut ready = ready();
-        let mut turn = Turn::begin(Instant::now() + Duration::from_secs(3600));
-        let order: Vec<_> = std::iter::from_fn(|| ready.next(&mut turn)).collect();
+        let mut iteration = Iteration::start(Instant::now() + Duration::from_secs(3600));
+        let order: Vec<_> = std::iter::from_fn(|| ready.next(&mut iteration)).collect();
         assert_eq!(order, [1, 2, 8, 9].map(Token));
         assert!(ready.is_empty());
     }
@@ -134,17 +134,17 @@ mod tests {
     fn a_turn_that_is_over_has_one_of_each() {
         let mut ready = ready();
         let over = || {
-            let mut turn = Turn::begin(Instant::now());
-            turn.end_at(Some(Instant::now()));
-            assert!(turn.is_over());
-            turn
+            let mut iteration = Iteration::start(Instant::now());
+            iteration.end_by(Some(Instant::now()));
+            assert!(iteration.is_over());
+            iteration
         };
-        let mut turn = over();
-        let order: Vec<_> = std::iter::from_fn(|| ready.next(&mut turn)).collect();
+        let mut iteration = over();
+        let order: Vec<_> = std::iter::from_fn(|| ready.next(&mut iteration)).collect();
         assert_eq!(order, [1, 8].map(Token));
         ready.add_unfinished(Token(8));
-        let mut turn = over();
-        let order: Vec<_> = std::iter::from_fn(|| ready.next(&mut turn)).collect();
+        let mut iteration = over();
+        let order: Vec<_> = std::iter::from_fn(|| ready.next(&mut iteration)).collect();
         assert_eq!(order, [2, 9].map(Token));
         assert!(!ready.is_empty());
     }

@@ -10,453 +10,484 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attend::Called;
+use super::attend::CallResult;
 use super::buffers;
 use super::clock;
-use super::deeds::Deeds;
-use super::errno::{Failure, judge};
-use super::event_loop::{self, REGISTERED_ONCE};
-use super::patience::{Passed, Patience};
-use super::readiness::Ended;
-use super::reading::Came;
-use super::shared::{Core, Guard, Handed, Shared};
-use super::slices::{Load, Room};
-use super::wait::{Side, Waited, WakeHandle};
-use super::watch::QUIET;
+use super::deeds::ActionSet;
+use super::errno::{Failure, classify};
+use super::event_loop::{self, REGISTRATION_IS_PERMANENT};
+use super::patience::{CallTimer, Elapsed};
+use super::readiness::WaitResult;
+use super::reading::RecvResult;
+use super::shared::{Connection, ConnectionState, StateGuard, WorkerTask};
+use super::slices::{RecvBufs, SendBufs};
+use super::wait::{PollResult, Side, WakeHandle};
+use super::watch::IDLE_DELAY;
 use super::wire::Wire;
-use super::{Driver, Job, Urgency};
+use super::{Command, LoopHandle, Urgency};
 use crate::error::{Fault, Result};
 use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Watch};
 
 /// What came of an attempt to send.
-enum Went<'a> {
+enum TransmitResult<'a> {
     /// There may be room for more.
-    On(Guard<'a>),
+    Progress(StateGuard<'a>),
     /// There is no room now.
-    Blocked(Guard<'a>),
+    WouldBlock(StateGuard<'a>),
     /// The system can't send now, and does not tell when it can.
-    Unable(Guard<'a>),
+    Unable(StateGuard<'a>),
     /// Another thread is sending.
-    Elsewhere(Guard<'a>),
+    Elsewhere(StateGuard<'a>),
 }
 
-impl Shared {
+impl Connection {
     // ------------------------------------------------------------- reading
 
     /// Receives ciphertext with a pass, which it ends.
-    pub(super) fn ingest_with<'a>(
+    pub(super) fn recv_tls<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
-        pass: RecvPass,
-        patience: &mut Patience,
-    ) -> Called<'a> {
+        state: StateGuard<'a>,
+        permit: RecvPass,
+        timer: &mut CallTimer,
+    ) -> CallResult<'a> {
         let mut buffers = buffers::borrow();
-        let intake = &mut buffers.get().intake;
-        match self.receive_with(core, pass, &mut Room::One(intake.space()), patience) {
-            Came::Bytes { mut core, pass, bytes, wire } => {
-                intake.filled(bytes);
-                let (back, deeds) = self.feed(core, pass, intake);
-                core = self.settle(back, deeds);
-                Called::Ask(self.put_back(core, Side::Read, wire))
+        let recv_buf = &mut buffers.get().recv;
+        match self.recv_with(state, permit, &mut RecvBufs::One(recv_buf.space()), timer) {
+            RecvResult::Bytes { mut state, permit, bytes, wire } => {
+                recv_buf.filled(bytes);
+                let (back, actions) = self.ingest(state, permit, recv_buf);
+                state = self.apply(back, actions);
+                CallResult::Retry(self.checkin_wire(state, Side::Read, wire))
             }
-            Came::Nothing(called) => called,
+            RecvResult::Ended(called) => called,
         }
     }
 
     /// Moves data that is here already, as much as fits.
-    pub(super) fn take_with<'a>(
+    pub(super) fn read_plaintext<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: RecvPass,
-        room: &mut Room<'_, '_>,
+        mut state: StateGuard<'a>,
+        permit: RecvPass,
+        bufs: &mut RecvBufs<'_, '_>,
     ) -> Result<usize> {
-        let (bytes, outputs) = core.machine.take(pass, room.first(), clock::now);
-        let deeds = Deeds::of(outputs);
-        core = self.settle(core, deeds);
-        self.leave(core, Side::Read, Ok(bytes))
+        let (bytes, outputs) = state.machine.take(permit, bufs.first_nonempty(), clock::now);
+        let actions = ActionSet::collect(outputs);
+        state = self.apply(state, actions);
+        self.release_turn(state, Side::Read, Ok(bytes))
     }
 
     // ------------------------------------------------------------- the handshake
 
     /// Waits for a change, at most for `limit`. Where that is the end of a handshake, and nobody else is at
     /// it, this thread makes it meanwhile: that saves waking the loop, and being woken by it.
-    pub(super) fn wait_opening<'a>(
+    pub(super) fn wait_or_handshake<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         limit: Option<Duration>,
-    ) -> Guard<'a> {
-        let handshaking = core.is_opening() && core.machine.watch() == Watch::Ingest;
-        if !handshaking || (core.handed != Handed::Nothing && self.is_for_workers(&core)) {
-            return self.wait_change(core, limit);
+    ) -> StateGuard<'a> {
+        let handshaking = state.is_opening() && state.machine.watch() == Watch::Ingest;
+        if !handshaking || (state.worker_task != WorkerTask::None && self.runs_on_workers(&state)) {
+            return self.wait_changed(state, limit);
         }
-        if let Some(loan) = core.machine.lend_to_begin() {
-            drop(core);
-            return self.begin(loan);
+        if let Some(loan) = state.machine.lend_to_begin() {
+            drop(state);
+            return self.begin_handshake(loan);
         }
-        let may_attend = planted!(HandshakeSpins) || core.may_attend();
-        if core.attended || core.reading.asleep || !may_attend {
-            return self.wait_change(core, limit);
+        let can_drive = planted!(HandshakeSpins) || state.can_drive_recv();
+        if state.reports_readiness || state.recv.parked || !can_drive {
+            return self.wait_changed(state, limit);
         }
-        let (Some(handle), Some(wire)) = (WakeHandle::of_this_thread(), core.wire.cloned()) else {
-            return self.wait_change(core, limit);
+        let (Some(handle), Some(wire)) = (WakeHandle::current(), state.wire.cloned()) else {
+            return self.wait_changed(state, limit);
         };
         // Nobody is at the wire by a lane of their own; whatever ends the wait wakes one of them.
         for side in [Side::Read, Side::Write] {
-            let lane = core.lane(side);
-            lane.asleep = true;
-            lane.sleeper = Arc::downgrade(&handle);
+            let direction = state.direction(side);
+            direction.parked = true;
+            direction.parker = Arc::downgrade(&handle);
         }
-        drop(core);
+        drop(state);
         let waited = handle.wait(&wire, Side::Read, limit);
-        let mut core = self.lock();
-        core.reading.asleep = false;
-        core.writing.asleep = false;
-        if matches!(waited, Ok(Waited::Ready)) {
-            let elsewhere = self.is_for_workers(&core);
-            drop(core);
+        let mut state = self.state();
+        state.recv.parked = false;
+        state.send.parked = false;
+        if matches!(waited, Ok(PollResult::Ready)) {
+            let elsewhere = self.runs_on_workers(&state);
+            drop(state);
             match elsewhere {
-                true => self.leave_to_workers(),
-                false => drop(self.ingest_all(&wire, None, None)),
+                true => self.defer_to_workers(),
+                false => drop(self.ingest_available(&wire, None, None)),
             }
-            core = self.lock();
+            state = self.state();
         }
         // Another may go on with it.
-        self.notify(&core);
-        if core.is_opening() && core.registration.token().is_none() {
+        self.notify_waiters(&state);
+        if state.is_opening() && state.token.get().is_none() {
             // It may not come back.
-            let gives_up = limit.is_some() && !matches!(waited, Ok(Waited::Ready));
-            if let (true, Ok(driver)) = (gives_up || waited.is_err(), Driver::running()) {
-                drop(core);
-                driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
-                core = self.lock();
+            let gives_up = limit.is_some() && !matches!(waited, Ok(PollResult::Ready));
+            if let (true, Ok(loop_handle)) = (gives_up || waited.is_err(), LoopHandle::get()) {
+                drop(state);
+                loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
+                state = self.state();
             }
         }
-        self.without(core, wire)
+        self.drop_wire_if_last(state, wire)
     }
 
     /// Has somebody make the handshake: a thread that waits for it anyway, or else the loop, soon.
-    pub(super) fn await_attendance(self: &Arc<Self>, driver: &Driver) {
-        let mut core = self.lock();
-        let registered = REGISTERED_ONCE || core.registration.token().is_some();
-        if registered || !core.is_opening() || event_loop::is_this_thread() {
-            drop(core);
-            driver.post(Job::Register(Arc::clone(self)), Urgency::Now);
-        } else if self.list(&mut core, driver) {
-            drop(core);
-            driver.post(Job::Young, Urgency::Soon);
+    pub(super) fn schedule_handshake(self: &Arc<Self>, loop_handle: &LoopHandle) {
+        let mut state = self.state();
+        let registered = REGISTRATION_IS_PERMANENT || state.token.get().is_some();
+        if registered || !state.is_opening() || event_loop::is_loop_thread() {
+            drop(state);
+            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now);
+        } else if self.queue_for_monitoring(&mut state, loop_handle) {
+            drop(state);
+            loop_handle.post(Command::ScanIdle, Urgency::Soon);
         }
     }
 
     // ------------------------------------------------------------- writing
 
     /// Seals with a pass, which it ends, when there is room, and sends as far as that goes at once.
-    pub(super) fn seal_with<'a>(
+    pub(super) fn write_tls<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: SendPass,
-        load: &Load<'_, '_>,
-        patience: &mut Patience,
-    ) -> Called<'a> {
-        if core.machine.still_sends(&pass) && !core.machine.has_room() {
-            let enough = |core: &Core| !core.machine.still_sends(&pass) || core.machine.has_room();
-            core = match self.send_until(core, patience, enough) {
-                Ok(core) => core,
-                Err(core) => return Called::Done(self.give_up_sending(core, pass)),
+        mut state: StateGuard<'a>,
+        permit: SendPass,
+        bufs: &SendBufs<'_, '_>,
+        timer: &mut CallTimer,
+    ) -> CallResult<'a> {
+        if state.machine.still_sends(&permit) && !state.machine.has_room() {
+            let enough = |state: &ConnectionState| {
+                !state.machine.still_sends(&permit) || state.machine.has_room()
+            };
+            state = match self.send_queued_until(state, timer, enough) {
+                Ok(state) => state,
+                Err(state) => return CallResult::Done(self.fail_send_timed_out(state, permit)),
             };
         }
         let mut buffers = buffers::borrow();
-        let parcel = &mut buffers.get().parcel;
-        let (bytes, outputs) = core.machine.seal(pass, &load.gather(), parcel, clock::now);
-        let deeds = Deeds::of(outputs);
+        let transmit = &mut buffers.get().transmit;
+        let (bytes, outputs) = state.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
+        let actions = ActionSet::collect(outputs);
         let mut blocked = false;
-        if !parcel.is_empty() {
-            core = match self.send_parcel(core, parcel) {
-                Went::Blocked(core) => {
-                    blocked = !core.writing.ready;
-                    core
+        if !transmit.is_empty() {
+            state = match self.send_transmit(state, transmit) {
+                TransmitResult::WouldBlock(state) => {
+                    blocked = !state.send.ready;
+                    state
                 }
-                Went::On(core) | Went::Elsewhere(core) | Went::Unable(core) => core,
+                TransmitResult::Progress(state)
+                | TransmitResult::Elsewhere(state)
+                | TransmitResult::Unable(state) => state,
             };
         }
-        core = self.settle(core, deeds);
-        if core.machine.has_unsent() {
-            core = match blocked {
-                true => self.leave_to_the_loop(core),
-                false => self.transmit_from(core),
+        state = self.apply(state, actions);
+        if state.machine.has_unsent() {
+            state = match blocked {
+                true => self.defer_to_loop(state),
+                false => self.transmit_locked(state),
             };
         }
         // Where nothing was accepted the machine says why when it is asked again.
         match bytes {
-            0 => Called::Ask(core),
-            bytes => Called::Done(self.leave(core, Side::Write, Ok(bytes))),
+            0 => CallResult::Retry(state),
+            bytes => CallResult::Done(self.release_turn(state, Side::Write, Ok(bytes))),
         }
     }
 
     /// Sends what waits, as far as that goes at once, and leaves the rest to the loop.
     pub(super) fn transmit(self: &Arc<Self>) {
-        let core = self.transmit_from(self.lock());
-        self.tell_of_room(core);
+        let state = self.transmit_locked(self.state());
+        self.notify_send_room(state);
     }
 
     /// The same, on the loop; says whether to come back for it without an event.
-    pub(super) fn transmit_on_the_loop(self: &Arc<Self>) -> bool {
-        let (core, unable) = match self.send_waiting(self.lock()) {
-            Went::On(core) | Went::Elsewhere(core) => (core, false),
-            Went::Blocked(core) => (self.leave_to_the_loop(core), false),
-            Went::Unable(core) => (core, true),
+    pub(super) fn transmit_on_loop(self: &Arc<Self>) -> bool {
+        let (state, unable) = match self.send_queued(self.state()) {
+            TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => (state, false),
+            TransmitResult::WouldBlock(state) => (self.defer_to_loop(state), false),
+            TransmitResult::Unable(state) => (state, true),
         };
-        self.tell_of_room(core);
+        self.notify_send_room(state);
         unable
     }
 
     /// Somebody may wait for just that.
-    fn tell_of_room(&self, core: Guard<'_>) {
+    fn notify_send_room(&self, state: StateGuard<'_>) {
         if planted!(LoopSendsSilently) {
             return;
         }
-        let wake = core.writing.whom_to_wake();
-        self.notify(&core);
-        drop(core);
+        let wake = state.send.parker_to_wake();
+        self.notify_waiters(&state);
+        drop(state);
         if let Some(handle) = wake {
             handle.wake();
         }
     }
 
-    pub(super) fn transmit_from<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
-        match self.send_waiting(core) {
-            Went::On(core) | Went::Elsewhere(core) => core,
-            Went::Blocked(core) => self.leave_to_the_loop(core),
-            Went::Unable(mut core) => {
+    pub(super) fn transmit_locked<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+    ) -> StateGuard<'a> {
+        match self.send_queued(state) {
+            TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => state,
+            TransmitResult::WouldBlock(state) => self.defer_to_loop(state),
+            TransmitResult::Unable(mut state) => {
                 // It may have been told before, and has to look again.
-                core.flushing = false;
-                self.leave_to_the_loop(core)
+                state.want_writable = false;
+                self.defer_to_loop(state)
             }
         }
     }
 
     /// Sends what waits, as far as that goes at once.
-    fn send_waiting<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Went<'a> {
-        while core.wire.is_some() {
-            let Some(mut parcel) = core.machine.transmit() else {
-                let elsewhere = core.machine.has_unsent();
-                return if elsewhere { Went::Elsewhere(core) } else { Went::On(core) };
+    fn send_queued<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> TransmitResult<'a> {
+        while state.wire.is_some() {
+            let Some(mut transmit) = state.machine.transmit() else {
+                let elsewhere = state.machine.has_unsent();
+                return if elsewhere {
+                    TransmitResult::Elsewhere(state)
+                } else {
+                    TransmitResult::Progress(state)
+                };
             };
-            core = match self.send_parcel(core, &mut parcel) {
-                Went::Blocked(core) if !core.writing.ready => return Went::Blocked(core),
-                Went::Unable(core) => return Went::Unable(core),
-                Went::On(core) | Went::Blocked(core) | Went::Elsewhere(core) => core,
+            state = match self.send_transmit(state, &mut transmit) {
+                TransmitResult::WouldBlock(state) if !state.send.ready => {
+                    return TransmitResult::WouldBlock(state);
+                }
+                TransmitResult::Unable(state) => return TransmitResult::Unable(state),
+                TransmitResult::Progress(state)
+                | TransmitResult::WouldBlock(state)
+                | TransmitResult::Elsewhere(state) => state,
             };
         }
-        Went::On(core)
+        TransmitResult::Progress(state)
     }
 
     /// Sends what waits until it is enough; an error where the call's limit passed. Who waits here sends by
     /// itself, and leaves the rest to the loop only where it goes.
-    fn send_until<'a>(
+    fn send_queued_until<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        patience: &mut Patience,
-        enough: impl Fn(&Core) -> bool,
-    ) -> Result<Guard<'a>, Guard<'a>> {
+        mut state: StateGuard<'a>,
+        timer: &mut CallTimer,
+        enough: impl Fn(&ConnectionState) -> bool,
+    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
         loop {
-            let went = self.send_waiting(core);
-            let (back, pause) = match went {
+            let progress = self.send_queued(state);
+            let (back, pause) = match progress {
                 // A session that is lent comes back, whether there is room or not.
-                Went::On(core) | Went::Blocked(core)
-                    if core.machine.is_lent() && !planted!(LentSessionSpins) =>
+                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state)
+                    if state.machine.is_lent() && !planted!(LentSessionSpins) =>
                 {
-                    (core, Some(Duration::MAX))
+                    (state, Some(Duration::MAX))
                 }
-                Went::On(core) | Went::Blocked(core) => (core, None),
-                Went::Elsewhere(core) => (core, Some(Duration::MAX)),
-                Went::Unable(core) => (core, Some(QUIET)),
+                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state) => {
+                    (state, None)
+                }
+                TransmitResult::Elsewhere(state) => (state, Some(Duration::MAX)),
+                TransmitResult::Unable(state) => (state, Some(IDLE_DELAY)),
             };
-            core = back;
-            if enough(&core) {
-                return Ok(core);
+            state = back;
+            if enough(&state) {
+                return Ok(state);
             }
             let waited = match pause {
-                None => self.await_room(core, patience),
+                None => self.wait_send_room(state, timer),
                 // There is room, and to wait for that would be to spin until the other is done, or the system is
                 // able to send.
-                Some(pause) => match patience.left(core.limit(Side::Write)) {
-                    Ok(None) if pause == Duration::MAX => Ok(self.wait_change(core, None)),
+                Some(pause) => match timer.left(state.call_limit(Side::Write)) {
+                    Ok(None) if pause == Duration::MAX => Ok(self.wait_changed(state, None)),
                     Ok(left) => {
                         let left = left.map_or(pause, |left| left.min(pause));
-                        Ok(self.wait_change(core, Some(left)))
+                        Ok(self.wait_changed(state, Some(left)))
                     }
-                    Err(Passed) => Err(core),
+                    Err(Elapsed) => Err(state),
                 },
             };
-            core = match waited {
-                Ok(core) => core,
-                Err(core) if core.machine.has_unsent() => return Err(self.leave_to_the_loop(core)),
-                Err(core) => return Err(core),
+            state = match waited {
+                Ok(state) => state,
+                Err(state) if state.machine.has_unsent() => return Err(self.defer_to_loop(state)),
+                Err(state) => return Err(state),
             };
         }
     }
 
     /// Sends a parcel and gives it back.
-    fn send_parcel<'a>(self: &'a Arc<Self>, mut core: Guard<'a>, parcel: &mut Parcel) -> Went<'a> {
-        let Some(wire) = core.wire.lend(Side::Write) else {
+    fn send_transmit<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        transmit: &mut Parcel,
+    ) -> TransmitResult<'a> {
+        let Some(wire) = state.wire.checkout(Side::Write) else {
             // It was let go of; the machine knows why.
-            drop(core.machine.transmitted(parcel));
-            return Went::On(core);
+            drop(state.machine.transmitted(transmit));
+            return TransmitResult::Progress(state);
         };
-        core.writing.ready = false;
-        drop(core);
-        let result = wire.send(&Load::One(parcel.bytes()));
-        core = self.lock();
-        let mut went: fn(Guard<'a>) -> Went<'a> = Went::On;
-        let deeds = match result {
+        state.send.ready = false;
+        drop(state);
+        let result = wire.send(&SendBufs::One(transmit.bytes()));
+        state = self.state();
+        let mut progress: fn(StateGuard<'a>) -> TransmitResult<'a> = TransmitResult::Progress;
+        let actions = match result {
             Ok(bytes) => {
-                parcel.sent(bytes);
-                Deeds::of(core.machine.transmitted(parcel))
+                transmit.sent(bytes);
+                ActionSet::collect(state.machine.transmitted(transmit))
             }
-            Err(error) => match judge(&error) {
+            Err(error) => match classify(&error) {
                 Failure::Connection(fault) => {
                     // A broken pipe is all that it says to those whom it does not tell why.
                     let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
-                    core = self.hear_out(core, &wire, known);
-                    Deeds::of(core.machine.not_transmitted(parcel, fault, clock::now()))
+                    state = self.drain_after_send_error(state, &wire, known);
+                    ActionSet::collect(state.machine.not_transmitted(transmit, fault, clock::now()))
                 }
                 failure => {
-                    went = match failure {
-                        Failure::WouldBlock => Went::Blocked,
-                        Failure::Call(_) => Went::Unable,
-                        _ => Went::On,
+                    progress = match failure {
+                        Failure::WouldBlock => TransmitResult::WouldBlock,
+                        Failure::Call(_) => TransmitResult::Unable,
+                        _ => TransmitResult::Progress,
                     };
-                    Deeds::of(core.machine.transmitted(parcel))
+                    ActionSet::collect(state.machine.transmitted(transmit))
                 }
             },
         };
-        core = self.settle(core, deeds);
-        core = self.put_back(core, Side::Write, wire);
-        if core.flushing && !core.machine.has_unsent() {
-            core = self.take_from_the_loop(core);
+        state = self.apply(state, actions);
+        state = self.checkin_wire(state, Side::Write, wire);
+        if state.want_writable && !state.machine.has_unsent() {
+            state = self.reclaim_from_loop(state);
         }
-        went(core)
+        progress(state)
     }
 
     /// The wire failed while something was sent. What the peer said before, such as an alert, tells more
     /// than that.
-    fn hear_out<'a>(
+    fn drain_after_send_error<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
+        state: StateGuard<'a>,
         wire: &Arc<Wire>,
         known: Option<Fault>,
-    ) -> Guard<'a> {
-        if core.machine.runs_foreign_code() {
+    ) -> StateGuard<'a> {
+        if state.machine.runs_foreign_code() {
             // Whoever closes it does not wait for that.
-            let mut core = core;
-            core.looking = true;
-            drop(core);
-            self.leave_to_workers();
+            let mut state = state;
+            state.error_probe = true;
+            drop(state);
+            self.defer_to_workers();
         } else {
-            drop(core);
-            self.ingest_all(wire, Some(Side::Write), known);
+            drop(state);
+            self.ingest_available(wire, Some(Side::Write), known);
         }
         let own = known.is_none().then_some(Side::Write);
-        self.await_hearsay(self.lock(), Side::Read, own)
+        self.wait_for_cause(self.state(), Side::Read, own)
     }
 
     /// Has the loop send the rest when there is room.
-    fn leave_to_the_loop<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Guard<'a> {
-        if core.flushing || core.wire.is_none() {
-            return core;
+    fn defer_to_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
+        if state.want_writable || state.wire.is_none() {
+            return state;
         }
-        core.flushing = true;
-        drop(core);
-        match Driver::running() {
-            Ok(driver) => driver.post(Job::Register(Arc::clone(self)), Urgency::Now),
-            Err(fault) => drop(self.tell(self.lock(), Input::WireFailed(fault))),
+        state.want_writable = true;
+        drop(state);
+        match LoopHandle::get() {
+            Ok(loop_handle) => {
+                loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now)
+            }
+            Err(fault) => drop(self.handle_input(self.state(), Input::WireFailed(fault))),
         }
-        self.lock()
+        self.state()
     }
 
     /// Nothing waits for room any more, and the loop is not to be woken by it.
     #[cold]
-    fn take_from_the_loop<'a>(self: &'a Arc<Self>, mut core: Guard<'a>) -> Guard<'a> {
-        core.flushing = false;
-        drop(core);
-        if let Ok(driver) = Driver::running() {
-            driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
+    fn reclaim_from_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
+        state.want_writable = false;
+        drop(state);
+        if let Ok(loop_handle) = LoopHandle::get() {
+            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
         }
-        self.lock()
+        self.state()
     }
 
     /// Waits until more can be sent, or something has changed. An error where the call's limit passed.
-    pub(super) fn await_room<'a>(
+    pub(super) fn wait_send_room<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
-        patience: &mut Patience,
-    ) -> Result<Guard<'a>, Guard<'a>> {
-        let Some(wire) = core.wire.cloned() else {
-            return match patience.left(core.limit(Side::Write)) {
-                Ok(left) => Ok(self.wait_change(core, left)),
-                Err(_) => Err(core),
+        state: StateGuard<'a>,
+        timer: &mut CallTimer,
+    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
+        let Some(wire) = state.wire.cloned() else {
+            return match timer.left(state.call_limit(Side::Write)) {
+                Ok(left) => Ok(self.wait_changed(state, left)),
+                Err(_) => Err(state),
             };
         };
-        let core = match self.wait_ready(core, &wire, Side::Write, patience) {
-            Ended::Ready => {
-                let mut core = self.lock();
-                core.writing.asleep = false;
-                core
+        let state = match self.wait_ready(state, &wire, Side::Write, timer) {
+            WaitResult::Ready => {
+                let mut state = self.state();
+                state.send.parked = false;
+                state
             }
-            Ended::Look(core) => self.expire_if_due(core),
+            WaitResult::Recheck(state) => self.handle_close_timer(state),
             // Nobody else would wait for it.
-            Ended::Broken(core, fault) => self.tell(core, Input::WireFailed(fault)),
-            Ended::Passed(core) => return Err(core),
+            WaitResult::Failed(state, fault) => self.handle_input(state, Input::WireFailed(fault)),
+            WaitResult::Elapsed(state) => return Err(state),
         };
-        Ok(self.without(core, wire))
+        Ok(self.drop_wire_if_last(state, wire))
     }
 
     /// Waits until the system has all that was accepted; an error where the call's limit passed.
-    pub(super) fn await_drained<'a>(
+    pub(super) fn wait_flushed<'a>(
         self: &'a Arc<Self>,
-        core: Guard<'a>,
-        patience: &mut Patience,
-    ) -> Result<Guard<'a>, Guard<'a>> {
-        self.send_until(core, patience, |core| !core.machine.has_unsent())
+        state: StateGuard<'a>,
+        timer: &mut CallTimer,
+    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
+        self.send_queued_until(state, timer, |state| !state.machine.has_unsent())
     }
 
     /// Gives back the wire that a call was lent.
     #[inline(always)]
-    fn put_back<'a>(
+    fn checkin_wire<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         side: Side,
         wire: Arc<Wire>,
-    ) -> Guard<'a> {
-        match core.wire.give_back(side, wire) {
-            None => core,
-            Some(wire) => self.without_lock(core, wire),
+    ) -> StateGuard<'a> {
+        match state.wire.checkin(side, wire) {
+            None => state,
+            Some(wire) => self.drop_wire_unlocked(state, wire),
         }
     }
 
     /// Lets go of a wire outside the lock, where that may close its descriptor.
-    pub(super) fn without<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: Arc<Wire>) -> Guard<'a> {
-        if core.wire.is_some() {
+    pub(super) fn drop_wire_if_last<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        wire: Arc<Wire>,
+    ) -> StateGuard<'a> {
+        if state.wire.is_some() {
             drop(wire);
-            return core;
+            return state;
         }
-        self.without_lock(core, wire)
+        self.drop_wire_unlocked(state, wire)
     }
 
     #[cold]
-    fn without_lock<'a>(self: &'a Arc<Self>, core: Guard<'a>, wire: Arc<Wire>) -> Guard<'a> {
-        drop(core);
+    fn drop_wire_unlocked<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        wire: Arc<Wire>,
+    ) -> StateGuard<'a> {
+        drop(state);
         drop(wire);
-        self.lock()
+        self.state()
     }
 }
 
-impl Core {
+impl ConnectionState {
     /// Whether who finds the wire ready may receive. While another does, or sends what has to go first, it stays
     /// ready, and to wait for that would be to spin.
-    fn may_attend(&mut self) -> bool {
-        let Some(pass) = self.machine.attend() else { return false };
-        drop(self.machine.received(pass, Received::Nothing, clock::now()));
+    fn can_drive_recv(&mut self) -> bool {
+        let Some(permit) = self.machine.attend() else { return false };
+        drop(self.machine.received(permit, Received::Nothing, clock::now()));
         true
     }
 }

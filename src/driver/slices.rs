@@ -5,17 +5,17 @@ use std::io::{IoSlice, IoSliceMut};
 use std::ops::{Deref, Range};
 
 /// A caller's buffer to receive into.
-pub(crate) enum Room<'a, 'b> {
+pub(crate) enum RecvBufs<'a, 'b> {
     One(&'a mut [u8]),
     Many(&'a mut [IoSliceMut<'b>]),
 }
 
-impl Room<'_, '_> {
+impl RecvBufs<'_, '_> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         match self {
-            Room::One(buf) => buf.len(),
-            Room::Many(bufs) => total(bufs),
+            RecvBufs::One(buf) => buf.len(),
+            RecvBufs::Many(bufs) => total_len(bufs),
         }
     }
 
@@ -25,10 +25,10 @@ impl Room<'_, '_> {
     }
 
     /// The first part that has any room.
-    pub(super) fn first(&mut self) -> &mut [u8] {
+    pub(super) fn first_nonempty(&mut self) -> &mut [u8] {
         match self {
-            Room::One(buf) => buf,
-            Room::Many(bufs) => match bufs.iter_mut().find(|buf| !buf.is_empty()) {
+            RecvBufs::One(buf) => buf,
+            RecvBufs::Many(bufs) => match bufs.iter_mut().find(|buf| !buf.is_empty()) {
                 Some(buf) => buf,
                 None => &mut [],
             },
@@ -37,17 +37,17 @@ impl Room<'_, '_> {
 }
 
 /// A caller's bytes to send.
-pub(crate) enum Load<'a, 'b> {
+pub(crate) enum SendBufs<'a, 'b> {
     One(&'a [u8]),
     Many(&'a [IoSlice<'b>]),
 }
 
-impl Load<'_, '_> {
+impl SendBufs<'_, '_> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         match self {
-            Load::One(buf) => buf.len(),
-            Load::Many(bufs) => total(bufs),
+            SendBufs::One(buf) => buf.len(),
+            SendBufs::Many(bufs) => total_len(bufs),
         }
     }
 
@@ -57,15 +57,15 @@ impl Load<'_, '_> {
     }
 
     /// The bytes in one piece, at most about as many as are sealed at a time.
-    pub(super) fn gather(&self) -> Cow<'_, [u8]> {
+    pub(super) fn coalesce(&self) -> Cow<'_, [u8]> {
         match self {
-            Load::One(buf) => Cow::Borrowed(buf),
-            Load::Many(bufs) => {
+            SendBufs::One(buf) => Cow::Borrowed(buf),
+            SendBufs::Many(bufs) => {
                 let mut gathered = Vec::new();
                 for buf in *bufs {
-                    let room = GATHERED_MOST - gathered.len();
+                    let room = MAX_COALESCED - gathered.len();
                     gathered.extend_from_slice(&buf[..buf.len().min(room)]);
-                    if gathered.len() == GATHERED_MOST {
+                    if gathered.len() == MAX_COALESCED {
                         break;
                     }
                 }
@@ -78,29 +78,29 @@ impl Load<'_, '_> {
 /// Not inlined: where there is one buffer, as mostly, it would be in the way. The same memory may be sent
 /// many times in one call, so that the sum may be more than there is.
 #[inline(never)]
-fn total<B: Deref<Target = [u8]>>(bufs: &[B]) -> usize {
+fn total_len<B: Deref<Target = [u8]>>(bufs: &[B]) -> usize {
     bufs.iter().fold(0, |sum, buf| sum.saturating_add(buf.len()))
 }
 
 /// The most that small buffers are put together to.
-const GATHERED_MOST: usize = 64 * 1024;
+const MAX_COALESCED: usize = 64 * 1024;
 
 /// The most slices of one call: IOV_MAX of Linux, Apple's systems and the BSDs.
-const SLICES_MOST: usize = 1024;
+const MAX_SLICES: usize = 1024;
 
 /// The most bytes of one call. Linux stops there by itself; others fail a call of more than `i32::MAX`.
-pub(super) const BYTES_MOST: usize = 0x7fff_f000;
+pub(super) const MAX_BYTES: usize = 0x7fff_f000;
 
 /// The slices that one call takes: those behind leading empty ones, as many as it may have. There is one at
-/// least where there is any byte, and only the first may be longer than [`BYTES_MOST`].
-pub(super) fn taken_at_once<B: Deref<Target = [u8]>>(bufs: &[B]) -> Range<usize> {
+/// least where there is any byte, and only the first may be longer than [`MAX_BYTES`].
+pub(super) fn slices_for_call<B: Deref<Target = [u8]>>(bufs: &[B]) -> Range<usize> {
     let first = bufs.iter().position(|buf| !buf.is_empty()).unwrap_or(bufs.len());
     let mut bytes = 0_usize;
     let fits = |buf: &&B| {
         bytes = bytes.saturating_add(buf.len());
-        bytes <= BYTES_MOST
+        bytes <= MAX_BYTES
     };
-    let count = bufs[first..].iter().take(SLICES_MOST).take_while(fits).count();
+    let count = bufs[first..].iter().take(MAX_SLICES).take_while(fits).count();
     first..first + count.max(usize::from(first < bufs.len()))
 }
 
@@ -114,15 +114,15 @@ mod tests {
         let check = |empty: usize, full: usize, expected: Range<usize>| {
             let mut bufs = vec![IoSlice::new(&[]); empty];
             bufs.extend(std::iter::repeat_n(IoSlice::new(&one), full));
-            assert_eq!(taken_at_once(&bufs), expected, "{empty} empty, {full} full");
+            assert_eq!(slices_for_call(&bufs), expected, "{empty} empty, {full} full");
         };
         check(0, 0, 0..0);
         check(3, 0, 3..3);
         check(0, 1, 0..1);
         check(2_000, 1, 2_000..2_001);
-        check(0, SLICES_MOST, 0..SLICES_MOST);
-        check(0, SLICES_MOST + 1, 0..SLICES_MOST);
-        check(5_000, 5_000, 5_000..5_000 + SLICES_MOST);
+        check(0, MAX_SLICES, 0..MAX_SLICES);
+        check(0, MAX_SLICES + 1, 0..MAX_SLICES);
+        check(5_000, 5_000, 5_000..5_000 + MAX_SLICES);
     }
 
     #[test]
@@ -130,18 +130,18 @@ mod tests {
         // Never written to, and so never there.
         let large = vec![0_u8; 1 << 30];
         let bufs = vec![IoSlice::new(&large); 5];
-        assert_eq!(taken_at_once(&bufs), 0..1);
-        assert_eq!(taken_at_once(&[IoSlice::new(&[]), IoSlice::new(&large)]), 1..2);
-        assert_eq!(Load::Many(&bufs).len(), 5 << 30);
+        assert_eq!(slices_for_call(&bufs), 0..1);
+        assert_eq!(slices_for_call(&[IoSlice::new(&[]), IoSlice::new(&large)]), 1..2);
+        assert_eq!(SendBufs::Many(&bufs).len(), 5 << 30);
     }
 
     #[test]
     fn what_is_sealed_at_a_time_is_gathered_from_the_first_slices() {
-        let part = vec![1_u8; GATHERED_MOST - 1];
+        let part = vec![1_u8; MAX_COALESCED - 1];
         let bufs = [&[][..], &part, &[2, 3], &part].map(IoSlice::new);
-        let load = Load::Many(&bufs);
-        let gathered = load.gather();
-        assert_eq!(gathered.len(), GATHERED_MOST);
-        assert_eq!(gathered[GATHERED_MOST - 1], 2);
+        let bufs = SendBufs::Many(&bufs);
+        let gathered = bufs.coalesce();
+        assert_eq!(gathered.len(), MAX_COALESCED);
+        assert_eq!(gathered[MAX_COALESCED - 1], 2);
     }
 }

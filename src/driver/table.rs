@@ -5,7 +5,7 @@ use super::sync::mio::Token;
 /// Slots for things that have a token. A slot is used again, a token is not: it carries a generation,
 /// so that an event or a timer that comes late finds nothing.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(super) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
@@ -16,9 +16,9 @@ struct Slot<T> {
     item: Option<T>,
 }
 
-impl<T> Table<T> {
+impl<T> Slab<T> {
     pub(super) fn new() -> Self {
-        Table { slots: Vec::new(), free: Vec::new() }
+        Slab { slots: Vec::new(), free: Vec::new() }
     }
 
     pub(super) fn insert(&mut self, item: T) -> Token {
@@ -35,19 +35,19 @@ impl<T> Table<T> {
             }
         };
         let slot = &mut self.slots[index as usize];
-        let token = token(index, slot.generation);
+        let token = encode(index, slot.generation);
         slot.item = Some(make(token));
         token
     }
 
     pub(super) fn get(&self, token: Token) -> Option<&T> {
-        let (index, generation) = parts(token);
+        let (index, generation) = decode(token);
         let slot = self.slots.get(index as usize)?;
         if slot.generation == generation { slot.item.as_ref() } else { None }
     }
 
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
-        let (index, generation) = parts(token);
+        let (index, generation) = decode(token);
         let slot = self.slots.get_mut(index as usize)?;
         if slot.generation == generation { slot.item.as_mut() } else { None }
     }
@@ -55,15 +55,15 @@ impl<T> Table<T> {
     /// Puts another item in the place of one, under its token.
     pub(super) fn replace(&mut self, token: Token, item: T) -> Option<T> {
         self.get(token)?;
-        let (index, _) = parts(token);
+        let (index, _) = decode(token);
         self.slots[index as usize].item.replace(item)
     }
 
     pub(super) fn remove(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
-        let (index, generation) = parts(token);
+        let (index, generation) = decode(token);
         let slot = &mut self.slots[index as usize];
-        slot.generation = next(generation);
+        slot.generation = next_generation(generation);
         self.free.push(index);
         slot.item.take()
     }
@@ -78,20 +78,20 @@ impl<T> Table<T> {
 /// process may have more descriptors than half of them count.
 const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
 
-fn token(index: u32, generation: u32) -> Token {
+fn encode(index: u32, generation: u32) -> Token {
     Token(index as usize | (generation as usize) << INDEX_BITS)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it takes a token apart into its halves")]
-fn parts(token: Token) -> (u32, u32) {
+fn decode(token: Token) -> (u32, u32) {
     ((token.0 & ((1 << INDEX_BITS) - 1)) as u32, (token.0 >> INDEX_BITS) as u32)
 }
 
 /// Generations stay below the one that, with the last slot, would be mio's own waker's token.
-fn next(generation: u32) -> u32 {
+fn next_generation(generation: u32) -> u32 {
     let bits = (usize::BITS - INDEX_BITS).min(u32::BITS);
-    let most = u32::MAX >> (u32::BITS - bits);
-    (generation + 1) % most
+    let max = u32::MAX >> (u32::BITS - bits);
+    (generation + 1) % max
 }
 
 #[cfg(test)]
@@ -100,25 +100,25 @@ mod tests {
 
     #[test]
     fn a_token_of_a_removed_item_finds_nothing_although_its_slot_is_used_again() {
-        let mut table = Table::new();
-        let old = table.insert("old");
-        assert_eq!(table.get(old), Some(&"old"));
-        assert_eq!(table.remove(old), Some("old"));
-        let new = table.insert("new");
+        let mut slab = Slab::new();
+        let old = slab.insert("old");
+        assert_eq!(slab.get(old), Some(&"old"));
+        assert_eq!(slab.remove(old), Some("old"));
+        let new = slab.insert("new");
         assert_ne!(old, new);
-        assert_eq!(table.get(old), None);
-        assert_eq!(table.remove(old), None);
-        assert_eq!(table.get(new), Some(&"new"));
+        assert_eq!(slab.get(old), None);
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.get(new), Some(&"new"));
     }
 
     #[test]
     fn generations_begin_again_before_the_token_that_means_the_waker() {
-        let most = u32::try_from(usize::MAX >> INDEX_BITS).unwrap();
-        assert_eq!(next(0), 1);
-        assert_eq!(next(most - 2), most - 1);
-        assert_eq!(next(most - 1), 0);
+        let max = u32::try_from(usize::MAX >> INDEX_BITS).unwrap();
+        assert_eq!(next_generation(0), 1);
+        assert_eq!(next_generation(max - 2), max - 1);
+        assert_eq!(next_generation(max - 1), 0);
         let last = u32::try_from(usize::MAX & ((1 << INDEX_BITS) - 1)).unwrap();
-        assert_ne!(token(last, most - 1), crate::driver::event_loop::WAKER);
-        assert_eq!(parts(token(last, most - 1)), (last, most - 1));
+        assert_ne!(encode(last, max - 1), crate::driver::event_loop::WAKER_TOKEN);
+        assert_eq!(decode(encode(last, max - 1)), (last, max - 1));
     }
 }

@@ -4,69 +4,76 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock;
-use super::patience::{Passed, Patience};
-use super::shared::{Core, Guard, Shared, Watching};
+use super::patience::{CallTimer, Elapsed};
+use super::shared::{Connection, ConnectionState, Monitor, StateGuard};
 use super::wait::Side;
-use super::{Driver, Job, Urgency, event_loop};
+use super::{Command, LoopHandle, Urgency, event_loop};
 use crate::error::{Deadline, Error, Result};
 use crate::machine::Input;
 
-impl Shared {
+impl Connection {
     /// Waits for the turn, at most as long as the call may, and as long as nothing refuses it. A deadline
     /// in the past wins over all but that.
     #[inline(always)]
-    pub(super) fn take_turn(
+    pub(super) fn acquire_turn(
         &self,
         side: Side,
-        patience: &mut Patience,
-        refused: impl Fn(&Core) -> Option<Error>,
-    ) -> Result<Guard<'_>> {
-        let mut core = self.lock();
-        let left = if core.is_unlimited() { Ok(None) } else { patience.start(core.limit(side)) };
-        let claimed = core.claimed && side == Side::Write;
-        if left.is_ok() && !claimed && !core.lane(side).busy {
-            core.lane(side).busy = true;
-            return Ok(core);
+        timer: &mut CallTimer,
+        check: impl Fn(&ConnectionState) -> Option<Error>,
+    ) -> Result<StateGuard<'_>> {
+        let mut state = self.state();
+        let left = if state.has_no_limits() {
+            Ok(None)
+        } else {
+            timer.left_at_start(state.call_limit(side))
+        };
+        let upgrading = state.upgrading && side == Side::Write;
+        if left.is_ok() && !upgrading && !state.direction(side).turn_held {
+            state.direction(side).turn_held = true;
+            return Ok(state);
         }
-        self.await_turn(core, side, patience, left, &refused)
+        self.acquire_turn_slow(state, side, timer, left, &check)
     }
 
     #[cold]
-    fn await_turn<'a>(
+    fn acquire_turn_slow<'a>(
         &'a self,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         side: Side,
-        patience: &mut Patience,
-        mut left: Result<Option<Duration>, Passed>,
-        refused: &dyn Fn(&Core) -> Option<Error>,
-    ) -> Result<Guard<'a>> {
+        timer: &mut CallTimer,
+        mut left: Result<Option<Duration>, Elapsed>,
+        check: &dyn Fn(&ConnectionState) -> Option<Error>,
+    ) -> Result<StateGuard<'a>> {
         // One that began before an upgrade goes before it, and any other behind.
-        let elder = !(core.claimed && side == Side::Write);
-        let queued = u32::from(elder && side == Side::Write);
-        core.queued += queued;
+        let began_before = !(state.upgrading && side == Side::Write);
+        let waiting = u32::from(began_before && side == Side::Write);
+        state.writers_waiting += waiting;
         let result = loop {
-            if left.is_ok() && !core.lane(side).busy && (elder || !core.claimed) {
+            if left.is_ok()
+                && !state.direction(side).turn_held
+                && (began_before || !state.upgrading)
+            {
                 break Ok(());
             }
-            if let Some(error) = refused(&core) {
+            if let Some(error) = check(&state) {
                 break Err(error);
             }
-            let (Ok(limit), Ok(())) = (left, event_loop::may_wait()) else {
-                break Err(side.timed_out());
+            let (Ok(limit), Ok(())) = (left, event_loop::check_may_block()) else {
+                break Err(side.timeout_error());
             };
-            patience.begin();
-            core = self.wait_change(core, limit);
-            left = patience.left(core.limit(side));
+            timer.start();
+            state = self.wait_changed(state, limit);
+            left = timer.left(state.call_limit(side));
         };
-        core.queued -= queued;
+        state.writers_waiting -= waiting;
         match result {
             Ok(()) => {
-                core.lane(side).busy = true;
-                Ok(core)
+                state.direction(side).turn_held = true;
+                Ok(state)
             }
             Err(error) => {
-                if core.claimed {
-                    self.notify(&core);
+                if state.upgrading {
+                    self.notify_waiters(&state);
                 }
                 Err(error)
             }
@@ -75,21 +82,21 @@ impl Shared {
 
     /// Gives the turn back. Whoever leaves the reading turn has the loop look after the peer's end.
     #[inline(always)]
-    pub(super) fn leave(
+    pub(super) fn release_turn(
         self: &Arc<Self>,
-        mut core: Guard<'_>,
+        mut state: StateGuard<'_>,
         side: Side,
         result: Result<usize>,
     ) -> Result<usize> {
-        core.lane(side).busy = false;
+        state.direction(side).turn_held = false;
         if !planted!(TurnReleasedSilently) {
-            self.notify(&core);
+            self.notify_waiters(&state);
         }
         if side == Side::Read {
-            core.turns = core.turns.wrapping_add(1);
-            let listed = matches!(core.watching, Watching::Listed(_)) || planted!(NoRelist);
-            if !listed && core.wants_watch() {
-                self.relist(core);
+            state.reads_done = state.reads_done.wrapping_add(1);
+            let is_queued = matches!(state.monitor, Monitor::Queued(_)) || planted!(NoRelist);
+            if !is_queued && state.needs_monitor() {
+                self.requeue_monitor(state);
             }
         }
         result
@@ -97,28 +104,37 @@ impl Shared {
 
     /// Has the loop watch again later, and not now, as it would be woken for all that comes.
     #[cold]
-    fn relist(self: &Arc<Self>, mut core: Guard<'_>) {
-        let Ok(driver) = Driver::running() else { return };
-        let armed = matches!(core.watching, Watching::Armed | Watching::Narrowed);
-        let tell = self.list(&mut core, driver);
-        drop(core);
-        if armed {
-            driver.post(Job::Register(Arc::clone(self)), Urgency::Soon);
+    fn requeue_monitor(self: &Arc<Self>, mut state: StateGuard<'_>) {
+        let Ok(loop_handle) = LoopHandle::get() else { return };
+        let is_registered = matches!(state.monitor, Monitor::Full | Monitor::ErrorsOnly);
+        let scan_idle = self.queue_for_monitoring(&mut state, loop_handle);
+        drop(state);
+        if is_registered {
+            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
         }
-        if tell {
-            driver.post(Job::Young, Urgency::Soon);
+        if scan_idle {
+            loop_handle.post(Command::ScanIdle, Urgency::Soon);
         }
     }
 
-    pub(super) fn time_out(self: &Arc<Self>, core: Guard<'_>, side: Side) -> Result<usize> {
-        self.leave(core, side, Err(side.timed_out()))
+    pub(super) fn fail_timed_out(
+        self: &Arc<Self>,
+        state: StateGuard<'_>,
+        side: Side,
+    ) -> Result<usize> {
+        self.release_turn(state, side, Err(side.timeout_error()))
     }
 
     /// The machine's limit on a close is looked after by those who wait for it.
-    pub(super) fn expire_if_due<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
-        match core.machine.deadline() {
-            Some((at, Deadline::Close)) if at <= clock::now() => self.tell(core, Input::Deadline),
-            Some(_) | None => core,
+    pub(super) fn handle_close_timer<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+    ) -> StateGuard<'a> {
+        match state.machine.deadline() {
+            Some((at, Deadline::Close)) if at <= clock::now() => {
+                self.handle_input(state, Input::Deadline)
+            }
+            Some(_) | None => state,
         }
     }
 }

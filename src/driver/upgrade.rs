@@ -12,213 +12,221 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock;
-use super::deeds::Deeds;
-use super::errno::fault;
-use super::event_loop::{self, REGISTERED_ONCE};
-use super::shared::{Core, Guard, Shared, UpgradePlan};
+use super::deeds::ActionSet;
+use super::errno::fault_from_io;
+use super::event_loop::{self, REGISTRATION_IS_PERMANENT};
+use super::shared::{Connection, ConnectionState, StateGuard, UpgradeConfig};
 use super::sync::mio;
-use super::wire::{End, Wire, would_block};
-use super::{Driver, Job, Urgency};
+use super::wire::{EofKind, Wire, would_block_error};
+use super::{Command, LoopHandle, Urgency};
 use crate::error::{Deadline, Error, ErrorKind, Fault, Result, Step};
 use crate::machine::{Input, Machine, Refusal, TlsSetup};
 use crate::tls::TlsOptions;
 
-impl Shared {
+impl Connection {
     /// Upgrades, by these settings or else by those of the socket's options.
-    pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Shared>> {
+    pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Connection>> {
         self.check_process()?;
-        event_loop::may_wait()?;
-        let Some(plan) = self.upgrade_plan() else {
+        event_loop::check_may_block()?;
+        let Some(config) = self.upgrade_config() else {
             let mode = self.mode();
-            return Err(misuse(format!("secure_transport is {mode}: an upgrade needs starttls")));
+            return Err(invalid_state(format!(
+                "secure_transport is {mode}: an upgrade needs starttls"
+            )));
         };
         let begun = clock::now();
-        let deadline = plan.connect_timeout.and_then(|limit| begun.checked_add(limit));
+        let deadline = config.connect_timeout.and_then(|limit| begun.checked_add(limit));
         // Misuse comes before what may be wrong with the options.
-        drop(self.may_claim(self.lock())?);
-        let setup = TlsSetup::new(tls.unwrap_or(&plan.tls), self.requested().hostname())?;
-        self.fail_on_panic(|| self.upgrade(plan, &setup, deadline))
+        drop(self.check_upgradable(self.state())?);
+        let setup = TlsSetup::new(tls.unwrap_or(&config.tls), self.requested().hostname())?;
+        self.fail_on_panic(|| self.upgrade(config, &setup, deadline))
     }
 
     fn upgrade(
         self: &Arc<Self>,
-        plan: &UpgradePlan,
+        config: &UpgradeConfig,
         setup: &TlsSetup,
         deadline: Option<Instant>,
-    ) -> Result<Arc<Shared>> {
-        let core = self.claim(deadline)?;
-        let mut core = self.tell(core, Input::StartTls);
+    ) -> Result<Arc<Connection>> {
+        let state = self.acquire_for_upgrade(deadline)?;
+        let mut state = self.handle_input(state, Input::StartTls);
         let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
-        while awaits_reader && core.machine.is_yielding() && !core.machine.is_quiet() {
+        while awaits_reader && state.machine.is_yielding() && !state.machine.is_quiet() {
             // A reader who is called off the wire leaves it.
-            core = self.wait_change(core, None);
+            state = self.wait_changed(state, None);
         }
-        if core.machine.is_yielding() {
-            core = self.look_before(core);
+        if state.machine.is_yielding() {
+            state = self.check_no_plaintext(state);
             if planted!(UpgradesTwice) {
-                return Ok(self.hand_over(core, plan, setup, deadline));
+                return Ok(self.transfer(state, config, setup, deadline));
             }
         }
-        if core.machine.is_yielding() {
-            return Ok(self.hand_over(core, plan, setup, deadline));
+        if state.machine.is_yielding() {
+            return Ok(self.transfer(state, config, setup, deadline));
         }
-        let error = match core.machine.refuses_upgrade() {
-            Some(refusal) => core.interrupted(refusal),
-            None => core.error_for(Fault::Closed),
+        let error = match state.machine.refuses_upgrade() {
+            Some(reason) => state.upgrade_error(reason),
+            None => state.error_for(Fault::Closed),
         };
-        self.unclaim(core);
+        self.release_upgrade(state);
         Err(error)
     }
 
     /// Waits for the connection and for the writes that began before, and takes the writing turn.
-    fn claim(&self, deadline: Option<Instant>) -> Result<Guard<'_>> {
-        let mut core = self.may_claim(self.lock())?;
-        core.claimed = true;
+    fn acquire_for_upgrade(&self, deadline: Option<Instant>) -> Result<StateGuard<'_>> {
+        let mut state = self.check_upgradable(self.state())?;
+        state.upgrading = true;
         loop {
-            if let Some(refusal) = core.machine.refuses_upgrade() {
-                let error = core.interrupted(refusal);
-                core.claimed = false;
-                self.notify(&core);
+            if let Some(reason) = state.machine.refuses_upgrade() {
+                let error = state.upgrade_error(reason);
+                state.upgrading = false;
+                self.notify_waiters(&state);
                 return Err(error);
             }
-            let free = !core.writing.busy || planted!(UpgradesTwice);
-            if !core.is_opening() && free && core.queued == 0 {
-                core.writing.busy = true;
-                return Ok(core);
+            let free = !state.send.turn_held || planted!(UpgradesTwice);
+            if !state.is_opening() && free && state.writers_waiting == 0 {
+                state.send.turn_held = true;
+                return Ok(state);
             }
             let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                core.claimed = false;
-                self.notify(&core);
-                let step = core.machine.step().unwrap_or(Step::Handshake);
+                state.upgrading = false;
+                self.notify_waiters(&state);
+                let step = state.machine.step().unwrap_or(Step::Handshake);
                 return Err(Error::call_timed_out(Deadline::Upgrade).during(step));
             }
-            core = self.wait_change(core, left);
+            state = self.wait_changed(state, left);
         }
     }
 
-    fn may_claim<'a>(&self, core: Guard<'a>) -> Result<Guard<'a>> {
-        if core.claimed && !planted!(UpgradesTwice) {
-            return Err(misuse("the socket is being upgraded already"));
+    fn check_upgradable<'a>(&self, state: StateGuard<'a>) -> Result<StateGuard<'a>> {
+        if state.upgrading && !planted!(UpgradesTwice) {
+            return Err(invalid_state("the socket is being upgraded already"));
         }
-        match core.machine.refuses_upgrade() {
-            Some(refusal) => Err(core.refused(refusal)),
-            None => Ok(core),
+        match state.machine.refuses_upgrade() {
+            Some(reason) => Err(state.misuse_error(reason)),
+            None => Ok(state),
         }
     }
 
     /// Gives the writing turn back.
-    fn unclaim(&self, mut core: Guard<'_>) {
-        core.claimed = false;
-        core.writing.busy = false;
-        self.notify(&core);
+    fn release_upgrade(&self, mut state: StateGuard<'_>) {
+        state.upgrading = false;
+        state.send.turn_held = false;
+        self.notify_waiters(&state);
     }
 
     /// Looks at the wire, with both directions off it.
-    fn look_before<'a>(self: &'a Arc<Self>, core: Guard<'a>) -> Guard<'a> {
-        let wire = core.wire.cloned().expect("an open connection has a wire");
-        drop(core);
+    fn check_no_plaintext<'a>(self: &'a Arc<Self>, state: StateGuard<'a>) -> StateGuard<'a> {
+        let wire = state.wire.cloned().expect("an open connection has a wire");
+        drop(state);
         let found = loop {
             match wire.peek() {
                 Ok(0) => {
-                    break match wire.judge_end() {
-                        End::Clean => Some(Input::WireEof),
-                        End::HungUp => Some(Input::WireFailed(Fault::Reset(None))),
-                        End::Failed(fault) => Some(Input::WireFailed(fault)),
+                    break match wire.classify_eof() {
+                        EofKind::Fin => Some(Input::WireEof),
+                        EofKind::HangUp => Some(Input::WireFailed(Fault::Reset(None))),
+                        EofKind::Error(fault) => Some(Input::WireFailed(fault)),
                     };
                 }
                 Ok(_) => break Some(Input::Unread),
-                Err(error) if error.kind() == would_block().kind() => break None,
+                Err(error) if error.kind() == would_block_error().kind() => break None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Also where the wire may be whole: only what is known to be clean is handed over.
-                Err(error) => break Some(Input::WireFailed(fault(&error))),
+                Err(error) => break Some(Input::WireFailed(fault_from_io(&error))),
             }
         };
-        let core = self.lock();
-        let core = match found {
-            Some(input) => self.tell(core, input),
-            None => core,
+        let state = self.state();
+        let state = match found {
+            Some(input) => self.handle_input(state, input),
+            None => state,
         };
-        self.without(core, wire)
+        self.drop_wire_if_last(state, wire)
     }
 
     /// Gives the connection to a socket of its own.
-    fn hand_over(
+    fn transfer(
         self: &Arc<Self>,
-        mut core: Guard<'_>,
-        plan: &UpgradePlan,
+        mut state: StateGuard<'_>,
+        config: &UpgradeConfig,
         setup: &TlsSetup,
         deadline: Option<Instant>,
-    ) -> Arc<Shared> {
+    ) -> Arc<Connection> {
         let now = clock::now();
-        let deeds = Deeds::of(core.machine.handle(Input::HandOver, now));
-        let mut secured = Core::new(Machine::upgrade(&plan.plan, setup, deadline, now));
-        let wire = core.wire.take();
+        let actions = ActionSet::collect(state.machine.handle(Input::HandOver, now));
+        let mut upgraded =
+            ConnectionState::new(Machine::upgrade(&config.config, setup, deadline, now));
+        let wire = state.wire.take();
         if let Some(wire) = &wire {
-            secured.wire.adopt(Arc::clone(wire));
+            upgraded.wire.attach(Arc::clone(wire));
         }
-        secured.secure = true;
-        secured.facts = core.facts.clone();
-        secured.set_limits(core.limits());
+        upgraded.is_tls = true;
+        upgraded.info = state.info.clone();
+        upgraded.set_call_limits(state.call_limits());
         // The place goes over as well.
-        let place = core.place.take();
-        let life = core.life();
-        secured.place = place;
-        let registration = core.registration.take();
-        let spot = core.take_spot();
-        core.claimed = false;
-        core.writing.busy = false;
+        let slot = state.slot.take();
+        let totals = state.totals();
+        upgraded.slot = slot;
+        let token = state.token.take();
+        let idle_slot = state.take_idle_slot();
+        state.upgrading = false;
+        state.send.turn_held = false;
         // From here on it gives the place back, whatever happens.
-        let secured = self.secured(secured);
-        drop(self.settle(core, deeds));
-        let socket = Arc::downgrade(&secured);
-        let ends = place.is_some_and(|place| self.roster().hand_over(place, life, socket));
-        if let Ok(driver) = Driver::running() {
-            if let Some(spot) = spot {
-                driver.young().remove(spot, self);
+        let upgraded = self.new_upgraded(upgraded);
+        drop(self.apply(state, actions));
+        let socket = Arc::downgrade(&upgraded);
+        let ends = slot.is_some_and(|slot| self.registry().transfer(slot, totals, socket));
+        if let Ok(loop_handle) = LoopHandle::get() {
+            if let Some(idle_slot) = idle_slot {
+                loop_handle.idle_list().remove(idle_slot, self);
             }
-            if let (Some(token), Some(wire)) = (registration, &wire) {
-                change_hands(driver, token, wire, &secured);
+            if let (Some(token), Some(wire)) = (token, &wire) {
+                transfer_token(loop_handle, token, wire, &upgraded);
             }
         }
-        secured.fail_on_panic(|| {
-            let mut core = secured.lock();
-            let deeds = Deeds::of(core.machine.start(now));
-            drop(secured.settle(core, deeds));
+        upgraded.fail_on_panic(|| {
+            let mut state = upgraded.state();
+            let actions = ActionSet::collect(state.machine.start(now));
+            drop(upgraded.apply(state, actions));
             if ends {
                 // Its scope or its connector has, meanwhile.
-                secured.begin_close();
+                upgraded.begin_close();
             }
         });
-        secured
+        upgraded
     }
 }
 
-fn change_hands(driver: &Driver, token: mio::Token, wire: &Wire, secured: &Arc<Shared>) {
-    if REGISTERED_ONCE {
-        driver.post(Job::Adopt(token, Arc::clone(secured)), Urgency::Now);
+fn transfer_token(
+    loop_handle: &LoopHandle,
+    token: mio::Token,
+    wire: &Wire,
+    upgraded: &Arc<Connection>,
+) {
+    if REGISTRATION_IS_PERMANENT {
+        loop_handle.post(Command::TransferToken(token, Arc::clone(upgraded)), Urgency::Now);
     } else {
-        wire.deregister(driver.registry());
-        driver.post(Job::Forget(vec![token]), Urgency::Soon);
+        wire.deregister(loop_handle.registry());
+        loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
     }
 }
 
-impl Core {
+impl ConnectionState {
     /// The error of a call that could not even begin.
-    fn refused(&self, refusal: Refusal) -> Error {
-        misuse(match refusal {
+    fn misuse_error(&self, reason: Refusal) -> Error {
+        invalid_state(match reason {
             Refusal::Secure => "the connection is TLS already",
             Refusal::Upgraded => "the socket was upgraded already",
             Refusal::HalfClosed => "this side has ended its writing, and can't make a handshake",
             Refusal::Cancelled => "reading was cancelled, and a handshake has to read",
             Refusal::Closed => "this side has closed the socket",
-            Refusal::PeerEnded | Refusal::Failed(_) => return self.interrupted(refusal),
+            Refusal::PeerEnded | Refusal::Failed(_) => return self.upgrade_error(reason),
         })
     }
 
     /// The error of a call that waited meanwhile.
-    fn interrupted(&self, refusal: Refusal) -> Error {
-        match refusal {
+    fn upgrade_error(&self, reason: Refusal) -> Error {
+        match reason {
             Refusal::Closed => self.error_for(match self.machine.outcome() {
                 Some(Err(fault)) => fault,
                 Some(Ok(())) | None => Fault::Closed,
@@ -229,12 +237,12 @@ impl Core {
             ),
             Refusal::Failed(fault) => self.error_for(fault),
             Refusal::Secure | Refusal::Upgraded | Refusal::HalfClosed | Refusal::Cancelled => {
-                self.refused(refusal)
+                self.misuse_error(reason)
             }
         }
     }
 }
 
-fn misuse(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+fn invalid_state(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::with_message(ErrorKind::InvalidState, message)
 }

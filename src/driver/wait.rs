@@ -2,7 +2,7 @@
 //!
 //! Where poll(2) is, the caller's thread waits with it on two descriptors: the wire, and a wake
 //! handle that belongs to the thread. Elsewhere, and where no handle can be had, there is
-//! [none](WakeHandle::of_this_thread), and the caller waits on the socket's condition variable while
+//! [none](WakeHandle::current), and the caller waits on the socket's condition variable while
 //! the loop watches the wire for it.
 
 use std::io;
@@ -24,20 +24,20 @@ pub(crate) enum Side {
     not(all(unix, not(sockeye_condvar))),
     expect(dead_code, reason = "a handle that can't be had can't wait")
 )]
-pub(super) enum Waited {
+pub(super) enum PollResult {
     /// The wire is ready.
     Ready,
     /// The wire may not be: another thread woke this one, or the time is over, or neither.
-    Look,
+    Recheck,
 }
 
 #[cfg(not(all(unix, not(sockeye_condvar))))]
-pub(super) use self::by_condvar::WakeHandle;
+pub(super) use self::none::WakeHandle;
 #[cfg(all(unix, not(sockeye_condvar)))]
-pub(super) use self::by_poll::WakeHandle;
+pub(super) use self::poll::WakeHandle;
 
 #[cfg(all(unix, not(sockeye_condvar)))]
-mod by_poll {
+mod poll {
     use std::cell::RefCell;
 
     #[cfg(not(sockeye_shuttle))]
@@ -45,8 +45,8 @@ mod by_poll {
     #[cfg(not(sockeye_shuttle))]
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    use self::bell::Bell;
-    use super::{Arc, Duration, Side, Waited, Wire, io};
+    use self::wake_fd::WakeFd;
+    use super::{Arc, Duration, PollResult, Side, Wire, io};
     use crate::driver::sync::thread_local;
     use crate::process::ForkMark;
 
@@ -54,32 +54,33 @@ mod by_poll {
     /// as its descriptor's number is another's when it is closed.
     #[derive(Debug)]
     pub(in super::super) struct WakeHandle {
-        bell: Bell,
+        fd: WakeFd,
         /// The parent of a forked child has the descriptor too, and would hear what is meant for the child.
         mark: ForkMark,
     }
 
     thread_local! {
-        static OWN: RefCell<Option<Arc<WakeHandle>>> = const { RefCell::new(None) };
+        static CURRENT: RefCell<Option<Arc<WakeHandle>>> = const { RefCell::new(None) };
     }
 
     impl WakeHandle {
         /// None where there are no descriptors left, or the thread is ending.
-        pub(in super::super) fn of_this_thread() -> Option<Arc<Self>> {
-            OWN.try_with(|own| {
-                let mut own = own.borrow_mut();
-                if let Some(handle) = own.as_ref().filter(|handle| !handle.mark.is_forked()) {
-                    return Some(Arc::clone(handle));
-                }
-                let (bell, mark) = (Bell::new().ok()?, ForkMark::new().ok()?);
-                Some(Arc::clone(own.insert(Arc::new(WakeHandle { bell, mark }))))
-            })
-            .ok()
-            .flatten()
+        pub(in super::super) fn current() -> Option<Arc<Self>> {
+            CURRENT
+                .try_with(|own| {
+                    let mut own = own.borrow_mut();
+                    if let Some(handle) = own.as_ref().filter(|handle| !handle.mark.is_forked()) {
+                        return Some(Arc::clone(handle));
+                    }
+                    let (fd, mark) = (WakeFd::new().ok()?, ForkMark::new().ok()?);
+                    Some(Arc::clone(own.insert(Arc::new(WakeHandle { fd, mark }))))
+                })
+                .ok()
+                .flatten()
         }
 
         pub(in super::super) fn wake(&self) {
-            self.bell.ring();
+            self.fd.notify();
         }
 
         /// Waits, called by the thread that the handle belongs to. A wake-up that came before it
@@ -89,14 +90,14 @@ mod by_poll {
             wire: &Wire,
             side: Side,
             limit: Option<Duration>,
-        ) -> io::Result<Waited> {
-            match either(wire.stream(), side, &self.bell, limit) {
+        ) -> io::Result<PollResult> {
+            match poll_two(wire.stream(), side, &self.fd, limit) {
                 Ok([_, true]) => {
-                    self.bell.hush();
-                    Ok(Waited::Look)
+                    self.fd.clear();
+                    Ok(PollResult::Recheck)
                 }
-                Ok([true, false]) => Ok(Waited::Ready),
-                Ok([false, false]) => Ok(Waited::Look),
+                Ok([true, false]) => Ok(PollResult::Ready),
+                Ok([false, false]) => Ok(PollResult::Recheck),
                 // Some systems say the second where memory is short for a moment.
                 Err(error)
                     if matches!(
@@ -104,7 +105,7 @@ mod by_poll {
                         io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
                     ) =>
                 {
-                    Ok(Waited::Look)
+                    Ok(PollResult::Recheck)
                 }
                 Err(error) => Err(error),
             }
@@ -112,15 +113,15 @@ mod by_poll {
     }
 
     #[cfg(sockeye_shuttle)]
-    use crate::driver::model::{self as bell, either};
+    use crate::driver::model::{self as wake_fd, poll_two};
 
-    /// Waits for the stream and for the bell, and says which of them has something.
+    /// Waits for the stream and for the wake_fd, and says which of them has something.
     #[cfg(not(sockeye_shuttle))]
     #[inline]
-    fn either(
+    fn poll_two(
         stream: &TcpStream,
         side: Side,
-        bell: &Bell,
+        fd: &WakeFd,
         limit: Option<Duration>,
     ) -> io::Result<[bool; 2]> {
         let wanted = match side {
@@ -128,7 +129,7 @@ mod by_poll {
             Side::Write => PollFlags::OUT,
         };
         let mut descriptors =
-            [PollFd::new(stream, wanted), PollFd::from_borrowed_fd(bell.heard_at(), PollFlags::IN)];
+            [PollFd::new(stream, wanted), PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
         // A limit that the system can't count to is none.
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         poll(&mut descriptors, limit.as_ref())?;
@@ -136,78 +137,78 @@ mod by_poll {
     }
 
     #[cfg(all(any(target_os = "linux", target_os = "android"), not(sockeye_shuttle)))]
-    mod bell {
+    mod wake_fd {
         use rustix::event::{EventfdFlags, eventfd};
         use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
         #[derive(Debug)]
-        pub(super) struct Bell(OwnedFd);
+        pub(super) struct WakeFd(OwnedFd);
 
-        impl Bell {
+        impl WakeFd {
             pub(super) fn new() -> rustix::io::Result<Self> {
-                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Bell)
+                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(WakeFd)
             }
 
-            pub(super) fn ring(&self) {
+            pub(super) fn notify(&self) {
                 let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
             }
 
-            pub(super) fn hush(&self) {
+            pub(super) fn clear(&self) {
                 let _ = rustix::io::read(&self.0, &mut [0; 8]);
             }
 
-            pub(super) fn heard_at(&self) -> BorrowedFd<'_> {
+            pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
                 self.0.as_fd()
             }
         }
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android", sockeye_shuttle)))]
-    mod bell {
+    mod wake_fd {
         use std::io::{Read, Write};
         use std::os::fd::{AsFd, BorrowedFd};
         use std::os::unix::net::UnixStream;
 
         #[derive(Debug)]
-        pub(super) struct Bell {
-            near: UnixStream,
-            far: UnixStream,
+        pub(super) struct WakeFd {
+            receiver: UnixStream,
+            sender: UnixStream,
         }
 
-        impl Bell {
+        impl WakeFd {
             pub(super) fn new() -> std::io::Result<Self> {
-                let (near, far) = UnixStream::pair()?;
-                near.set_nonblocking(true)?;
-                far.set_nonblocking(true)?;
-                Ok(Bell { near, far })
+                let (receiver, sender) = UnixStream::pair()?;
+                receiver.set_nonblocking(true)?;
+                sender.set_nonblocking(true)?;
+                Ok(WakeFd { receiver, sender })
             }
 
             /// A full buffer rings loud enough.
-            pub(super) fn ring(&self) {
-                let _ = (&self.far).write(&[1]);
+            pub(super) fn notify(&self) {
+                let _ = (&self.sender).write(&[1]);
             }
 
-            pub(super) fn hush(&self) {
-                while matches!((&self.near).read(&mut [0; 64]), Ok(64)) {}
+            pub(super) fn clear(&self) {
+                while matches!((&self.receiver).read(&mut [0; 64]), Ok(64)) {}
             }
 
-            pub(super) fn heard_at(&self) -> BorrowedFd<'_> {
-                self.near.as_fd()
+            pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+                self.receiver.as_fd()
             }
         }
     }
 }
 
 #[cfg(not(all(unix, not(sockeye_condvar))))]
-mod by_condvar {
-    use super::{Arc, Duration, Side, Waited, Wire, io};
+mod none {
+    use super::{Arc, Duration, PollResult, Side, Wire, io};
 
     /// There is none.
     #[derive(Debug)]
     pub(in super::super) enum WakeHandle {}
 
     impl WakeHandle {
-        pub(in super::super) fn of_this_thread() -> Option<Arc<Self>> {
+        pub(in super::super) fn current() -> Option<Arc<Self>> {
             None
         }
 
@@ -220,7 +221,7 @@ mod by_condvar {
             _wire: &Wire,
             _side: Side,
             _limit: Option<Duration>,
-        ) -> io::Result<Waited> {
+        ) -> io::Result<PollResult> {
             match *self {}
         }
     }

@@ -7,12 +7,12 @@
 use std::io;
 use std::sync::Arc;
 
-use super::errno::{Failure, code, fault, is_after_end, judge};
-use super::slices::{BYTES_MOST, Load, Room, taken_at_once};
+use super::errno::{Failure, classify, fault_from_io, is_reset_after_eof, os_code};
+use super::slices::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::mio;
 use super::sync::mio::net::TcpStream;
-use super::sync::mio::{Interest, Registry, Token};
+use super::sync::mio::{Interest, Token};
 use crate::error::Fault;
 
 /// A stream. The descriptor is closed when the last call on it has left.
@@ -20,22 +20,22 @@ use crate::error::Fault;
 pub(super) struct Wire {
     stream: TcpStream,
     /// The descriptor is in blocking mode.
-    blocks: AtomicBool,
+    blocking: AtomicBool,
     /// Both sides had ended when it was given, and none by a failure.
-    ended: bool,
+    both_ended: bool,
     /// It was connected when it was given, and may have failed since.
-    given: bool,
+    is_adopted: bool,
 }
 
 /// What a receive of nothing means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum EofKind {
     /// The peer has ended.
-    Clean,
+    Fin,
     /// Neither side stands. Where this side has not ended that is a reset.
-    HungUp,
+    HangUp,
     /// The connection failed.
-    Failed(Fault),
+    Error(Fault),
 }
 
 /// How a connection looks from outside, by a look that takes nothing from who is at it.
@@ -44,18 +44,18 @@ pub(super) enum End {
     not(all(target_os = "linux", not(sockeye_shuttle))),
     expect(dead_code, reason = "only Linux tells it so that nothing is taken")
 )]
-pub(super) enum Standing {
+pub(super) enum PollStatus {
     /// Nothing shows.
-    Whole,
+    Quiet,
     /// The peer has ended.
-    Ended,
+    Fin,
     /// Neither side stands, or a failure waits to be told.
-    Broken,
+    Error,
 }
 
 /// What came of dropping what had come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drained {
+pub(super) enum DrainResult {
     /// There is nothing now.
     Empty,
     /// So many bytes were dropped, and there may be more.
@@ -63,24 +63,24 @@ pub(super) enum Drained {
     /// The system can't do it now, and there is no telling.
     Unable,
     /// The peer has ended.
-    End,
+    Eof,
     /// The wire is broken.
     Failed(Fault),
 }
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Wire { stream, blocks: AtomicBool::new(false), ended: false, given: false }
+        Wire { stream, blocking: AtomicBool::new(false), both_ended: false, is_adopted: false }
     }
 
-    /// A connection that was made before. If `ended`, both sides had ended, and none by a failure.
-    pub(super) fn given(stream: TcpStream, ended: bool) -> Self {
-        Wire { ended, given: true, ..Wire::new(stream) }
+    /// A connection that was made before. If `both_ended`, both sides had ended, and none by a failure.
+    pub(super) fn adopted(stream: TcpStream, ended: bool) -> Self {
+        Wire { both_ended: ended, is_adopted: true, ..Wire::new(stream) }
     }
 
     /// Whether it was connected from the first.
-    pub(super) fn was_given(&self) -> bool {
-        self.given
+    pub(super) fn was_adopted(&self) -> bool {
+        self.is_adopted
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
@@ -88,34 +88,38 @@ impl Wire {
     }
 
     /// Receives what is there.
-    pub(super) fn receive(&self, room: &mut Room<'_, '_>) -> io::Result<usize> {
-        calls::receive(&self.stream, room)
+    pub(super) fn recv(&self, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
+        calls::receive(&self.stream, bufs)
     }
 
     /// Receives what is there; `briskly` it waits for something, where the system can do that for no longer than
     /// 4 ms to 20 ms, by its clock.
     #[inline]
-    pub(super) fn receive_now(&self, room: &mut Room<'_, '_>, briskly: bool) -> io::Result<usize> {
-        if !briskly {
-            return self.receive(room);
+    pub(super) fn recv_maybe_blocking(
+        &self,
+        bufs: &mut RecvBufs<'_, '_>,
+        blocking: bool,
+    ) -> io::Result<usize> {
+        if !blocking {
+            return self.recv(bufs);
         }
-        if self.blocks.load(Ordering::Relaxed) || self.let_block() {
-            return calls::receive_blocking(&self.stream, room);
+        if self.blocking.load(Ordering::Relaxed) || self.enable_blocking_recv() {
+            return calls::recv_blocking(&self.stream, bufs);
         }
-        Err(would_block())
+        Err(would_block_error())
     }
 
     /// Makes a receive that waits possible, where the system can; says whether it is.
     #[cold]
-    fn let_block(&self) -> bool {
+    fn enable_blocking_recv(&self) -> bool {
         let can = calls::let_block(&self.stream).is_ok();
-        self.blocks.store(can, Ordering::Relaxed);
+        self.blocking.store(can, Ordering::Relaxed);
         can
     }
 
     /// Sends what there is room for.
-    pub(super) fn send(&self, load: &Load<'_, '_>) -> io::Result<usize> {
-        calls::send(&self.stream, load)
+    pub(super) fn send(&self, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
+        calls::send(&self.stream, bufs)
     }
 
     /// The connection once more, for somebody else.
@@ -135,12 +139,14 @@ impl Wire {
     }
 
     /// The failure that the system has latched, which tells it once.
-    pub(super) fn take_failure(&self) -> Option<Fault> {
+    pub(super) fn take_error(&self) -> Option<Fault> {
         match self.stream.take_error() {
             Ok(None) => None,
-            Ok(Some(error)) if is_after_end(&error) => Some(Fault::ResetAfterEnd(code(&error))),
-            Ok(Some(error)) => Some(fault(&error)),
-            Err(error) => match judge(&error) {
+            Ok(Some(error)) if is_reset_after_eof(&error) => {
+                Some(Fault::ResetAfterEnd(os_code(&error)))
+            }
+            Ok(Some(error)) => Some(fault_from_io(&error)),
+            Err(error) => match classify(&error) {
                 Failure::Connection(fault) => Some(fault),
                 Failure::Interrupted | Failure::WouldBlock | Failure::Call(_) => None,
             },
@@ -148,41 +154,41 @@ impl Wire {
     }
 
     /// Receives and drops at most about `most` bytes, and takes them off it.
-    pub(super) fn drain(&self, most: &mut usize) -> Drained {
+    pub(super) fn drain(&self, max: &mut usize) -> DrainResult {
         // Mostly there is nothing, which needs no large buffer.
-        match self.drain_into(&mut [0; 256], most, 1) {
-            Drained::More => self.drain_much(most),
+        match self.drain_with(&mut [0; 256], max, 1) {
+            DrainResult::More => self.drain_large(max),
             drained => drained,
         }
     }
 
     #[cold]
-    fn drain_much(&self, most: &mut usize) -> Drained {
-        self.drain_into(&mut [0; 16 * 1024], most, usize::MAX)
+    fn drain_large(&self, max: &mut usize) -> DrainResult {
+        self.drain_with(&mut [0; 16 * 1024], max, usize::MAX)
     }
 
-    fn drain_into(&self, scratch: &mut [u8], most: &mut usize, times: usize) -> Drained {
+    fn drain_with(&self, scratch: &mut [u8], max: &mut usize, times: usize) -> DrainResult {
         for _ in 0..times {
-            if *most == 0 {
+            if *max == 0 {
                 break;
             }
-            match self.receive(&mut Room::One(scratch)) {
-                Ok(0) => return Drained::End,
-                Ok(bytes) => *most = most.saturating_sub(bytes),
-                Err(error) => match judge(&error) {
-                    Failure::WouldBlock => return Drained::Empty,
+            match self.recv(&mut RecvBufs::One(scratch)) {
+                Ok(0) => return DrainResult::Eof,
+                Ok(bytes) => *max = max.saturating_sub(bytes),
+                Err(error) => match classify(&error) {
+                    Failure::WouldBlock => return DrainResult::Empty,
                     Failure::Interrupted => {}
-                    Failure::Call(_) => return Drained::Unable,
-                    Failure::Connection(fault) => return Drained::Failed(fault),
+                    Failure::Call(_) => return DrainResult::Unable,
+                    Failure::Connection(fault) => return DrainResult::Failed(fault),
                 },
             }
         }
-        Drained::More
+        DrainResult::More
     }
 
     /// Ends an attempt that is not wanted any more, for whoever else may have the descriptor too: a
     /// process that was forked meanwhile. A connection that was made all the same ends well.
-    pub(super) fn cancel(&self) {
+    pub(super) fn cancel_attempt(&self) {
         if self.stream.peer_addr().is_err() {
             self.reset();
         }
@@ -190,22 +196,22 @@ impl Wire {
 
     /// Judges a receive of nothing, which the system also gives after a reset of which it has told
     /// another call: after a plain FIN the write side still stands, after a reset neither side does.
-    pub(super) fn judge_end(&self) -> End {
-        if !hung_up(&self.stream) {
-            return End::Clean;
+    pub(super) fn classify_eof(&self) -> EofKind {
+        if !has_hung_up(&self.stream) {
+            return EofKind::Fin;
         }
-        match self.take_failure() {
-            Some(Fault::ResetAfterEnd(_)) => End::Clean,
-            Some(fault) => End::Failed(fault),
-            None if self.ended => End::Clean,
-            None => End::HungUp,
+        match self.take_error() {
+            Some(Fault::ResetAfterEnd(_)) => EofKind::Fin,
+            Some(fault) => EofKind::Error(fault),
+            None if self.both_ended => EofKind::Fin,
+            None => EofKind::HangUp,
         }
     }
 
     /// Looks at it while another thread may be about to receive, and so takes nothing: what the system tells
     /// once stays untold.
-    pub(super) fn standing(&self) -> Standing {
-        standing(&self.stream)
+    pub(super) fn poll_status(&self) -> PollStatus {
+        poll_status(&self.stream)
     }
 
     /// Sends a reset, at once where the system can do that while others are at the descriptor, when
@@ -221,7 +227,7 @@ impl Wire {
     #[cfg(all(unix, not(sockeye_condvar)))]
     pub(super) fn register(
         self: &mut Arc<Self>,
-        registry: &Registry,
+        registry: &mio::Registry,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
@@ -238,7 +244,7 @@ impl Wire {
     }
 
     #[cfg(all(unix, not(sockeye_condvar)))]
-    pub(super) fn deregister(&self, registry: &Registry) {
+    pub(super) fn deregister(&self, registry: &mio::Registry) {
         use mio::event::Source;
         use std::os::fd::AsRawFd;
         let descriptor = self.stream.as_raw_fd();
@@ -250,7 +256,7 @@ impl Wire {
     #[cfg(not(all(unix, not(sockeye_condvar))))]
     pub(super) fn register(
         self: &mut Arc<Self>,
-        registry: &Registry,
+        registry: &mio::Registry,
         token: Token,
         _interest: Interest,
     ) -> io::Result<()> {
@@ -266,7 +272,7 @@ impl Wire {
 
     /// The system does it when the descriptor is closed.
     #[cfg(not(all(unix, not(sockeye_condvar))))]
-    pub(super) fn deregister(&self, _registry: &Registry) {}
+    pub(super) fn deregister(&self, _registry: &mio::Registry) {}
 }
 
 /// Calls that say by themselves whether they block, and that raise no signal.
@@ -281,8 +287,8 @@ mod calls {
     };
 
     #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
-    pub(super) use self::brisk::{let_block, receive_blocking};
-    use super::{BYTES_MOST, Load, Room, taken_at_once};
+    pub(super) use self::brisk::{let_block, recv_blocking};
+    use super::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 
     /// A peer that is gone is no reason to end this program: see [`forbid_signals`](super::forbid_signals).
     #[cfg(not(target_vendor = "apple"))]
@@ -291,61 +297,61 @@ mod calls {
     const SEND: SendFlags = SendFlags::DONTWAIT;
 
     #[inline]
-    pub(super) fn receive(stream: &TcpStream, room: &mut Room<'_, '_>) -> io::Result<usize> {
-        receive_with(stream, room, RecvFlags::DONTWAIT)
+    pub(super) fn receive(stream: &TcpStream, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
+        recv_with(stream, bufs, RecvFlags::DONTWAIT)
     }
 
     #[inline]
-    fn receive_with(
+    fn recv_with(
         stream: &TcpStream,
-        room: &mut Room<'_, '_>,
+        bufs: &mut RecvBufs<'_, '_>,
         flags: RecvFlags,
     ) -> io::Result<usize> {
-        match room {
-            Room::One(buf) => {
-                let most = most_of(buf);
-                Ok(recv(stream, &mut buf[..most], flags)?.0)
+        match bufs {
+            RecvBufs::One(buf) => {
+                let max = max_len(buf);
+                Ok(recv(stream, &mut buf[..max], flags)?.0)
             }
-            Room::Many(bufs) => receive_scattered(stream, bufs, flags),
+            RecvBufs::Many(bufs) => recv_vectored(stream, bufs, flags),
         }
     }
 
     #[inline(never)]
-    fn receive_scattered(
+    fn recv_vectored(
         stream: &TcpStream,
         bufs: &mut [IoSliceMut<'_>],
         flags: RecvFlags,
     ) -> io::Result<usize> {
-        let taken = taken_at_once(bufs);
+        let taken = slices_for_call(bufs);
         match &mut bufs[taken] {
             [buf] => {
-                let most = buf.len().min(BYTES_MOST);
-                Ok(recv(stream, &mut buf[..most], flags)?.0)
+                let max = buf.len().min(MAX_BYTES);
+                Ok(recv(stream, &mut buf[..max], flags)?.0)
             }
             bufs => Ok(recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?.bytes),
         }
     }
 
     #[inline]
-    pub(super) fn send(stream: &TcpStream, load: &Load<'_, '_>) -> io::Result<usize> {
-        match load {
-            Load::One(buf) => Ok(send_one(stream, &buf[..most_of(buf)], SEND)?),
-            Load::Many(bufs) => send_gathered(stream, bufs),
+    pub(super) fn send(stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
+        match bufs {
+            SendBufs::One(buf) => Ok(send_one(stream, &buf[..max_len(buf)], SEND)?),
+            SendBufs::Many(bufs) => send_vectored(stream, bufs),
         }
     }
 
     #[inline(never)]
-    fn send_gathered(stream: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &bufs[taken_at_once(bufs)] {
-            [buf] => Ok(send_one(stream, &buf[..buf.len().min(BYTES_MOST)], SEND)?),
+    fn send_vectored(stream: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &bufs[slices_for_call(bufs)] {
+            [buf] => Ok(send_one(stream, &buf[..buf.len().min(MAX_BYTES)], SEND)?),
             bufs => Ok(sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), SEND)?),
         }
     }
 
     /// Linux stops by itself.
     #[inline(always)]
-    fn most_of(buf: &[u8]) -> usize {
-        if cfg!(target_os = "linux") { buf.len() } else { buf.len().min(BYTES_MOST) }
+    fn max_len(buf: &[u8]) -> usize {
+        if cfg!(target_os = "linux") { buf.len() } else { buf.len().min(MAX_BYTES) }
     }
 
     pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
@@ -362,32 +368,32 @@ mod calls {
         use rustix::net::RecvFlags;
         use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-        use crate::driver::wire::Room;
+        use crate::driver::wire::RecvBufs;
 
         /// The system counts it in ticks of 1 ms to 10 ms, and rounds up.
-        const BRISK: Duration = Duration::from_millis(4);
+        const BLOCKING_RECV_TIMEOUT: Duration = Duration::from_millis(4);
 
         #[inline]
-        pub(in super::super) fn receive_blocking(
+        pub(in super::super) fn recv_blocking(
             stream: &TcpStream,
-            room: &mut Room<'_, '_>,
+            bufs: &mut RecvBufs<'_, '_>,
         ) -> io::Result<usize> {
-            super::receive_with(stream, room, RecvFlags::empty())
+            super::recv_with(stream, bufs, RecvFlags::empty())
         }
 
         pub(in super::super) fn let_block(stream: &TcpStream) -> io::Result<()> {
-            set_socket_timeout(stream, Timeout::Recv, Some(BRISK))?;
+            set_socket_timeout(stream, Timeout::Recv, Some(BLOCKING_RECV_TIMEOUT))?;
             rustix::io::ioctl_fionbio(stream, false)?;
             Ok(())
         }
     }
 
     #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
-    pub(super) fn receive_blocking(
+    pub(super) fn recv_blocking(
         stream: &TcpStream,
-        room: &mut Room<'_, '_>,
+        bufs: &mut RecvBufs<'_, '_>,
     ) -> io::Result<usize> {
-        receive(stream, room)
+        receive(stream, bufs)
     }
 
     #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
@@ -402,36 +408,39 @@ mod calls {
 mod calls {
     use std::io::{self, Read, Write};
 
-    use super::{BYTES_MOST, Load, Room, TcpStream, taken_at_once};
+    use super::{MAX_BYTES, RecvBufs, SendBufs, TcpStream, slices_for_call};
 
-    pub(super) fn receive(mut stream: &TcpStream, room: &mut Room<'_, '_>) -> io::Result<usize> {
-        match room {
-            Room::One(buf) => {
-                let most = buf.len().min(BYTES_MOST);
-                stream.read(&mut buf[..most])
+    pub(super) fn receive(
+        mut stream: &TcpStream,
+        bufs: &mut RecvBufs<'_, '_>,
+    ) -> io::Result<usize> {
+        match bufs {
+            RecvBufs::One(buf) => {
+                let max = buf.len().min(MAX_BYTES);
+                stream.read(&mut buf[..max])
             }
-            Room::Many(bufs) => {
-                let taken = taken_at_once(bufs);
+            RecvBufs::Many(bufs) => {
+                let taken = slices_for_call(bufs);
                 stream.read_vectored(&mut bufs[taken])
             }
         }
     }
 
-    pub(super) fn receive_blocking(
+    pub(super) fn recv_blocking(
         stream: &TcpStream,
-        room: &mut Room<'_, '_>,
+        bufs: &mut RecvBufs<'_, '_>,
     ) -> io::Result<usize> {
-        receive(stream, room)
+        receive(stream, bufs)
     }
 
     pub(super) fn let_block(_stream: &TcpStream) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn send(mut stream: &TcpStream, load: &Load<'_, '_>) -> io::Result<usize> {
-        match load {
-            Load::One(buf) => stream.write(&buf[..buf.len().min(BYTES_MOST)]),
-            Load::Many(bufs) => stream.write_vectored(&bufs[taken_at_once(bufs)]),
+    pub(super) fn send(mut stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
+        match bufs {
+            SendBufs::One(buf) => stream.write(&buf[..buf.len().min(MAX_BYTES)]),
+            SendBufs::Many(bufs) => stream.write_vectored(&bufs[slices_for_call(bufs)]),
         }
     }
 
@@ -450,12 +459,12 @@ pub(super) fn forbid_signals(socket: &socket2::Socket) -> io::Result<()> {
 }
 
 #[cfg(sockeye_shuttle)]
-fn hung_up(stream: &TcpStream) -> bool {
+fn has_hung_up(stream: &TcpStream) -> bool {
     stream.is_hung_up()
 }
 
 #[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
-fn hung_up(stream: &TcpStream) -> bool {
+fn has_hung_up(stream: &TcpStream) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -467,12 +476,12 @@ fn hung_up(stream: &TcpStream) -> bool {
 
 /// Other systems raise it for a plain FIN too.
 #[cfg(not(any(target_os = "linux", sockeye_shuttle)))]
-fn hung_up(_stream: &TcpStream) -> bool {
+fn has_hung_up(_stream: &TcpStream) -> bool {
     false
 }
 
 #[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
-fn standing(stream: &TcpStream) -> Standing {
+fn poll_status(stream: &TcpStream) -> PollStatus {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut descriptors = [PollFd::new(stream, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -481,18 +490,18 @@ fn standing(stream: &TcpStream) -> Standing {
         Err(_) => PollFlags::empty(),
     };
     if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
-        Standing::Broken
+        PollStatus::Error
     } else if seen.contains(PollFlags::RDHUP) {
-        Standing::Ended
+        PollStatus::Fin
     } else {
-        Standing::Whole
+        PollStatus::Quiet
     }
 }
 
 /// Where a poll does not tell an end from bytes before it.
 #[cfg(not(all(target_os = "linux", not(sockeye_shuttle))))]
-fn standing(_stream: &TcpStream) -> Standing {
-    Standing::Whole
+fn poll_status(_stream: &TcpStream) -> PollStatus {
+    PollStatus::Quiet
 }
 
 #[cfg(not(sockeye_shuttle))]
@@ -505,6 +514,6 @@ fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(linger);
 }
 
-pub(super) fn would_block() -> io::Error {
+pub(super) fn would_block_error() -> io::Error {
     io::ErrorKind::WouldBlock.into()
 }

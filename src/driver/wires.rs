@@ -10,57 +10,57 @@ use super::wire::Wire;
 /// Each direction has a reference at hand, so that a call moves one and need not count it: that would be two more
 /// atomic operations a call.
 #[derive(Debug, Default)]
-pub(super) struct Wires {
-    own: Option<Arc<Wire>>,
-    at_hand: [Option<Arc<Wire>>; 2],
+pub(super) struct WireRefs {
+    owner: Option<Arc<Wire>>,
+    cached: [Option<Arc<Wire>>; 2],
 }
 
-impl Wires {
-    pub(super) fn adopt(&mut self, wire: Arc<Wire>) {
-        self.own = Some(wire);
+impl WireRefs {
+    pub(super) fn attach(&mut self, wire: Arc<Wire>) {
+        self.owner = Some(wire);
     }
 
     pub(super) fn is_some(&self) -> bool {
-        self.own.is_some()
+        self.owner.is_some()
     }
 
     pub(super) fn is_none(&self) -> bool {
-        self.own.is_none()
+        self.owner.is_none()
     }
 
     pub(super) fn cloned(&self) -> Option<Arc<Wire>> {
-        self.own.clone()
+        self.owner.clone()
     }
 
     /// Lets go of it. What is in use elsewhere is not given back any more, and is then the last.
     pub(super) fn take(&mut self) -> Option<Arc<Wire>> {
-        self.at_hand = [None, None];
-        self.own.take()
+        self.cached = [None, None];
+        self.owner.take()
     }
 
-    /// A reference for a call in this direction, to be [given back](Self::give_back).
+    /// A reference for a call in this direction, to be [given back](Self::checkin).
     #[inline]
-    pub(super) fn lend(&mut self, side: Side) -> Option<Arc<Wire>> {
-        if self.at_hand[side as usize].is_none() {
-            self.count(side);
+    pub(super) fn checkout(&mut self, side: Side) -> Option<Arc<Wire>> {
+        if self.cached[side as usize].is_none() {
+            self.fill_cache(side);
         }
-        self.at_hand[side as usize].take()
+        self.cached[side as usize].take()
     }
 
     #[cold]
-    fn count(&mut self, side: Side) {
-        self.at_hand[side as usize] = self.own.clone();
+    fn fill_cache(&mut self, side: Side) {
+        self.cached[side as usize] = self.owner.clone();
     }
 
     /// Takes back what a call was lent, unless the connection was let go of: then it is returned, to be
-    /// [dropped](let_go) without the lock.
+    /// [dropped](drop_wire) without the lock.
     #[inline]
-    pub(super) fn give_back(&mut self, side: Side, wire: Arc<Wire>) -> Option<Arc<Wire>> {
-        if self.own.is_none() {
+    pub(super) fn checkin(&mut self, side: Side, wire: Arc<Wire>) -> Option<Arc<Wire>> {
+        if self.owner.is_none() {
             return Some(wire);
         }
-        if let Some(another) = self.at_hand[side as usize].replace(wire) {
-            let_go(another);
+        if let Some(another) = self.cached[side as usize].replace(wire) {
+            drop_wire(another);
         }
         None
     }
@@ -68,6 +68,6 @@ impl Wires {
 
 /// Drops a reference. With the last one the descriptor is closed.
 #[cold]
-pub(super) fn let_go(wire: Arc<Wire>) {
+pub(super) fn drop_wire(wire: Arc<Wire>) {
     drop(wire);
 }

@@ -3,325 +3,330 @@
 use std::io;
 use std::sync::Arc;
 
-use super::attend::{Called, Last, Tried, begin};
-use super::deeds::Deeds;
-use super::errno::{Failure, judge};
-use super::patience::{Passed, Patience};
-use super::readiness::Ended;
-use super::shared::{Core, Guard, Shared};
-use super::slices::Load;
+use super::attend::{CallResult, LastCall, PendingCall, begin_call};
+use super::deeds::ActionSet;
+use super::errno::{Failure, classify};
+use super::patience::{CallTimer, Elapsed};
+use super::readiness::WaitResult;
+use super::shared::{Connection, ConnectionState, StateGuard};
+use super::slices::SendBufs;
 use super::wait::Side;
 use super::wire::Wire;
-use super::wires::let_go;
+use super::wires::drop_wire;
 use crate::error::{Error, Fault, Result};
 use crate::machine::{Input, SendPass, Sent, WriteStep};
 
-impl Shared {
+impl Connection {
     /// Sends as soon as there is room.
-    pub(crate) fn write(self: &Arc<Self>, load: &Load<'_, '_>) -> Result<usize> {
+    pub(crate) fn write(self: &Arc<Self>, bufs: &SendBufs<'_, '_>) -> Result<usize> {
         self.check_process()?;
-        if load.is_empty() {
-            return self.write_nothing();
+        if bufs.is_empty() {
+            return self.write_empty();
         }
-        let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Write, &mut patience, |core| {
+        let mut timer = CallTimer::default();
+        let mut state = self.acquire_turn(Side::Write, &mut timer, |state| {
             // It does not wait for one that began before, and that may go on.
-            core.machine.refuses_write().map(|fault| core.error_for(fault))
+            state.machine.refuses_write().map(|fault| state.error_for(fault))
         })?;
-        let pass = match core.machine.write() {
-            WriteStep::Send(pass) => pass,
-            step => return self.go_on_writing(core, step, load, patience),
+        let permit = match state.machine.write() {
+            WriteStep::Send(permit) => permit,
+            step => return self.write_loop(state, step, bufs, timer),
         };
-        match self.try_to_send(core, load) {
-            Ok((core, wire, accepted)) => self.accept(core, pass, accepted, wire),
-            Err(tried) => self.write_on(tried, pass, load, patience),
+        match self.try_send(state, bufs) {
+            Ok((state, wire, accepted)) => self.finish_send(state, permit, accepted, wire),
+            Err(pending) => self.write_slow(pending, permit, bufs, timer),
         }
     }
 
     /// Writes where the first call was not all.
     #[inline(never)]
-    fn write_on<'a>(
+    fn write_slow<'a>(
         self: &'a Arc<Self>,
-        tried: Tried<'a>,
-        pass: SendPass,
-        load: &Load<'_, '_>,
-        mut patience: Patience,
+        pending: PendingCall<'a>,
+        permit: SendPass,
+        bufs: &SendBufs<'_, '_>,
+        mut timer: CallTimer,
     ) -> Result<usize> {
-        match self.go_on_sending(tried, pass, load, &mut patience) {
-            Called::Done(result) => result,
-            Called::Ask(mut core) => {
-                let step = core.machine.write();
-                self.go_on_writing(core, step, load, patience)
+        match self.send_loop(pending, permit, bufs, &mut timer) {
+            CallResult::Done(result) => result,
+            CallResult::Retry(mut state) => {
+                let step = state.machine.write();
+                self.write_loop(state, step, bufs, timer)
             }
         }
     }
 
     /// Does what the machine says, until that is a result.
     #[inline(never)]
-    fn go_on_writing<'a>(
+    fn write_loop<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
+        mut state: StateGuard<'a>,
         mut step: WriteStep,
-        load: &Load<'_, '_>,
-        mut patience: Patience,
+        bufs: &SendBufs<'_, '_>,
+        mut timer: CallTimer,
     ) -> Result<usize> {
         let mut again = false;
         loop {
             // As in a read, each round looks at the limit.
             let over = std::mem::replace(&mut again, true)
-                && patience.left(core.limit(Side::Write)) == Err(Passed);
-            let called = match step {
-                WriteStep::Send(pass) | WriteStep::Seal(pass) if over => {
-                    return self.give_up_sending(core, pass);
+                && timer.left(state.call_limit(Side::Write)) == Err(Elapsed);
+            let result = match step {
+                WriteStep::Send(permit) | WriteStep::Seal(permit) if over => {
+                    return self.fail_send_timed_out(state, permit);
                 }
-                WriteStep::Send(pass) => match self.try_to_send(core, load) {
-                    Ok((core, wire, accepted)) => {
-                        return self.accept(core, pass, accepted, wire);
+                WriteStep::Send(permit) => match self.try_send(state, bufs) {
+                    Ok((state, wire, accepted)) => {
+                        return self.finish_send(state, permit, accepted, wire);
                     }
-                    Err(tried) => self.go_on_sending(tried, pass, load, &mut patience),
+                    Err(pending) => self.send_loop(pending, permit, bufs, &mut timer),
                 },
-                WriteStep::Seal(pass) => self.seal_with(core, pass, load, &mut patience),
+                WriteStep::Seal(permit) => self.write_tls(state, permit, bufs, &mut timer),
                 WriteStep::Fail(fault) => {
-                    let error = core.error_for(fault);
-                    return self.leave(core, Side::Write, Err(error));
+                    let error = state.error_for(fault);
+                    return self.release_turn(state, Side::Write, Err(error));
                 }
-                WriteStep::Wait => match patience.left(core.limit(Side::Write)) {
-                    Ok(left) => Called::Ask(self.wait_opening(core, left)),
-                    Err(Passed) => return self.time_out(core, Side::Write),
+                WriteStep::Wait => match timer.left(state.call_limit(Side::Write)) {
+                    Ok(left) => CallResult::Retry(self.wait_or_handshake(state, left)),
+                    Err(Elapsed) => return self.fail_timed_out(state, Side::Write),
                 },
             };
-            match called {
-                Called::Done(result) => return result,
-                Called::Ask(back) => core = self.release_briefly(back),
+            match result {
+                CallResult::Done(result) => return result,
+                CallResult::Retry(back) => state = self.yield_state(back),
             }
-            step = core.machine.write();
+            step = state.machine.write();
         }
     }
 
     /// Makes the first call of a pass, where nothing has to be waited for before; mostly that is all.
     #[inline(always)]
-    fn try_to_send<'a>(
+    fn try_send<'a>(
         &'a self,
-        core: Guard<'a>,
-        load: &Load<'_, '_>,
-    ) -> Result<(Guard<'a>, Arc<Wire>, usize), Tried<'a>> {
-        let (mut core, wire, wait_first) = begin(core, Side::Write);
-        if wait_first {
-            return Err(Tried { wire, wait_first, last: Last::None(core) });
+        state: StateGuard<'a>,
+        bufs: &SendBufs<'_, '_>,
+    ) -> Result<(StateGuard<'a>, Arc<Wire>, usize), PendingCall<'a>> {
+        let (mut state, wire, poll_first) = begin_call(state, Side::Write);
+        if poll_first {
+            return Err(PendingCall { wire, poll_first, last: LastCall::None(state) });
         }
-        core.writing.ready = false;
-        drop(core);
-        match wire.send(load) {
+        state.send.ready = false;
+        drop(state);
+        match wire.send(bufs) {
             Ok(accepted) => {
-                let mut core = self.lock_again();
-                core.writing.forecast.took(accepted < load.len(), wait_first);
-                Ok((core, wire, accepted))
+                let mut state = self.state_after_call();
+                state.send.predictor.on_progress(accepted < bufs.len(), poll_first);
+                Ok((state, wire, accepted))
             }
-            result => Err(Tried { wire, wait_first, last: Last::Made { result, brisk: false } }),
+            result => Err(PendingCall {
+                wire,
+                poll_first,
+                last: LastCall::Made { result, blocking: false },
+            }),
         }
     }
 
     /// Ends a pass that took bytes.
     #[inline(always)]
-    fn accept<'a>(
+    fn finish_send<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: SendPass,
+        mut state: StateGuard<'a>,
+        permit: SendPass,
         accepted: usize,
         wire: Arc<Wire>,
     ) -> Result<usize> {
-        let unwanted = core.wire.give_back(Side::Write, wire);
-        let deeds = Deeds::of(core.machine.accepted(pass, accepted));
-        core = self.settle(core, deeds);
-        let result = self.leave(core, Side::Write, Ok(accepted));
-        if let Some(wire) = unwanted {
-            let_go(wire);
+        let late_wire = state.wire.checkin(Side::Write, wire);
+        let actions = ActionSet::collect(state.machine.accepted(permit, accepted));
+        state = self.apply(state, actions);
+        let result = self.release_turn(state, Side::Write, Ok(accepted));
+        if let Some(wire) = late_wire {
+            drop_wire(wire);
         }
         result
     }
 
     /// Sends with a pass, which it ends, where the first call was not all or comes after a wait.
     #[inline(never)]
-    fn go_on_sending<'a>(
+    fn send_loop<'a>(
         self: &'a Arc<Self>,
-        tried: Tried<'a>,
-        pass: SendPass,
-        load: &Load<'_, '_>,
-        patience: &mut Patience,
-    ) -> Called<'a> {
-        let Tried { wire, mut wait_first, mut last } = tried;
-        let mut waited = wait_first;
-        let (mut core, what) = loop {
+        pending: PendingCall<'a>,
+        permit: SendPass,
+        bufs: &SendBufs<'_, '_>,
+        timer: &mut CallTimer,
+    ) -> CallResult<'a> {
+        let PendingCall { wire, mut poll_first, mut last } = pending;
+        let mut waited = poll_first;
+        let (mut state, what) = loop {
             let result = match last {
-                Last::Made { result, .. } => result,
-                Last::None(mut core) => {
-                    if wait_first {
-                        match self.wait_ready(core, &wire, Side::Write, patience) {
-                            Ended::Ready => {}
-                            Ended::Look(back) => {
-                                core = self.expire_if_due(back);
-                                if core.machine.still_sends(&pass) {
-                                    last = Last::None(core);
+                LastCall::Made { result, .. } => result,
+                LastCall::None(mut state) => {
+                    if poll_first {
+                        match self.wait_ready(state, &wire, Side::Write, timer) {
+                            WaitResult::Ready => {}
+                            WaitResult::Recheck(back) => {
+                                state = self.handle_close_timer(back);
+                                if state.machine.still_sends(&permit) {
+                                    last = LastCall::None(state);
                                     continue;
                                 }
-                                break (core, Sent::Nothing);
+                                break (state, Sent::Nothing);
                             }
-                            Ended::Broken(core, fault) => {
-                                return Called::Done(self.fail_send(core, pass, fault));
+                            WaitResult::Failed(state, fault) => {
+                                return CallResult::Done(self.fail_send(state, permit, fault));
                             }
-                            Ended::Passed(core) => {
-                                return Called::Done(self.give_up_sending(core, pass));
+                            WaitResult::Elapsed(state) => {
+                                return CallResult::Done(self.fail_send_timed_out(state, permit));
                             }
                         }
                     } else {
-                        core.writing.ready = false;
-                        drop(core);
+                        state.send.ready = false;
+                        drop(state);
                     }
-                    wire.send(load)
+                    wire.send(bufs)
                 }
             };
-            patience.recheck();
-            let mut core = self.lock();
-            core.writing.asleep = false;
+            timer.invalidate();
+            let mut state = self.state();
+            state.send.parked = false;
             match result {
                 Ok(accepted) => {
-                    core.writing.forecast.took(accepted < load.len(), waited);
-                    return Called::Done(self.accept(core, pass, accepted, wire));
+                    state.send.predictor.on_progress(accepted < bufs.len(), waited);
+                    return CallResult::Done(self.finish_send(state, permit, accepted, wire));
                 }
-                Err(error) => match judge(&error) {
+                Err(error) => match classify(&error) {
                     Failure::WouldBlock => {
                         if !waited {
-                            core.writing.forecast.missed();
+                            state.send.predictor.on_would_block();
                             waited = true;
                         }
-                        wait_first = !core.writing.ready;
+                        poll_first = !state.send.ready;
                     }
-                    Failure::Interrupted => wait_first = false,
+                    Failure::Interrupted => poll_first = false,
                     Failure::Call(fault) => {
-                        return Called::Done(self.fail_send(core, pass, fault));
+                        return CallResult::Done(self.fail_send(state, permit, fault));
                     }
                     Failure::Connection(fault) => {
                         // A broken pipe is all that it says to those whom it does not tell why.
                         if error.kind() == io::ErrorKind::BrokenPipe {
-                            core = self.await_hearsay(core, Side::Read, Some(Side::Write));
+                            state = self.wait_for_cause(state, Side::Read, Some(Side::Write));
                         }
-                        break (core, Sent::Failed(fault));
+                        break (state, Sent::Failed(fault));
                     }
                 },
             }
-            if !core.machine.still_sends(&pass) {
-                break (core, Sent::Nothing);
+            if !state.machine.still_sends(&permit) {
+                break (state, Sent::Nothing);
             }
-            last = Last::None(core);
+            last = LastCall::None(state);
         };
-        let deeds = Deeds::of(core.machine.sent(pass, what));
-        Called::Ask(self.settle_without(core, deeds, wire))
+        let actions = ActionSet::collect(state.machine.sent(permit, what));
+        CallResult::Retry(self.apply_and_drop(state, actions, wire))
     }
 
     /// Ends a pass that waited for as long as its call may.
-    pub(super) fn give_up_sending<'a>(
+    pub(super) fn fail_send_timed_out<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: SendPass,
+        mut state: StateGuard<'a>,
+        permit: SendPass,
     ) -> Result<usize> {
-        let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
-        core = self.settle(core, deeds);
-        self.time_out(core, Side::Write)
+        let actions = ActionSet::collect(state.machine.sent(permit, Sent::Nothing));
+        state = self.apply(state, actions);
+        self.fail_timed_out(state, Side::Write)
     }
 
     /// Ends a pass whose call failed for itself: the connection stands.
     #[cold]
     fn fail_send<'a>(
         self: &'a Arc<Self>,
-        mut core: Guard<'a>,
-        pass: SendPass,
+        mut state: StateGuard<'a>,
+        permit: SendPass,
         fault: Fault,
     ) -> Result<usize> {
-        let deeds = Deeds::of(core.machine.sent(pass, Sent::Nothing));
-        core = self.settle(core, deeds);
-        self.leave(core, Side::Write, Err(Error::from_fault(fault)))
+        let actions = ActionSet::collect(state.machine.sent(permit, Sent::Nothing));
+        state = self.apply(state, actions);
+        self.release_turn(state, Side::Write, Err(Error::from_fault(fault)))
     }
 
     /// Half-closes, once the connection is made and the writes before it have ended.
-    pub(crate) fn finish_writing(self: &Arc<Self>) -> Result<()> {
+    pub(crate) fn close_write(self: &Arc<Self>) -> Result<()> {
         self.check_process()?;
-        let core = self.lock();
-        if !core.is_opening() && !core.machine.sends() {
-            return core.check();
+        let state = self.state();
+        if !state.is_opening() && !state.machine.sends() {
+            return state.check_failed();
         }
-        drop(core);
-        let mut patience = Patience::default();
-        let mut core = self.take_turn(Side::Write, &mut patience, |core| {
+        drop(state);
+        let mut timer = CallTimer::default();
+        let mut state = self.acquire_turn(Side::Write, &mut timer, |state| {
             // An upgrade has the turn.
-            core.machine
+            state
+                .machine
                 .refuses_write()
                 .filter(|fault| *fault == Fault::Upgraded)
-                .map(|fault| core.error_for(fault))
+                .map(|fault| state.error_for(fault))
         })?;
-        while core.is_opening() {
-            match patience.left(core.limit(Side::Write)) {
-                Ok(left) => core = self.wait_opening(core, left),
-                Err(Passed) => {
-                    let _ = self.leave(core, Side::Write, Ok(0));
-                    return Err(Side::Write.timed_out());
+        while state.is_opening() {
+            match timer.left(state.call_limit(Side::Write)) {
+                Ok(left) => state = self.wait_or_handshake(state, left),
+                Err(Elapsed) => {
+                    let _ = self.release_turn(state, Side::Write, Ok(0));
+                    return Err(Side::Write.timeout_error());
                 }
             }
         }
-        if let Some(fault @ Fault::Upgraded) = core.machine.refuses_write() {
-            let error = core.error_for(fault);
-            return self.leave(core, Side::Write, Err(error)).map(drop);
+        if let Some(fault @ Fault::Upgraded) = state.machine.refuses_write() {
+            let error = state.error_for(fault);
+            return self.release_turn(state, Side::Write, Err(error)).map(drop);
         }
         // What was accepted goes first, and while it can't the side stays open. Then what ends it.
-        core = match self.await_drained(core, &mut patience) {
-            Ok(core) => self.tell(core, Input::FinishWriting),
-            Err(core) => return self.time_out(core, Side::Write).map(drop),
+        state = match self.wait_flushed(state, &mut timer) {
+            Ok(state) => self.handle_input(state, Input::FinishWriting),
+            Err(state) => return self.fail_timed_out(state, Side::Write).map(drop),
         };
-        core = match self.await_drained(core, &mut patience) {
-            Ok(core) => core,
-            Err(core) => return self.time_out(core, Side::Write).map(drop),
+        state = match self.wait_flushed(state, &mut timer) {
+            Ok(state) => state,
+            Err(state) => return self.fail_timed_out(state, Side::Write).map(drop),
         };
-        let result = core.check();
-        self.leave(core, Side::Write, Ok(0))?;
+        let result = state.check_failed();
+        self.release_turn(state, Side::Write, Ok(0))?;
         result
     }
 
     /// Waits until the system has all that was accepted, as it always has in plaintext.
     pub(crate) fn flush(self: &Arc<Self>) -> Result<()> {
         self.check_process()?;
-        let core = self.lock();
-        if !core.machine.has_unsent() {
-            return core.check();
+        let state = self.state();
+        if !state.machine.has_unsent() {
+            return state.check_failed();
         }
-        drop(core);
-        let mut patience = Patience::default();
-        let core = self.take_turn(Side::Write, &mut patience, |_| None)?;
-        match self.await_drained(core, &mut patience) {
-            Ok(core) => {
-                let result = core.check();
-                self.leave(core, Side::Write, Ok(0))?;
+        drop(state);
+        let mut timer = CallTimer::default();
+        let state = self.acquire_turn(Side::Write, &mut timer, |_| None)?;
+        match self.wait_flushed(state, &mut timer) {
+            Ok(state) => {
+                let result = state.check_failed();
+                self.release_turn(state, Side::Write, Ok(0))?;
                 result
             }
-            Err(core) => self.time_out(core, Side::Write).map(drop),
+            Err(state) => self.fail_timed_out(state, Side::Write).map(drop),
         }
     }
 
     #[cold]
-    fn write_nothing(&self) -> Result<usize> {
-        let mut core = self.lock();
-        match core.machine.write() {
-            WriteStep::Send(pass) | WriteStep::Seal(pass) => {
-                drop(core.machine.sent(pass, Sent::Nothing));
+    fn write_empty(&self) -> Result<usize> {
+        let mut state = self.state();
+        match state.machine.write() {
+            WriteStep::Send(permit) | WriteStep::Seal(permit) => {
+                drop(state.machine.sent(permit, Sent::Nothing));
                 Ok(0)
             }
             WriteStep::Wait => Ok(0),
-            WriteStep::Fail(fault) => Err(core.error_for(fault)),
+            WriteStep::Fail(fault) => Err(state.error_for(fault)),
         }
     }
 }
 
-impl Core {
+impl ConnectionState {
     /// Fails where the socket has failed.
-    fn check(&self) -> Result<()> {
+    fn check_failed(&self) -> Result<()> {
         let fault = match (self.machine.opened(), self.machine.outcome()) {
             (Some(Err(fault)), _) | (_, Some(Err(fault))) => fault,
             (Some(Ok(())) | None, Some(Ok(())) | None) => return Ok(()),

@@ -32,7 +32,7 @@
 //! | whether an idle socket is still good | `src/driver/health.rs` |
 //! | how what the machine wants is done | `src/driver/deeds.rs` |
 //! | the order of an upgrade | `src/driver/upgrade.rs` |
-//! | which sockets a connector has, who waits for a place, scopes | `src/driver/roster.rs` |
+//! | which sockets a connector has, who waits for a place, scopes | `src/driver/registry.rs` |
 //! | what the egress rules decide, and the table of special addresses | `src/egress` |
 //! | the loop | `src/driver/event_loop.rs` |
 //!

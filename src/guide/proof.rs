@@ -38,7 +38,7 @@
 //! a socket by the public API, over a model of locks, clock and system calls. Each runs thousands of times, a
 //! third of them at random, a third by priorities that change (PCT), and a third in order: all schedules
 //! without a preemption, then all with one, and so on. A run fails where an assertion does, where nobody can go
-//! on any more, and where a descriptor, a place or a job of the loop is left over. `src/failpoint.rs` names 24
+//! on any more, and where a descriptor, a place or a command of the loop is left over. `src/failpoint.rs` names 24
 //! bugs of the driver that a build with `--cfg sockeye_planted` contains, such as a wake-up that is left out.
 //! `.ci/mutations driver` plants each of them in turn. The models that `tests/schedules/planted.rs` lists for a bug
 //! must find it, and each model must find at least one.

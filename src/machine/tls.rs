@@ -204,7 +204,7 @@ impl Session {
 
     /// The peer's FIN has come, and nothing is unread.
     pub(super) fn eof(&mut self) {
-        // What is left in the inbox is a part of a record, or of a message in several records.
+        // What is left in the command queue is a part of a record, or of a message in several records.
         let is_between_records = self.inbox.len() == 0;
         match self.standing {
             Standing::Handshaking => {
@@ -610,7 +610,7 @@ impl Session {
     }
 
     /// Brings the connection to where it seals; says whether it does. Decrypted data would be in the way,
-    /// and what is in the inbox is not to be lost.
+    /// and what is in the command queue is not to be lost.
     fn reach_write(&mut self) -> bool {
         if !matches!(self.standing, Standing::Established | Standing::Ended) {
             return false;

@@ -10,7 +10,9 @@ use once_cell::race::OnceBox;
 use super::scope::Scope;
 use super::{Handle, Socket};
 use crate::address::SocketAddress;
-use crate::driver::{Given, LookupShare, Quota, Roster, ScopeId, Shared, Source, Terms};
+use crate::driver::{
+    AdoptedStream, ConnectContext, Connection, LookupShare, Origin, Registry, ScopeId, SocketLimit,
+};
 use crate::egress::EgressRules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::ConnectorStats;
@@ -50,17 +52,17 @@ struct Rules {
     egress: Option<Arc<EgressRules>>,
     /// For sockets whose options name none.
     tls: Option<TlsOptions>,
-    quota: Quota,
+    limit: SocketLimit,
     max_lookups: usize,
-    roster: PerProcess<Arc<Roster>>,
+    registry: PerProcess<Arc<Registry>>,
 }
 
 impl Rules {
-    fn roster(&self) -> &Arc<Roster> {
-        self.roster.get(|parents| {
+    fn registry(&self) -> &Arc<Registry> {
+        self.registry.get(|parents| {
             Arc::new(match parents {
                 Some(parents) => parents.in_child(),
-                None => Roster::new(self.quota, LookupShare::new(self.max_lookups)),
+                None => Registry::new(self.limit, LookupShare::new(self.max_lookups)),
             })
         })
     }
@@ -171,7 +173,7 @@ impl Connector {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn scope<R>(&self, work: impl FnOnce(&Scope<'_>) -> R) -> R {
-        let scope = Scope::new(self, self.rules.roster().begin_scope());
+        let scope = Scope::new(self, self.rules.registry().begin_scope());
         work(&scope)
     }
 
@@ -180,7 +182,7 @@ impl Connector {
     /// [`closed`](Socket::closed) has settled is none any more.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
-        self.rules.roster().placed()
+        self.rules.registry().open_sockets()
     }
 
     /// What became of its sockets since it was built, and how many there are now: for who has to know how a
@@ -207,7 +209,7 @@ impl Connector {
     #[must_use]
     #[doc(alias("metrics", "Stats"))]
     pub fn stats(&self) -> ConnectorStats {
-        self.rules.roster().stats()
+        self.rules.registry().stats()
     }
 
     /// Closes every socket gracefully, for at most `limit`, then aborts the rest; later connects fail with
@@ -219,7 +221,7 @@ impl Connector {
     /// that is shorter. In plaintext what was accepted always is with the kernel. What the peer has
     /// received, nobody knows but the peer.
     pub fn shutdown(&self, limit: Duration) -> usize {
-        self.rules.roster().shut(limit)
+        self.rules.registry().shutdown(limit)
     }
 
     /// Takes over an established connection, such as one that was accepted or that a proxy gave.
@@ -274,11 +276,13 @@ impl Connector {
                 "a local address to bind is for dialling: the connection is there already";
             return Err(Error::with_message(ErrorKind::InvalidOptions, message));
         }
-        let (given, remote) = Given::new(stream, &options.tcp)?;
+        let (adopted, remote) = AdoptedStream::new(stream, &options.tcp)?;
         self.fill_in(&mut options);
-        let terms = Terms { resolver: None, egress: None, roster: self.rules.roster(), scope };
-        let shared = Shared::connect(remote.into(), options, Source::Given(given), terms)?;
-        Ok(Socket { handle: Handle::first(shared) })
+        let context =
+            ConnectContext { resolver: None, egress: None, registry: self.rules.registry(), scope };
+        let connection =
+            Connection::connect(remote.into(), options, Origin::Adopted(adopted), context)?;
+        Ok(Socket { handle: Handle::first(connection) })
     }
 
     fn fill_in(&self, options: &mut SocketOptions) {
@@ -297,7 +301,7 @@ impl Connector {
         options.check()?;
         self.fill_in(&mut options);
         let Rules { resolver, egress, .. } = &*self.rules;
-        let roster = self.rules.roster();
+        let registry = self.rules.registry();
         if let Some(egress) = egress {
             let judged = egress.judge_name(&address).and_then(|()| {
                 match address.literal().and_then(|literal| egress.denial(literal)) {
@@ -307,12 +311,12 @@ impl Connector {
                     None => Ok(()),
                 }
             });
-            judged.inspect_err(|error| roster.denied(error))?;
+            judged.inspect_err(|error| registry.count_denied(error))?;
         }
         let resolver = resolver.as_ref();
-        let terms = Terms { resolver, egress: egress.as_ref(), roster, scope };
-        let shared = Shared::connect(address, options, Source::Dial, terms)?;
-        Ok(Socket { handle: Handle::first(shared) })
+        let context = ConnectContext { resolver, egress: egress.as_ref(), registry, scope };
+        let connection = Connection::connect(address, options, Origin::Dial, context)?;
+        Ok(Socket { handle: Handle::first(connection) })
     }
 
     pub(super) fn open_any(
@@ -331,21 +335,22 @@ impl Connector {
         options.check()?;
         self.fill_in(&mut options);
         let egress = &self.rules.egress;
-        let roster = self.rules.roster();
+        let registry = self.rules.registry();
         let allowed = match egress {
             Some(egress) => {
                 let judged = allowed_hosts(egress, addresses);
-                judged.inspect_err(|error| roster.denied(error))?
+                judged.inspect_err(|error| registry.count_denied(error))?
             }
             None => addresses.to_vec(),
         };
-        let terms = Terms { resolver: None, egress: egress.as_ref(), roster, scope };
-        let shared = Shared::connect(first.into(), options, Source::Known(allowed), terms)?;
-        Ok(Socket { handle: Handle::first(shared) })
+        let context = ConnectContext { resolver: None, egress: egress.as_ref(), registry, scope };
+        let connection =
+            Connection::connect(first.into(), options, Origin::Addresses(allowed), context)?;
+        Ok(Socket { handle: Handle::first(connection) })
     }
 
-    pub(super) fn roster(&self) -> &Roster {
-        self.rules.roster()
+    pub(super) fn registry(&self) -> &Registry {
+        self.rules.registry()
     }
 }
 
@@ -373,7 +378,7 @@ impl fmt::Debug for Rules {
             .field("resolver", &resolver)
             .field("egress", &self.egress)
             .field("tls", &self.tls)
-            .field("quota", &self.quota)
+            .field("quota", &self.limit)
             .finish()
     }
 }
@@ -488,15 +493,15 @@ impl ConnectorBuilder {
     }
 
     fn rules(self) -> Rules {
-        let quota = Quota { most: self.max_open_sockets, wait: self.wait_at_limit };
+        let limit = SocketLimit { max: self.max_open_sockets, wait: self.wait_at_limit };
         let restricts = !self.egress.is_unrestricted();
         Rules {
             resolver: self.resolver,
             egress: restricts.then(|| Arc::new(self.egress)),
             tls: self.tls,
-            quota,
+            limit,
             max_lookups: self.max_lookups.unwrap_or(MAX_LOOKUPS),
-            roster: PerProcess::new(),
+            registry: PerProcess::new(),
         }
     }
 }

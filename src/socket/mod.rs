@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Descriptor, Load, Room, Shared, Side};
+use crate::driver::{Connection, Descriptor, RecvBufs, SendBufs, Side};
 use crate::error::{Error, Result, Step};
 use crate::info::{Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
@@ -85,7 +85,7 @@ impl Socket {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn opened(&self) -> Result<SocketInfo> {
-        self.handle.call(|shared| shared.opened(None))
+        self.handle.call(|connection| connection.opened(None))
     }
 
     /// [`opened`](Self::opened) for at most `limit`; zero only looks.
@@ -94,7 +94,7 @@ impl Socket {
     /// As `opened`, and a [retryable](crate::Error::is_retryable)
     /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the attempt goes on.
     pub fn opened_timeout(&self, limit: Duration) -> Result<SocketInfo> {
-        self.handle.call(|shared| shared.opened(Some(limit)))
+        self.handle.call(|connection| connection.opened(Some(limit)))
     }
 
     /// Waits until the socket is closed: `Ok` after a clean end, the cause otherwise.
@@ -114,7 +114,7 @@ impl Socket {
     /// # Errors
     /// The cause of any end that was not clean.
     pub fn closed(&self) -> Result<()> {
-        self.handle.call(|shared| shared.closed(None))
+        self.handle.call(|connection| connection.closed(None))
     }
 
     /// [`closed`](Self::closed) for at most `limit`; zero only looks.
@@ -123,7 +123,7 @@ impl Socket {
     /// As `closed`, and a [retryable](crate::Error::is_retryable)
     /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the socket lives on.
     pub fn closed_timeout(&self, limit: Duration) -> Result<()> {
-        self.handle.call(|shared| shared.closed(Some(limit)))
+        self.handle.call(|connection| connection.closed(Some(limit)))
     }
 
     /// Closes both directions: cancels a connection attempt at once ([`opened`](Self::opened) is then
@@ -155,7 +155,7 @@ impl Socket {
     /// ```
     #[doc(alias("shutdown", "destroy"))]
     pub fn close(&self) -> Result<()> {
-        self.handle.call(|shared| shared.close()).map_err(|error| error.during(Step::Close))
+        self.handle.call(|connection| connection.close()).map_err(|error| error.during(Step::Close))
     }
 
     /// Closes at once: what is not yet sent is dropped and the peer sees a reset. Blocked and later
@@ -163,7 +163,7 @@ impl Socket {
     /// connection attempt is cancelled. Does nothing on a socket that has ended.
     #[doc(alias("resetAndDestroy", "SetLinger"))]
     pub fn abort(&self) {
-        self.handle.call(|shared| shared.abort(Input::Abort));
+        self.handle.call(|connection| connection.abort(Input::Abort));
     }
 
     /// Upgrades to TLS and returns the new socket, still in its handshake: its
@@ -222,7 +222,7 @@ impl Socket {
     /// ```
     #[doc(alias("startTls"))]
     pub fn start_tls(&self) -> Result<Socket> {
-        Ok(Socket { handle: Handle::first(self.handle.shared().start_tls(None)?) })
+        Ok(Socket { handle: Handle::first(self.handle.connection().start_tls(None)?) })
     }
 
     /// [`start_tls`](Self::start_tls) with these in place of the options' TLS settings.
@@ -230,13 +230,13 @@ impl Socket {
     /// # Errors
     /// As `start_tls`, and [`InvalidOptions`](crate::ErrorKind::InvalidOptions), where nothing is changed.
     pub fn start_tls_with(&self, tls: TlsOptions) -> Result<Socket> {
-        Ok(Socket { handle: Handle::first(self.handle.shared().start_tls(Some(&tls))?) })
+        Ok(Socket { handle: Handle::first(self.handle.connection().start_tls(Some(&tls))?) })
     }
 
     /// Whether [`start_tls`](Self::start_tls) has given the connection to another socket.
     #[must_use]
     pub fn upgraded(&self) -> bool {
-        self.handle.call(|shared| shared.is_upgraded())
+        self.handle.call(|connection| connection.is_upgraded())
     }
 
     /// The mode it was opened with; [`On`](crate::SecureTransport::On) for the socket that
@@ -244,7 +244,7 @@ impl Socket {
     #[must_use]
     #[doc(alias("secureTransport"))]
     pub fn secure_transport(&self) -> SecureTransport {
-        self.handle.call(|shared| shared.mode())
+        self.handle.call(|connection| connection.mode())
     }
 
     /// The readable side.
@@ -265,7 +265,7 @@ impl Socket {
     #[must_use]
     #[doc(alias("readyState"))]
     pub fn phase(&self) -> Phase {
-        self.handle.call(|shared| shared.phase())
+        self.handle.call(|connection| connection.phase())
     }
 
     /// The system's handle of the connection, to ask the system about it; see [`Descriptor`] for what it is not
@@ -294,7 +294,7 @@ impl Socket {
     #[must_use]
     #[doc(alias("as_fd", "AsFd", "as_raw_fd", "as_socket", "SyscallConn"))]
     pub fn descriptor(&self) -> Option<Descriptor> {
-        self.handle.call(|shared| shared.descriptor())
+        self.handle.call(|connection| connection.descriptor())
     }
 
     /// Gives the connection away, as a stream of `std` that blocks and has no time-outs, with everything unread
@@ -328,7 +328,7 @@ impl Socket {
     #[cfg(all(unix, not(sockeye_shuttle)))]
     #[doc(alias("into_std", "into_raw_fd", "IntoRawFd"))]
     pub fn detach(&self) -> Result<std::net::TcpStream> {
-        self.handle.call(|shared| shared.detach())
+        self.handle.call(|connection| connection.detach())
     }
 
     /// Whether it is still good, for who keeps it for later: looks at the wire, where a
@@ -388,13 +388,13 @@ impl Socket {
     #[must_use]
     #[doc(alias("is_alive", "isAlive", "is_closed", "connCheck"))]
     pub fn health(&self) -> Health {
-        self.handle.call(|shared| shared.health())
+        self.handle.call(|connection| connection.health())
     }
 
     /// Bytes of application data that passed, both ways, counted as they are accepted and delivered.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.handle.call(|shared| shared.stats())
+        self.handle.call(|connection| connection.stats())
     }
 
     /// The most that one read may wait, from its beginning; `None`, the default, waits as long as it
@@ -406,7 +406,7 @@ impl Socket {
     #[doc(alias("setTimeout"))]
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("read_timeout", limit)?;
-        self.handle.call(|shared| shared.set_timeout(Side::Read, limit))
+        self.handle.call(|connection| connection.set_timeout(Side::Read, limit))
     }
 
     /// The most that one write may wait, from its beginning; `None`, the default, waits as long as it
@@ -417,7 +417,7 @@ impl Socket {
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for zero.
     pub fn set_write_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("write_timeout", limit)?;
-        self.handle.call(|shared| shared.set_timeout(Side::Write, limit))
+        self.handle.call(|connection| connection.set_timeout(Side::Write, limit))
     }
 
     /// The instant after which reads time out; it also ends a read blocked now, and one in the past
@@ -439,7 +439,7 @@ impl Socket {
     /// ```
     #[doc(alias("SetReadDeadline"))]
     pub fn set_read_deadline(&self, at: Option<Instant>) {
-        self.handle.call(|shared| shared.set_deadline(&[Side::Read], at));
+        self.handle.call(|connection| connection.set_deadline(&[Side::Read], at));
     }
 
     /// The instant after which writes time out; it also ends a write blocked now, and one in the past
@@ -447,14 +447,14 @@ impl Socket {
     /// counts.
     #[doc(alias("SetWriteDeadline"))]
     pub fn set_write_deadline(&self, at: Option<Instant>) {
-        self.handle.call(|shared| shared.set_deadline(&[Side::Write], at));
+        self.handle.call(|connection| connection.set_deadline(&[Side::Write], at));
     }
 
     /// [`set_read_deadline`](Self::set_read_deadline) and
     /// [`set_write_deadline`](Self::set_write_deadline) together.
     #[doc(alias("SetDeadline"))]
     pub fn set_deadline(&self, at: Option<Instant>) {
-        self.handle.call(|shared| shared.set_deadline(&[Side::Read, Side::Write], at));
+        self.handle.call(|connection| connection.set_deadline(&[Side::Read, Side::Write], at));
     }
 }
 
@@ -486,11 +486,11 @@ macro_rules! impl_read {
         io_by_value_and_reference!(Read for $handle,
             /// Waits for the connection to open and for bytes to come. `Ok(0)` is the peer's clean end.
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                self.handle.call(|shared| shared.read(&mut Room::One(buf))).map_err(read_failed)
+                self.handle.call(|connection| connection.read(&mut RecvBufs::One(buf))).map_err(read_failed)
             }
 
             fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                self.handle.call(|shared| shared.read(&mut Room::Many(bufs))).map_err(read_failed)
+                self.handle.call(|connection| connection.read(&mut RecvBufs::Many(bufs))).map_err(read_failed)
             }
         );
     };
@@ -501,17 +501,17 @@ macro_rules! impl_write {
         io_by_value_and_reference!(Write for $handle,
             /// Waits for the connection to open and for the system to take some of the bytes.
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                self.handle.call(|shared| shared.write(&Load::One(buf))).map_err(write_failed)
+                self.handle.call(|connection| connection.write(&SendBufs::One(buf))).map_err(write_failed)
             }
 
             fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.handle.call(|shared| shared.write(&Load::Many(bufs))).map_err(write_failed)
+                self.handle.call(|connection| connection.write(&SendBufs::Many(bufs))).map_err(write_failed)
             }
 
             /// Waits until the system has all that was accepted, which in plaintext it always has; fails
             /// where the socket has failed.
             fn flush(&mut self) -> io::Result<()> {
-                self.handle.call(|shared| shared.flush()).map_err(write_failed)
+                self.handle.call(|connection| connection.flush()).map_err(write_failed)
             }
         );
     };
@@ -534,32 +534,32 @@ impl_write!(Writer);
 
 /// One of the handles of a socket, of which the last closes it.
 struct Handle {
-    shared: Arc<Shared>,
+    connection: Arc<Connection>,
 }
 
 impl Handle {
     /// The first handle, which the socket was made with.
-    fn first(shared: Arc<Shared>) -> Self {
-        Handle { shared }
+    fn first(connection: Arc<Connection>) -> Self {
+        Handle { connection }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     /// Calls the driver. A panic there, which is a bug, fails the socket.
     #[inline(always)]
-    fn call<R>(&self, call: impl FnOnce(&Arc<Shared>) -> R) -> R {
-        self.shared.fail_on_panic(|| call(&self.shared))
+    fn call<R>(&self, call: impl FnOnce(&Arc<Connection>) -> R) -> R {
+        self.connection.fail_on_panic(|| call(&self.connection))
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-        let stats = self.shared.stats();
+        let stats = self.connection.stats();
         f.debug_struct(name)
-            .field("address", &format_args!("{}", self.shared.requested()))
-            .field("remote", &format_args!("{}", Shown(self.shared.remote())))
-            .field("phase", &self.shared.phase())
-            .field("secure_transport", &self.shared.mode())
+            .field("address", &format_args!("{}", self.connection.requested()))
+            .field("remote", &format_args!("{}", Shown(self.connection.remote_address())))
+            .field("phase", &self.connection.phase())
+            .field("secure_transport", &self.connection.mode())
             .field("bytes_read", &stats.bytes_read)
             .field("bytes_written", &stats.bytes_written)
             .finish_non_exhaustive()
@@ -580,13 +580,13 @@ impl fmt::Display for Shown {
 
 impl Clone for Handle {
     fn clone(&self) -> Self {
-        self.shared.add_handle();
-        Handle { shared: Arc::clone(&self.shared) }
+        self.connection.add_handle();
+        Handle { connection: Arc::clone(&self.connection) }
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.call(|shared| shared.drop_handle());
+        self.call(|connection| connection.drop_handle());
     }
 }

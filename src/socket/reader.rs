@@ -23,7 +23,7 @@ impl Reader {
     /// give `Ok(0)`; writing goes on. Counts as the end of reading for
     /// [`closed`](crate::Socket::closed). Works while connecting.
     pub fn cancel(&self) {
-        self.handle.call(|shared| shared.cancel_reading());
+        self.handle.call(|connection| connection.cancel_read());
     }
 }
 

@@ -69,6 +69,6 @@ impl<'a> Scope<'a> {
 /// The end of the work, by a panic too.
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
-        self.connector.roster().end_scope(self.id);
+        self.connector.registry().end_scope(self.id);
     }
 }

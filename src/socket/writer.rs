@@ -37,7 +37,7 @@ impl Writer {
     #[doc(alias("shutdown", "CloseWrite", "end"))]
     pub fn close(&self) -> Result<()> {
         self.handle
-            .call(|shared| shared.finish_writing())
+            .call(|connection| connection.close_write())
             .map_err(|error| error.during(Step::Close))
     }
 
@@ -45,7 +45,7 @@ impl Writer {
     /// ([`Closed`](crate::ErrorKind::Closed)). While connecting it cancels the attempt; after a
     /// finished [`close`](Self::close) it does nothing.
     pub fn abort(&self) {
-        self.handle.call(|shared| shared.abort(Input::AbortWriting));
+        self.handle.call(|connection| connection.abort(Input::AbortWriting));
     }
 }
 

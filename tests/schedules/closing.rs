@@ -1,6 +1,6 @@
 //! Ends that this side makes.
 
-use sockeye::model::{Farewell, Peer};
+use sockeye::model::{Peer, PeerSaw};
 use sockeye::{Connector, ErrorKind};
 
 use crate::explore::explore;
@@ -16,12 +16,12 @@ fn close_ends_a_blocked_read_and_a_blocked_write() {
         let writer = spawn(move || write_all(&writing, b"abc"));
         assert_eq!(scene.socket.close().map_err(|error| error.kind()), Ok(()));
         assert_eq!(scene.connector.open_sockets(), 0);
-        assert_eq!(scene.peer.farewell(), Some(Farewell::End), "it is sent by then");
+        assert_eq!(scene.peer.peer_saw(), Some(PeerSaw::Fin), "it is sent by then");
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Closed));
         let (accepted, error) = writer.join().unwrap();
         assert_eq!(error, Some(ErrorKind::Closed));
         assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.ends_with(Farewell::End), b"abc"[..accepted]);
+        assert_eq!(scene.ends_with(PeerSaw::Fin), b"abc"[..accepted]);
     });
 }
 
@@ -38,9 +38,9 @@ fn two_closes_wait_for_the_same_end() {
         });
         for closer in closers {
             closer.join().unwrap();
-            assert_eq!(scene.peer.farewell(), Some(Farewell::End));
+            assert_eq!(scene.peer.peer_saw(), Some(PeerSaw::Fin));
         }
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -58,7 +58,7 @@ fn abort_ends_a_blocked_read_and_a_blocked_write() {
         assert_eq!(error, Some(ErrorKind::Closed));
         let closed = scene.socket.closed().map_err(|error| error.kind());
         assert_eq!(closed, Err(ErrorKind::Closed));
-        scene.ends_with(Farewell::Reset);
+        scene.ends_with(PeerSaw::Reset);
     });
 }
 
@@ -76,10 +76,10 @@ fn close_and_abort_and_the_peers_end_agree_on_one_outcome() {
         aborter.join().unwrap();
         assert_eq!(scene.socket.closed().map_err(|error| error.kind()), closed);
         let farewell = match closed {
-            Ok(()) => Farewell::End,
+            Ok(()) => PeerSaw::Fin,
             Err(kind) => {
                 assert_eq!(kind, ErrorKind::Closed);
-                Farewell::Reset
+                PeerSaw::Reset
             }
         };
         scene.ends_with(farewell);
@@ -99,11 +99,11 @@ fn the_last_handle_closes_whoever_drops_it() {
         let writing = socket.writer();
         let other = spawn(move || drop(writing));
         drop(socket);
-        assert_eq!(peer.farewell(), None, "a reader is left");
+        assert_eq!(peer.peer_saw(), None, "a reader is left");
         peer.send(b"data");
         assert_eq!(reader.join().unwrap(), 4);
         other.join().unwrap();
-        assert_eq!(peer.await_end(), (Vec::new(), Farewell::End));
+        assert_eq!(peer.wait_eof(), (Vec::new(), PeerSaw::Fin));
         assert_eq!(connector.open_sockets(), 0);
         peer.end();
     });
@@ -143,6 +143,6 @@ fn what_comes_after_a_close_does_not_reset_it() {
         peer.send(b"late");
         peer.end();
         closer.join().unwrap();
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sockeye::model::{self, Farewell, Peer, Site};
+use sockeye::model::{self, Peer, PeerSaw, Reachability};
 use sockeye::{Connector, ErrorKind};
 
 use crate::explore::explore;
@@ -11,31 +11,31 @@ use crate::support::{Scene, options, read, spawn, write};
 #[test]
 fn a_read_and_a_write_wait_for_the_connection() {
     explore("a read and a write wait for the connection", || {
-        model::set_site(Site::Far);
+        model::set_reachability(Reachability::Deferred);
         let scene = Scene::unopened(options());
         let reading = scene.socket.clone();
         let reader = spawn(move || read(&reading));
         let writing = scene.socket.clone();
         let writer = spawn(move || write(&writing, b"data"));
-        scene.peer.take_in();
+        scene.peer.complete_connect();
         scene.socket.opened().unwrap();
         scene.peer.send(b"data");
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
         assert_eq!(writer.join().unwrap(), Ok(4));
-        assert_eq!(scene.ends_with(Farewell::End), b"data");
+        assert_eq!(scene.ends_with(PeerSaw::Fin), b"data");
     });
 }
 
 #[test]
 fn close_cancels_an_attempt_that_may_just_succeed() {
     explore("close cancels an attempt that may just succeed", || {
-        model::set_site(Site::Far);
+        model::set_reachability(Reachability::Deferred);
         let scene = Scene::unopened(options());
         let opening = scene.socket.clone();
         let opener = spawn(move || opening.opened().map(drop).map_err(|error| error.kind()));
         let closing = scene.socket.clone();
         let closer = spawn(move || closing.close().map_err(|error| error.kind()));
-        scene.peer.take_in();
+        scene.peer.complete_connect();
         assert_eq!(closer.join().unwrap(), Ok(()));
         let opened = opener.join().unwrap();
         assert!(matches!(opened, Ok(()) | Err(ErrorKind::Closed)), "{opened:?}");
@@ -49,7 +49,7 @@ fn close_cancels_an_attempt_that_may_just_succeed() {
 fn a_connect_timeout_ends_an_attempt_that_may_just_succeed() {
     explore("a connect timeout ends an attempt that may just succeed", || {
         let limit = Duration::from_millis(10);
-        model::set_site(Site::Far);
+        model::set_reachability(Reachability::Deferred);
         let connector = Connector::builder().build().unwrap();
         let options = options().connect_timeout(limit);
         let socket = connector.connect_with(("127.0.0.1", 1), options).unwrap();
@@ -57,7 +57,7 @@ fn a_connect_timeout_ends_an_attempt_that_may_just_succeed() {
         let opener = spawn(move || opening.opened().map(drop).map_err(|error| error.kind()));
         let time = spawn(move || model::pass_time(limit));
         let peer = Peer::accept();
-        peer.take_in();
+        peer.complete_connect();
         time.join().unwrap();
         let opened = opener.join().unwrap();
         assert!(matches!(opened, Ok(()) | Err(ErrorKind::TimedOut)), "{opened:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sockeye::model::{self, Peer, Site};
+use sockeye::model::{self, Peer, Reachability};
 use sockeye::{Connector, ErrorKind};
 
 use crate::explore::explore;
@@ -140,7 +140,7 @@ fn a_scope_ends_its_sockets_also_those_that_wait() {
 #[test]
 fn shutdown_ends_those_that_wait_and_leaves_none() {
     explore("shutdown ends those that wait and leaves none", || {
-        model::set_site(Site::Far);
+        model::set_reachability(Reachability::Deferred);
         let connector = one_at_a_time();
         let threads = [1, 2].map(|port| {
             let connector = connector.clone();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sockeye::ErrorKind;
-use sockeye::model::{self, Farewell};
+use sockeye::model::{self, PeerSaw};
 
 use crate::explore::explore;
 use crate::support::{Scene, half_open, options, read, read_all, spawn, write};
@@ -21,7 +21,7 @@ fn data_and_the_end_wake_a_blocked_read() {
         scene.peer.end();
         assert_eq!(reader.join().unwrap(), (b"data".to_vec(), None));
         assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.ends_with(Farewell::End), b"");
+        assert_eq!(scene.ends_with(PeerSaw::Fin), b"");
     });
 }
 
@@ -41,7 +41,7 @@ fn two_readers_share_what_comes_and_both_see_the_end() {
         bytes.extend(others);
         bytes.sort_unstable();
         assert_eq!(bytes, b"12", "each byte once");
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -55,7 +55,7 @@ fn a_deadline_in_the_past_ends_a_blocked_read_at_once() {
         scene.socket.set_read_deadline(Some(begun));
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
         assert_eq!(model::now(), begun, "nobody waited for time to pass");
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -70,7 +70,7 @@ fn a_deadline_that_is_set_and_moved_while_a_read_waits_counts() {
         scene.socket.set_read_deadline(Some(begun + BRIEFLY));
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
         assert_eq!(model::now(), begun + BRIEFLY);
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -94,7 +94,7 @@ fn a_read_that_timed_out_took_nothing() {
         scene.peer.send(b"data");
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
         time.join().unwrap();
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -110,7 +110,7 @@ fn a_read_behind_another_honours_its_own_limit() {
         for reader in readers {
             assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
         }
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -129,7 +129,7 @@ fn cancelling_ends_a_blocked_read_and_not_the_writing() {
         assert_eq!(read(&scene.socket), Ok(Vec::new()));
         assert_eq!(write(&scene.socket, b"on"), Ok(2));
         scene.socket.close().unwrap();
-        assert_eq!(scene.ends_with(Farewell::End), b"on");
+        assert_eq!(scene.ends_with(PeerSaw::Fin), b"on");
     });
 }
 
@@ -141,7 +141,7 @@ fn the_peers_end_is_noticed_when_nobody_reads() {
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
         scene.peer.end();
         assert_eq!(waiter.join().unwrap(), Ok(()));
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -159,7 +159,7 @@ fn the_peers_end_is_noticed_after_the_last_read() {
         scene.peer.end();
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
         assert_eq!(waiter.join().unwrap(), Ok(()));
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -179,7 +179,7 @@ fn the_peers_end_is_noticed_after_a_read_that_had_the_watch() {
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
         scene.peer.end();
         assert_eq!(waiter.join().unwrap(), Ok(()));
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::server::StoresServerSessions;
 use rustls::{ServerConfig, ServerConnection};
-use sockeye::model::{self, Farewell, Peer, Site, pass_time};
+use sockeye::model::{self, Peer, PeerSaw, Reachability, pass_time};
 use sockeye::{ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 
 use crate::explore::explore;
@@ -42,7 +42,7 @@ fn threads_that_wait_for_a_handshake_make_it_among_them() {
         let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"hello");
         assert_eq!(opener.join().unwrap(), Ok(()));
         assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
-        assert_eq!((&bytes[..], seen), (&b""[..], Farewell::End));
+        assert_eq!((&bytes[..], seen), (&b""[..], PeerSaw::Fin));
         assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
         assert_eq!(scene.connector.open_sockets(), 0);
     });
@@ -52,14 +52,14 @@ fn threads_that_wait_for_a_handshake_make_it_among_them() {
 #[test]
 fn the_peers_end_is_noticed_whichever_thread_made_the_handshake() {
     explore("the peer's end is noticed, whichever thread made the handshake", || {
-        model::set_site(Site::Far);
+        model::set_reachability(Reachability::Deferred);
         let scene = Scene::unopened(secure(SecureTransport::On));
         let socket = scene.socket.clone();
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
-        scene.peer.take_in();
+        scene.peer.complete_connect();
         let (bytes, seen) = TlsPeer::new(scene.peer, 0).serve(b"");
         assert_eq!(opener.join().unwrap(), Ok(()));
-        assert_eq!((&bytes[..], seen), (&b""[..], Farewell::End));
+        assert_eq!((&bytes[..], seen), (&b""[..], PeerSaw::Fin));
         assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
         assert_eq!(scene.connector.open_sockets(), 0);
     });
@@ -79,7 +79,7 @@ fn one_thread_reads_while_another_writes_through_a_narrow_connection() {
         let (bytes, seen) = TlsPeer::new(peer, 0).serve(b"hello");
         writer.join().unwrap();
         assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
-        assert_eq!((bytes, seen), (vec![b'w'; 100], Farewell::End));
+        assert_eq!((bytes, seen), (vec![b'w'; 100], PeerSaw::Fin));
         assert_eq!(connector.open_sockets(), 0);
     });
 }
@@ -122,7 +122,7 @@ fn an_upgrade_beside_a_read_and_a_write_is_made() {
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Upgraded));
         let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"hello");
         assert_eq!(upgrader.join().unwrap(), (b"hello".to_vec(), None));
-        assert_eq!((&bytes[..], seen), (&b"data"[..], Farewell::End));
+        assert_eq!((&bytes[..], seen), (&b"data"[..], PeerSaw::Fin));
         assert_eq!(scene.connector.open_sockets(), 0);
     });
 }
@@ -146,7 +146,7 @@ fn a_handshake_of_foreign_code_is_made_whoever_waits() {
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
         let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"");
         assert_eq!(opener.join().unwrap(), Ok(()));
-        assert_eq!((&bytes[..], seen), (&b""[..], Farewell::End));
+        assert_eq!((&bytes[..], seen), (&b""[..], PeerSaw::Fin));
         assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
         assert_eq!(scene.connector.open_sockets(), 0);
     });
@@ -190,7 +190,7 @@ fn a_write_waits_for_a_session_that_runs_foreign_code_for_a_read() {
         let (bytes, seen) = TlsPeer::new(scene.peer, 0).serve_after_some(b"hello");
         writer.join().unwrap();
         assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
-        assert_eq!((bytes, seen), (b"data".to_vec(), Farewell::End));
+        assert_eq!((bytes, seen), (b"data".to_vec(), PeerSaw::Fin));
         assert_eq!(scene.connector.open_sockets(), 0);
     });
 }
@@ -213,10 +213,10 @@ impl TlsPeer {
     }
 
     /// Sends this as soon as it may, and its end, and takes what comes up to the end of that.
-    fn serve(mut self, bytes: &[u8]) -> (Vec<u8>, Farewell) {
+    fn serve(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
-            let (came, farewell) = self.peer.await_some();
+            let (came, farewell) = self.peer.wait_any();
             self.take(&came);
             if !sent && !self.tls.is_handshaking() {
                 sent = true;
@@ -234,10 +234,10 @@ impl TlsPeer {
     }
 
     /// Sends this as soon as it may, and its end when the other has ended.
-    fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, Farewell) {
+    fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
-            let (came, farewell) = self.peer.await_some();
+            let (came, farewell) = self.peer.wait_any();
             self.take(&came);
             if !sent && !self.tls.is_handshaking() {
                 sent = true;

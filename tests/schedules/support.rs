@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use shuttle::thread::{self, JoinHandle};
-use sockeye::model::{self, Farewell, Peer, Site};
+use sockeye::model::{self, Peer, PeerSaw, Reachability};
 use sockeye::{Connector, Error, ErrorKind, Socket, SocketOptions};
 
 /// A socket, and who it is connected to.
@@ -29,20 +29,20 @@ impl Scene {
 
     /// To a peer for whom so many bytes are on their way at most.
     pub fn narrow(room: usize, options: SocketOptions) -> Self {
-        model::set_site(Site::Narrow(room));
+        model::set_reachability(Reachability::SendWindow(room));
         Scene::new(options)
     }
 
     pub fn unopened_narrow(room: usize, options: SocketOptions) -> Self {
-        model::set_site(Site::Narrow(room));
+        model::set_reachability(Reachability::SendWindow(room));
         Scene::unopened(options)
     }
 
     /// Waits for the end that the peer sees, and gives what came before; the socket is not counted any more.
     #[track_caller]
-    pub fn ends_with(self, farewell: Farewell) -> Vec<u8> {
+    pub fn ends_with(self, farewell: PeerSaw) -> Vec<u8> {
         drop(self.socket);
-        let (bytes, seen) = self.peer.await_end();
+        let (bytes, seen) = self.peer.wait_eof();
         assert_eq!(seen, farewell);
         self.peer.end();
         assert_eq!(self.connector.open_sockets(), 0, "its place is free");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sockeye::model::{Farewell, Peer};
+use sockeye::model::{Peer, PeerSaw};
 use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 
 use crate::explore::explore;
@@ -36,7 +36,7 @@ fn an_upgrade_calls_a_blocked_read_off_the_wire() {
         assert!(scene.socket.upgraded());
         assert_eq!(scene.connector.open_sockets(), 1, "they share one place");
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Upgraded));
-        assert_eq!(scene.peer.await_bytes()[0], HANDSHAKE);
+        assert_eq!(scene.peer.wait_bytes()[0], HANDSHAKE);
         fails(&secure, &scene.peer);
         assert_eq!(scene.connector.open_sockets(), 0);
     });
@@ -58,9 +58,9 @@ fn what_was_written_before_an_upgrade_precedes_it() {
                 told => assert_eq!(told, Err(ErrorKind::Upgraded)),
             }
         }
-        let mut came = scene.peer.await_bytes();
+        let mut came = scene.peer.wait_bytes();
         while came.len() <= accepted {
-            came.extend(scene.peer.await_bytes());
+            came.extend(scene.peer.wait_bytes());
         }
         assert_eq!(came[..accepted], b"ww"[..accepted]);
         assert_eq!(came[accepted], HANDSHAKE);
@@ -95,7 +95,7 @@ fn what_the_peer_sent_before_an_upgrade_is_read_or_told() {
             }
             (Err(ErrorKind::UnreadPlaintext), Err(ErrorKind::UnreadPlaintext)) => {
                 assert!(!scene.socket.upgraded());
-                assert_eq!(scene.peer.await_end().0, b"", "not one byte is sent");
+                assert_eq!(scene.peer.wait_eof().0, b"", "not one byte is sent");
             }
             // It came within the handshake.
             (Err(kind), Ok(secure)) => {
@@ -145,8 +145,8 @@ fn a_close_and_an_upgrade_leave_nothing_behind() {
             }
         }
         assert_eq!(scene.connector.open_sockets(), 0);
-        let (_, farewell) = scene.peer.await_end();
-        assert_eq!(farewell, Farewell::End);
+        let (_, farewell) = scene.peer.wait_eof();
+        assert_eq!(farewell, PeerSaw::Fin);
         scene.peer.end();
     });
 }

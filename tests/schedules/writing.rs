@@ -1,7 +1,7 @@
 //! Writes that wait, and all that ends them.
 
 use sockeye::ErrorKind;
-use sockeye::model::{self, Farewell};
+use sockeye::model::{self, PeerSaw};
 
 use crate::explore::explore;
 use crate::support::{Scene, half_open, options, read_all, spawn, write_all};
@@ -14,11 +14,11 @@ fn room_wakes_a_blocked_write() {
         let writer = spawn(move || write_all(&socket, b"abcde"));
         let mut taken = Vec::new();
         while taken.len() < 5 {
-            taken.extend(scene.peer.await_bytes());
+            taken.extend(scene.peer.wait_bytes());
         }
         assert_eq!(taken, b"abcde");
         assert_eq!(writer.join().unwrap(), (5, None));
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -32,14 +32,14 @@ fn two_writers_take_turns() {
         });
         let mut taken = Vec::new();
         while taken.len() < 6 {
-            taken.extend(scene.peer.await_bytes());
+            taken.extend(scene.peer.wait_bytes());
         }
         for writer in writers {
             assert_eq!(writer.join().unwrap(), (3, None));
         }
         taken.sort_unstable();
         assert_eq!(taken, b"aaabbb");
-        scene.ends_with(Farewell::End);
+        scene.ends_with(PeerSaw::Fin);
     });
 }
 
@@ -54,7 +54,7 @@ fn a_deadline_in_the_past_ends_a_blocked_write_at_once() {
         let (accepted, error) = writer.join().unwrap();
         assert_eq!(error, Some(ErrorKind::TimedOut));
         assert_eq!(model::now(), begun, "nobody waited for time to pass");
-        assert_eq!(scene.ends_with(Farewell::End), b"abc"[..accepted]);
+        assert_eq!(scene.ends_with(PeerSaw::Fin), b"abc"[..accepted]);
     });
 }
 
@@ -70,8 +70,8 @@ fn the_peers_end_ends_the_writing_after_what_was_accepted() {
         assert_eq!(reader.join().unwrap(), (Vec::new(), None));
         let socket = scene.socket.clone();
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
-        let (bytes, seen) = scene.peer.await_end();
-        assert_eq!(seen, Farewell::End);
+        let (bytes, seen) = scene.peer.wait_eof();
+        assert_eq!(seen, PeerSaw::Fin);
         let (accepted, error) = writer.join().unwrap();
         assert_eq!(bytes, b"abc"[..accepted], "exactly what was accepted");
         assert!(accepted == 3 || error == Some(ErrorKind::Closed), "{accepted} {error:?}");
@@ -88,8 +88,8 @@ fn a_half_close_goes_behind_the_writes_that_began_before() {
         let writer = spawn(move || write_all(&writing, b"abc"));
         let side = scene.socket.writer();
         let closer = spawn(move || side.close().map_err(|error| error.kind()));
-        let (bytes, seen) = scene.peer.await_end();
-        assert_eq!(seen, Farewell::End);
+        let (bytes, seen) = scene.peer.wait_eof();
+        assert_eq!(seen, PeerSaw::Fin);
         let (accepted, error) = writer.join().unwrap();
         assert_eq!(bytes, b"abc"[..accepted]);
         assert!(accepted == 3 || error == Some(ErrorKind::Closed), "{accepted} {error:?}");

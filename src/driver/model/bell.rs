@@ -5,67 +5,67 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::system::{Happened, TcpStream};
+use super::system::{PollBits, TcpStream};
 use super::time::Timer;
-use super::{preempt, wait};
+use super::{wait, yield_point};
 use crate::driver::wait::Side;
 
 /// Stands for an eventfd(2).
 #[derive(Debug)]
-pub(crate) struct Bell(Mutex<Rope>);
+pub(crate) struct WakeFd(Mutex<WakeEvent>);
 
 #[derive(Debug, Default)]
-struct Rope {
-    pulled: bool,
+struct WakeEvent {
+    is_set: bool,
     listener: Option<Waker>,
 }
 
-impl Bell {
+impl WakeFd {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Bell(Mutex::default()))
+        Ok(WakeFd(Mutex::default()))
     }
 
-    pub(crate) fn ring(&self) {
-        preempt();
-        let mut rope = self.rope();
-        rope.pulled = true;
-        if let Some(listener) = rope.listener.take() {
+    pub(crate) fn notify(&self) {
+        yield_point();
+        let mut event = self.event();
+        event.is_set = true;
+        if let Some(listener) = event.listener.take() {
             listener.wake();
         }
     }
 
-    pub(crate) fn hush(&self) {
-        preempt();
-        self.rope().pulled = false;
+    pub(crate) fn clear(&self) {
+        yield_point();
+        self.event().is_set = false;
     }
 
-    fn rope(&self) -> MutexGuard<'_, Rope> {
+    fn event(&self) -> MutexGuard<'_, WakeEvent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Stands for poll(2): whether the stream is ready, and whether the bell rang.
-pub(crate) fn either(
+pub(crate) fn poll_two(
     stream: &TcpStream,
     side: Side,
-    bell: &Bell,
+    fd: &WakeFd,
     limit: Option<Duration>,
 ) -> io::Result<[bool; 2]> {
     let wanted = match side {
-        Side::Read => Happened::IN,
-        Side::Write => Happened::OUT,
+        Side::Read => PollBits::IN,
+        Side::Write => PollBits::OUT,
     };
     let timer = Timer::after(limit);
     Ok(wait(|world, waker| {
-        let connection = world.system.connection(stream.0);
-        let ready = connection.look().told(wanted) != Happened::NOTHING;
-        let mut rope = bell.rope();
+        let socket = world.system.socket(stream.0);
+        let ready = socket.poll_bits().reported(wanted) != PollBits::NOTHING;
+        let mut event = fd.event();
         let late = timer.is_due(&mut world.time, waker);
-        if ready || rope.pulled || late {
-            return Some([ready, rope.pulled]);
+        if ready || event.is_set || late {
+            return Some([ready, event.is_set]);
         }
-        rope.listener = Some(waker.clone());
-        world.system.connection(stream.0).watchers.push(waker.clone());
+        event.listener = Some(waker.clone());
+        world.system.socket(stream.0).wakers.push(waker.clone());
         None
     }))
 }

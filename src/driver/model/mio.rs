@@ -5,7 +5,7 @@ pub(crate) use ::mio::{Interest, Token};
 use std::io;
 use std::time::Duration;
 
-use super::system::Happened;
+use super::system::PollBits;
 use super::time::Timer;
 use super::{call, wait};
 
@@ -89,12 +89,12 @@ impl Events {
 }
 
 pub(crate) mod event {
-    use super::{Happened, Interest, Registry, Token, io};
+    use super::{Interest, PollBits, Registry, Token, io};
 
     #[derive(Debug)]
     pub(crate) struct Event {
         pub(crate) token: Token,
-        pub(crate) happened: Happened,
+        pub(crate) bits: PollBits,
     }
 
     /// What mio makes of the flags of epoll(7).
@@ -104,17 +104,17 @@ pub(crate) mod event {
         }
 
         pub(crate) fn is_writable(&self) -> bool {
-            self.happened.contains(Happened::OUT)
+            self.bits.contains(PollBits::OUT)
         }
 
         pub(crate) fn is_error(&self) -> bool {
-            self.happened.contains(Happened::ERR)
+            self.bits.contains(PollBits::ERR)
         }
 
         pub(crate) fn is_write_closed(&self) -> bool {
-            self.happened.contains(Happened::HUP)
-                || self.happened.contains(Happened::OUT) && self.is_error()
-                || self.happened == Happened::ERR
+            self.bits.contains(PollBits::HUP)
+                || self.bits.contains(PollBits::OUT) && self.is_error()
+                || self.bits == PollBits::ERR
         }
     }
 

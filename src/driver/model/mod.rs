@@ -25,18 +25,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use self::system::System;
-use super::{Driver, event_loop};
+use super::{LoopHandle, event_loop};
 use crate::process::ForkMark;
 
 #[cfg(not(sockeye_condvar))]
-pub(crate) use self::bell::{Bell, either};
+pub(crate) use self::bell::{WakeFd, poll_two};
 pub(super) use self::system::dial;
-pub use self::system::{Farewell, Peer, Site};
+pub use self::system::{Peer, PeerSaw, Reachability};
 pub use self::time::{now, pass_time};
 
 shuttle::lazy_static! {
     static ref WORLD: Mutex<World> = Mutex::new(World::default());
-    static ref DRIVER: Driver = Driver::new(&mio::Poll::new().expect("it can't fail"))
+    static ref LOOP_HANDLE: LoopHandle = LoopHandle::new(&mio::Poll::new().expect("it can't fail"))
         .expect("it can't fail");
 }
 
@@ -57,26 +57,26 @@ struct World {
 pub fn run(body: impl FnOnce()) {
     let time = shuttle::thread::Builder::new().name("time".to_owned()).spawn(time::run);
     let poll = mio::Poll::new().expect("it can't fail");
-    let event_loop = shuttle::thread::Builder::new()
-        .name("loop".to_owned())
-        .spawn(move || event_loop::run(poll, &DRIVER, ForkMark::new().expect("there is memory")));
+    let event_loop = shuttle::thread::Builder::new().name("loop".to_owned()).spawn(move || {
+        event_loop::run(poll, &LOOP_HANDLE, ForkMark::new().expect("there is memory"))
+    });
     body();
     wait(|world, waker| {
-        if world.system.is_deserted() {
+        if world.system.is_fully_closed() {
             return Some(());
         }
-        world.system.tell_of_changes(waker);
+        world.system.watch_changes(waker);
         None
     });
-    driver().workers().await_end();
+    loop_handle().workers().wait_idle();
     world().over = true;
     world().wake_all();
     event_loop.expect("it can't fail").join().expect("a panic would have ended the run");
     time.expect("it can't fail").join().expect("a panic would have ended the run");
 }
 
-pub(super) fn driver() -> &'static Driver {
-    &DRIVER
+pub(super) fn loop_handle() -> &'static LoopHandle {
+    &LOOP_HANDLE
 }
 
 /// Whether the loop is to end.
@@ -85,8 +85,8 @@ pub(super) fn is_over() -> bool {
 }
 
 /// Sites differ in how they take to being dialled: from now on every one is like this.
-pub fn set_site(site: Site) {
-    world().system.site = site;
+pub fn set_reachability(reachability: Reachability) {
+    world().system.reachability = reachability;
 }
 
 fn world() -> MutexGuard<'static, World> {
@@ -96,18 +96,18 @@ fn world() -> MutexGuard<'static, World> {
 
 /// A system call: others may run before it.
 fn call<R>(call: impl FnOnce(&mut System) -> R) -> R {
-    preempt();
+    yield_point();
     call(&mut world().system)
 }
 
 /// Lets another task run, or not.
-fn preempt() {
+fn yield_point() {
     shuttle::thread::sleep(Duration::ZERO);
 }
 
 /// Waits until `ready` gives something, which leaves the waker where it will be woken if not.
 fn wait<R>(mut ready: impl FnMut(&mut World, &std::task::Waker) -> Option<R>) -> R {
-    preempt();
+    yield_point();
     shuttle::future::block_on(poll_fn(|context| match ready(&mut world(), context.waker()) {
         Some(result) => Poll::Ready(result),
         None => Poll::Pending,

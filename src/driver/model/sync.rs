@@ -12,9 +12,9 @@ use super::time::Timer;
 use super::world;
 
 /// Of the same order in every run.
-pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, Same>;
-pub(crate) type HashSet<T> = std::collections::HashSet<T, Same>;
-type Same = BuildHasherDefault<DefaultHasher>;
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, FixedHasher>;
+pub(crate) type HashSet<T> = std::collections::HashSet<T, FixedHasher>;
+type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
@@ -148,7 +148,7 @@ impl Condvar {
     }
 
     pub(crate) fn notify_all(&self) {
-        super::preempt();
+        super::yield_point();
         let mut waiting = self.waiting();
         waiting.calls += 1;
         waiting.wakers.drain(..).for_each(Waker::wake);

@@ -13,28 +13,28 @@ use rustix::io::Errno;
 
 use super::mio::{Event, Interest, Token};
 use super::{call, wait, world};
-use crate::driver::dial::{ALWAYS_PENDING, Dialled};
+use crate::driver::dial::{ALWAYS_PENDING, DialResult};
 use crate::driver::wire::Wire;
 use crate::error::Fault;
 use crate::options::TcpOptions;
 
 /// How a site takes to being dialled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Site {
+pub enum Reachability {
     /// The connection is made at once, as on loopback.
     #[default]
-    Near,
-    /// It is made when [`Peer::take_in`] says so.
-    Far,
+    Immediate,
+    /// It is made when [`Peer::complete_connect`] says so.
+    Deferred,
     /// As `Near`, and so many bytes are on their way to the peer at most.
-    Narrow(usize),
+    SendWindow(usize),
 }
 
 #[derive(Debug)]
 pub(super) struct System {
-    pub(super) site: Site,
+    pub(super) reachability: Reachability,
     /// By descriptor.
-    connections: Vec<Connection>,
+    sockets: Vec<ModelSocket>,
     /// So many of them have a [`Peer`].
     accepted: usize,
     registrations: Vec<Registration>,
@@ -44,7 +44,7 @@ pub(super) struct System {
     /// The loop is to wake up.
     pub(super) woken: bool,
     /// Who waits for any descriptor to come or go.
-    onlookers: Vec<Waker>,
+    change_waiters: Vec<Waker>,
 }
 
 /// One of those of epoll(7), edge-triggered.
@@ -52,68 +52,68 @@ pub(super) struct System {
 struct Registration {
     descriptor: RawFd,
     token: Token,
-    interest: Happened,
+    interest: PollBits,
     /// Something happened since it was looked at.
     pending: bool,
 }
 
 /// As the flags of poll(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Happened(u8);
+pub(crate) struct PollBits(u8);
 
-impl Happened {
-    pub(super) const NOTHING: Happened = Happened(0);
-    pub(super) const IN: Happened = Happened(1);
-    pub(super) const OUT: Happened = Happened(2);
-    pub(super) const ERR: Happened = Happened(4);
-    pub(super) const HUP: Happened = Happened(8);
-    const ANYTHING: Happened = Happened(15);
+impl PollBits {
+    pub(super) const NOTHING: PollBits = PollBits(0);
+    pub(super) const IN: PollBits = PollBits(1);
+    pub(super) const OUT: PollBits = PollBits(2);
+    pub(super) const ERR: PollBits = PollBits(4);
+    pub(super) const HUP: PollBits = PollBits(8);
+    const ANYTHING: PollBits = PollBits(15);
 
-    pub(super) fn contains(self, other: Happened) -> bool {
+    pub(super) fn contains(self, other: PollBits) -> bool {
         self.0 & other.0 != 0
     }
 
-    fn with(self, other: Happened, on: bool) -> Self {
-        if on { Happened(self.0 | other.0) } else { self }
+    fn with(self, other: PollBits, on: bool) -> Self {
+        if on { PollBits(self.0 | other.0) } else { self }
     }
 
     /// What is told to who asks for this: failures always.
-    pub(super) fn told(self, interest: Happened) -> Self {
-        Happened(self.0 & interest.with(Happened::ERR, true).with(Happened::HUP, true).0)
+    pub(super) fn reported(self, interest: PollBits) -> Self {
+        PollBits(self.0 & interest.with(PollBits::ERR, true).with(PollBits::HUP, true).0)
     }
 }
 
-impl From<Interest> for Happened {
+impl From<Interest> for PollBits {
     fn from(interest: Interest) -> Self {
-        Happened::NOTHING
-            .with(Happened::IN, interest.is_readable())
-            .with(Happened::OUT, interest.is_writable())
+        PollBits::NOTHING
+            .with(PollBits::IN, interest.is_readable())
+            .with(PollBits::OUT, interest.is_writable())
     }
 }
 
 /// A connection, as this side's system has it.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ModelSocket {
     /// What was dialled.
     address: SocketAddr,
     state: State,
     incoming: VecDeque<u8>,
     /// The peer's FIN came.
-    ended: bool,
+    fin_received: bool,
     /// This side's FIN went.
-    shut: bool,
+    fin_sent: bool,
     outgoing: Vec<u8>,
     /// The most that is on its way.
-    room: usize,
+    send_window: usize,
     /// What the system tells once.
     failure: Option<Errno>,
     /// The peer was sent a reset.
     reset: bool,
     /// Somebody found no room, and is to be told of some.
-    crowded: bool,
+    send_window_full: bool,
     /// The descriptor is closed.
     closed: bool,
-    pub(super) watchers: Vec<Waker>,
+    pub(super) wakers: Vec<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,54 +129,54 @@ enum State {
 impl Default for System {
     fn default() -> Self {
         System {
-            site: Site::Near,
-            connections: Vec::new(),
+            reachability: Reachability::Immediate,
+            sockets: Vec::new(),
             accepted: 0,
             registrations: Vec::new(),
             poller: None,
             waker: Token(usize::MAX),
             woken: false,
-            onlookers: Vec::new(),
+            change_waiters: Vec::new(),
         }
     }
 }
 
 impl System {
     fn dial(&mut self, address: SocketAddr) -> RawFd {
-        let (state, room) = match self.site {
-            Site::Near => (State::Established, usize::MAX),
-            Site::Far => (State::Dialling, usize::MAX),
-            Site::Narrow(room) => (State::Established, room),
+        let (state, send_window) = match self.reachability {
+            Reachability::Immediate => (State::Established, usize::MAX),
+            Reachability::Deferred => (State::Dialling, usize::MAX),
+            Reachability::SendWindow(send_window) => (State::Established, send_window),
         };
-        self.connections.push(Connection {
+        self.sockets.push(ModelSocket {
             address,
             state,
             incoming: VecDeque::new(),
-            ended: false,
-            shut: false,
+            fin_received: false,
+            fin_sent: false,
             outgoing: Vec::new(),
-            room,
+            send_window,
             failure: None,
             reset: false,
-            crowded: false,
+            send_window_full: false,
             closed: false,
-            watchers: Vec::new(),
+            wakers: Vec::new(),
         });
         self.changed();
-        RawFd::try_from(self.connections.len() - 1).expect("a run has few")
+        RawFd::try_from(self.sockets.len() - 1).expect("a run has few")
     }
 
-    pub(super) fn connection(&mut self, descriptor: RawFd) -> &mut Connection {
-        &mut self.connections[usize::try_from(descriptor).expect("it is an index")]
+    pub(super) fn socket(&mut self, descriptor: RawFd) -> &mut ModelSocket {
+        &mut self.sockets[usize::try_from(descriptor).expect("it is an index")]
     }
 
     /// Has who waits for this descriptor look at it.
-    fn happened(&mut self, descriptor: RawFd, what: Happened) {
-        let connection = self.connection(descriptor);
-        connection.watchers.drain(..).for_each(Waker::wake);
+    fn signal(&mut self, descriptor: RawFd, what: PollBits) {
+        let socket = self.socket(descriptor);
+        socket.wakers.drain(..).for_each(Waker::wake);
         for registration in &mut self.registrations {
             if registration.descriptor == descriptor
-                && what.told(registration.interest) != Happened::NOTHING
+                && what.reported(registration.interest) != PollBits::NOTHING
             {
                 registration.pending = true;
             }
@@ -193,17 +193,17 @@ impl System {
     }
 
     fn changed(&mut self) {
-        self.onlookers.drain(..).for_each(Waker::wake);
+        self.change_waiters.drain(..).for_each(Waker::wake);
     }
 
     /// Wakes when a descriptor has come or gone.
-    pub(super) fn tell_of_changes(&mut self, waker: &Waker) {
-        self.onlookers.push(waker.clone());
+    pub(super) fn watch_changes(&mut self, waker: &Waker) {
+        self.change_waiters.push(waker.clone());
     }
 
     /// Whether every descriptor is closed.
-    pub(super) fn is_deserted(&self) -> bool {
-        self.connections.iter().all(|connection| connection.closed)
+    pub(super) fn is_fully_closed(&self) -> bool {
+        self.sockets.iter().all(|socket| socket.closed)
     }
 
     // ------------------------------------------------------------- the loop's
@@ -242,71 +242,71 @@ impl System {
         for registration in &mut self.registrations {
             if std::mem::take(&mut registration.pending) {
                 let index = usize::try_from(registration.descriptor).expect("it is an index");
-                let happened = self.connections[index].look().told(registration.interest);
-                if happened != Happened::NOTHING {
-                    events.push(Event { token: registration.token, happened });
+                let happened = self.sockets[index].poll_bits().reported(registration.interest);
+                if happened != PollBits::NOTHING {
+                    events.push(Event { token: registration.token, bits: happened });
                 }
             }
         }
         if std::mem::take(&mut self.woken) {
-            events.push(Event { token: self.waker, happened: Happened::IN });
+            events.push(Event { token: self.waker, bits: PollBits::IN });
         }
     }
 
     // ------------------------------------------------------------- a descriptor's
 
     fn disconnect(&mut self, descriptor: RawFd) {
-        let connection = self.connection(descriptor);
-        match connection.state {
+        let socket = self.socket(descriptor);
+        match socket.state {
             State::Dialling => {}
-            State::Established => connection.reset = true,
+            State::Established => socket.reset = true,
             State::Reset | State::Disconnected => return,
         }
-        connection.state = State::Disconnected;
-        connection.failure = Some(Errno::CONNRESET);
-        connection.incoming.clear();
-        self.happened(descriptor, Happened::ANYTHING);
+        socket.state = State::Disconnected;
+        socket.failure = Some(Errno::CONNRESET);
+        socket.incoming.clear();
+        self.signal(descriptor, PollBits::ANYTHING);
     }
 
     fn close(&mut self, descriptor: RawFd) {
         self.deregister(descriptor);
-        let connection = self.connection(descriptor);
-        connection.closed = true;
-        if connection.state == State::Established {
-            if connection.incoming.is_empty() {
-                connection.shut = true;
+        let socket = self.socket(descriptor);
+        socket.closed = true;
+        if socket.state == State::Established {
+            if socket.incoming.is_empty() {
+                socket.fin_sent = true;
             } else {
-                connection.reset = true;
+                socket.reset = true;
             }
         }
-        self.happened(descriptor, Happened::ANYTHING);
+        self.signal(descriptor, PollBits::ANYTHING);
         self.changed();
     }
 }
 
-impl Connection {
-    fn farewell(&self) -> Option<Farewell> {
-        match (self.shut, self.reset) {
-            (_, true) => Some(Farewell::Reset),
-            (true, false) => Some(Farewell::End),
+impl ModelSocket {
+    fn peer_saw(&self) -> Option<PeerSaw> {
+        match (self.fin_sent, self.reset) {
+            (_, true) => Some(PeerSaw::Reset),
+            (true, false) => Some(PeerSaw::Fin),
             (false, false) => None,
         }
     }
 
-    pub(super) fn look(&mut self) -> Happened {
+    pub(super) fn poll_bits(&mut self) -> PollBits {
         let reset = self.state == State::Reset;
         let gone = reset || self.state == State::Disconnected;
         let established = self.state == State::Established;
-        let room = self.outgoing.len() < self.room;
-        self.crowded |= established && !room;
-        Happened::NOTHING
-            .with(Happened::IN, !self.incoming.is_empty() || self.ended || reset)
-            .with(Happened::OUT, gone || established && (room || self.shut))
-            .with(Happened::ERR, self.failure.is_some())
-            .with(Happened::HUP, gone || self.shut && self.ended)
+        let has_room = self.outgoing.len() < self.send_window;
+        self.send_window_full |= established && !has_room;
+        PollBits::NOTHING
+            .with(PollBits::IN, !self.incoming.is_empty() || self.fin_received || reset)
+            .with(PollBits::OUT, gone || established && (has_room || self.fin_sent))
+            .with(PollBits::ERR, self.failure.is_some())
+            .with(PollBits::HUP, gone || self.fin_sent && self.fin_received)
     }
 
-    fn receive(&mut self, buf: &mut [u8], takes: bool) -> io::Result<usize> {
+    fn recv(&mut self, buf: &mut [u8], takes: bool) -> io::Result<usize> {
         let bytes = self.incoming.len().min(buf.len());
         if bytes > 0 {
             buf.iter_mut().zip(&self.incoming).for_each(|(to, from)| *to = *from);
@@ -315,7 +315,7 @@ impl Connection {
             }
             return Ok(bytes);
         }
-        if self.ended {
+        if self.fin_received {
             return Ok(0);
         }
         if let Some(failure) = self.failure.take() {
@@ -333,13 +333,13 @@ impl Connection {
             return Err(failure.into());
         }
         match self.state {
-            State::Established if !self.shut => {}
+            State::Established if !self.fin_sent => {}
             State::Dialling => return Err(Errno::AGAIN.into()),
             _ => return Err(Errno::PIPE.into()),
         }
-        let bytes = buf.len().min(self.room - self.outgoing.len());
+        let bytes = buf.len().min(self.send_window - self.outgoing.len());
         if bytes == 0 {
-            self.crowded = true;
+            self.send_window_full = true;
             return Err(Errno::AGAIN.into());
         }
         self.outgoing.extend_from_slice(&buf[..bytes]);
@@ -358,13 +358,13 @@ pub(crate) struct TcpStream(pub(super) RawFd);
 pub(in crate::driver) fn dial(
     address: SocketAddr,
     _options: &TcpOptions,
-) -> Result<Dialled, Fault> {
-    let (descriptor, site) = call(|system| (system.dial(address), system.site));
+) -> Result<DialResult, Fault> {
+    let (descriptor, reachability) = call(|system| (system.dial(address), system.reachability));
     let wire = Arc::new(Wire::new(TcpStream(descriptor)));
     // As in the driver's own: elsewhere the loop has to register a wire before anyone shares it.
     let alone = cfg!(sockeye_condvar);
-    let pending = alone || ALWAYS_PENDING || site == Site::Far;
-    Ok(if pending { Dialled::Pending(wire) } else { Dialled::Open(wire) })
+    let pending = alone || ALWAYS_PENDING || reachability == Reachability::Deferred;
+    Ok(if pending { DialResult::Pending(wire) } else { DialResult::Connected(wire) })
 }
 
 impl TcpStream {
@@ -374,23 +374,23 @@ impl TcpStream {
 
     pub(crate) fn shutdown(&self, _how: std::net::Shutdown) -> io::Result<()> {
         call(|system| {
-            let connection = system.connection(self.0);
-            if connection.state != State::Established {
+            let socket = system.socket(self.0);
+            if socket.state != State::Established {
                 return Err(Errno::NOTCONN.into());
             }
-            connection.shut = true;
-            system.happened(self.0, Happened::ANYTHING);
+            socket.fin_sent = true;
+            system.signal(self.0, PollBits::ANYTHING);
             Ok(())
         })
     }
 
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(call(|system| system.connection(self.0).failure.take()).map(io::Error::from))
+        Ok(call(|system| system.socket(self.0).failure.take()).map(io::Error::from))
     }
 
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match call(|system| system.connection(self.0).state) {
-            State::Established => Ok(call(|system| system.connection(self.0).address)),
+        match call(|system| system.socket(self.0).state) {
+            State::Established => Ok(call(|system| system.socket(self.0).address)),
             State::Dialling | State::Reset | State::Disconnected => Err(Errno::NOTCONN.into()),
         }
     }
@@ -400,11 +400,11 @@ impl TcpStream {
     }
 
     pub(crate) fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        call(|system| system.connection(self.0).receive(buf, false))
+        call(|system| system.socket(self.0).recv(buf, false))
     }
 
     pub(crate) fn is_hung_up(&self) -> bool {
-        call(|system| system.connection(self.0).look().contains(Happened::HUP))
+        call(|system| system.socket(self.0).poll_bits().contains(PollBits::HUP))
     }
 
     /// By connect(2) to no address.
@@ -434,15 +434,15 @@ impl AsRawFd for TcpStream {
 
 impl io::Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        call(|system| system.connection(self.0).receive(buf, true))
+        call(|system| system.socket(self.0).recv(buf, true))
     }
 }
 
 impl io::Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         call(|system| {
-            let sent = system.connection(self.0).send(buf)?;
-            system.happened(self.0, Happened::NOTHING);
+            let sent = system.socket(self.0).send(buf)?;
+            system.signal(self.0, PollBits::NOTHING);
             Ok(sent)
         })
     }
@@ -466,9 +466,9 @@ pub struct Peer(RawFd);
 
 /// How the socket ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub enum PeerSaw {
     /// By FIN.
-    End,
+    Fin,
     /// By a reset.
     Reset,
 }
@@ -479,11 +479,11 @@ impl Peer {
     pub fn accept() -> Self {
         wait(|world, waker| {
             let system = &mut world.system;
-            if system.accepted < system.connections.len() {
+            if system.accepted < system.sockets.len() {
                 system.accepted += 1;
                 return Some(Peer(RawFd::try_from(system.accepted - 1).expect("a run has few")));
             }
-            system.tell_of_changes(waker);
+            system.watch_changes(waker);
             None
         })
     }
@@ -491,16 +491,16 @@ impl Peer {
     /// The address that was dialled.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        world().system.connection(self.0).address
+        world().system.socket(self.0).address
     }
 
     /// Makes the connection that is being dialled, if it still is.
-    pub fn take_in(&self) {
+    pub fn complete_connect(&self) {
         call(|system| {
-            let connection = system.connection(self.0);
-            if connection.state == State::Dialling {
-                connection.state = State::Established;
-                system.happened(self.0, Happened::ANYTHING);
+            let socket = system.socket(self.0);
+            if socket.state == State::Dialling {
+                socket.state = State::Established;
+                system.signal(self.0, PollBits::ANYTHING);
             }
         });
     }
@@ -508,26 +508,26 @@ impl Peer {
     /// Sends, without an end of the room for it.
     pub fn send(&self, bytes: &[u8]) {
         call(|system| {
-            let connection = system.connection(self.0);
-            if connection.state != State::Established {
+            let socket = system.socket(self.0);
+            if socket.state != State::Established {
                 return;
             }
-            if connection.closed {
-                connection.reset = true;
+            if socket.closed {
+                socket.reset = true;
                 return;
             }
-            connection.incoming.extend(bytes);
-            system.happened(self.0, Happened::IN);
+            socket.incoming.extend(bytes);
+            system.signal(self.0, PollBits::IN);
         });
     }
 
     /// Sends FIN.
     pub fn end(&self) {
         call(|system| {
-            let connection = system.connection(self.0);
-            if connection.state == State::Established {
-                connection.ended = true;
-                system.happened(self.0, Happened::ANYTHING);
+            let socket = system.socket(self.0);
+            if socket.state == State::Established {
+                socket.fin_received = true;
+                system.signal(self.0, PollBits::ANYTHING);
             }
         });
     }
@@ -535,12 +535,12 @@ impl Peer {
     /// Sends a reset.
     pub fn reset(&self) {
         call(|system| {
-            let connection = system.connection(self.0);
-            if connection.state == State::Established {
-                let after_end = connection.ended;
-                connection.failure = Some(if after_end { Errno::PIPE } else { Errno::CONNRESET });
-                connection.state = State::Reset;
-                system.happened(self.0, Happened::ANYTHING);
+            let socket = system.socket(self.0);
+            if socket.state == State::Established {
+                let after_end = socket.fin_received;
+                socket.failure = Some(if after_end { Errno::PIPE } else { Errno::CONNRESET });
+                socket.state = State::Reset;
+                system.signal(self.0, PollBits::ANYTHING);
             }
         });
     }
@@ -549,10 +549,10 @@ impl Peer {
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
         call(|system| {
-            let connection = system.connection(self.0);
-            let taken = std::mem::take(&mut connection.outgoing);
-            if std::mem::take(&mut connection.crowded) {
-                system.happened(self.0, Happened::OUT);
+            let socket = system.socket(self.0);
+            let taken = std::mem::take(&mut socket.outgoing);
+            if std::mem::take(&mut socket.send_window_full) {
+                system.signal(self.0, PollBits::OUT);
             }
             taken
         })
@@ -560,49 +560,49 @@ impl Peer {
 
     /// Takes what comes until something has.
     #[must_use]
-    pub fn await_bytes(&self) -> Vec<u8> {
-        self.wait(|connection| !connection.outgoing.is_empty());
+    pub fn wait_bytes(&self) -> Vec<u8> {
+        self.wait(|socket| !socket.outgoing.is_empty());
         self.take()
     }
 
     /// Takes what comes up to the end.
     #[must_use]
-    pub fn await_end(&self) -> (Vec<u8>, Farewell) {
+    pub fn wait_eof(&self) -> (Vec<u8>, PeerSaw) {
         let mut taken = Vec::new();
         loop {
-            let (bytes, farewell) = self.await_some();
+            let (bytes, peer_saw) = self.wait_any();
             taken.extend(bytes);
-            if let Some(farewell) = farewell {
-                return (taken, farewell);
+            if let Some(peer_saw) = peer_saw {
+                return (taken, peer_saw);
             }
         }
     }
 
     /// Takes what has come, when anything has, and the end with the last of it.
     #[must_use]
-    pub fn await_some(&self) -> (Vec<u8>, Option<Farewell>) {
-        self.wait(|connection| !connection.outgoing.is_empty() || connection.farewell().is_some());
+    pub fn wait_any(&self) -> (Vec<u8>, Option<PeerSaw>) {
+        self.wait(|socket| !socket.outgoing.is_empty() || socket.peer_saw().is_some());
         let taken = self.take();
-        let farewell = call(|system| {
-            let connection = system.connection(self.0);
-            connection.farewell().filter(|_| connection.outgoing.is_empty())
+        let peer_saw = call(|system| {
+            let socket = system.socket(self.0);
+            socket.peer_saw().filter(|_| socket.outgoing.is_empty())
         });
-        (taken, farewell)
+        (taken, peer_saw)
     }
 
     /// How the socket has ended it by now.
     #[must_use]
-    pub fn farewell(&self) -> Option<Farewell> {
-        world().system.connection(self.0).farewell()
+    pub fn peer_saw(&self) -> Option<PeerSaw> {
+        world().system.socket(self.0).peer_saw()
     }
 
-    fn wait(&self, ready: impl Fn(&Connection) -> bool) {
+    fn wait(&self, ready: impl Fn(&ModelSocket) -> bool) {
         wait(|world, waker| {
-            let connection = world.system.connection(self.0);
-            if ready(connection) {
+            let socket = world.system.socket(self.0);
+            if ready(socket) {
                 return Some(());
             }
-            connection.watchers.push(waker.clone());
+            socket.wakers.push(waker.clone());
             None
         });
     }

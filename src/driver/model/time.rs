@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::{preempt, wait, world};
+use super::{wait, world, yield_point};
 
 /// The instant at which every run begins.
-static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 #[derive(Debug, Default)]
 pub(super) struct Time {
@@ -16,7 +16,7 @@ pub(super) struct Time {
     timers: BTreeMap<(Instant, u64), Option<Waker>>,
     timers_made: u64,
     /// The task that makes time pass.
-    passes: Option<Waker>,
+    auto_advance: Option<Waker>,
 }
 
 /// What the clock shows.
@@ -27,7 +27,7 @@ pub fn now() -> Instant {
 
 /// Time passes, while others are at work.
 pub fn pass_time(time: Duration) {
-    preempt();
+    yield_point();
     let mut world = world();
     let now = world.time.now() + time;
     world.time.advance(now);
@@ -44,7 +44,7 @@ pub(super) fn run() {
             if !world.time.timers.is_empty() {
                 return Some(false);
             }
-            world.time.passes = Some(waker.clone());
+            world.time.auto_advance = Some(waker.clone());
             None
         })
     };
@@ -58,11 +58,11 @@ pub(super) fn run() {
 
 impl Time {
     pub(super) fn now(&self) -> Instant {
-        *BEGINNING + self.passed
+        *EPOCH + self.passed
     }
 
     fn advance(&mut self, now: Instant) {
-        self.passed = self.passed.max(now - *BEGINNING);
+        self.passed = self.passed.max(now - *EPOCH);
         while let Some(first) = self.timers.first_entry().filter(|first| first.key().0 <= now) {
             if let Some(waker) = first.remove() {
                 waker.wake();
@@ -71,7 +71,7 @@ impl Time {
     }
 
     pub(super) fn wake(&mut self) {
-        if let Some(waker) = self.passes.take() {
+        if let Some(waker) = self.auto_advance.take() {
             waker.wake();
         }
     }

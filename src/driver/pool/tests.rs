@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+const WATCHDOG: Duration = Duration::from_secs(10);
 
 /// A task that says its name when it begins and then waits for its gate.
-struct Job {
+struct TestTask {
     name: &'static str,
     begun: StdMutex<Sender<&'static str>>,
     gate: Arc<Gate>,
@@ -28,7 +28,7 @@ impl Gate {
     }
 }
 
-impl Task for Job {
+impl Task for TestTask {
     fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::SeqCst)
     }
@@ -43,50 +43,59 @@ impl Task for Job {
 }
 
 /// A pool, the gate of its tasks, and the names of those that have begun.
-struct Stage {
-    pool: &'static Pool,
+struct PoolTest {
+    pool: &'static ThreadPool,
     gate: Arc<Gate>,
     begin: Sender<&'static str>,
     begun: Receiver<&'static str>,
-    jobs: Vec<Arc<Job>>,
+    tasks: Vec<Arc<TestTask>>,
     /// When tasks are handed in, however slow the machine is.
     now: Instant,
 }
 
-impl Stage {
+impl PoolTest {
     fn new(limits: Limits) -> Self {
         let (begin, begun) = channel();
-        let pool = Box::leak(Box::new(Pool::new(limits)));
-        Stage { pool, gate: Arc::default(), begin, begun, jobs: Vec::new(), now: Instant::now() }
+        let pool = Box::leak(Box::new(ThreadPool::new(limits)));
+        PoolTest {
+            pool,
+            gate: Arc::default(),
+            begin,
+            begun,
+            tasks: Vec::new(),
+            now: Instant::now(),
+        }
     }
 
-    fn job(&mut self, name: &'static str) -> Weak<Job> {
+    fn task(&mut self, name: &'static str) -> Weak<TestTask> {
         let begun = StdMutex::new(self.begin.clone());
         let gate = Arc::clone(&self.gate);
-        let job = Arc::new(Job { name, begun, gate, wanted: AtomicBool::new(true) });
-        self.jobs.push(Arc::clone(&job));
-        Arc::downgrade(&job)
+        let task = Arc::new(TestTask { name, begun, gate, wanted: AtomicBool::new(true) });
+        self.tasks.push(Arc::clone(&task));
+        Arc::downgrade(&task)
     }
 
-    fn submit(&mut self, share: &Arc<Share>, name: &'static str) -> Submitted {
-        let job = self.job(name);
-        self.pool.submit(share, job, self.now)
+    fn submit(&mut self, share: &Arc<Share>, name: &'static str) -> SubmitResult {
+        let task = self.task(name);
+        self.pool.submit(share, task, self.now)
     }
 
     /// These begin, in any order.
     #[track_caller]
-    fn begins(&self, names: &[&str]) {
-        let mut begun: Vec<_> =
-            names.iter().map(|_| self.begun.recv_timeout(SOON).expect("another begins")).collect();
+    fn assert_started(&self, names: &[&str]) {
+        let mut begun: Vec<_> = names
+            .iter()
+            .map(|_| self.begun.recv_timeout(WATCHDOG).expect("another begins"))
+            .collect();
         begun.sort_unstable();
         assert_eq!(begun, names);
     }
 
     /// Nothing more begins, however often the loop looks after the pool.
     #[track_caller]
-    fn rests(&self) {
+    fn assert_idle(&self) {
         for _ in 0..3 {
-            self.pool.tend(later(PATIENCE));
+            self.pool.spawn_if_stalled(later(SPAWN_DELAY));
             thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(self.begun.try_recv().ok(), None);
@@ -97,143 +106,144 @@ fn later(by: Duration) -> Instant {
     Instant::now() + by
 }
 
-fn share(most: usize) -> Arc<Share> {
-    Arc::new(Share::new(most))
+fn share(max: usize) -> Arc<Share> {
+    Arc::new(Share::new(max))
 }
 
 #[test]
 fn shares_take_turns() {
-    let mut stage = Stage::new(Limits::threads(1));
+    let mut test = PoolTest::new(Limits::threads(1));
     let (a, b, c) = (share(9), share(9), share(9));
-    assert_eq!(stage.submit(&a, "a1"), Submitted::Taken);
-    stage.begins(&["a1"]);
+    assert_eq!(test.submit(&a, "a1"), SubmitResult::Started);
+    test.assert_started(&["a1"]);
     for name in ["a2", "a3", "a4"] {
-        assert_eq!(stage.submit(&a, name), Submitted::Waits);
+        assert_eq!(test.submit(&a, name), SubmitResult::Queued);
     }
-    stage.submit(&b, "b1");
-    stage.submit(&b, "b2");
-    stage.submit(&c, "c1");
-    stage.rests();
-    stage.gate.open();
+    test.submit(&b, "b1");
+    test.submit(&b, "b2");
+    test.submit(&c, "c1");
+    test.assert_idle();
+    test.gate.open();
     for name in ["a2", "b1", "c1", "a3", "b2", "a4"] {
-        stage.begins(&[name]);
+        test.assert_started(&[name]);
     }
 }
 
 #[test]
 fn a_share_whose_tasks_hang_keeps_none_of_another_waiting() {
-    let mut stage = Stage::new(Limits::threads(16));
+    let mut test = PoolTest::new(Limits::threads(16));
     let (hung, other) = (share(3), share(3));
     for name in ["h1", "h2", "h3", "h4", "h5"] {
-        stage.submit(&hung, name);
+        test.submit(&hung, name);
     }
-    stage.begins(&["h1", "h2"]);
-    assert!(stage.pool.tend(later(PATIENCE)));
-    stage.begins(&["h3"]);
-    stage.rests();
+    test.assert_started(&["h1", "h2"]);
+    assert!(test.pool.spawn_if_stalled(later(SPAWN_DELAY)));
+    test.assert_started(&["h3"]);
+    test.assert_idle();
     // Every thread is taken by what has run for long.
-    let job = stage.job("o1");
-    assert_eq!(stage.pool.submit(&other, job, later(PATIENCE)), Submitted::Taken);
-    stage.begins(&["o1"]);
-    stage.gate.open();
-    stage.begins(&["h4", "h5"]);
+    let task = test.task("o1");
+    assert_eq!(test.pool.submit(&other, task, later(SPAWN_DELAY)), SubmitResult::Started);
+    test.assert_started(&["o1"]);
+    test.gate.open();
+    test.assert_started(&["h4", "h5"]);
 }
 
 #[test]
 fn threads_are_started_only_when_the_others_hang() {
-    let mut stage = Stage::new(Limits::threads(16));
+    let mut test = PoolTest::new(Limits::threads(16));
     let share = share(16);
-    assert_eq!(stage.submit(&share, "1"), Submitted::Taken);
-    assert_eq!(stage.submit(&share, "2"), Submitted::Taken);
-    assert_eq!(stage.submit(&share, "3"), Submitted::Waits);
-    stage.begins(&["1", "2"]);
-    assert_eq!(stage.pool.lock().threads, THREADS_AT_ONCE);
-    assert!(!stage.pool.tend(later(PATIENCE)) || stage.pool.lock().threads == 3);
-    stage.begins(&["3"]);
-    stage.gate.open();
+    assert_eq!(test.submit(&share, "1"), SubmitResult::Started);
+    assert_eq!(test.submit(&share, "2"), SubmitResult::Started);
+    assert_eq!(test.submit(&share, "3"), SubmitResult::Queued);
+    test.assert_started(&["1", "2"]);
+    assert_eq!(test.pool.lock().threads, CORE_THREADS);
+    assert!(!test.pool.spawn_if_stalled(later(SPAWN_DELAY)) || test.pool.lock().threads == 3);
+    test.assert_started(&["3"]);
+    test.gate.open();
 }
 
 #[test]
 fn what_nobody_wants_is_neither_begun_nor_kept() {
-    let mut stage = Stage::new(Limits::threads(1));
+    let mut test = PoolTest::new(Limits::threads(1));
     let share = share(1);
-    stage.submit(&share, "1");
-    stage.begins(&["1"]);
+    test.submit(&share, "1");
+    test.assert_started(&["1"]);
     for name in ["2", "3", "4"] {
-        stage.submit(&share, name);
+        test.submit(&share, name);
     }
-    stage.jobs[1].wanted.store(false, Ordering::SeqCst);
-    stage.jobs.remove(2);
-    assert!(stage.pool.tend(later(PATIENCE)));
-    assert_eq!(stage.pool.lock().lines[&key(&share)].waiting.len(), 1);
-    stage.jobs[2].wanted.store(false, Ordering::SeqCst);
-    stage.gate.open();
-    stage.rests();
-    assert!(stage.pool.lock().lines.is_empty(), "nothing is kept of a share without tasks");
+    test.tasks[1].wanted.store(false, Ordering::SeqCst);
+    test.tasks.remove(2);
+    assert!(test.pool.spawn_if_stalled(later(SPAWN_DELAY)));
+    assert_eq!(test.pool.lock().shares[&key(&share)].waiting.len(), 1);
+    test.tasks[2].wanted.store(false, Ordering::SeqCst);
+    test.gate.open();
+    test.assert_idle();
+    assert!(test.pool.lock().shares.is_empty(), "nothing is kept of a share without tasks");
 }
 
 #[test]
 fn an_unwanted_task_that_hangs_stops_counting_after_a_while() {
-    let mut stage = Stage::new(Limits::threads(16));
+    let mut test = PoolTest::new(Limits::threads(16));
     let share = share(1);
-    stage.submit(&share, "1");
-    stage.begins(&["1"]);
-    stage.submit(&share, "2");
-    stage.pool.tend(later(FORGIVEN_AFTER));
-    stage.rests();
-    stage.jobs[0].wanted.store(false, Ordering::SeqCst);
-    stage.pool.tend(later(FORGIVEN_AFTER - Duration::from_secs(1)));
-    stage.rests();
-    stage.pool.tend(later(FORGIVEN_AFTER));
-    stage.begins(&["2"]);
+    test.submit(&share, "1");
+    test.assert_started(&["1"]);
+    test.submit(&share, "2");
+    test.pool.spawn_if_stalled(later(WRITE_OFF_AFTER));
+    test.assert_idle();
+    test.tasks[0].wanted.store(false, Ordering::SeqCst);
+    test.pool.spawn_if_stalled(later(WRITE_OFF_AFTER - Duration::from_secs(1)));
+    test.assert_idle();
+    test.pool.spawn_if_stalled(later(WRITE_OFF_AFTER));
+    test.assert_started(&["2"]);
     // One that is handed in later need not wait for the loop.
-    stage.jobs[1].wanted.store(false, Ordering::SeqCst);
-    let job = stage.job("3");
-    assert_eq!(stage.pool.submit(&share, job, later(FORGIVEN_AFTER)), Submitted::Taken);
-    stage.begins(&["3"]);
-    assert_eq!(stage.pool.lock().forgiven, 2);
-    stage.gate.open();
-    while !stage.pool.lock().running.is_empty() {
+    test.tasks[1].wanted.store(false, Ordering::SeqCst);
+    let task = test.task("3");
+    assert_eq!(test.pool.submit(&share, task, later(WRITE_OFF_AFTER)), SubmitResult::Started);
+    test.assert_started(&["3"]);
+    assert_eq!(test.pool.lock().written_off, 2);
+    test.gate.open();
+    while !test.pool.lock().running.is_empty() {
         thread::yield_now();
     }
-    let queue = stage.pool.lock();
-    assert_eq!((queue.forgiven, queue.lines.len()), (0, 0));
+    let queue = test.pool.lock();
+    assert_eq!((queue.written_off, queue.shares.len()), (0, 0));
 }
 
 #[test]
 fn one_share_never_has_the_whole_pool() {
-    let mut stage = Stage::new(Limits { at_once: 8, ..Limits::threads(8) });
+    let mut test = PoolTest::new(Limits { core_threads: 8, ..Limits::threads(8) });
     let (greedy, other) = (share(100), share(100));
     for _ in 0..20 {
-        stage.submit(&greedy, "g");
+        test.submit(&greedy, "g");
     }
-    stage.begins(&["g"; 6]);
-    stage.rests();
+    test.assert_started(&["g"; 6]);
+    test.assert_idle();
     // Half of the threads at most are written off.
-    for job in &stage.jobs {
-        job.wanted.store(false, Ordering::SeqCst);
+    for task in &test.tasks {
+        task.wanted.store(false, Ordering::SeqCst);
     }
-    stage.pool.tend(later(FORGIVEN_AFTER));
-    assert_eq!(stage.pool.lock().forgiven, 4);
-    stage.rests();
-    assert_eq!(stage.submit(&other, "o"), Submitted::Taken);
-    stage.begins(&["o"]);
-    stage.submit(&other, "o");
-    stage.rests();
-    stage.gate.open();
+    test.pool.spawn_if_stalled(later(WRITE_OFF_AFTER));
+    assert_eq!(test.pool.lock().written_off, 4);
+    test.assert_idle();
+    assert_eq!(test.submit(&other, "o"), SubmitResult::Started);
+    test.assert_started(&["o"]);
+    test.submit(&other, "o");
+    test.assert_idle();
+    test.gate.open();
 }
 
 #[test]
 fn what_must_not_wait_is_given_back_when_all_threads_are_taken() {
-    let mut stage = Stage::new(Limits { threads: 4, reserved: 0, per_share: Some(4), at_once: 4 });
+    let mut test =
+        PoolTest::new(Limits { threads: 4, reserved: 0, per_share: Some(4), core_threads: 4 });
     let one = share(1);
     for share in [&one, &one, &one, &share(1)] {
-        let job = stage.job("n");
-        let submitted = stage.pool.submit_now(share, job, Instant::now());
-        assert_eq!(submitted.ok(), Some(Submitted::Taken));
+        let task = test.task("n");
+        let submitted = test.pool.submit_now(share, task, Instant::now());
+        assert_eq!(submitted.ok(), Some(SubmitResult::Started));
     }
-    stage.begins(&["n"; 4]);
-    let job = stage.job("too many");
-    assert!(stage.pool.submit_now(&share(1), job, Instant::now()).is_err());
-    stage.gate.open();
+    test.assert_started(&["n"; 4]);
+    let task = test.task("too many");
+    assert!(test.pool.submit_now(&share(1), task, Instant::now()).is_err());
+    test.gate.open();
 }
