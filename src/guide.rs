@@ -5,18 +5,18 @@
 //! | What is a socket's life? | this page: [the life of a socket](#the-life-of-a-socket) |
 //! | What becomes of a name, and how long can that take? | [`connecting`] |
 //! | What happens when one direction has ended? | [`half_open`] |
-//! | How does a socket end, and how do I tell an end from an error? | [`closing`] |
+//! | How does a socket end, and how do I tell an end from an error? | [`closing_and_errors`] |
 //! | How do I limit a read or a write, and end one that waits? | [`deadlines`] |
 //! | What has happened when `write` returns, and what when `flush` does? | [`writing`] |
 //! | How is TLS set up, and what makes an upgrade safe? | [`tls`] |
-//! | May strangers say where to connect to? How many sockets, and until when? | [`strangers`] |
-//! | Which threads are there? What of `fork`, and of the end of the process? | [`threads`] |
+//! | May strangers say where to connect to? How many sockets, and until when? | [`egress_and_ssrf`] |
+//! | Which threads are there? What of `fork`, and of the end of the process? | [`threads_and_fork`] |
 //!
 //! The rest depends on where you come from, or where you want to go:
 //!
-//! - [`workers`] has every call and every example of the Workers `connect()` API, each beside the Rust that
+//! - [`from_workers`] has every call and every example of the Workers `connect()` API, each beside the Rust that
 //!   does the same.
-//! - [`compared`] says what Workers, Node, Go and `std` do in a case, what happens here, and which test shows
+//! - [`from_node_go_std`] says what Workers, Node, Go and `std` do in a case, what happens here, and which test shows
 //!   it.
 //! - [`inside`] tells how the crate is built, what was measured, and why it is so.
 //! - [`proof`] says how it is proved, how to repeat that, and what it found.
@@ -79,15 +79,15 @@
 //! # Ok::<(), io::Error>(())
 //! ```
 
-pub mod closing;
-pub mod compared;
+pub mod closing_and_errors;
 pub mod connecting;
 pub mod deadlines;
+pub mod egress_and_ssrf;
+pub mod from_node_go_std;
+pub mod from_workers;
 pub mod half_open;
 pub mod inside;
 pub mod proof;
-pub mod strangers;
-pub mod threads;
+pub mod threads_and_fork;
 pub mod tls;
-pub mod workers;
 pub mod writing;

@@ -50,8 +50,8 @@
 //! writes are not, and never anything of what passes.
 //!
 //! The [`guide`] tells the life of a socket, what each call promises, and how the crate is built. For who comes
-//! from Workers it has [every call and example](guide::workers) of `connect()`, and for others a
-//! [comparison](guide::compared) with Node, Go and `std`. The [`machine`] is the pure state machine inside, for
+//! from Workers it has [every call and example](guide::from_workers) of `connect()`, and for others a
+//! [comparison](guide::from_node_go_std) with Node, Go and `std`. The [`machine`] is the pure state machine inside, for
 //! who wants to drive or fuzz it.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

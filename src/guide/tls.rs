@@ -5,7 +5,7 @@
 //! [`TlsOptions`](crate::TlsOptions) says whom to trust and who we are; sockets of equal options resume each
 //! other's sessions. What was agreed is in [`SocketInfo::tls`](crate::SocketInfo::tls). A host that is an
 //! address has to be in the certificate as an address. Both ways are shown, with a server,
-//! [among the examples for who knows Workers](super::workers#starttls).
+//! [among the examples for who knows Workers](super::from_workers#starttls).
 //!
 //! Reading and writing don't wait for each other: one thread may block in a read for hours while another
 //! writes. Writes are sealed in pieces of at most 64 KiB, and a write that was sealed is accepted, whatever

@@ -175,7 +175,7 @@ impl TlsOptions {
     /// [`ErrorKind::InvalidOptions`]. Early data is not sent, whatever the configuration says.
     ///
     /// Its verifier, session store and key log may block, and use sockets: see the guide on
-    /// [threads](crate::guide::threads#code-of-the-program).
+    /// [threads](crate::guide::threads_and_fork#code-of-the-program).
     ///
     /// ```
     /// use std::sync::Arc;

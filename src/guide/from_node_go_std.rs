@@ -139,7 +139,7 @@
 //! [require_close_notify]: crate::TlsOptions::require_close_notify
 //! [`server_name`]: crate::TlsOptions::server_name
 //! [`alpn`]: crate::TlsOptions::alpn
-//! [closing]: super::closing
-//! [strangers]: super::strangers
+//! [closing]: super::closing_and_errors
+//! [strangers]: super::egress_and_ssrf
 //! [deadlines]: super::deadlines
 //! [writing]: super::writing

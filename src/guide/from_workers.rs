@@ -401,7 +401,7 @@
 //!
 //! What is not in this table is as there. "There" is what workerd, the open runtime of Workers, was seen to
 //! do in November 2026. That is not always what its documentation promises: where the two differ, the promise
-//! is kept here. [`compared`](super::compared) names the tests.
+//! is kept here. [`compared`](super::from_node_go_std) names the tests.
 //!
 //! | | there | here | why |
 //! |---|---|---|---|
@@ -453,7 +453,7 @@
 //!
 //! The platform refuses some addresses and ports, and bounds how many connections a request may have. Here
 //! that is for the program to decide, and by default everything may be dialled. These are the platform's
-//! rules, for a program that dials what [strangers name](super::strangers), or to see how one will fare there:
+//! rules, for a program that dials what [strangers name](super::egress_and_ssrf), or to see how one will fare there:
 //!
 //! ```
 //! use sockeye::{Connector, EgressRules, ErrorKind};
