@@ -1,30 +1,26 @@
-//! The guide: the life of a socket, what its calls promise, and how the crate is built.
+//! The guide: one chapter for each question, from connecting to closing.
 //!
-//! | You ask | Chapter |
-//! |---|---|
-//! | What is a socket's life? | this page: [the life of a socket](#the-life-of-a-socket) |
-//! | What becomes of a name, and how long can that take? | [`connecting`] |
-//! | What happens when one direction has ended? | [`half_open`] |
-//! | How does a socket end, and how do I tell an end from an error? | [`closing_and_errors`] |
-//! | How do I limit a read or a write, and end one that waits? | [`deadlines`] |
-//! | What has happened when `write` returns, and what when `flush` does? | [`writing`] |
-//! | How is TLS set up, and what makes an upgrade safe? | [`tls`] |
-//! | May strangers say where to connect to? How many sockets, and until when? | [`egress_and_ssrf`] |
-//! | Which threads are there? What of `fork`, and of the end of the process? | [`threads_and_fork`] |
+//! Read the chapters in this order, or open the one that answers your question. Each links to the next.
 //!
-//! The rest depends on where you come from, or where you want to go:
+//! 1. [`connecting`]: name lookup, the race of the addresses, the connect timeout, cancelling.
+//! 2. [`half_open`]: one direction has ended, the other has not.
+//! 3. [`closing_and_errors`]: closing, aborting, and how to distinguish a clean end from a failure.
+//! 4. [`deadlines`]: limits on reads and writes, and how to end a blocked call.
+//! 5. [`writing`]: what `write` and `flush` promise when they return.
+//! 6. [`tls`]: trust, full duplex, close_notify, and the limits on a server.
+//! 7. [`starttls`]: upgrading a plaintext connection, safe from injected plaintext.
+//! 8. [`egress_and_ssrf`]: egress rules against SSRF, limits, scopes, shutdown.
+//! 9. [`threads_and_fork`]: threads, callbacks, descriptors, `fork`, process exit.
+//! 10. [`recipes`]: a pool, reconnecting, one deadline, stopping a thread, system roots, a port probe.
+//! 11. [`from_workers`]: every call and example of the Workers `connect()` API, in Rust.
+//! 12. [`from_node_go_std`]: what this crate adds, and how Workers, Node, Go and `std` behave in each case.
 //!
-//! - [`from_workers`] has every call and every example of the Workers `connect()` API, each beside the Rust that
-//!   does the same.
-//! - [`from_node_go_std`] says what Workers, Node, Go and `std` do in a case, what happens here, and which test shows
-//!   it.
-//! - [`inside`] tells how the crate is built, what was measured, and why it is so.
-//! - [`proof`] says how it is proved, how to repeat that, and what it found.
+//! [`inside`] describes how the crate is built, and [`proof`] how it is tested.
 //!
-//! # The life of a socket
+//! # The phases of a socket
 //!
 //! ```text
-//!   connect()                  opened() settles                 closed() settles
+//!   connect()                  opened() returns                closed() returns
 //!       |                             |                                |
 //!   Connecting --------------------> Open ------> HalfClosed ------> Closed
 //!       |                             ^ |   one direction ended        ^
@@ -35,35 +31,34 @@
 //!       +----------------+------ failed, timed out, closed or aborted -+
 //! ```
 //!
-//! [`Socket::phase`](crate::Socket::phase) tells where it is; it only ever advances.
+//! [`Socket::phase`](crate::Socket::phase) returns the current phase. It only ever advances.
 //!
-//! - **Connecting**: the name is looked up and its addresses race (RFC 8305), and where the socket is TLS
-//!   from the start the handshake is made, all within one
-//!   [`connect_timeout`](crate::SocketOptions::connect_timeout). Reads and writes may be called already;
-//!   they wait. [`Error::attempts`](crate::Error::attempts) keeps what each address said.
-//! - **Upgrading**: where a socket begins that [`start_tls`](crate::Socket::start_tls) returned, until its
-//!   handshake is done.
+//! - **Connecting**: the name is looked up and its addresses race (RFC 8305). A socket that uses TLS from the start
+//!   also makes its handshake. One [`connect_timeout`](crate::SocketOptions::connect_timeout) bounds all of this.
+//!   Reads and writes wait. If connecting fails, [`Error::attempts`](crate::Error::attempts) has the error of each
+//!   address.
+//! - **Upgrading**: the socket that [`start_tls`](crate::Socket::start_tls) returned, until its handshake is done.
 //! - **Open**: both directions work. One thread may read while another writes.
-//! - **HalfClosed**: one direction has ended: [`Writer::close`](crate::Writer::close), or
-//!   [`Reader::cancel`](crate::Reader::cancel), or the peer's end where
-//!   [`allow_half_open`](crate::SocketOptions::allow_half_open) is set. The other goes on.
-//! - **Closed**: [`Socket::closed`](crate::Socket::closed) has its answer, which never changes again.
+//! - **HalfClosed**: one direction has ended, and the other still works. The cause is
+//!   [`Writer::close`](crate::Writer::close), [`Reader::cancel`](crate::Reader::cancel), or the peer's end if
+//!   [`allow_half_open`](crate::SocketOptions::allow_half_open) is set.
+//! - **Closed**: [`Socket::closed`](crate::Socket::closed) has its result, which never changes.
 //!
-//! So a socket can be used from its first moment on. This asks a server that answers until it ends, as
-//! gopher, finger and whois do; each call waits for what it needs, and the first one that can't have it says
-//! why:
+//! A socket can be used at once. Every call waits for the phase that it needs. If the socket fails before, the call
+//! returns the cause. This function speaks to servers that reply and then close, as those of gopher, finger and whois
+//! do:
 //!
 //! ```
 //! use std::io::{self, Read, Write};
 //!
-//! fn ask(server: &str, question: &str) -> io::Result<String> {
+//! fn ask(server: &str, request: &str) -> io::Result<String> {
 //!     let socket = sockeye::connect(server)?; // such as "gopher.floodgap.com:70"
 //!     let mut writer = socket.writer();
-//!     writer.write_all(question.as_bytes())?; // waits for the connection
-//!     writer.close()?; // the server sees the end of the question
-//!     let mut answer = String::new();
-//!     socket.reader().read_to_string(&mut answer)?; // up to the end of the answer
-//!     Ok(answer)
+//!     writer.write_all(request.as_bytes())?; // waits for the connection
+//!     writer.close()?; // the server sees the end of the request
+//!     let mut reply = String::new();
+//!     socket.reader().read_to_string(&mut reply)?; // until the server closes
+//!     Ok(reply)
 //! }
 //! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
 //! # let address = listener.local_addr()?.to_string();
@@ -88,6 +83,8 @@ pub mod from_workers;
 pub mod half_open;
 pub mod inside;
 pub mod proof;
+pub mod recipes;
+pub mod starttls;
 pub mod threads_and_fork;
 pub mod tls;
 pub mod writing;
