@@ -15,7 +15,7 @@
 //! 11. [`from_workers`]: every call and example of the Workers `connect()` API, in Rust.
 //! 12. [`from_node_go_std`]: what this crate adds, and how Workers, Node, Go and `std` behave in each case.
 //!
-//! [`inside`] describes how the crate is built, and [`proof`] how it is tested.
+//! `ARCHITECTURE.md` in the repository describes how the crate is built, and `TESTING.md` how it is tested.
 //!
 //! # The phases of a socket
 //!
@@ -81,8 +81,6 @@ pub mod egress_and_ssrf;
 pub mod from_node_go_std;
 pub mod from_workers;
 pub mod half_open;
-pub mod inside;
-pub mod proof;
 pub mod recipes;
 pub mod starttls;
 pub mod threads_and_fork;

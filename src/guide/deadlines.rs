@@ -5,8 +5,9 @@
 //! deadline in the past wins over data that is ready. A thread that waits for another one to finish its read keeps its
 //! own limits.
 //!
-//! A blocked call notices a change at once. In the middle of a fast dialogue on Linux it may take
-//! [up to 20 ms](super::inside#who-does-the-io).
+//! A blocked call notices a change at once. There is one exception, on Linux: in the middle of a fast dialogue the
+//! thread blocks in recv(2) itself, for 4 ms to 20 ms at most. During that time it may notice neither a new limit
+//! nor a `close`.
 //!
 //! | What is limited | Set with | Default |
 //! |---|---|---|
@@ -46,10 +47,16 @@
 //!
 //! socket.set_read_deadline(None);
 //! socket.writer().write_all(b"still here")?;
-//! let mut heard = [0; 10];
-//! socket.reader().read_exact(&mut heard)?;
-//! # assert_eq!(&heard, b"still here");
+//! let mut echo = [0; 10];
+//! socket.reader().read_exact(&mut echo)?;
+//! # assert_eq!(&echo, b"still here");
 //! # drop(socket);
 //! # peer.join().unwrap()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! If the reading thread sets deadlines itself, its next one replaces yours. The recipe for
+//! [stopping a worker thread](super::recipes#stopping-a-worker-thread) avoids that.
+//!
+//! ---
+//! Previous: [closing and errors](super::closing_and_errors). Next: [writing](super::writing).
