@@ -1,4 +1,4 @@
-//! Closing, aborting, errors, and how to tell an end from an error.
+//! Closing, aborting, errors, and how to distinguish a clean end from a failure.
 //!
 //! # Closing
 //!
@@ -31,9 +31,10 @@
 //!
 //! A pool should not lend a connection that the peer has ended.
 //! [`Socket::health`](crate::Socket::health) checks the connection without waiting and takes no data. It returns
-//! [`Idle`](crate::Health::Idle) if the connection can be used; its documentation has a pool of twenty lines. Discard
-//! a connection with [`Unread`](crate::Health::Unread) data too: the next reply would not answer the next request.
-//! The peer may still end a connection while a request is on its way, so repeat requests that may be sent twice.
+//! [`Idle`](crate::Health::Idle) if the connection can be used. Discard a connection with
+//! [`Unread`](crate::Health::Unread) data too: the next reply would not answer the next request. The peer may still
+//! end a connection while a request is on its way, so repeat requests that may be sent twice. A recipe shows
+//! [a pool](super::recipes#a-pool).
 //!
 //! # Errors and ends
 //!
@@ -67,7 +68,7 @@
 //! fn explain(error: &io::Error) -> &'static str {
 //!     match Error::from_io(error).map(Error::kind) {
 //!         Some(ErrorKind::Resolve) if error.kind() == io::ErrorKind::NotFound => "there is no such host",
-//!         Some(ErrorKind::Resolve) => "the name server does not know now",
+//!         Some(ErrorKind::Resolve) => "the name server does not answer",
 //!         Some(ErrorKind::Connect) => "nothing answers there",
 //!         Some(ErrorKind::Tls) => "the server cannot be trusted",
 //!         Some(ErrorKind::Reset | ErrorKind::Lost | ErrorKind::Truncated) => "the connection broke",
@@ -75,11 +76,14 @@
 //!         Some(_) | None => "something else went wrong",
 //!     }
 //! }
-//! # let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-//! # nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-//! # let port = nobody.local_addr()?.as_socket().unwrap().port();
-//! let mut socket = sockeye::connect(("127.0.0.1", port))?; // nothing listens there
+//! # let unused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+//! # unused.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+//! # let port = unused.local_addr()?.as_socket().unwrap().port();
+//! let mut socket = sockeye::connect(("127.0.0.1", port))?; // a port without a listener
 //! let error = socket.read(&mut [0; 64]).unwrap_err();
 //! assert_eq!(explain(&error), "nothing answers there");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! ---
+//! Previous: [half-open sockets](super::half_open). Next: [deadlines](super::deadlines).

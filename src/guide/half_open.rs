@@ -7,8 +7,8 @@
 //!
 //! By default the peer's end also closes the write side. This happens once all data was read and the write in progress
 //! has finished. If nothing is unread, no thread needs to read: the event loop monitors the connection once no read
-//! was made for 100 ms. So a client that only waits does not keep the connection of a server that has gone, and
-//! [`closed`](crate::Socket::closed) settles.
+//! was made for 100 ms. So [`closed`](crate::Socket::closed) returns, and a client that only waits does not keep the
+//! connection of a server that has ended.
 //!
 //! With [`allow_half_open`](crate::SocketOptions::allow_half_open) the peer's end only makes reads return `Ok(0)`.
 //! Writing continues until [`Writer::close`](crate::Writer::close), which then closes the socket.
@@ -55,7 +55,10 @@
 //!
 //! [`Reader::cancel`](crate::Reader::cancel) ends reading. Incoming data is dropped, so that the peer is not held up.
 //! Reads return `Ok(0)`, blocked ones too. Writing continues until the peer's end, or beyond it with
-//! `allow_half_open`. The peer is not told, because TCP has no message for this. Over TLS incoming records are still
-//! decrypted, so that `closed` and writes report truncation and failures.
+//! `allow_half_open`. The peer does not notice, because TCP has no message for this. Over TLS incoming records are
+//! still decrypted, so that `closed` and writes report truncation and failures.
 //!
-//! `closed` returns `Ok` once both directions have ended, in any way and order.
+//! `closed` returns `Ok` once both directions have ended without a failure, in any order.
+//!
+//! ---
+//! Previous: [connecting](super::connecting). Next: [closing and errors](super::closing_and_errors).

@@ -44,3 +44,6 @@
 //! # assert_eq!(peer.join().unwrap()?, bytes.len() as u64);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! ---
+//! Previous: [deadlines](super::deadlines). Next: [TLS](super::tls).
