@@ -1,14 +1,18 @@
-//! Letting a program dial addresses that strangers name: egress rules, limits, scopes, shutdown.
+//! Egress rules against SSRF, limits on open sockets and lookups, scopes, and shutdown.
 //!
-//! A program that connects to where its users tell it to, for webhooks, previews of links, imports from
-//! elsewhere or a proxy, lends them its place in the network. From there they can reach what they can't
-//! reach themselves: the neighbours behind the firewall, the program's own admin port, the service at
-//! `169.254.169.254` that gives a cloud's credentials to whoever asks. That is server-side request forgery.
+//! Some programs connect to addresses that strangers name: for webhooks, link previews, imports, or as a proxy. Such a
+//! program lends the stranger its place in the network. The stranger can reach the hosts inside the firewall, the
+//! program's own admin port, and `169.254.169.254`, where cloud providers hand out credentials. This is server-side
+//! request forgery (SSRF).
 //!
-//! A check of the name doesn't keep them out. A name resolves to whatever its owner says, and to something
-//! else a second later (rebinding). A server that is allowed redirects to one that isn't. `127.0.0.1` is
-//! also written `127.1`, `2130706433`, `0x7f.1` and `::ffff:7f00:1`, and behind a translator
-//! `64:ff9b::7f00:1`. What counts is the number that is dialled, so that is what a [`Connector`] judges:
+//! A check of the host name does not prevent SSRF:
+//!
+//! - The owner of a name decides what it resolves to, and can change that a second later (DNS rebinding).
+//! - An allowed server can redirect to a denied one.
+//! - `127.0.0.1` has other spellings: `127.1`, `2130706433`, `0x7f.1`, `::ffff:7f00:1`, and through NAT64
+//!   `64:ff9b::7f00:1`.
+//!
+//! Only the numeric address that is dialled is reliable. A [`Connector`] checks exactly that address:
 //!
 //! ```
 //! use std::time::Duration;
@@ -25,7 +29,7 @@
 //!         let options = SocketOptions::new().connect_timeout(Duration::from_secs(5));
 //!         let socket = scope.connect_with(url_host_and_port, options)?;
 //!         socket.opened()
-//!         // ... and the rest of the work; at its end the socket is closed.
+//!         // ... and the rest of the work. The scope closes the socket.
 //!     })
 //! };
 //! for inside in ["localhost:80", "169.254.169.254:80", "2130706433:80", "[::ffff:10.0.0.1]:443"] {
@@ -34,112 +38,112 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `cargo run --example egress` is such a program, with an attacker who tries all of this.
+//! `cargo run --example egress` runs such a program, with an attacker who tries all of this.
 //!
-//! # What is judged, and when
+//! # When rules are checked
 //!
-//! [`EgressRules`] are asked twice, and the second time is the one that protects.
+//! [`EgressRules`] are checked twice. The second check is the one that protects.
 //!
-//! 1. At `connect`: the host as it is written, and the port. A host that is an IP literal is judged as an
-//!    address too. What is refused here is [`Denied`](ErrorKind::Denied) from
-//!    [`connect`](Connector::connect) itself; no name server hears of it.
-//! 2. Before every attempt: each numeric address of each part of the resolver's answer. There is one look-up
-//!    for a socket, and what was judged is what is dialled, so there is nothing to rebind. Of a mixed answer
-//!    the allowed addresses are dialled and the others are not; they stand among the
-//!    [attempts](crate::Error::attempts) of the error where the allowed ones fail. Where none is allowed
-//!    [`opened`](crate::Socket::opened) says [`Denied`](ErrorKind::Denied).
+//! 1. `connect` checks the host as it was written, and the port. If the host is an IP literal, it checks the address
+//!    too. A denial is [`Denied`](ErrorKind::Denied) from [`connect`](Connector::connect) itself. No name is looked up.
+//! 2. Before every attempt, the machine checks the numeric address. There is one lookup for each socket, and the
+//!    checked address is the one that is dialled. So DNS rebinding gains nothing.
 //!
-//! The rules are part of the [state machine](crate::machine), which asks for no attempt that they refuse: the
-//! simulator and the fuzzers hold it to that. Every connection of the connector goes that way, so a client
-//! that follows redirects through it is judged anew with every hop. What dials by itself, beside the
-//! connector, is not.
+//! If a name has allowed and denied addresses, only the allowed ones are dialled. If these fail, the denied ones are
+//! among the error's [attempts](crate::Error::attempts). If no address is allowed, [`opened`](crate::Socket::opened)
+//! returns [`Denied`](ErrorKind::Denied).
 //!
-//! | | refuses |
+//! The rules are part of the [state machine](crate::machine), which requests no attempt that they deny. The simulator
+//! and the fuzzers verify this. A client that follows redirects through the connector is checked at every hop.
+//! Connections that the program makes without the connector are not checked.
+//!
+//! # Rule sets
+//!
+//! | Rules | deny |
 //! |---|---|
-//! | [`allow_all`](EgressRules::allow_all) | nothing; the default |
-//! | [`public_only`](EgressRules::public_only) | whatever is no host on the Internet: this machine, private and shared networks, neighbours on the link, documentation, multicast, reserved addresses; IPv4 addresses of these inside IPv6 ones |
-//! | [`workers`](EgressRules::workers) | that, the networks of Cloudflare, and port 25: what the platform of Workers refuses |
-//! | [`deny_all`](EgressRules::deny_all) | everything: a connection needs a rule for its host, one for its port and one for its address |
+//! | [`allow_all`](EgressRules::allow_all), the default | nothing |
+//! | [`public_only`](EgressRules::public_only) | every address that is not a host on the Internet: this machine, private and shared networks, link-local, documentation, multicast and reserved addresses, cloud metadata services, and IPv6 addresses that contain such an IPv4 address |
+//! | [`workers`](EgressRules::workers) | the same, the networks of Cloudflare, and port 25, as the Workers platform does |
+//! | [`deny_all`](EgressRules::deny_all) | everything: a connection needs one rule for its host, one for its port and one for its address |
 //!
-//! Then rules are added, of which the last that matches decides: `allow_net("10.1.2.0/24")` opens a door in
-//! `public_only`, and a `deny_net` after it closes a part of that door. Host, port and address each need
-//! leave. For addresses prefer nets to names: a rule about a name says nothing about where else the same
-//! addresses can be had.
+//! Add rules to a set. The last rule that matches decides. With `public_only`, `allow_net("10.1.2.0/24")` allows one
+//! network, and a later `deny_net` denies a part of it. Host, port and address must each be allowed. Prefer rules about
+//! networks to rules about names, because the same addresses may have other names.
 //!
-//! # What it says
+//! # Errors
 //!
-//! The texts are those of the platform, so that whoever searches for them finds what is known of them.
+//! The texts are those of the Workers platform, so that a web search for them helps.
 //!
-//! | the message has | kind | |
+//! | Message contains | Kind | Cause |
 //! |---|---|---|
-//! | `proxy request failed, cannot connect to the specified address` | [`Denied`](ErrorKind::Denied) | behind the reason: the address, its range and the RFC, or the rule |
-//! | `Connections to port 25 are prohibited` | [`Denied`](ErrorKind::Denied) | mail between servers: [`workers`](EgressRules::workers) refuses it, and so does `deny_port(25)` |
-//! | `TCP Loop detected` | [`Loop`](ErrorKind::Loop) | from `opened`: the address is an [own listener](EgressRules::own_listener), or the socket is bound to the address that it dials |
+//! | `proxy request failed, cannot connect to the specified address` | [`Denied`](ErrorKind::Denied) | the reason precedes the text: the address, and its range with the RFC, or the rule |
+//! | `Connections to port 25 are prohibited` | [`Denied`](ErrorKind::Denied) | [`workers`](EgressRules::workers) or `deny_port(25)` denies mail between servers |
+//! | `TCP Loop detected` | [`Loop`](ErrorKind::Loop) | from `opened`: the address is an [own listener](EgressRules::own_listener), or the address that the socket is bound to |
 //!
-//! A program that shows its errors to strangers tells them with the message which of its neighbours exist.
-//! Show them the kind.
+//! The message reveals which hosts exist inside the network. Show strangers the kind only.
 //!
-//! An [`own_listener`](EgressRules::own_listener) is a listener of the program itself: a proxy that can be
-//! made to dial itself can be made to do so for ever. A listener on an unspecified address stands for every
-//! address of the machine; whether an address is one of them is asked of the system, without sending
-//! anything, when it would be dialled. If the system does not tell, as when no descriptor is left, the
-//! connection fails with [`Io`](ErrorKind::Io): what is not known to lead elsewhere is not dialled.
+//! # Own listeners
+//!
+//! An [`own_listener`](EgressRules::own_listener) is a listener of the program itself. A proxy that can be made to
+//! connect to itself may do so forever. A listener on an unspecified address stands for every address of the machine.
+//! To check an address, the crate asks the kernel whether it is local, and sends nothing. If the kernel does not
+//! answer, for example because no descriptor is left, the connection fails with [`Io`](ErrorKind::Io).
 //!
 //! # HTTP
 //!
-//! With the feature `ureq-3` the module `ureq` makes agents of [ureq](https://docs.rs/ureq) whose every connection
-//! a connector dials, also where a redirect leads. A name is looked up once for a connection, by the
-//! connector, and what was judged is what is dialled. `cargo run --example ureq_egress --features ureq-3` shows
-//! it.
+//! With the feature `ureq-3`, the module `ureq` makes agents of [ureq](https://docs.rs/ureq). A connector dials all
+//! their connections, after redirects too. Each connection has one lookup, made by the connector.
+//! `cargo run --example ureq_egress --features ureq-3` shows this.
 //!
-//! # What it can't do
+//! # What the rules cannot do
 //!
-//! - It doesn't know what a host on the Internet does with a connection. A public address that forwards to
-//!   the inside, such as a port mapped on the own router, is a public address.
-//! - It knows no private use of public addresses but that of Azure, `168.63.129.16`. Where a network uses such a
-//!   range for itself, deny it.
-//! - A translator of one's own prefix (NAT64 other than `64:ff9b::/96` and `64:ff9b:1::/48`) hides IPv4
-//!   addresses in addresses that look public. Deny its prefix.
-//! - A [resolver](crate::Resolver) of the program's own asks whom it likes, and so does the system's: the
-//!   look-up itself is not judged, unless the host is denied.
+//! - They do not know what a host on the Internet does with a connection. A public address that forwards to the inside,
+//!   such as a mapped port on your router, is a public address.
+//! - They know one private use of a public address: `168.63.129.16`, the platform service of Azure. If your network
+//!   uses other public addresses privately, deny them.
+//! - NAT64 with a prefix of your own hides IPv4 addresses in addresses that look public. Deny that prefix. The
+//!   well-known prefixes `64:ff9b::/96` and `64:ff9b:1::/48` are understood.
+//! - They do not check the traffic of the resolver, neither the system's nor [yours](crate::Resolver). If the host is
+//!   denied, no lookup is made.
 //!
-//! # Limits
+//! # A limit on open sockets
 //!
-//! [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets) bounds how many sockets of a connector are
-//! connecting, open or closing. The next connect fails with [`Limit`](ErrorKind::Limit), or, with
-//! [`wait_at_limit`](crate::ConnectorBuilder::wait_at_limit), waits for a place in order of arrival: `connect`
-//! still returns at once, the socket is `Connecting`, and the wait counts towards its
-//! [`connect_timeout`](crate::SocketOptions::connect_timeout). A socket gives its place back once, in the
-//! moment in which its [`closed`](crate::Socket::closed) settles, however it ended, and an upgrade keeps it.
-//! Where the limit is there to bound time too, set the timeouts: a stranger's server may answer one byte a
-//! minute for ever, and [a deadline](super::deadlines) ends that.
+//! [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets) bounds the sockets of a connector that are
+//! connecting, open or closing. The default is no limit. At the limit, `connect` fails with
+//! [`Limit`](ErrorKind::Limit).
 //!
-//! Names have a limit of their own, because a lookup cannot be stopped: a stranger may name hosts whose servers never
-//! answer. [`max_lookups`](crate::ConnectorBuilder::max_lookups) bounds the lookups of a connector that run at once,
-//! 16 by default, and further ones wait within their connect timeout. So use a connector of its own for what strangers
-//! name. What hangs there delays nothing else:
+//! With [`wait_at_limit`](crate::ConnectorBuilder::wait_at_limit), `connect` returns at once and the socket waits for
+//! a slot, in order of arrival. The wait is part of its [`connect_timeout`](crate::SocketOptions::connect_timeout). A
+//! slot is free as soon as the socket's [`closed`](crate::Socket::closed) returns. An upgraded socket keeps its slot.
 //!
-//! | what | is bounded by | and waits |
+//! The limit does not bound time: a stranger's server may send one byte a minute. [A deadline](super::deadlines) does.
+//!
+//! # A limit on lookups
+//!
+//! A lookup cannot be stopped, and a stranger can name hosts whose name servers never answer. So
+//! [`max_lookups`](crate::ConnectorBuilder::max_lookups) bounds the lookups of a connector that run at once. The
+//! default is 16. Further lookups wait, within their connect timeout. Use a separate connector for names from
+//! strangers. Then lookups that hang delay no other connector:
+//!
+//! | Lookups | limit | they wait for |
 //! |---|---|---|
-//! | lookups of one connector | `max_lookups` | for each other only |
-//! | one that was given up | nothing can end it; it stops counting once it has run for 5 s | |
-//! | lookups of the whole process | 256 threads, of which the system's lookups have 112 | in turn by connector; the last quarter is kept for connectors that have none |
-//! | `localhost`, and names of the hosts file | 16 threads, 4 for each connector | not for names that need a server |
-//! | a resolver of the program's own | `max_lookups`, and 64 threads | not for the system's lookups |
+//! | of one connector | `max_lookups` | each other |
+//! | whose socket is gone | they stop counting towards `max_lookups` once they have run for 5 s | |
+//! | of the whole process | 256 threads, 112 of them for names that need a name server | connectors take turns; the last quarter is kept for connectors without a thread |
+//! | `localhost` and names of the hosts file | 16 threads, 4 for each connector | not for names that need a server |
+//! | by a [resolver](crate::Resolver) of the program | `max_lookups`, and 64 threads | not for the system's lookups |
 //!
 //! # Scopes
 //!
-//! [`Connector::scope`] ties sockets to a piece of work: when it returns, or panics, all that it opened is
-//! closed as by [`close`](crate::Socket::close), whoever holds handles. It is what a request's end is on the
-//! platform. The scope waits for the hand-over of what was written, all sockets at once, for the longest
-//! close timeout at most.
+//! [`Connector::scope`] ties sockets to a piece of work. When the work returns or panics, every socket that it opened
+//! is closed as by [`close`](crate::Socket::close), even if other handles exist. On the Workers platform the end of a
+//! request does this. The scope closes all sockets at once and waits for at most the longest close timeout.
 //!
-//! # The end of the program
+//! # Shutdown
 //!
-//! A process that exits does not wait for sockets that close in the background. [`Connector::shutdown`]
-//! closes every socket of the connector, waits within its limit, resets what is left, and says of how many
-//! sockets something was lost; of those of the free functions by
-//! [`Connector::global`]`().shutdown(limit)`.
+//! A process that exits does not wait for sockets that close in the background. [`Connector::shutdown`] closes every
+//! socket of the connector and waits, within its limit. Then it resets the rest, and returns the number of sockets that
+//! lost accepted data. For the sockets of the free functions call [`Connector::global`]`().shutdown(limit)`.
 //!
 //! ```
 //! use std::io::Write;
@@ -152,12 +156,15 @@
 //! #     std::io::read_to_string(listener.accept()?.0)
 //! # });
 //! let connector = Connector::builder().build()?;
-//! connector.connect(address)?.writer().write_all(b"last words")?;
-//! // Nobody holds the socket any more. What was written is with the kernel when this returns.
+//! connector.connect(address)?.writer().write_all(b"goodbye")?;
+//! // No handle is left. When `shutdown` returns, the kernel has the bytes.
 //! assert_eq!(connector.shutdown(Duration::from_secs(5)), 0);
-//! # assert_eq!(peer.join().unwrap()?, "last words");
+//! # assert_eq!(peer.join().unwrap()?, "goodbye");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! ---
+//! Previous: [STARTTLS](super::starttls). Next: [threads and fork](super::threads_and_fork).
 
 #[cfg(doc)]
 use crate::{Connector, EgressRules, ErrorKind};
