@@ -1,15 +1,13 @@
-//! For who knows the `connect()` of Cloudflare Workers: every call and every example of it, and the Rust that
-//! does the same.
+//! Coming from Cloudflare Workers: every call and example of `connect()`, in Rust.
 //!
-//! What is a promise there is a call here that waits: `await socket.opened` is `socket.opened()?`. Where two
-//! things go on at once there, two threads make them here, each with a handle of its own: a
-//! [`Socket`](crate::Socket), a [`Reader`](crate::Reader) and a [`Writer`](crate::Writer) are cheap to clone,
-//! and every method takes `&self`. The rest is as you know it, but for what is [different on
-//! purpose](#what-is-different-and-why).
+//! A promise in Workers is a blocking call here: `await socket.opened` is `socket.opened()?`. Two loops that run
+//! concurrently in Workers are two threads here. Each thread has a handle of its own: [`Socket`](crate::Socket),
+//! [`Reader`](crate::Reader) and [`Writer`](crate::Writer) are cheap to clone, and every method takes `&self`.
+//! Everything else works as in Workers, except for [deliberate differences](#differences-and-reasons).
 //!
 //! # Every call
 //!
-//! | Workers | here |
+//! | Workers | Here |
 //! |---|---|
 //! | `connect(address)` | [`connect(address)?`](crate::connect) |
 //! | `connect(address, options)` | [`connect_with(address, options)?`](crate::connect_with) |
@@ -26,7 +24,7 @@
 //! | `socket.startTls()` | [`socket.start_tls()?`](crate::Socket::start_tls) |
 //! | `socket.startTls({ expectedServerHostname })` | [`socket.start_tls_with(tls)?`](crate::Socket::start_tls_with) with a [`server_name`](crate::TlsOptions::server_name) |
 //! | `socket.upgraded`, `socket.secureTransport` | [`socket.upgraded()`](crate::Socket::upgraded), [`socket.secure_transport()`](crate::Socket::secure_transport) |
-//! | `socket.readable.getReader()` | [`socket.reader()`](crate::Socket::reader), as often as you like: there is no lock to release |
+//! | `socket.readable.getReader()` | [`socket.reader()`](crate::Socket::reader), any number of times: there is no lock to release |
 //! | `await reader.read()` | [`reader.read(&mut buffer)?`](std::io::Read::read); `Ok(0)` is `done: true` |
 //! | `await reader.cancel()` | [`reader.cancel()`](crate::Reader::cancel) |
 //! | `socket.writable.getWriter()` | [`socket.writer()`](crate::Socket::writer) |
@@ -35,7 +33,7 @@
 //! | `await writer.abort()` | [`writer.abort()`](crate::Writer::abort) |
 //! | `await readable.pipeTo(writable)` | [`io::copy(&mut reader, &mut writer)?`](std::io::copy), then `writer.close()?` |
 //! | `Promise.race([promise, timeout])` | [`opened_timeout`](crate::Socket::opened_timeout), [`closed_timeout`](crate::Socket::closed_timeout), [deadlines](super::deadlines) |
-//! | `try { … } catch (error) { … }` | [`Result`](crate::Result), with an [`ErrorKind`](crate::ErrorKind) to decide by |
+//! | `try { … } catch (error) { … }` | [`Result`](crate::Result), with an [`ErrorKind`](crate::ErrorKind) |
 //!
 //! # A gopher client
 //!
@@ -59,8 +57,7 @@
 //! };
 //! ```
 //!
-//! A request and a response are what your server has for them; here they are a path, and a status with a body
-//! that can be read:
+//! A Worker has a request and a response. Here they are a path, and a status with a readable body:
 //!
 //! ```
 //! use std::io::{self, Read, Write};
@@ -78,7 +75,7 @@
 //!     let mut writer = socket.writer();
 //!     writer.write_all(format!("{path}\r\n").as_bytes())?;
 //!     writer.close()?;
-//!     Ok(socket.reader()) // which keeps the connection
+//!     Ok(socket.reader()) // this handle keeps the connection open
 //! }
 //! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
 //! # let peer = SocketAddress::from(listener.local_addr()?);
@@ -89,16 +86,16 @@
 //! #     stream.write_all(b"iWelcome\r\n.\r\n")?;
 //! #     Ok(asked)
 //! # });
-//! # let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-//! # nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-//! # let nobody = SocketAddress::from(nobody.local_addr()?.as_socket().unwrap());
+//! # let unused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+//! # unused.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+//! # let closed = SocketAddress::from(unused.local_addr()?.as_socket().unwrap());
 //!
 //! let (status, mut body) = fetch(&peer, "/"); // such as SocketAddress::new("gopher.floodgap.com", 70)?
 //! let mut menu = String::new();
 //! body.read_to_string(&mut menu)?;
 //! # assert_eq!((status, menu.as_str()), (200, "iWelcome\r\n.\r\n"));
 //! # assert_eq!(serving.join().unwrap()?, "/\r\n");
-//! # let (status, mut body) = fetch(&nobody, "/");
+//! # let (status, mut body) = fetch(&closed, "/");
 //! # body.read_to_string(&mut menu)?;
 //! # assert!(status == 500 && menu.contains("Socket connection failed: cannot connect to 127.0.0.1:"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -111,8 +108,8 @@
 //! connect("cloudflare.com:5432");
 //! ```
 //!
-//! [`connect`](crate::connect) takes the same, and numeric addresses of `std`. What can't be an address is
-//! refused by it at once, here with a message that names the fault:
+//! [`connect`](crate::connect) takes the same, and numeric addresses of `std`. It rejects an invalid address at once,
+//! with a message that says what is wrong:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -132,7 +129,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Options, and what is known of a connection
+//! # Options and connection info
 //!
 //! ```js
 //! const socket = connect("example.com:443", { secureTransport: "on", allowHalfOpen: false });
@@ -156,7 +153,7 @@
 //! # let peer = std::thread::spawn(move || -> io::Result<usize> {
 //! #     let (stream, _) = listener.accept()?;
 //! #     let tls = rustls::ServerConnection::new(config.into()).map_err(io::Error::other)?;
-//! #     rustls::StreamOwned::new(tls, stream).read(&mut [0]) // 0 where the client says that it ends
+//! #     rustls::StreamOwned::new(tls, stream).read(&mut [0]) // 0 after close_notify
 //! # });
 //!
 //! let options = SocketOptions::new().secure_transport(SecureTransport::On).allow_half_open(false);
@@ -173,11 +170,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The roots are those of Mozilla. [`TlsOptions`](crate::TlsOptions) adds others, a client's certificate, a
-//! server name and protocols; [`SocketOptions`](crate::SocketOptions) also has the time limits, and
-//! [`TcpOptions`](crate::TcpOptions) what concerns TCP.
+//! The trusted roots are Mozilla's. [`TlsOptions`](crate::TlsOptions) adds roots, a client certificate, a server name
+//! and ALPN protocols. [`SocketOptions`](crate::SocketOptions) also has timeouts, and [`TcpOptions`](crate::TcpOptions)
+//! has keepalive, buffer sizes and other options of TCP.
 //!
-//! # Both sides at once
+//! # Reading and writing at once
 //!
 //! ```js
 //! const socket = connect("irc.example.com:6667");
@@ -196,7 +193,7 @@
 //! await socket.closed;
 //! ```
 //!
-//! A loop that waits is a thread. This works over TLS as well, and neither side waits for the other:
+//! Each loop is a thread. This works over TLS too, and neither thread waits for the other:
 //!
 //! ```
 //! use std::io::{self, Read, Write};
@@ -267,7 +264,7 @@
 //! # let options = options.tls(trusted);
 //! let socket = connect_with(address, options)?; // such as ("example-postgres-db.com", 5432)
 //!
-//! // What the protocol says before its upgrade; for PostgreSQL the SSLRequest, and S for yes.
+//! // PostgreSQL asks for the upgrade with an SSLRequest. The server answers S for yes.
 //! socket.writer().write_all(&[0, 0, 0, 8, 4, 210, 22, 47])?;
 //! let mut answer = [0];
 //! socket.reader().read_exact(&mut answer)?;
@@ -276,11 +273,11 @@
 //! let secure_socket = socket.start_tls()?;
 //! secure_socket.opened()?; // the handshake is done
 //!
-//! // The old socket is of no use any more, and neither are its readers and writers.
+//! // The old socket and its readers and writers cannot be used any more.
 //! assert!(socket.upgraded());
 //! let error = socket.reader().read(&mut [0]).unwrap_err();
 //! assert_eq!(Error::from_io(&error).unwrap().kind(), ErrorKind::Upgraded);
-//! // No socket is upgraded twice, and none that was TLS from its start.
+//! // A socket cannot be upgraded twice, nor if it uses TLS already.
 //! assert_eq!(socket.start_tls().unwrap_err().kind(), ErrorKind::InvalidState);
 //! assert_eq!(secure_socket.start_tls().unwrap_err().kind(), ErrorKind::InvalidState);
 //! # secure_socket.close()?;
@@ -288,9 +285,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! As there, `start_tls` may be called right after `connect_with`, and writes that are under way go before
-//! it. Unlike there it refuses to go on where anything that the peer said is unread, since that
-//! [may be injected](super::tls#upgrades-and-plaintext-that-was-injected).
+//! As in Workers, `start_tls` may be called right after `connect_with`, and writes that began before it finish first.
+//! Unlike in Workers, it fails if bytes from the peer are unread, because they
+//! [may be injected](super::starttls#injected-plaintext).
 //!
 //! # Errors
 //!
@@ -313,8 +310,8 @@
 //! };
 //! ```
 //!
-//! There an error that comes while the answer is read is too late for the `catch`. Whoever reads the answer
-//! first has every failure in one place, and a kind to choose the status by:
+//! In this Worker an error during the reply is too late for the `catch`. Here the function reads the whole reply first,
+//! so all errors are in one place. Their kinds decide the status:
 //!
 //! ```
 //! use std::io::{self, Read, Write};
@@ -351,7 +348,7 @@
 //! #     stream.read_to_string(&mut asked)?;
 //! #     stream.write_all(b"HTTP/1.0 204 No Content\r\n\r\n")?;
 //! #     drop(stream);
-//! #     // Closed with something unread, the second one is reset.
+//! #     // The kernel resets the second one, because data is unread.
 //! #     let (mut stream, _) = listener.accept()?;
 //! #     stream.read_exact(&mut [0])?;
 //! #     Ok(asked)
@@ -360,10 +357,10 @@
 //! # let (status, text) = fetch(&server);
 //! # assert_eq!(status, 502, "{text}");
 //! # assert_eq!(peer.join().unwrap()?, "GET / HTTP/1.0\r\n\r\n");
-//! # let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-//! # nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-//! # let nobody = SocketAddress::from(nobody.local_addr()?.as_socket().unwrap());
-//! # assert_eq!(fetch(&nobody).0, 502);
+//! # let unused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+//! # unused.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+//! # let closed = SocketAddress::from(unused.local_addr()?.as_socket().unwrap());
+//! # assert_eq!(fetch(&closed).0, 502);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -377,7 +374,7 @@
 //! const reader = socket.readable.getReader(); // This fails
 //! ```
 //!
-//! To take a handle never fails here; what fails is its first read:
+//! Here `reader()` never fails. The first read fails:
 //!
 //! ```
 //! use std::io::Read;
@@ -397,63 +394,62 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What is different, and why
+//! # Differences and reasons
 //!
-//! What is not in this table is as there. "There" is what workerd, the open runtime of Workers, was seen to
-//! do in November 2026. That is not always what its documentation promises: where the two differ, the promise
-//! is kept here. [`compared`](super::from_node_go_std) names the tests.
+//! Everything that is not in this table works as in Workers. The second column is the observed behaviour of workerd,
+//! the open runtime of Workers, in November 2026. If workerd differs from its documentation, this crate does what the
+//! documentation promises. [Another chapter](super::from_node_go_std) names the tests.
 //!
-//! | | there | here | why |
+//! | | Workers | Here | Reason |
 //! |---|---|---|---|
-//! | the cause of a failure | one text for a refusal, a look-up and TLS; "internal error" after an upgrade | an [`ErrorKind`](crate::ErrorKind), and [`attempts`](crate::Error::attempts) | a program has to decide what to do |
-//! | who waits for a socket that fails | reads, writes and `opened` fail with different texts, or succeed | each gets the same error | one cause, one answer |
-//! | a read after a failed connection, or after a write that failed | a clean end | the error | an error must never look like an end |
-//! | port 0, an empty host, a host with a colon in it | fail later | [`InvalidAddress`](crate::ErrorKind::InvalidAddress) at once | they can never work |
-//! | `{ hostname: "::1" }` without brackets | fails | works | beside a port it is plain what is meant |
-//! | the length of an address | 255 for host and port together | 255 for the host | that is the limit of the name system |
-//! | the remote address | the text that was asked for | numeric, and [`requested`](crate::SocketInfo::requested) | only so it says who answered |
-//! | the time that connecting may take | has no limit | 30 s for all of it, or [as you set it](crate::SocketOptions::connect_timeout) | a wait needs a bound |
-//! | `close` while connecting, or in a handshake | waits, perhaps for ever | cancels it at once | nobody may be stuck |
-//! | `close` with a peer that doesn't read | waits for ever | gives up after the [close timeout](crate::SocketOptions::close_timeout) | nobody may be stuck |
-//! | `close` with writes under way | waits for them; loses data behind a pending `writer.close()` | a blocked write tells how much was taken, and exactly that arrives | neither stuck nor lost |
-//! | `close` with something unread | a reset | FIN, and what still comes is dropped | a reset can destroy what the peer has yet to read |
-//! | the peer ends and nobody reads | is not noticed | [`closed`](crate::Socket::closed) settles, the write side closes | no connection stays behind |
-//! | the last byte is read, and the end is behind it | is noticed by another read | is noticed | nothing is left to read |
-//! | both directions have ended | `closed` goes on waiting | `closed` is `Ok` | it is closed |
-//! | a reset while nothing is under way | is not noticed | `closed` is [`Reset`](crate::ErrorKind::Reset) | it is over |
-//! | `closed` after a reset or a truncation | resolves | fails with the cause | so says the documentation |
-//! | `writer.abort()` | sends nothing | sends a reset, and `closed` settles | the peer shouldn't wait for ever |
-//! | `reader.cancel()` | what comes piles up, and blocks the peer; its end isn't noticed | what comes is dropped, the end is noticed | the peer shouldn't be stuck |
-//! | a second `writer.close()` | fails | `Ok` | it is no mistake |
-//! | two reads at once | the second is refused | each byte is read once, by one of them | handles share their side |
-//! | close_notify on `close`, and when the handles are gone | isn't sent | is sent, then FIN | the peer can tell an end from a cut |
-//! | FIN without close_notify, after an upgrade | a clean end | [`Truncated`](crate::ErrorKind::Truncated) | the rule of sockets that are TLS from the start |
-//! | an upgrade with a reader or a writer taken, or a read waiting | never settles | works; the old handles fail with [`Upgraded`](crate::ErrorKind::Upgraded) | there is nothing to release |
-//! | unread plaintext at an upgrade | is fed to the handshake; what looks like an alert is swallowed | [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) | it may be injected |
-//! | an upgrade of a socket that failed, closed or half-closed | a socket whose `opened` never settles | fails at once | nobody may be stuck |
-//! | an upgrade of a connection to an IPv6 address | always fails | works | brackets are no part of a name |
-//! | `sni` and `alpn` | are ignored | are used, and with `off` they are [`InvalidOptions`](crate::ErrorKind::InvalidOptions) | the draft has them |
-//! | the last handle goes | the connection stays until the request ends | closes it in the background | whoever drops it is done with it |
+//! | the cause of a failure | one text for a refusal, a failed lookup and TLS; "internal error" after an upgrade | an [`ErrorKind`](crate::ErrorKind), and [`attempts`](crate::Error::attempts) | programs must decide what to do |
+//! | calls that wait for a socket that fails | reads, writes and `opened` fail with different texts, or succeed | every call gets the same error | one failure has one cause |
+//! | a read after a failed connection or a failed write | a clean end | the error | an error must never look like an end |
+//! | port 0, an empty host, a host with a colon | fails later | [`InvalidAddress`](crate::ErrorKind::InvalidAddress) at once | they can never work |
+//! | `{ hostname: "::1" }` without brackets | fails | works | with a separate port it is unambiguous |
+//! | the length of an address | 255 bytes for host and port together | 255 bytes for the host | this is the limit of DNS |
+//! | the remote address | the requested text | numeric, and [`requested`](crate::SocketInfo::requested) | only the numeric address names the peer |
+//! | the time for connecting | unlimited | 30 s in total, or the [connect timeout](crate::SocketOptions::connect_timeout) | every wait needs a bound |
+//! | `close` while connecting or in a handshake | waits, possibly forever | cancels the attempt at once | no call may block forever |
+//! | `close` if the peer does not read | waits forever | ends at the [close timeout](crate::SocketOptions::close_timeout) | no call may block forever |
+//! | `close` during a write | waits for the write; loses data after a pending `writer.close()` | the blocked write returns how much it accepted, and exactly that arrives | no write blocks or loses data |
+//! | `close` with unread data | a reset | FIN, and incoming data is dropped | a reset can destroy data that the peer has not read |
+//! | the peer ends, and no thread reads | not noticed | [`closed`](crate::Socket::closed) returns, and the write side closes | no connection outlives its peer |
+//! | the last byte was read, and FIN follows | noticed by the next read | noticed without a read | nothing is left to read |
+//! | both directions have ended | `closed` keeps waiting | `closed` returns `Ok` | the socket is closed |
+//! | a reset while no call is pending | not noticed | `closed` returns [`Reset`](crate::ErrorKind::Reset) | the connection has ended |
+//! | `closed` after a reset or a truncation | resolves | returns the cause | the documentation of Workers says so |
+//! | `writer.abort()` | sends nothing | sends a reset, and `closed` returns | the peer should not wait forever |
+//! | `reader.cancel()` | incoming data piles up and blocks the peer; its end is not noticed | incoming data is dropped, and the end is noticed | the peer should not block |
+//! | a second `writer.close()` | fails | `Ok` | it is not a mistake |
+//! | two reads at once | the second fails | each byte is read once, by one of them | readers take turns |
+//! | close_notify on `close` or when the last handle is dropped | not sent | sent before FIN | the peer can distinguish an end from a truncation |
+//! | FIN without close_notify, after an upgrade | a clean end | [`Truncated`](crate::ErrorKind::Truncated) | the same rule as for TLS from the start |
+//! | an upgrade while a reader or writer exists, or a read is blocked | never completes | works; the old handles fail with [`Upgraded`](crate::ErrorKind::Upgraded) | there are no locks to release |
+//! | unread plaintext at an upgrade | is passed to the handshake; bytes that look like an alert are dropped | [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) | it may be injected |
+//! | an upgrade of a failed, closed or half-closed socket | a socket whose `opened` never settles | fails at once | no call may block forever |
+//! | an upgrade of a connection to an IPv6 address | always fails | works | brackets are not part of a name |
+//! | `sni` and `alpn` | ignored | used; [`InvalidOptions`](crate::ErrorKind::InvalidOptions) without TLS | the WinterTC draft has them |
+//! | the last handle is dropped | the connection stays until the request ends | the socket closes in the background | the program can no longer use it |
 //!
-//! What makes sense in JavaScript only was left there: conversions of arguments, types of chunks, stream
-//! locks, `desiredSize`, unhandled rejections.
+//! Some features exist only for JavaScript, and this crate omits them: argument conversions, chunk types, stream locks,
+//! `desiredSize`, unhandled rejections.
 //!
-//! # What the platform has rules for
+//! # Rules of the platform
 //!
-//! - A socket there belongs to the request that made it. Here it belongs to whoever holds a handle, on any
-//!   thread, for as long as it is held: a `static` is fine, and so is a pool, and a
-//!   [scope](crate::Connector::scope) where it is to end with a piece of work.
-//! - Writes there take `Uint8Array` and its views only; here they are bytes.
-//! - Port 80 and 443 are ports like any other, and a refusal there is told like any other.
-//! - Inbound connections are none of this crate's business: that is [`std::net::TcpListener`]'s.
-//! - Connections leave from the machine's own addresses, among which
-//!   [`TcpOptions::bind`](crate::TcpOptions::bind) chooses.
+//! - In Workers a socket belongs to the request that opened it. Here it belongs to its handles, on any thread. It may
+//!   live in a `static` or a pool. A [scope](crate::Connector::scope) closes it with a piece of work.
+//! - In Workers a write takes a `Uint8Array` or a view of one. Here it takes bytes.
+//! - Ports 80 and 443 are not special, and a refused connection to them is an ordinary error.
+//! - Inbound connections come from [`std::net::TcpListener`]. [`Connector::adopt`](crate::Connector::adopt) takes them
+//!   over.
+//! - Connections leave from an address of the machine. [`TcpOptions::bind`](crate::TcpOptions::bind) chooses it.
 //!
-//! # Addresses that are refused, and limits
+//! # Denied addresses and limits
 //!
-//! The platform refuses some addresses and ports, and bounds how many connections a request may have. Here
-//! that is for the program to decide, and by default everything may be dialled. These are the platform's
-//! rules, for a program that dials what [strangers name](super::egress_and_ssrf), or to see how one will fare there:
+//! The platform denies some addresses and ports, and limits the open connections of a request. Here the program
+//! decides, and by default it may connect to everything. Use the platform's rules against
+//! [SSRF](super::egress_and_ssrf), or to test how a program will behave on the platform:
 //!
 //! ```
 //! use sockeye::{Connector, EgressRules, ErrorKind};
@@ -463,32 +459,32 @@
 //!     .max_open_sockets(6)
 //!     .wait_at_limit(true)
 //!     .build()?;
-//! let told = |address: &str| connector.connect(address).and_then(|socket| socket.opened());
+//! let open = |address: &str| connector.connect(address).and_then(|socket| socket.opened());
 //!
-//! let error = told("localhost:80").unwrap_err();
+//! let error = open("localhost:80").unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Denied);
 //! assert!(error.to_string().contains("proxy request failed, cannot connect to the specified address"));
 //!
-//! let error = told("mail.example.com:25").unwrap_err();
+//! let error = open("mail.example.com:25").unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Denied);
 //! assert!(error.to_string().contains("Connections to port 25 are prohibited"));
 //! # Ok::<(), sockeye::Error>(())
 //! ```
 //!
-//! | there | here |
+//! | Workers | Here |
 //! |---|---|
-//! | `proxy request failed, cannot connect to the specified address` | what refuses it, then the same text: [`Denied`](crate::ErrorKind::Denied), under [`EgressRules::workers`](crate::EgressRules::workers) or [`public_only`](crate::EgressRules::public_only) |
-//! | addresses of Cloudflare are blocked | [`EgressRules::workers`](crate::EgressRules::workers) has the published list |
-//! | `Connections to port 25 are prohibited` | what refuses it, then the same text: [`Denied`](crate::ErrorKind::Denied); [`allow_port(25)`](crate::EgressRules::allow_port) lifts it |
-//! | `TCP Loop detected` | the same text: [`Loop`](crate::ErrorKind::Loop), for an [`own_listener`](crate::EgressRules::own_listener), and in any case for a socket that is bound to the address that it dials |
-//! | open connections are limited; more of them wait | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets), with [`wait_at_limit`](crate::ConnectorBuilder::wait_at_limit) |
-//! | sockets belong to the handler that made them, and end with it | [`Connector::scope`](crate::Connector::scope), where that is wanted |
+//! | `proxy request failed, cannot connect to the specified address` | the same text after the reason: [`Denied`](crate::ErrorKind::Denied), with [`EgressRules::workers`](crate::EgressRules::workers) or [`public_only`](crate::EgressRules::public_only) |
+//! | denies addresses of Cloudflare | [`EgressRules::workers`](crate::EgressRules::workers) has the published list |
+//! | `Connections to port 25 are prohibited` | the same text after the reason: [`Denied`](crate::ErrorKind::Denied); [`allow_port(25)`](crate::EgressRules::allow_port) lifts it |
+//! | `TCP Loop detected` | the same text: [`Loop`](crate::ErrorKind::Loop), for an [`own_listener`](crate::EgressRules::own_listener), and always for a socket that is bound to the address that it dials |
+//! | limits open connections; further ones wait | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets), with [`wait_at_limit`](crate::ConnectorBuilder::wait_at_limit) |
+//! | sockets end with the handler that opened them | [`Connector::scope`](crate::Connector::scope) |
 //!
 //! ```
 //! use std::io::{self, Write};
 //! use sockeye::Connector;
 //!
-//! /// Every socket that it opens is closed when it returns, also where it fails or panics.
+//! /// Closes every socket that it opens when it returns, fails or panics.
 //! fn handler(connector: &Connector, server: &str) -> io::Result<String> {
 //!     connector.scope(|scope| {
 //!         let mut socket = scope.connect(server)?;
@@ -509,3 +505,6 @@
 //! # peer.join().unwrap()?;
 //! # Ok::<(), io::Error>(())
 //! ```
+//!
+//! ---
+//! Previous: [recipes](super::recipes). Next: [coming from Node, Go or `std`](super::from_node_go_std).

@@ -5,7 +5,8 @@ use std::path::Path;
 #[test]
 fn every_test_that_the_comparison_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = std::fs::read_to_string(root.join("src/guide/from_node_go_std.rs")).expect("it is there");
+    let page = root.join("src/guide/from_node_go_std.rs");
+    let page = std::fs::read_to_string(page).expect("it is there");
     let names = page.split("<br>`").skip(1);
     let names: Vec<&str> = names.filter_map(|rest| rest.split('`').next()).collect();
     assert!(names.len() > 40, "only {names:?} were found");
