@@ -49,10 +49,10 @@
 //! What becomes of a socket is logged, by the crate `log`, at `debug`, the steps on the way at `trace`; reads and
 //! writes are not, and never anything of what passes.
 //!
-//! The [`guide`] tells the life of a socket, what each call promises, and how the crate is built. For who comes
-//! from Workers it has [every call and example](guide::from_workers) of `connect()`, and for others a
-//! [comparison](guide::from_node_go_std) with Node, Go and `std`. The [`machine`] is the pure state machine inside, for
-//! who wants to drive or fuzz it.
+//! The [`guide`] has a chapter for each question, from [connecting](guide::connecting) to [recipes](guide::recipes).
+//! Two chapters are for readers who come [from Workers](guide::from_workers) and
+//! [from Node, Go or `std`](guide::from_node_go_std). The [`machine`] is the pure state machine inside, which you can
+//! drive or fuzz yourself.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
