@@ -1,19 +1,17 @@
-//! Reading and writing, by the caller's own thread: straight into or out of the caller's buffer.
+//! What reads and writes have in common: both run on the caller's own thread, and move data straight into or out of
+//! the caller's buffer. `reading` and `writing` have the rest, and `sealed` has TLS.
 //!
-//! This is what both have in common; each has a module of its own, and TLS has `sealed`.
+//! A call takes the turn of its direction, asks the machine for a permit, and makes the system call. If that would
+//! block, it waits and tries again. It waits in poll(2) with the wake handle of its thread, or on the condition
+//! variable. Only in the second case does the event loop take part: it reports when the wire is ready.
 //!
-//! A call takes the turn of its direction, asks the machine for a pass, and makes the system call. When
-//! that would block it waits, by poll(2) with the wake handle of its thread, or else by the condition
-//! variable, and tries again. The loop takes no part in the first; in the second it reports when the
-//! wire is ready.
+//! The first system call is usually the only one. That path is forced inline, to be one straight stretch of code, and
+//! everything after a would-block is outlined. The number of cache lines that a call touches matters more than its
+//! number of instructions.
 //!
-//! Mostly the first call is all. That way is written, and forced inline, so that it is one stretch of code, and
-//! what follows on a first call in vain is in functions of its own: how many lines of the cache a call runs
-//! through counts for more than its instructions.
-//!
-//! No wake-up is lost: a thread announces under the state lock that it is going to wait, having
-//! looked there at all that could end its wait; whoever changes one of these does so under the lock
-//! too, sees the announcement, and wakes it.
+//! No wake-up is lost. A thread that is about to wait checks, under the state lock, every condition that could end
+//! its wait, and announces the wait there. A thread that changes one of these conditions does so under the lock too,
+//! sees the announcement, and wakes the waiter.
 
 use std::io;
 use std::sync::Arc;
@@ -27,12 +25,12 @@ use super::wait::Side;
 use super::wire::Wire;
 use crate::error::{Deadline, Error, Fault, Result};
 
-/// How long a party at the wire waits for what the other one may have been told. It is much longer than
-/// that takes.
+/// Maximum time for which a thread at the wire waits for a cause that the kernel may have reported to another thread.
+/// The other thread normally needs far less.
 const CAUSE_GRACE: Duration = Duration::from_millis(10);
 
 impl Connection {
-    /// Settles, and lets go of the wire, which may close its descriptor, outside the lock.
+    /// Applies the actions, and drops the wire outside the lock, because that may close its descriptor.
     pub(super) fn apply_and_drop<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -44,9 +42,10 @@ impl Connection {
         self.state()
     }
 
-    /// Waits for what who is at the wire in the other direction may have been told of its failure, and
-    /// has not said yet. The failure wakes them too. Who was told nothing themselves says so by `own`: nobody
-    /// waits for them then, and so no two for each other.
+    /// Waits for the cause of a failure that the kernel may have reported to the thread at the wire in the direction
+    /// `other`. The kernel reports the cause only once; the failure itself also wakes the other thread. A caller that
+    /// knows of the failure but not of its cause passes its own direction as `own`. Then no other thread waits for
+    /// this one, so two threads never wait for each other.
     pub(super) fn wait_for_cause<'a>(
         &'a self,
         mut state: StateGuard<'a>,
@@ -73,7 +72,7 @@ impl Connection {
 }
 
 impl ConnectionState {
-    /// Whether somebody is at the wire in this direction, or was just now, and may have been told of a failure.
+    /// Checks whether another thread is or was at the wire in this direction and may know the cause of a failure.
     fn may_have_cause(&mut self, side: Side) -> bool {
         let at_work = match side {
             Side::Read => self.error_probe || self.machine.is_received_from(),
@@ -83,58 +82,58 @@ impl ConnectionState {
         (direction.turn_held || at_work) && !direction.cause_unknown
     }
 
-    /// Whether to wait before the first try. The loop reports changes only, so where it is waited for,
-    /// only a call that would have blocked makes sure that there is one to come.
+    /// Checks whether to poll before the first call. The event loop reports only changes. So a thread that relies on
+    /// it must first have a call that would block, or no change may follow.
     fn should_poll_first(&mut self, side: Side) -> bool {
         !self.reports_readiness && self.direction(side).predictor.predicts_block()
     }
 
-    /// What an established connection has failed by.
+    /// Returns the fault that an established connection failed with.
     #[inline(never)]
     pub(super) fn failure(&self) -> Option<Fault> {
         self.machine.outcome().and_then(Result::err)
     }
 }
 
-/// A pass that the first call did not end.
+/// A permitted call whose first system call did not finish it.
 pub(super) struct PendingCall<'a> {
     pub(super) wire: Arc<Wire>,
-    /// Whether to wait before the first call, or before the next.
+    /// Whether to wait before the next system call.
     pub(super) poll_first: bool,
     pub(super) last: LastCall<'a>,
 }
 
-/// The last call of a pass.
+/// The last system call of a permit.
 pub(super) enum LastCall<'a> {
-    /// None was made.
+    /// No call was made.
     None(StateGuard<'a>),
-    /// What came of it; its thread does not have the lock.
+    /// A call was made, with this result; the thread does not hold the lock.
     Made { result: io::Result<usize>, blocking: bool },
 }
 
-/// What the first call of a pass needs: the wire, and whether to wait before.
+/// Returns what the first call of a permit needs: the wire, and whether to wait first.
 #[inline(always)]
 pub(super) fn begin_call(
     mut state: StateGuard<'_>,
     side: Side,
 ) -> (StateGuard<'_>, Arc<Wire>, bool) {
-    let wire = state.wire.checkout(side).expect("who has a pass has a wire");
-    // Of a connection that has failed only what came before that is left, for which nobody waits.
+    let wire = state.wire.checkout(side).expect("a permit implies a wire");
+    // A failed connection has only earlier data left, which needs no waiting.
     let poll_first = state.should_poll_first(side) && state.failure().is_none();
     (state, wire, poll_first)
 }
 
-/// What came of a pass.
+/// Result of using a permit.
 pub(super) enum CallResult<'a> {
-    /// The call has its result, and has left.
+    /// The call has its result and has released its turn.
     Done(Result<usize>),
-    /// The machine has to be asked again.
+    /// The caller has to ask the machine again.
     Retry(StateGuard<'a>),
 }
 
 impl Side {
     pub(super) fn timeout_error(self) -> Error {
-        // There nothing may wait at all.
+        // Calls on the event loop's thread must not wait at all.
         if event_loop::is_loop_thread() {
             return event_loop::would_block_error();
         }

@@ -1,9 +1,9 @@
-//! How what the machine wants is done.
+//! Executes the actions that the machine wants.
 //!
-//! Every change of a socket goes the same way: under the lock the machine takes notice and its outputs
-//! are gathered as [`ActionSet`]; what concerns the state is done there, and whom to wake is noted; then,
-//! with the lock released, they are woken and the wire is dealt with. Where that has a result at once,
-//! such as an attempt that failed, it goes round again.
+//! Every change of a socket takes the same steps. Under the lock, the machine handles an input, and its outputs are
+//! collected as an [`ActionSet`]. Still under the lock, `commit` updates the state and notes the threads to wake.
+//! After the lock is released, these threads are woken and the system calls are made. If a call has a result at once,
+//! such as a failed attempt, the steps repeat.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -34,14 +34,14 @@ use crate::machine::{AttemptId, Discarded, Input, Output, Outputs, Release, Watc
 use crate::options::TcpOptions;
 use crate::resolver::Resolver;
 
-/// What is dropped at most of what comes in after a close.
+/// Maximum number of incoming bytes that are dropped after a close.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
-/// Longer than it takes until the loop looks at a socket that is listed.
+/// Longer than the event loop takes to scan a queued socket.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
 impl Connection {
-    /// Has the machine take notice, and carries out what it wants.
+    /// Passes the input to the machine and executes the resulting actions.
     pub(super) fn handle_input<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -51,14 +51,14 @@ impl Connection {
         self.apply(state, actions)
     }
 
-    /// Carries out what the machine wants, until it wants nothing more. Releases the lock meanwhile.
+    /// Executes actions until the machine wants no more. Releases the lock in between.
     #[inline]
     pub(super) fn apply<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
         actions: Option<ActionSet>,
     ) -> StateGuard<'a> {
-        // So it is with nearly every read and write.
+        // The case of nearly every read and write.
         if actions.is_none() && state.establishing.is_none() {
             state
         } else {
@@ -93,7 +93,7 @@ impl Connection {
             }
             let answer = self.execute(actions, &mut after);
             user_objects.extend(after.take_user_objects());
-            // Which may close descriptors.
+            // This may close descriptors.
             drop((after, actions.late_wire.take()));
             std::mem::forget(guard);
             state = self.state();
@@ -113,13 +113,13 @@ impl Connection {
         if user_objects.is_empty() {
             return state;
         }
-        // It is the user's, and so is what happens when it is dropped. Nobody waits for that.
+        // Dropping these runs user code, which nothing here waits for.
         drop(state);
         user_objects.into_iter().for_each(drop_off_loop);
         self.state()
     }
 
-    /// The loop keeps the machine's time.
+    /// Sets the event loop's timer to the machine's next instant.
     pub(super) fn update_timer<'a>(
         self: &'a Arc<Self>,
         mut guard: StateGuard<'a>,
@@ -133,7 +133,7 @@ impl Connection {
         if establishing.timer == at {
             return guard;
         }
-        // A handshake that a caller makes is mostly over before the loop has to look.
+        // If a caller drives the handshake, it usually ends before the event loop scans the socket.
         let is_queued = matches!(state.monitor, Monitor::Queued(_));
         let is_driven = is_queued && state.machine.watch() == Watch::Ingest;
         if is_driven && at.is_some_and(|at| at > clock::now() + HANDSHAKE_GRACE) {
@@ -147,7 +147,7 @@ impl Connection {
         self.state()
     }
 
-    /// Tells the machine how an attempt ended; the wire is adopted before anyone hears of it.
+    /// Passes the result of an attempt to the machine. Attaches the wire before any other thread learns of it.
     pub(super) fn finish_attempt<'a>(
         self: &'a Arc<Self>,
         mut guard: StateGuard<'a>,
@@ -170,13 +170,13 @@ impl Connection {
         } else if planted!(LeaksLateConnection) {
             std::mem::forget(wire);
         } else if wire.is_some() {
-            // Closed once the lock is released.
+            // Closed after the lock is released.
             actions.get_or_insert_default().late_wire = wire;
         }
         (guard, actions)
     }
 
-    /// Does what needs system calls. An attempt that ended at once is the answer.
+    /// Executes the actions that need system calls. Returns the result of an attempt that ended at once.
     fn execute(
         self: &Arc<Self>,
         actions: &ActionSet,
@@ -185,7 +185,7 @@ impl Connection {
         start_next(after.next_queued.take());
         if let Some(wire) = &after.wire {
             if !after.final_records.is_empty() {
-                // It goes at once or not at all: nobody waits for it.
+                // Sent at once or not at all, because nothing waits for it.
                 let _ = wire.send(&SendBufs::One(&after.final_records));
             }
             if actions.shutdown_write {
@@ -266,7 +266,7 @@ impl Connection {
             },
             Err(fault) => fault,
         };
-        // The lookup could not even be begun.
+        // The lookup could not even start.
         let state = self.state();
         drop(self.handle_input(state, Input::Resolved(Err(submitted))));
     }
@@ -282,14 +282,14 @@ impl Connection {
             Err(fault) => return Some(Err(fault)),
         };
         let mut dialled = dial::dial(address, tcp);
-        // What lingers may go where something is to live.
+        // Lingering wires give up their descriptors to new ones.
         if matches!(dialled, Err(Fault::Io(_))) && loop_handle.linger_queue().close_all() {
             dialled = dial::dial(address, tcp);
         }
         self.begin_attempt(id, address, dialled)
     }
 
-    /// The answer to an attempt, where it is there already.
+    /// Takes over a dialled connection. Returns the result of the attempt if it is known already.
     fn begin_attempt(
         self: &Arc<Self>,
         id: AttemptId,
@@ -319,11 +319,11 @@ impl Connection {
     }
 }
 
-/// Refuses an own listener on every address of this machine: whether the address is one, only the system
-/// knows. Refuses too if it does not tell.
+/// Denies an own listener that accepts connections on every local address. Only the kernel knows whether the address
+/// is local. Denies also if the kernel's answer is not definite.
 fn check_not_local(address: SocketAddr, tcp: &TcpOptions) -> Result<(), Fault> {
     let mut local = is_local(address, tcp.bind);
-    // As for an attempt, the wires that linger may go if that gives a descriptor.
+    // As for an attempt, lingering wires are closed if that frees a descriptor.
     if local.is_err() && LoopHandle::get()?.linger_queue().close_all() {
         local = is_local(address, tcp.bind);
     }
@@ -334,7 +334,7 @@ fn check_not_local(address: SocketAddr, tcp: &TcpOptions) -> Result<(), Fault> {
     }
 }
 
-/// Lets go of a wire of which nothing more is wanted.
+/// Releases a wire that is no longer needed.
 fn release_wire(wire: Arc<Wire>, how: Release) {
     match how {
         Release::Done => {}
@@ -352,7 +352,7 @@ fn release_wire(wire: Arc<Wire>, how: Release) {
     }
 }
 
-/// What the machine wants, gathered.
+/// The actions that the machine wants, collected from its outputs.
 #[derive(Debug, Default)]
 pub(super) struct ActionSet {
     pub(super) resolve: bool,
@@ -369,12 +369,12 @@ pub(super) struct ActionSet {
     readable: bool,
     writable: bool,
     pub(super) closed: bool,
-    /// A connection that came too late, or led nowhere.
+    /// A connection that was established too late, or whose attempt was not wanted.
     late_wire: Option<Arc<Wire>>,
 }
 
 impl ActionSet {
-    /// Mostly there are none.
+    /// Collects the outputs. There are usually none.
     #[inline]
     pub(super) fn collect(outputs: Outputs<'_>) -> Option<Self> {
         if outputs.is_empty() { None } else { Some(ActionSet::collect_nonempty(&outputs)) }
@@ -405,44 +405,44 @@ impl ActionSet {
     }
 }
 
-/// What is left to do once the lock is released.
+/// Work that is left once the lock is released.
 #[derive(Debug)]
 struct AfterUnlock {
     wake: [Option<Arc<WakeHandle>>; 2],
     wire: Option<Arc<Wire>>,
     token: Option<Token>,
-    /// Where it is listed to be watched.
+    /// The entry in the idle list, if there was one.
     idle_slot: Option<IdleSlot>,
-    /// What was needed for connecting, which is over. A resolver may go with it, which is the user's.
+    /// State of the finished establishing. It may own a resolver, which is user code.
     establishing: Option<Box<Establishing>>,
-    /// The attempts and timers that the loop is to forget.
+    /// Tokens of the attempts and timers that the event loop is to drop.
     dropped_tokens: Vec<Token>,
     method: Option<ConnectMethod>,
-    /// What the look-up that is wanted would find.
+    /// Addresses that replace the result of the requested lookup.
     addresses: Option<Vec<SocketAddr>>,
-    /// What is sent before the wire is let go of.
+    /// Records to send before the wire is released.
     final_records: Vec<u8>,
-    /// Who has its place now.
+    /// The queued socket that gets the freed slot.
     next_queued: Option<Weak<Connection>>,
-    /// What is left of TLS, where it may be of the user's.
+    /// Remaining TLS state, if it may hold user code.
     discarded: Option<Discarded>,
 }
 
-/// What was the user's, and is wanted no more.
+/// Values that may hold user code and are no longer needed.
 type UserObjects = (Option<Arc<dyn Resolver>>, Option<Unresolved>, Option<Discarded>);
 
 /// How to make a connection.
 #[derive(Debug)]
 enum ConnectMethod {
-    /// By dialling, unless the rules ask for a look at the system first.
+    /// By dialling. With rules, first check whether the address is local if they require it.
     Dial(TcpOptions, Option<Arc<EgressRules>>),
-    /// It was given.
+    /// By adopting an existing one.
     Adopt(AdoptedStream),
 }
 
 impl AfterUnlock {
     fn take_user_objects(&mut self) -> Option<UserObjects> {
-        // A resolver that is still here was not asked.
+        // A resolver that is still here was never asked.
         let (resolver, lookup_error) = match &mut self.establishing {
             Some(finished) => (finished.resolver.take(), finished.lookup_error.take()),
             None => (None, None),
@@ -457,7 +457,7 @@ impl AfterUnlock {
 }
 
 impl ConnectionState {
-    /// Does what concerns the state only.
+    /// Executes the part of the actions that concerns only the state.
     fn commit(
         &mut self,
         actions: &ActionSet,
@@ -471,7 +471,7 @@ impl ConnectionState {
         if actions.writable {
             wake[1] = self.send.parker_to_wake();
         }
-        // While a limit runs the loop keeps it.
+        // A running timer still needs this state.
         let finished = self.machine.deadline().is_none() && !self.is_opening();
         let mut finished = if finished { self.establishing.take() } else { None };
         let mut dropped_tokens = Vec::new();
@@ -480,7 +480,7 @@ impl ConnectionState {
             dropped_tokens.append(&mut establishing.timers);
         } else if let (true, Some(establishing)) = (actions.cancel_attempts, &mut self.establishing)
         {
-            // The race is over, and the handshake's limit is not.
+            // The attempts are over, but the handshake still has its timeout.
             dropped_tokens.append(&mut establishing.attempts);
         }
         if self.error.is_none() {
@@ -522,13 +522,13 @@ impl ConnectionState {
             (true, Some(establishing)) => establishing.addresses.take(),
             _ => None,
         };
-        // Before anyone hears of the end.
+        // Before any other thread learns of the outcome.
         let next = if planted!(FreesSlotLate) { None } else { self.free_slot(registry) };
         let discarded = match (actions.release, actions.closed) {
             (None, false) => None,
             (Some(_), _) | (_, true) => self.machine.take_discarded(),
         };
-        // Last: after a panic the wire is still there to be reset.
+        // Last, so that after a panic the wire is still there to be reset.
         let (wire, token, idle_slot) = match actions.release {
             Some(_) => (self.wire.take(), self.token.take(), self.take_idle_slot()),
             None => (self.wire.cloned(), None, None),
@@ -548,7 +548,8 @@ impl ConnectionState {
         }
     }
 
-    /// Gives its place up once its outcome is known. The socket that has it now is to be admitted.
+    /// Frees the slot once the outcome is known. Returns the queued socket that gets the slot, for the caller to
+    /// start.
     pub(super) fn free_slot(&mut self, registry: &Registry) -> Option<Weak<Connection>> {
         self.machine
             .outcome()
@@ -556,7 +557,7 @@ impl ConnectionState {
             .and_then(|slot| registry.remove(slot, self.totals()))
     }
 
-    /// Notes on an error at which step connecting failed, and how long each took.
+    /// Adds the failed step of connecting, and the time that each step took, to an error.
     fn with_step(&self, error: Error) -> Error {
         let Some(timings) = self.machine.timings() else { return error };
         let error = error.during(self.machine.step());

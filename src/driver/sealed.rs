@@ -1,10 +1,9 @@
-//! Reading and writing over TLS, by the caller's own thread: what is received is decrypted by the machine,
-//! and what the machine has sealed is sent.
+//! Reads and writes over TLS, on the caller's own thread. The machine decrypts the received bytes and encrypts the
+//! written ones.
 //!
-//! A write that was sealed is accepted. The caller's thread hands it to the system as far as that goes at
-//! once, and leaves the rest to the loop, which sends it when there is room. So no more than one thread
-//! sends at a time, and nobody waits for another to do so but who has to: the writer who finds too much
-//! waiting already, `flush`, and a close.
+//! A write succeeds as soon as its data is encrypted. The caller's thread hands the ciphertext to the kernel as far
+//! as the send buffer allows. The event loop sends the rest when the wire becomes writable. So only one thread sends
+//! at a time, and few callers wait for it: a writer that finds the queue full, `flush`, and a close.
 
 use std::io;
 use std::sync::Arc;
@@ -28,13 +27,13 @@ use super::{Command, LoopHandle, Urgency};
 use crate::error::{Fault, Result};
 use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Watch};
 
-/// What came of an attempt to send.
+/// Result of sending queued ciphertext.
 enum TransmitResult<'a> {
-    /// There may be room for more.
+    /// The wire may accept more.
     Progress(StateGuard<'a>),
-    /// There is no room now.
+    /// The wire accepts nothing now.
     WouldBlock(StateGuard<'a>),
-    /// The system can't send now, and does not tell when it can.
+    /// The kernel is unable to send now, and will not report when it is able.
     Unable(StateGuard<'a>),
     /// Another thread is sending.
     Elsewhere(StateGuard<'a>),
@@ -43,7 +42,7 @@ enum TransmitResult<'a> {
 impl Connection {
     // ------------------------------------------------------------- reading
 
-    /// Receives ciphertext with a pass, which it ends.
+    /// Receives ciphertext, using up the permit.
     pub(super) fn recv_tls<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -63,7 +62,7 @@ impl Connection {
         }
     }
 
-    /// Moves data that is here already, as much as fits.
+    /// Moves decrypted data into the buffer, as much as fits.
     pub(super) fn read_plaintext<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -78,8 +77,8 @@ impl Connection {
 
     // ------------------------------------------------------------- the handshake
 
-    /// Waits for a change, at most for `limit`. Where that is the end of a handshake, and nobody else is at
-    /// it, this thread makes it meanwhile: that saves waking the loop, and being woken by it.
+    /// Waits for a change, for at most `limit`. During a handshake that no other thread drives, this thread drives it
+    /// while it waits. That avoids waking the event loop and being woken by it.
     pub(super) fn wait_or_handshake<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -100,7 +99,7 @@ impl Connection {
         let (Some(handle), Some(wire)) = (WakeHandle::current(), state.wire.cloned()) else {
             return self.wait_changed(state, limit);
         };
-        // Nobody is at the wire by a lane of their own; whatever ends the wait wakes one of them.
+        // No other thread is at the wire in either direction. A wake-up for either one ends this wait.
         for side in [Side::Read, Side::Write] {
             let direction = state.direction(side);
             direction.parked = true;
@@ -120,10 +119,10 @@ impl Connection {
             }
             state = self.state();
         }
-        // Another may go on with it.
+        // Another thread may continue.
         self.notify_waiters(&state);
         if state.is_opening() && state.token.get().is_none() {
-            // It may not come back.
+            // The caller may not return, so the event loop takes over.
             let gives_up = limit.is_some() && !matches!(waited, Ok(PollResult::Ready));
             if let (true, Ok(loop_handle)) = (gives_up || waited.is_err(), LoopHandle::get()) {
                 drop(state);
@@ -134,7 +133,7 @@ impl Connection {
         self.drop_wire_if_last(state, wire)
     }
 
-    /// Has somebody make the handshake: a thread that waits for it anyway, or else the loop, soon.
+    /// Has some thread drive the handshake: one that waits for it already, or soon the event loop.
     pub(super) fn schedule_handshake(self: &Arc<Self>, loop_handle: &LoopHandle) {
         let mut state = self.state();
         let registered = REGISTRATION_IS_PERMANENT || state.token.get().is_some();
@@ -149,7 +148,7 @@ impl Connection {
 
     // ------------------------------------------------------------- writing
 
-    /// Seals with a pass, which it ends, when there is room, and sends as far as that goes at once.
+    /// Encrypts data once the queue has room, using up the permit, and sends what the kernel accepts at once.
     pub(super) fn write_tls<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -189,20 +188,20 @@ impl Connection {
                 false => self.transmit_locked(state),
             };
         }
-        // Where nothing was accepted the machine says why when it is asked again.
+        // If nothing was accepted, the machine reports the reason when it is asked again.
         match bytes {
             0 => CallResult::Retry(state),
             bytes => CallResult::Done(self.release_turn(state, Side::Write, Ok(bytes))),
         }
     }
 
-    /// Sends what waits, as far as that goes at once, and leaves the rest to the loop.
+    /// Sends queued ciphertext as far as the kernel accepts it at once, and leaves the rest to the event loop.
     pub(super) fn transmit(self: &Arc<Self>) {
         let state = self.transmit_locked(self.state());
         self.notify_send_room(state);
     }
 
-    /// The same, on the loop; says whether to come back for it without an event.
+    /// Like [`transmit`](Self::transmit), but on the event loop. Returns whether to run again without an event.
     pub(super) fn transmit_on_loop(self: &Arc<Self>) -> bool {
         let (state, unable) = match self.send_queued(self.state()) {
             TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => (state, false),
@@ -213,7 +212,7 @@ impl Connection {
         unable
     }
 
-    /// Somebody may wait for just that.
+    /// Wakes the threads that may wait for room in the send queue.
     fn notify_send_room(&self, state: StateGuard<'_>) {
         if planted!(LoopSendsSilently) {
             return;
@@ -234,14 +233,14 @@ impl Connection {
             TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => state,
             TransmitResult::WouldBlock(state) => self.defer_to_loop(state),
             TransmitResult::Unable(mut state) => {
-                // It may have been told before, and has to look again.
+                // The event loop may have been asked before, and has to try again.
                 state.want_writable = false;
                 self.defer_to_loop(state)
             }
         }
     }
 
-    /// Sends what waits, as far as that goes at once.
+    /// Sends queued ciphertext as far as the kernel accepts it at once.
     fn send_queued<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> TransmitResult<'a> {
         while state.wire.is_some() {
             let Some(mut transmit) = state.machine.transmit() else {
@@ -265,8 +264,8 @@ impl Connection {
         TransmitResult::Progress(state)
     }
 
-    /// Sends what waits until it is enough; an error where the call's limit passed. Who waits here sends by
-    /// itself, and leaves the rest to the loop only where it goes.
+    /// Sends queued ciphertext until `enough` returns true. Fails if the call's limit passes. The calling thread does
+    /// the sending itself, and leaves the rest to the event loop only on failure.
     fn send_queued_until<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -276,7 +275,7 @@ impl Connection {
         loop {
             let progress = self.send_queued(state);
             let (back, pause) = match progress {
-                // A session that is lent comes back, whether there is room or not.
+                // A lent session comes back whether the wire is writable or not.
                 TransmitResult::Progress(state) | TransmitResult::WouldBlock(state)
                     if state.machine.is_lent() && !planted!(LentSessionSpins) =>
                 {
@@ -294,8 +293,8 @@ impl Connection {
             }
             let waited = match pause {
                 None => self.wait_send_room(state, timer),
-                // There is room, and to wait for that would be to spin until the other is done, or the system is
-                // able to send.
+                // The wire may be writable. Waiting for that would spin until the other thread has finished, or the
+                // kernel is able to send.
                 Some(pause) => match timer.left(state.call_limit(Side::Write)) {
                     Ok(None) if pause == Duration::MAX => Ok(self.wait_changed(state, None)),
                     Ok(left) => {
@@ -313,14 +312,14 @@ impl Connection {
         }
     }
 
-    /// Sends a parcel and gives it back.
+    /// Sends one chunk and returns it to the machine.
     fn send_transmit<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
         transmit: &mut Parcel,
     ) -> TransmitResult<'a> {
         let Some(wire) = state.wire.checkout(Side::Write) else {
-            // It was let go of; the machine knows why.
+            // The wire was released; the machine knows why.
             drop(state.machine.transmitted(transmit));
             return TransmitResult::Progress(state);
         };
@@ -336,7 +335,7 @@ impl Connection {
             }
             Err(error) => match classify(&error) {
                 Failure::Connection(fault) => {
-                    // A broken pipe is all that it says to those whom it does not tell why.
+                    // EPIPE names no cause.
                     let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
                     state = self.drain_after_send_error(state, &wire, known);
                     ActionSet::collect(state.machine.not_transmitted(transmit, fault, clock::now()))
@@ -359,8 +358,8 @@ impl Connection {
         progress(state)
     }
 
-    /// The wire failed while something was sent. What the peer said before, such as an alert, tells more
-    /// than that.
+    /// Receives what the peer sent before the wire failed during a send. An alert, for example, tells more than the
+    /// send error.
     fn drain_after_send_error<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -368,7 +367,7 @@ impl Connection {
         known: Option<Fault>,
     ) -> StateGuard<'a> {
         if state.machine.runs_foreign_code() {
-            // Whoever closes it does not wait for that.
+            // A thread that closes the socket does not wait for this.
             let mut state = state;
             state.error_probe = true;
             drop(state);
@@ -381,7 +380,7 @@ impl Connection {
         self.wait_for_cause(self.state(), Side::Read, own)
     }
 
-    /// Has the loop send the rest when there is room.
+    /// Has the event loop send the rest when the wire becomes writable.
     fn defer_to_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
         if state.want_writable || state.wire.is_none() {
             return state;
@@ -397,7 +396,7 @@ impl Connection {
         self.state()
     }
 
-    /// Nothing waits for room any more, and the loop is not to be woken by it.
+    /// Stops the event loop from watching for writability, because nothing is queued any more.
     #[cold]
     fn reclaim_from_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
         state.want_writable = false;
@@ -408,7 +407,7 @@ impl Connection {
         self.state()
     }
 
-    /// Waits until more can be sent, or something has changed. An error where the call's limit passed.
+    /// Waits until the wire accepts more or the state changes. Fails if the call's limit passes.
     pub(super) fn wait_send_room<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -427,14 +426,14 @@ impl Connection {
                 state
             }
             WaitResult::Recheck(state) => self.handle_close_timer(state),
-            // Nobody else would wait for it.
+            // No other thread waits for it.
             WaitResult::Failed(state, fault) => self.handle_input(state, Input::WireFailed(fault)),
             WaitResult::Elapsed(state) => return Err(state),
         };
         Ok(self.drop_wire_if_last(state, wire))
     }
 
-    /// Waits until the system has all that was accepted; an error where the call's limit passed.
+    /// Waits until the kernel has all accepted data. Fails if the call's limit passes.
     pub(super) fn wait_flushed<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -443,7 +442,7 @@ impl Connection {
         self.send_queued_until(state, timer, |state| !state.machine.has_unsent())
     }
 
-    /// Gives back the wire that a call was lent.
+    /// Returns a borrowed wire.
     #[inline(always)]
     fn checkin_wire<'a>(
         self: &'a Arc<Self>,
@@ -457,7 +456,7 @@ impl Connection {
         }
     }
 
-    /// Lets go of a wire outside the lock, where that may close its descriptor.
+    /// Drops a wire. Does so outside the lock if that may close its descriptor.
     pub(super) fn drop_wire_if_last<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -483,8 +482,8 @@ impl Connection {
 }
 
 impl ConnectionState {
-    /// Whether who finds the wire ready may receive. While another does, or sends what has to go first, it stays
-    /// ready, and to wait for that would be to spin.
+    /// Checks whether a thread that finds the wire readable may receive. While another thread receives, or sends data
+    /// that must go first, the wire stays readable. Waiting for readability would then spin.
     fn can_drive_recv(&mut self) -> bool {
         let Some(permit) = self.machine.attend() else { return false };
         drop(self.machine.received(permit, Received::Nothing, clock::now()));

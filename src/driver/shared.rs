@@ -1,9 +1,9 @@
-//! One socket, as its handles, the loop and the threads at its wire see it: the machine under its
-//! lock, beside what those who wait for it need.
+//! The driver's object for one socket: the state machine under its lock, and what the threads that wait for it need.
+//! Its handles, the event loop and worker threads share it.
 //!
-//! Whoever waits for something looks at all that could end the wait, and announces the wait, under the
-//! lock; whoever changes any of it does so under the lock too, and wakes those that have announced
-//! themselves. So no wake-up is lost.
+//! No wake-up is lost. A thread that waits checks, under the lock, every condition that could end its wait, and
+//! announces the wait there. A thread that changes one of these conditions does so under the lock too, and wakes the
+//! announced waiters.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -38,114 +38,113 @@ use crate::tls::TlsOptions;
 /// The part of a socket that its handles share.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Guards the state. Held for moments only, never over a system call; no other lock is taken under
-    /// it.
+    /// The state. Held only briefly and never during a system call; no other lock is taken under it.
     pub(super) state: Mutex<ConnectionState>,
-    /// With `core`: any change that a waiter may be interested in.
+    /// Condition variable for `state`: notified on any change that a waiter may be interested in.
     pub(super) changed: Condvar,
-    /// Handles of the user: with the last one the socket closes.
+    /// Number of the user's handles. The socket closes when the last one is dropped.
     handles: HandleCount,
     requested: SocketAddress,
-    /// Where it is listed, if it is.
+    /// The registry that this socket's slot belongs to.
     registry: Arc<Registry>,
-    /// Where the mode is [`SecureTransport::StartTls`].
+    /// Settings of the upgrade; `Some` if the mode is [`SecureTransport::StartTls`].
     upgrade: Option<Box<UpgradeConfig>>,
 }
 
-/// What an upgrade goes by.
+/// Settings of a later upgrade.
 #[derive(Debug)]
 pub(super) struct UpgradeConfig {
     pub(super) tls: TlsOptions,
     pub(super) connect_timeout: Option<Duration>,
-    /// For the machine that comes.
+    /// Configuration of the upgraded socket's machine.
     pub(super) config: Plan,
 }
 
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     pub(super) machine: Machine,
-    /// The connection, from when it is made until it is let go of.
+    /// The connection, from its creation until it is released.
     pub(super) wire: WireRefs,
     pub(super) error: Option<Error>,
     pub(super) recv: Direction,
     pub(super) send: Direction,
     pub(super) info: Option<ConnectedInfo>,
-    /// The limits on reads and on writes, where there ever were any.
+    /// Limits on reads and on writes; `None` until the user sets one.
     call_limits: Option<Box<[CallLimit; 2]>>,
     pub(super) establishing: Option<Box<Establishing>>,
-    /// Threads that wait for `changed`.
+    /// Number of threads that wait for `changed`.
     pub(super) waiters: u32,
-    /// Threads that are carrying something out on the wire. Far fewer than it counts: each has outputs of the
-    /// machine, which are not given twice.
+    /// Number of threads that are executing actions. It cannot overflow: each of these threads holds actions of the
+    /// machine, which the machine gives out only once.
     pub(super) executors: u16,
     pub(super) monitor: Monitor,
-    /// Reading turns that have ended.
+    /// Number of reading turns that have ended.
     pub(super) reads_done: u32,
-    /// The loop's registration of the wire.
+    /// Token of the event loop's registration of the wire.
     pub(super) token: LoopToken,
-    /// The loop reports readiness to both directions, for waits by condition variable.
+    /// Whether the event loop reports readiness to both directions, for threads that wait on the condition variable.
     pub(super) reports_readiness: bool,
-    /// The loop sends what could not be sent at once, when there is room.
+    /// Whether the event loop sends the queued ciphertext when the wire becomes writable.
     pub(super) want_writable: bool,
-    /// It is TLS from its start.
+    /// Whether the socket used TLS from its start.
     pub(super) is_tls: bool,
-    /// The loop asks the wire for a failure, or a worker is about to.
+    /// Whether the event loop is reading the wire's pending error, or a worker is about to.
     pub(super) error_probe: bool,
-    /// What a worker thread is to do for it.
+    /// The socket's work on a worker thread.
     pub(super) worker_task: WorkerTask,
-    /// Somebody is about to upgrade: writes that begin now wait for that.
+    /// Whether a caller is about to upgrade. Writes that begin now wait for the upgrade.
     pub(super) upgrading: bool,
-    /// Writes that wait for the turn, and began before that.
+    /// Number of writes that wait for the turn and began before the upgrade.
     pub(super) writers_waiting: u32,
-    /// Where it is listed, until its outcome is known.
+    /// The slot in the registry, until the outcome is known.
     pub(super) slot: Option<SlotId>,
 }
 
-/// Where a socket's connection comes from.
+/// Source of a socket's connection.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// What was asked for is looked up, if it is a name, and dialled.
+    /// Resolve the requested address if it is a name, then dial.
     Dial,
-    /// These addresses are dialled, as if they had been looked up.
+    /// Dial these addresses without a lookup.
     Addresses(Vec<SocketAddr>),
-    /// It is there already.
+    /// Use this existing connection.
     Adopted(AdoptedStream),
 }
 
-/// What a socket is opened by, beside its options.
+/// Everything that opening a socket needs besides its options.
 #[derive(Clone, Copy)]
 pub(crate) struct ConnectContext<'a> {
-    /// The operating system's where there is none.
+    /// Resolver; `None` means that of the operating system.
     pub(crate) resolver: Option<&'a Arc<dyn Resolver>>,
-    /// Nothing is refused where there are none.
+    /// Egress rules; `None` allows everything.
     pub(crate) egress: Option<&'a Arc<EgressRules>>,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) scope: Option<ScopeId>,
 }
 
-/// One direction, as the threads see it that want to use it.
+/// State of one direction, shared by the threads that use it.
 #[derive(Debug, Default)]
 pub(super) struct Direction {
-    /// Somebody has the turn: only they make system calls in this direction.
+    /// Whether a thread has the turn. Only that thread makes system calls in this direction.
     pub(super) turn_held: bool,
-    /// Who has the turn waits, by `parker`.
+    /// Whether the thread that has the turn waits in `parker`.
     pub(super) parked: bool,
     pub(super) predictor: BlockPredictor,
-    /// The loop saw the wire ready since the last call.
+    /// Whether the event loop saw the wire ready since the last call.
     pub(super) ready: bool,
-    /// Who is at the wire knows that it has failed, and not by what.
+    /// Whether the thread at the wire knows that the wire has failed, but not why.
     pub(super) cause_unknown: bool,
     pub(super) parker: Weak<WakeHandle>,
 }
 
-/// The user's limits on the calls of one direction: the earlier counts.
+/// The user's limits on the calls of one direction; the earlier one applies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CallLimit {
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Option<Instant>,
 }
 
-/// The token of the loop's registration, if there is one.
+/// The token of the event loop's registration, if there is one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoopToken(Token);
 
@@ -165,45 +164,45 @@ impl LoopToken {
     }
 }
 
-/// What is needed only while the loop has something to do for a socket that ends by itself or by a limit:
-/// to connect it, to secure it, to hand over what it still has to send.
+/// State that is needed only while the event loop has work for a socket that ends on its own or at a limit:
+/// connecting, the handshake, and sending the remaining data.
 #[derive(Default)]
 pub(super) struct Establishing {
-    /// How to dial.
+    /// Socket options for dialling.
     pub(super) tcp: TcpOptions,
-    /// What there is already, in place of all dialling.
+    /// Existing connection, which replaces all dialling.
     pub(super) adopted: Option<AdoptedStream>,
-    /// What the look-up would find, in place of it.
+    /// Addresses that replace the result of the lookup.
     pub(super) addresses: Option<Vec<SocketAddr>>,
-    /// For the one question about an address that only the system can answer.
+    /// Egress rules for the one check of an address that only the kernel can answer.
     pub(super) egress: Option<Arc<EgressRules>>,
-    /// The attempts that the loop watches for it.
+    /// Tokens of the attempts that the event loop watches for this socket.
     pub(super) attempts: Vec<Token>,
-    /// The timers that the loop holds for it.
+    /// Tokens of the timers that the event loop holds for this socket.
     pub(super) timers: Vec<Token>,
-    /// When the loop tells the machine the time.
+    /// Time at which the event loop fires the machine's timer.
     pub(super) timer: Option<Instant>,
-    /// The operating system's where there is none.
+    /// Resolver; `None` means that of the operating system.
     pub(super) resolver: Option<Arc<dyn Resolver>>,
     pub(super) lookup: LookupProgress,
-    /// Why the name did not resolve.
+    /// Reason why the name did not resolve.
     pub(super) lookup_error: Option<Unresolved>,
 }
 
-/// What became of the lookup of a name.
+/// Progress of a name's lookup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LookupProgress {
-    /// There is none yet, or it waits for a thread.
+    /// No lookup was requested, or it waits for a thread.
     #[default]
     Queued,
-    /// The same, and a thread that looks names up asked for it.
+    /// Like `Queued`, but a resolver thread requested the lookup.
     QueuedNested,
-    /// A thread has begun it.
+    /// A thread is working on it.
     Started,
 }
 
 impl Establishing {
-    /// Tells a limit that passed during a lookup from one that passed before it began.
+    /// Distinguishes a timeout during a lookup from one that passed before the lookup began.
     pub(super) fn refine_fault(&self, fault: Fault) -> Fault {
         match (fault, self.lookup) {
             (Fault::TimedOut(Deadline::LookUp), progress)
@@ -222,36 +221,36 @@ impl fmt::Debug for Establishing {
     }
 }
 
-/// Who looks for the peer's end while nobody reads.
+/// Whether the event loop watches for the peer's EOF while no caller reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Monitor {
-    /// Nobody: the one who has the turn asks the loop when they leave.
+    /// Not at all: the thread that has the turn queues the socket when it releases the turn.
     Off,
-    /// The loop will begin when the turn has been free for a while.
+    /// The event loop will start when the turn has been free for a while.
     Queued(IdleSlot),
-    /// The loop.
+    /// For readable data and failures.
     Full,
-    /// The loop, for failures only: something is unread.
+    /// For failures only, because data is unread.
     ErrorsOnly,
 }
 
-/// Whether a worker thread has the socket, to begin its handshake or to take in what came.
+/// The socket's work on a worker thread: starting its handshake, or ingesting received data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WorkerTask {
     None,
-    /// It does so, or is going to.
+    /// A worker is doing the work, or is going to.
     Queued,
-    /// Something has come since: it has to look once more.
+    /// More arrived since: the worker has to run once more.
     Rerun,
 }
 
 pub(super) type StateGuard<'a> = MutexGuard<'a, ConnectionState>;
 
-/// How an attempt ended.
+/// Result of a connection attempt.
 pub(super) type AttemptResult = Result<(Arc<Wire>, Endpoints), Fault>;
 
 impl Connection {
-    /// A socket that begins to connect, or goes by the connection that is given, with one handle.
+    /// Creates a socket with one handle, which starts to connect or adopts the given connection.
     pub(crate) fn connect(
         requested: SocketAddress,
         options: SocketOptions,
@@ -270,7 +269,7 @@ impl Connection {
         };
         let setup = match options.secure_transport {
             SecureTransport::Off => None,
-            // What can't be is told before anything is sent, of an upgrade too.
+            // Invalid settings fail before anything is sent, also those of a later upgrade.
             SecureTransport::On | SecureTransport::StartTls => {
                 let tls = options.tls.clone().unwrap_or_default();
                 Some(TlsSetup::new(&tls, requested.hostname())?)
@@ -293,7 +292,7 @@ impl Connection {
                 config: config.clone(),
             })
         });
-        // An upgrade has none.
+        // The connect deadline does not apply to an upgrade.
         config.connect_deadline = options.connect_deadline;
         if options.secure_transport == SecureTransport::On {
             config.tls = setup;
@@ -305,7 +304,7 @@ impl Connection {
                     adopted,
                     addresses,
                     egress: context.egress.cloned(),
-                    // It is the user's, and may have to be dropped on a thread of its own.
+                    // User code: it may have to be dropped on a thread of its own.
                     resolver: context.resolver.filter(|_| target == Target::Name).cloned(),
                     lookup: match resolve::is_nested() {
                         true => LookupProgress::QueuedNested,
@@ -327,7 +326,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Lists a socket, and starts it where it has a place at once.
+    /// Adds the socket to the registry, and starts it if it is admitted at once.
     fn register(
         self: &Arc<Self>,
         context: ConnectContext<'_>,
@@ -335,7 +334,7 @@ impl Connection {
         now: Instant,
     ) -> Result<()> {
         let mut state = self.state();
-        // Under the lock: once it is listed, others may want it to end.
+        // Under the lock, because other threads may close the socket as soon as the registry lists it.
         let (slot, admission) = context.registry.admit(Arc::downgrade(self), context.scope)?;
         state.slot = Some(slot);
         for (side, timeout) in timeouts {
@@ -345,7 +344,7 @@ impl Connection {
         }
         let actions = match admission {
             Admission::Admitted => ActionSet::collect(state.machine.start(now)),
-            // From the loop it gets its place, and its time.
+            // The event loop will start it when a slot is free, and fires its timer.
             Admission::Queued => match LoopHandle::get() {
                 Ok(_) => None,
                 Err(fault) => return Err(Error::from_fault(fault)),
@@ -355,14 +354,14 @@ impl Connection {
         Ok(())
     }
 
-    /// There is a place for it now.
+    /// Starts a queued socket that has been admitted.
     pub(super) fn start(self: &Arc<Self>) {
         let mut state = self.state();
         let actions = ActionSet::collect(state.machine.start(clock::now()));
         drop(self.apply(state, actions));
     }
 
-    /// The socket that takes over the connection of one that was upgraded, with one handle.
+    /// Creates the socket, with one handle, that takes over the connection of an upgraded one.
     pub(super) fn new_upgraded(&self, state: ConnectionState) -> Arc<Self> {
         Arc::new(Connection {
             state: Mutex::new(state),
@@ -374,7 +373,7 @@ impl Connection {
         })
     }
 
-    /// The mode it was opened with.
+    /// Returns the mode that the socket was opened with.
     pub(crate) fn mode(&self) -> SecureTransport {
         match &self.upgrade {
             Some(_) => SecureTransport::StartTls,
@@ -387,7 +386,7 @@ impl Connection {
         self.upgrade.as_deref()
     }
 
-    /// Whether another socket has the connection.
+    /// Checks whether another socket has taken over the connection.
     pub(crate) fn is_upgraded(&self) -> bool {
         self.try_state().is_some_and(|state| {
             state.error.is_none()
@@ -396,7 +395,7 @@ impl Connection {
         })
     }
 
-    /// Whether this process is a forked child of the one that opened it.
+    /// Checks whether this process is a forked child of the one that opened the socket.
     #[inline]
     pub(super) fn is_forked(&self) -> bool {
         self.registry.is_forked()
@@ -410,7 +409,7 @@ impl Connection {
         &self.requested
     }
 
-    /// Whom it reached, where it has.
+    /// Returns the peer's address if the socket has connected.
     pub(crate) fn remote_address(&self) -> Option<SocketAddr> {
         self.try_state()?.info.as_ref()?.endpoints().known_remote()
     }
@@ -421,7 +420,7 @@ impl Connection {
         self.handles.add();
     }
 
-    /// With the last handle the socket closes, as by `close`, and nobody waits for it.
+    /// Drops a handle. The last one closes the socket like `close`, but does not wait.
     pub(crate) fn drop_handle(self: &Arc<Self>) {
         let left = self.handles.remove();
         if left != 0 && !(planted!(ClosesOneHandleEarly) && left == 1) {
@@ -434,9 +433,9 @@ impl Connection {
         drop(self.handle_input(state, Input::Close));
     }
 
-    // ------------------------------------------------------------- what it is
+    // ------------------------------------------------------------- queries
 
-    /// In a forked child a closed one, where the state can't be had.
+    /// Returns the phase; `Closed` in a forked child if the state is locked.
     pub(crate) fn phase(&self) -> Phase {
         self.try_state().map_or(Phase::Closed, |state| state.machine.phase())
     }
@@ -445,24 +444,24 @@ impl Connection {
         self.try_state().map_or_else(Stats::default, |state| state.machine.stats())
     }
 
-    /// What there is to count of it.
+    /// Returns the counts that the registry adds up.
     pub(super) fn totals(&self) -> SocketTotals {
         self.try_state().map_or_else(SocketTotals::default, |state| state.totals())
     }
 
-    /// The state, for those who only look: in a forked child somebody may have the lock who is not
-    /// there.
+    /// Locks the state for a query. Returns `None` in a forked child if a thread that exists only in the parent holds
+    /// the lock.
     pub(super) fn try_state(&self) -> Option<StateGuard<'_>> {
         if self.is_forked() { self.state.try_lock().ok() } else { Some(self.state_soon()) }
     }
 
-    // ------------------------------------------------------------- what the loop tells
+    // ------------------------------------------------------------- reports from the event loop
 
     pub(super) fn is_connecting(&self) -> bool {
         self.state().machine.phase() == Phase::Connecting
     }
 
-    /// Which threads look the name up.
+    /// Returns the kind of thread that has to resolve the name.
     pub(super) fn lookup_kind(&self) -> LookupKind {
         match self.state().establishing_mut() {
             Some(establishing) if establishing.lookup == LookupProgress::QueuedNested => {
@@ -473,8 +472,8 @@ impl Connection {
         }
     }
 
-    /// Notes that a thread has the lookup now. Returns the resolver to ask, or none for the operating system's. It
-    /// belongs to the program, so it is handed over, to be dropped where that can do no harm.
+    /// Records that a thread has started the lookup. Returns the resolver to ask, or `None` for that of the operating
+    /// system. The caller drops the resolver, which is user code, outside the lock.
     pub(super) fn start_lookup(&self) -> Option<Arc<dyn Resolver>> {
         let mut state = self.state();
         let establishing = state.establishing_mut()?;
@@ -499,7 +498,7 @@ impl Connection {
             }
         }
         drop(state);
-        // The user's error, which nobody waits for any more.
+        // The user's error, which nothing waits for any more.
         drop(late);
     }
 
@@ -509,8 +508,9 @@ impl Connection {
         drop(self.apply(state, actions));
     }
 
-    /// Notes an attempt that the loop watches. Returns whether it is wanted: it may have been given up before
-    /// it was posted, and once another one has won it is not, although the handshake may still go on.
+    /// Records an attempt that the event loop watches. Returns whether the machine still wants it. The attempt may
+    /// have been cancelled before the command ran. Once another attempt has won it is unwanted, although the
+    /// handshake may still be running.
     pub(super) fn track_attempt(&self, token: Token, id: AttemptId) -> bool {
         let mut state = self.state();
         let is_wanted = state.machine.awaits(id);
@@ -521,7 +521,7 @@ impl Connection {
         true
     }
 
-    /// Notes a timer that the loop holds. Returns whether it is wanted.
+    /// Records a timer that the event loop holds. Returns whether the timer is still wanted.
     pub(super) fn track_timer(&self, token: Token) -> bool {
         let mut state = self.state();
         let Some(establishing) = state.establishing_mut() else { return false };
@@ -529,7 +529,7 @@ impl Connection {
         true
     }
 
-    /// The loop does not hold this attempt or this timer any more.
+    /// Forgets an attempt or a timer that the event loop no longer holds.
     pub(super) fn untrack(&self, token: Token) {
         if let Some(establishing) = self.state().establishing_mut() {
             establishing.attempts.retain(|held| *held != token);
@@ -537,20 +537,20 @@ impl Connection {
         }
     }
 
-    /// The loop has the wire registered for both directions, and will report on it.
+    /// Records that the event loop has registered the wire for both directions and will report its readiness.
     pub(super) fn on_registered(&self, token: Token) {
         let mut state = self.state();
         state.token.set(token);
         state.reports_readiness = true;
     }
 
-    /// The instant of the machine's limit has come.
+    /// Tells the machine that its timer fired.
     pub(super) fn handle_timer(self: &Arc<Self>) {
         let state = self.state();
         drop(self.handle_input(state, Input::Deadline));
     }
 
-    /// After a panic under the lock the socket has failed: see `poison`.
+    /// Locks the state. If a thread panicked under the lock, the socket has failed: see `poison`.
     #[inline]
     pub(super) fn state(&self) -> StateGuard<'_> {
         match self.state.lock() {
@@ -559,8 +559,8 @@ impl Connection {
         }
     }
 
-    /// [`state`](Self::state) in the middle of a call that took it before, on the straight way of a read or
-    /// write: whether there was a panic since, the next call asks.
+    /// Locks the [state](Self::state) again during a call that locked it before, on the fast path of a read or write.
+    /// Does not check for a panic since then; the next call does.
     #[inline]
     pub(super) fn state_after_call(&self) -> StateGuard<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -573,7 +573,7 @@ impl Connection {
     }
 }
 
-/// One that ends without an outcome still gives its place back.
+/// A connection that is dropped without an outcome still gives its slot back.
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.is_forked() {
@@ -597,8 +597,8 @@ impl Drop for Connection {
     }
 }
 
-/// The loop begins for who waited for a place: whoever gave it back has other things to do, and who begins
-/// may end at once and give it back in turn.
+/// Has the event loop start the socket that was waiting for a slot. The thread that freed the slot has other work,
+/// and the started socket may end at once and free the slot again.
 pub(super) fn start_next(next: Option<Weak<Connection>>) {
     if let (Some(next), Ok(loop_handle)) = (next, LoopHandle::get()) {
         loop_handle.post(Command::StartQueued(next), Urgency::Now);
@@ -639,13 +639,13 @@ impl ConnectionState {
         }
     }
 
-    /// Whether there was never a limit on calls.
+    /// Checks whether the user never set a limit on calls.
     #[inline]
     pub(super) fn has_no_limits(&self) -> bool {
         self.call_limits.is_none()
     }
 
-    /// The user's limit on the calls of one direction.
+    /// Returns the user's limit on the calls of one direction.
     #[inline(never)]
     pub(super) fn call_limit(&self, side: Side) -> CallLimit {
         self.call_limits
@@ -657,7 +657,7 @@ impl ConnectionState {
         &mut self.call_limits.get_or_insert_default()[side as usize]
     }
 
-    /// The one error that all waiters get.
+    /// Returns the error for a fault; all waiters get the same one.
     pub(super) fn error_for(&self, fault: Fault) -> Error {
         match &self.error {
             Some(error) if error.kind() == fault.kind() => error.clone(),
@@ -669,7 +669,7 @@ impl ConnectionState {
         SocketTotals { opened: self.machine.opened(), bytes: self.machine.stats() }
     }
 
-    /// The step at which connecting is.
+    /// Returns the current step of connecting.
     pub(super) fn step(&self) -> Option<Step> {
         let is_queued =
             |establishing: &Establishing| establishing.lookup != LookupProgress::Started;
@@ -692,12 +692,12 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the connection is still being made, or secured.
+    /// Checks whether the connection is still being established, including the handshake.
     pub(super) fn is_opening(&self) -> bool {
         self.machine.opened().is_none()
     }
 
-    /// The user's limits, for the socket that takes over.
+    /// Returns the user's limits, for the socket that takes over the connection.
     pub(super) fn call_limits(&self) -> Option<Box<[CallLimit; 2]>> {
         self.call_limits.clone()
     }
@@ -717,7 +717,7 @@ impl Direction {
 mod tests {
     use super::*;
 
-    /// What an idle socket costs is mostly this: a change that makes it larger should be meant.
+    /// This size dominates the memory of an idle socket. A change that increases it should be deliberate.
     #[test]
     fn the_state_of_a_socket_is_small() {
         assert!(size_of::<Connection>() <= 264, "{}", size_of::<Connection>());

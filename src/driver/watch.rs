@@ -1,9 +1,8 @@
-//! What the loop does for a socket at whose wire no caller is: it looks for the peer's end and for
-//! failures, and drops what comes in where reading was cancelled.
+//! The event loop's monitoring of wires that no caller uses. It detects the peer's EOF and failures, and drops
+//! incoming data if reading was cancelled.
 //!
-//! It begins to look when the reading turn has been free for a while, so that a socket that is being
-//! read costs it nothing but a glance now and then. To begin is always to register the wire, which
-//! reports the present state.
+//! Monitoring starts when the reading turn has been free for a while, so that a socket in use costs the event loop
+//! only an occasional scan. Starting always means registering the wire, which reports the wire's present state.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,55 +23,55 @@ use super::{Command, LoopHandle, Urgency};
 use crate::error::Fault;
 use crate::machine::{Input, ReadStep, Received, Watch};
 
-/// How long the reading turn is free before the loop looks.
+/// Time for which the reading turn is free before monitoring starts.
 pub(super) const IDLE_DELAY: Duration = Duration::from_millis(100);
 
-/// The most that is dropped of one socket in one go.
+/// Maximum number of bytes that one call drops for one socket.
 const DISCARD_BUDGET: usize = 64 * 1024;
 
-/// The most receives for one socket in one go.
+/// Maximum number of receives that one call makes for one socket.
 const MAX_INGESTS: usize = 8;
 
-/// The most that the loop takes in between two looks at the time. What it may hold of records that carry no
-/// data takes about a millisecond.
+/// Maximum number of bytes that the event loop ingests between two reads of the clock. Decrypting that many bytes
+/// takes about a millisecond if they are records without data.
 const INGEST_PIECE: usize = 8 * 1024;
 
-/// What is reported where something is unread, and more of that is no news: failures, where the system can
-/// leave the rest out.
+/// Interest while data is unread, when more data is of no interest. Covers only failures if the kernel can leave out
+/// the rest.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const ERRORS_ONLY: Interest = Interest::PRIORITY;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const ERRORS_ONLY: Interest = Interest::READABLE;
 
-/// What to do with a registered socket.
+/// The event loop's next step for a registered socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
-    /// Nothing.
+    /// Nothing to do.
     Keep,
-    /// Come back without waiting for an event: there is more to do.
+    /// Run again without waiting for an event: there is more to do.
     RunAgain,
-    /// Come back in a while without an event: the system was not able to do it now.
+    /// Run again after a while without an event: the kernel was temporarily unable.
     RunLater,
-    /// Report failures only: something is unread.
+    /// Report failures only: data is unread.
     ErrorsOnly,
-    /// It may be registered for what is not wanted any more.
+    /// The registered interest may include more than is wanted.
     UpdateInterest,
 }
 
-/// How much of what was there was taken in.
+/// Extent to which the available data was ingested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IngestResult {
-    /// All, or nobody wants the rest.
+    /// All of it, or the rest is not wanted.
     All,
     /// There may be more.
     Some,
-    /// The system can't do it now, and does not tell when it can.
+    /// The kernel is unable now, and will not report when it is able.
     Unable,
 }
 
 impl Connection {
-    /// Lists the socket to be watched when it has been quiet, unless it is listed already; says whether
-    /// the loop has to be told to look.
+    /// Queues the socket for monitoring once it is idle, unless it is queued already. Returns whether the caller has
+    /// to post [`Command::ScanIdle`].
     pub(super) fn queue_for_monitoring(
         self: &Arc<Self>,
         state: &mut ConnectionState,
@@ -87,9 +86,9 @@ impl Connection {
         scan_idle
     }
 
-    /// Lists a socket that wants to be watched and that neither the loop watches nor a reader is at, who would
-    /// list it on leaving. Any transition may have led there: the end of a handshake is one, whichever thread
-    /// brings it about. Returns whether the loop has to be told to look.
+    /// Queues a socket for monitoring if it needs that, is not monitored yet, and has no reader, who would queue it
+    /// on releasing the turn. Any transition may create that need: the end of a handshake does, on whichever thread
+    /// it happens. Returns whether the caller has to post [`Command::ScanIdle`].
     pub(super) fn queue_if_unmonitored(self: &Arc<Self>, state: &mut ConnectionState) -> bool {
         if state.monitor != Monitor::Off || state.recv.turn_held || !state.needs_monitor() {
             return false;
@@ -102,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// Whether to register a socket now that was listed here when `turns` reading turns had ended.
+    /// Checks whether to register a socket that was queued when `reads_done` reading turns had ended.
     pub(super) fn poll_idle(
         self: &Arc<Self>,
         idle_slot: IdleSlot,
@@ -111,7 +110,7 @@ impl Connection {
     ) -> bool {
         let mut state = self.state();
         if state.monitor != Monitor::Queued(idle_slot) {
-            // This is not how the socket is listed now, if it is.
+            // The socket was queued again elsewhere, or not at all.
             return false;
         }
         state.monitor = Monitor::Off;
@@ -121,26 +120,26 @@ impl Connection {
             self.queue_for_monitoring(&mut state, loop_handle);
             return false;
         }
-        // Whoever is reading will list it when they leave.
+        // A reader queues the socket on releasing the turn.
         let register = handshaking || wanted && !state.recv.turn_held;
         if register {
             state.monitor = Monitor::Full;
         }
         if handshaking {
-            // From now on the loop keeps its time.
+            // From now on the event loop keeps the handshake's timer.
             drop(self.update_timer(state));
         }
         register
     }
 
-    /// The wire, where there is one, and for what the loop is to register it, if for anything.
+    /// Returns the wire, if there is one, and the interest to register it with, if any.
     pub(super) fn wire_and_interest(&self) -> Option<(Arc<Wire>, Option<Interest>)> {
         let state = self.state();
         Some((state.wire.cloned()?, state.interest()))
     }
 
-    /// Takes back the registration of a wire of which nothing is wanted. Whoever wants something by now posts
-    /// that, or will find the registration where it is.
+    /// Takes the token of a wire that the event loop need not watch. A thread that wants the wire watched meanwhile
+    /// posts a command, or finds the registration intact.
     pub(super) fn take_token(&self) -> Option<Token> {
         let mut state = self.state();
         if state.interest().is_some() {
@@ -154,7 +153,7 @@ impl Connection {
         self.state().wire.cloned()
     }
 
-    /// Looks at the wire, of which this is known, until about then.
+    /// Handles an event: brings the socket up to date with the wire, until about `until`.
     pub(super) fn on_event(self: &Arc<Self>, readiness: Readiness, until: Instant) -> NextStep {
         match self.run_monitor(readiness, until) {
             NextStep::Keep if self.state().stop_reporting_readiness() => NextStep::UpdateInterest,
@@ -171,7 +170,7 @@ impl Connection {
             self.notify_waiters(&state);
         }
         if writable && state.want_writable {
-            // Who is sending now looks again when that came to nothing.
+            // A thread that is sending now checks this flag after a would-block, and tries again.
             state.send.ready = true;
             if state.machine.has_unsent() {
                 drop(state);
@@ -197,7 +196,7 @@ impl Connection {
                 return if failed { self.probe_error() } else { NextStep::Keep };
             }
             Watch::End if state.recv.turn_held => {
-                // Whoever is reading will list it when they leave.
+                // The reader queues the socket on releasing the turn.
                 state.stop_monitor();
                 return kept;
             }
@@ -254,7 +253,7 @@ impl Connection {
                 (Failure::Connection(fault), _) => (Received::Failed(fault), NextStep::Keep),
                 (_, Some(fault)) => (Received::Failed(fault), NextStep::Keep),
                 (Failure::WouldBlock, None) => (Received::Nothing, NextStep::Keep),
-                // It has seen nothing, and there will be no other event.
+                // The call saw nothing, and no other event will follow.
                 (Failure::Interrupted, None) => (Received::Nothing, NextStep::RunAgain),
                 (Failure::Call(_), None) => (Received::Nothing, NextStep::RunLater),
             },
@@ -265,7 +264,7 @@ impl Connection {
         if let (true, Some(fault)) = (unread, failure) {
             state = self.handle_input(state, Input::WireFailed(fault));
         }
-        // Somebody may have waited for the turn meanwhile.
+        // A caller may have started to wait for the turn.
         self.notify_waiters(&state);
         next_step
     }
@@ -290,7 +289,7 @@ impl Connection {
         NextStep::Keep
     }
 
-    /// Drops what came in on a socket whose reading was cancelled.
+    /// Drops incoming data of a socket whose reading was cancelled.
     fn discard(self: &Arc<Self>) -> NextStep {
         let Some(wire) = self.wire() else { return NextStep::UpdateInterest };
         let drained = wire.drain(&mut { DISCARD_BUDGET });
@@ -311,8 +310,8 @@ impl Connection {
         NextStep::Keep
     }
 
-    /// Over TLS what comes has to be decrypted before anyone knows what it is: does so until something is
-    /// unread, which is then as in plaintext, or nothing more is there.
+    /// Ingests TLS records in the background, because only decryption shows whether they carry data. Stops when data
+    /// is unread, as for plaintext, or when nothing more is available.
     fn ingest_in_background(self: &Arc<Self>, until: Instant) -> NextStep {
         if self.state().machine.runs_foreign_code() {
             self.defer_to_workers();
@@ -321,7 +320,7 @@ impl Connection {
         self.ingest_unattended(Some(until))
     }
 
-    /// Takes in what is there, where nobody waits for it; on the loop until about then.
+    /// Ingests available records while no caller waits for them; on the event loop, until about `until`.
     pub(super) fn ingest_unattended(self: &Arc<Self>, until: Option<Instant>) -> NextStep {
         let Some(wire) = self.wire() else { return NextStep::UpdateInterest };
         let opening = self.state().is_opening();
@@ -331,7 +330,7 @@ impl Connection {
             return NextStep::UpdateInterest;
         }
         if opening && !state.is_opening() {
-            // The handshake is over, and callers do the rest.
+            // The handshake is complete; callers do the rest.
             return if state.reports_readiness { NextStep::Keep } else { NextStep::UpdateInterest };
         }
         match result {
@@ -347,7 +346,7 @@ impl Connection {
         NextStep::Keep
     }
 
-    /// [Takes in](Self::ingest_until) what is there, as whoever has the time.
+    /// [Ingests](Self::ingest_until) available records on the caller's thread, without a time limit.
     pub(super) fn ingest_available(
         self: &Arc<Self>,
         wire: &Arc<Wire>,
@@ -357,8 +356,9 @@ impl Connection {
         self.ingest_until(wire, (other, known), None)
     }
 
-    /// Takes in what is there, within a budget, and only in small pieces where there is an end to the time. Only where no reader is at
-    /// it. Whose thread it is may be at the wire in another direction, and know by what it has failed.
+    /// Ingests available records unless a reader is at the wire. Bounded by [`MAX_INGESTS`], and with `until` also by
+    /// time, in pieces of [`INGEST_PIECE`] bytes. The thread may also be at the wire in the direction `other`, and
+    /// may know in `known` why the wire failed.
     fn ingest_until(
         self: &Arc<Self>,
         wire: &Arc<Wire>,
@@ -425,7 +425,7 @@ impl Connection {
                 }
             };
             state = self.apply(state, actions);
-            // A reader may have come meanwhile.
+            // A reader may have started to wait.
             self.notify_waiters(&state);
             if let Some(over) = over {
                 return over;
@@ -437,15 +437,15 @@ impl Connection {
         IngestResult::Some
     }
 
-    /// The loop could not register the wire, so nobody would learn of its end: tries it again later where that
-    /// is all.
+    /// Handles a failed registration of the wire. Without one, nothing detects the peer's EOF. Tries again later if
+    /// that is the only loss, and otherwise fails the socket.
     pub(super) fn on_register_failed(self: &Arc<Self>, fault: Fault) {
         let mut state = self.state();
         state.stop_monitor();
         state.token.take();
         if state.reports_readiness || state.want_writable || state.machine.watch() == Watch::Ingest
         {
-            // Who waits for the loop would wait for ever.
+            // A thread that waits for the event loop would wait forever.
             drop(self.handle_input(state, Input::WireFailed(fault)));
         } else if let (true, Ok(loop_handle)) = (state.needs_monitor(), LoopHandle::get()) {
             if self.queue_for_monitoring(&mut state, loop_handle) {
@@ -457,7 +457,7 @@ impl Connection {
 }
 
 impl ConnectionState {
-    /// The loop does not watch any more. Where it is listed it stays so, and the loop begins again.
+    /// Ends monitoring. A queued socket stays queued, and the event loop starts again later.
     fn stop_monitor(&mut self) {
         match self.monitor {
             Monitor::Full | Monitor::ErrorsOnly => self.monitor = Monitor::Off,
@@ -465,7 +465,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the loop was to report for who waits by the condition variable, and nobody does any more.
+    /// Stops readiness reports if no thread waits on the condition variable any more. Returns whether it did.
     fn stop_reporting_readiness(&mut self) -> bool {
         let over = self.reports_readiness
             && !REGISTRATION_IS_PERMANENT
@@ -475,7 +475,7 @@ impl ConnectionState {
         over
     }
 
-    /// What the loop is to be told of the wire.
+    /// Returns the interest to register the wire with.
     fn interest(&self) -> Option<Interest> {
         if self.reports_readiness {
             return Some(Interest::READABLE | Interest::WRITABLE);
