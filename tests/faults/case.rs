@@ -1,4 +1,4 @@
-//! Cases: what they are, the processes that play them, and the verdicts.
+//! The cases, the processes that run them, and the verdicts.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -15,37 +15,36 @@ use crate::support::alone::this_binary;
 use crate::support::call;
 use crate::{cases, space};
 
-/// The most that a case may take before it counts as hanging.
+/// A case that takes longer than this hangs.
 pub const HANGS: Duration = Duration::from_secs(60);
 
 /// One fault in one phase.
 pub struct Case {
     pub name: String,
     pub place: Place,
-    /// The library is at work before the case begins, so that what it keeps for good is not taken for a leak.
+    /// Uses the library before the case begins, so that its permanent descriptors are not taken for a leak.
     pub warm: bool,
     play: Box<dyn Fn() + Send + Sync>,
 }
 
-/// What sort of process plays a case.
+/// The environment of the process that runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Here,
-    /// In a network of its own, which goes with the process.
+    /// A network namespace that ends with the process.
     OwnNetwork,
-    /// Of a user without privileges, whom limits hold.
+    /// A user without privileges, to whom resource limits apply.
     Nobody,
-    /// With a wall clock that can be set: by the file that a variable names.
+    /// A wall clock that libfaketime sets, from the file that an environment variable names.
     SetClock,
-    /// Where the clock that never jumps began long ago.
+    /// A time namespace whose monotonic clock started long ago.
     OldClock,
 }
 
 /// How a case ended.
 enum Verdict {
     Survived(Duration),
-    /// A failed allocation aborts a program, by the rule of Rust and of aws-lc: no hang and no corruption,
-    /// and no error to be told.
+    /// A failed allocation aborted the program, as Rust and aws-lc do: no hang, no corruption and no error.
     Aborted(Duration),
     Failed(String),
     Skipped(String),
@@ -76,7 +75,7 @@ impl Case {
         }
         let Ran { output, errors, status, .. } = match ran {
             Ok(ran) => ran,
-            Err(error) => return Verdict::Failed(format!("it could not be started: {error}")),
+            Err(error) => return Verdict::Failed(format!("could not start the process: {error}")),
         };
         let Some(status) = status else {
             return Verdict::Failed(format!("it hangs\n{output}{errors}"));
@@ -101,7 +100,7 @@ impl Place {
             Place::OwnNetwork => space::command(),
             Place::OldClock => {
                 let mut command = Command::new("unshare");
-                // Thirty years, less than what the kernel allows.
+                // 30 years, which is less than the kernel's limit.
                 command.args(["--time", "--monotonic", "946080000", "--boottime", "946080000"]);
                 command.args(["--fork", "--kill-child"]).arg(this_binary());
                 command
@@ -115,7 +114,7 @@ impl Place {
                 command.env("LD_PRELOAD", library);
             }
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-            // The older name of the same.
+            // The variable's older name.
             command.env("DONT_FAKE_MONOTONIC", "1");
             command.env("FAKETIME_TIMESTAMP_FILE", cases::clock::new_file(case));
         }
@@ -135,17 +134,17 @@ impl Place {
             Place::Nobody => {
                 let mut command = self.command("");
                 command.arg("--help");
-                // It says how it is to be used, which is all that counts.
+                // The usage message shows that the program runs.
                 let ran = command.output().is_ok_and(|out| out.status.code() == Some(2));
-                (!ran).then(|| "nobody may not run this program".to_owned())
+                (!ran).then(|| "user nobody cannot run this program".to_owned())
             }
             Place::SetClock => {
                 let missing = cases::clock::library().is_none();
-                missing.then(|| "there is no libfaketime".to_owned())
+                missing.then(|| "libfaketime is not installed".to_owned())
             }
             Place::OldClock => {
                 let works = probe("unshare", &["--time", "--monotonic", "1", "--fork", "true"]);
-                (!works).then(|| "no clock can be had by unshare --time".to_owned())
+                (!works).then(|| "unshare --time does not work".to_owned())
             }
         }
     }
@@ -153,7 +152,7 @@ impl Place {
 
 // -------------------------------------------------------------------- all of them
 
-/// Plays every case whose name contains `filter`, and says what came of it.
+/// Runs every case whose name contains `filter`, and prints the verdicts.
 pub fn run_all(filter: &str) -> ExitCode {
     let cases: Vec<Case> =
         cases::all().into_iter().filter(|case| case.name.contains(filter)).collect();
@@ -173,7 +172,7 @@ pub fn run_all(filter: &str) -> ExitCode {
     let tally = tally.into_inner().expect("nothing fails under it");
     println!("\n{} of {} survived", tally.survived, tally.survived + tally.failed);
     if tally.aborted > 0 {
-        println!("{} aborted by the allocators' rule", tally.aborted);
+        println!("{} aborted because an allocation failed", tally.aborted);
     }
     if tally.skipped > 0 {
         println!("{} skipped", tally.skipped);
@@ -210,17 +209,17 @@ impl Tally {
                 println!("skipped: {name}: {reason}");
             }
         }
-        // Where nobody reads it any more there is nobody to tell.
+        // The reader of standard output may have gone.
         let _ = std::io::stdout().flush();
     }
 }
 
 // -------------------------------------------------------------------- one of them
 
-/// Plays a case in this process, and prints its verdict in the last line.
+/// Runs a case in this process, and prints its verdict in the last line.
 pub fn play(name: &str) -> ExitCode {
     let Some(case) = cases::all().into_iter().find(|case| case.name == name) else {
-        println!("there is no case {name:?}");
+        println!("no such case: {name:?}");
         return ExitCode::from(2);
     };
     if case.place == Place::OwnNetwork {
@@ -228,7 +227,7 @@ pub fn play(name: &str) -> ExitCode {
     }
     let watch = Watch::begin(case.warm);
     let begun = Instant::now();
-    // In a thread, with which the wake handle goes that the library may give to whoever waits.
+    // In a thread, so that the wake handle that the library may keep for a waiting thread ends with it.
     call(case.play).join_within(HANGS);
     let took = begun.elapsed();
     watch.end();
@@ -236,13 +235,13 @@ pub fn play(name: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Ends the case: it needs what the machine can't give.
+/// Ends the case because the machine lacks something that it needs.
 pub fn skip(reason: &str) -> ! {
     println!("\nskipped {reason}");
     std::process::exit(0);
 }
 
-/// Ends the case: the program that it has watched was aborted for want of memory.
+/// Ends the case because the program that it watched aborted when it ran out of memory.
 pub fn aborted(after: Duration) -> ! {
     println!("\naborted {}", after.as_millis());
     std::process::exit(0);

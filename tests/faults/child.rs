@@ -1,4 +1,4 @@
-//! Programs that are run and watched: in a group of their own, which goes when the time is up.
+//! Child processes with a time limit, each in its own process group, which is killed at the end.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// What a program said, and how it ended.
+/// A program's output and its exit status.
 pub struct Ran {
     pub output: String,
     pub errors: String,
-    /// `None` where it had to be ended.
+    /// `None` if it was killed because its time was up.
     pub status: Option<ExitStatus>,
     pub took: Duration,
 }
 
-/// A program at work.
+/// A running program.
 pub struct Running {
     begun: Instant,
     group: Pid,
@@ -49,7 +49,7 @@ impl Running {
             ended,
             waiting: thread::spawn(move || {
                 let status = child.wait();
-                // Nobody listens any more where the time was up.
+                // If the time is up, the receiver is gone.
                 let _ = over.send(());
                 status
             }),
@@ -62,15 +62,15 @@ impl Running {
 
     pub fn tell(&mut self, line: &str) {
         let input = self.input.as_mut().expect("it is piped");
-        // Where it has ended already, its status says why.
+        // If the program has ended, its status says why.
         let _ = writeln!(input, "{line}");
     }
 
-    /// Waits for its end, or for that of the limit. What it leaves behind goes with it.
+    /// Waits until the program ends or the limit passes, and kills what is left of its group.
     pub fn finish(self, limit: Duration) -> io::Result<Ran> {
         let in_time = self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout);
         let took = self.begun.elapsed();
-        // Its number stays the group's while any process is left in there.
+        // The group keeps its number while any process is in it.
         let _ = kill_process_group(self.group, Signal::KILL);
         let status = self.waiting.join().expect("it only waits")?;
         Ok(Ran {
@@ -82,20 +82,20 @@ impl Running {
     }
 }
 
-/// Runs a program to its end, or to that of the limit.
+/// Runs a program until it ends or the limit passes.
 pub fn run(command: Command, limit: Duration) -> io::Result<Ran> {
     Running::start(command, Stdio::null())?.finish(limit)
 }
 
-/// How many run side by side.
+/// The number of cases that run in parallel.
 pub fn jobs() -> usize {
     number("FAULTS_JOBS", 2).max(1)
 }
 
-/// A number by the environment.
+/// Returns the number in an environment variable.
 pub fn number(variable: &str, default: usize) -> usize {
     match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text:?}")),
         Err(_) => default,
     }
 }
@@ -103,7 +103,7 @@ pub fn number(variable: &str, default: usize) -> usize {
 fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before a failure is what there is.
+        // If reading fails, the bytes up to there are the output.
         let _ = from.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     })

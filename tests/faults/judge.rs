@@ -1,4 +1,4 @@
-//! What it takes to have survived.
+//! The conditions that a case must meet to survive.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,23 +15,24 @@ use crate::support::{
     AT_ONCE, Call, PATIENCE, Verdict, blocked, call, eventually, fails, pour, read, read_exactly,
 };
 
-/// What a machine that is busy with other things may add to any deadline.
+/// The delay that a busy machine may add to any deadline.
 pub const SLACK: Duration = Duration::from_millis(1500);
 
-/// What the library keeps for good: the poll, its copy, and the waker.
+/// The descriptors that the library keeps for good: the poll, its duplicate, and the waker.
 const KEPT: usize = 3;
 
-/// How a resolver that panics begins what it says.
+/// The prefix of the panic messages of a case's own resolver.
 pub const OWN_PANIC: &str = "the case's own";
 
-/// What a debug build of rustls holds against an alert behind a `close_notify`. The library catches it.
+/// The assertion in debug builds of rustls that fails if an alert follows a `close_notify`. The library catches the
+/// panic.
 const RUSTLS_PANIC: &str = "assertion failed: !self.sent_fatal_alert";
 
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 // -------------------------------------------------------------------- before and after
 
-/// What there was before the case.
+/// The descriptors and threads before the case.
 pub struct Watch {
     descriptors: usize,
     threads: BTreeMap<String, usize>,
@@ -49,14 +50,14 @@ impl Watch {
         }));
         if warm {
             works();
-            // What lingers of that is closed after some looks of the loop.
-            eventually(PATIENCE, "the first socket is gone", || sockets() == 0);
+            // The event loop closes the wire after it has drained it for a while.
+            eventually(PATIENCE, "the event loop closes the first socket", || sockets() == 0);
         }
         let kept = if warm { 0 } else { KEPT };
         Watch { descriptors: descriptors().len() + kept, threads: threads() }
     }
 
-    /// A later socket works, and then everything is as it was.
+    /// Checks that a later socket works, and that no descriptor or thread is left over.
     pub fn end(self) {
         works();
         let begun = Instant::now();
@@ -85,7 +86,7 @@ impl Watch {
     }
 }
 
-/// A socket to a peer of this process has a whole life.
+/// Checks that a socket to a peer in this process works from connect to close.
 pub fn works() {
     call(live).join();
 }
@@ -101,12 +102,12 @@ fn live() {
     fails_not(socket.closed_timeout(PATIENCE));
 }
 
-/// The threads of this process by name.
+/// Counts the threads of this process by name.
 fn threads() -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/task").expect("Linux has it") {
         let path = entry.expect("it stays readable").path().join("comm");
-        // It may have ended since it was listed.
+        // The thread may have ended since it was listed.
         if let Ok(name) = fs::read_to_string(path) {
             *names.entry(name.trim_end().to_owned()).or_default() += 1;
         }
@@ -118,7 +119,7 @@ fn loops(threads: &BTreeMap<String, usize>) -> usize {
     threads.get("sockeye-loop").copied().unwrap_or_default()
 }
 
-/// The sockets that this process has.
+/// Counts the sockets of this process.
 fn sockets() -> usize {
     let links = descriptors()
         .into_iter()
@@ -126,13 +127,13 @@ fn sockets() -> usize {
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
-// -------------------------------------------------------------------- who waits
+// -------------------------------------------------------------------- waiting calls
 
-/// Calls that are blocked, each in a thread of its own.
+/// Blocked calls, each in its own thread.
 #[derive(Default)]
 pub struct Waiters(Vec<(&'static str, Call<Told>)>);
 
-/// What a call ended with, and when.
+/// The result of a call, and the time when it returned.
 pub struct Told {
     kind: Option<ErrorKind>,
     at: Instant,
@@ -151,25 +152,28 @@ impl Waiters {
         self
     }
 
-    /// A read that has to end by failure, or by the peer's end.
+    /// Adds a read that has to fail, or to return the peer's EOF.
     pub fn read(mut self, socket: &Socket) -> Waiters {
         let reader = socket.reader();
         let call = move || {
             let result = read(reader, 64);
             let told = Told::now(result.as_ref().map(drop).map_err(copy));
-            assert!(result.is_err() || result.is_ok_and(|bytes| bytes.is_empty()), "bytes came");
+            assert!(
+                result.is_err() || result.is_ok_and(|bytes| bytes.is_empty()),
+                "the read returned bytes"
+            );
             told
         };
         self.0.push(("read", blocked(call)));
         self
     }
 
-    /// Writes until one of them fails.
+    /// Adds writes that are repeated until one fails.
     pub fn write(mut self, socket: &Socket) -> Waiters {
         let writer = socket.writer();
         let call = move || {
             let (_, failure) = pour(writer, b'w', usize::MAX);
-            Told::now(Err::<(), _>(failure.expect("it goes on until it fails")))
+            Told::now(Err::<(), _>(failure.expect("it stops only after a failure")))
         };
         self.0.push(("write", blocked(call)));
         self
@@ -181,7 +185,7 @@ impl Waiters {
         self
     }
 
-    /// Any other call that is to be told the same.
+    /// Adds any other call that must end with the same error.
     pub fn call<R: Verdict + Send>(
         mut self,
         name: &'static str,
@@ -191,47 +195,47 @@ impl Waiters {
         self
     }
 
-    /// All of them are told this, `None` for a clean end, and soon after the cause.
+    /// Checks that each call ends with this error, or cleanly if it is `None`, soon after the cause.
     #[track_caller]
     pub fn at_once(self, cause: Instant, kind: impl Into<Option<ErrorKind>>) {
         self.told(cause, Duration::ZERO, kind);
     }
 
-    /// All of them are told this: not before the deadline has come, and within twice of it.
+    /// Checks that each call ends with this error, no earlier than the deadline and within twice of it.
     #[track_caller]
     pub fn told(self, since: Instant, deadline: Duration, kind: impl Into<Option<ErrorKind>>) {
         let kind = kind.into();
-        // The system's own deadlines are counted in ticks of 10 ms at most.
+        // The kernel counts its own deadlines in ticks of at most 10 ms.
         let earliest = deadline.saturating_sub(Duration::from_millis(10));
         let latest = 2 * deadline + SLACK;
         for (name, call) in self.0 {
             let left = (latest + SLACK).saturating_sub(since.elapsed());
             let told = call.join_within(left.max(AT_ONCE));
             let after = told.at.saturating_duration_since(since);
-            assert_eq!(told.kind, kind, "what {name} was told, after {after:?}");
+            assert_eq!(told.kind, kind, "the error of {name}, after {after:?}");
             assert!(
                 earliest <= after && after <= latest,
-                "{name} was told after {after:?}, the deadline being {deadline:?}"
+                "{name} returned after {after:?}, with a deadline of {deadline:?}"
             );
         }
     }
 
-    /// [`told`](Self::told), where the system keeps the deadline and may be early by its own reckoning.
+    /// Like [`told`](Self::told), but for a deadline of the kernel, which may end early.
     #[track_caller]
     pub fn told_by_the_system(self, since: Instant, deadline: Duration, kind: ErrorKind) {
-        // It counts from when it heard last of the peer, which was a little before the fault.
+        // The kernel counts from the last segment of the peer, which came a little before the fault.
         let before = since.checked_sub(deadline).expect("the clock has run for longer");
         let latest = 3 * deadline + SLACK;
         for (name, call) in self.0 {
             let told = call.join_within((latest + SLACK).saturating_sub(before.elapsed()));
             let after = told.at.saturating_duration_since(since);
-            assert_eq!(told.kind, Some(kind), "what {name} was told, after {after:?}");
-            assert!(told.at.duration_since(before) <= latest, "{name} was told after {after:?}");
+            assert_eq!(told.kind, Some(kind), "the error of {name}, after {after:?}");
+            assert!(told.at.duration_since(before) <= latest, "{name} returned after {after:?}");
         }
     }
 }
 
-/// Whoever asks later is told the same.
+/// Checks that later calls fail with the same error.
 #[track_caller]
 pub fn told_ever_after(socket: &Socket, kind: ErrorKind) {
     for _ in 0..2 {
@@ -247,7 +251,7 @@ pub fn fails_not(result: impl Verdict) {
     assert_eq!(result.failure(), None);
 }
 
-/// Only its kind and the crate's error in it are looked at.
+/// Copies an error's kind and the crate's error in it; nothing else of it is compared.
 fn copy(error: &std::io::Error) -> std::io::Error {
     match sockeye::Error::from_io(error) {
         Some(inner) => inner.clone().into(),

@@ -1,20 +1,19 @@
-//! Faults made for real, against sockets in every phase of their lives: what is told, to whom, how soon, and
-//! what is left over.
+//! Real faults against sockets in every phase: which error each caller gets, how soon, and what is left over.
 //!
 //! ```text
-//! cargo test --test faults                      every case, each in a process of its own
-//! cargo test --test faults -- cases FILTER      those whose names contain this
-//! cargo test --test faults -- sweep [CALL]      an error at every system call of a small program, by strace
-//! cargo test --test faults -- sweep CALL E K    one of these again, with all its words
-//! cargo test --release --test faults -- soak    lives in numbers, and what they leave behind
+//! cargo test --test faults                      every case, each in its own process
+//! cargo test --test faults -- cases FILTER      the cases whose names contain FILTER
+//! cargo test --test faults -- sweep [CALL]      strace fails each system call of a small program in turn
+//! cargo test --test faults -- sweep CALL E K    one of these runs again, with its full output
+//! cargo test --release --test faults -- soak    many short connections, and what they leave behind
 //! ```
 //!
-//! A case has survived if every waiter was told the same, of the right kind, within twice the deadline that
-//! applied; if nothing panicked, no descriptor and no thread was left over; and if a later socket worked. What
-//! a machine can't do, for want of a privilege or a tool, is skipped, with the reason.
+//! A case survives if all of this holds. Every waiting call ends with the expected kind of error, within twice the
+//! deadline that applied. No thread panics, and no descriptor or thread is left over. A later socket works. If a
+//! machine lacks the privilege or the tool for a case, the case is skipped and the reason is printed.
 //!
-//! The variables: `FAULTS_JOBS`, how many run side by side (2); `FAULTS_PLAIN` and `FAULTS_TLS`, the numbers of
-//! lives of a soak.
+//! The environment variables are `FAULTS_JOBS`, the number of cases that run in parallel (default 2), and
+//! `FAULTS_PLAIN` and `FAULTS_TLS`, the numbers of connections of a soak.
 
 #[cfg(target_os = "linux")]
 mod case;
@@ -44,7 +43,7 @@ mod tour;
 #[allow(
     dead_code,
     unused_imports,
-    reason = "these are the tests' own, of which not all is needed here"
+    reason = "the integration tests share it, and not all of it is needed here"
 )]
 mod support;
 
@@ -59,7 +58,7 @@ fn main() -> std::process::ExitCode {
         ["sweep", call] => sweep::run(Some(call)),
         ["sweep", call, error, when] => sweep::again(call, error, when),
         ["soak"] => soak::run(),
-        // The parts of other processes in all this.
+        // What these processes start themselves.
         ["case", name] => case::play(name),
         ["peer", ..] => remote::serve(),
         ["server", ..] => server::serve(),
@@ -75,5 +74,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("skipped: faults: only Linux can make them");
+    eprintln!("skipped: faults: they need Linux");
 }

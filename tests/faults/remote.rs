@@ -1,5 +1,5 @@
-//! A peer in a process of its own, which can be stopped, killed and cut off: it brings a connection to a
-//! stage, and then does as it is told, line by line.
+//! A peer in its own process, which can be stopped, killed and cut off. It brings a connection to a stage and then
+//! executes the commands that it reads, one a line.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Command, ExitCode};
@@ -13,10 +13,10 @@ use crate::support::alone::{Actor, next_line, say, this_binary};
 use crate::support::peer::listen_on;
 use crate::support::tls::{Accepted, TlsPeer, authority, provider, terms};
 
-/// So little room for what comes in that who sends is soon stuck.
+/// A receive buffer so small that a sender soon blocks.
 const ROOM: usize = 4096;
 
-/// The peer, as who tells it what to do has it.
+/// The parent's handle to the peer.
 pub struct Remote {
     actor: Actor,
     pid: Pid,
@@ -30,7 +30,7 @@ impl Remote {
         Remote::start_by(Command::new(this_binary()))
     }
 
-    /// Starts it by `command`, to which the arguments are added.
+    /// Starts the peer with `command`, to which this adds its arguments.
     pub fn start_by(command: Command) -> Remote {
         let mut actor = Actor::start("peer", "peer", command);
         let pid = actor.says("pid").parse().expect("a number");
@@ -40,7 +40,7 @@ impl Remote {
         Remote { actor, pid, port, host: Ipv4Addr::LOCALHOST.into(), root }
     }
 
-    /// Reached at this address instead of the loopback's.
+    /// Uses this address in place of the loopback address.
     pub fn at(mut self, host: IpAddr) -> Remote {
         self.host = host;
         self
@@ -58,7 +58,7 @@ impl Remote {
         self.pid
     }
 
-    /// Trusts the peer, and has this mode.
+    /// Adds trust in the peer and this mode to the options.
     pub fn secured(&self, options: SocketOptions, mode: SecureTransport) -> SocketOptions {
         provider();
         let tls = TlsOptions::new().only_added_roots().add_root_pem(&self.root);
@@ -71,12 +71,12 @@ impl Remote {
         self.actor.tell(&format!("accept {}", stage.name()));
     }
 
-    /// Waits until it is there.
+    /// Waits until the connection has reached its stage.
     pub fn is_ready(&mut self) {
         self.actor.says("ready");
     }
 
-    /// Has it done, and says when that began.
+    /// Sends a command to the peer, and returns the time before that.
     pub fn does(&mut self, deed: &str) -> Instant {
         let begun = Instant::now();
         self.actor.tell(deed);
@@ -102,10 +102,10 @@ impl Remote {
     }
 }
 
-/// One that is stopped would not see that nobody tells it anything any more.
+/// A stopped process would not see that its standard input has closed.
 impl Drop for Remote {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = kill_process(self.pid, Signal::CONT);
     }
 }
@@ -130,7 +130,7 @@ pub fn serve() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What the server would say next in a handshake that is halted.
+/// Brings a connection to this stage. Returns the server's next flight if it holds the handshake back.
 fn bring(wire: &mut Accepted, stage: Stage) -> Vec<u8> {
     match stage {
         Stage::Open => {}
@@ -162,7 +162,7 @@ fn bring(wire: &mut Accepted, stage: Stage) -> Vec<u8> {
     Vec::new()
 }
 
-/// Does as it is told until the connection is over.
+/// Executes the parent's commands until the connection ends.
 fn obey(wire: &mut Accepted, flight: &[u8]) {
     const GARBAGE: &[u8] = b"\x17\x03\x03\x00\x20this is no record that anyone has sealed";
     let mut rest = Vec::new();
@@ -181,12 +181,12 @@ fn obey(wire: &mut Accepted, flight: &[u8]) {
                 rest.drain(..half);
             }
             "the other half" => wire.raw(&rest),
-            // More than is left of any record.
+            // More bytes than any record has left.
             "garbage for ever" => wire.raw(&GARBAGE.repeat(1000)),
             "alive" => wire.send(b"alive"),
-            // Reads up to the end, and ends.
+            // Reads up to EOF, and then closes.
             "over" => return,
-            other => panic!("no deed: {other:?}"),
+            other => panic!("unknown command: {other:?}"),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! A server in a process of its own, for many connections: it sends back what comes, in plaintext, over TLS,
-//! and after an upgrade.
+//! A server in its own process, for many connections. It echoes in plaintext, over TLS, and after an upgrade.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,10 +14,10 @@ use crate::support::alone::{Actor, next_line, say, this_binary};
 use crate::support::peer::listen_on;
 use crate::support::tls::{ASK, GO, authority, provider, terms};
 
-/// Its listeners of each sort are at so many addresses, so that ports don't run out.
+/// The number of addresses of each kind of listener, so that the ports do not run out.
 const ADDRESSES: u8 = 8;
 
-/// Where a server listens, and whom to trust there: goes from process to process as one word.
+/// A server's ports and its trust anchor. Processes pass it on as one word.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub plain: u16,
@@ -28,12 +27,12 @@ pub struct Site {
 }
 
 impl Site {
-    /// From its word.
+    /// Parses the word.
     pub fn parse(word: &str) -> Option<Site> {
         let mut parts = word.splitn(4, ',');
         let mut port = || parts.next()?.parse().ok();
         let (plain, secured, upgraded) = (port()?, port()?, port()?);
-        // One line of the shell, whatever PEM looks like.
+        // PEM has line feeds and spaces, and the word has neither.
         let root = parts.next()?.replace('|', "\n").replace('_', " ");
         Some(Site { plain, secured, upgraded, root })
     }
@@ -43,7 +42,7 @@ impl Site {
         format!("{},{},{},{root}", self.plain, self.secured, self.upgraded)
     }
 
-    /// Trusts the server, and has this mode.
+    /// Returns options that trust the server, with this mode.
     pub fn options(&self, mode: SecureTransport) -> SocketOptions {
         let options = SocketOptions::new();
         if mode == SecureTransport::Off {
@@ -54,14 +53,14 @@ impl Site {
         options.secure_transport(mode).tls(tls.expect("it is PEM").server_name("localhost"))
     }
 
-    /// One of its addresses.
+    /// Returns one of its addresses.
     pub fn address(port: u16, number: usize) -> SocketAddr {
         let last = u8::try_from(number % usize::from(ADDRESSES)).expect("there are few") + 1;
         (Ipv4Addr::new(127, 0, 0, last), port).into()
     }
 }
 
-/// A server, which ends with this value.
+/// A server process, which ends when this value is dropped.
 pub struct Server {
     _actor: Actor,
     pub site: Site,
@@ -91,7 +90,7 @@ pub fn serve() -> ExitCode {
     });
     let site = Site { plain, secured, upgraded, root: authority().pem() };
     say(&format!("site {}", site.word()));
-    // Up to the end of whoever started it.
+    // Standard input ends with the parent process.
     while next_line().is_some() {}
     ExitCode::SUCCESS
 }
@@ -108,7 +107,7 @@ fn accept(listener: TcpListener, sort: Sort, config: &Arc<ServerConfig>) {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let config = Arc::clone(&config);
-            // A client that breaks off is its own affair.
+            // If the client breaks the connection off, the server ignores that.
             let serve = move || drop(converse(&stream, sort, config));
             thread::Builder::new().stack_size(256 * 1024).spawn(serve).expect("a small thread");
         }
@@ -116,7 +115,7 @@ fn accept(listener: TcpListener, sort: Sort, config: &Arc<ServerConfig>) {
 }
 
 fn converse(mut stream: &TcpStream, sort: Sort, config: Arc<ServerConfig>) -> io::Result<()> {
-    // A client that fails in the middle may leave a connection that nobody ends.
+    // If a client fails midway, its connection might never end.
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.set_nodelay(true)?;
     match sort {

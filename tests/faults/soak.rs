@@ -1,6 +1,7 @@
-//! Lives in numbers, one after another, and whether descriptors, threads or memory drift meanwhile.
+//! Many short connections, one after another, to see if descriptors, threads or memory grow.
 //!
-//! In a network of its own where there can be one, so that a million closed connections wait in nobody's way.
+//! If possible, they run in their own network namespace, so that a million connections in TIME_WAIT disturb no other
+//! program.
 
 use std::io::{Read, Write};
 use std::process::{Command, ExitCode};
@@ -16,16 +17,17 @@ use crate::support::alone::this_binary;
 use crate::support::process::{memory, settled_descriptors, threads};
 use crate::support::tls::{ASK, GO};
 
-/// So much more memory than after the warm-up is the allocator's own mood, however many lives there were.
+/// The most that memory may grow after the warm-up. The allocator alone causes that much, for any number of
+/// connections.
 const GROWTH_MOST: usize = 1024 * 1024;
-/// The lives whose figures make one line.
+/// The number of lines that report progress.
 const STRETCHES: usize = 10;
 
 pub fn run() -> ExitCode {
     let mut command = match space::missing() {
         None => space::command(),
         Some(reason) => {
-            println!("in the network of everyone else: {reason}");
+            println!("not in a separate network namespace: {reason}");
             Command::new(this_binary())
         }
     };
@@ -33,7 +35,7 @@ pub fn run() -> ExitCode {
     ExitCode::from(u8::from(!status.expect("it can be started").success()))
 }
 
-/// The process that lives the lives; the server is another one.
+/// Runs the client process; the server has a process of its own.
 pub fn client() -> ExitCode {
     if space::is_own() {
         space::here("ip link set lo up");
@@ -49,7 +51,7 @@ pub fn client() -> ExitCode {
     ExitCode::from(u8::from(all_steady.contains(&false)))
 }
 
-/// What there is of everything.
+/// Counts of descriptors and threads, and the memory in use.
 #[derive(Clone, Copy)]
 struct Figures {
     descriptors: usize,
@@ -71,11 +73,11 @@ impl Figures {
     }
 }
 
-/// Whether so many lives left nothing behind that the first tenth of them did not.
+/// Checks that the connections leave nothing behind, apart from what the first tenth of them left.
 fn lives(name: &str, count: usize, site: &Site, mode: SecureTransport) -> bool {
     let options = site.options(mode);
     let begun = Instant::now();
-    println!("{name}: {count} lives after a tenth of them as a warm-up");
+    println!("{name}: {count} lives, after a warm-up of a tenth of them");
     let warm_up = count / 10;
     (0..warm_up).for_each(|life| live(life, site, &options, mode));
     let before = Figures::now();
@@ -96,7 +98,7 @@ fn lives(name: &str, count: usize, site: &Site, mode: SecureTransport) -> bool {
     steady
 }
 
-/// A short life of one sort or another, with some bytes each way.
+/// Runs a short connection of one kind or another, with some bytes in each direction.
 fn live(number: usize, site: &Site, options: &SocketOptions, mode: SecureTransport) {
     let port = match mode {
         SecureTransport::Off => site.plain,
@@ -119,7 +121,7 @@ fn try_live(
         socket = socket.start_tls()?;
     }
     exchange(&socket, b"a few bytes", b"a few bytes");
-    // In turn at each address.
+    // Each address gets each way to end in turn.
     match number / 8 % 4 {
         0 => socket.close(),
         1 => {

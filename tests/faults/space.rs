@@ -1,5 +1,5 @@
-//! A network of this process' own, and one for its peer, with a cable between them. Both go with the
-//! processes in them, so that nothing is ever left behind.
+//! A network namespace for this process and one for its peer, with a veth pair between them. Both end with their
+//! processes, so that nothing is left behind.
 
 use std::net::IpAddr;
 use std::process::{Command, Output, Stdio};
@@ -18,21 +18,21 @@ pub struct Space {
     peer: Pid,
 }
 
-/// This program in a network of its own, to which arguments are to be added.
+/// Returns a command that runs this program in its own network namespace. The caller adds the arguments.
 pub fn command() -> Command {
     let mut command = Command::new("unshare");
     command.arg("--net").arg(this_binary());
     command
 }
 
-/// Why there can't be any, if so.
+/// Returns the reason if namespaces are not available.
 pub fn missing() -> Option<String> {
     let probe = "ip link set lo up && nft add table inet probe && nsenter --version";
     run("unshare", &["--net", "sh", "-ec", probe]).err()
 }
 
 impl Space {
-    /// Makes the networks, in a process that was started by [`command`], and the peer in its own.
+    /// Sets the networks up, and starts the peer in its own. [`command`] must have started this process.
     pub fn with_peer() -> (Space, Remote) {
         let peer = Remote::start_by(command()).at(ip(V4));
         let space = Space { peer: peer.pid() };
@@ -48,7 +48,7 @@ impl Space {
         (space, peer)
     }
 
-    /// Runs a command of the shell in the peer's network; says since when it may be felt.
+    /// Runs a shell command in the peer's network, and returns the time before that.
     pub fn there(&self, command: &str) -> Instant {
         let pid = self.peer.as_raw_nonzero().to_string();
         let begun = Instant::now();
@@ -65,17 +65,17 @@ impl Space {
     }
 }
 
-/// The same in this process' own network.
+/// Runs a shell command in this process's own network, and returns the time before that.
 pub fn here(command: &str) -> Instant {
-    assert!(is_own(), "not in the network of everyone else");
+    assert!(is_own(), "this would change the machine's own network");
     let begun = Instant::now();
     must("sh", &["-ec", command]);
     begun
 }
 
-/// Whether this process has a network of its own: another than who started it.
+/// Checks if this process has another network namespace than its parent.
 pub fn is_own() -> bool {
-    let parent = getppid().expect("somebody has started this process");
+    let parent = getppid().expect("this process has a parent");
     network(getpid()) != network(parent)
 }
 

@@ -1,4 +1,4 @@
-//! The phases in which a fault may strike, and the way there.
+//! The phases in which a fault may strike, and how to reach them.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::support::{AT_ONCE, PATIENCE, fails, read};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The ClientHello of a socket that is secure from the start has arrived, and is not answered.
+    /// The peer has received the ClientHello of a socket that is secure from the start, and does not answer.
     Handshake,
     Open,
     OpenTls,
-    /// The same after `start_tls`.
+    /// Like `Handshake`, after `start_tls`.
     Upgrading,
-    /// The peer has ended, and this side goes on.
+    /// The peer has closed its side; this side can still write.
     PeerEnded,
     PeerEndedTls,
-    /// This side has ended, and the peer knows.
+    /// This side has closed its side, and the peer has seen the EOF.
     Finished,
     FinishedTls,
 }
@@ -48,7 +48,7 @@ impl Stage {
         Stage::ALL.into_iter().find(|stage| stage.name() == name)
     }
 
-    /// Nobody knows yet whether it opens.
+    /// Checks if the socket has yet to open in this stage.
     pub fn is_opening(self) -> bool {
         matches!(self, Handshake | Upgrading)
     }
@@ -69,7 +69,7 @@ impl Stage {
         }
     }
 
-    /// A socket that has come so far, with little room for what it sends; its peer neither reads nor sends.
+    /// Connects a socket and brings it to this stage. Its send buffer is small, and its peer neither reads nor sends.
     pub fn reach(self, peer: &mut Remote, options: SocketOptions) -> Socket {
         let options = options.allow_half_open(!self.reads());
         let options = match self.mode() {
@@ -101,7 +101,7 @@ impl Stage {
         socket
     }
 
-    /// Everyone who may wait in this stage does.
+    /// Starts every call that can block in this stage.
     pub fn waiters(self, socket: &Socket) -> Waiters {
         let mut waiters = Waiters::default();
         if self.is_opening() {
@@ -116,7 +116,7 @@ impl Stage {
         waiters.closed(socket)
     }
 
-    /// Whoever asks after the failure is told of it, and `opened` what it always said.
+    /// Checks that later calls fail with this error, and that `opened` repeats its earlier result.
     #[track_caller]
     pub fn told_ever_after(self, socket: &Socket, kind: ErrorKind) {
         if self.is_opening() {
@@ -132,12 +132,12 @@ impl Stage {
     }
 }
 
-/// Options with little room for what is sent, so that writes are soon blocked.
+/// Returns options with a small send buffer, so that writes soon block.
 pub fn little_room() -> SocketOptions {
     SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096))
 }
 
-/// A fault in one stage: makes it, and says since when.
+/// Checks what the waiting calls in one stage return after this fault.
 pub fn strikes(stage: Stage, fault: impl FnOnce(&mut Remote) -> Instant, kind: Option<ErrorKind>) {
     let mut peer = Remote::start();
     let socket = stage.reach(&mut peer, little_room());

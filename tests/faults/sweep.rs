@@ -1,10 +1,10 @@
-//! An error at every system call that a small program makes, one at a time, by strace.
+//! Fails every system call of a small program, one at a time, with strace.
 //!
-//! The program is the tour. It is traced once, so that its calls are known; then it runs again and again, each
-//! time with one error at the k-th call of one name. (strace counts by thread, so that it may be the k-th of
-//! several.) It is attached to when it is about to begin: how a program is loaded is not what is tried here.
+//! The program is the tour. It is traced once to learn its calls. Then it runs once for each error at the k-th call of
+//! each name. strace counts calls per thread, so more than one thread may have a k-th call. strace attaches just
+//! before the tour begins, because loading the program is not under test.
 //!
-//! Survived is a run that ends in time, in success or in a failure that is told as the crate tells failures.
+//! A run survives if it ends in time, either with success or with an error of this crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -20,41 +20,38 @@ use crate::server::Server;
 use crate::support::alone::this_binary;
 use crate::tour::{BEGINS, CLEAN_FAILURE};
 
-/// The most that a run may take.
+/// The time limit of a run.
 const LIMIT: Duration = Duration::from_secs(10);
 
 const ERRORS: [&str; 8] =
     ["EINTR", "EAGAIN", "ECONNRESET", "EPIPE", "ENOMEM", "EMFILE", "EINVAL", "ETIMEDOUT"];
 
-/// What is not made to fail, and why.
+/// Calls that are not made to fail, and why.
 const LEFT_OUT: [(&str, &str); 8] = [
-    ("brk", "has no errors: the C library takes what it returns for an address"),
+    ("brk", "has no errors: the C library takes the result for an address"),
     ("exit", "can't fail"),
     ("exit_group", "can't fail"),
-    (
-        "futex",
-        "a wake that is not made is a broken lock, at which the C library aborts and others hang",
-    ),
-    ("getrandom", "std panics and aws-lc aborts where there are no random numbers"),
+    ("futex", "without its wake-ups locks break: the C library aborts and other code hangs"),
+    ("getrandom", "std panics and aws-lc aborts without random numbers"),
     ("restart_syscall", "is the kernel's own"),
     ("rseq", "the C library aborts"),
     ("rt_sigreturn", "can't fail"),
 ];
 
-/// Where std gives a program up itself: a thread whose stack can't be guarded, SIGPIPE that can't be ignored.
+/// Errors at which std itself aborts: it cannot guard a thread's stack, or cannot ignore SIGPIPE.
 const STDS_OWN: [&str; 3] = [
     "library/std/src/sys/pal/unix/stack_overflow.rs",
     "failed to allocate an alternative stack",
     "signal(libc::SIGPIPE, handler) != libc::SIG_ERR",
 ];
 
-/// Calls that never fail so on a connection that stands, and whose failure leaves nothing to be told: a FIN
-/// that is not sent is not answered, a wake-up that is not made wakes nobody. Limits may pass then; elsewhere
-/// who sets none would wait for ever.
+/// Calls that never fail like this on a live connection, and whose failure leaves nothing to report. The peer does not
+/// answer a FIN that was not sent, and a lost wake-up wakes no thread. So limits may pass in these runs. In all
+/// others, a program without limits would wait forever.
 const MAY_BE_LATE: [&str; 2] = ["shutdown", "write"];
 
-/// After an interruption these are called again, and nobody hears of it. (After a would-block that is a lie
-/// there is no event, and limits may pass.)
+/// Calls that the library repeats after an interruption, so that callers do not notice it. (An injected would-block is
+/// false, no event follows it, and limits may pass.)
 const GO_ON: [&str; 5] = ["epoll_wait", "ppoll", "recvfrom", "recvmsg", "sendto"];
 
 /// One error at one call.
@@ -65,14 +62,14 @@ struct Injection {
     when: usize,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     WentOn,
     Told,
-    /// The run made fewer such calls this time.
+    /// The run made fewer such calls than the traced one.
     NotReached,
-    /// std gave the program up.
+    /// std aborted the program.
     Given,
     Failed,
 }
@@ -95,7 +92,7 @@ pub fn run(only: Option<&str>) -> ExitCode {
             let kind = kind(&words);
             if outcome == Outcome::Failed {
                 println!("FAILED    {injection}: {}", words.trim().replace('\n', "\n    "));
-                println!("    again by: cargo test --test faults -- sweep {}", injection.spelt());
+                println!("    to repeat: cargo test --test faults -- sweep {}", injection.spelt());
                 let _ = std::io::stdout().flush();
             }
             let mut results = results.lock().expect("nothing fails under it");
@@ -105,7 +102,7 @@ pub fn run(only: Option<&str>) -> ExitCode {
                 *row.kinds.entry(kind.to_owned()).or_default() += 1;
             }
         }
-        // Where there was nothing to inject there is none.
+        // strace may not have written a log.
         let _ = std::fs::remove_file(log);
     };
     std::thread::scope(|scope| {
@@ -116,7 +113,7 @@ pub fn run(only: Option<&str>) -> ExitCode {
     report(&results.into_inner().expect("nothing fails under it"))
 }
 
-/// One of them again, with all its words.
+/// Repeats one injection, and prints the program's full output.
 pub fn again(call: &str, error: &str, when: &str) -> ExitCode {
     let error = ERRORS.into_iter().find(|known| *known == error).expect("one of the errors");
     let when = when.parse().expect("a number");
@@ -128,17 +125,17 @@ pub fn again(call: &str, error: &str, when: &str) -> ExitCode {
     ExitCode::from(u8::from(outcome == Outcome::Failed))
 }
 
-/// The kind of the failure that the program tells in its last line.
+/// Returns the error kind in the program's last line.
 fn kind(words: &str) -> &str {
     let last = words.trim_end().lines().last().unwrap_or_default();
     last.split_once(':').map_or(last, |(kind, _)| kind)
 }
 
-/// What came of all the calls of one name.
+/// The results of all calls of one name.
 #[derive(Default)]
 struct Row {
     outcomes: BTreeMap<Outcome, usize>,
-    /// Of the failures that were told.
+    /// The kinds of the errors that the program reported.
     kinds: BTreeMap<String, usize>,
 }
 
@@ -165,7 +162,7 @@ fn report(rows: &BTreeMap<String, Row>) -> ExitCode {
     let failed = sum(Outcome::Failed);
     println!("\n{survived} of {} survived", survived + failed);
     println!("{} not reached: the run had fewer calls", sum(Outcome::NotReached));
-    println!("{} given up by std, before any code of the library's", sum(Outcome::Given));
+    println!("{} aborted by std, before any code of the library", sum(Outcome::Given));
     ExitCode::from(u8::from(failed > 0 || survived == 0))
 }
 
@@ -181,7 +178,7 @@ impl Injection {
     }
 }
 
-/// Each error at each call of the run that is traced for this.
+/// Lists each error at each call of a traced run without errors.
 fn injections(word: &str, only: Option<&str>) -> Vec<Injection> {
     let log = scratch("sweep-all");
     let tour = Tour::start(word);
@@ -211,7 +208,7 @@ fn injections(word: &str, only: Option<&str>) -> Vec<Injection> {
     all
 }
 
-/// The thread and the name of a call that begins in this line of a trace.
+/// Returns the thread and the name of the call that begins in this line of a trace.
 fn call(line: &str) -> Option<(&str, &str)> {
     let (thread, rest) = line.split_once(char::is_whitespace)?;
     let (name, _) = rest.trim_start().split_once('(')?;
@@ -245,7 +242,10 @@ fn try_one(injection: &Injection, word: &str, log: &Path) -> (Outcome, String) {
                 }
                 let excused = *error == "EAGAIN" || MAY_BE_LATE.contains(&call.as_str());
                 if kind(&words) == "TimedOut" && !excused {
-                    return (Outcome::Failed, format!("only a limit told of it\n{words}"));
+                    return (
+                        Outcome::Failed,
+                        format!("only a limit revealed the failure\n{words}"),
+                    );
                 }
                 Outcome::Told
             }
@@ -255,7 +255,7 @@ fn try_one(injection: &Injection, word: &str, log: &Path) -> (Outcome, String) {
     (outcome, words)
 }
 
-/// The program, up to where it waits to be told to begin.
+/// The program, stopped just before its tour.
 struct Tour {
     running: Running,
 }
@@ -268,7 +268,7 @@ impl Tour {
         Tour { running }
     }
 
-    /// Attaches strace, and returns when it is at work.
+    /// Attaches strace, and returns when strace traces the program.
     fn attach(&self, log: &Path, more: &[&str]) -> Strace {
         let mut child = Command::new("strace")
             .args(["-f", "-o"])
@@ -282,7 +282,7 @@ impl Tour {
             .expect("it was there a moment ago");
         let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut line = String::new();
-        // It says so, or says what hinders it.
+        // strace prints one line: that it is attached, or why it could not attach.
         errors.read_line(&mut line).expect("what it says is text");
         assert!(line.contains("attached"), "{line}");
         Strace { child, errors }
@@ -296,14 +296,14 @@ impl Tour {
 
 struct Strace {
     child: Child,
-    /// It goes on talking, and would end where nobody could hear it.
+    /// strace writes more later, and would end if the pipe were closed.
     errors: BufReader<ChildStderr>,
 }
 
 impl Strace {
-    /// It ends with what it traces.
+    /// Waits for strace, which ends with the traced program.
     fn finish(mut self) {
-        // What it has said is of no interest.
+        // Only an open pipe matters here, and not its contents.
         let _ = std::io::copy(&mut self.errors, &mut std::io::sink());
         self.child.wait().expect("it is a child of this process");
     }

@@ -1,5 +1,5 @@
-//! A small program that does everything once: it connects by name and by address, races, writes, reads,
-//! half-closes, shakes hands, upgrades, closes and aborts.
+//! A small program that does everything once. It connects by name and by address, races, writes, reads, half-closes,
+//! performs a TLS handshake, upgrades, closes and aborts.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,17 +12,17 @@ use sockeye::{Connector, Error, Keepalive, SecureTransport, Socket, SocketOption
 use crate::server::Site;
 use crate::support::tls::{ASK, GO};
 
-/// What it is told when it is to begin.
+/// The line that starts the tour.
 pub const BEGINS: &str = "begin";
-/// Its exit code after a failure that is told as the crate tells failures.
+/// The exit code after an error of this crate.
 pub const CLEAN_FAILURE: u8 = 10;
-/// Its exit code after a panic in any of its threads.
+/// The exit code after a panic in any thread.
 pub const PANICKED: u8 = 11;
 
-/// Whatever it waits for, it waits no longer than this.
+/// The limit of each wait.
 const LIMIT: Duration = Duration::from_millis(2500);
 
-/// The program, which begins when it is told to: it says little, so that the system calls from then on are
+/// Runs the tour when its start line arrives. The program prints little, so that the system calls after the start are
 /// the library's.
 pub fn main(word: &str) -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
@@ -30,7 +30,7 @@ pub fn main(word: &str) -> ExitCode {
         std::process::exit(i32::from(PANICKED));
     }));
     let site = Site::parse(word).expect("the word of a server");
-    // However that ends: it is no call of the library.
+    // A failure here is ignored, because this is not a call of the library.
     let _ = io::stdin().read_line(&mut String::new());
     match whole(&site) {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,7 +41,7 @@ pub fn main(word: &str) -> ExitCode {
     }
 }
 
-/// All of it, up to the first failure.
+/// Runs all parts up to the first failure.
 pub fn whole(site: &Site) -> Result<(), Error> {
     plain(site)?;
     secured(site)?;
@@ -52,7 +52,7 @@ pub fn whole(site: &Site) -> Result<(), Error> {
     closed_with_unread_data(site)
 }
 
-/// By name; ends with a half-close, and is told of the peer's end.
+/// Connects by name, half-closes, and reads the peer's EOF.
 pub fn plain(site: &Site) -> Result<(), Error> {
     let connector = Connector::builder()
         .resolver(|_: &str| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
@@ -64,7 +64,7 @@ pub fn plain(site: &Site) -> Result<(), Error> {
     by_address(site)
 }
 
-/// By address; one is aborted, and one closed.
+/// Connects by address; aborts one socket and closes the other.
 pub fn by_address(site: &Site) -> Result<(), Error> {
     let address = Site::address(site.plain, 1);
     let options = limits(site.options(SecureTransport::Off));
@@ -96,7 +96,7 @@ pub fn upgraded(site: &Site) -> Result<(), Error> {
     socket.close()
 }
 
-/// Of three addresses, with every option of TCP; nobody listens at the first two.
+/// Races three addresses with every TCP option. Nothing listens on the first two.
 fn raced(site: &Site) -> Result<(), Error> {
     let addresses = [10, 9, 1].map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));
     let resolver = move |_: &str| Ok(addresses.to_vec());
@@ -116,17 +116,17 @@ fn raced(site: &Site) -> Result<(), Error> {
     socket.closed_timeout(LIMIT)
 }
 
-/// By a name that every system knows.
+/// Connects with a name that every system resolves.
 fn asked_of_the_system(site: &Site) -> Result<(), Error> {
     let options = limits(site.options(SecureTransport::Off));
     let socket = sockeye::connect_with(("localhost", site.plain), options)?;
     exchange(&socket, b"localhost")?;
     socket.writer().close()?;
-    // Told of the end without a reader.
+    // Without a reader, the event loop detects the EOF.
     socket.closed_timeout(LIMIT)
 }
 
-/// One thread reads while this one writes more than the system takes at once.
+/// Reads in one thread while this one writes more than the kernel buffers at once.
 fn both_ways_at_once(site: &Site) -> Result<(), Error> {
     const LEN: usize = 256 * 1024;
     let address = Site::address(site.secured, 4);
@@ -136,7 +136,7 @@ fn both_ways_at_once(site: &Site) -> Result<(), Error> {
     socket.opened()?;
     let mut reader = socket.reader();
     let read = move || told(reader.read_exact(&mut vec![0; LEN]));
-    // That a thread can't be had is this program's own affair.
+    // If std cannot spawn this thread, that is not the library's failure.
     let Ok(reading) = thread::Builder::new().spawn(read) else { return Ok(()) };
     let written = told(socket.write_all(&[b'b'; LEN]));
     let read = reading.join().expect("it does not panic");
@@ -144,7 +144,7 @@ fn both_ways_at_once(site: &Site) -> Result<(), Error> {
     socket.close()
 }
 
-/// What comes back is left unread, and dropped when it is closed.
+/// Closes with unread data, which the library drains.
 fn closed_with_unread_data(site: &Site) -> Result<(), Error> {
     let options = limits(site.options(SecureTransport::Off));
     let mut socket = sockeye::connect_with(Site::address(site.plain, 5), options)?;
@@ -174,10 +174,10 @@ fn limits(options: SocketOptions) -> SocketOptions {
     options.connect_timeout(LIMIT).close_timeout(LIMIT).read_timeout(LIMIT).write_timeout(LIMIT)
 }
 
-/// The crate's error, which every failure of a read or write has to carry.
+/// Returns the crate's error, which every failed read or write must carry.
 fn told<T>(result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|error| match Error::from_io(&error) {
         Some(inner) => inner.clone(),
-        None => panic!("no error of the crate: {error:?}"),
+        None => panic!("not an error of this crate: {error:?}"),
     })
 }

@@ -1,4 +1,4 @@
-//! Tiny buffers, peers that never read, and bytes that come one by one.
+//! Tiny buffers, peers that never read, and bytes that arrive one at a time.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -34,8 +34,8 @@ fn smallest() -> SocketOptions {
     SocketOptions::new().tcp(TcpOptions::new().recv_buffer_size(1).send_buffer_size(1))
 }
 
-/// Both directions at once through the smallest buffers that the system gives, which announces no window then
-/// and sends some hundred bytes at each of its probes, five a second.
+/// Sends in both directions at once with the smallest buffers that the kernel allows. The kernel then announces no
+/// window, and sends some hundred bytes with each of its probes, at five a second.
 fn tiny(way: Way) {
     const LEN: usize = 12 * 1024;
     let peer = way.on(listen_with_room(1), &crate::support::tls::terms(), |peer| peer.echo());
@@ -50,7 +50,7 @@ fn tiny(way: Way) {
     peer.ending();
 }
 
-/// What the peer sends comes byte by byte.
+/// The peer sends single bytes.
 fn short_reads(way: Way) {
     let peer = way.plays(move |peer| {
         let sent = noise(2, 700);
@@ -69,7 +69,7 @@ fn short_reads(way: Way) {
     peer.ending();
 }
 
-/// The peer takes little at a time, and all of it in the end.
+/// The peer reads little at a time, but everything in the end.
 fn short_writes(way: Way) {
     const LEN: usize = 512 * 1024;
     let terms = crate::support::tls::terms();
@@ -80,7 +80,7 @@ fn short_writes(way: Way) {
     same(&peer.ending().bytes, &noise(3, LEN));
 }
 
-/// The write's own limit passes; what was accepted arrives when the peer reads at last.
+/// The write's own limit passes. When the peer finally reads, it gets all accepted data.
 fn never_reads(stage: Stage) {
     let mut peer = Remote::start();
     let socket: Socket = stage.reach(&mut peer, little_room().write_timeout(LIMIT));
@@ -88,10 +88,10 @@ fn never_reads(stage: Stage) {
     let writer = socket.writer();
     let writing = call(move || crate::support::pour(writer, b'w', usize::MAX));
     let (taken, failure) = writing.join_within(PATIENCE);
-    // Some of it trickled through before nothing more was taken.
+    // The kernel accepted some of it before it accepted no more.
     let took = begun.elapsed();
     assert!(taken > 0 && took >= LIMIT, "{taken} bytes in {took:?}");
-    crate::support::times_out::<()>(Err(failure.expect("nobody reads")));
+    crate::support::times_out::<()>(Err(failure.expect("the peer does not read")));
     let begun = Instant::now();
     Waiters::default().write(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
     super::peer::lives_on(stage, &socket, &mut peer);

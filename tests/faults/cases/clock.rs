@@ -1,4 +1,4 @@
-//! Clocks that jump, or began long ago.
+//! Clocks that jump or that started long ago.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,9 +18,9 @@ use crate::tour;
 const LIMIT: Duration = ms(800);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What the wall clock may be set to, in the words of libfaketime.
+/// A setting of the wall clock, in libfaketime's syntax.
 const FAR_AHEAD: &str = "+20y";
-/// Before any certificate that a test makes.
+/// A time before any certificate that a test makes is valid.
 const FAR_BACK: &str = "-53y";
 
 pub fn cases() -> Vec<Case> {
@@ -51,7 +51,7 @@ fn while_connecting(to: &str) {
     waiters.told(begun, LIMIT, ErrorKind::TimedOut);
 }
 
-/// Deadlines are kept, no sooner and no later; then the connection goes on.
+/// Deadlines pass on time, and the connection still works.
 fn while_open(to: &str) {
     let mut peer = Remote::start();
     let socket = Stage::Open.reach(&mut peer, little_room());
@@ -68,7 +68,7 @@ fn while_open(to: &str) {
     super::peer::lives_on(Stage::Open, &socket, &mut peer);
 }
 
-/// Certificates are judged by the wall clock, which is what it is for.
+/// The wall clock decides if certificates are valid, as it should.
 fn before_a_handshake(to: &str) {
     let server = Server::start();
     jump(to);
@@ -103,7 +103,7 @@ fn a_tour() {
 
 // -------------------------------------------------------------------- a clock that can be set
 
-/// The library by which one program's clock is set.
+/// Returns the path of libfaketime.
 pub fn library() -> Option<PathBuf> {
     let folders =
         ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/lib64"];
@@ -111,7 +111,7 @@ pub fn library() -> Option<PathBuf> {
     folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists())
 }
 
-/// A file that says what the clock of one case is to show: now, at first.
+/// Creates the file that sets the clock of one case, at first to the present.
 pub fn new_file(case: &str) -> PathBuf {
     let path = file(case);
     std::fs::write(&path, "+0").expect("it is the folder for such files");
@@ -119,7 +119,7 @@ pub fn new_file(case: &str) -> PathBuf {
 }
 
 pub fn remove_file(case: &str) {
-    // It is nobody's any more.
+    // The case has ended, so no process reads the file.
     let _ = std::fs::remove_file(file(case));
 }
 
@@ -128,7 +128,7 @@ fn file(case: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// Sets this process' wall clock, and makes sure that it has jumped; nothing where there is no such clock.
+/// Sets this process's wall clock and checks that it has jumped. Does nothing if `to` is empty.
 fn jump(to: &str) {
     if to.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! Faults while a socket closes, with something still to be handed over.
+//! Faults while a socket closes and still has data to send.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -106,7 +106,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A socket that owes the peer sealed records which nothing takes.
+/// Returns a socket that owes its peer sealed records, and a peer that does not read them.
 fn stuck() -> (Remote, Socket) {
     let mut peer = Remote::start();
     let socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
@@ -119,7 +119,7 @@ fn closes(socket: &Socket) -> Waiters {
     Waiters::default().call("close", move || first.close()).call("again", move || second.close())
 }
 
-/// `close` has nobody left to hand anything to, and `closed` tells why.
+/// Checks that `close` returns after the fault, and that `closed` returns the error.
 fn breaks_off(fault: impl FnOnce(&mut Remote) -> Instant) {
     let (mut peer, socket) = stuck();
     let closing = closes(&socket);
@@ -131,7 +131,7 @@ fn breaks_off(fault: impl FnOnce(&mut Remote) -> Instant) {
     assert!(failure.is_some(), "it is over");
 }
 
-/// How many sockets of this process are connected there.
+/// Counts the sockets of this process that are connected to an address.
 fn connections_to(address: SocketAddr) -> usize {
     let remote = match address {
         SocketAddr::V4(v4) => {
@@ -140,7 +140,7 @@ fn connections_to(address: SocketAddr) -> usize {
         SocketAddr::V6(_) => panic!("an IPv4 address"),
     };
     let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux has it");
-    // What has no descriptor any more belongs to no inode.
+    // The kernel lists connections without a descriptor with inode 0.
     let held = |line: &&str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         fields.get(2) == Some(&remote.as_str()) && fields.get(9).is_some_and(|inode| *inode != "0")

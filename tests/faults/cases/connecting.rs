@@ -1,4 +1,4 @@
-//! Faults on the way to a connection, on this machine.
+//! Faults while a socket connects, on this machine.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::{at_once, fails, ms};
 
 const LIMIT: Duration = ms(700);
 
-/// How this side gives the attempt up.
+/// A way to give the attempt up.
 type End = fn(&Socket);
 
 pub fn cases() -> Vec<Case> {

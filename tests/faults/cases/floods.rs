@@ -1,5 +1,5 @@
-//! Peers that send as fast as they can to sockets that nobody reads: how late others are beside them. The figures
-//! are for a quiet machine and a release build: `cargo test --release --test faults -- cases floods`.
+//! Peers that flood sockets without a reader, and how much that delays other sockets. The limits are for an idle
+//! machine and a release build: `cargo test --release --test faults -- cases floods`.
 
 use crate::case::{Case, skip};
 use crate::support::flood::{Flood, Flooded, Lateness};
@@ -32,7 +32,7 @@ fn others_are_served(flood: Flood, count: usize) {
     );
     println!("late timers, connects and ends: medians {:?}", beside.medians());
     println!("the worst {:?}; medians without the flood {:?}", beside.worst(), quiet.medians());
-    // A debug build takes ten times as long for what TLS has to do.
+    // A debug build needs ten times as long for TLS.
     let most = if cfg!(debug_assertions) { ms(250) } else { ms(20) };
     let pairs = quiet.medians().into_iter().zip(beside.medians());
     assert!(pairs.into_iter().all(|(quiet, beside)| beside <= quiet + most), "late");

@@ -1,4 +1,4 @@
-//! Nothing left to have: no descriptors, and no threads.
+//! Processes without free descriptors or threads.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ use crate::support::process::take_all_descriptors;
 use crate::support::system_code;
 use crate::tour;
 
-/// With so many free descriptors nothing is missed by any of the tours.
+/// With this many free descriptors no tour fails.
 const ENOUGH: usize = 12;
 
 type Tour = fn(&Site) -> Result<(), Error>;
@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Works, or fails for want of a descriptor; and works when there are some again.
+/// Checks that a tour works or fails for want of a descriptor, and that it works later with enough of them.
 fn few_descriptors(tour: Tour, free: usize) {
     let server = Server::start();
     let mut taken = take_all_descriptors();
@@ -58,7 +58,7 @@ fn few_descriptors(tour: Tour, free: usize) {
     tour(&server.site).expect("descriptors are free again");
 }
 
-/// Works as far as it needs no thread, or fails for want of one; and works when there are some again.
+/// Checks that a tour works or fails for want of a thread, and that it works later when threads can start again.
 fn no_threads(tour: Tour) {
     let server = Server::start();
     let limit = getrlimit(Resource::Nproc);

@@ -1,6 +1,6 @@
-//! A process that may have no more memory. Rust aborts a program when an allocation fails, and says so; aws-lc
-//! does when it can't seed its random numbers, and says nothing. Both are told apart from having survived, and
-//! anything else but a clean failure is a bug.
+//! A process that runs out of memory. Rust aborts a program when an allocation fails, and prints a message. aws-lc
+//! aborts when it cannot seed its random numbers, and prints nothing. Both are reported apart from survival. Anything
+//! else but a clean failure is a bug.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -15,8 +15,7 @@ use crate::server::{Server, Site};
 use crate::support::alone::this_binary;
 use crate::tour;
 
-/// So much more address space there is than what the process has when it begins, in KiB: less than a thread
-/// takes, about as much, and some more.
+/// Limits of the address space, in KiB above its size at the start: less than a thread takes, about as much, and more.
 const ROOMS: [u64; 10] = [0, 64, 256, 1024, 2100, 2500, 4300, 6500, 16_000, 70_000];
 
 pub fn cases() -> Vec<Case> {
@@ -41,7 +40,7 @@ fn starves(room: u64) {
     assert!(status.success(), "{status}\n{output}{errors}");
 }
 
-/// The process that starves: its tours fail cleanly or succeed, and once it has memory again they succeed.
+/// Runs in the process that starves. Its tours fail cleanly or succeed, and succeed once it has memory again.
 pub fn starved(room: &str, word: &str) -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         let _ = writeln!(std::io::stderr(), "{info}");
@@ -69,7 +68,7 @@ pub fn starved(room: &str, word: &str) -> ExitCode {
     }
 }
 
-/// What this process has, in bytes.
+/// Returns the size of this process's address space in bytes.
 fn address_space() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line =

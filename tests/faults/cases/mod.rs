@@ -1,4 +1,4 @@
-//! The cases, by what is at fault.
+//! The cases, sorted by the cause of the fault.
 
 mod buffers;
 pub mod clock;
@@ -14,7 +14,7 @@ mod tls;
 
 use crate::case::Case;
 
-/// All of them, in the same order in every process.
+/// Returns all cases, in the same order in every process.
 pub fn all() -> Vec<Case> {
     let all = [
         connecting::cases(),

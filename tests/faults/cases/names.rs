@@ -1,4 +1,4 @@
-//! Resolvers that hang, fail, panic, or answer with nothing.
+//! Resolvers that hang, fail, panic, or return no address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -50,7 +50,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("names/fails-slowly", || {
             let begun = Instant::now();
             let resolver = |_: &str| {
-                // That it is slow is the case.
+                // A slow resolver is the fault of this case.
                 thread::sleep(LIMIT);
                 Err(io::ErrorKind::NotFound.into())
             };
@@ -77,7 +77,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("names/answers-with-thousands-of-dead-addresses", || {
             let server = Server::echoes();
             let resolver = |_: &str| {
-                // Nobody listens on that port there; the last one is the server's.
+                // Nothing listens on that port of these addresses; the last address is the server's.
                 let dead = (1..2000_u16).map(|n| {
                     let [high, low] = n.to_be_bytes();
                     IpAddr::V4(Ipv4Addr::new(127, 9, high, low))
@@ -85,7 +85,7 @@ pub fn cases() -> Vec<Case> {
                 Ok(dead.chain([IpAddr::V4(Ipv4Addr::LOCALHOST)]).collect())
             };
             let socket = dial(resolver, server.address().port(), SocketOptions::new());
-            // It opens, or says that it has tried enough; it has no end of time for that.
+            // The socket opens, or fails after too many attempts. It has no connect timeout.
             if let Err(error) = socket.opened_timeout(PATIENCE) {
                 assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
             }
@@ -93,7 +93,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Every waiter is told at once that the name has no address.
+/// A case in which the resolver fails and every waiting call fails at once.
 fn fails_at_once(
     name: &str,
     resolver: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Clone + Send + Sync + 'static,
@@ -132,7 +132,7 @@ fn dial(resolver: impl Resolver, port: u16, options: SocketOptions) -> Socket {
         .expect("the address is fine")
 }
 
-/// What a resolver hangs at.
+/// Blocks resolvers until it opens.
 #[derive(Default)]
 struct Gate {
     is_open: Mutex<bool>,

@@ -1,4 +1,4 @@
-//! Networks that drop, reject, or go down.
+//! Networks that drop or reject packets, or that are down.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::support::{eventually, fails, fill, ms, timed};
 
 const LIMIT: Duration = ms(1000);
 
-/// After this time the system takes a peer for gone of which it hears nothing.
+/// After this time without a segment from the peer, the kernel gives the connection up.
 const GONE_AFTER: Duration = Duration::from_secs(3);
 
-/// Something that befalls the network, and since when.
+/// A fault of the network. Returns the time when it began.
 type Fault = fn(&Space) -> Instant;
 
 pub fn cases() -> Vec<Case> {
@@ -78,7 +78,7 @@ fn never_answered(fault: Fault) {
     told_ever_after(&socket, ErrorKind::TimedOut);
 }
 
-/// Some answers are told by ICMP, of which Linux takes notice at the second try, after a second.
+/// Connects to a peer that rejects it. Linux may act on an ICMP error only at the second SYN, after 1 s.
 fn refused(fault: Fault) {
     let (space, peer) = reachable();
     fault(&space);
@@ -88,7 +88,7 @@ fn refused(fault: Fault) {
     told_ever_after(&socket, ErrorKind::Connect);
 }
 
-/// The address that is dead comes first, and gives way.
+/// The dead address comes first; the connect falls back to the other family.
 fn other_family(dead: &str, alive: &str) {
     let (space, mut peer) = reachable();
     let family = if dead == V6 { "ip6" } else { "ip" };
@@ -117,7 +117,7 @@ fn patient() -> SocketOptions {
     SocketOptions::new().tcp(tcp)
 }
 
-/// By keepalive, or by the user timeout where something is under way.
+/// The kernel gives the connection up, after keepalive probes or after the user timeout if data is in flight.
 fn is_lost(stage: Stage, fault: Fault) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, patient());
@@ -127,7 +127,7 @@ fn is_lost(stage: Stage, fault: Fault) {
     stage.told_ever_after(&socket, ErrorKind::Lost);
 }
 
-/// The next that this side sends is answered by a reset; that is a probe at the latest.
+/// The peer's network answers the next segment of this side with RST, at the latest a keepalive probe.
 fn is_reset(stage: Stage, fault: Fault) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, patient());
@@ -137,7 +137,7 @@ fn is_reset(stage: Stage, fault: Fault) {
     stage.told_ever_after(&socket, ErrorKind::Reset);
 }
 
-/// A handshake that nothing ends but its limit.
+/// The peer stops during the handshake, and only the connect timeout ends it.
 fn halted(stage: Stage, fault: Fault) {
     let (space, mut peer) = reachable();
     let begun = Instant::now();
@@ -147,8 +147,7 @@ fn halted(stage: Stage, fault: Fault) {
     stage.told_ever_after(&socket, ErrorKind::TimedOut);
 }
 
-/// Without anything that has the system give the peer up, only the calls' own limits pass, and the connection
-/// outlives the fault.
+/// Without keepalive or a user timeout, only the limits of calls pass, and the connection outlives the fault.
 fn flaps(stage: Stage) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, little_room());
@@ -169,7 +168,7 @@ fn flaps(stage: Stage) {
     lives_on(stage, &socket, &mut peer);
 }
 
-/// What is owed can't be handed over, and is given up in time.
+/// The socket cannot deliver its data, and `close` gives up in time.
 fn closes_into_a_black_hole() {
     let (space, mut peer) = reachable();
     let socket: Socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
@@ -183,7 +182,7 @@ fn closes_into_a_black_hole() {
     space.no_rules();
 }
 
-/// The networks, and the peer once it can be reached.
+/// Sets the networks up, and returns them with the peer when it is reachable.
 fn reachable() -> (Space, Remote) {
     let (space, peer) = Space::with_peer();
     for address in [V4, V6] {
@@ -192,7 +191,7 @@ fn reachable() -> (Space, Remote) {
     (space, peer)
 }
 
-/// A port at which nobody listens says so.
+/// Checks that the peer's kernel refuses a connection to a port without a listener.
 fn answers(address: &str) -> bool {
     let refused = std::net::TcpStream::connect_timeout(&(ip(address), 1).into(), ms(200));
     refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)

@@ -1,4 +1,4 @@
-//! A peer that resets, is killed, or freezes, in every stage.
+//! A peer that resets, is killed or freezes, in every stage.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// The system ends the connection of a process that is killed, with a reset where it had not read all.
+/// Returns the error after the peer was killed. The kernel closes its connections, with RST if it has unread data.
 fn killed(stage: Stage) -> Option<ErrorKind> {
     match stage {
         Stage::Handshake | Stage::Upgrading => Some(ErrorKind::Tls),
@@ -40,7 +40,7 @@ fn killed(stage: Stage) -> Option<ErrorKind> {
     }
 }
 
-/// Every limit is kept. Where only a call's own has passed, the connection lives on with the peer.
+/// Every limit passes on time. If only the limit of a call has passed, the connection still works.
 fn freezes(stage: Stage) {
     let mut peer = Remote::start();
     let begun = Instant::now();
@@ -74,7 +74,7 @@ fn freezes(stage: Stage) {
     lives_on(stage, &socket, &mut peer);
 }
 
-/// What was accepted arrives, what the peer sends too, and both ends come.
+/// Checks that accepted data arrives, that the peer's data does, and that both sides see EOF.
 pub fn lives_on(stage: Stage, socket: &Socket, peer: &mut Remote) {
     if stage.reads() {
         peer.does("alive");

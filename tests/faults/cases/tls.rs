@@ -1,4 +1,4 @@
-//! What comes in place of TLS: an end, garbage, half of what should, or nothing more.
+//! Bytes that are not valid TLS: an early FIN, garbage, half a record, or silence.
 
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ fn silence_in_the_handshake(stage: Stage) {
     peer.does("over");
 }
 
-/// It is no data yet, and no end: the read's own limit passes, and the rest is still good.
+/// Half a record is neither data nor an end: the read's own limit passes, and the rest still decrypts.
 fn silence_within_a_record() {
     let mut peer = Remote::start();
     let socket: Socket = Stage::OpenTls.reach(&mut peer, little_room().read_timeout(LIMIT));
