@@ -1,5 +1,5 @@
-//! Buffers for ciphertext, which belong to the thread that is at the wire and not to a socket: an idle
-//! socket needs none.
+//! Buffers for ciphertext. They belong to the thread at the wire and not to a socket, so that an idle socket needs
+//! none.
 
 use std::cell::Cell;
 
@@ -11,17 +11,17 @@ thread_local! {
 
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    /// For what is received.
+    /// For received bytes.
     pub(super) recv: Intake,
-    /// For what is sent.
+    /// For bytes to send.
     pub(super) transmit: Parcel,
 }
 
-/// This thread's buffers, given back when dropped.
+/// This thread's buffers, returned when dropped.
 #[derive(Debug)]
 pub(super) struct BorrowedBuffers(Option<Box<Buffers>>);
 
-/// Takes this thread's buffers; who comes second gets others.
+/// Borrows this thread's buffers. A nested call gets new ones.
 pub(super) fn borrow() -> BorrowedBuffers {
     BorrowedBuffers(CACHED.try_with(Cell::take).ok().flatten())
 }
@@ -35,7 +35,7 @@ impl BorrowedBuffers {
 impl Drop for BorrowedBuffers {
     fn drop(&mut self) {
         let buffers = self.0.take();
-        // A thread that is ending keeps none.
+        // An ending thread keeps none.
         let _ = CACHED.try_with(|own| own.set(buffers));
     }
 }

@@ -1,5 +1,5 @@
-//! What a handle asks of a socket beside reading and writing: waits for its beginning and its end, the ways to
-//! end it, and limits.
+//! A socket's calls besides reading and writing: waiting for its opening and its end, closing and aborting it, and
+//! setting limits.
 
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ impl Connection {
         loop {
             match state.machine.opened() {
                 Some(Ok(())) => {
-                    let info = state.info.as_ref().expect("a connection that was made has facts");
+                    let info = state.info.as_ref().expect("an open connection has its info");
                     let (endpoints, timings) = (info.endpoints(), info.timings());
                     let negotiated = state.machine.agreed();
                     drop(state);
@@ -37,7 +37,7 @@ impl Connection {
         let until = limit.map(WaitLimit::after);
         let mut state = self.state();
         loop {
-            // Who is told of the end may end the process: FIN is to be sent first.
+            // The program may exit as soon as it learns of the end, so FIN is sent first.
             let executing = state.executors > 0 && until.is_none_or(|until| until.left().is_some());
             match state.machine.outcome() {
                 Some(Ok(())) if !executing => return Ok(()),
@@ -47,7 +47,7 @@ impl Connection {
         }
     }
 
-    /// Waits for a change, for a call that has a limit of its own.
+    /// Waits for a change, in a call that has its own limit.
     fn wait_until<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -64,7 +64,7 @@ impl Connection {
         Ok(self.wait_or_handshake(state, left))
     }
 
-    /// Waits for any change, at most for `limit`.
+    /// Waits for any change, for at most `limit`.
     pub(super) fn wait_changed<'a>(
         &'a self,
         mut state: StateGuard<'a>,
@@ -104,14 +104,14 @@ impl Connection {
         }
     }
 
-    /// Closes it, and does not wait for the hand-over.
+    /// Starts to close the socket, and does not wait for its data to reach the kernel.
     pub(super) fn begin_close(self: &Arc<Self>) {
         let state = self.state_soon();
         drop(self.handle_input(state, Input::Close));
     }
 
-    /// Waits until it has ended and nothing is being done on its wire; whether that came in time. The loop does not
-    /// wait.
+    /// Waits until the socket has closed and no thread is executing its actions. Returns false if `until` passes
+    /// first, and at once on the event loop's thread, which must not wait.
     pub(super) fn wait_closed_and_flushed(self: &Arc<Self>, until: Option<WaitLimit>) -> bool {
         let mut state = self.state();
         loop {
@@ -131,8 +131,7 @@ impl Connection {
         }
     }
 
-    /// Waits for a change, for so long and at most until the machine's own limit, of which it then takes
-    /// notice.
+    /// Waits for a change, for at most `left`. Stops at the machine's timer too, and then reports it to the machine.
     fn wait_or_handle_timer<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -147,12 +146,12 @@ impl Connection {
         self.wait_changed(state, Some(left.map_or(due, |left| left.min(due))))
     }
 
-    /// Whether it was reset because the close timeout passed before the hand-over.
+    /// Checks whether the close timeout passed and the connection was reset.
     pub(super) fn close_timed_out(&self) -> bool {
         self.state().machine.outcome() == Some(Err(Fault::TimedOut(Deadline::Close)))
     }
 
-    /// Aborts it where it has not ended; whether what it had accepted was not handed over.
+    /// Aborts the socket unless it has closed. Returns whether accepted data had not reached the kernel.
     pub(super) fn abort_reporting_loss(self: &Arc<Self>) -> bool {
         let state = self.state();
         let owed = state.machine.outcome().is_none() && state.machine.owes_data();
@@ -179,8 +178,8 @@ impl Connection {
         }
     }
 
-    /// In a forked child: the descriptor is closed here, and nothing is done on the connection. Where
-    /// the fork happened while another thread had the lock, nobody will ever release it here.
+    /// Closes the descriptor in a forked child and leaves the connection alone. Does nothing if another thread held
+    /// the lock during the fork, because no thread of the child will release it.
     pub(super) fn close_fd_only(&self) {
         match self.state.try_lock() {
             Ok(mut state) => drop(state.wire.take()),
@@ -199,7 +198,7 @@ impl Connection {
         self.update_call_limit(sides, |limit| limit.deadline = deadline);
     }
 
-    /// Changes what limits calls, and has those that wait look at it again.
+    /// Changes a limit on calls, and wakes the waiting calls so that they apply it.
     fn update_call_limit(&self, sides: &[Side], change: impl Fn(&mut CallLimit)) {
         if self.is_forked() {
             return;
@@ -218,7 +217,7 @@ impl Connection {
     }
 }
 
-/// The end of a wait: `None` inside where it is too far away to be an instant.
+/// End of a wait; the instant is `None` if it is too far away to be represented.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WaitLimit(Option<Instant>);
 
@@ -227,7 +226,7 @@ impl WaitLimit {
         WaitLimit(clock::now().checked_add(limit))
     }
 
-    /// `None` when it has come.
+    /// Returns the time left; `None` if the limit has passed.
     pub(super) fn left(self) -> Option<Duration> {
         match self.0 {
             Some(at) => Some(at.saturating_duration_since(clock::now())).filter(|d| !d.is_zero()),

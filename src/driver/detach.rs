@@ -1,7 +1,7 @@
-//! Connections that somebody else goes on with: to the streams of `std`.
+//! Turns a socket back into a `TcpStream` of `std`.
 //!
-//! The connection changes hands as in an upgrade, under one lock and with nobody at the wire, and this side
-//! keeps nothing of it.
+//! The connection changes hands as in an upgrade: under one lock and while no thread is at the wire. The socket keeps
+//! no part of it.
 
 use std::io;
 use std::net::TcpStream;
@@ -14,12 +14,11 @@ use super::{Command, LoopHandle, Urgency, clock};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Input, Refusal};
 
-/// What the socket says that is left.
-const DETACHED_MESSAGE: &str =
-    "the connection was detached: the stream that detach returned has it";
+/// Message of the socket's later errors.
+const DETACHED_MESSAGE: &str = "the connection was detached: use the stream that detach returned";
 
 impl Connection {
-    /// Gives the connection away as it is.
+    /// Detaches the connection as it is.
     pub(crate) fn detach(self: &Arc<Self>) -> Result<TcpStream> {
         self.check_process()?;
         let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
@@ -27,12 +26,12 @@ impl Connection {
         state.check_detachable()?;
         let kept = state.wire.cloned().expect("an open connection has a wire");
         drop(state);
-        // While it can fail nothing is changed, and no call is made under the lock.
+        // Every call that can fail comes before the state changes, and none runs under the lock.
         let stream = kept.duplicate().map_err(failed)?;
         let mut state = self.state();
         state.check_detachable()?;
         let now = clock::now();
-        // It calls off who is at the wire, and nobody is.
+        // Tells the users of the wire to leave it; there are none.
         drop(state.machine.handle(Input::StartTls, now));
         let actions = ActionSet::collect(state.machine.handle(Input::HandOver, now));
         state.error = Some(Error::with_message(ErrorKind::Upgraded, DETACHED_MESSAGE));
@@ -45,12 +44,12 @@ impl Connection {
                 loop_handle.idle_list().remove(idle_slot, self);
             }
             if let (Some(token), Some(wire)) = (token, &wire) {
-                // To close one descriptor of two does not do it.
+                // Closing one of two descriptors does not deregister the wire.
                 wire.deregister(loop_handle.registry());
                 loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
             }
         }
-        // A brisk dialogue leaves one behind.
+        // Blocking receives leave a timeout behind.
         #[cfg(target_os = "linux")]
         stream.set_read_timeout(None).map_err(failed)?;
         stream.set_nonblocking(false).map_err(failed)?;
@@ -65,20 +64,22 @@ impl ConnectionState {
             || self.upgrading
             || self.writers_waiting > 0;
         let message = match self.machine.refuses_upgrade() {
-            _ if self.is_opening() => "the connection is still being made",
+            _ if self.is_opening() => "the socket is still connecting",
             None if busy || self.machine.is_received_from() => {
-                "another thread reads, writes or upgrades"
+                "another thread is reading, writing or upgrading"
             }
             None => return Ok(()),
-            Some(Refusal::Secure) => "the connection is TLS, which a plain stream knows nothing of",
+            Some(Refusal::Secure) => {
+                "the connection uses TLS, which a plain stream cannot continue"
+            }
             Some(Refusal::Upgraded) => return Err(self.error_for(Fault::Upgraded)),
-            Some(Refusal::HalfClosed) => "this side has ended its writing",
+            Some(Refusal::HalfClosed) => "the write side is closed",
             Some(Refusal::Cancelled) => "reading was cancelled",
-            Some(Refusal::PeerEnded) => "the peer has ended the connection",
+            Some(Refusal::PeerEnded) => "the peer has closed its write side",
             Some(Refusal::Closed) => "this side has closed the socket",
             Some(Refusal::Failed(fault)) => return Err(self.error_for(fault)),
         };
-        let message = format!("the connection can't be detached: {message}");
+        let message = format!("cannot detach: {message}");
         Err(Error::with_message(ErrorKind::InvalidState, message))
     }
 }

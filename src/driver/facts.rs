@@ -1,5 +1,4 @@
-//! What was found when a connection was made, kept in little room: there may be thousands of idle
-//! sockets.
+//! A connection's addresses and timings, stored compactly because there may be thousands of idle sockets.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -52,7 +51,7 @@ impl ConnectedInfo {
     }
 }
 
-/// Rounded up, so that what took time is not nothing; an hour and more is as long as it gets.
+/// Converts to microseconds. Rounds up, so that a nonzero duration stays nonzero, and saturates at about 71 minutes.
 fn saturating_micros(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX)
 }

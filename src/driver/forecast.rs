@@ -1,34 +1,35 @@
-//! What the next call in one direction will probably meet, by what the last ones did.
+//! Predicts, per direction, how the next call will behave from how the last ones did.
 
 use std::time::Duration;
 
-/// Two guesses, of which a wrong one costs a system call and no more.
+/// Two predictions. A wrong one costs no more than a system call.
 ///
-/// Whether the call would block: then a useless one is saved by waiting first. And whether what it waits
-/// for comes quickly, as in a dialogue: then on Linux the receive itself does the waiting, one system call
-/// in place of two. That wait ends by itself after some milliseconds, but no other thread can
-/// end it sooner, so it is for a direction that has proved to be brisk.
+/// The first is whether the call would block. If so, waiting first saves a useless call.
+///
+/// The second is whether the wait will be short, as in a dialogue. If so, on Linux the receive itself does the
+/// waiting, with one system call instead of two. No other thread can end that wait; it ends on its own after some
+/// milliseconds. So only a direction whose waits have proved short uses it.
 #[derive(Debug, Default)]
 pub(super) struct BlockPredictor {
-    /// The last call took all there was.
+    /// Whether the last call took everything that was available.
     emptied: bool,
-    /// So many calls wait first before one tries again.
+    /// Number of calls that still wait first before one tries again.
     skip_tries: u8,
-    /// How many that were the last time: twice as many every time that the try was in vain.
+    /// The previous value of `skip_tries`, which doubles with every failed try.
     backoff: u8,
-    /// So many waits in a row were short.
+    /// Number of short waits in a row.
     short_waits: u8,
 }
 
-/// A wait that is this short is over before a brisk one would give up.
+/// A wait shorter than this ends before a blocking receive would time out.
 const SHORT_WAIT: Duration = Duration::from_millis(2);
-/// So many short waits in a row make a direction brisk.
+/// Number of short waits in a row after which receives block.
 const BLOCKING_AFTER: u8 = 16;
-/// The most calls that wait first before one tries again.
+/// Maximum number of calls that wait first before one tries again.
 const MAX_BACKOFF: u8 = 32;
 
 impl BlockPredictor {
-    /// Whether the next call would block.
+    /// Predicts whether the next call would block.
     pub(super) fn predicts_block(&mut self) -> bool {
         if self.skip_tries > 0 {
             self.skip_tries -= 1;
@@ -37,13 +38,13 @@ impl BlockPredictor {
         self.emptied
     }
 
-    /// A call that did not wait first would have blocked.
+    /// Records that a call that did not wait first would have blocked.
     pub(super) fn on_would_block(&mut self) {
         self.backoff = (self.backoff * 2).clamp(1, MAX_BACKOFF);
         self.skip_tries = self.backoff;
     }
 
-    /// A call took something, all there was or not.
+    /// Records that a call moved bytes; `all` if these were all that were available.
     pub(super) fn on_progress(&mut self, all: bool, waited: bool) {
         self.emptied = all;
         if !waited {
@@ -51,17 +52,17 @@ impl BlockPredictor {
         }
     }
 
-    /// Whether what is waited for comes quickly.
+    /// Predicts whether the wait for data will be short.
     pub(super) fn prefers_blocking_recv(&self) -> bool {
         self.short_waits >= BLOCKING_AFTER
     }
 
-    /// A wait took so long.
+    /// Records how long a wait took.
     pub(super) fn on_waited(&mut self, time: Duration) {
         self.short_waits = if time < SHORT_WAIT { self.short_waits.saturating_add(1) } else { 0 };
     }
 
-    /// A brisk wait came to nothing.
+    /// Records that a blocking receive timed out.
     pub(super) fn on_blocking_timeout(&mut self) {
         self.short_waits = 0;
     }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_direction_that_blocks_again_and_again_is_tried_more_and_more_rarely() {
+    fn a_direction_that_keeps_blocking_is_tried_less_and_less_often() {
         let mut predictor = BlockPredictor::default();
         let mut tries = 0;
         for _ in 0..1000 {
@@ -83,7 +84,7 @@ mod tests {
             predictor.on_progress(false, true);
         }
         assert!((30..50).contains(&tries), "{tries}");
-        // One that never blocks is never waited for.
+        // A direction that never blocks is always tried first.
         let mut predictor = BlockPredictor::default();
         assert!((0..1000).all(|_| {
             let tried = !predictor.predicts_block();
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_direction_is_brisk_after_many_short_waits_until_one_drags() {
+    fn many_short_waits_in_a_row_make_receives_block_until_one_is_long() {
         let mut predictor = BlockPredictor::default();
         for _ in 0..BLOCKING_AFTER {
             assert!(!predictor.prefers_blocking_recv());

@@ -1,15 +1,15 @@
-//! How many handles a socket has.
+//! The number of handles of a socket.
 
 use super::sync::atomic::{AtomicU32, Ordering};
 
-/// From so many on they are not counted any more: leaked ones, as no memory holds so many.
+/// From this number on the count stays fixed. Only leaked handles get there, because no memory holds that many.
 const SATURATED: u32 = 1 << 31;
-/// Where a count stays that is saturated, out of reach of what all threads together may add or take before
-/// one of them puts it back.
+/// The fixed value of a saturated count. All threads together cannot leave the saturated range before one of them
+/// restores this value.
 const STUCK: u32 = SATURATED + SATURATED / 2;
 
-/// A count of handles, which ends at none, or at too many to count. A socket with too many is not closed by
-/// dropping its handles.
+/// Count of handles, which either reaches zero or saturates. A socket with a saturated count is not closed by
+/// dropping handles.
 #[derive(Debug)]
 pub(super) struct HandleCount(AtomicU32);
 
@@ -24,7 +24,7 @@ impl HandleCount {
         }
     }
 
-    /// Takes one off; says how many are left.
+    /// Removes one handle. Returns how many are left.
     pub(super) fn remove(&self) -> u32 {
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
         if before >= SATURATED {
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_one_that_goes_is_told() {
+    fn removing_the_last_handle_returns_zero() {
         let count = HandleCount::one();
         count.add();
         assert_eq!(count.remove(), 1);
@@ -47,12 +47,12 @@ mod tests {
     }
 
     #[test]
-    fn leaked_handles_beyond_what_is_counted_end_nothing() {
+    fn a_saturated_count_never_reaches_zero() {
         let count = HandleCount(AtomicU32::new(u32::MAX / 2));
         for _ in 0..3 {
             count.add();
         }
-        // Without an end the count would now go through zero.
+        // Without saturation the count would now pass zero.
         for step in [u32::MAX / 4, u32::MAX / 4, 1, 1] {
             count.0.fetch_add(step, Ordering::Relaxed);
             count.add();

@@ -1,8 +1,8 @@
-//! Whether a socket that nobody uses now is still good: asked by pools, before they lend it.
+//! Checks whether an idle socket, such as one in a pool, is still usable.
 //!
-//! It looks at the wire, as the loop may not have looked since the last read. Nobody waits for that: where another
-//! thread is at the wire, what the state and one poll(2) without a time tell has to do. Only where that shows an end
-//! of TLS, the other thread has a moment to say which.
+//! The check looks at the wire itself, because the event loop may not have done so since the last read. It waits for
+//! no other thread. If one is at the wire, the state and a poll(2) with a zero timeout decide. Only for a TLS
+//! connection whose poll shows an event does it wait briefly, for that thread to find the cause.
 
 use std::sync::Arc;
 
@@ -32,18 +32,18 @@ impl Connection {
         if state.machine.has_unread() {
             state = self.check_error_behind_data(state, &wire);
         } else if state.recv.turn_held || state.machine.is_received_from() {
-            // What comes is for whoever is there.
+            // Incoming data belongs to the thread at the wire.
             drop(state);
             status = wire.poll_status().into();
             state = self.state();
             let may_wait = !event_loop::is_loop_thread();
             if may_wait && state.machine.is_secure() && !matches!(status, WireStatus::Quiet) {
-                // What TLS makes of it, whoever is there is about to say.
+                // The thread at the wire is about to decrypt and report the event.
                 state = self.wait_for_cause(state, Side::Read, None);
             }
         } else if state.machine.is_secure() {
             drop(state);
-            // As if it were sending, which keeps it from waiting for who is.
+            // Like a sender, it does not wait for the thread that is sending.
             self.ingest_available(&wire, Some(Side::Write), None);
             state = self.state();
         } else {
@@ -65,7 +65,7 @@ impl Connection {
         }
     }
 
-    /// Looks whether something waits, which stays where it is; takes notice of an end or a failure.
+    /// Peeks at the wire, leaving any data there, and reports an EOF or a failure to the machine.
     fn peek_idle<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -78,7 +78,7 @@ impl Connection {
         drop(state);
         let peeked = wire.peek();
         let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
-        // Behind bytes the system does not tell it otherwise.
+        // The kernel does not report an error behind unread bytes otherwise.
         let unread = matches!(peeked, Ok(bytes) if bytes > 0);
         let failure = if unread { wire.take_error() } else { None };
         let mut state = self.state();
@@ -86,7 +86,7 @@ impl Connection {
         let what = match peeked {
             Ok(0) => match end {
                 EofKind::Error(fault) => Received::Failed(fault),
-                // Who writes was told why, and is about to say so: more than is known here.
+                // The kernel has reported the cause to the writer, which is about to record it.
                 EofKind::HangUp if state.machine.sends() && state.send.turn_held => {
                     status = WireStatus::Error(Fault::Reset(None));
                     Received::Nothing
@@ -106,7 +106,7 @@ impl Connection {
         if let Some(fault) = failure {
             state = self.handle_input(state, Input::WireFailed(fault));
         }
-        // A reader may have come meanwhile, and so may the loop, which then left the rest to who is here.
+        // A reader may have started to wait. The event loop may have seen an event and left it to this thread.
         self.notify_waiters(&state);
         if state.monitor == Monitor::Off && state.needs_monitor() {
             if let Ok(loop_handle) = LoopHandle::get() {
@@ -120,7 +120,7 @@ impl Connection {
         (state, status)
     }
 
-    /// Over TLS, where data is here already that nobody has taken: the connection may have failed since.
+    /// Checks a TLS connection with unread data for a later failure.
     fn check_error_behind_data<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
@@ -143,7 +143,7 @@ impl Connection {
 }
 
 impl ConnectionState {
-    /// What there is to tell without a look at the wire, if that is all.
+    /// Returns the health if the state alone decides it.
     fn health_from_state(&self) -> Option<Health> {
         match (self.machine.opened(), self.machine.outcome()) {
             (Some(Err(fault)), _) | (_, Some(Err(fault))) => {
@@ -162,7 +162,7 @@ impl ConnectionState {
     }
 }
 
-/// What shows at the wire and is not the socket's yet.
+/// Condition of the wire that the socket does not know of yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WireStatus {
     Quiet,

@@ -1,8 +1,9 @@
-//! What is logged of a socket: at `debug` how its state changes, at `trace` the steps towards a connection and
-//! to its end. Nothing is logged for each read or write, and never anything of what passes.
+//! The log records of a socket. Changes of state are logged at `debug`, and the steps of connecting and closing at
+//! `trace`. Single reads and writes are not logged, and payloads never.
 //!
-//! It is gathered under the lock and logged without it, as a logger is the user's: it may use sockets, but not
-//! wait for the end of the very one that it hears of, unless it hears of it from the loop.
+//! Records are collected under the lock and logged without it, because the logger is user code. A logger may use
+//! sockets. It must not wait for the end of the socket that a record is about, except on the event loop, where such a
+//! wait fails.
 
 use std::net::SocketAddr;
 
@@ -77,7 +78,7 @@ impl LogEvent {
 }
 
 impl ConnectionState {
-    /// Mostly nobody wants to know.
+    /// Returns the record to log. Usually logging is off and there is none.
     pub(super) fn log_event(&self, actions: &ActionSet, is_lookup: bool) -> Option<LogEvent> {
         if log::max_level() < LevelFilter::Debug {
             return None;

@@ -1,28 +1,28 @@
-//! How long one read or write may wait, by the user's limits, which may change meanwhile.
+//! The time that one read or write may still wait. The user may change the limits during the call.
 
 use std::time::{Duration, Instant};
 
 use super::shared::CallLimit;
 use super::{clock, event_loop};
 
-/// Longer than any system's tick, for which a receive may wait without hearing of anything.
+/// Longer than any kernel's clock tick, by which a blocking receive may overrun.
 const MAX_SYSTEM_TICK: Duration = Duration::from_millis(25);
 
-/// How long one call has waited and may still.
+/// Timer of one call: how long it has waited and may still wait.
 #[derive(Debug, Default)]
 pub(super) struct CallTimer {
-    /// When it began to count; known once it is needed.
+    /// Start of the call, read from the clock only when it is needed.
     started: Option<Instant>,
-    /// What was found at the start of the call, as long as that is just now.
+    /// The time left that was computed at the start of the call, until time passes.
     cached_left: Option<Duration>,
 }
 
-/// The limit has.
+/// The limit has passed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Elapsed;
 
 impl CallTimer {
-    /// What is left at the start of a call; the clock is read only where there is a limit.
+    /// Returns the time left at the start of a call. Reads the clock only if there is a limit.
     #[inline(never)]
     pub(super) fn left_at_start(&mut self, limit: CallLimit) -> Result<Option<Duration>, Elapsed> {
         if limit.timeout.is_none() && limit.deadline.is_none() {
@@ -33,13 +33,13 @@ impl CallTimer {
         Ok(left)
     }
 
-    /// The call waits from now on, if it has not before.
+    /// Starts the timer unless it is running.
     pub(super) fn start(&mut self) {
         self.cached_left = None;
         self.started.get_or_insert_with(clock::now);
     }
 
-    /// What is left before a wait: nothing on the loop, which does not wait.
+    /// Returns the time left before a wait: none on the event loop's thread, which must not wait.
     pub(super) fn left(&mut self, limit: CallLimit) -> Result<Option<Duration>, Elapsed> {
         if event_loop::is_loop_thread() { Err(Elapsed) } else { self.remaining(limit) }
     }
@@ -62,7 +62,7 @@ impl CallTimer {
         }
     }
 
-    /// Whether the call may wait somewhat longer than a tick of the system's clock.
+    /// Checks whether the call may wait somewhat longer than a tick of the kernel's clock.
     #[inline(never)]
     pub(super) fn exceeds_tick(&mut self, limit: CallLimit) -> bool {
         if limit.timeout.is_none() && limit.deadline.is_none() {
@@ -74,12 +74,12 @@ impl CallTimer {
         }
     }
 
-    /// How long the call has waited, where it did.
+    /// Returns how long the call has waited, if it has.
     pub(super) fn elapsed(&self) -> Option<Duration> {
         self.started.map(|started| clock::now() - started)
     }
 
-    /// Time has passed.
+    /// Drops the cached time left, because time has passed.
     pub(super) fn invalidate(&mut self) {
         self.cached_left = None;
     }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_earlier_of_timeout_and_deadline_counts_and_the_past_is_over_at_once() {
+    fn the_earlier_of_timeout_and_deadline_applies_and_a_passed_one_fails_at_once() {
         let now = Instant::now();
         let hour = Duration::from_secs(3600);
         let limit = |timeout, deadline| CallLimit { timeout, deadline };
@@ -104,10 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_set_later_counts_from_the_beginning_of_the_call() {
+    fn a_limit_set_during_a_call_counts_from_the_start_of_the_call() {
         let mut timer = CallTimer::default();
         timer.start();
-        let started = timer.started.expect("it has begun");
+        let started = timer.started.expect("the timer was started");
         while started.elapsed() < Duration::from_millis(2) {}
         let limit = CallLimit { timeout: Some(Duration::from_millis(1)), deadline: None };
         assert_eq!(timer.left(limit), Err(Elapsed));
@@ -119,7 +119,7 @@ mod tests {
         match (found, left) {
             (None, None) => {}
             (Some(found), Some(left)) => assert!(found <= left && found + slack > left),
-            (found, left) => panic!("{found:?} where {left:?} was expected"),
+            (found, left) => panic!("found {found:?}, expected {left:?}"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! How a call waits until its wire is ready: by poll(2) with the wake handle of its thread, or by the condition
-//! variable while the loop watches the wire.
+//! Waits until a wire is ready, either in poll(2) with the thread's wake handle, or on the condition variable while
+//! the event loop watches the wire.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use super::wire::Wire;
 use super::{Command, LoopHandle, Urgency};
 use crate::error::{Deadline, Fault};
 
-/// Why a wait for the wire ended.
+/// Reason why a wait for the wire ended.
 pub(super) enum WaitResult<'a> {
     /// The wire is ready.
     Ready,
-    /// Something may have changed.
+    /// The state may have changed.
     Recheck(StateGuard<'a>),
     /// The call's limit passed.
     Elapsed(StateGuard<'a>),
-    /// Neither the system can wait, nor the loop. It says nothing of the connection.
+    /// Neither poll(2) nor the event loop is able to wait. Says nothing about the connection.
     Failed(StateGuard<'a>, Fault),
 }
 
@@ -66,14 +66,14 @@ impl Connection {
         }
         drop(state);
         match handle.wait(wire, side, left) {
-            // Whoever makes the call next takes the announcement back.
+            // The next call clears `parked`.
             Ok(PollResult::Ready) => WaitResult::Ready,
             Ok(PollResult::Recheck) => {
                 let mut state = self.state();
                 state.direction(side).parked = false;
                 WaitResult::Recheck(state)
             }
-            // Such as where the program has no leave to have as many descriptors as are waited for.
+            // Such as when RLIMIT_NOFILE is lower than the number of polled descriptors.
             Err(_) => {
                 let mut state = self.state();
                 state.direction(side).parked = false;
@@ -102,7 +102,7 @@ impl Connection {
         if !state.direction(side).ready {
             state = self.wait_changed(state, left);
         }
-        // Where reading has ended meanwhile, what is at the wire is no reader's any more.
+        // If reading has ended since, the wire's readiness is no longer for a reader.
         let ended = side == Side::Read && !state.machine.receives();
         if !ended && std::mem::take(&mut state.direction(side).ready) {
             WaitResult::Ready

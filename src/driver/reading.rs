@@ -1,4 +1,4 @@
-//! Reading in plaintext, by the caller's own thread, and receiving, which TLS does too.
+//! Plaintext reads, on the caller's own thread, and the receive that TLS reads use too.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use super::wires::drop_wire;
 use crate::error::{Error, Fault, Result};
 use crate::machine::{ReadStep, Received, RecvPass};
 
-/// What came of a receive.
+/// Result of receiving with a permit.
 pub(super) enum RecvResult<'a> {
-    /// So many bytes, and the pass is still out.
+    /// Bytes were received, and the permit is still open.
     Bytes { state: StateGuard<'a>, permit: RecvPass, bytes: usize, wire: Arc<Wire> },
-    /// The pass has ended.
+    /// The permit is used up.
     Ended(CallResult<'a>),
 }
 
 impl Connection {
-    /// Receives as soon as there is something.
+    /// Reads as soon as data is available.
     pub(crate) fn read(self: &Arc<Self>, bufs: &mut RecvBufs<'_, '_>) -> Result<usize> {
         self.check_process()?;
         if bufs.is_empty() {
@@ -46,7 +46,7 @@ impl Connection {
         }
     }
 
-    /// Reads where the first call was not all.
+    /// Continues a read whose first system call did not finish it.
     #[inline(never)]
     fn read_slow<'a>(
         self: &'a Arc<Self>,
@@ -67,7 +67,7 @@ impl Connection {
         }
     }
 
-    /// Does what the machine says, until that is a result.
+    /// Follows the machine's steps until one gives a result.
     #[inline(never)]
     fn read_loop<'a>(
         self: &'a Arc<Self>,
@@ -78,8 +78,8 @@ impl Connection {
     ) -> Result<usize> {
         let mut checked = false;
         loop {
-            // What came was no data, and as much of that as the peer likes may follow, without a wait that the
-            // limit would end.
+            // The last receive brought no data. The peer may send such records without end, and then no wait would
+            // notice the limit.
             let again = std::mem::replace(&mut checked, true);
             let result = match step {
                 ReadStep::Receive(permit) | ReadStep::Ingest(permit)
@@ -111,7 +111,7 @@ impl Connection {
             };
             match result {
                 CallResult::Done(result) => return result,
-                // The next step takes what came, and ends the call.
+                // The next step takes the data and ends the call.
                 CallResult::Retry(back) if back.machine.has_unread() => state = back,
                 CallResult::Retry(back) => state = self.yield_state(back),
             }
@@ -119,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// Ends a pass that took bytes.
+    /// Ends a permit that received bytes.
     #[inline(always)]
     fn finish_recv<'a>(
         self: &'a Arc<Self>,
@@ -147,7 +147,7 @@ impl Connection {
         bytes: usize,
     ) -> Result<usize> {
         let state = self.apply(state, Some(actions));
-        // They are not the reader's where the connection was being upgraded.
+        // During an upgrade these bytes do not belong to the reader.
         let result = match state.machine.refuses_read() {
             Some(fault @ Fault::UnreadPlaintext) => Err(state.error_for(fault)),
             Some(_) | None => Ok(bytes),
@@ -155,7 +155,7 @@ impl Connection {
         self.release_turn(state, Side::Read, result)
     }
 
-    /// Makes the first call of a pass, where nothing has to be waited for before; mostly that is all.
+    /// Makes the first system call of a permit unless it has to wait first. That call is usually the only one.
     #[inline(always)]
     fn try_recv<'a>(
         &'a self,
@@ -184,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// Receives with a pass, which it ends where nothing came.
+    /// Receives with a permit, which is used up if nothing was received.
     #[inline(always)]
     pub(super) fn recv_with<'a>(
         self: &'a Arc<Self>,
@@ -199,7 +199,7 @@ impl Connection {
         }
     }
 
-    /// Receives where the first call was not all, or comes after a wait.
+    /// Receives after a first system call that did not finish, or after a wait.
     #[inline(never)]
     fn recv_loop<'a>(
         self: &'a Arc<Self>,
@@ -280,7 +280,7 @@ impl Connection {
                         if blocking {
                             state.recv.predictor.on_blocking_timeout();
                         }
-                        // It may have become ready since.
+                        // The wire may have become ready since.
                         poll_first = !state.recv.ready || planted!(ForgetsReadiness);
                         if planted!(ForgetsReadiness) {
                             state.recv.ready = false;
@@ -304,7 +304,7 @@ impl Connection {
         RecvResult::Ended(CallResult::Retry(self.apply_and_drop(state, actions, wire)))
     }
 
-    /// Ends a pass that waited for as long as its call may.
+    /// Ends a permit whose call has reached its limit.
     fn fail_recv_timed_out<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -316,7 +316,7 @@ impl Connection {
         self.fail_timed_out(state, Side::Read)
     }
 
-    /// Ends a pass whose call failed for itself: the connection stands.
+    /// Ends a permit whose call failed for a local reason; the connection stays up.
     #[cold]
     fn fail_recv<'a>(
         self: &'a Arc<Self>,
@@ -346,7 +346,7 @@ impl Connection {
 }
 
 impl ConnectionState {
-    /// Whether the next receive itself waits, for a moment.
+    /// Checks whether the next receive may block for a moment.
     fn may_block_in_recv(&self, timer: &mut CallTimer) -> bool {
         self.recv.predictor.prefers_blocking_recv()
             && !self.reports_readiness

@@ -1,4 +1,4 @@
-//! Calls on the loop's own thread, as a logger would make them that is called there: none waits.
+//! Calls on the event loop's own thread, such as a logger makes when the loop calls it. None of them waits.
 
 #![cfg(not(sockeye_shuttle))]
 
@@ -13,7 +13,7 @@ use crate::{Connector, Error, SecureTransport, Socket, SocketOptions, TlsOptions
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A connection, and its other end.
+/// Returns a connected socket and its peer.
 fn pair(options: SocketOptions) -> (Socket, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let socket = connector().connect_with(listener.local_addr().unwrap(), options).unwrap();
@@ -25,13 +25,13 @@ fn connector() -> Connector {
     Connector::builder().build().unwrap()
 }
 
-/// Runs on a thread that passes for the loop's, and has to end at once.
+/// Runs `work` on a thread that is marked as the event loop's, and checks that it returns at once.
 fn on_the_loop<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let begun = Instant::now();
             let result = event_loop::run_as_loop_thread(work);
-            assert!(begun.elapsed() < Duration::from_secs(5), "it waited");
+            assert!(begun.elapsed() < Duration::from_secs(5), "the call waited");
             result
         });
         thread.join().unwrap()
@@ -40,7 +40,7 @@ fn on_the_loop<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 #[track_caller]
 fn refused<T>(result: Result<T, impl Into<io::Error>>) {
-    let Err(error) = result else { panic!("it would have to wait") };
+    let Err(error) = result else { panic!("the call must be refused") };
     let error: io::Error = error.into();
     let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>()).unwrap();
     assert_eq!(error.kind(), ErrorKind::InvalidState, "{error}");
@@ -48,7 +48,7 @@ fn refused<T>(result: Result<T, impl Into<io::Error>>) {
 }
 
 #[test]
-fn a_read_or_a_write_that_would_wait_on_the_loop_is_refused() {
+fn a_read_or_write_that_would_block_the_loop_is_refused() {
     for limit in [None, Some(LONG)] {
         let (socket, mut peer) = pair(SocketOptions::new());
         socket.opened().unwrap();
@@ -56,7 +56,7 @@ fn a_read_or_a_write_that_would_wait_on_the_loop_is_refused() {
         socket.set_write_timeout(limit).unwrap();
         on_the_loop(|| {
             refused((&socket).read(&mut [0; 10]));
-            // What need not wait goes on.
+            // A call that need not wait still works.
             peer.write_all(b"abc").unwrap();
             let until = Instant::now() + LONG;
             let read = loop {
@@ -70,15 +70,15 @@ fn a_read_or_a_write_that_would_wait_on_the_loop_is_refused() {
             refused(full);
             (&socket).flush().unwrap();
         });
-        // Others are not concerned.
+        // Other threads are not affected.
         peer.write_all(b"abc").unwrap();
         assert_eq!((&socket).read(&mut [0; 10]).unwrap(), 3);
     }
 }
 
 #[test]
-fn a_wait_for_the_beginning_or_the_end_is_refused_on_the_loop() {
-    // The server says nothing.
+fn waiting_for_opened_or_closed_is_refused_on_the_loop() {
+    // The server sends nothing.
     let (securing, _peer) = pair(
         SocketOptions::new()
             .secure_transport(SecureTransport::On)
@@ -103,8 +103,8 @@ fn a_wait_for_the_beginning_or_the_end_is_refused_on_the_loop() {
         refused(upgradable.start_tls());
         open.opened().unwrap();
         let _ = securing.health();
-        assert_eq!(open.phase(), Phase::Open, "nothing has harmed it");
-        // What has ended already need not be waited for.
+        assert_eq!(open.phase(), Phase::Open, "the socket is unharmed");
+        // A call need not wait for something that has happened already.
         securing.close().unwrap();
         open.abort();
         assert_eq!(open.closed().unwrap_err().kind(), ErrorKind::Closed);
@@ -112,11 +112,11 @@ fn a_wait_for_the_beginning_or_the_end_is_refused_on_the_loop() {
 }
 
 #[test]
-fn all_that_does_not_wait_works_on_the_loop() {
+fn calls_that_need_not_wait_work_on_the_loop() {
     let (socket, mut peer) = pair(SocketOptions::new());
     socket.opened().unwrap();
     on_the_loop(move || drop(socket));
-    assert_eq!(peer.read(&mut [0; 10]).unwrap(), 0, "it was closed");
+    assert_eq!(peer.read(&mut [0; 10]).unwrap(), 0, "the socket was closed");
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

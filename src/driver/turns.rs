@@ -1,4 +1,5 @@
-//! Whose turn it is to make calls in a direction, and what they do when they leave.
+//! Turns: one thread at a time makes system calls in a direction. A reader that releases its turn queues the socket
+//! for monitoring.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use crate::error::{Deadline, Error, Result};
 use crate::machine::Input;
 
 impl Connection {
-    /// Waits for the turn, at most as long as the call may, and as long as nothing refuses it. A deadline
-    /// in the past wins over all but that.
+    /// Waits for the turn until the call's limit passes or `check` returns an error. A passed deadline wins over a
+    /// free turn, but not over such an error.
     #[inline(always)]
     pub(super) fn acquire_turn(
         &self,
@@ -44,7 +45,7 @@ impl Connection {
         mut left: Result<Option<Duration>, Elapsed>,
         check: &dyn Fn(&ConnectionState) -> Option<Error>,
     ) -> Result<StateGuard<'a>> {
-        // One that began before an upgrade goes before it, and any other behind.
+        // Writes that began before the upgrade go first; later writes wait for it.
         let began_before = !(state.upgrading && side == Side::Write);
         let waiting = u32::from(began_before && side == Side::Write);
         state.writers_waiting += waiting;
@@ -80,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// Gives the turn back. Whoever leaves the reading turn has the loop look after the peer's end.
+    /// Releases the turn. For the reading turn, also queues the socket for monitoring.
     #[inline(always)]
     pub(super) fn release_turn(
         self: &Arc<Self>,
@@ -102,7 +103,7 @@ impl Connection {
         result
     }
 
-    /// Has the loop watch again later, and not now, as it would be woken for all that comes.
+    /// Has the event loop monitor the socket later. If it did so now, all incoming data would wake it.
     #[cold]
     fn requeue_monitor(self: &Arc<Self>, mut state: StateGuard<'_>) {
         let Ok(loop_handle) = LoopHandle::get() else { return };
@@ -125,7 +126,7 @@ impl Connection {
         self.release_turn(state, side, Err(side.timeout_error()))
     }
 
-    /// The machine's limit on a close is looked after by those who wait for it.
+    /// Reports the machine's close timer. The threads that wait for it check it themselves.
     pub(super) fn handle_close_timer<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,

@@ -1,11 +1,14 @@
-//! How a socket is upgraded to TLS: its connection goes over to another socket, and nothing that was sent
-//! before can be taken for something that was sent after.
+//! Upgrades a socket to TLS: its connection passes to a new socket. No byte received before the upgrade can be taken
+//! for one received after it.
 //!
-//! In this order: the state is looked at, so that misuse disturbs nothing. The writing turn is taken, behind
-//! the writes that began before. The upgrade is published, from where on nobody receives; who does leaves
-//! the wire. Then the wire is looked at, once: the peer has nothing to say before it has seen the
-//! ClientHello, so a byte that is there is an answer that somebody injected, or one that the program should
-//! have read. Only then the connection changes hands.
+//! The steps are, in order:
+//!
+//! 1. Check the state, so that misuse changes nothing.
+//! 2. Take the writing turn, after the writes that began earlier.
+//! 3. Tell the machine. From then on no thread receives, and a reader leaves the wire.
+//! 4. Peek at the wire once. The peer has nothing to send before it has seen the ClientHello. So any byte there was
+//!    injected, or belongs to plaintext that the program should have read.
+//! 5. Pass the connection to the new socket.
 
 use std::io;
 use std::sync::Arc;
@@ -24,19 +27,19 @@ use crate::machine::{Input, Machine, Refusal, TlsSetup};
 use crate::tls::TlsOptions;
 
 impl Connection {
-    /// Upgrades, by these settings or else by those of the socket's options.
+    /// Upgrades with the given settings, or else with those of the socket's options.
     pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Connection>> {
         self.check_process()?;
         event_loop::check_may_block()?;
         let Some(config) = self.upgrade_config() else {
             let mode = self.mode();
             return Err(invalid_state(format!(
-                "secure_transport is {mode}: an upgrade needs starttls"
+                "cannot upgrade: secure_transport is {mode}, and must be starttls"
             )));
         };
         let begun = clock::now();
         let deadline = config.connect_timeout.and_then(|limit| begun.checked_add(limit));
-        // Misuse comes before what may be wrong with the options.
+        // Misuse is reported before invalid options.
         drop(self.check_upgradable(self.state())?);
         let setup = TlsSetup::new(tls.unwrap_or(&config.tls), self.requested().hostname())?;
         self.fail_on_panic(|| self.upgrade(config, &setup, deadline))
@@ -52,7 +55,7 @@ impl Connection {
         let mut state = self.handle_input(state, Input::StartTls);
         let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
         while awaits_reader && state.machine.is_yielding() && !state.machine.is_quiet() {
-            // A reader who is called off the wire leaves it.
+            // A reader leaves the wire now.
             state = self.wait_changed(state, None);
         }
         if state.machine.is_yielding() {
@@ -72,7 +75,7 @@ impl Connection {
         Err(error)
     }
 
-    /// Waits for the connection and for the writes that began before, and takes the writing turn.
+    /// Takes the writing turn, after the connection is established and the earlier writes have ended.
     fn acquire_for_upgrade(&self, deadline: Option<Instant>) -> Result<StateGuard<'_>> {
         let mut state = self.check_upgradable(self.state())?;
         state.upgrading = true;
@@ -101,7 +104,7 @@ impl Connection {
 
     fn check_upgradable<'a>(&self, state: StateGuard<'a>) -> Result<StateGuard<'a>> {
         if state.upgrading && !planted!(UpgradesTwice) {
-            return Err(invalid_state("the socket is being upgraded already"));
+            return Err(invalid_state("cannot upgrade: another thread is upgrading the socket"));
         }
         match state.machine.refuses_upgrade() {
             Some(reason) => Err(state.misuse_error(reason)),
@@ -109,14 +112,14 @@ impl Connection {
         }
     }
 
-    /// Gives the writing turn back.
+    /// Releases the writing turn.
     fn release_upgrade(&self, mut state: StateGuard<'_>) {
         state.upgrading = false;
         state.send.turn_held = false;
         self.notify_waiters(&state);
     }
 
-    /// Looks at the wire, with both directions off it.
+    /// Peeks at the wire, which neither direction uses now.
     fn check_no_plaintext<'a>(self: &'a Arc<Self>, state: StateGuard<'a>) -> StateGuard<'a> {
         let wire = state.wire.cloned().expect("an open connection has a wire");
         drop(state);
@@ -132,7 +135,7 @@ impl Connection {
                 Ok(_) => break Some(Input::Unread),
                 Err(error) if error.kind() == would_block_error().kind() => break None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Also where the wire may be whole: only what is known to be clean is handed over.
+                // Even if the wire may be intact: only a wire that is known to be clean is passed on.
                 Err(error) => break Some(Input::WireFailed(fault_from_io(&error))),
             }
         };
@@ -144,7 +147,7 @@ impl Connection {
         self.drop_wire_if_last(state, wire)
     }
 
-    /// Gives the connection to a socket of its own.
+    /// Passes the connection to a new socket.
     fn transfer(
         self: &Arc<Self>,
         mut state: StateGuard<'_>,
@@ -163,7 +166,7 @@ impl Connection {
         upgraded.is_tls = true;
         upgraded.info = state.info.clone();
         upgraded.set_call_limits(state.call_limits());
-        // The place goes over as well.
+        // The slot passes to the new socket as well.
         let slot = state.slot.take();
         let totals = state.totals();
         upgraded.slot = slot;
@@ -171,7 +174,7 @@ impl Connection {
         let idle_slot = state.take_idle_slot();
         state.upgrading = false;
         state.send.turn_held = false;
-        // From here on it gives the place back, whatever happens.
+        // From here on the new socket gives the slot back, whatever happens.
         let upgraded = self.new_upgraded(upgraded);
         drop(self.apply(state, actions));
         let socket = Arc::downgrade(&upgraded);
@@ -189,7 +192,7 @@ impl Connection {
             let actions = ActionSet::collect(state.machine.start(now));
             drop(upgraded.apply(state, actions));
             if ends {
-                // Its scope or its connector has, meanwhile.
+                // The scope or the connector has ended since.
                 upgraded.begin_close();
             }
         });
@@ -212,19 +215,19 @@ fn transfer_token(
 }
 
 impl ConnectionState {
-    /// The error of a call that could not even begin.
+    /// Returns the error of an upgrade that could not even begin.
     fn misuse_error(&self, reason: Refusal) -> Error {
         invalid_state(match reason {
-            Refusal::Secure => "the connection is TLS already",
-            Refusal::Upgraded => "the socket was upgraded already",
-            Refusal::HalfClosed => "this side has ended its writing, and can't make a handshake",
-            Refusal::Cancelled => "reading was cancelled, and a handshake has to read",
-            Refusal::Closed => "this side has closed the socket",
+            Refusal::Secure => "cannot upgrade: the connection uses TLS already",
+            Refusal::Upgraded => "cannot upgrade: the socket was upgraded already",
+            Refusal::HalfClosed => "cannot upgrade: the write side is closed",
+            Refusal::Cancelled => "cannot upgrade: reading was cancelled",
+            Refusal::Closed => "cannot upgrade: this side has closed the socket",
             Refusal::PeerEnded | Refusal::Failed(_) => return self.upgrade_error(reason),
         })
     }
 
-    /// The error of a call that waited meanwhile.
+    /// Returns the error of an upgrade that was waiting.
     fn upgrade_error(&self, reason: Refusal) -> Error {
         match reason {
             Refusal::Closed => self.error_for(match self.machine.outcome() {
@@ -233,7 +236,7 @@ impl ConnectionState {
             }),
             Refusal::PeerEnded => Error::with_message(
                 ErrorKind::Closed,
-                "the peer has ended the connection, and can't make a handshake",
+                "cannot upgrade: the peer has closed its write side",
             ),
             Refusal::Failed(fault) => self.error_for(fault),
             Refusal::Secure | Refusal::Upgraded | Refusal::HalfClosed | Refusal::Cancelled => {

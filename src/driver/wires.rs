@@ -1,14 +1,14 @@
-//! Who has the connection of a socket.
+//! A socket's references to its wire.
 
 use std::sync::Arc;
 
 use super::wait::Side;
 use super::wire::Wire;
 
-/// The connection of a socket, from when it is made until it is let go of.
+/// References to the wire, from the connection's creation until its release.
 ///
-/// Each direction has a reference at hand, so that a call moves one and need not count it: that would be two more
-/// atomic operations a call.
+/// Each direction caches a reference, so that a call can move it instead of cloning it. That saves two atomic
+/// operations per call.
 #[derive(Debug, Default)]
 pub(super) struct WireRefs {
     owner: Option<Arc<Wire>>,
@@ -32,13 +32,13 @@ impl WireRefs {
         self.owner.clone()
     }
 
-    /// Lets go of it. What is in use elsewhere is not given back any more, and is then the last.
+    /// Takes the wire out. A reference in use elsewhere then becomes the last one.
     pub(super) fn take(&mut self) -> Option<Arc<Wire>> {
         self.cached = [None, None];
         self.owner.take()
     }
 
-    /// A reference for a call in this direction, to be [given back](Self::checkin).
+    /// Borrows a reference for a call in this direction, to be [returned](Self::checkin).
     #[inline]
     pub(super) fn checkout(&mut self, side: Side) -> Option<Arc<Wire>> {
         if self.cached[side as usize].is_none() {
@@ -52,8 +52,8 @@ impl WireRefs {
         self.cached[side as usize] = self.owner.clone();
     }
 
-    /// Takes back what a call was lent, unless the connection was let go of: then it is returned, to be
-    /// [dropped](drop_wire) without the lock.
+    /// Takes a borrowed reference back. If the connection was released meanwhile, gives it back to the caller, who
+    /// [drops](drop_wire) it without the lock.
     #[inline]
     pub(super) fn checkin(&mut self, side: Side, wire: Arc<Wire>) -> Option<Arc<Wire>> {
         if self.owner.is_none() {
@@ -66,7 +66,7 @@ impl WireRefs {
     }
 }
 
-/// Drops a reference. With the last one the descriptor is closed.
+/// Drops a reference. Dropping the last one closes the descriptor.
 #[cold]
 pub(super) fn drop_wire(wire: Arc<Wire>) {
     drop(wire);

@@ -1,4 +1,4 @@
-//! Writing in plaintext, by the caller's own thread, and what ends or flushes the writing.
+//! Plaintext writes, on the caller's own thread, and the calls that end or flush the writing side.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::error::{Error, Fault, Result};
 use crate::machine::{Input, SendPass, Sent, WriteStep};
 
 impl Connection {
-    /// Sends as soon as there is room.
+    /// Writes as soon as the wire accepts data.
     pub(crate) fn write(self: &Arc<Self>, bufs: &SendBufs<'_, '_>) -> Result<usize> {
         self.check_process()?;
         if bufs.is_empty() {
@@ -25,7 +25,7 @@ impl Connection {
         }
         let mut timer = CallTimer::default();
         let mut state = self.acquire_turn(Side::Write, &mut timer, |state| {
-            // It does not wait for one that began before, and that may go on.
+            // A refused write does not wait for the one that has the turn.
             state.machine.refuses_write().map(|fault| state.error_for(fault))
         })?;
         let permit = match state.machine.write() {
@@ -38,7 +38,7 @@ impl Connection {
         }
     }
 
-    /// Writes where the first call was not all.
+    /// Continues a write whose first system call did not finish it.
     #[inline(never)]
     fn write_slow<'a>(
         self: &'a Arc<Self>,
@@ -56,7 +56,7 @@ impl Connection {
         }
     }
 
-    /// Does what the machine says, until that is a result.
+    /// Follows the machine's steps until one gives a result.
     #[inline(never)]
     fn write_loop<'a>(
         self: &'a Arc<Self>,
@@ -67,7 +67,7 @@ impl Connection {
     ) -> Result<usize> {
         let mut again = false;
         loop {
-            // As in a read, each round looks at the limit.
+            // As in a read, every round checks the limit.
             let over = std::mem::replace(&mut again, true)
                 && timer.left(state.call_limit(Side::Write)) == Err(Elapsed);
             let result = match step {
@@ -98,7 +98,7 @@ impl Connection {
         }
     }
 
-    /// Makes the first call of a pass, where nothing has to be waited for before; mostly that is all.
+    /// Makes the first system call of a permit unless it has to wait first. That call is usually the only one.
     #[inline(always)]
     fn try_send<'a>(
         &'a self,
@@ -125,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// Ends a pass that took bytes.
+    /// Ends a permit that sent bytes.
     #[inline(always)]
     fn finish_send<'a>(
         self: &'a Arc<Self>,
@@ -144,7 +144,7 @@ impl Connection {
         result
     }
 
-    /// Sends with a pass, which it ends, where the first call was not all or comes after a wait.
+    /// Sends with a permit, which is used up, after a first system call that did not finish, or after a wait.
     #[inline(never)]
     fn send_loop<'a>(
         self: &'a Arc<Self>,
@@ -205,7 +205,7 @@ impl Connection {
                         return CallResult::Done(self.fail_send(state, permit, fault));
                     }
                     Failure::Connection(fault) => {
-                        // A broken pipe is all that it says to those whom it does not tell why.
+                        // EPIPE names no cause.
                         if error.kind() == io::ErrorKind::BrokenPipe {
                             state = self.wait_for_cause(state, Side::Read, Some(Side::Write));
                         }
@@ -222,7 +222,7 @@ impl Connection {
         CallResult::Retry(self.apply_and_drop(state, actions, wire))
     }
 
-    /// Ends a pass that waited for as long as its call may.
+    /// Ends a permit whose call has reached its limit.
     pub(super) fn fail_send_timed_out<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
@@ -233,7 +233,7 @@ impl Connection {
         self.fail_timed_out(state, Side::Write)
     }
 
-    /// Ends a pass whose call failed for itself: the connection stands.
+    /// Ends a permit whose call failed for a local reason; the connection stays up.
     #[cold]
     fn fail_send<'a>(
         self: &'a Arc<Self>,
@@ -246,7 +246,7 @@ impl Connection {
         self.release_turn(state, Side::Write, Err(Error::from_fault(fault)))
     }
 
-    /// Half-closes, once the connection is made and the writes before it have ended.
+    /// Half-closes the connection, after it is established and earlier writes have ended.
     pub(crate) fn close_write(self: &Arc<Self>) -> Result<()> {
         self.check_process()?;
         let state = self.state();
@@ -276,7 +276,7 @@ impl Connection {
             let error = state.error_for(fault);
             return self.release_turn(state, Side::Write, Err(error)).map(drop);
         }
-        // What was accepted goes first, and while it can't the side stays open. Then what ends it.
+        // Accepted data goes first; until it is sent, the side stays open. Then `close_notify` and FIN follow.
         state = match self.wait_flushed(state, &mut timer) {
             Ok(state) => self.handle_input(state, Input::FinishWriting),
             Err(state) => return self.fail_timed_out(state, Side::Write).map(drop),
@@ -290,7 +290,7 @@ impl Connection {
         result
     }
 
-    /// Waits until the system has all that was accepted, as it always has in plaintext.
+    /// Waits until the kernel has all accepted data. In plaintext that is always so.
     pub(crate) fn flush(self: &Arc<Self>) -> Result<()> {
         self.check_process()?;
         let state = self.state();
@@ -325,7 +325,7 @@ impl Connection {
 }
 
 impl ConnectionState {
-    /// Fails where the socket has failed.
+    /// Returns the error of a failed socket.
     fn check_failed(&self) -> Result<()> {
         let fault = match (self.machine.opened(), self.machine.outcome()) {
             (Some(Err(fault)), _) | (_, Some(Err(fault))) => fault,
