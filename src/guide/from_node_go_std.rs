@@ -41,7 +41,7 @@
 //! | the error if all addresses fail | one text for every cause | one with all errors | the first error | the last error | [one with all errors][attempts]<br>`connecting::racing::all_refused_fail_at_once` |
 //! | the timeout | none | none | none; `Dialer.Timeout` covers lookup and attempts, `tls.Dialer` the handshake too | none; `connect_timeout` covers one address | [30 s][connect_timeout] for lookup, attempts and handshake<br>`tls::handshake::the_connect_timeout_is_one_for_everything` |
 //! | cancelling | `close` waits for the connection | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_in_the_middle_of_a_race_ends_every_attempt` |
-//! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]<br>`errors::port_0_is_no_address` |
+//! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]<br>`errors::port_0_is_invalid` |
 //! | a connection of a socket to itself | | | is dialled again twice, then accepted | is accepted | is dialled again twice, then [fails][`Connect`]<br>`network::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
 //! | the peer's address | the requested text | numeric | numeric | numeric | [numeric][remote_address], and [as requested][requested]<br>`conformance::opened::socketinfo_ip` |
 //! | small segments | | wait (Nagle) | are sent at once | wait (Nagle) | [are sent at once][nodelay]<br>`options::in_the_system::nodelay_is_on_by_default` |
@@ -60,7 +60,7 @@
 //! | a read after the connection failed | a clean end | is not possible | | | fails with [the cause][closing]<br>`conformance::opened::refused_later_ops` |
 //! | the half-close | `writer.close()` | `end()` | `CloseWrite` | `shutdown(Write)` | [`Writer::close`]<br>`conformance::half_open::f_writer_closed_first` |
 //! | a second half-close | fails | succeeds | | succeeds on Linux, `NotConnected` on macOS | [succeeds][`Writer::close`]<br>`conformance::writer_reader::closewriter_twice` |
-//! | end reading only | `reader.cancel()`: incoming data piles up | | `CloseRead` | `shutdown(Read)` | [`Reader::cancel`]: incoming data is dropped<br>`reader_writer::a_cancelled_reader_does_not_hold_the_peer_up` |
+//! | end reading only | `reader.cancel()`: incoming data piles up | | `CloseRead` | `shutdown(Read)` | [`Reader::cancel`]: incoming data is dropped<br>`reader_writer::a_cancelled_reader_does_not_block_the_peer` |
 //!
 //! # Closing
 //!
@@ -68,9 +68,9 @@
 //! |---|---|---|---|---|---|
 //! | with unread data | a reset | `destroy`: a reset, if Node has not buffered all of it | a reset | drop: a reset | FIN, and incoming data is [dropped][closing]<br>`conformance::close::read_after_close_buffered` |
 //! | if the peer does not read | waits forever | `end` waits forever, `destroy` drops queued data | the kernel continues after `Close` has returned | drop: as Go | waits, at most for the [close timeout][close_timeout]<br>`conformance::close::queued_large_stuck` |
-//! | during a blocked write | waits for the write | | the write fails and returns how much it accepted | | the write returns [how much it accepted][closing], and that arrives<br>`close::a_write_that_close_ends_tells_exactly_what_is_delivered` |
+//! | during a blocked write | waits for the write | | the write fails and returns how much it accepted | | the write returns [how much it accepted][closing], and that arrives<br>`close::a_write_that_close_ends_reports_exactly_the_delivered_bytes` |
 //! | twice, or in two threads at once | succeeds | succeeds | the second fails | | succeeds, with the [same result][`close`]<br>`races::concurrent_closes_give_the_same_result` |
-//! | a deliberate reset | `writer.abort()` sends nothing | `resetAndDestroy` | `SetLinger(0)`, `Close` | | [`abort`]<br>`close::abort_drops_what_is_not_sent` |
+//! | a deliberate reset | `writer.abort()` sends nothing | `resetAndDestroy` | `SetLinger(0)`, `Close` | | [`abort`]<br>`close::abort_drops_unsent_bytes` |
 //! | the last handle is dropped | the connection stays until the request ends | it stays, and keeps the process alive | it closes at garbage collection | it closes | it [closes gracefully][closing]<br>`close::dropping_the_last_handle_closes_gracefully` |
 //!
 //! # Waiting
@@ -78,7 +78,7 @@
 //! | | Workers | Node | Go | `std` | Here |
 //! |---|---|---|---|---|---|
 //! | ending a blocked read from another thread | `close`, `reader.cancel()` | `destroy` | `Close`, `SetReadDeadline` | `shutdown` through a clone, on some systems | [`close`], [`abort`], [`Reader::cancel`], [a deadline][deadlines]<br>`conformance::close::pending_read` |
-//! | limits on reads and writes | none | `setTimeout` reports idleness | deadlines | a timeout for each call | [both][deadlines]<br>`deadlines::the_earlier_of_timeout_and_deadline_counts` |
+//! | limits on reads and writes | none | `setTimeout` reports idleness | deadlines | a timeout for each call | [both][deadlines]<br>`deadlines::the_earlier_of_timeout_and_deadline_applies` |
 //! | a limit set during a blocked call | | | applies at once | applies to the next call | applies [at once][deadlines]<br>`deadlines::an_earlier_deadline_ends_a_blocked_call_earlier` |
 //! | two reads at once | the second fails | | each byte is read once | each byte is read once | each byte is read once: [`Reader`]<br>`conformance::writer_reader::two_reads` |
 //! | a write returns | | at once; data that the kernel does not take is queued without a bound | when the kernel has all data | when the kernel has some data | when the kernel has some data, or over TLS [a bounded queue][writing]<br>`conformance::volume::peer_not_reading` |

@@ -1,5 +1,4 @@
-//! Addresses in forms that the scenarios of `conformance::address_string` and `conformance::address_object`
-//! don't have.
+//! Forms of addresses that the scenarios of `conformance::address_string` and `conformance::address_object` lack.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
@@ -16,39 +15,39 @@ fn a_host_and_a_port_reach_the_peer_as_an_address_a_pair_and_a_numeric_address()
 }
 
 #[test]
-fn a_bracketed_ipv6_host_of_a_pair_is_fine_as_well() {
+fn a_pair_may_have_a_bracketed_ipv6_host() {
     reaches(Ipv6Addr::LOCALHOST.into(), "[::1]");
 }
 
 #[test]
-fn leading_zeros_of_the_port_are_none_of_the_number() {
+fn leading_zeros_of_the_port_are_ignored() {
     story(|| {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let text = format!("127.0.0.1:000{}", address.port());
-        let socket = sockeye::connect(text).expect("zeros are fine");
+        let socket = sockeye::connect(text).expect("leading zeros are allowed");
         let info = socket.opened_timeout(PATIENCE).expect("the peer listens");
         assert_eq!(info.remote_address(), Some(address));
     });
 }
 
 #[test]
-fn a_host_has_neither_a_space_nor_a_port_nor_brackets_nor_nul_and_its_port_is_not_0() {
+fn hosts_with_spaces_ports_brackets_or_nul_and_port_0_are_rejected() {
     for host in ["a b", "[127.0.0.1]", "good.test:80", "a\0b"] {
         fails(SocketAddress::new(host, 4321), ErrorKind::InvalidAddress);
     }
     fails(SocketAddress::new("good.test", 0), ErrorKind::InvalidAddress);
 }
 
-/// `host` at the port of a listener at `ip`.
+/// Connects to `host` at the port of a listener at `ip`.
 fn reaches(ip: IpAddr, host: &'static str) {
     let listener = match TcpListener::bind((ip, 0)) {
         Ok(listener) => listener,
-        Err(error) => return skip(host, &format!("nobody can listen at {ip} here: {error}")),
+        Err(error) => return skip(host, &format!("this machine cannot listen at {ip}: {error}")),
     };
     story(move || {
         let address = listener.local_addr().expect("it listens");
-        let pair = SocketAddress::new(host, address.port()).expect("it is an address");
+        let pair = SocketAddress::new(host, address.port()).expect("the address is valid");
         let bare = host.trim_matches(['[', ']']);
         assert_eq!((pair.hostname(), pair.port()), (bare, address.port()));
         for socket in [
@@ -56,7 +55,7 @@ fn reaches(ip: IpAddr, host: &'static str) {
             sockeye::connect((host, address.port())),
             sockeye::connect(address),
         ] {
-            let socket = socket.expect("the address is fine");
+            let socket = socket.expect("the address is valid");
             let info = socket.opened_timeout(PATIENCE).expect("the peer listens");
             assert_eq!(info.remote_address(), Some(address));
             socket.abort();

@@ -1,5 +1,5 @@
-//! The shape of the public types: what they can be used for, checked by the compiler, and what their
-//! `Debug` output keeps to itself.
+//! The shape of the public types: their auto traits and conversions, checked by the compiler, and what their `Debug`
+//! output leaves out.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -69,7 +69,7 @@ fn connectors_and_rules_are_built_step_by_step() {
     let _: fn(&EgressRules, SocketAddr) -> bool = EgressRules::allows;
     fn builder<T: Debug + Default + Send>() {}
     builder::<ConnectorBuilder>();
-    // A scope gives back whatever its work does, and may borrow.
+    // A scope returns its closure's result, and the closure may borrow.
     let text = String::from("borrowed");
     let borrowed: &str = Connector::global().scope(|_: &Scope<'_>| text.as_str());
     assert_eq!(borrowed, text);
@@ -122,7 +122,7 @@ fn values_are_plain_data() {
 }
 
 #[test]
-fn addresses_come_from_everything_that_names_one() {
+fn every_form_of_address_converts() {
     fn address<T: TryInto<SocketAddress>>()
     where
         Error: From<T::Error>,
@@ -142,7 +142,7 @@ fn addresses_come_from_everything_that_names_one() {
 }
 
 #[test]
-fn errors_are_errors() {
+fn errors_implement_the_error_trait() {
     fn error<T: std::error::Error + Display + Send + Sync + 'static>() {}
     error::<Error>();
     fn into<T: Into<std::io::Error>>() {}
@@ -160,7 +160,7 @@ fn handles_and_errors_are_small() {
 }
 
 #[test]
-fn debug_output_never_holds_what_was_sent_or_received() {
+fn debug_output_never_contains_payload() {
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.receive(6);
@@ -171,7 +171,7 @@ fn debug_output_never_holds_what_was_sent_or_received() {
         (&writer).write_all(b"SECRET").expect("the peer reads");
         assert_eq!(read_exactly(&reader, 7).expect("the peer answers"), b"PRIVATE");
         let info = socket.opened().expect("it is open");
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         let error = read(&socket, 1).expect_err("it was closed");
         let shown = format!(
             "{socket:?} {reader:?} {writer:?} {info:?} {error:?} {error} {:#?}",

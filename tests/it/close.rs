@@ -1,4 +1,4 @@
-//! `close()`, `abort()` and the end of the last handle: beside the scenarios of `conformance::close`.
+//! Tests of `close()`, `abort()` and the last handle's drop, in addition to the scenarios of `conformance::close`.
 
 use std::io::{self, Write};
 
@@ -10,10 +10,10 @@ use crate::support::{
     ms, open, open_with, pour, read, read_exactly, story,
 };
 
-// -------------------------------------------------------------------- calls under way
+// -------------------------------------------------------------------- calls in progress
 
 #[test]
-fn a_write_that_close_ends_tells_exactly_what_is_delivered() {
+fn a_write_that_close_ends_reports_exactly_the_delivered_bytes() {
     for _ in 0..20 {
         story(|| {
             let peer = Peer::reads();
@@ -36,7 +36,7 @@ fn a_write_that_close_ends_tells_exactly_what_is_delivered() {
 }
 
 #[test]
-fn what_a_copy_has_copied_before_close_ends_it_is_delivered() {
+fn bytes_that_io_copy_took_before_close_are_delivered() {
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.send(b"round");
@@ -46,27 +46,27 @@ fn what_a_copy_has_copied_before_close_ends_it_is_delivered() {
         let socket = open(&peer);
         let (mut reader, mut writer) = (socket.reader(), socket.writer());
         let copying = call(move || io::copy(&mut reader, &mut writer));
-        eventually(PATIENCE, "it is copied", || socket.stats().bytes_written == 5);
-        at_once(|| socket.close()).expect("nothing is in the way");
+        eventually(PATIENCE, "the bytes are copied", || socket.stats().bytes_written == 5);
+        at_once(|| socket.close()).expect("nothing prevents it");
         fails(copying.join_within(AT_ONCE), ErrorKind::Closed);
         peer.cue();
         peer.gets(b"round");
     });
 }
 
-// -------------------------------------------------------------------- bytes that nobody has read
+// -------------------------------------------------------------------- unread bytes
 
-/// `close()` itself drops what is unread, so that the end of the process makes no reset of it.
+/// `close()` drains unread bytes, so that the exit of the process causes no reset.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_process_that_ends_right_after_close_leaves_a_clean_end() {
     use crate::support::alone::{Actor, next_line, part, play};
     if part().is_some() {
         let address = next_line().expect("the address comes first");
-        let socket = sockeye::connect(address).expect("the address is fine");
+        let socket = sockeye::connect(address).expect("the address is valid");
         assert_eq!(read_exactly(&socket, 1).expect("the peer sends"), b"u");
-        (&socket).write_all(b"last words").expect("there is room");
-        play(|| socket.close().expect("nothing is in the way"));
+        (&socket).write_all(b"last words").expect("the send buffer has room");
+        play(|| socket.close().expect("the close succeeds"));
         std::process::exit(0);
     }
     let peer = Peer::plays(|wire| {
@@ -85,7 +85,7 @@ fn a_process_that_ends_right_after_close_leaves_a_clean_end() {
 // -------------------------------------------------------------------- abort
 
 #[test]
-fn abort_is_told_to_every_call() {
+fn every_call_reports_an_abort() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
@@ -98,7 +98,7 @@ fn abort_is_told_to_every_call() {
         fails(waiting.join_within(AT_ONCE), ErrorKind::Closed);
         fails((&socket).write(b"x"), ErrorKind::Closed);
         assert_eq!(socket.phase(), Phase::Closed);
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         socket.abort();
         fails(socket.closed(), ErrorKind::Closed);
         peer.sees_a_reset();
@@ -110,7 +110,7 @@ fn abort_after_close_changes_no_outcome() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         socket.abort();
         socket.closed().expect("the first outcome stays");
         socket.close().expect("the first outcome stays");
@@ -118,7 +118,7 @@ fn abort_after_close_changes_no_outcome() {
 }
 
 #[test]
-fn abort_drops_what_is_not_sent() {
+fn abort_drops_unsent_bytes() {
     story(|| {
         let peer = Peer::on(listen_with_room(4096), Wire::await_cue);
         let socket = open_with(&peer, little_room());
@@ -143,7 +143,7 @@ fn dropping_the_last_handle_closes_gracefully() {
             wire.await_cue();
         });
         let socket = open(&peer);
-        (&socket).write_all(b"last words").expect("there is room");
+        (&socket).write_all(b"last words").expect("the send buffer has room");
         at_once(|| drop(socket));
         peer.cue();
         peer.gets(b"last words");
@@ -154,11 +154,11 @@ fn dropping_the_last_handle_closes_gracefully() {
 fn dropping_the_last_handle_cancels_an_attempt() {
     story(|| {
         let hole = black_hole();
-        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        let socket = sockeye::connect(hole.address).expect("the address is valid");
         fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
         at_once(|| drop(socket));
         #[cfg(target_os = "linux")]
-        eventually(AT_ONCE, "nobody tries any more", || {
+        eventually(AT_ONCE, "all attempts have ended", || {
             crate::support::process::attempts_towards(hole.address) == 0
         });
     });

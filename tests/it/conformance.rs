@@ -1,9 +1,7 @@
-//! The scenarios of `conformance/scenarios.json`, one test each: what the runtime of Workers was seen to do
-//! and what is expected of this crate.
-//!
-//! A test has the name of its scenario: `half-open.f-reading` is `half_open::f_reading` here. The file is
-//! the list of what there is, and [`every_scenario_has_its_test_and_every_test_its_scenario`] holds the two
-//! together.
+//! The scenarios of `conformance/scenarios.json`, one test each. A scenario records the observed behaviour of the
+//! Workers runtime and the expected behaviour of this crate.
+//! A test has the name of its scenario: `half-open.f-reading` is `half_open::f_reading` here.
+//! [`every_scenario_has_its_test_and_every_test_its_scenario`] checks that the file and the tests match.
 
 mod address_object;
 mod address_string;
@@ -25,7 +23,7 @@ mod writer_reader;
 
 use std::collections::BTreeSet;
 
-/// The scenarios, and who tests them: a group may fill more than one file.
+/// The scenarios, and the files that test them; a group may span several files.
 const SCENARIOS: &str = include_str!("conformance/scenarios.json");
 const TESTS: [(&str, &str); 13] = [
     ("address_object", include_str!("conformance/address_object.rs")),
@@ -58,7 +56,7 @@ fn every_scenario_has_its_test_and_every_test_its_scenario() {
     assert!(missing.is_empty() && unknown.is_empty(), "missing {missing:#?}, unknown {unknown:#?}");
 }
 
-/// The names of the tests in a source text: a function right below its attribute.
+/// Returns the names of the tests in a source text: each function directly below a test attribute.
 fn tests<'a>(group: &'a str, text: &'a str) -> impl Iterator<Item = String> + 'a {
     text.split("#[test]\nfn ").skip(1).map(move |rest| {
         let (name, _) = rest.split_once('(').expect("a function has parameters");

@@ -1,4 +1,4 @@
-//! From a name to one connection: the look-up, the race of the addresses, and what is told of them.
+//! From a name to one connection: the lookup, the race of the addresses, and how its results are reported.
 
 mod lookups;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! Connectors: how many sockets there may be, which end together, and how all of them end.
+//! Connectors: the limit on open sockets, scopes, and shutdown.
 
 mod addrs;
 mod egress;
@@ -12,30 +12,30 @@ use sockeye::{Connector, Error, Socket};
 
 use crate::support::peer::Server;
 
-/// At most so many sockets; the next one fails.
+/// Allows at most `most` open sockets; a further one fails.
 fn limited(most: usize) -> Connector {
-    Connector::builder().max_open_sockets(most).build().expect("it can be")
+    Connector::builder().max_open_sockets(most).build().expect("the settings are valid")
 }
 
-/// At most so many sockets; the next ones wait.
+/// Allows at most `most` open sockets; further ones wait.
 fn patient(most: usize) -> Connector {
     let builder = Connector::builder().max_open_sockets(most).wait_at_limit(true);
-    builder.build().expect("it can be")
+    builder.build().expect("the settings are valid")
 }
 
-/// Keeps what it accepts, and reads it to its end.
+/// Accepts connections, keeps them and reads each to its end.
 fn holds() -> Server {
     Server::echoes()
 }
 
 #[track_caller]
 fn open(connector: &Connector, server: &Server) -> Socket {
-    let socket = connector.connect(server.address()).expect("there is room for it");
+    let socket = connector.connect(server.address()).expect("a slot is free");
     socket.opened().expect("the peer listens");
     socket
 }
 
-/// Its attempts to connect and how they failed.
+/// Returns the error of a connect that the limit refuses.
 fn refusal(result: Result<Socket, Error>) -> Error {
-    result.expect_err("there is no room for it")
+    result.expect_err("the limit is reached")
 }

@@ -11,7 +11,7 @@ use crate::support::{
     open_with, past, pour, read, read_exactly, same, story, timed, times_out,
 };
 
-/// Longer than any test: a call that it ends was forgotten.
+/// A limit longer than any test: the test fails if a call ends only then.
 const FAR: Duration = Duration::from_secs(3600);
 
 fn after(span: Duration) -> Option<Instant> {
@@ -20,7 +20,7 @@ fn after(span: Duration) -> Option<Instant> {
 
 // -------------------------------------------------------------------- one direction or the other
 
-/// The two directions of a socket that is stuck in both: the same rules hold for each.
+/// The two directions of a socket that is blocked in both. The same rules apply to each.
 #[derive(Clone, Copy, Debug)]
 enum Side {
     Reading,
@@ -30,7 +30,7 @@ enum Side {
 const SIDES: [Side; 2] = [Side::Reading, Side::Writing];
 
 impl Side {
-    /// A peer that never sends or reads before its cue, and a socket that is full towards it.
+    /// Returns a peer that neither sends nor reads before its cue, and a socket whose send buffer is full.
     fn stuck(self) -> (Peer, Socket) {
         let peer = Peer::stuck();
         let socket = open_with(&peer, little_room());
@@ -61,7 +61,7 @@ impl Side {
         }
     }
 
-    /// A blocked call, which tells when it ended.
+    /// Starts a blocked call, which returns the time of its end.
     fn blocked(self, socket: &Socket) -> Call<(std::io::Result<()>, Instant)> {
         let socket = socket.clone();
         blocked(move || (self.call(&socket), Instant::now()))
@@ -102,18 +102,18 @@ fn options_give_the_first_timeouts() {
         let socket = open_with(&peer, options);
         Side::Reading.lasts(&socket, ms(100));
         let (result, took) = timed(|| pour(&socket, b'w', usize::MAX).1);
-        times_out::<()>(Err(result.expect("nobody reads")));
+        times_out::<()>(Err(result.expect("the peer does not read")));
         assert!(took >= ms(200) && took < ms(200) + PATIENCE, "took {took:?}");
     });
 }
 
 #[test]
-fn a_lifted_timeout_waits_again() {
+fn a_call_without_its_timeout_waits_again() {
     both(|side| {
         let (peer, socket) = side.stuck();
         side.set_timeout(&socket, Some(ms(50))).expect("not zero");
         times_out(side.call(&socket));
-        side.set_timeout(&socket, None).expect("none is fine");
+        side.set_timeout(&socket, None).expect("`None` removes the limit");
         let call = side.blocked(&socket);
         fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert!(call.is_running());
@@ -121,18 +121,18 @@ fn a_lifted_timeout_waits_again() {
     });
 }
 
-/// A peer that goes on lets a blocked write end; a blocked read is ended by the peer's end.
+/// Ends the blocked call cleanly: the peer reads for a write, and closes for a read.
 #[track_caller]
 fn ends_well(side: Side, peer: &Peer, socket: &Socket, call: Call<(std::io::Result<()>, Instant)>) {
     match side {
         Side::Reading => socket.reader().cancel(),
         Side::Writing => peer.cue(),
     }
-    call.join().0.expect("nothing is in its way any more");
+    call.join().0.expect("the peer has unblocked it");
 }
 
 #[test]
-fn zero_is_no_timeout() {
+fn a_zero_timeout_is_invalid() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
@@ -175,7 +175,7 @@ fn a_deadline_holds_for_every_call_after_it() {
 }
 
 #[test]
-fn a_deadline_of_one_direction_is_nothing_to_the_other() {
+fn a_deadline_of_one_direction_does_not_affect_the_other() {
     story(|| {
         let peer = Peer::plays(|wire| wire.echo());
         let socket = open(&peer);
@@ -189,7 +189,7 @@ fn a_deadline_of_one_direction_is_nothing_to_the_other() {
 }
 
 #[test]
-fn the_earlier_of_timeout_and_deadline_counts() {
+fn the_earlier_of_timeout_and_deadline_applies() {
     both(|side| {
         let (_peer, socket) = side.stuck();
         side.set_timeout(&socket, Some(FAR)).expect("not zero");
@@ -261,7 +261,7 @@ fn a_deadline_in_the_past_ends_a_blocked_call_at_once() {
 }
 
 #[test]
-fn a_deadline_that_moves_all_the_time_is_followed() {
+fn a_call_follows_a_deadline_that_keeps_moving() {
     both(|side| {
         let (_peer, socket) = side.stuck();
         side.set_deadline(&socket, after(FAR));
@@ -286,7 +286,7 @@ fn ended_at(call: Call<(std::io::Result<()>, Instant)>, at: Instant) {
 }
 
 #[test]
-fn everyone_who_waits_for_a_turn_honours_the_deadline() {
+fn every_call_that_waits_for_its_turn_honours_the_deadline() {
     both(|side| {
         let (_peer, socket) = side.stuck();
         let calls: Vec<_> = (0..4).map(|_| side.blocked(&socket)).collect();
@@ -313,7 +313,7 @@ fn a_second_call_that_waits_for_its_turn_honours_its_own_timeout() {
 }
 
 #[test]
-fn a_new_timeout_counts_for_a_blocked_call_too() {
+fn a_new_timeout_applies_to_a_blocked_call() {
     both(|side| {
         let (_peer, socket) = side.stuck();
         side.set_timeout(&socket, Some(FAR)).expect("not zero");
@@ -326,7 +326,7 @@ fn a_new_timeout_counts_for_a_blocked_call_too() {
 }
 
 #[test]
-fn a_first_timeout_counts_from_the_beginning_of_a_blocked_call() {
+fn a_first_timeout_is_measured_from_the_start_of_a_blocked_call() {
     const WAITED: Duration = ms(1600);
     both(|side| {
         let (_peer, socket) = side.stuck();
@@ -334,7 +334,7 @@ fn a_first_timeout_counts_from_the_beginning_of_a_blocked_call() {
         fails(socket.closed_timeout(WAITED), ErrorKind::TimedOut);
         let at = Instant::now();
         side.set_timeout(&socket, Some(WAITED)).expect("not zero");
-        // The call has waited that long already.
+        // The call has already waited longer than the new timeout.
         ended_at(call, at);
     });
 }
@@ -361,12 +361,12 @@ fn far_away_limits_do_not_overflow() {
         socket.set_write_timeout(Some(Duration::MAX)).expect("it is a time");
         (&socket).write_all(b"pong").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 4).expect("the peer answers"), b"pong");
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         socket.closed_timeout(Duration::MAX).expect("it was closed");
     });
 }
 
-/// The last instant, to a second, that the clock can tell.
+/// Returns the last instant that the clock can represent, to the second.
 fn furthest() -> Instant {
     let now = Instant::now();
     let (mut low, mut high) = (0, u64::MAX);
@@ -380,7 +380,7 @@ fn furthest() -> Instant {
     now + Duration::from_secs(low)
 }
 
-// -------------------------------------------------------------------- what a timed-out call took
+// -------------------------------------------------------------------- what a timed-out call consumed
 
 #[test]
 fn a_read_that_timed_out_took_nothing() {
@@ -394,7 +394,7 @@ fn a_read_that_timed_out_took_nothing() {
             times_out(read(&socket, 5));
         }
         peer.cue();
-        socket.set_read_timeout(None).expect("none is fine");
+        socket.set_read_timeout(None).expect("`None` removes the limit");
         assert_eq!(read_exactly(&socket, 5).expect("the peer sends"), b"whole");
         assert_eq!(socket.stats().bytes_read, 5);
     });
@@ -427,7 +427,7 @@ fn a_write_that_timed_out_accepted_nothing() {
         let bytes = crate::support::noise(10, 1 << 20);
         let mut sent = 0;
         let mut refusals = 0;
-        // Each refused write is repeated with the same bytes; the peer begins to read after a few.
+        // Repeats each refused write with the same bytes. The peer begins to read after a few.
         while sent < bytes.len() {
             match (&socket).write(&bytes[sent..]) {
                 Ok(count) => sent += count,
@@ -451,13 +451,13 @@ fn a_write_that_timed_out_accepted_nothing() {
 // -------------------------------------------------------------------- waits
 
 #[test]
-fn zero_only_looks() {
+fn a_wait_of_zero_does_not_block() {
     story(|| {
         let hole = black_hole();
-        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        let socket = sockeye::connect(hole.address).expect("the address is valid");
         let error = at_once(|| socket.opened_timeout(Duration::ZERO)).expect_err("nobody answers");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(error.is_retryable(), "the attempt goes on");
+        assert!(error.is_retryable(), "the attempt continues");
         fails(at_once(|| socket.closed_timeout(Duration::ZERO)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::Connecting);
         socket.close().expect("it cancels the attempt");
@@ -467,18 +467,18 @@ fn zero_only_looks() {
         let socket = open(&peer);
         socket.opened_timeout(Duration::ZERO).expect("it is open");
         fails(at_once(|| socket.closed_timeout(Duration::ZERO)), ErrorKind::TimedOut);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         socket.closed_timeout(Duration::ZERO).expect("it was closed");
         socket.opened_timeout(Duration::ZERO).expect("it was open");
     });
 }
 
 #[test]
-fn opened_timeout_ends_and_the_attempt_goes_on() {
+fn opened_timeout_does_not_end_the_attempt() {
     story(|| {
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(600));
-        let socket = sockeye::connect_with(hole.address, options).expect("the address is fine");
+        let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
         let (result, took) = timed(|| socket.opened_timeout(ms(100)));
         let error = result.expect_err("nobody answers");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -496,7 +496,8 @@ fn connect_timeout_ends_an_attempt_that_gets_no_answer() {
         let hole = black_hole();
         let (error, took) = timed(|| {
             let options = SocketOptions::new().connect_timeout(ms(500));
-            let socket = sockeye::connect_with(hole.address, options).expect("the address is fine");
+            let socket =
+                sockeye::connect_with(hole.address, options).expect("the address is valid");
             socket.opened().expect_err("nobody answers")
         });
         assert!(took >= ms(500) && took <= ms(1500), "took {took:?}");

@@ -1,4 +1,4 @@
-//! The descriptor of a connection can be had while there is one, and is kept for as long as somebody has it.
+//! `descriptor()` is available while the connection exists, and the descriptor stays open as long as a caller holds it.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -15,7 +15,7 @@ fn descriptor(socket: &Socket) -> Descriptor {
     socket.descriptor().expect("there is a connection")
 }
 
-/// It is this very connection's.
+/// Checks that the descriptor belongs to this connection.
 #[track_caller]
 fn is_of(descriptor: &Descriptor, socket: &Socket) {
     let local = SockRef::from(&descriptor.as_fd()).local_addr().expect("it is a socket");
@@ -24,26 +24,28 @@ fn is_of(descriptor: &Descriptor, socket: &Socket) {
 }
 
 #[test]
-fn it_is_there_from_the_connection_to_the_end() {
+fn it_exists_from_connect_to_close() {
     story(|| {
         let hole = black_hole();
-        let connecting = sockeye::connect(hole.address).expect("the address is fine");
+        let connecting = sockeye::connect(hole.address).expect("the address is valid");
         assert!(connecting.descriptor().is_none());
 
         let peer = Peer::reads();
         let socket = open(&peer);
         is_of(&descriptor(&socket), &socket);
-        SockRef::from(&descriptor(&socket).as_fd()).set_tos_v4(16).expect("the system can");
+        SockRef::from(&descriptor(&socket).as_fd())
+            .set_tos_v4(16)
+            .expect("the system accepts the option");
         (&socket).write_all(b"hello").expect("the peer reads");
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         assert!(socket.descriptor().is_none());
         peer.gets(b"hello");
     });
 }
 
-/// Who has it can't be left with another file under its number.
+/// The kernel cannot reuse the number of a descriptor that a caller holds.
 #[test]
-fn its_number_is_not_given_to_another_while_somebody_has_it() {
+fn its_number_is_not_reused_while_a_caller_holds_it() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
@@ -61,12 +63,12 @@ fn its_number_is_not_given_to_another_while_somebody_has_it() {
 }
 
 #[test]
-fn a_socket_ends_for_its_peer_although_somebody_has_it() {
+fn the_peer_sees_the_end_although_a_caller_holds_it() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
         let kept = descriptor(&socket);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.sees_the_end_after(b"");
         drop(kept);
     });
@@ -83,7 +85,7 @@ fn an_upgrade_takes_it_along() {
         let plain = open_tls(&peer, upgradable(authority()));
         let before = descriptor(&plain).as_fd().as_raw_fd();
         ask(&plain);
-        let secure = plain.start_tls().expect("nothing is in the way");
+        let secure = plain.start_tls().expect("the upgrade may start");
         secure.opened().expect("the peer is trusted");
         assert!(plain.descriptor().is_none());
         assert_eq!(descriptor(&secure).as_fd().as_raw_fd(), before);
@@ -94,13 +96,13 @@ fn an_upgrade_takes_it_along() {
 }
 
 #[test]
-fn a_failed_connection_lets_go_of_it_once_all_is_read() {
+fn a_failed_connection_releases_it_once_all_is_read() {
     story(|| {
         let peer = Peer::resets();
         let socket = open(&peer);
         peer.cue();
         fails(socket.closed(), ErrorKind::Reset);
         fails(read(&socket, 1), ErrorKind::Reset);
-        eventually(AT_ONCE, "it is let go of", || socket.descriptor().is_none());
+        eventually(AT_ONCE, "the descriptor is released", || socket.descriptor().is_none());
     });
 }

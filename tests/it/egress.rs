@@ -1,4 +1,4 @@
-//! Who may be dialled: the tables and what they were made from, the rules, and a second reading of both.
+//! Egress: the tables and their sources, the rules, and an independent model of both.
 
 mod boundaries;
 mod listeners;

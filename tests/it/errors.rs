@@ -1,4 +1,4 @@
-//! What errors tell: kinds, causes, attempts, messages.
+//! Kinds, causes, attempts and messages of errors.
 
 use std::error::Error as _;
 use std::io::{self, Write};
@@ -10,10 +10,10 @@ use sockeye::{Connector, EgressRules, Error, ErrorKind, SecureTransport, SocketO
 use crate::support::peer::{black_hole, nothing_listens};
 use crate::support::{Peer, fails, io_kind, ms, open, open_with, read, story};
 
-// -------------------------------------------------------------------- what is wrong before anything is sent
+// -------------------------------------------------------------------- errors before anything is sent
 
 #[test]
-fn port_0_is_no_address() {
+fn port_0_is_invalid() {
     for result in [
         sockeye::connect("127.0.0.1:0"),
         sockeye::connect(("127.0.0.1", 0)),
@@ -30,11 +30,11 @@ fn port_0_is_no_address() {
 }
 
 #[test]
-fn bad_options_are_told_after_a_bad_address() {
+fn a_bad_address_is_reported_before_bad_options() {
     let bad = || SocketOptions::new().connect_timeout(Duration::ZERO);
     let both = sockeye::connect_with("127.0.0.1:0", bad());
     fails(both.map(drop), ErrorKind::InvalidAddress);
-    let error = sockeye::connect_with("127.0.0.1:9", bad()).expect_err("zero is no time");
+    let error = sockeye::connect_with("127.0.0.1:9", bad()).expect_err("zero is invalid");
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("connect"), "which option: {error}");
 }
@@ -45,7 +45,7 @@ fn bad_options_are_told_after_a_bad_address() {
 fn a_refused_connection_names_the_attempt() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
         let [attempt] = error.attempts() else {
@@ -66,7 +66,7 @@ fn the_systems_error_is_the_source() {
     use crate::support::system_code;
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         assert_eq!(system_code(error.attempts()[0].error()), Some(libc::ECONNREFUSED), "{error:?}");
     });
@@ -76,7 +76,7 @@ fn the_systems_error_is_the_source() {
 fn every_waiter_gets_the_same_cause() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let opened = socket.opened().expect_err("nothing listens");
         let closed = socket.closed().expect_err("nothing listens");
         let read = read(&socket, 1).expect_err("nothing listens");
@@ -98,11 +98,11 @@ fn every_waiter_gets_the_same_cause() {
 // -------------------------------------------------------------------- errors in io::Error
 
 #[test]
-fn an_io_error_gives_the_error_back() {
+fn an_io_error_contains_the_error() {
     story(|| {
         let peer = Peer::reads();
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));
-        let error = read(&socket, 1).expect_err("the peer is silent");
+        let error = read(&socket, 1).expect_err("the peer sends nothing");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let inner = Error::from_io(&error).expect("it carries the cause");
         assert_eq!(inner.kind(), ErrorKind::TimedOut);
@@ -115,7 +115,7 @@ fn an_io_error_gives_the_error_back() {
 }
 
 #[test]
-fn an_io_error_from_elsewhere_carries_none() {
+fn other_io_errors_contain_none() {
     assert!(Error::from_io(&io::Error::other("elsewhere")).is_none());
     assert!(Error::from_io(&io::Error::from(io::ErrorKind::TimedOut)).is_none());
 }
@@ -126,7 +126,7 @@ fn each_kind_has_its_io_kind() {
         let closed = {
             let peer = Peer::reads();
             let socket = open(&peer);
-            socket.close().expect("nothing is in the way");
+            socket.close().expect("the close succeeds");
             read(&socket, 1).expect_err("it was closed")
         };
         let reset = {
@@ -143,7 +143,7 @@ fn each_kind_has_its_io_kind() {
             }),
             (ErrorKind::TimedOut, {
                 let hole = black_hole();
-                let socket = sockeye::connect(hole.address).expect("the address is fine");
+                let socket = sockeye::connect(hole.address).expect("the address is valid");
                 io(socket.opened_timeout(ms(10)))
             }),
             (ErrorKind::Closed, closed),
@@ -157,7 +157,7 @@ fn each_kind_has_its_io_kind() {
 }
 
 fn io<T: std::fmt::Debug>(result: Result<T, Error>) -> io::Error {
-    result.expect_err("it has to fail").into()
+    result.expect_err("it fails").into()
 }
 
 // -------------------------------------------------------------------- texts
@@ -167,10 +167,10 @@ fn messages_are_short_sentences_without_a_full_stop() {
     story(|| {
         let nothing = nothing_listens();
         let hole = black_hole();
-        let refused = sockeye::connect(nothing.address).expect("the address is fine");
+        let refused = sockeye::connect(nothing.address).expect("the address is valid");
         let stuck =
             sockeye::connect_with(hole.address, SocketOptions::new().connect_timeout(ms(50)))
-                .expect("the address is fine");
+                .expect("the address is valid");
         let peer = Peer::reads();
         let gone = open(&peer);
         gone.abort();
@@ -192,17 +192,17 @@ fn a_timeout_names_the_limit_that_passed() {
     story(|| {
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(50));
-        let socket = sockeye::connect_with(hole.address, options).expect("the address is fine");
+        let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
         let error = socket.opened().expect_err("nobody answers");
         assert!(error.to_string().contains("connect"), "{error}");
         let peer = Peer::reads();
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));
-        let error = read(&socket, 1).expect_err("the peer is silent");
+        let error = read(&socket, 1).expect_err("the peer sends nothing");
         assert!(error.to_string().contains("read"), "{error}");
     });
 }
 
-/// As `{:#}` of `anyhow` prints them: the error and its sources in one line.
+/// Chains are printed as `anyhow` prints them with `{:#}`: the error and its sources in one line.
 #[test]
 fn a_printed_chain_says_each_thing_once() {
     story(|| {
@@ -217,9 +217,9 @@ fn a_printed_chain_says_each_thing_once() {
         let silent = Connector::builder()
             .resolver(|_: &str| Err(io::Error::other("the oracle is asleep")))
             .build()
-            .expect("the rules are fine");
+            .expect("the rules are valid");
         let public = Connector::builder().egress(EgressRules::public_only()).build();
-        let public = public.expect("the rules are fine");
+        let public = public.expect("the rules are valid");
         let open = |connector: &Connector, address: String, options| {
             let socket = connector.connect_with(address, options)?;
             socket.opened().map(drop)
@@ -259,10 +259,10 @@ fn a_printed_chain_says_each_thing_once() {
 }
 
 #[test]
-fn sources_end() {
+fn chains_of_sources_are_finite() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         let mut source = error.source();
         let mut depth = 0;
@@ -270,17 +270,17 @@ fn sources_end() {
             assert!(!inner.to_string().is_empty());
             source = inner.source();
             depth += 1;
-            assert!(depth < 10, "a circle of sources");
+            assert!(depth < 10, "the sources form a cycle");
         }
     });
 }
 
-// -------------------------------------------------------------------- a peer that was given up
+// -------------------------------------------------------------------- a lost peer
 
-/// A window that stays shut counts as sent data without an answer.
+/// A window that stays closed is like sent data without an acknowledgement.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_peer_that_the_system_gives_up_is_lost() {
+fn a_peer_that_stops_answering_is_lost() {
     use crate::support::{PATIENCE, kind_of, little_room, pour};
     use sockeye::TcpOptions;
     story(|| {
@@ -288,7 +288,7 @@ fn a_peer_that_the_system_gives_up_is_lost() {
         let tcp = TcpOptions::new().send_buffer_size(4096).user_timeout(ms(500));
         let socket = open_with(&peer, little_room().tcp(tcp));
         let (_, failure) = pour(&socket, b'w', usize::MAX);
-        let failure = failure.expect("nobody reads");
+        let failure = failure.expect("the peer does not read");
         assert_eq!(kind_of(&failure), ErrorKind::Lost);
         assert_eq!(failure.kind(), io::ErrorKind::ConnectionAborted);
         assert!(!Error::from_io(&failure).expect("kind_of found it").is_retryable());
@@ -301,7 +301,7 @@ fn a_peer_that_the_system_gives_up_is_lost() {
 // -------------------------------------------------------------------- errors of the system
 
 #[test]
-fn an_error_of_the_crate_is_taken_out_of_an_io_error_again() {
+fn converting_an_io_error_recovers_an_error_of_the_crate() {
     fn first(socket: &sockeye::Socket) -> sockeye::Result<u8> {
         let mut byte = [0];
         io::Read::read_exact(&mut &*socket, &mut byte)?;
@@ -312,19 +312,19 @@ fn an_error_of_the_crate_is_taken_out_of_an_io_error_again() {
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(20)));
         let error = first(&socket).expect_err("the peer says nothing");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(error.is_retryable(), "it is the very error");
+        assert!(error.is_retryable(), "it is the same error");
         socket.abort();
         fails(first(&socket), ErrorKind::Closed);
     });
 }
 
 #[test]
-fn any_other_io_error_becomes_one_of_the_system_with_its_text_and_its_source() {
+fn any_other_io_error_becomes_kind_io_with_its_text_and_source() {
     let refused = io::Error::from_raw_os_error(111);
     let text = refused.to_string();
     let error = Error::from(refused);
     assert_eq!(error.kind(), ErrorKind::Io);
-    // The number is told by the source alone.
+    // Only the source prints the number.
     assert_eq!(text, format!("{error} (os error 111)"));
     assert!(!error.is_retryable());
     let source = error.source().expect("it is the source").downcast_ref::<io::Error>();
@@ -332,7 +332,7 @@ fn any_other_io_error_becomes_one_of_the_system_with_its_text_and_its_source() {
     assert_eq!(io::Error::from(error).kind(), io::Error::from_raw_os_error(111).kind());
     let error = Error::from(io::Error::other("of the program"));
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Io, "of the program"));
-    // Reads and writes never ask for the same call again.
+    // No read or write returns a kind that asks the caller to retry.
     for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted] {
         assert_eq!(
             io::Error::from(Error::from(io::Error::from(kind))).kind(),

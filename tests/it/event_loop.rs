@@ -1,6 +1,5 @@
-//! What the event loop keeps registered, and what one socket's load is to another.
-//!
-//! Each test looks at what belongs to its process, or measures it, and so has one for itself.
+//! What the event loop keeps registered, and how the load of one socket affects others.
+//! Each test inspects or measures its process, so each runs in a process of its own.
 
 use std::fs;
 use std::io::Write;
@@ -25,10 +24,10 @@ use crate::support::{Peer, open as open_plain, read};
 
 const LONG: Duration = Duration::from_secs(150);
 
-/// The bit of epoll(7) for room to send.
+/// EPOLLOUT of epoll(7): the wire is writable.
 const EPOLLOUT: u64 = 4;
 
-/// What the loop's epoll descriptor has registered for this socket, `None` where that is nothing.
+/// Returns the events for which the loop's epoll descriptor watches this socket, or `None` if it does not.
 fn registered(socket: &Socket) -> Option<u64> {
     let descriptor = socket.descriptor().expect("it is connected");
     let descriptor = descriptor.as_fd().as_raw_fd();
@@ -47,19 +46,18 @@ fn awaits_room(socket: &Socket) -> bool {
     registered(socket).is_some_and(|events| events & EPOLLOUT != 0)
 }
 
-/// Writes until nothing more is accepted.
+/// Writes until the socket accepts no more.
 fn fill_up(socket: &Socket) -> usize {
     socket.set_write_timeout(Some(ms(50))).expect("not zero");
     let (taken, failure) = pour(socket, b'w', usize::MAX);
-    times_out::<()>(Err(failure.expect("nobody reads")));
+    times_out::<()>(Err(failure.expect("the peer does not read")));
     taken
 }
 
 #[test]
-#[cfg_attr(sockeye_condvar, ignore = "there a wire is registered once, for all there is")]
-fn a_socket_is_watched_for_room_only_while_something_waits_to_be_sent() {
-    const NAME: &str =
-        "event_loop::a_socket_is_watched_for_room_only_while_something_waits_to_be_sent";
+#[cfg_attr(sockeye_condvar, ignore = "this build registers a wire once, for all events")]
+fn a_socket_is_watched_for_writability_only_while_data_is_queued() {
+    const NAME: &str = "event_loop::a_socket_is_watched_for_writability_only_while_data_is_queued";
     alone(NAME, LONG, || {
         let peer = TlsPeer::secured(&terms(), |peer| peer.await_cue());
         let socket =
@@ -69,17 +67,17 @@ fn a_socket_is_watched_for_room_only_while_something_waits_to_be_sent() {
         assert!(!awaits_room(&socket), "{idle:x?}");
 
         let taken = fill_up(&socket);
-        eventually(PATIENCE, "the loop waits for room", || awaits_room(&socket));
+        eventually(PATIENCE, "the loop waits until the wire is writable", || awaits_room(&socket));
         peer.cue();
-        eventually(PATIENCE, "all is sent, and nothing waits", || registered(&socket) == idle);
+        eventually(PATIENCE, "everything is sent", || registered(&socket) == idle);
         socket.close().expect("the peer reads");
         assert_eq!(peer.ending().bytes.len(), taken);
     });
 }
 
-/// Without a wake handle a thread waits for the loop to see the wire ready in either direction.
+/// A thread without a wake handle relies on the loop, which watches the wire in both directions for it.
 #[test]
-#[cfg_attr(sockeye_condvar, ignore = "there a wire is registered once, for all there is")]
+#[cfg_attr(sockeye_condvar, ignore = "this build registers a wire once, for all events")]
 fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() {
     const NAME: &str =
         "event_loop::a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits";
@@ -92,20 +90,20 @@ fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() 
             }
         });
         let socket = open_plain(&peer);
-        // The peer is a thread of this process: it must have its descriptor by then. This thread must not wait
-        // before, or it would have a handle.
+        // The peer is a thread of this process, so it needs its descriptor before the limit is lowered. This thread
+        // must not wait before that, or it would create a wake handle.
         let first = thread::scope(|scope| scope.spawn(|| read(&socket, 1)).join());
         assert_eq!(first.expect("it does not panic").expect("the peer sends"), b"-");
         let limit = getrlimit(Resource::Nofile);
         let none = Rlimit { current: Some(0), maximum: limit.maximum };
-        setrlimit(Resource::Nofile, none).expect("it may be lowered");
+        setrlimit(Resource::Nofile, none).expect("a limit may be lowered");
         socket.set_read_timeout(Some(ms(100))).expect("not zero");
         times_out(read(&socket, 1));
-        setrlimit(Resource::Nofile, limit).expect("it may be raised again");
+        setrlimit(Resource::Nofile, limit).expect("a limit may be raised to its maximum");
         assert!(awaits_room(&socket), "the thread had no handle");
         peer.cue();
-        eventually(PATIENCE, "nobody waits any more", || !awaits_room(&socket));
-        socket.set_read_timeout(None).expect("none is fine");
+        eventually(PATIENCE, "no thread waits any more", || !awaits_room(&socket));
+        socket.set_read_timeout(None).expect("`None` removes the limit");
         assert_eq!(read(&socket, 9).expect("the peer sends"), b"a");
         peer.cue();
         assert_eq!(read(&socket, 9).expect("the peer sends"), b"b");
@@ -115,7 +113,7 @@ fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() 
 
 // -------------------------------------------------------------------- floods
 
-/// The same on a quiet machine, with figures, is among the cases of `tests/faults`.
+/// `tests/faults` has the same as cases for an idle machine, with figures.
 fn others_are_served_beside(name: &str, flood: Flood, count: usize) {
     if !room_for_descriptors(2 * count as u64 + 200) {
         return skip(name, "the limit of descriptors is too low");
@@ -124,10 +122,10 @@ fn others_are_served_beside(name: &str, flood: Flood, count: usize) {
         let before = Lateness::measure(9);
         let flooded = Flooded::begin(flood, count);
         let beside = Lateness::measure(9);
-        // Past the harness that swallows the output of passing tests.
+        // The test harness captures `println!` in passing tests but not this.
         let _ = writeln!(
             std::io::stderr(),
-            "{count} x {flood:?}: {} MiB sent, {} stand; late before {:?}, beside {:?}, worst {:?}",
+            "{count} x {flood:?}: {} MiB sent, {} open; delay before {:?}, during {:?}, worst {:?}",
             flooded.sent() >> 20,
             flooded.standing(),
             before.medians(),
@@ -135,32 +133,35 @@ fn others_are_served_beside(name: &str, flood: Flood, count: usize) {
             beside.worst(),
         );
         for (before, beside) in before.medians().into_iter().zip(beside.medians()) {
-            assert!(beside < before + ms(750), "{beside:?} late, and {before:?} without the flood");
+            assert!(
+                beside < before + ms(750),
+                "delayed by {beside:?}, without the flood by {before:?}"
+            );
         }
     });
 }
 
 #[test]
-fn others_are_served_beside_a_flood_of_plaintext() {
-    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_plaintext";
+fn others_are_served_during_a_flood_of_plaintext() {
+    const NAME: &str = "event_loop::others_are_served_during_a_flood_of_plaintext";
     others_are_served_beside(NAME, Flood::Plaintext, 500);
 }
 
 #[test]
-fn others_are_served_beside_a_flood_of_records() {
-    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_records";
+fn others_are_served_during_a_flood_of_records() {
+    const NAME: &str = "event_loop::others_are_served_during_a_flood_of_records";
     others_are_served_beside(NAME, Flood::Records, 100);
 }
 
 #[test]
-fn others_are_served_beside_a_flood_of_tickets() {
-    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_tickets";
+fn others_are_served_during_a_flood_of_tickets() {
+    const NAME: &str = "event_loop::others_are_served_during_a_flood_of_tickets";
     others_are_served_beside(NAME, Flood::Tickets(2_000), 64);
 }
 
 #[test]
-fn others_are_served_beside_a_flood_of_new_keys() {
-    const NAME: &str = "event_loop::others_are_served_beside_a_flood_of_new_keys";
+fn others_are_served_during_a_flood_of_key_updates() {
+    const NAME: &str = "event_loop::others_are_served_during_a_flood_of_key_updates";
     others_are_served_beside(NAME, Flood::KeyUpdates, 64);
 }
 
@@ -171,12 +172,12 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
     const NAME: &str = "event_loop::a_name_with_many_silent_addresses_holds_eight_descriptors";
     const SOCKETS: usize = 5;
     alone(NAME, LONG, || {
-        // All addresses of this machine lead there.
+        // Every loopback address leads to this listener.
         let hole = hole(listen_on((Ipv4Addr::UNSPECIFIED, 0).into(), 0, None));
         let addresses = |_: &str| Ok((1..=64).map(|n| [127, 1, 0, n].into()).collect());
-        let connector = Connector::builder().resolver(addresses).build().expect("they are fine");
-        // What the loop and this thread have for good is not counted.
-        let first = sockeye::connect(hole.address).expect("the address is fine");
+        let connector = Connector::builder().resolver(addresses).build().expect("they are valid");
+        // Descriptors that the loop and this thread keep are not counted.
+        let first = sockeye::connect(hole.address).expect("the address is valid");
         times_out_opening(&first);
         first.abort();
         let before = settled_descriptors();
@@ -184,7 +185,7 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
         let sockets: Vec<_> = (0..SOCKETS)
             .map(|_| {
                 let address = ("many.example", hole.address.port());
-                connector.connect_with(address, options.clone()).expect("it is fine")
+                connector.connect_with(address, options.clone()).expect("it is valid")
             })
             .collect();
         let begun = Instant::now();
@@ -193,7 +194,7 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
             most = most.max(descriptors().len());
             thread::sleep(ms(20));
         }
-        // For each a new one is opened before the oldest is closed.
+        // Each socket opens a new attempt before it closes its oldest one.
         let bound = before + SOCKETS * (IN_FLIGHT_MOST + 1);
         assert!(most >= before + SOCKETS * IN_FLIGHT_MOST, "{most} descriptors, {before} before");
         assert!(most <= bound, "{most} descriptors, {before} before");
@@ -208,7 +209,7 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
             let last = attempts[attempts.len() - 1].error().to_string();
             assert!(!last.contains("given up"), "{last}");
         }
-        eventually(PATIENCE, "they are given back", || descriptors().len() <= before);
+        eventually(PATIENCE, "the descriptors are closed", || descriptors().len() <= before);
     });
 }
 
@@ -226,11 +227,11 @@ fn connections_that_linger_hold_an_eighth_of_the_descriptors() {
     }
     alone(NAME, LONG, || {
         let limit = Rlimit { current: Some(1_600), maximum: getrlimit(Resource::Nofile).maximum };
-        setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+        setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
         let listener = listen_on((Ipv4Addr::LOCALHOST, 0).into(), 1_024, None);
         let address = listener.local_addr().expect("it listens");
         let connect = || {
-            let socket = sockeye::connect(address).expect("the address is fine");
+            let socket = sockeye::connect(address).expect("the address is valid");
             socket.opened().expect("it listens");
             socket
         };
@@ -246,7 +247,7 @@ fn connections_that_linger_hold_an_eighth_of_the_descriptors() {
                 most = most.max(descriptors().len() - accepted.len() - before);
             }
         }
-        // The one that was closed first may be among those before.
+        // The socket that was closed first may be among those counted before.
         assert!(most <= 201, "{most} connections linger");
         assert!(most >= 100, "{most} connections linger");
     });

@@ -1,6 +1,5 @@
-//! A forked child does no harm to its parent's connections, and gets a clear answer about them.
-//!
-//! Each test forks in a process of its own with few threads: the child is a copy of one thread only.
+//! A forked child does not disturb its parent's connections, and its calls on them fail with a clear error.
+//! Each test forks in a process of its own with few threads, because the child is a copy of one thread only.
 #![allow(unsafe_code)]
 
 mod children;
@@ -20,13 +19,13 @@ use crate::support::{PATIENCE, Peer, eventually, fails, ms, open, open_with, rea
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Runs `work` in a forked child and waits until the child is gone; it has to end well, in good time.
+/// Runs `work` in a forked child and waits for the child, which has to succeed within the time limit.
 #[track_caller]
 fn in_a_forked_child(work: impl FnOnce()) {
     Child::forked(work).ends_well();
 }
 
-/// A forked child.
+/// A forked child process.
 #[must_use]
 struct Child(Pid);
 
@@ -34,17 +33,17 @@ impl Child {
     /// Forks a child that runs `work` and exits.
     #[track_caller]
     fn forked(work: impl FnOnce()) -> Child {
-        // SAFETY: the child runs on as a copy of this thread alone. It takes no lock of the library that another
-        // thread might have held (that it must not need to is what is tested; a deadlock is killed below), and
-        // leaves by _exit, so nothing of the parent's is run twice.
+        // SAFETY: the child continues as a copy of this thread alone. It takes no lock of the library that another
+        // thread might have held; the test checks this, and kills a child that deadlocks. It leaves via _exit, so no
+        // code of the parent runs twice.
         let child = unsafe { libc::fork() };
-        assert!(child >= 0, "no process could be had");
+        assert!(child >= 0, "fork failed");
         if child == 0 {
             let well = catch_unwind(AssertUnwindSafe(work)).is_ok();
-            // SAFETY: ends the child without running anything else in it.
+            // SAFETY: _exit ends the child without running anything else in it.
             unsafe { libc::_exit(if well { 0 } else { 1 }) };
         }
-        Child(Pid::from_raw(child).expect("the child has a number"))
+        Child(Pid::from_raw(child).expect("a process id is positive"))
     }
 
     #[track_caller]
@@ -52,19 +51,20 @@ impl Child {
         let Child(child) = self;
         let begun = Instant::now();
         let status = loop {
-            if let Some((_, status)) =
-                waitpid(Some(child), WaitOptions::NOHANG).expect("it is a child of this process")
+            if let Some((_, status)) = waitpid(Some(child), WaitOptions::NOHANG)
+                .expect("waitpid accepts a child of this process")
             {
                 break status;
             }
             if begun.elapsed() > PATIENCE {
-                kill_process(child, Signal::KILL).expect("it is still there");
-                waitpid(Some(child), WaitOptions::empty()).expect("it is a child of this process");
+                kill_process(child, Signal::KILL).expect("the child still runs");
+                waitpid(Some(child), WaitOptions::empty())
+                    .expect("waitpid accepts a child of this process");
                 panic!("the forked child hangs");
             }
             std::thread::sleep(ms(1));
         };
-        assert_eq!(status.exit_status(), Some(0), "the forked child failed, see its message");
+        assert_eq!(status.exit_status(), Some(0), "the forked child failed, see its output");
     }
 }
 
@@ -72,7 +72,7 @@ fn echo() -> Peer {
     Peer::plays(|wire| wire.echo())
 }
 
-/// The connection still works both ways, and ends as it should.
+/// Checks that the connection still works in both directions and ends cleanly.
 #[track_caller]
 fn still_works(mut socket: &Socket) {
     for word in [b"still", b"works"] {
@@ -102,7 +102,9 @@ fn in_the_child_every_call_fails_with_invalid_state() {
             fails(socket.closed(), ErrorKind::InvalidState);
             fails(socket.closed_timeout(ms(10)), ErrorKind::InvalidState);
             fails(socket.close(), ErrorKind::InvalidState);
-            let Health::Failed(error) = socket.health() else { panic!("it is not known") };
+            let Health::Failed(error) = socket.health() else {
+                panic!("the health should be `Failed`")
+            };
             assert_eq!(error.kind(), ErrorKind::InvalidState);
         });
         still_works(&socket);
@@ -110,7 +112,7 @@ fn in_the_child_every_call_fails_with_invalid_state() {
     });
 }
 
-/// Before the library was used there is nothing to be confused about.
+/// Without any socket from before the fork, the child has no state to confuse.
 #[test]
 fn a_child_of_a_parent_that_never_connected_may_connect() {
     alone("fork::a_child_of_a_parent_that_never_connected_may_connect", LONG, || {
@@ -137,13 +139,13 @@ fn drop_close_and_abort_in_the_child_leave_the_parents_connection_alone() {
             for end in ends {
                 let peer = echo();
                 let socket = open(&peer);
-                // The child's copy is its last handle, so that its drop is the last one there.
+                // The child drops its copy as the last handle.
                 let mut copy = Some(socket);
                 in_a_forked_child(|| {
-                    let socket = copy.take().expect("the child has its own");
+                    let socket = copy.take().expect("only the child takes its copy");
                     end(socket);
                 });
-                still_works(copy.as_ref().expect("the child took only its own"));
+                still_works(copy.as_ref().expect("the child took only its copy"));
                 peer.ending();
             }
         },
@@ -175,40 +177,41 @@ fn a_fork_while_connecting_disturbs_no_attempt() {
     alone("fork::a_fork_while_connecting_disturbs_no_attempt", LONG, || {
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(1500));
-        let socket = sockeye::connect_with(hole.address, options).expect("the address is fine");
+        let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
         in_a_forked_child(|| {
             fails(socket.opened(), ErrorKind::InvalidState);
             socket.abort();
         });
         fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
         let error = socket.opened().expect_err("nobody answers");
-        assert_eq!(error.attempts().len(), 1, "the attempt went on to its limit: {error:?}");
+        assert_eq!(error.attempts().len(), 1, "the attempt lasted until its limit: {error:?}");
     });
 }
 
-/// A child that lives on with copies of the descriptors keeps no end from the peer that the parent sends.
+/// A child that keeps copies of the descriptors must not hide the FIN that the parent sends.
 #[test]
-fn a_child_that_lives_on_does_not_hide_the_parents_close() {
-    alone("fork::a_child_that_lives_on_does_not_hide_the_parents_close", LONG, || {
+fn a_running_child_does_not_hide_the_parents_close() {
+    alone("fork::a_running_child_does_not_hide_the_parents_close", LONG, || {
         let peer = Peer::reads();
         let socket = open(&peer);
-        let (wait, go) = rustix::pipe::pipe().expect("descriptors are free");
-        // SAFETY: as in `in_a_forked_child`; this child only waits for the pipe to end.
+        let (wait, go) = rustix::pipe::pipe().expect("a descriptor is free");
+        // SAFETY: as in `in_a_forked_child`; this child only waits for the pipe to close.
         let child = unsafe { libc::fork() };
-        assert!(child >= 0, "no process could be had");
+        assert!(child >= 0, "fork failed");
         if child == 0 {
             drop(go);
             let _ = rustix::io::read(&wait, &mut [0]);
-            // SAFETY: ends the child without running anything else in it.
+            // SAFETY: _exit ends the child without running anything else in it.
             unsafe { libc::_exit(0) };
         }
         (&socket).write_all(b"words").expect("the peer reads");
         socket.close().expect("the peer reads");
-        // The clean end has to reach the peer while the child still holds its copies.
+        // The FIN has to reach the peer while the child still holds its copies.
         peer.gets(b"words");
         drop(go);
-        let child = Pid::from_raw(child).expect("the child has a number");
-        waitpid(Some(child), WaitOptions::empty()).expect("it is a child of this process");
+        let child = Pid::from_raw(child).expect("a process id is positive");
+        waitpid(Some(child), WaitOptions::empty())
+            .expect("waitpid accepts a child of this process");
     });
 }
 
@@ -219,18 +222,22 @@ fn every_descriptor_closes_when_another_program_is_started() {
         let peer = echo();
         let socket = open_with(&peer, SocketOptions::new());
         let hole = black_hole();
-        let connecting = sockeye::connect(hole.address).expect("the address is fine");
-        let named = sockeye::connect("localhost:9").expect("the address is fine");
-        // A blocked read has whatever a waiting thread needs.
+        let connecting = sockeye::connect(hole.address).expect("the address is valid");
+        let named = sockeye::connect("localhost:9").expect("the address is valid");
+        // A blocked read creates the descriptors that a waiting thread needs.
         let reader = socket.reader();
         let reading = crate::support::blocked(move || read(reader, 4));
         let new: Vec<_> = descriptors().difference(&before).copied().collect();
-        assert!(new.len() >= 3, "the loop, the connection and the attempt have some: {new:?}");
+        assert!(
+            new.len() >= 3,
+            "the loop, the connection and the attempt have descriptors: {new:?}"
+        );
         for descriptor in new {
             assert!(closes_on_exec(descriptor), "descriptor {descriptor} outlives exec");
         }
-        // And so says a program that is started now: it has the three that it was given, and its own look.
-        let output = Command::new("ls").arg("/proc/self/fd").output().expect("it is everywhere");
+        // A program that starts now confirms it: it has its three standard streams and the directory that it lists.
+        let output =
+            Command::new("ls").arg("/proc/self/fd").output().expect("every system has `ls`");
         let seen = String::from_utf8_lossy(&output.stdout).lines().count();
         assert!(
             seen <= 4 + before.iter().filter(|one| **one > 2 && !closes_on_exec(**one)).count(),

@@ -1,4 +1,4 @@
-//! Connections that come from streams of `std`, and go to them.
+//! Connections that come from `std` streams, and go to them.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,10 +17,10 @@ fn stream_to(address: SocketAddr) -> TcpStream {
 
 #[track_caller]
 fn adopt(address: SocketAddr, options: SocketOptions) -> Socket {
-    Connector::global().adopt(stream_to(address), options).expect("it is connected")
+    Connector::global().adopt(stream_to(address), options).expect("the stream is connected")
 }
 
-// ------------------------------------------------------------------------------------------------ taken
+// ------------------------------------------------------------------------------------------------ adopt
 
 #[test]
 fn an_adopted_stream_is_a_socket_like_any_other() {
@@ -31,7 +31,7 @@ fn an_adopted_stream_is_a_socket_like_any_other() {
             peer.send(b"after");
         });
         let stream = stream_to(peer.address());
-        let local = stream.local_addr().expect("it has one");
+        let local = stream.local_addr().expect("a bound socket has an address");
         let socket = Socket::try_from(stream).expect("it is connected");
         let info = socket.opened().expect("it was connected before");
         assert_eq!(info.local_address(), Some(local));
@@ -39,7 +39,7 @@ fn an_adopted_stream_is_a_socket_like_any_other() {
         assert_eq!(read_exactly(&socket, 6).expect("the peer sends"), b"before");
         let half = socket.writer();
         (&socket).write_all(b"hello").expect("the peer reads");
-        half.close().expect("nothing is in the way");
+        half.close().expect("the close succeeds");
         assert_eq!(read_to_end(&socket).expect("the peer sends, then ends"), b"after");
         socket.closed().expect("both sides ended cleanly");
         peer.gets(b"hello");
@@ -47,7 +47,7 @@ fn an_adopted_stream_is_a_socket_like_any_other() {
 }
 
 #[test]
-fn it_is_noticed_when_the_peer_of_an_adopted_stream_ends() {
+fn the_end_of_an_adopted_streams_peer_is_noticed() {
     story(|| {
         let peer = Peer::plays(|peer| {
             peer.await_cue();
@@ -55,7 +55,7 @@ fn it_is_noticed_when_the_peer_of_an_adopted_stream_ends() {
         });
         let socket = adopt(peer.address(), SocketOptions::new());
         peer.cue();
-        socket.closed_timeout(AT_ONCE).expect("nobody has to read for that");
+        socket.closed_timeout(AT_ONCE).expect("the end is noticed without a reader");
         peer.gets(b"");
     });
 }
@@ -76,24 +76,24 @@ fn an_adopted_stream_can_be_secured_from_the_start_and_by_an_upgrade() {
         });
         let plain = adopt(peer.address(), upgradable(authority()));
         ask(&plain);
-        let secure = plain.start_tls().expect("nothing is in the way");
+        let secure = plain.start_tls().expect("the upgrade may start");
         assert_eq!(read_exactly(&secure, 6).expect("the peer sends"), b"secret");
     });
 }
 
 #[test]
-fn adopted_streams_count_and_end_with_their_scope_but_are_not_judged() {
+fn adopted_streams_count_and_end_with_their_scope_but_skip_egress_rules() {
     story(|| {
         let connector = Connector::builder()
             .egress(EgressRules::deny_all())
             .max_open_sockets(1)
             .build()
-            .expect("the rules are fine");
+            .expect("the settings are valid");
         let peer = Peer::reads();
         let kept = connector.scope(|scope| {
             let socket = scope.adopt(stream_to(peer.address()), SocketOptions::new());
             let socket = socket.expect("it is connected");
-            socket.opened().expect("nothing is dialled");
+            socket.opened().expect("an adopted stream is open");
             let other = Peer::reads();
             let stream = stream_to(other.address());
             fails(connector.adopt(stream, SocketOptions::new()), ErrorKind::Limit);
@@ -107,12 +107,12 @@ fn adopted_streams_count_and_end_with_their_scope_but_are_not_judged() {
     });
 }
 
-/// It waits with the socket, and is closed with it.
+/// The stream waits with its socket for a slot, and is closed with it.
 #[test]
-fn a_stream_that_waits_for_a_place_is_let_go_of_with_its_socket() {
+fn a_stream_that_waits_for_a_slot_is_closed_with_its_socket() {
     story(|| {
         let connector = Connector::builder().max_open_sockets(1).wait_at_limit(true);
-        let connector = connector.build().expect("the rules are fine");
+        let connector = connector.build().expect("the rules are valid");
         let (first, second) = (Peer::reads(), Peer::reads());
         let socket = connector.adopt(stream_to(first.address()), SocketOptions::new());
         let socket = socket.expect("it is connected");
@@ -120,30 +120,30 @@ fn a_stream_that_waits_for_a_place_is_let_go_of_with_its_socket() {
             let stream = stream_to(peer.address());
             connector.adopt(stream, SocketOptions::new()).expect("it is connected")
         };
-        waiting(&second).close().expect("nothing is in the way");
+        waiting(&second).close().expect("the close succeeds");
         second.gets(b"");
 
         let third = Peer::reads();
         let queued = waiting(&third);
-        socket.close().expect("nothing is in the way");
-        (&queued).write_all(b"its turn").expect("there is a place now");
-        queued.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
+        (&queued).write_all(b"its turn").expect("a slot is free now");
+        queued.close().expect("the close succeeds");
         third.gets(b"its turn");
     });
 }
 
 #[test]
-fn what_cannot_be_adopted_says_why() {
+fn refused_streams_give_the_reason() {
     story(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
-        let address = listener.local_addr().expect("it has one");
-        let bound = TcpOptions::new().bind("127.0.0.1:0".parse().expect("it is an address"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let bound = TcpOptions::new().bind("127.0.0.1:0".parse().expect("the address is valid"));
         let bound = Connector::global().adopt(stream_to(address), SocketOptions::new().tcp(bound));
         fails(bound, ErrorKind::InvalidOptions);
 
         let reset = stream_to(address);
-        let (_, _) = listener.accept().expect("the first has come");
-        let (theirs, _) = listener.accept().expect("the second has come");
+        let (_, _) = listener.accept().expect("the first connection has arrived");
+        let (theirs, _) = listener.accept().expect("the second connection has arrived");
         socket2::SockRef::from(&theirs)
             .set_linger(Some(std::time::Duration::ZERO))
             .expect("it can");
@@ -154,10 +154,10 @@ fn what_cannot_be_adopted_says_why() {
     });
 }
 
-/// Any descriptor can be made a stream of `std`.
+/// Any descriptor can be turned into a stream of `std`.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_descriptor_that_is_no_tcp_connection_is_told_for_what_it_is() {
+fn a_descriptor_that_is_no_tcp_connection_is_named_in_the_error() {
     use std::fs::File;
     use std::net::UdpSocket;
     use std::os::fd::OwnedFd;
@@ -177,40 +177,43 @@ fn a_descriptor_that_is_no_tcp_connection_is_told_for_what_it_is() {
     };
     story(move || {
         use ErrorKind::{Connect, InvalidState};
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
-        let address = listener.local_addr().expect("it has one");
-        let udp = || UdpSocket::bind("127.0.0.1:0").expect("the system has a port");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let udp = || UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         let connected = udp();
-        connected.connect(address).expect("nothing is sent");
+        connected.connect(address).expect("connecting a UDP socket sends nothing");
         told(udp().into(), InvalidState, "a UDP socket");
         told(connected.into(), InvalidState, "a UDP socket");
         told(listener.into(), InvalidState, "a listening socket");
-        let (one, other) = UnixStream::pair().expect("the system has them");
+        let (one, other) = UnixStream::pair().expect("a socket pair can be created");
         told(one.into(), InvalidState, "a Unix-domain socket");
         told(other.into(), InvalidState, "a Unix-domain socket");
-        let datagrams = UnixDatagram::unbound().expect("the system has them");
+        let datagrams = UnixDatagram::unbound().expect("a socket can be created");
         told(datagrams.into(), InvalidState, "a Unix-domain socket");
-        let (reads, writes) = rustix::pipe::pipe().expect("the system has them");
+        let (reads, writes) = rustix::pipe::pipe().expect("a pipe can be created");
         told(reads, InvalidState, "not a socket");
         told(writes, InvalidState, "not a socket");
-        let file = File::open("/dev/null").expect("it is there");
+        let file = File::open("/dev/null").expect("the file exists");
         told(file.into(), InvalidState, "not a socket");
         for domain in [Domain::IPV4, Domain::IPV6] {
-            let socket = socket2::Socket::new(domain, Type::STREAM, None).expect("it can be");
+            let socket = socket2::Socket::new(domain, Type::STREAM, None)
+                .expect("the system supports the family");
             told(socket.into(), Connect, "not connected");
         }
-        let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("it can be");
+        let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
+            .expect("a socket can be created");
         bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port is free");
         told(bound.into(), Connect, "not connected");
         let hole = crate::support::peer::black_hole();
-        let connecting = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("it can be");
-        connecting.set_nonblocking(true).expect("it can be");
+        let connecting = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
+            .expect("a socket can be created");
+        connecting.set_nonblocking(true).expect("every socket has the option");
         connecting.connect(&hole.address.into()).expect_err("nobody answers");
         told(connecting.into(), Connect, "still connecting");
     });
 }
 
-/// Waits until the system has taken notice of the end.
+/// Waits until the kernel has received the peer's end.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn await_end(stream: &TcpStream) {
@@ -220,97 +223,96 @@ fn await_end(stream: &TcpStream) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_stream_that_was_reset_before_is_read_out_and_then_reset() {
+fn a_stream_that_was_reset_before_yields_its_data_and_then_the_reset() {
     story(|| {
         for host in ["127.0.0.1:0", "[::1]:0"] {
-            let listener = TcpListener::bind(host).expect("the system has a port");
-            let stream = stream_to(listener.local_addr().expect("it has one"));
-            let (mut theirs, _) = listener.accept().expect("it has come");
-            theirs.write_all(b"last words").expect("there is room");
+            let listener = TcpListener::bind(host).expect("a port is free");
+            let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
+            let (mut theirs, _) = listener.accept().expect("it has arrived");
+            theirs.write_all(b"last words").expect("the send buffer has room");
             let gone = std::time::Duration::ZERO;
             socket2::SockRef::from(&theirs).set_linger(Some(gone)).expect("it can");
             drop(theirs);
             await_end(&stream);
-            let socket = Connector::global()
-                .adopt(stream, SocketOptions::new())
-                .expect("there is something to read");
-            let info = socket.opened().expect("it was connected before");
+            let socket =
+                Connector::global().adopt(stream, SocketOptions::new()).expect("data is unread");
+            let info = socket.opened().expect("it was connected");
             assert_eq!(info.remote_address(), None);
             assert_eq!(info.requested().port(), 0);
-            assert_eq!(read_exactly(&socket, 10).expect("it is there"), b"last words");
+            assert_eq!(read_exactly(&socket, 10).expect("the data is unread"), b"last words");
             fails(read(&socket, 1), ErrorKind::Reset);
             fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
         }
     });
 }
 
-/// The loop finds it so, if nobody reads before.
+/// The event loop finds the reset if no caller reads first.
 #[cfg(target_os = "linux")]
 #[test]
-fn nobody_has_to_read_for_the_reset_of_an_adopted_stream_and_all_can_be_read_after_it() {
+fn a_reset_of_an_adopted_stream_is_noticed_without_a_reader_and_keeps_all_data() {
     story(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
-        let stream = stream_to(listener.local_addr().expect("it has one"));
-        let (mut theirs, _) = listener.accept().expect("it has come");
-        theirs.write_all(&[7; 100_000]).expect("there is room");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
+        let (mut theirs, _) = listener.accept().expect("it has arrived");
+        theirs.write_all(&[7; 100_000]).expect("the send buffer has room");
         socket2::SockRef::from(&theirs)
             .set_linger(Some(std::time::Duration::ZERO))
             .expect("it can");
-        crate::support::eventually(crate::support::PATIENCE, "all has come", || {
+        crate::support::eventually(crate::support::PATIENCE, "all data has arrived", || {
             stream.peek(&mut [0; 100_000]).is_ok_and(|count| count == 100_000)
         });
         drop(theirs);
         await_end(&stream);
-        let socket = Socket::try_from(stream).expect("there is something to read");
+        let socket = Socket::try_from(stream).expect("data is unread");
         fails(socket.closed_timeout(crate::support::PATIENCE), ErrorKind::Reset);
-        assert_eq!(read_exactly(&socket, 100_000).expect("it is there"), [7; 100_000]);
+        assert_eq!(read_exactly(&socket, 100_000).expect("the data is unread"), [7; 100_000]);
         fails(read(&socket, 1), ErrorKind::Reset);
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_stream_that_had_ended_before_is_read_out_and_ends() {
+fn a_stream_that_had_ended_before_yields_its_data_and_ends() {
     story(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a port");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let pair = || {
-            let stream = stream_to(listener.local_addr().expect("it has one"));
-            (stream, listener.accept().expect("it has come").0)
+            let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
+            (stream, listener.accept().expect("it has arrived").0)
         };
         let (stream, mut theirs) = pair();
         stream.shutdown(Shutdown::Write).expect("it is connected");
-        theirs.write_all(b"last words").expect("there is room");
+        theirs.write_all(b"last words").expect("the send buffer has room");
         drop(theirs);
         await_end(&stream);
-        let socket = Socket::try_from(stream).expect("there is something to read");
-        assert_eq!(read_to_end(&socket).expect("it is there"), b"last words");
+        let socket = Socket::try_from(stream).expect("data is unread");
+        assert_eq!(read_to_end(&socket).expect("the data is unread"), b"last words");
 
         let (stream, theirs) = pair();
         stream.shutdown(Shutdown::Write).expect("it is connected");
         drop(theirs);
         await_end(&stream);
-        let error = Socket::try_from(stream).expect_err("nothing is left of it");
+        let error = Socket::try_from(stream).expect_err("the connection is over");
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert!(error.to_string().contains("has ended"), "{error}");
     });
 }
 
-// ------------------------------------------------------------------------------------------------ given
+// ------------------------------------------------------------------------------------------------ detach
 
 #[cfg(unix)]
 #[test]
-fn a_detached_connection_goes_on_with_all_that_is_unread() {
+fn a_detached_connection_keeps_all_unread_data() {
     story(|| {
         let peer = Peer::plays(|peer| {
             peer.send(b"one, two");
             peer.read_to_end();
             peer.send(b", three");
         });
-        let connector = Connector::builder().build().expect("the rules are fine");
-        let socket = connector.connect(peer.address()).expect("the address is fine");
+        let connector = Connector::builder().build().expect("the rules are valid");
+        let socket = connector.connect(peer.address()).expect("the address is valid");
         (&socket).write_all(b"a").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 3).expect("the peer sends"), b"one");
-        let mut stream = socket.detach().expect("nothing is in the way");
+        let mut stream = socket.detach().expect("the socket is idle");
 
         assert_eq!(socket.phase(), Phase::Closed);
         assert!(!socket.upgraded());
@@ -318,7 +320,7 @@ fn a_detached_connection_goes_on_with_all_that_is_unread() {
         fails(read(&socket, 1), ErrorKind::Upgraded);
         fails((&socket).write(b"x"), ErrorKind::Upgraded);
         fails(socket.detach(), ErrorKind::Upgraded);
-        let told = read(socket.reader(), 1).expect_err("another has it").to_string();
+        let told = read(socket.reader(), 1).expect_err("the stream has the connection").to_string();
         assert!(told.contains("detached"), "{told}");
         assert_eq!(connector.open_sockets(), 0);
         drop(socket);
@@ -331,10 +333,10 @@ fn a_detached_connection_goes_on_with_all_that_is_unread() {
     });
 }
 
-/// As a brisk dialogue leaves it, in which receives themselves wait, but not for long.
+/// A fast dialogue, in which receives block in the kernel with a short timeout, must leave no timeout on the stream.
 #[cfg(unix)]
 #[test]
-fn a_detached_stream_waits_for_as_long_as_it_takes() {
+fn a_detached_stream_has_no_timeout() {
     story(|| {
         let peer = Peer::plays(|peer| {
             for _ in 0..100 {
@@ -349,7 +351,7 @@ fn a_detached_stream_waits_for_as_long_as_it_takes() {
             (&socket).write_all(b"y").expect("the peer reads");
             read_exactly(&socket, 1).expect("the peer answers");
         }
-        let stream = socket.detach().expect("nothing is in the way");
+        let stream = socket.detach().expect("the socket is idle");
         let reading = crate::support::blocked(move || read(&stream, 10));
         peer.cue();
         assert_eq!(reading.join().expect("the peer sends"), b"late");
@@ -358,13 +360,13 @@ fn a_detached_stream_waits_for_as_long_as_it_takes() {
 
 #[cfg(unix)]
 #[test]
-fn what_cannot_be_detached_stays_as_it_is() {
+fn a_socket_that_cannot_be_detached_is_unchanged() {
     use crate::support::blocked;
     use crate::support::peer::black_hole;
 
     story(|| {
         let hole = black_hole();
-        let connecting = sockeye::connect(hole.address).expect("the address is fine");
+        let connecting = sockeye::connect(hole.address).expect("the address is valid");
         fails(connecting.detach(), ErrorKind::InvalidState);
 
         let peer = Peer::plays(|peer| {
@@ -378,7 +380,7 @@ fn what_cannot_be_detached_stays_as_it_is() {
         fails(socket.detach(), ErrorKind::InvalidState);
         peer.cue();
         assert_eq!(reading.join().expect("the peer sends"), b"answer");
-        socket.writer().close().expect("nothing is in the way");
+        socket.writer().close().expect("the close succeeds");
         fails(socket.detach(), ErrorKind::InvalidState);
         peer.gets(b"");
 
@@ -386,7 +388,7 @@ fn what_cannot_be_detached_stays_as_it_is() {
         let secure = crate::support::tls::open(&peer, options(authority()));
         assert_eq!(secure.secure_transport(), SecureTransport::On);
         fails(secure.detach(), ErrorKind::InvalidState);
-        (&secure).write_all(b"still").expect("it is as it was");
+        (&secure).write_all(b"still").expect("the socket is unchanged");
         assert_eq!(read_exactly(&secure, 5).expect("the peer echoes"), b"still");
         secure.close().expect("the peer reads");
 

@@ -1,23 +1,23 @@
-//! The guide names tests that show what it says: they are there.
+//! The guide names tests that prove its claims; these tests exist.
 
 use std::path::Path;
 
 #[test]
-fn every_test_that_the_comparison_names_is_there() {
+fn every_test_that_the_comparison_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = root.join("src/guide/from_node_go_std.rs");
-    let page = std::fs::read_to_string(page).expect("it is there");
+    let page = std::fs::read_to_string(page).expect("the file exists");
     let names = page.split("<br>`").skip(1);
     let names: Vec<&str> = names.filter_map(|rest| rest.split('`').next()).collect();
-    assert!(names.len() > 40, "only {names:?} were found");
+    assert!(names.len() > 40, "found only {names:?}");
     let missing: Vec<_> = names.into_iter().filter(|name| !is_test(root, name)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Whether a test of this path is in the file that its modules say.
+/// Checks whether a test of this path exists in the file of its modules.
 fn is_test(root: &Path, name: &str) -> bool {
     let (modules, function) = name.rsplit_once("::").expect("tests are in modules");
-    // The last module may be within the file of the one before it.
+    // The last module may be inside the file of the one before it.
     let within = modules.rsplit_once("::").map(|(outer, _)| (outer, "    "));
     [Some((modules, "")), within].into_iter().flatten().any(|(file, indent)| {
         let file = root.join("tests/it").join(format!("{}.rs", file.replace("::", "/")));

@@ -1,4 +1,4 @@
-//! What happens when the peer has ended: beside the scenarios of `conformance::half_open`.
+//! Sockets whose peer has ended, in addition to the scenarios of `conformance::half_open`.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn the_end_behind_the_last_byte_is_noticed_when_it_comes_later() {
+fn an_end_that_comes_after_the_last_read_is_noticed() {
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.send(b"x");
@@ -28,7 +28,7 @@ fn the_end_behind_the_last_byte_is_noticed_when_it_comes_later() {
 }
 
 #[test]
-fn where_half_open_is_allowed_it_does_not_settle_without_a_reader_either() {
+fn with_half_open_allowed_the_end_is_noticed_without_a_reader() {
     story(|| {
         let peer = Peer::plays(Wire::fin);
         let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
@@ -41,7 +41,7 @@ fn where_half_open_is_allowed_it_does_not_settle_without_a_reader_either() {
 }
 
 #[test]
-fn a_write_blocked_at_the_end_of_reading_ends_and_what_was_taken_arrives() {
+fn a_write_blocked_at_the_end_of_reading_fails_and_accepted_bytes_arrive() {
     story(|| {
         let peer = ends_and_reads_later();
         let socket = open_with(&peer, little_room().close_timeout(ms(300)));
@@ -50,7 +50,7 @@ fn a_write_blocked_at_the_end_of_reading_ends_and_what_was_taken_arrives() {
         let writing = blocked(move || writer.write(b"w"));
         peer.cue();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-        // It may still end well, for as long as a close would wait for it.
+        // The write may still succeed during the time that a close would wait for it.
         fails(writing.join_within(ms(300) + AT_ONCE), ErrorKind::Closed);
         socket.closed_timeout(AT_ONCE).expect("a clean end");
         peer.cue();
@@ -59,7 +59,7 @@ fn a_write_blocked_at_the_end_of_reading_ends_and_what_was_taken_arrives() {
 }
 
 #[test]
-fn a_write_blocked_at_the_end_of_reading_may_still_end_well() {
+fn a_write_blocked_at_the_end_of_reading_may_still_succeed() {
     story(|| {
         let peer = ends_and_reads_later();
         let socket = open_with(&peer, little_room());
@@ -91,7 +91,7 @@ fn a_write_after_the_end_does_not_wait_for_one_that_is_blocked() {
     });
 }
 
-/// Has little room, ends its direction at its cue, and reads from the next one on.
+/// Returns a peer with a small receive buffer. It ends its direction at its first cue and reads from the second.
 fn ends_and_reads_later() -> Peer {
     Peer::on(listen_with_room(4096), |wire| {
         wire.await_cue();

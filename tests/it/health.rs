@@ -1,4 +1,4 @@
-//! `health` tells what has become of a socket that nobody reads, and leaves all that can be read where it is.
+//! `health` reports the state of an idle socket and leaves all data unread.
 
 use std::io::Write;
 use std::sync::mpsc;
@@ -18,7 +18,7 @@ use crate::support::{
 
 mod pool;
 
-/// What a test expects: [`Health`] without the error itself.
+/// The expected [`Health`], without the error itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Is {
     Opening,
@@ -35,11 +35,11 @@ fn health(socket: &Socket) -> Is {
         Health::Unread => Is::Unread,
         Health::Ended => Is::Ended,
         Health::Failed(error) => Is::Failed(error.kind()),
-        other => panic!("a state that these tests don't know: {other:?}"),
+        other => panic!("unexpected health: {other:?}"),
     }
 }
 
-/// It is so, and stays so.
+/// Checks that the health is `expected` and stays so.
 #[track_caller]
 fn check(socket: &Socket, expected: Is) {
     for _ in 0..3 {
@@ -47,7 +47,7 @@ fn check(socket: &Socket, expected: Is) {
     }
 }
 
-/// What the peer does is here in a moment; until then the socket is idle.
+/// Waits for the health to become `expected`; until the peer has acted, the socket is idle.
 #[track_caller]
 fn becomes(socket: &Socket, expected: Is) {
     eventually(AT_ONCE, "the peer has acted", || match health(socket) {
@@ -64,7 +64,7 @@ fn becomes(socket: &Socket, expected: Is) {
 fn a_socket_that_is_not_yet_open_is_opening() {
     story(|| {
         let hole = black_hole();
-        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        let socket = sockeye::connect(hole.address).expect("the address is valid");
         check(&socket, Is::Opening);
         socket.abort();
         check(&socket, Is::Failed(ErrorKind::Closed));
@@ -72,17 +72,17 @@ fn a_socket_that_is_not_yet_open_is_opening() {
 }
 
 #[test]
-fn one_that_never_opened_has_failed_by_the_cause() {
+fn a_socket_that_never_opened_has_failed_with_the_cause() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         socket.opened().expect_err("nothing listens");
         check(&socket, Is::Failed(ErrorKind::Connect));
     });
 }
 
 #[test]
-fn in_plaintext_each_thing_a_peer_can_do_is_seen_and_bytes_stay() {
+fn in_plaintext_every_action_of_the_peer_is_seen_and_data_stays() {
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.await_cue();
@@ -97,12 +97,12 @@ fn in_plaintext_each_thing_a_peer_can_do_is_seen_and_bytes_stay() {
         for bytes in [b"one", b"two"] {
             peer.cue();
             becomes(&socket, Is::Unread);
-            assert_eq!(read_exactly(&socket, 3).expect("it is there"), bytes);
+            assert_eq!(read_exactly(&socket, 3).expect("the data is unread"), bytes);
             check(&socket, Is::Idle);
         }
         peer.cue();
         becomes(&socket, Is::Ended);
-        socket.closed_timeout(AT_ONCE).expect("a clean end, nothing unread");
+        socket.closed_timeout(AT_ONCE).expect("a clean end without unread data");
         assert_eq!(read(&socket, 1).expect("a clean end"), b"");
         assert_eq!(socket.stats().bytes_read, 6);
         peer.gets(b"");
@@ -110,7 +110,7 @@ fn in_plaintext_each_thing_a_peer_can_do_is_seen_and_bytes_stay() {
 }
 
 #[test]
-fn an_end_behind_bytes_is_unread_until_they_are_read() {
+fn an_end_after_unread_bytes_is_seen_once_they_are_read() {
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.send(b"last words");
@@ -118,14 +118,14 @@ fn an_end_behind_bytes_is_unread_until_they_are_read() {
         });
         let socket = open(&peer);
         becomes(&socket, Is::Unread);
-        assert_eq!(read_exactly(&socket, 10).expect("it is there"), b"last words");
+        assert_eq!(read_exactly(&socket, 10).expect("the data is unread"), b"last words");
         becomes(&socket, Is::Ended);
         peer.gets(b"");
     });
 }
 
 #[test]
-fn a_reset_is_seen_also_behind_bytes() {
+fn a_reset_is_seen_despite_unread_bytes() {
     story(|| {
         let peer = Peer::resets();
         let socket = open(&peer);
@@ -148,9 +148,9 @@ fn a_reset_is_seen_also_behind_bytes() {
     });
 }
 
-/// The loop would see it 100 ms after the last read at the earliest.
+/// The event loop would notice it 100 ms after the last read at the earliest.
 #[test]
-fn an_end_and_data_are_seen_before_the_loop_has_looked() {
+fn an_end_and_data_are_seen_before_the_loop_polls() {
     story(|| {
         for way in [Way::Plain, Way::On] {
             is_seen_without_the_loop(way, |peer| peer.line().ends(), Is::Ended);
@@ -175,12 +175,12 @@ fn is_seen_without_the_loop(way: Way, act: fn(&mut Accepted), expected: Is) {
 }
 
 #[test]
-fn what_this_side_ends_has_ended() {
+fn a_socket_that_this_side_ended_has_ended() {
     story(|| {
         type End = fn(&Socket);
         let ends: [(End, Is); 4] = [
-            (|socket| socket.close().expect("nothing is in the way"), Is::Ended),
-            (|socket| socket.writer().close().expect("nothing is in the way"), Is::Ended),
+            (|socket| socket.close().expect("the close succeeds"), Is::Ended),
+            (|socket| socket.writer().close().expect("the close succeeds"), Is::Ended),
             (|socket| socket.reader().cancel(), Is::Ended),
             (Socket::abort, Is::Failed(ErrorKind::Closed)),
         ];
@@ -201,13 +201,13 @@ fn a_half_open_socket_has_ended_in_one_direction() {
         let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
         becomes(&socket, Is::Ended);
         (&socket).write_all(b"still here").expect("it is half open");
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.gets(b"still here");
     });
 }
 
 #[test]
-fn an_upgrade_is_opening_and_then_like_any_other() {
+fn an_upgraded_socket_is_opening_and_then_like_any_other() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.agrees();
@@ -217,13 +217,13 @@ fn an_upgrade_is_opening_and_then_like_any_other() {
         let plain = tls::open(&peer, upgradable(authority()));
         check(&plain, Is::Idle);
         ask(&plain);
-        let socket = plain.start_tls().expect("nothing is in the way");
+        let socket = plain.start_tls().expect("the upgrade may start");
         check(&socket, Is::Opening);
         check(&plain, Is::Ended);
         peer.cue();
         socket.opened().expect("the peer is trusted");
         check(&socket, Is::Idle);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.gets(b"");
     });
 }
@@ -241,7 +241,7 @@ fn over_tls_data_is_seen_and_stays() {
         peer.cue();
         becomes(&socket, Is::Unread);
         assert_eq!(socket.stats().bytes_read, 0);
-        assert_eq!(read_exactly(&socket, 8).expect("it is there"), b"datamore");
+        assert_eq!(read_exactly(&socket, 8).expect("the data is unread"), b"datamore");
         check(&socket, Is::Idle);
         socket.close().expect("the peer reads");
         peer.gets(b"");
@@ -274,7 +274,7 @@ fn ends(setting: Setting, end: fn(&mut Accepted), expected: Is) {
 }
 
 #[test]
-fn over_tls_a_reset_behind_data_is_seen() {
+fn over_tls_a_reset_after_unread_data_is_seen() {
     settings(|setting| {
         let peer = setting.plays(|peer| {
             peer.send(b"data");
@@ -291,7 +291,7 @@ fn over_tls_a_reset_behind_data_is_seen() {
 }
 
 #[test]
-fn new_keys_are_neither_data_nor_an_end_and_are_answered() {
+fn a_key_update_is_neither_data_nor_an_end_and_is_answered() {
     story(|| {
         let (tell, told) = mpsc::channel();
         let peer = TlsPeer::secured(&terms().only(TlsVersion::Tls13), move |peer| {
@@ -346,7 +346,7 @@ fn a_blocked_writer_is_neither_waited_for_nor_disturbed() {
 }
 
 #[test]
-fn a_reset_is_told_while_both_directions_are_blocked() {
+fn a_reset_is_seen_while_both_directions_are_blocked() {
     story(|| {
         let peer = Peer::resets();
         let socket = open_with(&peer, little_room());
@@ -356,27 +356,28 @@ fn a_reset_is_told_while_both_directions_are_blocked() {
         becomes(&socket, Is::Failed(ErrorKind::Reset));
         fails(reading.join(), ErrorKind::Reset);
         let (_, failure) = writing.join();
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
+        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Reset);
     });
 }
 
 #[test]
-fn limits_on_reads_do_not_count_for_a_look() {
+fn read_limits_do_not_apply_to_health() {
     story(|| {
         let peer = Peer::plays(|wire| wire.send(b"data"));
         let socket = open(&peer);
         socket.set_deadline(Some(past()));
         becomes(&socket, Is::Unread);
         socket.set_deadline(None);
-        assert_eq!(read_exactly(&socket, 4).expect("it is there"), b"data");
-        socket.close().expect("nothing is in the way");
+        assert_eq!(read_exactly(&socket, 4).expect("the data is unread"), b"data");
+        socket.close().expect("the close succeeds");
         peer.gets(b"");
     });
 }
 
-/// A look takes the turn of a read for a moment; neither may lose what wakes the other, nor the loop the end.
+/// `health` holds the read turn for a moment. Neither call may lose the other's wake-up, and the loop may not miss the
+/// end.
 #[test]
-fn looks_and_reads_at_the_same_time_lose_nothing() {
+fn concurrent_health_and_reads_lose_nothing() {
     for way in [Way::Plain, Way::On] {
         story(move || {
             let peer = way.plays(|peer| {

@@ -1,7 +1,6 @@
 //! Imports point downward only, and each system crate is named in its own layer only.
-//!
-//! Reads the sources as text: comments, literals and what is compiled for unit tests alone are left out,
-//! `use` trees are taken apart, and paths in the middle of code count as imports.
+//! The tests read the sources as text. They skip comments, literals and code for unit tests only, resolve `use` trees,
+//! and treat paths within code as imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,18 +9,18 @@ use std::path::Path;
 
 // -------------------------------------------------------------------- the rules
 
-/// From the bottom up; a layer may use itself and what is below it.
+/// The layers from bottom to top. A layer may use itself and the layers below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Layer {
     Data,
     Machine,
     Driver,
     Socket,
-    /// The root and its documentation put the layers together.
+    /// The crate root and its documentation, which combine the layers.
     Root,
 }
 
-/// The layer of a module right below the root; the simulator stands where the driver does, beside it.
+/// Returns the layer of a module directly below the root. The simulator is in the driver's layer.
 fn layer(module: &str) -> Option<Layer> {
     match module {
         "address" | "egress" | "error" | "failpoint" | "info" | "options" | "process"
@@ -34,20 +33,20 @@ fn layer(module: &str) -> Option<Layer> {
     }
 }
 
-/// Crates that only the driver names.
+/// The crates that only the driver names.
 const SYSTEM: [&str; 5] = ["dns_lookup", "mio", "nix", "socket2", "rustix"];
 
-/// The one question of the egress rules that the system has to answer.
+/// The file with the egress rules' only question to the system.
 const LOCAL_FILE: &str = "egress/local/route.rs";
 const LOCAL: &str = "rustix";
 
-/// Crates that the machine may name in one module, and the settings of TLS in theirs.
+/// The files in the machine and in `tls` that may name these crates.
 const TLS_FILES: [&str; 2] = ["machine/tls.rs", "machine/tls/lending.rs"];
 const TLS: [&str; 4] = ["aws_lc_rs", "ring", "rustls", "webpki_roots"];
-/// The server that the simulator's machines speak with.
+/// The TLS server that talks to the simulator's machines.
 const SERVER_FILE: &str = "sim/tls.rs";
 
-/// What the machine has none of: threads, sockets, clocks, and collections with an order of their own.
+/// Items that the machine may not use: threads, sockets, clocks, and collections with a random order.
 const NOT_IN_THE_MACHINE: [&str; 6] = [
     "std::thread",
     "std::net::TcpStream",
@@ -62,7 +61,10 @@ fn imports_point_downward_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
     collect(&root.join("src"), "", &mut sources);
-    assert!(sources.iter().any(|(path, _)| path.starts_with("machine/")), "no machine was found");
+    assert!(
+        sources.iter().any(|(path, _)| path.starts_with("machine/")),
+        "found no file of the machine"
+    );
     let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("a manifest");
     let faults = faults(&sources, &dependencies(&manifest));
     let list: Vec<String> = faults.iter().map(Fault::to_string).collect();
@@ -84,7 +86,7 @@ fn collect(folder: &Path, prefix: &str, into: &mut Vec<(String, String)>) {
     }
 }
 
-/// The names of the dependencies, as code spells them.
+/// Returns the names of the dependencies, as code spells them.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut inside = false;
@@ -104,7 +106,7 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
     names
 }
 
-/// A path that its file should not name.
+/// A path that its file must not name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fault {
     file: String,
@@ -162,30 +164,30 @@ fn broken_rule(
         }
         let name = path.get(1)?.as_str();
         if name == "*" {
-            return Some("everything of the root is no import of a lower layer");
+            return Some("imports everything from the root");
         }
         let module = exports.get(name).map_or(name, String::as_str);
-        // A macro or a constant of the root itself has no layer, and is nobody's to use but the root's.
+        // Only the root itself may use its own macros and constants, which have no layer.
         let Some(used) = layer(module) else {
-            return Some("a name of the root that belongs to no layer");
+            return Some("imports a name of the root that belongs to no layer");
         };
         if module == "lib" || module == "guide" || used > own {
             return Some("points upward");
         }
         if used == own && module != top && (module == "sim" || top == "sim") {
-            return Some("the simulator and the driver don't know each other");
+            return Some("the simulator and the driver may not import each other");
         }
         return None;
     }
     if SYSTEM.contains(&first) && (file, first) != (LOCAL_FILE, LOCAL) {
-        return (own != Layer::Driver || top == "sim").then_some("is named by the driver only");
+        return (own != Layer::Driver || top == "sim").then_some("only the driver may name it");
     }
     if TLS.contains(&first) && !TLS_FILES.contains(&file) && file != SERVER_FILE {
         if top != "tls" && own != Layer::Machine {
-            return Some("is named by the TLS files only");
+            return Some("only the TLS files may name it");
         }
         if top == "tls" && path.last().is_some_and(|name| name.ends_with("Connection")) {
-            return Some("a connection of rustls is named by machine/tls.rs only");
+            return Some("only machine/tls.rs may name a rustls connection");
         }
     }
     if own == Layer::Machine {
@@ -193,7 +195,7 @@ fn broken_rule(
             return None;
         }
         if dependencies.contains(first) {
-            return Some("the machine uses no crate but its TLS");
+            return Some("the machine may use no crate except its TLS crates");
         }
         let whole = path.join("::");
         let named = |banned: &str| {
@@ -204,18 +206,18 @@ fn broken_rule(
                     && (whole == tail || whole.starts_with(&format!("{tail}::"))))
         };
         if NOT_IN_THE_MACHINE.iter().any(|banned| named(banned)) {
-            return Some("the machine is deaf and blind");
+            return Some("the machine has no access to the system");
         }
         for glob in ["std::net::*", "std::collections::*"] {
             if whole == glob {
-                return Some("the machine names what it uses of this module");
+                return Some("the machine may not import this whole module");
             }
         }
     }
     None
 }
 
-/// Which module each name comes from that the root hands on.
+/// Maps each name that the root re-exports to its module.
 fn root_exports(text: &str) -> BTreeMap<String, String> {
     let tokens = tokens(text);
     let mut exports = BTreeMap::new();
@@ -233,7 +235,8 @@ fn root_exports(text: &str) -> BTreeMap<String, String> {
     exports
 }
 
-/// `machine/tls.rs` is the module `machine::tls`, `machine/mod.rs` is `machine`, `lib.rs` the root.
+/// Returns the modules of a file: `machine/tls.rs` is `machine::tls`, `machine/mod.rs` is `machine`, and `lib.rs` is
+/// the root.
 fn modules_of(file: &str) -> Vec<String> {
     let stem = file.trim_end_matches(".rs");
     let mut parts: Vec<String> = stem.split('/').map(str::to_owned).collect();
@@ -243,7 +246,7 @@ fn modules_of(file: &str) -> Vec<String> {
     parts
 }
 
-/// Modules that a `#[cfg(test)] mod name;` declares, as `machine/tests`.
+/// Returns the modules that a `#[cfg(test)] mod name;` declares, as `machine/tests`.
 fn test_modules(sources: &[(String, String)]) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for (file, text) in sources {
@@ -261,7 +264,7 @@ fn test_modules(sources: &[(String, String)]) -> BTreeSet<String> {
     modules
 }
 
-/// Whether the file is one of these modules, or below one.
+/// Checks whether the file is one of these modules or below one.
 fn is_within(file: &str, modules: &BTreeSet<String>) -> bool {
     let own = modules_of(file);
     (1..=own.len()).any(|length| modules.contains(&own[..length].join("/")))
@@ -269,7 +272,7 @@ fn is_within(file: &str, modules: &BTreeSet<String>) -> bool {
 
 // -------------------------------------------------------------------- paths in a text
 
-/// Every path of more than one part, and every imported one, with `self` and `super` resolved.
+/// Returns every path of more than one part and every imported path, with `self` and `super` resolved.
 fn paths(text: &str, module: &[String]) -> Vec<(usize, Vec<String>)> {
     let tokens = tokens(text);
     let mut found = Vec::new();
@@ -296,7 +299,7 @@ fn paths(text: &str, module: &[String]) -> Vec<(usize, Vec<String>)> {
             && tokens.get(at + 1).is_some_and(Token::is_word)
             && !(at > 0 && is_path_end(&tokens[at - 1]))
         {
-            // `::mio::Poll` in code: the part after the colons begins the path.
+            // In code, the part after the colons of `::mio::Poll` begins the path.
             let mut path = vec![tokens[at + 1].text.clone()];
             let line = token.line;
             at += 1;
@@ -319,7 +322,7 @@ fn next_is(tokens: &[Token], at: usize, text: &str) -> bool {
     tokens.get(at + 1).is_some_and(|token| token.text == text)
 }
 
-/// `super::x` in `machine::tls` is `crate::machine::x`.
+/// Resolves a path: `super::x` in `machine::tls` is `crate::machine::x`.
 fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
     let mut base = module.to_vec();
     let mut rest = &path[..];
@@ -339,7 +342,7 @@ fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
     whole
 }
 
-/// The paths of the `use` tree that begins at `at`.
+/// Returns the paths of the `use` tree that begins at `at`.
 fn use_tree(tokens: &[Token], at: usize) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     let mut at = at;
@@ -369,7 +372,7 @@ fn branch(
                 *at += 1;
                 return;
             }
-            // A new name for what is imported says nothing about where it is from.
+            // The alias of an import does not change its origin.
             "as" => *at += 1,
             "self" if !path.is_empty() => {}
             "," | ";" | "}" => break,
@@ -399,7 +402,7 @@ impl Token {
     }
 }
 
-/// The tokens of what is compiled outside of unit tests.
+/// Returns the tokens of the code that is compiled outside of unit tests.
 fn tokens(text: &str) -> Vec<Token> {
     let all = raw_tokens(text);
     let mut kept = Vec::new();
@@ -416,7 +419,7 @@ fn tokens(text: &str) -> Vec<Token> {
     kept
 }
 
-/// Where the item begins behind `#[cfg(test)]` and further attributes at `at`.
+/// Returns the start of the item after `#[cfg(test)]` and further attributes at `at`.
 fn test_attribute(tokens: &[Token], at: usize) -> Option<usize> {
     let matches = |wanted: &[&str]| {
         tokens.len() >= at + wanted.len()
@@ -438,7 +441,7 @@ fn test_attribute(tokens: &[Token], at: usize) -> Option<usize> {
     Some(after)
 }
 
-/// Behind the item at `at`: its `;`, or the brace that closes it.
+/// Returns the position after the item at `at`, which ends with `;` or its closing brace.
 fn item_end(tokens: &[Token], at: usize) -> usize {
     let mut depth = 0_usize;
     for (offset, token) in tokens[at..].iter().enumerate() {
@@ -457,7 +460,7 @@ fn item_end(tokens: &[Token], at: usize) -> usize {
     tokens.len()
 }
 
-/// Words, `::` and single signs; comments and literals are left out.
+/// Splits a text into words, `::` and single characters, without comments and literals.
 fn raw_tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let mut tokens = Vec::new();
@@ -495,7 +498,7 @@ fn raw_tokens(text: &str) -> Vec<Token> {
                 }
                 1
             }
-            [] => unreachable!("there is a character at this place"),
+            [] => unreachable!("the position is within the text"),
         };
         line += rest[..length].iter().filter(|c| **c == '\n').count();
         at += length;
@@ -518,7 +521,7 @@ fn block_comment(rest: &[char]) -> usize {
     at
 }
 
-/// The length of a literal whose quote is at `start`.
+/// Returns the length of a literal whose quote is at `start`.
 fn string(rest: &[char], start: usize) -> usize {
     let mut at = start + 1;
     while at < rest.len() && rest[at] != '"' {
@@ -527,7 +530,7 @@ fn string(rest: &[char], start: usize) -> usize {
     (at + 1).min(rest.len())
 }
 
-/// The length of a raw literal whose signs begin at `start`, `None` for a raw identifier.
+/// Returns the length of a raw literal whose prefix begins at `start`, or `None` for a raw identifier.
 fn raw_string(rest: &[char], start: usize) -> Option<usize> {
     let signs = rest[start..].iter().take_while(|c| **c == '#').count();
     if rest.get(start + signs) != Some(&'"') {
@@ -545,7 +548,7 @@ fn raw_string(rest: &[char], start: usize) -> Option<usize> {
     Some(rest.len())
 }
 
-/// The length of a character, or of the sign before the name of a lifetime.
+/// Returns the length of a character literal, or of the quote of a lifetime.
 fn character(rest: &[char]) -> usize {
     match rest {
         ['\'', '\\', ..] => {
@@ -556,9 +559,9 @@ fn character(rest: &[char]) -> usize {
     }
 }
 
-// -------------------------------------------------------------------- the rules bite
+// -------------------------------------------------------------------- tests of the rules
 
-/// What is found in one made-up file, beside a root that hands some names on.
+/// Returns the violations in one made-up file, together with a root that re-exports some names.
 fn found(file: &str, text: &str) -> Vec<(usize, String)> {
     let root = "mod driver; mod machine; pub use crate::socket::{Socket, Reader}; pub use error::Error; pub use self::info::Stats;";
     let sources = [("lib.rs".to_owned(), root.to_owned()), (file.to_owned(), text.to_owned())];
@@ -610,7 +613,7 @@ fn a_downward_import_is_fine() {
 }
 
 #[test]
-fn a_tree_is_taken_apart() {
+fn a_use_tree_is_resolved() {
     check(
         "machine/race.rs",
         "use crate::{\n    error::Error,\n    driver::{self, dial as call, table::{Row}},\n};",
@@ -627,14 +630,14 @@ fn a_path_in_the_middle_of_code_is_an_import() {
 }
 
 #[test]
-fn a_name_of_the_root_counts_as_where_it_comes_from() {
+fn a_name_of_the_root_belongs_to_its_original_module() {
     check("driver/mod.rs", "use crate::{Error, Socket, Stats};", &[(1, "crate::Socket")]);
     check("machine/mod.rs", "use crate::unheard_of;", &[(1, "crate::unheard_of")]);
     check("machine/mod.rs", "use crate::*;", &[(1, "crate::*")]);
 }
 
 #[test]
-fn super_and_self_are_followed() {
+fn super_and_self_are_resolved() {
     check("machine/tls.rs", "use super::super::driver::Loop;", &[(1, "crate::driver::Loop")]);
     check("machine/mod.rs", "use super::socket::Shared;", &[(1, "crate::socket::Shared")]);
     check("machine/mod.rs", "use self::tls::Session;", &[]);
@@ -686,7 +689,7 @@ fn the_machine_is_pure() {
 }
 
 #[test]
-fn comments_literals_and_unit_tests_are_no_code() {
+fn comments_literals_and_unit_tests_are_skipped() {
     check(
         "machine/mod.rs",
         "//! crate::driver::Loop\n/* std::thread /* crate::socket::A */ std::thread */ fn f() {}",
@@ -718,7 +721,7 @@ fn a_file_without_a_layer_is_found() {
 }
 
 #[test]
-fn a_file_of_unit_tests_alone_is_left_out() {
+fn a_file_of_unit_tests_alone_is_skipped() {
     let sources = [
         ("machine/mod.rs".to_owned(), "#[cfg(test)]\nmod tests;".to_owned()),
         ("machine/tests.rs".to_owned(), "use std::thread; mod lives;".to_owned()),

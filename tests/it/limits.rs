@@ -1,6 +1,5 @@
-//! Many connections, and a system that has nothing left to give: descriptors, threads, memory.
-//!
-//! Each test counts or spends what belongs to its process and so has one for itself.
+//! Many connections, and a system without free descriptors, threads or memory.
+//! Each test counts or uses up resources of its process, so each runs in a process of its own.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -24,7 +23,7 @@ use crate::support::{
 
 const LONG: Duration = Duration::from_secs(150);
 
-/// The loop, and at most two more: names, and a helper.
+/// The event loop and at most two more: a resolver thread and a helper.
 const MOST_THREADS: usize = 3;
 
 fn local(last: u8) -> SocketAddr {
@@ -34,12 +33,12 @@ fn local(last: u8) -> SocketAddr {
 // -------------------------------------------------------------------- one after another
 
 #[test]
-fn twenty_thousand_lives_leave_nothing_behind() {
-    const NAME: &str = "limits::twenty_thousand_lives_leave_nothing_behind";
+fn twenty_thousand_connections_leak_nothing() {
+    const NAME: &str = "limits::twenty_thousand_connections_leak_nothing";
     const LIVES: usize = 20_000;
     const WARM_UP: usize = 4_000;
     alone(NAME, LONG, || {
-        // The peers accept in threads of this process, and take their part of a connection with them.
+        // The peers accept in threads of this process, so their descriptors are counted with it.
         let listeners: Vec<_> = (1..=8).map(|last| listen_on(local(last), 1024, None)).collect();
         let addresses: Vec<_> =
             listeners.iter().map(|one| one.local_addr().expect("it listens")).collect();
@@ -58,23 +57,21 @@ fn twenty_thousand_lives_leave_nothing_behind() {
             live(life, addresses[life % addresses.len()]);
         }
         let (descriptors, threads_before, memory_before) = before.expect("the warm-up is over");
-        eventually(PATIENCE, "the descriptors are given back", || {
-            settled_descriptors() <= descriptors
-        });
+        eventually(PATIENCE, "the descriptors are closed", || settled_descriptors() <= descriptors);
         assert!(threads() <= threads_before, "{threads_before} threads became {}", threads());
         let grown = memory().saturating_sub(memory_before);
-        // Less than 100 bytes a life: the allocator's own moods stay below that.
+        // The bound is 100 bytes per connection; the allocator's own fluctuation stays below it.
         assert!(
             grown < 100 * (LIVES - WARM_UP),
-            "{grown} bytes more after {} lives",
+            "{grown} bytes more after {} connections",
             LIVES - WARM_UP
         );
     });
 }
 
-/// A short life of one sort or another: each way to end gives everything back.
+/// Opens a connection and ends it in the way that `number` selects. Each way must free everything.
 fn live(number: usize, address: SocketAddr) {
-    let socket = sockeye::connect(address).expect("the address is fine");
+    let socket = sockeye::connect(address).expect("the address is valid");
     match number % 5 {
         0 => drop(socket),
         1 => {
@@ -99,10 +96,10 @@ fn live(number: usize, address: SocketAddr) {
     }
 }
 
-/// Sockets that failed or were given up while connecting are no different.
+/// The same applies to sockets that failed or were closed while connecting.
 #[test]
-fn a_thousand_failed_attempts_leave_nothing_behind() {
-    alone("limits::a_thousand_failed_attempts_leave_nothing_behind", LONG, || {
+fn a_thousand_failed_attempts_leak_nothing() {
+    alone("limits::a_thousand_failed_attempts_leak_nothing", LONG, || {
         let hole = black_hole();
         let nothing = crate::support::peer::nothing_listens();
         let mut before = None;
@@ -110,9 +107,9 @@ fn a_thousand_failed_attempts_leave_nothing_behind() {
             if round == 100 {
                 before = Some((settled_descriptors(), threads()));
             }
-            let refused = sockeye::connect(nothing.address).expect("the address is fine");
+            let refused = sockeye::connect(nothing.address).expect("the address is valid");
             fails(refused.opened(), ErrorKind::Connect);
-            let stuck = sockeye::connect(hole.address).expect("the address is fine");
+            let stuck = sockeye::connect(hole.address).expect("the address is valid");
             match round % 3 {
                 0 => stuck.abort(),
                 1 => stuck.close().expect("it cancels the attempt"),
@@ -120,9 +117,7 @@ fn a_thousand_failed_attempts_leave_nothing_behind() {
             }
         }
         let (descriptors, threads_before) = before.expect("some rounds are over");
-        eventually(PATIENCE, "the descriptors are given back", || {
-            settled_descriptors() <= descriptors
-        });
+        eventually(PATIENCE, "the descriptors are closed", || settled_descriptors() <= descriptors);
         assert!(threads() <= threads_before);
     });
 }
@@ -153,7 +148,7 @@ fn fifteen_thousand_sockets_need_three_threads_at_most() {
     }
 }
 
-/// Accepts on eight addresses, sends a byte on each connection when told, and reads one from each.
+/// Accepts on eight addresses, sends a byte on each connection at a signal, and reads one from each.
 fn hold_connections(count: usize) {
     let listeners: Vec<_> = (1..=8).map(|last| listen_on(local(last), 4096, None)).collect();
     let addresses: Vec<_> = listeners
@@ -184,11 +179,11 @@ fn hold_connections(count: usize) {
 fn open_sockets(count: usize) {
     let line = next_line().expect("the addresses come first");
     let addresses: Vec<SocketAddr> =
-        line.split(' ').map(|one| one.parse().expect("an address")).collect();
+        line.split(' ').map(|one| one.parse().expect("it is an address")).collect();
     let before = threads();
     let sockets: Vec<Socket> = (0..count)
         .map(|number| {
-            sockeye::connect(addresses[number % addresses.len()]).expect("the address is fine")
+            sockeye::connect(addresses[number % addresses.len()]).expect("the address is valid")
         })
         .collect();
     for socket in &sockets {
@@ -209,18 +204,18 @@ fn open_sockets(count: usize) {
     }
 }
 
-/// Blocked calls are the callers' threads; the library adds none for them.
+/// Blocked calls use the callers' threads; the library adds none.
 #[test]
 fn blocked_calls_add_no_threads() {
     alone("limits::blocked_calls_add_no_threads", LONG, || {
         const COUNT: usize = 50;
         let server = Server::echoes();
-        let first = sockeye::connect(server.address()).expect("the address is fine");
+        let first = sockeye::connect(server.address()).expect("the address is valid");
         first.opened().expect("the server listens");
-        // The peer: one thread for the listener, which is there, and one for each connection.
+        // The peer has one thread for the listener, which already exists, and one for each connection.
         let before = threads();
         let sockets: Vec<_> = (0..COUNT)
-            .map(|_| sockeye::connect(server.address()).expect("the address is fine"))
+            .map(|_| sockeye::connect(server.address()).expect("the address is valid"))
             .collect();
         let reads: Vec<_> = sockets
             .iter()
@@ -239,10 +234,10 @@ fn blocked_calls_add_no_threads() {
     });
 }
 
-/// Whatever state a socket rests in, neither the loop nor a blocked call turns in circles.
+/// In no state of an idle socket does the event loop or a blocked call spin.
 #[test]
-fn sockets_that_rest_take_no_processor_time() {
-    alone("limits::sockets_that_rest_take_no_processor_time", LONG, || {
+fn idle_sockets_use_no_cpu_time() {
+    alone("limits::idle_sockets_use_no_cpu_time", LONG, || {
         let half_open = || SocketOptions::new().allow_half_open(true);
         let ended = Peer::plays(|wire| {
             wire.fin();
@@ -282,7 +277,7 @@ fn sockets_that_rest_take_no_processor_time() {
         let blocked = open_with(&stuck, crate::support::little_room());
         let calls = crate::support::both_blocked(&blocked);
         let hole = black_hole();
-        let connecting = sockeye::connect(hole.address).expect("the address is fine");
+        let connecting = sockeye::connect(hole.address).expect("the address is valid");
 
         fails(unread_ended.closed_timeout(ms(500)), ErrorKind::TimedOut);
         let before = processor_time();
@@ -295,11 +290,11 @@ fn sockets_that_rest_take_no_processor_time() {
     });
 }
 
-// -------------------------------------------------------------------- no descriptor to be had
+// -------------------------------------------------------------------- no free descriptor
 
 #[track_caller]
 fn fails_for_want_of_a_descriptor(address: SocketAddr) {
-    let socket = sockeye::connect(address).expect("the address is fine");
+    let socket = sockeye::connect(address).expect("the address is valid");
     let error = at_once(|| socket.opened()).expect_err("no descriptor is left");
     assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
     assert!(error.to_string().contains("Too many open files"), "{error}");
@@ -313,10 +308,10 @@ fn fails_for_want_of_a_descriptor(address: SocketAddr) {
 #[track_caller]
 fn works(listener: &TcpListener) {
     let address = listener.local_addr().expect("it listens");
-    let socket = sockeye::connect(address).expect("the address is fine");
+    let socket = sockeye::connect(address).expect("the address is valid");
     socket.opened_timeout(PATIENCE).expect("descriptors are free again");
     let mine = socket.opened().expect("it is open").local_address().expect("it is connected");
-    // What earlier attempts left in the backlog comes first.
+    // Connections of earlier attempts are first in the backlog.
     let mut stream = loop {
         let (stream, from) = listener.accept().expect("a connection is there");
         if from == mine {
@@ -335,7 +330,7 @@ fn without_descriptors_a_socket_fails_and_later_ones_work() {
     alone("limits::without_descriptors_a_socket_fails_and_later_ones_work", LONG, || {
         let listener = listen();
         works(&listener);
-        // What is left of that one would make room for another.
+        // A lingering wire of the earlier socket would free a descriptor for the next one.
         settled_descriptors();
         let taken = take_all_descriptors();
         for _ in 0..3 {
@@ -363,7 +358,7 @@ fn without_descriptors_the_very_first_socket_fails_and_later_ones_work() {
     );
 }
 
-/// One after another becomes free: whatever is opened for a first socket is missed in turn.
+/// The limit rises by one each time, so that each descriptor of a first socket is missing once.
 #[test]
 fn a_first_socket_fails_or_works_however_few_descriptors_are_left() {
     alone("limits::a_first_socket_fails_or_works_however_few_descriptors_are_left", LONG, || {
@@ -371,7 +366,7 @@ fn a_first_socket_fails_or_works_however_few_descriptors_are_left() {
         let address = listener.local_addr().expect("it listens");
         let mut taken = take_all_descriptors();
         for free in 0..16 {
-            let socket = sockeye::connect(address).expect("the address is fine");
+            let socket = sockeye::connect(address).expect("the address is valid");
             if let Err(error) = at_once(|| socket.opened()) {
                 assert_eq!(error.kind(), ErrorKind::Io, "with {free} free: {error:?}");
             }
@@ -383,7 +378,7 @@ fn a_first_socket_fails_or_works_however_few_descriptors_are_left() {
     });
 }
 
-/// A thread that has no wake handle of its own yet, and can't get one, waits all the same.
+/// A thread that has no wake handle yet, and cannot create one, can still wait.
 #[test]
 fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
     alone("limits::without_descriptors_a_new_thread_can_still_block_in_a_read", LONG, || {
@@ -393,7 +388,7 @@ fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
             wire.send(b"data");
         });
         let socket = open(&peer);
-        // The peer has its descriptor, too.
+        // After this byte the peer has its descriptor, too.
         assert_eq!(read_exactly(&socket, 2).expect("the peer sends"), b"in");
         let taken = take_all_descriptors();
         let (reader, other) = (socket.reader(), socket.clone());
@@ -401,7 +396,7 @@ fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
         peer.cue();
         assert_eq!(reading.join().expect("the peer sends"), b"data");
         let closing = crate::support::blocked(move || read(&other, 10));
-        at_once(|| socket.close()).expect("nothing is in the way");
+        at_once(|| socket.close()).expect("nothing prevents it");
         fails(closing.join_within(AT_ONCE), ErrorKind::Closed);
         let (result, took) = timed(|| {
             let socket = socket.clone();
@@ -413,9 +408,9 @@ fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
     });
 }
 
-// -------------------------------------------------------------------- no thread to be had
+// -------------------------------------------------------------------- no free thread
 
-/// Nobody's processes have no privilege that lifts the limit, so root becomes nobody.
+/// The limit does not apply to root, so root runs the test as the user "nobody".
 #[test]
 fn without_threads_a_socket_fails_and_later_ones_work() {
     const NAME: &str = "limits::without_threads_a_socket_fails_and_later_ones_work";
@@ -428,7 +423,7 @@ fn without_threads_a_socket_fails_and_later_ones_work() {
         command.uid(NOBODY).gid(NOBODY);
         let able = Command::new(this_binary()).arg("--list").uid(NOBODY).gid(NOBODY).output();
         if !able.is_ok_and(|output| output.status.success()) {
-            return skip(NAME, "nobody may not run the test binary");
+            return skip(NAME, "user 65534 may not run the test binary");
         }
     }
     Actor::start(NAME, "alone", command).finishes(LONG);
@@ -440,30 +435,30 @@ fn starve_of_threads() {
     let hole = black_hole();
     let limit = getrlimit(Resource::Nproc);
     setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: limit.maximum })
-        .expect("it may be lowered");
+        .expect("a limit may be lowered");
     if thread::Builder::new().spawn(|| ()).is_ok() {
         return skip("without_threads", "the limit of threads does not hold for this user");
     }
     let options = SocketOptions::new().connect_timeout(Duration::from_secs(20));
     for _ in 0..3 {
-        // Nobody can wait for an answer without a thread, so this one fails for sure.
+        // Waiting for an answer needs the loop's thread, so this attempt must fail.
         let socket =
-            sockeye::connect_with(hole.address, options.clone()).expect("the address is fine");
-        let error = at_once(|| socket.opened()).expect_err("no thread can be had");
+            sockeye::connect_with(hole.address, options.clone()).expect("the address is valid");
+        let error = at_once(|| socket.opened()).expect_err("no thread can be started");
         assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
         assert_eq!(system_code(&error), Some(libc::EAGAIN), "{error:?}");
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Io);
-        // One that is connected at once may need none.
-        let socket = sockeye::connect(address).expect("the address is fine");
+        // An attempt that connects at once may need no thread.
+        let socket = sockeye::connect(address).expect("the address is valid");
         if let Err(error) = at_once(|| socket.opened()) {
             assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
         }
         drop(socket);
-        // Nor does a name end in a panic.
-        let socket = sockeye::connect(("localhost", address.port())).expect("the address is fine");
-        let error = at_once(|| socket.opened()).expect_err("no thread can be had");
+        // A name must not cause a panic either.
+        let socket = sockeye::connect(("localhost", address.port())).expect("the address is valid");
+        let error = at_once(|| socket.opened()).expect_err("no thread can be started");
         assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Resolve), "{error:?}");
     }
-    setrlimit(Resource::Nproc, limit).expect("it may be raised again");
+    setrlimit(Resource::Nproc, limit).expect("a limit may be raised to its maximum");
     works(&listener);
 }

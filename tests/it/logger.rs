@@ -1,4 +1,4 @@
-//! A logger that uses sockets of the crate itself: it connects, waits and writes, whichever thread it is called on.
+//! A logger that itself uses sockets of the crate: it connects, waits and writes on any thread that logs.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Write};
@@ -17,13 +17,13 @@ use crate::support::{AT_ONCE, PATIENCE, at_once, fails, kind_of, ms, read, timed
 
 const LONG: Duration = Duration::from_secs(100);
 
-/// Sends each record to a server, to which it connects again where it has to.
+/// Sends each record to a server, and reconnects if necessary.
 struct Remote {
     server: OnceLock<SocketAddr>,
-    /// Where it connects instead, once: to one that never answers.
+    /// An address that never answers, to which the next connect goes instead.
     detour: Mutex<Option<SocketAddr>>,
     socket: Mutex<Option<Socket>>,
-    /// Another handle of the same, for who wants to disturb.
+    /// Another handle of the same socket, with which a test can end it.
     handle: Mutex<Option<Socket>>,
 }
 
@@ -35,13 +35,13 @@ static REMOTE: Remote = Remote {
 };
 
 thread_local! {
-    /// The sockets of the logger are not logged.
+    /// Set while this thread logs: the logger's own sockets are not logged.
     static AT_IT: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Remote {
     fn connect(&self) -> sockeye::Result<Socket> {
-        let detour = self.detour.lock().expect("nobody panics with it").take();
+        let detour = self.detour.lock().expect("no thread panics while it holds the lock").take();
         let options = match detour {
             Some(_) => SocketOptions::new()
                 .secure_transport(SecureTransport::On)
@@ -49,16 +49,17 @@ impl Remote {
                 .connect_timeout(ms(300)),
             None => SocketOptions::new(),
         };
-        let server = *self.server.get().expect("it is set before the logger");
+        let server = *self.server.get().expect("the server is set before the logger");
         let socket = sockeye::connect_with(detour.unwrap_or(server), options)?;
-        *self.handle.lock().expect("nobody panics with it") = Some(socket.clone());
+        *self.handle.lock().expect("no thread panics while it holds the lock") =
+            Some(socket.clone());
         socket.opened()?;
         Ok(socket)
     }
 
-    /// Writes it, to a new connection where the old one is gone.
+    /// Writes the line, on a new connection if the old one has ended.
     fn send(&self, line: &str) {
-        let mut kept = self.socket.lock().expect("nobody panics with it");
+        let mut kept = self.socket.lock().expect("no thread panics while it holds the lock");
         for _ in 0..3 {
             let Ok(socket) = kept.take().map_or_else(|| self.connect(), Ok) else { continue };
             if (&socket).write_all(line.as_bytes()).is_ok() {
@@ -76,7 +77,7 @@ impl Log for Remote {
 
     fn log(&self, record: &Record<'_>) {
         let line = format!("{}: {}\n", thread::current().name().unwrap_or("?"), record.args());
-        let server = self.server.get().expect("it is set before the logger").to_string();
+        let server = self.server.get().expect("the server is set before the logger").to_string();
         if AT_IT.get() || line.contains(&server) || !line.contains("not opened") {
             return;
         }
@@ -88,17 +89,17 @@ impl Log for Remote {
     fn flush(&self) {}
 }
 
-/// What has come at the server, and no other.
+/// The lines that the server has received.
 struct Lines(Receiver<String>);
 
 impl Lines {
-    /// Until the loop's record of a socket to this address comes.
+    /// Waits for the event loop's record of a socket to this address.
     #[track_caller]
     fn tell_of(&self, address: SocketAddr) {
         loop {
-            let line = self.0.recv_timeout(PATIENCE).expect("a record of that comes");
+            let line = self.0.recv_timeout(PATIENCE).expect("the server receives a record");
             if line.contains(&address.to_string()) {
-                assert!(line.starts_with("sockeye-log: "), "not by the loop: {line}");
+                assert!(line.starts_with("sockeye-log: "), "not logged by the event loop: {line}");
                 return;
             }
         }
@@ -110,19 +111,20 @@ fn a_logger_may_connect_wait_and_reconnect_through_the_crate() {
     const NAME: &str = "logger::a_logger_may_connect_wait_and_reconnect_through_the_crate";
     alone(NAME, LONG, || {
         let lines = serve();
-        log::set_logger(&REMOTE).expect("there is none yet");
+        log::set_logger(&REMOTE).expect("the process has no logger yet");
         log::set_max_level(LevelFilter::Trace);
         expires().tell(&lines);
         type End = fn(Socket);
         let ends: [(&str, End); 5] = [
             ("abort", |socket| socket.abort()),
-            ("close", |socket| socket.close().expect("there is nothing to lose")),
+            ("close", |socket| socket.close().expect("no data is lost")),
             ("drop", drop),
             ("half-close", |socket| socket.writer().close().expect("it is open")),
             ("cancel", |socket| socket.reader().cancel()),
         ];
         for (name, end) in ends {
-            let handle = REMOTE.handle.lock().expect("nobody panics with it").take();
+            let handle =
+                REMOTE.handle.lock().expect("no thread panics while it holds the lock").take();
             end(handle.or_else(|| REMOTE.connect().ok()).expect(name));
             expires().tell(&lines);
             others_do_not_notice();
@@ -131,29 +133,31 @@ fn a_logger_may_connect_wait_and_reconnect_through_the_crate() {
 }
 
 #[test]
-fn a_logger_that_waits_in_vain_stops_nobody_and_can_be_ended() {
-    const NAME: &str = "logger::a_logger_that_waits_in_vain_stops_nobody_and_can_be_ended";
+fn a_blocked_logger_blocks_no_other_socket_and_can_be_ended() {
+    const NAME: &str = "logger::a_blocked_logger_blocks_no_other_socket_and_can_be_ended";
     alone(NAME, LONG, || {
         let lines = serve();
         let mute = listen();
         let mute_address = mute.local_addr().expect("it listens");
-        log::set_logger(&REMOTE).expect("there is none yet");
+        log::set_logger(&REMOTE).expect("the process has no logger yet");
         log::set_max_level(LevelFilter::Trace);
         let ends: [Option<fn(Socket)>; 4] = [
-            // It runs out of time.
+            // The logger's connect times out.
             None,
             Some(|socket| socket.abort()),
-            Some(|socket| socket.close().expect("there is nothing to lose")),
+            Some(|socket| socket.close().expect("no data is lost")),
             Some(drop),
         ];
         for end in ends {
-            *REMOTE.handle.lock().expect("nobody panics with it") = None;
-            drop(REMOTE.socket.lock().expect("nobody panics with it").take());
-            *REMOTE.detour.lock().expect("nobody panics with it") = Some(mute_address);
+            *REMOTE.handle.lock().expect("no thread panics while it holds the lock") = None;
+            drop(REMOTE.socket.lock().expect("no thread panics while it holds the lock").take());
+            *REMOTE.detour.lock().expect("no thread panics while it holds the lock") =
+                Some(mute_address);
             let expired = expires();
             others_do_not_notice();
             if let Some(end) = end {
-                let handle = REMOTE.handle.lock().expect("nobody panics with it").take();
+                let handle =
+                    REMOTE.handle.lock().expect("no thread panics while it holds the lock").take();
                 if let Some(handle) = handle {
                     at_once(|| end(handle));
                 }
@@ -163,7 +167,7 @@ fn a_logger_that_waits_in_vain_stops_nobody_and_can_be_ended() {
     });
 }
 
-/// A socket that ran out of time, as the loop found.
+/// The address of a socket whose timeout the event loop has logged.
 struct Expired(SocketAddr);
 
 impl Expired {
@@ -181,35 +185,35 @@ fn expires() -> Expired {
         .secure_transport(SecureTransport::On)
         .tls(TlsOptions::new())
         .connect_timeout(ms(50));
-    let socket = sockeye::connect_with(address, options).expect("the options are fine");
+    let socket = sockeye::connect_with(address, options).expect("the options are valid");
     let (result, took) = timed(|| socket.opened().map(drop));
     fails(result, ErrorKind::TimedOut);
     assert!(took < ms(50) + AT_ONCE, "{took:?}");
     Expired(address)
 }
 
-/// Connects, limits and ends of another socket.
+/// Checks that connects, timeouts and closes of another socket are unaffected.
 #[track_caller]
 fn others_do_not_notice() {
     let listener = listen();
-    let connector = Connector::builder().build().expect("there is nothing to refuse");
+    let connector = Connector::builder().build().expect("the settings are valid");
     let address = listener.local_addr().expect("it listens");
-    let socket = connector.connect(address).expect("it is fine");
+    let socket = connector.connect(address).expect("it is valid");
     at_once(|| socket.opened().expect("it listens"));
     let (peer, _) = listener.accept().expect("it was connected to");
     socket.set_read_timeout(Some(ms(50))).expect("it can be set");
     let (result, took) = timed(|| read(&socket, 1));
-    assert_eq!(kind_of(&result.expect_err("there is nothing")), ErrorKind::TimedOut);
+    assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
     assert!(took < ms(50) + AT_ONCE, "{took:?}");
     drop(peer);
     at_once(|| socket.closed().expect("the peer has ended"));
     assert_eq!(socket.phase(), Phase::Closed);
 }
 
-/// The server of the logger.
+/// Starts the logger's server.
 fn serve() -> Lines {
     let listener = listen();
-    REMOTE.server.set(listener.local_addr().expect("it listens")).expect("it is the first");
+    REMOTE.server.set(listener.local_addr().expect("it listens")).expect("the server is set once");
     let (tell, lines) = channel();
     thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {

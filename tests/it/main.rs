@@ -1,7 +1,6 @@
-//! What the crate promises, tried through its public face against real peers: a file per behaviour.
-//!
-//! Peers are plain threads with `std::net` (`support`). A test waits for events, never for time to pass,
-//! except where the story it tells is about time.
+//! Tests of the public API against real peers, one file per behaviour.
+//! Peers are plain threads with `std::net` (see `support`). A test waits for events and never sleeps, unless its
+//! subject is time.
 
 mod support;
 

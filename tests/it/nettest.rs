@@ -1,5 +1,4 @@
-//! What every stream has to do, after the assertions of Go's `nettest.TestConn`: in plaintext, over TLS
-//! from the start, and after an upgrade.
+//! The assertions of Go's `nettest.TestConn`, in plaintext, over TLS from the start, and after an upgrade.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use crate::support::{
     past, read, read_exactly, read_to_end, same, story, timed, times_out,
 };
 
-/// Every assertion, over connections that came to be in each way.
+/// Defines each test three times, for connections that were opened in each way.
 macro_rules! over_every_way {
     ($($name:ident)*) => {
         mod plain { $(#[test] fn $name() { super::$name(super::Way::Plain); })* }
@@ -47,7 +46,7 @@ fn eight_mebibytes_pass_both_ways_at_once(way: Way) {
                 line.ends();
             });
         });
-        // The peer's end comes while this side still writes.
+        // The peer's end arrives while this side still writes.
         let socket = way.open(&peer, SocketOptions::new().allow_half_open(true));
         let writer = socket.writer();
         let up = noise(2, SIZE);
@@ -86,7 +85,7 @@ fn numbers_go_back_and_forth(way: Way) {
             (&socket).read_exact(&mut answer).expect("the peer answers");
             assert_eq!(u64::from_le_bytes(answer), 2 * round + 1);
         }
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         assert_eq!(peer.ending().bytes.len() as u64, 8 * ROUNDS);
     });
 }
@@ -95,7 +94,7 @@ fn many_threads_read_under_deadlines_that_pass(way: Way) {
     story(move || {
         let peer = way.plays(|peer| {
             peer.aside(|line| {
-                // Ends when the program closes.
+                // The loop ends when the program closes.
                 while line.send(&[b'r'; 1024]).is_ok() {}
             });
         });
@@ -140,7 +139,7 @@ fn many_threads_write_under_deadlines_that_pass(way: Way) {
     });
 }
 
-/// Ten calls, each of which may end only well or by a deadline, which is then set anew.
+/// Makes ten calls, each of which succeeds or ends at a deadline; then sets a new deadline.
 fn hurried(
     socket: &Socket,
     hurry: impl Fn(&Socket),
@@ -162,7 +161,7 @@ fn a_read_without_data_times_out(way: Way) {
         let (result, took) = timed(|| read(&socket, 1024));
         times_out(result);
         assert!(took >= ms(100) && took < ms(100) + AT_ONCE, "took {took:?}");
-        (&socket).write_all(&[0; 1024]).expect("a read's limit is nothing to a write");
+        (&socket).write_all(&[0; 1024]).expect("a read deadline does not affect writes");
         socket.close().expect("the peer reads");
         peer.gets(&[0; 1024]);
     });
@@ -188,7 +187,7 @@ fn a_deadline_in_the_past_fails_at_once_and_can_be_lifted(way: Way) {
         let peer = way.plays(Accepted::echo);
         let socket = way.open(&peer, SocketOptions::new());
         round_trip(&socket);
-        // Data is ready when the deadline is looked at: the deadline wins.
+        // Data is ready when the call checks the deadline, and the deadline still wins.
         (&socket).write_all(b"ready").expect("the peer reads");
         socket.set_deadline(Some(past()));
         for _ in 0..3 {
@@ -196,7 +195,7 @@ fn a_deadline_in_the_past_fails_at_once_and_can_be_lifted(way: Way) {
             times_out(at_once(|| (&socket).write(b"late")));
         }
         socket.set_deadline(None);
-        assert_eq!(read_exactly(&socket, 5).expect("the echo waits"), b"ready");
+        assert_eq!(read_exactly(&socket, 5).expect("the echo is unread"), b"ready");
         round_trip(&socket);
     });
 }
@@ -209,7 +208,7 @@ fn a_deadline_set_while_calls_are_blocked_ends_them(way: Way) {
         socket.set_read_deadline(Some(Instant::now() + ms(50)));
         socket.set_write_deadline(Some(Instant::now() + ms(50)));
         times_out(reading.join_within(AT_ONCE));
-        times_out::<()>(Err(writing.join_within(AT_ONCE).1.expect("nobody reads")));
+        times_out::<()>(Err(writing.join_within(AT_ONCE).1.expect("the peer does not read")));
     });
 }
 
@@ -223,7 +222,7 @@ fn a_deadline_in_the_future_ends_blocked_calls_when_it_comes(way: Way) {
         times_out(reading.join());
         assert!(Instant::now() >= at);
         let (taken, failure) = writing.join();
-        times_out::<()>(Err(failure.expect("nobody reads")));
+        times_out::<()>(Err(failure.expect("the peer does not read")));
         assert!(at.elapsed() < AT_ONCE, "{:?} late", at.elapsed());
         socket.set_deadline(None);
         peer.cue();
@@ -234,8 +233,8 @@ fn a_deadline_in_the_future_ends_blocked_calls_when_it_comes(way: Way) {
 
 fn close_ends_blocked_calls(way: Way) {
     ends_blocked_calls(way, move |socket| match (way, socket.close()) {
-        (Way::Plain, closed) => closed.expect("what was written is with the kernel"),
-        // More was taken than the kernel has.
+        (Way::Plain, closed) => closed.expect("the kernel has all written bytes"),
+        // Over TLS the socket accepted more than the kernel has sent.
         (Way::On | Way::Upgraded, closed) => fails(closed, ErrorKind::TimedOut),
     });
 }
@@ -252,8 +251,8 @@ fn ends_blocked_calls(way: Way, end: impl FnOnce(&Socket) + Send + 'static) {
         end(&socket);
         fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
         let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Closed);
-        // Over TLS the time for a close may be up, which is as true.
+        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Closed);
+        // Over TLS the close may have timed out instead.
         for late in [read(&socket, 1).failure(), (&socket).write(b"late").failure()] {
             let told = late == Some(ErrorKind::Closed)
                 || (way != Way::Plain && late == Some(ErrorKind::TimedOut));
@@ -262,8 +261,8 @@ fn ends_blocked_calls(way: Way, end: impl FnOnce(&Socket) + Send + 'static) {
     });
 }
 
-/// Every method from many threads at once: nothing hangs, nothing panics, and the connection ends as it
-/// should. Whether the library is free of data races is for other tools to tell.
+/// Calls every method from many threads at once: nothing hangs or panics, and the connection ends cleanly. Data races
+/// are left to sanitizers.
 fn every_method_may_be_called_from_many_threads_at_once(way: Way) {
     story(move || {
         let peer = way.plays(Accepted::echo);
@@ -292,8 +291,8 @@ fn every_method_may_be_called_from_many_threads_at_once(way: Way) {
             })
             .collect();
         callers.into_iter().for_each(|caller| caller.join());
-        socket.set_read_timeout(None).expect("none is fine");
-        socket.set_write_timeout(None).expect("none is fine");
+        socket.set_read_timeout(None).expect("`None` removes the limit");
+        socket.set_write_timeout(None).expect("`None` removes the limit");
         socket.set_deadline(None);
         let written = socket.stats().bytes_written;
         socket.writer().close().expect("the peer reads");
@@ -303,7 +302,7 @@ fn every_method_may_be_called_from_many_threads_at_once(way: Way) {
     });
 }
 
-// -------------------------------------------------------------------- the stage
+// -------------------------------------------------------------------- helpers
 
 fn round_trip(socket: &Socket) {
     let bytes = noise(3, 256);
@@ -312,7 +311,7 @@ fn round_trip(socket: &Socket) {
     same(&read_exactly(socket, bytes.len()).expect("the peer answers"), &bytes);
 }
 
-/// FNV-1a: enough to tell two streams apart.
+/// Returns the FNV-1a hash, which suffices to tell two streams apart.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

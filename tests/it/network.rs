@@ -1,7 +1,6 @@
-//! Networks that lead nowhere, or stop to: in network namespaces, which each test makes for itself.
-//!
-//! The test makes the networks and what befalls them; the client and its peer are processes of their own
-//! in there.
+//! Networks that drop, reject or stop, in network namespaces that each test creates for itself.
+//! The test's process sets up the networks and changes them. The client and its peer are processes inside the
+//! namespaces.
 
 mod late;
 mod local;
@@ -24,21 +23,21 @@ use crate::support::{
     timed, times_out,
 };
 
-/// How often a matter of time is tried on a machine that is busy with other tests: one try in time will
-/// do.
+/// The number of tries for a check of timing on a machine that is busy with other tests. One try within the limit
+/// suffices.
 const TRIES: usize = 8;
 
-/// Something that happens to the network, in which the peer listens at this port.
+/// A change of the network in which the peer listens at this port.
 type Event<'a> = &'a dyn Fn(&Space, u16);
 
-/// Plays this process' part in a test: makes the networks and, one by one as the client asks for them
-/// with [`befall`], has the events happen; or is the client; or its peer.
+/// Runs this process's part of a test: the networks, the client or the peer. The first makes each change when the
+/// client asks for it with [`befall`].
 #[track_caller]
 fn in_a_space(name: &str, events: &[Event<'_>], client: impl FnOnce(u16)) {
     in_a_space_with(name, events, read_whatever_comes, client);
 }
 
-/// [`in_a_space`], with a peer of another kind: it says at which port it listens, and ends with its input.
+/// Runs [`in_a_space`] with a different peer, which prints the port that it listens on and exits when its input ends.
 #[track_caller]
 fn in_a_space_with(
     name: &str,
@@ -49,7 +48,8 @@ fn in_a_space_with(
     match part().as_deref() {
         Some("peer") => play(peer),
         Some(_) => play(|| {
-            let port = next_line().and_then(|line| line.parse().ok()).expect("a port comes first");
+            let port =
+                next_line().and_then(|line| line.parse().ok()).expect("the first line is a port");
             for address in [V4, OTHER_V4, V6] {
                 eventually(PATIENCE, "the network is up", || {
                     TcpStream::connect_timeout(&(ip(address), port).into(), ms(200)).is_ok()
@@ -73,7 +73,7 @@ fn in_a_space_with(
     }
 }
 
-/// Waits until the next event has happened.
+/// Waits until the next change is made.
 fn befall() {
     say("event");
     assert_eq!(next_line().as_deref(), Some("done"));
@@ -84,18 +84,18 @@ fn read_whatever_comes() {
     say(&format!("listens {}", listener.local_addr().expect("it listens").port()));
     thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
-            // It ends in one way or another, and with this process.
+            // The read may end in any way, at the latest with this process.
             thread::spawn(move || stream.read_to_end(&mut Vec::new()));
         }
     });
     assert_eq!(next_line(), None, "the test is over");
 }
 
-// -------------------------------------------------------------------- addresses that don't answer
+// -------------------------------------------------------------------- addresses that do not answer
 
 #[test]
-fn an_address_that_drops_everything_gives_way_to_one_that_works() {
-    const NAME: &str = "network::an_address_that_drops_everything_gives_way_to_one_that_works";
+fn an_address_that_drops_everything_is_followed_by_the_next() {
+    const NAME: &str = "network::an_address_that_drops_everything_is_followed_by_the_next";
     in_a_space(NAME, &[&|space, _| drop_all_to(space, V4)], |port| {
         opens_at(&[V4, OTHER_V4], V4, port, AT_ONCE_NEXT);
         befall();
@@ -108,20 +108,20 @@ fn an_address_that_drops_everything_gives_way_to_one_that_works() {
 }
 
 #[test]
-fn ipv6_that_is_dead_gives_way_to_ipv4() {
-    const NAME: &str = "network::ipv6_that_is_dead_gives_way_to_ipv4";
+fn unreachable_ipv6_falls_back_to_ipv4() {
+    const NAME: &str = "network::unreachable_ipv6_falls_back_to_ipv4";
     in_a_space(NAME, &[&|space, _| drop_all_to(space, V6)], |port| {
         opens_at(&[V6, V4], V6, port, AT_ONCE_NEXT);
         befall();
         opens_at(&[V6, V4, OTHER_V4], V4, port, AFTER_THE_DELAY);
-        // The other family has its turn before further addresses of the dead one.
+        // The other family's address is tried before further addresses of the unreachable one.
         opens_at(&[V6, "fd99::3", "fd99::4", V4], V4, port, AFTER_THE_DELAY);
     });
 }
 
 #[test]
-fn ipv4_that_is_dead_gives_way_to_ipv6() {
-    const NAME: &str = "network::ipv4_that_is_dead_gives_way_to_ipv6";
+fn unreachable_ipv4_falls_back_to_ipv6() {
+    const NAME: &str = "network::unreachable_ipv4_falls_back_to_ipv6";
     let dead = |space: &Space, _| [V4, OTHER_V4].iter().for_each(|one| drop_all_to(space, one));
     in_a_space(NAME, &[&dead], |port| {
         befall();
@@ -129,11 +129,12 @@ fn ipv4_that_is_dead_gives_way_to_ipv6() {
     });
 }
 
-/// A filter that says no is as good as a refusal, in each of its ways. Linux takes no notice of a word by
-/// ICMP that comes before its connect(2) is over, as here, but of the next.
+/// Every way in which a filter rejects is as good as a refusal. Linux ignores an ICMP error that arrives before its
+/// connect(2) has returned, as here, but not the next one.
 #[test]
-fn an_address_that_a_filter_rejects_gives_way_and_its_reason() {
-    const NAME: &str = "network::an_address_that_a_filter_rejects_gives_way_and_its_reason";
+fn an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried() {
+    const NAME: &str =
+        "network::an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried";
     let rejects = |space: &Space, _| {
         let rules = [
             "ip daddr 10.99.0.3 meta l4proto tcp reject with tcp reset",
@@ -166,12 +167,12 @@ fn drop_all_to(space: &Space, address: &str) {
         .expect("a rule is added");
 }
 
-// -------------------------------------------------------------------- no way there
+// -------------------------------------------------------------------- no route
 
 #[test]
-fn a_route_that_leads_nowhere_gives_its_reason_and_way_to_the_next_address() {
+fn an_address_without_a_route_fails_with_its_reason_and_the_next_is_tried() {
     const NAME: &str =
-        "network::a_route_that_leads_nowhere_gives_its_reason_and_way_to_the_next_address";
+        "network::an_address_without_a_route_fails_with_its_reason_and_the_next_is_tried";
     let routes = |space: &Space, _| {
         for (number, sort) in ["unreachable", "prohibit", "blackhole"].iter().enumerate() {
             space
@@ -212,7 +213,7 @@ fn a_route_that_leads_nowhere_gives_its_reason_and_way_to_the_next_address() {
     });
 }
 
-/// Each attempt failed as `Connect`, with one of these errors of the system and its words.
+/// Checks that each attempt failed with kind `Connect` and with one of these system errors and its text.
 #[track_caller]
 fn check_codes(error: &Error, codes: &[&[i32]]) {
     assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
@@ -220,19 +221,19 @@ fn check_codes(error: &Error, codes: &[&[i32]]) {
     for (attempt, codes) in error.attempts().iter().zip(codes) {
         let inner = attempt.error();
         assert_eq!(inner.kind(), ErrorKind::Connect, "{attempt:?}");
-        let code = system_code(inner).expect("the system said why");
+        let code = system_code(inner).expect("the source is a system error");
         assert!(codes.contains(&code), "{attempt:?}");
         let words = io::Error::from_raw_os_error(code).to_string();
-        let words = words.split(" (os error").next().expect("there is a first part");
+        let words = words.split(" (os error").next().expect("splitting yields at least one part");
         assert!(inner.to_string().contains(words), "{inner} does not say {words:?}");
     }
     let last = error.attempts().last().and_then(|attempt| system_code(attempt.error()));
-    assert_eq!(system_code(error), last, "the last one's reason is that of the whole");
+    assert_eq!(system_code(error), last, "the error has the code of the last attempt");
 }
 
 #[test]
-fn without_ipv6_its_addresses_give_way_at_once() {
-    const NAME: &str = "network::without_ipv6_its_addresses_give_way_at_once";
+fn without_ipv6_its_addresses_are_skipped_at_once() {
+    const NAME: &str = "network::without_ipv6_its_addresses_are_skipped_at_once";
     let no_route = |space: &Space, _| {
         space.at_client("ip -6 addr flush dev cable").expect("they are removed");
     };
@@ -255,8 +256,8 @@ fn without_ipv6_its_addresses_give_way_at_once() {
 const AT_ONCE_NEXT: Range<Duration> = Duration::ZERO..ATTEMPT_DELAY;
 const AFTER_THE_DELAY: Range<Duration> = ATTEMPT_DELAY..AT_ONCE;
 
-/// Of a name with these addresses it is this one that opens, never before this time, and at least once
-/// within it.
+/// Checks that a name with these addresses connects to `expected`: never before the range of time, and within it in at
+/// least one try.
 #[track_caller]
 fn opens_at(addresses: &[&str], expected: &str, port: u16, time: Range<Duration>) {
     let expected: SocketAddr = (ip(expected), port).into();
@@ -288,19 +289,19 @@ fn dial(addresses: &[&str], port: u16, options: SocketOptions) -> Socket {
     Connector::builder()
         .resolver(move |_: &str| Ok(answer.clone()))
         .build()
-        .expect("the rules are fine")
+        .expect("the rules are valid")
         .connect_with(("name.test", port), options)
-        .expect("the address is fine")
+        .expect("the address is valid")
 }
 
 #[track_caller]
 fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
+    text.parse().expect("it is an address")
 }
 
-// -------------------------------------------------------------------- no way back but to itself
+// -------------------------------------------------------------------- connections to itself
 
-/// The system has one port to give, which is the one that is dialled.
+/// The kernel has only one ephemeral port, and it is the port being dialled.
 #[test]
 fn a_connection_to_itself_is_refused_and_the_next_address_is_tried() {
     const NAME: &str = "network::a_connection_to_itself_is_refused_and_the_next_address_is_tried";
@@ -326,10 +327,10 @@ fn a_connection_to_itself_is_refused_and_the_next_address_is_tried() {
 
 // -------------------------------------------------------------------- few ports
 
-/// A port is taken from a local address for each peer by itself.
+/// Each port of a bound local address can be used once per peer.
 #[test]
-fn a_bound_address_has_all_its_ports_for_each_peer() {
-    const NAME: &str = "network::a_bound_address_has_all_its_ports_for_each_peer";
+fn each_peer_can_use_all_ports_of_a_bound_address() {
+    const NAME: &str = "network::each_peer_can_use_all_ports_of_a_bound_address";
     const PORTS: usize = 20;
     let few_ports = |space: &Space, _: u16| {
         let range = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -353,16 +354,17 @@ fn a_bound_address_has_all_its_ports_for_each_peer() {
             for peer in peers {
                 for number in 0..PORTS {
                     let socket = sockeye::connect_with((ip(peer), port), options())
-                        .expect("the address is fine");
+                        .expect("the address is valid");
                     let info = socket.opened();
                     let info = info.unwrap_or_else(|error| panic!("{peer}, {number}: {error}"));
-                    let from = info.local_address().expect("the system tells");
+                    let from = info.local_address().expect("the system reports it");
                     assert_eq!(from.ip(), ip(local));
                     assert!((40_000..40_020).contains(&from.port()), "{from}");
                     open.push(socket);
                 }
                 let one_more = sockeye::connect_with((ip(peer), port), options());
-                let error = one_more.expect("it is fine").opened().expect_err("no port is left");
+                let error =
+                    one_more.expect("the address is valid").opened().expect_err("no port is left");
                 assert_eq!(system_code(&error), Some(libc::EADDRNOTAVAIL), "{error}");
             }
             assert_eq!(open.len(), 3 * PORTS);
@@ -371,12 +373,12 @@ fn a_bound_address_has_all_its_ports_for_each_peer() {
     });
 }
 
-// -------------------------------------------------------------------- peers that are lost
+// -------------------------------------------------------------------- lost peers
 
-/// What the system takes for a peer that is gone, after at most so long.
+/// The time in which the kernel declares a peer lost with these options, at most.
 const GONE_AFTER: Duration = Duration::from_secs(15);
 
-/// What the system keeps as the reason then is that of the route.
+/// The kernel then keeps the route's error as the reason.
 fn own_routes_lead_nowhere(space: &Space, _port: u16) {
     space.at_client("ip route add prohibit 10.99.0.2").expect("a route is added");
     space.at_client("ip -6 route add blackhole fd99::2").expect("a route is added");
@@ -412,14 +414,14 @@ fn a_peer_whose_link_goes_down_is_lost() {
 }
 
 #[test]
-fn a_peer_is_lost_when_the_own_link_goes_down() {
-    const NAME: &str = "network::a_peer_is_lost_when_the_own_link_goes_down";
+fn a_peer_is_lost_when_the_local_link_goes_down() {
+    const NAME: &str = "network::a_peer_is_lost_when_the_local_link_goes_down";
     in_a_space(NAME, &[&own_cable_goes_down], loses_its_peers);
 }
 
 #[test]
-fn a_peer_is_lost_when_the_routes_to_it_lead_nowhere() {
-    const NAME: &str = "network::a_peer_is_lost_when_the_routes_to_it_lead_nowhere";
+fn a_peer_is_lost_when_the_routes_to_it_are_removed() {
+    const NAME: &str = "network::a_peer_is_lost_when_the_routes_to_it_are_removed";
     in_a_space(NAME, &[&own_routes_lead_nowhere], loses_its_peers);
 }
 
@@ -429,18 +431,18 @@ fn a_peer_is_lost_when_a_filter_begins_to_reject() {
     in_a_space(NAME, &[&filter_rejects], loses_its_peers);
 }
 
-/// Over each family: keepalive ends a blocked read, and a connection at which nobody is; the user timeout
-/// ends a blocked write and the read that is blocked beside it.
+/// Checks over each address family that keepalive ends a blocked read and an idle connection, and that the user timeout
+/// ends a blocked write and the blocked read of the same socket.
 fn loses_its_peers(port: u16) {
     let open_at_both = |options: fn() -> SocketOptions| {
         [V4, V6].map(|address| {
             let options = options().read_timeout(ms(100));
             let socket =
-                sockeye::connect_with((address, port), options).expect("the address is fine");
+                sockeye::connect_with((address, port), options).expect("the address is valid");
             socket.opened().expect("the peer listens");
-            // The crate's own limit is another matter.
+            // The read timeout of the crate ends only the call.
             times_out(read(&socket, 1));
-            socket.set_read_timeout(None).expect("none is fine");
+            socket.set_read_timeout(None).expect("`None` removes the limit");
             socket
         })
     };
@@ -472,20 +474,20 @@ fn loses_its_peers(port: u16) {
     }
 }
 
-/// The crate's limit strikes first where it is the shorter one, and the connection lives on.
+/// If the crate's timeout is shorter it ends the call first, and the connection stays open.
 #[test]
 fn a_write_timeout_is_no_loss() {
     const NAME: &str = "network::a_write_timeout_is_no_loss";
     in_a_space(NAME, &[&cable_goes_down, &cable_comes_up], |port| {
         let tcp = TcpOptions::new().user_timeout(Duration::from_secs(20)).send_buffer_size(4096);
         let options = SocketOptions::new().tcp(tcp).write_timeout(ms(300));
-        let socket = sockeye::connect_with((V4, port), options).expect("the address is fine");
+        let socket = sockeye::connect_with((V4, port), options).expect("the address is valid");
         socket.opened().expect("the peer listens");
         befall();
         let (_, failure) = pour(&socket, b'w', usize::MAX);
         times_out::<()>(Err(failure.expect("nothing gets through")));
         befall();
-        socket.set_write_timeout(None).expect("none is fine");
+        socket.set_write_timeout(None).expect("`None` removes the limit");
         let (taken, failure) = pour(&socket, b'w', 1 << 20);
         assert!(failure.is_none(), "{failure:?}");
         assert_eq!(taken, 1 << 20);
@@ -506,7 +508,7 @@ fn is_lost(failure: &io::Error) {
     assert!(system_code(error).is_some(), "the system's error is the source: {error:?}");
 }
 
-/// Every later call tells it too.
+/// Checks that every later call reports the loss, too.
 #[track_caller]
 fn lost_for_all(socket: &Socket) {
     fails(socket.closed_timeout(AT_ONCE), ErrorKind::Lost);

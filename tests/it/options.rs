@@ -1,4 +1,4 @@
-//! Options reach the connection.
+//! Options take effect on the connection.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ fn tcp(options: TcpOptions) -> SocketOptions {
     SocketOptions::new().tcp(options)
 }
 
-// -------------------------------------------------------------------- what the system says of the connection
+// -------------------------------------------------------------------- socket options
 
 #[cfg(target_os = "linux")]
 mod in_the_system {
@@ -28,9 +28,9 @@ mod in_the_system {
             let info = socket.opened().expect("it is open");
             let local = info.local_address().expect("it is connected");
             let system = connection(local, peer.address());
-            assert!(holds(&system).expect("the system tells"));
+            assert!(holds(&system).expect("the system reports it"));
             drop(system);
-            socket.close().expect("nothing is in the way");
+            socket.close().expect("the close succeeds");
         });
     }
 
@@ -51,7 +51,7 @@ mod in_the_system {
     }
 
     #[test]
-    fn keepalive_has_its_times_and_its_number() {
+    fn keepalive_times_and_retries_are_set() {
         let probes = Keepalive {
             idle: Duration::from_secs(61),
             interval: Duration::from_secs(7),
@@ -75,7 +75,7 @@ mod in_the_system {
         });
     }
 
-    /// Both ends of the range of every option of TCP.
+    /// Both ends of the range of every TCP option.
     #[test]
     fn the_system_takes_both_ends_of_every_range() {
         let second = Duration::from_secs(1);
@@ -105,7 +105,7 @@ mod in_the_system {
         socket.opened().expect(&told);
     }
 
-    /// Linux doubles what it is asked for.
+    /// Linux doubles the requested size.
     #[test]
     fn buffer_sizes_are_set() {
         check(tcp(TcpOptions::new().recv_buffer_size(30_000).send_buffer_size(40_000)), |system| {
@@ -118,7 +118,7 @@ mod in_the_system {
 
 #[test]
 fn bind_gives_the_local_address() {
-    // Every address of 127.0.0.0/8 is local on Linux only.
+    // Only Linux treats every address of 127.0.0.0/8 as local.
     let host =
         if cfg!(target_os = "linux") { Ipv4Addr::new(127, 0, 0, 5) } else { Ipv4Addr::LOCALHOST };
     story(move || {
@@ -127,7 +127,7 @@ fn bind_gives_the_local_address() {
         let local = socket.opened().expect("it is open").local_address().expect("it is connected");
         assert_eq!(local.ip(), host);
         assert_ne!(local.port(), 0);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         assert_eq!(peer.ending().from, local);
     });
 }
@@ -151,9 +151,9 @@ fn bind_to_an_address_of_another_machine_fails() {
     story(|| {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
-        // TEST-NET-3 belongs to nobody.
+        // TEST-NET-3 is not assigned to any machine.
         let bind = TcpOptions::new().bind((Ipv4Addr::new(203, 0, 113, 7), 0).into());
-        let socket = sockeye::connect_with(address, tcp(bind)).expect("the options are fine");
+        let socket = sockeye::connect_with(address, tcp(bind)).expect("the options are valid");
         let error = at_once(|| socket.opened()).expect_err("the address is not ours");
         assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::Io), "{error:?}");
         nobody_came(&listener);
@@ -166,7 +166,7 @@ fn bind_skips_addresses_of_the_other_family() {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let bind = TcpOptions::new().bind((Ipv6Addr::LOCALHOST, 0).into());
-        let socket = sockeye::connect_with(address, tcp(bind)).expect("the options are fine");
+        let socket = sockeye::connect_with(address, tcp(bind)).expect("the options are valid");
         let error = at_once(|| socket.opened()).expect_err("no address is left");
         assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
@@ -174,16 +174,18 @@ fn bind_skips_addresses_of_the_other_family() {
     });
 }
 
-/// A socket that is bound to the address it dials would be connected to itself.
+/// A socket that is bound to the address it dials would connect to itself.
 #[test]
-fn bind_to_the_address_that_is_dialled_is_a_loop() {
+fn bind_to_the_dialled_address_is_a_loop() {
     story(|| {
         let free = nothing_listens();
         let address: SocketAddr = free.address;
         drop(free);
         let socket = sockeye::connect_with(address, tcp(TcpOptions::new().bind(address)));
         let error = match socket {
-            Ok(socket) => socket.opened_timeout(PATIENCE).expect_err("it would talk to itself"),
+            Ok(socket) => {
+                socket.opened_timeout(PATIENCE).expect_err("the socket would connect to itself")
+            }
             Err(error) => error,
         };
         assert_eq!(error.kind(), ErrorKind::Loop, "{error:?}");
@@ -191,11 +193,11 @@ fn bind_to_the_address_that_is_dialled_is_a_loop() {
     });
 }
 
-// -------------------------------------------------------------------- limits in time
+// -------------------------------------------------------------------- timeouts
 
-/// A limit that no clock can count to is as good as none, and the shortest one is a limit.
+/// A timeout beyond the clock's range acts as none, and the shortest one is a limit.
 #[test]
-fn limits_in_time_may_be_of_any_length_but_zero() {
+fn timeouts_may_have_any_length_except_zero() {
     story(|| {
         for limit in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(1 << 40)] {
             let peer = Peer::plays(|peer| {
@@ -220,15 +222,15 @@ fn limits_in_time_may_be_of_any_length_but_zero() {
         crate::support::times_out(crate::support::read(&socket, 1));
         let hole = crate::support::peer::black_hole();
         let options = SocketOptions::new().connect_timeout(least);
-        let socket = sockeye::connect_with(hole.address, options).expect("the options are fine");
+        let socket = sockeye::connect_with(hole.address, options).expect("the options are valid");
         fails(socket.opened_timeout(AT_ONCE), ErrorKind::TimedOut);
     });
 }
 
-// -------------------------------------------------------------------- the deadline of connecting
+// -------------------------------------------------------------------- the connect deadline
 
 #[test]
-fn of_the_deadline_and_the_timeout_of_connecting_the_earlier_counts() {
+fn the_earlier_of_connect_deadline_and_connect_timeout_applies() {
     story(|| {
         let hole = crate::support::peer::black_hole();
         let (short, long) = (Duration::from_millis(200), Duration::from_secs(3600));
@@ -239,18 +241,18 @@ fn of_the_deadline_and_the_timeout_of_connecting_the_earlier_counts() {
             let options =
                 SocketOptions::new().connect_timeout(timeout).connect_deadline(begun + deadline);
             let socket =
-                sockeye::connect_with(hole.address, options).expect("the options are fine");
+                sockeye::connect_with(hole.address, options).expect("the options are valid");
             fails(socket.opened_timeout(PATIENCE), ErrorKind::TimedOut);
             let took = begun.elapsed();
             assert!(took >= short, "{timeout:?} {deadline:?}: {took:?}");
-            // A new attempt would have a new timeout, and has no new deadline.
+            // Another attempt would have a fresh timeout, but not a fresh deadline.
             assert!(took < short + AT_ONCE, "{timeout:?} {deadline:?}: {took:?}");
         }
     });
 }
 
 #[test]
-fn a_deadline_in_the_past_fails_before_anything_is_looked_up_or_sent() {
+fn a_deadline_in_the_past_fails_before_any_lookup_or_attempt() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -263,7 +265,7 @@ fn a_deadline_in_the_past_fails_before_anything_is_looked_up_or_sent() {
                 Ok(vec![Ipv4Addr::LOCALHOST.into()])
             })
             .build()
-            .expect("the rules are fine");
+            .expect("the rules are valid");
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         let now = Instant::now();
@@ -274,7 +276,7 @@ fn a_deadline_in_the_past_fails_before_anything_is_looked_up_or_sent() {
                 for host in ["127.0.0.1", "name.test"] {
                     let socket = connector
                         .connect_with((host, port), options.clone())
-                        .expect("opened tells it");
+                        .expect("`opened` reports it");
                     let error = at_once(|| socket.opened()).expect_err("it is too late");
                     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
                     assert!(!error.is_retryable(), "{error}");
@@ -289,14 +291,14 @@ fn a_deadline_in_the_past_fails_before_anything_is_looked_up_or_sent() {
         assert_eq!(connector.open_sockets(), 0);
         nobody_came(&listener);
         let options = SocketOptions::new().connect_deadline(Instant::now() + PATIENCE);
-        let socket = connector.connect_with(("name.test", port), options).expect("it is fine");
+        let socket = connector.connect_with(("name.test", port), options).expect("it is valid");
         socket.opened().expect("it is in time");
     });
 }
 
-/// Its handshake has a time of its own.
+/// The handshake of the upgrade has its own limit.
 #[test]
-fn the_deadline_of_connecting_is_nothing_to_an_upgrade() {
+fn the_connect_deadline_does_not_apply_to_an_upgrade() {
     use crate::support::tls::{TlsPeer, ask, authority, terms, upgradable};
 
     story(|| {
@@ -307,17 +309,17 @@ fn the_deadline_of_connecting_is_nothing_to_an_upgrade() {
         });
         let deadline = Instant::now() + Duration::from_millis(500);
         let options = upgradable(authority()).connect_deadline(deadline);
-        let socket = sockeye::connect_with(peer.address(), options).expect("the options are fine");
+        let socket = sockeye::connect_with(peer.address(), options).expect("the options are valid");
         socket.opened().expect("it is in time");
         ask(&socket);
         std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-        let secure = socket.start_tls().expect("nothing is in the way");
+        let secure = socket.start_tls().expect("the upgrade may start");
         let read = crate::support::read_exactly(&secure, 6);
         assert_eq!(read.expect("the peer sends"), b"secret");
     });
 }
 
-// -------------------------------------------------------------------- all else
+// -------------------------------------------------------------------- other options
 
 #[test]
 fn options_may_be_used_again() {
@@ -331,12 +333,12 @@ fn options_may_be_used_again() {
     });
 }
 
-// -------------------------------------------------------------------- what was reached
+// -------------------------------------------------------------------- the remote address
 
-/// Linux takes the unspecified address for the loopback one.
+/// Linux treats the unspecified address as the loopback address.
 #[cfg(target_os = "linux")]
 #[test]
-fn who_dials_the_unspecified_address_is_told_whom_it_reached() {
+fn dialling_the_unspecified_address_reports_the_address_reached() {
     use crate::support::peer::listen_on;
     use std::net::IpAddr;
 
@@ -346,10 +348,10 @@ fn who_dials_the_unspecified_address_is_told_whom_it_reached() {
             ("::", "::1", "::"),
             ("::ffff:0.0.0.0", "::ffff:127.0.0.1", "0.0.0.0"),
         ] {
-            let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+            let ip = |text: &str| text.parse::<IpAddr>().expect("it is an address");
             let listener = listen_on((ip(listens), 0).into(), 16, None);
             let port = listener.local_addr().expect("it listens").port();
-            let socket = sockeye::connect((ip(host), port)).expect("the address is fine");
+            let socket = sockeye::connect((ip(host), port)).expect("the address is valid");
             let info = socket.opened().expect("it listens");
             assert_eq!(info.remote_address(), Some((ip(reached), port).into()), "{host}");
             assert_eq!(info.requested().hostname(), host);

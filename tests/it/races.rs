@@ -1,6 +1,5 @@
-//! Calls that race: thousands of short lives in which things happen at once.
-//!
-//! Rounds end by their own events; where order is left to chance, a spin of random length spreads it.
+//! Races between calls: thousands of short connections with concurrent events.
+//! Rounds end with their own events. If an order is left to chance, a spin of random length varies it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,10 +14,10 @@ use crate::support::{
     read, same, story, timed, times_out, within,
 };
 
-/// Long enough for thousands of rounds on a busy machine.
+/// A time that suffices for thousands of rounds on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Up to some tens of microseconds, so that two threads meet in every order.
+/// Spins for up to some tens of microseconds, so that two threads meet in every order.
 fn dither(random: &mut fastrand::Rng) {
     for _ in 0..random.u32(..20_000) {
         std::hint::spin_loop();
@@ -27,9 +26,9 @@ fn dither(random: &mut fastrand::Rng) {
 
 // -------------------------------------------------------------------- resets
 
-/// The kernel tells a reset once, to whoever asks first: both sides have to hear of it all the same.
+/// The kernel reports a reset once, to the first call; both directions have to see it nevertheless.
 #[test]
-fn a_reset_is_told_to_a_reader_and_a_writer_that_race_for_it() {
+fn a_reader_and_a_writer_that_race_both_see_a_reset() {
     const ROUNDS: u64 = 3_000;
     within(LONG, || {
         let mut random = fastrand::Rng::with_seed(11);
@@ -38,7 +37,7 @@ fn a_reset_is_told_to_a_reader_and_a_writer_that_race_for_it() {
             reset(stream);
         });
         for round in 0..ROUNDS {
-            let socket = sockeye::connect(server.address()).expect("the address is fine");
+            let socket = sockeye::connect(server.address()).expect("the address is valid");
             if let Err(error) = socket.opened() {
                 assert!(
                     matches!(error.kind(), ErrorKind::Reset | ErrorKind::Connect),
@@ -51,7 +50,7 @@ fn a_reset_is_told_to_a_reader_and_a_writer_that_race_for_it() {
     });
 }
 
-/// A peer that closes while bytes for it are unread makes its kernel send a reset, after a while.
+/// The kernel of a peer that closes with unread bytes sends a reset, after some delay.
 #[test]
 fn a_reset_in_the_middle_of_traffic_is_never_a_clean_end() {
     const ROUNDS: u64 = 1_500;
@@ -65,7 +64,7 @@ fn a_reset_in_the_middle_of_traffic_is_never_a_clean_end() {
             reset(stream);
         });
         for round in 0..ROUNDS {
-            let socket = sockeye::connect(server.address()).expect("the address is fine");
+            let socket = sockeye::connect(server.address()).expect("the address is valid");
             socket.opened().expect("the server waits for data");
             reads_and_writes_end_by_reset(&socket, round);
         }
@@ -110,14 +109,14 @@ fn reads_and_writes_end_by_reset(mut socket: &Socket, round: u64) {
     );
 }
 
-/// Nobody reads or writes; two threads ask how it ended.
+/// No call reads or writes; two threads wait for the outcome.
 #[test]
-fn a_reset_that_nobody_attends_settles_every_time() {
+fn a_reset_of_an_idle_socket_is_always_noticed() {
     const ROUNDS: usize = 300;
     within(LONG, || {
         let server = Server::plays(reset);
         let sockets: Vec<_> = (0..ROUNDS)
-            .map(|_| sockeye::connect(server.address()).expect("the address is fine"))
+            .map(|_| sockeye::connect(server.address()).expect("the address is valid"))
             .collect();
         for (round, socket) in sockets.iter().enumerate() {
             let closed = socket.closed_timeout(Duration::from_secs(5)).failure();
@@ -127,7 +126,7 @@ fn a_reset_that_nobody_attends_settles_every_time() {
     });
 }
 
-// -------------------------------------------------------------------- ends of every sort
+// -------------------------------------------------------------------- ends of every kind
 
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -139,17 +138,17 @@ enum End {
 
 const ENDS: [End; 4] = [End::Close, End::Abort, End::AbortWriter, End::CloseWriterAndCancel];
 
-/// Reads, writes and waits race with an end from this side, on a peer that echoes: each call returns, with
-/// a result that fits.
+/// Reads, writes and waits race with an end from this side, on a peer that echoes. Each call has to return, with a
+/// result that fits.
 #[test]
-fn ends_race_with_reads_writes_and_waits_and_nobody_hangs() {
+fn ends_race_with_reads_writes_and_waits_without_a_hang() {
     const ROUNDS: usize = 2_500;
     within(LONG, || {
         let server = Server::echoes();
         let mut random = fastrand::Rng::with_seed(13);
         for round in 0..ROUNDS {
             let end = ENDS[round % ENDS.len()];
-            let socket = sockeye::connect(server.address()).expect("the address is fine");
+            let socket = sockeye::connect(server.address()).expect("the address is valid");
             if random.bool() {
                 socket.opened().expect("the server listens");
             }
@@ -173,7 +172,7 @@ fn ends_race_with_reads_writes_and_waits_and_nobody_hangs() {
 }
 
 impl End {
-    /// What `closed()` tells after it.
+    /// Returns the expected result of `closed()`.
     fn outcome(self) -> Option<ErrorKind> {
         match self {
             End::Close | End::CloseWriterAndCancel => None,
@@ -181,7 +180,7 @@ impl End {
         }
     }
 
-    /// What a read tells whose peer ends only after this side did.
+    /// Returns the expected result of a read if the peer ends only after this side.
     fn of_a_read(self) -> Option<ErrorKind> {
         match self {
             End::CloseWriterAndCancel => None,
@@ -210,7 +209,7 @@ fn handles_dropped_in_any_order_by_many_threads_end_the_connection_once() {
         for _ in 0..ROUNDS {
             let peer = Peer::reads();
             let socket = open(&peer);
-            (&socket).write_all(b"words").expect("there is room");
+            (&socket).write_all(b"words").expect("the send buffer has room");
             let (reader, writer, other) = (socket.reader(), socket.writer(), socket.clone());
             thread::scope(|scope| {
                 scope.spawn(|| drop(reader));
@@ -231,7 +230,7 @@ fn concurrent_closes_give_the_same_result() {
         for _ in 0..ROUNDS {
             let peer = Peer::reads();
             let socket = open(&peer);
-            (&socket).write_all(b"words").expect("there is room");
+            (&socket).write_all(b"words").expect("the send buffer has room");
             let closers: Vec<_> = (0..4)
                 .map(|_| {
                     let socket = socket.clone();
@@ -261,7 +260,7 @@ fn close_and_abort_at_once_agree_on_one_outcome() {
             dither(&mut random);
             let closed = socket.close().failure();
             aborting.join();
-            // `Ok` also where the abort came first, whose outcome then stays.
+            // The result is `Ok` even if the abort came first, whose outcome then stays.
             assert_eq!(closed, None);
             let outcome = socket.closed().failure();
             assert!(matches!(outcome, None | Some(ErrorKind::Closed)), "{outcome:?}");
@@ -290,16 +289,16 @@ fn close_of_a_socket_whose_peer_never_reads_is_bounded() {
             assert_eq!(socket.closed_timeout(AT_ONCE).failure(), closed.failure());
             let (_, failure) = writing.join_within(AT_ONCE);
             assert!(matches!(
-                kind_of(&failure.expect("nobody reads")),
+                kind_of(&failure.expect("the peer does not read")),
                 ErrorKind::Closed | ErrorKind::TimedOut
             ));
         }
     });
 }
 
-/// Cancelled in the moment in which the connection is made, or after it.
+/// The cancellation happens while the connection is made, or after it.
 #[test]
-fn a_cancelled_reader_notices_the_end_whenever_it_was_cancelled() {
+fn a_cancelled_reader_notices_the_end_at_any_time() {
     const ROUNDS: usize = 500;
     within(LONG, || {
         let server = Server::plays(|mut stream| {
@@ -308,7 +307,7 @@ fn a_cancelled_reader_notices_the_end_whenever_it_was_cancelled() {
         });
         let mut random = fastrand::Rng::with_seed(19);
         for round in 0..ROUNDS {
-            let socket = sockeye::connect(server.address()).expect("the address is fine");
+            let socket = sockeye::connect(server.address()).expect("the address is valid");
             if round % 2 == 0 {
                 socket.opened().expect("the server listens");
                 dither(&mut random);
@@ -344,7 +343,7 @@ fn a_mebibyte_written_and_the_last_handle_dropped_arrives_whole() {
     }
 }
 
-// -------------------------------------------------------------------- sharing
+// -------------------------------------------------------------------- shared handles
 
 #[test]
 fn readers_that_share_get_each_byte_once() {
@@ -377,8 +376,7 @@ fn readers_that_share_get_each_byte_once() {
     });
 }
 
-/// Puts shares together again: each reader's pieces are in order, and which piece is next is told by the
-/// bytes themselves.
+/// Joins the shares again. The pieces of each reader are in order, and the bytes themselves tell which piece is next.
 fn joined(shares: Vec<Vec<Vec<u8>>>) -> Vec<u8> {
     let total = shares.iter().flatten().map(Vec::len).sum();
     let whole = noise(16, total);
@@ -386,7 +384,7 @@ fn joined(shares: Vec<Vec<Vec<u8>>>) -> Vec<u8> {
     let mut bytes: Vec<u8> = Vec::with_capacity(total);
     while bytes.len() < total {
         let rest = &whole[bytes.len()..];
-        // The longest that fits: a short piece may fit by chance where a longer one belongs.
+        // Takes the longest piece that fits, because a short piece may fit by chance.
         let fitting = shares
             .iter_mut()
             .enumerate()
@@ -398,13 +396,13 @@ fn joined(shares: Vec<Vec<Vec<u8>>>) -> Vec<u8> {
         let Some((_, number)) = fitting else {
             panic!("no reader has what comes after byte {}", bytes.len());
         };
-        bytes.extend(shares[number].next().expect("it was just looked at"));
+        bytes.extend(shares[number].next().expect("the piece was peeked"));
     }
     bytes
 }
 
 #[test]
-fn writers_that_share_lose_and_double_nothing() {
+fn writers_that_share_lose_and_duplicate_nothing() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
@@ -430,7 +428,7 @@ fn writers_that_share_lose_and_double_nothing() {
 
 // -------------------------------------------------------------------- buffers
 
-/// A buffer is the caller's again once its read has returned: poison in it stays.
+/// A buffer belongs to the caller again once its read has returned: later writes to it stay.
 #[test]
 fn a_buffer_is_not_touched_after_its_read_returned() {
     const ROUNDS: usize = 200;
@@ -447,7 +445,7 @@ fn a_buffer_is_not_touched_after_its_read_returned() {
         for _ in 0..ROUNDS {
             let mut refused = [POISON; 64];
             times_out(mut_socket.read(&mut refused));
-            socket.set_read_timeout(None).expect("none is fine");
+            socket.set_read_timeout(None).expect("`None` removes the limit");
             peer.cue();
             let mut filled = [POISON; 64];
             let mut got = 0;
@@ -464,14 +462,14 @@ fn a_buffer_is_not_touched_after_its_read_returned() {
 
 // -------------------------------------------------------------------- data and its end
 
-/// Data and FIN, or data and a half-close in return, as close together as can be.
+/// Data and a FIN arrive as close together as possible; or data and a half-close cross.
 #[test]
 fn data_right_before_the_end_is_never_lost() {
     const ROUNDS: usize = 2_000;
     within(LONG, || {
         let mut random = fastrand::Rng::with_seed(17);
         let server = Server::plays(move |mut stream: TcpStream| {
-            stream.set_nodelay(true).expect("an option of every stream");
+            stream.set_nodelay(true).expect("every stream has the option");
             stream.write_all(b"first").expect("the program reads");
             dither(&mut random);
             stream.write_all(b"last").expect("the program reads");
@@ -482,7 +480,7 @@ fn data_right_before_the_end_is_never_lost() {
         });
         let mut random = fastrand::Rng::with_seed(18);
         for round in 0..ROUNDS {
-            let socket = sockeye::connect(server.address()).expect("the address is fine");
+            let socket = sockeye::connect(server.address()).expect("the address is valid");
             if round % 2 == 0 {
                 dither(&mut random);
             }

@@ -1,4 +1,4 @@
-//! The two sides of a socket, ended one by one and shared by threads: beside the scenarios of
+//! The two sides of a socket, ended separately and shared by threads, in addition to the scenarios of
 //! `conformance::writer_reader`.
 
 use std::io::Write;
@@ -43,12 +43,12 @@ fn abort_of_the_writer_ends_reading_too() {
 }
 
 #[test]
-fn a_cancelled_reader_does_not_hold_the_peer_up() {
+fn a_cancelled_reader_does_not_block_the_peer() {
     const MUCH: usize = 32 << 20;
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.await_cue();
-            // More than the kernel would ever hold.
+            // More bytes than the kernel ever buffers.
             wire.send(&vec![b'm'; MUCH]);
             wire.fin();
         });
@@ -65,7 +65,7 @@ fn a_cancelled_reader_does_not_hold_the_peer_up() {
 fn a_reader_may_be_cancelled_while_connecting() {
     story(|| {
         let hole = crate::support::peer::black_hole();
-        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        let socket = sockeye::connect(hole.address).expect("the address is valid");
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 1));
         at_once(|| socket.reader().cancel());
@@ -112,7 +112,7 @@ fn handles_keep_the_connection_and_the_last_one_closes_it() {
 }
 
 #[test]
-fn stats_count_what_passed() {
+fn stats_count_bytes() {
     story(|| {
         let peer = Peer::plays(|wire| wire.echo());
         let socket = open(&peer);
@@ -121,8 +121,8 @@ fn stats_count_what_passed() {
         assert_eq!(socket.stats().bytes_written, 1000);
         read_exactly(&socket, 400).expect("the echo comes");
         assert_eq!(socket.stats().bytes_read, 400);
-        socket.close().expect("nothing is in the way");
-        eventually(AT_ONCE, "the numbers stay", || {
+        socket.close().expect("the close succeeds");
+        eventually(AT_ONCE, "the counters are final", || {
             let stats = socket.stats();
             (stats.bytes_read, stats.bytes_written) == (400, 1000)
         });

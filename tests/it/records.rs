@@ -1,4 +1,4 @@
-//! What is logged, and what handles show of themselves: the life of a socket, and nothing that passes over it.
+//! Log records and `Debug` output: they show the life of a socket and none of its payload.
 
 use std::fmt::Debug;
 use std::io::Write;
@@ -18,12 +18,12 @@ use crate::support::{AT_ONCE, Peer, fails, open, read_exactly, story};
 const SENT: &str = "a secret that was sent";
 const RECEIVED: &str = "a secret that was received";
 
-/// Keeps what the crate logs, of all tests of this process.
+/// A logger that keeps all records of the crate, from all tests of this process.
 struct Records(Mutex<Vec<(Level, String)>>);
 
 impl Records {
     fn lines(&self) -> MutexGuard<'_, Vec<(Level, String)>> {
-        self.0.lock().expect("nobody panics with it")
+        self.0.lock().expect("no thread panics while it holds the lock")
     }
 }
 
@@ -44,7 +44,7 @@ impl Log for Records {
 
 static RECORDS: Records = Records(Mutex::new(Vec::new()));
 
-/// From now on: a later test may get the port of an earlier one.
+/// Counts only records from now on: a later test may get the port of an earlier one.
 fn listen() -> Since {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -54,11 +54,11 @@ fn listen() -> Since {
     Since(RECORDS.lines().len())
 }
 
-/// How much was logged before a test began.
+/// The number of records before a test began.
 #[derive(Clone, Copy)]
 struct Since(usize);
 
-/// What was logged of sockets to this address, in this order and nothing else.
+/// Checks that the records of sockets to this address are exactly these, in this order.
 #[track_caller]
 fn check(Since(begin): Since, address: impl ToString, expected: &[(Level, String)]) {
     let prefix = format!("{}: ", address.to_string());
@@ -73,14 +73,14 @@ fn check(Since(begin): Since, address: impl ToString, expected: &[(Level, String
         if found == expected {
             break;
         }
-        // The last of it the loop may be about to say.
+        // The event loop may not have logged the last record yet.
         assert!(begun.elapsed() < AT_ONCE, "{found:#?}");
         thread::yield_now();
     }
     is_discreet(&*RECORDS.lines());
 }
 
-/// Nothing of what passed is in it, in any spelling.
+/// Checks that the output contains no payload, in any spelling.
 #[track_caller]
 fn is_discreet(shown: &dyn Debug) {
     let shown = format!("{shown:?} {shown:#?}");
@@ -93,7 +93,7 @@ fn is_discreet(shown: &dyn Debug) {
 }
 
 #[test]
-fn the_life_of_a_socket_is_logged_and_what_passes_is_not() {
+fn the_life_of_a_socket_is_logged_without_payload() {
     let since = listen();
     story(move || {
         let peer = Peer::plays(|wire| {
@@ -107,8 +107,8 @@ fn the_life_of_a_socket_is_logged_and_what_passes_is_not() {
         assert_eq!(received, RECEIVED.as_bytes());
         let open = [(Details, format!("dialling {address}")), (Says, format!("open to {address}"))];
         check(since, address, &open);
-        socket.writer().close().expect("nothing is in the way");
-        socket.close().expect("nothing is in the way");
+        socket.writer().close().expect("the close succeeds");
+        socket.close().expect("the close succeeds");
         let end = [(Details, "this side has ended".to_owned()), (Says, "closed".to_owned())];
         check(since, address, &[open, end].concat());
         peer.gets(SENT.as_bytes());
@@ -116,11 +116,11 @@ fn the_life_of_a_socket_is_logged_and_what_passes_is_not() {
 }
 
 #[test]
-fn a_failure_is_logged_as_callers_are_told_it() {
+fn a_failure_is_logged_with_the_text_of_its_error() {
     let since = listen();
     story(move || {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         let dialling = (Details, format!("dialling {}", nothing.address));
         check(since, nothing.address, &[dialling, (Says, format!("not opened: {error}"))]);
@@ -138,12 +138,12 @@ fn a_failure_is_logged_as_callers_are_told_it() {
 }
 
 #[test]
-fn a_look_up_is_logged_and_so_is_what_the_rules_refuse() {
+fn a_lookup_and_a_denied_address_are_logged() {
     let since = listen();
     story(move || {
         let resolver = |_: &str| Ok(vec![[127, 0, 0, 1].into()]);
         let builder = Connector::builder().egress(EgressRules::public_only());
-        let connector = builder.resolver(resolver).build().expect("it can be");
+        let connector = builder.resolver(resolver).build().expect("the settings are valid");
         let socket = connector.connect("records.test:80").expect("the name is not denied");
         let error = socket.opened().expect_err("the address is");
         let looking = (Details, "looking up the name".to_owned());
@@ -156,7 +156,7 @@ fn a_look_up_is_logged_and_so_is_what_the_rules_refuse() {
 }
 
 #[test]
-fn an_upgrade_is_logged_and_its_secrets_are_not() {
+fn an_upgrade_is_logged_without_secrets() {
     let since = listen();
     story(move || {
         let peer = TlsPeer::plays(&terms(), |peer| {
@@ -168,7 +168,7 @@ fn an_upgrade_is_logged_and_its_secrets_are_not() {
         let address = peer.address();
         let plain = open_tls(&peer, upgradable(authority()));
         ask(&plain);
-        let secure = plain.start_tls().expect("nothing is in the way");
+        let secure = plain.start_tls().expect("the upgrade may start");
         secure.opened().expect("the peer is trusted");
         (&secure).write_all(SENT.as_bytes()).expect("the peer reads");
         read_exactly(&secure, RECEIVED.len()).expect("the peer sends");
@@ -200,7 +200,7 @@ fn handles_show_phase_peer_mode_and_counters_and_no_payload() {
             let socket = way.open(&peer, SocketOptions::new());
             let before = socket.stats();
             (&socket).write_all(SENT.as_bytes()).expect("the peer reads");
-            // The rest is here, and unread.
+            // The rest has arrived and is unread.
             read_exactly(&socket, 1).expect("the peer sends");
             let (read, written) = (before.bytes_read + 1, before.bytes_written + SENT.len() as u64);
             let inside = format!(
@@ -219,17 +219,17 @@ fn handles_show_phase_peer_mode_and_counters_and_no_payload() {
 }
 
 #[test]
-fn a_socket_that_has_reached_nobody_shows_no_peer() {
+fn a_socket_without_a_connection_shows_no_peer() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         fails(socket.opened(), ErrorKind::Connect);
         assert!(format!("{socket:?}").contains("remote: none, phase: Closed"), "{socket:?}");
     });
 }
 
 #[test]
-fn buffers_do_not_show_what_is_in_them() {
+fn buffers_do_not_show_their_contents() {
     let mut intake = Intake::new();
     intake.space()[..SENT.len()].copy_from_slice(SENT.as_bytes());
     intake.filled(SENT.len());

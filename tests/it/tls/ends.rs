@@ -185,7 +185,7 @@ fn close_ends_calls_that_are_blocked() {
 }
 
 #[test]
-fn a_write_that_close_ends_tells_exactly_what_is_delivered() {
+fn a_write_that_close_ends_reports_exactly_the_delivered_bytes() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |_| ());
         let writer = socket.writer();
