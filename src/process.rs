@@ -41,7 +41,7 @@ pub(crate) struct ForkMark;
 
 #[cfg(not(unix))]
 impl ForkMark {
-    #[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+    #[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
     pub(crate) fn new() -> io::Result<Self> {
         Ok(ForkMark)
     }

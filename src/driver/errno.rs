@@ -1,46 +1,45 @@
-//! What the failure of a system call on an established connection means: something of the connection, or of
-//! this one call only.
+//! Maps errno values to their meaning: a failure of the connection, or only of one system call.
 //!
-//! The arguments of the crate's calls are sound: the slices are bounded, the flags and options fixed. So
-//! where an errno could be about the arguments, it is told apart by what is left:
+//! The arguments of the crate's system calls are valid: slices are bounded, and flags and options are fixed. So an
+//! errno that could be about the arguments has only the meaning in this table:
 //!
 //! | errno | call | means |
 //! |---|---|---|
 //! | EINTR | all | make the call again |
 //! | EAGAIN, EWOULDBLOCK | recv, send | wait |
-//! | EFAULT | recv, send | the caller's memory is gone, as where a mapped file was cut: this call |
-//! | EMSGSIZE | recv, send | this call: no stream takes offence at a length |
-//! | ENOBUFS, ENOMEM | recv, send, getsockopt | memory is short for a moment: this call |
-//! | EINVAL | recv, send | what the system latched when it gave the peer up: the connection is lost |
+//! | EFAULT | recv, send | this call: the caller's memory is gone, for example because a mapped file was truncated |
+//! | EMSGSIZE | recv, send | this call: the length, which does not matter to a stream |
+//! | ENOBUFS, ENOMEM | recv, send, getsockopt | this call: memory is short for a moment |
+//! | EINVAL | recv, send | the connection is lost: the kernel gave up, and this was the last error on the path |
 //! | ECONNRESET, ECONNABORTED, EPIPE | recv, send | a reset |
-//! | ETIMEDOUT, what ICMP and routes tell | recv, send | the connection is lost |
-//! | any other | recv, send | the connection: its descriptor can't be used |
-//! | any | poll | nothing of the connection: the caller waits for the loop, which asks epoll |
-//! | any | getsockopt that itself fails | nothing, unless the table above says that it is the connection |
-//! | any | shutdown, setsockopt of a timeout, fcntl | nothing: what is broken shows at the next recv or send |
-//! | EINTR, EINPROGRESS | connect | the attempt is under way |
-//! | EMFILE, ENFILE, ENOBUFS, ENOMEM | socket, connect | this side is short of something: tried again, not the address |
-//! | any other | socket, bind, connect | the attempt has failed |
-//! | any | epoll\_ctl | tried again later, except where somebody waits for the loop: they would for ever |
+//! | ETIMEDOUT, errors from ICMP and routing | recv, send | the connection is lost |
+//! | any other | recv, send | the connection: its descriptor cannot be used |
+//! | any | poll | nothing: the caller waits for the event loop, which uses epoll |
+//! | any | getsockopt, if it fails itself | nothing, unless the rows above say that it is the connection |
+//! | any | shutdown, setsockopt of a timeout, fcntl | nothing: the next recv or send reports a broken connection |
+//! | EINTR, EINPROGRESS | connect | the attempt is in progress |
+//! | EMFILE, ENFILE, ENOBUFS, ENOMEM | socket, connect | this side lacks a resource: retried, and the address is not blamed |
+//! | any other | socket, bind, connect | the attempt failed |
+//! | any | epoll\_ctl | retried later, unless a caller waits for the event loop: it would wait forever |
 
 use std::io;
 
 use crate::error::Fault;
 
-/// What a failed receive or send means.
+/// The meaning of a failed receive or send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// It was interrupted: make it again.
+    /// A signal interrupted the call. Make it again.
     Interrupted,
-    /// It would block.
+    /// The call would block.
     WouldBlock,
-    /// This call failed, by its own arguments or for want of memory. The connection stands.
+    /// Only this call failed, because of its arguments or for lack of memory. The connection is intact.
     Call(Fault),
     /// The connection failed.
     Connection(Fault),
 }
 
-/// Judges the failure of a call on an established connection.
+/// Classifies the failure of a system call on an established connection.
 #[cold]
 pub(super) fn classify(error: &io::Error) -> Failure {
     match error.kind() {
@@ -51,7 +50,7 @@ pub(super) fn classify(error: &io::Error) -> Failure {
     }
 }
 
-/// What an error that is about an established connection means.
+/// Returns the fault for an error of an established connection.
 pub(super) fn fault_from_io(error: &io::Error) -> Fault {
     let code = os_code(error);
     match error.kind() {
@@ -66,13 +65,15 @@ pub(super) fn fault_from_io(error: &io::Error) -> Fault {
     }
 }
 
-/// What an attempt failed by. One that failed for want of something on this side says nothing of the address.
+/// Returns the fault for a failed attempt. If this side lacks a resource, the fault is `Io` and does not blame the
+/// address.
 pub(super) fn fault_from_connect(error: &io::Error) -> Fault {
     let code = os_code(error);
     if is_resource_exhaustion(code) { Fault::Io(code) } else { Fault::Connect(code) }
 }
 
-/// Whether an attempt is under way. One that was interrupted goes on by itself.
+/// Returns whether connect(2) failed although the attempt is in progress. An interrupted connect continues
+/// asynchronously.
 pub(super) fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
     let in_progress = error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
@@ -81,12 +82,12 @@ pub(super) fn is_in_progress(error: &io::Error) -> bool {
     in_progress || error.kind() == io::ErrorKind::Interrupted
 }
 
-/// What the system latches for a reset that came after the peer's end, and not in its place.
+/// Returns whether the pending error means a reset after the peer's FIN. Linux reports EPIPE for that.
 pub(super) fn is_reset_after_eof(latched: &io::Error) -> bool {
     cfg!(target_os = "linux") && latched.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// The system's number of an error that came from a system call.
+/// Returns the errno of an error, or 0 if it did not come from a system call.
 pub(super) fn os_code(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or_default()
 }
@@ -108,8 +109,9 @@ fn is_call_error(code: i32) -> bool {
     matches!(code, 8 | 10_014 | 10_040 | 10_055)
 }
 
-/// When the system gives a peer up it tells what it heard last on the way there, from ICMP or from its
-/// own routes, in place of a time-out. No call on an established connection fails with these otherwise.
+/// Returns whether an errno reports an error on the path to the peer. When retransmission gives up, the kernel reports
+/// the last ICMP or routing error instead of ETIMEDOUT. No call on an established connection fails with these
+/// otherwise.
 #[cfg(unix)]
 fn is_path_error(code: i32) -> bool {
     use rustix::io::Errno;
@@ -131,7 +133,7 @@ fn is_path_error(_code: i32) -> bool {
     false
 }
 
-/// Whether a code says that this side was short of something.
+/// Returns whether an errno says that this side lacks a resource.
 #[cfg(unix)]
 pub(super) fn is_resource_exhaustion(code: i32) -> bool {
     use rustix::io::Errno;
@@ -151,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_errno_of_a_receive_or_a_send_is_of_the_call_or_of_the_connection() {
+    fn recv_and_send_errnos_concern_either_the_call_or_the_connection() {
         let connection = |fault: fn(i32) -> Fault| {
             move |errno: Errno| Failure::Connection(fault(errno.raw_os_error()))
         };
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_interrupted_is_under_way_and_one_without_a_descriptor_says_nothing() {
+    fn an_interrupted_connect_is_in_progress_and_a_missing_descriptor_does_not_blame_the_address() {
         let error = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
         for (errno, pending) in [
             (Errno::INPROGRESS, true),

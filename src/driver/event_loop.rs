@@ -1,8 +1,8 @@
-//! The loop itself: one turn after another, each of which takes the commands, the events and what has come
-//! due, and then sleeps until the next.
+//! The event loop. Each iteration executes commands, handles events, fires due timers, and then polls until the next
+//! one.
 //!
-//! A turn is short, whatever there is to do: what is not done in it is kept for the next. So a timer or a
-//! command of one socket waits for a bounded piece of others' work, however much of that there is.
+//! An iteration is short even under load. Work that it does not finish stays queued for the next one. So a timer or a
+//! command of one socket waits only for a bounded amount of other sockets' work.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -27,34 +27,34 @@ use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::AttemptId;
 use crate::process::ForkMark;
 
-/// No slot of the table has it.
+/// The token of the waker. The slab never produces it.
 pub(super) const WAKER_TOKEN: Token = Token(usize::MAX);
 
-/// A wire is registered by its attempt, and then for good: see [`Wire::register`].
+/// Whether a wire is registered once, by its attempt, and never deregistered: see [`Wire::register`].
 pub(super) const REGISTRATION_IS_PERMANENT: bool = cfg!(not(all(unix, not(sockeye_condvar))));
-/// The most events that one poll reports.
+/// The maximum number of events that one poll reports.
 const MAX_EVENTS: usize = 256;
-/// How long a socket may take to serve without being called busy: much longer than one record takes.
+/// The service time from which a socket is considered busy. It is much longer than one TLS record takes.
 const BUSY_FROM: Duration = Duration::from_micros(100);
-/// The most timers of one turn.
+/// The maximum number of timers that fire in one iteration.
 const MAX_TIMERS: usize = 256;
-/// How often look-ups that wait are looked after.
+/// The interval at which the loop polls the resolver pool while lookups wait.
 const RESOLVER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 thread_local! {
-    /// In the loop's thread, the process whose loop it is.
+    /// The process that started this thread, if this is the event loop's thread.
     static IS_LOOP_THREAD: RefCell<Option<ForkMark>> = const { RefCell::new(None) };
 }
 
-/// Whether it is the loop that asks.
+/// Returns whether the calling thread is the event loop.
 pub(super) fn is_loop_thread() -> bool {
-    // The copy of it in a forked child is an ordinary thread.
+    // In a forked child, the copy of the loop thread is an ordinary thread.
     IS_LOOP_THREAD
         .try_with(|own| own.borrow().as_ref().is_some_and(|mark| !mark.is_forked()))
         .unwrap_or(false)
 }
 
-/// Has this thread pass for the loop's.
+/// Runs `work` as if the calling thread were the event loop.
 #[cfg(test)]
 pub(super) fn run_as_loop_thread<R>(work: impl FnOnce() -> R) -> R {
     IS_LOOP_THREAD.set(ForkMark::new().ok());
@@ -63,18 +63,18 @@ pub(super) fn run_as_loop_thread<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Fails where the loop asks, for a call that would wait: it would wait for the thread that it is on.
+/// Fails with `InvalidState` on the event loop's thread. A call that waits there would deadlock.
 pub(super) fn check_may_block() -> Result<()> {
     if is_loop_thread() { Err(would_block_error()) } else { Ok(()) }
 }
 
-/// The error of a call that would have to wait on the loop's thread.
+/// The error of a call that would have to wait on the event loop's thread.
 #[cold]
 pub(super) fn would_block_error() -> Error {
     Error::with_message(ErrorKind::InvalidState, "this call would block the event loop")
 }
 
-/// Runs for the rest of the process.
+/// Runs the event loop until the process exits.
 pub(super) fn run(poll: Poll, loop_handle: &'static LoopHandle, mark: ForkMark) {
     IS_LOOP_THREAD.with(|own| *own.borrow_mut() = Some(mark.clone()));
     let mut this = EventLoop {
@@ -94,7 +94,7 @@ pub(super) fn run(poll: Poll, loop_handle: &'static LoopHandle, mark: ForkMark) 
     loop {
         catch_and_log(|| this.run_once(&mut events));
         if mark.is_forked() {
-            // A logger has forked, and its child returned here: the sockets are the parent's.
+            // A logger forked, and its child returned here. The sockets belong to the parent.
             return;
         }
         #[cfg(sockeye_shuttle)]
@@ -109,38 +109,38 @@ struct EventLoop {
     poll: Poll,
     slab: Slab<LoopEntry>,
     timers: Timers,
-    /// When to look at the sockets that are listed to be watched, where there are any.
+    /// The time of the next scan of the idle list, if one is scheduled.
     idle_scan_at: Option<Instant>,
-    /// What was taken out of that list and not looked at yet. It keeps its room: nothing is to be allocated
-    /// while sockets are just read.
+    /// Sockets that were taken from the idle list and not yet processed. The buffer keeps its capacity, because reads
+    /// must not cause allocations.
     scan_buffer: Vec<Taken>,
-    /// There were more in the list than one look takes out.
+    /// Whether the last scan left idle sockets in the list.
     scan_again: bool,
-    /// Jobs that were taken and not done yet, in their order.
+    /// Commands that were taken from the queue and not yet executed, in order.
     commands: VecDeque<Command>,
-    /// Sockets to be looked at.
+    /// Sockets to run.
     ready_queue: ReadyQueue,
     resolver_poll_at: Option<Instant>,
     linger_poll_at: Option<Instant>,
 }
 
-/// What has a token.
+/// An object that has a token.
 #[cfg_attr(sockeye_shuttle, derive(Debug))]
 enum LoopEntry {
     /// A socket whose wire is registered.
     Socket {
         connection: Arc<Connection>,
         interest: Interest,
-        /// It is among those that are to be looked at, and why.
+        /// The reported readiness. `Some` if the socket is in the ready queue.
         ready: Option<Readiness>,
-        /// A timer is set to look at it again.
+        /// Whether a timer is set to run the socket again.
         run_scheduled: bool,
-        /// The last time it was served took long: it waits behind those that had less to do.
+        /// Whether the socket's last run took at least [`BUSY_FROM`]. Busy sockets run after the others.
         busy: bool,
     },
-    /// An attempt that is pending.
+    /// A pending connection attempt.
     Attempt(Box<PendingAttempt>),
-    /// The limit of a socket that connects.
+    /// The timer of a connecting socket.
     Timer(Box<(Arc<Connection>, Instant)>),
 }
 
@@ -153,7 +153,7 @@ struct PendingAttempt {
 }
 
 impl EventLoop {
-    /// At the end of a run nothing is left of its sockets.
+    /// Checks that no socket is left when a model run ends.
     #[cfg(sockeye_shuttle)]
     fn assert_idle(mut self) {
         self.take_commands();
@@ -173,7 +173,7 @@ impl EventLoop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => {
                 events.clear();
-                log_debug(format_args!("the event loop could not poll: {error}"));
+                log_debug(format_args!("the event loop cannot poll: {error}"));
             }
         }
         let now = clock::now();
@@ -200,7 +200,7 @@ impl EventLoop {
         }
     }
 
-    /// Does what others asked for, in its order; the rest in the next turn.
+    /// Executes commands in order until the iteration is over. The next iteration executes the rest.
     fn run_commands(&mut self, iteration: &Iteration) {
         while let Some(command) = self.commands.pop_front() {
             catch_and_log(|| self.execute(command, clock::now()));
@@ -214,7 +214,8 @@ impl EventLoop {
         !self.loop_handle.queue.lock().unwrap_or_else(PoisonError::into_inner).commands.is_empty()
     }
 
-    /// How long there is nothing to do, which it also tells those who have commands.
+    /// Returns the timeout of the next poll. Also publishes the loop's state, from which other threads know if they
+    /// must wake it.
     fn poll_timeout(&mut self, now: Instant) -> Option<Duration> {
         let next =
             [self.timers.next(), self.idle_scan_at, self.resolver_poll_at, self.linger_poll_at];
@@ -296,12 +297,12 @@ impl EventLoop {
                 };
             }
             Some(LoopEntry::Attempt(_)) => self.finish_connect(token),
-            // The waker, or what has been forgotten since.
+            // The waker, or an entry that was removed after the event.
             Some(LoopEntry::Timer(_)) | None => {}
         }
     }
 
-    /// Looks at a socket whose turn it is.
+    /// Runs a socket from the ready queue.
     fn run_if_ready(&mut self, token: Token, iteration: &Iteration) {
         let Some(LoopEntry::Socket { ready, .. }) = self.slab.get_mut(token) else { return };
         let Some(readiness) = ready.take() else { return };
@@ -337,7 +338,7 @@ impl EventLoop {
         }
     }
 
-    /// Drops one attempt of a socket that goes on connecting.
+    /// Cancels one attempt of a socket that is still connecting.
     fn cancel_attempt(&mut self, connection: &Connection, id: AttemptId) {
         let mut state = connection.state();
         let Some(establishing) = state.establishing_mut() else { return };
@@ -372,7 +373,7 @@ impl EventLoop {
             connection.handle_attempt(id, verdict.map(|endpoints| (wire, endpoints)));
         });
         if keep && connection.wire_and_interest().is_none() && !connection.is_upgraded() {
-            // It came too late. One that was upgraded meanwhile has given it on.
+            // The connection came too late. If the socket was upgraded, the new socket has the token.
             self.slab.remove(token);
         }
     }
@@ -402,8 +403,8 @@ impl EventLoop {
 
     // ------------------------------------------------------------- watching
 
-    /// Registers the socket's wire for what is wanted of it, which reports its present state, or takes
-    /// the registration back.
+    /// Registers the socket's wire for the interest that the socket wants now, or deregisters it. Registering makes the
+    /// kernel report the current state.
     fn update_interest(&mut self, connection: &Arc<Connection>) {
         let Some((mut wire, interest)) = connection.wire_and_interest() else { return };
         let Some(interest) = interest else { return self.deregister(connection, &wire) };
@@ -419,7 +420,7 @@ impl EventLoop {
             })
         });
         if let Err(error) = wire.register(self.poll.registry(), token, interest) {
-            log_debug(format_args!("a socket could not be watched: {error}"));
+            log_debug(format_args!("cannot register a socket with the event loop: {error}"));
             self.slab.remove(token);
             connection.on_register_failed(Fault::Io(os_code(&error)));
             return;
@@ -432,12 +433,12 @@ impl EventLoop {
             state.token.set(token);
             drop(state);
             if REGISTRATION_IS_PERMANENT {
-                // There is no event for what was there before.
+                // A permanent registration does not report the current state again.
                 self.schedule_run(token);
             }
             return;
         }
-        // It was let go of meanwhile.
+        // The socket released its wire in the meantime.
         drop(state);
         wire.deregister(self.poll.registry());
         self.slab.remove(token);
@@ -449,7 +450,7 @@ impl EventLoop {
         wire.deregister(self.poll.registry());
     }
 
-    /// Registers it anew where it is registered for something else than is wanted.
+    /// Updates the registration if the wanted interest has changed.
     fn reregister_if_changed(&mut self, connection: &Arc<Connection>, token: Token) {
         let wanted = connection.wire_and_interest().and_then(|(_, interest)| interest);
         match self.slab.get(token) {
@@ -458,7 +459,7 @@ impl EventLoop {
         }
     }
 
-    /// Where a wire is registered once, its events are another socket's from now on.
+    /// Assigns a permanent registration to the socket that took over the connection.
     fn transfer_token(&mut self, token: Token, connection: Arc<Connection>) {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let entry = LoopEntry::Socket {
@@ -472,7 +473,7 @@ impl EventLoop {
             self.slab.replace(token, entry);
             connection.on_registered(token);
             if connection.wire_and_interest().is_none() {
-                // It has ended meanwhile, and did not know that there was something to forget.
+                // The socket ended before it knew of the token, so it cannot have asked to drop it.
                 self.slab.remove(token);
                 return;
             }
@@ -480,7 +481,7 @@ impl EventLoop {
         }
     }
 
-    /// Looks without an event, in its turn.
+    /// Queues the socket to run without an event.
     fn schedule_run(&mut self, token: Token) {
         self.dispatch(token, Readiness::UNKNOWN);
     }
@@ -511,7 +512,7 @@ impl EventLoop {
         }
     }
 
-    /// Registers listed sockets that have been quiet.
+    /// Starts to monitor sockets that have been idle since they were queued.
     fn scan_idle(&mut self, now: Instant, iteration: &Iteration) {
         if self.idle_scan_at.is_none_or(|at| at > now) {
             return;
@@ -541,7 +542,7 @@ impl EventLoop {
             self.loop_handle.idle_list().is_scan_scheduled().then(|| now + IDLE_DELAY);
     }
 
-    /// Drops what came in on wires that linger.
+    /// Drains lingering wires.
     fn poll_lingering(&mut self, now: Instant, iteration: &Iteration) {
         if self.linger_poll_at.is_none_or(|at| at > now) {
             return;
@@ -567,6 +568,6 @@ impl EventLoop {
 
 fn catch_and_log(work: impl FnOnce()) {
     if catch_panic(work).is_none() {
-        log_debug(format_args!("a panic in the event loop"));
+        log_debug(format_args!("a panic occurred in the event loop"));
     }
 }

@@ -1,9 +1,9 @@
-//! What runs the machines: one thread with an event loop, and the callers' own threads.
+//! The driver, which runs the state machines on the callers' threads and on one event loop thread.
 //!
-//! The loop connects, watches sockets that nobody reads, drops what nobody wants and keeps time. It
-//! takes no part in a read or write that a caller attends. It is one thread for the whole process,
-//! started by the first socket, and asleep without a limit when there is nothing to do. A forked child that
-//! opens a socket starts a loop of its own.
+//! The event loop makes connections, monitors sockets that no caller reads, drains unwanted data and fires timers. It
+//! takes no part in a read or write that a caller is making. One thread serves the whole process. The first socket
+//! starts it, and it blocks without a timeout when it has nothing to do. A forked child that opens a socket starts its
+//! own event loop.
 
 mod attend;
 mod buffers;
@@ -87,10 +87,10 @@ pub(crate) use self::shared::{ConnectContext, Connection, Origin};
 pub(crate) use self::slices::{RecvBufs, SendBufs};
 pub(crate) use self::wait::Side;
 
-/// What the other threads have of the loop.
+/// The other threads' handle to the event loop.
 #[derive(Debug)]
 struct LoopHandle {
-    /// Work for the loop. No other lock is taken under it.
+    /// Commands for the event loop. No other lock is taken under this one.
     queue: Mutex<CommandQueue>,
     waker: Waker,
     registry: mio::Registry,
@@ -107,7 +107,7 @@ struct CommandQueue {
     state: LoopState,
 }
 
-/// As the system calls it if a lock can't be had.
+/// Returns the system's error for a lock that would deadlock.
 #[cfg(not(sockeye_shuttle))]
 fn cannot_start_error() -> io::Error {
     #[cfg(unix)]
@@ -116,68 +116,68 @@ fn cannot_start_error() -> io::Error {
     io::ErrorKind::Deadlock.into()
 }
 
-/// What the loop is doing.
+/// What the event loop is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoopState {
-    /// It is at work, and will look into the command queue before it sleeps.
+    /// It is running, and will take commands before it polls.
     Running,
-    /// It looks again soon by itself.
+    /// It polls with a timeout of at most [`IDLE_DELAY`](watch::IDLE_DELAY).
     ShortPoll,
-    /// It sleeps until it is woken, or for longer than soon.
+    /// It polls without a timeout, or with a longer one.
     Blocked,
 }
 
-/// What the loop is asked to do.
+/// A request to the event loop.
 #[derive(Debug)]
 enum Command {
-    /// Look after the sockets that are listed to be watched.
+    /// Scan the idle list.
     ScanIdle,
-    /// Have the socket's wire registered for what is wanted of it now.
+    /// Register the socket's wire for the interest that the socket wants now.
     UpdateInterest(Arc<Connection>),
-    /// Report on what has this token to the socket that took its connection over.
+    /// Deliver the events of this token to the socket that took over the connection.
     TransferToken(Token, Arc<Connection>),
-    /// Tell the socket when this instant has come.
+    /// Call the socket when this instant has come.
     SetTimer(Arc<Connection>, Instant),
-    /// Tell the socket when this attempt has ended.
+    /// Call the socket when this attempt has ended.
     WatchConnect {
         connection: Arc<Connection>,
         id: AttemptId,
         address: SocketAddr,
         wire: Arc<Wire>,
     },
-    /// This attempt of the socket is not wanted any more.
+    /// Cancel this attempt of the socket.
     CancelAttempt(Arc<Connection>, AttemptId),
-    /// These are not wanted any more.
+    /// Drop what has these tokens.
     DropTokens(Vec<Token>),
-    /// There is a place for this socket, which waited for one.
+    /// Start this socket, which was queued and now has a slot.
     StartQueued(Weak<Connection>),
-    /// Look after the queue of look-ups.
+    /// Poll the resolver pool.
     PollResolver,
-    /// Look after the wires that linger.
+    /// Drain the lingering wires.
     PollLingering,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
-    /// Somebody waits for it.
+    /// A caller is waiting for it.
     Now,
-    /// Within a tenth of a second.
+    /// It may wait for 100 ms.
     Soon,
 }
 
 #[cfg(not(sockeye_shuttle))]
 static LOOP_START: PerProcess<LoopStart> = PerProcess::new();
 
-/// The driver of one process, which its first use starts.
+/// The event loop of one process, which the first use starts.
 #[cfg(not(sockeye_shuttle))]
 #[derive(Default)]
 struct LoopStart {
     loop_handle: OnceLock<LoopHandle>,
-    /// Guards nothing but that two don't start it.
+    /// Prevents two threads from starting the event loop at once.
     starting: Mutex<()>,
-    /// This process was forked from one that had a driver.
+    /// Whether this process was forked from one that used this crate.
     forked: bool,
-    /// No thread of std starts here, and none ever will.
+    /// No std thread has started in this forked child within [`START_TIMEOUT`], so none ever will.
     cannot_start: AtomicBool,
 }
 
@@ -189,20 +189,20 @@ impl LoopStart {
     }
 }
 
-/// How long the loop's thread of a forked child may take to start. A thread of std takes a lock of std's own then,
-/// which another thread of the parent may have held at the fork, because it was starting or ending.
+/// The time that the event loop's thread may take to start in a forked child. A starting thread takes a lock of std's.
+/// Another thread of the parent may have held that lock at the fork, because it was starting or ending.
 #[cfg(not(sockeye_shuttle))]
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl LoopHandle {
-    /// That of this run, which has begun.
+    /// Returns the handle of this model run.
     #[cfg(sockeye_shuttle)]
-    #[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
     fn get() -> Result<&'static LoopHandle, Fault> {
         Ok(model::loop_handle())
     }
 
-    /// The driver, started where that is the first use. What hinders it now may not the next time.
+    /// Returns the handle, and starts the event loop if necessary. After a failure the next call may succeed.
     #[cfg(not(sockeye_shuttle))]
     #[inline]
     fn get() -> Result<&'static LoopHandle, Fault> {
@@ -213,14 +213,14 @@ impl LoopHandle {
         }
     }
 
-    /// The driver, if it has been started.
+    /// Returns the handle if the event loop has been started.
     #[cfg(sockeye_shuttle)]
-    #[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
     fn get_if_started() -> Option<&'static LoopHandle> {
         Some(model::loop_handle())
     }
 
-    /// The driver, if it has been started.
+    /// Returns the handle if the event loop has been started.
     #[cfg(not(sockeye_shuttle))]
     fn get_if_started() -> Option<&'static LoopHandle> {
         LoopStart::of_process().loop_handle.get()
@@ -244,12 +244,12 @@ impl LoopHandle {
         let mark = ForkMark::new()?;
         let poll = mio::Poll::new()?;
         let loop_handle = LoopHandle::new(&poll)?;
-        // The thread begins once the driver is where it looks for it, or never.
+        // The thread waits for the handle. It exits if the handle is dropped before that.
         let (handle_sender, handle_receiver) =
             std::sync::mpsc::sync_channel::<&'static LoopHandle>(1);
         let (started_sender, started) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
-            // Nobody may wait for it.
+            // The starter may not be waiting.
             let _ = started_sender.send(());
             if let Ok(loop_handle) = handle_receiver.recv() {
                 event_loop::run(poll, loop_handle, mark);
@@ -291,7 +291,7 @@ impl LoopHandle {
         drop(queue);
         if wake {
             if let Err(error) = self.waker.wake() {
-                log_debug(format_args!("the event loop could not be woken: {error}"));
+                log_debug(format_args!("cannot wake the event loop: {error}"));
             }
         }
     }
@@ -321,23 +321,24 @@ impl LoopHandle {
     }
 }
 
-/// Calls what may be, or may end in, code of the user's: its panics go no further.
+/// Calls code that may run the user's code, and catches a panic. Returns `None` if it panicked.
 fn catch_panic<R>(work: impl FnOnce() -> R) -> Option<R> {
-    // There they are what is looked for.
+    // Under the model a panic must end the run.
     #[cfg(sockeye_shuttle)]
     return Some(work());
     #[cfg(not(sockeye_shuttle))]
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(result) => Some(result),
         Err(payload) => {
-            // To drop it may panic again.
+            // Dropping the payload may panic again.
             std::mem::forget(payload);
             None
         }
     }
 }
 
-/// Logs, under no lock: a logger is the user's, and may use a socket itself.
+/// Logs at debug level. Must be called under no lock, because the logger is the user's code and may use a socket
+/// itself.
 fn log_debug(text: std::fmt::Arguments<'_>) {
     logs::log_at(log::Level::Debug, text);
 }

@@ -1,15 +1,14 @@
-//! Threads for work that blocks and that cannot be stopped, such as a lookup by the system's resolver.
+//! A thread pool for work that blocks and cannot be stopped, such as a lookup by the system's resolver.
 //!
-//! A pool serves shares, one for each connector. A share has a limit of its own, and waiting tasks are taken in
-//! turn by share. So the tasks of one share wait for each other, and never for those of another share, until the
-//! pool has no thread left.
+//! A pool serves shares, one for each connector. Every share has its own limit, and the pool takes waiting tasks from
+//! the shares in turn. So tasks wait only for tasks of the same share, until the pool has no thread left.
 //!
-//! Threads are started on demand and end when idle. Two start at once. A further one starts if every thread
-//! has been busy for [`SPAWN_DELAY`], or if a task has waited that long.
+//! The pool starts threads on demand, and idle threads exit. Two threads start without delay. Another one starts if
+//! every thread has been busy for [`SPAWN_DELAY`], or if a task has waited that long.
 //!
-//! A task that nobody wants any more is not begun. One that has begun cannot be stopped. Its thread stays busy,
-//! but after [`WRITE_OFF_AFTER`] it no longer counts towards the limit of its share. At most half of a pool's
-//! threads are written off like this, and the last of them serve only shares that have no thread. So a
+//! A waiting task that is no longer wanted is never started. A running task cannot be stopped, so it keeps its thread.
+//! After [`WRITE_OFF_AFTER`] an unwanted running task is written off: it no longer uses up the limit of its share. At
+//! most half of a pool's threads are written off. Some threads are reserved for shares that have no running task. So a
 //! share whose tasks all hang cannot take the whole pool.
 
 use std::cell::OnceCell;
@@ -26,49 +25,49 @@ use super::sync::{Condvar, HashMap, Mutex, MutexGuard, thread, thread_local};
 use crate::error::Fault;
 use crate::process::ForkMark;
 
-/// The threads that start without delay.
+/// The number of threads that start without delay.
 const CORE_THREADS: usize = 2;
-/// How long a task waits before another thread is started for it.
+/// The time for which a task waits before another thread is started for it.
 const SPAWN_DELAY: Duration = Duration::from_millis(50);
-/// How long a thread without work stays.
+/// The time after which an idle thread exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// After how long an unwanted task no longer counts towards its share's limit.
+/// The running time after which an unwanted task is written off.
 const WRITE_OFF_AFTER: Duration = Duration::from_secs(5);
-/// How often tasks that nobody wants any more are taken out of the queues.
+/// The interval at which unwanted tasks are removed from the queues.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// In a thread of a pool, the process whose pool it is.
+    /// The process that started this thread, if this is a pool thread.
     static IS_WORKER: OnceCell<ForkMark> = const { OnceCell::new() };
 }
 
 /// Returns whether the calling thread belongs to a pool.
 pub(super) fn is_worker() -> bool {
-    // The copy of one in a forked child is an ordinary thread.
+    // In a forked child, the copy of a pool thread is an ordinary thread.
     IS_WORKER.try_with(|own| own.get().is_some_and(|mark| !mark.is_forked())).unwrap_or(false)
 }
 
 /// A piece of work for a pool.
 pub(super) trait Task: Send + Sync {
-    /// Returns whether anybody waits for it. May be called under the pool's lock.
+    /// Returns whether a caller still waits for the result. The pool may call this under its lock.
     fn is_wanted(&self) -> bool;
-    /// Does it. A panic must not leave this.
+    /// Runs the task. Must not panic.
     fn run(self: Arc<Self>);
 }
 
-/// The part of the pools that one connector may use.
+/// The capacity of the pools that one connector may use.
 #[derive(Debug)]
 pub(crate) struct Share {
     max: usize,
 }
 
 impl Share {
-    /// A share that runs at most this many tasks at once, in each pool.
+    /// Creates a share that runs at most `max` tasks at once in each pool.
     pub(crate) fn new(max: usize) -> Self {
         Share { max }
     }
 
-    /// The same share in a forked child, where nothing of it runs.
+    /// Returns a share with the same limit for a forked child, in which no task runs.
     pub(super) fn in_child(&self) -> Self {
         Share { max: self.max }
     }
@@ -77,13 +76,13 @@ impl Share {
 /// The limits of one pool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// The most threads.
+    /// The maximum number of threads.
     pub(super) threads: usize,
-    /// The threads that serve only shares that have none.
+    /// The number of threads that are reserved for shares with no running task.
     pub(super) reserved: usize,
-    /// The most tasks of one share at once, if not by the share's own limit.
+    /// The maximum number of tasks that one share runs at once. `None` means the share's own limit.
     pub(super) per_share: Option<usize>,
-    /// The threads that are started without waiting for a busy one.
+    /// The number of threads that start without delay.
     pub(super) core_threads: usize,
 }
 
@@ -93,30 +92,33 @@ impl Limits {
     }
 }
 
-/// Its lock guards the queue and the counts. Under it only [`Task::is_wanted`] takes another lock, the state lock of
-/// a socket.
+/// A set of threads and the queue that they serve.
+///
+/// The lock guards the queue and the counts. The only lock that may be taken under it is the state lock of a socket, by
+/// [`Task::is_wanted`].
 #[derive(Debug)]
 pub(super) struct ThreadPool {
     limits: Limits,
     queue: Mutex<TaskQueue>,
-    /// With `queue`: there is work.
+    /// Signals that a task may be runnable. Its lock is `queue`.
     work_available: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct TaskQueue {
-    /// The shares with tasks that wait or run, by the address of the share, which the line keeps.
+    /// The shares that have waiting or running tasks, keyed by the address of the `Share`. The `Arc` in the value keeps
+    /// that address in use.
     shares: HashMap<usize, ShareQueue>,
-    /// The shares with tasks that wait. The first is served next.
+    /// The shares that have waiting tasks. The first share is served next.
     rotation: VecDeque<usize>,
     running: Vec<RunningTask>,
-    /// Names the next task that runs.
+    /// The id of the task that started last.
     last_id: u64,
     threads: usize,
-    /// Threads that have not looked for work yet.
+    /// The number of threads that have been spawned and have not yet looked for work.
     starting: usize,
     idle: usize,
-    /// Tasks of `running` that no longer count.
+    /// The number of tasks in `running` that are written off.
     written_off: usize,
     swept_at: Option<Instant>,
 }
@@ -125,11 +127,11 @@ struct TaskQueue {
 #[derive(Debug)]
 struct ShareQueue {
     share: Arc<Share>,
-    /// Bounded by the number of sockets that connect. What is unwanted is swept out.
+    /// Tasks in order of arrival. The number of connecting sockets bounds this queue, and unwanted tasks are swept out.
     waiting: VecDeque<(Instant, QueuedTask)>,
-    /// Tasks that run and count.
+    /// The number of running tasks that are not written off.
     counted: usize,
-    /// Tasks that run.
+    /// The number of running tasks.
     running: usize,
 }
 
@@ -144,18 +146,18 @@ struct RunningTask {
     written_off: bool,
 }
 
-/// What became of a task that was handed in.
+/// The result of submitting a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SubmitResult {
-    /// A thread takes it at once.
+    /// A thread takes the task at once.
     Started,
-    /// It waits. The loop has to [tend](ThreadPool::spawn_if_stalled) the pool.
+    /// The task waits. The event loop must call [`spawn_if_stalled`](ThreadPool::spawn_if_stalled).
     Queued,
-    /// There is no thread, and none can be started.
+    /// There is no thread, and none could be started.
     Failed(Fault),
 }
 
-/// How a task gets a thread at once.
+/// The source of a thread that can take a task at once.
 enum ThreadSource {
     Idle,
     Spawn,
@@ -170,7 +172,7 @@ impl ThreadPool {
         }
     }
 
-    /// Takes a task in, to run as soon as its share's limit and the pool allow it.
+    /// Queues a task, which runs as soon as the limits of its share and of the pool allow it.
     pub(super) fn submit(
         &'static self,
         share: &Arc<Share>,
@@ -186,7 +188,7 @@ impl ThreadPool {
         submitted
     }
 
-    /// Takes a task in if it need not wait; otherwise gives it back.
+    /// Queues a task only if a thread can take it at once. Otherwise returns the task.
     pub(super) fn submit_now(
         &'static self,
         share: &Arc<Share>,
@@ -204,14 +206,14 @@ impl ThreadPool {
         submitted
     }
 
-    /// Starts threads for tasks that have waited long, and writes off those that hang for nobody. Returns whether any
-    /// task waits.
+    /// Starts threads for tasks that have waited for [`SPAWN_DELAY`], and writes off unwanted tasks that hang. Returns
+    /// whether any task waits.
     pub(super) fn spawn_if_stalled(&'static self, now: Instant) -> bool {
         let mut queue = self.lock();
         if queue.rotation.is_empty() {
             return false;
         }
-        // Dropped once the lock is released: the last reference to a socket may be among them.
+        // Dropped after the lock is released, because these may be the last references to sockets.
         let mut held = Vec::new();
         self.write_off(&mut queue, now, &mut held);
         if queue.swept_at.is_none_or(|at| at + SWEEP_INTERVAL <= now) {
@@ -235,14 +237,14 @@ impl ThreadPool {
             }
         }
         if self.runnable(&queue) > 0 {
-            // Threads that are idle may not have heard of what became free.
+            // Idle threads may have missed that a share is below its limit again.
             self.work_available.notify_all();
         }
         let waits = !queue.rotation.is_empty();
         drop(queue);
         drop(held);
         if let Err(error) = started {
-            log_debug(format_args!("no further thread for name lookups: {error}"));
+            log_debug(format_args!("cannot start another thread for name lookups: {error}"));
         }
         waits
     }
@@ -273,7 +275,7 @@ impl ThreadPool {
         }
     }
 
-    /// How another task of this share could run at once.
+    /// Returns the thread that could run another task of this share at once, if there is one.
     fn find_thread(
         &self,
         queue: &mut TaskQueue,
@@ -295,7 +297,7 @@ impl ThreadPool {
         (prompt && queue.threads < self.limits.threads).then_some(ThreadSource::Spawn)
     }
 
-    /// Whether the limits allow another task of this share to run now.
+    /// Returns whether the limits allow another task of this share to run now.
     fn is_allowed(&self, queue: &TaskQueue, share: &Arc<Share>) -> bool {
         match queue.shares.get(&key(share)) {
             Some(share_queue) => self.free_threads(queue, share_queue) > share_queue.waiting.len(),
@@ -303,7 +305,7 @@ impl ThreadPool {
         }
     }
 
-    /// How many more tasks of this line may run now.
+    /// Returns how many more tasks of this share may run now.
     fn free_threads(&self, queue: &TaskQueue, share_queue: &ShareQueue) -> usize {
         let crowded = queue.running.len() >= self.limits.threads - self.limits.reserved;
         if crowded && share_queue.running > 0 {
@@ -312,7 +314,7 @@ impl ThreadPool {
         self.max_running(&share_queue.share).saturating_sub(share_queue.counted)
     }
 
-    /// How many of the tasks that wait may run now.
+    /// Returns how many of the waiting tasks may run now.
     fn runnable(&self, queue: &TaskQueue) -> usize {
         let shares = queue.rotation.iter().map(|share| &queue.shares[share]);
         shares
@@ -324,7 +326,7 @@ impl ThreadPool {
         self.limits.per_share.unwrap_or(share.max)
     }
 
-    /// Stops counting tasks that nobody wants and that have run for long.
+    /// Writes off unwanted tasks that have run for [`WRITE_OFF_AFTER`].
     fn write_off(&self, queue: &mut TaskQueue, now: Instant, held: &mut Vec<Arc<dyn Task>>) {
         let TaskQueue { running, shares, written_off, .. } = queue;
         for one in running.iter_mut().filter(|one| !one.written_off) {
@@ -362,7 +364,7 @@ impl ThreadPool {
                     if task.is_wanted() {
                         task.run();
                         if !is_worker() {
-                            // A resolver has forked, and its child returned here: the queue is the parent's.
+                            // A resolver forked, and its child returned here. The queue belongs to the parent.
                             return;
                         }
                     }
@@ -384,7 +386,7 @@ impl ThreadPool {
         }
     }
 
-    /// Takes the next task, in turn by share.
+    /// Takes the next runnable task, from the shares in turn.
     fn next(&self, queue: &mut TaskQueue) -> Option<(u64, QueuedTask)> {
         let index = queue
             .rotation
@@ -451,7 +453,7 @@ impl TaskQueue {
         }
     }
 
-    /// Takes out the tasks that nobody wants any more.
+    /// Removes waiting tasks that are no longer wanted.
     fn sweep(&mut self, held: &mut Vec<Arc<dyn Task>>) {
         for share in &self.rotation {
             if let Some(share_queue) = self.shares.get_mut(share) {
@@ -461,7 +463,7 @@ impl TaskQueue {
         self.remove_empty();
     }
 
-    /// Forgets the shares of which nothing waits or runs.
+    /// Removes shares that have no waiting and no running task.
     fn remove_empty(&mut self) {
         let shares = &self.shares;
         self.rotation.retain(|share| !shares[share].waiting.is_empty());
@@ -469,7 +471,8 @@ impl TaskQueue {
             .retain(|_, share_queue| share_queue.running > 0 || !share_queue.waiting.is_empty());
     }
 
-    /// Whether no thread will soon be free.
+    /// Returns whether no thread is likely to become free soon: none is starting, and every running task has run for
+    /// [`SPAWN_DELAY`].
     fn is_stalled(&self, now: Instant) -> bool {
         let old = |one: &RunningTask| now.saturating_duration_since(one.since) >= SPAWN_DELAY;
         self.starting == 0 && self.running.iter().all(old)
@@ -477,7 +480,8 @@ impl TaskQueue {
 }
 
 impl QueuedTask {
-    /// What it has to hold for the answer goes to `held`, to be dropped without the lock.
+    /// Returns whether the task is wanted. Pushes the upgraded reference to `held`, because only a caller without the
+    /// lock may drop it.
     fn is_wanted(&self, held: &mut Vec<Arc<dyn Task>>) -> bool {
         let Some(task) = self.0.upgrade() else { return false };
         let wanted = task.is_wanted();

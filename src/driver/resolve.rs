@@ -1,7 +1,7 @@
-//! Name lookups, on pools of threads, because resolvers block.
+//! Name lookups on thread pools, because resolvers block.
 //!
-//! There are four pools, so that none of these waits for another: names that the system asks a server for, names
-//! that it knows by itself, resolvers of the program, and lookups that resolvers themselves make.
+//! There are four pools, so that lookups of one kind never wait for another kind. The kinds are names that the system
+//! asks a server for, names that it knows locally, the program's resolvers, and lookups that resolvers make themselves.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,19 +14,20 @@ use super::shared::Connection;
 use super::{LoopHandle, catch_panic, hosts, log_debug};
 use crate::error::{Fault, Unresolved};
 
-/// Threads that wait for the system's resolver.
+/// The maximum number of threads for lookups by the system's resolver.
 const SYSTEM_THREADS: usize = 112;
-/// Threads that run resolvers of the program.
+/// The maximum number of threads that run the program's resolvers.
 const CUSTOM_THREADS: usize = 64;
-/// Threads for the lookups of a resolver that connects by name itself. As many as run resolvers, so that each of
-/// those can make one.
+/// The maximum number of threads for lookups that a resolver makes when it connects by name. There are as many as
+/// [`CUSTOM_THREADS`], so that every running resolver can make one.
 const NESTED_THREADS: usize = 64;
-/// Threads for names that need no server.
+/// The maximum number of threads for names that need no server.
 const LOCAL_THREADS: usize = 16;
-/// Such names of one connector at once: one below `localhost` may be asked of a server after all, and hang.
+/// The maximum number of local names that one connector looks up at once. A name below `localhost` may reach a server
+/// after all, and hang.
 const LOCAL_PER_SHARE: usize = 4;
 
-/// As the documentation of [`ConnectorBuilder::max_lookups`](crate::ConnectorBuilder::max_lookups) says.
+/// The documentation of [`ConnectorBuilder::max_lookups`](crate::ConnectorBuilder::max_lookups) states the sum.
 const _: () = assert!(SYSTEM_THREADS + CUSTOM_THREADS + NESTED_THREADS + LOCAL_THREADS == 256);
 
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(super) struct ResolverPool {
 
 impl ResolverPool {
     pub(super) fn new() -> Self {
-        // A resolver that waits for one of these has a thread already, which counts.
+        // The resolver that waits for a nested lookup already uses up a thread of its share.
         let nested = Limits {
             threads: NESTED_THREADS,
             reserved: 0,
@@ -55,7 +56,7 @@ impl ResolverPool {
         }
     }
 
-    /// Hands a lookup in. An answer that says why it can't be made is for the socket.
+    /// Submits a socket's lookup. The error is for the socket, and says why the lookup cannot be made.
     pub(super) fn submit(
         &'static self,
         connection: &Arc<Connection>,
@@ -64,7 +65,7 @@ impl ResolverPool {
         let socket: Weak<dyn Task> = Arc::downgrade(connection) as Weak<dyn Task>;
         let share = connection.registry().lookups();
         match connection.lookup_kind() {
-            // The thread that will wait for it has a thread of a pool, so it must not wait for one in turn.
+            // The thread that will wait for the result is itself a pool thread, so this lookup must not wait for one.
             LookupKind::Nested => {
                 self.nested.submit_now(share, socket, now).map_err(|_| nested_limit_error())
             }
@@ -79,33 +80,33 @@ impl ResolverPool {
         }
     }
 
-    /// Looks after the lookups that wait; returns whether there are any.
+    /// Starts threads for stalled lookups. Returns whether any lookup waits.
     pub(super) fn spawn_if_stalled(&'static self, now: Instant) -> bool {
-        // None of them may be left out.
+        // Every pool must be visited, so this does not short-circuit.
         let waits = [&self.system, &self.custom, &self.nested, &self.local]
             .map(|it| it.spawn_if_stalled(now));
         waits.contains(&true)
     }
 }
 
-/// Which pool a lookup belongs to.
+/// The kind of a lookup, which decides on its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LookupKind {
-    /// By the system's resolver.
+    /// A lookup by the system's resolver.
     System,
-    /// By a resolver of the program.
+    /// A lookup by the program's resolver.
     Custom,
-    /// Asked for by a resolver, or by other code that runs on a pool's thread.
+    /// A lookup made by a resolver, or by other code that runs on a pool thread.
     Nested,
 }
 
-/// Returns whether a socket that is opened now has a [nested](LookupKind::Nested) lookup.
+/// Returns whether a socket that this thread opens has a [nested](LookupKind::Nested) lookup.
 pub(super) fn is_nested() -> bool {
     pool::is_worker()
 }
 
 fn nested_limit_error() -> Unresolved {
-    let text = "as many lookups as there may be were made by resolvers themselves";
+    let text = "cannot look up the name: the maximum number of lookups was made by resolvers themselves";
     Unresolved::new(io::Error::new(io::ErrorKind::ResourceBusy, text))
 }
 
@@ -119,7 +120,8 @@ impl Task for Connection {
     }
 }
 
-/// Code and values of the program are called and dropped here, on a thread that others don't wait for.
+/// Runs a lookup. This calls and drops the program's code and values, which is safe on a pool thread because no other
+/// caller waits for it.
 fn resolve(connection: &Arc<Connection>) {
     let requested = connection.requested();
     let (hostname, port) = (requested.hostname(), requested.port());
@@ -137,12 +139,12 @@ fn resolve(connection: &Arc<Connection>) {
         Err((Fault::Resolve, Unresolved::new(error)))
     });
     if !connection.is_connecting() {
-        log_debug(format_args!("the lookup of {hostname} ended after its socket"));
+        log_debug(format_args!("the lookup of {hostname} finished after its socket had closed"));
     }
     catch_panic(|| connection.fail_on_panic(|| connection.handle_resolved(answer)));
 }
 
-/// A lookup that fails for want of something on this side says nothing of the name.
+/// Returns the fault for a failed lookup. If this side lacks a resource, the fault is `Io` and does not blame the name.
 fn fault_from_lookup(error: &io::Error) -> Fault {
     match exhaustion_code(error) {
         Some(code) => Fault::Io(code),
@@ -150,9 +152,9 @@ fn fault_from_lookup(error: &io::Error) -> Fault {
     }
 }
 
-/// What this process or the system was short of, as a code of the system, if that is why something failed.
+/// Returns the errno of a missing resource, if that is why an operation failed.
 fn exhaustion_code(error: &io::Error) -> Option<i32> {
-    /// An error may have itself for its source.
+    /// The maximum length of the source chain to follow, because an error may be its own source.
     const MAX_DEPTH: usize = 8;
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     for _ in 0..MAX_DEPTH {
@@ -172,7 +174,7 @@ fn exhaustion_code(error: &io::Error) -> Option<i32> {
     None
 }
 
-/// Asks once more if a descriptor was missing and wires that linger give theirs.
+/// Looks up a name. Retries once if a descriptor was missing and closing the lingering wires freed one.
 fn resolve_with_system(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let answer = system::lookup(hostname, port);
     match &answer {
@@ -186,8 +188,8 @@ fn resolve_with_system(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>>
     }
 }
 
-/// By the codes of `getaddrinfo`, which std keeps to itself: its errors have a text only, in the language of the
-/// program's locale.
+/// Lookups by `getaddrinfo`, with its error codes. std discards the codes, and its error texts depend on the program's
+/// locale.
 #[cfg(any(
     windows,
     target_vendor = "apple",
@@ -206,10 +208,10 @@ mod system {
     use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 
     pub(super) fn lookup(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        // As std asks.
+        // The same hints as std's.
         let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
         let answer = getaddrinfo(Some(hostname), None, Some(hints)).map_err(to_io_error)?;
-        // Of other families than IP there may be addresses too.
+        // The answer may include families other than IP.
         let addresses = answer.filter_map(|one| Some(one.ok()?.sockaddr));
         Ok(addresses
             .map(|mut address| {
@@ -219,8 +221,8 @@ mod system {
             .collect())
     }
 
-    /// Gives an error the kind that says what is known: that there is no such name or no address of it, that the
-    /// failure passes, or neither.
+    /// Maps a lookup error to an error kind: `NotFound` if the name or its addresses do not exist, `WouldBlock` if the
+    /// failure is temporary, otherwise as std maps it.
     fn to_io_error(error: LookupError) -> io::Error {
         match error.kind() {
             LookupErrorKind::System => return system_to_io_error(error),
@@ -241,7 +243,7 @@ mod system {
 
     fn system_to_io_error(error: LookupError) -> io::Error {
         let error = io::Error::from(error);
-        // It is a file that does not exist, and not a name.
+        // A file was not found, not a name.
         if error.kind() == io::ErrorKind::NotFound { io::Error::other(error) } else { error }
     }
 
@@ -250,21 +252,22 @@ mod system {
         rustix::io::Errno::NOMEM.into()
     }
 
-    /// It has a code of the system.
+    /// Keeps the error, which already has a system error code.
     #[cfg(not(unix))]
     fn out_of_memory(error: LookupError) -> io::Error {
         error.into()
     }
 
-    /// Without a descriptor there is no hosts file and no socket to ask through. Which error that gives depends on
-    /// the system, and may be that no server answers or that there is no such name.
+    /// Returns an error if this process or the system is out of descriptors. The resolver then opens neither the hosts
+    /// file nor a socket. Its error may say that no server answers or that there is no such name, depending on the
+    /// system.
     fn descriptor_exhaustion() -> Option<io::Error> {
         let root = if cfg!(unix) { std::fs::File::open("/") } else { return None };
         root.err().filter(|error| error.raw_os_error().is_some_and(super::is_resource_exhaustion))
     }
 }
 
-/// What std tells has a text and no kind.
+/// Lookups by std, whose errors have a text and no kind.
 #[cfg(not(any(
     windows,
     target_vendor = "apple",

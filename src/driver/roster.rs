@@ -1,10 +1,10 @@
-//! The sockets of one connector: how many there may be at once, who waits for a place, which belong to a
-//! scope, and how all of them end together.
+//! The registry of one connector's sockets: it enforces the socket limit, groups sockets into scopes, and shuts all of
+//! them down together.
 //!
-//! A socket is listed from before it begins to connect until its outcome is known, and has one place all
-//! that time, through an upgrade as well. It gives its place back under its own state lock, in the moment
-//! in which the outcome becomes visible: whoever has heard of an end can count on the place. Where others
-//! wait, the place goes to the first of them and is never free in between, so that nobody overtakes them.
+//! A socket is registered before it begins to connect and until its outcome is known. It keeps one slot for all that
+//! time, also through an upgrade. It frees the slot under its own state lock, at the moment at which the outcome
+//! becomes visible. So a caller that knows of the outcome can rely on the slot. If sockets are queued, the slot goes
+//! directly to the first of them. It is never free in between, so that no new socket overtakes a queued one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,55 +23,58 @@ use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};
 use crate::process::ForkMark;
 
-/// A list that once was long gives its memory back when it is empty.
+/// The capacity that the lists keep when they become empty.
 const RETAINED_CAPACITY: usize = 64;
-/// How long a look for those that are left waits for one that is between two threads.
+/// The time to wait before the next scan for sockets that are between two threads.
 const RESCAN_DELAY: Duration = Duration::from_millis(1);
 
-/// How many sockets there may be at once.
+/// The limit on open sockets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketLimit {
     pub(crate) max: Option<usize>,
-    /// Whether those that are too many wait, or fail.
+    /// Whether a socket over the limit waits for a slot. If not, it fails with `Limit`.
     pub(crate) wait: bool,
 }
 
-/// Where a socket is in the list.
+/// The index of a socket's slot, plus one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SlotId(NonZeroU32);
 
-/// Names one scope of a registry.
+/// The id of one scope of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ScopeId(u64);
 
-/// What there is to count of a socket.
+/// The numbers that a socket contributes to the statistics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SocketTotals {
     pub(super) opened: Option<std::result::Result<(), Fault>>,
     pub(super) bytes: Stats,
 }
 
-/// How a socket that has joined goes on.
+/// The result of admitting a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It may begin.
+    /// The socket has a slot and may begin to connect.
     Admitted,
-    /// It will be [admitted](Connection::start).
+    /// The socket waits for a slot. Its [`start`](Connection::start) is called when it has one.
     Queued,
 }
 
-/// Its lock guards the list. It may be taken under a socket's state lock, and none is taken under it.
+/// The sockets of one connector.
+///
+/// The lock guards `inner`. It may be taken under a socket's state lock, and no lock is taken under it.
 pub(crate) struct Registry {
     limit: SocketLimit,
-    /// For their lookups.
+    /// The connector's share of the resolver pools.
     lookups: Arc<Share>,
-    /// The process whose sockets these are. None if there is no memory to notice a fork: then there are none.
+    /// The process that owns the sockets. `None` if there was no memory for the fork handler. The registry then admits
+    /// no socket.
     mark: Option<ForkMark>,
-    /// Outside of the lock, as the two things that a forked child takes over.
+    /// Outside the lock, as is `was_shut_down`: a forked child takes over only these two.
     next_scope: AtomicU64,
     was_shut_down: AtomicBool,
     inner: Mutex<RegistryInner>,
-    /// With `inner`: somebody has left.
+    /// Signals that a socket has left. Its lock is `inner`.
     slot_freed: Condvar,
 }
 
@@ -79,19 +82,19 @@ pub(crate) struct Registry {
 struct RegistryInner {
     sockets: Vec<Weak<Connection>>,
     free: Vec<SlotId>,
-    /// Those with a place.
+    /// The number of sockets that have a slot.
     admitted: usize,
-    /// Those that wait for one, the first first.
+    /// The sockets that wait for a slot, in order of arrival.
     queue: VecDeque<SlotId>,
     scopes: HashMap<ScopeId, ScopeState>,
     /// The scope of each socket that has one.
     scope_of: HashMap<SlotId, ScopeId>,
-    /// Those whose connection was made, and counted, before an upgrade.
+    /// Sockets that took over an upgraded connection. The connection was already counted before the upgrade.
     upgraded: HashSet<SlotId>,
-    /// Of those that are not listed any more, and of what never was.
+    /// The totals of removed sockets, and of sockets that were never admitted.
     totals: ConnectorStats,
     is_shut_down: bool,
-    /// Threads that wait for `slot_freed`.
+    /// The number of threads that wait for `slot_freed`.
     waiters: u32,
 }
 
@@ -119,11 +122,12 @@ impl Registry {
         &self.lookups
     }
 
-    /// The registry of a forked child, without the parent's sockets: its slots are free, and nothing is counted.
+    /// Returns the registry of a forked child. It has none of the parent's sockets, all slots are free, and the totals
+    /// are 0.
     pub(crate) fn in_child(&self) -> Self {
         let is_shut_down = self.was_shut_down.load(Ordering::Relaxed);
         Registry {
-            // A scope that began before the fork is not one that begins here.
+            // Ids must not be reused for scopes that began before the fork.
             next_scope: AtomicU64::new(self.next_scope.load(Ordering::Relaxed)),
             was_shut_down: AtomicBool::new(is_shut_down),
             inner: Mutex::new(RegistryInner { is_shut_down, ..RegistryInner::default() }),
@@ -131,24 +135,25 @@ impl Registry {
         }
     }
 
-    /// Whether this process is a forked child of the one whose sockets these are.
+    /// Returns whether this process is a forked child of the process that owns the sockets.
     #[inline]
     pub(super) fn is_forked(&self) -> bool {
         self.mark.as_ref().is_some_and(ForkMark::is_forked)
     }
 
-    /// How many sockets have a place.
+    /// Returns the number of sockets that have a slot.
     pub(crate) fn open_sockets(&self) -> usize {
         self.lock().admitted
     }
 
-    /// What became of all of them up to now.
+    /// Returns the statistics of all sockets up to now.
     pub(crate) fn stats(&self) -> ConnectorStats {
         let inner = self.lock();
         let mut stats = inner.totals;
         stats.open = inner.admitted;
         stats.waiting = inner.queue.len();
-        // Each is either in the totals or here. They are asked without this lock, which goes behind theirs.
+        // Every socket is either in the totals or in this list. Their state locks are taken without this lock, because
+        // the lock order is state first.
         let live: Vec<_> = inner.live().collect();
         drop(inner);
         for (socket, upgraded) in live {
@@ -158,7 +163,7 @@ impl Registry {
         stats
     }
 
-    /// Counts a socket that the egress rules refuse before there is one.
+    /// Counts and logs a socket that the egress rules deny before it is created.
     pub(crate) fn count_denied(&self, error: &Error) {
         self.lock().totals.denied += 1;
         log_debug(format_args!("{error}"));
@@ -166,7 +171,7 @@ impl Registry {
 
     // ------------------------------------------------------------- one socket
 
-    /// Lists a socket that is about to connect.
+    /// Registers a socket that is about to connect.
     pub(super) fn admit(
         &self,
         socket: Weak<Connection>,
@@ -201,8 +206,8 @@ impl Registry {
         Ok((slot, admission))
     }
 
-    /// Takes a socket out whose outcome is known, and counts it. The one that has its place now is to be
-    /// [admitted](Connection::start).
+    /// Removes a socket whose outcome is known, and adds it to the totals. Returns the queued socket that gets its
+    /// slot, which the caller must [start](Connection::start).
     pub(super) fn remove(&self, slot: SlotId, totals: SocketTotals) -> Option<Weak<Connection>> {
         let mut inner = self.lock();
         let upgraded = inner.was_upgraded(slot);
@@ -225,8 +230,8 @@ impl Registry {
         next
     }
 
-    /// Another socket has the connection and the place from now on, and this one is counted. Whether all of
-    /// them are to end.
+    /// Gives a socket's slot to the socket that takes over its connection, and adds the old one to the totals. Returns
+    /// whether the connector or the scope is closing its sockets.
     pub(super) fn transfer(
         &self,
         slot: SlotId,
@@ -252,7 +257,7 @@ impl Registry {
         id
     }
 
-    /// Closes the sockets of a scope, all at once, and waits for it: each keeps its close timeout.
+    /// Closes all sockets of a scope at once and waits until they are closed. Each socket has its own close timeout.
     pub(crate) fn end_scope(&self, id: ScopeId) {
         let mut again = false;
         while let Some(sockets) = self.closing_members(id) {
@@ -261,7 +266,7 @@ impl Registry {
             }
             close_all(&sockets);
             if event_loop::is_loop_thread() {
-                // They go on to end by themselves.
+                // The sockets finish closing without a waiting caller.
                 return;
             }
             for socket in sockets {
@@ -270,7 +275,8 @@ impl Registry {
         }
     }
 
-    /// The sockets of a scope that ends, but for those just being dropped; `None` when there are none any more.
+    /// Marks a scope as ended and returns its sockets, except those that are being dropped. Returns `None` if there are
+    /// none left.
     fn closing_members(&self, id: ScopeId) -> Option<Vec<Arc<Connection>>> {
         let mut inner = self.lock();
         let scope = inner.scopes.get_mut(&id)?;
@@ -283,8 +289,8 @@ impl Registry {
         Some(members.filter_map(|slot| inner.sockets[slot.index()].upgrade()).collect())
     }
 
-    /// Refuses new sockets, closes all there are, for at most `limit`, and aborts the rest. How many had
-    /// to be reset before what they had accepted was handed over.
+    /// Refuses new sockets, closes all existing ones for at most `limit`, and aborts the rest. Returns how many sockets
+    /// had to be reset before their accepted data was handed to the kernel.
     pub(crate) fn shutdown(&self, limit: Duration) -> usize {
         let until = WaitLimit::after(limit);
         let (mut reset, mut again) = (0, false);
@@ -308,7 +314,7 @@ impl Registry {
         reset
     }
 
-    /// All sockets, of which there will be no new ones; `None` when there are none any more.
+    /// Refuses new sockets and returns the existing ones. Returns `None` if there are none left.
     fn remaining(&self) -> Option<Vec<Arc<Connection>>> {
         let mut inner = self.lock();
         inner.is_shut_down = !planted!(AcceptsSocketsAfterShutdown);
@@ -319,7 +325,8 @@ impl Registry {
         Some(inner.sockets.iter().filter_map(Weak::upgrade).collect())
     }
 
-    /// Waits for one that is just being dropped, or goes over to another socket.
+    /// Waits for a socket that is being dropped, or whose connection is being transferred, for at most
+    /// [`RESCAN_DELAY`].
     fn wait_slot_freed(&self) {
         let mut inner = self.lock();
         inner.waiters += 1;
@@ -335,7 +342,7 @@ impl Registry {
     }
 }
 
-/// Begins to close them, and waits for none.
+/// Starts to close the sockets, without waiting.
 fn close_all(sockets: &[Arc<Connection>]) {
     for socket in sockets {
         socket.fail_on_panic(|| socket.begin_close());
@@ -350,10 +357,10 @@ impl RegistryInner {
         }
         self.sockets.push(socket);
         let count = u32::try_from(self.sockets.len()).ok().and_then(NonZeroU32::new);
-        SlotId(count.expect("there is one, and fewer than there are descriptors"))
+        SlotId(count.expect("a socket was just pushed, and there are fewer than descriptors"))
     }
 
-    /// Those that are listed and not just being dropped, and whether they took over an upgraded connection.
+    /// Returns the sockets that are not being dropped, and whether each took over an upgraded connection.
     fn live(&self) -> impl Iterator<Item = (Arc<Connection>, bool)> {
         (1..).zip(&self.sockets).filter_map(|(number, socket)| {
             let upgraded =
@@ -362,16 +369,16 @@ impl RegistryInner {
         })
     }
 
-    /// Whether it took over an upgraded connection; it does not count as that any more.
+    /// Returns whether the socket took over an upgraded connection, and clears that mark.
     fn was_upgraded(&mut self, slot: SlotId) -> bool {
         !self.upgraded.is_empty() && self.upgraded.remove(&slot)
     }
 
-    /// What is to be dropped once the lock is released.
+    /// Frees a slot. Returns the reference in it, which the caller must drop without the lock.
     fn free_slot(&mut self, slot: SlotId) -> Weak<Connection> {
         let removed = std::mem::take(self.socket_mut(slot));
         self.free.push(slot);
-        // Most have none, and to look for one costs a hash.
+        // Most sockets have no scope, and a map lookup costs a hash.
         let scope = if self.scope_of.is_empty() { None } else { self.scope_of.remove(&slot) };
         if let Some(id) = scope {
             if let Some(scope) = self.scopes.get_mut(&id) {
@@ -387,7 +394,7 @@ impl RegistryInner {
         removed
     }
 
-    /// A place has become free: who has it now.
+    /// Gives a freed slot to the first queued socket, and returns that socket.
     fn hand_slot_to_next(&mut self) -> Option<Weak<Connection>> {
         match self.queue.pop_front() {
             Some(next) => Some(self.socket_mut(next).clone()),
@@ -412,7 +419,7 @@ impl SlotId {
 #[cold]
 fn fork_handler_error() -> Error {
     match ForkMark::new() {
-        Ok(_) => Error::with_message(ErrorKind::Io, "the handler of fork could not be set before"),
+        Ok(_) => Error::with_message(ErrorKind::Io, "cannot open a socket: the fork handler could not be installed earlier"),
         Err(error) => Error::from_fault(Fault::Io(os_code(&error))),
     }
 }
@@ -425,7 +432,7 @@ fn limit_error(max: usize) -> Error {
     let sockets = if max == 1 { "socket is" } else { "sockets are" };
     Error::with_message(
         ErrorKind::Limit,
-        format!("{max} {sockets} open, which is as many as max_open_sockets allows"),
+        format!("cannot open a socket: {max} {sockets} open, the maximum of max_open_sockets"),
     )
 }
 

@@ -1,8 +1,7 @@
-//! One TCP stream: its descriptor, and every call that is made on it.
+//! One TCP stream: its descriptor and every system call on it.
 //!
-//! No call blocks, with one exception on Linux: a receive for which the caller asks, which waits in the
-//! system for some milliseconds at most. Then the descriptor itself is in blocking mode, and all others
-//! say in the call that they don't want that.
+//! No call blocks, with one exception on Linux: the caller may ask for a receive that blocks in the kernel for at most
+//! a few milliseconds. The descriptor is then in blocking mode, and all other calls pass `MSG_DONTWAIT`.
 
 use std::io;
 use std::sync::Arc;
@@ -15,56 +14,56 @@ use super::sync::mio::net::TcpStream;
 use super::sync::mio::{Interest, Token};
 use crate::error::Fault;
 
-/// A stream. The descriptor is closed when the last call on it has left.
+/// A TCP stream. The descriptor is closed when the last call on it has returned.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
-    /// The descriptor is in blocking mode.
+    /// Whether the descriptor is in blocking mode.
     blocking: AtomicBool,
-    /// Both sides had ended when it was given, and none by a failure.
+    /// Whether both sides had already ended, without an error, when the stream was adopted.
     both_ended: bool,
-    /// It was connected when it was given, and may have failed since.
+    /// Whether the stream was adopted. It may have failed since it was connected.
     is_adopted: bool,
 }
 
-/// What a receive of nothing means.
+/// The meaning of a receive that returned 0 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EofKind {
-    /// The peer has ended.
+    /// The peer sent FIN.
     Fin,
-    /// Neither side stands. Where this side has not ended that is a reset.
+    /// Both directions are closed. If this side has not sent FIN, that is a reset.
     HangUp,
     /// The connection failed.
     Error(Fault),
 }
 
-/// How a connection looks from outside, by a look that takes nothing from who is at it.
+/// The state of a connection as poll(2) shows it, without consuming data or the pending error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(all(target_os = "linux", not(sockeye_shuttle))),
-    expect(dead_code, reason = "only Linux tells it so that nothing is taken")
+    expect(dead_code, reason = "only Linux reports it without consuming the error")
 )]
 pub(super) enum PollStatus {
-    /// Nothing shows.
+    /// Neither FIN nor an error has arrived.
     Quiet,
-    /// The peer has ended.
+    /// The peer sent FIN.
     Fin,
-    /// Neither side stands, or a failure waits to be told.
+    /// Both directions are closed, or an error is pending.
     Error,
 }
 
-/// What came of dropping what had come in.
+/// The result of draining a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DrainResult {
-    /// There is nothing now.
+    /// The receive buffer is empty.
     Empty,
-    /// So many bytes were dropped, and there may be more.
+    /// The limit was reached, and there may be more bytes.
     More,
-    /// The system can't do it now, and there is no telling.
+    /// The receive failed for a reason that says nothing about the connection, such as lack of memory.
     Unable,
-    /// The peer has ended.
+    /// The peer sent FIN.
     Eof,
-    /// The wire is broken.
+    /// The connection failed.
     Failed(Fault),
 }
 
@@ -73,12 +72,12 @@ impl Wire {
         Wire { stream, blocking: AtomicBool::new(false), both_ended: false, is_adopted: false }
     }
 
-    /// A connection that was made before. If `both_ended`, both sides had ended, and none by a failure.
+    /// Wraps a stream that the caller connected. `ended` says that both sides had already ended, without an error.
     pub(super) fn adopted(stream: TcpStream, ended: bool) -> Self {
         Wire { both_ended: ended, is_adopted: true, ..Wire::new(stream) }
     }
 
-    /// Whether it was connected from the first.
+    /// Returns whether the caller connected this stream.
     pub(super) fn was_adopted(&self) -> bool {
         self.is_adopted
     }
@@ -87,13 +86,13 @@ impl Wire {
         &self.stream
     }
 
-    /// Receives what is there.
+    /// Receives available bytes.
     pub(super) fn recv(&self, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
         calls::receive(&self.stream, bufs)
     }
 
-    /// Receives what is there; `briskly` it waits for something, where the system can do that for no longer than
-    /// 4 ms to 20 ms, by its clock.
+    /// Receives available bytes. If `blocking`, waits for the first byte where the platform supports it: for 4 ms to 20
+    /// ms, depending on the kernel's tick.
     #[inline]
     pub(super) fn recv_maybe_blocking(
         &self,
@@ -109,7 +108,7 @@ impl Wire {
         Err(would_block_error())
     }
 
-    /// Makes a receive that waits possible, where the system can; says whether it is.
+    /// Enables blocking receives where the platform supports them. Returns whether they are enabled.
     #[cold]
     fn enable_blocking_recv(&self) -> bool {
         let can = calls::let_block(&self.stream).is_ok();
@@ -117,28 +116,28 @@ impl Wire {
         can
     }
 
-    /// Sends what there is room for.
+    /// Sends as many bytes as the kernel's send buffer takes.
     pub(super) fn send(&self, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
         calls::send(&self.stream, bufs)
     }
 
-    /// The connection once more, for somebody else.
+    /// Duplicates the descriptor.
     #[cfg(all(unix, not(sockeye_shuttle)))]
     pub(super) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
         Ok(socket2::SockRef::from(&self.stream).try_clone()?.into())
     }
 
-    /// Sends FIN. A connection that is broken by then has nothing to send it on.
+    /// Sends FIN. Ignores errors, because a broken connection cannot send one.
     pub(super) fn shutdown_write(&self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Whether bytes or the end wait: as a receive of one byte that takes nothing.
+    /// Receives one byte with `MSG_PEEK`: `Ok(1)` for data, `Ok(0)` for EOF.
     pub(super) fn peek(&self) -> io::Result<usize> {
         calls::peek(&self.stream)
     }
 
-    /// The failure that the system has latched, which tells it once.
+    /// Takes the pending error (`SO_ERROR`), which the kernel reports only once.
     pub(super) fn take_error(&self) -> Option<Fault> {
         match self.stream.take_error() {
             Ok(None) => None,
@@ -153,9 +152,9 @@ impl Wire {
         }
     }
 
-    /// Receives and drops at most about `most` bytes, and takes them off it.
+    /// Receives and drops at most about `max` bytes, and subtracts their number from `max`.
     pub(super) fn drain(&self, max: &mut usize) -> DrainResult {
-        // Mostly there is nothing, which needs no large buffer.
+        // Usually there is nothing to drain, so the first try does without a large buffer.
         match self.drain_with(&mut [0; 256], max, 1) {
             DrainResult::More => self.drain_large(max),
             drained => drained,
@@ -186,16 +185,16 @@ impl Wire {
         DrainResult::More
     }
 
-    /// Ends an attempt that is not wanted any more, for whoever else may have the descriptor too: a
-    /// process that was forked meanwhile. A connection that was made all the same ends well.
+    /// Aborts an attempt that is no longer wanted, also for a forked process that has the same descriptor. An attempt
+    /// that has succeeded is left to close normally.
     pub(super) fn cancel_attempt(&self) {
         if self.stream.peer_addr().is_err() {
             self.reset();
         }
     }
 
-    /// Judges a receive of nothing, which the system also gives after a reset of which it has told
-    /// another call: after a plain FIN the write side still stands, after a reset neither side does.
+    /// Classifies a receive that returned 0 bytes. The kernel also returns 0 after a reset whose error another call has
+    /// consumed. After a plain FIN the write direction is still open. After a reset neither direction is.
     pub(super) fn classify_eof(&self) -> EofKind {
         if !has_hung_up(&self.stream) {
             return EofKind::Fin;
@@ -208,14 +207,14 @@ impl Wire {
         }
     }
 
-    /// Looks at it while another thread may be about to receive, and so takes nothing: what the system tells
-    /// once stays untold.
+    /// Polls the connection while another thread may be in a receive. It does not take the pending error, which the
+    /// kernel reports only once.
     pub(super) fn poll_status(&self) -> PollStatus {
         poll_status(&self.stream)
     }
 
-    /// Sends a reset, at once where the system can do that while others are at the descriptor, when
-    /// the last of them has left elsewhere.
+    /// Sends a reset. Linux sends it at once, even if other threads are using the descriptor. Elsewhere it is sent when
+    /// the last of them drops the descriptor.
     pub(super) fn reset(&self) {
         #[cfg(sockeye_shuttle)]
         self.stream.reset();
@@ -223,7 +222,8 @@ impl Wire {
         reset(&self.stream);
     }
 
-    /// Reports the present state as the first event, and then every change.
+    /// Registers the descriptor edge-triggered. The first event reports the current state, and later events report
+    /// every change.
     #[cfg(all(unix, not(sockeye_condvar)))]
     pub(super) fn register(
         self: &mut Arc<Self>,
@@ -251,8 +251,8 @@ impl Wire {
         let _ = mio::unix::SourceFd(&descriptor).deregister(registry);
     }
 
-    /// Where registering takes the stream for itself it is done once, before anyone shares it, for
-    /// both directions; a call that would block arms it again.
+    /// Registers the stream for both directions, once and before it is shared, because mio needs `&mut` here. A call
+    /// that would block rearms the registration.
     #[cfg(not(all(unix, not(sockeye_condvar))))]
     pub(super) fn register(
         self: &mut Arc<Self>,
@@ -270,12 +270,12 @@ impl Wire {
         }
     }
 
-    /// The system does it when the descriptor is closed.
+    /// Does nothing: closing the descriptor removes the registration.
     #[cfg(not(all(unix, not(sockeye_condvar))))]
     pub(super) fn deregister(&self, _registry: &mio::Registry) {}
 }
 
-/// Calls that say by themselves whether they block, and that raise no signal.
+/// System calls whose flags decide whether they block, and that never raise SIGPIPE.
 #[cfg(all(unix, not(sockeye_shuttle)))]
 mod calls {
     use std::io::{self, IoSlice, IoSliceMut};
@@ -290,7 +290,8 @@ mod calls {
     pub(super) use self::brisk::{let_block, recv_blocking};
     use super::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 
-    /// A peer that is gone is no reason to end this program: see [`forbid_signals`](super::forbid_signals).
+    /// A send to a closed connection must not raise SIGPIPE. On Apple's systems
+    /// [`forbid_signals`](super::forbid_signals) sees to that.
     #[cfg(not(target_vendor = "apple"))]
     const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
     #[cfg(target_vendor = "apple")]
@@ -348,7 +349,7 @@ mod calls {
         }
     }
 
-    /// Linux stops by itself.
+    /// Returns the length to pass to one call. Linux limits it to [`MAX_BYTES`] itself.
     #[inline(always)]
     fn max_len(buf: &[u8]) -> usize {
         if cfg!(target_os = "linux") { buf.len() } else { buf.len().min(MAX_BYTES) }
@@ -358,7 +359,7 @@ mod calls {
         Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
     }
 
-    /// Receives that wait, for a moment.
+    /// Receives that block for a few milliseconds.
     #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
     mod brisk {
         use std::io;
@@ -370,7 +371,7 @@ mod calls {
 
         use crate::driver::wire::RecvBufs;
 
-        /// The system counts it in ticks of 1 ms to 10 ms, and rounds up.
+        /// The kernel rounds this up to its tick, which is 1 ms to 10 ms.
         const BLOCKING_RECV_TIMEOUT: Duration = Duration::from_millis(4);
 
         #[inline]
@@ -402,8 +403,7 @@ mod calls {
     }
 }
 
-/// Calls on a descriptor that does not block, where mio has to see them, or the model. No signal is raised for
-/// a broken pipe there.
+/// Calls through mio or the model on a descriptor in non-blocking mode. A broken pipe raises no signal there.
 #[cfg(not(all(unix, not(sockeye_shuttle))))]
 mod calls {
     use std::io::{self, Read, Write};
@@ -449,8 +449,8 @@ mod calls {
     }
 }
 
-/// Keeps a broken pipe from raising SIGPIPE, where that is an option of the socket and not a flag of each
-/// call. One that the crate opens has it already.
+/// Prevents SIGPIPE on Apple's systems, where that is a socket option and not a flag of each call. Sockets that the
+/// crate opens already have the option set.
 pub(super) fn forbid_signals(socket: &socket2::Socket) -> io::Result<()> {
     #[cfg(target_vendor = "apple")]
     socket.set_nosigpipe(true)?;
@@ -474,7 +474,7 @@ fn has_hung_up(stream: &TcpStream) -> bool {
     }
 }
 
-/// Other systems raise it for a plain FIN too.
+/// Returns `false`: other systems set `POLLHUP` for a plain FIN too.
 #[cfg(not(any(target_os = "linux", sockeye_shuttle)))]
 fn has_hung_up(_stream: &TcpStream) -> bool {
     false
@@ -498,7 +498,7 @@ fn poll_status(stream: &TcpStream) -> PollStatus {
     }
 }
 
-/// Where a poll does not tell an end from bytes before it.
+/// Returns `Quiet`: other systems do not distinguish FIN from unread data in poll(2).
 #[cfg(not(all(target_os = "linux", not(sockeye_shuttle))))]
 fn poll_status(_stream: &TcpStream) -> PollStatus {
     PollStatus::Quiet
