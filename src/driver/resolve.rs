@@ -106,7 +106,8 @@ pub(super) fn is_nested() -> bool {
 }
 
 fn nested_limit_error() -> Unresolved {
-    let text = "cannot look up the name: the maximum number of lookups was made by resolvers themselves";
+    let text =
+        "cannot look up the name: the maximum number of lookups was made by resolvers themselves";
     Unresolved::new(io::Error::new(io::ErrorKind::ResourceBusy, text))
 }
 

@@ -419,7 +419,10 @@ impl SlotId {
 #[cold]
 fn fork_handler_error() -> Error {
     match ForkMark::new() {
-        Ok(_) => Error::with_message(ErrorKind::Io, "cannot open a socket: the fork handler could not be installed earlier"),
+        Ok(_) => Error::with_message(
+            ErrorKind::Io,
+            "cannot open a socket: the fork handler could not be installed earlier",
+        ),
         Err(error) => Error::from_fault(Fault::Io(os_code(&error))),
     }
 }
