@@ -18,7 +18,7 @@ pub enum Situation {
     Writing,
     /// A thread waits in `opened`, with a connect timeout, and then closes the socket.
     Opening,
-    /// The same after an upgrade from plaintext.
+    /// Like `Opening`, after an upgrade from plaintext.
     Upgrading,
 }
 
@@ -43,9 +43,9 @@ pub enum Outcome {
 /// The work of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Next to none: its CPU time is limited.
+    /// Next to none, and its CPU time is limited.
     Quiet,
-    /// Some.
+    /// Some, and its CPU time is not limited.
     Busy,
     /// As much as the machine can do, so only a few run at once.
     Flood,
@@ -196,7 +196,7 @@ impl Behaviour {
         })
     }
 
-    // ---------------------------------------------------------------- what is special
+    // ---------------------------------------------------------------- exceptions
 
     pub fn busy(self) -> Behaviour {
         Behaviour { load: Load::Busy, ..self }

@@ -1,4 +1,4 @@
-//! The client process: it plays one situation after another, as the runner asks, and measures itself.
+//! The client process: it plays the situations that the runner orders, and measures its own memory and CPU time.
 //!
 //! No server runs in this process, so its memory and CPU time are the client's alone.
 
@@ -24,7 +24,7 @@ pub const LIMIT: Duration = Duration::from_secs(1);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// The pause between two writes, unless the server floods.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long a socket that may stay open is watched for its end.
+/// How long the client waits for the end of a socket that may stay open.
 const SHORT: Duration = Duration::from_millis(50);
 /// How long the CPU time is measured after a situation has ended.
 const AFTERWARDS: Duration = Duration::from_millis(60);
@@ -70,7 +70,7 @@ fn play(order: &Order, pem: &str) -> Report {
     if order.opens {
         if let Err(error) = socket.opened() {
             report.outcome = outcome(Err(error));
-            report.why = String::from("the handshake was to end well");
+            report.why = String::from("the handshake must succeed");
             return report;
         }
         begun = Instant::now();
@@ -184,9 +184,9 @@ fn open(socket: &Socket, opens: bool, report: &mut Report) {
     };
 }
 
-// -------------------------------------------------------------------- what is told
+// -------------------------------------------------------------------- outcomes
 
-/// Whether the limit of the call ended the wait, not a limit of the socket.
+/// Checks if the limit of the call ended the wait, and not a limit of the socket.
 fn is_of_the_call(socket: &Socket, error: &Error) -> bool {
     error.kind() == ErrorKind::TimedOut && socket.phase() != Phase::Closed
 }
@@ -228,9 +228,9 @@ impl IntoCrate for std::io::Error {
     }
 }
 
-// -------------------------------------------------------------------- what is measured
+// -------------------------------------------------------------------- measurements
 
-/// The CPU time of all threads of this process.
+/// Returns the CPU time of all threads of this process.
 fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).expect("it is not negative");
@@ -256,7 +256,7 @@ impl Memory {
     }
 }
 
-/// Resets the peak of this process' resident memory.
+/// Resets the peak of this process's resident memory.
 pub fn reset_peak() -> std::io::Result<()> {
     std::fs::write("/proc/self/clear_refs", "5")
 }

@@ -1,4 +1,4 @@
-//! Compares a client's report with what is expected.
+//! Compares a client's report with the expected outcomes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::behaviour::{Behaviour, Load, Outcome, Situation};
 use crate::client::LIMIT;
 use crate::report::Report;
 
-/// How late a call may end, on a machine that is busy with other tests.
+/// How late a call may end on a machine that runs other tests as well.
 const TOLERANCE: Duration = Duration::from_millis(750);
 /// The most that the memory may grow, in bytes.
 const MEMORY_MOST: u64 = 4 << 20;
@@ -36,7 +36,7 @@ impl Verdict {
         self.faults.is_empty() && self.delays.is_empty()
     }
 
-    /// Whether it makes sense to repeat the situation on a quiet machine.
+    /// Checks if a repetition on an idle machine could succeed.
     pub fn is_late(&self) -> bool {
         self.faults.is_empty() && !self.delays.is_empty()
     }
@@ -69,7 +69,7 @@ pub fn judge(behaviour: &Behaviour, situation: Situation, sent: u64, report: &Re
         list.push(format!("{} bytes read, not {}", report.bytes, behaviour.reads));
     }
     if report.grown > MEMORY_MOST {
-        verdict.faults.push(format!("{} KiB of memory more", report.grown / 1024));
+        verdict.faults.push(format!("memory grew by {} KiB", report.grown / 1024));
     }
     if report.left > 0 {
         verdict.faults.push(format!("{} sockets left", report.left));
@@ -88,7 +88,7 @@ pub fn judge(behaviour: &Behaviour, situation: Situation, sent: u64, report: &Re
     }
     if report.took > LIMIT + TOLERANCE {
         let took = report.took;
-        verdict.delays.push(format!("took {took:?}, more than {LIMIT:?} and {TOLERANCE:?}"));
+        verdict.delays.push(format!("took {took:?}, more than {LIMIT:?} + {TOLERANCE:?}"));
     }
     verdict
 }

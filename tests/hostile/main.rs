@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo test --test hostile                     every behaviour
-//! cargo test --test hostile -- FILTER           those whose names contain this
-//! cargo test --test hostile -- -v FILTER        with what was measured
+//! cargo test --test hostile -- FILTER           the behaviours whose names contain FILTER
+//! cargo test --test hostile -- -v FILTER        the same, with every measurement
 //! ```
 //!
 //! A situation passes if all of this holds:
@@ -47,5 +47,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("skipped: hostile: what is measured only Linux tells");
+    eprintln!("skipped: hostile: the measurements need Linux");
 }

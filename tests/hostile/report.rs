@@ -27,16 +27,16 @@ impl Order {
     pub fn parse(line: &str) -> Order {
         let words: Vec<&str> = line.split(' ').collect();
         let [situation, port, opens, lenient, floods] = words[..] else {
-            panic!("no order: {line:?}");
+            panic!("not an order: {line:?}");
         };
         let situation =
             SITUATIONS.into_iter().find(|one| format!("{one:?}") == situation).expect("there is");
         Order {
             situation,
             port: port.parse().expect("it is a port"),
-            opens: opens.parse().expect("it is a truth"),
-            lenient: lenient.parse().expect("it is a truth"),
-            floods: floods.parse().expect("it is a truth"),
+            opens: opens.parse().expect("it is a bool"),
+            lenient: lenient.parse().expect("it is a bool"),
+            floods: floods.parse().expect("it is a bool"),
         }
     }
 }

@@ -21,7 +21,7 @@ const HANGS: Duration = Duration::from_secs(20);
 /// The number of concurrent clients, without and with a flooding server.
 const JOBS: usize = 20;
 const FLOODED_JOBS: usize = 2;
-/// The most situations that are repeated because they were late. If there are more, the machine is not the cause.
+/// The most late situations that are repeated. If there are more, a busy machine is not the cause.
 const LATE_MOST: usize = 40;
 
 /// Plays the behaviours whose names contain, or with `exact` equal, the filter.
@@ -30,7 +30,7 @@ pub fn run(filter: &str, exact: bool, verbose: bool) -> ExitCode {
         |one: &Behaviour| if exact { one.name == filter } else { one.name.contains(filter) };
     let all = behaviours::all().into_iter().filter(wanted).map(Arc::new);
     if let Err(error) = client::reset_peak() {
-        println!("skipped: how memory grows: no peak is told from another here: {error}");
+        println!("skipped: memory growth: cannot reset the peak: {error}");
     }
     let begun = Instant::now();
     let (flooded, others): (Vec<_>, Vec<_>) = all.partition(|one| one.load == Load::Flood);
@@ -216,7 +216,7 @@ impl Client {
         };
         let errors = std::mem::take(&mut *lock(&self.errors));
         if !errors.is_empty() {
-            return Err(format!("the client complains: {errors}"));
+            return Err(format!("the client wrote to standard error: {errors}"));
         }
         let report = Report::parse(&line).ok_or(format!("no report: {line}"))?;
         Ok((report, sent.load(Ordering::SeqCst)))

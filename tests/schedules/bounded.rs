@@ -1,23 +1,23 @@
-//! All schedules with so many preemptions, one after another.
+//! A scheduler that runs all schedules with a limited number of preemptions.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 
-/// Runs each task until it has to wait, but for at most so many preemptions a run, and goes through all
-/// schedules that come of it: most bugs of this kind need no more than two. Tasks that begin or end free of
-/// that count are chosen in every order.
+/// Runs each task until it has to wait, with at most `preemptions_most` preemptions per run, and goes through all
+/// schedules of that kind. Two preemptions suffice for most bugs of concurrency. A choice of the next task after one
+/// has blocked or ended is not a preemption, and all of these choices are explored.
 #[derive(Debug)]
 pub struct Bounded {
     preemptions_most: usize,
     schedules_left: usize,
-    /// The choices of this run, so far as they are decided by those before.
+    /// The choices of this run. The run before has fixed the first of them.
     choices: Vec<Choice>,
     steps: usize,
     preemptions: usize,
     begun: bool,
-    /// There are no more of them.
+    /// Set when no schedule is left.
     exhausted: Rc<Cell<bool>>,
 }
 
@@ -28,7 +28,7 @@ struct Choice {
 }
 
 impl Bounded {
-    /// And where it says whether it went through all.
+    /// Returns the scheduler, and the flag that it sets when it has run all schedules.
     pub fn new(preemptions_most: usize, schedules_most: usize) -> (Self, Rc<Cell<bool>>) {
         let exhausted = Rc::new(Cell::new(false));
         let bounded = Bounded {
@@ -87,7 +87,7 @@ impl Scheduler for Bounded {
             self.steps += 1;
             choice.taken
         };
-        // To go on is the first option.
+        // The first option is to let the current task continue.
         let index = match stays {
             Some(stays) if taken == 0 => stays,
             Some(stays) => {

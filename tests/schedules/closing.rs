@@ -1,4 +1,4 @@
-//! Ends that this side makes.
+//! Sockets that this side closes or aborts.
 
 use sockeye::model::{Peer, PeerSaw};
 use sockeye::{Connector, ErrorKind};
@@ -16,7 +16,7 @@ fn close_ends_a_blocked_read_and_a_blocked_write() {
         let writer = spawn(move || write_all(&writing, b"abc"));
         assert_eq!(scene.socket.close().map_err(|error| error.kind()), Ok(()));
         assert_eq!(scene.connector.open_sockets(), 0);
-        assert_eq!(scene.peer.peer_saw(), Some(PeerSaw::Fin), "it is sent by then");
+        assert_eq!(scene.peer.peer_saw(), Some(PeerSaw::Fin), "close returns after the FIN");
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Closed));
         let (accepted, error) = writer.join().unwrap();
         assert_eq!(error, Some(ErrorKind::Closed));
@@ -63,8 +63,8 @@ fn abort_ends_a_blocked_read_and_a_blocked_write() {
 }
 
 #[test]
-fn close_and_abort_and_the_peers_end_agree_on_one_outcome() {
-    explore("close, abort and the peer's end agree on one outcome", || {
+fn close_abort_and_eof_agree_on_one_outcome() {
+    explore("close, abort and EOF agree on one outcome", || {
         let scene = Scene::new(options());
         let closing = scene.socket.clone();
         let closer = spawn(move || closing.close().map_err(|error| error.kind()));
@@ -87,8 +87,8 @@ fn close_and_abort_and_the_peers_end_agree_on_one_outcome() {
 }
 
 #[test]
-fn the_last_handle_closes_whoever_drops_it() {
-    explore("the last handle closes, whoever drops it", || {
+fn the_last_handle_to_drop_closes_the_socket() {
+    explore("the last handle to drop closes the socket", || {
         let Scene { connector, socket, peer } = Scene::new(options());
         let reading = socket.reader();
         let reader = spawn(move || {
@@ -110,8 +110,8 @@ fn the_last_handle_closes_whoever_drops_it() {
 }
 
 #[test]
-fn shutdown_ends_what_a_connect_beside_it_began() {
-    explore("shutdown ends what a connect beside it began", || {
+fn shutdown_ends_a_concurrent_connect() {
+    explore("shutdown ends a concurrent connect", || {
         let connector = Connector::builder().build().unwrap();
         let other = connector.clone();
         let opener = spawn(move || match other.connect_with(("127.0.0.1", 1), options()) {
@@ -134,8 +134,8 @@ fn shutdown_ends_what_a_connect_beside_it_began() {
 }
 
 #[test]
-fn what_comes_after_a_close_does_not_reset_it() {
-    explore("what comes after a close does not reset it", || {
+fn late_data_does_not_reset_a_close() {
+    explore("late data does not reset a close", || {
         let scene = Scene::new(options());
         let socket = scene.socket.clone();
         let closer = spawn(move || socket.close().unwrap());

@@ -1,4 +1,4 @@
-//! Sockets that are not open yet.
+//! Sockets that are still connecting.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Running a model under many schedules.
+//! Runs a model under many schedules.
 
 use std::env;
 use std::time::Instant;
@@ -9,15 +9,15 @@ use sockeye::model;
 
 use crate::bounded::Bounded;
 
-/// How many schedules of each model there are by default.
+/// The default number of schedules per model.
 const SCHEDULES: usize = 4000;
-/// How many times the scheduler of the second kind changes its mind, and one less.
+/// The depth of the bugs that PCT looks for: one more than its changes of priority per run.
 const DEPTH: usize = 4;
-/// More than the longest run takes, so that a thread that spins is found.
+/// More steps than the longest run takes. A thread that spins exceeds them.
 const STEPS_MOST: usize = 20_000;
 
-/// Tries a model: a third of the schedules at random, a third by priorities that change a few times (PCT), and
-/// a third in order, from those with the fewest preemptions on.
+/// Runs a model under three kinds of schedule, a third of the number each: random ones, ones by priorities that change
+/// a few times (PCT), and all schedules in order, those with the fewest preemptions first.
 pub fn explore(name: &str, body: fn()) {
     #[cfg(sockeye_planted)]
     if let Ok(bug) = env::var("PLANTED") {
@@ -44,7 +44,7 @@ pub fn explore(name: &str, body: fn()) {
     let rate = schedules as f64 / begun.elapsed().as_secs_f64();
     let complete = match complete {
         Some(preemptions) => format!("all with up to {preemptions} preemptions"),
-        None => "not even all without preemption".to_owned(),
+        None => "not all without preemption".to_owned(),
     };
     println!("{name}: {schedules} schedules, {rate:.0} per second, {complete}");
 }
@@ -53,12 +53,13 @@ fn config() -> Config {
     let mut config = Config::new();
     config.stack_size = 1 << 18;
     config.max_steps = MaxSteps::FailAfter(STEPS_MOST);
-    // Of two: atomic operations are taken to be in one order for all, and statics are dropped after each run.
+    // shuttle warns that it treats every atomic operation as sequentially consistent, and that it drops statics after
+    // each run.
     config.silence_warnings = true;
     config
 }
 
-/// Lets time pass only when nothing else can go on.
+/// Lets time pass only when no other task can run.
 struct TimeLast<S>(S);
 
 impl<S: Scheduler> Scheduler for TimeLast<S> {

@@ -1,4 +1,4 @@
-//! How many sockets there may be, and who goes next.
+//! The limit of open sockets, and the order in which queued sockets get a slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +15,8 @@ fn one_at_a_time() -> Connector {
 }
 
 #[test]
-fn who_waits_for_a_place_gets_it_and_there_are_never_too_many() {
-    explore("who waits for a place gets it, and there are never too many", || {
+fn queued_sockets_get_slots_and_the_limit_holds() {
+    explore("queued sockets get slots and the limit holds", || {
         let connector = one_at_a_time();
         let inside = Arc::new(AtomicUsize::new(0));
         let threads = [(); 3].map(|()| {
@@ -41,8 +41,8 @@ fn who_waits_for_a_place_gets_it_and_there_are_never_too_many() {
 }
 
 #[test]
-fn who_waits_goes_in_order_although_others_give_up() {
-    explore("who waits goes in order although others give up", || {
+fn queued_sockets_get_slots_in_order_although_others_give_up() {
+    explore("queued sockets get slots in order although others give up", || {
         let connector = one_at_a_time();
         let [first, second, third, fourth] = [1, 2, 3, 4]
             .map(|port| connector.connect_with(("127.0.0.1", port), options()).unwrap());
@@ -68,8 +68,8 @@ fn who_waits_goes_in_order_although_others_give_up() {
 }
 
 #[test]
-fn a_place_is_free_when_the_end_is_told() {
-    explore("a place is free when the end is told", || {
+fn a_slot_is_free_when_closed_returns() {
+    explore("a slot is free when closed returns", || {
         let connector = Connector::builder().max_open_sockets(1).build().unwrap();
         let socket = connector.connect_with(("127.0.0.1", 1), options()).unwrap();
         let peer = Peer::accept();
@@ -92,8 +92,8 @@ fn a_place_is_free_when_the_end_is_told() {
 }
 
 #[test]
-fn a_wait_for_a_place_that_times_out_leaves_no_gap() {
-    explore("a wait for a place that times out leaves no gap", || {
+fn a_wait_for_a_slot_that_times_out_leaves_no_gap() {
+    explore("a wait for a slot that times out leaves no gap", || {
         let limit = Duration::from_millis(10);
         let connector = one_at_a_time();
         let first = connector.connect_with(("127.0.0.1", 1), options()).unwrap();
@@ -115,8 +115,8 @@ fn a_wait_for_a_place_that_times_out_leaves_no_gap() {
 }
 
 #[test]
-fn a_scope_ends_its_sockets_also_those_that_wait() {
-    explore("a scope ends its sockets, also those that wait", || {
+fn a_scope_ends_its_open_and_its_queued_sockets() {
+    explore("a scope ends its open and its queued sockets", || {
         let connector = one_at_a_time();
         let rival = {
             let connector = connector.clone();
@@ -138,8 +138,8 @@ fn a_scope_ends_its_sockets_also_those_that_wait() {
 }
 
 #[test]
-fn shutdown_ends_those_that_wait_and_leaves_none() {
-    explore("shutdown ends those that wait and leaves none", || {
+fn shutdown_ends_open_and_queued_sockets() {
+    explore("shutdown ends open and queued sockets", || {
         model::set_reachability(Reachability::Deferred);
         let connector = one_at_a_time();
         let threads = [1, 2].map(|port| {
@@ -162,8 +162,8 @@ fn shutdown_ends_those_that_wait_and_leaves_none() {
 }
 
 #[test]
-fn a_queued_socket_that_is_dropped_while_it_is_admitted_gives_its_place_on() {
-    explore("a queued socket that is dropped while admitted gives its place on", || {
+fn a_queued_socket_dropped_during_admission_passes_its_slot_on() {
+    explore("a queued socket dropped during admission passes its slot on", || {
         let connector = one_at_a_time();
         let [first, second, third] =
             [1, 2, 3].map(|port| connector.connect_with(("127.0.0.1", port), options()).unwrap());

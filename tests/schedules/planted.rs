@@ -1,4 +1,4 @@
-//! The planted bugs of the driver, each with the models that must find it.
+//! The driver's planted bugs, each with the models that must find it.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -23,8 +23,8 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "AcceptsSocketsAfterShutdown",
         Waiting::Poll,
         &[
-            "closing::shutdown_ends_what_a_connect_beside_it_began",
-            "limits::shutdown_ends_those_that_wait_and_leaves_none",
+            "closing::shutdown_ends_a_concurrent_connect",
+            "limits::shutdown_ends_open_and_queued_sockets",
         ],
     ),
     (
@@ -32,7 +32,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         Waiting::Poll,
         &["closing::close_ends_a_blocked_read_and_a_blocked_write"],
     ),
-    ("BelievesZeroRead", Waiting::Poll, &["reading::a_reset_is_an_error_for_all_who_wait"]),
+    ("BelievesZeroRead", Waiting::Poll, &["reading::a_reset_fails_every_waiting_call"]),
     (
         "CloseReturnsEarly",
         Waiting::Poll,
@@ -45,11 +45,11 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "ClosesOneHandleEarly",
         Waiting::Poll,
         &[
-            "closing::the_last_handle_closes_whoever_drops_it",
-            "reading::cancelling_ends_a_blocked_read_and_not_the_writing",
-            "upgrading::of_two_upgrades_one_is_made",
-            "upgrading::what_was_written_before_an_upgrade_precedes_it",
-            "writing::a_half_close_goes_behind_the_writes_that_began_before",
+            "closing::the_last_handle_to_drop_closes_the_socket",
+            "reading::cancel_ends_a_blocked_read_but_not_writes",
+            "upgrading::earlier_writes_precede_an_upgrade",
+            "upgrading::of_two_upgrades_one_succeeds",
+            "writing::a_half_close_waits_for_earlier_writes",
         ],
     ),
     (
@@ -57,8 +57,8 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         Waiting::Poll,
         &[
             "reading::a_deadline_in_the_past_ends_a_blocked_read_at_once",
-            "reading::a_deadline_that_is_set_and_moved_while_a_read_waits_counts",
-            "reading::a_read_behind_another_honours_its_own_limit",
+            "reading::a_deadline_set_and_moved_during_a_read_applies",
+            "reading::a_queued_read_honours_its_own_limit",
             "writing::a_deadline_in_the_past_ends_a_blocked_write_at_once",
         ],
     ),
@@ -66,14 +66,14 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "ForgetsReadiness",
         Waiting::Condvar,
         &[
-            "closing::the_last_handle_closes_whoever_drops_it",
+            "closing::the_last_handle_to_drop_closes_the_socket",
             "connecting::a_read_and_a_write_wait_for_the_connection",
-            "reading::a_reset_is_an_error_for_all_who_wait",
-            "reading::data_and_the_end_wake_a_blocked_read",
-            "reading::the_peers_end_is_noticed_after_a_read_that_had_the_watch",
-            "reading::the_peers_end_is_noticed_after_the_last_read",
-            "reading::two_readers_share_what_comes_and_both_see_the_end",
-            "writing::the_peers_end_ends_the_writing_after_what_was_accepted",
+            "reading::a_reset_fails_every_waiting_call",
+            "reading::data_and_eof_wake_a_blocked_read",
+            "reading::eof_is_noticed_after_a_read_that_delayed_the_monitor",
+            "reading::eof_is_noticed_after_the_last_read",
+            "reading::two_readers_share_the_data_and_both_see_eof",
+            "writing::eof_ends_writes_after_the_accepted_data",
         ],
     ),
     (
@@ -81,7 +81,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         Waiting::Poll,
         &[
             "connecting::a_connect_timeout_ends_an_attempt_that_may_just_succeed",
-            "limits::a_place_is_free_when_the_end_is_told",
+            "limits::a_slot_is_free_when_closed_returns",
         ],
     ),
     (
@@ -89,7 +89,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         Waiting::Poll,
         &[
             "securing::one_thread_reads_while_another_writes_through_a_narrow_connection",
-            "securing::threads_that_wait_for_a_handshake_make_it_among_them",
+            "securing::waiting_threads_share_the_handshake",
         ],
     ),
     (
@@ -97,8 +97,8 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         Waiting::Poll,
         &[
             "reading::a_deadline_in_the_past_ends_a_blocked_read_at_once",
-            "reading::a_deadline_that_is_set_and_moved_while_a_read_waits_counts",
-            "reading::a_read_behind_another_honours_its_own_limit",
+            "reading::a_deadline_set_and_moved_during_a_read_applies",
+            "reading::a_queued_read_honours_its_own_limit",
             "writing::a_deadline_in_the_past_ends_a_blocked_write_at_once",
         ],
     ),
@@ -106,27 +106,27 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "LeaksLateConnection",
         Waiting::Poll,
         &[
-            "closing::shutdown_ends_what_a_connect_beside_it_began",
+            "closing::shutdown_ends_a_concurrent_connect",
             "connecting::close_cancels_an_attempt_that_may_just_succeed",
-            "limits::a_queued_socket_that_is_dropped_while_it_is_admitted_gives_its_place_on",
-            "limits::a_scope_ends_its_sockets_also_those_that_wait",
-            "limits::who_waits_goes_in_order_although_others_give_up",
+            "limits::a_queued_socket_dropped_during_admission_passes_its_slot_on",
+            "limits::a_scope_ends_its_open_and_its_queued_sockets",
+            "limits::queued_sockets_get_slots_in_order_although_others_give_up",
         ],
     ),
     (
         "LeavesHandshakeUnmonitored",
         Waiting::Poll,
-        &["securing::the_peers_end_is_noticed_whichever_thread_made_the_handshake"],
+        &["securing::eof_is_noticed_whichever_thread_completed_the_handshake"],
     ),
     (
         "LoopLosesCommand",
         Waiting::Poll,
         &[
             "connecting::a_read_and_a_write_wait_for_the_connection",
-            "reading::a_read_that_timed_out_took_nothing",
-            "reading::the_peers_end_is_noticed_when_nobody_reads",
-            "securing::close_ends_a_handshake_or_what_comes_after_it",
-            "writing::room_wakes_a_blocked_write",
+            "reading::a_timed_out_read_consumes_nothing",
+            "reading::eof_is_noticed_without_a_reader",
+            "securing::close_ends_a_handshake_or_an_open_connection",
+            "writing::send_buffer_space_wakes_a_blocked_write",
         ],
     ),
     (
@@ -138,18 +138,18 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "LosesSlot",
         Waiting::Poll,
         &[
-            "limits::a_queued_socket_that_is_dropped_while_it_is_admitted_gives_its_place_on",
-            "limits::a_scope_ends_its_sockets_also_those_that_wait",
-            "limits::a_wait_for_a_place_that_times_out_leaves_no_gap",
-            "limits::who_waits_goes_in_order_although_others_give_up",
+            "limits::a_queued_socket_dropped_during_admission_passes_its_slot_on",
+            "limits::a_scope_ends_its_open_and_its_queued_sockets",
+            "limits::a_wait_for_a_slot_that_times_out_leaves_no_gap",
+            "limits::queued_sockets_get_slots_in_order_although_others_give_up",
         ],
     ),
     (
         "NeverLingers",
         Waiting::Poll,
         &[
-            "closing::what_comes_after_a_close_does_not_reset_it",
-            "reading::cancelling_ends_a_blocked_read_and_not_the_writing",
+            "closing::late_data_does_not_reset_a_close",
+            "reading::cancel_ends_a_blocked_read_but_not_writes",
         ],
     ),
     (
@@ -157,41 +157,37 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         Waiting::Poll,
         &[
             "closing::two_closes_wait_for_the_same_end",
-            "limits::who_waits_for_a_place_gets_it_and_there_are_never_too_many",
-            "securing::a_close_an_abort_or_a_limit_ends_a_handshake_of_foreign_code",
+            "limits::queued_sockets_get_slots_and_the_limit_holds",
+            "securing::close_abort_or_a_limit_ends_a_handshake_with_foreign_code",
         ],
     ),
     (
         "NoReaderAfterUpgradeCheck",
         Waiting::Poll,
         &[
-            "securing::an_upgrade_beside_a_read_and_a_write_is_made",
-            "upgrading::an_upgrade_calls_a_blocked_read_off_the_wire",
-            "upgrading::what_the_peer_sent_before_an_upgrade_is_read_or_told",
+            "securing::an_upgrade_succeeds_during_a_read_and_a_write",
+            "upgrading::an_upgrade_ends_a_blocked_read",
+            "upgrading::data_before_an_upgrade_is_read_or_fails_it",
         ],
     ),
-    (
-        "NoRelist",
-        Waiting::Poll,
-        &["reading::the_peers_end_is_noticed_after_a_read_that_had_the_watch"],
-    ),
+    ("NoRelist", Waiting::Poll, &["reading::eof_is_noticed_after_a_read_that_delayed_the_monitor"]),
     (
         "NoWake",
         Waiting::Poll,
         &[
             "closing::close_ends_a_blocked_read_and_a_blocked_write",
-            "securing::an_upgrade_beside_a_read_and_a_write_is_made",
-            "upgrading::an_upgrade_calls_a_blocked_read_off_the_wire",
+            "securing::an_upgrade_succeeds_during_a_read_and_a_write",
+            "upgrading::an_upgrade_ends_a_blocked_read",
         ],
     ),
     (
         "QueueKeepsDropped",
         Waiting::Poll,
         &[
-            "limits::a_queued_socket_that_is_dropped_while_it_is_admitted_gives_its_place_on",
-            "limits::a_scope_ends_its_sockets_also_those_that_wait",
-            "limits::a_wait_for_a_place_that_times_out_leaves_no_gap",
-            "limits::who_waits_goes_in_order_although_others_give_up",
+            "limits::a_queued_socket_dropped_during_admission_passes_its_slot_on",
+            "limits::a_scope_ends_its_open_and_its_queued_sockets",
+            "limits::a_wait_for_a_slot_that_times_out_leaves_no_gap",
+            "limits::queued_sockets_get_slots_in_order_although_others_give_up",
         ],
     ),
     (
@@ -199,21 +195,21 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         Waiting::Poll,
         &[
             "closing::abort_ends_a_blocked_read_and_a_blocked_write",
-            "closing::close_and_abort_and_the_peers_end_agree_on_one_outcome",
+            "closing::close_abort_and_eof_agree_on_one_outcome",
         ],
     ),
     (
         "ScopeForgetsQueued",
         Waiting::Poll,
-        &["limits::a_scope_ends_its_sockets_also_those_that_wait"],
+        &["limits::a_scope_ends_its_open_and_its_queued_sockets"],
     ),
     (
         "TurnReleasedSilently",
         Waiting::Poll,
         &[
-            "reading::two_readers_share_what_comes_and_both_see_the_end",
-            "upgrading::what_was_written_before_an_upgrade_precedes_it",
-            "writing::a_half_close_goes_behind_the_writes_that_began_before",
+            "reading::two_readers_share_the_data_and_both_see_eof",
+            "upgrading::earlier_writes_precede_an_upgrade",
+            "writing::a_half_close_waits_for_earlier_writes",
             "writing::two_writers_take_turns",
         ],
     ),
@@ -226,33 +222,29 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
         "UpgradesTwice",
         Waiting::Poll,
         &[
-            "upgrading::a_close_and_an_upgrade_leave_nothing_behind",
-            "upgrading::a_shutdown_ends_what_an_upgrade_beside_it_made",
-            "upgrading::of_two_upgrades_one_is_made",
-            "upgrading::what_the_peer_sent_before_an_upgrade_is_read_or_told",
-            "upgrading::what_was_written_before_an_upgrade_precedes_it",
+            "upgrading::a_concurrent_close_and_upgrade_leak_nothing",
+            "upgrading::data_before_an_upgrade_is_read_or_fails_it",
+            "upgrading::earlier_writes_precede_an_upgrade",
+            "upgrading::of_two_upgrades_one_succeeds",
+            "upgrading::shutdown_ends_a_concurrent_upgrade",
         ],
     ),
-    (
-        "WorkerKeepsSocket",
-        Waiting::Poll,
-        &["securing::a_handshake_of_foreign_code_is_made_whoever_waits"],
-    ),
+    ("WorkerKeepsSocket", Waiting::Poll, &["securing::a_handshake_with_foreign_code_completes"]),
 ];
 
-/// Bugs of the machine, which scenarios of tests/sim find.
+/// Bugs of the machine, which the simulator (`tests/sim`) finds.
 const OF_THE_MACHINE: &[&str] =
     &["DialsDenied", "FinBeforeData", "KeepsStaleTimer", "LosesWritable", "TrustsPlaintext"];
 
-/// The schedules in which a model has to find a bug, unless `SCHEDULES` says another number.
+/// The number of schedules in which a model has to find a bug, unless `SCHEDULES` sets another.
 const SCHEDULES: &str = "40000";
 /// The time in which a model has to find a bug.
 const LIMIT: Duration = Duration::from_secs(300);
-/// This module, as the test harness lists it.
+/// This module's prefix in the names of tests.
 const MODULE: &str = "planted::";
 
 #[test]
-fn every_bug_has_a_finder_and_every_model_is_one() {
+fn every_bug_has_a_model_and_every_model_a_bug() {
     let all: BTreeSet<&str> = failpoint::ALL.iter().map(|(bug, _)| *bug).collect();
     let listed: BTreeSet<&str> =
         FINDERS.iter().map(|(bug, ..)| *bug).chain(OF_THE_MACHINE.iter().copied()).collect();
@@ -326,10 +318,10 @@ fn this_program() -> Command {
     command
 }
 
-/// Waits for a child, at most for [`LIMIT`], and kills it then.
+/// Waits for a child for at most [`LIMIT`], and then kills it.
 fn finish(mut child: Child) -> Option<Output> {
     let started = Instant::now();
-    // Its pipes must not fill up meanwhile.
+    // Threads read its output, so that full pipes do not block it.
     thread::scope(|scope| {
         let mut stdout = child.stdout.take()?;
         let mut stderr = child.stderr.take()?;

@@ -1,4 +1,4 @@
-//! Reads that wait, and all that ends them.
+//! Blocked reads, and the events that end them.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::support::{Scene, half_open, options, read, read_all, spawn, write};
 const BRIEFLY: Duration = Duration::from_millis(10);
 
 #[test]
-fn data_and_the_end_wake_a_blocked_read() {
-    explore("data and the end wake a blocked read", || {
+fn data_and_eof_wake_a_blocked_read() {
+    explore("data and EOF wake a blocked read", || {
         let scene = Scene::new(options());
         let socket = scene.socket.clone();
         let reader = spawn(move || read_all(&socket));
@@ -26,8 +26,8 @@ fn data_and_the_end_wake_a_blocked_read() {
 }
 
 #[test]
-fn two_readers_share_what_comes_and_both_see_the_end() {
-    explore("two readers share what comes and both see the end", || {
+fn two_readers_share_the_data_and_both_see_eof() {
+    explore("two readers share the data and both see EOF", || {
         let scene = Scene::new(options());
         let readers = [(), ()].map(|()| {
             let socket = scene.socket.clone();
@@ -54,14 +54,14 @@ fn a_deadline_in_the_past_ends_a_blocked_read_at_once() {
         let reader = spawn(move || read(&socket));
         scene.socket.set_read_deadline(Some(begun));
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
-        assert_eq!(model::now(), begun, "nobody waited for time to pass");
+        assert_eq!(model::now(), begun, "no thread waited for time to pass");
         scene.ends_with(PeerSaw::Fin);
     });
 }
 
 #[test]
-fn a_deadline_that_is_set_and_moved_while_a_read_waits_counts() {
-    explore("a deadline that is set and moved while a read waits counts", || {
+fn a_deadline_set_and_moved_during_a_read_applies() {
+    explore("a deadline set and moved during a read applies", || {
         let scene = Scene::new(options());
         let begun = model::now();
         let socket = scene.socket.clone();
@@ -75,8 +75,8 @@ fn a_deadline_that_is_set_and_moved_while_a_read_waits_counts() {
 }
 
 #[test]
-fn a_read_that_timed_out_took_nothing() {
-    explore("a read that timed out took nothing", || {
+fn a_timed_out_read_consumes_nothing() {
+    explore("a timed-out read consumes nothing", || {
         let scene = Scene::new(options().read_timeout(BRIEFLY));
         let socket = scene.socket.clone();
         let reader = spawn(move || {
@@ -99,8 +99,8 @@ fn a_read_that_timed_out_took_nothing() {
 }
 
 #[test]
-fn a_read_behind_another_honours_its_own_limit() {
-    explore("a read behind another honours its own limit", || {
+fn a_queued_read_honours_its_own_limit() {
+    explore("a queued read honours its own limit", || {
         let scene = Scene::new(options());
         let readers = [(), ()].map(|()| {
             let socket = scene.socket.clone();
@@ -115,8 +115,8 @@ fn a_read_behind_another_honours_its_own_limit() {
 }
 
 #[test]
-fn cancelling_ends_a_blocked_read_and_not_the_writing() {
-    explore("cancelling ends a blocked read and not the writing", || {
+fn cancel_ends_a_blocked_read_but_not_writes() {
+    explore("cancel ends a blocked read but not writes", || {
         let scene = Scene::new(options());
         let socket = scene.socket.clone();
         let reader = spawn(move || read(&socket));
@@ -134,8 +134,8 @@ fn cancelling_ends_a_blocked_read_and_not_the_writing() {
 }
 
 #[test]
-fn the_peers_end_is_noticed_when_nobody_reads() {
-    explore("the peer's end is noticed when nobody reads", || {
+fn eof_is_noticed_without_a_reader() {
+    explore("EOF is noticed without a reader", || {
         let scene = Scene::new(options());
         let socket = scene.socket.clone();
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
@@ -146,15 +146,15 @@ fn the_peers_end_is_noticed_when_nobody_reads() {
 }
 
 #[test]
-fn the_peers_end_is_noticed_after_the_last_read() {
-    explore("the peer's end is noticed after the last read", || {
+fn eof_is_noticed_after_the_last_read() {
+    explore("EOF is noticed after the last read", || {
         let scene = Scene::new(options());
         let socket = scene.socket.clone();
         let reader = spawn(move || read(&socket));
         let socket = scene.socket.clone();
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
         scene.peer.send(b"data");
-        // The loop has looked before it comes.
+        // The event loop starts to monitor the wire before the EOF arrives.
         model::pass_time(BRIEFLY * 50);
         scene.peer.end();
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
@@ -164,14 +164,14 @@ fn the_peers_end_is_noticed_after_the_last_read() {
 }
 
 #[test]
-fn the_peers_end_is_noticed_after_a_read_that_had_the_watch() {
-    explore("the peer's end is noticed after a read that had the watch", || {
+fn eof_is_noticed_after_a_read_that_delayed_the_monitor() {
+    explore("EOF is noticed after a read that delayed the monitor", || {
         let scene = Scene::new(options());
         let socket = scene.socket.clone();
         let reader = spawn(move || read(&socket));
         let socket = scene.socket.clone();
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
-        // The loop would begin to watch, but leaves that to the reader.
+        // The event loop would start to monitor the wire here, but a reader uses it.
         for _ in 0..3 {
             model::pass_time(BRIEFLY * 11);
         }
@@ -184,8 +184,8 @@ fn the_peers_end_is_noticed_after_a_read_that_had_the_watch() {
 }
 
 #[test]
-fn a_reset_is_an_error_for_all_who_wait() {
-    explore("a reset is an error for all who wait", || {
+fn a_reset_fails_every_waiting_call() {
+    explore("a reset fails every waiting call", || {
         let scene = Scene::new(half_open());
         let reading = scene.socket.clone();
         let reader = spawn(move || read_all(&reading));

@@ -1,4 +1,4 @@
-//! Connections over TLS, with a peer that knows it.
+//! Connections over TLS.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
@@ -12,16 +12,16 @@ use sockeye::{ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 use crate::explore::explore;
 use crate::support::{Scene, options, read, read_all, spawn, write, write_all};
 
-/// Less than a handshake message or a record takes.
+/// A send window smaller than a handshake message or a record.
 const NARROW: usize = 90;
-/// Whoever asks for this name is sent none.
+/// A server name for which the peer sends no tickets.
 const NO_TICKETS: &str = "no-tickets.test";
 
 fn secure(mode: SecureTransport) -> SocketOptions {
     with_tls(mode, "localhost")
 }
 
-/// The length of a first message would tell whether there is a ticket from an earlier run.
+/// The length of the first message would depend on a ticket from an earlier run.
 fn without_tickets() -> SocketOptions {
     with_tls(SecureTransport::On, NO_TICKETS)
 }
@@ -32,8 +32,8 @@ fn with_tls(mode: SecureTransport, server_name: &str) -> SocketOptions {
 }
 
 #[test]
-fn threads_that_wait_for_a_handshake_make_it_among_them() {
-    explore("threads that wait for a handshake make it among them", || {
+fn waiting_threads_share_the_handshake() {
+    explore("waiting threads share the handshake", || {
         let scene = Scene::unopened(secure(SecureTransport::On));
         let socket = scene.socket.clone();
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
@@ -48,10 +48,10 @@ fn threads_that_wait_for_a_handshake_make_it_among_them() {
     });
 }
 
-/// The loop takes part in making a connection that is pending, and nobody is there after the handshake.
+/// The event loop takes part in a pending connect, and no thread uses the socket after the handshake.
 #[test]
-fn the_peers_end_is_noticed_whichever_thread_made_the_handshake() {
-    explore("the peer's end is noticed, whichever thread made the handshake", || {
+fn eof_is_noticed_whichever_thread_completed_the_handshake() {
+    explore("EOF is noticed whichever thread completed the handshake", || {
         model::set_reachability(Reachability::Deferred);
         let scene = Scene::unopened(secure(SecureTransport::On));
         let socket = scene.socket.clone();
@@ -85,8 +85,8 @@ fn one_thread_reads_while_another_writes_through_a_narrow_connection() {
 }
 
 #[test]
-fn close_ends_a_handshake_or_what_comes_after_it() {
-    explore("close ends a handshake, or what comes after it", || {
+fn close_ends_a_handshake_or_an_open_connection() {
+    explore("close ends a handshake or an open connection", || {
         let scene = Scene::unopened_narrow(NARROW, without_tickets());
         let socket = scene.socket.clone();
         let reader = spawn(move || read(&socket));
@@ -108,8 +108,8 @@ fn close_ends_a_handshake_or_what_comes_after_it() {
 }
 
 #[test]
-fn an_upgrade_beside_a_read_and_a_write_is_made() {
-    explore("an upgrade beside a read and a write is made", || {
+fn an_upgrade_succeeds_during_a_read_and_a_write() {
+    explore("an upgrade succeeds during a read and a write", || {
         let scene = Scene::new(secure(SecureTransport::StartTls).allow_half_open(true));
         let socket = scene.socket.clone();
         let reader = spawn(move || read(&socket));
@@ -129,7 +129,7 @@ fn an_upgrade_beside_a_read_and_a_write_is_made() {
 
 // -------------------------------------------------------------------- foreign code
 
-/// A key log may write to a file, so that the session leaves the state for that time.
+/// Options with a key log, which may write to a file. The driver runs such code outside the state lock.
 fn foreign() -> SocketOptions {
     let tls = TlsOptions::new()
         .danger_accept_invalid_certs(true)
@@ -139,8 +139,8 @@ fn foreign() -> SocketOptions {
 }
 
 #[test]
-fn a_handshake_of_foreign_code_is_made_whoever_waits() {
-    explore("a handshake of foreign code is made, whoever waits", || {
+fn a_handshake_with_foreign_code_completes() {
+    explore("a handshake with foreign code completes", || {
         let scene = Scene::unopened(foreign());
         let socket = scene.socket.clone();
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
@@ -153,8 +153,8 @@ fn a_handshake_of_foreign_code_is_made_whoever_waits() {
 }
 
 #[test]
-fn a_close_an_abort_or_a_limit_ends_a_handshake_of_foreign_code() {
-    explore("a close, an abort or a limit ends a handshake of foreign code", || {
+fn close_abort_or_a_limit_ends_a_handshake_with_foreign_code() {
+    explore("close, abort or a limit ends a handshake with foreign code", || {
         let limit = Duration::from_millis(500);
         let scene = Scene::unopened(foreign().connect_timeout(limit));
         let socket = scene.socket.clone();
@@ -195,7 +195,7 @@ fn a_write_waits_for_a_session_that_runs_foreign_code_for_a_read() {
     });
 }
 
-// -------------------------------------------------------------------- the other end
+// -------------------------------------------------------------------- the peer
 
 struct TlsPeer {
     peer: Peer,
@@ -212,7 +212,7 @@ impl TlsPeer {
         TlsPeer { peer, tls, received: Vec::new() }
     }
 
-    /// Sends this as soon as it may, and its end, and takes what comes up to the end of that.
+    /// Sends these bytes and close_notify as soon as it can, and receives up to EOF.
     fn serve(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
@@ -233,7 +233,7 @@ impl TlsPeer {
         }
     }
 
-    /// Sends this as soon as it may, and its end when the other has ended.
+    /// Sends these bytes as soon as it can, and close_notify after the peer's EOF.
     fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
@@ -289,7 +289,7 @@ fn config() -> ServerConfig {
     config
 }
 
-/// Sends tickets, and takes none: every run is a full handshake.
+/// Sends tickets but accepts none, so that every run has a full handshake.
 #[derive(Debug)]
 struct Forgetful;
 

@@ -1,4 +1,4 @@
-//! What the models have in common.
+//! What all models share.
 
 use std::io::{self, Read, Write};
 
@@ -6,7 +6,7 @@ use shuttle::thread::{self, JoinHandle};
 use sockeye::model::{self, Peer, PeerSaw, Reachability};
 use sockeye::{Connector, Error, ErrorKind, Socket, SocketOptions};
 
-/// A socket, and who it is connected to.
+/// A socket and its peer.
 pub struct Scene {
     pub connector: Connector,
     pub socket: Socket,
@@ -20,14 +20,14 @@ impl Scene {
         scene
     }
 
-    /// Whose connection is still to be made.
+    /// Returns a socket whose connection is not established yet.
     pub fn unopened(options: SocketOptions) -> Self {
         let connector = Connector::builder().build().unwrap();
         let socket = connector.connect_with(("127.0.0.1", 1), options).unwrap();
         Scene { connector, socket, peer: Peer::accept() }
     }
 
-    /// To a peer for whom so many bytes are on their way at most.
+    /// Returns a socket whose peer accepts at most `room` bytes before it reads.
     pub fn narrow(room: usize, options: SocketOptions) -> Self {
         model::set_reachability(Reachability::SendWindow(room));
         Scene::new(options)
@@ -38,14 +38,15 @@ impl Scene {
         Scene::unopened(options)
     }
 
-    /// Waits for the end that the peer sees, and gives what came before; the socket is not counted any more.
+    /// Waits until the peer sees the end of the connection, and returns the bytes before it. Checks that the socket
+    /// has freed its slot.
     #[track_caller]
     pub fn ends_with(self, farewell: PeerSaw) -> Vec<u8> {
         drop(self.socket);
         let (bytes, seen) = self.peer.wait_eof();
         assert_eq!(seen, farewell);
         self.peer.end();
-        assert_eq!(self.connector.open_sockets(), 0, "its place is free");
+        assert_eq!(self.connector.open_sockets(), 0, "its slot is free");
         bytes
     }
 }
@@ -62,7 +63,7 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Jo
     thread::spawn(work)
 }
 
-/// One read of up to 4 bytes.
+/// Reads up to 4 bytes.
 pub fn read(mut socket: &Socket) -> Result<Vec<u8>, ErrorKind> {
     let mut buf = [0; 4];
     match socket.read(&mut buf) {
@@ -71,7 +72,7 @@ pub fn read(mut socket: &Socket) -> Result<Vec<u8>, ErrorKind> {
     }
 }
 
-/// Reads up to the end, or to an error.
+/// Reads up to EOF or an error.
 pub fn read_all(socket: &Socket) -> (Vec<u8>, Option<ErrorKind>) {
     let mut all = Vec::new();
     loop {
@@ -87,7 +88,7 @@ pub fn write(mut socket: &Socket, bytes: &[u8]) -> Result<usize, ErrorKind> {
     socket.write(bytes).map_err(|error| kind_of(&error))
 }
 
-/// Writes all, or up to an error; how many were accepted.
+/// Writes all bytes, or up to an error, and returns the number of accepted bytes.
 pub fn write_all(socket: &Socket, bytes: &[u8]) -> (usize, Option<ErrorKind>) {
     let mut accepted = 0;
     while accepted < bytes.len() {

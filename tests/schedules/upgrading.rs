@@ -1,4 +1,4 @@
-//! Upgrades to TLS, up to the ClientHello: the peers here know no TLS.
+//! Upgrades to TLS, up to the ClientHello. The peers here do not speak TLS.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 use crate::explore::explore;
 use crate::support::{Scene, options, read, spawn, write};
 
-/// How a handshake record begins.
+/// The first byte of a handshake record.
 const HANDSHAKE: u8 = 0x16;
 
 fn starttls() -> SocketOptions {
@@ -19,7 +19,7 @@ fn upgrade(socket: &Socket) -> Result<Socket, ErrorKind> {
     socket.start_tls().map_err(|error| error.kind())
 }
 
-/// The peer hangs up on a handshake, which fails for it.
+/// Ends the connection from the peer's side, so that the handshake fails.
 fn fails(secure: &Socket, peer: &Peer) {
     peer.end();
     let opened = secure.opened().map(drop).map_err(|error| error.kind());
@@ -27,14 +27,14 @@ fn fails(secure: &Socket, peer: &Peer) {
 }
 
 #[test]
-fn an_upgrade_calls_a_blocked_read_off_the_wire() {
-    explore("an upgrade calls a blocked read off the wire", || {
+fn an_upgrade_ends_a_blocked_read() {
+    explore("an upgrade ends a blocked read", || {
         let scene = Scene::new(starttls());
         let socket = scene.socket.clone();
         let reader = spawn(move || read(&socket));
         let secure = upgrade(&scene.socket).unwrap();
         assert!(scene.socket.upgraded());
-        assert_eq!(scene.connector.open_sockets(), 1, "they share one place");
+        assert_eq!(scene.connector.open_sockets(), 1, "they share one slot");
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Upgraded));
         assert_eq!(scene.peer.wait_bytes()[0], HANDSHAKE);
         fails(&secure, &scene.peer);
@@ -43,8 +43,8 @@ fn an_upgrade_calls_a_blocked_read_off_the_wire() {
 }
 
 #[test]
-fn what_was_written_before_an_upgrade_precedes_it() {
-    explore("what was written before an upgrade precedes it", || {
+fn earlier_writes_precede_an_upgrade() {
+    explore("earlier writes precede an upgrade", || {
         let scene = Scene::new(starttls());
         let writers = [(), ()].map(|()| {
             let socket = scene.socket.clone();
@@ -70,8 +70,8 @@ fn what_was_written_before_an_upgrade_precedes_it() {
 }
 
 #[test]
-fn what_the_peer_sent_before_an_upgrade_is_read_or_told() {
-    explore("what the peer sent before an upgrade is read or told", || {
+fn data_before_an_upgrade_is_read_or_fails_it() {
+    explore("data before an upgrade is read or fails it", || {
         let scene = Scene::new(starttls());
         let socket = scene.socket.clone();
         let reader = spawn(move || read(&socket));
@@ -82,7 +82,7 @@ fn what_the_peer_sent_before_an_upgrade_is_read_or_told() {
         scene.peer.send(b"x");
         scene.peer.end();
         match (reader.join().unwrap(), sender.join().unwrap()) {
-            // The reader had it, and the handshake fails for want of a peer.
+            // The reader got the byte, and the handshake fails without a TLS peer.
             (Ok(bytes), secure) => {
                 assert_eq!(bytes, b"x");
                 match secure {
@@ -95,9 +95,9 @@ fn what_the_peer_sent_before_an_upgrade_is_read_or_told() {
             }
             (Err(ErrorKind::UnreadPlaintext), Err(ErrorKind::UnreadPlaintext)) => {
                 assert!(!scene.socket.upgraded());
-                assert_eq!(scene.peer.wait_eof().0, b"", "not one byte is sent");
+                assert_eq!(scene.peer.wait_eof().0, b"", "no byte was sent");
             }
-            // It came within the handshake.
+            // The handshake got the byte.
             (Err(kind), Ok(secure)) => {
                 assert_eq!(kind, ErrorKind::Upgraded);
                 let opened = secure.opened().map(drop).map_err(|error| error.kind());
@@ -109,8 +109,8 @@ fn what_the_peer_sent_before_an_upgrade_is_read_or_told() {
 }
 
 #[test]
-fn of_two_upgrades_one_is_made() {
-    explore("of two upgrades one is made", || {
+fn of_two_upgrades_one_succeeds() {
+    explore("of two upgrades one succeeds", || {
         let scene = Scene::new(starttls());
         let socket = scene.socket.clone();
         let other = spawn(move || upgrade(&socket));
@@ -128,8 +128,8 @@ fn of_two_upgrades_one_is_made() {
 }
 
 #[test]
-fn a_close_and_an_upgrade_leave_nothing_behind() {
-    explore("a close and an upgrade leave nothing behind", || {
+fn a_concurrent_close_and_upgrade_leak_nothing() {
+    explore("a concurrent close and upgrade leak nothing", || {
         let scene = Scene::new(starttls());
         let socket = scene.socket.clone();
         let upgrading = spawn(move || upgrade(&socket));
@@ -152,8 +152,8 @@ fn a_close_and_an_upgrade_leave_nothing_behind() {
 }
 
 #[test]
-fn a_shutdown_ends_what_an_upgrade_beside_it_made() {
-    explore("a shutdown ends what an upgrade beside it made", || {
+fn shutdown_ends_a_concurrent_upgrade() {
+    explore("shutdown ends a concurrent upgrade", || {
         let scene = Scene::new(starttls());
         let socket = scene.socket.clone();
         let upgrading = spawn(move || upgrade(&socket));

@@ -1,4 +1,4 @@
-//! Writes that wait, and all that ends them.
+//! Blocked writes, and the events that end them.
 
 use sockeye::ErrorKind;
 use sockeye::model::{self, PeerSaw};
@@ -7,8 +7,8 @@ use crate::explore::explore;
 use crate::support::{Scene, half_open, options, read_all, spawn, write_all};
 
 #[test]
-fn room_wakes_a_blocked_write() {
-    explore("room wakes a blocked write", || {
+fn send_buffer_space_wakes_a_blocked_write() {
+    explore("send buffer space wakes a blocked write", || {
         let scene = Scene::narrow(2, options());
         let socket = scene.socket.clone();
         let writer = spawn(move || write_all(&socket, b"abcde"));
@@ -53,14 +53,14 @@ fn a_deadline_in_the_past_ends_a_blocked_write_at_once() {
         scene.socket.set_write_deadline(Some(begun));
         let (accepted, error) = writer.join().unwrap();
         assert_eq!(error, Some(ErrorKind::TimedOut));
-        assert_eq!(model::now(), begun, "nobody waited for time to pass");
+        assert_eq!(model::now(), begun, "no thread waited for time to pass");
         assert_eq!(scene.ends_with(PeerSaw::Fin), b"abc"[..accepted]);
     });
 }
 
 #[test]
-fn the_peers_end_ends_the_writing_after_what_was_accepted() {
-    explore("the peer's end ends the writing after what was accepted", || {
+fn eof_ends_writes_after_the_accepted_data() {
+    explore("EOF ends writes after the accepted data", || {
         let scene = Scene::narrow(2, options());
         let writing = scene.socket.clone();
         let writer = spawn(move || write_all(&writing, b"abc"));
@@ -81,8 +81,8 @@ fn the_peers_end_ends_the_writing_after_what_was_accepted() {
 }
 
 #[test]
-fn a_half_close_goes_behind_the_writes_that_began_before() {
-    explore("a half-close goes behind the writes that began before", || {
+fn a_half_close_waits_for_earlier_writes() {
+    explore("a half-close waits for earlier writes", || {
         let scene = Scene::narrow(2, half_open());
         let writing = scene.socket.clone();
         let writer = spawn(move || write_all(&writing, b"abc"));

@@ -1,4 +1,4 @@
-//! The corpora of the fuzz targets, led through the functions that the targets are.
+//! Runs the fuzz targets over their corpora.
 
 use std::fs;
 use std::path::Path;
@@ -23,5 +23,5 @@ fn every_file_of_every_corpus_passes() {
         assert!(files > 0, "no corpus of {name}");
     }
     let folders = fs::read_dir(&corpora).expect("there are corpora").count();
-    assert_eq!(folders, targets::TARGETS.len(), "a corpus is no target's");
+    assert_eq!(folders, targets::TARGETS.len(), "a corpus has no target");
 }

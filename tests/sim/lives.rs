@@ -1,4 +1,4 @@
-//! Every rule holds in every life, and lives are what they are meant to be.
+//! Every rule holds in every scenario, and scenarios cover what they should.
 
 use std::time::Instant;
 
@@ -6,14 +6,14 @@ use sockeye::sim::{self, Life, Plan};
 
 use crate::first_broken;
 
-/// As many as take half a minute where nothing is optimised.
+/// A number of scenarios that takes half a minute without optimisation.
 const LIVES: u64 = 12_000;
 
-/// Seeds that broke a rule once.
+/// Seeds that once broke a rule.
 const ONCE_BROKEN: [u64; 3] = [45, 124, 661];
 
 #[test]
-fn every_rule_holds_in_every_life() {
+fn every_rule_holds_in_every_scenario() {
     if let Some(seed) = number("SIM_SEED") {
         let plan = Plan::from_seed(seed);
         println!("{plan:?}");
@@ -30,12 +30,12 @@ fn every_rule_holds_in_every_life() {
 }
 
 #[test]
-fn what_was_once_broken_holds() {
+fn seeds_that_once_failed_pass() {
     check(ONCE_BROKEN);
 }
 
 #[test]
-fn a_plan_is_led_twice_in_the_same_way() {
+fn a_scenario_runs_the_same_way_twice() {
     for seed in 0..500 {
         let plan = Plan::from_seed(seed);
         let (first, second) = (sim::run(&plan).unwrap(), sim::run(&plan).unwrap());
@@ -43,9 +43,9 @@ fn a_plan_is_led_twice_in_the_same_way() {
     }
 }
 
-/// What never happens is not tested.
+/// If an event never occurs in the scenarios, they do not test it.
 #[test]
-fn lives_are_full() {
+fn scenarios_cover_every_event() {
     let mut wanted: Vec<(Life, &str)> = vec![
         (Life::Upgrade, "Command(0, StartTls)"),
         (Life::Upgrade, "takes"),
@@ -79,11 +79,11 @@ fn check(seeds: impl IntoIterator<Item = u64>) {
     match first_broken(seeds) {
         None => {}
         Some((seed, Some(broken))) => panic!("SIM_SEED={seed}: {broken}"),
-        Some((seed, None)) => panic!("SIM_SEED={seed}: a panic, above"),
+        Some((seed, None)) => panic!("SIM_SEED={seed}: it panicked, see above"),
     }
 }
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }

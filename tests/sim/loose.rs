@@ -1,4 +1,4 @@
-//! Machines under any inputs, and records that are fed in pieces, from random bytes.
+//! Machines that get arbitrary inputs, and TLS records in pieces, from random bytes.
 
 use sockeye::sim;
 
@@ -6,13 +6,13 @@ const INPUTS: u64 = 20_000;
 const RECORDS: u64 = 2_000;
 
 #[test]
-fn every_rule_of_a_machine_holds_under_any_inputs() {
+fn every_rule_of_a_machine_holds_for_arbitrary_inputs() {
     crate::hush();
     check(INPUTS, |bytes| sim::inputs(bytes).map(drop));
 }
 
 #[test]
-fn records_lead_to_the_same_end_however_they_are_fed() {
+fn the_pieces_of_a_record_do_not_change_the_result() {
     crate::hush();
     check(RECORDS, sim::records);
 }

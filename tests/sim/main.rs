@@ -1,6 +1,6 @@
-//! Lives of the state machine in the simulator.
+//! Scenarios of the state machine in the simulator.
 //!
-//! `SIM_LIVES=1000000` leads more of them, and `SIM_SEED=n` leads one and prints its trace.
+//! `SIM_LIVES=1000000` runs more scenarios; `SIM_SEED=n` runs one and prints its trace.
 
 mod corpus;
 mod lives;
@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sockeye::sim::{self, Broken, Plan};
 
-/// The first life that breaks a rule, of so many.
+/// Returns the first scenario that breaks a rule.
 fn first_broken(lives: impl IntoIterator<Item = u64>) -> Option<(u64, Option<Broken>)> {
     hush();
     lives.into_iter().find_map(|seed| {
@@ -25,8 +25,8 @@ fn first_broken(lives: impl IntoIterator<Item = u64>) -> Option<(u64, Option<Bro
     })
 }
 
-/// A debug build of rustls panics where a peer goes on behind this side's close_notify, which the machine
-/// takes care of.
+/// Silences the panics of rustls. A debug build of it panics if the peer sends more after this side's close_notify,
+/// and the machine catches that.
 fn hush() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {

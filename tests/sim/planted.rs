@@ -1,4 +1,4 @@
-//! Scenarios find each bug that is planted in the machine. Each runs in a process of its own: see `.ci/mutations`.
+//! Scenarios find each bug that is planted in the machine. `.ci/mutations` runs one process per bug.
 
 use std::env;
 
@@ -6,7 +6,7 @@ use sockeye::failpoint;
 
 use crate::first_broken;
 
-/// The scenarios in which a bug has to be found.
+/// The number of scenarios within which a bug has to be found.
 const SCENARIOS: u64 = 10_000;
 
 #[test]

@@ -1,7 +1,7 @@
-//! HTTP by ureq through a connector: whatever a server or a name says, nothing is dialled that the rules
-//! deny; connections are used again while they are good; each time-out is a deadline.
+//! HTTP with ureq through a connector. Whatever a server or a name says, no address is dialled that the rules deny.
+//! Connections are reused while they work, and each timeout is a deadline.
 
-#[expect(dead_code, reason = "it forges for other tests too")]
+#[expect(dead_code, reason = "other tests need the rest")]
 #[path = "../it/support/tls/forge.rs"]
 mod forge;
 mod server;
@@ -22,21 +22,21 @@ use ureq::{Agent, Timeout};
 
 use server::{Answer, Authority, Server, nobody_came, ok, redirect};
 
-/// The address on which the attacker's own server is, which may be dialled.
+/// The address of the attacker's own server, which may be dialled.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// One that may not.
+/// An address that may not be dialled.
 const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 const SHORT: Duration = Duration::from_millis(200);
-/// What is certainly much later than that.
+/// A duration that is certainly much longer than `SHORT`.
 const LONG: Duration = Duration::from_secs(20);
 
 fn config() -> ConfigBuilder<AgentScope> {
     Config::builder().proxy(None)
 }
 
-/// May dial nothing but what is outside. The name `turns.test` is outside when it is first looked up, and
-/// then inside; `inside.test` always is inside, every other name outside.
+/// Returns a connector that may dial `OUTSIDE` only, and a count of its lookups. `turns.test` resolves to `OUTSIDE`
+/// first and then to `INSIDE`. `inside.test` always resolves to `INSIDE`, and every other name to `OUTSIDE`.
 fn strict() -> (Connector, Arc<AtomicUsize>) {
     let look_ups = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&look_ups);
@@ -62,8 +62,8 @@ fn body_of(agent: &Agent, url: &str) -> String {
 
 #[track_caller]
 fn kind_of(error: &ureq::Error) -> ErrorKind {
-    let ureq::Error::Io(io) = error else { panic!("no error of a socket: {error:?}") };
-    Error::from_io(io).unwrap_or_else(|| panic!("no error of the crate: {error:?}")).kind()
+    let ureq::Error::Io(io) = error else { panic!("not an error of a socket: {error:?}") };
+    Error::from_io(io).unwrap_or_else(|| panic!("not an error of this crate: {error:?}")).kind()
 }
 
 #[track_caller]
@@ -75,7 +75,7 @@ fn is_refused(agent: &Agent, url: &str, kind: ErrorKind) {
 // -------------------------------------------------------------------- rules
 
 #[test]
-fn what_is_denied_is_not_dialled() {
+fn denied_addresses_are_not_dialled() {
     let inside = TcpListener::bind((INSIDE, 0)).expect("loopback has many addresses");
     let port = inside.local_addr().expect("a listener has an address").port();
     let agent = an_agent();
@@ -87,7 +87,7 @@ fn what_is_denied_is_not_dialled() {
 }
 
 #[test]
-fn a_redirect_to_what_is_denied_is_refused() {
+fn a_redirect_to_a_denied_address_is_refused() {
     let inside = TcpListener::bind((INSIDE, 0)).expect("loopback has many addresses");
     let port = inside.local_addr().expect("a listener has an address").port();
     let agent = an_agent();
@@ -103,23 +103,23 @@ fn a_redirect_to_what_is_denied_is_refused() {
 }
 
 #[test]
-fn a_redirect_to_what_is_allowed_is_followed() {
+fn a_redirect_to_an_allowed_address_is_followed() {
     let second = Server::plain(OUTSIDE, |_| ok("arrived"));
     let location = second.url("elsewhere.test");
     let first = Server::plain(OUTSIDE, move |_| redirect(&location));
     assert_eq!(body_of(&an_agent(), &first.url("outside.test")), "arrived");
 }
 
-/// A name that is judged by one answer and dialled by another: here both are one.
+/// DNS rebinding: a check must not use one answer and the connect another.
 #[test]
-fn a_name_that_turns_inward_is_refused_when_it_is_dialled_again() {
+fn a_name_that_later_resolves_to_a_denied_address_is_refused() {
     let server = Server::plain(OUTSIDE, |_| Answer { closes: true, ..ok("outside") });
     let inside = TcpListener::bind((INSIDE, server.port())).expect("it is another address");
     let (connector, look_ups) = strict();
     let agent = agent(config().build(), connector);
     let url = server.url("turns.test");
     assert_eq!(body_of(&agent, &url), "outside");
-    assert_eq!(look_ups.load(Ordering::SeqCst), 1, "nobody else asks for the name");
+    assert_eq!(look_ups.load(Ordering::SeqCst), 1, "only the connector resolves the name");
     is_refused(&agent, &url, ErrorKind::Denied);
     assert_eq!(look_ups.load(Ordering::SeqCst), 2);
     nobody_came(&inside);
@@ -148,10 +148,10 @@ fn the_limit_of_the_connector_counts_idle_connections_too() {
     assert_eq!(body_of(&agent, &first.url("127.0.0.1")), "one", "it is in the pool");
 }
 
-// -------------------------------------------------------------------- the pool
+// -------------------------------------------------------------------- pool
 
 #[test]
-fn a_connection_is_used_again() {
+fn a_connection_is_reused() {
     let server = Server::plain(OUTSIDE, |_| ok("again"));
     let agent = an_agent();
     for _ in 0..5 {
@@ -161,7 +161,7 @@ fn a_connection_is_used_again() {
 }
 
 #[test]
-fn a_connection_that_died_in_the_pool_is_not() {
+fn a_connection_that_ended_in_the_pool_is_not_reused() {
     for end in [server::Line::fin, server::Line::reset] {
         let server = Server::plain(OUTSIDE, |_| ok("fine"));
         let (connector, _) = strict();
@@ -175,7 +175,7 @@ fn a_connection_that_died_in_the_pool_is_not() {
 }
 
 #[test]
-fn a_connection_on_which_more_came_than_was_asked_for_is_not() {
+fn a_connection_with_surplus_data_is_not_reused() {
     let server =
         Server::plain(OUTSIDE, |_| Answer { more: "HTTP/1.1 408 Late\r\n\r\n", ..ok("fine") });
     let agent = an_agent();
@@ -184,7 +184,7 @@ fn a_connection_on_which_more_came_than_was_asked_for_is_not() {
     }
 }
 
-/// A post is what nobody may send twice.
+/// Posts, because a request that is not idempotent must not be sent twice.
 #[track_caller]
 fn is_posted_by_the_connection(number: usize, agent: &Agent, server: &Server) {
     let mut response = agent.post(server.url("outside.test")).send("data").expect("it is answered");
@@ -192,7 +192,7 @@ fn is_posted_by_the_connection(number: usize, agent: &Agent, server: &Server) {
     assert_eq!((server.requests(), server.connections()), (number, number));
 }
 
-/// Its only socket has, which the server sees to.
+/// Waits until the connector's only socket has closed, after its server has ended the connection.
 #[track_caller]
 fn ends(connector: &Connector) {
     let begun = Instant::now();
@@ -205,7 +205,7 @@ fn ends(connector: &Connector) {
 // -------------------------------------------------------------------- TLS
 
 #[test]
-fn https_is_tls_by_the_connector_and_is_used_again() {
+fn https_uses_the_connectors_tls_and_is_reused() {
     let authority = Authority::new();
     let server = Server::secure(OUTSIDE, &authority, |_| ok("in secret"));
     let connector = Connector::builder()
@@ -218,7 +218,7 @@ fn https_is_tls_by_the_connector_and_is_used_again() {
         assert_eq!(body_of(&agent, &server.secure_url("good.test")), "in secret");
     }
     assert_eq!(server.connections(), 1);
-    // Its tickets were no false alarm; its end is none either.
+    // Session tickets do not end reuse; an EOF does.
     server.last_line().fin();
     ends(&connector);
     assert_eq!(body_of(&agent, &server.secure_url("good.test")), "in secret");
@@ -227,7 +227,7 @@ fn https_is_tls_by_the_connector_and_is_used_again() {
 }
 
 #[test]
-fn options_go_to_each_socket_and_their_tls_to_https_only() {
+fn options_apply_to_each_socket_and_their_tls_to_https_only() {
     let authority = Authority::new();
     let secure = Server::secure(OUTSIDE, &authority, |_| ok("in secret"));
     let plain = Server::plain(OUTSIDE, |_| ok("in public"));
@@ -242,11 +242,11 @@ fn options_go_to_each_socket_and_their_tls_to_https_only() {
     is_refused(&agent, &secure.secure_url("outside.test"), ErrorKind::Tls);
 }
 
-// -------------------------------------------------------------------- time
+// -------------------------------------------------------------------- timeouts
 
 #[test]
-fn each_time_out_is_a_deadline_that_bytes_do_not_put_off() {
-    // One byte after the other, for much longer than anything may take.
+fn each_timeout_is_a_deadline_that_trickled_bytes_do_not_extend() {
+    // Single bytes, for much longer than any timeout.
     let trickles = || Answer { trickles: true, ..ok(&"x".repeat(10_000)) };
     let server = Server::plain(OUTSIDE, move |_| trickles());
     let url = server.url("outside.test");
@@ -256,18 +256,18 @@ fn each_time_out_is_a_deadline_that_bytes_do_not_put_off() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_waited_for_as_long_as_ureq_says() {
+fn a_silent_server_times_out_as_configured() {
     let silent = TcpListener::bind((OUTSIDE, 0)).expect("there is a port");
     let url = format!("http://{}/", silent.local_addr().expect("a listener has an address"));
     is_late(&config().timeout_per_read(Some(SHORT)).build(), &url, Timeout::PerRead);
     is_late(&config().timeout_global(Some(SHORT)).build(), &url, Timeout::Global);
-    // The handshake belongs to the connection.
+    // The handshake is part of connecting.
     let url = url.replace("http:", "https:");
     is_late(&config().timeout_connect(Some(SHORT)).build(), &url, Timeout::Connect);
 }
 
 #[test]
-fn records_without_data_put_no_time_out_off() {
+fn records_without_data_extend_no_timeout() {
     let authority = Authority::new();
     let server = Server::flooding(OUTSIDE, &authority);
     let url = server.secure_url("good.test");
@@ -283,7 +283,7 @@ fn records_without_data_put_no_time_out_off() {
             .expect("the settings are fine");
         let begun = Instant::now();
         let error = agent(config.build(), connector).get(&url).call().expect_err("no answer comes");
-        // The flood ends the connection, unless the time ends before.
+        // Either the timeout passes first, or the flood of tickets ends the connection.
         let ended = matches!(error, ureq::Error::Timeout(_)) || kind_of(&error) == ErrorKind::Tls;
         assert!(ended, "{error:?}");
         assert!(begun.elapsed() < LONG / 4, "{:?}", begun.elapsed());
@@ -291,24 +291,24 @@ fn records_without_data_put_no_time_out_off() {
 }
 
 #[test]
-fn a_name_that_is_looked_up_for_ever_is_bounded_as_well() {
+fn the_connect_timeout_bounds_the_lookup() {
     let (hold, held) = mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let resolver = move |_: &str| {
-        let _ = held.lock().expect("nobody panics with it").recv_timeout(LONG);
+        let _ = held.lock().expect("no thread panics while it holds the lock").recv_timeout(LONG);
         Err(std::io::ErrorKind::NotFound.into())
     };
     let connector = Connector::builder().resolver(resolver).build().expect("it can be");
     let agent = agent(config().timeout_connect(Some(SHORT)).build(), connector);
     let begun = Instant::now();
-    let error = agent.get("http://slow.test/").call().expect_err("nobody answers");
+    let error = agent.get("http://slow.test/").call().expect_err("the resolver does not answer");
     assert!(matches!(error, ureq::Error::Timeout(Timeout::Connect)), "{error:?}");
     assert!(begun.elapsed() < LONG / 2);
     drop(hold);
 }
 
 #[test]
-fn a_time_out_of_the_options_is_told_as_the_socket_tells_it() {
+fn a_timeout_of_the_socket_options_fails_with_the_sockets_error() {
     let silent = TcpListener::bind((OUTSIDE, 0)).expect("there is a port");
     let url = format!("http://{}/", silent.local_addr().expect("a listener has an address"));
     let options = SocketOptions::new().read_timeout(SHORT);
@@ -332,7 +332,7 @@ fn is_late(config: &Config, url: &str, reason: Timeout) {
 }
 
 #[test]
-fn the_shutdown_of_an_agent_ends_a_call_that_waits() {
+fn shutdown_of_an_agent_ends_a_waiting_call() {
     let listener = TcpListener::bind((OUTSIDE, 0)).expect("there is a port");
     let url = format!("http://{}/", listener.local_addr().expect("a listener has an address"));
     let agent = an_agent();
@@ -340,8 +340,8 @@ fn the_shutdown_of_an_agent_ends_a_call_that_waits() {
         let agent = agent.clone();
         thread::spawn(move || agent.get(&url).call().map(drop))
     };
-    // The request is here, so that the call waits for its answer, or is about to.
-    let (mut stream, _) = listener.accept().expect("the agent comes");
+    // The server has the request, so the call waits for the reply or is about to.
+    let (mut stream, _) = listener.accept().expect("the agent connects");
     server::read_head(&mut stream).expect("the agent sends a request");
     agent.shutdown();
     let error = calling.join().expect("it does not panic").expect_err("there is no answer");
@@ -350,7 +350,7 @@ fn the_shutdown_of_an_agent_ends_a_call_that_waits() {
 }
 
 #[test]
-fn what_a_handle_shows_has_no_payload() {
+fn debug_output_shows_settings_only() {
     let dialler = Dialler::new(strict().0);
     let shown = format!("{dialler:?} {NoLookUp:?}");
     assert!(shown.contains("EgressRules") && shown.contains("NoLookUp"), "{shown}");

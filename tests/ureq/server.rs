@@ -1,4 +1,4 @@
-//! Servers for HTTP/1.1, plain and over TLS, that keep their connections alive, and tell what came.
+//! HTTP/1.1 servers, plain and over TLS, that keep connections alive and count them.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,16 +14,16 @@ use sockeye::TlsOptions;
 
 use crate::forge::{Forge, ticket};
 
-/// What a server says to a request.
+/// A server's response to a request.
 #[derive(Clone)]
 pub struct Answer {
     pub head: String,
     pub body: String,
-    /// Follows the body, though nobody has asked for it.
+    /// Bytes after the body, which the client did not ask for.
     pub more: &'static str,
-    /// Ends the connection afterwards, and says so.
+    /// Announces the end of the connection, and closes it afterwards.
     pub closes: bool,
-    /// One byte at a time.
+    /// Sends one byte at a time.
     pub trickles: bool,
 }
 
@@ -62,7 +62,7 @@ impl Line {
     }
 
     pub fn reset(&self) {
-        // At once, though the server's thread has it as well.
+        // This resets at once, even though the server's thread also holds the descriptor.
         #[cfg(target_os = "linux")]
         rustix::net::connect_unspec(&*self.0).expect("it can be reset");
         #[cfg(not(target_os = "linux"))]
@@ -87,7 +87,7 @@ impl Server {
         })
     }
 
-    /// Answers no request, but sends session tickets as fast as they go.
+    /// Answers no request, but sends session tickets as fast as it can.
     pub fn flooding(on: Ipv4Addr, authority: &Authority) -> Server {
         let config = authority.server();
         let answer = |_: &str| ok("");
@@ -121,10 +121,11 @@ impl Server {
             for stream in listener.incoming() {
                 let stream = Arc::new(stream.expect("a connection comes"));
                 own.connections.fetch_add(1, Ordering::SeqCst);
-                *own.last.lock().expect("nobody panics with it") = Some(Arc::clone(&stream));
+                *own.last.lock().expect("no thread panics while it holds the lock") =
+                    Some(Arc::clone(&stream));
                 let (own, answer, serve) =
                     (Arc::clone(&own), Arc::clone(&answer), Arc::clone(&serve));
-                // A connection that the other end breaks is over.
+                // If the client breaks the connection off, the server ignores that.
                 thread::spawn(move || serve(stream, &*answer, &own));
             }
         });
@@ -152,12 +153,13 @@ impl Server {
     }
 
     pub fn last_line(&self) -> Line {
-        let last = self.shared.last.lock().expect("nobody panics with it").clone();
-        Line(last.expect("somebody came"))
+        let last =
+            self.shared.last.lock().expect("no thread panics while it holds the lock").clone();
+        Line(last.expect("a client has connected"))
     }
 }
 
-/// Answers requests until the other end has enough.
+/// Answers requests until the client closes the connection.
 fn talk(
     mut stream: impl Read + Write,
     answer: &impl Fn(&str) -> Answer,
@@ -189,7 +191,7 @@ fn talk(
     Ok(())
 }
 
-/// A head up to its empty line; none where the other end has ended instead.
+/// Reads a head up to its empty line. Returns `None` if the client has closed the connection instead.
 pub fn read_head(mut from: impl Read) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -202,11 +204,11 @@ pub fn read_head(mut from: impl Read) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&head).into_owned()))
 }
 
-/// Nobody has connected to it.
+/// Checks that no client has connected to the listener.
 #[track_caller]
 pub fn nobody_came(listener: &TcpListener) {
     listener.set_nonblocking(true).expect("it can be");
-    let error = listener.accept().expect_err("nobody may come here");
+    let error = listener.accept().expect_err("no client may connect");
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 }
 
@@ -227,7 +229,7 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    /// Trusts nobody else.
+    /// Returns options that trust this authority only.
     pub fn trusted(&self) -> TlsOptions {
         TlsOptions::new().only_added_roots().add_root_pem(&self.pem).expect("it is PEM")
     }
@@ -244,7 +246,7 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![leaf.into()], key)
             .expect("the key is the certificate's");
-        // For records that are sealed by hand.
+        // To seal records by hand.
         config.enable_secret_extraction = true;
         Arc::new(config)
     }
