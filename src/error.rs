@@ -21,7 +21,7 @@ use crate::egress::EgressRules;
 use crate::info::Timings;
 use crate::tls::Failure;
 
-pub use self::fault::{Deadline, FailedAttempt, Fault, Step};
+pub use self::fault::{FailedAttempt, Fault, Step, TimerKind};
 pub(crate) use crate::resolver::Unresolved;
 
 /// The result of every fallible call of this crate but those of [`Read`](io::Read) and
@@ -187,7 +187,7 @@ impl Error {
     }
 
     /// A limit that passed for one call only: the socket lives on.
-    pub(crate) fn call_timed_out(limit: Deadline) -> Self {
+    pub(crate) fn call_timed_out(limit: TimerKind) -> Self {
         Error::build(Inner {
             retryable: true,
             step: limit.step(),

@@ -72,12 +72,12 @@ pub struct SocketInfo {
     requested: SocketAddress,
     endpoints: Endpoints,
     timings: Timings,
-    agreed: Option<Agreed>,
+    negotiated: Option<Negotiated>,
 }
 
 /// What a handshake led to.
 #[derive(Clone, Debug)]
-pub(crate) struct Agreed {
+pub(crate) struct Negotiated {
     pub(crate) tls: TlsInfo,
     pub(crate) alpn: Option<Vec<u8>>,
     pub(crate) handshake: Duration,
@@ -88,9 +88,9 @@ impl SocketInfo {
         requested: SocketAddress,
         endpoints: Endpoints,
         timings: Timings,
-        agreed: Option<Agreed>,
+        negotiated: Option<Negotiated>,
     ) -> Self {
-        SocketInfo { requested, endpoints, timings, agreed }
+        SocketInfo { requested, endpoints, timings, negotiated }
     }
 
     /// The peer's numeric address. `None` for a connection that had ended before it was
@@ -118,13 +118,13 @@ impl SocketInfo {
     /// the peer chose none.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
-        self.agreed.as_ref()?.alpn.as_deref()
+        self.negotiated.as_ref()?.alpn.as_deref()
     }
 
     /// Version, cipher suite, certificates, resumption; `None` in plaintext.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsInfo> {
-        Some(&self.agreed.as_ref()?.tls)
+        Some(&self.negotiated.as_ref()?.tls)
     }
 
     /// The channel binding `tls-server-end-point` (RFC 5929, section 4), as of SCRAM-SHA-256-PLUS: the hash of
@@ -151,10 +151,11 @@ impl SocketInfo {
         self.tls()?.server_end_point()
     }
 
-    /// How long look-up, connection and handshake took.
+    /// How long lookup, connection and handshake took.
     #[must_use]
     pub fn timings(&self) -> Timings {
-        let handshake = self.agreed.as_ref().map_or(Duration::ZERO, |agreed| agreed.handshake);
+        let handshake =
+            self.negotiated.as_ref().map_or(Duration::ZERO, |negotiated| negotiated.handshake);
         Timings { handshake, ..self.timings }
     }
 }
@@ -163,7 +164,7 @@ impl SocketInfo {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
-    /// The name look-up.
+    /// The name lookup.
     pub resolve: Duration,
     /// The connection attempts, up to and with the one that succeeded.
     pub connect: Duration,
@@ -211,7 +212,7 @@ impl ConnectorStats {
         match opened {
             Some(Ok(())) => self.opened += 1,
             Some(Err(Fault::Closed | Fault::Aborted)) | None => {}
-            Some(Err(fault)) if fault.is_refusal() => self.denied += 1,
+            Some(Err(fault)) if fault.is_denial() => self.denied += 1,
             Some(Err(_)) => self.failed += 1,
         }
         self.bytes_read += passed.bytes_read;

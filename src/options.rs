@@ -102,7 +102,7 @@ impl SocketOptions {
         self
     }
 
-    /// Bounds the name look-up, every connection attempt and the TLS handshake together; the handshake of
+    /// Bounds the name lookup, every connection attempt and the TLS handshake together; the handshake of
     /// an upgrade has a new span, which begins at [`start_tls`](crate::Socket::start_tls). Default 30 s;
     /// `None` waits for the operating system. Zero is [`ErrorKind::InvalidOptions`] from
     /// [`connect_with`](crate::connect_with).
@@ -112,7 +112,7 @@ impl SocketOptions {
         self
     }
 
-    /// Sets the instant after which connecting fails: name look-up, connection attempts and TLS handshake
+    /// Sets the instant after which connecting fails: name lookup, connection attempts and TLS handshake
     /// together. The earlier of this and the [`connect_timeout`](Self::connect_timeout) counts. An instant in
     /// the past fails with [`ErrorKind::TimedOut`] from [`opened`](crate::Socket::opened) before anything is
     /// looked up or sent. The handshake of an upgrade has no deadline, only its `connect_timeout`. Default

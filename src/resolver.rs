@@ -7,7 +7,7 @@ use std::net::IpAddr;
 ///
 /// Attempts follow its order with the families interleaved (RFC 8305, section 4): the next one begins
 /// 250 ms after the last, or at once when one fails. Duplicates are dialled once, and of a longer answer
-/// the first [64 addresses](crate::machine::ADDRESSES_MOST). Those that the egress rules refuse do not count
+/// the first [64 addresses](crate::machine::MAX_ADDRESSES). Those that the egress rules refuse do not count
 /// towards these; of an answer without end 8,192 addresses are looked at. A host that is a numeric address is never
 /// asked for.
 ///

@@ -23,7 +23,7 @@
 //!   `tls_config` does not count: neither its roots nor its leave to verify nothing. ureq's own features for TLS
 //!   are not needed. The same goes for `ip_family` and `no_delay`.
 //! - **Time** is ureq's: each of its time-outs is an absolute deadline here, which no byte that trickles
-//!   in puts off. `timeout_connect` bounds look-up, attempts and handshake together, as does
+//!   in puts off. `timeout_connect` bounds lookup, attempts and handshake together, as does
 //!   [`SocketOptions::connect_timeout`], where that is shorter; `timeout_resolve` has nothing to bound.
 //! - **The pool** is ureq's. Before a connection is used again, [`Socket::health`] is asked: one that has ended or
 //!   failed meanwhile, or at which something came unasked, is not. Idle ones count for

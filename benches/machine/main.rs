@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use sockeye::machine::{Endpoints, Input, Machine, Output, Plan, ReadStep, Target, WriteStep};
+use sockeye::machine::{Action, Config, Endpoints, Input, Machine, ReadStep, Target, WriteStep};
 
 use crate::pair::Pair;
 
@@ -43,8 +43,8 @@ fn connect(bencher: Bencher) {
 fn read_pass(bencher: Bencher) {
     let mut machine = open(Instant::now());
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
-        let ReadStep::Receive(pass) = machine.read() else { panic!("it is open") };
-        machine.delivered(pass, black_box(64)).count()
+        let ReadStep::Recv(permit) = machine.read() else { panic!("it is open") };
+        machine.handle_recv(permit, black_box(64)).count()
     });
 }
 
@@ -52,8 +52,8 @@ fn read_pass(bencher: Bencher) {
 fn write_pass(bencher: Bencher) {
     let mut machine = open(Instant::now());
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
-        let WriteStep::Send(pass) = machine.write() else { panic!("it is open") };
-        machine.accepted(pass, black_box(64)).count()
+        let WriteStep::Send(permit) = machine.write() else { panic!("it is open") };
+        machine.handle_send(permit, black_box(64)).count()
     });
 }
 
@@ -68,8 +68,8 @@ fn close(bencher: Bencher) {
 
 fn open(now: Instant) -> Machine {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let mut machine = Machine::new(Plan::new(Target::Address(peer)), now);
-    let Some(Output::Attempt { id, .. }) = machine.start(now).next() else {
+    let mut machine = Machine::new(Config::new(Target::Address(peer)), now);
+    let Some(Action::Attempt { id, .. }) = machine.start(now).next() else {
         panic!("it wants its one address dialled")
     };
     let result = Ok(Endpoints { remote: peer, local: None });

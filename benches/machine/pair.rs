@@ -14,16 +14,16 @@ use rustls::version::TLS13;
 use rustls::{CipherSuite, ServerConfig, ServerConnection};
 use sockeye::TlsOptions;
 use sockeye::machine::{
-    Endpoints, Input, Intake, Machine, Output, Parcel, Plan, ReadStep, Received, Target, TlsSetup,
-    WriteStep,
+    Action, Config, Endpoints, Input, Machine, ReadStep, RecvBuf, RecvEvent, Target, TlsSetup,
+    Transmit, WriteStep,
 };
 
 pub struct Pair {
     machine: Machine,
     server: ServerConnection,
     now: Instant,
-    intake: Intake,
-    parcel: Parcel,
+    recv_buf: RecvBuf,
+    transmit: Transmit,
     read: Vec<u8>,
 }
 
@@ -33,10 +33,10 @@ impl Pair {
         let (setup, config) = settings();
         let now = Instant::now();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let mut plan = Plan::new(Target::Address(peer));
-        plan.tls = Some(setup);
-        let mut machine = Machine::new(plan, now);
-        let Some(Output::Attempt { id, .. }) = machine.start(now).next() else {
+        let mut config = Config::new(Target::Address(peer));
+        config.tls = Some(setup);
+        let mut machine = Machine::new(config, now);
+        let Some(Action::Attempt { id, .. }) = machine.start(now).next() else {
             panic!("it wants its one address dialled")
         };
         let result = Ok(Endpoints { remote: peer, local: None });
@@ -47,8 +47,8 @@ impl Pair {
             machine,
             server,
             now,
-            intake: Intake::new(),
-            parcel: Parcel::default(),
+            recv_buf: RecvBuf::new(),
+            transmit: Transmit::default(),
             read: vec![0; 64 * 1024],
         };
         pair.shake_hands();
@@ -57,11 +57,11 @@ impl Pair {
 
     fn shake_hands(&mut self) {
         while self.machine.opened().is_none() || self.server.is_handshaking() {
-            while let Some(mut parcel) = self.machine.transmit() {
-                let bytes = parcel.bytes().len();
-                self.open_by_server(parcel.bytes());
-                parcel.sent(bytes);
-                self.machine.transmitted(&mut parcel).for_each(drop);
+            while let Some(mut transmit) = self.machine.next_transmit() {
+                let bytes = transmit.bytes().len();
+                self.open_by_server(transmit.bytes());
+                transmit.sent(bytes);
+                self.machine.transmit_done(&mut transmit).for_each(drop);
             }
             let mut flight = Vec::new();
             while self.server.wants_write() {
@@ -69,9 +69,9 @@ impl Pair {
             }
             let mut flight = &flight[..];
             while !flight.is_empty() {
-                let pass = self.machine.attend().expect("it waits for the server");
-                flight = fill(&mut self.intake, flight);
-                self.machine.ingest(pass, &mut self.intake, || self.now).for_each(drop);
+                let permit = self.machine.begin_background_recv().expect("it waits for the server");
+                flight = fill(&mut self.recv_buf, flight);
+                self.machine.ingest(permit, &mut self.recv_buf, || self.now).for_each(drop);
             }
         }
         assert_eq!(self.machine.opened(), Some(Ok(())), "{:?}", self.machine.tls_failure());
@@ -80,16 +80,16 @@ impl Pair {
     /// The machine seals all of it, and `wire` gets the ciphertext.
     pub fn send(&mut self, mut plaintext: &[u8], mut wire: impl FnMut(&[u8])) {
         while !plaintext.is_empty() {
-            let WriteStep::Seal(pass) = self.machine.write() else { panic!("it is open") };
-            let (bytes, outputs) =
-                self.machine.seal(pass, plaintext, &mut self.parcel, || self.now);
-            outputs.for_each(drop);
+            let WriteStep::Seal(permit) = self.machine.write() else { panic!("it is open") };
+            let (bytes, actions) =
+                self.machine.seal(permit, plaintext, &mut self.transmit, || self.now);
+            actions.for_each(drop);
             assert!(bytes > 0, "all that was sealed before has left");
             plaintext = &plaintext[bytes..];
-            wire(self.parcel.bytes());
-            let length = self.parcel.bytes().len();
-            self.parcel.sent(length);
-            self.machine.transmitted(&mut self.parcel).for_each(drop);
+            wire(self.transmit.bytes());
+            let length = self.transmit.bytes().len();
+            self.transmit.sent(length);
+            self.machine.transmit_done(&mut self.transmit).for_each(drop);
         }
     }
 
@@ -98,18 +98,21 @@ impl Pair {
         let mut in_all = 0;
         loop {
             match self.machine.read() {
-                ReadStep::Take(pass) => {
-                    let (bytes, outputs) = self.machine.take(pass, &mut self.read, || self.now);
-                    outputs.for_each(drop);
+                ReadStep::TakePlaintext(permit) => {
+                    let (bytes, actions) =
+                        self.machine.take_plaintext(permit, &mut self.read, || self.now);
+                    actions.for_each(drop);
                     in_all += bytes;
                 }
-                ReadStep::Ingest(pass) if ciphertext.is_empty() => {
-                    self.machine.received(pass, Received::Nothing, self.now).for_each(drop);
+                ReadStep::Ingest(permit) if ciphertext.is_empty() => {
+                    self.machine
+                        .handle_recv_event(permit, RecvEvent::Cancelled, self.now)
+                        .for_each(drop);
                     return in_all;
                 }
-                ReadStep::Ingest(pass) => {
-                    ciphertext = fill(&mut self.intake, ciphertext);
-                    self.machine.ingest(pass, &mut self.intake, || self.now).for_each(drop);
+                ReadStep::Ingest(permit) => {
+                    ciphertext = fill(&mut self.recv_buf, ciphertext);
+                    self.machine.ingest(permit, &mut self.recv_buf, || self.now).for_each(drop);
                 }
                 step => panic!("{step:?} over an open connection"),
             }
@@ -140,11 +143,11 @@ impl Pair {
 }
 
 /// Receives what there is room for, and returns the rest.
-fn fill<'a>(intake: &mut Intake, ciphertext: &'a [u8]) -> &'a [u8] {
-    let space = intake.space();
+fn fill<'a>(recv_buf: &mut RecvBuf, ciphertext: &'a [u8]) -> &'a [u8] {
+    let space = recv_buf.spare_mut();
     let (now, later) = ciphertext.split_at(ciphertext.len().min(space.len()));
     space[..now.len()].copy_from_slice(now);
-    intake.filled(now.len());
+    recv_buf.advance(now.len());
     later
 }
 

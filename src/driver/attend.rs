@@ -23,7 +23,7 @@ use super::event_loop;
 use super::shared::{Connection, ConnectionState, StateGuard};
 use super::wait::Side;
 use super::wire::Wire;
-use crate::error::{Deadline, Error, Fault, Result};
+use crate::error::{Error, Fault, Result, TimerKind};
 
 /// Maximum time for which a thread at the wire waits for a cause that the kernel may have reported to another thread.
 /// The other thread normally needs far less.
@@ -75,8 +75,8 @@ impl ConnectionState {
     /// Checks whether another thread is or was at the wire in this direction and may know the cause of a failure.
     fn may_have_cause(&mut self, side: Side) -> bool {
         let at_work = match side {
-            Side::Read => self.error_probe || self.machine.is_received_from(),
-            Side::Write => self.machine.is_transmitting(),
+            Side::Read => self.error_probe || self.machine.recv_in_flight(),
+            Side::Write => self.machine.transmit_in_flight(),
         };
         let direction = self.direction(side);
         (direction.turn_held || at_work) && !direction.cause_unknown
@@ -138,8 +138,8 @@ impl Side {
             return event_loop::would_block_error();
         }
         Error::call_timed_out(match self {
-            Side::Read => Deadline::Read,
-            Side::Write => Deadline::Write,
+            Side::Read => TimerKind::Read,
+            Side::Write => TimerKind::Write,
         })
     }
 }

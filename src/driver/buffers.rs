@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use crate::machine::{Intake, Parcel};
+use crate::machine::{RecvBuf, Transmit};
 
 thread_local! {
     static CACHED: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
@@ -12,9 +12,9 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// For received bytes.
-    pub(super) recv: Intake,
+    pub(super) recv: RecvBuf,
     /// For bytes to send.
-    pub(super) transmit: Parcel,
+    pub(super) transmit: Transmit,
 }
 
 /// This thread's buffers, returned when dropped.

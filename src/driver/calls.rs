@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::shared::{CallLimit, Connection, StateGuard};
 use super::wait::Side;
 use super::{clock, event_loop};
-use crate::error::{Deadline, Error, Fault, Result};
+use crate::error::{Error, Fault, Result, TimerKind};
 use crate::info::SocketInfo;
 use crate::machine::Input;
 
@@ -21,13 +21,13 @@ impl Connection {
                 Some(Ok(())) => {
                     let info = state.info.as_ref().expect("an open connection has its info");
                     let (endpoints, timings) = (info.endpoints(), info.timings());
-                    let negotiated = state.machine.agreed();
+                    let negotiated = state.machine.negotiated();
                     drop(state);
                     let requested = self.requested().clone();
                     return Ok(SocketInfo::new(requested, endpoints, timings, negotiated));
                 }
                 Some(Err(fault)) => return Err(state.error_for(fault)),
-                None => state = self.wait_until(state, until, Deadline::Opened)?,
+                None => state = self.wait_until(state, until, TimerKind::Opened)?,
             }
         }
     }
@@ -42,7 +42,7 @@ impl Connection {
             match state.machine.outcome() {
                 Some(Ok(())) if !executing => return Ok(()),
                 Some(Err(fault)) => return Err(state.error_for(fault)),
-                Some(Ok(())) | None => state = self.wait_until(state, until, Deadline::Closed)?,
+                Some(Ok(())) | None => state = self.wait_until(state, until, TimerKind::Closed)?,
             }
         }
     }
@@ -52,7 +52,7 @@ impl Connection {
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
         until: Option<WaitLimit>,
-        limit: Deadline,
+        limit: TimerKind,
     ) -> Result<StateGuard<'a>> {
         event_loop::check_may_block()?;
         let left = match until {
@@ -99,7 +99,7 @@ impl Connection {
         }
         let state = self.state();
         match state.machine.outcome() {
-            Some(Err(fault @ Fault::TimedOut(Deadline::Close))) => Err(state.error_for(fault)),
+            Some(Err(fault @ Fault::TimedOut(TimerKind::Close))) => Err(state.error_for(fault)),
             Some(_) | None => Ok(()),
         }
     }
@@ -137,10 +137,12 @@ impl Connection {
         state: StateGuard<'a>,
         left: Option<Duration>,
     ) -> StateGuard<'a> {
-        let Some((at, _)) = state.machine.deadline() else { return self.wait_changed(state, left) };
+        let Some((at, _)) = state.machine.next_timer() else {
+            return self.wait_changed(state, left);
+        };
         let now = clock::now();
         if at <= now {
-            return self.handle_input(state, Input::Deadline);
+            return self.handle_input(state, Input::TimerExpired);
         }
         let due = at - now;
         self.wait_changed(state, Some(left.map_or(due, |left| left.min(due))))
@@ -148,13 +150,13 @@ impl Connection {
 
     /// Checks whether the close timeout passed and the connection was reset.
     pub(super) fn close_timed_out(&self) -> bool {
-        self.state().machine.outcome() == Some(Err(Fault::TimedOut(Deadline::Close)))
+        self.state().machine.outcome() == Some(Err(Fault::TimedOut(TimerKind::Close)))
     }
 
     /// Aborts the socket unless it has closed. Returns whether accepted data had not reached the kernel.
     pub(super) fn abort_reporting_loss(self: &Arc<Self>) -> bool {
         let state = self.state();
-        let owed = state.machine.outcome().is_none() && state.machine.owes_data();
+        let owed = state.machine.outcome().is_none() && state.machine.has_undelivered_data();
         drop(self.handle_input(state, Input::Abort));
         owed
     }
@@ -174,7 +176,7 @@ impl Connection {
     pub(crate) fn cancel_read(self: &Arc<Self>) {
         if !self.is_forked() {
             let state = self.state_soon();
-            drop(self.handle_input(state, Input::CancelReading));
+            drop(self.handle_input(state, Input::CancelRead));
         }
     }
 

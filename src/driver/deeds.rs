@@ -30,7 +30,7 @@ use crate::address::SocketAddress;
 use crate::egress::{EgressRules, is_local};
 use crate::error::{Error, Fault, Unresolved};
 use crate::info::Timings;
-use crate::machine::{AttemptId, Discarded, Input, Output, Outputs, Release, Watch};
+use crate::machine::{Action, Actions, AttemptId, Background, Discarded, Input, Release};
 use crate::options::TcpOptions;
 use crate::resolver::Resolver;
 
@@ -125,7 +125,7 @@ impl Connection {
         mut guard: StateGuard<'a>,
     ) -> StateGuard<'a> {
         let state = &mut *guard;
-        let at = state.machine.deadline().map(|(at, _)| at);
+        let at = state.machine.next_timer().map(|(at, _)| at);
         if at.is_some() && state.establishing.is_none() {
             state.establishing = Some(Box::default());
         }
@@ -135,7 +135,7 @@ impl Connection {
         }
         // If a caller drives the handshake, it usually ends before the event loop scans the socket.
         let is_queued = matches!(state.monitor, Monitor::Queued(_));
-        let is_driven = is_queued && state.machine.watch() == Watch::Ingest;
+        let is_driven = is_queued && state.machine.background() == Background::Ingest;
         if is_driven && at.is_some_and(|at| at > clock::now() + HANDSHAKE_GRACE) {
             return guard;
         }
@@ -337,7 +337,7 @@ fn check_not_local(address: SocketAddr, tcp: &TcpOptions) -> Result<(), Fault> {
 /// Releases a wire that is no longer needed.
 fn release_wire(wire: Arc<Wire>, how: Release) {
     match how {
-        Release::Done => {}
+        Release::Close => {}
         Release::Reset => wire.reset(),
         Release::Linger if planted!(NeverLingers) => {}
         Release::Linger => {
@@ -376,29 +376,29 @@ pub(super) struct ActionSet {
 impl ActionSet {
     /// Collects the outputs. There are usually none.
     #[inline]
-    pub(super) fn collect(outputs: Outputs<'_>) -> Option<Self> {
-        if outputs.is_empty() { None } else { Some(ActionSet::collect_nonempty(&outputs)) }
+    pub(super) fn collect(actions: Actions<'_>) -> Option<Self> {
+        if actions.is_empty() { None } else { Some(ActionSet::collect_nonempty(&actions)) }
     }
 
     #[inline(never)]
-    fn collect_nonempty(outputs: &Outputs<'_>) -> Self {
+    fn collect_nonempty(actions: &Actions<'_>) -> Self {
         let mut set = ActionSet::default();
-        for output in outputs.as_slice() {
+        for output in actions.as_slice() {
             match *output {
-                Output::Resolve => set.resolve = true,
-                Output::Attempt { id, address } => set.attempt = Some((id, address)),
-                Output::Adopt { timings, .. } => set.attach = Some(timings),
-                Output::GiveUp { id } => set.cancel_attempt = Some(id),
-                Output::Abandon => set.cancel_attempts = true,
-                Output::ShutdownWrite => set.shutdown_write = true,
-                Output::Attend => set.drive_recv = true,
-                Output::Transmit => set.transmit = true,
-                Output::Release(how) => set.release = Some(how),
-                Output::Opened => set.opened = true,
-                Output::Readable => set.readable = true,
-                Output::Writable => set.writable = true,
-                Output::Closed => set.closed = true,
-                Output::Begin => set.begin_handshake = true,
+                Action::Resolve => set.resolve = true,
+                Action::Attempt { id, address } => set.attempt = Some((id, address)),
+                Action::Attach { timings, .. } => set.attach = Some(timings),
+                Action::CancelAttempt { id } => set.cancel_attempt = Some(id),
+                Action::CancelAttempts => set.cancel_attempts = true,
+                Action::ShutdownWrite => set.shutdown_write = true,
+                Action::DriveRecv => set.drive_recv = true,
+                Action::Transmit => set.transmit = true,
+                Action::Release(how) => set.release = Some(how),
+                Action::Opened => set.opened = true,
+                Action::Readable => set.readable = true,
+                Action::Writable => set.writable = true,
+                Action::Closed => set.closed = true,
+                Action::BeginHandshake => set.begin_handshake = true,
             }
         }
         set
@@ -472,7 +472,7 @@ impl ConnectionState {
             wake[1] = self.send.parker_to_wake();
         }
         // A running timer still needs this state.
-        let finished = self.machine.deadline().is_none() && !self.is_opening();
+        let finished = self.machine.next_timer().is_none() && !self.is_opening();
         let mut finished = if finished { self.establishing.take() } else { None };
         let mut dropped_tokens = Vec::new();
         if let Some(establishing) = &mut finished {
@@ -508,7 +508,7 @@ impl ConnectionState {
             }
         }
         let final_records = match actions.release {
-            Some(_) if actions.transmit => self.machine.take_farewell(),
+            Some(_) if actions.transmit => self.machine.take_final_records(),
             Some(_) | None => Vec::new(),
         };
         let how = match (&actions.attempt, &mut self.establishing) {

@@ -12,7 +12,7 @@ use super::errno::os_code;
 use super::shared::{Connection, ConnectionState};
 use super::{Command, LoopHandle, Urgency, clock};
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::machine::{Input, Refusal};
+use crate::machine::{Input, UpgradeError};
 
 /// Message of the socket's later errors.
 const DETACHED_MESSAGE: &str = "the connection was detached: use the stream that detach returned";
@@ -33,7 +33,7 @@ impl Connection {
         let now = clock::now();
         // Tells the users of the wire to leave it; there are none.
         drop(state.machine.handle(Input::StartTls, now));
-        let actions = ActionSet::collect(state.machine.handle(Input::HandOver, now));
+        let actions = ActionSet::collect(state.machine.handle(Input::UpgradeReady, now));
         state.error = Some(Error::with_message(ErrorKind::Upgraded, DETACHED_MESSAGE));
         let wire = state.wire.take();
         let token = state.token.take();
@@ -63,21 +63,21 @@ impl ConnectionState {
             || self.send.turn_held
             || self.upgrading
             || self.writers_waiting > 0;
-        let message = match self.machine.refuses_upgrade() {
+        let message = match self.machine.upgrade_error() {
             _ if self.is_opening() => "the socket is still connecting",
-            None if busy || self.machine.is_received_from() => {
+            None if busy || self.machine.recv_in_flight() => {
                 "another thread is reading, writing or upgrading"
             }
             None => return Ok(()),
-            Some(Refusal::Secure) => {
+            Some(UpgradeError::AlreadyTls) => {
                 "the connection uses TLS, which a plain stream cannot continue"
             }
-            Some(Refusal::Upgraded) => return Err(self.error_for(Fault::Upgraded)),
-            Some(Refusal::HalfClosed) => "the write side is closed",
-            Some(Refusal::Cancelled) => "reading was cancelled",
-            Some(Refusal::PeerEnded) => "the peer has closed its write side",
-            Some(Refusal::Closed) => "this side has closed the socket",
-            Some(Refusal::Failed(fault)) => return Err(self.error_for(fault)),
+            Some(UpgradeError::Upgraded) => return Err(self.error_for(Fault::Upgraded)),
+            Some(UpgradeError::HalfClosed) => "the write side is closed",
+            Some(UpgradeError::ReadCancelled) => "reading was cancelled",
+            Some(UpgradeError::PeerEnded) => "the peer has closed its write side",
+            Some(UpgradeError::Closed) => "this side has closed the socket",
+            Some(UpgradeError::Failed(fault)) => return Err(self.error_for(fault)),
         };
         let message = format!("cannot detach: {message}");
         Err(Error::with_message(ErrorKind::InvalidState, message))

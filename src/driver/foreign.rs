@@ -13,16 +13,16 @@ use super::watch::NextStep;
 use super::workers::{Work, drop_off_loop};
 use super::{Command, LoopHandle, Urgency, clock};
 use crate::error::Fault;
-use crate::machine::{Input, Intake, Loan, RecvPass};
+use crate::machine::{Input, Loan, RecvBuf, RecvPermit};
 
 impl Connection {
-    /// Has the machine take in what was received with a pass, without the lock where that may run foreign code.
+    /// Has the machine take in what was received with a permit, without the lock where that may run foreign code.
     #[inline]
     pub(super) fn ingest<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: RecvPass,
-        recv_buf: &mut Intake,
+        permit: RecvPermit,
+        recv_buf: &mut RecvBuf,
     ) -> (StateGuard<'a>, Option<ActionSet>) {
         match state.machine.lend(permit) {
             Ok(loan) => self.ingest_on_loan(state, loan, recv_buf),
@@ -39,25 +39,25 @@ impl Connection {
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
         mut loan: Loan,
-        recv_buf: &mut Intake,
+        recv_buf: &mut RecvBuf,
     ) -> (StateGuard<'a>, Option<ActionSet>) {
         drop(state);
-        loan.feed(recv_buf);
+        loan.read_tls(recv_buf);
         self.restore(loan)
     }
 
     /// Begins a handshake with a session that was lent for that.
     #[cold]
     pub(super) fn begin_handshake<'a>(self: &'a Arc<Self>, mut loan: Loan) -> StateGuard<'a> {
-        loan.begin();
+        loan.begin_handshake();
         let (state, actions) = self.restore(loan);
         self.apply(state, actions)
     }
 
     fn restore<'a>(self: &'a Arc<Self>, loan: Loan) -> (StateGuard<'a>, Option<ActionSet>) {
         let mut state = self.state();
-        let (discarded, outputs) = state.machine.restore(loan, clock::now());
-        let actions = ActionSet::collect(outputs);
+        let (discarded, actions) = state.machine.restore(loan, clock::now());
+        let actions = ActionSet::collect(actions);
         // Who writes may wait for it.
         self.notify_waiters(&state);
         if discarded.is_some() {

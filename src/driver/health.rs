@@ -16,7 +16,7 @@ use super::wire::{EofKind, PollStatus, Wire};
 use super::{Command, LoopHandle, Urgency};
 use crate::error::{Error, Fault};
 use crate::info::{Health, Phase};
-use crate::machine::{Input, ReadStep, Received, Watch};
+use crate::machine::{Background, Input, ReadStep, RecvEvent};
 
 impl Connection {
     pub(crate) fn health(self: &Arc<Self>) -> Health {
@@ -31,17 +31,17 @@ impl Connection {
         let mut status = WireStatus::Quiet;
         if state.machine.has_unread() {
             state = self.check_error_behind_data(state, &wire);
-        } else if state.recv.turn_held || state.machine.is_received_from() {
+        } else if state.recv.turn_held || state.machine.recv_in_flight() {
             // Incoming data belongs to the thread at the wire.
             drop(state);
             status = wire.poll_status().into();
             state = self.state();
             let may_wait = !event_loop::is_loop_thread();
-            if may_wait && state.machine.is_secure() && !matches!(status, WireStatus::Quiet) {
+            if may_wait && state.machine.is_tls() && !matches!(status, WireStatus::Quiet) {
                 // The thread at the wire is about to decrypt and report the event.
                 state = self.wait_for_cause(state, Side::Read, None);
             }
-        } else if state.machine.is_secure() {
+        } else if state.machine.is_tls() {
             drop(state);
             // Like a sender, it does not wait for the thread that is sending.
             self.ingest_available(&wire, Some(Side::Write), None);
@@ -54,7 +54,7 @@ impl Connection {
             return health;
         }
         match status {
-            WireStatus::Error(fault) if state.machine.sends() => {
+            WireStatus::Error(fault) if state.machine.is_write_open() => {
                 Health::Failed(Error::from_fault(fault))
             }
             WireStatus::Error(_) | WireStatus::Eof => Health::Ended,
@@ -71,7 +71,7 @@ impl Connection {
         mut state: StateGuard<'a>,
         wire: &Arc<Wire>,
     ) -> (StateGuard<'a>, WireStatus) {
-        let ReadStep::Receive(permit) = state.machine.read() else {
+        let ReadStep::Recv(permit) = state.machine.read() else {
             return (state, WireStatus::Quiet);
         };
         state.recv.turn_held = true;
@@ -85,23 +85,28 @@ impl Connection {
         let mut status = if unread { WireStatus::Data } else { WireStatus::Quiet };
         let what = match peeked {
             Ok(0) => match end {
-                EofKind::Error(fault) => Received::Failed(fault),
+                EofKind::Error(fault) => RecvEvent::Failed(fault),
                 // The kernel has reported the cause to the writer, which is about to record it.
-                EofKind::HangUp if state.machine.sends() && state.send.turn_held => {
+                EofKind::HangUp if state.machine.is_write_open() && state.send.turn_held => {
                     status = WireStatus::Error(Fault::Reset(None));
-                    Received::Nothing
+                    RecvEvent::Cancelled
                 }
-                EofKind::HangUp if state.machine.sends() => Received::Failed(Fault::Reset(None)),
-                EofKind::HangUp | EofKind::Fin => Received::Eof,
+                EofKind::HangUp if state.machine.is_write_open() => {
+                    RecvEvent::Failed(Fault::Reset(None))
+                }
+                EofKind::HangUp | EofKind::Fin => RecvEvent::Eof,
             },
-            Ok(_) => Received::Nothing,
+            Ok(_) => RecvEvent::Cancelled,
             Err(error) => match classify(&error) {
-                Failure::WouldBlock | Failure::Interrupted | Failure::Call(_) => Received::Nothing,
-                Failure::Connection(fault) => Received::Failed(fault),
+                Failure::WouldBlock | Failure::Interrupted | Failure::Call(_) => {
+                    RecvEvent::Cancelled
+                }
+                Failure::Connection(fault) => RecvEvent::Failed(fault),
             },
         };
         state.recv.turn_held = false;
-        let actions = ActionSet::collect(state.machine.received(permit, what, clock::now()));
+        let actions =
+            ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()));
         state = self.apply(state, actions);
         if let Some(fault) = failure {
             state = self.handle_input(state, Input::WireFailed(fault));
@@ -132,7 +137,7 @@ impl Connection {
         let state = self.state();
         let failure = match (failure, end) {
             (Some(fault), _) | (None, EofKind::Error(fault)) => Some(fault),
-            (None, EofKind::HangUp) if state.machine.sends() => Some(Fault::Reset(None)),
+            (None, EofKind::HangUp) if state.machine.is_write_open() => Some(Fault::Reset(None)),
             (None, EofKind::HangUp | EofKind::Fin) => None,
         };
         match failure {
@@ -151,12 +156,14 @@ impl ConnectionState {
             }
             (_, Some(Ok(()))) => Some(Health::Ended),
             (None, None) => Some(Health::Opening),
-            (Some(Ok(())), None) if self.machine.is_yielding() => Some(Health::Opening),
-            (Some(Ok(())), None) => match self.machine.watch() {
-                Watch::End | Watch::Failure if self.machine.receives() => None,
-                Watch::End | Watch::Failure | Watch::Nothing | Watch::Discard | Watch::Ingest => {
-                    Some(Health::Ended)
-                }
+            (Some(Ok(())), None) if self.machine.is_upgrade_pending() => Some(Health::Opening),
+            (Some(Ok(())), None) => match self.machine.background() {
+                Background::WatchEof | Background::WatchErrors if self.machine.can_recv() => None,
+                Background::WatchEof
+                | Background::WatchErrors
+                | Background::Nothing
+                | Background::Discard
+                | Background::Ingest => Some(Health::Ended),
             },
         }
     }

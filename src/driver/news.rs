@@ -14,7 +14,7 @@ use super::logs;
 use super::shared::ConnectionState;
 use crate::address::SocketAddress;
 use crate::error::Error;
-use crate::machine::Refusal;
+use crate::machine::UpgradeError;
 use crate::tls::TlsVersion;
 
 #[derive(Debug, Default)]
@@ -86,15 +86,15 @@ impl ConnectionState {
         let opened = self.machine.opened();
         let opened_event = (actions.opened && opened == Some(Ok(()))).then(|| OpenedEvent {
             remote: self.info.as_ref().and_then(|info| info.endpoints().known_remote()),
-            tls: self.machine.agreed().map(|agreed| agreed.tls.version()),
+            tls: self.machine.negotiated().map(|negotiated| negotiated.tls.version()),
         });
         let ended = match (actions.closed, opened, self.machine.outcome()) {
             (false, ..) | (true, _, None) => None,
             (true, Some(Err(fault)), _) => Some(EndReason::ConnectFailed(self.error_for(fault))),
             (true, _, Some(Err(fault))) => Some(EndReason::Failed(self.error_for(fault))),
-            (true, _, Some(Ok(()))) => match self.machine.refuses_upgrade() {
-                Some(Refusal::Upgraded) if self.error.is_some() => Some(EndReason::Detached),
-                Some(Refusal::Upgraded) => Some(EndReason::Upgraded),
+            (true, _, Some(Ok(()))) => match self.machine.upgrade_error() {
+                Some(UpgradeError::Upgraded) if self.error.is_some() => Some(EndReason::Detached),
+                Some(UpgradeError::Upgraded) => Some(EndReason::Upgraded),
                 Some(_) | None => Some(EndReason::Closed),
             },
         };

@@ -10,7 +10,7 @@ use super::shared::{Connection, StateGuard};
 use super::wait::{PollResult, Side, WakeHandle};
 use super::wire::Wire;
 use super::{Command, LoopHandle, Urgency};
-use crate::error::{Deadline, Fault};
+use crate::error::{Fault, TimerKind};
 
 /// Reason why a wait for the wire ended.
 pub(super) enum WaitResult<'a> {
@@ -37,7 +37,7 @@ impl Connection {
             Err(_) if planted!(IgnoresCallTimer) => None,
             Err(_) => return WaitResult::Elapsed(state),
         };
-        if let (Side::Write, Some((at, Deadline::Close))) = (side, state.machine.deadline()) {
+        if let (Side::Write, Some((at, TimerKind::Close))) = (side, state.machine.next_timer()) {
             let until = at.saturating_duration_since(clock::now());
             left = Some(left.map_or(until, |left| left.min(until)));
         }
@@ -103,7 +103,7 @@ impl Connection {
             state = self.wait_changed(state, left);
         }
         // If reading has ended since, the wire's readiness is no longer for a reader.
-        let ended = side == Side::Read && !state.machine.receives();
+        let ended = side == Side::Read && !state.machine.can_recv();
         if !ended && std::mem::take(&mut state.direction(side).ready) {
             WaitResult::Ready
         } else {

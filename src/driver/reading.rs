@@ -15,12 +15,12 @@ use super::wait::Side;
 use super::wire::{EofKind, Wire};
 use super::wires::drop_wire;
 use crate::error::{Error, Fault, Result};
-use crate::machine::{ReadStep, Received, RecvPass};
+use crate::machine::{ReadStep, RecvEvent, RecvPermit};
 
 /// Result of receiving with a permit.
 pub(super) enum RecvResult<'a> {
     /// Bytes were received, and the permit is still open.
-    Bytes { state: StateGuard<'a>, permit: RecvPass, bytes: usize, wire: Arc<Wire> },
+    Bytes { state: StateGuard<'a>, permit: RecvPermit, bytes: usize, wire: Arc<Wire> },
     /// The permit is used up.
     Ended(CallResult<'a>),
 }
@@ -34,10 +34,10 @@ impl Connection {
         }
         let mut timer = CallTimer::default();
         let mut state = self.acquire_turn(Side::Read, &mut timer, |state| {
-            state.machine.refuses_read().map(|fault| state.error_for(fault))
+            state.machine.read_error().map(|fault| state.error_for(fault))
         })?;
         let permit = match state.machine.read() {
-            ReadStep::Receive(permit) => permit,
+            ReadStep::Recv(permit) => permit,
             step => return self.read_loop(state, step, bufs, timer),
         };
         match self.try_recv(state, bufs, &mut timer) {
@@ -51,7 +51,7 @@ impl Connection {
     fn read_slow<'a>(
         self: &'a Arc<Self>,
         pending: PendingCall<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
         bufs: &mut RecvBufs<'_, '_>,
         mut timer: CallTimer,
     ) -> Result<usize> {
@@ -82,12 +82,12 @@ impl Connection {
             // notice the limit.
             let again = std::mem::replace(&mut checked, true);
             let result = match step {
-                ReadStep::Receive(permit) | ReadStep::Ingest(permit)
+                ReadStep::Recv(permit) | ReadStep::Ingest(permit)
                     if again && timer.left(state.call_limit(Side::Read)) == Err(Elapsed) =>
                 {
                     return self.fail_recv_timed_out(state, permit);
                 }
-                ReadStep::Receive(permit) => {
+                ReadStep::Recv(permit) => {
                     let (state, wire, poll_first) = begin_call(state, Side::Read);
                     let pending = PendingCall { wire, poll_first, last: LastCall::None(state) };
                     match self.recv_loop(pending, permit, bufs, &mut timer) {
@@ -98,8 +98,8 @@ impl Connection {
                     }
                 }
                 ReadStep::Ingest(permit) => self.recv_tls(state, permit, &mut timer),
-                ReadStep::Take(permit) => return self.read_plaintext(state, permit, bufs),
-                ReadStep::End => return self.release_turn(state, Side::Read, Ok(0)),
+                ReadStep::TakePlaintext(permit) => return self.read_plaintext(state, permit, bufs),
+                ReadStep::Eof => return self.release_turn(state, Side::Read, Ok(0)),
                 ReadStep::Fail(fault) => {
                     let error = state.error_for(fault);
                     return self.release_turn(state, Side::Read, Err(error));
@@ -124,12 +124,12 @@ impl Connection {
     fn finish_recv<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
         bytes: usize,
         wire: Arc<Wire>,
     ) -> Result<usize> {
         let late_wire = state.wire.checkin(Side::Read, wire);
-        let result = match ActionSet::collect(state.machine.delivered(permit, bytes)) {
+        let result = match ActionSet::collect(state.machine.handle_recv(permit, bytes)) {
             None => self.release_turn(state, Side::Read, Ok(bytes)),
             Some(actions) => self.finish_recv_with(state, actions, bytes),
         };
@@ -148,7 +148,7 @@ impl Connection {
     ) -> Result<usize> {
         let state = self.apply(state, Some(actions));
         // During an upgrade these bytes do not belong to the reader.
-        let result = match state.machine.refuses_read() {
+        let result = match state.machine.read_error() {
             Some(fault @ Fault::UnreadPlaintext) => Err(state.error_for(fault)),
             Some(_) | None => Ok(bytes),
         };
@@ -189,7 +189,7 @@ impl Connection {
     pub(super) fn recv_with<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
         bufs: &mut RecvBufs<'_, '_>,
         timer: &mut CallTimer,
     ) -> RecvResult<'a> {
@@ -204,7 +204,7 @@ impl Connection {
     fn recv_loop<'a>(
         self: &'a Arc<Self>,
         pending: PendingCall<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
         bufs: &mut RecvBufs<'_, '_>,
         timer: &mut CallTimer,
     ) -> RecvResult<'a> {
@@ -219,12 +219,12 @@ impl Connection {
                         match self.wait_ready(state, &wire, Side::Read, timer) {
                             WaitResult::Ready => {}
                             WaitResult::Recheck(state) => {
-                                if state.machine.still_receives(&permit) {
+                                if state.machine.permits_recv(&permit) {
                                     poll_first = state.failure().is_none();
                                     last = LastCall::None(state);
                                     continue;
                                 }
-                                break (state, Received::Nothing);
+                                break (state, RecvEvent::Cancelled);
                             }
                             WaitResult::Failed(state, fault) => {
                                 return RecvResult::Ended(CallResult::Done(
@@ -252,12 +252,12 @@ impl Connection {
             state.recv.parked = false;
             match result {
                 Ok(0) => match end {
-                    EofKind::Error(fault) => break (state, Received::Failed(fault)),
-                    EofKind::HangUp if state.machine.sends() => {
+                    EofKind::Error(fault) => break (state, RecvEvent::Failed(fault)),
+                    EofKind::HangUp if state.machine.is_write_open() => {
                         state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
-                        break (state, Received::Failed(Fault::Reset(None)));
+                        break (state, RecvEvent::Failed(Fault::Reset(None)));
                     }
-                    EofKind::HangUp | EofKind::Fin => break (state, Received::Eof),
+                    EofKind::HangUp | EofKind::Fin => break (state, RecvEvent::Eof),
                 },
                 Ok(bytes) => {
                     state.recv.predictor.on_progress(bytes < bufs.len(), waited);
@@ -269,9 +269,9 @@ impl Connection {
                 Err(error) => match classify(&error) {
                     Failure::WouldBlock => {
                         if let (Some(fault), true) =
-                            (state.failure(), state.machine.still_receives(&permit))
+                            (state.failure(), state.machine.permits_recv(&permit))
                         {
-                            break (state, Received::Failed(fault));
+                            break (state, RecvEvent::Failed(fault));
                         }
                         if !waited {
                             state.recv.predictor.on_would_block();
@@ -292,15 +292,16 @@ impl Connection {
                             self.fail_recv(state, permit, fault),
                         ));
                     }
-                    Failure::Connection(fault) => break (state, Received::Failed(fault)),
+                    Failure::Connection(fault) => break (state, RecvEvent::Failed(fault)),
                 },
             }
-            if !state.machine.still_receives(&permit) {
-                break (state, Received::Nothing);
+            if !state.machine.permits_recv(&permit) {
+                break (state, RecvEvent::Cancelled);
             }
             last = LastCall::None(state);
         };
-        let actions = ActionSet::collect(state.machine.received(permit, what, clock::now()));
+        let actions =
+            ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()));
         RecvResult::Ended(CallResult::Retry(self.apply_and_drop(state, actions, wire)))
     }
 
@@ -308,10 +309,13 @@ impl Connection {
     fn fail_recv_timed_out<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
     ) -> Result<usize> {
-        let actions =
-            ActionSet::collect(state.machine.received(permit, Received::Nothing, clock::now()));
+        let actions = ActionSet::collect(state.machine.handle_recv_event(
+            permit,
+            RecvEvent::Cancelled,
+            clock::now(),
+        ));
         state = self.apply(state, actions);
         self.fail_timed_out(state, Side::Read)
     }
@@ -321,11 +325,14 @@ impl Connection {
     fn fail_recv<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
         fault: Fault,
     ) -> Result<usize> {
-        let actions =
-            ActionSet::collect(state.machine.received(permit, Received::Nothing, clock::now()));
+        let actions = ActionSet::collect(state.machine.handle_recv_event(
+            permit,
+            RecvEvent::Cancelled,
+            clock::now(),
+        ));
         state = self.apply(state, actions);
         self.release_turn(state, Side::Read, Err(Error::from_fault(fault)))
     }
@@ -334,12 +341,13 @@ impl Connection {
     fn read_empty(&self) -> Result<usize> {
         let mut state = self.state();
         match state.machine.read() {
-            ReadStep::Receive(permit) | ReadStep::Ingest(permit) | ReadStep::Take(permit) => {
-                let outputs = state.machine.received(permit, Received::Nothing, clock::now());
-                drop(outputs);
+            ReadStep::Recv(permit) | ReadStep::Ingest(permit) | ReadStep::TakePlaintext(permit) => {
+                let actions =
+                    state.machine.handle_recv_event(permit, RecvEvent::Cancelled, clock::now());
+                drop(actions);
                 Ok(0)
             }
-            ReadStep::Wait | ReadStep::End => Ok(0),
+            ReadStep::Wait | ReadStep::Eof => Ok(0),
             ReadStep::Fail(fault) => Err(state.error_for(fault)),
         }
     }

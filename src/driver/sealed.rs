@@ -25,7 +25,7 @@ use super::watch::IDLE_DELAY;
 use super::wire::Wire;
 use super::{Command, LoopHandle, Urgency};
 use crate::error::{Fault, Result};
-use crate::machine::{Input, Parcel, Received, RecvPass, SendPass, Watch};
+use crate::machine::{Background, Input, RecvEvent, RecvPermit, SendPermit, Transmit};
 
 /// Result of sending queued ciphertext.
 enum TransmitResult<'a> {
@@ -46,14 +46,14 @@ impl Connection {
     pub(super) fn recv_tls<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
         timer: &mut CallTimer,
     ) -> CallResult<'a> {
         let mut buffers = buffers::borrow();
         let recv_buf = &mut buffers.get().recv;
-        match self.recv_with(state, permit, &mut RecvBufs::One(recv_buf.space()), timer) {
+        match self.recv_with(state, permit, &mut RecvBufs::One(recv_buf.spare_mut()), timer) {
             RecvResult::Bytes { mut state, permit, bytes, wire } => {
-                recv_buf.filled(bytes);
+                recv_buf.advance(bytes);
                 let (back, actions) = self.ingest(state, permit, recv_buf);
                 state = self.apply(back, actions);
                 CallResult::Retry(self.checkin_wire(state, Side::Read, wire))
@@ -66,11 +66,12 @@ impl Connection {
     pub(super) fn read_plaintext<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: RecvPass,
+        permit: RecvPermit,
         bufs: &mut RecvBufs<'_, '_>,
     ) -> Result<usize> {
-        let (bytes, outputs) = state.machine.take(permit, bufs.first_nonempty(), clock::now);
-        let actions = ActionSet::collect(outputs);
+        let (bytes, actions) =
+            state.machine.take_plaintext(permit, bufs.first_nonempty(), clock::now);
+        let actions = ActionSet::collect(actions);
         state = self.apply(state, actions);
         self.release_turn(state, Side::Read, Ok(bytes))
     }
@@ -84,7 +85,7 @@ impl Connection {
         mut state: StateGuard<'a>,
         limit: Option<Duration>,
     ) -> StateGuard<'a> {
-        let handshaking = state.is_opening() && state.machine.watch() == Watch::Ingest;
+        let handshaking = state.is_opening() && state.machine.background() == Background::Ingest;
         if !handshaking || (state.worker_task != WorkerTask::None && self.runs_on_workers(&state)) {
             return self.wait_changed(state, limit);
         }
@@ -152,13 +153,13 @@ impl Connection {
     pub(super) fn write_tls<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: SendPass,
+        permit: SendPermit,
         bufs: &SendBufs<'_, '_>,
         timer: &mut CallTimer,
     ) -> CallResult<'a> {
-        if state.machine.still_sends(&permit) && !state.machine.has_room() {
+        if state.machine.permits_send(&permit) && !state.machine.can_seal() {
             let enough = |state: &ConnectionState| {
-                !state.machine.still_sends(&permit) || state.machine.has_room()
+                !state.machine.permits_send(&permit) || state.machine.can_seal()
             };
             state = match self.send_queued_until(state, timer, enough) {
                 Ok(state) => state,
@@ -167,8 +168,8 @@ impl Connection {
         }
         let mut buffers = buffers::borrow();
         let transmit = &mut buffers.get().transmit;
-        let (bytes, outputs) = state.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
-        let actions = ActionSet::collect(outputs);
+        let (bytes, actions) = state.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
+        let actions = ActionSet::collect(actions);
         let mut blocked = false;
         if !transmit.is_empty() {
             state = match self.send_transmit(state, transmit) {
@@ -243,7 +244,7 @@ impl Connection {
     /// Sends queued ciphertext as far as the kernel accepts it at once.
     fn send_queued<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> TransmitResult<'a> {
         while state.wire.is_some() {
-            let Some(mut transmit) = state.machine.transmit() else {
+            let Some(mut transmit) = state.machine.next_transmit() else {
                 let elsewhere = state.machine.has_unsent();
                 return if elsewhere {
                     TransmitResult::Elsewhere(state)
@@ -316,11 +317,11 @@ impl Connection {
     fn send_transmit<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        transmit: &mut Parcel,
+        transmit: &mut Transmit,
     ) -> TransmitResult<'a> {
         let Some(wire) = state.wire.checkout(Side::Write) else {
             // The wire was released; the machine knows why.
-            drop(state.machine.transmitted(transmit));
+            drop(state.machine.transmit_done(transmit));
             return TransmitResult::Progress(state);
         };
         state.send.ready = false;
@@ -331,14 +332,14 @@ impl Connection {
         let actions = match result {
             Ok(bytes) => {
                 transmit.sent(bytes);
-                ActionSet::collect(state.machine.transmitted(transmit))
+                ActionSet::collect(state.machine.transmit_done(transmit))
             }
             Err(error) => match classify(&error) {
                 Failure::Connection(fault) => {
                     // EPIPE names no cause.
                     let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
                     state = self.drain_after_send_error(state, &wire, known);
-                    ActionSet::collect(state.machine.not_transmitted(transmit, fault, clock::now()))
+                    ActionSet::collect(state.machine.transmit_failed(transmit, fault, clock::now()))
                 }
                 failure => {
                     progress = match failure {
@@ -346,7 +347,7 @@ impl Connection {
                         Failure::Call(_) => TransmitResult::Unable,
                         _ => TransmitResult::Progress,
                     };
-                    ActionSet::collect(state.machine.transmitted(transmit))
+                    ActionSet::collect(state.machine.transmit_done(transmit))
                 }
             },
         };
@@ -485,8 +486,8 @@ impl ConnectionState {
     /// Checks whether a thread that finds the wire readable may receive. While another thread receives, or sends data
     /// that must go first, the wire stays readable. Waiting for readability would then spin.
     fn can_drive_recv(&mut self) -> bool {
-        let Some(permit) = self.machine.attend() else { return false };
-        drop(self.machine.received(permit, Received::Nothing, clock::now()));
+        let Some(permit) = self.machine.begin_background_recv() else { return false };
+        drop(self.machine.handle_recv_event(permit, RecvEvent::Cancelled, clock::now()));
         true
     }
 }

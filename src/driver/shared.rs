@@ -28,9 +28,11 @@ use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency, event_loop};
 use crate::address::SocketAddress;
 use crate::egress::EgressRules;
-use crate::error::{Deadline, Error, Fault, Result, Step, Unresolved};
+use crate::error::{Error, Fault, Result, Step, TimerKind, Unresolved};
 use crate::info::{Endpoints, Phase, Stats};
-use crate::machine::{AttemptId, Input, Machine, Plan, Refusal, Target, TlsSetup, Watch};
+use crate::machine::{
+    AttemptId, Background, Config, Input, Machine, Target, TlsSetup, UpgradeError,
+};
 use crate::options::{SecureTransport, SocketOptions, TcpOptions};
 use crate::resolver::Resolver;
 use crate::tls::TlsOptions;
@@ -57,7 +59,7 @@ pub(super) struct UpgradeConfig {
     pub(super) tls: TlsOptions,
     pub(super) connect_timeout: Option<Duration>,
     /// Configuration of the upgraded socket's machine.
-    pub(super) config: Plan,
+    pub(super) config: Config,
 }
 
 #[derive(Debug)]
@@ -205,10 +207,10 @@ impl Establishing {
     /// Distinguishes a timeout during a lookup from one that passed before the lookup began.
     pub(super) fn refine_fault(&self, fault: Fault) -> Fault {
         match (fault, self.lookup) {
-            (Fault::TimedOut(Deadline::LookUp), progress)
+            (Fault::TimedOut(TimerKind::Lookup), progress)
                 if progress != LookupProgress::Started =>
             {
-                Fault::TimedOut(Deadline::LookupQueue)
+                Fault::TimedOut(TimerKind::LookupQueue)
             }
             _ => fault,
         }
@@ -260,7 +262,7 @@ impl Connection {
         let now = clock::now();
         let target = match (&source, requested.literal()) {
             (Origin::Dial | Origin::Adopted(_), Some(address)) => Target::Address(address),
-            (Origin::Dial | Origin::Adopted(_), None) | (Origin::Addresses(_), _) => Target::Name,
+            (Origin::Dial | Origin::Adopted(_), None) | (Origin::Addresses(_), _) => Target::Host,
         };
         let (adopted, addresses) = match source {
             Origin::Dial => (None, None),
@@ -275,7 +277,7 @@ impl Connection {
                 Some(TlsSetup::new(&tls, requested.hostname())?)
             }
         };
-        let mut config = Plan {
+        let mut config = Config {
             target,
             bind: options.tcp.bind,
             egress: context.egress.cloned(),
@@ -305,7 +307,7 @@ impl Connection {
                     addresses,
                     egress: context.egress.cloned(),
                     // User code: it may have to be dropped on a thread of its own.
-                    resolver: context.resolver.filter(|_| target == Target::Name).cloned(),
+                    resolver: context.resolver.filter(|_| target == Target::Host).cloned(),
                     lookup: match resolve::is_nested() {
                         true => LookupProgress::QueuedNested,
                         false => LookupProgress::Queued,
@@ -391,7 +393,7 @@ impl Connection {
         self.try_state().is_some_and(|state| {
             state.error.is_none()
                 && state.machine.outcome().is_some()
-                && state.machine.refuses_upgrade() == Some(Refusal::Upgraded)
+                && state.machine.upgrade_error() == Some(UpgradeError::Upgraded)
         })
     }
 
@@ -513,7 +515,7 @@ impl Connection {
     /// handshake may still be running.
     pub(super) fn track_attempt(&self, token: Token, id: AttemptId) -> bool {
         let mut state = self.state();
-        let is_wanted = state.machine.awaits(id);
+        let is_wanted = state.machine.is_attempt_pending(id);
         match state.establishing_mut() {
             Some(establishing) if is_wanted => establishing.attempts.push(token),
             Some(_) | None => return false,
@@ -547,7 +549,7 @@ impl Connection {
     /// Tells the machine that its timer fired.
     pub(super) fn handle_timer(self: &Arc<Self>) {
         let state = self.state();
-        drop(self.handle_input(state, Input::Deadline));
+        drop(self.handle_input(state, Input::TimerExpired));
     }
 
     /// Locks the state. If a thread panicked under the lock, the socket has failed: see `poison`.
@@ -588,7 +590,7 @@ impl Drop for Connection {
                 || state.machine.holds_foreign_code();
             let upgrade = self.upgrade.take_if(|upgrade| upgrade.tls.runs_foreign_code());
             if foreign {
-                drop_off_loop(std::mem::replace(state, ConnectionState::new(Machine::over())));
+                drop_off_loop(std::mem::replace(state, ConnectionState::new(Machine::inert())));
             }
             if upgrade.is_some() {
                 drop_off_loop(upgrade);
@@ -686,9 +688,9 @@ impl ConnectionState {
     }
 
     pub(super) fn needs_monitor(&self) -> bool {
-        match self.machine.watch() {
-            Watch::End | Watch::Failure => true,
-            Watch::Nothing | Watch::Discard | Watch::Ingest => false,
+        match self.machine.background() {
+            Background::WatchEof | Background::WatchErrors => true,
+            Background::Nothing | Background::Discard | Background::Ingest => false,
         }
     }
 

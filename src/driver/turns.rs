@@ -9,7 +9,7 @@ use super::patience::{CallTimer, Elapsed};
 use super::shared::{Connection, ConnectionState, Monitor, StateGuard};
 use super::wait::Side;
 use super::{Command, LoopHandle, Urgency, event_loop};
-use crate::error::{Deadline, Error, Result};
+use crate::error::{Error, Result, TimerKind};
 use crate::machine::Input;
 
 impl Connection {
@@ -131,9 +131,9 @@ impl Connection {
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
     ) -> StateGuard<'a> {
-        match state.machine.deadline() {
-            Some((at, Deadline::Close)) if at <= clock::now() => {
-                self.handle_input(state, Input::Deadline)
+        match state.machine.next_timer() {
+            Some((at, TimerKind::Close)) if at <= clock::now() => {
+                self.handle_input(state, Input::TimerExpired)
             }
             Some(_) | None => state,
         }

@@ -22,8 +22,8 @@ use super::shared::{Connection, ConnectionState, StateGuard, UpgradeConfig};
 use super::sync::mio;
 use super::wire::{EofKind, Wire, would_block_error};
 use super::{Command, LoopHandle, Urgency};
-use crate::error::{Deadline, Error, ErrorKind, Fault, Result, Step};
-use crate::machine::{Input, Machine, Refusal, TlsSetup};
+use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
+use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
 use crate::tls::TlsOptions;
 
 impl Connection {
@@ -54,20 +54,23 @@ impl Connection {
         let state = self.acquire_for_upgrade(deadline)?;
         let mut state = self.handle_input(state, Input::StartTls);
         let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
-        while awaits_reader && state.machine.is_yielding() && !state.machine.is_quiet() {
+        while awaits_reader
+            && state.machine.is_upgrade_pending()
+            && !state.machine.is_idle_for_upgrade()
+        {
             // A reader leaves the wire now.
             state = self.wait_changed(state, None);
         }
-        if state.machine.is_yielding() {
+        if state.machine.is_upgrade_pending() {
             state = self.check_no_plaintext(state);
             if planted!(UpgradesTwice) {
                 return Ok(self.transfer(state, config, setup, deadline));
             }
         }
-        if state.machine.is_yielding() {
+        if state.machine.is_upgrade_pending() {
             return Ok(self.transfer(state, config, setup, deadline));
         }
-        let error = match state.machine.refuses_upgrade() {
+        let error = match state.machine.upgrade_error() {
             Some(reason) => state.upgrade_error(reason),
             None => state.error_for(Fault::Closed),
         };
@@ -80,7 +83,7 @@ impl Connection {
         let mut state = self.check_upgradable(self.state())?;
         state.upgrading = true;
         loop {
-            if let Some(reason) = state.machine.refuses_upgrade() {
+            if let Some(reason) = state.machine.upgrade_error() {
                 let error = state.upgrade_error(reason);
                 state.upgrading = false;
                 self.notify_waiters(&state);
@@ -96,7 +99,7 @@ impl Connection {
                 state.upgrading = false;
                 self.notify_waiters(&state);
                 let step = state.machine.step().unwrap_or(Step::Handshake);
-                return Err(Error::call_timed_out(Deadline::Upgrade).during(step));
+                return Err(Error::call_timed_out(TimerKind::Upgrade).during(step));
             }
             state = self.wait_changed(state, left);
         }
@@ -106,7 +109,7 @@ impl Connection {
         if state.upgrading && !planted!(UpgradesTwice) {
             return Err(invalid_state("cannot upgrade: another thread is upgrading the socket"));
         }
-        match state.machine.refuses_upgrade() {
+        match state.machine.upgrade_error() {
             Some(reason) => Err(state.misuse_error(reason)),
             None => Ok(state),
         }
@@ -132,7 +135,7 @@ impl Connection {
                         EofKind::Error(fault) => Some(Input::WireFailed(fault)),
                     };
                 }
-                Ok(_) => break Some(Input::Unread),
+                Ok(_) => break Some(Input::UnexpectedPlaintext),
                 Err(error) if error.kind() == would_block_error().kind() => break None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Even if the wire may be intact: only a wire that is known to be clean is passed on.
@@ -156,7 +159,7 @@ impl Connection {
         deadline: Option<Instant>,
     ) -> Arc<Connection> {
         let now = clock::now();
-        let actions = ActionSet::collect(state.machine.handle(Input::HandOver, now));
+        let actions = ActionSet::collect(state.machine.handle(Input::UpgradeReady, now));
         let mut upgraded =
             ConnectionState::new(Machine::upgrade(&config.config, setup, deadline, now));
         let wire = state.wire.take();
@@ -216,32 +219,33 @@ fn transfer_token(
 
 impl ConnectionState {
     /// Returns the error of an upgrade that could not even begin.
-    fn misuse_error(&self, reason: Refusal) -> Error {
+    fn misuse_error(&self, reason: UpgradeError) -> Error {
         invalid_state(match reason {
-            Refusal::Secure => "cannot upgrade: the connection uses TLS already",
-            Refusal::Upgraded => "cannot upgrade: the socket was upgraded already",
-            Refusal::HalfClosed => "cannot upgrade: the write side is closed",
-            Refusal::Cancelled => "cannot upgrade: reading was cancelled",
-            Refusal::Closed => "cannot upgrade: this side has closed the socket",
-            Refusal::PeerEnded | Refusal::Failed(_) => return self.upgrade_error(reason),
+            UpgradeError::AlreadyTls => "cannot upgrade: the connection uses TLS already",
+            UpgradeError::Upgraded => "cannot upgrade: the socket was upgraded already",
+            UpgradeError::HalfClosed => "cannot upgrade: the write side is closed",
+            UpgradeError::ReadCancelled => "cannot upgrade: reading was cancelled",
+            UpgradeError::Closed => "cannot upgrade: this side has closed the socket",
+            UpgradeError::PeerEnded | UpgradeError::Failed(_) => return self.upgrade_error(reason),
         })
     }
 
     /// Returns the error of an upgrade that was waiting.
-    fn upgrade_error(&self, reason: Refusal) -> Error {
+    fn upgrade_error(&self, reason: UpgradeError) -> Error {
         match reason {
-            Refusal::Closed => self.error_for(match self.machine.outcome() {
+            UpgradeError::Closed => self.error_for(match self.machine.outcome() {
                 Some(Err(fault)) => fault,
                 Some(Ok(())) | None => Fault::Closed,
             }),
-            Refusal::PeerEnded => Error::with_message(
+            UpgradeError::PeerEnded => Error::with_message(
                 ErrorKind::Closed,
                 "cannot upgrade: the peer has closed its write side",
             ),
-            Refusal::Failed(fault) => self.error_for(fault),
-            Refusal::Secure | Refusal::Upgraded | Refusal::HalfClosed | Refusal::Cancelled => {
-                self.misuse_error(reason)
-            }
+            UpgradeError::Failed(fault) => self.error_for(fault),
+            UpgradeError::AlreadyTls
+            | UpgradeError::Upgraded
+            | UpgradeError::HalfClosed
+            | UpgradeError::ReadCancelled => self.misuse_error(reason),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::wire::{DrainResult, EofKind, Wire};
 use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency};
 use crate::error::Fault;
-use crate::machine::{Input, ReadStep, Received, Watch};
+use crate::machine::{Background, Input, ReadStep, RecvEvent};
 
 /// Time for which the reading turn is free before monitoring starts.
 pub(super) const IDLE_DELAY: Duration = Duration::from_millis(100);
@@ -114,7 +114,7 @@ impl Connection {
             return false;
         }
         state.monitor = Monitor::Off;
-        let handshaking = state.machine.watch() == Watch::Ingest;
+        let handshaking = state.machine.background() == Background::Ingest;
         let wanted = state.needs_monitor();
         if wanted && state.reads_done != reads_done {
             self.queue_for_monitoring(&mut state, loop_handle);
@@ -181,26 +181,26 @@ impl Connection {
             }
         }
         let kept = if state.reports_readiness { NextStep::Keep } else { NextStep::UpdateInterest };
-        match state.machine.watch() {
-            Watch::Nothing => return kept,
-            Watch::Discard => {
+        match state.machine.background() {
+            Background::Nothing => return kept,
+            Background::Discard => {
                 drop(state);
                 return self.discard();
             }
-            Watch::Ingest => {
+            Background::Ingest => {
                 drop(state);
                 return self.ingest_in_background(until);
             }
-            Watch::Failure => {
+            Background::WatchErrors => {
                 drop(state);
                 return if failed { self.probe_error() } else { NextStep::Keep };
             }
-            Watch::End if state.recv.turn_held => {
+            Background::WatchEof if state.recv.turn_held => {
                 // The reader queues the socket on releasing the turn.
                 state.stop_monitor();
                 return kept;
             }
-            Watch::End => match state.monitor {
+            Background::WatchEof => match state.monitor {
                 Monitor::Full => {}
                 Monitor::ErrorsOnly if failed => {}
                 // Such as urgent data, which stays pending.
@@ -208,19 +208,19 @@ impl Connection {
                 Monitor::Off | Monitor::Queued(_) => return kept,
             },
         }
-        if state.machine.is_secure() {
+        if state.machine.is_tls() {
             drop(state);
             let next_step = self.ingest_in_background(until);
             // If the event reported data and a failure, no other event reports the failure. A wire that is
             // registered again, for failures only, reports it itself.
-            let unread = failed && self.state().machine.watch() == Watch::Failure;
+            let unread = failed && self.state().machine.background() == Background::WatchErrors;
             return if unread && next_step == NextStep::Keep {
                 self.probe_error()
             } else {
                 next_step
             };
         }
-        let ReadStep::Receive(permit) = state.machine.read() else { return kept };
+        let ReadStep::Recv(permit) = state.machine.read() else { return kept };
         let Some(wire) = state.wire.cloned() else { return kept };
         state.recv.turn_held = true;
         drop(state);
@@ -233,33 +233,34 @@ impl Connection {
             Ok(_) | Err(_) => None,
         };
         let mut state = self.state();
-        if end == EofKind::HangUp && state.machine.sends() {
+        if end == EofKind::HangUp && state.machine.is_write_open() {
             state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
         }
         let (what, next_step) = match (peeked, failure) {
             (Ok(0), _) => match end {
-                EofKind::Error(fault) => (Received::Failed(fault), NextStep::Keep),
-                EofKind::HangUp if state.machine.sends() => {
-                    (Received::Failed(Fault::Reset(None)), NextStep::Keep)
+                EofKind::Error(fault) => (RecvEvent::Failed(fault), NextStep::Keep),
+                EofKind::HangUp if state.machine.is_write_open() => {
+                    (RecvEvent::Failed(Fault::Reset(None)), NextStep::Keep)
                 }
-                EofKind::HangUp | EofKind::Fin => (Received::Eof, NextStep::Keep),
+                EofKind::HangUp | EofKind::Fin => (RecvEvent::Eof, NextStep::Keep),
             },
-            (Ok(_), _) if state.reports_readiness => (Received::Nothing, NextStep::Keep),
+            (Ok(_), _) if state.reports_readiness => (RecvEvent::Cancelled, NextStep::Keep),
             (Ok(_), _) => {
                 state.monitor = Monitor::ErrorsOnly;
-                (Received::Nothing, NextStep::ErrorsOnly)
+                (RecvEvent::Cancelled, NextStep::ErrorsOnly)
             }
             (Err(error), failure) => match (classify(&error), failure) {
-                (Failure::Connection(fault), _) => (Received::Failed(fault), NextStep::Keep),
-                (_, Some(fault)) => (Received::Failed(fault), NextStep::Keep),
-                (Failure::WouldBlock, None) => (Received::Nothing, NextStep::Keep),
+                (Failure::Connection(fault), _) => (RecvEvent::Failed(fault), NextStep::Keep),
+                (_, Some(fault)) => (RecvEvent::Failed(fault), NextStep::Keep),
+                (Failure::WouldBlock, None) => (RecvEvent::Cancelled, NextStep::Keep),
                 // The call saw nothing, and no other event will follow.
-                (Failure::Interrupted, None) => (Received::Nothing, NextStep::RunAgain),
-                (Failure::Call(_), None) => (Received::Nothing, NextStep::RunLater),
+                (Failure::Interrupted, None) => (RecvEvent::Cancelled, NextStep::RunAgain),
+                (Failure::Call(_), None) => (RecvEvent::Cancelled, NextStep::RunLater),
             },
         };
         state.recv.turn_held = false;
-        let actions = ActionSet::collect(state.machine.received(permit, what, clock::now()));
+        let actions =
+            ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()));
         state = self.apply(state, actions);
         if let (true, Some(fault)) = (unread, failure) {
             state = self.handle_input(state, Input::WireFailed(fault));
@@ -278,7 +279,7 @@ impl Connection {
         let end = wire.classify_eof();
         let mut state = self.state();
         state.error_probe = false;
-        let hung_up = end == EofKind::HangUp && state.machine.sends();
+        let hung_up = end == EofKind::HangUp && state.machine.is_write_open();
         if failure.is_none() && hung_up {
             state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
         }
@@ -301,7 +302,9 @@ impl Connection {
             DrainResult::Unable => return NextStep::RunLater,
             DrainResult::Eof => match end {
                 EofKind::Error(fault) => Input::WireFailed(fault),
-                EofKind::HangUp if state.machine.sends() => Input::WireFailed(Fault::Reset(None)),
+                EofKind::HangUp if state.machine.is_write_open() => {
+                    Input::WireFailed(Fault::Reset(None))
+                }
                 EofKind::HangUp | EofKind::Fin => Input::WireEof,
             },
             DrainResult::Failed(fault) => Input::WireFailed(fault),
@@ -380,48 +383,51 @@ impl Connection {
                 drop(self.begin_handshake(loan));
                 continue;
             }
-            let Some(permit) = state.machine.attend() else { return IngestResult::All };
+            let Some(permit) = state.machine.begin_background_recv() else {
+                return IngestResult::All;
+            };
             drop(state);
-            let space = recv_buf.space();
+            let space = recv_buf.spare_mut();
             let max = if until.is_some() { space.len().min(INGEST_PIECE) } else { space.len() };
             let result = wire.recv(&mut RecvBufs::One(&mut space[..max]));
             let end = if matches!(result, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
             let mut state = self.state();
-            if end == EofKind::HangUp && state.machine.sends() && other != Some(Side::Write) {
+            if end == EofKind::HangUp && state.machine.is_write_open() && other != Some(Side::Write)
+            {
                 state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
             }
             let mut over = None;
             let actions = match result {
                 Ok(0) => {
                     let what = match end {
-                        EofKind::Error(fault) => Received::Failed(fault),
-                        EofKind::HangUp if state.machine.sends() => {
-                            Received::Failed(known.unwrap_or(Fault::Reset(None)))
+                        EofKind::Error(fault) => RecvEvent::Failed(fault),
+                        EofKind::HangUp if state.machine.is_write_open() => {
+                            RecvEvent::Failed(known.unwrap_or(Fault::Reset(None)))
                         }
-                        EofKind::HangUp | EofKind::Fin => Received::Eof,
+                        EofKind::HangUp | EofKind::Fin => RecvEvent::Eof,
                     };
-                    ActionSet::collect(state.machine.received(permit, what, clock::now()))
+                    ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()))
                 }
                 Ok(bytes) => {
-                    recv_buf.filled(bytes);
+                    recv_buf.advance(bytes);
                     let (back, actions) = self.ingest(state, permit, recv_buf);
                     state = back;
                     actions
                 }
                 Err(error) => {
                     let what = match classify(&error) {
-                        Failure::Connection(fault) => Received::Failed(fault),
+                        Failure::Connection(fault) => RecvEvent::Failed(fault),
                         failure => {
                             over = match failure {
                                 Failure::WouldBlock => Some(IngestResult::All),
                                 Failure::Call(_) => Some(IngestResult::Unable),
                                 _ => None,
                             };
-                            Received::Nothing
+                            RecvEvent::Cancelled
                         }
                     };
-                    let outputs = state.machine.received(permit, what, clock::now());
-                    if over.is_some() { None } else { ActionSet::collect(outputs) }
+                    let actions = state.machine.handle_recv_event(permit, what, clock::now());
+                    if over.is_some() { None } else { ActionSet::collect(actions) }
                 }
             };
             state = self.apply(state, actions);
@@ -443,7 +449,9 @@ impl Connection {
         let mut state = self.state();
         state.stop_monitor();
         state.token.take();
-        if state.reports_readiness || state.want_writable || state.machine.watch() == Watch::Ingest
+        if state.reports_readiness
+            || state.want_writable
+            || state.machine.background() == Background::Ingest
         {
             // A thread that waits for the event loop would wait forever.
             drop(self.handle_input(state, Input::WireFailed(fault)));
@@ -480,12 +488,18 @@ impl ConnectionState {
         if self.reports_readiness {
             return Some(Interest::READABLE | Interest::WRITABLE);
         }
-        let reading = match (self.machine.watch(), self.monitor) {
-            (Watch::Discard | Watch::Ingest, _) => Some(Interest::READABLE),
-            (Watch::Nothing, _) => None,
-            (Watch::End | Watch::Failure, Monitor::Full) => Some(Interest::READABLE),
-            (Watch::End | Watch::Failure, Monitor::ErrorsOnly) => Some(ERRORS_ONLY),
-            (Watch::End | Watch::Failure, Monitor::Off | Monitor::Queued(_)) => None,
+        let reading = match (self.machine.background(), self.monitor) {
+            (Background::Discard | Background::Ingest, _) => Some(Interest::READABLE),
+            (Background::Nothing, _) => None,
+            (Background::WatchEof | Background::WatchErrors, Monitor::Full) => {
+                Some(Interest::READABLE)
+            }
+            (Background::WatchEof | Background::WatchErrors, Monitor::ErrorsOnly) => {
+                Some(ERRORS_ONLY)
+            }
+            (Background::WatchEof | Background::WatchErrors, Monitor::Off | Monitor::Queued(_)) => {
+                None
+            }
         };
         match (reading, self.want_writable) {
             (Some(reading), true) => Some(reading | Interest::WRITABLE),

@@ -14,7 +14,7 @@ use super::wait::Side;
 use super::wire::Wire;
 use super::wires::drop_wire;
 use crate::error::{Error, Fault, Result};
-use crate::machine::{Input, SendPass, Sent, WriteStep};
+use crate::machine::{Input, SendEvent, SendPermit, WriteStep};
 
 impl Connection {
     /// Writes as soon as the wire accepts data.
@@ -26,7 +26,7 @@ impl Connection {
         let mut timer = CallTimer::default();
         let mut state = self.acquire_turn(Side::Write, &mut timer, |state| {
             // A refused write does not wait for the one that has the turn.
-            state.machine.refuses_write().map(|fault| state.error_for(fault))
+            state.machine.write_error().map(|fault| state.error_for(fault))
         })?;
         let permit = match state.machine.write() {
             WriteStep::Send(permit) => permit,
@@ -43,7 +43,7 @@ impl Connection {
     fn write_slow<'a>(
         self: &'a Arc<Self>,
         pending: PendingCall<'a>,
-        permit: SendPass,
+        permit: SendPermit,
         bufs: &SendBufs<'_, '_>,
         mut timer: CallTimer,
     ) -> Result<usize> {
@@ -130,12 +130,12 @@ impl Connection {
     fn finish_send<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: SendPass,
+        permit: SendPermit,
         accepted: usize,
         wire: Arc<Wire>,
     ) -> Result<usize> {
         let late_wire = state.wire.checkin(Side::Write, wire);
-        let actions = ActionSet::collect(state.machine.accepted(permit, accepted));
+        let actions = ActionSet::collect(state.machine.handle_send(permit, accepted));
         state = self.apply(state, actions);
         let result = self.release_turn(state, Side::Write, Ok(accepted));
         if let Some(wire) = late_wire {
@@ -149,7 +149,7 @@ impl Connection {
     fn send_loop<'a>(
         self: &'a Arc<Self>,
         pending: PendingCall<'a>,
-        permit: SendPass,
+        permit: SendPermit,
         bufs: &SendBufs<'_, '_>,
         timer: &mut CallTimer,
     ) -> CallResult<'a> {
@@ -164,11 +164,11 @@ impl Connection {
                             WaitResult::Ready => {}
                             WaitResult::Recheck(back) => {
                                 state = self.handle_close_timer(back);
-                                if state.machine.still_sends(&permit) {
+                                if state.machine.permits_send(&permit) {
                                     last = LastCall::None(state);
                                     continue;
                                 }
-                                break (state, Sent::Nothing);
+                                break (state, SendEvent::Cancelled);
                             }
                             WaitResult::Failed(state, fault) => {
                                 return CallResult::Done(self.fail_send(state, permit, fault));
@@ -209,16 +209,16 @@ impl Connection {
                         if error.kind() == io::ErrorKind::BrokenPipe {
                             state = self.wait_for_cause(state, Side::Read, Some(Side::Write));
                         }
-                        break (state, Sent::Failed(fault));
+                        break (state, SendEvent::Failed(fault));
                     }
                 },
             }
-            if !state.machine.still_sends(&permit) {
-                break (state, Sent::Nothing);
+            if !state.machine.permits_send(&permit) {
+                break (state, SendEvent::Cancelled);
             }
             last = LastCall::None(state);
         };
-        let actions = ActionSet::collect(state.machine.sent(permit, what));
+        let actions = ActionSet::collect(state.machine.handle_send_event(permit, what));
         CallResult::Retry(self.apply_and_drop(state, actions, wire))
     }
 
@@ -226,9 +226,10 @@ impl Connection {
     pub(super) fn fail_send_timed_out<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: SendPass,
+        permit: SendPermit,
     ) -> Result<usize> {
-        let actions = ActionSet::collect(state.machine.sent(permit, Sent::Nothing));
+        let actions =
+            ActionSet::collect(state.machine.handle_send_event(permit, SendEvent::Cancelled));
         state = self.apply(state, actions);
         self.fail_timed_out(state, Side::Write)
     }
@@ -238,10 +239,11 @@ impl Connection {
     fn fail_send<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        permit: SendPass,
+        permit: SendPermit,
         fault: Fault,
     ) -> Result<usize> {
-        let actions = ActionSet::collect(state.machine.sent(permit, Sent::Nothing));
+        let actions =
+            ActionSet::collect(state.machine.handle_send_event(permit, SendEvent::Cancelled));
         state = self.apply(state, actions);
         self.release_turn(state, Side::Write, Err(Error::from_fault(fault)))
     }
@@ -250,7 +252,7 @@ impl Connection {
     pub(crate) fn close_write(self: &Arc<Self>) -> Result<()> {
         self.check_process()?;
         let state = self.state();
-        if !state.is_opening() && !state.machine.sends() {
+        if !state.is_opening() && !state.machine.is_write_open() {
             return state.check_failed();
         }
         drop(state);
@@ -259,7 +261,7 @@ impl Connection {
             // An upgrade has the turn.
             state
                 .machine
-                .refuses_write()
+                .write_error()
                 .filter(|fault| *fault == Fault::Upgraded)
                 .map(|fault| state.error_for(fault))
         })?;
@@ -272,13 +274,13 @@ impl Connection {
                 }
             }
         }
-        if let Some(fault @ Fault::Upgraded) = state.machine.refuses_write() {
+        if let Some(fault @ Fault::Upgraded) = state.machine.write_error() {
             let error = state.error_for(fault);
             return self.release_turn(state, Side::Write, Err(error)).map(drop);
         }
         // Accepted data goes first; until it is sent, the side stays open. Then `close_notify` and FIN follow.
         state = match self.wait_flushed(state, &mut timer) {
-            Ok(state) => self.handle_input(state, Input::FinishWriting),
+            Ok(state) => self.handle_input(state, Input::CloseWrite),
             Err(state) => return self.fail_timed_out(state, Side::Write).map(drop),
         };
         state = match self.wait_flushed(state, &mut timer) {
@@ -315,7 +317,7 @@ impl Connection {
         let mut state = self.state();
         match state.machine.write() {
             WriteStep::Send(permit) | WriteStep::Seal(permit) => {
-                drop(state.machine.sent(permit, Sent::Nothing));
+                drop(state.machine.handle_send_event(permit, SendEvent::Cancelled));
                 Ok(0)
             }
             WriteStep::Wait => Ok(0),

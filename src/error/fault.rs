@@ -24,7 +24,7 @@ pub enum Fault {
     /// The name resolved to no address at all.
     NoAddress,
     /// The socket is bound to one family, and the name has addresses of the other only.
-    NoLocalAddress,
+    NoAddressOfFamily,
     /// The egress rules refuse the address.
     Denied,
     /// The address is a listener of this program.
@@ -36,7 +36,7 @@ pub enum Fault {
     /// An attempt was refused, or could not reach its address.
     Connect(i32),
     /// A limit passed.
-    TimedOut(Deadline),
+    TimedOut(TimerKind),
     /// TLS failed: [`Machine::tls_failure`](crate::machine::Machine::tls_failure) tells how.
     Tls,
     /// TLS data ended without close_notify.
@@ -68,7 +68,9 @@ impl Fault {
         match self {
             Fault::Closed | Fault::Aborted | Fault::PeerEnded => ErrorKind::Closed,
             Fault::Resolve | Fault::NoAddress => ErrorKind::Resolve,
-            Fault::NoLocalAddress | Fault::SelfConnected | Fault::Connect(_) => ErrorKind::Connect,
+            Fault::NoAddressOfFamily | Fault::SelfConnected | Fault::Connect(_) => {
+                ErrorKind::Connect
+            }
             Fault::Denied => ErrorKind::Denied,
             Fault::OwnListener | Fault::Loop => ErrorKind::Loop,
             Fault::TimedOut(_) | Fault::Superseded => ErrorKind::TimedOut,
@@ -83,12 +85,12 @@ impl Fault {
     }
 
     /// Whether an address was not dialled, because it must not be.
-    pub(crate) fn is_refusal(self) -> bool {
+    pub(crate) fn is_denial(self) -> bool {
         matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
     }
 
     /// Whether an address was not dialled for want of something on this side, such as a descriptor.
-    pub(crate) fn is_want(self) -> bool {
+    pub(crate) fn is_resource_exhaustion(self) -> bool {
         matches!(self, Fault::Io(_) | Fault::LocalityUnknown(_))
     }
 
@@ -105,7 +107,7 @@ impl Fault {
             | Fault::PeerEnded
             | Fault::Resolve
             | Fault::NoAddress
-            | Fault::NoLocalAddress
+            | Fault::NoAddressOfFamily
             | Fault::Denied
             | Fault::OwnListener
             | Fault::Loop
@@ -123,7 +125,7 @@ impl Fault {
     /// What failed and why, in words that are not the system's: the source has those.
     pub(super) fn reason(self) -> Cow<'static, str> {
         match self {
-            Fault::Connect(code) => refusal(code),
+            Fault::Connect(code) => connect_reason(code),
             Fault::Io(code) => Cow::Owned(format!("{}: {}", self.message(), words(code))),
             other => Cow::Borrowed(other.message()),
         }
@@ -138,7 +140,7 @@ impl Fault {
             Fault::PeerEnded => "the peer has ended the connection",
             Fault::Resolve => "the name did not resolve",
             Fault::NoAddress => "the name resolved to no address",
-            Fault::NoLocalAddress => {
+            Fault::NoAddressOfFamily => {
                 "the name has no address of the family that the socket is bound to"
             }
             Fault::Loop => "TCP Loop detected: the socket is bound to the address that it dials",
@@ -206,7 +208,7 @@ pub(super) fn words(code: i32) -> String {
 }
 
 /// Why an attempt failed, in words of our own.
-fn refusal(code: i32) -> Cow<'static, str> {
+fn connect_reason(code: i32) -> Cow<'static, str> {
     Cow::Borrowed(match io::Error::from_raw_os_error(code).kind() {
         io::ErrorKind::ConnectionRefused => "the connection was refused",
         io::ErrorKind::ConnectionReset => "the peer reset the attempt",
@@ -226,11 +228,11 @@ fn refusal(code: i32) -> Cow<'static, str> {
 /// A limit in time, named by what it limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Deadline {
+pub enum TimerKind {
     /// The connect timeout, while all places for open sockets were taken.
-    Place,
+    Slot,
     /// The connect timeout, while the name was looked up, or the lookup waited to begin.
-    LookUp,
+    Lookup,
     /// The connect timeout, while addresses were dialled.
     Connect,
     /// The connect timeout, while the TLS handshake was made.
@@ -240,7 +242,7 @@ pub enum Deadline {
     /// The time between two attempts: nothing fails by it.
     NextAttempt,
     /// The time that IPv4 addresses wait for IPv6 ones: nothing fails by it.
-    OtherFamily,
+    OtherFamilyDelay,
     /// The close timeout.
     Close,
     /// The read timeout or deadline of one call.
@@ -252,54 +254,56 @@ pub enum Deadline {
     /// The limit of one wait for the socket to be closed.
     Closed,
     /// The connect timeout, while the lookup waited for others of its connector. Only the driver, which runs
-    /// lookups, tells this from [`LookUp`](Self::LookUp).
+    /// lookups, tells this from [`LookUp`](Self::Lookup).
     LookupQueue,
     /// The connect timeout or deadline, before connecting began.
     Start,
 }
 
-impl Deadline {
+impl TimerKind {
     /// The step that fails when this limit passes, if that is always the same.
     pub(crate) fn step(self) -> Option<Step> {
         match self {
-            Deadline::Place => Some(Step::WaitForSlot),
-            Deadline::LookUp => Some(Step::Lookup),
-            Deadline::LookupQueue => Some(Step::WaitForLookup),
-            Deadline::Connect | Deadline::NextAttempt | Deadline::OtherFamily => {
+            TimerKind::Slot => Some(Step::WaitForSlot),
+            TimerKind::Lookup => Some(Step::Lookup),
+            TimerKind::LookupQueue => Some(Step::WaitForLookup),
+            TimerKind::Connect | TimerKind::NextAttempt | TimerKind::OtherFamilyDelay => {
                 Some(Step::Connect)
             }
-            Deadline::Handshake => Some(Step::Handshake),
-            Deadline::Close => Some(Step::Close),
+            TimerKind::Handshake => Some(Step::Handshake),
+            TimerKind::Close => Some(Step::Close),
             // It depends on the call and on where the socket is.
-            Deadline::Upgrade
-            | Deadline::Read
-            | Deadline::Write
-            | Deadline::Opened
-            | Deadline::Closed
-            | Deadline::Start => None,
+            TimerKind::Upgrade
+            | TimerKind::Read
+            | TimerKind::Write
+            | TimerKind::Opened
+            | TimerKind::Closed
+            | TimerKind::Start => None,
         }
     }
 
     pub(super) fn message(self) -> &'static str {
         match self {
-            Deadline::Place => {
+            TimerKind::Slot => {
                 "the connect timeout passed while as many sockets as there may be were open"
             }
-            Deadline::LookUp => "the connect timeout passed during the name look-up",
-            Deadline::LookupQueue => {
-                "the connect timeout passed while the name look-up waited for others to end"
+            TimerKind::Lookup => "the connect timeout passed during the name lookup",
+            TimerKind::LookupQueue => {
+                "the connect timeout passed while the name lookup waited for others to end"
             }
-            Deadline::Connect => "the connect timeout passed before an address answered",
-            Deadline::Handshake => "the connect timeout passed during the TLS handshake",
-            Deadline::Upgrade => "the connect timeout passed before the upgrade to TLS could begin",
-            Deadline::NextAttempt => "the next attempt was due",
-            Deadline::OtherFamily => "the wait for addresses of the other family was over",
-            Deadline::Close => "the close timeout passed before everything was handed over",
-            Deadline::Read => "the read timeout or deadline passed",
-            Deadline::Write => "the write timeout or deadline passed",
-            Deadline::Opened => "the limit of this wait passed before the connection opened",
-            Deadline::Closed => "the limit of this wait passed before the socket was closed",
-            Deadline::Start => "the connect deadline had passed before connecting began",
+            TimerKind::Connect => "the connect timeout passed before an address answered",
+            TimerKind::Handshake => "the connect timeout passed during the TLS handshake",
+            TimerKind::Upgrade => {
+                "the connect timeout passed before the upgrade to TLS could begin"
+            }
+            TimerKind::NextAttempt => "the next attempt was due",
+            TimerKind::OtherFamilyDelay => "the wait for addresses of the other family was over",
+            TimerKind::Close => "the close timeout passed before everything was handed over",
+            TimerKind::Read => "the read timeout or deadline passed",
+            TimerKind::Write => "the write timeout or deadline passed",
+            TimerKind::Opened => "the limit of this wait passed before the connection opened",
+            TimerKind::Closed => "the limit of this wait passed before the socket was closed",
+            TimerKind::Start => "the connect deadline had passed before connecting began",
         }
     }
 }

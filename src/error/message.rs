@@ -35,7 +35,7 @@ pub(super) fn unconnected(
     let mut message = format!("cannot connect to {requested}");
     let mut separator = ": ";
     // Where attempts were made they say more than "could not be made", or that one was refused.
-    let general = fault.kind() == ErrorKind::Connect || fault.is_refusal();
+    let general = fault.kind() == ErrorKind::Connect || fault.is_denial();
     if failed.is_empty() || !general {
         reasons.first(fault.reason());
     }

@@ -15,20 +15,20 @@ const CODES: [i32; 14] = [1, 13, 22, 24, 12, 32, 98, 99, 100, 101, 104, 110, 111
 #[cfg(not(target_os = "linux"))]
 const CODES: [i32; 1] = [i32::MAX];
 
-const DEADLINES: [Deadline; 13] = [
-    Deadline::Place,
-    Deadline::LookUp,
-    Deadline::LookupQueue,
-    Deadline::Connect,
-    Deadline::Handshake,
-    Deadline::Upgrade,
-    Deadline::NextAttempt,
-    Deadline::OtherFamily,
-    Deadline::Close,
-    Deadline::Read,
-    Deadline::Write,
-    Deadline::Opened,
-    Deadline::Closed,
+const DEADLINES: [TimerKind; 13] = [
+    TimerKind::Slot,
+    TimerKind::Lookup,
+    TimerKind::LookupQueue,
+    TimerKind::Connect,
+    TimerKind::Handshake,
+    TimerKind::Upgrade,
+    TimerKind::NextAttempt,
+    TimerKind::OtherFamilyDelay,
+    TimerKind::Close,
+    TimerKind::Read,
+    TimerKind::Write,
+    TimerKind::Opened,
+    TimerKind::Closed,
 ];
 
 fn faults() -> Vec<Fault> {
@@ -38,7 +38,7 @@ fn faults() -> Vec<Fault> {
         Fault::PeerEnded,
         Fault::Resolve,
         Fault::NoAddress,
-        Fault::NoLocalAddress,
+        Fault::NoAddressOfFamily,
         Fault::Denied,
         Fault::OwnListener,
         Fault::Loop,
@@ -163,7 +163,7 @@ fn a_failed_connect_says_what_failed_then_why_then_where() {
         let error = Error::from_connecting(fault, &requested, &failed, None, Some(&rules));
         assert_eq!(error.to_string(), expected);
     };
-    let late = Fault::TimedOut(Deadline::Connect);
+    let late = Fault::TimedOut(TimerKind::Connect);
     check(
         late,
         "192.0.2.1:443",

@@ -13,9 +13,9 @@
 use std::time::{Duration, Instant};
 
 /// The most records without data, and tickets.
-const RECORDS_MOST: u32 = 1024;
+const MAX_RECORDS: u32 = 1024;
 /// The most bytes without data, headers and padding included.
-const BYTES_MOST: u32 = 1024 * 1024;
+const MAX_BYTES: u32 = 1024 * 1024;
 /// The time in which half the bound is a flood.
 const WINDOW: Duration = Duration::from_secs(60 * 60);
 
@@ -67,7 +67,7 @@ impl FloodGuard {
 
     /// Whether [`is_flood`](Self::is_flood) has to be asked.
     pub(super) fn is_suspicious(&self) -> bool {
-        self.records > RECORDS_MOST / 2 || self.bytes > BYTES_MOST / 2
+        self.records > MAX_RECORDS / 2 || self.bytes > MAX_BYTES / 2
     }
 
     /// Whether it is more than any peer has to send. Asked with every receive while it is suspicious.
@@ -77,7 +77,7 @@ impl FloodGuard {
             self.reset();
             return false;
         }
-        self.records > RECORDS_MOST || self.bytes > BYTES_MOST
+        self.records > MAX_RECORDS || self.bytes > MAX_BYTES
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
     fn more_bytes_than_the_bound_are_a_flood() {
         let now = Instant::now();
         let mut guard = FloodGuard::default();
-        while guard.bytes + 16_389 <= BYTES_MOST {
+        while guard.bytes + 16_389 <= MAX_BYTES {
             guard.received(&record(16_384));
             assert!(!guard.is_suspicious() || !guard.is_flood(now));
         }

@@ -1,4 +1,4 @@
-//! The steps of reading and writing, and the passes that let a party make system calls.
+//! The steps of reading and writing, and the permits that let a party make system calls.
 
 use super::Fault;
 
@@ -6,18 +6,18 @@ use super::Fault;
 #[derive(Debug)]
 #[must_use]
 pub enum ReadStep {
-    /// Receive, straight into its own buffer, and end the pass with what came of it.
-    Receive(RecvPass),
-    /// Over TLS: receive into an [`Intake`](super::Intake), and end the pass by
+    /// Receive, straight into its own buffer, and end the permit with what came of it.
+    Recv(RecvPermit),
+    /// Over TLS: receive into an [`RecvBuf`](super::RecvBuf), and end the permit by
     /// [`Machine::ingest`](super::Machine::ingest).
-    Ingest(RecvPass),
-    /// Over TLS: data is here already. End the pass by [`Machine::take`](super::Machine::take).
-    Take(RecvPass),
-    /// Wait for [`Output::Readable`](super::Output::Readable), then ask again: the connection is
-    /// still being made, or the pass is out.
+    Ingest(RecvPermit),
+    /// Over TLS: data is here already. End the permit by [`Machine::take_plaintext`](super::Machine::take_plaintext).
+    TakePlaintext(RecvPermit),
+    /// Wait for [`Action::Readable`](super::Action::Readable), then ask again: the connection is
+    /// still being made, or the permit is out.
     Wait,
     /// Nothing more: the clean end.
-    End,
+    Eof,
     /// Fail.
     Fail(Fault),
 }
@@ -26,13 +26,13 @@ pub enum ReadStep {
 #[derive(Debug)]
 #[must_use]
 pub enum WriteStep {
-    /// Send, straight out of its own buffer, and end the pass with what came of it.
-    Send(SendPass),
-    /// Over TLS: end the pass by [`Machine::seal`](super::Machine::seal), when there
-    /// [is room](super::Machine::has_room).
-    Seal(SendPass),
-    /// Wait for [`Output::Writable`](super::Output::Writable), then ask again: the connection is
-    /// still being made, or the pass is out.
+    /// Send, straight out of its own buffer, and end the permit with what came of it.
+    Send(SendPermit),
+    /// Over TLS: end the permit by [`Machine::seal`](super::Machine::seal), when there
+    /// [is room](super::Machine::can_seal).
+    Seal(SendPermit),
+    /// Wait for [`Action::Writable`](super::Action::Writable), then ask again: the connection is
+    /// still being made, or the permit is out.
     Wait,
     /// Fail.
     Fail(Fault),
@@ -40,39 +40,39 @@ pub enum WriteStep {
 
 /// Leave to receive from the wire. It has to be given back.
 #[derive(Debug)]
-#[must_use = "a pass that is not given back blocks its direction"]
-pub struct RecvPass(pub(super) Holder);
+#[must_use = "a permit that is not given back blocks its direction"]
+pub struct RecvPermit(pub(super) Holder);
 
-/// Who has a receive pass.
+/// Who has a receive permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     /// One who asked to read.
     Reader,
     /// One who receives while nobody reads.
-    Attendant,
+    Background,
 }
 
 /// Leave to send on the wire. It has to be given back: what closes the write side waits for it.
 #[derive(Debug)]
-#[must_use = "a pass that is not given back blocks its direction"]
-pub struct SendPass(pub(super) ());
+#[must_use = "a permit that is not given back blocks its direction"]
+pub struct SendPermit(pub(super) ());
 
-/// What came of a receive pass that took no bytes.
+/// What came of a receive permit that took no bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// Nothing: it gave up, or the pass was withdrawn.
-    Nothing,
+pub enum RecvEvent {
+    /// Nothing: it gave up, or the permit was withdrawn.
+    Cancelled,
     /// The peer's end.
     Eof,
     /// A failure: nothing more can be received.
     Failed(Fault),
 }
 
-/// What came of a send pass that took no bytes.
+/// What came of a send permit that took no bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// Nothing: it gave up, or the pass was withdrawn.
-    Nothing,
+pub enum SendEvent {
+    /// Nothing: it gave up, or the permit was withdrawn.
+    Cancelled,
     /// A failure: nothing more can be sent.
     Failed(Fault),
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::tls::{Discarded, Session};
-use super::{Input, Intake, Machine, Output, Outputs, RecvPass, Sent};
+use super::{Action, Actions, Input, Machine, RecvBuf, RecvPermit, SendEvent};
 
 /// A TLS session that is out of its [`Machine`], which goes on meanwhile: it closes, runs out of time, and tells
 /// what it knows. It has to be [restored](Machine::restore).
@@ -12,18 +12,18 @@ use super::{Input, Intake, Machine, Output, Outputs, RecvPass, Sent};
 #[must_use = "a session that is not given back can't go on"]
 pub struct Loan {
     session: Box<Session>,
-    pass: Option<RecvPass>,
+    permit: Option<RecvPermit>,
 }
 
 impl Loan {
     /// Begins the handshake, if the session was lent for that. Runs foreign code.
-    pub fn begin(&mut self) {
+    pub fn begin_handshake(&mut self) {
         self.session.begin();
     }
 
     /// Takes in what was received. Runs foreign code.
-    pub fn feed(&mut self, intake: &mut Intake) {
-        self.session.feed_all(intake);
+    pub fn read_tls(&mut self, recv_buf: &mut RecvBuf) {
+        self.session.read_tls_all(recv_buf);
     }
 }
 
@@ -40,7 +40,7 @@ impl Machine {
         self.runs_foreign_code() || self.state.has_discarded()
     }
 
-    /// Whether a handshake of foreign code has yet to be begun, as [`Output::Begin`] said.
+    /// Whether a handshake of foreign code has yet to be begun, as [`Action::BeginHandshake`] said.
     #[must_use]
     pub fn awaits_begin(&self) -> bool {
         self.state.tls().is_some_and(Session::awaits_begin)
@@ -52,70 +52,72 @@ impl Machine {
         self.state.tls().is_some_and(Session::is_lent)
     }
 
-    /// Lends the session to who [begins](Loan::begin) its handshake. None where that is not awaited.
+    /// Lends the session to who [begins](Loan::begin_handshake) its handshake. None where that is not awaited.
     pub fn lend_to_begin(&mut self) -> Option<Loan> {
         let tls = self.state.tls_mut().filter(|tls| tls.awaits_begin())?;
         let session = tls.lend()?;
-        Some(Loan { session, pass: None })
+        Some(Loan { session, permit: None })
     }
 
-    /// Lends the session to who has received ciphertext with `pass`, and [feeds](Loan::feed) it with that. The
+    /// Lends the session to who has received ciphertext with `permit`, and [feeds](Loan::read_tls) it with that. The
     /// pass comes back where the session runs no foreign code, or there is none any more: then
     /// [`ingest`](Self::ingest) ends it.
     ///
     /// # Errors
-    /// The pass.
+    /// The permit.
     #[inline]
-    pub fn lend(&mut self, pass: RecvPass) -> Result<Loan, RecvPass> {
+    pub fn lend(&mut self, permit: RecvPermit) -> Result<Loan, RecvPermit> {
         match self.state.tls_mut() {
             Some(tls) if tls.is_foreign() => match tls.lend() {
-                Some(session) => Ok(Loan { session, pass: Some(pass) }),
-                None => Err(pass),
+                Some(session) => Ok(Loan { session, permit: Some(permit) }),
+                None => Err(permit),
             },
-            Some(_) | None => Err(pass),
+            Some(_) | None => Err(permit),
         }
     }
 
-    /// Takes a session back, and ends its pass. What the state has no use for any more comes back, to be
+    /// Takes a session back, and ends its permit. What the state has no use for any more comes back, to be
     /// dropped without the lock.
-    pub fn restore(&mut self, loan: Loan, now: Instant) -> (Option<Discarded>, Outputs<'_>) {
-        let mut outputs = Outputs::none();
-        let Loan { session, pass } = loan;
-        let begun = pass.is_none();
-        if let Some(pass) = pass {
-            self.state.give_back_recv(pass, &mut outputs);
+    pub fn restore(&mut self, loan: Loan, now: Instant) -> (Option<Discarded>, Actions<'_>) {
+        let mut actions = Actions::none();
+        let Loan { session, permit } = loan;
+        let begun = permit.is_none();
+        if let Some(permit) = permit {
+            self.state.return_recv(permit, &mut actions);
         }
         // The time may have passed meanwhile.
-        if self.state.deadline().is_some_and(|(at, _)| at <= now) {
-            self.transition(&mut outputs, |state, rules, outputs| {
-                state.handle(Input::Deadline, rules, now, outputs)
+        if self.state.next_timer().is_some_and(|(at, _)| at <= now) {
+            self.transition(&mut actions, |state, policy, actions| {
+                state.handle(Input::TimerExpired, policy, now, actions)
             });
         }
         let Some(tls) = self.state.tls_mut().filter(|tls| tls.is_lent()) else {
-            return (Some(Discarded::session(session)), outputs);
+            return (Some(Discarded::session(session)), actions);
         };
         if tls.restore(*session) {
-            outputs.push(Output::Transmit);
+            actions.push(Action::Transmit);
         }
         if tls.is_suspicious() {
             tls.bound_flood(now);
         }
         // Who writes may have waited for it.
-        if tls.has_room() && self.state.is_sent_to() {
-            outputs.push(Output::Writable);
+        if tls.can_seal() && self.state.send_in_flight() {
+            actions.push(Action::Writable);
         }
-        if !self.state.is_open_on_both_sides() {
-            self.transition(&mut outputs, |state, rules, outputs| {
-                state.progressed(rules, now, outputs)
+        if !self.state.is_fully_open() {
+            self.transition(&mut actions, |state, policy, actions| {
+                state.on_session_progress(policy, now, actions)
             });
         }
-        if self.state.may_end_by_sending() {
-            self.transition(&mut outputs, |state, _, outputs| state.sent(Sent::Nothing, outputs));
+        if self.state.can_end_on_send() {
+            self.transition(&mut actions, |state, _, actions| {
+                state.handle_send_event(SendEvent::Cancelled, actions)
+            });
         }
         if begun && self.state.outcome().is_none() {
-            outputs.push(Output::Attend);
+            actions.push(Action::DriveRecv);
         }
-        (None, outputs)
+        (None, actions)
     }
 
     /// What is left of TLS and wanted no more, to be dropped without the lock. Some only where dropping may run

@@ -2,175 +2,179 @@
 
 use std::time::Instant;
 
-use super::{Fault, Intake, Machine, Output, Outputs, Parcel, RecvPass, SendPass, Sent};
-use crate::info::Agreed;
+use super::{
+    Action, Actions, Fault, Machine, RecvBuf, RecvPermit, SendEvent, SendPermit, Transmit,
+};
+use crate::info::Negotiated;
 use crate::tls::Failure;
 
 impl Machine {
-    /// Ends a receive pass that took ciphertext. What the time is it asks only where that matters.
+    /// Ends a receive permit that took ciphertext. What the time is it asks only where that matters.
     pub fn ingest(
         &mut self,
-        pass: RecvPass,
-        intake: &mut Intake,
+        permit: RecvPermit,
+        recv_buf: &mut RecvBuf,
         now: impl FnOnce() -> Instant,
-    ) -> Outputs<'_> {
-        let mut outputs = Outputs::none();
-        self.state.give_back_recv(pass, &mut outputs);
+    ) -> Actions<'_> {
+        let mut actions = Actions::none();
+        self.state.return_recv(permit, &mut actions);
         if let Some(tls) = self.state.tls_mut() {
-            if tls.feed(intake) {
-                outputs.push(Output::Transmit);
+            if tls.read_tls(recv_buf) {
+                actions.push(Action::Transmit);
             }
             if tls.is_suspicious() {
                 let now = now();
                 tls.bound_flood(now);
-                self.progress(|| now, &mut outputs);
+                self.on_session_progress(|| now, &mut actions);
             } else {
-                self.progress(now, &mut outputs);
+                self.on_session_progress(now, &mut actions);
             }
         }
-        outputs
+        actions
     }
 
-    /// Ends a receive pass by moving unread data to `buf`: so many bytes. What the time is it asks only where
+    /// Ends a receive permit by moving unread data to `buf`: so many bytes. What the time is it asks only where
     /// that matters.
-    pub fn take(
+    pub fn take_plaintext(
         &mut self,
-        pass: RecvPass,
+        permit: RecvPermit,
         buf: &mut [u8],
         now: impl FnOnce() -> Instant,
-    ) -> (usize, Outputs<'_>) {
-        let mut outputs = Outputs::none();
-        self.state.give_back_recv(pass, &mut outputs);
-        let Some(tls) = self.state.tls_mut() else { return (0, outputs) };
+    ) -> (usize, Actions<'_>) {
+        let mut actions = Actions::none();
+        self.state.return_recv(permit, &mut actions);
+        let Some(tls) = self.state.tls_mut() else { return (0, actions) };
         let bytes = tls.take(buf);
         self.stats.bytes_read += bytes as u64;
         if !tls.has_unread() {
-            self.progress(now, &mut outputs);
+            self.on_session_progress(now, &mut actions);
         }
-        (bytes, outputs)
+        (bytes, actions)
     }
 
-    /// Over TLS, whether something can be [sealed](Self::seal). If not, [`transmit`](Self::transmit) what
-    /// waits, or wait for [`Output::Writable`] where another does that.
+    /// Over TLS, whether something can be [sealed](Self::seal). If not, [`next_transmit`](Self::next_transmit) what
+    /// waits, or wait for [`Action::Writable`] where another does that.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.state.tls().is_none_or(|tls| tls.has_room())
+    pub fn can_seal(&self) -> bool {
+        self.state.tls().is_none_or(|tls| tls.can_seal())
     }
 
-    /// Over TLS, ends a send pass by accepting as much of `load` as there is room for: so many bytes. Their
-    /// ciphertext is in `parcel`, to be sent and given back by [`transmitted`](Self::transmitted); where
-    /// other ciphertext waits it is behind that, and the parcel stays empty. None are accepted where TLS
+    /// Over TLS, ends a send permit by accepting as much of `load` as there is room for: so many bytes. Their
+    /// ciphertext is in `transmit buffer`, to be sent and given back by [`transmit_done`](Self::transmit_done); where
+    /// other ciphertext waits it is behind that, and the transmit buffer stays empty. None are accepted where TLS
     /// has failed. What the time is it asks only where that matters.
     pub fn seal(
         &mut self,
-        pass: SendPass,
-        load: &[u8],
-        parcel: &mut Parcel,
+        permit: SendPermit,
+        bytes_to_seal: &[u8],
+        transmit: &mut Transmit,
         now: impl FnOnce() -> Instant,
-    ) -> (usize, Outputs<'_>) {
-        let mut outputs = Outputs::none();
-        parcel.clear();
+    ) -> (usize, Actions<'_>) {
+        let mut actions = Actions::none();
+        transmit.clear();
         let mut bytes = 0;
-        if let (true, Some(tls)) = (self.state.may_send(), self.state.tls_mut()) {
-            bytes = tls.seal(load, parcel);
+        if let (true, Some(tls)) = (self.state.can_send(), self.state.tls_mut()) {
+            bytes = tls.seal(bytes_to_seal, transmit);
             self.stats.bytes_written += bytes as u64;
         }
-        let awaited = self.state.give_back_send(pass);
-        if bytes == 0 && !load.is_empty() {
-            self.progress(now, &mut outputs);
+        let awaited = self.state.return_send(permit);
+        if bytes == 0 && !bytes_to_seal.is_empty() {
+            self.on_session_progress(now, &mut actions);
         }
         if awaited {
-            self.transition(&mut outputs, |state, _, outputs| state.sent(Sent::Nothing, outputs));
+            self.transition(&mut actions, |state, _, actions| {
+                state.handle_send_event(SendEvent::Cancelled, actions)
+            });
         }
-        (bytes, outputs)
+        (bytes, actions)
     }
 
     /// Lends ciphertext to be sent, where some waits and none is lent.
     #[must_use]
-    pub fn transmit(&mut self) -> Option<Parcel> {
-        self.state.tls_mut()?.drain()
+    pub fn next_transmit(&mut self) -> Option<Transmit> {
+        self.state.tls_mut()?.next_transmit()
     }
 
-    /// Takes a parcel back. What of it was not [sent](Parcel::sent) is lent again.
-    pub fn transmitted(&mut self, parcel: &mut Parcel) -> Outputs<'_> {
-        let mut outputs = Outputs::none();
+    /// Takes a transmit buffer back. What of it was not [sent](Transmit::sent) is lent again.
+    pub fn transmit_done(&mut self, transmit: &mut Transmit) -> Actions<'_> {
+        let mut actions = Actions::none();
         if let Some(tls) = self.state.tls_mut() {
-            let full = !tls.has_room();
-            tls.give_back(parcel);
-            let awaited = full && tls.has_room();
-            if tls.has_put_off() {
-                outputs.push(Output::Attend);
+            let full = !tls.can_seal();
+            tls.return_unsent(transmit);
+            let awaited = full && tls.can_seal();
+            if tls.take_recv_deferred() {
+                actions.push(Action::DriveRecv);
             }
-            if awaited && self.state.is_sent_to() && !planted!(LosesWritable) {
-                outputs.push(Output::Writable);
+            if awaited && self.state.send_in_flight() && !planted!(LosesWritable) {
+                actions.push(Action::Writable);
             }
-            if self.state.may_end_by_sending() {
-                self.transition(&mut outputs, |state, _, outputs| {
-                    state.sent(Sent::Nothing, outputs)
+            if self.state.can_end_on_send() {
+                self.transition(&mut actions, |state, _, actions| {
+                    state.handle_send_event(SendEvent::Cancelled, actions)
                 });
             }
         }
-        parcel.clear();
-        outputs
+        transmit.clear();
+        actions
     }
 
     /// Something of a session may have changed.
     #[inline]
-    fn progress(&mut self, now: impl FnOnce() -> Instant, outputs: &mut Outputs<'_>) {
-        if !self.state.is_open_on_both_sides() {
-            self.transition(outputs, |state, rules, outputs| {
-                state.progressed(rules, now(), outputs)
+    fn on_session_progress(&mut self, now: impl FnOnce() -> Instant, actions: &mut Actions<'_>) {
+        if !self.state.is_fully_open() {
+            self.transition(actions, |state, policy, actions| {
+                state.on_session_progress(policy, now(), actions)
             });
         }
     }
 
-    /// Takes a parcel back that could not be sent, for the failure of the wire.
-    pub fn not_transmitted(
+    /// Takes a transmit buffer back that could not be sent, for the failure of the wire.
+    pub fn transmit_failed(
         &mut self,
-        parcel: &mut Parcel,
+        transmit: &mut Transmit,
         fault: Fault,
         now: Instant,
-    ) -> Outputs<'_> {
-        let mut outputs = Outputs::none();
+    ) -> Actions<'_> {
+        let mut actions = Actions::none();
         if let Some(tls) = self.state.tls_mut() {
-            tls.give_back(parcel);
-            self.transition(&mut outputs, |state, _, outputs| {
-                state.not_transmitted(fault, now, outputs)
+            tls.return_unsent(transmit);
+            self.transition(&mut actions, |state, _, actions| {
+                state.transmit_failed(fault, now, actions)
             });
         }
-        parcel.clear();
-        outputs
+        transmit.clear();
+        actions
     }
 
     /// Over TLS, leave to receive where no reader does; it ends as one of
     /// [`ReadStep::Ingest`](super::ReadStep::Ingest). None where nothing is wanted, something is unread, or
     /// somebody else has it.
     #[must_use]
-    pub fn attend(&mut self) -> Option<RecvPass> {
-        self.state.attend()
+    pub fn begin_background_recv(&mut self) -> Option<RecvPermit> {
+        self.state.begin_background_recv()
     }
 
     /// What is to be sent at the very end, as far as that goes at once.
     #[must_use]
-    pub fn take_farewell(&mut self) -> Vec<u8> {
-        self.state.take_farewell()
+    pub fn take_final_records(&mut self) -> Vec<u8> {
+        self.state.take_final_records()
     }
 
-    /// Whether a parcel is lent.
-    pub(crate) fn is_transmitting(&self) -> bool {
-        self.state.tls().is_some_and(|tls| tls.is_transmitting())
+    /// Whether a transmit buffer is lent.
+    pub(crate) fn transmit_in_flight(&self) -> bool {
+        self.state.tls().is_some_and(|tls| tls.transmit_in_flight())
     }
 
     /// Over TLS, whether ciphertext waits that is not with the system.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
-        self.state.tls().is_some_and(|tls| !tls.is_drained())
+        self.state.tls().is_some_and(|tls| !tls.is_flushed())
     }
 
     /// Over TLS, whether ciphertext waits that says more than that this side has ended.
     #[must_use]
-    pub fn owes_data(&self) -> bool {
-        self.state.tls().is_some_and(|tls| tls.owes_data())
+    pub fn has_undelivered_data(&self) -> bool {
+        self.state.tls().is_some_and(|tls| tls.has_undelivered_data())
     }
 
     /// Over TLS, whether data is here that nobody has taken.
@@ -181,27 +185,27 @@ impl Machine {
 
     /// Whether the connection is TLS, in its handshake or after it.
     #[must_use]
-    pub fn is_secure(&self) -> bool {
+    pub fn is_tls(&self) -> bool {
         self.state.tls().is_some()
     }
 
     /// Whether an upgrade has begun that has not yet taken place.
     #[must_use]
-    pub fn is_yielding(&self) -> bool {
-        self.state.is_yielding()
+    pub fn is_upgrade_pending(&self) -> bool {
+        self.state.is_upgrade_pending()
     }
 
     /// Whether nobody is at the wire any more before an upgrade: time to look at it, and to say
-    /// [`Input::HandOver`](super::Input::HandOver), [`Input::Unread`](super::Input::Unread) or what else is
+    /// [`Input::UpgradeReady`](super::Input::UpgradeReady), [`Input::UnexpectedPlaintext`](super::Input::UnexpectedPlaintext) or what else is
     /// found.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.state.is_quiet()
+    pub fn is_idle_for_upgrade(&self) -> bool {
+        self.state.is_idle_for_upgrade()
     }
 
     /// What the TLS handshake led to.
-    pub(crate) fn agreed(&self) -> Option<Agreed> {
-        self.state.agreed()
+    pub(crate) fn negotiated(&self) -> Option<Negotiated> {
+        self.state.negotiated()
     }
 
     /// What [`Fault::Tls`] means here, in words.

@@ -11,8 +11,8 @@ use super::plan::{ServerSetting, Source, checksum};
 use super::tls::{self, Server};
 use super::trace::Trace;
 use crate::machine::{
-    AttemptId, Endpoints, Fault, Input, Intake, Machine, Output, Parcel, Plan, ReadStep, Received,
-    RecvPass, SendPass, Sent, WriteStep,
+    Action, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
+    RecvPermit, SendEvent, SendPermit, Transmit, WriteStep,
 };
 
 pub(super) struct Inputs {
@@ -21,13 +21,13 @@ pub(super) struct Inputs {
     pub(super) trace: Trace,
     names: Names,
     server_setting: ServerSetting,
-    plan: Plan,
+    config: Config,
     secure: bool,
     now: Instant,
-    reader: Option<RecvPass>,
-    writer: Option<SendPass>,
-    lent: Option<Parcel>,
-    intake: Intake,
+    reader: Option<RecvPermit>,
+    writer: Option<SendPermit>,
+    lent: Option<Transmit>,
+    recv_buf: RecvBuf,
     latest: Option<AttemptId>,
     server: Option<Server>,
     to_server: Vec<u8>,
@@ -51,7 +51,7 @@ impl Inputs {
         };
         let secure = flags & 32 != 0;
         let names = if flags & 64 == 0 { Names::simple() } else { Names::decode(source) };
-        let plan = Plan {
+        let config = Config {
             target: names.target(),
             bind: names.bound(),
             egress: names.egress(),
@@ -62,18 +62,18 @@ impl Inputs {
             close_timeout: Duration::from_secs(5),
         };
         Inputs {
-            machine: Machine::new(plan.clone(), now),
+            machine: Machine::new(config.clone(), now),
             model: Model::new(),
             trace: Trace::default(),
             names,
             server_setting,
-            plan,
+            config,
             secure,
             now,
             reader: None,
             writer: None,
             lent: None,
-            intake: Intake::new(),
+            recv_buf: RecvBuf::new(),
             latest: None,
             server: secure.then(|| Server::new(server_setting)),
             to_server: Vec::new(),
@@ -103,26 +103,26 @@ impl Inputs {
             3..=5 => self.attempted(source),
             6 => {
                 self.now += source.delay();
-                self.handle(Input::Deadline)?;
+                self.handle(Input::TimerExpired)?;
                 Model::see_time(&self.machine, self.now)
             }
             7 => self.handle(Input::WireEof),
             8 => self.handle(Input::WireFailed(fault)),
             9 => self.handle(Input::Close),
             10 => self.handle(Input::Abort),
-            11 => self.handle(Input::AbortWriting),
-            12 => self.handle(Input::FinishWriting),
-            13 => self.handle(Input::CancelReading),
+            11 => self.handle(Input::AbortWrite),
+            12 => self.handle(Input::CloseWrite),
+            13 => self.handle(Input::CancelRead),
             14 => self.handle(Input::StartTls),
             15 => self.hand_over(),
-            16 => self.handle(Input::Unread),
+            16 => self.handle(Input::UnexpectedPlaintext),
             17..=19 => self.read(),
             20..=22 => self.write(),
-            23 => self.received(Received::Nothing),
-            24 => self.received(Received::Eof),
-            25 => self.received(Received::Failed(fault)),
-            26 => self.sent(Sent::Nothing),
-            27 => self.sent(Sent::Failed(fault)),
+            23 => self.received(RecvEvent::Cancelled),
+            24 => self.received(RecvEvent::Eof),
+            25 => self.received(RecvEvent::Failed(fault)),
+            26 => self.sent(SendEvent::Cancelled),
+            27 => self.sent(SendEvent::Failed(fault)),
             28..=30 => {
                 let bytes = source.size();
                 self.receive_bytes(bytes, None)
@@ -144,7 +144,7 @@ impl Inputs {
             36 => self.transmit(0, Some(fault)),
             37 => {
                 if self.reader.is_none() {
-                    self.reader = self.machine.attend();
+                    self.reader = self.machine.begin_background_recv();
                 }
                 Ok(())
             }
@@ -154,13 +154,13 @@ impl Inputs {
     }
 
     fn start(&mut self) -> Check {
-        let outputs = self.machine.start(self.now).collect();
-        self.see(outputs)
+        let actions = self.machine.start(self.now).collect();
+        self.see(actions)
     }
 
     fn handle(&mut self, input: Input<'_>) -> Check {
-        let outputs = self.machine.handle(input, self.now).collect();
-        self.see(outputs)
+        let actions = self.machine.handle(input, self.now).collect();
+        self.see(actions)
     }
 
     fn answer(&mut self, source: &mut Source<'_>, last: bool) -> Check {
@@ -168,7 +168,7 @@ impl Inputs {
         let addresses = Answer { after: Duration::ZERO, mask, first }.addresses();
         match last {
             true => self.handle(Input::Resolved(Ok(&addresses))),
-            false => self.handle(Input::Answered(&addresses)),
+            false => self.handle(Input::PartialResolved(&addresses)),
         }
     }
 
@@ -186,14 +186,14 @@ impl Inputs {
 
     /// As who drives a machine does, which has seen to it that nobody is at the wire.
     fn hand_over(&mut self) -> Check {
-        let quiet = self.machine.is_quiet();
-        self.handle(Input::HandOver)?;
+        let quiet = self.machine.is_idle_for_upgrade();
+        self.handle(Input::UpgradeReady)?;
         if !quiet {
             return Ok(());
         }
         self.model.see_upgraded(&self.machine)?;
         let setup = tls::setup(self.server_setting);
-        self.machine = Machine::upgrade(&self.plan, &setup, None, self.now);
+        self.machine = Machine::upgrade(&self.config, &setup, None, self.now);
         self.model = Model::upgrading();
         self.secure = true;
         self.server = Some(Server::new(self.server_setting));
@@ -202,64 +202,64 @@ impl Inputs {
 
     fn read(&mut self) -> Check {
         match self.machine.read() {
-            ReadStep::Receive(pass) | ReadStep::Ingest(pass) | ReadStep::Take(pass) => {
-                rule(self.reader.is_none(), "one pass to receive is out at a time")?;
-                rule(self.machine.still_receives(&pass), "a pass that is given stands")?;
+            ReadStep::Recv(permit) | ReadStep::Ingest(permit) | ReadStep::TakePlaintext(permit) => {
+                rule(self.reader.is_none(), "one permit to receive is out at a time")?;
+                rule(self.machine.permits_recv(&permit), "a permit that is given stands")?;
                 rule(self.model.is_adopted(), "there is a wire to receive from")?;
-                self.reader = Some(pass);
+                self.reader = Some(permit);
             }
-            ReadStep::Wait | ReadStep::End | ReadStep::Fail(_) => {}
+            ReadStep::Wait | ReadStep::Eof | ReadStep::Fail(_) => {}
         }
         Ok(())
     }
 
     fn write(&mut self) -> Check {
         match self.machine.write() {
-            WriteStep::Send(pass) | WriteStep::Seal(pass) => {
-                rule(self.writer.is_none(), "one pass to send is out at a time")?;
-                rule(self.machine.still_sends(&pass), "a pass that is given stands")?;
+            WriteStep::Send(permit) | WriteStep::Seal(permit) => {
+                rule(self.writer.is_none(), "one permit to send is out at a time")?;
+                rule(self.machine.permits_send(&permit), "a permit that is given stands")?;
                 rule(
                     self.model.is_adopted()
                         && !self.model.is_released()
                         && !self.model.is_finished(),
                     "there is a wire to send on",
                 )?;
-                self.writer = Some(pass);
+                self.writer = Some(permit);
             }
             WriteStep::Wait | WriteStep::Fail(_) => {}
         }
         Ok(())
     }
 
-    fn received(&mut self, what: Received) -> Check {
-        let Some(pass) = self.reader.take() else { return Ok(()) };
-        let outputs = self.machine.received(pass, what, self.now).collect();
-        self.see(outputs)
+    fn received(&mut self, what: RecvEvent) -> Check {
+        let Some(permit) = self.reader.take() else { return Ok(()) };
+        let actions = self.machine.handle_recv_event(permit, what, self.now).collect();
+        self.see(actions)
     }
 
-    fn sent(&mut self, what: Sent) -> Check {
-        let Some(pass) = self.writer.take() else { return Ok(()) };
-        let outputs = self.machine.sent(pass, what).collect();
-        self.see(outputs)
+    fn sent(&mut self, what: SendEvent) -> Check {
+        let Some(permit) = self.writer.take() else { return Ok(()) };
+        let actions = self.machine.handle_send_event(permit, what).collect();
+        self.see(actions)
     }
 
     /// The server's bytes, or those of nobody.
     fn receive_bytes(&mut self, most: usize, raw: Option<&[u8]>) -> Check {
-        let Some(pass) = self.reader.take() else { return Ok(()) };
+        let Some(permit) = self.reader.take() else { return Ok(()) };
         let before = self.machine.stats().bytes_read;
         if !self.secure {
-            let outputs = self.machine.delivered(pass, most).collect();
-            return self.see(outputs);
+            let actions = self.machine.handle_recv(permit, most).collect();
+            return self.see(actions);
         }
         if self.machine.has_unread() {
             let mut buf = vec![0; most];
-            let (bytes, outputs) = self.machine.take(pass, &mut buf, || self.now);
-            let outputs = outputs.collect();
+            let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || self.now);
+            let actions = actions.collect();
             let read = self.machine.stats().bytes_read - before;
             rule(read == bytes as u64, "what is taken is counted")?;
-            return self.see(outputs);
+            return self.see(actions);
         }
-        let space = self.intake.space();
+        let space = self.recv_buf.spare_mut();
         let bytes = match raw {
             Some(raw) => {
                 space[..raw.len()].copy_from_slice(raw);
@@ -272,43 +272,43 @@ impl Inputs {
                 bytes
             }
         };
-        self.intake.filled(bytes);
-        let outputs = self.machine.ingest(pass, &mut self.intake, || self.now).collect();
-        self.see(outputs)
+        self.recv_buf.advance(bytes);
+        let actions = self.machine.ingest(permit, &mut self.recv_buf, || self.now).collect();
+        self.see(actions)
     }
 
     fn send_bytes(&mut self, bytes: usize) -> Check {
-        let Some(pass) = self.writer.take() else { return Ok(()) };
+        let Some(permit) = self.writer.take() else { return Ok(()) };
         if !self.secure {
-            let outputs = self.machine.accepted(pass, bytes).collect();
-            return self.see(outputs);
+            let actions = self.machine.handle_send(permit, bytes).collect();
+            return self.see(actions);
         }
-        let mut parcel = Parcel::default();
+        let mut transmit = Transmit::default();
         let load = vec![0; bytes];
-        let (bytes, outputs) = self.machine.seal(pass, &load, &mut parcel, || self.now);
-        let outputs = outputs.collect();
+        let (bytes, actions) = self.machine.seal(permit, &load, &mut transmit, || self.now);
+        let actions = actions.collect();
         rule(bytes <= ROOM, "what is accepted is bounded")?;
-        if !parcel.is_empty() {
-            rule(self.lent.is_none(), "one parcel is lent at a time")?;
-            self.lent = Some(parcel);
+        if !transmit.is_empty() {
+            rule(self.lent.is_none(), "one transmit buffer is lent at a time")?;
+            self.lent = Some(transmit);
         }
-        self.see(outputs)
+        self.see(actions)
     }
 
     fn transmit(&mut self, most: usize, fault: Option<Fault>) -> Check {
-        let Some(mut parcel) = self.lent.take() else {
-            self.lent = self.machine.transmit();
-            let lent = self.lent.as_ref().map_or(0, |parcel| parcel.bytes().len());
+        let Some(mut transmit) = self.lent.take() else {
+            self.lent = self.machine.next_transmit();
+            let lent = self.lent.as_ref().map_or(0, |transmit| transmit.bytes().len());
             return rule(lent <= PARCEL_MOST, "what waits to be sent is bounded");
         };
-        let bytes = parcel.bytes().len().min(most);
-        self.to_server.extend_from_slice(&parcel.bytes()[..bytes]);
-        parcel.sent(bytes);
-        let outputs = match fault {
-            None => self.machine.transmitted(&mut parcel).collect(),
-            Some(fault) => self.machine.not_transmitted(&mut parcel, fault, self.now).collect(),
+        let bytes = transmit.bytes().len().min(most);
+        self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
+        transmit.sent(bytes);
+        let actions = match fault {
+            None => self.machine.transmit_done(&mut transmit).collect(),
+            Some(fault) => self.machine.transmit_failed(&mut transmit, fault, self.now).collect(),
         };
-        self.see(outputs)
+        self.see(actions)
     }
 
     fn serve(&mut self, source: &mut Source<'_>) -> Check {
@@ -329,28 +329,28 @@ impl Inputs {
         Ok(())
     }
 
-    fn see(&mut self, outputs: Vec<Output>) -> Check {
-        for &output in &outputs {
-            self.trace.output(0, output);
-            if let Output::Attempt { id, .. } = output {
+    fn see(&mut self, actions: Vec<Action>) -> Check {
+        for &action in &actions {
+            self.trace.output(0, action);
+            if let Action::Attempt { id, .. } = action {
                 self.latest = Some(id);
             }
         }
         let held = Held {
             tls: self.secure,
-            receiving: self.reader.as_ref().map(|pass| self.machine.still_receives(pass)),
-            sending: self.writer.as_ref().map(|pass| self.machine.still_sends(pass)),
+            receiving: self.reader.as_ref().map(|permit| self.machine.permits_recv(permit)),
+            sending: self.writer.as_ref().map(|permit| self.machine.permits_send(permit)),
             lent: self.lent.is_some(),
         };
-        self.model.see(&outputs, &self.machine, held, &self.names)
+        self.model.see(&actions, &self.machine, held, &self.names)
     }
 
     /// Whatever came before, this ends it, once all is back.
     fn finish(&mut self) -> Check {
         self.start()?;
         self.handle(Input::Close)?;
-        self.received(Received::Nothing)?;
-        self.sent(Sent::Nothing)?;
+        self.received(RecvEvent::Cancelled)?;
+        self.sent(SendEvent::Cancelled)?;
         for _ in 0..10 {
             if self.model.is_released() {
                 break;

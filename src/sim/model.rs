@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::names::Names;
 use crate::info::Phase;
-use crate::machine::{Fault, Machine, Output, Release};
+use crate::machine::{Action, Fault, Machine, Release};
 
 /// A rule that was broken, or nothing.
 pub(super) type Check = Result<(), &'static str>;
@@ -27,14 +27,14 @@ pub(super) struct Model {
     told: [bool; 2],
 }
 
-/// Who holds what while outputs are looked at.
+/// Who holds what while actions are looked at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     pub(super) tls: bool,
-    /// Whether a pass is out, and still stands.
+    /// Whether a permit is out, and still stands.
     pub(super) receiving: Option<bool>,
     pub(super) sending: Option<bool>,
-    /// Whether a parcel is.
+    /// Whether a transmit buffer is.
     pub(super) lent: bool,
 }
 
@@ -61,30 +61,30 @@ impl Model {
     /// Checks what the machine wants done, and what it says of itself.
     pub(super) fn see(
         &mut self,
-        outputs: &[Output],
+        actions: &[Action],
         machine: &Machine,
         held: Held,
         names: &Names,
     ) -> Check {
-        self.see_telling(outputs, held)?;
+        self.see_telling(actions, held)?;
         let (closed, released) = (self.closed > 0, self.released);
-        for output in outputs {
+        for action in actions {
             rule(
-                !closed || matches!(output, Output::Release(_) | Output::Readable),
+                !closed || matches!(action, Action::Release(_) | Action::Readable),
                 "nothing follows the end but the release of the wire, and the news of it to readers",
             )?;
             rule(
-                !released || matches!(output, Output::Readable),
+                !released || matches!(action, Action::Readable),
                 "nothing follows the release of the wire but news to readers",
             )?;
-            self.see_one(*output, machine, held, names)?;
+            self.see_one(*action, machine, held, names)?;
         }
         self.see_self(machine)
     }
 
     /// Checks that no deadline is left that has been kept.
     pub(super) fn see_time(machine: &Machine, now: Instant) -> Check {
-        let due = machine.deadline().is_some_and(|(at, _)| at <= now);
+        let due = machine.next_timer().is_some_and(|(at, _)| at <= now);
         rule(!due, "a deadline that was kept is not due any more")
     }
 
@@ -94,7 +94,7 @@ impl Model {
         rule(self.opened == 1, "who waits for the connection is told once")?;
         rule(self.closed == 1, "who waits for the end is told once")?;
         rule(self.released == self.adopted, "a wire is let go of")?;
-        rule(machine.deadline().is_none(), "nothing is due after the end")?;
+        rule(machine.next_timer().is_none(), "nothing is due after the end")?;
         rule(!machine.has_unsent(), "nothing waits to be sent after the end")
     }
 
@@ -103,8 +103,8 @@ impl Model {
         rule(machine.outcome() == Some(Ok(())), "an upgraded machine has ended well")?;
         rule(machine.phase() == Phase::Closed, "an upgraded machine is closed")?;
         rule(
-            machine.refuses_read() == Some(Fault::Upgraded)
-                && machine.refuses_write() == Some(Fault::Upgraded),
+            machine.read_error() == Some(Fault::Upgraded)
+                && machine.write_error() == Some(Fault::Upgraded),
             "an upgraded machine neither reads nor writes",
         )?;
         rule(!self.released && !self.fin, "an upgraded machine leaves the wire alone")?;
@@ -124,33 +124,36 @@ impl Model {
     }
 
     /// Who waits hears of what it waits for.
-    fn see_telling(&mut self, outputs: &[Output], held: Held) -> Check {
-        let has = |what| outputs.contains(&what);
-        for (told, (pass, news)) in self
+    fn see_telling(&mut self, actions: &[Action], held: Held) -> Check {
+        let has = |what| actions.contains(&what);
+        for (told, (permit, news)) in self
             .told
             .iter_mut()
-            .zip([(held.receiving, Output::Readable), (held.sending, Output::Writable)])
+            .zip([(held.receiving, Action::Readable), (held.sending, Action::Writable)])
         {
-            *told = pass.is_some() && (*told || has(news));
-            rule(*told || pass != Some(false), "who holds a pass that is withdrawn is told")?;
+            *told = permit.is_some() && (*told || has(news));
+            rule(*told || permit != Some(false), "who holds a permit that is withdrawn is told")?;
         }
-        let both = has(Output::Readable) && has(Output::Writable);
-        rule(!has(Output::Opened) || both, "readers and writers are told of the connection")
+        let both = has(Action::Readable) && has(Action::Writable);
+        rule(!has(Action::Opened) || both, "readers and writers are told of the connection")
     }
 
-    fn see_one(&mut self, output: Output, machine: &Machine, held: Held, names: &Names) -> Check {
-        match output {
-            Output::Attempt { id, address } => {
+    fn see_one(&mut self, action: Action, machine: &Machine, held: Held, names: &Names) -> Check {
+        match action {
+            Action::Attempt { id, address } => {
                 rule(!names.denies(address), "no denied address is dialled")?;
-                rule(machine.awaits(id) || self.adopted, "an attempt that begins is waited for")?;
+                rule(
+                    machine.is_attempt_pending(id) || self.adopted,
+                    "an attempt that begins is waited for",
+                )?;
                 rule(!self.adopted, "nothing is dialled when there is a connection")
             }
-            Output::Adopt { .. } => {
+            Action::Attach { .. } => {
                 rule(!self.adopted, "one connection is adopted")?;
                 self.adopted = true;
                 Ok(())
             }
-            Output::ShutdownWrite => {
+            Action::ShutdownWrite => {
                 rule(self.adopted && !self.fin && !self.released, "FIN is sent once")?;
                 rule(held.sending.is_none() || held.tls, "what is being sent precedes the FIN")?;
                 let failed =
@@ -162,31 +165,36 @@ impl Model {
                 self.fin = true;
                 Ok(())
             }
-            Output::Release(how) => {
+            Action::Release(how) => {
                 rule(self.adopted && !self.released, "a wire is let go of once")?;
                 rule(self.fin || how != Release::Linger, "who lingers has sent FIN")?;
                 self.released = true;
                 Ok(())
             }
-            Output::Attend => {
+            Action::DriveRecv => {
                 rule(self.adopted && !self.released, "there is a wire to attend")?;
                 rule(held.tls || held.receiving.is_none(), "one party receives")
             }
-            Output::Begin => rule(held.tls, "in plaintext there is no handshake"),
-            Output::Transmit => rule(held.tls, "in plaintext nothing waits to be sent"),
-            Output::Opened => {
+            Action::BeginHandshake => rule(held.tls, "in plaintext there is no handshake"),
+            Action::Transmit => rule(held.tls, "in plaintext nothing waits to be sent"),
+            Action::Opened => {
                 self.opened += 1;
                 rule(self.opened == 1, "who waits for the connection is told once")
             }
-            Output::Closed => {
+            Action::Closed => {
                 self.closed += 1;
                 rule(self.closed == 1, "who waits for the end is told once")
             }
-            Output::GiveUp { id } => {
+            Action::CancelAttempt { id } => {
                 rule(!self.adopted, "nothing is given up when there is a connection")?;
-                rule(!machine.awaits(id), "an attempt that is given up is not waited for")
+                rule(
+                    !machine.is_attempt_pending(id),
+                    "an attempt that is given up is not waited for",
+                )
             }
-            Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => Ok(()),
+            Action::Resolve | Action::CancelAttempts | Action::Readable | Action::Writable => {
+                Ok(())
+            }
         }
     }
 
@@ -213,6 +221,6 @@ impl Model {
         )?;
         self.outcome = machine.outcome();
         self.opening = machine.opened();
-        rule(self.closed == 0 || machine.deadline().is_none(), "nothing is due after the end")
+        rule(self.closed == 0 || machine.next_timer().is_none(), "nothing is due after the end")
     }
 }

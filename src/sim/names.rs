@@ -1,4 +1,4 @@
-//! A world of eight addresses, what becomes of an attempt at each, and what a look-up answers.
+//! A world of eight addresses, what becomes of an attempt at each, and what a lookup answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) struct Names {
     pub(super) denied: u8,
     /// In parts. Where there are none the first address is the target, and nothing is looked up.
     pub(super) answers: Vec<Answer>,
-    /// How the look-up ends, and how long after the last answer; `None` where it never does.
+    /// How the lookup ends, and how long after the last answer; `None` where it never does.
     pub(super) ends: Option<Result<Duration, Duration>>,
     /// The local port that is prescribed, of an IPv4 address.
     pub(super) bind: Option<u16>,
@@ -37,7 +37,7 @@ pub(super) enum Fate {
     LeadsBack(Duration),
 }
 
-/// A part of the answer to a look-up.
+/// A part of the answer to a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// How long after the one before it.
@@ -61,7 +61,7 @@ impl Names {
     }
 
     pub(super) fn target(&self) -> Target {
-        if self.answers.is_empty() { Target::Address(address(0)) } else { Target::Name }
+        if self.answers.is_empty() { Target::Address(address(0)) } else { Target::Host }
     }
 
     pub(super) fn bound(&self) -> Option<SocketAddr> {

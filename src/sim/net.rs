@@ -27,7 +27,7 @@ pub(super) struct Net {
 pub(super) enum Happening {
     /// A part of the answer comes.
     Answered(usize),
-    /// The look-up ends, well or not.
+    /// The lookup ends, well or not.
     Resolved(bool),
     Attempted(AttemptId, Result<Endpoints, Fault>),
 }

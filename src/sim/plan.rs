@@ -64,7 +64,7 @@ pub(super) struct ServerSetting {
 pub(super) enum Step {
     /// A reader comes.
     Read(Who),
-    /// Who reads makes a system call for so many bytes at most; `late`, although its pass was withdrawn
+    /// Who reads makes a system call for so many bytes at most; `late`, although its permit was withdrawn
     /// meanwhile.
     Receive {
         who: Who,
@@ -81,7 +81,7 @@ pub(super) enum Step {
         late: bool,
     },
     LeaveWriting(Who),
-    /// A parcel is lent, or sent in part and given back.
+    /// A transmit buffer is lent, or sent in part and given back.
     Transmit {
         who: Who,
         most: usize,

@@ -4,7 +4,7 @@ use super::model::{Check, rule};
 use super::net::Net;
 use super::side::{Reader, Side};
 use super::wire::{Came, fits};
-use crate::machine::{Fault, Input, ReadStep, Received, RecvPass, Watch};
+use crate::machine::{Background, Fault, Input, ReadStep, RecvEvent, RecvPermit};
 
 /// Application data each way, in plaintext and over TLS: as different as bytes can be.
 pub(super) fn salt(from: usize, secure: bool) -> u8 {
@@ -24,19 +24,19 @@ impl Side {
         }
         let waited = matches!(self.reader, Reader::Waits { told: false });
         self.reader = match self.machine.read() {
-            ReadStep::Receive(pass) => {
+            ReadStep::Recv(permit) => {
                 rule(self.is_wired() || self.is_done(), "there is a wire to receive from")?;
                 rule(!self.secure, "over TLS nobody reads plaintext off the wire")?;
-                Reader::Receives(pass)
+                Reader::Receives(permit)
             }
-            ReadStep::Ingest(pass) => {
+            ReadStep::Ingest(permit) => {
                 rule(self.is_wired() || self.is_done(), "there is a wire to receive from")?;
                 rule(self.secure, "in plaintext nothing is decrypted")?;
-                Reader::Ingests(pass)
+                Reader::Ingests(permit)
             }
-            ReadStep::Take(pass) => {
+            ReadStep::TakePlaintext(permit) => {
                 rule(self.machine.has_unread(), "there is something to take")?;
-                Reader::Takes(pass)
+                Reader::Takes(permit)
             }
             ReadStep::Wait => {
                 if !waited {
@@ -44,7 +44,7 @@ impl Side {
                 }
                 return Ok(());
             }
-            ReadStep::End => {
+            ReadStep::Eof => {
                 net.trace.note(self.who, "reads the end", 0);
                 self.unproved_end |= !self.saw_end;
                 (self.read_over, self.saw_end) = (true, true);
@@ -52,7 +52,7 @@ impl Side {
             }
             ReadStep::Fail(fault) => {
                 rule(
-                    self.machine.refuses_read() == Some(fault),
+                    self.machine.read_error() == Some(fault),
                     "a read fails as it was to be foreseen",
                 )?;
                 net.trace.note(self.who, "fails to read", 0);
@@ -65,9 +65,9 @@ impl Side {
         }
         rule(!waited, "who waits to read is told when that is over")?;
         match &self.reader {
-            Reader::Receives(pass) | Reader::Ingests(pass) | Reader::Takes(pass) => rule(
-                self.machine.still_receives(pass) && self.machine.is_received_from(),
-                "a pass that is given stands",
+            Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => rule(
+                self.machine.permits_recv(permit) && self.machine.recv_in_flight(),
+                "a permit that is given stands",
             ),
             Reader::Nobody | Reader::Waits { .. } => Ok(()),
         }
@@ -79,22 +79,22 @@ impl Side {
             return self.restore(net);
         }
         match std::mem::replace(&mut self.reader, Reader::Nobody) {
-            Reader::Receives(pass) => {
-                let stands = self.machine.still_receives(&pass);
+            Reader::Receives(permit) => {
+                let stands = self.machine.permits_recv(&permit);
                 let may = stands || late && self.is_wired();
-                self.receive_plain(pass, most, may, stands, net)
+                self.receive_plain(permit, most, may, stands, net)
             }
-            Reader::Ingests(pass) => {
-                let may = self.machine.still_receives(&pass) || late && self.is_wired();
-                match self.ingest(pass, most, may, net)? {
-                    Some(pass) => {
-                        self.reader = Reader::Ingests(pass);
+            Reader::Ingests(permit) => {
+                let may = self.machine.permits_recv(&permit) || late && self.is_wired();
+                match self.ingest(permit, most, may, net)? {
+                    Some(permit) => {
+                        self.reader = Reader::Ingests(permit);
                         Ok(())
                     }
                     None => Ok(()),
                 }
             }
-            Reader::Takes(pass) => self.take(pass, most, net),
+            Reader::Takes(permit) => self.take(permit, most, net),
             reader @ (Reader::Nobody | Reader::Waits { .. }) => {
                 self.reader = reader;
                 Ok(())
@@ -104,8 +104,8 @@ impl Side {
 
     pub(super) fn leave_reading(&mut self, net: &mut Net) -> Check {
         match std::mem::replace(&mut self.reader, Reader::Nobody) {
-            Reader::Receives(pass) | Reader::Ingests(pass) | Reader::Takes(pass) => {
-                self.give_back(pass, Received::Nothing, net)
+            Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => {
+                self.give_back(permit, RecvEvent::Cancelled, net)
             }
             Reader::Nobody | Reader::Waits { .. } => Ok(()),
         }
@@ -116,34 +116,34 @@ impl Side {
         if self.loan.is_some() {
             return self.restore(net);
         }
-        if let Some(pass) = self.attendant.take() {
+        if let Some(permit) = self.attendant.take() {
             // Whoever attends tells a reader that has come meanwhile.
             if let Reader::Waits { told } = &mut self.reader {
                 *told = true;
             }
-            let may = self.machine.still_receives(&pass);
-            if let Some(pass) = self.ingest(pass, most, may, net)? {
+            let may = self.machine.permits_recv(&permit);
+            if let Some(permit) = self.ingest(permit, most, may, net)? {
                 // Nothing is there: whoever attends goes, and comes back when something is.
                 self.edge = false;
-                self.give_back(pass, Received::Nothing, net)?;
+                self.give_back(permit, RecvEvent::Cancelled, net)?;
             }
             return Ok(());
         }
         if !self.edge || !self.is_wired() {
             return Ok(());
         }
-        match self.machine.watch() {
-            Watch::Discard => self.discard(most, net),
-            Watch::Ingest => {
-                self.attendant = self.machine.attend();
+        match self.machine.background() {
+            Background::Discard => self.discard(most, net),
+            Background::Ingest => {
+                self.attendant = self.machine.begin_background_recv();
                 self.edge = self.attendant.is_some();
                 if self.edge {
                     net.trace.note(self.who, "attends", 0);
                 }
-                let stands = |pass| self.machine.still_receives(pass);
-                rule(self.attendant.as_ref().is_none_or(stands), "a pass that is given stands")
+                let stands = |permit| self.machine.permits_recv(permit);
+                rule(self.attendant.as_ref().is_none_or(stands), "a permit that is given stands")
             }
-            Watch::Nothing | Watch::Failure | Watch::End => {
+            Background::Nothing | Background::WatchErrors | Background::WatchEof => {
                 self.edge = false;
                 Ok(())
             }
@@ -155,53 +155,53 @@ impl Side {
         if !self.is_wired() || self.attendant.is_some() {
             return Ok(());
         }
-        match self.machine.watch() {
-            Watch::Failure => match net.wire.failure(self.who) {
+        match self.machine.background() {
+            Background::WatchErrors => match net.wire.failure(self.who) {
                 Some(fault) => self.handle(Input::WireFailed(fault), net),
                 None => Ok(()),
             },
-            Watch::End if self.secure => {
-                self.attendant = self.machine.attend();
+            Background::WatchEof if self.secure => {
+                self.attendant = self.machine.begin_background_recv();
                 Ok(())
             }
-            Watch::End => {
-                let ReadStep::Receive(pass) = self.machine.read() else { return Ok(()) };
+            Background::WatchEof => {
+                let ReadStep::Recv(permit) = self.machine.read() else { return Ok(()) };
                 let what = match net.wire.peek(self.who) {
                     Came::Bytes(_) => {
-                        self.give_back(pass, Received::Nothing, net)?;
+                        self.give_back(permit, RecvEvent::Cancelled, net)?;
                         return match net.wire.failure(self.who) {
                             Some(fault) => self.handle(Input::WireFailed(fault), net),
                             None => Ok(()),
                         };
                     }
-                    Came::Nothing => Received::Nothing,
-                    Came::End => Received::Eof,
-                    Came::Failed(fault) => Received::Failed(fault),
+                    Came::Nothing => RecvEvent::Cancelled,
+                    Came::End => RecvEvent::Eof,
+                    Came::Failed(fault) => RecvEvent::Failed(fault),
                 };
-                self.give_back(pass, what, net)
+                self.give_back(permit, what, net)
             }
-            Watch::Nothing | Watch::Discard | Watch::Ingest => Ok(()),
+            Background::Nothing | Background::Discard | Background::Ingest => Ok(()),
         }
     }
 
     fn receive_plain(
         &mut self,
-        pass: RecvPass,
+        permit: RecvPermit,
         most: usize,
         may: bool,
         stands: bool,
         net: &mut Net,
     ) -> Check {
         if !may {
-            return self.give_back(pass, Received::Nothing, net);
+            return self.give_back(permit, RecvEvent::Cancelled, net);
         }
         let mut buf = vec![0; most.min(LONGEST)];
-        let upgrades = self.machine.is_yielding();
+        let upgrades = self.machine.is_upgrade_pending();
         match net.wire.receive(self.who, &mut buf) {
             Came::Bytes(bytes) => {
                 net.trace.note(self.who, "receives", bytes);
-                let outputs = self.machine.delivered(pass, bytes).collect();
-                self.absorb(outputs, net)?;
+                let actions = self.machine.handle_recv(permit, bytes).collect();
+                self.absorb(actions, net)?;
                 if stands {
                     return self.has_read(&buf[..bytes]);
                 }
@@ -212,66 +212,66 @@ impl Side {
                     "plaintext that comes when an upgrade has begun ends it",
                 )?;
                 rule(
-                    !matches!(self.machine.read(), ReadStep::Receive(_)),
+                    !matches!(self.machine.read(), ReadStep::Recv(_)),
                     "nothing is read behind what was taken too late",
                 )
             }
             Came::Nothing if stands => {
-                self.reader = Reader::Receives(pass);
+                self.reader = Reader::Receives(permit);
                 Ok(())
             }
-            Came::Nothing => self.give_back(pass, Received::Nothing, net),
-            Came::End => self.give_back(pass, Received::Eof, net),
-            Came::Failed(fault) => self.give_back(pass, Received::Failed(fault), net),
+            Came::Nothing => self.give_back(permit, RecvEvent::Cancelled, net),
+            Came::End => self.give_back(permit, RecvEvent::Eof, net),
+            Came::Failed(fault) => self.give_back(permit, RecvEvent::Failed(fault), net),
         }
     }
 
-    /// Receives ciphertext; gives the pass back where nothing is there.
+    /// Receives ciphertext; gives the permit back where nothing is there.
     fn ingest(
         &mut self,
-        pass: RecvPass,
+        permit: RecvPermit,
         most: usize,
         may: bool,
         net: &mut Net,
-    ) -> Result<Option<RecvPass>, &'static str> {
+    ) -> Result<Option<RecvPermit>, &'static str> {
         if !may {
-            self.give_back(pass, Received::Nothing, net)?;
+            self.give_back(permit, RecvEvent::Cancelled, net)?;
             return Ok(None);
         }
-        let space = self.intake.space();
+        let space = self.recv_buf.spare_mut();
         let most = most.min(space.len());
         match net.wire.receive(self.who, &mut space[..most]) {
             Came::Bytes(bytes) => {
                 net.trace.note(self.who, "receives", bytes);
-                self.intake.filled(bytes);
-                match self.machine.lend(pass) {
+                self.recv_buf.advance(bytes);
+                match self.machine.lend(permit) {
                     Ok(mut loan) => {
-                        loan.feed(&mut self.intake);
+                        loan.read_tls(&mut self.recv_buf);
                         self.loan = Some(loan);
                     }
-                    Err(pass) => {
-                        let outputs =
-                            self.machine.ingest(pass, &mut self.intake, || net.now).collect();
-                        self.absorb(outputs, net)?;
+                    Err(permit) => {
+                        let actions =
+                            self.machine.ingest(permit, &mut self.recv_buf, || net.now).collect();
+                        self.absorb(actions, net)?;
                     }
                 }
             }
-            Came::Nothing => return Ok(Some(pass)),
-            Came::End => self.give_back(pass, Received::Eof, net)?,
-            Came::Failed(fault) => self.give_back(pass, Received::Failed(fault), net)?,
+            Came::Nothing => return Ok(Some(permit)),
+            Came::End => self.give_back(permit, RecvEvent::Eof, net)?,
+            Came::Failed(fault) => self.give_back(permit, RecvEvent::Failed(fault), net)?,
         }
         Ok(None)
     }
 
-    fn take(&mut self, pass: RecvPass, most: usize, net: &mut Net) -> Check {
-        if !self.machine.still_receives(&pass) {
-            return self.give_back(pass, Received::Nothing, net);
+    fn take(&mut self, permit: RecvPermit, most: usize, net: &mut Net) -> Check {
+        if !self.machine.permits_recv(&permit) {
+            return self.give_back(permit, RecvEvent::Cancelled, net);
         }
         let mut buf = vec![0; most];
-        let (bytes, outputs) = self.machine.take(pass, &mut buf, || net.now);
-        let outputs = outputs.collect();
+        let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || net.now);
+        let actions = actions.collect();
         net.trace.note(self.who, "takes", bytes);
-        self.absorb(outputs, net)?;
+        self.absorb(actions, net)?;
         rule(bytes > 0, "where something is unread it can be taken")?;
         self.has_read(&buf[..bytes])
     }
@@ -292,12 +292,12 @@ impl Side {
         }
     }
 
-    fn give_back(&mut self, pass: RecvPass, what: Received, net: &mut Net) -> Check {
-        let outputs = self.machine.received(pass, what, net.now).collect();
-        if what != Received::Nothing {
+    fn give_back(&mut self, permit: RecvPermit, what: RecvEvent, net: &mut Net) -> Check {
+        let actions = self.machine.handle_recv_event(permit, what, net.now).collect();
+        if what != RecvEvent::Cancelled {
             net.trace.note(self.who, "meets an end", 0);
         }
-        self.absorb(outputs, net)
+        self.absorb(actions, net)
     }
 
     fn has_read(&mut self, bytes: &[u8]) -> Check {

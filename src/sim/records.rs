@@ -9,7 +9,8 @@ use super::plan::{ServerSetting, Source, checksum};
 use super::tls::{self, Server};
 use crate::info::Phase;
 use crate::machine::{
-    Endpoints, Fault, Input, Intake, Machine, Output, Plan, ReadStep, Received, RecvPass, Target,
+    Action, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent, RecvPermit,
+    Target,
 };
 
 /// A flight of the server, and what becomes of it.
@@ -167,7 +168,7 @@ fn changed(mut flight: Vec<u8>, mut source: Source<'_>) -> Vec<u8> {
 
 struct Client {
     machine: Machine,
-    intake: Intake,
+    recv_buf: RecvBuf,
     /// What it has to say to the server.
     said: Vec<u8>,
     read: Vec<u8>,
@@ -177,11 +178,11 @@ struct Client {
 
 impl Client {
     fn new(records: &Records) -> Self {
-        let mut plan = Plan::new(Target::Address(address(0)));
-        plan.tls = Some(tls::setup(records.setting));
-        let mut machine = Machine::new(plan, records.now);
-        let attempt = machine.start(records.now).find_map(|output| match output {
-            Output::Attempt { id, .. } => Some(id),
+        let mut config = Config::new(Target::Address(address(0)));
+        config.tls = Some(tls::setup(records.setting));
+        let mut machine = Machine::new(config, records.now);
+        let attempt = machine.start(records.now).find_map(|action| match action {
+            Action::Attempt { id, .. } => Some(id),
             _ => None,
         });
         let id = attempt.expect("it dials its one address");
@@ -189,7 +190,7 @@ impl Client {
         drop(machine.handle(Input::Attempted { id, result }, records.now));
         let mut client = Client {
             machine,
-            intake: Intake::new(),
+            recv_buf: RecvBuf::new(),
             said: Vec::new(),
             read: Vec::new(),
             reads: Ok(()),
@@ -201,57 +202,57 @@ impl Client {
     fn feed(&mut self, bytes: &[u8], piece: usize, now: Instant) {
         let mut left = bytes;
         while !left.is_empty() {
-            let Some(pass) = self.pass(now) else { break };
-            let space = self.intake.space();
+            let Some(permit) = self.permit(now) else { break };
+            let space = self.recv_buf.spare_mut();
             let (first, rest) = left.split_at(left.len().min(piece).min(space.len()));
             space[..first.len()].copy_from_slice(first);
-            self.intake.filled(first.len());
-            drop(self.machine.ingest(pass, &mut self.intake, || now));
+            self.recv_buf.advance(first.len());
+            drop(self.machine.ingest(permit, &mut self.recv_buf, || now));
             left = rest;
             self.transmit();
         }
         // What was fed is read as well.
-        if let Some(pass) = self.pass(now) {
-            drop(self.machine.received(pass, Received::Nothing, now));
+        if let Some(permit) = self.permit(now) {
+            drop(self.machine.handle_recv_event(permit, RecvEvent::Cancelled, now));
         }
     }
 
     fn end(&mut self, now: Instant) {
-        if let Some(pass) = self.pass(now) {
-            drop(self.machine.received(pass, Received::Eof, now));
+        if let Some(permit) = self.permit(now) {
+            drop(self.machine.handle_recv_event(permit, RecvEvent::Eof, now));
         }
         self.transmit();
-        while let Some(pass) = self.pass(now) {
-            drop(self.machine.received(pass, Received::Eof, now));
+        while let Some(permit) = self.permit(now) {
+            drop(self.machine.handle_recv_event(permit, RecvEvent::Eof, now));
         }
     }
 
     /// Leave to receive, once all that is here was read.
-    fn pass(&mut self, now: Instant) -> Option<RecvPass> {
+    fn permit(&mut self, now: Instant) -> Option<RecvPermit> {
         loop {
             match self.machine.read() {
-                ReadStep::Take(pass) => {
+                ReadStep::TakePlaintext(permit) => {
                     let mut buf = [0; 4096];
-                    let bytes = self.machine.take(pass, &mut buf, || now).0;
+                    let bytes = self.machine.take_plaintext(permit, &mut buf, || now).0;
                     self.read.extend_from_slice(&buf[..bytes]);
                 }
-                ReadStep::Ingest(pass) => return Some(pass),
-                ReadStep::Wait => return self.machine.attend(),
+                ReadStep::Ingest(permit) => return Some(permit),
+                ReadStep::Wait => return self.machine.begin_background_recv(),
                 ReadStep::Fail(fault) => {
                     self.reads = Err(fault);
                     return None;
                 }
-                ReadStep::Receive(_) | ReadStep::End => return None,
+                ReadStep::Recv(_) | ReadStep::Eof => return None,
             }
         }
     }
 
     fn transmit(&mut self) {
-        while let Some(mut parcel) = self.machine.transmit() {
-            self.said.extend_from_slice(parcel.bytes());
-            let bytes = parcel.bytes().len();
-            parcel.sent(bytes);
-            drop(self.machine.transmitted(&mut parcel));
+        while let Some(mut transmit) = self.machine.next_transmit() {
+            self.said.extend_from_slice(transmit.bytes());
+            let bytes = transmit.bytes().len();
+            transmit.sent(bytes);
+            drop(self.machine.transmit_done(&mut transmit));
         }
     }
 }

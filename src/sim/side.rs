@@ -8,8 +8,8 @@ use super::tls;
 use super::wire::Came;
 use crate::info::Phase;
 use crate::machine::{
-    AttemptId, Fault, Input, Intake, Loan, Machine, Output, Parcel, Plan, RecvPass, Release,
-    SendPass,
+    Action, AttemptId, Config, Fault, Input, Loan, Machine, RecvBuf, RecvPermit, Release,
+    SendPermit, Transmit,
 };
 
 #[derive(Debug)]
@@ -22,11 +22,11 @@ pub(super) struct Side {
     pub(super) reader: Reader,
     pub(super) writer: Writer,
     /// Of who receives while nobody reads.
-    pub(super) attendant: Option<RecvPass>,
-    pub(super) lent: Option<Parcel>,
+    pub(super) attendant: Option<RecvPermit>,
+    pub(super) lent: Option<Transmit>,
     /// The session, while it runs foreign code.
     pub(super) loan: Option<Loan>,
-    pub(super) intake: Intake,
+    pub(super) recv_buf: RecvBuf,
     /// Something may have come that nobody has looked at since, where that is attended.
     pub(super) edge: bool,
     /// Somebody has to send what waits.
@@ -54,17 +54,17 @@ pub(super) struct Side {
 pub(super) enum Reader {
     Nobody,
     Waits { told: bool },
-    Receives(RecvPass),
-    Ingests(RecvPass),
-    Takes(RecvPass),
+    Receives(RecvPermit),
+    Ingests(RecvPermit),
+    Takes(RecvPermit),
 }
 
 #[derive(Debug)]
 pub(super) enum Writer {
     Nobody,
     Waits { told: bool },
-    Sends(SendPass),
-    Seals { pass: SendPass, told: bool },
+    Sends(SendPermit),
+    Seals { permit: SendPermit, told: bool },
 }
 
 impl Side {
@@ -83,7 +83,7 @@ impl Side {
             attendant: None,
             lent: None,
             loan: None,
-            intake: Intake::new(),
+            recv_buf: RecvBuf::new(),
             edge: false,
             flushing: false,
             secure,
@@ -101,13 +101,13 @@ impl Side {
     }
 
     pub(super) fn start(&mut self, net: &mut Net) -> Check {
-        let outputs = self.machine.start(net.now).collect();
-        self.absorb(outputs, net)
+        let actions = self.machine.start(net.now).collect();
+        self.absorb(actions, net)
     }
 
     pub(super) fn handle(&mut self, input: Input<'_>, net: &mut Net) -> Check {
-        let outputs = self.machine.handle(input, net.now).collect();
-        self.absorb(outputs, net)
+        let actions = self.machine.handle(input, net.now).collect();
+        self.absorb(actions, net)
     }
 
     pub(super) fn command(&mut self, command: Command, net: &mut Net) -> Check {
@@ -122,12 +122,12 @@ impl Side {
             }
             Command::AbortWriting => {
                 self.left = true;
-                self.handle(Input::AbortWriting, net)
+                self.handle(Input::AbortWrite, net)
             }
             Command::FinishWriting => {
                 let sending = matches!(self.writer, Writer::Sends(_) | Writer::Seals { .. });
                 let before = self.machine.phase();
-                self.handle(Input::FinishWriting, net)?;
+                self.handle(Input::CloseWrite, net)?;
                 rule(
                     !sending || self.machine.phase() == before,
                     "a half-close waits for what is being written",
@@ -135,7 +135,7 @@ impl Side {
             }
             Command::CancelReading => {
                 self.cancelled = true;
-                self.handle(Input::CancelReading, net)
+                self.handle(Input::CancelRead, net)
             }
             Command::StartTls => self.start_tls(net),
         }
@@ -144,7 +144,7 @@ impl Side {
     pub(super) fn stray(&mut self, stray: Stray, net: &mut Net) -> Check {
         match stray {
             Stray::Deadline => self.keep_time(net),
-            Stray::Answered => self.handle(Input::Answered(&[address(2), address(5)]), net),
+            Stray::Answered => self.handle(Input::PartialResolved(&[address(2), address(5)]), net),
             // Only where it is not asked: the answer of another.
             Stray::Unresolved if self.machine.opened().is_some() => {
                 self.handle(Input::Resolved(Err(Fault::Resolve)), net)
@@ -154,7 +154,9 @@ impl Side {
                 let result = Err(Fault::Connect(111));
                 self.handle(Input::Attempted { id, result }, net)
             }
-            Stray::HandOver if !self.machine.is_yielding() => self.handle(Input::HandOver, net),
+            Stray::HandOver if !self.machine.is_upgrade_pending() => {
+                self.handle(Input::UpgradeReady, net)
+            }
             Stray::Start => {
                 let again = self.machine.start(net.now).count();
                 rule(again == 0, "a machine starts once")
@@ -165,10 +167,10 @@ impl Side {
 
     /// Says that a deadline may have come.
     pub(super) fn keep_time(&mut self, net: &mut Net) -> Check {
-        self.handle(Input::Deadline, net)?;
+        self.handle(Input::TimerExpired, net)?;
         if self.setting.close_timeout.is_zero() {
             // Where nothing may take any time the next limit can be due as soon as it is set.
-            self.handle(Input::Deadline, net)?;
+            self.handle(Input::TimerExpired, net)?;
         }
         Model::see_time(&self.machine, net.now)
     }
@@ -184,13 +186,13 @@ impl Side {
     /// As the driver does, which has made sure that nothing is being written.
     fn start_tls(&mut self, net: &mut Net) -> Check {
         let free = matches!(self.writer, Writer::Nobody | Writer::Waits { .. });
-        let refused = self.machine.refuses_upgrade().is_some();
+        let refused = self.machine.upgrade_error().is_some();
         let opened = self.machine.phase() == Phase::Open;
-        let was_yielding = self.machine.is_yielding();
+        let was_yielding = self.machine.is_upgrade_pending();
         self.handle(Input::StartTls, net)?;
         let begins = free && !refused && opened;
         rule(
-            self.machine.is_yielding() == (begins || was_yielding),
+            self.machine.is_upgrade_pending() == (begins || was_yielding),
             "an upgrade begins where nothing is in its way",
         )?;
         if begins {
@@ -201,13 +203,13 @@ impl Side {
 
     /// Looks at the wire before an upgrade, where nobody is at it any more.
     pub(super) fn look(&mut self, net: &mut Net) -> Check {
-        if !self.machine.is_quiet() {
+        if !self.machine.is_idle_for_upgrade() {
             return Ok(());
         }
         rule(self.plaintext == Some(self.accepted), "nothing is written in an upgrade")?;
         match net.wire.peek(self.who) {
             Came::Bytes(_) => {
-                self.handle(Input::Unread, net)?;
+                self.handle(Input::UnexpectedPlaintext, net)?;
                 rule(
                     self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
                     "plaintext that is unread ends an upgrade",
@@ -221,7 +223,7 @@ impl Side {
 
     fn hand_over(&mut self, net: &mut Net) -> Check {
         let plaintext = self.plaintext;
-        self.handle(Input::HandOver, net)?;
+        self.handle(Input::UpgradeReady, net)?;
         self.plaintext = plaintext;
         self.model.see_upgraded(&self.machine)?;
         let limit = self.setting.connect_timeout;
@@ -239,72 +241,72 @@ impl Side {
 
     // ------------------------------------------------------------- what has to be done
 
-    pub(super) fn absorb(&mut self, outputs: Vec<Output>, net: &mut Net) -> Check {
-        for &output in &outputs {
-            net.trace.output(self.who, output);
+    pub(super) fn absorb(&mut self, actions: Vec<Action>, net: &mut Net) -> Check {
+        for &action in &actions {
+            net.trace.output(self.who, action);
         }
-        self.model.see(&outputs, &self.machine, self.held(), &self.setting.names)?;
-        let release = outputs.iter().find_map(|output| match output {
-            Output::Release(how) => Some(*how),
+        self.model.see(&actions, &self.machine, self.held(), &self.setting.names)?;
+        let release = actions.iter().find_map(|action| match action {
+            Action::Release(how) => Some(*how),
             _ => None,
         });
-        if release.is_some() && outputs.contains(&Output::Transmit) {
-            let farewell = self.machine.take_farewell();
+        if release.is_some() && actions.contains(&Action::Transmit) {
+            let farewell = self.machine.take_final_records();
             // As far as that goes at once.
             net.send(self.who, &farewell);
         }
-        for output in outputs {
-            self.perform(output, net)?;
+        for action in actions {
+            self.perform(action, net)?;
         }
-        if !self.secure && !self.machine.is_yielding() {
+        if !self.secure && !self.machine.is_upgrade_pending() {
             // It came to nothing.
             self.plaintext = None;
         }
         self.see_waiting()
     }
 
-    fn perform(&mut self, output: Output, net: &mut Net) -> Check {
-        match output {
-            Output::Resolve => self.resolve(net),
-            Output::Attempt { id, address } => {
+    fn perform(&mut self, action: Action, net: &mut Net) -> Check {
+        match action {
+            Action::Resolve => self.resolve(net),
+            Action::Attempt { id, address } => {
                 self.latest = Some(id);
                 if let Some((after, result)) = self.setting.names.fate(address) {
                     net.later(after, self.who, Happening::Attempted(id, result));
                 }
             }
-            Output::ShutdownWrite => net.wire.finish(self.who),
-            Output::Attend => self.edge = true,
-            Output::Transmit => self.flushing = true,
-            Output::Begin => self.loan = self.machine.lend_to_begin(),
-            Output::Release(Release::Done) => {
+            Action::ShutdownWrite => net.wire.finish(self.who),
+            Action::DriveRecv => self.edge = true,
+            Action::Transmit => self.flushing = true,
+            Action::BeginHandshake => self.loan = self.machine.lend_to_begin(),
+            Action::Release(Release::Close) => {
                 if net.wire.close(self.who) {
                     net.harmed = true;
                     let well = self.machine.outcome() == Some(Ok(()));
                     rule(!well, "who ends well leaves nothing unread")?;
                 }
             }
-            Output::Release(Release::Linger) => net.wire.linger(self.who),
-            Output::Release(Release::Reset) => {
+            Action::Release(Release::Linger) => net.wire.linger(self.who),
+            Action::Release(Release::Reset) => {
                 net.harmed = true;
                 net.wire.reset(self.who);
                 net.wire.linger(self.who);
             }
-            Output::Readable => {
+            Action::Readable => {
                 if let Reader::Waits { told } = &mut self.reader {
                     *told = true;
                 }
             }
-            Output::Writable => {
+            Action::Writable => {
                 if let Writer::Waits { told } | Writer::Seals { told, .. } = &mut self.writer {
                     *told = true;
                 }
             }
             // What is under way goes on, and nobody wants to hear of it.
-            Output::Adopt { .. }
-            | Output::GiveUp { .. }
-            | Output::Abandon
-            | Output::Opened
-            | Output::Closed => {}
+            Action::Attach { .. }
+            | Action::CancelAttempt { .. }
+            | Action::CancelAttempts
+            | Action::Opened
+            | Action::Closed => {}
         }
         Ok(())
     }
@@ -312,17 +314,17 @@ impl Side {
     /// Foreign code runs to its end, and the session comes back.
     pub(super) fn restore(&mut self, net: &mut Net) -> Check {
         let Some(mut loan) = self.loan.take() else { return Ok(()) };
-        loan.begin();
+        loan.begin_handshake();
         net.trace.note(self.who, "gives the session back", 0);
         if let Reader::Waits { told } = &mut self.reader {
             // As the driver tells all who wait.
             *told = true;
         }
         let over = self.is_done();
-        let (discarded, outputs) = self.machine.restore(loan, net.now);
-        let outputs = outputs.collect();
+        let (discarded, actions) = self.machine.restore(loan, net.now);
+        let actions = actions.collect();
         rule(discarded.is_none() || over || self.is_done(), "there is a place for the session")?;
-        self.absorb(outputs, net)
+        self.absorb(actions, net)
     }
 
     fn resolve(&mut self, net: &mut Net) {
@@ -343,7 +345,7 @@ impl Side {
         match happening {
             Happening::Answered(place) => {
                 let addresses = self.setting.names.answers[place].addresses();
-                self.handle(Input::Answered(&addresses), net)
+                self.handle(Input::PartialResolved(&addresses), net)
             }
             Happening::Resolved(true) => self.handle(Input::Resolved(Ok(&[])), net),
             Happening::Resolved(false) => self.handle(Input::Resolved(Err(Fault::Resolve)), net),
@@ -354,16 +356,16 @@ impl Side {
     /// Who waits, and has not been told, waits rightly.
     fn see_waiting(&mut self) -> Check {
         if matches!(self.reader, Reader::Waits { told: false }) {
-            let nothing = self.machine.refuses_read().is_none();
+            let nothing = self.machine.read_error().is_none();
             rule(nothing, "who waits to read is told when that will fail")?;
         }
         match &self.writer {
             Writer::Waits { told: false } => rule(
-                self.machine.refuses_write().is_none(),
+                self.machine.write_error().is_none(),
                 "who waits to write is told when that will fail",
             ),
-            Writer::Seals { pass, told: false } => rule(
-                self.machine.still_sends(pass),
+            Writer::Seals { permit, told: false } => rule(
+                self.machine.permits_send(permit),
                 "who waits for room is told when there will be none",
             ),
             Writer::Nobody
@@ -375,14 +377,14 @@ impl Side {
 
     fn held(&self) -> Held {
         let receiving = match &self.reader {
-            Reader::Receives(pass) | Reader::Ingests(pass) | Reader::Takes(pass) => {
-                Some(self.machine.still_receives(pass))
+            Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => {
+                Some(self.machine.permits_recv(permit))
             }
             Reader::Nobody | Reader::Waits { .. } => None,
         };
         let sending = match &self.writer {
-            Writer::Sends(pass) | Writer::Seals { pass, .. } => {
-                Some(self.machine.still_sends(pass))
+            Writer::Sends(permit) | Writer::Seals { permit, .. } => {
+                Some(self.machine.permits_send(permit))
             }
             Writer::Nobody | Writer::Waits { .. } => None,
         };
@@ -390,8 +392,8 @@ impl Side {
     }
 }
 
-fn plan(setting: &Setting) -> Plan {
-    Plan {
+fn plan(setting: &Setting) -> Config {
+    Config {
         target: setting.names.target(),
         bind: setting.names.bound(),
         egress: setting.names.egress(),

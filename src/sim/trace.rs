@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::plan::{Step, Who, checksum};
-use crate::machine::Output;
+use crate::machine::Action;
 
 /// What happened in a life, in order. Two runs of one plan have equal traces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Trace {
 enum Event {
     /// This long after the beginning.
     Step(Duration, Step),
-    Output(Who, Output),
+    Output(Who, Action),
     Note(Who, &'static str, usize),
     Sent {
         who: Who,
@@ -37,8 +37,8 @@ impl Trace {
         self.events.push(Event::Step(at, step));
     }
 
-    pub(super) fn output(&mut self, who: Who, output: Output) {
-        self.events.push(Event::Output(who, output));
+    pub(super) fn output(&mut self, who: Who, action: Action) {
+        self.events.push(Event::Output(who, action));
     }
 
     pub(super) fn note(&mut self, who: Who, what: &'static str, bytes: usize) {
@@ -63,7 +63,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Step(at, step) => write!(f, "{at:?} {step:?}"),
-            Event::Output(who, output) => write!(f, "    {who} -> {output:?}"),
+            Event::Output(who, action) => write!(f, "    {who} -> {action:?}"),
             Event::Note(who, what, 0) => write!(f, "    {who} {what}"),
             Event::Note(who, what, bytes) => write!(f, "    {who} {what} {bytes}"),
             Event::Sent { who, bytes, sum } => write!(f, "    {who} sends {bytes} ({sum:016x})"),

@@ -178,7 +178,7 @@ impl World {
 
     /// When something is due next: in the world, or in a machine.
     fn next(&self) -> Option<Instant> {
-        let deadline = |side: &Side| side.machine.deadline().map(|(at, _)| at);
+        let deadline = |side: &Side| side.machine.next_timer().map(|(at, _)| at);
         let far = match &self.far {
             Far::Machine(far) => deadline(far),
             Far::Scripted(_) => None,
@@ -190,7 +190,7 @@ impl World {
         for _ in 0..EVENTS_MOST {
             self.happen()?;
             let now = self.net.now;
-            self.each(|side, net| match side.machine.deadline() {
+            self.each(|side, net| match side.machine.next_timer() {
                 Some((at, _)) if at <= now => side.keep_time(net),
                 Some(_) | None => Ok(()),
             })?;
@@ -298,7 +298,7 @@ impl World {
         for _ in 0..EVENTS_MOST {
             self.settle()?;
             let decided =
-                |side: &Side| side.machine.opened().is_some() && !side.machine.is_yielding();
+                |side: &Side| side.machine.opened().is_some() && !side.machine.is_upgrade_pending();
             if self.all(decided) {
                 break;
             }
@@ -449,7 +449,7 @@ fn see_waiters(side: &mut Side, net: &mut Net) -> Check {
         side.write(net)?;
     }
     if matches!(side.writer, Writer::Seals { told: false, .. }) {
-        let full = side.lent.is_some() || !side.machine.has_room();
+        let full = side.lent.is_some() || !side.machine.can_seal();
         rule(full, "who waits for room is told when there is some")?;
     }
     Ok(())

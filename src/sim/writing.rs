@@ -5,7 +5,7 @@ use super::net::Net;
 use super::reading::salt;
 use super::side::{Side, Writer};
 use super::wire::{Went, fill};
-use crate::machine::{Parcel, SendPass, Sent, WriteStep};
+use crate::machine::{SendEvent, SendPermit, Transmit, WriteStep};
 
 impl Side {
     /// A writer comes, or who waits looks again.
@@ -15,16 +15,16 @@ impl Side {
         }
         let waited = matches!(self.writer, Writer::Waits { told: false });
         self.writer = match self.machine.write() {
-            WriteStep::Send(pass) => {
+            WriteStep::Send(permit) => {
                 rule(!self.secure, "over TLS nothing is sent in plaintext")?;
                 rule(self.plaintext.is_none(), "no plaintext is sent in an upgrade")?;
-                self.may_write(&pass)?;
-                Writer::Sends(pass)
+                self.may_write(&permit)?;
+                Writer::Sends(permit)
             }
-            WriteStep::Seal(pass) => {
+            WriteStep::Seal(permit) => {
                 rule(self.secure, "in plaintext nothing is sealed")?;
-                self.may_write(&pass)?;
-                Writer::Seals { pass, told: true }
+                self.may_write(&permit)?;
+                Writer::Seals { permit, told: true }
             }
             WriteStep::Wait => {
                 if !waited {
@@ -35,7 +35,7 @@ impl Side {
             WriteStep::Fail(fault) => {
                 net.trace.note(self.who, "fails to write", 0);
                 rule(
-                    self.machine.refuses_write() == Some(fault),
+                    self.machine.write_error() == Some(fault),
                     "a write fails as it was to be foreseen",
                 )?;
                 self.write_over = true;
@@ -51,8 +51,8 @@ impl Side {
     /// Who writes makes a system call, also a withdrawn one where that is `late`.
     pub(super) fn send(&mut self, most: usize, late: bool, net: &mut Net) -> Check {
         match std::mem::replace(&mut self.writer, Writer::Nobody) {
-            Writer::Sends(pass) => self.send_plain(pass, most, late, net),
-            Writer::Seals { pass, .. } => self.seal(pass, most, net),
+            Writer::Sends(permit) => self.send_plain(permit, most, late, net),
+            Writer::Seals { permit, .. } => self.seal(permit, most, net),
             writer @ (Writer::Nobody | Writer::Waits { .. }) => {
                 self.writer = writer;
                 Ok(())
@@ -62,24 +62,24 @@ impl Side {
 
     pub(super) fn leave_writing(&mut self, net: &mut Net) -> Check {
         match std::mem::replace(&mut self.writer, Writer::Nobody) {
-            Writer::Sends(pass) | Writer::Seals { pass, .. } => {
-                self.give_up(pass, Sent::Nothing, net)
+            Writer::Sends(permit) | Writer::Seals { permit, .. } => {
+                self.give_up(permit, SendEvent::Cancelled, net)
             }
             Writer::Nobody | Writer::Waits { .. } => Ok(()),
         }
     }
 
-    /// Lends a parcel, or sends so much of the one that is lent and gives it back.
+    /// Lends a transmit buffer, or sends so much of the one that is lent and gives it back.
     pub(super) fn transmit(&mut self, most: usize, net: &mut Net) -> Check {
         match self.lent.take() {
-            Some(parcel) => self.send_parcel(parcel, most, net),
+            Some(transmit) => self.send_parcel(transmit, most, net),
             None if self.flushing && self.is_wired() => {
-                let lent = self.machine.transmit();
+                let lent = self.machine.next_transmit();
                 match &lent {
-                    Some(parcel) => {
-                        let bytes = parcel.bytes().len();
+                    Some(transmit) => {
+                        let bytes = transmit.bytes().len();
                         net.trace.note(self.who, "is lent", bytes);
-                        rule(bytes > 0, "a parcel is lent with something in it")?;
+                        rule(bytes > 0, "a transmit buffer is lent with something in it")?;
                         rule(bytes <= PARCEL_MOST, "what waits to be sent is bounded")?;
                     }
                     None => {
@@ -95,16 +95,16 @@ impl Side {
         }
     }
 
-    fn may_write(&self, pass: &SendPass) -> Check {
-        rule(self.machine.still_sends(pass), "a pass that is given stands")?;
+    fn may_write(&self, permit: &SendPermit) -> Check {
+        rule(self.machine.permits_send(permit), "a permit that is given stands")?;
         rule(self.is_wired(), "there is a wire to send on")?;
         rule(!self.model.is_finished(), "nothing follows FIN")
     }
 
-    fn send_plain(&mut self, pass: SendPass, most: usize, late: bool, net: &mut Net) -> Check {
-        let stands = self.machine.still_sends(&pass);
+    fn send_plain(&mut self, permit: SendPermit, most: usize, late: bool, net: &mut Net) -> Check {
+        let stands = self.machine.permits_send(&permit);
         if !(stands || late && self.is_wired()) {
-            return self.give_up(pass, Sent::Nothing, net);
+            return self.give_up(permit, SendEvent::Cancelled, net);
         }
         rule(!net.wire.is_finished(self.who) || net.cut, "FIN waits for what is being sent")?;
         let mut load = vec![0; most];
@@ -112,69 +112,69 @@ impl Side {
         match net.send(self.who, &load) {
             Went::Bytes(bytes) => {
                 self.accepted += bytes as u64;
-                let outputs = self.machine.accepted(pass, bytes).collect();
-                self.absorb(outputs, net)
+                let actions = self.machine.handle_send(permit, bytes).collect();
+                self.absorb(actions, net)
             }
             Went::Full if stands => {
-                self.writer = Writer::Sends(pass);
+                self.writer = Writer::Sends(permit);
                 Ok(())
             }
-            Went::Full => self.give_up(pass, Sent::Nothing, net),
-            Went::Failed(fault) => self.give_up(pass, Sent::Failed(fault), net),
+            Went::Full => self.give_up(permit, SendEvent::Cancelled, net),
+            Went::Failed(fault) => self.give_up(permit, SendEvent::Failed(fault), net),
         }
     }
 
-    fn seal(&mut self, pass: SendPass, most: usize, net: &mut Net) -> Check {
-        if self.machine.still_sends(&pass) && !self.machine.has_room() {
+    fn seal(&mut self, permit: SendPermit, most: usize, net: &mut Net) -> Check {
+        if self.machine.permits_send(&permit) && !self.machine.can_seal() {
             // Who finds no room sees to it that there will be some.
             self.flushing = true;
-            self.writer = Writer::Seals { pass, told: false };
+            self.writer = Writer::Seals { permit, told: false };
             return Ok(());
         }
         let mut load = vec![0; most];
         fill(salt(self.who, true), self.accepted, &mut load);
-        let mut parcel = Parcel::default();
-        let (bytes, outputs) = self.machine.seal(pass, &load, &mut parcel, || net.now);
-        let outputs = outputs.collect();
+        let mut transmit = Transmit::default();
+        let (bytes, actions) = self.machine.seal(permit, &load, &mut transmit, || net.now);
+        let actions = actions.collect();
         self.accepted += bytes as u64;
         net.trace.note(self.who, "seals", bytes);
-        if !parcel.is_empty() {
-            rule(self.lent.is_none(), "one parcel is lent at a time")?;
-            rule(parcel.bytes().len() <= PARCEL_MOST, "what waits to be sent is bounded")?;
-            self.lent = Some(parcel);
+        if !transmit.is_empty() {
+            rule(self.lent.is_none(), "one transmit buffer is lent at a time")?;
+            rule(transmit.bytes().len() <= PARCEL_MOST, "what waits to be sent is bounded")?;
+            self.lent = Some(transmit);
         }
         // Whoever wrote sends on.
         self.flushing = true;
-        self.absorb(outputs, net)
+        self.absorb(actions, net)
     }
 
-    fn send_parcel(&mut self, mut parcel: Parcel, most: usize, net: &mut Net) -> Check {
+    fn send_parcel(&mut self, mut transmit: Transmit, most: usize, net: &mut Net) -> Check {
         // Somebody may wait for what is left.
         self.flushing = true;
         if !self.is_wired() {
-            let outputs = self.machine.transmitted(&mut parcel).collect();
-            return self.absorb(outputs, net);
+            let actions = self.machine.transmit_done(&mut transmit).collect();
+            return self.absorb(actions, net);
         }
-        let bytes = parcel.bytes().len().min(most);
+        let bytes = transmit.bytes().len().min(most);
         rule(!self.model.is_finished() || self.machine.outcome().is_some(), "nothing follows FIN")?;
-        let outputs = match net.send(self.who, &parcel.bytes()[..bytes]) {
+        let actions = match net.send(self.who, &transmit.bytes()[..bytes]) {
             Went::Bytes(sent) => {
-                parcel.sent(sent);
-                self.machine.transmitted(&mut parcel).collect()
+                transmit.sent(sent);
+                self.machine.transmit_done(&mut transmit).collect()
             }
-            Went::Full => self.machine.transmitted(&mut parcel).collect(),
+            Went::Full => self.machine.transmit_done(&mut transmit).collect(),
             Went::Failed(fault) => {
-                self.machine.not_transmitted(&mut parcel, fault, net.now).collect()
+                self.machine.transmit_failed(&mut transmit, fault, net.now).collect()
             }
         };
-        rule(parcel.is_empty(), "a parcel that was given back is empty")?;
-        self.absorb(outputs, net)
+        rule(transmit.is_empty(), "a transmit buffer that was given back is empty")?;
+        self.absorb(actions, net)
     }
 
-    fn give_up(&mut self, pass: SendPass, what: Sent, net: &mut Net) -> Check {
-        let outputs = self.machine.sent(pass, what).collect();
+    fn give_up(&mut self, permit: SendPermit, what: SendEvent, net: &mut Net) -> Check {
+        let actions = self.machine.handle_send_event(permit, what).collect();
         net.trace.note(self.who, "stops writing", 0);
-        self.absorb(outputs, net)
+        self.absorb(actions, net)
     }
 }
 

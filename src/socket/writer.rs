@@ -45,7 +45,7 @@ impl Writer {
     /// ([`Closed`](crate::ErrorKind::Closed)). While connecting it cancels the attempt; after a
     /// finished [`close`](Self::close) it does nothing.
     pub fn abort(&self) {
-        self.handle.call(|connection| connection.abort(Input::AbortWriting));
+        self.handle.call(|connection| connection.abort(Input::AbortWrite));
     }
 }
 

@@ -26,7 +26,7 @@ use super::binding;
 #[derive(Clone)]
 #[doc(alias("ConnectionState"))]
 pub struct TlsInfo {
-    agreed: Arc<Agreed>,
+    negotiated: Arc<Agreed>,
 }
 
 struct Agreed {
@@ -48,28 +48,30 @@ impl TlsInfo {
             Some(name) => Cow::Borrowed(name),
             None => Cow::Owned(format!("{:#06x}", u16::from(suite.suite()))),
         };
-        TlsInfo { agreed: Arc::new(Agreed { version, suite, suite_name, certificates, resumed }) }
+        TlsInfo {
+            negotiated: Arc::new(Agreed { version, suite, suite_name, certificates, resumed }),
+        }
     }
 
     /// The version of TLS.
     #[must_use]
     #[doc(alias("getProtocol"))]
     pub fn version(&self) -> TlsVersion {
-        self.agreed.version
+        self.negotiated.version
     }
 
     /// The cipher suite, as the code point that IANA gave it.
     #[must_use]
     #[doc(alias("getCipher"))]
     pub fn cipher_suite(&self) -> u16 {
-        u16::from(self.agreed.suite.suite())
+        u16::from(self.negotiated.suite.suite())
     }
 
     /// The cipher suite's name, such as `TLS13_AES_256_GCM_SHA384`; of one without a name the code
     /// point, such as `0x00ff`.
     #[must_use]
     pub fn cipher_suite_name(&self) -> &str {
-        &self.agreed.suite_name
+        &self.negotiated.suite_name
     }
 
     /// The peer's certificates, leaf first, in DER, as the peer sent them; those of a resumed session
@@ -77,30 +79,30 @@ impl TlsInfo {
     #[must_use]
     #[doc(alias("getPeerCertificate", "PeerCertificates"))]
     pub fn peer_certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.agreed.certificates.iter().map(|certificate| certificate.as_ref())
+        self.negotiated.certificates.iter().map(|certificate| certificate.as_ref())
     }
 
     /// See [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
     pub(crate) fn server_end_point(&self) -> Option<Vec<u8>> {
-        let leaf = self.agreed.certificates.first()?;
-        binding::server_end_point(leaf, self.agreed.suite)
+        let leaf = self.negotiated.certificates.first()?;
+        binding::server_end_point(leaf, self.negotiated.suite)
     }
 
     /// Whether the handshake resumed an earlier session.
     #[must_use]
     #[doc(alias("isSessionReused", "DidResume"))]
     pub fn resumed(&self) -> bool {
-        self.agreed.resumed
+        self.negotiated.resumed
     }
 }
 
 impl fmt::Debug for TlsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsInfo")
-            .field("version", &self.agreed.version)
-            .field("cipher_suite", &format_args!("{}", self.agreed.suite_name))
-            .field("peer_certificates", &self.agreed.certificates.len())
-            .field("resumed", &self.agreed.resumed)
+            .field("version", &self.negotiated.version)
+            .field("cipher_suite", &format_args!("{}", self.negotiated.suite_name))
+            .field("peer_certificates", &self.negotiated.certificates.len())
+            .field("resumed", &self.negotiated.resumed)
             .finish()
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sockeye::machine::IN_FLIGHT_MOST;
+use sockeye::machine::MAX_IN_FLIGHT;
 use sockeye::{Connector, ErrorKind, Socket, SocketOptions, TcpOptions};
 
 use crate::support::alone::alone;
@@ -195,14 +195,14 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
             thread::sleep(ms(20));
         }
         // Each socket opens a new attempt before it closes its oldest one.
-        let bound = before + SOCKETS * (IN_FLIGHT_MOST + 1);
-        assert!(most >= before + SOCKETS * IN_FLIGHT_MOST, "{most} descriptors, {before} before");
+        let bound = before + SOCKETS * (MAX_IN_FLIGHT + 1);
+        assert!(most >= before + SOCKETS * MAX_IN_FLIGHT, "{most} descriptors, {before} before");
         assert!(most <= bound, "{most} descriptors, {before} before");
         for socket in &sockets {
             let error = socket.opened().expect_err("nobody answers");
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             let attempts = error.attempts();
-            assert!(attempts.len() > IN_FLIGHT_MOST, "{attempts:?}");
+            assert!(attempts.len() > MAX_IN_FLIGHT, "{attempts:?}");
             assert!(attempts.iter().all(|one| one.error().kind() == ErrorKind::TimedOut));
             let first = attempts[0].error().to_string();
             assert!(first.contains("given up for the next address"), "{first}");

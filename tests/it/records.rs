@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use log::Level::{self, Debug as Says, Trace as Details};
 use log::{LevelFilter, Log, Metadata, Record};
-use sockeye::machine::{Intake, Parcel};
+use sockeye::machine::{RecvBuf, Transmit};
 use sockeye::{Connector, EgressRules, ErrorKind, SocketOptions};
 
 use crate::support::peer::nothing_listens;
@@ -230,10 +230,10 @@ fn a_socket_without_a_connection_shows_no_peer() {
 
 #[test]
 fn buffers_do_not_show_their_contents() {
-    let mut intake = Intake::new();
-    intake.space()[..SENT.len()].copy_from_slice(SENT.as_bytes());
-    intake.filled(SENT.len());
+    let mut intake = RecvBuf::new();
+    intake.spare_mut()[..SENT.len()].copy_from_slice(SENT.as_bytes());
+    intake.advance(SENT.len());
     is_discreet(&intake);
     assert_eq!(format!("{intake:?}"), format!("Intake {{ filled: {}, .. }}", SENT.len()));
-    assert_eq!(format!("{:?}", Parcel::default()), "Parcel { len: 0, .. }");
+    assert_eq!(format!("{:?}", Transmit::default()), "Parcel { len: 0, .. }");
 }

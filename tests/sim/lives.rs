@@ -55,12 +55,12 @@ fn scenarios_cover_every_event() {
         (Life::Secure, "attends"),
         (Life::Secure, "finds fault"),
         (Life::Plain, "Resolve"),
-        (Life::Plain, "Abandon"),
+        (Life::Plain, "CancelAttempts"),
         (Life::Plain, "drops"),
         (Life::Pair, "1 -> Closed"),
     ];
     for life in [Life::Plain, Life::Secure, Life::Upgrade, Life::Pair] {
-        for what in ["Opened", "ShutdownWrite", "Done", "Linger", "Reset", "Attend"] {
+        for what in ["Opened", "ShutdownWrite", "Release(Close)", "Linger", "Reset", "DriveRecv"] {
             wanted.push((life, what));
         }
         for what in ["receives", "reads the end", "fails to read", "fails to write"] {

@@ -2,191 +2,203 @@
 
 use std::time::Instant;
 
-use super::super::tls::Progress;
-use super::super::{Deadline, Fault, Input, Output, Outputs, Received, Refusal, Release, Sent};
-use super::{Closed, Draining, Ender, Pipe, Reads, State, ended};
+use super::super::tls::SessionState;
+use super::super::{
+    Action, Actions, Fault, Input, RecvEvent, Release, SendEvent, TimerKind, UpgradeError,
+};
+use super::{Closed, EndedBy, Flushing, Pipe, ReadEnd, State, ended};
 
 impl Closed {
     pub(super) fn handle(
         self,
         input: Input<'_>,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> Closed {
         match (self, input) {
-            (Closed::Draining(draining), Input::Deadline) if draining.deadline <= now => {
-                outputs.push(Output::Release(Release::Reset));
-                outputs.push(Output::Closed);
-                ended(draining.pipe, draining.reads, Err(Fault::TimedOut(Deadline::Close)))
+            (Closed::Flushing(flushing), Input::TimerExpired) if flushing.timer <= now => {
+                actions.push(Action::Release(Release::Reset));
+                actions.push(Action::Closed);
+                ended(flushing.pipe, flushing.read_end, Err(Fault::TimedOut(TimerKind::Close)))
             }
-            (Closed::Draining(draining), Input::Abort | Input::AbortWriting) => {
-                outputs.push(Output::Release(Release::Reset));
-                outputs.push(Output::Closed);
-                ended(draining.pipe, draining.reads, Err(Fault::Aborted))
+            (Closed::Flushing(flushing), Input::Abort | Input::AbortWrite) => {
+                actions.push(Action::Release(Release::Reset));
+                actions.push(Action::Closed);
+                ended(flushing.pipe, flushing.read_end, Err(Fault::Aborted))
             }
-            (Closed::Draining(draining), Input::WireFailed(fault)) => {
-                draining.failed(fault, outputs)
-            }
+            (Closed::Flushing(flushing), Input::WireFailed(fault)) => flushing.fail(fault, actions),
             // Nobody wants the rest.
             (
-                Closed::Ended { reads: Reads::Residue(pipe), outcome, .. },
-                Input::Close | Input::Abort | Input::AbortWriting | Input::CancelReading,
+                Closed::Ended { read_end: ReadEnd::Undrained(pipe), outcome, .. },
+                Input::Close | Input::Abort | Input::AbortWrite | Input::CancelRead,
             ) => {
-                outputs.push(Output::Release(Release::Done));
-                outputs.push(Output::Readable);
-                ended(*pipe, Reads::failing(outcome), outcome)
+                actions.push(Action::Release(Release::Close));
+                actions.push(Action::Readable);
+                ended(*pipe, ReadEnd::from_outcome(outcome), outcome)
             }
             (
-                Closed::Ended { reads: Reads::Decrypted(pipe), outcome, .. },
-                Input::Close | Input::Abort | Input::AbortWriting | Input::CancelReading,
+                Closed::Ended { read_end: ReadEnd::Buffered(pipe), outcome, .. },
+                Input::Close | Input::Abort | Input::AbortWrite | Input::CancelRead,
             ) => {
-                outputs.push(Output::Readable);
-                ended(*pipe, Reads::failing(outcome), outcome)
+                actions.push(Action::Readable);
+                ended(*pipe, ReadEnd::from_outcome(outcome), outcome)
             }
             (
-                closed @ (Closed::Draining(_)
+                closed @ (Closed::Flushing(_)
                 | Closed::Ended { .. }
                 | Closed::Upgraded
-                | Closed::Never(_)),
-                Input::Answered(_)
+                | Closed::ConnectFailed(_)),
+                Input::PartialResolved(_)
                 | Input::Resolved(_)
                 | Input::Attempted { .. }
-                | Input::Deadline
+                | Input::TimerExpired
                 | Input::WireEof
                 | Input::WireFailed(_)
                 | Input::Close
                 | Input::Abort
-                | Input::AbortWriting
-                | Input::FinishWriting
-                | Input::CancelReading
+                | Input::AbortWrite
+                | Input::CloseWrite
+                | Input::CancelRead
                 | Input::StartTls
-                | Input::HandOver
-                | Input::Unread,
+                | Input::UpgradeReady
+                | Input::UnexpectedPlaintext,
             ) => closed,
         }
     }
 
     /// What was accepted before the close went out, or could not.
-    pub(super) fn sent(self, what: Sent, outputs: &mut Outputs<'_>) -> Closed {
+    pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions<'_>) -> Closed {
         match (self, what) {
-            (Closed::Draining(mut draining), Sent::Nothing) => {
-                draining.pipe.say_goodbye(outputs);
-                if draining.pipe.is_sending() {
-                    return Closed::Draining(draining);
+            (Closed::Flushing(mut flushing), SendEvent::Cancelled) => {
+                flushing.pipe.queue_close_notify(actions);
+                if flushing.pipe.has_unsent_or_permit() {
+                    return Closed::Flushing(flushing);
                 }
-                outputs.push(Output::ShutdownWrite);
-                outputs.push(Output::Release(draining.release));
-                outputs.push(Output::Closed);
-                ended(draining.pipe, draining.reads, Ok(()))
+                actions.push(Action::ShutdownWrite);
+                actions.push(Action::Release(flushing.release));
+                actions.push(Action::Closed);
+                ended(flushing.pipe, flushing.read_end, Ok(()))
             }
-            (Closed::Draining(draining), Sent::Failed(fault)) => draining.failed(fault, outputs),
+            (Closed::Flushing(flushing), SendEvent::Failed(fault)) => flushing.fail(fault, actions),
             (
-                closed @ (Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_)),
-                Sent::Nothing | Sent::Failed(_),
+                closed @ (Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_)),
+                SendEvent::Cancelled | SendEvent::Failed(_),
             ) => closed,
         }
     }
 
     /// A session that is only read to the end may have come to it.
-    pub(super) fn progressed(self, outputs: &mut Outputs<'_>) -> Closed {
-        let (pipe, outcome, whole) = match self {
-            Closed::Ended { reads: Reads::Residue(pipe), outcome, .. } => (pipe, outcome, true),
-            Closed::Ended { reads: Reads::Decrypted(pipe), outcome, .. } => (pipe, outcome, false),
-            Closed::Draining(_) | Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_) => {
+    pub(super) fn on_session_progress(self, actions: &mut Actions<'_>) -> Closed {
+        let (pipe, outcome, release) = match self {
+            Closed::Ended { read_end: ReadEnd::Undrained(pipe), outcome, .. } => {
+                (pipe, outcome, true)
+            }
+            Closed::Ended { read_end: ReadEnd::Buffered(pipe), outcome, .. } => {
+                (pipe, outcome, false)
+            }
+            Closed::Flushing(_)
+            | Closed::Ended { .. }
+            | Closed::Upgraded
+            | Closed::ConnectFailed(_) => {
                 return self;
             }
         };
         let unread = pipe.tls.as_ref().is_some_and(|tls| tls.has_unread());
-        let reads = match pipe.progress() {
-            Progress::Handshaking | Progress::Established => None,
-            Progress::Failed if unread => None,
+        let read_end = match pipe.session_state() {
+            SessionState::Handshaking | SessionState::Established => None,
+            SessionState::Failed if unread => None,
             // All that the peer had to say has come, whatever happened to the connection then.
-            Progress::Ended => Some(Reads::End(Ender::Peer)),
-            Progress::Truncated | Progress::Failed => Some(Reads::failing(outcome)),
+            SessionState::Ended => Some(ReadEnd::Eof(EndedBy::Peer)),
+            SessionState::Truncated | SessionState::Failed => Some(ReadEnd::from_outcome(outcome)),
         };
-        match (reads, whole) {
-            (Some(reads), true) => {
-                outputs.push(Output::Release(Release::Done));
-                ended(*pipe, reads, outcome)
+        match (read_end, release) {
+            (Some(read_end), true) => {
+                actions.push(Action::Release(Release::Close));
+                ended(*pipe, read_end, outcome)
             }
-            (Some(reads), false) => ended(*pipe, reads, outcome),
-            (None, true) => Closed::Ended { reads: Reads::Residue(pipe), outcome, remains: None },
+            (Some(read_end), false) => ended(*pipe, read_end, outcome),
+            (None, true) => {
+                Closed::Ended { read_end: ReadEnd::Undrained(pipe), outcome, summary: None }
+            }
             (None, false) => {
-                Closed::Ended { reads: Reads::Decrypted(pipe), outcome, remains: None }
+                Closed::Ended { read_end: ReadEnd::Buffered(pipe), outcome, summary: None }
             }
         }
     }
 
-    pub(super) fn refuses_upgrade(&self) -> Refusal {
+    pub(super) fn upgrade_error(&self) -> UpgradeError {
         match self {
-            Closed::Upgraded => Refusal::Upgraded,
-            Closed::Draining(_)
-            | Closed::Ended { reads: Reads::End(Ender::This), outcome: Ok(()), .. }
+            Closed::Upgraded => UpgradeError::Upgraded,
+            Closed::Flushing(_)
+            | Closed::Ended { read_end: ReadEnd::Eof(EndedBy::Local), outcome: Ok(()), .. }
             | Closed::Ended {
-                reads: Reads::Residue(_) | Reads::Decrypted(_) | Reads::Fail(_),
+                read_end: ReadEnd::Undrained(_) | ReadEnd::Buffered(_) | ReadEnd::Fail(_),
                 outcome: Ok(()),
                 ..
-            } => Refusal::Closed,
-            Closed::Ended { reads: Reads::End(Ender::Peer), outcome: Ok(()), .. } => {
-                Refusal::PeerEnded
+            } => UpgradeError::Closed,
+            Closed::Ended { read_end: ReadEnd::Eof(EndedBy::Peer), outcome: Ok(()), .. } => {
+                UpgradeError::PeerEnded
             }
-            Closed::Ended { outcome: Err(fault), .. } => Refusal::of(*fault),
-            Closed::Never(never) => Refusal::of(never.fault),
+            Closed::Ended { outcome: Err(fault), .. } => UpgradeError::from_fault(*fault),
+            Closed::ConnectFailed(failed) => UpgradeError::from_fault(failed.fault),
         }
     }
 }
 
-impl Draining {
+impl Flushing {
     /// The wire failed. Where only this side's own end was yet to be sent, all was handed over.
-    fn failed(self, fault: Fault, outputs: &mut Outputs<'_>) -> Closed {
-        outputs.push(Output::Release(Release::Done));
-        outputs.push(Output::Closed);
-        let outcome = if self.pipe.owes_data() { Err(fault) } else { Ok(()) };
-        ended(self.pipe, self.reads, outcome)
+    fn fail(self, fault: Fault, actions: &mut Actions<'_>) -> Closed {
+        actions.push(Action::Release(Release::Close));
+        actions.push(Action::Closed);
+        let outcome = if self.pipe.has_undelivered_data() { Err(fault) } else { Ok(()) };
+        ended(self.pipe, self.read_end, outcome)
     }
 }
 
-impl Refusal {
-    fn of(fault: Fault) -> Self {
+impl UpgradeError {
+    fn from_fault(fault: Fault) -> Self {
         match fault {
-            Fault::Closed | Fault::Aborted | Fault::TimedOut(Deadline::Close) => Refusal::Closed,
-            fault => Refusal::Failed(fault),
+            Fault::Closed | Fault::Aborted | Fault::TimedOut(TimerKind::Close) => {
+                UpgradeError::Closed
+            }
+            fault => UpgradeError::Failed(fault),
         }
     }
 }
 
-impl Reads {
+impl ReadEnd {
     /// Why writes fail after an end without a failure.
-    pub(super) fn refuses_write(&self) -> Fault {
+    pub(super) fn write_error(&self) -> Fault {
         match self {
-            Reads::End(Ender::Peer) => Fault::PeerEnded,
-            Reads::End(Ender::This) | Reads::Residue(_) | Reads::Decrypted(_) | Reads::Fail(_) => {
-                Fault::Closed
-            }
+            ReadEnd::Eof(EndedBy::Peer) => Fault::PeerEnded,
+            ReadEnd::Eof(EndedBy::Local)
+            | ReadEnd::Undrained(_)
+            | ReadEnd::Buffered(_)
+            | ReadEnd::Fail(_) => Fault::Closed,
         }
     }
 
     /// What reads give after a failure and all that came before it.
-    fn failing(outcome: Result<(), Fault>) -> Reads {
+    fn from_outcome(outcome: Result<(), Fault>) -> ReadEnd {
         match outcome {
-            Ok(()) => Reads::End(Ender::Peer),
-            Err(fault) => Reads::Fail(fault),
+            Ok(()) => ReadEnd::Eof(EndedBy::Peer),
+            Err(fault) => ReadEnd::Fail(fault),
         }
     }
 }
 
 /// A receive of what came before a failure met the end of it.
-pub(super) fn residue_over(
+pub(super) fn undrained_done(
     pipe: Pipe,
-    what: Received,
+    what: RecvEvent,
     outcome: Result<(), Fault>,
-    outputs: &mut Outputs<'_>,
+    actions: &mut Actions<'_>,
 ) -> State {
-    outputs.push(Output::Release(Release::Done));
-    let complete = pipe.tls.is_none() && what == Received::Eof;
-    let reads = match outcome {
-        Err(Fault::ResetAfterEnd(_)) if complete => Reads::End(Ender::Peer),
-        outcome => Reads::failing(outcome),
+    actions.push(Action::Release(Release::Close));
+    let complete = pipe.tls.is_none() && what == RecvEvent::Eof;
+    let read_end = match outcome {
+        Err(Fault::ResetAfterEnd(_)) if complete => ReadEnd::Eof(EndedBy::Peer),
+        outcome => ReadEnd::from_outcome(outcome),
     };
-    State::Closed(ended(pipe, reads, outcome))
+    State::Closed(ended(pipe, read_end, outcome))
 }

@@ -2,356 +2,371 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::race::{Race, RaceStep};
-use super::super::tls::{Discarded, Progress, Remains, Session};
+use super::super::race::{HappyEyeballs, RaceStep};
+use super::super::tls::{Discarded, Session, SessionState, Summary};
 use super::super::{
-    AttemptId, Deadline, Fault, Input, Output, Outputs, Plan, ReadStep, Received, Refusal, Release,
-    Rules, Step,
+    Action, Actions, AttemptId, Config, Fault, Input, Policy, ReadStep, RecvEvent, Release, Step,
+    TimerKind, UpgradeError,
 };
-use super::{Closed, Half, Never, Pipe, State, tell_end};
+use super::{Closed, ConnectFailed, Half, Pipe, State, announce_end};
 use crate::info::{Phase, Timings};
 use crate::tls::{Failure, TlsSetup};
 
 #[derive(Debug)]
 pub(in super::super) struct Connecting {
-    race: Race,
-    deadline: Option<Instant>,
-    reading: Reading,
+    happy_eyeballs: HappyEyeballs,
+    timer: Option<Instant>,
+    read_intent: ReadIntent,
     /// For TLS from the start.
     setup: Option<TlsSetup>,
 }
 
 /// A connection that is being secured.
 #[derive(Debug)]
-pub(in super::super) struct Securing {
+pub(in super::super) struct Handshaking {
     pipe: Pipe,
-    handshake: Handshake,
-    begun: Instant,
-    deadline: Option<Instant>,
-    reading: Reading,
+    handshake: HandshakeKind,
+    started_at: Instant,
+    timer: Option<Instant>,
+    read_intent: ReadIntent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Handshake {
+enum HandshakeKind {
     /// From the start.
-    First,
+    Initial,
     /// Of a connection that was in plaintext before, about to be begun.
-    UpgradeToCome,
+    UpgradeNotStarted,
     Upgrade,
 }
 
 /// Whether anyone will want what the peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
+enum ReadIntent {
     Wanted,
     Cancelled,
 }
 
 impl Connecting {
-    pub(super) fn new(plan: Plan, now: Instant) -> Self {
+    pub(super) fn new(config: Config, now: Instant) -> Self {
         // A limit too far away to be an instant is none.
-        let timeout = plan.connect_timeout.and_then(|limit| now.checked_add(limit));
+        let timeout = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         Connecting {
-            race: Race::new(&plan, now),
-            deadline: timeout.into_iter().chain(plan.connect_deadline).min(),
-            reading: Reading::Wanted,
-            setup: plan.tls,
+            happy_eyeballs: HappyEyeballs::new(&config, now),
+            timer: timeout.into_iter().chain(config.connect_deadline).min(),
+            read_intent: ReadIntent::Wanted,
+            setup: config.tls,
         }
     }
 
     /// Begins to connect, unless it is too late for that.
-    pub(super) fn start(mut self: Box<Self>, now: Instant, outputs: &mut Outputs<'_>) -> State {
-        if self.deadline.is_some_and(|at| at <= now) {
-            self.race.start_too_late(now);
-            let fault = Fault::TimedOut(Deadline::Start);
-            return self.never(fault, Err(fault), now, outputs);
+    pub(super) fn start(mut self: Box<Self>, now: Instant, actions: &mut Actions<'_>) -> State {
+        if self.timer.is_some_and(|at| at <= now) {
+            self.happy_eyeballs.start_too_late(now);
+            let fault = Fault::TimedOut(TimerKind::Start);
+            return self.cancel(fault, Err(fault), now, actions);
         }
-        let step = self.race.start(now, outputs);
-        self.advance(step, now, outputs)
+        let step = self.happy_eyeballs.start(now, actions);
+        self.apply_race_step(step, now, actions)
     }
 
     pub(super) fn handle(
         mut self: Box<Self>,
         input: Input<'_>,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match input {
-            Input::Answered(addresses) => {
-                let step = self.race.resolved(Ok(addresses), false, now, outputs);
-                self.advance(step, now, outputs)
+            Input::PartialResolved(addresses) => {
+                let step = self.happy_eyeballs.on_resolved(Ok(addresses), false, now, actions);
+                self.apply_race_step(step, now, actions)
             }
             Input::Resolved(answer) => {
-                let step = self.race.resolved(answer, true, now, outputs);
-                self.advance(step, now, outputs)
+                let step = self.happy_eyeballs.on_resolved(answer, true, now, actions);
+                self.apply_race_step(step, now, actions)
             }
             Input::Attempted { id, result } => {
-                let step = self.race.attempted(id, result, now, outputs);
+                let step = self.happy_eyeballs.on_attempted(id, result, now, actions);
                 match step {
                     RaceStep::Won(timings) => {
-                        outputs.push(Output::Adopt { id, timings });
-                        self.won(now, outputs)
+                        actions.push(Action::Attach { id, timings });
+                        self.connected(now, actions)
                     }
-                    RaceStep::On | RaceStep::Lost(_) => self.advance(step, now, outputs),
+                    RaceStep::Continue | RaceStep::Lost(_) => {
+                        self.apply_race_step(step, now, actions)
+                    }
                 }
             }
-            Input::Deadline => match self.deadline {
+            Input::TimerExpired => match self.timer {
                 Some(at) if at <= now => {
-                    let fault = Fault::TimedOut(self.race.limited());
-                    self.never(fault, Err(fault), now, outputs)
+                    let fault = Fault::TimedOut(self.happy_eyeballs.timer_kind());
+                    self.cancel(fault, Err(fault), now, actions)
                 }
                 Some(_) | None => {
-                    self.race.expired(now, outputs);
+                    self.happy_eyeballs.on_timer(now, actions);
                     State::Connecting(self)
                 }
             },
-            Input::Close => self.never(Fault::Closed, Ok(()), now, outputs),
-            Input::Abort | Input::AbortWriting => {
-                self.never(Fault::Aborted, Err(Fault::Aborted), now, outputs)
+            Input::Close => self.cancel(Fault::Closed, Ok(()), now, actions),
+            Input::Abort | Input::AbortWrite => {
+                self.cancel(Fault::Aborted, Err(Fault::Aborted), now, actions)
             }
-            Input::CancelReading => {
-                self.reading = Reading::Cancelled;
-                outputs.push(Output::Readable);
+            Input::CancelRead => {
+                self.read_intent = ReadIntent::Cancelled;
+                actions.push(Action::Readable);
                 State::Connecting(self)
             }
             // There is no wire yet, and who half-closes or upgrades waits for it.
             Input::WireEof
             | Input::WireFailed(_)
-            | Input::FinishWriting
+            | Input::CloseWrite
             | Input::StartTls
-            | Input::HandOver
-            | Input::Unread => State::Connecting(self),
+            | Input::UpgradeReady
+            | Input::UnexpectedPlaintext => State::Connecting(self),
         }
     }
 
-    fn advance(self: Box<Self>, step: RaceStep, now: Instant, outputs: &mut Outputs<'_>) -> State {
+    fn apply_race_step(
+        self: Box<Self>,
+        step: RaceStep,
+        now: Instant,
+        actions: &mut Actions<'_>,
+    ) -> State {
         match step {
-            RaceStep::On | RaceStep::Won(_) => State::Connecting(self),
-            RaceStep::Lost(fault) => self.lost(fault, Err(fault), now, outputs),
+            RaceStep::Continue | RaceStep::Won(_) => State::Connecting(self),
+            RaceStep::Lost(fault) => self.connect_failed(fault, Err(fault), now, actions),
         }
     }
 
-    fn won(self, now: Instant, outputs: &mut Outputs<'_>) -> State {
+    fn connected(self, now: Instant, actions: &mut Actions<'_>) -> State {
         let Some(setup) = self.setup else {
-            return open(Pipe::default(), self.reading, outputs);
+            return open(Pipe::default(), self.read_intent, actions);
         };
-        match session(setup) {
+        match new_session(setup) {
             Ok(session) => {
-                begin(&session, outputs);
-                State::Securing(Box::new(Securing {
+                start_handshake(&session, actions);
+                State::Handshaking(Box::new(Handshaking {
                     pipe: Pipe { tls: Some(session), ..Pipe::default() },
-                    handshake: Handshake::First,
-                    begun: now,
-                    deadline: self.deadline,
-                    reading: self.reading,
+                    handshake: HandshakeKind::Initial,
+                    started_at: now,
+                    timer: self.timer,
+                    read_intent: self.read_intent,
                 }))
             }
             Err(failure) => {
-                outputs.push(Output::Release(Release::Done));
-                let remains = Remains { failure: Some(failure), ..Remains::default() };
-                never_opened(
-                    unsecured(Fault::Tls, Err(Fault::Tls), Duration::ZERO, remains),
-                    outputs,
+                actions.push(Action::Release(Release::Close));
+                let summary = Summary { failure: Some(failure), ..Summary::default() };
+                announce_connect_failed(
+                    handshake_failed(Fault::Tls, Err(Fault::Tls), Duration::ZERO, summary),
+                    actions,
                 )
             }
         }
     }
 
     /// Gives up while something is still pending.
-    fn never(
+    fn cancel(
         self,
         fault: Fault,
         outcome: Result<(), Fault>,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
-        outputs.push(Output::Abandon);
-        self.lost(fault, outcome, now, outputs)
+        actions.push(Action::CancelAttempts);
+        self.connect_failed(fault, outcome, now, actions)
     }
 
-    fn lost(
+    fn connect_failed(
         self,
         fault: Fault,
         outcome: Result<(), Fault>,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
-        let (step, timings) = (self.race.step(), self.race.timings(now));
-        let attempts = self.race.into_failed(fault, now);
-        let remains = discard(self.setup);
-        let never = Never { fault, outcome, step, timings, attempts, remains, told: true };
-        never_opened(never, outputs)
+        let (step, timings) = (self.happy_eyeballs.step(), self.happy_eyeballs.timings(now));
+        let attempts = self.happy_eyeballs.into_failed(fault, now);
+        let summary = discard_setup(self.setup);
+        let failed =
+            ConnectFailed { fault, outcome, step, timings, attempts, summary, announced: true };
+        announce_connect_failed(failed, actions)
     }
 
     pub(super) fn step(&self) -> Option<Step> {
-        self.race.step()
+        self.happy_eyeballs.step()
     }
 
     pub(super) fn runs_foreign_code(&self) -> bool {
         self.setup.as_ref().is_some_and(TlsSetup::runs_foreign_code)
     }
 
-    pub(super) fn awaits(&self, id: AttemptId) -> bool {
-        self.race.awaits(id)
+    pub(super) fn is_attempt_pending(&self, id: AttemptId) -> bool {
+        self.happy_eyeballs.is_pending(id)
     }
 
     pub(super) fn read(&self) -> ReadStep {
-        self.reading.step()
+        self.read_intent.step()
     }
 
-    pub(super) fn refuses_upgrade(&self) -> Option<Refusal> {
-        match self.reading {
-            Reading::Wanted => None,
-            Reading::Cancelled => Some(Refusal::Cancelled),
+    pub(super) fn upgrade_error(&self) -> Option<UpgradeError> {
+        match self.read_intent {
+            ReadIntent::Wanted => None,
+            ReadIntent::Cancelled => Some(UpgradeError::ReadCancelled),
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
-        let limit = self.deadline.map(|at| (at, self.race.limited()));
-        let due = self.race.due();
+    pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
+        let limit = self.timer.map(|at| (at, self.happy_eyeballs.timer_kind()));
+        let due = self.happy_eyeballs.next_timer();
         limit.into_iter().chain(due).min_by_key(|&(at, _)| at)
     }
 }
 
-impl Securing {
+impl Handshaking {
     /// The handshake of an upgrade, on a connection that is there already.
     pub(in super::super) fn upgrade(
         setup: &TlsSetup,
         deadline: Option<Instant>,
         now: Instant,
     ) -> State {
-        match session(setup.clone()) {
-            Ok(session) => State::Securing(Box::new(Securing {
+        match new_session(setup.clone()) {
+            Ok(session) => State::Handshaking(Box::new(Handshaking {
                 pipe: Pipe { tls: Some(session), ..Pipe::default() },
-                handshake: Handshake::UpgradeToCome,
-                begun: now,
-                deadline,
-                reading: Reading::Wanted,
+                handshake: HandshakeKind::UpgradeNotStarted,
+                started_at: now,
+                timer: deadline,
+                read_intent: ReadIntent::Wanted,
             })),
             Err(failure) => {
-                let remains = Remains { failure: Some(failure), ..Remains::default() };
-                let never = unsecured(Fault::Tls, Err(Fault::Tls), Duration::ZERO, remains);
-                State::Closed(Closed::Never(Box::new(Never { told: false, ..never })))
+                let summary = Summary { failure: Some(failure), ..Summary::default() };
+                let failed = handshake_failed(Fault::Tls, Err(Fault::Tls), Duration::ZERO, summary);
+                State::Closed(Closed::ConnectFailed(Box::new(ConnectFailed {
+                    announced: false,
+                    ..failed
+                })))
             }
         }
     }
 
-    pub(super) fn start(&mut self, outputs: &mut Outputs<'_>) {
+    pub(super) fn start(&mut self, actions: &mut Actions<'_>) {
         match self.handshake {
-            Handshake::UpgradeToCome => {
-                self.handshake = Handshake::Upgrade;
+            HandshakeKind::UpgradeNotStarted => {
+                self.handshake = HandshakeKind::Upgrade;
                 if let Some(tls) = &self.pipe.tls {
-                    begin(tls, outputs);
+                    start_handshake(tls, actions);
                 }
             }
-            Handshake::First | Handshake::Upgrade => {}
+            HandshakeKind::Initial | HandshakeKind::Upgrade => {}
         }
     }
 
     pub(super) fn handle(
         mut self: Box<Self>,
         input: Input<'_>,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match input {
-            Input::Deadline if self.deadline.is_some_and(|at| at <= now) => {
-                let fault = Fault::TimedOut(Deadline::Handshake);
-                self.never(fault, Err(fault), Release::Done, now, outputs)
+            Input::TimerExpired if self.timer.is_some_and(|at| at <= now) => {
+                let fault = Fault::TimedOut(TimerKind::Handshake);
+                self.connect_failed(fault, Err(fault), Release::Close, now, actions)
             }
             Input::Close => {
-                outputs.push(Output::ShutdownWrite);
-                self.never(Fault::Closed, Ok(()), Release::Linger, now, outputs)
+                actions.push(Action::ShutdownWrite);
+                self.connect_failed(Fault::Closed, Ok(()), Release::Linger, now, actions)
             }
-            Input::Abort | Input::AbortWriting => {
-                self.never(Fault::Aborted, Err(Fault::Aborted), Release::Reset, now, outputs)
+            Input::Abort | Input::AbortWrite => self.connect_failed(
+                Fault::Aborted,
+                Err(Fault::Aborted),
+                Release::Reset,
+                now,
+                actions,
+            ),
+            Input::CancelRead => {
+                self.read_intent = ReadIntent::Cancelled;
+                actions.push(Action::Readable);
+                State::Handshaking(self)
             }
-            Input::CancelReading => {
-                self.reading = Reading::Cancelled;
-                outputs.push(Output::Readable);
-                State::Securing(self)
-            }
-            Input::WireFailed(fault) => self.failed(fault, now, outputs),
-            Input::WireEof => self.received(Received::Eof, rules, now, outputs),
-            Input::Answered(_)
+            Input::WireFailed(fault) => self.fail(fault, now, actions),
+            Input::WireEof => self.handle_recv_event(RecvEvent::Eof, policy, now, actions),
+            Input::PartialResolved(_)
             | Input::Resolved(_)
             | Input::Attempted { .. }
-            | Input::Deadline
-            | Input::FinishWriting
+            | Input::TimerExpired
+            | Input::CloseWrite
             | Input::StartTls
-            | Input::HandOver
-            | Input::Unread => State::Securing(self),
+            | Input::UpgradeReady
+            | Input::UnexpectedPlaintext => State::Handshaking(self),
         }
     }
 
-    pub(super) fn received(
+    pub(super) fn handle_recv_event(
         mut self: Box<Self>,
-        what: Received,
-        rules: Rules,
+        what: RecvEvent,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match what {
-            Received::Nothing => State::Securing(self),
-            Received::Eof => {
+            RecvEvent::Cancelled => State::Handshaking(self),
+            RecvEvent::Eof => {
                 if let Some(tls) = &mut self.pipe.tls {
                     tls.eof();
                 }
-                self.progressed(rules, now, outputs)
+                self.on_session_progress(policy, now, actions)
             }
-            Received::Failed(fault) => self.failed(fault, now, outputs),
+            RecvEvent::Failed(fault) => self.fail(fault, now, actions),
         }
     }
 
     /// The wire failed.
-    pub(super) fn failed(self, fault: Fault, now: Instant, outputs: &mut Outputs<'_>) -> State {
-        self.never(fault, Err(fault), Release::Done, now, outputs)
+    pub(super) fn fail(self, fault: Fault, now: Instant, actions: &mut Actions<'_>) -> State {
+        self.connect_failed(fault, Err(fault), Release::Close, now, actions)
     }
 
-    pub(super) fn progressed(
+    pub(super) fn on_session_progress(
         mut self: Box<Self>,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
-        let Some(tls) = &mut self.pipe.tls else { return State::Securing(self) };
-        match tls.progress() {
-            Progress::Handshaking => State::Securing(self),
+        let Some(tls) = &mut self.pipe.tls else { return State::Handshaking(self) };
+        match tls.state() {
+            SessionState::Handshaking => State::Handshaking(self),
             // It came to this too late, whatever took so long.
-            _ if self.deadline.is_some_and(|at| at <= now) => {
-                tls.stop_sending();
-                let fault = Fault::TimedOut(Deadline::Handshake);
-                self.never(fault, Err(fault), Release::Done, now, outputs)
+            _ if self.timer.is_some_and(|at| at <= now) => {
+                tls.discard_unsent();
+                let fault = Fault::TimedOut(TimerKind::Handshake);
+                self.connect_failed(fault, Err(fault), Release::Close, now, actions)
             }
-            Progress::Failed => {
-                outputs.push(Output::Transmit);
-                outputs.push(Output::ShutdownWrite);
-                self.never(Fault::Tls, Err(Fault::Tls), Release::Linger, now, outputs)
+            SessionState::Failed => {
+                actions.push(Action::Transmit);
+                actions.push(Action::ShutdownWrite);
+                self.connect_failed(Fault::Tls, Err(Fault::Tls), Release::Linger, now, actions)
             }
-            Progress::Established | Progress::Ended | Progress::Truncated => {
-                let Securing { mut pipe, reading, begun, .. } = *self;
+            SessionState::Established | SessionState::Ended | SessionState::Truncated => {
+                let Handshaking { mut pipe, read_intent, started_at, .. } = *self;
                 if let Some(tls) = &mut pipe.tls {
-                    tls.secured(now.saturating_duration_since(begun));
+                    tls.set_handshake_time(now.saturating_duration_since(started_at));
                 }
                 // More may have come with the end of the handshake.
-                open(pipe, reading, outputs).progressed(rules, now, outputs)
+                open(pipe, read_intent, actions).on_session_progress(policy, now, actions)
             }
         }
     }
 
-    fn never(
+    fn connect_failed(
         self,
         fault: Fault,
         outcome: Result<(), Fault>,
         release: Release,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
-        outputs.push(Output::Release(release));
-        let remains = self.pipe.tls.map(|tls| tls.into_remains()).unwrap_or_default();
-        let took = now.saturating_duration_since(self.begun);
-        never_opened(unsecured(fault, outcome, took, remains), outputs)
+        actions.push(Action::Release(release));
+        let summary = self.pipe.tls.map(|tls| tls.into_summary()).unwrap_or_default();
+        let took = now.saturating_duration_since(self.started_at);
+        announce_connect_failed(handshake_failed(fault, outcome, took, summary), actions)
     }
 
     pub(super) fn pipe(&self) -> &Pipe {
@@ -363,84 +378,84 @@ impl Securing {
     }
 
     pub(super) fn read(&self) -> ReadStep {
-        self.reading.step()
+        self.read_intent.step()
     }
 
     pub(super) fn phase(&self) -> Phase {
         match self.handshake {
-            Handshake::First => Phase::Connecting,
-            Handshake::UpgradeToCome | Handshake::Upgrade => Phase::Upgrading,
+            HandshakeKind::Initial => Phase::Connecting,
+            HandshakeKind::UpgradeNotStarted | HandshakeKind::Upgrade => Phase::Upgrading,
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
-        self.deadline.map(|at| (at, Deadline::Handshake))
+    pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
+        self.timer.map(|at| (at, TimerKind::Handshake))
     }
 }
 
-impl Reading {
+impl ReadIntent {
     fn step(self) -> ReadStep {
         match self {
-            Reading::Wanted => ReadStep::Wait,
-            Reading::Cancelled => ReadStep::End,
+            ReadIntent::Wanted => ReadStep::Wait,
+            ReadIntent::Cancelled => ReadStep::Eof,
         }
     }
 }
 
 /// The session of a connection. Where that may run foreign code, somebody else begins it.
-fn session(setup: TlsSetup) -> Result<Box<Session>, Failure> {
+fn new_session(setup: TlsSetup) -> Result<Box<Session>, Failure> {
     if setup.runs_foreign_code() { Ok(Session::to_begin(setup)) } else { Session::new(&setup) }
 }
 
 /// A handshake begins with this side's first message.
-fn begin(session: &Session, outputs: &mut Outputs<'_>) {
+fn start_handshake(session: &Session, actions: &mut Actions<'_>) {
     if session.awaits_begin() {
-        outputs.push(Output::Begin);
+        actions.push(Action::BeginHandshake);
     } else {
-        outputs.push(Output::Transmit);
-        outputs.push(Output::Attend);
+        actions.push(Action::Transmit);
+        actions.push(Action::DriveRecv);
     }
 }
 
 /// Settings that are not used, where to drop them may run foreign code.
-fn discard(setup: Option<TlsSetup>) -> Option<Box<Remains>> {
+fn discard_setup(setup: Option<TlsSetup>) -> Option<Box<Summary>> {
     let setup = setup.filter(TlsSetup::runs_foreign_code)?;
-    Some(Box::new(Remains { discarded: Some(Discarded::setup(setup)), ..Remains::default() }))
+    Some(Box::new(Summary { discarded: Some(Discarded::setup(setup)), ..Summary::default() }))
 }
 
-fn open(pipe: Pipe, reading: Reading, outputs: &mut Outputs<'_>) -> State {
-    outputs.push(Output::Opened);
-    outputs.push(Output::Readable);
-    outputs.push(Output::Writable);
-    match reading {
-        Reading::Wanted => State::Open(pipe),
-        Reading::Cancelled => {
-            outputs.push(Output::Attend);
+fn open(pipe: Pipe, read_intent: ReadIntent, actions: &mut Actions<'_>) -> State {
+    actions.push(Action::Opened);
+    actions.push(Action::Readable);
+    actions.push(Action::Writable);
+    match read_intent {
+        ReadIntent::Wanted => State::Open(pipe),
+        ReadIntent::Cancelled => {
+            actions.push(Action::DriveRecv);
             State::HalfClosed(pipe, Half::Discarding)
         }
     }
 }
 
 /// A connection that was made and not secured.
-fn unsecured(
+fn handshake_failed(
     fault: Fault,
     outcome: Result<(), Fault>,
     handshake: Duration,
-    remains: Remains,
-) -> Never {
-    Never {
+    summary: Summary,
+) -> ConnectFailed {
+    ConnectFailed {
         fault,
         outcome,
         step: Some(Step::Handshake),
         timings: Timings { handshake, ..Timings::default() },
         attempts: Vec::new(),
-        remains: Some(Box::new(remains)),
-        told: true,
+        summary: Some(Box::new(summary)),
+        announced: true,
     }
 }
 
-fn never_opened(never: Never, outputs: &mut Outputs<'_>) -> State {
-    outputs.push(Output::Opened);
-    tell_end(outputs);
-    State::Closed(Closed::Never(Box::new(never)))
+fn announce_connect_failed(failed: ConnectFailed, actions: &mut Actions<'_>) -> State {
+    actions.push(Action::Opened);
+    announce_end(actions);
+    State::Closed(Closed::ConnectFailed(Box::new(failed)))
 }

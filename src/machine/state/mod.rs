@@ -30,12 +30,13 @@ mod sessions;
 #[cfg(test)]
 mod table;
 
-use self::connecting::{Connecting, Securing};
+use self::connecting::{Connecting, Handshaking};
 use super::flow::Holder;
-use super::tls::{Progress, Remains, Session};
+use super::tls::{Session, SessionState, Summary};
 use super::{
-    AttemptId, Deadline, FailedAttempt, Fault, Input, Output, Outputs, Plan, ReadStep, Received,
-    RecvPass, Refusal, Release, Rules, SendPass, Sent, Step, Watch, WriteStep,
+    Action, Actions, AttemptId, Background, Config, FailedAttempt, Fault, Input, Policy, ReadStep,
+    RecvEvent, RecvPermit, Release, SendEvent, SendPermit, Step, TimerKind, UpgradeError,
+    WriteStep,
 };
 use crate::info::{Phase, Timings};
 use crate::tls::TlsSetup;
@@ -45,18 +46,18 @@ pub(super) enum State {
     /// The name is looked up, or addresses are dialled.
     Connecting(Box<Connecting>),
     /// The connection is made, and the TLS handshake on it is not.
-    Securing(Box<Securing>),
+    Handshaking(Box<Handshaking>),
     Open(Pipe),
     /// In plaintext, and about to be upgraded: nobody may read or write any more, and a byte that the
     /// peer sends now ends it.
-    Yielding(Pipe),
+    UpgradePending(Pipe),
     HalfClosed(Pipe, Half),
     Closed(Closed),
     /// A panic interrupted a transition, or whoever drives the machine: nothing is known any more.
     Poisoned,
 }
 
-/// An established connection: which passes are out, and its TLS.
+/// An established connection: which permits are out, and its TLS.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     receiving: bool,
@@ -69,7 +70,7 @@ pub(super) struct Pipe {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Fin {
     #[default]
-    ToCome,
+    Pending,
     Sent,
 }
 
@@ -89,89 +90,89 @@ pub(super) enum Half {
 
 #[derive(Debug)]
 pub(super) enum Closed {
-    /// This side closed while a send pass was out, or ciphertext waited, which precedes the FIN.
-    Draining(Box<Draining>),
+    /// This side closed while a send permit was out, or ciphertext waited, which precedes the FIN.
+    Flushing(Box<Flushing>),
     /// An established connection that is over.
-    Ended { reads: Reads, outcome: Result<(), Fault>, remains: Option<Box<Remains>> },
+    Ended { read_end: ReadEnd, outcome: Result<(), Fault>, summary: Option<Box<Summary>> },
     /// Another machine has the connection.
     Upgraded,
     /// A connection that never came to be.
-    Never(Box<Never>),
+    ConnectFailed(Box<ConnectFailed>),
 }
 
 #[derive(Debug)]
-pub(super) struct Draining {
+pub(super) struct Flushing {
     pipe: Pipe,
-    deadline: Instant,
+    timer: Instant,
     /// How to let go of the wire then.
     release: Release,
     /// What reads give.
-    reads: Reads,
+    read_end: ReadEnd,
 }
 
 #[derive(Debug)]
-pub(super) struct Never {
+pub(super) struct ConnectFailed {
     fault: Fault,
     outcome: Result<(), Fault>,
     /// The step that failed.
     step: Option<Step>,
-    /// How long each step took, but those that [`Output::Adopt`] has told.
+    /// How long each step took, but those that [`Action::Attach`] has told.
     timings: Timings,
     attempts: Vec<FailedAttempt>,
     /// Of a handshake that failed.
-    remains: Option<Box<Remains>>,
-    /// Whether the outputs have said so: not before the start of one that was made so.
-    told: bool,
+    summary: Option<Box<Summary>>,
+    /// Whether the actions have said so: not before the start of one that was made so.
+    announced: bool,
 }
 
 /// What reads of a closed socket give.
 #[derive(Debug)]
-pub(super) enum Reads {
+pub(super) enum ReadEnd {
     /// What came before the failure and is still with the system.
-    Residue(Box<Pipe>),
+    Undrained(Box<Pipe>),
     /// What came before a failure of TLS and is still in the session.
-    Decrypted(Box<Pipe>),
+    Buffered(Box<Pipe>),
     /// The clean end.
-    End(Ender),
+    Eof(EndedBy),
     /// The failure.
     Fail(Fault),
 }
 
 /// Who brought about a clean end of both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ender {
+pub(super) enum EndedBy {
     /// The peer, whose end this side followed.
     Peer,
     /// This side, which ended one direction itself.
-    This,
+    Local,
 }
 
 impl State {
-    pub(super) fn connecting(plan: Plan, now: Instant) -> Self {
-        State::Connecting(Box::new(Connecting::new(plan, now)))
+    pub(super) fn connecting(config: Config, now: Instant) -> Self {
+        State::Connecting(Box::new(Connecting::new(config, now)))
     }
 
     pub(super) fn upgrading(setup: &TlsSetup, deadline: Option<Instant>, now: Instant) -> Self {
-        Securing::upgrade(setup, deadline, now)
+        Handshaking::upgrade(setup, deadline, now)
     }
 
-    pub(super) fn start(self, now: Instant, outputs: &mut Outputs<'_>) -> State {
+    pub(super) fn start(self, now: Instant, actions: &mut Actions<'_>) -> State {
         match self {
-            State::Connecting(connecting) => connecting.start(now, outputs),
-            State::Securing(mut securing) => {
-                securing.start(outputs);
-                State::Securing(securing)
+            State::Connecting(connecting) => connecting.start(now, actions),
+            State::Handshaking(mut handshaking) => {
+                handshaking.start(actions);
+                State::Handshaking(handshaking)
             }
             // One that could not even begin its handshake.
-            State::Closed(Closed::Never(mut never)) if !never.told => {
-                outputs.push(Output::Release(Release::Done));
-                outputs.push(Output::Opened);
-                tell_end(outputs);
-                never.told = true;
-                State::Closed(Closed::Never(never))
+            State::Closed(Closed::ConnectFailed(mut failed)) if !failed.announced => {
+                actions.push(Action::Release(Release::Close));
+                actions.push(Action::Opened);
+                announce_end(actions);
+                failed.announced = true;
+                State::Closed(Closed::ConnectFailed(failed))
             }
             state @ (State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned) => state,
@@ -181,134 +182,149 @@ impl State {
     pub(super) fn handle(
         self,
         input: Input<'_>,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match self {
-            State::Connecting(connecting) => connecting.handle(input, now, outputs),
-            State::Securing(securing) => securing.handle(input, rules, now, outputs),
-            State::Open(pipe) => pipe.handle(input, rules, now, outputs),
-            State::Yielding(pipe) => pipe.handle_yielding(input, rules, now, outputs),
-            State::HalfClosed(pipe, half) => half.handle(pipe, input, rules, now, outputs),
-            State::Closed(closed) => State::Closed(closed.handle(input, now, outputs)),
+            State::Connecting(connecting) => connecting.handle(input, now, actions),
+            State::Handshaking(handshaking) => handshaking.handle(input, policy, now, actions),
+            State::Open(pipe) => pipe.handle(input, policy, now, actions),
+            State::UpgradePending(pipe) => pipe.handle_upgrade_pending(input, policy, now, actions),
+            State::HalfClosed(pipe, half) => half.handle(pipe, input, policy, now, actions),
+            State::Closed(closed) => State::Closed(closed.handle(input, now, actions)),
             State::Poisoned => State::Poisoned,
         }
     }
 
-    /// A receive pass came back without bytes.
-    pub(super) fn received(
+    /// A receive permit came back without bytes.
+    pub(super) fn handle_recv_event(
         self,
-        what: Received,
-        rules: Rules,
+        what: RecvEvent,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match (self, what) {
-            (state, Received::Nothing) => state,
-            (State::Securing(securing), what) => securing.received(what, rules, now, outputs),
-            (State::Open(pipe), Received::Eof) if pipe.tls.is_none() => {
-                pipe.peer_ended(rules, now, outputs)
+            (state, RecvEvent::Cancelled) => state,
+            (State::Handshaking(handshaking), what) => {
+                handshaking.handle_recv_event(what, policy, now, actions)
             }
-            (State::Yielding(pipe), Received::Eof) => pipe.peer_ended_yielding(rules, now, outputs),
-            (State::Open(pipe) | State::Yielding(pipe), Received::Failed(fault)) => {
-                pipe.broken(fault, outputs)
+            (State::Open(pipe), RecvEvent::Eof) if pipe.tls.is_none() => {
+                pipe.on_peer_eof(policy, now, actions)
+            }
+            (State::UpgradePending(pipe), RecvEvent::Eof) => {
+                pipe.peer_ended_before_upgrade(policy, now, actions)
+            }
+            (State::Open(pipe) | State::UpgradePending(pipe), RecvEvent::Failed(fault)) => {
+                pipe.fail(fault, actions)
             }
             // In plaintext who discards from here on finds it too.
             (state @ State::HalfClosed(Pipe { tls: None, .. }, Half::Discarding), _) => state,
-            (State::HalfClosed(pipe, Half::ReadOnly), Received::Eof) if pipe.tls.is_none() => {
-                end(pipe, Ender::This, Release::Done, outputs)
+            (State::HalfClosed(pipe, Half::ReadOnly), RecvEvent::Eof) if pipe.tls.is_none() => {
+                end(pipe, EndedBy::Local, Release::Close, actions)
             }
             (
                 State::HalfClosed(pipe, Half::ReadOnly | Half::Discarding),
-                Received::Failed(fault),
-            ) => pipe.broken(fault, outputs),
+                RecvEvent::Failed(fault),
+            ) => pipe.fail(fault, actions),
             (
-                State::Closed(Closed::Ended { reads: Reads::Residue(pipe), outcome, .. }),
-                Received::Eof | Received::Failed(_),
-            ) => closed::residue_over(*pipe, what, outcome, outputs),
+                State::Closed(Closed::Ended {
+                    read_end: ReadEnd::Undrained(pipe), outcome, ..
+                }),
+                RecvEvent::Eof | RecvEvent::Failed(_),
+            ) => closed::undrained_done(*pipe, what, outcome, actions),
             (
                 mut state @ (State::Open(_)
                 | State::HalfClosed(_, Half::ReadOnly | Half::Discarding)),
-                Received::Eof,
+                RecvEvent::Eof,
             ) => {
                 if let Some(tls) = state.tls_mut() {
                     tls.eof();
                 }
-                state.progressed(rules, now, outputs)
+                state.on_session_progress(policy, now, actions)
             }
             (
                 state @ (State::Connecting(_)
                 | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
                 | State::Closed(_)
                 | State::Poisoned),
-                Received::Eof | Received::Failed(_),
+                RecvEvent::Eof | RecvEvent::Failed(_),
             ) => state,
         }
     }
 
     /// Whether it is open, and nothing of its session ends that.
-    pub(super) fn is_open_on_both_sides(&self) -> bool {
+    pub(super) fn is_fully_open(&self) -> bool {
         let State::Open(pipe) = self else { return false };
-        matches!(pipe.progress(), Progress::Handshaking | Progress::Established)
+        matches!(pipe.session_state(), SessionState::Handshaking | SessionState::Established)
     }
 
     /// Something of a session has changed: what it received, or what of that is unread.
-    pub(super) fn progressed(self, rules: Rules, now: Instant, outputs: &mut Outputs<'_>) -> State {
+    pub(super) fn on_session_progress(
+        self,
+        policy: Policy,
+        now: Instant,
+        actions: &mut Actions<'_>,
+    ) -> State {
         match self {
-            State::Securing(securing) => securing.progressed(rules, now, outputs),
-            State::Open(pipe) => match pipe.progress() {
-                Progress::Ended => pipe.peer_ended(rules, now, outputs),
-                Progress::Truncated => pipe.broken(Fault::Truncated, outputs),
-                Progress::Failed => pipe.tls_failed(outputs),
-                Progress::Handshaking | Progress::Established => State::Open(pipe),
+            State::Handshaking(handshaking) => {
+                handshaking.on_session_progress(policy, now, actions)
+            }
+            State::Open(pipe) => match pipe.session_state() {
+                SessionState::Ended => pipe.on_peer_eof(policy, now, actions),
+                SessionState::Truncated => pipe.fail(Fault::Truncated, actions),
+                SessionState::Failed => pipe.fail_tls(actions),
+                SessionState::Handshaking | SessionState::Established => State::Open(pipe),
             },
-            State::HalfClosed(pipe, half) => half.progressed(pipe, rules, now, outputs),
-            State::Closed(closed) => State::Closed(closed.progressed(outputs)),
-            state @ (State::Connecting(_) | State::Yielding(_) | State::Poisoned) => state,
+            State::HalfClosed(pipe, half) => half.on_session_progress(pipe, policy, now, actions),
+            State::Closed(closed) => State::Closed(closed.on_session_progress(actions)),
+            state @ (State::Connecting(_) | State::UpgradePending(_) | State::Poisoned) => state,
         }
     }
 
-    /// Whether it makes a difference that a parcel was sent.
-    pub(super) fn may_end_by_sending(&self) -> bool {
+    /// Whether it makes a difference that a transmit buffer was sent.
+    pub(super) fn can_end_on_send(&self) -> bool {
         matches!(self, State::HalfClosed(..) | State::Closed(_))
     }
 
-    /// A send pass or a parcel came back.
-    pub(super) fn sent(self, what: Sent, outputs: &mut Outputs<'_>) -> State {
+    /// A send permit or a transmit buffer came back.
+    pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions<'_>) -> State {
         match (self, what) {
-            (State::Open(pipe), Sent::Failed(fault)) => pipe.failed_with_residue(fault, outputs),
-            (State::HalfClosed(pipe, half), what) => half.sent(pipe, what, outputs),
-            (State::Closed(closed @ Closed::Draining(_)), what) => {
-                State::Closed(closed.sent(what, outputs))
+            (State::Open(pipe), SendEvent::Failed(fault)) => pipe.fail_undrained(fault, actions),
+            (State::HalfClosed(pipe, half), what) => half.handle_send_event(pipe, what, actions),
+            (State::Closed(closed @ Closed::Flushing(_)), what) => {
+                State::Closed(closed.handle_send_event(what, actions))
             }
             (
                 state @ (State::Connecting(_)
-                | State::Securing(_)
+                | State::Handshaking(_)
                 | State::Open(_)
-                | State::Yielding(_)
-                | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+                | State::UpgradePending(_)
+                | State::Closed(
+                    Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_),
+                )
                 | State::Poisoned),
-                Sent::Nothing | Sent::Failed(_),
+                SendEvent::Cancelled | SendEvent::Failed(_),
             ) => state,
         }
     }
 
-    /// A parcel could not be sent.
-    pub(super) fn not_transmitted(
+    /// A transmit buffer could not be sent.
+    pub(super) fn transmit_failed(
         self,
         fault: Fault,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match self {
-            State::Securing(securing) => securing.failed(fault, now, outputs),
+            State::Handshaking(handshaking) => handshaking.fail(fault, now, actions),
             state @ (State::Connecting(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(_)
-            | State::Poisoned) => state.sent(Sent::Failed(fault), outputs),
+            | State::Poisoned) => state.handle_send_event(SendEvent::Failed(fault), actions),
         }
     }
 
@@ -316,25 +332,25 @@ impl State {
     pub(super) fn read(&mut self) -> ReadStep {
         match self {
             State::Open(pipe) => pipe.read(),
-            other => other.read_when_not_open(),
+            other => other.read_slow(),
         }
     }
 
-    fn read_when_not_open(&mut self) -> ReadStep {
-        if let Some(fault) = self.refuses_read() {
+    fn read_slow(&mut self) -> ReadStep {
+        if let Some(fault) = self.read_error() {
             return ReadStep::Fail(fault);
         }
         match self {
             State::Connecting(connecting) => connecting.read(),
-            State::Securing(securing) => securing.read(),
-            State::Yielding(_) => ReadStep::Wait,
+            State::Handshaking(handshaking) => handshaking.read(),
+            State::UpgradePending(_) => ReadStep::Wait,
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly) => pipe.read(),
             State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
             }) => pipe.read(),
             State::HalfClosed(_, Half::WriteOnly | Half::Discarding | Half::Finishing(_))
-            | State::Closed(_) => ReadStep::End,
+            | State::Closed(_) => ReadStep::Eof,
             State::Poisoned => ReadStep::Fail(Fault::Internal),
         }
     }
@@ -343,91 +359,94 @@ impl State {
     pub(super) fn write(&mut self) -> WriteStep {
         match self {
             State::Open(pipe) => pipe.write(),
-            other => other.write_when_not_open(),
+            other => other.write_slow(),
         }
     }
 
-    fn write_when_not_open(&mut self) -> WriteStep {
-        if let Some(fault) = self.refuses_write() {
+    fn write_slow(&mut self) -> WriteStep {
+        if let Some(fault) = self.write_error() {
             return WriteStep::Fail(fault);
         }
         match self {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.write(),
-            State::Connecting(_) | State::Securing(_) | State::Yielding(_) | State::Closed(_) => {
-                WriteStep::Wait
-            }
+            State::Connecting(_)
+            | State::Handshaking(_)
+            | State::UpgradePending(_)
+            | State::Closed(_) => WriteStep::Wait,
             State::Poisoned => WriteStep::Fail(Fault::Internal),
         }
     }
 
     /// Why a read that begins now fails.
-    pub(super) fn refuses_read(&self) -> Option<Fault> {
+    pub(super) fn read_error(&self) -> Option<Fault> {
         match self {
             State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(Closed::Ended {
-                reads: Reads::End(_) | Reads::Residue(_) | Reads::Decrypted(_),
+                read_end: ReadEnd::Eof(_) | ReadEnd::Undrained(_) | ReadEnd::Buffered(_),
                 ..
             }) => None,
-            State::Closed(Closed::Draining(draining)) => match draining.reads {
-                Reads::End(_) => None,
-                Reads::Fail(fault) => Some(fault),
-                Reads::Residue(_) | Reads::Decrypted(_) => Some(Fault::Closed),
+            State::Closed(Closed::Flushing(flushing)) => match flushing.read_end {
+                ReadEnd::Eof(_) => None,
+                ReadEnd::Fail(fault) => Some(fault),
+                ReadEnd::Undrained(_) | ReadEnd::Buffered(_) => Some(Fault::Closed),
             },
-            State::Closed(Closed::Ended { reads: Reads::Fail(fault), .. }) => Some(*fault),
+            State::Closed(Closed::Ended { read_end: ReadEnd::Fail(fault), .. }) => Some(*fault),
             State::Closed(Closed::Upgraded) => Some(Fault::Upgraded),
-            State::Closed(Closed::Never(never)) => Some(never.fault),
+            State::Closed(Closed::ConnectFailed(failed)) => Some(failed.fault),
             State::Poisoned => Some(Fault::Internal),
         }
     }
 
     /// Why a write that begins now fails.
-    pub(super) fn refuses_write(&self) -> Option<Fault> {
+    pub(super) fn write_error(&self) -> Option<Fault> {
         match self {
             State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(_, Half::WriteOnly | Half::Discarding) => None,
             State::HalfClosed(_, Half::Finishing(_)) => Some(Fault::PeerEnded),
             State::HalfClosed(_, Half::ReadOnly) => Some(Fault::Closed),
-            State::Closed(Closed::Draining(draining)) => Some(draining.reads.refuses_write()),
-            State::Closed(Closed::Ended { reads, outcome: Ok(()), .. }) => {
-                Some(reads.refuses_write())
+            State::Closed(Closed::Flushing(flushing)) => Some(flushing.read_end.write_error()),
+            State::Closed(Closed::Ended { read_end, outcome: Ok(()), .. }) => {
+                Some(read_end.write_error())
             }
             // Even where that could not hand everything over.
-            State::Closed(Closed::Ended { reads: Reads::Fail(Fault::Closed), .. }) => {
+            State::Closed(Closed::Ended { read_end: ReadEnd::Fail(Fault::Closed), .. }) => {
                 Some(Fault::Closed)
             }
             State::Closed(Closed::Ended { outcome: Err(fault), .. }) => Some(*fault),
             State::Closed(Closed::Upgraded) => Some(Fault::Upgraded),
-            State::Closed(Closed::Never(never)) => Some(never.fault),
+            State::Closed(Closed::ConnectFailed(failed)) => Some(failed.fault),
             State::Poisoned => Some(Fault::Internal),
         }
     }
 
     /// Why an upgrade can't begin, now or ever.
-    pub(super) fn refuses_upgrade(&self) -> Option<Refusal> {
+    pub(super) fn upgrade_error(&self) -> Option<UpgradeError> {
         match self {
-            State::Connecting(connecting) => connecting.refuses_upgrade(),
+            State::Connecting(connecting) => connecting.upgrade_error(),
             State::Open(Pipe { tls: None, .. }) => None,
-            State::Securing(_) | State::Open(_) => Some(Refusal::Secure),
-            State::Yielding(_) if planted!(UpgradesTwice) => None,
-            State::Yielding(_) => Some(Refusal::Upgraded),
-            State::HalfClosed(_, Half::ReadOnly) => Some(Refusal::HalfClosed),
-            State::HalfClosed(_, Half::Discarding) => Some(Refusal::Cancelled),
-            State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_)) => Some(Refusal::PeerEnded),
-            State::Closed(closed) => Some(closed.refuses_upgrade()),
-            State::Poisoned => Some(Refusal::Failed(Fault::Internal)),
+            State::Handshaking(_) | State::Open(_) => Some(UpgradeError::AlreadyTls),
+            State::UpgradePending(_) if planted!(UpgradesTwice) => None,
+            State::UpgradePending(_) => Some(UpgradeError::Upgraded),
+            State::HalfClosed(_, Half::ReadOnly) => Some(UpgradeError::HalfClosed),
+            State::HalfClosed(_, Half::Discarding) => Some(UpgradeError::ReadCancelled),
+            State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_)) => {
+                Some(UpgradeError::PeerEnded)
+            }
+            State::Closed(closed) => Some(closed.upgrade_error()),
+            State::Poisoned => Some(UpgradeError::Failed(Fault::Internal)),
         }
     }
 
-    /// Notes that the receive pass is back where that is all there is to do: where it is open.
+    /// Notes that the receive permit is back where that is all there is to do: where it is open.
     #[inline]
-    pub(super) fn takes_back_recv(&mut self) -> bool {
+    pub(super) fn return_recv_if_open(&mut self) -> bool {
         match self {
             State::Open(pipe) => {
                 pipe.receiving = false;
@@ -437,9 +456,9 @@ impl State {
         }
     }
 
-    /// Notes that the send pass is back where that is all there is to do: where it is open.
+    /// Notes that the send permit is back where that is all there is to do: where it is open.
     #[inline]
-    pub(super) fn takes_back_send(&mut self) -> bool {
+    pub(super) fn return_send_if_open(&mut self) -> bool {
         match self {
             State::Open(pipe) => {
                 pipe.sending = false;
@@ -449,97 +468,101 @@ impl State {
         }
     }
 
-    /// Notes that the receive pass is back.
-    pub(super) fn give_back_recv(&mut self, RecvPass(holder): RecvPass, outputs: &mut Outputs<'_>) {
+    /// Notes that the receive permit is back.
+    pub(super) fn return_recv(
+        &mut self,
+        RecvPermit(holder): RecvPermit,
+        actions: &mut Actions<'_>,
+    ) {
         match self {
             State::HalfClosed(pipe, Half::Discarding) => {
                 pipe.receiving = false;
                 if holder == Holder::Reader {
                     // Nobody else is at the wire any more.
-                    outputs.push(Output::Attend);
+                    actions.push(Action::DriveRecv);
                 }
             }
-            State::Yielding(pipe) => {
+            State::UpgradePending(pipe) => {
                 pipe.receiving = false;
                 // Who upgrades waits for it.
-                outputs.push(Output::Readable);
+                actions.push(Action::Readable);
             }
             State::Open(pipe)
             | State::HalfClosed(pipe, Half::ReadOnly | Half::WriteOnly | Half::Finishing(_)) => {
                 pipe.receiving = false;
             }
             State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
             }) => {
                 pipe.receiving = false;
             }
-            State::Closed(Closed::Draining(draining)) => draining.pipe.receiving = false,
-            State::Securing(securing) => securing.pipe_mut().receiving = false,
+            State::Closed(Closed::Flushing(flushing)) => flushing.pipe.receiving = false,
+            State::Handshaking(handshaking) => handshaking.pipe_mut().receiving = false,
             State::Connecting(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
             | State::Poisoned => {}
         }
     }
 
-    /// Notes that the send pass is back, and says whether something waited for that.
-    pub(super) fn give_back_send(&mut self, SendPass(()): SendPass) -> bool {
+    /// Notes that the send permit is back, and says whether something waited for that.
+    pub(super) fn return_send(&mut self, SendPermit(()): SendPermit) -> bool {
         match self {
-            State::Open(pipe) | State::Yielding(pipe) | State::HalfClosed(pipe, _) => {
+            State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
                 pipe.sending = false;
             }
-            State::Closed(Closed::Draining(draining)) => draining.pipe.sending = false,
+            State::Closed(Closed::Flushing(flushing)) => flushing.pipe.sending = false,
             State::Connecting(_)
-            | State::Securing(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Handshaking(_)
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
             | State::Poisoned => {}
         }
         matches!(
             self,
-            State::HalfClosed(_, Half::Finishing(_)) | State::Closed(Closed::Draining(_))
+            State::HalfClosed(_, Half::Finishing(_)) | State::Closed(Closed::Flushing(_))
         )
     }
 
-    /// Whether a send pass is out.
-    pub(super) fn is_sent_to(&self) -> bool {
+    /// Whether a send permit is out.
+    pub(super) fn send_in_flight(&self) -> bool {
         match self {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
             State::Connecting(_)
-            | State::Securing(_)
-            | State::Yielding(_)
+            | State::Handshaking(_)
+            | State::UpgradePending(_)
             | State::Closed(_)
             | State::Poisoned => false,
         }
     }
 
-    pub(super) fn is_received_from(&self) -> bool {
+    pub(super) fn recv_in_flight(&self) -> bool {
         match self {
-            State::Securing(securing) => securing.pipe().receiving,
-            State::Open(pipe) | State::Yielding(pipe) | State::HalfClosed(pipe, _) => {
+            State::Handshaking(handshaking) => handshaking.pipe().receiving,
+            State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
                 pipe.receiving
             }
             State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
             }) => pipe.receiving,
             State::Connecting(_) | State::Closed(_) | State::Poisoned => false,
         }
     }
 
-    pub(super) fn is_yielding(&self) -> bool {
-        matches!(self, State::Yielding(_))
+    pub(super) fn is_upgrade_pending(&self) -> bool {
+        matches!(self, State::UpgradePending(_))
     }
 
-    pub(super) fn is_quiet(&self) -> bool {
-        matches!(self, State::Yielding(Pipe { receiving: false, .. }))
+    pub(super) fn is_idle_for_upgrade(&self) -> bool {
+        matches!(self, State::UpgradePending(Pipe { receiving: false, .. }))
     }
 
     /// Bytes came in an upgrade that were to be read before it.
-    pub(super) fn unread(self, outputs: &mut Outputs<'_>) -> State {
+    pub(super) fn reject_plaintext(self, actions: &mut Actions<'_>) -> State {
         match self {
-            State::Yielding(pipe) => pipe.unread(outputs),
+            State::UpgradePending(pipe) => pipe.reject_plaintext(actions),
             state @ (State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
             | State::HalfClosed(..)
             | State::Closed(_)
@@ -547,32 +570,33 @@ impl State {
         }
     }
 
-    /// Whether a pass of this holder stands.
-    pub(super) fn may_receive(&self, holder: Holder) -> bool {
+    /// Whether a permit of this holder stands.
+    pub(super) fn can_recv_as(&self, holder: Holder) -> bool {
         match self {
             // Readers are called off; who attends drops what comes.
-            State::HalfClosed(_, Half::Discarding) => holder == Holder::Attendant,
-            State::Securing(_)
+            State::HalfClosed(_, Half::Discarding) => holder == Holder::Background,
+            State::Handshaking(_)
             | State::Open(_)
             | State::HalfClosed(_, Half::ReadOnly)
             | State::Closed(Closed::Ended {
-                reads: Reads::Residue(_) | Reads::Decrypted(_), ..
+                read_end: ReadEnd::Undrained(_) | ReadEnd::Buffered(_),
+                ..
             }) => true,
             State::Connecting(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
             | State::Closed(_)
             | State::Poisoned => false,
         }
     }
 
-    pub(super) fn may_send(&self) -> bool {
+    pub(super) fn can_send(&self) -> bool {
         match self {
             State::Open(_)
             | State::HalfClosed(_, Half::WriteOnly | Half::Discarding | Half::Finishing(_)) => true,
             State::Connecting(_)
-            | State::Securing(_)
-            | State::Yielding(_)
+            | State::Handshaking(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(_, Half::ReadOnly)
             | State::Closed(_)
             | State::Poisoned => false,
@@ -580,30 +604,30 @@ impl State {
     }
 
     /// Whether this side has not sent its FIN.
-    pub(super) fn sends(&self) -> bool {
+    pub(super) fn is_write_open(&self) -> bool {
         match self {
-            State::Securing(_) | State::Yielding(_) => true,
-            State::HalfClosed(pipe, Half::ReadOnly) => pipe.is_sending(),
+            State::Handshaking(_) | State::UpgradePending(_) => true,
+            State::HalfClosed(pipe, Half::ReadOnly) => pipe.has_unsent_or_permit(),
             State::Connecting(_)
             | State::Open(_)
             | State::HalfClosed(..)
             | State::Closed(_)
-            | State::Poisoned => self.may_send(),
+            | State::Poisoned => self.can_send(),
         }
     }
 
     // ------------------------------------------------------------- what there is to tell
 
-    pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
+    pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         match self {
-            State::Connecting(connecting) => connecting.deadline(),
-            State::Securing(securing) => securing.deadline(),
-            State::HalfClosed(_, Half::Finishing(at)) => Some((*at, Deadline::Close)),
-            State::Closed(Closed::Draining(draining)) => Some((draining.deadline, Deadline::Close)),
+            State::Connecting(connecting) => connecting.next_timer(),
+            State::Handshaking(handshaking) => handshaking.next_timer(),
+            State::HalfClosed(_, Half::Finishing(at)) => Some((*at, TimerKind::Close)),
+            State::Closed(Closed::Flushing(flushing)) => Some((flushing.timer, TimerKind::Close)),
             State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
             | State::Poisoned => None,
         }
     }
@@ -611,25 +635,25 @@ impl State {
     pub(super) fn phase(&self) -> Phase {
         match self {
             State::Connecting(_) => Phase::Connecting,
-            State::Securing(securing) => securing.phase(),
-            State::Open(_) | State::Yielding(_) => Phase::Open,
+            State::Handshaking(handshaking) => handshaking.phase(),
+            State::Open(_) | State::UpgradePending(_) => Phase::Open,
             // A close that is still handing over has not settled.
-            State::HalfClosed(..) | State::Closed(Closed::Draining(_)) => Phase::HalfClosed,
-            State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            State::HalfClosed(..) | State::Closed(Closed::Flushing(_)) => Phase::HalfClosed,
+            State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
             | State::Poisoned => Phase::Closed,
         }
     }
 
     pub(super) fn opened(&self) -> Option<Result<(), Fault>> {
         match self {
-            State::Connecting(_) | State::Securing(_) => None,
+            State::Connecting(_) | State::Handshaking(_) => None,
             State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
-            | State::Closed(Closed::Draining(_) | Closed::Ended { .. } | Closed::Upgraded) => {
+            | State::Closed(Closed::Flushing(_) | Closed::Ended { .. } | Closed::Upgraded) => {
                 Some(Ok(()))
             }
-            State::Closed(Closed::Never(never)) => Some(Err(never.fault)),
+            State::Closed(Closed::ConnectFailed(failed)) => Some(Err(failed.fault)),
             State::Poisoned => Some(Err(Fault::Internal)),
         }
     }
@@ -637,35 +661,35 @@ impl State {
     pub(super) fn outcome(&self) -> Option<Result<(), Fault>> {
         match self {
             State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
-            | State::Closed(Closed::Draining(_)) => None,
+            | State::Closed(Closed::Flushing(_)) => None,
             State::Closed(Closed::Ended { outcome, .. }) => Some(*outcome),
             State::Closed(Closed::Upgraded) => Some(Ok(())),
-            State::Closed(Closed::Never(never)) => Some(never.outcome),
+            State::Closed(Closed::ConnectFailed(failed)) => Some(failed.outcome),
             State::Poisoned => Some(Err(Fault::Internal)),
         }
     }
 
-    pub(super) fn watch(&self) -> Watch {
+    pub(super) fn background(&self) -> Background {
         match self {
-            State::Securing(_) => Watch::Ingest,
+            State::Handshaking(_) => Background::Ingest,
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly) => match &pipe.tls {
-                Some(tls) if tls.has_unread() => Watch::Failure,
-                Some(_) | None => Watch::End,
+                Some(tls) if tls.has_unread() => Background::WatchErrors,
+                Some(_) | None => Background::WatchEof,
             },
-            State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_)) => Watch::Failure,
+            State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_)) => Background::WatchErrors,
             State::HalfClosed(pipe, Half::Discarding) if !pipe.receiving => match &pipe.tls {
-                Some(_) => Watch::Ingest,
-                None => Watch::Discard,
+                Some(_) => Background::Ingest,
+                None => Background::Discard,
             },
             State::Connecting(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(_, Half::Discarding)
             | State::Closed(_)
-            | State::Poisoned => Watch::Nothing,
+            | State::Poisoned => Background::Nothing,
         }
     }
 
@@ -673,13 +697,13 @@ impl State {
     pub(super) fn step(&self) -> Option<Step> {
         match self {
             State::Connecting(connecting) => connecting.step(),
-            State::Securing(_) => Some(Step::Handshake),
-            State::HalfClosed(_, Half::Finishing(_)) | State::Closed(Closed::Draining(_)) => {
+            State::Handshaking(_) => Some(Step::Handshake),
+            State::HalfClosed(_, Half::Finishing(_)) | State::Closed(Closed::Flushing(_)) => {
                 Some(Step::Close)
             }
-            State::Closed(Closed::Never(never)) => never.step,
+            State::Closed(Closed::ConnectFailed(failed)) => failed.step,
             State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
             | State::Closed(Closed::Ended { .. } | Closed::Upgraded)
             | State::Poisoned => None,
@@ -687,13 +711,13 @@ impl State {
     }
 
     /// The connection that never came to be.
-    fn never(&self) -> Option<&Never> {
+    fn connect_failed(&self) -> Option<&ConnectFailed> {
         match self {
-            State::Closed(Closed::Never(never)) => Some(never),
+            State::Closed(Closed::ConnectFailed(failed)) => Some(failed),
             State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => None,
@@ -701,39 +725,39 @@ impl State {
     }
 
     pub(super) fn timings(&self) -> Option<Timings> {
-        self.never().map(|never| never.timings)
+        self.connect_failed().map(|failed| failed.timings)
     }
 
-    pub(super) fn awaits(&self, id: AttemptId) -> bool {
-        matches!(self, State::Connecting(connecting) if connecting.awaits(id))
+    pub(super) fn is_attempt_pending(&self, id: AttemptId) -> bool {
+        matches!(self, State::Connecting(connecting) if connecting.is_attempt_pending(id))
     }
 
     pub(super) fn attempts(&self) -> &[FailedAttempt] {
-        self.never().map_or(&[], |never| &never.attempts)
+        self.connect_failed().map_or(&[], |failed| &failed.attempts)
     }
 }
 
 /// Both directions ended well.
-fn end(pipe: Pipe, ender: Ender, release: Release, outputs: &mut Outputs<'_>) -> State {
-    outputs.push(Output::Release(release));
-    tell_end(outputs);
-    State::Closed(ended(pipe, Reads::End(ender), Ok(())))
+fn end(pipe: Pipe, ended_by: EndedBy, release: Release, actions: &mut Actions<'_>) -> State {
+    actions.push(Action::Release(release));
+    announce_end(actions);
+    State::Closed(ended(pipe, ReadEnd::Eof(ended_by), Ok(())))
 }
 
-fn abort(pipe: Pipe, outputs: &mut Outputs<'_>) -> State {
-    outputs.push(Output::Release(Release::Reset));
-    tell_end(outputs);
-    State::Closed(ended(pipe, Reads::Fail(Fault::Aborted), Err(Fault::Aborted)))
+fn abort(pipe: Pipe, actions: &mut Actions<'_>) -> State {
+    actions.push(Action::Release(Release::Reset));
+    announce_end(actions);
+    State::Closed(ended(pipe, ReadEnd::Fail(Fault::Aborted), Err(Fault::Aborted)))
 }
 
 /// The end of a connection of which nothing more is wanted.
-fn ended(pipe: Pipe, reads: Reads, outcome: Result<(), Fault>) -> Closed {
-    let remains = pipe.tls.map(|tls| Box::new(tls.into_remains()));
-    Closed::Ended { reads, outcome, remains }
+fn ended(pipe: Pipe, read_end: ReadEnd, outcome: Result<(), Fault>) -> Closed {
+    let summary = pipe.tls.map(|tls| Box::new(tls.into_summary()));
+    Closed::Ended { read_end, outcome, summary }
 }
 
-fn tell_end(outputs: &mut Outputs<'_>) {
-    outputs.push(Output::Readable);
-    outputs.push(Output::Writable);
-    outputs.push(Output::Closed);
+fn announce_end(actions: &mut Actions<'_>) {
+    actions.push(Action::Readable);
+    actions.push(Action::Writable);
+    actions.push(Action::Closed);
 }

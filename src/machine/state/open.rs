@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use super::super::flow::Holder;
-use super::super::tls::Progress;
+use super::super::tls::SessionState;
 use super::super::{
-    Deadline, Fault, Input, Output, Outputs, ReadStep, RecvPass, Release, Rules, SendPass, Sent,
-    WriteStep,
+    Action, Actions, Fault, Input, Policy, ReadStep, RecvPermit, Release, SendEvent, SendPermit,
+    TimerKind, WriteStep,
 };
-use super::{Closed, Draining, Ender, Fin, Half, Pipe, Reads, State, abort, end, ended, tell_end};
+use super::{
+    Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, abort, announce_end, end, ended,
+};
 
 impl Pipe {
     pub(super) fn read(&mut self) -> ReadStep {
@@ -16,9 +18,9 @@ impl Pipe {
             return ReadStep::Wait;
         }
         match &self.tls {
-            None => ReadStep::Receive(RecvPass(Holder::Reader)),
-            Some(tls) if tls.has_unread() => ReadStep::Take(RecvPass(Holder::Reader)),
-            Some(_) => ReadStep::Ingest(RecvPass(Holder::Reader)),
+            None => ReadStep::Recv(RecvPermit(Holder::Reader)),
+            Some(tls) if tls.has_unread() => ReadStep::TakePlaintext(RecvPermit(Holder::Reader)),
+            Some(_) => ReadStep::Ingest(RecvPermit(Holder::Reader)),
         }
     }
 
@@ -27,247 +29,249 @@ impl Pipe {
             return WriteStep::Wait;
         }
         match &self.tls {
-            None => WriteStep::Send(SendPass(())),
-            Some(_) => WriteStep::Seal(SendPass(())),
+            None => WriteStep::Send(SendPermit(())),
+            Some(_) => WriteStep::Seal(SendPermit(())),
         }
     }
 
     pub(super) fn handle(
         mut self,
         input: Input<'_>,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match input {
             Input::Close => {
-                self.close(Release::Linger, Reads::Fail(Fault::Closed), rules, now, outputs)
+                self.close(Release::Linger, ReadEnd::Fail(Fault::Closed), policy, now, actions)
             }
-            Input::Abort | Input::AbortWriting => abort(self, outputs),
-            Input::FinishWriting if self.sending => State::Open(self),
-            Input::FinishWriting => {
-                self.finish(outputs);
-                outputs.push(Output::Writable);
+            Input::Abort | Input::AbortWrite => abort(self, actions),
+            Input::CloseWrite if self.sending => State::Open(self),
+            Input::CloseWrite => {
+                self.close_write(actions);
+                actions.push(Action::Writable);
                 State::HalfClosed(self, Half::ReadOnly)
             }
-            Input::CancelReading => {
-                outputs.push(Output::Readable);
+            Input::CancelRead => {
+                actions.push(Action::Readable);
                 // A reader that is still at the wire starts the discarding when it leaves.
                 if !self.receiving {
-                    outputs.push(Output::Attend);
+                    actions.push(Action::DriveRecv);
                 }
                 // What was taken ahead is dropped, and an end that was behind it shows.
-                Half::Discarding.progressed(self, rules, now, outputs)
+                Half::Discarding.on_session_progress(self, policy, now, actions)
             }
             Input::StartTls if self.tls.is_none() && !self.sending => {
                 // Whoever reads leaves the wire.
-                outputs.push(Output::Readable);
-                State::Yielding(self)
+                actions.push(Action::Readable);
+                State::UpgradePending(self)
             }
-            Input::WireFailed(fault) => self.failed_with_residue(fault, outputs),
-            Input::Answered(_)
+            Input::WireFailed(fault) => self.fail_undrained(fault, actions),
+            Input::PartialResolved(_)
             | Input::Resolved(_)
             | Input::Attempted { .. }
-            | Input::Deadline
+            | Input::TimerExpired
             | Input::StartTls
-            | Input::HandOver
-            | Input::Unread
+            | Input::UpgradeReady
+            | Input::UnexpectedPlaintext
             | Input::WireEof => State::Open(self),
         }
     }
 
-    pub(super) fn handle_yielding(
+    pub(super) fn handle_upgrade_pending(
         self,
         input: Input<'_>,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match input {
-            Input::HandOver if !self.receiving => {
-                tell_end(outputs);
+            Input::UpgradeReady if !self.receiving => {
+                announce_end(actions);
                 State::Closed(Closed::Upgraded)
             }
-            Input::Unread => self.unread(outputs),
-            Input::WireEof => self.peer_ended_yielding(rules, now, outputs),
-            Input::WireFailed(fault) => self.failed_with_residue(fault, outputs),
+            Input::UnexpectedPlaintext => self.reject_plaintext(actions),
+            Input::WireEof => self.peer_ended_before_upgrade(policy, now, actions),
+            Input::WireFailed(fault) => self.fail_undrained(fault, actions),
             Input::Close => {
-                self.close(Release::Linger, Reads::Fail(Fault::Closed), rules, now, outputs)
+                self.close(Release::Linger, ReadEnd::Fail(Fault::Closed), policy, now, actions)
             }
-            Input::Abort | Input::AbortWriting => abort(self, outputs),
-            Input::Answered(_)
+            Input::Abort | Input::AbortWrite => abort(self, actions),
+            Input::PartialResolved(_)
             | Input::Resolved(_)
             | Input::Attempted { .. }
-            | Input::Deadline
-            | Input::FinishWriting
-            | Input::CancelReading
+            | Input::TimerExpired
+            | Input::CloseWrite
+            | Input::CancelRead
             | Input::StartTls
-            | Input::HandOver => State::Yielding(self),
+            | Input::UpgradeReady => State::UpgradePending(self),
         }
     }
 
     /// Bytes came that were to be read before the upgrade, or that somebody injected.
-    pub(super) fn unread(self, outputs: &mut Outputs<'_>) -> State {
-        outputs.push(Output::ShutdownWrite);
-        outputs.push(Output::Release(Release::Linger));
-        tell_end(outputs);
+    pub(super) fn reject_plaintext(self, actions: &mut Actions<'_>) -> State {
+        actions.push(Action::ShutdownWrite);
+        actions.push(Action::Release(Release::Linger));
+        announce_end(actions);
         let fault = Fault::UnreadPlaintext;
-        State::Closed(ended(self, Reads::Fail(fault), Err(fault)))
+        State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
     /// The peer has ended, and all that it sent was delivered.
-    pub(super) fn peer_ended(
+    pub(super) fn on_peer_eof(
         mut self,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
-        if rules.allow_half_open {
-            outputs.push(Output::Readable);
+        if policy.allow_half_open {
+            actions.push(Action::Readable);
             return State::HalfClosed(self, Half::WriteOnly);
         }
-        self.say_goodbye(outputs);
-        if self.is_sending() {
-            outputs.push(Output::Readable);
-            // Its pass stands, but now there is a limit.
-            outputs.push(Output::Writable);
-            return State::HalfClosed(self, Half::Finishing(rules.close_timeout.after(now)));
+        self.queue_close_notify(actions);
+        if self.has_unsent_or_permit() {
+            actions.push(Action::Readable);
+            // Its permit stands, but now there is a limit.
+            actions.push(Action::Writable);
+            return State::HalfClosed(self, Half::Finishing(policy.close_timeout.after(now)));
         }
-        outputs.push(Output::ShutdownWrite);
-        let release = self.after_the_end();
-        end(self, Ender::Peer, release, outputs)
+        actions.push(Action::ShutdownWrite);
+        let release = self.release_after_eof();
+        end(self, EndedBy::Peer, release, actions)
     }
 
     /// The peer has ended before an upgrade took place, which so comes to nothing.
-    pub(super) fn peer_ended_yielding(
+    pub(super) fn peer_ended_before_upgrade(
         self,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
-        if rules.allow_half_open {
+        if policy.allow_half_open {
             // Who came to write meanwhile waits, and may write after all.
-            outputs.push(Output::Writable);
+            actions.push(Action::Writable);
         }
-        self.peer_ended(rules, now, outputs)
+        self.on_peer_eof(policy, now, actions)
     }
 
     /// How to let go of the wire when the peer has ended. Behind its close_notify something may still come,
     /// and be it FIN.
-    fn after_the_end(&self) -> Release {
-        if self.tls.is_some() { Release::Linger } else { Release::Done }
+    fn release_after_eof(&self) -> Release {
+        if self.tls.is_some() { Release::Linger } else { Release::Close }
     }
 
     pub(super) fn close(
         mut self,
         release: Release,
-        reads: Reads,
-        rules: Rules,
+        read_end: ReadEnd,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
-        self.say_goodbye(outputs);
-        if self.is_sending() {
-            outputs.push(Output::Readable);
-            outputs.push(Output::Writable);
-            let deadline = rules.close_timeout.after(now);
-            let draining = Draining { pipe: self, deadline, release, reads };
-            return State::Closed(Closed::Draining(Box::new(draining)));
+        self.queue_close_notify(actions);
+        if self.has_unsent_or_permit() {
+            actions.push(Action::Readable);
+            actions.push(Action::Writable);
+            let deadline = policy.close_timeout.after(now);
+            let flushing = Flushing { pipe: self, timer: deadline, release, read_end };
+            return State::Closed(Closed::Flushing(Box::new(flushing)));
         }
-        outputs.push(Output::ShutdownWrite);
-        outputs.push(Output::Release(release));
-        tell_end(outputs);
-        State::Closed(ended(self, reads, Ok(())))
+        actions.push(Action::ShutdownWrite);
+        actions.push(Action::Release(release));
+        announce_end(actions);
+        State::Closed(ended(self, read_end, Ok(())))
     }
 
     /// Ends the write side, with FIN once all that was sealed is with the system.
-    fn finish(&mut self, outputs: &mut Outputs<'_>) {
-        self.say_goodbye(outputs);
-        if !self.is_sending() || planted!(FinBeforeData) {
-            outputs.push(Output::ShutdownWrite);
+    fn close_write(&mut self, actions: &mut Actions<'_>) {
+        self.queue_close_notify(actions);
+        if !self.has_unsent_or_permit() || planted!(FinBeforeData) {
+            actions.push(Action::ShutdownWrite);
             self.fin = Fin::Sent;
         }
     }
 
     /// A write that is being made goes before it.
-    pub(super) fn say_goodbye(&mut self, outputs: &mut Outputs<'_>) {
+    pub(super) fn queue_close_notify(&mut self, actions: &mut Actions<'_>) {
         if let (false, Some(tls)) = (self.sending, &mut self.tls) {
             if tls.close_notify() {
-                outputs.push(Output::Transmit);
+                actions.push(Action::Transmit);
             }
         }
     }
 
     /// The wire failed where nothing can be left to read.
-    pub(super) fn broken(self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
-        outputs.push(Output::Release(Release::Done));
-        tell_end(outputs);
-        State::Closed(ended(self, Reads::Fail(fault), Err(fault)))
+    pub(super) fn fail(self, fault: Fault, actions: &mut Actions<'_>) -> State {
+        actions.push(Action::Release(Release::Close));
+        announce_end(actions);
+        State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
     /// The wire failed, but what came before may still be with the system.
-    pub(super) fn failed_with_residue(mut self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
+    pub(super) fn fail_undrained(mut self, fault: Fault, actions: &mut Actions<'_>) -> State {
         if let Some(tls) = &mut self.tls {
-            tls.stop_sending();
-            if !tls.has_unread() && !tls.wants_more() {
-                return self.broken(fault, outputs);
+            tls.discard_unsent();
+            if !tls.has_unread() && !tls.wants_tls() {
+                return self.fail(fault, actions);
             }
         }
-        tell_end(outputs);
-        let reads = Reads::Residue(Box::new(self));
-        State::Closed(Closed::Ended { reads, outcome: Err(fault), remains: None })
+        announce_end(actions);
+        let read_end = ReadEnd::Undrained(Box::new(self));
+        State::Closed(Closed::Ended { read_end, outcome: Err(fault), summary: None })
     }
 
     /// TLS failed: the peer is told why, and what was decrypted before can still be read.
-    pub(super) fn tls_failed(self, outputs: &mut Outputs<'_>) -> State {
+    pub(super) fn fail_tls(self, actions: &mut Actions<'_>) -> State {
         // Where FIN has gone out nothing may follow it.
-        if self.fin == Fin::ToCome {
-            outputs.push(Output::Transmit);
-            outputs.push(Output::ShutdownWrite);
+        if self.fin == Fin::Pending {
+            actions.push(Action::Transmit);
+            actions.push(Action::ShutdownWrite);
         }
-        outputs.push(Output::Release(Release::Linger));
-        tell_end(outputs);
+        actions.push(Action::Release(Release::Linger));
+        announce_end(actions);
         let fault = Fault::Tls;
         if self.tls.as_ref().is_some_and(|tls| tls.has_unread()) {
-            let reads = Reads::Decrypted(Box::new(self));
-            return State::Closed(Closed::Ended { reads, outcome: Err(fault), remains: None });
+            let read_end = ReadEnd::Buffered(Box::new(self));
+            return State::Closed(Closed::Ended { read_end, outcome: Err(fault), summary: None });
         }
-        State::Closed(ended(self, Reads::Fail(fault), Err(fault)))
+        State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
     /// The wire failed when the peer had ended, which TLS has proved. Where that only kept this side's own
     /// end from it nothing is lost.
-    fn broken_after_the_end(self, fault: Fault, outputs: &mut Outputs<'_>) -> State {
+    fn fail_after_eof(self, fault: Fault, actions: &mut Actions<'_>) -> State {
         if self.tls.is_none() {
-            return self.broken(fault, outputs);
+            return self.fail(fault, actions);
         }
-        if !self.owes_data() {
-            return end(self, Ender::Peer, Release::Done, outputs);
+        if !self.has_undelivered_data() {
+            return end(self, EndedBy::Peer, Release::Close, actions);
         }
-        outputs.push(Output::Release(Release::Done));
-        tell_end(outputs);
-        State::Closed(ended(self, Reads::End(Ender::Peer), Err(fault)))
+        actions.push(Action::Release(Release::Close));
+        announce_end(actions);
+        State::Closed(ended(self, ReadEnd::Eof(EndedBy::Peer), Err(fault)))
     }
 
     /// Whether something was accepted that is not with the system.
-    pub(super) fn owes_data(&self) -> bool {
-        self.sending || self.tls.as_ref().is_some_and(|tls| tls.owes_data())
+    pub(super) fn has_undelivered_data(&self) -> bool {
+        self.sending || self.tls.as_ref().is_some_and(|tls| tls.has_undelivered_data())
     }
 
     /// How far the session is, where nothing of it is unread; a failure shows at once.
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn session_state(&self) -> SessionState {
         match &self.tls {
-            None => Progress::Established,
-            Some(tls) => match tls.progress() {
-                Progress::Ended | Progress::Truncated if tls.has_unread() => Progress::Established,
+            None => SessionState::Established,
+            Some(tls) => match tls.state() {
+                SessionState::Ended | SessionState::Truncated if tls.has_unread() => {
+                    SessionState::Established
+                }
                 progress => progress,
             },
         }
     }
 
     /// Whether something is yet to be sent that was accepted.
-    pub(super) fn is_sending(&self) -> bool {
-        self.sending || self.tls.as_ref().is_some_and(|tls| !tls.is_drained())
+    pub(super) fn has_unsent_or_permit(&self) -> bool {
+        self.sending || self.tls.as_ref().is_some_and(|tls| !tls.is_flushed())
     }
 }
 
@@ -276,152 +280,159 @@ impl Half {
         self,
         mut pipe: Pipe,
         input: Input<'_>,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         match (self, input) {
-            (Half::ReadOnly, Input::Close) if pipe.is_sending() => {
-                pipe.close(Release::Linger, Reads::Fail(Fault::Closed), rules, now, outputs)
+            (Half::ReadOnly, Input::Close) if pipe.has_unsent_or_permit() => {
+                pipe.close(Release::Linger, ReadEnd::Fail(Fault::Closed), policy, now, actions)
             }
             (Half::ReadOnly, Input::Close) => {
-                outputs.push(Output::Release(Release::Linger));
-                tell_end(outputs);
-                State::Closed(ended(pipe, Reads::Fail(Fault::Closed), Ok(())))
+                actions.push(Action::Release(Release::Linger));
+                announce_end(actions);
+                State::Closed(ended(pipe, ReadEnd::Fail(Fault::Closed), Ok(())))
             }
-            (Half::ReadOnly, Input::CancelReading) if pipe.is_sending() => {
-                pipe.close(Release::Linger, Reads::End(Ender::This), rules, now, outputs)
+            (Half::ReadOnly, Input::CancelRead) if pipe.has_unsent_or_permit() => {
+                pipe.close(Release::Linger, ReadEnd::Eof(EndedBy::Local), policy, now, actions)
             }
-            (Half::ReadOnly, Input::CancelReading) => {
-                end(pipe, Ender::This, Release::Linger, outputs)
+            (Half::ReadOnly, Input::CancelRead) => {
+                end(pipe, EndedBy::Local, Release::Linger, actions)
             }
-            (Half::ReadOnly, Input::AbortWriting) if pipe.is_sending() => abort(pipe, outputs),
-            (Half::ReadOnly, Input::WireFailed(fault)) => pipe.failed_with_residue(fault, outputs),
+            (Half::ReadOnly, Input::AbortWrite) if pipe.has_unsent_or_permit() => abort(pipe, actions),
+            (Half::ReadOnly, Input::WireFailed(fault)) => pipe.fail_undrained(fault, actions),
             (Half::WriteOnly | Half::Finishing(_), Input::Close) => {
-                let release = pipe.after_the_end();
-                pipe.close(release, Reads::Fail(Fault::Closed), rules, now, outputs)
+                let release = pipe.release_after_eof();
+                pipe.close(release, ReadEnd::Fail(Fault::Closed), policy, now, actions)
             }
             (Half::Discarding, Input::Close) => {
-                pipe.close(Release::Linger, Reads::Fail(Fault::Closed), rules, now, outputs)
+                pipe.close(Release::Linger, ReadEnd::Fail(Fault::Closed), policy, now, actions)
             }
-            (Half::WriteOnly | Half::Discarding, Input::FinishWriting) if !pipe.sending => {
+            (Half::WriteOnly | Half::Discarding, Input::CloseWrite) if !pipe.sending => {
                 let release = match self {
                     Half::Discarding => Release::Linger,
-                    Half::ReadOnly | Half::WriteOnly | Half::Finishing(_) => pipe.after_the_end(),
+                    Half::ReadOnly | Half::WriteOnly | Half::Finishing(_) => pipe.release_after_eof(),
                 };
-                pipe.finish(outputs);
-                if pipe.is_sending() {
-                    let reads = Reads::End(Ender::This);
-                    return pipe.close(release, reads, rules, now, outputs);
+                pipe.close_write(actions);
+                if pipe.has_unsent_or_permit() {
+                    let read_end = ReadEnd::Eof(EndedBy::Local);
+                    return pipe.close(release, read_end, policy, now, actions);
                 }
-                end(pipe, Ender::This, release, outputs)
+                end(pipe, EndedBy::Local, release, actions)
             }
-            (Half::Discarding, Input::WireEof) => pipe.peer_ended(rules, now, outputs),
+            (Half::Discarding, Input::WireEof) => pipe.on_peer_eof(policy, now, actions),
             (Half::WriteOnly | Half::Discarding, Input::WireFailed(fault)) => {
-                pipe.broken(fault, outputs)
+                pipe.fail(fault, actions)
             }
             (Half::Finishing(_), Input::WireFailed(fault)) => {
-                pipe.broken_after_the_end(fault, outputs)
+                pipe.fail_after_eof(fault, actions)
             }
-            // Ciphertext can't be called back as a pass can.
-            (Half::Finishing(at), Input::Deadline) if at <= now && pipe.tls.is_some() => {
-                let fault = Fault::TimedOut(Deadline::Close);
-                outputs.push(Output::Release(Release::Reset));
-                tell_end(outputs);
-                State::Closed(ended(pipe, Reads::End(Ender::Peer), Err(fault)))
+            // Ciphertext can't be called back as a permit can.
+            (Half::Finishing(at), Input::TimerExpired) if at <= now && pipe.tls.is_some() => {
+                let fault = Fault::TimedOut(TimerKind::Close);
+                actions.push(Action::Release(Release::Reset));
+                announce_end(actions);
+                State::Closed(ended(pipe, ReadEnd::Eof(EndedBy::Peer), Err(fault)))
             }
-            // The write that was to end has not: it gives its pass back and tells what it took.
-            (Half::Finishing(at), Input::Deadline) if at <= now => {
-                let release = pipe.after_the_end();
-                pipe.close(release, Reads::End(Ender::Peer), rules, now, outputs)
+            // The write that was to end has not: it gives its permit back and tells what it took.
+            (Half::Finishing(at), Input::TimerExpired) if at <= now => {
+                let release = pipe.release_after_eof();
+                pipe.close(release, ReadEnd::Eof(EndedBy::Peer), policy, now, actions)
             }
             (Half::ReadOnly | Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::Abort)
-            | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::AbortWriting) => {
-                abort(pipe, outputs)
+            | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::AbortWrite) => {
+                abort(pipe, actions)
             }
             // The write side has ended well.
-            (Half::ReadOnly, Input::AbortWriting | Input::FinishWriting)
+            (Half::ReadOnly, Input::AbortWrite | Input::CloseWrite)
             // A second time, or while a write is being made.
-            | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::FinishWriting)
-            | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::CancelReading)
+            | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::CloseWrite)
+            | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::CancelRead)
             // Not awaited here.
             | (Half::ReadOnly | Half::WriteOnly | Half::Finishing(_), Input::WireEof)
             | (
                 Half::ReadOnly | Half::WriteOnly | Half::Discarding | Half::Finishing(_),
-                Input::Answered(_)
+                Input::PartialResolved(_)
                 | Input::Resolved(_)
                 | Input::Attempted { .. }
                 | Input::StartTls
-                | Input::HandOver
-                | Input::Unread
-                | Input::Deadline,
+                | Input::UpgradeReady
+                | Input::UnexpectedPlaintext
+                | Input::TimerExpired,
             ) => State::HalfClosed(pipe, self),
         }
     }
 
-    pub(super) fn progressed(
+    pub(super) fn on_session_progress(
         self,
         mut pipe: Pipe,
-        rules: Rules,
+        policy: Policy,
         now: Instant,
-        outputs: &mut Outputs<'_>,
+        actions: &mut Actions<'_>,
     ) -> State {
         if let (Half::Discarding, Some(tls)) = (self, &mut pipe.tls) {
             tls.drop_unread();
         }
-        match (self, pipe.progress()) {
-            (Half::ReadOnly, Progress::Ended) if pipe.is_sending() => {
-                let release = pipe.after_the_end();
-                pipe.close(release, Reads::End(Ender::This), rules, now, outputs)
+        match (self, pipe.session_state()) {
+            (Half::ReadOnly, SessionState::Ended) if pipe.has_unsent_or_permit() => {
+                let release = pipe.release_after_eof();
+                pipe.close(release, ReadEnd::Eof(EndedBy::Local), policy, now, actions)
             }
-            (Half::ReadOnly, Progress::Ended) => {
-                let release = pipe.after_the_end();
-                end(pipe, Ender::This, release, outputs)
+            (Half::ReadOnly, SessionState::Ended) => {
+                let release = pipe.release_after_eof();
+                end(pipe, EndedBy::Local, release, actions)
             }
-            (Half::Discarding, Progress::Ended) => pipe.peer_ended(rules, now, outputs),
-            (Half::ReadOnly | Half::Discarding, Progress::Truncated) => {
-                pipe.broken(Fault::Truncated, outputs)
+            (Half::Discarding, SessionState::Ended) => pipe.on_peer_eof(policy, now, actions),
+            (Half::ReadOnly | Half::Discarding, SessionState::Truncated) => {
+                pipe.fail(Fault::Truncated, actions)
             }
-            (Half::ReadOnly | Half::Discarding, Progress::Failed) => pipe.tls_failed(outputs),
+            (Half::ReadOnly | Half::Discarding, SessionState::Failed) => pipe.fail_tls(actions),
             (
                 Half::ReadOnly | Half::Discarding,
-                Progress::Handshaking | Progress::Established,
+                SessionState::Handshaking | SessionState::Established,
             )
             // What comes behind the peer's end is not looked at.
             | (
                 Half::WriteOnly | Half::Finishing(_),
-                Progress::Handshaking
-                | Progress::Established
-                | Progress::Ended
-                | Progress::Truncated
-                | Progress::Failed,
+                SessionState::Handshaking
+                | SessionState::Established
+                | SessionState::Ended
+                | SessionState::Truncated
+                | SessionState::Failed,
             ) => State::HalfClosed(pipe, self),
         }
     }
 
-    pub(super) fn sent(self, mut pipe: Pipe, what: Sent, outputs: &mut Outputs<'_>) -> State {
+    pub(super) fn handle_send_event(
+        self,
+        mut pipe: Pipe,
+        what: SendEvent,
+        actions: &mut Actions<'_>,
+    ) -> State {
         match (self, what) {
-            (Half::Discarding | Half::WriteOnly, Sent::Failed(fault)) => {
-                pipe.broken(fault, outputs)
+            (Half::Discarding | Half::WriteOnly, SendEvent::Failed(fault)) => {
+                pipe.fail(fault, actions)
             }
-            (Half::Finishing(_), Sent::Failed(fault)) => pipe.broken_after_the_end(fault, outputs),
-            (Half::ReadOnly, Sent::Failed(fault)) => pipe.failed_with_residue(fault, outputs),
-            (Half::Finishing(_), Sent::Nothing) => {
-                pipe.finish(outputs);
-                if pipe.is_sending() {
+            (Half::Finishing(_), SendEvent::Failed(fault)) => pipe.fail_after_eof(fault, actions),
+            (Half::ReadOnly, SendEvent::Failed(fault)) => pipe.fail_undrained(fault, actions),
+            (Half::Finishing(_), SendEvent::Cancelled) => {
+                pipe.close_write(actions);
+                if pipe.has_unsent_or_permit() {
                     return State::HalfClosed(pipe, self);
                 }
-                let release = pipe.after_the_end();
-                end(pipe, Ender::Peer, release, outputs)
+                let release = pipe.release_after_eof();
+                end(pipe, EndedBy::Peer, release, actions)
             }
-            // The last parcel of this side was close_notify.
-            (Half::ReadOnly, Sent::Nothing) if pipe.fin == Fin::ToCome && !pipe.is_sending() => {
+            // The last transmit buffer of this side was close_notify.
+            (Half::ReadOnly, SendEvent::Cancelled)
+                if pipe.fin == Fin::Pending && !pipe.has_unsent_or_permit() =>
+            {
                 pipe.fin = Fin::Sent;
-                outputs.push(Output::ShutdownWrite);
-                outputs.push(Output::Writable);
+                actions.push(Action::ShutdownWrite);
+                actions.push(Action::Writable);
                 State::HalfClosed(pipe, self)
             }
-            (Half::ReadOnly | Half::WriteOnly | Half::Discarding, Sent::Nothing) => {
+            (Half::ReadOnly | Half::WriteOnly | Half::Discarding, SendEvent::Cancelled) => {
                 State::HalfClosed(pipe, self)
             }
         }

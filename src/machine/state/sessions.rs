@@ -1,93 +1,93 @@
 //! Where the TLS session of a state is, what is left of one that is over, and who may feed it.
 
-use super::super::RecvPass;
+use super::super::RecvPermit;
 use super::super::flow::Holder;
-use super::super::tls::{Discarded, Remains, Session};
-use super::{Closed, Half, Reads, State};
-use crate::info::Agreed;
+use super::super::tls::{Discarded, Session, Summary};
+use super::{Closed, Half, ReadEnd, State};
+use crate::info::Negotiated;
 use crate::tls::Failure;
 
 impl State {
     /// The session, where there is one and something is wanted of it.
     pub(in super::super) fn tls(&self) -> Option<&Session> {
         match self {
-            State::Securing(securing) => securing.pipe().tls.as_deref(),
+            State::Handshaking(handshaking) => handshaking.pipe().tls.as_deref(),
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref(),
             State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
             }) => pipe.tls.as_deref(),
-            State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref(),
+            State::Closed(Closed::Flushing(flushing)) => flushing.pipe.tls.as_deref(),
             State::Connecting(_)
-            | State::Yielding(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::UpgradePending(_)
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
             | State::Poisoned => None,
         }
     }
 
     pub(in super::super) fn tls_mut(&mut self) -> Option<&mut Session> {
         match self {
-            State::Securing(securing) => securing.pipe_mut().tls.as_deref_mut(),
+            State::Handshaking(handshaking) => handshaking.pipe_mut().tls.as_deref_mut(),
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref_mut(),
             State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
             }) => pipe.tls.as_deref_mut(),
-            State::Closed(Closed::Draining(draining)) => draining.pipe.tls.as_deref_mut(),
+            State::Closed(Closed::Flushing(flushing)) => flushing.pipe.tls.as_deref_mut(),
             State::Connecting(_)
-            | State::Yielding(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Never(_))
+            | State::UpgradePending(_)
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
             | State::Poisoned => None,
         }
     }
 
-    fn remains(&self) -> Option<&Remains> {
+    fn summary(&self) -> Option<&Summary> {
         match self {
-            State::Closed(Closed::Ended { remains, .. }) => remains.as_deref(),
-            State::Closed(Closed::Never(never)) => never.remains.as_deref(),
+            State::Closed(Closed::Ended { summary, .. }) => summary.as_deref(),
+            State::Closed(Closed::ConnectFailed(failed)) => failed.summary.as_deref(),
             State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
-            | State::Closed(Closed::Draining(_) | Closed::Upgraded)
+            | State::Closed(Closed::Flushing(_) | Closed::Upgraded)
             | State::Poisoned => None,
         }
     }
 
-    pub(in super::super) fn agreed(&self) -> Option<Agreed> {
+    pub(in super::super) fn negotiated(&self) -> Option<Negotiated> {
         match self.tls() {
-            Some(tls) => tls.agreed(),
-            None => self.remains()?.agreed.clone(),
+            Some(tls) => tls.negotiated(),
+            None => self.summary()?.negotiated.clone(),
         }
     }
 
     pub(in super::super) fn failure(&self) -> Option<&Failure> {
         match self.tls() {
             Some(tls) => tls.failure(),
-            None => self.remains()?.failure.as_ref(),
+            None => self.summary()?.failure.as_ref(),
         }
     }
 
     /// What is to be sent at the very end, once.
-    pub(in super::super) fn take_farewell(&mut self) -> Vec<u8> {
+    pub(in super::super) fn take_final_records(&mut self) -> Vec<u8> {
         match self {
             State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
-            }) => pipe.tls.as_mut().map(|tls| tls.take_farewell()).unwrap_or_default(),
-            State::Closed(Closed::Ended { remains: Some(remains), .. }) => {
-                std::mem::take(&mut remains.farewell)
+            }) => pipe.tls.as_mut().map(|tls| tls.take_final_records()).unwrap_or_default(),
+            State::Closed(Closed::Ended { summary: Some(summary), .. }) => {
+                std::mem::take(&mut summary.final_records)
             }
-            State::Closed(Closed::Never(never)) => never
-                .remains
+            State::Closed(Closed::ConnectFailed(failed)) => failed
+                .summary
                 .as_mut()
-                .map(|remains| std::mem::take(&mut remains.farewell))
+                .map(|summary| std::mem::take(&mut summary.final_records))
                 .unwrap_or_default(),
             State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => Vec::new(),
@@ -98,25 +98,27 @@ impl State {
     pub(in super::super) fn has_discarded(&self) -> bool {
         let setup = match self {
             State::Connecting(connecting) => connecting.runs_foreign_code(),
-            State::Securing(_)
+            State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => false,
         };
-        setup || self.remains().is_some_and(|remains| remains.discarded.is_some())
+        setup || self.summary().is_some_and(|summary| summary.discarded.is_some())
     }
 
     /// What may run foreign code when it is dropped, once.
     pub(in super::super) fn take_discarded(&mut self) -> Option<Discarded> {
         match self {
-            State::Closed(Closed::Ended { remains: Some(remains), .. }) => remains.discarded.take(),
-            State::Closed(Closed::Never(never)) => never.remains.as_mut()?.discarded.take(),
+            State::Closed(Closed::Ended { summary: Some(summary), .. }) => summary.discarded.take(),
+            State::Closed(Closed::ConnectFailed(failed)) => {
+                failed.summary.as_mut()?.discarded.take()
+            }
             State::Connecting(_)
-            | State::Securing(_)
+            | State::Handshaking(_)
             | State::Open(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => None,
@@ -125,25 +127,25 @@ impl State {
 
     /// Leave to receive for who does it while no reader does: `None` where nothing is wanted, or a
     /// reader is at it.
-    pub(in super::super) fn attend(&mut self) -> Option<RecvPass> {
+    pub(in super::super) fn begin_background_recv(&mut self) -> Option<RecvPermit> {
         let pipe = match self {
-            State::Securing(securing) => securing.pipe_mut(),
+            State::Handshaking(handshaking) => handshaking.pipe_mut(),
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly | Half::Discarding) => pipe,
             State::Closed(Closed::Ended {
-                reads: Reads::Residue(pipe) | Reads::Decrypted(pipe),
+                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
                 ..
             }) => pipe,
             State::Connecting(_)
-            | State::Yielding(_)
+            | State::UpgradePending(_)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => return None,
         };
         let tls = pipe.tls.as_mut()?;
-        if pipe.receiving || tls.has_unread() || !tls.is_fed() || tls.puts_off() {
+        if pipe.receiving || tls.has_unread() || !tls.can_read_tls() || tls.defers_recv() {
             return None;
         }
         pipe.receiving = true;
-        Some(RecvPass(Holder::Attendant))
+        Some(RecvPermit(Holder::Background))
     }
 }

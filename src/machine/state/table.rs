@@ -14,10 +14,10 @@ use rustls::{ServerConfig, ServerConnection};
 
 use super::super::flow::Holder;
 use super::super::{
-    AttemptId, Deadline, Endpoints, Fault, Input, Intake, Machine, Output, Parcel, Plan, ReadStep,
-    Received, RecvPass, Release, SendPass, Sent, Target, WriteStep,
+    Action, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
+    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Transmit, WriteStep,
 };
-use super::{Closed, Draining, Ender, Fin, Half, Pipe, Reads, State, ended};
+use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, ended};
 use crate::TlsOptions;
 use crate::tls::TlsSetup;
 
@@ -47,7 +47,7 @@ fn table() -> String {
         for input in inputs() {
             let results = [false, true].map(|half_open| {
                 let mut subject = make();
-                subject.machine.rules.allow_half_open = half_open;
+                subject.machine.policy.allow_half_open = half_open;
                 let before = name(&subject.machine.state);
                 let came = (input.apply)(&mut subject)?;
                 let after = name(&subject.machine.state);
@@ -79,24 +79,24 @@ done. Where `allow_half_open` makes another the second line has it. Written by T
 fn name(state: &State) -> String {
     match state {
         State::Connecting(connecting) => {
-            let step = match connecting.deadline() {
-                Some((_, Deadline::Place)) => "waiting for its start",
-                Some((_, Deadline::LookUp)) => "looking up",
-                Some((_, Deadline::Connect)) => "dialling",
+            let step = match connecting.next_timer() {
+                Some((_, TimerKind::Slot)) => "waiting for its start",
+                Some((_, TimerKind::Lookup)) => "looking up",
+                Some((_, TimerKind::Connect)) => "dialling",
                 deadline => unreachable!("the connect timeout is the first: {deadline:?}"),
             };
             format!("Connecting({step}{})", cancelled(connecting.read()))
         }
-        State::Securing(securing) => {
-            let from = match securing.phase() {
+        State::Handshaking(handshaking) => {
+            let from = match handshaking.phase() {
                 crate::Phase::Upgrading => "upgrade",
                 _ => "from the start",
             };
-            let rest = cancelled(securing.read());
-            format!("Securing({from}, {}{rest})", pipe_name(securing.pipe()))
+            let rest = cancelled(handshaking.read());
+            format!("Handshaking({from}, {}{rest})", pipe_name(handshaking.pipe()))
         }
         State::Open(pipe) => format!("Open({})", pipe_name(pipe)),
-        State::Yielding(pipe) => format!("Yielding({})", pipe_name(pipe)),
+        State::UpgradePending(pipe) => format!("UpgradePending({})", pipe_name(pipe)),
         State::HalfClosed(pipe, half) => {
             let half = match half {
                 Half::ReadOnly => "ReadOnly",
@@ -106,19 +106,19 @@ fn name(state: &State) -> String {
             };
             format!("HalfClosed({half}, {})", pipe_name(pipe))
         }
-        State::Closed(Closed::Draining(draining)) => format!(
-            "Draining({}, {:?}, reads {})",
-            pipe_name(&draining.pipe),
-            draining.release,
-            reads_name(&draining.reads)
+        State::Closed(Closed::Flushing(flushing)) => format!(
+            "Flushing({}, {:?}, reads {})",
+            pipe_name(&flushing.pipe),
+            flushing.release,
+            reads_name(&flushing.read_end)
         ),
-        State::Closed(Closed::Ended { reads, outcome, .. }) => {
-            format!("Ended({outcome:?}, reads {})", reads_name(reads))
+        State::Closed(Closed::Ended { read_end, outcome, .. }) => {
+            format!("Ended({outcome:?}, reads {})", reads_name(read_end))
         }
         State::Closed(Closed::Upgraded) => "Upgraded".to_owned(),
         State::Poisoned => "Poisoned".to_owned(),
-        State::Closed(Closed::Never(never)) => {
-            format!("Never({:?}, outcome {:?})", never.fault, never.outcome)
+        State::Closed(Closed::ConnectFailed(failed)) => {
+            format!("ConnectFailed({:?}, outcome {:?})", failed.fault, failed.outcome)
         }
     }
 }
@@ -130,7 +130,7 @@ fn pipe_name(pipe: &Pipe) -> String {
         (pipe.receiving, ", receiving"),
         (pipe.sending, ", sending"),
         (pipe.fin == Fin::Sent, ", FIN sent"),
-        (tls.is_some_and(|tls| !tls.is_drained()), ", unsent"),
+        (tls.is_some_and(|tls| !tls.is_flushed()), ", unsent"),
         (tls.is_some_and(|tls| tls.has_unread()), ", unread"),
     ] {
         if is {
@@ -140,18 +140,18 @@ fn pipe_name(pipe: &Pipe) -> String {
     name
 }
 
-fn reads_name(reads: &Reads) -> String {
-    match reads {
-        Reads::Residue(pipe) => format!("Residue({})", pipe_name(pipe)),
-        Reads::Decrypted(pipe) => format!("Decrypted({})", pipe_name(pipe)),
-        Reads::End(ender) => format!("End({ender:?})"),
-        Reads::Fail(fault) => format!("Fail({fault:?})"),
+fn reads_name(read_end: &ReadEnd) -> String {
+    match read_end {
+        ReadEnd::Undrained(pipe) => format!("Undrained({})", pipe_name(pipe)),
+        ReadEnd::Buffered(pipe) => format!("Buffered({})", pipe_name(pipe)),
+        ReadEnd::Eof(ended_by) => format!("Eof({ended_by:?})"),
+        ReadEnd::Fail(fault) => format!("Fail({fault:?})"),
     }
 }
 
 fn cancelled(step: ReadStep) -> &'static str {
     match step {
-        ReadStep::End => ", cancelled",
+        ReadStep::Eof => ", cancelled",
         _ => "",
     }
 }
@@ -171,28 +171,28 @@ fn states() -> Vec<Make> {
     let mut states: Vec<Make> = Vec::new();
     let mut add = |make: Box<dyn Fn() -> Subject>| states.push(make);
     add(Box::new(|| fresh(Target::Address(address()), None)));
-    add(Box::new(|| started(Target::Name, None)));
+    add(Box::new(|| started(Target::Host, None)));
     add(Box::new(|| started(Target::Address(address()), None)));
     add(Box::new(|| {
         let mut subject = started(Target::Address(address()), None);
-        subject.handle(Input::CancelReading);
+        subject.handle(Input::CancelRead);
         subject
     }));
-    add(Box::new(securing));
+    add(Box::new(handshaking));
     add(Box::new(|| {
-        let mut subject = securing();
-        assert!(subject.machine.attend().is_some(), "it wants to receive");
+        let mut subject = handshaking();
+        assert!(subject.machine.begin_background_recv().is_some(), "it wants to receive");
         subject
     }));
     add(Box::new(|| {
-        let mut subject = securing();
-        subject.handle(Input::CancelReading);
+        let mut subject = handshaking();
+        subject.handle(Input::CancelRead);
         subject
     }));
     add(Box::new(|| {
         let now = base();
         let limit = now.checked_add(CONNECT);
-        let machine = Machine::upgrade(&plan(Target::Name, None), setup(), limit, now);
+        let machine = Machine::upgrade(&plan(Target::Host, None), setup(), limit, now);
         Subject { machine, server: Some(server()), now }
     }));
     for pipe in ["", "r", "s", "rs"] {
@@ -202,7 +202,7 @@ fn states() -> Vec<Make> {
         add(Box::new(move || tls(pipe, State::Open)));
     }
     for pipe in ["", "r"] {
-        add(Box::new(move || plain(pipe, State::Yielding)));
+        add(Box::new(move || plain(pipe, State::UpgradePending)));
     }
     let halves = [
         (Half::ReadOnly, "f", &["", "r"][..], &["", "r", "i"][..]),
@@ -224,33 +224,40 @@ fn states() -> Vec<Make> {
         }
     }
     for fault in [Fault::Closed, Fault::Reset(None)] {
-        add(Box::new(move || plain("s", |pipe| draining(pipe, Reads::Fail(fault)))));
+        add(Box::new(move || plain("s", |pipe| flushing(pipe, ReadEnd::Fail(fault)))));
     }
-    add(Box::new(|| plain("s", |pipe| draining(pipe, Reads::End(Ender::Peer)))));
+    add(Box::new(|| plain("s", |pipe| flushing(pipe, ReadEnd::Eof(EndedBy::Peer)))));
     for pipe in ["s", "o"] {
-        add(Box::new(move || tls(pipe, |pipe| draining(pipe, Reads::Fail(Fault::Closed)))));
+        add(Box::new(move || tls(pipe, |pipe| flushing(pipe, ReadEnd::Fail(Fault::Closed)))));
     }
     let failed = Err(Fault::Reset(None));
     for pipe in ["", "r"] {
-        add(Box::new(move || plain(pipe, |pipe| residue(Reads::Residue(Box::new(pipe)), failed))));
-        add(Box::new(move || tls(pipe, |pipe| residue(Reads::Residue(Box::new(pipe)), failed))));
+        add(Box::new(move || {
+            plain(pipe, |pipe| undrained(ReadEnd::Undrained(Box::new(pipe)), failed))
+        }));
+        add(Box::new(move || {
+            tls(pipe, |pipe| undrained(ReadEnd::Undrained(Box::new(pipe)), failed))
+        }));
     }
     add(Box::new(|| {
         let failed = Err(Fault::ResetAfterEnd(32));
-        plain("r", |pipe| residue(Reads::Residue(Box::new(pipe)), failed))
+        plain("r", |pipe| undrained(ReadEnd::Undrained(Box::new(pipe)), failed))
     }));
-    add(Box::new(move || tls("i", |pipe| residue(Reads::Residue(Box::new(pipe)), failed))));
+    add(Box::new(move || tls("i", |pipe| undrained(ReadEnd::Undrained(Box::new(pipe)), failed))));
     add(Box::new(|| {
         let failed = Err(Fault::Tls);
-        tls("i", |pipe| residue(Reads::Decrypted(Box::new(pipe)), failed))
+        tls("i", |pipe| undrained(ReadEnd::Buffered(Box::new(pipe)), failed))
     }));
-    let overs: [fn() -> Reads; 3] =
-        [|| Reads::End(Ender::Peer), || Reads::End(Ender::This), || Reads::Fail(Fault::Closed)];
-    for reads in overs {
-        add(Box::new(move || plain("", |pipe| State::Closed(ended(pipe, reads(), Ok(()))))));
+    let overs: [fn() -> ReadEnd; 3] = [
+        || ReadEnd::Eof(EndedBy::Peer),
+        || ReadEnd::Eof(EndedBy::Local),
+        || ReadEnd::Fail(Fault::Closed),
+    ];
+    for read_end in overs {
+        add(Box::new(move || plain("", |pipe| State::Closed(ended(pipe, read_end(), Ok(()))))));
     }
     add(Box::new(move || {
-        plain("", |pipe| State::Closed(ended(pipe, Reads::Fail(Fault::Reset(None)), failed)))
+        plain("", |pipe| State::Closed(ended(pipe, ReadEnd::Fail(Fault::Reset(None)), failed)))
     }));
     add(Box::new(|| plain("", |_| State::Closed(Closed::Upgraded))));
     add(Box::new(|| plain("", |_| State::Poisoned)));
@@ -263,13 +270,13 @@ fn states() -> Vec<Make> {
     states
 }
 
-fn draining(pipe: Pipe, reads: Reads) -> State {
+fn flushing(pipe: Pipe, read_end: ReadEnd) -> State {
     let (deadline, release) = (base() + CLOSE, Release::Linger);
-    State::Closed(Closed::Draining(Box::new(Draining { pipe, deadline, release, reads })))
+    State::Closed(Closed::Flushing(Box::new(Flushing { pipe, timer: deadline, release, read_end })))
 }
 
-fn residue(reads: Reads, outcome: Result<(), Fault>) -> State {
-    State::Closed(Closed::Ended { reads, outcome, remains: None })
+fn undrained(read_end: ReadEnd, outcome: Result<(), Fault>) -> State {
+    State::Closed(Closed::Ended { read_end, outcome, summary: None })
 }
 
 fn fresh(target: Target, setup: Option<&TlsSetup>) -> Subject {
@@ -285,7 +292,7 @@ fn started(target: Target, setup: Option<&TlsSetup>) -> Subject {
     subject
 }
 
-fn securing() -> Subject {
+fn handshaking() -> Subject {
     let mut subject = started(Target::Address(address()), Some(setup()));
     let result = Ok(Endpoints { remote: address(), local: None });
     subject.handle(Input::Attempted { id: AttemptId(0), result });
@@ -301,16 +308,16 @@ fn plain(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
 
 /// And `o` where ciphertext waits, `i` where something is unread.
 fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
-    let mut subject = securing();
+    let mut subject = handshaking();
     while subject.machine.opened().is_none() {
         subject.exchange();
     }
     subject.exchange();
     if flags.contains('o') {
-        let WriteStep::Seal(pass) = subject.machine.write() else { panic!("it is open") };
-        let mut parcel = Parcel::default();
-        drop(subject.machine.seal(pass, &[1; 9], &mut parcel, || subject.now));
-        drop(subject.machine.transmitted(&mut parcel));
+        let WriteStep::Seal(permit) = subject.machine.write() else { panic!("it is open") };
+        let mut transmit = Transmit::default();
+        drop(subject.machine.seal(permit, &[1; 9], &mut transmit, || subject.now));
+        drop(subject.machine.transmit_done(&mut transmit));
     }
     if flags.contains('i') {
         subject.serve().writer().write_all(&[2; 9]).expect("there is room");
@@ -328,7 +335,7 @@ fn with_flags(mut pipe: Pipe, flags: &str) -> Pipe {
     if flags.contains('f') {
         pipe.fin = Fin::Sent;
         if let Some(tls) = &mut pipe.tls {
-            tls.stop_sending();
+            tls.discard_unsent();
         }
     }
     pipe
@@ -347,9 +354,9 @@ fn inputs() -> Vec<Stimulus> {
     vec![
         s("start", |subject| {
             let now = subject.now;
-            Some(said(subject.machine.start(now)))
+            Some(names_of(subject.machine.start(now)))
         }),
-        s("Answered", |subject| subject.input(Input::Answered(&[address()]))),
+        s("PartialResolved", |subject| subject.input(Input::PartialResolved(&[address()]))),
         s("Resolved", |subject| subject.input(Input::Resolved(Ok(&[address()])))),
         s("Resolved with none", |subject| subject.input(Input::Resolved(Err(Fault::Resolve)))),
         s("Attempted", |subject| {
@@ -360,26 +367,26 @@ fn inputs() -> Vec<Stimulus> {
             let result = Err(Fault::Connect(111));
             subject.input(Input::Attempted { id: AttemptId(0), result })
         }),
-        s("Deadline, early", |subject| subject.input(Input::Deadline)),
-        s("Deadline", |subject| {
+        s("TimerExpired, early", |subject| subject.input(Input::TimerExpired)),
+        s("TimerExpired", |subject| {
             subject.now += CLOSE;
-            subject.input(Input::Deadline)
+            subject.input(Input::TimerExpired)
         }),
         s("WireEof", |subject| subject.input(Input::WireEof)),
         s("WireFailed", |subject| subject.input(Input::WireFailed(Fault::Reset(None)))),
         s("Close", |subject| subject.input(Input::Close)),
         s("Abort", |subject| subject.input(Input::Abort)),
-        s("AbortWriting", |subject| subject.input(Input::AbortWriting)),
-        s("FinishWriting", |subject| subject.input(Input::FinishWriting)),
-        s("CancelReading", |subject| subject.input(Input::CancelReading)),
+        s("AbortWrite", |subject| subject.input(Input::AbortWrite)),
+        s("CloseWrite", |subject| subject.input(Input::CloseWrite)),
+        s("CancelRead", |subject| subject.input(Input::CancelRead)),
         s("StartTls", |subject| subject.input(Input::StartTls)),
-        s("HandOver", |subject| subject.input(Input::HandOver)),
-        s("Unread", |subject| subject.input(Input::Unread)),
+        s("UpgradeReady", |subject| subject.input(Input::UpgradeReady)),
+        s("UnexpectedPlaintext", |subject| subject.input(Input::UnexpectedPlaintext)),
         s("read", |subject| {
             Some(vec![match subject.machine.read() {
-                ReadStep::Receive(_) => "Receive".to_owned(),
+                ReadStep::Recv(_) => "Recv".to_owned(),
                 ReadStep::Ingest(_) => "Ingest".to_owned(),
-                ReadStep::Take(_) => "Take".to_owned(),
+                ReadStep::TakePlaintext(_) => "TakePlaintext".to_owned(),
                 step => format!("{step:?}"),
             }])
         }),
@@ -390,24 +397,24 @@ fn inputs() -> Vec<Stimulus> {
                 step => format!("{step:?}"),
             }])
         }),
-        s("received nothing", |subject| subject.received(Received::Nothing)),
-        s("received the end", |subject| subject.received(Received::Eof)),
-        s("received a failure", |subject| subject.received(Received::Failed(Fault::Lost(110)))),
+        s("received nothing", |subject| subject.received(RecvEvent::Cancelled)),
+        s("received the end", |subject| subject.received(RecvEvent::Eof)),
+        s("received a failure", |subject| subject.received(RecvEvent::Failed(Fault::Lost(110)))),
         s("delivered", |subject| {
-            let pass = subject.pass()?;
-            subject.server.is_none().then(|| said(subject.machine.delivered(pass, 1)))
+            let permit = subject.permit()?;
+            subject.server.is_none().then(|| names_of(subject.machine.handle_recv(permit, 1)))
         }),
-        s("sent nothing", |subject| subject.sent(Sent::Nothing)),
-        s("sent in vain", |subject| subject.sent(Sent::Failed(Fault::Lost(110)))),
+        s("sent nothing", |subject| subject.sent(SendEvent::Cancelled)),
+        s("sent in vain", |subject| subject.sent(SendEvent::Failed(Fault::Lost(110)))),
         s("accepted", |subject| {
             let sends = subject.server.is_none() && subject.is_sending();
-            sends.then(|| said(subject.machine.accepted(SendPass(()), 1)))
+            sends.then(|| names_of(subject.machine.handle_send(SendPermit(()), 1)))
         }),
         s("seal", |subject| {
             let seals = subject.server.is_some() && subject.is_sending();
             let now = subject.now;
             let seal = |machine: &mut Machine| {
-                said(machine.seal(SendPass(()), &[1; 9], &mut Parcel::default(), || now).1)
+                names_of(machine.seal(SendPermit(()), &[1; 9], &mut Transmit::default(), || now).1)
             };
             seals.then(|| seal(&mut subject.machine))
         }),
@@ -430,28 +437,34 @@ fn inputs() -> Vec<Stimulus> {
                 return None;
             }
             let now = subject.now;
-            Some(said(subject.machine.take(RecvPass(Holder::Reader), &mut [0; 99], || now).1))
+            Some(names_of(
+                subject.machine.take_plaintext(RecvPermit(Holder::Reader), &mut [0; 99], || now).1,
+            ))
         }),
         s("transmitted", |subject| {
-            let mut parcel = subject.machine.transmit()?;
-            let bytes = parcel.bytes().len();
-            parcel.sent(bytes);
-            Some(said(subject.machine.transmitted(&mut parcel)))
+            let mut transmit = subject.machine.next_transmit()?;
+            let bytes = transmit.bytes().len();
+            transmit.sent(bytes);
+            Some(names_of(subject.machine.transmit_done(&mut transmit)))
         }),
         s("not transmitted", |subject| {
-            let mut parcel = subject.machine.transmit()?;
-            Some(said(subject.machine.not_transmitted(&mut parcel, Fault::Lost(110), subject.now)))
+            let mut transmit = subject.machine.next_transmit()?;
+            Some(names_of(subject.machine.transmit_failed(
+                &mut transmit,
+                Fault::Lost(110),
+                subject.now,
+            )))
         }),
     ]
 }
 
-fn said(outputs: impl Iterator<Item = Output>) -> Vec<String> {
-    let name = |output| match output {
-        Output::Attempt { .. } => "Attempt".to_owned(),
-        Output::Adopt { .. } => "Adopt".to_owned(),
-        output => format!("{output:?}"),
+fn names_of(actions: impl Iterator<Item = Action>) -> Vec<String> {
+    let name = |action| match action {
+        Action::Attempt { .. } => "Attempt".to_owned(),
+        Action::Attach { .. } => "Attach".to_owned(),
+        action => format!("{action:?}"),
     };
-    outputs.map(name).collect()
+    actions.map(name).collect()
 }
 
 impl Subject {
@@ -460,28 +473,32 @@ impl Subject {
     }
 
     fn input(&mut self, input: Input<'_>) -> Option<Vec<String>> {
-        Some(said(self.machine.handle(input, self.now)))
+        Some(names_of(self.machine.handle(input, self.now)))
     }
 
-    fn received(&mut self, what: Received) -> Option<Vec<String>> {
-        let pass = self.pass()?;
-        Some(said(self.machine.received(pass, what, self.now)))
+    fn received(&mut self, what: RecvEvent) -> Option<Vec<String>> {
+        let permit = self.permit()?;
+        Some(names_of(self.machine.handle_recv_event(permit, what, self.now)))
     }
 
-    fn sent(&mut self, what: Sent) -> Option<Vec<String>> {
-        self.is_sending().then(|| said(self.machine.sent(SendPass(()), what)))
+    fn sent(&mut self, what: SendEvent) -> Option<Vec<String>> {
+        self.is_sending().then(|| names_of(self.machine.handle_send_event(SendPermit(()), what)))
     }
 
-    /// The receive pass that is out.
-    fn pass(&self) -> Option<RecvPass> {
-        self.machine.is_received_from().then_some(RecvPass(Holder::Reader))
+    /// The receive permit that is out.
+    fn permit(&self) -> Option<RecvPermit> {
+        self.machine.recv_in_flight().then_some(RecvPermit(Holder::Reader))
     }
 
     fn is_sending(&self) -> bool {
         match &self.machine.state {
-            State::Open(pipe) | State::Yielding(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
-            State::Closed(Closed::Draining(draining)) => draining.pipe.sending,
-            State::Connecting(_) | State::Securing(_) | State::Closed(_) | State::Poisoned => false,
+            State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
+                pipe.sending
+            }
+            State::Closed(Closed::Flushing(flushing)) => flushing.pipe.sending,
+            State::Connecting(_) | State::Handshaking(_) | State::Closed(_) | State::Poisoned => {
+                false
+            }
         }
     }
 
@@ -506,11 +523,11 @@ impl Subject {
     }
 
     fn ingest_bytes(&mut self, bytes: &[u8]) -> Option<Vec<String>> {
-        let pass = self.pass().or_else(|| self.machine.attend())?;
-        let mut intake = Intake::new();
-        intake.space()[..bytes.len()].copy_from_slice(bytes);
-        intake.filled(bytes.len());
-        Some(said(self.machine.ingest(pass, &mut intake, || self.now)))
+        let permit = self.permit().or_else(|| self.machine.begin_background_recv())?;
+        let mut recv_buf = RecvBuf::new();
+        recv_buf.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+        recv_buf.advance(bytes.len());
+        Some(names_of(self.machine.ingest(permit, &mut recv_buf, || self.now)))
     }
 
     fn deliver(&mut self) {
@@ -519,10 +536,10 @@ impl Subject {
 
     /// Each hears all that the other has to say.
     fn exchange(&mut self) {
-        while let Some(mut parcel) = self.machine.transmit() {
-            let mut bytes = parcel.bytes().to_vec();
-            parcel.sent(bytes.len());
-            drop(self.machine.transmitted(&mut parcel));
+        while let Some(mut transmit) = self.machine.next_transmit() {
+            let mut bytes = transmit.bytes().to_vec();
+            transmit.sent(bytes.len());
+            drop(self.machine.transmit_done(&mut transmit));
             let mut rest = &bytes[..];
             while !rest.is_empty() {
                 self.serve().read_tls(&mut rest).expect("memory can be read");
@@ -552,8 +569,8 @@ fn address() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 1))
 }
 
-fn plan(target: Target, setup: Option<&TlsSetup>) -> Plan {
-    Plan { connect_timeout: Some(CONNECT), tls: setup.cloned(), ..Plan::new(target) }
+fn plan(target: Target, setup: Option<&TlsSetup>) -> Config {
+    Config { connect_timeout: Some(CONNECT), tls: setup.cloned(), ..Config::new(target) }
 }
 
 fn setup() -> &'static TlsSetup {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::egress::EgressRules;
 use crate::info::Phase;
 use crate::machine::{
-    AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, ReadStep, Received,
-    RecvPass, Release, SendPass, Sent, Target, WriteStep,
+    Action, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvEvent, RecvPermit,
+    Release, SendEvent, SendPermit, Target, TimerKind, WriteStep,
 };
 
 const LIVES: u64 = 30_000;
@@ -25,57 +25,57 @@ fn every_rule_holds_in_random_lives() {
 #[test]
 fn a_write_that_the_peers_end_overtakes_may_finish() {
     let now = Instant::now();
-    let mut machine = open(Plan::new(Target::Address(address(1))), now);
+    let mut machine = open(Config::new(Target::Address(address(1))), now);
     let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
-    let ReadStep::Receive(receiving) = machine.read() else { panic!("it is open") };
-    drop(machine.received(receiving, Received::Eof, now));
+    let ReadStep::Recv(receiving) = machine.read() else { panic!("it is open") };
+    drop(machine.handle_recv_event(receiving, RecvEvent::Eof, now));
 
     assert_eq!(machine.phase(), Phase::HalfClosed);
-    assert!(machine.still_sends(&sending));
+    assert!(machine.permits_send(&sending));
     assert!(matches!(machine.write(), WriteStep::Fail(Fault::PeerEnded)), "no other begins");
-    let outputs: Vec<_> = machine.accepted(sending, 1).collect();
-    assert_eq!(outputs[..2], [Output::ShutdownWrite, Output::Release(Release::Done)]);
+    let actions: Vec<_> = machine.handle_send(sending, 1).collect();
+    assert_eq!(actions[..2], [Action::ShutdownWrite, Action::Release(Release::Close)]);
     assert_eq!(machine.outcome(), Some(Ok(())));
 }
 
 #[test]
 fn a_write_that_the_peers_end_overtakes_is_bounded_by_the_close_timeout() {
     let now = Instant::now();
-    let mut machine = open(Plan::new(Target::Address(address(1))), now);
+    let mut machine = open(Config::new(Target::Address(address(1))), now);
     let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
-    let ReadStep::Receive(receiving) = machine.read() else { panic!("it is open") };
-    drop(machine.received(receiving, Received::Eof, now));
-    let (at, Deadline::Close) = machine.deadline().unwrap() else { panic!("it closes") };
+    let ReadStep::Recv(receiving) = machine.read() else { panic!("it is open") };
+    drop(machine.handle_recv_event(receiving, RecvEvent::Eof, now));
+    let (at, TimerKind::Close) = machine.next_timer().unwrap() else { panic!("it closes") };
 
-    drop(machine.handle(Input::Deadline, at));
-    assert!(!machine.still_sends(&sending));
-    let outputs: Vec<_> = machine.sent(sending, Sent::Nothing).collect();
-    assert_eq!(outputs[..2], [Output::ShutdownWrite, Output::Release(Release::Done)]);
+    drop(machine.handle(Input::TimerExpired, at));
+    assert!(!machine.permits_send(&sending));
+    let actions: Vec<_> = machine.handle_send_event(sending, SendEvent::Cancelled).collect();
+    assert_eq!(actions[..2], [Action::ShutdownWrite, Action::Release(Release::Close)]);
     assert_eq!(machine.outcome(), Some(Ok(())));
 }
 
 #[test]
 fn a_close_that_cannot_hand_over_in_time_resets() {
     let now = Instant::now();
-    let mut machine = open(Plan::new(Target::Address(address(1))), now);
+    let mut machine = open(Config::new(Target::Address(address(1))), now);
     let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
-    assert!(machine.handle(Input::Close, now).all(|output| !matches!(output, Output::Closed)));
+    assert!(machine.handle(Input::Close, now).all(|action| !matches!(action, Action::Closed)));
     assert_eq!(machine.outcome(), None);
-    let (at, _) = machine.deadline().unwrap();
+    let (at, _) = machine.next_timer().unwrap();
 
-    let outputs: Vec<_> = machine.handle(Input::Deadline, at).collect();
-    assert_eq!(outputs, [Output::Release(Release::Reset), Output::Closed]);
-    assert_eq!(machine.outcome(), Some(Err(Fault::TimedOut(Deadline::Close))));
-    assert_eq!(machine.accepted(sending, 5).count(), 0);
+    let actions: Vec<_> = machine.handle(Input::TimerExpired, at).collect();
+    assert_eq!(actions, [Action::Release(Release::Reset), Action::Closed]);
+    assert_eq!(machine.outcome(), Some(Err(Fault::TimedOut(TimerKind::Close))));
+    assert_eq!(machine.handle_send(sending, 5).count(), 0);
 }
 
 #[test]
 fn addresses_are_dialled_in_order_each_once_and_only_of_the_bound_family() {
     let now = Instant::now();
     let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 1));
-    let mut plan = Plan::new(Target::Name);
-    plan.bind = Some(address(0));
-    let mut machine = Machine::new(plan, now);
+    let mut config = Config::new(Target::Host);
+    config.bind = Some(address(0));
+    let mut machine = Machine::new(config, now);
     drop(machine.start(now));
     let answer = [address(1), v6, address(2), address(1)];
     drop(machine.handle(Input::Resolved(Ok(&answer)), now));
@@ -95,16 +95,16 @@ fn what_came_before_a_reset_is_read_and_then_the_reset_or_the_end_that_came_befo
     for (fault, after) in
         [(Fault::Reset(None), Some(Fault::Reset(None))), (Fault::ResetAfterEnd(32), None)]
     {
-        let mut machine = open(Plan::new(Target::Address(address(1))), now);
+        let mut machine = open(Config::new(Target::Address(address(1))), now);
         drop(machine.handle(Input::WireFailed(fault), now));
         assert_eq!(machine.outcome(), Some(Err(fault)));
-        let ReadStep::Receive(pass) = machine.read() else { panic!("bytes may be left") };
-        drop(machine.delivered(pass, 5));
-        let ReadStep::Receive(pass) = machine.read() else { panic!("bytes may be left") };
-        drop(machine.received(pass, Received::Eof, now));
+        let ReadStep::Recv(permit) = machine.read() else { panic!("bytes may be left") };
+        drop(machine.handle_recv(permit, 5));
+        let ReadStep::Recv(permit) = machine.read() else { panic!("bytes may be left") };
+        drop(machine.handle_recv_event(permit, RecvEvent::Eof, now));
         match (machine.read(), after) {
             (ReadStep::Fail(told), Some(after)) => assert_eq!(told, after),
-            (ReadStep::End, None) => {}
+            (ReadStep::Eof, None) => {}
             (step, after) => panic!("{step:?} where {after:?} was expected"),
         }
         assert!(matches!(machine.write(), WriteStep::Fail(told) if told == fault));
@@ -115,17 +115,17 @@ fn what_came_before_a_reset_is_read_and_then_the_reset_or_the_end_that_came_befo
 fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_loop() {
     let now = Instant::now();
     let me = Endpoints { remote: address(1), local: Some(address(1)) };
-    let mut machine = Machine::new(Plan::new(Target::Address(address(1))), now);
-    let mut outputs: Vec<_> = machine.start(now).collect();
+    let mut machine = Machine::new(Config::new(Target::Address(address(1))), now);
+    let mut actions: Vec<_> = machine.start(now).collect();
     for _ in 0..3 {
-        let [Output::Attempt { id, .. }] = outputs[..] else { panic!("{outputs:?}") };
-        outputs = machine.handle(Input::Attempted { id, result: Ok(me) }, now).collect();
+        let [Action::Attempt { id, .. }] = actions[..] else { panic!("{actions:?}") };
+        actions = machine.handle(Input::Attempted { id, result: Ok(me) }, now).collect();
     }
     assert_eq!(machine.opened(), Some(Err(Fault::SelfConnected)));
 
-    let mut plan = Plan::new(Target::Address(address(1)));
-    plan.bind = Some(address(1));
-    let mut machine = Machine::new(plan, now);
+    let mut config = Config::new(Target::Address(address(1)));
+    config.bind = Some(address(1));
+    let mut machine = Machine::new(config, now);
     drop(machine.start(now));
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Ok(me) }, now));
     assert_eq!(machine.opened(), Some(Err(Fault::Loop)));
@@ -135,25 +135,25 @@ fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_l
 fn who_comes_to_write_in_an_upgrade_is_told_when_the_peers_end_prevents_it() {
     let now = Instant::now();
     for seen_by_reader in [true, false] {
-        let mut plan = Plan::new(Target::Address(address(1)));
-        plan.allow_half_open = true;
-        let mut machine = open(plan, now);
-        let ReadStep::Receive(pass) = machine.read() else { panic!("it is open") };
+        let mut config = Config::new(Target::Address(address(1)));
+        config.allow_half_open = true;
+        let mut machine = open(config, now);
+        let ReadStep::Recv(permit) = machine.read() else { panic!("it is open") };
         drop(machine.handle(Input::StartTls, now));
         assert!(matches!(machine.write(), WriteStep::Wait));
-        let outputs: Vec<_> = if seen_by_reader {
-            machine.received(pass, Received::Eof, now).collect()
+        let actions: Vec<_> = if seen_by_reader {
+            machine.handle_recv_event(permit, RecvEvent::Eof, now).collect()
         } else {
-            drop(machine.received(pass, Received::Nothing, now));
+            drop(machine.handle_recv_event(permit, RecvEvent::Cancelled, now));
             machine.handle(Input::WireEof, now).collect()
         };
-        assert!(outputs.contains(&Output::Writable), "{outputs:?}");
+        assert!(actions.contains(&Action::Writable), "{actions:?}");
         assert!(matches!(machine.write(), WriteStep::Send(_)));
     }
 }
 
-fn open(plan: Plan, now: Instant) -> Machine {
-    let mut machine = Machine::new(plan, now);
+fn open(config: Config, now: Instant) -> Machine {
+    let mut machine = Machine::new(config, now);
     drop(machine.start(now));
     let result = Ok(Endpoints { remote: address(1), local: None });
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result }, now));
@@ -172,8 +172,8 @@ struct Life {
     egress: Option<Arc<EgressRules>>,
     now: Instant,
     attempt: Option<AttemptId>,
-    receiving: Option<RecvPass>,
-    sending: Option<SendPass>,
+    receiving: Option<RecvPermit>,
+    sending: Option<SendPermit>,
     phase: Phase,
     opened: u32,
     adopted: bool,
@@ -189,16 +189,16 @@ impl Life {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let now = Instant::now();
-        let target = if random.bool() { Target::Name } else { Target::Address(address(1)) };
-        let mut plan = Plan::new(target);
+        let target = if random.bool() { Target::Host } else { Target::Address(address(1)) };
+        let mut config = Config::new(target);
         let denied = address(random.u8(1..=3)).ip().to_string();
-        let rules = EgressRules::allow_all().deny_net(&denied).expect("it is one address");
-        plan.egress = Some(Arc::new(rules));
-        let egress = plan.egress.clone();
-        plan.allow_half_open = random.bool();
+        let policy = EgressRules::allow_all().deny_net(&denied).expect("it is one address");
+        config.egress = Some(Arc::new(policy));
+        let egress = config.egress.clone();
+        config.allow_half_open = random.bool();
         Life {
             random,
-            machine: Machine::new(plan, now),
+            machine: Machine::new(config, now),
             egress,
             now,
             attempt: None,
@@ -217,20 +217,20 @@ impl Life {
     }
 
     fn run(mut self) {
-        let outputs = self.machine.start(self.now).collect();
-        self.see(outputs);
+        let actions = self.machine.start(self.now).collect();
+        self.see(actions);
         for _ in 0..STEPS {
             self.step();
         }
         // Whatever came before, this ends it, once all passes are back.
-        let outputs = self.machine.handle(Input::Close, self.now).collect();
-        self.see(outputs);
-        self.give_back_recv(Received::Nothing);
-        self.give_back_send(Sent::Nothing);
+        let actions = self.machine.handle(Input::Close, self.now).collect();
+        self.see(actions);
+        self.give_back_recv(RecvEvent::Cancelled);
+        self.give_back_send(SendEvent::Cancelled);
         assert_eq!(self.machine.phase(), Phase::Closed);
         assert_eq!((self.opened, self.closed), (1, 1));
         assert_eq!(self.released, self.adopted, "a wire is let go of, once");
-        assert_eq!(self.machine.deadline(), None);
+        assert_eq!(self.machine.next_timer(), None);
     }
 
     fn step(&mut self) {
@@ -247,123 +247,123 @@ impl Life {
             5 => Input::Attempted { id, result: Err(Fault::Connect(111)) },
             6 => {
                 self.now += Duration::from_secs(self.random.u64(0..40));
-                Input::Deadline
+                Input::TimerExpired
             }
             7 => Input::WireEof,
             8 => Input::WireFailed(fault),
             9 if self.random.bool() => Input::Close,
             10 if self.random.bool() => Input::Abort,
-            11 if self.random.bool() => Input::AbortWriting,
-            12 => Input::FinishWriting,
-            13 => Input::CancelReading,
+            11 if self.random.bool() => Input::AbortWrite,
+            12 => Input::CloseWrite,
+            13 => Input::CancelRead,
             14 => return self.ask_to_read(),
             15 => return self.ask_to_write(),
-            16 => return self.give_back_recv(Received::Eof),
-            17 => return self.give_back_send(Sent::Failed(fault)),
-            18 => return self.give_back_recv(Received::Failed(fault)),
+            16 => return self.give_back_recv(RecvEvent::Eof),
+            17 => return self.give_back_send(SendEvent::Failed(fault)),
+            18 => return self.give_back_recv(RecvEvent::Failed(fault)),
             _ => return self.move_bytes(),
         };
-        let outputs = self.machine.handle(input, self.now).collect();
-        self.see(outputs);
+        let actions = self.machine.handle(input, self.now).collect();
+        self.see(actions);
     }
 
     fn ask_to_read(&mut self) {
-        if let ReadStep::Receive(pass) = self.machine.read() {
-            assert!(self.receiving.is_none(), "one pass a direction");
-            assert!(self.machine.still_receives(&pass));
+        if let ReadStep::Recv(permit) = self.machine.read() {
+            assert!(self.receiving.is_none(), "one permit a direction");
+            assert!(self.machine.permits_recv(&permit));
             assert!(self.adopted && !self.released, "there is a wire");
-            self.receiving = Some(pass);
+            self.receiving = Some(permit);
         }
     }
 
     fn ask_to_write(&mut self) {
-        if let WriteStep::Send(pass) = self.machine.write() {
-            assert!(self.sending.is_none(), "one pass a direction");
-            assert!(self.machine.still_sends(&pass));
+        if let WriteStep::Send(permit) = self.machine.write() {
+            assert!(self.sending.is_none(), "one permit a direction");
+            assert!(self.machine.permits_send(&permit));
             assert!(self.adopted && !self.released && !self.shut, "there is a wire to send on");
-            self.sending = Some(pass);
+            self.sending = Some(permit);
         }
     }
 
-    fn give_back_recv(&mut self, what: Received) {
-        if let Some(pass) = self.receiving.take() {
-            let outputs = self.machine.received(pass, what, self.now).collect();
-            self.see(outputs);
+    fn give_back_recv(&mut self, what: RecvEvent) {
+        if let Some(permit) = self.receiving.take() {
+            let actions = self.machine.handle_recv_event(permit, what, self.now).collect();
+            self.see(actions);
         }
     }
 
-    fn give_back_send(&mut self, what: Sent) {
-        if let Some(pass) = self.sending.take() {
-            let outputs = self.machine.sent(pass, what).collect();
-            self.see(outputs);
+    fn give_back_send(&mut self, what: SendEvent) {
+        if let Some(permit) = self.sending.take() {
+            let actions = self.machine.handle_send_event(permit, what).collect();
+            self.see(actions);
         }
     }
 
     fn move_bytes(&mut self) {
         let before = self.machine.stats();
         let bytes = self.random.usize(1..9);
-        if let Some(pass) = self.receiving.take() {
-            let outputs = self.machine.delivered(pass, bytes).collect();
-            self.see(outputs);
+        if let Some(permit) = self.receiving.take() {
+            let actions = self.machine.handle_recv(permit, bytes).collect();
+            self.see(actions);
             assert_eq!(self.machine.stats().bytes_read, before.bytes_read + bytes as u64);
         }
-        if let Some(pass) = self.sending.take() {
-            let outputs = self.machine.accepted(pass, bytes).collect();
-            self.see(outputs);
+        if let Some(permit) = self.sending.take() {
+            let actions = self.machine.handle_send(permit, bytes).collect();
+            self.see(actions);
             assert_eq!(self.machine.stats().bytes_written, before.bytes_written + bytes as u64);
         }
     }
 
-    fn see(&mut self, outputs: Vec<Output>) {
-        let told = |what| outputs.contains(&what);
-        if told(Output::Opened) {
-            assert!(told(Output::Readable) && told(Output::Writable), "who waits is told");
+    fn see(&mut self, actions: Vec<Action>) {
+        let told = |what| actions.contains(&what);
+        if told(Action::Opened) {
+            assert!(told(Action::Readable) && told(Action::Writable), "who waits is told");
         }
         match &self.receiving {
             None => self.reader_told = false,
-            Some(pass) => {
-                self.reader_told |= told(Output::Readable);
-                assert!(self.reader_told || self.machine.still_receives(pass), "who waits is told");
+            Some(permit) => {
+                self.reader_told |= told(Action::Readable);
+                assert!(self.reader_told || self.machine.permits_recv(permit), "who waits is told");
             }
         }
         match &self.sending {
             None => self.writer_told = false,
-            Some(pass) => {
-                self.writer_told |= told(Output::Writable);
-                assert!(self.writer_told || self.machine.still_sends(pass), "who waits is told");
+            Some(permit) => {
+                self.writer_told |= told(Action::Writable);
+                assert!(self.writer_told || self.machine.permits_send(permit), "who waits is told");
             }
         }
-        for output in outputs {
-            assert!(self.closed == 0 || matches!(output, Output::Release(_) | Output::Readable));
-            match output {
-                Output::Attempt { id, address } => {
-                    let allowed = self.egress.as_ref().is_none_or(|rules| rules.allows(address));
+        for action in actions {
+            assert!(self.closed == 0 || matches!(action, Action::Release(_) | Action::Readable));
+            match action {
+                Action::Attempt { id, address } => {
+                    let allowed = self.egress.as_ref().is_none_or(|policy| policy.allows(address));
                     assert!(allowed, "{address} is denied");
                     self.attempt = Some(id);
                 }
-                Output::Adopt { .. } => {
+                Action::Attach { .. } => {
                     assert!(!self.adopted, "one wire");
                     self.adopted = true;
                 }
-                Output::ShutdownWrite => {
+                Action::ShutdownWrite => {
                     assert!(self.adopted && !self.released && !self.shut, "one FIN");
                     assert!(self.sending.is_none(), "what is being sent precedes the FIN");
                     self.shut = true;
                 }
-                Output::Release(how) => {
+                Action::Release(how) => {
                     assert!(self.adopted && !self.released, "let go of once");
                     assert!(self.shut || how != Release::Linger, "who lingers has sent FIN");
                     self.released = true;
                 }
-                Output::Attend => {
+                Action::DriveRecv => {
                     assert!(self.adopted && !self.released);
                     assert!(self.receiving.is_none(), "one party at the wire");
                 }
-                Output::Opened => self.opened += 1,
-                Output::Closed => self.closed += 1,
-                Output::Transmit | Output::Begin => panic!("there is no TLS"),
-                Output::GiveUp { id } => assert!(!self.machine.awaits(id)),
-                Output::Resolve | Output::Abandon | Output::Readable | Output::Writable => {}
+                Action::Opened => self.opened += 1,
+                Action::Closed => self.closed += 1,
+                Action::Transmit | Action::BeginHandshake => panic!("there is no TLS"),
+                Action::CancelAttempt { id } => assert!(!self.machine.is_attempt_pending(id)),
+                Action::Resolve | Action::CancelAttempts | Action::Readable | Action::Writable => {}
             }
         }
         let phase = self.machine.phase();
@@ -376,7 +376,7 @@ impl Life {
             assert_eq!(self.machine.outcome(), Some(outcome), "the first outcome stays");
         }
         self.outcome = self.machine.outcome();
-        let left_over = self.machine.deadline().is_some_and(|(at, _)| at <= self.now);
+        let left_over = self.machine.next_timer().is_some_and(|(at, _)| at <= self.now);
         assert!(!left_over, "no due deadline is left over");
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::info::{Endpoints, Phase};
 use crate::machine::{
-    AttemptId, Fault, Input, Machine, Plan, ReadStep, Received, Refusal, Sent, Target, Watch,
-    WriteStep,
+    AttemptId, Background, Config, Fault, Input, Machine, ReadStep, RecvEvent, SendEvent, Target,
+    UpgradeError, WriteStep,
 };
 
 fn address() -> SocketAddr {
@@ -20,12 +20,12 @@ fn live(machine: &mut Machine, now: Instant) {
     let endpoints = Endpoints { remote: address(), local: None };
     let input = Input::Attempted { id: AttemptId(0), result: Ok(endpoints) };
     machine.handle(input, now).for_each(drop);
-    if let WriteStep::Send(pass) = machine.write() {
-        machine.accepted(pass, 4).for_each(drop);
+    if let WriteStep::Send(permit) = machine.write() {
+        machine.handle_send(permit, 4).for_each(drop);
     }
-    machine.handle(Input::FinishWriting, now).for_each(drop);
-    if let ReadStep::Receive(pass) = machine.read() {
-        machine.received(pass, Received::Eof, now).for_each(drop);
+    machine.handle(Input::CloseWrite, now).for_each(drop);
+    if let ReadStep::Recv(permit) = machine.read() {
+        machine.handle_recv_event(permit, RecvEvent::Eof, now).for_each(drop);
     }
     machine.handle(Input::Close, now).for_each(drop);
 }
@@ -35,7 +35,7 @@ fn a_panic_in_any_transition_is_all_that_is_told_from_then_on() {
     let now = Instant::now();
     let mut found = 0;
     for transitions in 0.. {
-        let mut machine = Machine::new(Plan::new(Target::Address(address())), now);
+        let mut machine = Machine::new(Config::new(Target::Address(address())), now);
         machine.panic_after(transitions);
         if catch_unwind(AssertUnwindSafe(|| live(&mut machine, now))).is_ok() {
             assert_eq!(machine.outcome(), Some(Ok(())));
@@ -53,42 +53,42 @@ fn is_poisoned(machine: &mut Machine, now: Instant) {
     let inputs = [
         Input::Close,
         Input::Abort,
-        Input::CancelReading,
-        Input::FinishWriting,
+        Input::CancelRead,
+        Input::CloseWrite,
         Input::StartTls,
-        Input::HandOver,
+        Input::UpgradeReady,
         Input::WireEof,
-        Input::Deadline,
+        Input::TimerExpired,
     ];
     for input in inputs {
         assert_eq!(machine.outcome(), Some(Err(internal)));
         assert_eq!(machine.opened(), Some(Err(internal)));
-        assert_eq!(machine.refuses_read(), Some(internal));
-        assert_eq!(machine.refuses_write(), Some(internal));
-        assert_eq!(machine.refuses_upgrade(), Some(Refusal::Failed(internal)));
+        assert_eq!(machine.read_error(), Some(internal));
+        assert_eq!(machine.write_error(), Some(internal));
+        assert_eq!(machine.upgrade_error(), Some(UpgradeError::Failed(internal)));
         assert!(matches!(machine.read(), ReadStep::Fail(fault) if fault == internal));
         assert!(matches!(machine.write(), WriteStep::Fail(fault) if fault == internal));
         assert_eq!(machine.phase(), Phase::Closed);
-        assert_eq!((machine.watch(), machine.deadline()), (Watch::Nothing, None));
-        assert!(!machine.sends() && !machine.receives() && !machine.is_secure());
+        assert_eq!((machine.background(), machine.next_timer()), (Background::Nothing, None));
+        assert!(!machine.is_write_open() && !machine.can_recv() && !machine.is_tls());
         assert_eq!(machine.handle(input, now + Duration::from_secs(60)).count(), 0);
     }
 }
 
-/// Who had a pass gives it back.
+/// Who had a permit gives it back.
 #[test]
 fn a_machine_whose_driver_panicked_takes_passes_back_and_does_nothing_with_them() {
     let now = Instant::now();
-    let mut machine = Machine::new(Plan::new(Target::Address(address())), now);
+    let mut machine = Machine::new(Config::new(Target::Address(address())), now);
     machine.start(now).for_each(drop);
     let endpoints = Endpoints { remote: address(), local: None };
     let input = Input::Attempted { id: AttemptId(0), result: Ok(endpoints) };
     machine.handle(input, now).for_each(drop);
-    let ReadStep::Receive(receive) = machine.read() else { panic!("it is open") };
+    let ReadStep::Recv(receive) = machine.read() else { panic!("it is open") };
     let WriteStep::Send(send) = machine.write() else { panic!("it is open") };
     drop(machine.poison());
-    assert!(!machine.still_receives(&receive) && !machine.still_sends(&send));
-    assert_eq!(machine.received(receive, Received::Eof, now).count(), 0);
-    assert_eq!(machine.sent(send, Sent::Failed(Fault::Reset(None))).count(), 0);
+    assert!(!machine.permits_recv(&receive) && !machine.permits_send(&send));
+    assert_eq!(machine.handle_recv_event(receive, RecvEvent::Eof, now).count(), 0);
+    assert_eq!(machine.handle_send_event(send, SendEvent::Failed(Fault::Reset(None))).count(), 0);
     is_poisoned(&mut machine, now);
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::egress::EgressRules;
 use crate::error::{ErrorKind, Step};
-use crate::machine::race::{JUDGED_MOST, REFUSED_MOST};
+use crate::machine::race::{MAX_CHECKED, MAX_DENIED};
 use crate::machine::{
-    ADDRESSES_MOST, AttemptId, Deadline, Endpoints, Fault, Input, Machine, Output, Plan, Refusal,
-    Target,
+    Action, AttemptId, Config, Endpoints, Fault, Input, MAX_ADDRESSES, Machine, Target, TimerKind,
+    UpgradeError,
 };
 
 /// What an address does.
@@ -76,8 +76,8 @@ fn families_take_turns_from_the_resolvers_first_choice_on() {
     told.dialled(&[(v6(1), 0), (v4(1), 250), (v6(2), 500), (v4(2), 750), (v6(3), 1000)]);
     let told = run(&[v4(1), v6(1), v4(2), v6(2)].map(silent));
     told.dialled(&[(v4(1), 0), (v6(1), 250), (v4(2), 500), (v6(2), 750)]);
-    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(Deadline::Connect))));
-    assert!(told.attempts.iter().all(|(_, fault)| *fault == Fault::TimedOut(Deadline::Connect)));
+    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(TimerKind::Connect))));
+    assert!(told.attempts.iter().all(|(_, fault)| *fault == Fault::TimedOut(TimerKind::Connect)));
     assert_eq!(told.attempts.len(), 4);
 }
 
@@ -86,7 +86,7 @@ fn a_thousand_duplicates_are_dialled_once_and_ten_thousand_addresses_up_to_the_b
     let told = run(&[(v4(1), Fails(1, REFUSED)); 1000]);
     assert_eq!(told.attempts, [(v4(1), REFUSED)]);
     let many: Vec<_> = (0..10_000).map(|n| (v4(n), Fails(0, REFUSED))).collect();
-    assert_eq!(run(&many).attempts.len(), ADDRESSES_MOST);
+    assert_eq!(run(&many).attempts.len(), MAX_ADDRESSES);
 }
 
 #[test]
@@ -98,10 +98,10 @@ fn of_many_silent_addresses_eight_are_under_way_and_the_oldest_goes_for_the_next
     told.dialled(&dialled);
     let given_up: Vec<_> = (0..56).map(|n| (place(n), (n + 8) * 250)).collect();
     assert_eq!(told.given_up, given_up);
-    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(Deadline::Connect))));
+    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(TimerKind::Connect))));
     let faults: Vec<_> = told.attempts.iter().map(|(_, fault)| *fault).collect();
     assert!(faults[..56].iter().all(|fault| *fault == Fault::Superseded), "{faults:?}");
-    assert!(faults[56..].iter().all(|fault| *fault == Fault::TimedOut(Deadline::Connect)));
+    assert!(faults[56..].iter().all(|fault| *fault == Fault::TimedOut(TimerKind::Connect)));
 }
 
 #[test]
@@ -128,12 +128,14 @@ fn ipv4_that_comes_first_waits_50_ms_for_ipv6() {
     told.dialled(&[(v4(1), 20)]);
     // The wait is over when it was in vain.
     let start = Instant::now();
-    let mut machine = Machine::new(Plan::new(Target::Name), start);
+    let mut machine = Machine::new(Config::new(Target::Host), start);
     drop(machine.start(start));
-    drop(machine.handle(Input::Answered(&[v4(1)]), start));
-    let (at, Deadline::OtherFamily) = machine.deadline().unwrap() else { panic!("it waits") };
-    assert_eq!(machine.handle(Input::Deadline, at).count(), 1);
-    assert!(!matches!(machine.deadline(), Some((_, Deadline::OtherFamily))));
+    drop(machine.handle(Input::PartialResolved(&[v4(1)]), start));
+    let (at, TimerKind::OtherFamilyDelay) = machine.next_timer().unwrap() else {
+        panic!("it waits")
+    };
+    assert_eq!(machine.handle(Input::TimerExpired, at).count(), 1);
+    assert!(!matches!(machine.next_timer(), Some((_, TimerKind::OtherFamilyDelay))));
 }
 
 #[test]
@@ -146,10 +148,10 @@ fn ipv4_that_comes_behind_ipv6_waits_for_its_turn_and_no_longer() {
 #[test]
 fn nothing_counts_that_is_answered_before_the_start_or_after_the_last_answer() {
     let start = Instant::now();
-    let mut machine = Machine::new(Plan::new(Target::Name), start);
-    assert_eq!(machine.handle(Input::Answered(&[v4(1)]), start).count(), 0);
+    let mut machine = Machine::new(Config::new(Target::Host), start);
+    assert_eq!(machine.handle(Input::PartialResolved(&[v4(1)]), start).count(), 0);
     assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).count(), 0);
-    assert_eq!(machine.start(start).collect::<Vec<_>>(), [Output::Resolve]);
+    assert_eq!(machine.start(start).collect::<Vec<_>>(), [Action::Resolve]);
     assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).count(), 1);
     assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(2)])), start).count(), 0);
     let lost = Input::Attempted { id: AttemptId(0), result: Err(REFUSED) };
@@ -204,10 +206,10 @@ fn what_this_side_lacked_for_one_address_is_told_beside_what_another_one_failed_
 
 #[test]
 fn with_a_prescribed_port_attempts_run_one_after_another() {
-    let mut plan = Plan::new(Target::Name);
-    plan.bind = Some("0.0.0.0:4000".parse().unwrap());
+    let mut config = Config::new(Target::Host);
+    config.bind = Some("0.0.0.0:4000".parse().unwrap());
     let peers = [(v4(1), Fails(900, REFUSED)), (v6(1), Opens(1)), (v4(2), Opens(5))];
-    let told = Run { plan, ..Run::new(&peers) }.run();
+    let told = Run { config, ..Run::new(&peers) }.run();
     told.dialled(&[(v4(1), 0), (v4(2), 900)]);
     told.won(v4(2), 905);
 }
@@ -261,11 +263,11 @@ fn every_part_of_an_answer_is_judged() {
 fn a_numeric_address_that_is_denied_is_never_attempted() {
     let now = Instant::now();
     let rules = EgressRules::public_only();
-    let mut plan = Plan::new(Target::Address("127.0.0.1:80".parse().unwrap()));
-    plan.egress = Some(Arc::new(rules));
-    let mut machine = Machine::new(plan, now);
-    let outputs: Vec<_> = machine.start(now).collect();
-    assert_eq!(outputs, [Output::Opened, Output::Readable, Output::Writable, Output::Closed]);
+    let mut config = Config::new(Target::Address("127.0.0.1:80".parse().unwrap()));
+    config.egress = Some(Arc::new(rules));
+    let mut machine = Machine::new(config, now);
+    let actions: Vec<_> = machine.start(now).collect();
+    assert_eq!(actions, [Action::Opened, Action::Readable, Action::Writable, Action::Closed]);
     assert_eq!(machine.opened(), Some(Err(Fault::Denied)));
     assert_eq!(machine.attempts().len(), 1);
 }
@@ -274,13 +276,13 @@ fn a_numeric_address_that_is_denied_is_never_attempted() {
 fn an_own_listener_and_the_address_that_the_socket_is_bound_to_are_not_dialled() {
     let now = Instant::now();
     let local: SocketAddr = "127.0.0.1:4000".parse().unwrap();
-    let mut bound = Plan::new(Target::Address(local));
+    let mut bound = Config::new(Target::Address(local));
     bound.bind = Some(local);
-    let mut own = Plan::new(Target::Address(local));
+    let mut own = Config::new(Target::Address(local));
     own.egress = Some(Arc::new(EgressRules::allow_all().own_listener(local)));
-    for (plan, fault) in [(bound, Fault::Loop), (own, Fault::OwnListener)] {
-        let mut machine = Machine::new(plan, now);
-        assert!(machine.start(now).all(|output| !matches!(output, Output::Attempt { .. })));
+    for (config, fault) in [(bound, Fault::Loop), (own, Fault::OwnListener)] {
+        let mut machine = Machine::new(config, now);
+        assert!(machine.start(now).all(|action| !matches!(action, Action::Attempt { .. })));
         assert_eq!(machine.opened(), Some(Err(fault)));
     }
 }
@@ -291,9 +293,9 @@ fn a_connection_to_itself_is_a_loop_where_the_port_was_prescribed_and_chance_els
     let itself = v4(1);
     // By chance it is tried once more, with another port.
     for (port, opened) in [(None, None), (Some(0), None), (Some(7), Some(Err(Fault::Loop)))] {
-        let mut plan = Plan::new(Target::Address(itself));
-        plan.bind = port.map(|port| SocketAddr::new(itself.ip(), port));
-        let mut machine = Machine::new(plan, now);
+        let mut config = Config::new(Target::Address(itself));
+        config.bind = port.map(|port| SocketAddr::new(itself.ip(), port));
+        let mut machine = Machine::new(config, now);
         drop(machine.start(now));
         let ends = Endpoints { remote: itself, local: Some(itself) };
         drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Ok(ends) }, now));
@@ -304,10 +306,10 @@ fn a_connection_to_itself_is_a_loop_where_the_port_was_prescribed_and_chance_els
 #[test]
 fn an_upgrade_is_refused_where_reading_was_cancelled_before_the_connection() {
     let now = Instant::now();
-    let mut machine = Machine::new(Plan::new(Target::Name), now);
-    assert_eq!(machine.refuses_upgrade(), None);
-    drop(machine.handle(Input::CancelReading, now));
-    assert_eq!(machine.refuses_upgrade(), Some(Refusal::Cancelled));
+    let mut machine = Machine::new(Config::new(Target::Host), now);
+    assert_eq!(machine.upgrade_error(), None);
+    drop(machine.handle(Input::CancelRead, now));
+    assert_eq!(machine.upgrade_error(), Some(UpgradeError::ReadCancelled));
 }
 
 #[test]
@@ -321,12 +323,12 @@ fn the_earlier_of_the_timeout_and_the_deadline_limits_connecting() {
         (Some(3), Some(4), Some(3)),
         (Some(5), Some(4), Some(4)),
     ] {
-        let mut plan = Plan::new(Target::Address(v4(1)));
-        plan.connect_timeout = timeout.map(|count| count * second);
-        plan.connect_deadline = deadline.map(|count| now + count * second);
-        let mut machine = Machine::new(plan, now);
+        let mut config = Config::new(Target::Address(v4(1)));
+        config.connect_timeout = timeout.map(|count| count * second);
+        config.connect_deadline = deadline.map(|count| now + count * second);
+        let mut machine = Machine::new(config, now);
         drop(machine.start(now));
-        let limit = machine.deadline().map(|(at, _)| at);
+        let limit = machine.next_timer().map(|(at, _)| at);
         assert_eq!(limit, expected.map(|count| now + count * second), "{timeout:?} {deadline:?}");
     }
 }
@@ -334,16 +336,16 @@ fn the_earlier_of_the_timeout_and_the_deadline_limits_connecting() {
 #[test]
 fn with_a_deadline_in_the_past_nothing_begins() {
     let now = Instant::now() + Duration::from_secs(1);
-    for target in [Target::Name, Target::Address(v4(1))] {
+    for target in [Target::Host, Target::Address(v4(1))] {
         for at in [now, now - Duration::from_millis(1)] {
-            let mut plan = Plan::new(target);
-            plan.connect_deadline = Some(at);
-            let mut machine = Machine::new(plan, now);
-            for output in machine.start(now) {
-                let begins = matches!(output, Output::Resolve | Output::Attempt { .. });
-                assert!(!begins, "{output:?}");
+            let mut config = Config::new(target);
+            config.connect_deadline = Some(at);
+            let mut machine = Machine::new(config, now);
+            for action in machine.start(now) {
+                let begins = matches!(action, Action::Resolve | Action::Attempt { .. });
+                assert!(!begins, "{action:?}");
             }
-            assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(Deadline::Start))));
+            assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Start))));
             assert!(machine.attempts().is_empty());
             assert_eq!(machine.start(now).count(), 0);
         }
@@ -357,23 +359,23 @@ fn denied_addresses_hide_no_allowed_one_behind_them() {
     let denied =
         |count: u32| (0..count).map(|n| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | n), 80)));
     let now = Instant::now();
-    for count in [1, 63, 64, 65, 4096, JUDGED_MOST - 1] {
-        let mut plan = Plan::new(Target::Name);
-        plan.egress = rules();
-        let mut machine = Machine::new(plan, now);
+    for count in [1, 63, 64, 65, 4096, MAX_CHECKED - 1] {
+        let mut config = Config::new(Target::Host);
+        config.egress = rules();
+        let mut machine = Machine::new(config, now);
         drop(machine.start(now));
         let count = u32::try_from(count).unwrap();
         let answer: Vec<_> = denied(count).chain([v4(1)]).collect();
-        let outputs: Vec<_> = machine.handle(Input::Resolved(Ok(&answer)), now).collect();
-        let dials = |output: &Output| matches!(output, Output::Attempt { address, .. } if *address == v4(1));
-        assert!(outputs.iter().any(dials), "{count} before it: {outputs:?}");
+        let actions: Vec<_> = machine.handle(Input::Resolved(Ok(&answer)), now).collect();
+        let dials = |action: &Action| matches!(action, Action::Attempt { address, .. } if *address == v4(1));
+        assert!(actions.iter().any(dials), "{count} before it: {actions:?}");
         // What is kept of the others is bounded.
-        let Some(Output::Attempt { id, .. }) = outputs.into_iter().find(|output| dials(output))
+        let Some(Action::Attempt { id, .. }) = actions.into_iter().find(|action| dials(action))
         else {
             panic!("it was found before");
         };
         drop(machine.handle(Input::Attempted { id, result: Err(REFUSED) }, now));
-        let kept = usize::try_from(count).unwrap().min(REFUSED_MOST);
+        let kept = usize::try_from(count).unwrap().min(MAX_DENIED);
         assert_eq!(machine.attempts().len(), kept + 1);
         let last = machine.attempts().last().map(|attempt| (attempt.address, attempt.fault));
         assert_eq!(last, Some((v4(1), REFUSED)));
@@ -391,22 +393,22 @@ fn denied_addresses_take_no_part_in_the_bound_of_those_that_are_dialled() {
             [denied, v4(u16::try_from(n).unwrap())]
         })
         .collect();
-    let mut plan = Plan::new(Target::Name);
-    plan.egress = Some(Arc::new(rules));
+    let mut config = Config::new(Target::Host);
+    config.egress = Some(Arc::new(rules));
     let now = Instant::now();
-    let mut machine = Machine::new(plan, now);
+    let mut machine = Machine::new(config, now);
     drop(machine.start(now));
-    let mut outputs: Vec<_> = machine.handle(Input::Resolved(Ok(&mixed)), now).collect();
+    let mut actions: Vec<_> = machine.handle(Input::Resolved(Ok(&mixed)), now).collect();
     let mut dialled = 0;
-    while let Some(Output::Attempt { id, .. }) =
-        outputs.iter().find(|output| matches!(output, Output::Attempt { .. }))
+    while let Some(Action::Attempt { id, .. }) =
+        actions.iter().find(|action| matches!(action, Action::Attempt { .. }))
     {
         dialled += 1;
         let input = Input::Attempted { id: *id, result: Err(REFUSED) };
-        outputs = machine.handle(input, now).collect();
+        actions = machine.handle(input, now).collect();
     }
-    assert_eq!(dialled, ADDRESSES_MOST);
-    assert_eq!(machine.attempts().len(), 2 * ADDRESSES_MOST);
+    assert_eq!(dialled, MAX_ADDRESSES);
+    assert_eq!(machine.attempts().len(), 2 * MAX_ADDRESSES);
 }
 
 /// A resolver that gives without end gives as much as two answers of the name system could hold.
@@ -417,34 +419,34 @@ fn of_a_million_addresses_a_bounded_number_is_judged() {
         .collect();
     let now = Instant::now();
     for behind in [false, true] {
-        let mut plan = Plan::new(Target::Name);
-        plan.egress = Some(Arc::new(EgressRules::allow_all().deny_net("10.0.0.0/8").unwrap()));
-        let mut machine = Machine::new(plan, now);
+        let mut config = Config::new(Target::Host);
+        config.egress = Some(Arc::new(EgressRules::allow_all().deny_net("10.0.0.0/8").unwrap()));
+        let mut machine = Machine::new(config, now);
         drop(machine.start(now));
         let mut answer = answer.clone();
-        let place = if behind { JUDGED_MOST } else { JUDGED_MOST - 1 };
+        let place = if behind { MAX_CHECKED } else { MAX_CHECKED - 1 };
         answer[place] = v4(1);
         // In parts, it is bounded all the same.
-        let (first, rest) = answer.split_at(JUDGED_MOST / 2);
-        assert_eq!(machine.handle(Input::Answered(first), now).count(), 0);
+        let (first, rest) = answer.split_at(MAX_CHECKED / 2);
+        assert_eq!(machine.handle(Input::PartialResolved(first), now).count(), 0);
         let found = machine
             .handle(Input::Resolved(Ok(rest)), now)
-            .any(|output| matches!(output, Output::Attempt { .. }));
+            .any(|action| matches!(action, Action::Attempt { .. }));
         assert_eq!(found, !behind);
         assert_eq!(machine.opened(), behind.then_some(Err(Fault::Denied)));
-        assert!(machine.attempts().len() <= REFUSED_MOST + 1);
+        assert!(machine.attempts().len() <= MAX_DENIED + 1);
     }
 }
 
 #[test]
 fn before_its_start_it_waits_and_only_its_limit_and_its_end_count() {
     let start = Instant::now();
-    let mut machine = Machine::new(Plan::new(Target::Address(v4(1))), start);
-    let (at, Deadline::Place) = machine.deadline().unwrap() else { panic!("it waits") };
+    let mut machine = Machine::new(Config::new(Target::Address(v4(1))), start);
+    let (at, TimerKind::Slot) = machine.next_timer().unwrap() else { panic!("it waits") };
     let answer = [v4(1)];
     for input in [
-        Input::Deadline,
-        Input::Answered(&answer),
+        Input::TimerExpired,
+        Input::PartialResolved(&answer),
         Input::Resolved(Ok(&answer)),
         Input::Resolved(Err(Fault::Resolve)),
         Input::Attempted { id: AttemptId(0), result: Err(REFUSED) },
@@ -454,23 +456,23 @@ fn before_its_start_it_waits_and_only_its_limit_and_its_end_count() {
     let later = start + Duration::from_secs(1);
     assert_eq!(machine.start(later).count(), 1);
     assert_eq!(machine.start(later).count(), 0, "it begins once");
-    assert_eq!(machine.deadline(), Some((at, Deadline::Connect)));
+    assert_eq!(machine.next_timer(), Some((at, TimerKind::Connect)));
 
-    let mut machine = Machine::new(Plan::new(Target::Name), start);
-    drop(machine.handle(Input::Deadline, at));
-    assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(Deadline::Place))));
+    let mut machine = Machine::new(Config::new(Target::Host), start);
+    drop(machine.handle(Input::TimerExpired, at));
+    assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Slot))));
     assert_eq!(machine.start(at).count(), 0, "it is too late");
 }
 
 #[test]
 fn the_limit_says_in_which_step_it_struck() {
-    let plan = Plan::new(Target::Name);
+    let config = Config::new(Target::Host);
     let start = Instant::now();
-    let mut machine = Machine::new(plan, start);
+    let mut machine = Machine::new(config, start);
     drop(machine.start(start));
-    let (at, Deadline::LookUp) = machine.deadline().unwrap() else { panic!("it looks up") };
-    drop(machine.handle(Input::Deadline, at));
-    assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(Deadline::LookUp))));
+    let (at, TimerKind::Lookup) = machine.next_timer().unwrap() else { panic!("it looks up") };
+    drop(machine.handle(Input::TimerExpired, at));
+    assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Lookup))));
 }
 
 #[test]
@@ -504,7 +506,7 @@ fn v6(host: u16) -> SocketAddr {
 }
 
 struct Run<'a> {
-    plan: Plan,
+    config: Config,
     peers: BTreeMap<SocketAddr, Peer>,
     parts: Vec<(u64, Vec<SocketAddr>)>,
     cancel_at: Option<u64>,
@@ -531,7 +533,7 @@ enum Event {
 impl<'a> Run<'a> {
     fn new(peers: &[(SocketAddr, Peer)]) -> Self {
         Run {
-            plan: Plan::new(Target::Name),
+            config: Config::new(Target::Host),
             peers: peers.iter().copied().collect(),
             parts: vec![(0, peers.iter().map(|(address, _)| *address).collect())],
             cancel_at: None,
@@ -547,15 +549,15 @@ impl<'a> Run<'a> {
     fn denying(mut self, denied: &[SocketAddr]) -> Self {
         let deny = |rules: EgressRules, at: &SocketAddr| rules.deny_net(&at.ip().to_string());
         let rules = denied.iter().try_fold(EgressRules::allow_all(), deny);
-        self.plan.egress = Some(Arc::new(rules.expect("each is an address")));
+        self.config.egress = Some(Arc::new(rules.expect("each is an address")));
         self
     }
 
     fn run(mut self) -> Told {
         let start = Instant::now();
         let mut told = Told::default();
-        let mut machine = Machine::new(self.plan.clone(), start);
-        assert_eq!(machine.start(start).collect::<Vec<_>>(), [Output::Resolve]);
+        let mut machine = Machine::new(self.config.clone(), start);
+        assert_eq!(machine.start(start).collect::<Vec<_>>(), [Action::Resolve]);
         let mut events: BTreeMap<(u64, usize), Event> = BTreeMap::new();
         let count = self.parts.len();
         for (place, (at, addresses)) in self.parts.drain(..).enumerate() {
@@ -565,36 +567,36 @@ impl<'a> Run<'a> {
             events.insert((at, usize::MAX), Event::Cancel);
         }
         for serial in count.. {
-            let due = machine.deadline().map(|(at, _)| millis(at - start));
+            let due = machine.next_timer().map(|(at, _)| millis(at - start));
             let next = events.first_key_value().map(|(&(at, _), _)| at);
             let timer_first = due.is_some_and(|due| next.is_none_or(|next| due < next));
             let event = if timer_first { None } else { events.pop_first() };
-            let (now, outputs) = match (due, event) {
+            let (now, actions) = match (due, event) {
                 (_, Some(((at, _), event))) => {
                     let now = start + Duration::from_millis(at);
-                    let outputs: Vec<_> = match event {
+                    let actions: Vec<_> = match event {
                         Event::Answer(addresses, true) => {
                             machine.handle(Input::Resolved(Ok(&addresses)), now).collect()
                         }
                         Event::Answer(addresses, false) => {
-                            machine.handle(Input::Answered(&addresses), now).collect()
+                            machine.handle(Input::PartialResolved(&addresses), now).collect()
                         }
                         Event::Ended(id, result) => {
                             machine.handle(Input::Attempted { id, result }, now).collect()
                         }
                         Event::Cancel => machine.handle(Input::Close, now).collect(),
                     };
-                    (at, outputs)
+                    (at, actions)
                 }
                 (Some(due), None) => {
                     let now = start + Duration::from_millis(due);
-                    (due, machine.handle(Input::Deadline, now).collect())
+                    (due, machine.handle(Input::TimerExpired, now).collect())
                 }
                 (None, None) => panic!("nothing will ever happen"),
             };
-            for (place, output) in outputs.into_iter().enumerate() {
-                match output {
-                    Output::Attempt { id, address } => {
+            for (place, action) in actions.into_iter().enumerate() {
+                match action {
+                    Action::Attempt { id, address } => {
                         told.dialled.push((address, now));
                         let peer = (self.override_peer)(address);
                         let (after, result) = match peer.unwrap_or(self.peers[&address]) {
@@ -604,10 +606,10 @@ impl<'a> Run<'a> {
                         };
                         events.insert((now + after, serial * 8 + place), Event::Ended(id, result));
                     }
-                    Output::Adopt { id, .. } => told.won = Some((told.dialled[id.0].0, now)),
-                    Output::Abandon => told.abandoned = true,
-                    Output::GiveUp { id } => {
-                        assert!(!machine.awaits(id));
+                    Action::Attach { id, .. } => told.won = Some((told.dialled[id.0].0, now)),
+                    Action::CancelAttempts => told.abandoned = true,
+                    Action::CancelAttempt { id } => {
+                        assert!(!machine.is_attempt_pending(id));
                         told.given_up.push((told.dialled[id.0].0, now));
                     }
                     _ => {}
@@ -653,11 +655,11 @@ fn every_failed_attempt_knows_how_long_it_lasted() {
     let mut machine = named(begun);
     let at = |millis| begun + Duration::from_millis(millis);
     drop(machine.handle(Input::Resolved(Ok(&[v6(1), v4(1)])), at(10)));
-    drop(machine.handle(Input::Deadline, at(260)));
+    drop(machine.handle(Input::TimerExpired, at(260)));
     let refused = Input::Attempted { id: AttemptId(0), result: Err(REFUSED) };
     drop(machine.handle(refused, at(300)));
-    let limit = machine.deadline().expect("it is dialling").0;
-    drop(machine.handle(Input::Deadline, limit));
+    let limit = machine.next_timer().expect("it is dialling").0;
+    drop(machine.handle(Input::TimerExpired, limit));
     let lasted: Vec<_> = machine.attempts().iter().map(|attempt| attempt.elapsed).collect();
     assert_eq!(lasted, [Duration::from_millis(290), limit - at(260)]);
 }
@@ -668,7 +670,7 @@ fn an_attempt_that_is_made_again_begins_again() {
     let mut machine = named(begun);
     let at = |millis| begun + Duration::from_millis(millis);
     drop(machine.handle(Input::Resolved(Ok(&[v6(1), v4(1)])), begun));
-    drop(machine.handle(Input::Deadline, at(250)));
+    drop(machine.handle(Input::TimerExpired, at(250)));
     drop(machine.handle(Input::Attempted { id: AttemptId(1), result: Err(WANT) }, at(251)));
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Err(REFUSED) }, at(400)));
     drop(machine.handle(Input::Attempted { id: AttemptId(1), result: Err(REFUSED) }, at(407)));
@@ -684,7 +686,7 @@ fn each_step_of_a_failed_connect_is_timed_and_the_last_is_named() {
         let timings = machine.timings().expect("it failed");
         (machine.step(), millis(timings.resolve), millis(timings.connect))
     };
-    let mut machine = Machine::new(Plan::new(Target::Name), begun);
+    let mut machine = Machine::new(Config::new(Target::Host), begun);
     assert_eq!((machine.step(), machine.timings()), (Some(Step::WaitForSlot), None));
     drop(machine.handle(Input::Close, at(5)));
     assert_eq!(times(&machine), (Some(Step::WaitForSlot), 0, 0));
@@ -701,9 +703,9 @@ fn each_step_of_a_failed_connect_is_timed_and_the_last_is_named() {
     assert_eq!(times(&machine), (Some(Step::Connect), 30, 20));
 
     // Refused addresses are not dialled, but it was the addresses that failed, and not the lookup.
-    let mut plan = Plan::new(Target::Name);
-    plan.egress = Some(Arc::new(EgressRules::deny_all()));
-    let mut machine = Machine::new(plan, begun);
+    let mut config = Config::new(Target::Host);
+    config.egress = Some(Arc::new(EgressRules::deny_all()));
+    let mut machine = Machine::new(config, begun);
     drop(machine.start(begun));
     drop(machine.handle(Input::Resolved(Ok(&[v4(1)])), at(30)));
     assert_eq!(machine.opened(), Some(Err(Fault::Denied)));
@@ -713,7 +715,7 @@ fn each_step_of_a_failed_connect_is_timed_and_the_last_is_named() {
 
 /// A machine that has begun to look a name up.
 fn named(now: Instant) -> Machine {
-    let mut machine = Machine::new(Plan::new(Target::Name), now);
+    let mut machine = Machine::new(Config::new(Target::Host), now);
     drop(machine.start(now));
     machine
 }

@@ -12,10 +12,11 @@ use rustls::SupportedProtocolVersion;
 
 use crate::info::Phase;
 use crate::machine::{
-    Deadline, Fault, Input, Machine, Output, Parcel, ReadStep, Received, RecvPass, Release, Watch,
+    Action, Background, Fault, Input, Machine, ReadStep, RecvEvent, RecvPermit, Release, TimerKind,
+    Transmit,
 };
 
-use self::wire::{Wire, plan, server_config};
+use self::wire::{Wire, machine_config, server_config};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const LIVES: u64 = 1500;
@@ -37,24 +38,24 @@ fn a_handshake_fed_byte_by_byte_ends_as_one_fed_whole() {
 
 #[test]
 fn a_handshake_that_takes_too_long_times_out_and_no_deadline_is_left() {
-    let mut plan = plan();
-    plan.connect_timeout = Some(Duration::from_secs(3));
-    let mut wire = Wire::of(plan, &rustls::version::TLS13, 0);
-    let (at, limit) = wire.machine.deadline().unwrap();
-    assert_eq!(limit, Deadline::Handshake);
+    let mut config = machine_config();
+    config.connect_timeout = Some(Duration::from_secs(3));
+    let mut wire = Wire::of(config, &rustls::version::TLS13, 0);
+    let (at, limit) = wire.machine.next_timer().unwrap();
+    assert_eq!(limit, TimerKind::Handshake);
     wire.now = at;
-    wire.handle(Input::Deadline);
-    assert_eq!(wire.machine.opened(), Some(Err(Fault::TimedOut(Deadline::Handshake))));
-    assert_eq!(wire.machine.deadline(), None);
-    assert_eq!(wire.released, Some(Release::Done));
+    wire.handle(Input::TimerExpired);
+    assert_eq!(wire.machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Handshake))));
+    assert_eq!(wire.machine.next_timer(), None);
+    assert_eq!(wire.released, Some(Release::Close));
 }
 
 #[test]
 fn a_machine_starts_once_in_a_handshake_too() {
     let now = Instant::now();
-    let setup = plan().tls.unwrap();
-    let mut machine = Machine::upgrade(&plan(), &setup, None, now);
-    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Output::Transmit, Output::Attend]);
+    let setup = machine_config().tls.unwrap();
+    let mut machine = Machine::upgrade(&machine_config(), &setup, None, now);
+    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Action::Transmit, Action::DriveRecv]);
     assert_eq!(machine.start(now).count(), 0);
     let mut wire = Wire::new(&rustls::version::TLS13, 0);
     assert_eq!(wire.machine.start(now).count(), 0);
@@ -64,14 +65,14 @@ fn a_machine_starts_once_in_a_handshake_too() {
 fn who_attends_one_whose_reading_was_cancelled_keeps_its_pass_and_a_reader_does_not() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     let ReadStep::Ingest(reader) = wire.machine.read() else { panic!("it is open") };
-    wire.handle(Input::CancelReading);
-    assert!(!wire.machine.still_receives(&reader));
-    assert_eq!(wire.machine.watch(), Watch::Nothing, "a reader is at the wire");
-    wire.receive(reader, Received::Nothing);
-    assert_eq!(wire.machine.watch(), Watch::Ingest);
-    let pass = wire.machine.attend().expect("what comes is to be dropped");
-    assert!(wire.machine.still_receives(&pass));
-    wire.receive(pass, Received::Nothing);
+    wire.handle(Input::CancelRead);
+    assert!(!wire.machine.permits_recv(&reader));
+    assert_eq!(wire.machine.background(), Background::Nothing, "a reader is at the wire");
+    wire.receive(reader, RecvEvent::Cancelled);
+    assert_eq!(wire.machine.background(), Background::Ingest);
+    let permit = wire.machine.begin_background_recv().expect("what comes is to be dropped");
+    assert!(wire.machine.permits_recv(&permit));
+    wire.receive(permit, RecvEvent::Cancelled);
 }
 
 #[test]
@@ -105,8 +106,8 @@ fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
             wire.transmit(usize::MAX);
             wire.serve();
             wire.deliver(cut);
-            let pass = wire.machine.attend().expect("it receives");
-            wire.receive(pass, Received::Eof);
+            let permit = wire.machine.begin_background_recv().expect("it receives");
+            wire.receive(permit, RecvEvent::Eof);
             if version == &rustls::version::TLS12 || cut + 400 < whole {
                 assert_eq!(wire.machine.opened(), Some(Err(Fault::Tls)), "{cut} of {whole}");
             }
@@ -118,21 +119,21 @@ fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
 #[test]
 fn abort_and_close_end_a_handshake_at_every_byte() {
     for version in VERSIONS {
-        for input in [Input::Abort, Input::Close, Input::AbortWriting] {
+        for input in [Input::Abort, Input::Close, Input::AbortWrite] {
             for cut in (0..1500).step_by(97) {
                 let mut wire = Wire::new(version, 0);
                 wire.transmit(usize::MAX);
                 wire.serve();
                 wire.deliver(cut);
                 wire.handle(input);
-                let lent = wire.machine.transmit();
+                let lent = wire.machine.next_transmit();
                 assert!(wire.machine.phase() != Phase::Closed || lent.is_none());
                 wire.handle(Input::Close);
-                if let Some(mut parcel) = lent {
-                    let bytes = parcel.bytes().len();
-                    parcel.sent(bytes);
-                    let outputs = wire.machine.transmitted(&mut parcel).collect();
-                    wire.see(outputs);
+                if let Some(mut transmit) = lent {
+                    let bytes = transmit.bytes().len();
+                    transmit.sent(bytes);
+                    let actions = wire.machine.transmit_done(&mut transmit).collect();
+                    wire.see(actions);
                     wire.transmit(usize::MAX);
                 }
                 wire.is_over();
@@ -157,7 +158,7 @@ fn what_is_accepted_is_bounded_while_nothing_is_sent() {
         for chunk in [1, 100, 16_384, 70_000] {
             let mut wire = Wire::open(version, 0);
             let mut accepted = 0;
-            while wire.machine.has_room() {
+            while wire.machine.can_seal() {
                 let bytes = wire.seal(&vec![7; chunk]);
                 assert!(bytes > 0);
                 accepted += bytes;
@@ -175,27 +176,27 @@ fn what_is_accepted_is_bounded_while_nothing_is_sent() {
 fn that_there_is_room_again_is_told_to_a_writer_only() {
     for waits in [true, false] {
         let mut wire = Wire::open(&rustls::version::TLS13, 0);
-        while wire.machine.has_room() {
+        while wire.machine.can_seal() {
             wire.seal(&[7; 16_384]);
         }
-        let pass = waits.then(|| wire.pass());
-        let mut parcel = wire.lent.take().expect("the first filled one");
-        parcel.sent(usize::MAX);
-        let told: Vec<_> = wire.machine.transmitted(&mut parcel).collect();
-        assert_eq!(told.contains(&Output::Writable), waits, "{told:?}");
-        let _ = pass;
+        let permit = waits.then(|| wire.permit());
+        let mut transmit = wire.lent.take().expect("the first filled one");
+        transmit.sent(usize::MAX);
+        let told: Vec<_> = wire.machine.transmit_done(&mut transmit).collect();
+        assert_eq!(told.contains(&Action::Writable), waits, "{told:?}");
+        let _ = permit;
     }
 }
 
 #[test]
 fn nobody_receives_for_a_handshake_while_its_last_message_is_being_sent() {
     let mut wire = Wire::new(&rustls::version::TLS13, 0);
-    let mut hello = wire.machine.transmit().expect("it says hello");
-    assert!(wire.machine.attend().is_none());
+    let mut hello = wire.machine.next_transmit().expect("it says hello");
+    assert!(wire.machine.begin_background_recv().is_none());
     hello.sent(usize::MAX);
-    let told: Vec<_> = wire.machine.transmitted(&mut hello).collect();
-    assert!(told.contains(&Output::Attend), "who was put off is asked again: {told:?}");
-    assert!(wire.machine.attend().is_some());
+    let told: Vec<_> = wire.machine.transmit_done(&mut hello).collect();
+    assert!(told.contains(&Action::DriveRecv), "who was put off is asked again: {told:?}");
+    assert!(wire.machine.begin_background_recv().is_some());
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn what_is_sealed_while_a_parcel_is_out_follows_it() {
             wire.seal(&[1; 500]);
             wire.seal(&[2; 500]);
             wire.give_back(part);
-            let lent = wire.machine.transmit().expect("something waits");
+            let lent = wire.machine.next_transmit().expect("something waits");
             wire.lent = Some(lent);
             wire.seal(&[3; 500]);
             wire.give_back(part);
@@ -219,20 +220,20 @@ fn what_is_sealed_while_a_parcel_is_out_follows_it() {
 #[test]
 fn a_parcel_that_was_used_before_never_carries_anything_over() {
     let mut one = Wire::open(&rustls::version::TLS13, 0);
-    let mut parcel = Parcel::default();
-    let pass = one.pass();
-    let (bytes, _) = one.machine.seal(pass, &[1; 1000], &mut parcel, || one.now);
+    let mut transmit = Transmit::default();
+    let permit = one.permit();
+    let (bytes, _) = one.machine.seal(permit, &[1; 1000], &mut transmit, || one.now);
     assert_eq!(bytes, 1000);
     one.handle(Input::Abort);
-    drop(one.machine.transmitted(&mut parcel));
-    assert!(parcel.is_empty(), "nothing of a connection that is over is left in it");
+    drop(one.machine.transmit_done(&mut transmit));
+    assert!(transmit.is_empty(), "nothing of a connection that is over is left in it");
 
     let mut other = Wire::open(&rustls::version::TLS13, 0);
     other.seal(&[2; 1000]);
-    let pass = other.pass();
-    let (bytes, _) = other.machine.seal(pass, &[3; 1000], &mut parcel, || other.now);
+    let permit = other.permit();
+    let (bytes, _) = other.machine.seal(permit, &[3; 1000], &mut transmit, || other.now);
     assert_eq!(bytes, 1000);
-    assert!(parcel.is_empty(), "other ciphertext waits before it");
+    assert!(transmit.is_empty(), "other ciphertext waits before it");
 }
 
 #[test]
@@ -261,7 +262,7 @@ fn a_corrupt_byte_anywhere_in_a_record_is_a_tls_failure_that_the_peer_is_told() 
             assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)), "byte {at}");
             let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
             assert!(!why.contains("panic"), "byte {at}: {why}");
-            assert!(!wire.machine.take_farewell().is_empty(), "byte {at}: an alert");
+            assert!(!wire.machine.take_final_records().is_empty(), "byte {at}: an alert");
             wire.is_over();
         }
     }
@@ -271,7 +272,7 @@ fn a_corrupt_byte_anywhere_in_a_record_is_a_tls_failure_that_the_peer_is_told() 
 fn a_corrupt_record_after_this_side_has_ended_is_a_failure_and_no_panic() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, 0);
-        wire.handle(Input::FinishWriting);
+        wire.handle(Input::CloseWrite);
         wire.transmit(usize::MAX);
         wire.server.writer().write_all(&[1; 20]).unwrap();
         wire.serve();
@@ -281,7 +282,7 @@ fn a_corrupt_record_after_this_side_has_ended_is_a_failure_and_no_panic() {
         assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
         let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
         assert!(!why.contains("panic"), "{why}");
-        assert!(wire.machine.take_farewell().is_empty(), "nothing follows close_notify");
+        assert!(wire.machine.take_final_records().is_empty(), "nothing follows close_notify");
     }
 }
 
@@ -337,7 +338,7 @@ fn a_peer_that_asks_for_new_keys_for_ever_and_reads_nothing_costs_no_memory() {
         wire.deliver(usize::MAX);
         wire.read_all();
     }
-    let waits = wire.machine.transmit().map_or(0, |parcel| parcel.bytes().len());
+    let waits = wire.machine.next_transmit().map_or(0, |transmit| transmit.bytes().len());
     assert!(waits <= 2 * ROOM, "{waits} bytes of answers wait");
 }
 
@@ -347,7 +348,7 @@ fn a_ticket_split_over_records_survives_what_is_sealed_between_them() {
         let mut config = server_config(&rustls::version::TLS13);
         config.max_fragment_size = Some(64);
         config.send_tls13_tickets = 4;
-        let mut wire = Wire::with(plan(), config, 0);
+        let mut wire = Wire::with(machine_config(), config, 0);
         while wire.machine.opened().is_none() {
             wire.transmit(usize::MAX);
             wire.serve();
@@ -373,9 +374,9 @@ fn a_ticket_split_over_records_survives_what_is_sealed_between_them() {
 #[test]
 fn close_notify_ends_each_direction_for_itself() {
     for version in VERSIONS {
-        let mut plan = plan();
-        plan.allow_half_open = true;
-        let mut wire = Wire::of(plan, version, 0);
+        let mut config = machine_config();
+        config.allow_half_open = true;
+        let mut wire = Wire::of(config, version, 0);
         wire.shake_hands(usize::MAX);
         wire.server.writer().write_all(b"bye").unwrap();
         wire.server.send_close_notify();
@@ -384,10 +385,10 @@ fn close_notify_ends_each_direction_for_itself() {
         assert_eq!(wire.machine.phase(), Phase::Open, "something is unread");
         assert_eq!(wire.read_all(), 3);
         assert_eq!(wire.machine.phase(), Phase::HalfClosed);
-        assert!(matches!(wire.machine.read(), ReadStep::End));
+        assert!(matches!(wire.machine.read(), ReadStep::Eof));
         assert_eq!(wire.seal(&[1; 100]), 100);
         wire.give_back(usize::MAX);
-        wire.handle(Input::FinishWriting);
+        wire.handle(Input::CloseWrite);
         wire.transmit(usize::MAX);
         wire.serve();
         assert_eq!(wire.served, [1; 100]);
@@ -404,7 +405,7 @@ fn this_sides_half_close_lets_reading_go_on() {
         let mut wire = Wire::open(version, 0);
         assert_eq!(wire.seal(&[1; 100]), 100);
         wire.give_back(usize::MAX);
-        wire.handle(Input::FinishWriting);
+        wire.handle(Input::CloseWrite);
         assert!(!wire.shut, "close_notify goes first");
         wire.transmit(usize::MAX);
         assert!(wire.shut);
@@ -442,8 +443,8 @@ fn a_fin_anywhere_before_the_end_of_close_notify_is_a_truncation() {
             wire.deliver(cut);
             wire.read_all();
             match wire.machine.read() {
-                ReadStep::Ingest(pass) => wire.receive(pass, Received::Eof),
-                ReadStep::End => assert_eq!(cut, length),
+                ReadStep::Ingest(permit) => wire.receive(permit, RecvEvent::Eof),
+                ReadStep::Eof => assert_eq!(cut, length),
                 step => panic!("{step:?}"),
             }
             let expected = if cut == length { Ok(()) } else { Err(Fault::Truncated) };
@@ -477,9 +478,9 @@ fn a_close_while_a_parcel_is_out_waits_for_it_and_close_notify_follows() {
 
 #[test]
 fn what_the_peers_end_overtakes_is_bounded_by_one_close_timeout() {
-    let mut plan = plan();
-    plan.close_timeout = Duration::from_secs(5);
-    let mut wire = Wire::of(plan, &rustls::version::TLS13, 0);
+    let mut config = machine_config();
+    config.close_timeout = Duration::from_secs(5);
+    let mut wire = Wire::of(config, &rustls::version::TLS13, 0);
     wire.shake_hands(usize::MAX);
     wire.seal(&[1; 1000]);
     wire.give_back(0);
@@ -487,9 +488,9 @@ fn what_the_peers_end_overtakes_is_bounded_by_one_close_timeout() {
     wire.serve();
     wire.deliver(usize::MAX);
     let begun = wire.now;
-    while let Some((at, Deadline::Close)) = wire.machine.deadline() {
+    while let Some((at, TimerKind::Close)) = wire.machine.next_timer() {
         wire.now = at;
-        wire.handle(Input::Deadline);
+        wire.handle(Input::TimerExpired);
     }
     assert_eq!(wire.machine.phase(), Phase::Closed);
     assert!(wire.now - begun <= Duration::from_secs(5), "it took {:?}", wire.now - begun);
@@ -505,16 +506,16 @@ fn a_reset_that_only_close_notify_provokes_leaves_the_end_clean() {
         wire.deliver(usize::MAX);
         assert_eq!(wire.read_some(3), 3);
         // The peer is gone, and answers this side's close_notify by a reset: so the loop finds while
-        // the parcel is out, or its holder does.
-        let mut parcel = wire.machine.transmit().expect("close_notify waits");
+        // the transmit buffer is out, or its holder does.
+        let mut transmit = wire.machine.next_transmit().expect("close_notify waits");
         let fault = Fault::ResetAfterEnd(32);
         if sent {
             wire.handle(Input::WireFailed(fault));
         }
-        let outputs = wire.machine.not_transmitted(&mut parcel, fault, wire.now).collect();
-        wire.see(outputs);
+        let actions = wire.machine.transmit_failed(&mut transmit, fault, wire.now).collect();
+        wire.see(actions);
         let step = wire.machine.read();
-        assert!(matches!(step, ReadStep::End), "all came, and its end: {step:?}");
+        assert!(matches!(step, ReadStep::Eof), "all came, and its end: {step:?}");
         assert_eq!(wire.machine.outcome(), Some(Ok(())), "nothing that was written is lost");
     }
 }
@@ -527,11 +528,12 @@ fn after_a_failure_nothing_is_lent_to_be_sent_once_more() {
     wire.deliver(usize::MAX);
     wire.read_some(10);
     wire.seal(&[1; 1000]);
-    let mut parcel = wire.lent.take().unwrap();
-    let outputs = wire.machine.not_transmitted(&mut parcel, Fault::Reset(None), wire.now).collect();
-    wire.see(outputs);
+    let mut transmit = wire.lent.take().unwrap();
+    let actions =
+        wire.machine.transmit_failed(&mut transmit, Fault::Reset(None), wire.now).collect();
+    wire.see(actions);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
-    assert!(wire.machine.transmit().is_none(), "who sends it again fails again, for ever");
+    assert!(wire.machine.next_transmit().is_none(), "who sends it again fails again, for ever");
     assert!(!wire.machine.has_unsent(), "who flushes waits for ever");
     assert_eq!(wire.read_all(), 90);
 }
@@ -557,14 +559,14 @@ fn what_was_read_before_a_tls_failure_stays_readable_and_the_wire_is_let_go_of_o
 #[test]
 fn while_data_is_unread_an_end_behind_it_is_not_watched_for() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
-    assert_eq!(wire.machine.watch(), Watch::End);
+    assert_eq!(wire.machine.background(), Background::WatchEof);
     wire.server.writer().write_all(&[1; 100]).unwrap();
     wire.serve();
     wire.deliver(usize::MAX);
     assert_eq!(wire.read_some(60), 60);
-    assert_eq!(wire.machine.watch(), Watch::Failure);
+    assert_eq!(wire.machine.background(), Background::WatchErrors);
     assert_eq!(wire.read_all(), 40);
-    assert_eq!(wire.machine.watch(), Watch::End);
+    assert_eq!(wire.machine.background(), Background::WatchEof);
 }
 
 #[test]
@@ -578,7 +580,7 @@ fn an_end_behind_unread_data_comes_once_that_is_read() {
     assert_eq!(wire.machine.phase(), Phase::Open);
     wire.write(b"an answer");
     assert_eq!(wire.read_all(), 40);
-    assert!(matches!(wire.machine.read(), ReadStep::End));
+    assert!(matches!(wire.machine.read(), ReadStep::Eof));
     assert_eq!(wire.machine.phase(), Phase::HalfClosed);
 }
 
@@ -590,8 +592,10 @@ fn an_end_that_is_told_while_data_is_unread_takes_nothing_from_it() {
     wire.deliver(usize::MAX);
     assert_eq!(wire.read_some(60), 60);
     // Out of turn, as nobody receives behind what is unread.
-    let ReadStep::Take(pass) = wire.machine.read() else { panic!("something is unread") };
-    wire.receive(pass, Received::Eof);
+    let ReadStep::TakePlaintext(permit) = wire.machine.read() else {
+        panic!("something is unread")
+    };
+    wire.receive(permit, RecvEvent::Eof);
     assert_eq!(wire.machine.outcome(), None);
     assert_eq!(wire.read_all(), 40);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Truncated)));
@@ -611,8 +615,10 @@ fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_
     assert_eq!(wire.seal(&[3; 10]), 0);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
     // Out of turn, as nothing was received.
-    let ReadStep::Take(pass) = wire.machine.read() else { panic!("something is unread") };
-    drop(wire.machine.ingest(pass, &mut wire.intake, || wire.now));
+    let ReadStep::TakePlaintext(permit) = wire.machine.read() else {
+        panic!("something is unread")
+    };
+    drop(wire.machine.ingest(permit, &mut wire.recv_buf, || wire.now));
     assert_eq!(wire.read_all(), 100);
     assert!(matches!(wire.machine.read(), ReadStep::Fail(Fault::Tls)));
     wire.is_over();
@@ -629,7 +635,7 @@ fn what_came_before_the_end_stays_readable_where_the_wire_fails_behind_it() {
     wire.write(b"an answer");
     wire.handle(Input::WireFailed(Fault::Reset(None)));
     assert_eq!(wire.read_all(), 100);
-    assert!(matches!(wire.machine.read(), ReadStep::End));
+    assert!(matches!(wire.machine.read(), ReadStep::Eof));
 }
 
 // -------------------------------------------------------------------- random lives
@@ -645,15 +651,15 @@ fn every_rule_holds_in_random_lives_over_tls() {
 fn live(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let version = VERSIONS[random.usize(..2)];
-    let mut plan = plan();
-    plan.allow_half_open = random.bool();
-    let mut wire = Wire::of(plan, version, seed);
+    let mut config = machine_config();
+    config.allow_half_open = random.bool();
+    let mut wire = Wire::of(config, version, seed);
     wire.server.set_buffer_limit(None);
     let violent = random.u8(0..10);
     let mut ended = false;
     let mut truncated = false;
     let mut fin = false;
-    let mut receiving: Option<RecvPass> = None;
+    let mut receiving: Option<RecvPermit> = None;
     for step in 0..random.usize(10..120) {
         let size = match random.u8(..4) {
             0 => random.usize(1..10),
@@ -672,13 +678,13 @@ fn live(seed: u64) {
                 }
             }
             12 | 13 if wire.lent.is_none() || random.bool() => {
-                let load: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
-                wire.write(&load);
+                let bytes_to_seal: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
+                wire.write(&bytes_to_seal);
             }
             14 | 15 if !ended && !wire.server.is_handshaking() => {
-                let load: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
-                wire.server.writer().write_all(&load).unwrap();
-                wire.sent_by_server.extend(load);
+                let bytes_to_seal: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
+                wire.server.writer().write_all(&bytes_to_seal).unwrap();
+                wire.sent_by_server.extend(bytes_to_seal);
             }
             16 if version == &rustls::version::TLS13 && !ended => {
                 let _ = wire.server.refresh_traffic_keys();
@@ -687,8 +693,8 @@ fn live(seed: u64) {
                 ended = true;
                 wire.server.send_close_notify();
             }
-            18 if random.u8(..4) == 0 => wire.handle(Input::FinishWriting),
-            19 if random.u8(..8) == 0 => wire.handle(Input::CancelReading),
+            18 if random.u8(..4) == 0 => wire.handle(Input::CloseWrite),
+            19 if random.u8(..8) == 0 => wire.handle(Input::CancelRead),
             20 if violent == 0 && step > 20 => {
                 wire.handle(Input::WireFailed(Fault::Reset(None)));
             }
@@ -700,8 +706,8 @@ fn live(seed: u64) {
                 truncated = true;
             }
             23 if receiving.is_none() && random.bool() => {
-                if let ReadStep::Ingest(pass) = wire.machine.read() {
-                    receiving = Some(pass);
+                if let ReadStep::Ingest(permit) = wire.machine.read() {
+                    receiving = Some(permit);
                 }
             }
             _ => {
@@ -709,12 +715,12 @@ fn live(seed: u64) {
                     let over = wire.machine.outcome().is_some();
                     assert!(wire.restore(loan).is_none() || over, "there is a place for it");
                 }
-                if let Some(pass) = receiving.take() {
+                if let Some(permit) = receiving.take() {
                     if violent == 3 && random.bool() {
                         fin = true;
-                        wire.receive(pass, Received::Eof);
+                        wire.receive(permit, RecvEvent::Eof);
                     } else {
-                        wire.receive(pass, Received::Nothing);
+                        wire.receive(permit, RecvEvent::Cancelled);
                     }
                 }
             }
@@ -725,8 +731,8 @@ fn live(seed: u64) {
     if let Some(loan) = wire.loan.take() {
         wire.restore(loan);
     }
-    if let Some(pass) = receiving.take() {
-        wire.receive(pass, Received::Nothing);
+    if let Some(permit) = receiving.take() {
+        wire.receive(permit, RecvEvent::Cancelled);
     }
     if wire.lent.is_some() {
         wire.give_back(usize::MAX);
@@ -737,8 +743,8 @@ fn live(seed: u64) {
     wire.handle(Input::Close);
     wire.is_over();
     assert!(!wire.machine.has_unsent(), "nobody would send it any more");
-    let farewell = wire.machine.take_farewell();
-    wire.to_server.extend(farewell);
+    let final_records = wire.machine.take_final_records();
+    wire.to_server.extend(final_records);
     wire.serve();
     assert!(wire.written.starts_with(&wire.served), "a prefix");
     if wire.machine.outcome() == Some(Ok(())) && wire.shut && !truncated && wire.opened_well {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 
-use super::super::intake::Intake;
-use super::{Session, Standing, guarded};
+use super::super::intake::RecvBuf;
+use super::{PeerState, Session, catch_panic};
 use crate::tls::{Failure, TlsSetup, When};
 
 impl Session {
@@ -42,56 +42,56 @@ impl Session {
         if self.is_lent() {
             return None;
         }
-        let mut rest = Session::without_connection(self.require_close_notify);
-        rest.foreign = true;
-        rest.standing = match self.standing {
-            Standing::Handshaking => Standing::Handshaking,
-            Standing::Established => Standing::Established,
+        let mut leftover = Session::without_connection(self.require_close_notify);
+        leftover.foreign = true;
+        leftover.peer_state = match self.peer_state {
+            PeerState::Handshaking => PeerState::Handshaking,
+            PeerState::Established => PeerState::Established,
             // Nothing is fed to it any more.
-            Standing::Ended | Standing::Truncated | Standing::Failed(_) => return None,
+            PeerState::Ended | PeerState::Truncated | PeerState::Failed(_) => return None,
         };
-        rest.said_goodbye = self.said_goodbye;
-        rest.goodbye = self.goodbye;
-        rest.put_off = self.put_off;
-        rest.handshake = self.handshake;
-        rest.outbox = std::mem::take(&mut self.outbox);
-        rest.rest = std::mem::take(&mut self.rest);
-        rest.agreed = self.agreed.take();
-        Some(Box::new(std::mem::replace(self, rest)))
+        leftover.close_notify_done = self.close_notify_done;
+        leftover.close_notify_len = self.close_notify_len;
+        leftover.recv_deferred = self.recv_deferred;
+        leftover.handshake = self.handshake;
+        leftover.send_queue = std::mem::take(&mut self.send_queue);
+        leftover.leftover = std::mem::take(&mut self.leftover);
+        leftover.negotiated = self.negotiated.take();
+        Some(Box::new(std::mem::replace(self, leftover)))
     }
 
     /// Takes a session back, with what it has decrypted and sealed. Whether ciphertext waits because of that.
     pub(in super::super) fn restore(&mut self, session: Session) -> bool {
-        let mut rest = std::mem::replace(self, session);
-        let before = rest.outbox.len();
-        rest.outbox.extend(std::mem::take(&mut self.outbox));
-        rest.rest.append(&mut self.rest);
-        self.outbox = rest.outbox;
-        self.rest = rest.rest;
-        match rest.standing {
-            Standing::Handshaking | Standing::Established => {}
+        let mut leftover = std::mem::replace(self, session);
+        let before = leftover.send_queue.len();
+        leftover.send_queue.extend(std::mem::take(&mut self.send_queue));
+        leftover.leftover.append(&mut self.leftover);
+        self.send_queue = leftover.send_queue;
+        self.leftover = leftover.leftover;
+        match leftover.peer_state {
+            PeerState::Handshaking | PeerState::Established => {}
             // It ended meanwhile.
-            Standing::Ended | Standing::Truncated | Standing::Failed(_) => {
-                self.standing = rest.standing;
+            PeerState::Ended | PeerState::Truncated | PeerState::Failed(_) => {
+                self.peer_state = leftover.peer_state;
             }
         }
-        self.put_off |= rest.put_off;
-        self.agreed = rest.agreed.or(self.agreed.take());
-        if rest.goodbye > 0 {
-            self.goodbye = rest.goodbye;
+        self.recv_deferred |= leftover.recv_deferred;
+        self.negotiated = leftover.negotiated.or(self.negotiated.take());
+        if leftover.close_notify_len > 0 {
+            self.close_notify_len = leftover.close_notify_len;
         }
-        let goodbye = rest.goodbye_due && !self.said_goodbye;
-        self.said_goodbye |= rest.said_goodbye && !goodbye;
-        if goodbye {
+        let is_due = leftover.close_notify_due && !self.close_notify_done;
+        self.close_notify_done |= leftover.close_notify_done && !is_due;
+        if is_due {
             self.close_notify();
         }
-        self.outbox.len() > before
+        self.send_queue.len() > before
     }
 
     /// Begins the handshake: the first message waits to be sent then.
     pub(in super::super) fn begin(&mut self) {
         let Some(setup) = self.setup.take() else { return };
-        let connection = guarded(|| {
+        let connection = catch_panic(|| {
             let config = Arc::clone(setup.config());
             UnbufferedClientConnection::new(config, setup.server_name().clone())
         })
@@ -99,25 +99,25 @@ impl Session {
         match connection {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.advance();
+                self.process();
             }
-            Err(failure) => self.standing = Standing::Failed(Box::new(failure)),
+            Err(failure) => self.peer_state = PeerState::Failed(Box::new(failure)),
         }
         // With it a whole configuration may go.
-        drop(guarded(|| drop(setup)));
+        drop(catch_panic(|| drop(setup)));
     }
 
     /// Takes in what was received, and decrypts all of it: to take it takes no connection then.
-    pub(in super::super) fn feed_all(&mut self, intake: &mut Intake) {
-        self.flood.received(intake.received());
-        self.inbox.append(intake);
-        self.advance();
-        self.unload_all();
+    pub(in super::super) fn read_tls_all(&mut self, recv_buf: &mut RecvBuf) {
+        self.flood.received(recv_buf.filled());
+        self.recv_queue.append(recv_buf);
+        self.process();
+        self.buffer_all();
         self.count_tickets();
-        self.inbox.release(intake);
-        let handshaken = !matches!(self.standing, Standing::Handshaking);
-        if handshaken && self.agreed.is_none() {
-            self.agreed = self.agreed().map(Box::new);
+        self.recv_queue.release(recv_buf);
+        let handshaken = !matches!(self.peer_state, PeerState::Handshaking);
+        if handshaken && self.negotiated.is_none() {
+            self.negotiated = self.negotiated().map(Box::new);
         }
     }
 }

@@ -332,7 +332,7 @@ fn duplicates_are_dialled_once() {
 #[cfg(target_os = "linux")]
 #[test]
 fn of_ten_thousand_addresses_the_first_are_dialled_up_to_the_bound() {
-    use sockeye::machine::ADDRESSES_MOST;
+    use sockeye::machine::MAX_ADDRESSES;
     use std::net::TcpListener;
 
     story(|| {
@@ -352,15 +352,15 @@ fn of_ten_thousand_addresses_the_first_are_dialled_up_to_the_bound() {
         let socket = connector.connect(("name.test", port)).expect("the address is fine");
         let error = at_once(|| socket.opened()).expect_err("nothing listens");
         let attempts: Vec<_> = error.attempts().iter().map(|one| one.address().ip()).collect();
-        assert_eq!(attempts, many[..ADDRESSES_MOST]);
+        assert_eq!(attempts, many[..MAX_ADDRESSES]);
         assert!(error.to_string().len() < 1000, "the message is brief: {error}");
         // The last that is dialled may be the one that works.
         drop(all);
-        let listener = TcpListener::bind((many[ADDRESSES_MOST - 1], 0)).expect("a port is free");
+        let listener = TcpListener::bind((many[MAX_ADDRESSES - 1], 0)).expect("a port is free");
         let port = listener.local_addr().expect("it listens").port();
         let socket = connector.connect(("name.test", port)).expect("the address is fine");
         let info = socket.opened().expect("the last one listens");
-        assert_eq!(info.remote_address().map(|remote| remote.ip()), Some(many[ADDRESSES_MOST - 1]));
+        assert_eq!(info.remote_address().map(|remote| remote.ip()), Some(many[MAX_ADDRESSES - 1]));
     });
 }
 

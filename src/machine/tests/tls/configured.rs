@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::VERSIONS;
-use super::wire::{self, Wire, plan, site};
+use super::wire::{self, Wire, machine_config, site};
 use crate::TlsOptions;
-use crate::machine::{Endpoints, Fault, Input, Machine, Output, TlsSetup, WriteStep};
+use crate::machine::{Action, Endpoints, Fault, Input, Machine, TlsSetup, WriteStep};
 
 #[test]
 fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
@@ -28,20 +28,20 @@ fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
         assert!(why.contains("max_fragment_size"), "{why}");
     };
 
-    let mut machine = Machine::upgrade(&plan(), &setup, None, now);
-    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Output::Begin]);
+    let mut machine = Machine::upgrade(&machine_config(), &setup, None, now);
+    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Action::BeginHandshake]);
     assert_eq!(machine.start(now).count(), 0, "once");
     begin(&mut machine, now);
     check(&machine);
 
-    let mut plan = plan();
-    plan.tls = Some(setup);
-    let mut machine = Machine::new(plan, now);
+    let mut config = machine_config();
+    config.tls = Some(setup);
+    let mut machine = Machine::new(config, now);
     let told: Vec<_> = machine.start(now).collect();
-    let [Output::Attempt { id, .. }] = told[..] else { panic!("{told:?}") };
+    let [Action::Attempt { id, .. }] = told[..] else { panic!("{told:?}") };
     let result = Ok(Endpoints { remote: wire::address(), local: None });
     let told: Vec<_> = machine.handle(Input::Attempted { id, result }, now).collect();
-    assert!(matches!(told[..], [Output::Adopt { .. }, Output::Begin]), "{told:?}");
+    assert!(matches!(told[..], [Action::Attach { .. }, Action::BeginHandshake]), "{told:?}");
     begin(&mut machine, now);
     check(&machine);
 }
@@ -50,10 +50,10 @@ fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
 fn begin(machine: &mut Machine, now: Instant) {
     let mut loan = machine.lend_to_begin().expect("it is to begin");
     assert!(machine.lend_to_begin().is_none(), "once");
-    loan.begin();
-    let (discarded, outputs) = machine.restore(loan, now);
-    let told: Vec<_> = outputs.collect();
-    assert!(told.contains(&Output::Opened) && told.contains(&Output::Closed), "{told:?}");
+    loan.begin_handshake();
+    let (discarded, actions) = machine.restore(loan, now);
+    let told: Vec<_> = actions.collect();
+    assert!(told.contains(&Action::Opened) && told.contains(&Action::Closed), "{told:?}");
     assert!(discarded.is_none() && machine.take_discarded().is_some());
 }
 
@@ -89,13 +89,13 @@ fn keys_that_are_used_up_end_the_connection_in_tls_1_2_and_are_renewed_in_1_3() 
             .with_root_certificates(roots)
             .with_no_client_auth();
         let options = TlsOptions::new().rustls_0_23_config(Arc::new(config));
-        let mut plan = plan();
-        plan.tls = Some(TlsSetup::new(&options, "a.test").unwrap());
-        let mut wire = Wire::of(plan, version, 0);
+        let mut config = machine_config();
+        config.tls = Some(TlsSetup::new(&options, "a.test").unwrap());
+        let mut wire = Wire::of(config, version, 0);
         wire.shake_hands(usize::MAX);
         let mut sealed = 0;
         for _ in 0..100 {
-            if wire.machine.refuses_write().is_some() {
+            if wire.machine.write_error().is_some() {
                 break;
             }
             sealed += wire.seal(&[1; 10]);

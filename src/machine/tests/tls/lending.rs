@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::VERSIONS;
-use super::wire::{Wire, plan};
+use super::wire::{Wire, machine_config};
 use crate::machine::{
-    Deadline, Fault, Input, Machine, Output, Parcel, ReadStep, Release, WriteStep,
+    Action, Fault, Input, Machine, ReadStep, Release, TimerKind, Transmit, WriteStep,
 };
 
 /// Odd: it runs foreign code.
@@ -30,7 +30,7 @@ fn while_a_handshake_is_lent_it_can_be_closed_aborted_and_too_late() {
     let ends: [(Input<'_>, Duration, Result<(), Fault>); 4] = [
         (Input::Close, Duration::ZERO, Ok(())),
         (Input::Abort, Duration::ZERO, Err(Fault::Aborted)),
-        (Input::Deadline, late, Err(Fault::TimedOut(Deadline::Handshake))),
+        (Input::TimerExpired, late, Err(Fault::TimedOut(TimerKind::Handshake))),
         (Input::WireFailed(Fault::Reset(None)), Duration::ZERO, Err(Fault::Reset(None))),
     ];
     for version in VERSIONS {
@@ -42,7 +42,7 @@ fn while_a_handshake_is_lent_it_can_be_closed_aborted_and_too_late() {
             assert_eq!(wire.machine.outcome(), Some(outcome));
             assert!(wire.restore(loan).is_some(), "nobody wants it, and it is not dropped here");
             assert_eq!(wire.machine.outcome(), Some(outcome));
-            assert!(wire.machine.take_farewell().is_empty(), "the handshake does not go on");
+            assert!(wire.machine.take_final_records().is_empty(), "the handshake does not go on");
             wire.is_over();
         }
     }
@@ -59,10 +59,10 @@ fn a_handshake_that_comes_to_its_end_too_late_has_run_out_of_time() {
                 Some(loan) => drop(wire.restore(loan)),
                 None => wire.deliver(usize::MAX),
             }
-            let fault = Fault::TimedOut(Deadline::Handshake);
+            let fault = Fault::TimedOut(TimerKind::Handshake);
             assert_eq!(wire.machine.opened(), Some(Err(fault)), "{version:?} {seed}");
-            assert_eq!(wire.released, Some(Release::Done));
-            assert!(wire.machine.take_farewell().is_empty(), "the handshake does not go on");
+            assert_eq!(wire.released, Some(Release::Close));
+            assert!(wire.machine.take_final_records().is_empty(), "the handshake does not go on");
         }
     }
 }
@@ -71,23 +71,23 @@ fn a_handshake_that_comes_to_its_end_too_late_has_run_out_of_time() {
 fn what_is_written_waits_for_a_session_that_is_lent() {
     for version in VERSIONS {
         let mut wire = receiving(version);
-        let WriteStep::Seal(pass) = wire.machine.write() else { panic!("it is open") };
-        assert!(!wire.machine.has_room());
+        let WriteStep::Seal(permit) = wire.machine.write() else { panic!("it is open") };
+        assert!(!wire.machine.can_seal());
         let loan = wire.loan.take().expect("it is lent");
-        let (discarded, outputs) = wire.machine.restore(loan, wire.now);
-        assert!(outputs.as_slice().contains(&Output::Writable));
+        let (discarded, actions) = wire.machine.restore(loan, wire.now);
+        assert!(actions.as_slice().contains(&Action::Writable));
         assert!(discarded.is_none());
-        assert!(wire.machine.has_room());
-        let mut parcel = Parcel::default();
-        let (bytes, outputs) = wire.machine.seal(pass, b"abc", &mut parcel, || wire.now);
-        assert_eq!((bytes, outputs.count()), (3, 0));
+        assert!(wire.machine.can_seal());
+        let mut transmit = Transmit::default();
+        let (bytes, actions) = wire.machine.seal(permit, b"abc", &mut transmit, || wire.now);
+        assert_eq!((bytes, actions.count()), (3, 0));
     }
 }
 
 #[test]
 fn who_ends_while_the_session_is_lent_says_so_when_it_is_back() {
     for version in VERSIONS {
-        for input in [Input::Close, Input::FinishWriting] {
+        for input in [Input::Close, Input::CloseWrite] {
             let mut wire = receiving(version);
             wire.handle(input);
             assert!(wire.machine.has_unsent() && !wire.shut, "close_notify is due");
@@ -106,8 +106,8 @@ fn a_close_that_waits_for_a_session_ends_by_its_limit() {
     wire.handle(Input::Close);
     assert_eq!(wire.machine.outcome(), None);
     wire.now += Duration::from_secs(5);
-    wire.handle(Input::Deadline);
-    assert_eq!(wire.machine.outcome(), Some(Err(Fault::TimedOut(Deadline::Close))));
+    wire.handle(Input::TimerExpired);
+    assert_eq!(wire.machine.outcome(), Some(Err(Fault::TimedOut(TimerKind::Close))));
     let loan = wire.loan.take().expect("it is lent");
     assert!(wire.restore(loan).is_some());
     wire.is_over();
@@ -118,8 +118,8 @@ fn what_the_handshake_led_to_is_known_while_the_session_is_lent_and_after_it_was
     for version in VERSIONS {
         let mut wire = receiving(version);
         let told = |machine: &Machine| {
-            let agreed = machine.agreed().expect("the handshake has ended");
-            (agreed.tls.version(), agreed.tls.peer_certificates().count())
+            let negotiated = machine.negotiated().expect("the handshake has ended");
+            (negotiated.tls.version(), negotiated.tls.peer_certificates().count())
         };
         let (tls, certificates) = told(&wire.machine);
         assert_eq!(certificates, 1);
@@ -137,14 +137,14 @@ fn what_the_handshake_led_to_is_known_while_the_session_is_lent_and_after_it_was
 fn all_that_comes_is_decrypted_at_once_and_read_without_the_session() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, FOREIGN);
-        let load = vec![7; 60_000];
-        std::io::Write::write_all(&mut wire.server.writer(), &load).unwrap();
-        wire.sent_by_server.extend_from_slice(&load);
+        let bytes_to_seal = vec![7; 60_000];
+        std::io::Write::write_all(&mut wire.server.writer(), &bytes_to_seal).unwrap();
+        wire.sent_by_server.extend_from_slice(&bytes_to_seal);
         wire.server.send_close_notify();
         wire.serve();
         let mut read = 0;
         for _ in 0..10_000 {
-            if read == load.len() {
+            if read == bytes_to_seal.len() {
                 break;
             }
             wire.deliver(usize::MAX);
@@ -153,16 +153,16 @@ fn all_that_comes_is_decrypted_at_once_and_read_without_the_session() {
             }
         }
         wire.deliver(usize::MAX);
-        assert!(matches!(wire.machine.read(), ReadStep::End));
+        assert!(matches!(wire.machine.read(), ReadStep::Eof));
     }
 }
 
 #[test]
 fn settings_that_are_not_used_are_not_dropped_by_the_machine() {
-    let mut plan = plan();
-    plan.tls = plan.tls.map(crate::machine::TlsSetup::foreign);
+    let mut config = machine_config();
+    config.tls = config.tls.map(crate::machine::TlsSetup::foreign);
     let now = std::time::Instant::now();
-    let mut machine = Machine::new(plan, now);
+    let mut machine = Machine::new(config, now);
     drop(machine.start(now));
     drop(machine.handle(Input::Close, now));
     assert_eq!(machine.outcome(), Some(Ok(())));
@@ -174,14 +174,14 @@ fn a_write_that_fails_while_the_session_is_lent_ends_the_connection_at_once() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, FOREIGN);
         wire.write(b"abc");
-        let mut parcel = wire.lent.take().expect("something was sealed");
+        let mut transmit = wire.lent.take().expect("something was sealed");
         std::io::Write::write_all(&mut wire.server.writer(), b"abc").unwrap();
         wire.sent_by_server.extend_from_slice(b"abc");
         wire.serve();
         wire.deliver_and_keep(usize::MAX);
-        let outputs =
-            wire.machine.not_transmitted(&mut parcel, Fault::Reset(None), wire.now).collect();
-        wire.see(outputs);
+        let actions =
+            wire.machine.transmit_failed(&mut transmit, Fault::Reset(None), wire.now).collect();
+        wire.see(actions);
         assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
         let loan = wire.loan.take().expect("it is lent");
         assert!(wire.restore(loan).is_none(), "what it decrypted can still be read");
@@ -226,8 +226,8 @@ fn receiving(version: &'static rustls::SupportedProtocolVersion) -> Wire {
 #[test]
 fn a_pass_that_was_for_a_session_that_is_gone_comes_back() {
     let mut wire = Wire::open(&rustls::version::TLS13, FOREIGN);
-    let pass = wire.machine.attend().expect("nobody receives");
+    let permit = wire.machine.begin_background_recv().expect("nobody receives");
     wire.handle(Input::Abort);
-    let pass = wire.machine.lend(pass).expect_err("there is no session");
-    drop(wire.machine.ingest(pass, &mut wire.intake, || wire.now));
+    let permit = wire.machine.lend(permit).expect_err("there is no session");
+    drop(wire.machine.ingest(permit, &mut wire.recv_buf, || wire.now));
 }

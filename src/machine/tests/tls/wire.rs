@@ -12,12 +12,12 @@ use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use crate::TlsOptions;
 use crate::info::Phase;
 use crate::machine::{
-    Discarded, Endpoints, Fault, Input, Intake, Loan, Machine, Output, Parcel, Plan, ReadStep,
-    Received, RecvPass, Release, SendPass, Target, TlsSetup, WriteStep,
+    Action, Config, Discarded, Endpoints, Fault, Input, Loan, Machine, ReadStep, RecvBuf,
+    RecvEvent, RecvPermit, Release, SendPermit, Target, TlsSetup, Transmit, WriteStep,
 };
 
-pub(super) fn plan() -> Plan {
-    let mut plan = Plan::new(Target::Address(address()));
+pub(super) fn machine_config() -> Config {
+    let mut config = Config::new(Target::Address(address()));
     static SETUP: OnceLock<TlsSetup> = OnceLock::new();
     let setup = SETUP.get_or_init(|| {
         if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
@@ -26,8 +26,8 @@ pub(super) fn plan() -> Plan {
         let options = TlsOptions::new().add_root_pem(site().certificate.pem()).unwrap();
         TlsSetup::new(&options.only_added_roots(), "a.test").unwrap()
     });
-    plan.tls = Some(setup.clone());
-    plan
+    config.tls = Some(setup.clone());
+    config
 }
 
 pub(super) struct Site {
@@ -65,10 +65,10 @@ pub(super) struct Wire {
     pub(super) server: ServerConnection,
     pub(super) random: fastrand::Rng,
     pub(super) now: Instant,
-    pub(super) intake: Intake,
+    pub(super) recv_buf: RecvBuf,
     pub(super) to_server: Vec<u8>,
     pub(super) to_client: Vec<u8>,
-    pub(super) lent: Option<Parcel>,
+    pub(super) lent: Option<Transmit>,
     /// The session, while it runs foreign code.
     pub(super) loan: Option<Loan>,
     /// What the machine accepted, and what of it the server has.
@@ -91,7 +91,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(version: &'static SupportedProtocolVersion, seed: u64) -> Self {
-        Wire::of(plan(), version, seed)
+        Wire::of(machine_config(), version, seed)
     }
 
     pub(super) fn open(version: &'static SupportedProtocolVersion, seed: u64) -> Self {
@@ -100,22 +100,26 @@ impl Wire {
         wire
     }
 
-    pub(super) fn of(plan: Plan, version: &'static SupportedProtocolVersion, seed: u64) -> Self {
-        Wire::with(plan, server_config(version), seed)
+    pub(super) fn of(
+        config: Config,
+        version: &'static SupportedProtocolVersion,
+        seed: u64,
+    ) -> Self {
+        Wire::with(config, server_config(version), seed)
     }
 
-    pub(super) fn with(mut plan: Plan, config: ServerConfig, seed: u64) -> Self {
+    pub(super) fn with(mut machine_config: Config, server_config: ServerConfig, seed: u64) -> Self {
         let now = Instant::now();
         if seed % 2 == 1 || std::env::var_os("ALL_FOREIGN").is_some() {
-            plan.tls = plan.tls.map(TlsSetup::foreign);
+            machine_config.tls = machine_config.tls.map(TlsSetup::foreign);
         }
         let mut wire = Wire {
             mangled: false,
-            machine: Machine::new(plan, now),
-            server: ServerConnection::new(Arc::new(config)).unwrap(),
+            machine: Machine::new(machine_config, now),
+            server: ServerConnection::new(Arc::new(server_config)).unwrap(),
             random: fastrand::Rng::with_seed(seed),
             now,
-            intake: Intake::new(),
+            recv_buf: RecvBuf::new(),
             to_server: Vec::new(),
             to_client: Vec::new(),
             lent: None,
@@ -133,8 +137,8 @@ impl Wire {
             phase: Phase::Connecting,
             outcome: None,
         };
-        let outputs: Vec<_> = wire.machine.start(now).collect();
-        let [Output::Attempt { id, .. }] = outputs[..] else { panic!("{outputs:?}") };
+        let actions: Vec<_> = wire.machine.start(now).collect();
+        let [Action::Attempt { id, .. }] = actions[..] else { panic!("{actions:?}") };
         let result = Ok(Endpoints { remote: address(), local: None });
         wire.handle(Input::Attempted { id, result });
         wire
@@ -162,7 +166,7 @@ impl Wire {
     /// So many bytes each way, in chunks of any size.
     pub(super) fn exchange(&mut self, bytes: usize) {
         self.server.set_buffer_limit(None);
-        let load: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
+        let bytes_to_seal: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
         let back: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
         let (mut written, mut sent) = (0, 0);
         let mut got = Vec::new();
@@ -171,7 +175,7 @@ impl Wire {
             let size = 1 + self.random.usize(..40_000).min(1 << self.random.u8(..16));
             match self.random.u8(..6) {
                 0 if written < bytes && self.lent.is_none() => {
-                    written += self.seal(&load[written..bytes.min(written + size)]);
+                    written += self.seal(&bytes_to_seal[written..bytes.min(written + size)]);
                 }
                 1 => self.transmit_or_back(size),
                 2 => self.serve(),
@@ -188,63 +192,63 @@ impl Wire {
                 }
             }
         }
-        assert!(self.served[served..] == load, "what was written arrives");
+        assert!(self.served[served..] == bytes_to_seal, "what was written arrives");
         assert!(got == back, "what was sent is read");
     }
 
     pub(super) fn handle(&mut self, input: Input<'_>) {
-        let outputs = self.machine.handle(input, self.now).collect();
-        self.see(outputs);
+        let actions = self.machine.handle(input, self.now).collect();
+        self.see(actions);
     }
 
-    pub(super) fn pass(&mut self) -> SendPass {
+    pub(super) fn permit(&mut self) -> SendPermit {
         match self.machine.write() {
-            WriteStep::Seal(pass) => pass,
+            WriteStep::Seal(permit) => permit,
             step => panic!("{step:?}"),
         }
     }
 
-    /// Seals, and keeps the parcel where one was filled.
-    pub(super) fn seal(&mut self, load: &[u8]) -> usize {
-        let mut parcel = Parcel::default();
-        let pass = match self.machine.write() {
-            WriteStep::Seal(pass) => pass,
+    /// Seals, and keeps the transmit buffer where one was filled.
+    pub(super) fn seal(&mut self, bytes_to_seal: &[u8]) -> usize {
+        let mut transmit = Transmit::default();
+        let permit = match self.machine.write() {
+            WriteStep::Seal(permit) => permit,
             WriteStep::Wait | WriteStep::Fail(_) => return 0,
             step @ WriteStep::Send(_) => panic!("{step:?}"),
         };
-        let (bytes, outputs) = self.machine.seal(pass, load, &mut parcel, || self.now);
-        let outputs = outputs.collect();
-        self.see(outputs);
-        if !parcel.is_empty() {
-            assert!(self.lent.is_none(), "one parcel at a time");
-            self.lent = Some(parcel);
+        let (bytes, actions) = self.machine.seal(permit, bytes_to_seal, &mut transmit, || self.now);
+        let actions = actions.collect();
+        self.see(actions);
+        if !transmit.is_empty() {
+            assert!(self.lent.is_none(), "one transmit buffer at a time");
+            self.lent = Some(transmit);
         }
         bytes
     }
 
-    pub(super) fn write(&mut self, load: &[u8]) {
-        let bytes = self.seal(load);
-        self.written.extend_from_slice(&load[..bytes]);
+    pub(super) fn write(&mut self, bytes_to_seal: &[u8]) {
+        let bytes = self.seal(bytes_to_seal);
+        self.written.extend_from_slice(&bytes_to_seal[..bytes]);
     }
 
     /// The system takes so much of what was lent.
     pub(super) fn give_back(&mut self, bytes: usize) {
-        let mut parcel = self.lent.take().expect("a parcel is out");
-        let bytes = parcel.bytes().len().min(bytes);
+        let mut transmit = self.lent.take().expect("a transmit buffer is out");
+        let bytes = transmit.bytes().len().min(bytes);
         // Where TLS has failed nobody counts on what is still being sent.
         let failed = matches!(self.machine.outcome(), Some(Err(_))) || !self.opened_well;
         assert!(bytes == 0 || !self.shut || failed, "nothing follows FIN");
-        self.to_server.extend_from_slice(&parcel.bytes()[..bytes]);
-        parcel.sent(bytes);
-        let outputs = self.machine.transmitted(&mut parcel).collect();
-        self.see(outputs);
+        self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
+        transmit.sent(bytes);
+        let actions = self.machine.transmit_done(&mut transmit).collect();
+        self.see(actions);
     }
 
     pub(super) fn transmit(&mut self, bytes: usize) {
-        if let Some(parcel) = self.machine.transmit() {
-            assert!(self.lent.is_none() && !parcel.is_empty());
+        if let Some(transmit) = self.machine.next_transmit() {
+            assert!(self.lent.is_none() && !transmit.is_empty());
             assert!(self.released.is_none(), "there is no wire any more");
-            self.lent = Some(parcel);
+            self.lent = Some(transmit);
             self.give_back(bytes);
         }
     }
@@ -255,7 +259,7 @@ impl Wire {
             None if self.random.bool() => self.transmit(bytes),
             None => {
                 if self.released.is_none() {
-                    self.lent = self.machine.transmit();
+                    self.lent = self.machine.next_transmit();
                 }
             }
         }
@@ -275,22 +279,22 @@ impl Wire {
     pub(super) fn deliver(&mut self, bytes: usize) {
         let mut left = bytes.min(self.to_client.len());
         while left > 0 {
-            let Some(pass) = self.machine.attend() else { return };
-            let space = self.intake.space();
+            let Some(permit) = self.machine.begin_background_recv() else { return };
+            let space = self.recv_buf.spare_mut();
             let bytes = left.min(space.len());
             space[..bytes].copy_from_slice(&self.to_client[..bytes]);
-            self.intake.filled(bytes);
+            self.recv_buf.advance(bytes);
             self.to_client.drain(..bytes);
             left -= bytes;
-            match self.machine.lend(pass) {
+            match self.machine.lend(permit) {
                 Ok(mut loan) => {
-                    loan.feed(&mut self.intake);
+                    loan.read_tls(&mut self.recv_buf);
                     self.restore(loan);
                 }
-                Err(pass) => {
-                    let outputs =
-                        self.machine.ingest(pass, &mut self.intake, || self.now).collect();
-                    self.see(outputs);
+                Err(permit) => {
+                    let actions =
+                        self.machine.ingest(permit, &mut self.recv_buf, || self.now).collect();
+                    self.see(actions);
                 }
             }
         }
@@ -302,40 +306,40 @@ impl Wire {
         if bytes == 0 {
             return;
         }
-        let Some(pass) = self.machine.attend() else { return };
-        let mut loan = match self.machine.lend(pass) {
+        let Some(permit) = self.machine.begin_background_recv() else { return };
+        let mut loan = match self.machine.lend(permit) {
             Ok(loan) => loan,
-            Err(pass) => return self.receive(pass, Received::Nothing),
+            Err(permit) => return self.receive(permit, RecvEvent::Cancelled),
         };
-        let space = self.intake.space();
+        let space = self.recv_buf.spare_mut();
         let bytes = bytes.min(space.len());
         space[..bytes].copy_from_slice(&self.to_client[..bytes]);
-        self.intake.filled(bytes);
+        self.recv_buf.advance(bytes);
         self.to_client.drain(..bytes);
-        loan.feed(&mut self.intake);
+        loan.read_tls(&mut self.recv_buf);
         assert!(self.machine.is_lent() && self.loan.is_none());
         self.loan = Some(loan);
     }
 
     pub(super) fn restore(&mut self, loan: Loan) -> Option<Discarded> {
-        let (discarded, outputs) = self.machine.restore(loan, self.now);
-        let outputs = outputs.collect();
-        self.see(outputs);
+        let (discarded, actions) = self.machine.restore(loan, self.now);
+        let actions = actions.collect();
+        self.see(actions);
         discarded
     }
 
-    pub(super) fn receive(&mut self, pass: RecvPass, what: Received) {
-        let outputs = self.machine.received(pass, what, self.now).collect();
-        self.see(outputs);
+    pub(super) fn receive(&mut self, permit: RecvPermit, what: RecvEvent) {
+        let actions = self.machine.handle_recv_event(permit, what, self.now).collect();
+        self.see(actions);
     }
 
     /// Reads what is here already.
     pub(super) fn read_into(&mut self, buf: &mut [u8]) -> usize {
         match self.machine.read() {
-            ReadStep::Take(pass) => {
-                let (bytes, outputs) = self.machine.take(pass, buf, || self.now);
-                let outputs = outputs.collect();
-                self.see(outputs);
+            ReadStep::TakePlaintext(permit) => {
+                let (bytes, actions) = self.machine.take_plaintext(permit, buf, || self.now);
+                let actions = actions.collect();
+                self.see(actions);
                 assert!(bytes > 0, "there is something to take");
                 let end = self.sent_by_server.len().min(self.read + bytes);
                 if end > self.read {
@@ -344,11 +348,11 @@ impl Wire {
                 }
                 bytes
             }
-            ReadStep::Ingest(pass) | ReadStep::Receive(pass) => {
-                self.receive(pass, Received::Nothing);
+            ReadStep::Ingest(permit) | ReadStep::Recv(permit) => {
+                self.receive(permit, RecvEvent::Cancelled);
                 0
             }
-            ReadStep::Wait | ReadStep::End | ReadStep::Fail(_) => 0,
+            ReadStep::Wait | ReadStep::Eof | ReadStep::Fail(_) => 0,
         }
     }
 
@@ -397,32 +401,32 @@ impl Wire {
         }
     }
 
-    pub(super) fn see(&mut self, outputs: Vec<Output>) {
+    pub(super) fn see(&mut self, actions: Vec<Action>) {
         let mut begins = false;
-        for output in outputs {
-            match output {
-                Output::ShutdownWrite => {
+        for action in actions {
+            match action {
+                Action::ShutdownWrite => {
                     assert!(!self.shut && self.released.is_none(), "one FIN");
                     let fine = !matches!(self.machine.outcome(), Some(Err(_)))
                         && self.machine.opened() == Some(Ok(()));
                     assert!(!fine || !self.machine.has_unsent(), "what is unsent precedes it");
                     self.shut = true;
                 }
-                Output::Release(how) => {
+                Action::Release(how) => {
                     assert!(self.released.is_none(), "let go of once");
                     self.released = Some(how);
                 }
-                Output::Attend | Output::Transmit => {}
-                Output::Begin => begins = true,
-                Output::Opened => self.opened += 1,
-                Output::Closed => self.closed += 1,
-                Output::Resolve
-                | Output::Attempt { .. }
-                | Output::Adopt { .. }
-                | Output::GiveUp { .. }
-                | Output::Abandon
-                | Output::Readable
-                | Output::Writable => {}
+                Action::DriveRecv | Action::Transmit => {}
+                Action::BeginHandshake => begins = true,
+                Action::Opened => self.opened += 1,
+                Action::Closed => self.closed += 1,
+                Action::Resolve
+                | Action::Attempt { .. }
+                | Action::Attach { .. }
+                | Action::CancelAttempt { .. }
+                | Action::CancelAttempts
+                | Action::Readable
+                | Action::Writable => {}
             }
         }
         let phase = self.machine.phase();
@@ -437,11 +441,11 @@ impl Wire {
             assert_eq!(self.machine.outcome(), self.outcome, "the first outcome stays");
         }
         self.outcome = self.machine.outcome();
-        let left_over = self.machine.deadline().is_some_and(|(at, _)| at <= self.now);
+        let left_over = self.machine.next_timer().is_some_and(|(at, _)| at <= self.now);
         assert!(!left_over, "no due deadline is left over");
         if begins {
             let mut loan = self.machine.lend_to_begin().expect("it is to begin");
-            loan.begin();
+            loan.begin_handshake();
             assert!(self.restore(loan).is_none());
         }
     }
@@ -450,7 +454,7 @@ impl Wire {
         assert_eq!(self.machine.phase(), Phase::Closed);
         assert_eq!((self.opened, self.closed), (1, 1));
         assert!(self.released.is_some());
-        assert_eq!(self.machine.deadline(), None);
-        assert!(self.machine.transmit().is_none());
+        assert_eq!(self.machine.next_timer(), None);
+        assert!(self.machine.next_transmit().is_none());
     }
 }
