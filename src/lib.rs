@@ -1,14 +1,19 @@
-//! Blocking TCP and TLS sockets for programs without async, with what `std::net` lacks: a socket is there
-//! at once and connects in the background, reads and writes can be ended from any thread, deadlines are
-//! absolute and can be moved while a call is blocked, a half-close is a half-close, and an error is
-//! never mistaken for an end. Over TLS one thread reads while another writes, and an upgrade from plaintext
-//! ([`Socket::start_tls`]) takes nothing for secure that came before it.
+//! Blocking TCP and TLS sockets for programs without async.
 //!
-//! [`connect`] returns a [`Socket`] that is still connecting. [`Socket::opened`] and [`Socket::closed`]
-//! wait; [`Socket::reader`] and [`Socket::writer`] are its two sides, which are [`Read`](std::io::Read)
-//! and [`Write`](std::io::Write); [`Socket::close`] and [`Socket::abort`] end it from anywhere. The API
-//! is that of the `connect()` of Cloudflare Workers and of the WinterTC Sockets API draft, made
-//! blocking.
+//! They offer what `std::net` lacks:
+//!
+//! - A socket is returned at once and connects in the background.
+//! - Any thread can end a blocked read or write.
+//! - Deadlines are absolute instants, and can be moved while a call is blocked.
+//! - Closing the write side leaves the read side open.
+//! - An error is never mistaken for a clean end.
+//! - Over TLS, one thread can read while another writes.
+//! - An upgrade from plaintext ([`Socket::start_tls`]) never takes earlier bytes for secure ones.
+//!
+//! [`connect`] returns a [`Socket`] that is still connecting. [`Socket::opened`] and [`Socket::closed`] wait.
+//! [`Socket::reader`] and [`Socket::writer`] return its two sides, which implement [`Read`](std::io::Read) and
+//! [`Write`](std::io::Write). [`Socket::close`] and [`Socket::abort`] end it from any thread. The API is that of
+//! `connect()` in Cloudflare Workers and the WinterTC Sockets API draft, made blocking.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -36,23 +41,23 @@
 //!
 //! | | |
 //! |---|---|
-//! | `aws-lc-rs` (default) | cryptography by aws-lc-rs |
-//! | `ring` | cryptography by ring, where `aws-lc-rs` is off |
-//! | `rustls-0_23` | [`TlsOptions`] takes a whole configuration of rustls 0.23 |
-//! | `ureq-3` | a module `ureq`: HTTP by ureq 3, under the egress rules of a [`Connector`] |
-//! | `sim` | a module `sim`: the [`machine`] in a simulated world, for who wants to test or fuzz it |
+//! | `aws-lc-rs` (default) | cryptography from aws-lc-rs |
+//! | `ring` | cryptography from ring, unless `aws-lc-rs` is on too |
+//! | `rustls-0_23` | [`TlsOptions`] accepts a complete configuration of rustls 0.23 |
+//! | `ureq-3` | module `ureq`: HTTP with ureq 3, under the egress rules of a [`Connector`] |
+//! | `sim` | module `sim`: the [`machine`] in a simulated world, for tests and fuzzing |
 //!
-//! With neither of the first two the program installs a provider of its own, by
-//! `rustls::crypto::CryptoProvider::install_default`, or gives whole configurations. One that is installed
-//! goes before those of the features.
+//! Without the first two features, the program installs a provider with
+//! `rustls::crypto::CryptoProvider::install_default`, or passes complete configurations. An installed provider takes
+//! precedence over those of the features.
 //!
-//! What becomes of a socket is logged, by the crate `log`, at `debug`, the steps on the way at `trace`; reads and
-//! writes are not, and never anything of what passes.
+//! The crate `log` receives changes of a socket's state at `debug`, and the steps in between at `trace`. Reads and
+//! writes are not logged, and payloads never.
 //!
 //! The [`guide`] has a chapter for each question, from [connecting](guide::connecting) to [recipes](guide::recipes).
-//! Two chapters are for readers who come [from Workers](guide::from_workers) and
-//! [from Node, Go or `std`](guide::from_node_go_std). The [`machine`] is the pure state machine inside, which you can
-//! drive or fuzz yourself.
+//! Two chapters are for readers who come [from Workers](guide::from_workers) and [from Node, Go or
+//! `std`](guide::from_node_go_std). The [`machine`] is the pure state machine inside, which you can drive or fuzz
+//! yourself.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
@@ -98,7 +103,7 @@ pub use socket::{
 };
 pub use tls::{TlsInfo, TlsOptions, TlsVersion};
 
-/// Its examples are tests.
+/// The README, whose examples are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

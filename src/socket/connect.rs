@@ -1,4 +1,4 @@
-//! The way in.
+//! The free functions that connect.
 
 use super::{Connector, Socket};
 use crate::address::SocketAddress;
@@ -7,14 +7,15 @@ use crate::options::SocketOptions;
 
 /// Starts a connection with default options and returns its socket at once, still connecting.
 ///
-/// The address is `"host:port"`, a `(host, port)` pair, a [`std::net::SocketAddr`] or a
-/// [`SocketAddress`]. The host of a pair is a name or an IP address, also one of `std::net` or four bytes.
+/// The address is `"host:port"`, a `(host, port)` pair, a [`std::net::SocketAddr`] or a [`SocketAddress`]. The host
+/// of a pair is a name or an IP address; an IP address may also be a type of `std::net` or four bytes.
 ///
 /// # Errors
-/// Only for what is wrong before anything is sent:
-/// [`InvalidAddress`](crate::ErrorKind::InvalidAddress), also for port 0, and
-/// [`InvalidState`](crate::ErrorKind::InvalidState) in a forked child. All else is reported by
-/// [`Socket::opened`].
+/// Reports only errors that are found before anything is sent:
+/// - [`InvalidAddress`](crate::ErrorKind::InvalidAddress), also for port 0.
+/// - [`Io`](crate::ErrorKind::Io) if the process could not install the handler that detects a fork.
+///
+/// [`Socket::opened`] reports every other error.
 ///
 /// ```
 /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -35,10 +36,11 @@ where
     connect_with(address, SocketOptions::new())
 }
 
-/// [`connect`] with options.
+/// Connects like [`connect`], with options.
 ///
 /// # Errors
-/// As [`connect`], and [`InvalidOptions`](crate::ErrorKind::InvalidOptions), judged after the address.
+/// Those of [`connect`], and [`InvalidOptions`](crate::ErrorKind::InvalidOptions), which is checked after the
+/// address.
 ///
 /// ```
 /// use std::time::Duration;

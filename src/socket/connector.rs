@@ -1,4 +1,4 @@
-//! Connecting under common rules.
+//! The connector: creates sockets under common rules.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
@@ -21,9 +21,9 @@ use crate::process::PerProcess;
 use crate::resolver::Resolver;
 use crate::tls::TlsOptions;
 
-/// Connects under common rules: egress, resolver, TLS settings, limits. Cheap to clone; clones share their rules
-/// and their sockets. The free functions use a [default one](Self::global). Dropping the last clone does
-/// not end its sockets; [`shutdown`](Self::shutdown) does.
+/// Connects under common rules: egress, resolver, TLS settings, limits. Cheap to clone; clones share their rules and
+/// sockets. The free functions use a [default connector](Self::global). Dropping the last clone does not end its
+/// sockets; [`shutdown`](Self::shutdown) does.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,11 +46,11 @@ pub struct Connector {
 }
 
 struct Rules {
-    /// The operating system's where there is none.
+    /// Resolver; `None` means that of the operating system.
     resolver: Option<Arc<dyn Resolver>>,
-    /// Nothing is refused where there are none.
+    /// Egress rules; `None` allows everything.
     egress: Option<Arc<EgressRules>>,
-    /// For sockets whose options name none.
+    /// TLS settings for sockets whose options have none.
     tls: Option<TlsOptions>,
     limit: SocketLimit,
     max_lookups: usize,
@@ -69,16 +69,16 @@ impl Rules {
 }
 
 impl Connector {
-    /// A connector with other rules than the default one.
+    /// Returns a builder for a connector with its own rules.
     #[must_use]
     pub fn builder() -> ConnectorBuilder {
         ConnectorBuilder::default()
     }
 
-    /// The one that the free functions use.
+    /// Returns the connector that the free functions use.
     #[must_use]
     pub fn global() -> &'static Connector {
-        // Not even here a fork may find a lock that is held.
+        // A lock might be held during a fork, and would then stay locked in the child.
         static GLOBAL: OnceBox<Connector> = OnceBox::new();
         GLOBAL.get_or_init(|| {
             Box::new(Connector { rules: Arc::new(ConnectorBuilder::default().rules()) })
@@ -88,7 +88,7 @@ impl Connector {
     /// Starts a connection with default options and returns its socket at once, still connecting.
     ///
     /// # Errors
-    /// As [`connect_with`](Self::connect_with).
+    /// Those of [`connect_with`](Self::connect_with).
     pub fn connect<A>(&self, address: A) -> Result<Socket>
     where
         A: TryInto<SocketAddress>,
@@ -97,15 +97,16 @@ impl Connector {
         self.connect_with(address, SocketOptions::new())
     }
 
-    /// [`connect`](Self::connect) with options.
+    /// Connects like [`connect`](Self::connect), with options.
     ///
     /// # Errors
-    /// As [`connect_with`](crate::connect_with), and [`Denied`](ErrorKind::Denied) where the
-    /// [egress rules](ConnectorBuilder::egress) refuse the host or the port, or the address where the host is
-    /// an IP literal; what a name resolves to is judged before it is dialled, and told by
-    /// [`Socket::opened`]. [`Limit`](ErrorKind::Limit) where as many sockets are
-    /// open as [may be](ConnectorBuilder::max_open_sockets), [`Closed`](ErrorKind::Closed) after
-    /// [`shutdown`](Self::shutdown).
+    /// Those of [`connect_with`](crate::connect_with), and:
+    /// - [`Denied`](ErrorKind::Denied) if the [egress rules](ConnectorBuilder::egress) deny the host or the port, or
+    ///   the address if the host is an IP literal. Addresses of a name are checked before they are dialled, and
+    ///   [`Socket::opened`] reports the error.
+    /// - [`Limit`](ErrorKind::Limit) if the maximum number of [open sockets](ConnectorBuilder::max_open_sockets) is
+    ///   reached.
+    /// - [`Closed`](ErrorKind::Closed) after [`shutdown`](Self::shutdown).
     pub fn connect_with<A>(&self, address: A, options: SocketOptions) -> Result<Socket>
     where
         A: TryInto<SocketAddress>,
@@ -114,20 +115,20 @@ impl Connector {
         self.open(address.try_into().map_err(Error::from)?, options, None)
     }
 
-    /// Connects to whichever of these addresses answers first, as if a name had resolved to them in this
-    /// order. Returns the socket at once, still connecting. For programs that know several addresses of one
-    /// service, or resolve names by themselves.
+    /// Connects to the address that answers first, as if a name had resolved to the given addresses in this order.
+    /// Returns the socket at once, still connecting. This is for programs that know several addresses of one service,
+    /// or resolve names themselves.
     ///
-    /// The [resolver](ConnectorBuilder::resolver) is not asked. The [egress rules](ConnectorBuilder::egress)
-    /// check each address as [`connect_with`](Self::connect_with) does, also those rules about hosts; of several
-    /// only the allowed ones are dialled. [`requested`](crate::SocketInfo::requested) gives the first address.
-    /// With TLS the peer has to have a certificate for the IP address of the first one, whichever answers, unless
-    /// [`server_name`](crate::TlsOptions::server_name) says otherwise.
+    /// The [resolver](ConnectorBuilder::resolver) is not asked. The [egress rules](ConnectorBuilder::egress) check
+    /// each address as [`connect_with`](Self::connect_with) does, including the rules about hosts. Only the allowed
+    /// addresses are dialled. [`requested`](crate::SocketInfo::requested) returns the first address. With TLS, the
+    /// peer needs a certificate for the IP address of the first one, whichever answers, unless
+    /// [`server_name`](crate::TlsOptions::server_name) is set.
     ///
     /// # Errors
-    /// As [`connect_with`](Self::connect_with), and [`InvalidAddress`](ErrorKind::InvalidAddress) for an empty
-    /// list, or if a port is 0. [`Denied`](ErrorKind::Denied) if the rules about hosts and ports allow none of the
-    /// addresses.
+    /// Those of [`connect_with`](Self::connect_with), and:
+    /// - [`InvalidAddress`](ErrorKind::InvalidAddress) if the list is empty or a port is 0.
+    /// - [`Denied`](ErrorKind::Denied) if the rules about hosts and ports allow none of the addresses.
     ///
     /// ```
     /// use sockeye::{Connector, SocketOptions};
@@ -153,10 +154,10 @@ impl Connector {
 
     /// Runs `work`, then closes the sockets that it opened through the scope.
     ///
-    /// When `work` returns or panics, every socket that was opened through the scope is closed as by
-    /// [`Socket::close`], all at once, those that they were upgraded to too, and the scope returns when that
-    /// is done: after the longest [`close_timeout`](SocketOptions::close_timeout) at most. It does not
-    /// matter who has their handles by then. So a handler can't leave a connection behind.
+    /// When `work` returns or panics, every socket opened through the scope is closed as by [`Socket::close`], all at
+    /// once, including upgraded ones. It does not matter which handles still exist, so the work cannot leave a
+    /// connection behind. Returns when that is done, after the longest
+    /// [`close_timeout`](SocketOptions::close_timeout) at most.
     ///
     /// ```
     /// use std::io::Write;
@@ -177,17 +178,16 @@ impl Connector {
         work(&scope)
     }
 
-    /// How many of its sockets are connecting, open or closing. One that waits for a place at the
-    /// [limit](ConnectorBuilder::max_open_sockets) is not yet one of them; one whose
-    /// [`closed`](Socket::closed) has settled is none any more.
+    /// Returns the number of sockets that are connecting, open or closing. Sockets that wait at the
+    /// [limit](ConnectorBuilder::max_open_sockets) and closed sockets are not counted.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
         self.rules.registry().open_sockets()
     }
 
-    /// What became of its sockets since it was built, and how many there are now: for who has to know how a
-    /// program is doing. A socket is counted when it ends, which costs its reads and writes nothing; those that
-    /// live are asked one after another, so that this takes longer the more there are.
+    /// Returns counts of its sockets since it was built, and the current number of sockets, for metrics. A socket's
+    /// counts are added when it ends, which costs its reads and writes nothing. The call asks every live socket, so
+    /// its time grows with their number.
     ///
     /// ```
     /// use std::io::Write;
@@ -212,38 +212,38 @@ impl Connector {
         self.rules.registry().stats()
     }
 
-    /// Closes every socket gracefully, for at most `limit`, then aborts the rest; later connects fail with
-    /// [`Closed`](ErrorKind::Closed). For the end of a program: a process that exits does not wait for
-    /// sockets that close in the background.
+    /// Closes every socket gracefully, for at most `limit`, then aborts the rest. Later connects fail with
+    /// [`Closed`](ErrorKind::Closed). Call it at the end of a program: a process that exits does not wait for sockets
+    /// that close in the background.
     ///
-    /// Returns the number of sockets that were reset because what they had accepted was not yet with the
-    /// kernel: by the end of `limit`, or of their own [`close_timeout`](SocketOptions::close_timeout) where
-    /// that is shorter. In plaintext what was accepted always is with the kernel. What the peer has
-    /// received, nobody knows but the peer.
+    /// Returns the number of sockets that had to be aborted while accepted data was not yet with the kernel. The
+    /// reason is that `limit` passed, or their own [`close_timeout`](SocketOptions::close_timeout) if that is
+    /// shorter. In plaintext, accepted data is always with the kernel. Only the peer knows what it has received.
     pub fn shutdown(&self, limit: Duration) -> usize {
         self.rules.registry().shutdown(limit)
     }
 
-    /// Takes over an established connection, such as one that was accepted or that a proxy gave.
+    /// Takes over an established connection, such as one that was accepted or that a proxy opened.
     ///
-    /// It counts, ends and is secured as one that was dialled: by this connector's limits and TLS settings, and by
-    /// all of the options but [`TcpOptions::bind`](crate::TcpOptions::bind) and what concerns names.
-    /// [`SecureTransport::On`] makes a handshake, as the client; its name is
-    /// [`TlsOptions::server_name`], or else the peer's IP address. The egress rules are not asked: nothing is
-    /// dialled.
+    /// It is treated like a dialled connection: the connector's limits and TLS settings apply, and so do all options
+    /// except [`TcpOptions::bind`](crate::TcpOptions::bind) and those about names. With [`SecureTransport::On`] it
+    /// makes a TLS handshake as the client. The name is [`TlsOptions::server_name`], or else the peer's IP address.
+    /// The egress rules do not apply, because nothing is dialled.
     ///
-    /// The stream should have no other handle. One that goes on reading takes bytes away, and one that makes
-    /// it blocking again can have calls here wait for longer than they should.
+    /// The stream should have no other handle. Reads through another handle take bytes away. If another handle makes
+    /// the stream blocking again, calls here may wait longer than they should.
     ///
     /// # Errors
-    /// As [`connect_with`](Self::connect_with), [`InvalidOptions`](ErrorKind::InvalidOptions) for a local address
-    /// to bind, [`InvalidState`](ErrorKind::InvalidState) if the descriptor is no TCP connection but, for example, a
-    /// listening socket, [`Connect`](ErrorKind::Connect) if it is not connected, not yet or not any more, and
-    /// [`Io`](ErrorKind::Io) where the system refuses an option.
+    /// Those of [`connect_with`](Self::connect_with), and:
+    /// - [`InvalidOptions`](ErrorKind::InvalidOptions) if a local address to bind is set.
+    /// - [`InvalidState`](ErrorKind::InvalidState) if the descriptor is not a TCP connection but, for example, a
+    ///   listening socket.
+    /// - [`Connect`](ErrorKind::Connect) if the stream is not connected: not yet, or no longer.
+    /// - [`Io`](ErrorKind::Io) if the operating system refuses an option.
     ///
-    /// A connection that has ended or was reset is adopted if there is something to read. Then it has no
-    /// [`remote_address`](crate::SocketInfo::remote_address), and
-    /// [`requested`](crate::SocketInfo::requested) is the unspecified address.
+    /// A connection that has ended or was reset is adopted if it has data to read. It then has no
+    /// [`remote_address`](crate::SocketInfo::remote_address), and [`requested`](crate::SocketInfo::requested) is the
+    /// unspecified address.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -273,7 +273,7 @@ impl Connector {
         options.check()?;
         if options.tcp.bind.is_some() {
             let message =
-                "a local address to bind is for dialling: the connection is there already";
+                "a local address to bind applies only to dialling: this connection exists already";
             return Err(Error::with_message(ErrorKind::InvalidOptions, message));
         }
         let (adopted, remote) = AdoptedStream::new(stream, &options.tcp)?;
@@ -354,8 +354,8 @@ impl Connector {
     }
 }
 
-/// Those that the rules about hosts and ports allow: the rules about addresses are asked before each is
-/// dialled.
+/// Returns the addresses that the rules about hosts and ports allow. The rules about addresses are checked before
+/// each one is dialled.
 fn allowed_hosts(egress: &EgressRules, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     let mut allowed = Vec::new();
     let mut denied = None;
@@ -378,12 +378,12 @@ impl fmt::Debug for Rules {
             .field("resolver", &resolver)
             .field("egress", &self.egress)
             .field("tls", &self.tls)
-            .field("quota", &self.limit)
+            .field("limit", &self.limit)
             .finish()
     }
 }
 
-/// Builds a [`Connector`].
+/// Builder of a [`Connector`].
 #[derive(Default)]
 pub struct ConnectorBuilder {
     egress: EgressRules,
@@ -394,38 +394,37 @@ pub struct ConnectorBuilder {
     max_lookups: Option<usize>,
 }
 
-/// The default of [`ConnectorBuilder::max_lookups`].
+/// Default of [`ConnectorBuilder::max_lookups`].
 const MAX_LOOKUPS: usize = 16;
 
 impl ConnectorBuilder {
-    /// Which peers may be dialled. Default: [`EgressRules::allow_all`].
+    /// Sets the egress rules. Default [`EgressRules::allow_all`].
     #[must_use]
     pub fn egress(mut self, rules: EgressRules) -> Self {
         self.egress = rules;
         self
     }
 
-    /// TLS settings for sockets whose [options](SocketOptions::tls) name none. Default:
-    /// [`TlsOptions::new`]. They count for sockets that are TLS or may become it; to others they say
-    /// nothing.
+    /// Sets the TLS settings for sockets whose [options](SocketOptions::tls) have none. Default [`TlsOptions::new`].
+    /// They apply to sockets that use TLS or may be upgraded, and have no effect on others.
     #[must_use]
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// What turns names into addresses. Default: the operating system's, on a bounded pool of threads.
+    /// Sets the resolver. Default: the operating system's, on a bounded pool of threads.
     #[must_use]
     pub fn resolver(mut self, resolver: impl Resolver) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// At most this many sockets at once, those that are connecting or closing counted: the next connect
-    /// fails with [`Limit`](ErrorKind::Limit), or [waits](Self::wait_at_limit). From 1 on; default none.
+    /// Limits the number of sockets at once, including those that are connecting or closing. The next connect fails
+    /// with [`Limit`](ErrorKind::Limit), or [waits](Self::wait_at_limit). Minimum 1; default none.
     ///
-    /// A socket has one place, also through an upgrade, until its [`closed`](Socket::closed) settles. What
-    /// is dropped then in the background, so that the peer sees no reset, does not count.
+    /// A socket has one slot until its [`closed`](Socket::closed) settles, and keeps it through an upgrade. A closed
+    /// connection that is still drained in the background does not count.
     #[must_use]
     #[doc(alias("MaxConns", "maxSockets"))]
     pub fn max_open_sockets(mut self, most: usize) -> Self {
@@ -433,31 +432,35 @@ impl ConnectorBuilder {
         self
     }
 
-    /// At the limit, wait for a free place, in order of arrival, instead of failing: `connect` returns at
-    /// once, and the wait counts towards the [connect timeout](SocketOptions::connect_timeout), which
-    /// otherwise gives [`TimedOut`](ErrorKind::TimedOut) from [`opened`](Socket::opened). Default `false`.
+    /// Sets whether a connect at the limit waits for a free slot, in order of arrival, instead of failing. `connect`
+    /// returns at once, and the wait counts towards the [connect timeout](SocketOptions::connect_timeout). If that
+    /// passes, [`opened`](Socket::opened) fails with [`TimedOut`](ErrorKind::TimedOut). Default `false`.
     #[must_use]
     pub fn wait_at_limit(mut self, wait: bool) -> Self {
         self.wait_at_limit = wait;
         self
     }
 
-    /// Limits the name lookups of this connector that run at once. Further ones wait, and the wait is part of the
-    /// [connect timeout](SocketOptions::connect_timeout). Default 16.
+    /// Limits the number of name lookups of this connector that run at once. Further lookups wait, and the wait is
+    /// part of the [connect timeout](SocketOptions::connect_timeout). Minimum 1; default 16.
     ///
-    /// Each connector has a limit of its own, so names that hang delay only sockets of the same connector. A lookup
-    /// cannot be stopped. If its socket is gone, it no longer counts once it has run for 5 s. Names that need no
-    /// server (`localhost`, names below it, and those of the hosts file) never wait for names that do.
+    /// Each connector has its own limit, so names that hang delay only sockets of the same connector. A lookup cannot
+    /// be stopped. If its socket is gone, it no longer counts once it has run for 5 s. Names that need no server
+    /// (`localhost`, names below it, and those of the hosts file) never wait for names that do.
     ///
-    /// All connectors of a process together have at most 256 threads for lookups: 112 for names that the system asks
-    /// a server for, 64 for [resolvers](Self::resolver) of the program, 64 for the lookups that such resolvers make
-    /// themselves, and 16 for names that need no server. Within each of these groups connectors take turns. The last
-    /// quarter of a group is kept for connectors that have no thread of it.
+    /// All connectors of a process together have at most 256 threads for lookups:
+    /// - 112 for names that the operating system asks a server for;
+    /// - 64 for the program's [resolvers](Self::resolver);
+    /// - 64 for the lookups that such resolvers make themselves;
+    /// - 16 for names that need no server.
+    ///
+    /// Within each group, connectors take turns. The last quarter of a group is reserved for connectors that have no
+    /// thread of it.
     ///
     /// ```
     /// use sockeye::{Connector, EgressRules, ErrorKind};
     ///
-    /// // For addresses that strangers name: their names may hang, but never more than four at once.
+    /// Untrusted users choose these names. Names may hang, but never more than four at once.
     /// let strangers =
     ///     Connector::builder().egress(EgressRules::public_only()).max_lookups(4).build()?;
     ///
@@ -472,14 +475,14 @@ impl ConnectorBuilder {
         self
     }
 
-    /// The connector.
+    /// Builds the connector.
     ///
     /// # Errors
-    /// [`InvalidOptions`](ErrorKind::InvalidOptions) for TLS settings that can't be, and for
-    /// `max_open_sockets(0)` and `max_lookups(0)`.
+    /// [`InvalidOptions`](ErrorKind::InvalidOptions) if the TLS settings are invalid, or for `max_open_sockets(0)` or
+    /// `max_lookups(0)`.
     pub fn build(self) -> Result<Connector> {
         if self.max_lookups == Some(0) {
-            let message = "max_lookups is zero: no name could be looked up";
+            let message = "max_lookups is zero: no lookup could run";
             return Err(Error::with_message(ErrorKind::InvalidOptions, message));
         }
         if self.max_open_sockets == Some(0) {

@@ -1,4 +1,4 @@
-//! The handles: what a program holds of a socket.
+//! The public handles of a socket, and the connector that creates them.
 
 mod connect;
 mod connector;
@@ -27,12 +27,12 @@ pub use self::writer::Writer;
 
 /// A shared handle to one connection: cheap to clone, `Send + Sync`, every method takes `&self`.
 ///
-/// One thread may block in a read while another writes; several readers, or several writers, take
-/// turns. [`reader`](Self::reader) and [`writer`](Self::writer) give handles of one side.
+/// One thread may block in a read while another writes, over TLS as well. Several readers take turns, and so do
+/// several writers. [`reader`](Self::reader) and [`writer`](Self::writer) return handles of one side.
 ///
-/// Dropping the last handle (readers and writers counted) closes gracefully in the background. A
-/// process that exits does not wait for that: to be sure of delivery call [`close`](Self::close), or
-/// [`Connector::shutdown`] at the end.
+/// Dropping the last handle, readers and writers included, closes gracefully in the background. A process that exits
+/// does not wait for that. To be sure of delivery, call [`close`](Self::close), or [`Connector::shutdown`] at the
+/// end.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -62,18 +62,19 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Waits until the connection is established.
+    /// Waits until the connection is established; with TLS, until its handshake is done.
     ///
     /// May be called any number of times, from any thread, with the same answer.
     ///
     /// # Errors
-    /// Why there is no connection: [`Resolve`](crate::ErrorKind::Resolve),
-    /// [`Connect`](crate::ErrorKind::Connect), [`TimedOut`](crate::ErrorKind::TimedOut) when the
-    /// connect timeout passed, [`Denied`](crate::ErrorKind::Denied) and [`Loop`](crate::ErrorKind::Loop)
-    /// where the [egress rules](crate::EgressRules) refuse what the name resolves to,
-    /// [`Tls`](crate::ErrorKind::Tls) and [`Reset`](crate::ErrorKind::Reset) in a handshake,
-    /// [`Closed`](crate::ErrorKind::Closed) when this side closed or aborted first,
-    /// [`Io`](crate::ErrorKind::Io) when the system lacked something.
+    /// The reason why the socket did not connect:
+    /// - [`Resolve`](crate::ErrorKind::Resolve) or [`Connect`](crate::ErrorKind::Connect).
+    /// - [`TimedOut`](crate::ErrorKind::TimedOut) if the connect timeout or deadline passed.
+    /// - [`Denied`](crate::ErrorKind::Denied) or [`Loop`](crate::ErrorKind::Loop) if the [egress
+    ///   rules](crate::EgressRules) deny the addresses of the name.
+    /// - [`Tls`](crate::ErrorKind::Tls) or [`Reset`](crate::ErrorKind::Reset) during a handshake.
+    /// - [`Closed`](crate::ErrorKind::Closed) if this side closed or aborted first.
+    /// - [`Io`](crate::ErrorKind::Io) if the operating system lacked a resource.
     ///
     /// ```
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -88,60 +89,69 @@ impl Socket {
         self.handle.call(|connection| connection.opened(None))
     }
 
-    /// [`opened`](Self::opened) for at most `limit`; zero only looks.
+    /// Waits like [`opened`](Self::opened), for at most `limit`. Zero checks without waiting.
     ///
     /// # Errors
-    /// As `opened`, and a [retryable](crate::Error::is_retryable)
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the attempt goes on.
+    /// Those of `opened`, and a [retryable](crate::Error::is_retryable) [`TimedOut`](crate::ErrorKind::TimedOut) if
+    /// `limit` passes. The attempt continues.
     pub fn opened_timeout(&self, limit: Duration) -> Result<SocketInfo> {
         self.handle.call(|connection| connection.opened(Some(limit)))
     }
 
-    /// Waits until the socket is closed: `Ok` after a clean end, the cause otherwise.
+    /// Waits until the socket is closed. Returns `Ok` after a clean end, and the cause otherwise.
     ///
-    /// Settles without anyone reading when the peer has ended (or reset) and nothing is unread, and
-    /// when both directions have ended; with
-    /// [`allow_half_open`](crate::SocketOptions::allow_half_open) a peer's end alone does not settle it.
-    /// While bytes are unread, a peer's end waits for them; a reset settles at once, and bytes that
-    /// came before it stay readable where the system keeps them.
+    /// Settles even if no thread reads:
+    /// - when the peer has ended or reset, and nothing is unread; with
+    ///   [`allow_half_open`](crate::SocketOptions::allow_half_open) the peer's end alone does not settle it;
+    /// - when both directions have ended.
     ///
-    /// The first outcome stays: `Ok` after a [`close`](Self::close) that handed everything over or
-    /// cancelled an attempt, [`TimedOut`](crate::ErrorKind::TimedOut) if it had to reset,
-    /// [`Closed`](crate::ErrorKind::Closed) after [`abort`](Self::abort) or [`Writer::abort`], the
-    /// cause if the connection failed before. After a failed connection attempt it is the cause that
-    /// [`opened`](Self::opened) gave.
+    /// If bytes are unread, the peer's end settles it only after they are read. Over TLS the socket may take up to
+    /// one record ahead to learn of the end. A reset settles at once. Bytes that arrived before it stay readable if
+    /// the kernel keeps them.
+    ///
+    /// The first outcome stays:
+    /// - `Ok` after a [`close`](Self::close) that handed everything over or cancelled an attempt;
+    /// - [`TimedOut`](crate::ErrorKind::TimedOut) after a `close` that had to reset;
+    /// - [`Closed`](crate::ErrorKind::Closed) after [`abort`](Self::abort) or [`Writer::abort`];
+    /// - the cause, if the connection failed before.
+    ///
+    /// After a failed connection attempt, reads, writes and `closed` return the cause that [`opened`](Self::opened)
+    /// returned.
     ///
     /// # Errors
-    /// The cause of any end that was not clean.
+    /// The cause of an end that was not clean.
     pub fn closed(&self) -> Result<()> {
         self.handle.call(|connection| connection.closed(None))
     }
 
-    /// [`closed`](Self::closed) for at most `limit`; zero only looks.
+    /// Waits like [`closed`](Self::closed), for at most `limit`. Zero checks without waiting.
     ///
     /// # Errors
-    /// As `closed`, and a [retryable](crate::Error::is_retryable)
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) when `limit` passed; the socket lives on.
+    /// Those of `closed`, and a [retryable](crate::Error::is_retryable) [`TimedOut`](crate::ErrorKind::TimedOut) if
+    /// `limit` passes. The socket lives on.
     pub fn closed_timeout(&self, limit: Duration) -> Result<()> {
         self.handle.call(|connection| connection.closed(Some(limit)))
     }
 
-    /// Closes both directions: cancels a connection attempt at once ([`opened`](Self::opened) is then
-    /// [`Closed`](crate::ErrorKind::Closed)); otherwise hands what was written to the kernel, then
-    /// sends FIN.
+    /// Closes both directions.
     ///
-    /// Before it returns it drops what the kernel already holds unread; what the peer still sends is
-    /// dropped in the background, for at most 2 s and 1 MiB, so that it sees FIN and no reset. That
-    /// needs the process to live. Blocked and later reads and writes fail with
-    /// [`Closed`](crate::ErrorKind::Closed); a blocked write first tells what it took, and exactly that
-    /// is delivered. Concurrent and later calls wait for the same hand-over and give the same result;
-    /// `Ok` also on a socket that had failed or ended before (the cause is in
-    /// [`closed`](Self::closed)).
+    /// Cancels a connection attempt or handshake at once; [`opened`](Self::opened) then returns
+    /// [`Closed`](crate::ErrorKind::Closed). Otherwise hands all written data to the kernel, sends close_notify over
+    /// TLS, then sends FIN.
+    ///
+    /// Before it returns, it drops unread data that the kernel already holds. Data that the peer still sends is
+    /// dropped in the background, for at most 2 s and 1 MiB, so that the peer sees FIN and no reset. This needs the
+    /// process to stay alive.
+    ///
+    /// Blocked and later reads and writes fail with [`Closed`](crate::ErrorKind::Closed). A blocked write first
+    /// returns the number of bytes that it accepted, and exactly those are delivered.
+    ///
+    /// Concurrent and later calls wait for the same hand-over and return the same result. Returns `Ok` also on a
+    /// socket that had failed or ended before; [`closed`](Self::closed) returns the cause.
     ///
     /// # Errors
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) where the
-    /// [`close_timeout`](crate::SocketOptions::close_timeout) passed before the hand-over: the
-    /// connection is then reset.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) if the [`close_timeout`](crate::SocketOptions::close_timeout) passes
+    /// before the hand-over; the connection is then reset.
     ///
     /// ```
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -158,41 +168,42 @@ impl Socket {
         self.handle.call(|connection| connection.close()).map_err(|error| error.during(Step::Close))
     }
 
-    /// Closes at once: what is not yet sent is dropped and the peer sees a reset. Blocked and later
-    /// reads and writes, and [`closed`](Self::closed), give [`Closed`](crate::ErrorKind::Closed). A
-    /// connection attempt is cancelled. Does nothing on a socket that has ended.
+    /// Closes at once: unsent data is dropped, and the peer sees a reset. Blocked and later reads and writes, and
+    /// [`closed`](Self::closed), fail with [`Closed`](crate::ErrorKind::Closed). A connection attempt is cancelled.
+    /// Does nothing on a socket that has ended.
     #[doc(alias("resetAndDestroy", "SetLinger"))]
     pub fn abort(&self) {
         self.handle.call(|connection| connection.abort(Input::Abort));
     }
 
-    /// Upgrades to TLS and returns the new socket, still in its handshake: its
-    /// [`opened`](Self::opened) waits for that.
+    /// Upgrades to TLS and returns the new socket, still in its handshake; its [`opened`](Self::opened) waits for the
+    /// handshake.
     ///
-    /// Waits for the connection where it is still being made, and for writes that began before: they end
-    /// first, and all that they took precedes the handshake. That wait counts in the upgrade's
-    /// [`connect_timeout`](crate::SocketOptions::connect_timeout), which begins with this call;
-    /// [`close`](Self::close) and [`abort`](Self::abort) end it. The new socket inherits options, timeouts
-    /// and deadlines. This one is [`upgraded`](Self::upgraded) then, its [`closed`](Self::closed) is `Ok`,
-    /// its reads (blocked ones too) and its later writes fail with
-    /// [`Upgraded`](crate::ErrorKind::Upgraded). A handshake that fails closes the connection: nothing ever
-    /// falls back to plaintext.
+    /// Waits for the connection if it is not yet established, and for writes that began earlier. These writes finish
+    /// first, and all bytes that they accepted precede the handshake. The wait counts towards the upgrade's
+    /// [`connect_timeout`](crate::SocketOptions::connect_timeout), which starts with this call.
+    /// [`close`](Self::close) and [`abort`](Self::abort) end the wait.
     ///
-    /// Before it sends anything it looks whether the peer has said more than the program has read. Such
-    /// bytes, which an attacker may have put there for the program to take them for an answer that came
-    /// over TLS, end the connection. What a [`BufReader`](std::io::BufReader) has read ahead it can't see:
-    /// look at its [`buffer`](std::io::BufReader::buffer) before this call, and drop it.
+    /// The new socket inherits options, timeouts, deadlines and scope. This socket is then
+    /// [`upgraded`](Self::upgraded), and its [`closed`](Self::closed) is `Ok`. Its reads, including blocked ones, and
+    /// its later writes fail with [`Upgraded`](crate::ErrorKind::Upgraded). A failed handshake closes the connection;
+    /// it never falls back to plaintext.
+    ///
+    /// Before it sends anything, it checks for bytes from the peer that the program has not read. An attacker may
+    /// have injected them, so that the program takes them for a reply that came over TLS. Such bytes end the
+    /// connection. It cannot see what a [`BufReader`](std::io::BufReader) has read ahead: check its
+    /// [`buffer`](std::io::BufReader::buffer) before this call, and drop it.
     ///
     /// # Errors
-    /// - [`InvalidState`](crate::ErrorKind::InvalidState), and nothing is changed: unless the mode is
-    ///   [`StartTls`](crate::SecureTransport::StartTls), on a second call, after [`Reader::cancel`], and
-    ///   after this side closed, half-closed or aborted.
-    /// - [`TimedOut`](crate::ErrorKind::TimedOut), [retryable](crate::Error::is_retryable), and nothing is
-    ///   changed: the wait above took too long.
-    /// - [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext): bytes from the peer are unread. Not one
-    ///   byte is sent, the connection is closed, `closed` gives the same.
-    /// - [`Closed`](crate::ErrorKind::Closed): the peer has ended, or this side closed meanwhile. On a
-    ///   socket that failed its cause.
+    /// - [`InvalidState`](crate::ErrorKind::InvalidState) if the mode is not
+    ///   [`StartTls`](crate::SecureTransport::StartTls), on a second call, after [`Reader::cancel`], or after this
+    ///   side closed, half-closed or aborted. Nothing changes.
+    /// - A [retryable](crate::Error::is_retryable) [`TimedOut`](crate::ErrorKind::TimedOut) if the wait above takes
+    ///   longer than the `connect_timeout`. Nothing changes.
+    /// - [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) if bytes from the peer are unread, also in the
+    ///   kernel's queue. Not one byte is sent, and the connection is closed. `closed` returns the same error.
+    /// - [`Closed`](crate::ErrorKind::Closed) if the peer has ended, or this side closed during the wait.
+    /// - The cause, if the socket failed.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -215,7 +226,7 @@ impl Socket {
     /// if answer == *b"+OK\r\n" {
     ///     let secure = socket.start_tls()?;
     ///     let info = secure.opened();
-    /// #   assert!(info.is_err(), "this peer can't");
+    /// #   assert!(info.is_err(), "this peer does not speak TLS");
     /// }
     /// # peer.join().unwrap()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -225,21 +236,21 @@ impl Socket {
         Ok(Socket { handle: Handle::first(self.handle.connection().start_tls(None)?) })
     }
 
-    /// [`start_tls`](Self::start_tls) with these in place of the options' TLS settings.
+    /// Upgrades like [`start_tls`](Self::start_tls), with `tls` instead of the options' TLS settings.
     ///
     /// # Errors
-    /// As `start_tls`, and [`InvalidOptions`](crate::ErrorKind::InvalidOptions), where nothing is changed.
+    /// Those of `start_tls`, and [`InvalidOptions`](crate::ErrorKind::InvalidOptions). Nothing changes then.
     pub fn start_tls_with(&self, tls: TlsOptions) -> Result<Socket> {
         Ok(Socket { handle: Handle::first(self.handle.connection().start_tls(Some(&tls))?) })
     }
 
-    /// Whether [`start_tls`](Self::start_tls) has given the connection to another socket.
+    /// Returns whether [`start_tls`](Self::start_tls) has passed the connection to another socket.
     #[must_use]
     pub fn upgraded(&self) -> bool {
         self.handle.call(|connection| connection.is_upgraded())
     }
 
-    /// The mode it was opened with; [`On`](crate::SecureTransport::On) for the socket that
+    /// Returns the mode that the socket was opened with; [`On`](crate::SecureTransport::On) for a socket that
     /// [`start_tls`](Self::start_tls) returned.
     #[must_use]
     #[doc(alias("secureTransport"))]
@@ -247,33 +258,34 @@ impl Socket {
         self.handle.call(|connection| connection.mode())
     }
 
-    /// The readable side.
+    /// Returns the readable side.
     #[must_use]
     #[doc(alias("readable"))]
     pub fn reader(&self) -> Reader {
         Reader::new(self.handle.clone())
     }
 
-    /// The writable side.
+    /// Returns the writable side.
     #[must_use]
     #[doc(alias("writable"))]
     pub fn writer(&self) -> Writer {
         Writer::new(self.handle.clone())
     }
 
-    /// Where the socket is in its life, now.
+    /// Returns the socket's current phase.
     #[must_use]
     #[doc(alias("readyState"))]
     pub fn phase(&self) -> Phase {
         self.handle.call(|connection| connection.phase())
     }
 
-    /// The system's handle of the connection, to ask the system about it; see [`Descriptor`] for what it is not
-    /// for. `None` while it is connecting, when it has let go of it, and where another socket has it after an
-    /// upgrade.
+    /// Returns the operating system's handle of the connection, for queries; see [`Descriptor`] for its limits.
+    /// Returns `None` while connecting, after the connection was released, and after an upgrade passed it to another
+    /// socket.
     ///
-    /// A socket is no `AsFd` itself: another thread may end it at any time, and then a number that was borrowed
-    /// would be closed, or another file's. What this returns keeps the descriptor for as long as it lives.
+    /// A socket does not implement `AsFd` itself. Another thread may close it at any time, and a borrowed number
+    /// would then be closed, or belong to another file. The returned value keeps the descriptor open for as long as
+    /// it lives.
     ///
     /// ```
     /// # #[cfg(unix)] {
@@ -283,7 +295,7 @@ impl Socket {
     /// # let address = listener.local_addr()?;
     /// let socket = sockeye::connect(address)?;
     /// let local = socket.opened()?.local_address();
-    /// let descriptor = socket.descriptor().expect("it is open");
+    /// let descriptor = socket.descriptor().expect("the socket is open");
     /// socket.abort();
     /// let seen = socket2::SockRef::from(&descriptor.as_fd()).local_addr()?;
     /// assert_eq!(seen.as_socket().map(|seen| seen.port()), local.map(|local| local.port()));
@@ -297,18 +309,22 @@ impl Socket {
         self.handle.call(|connection| connection.descriptor())
     }
 
-    /// Gives the connection away, as a stream of `std` that blocks and has no time-outs, with everything unread
-    /// still in it. This socket has ended then: [`closed`](Self::closed) gives `Ok`, its place among the
-    /// [open sockets](crate::ConnectorBuilder::max_open_sockets) is free, and every later call on any handle fails with
-    /// [`Upgraded`](crate::ErrorKind::Upgraded). Options such as no-delay stay as they were set.
+    /// Detaches the connection as a blocking `std` stream without timeouts, with all unread data still in it. Options
+    /// such as no-delay stay as they were set.
     ///
-    /// For programs that let this crate connect, under its rules and time-outs, and hand the connection to what
-    /// knows only [`std::net::TcpStream`]. The other way is [`Connector::adopt`].
+    /// This socket has then ended. [`closed`](Self::closed) returns `Ok`, its slot among the [open
+    /// sockets](crate::ConnectorBuilder::max_open_sockets) is free, and every later call on any handle fails with
+    /// [`Upgraded`](crate::ErrorKind::Upgraded).
+    ///
+    /// This is for programs that connect with this crate's rules and timeouts, and pass the connection to code that
+    /// knows only [`std::net::TcpStream`]. [`Connector::adopt`] is the other direction.
     ///
     /// # Errors
-    /// [`InvalidState`](crate::ErrorKind::InvalidState) unless the socket is open both ways, in plaintext, and no
-    /// other thread is in a read, a write or an upgrade; what has failed it, where something has;
-    /// [`Io`](crate::ErrorKind::Io) where there is no descriptor left. Nothing has changed then.
+    /// Nothing changes if the call fails:
+    /// - [`InvalidState`](crate::ErrorKind::InvalidState) unless the socket is open in both directions, in plaintext,
+    ///   and no other thread is reading, writing or upgrading.
+    /// - The cause, if the socket failed.
+    /// - [`Io`](crate::ErrorKind::Io) if no descriptor is left.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -331,20 +347,20 @@ impl Socket {
         self.handle.call(|connection| connection.detach())
     }
 
-    /// Whether it is still good, for who keeps it for later: looks at the wire, where a
-    /// [`phase`](Self::phase) may be behind by as long as nobody has read.
+    /// Checks whether an idle connection, such as one in a pool, is still usable. Looks at the wire itself, because
+    /// [`phase`](Self::phase) may lag behind until the next read.
     ///
-    /// Never waits for the peer, and takes no application data: what is found stays for the next read. Over TLS it
-    /// takes in the records that have come, so that session tickets and new keys are neither data nor an end; where
-    /// another thread is just doing so at the end of the connection, that one has up to 10 ms to say what end it
-    /// was. An end or a failure that it finds is the socket's from then on, as if a read had found it.
+    /// Never waits for the peer and consumes no application data: data that it finds stays for the next read. Over
+    /// TLS it processes the records that have arrived, so that session tickets and key updates are neither data nor
+    /// an end. If another thread is processing the end of the connection, the call waits up to 10 ms for the result.
+    /// An end or a failure that it finds applies to the socket, as if a read had found it.
     ///
-    /// While another thread is in a read, what comes is that read's, and the socket counts as
-    /// [`Idle`](Health::Idle) until it is seen to have ended or failed (without the read telling: on Linux only).
-    /// What the peer has sent that has not arrived, nobody can see: a request that is sent
-    /// on an idle connection may still find it ended, and be it by a peer that closed a moment before.
+    /// While another thread reads, incoming data belongs to that read, and the socket counts as
+    /// [`Idle`](Health::Idle). On Linux the call still sees an end or a failure then; on other systems only the read
+    /// does. No check can see data that has not arrived. So a request on an idle connection may still find that the
+    /// peer has just closed it.
     ///
-    /// A pool that lends a connection only while that is of any use:
+    /// A pool that lends only usable connections:
     ///
     /// ```
     /// use std::sync::Mutex;
@@ -357,7 +373,7 @@ impl Socket {
     ///
     /// impl Pool {
     ///     fn take(&self) -> Result<Socket> {
-    ///         // The youngest first. One that is not idle is closed in the background.
+    /// The most recently used first. A socket that is not idle is closed in the background.
     ///         while let Some(socket) = self.idle.lock().unwrap().pop() {
     ///             if socket.health().is_idle() {
     ///                 return Ok(socket);
@@ -378,10 +394,10 @@ impl Socket {
     /// let first = socket.opened()?.local_address();
     /// pool.give_back(socket);
     /// let socket = pool.take()?;
-    /// assert_eq!(socket.opened()?.local_address(), first, "it was lent again");
+    /// assert_eq!(socket.opened()?.local_address(), first, "the pool lent it again");
     ///
     /// drop(listener.accept()?);
-    /// # while socket.health().is_idle() {} // On loopback that takes no time, but whose loopback is this?
+    /// # while socket.health().is_idle() {} // On loopback this takes no time, but a loopback may be emulated.
     /// assert!(matches!(socket.health(), Health::Ended));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -391,38 +407,37 @@ impl Socket {
         self.handle.call(|connection| connection.health())
     }
 
-    /// Bytes of application data that passed, both ways, counted as they are accepted and delivered.
+    /// Returns the bytes of application data in both directions, counted as they are accepted and delivered. The
+    /// socket that [`start_tls`](Self::start_tls) returns starts at zero.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.handle.call(|connection| connection.stats())
     }
 
-    /// The most that one read may wait, from its beginning; `None`, the default, waits as long as it
-    /// takes. Counts for calls that wait now, too. A read that timed out took nothing and can be
-    /// repeated.
+    /// Limits how long one read may wait, from its beginning. Default `None`: no limit. Applies to a blocked read
+    /// too. A read that timed out consumed nothing and can be repeated.
     ///
     /// # Errors
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for zero.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if `limit` is zero.
     #[doc(alias("setTimeout"))]
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("read_timeout", limit)?;
         self.handle.call(|connection| connection.set_timeout(Side::Read, limit))
     }
 
-    /// The most that one write may wait, from its beginning; `None`, the default, waits as long as it
-    /// takes. Counts for calls that wait now, too. A write that timed out accepted nothing and can be
-    /// repeated (`write_all` loses the count: loop over `write`).
+    /// Limits how long one write may wait, from its beginning. Default `None`: no limit. Applies to a blocked write
+    /// too. A write that timed out accepted nothing and can be repeated, over TLS as well. `write_all` loses the
+    /// count: loop over `write`.
     ///
     /// # Errors
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for zero.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if `limit` is zero.
     pub fn set_write_timeout(&self, limit: Option<Duration>) -> Result<()> {
         check_limit("write_timeout", limit)?;
         self.handle.call(|connection| connection.set_timeout(Side::Write, limit))
     }
 
-    /// The instant after which reads time out; it also ends a read blocked now, and one in the past
-    /// wins over data that is ready. `None`, the default, lifts it. The earlier of timeout and deadline
-    /// counts.
+    /// Sets the instant after which reads time out. Applies to a blocked read too. A deadline in the past wins over
+    /// ready data. `None`, the default, lifts it. The earlier of timeout and deadline applies.
     ///
     /// ```
     /// use std::io::Read;
@@ -442,23 +457,22 @@ impl Socket {
         self.handle.call(|connection| connection.set_deadline(&[Side::Read], at));
     }
 
-    /// The instant after which writes time out; it also ends a write blocked now, and one in the past
-    /// wins over room that there is. `None`, the default, lifts it. The earlier of timeout and deadline
-    /// counts.
+    /// Sets the instant after which writes time out. Applies to a blocked write too. A deadline in the past wins over
+    /// a wire that accepts data. `None`, the default, lifts it. The earlier of timeout and deadline applies.
     #[doc(alias("SetWriteDeadline"))]
     pub fn set_write_deadline(&self, at: Option<Instant>) {
         self.handle.call(|connection| connection.set_deadline(&[Side::Write], at));
     }
 
-    /// [`set_read_deadline`](Self::set_read_deadline) and
-    /// [`set_write_deadline`](Self::set_write_deadline) together.
+    /// Sets both deadlines, like [`set_read_deadline`](Self::set_read_deadline) and
+    /// [`set_write_deadline`](Self::set_write_deadline).
     #[doc(alias("SetDeadline"))]
     pub fn set_deadline(&self, at: Option<Instant>) {
         self.handle.call(|connection| connection.set_deadline(&[Side::Read, Side::Write], at));
     }
 }
 
-/// By the [default connector](Connector::global), with default options; see [`Connector::adopt`].
+/// Adopts the stream with the [default connector](Connector::global) and default options; see [`Connector::adopt`].
 impl TryFrom<std::net::TcpStream> for Socket {
     type Error = Error;
 
@@ -473,7 +487,7 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// Reads and writes of a handle type, by value and by reference; each takes its side of the socket.
+/// Implements reads or writes for a handle type, by value and by reference.
 macro_rules! io_by_value_and_reference {
     ($trait:ident for $handle:ty, $($call:tt)*) => {
         impl $trait for $handle { $($call)* }
@@ -484,7 +498,7 @@ macro_rules! io_by_value_and_reference {
 macro_rules! impl_read {
     ($handle:ty) => {
         io_by_value_and_reference!(Read for $handle,
-            /// Waits for the connection to open and for bytes to come. `Ok(0)` is the peer's clean end.
+            /// Waits for the connection to open and for data. `Ok(0)` is the peer's clean end.
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
                 self.handle.call(|connection| connection.read(&mut RecvBufs::One(buf))).map_err(read_failed)
             }
@@ -499,7 +513,7 @@ macro_rules! impl_read {
 macro_rules! impl_write {
     ($handle:ty) => {
         io_by_value_and_reference!(Write for $handle,
-            /// Waits for the connection to open and for the system to take some of the bytes.
+            /// Waits for the connection to open and for some of the bytes to be accepted.
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
                 self.handle.call(|connection| connection.write(&SendBufs::One(buf))).map_err(write_failed)
             }
@@ -508,8 +522,8 @@ macro_rules! impl_write {
                 self.handle.call(|connection| connection.write(&SendBufs::Many(bufs))).map_err(write_failed)
             }
 
-            /// Waits until the system has all that was accepted, which in plaintext it always has; fails
-            /// where the socket has failed.
+            /// Waits until the kernel has all accepted data, which in plaintext it always has. Fails if the socket
+            /// has failed.
             fn flush(&mut self) -> io::Result<()> {
                 self.handle.call(|connection| connection.flush()).map_err(write_failed)
             }
@@ -532,13 +546,13 @@ impl_write!(Socket);
 impl_read!(Reader);
 impl_write!(Writer);
 
-/// One of the handles of a socket, of which the last closes it.
+/// A counted reference to a connection. Dropping the last one closes the socket.
 struct Handle {
     connection: Arc<Connection>,
 }
 
 impl Handle {
-    /// The first handle, which the socket was made with.
+    /// Wraps the handle that a new connection already counts.
     fn first(connection: Arc<Connection>) -> Self {
         Handle { connection }
     }
@@ -566,7 +580,7 @@ impl Handle {
     }
 }
 
-/// An address that may not be known.
+/// Displays an address that may be unknown.
 struct Shown(Option<SocketAddr>);
 
 impl fmt::Display for Shown {

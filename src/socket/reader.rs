@@ -1,14 +1,14 @@
-//! The readable side.
+//! The readable side of a socket.
 
 use std::fmt;
 
 use super::Handle;
 
-/// The readable side of a [`Socket`](crate::Socket): [`Read`](std::io::Read), also by reference;
-/// clones share the side.
+/// The readable side of a [`Socket`](crate::Socket). Implements [`Read`](std::io::Read), also by reference; clones
+/// share the side.
 ///
-/// Reading waits for the connection to open. `Ok(0)` is the peer's clean end; after a failure every
-/// read gives that failure.
+/// Reading waits for the connection to open. `Ok(0)` is the peer's clean end. After a failure every read returns that
+/// failure.
 #[derive(Clone)]
 pub struct Reader {
     pub(super) handle: Handle,
@@ -19,9 +19,11 @@ impl Reader {
         Reader { handle }
     }
 
-    /// Ends this side for good: what comes in is dropped and not counted, reads, blocked ones too,
-    /// give `Ok(0)`; writing goes on. Counts as the end of reading for
-    /// [`closed`](crate::Socket::closed). Works while connecting.
+    /// Ends this side for good. Incoming data is dropped and not counted, and reads, including blocked ones, return
+    /// `Ok(0)`. Writing continues. For [`closed`](crate::Socket::closed), reading has then ended. Works while
+    /// connecting.
+    ///
+    /// Over TLS, records are still processed, and errors and truncation are reported.
     pub fn cancel(&self) {
         self.handle.call(|connection| connection.cancel_read());
     }

@@ -1,4 +1,4 @@
-//! Sockets that end with a piece of work.
+//! A scope: sockets that are closed when a piece of work ends.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -8,7 +8,7 @@ use crate::driver::ScopeId;
 use crate::error::{Error, Result};
 use crate::options::SocketOptions;
 
-/// Opens sockets that end with a piece of work. See [`Connector::scope`].
+/// Opens sockets that are closed when the scope ends. See [`Connector::scope`].
 #[derive(Debug)]
 pub struct Scope<'a> {
     connector: &'a Connector,
@@ -20,10 +20,10 @@ impl<'a> Scope<'a> {
         Scope { connector, id }
     }
 
-    /// [`Connector::connect`], for as long as the scope lasts.
+    /// Connects like [`Connector::connect`], within the scope.
     ///
     /// # Errors
-    /// As that.
+    /// Those of [`Connector::connect`].
     pub fn connect<A>(&self, address: A) -> Result<Socket>
     where
         A: TryInto<SocketAddress>,
@@ -32,10 +32,10 @@ impl<'a> Scope<'a> {
         self.connect_with(address, SocketOptions::new())
     }
 
-    /// [`Connector::connect_with`], for as long as the scope lasts.
+    /// Connects like [`Connector::connect_with`], within the scope.
     ///
     /// # Errors
-    /// As that.
+    /// Those of [`Connector::connect_with`].
     pub fn connect_with<A>(&self, address: A, options: SocketOptions) -> Result<Socket>
     where
         A: TryInto<SocketAddress>,
@@ -45,10 +45,10 @@ impl<'a> Scope<'a> {
         self.connector.open(address, options, Some(self.id))
     }
 
-    /// [`Connector::connect_addrs`], for as long as the scope lasts.
+    /// Connects like [`Connector::connect_addrs`], within the scope.
     ///
     /// # Errors
-    /// As that.
+    /// Those of [`Connector::connect_addrs`].
     pub fn connect_addrs(
         &self,
         addresses: &[SocketAddr],
@@ -57,16 +57,16 @@ impl<'a> Scope<'a> {
         self.connector.open_any(addresses, options, Some(self.id))
     }
 
-    /// [`Connector::adopt`], for as long as the scope lasts.
+    /// Adopts a stream like [`Connector::adopt`], within the scope.
     ///
     /// # Errors
-    /// As that.
+    /// Those of [`Connector::adopt`].
     pub fn adopt(&self, stream: TcpStream, options: SocketOptions) -> Result<Socket> {
         self.connector.take(stream, options, Some(self.id))
     }
 }
 
-/// The end of the work, by a panic too.
+/// Ends the scope, also if the work panics.
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
         self.connector.registry().end_scope(self.id);

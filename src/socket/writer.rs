@@ -1,4 +1,4 @@
-//! The writable side.
+//! The writable side of a socket.
 
 use std::fmt;
 
@@ -6,14 +6,15 @@ use super::Handle;
 use crate::error::{Result, Step};
 use crate::machine::Input;
 
-/// The writable side of a [`Socket`](crate::Socket): [`Write`](std::io::Write), also by reference;
-/// clones share the side.
+/// The writable side of a [`Socket`](crate::Socket). Implements [`Write`](std::io::Write), also by reference; clones
+/// share the side.
 ///
-/// Writing waits for the connection to open, and returns once some of the bytes are accepted, with
-/// their number: in plaintext what the kernel took, over TLS at most 64 KiB beyond it, then writes wait.
-/// [`flush`](std::io::Write::flush) waits until the kernel has all that was accepted.
-/// After a clean end writes fail with [`Closed`](crate::ErrorKind::Closed); after a failure every
-/// call gives that failure.
+/// A write waits for the connection to open. It returns once some of the bytes are accepted, with their number. In
+/// plaintext, these are the bytes that the kernel took. Over TLS, at most 64 KiB more than that are accepted; then
+/// writes wait. [`flush`](std::io::Write::flush) waits until the kernel has all accepted bytes.
+///
+/// After a clean end writes fail with [`Closed`](crate::ErrorKind::Closed). After a failure every call returns that
+/// failure.
 #[derive(Clone)]
 pub struct Writer {
     pub(super) handle: Handle,
@@ -24,16 +25,15 @@ impl Writer {
         Writer { handle }
     }
 
-    /// Half-close: sends FIN after all that was accepted, over TLS after close_notify. Reading goes on.
+    /// Half-closes: flushes, sends close_notify over TLS, then sends FIN. Reading continues.
     ///
-    /// Waits for the connection where it is still being made, and for writes of other threads that
-    /// began before; bounded by the write timeout and deadline. Idempotent; `Ok` also where the side
-    /// was closed on EOF.
+    /// Waits for the connection if it is not yet established, and for writes of other threads that began earlier. The
+    /// write timeout and deadline bound the call. Idempotent. Returns `Ok` also if the side was closed on EOF.
     ///
     /// # Errors
-    /// Why there is no connection, or why it failed; a [retryable](crate::Error::is_retryable)
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) when the write timeout or deadline passed first: the
-    /// side is then still open.
+    /// - The cause, if the socket did not connect or has failed.
+    /// - A [retryable](crate::Error::is_retryable) [`TimedOut`](crate::ErrorKind::TimedOut) if the write timeout or
+    ///   deadline passes first. The side then stays open.
     #[doc(alias("shutdown", "CloseWrite", "end"))]
     pub fn close(&self) -> Result<()> {
         self.handle
@@ -41,9 +41,8 @@ impl Writer {
             .map_err(|error| error.during(Step::Close))
     }
 
-    /// Gives up without flushing: the peer sees a reset, so reading ends too
-    /// ([`Closed`](crate::ErrorKind::Closed)). While connecting it cancels the attempt; after a
-    /// finished [`close`](Self::close) it does nothing.
+    /// Gives up without flushing. The peer sees a reset, so reading ends too ([`Closed`](crate::ErrorKind::Closed)).
+    /// While connecting, cancels the attempt. After a finished [`close`](Self::close), does nothing.
     pub fn abort(&self) {
         self.handle.call(|connection| connection.abort(Input::AbortWrite));
     }
