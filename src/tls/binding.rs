@@ -1,7 +1,7 @@
-//! The channel binding `tls-server-end-point` (RFC 5929, section 4.1): which hash belongs to a certificate,
-//! and that hash of it.
+//! The channel binding `tls-server-end-point` (RFC 5929, section 4.1): the hash of the server's certificate.
 //!
-//! The certificate was verified, or the program wanted that it is not: what can't be read has no binding.
+//! The certificate's signature algorithm selects the hash function. A certificate that can't be parsed has no
+//! channel binding. The certificate was verified before, unless the program turned verification off.
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::hash::{Hash, HashAlgorithm};
@@ -9,7 +9,7 @@ use rustls::crypto::hash::{Hash, HashAlgorithm};
 use super::config::provider;
 use super::der::{OBJECT_IDENTIFIER, Reader, SEQUENCE};
 
-/// Where there is exactly one hash that counts, and it can be had.
+/// Returns the channel binding, or `None` if the certificate does not select exactly one available hash function.
 pub(super) fn server_end_point(
     certificate: &[u8],
     negotiated: SupportedCipherSuite,
@@ -21,7 +21,7 @@ pub(super) fn server_end_point(
     }
 }
 
-/// The hashes of the cipher suites are the provider's.
+/// Computes a hash with the negotiated cipher suite's hash function, or else with another suite's of the provider.
 fn by_suite(
     wanted: HashAlgorithm,
     bytes: &[u8],
@@ -43,7 +43,7 @@ fn hash(suite: SupportedCipherSuite) -> &'static dyn Hash {
 }
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-#[expect(clippy::unnecessary_wraps, reason = "as the other one")]
+#[expect(clippy::unnecessary_wraps, reason = "the variant without a provider returns None")]
 fn sha512(bytes: &[u8]) -> Option<Vec<u8>> {
     #[cfg(feature = "aws-lc-rs")]
     use aws_lc_rs::digest;
@@ -58,7 +58,7 @@ fn sha512(_bytes: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// The hash that a certificate is to be told by.
+/// The hash function for a certificate's channel binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Digest {
     Sha256,
@@ -67,7 +67,7 @@ enum Digest {
 }
 
 impl Digest {
-    /// By the algorithm of the certificate's signature (RFC 5280, section 4.1.1.2).
+    /// Derives it from the certificate's signature algorithm (RFC 5280, section 4.1.1.2).
     fn of_signature(certificate: &[u8]) -> Option<Self> {
         let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
         let _signed = outer.expect(SEQUENCE)?;
@@ -81,7 +81,8 @@ impl Digest {
         }
     }
 
-    /// By the parameters of RSASSA-PSS (RFC 4055, section 3.1), where its two hashes are one.
+    /// Derives it from the RSASSA-PSS parameters (RFC 4055, section 3.1). Returns `None` if the message hash and the
+    /// mask hash differ.
     fn of_pss(parameters: &[u8]) -> Option<Self> {
         let (mut hash, mut mask) = (SHA1, SHA1);
         let mut parameters = Reader(parameters);
@@ -97,7 +98,7 @@ impl Digest {
                     }
                     mask = Reader(generation.expect(SEQUENCE)?).expect(OBJECT_IDENTIFIER)?;
                 }
-                // The length of the salt, and a number that has one value.
+                // The salt length, and the trailer field, whose only value is 1.
                 _ => {}
             }
         }
@@ -130,7 +131,7 @@ const SHA256: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
 const SHA384: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2];
 const SHA512: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3];
 
-// Explicit tags of the parameters of RSASSA-PSS.
+// Explicit tags of the RSASSA-PSS parameters.
 const PSS_HASH: u8 = 0xa0;
 const PSS_MASK: u8 = 0xa1;
 
@@ -143,7 +144,7 @@ mod tests {
     use super::super::testing::crypto;
     use super::*;
 
-    /// A certificate that openssl made, with what openssl tells of it.
+    /// A certificate that OpenSSL generated, with the hash that OpenSSL computes for it.
     struct Sample {
         name: &'static str,
         digest: Option<Digest>,
@@ -152,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_told_by_the_hash_that_openssl_gives() {
+    fn the_channel_binding_is_the_hash_that_openssl_computes() {
         crypto();
         let samples = samples();
         assert_eq!(samples.len(), 15);
         for Sample { name, digest, expected, certificate } in samples {
             assert_eq!(Digest::of_signature(&certificate), digest, "{name}");
             for suite in [TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256] {
-                // Without cryptography of the crate's own there is no more than cipher suites need.
+                // Without a built-in provider, only the hash functions of cipher suites are available.
                 let has = cfg!(any(feature = "aws-lc-rs", feature = "ring"));
                 let reachable = has || digest != Some(Digest::Sha512);
                 let found = server_end_point(&certificate, suite);
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_cut_anywhere_or_changed_makes_no_panic() {
+    fn truncated_or_corrupted_certificates_do_not_panic() {
         for Sample { name, digest, certificate, .. } in samples() {
             for end in 0..certificate.len() {
                 assert_eq!(Digest::of_signature(&certificate[..end]), None, "{name}");

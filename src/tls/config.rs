@@ -1,8 +1,8 @@
-//! Makes configurations of rustls, and shares one between all sockets of equal settings.
+//! Builds rustls configurations and shares one among all sockets with equal settings.
 //!
-//! Sessions are resumed only within one configuration, and making one takes long, so the last few are
-//! kept. What is made by one configuration is never used by another: a session that was begun without
-//! checks can't be resumed by a socket that checks.
+//! rustls resumes sessions only within one configuration, and building one is slow, so the last [`KEPT`] are
+//! cached. Configurations share no sessions: a session that was established without certificate checks can't be
+//! resumed by a socket that checks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -21,15 +21,15 @@ use super::verify::{AcceptAny, Diagnose};
 use crate::error::Result;
 use crate::process::PerProcess;
 
-/// The configuration for these settings, made where none is kept.
+/// Returns the cached configuration for these settings, or builds one.
 ///
 /// # Errors
-/// `InvalidOptions` where there is no cryptography or it can't do this, and where nothing is trusted.
+/// `InvalidOptions` if there is no crypto provider, if it does not support the settings, or if there are no roots.
 pub(super) fn shared(settings: &Arc<Settings>) -> Result<Arc<ClientConfig>> {
     SHARED.get(|_| Shared::new()).get(settings, provider()?)
 }
 
-/// The cryptography: what the program installed, or what was compiled in.
+/// Returns the crypto provider: the one that the program installed, or else the built-in one.
 pub(crate) fn provider() -> Result<Arc<CryptoProvider>> {
     choose(CryptoProvider::get_default())
 }
@@ -38,12 +38,12 @@ fn choose(installed: Option<&Arc<CryptoProvider>>) -> Result<Arc<CryptoProvider>
     installed.cloned().or_else(built_in).ok_or_else(|| {
         invalid(
             "no cryptography: enable the feature aws-lc-rs or ring, install a provider with \
-             rustls::crypto::CryptoProvider::install_default, or give a whole configuration",
+             rustls::crypto::CryptoProvider::install_default, or set a complete rustls configuration",
         )
     })
 }
 
-/// Always the same one, so that its address tells it.
+/// Returns the built-in provider, always the same `Arc`, because the cache compares providers by address.
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 fn built_in() -> Option<Arc<CryptoProvider>> {
     #[cfg(feature = "aws-lc-rs")]
@@ -110,8 +110,8 @@ fn verifier(
     Ok(Arc::new(Diagnose::new(webpki, roots)))
 }
 
-/// The time by which certificates are valid. A clock that stands before 1970 is no time, and fails
-/// the handshake, where rustls' own would panic.
+/// The clock for certificate validity. If the system clock is before 1970, the handshake fails; rustls' own
+/// clock would panic.
 #[derive(Debug)]
 struct SystemClock;
 
@@ -122,20 +122,21 @@ impl TimeProvider for SystemClock {
     }
 }
 
-/// A forked child makes its own: a thread of the parent may have had a lock, of the list or of a session store,
-/// and a ticket is not for two processes (RFC 8446, appendix C.4).
+/// The cache of this process. A forked child gets its own: another thread of the parent may hold the lock of the
+/// list or of a session store at the fork. Also, two processes must not use the same ticket (RFC 8446,
+/// appendix C.4).
 static SHARED: PerProcess<Shared> = PerProcess::new();
 
-/// Configurations by what they were made of.
+/// A cache of configurations, with settings and provider as the key.
 struct Shared {
-    /// Guards the list alone, the most recently used last. Nothing is made, dropped or called back
-    /// while it is held.
+    /// Guards the list only; the most recently used entry is last. Nothing is built, dropped or called back while
+    /// the lock is held.
     entries: Mutex<Vec<Entry>>,
 }
 
 struct Entry {
     settings: Arc<Settings>,
-    /// By its address: providers can't be compared.
+    /// Compared by address, because providers do not implement `PartialEq`.
     provider: Arc<CryptoProvider>,
     config: Arc<ClientConfig>,
 }
@@ -159,8 +160,8 @@ impl Shared {
         Ok(config)
     }
 
-    /// The configuration that all use from now on, another thread's where that was faster, and the
-    /// entry that is not kept.
+    /// Adds an entry. Returns the configuration that all sockets use from now on, and the entry to drop after
+    /// unlocking. If another thread added an equal entry first, its configuration wins.
     fn insert(&self, entry: Entry) -> (Arc<ClientConfig>, Option<Entry>) {
         let mut entries = self.lock();
         if let Some(config) = find(&mut entries, &entry.settings, &entry.provider) {
@@ -177,7 +178,7 @@ impl Shared {
     }
 }
 
-/// Finds an entry and makes it the last to go.
+/// Finds an entry and moves it to the end of the list, so that it is evicted last.
 fn find(
     entries: &mut Vec<Entry>,
     settings: &Arc<Settings>,
@@ -192,7 +193,7 @@ fn find(
     Some(config)
 }
 
-/// How many configurations are kept.
+/// The maximum number of cached configurations.
 const KEPT: usize = 32;
 
 #[cfg(test)]
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn another_provider_has_configurations_of_its_own() {
+    fn providers_do_not_share_configurations() {
         let shared = Shared::new();
         let ring = || Arc::new(rustls::crypto::ring::default_provider());
         let (one, other) = (ring(), ring());
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_build_at_once_end_with_one_configuration() {
+    fn threads_that_build_at_the_same_time_get_one_configuration() {
         let (shared, ring) = (Shared::new(), Arc::new(rustls::crypto::ring::default_provider()));
         let together = Barrier::new(4);
         let configs: Vec<_> = thread::scope(|scope| {
@@ -260,7 +261,7 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(configs.iter().all(|config| Arc::ptr_eq(config, &configs[0])));
-        // The same without chance: both have found nothing, both have built.
+        // The same race, forced: both threads found nothing and built a configuration.
         let build = || Entry {
             settings: Arc::new(Settings { alpn: vec![b"late".to_vec()], ..Settings::default() }),
             provider: Arc::clone(&ring),
@@ -271,15 +272,15 @@ mod tests {
         assert!(none.is_none());
         let (used, dropped) = shared.insert(second);
         assert!(Arc::ptr_eq(&kept, &used));
-        assert!(!Arc::ptr_eq(&kept, &dropped.expect("its own is not kept").config));
+        assert!(!Arc::ptr_eq(&kept, &dropped.expect("the second is returned").config));
     }
 
     #[test]
-    fn the_least_recently_used_configuration_goes_first() {
+    fn the_least_recently_used_configuration_is_evicted_first() {
         let (shared, ring) = (Shared::new(), Arc::new(rustls::crypto::ring::default_provider()));
         let get = |number: usize| {
             let alpn = vec![number.to_string().into_bytes()];
-            // Without roots, which take the time.
+            // Loading the roots would make the test slow.
             let settings = Settings { alpn, accept_invalid_certs: true, ..Settings::default() };
             shared.get(&Arc::new(settings), Arc::clone(&ring)).unwrap()
         };
@@ -287,12 +288,12 @@ mod tests {
         assert!(Arc::ptr_eq(&first[0], &get(0)));
         get(KEPT);
         assert_eq!(shared.lock().len(), KEPT);
-        assert!(Arc::ptr_eq(&first[0], &get(0)), "it was used since");
-        assert!(!Arc::ptr_eq(&first[1], &get(1)), "it was the oldest");
+        assert!(Arc::ptr_eq(&first[0], &get(0)), "recently used entries are kept");
+        assert!(!Arc::ptr_eq(&first[1], &get(1)), "the least recently used entry is evicted");
     }
 
     #[test]
-    fn no_roots_are_refused_unless_none_are_needed() {
+    fn missing_roots_are_an_error_unless_all_certificates_are_accepted() {
         crypto();
         let none = TlsOptions::new().only_added_roots();
         let error = shared(none.settings()).unwrap_err();
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installed_provider_goes_before_the_built_in_one() {
+    fn an_installed_provider_takes_precedence_over_the_built_in_one() {
         let installed = Arc::new(rustls::crypto::ring::default_provider());
         assert!(Arc::ptr_eq(&choose(Some(&installed)).unwrap(), &installed));
         assert_eq!(choose(None).is_ok(), cfg!(any(feature = "aws-lc-rs", feature = "ring")));
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_what_was_set() {
+    fn a_configuration_reflects_the_settings() {
         crypto();
         let config = shared(TlsOptions::new().alpn(["h2", "x"]).settings()).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"x".to_vec()]);
@@ -328,7 +329,7 @@ mod tests {
         assert!(format!("{:?}", config.key_log).contains("KeyLogFile"));
     }
 
-    /// Equal settings elsewhere in memory.
+    /// Returns equal settings in a new allocation.
     fn rebuilt(options: &TlsOptions) -> Arc<Settings> {
         Arc::new(Settings::clone(options.settings()))
     }

@@ -1,9 +1,9 @@
-//! Finds the names in a certificate: as much of DER (X.690) as that takes, and as `binding` takes.
+//! A minimal DER reader (X.690), which finds the issuer and subject of a certificate.
 //!
-//! What is read was sent by anyone, and here it is only used to explain a refusal: whatever is not as it
-//! should be ends the search with `None`.
+//! The input comes from an untrusted peer, so anything unexpected ends the search with `None`. The names only
+//! explain why a certificate was refused. `binding` uses the reader too.
 
-/// The names of a certificate as they are encoded: equal bytes are equal names.
+/// The encoded names of a certificate; two names are equal if their bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Names<'a> {
     pub(super) issuer: &'a [u8],
@@ -11,7 +11,7 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Of an X.509 certificate (RFC 5280, section 4.1).
+    /// Extracts the names from an X.509 certificate (RFC 5280, section 4.1).
     pub(super) fn of(certificate: &'a [u8]) -> Option<Self> {
         let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
         let mut inner = Reader(outer.expect(SEQUENCE)?);
@@ -33,14 +33,14 @@ impl<'a> Names<'a> {
     }
 }
 
-/// A name for people: the common name, else the organisation, else its unit. Printable, and at most
-/// [`TEXT`] characters long.
+/// Returns a name for messages: the common name, else the organisation, else the organisational unit. It is
+/// printable and at most [`TEXT`] characters long.
 pub(super) fn text_of(name: &[u8]) -> Option<String> {
     [COMMON_NAME, ORGANISATION, UNIT].into_iter().find_map(|wanted| attribute(name, wanted))
 }
 
-/// Text from a peer made fit for a message: what is not a plain character is replaced, what is long
-/// is cut.
+/// Makes a peer's text safe for a message: replaces unusual characters with `?` and truncates it to [`TEXT`]
+/// characters.
 pub(super) fn sanitise(text: &str) -> String {
     let mut clean: String = text
         .chars()
@@ -54,7 +54,7 @@ pub(super) fn sanitise(text: &str) -> String {
     clean
 }
 
-/// The last value of this attribute, which is the most specific one.
+/// Returns the last value of this attribute, which is the most specific one.
 fn attribute(name: &[u8], wanted: [u8; 3]) -> Option<String> {
     let mut found = None;
     let mut sets = Reader(name);
@@ -71,12 +71,12 @@ fn attribute(name: &[u8], wanted: [u8; 3]) -> Option<String> {
 }
 
 fn string(tag: u8, value: &[u8]) -> Option<String> {
-    // Bounds the work; a cut character becomes a replaced one.
+    // The cut bounds the work. It may split a character, which from_utf8_lossy then replaces.
     let text = match tag {
         UTF8_STRING | PRINTABLE_STRING | IA5_STRING => {
             String::from_utf8_lossy(&value[..value.len().min(4 * TEXT + 4)]).into_owned()
         }
-        // Not quite Latin-1, but issued as if it were.
+        // T.61 by definition, but certificate authorities put Latin-1 there.
         TELETEX_STRING => value.iter().take(TEXT + 1).map(|&byte| char::from(byte)).collect(),
         BMP_STRING => {
             let units = value.chunks_exact(2).take(TEXT + 1).map(|pair| [pair[0], pair[1]]);
@@ -90,17 +90,17 @@ fn string(tag: u8, value: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What is left to read.
+/// A reader over DER values; holds the unread bytes.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The tag and the content of the next value.
+    /// Reads the tag and the content of the next value.
     pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, first], mut rest) = self.0.split_first_chunk()?;
         let mut length = usize::from(first);
         if first >= LONG_FORM {
             let bytes = usize::from(first - LONG_FORM);
-            // Zero would be the indefinite form; no certificate is longer than three bytes tell.
+            // Zero is the indefinite form, which DER forbids. No certificate needs more than three length bytes.
             if bytes == 0 || bytes > 3 {
                 return None;
             }
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How many characters of a name are told.
+/// The maximum length of a name in a message, in characters.
 const TEXT: usize = 64;
 
 const INTEGER: u8 = 0x02;
@@ -132,7 +132,7 @@ pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// Explicitly tagged with 0.
 const VERSION: u8 = 0xa0;
-/// A length above the short form: the low bits count the bytes that tell it.
+/// The long form of a length: the low seven bits give the number of length bytes that follow.
 const LONG_FORM: u8 = 0x80;
 
 // Attribute types (RFC 5280, appendix A): 2.5.4.3, 2.5.4.10 and 2.5.4.11.
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_told_by_what_it_has() {
+    fn a_name_is_its_common_name_or_organisation_or_unit() {
         let utf8 = |text: &str| DnValue::Utf8String(text.to_owned());
         let both = [(DnType::OrganizationName, utf8("Org")), (DnType::CommonName, utf8("Name"))];
         check(&both, Some("Name"));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_name_is_cut_and_cleaned() {
+    fn a_hostile_name_is_truncated_and_sanitised() {
         let utf8 = |text: &str| [(DnType::CommonName, DnValue::Utf8String(text.to_owned()))];
         check(&utf8("a\nb\x1b[31m\u{202e}\0"), Some("a?b?[31m??"));
         let cut = "x".repeat(63) + "…";
@@ -186,18 +186,18 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_cut_anywhere_has_no_names_or_its_own() {
+    fn a_truncated_certificate_has_no_names() {
         let authority = Authority::new("Cut");
         let leaf = authority.leaf(["a.test"]);
         for length in 0..leaf.der().len() {
             assert_eq!(Names::of(&leaf.der()[..length]), None, "cut at {length}");
         }
         let longer = [leaf.der().as_ref(), &[0]].concat();
-        assert_eq!(Names::of(&longer), Some(leaf.names()), "what follows is not its own");
+        assert_eq!(Names::of(&longer), Some(leaf.names()), "trailing bytes are ignored");
     }
 
     #[test]
-    fn no_change_of_a_certificate_makes_the_search_panic() {
+    fn corrupted_certificates_do_not_panic() {
         let der = Authority::new("Changed").leaf(["a.test"]).der().to_vec();
         let mut random = fastrand::Rng::with_seed(1);
         let read =

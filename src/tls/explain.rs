@@ -1,7 +1,7 @@
-//! Says in words why TLS failed.
+//! Turns TLS errors into messages for people.
 //!
-//! A message tells what a person can act on: whom to ask, what to set, which date or name is wrong.
-//! What comes from the peer is cleaned and cut before it gets into one.
+//! A message names something that the reader can act on: a setting, a date, a name, or the party at fault. Text
+//! from the peer is sanitised and truncated before it enters a message.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use rustls::{
 use super::der::sanitise;
 use super::verify::{Untrusted, is_authority_as_server};
 
-/// Why TLS failed: in words, and the error of rustls where there is one.
+/// The cause of a TLS failure: a message, and the rustls error if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     message: Cow<'static, str>,
@@ -26,12 +26,12 @@ impl Failure {
         Failure { message: explain(&error, during).into(), error: Some(error) }
     }
 
-    /// A failure of which rustls knows nothing.
+    /// Creates a failure that did not come from rustls.
     pub(crate) fn plain(message: impl Into<Cow<'static, str>>) -> Self {
         Failure { message: message.into(), error: None }
     }
 
-    /// The peer's FIN before the handshake was done.
+    /// Creates the failure for a FIN that the peer sent before the handshake was complete.
     pub(crate) fn ended_early() -> Self {
         Failure::plain("the server ended the connection during the handshake")
     }
@@ -40,18 +40,18 @@ impl Failure {
         &self.message
     }
 
-    /// The error of rustls, for users who want to tell more cases apart than the message does.
+    /// Returns the rustls error, for users who need to distinguish more cases than the message does.
     pub(crate) fn source(&self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
         self.error.clone().map(Into::into)
     }
 }
 
-/// When a failure happened.
+/// The phase in which a failure happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum When {
-    /// Before this side was done with the handshake.
+    /// Before this side completed the handshake.
     Handshake,
-    /// After it. In TLS 1.3 a server judges the client's certificate only then.
+    /// After the handshake. In TLS 1.3, a server refuses the client's certificate only then.
     Data,
 }
 
@@ -64,7 +64,7 @@ impl When {
     }
 }
 
-/// The failure in words: in lower case, without a full stop.
+/// Returns the message for an error: lower case, without a full stop.
 pub(crate) fn explain(error: &Error, during: When) -> String {
     let peer = during.peer();
     match error {
@@ -73,12 +73,12 @@ pub(crate) fn explain(error: &Error, during: When) -> String {
         Error::InvalidMessage(fault) => explain_message(*fault, during),
         Error::PeerIncompatible(fault) => explain_incompatible(fault),
         Error::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
-            String::from("the handshake was changed on the way: TLS 1.3 was taken out of the offer")
+            String::from("the handshake was tampered with: TLS 1.3 was removed from the offer")
         }
         Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
             String::from("the server chose an application protocol that was not offered")
         }
-        Error::PeerMisbehaved(_) => format!("{peer} does not keep to TLS"),
+        Error::PeerMisbehaved(_) => format!("{peer} violated the TLS protocol"),
         Error::InappropriateMessage { .. } => format!("{peer} sent a TLS record out of turn"),
         Error::InappropriateHandshakeMessage { .. } => {
             format!("{peer} sent a handshake message out of turn")
@@ -88,18 +88,18 @@ pub(crate) fn explain(error: &Error, during: When) -> String {
             String::from("no application protocol is offered by both sides")
         }
         Error::DecryptError => {
-            format!("a record of {peer} can't be decrypted: it was damaged or changed on the way")
+            format!("a record from {peer} can't be decrypted: it was corrupted or tampered with")
         }
         Error::PeerSentOversizedRecord => format!("{peer} sent a TLS record that is too long"),
         Error::FailedToGetCurrentTime => {
-            String::from("the time can't be told: is this system's clock set?")
+            String::from("the current time is unknown: is this system's clock set?")
         }
         Error::FailedToGetRandomBytes => String::from("this system gave no random bytes"),
         Error::BadMaxFragmentSize => {
             String::from("max_fragment_size of the rustls configuration is out of range")
         }
-        // The error itself, which is the source, says more.
-        _ => String::from("rustls reports a failure of another sort"),
+        // The source, which is the rustls error itself, says more.
+        _ => String::from("rustls reported another error"),
     }
 }
 
@@ -127,18 +127,18 @@ fn explain_certificate(error: &CertificateError) -> String {
             return explain_name(expected, presented);
         }
         CertificateError::Revoked => "has been revoked",
-        CertificateError::UnknownRevocationStatus => "may have been revoked: nothing tells",
+        CertificateError::UnknownRevocationStatus => "has an unknown revocation status",
         CertificateError::ExpiredRevocationList
         | CertificateError::ExpiredRevocationListContext { .. } => {
-            "may have been revoked: the list that would tell has expired"
+            "may have been revoked: the revocation list has expired"
         }
         CertificateError::InvalidOcspResponse => "comes with a bad OCSP response",
-        CertificateError::BadSignature => "does not fit a signature: of its issuer, or by its key",
-        #[allow(deprecated)] // Still made for some of them.
+        CertificateError::BadSignature => "does not match a signature by its issuer or its key",
+        #[allow(deprecated)] // rustls still creates it in some cases.
         CertificateError::UnsupportedSignatureAlgorithm
         | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "is signed, or signs, by an algorithm that is not supported"
+            "uses an unsupported signature algorithm"
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is not meant for servers"
@@ -189,7 +189,7 @@ fn explain_name(expected: &ServerName<'_>, presented: &[String]) -> String {
     message
 }
 
-/// webpki gives the names as it debugs them: `DnsName("a.test")`, `IpAddress(192.0.2.1)`.
+/// Strips the `Debug` format in which webpki gives names: `DnsName("a.test")`, `IpAddress(192.0.2.1)`.
 fn bare_name(debugged: &str) -> &str {
     let inside = |before, after| debugged.strip_prefix(before)?.strip_suffix(after);
     inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")")).unwrap_or(debugged)
@@ -197,7 +197,7 @@ fn bare_name(debugged: &str) -> &str {
 
 fn explain_message(fault: InvalidMessage, during: When) -> String {
     match (fault, during) {
-        // What a TLS record begins with, in plaintext.
+        // rustls read the first bytes of plaintext as a record header.
         (
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             When::Handshake,
@@ -227,7 +227,7 @@ fn explain_incompatible(fault: &PeerIncompatible) -> String {
         PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
             "the server does not know the extended master secret, which is required"
         }
-        _ => "the server and this side don't fit",
+        _ => "the server's TLS settings and this side's are incompatible",
     };
     String::from(what)
 }
@@ -270,7 +270,7 @@ fn explain_alert(alert: AlertDescription, during: When) -> String {
         AlertDescription::CertificateUnknown => {
             ("certificate_unknown", "it does not accept the client certificate")
         }
-        AlertDescription::IllegalParameter => ("illegal_parameter", "it got a value that can't be"),
+        AlertDescription::IllegalParameter => ("illegal_parameter", "it got an invalid value"),
         AlertDescription::UnknownCA => {
             ("unknown_ca", "it does not trust the authority of the client certificate")
         }
@@ -280,7 +280,7 @@ fn explain_alert(alert: AlertDescription, during: When) -> String {
             ("decrypt_error", "it could not verify a signature or the handshake")
         }
         AlertDescription::ExportRestriction => {
-            ("export_restriction", "it keeps to an export restriction")
+            ("export_restriction", "it follows an export restriction")
         }
         AlertDescription::ProtocolVersion => {
             ("protocol_version", "it speaks none of the offered versions of TLS")
@@ -288,14 +288,14 @@ fn explain_alert(alert: AlertDescription, during: When) -> String {
         AlertDescription::InsufficientSecurity => {
             ("insufficient_security", "it wants stronger cryptography than was offered")
         }
-        AlertDescription::InternalError => ("internal_error", "it failed by a fault of its own"),
+        AlertDescription::InternalError => ("internal_error", "it had an internal error"),
         AlertDescription::InappropriateFallback => {
             ("inappropriate_fallback", "it speaks a later version of TLS than was offered")
         }
-        AlertDescription::UserCanceled => ("user_canceled", "it was cancelled there"),
+        AlertDescription::UserCanceled => ("user_canceled", "it cancelled the connection"),
         AlertDescription::NoRenegotiation => ("no_renegotiation", "it does not renegotiate"),
         AlertDescription::MissingExtension => {
-            ("missing_extension", "it misses an extension in the offer")
+            ("missing_extension", "the offer lacks an extension that it needs")
         }
         AlertDescription::UnsupportedExtension => {
             ("unsupported_extension", "it got an extension that it did not ask for")
@@ -329,7 +329,7 @@ fn explain_alert(alert: AlertDescription, during: When) -> String {
     format!("{did}: {why} (alert {name})")
 }
 
-/// As `2024-02-29 23:59 UTC`.
+/// Formats a time like `2024-02-29 23:59 UTC`.
 fn utc(time: UnixTime) -> String {
     let minutes = time.as_secs() / 60;
     let (hour, minute) = (minutes / 60 % 24, minutes % 60);
@@ -337,9 +337,8 @@ fn utc(time: UnixTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
-/// Year, month and day of a day counted from 1970. Counts in eras of 400 years of which each has the
-/// same number of days, and in years that begin in March, so that a leap day is the last
-/// (Howard Hinnant's `civil_from_days`).
+/// Converts days since 1970-01-01 to year, month and day (Howard Hinnant's `civil_from_days`). It uses eras of 400
+/// years, which all have the same number of days. Years start in March, so that a leap day comes last.
 fn civil(days: u64) -> (u64, u64, u64) {
     const BEFORE_1970: u64 = 719_468;
     const ERA: u64 = 146_097;
@@ -355,7 +354,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-/// How many of a certificate's names a message lists.
+/// The maximum number of a certificate's names in a message.
 const NAMES: usize = 4;
 
 #[cfg(test)]
@@ -369,7 +368,7 @@ mod tests {
 
     use super::*;
 
-    /// Errors of every sort that rustls has.
+    /// Returns errors of every kind that rustls has.
     fn every_error() -> Vec<Error> {
         let certificate = |error| Error::InvalidCertificate(error);
         let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
@@ -416,7 +415,7 @@ mod tests {
         errors.into_iter().chain(alerts).collect()
     }
 
-    /// For what becomes of them.
+    /// Returns every failure, in both phases, for tests of other modules.
     pub(crate) fn every_failure() -> Vec<Failure> {
         let failures = every_error().into_iter();
         let both = failures.flat_map(|error| {
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_has_words_of_its_own() {
+    fn every_failure_has_its_own_message() {
         let mut seen = BTreeSet::new();
         for error in every_error() {
             let message = explain(&error, When::Handshake);
@@ -437,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_told_with_the_clock_that_they_are_compared_to() {
+    fn validity_errors_state_the_date_and_the_system_clock() {
         let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
         let (time, not_after) = (at(1_700_000_000), at(951_868_799));
         check(
@@ -479,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_told_with_the_right_ones() {
+    fn a_name_mismatch_lists_the_names_of_the_certificate() {
         let wrong = |presented: &[&str]| {
             let presented = presented.iter().map(|&name| name.to_owned()).collect();
             let expected = ServerName::try_from("a.test").unwrap();
@@ -503,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_is_told_by_what_it_means_and_when_it_came() {
+    fn an_alert_is_explained_with_its_phase() {
         let alert = Error::AlertReceived;
         check(
             alert(AlertDescription::CertificateRequired),
@@ -522,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn plaintext_is_guessed_in_the_handshake_only() {
+    fn plaintext_is_suspected_only_during_the_handshake() {
         let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
         check(
             error.clone(),
@@ -533,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_gives_the_error_of_rustls_back() {
+    fn a_failure_returns_the_rustls_error_as_its_source() {
         let failure = Failure::new(Error::DecryptError, When::Data);
         assert!(failure.message().contains("can't be decrypted"));
         let source = failure.source().expect("there is one");

@@ -1,4 +1,4 @@
-//! What a handshake agreed on.
+//! The parameters that a TLS handshake negotiated, such as version, cipher suite and certificates.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use rustls::{ProtocolVersion, SupportedCipherSuite};
 
 use super::binding;
 
-/// What the TLS handshake of a connection agreed on; cheap to clone.
+/// The negotiated parameters of a TLS connection; cheap to clone.
 ///
 /// ```no_run
 /// use sockeye::{SecureTransport, SocketOptions, TlsVersion};
@@ -53,42 +53,42 @@ impl TlsInfo {
         }
     }
 
-    /// The version of TLS.
+    /// Returns the TLS version.
     #[must_use]
     #[doc(alias("getProtocol"))]
     pub fn version(&self) -> TlsVersion {
         self.negotiated.version
     }
 
-    /// The cipher suite, as the code point that IANA gave it.
+    /// Returns the cipher suite's IANA code point.
     #[must_use]
     #[doc(alias("getCipher"))]
     pub fn cipher_suite(&self) -> u16 {
         u16::from(self.negotiated.suite.suite())
     }
 
-    /// The cipher suite's name, such as `TLS13_AES_256_GCM_SHA384`; of one without a name the code
+    /// Returns the cipher suite's name, such as `TLS13_AES_256_GCM_SHA384`. If rustls knows no name, returns the code
     /// point, such as `0x00ff`.
     #[must_use]
     pub fn cipher_suite_name(&self) -> &str {
         &self.negotiated.suite_name
     }
 
-    /// The peer's certificates, leaf first, in DER, as the peer sent them; those of a resumed session
-    /// are of its first handshake. They were verified unless the options say not to.
+    /// Returns the peer's certificates in DER, leaf first, as the peer sent them. A resumed session has those of its
+    /// original handshake. They were verified unless the options turn that off.
     #[must_use]
     #[doc(alias("getPeerCertificate", "PeerCertificates"))]
     pub fn peer_certificates(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.negotiated.certificates.iter().map(|certificate| certificate.as_ref())
     }
 
-    /// See [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
+    /// Computes [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
     pub(crate) fn server_end_point(&self) -> Option<Vec<u8>> {
         let leaf = self.negotiated.certificates.first()?;
         binding::server_end_point(leaf, self.negotiated.suite)
     }
 
-    /// Whether the handshake resumed an earlier session.
+    /// Returns whether the handshake resumed an earlier session.
     #[must_use]
     #[doc(alias("isSessionReused", "DidResume"))]
     pub fn resumed(&self) -> bool {
@@ -107,7 +107,7 @@ impl fmt::Debug for TlsInfo {
     }
 }
 
-/// A version of TLS; later ones are greater.
+/// A TLS version; later versions compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TlsVersion {
@@ -118,7 +118,7 @@ pub enum TlsVersion {
 }
 
 impl TlsVersion {
-    /// `None` for a version that rustls does not speak.
+    /// Converts from the rustls type. Returns `None` for a version that rustls does not support.
     pub(crate) fn from_rustls(version: ProtocolVersion) -> Option<Self> {
         match version {
             ProtocolVersion::TLSv1_2 => Some(TlsVersion::Tls12),
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_agreed_is_told() {
+    fn info_returns_the_negotiated_parameters() {
         let certificates = vec![CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
         let suite = TLS13_AES_256_GCM_SHA384;
         let info = TlsInfo::new(TlsVersion::Tls13, suite, certificates, true);
@@ -164,8 +164,8 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_without_a_name_is_told_by_its_code_point() {
-        let known = TLS13_AES_256_GCM_SHA384.tls13().expect("it is of TLS 1.3");
+    fn a_suite_without_a_name_shows_its_code_point() {
+        let known = TLS13_AES_256_GCM_SHA384.tls13().expect("a TLS 1.3 suite");
         let common = CipherSuiteCommon { suite: CipherSuite::from(0x0a0b), ..known.common };
         let suite = &*Box::leak(Box::new(Tls13CipherSuite { common, ..*known }));
         let info = TlsInfo::new(TlsVersion::Tls13, suite.into(), Vec::new(), false);

@@ -1,9 +1,9 @@
-//! TLS settings, what rustls needs of them, and what was agreed.
+//! TLS settings, the rustls configuration that they produce, and the result of a handshake.
 //!
-//! [`TlsOptions`] is what a user chooses; [`TlsSetup`] is what one handshake needs of it, checked and
-//! made: a configuration of rustls, which sockets of equal settings share, and the name to verify.
-//! [`TlsInfo`] is what the handshake agreed on, and [`Failure`] why it failed, in words for people.
-//! This is data: the sessions themselves are in the machine.
+//! [`TlsOptions`] holds the user's settings. [`TlsSetup`] holds the checked input of one handshake: a rustls
+//! configuration, which sockets with equal settings share, and the name to verify. [`TlsInfo`] describes a
+//! completed handshake, and [`Failure`] explains a failed one to people. This module holds data only: the
+//! machine runs the TLS sessions.
 
 mod binding;
 mod config;

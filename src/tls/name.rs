@@ -1,11 +1,11 @@
-//! The name that a certificate has to be for.
+//! Parses the server name that a certificate must match.
 
 use std::net::IpAddr;
 
 use rustls::pki_types::{DnsName, ServerName};
 
-/// A DNS name, lower-cased and without a trailing dot, or an IP address, with or without brackets.
-/// `None` for what certificates can't be for, such as old spellings of IPv4 addresses.
+/// Parses a DNS name, or an IP address with or without brackets. Lower-cases a name and removes one trailing dot.
+/// Returns `None` if no certificate can match the text, as with legacy spellings of IPv4 addresses.
 pub(super) fn parse_name(text: &str) -> Option<ServerName<'static>> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     if let Ok(address) = bare.unwrap_or(text).parse::<IpAddr>() {
@@ -13,7 +13,7 @@ pub(super) fn parse_name(text: &str) -> Option<ServerName<'static>> {
     }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.ends_with('.') {
-        // The parser would drop this second one.
+        // The parser would accept and remove a second trailing dot.
         return None;
     }
     DnsName::try_from(name.to_ascii_lowercase()).ok().map(ServerName::DnsName)
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_taken_with_and_without_brackets() {
+    fn addresses_are_accepted_with_and_without_brackets() {
         check("192.0.2.1", Some("192.0.2.1"));
         check("[192.0.2.1]", Some("192.0.2.1"));
         check("2001:DB8::1", Some("2001:db8::1"));
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_certificate_cannot_be_for_is_no_name() {
+    fn texts_that_no_certificate_can_match_are_refused() {
         for text in ["", ".", "a..", "a..b", ".a", "-a.b", "a b", "a\0", "bücher.example", "*.a.b"]
         {
             check(text, None);

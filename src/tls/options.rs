@@ -1,4 +1,4 @@
-//! What a user may choose for TLS, and the check that it can be.
+//! The user's TLS options and their validation.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,17 +12,17 @@ use super::name::parse_name;
 use super::pem::{self, ClientAuth};
 use crate::error::{Error, ErrorKind, Result};
 
-/// TLS settings: whom to trust, what to offer, and as whom; each setter takes and returns `self`.
+/// TLS settings: trusted roots, client certificate, ALPN and server name. Each setter takes and returns `self`.
 ///
-/// The default trusts the authorities that Mozilla trusts (as compiled in by the `webpki-roots`
-/// crate), offers TLS 1.2 and 1.3, and verifies the certificate for the host that was connected to.
-/// `Debug` never prints keys.
+/// By default, sockets trust Mozilla's root certificates (compiled in by the `webpki-roots` crate), offer TLS 1.2
+/// and 1.3, and verify the server's certificate for the requested host. `Debug` never prints keys.
 ///
-/// Sockets with equal settings share their sessions: a second connection to a server is resumed where
-/// the server allows it. For that the settings, a client's key included, are kept in memory until 32
-/// others were used since. Of each configuration, sessions of at most 256 servers are kept, 8 of each, and 1 MiB
-/// in all, of which a server has at most 64 KiB. A session of more than 32 KiB, with the server's certificates, is
-/// not kept. A whole configuration of rustls brings a store, and bounds, of its own.
+/// Sockets with equal settings share their sessions, so that a second connection to a server resumes if the server
+/// allows it. For that, the 32 most recently used settings stay in memory, including a client's private key.
+///
+/// The session cache of each configuration holds at most 256 servers and 1 MiB. Each server gets at most 8 sessions
+/// and 64 KiB. A session of more than 32 KiB, including the server's certificates, is not cached. A
+/// [complete rustls configuration](#method.rustls_0_23_config) brings its own store and bounds.
 ///
 /// ```
 /// use sockeye::{SecureTransport, SocketOptions, TlsOptions};
@@ -40,7 +40,7 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// The defaults.
+    /// Creates the default options.
     #[must_use]
     pub fn new() -> Self {
         TlsOptions {
@@ -51,13 +51,11 @@ impl TlsOptions {
         }
     }
 
-    /// The name, or IP address, that is sent as SNI and that the certificate has to be for. Case and
-    /// a trailing dot don't count; an address is verified but never sent (RFC 6066, section 3).
-    /// Default: the host that was connected to.
+    /// Sets the name or IP address that the certificate must match. A name is also sent as SNI; an IP address is not
+    /// (RFC 6066, section 3). Case and a trailing dot are ignored. Default: the requested host.
     ///
-    /// What is empty or not a name gives [`ErrorKind::InvalidOptions`] from
-    /// [`connect_with`](crate::connect_with) or
-    /// [`start_tls_with`](crate::Socket::start_tls_with).
+    /// If the text is not a name or address, [`connect_with`](crate::connect_with) or
+    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`].
     #[must_use]
     #[doc(alias("SNI", "servername", "expectedServerHostname", "ServerName"))]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
@@ -65,12 +63,11 @@ impl TlsOptions {
         self
     }
 
-    /// Protocols offered by ALPN (RFC 7301), most wanted first. Default: none, and no ALPN. The one
-    /// agreed on is [`SocketInfo::alpn`](crate::SocketInfo::alpn).
+    /// Sets the protocols to offer via ALPN (RFC 7301), in order of preference. Default: none, and no ALPN extension.
+    /// [`SocketInfo::alpn`](crate::SocketInfo::alpn) returns the negotiated protocol.
     ///
-    /// A protocol that is not 1 to 255 bytes long, or more than 16 KiB of them, give
-    /// [`ErrorKind::InvalidOptions`] from [`connect_with`](crate::connect_with) or
-    /// [`start_tls_with`](crate::Socket::start_tls_with).
+    /// If a protocol is not 1 to 255 bytes long, or the list exceeds 16 KiB, [`connect_with`](crate::connect_with) or
+    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`].
     #[must_use]
     #[doc(alias("ALPNProtocols", "NextProtos"))]
     pub fn alpn<I, P>(mut self, protocols: I) -> Self
@@ -84,12 +81,11 @@ impl TlsOptions {
 
     /// Adds every certificate of a PEM text to the trusted roots.
     ///
-    /// A server's own certificate may be added too, where it is self-signed and not marked as an
-    /// authority's (`CA:TRUE`).
+    /// A server's own certificate can be added too, if it is self-signed and not marked as an authority's (`CA:TRUE`).
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidOptions`] where the text has no certificate, or one that is broken or can't
-    /// be a root; the message tells which.
+    /// [`ErrorKind::InvalidOptions`] if the text has no certificate, or one that is malformed or can't be a root. The
+    /// message says which.
     ///
     /// ```
     /// # let key = rcgen::KeyPair::generate()?;
@@ -113,22 +109,24 @@ impl TlsOptions {
 
     /// Trusts only the roots that [`add_root_pem`](Self::add_root_pem) adds, not the built-in ones.
     ///
-    /// Without any such root [`connect_with`](crate::connect_with) or
-    /// [`start_tls_with`](crate::Socket::start_tls_with) gives [`ErrorKind::InvalidOptions`].
+    /// If none was added, [`connect_with`](crate::connect_with) or
+    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`].
     #[must_use]
     pub fn only_added_roots(mut self) -> Self {
         self.change().only_added_roots = true;
         self
     }
 
-    /// Client certificate chain, leaf first, and its private key, as PEM: sent where the server asks
-    /// for one. The key is PKCS #8, PKCS #1 or SEC 1, and not encrypted; other sections are passed
-    /// over, so that both may be in one text. A second call replaces the first.
+    /// Sets the client certificate chain, leaf first, and its private key, both as PEM. The chain is sent if the server
+    /// requests a client certificate. A second call replaces the first.
+    ///
+    /// The key is in PKCS #8, PKCS #1 or SEC 1 format, and not encrypted. Other PEM sections are ignored, so both
+    /// arguments can be the same text.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidOptions`] where there is no certificate or no private key, or one that is
-    /// broken, can't be used, or does not belong to the other. Without cryptography at this
-    /// moment (see the crate's features) the key is judged when a socket first needs it.
+    /// [`ErrorKind::InvalidOptions`] if the certificate or the private key is missing, malformed or unusable, or if
+    /// they do not belong together. Without a crypto provider (see the crate's features), the key is checked when a
+    /// socket first needs it.
     #[doc(alias("cert", "key", "mTLS", "Certificates"))]
     pub fn client_auth_pem(
         mut self,
@@ -143,10 +141,10 @@ impl TlsOptions {
         Ok(self)
     }
 
-    /// Accepts every certificate: of anyone, for any name, at any time. Dangerous: whoever is in
-    /// between can read and change the traffic. Default `false`.
+    /// Accepts every certificate: from any issuer, for any name, at any time. Default: `false`.
     ///
-    /// The server still has to prove that it has the certificate's key.
+    /// Dangerous: an attacker on the path can read and modify the traffic. The server must still prove that it has the
+    /// certificate's key.
     #[must_use]
     #[doc(alias("rejectUnauthorized", "InsecureSkipVerify"))]
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
@@ -154,11 +152,11 @@ impl TlsOptions {
         self
     }
 
-    /// Appends the secrets of every session to the file that the environment variable `SSLKEYLOGFILE`
-    /// names, for Wireshark and its like. Dangerous: whoever has the file can read the traffic. Default
-    /// `false`.
+    /// Appends the secrets of every session to the file named by the environment variable `SSLKEYLOGFILE`, for tools
+    /// such as Wireshark. Default: `false`.
     ///
-    /// The variable is read, and the file opened, when the first socket with such settings connects.
+    /// Dangerous: anyone with the file can decrypt the traffic. When the first socket with these settings connects, it
+    /// reads the variable and opens the file.
     #[must_use]
     #[doc(alias("SSLKEYLOGFILE", "keylog", "KeyLogWriter"))]
     pub fn key_log_from_env(mut self, log: bool) -> Self {
@@ -166,15 +164,14 @@ impl TlsOptions {
         self
     }
 
-    /// A complete configuration of rustls 0.23, in place of one made of these settings. With the
-    /// feature `rustls-0_23` only.
+    /// Sets a complete rustls 0.23 configuration, which replaces these settings. Requires the feature `rustls-0_23`.
     ///
-    /// Beside it only [`server_name`](Self::server_name) and
-    /// [`require_close_notify`](Self::require_close_notify) may be set, else
-    /// [`connect_with`](crate::connect_with) or [`start_tls_with`](crate::Socket::start_tls_with) gives
-    /// [`ErrorKind::InvalidOptions`]. Early data is not sent, whatever the configuration says.
+    /// Only [`server_name`](Self::server_name) and [`require_close_notify`](Self::require_close_notify) can be combined
+    /// with it. With any other setting, [`connect_with`](crate::connect_with) or
+    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`]. Sockets never send
+    /// early data, even if the configuration enables it.
     ///
-    /// Its verifier, session store and key log may block, and use sockets: see the guide on
+    /// Its verifier, session store and key log may block and use sockets: see the guide on
     /// [threads](crate::guide::threads_and_fork#code-of-the-program).
     ///
     /// ```
@@ -198,18 +195,18 @@ impl TlsOptions {
         self
     }
 
-    /// Whether an end without `close_notify` is an error,
-    /// [`Truncated`](ErrorKind::Truncated), because anyone in between could have made it (RFC 8446,
-    /// section 6.1). Default `true`; for protocols that tell their own end, such as HTTP with a
-    /// length, and servers that leave it out, `false`. An end in the middle of a record or of a message is
-    /// `Truncated` in any case.
+    /// Sets whether an EOF without `close_notify` is an error of kind [`Truncated`](ErrorKind::Truncated), because an
+    /// attacker on the path can forge a FIN (RFC 8446, section 6.1). Default: `true`.
+    ///
+    /// Use `false` for servers that omit `close_notify`, if the protocol marks its own end, as HTTP does with a content
+    /// length. An EOF inside a TLS record or handshake message is always `Truncated`.
     #[must_use]
     pub fn require_close_notify(mut self, require: bool) -> Self {
         self.require_close_notify = require;
         self
     }
 
-    /// Refuses what can't be, before anything is sent.
+    /// Validates the options before anything is sent.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(name) = &self.server_name {
             if parse_name(name).is_none() {
@@ -221,7 +218,7 @@ impl TlsOptions {
         }
         if let (Some(_), Some(set)) = (&self.whole_config, self.settings.first_set()) {
             return Err(invalid(format!(
-                "{set} can't be set beside rustls_0_23_config: the configuration says it all"
+                "{set} can't be combined with rustls_0_23_config: set it in that configuration"
             )));
         }
         self.settings.check_alpn()
@@ -239,7 +236,7 @@ impl TlsOptions {
         self.whole_config.as_ref()
     }
 
-    /// Whether a handshake by these options may run code that is not this crate's, or write to a file.
+    /// Returns whether a handshake with these options may run the program's code or write to a file.
     pub(crate) fn runs_foreign_code(&self) -> bool {
         self.whole_config.is_some() || self.settings.key_log
     }
@@ -279,7 +276,7 @@ impl fmt::Debug for TlsOptions {
     }
 }
 
-/// The settings that shape a rustls configuration: equal ones may share one.
+/// The settings that determine a rustls configuration. Equal settings share one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) roots: Vec<CertificateDer<'static>>,
@@ -291,13 +288,13 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Whether one configuration serves both; at no cost where they are the same, as the settings of
-    /// a connector are.
+    /// Returns whether both can share one configuration. The pointer comparison makes this free for sockets of one
+    /// connector.
     pub(super) fn same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other) || **self == **other
     }
 
-    /// A setter that was used, by name.
+    /// Returns the name of one setter that was used, if any was.
     fn first_set(&self) -> Option<&'static str> {
         let Settings { roots, only_added_roots, client_auth, alpn, accept_invalid_certs, key_log } =
             self;
@@ -332,16 +329,17 @@ impl Settings {
     }
 }
 
-/// An option that can't be.
+/// Creates the error for an invalid option.
 pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::with_message(ErrorKind::InvalidOptions, message)
 }
 
-/// How many characters of a wrong name a message repeats.
+/// The maximum length of an invalid name in a message, in characters.
 pub(super) const NAME_IN_MESSAGE: usize = 64;
-/// A protocol's length is one byte (RFC 7301, section 3.1).
+/// The maximum length of a protocol, in bytes: the length field has one byte (RFC 7301, section 3.1).
 const ALPN_NAME: usize = 255;
-/// All extensions of a ClientHello have to fit in 64 KiB, a session ticket among them.
+/// The maximum size of all protocols, in bytes. All extensions of a ClientHello, including a session ticket, must
+/// fit in 64 KiB.
 const ALPN_TOTAL: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -350,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn invalid_options_are_named_in_the_error() {
         let new = TlsOptions::new;
         refused(new().server_name("").check(), "server_name \"\"");
         refused(new().server_name("a b").check(), "server_name \"a b\"");
@@ -363,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_cannot_be_is_told_by_its_place() {
+    fn an_invalid_root_is_named_by_its_position() {
         let good = Authority::new("roots").pem();
         let broken = good.replace("MII", "!!!");
         let add = |pem: &str| TlsOptions::new().add_root_pem(pem);
@@ -381,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_certificate_and_its_key_are_told_apart_by_name() {
+    fn client_auth_errors_say_whether_certificate_or_key_is_at_fault() {
         crypto();
         let authority = Authority::new("clients");
         let (leaf, other) = (authority.leaf(["a.test"]), authority.leaf(["b.test"]));
@@ -401,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_tells_what_is_set_and_never_the_key() {
+    fn debug_shows_the_settings_but_never_the_key() {
         crypto();
         let leaf = Authority::new("debug").leaf(["a.test"]);
         let options = TlsOptions::new()
@@ -419,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_that_changes_leaves_the_first_as_it_was() {
+    fn changing_a_clone_does_not_change_the_original() {
         let first = TlsOptions::new().alpn(["h2"]);
         let second = first.clone();
         assert!(first.settings.same(&second.settings));
@@ -431,7 +429,7 @@ mod tests {
 
     #[cfg(feature = "rustls-0_23")]
     #[test]
-    fn a_whole_configuration_bears_nothing_beside_it_but_name_and_end() {
+    fn a_complete_configuration_combines_only_with_server_name_and_close_notify() {
         crypto();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -451,7 +449,7 @@ mod tests {
             (whole.clone().add_root_pem(leaf.pem()).unwrap(), "add_root_pem"),
             (whole.clone().client_auth_pem(leaf.pem(), leaf.key_pem()).unwrap(), "client_auth_pem"),
         ] {
-            refused(options.check(), &format!("{name} can't be set beside rustls_0_23_config"));
+            refused(options.check(), &format!("{name} can't be combined with rustls_0_23_config"));
         }
     }
 

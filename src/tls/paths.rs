@@ -1,23 +1,23 @@
 //! Bounds the search for a path from a server's certificate to a trusted root.
 //!
-//! webpki tries every path that the names allow, and stops after 200,000 of them. Forty certificates of one name keep it
-//! busy for 200 ms. If the event loop drives the handshake, it serves no other socket in that time. The certificates of
-//! ordinary servers allow a handful of paths.
+//! webpki tries every path that the names allow, and stops after 200,000 of them. Forty certificates with the same name
+//! keep it busy for 200 ms. If the event loop drives the handshake, it serves no other socket during that time. The
+//! certificates of ordinary servers allow a handful of paths.
 
 use rustls::pki_types::CertificateDer;
 
 use super::der::Names;
 
-/// The most certificates that a search may visit, once for each path. webpki takes about a microsecond per visit.
+/// The maximum number of certificates that a search visits, counted per path. webpki takes about 1 µs per visit.
 const LOOKS_MOST: usize = 20_000;
 
-/// The most issuers on a path in webpki.
+/// The maximum number of issuers on a path in webpki.
 const ISSUERS_MOST: usize = 6;
 
-/// Whether a search through every path from `leaf` through `others` would exceed the bound.
+/// Returns whether a search of every path from `leaf` through `others` would exceed the bound.
 pub(super) fn are_tangled(leaf: &[u8], others: &[CertificateDer<'_>]) -> bool {
     let Some(leaf) = Names::of(leaf) else {
-        // webpki can't read it either.
+        // webpki can't parse it either.
         return false;
     };
     let others = others.iter().map(|other| Names::of(other)).collect();
@@ -33,7 +33,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Tries every path from `issuer` on. `None` if there are too many.
+    /// Follows every path that starts at `issuer`. Returns `None` if there are too many.
     fn walk(&mut self, issuer: &'a [u8]) -> Option<()> {
         self.looks_left = self.looks_left.checked_sub(self.others.len())?;
         if self.path.len() == ISSUERS_MOST {
@@ -57,18 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ordinary_servers_send_is_not_tangled() {
+    fn certificates_of_ordinary_servers_are_not_tangled() {
         let root = Authority::new("Root");
         let leaf = root.leaf(["a.test"]);
         check(&leaf, &[], false);
         check(&leaf, &[&root], false);
 
-        // The longest chain that webpki accepts, with the root, in the wrong order, and everything twice.
+        // The longest chain that webpki accepts, including the root, in the wrong order; then all of it twice.
         let mut chain = vec![root];
         for depth in 0..ISSUERS_MOST {
             chain.push(chain[depth].below(&format!("Middle {depth}")));
         }
-        let leaf = chain.last().expect("it has a root").leaf(["a.test"]);
+        let leaf = chain.last().expect("the chain has a root").leaf(["a.test"]);
         let once: Vec<_> = chain.iter().collect();
         check(&leaf, &once, false);
         check(&leaf, &[&once[..], &once[..]].concat(), false);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_of_strangers_is_not_tangled() {
+    fn a_bundle_of_unrelated_roots_is_not_tangled() {
         let strangers: Vec<_> = (0..150).map(|n| Authority::new(&format!("Root {n}"))).collect();
         let others: Vec<_> = strangers.iter().collect();
         let middle = strangers[7].below("Middle");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn many_certificates_of_one_name_are_tangled() {
+    fn many_certificates_with_the_same_name_are_tangled() {
         let maze: Vec<_> = (0..12).map(|_| Authority::new("Maze")).collect();
         let others: Vec<_> = maze.iter().collect();
         let leaf = maze[0].leaf(["a.test"]);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_counts_as_a_look_and_leads_nowhere() {
+    fn malformed_certificates_count_as_visits_but_extend_no_path() {
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
         let leaf = Authority::new("Root").leaf(["a.test"]);
         assert!(!are_tangled(&garbage, std::slice::from_ref(&garbage)));

@@ -1,4 +1,4 @@
-//! Reads certificates and keys from PEM (RFC 7468), and names what is wrong with them.
+//! Reads certificates and private keys from PEM (RFC 7468), with errors that name the faulty part.
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
@@ -9,7 +9,7 @@ use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 use super::options::invalid;
 use crate::error::Result;
 
-/// Every certificate of the text, each fit to be a root; at least one.
+/// Parses all certificates of the text. There is at least one, and each can be a root.
 pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let roots = certificates(text)?;
     for (place, root) in (1..).zip(&roots) {
@@ -23,7 +23,7 @@ pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     Ok(roots)
 }
 
-/// A client's certificate chain, leaf first and never empty, and its private key.
+/// A client's certificate chain, leaf first and not empty, and its private key.
 #[derive(PartialEq, Eq)]
 pub(super) struct ClientAuth {
     chain: Vec<CertificateDer<'static>>,
@@ -35,7 +35,7 @@ impl ClientAuth {
         Ok(ClientAuth { chain: certificates(chain)?, key: private_key(key)? })
     }
 
-    /// Both as rustls wants them, with the key parsed and found to belong to the leaf.
+    /// Converts to the rustls type. Parses the key and checks that it belongs to the leaf.
     pub(super) fn certified_key(&self, provider: &CryptoProvider) -> Result<CertifiedKey> {
         CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider).map_err(
             |error| match error {
@@ -66,10 +66,10 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// Its errors repeat nothing of the text, which is a secret.
+/// Parses a private key. The errors quote nothing of the text, because it is a secret.
 fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(text).map_err(|error| {
-        // Of PKCS #8 it is the section's name, of the older forms a header.
+        // In PKCS #8 this is in the section label; in the older formats, in a header.
         if text.windows(9).any(|window| window == b"ENCRYPTED") {
             return invalid("the private key is encrypted, which is not supported");
         }

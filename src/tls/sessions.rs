@@ -1,9 +1,9 @@
-//! The sessions that one configuration can resume, within bounds: a server decides how large its tickets and its
-//! certificates are, and how many tickets it sends.
+//! A cache of resumable TLS sessions with bounded memory, one for each configuration.
 //!
-//! A session holds its ticket and a copy of the server's certificates. rustls' own cache bounds their number only,
-//! and keeps 128 KiB for each of 256 tickets if servers want that. Here memory is bounded as well, for each server
-//! and in all. A session that is not kept costs a full handshake the next time, and nothing else.
+//! A session holds its ticket and a copy of the server's certificates. The server decides how large these are and how
+//! many tickets it sends. rustls' own cache bounds only the number of sessions: 256 tickets could take 128 KiB each.
+//! This cache also bounds the memory, per server and in total. If a session is not cached, the next connection needs
+//! a full handshake, and nothing else changes.
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -14,36 +14,36 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::{CertificateDer, ServerName};
 
-/// The largest session that is kept. Tickets have some hundred bytes, and certificates some thousand.
+/// The maximum size of a cached session, in bytes. Tickets usually take hundreds of bytes, certificates thousands.
 const SESSION_MOST: usize = 32 * 1024;
-/// The most sessions of TLS 1.3 that are kept for one server; each is used once. Of TLS 1.2 it is one.
+/// The maximum number of TLS 1.3 sessions per server; each is used once. For TLS 1.2 it is one.
 const SESSIONS_MOST: usize = 8;
-/// The most memory for one server.
+/// The maximum size of one server's sessions, in bytes.
 const SERVER_BYTES_MOST: usize = 64 * 1024;
-/// The most servers.
+/// The maximum number of servers.
 const SERVERS_MOST: usize = 256;
-/// The most memory in all.
+/// The maximum size of the cache, in bytes.
 const BYTES_MOST: usize = 1024 * 1024;
 
-/// What a server takes beside its sessions: its name, and its place.
+/// The estimated size of a server's entry without its sessions, in bytes: its name and map slot.
 const SERVER_BYTES: usize = 512;
-/// What a session takes beside its ticket and its certificates.
+/// The estimated size of a session without its ticket and certificates, in bytes.
 const SESSION_BYTES: usize = 512;
-/// What a certificate takes beside its bytes.
+/// The overhead of a certificate, in bytes.
 const CERTIFICATE_BYTES: usize = 64;
 
-/// Keeps sessions for the next handshakes. The server that was not used for the longest time goes first.
+/// The session cache. It evicts the least recently used server first.
 pub(super) struct SessionCache {
-    /// Guards the sessions alone; nothing is called back while it is held.
+    /// Guards the sessions only; no callback runs while the lock is held.
     servers: Mutex<Servers>,
 }
 
 #[derive(Default)]
 struct Servers {
     by_name: HashMap<ServerName<'static>, Server>,
-    /// The memory of all.
+    /// The size of all entries.
     bytes: usize,
-    /// Counts uses.
+    /// A counter of uses, which orders the servers by last use.
     clock: u64,
 }
 
@@ -52,7 +52,7 @@ struct Server {
     last_used: u64,
     kx_hint: Option<NamedGroup>,
     tls12: Option<Kept<Tls12ClientSessionValue>>,
-    /// The oldest first.
+    /// Oldest first.
     tls13: VecDeque<Kept<Tls13ClientSessionValue>>,
 }
 
@@ -132,7 +132,7 @@ impl ClientSessionStore for SessionCache {
 }
 
 impl Servers {
-    /// A server that is known, which is used now.
+    /// Returns a cached server and marks it as used.
     fn touch(&mut self, name: &ServerName<'static>) -> Option<&mut Server> {
         self.clock += 1;
         let server = self.by_name.get_mut(name)?;
@@ -140,7 +140,7 @@ impl Servers {
         Some(server)
     }
 
-    /// Changes what is kept for a server, and makes room elsewhere for what it takes more.
+    /// Changes a server's entry, and evicts others if the cache exceeds its bounds.
     fn change(&mut self, name: ServerName<'static>, change: impl FnOnce(&mut Server)) {
         self.clock += 1;
         let clock = self.clock;
@@ -168,7 +168,7 @@ impl Servers {
 }
 
 impl Server {
-    /// The memory of its sessions.
+    /// Returns the size of its sessions.
     fn bytes(&self) -> usize {
         let tls12 = self.tls12.as_ref().map_or(0, |kept| kept.bytes);
         tls12 + self.tls13.iter().map(|kept| kept.bytes).sum::<usize>()
@@ -184,12 +184,12 @@ impl fmt::Debug for SessionCache {
 // -------------------------------------------------------------------- sizes
 
 thread_local! {
-    /// The memory of the certificates of the connection that this thread processes, if it is known.
+    /// The size of the certificates of the connection that this thread processes, if known.
     static CERTIFICATES: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Processes what a server sent, of whose certificates the size is known. They are a part of each session that is
-/// kept meanwhile. rustls shows them to this thread, and not to the store.
+/// Runs `work` with the size of the server's certificates, which every session cached by `work` includes. rustls shows
+/// the certificates to the connection on this thread, but not to the session store.
 pub(crate) fn with_certificates<R>(size: Option<usize>, work: impl FnOnce() -> R) -> R {
     struct Restore(Option<usize>);
     impl Drop for Restore {
@@ -201,18 +201,18 @@ pub(crate) fn with_certificates<R>(size: Option<usize>, work: impl FnOnce() -> R
     work()
 }
 
-/// The memory of a server's certificates.
+/// Returns the size of a server's certificates, in bytes.
 pub(crate) fn size_of_certificates(certificates: &[CertificateDer<'_>]) -> usize {
     certificates.iter().map(|one| CERTIFICATE_BYTES + one.len()).sum()
 }
 
-/// The memory of a session.
+/// Returns the size of a session, in bytes.
 fn size_of_tls12(session: &Tls12ClientSessionValue) -> usize {
     SESSION_BYTES + shown(session, None)
 }
 
-/// The memory of a session. Most servers send several tickets, and to look at the certificates each time would take
-/// much longer than to make the session.
+/// Returns the size of a session, in bytes. Most servers send several tickets. To measure the certificates each time
+/// would take much longer than to create the session, so this uses the known size if there is one.
 fn size_of_tls13(session: &Tls13ClientSessionValue) -> usize {
     SESSION_BYTES
         + match CERTIFICATES.get() {
@@ -221,11 +221,11 @@ fn size_of_tls13(session: &Tls13ClientSessionValue) -> usize {
         }
 }
 
-/// The field that follows a ticket, which the certificates follow.
+/// The field in the `Debug` output after the ticket and before the certificates.
 const BEHIND_THE_TICKET: &str = "epoch";
 
-/// How many bytes a session shows of itself, up to this field. That is all there is to tell its size: rustls
-/// hides the ticket, and shows it, as it does the certificates, with two digits for each byte.
+/// Measures a session by its `Debug` output up to the field `end`, in bytes. rustls does not expose the ticket
+/// otherwise. The output has two hexadecimal digits for each byte of the ticket and the certificates.
 fn shown(session: &dyn fmt::Debug, end: Option<&str>) -> usize {
     struct Count<'a> {
         digits: usize,
@@ -233,7 +233,7 @@ fn shown(session: &dyn fmt::Debug, end: Option<&str>) -> usize {
     }
     impl Write for Count<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            // No more is wanted of one that is too large.
+            // The exact size of a session that is too large does not matter.
             if self.end == Some(text) || self.digits / 2 > SESSION_MOST {
                 return Err(fmt::Error);
             }
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_session_is_known() {
+    fn the_size_of_a_session_is_measured() {
         for version in VERSIONS {
             for (ticket, certificate) in [(0, 1000), (8_000, 1000), (0, 12_000), (8_000, 12_000)] {
                 let world = World::new(version, ticket, certificate, 1);
@@ -292,20 +292,21 @@ mod tests {
     }
 
     #[test]
-    fn the_certificates_that_the_thread_knows_are_not_counted_again() {
+    fn certificates_of_known_size_are_not_measured_again() {
         let world = World::new(&rustls::version::TLS13, 2_000, 9_000, 1);
         world.connect("a.test");
-        let session = world.cache.take_tls13_ticket(&name("a.test")).expect("there is one");
+        let session =
+            world.cache.take_tls13_ticket(&name("a.test")).expect("the server sent a ticket");
         let counted = size_of_tls13(&session);
         let certificates = [CertificateDer::from(vec![0; world.certificate])];
         let size = size_of_certificates(&certificates);
         let known = with_certificates(Some(size), || size_of_tls13(&session));
         assert!(known.abs_diff(counted) < 200, "{known} and {counted}");
-        assert_eq!(size_of_tls13(&session), counted, "the thread has forgotten them");
+        assert_eq!(size_of_tls13(&session), counted, "the known size is reset");
     }
 
     #[test]
-    fn a_session_that_is_too_large_is_not_kept() {
+    fn a_session_that_is_too_large_is_not_cached() {
         for version in VERSIONS {
             for (ticket, certificate) in [(40_000, 1000), (0, 40_000)] {
                 let world = World::new(version, ticket, certificate, 1);
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_no_more_than_its_share() {
+    fn the_sessions_of_one_server_are_bounded() {
         let world = World::new(&rustls::version::TLS13, 0, 1000, 20);
         world.connect("a.test");
         let server = |world: &World| {
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn all_servers_together_have_no_more_than_there_is() {
+    fn the_sessions_of_all_servers_are_bounded() {
         for version in VERSIONS {
             let world = World::new(version, 9_000, 1000, 6);
             for number in 0..150 {
@@ -346,14 +347,14 @@ mod tests {
                 let bytes = world.cache.lock().bytes;
                 assert!(bytes <= BYTES_MOST, "{bytes}");
             }
-            assert_eq!(world.connect("n149.test"), HandshakeKind::Resumed, "the newest is kept");
-            assert_eq!(world.connect("n0.test"), HandshakeKind::Full, "the oldest went");
+            assert_eq!(world.connect("n149.test"), HandshakeKind::Resumed, "the newest is cached");
+            assert_eq!(world.connect("n0.test"), HandshakeKind::Full, "the oldest was evicted");
             world.adds_up();
         }
     }
 
     #[test]
-    fn the_server_that_was_not_used_for_longest_goes_first() {
+    fn the_least_recently_used_server_is_evicted_first() {
         let cache = SessionCache::new();
         let hint = |number: usize| {
             cache.set_kx_hint(name(&format!("n{number}.test")), NamedGroup::X25519);
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_removed_leaves_nothing() {
+    fn removing_a_session_frees_its_memory() {
         let world = World::new(&rustls::version::TLS12, 0, 1000, 1);
         world.connect("a.test");
         world.cache.remove_tls12_session(&name("a.test"));
@@ -379,19 +380,19 @@ mod tests {
     }
 
     fn name(text: &str) -> ServerName<'static> {
-        ServerName::try_from(text.to_owned()).expect("it is a name")
+        ServerName::try_from(text.to_owned()).expect("a valid name")
     }
 
-    /// A client with a cache, and a server with tickets and certificates as large as it likes.
+    /// A client with a cache, and a server with tickets and certificates of given sizes.
     struct World {
         cache: Arc<SessionCache>,
         client: Arc<ClientConfig>,
         server: Arc<ServerConfig>,
-        /// How large its certificate is.
+        /// The size of the server's certificate, in bytes.
         certificate: usize,
     }
 
-    /// Makes tickets of what they hold, and this much more.
+    /// A ticketer that adds this many bytes of padding to each ticket.
     #[derive(Debug)]
     struct Large(usize);
 
@@ -447,7 +448,7 @@ mod tests {
             World { cache, client: Arc::new(client), server: Arc::new(server), certificate }
         }
 
-        /// One handshake, and what follows it.
+        /// Runs one handshake and the messages after it.
         fn connect(&self, host: &str) -> HandshakeKind {
             let mut client = ClientConnection::new(Arc::clone(&self.client), name(host)).unwrap();
             let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
@@ -474,10 +475,10 @@ mod tests {
                     client.process_new_packets().unwrap();
                 }
             }
-            client.handshake_kind().expect("it is done")
+            client.handshake_kind().expect("the handshake is complete")
         }
 
-        /// The sum is that of the parts.
+        /// Checks that the total size is the sum over the servers.
         #[track_caller]
         fn adds_up(&self) {
             let servers = self.cache.lock();

@@ -1,4 +1,4 @@
-//! What one handshake needs.
+//! The checked input of one TLS handshake: a rustls configuration and the server name to verify.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::name::parse_name;
 use super::options::{NAME_IN_MESSAGE, TlsOptions, invalid};
 use crate::error::Result;
 
-/// What a TLS handshake with one host needs: the settings, checked and made ready, and the name that
-/// the certificate has to be for. Cheap to clone.
+/// The validated settings of a TLS handshake with one host, and the name that the certificate must match. Cheap to
+/// clone.
 ///
-/// Sockets make their own; this is for those who drive the [`machine`](crate::machine) by hand.
+/// Sockets create their own; this type is for programs that drive the [`machine`](crate::machine) directly.
 #[derive(Clone)]
 pub struct TlsSetup {
     config: Arc<ClientConfig>,
@@ -24,14 +24,16 @@ pub struct TlsSetup {
 }
 
 impl TlsSetup {
-    /// Makes ready what a handshake with `hostname` needs. [`TlsOptions::server_name`] goes before
-    /// the host, which may be a name or an IP address, with or without brackets.
+    /// Prepares a handshake with `hostname`, which is a name or an IP address, with or without brackets.
+    /// [`TlsOptions::server_name`] takes precedence over it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) where the options can't be,
-    /// where the host can't be in a certificate (such as `127.1`) and no server name is set, and where
-    /// there is no cryptography: with neither of the features `aws-lc-rs` and `ring`, and no provider
-    /// installed.
+    /// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) in these cases:
+    ///
+    /// - The options are invalid.
+    /// - No certificate can match the host (such as `127.1`), and no server name is set.
+    /// - There is no crypto provider: neither of the features `aws-lc-rs` and `ring` is enabled, and the program
+    ///   installed none.
     pub fn new(options: &TlsOptions, hostname: &str) -> Result<Self> {
         options.check()?;
         let server_name = match options.chosen_name() {
@@ -41,7 +43,7 @@ impl TlsSetup {
         let Some(server_name) = server_name else {
             let host: String = hostname.chars().take(NAME_IN_MESSAGE).collect();
             return Err(invalid(format!(
-                "no certificate can be for {host:?}: set the server_name of the TLS options"
+                "no certificate can match {host:?}: set the server_name of the TLS options"
             )));
         };
         let config = match options.whole_config() {
@@ -56,7 +58,7 @@ impl TlsSetup {
         })
     }
 
-    /// One of a configuration that the simulator made.
+    /// Creates a setup with a configuration from the simulator.
     #[cfg(feature = "sim")]
     pub(crate) fn with_config(
         config: Arc<ClientConfig>,
@@ -66,7 +68,7 @@ impl TlsSetup {
         TlsSetup { config, server_name, require_close_notify, runs_foreign_code: false }
     }
 
-    /// Taken for one that runs foreign code.
+    /// Marks the setup as one that runs the program's code.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn foreign(self) -> Self {
         TlsSetup { runs_foreign_code: true, ..self }
@@ -80,21 +82,21 @@ impl TlsSetup {
         &self.server_name
     }
 
-    /// Whether a handshake by this setup may run code that is not this crate's, or do I/O: a verifier, a store of
-    /// sessions or a resolver of client certificates of a whole configuration, or a key log. The cryptography
-    /// itself is taken for computation, whoever provides it.
+    /// Returns whether a handshake with this setup may run the program's code or do I/O. Such code is a key log, or the
+    /// verifier, session store or client certificate resolver of a complete rustls configuration. The crypto provider
+    /// does not count: it only computes.
     pub(crate) fn runs_foreign_code(&self) -> bool {
         self.runs_foreign_code
     }
 
-    /// Whether the peer's end without `close_notify` is a truncation.
+    /// Returns whether an EOF without `close_notify` is a truncation.
     pub(crate) fn require_close_notify(&self) -> bool {
         self.require_close_notify
     }
 }
 
 impl fmt::Debug for TlsSetup {
-    /// Leaves out the configuration, which is long and may hold a signer of anyone's making.
+    /// Omits the configuration, which is long and may hold the program's own signer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsSetup")
             .field("server_name", &self.server_name.to_str())
@@ -110,7 +112,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn the_chosen_name_goes_before_the_host() {
+    fn the_server_name_takes_precedence_over_the_host() {
         crypto();
         let name = |options: &TlsOptions, host| {
             TlsSetup::new(options, host).unwrap().server_name().to_str().into_owned()
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_no_certificate_can_be_for_asks_for_a_name() {
+    fn a_host_that_no_certificate_can_match_needs_a_server_name() {
         crypto();
         for host in ["127.1", &"a".repeat(64), ""] {
             let error = TlsSetup::new(&TlsOptions::new(), host).unwrap_err();
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_options_give_one_configuration_and_debug_shows_no_key() {
+    fn equal_options_share_one_configuration_and_debug_shows_no_key() {
         crypto();
         let leaf = Authority::new("setup").leaf(["a.test"]);
         let options = || {
@@ -149,7 +151,7 @@ mod tests {
 
     #[cfg(feature = "rustls-0_23")]
     #[test]
-    fn a_whole_configuration_is_used_as_it_is() {
+    fn a_complete_configuration_is_used_unchanged() {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

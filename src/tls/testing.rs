@@ -1,19 +1,19 @@
-//! Certificates and cryptography for the tests of this folder.
+//! Certificates and a crypto provider for the tests of the TLS module.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::der::Names;
 
-/// Sees to it that there is cryptography, also where the crate is built without.
+/// Ensures that there is a crypto provider, even if the crate is built without one.
 pub(super) fn crypto() {
     if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
-        // Fails where another test was faster.
+        // Fails if another test installed it first.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 
-/// A certificate authority, at the root or below.
+/// A certificate authority, either a root or an intermediate.
 pub(super) struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -55,7 +55,7 @@ impl Authority {
     }
 }
 
-/// A certificate that is no authority's, and its key.
+/// An end-entity certificate and its key.
 pub(super) struct Leaf {
     pub(super) certificate: rcgen::Certificate,
     pub(super) key: KeyPair,
@@ -88,11 +88,11 @@ impl Leaf {
     }
 }
 
-/// Its common name is the first of the names.
+/// Returns parameters for a leaf; its common name is the first of the names.
 pub(super) fn leaf_params(names: &[&str]) -> CertificateParams {
     let owned: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(owned).expect("these are names");
-    params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("nobody"));
+    params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("unnamed"));
     params
 }
 

@@ -1,4 +1,4 @@
-//! Verifies servers: the usual way with better reasons, or not at all.
+//! Certificate verifiers: webpki's with better error messages, and one that accepts every certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use rustls::{
 use super::der::{Names, text_of};
 use super::paths::are_tangled;
 
-/// Verifies as webpki does, and where that finds no trusted issuer looks at what was sent to tell
-/// why. It never accepts what webpki refuses. It refuses what that accepts only if the certificates allow more
-/// paths than anyone should look at.
+/// A verifier that wraps webpki's. If webpki finds no trusted issuer, it inspects the certificates to explain why. It
+/// never accepts certificates that webpki refuses. It refuses certificates that webpki accepts only if they allow too
+/// many paths.
 #[derive(Debug)]
 pub(super) struct Diagnose {
     webpki: Arc<WebPkiServerVerifier>,
@@ -25,7 +25,7 @@ pub(super) struct Diagnose {
 }
 
 impl Diagnose {
-    /// The roots are those that `webpki` trusts.
+    /// Creates a verifier; `roots` must be the roots that `webpki` trusts.
     pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, roots: Arc<RootCertStore>) -> Self {
         Diagnose { webpki, roots }
     }
@@ -38,8 +38,8 @@ impl Diagnose {
     ) -> Option<Untrusted> {
         match error {
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => diagnose(leaf, others),
-            // webpki looks at this first, so that most certificates that people sign for themselves
-            // end here: `openssl req -x509` marks them so. Where it is trusted, this is the fault.
+            // webpki checks this first, so most self-signed certificates end here: `openssl req -x509` marks
+            // them as an authority's. If the certificate is a trusted root, the mark itself is the fault.
             Error::InvalidCertificate(CertificateError::Other(OtherError(error)))
                 if is_authority_as_server(error.as_ref()) =>
             {
@@ -104,18 +104,18 @@ impl ServerCertVerifier for Diagnose {
     }
 }
 
-/// Why a server's certificate has no trusted issuer, where more can be said than that.
+/// A specific reason why a server's certificate has no trusted issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Untrusted {
-    /// It is its own issuer.
+    /// The certificate is its own issuer.
     SelfSigned,
-    /// The certificates lead to an issuer that was not sent and is no trusted root. Whether that
-    /// should have been an intermediate or a root can't be told.
+    /// The chain leads to an issuer that the server did not send and that is not a trusted root. It may be a missing
+    /// intermediate or a missing root.
     Incomplete {
-        /// Its name, fit for a message.
+        /// The issuer's name, sanitised for a message.
         issuer: String,
     },
-    /// The certificates issue each other in more ways than are tried.
+    /// The certificates allow more paths than the verifier tries.
     Tangled,
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-/// Accepts every certificate, but not a server that does not have its key.
+/// A verifier that accepts every certificate. The server must still prove that it has the key.
 #[derive(Debug)]
 pub(super) struct AcceptAny {
     algorithms: WebPkiSupportedAlgorithms,
@@ -186,14 +186,14 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
-/// Whether webpki refused a server's certificate because it is marked as an authority's. Its errors
-/// are of a crate that is not ours to name; they print as they are called.
+/// Returns whether webpki refused a server's certificate because it is marked as an authority's. webpki is not a direct
+/// dependency, so this compares the printed error, which is the variant's name.
 pub(super) fn is_authority_as_server(error: &dyn std::error::Error) -> bool {
     error.to_string() == "CaUsedAsEndEntity"
 }
 
-/// Follows the issuers from the leaf through what was sent, by name. `None` where that leads to a
-/// root, which is its own issuer, or round in a circle, or can't be read: nothing more is known then.
+/// Follows the issuers by name, from the leaf through the certificates that the server sent. Returns `None` if the leaf
+/// is malformed, or if the issuers lead to a root, which is its own issuer, or into a circle.
 fn diagnose(leaf: &[u8], others: &[CertificateDer<'_>]) -> Option<Untrusted> {
     let mut names = Names::of(leaf)?;
     if names.is_self_issued() {
@@ -213,7 +213,7 @@ fn diagnose(leaf: &[u8], others: &[CertificateDer<'_>]) -> Option<Untrusted> {
     None
 }
 
-/// Above this many issuers webpki gives up too; also bounds what goes in a circle.
+/// The maximum number of issuers to follow, which also ends a circle. webpki gives up at this length too.
 const LONGEST_PATH: usize = 8;
 
 #[cfg(test)]
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_self_signed_certificate_is_called_so() {
+    fn a_self_signed_certificate_is_reported_as_such() {
         let root = Authority::new("Root");
         let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
         assert_eq!(reason(&[&root], &leaf, &[]), Untrusted::SelfSigned);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_trusted_but_used_as_a_server_is_not_called_self_signed() {
+    fn a_trusted_authority_used_as_a_server_is_not_reported_as_self_signed() {
         let root = Authority::new("a.test");
         let verdict = verify_der(&[&root], root.der(), &[], "a.test").unwrap_err();
         let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = verdict else {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_ends_at_a_root_is_of_an_unknown_issuer() {
+    fn a_chain_that_ends_at_an_untrusted_root_has_an_unknown_issuer() {
         let (trusted, other) = (Authority::new("Trusted"), Authority::new("Other Root"));
         let middle = other.below("Middle");
         let leaf = middle.leaf(["a.test"]);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn other_faults_are_told_as_webpki_does() {
+    fn other_errors_are_those_of_webpki() {
         let root = Authority::new("Root");
         let wrong_name = verify(&[&root], &root.leaf(["a.test"]), &[], "b.test").unwrap_err();
         assert!(
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn issuers_in_a_circle_and_garbage_end_the_search() {
         let (a, b) = (Authority::new("A"), Authority::new("B"));
-        // Each of a name that the other issued: found by name alone, as in a chain made to confuse.
+        // Each has the other as its issuer. Only the names match, as in a chain that is meant to confuse.
         let (a_by_b, b_by_a) = (b.below("A"), a.below("B"));
         let leaf = a.leaf(["a.test"]);
         assert_eq!(diagnose(leaf.der(), &[a_by_b.der().clone(), b_by_a.der().clone()]), None);
@@ -311,18 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_issue_each_other_in_many_ways_are_refused_unseen() {
+    fn certificates_with_too_many_paths_are_refused_without_a_search() {
         let root = Authority::new("Maze");
         let maze: Vec<_> = (0..20).map(|_| root.below("Maze")).collect();
         let others: Vec<_> = maze.iter().map(Authority::der).collect();
         let leaf = maze[19].leaf(["a.test"]);
-        // There even is a good path.
+        // One path is valid.
         assert!(verify(&[&root], &leaf, &others[19..], "a.test").is_ok());
         assert_eq!(reason(&[&root], &leaf, &others), Untrusted::Tangled);
     }
 
     #[test]
-    fn without_checks_any_certificate_will_do_but_not_without_its_key() {
+    fn without_verification_any_certificate_is_accepted_but_only_with_its_key() {
         let (leaf, other) = (
             Leaf::self_signed(&leaf_params(&["other.test"])),
             Leaf::self_signed(&leaf_params(&["other.test"])),
@@ -399,7 +399,7 @@ mod tests {
         Arc::new(rustls::crypto::ring::default_provider())
     }
 
-    /// With a server that shows one certificate and signs with the key of another.
+    /// Runs a handshake with a server that presents one certificate and signs with the key of another.
     fn handshake(
         verifier: Arc<dyn ServerCertVerifier>,
         shown: &Leaf,
