@@ -1,5 +1,5 @@
-//! What once went wrong in rare moments: panics of the user's code, limits that had passed before, forks
-//! while others were busy, a system that tells each failure to one party only.
+//! Former bugs that needed rare timing: panics in user code, limits that had passed before, forks of a busy process,
+//! and failures that the kernel reports only once.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,13 +16,13 @@ use crate::support::{
     times_out,
 };
 
-// -------------------------------------------------------------------- panics while a name is looked up
+// -------------------------------------------------------------------- panics during a lookup
 
-/// Answers when the test says so, and what the test says.
+/// A resolver that answers when the test signals it.
 struct Later {
     go: Mutex<Receiver<()>>,
     answer: fn(&Later) -> io::Result<Vec<IpAddr>>,
-    /// Panics when it is dropped.
+    /// Makes the resolver panic when it is dropped.
     bomb: bool,
     cell: Arc<Mutex<Option<Socket>>>,
 }
@@ -30,37 +30,37 @@ struct Later {
 impl Resolver for Later {
     fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
         let go = self.go.lock().unwrap_or_else(PoisonError::into_inner);
-        go.recv_timeout(PATIENCE).expect("the test says when");
+        go.recv_timeout(PATIENCE).expect("the test sends the signal");
         (self.answer)(self)
     }
 }
 
 impl Drop for Later {
     fn drop(&mut self) {
-        assert!(!self.bomb, "a resolver that panics when it is dropped: all is well");
+        assert!(!self.bomb, "a resolver that panics when it is dropped: this is expected");
     }
 }
 
-/// Every call on a socket whose resolver behaves like this has to return, with a failed look-up.
+/// Checks that every call on a socket with this resolver returns, and that the lookup fails.
 #[track_caller]
 fn look_up_fails(answer: fn(&Later) -> io::Result<Vec<IpAddr>>, bomb: bool) {
     let (say, go) = mpsc::channel();
     let cell = Arc::new(Mutex::new(None));
     let resolver = Later { go: Mutex::new(go), answer, bomb, cell: Arc::clone(&cell) };
-    let connector = Connector::builder().resolver(resolver).build().expect("the rules are fine");
-    let socket = connector.connect(("name.test", 9)).expect("the address is fine");
-    *cell.lock().expect("nobody has it") = Some(socket.clone());
-    // From here on the look-up alone has the resolver.
+    let connector = Connector::builder().resolver(resolver).build().expect("the rules are valid");
+    let socket = connector.connect(("name.test", 9)).expect("the address is valid");
+    *cell.lock().expect("no thread panics while it holds the lock") = Some(socket.clone());
+    // From here on only the lookup holds the resolver.
     drop(connector);
     let opening = socket.clone();
     let opened = call(move || opening.opened().map(drop));
-    say.send(()).expect("the look-up waits for it");
+    say.send(()).expect("the lookup waits for it");
     fails(opened.join(), ErrorKind::Resolve);
     let closing = socket.clone();
-    call(move || closing.close()).join().expect("it has failed already");
+    call(move || closing.close()).join().expect("the socket has already failed");
     fails(socket.closed_timeout(PATIENCE), ErrorKind::Resolve);
     fails(socket.opened_timeout(PATIENCE), ErrorKind::Resolve);
-    // The cycle through the error is the test's own.
+    // The test itself created the reference cycle through the error.
     *cell.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
@@ -74,7 +74,7 @@ struct Unspeakable;
 
 impl fmt::Display for Unspeakable {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        panic!("an error that panics when it is displayed: all is well");
+        panic!("an error that panics when it is displayed: this is expected");
     }
 }
 
@@ -85,7 +85,7 @@ fn an_error_that_panics_when_it_is_displayed_fails_its_look_up() {
     story(|| look_up_fails(|_| Err(io::Error::other(Unspeakable)), false));
 }
 
-/// Asks the socket whose look-up it ends.
+/// An error whose text queries the socket whose lookup it ends.
 struct Curious(Arc<Mutex<Option<Socket>>>);
 
 impl fmt::Debug for Curious {
@@ -112,7 +112,7 @@ fn an_error_whose_text_asks_the_socket_itself_fails_its_look_up() {
 
 // -------------------------------------------------------------------- limits that passed before
 
-/// A deadline that has passed hides nothing of what has happened to the socket.
+/// Checks that a deadline in the past hides nothing that has happened to the socket.
 #[track_caller]
 fn gives_its_cause(socket: &Socket, cause: ErrorKind) {
     for deadline in [None, Some(past())] {
@@ -125,10 +125,10 @@ fn gives_its_cause(socket: &Socket, cause: ErrorKind) {
 }
 
 #[test]
-fn a_socket_that_has_ended_gives_its_cause_also_after_the_deadline() {
+fn a_socket_that_has_ended_reports_its_cause_even_after_the_deadline() {
     story(|| {
         let nothing = nothing_listens();
-        let refused = sockeye::connect(nothing.address).expect("the address is fine");
+        let refused = sockeye::connect(nothing.address).expect("the address is valid");
         fails(refused.opened(), ErrorKind::Connect);
         gives_its_cause(&refused, ErrorKind::Connect);
 
@@ -153,20 +153,20 @@ fn a_socket_that_has_ended_gives_its_cause_also_after_the_deadline() {
 }
 
 #[test]
-fn to_close_a_side_that_is_closed_needs_no_time() {
+fn closing_a_closed_side_takes_no_time() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
         socket.writer().close().expect("the peer reads");
         socket.set_deadline(Some(past()));
-        socket.writer().close().expect("it is closed already");
+        socket.writer().close().expect("the side is closed already");
         fails(socket.writer().write(b"x"), ErrorKind::Closed);
         times_out(read(&open_with_deadline(), 1));
         peer.gets(b"");
     });
 }
 
-/// An open socket for which the deadline does count.
+/// Returns an open socket, to which the deadline does apply.
 fn open_with_deadline() -> Socket {
     let peer = Peer::reads();
     let socket = open(&peer);
@@ -177,8 +177,8 @@ fn open_with_deadline() -> Socket {
 // -------------------------------------------------------------------- peers that never stop
 
 #[test]
-fn peers_that_send_to_cancelled_readers_delay_no_time_limit() {
-    /// More than the buffers between the two hold.
+fn peers_that_flood_cancelled_readers_delay_no_timeout() {
+    /// More than the buffers of both sides hold.
     const MUCH: usize = 16 << 20;
     const CHUNK: usize = 256 << 10;
     story(|| {
@@ -198,7 +198,7 @@ fn peers_that_send_to_cancelled_readers_delay_no_time_limit() {
                     while !over.load(Ordering::SeqCst) {
                         wire.send(&chunk);
                     }
-                    // All of the flood is taken when so much more is.
+                    // Once the peer has sent this much more, the socket has drained the whole flood.
                     much(wire);
                     say.send(()).expect("the test waits for it");
                 });
@@ -208,19 +208,20 @@ fn peers_that_send_to_cancelled_readers_delay_no_time_limit() {
             })
             .collect();
         for (_, _, flooding) in &floods {
-            flooding.recv_timeout(PATIENCE).expect("what it sends is taken");
+            flooding.recv_timeout(PATIENCE).expect("the socket drains the flood");
         }
         for _ in 0..5 {
             let options = SocketOptions::new().connect_timeout(ms(100));
-            let socket = sockeye::connect_with(hole.address, options).expect("the address is fine");
+            let socket =
+                sockeye::connect_with(hole.address, options).expect("the address is valid");
             fails(at_once(|| socket.opened()), ErrorKind::TimedOut);
         }
         over.store(true, Ordering::SeqCst);
         for (peer, socket, flooding) in floods {
-            flooding.recv_timeout(PATIENCE).expect("what it sends is taken");
-            assert_eq!(socket.stats().bytes_read, 0, "what is dropped does not count");
+            flooding.recv_timeout(PATIENCE).expect("the socket drains the flood");
+            assert_eq!(socket.stats().bytes_read, 0, "drained bytes are not counted");
             fails(socket.closed_timeout(ms(0)), ErrorKind::TimedOut);
-            (&socket).write_all(b"over").expect("the peer reads in the end");
+            (&socket).write_all(b"over").expect("the peer reads at the end");
             socket.writer().close().expect("the peer reads");
             peer.sees_the_end_after(b"over");
         }
@@ -230,7 +231,7 @@ fn peers_that_send_to_cancelled_readers_delay_no_time_limit() {
 // -------------------------------------------------------------------- after the end
 
 #[test]
-fn reads_after_close_fail_also_where_the_peer_had_ended() {
+fn reads_after_close_fail_even_if_the_peer_had_ended() {
     story(|| {
         let peer = Peer::plays(|wire| wire.fin());
         let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
@@ -246,9 +247,9 @@ fn reads_after_close_fail_also_where_the_peer_had_ended() {
     });
 }
 
-/// What the peer answers to our end is nobody's, also where it comes before the reader has woken up.
+/// Data that the peer sends in reply to this side's end belongs to no read, even if it arrives before the reader wakes.
 #[test]
-fn a_read_that_close_has_ended_takes_nothing_that_comes_after() {
+fn a_read_that_close_has_ended_takes_no_later_data() {
     for _ in 0..100 {
         story(|| {
             let peer = Peer::plays(|wire| {
@@ -258,14 +259,14 @@ fn a_read_that_close_has_ended_takes_nothing_that_comes_after() {
             let socket = open(&peer);
             let reader = socket.reader();
             let reading = blocked(move || read(reader, 10));
-            socket.close().expect("nothing is in the way");
+            socket.close().expect("the close succeeds");
             fails(reading.join(), ErrorKind::Closed);
             peer.sees_the_end_after(b"");
         });
     }
 }
 
-// -------------------------------------------------------------------- what only Linux lets be provoked
+// -------------------------------------------------------------------- only on Linux
 
 #[cfg(target_os = "linux")]
 mod on_linux {
@@ -293,16 +294,17 @@ mod on_linux {
     // ---------------------------------------------------------------- urgent data
 
     #[test]
-    fn urgent_data_that_nobody_reads_takes_no_processor_time() {
-        const NAME: &str =
-            "regressions::on_linux::urgent_data_that_nobody_reads_takes_no_processor_time";
+    fn unread_urgent_data_uses_no_cpu_time() {
+        const NAME: &str = "regressions::on_linux::unread_urgent_data_uses_no_cpu_time";
         alone(NAME, LONG, || {
             let urgent = |before: &'static [u8]| {
                 let (say, sent) = mpsc::channel();
                 let peer = Peer::plays(move |wire| {
                     wire.send(before);
                     wire.aside(move |stream| {
-                        SockRef::from(&stream).send_out_of_band(b"!").expect("there is room");
+                        SockRef::from(&stream)
+                            .send_out_of_band(b"!")
+                            .expect("the send buffer has room");
                         say.send(()).expect("the test waits for it");
                     });
                     wire.await_cue();
@@ -317,14 +319,14 @@ mod on_linux {
             let deaf = open(&cancelled);
             deaf.reader().cancel();
             for sent in [sent, sent_alone, sent_to_cancelled] {
-                sent.recv_timeout(PATIENCE).expect("the peer sends it");
+                sent.recv_timeout(PATIENCE).expect("the peer sends the byte");
             }
-            // Until all that is watched is watched.
+            // The loop watches every wire of this process after this time.
             fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
             let before = processor_time();
             fails(socket.closed_timeout(ms(1000)), ErrorKind::TimedOut);
             let spent = processor_time() - before;
-            assert!(spent < ms(150), "{spent:?} of a second, at rest");
+            assert!(spent < ms(150), "the idle process used {spent:?} in a second");
             assert_eq!(read_exactly(&socket, 6).expect("the peer has sent it"), b"unread");
             fails(silent.closed_timeout(ms(0)), ErrorKind::TimedOut);
         });
@@ -333,12 +335,13 @@ mod on_linux {
     // ---------------------------------------------------------------- forks
 
     #[test]
-    fn in_a_child_forked_in_a_busy_moment_whoever_only_looks_has_an_answer() {
-        const NAME: &str = "regressions::on_linux::in_a_child_forked_in_a_busy_moment_whoever_only_looks_has_an_answer";
+    fn in_a_child_forked_in_a_busy_moment_queries_return() {
+        const NAME: &str =
+            "regressions::on_linux::in_a_child_forked_in_a_busy_moment_queries_return";
         const FORKS: usize = 200;
         alone(NAME, LONG, || {
             let peer = Peer::plays(|wire| {
-                // Up to the abort.
+                // The loop ends with the abort.
                 while wire.try_send(&[b'.'; 64 * 1024]).is_ok() {}
             });
             let socket = open(&peer);
@@ -349,13 +352,13 @@ mod on_linux {
                 })
                 .collect();
             for number in 0..FORKS {
-                // SAFETY: the child runs on as a copy of this thread alone, takes no lock that another
-                // may have held (that the library needs none is what is tested; a deadlock is ended by
-                // the alarm), and leaves by _exit.
+                // SAFETY: the child continues as a copy of this thread alone. It takes no lock that another thread may
+                // have held; the test checks that the library needs none, and the alarm ends a deadlock. It leaves via
+                // _exit.
                 let child = unsafe { libc::fork() };
-                assert!(child >= 0, "no process could be had");
+                assert!(child >= 0, "fork failed");
                 if child == 0 {
-                    // SAFETY: it only sets a timer, whose signal ends the child.
+                    // SAFETY: alarm only sets a timer, whose signal ends the child.
                     unsafe { libc::alarm(5) };
                     let _ = socket.phase();
                     let _ = socket.stats();
@@ -368,15 +371,15 @@ mod on_linux {
                                 result.is_err_and(|error| error.kind() == ErrorKind::InvalidState)
                             });
                     let well = refused && text.contains("Socket");
-                    // SAFETY: ends the child without running anything else in it.
+                    // SAFETY: _exit ends the child without running anything else in it.
                     unsafe { libc::_exit(if well { 0 } else { 1 }) };
                 }
-                let child = Pid::from_raw(child).expect("the child has a number");
+                let child = Pid::from_raw(child).expect("a process id is positive");
                 let (_, status) = waitpid(Some(child), WaitOptions::empty())
-                    .expect("it is a child of this process")
-                    .expect("it was waited for");
+                    .expect("waitpid accepts a child of this process")
+                    .expect("waitpid returns when the child has ended");
                 assert_eq!(status.terminating_signal(), None, "child {number} hangs");
-                assert_eq!(status.exit_status(), Some(0), "child {number} was told something else");
+                assert_eq!(status.exit_status(), Some(0), "child {number} saw a different result");
             }
             socket.abort();
             readers.into_iter().for_each(|reader| reader.join());
@@ -385,14 +388,14 @@ mod on_linux {
 
     // ---------------------------------------------------------------- loggers
 
-    /// How often it has panicked with a record of the loop.
+    /// The number of times that the logger panicked on the event loop's thread.
     static PANICS: AtomicUsize = AtomicUsize::new(0);
 
     struct Panicking;
 
     impl log::Log for Panicking {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            assert!(!for_the_loop(), "a logger that panics when it is asked: all is well");
+            assert!(!for_the_loop(), "a logger that panics in `enabled`: this is expected");
             true
         }
 
@@ -400,7 +403,7 @@ mod on_linux {
             if for_the_loop() {
                 PANICS.fetch_add(1, Ordering::SeqCst);
             }
-            panic!("a logger that panics: all is well");
+            panic!("a logger that panics: this is expected");
         }
 
         fn flush(&self) {}
@@ -410,7 +413,7 @@ mod on_linux {
         thread::current().name() == Some("sockeye-log")
     }
 
-    /// Its connect timeout passes, and not the one of this call.
+    /// Checks that the socket's connect timeout passes, not the limit of this call.
     #[track_caller]
     fn expires(socket: &Socket) {
         let error = socket.opened_timeout(ms(10_000)).expect_err("nobody answers");
@@ -421,9 +424,9 @@ mod on_linux {
     #[test]
     fn a_logger_that_panics_does_not_end_the_loop() {
         alone("regressions::on_linux::a_logger_that_panics_does_not_end_the_loop", LONG, || {
-            log::set_logger(&Panicking).expect("there is none yet");
+            log::set_logger(&Panicking).expect("the process has no logger yet");
             log::set_max_level(log::LevelFilter::Trace);
-            // As often as the loop can't poll.
+            // The loop's thread panics often here, so its messages are suppressed.
             let usual = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
                 if !for_the_loop() {
@@ -433,15 +436,15 @@ mod on_linux {
             let hole = black_hole();
             let limited = |limit| {
                 let options = SocketOptions::new().connect_timeout(limit);
-                sockeye::connect_with(hole.address, options).expect("the address is fine")
+                sockeye::connect_with(hole.address, options).expect("the address is valid")
             };
             let pending = limited(ms(1000));
-            // The loop has the first when it is done with the second.
+            // When the loop has handled this socket it has also registered the first one.
             expires(&limited(ms(50)));
             keep_the_loop_from_polling(|| {
-                // It needs the loop, which tries to poll then.
+                // The connect needs the loop, which then tries to poll.
                 let other = limited(ms(50));
-                eventually(PATIENCE, "the loop has something to say", || {
+                eventually(PATIENCE, "the loop logs a record", || {
                     PANICS.load(Ordering::SeqCst) > 1
                 });
                 drop(other);
@@ -453,15 +456,15 @@ mod on_linux {
             let connector = Connector::builder()
                 .resolver(|_: &str| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
                 .build()
-                .expect("the rules are fine");
-            let socket = connector.connect(("name.test", address.port())).expect("it is fine");
+                .expect("the rules are valid");
+            let socket = connector.connect(("name.test", address.port())).expect("it is valid");
             socket.opened_timeout(PATIENCE).expect("it listens");
         });
     }
 
-    /// For as long as `meanwhile` runs the loop polls what can't be polled.
+    /// Makes every poll of the event loop fail while `meanwhile` runs.
     fn keep_the_loop_from_polling(meanwhile: impl FnOnce()) {
-        let null = fs::File::open("/dev/null").expect("it is everywhere");
+        let null = fs::File::open("/dev/null").expect("the file exists");
         let polls: Vec<_> = descriptors()
             .into_iter()
             .filter(|number| {
@@ -469,20 +472,20 @@ mod on_linux {
                     .is_ok_and(|link| link.as_os_str() == "anon_inode:[eventpoll]")
             })
             .map(|number| {
-                // SAFETY: the numbers are open, and are given back below.
+                // SAFETY: the numbers are open, and dup2 restores them below.
                 let kept = unsafe { libc::dup(number) };
                 assert!(kept >= 0, "no descriptor is free");
                 (number, kept)
             })
             .collect();
-        assert!(!polls.is_empty(), "the loop has one");
+        assert!(!polls.is_empty(), "the loop has an epoll descriptor");
         for (number, _) in &polls {
-            // SAFETY: who has the number uses it for calls that fail from now on.
+            // SAFETY: the owner of the number only uses it for calls, which fail from now on.
             assert_eq!(unsafe { libc::dup2(null.as_raw_fd(), *number) }, *number);
         }
         meanwhile();
         for (number, kept) in polls {
-            // SAFETY: it becomes what it was, and the copy is this function's own.
+            // SAFETY: the number is restored, and this function owns the copy.
             unsafe {
                 assert_eq!(libc::dup2(kept, number), number);
                 libc::close(kept);
@@ -490,9 +493,10 @@ mod on_linux {
         }
     }
 
-    // ---------------------------------------------------------------- what the system tells once
+    // ---------------------------------------------------------------- failures that the kernel reports once
 
-    /// A peer that answers, ends, and is asked once more: a socket that has all of it, and the reset.
+    /// Opens a socket whose peer answered, ended, and then reset the connection on further data: the whole answer and
+    /// the reset have arrived.
     fn answered_and_reset(options: SocketOptions) -> Socket {
         let (say, ended) = mpsc::channel();
         let peer = Peer::plays(move |wire| {
@@ -504,19 +508,19 @@ mod on_linux {
         let socket = open_with(&peer, options);
         let info = socket.opened().expect("it is open");
         let (local, remote) = (info.local_address(), info.remote_address());
-        let wire = connection(local.expect("it has one"), remote.expect("it has one"));
+        let wire = connection(local.expect("it is connected"), remote.expect("it is connected"));
         (&socket).write_all(b"ask").expect("the peer reads");
         ended.recv_timeout(PATIENCE).expect("the peer answers");
-        (&socket).write_all(b"ask again").expect("nothing has said that nobody reads");
+        (&socket).write_all(b"ask again").expect("no reset has arrived yet");
         let mut looked_at = [PollFd::new(&wire, PollFlags::empty())];
         let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
-        assert_eq!(poll(&mut looked_at, Some(&limit)).expect("it can be polled"), 1);
-        assert!(looked_at[0].revents().contains(PollFlags::HUP), "the reset has come");
+        assert_eq!(poll(&mut looked_at, Some(&limit)).expect("poll accepts a socket"), 1);
+        assert!(looked_at[0].revents().contains(PollFlags::HUP), "the reset has arrived");
         socket
     }
 
     #[test]
-    fn an_answer_that_is_complete_has_a_clean_end_whatever_comes_after() {
+    fn a_complete_answer_has_a_clean_end_despite_a_later_reset() {
         story(|| {
             for half_open in [false, true] {
                 let options = || SocketOptions::new().allow_half_open(half_open);
@@ -528,9 +532,9 @@ mod on_linux {
         });
     }
 
-    /// The loop looks at it first.
+    /// The event loop sees the end first.
     #[test]
-    fn an_answer_that_lies_unread_has_a_clean_end_whatever_comes_after() {
+    fn an_unread_answer_has_a_clean_end_despite_a_later_reset() {
         story(|| {
             let socket = answered_and_reset(SocketOptions::new());
             let _ = socket.closed_timeout(ms(400));
@@ -540,7 +544,7 @@ mod on_linux {
     }
 
     #[test]
-    fn whoever_learns_of_a_lost_peer_says_lost() {
+    fn every_call_reports_a_lost_peer_as_lost() {
         const COUNT: usize = 50;
         story(|| {
             let listener = listen_with_room(4096);
@@ -551,7 +555,7 @@ mod on_linux {
             let sockets: Vec<_> = (0..COUNT)
                 .map(|_| {
                     let socket = sockeye::connect_with(address, options.clone())
-                        .expect("the address is fine");
+                        .expect("the address is valid");
                     silent.push(listener.accept().expect("a connection comes"));
                     socket.opened().expect("it listens");
                     let writer = socket.writer();
@@ -559,7 +563,7 @@ mod on_linux {
                 })
                 .collect();
             for (writing, socket) in sockets {
-                let failure = writing.join().expect("nobody reads");
+                let failure = writing.join().expect("the peer does not read");
                 assert_eq!(kind_of(&failure), ErrorKind::Lost);
                 fails(socket.closed_timeout(PATIENCE), ErrorKind::Lost);
                 fails((&socket).write(b"x"), ErrorKind::Lost);

@@ -1,5 +1,5 @@
-//! Resets beside the scenarios of `conformance::reset`: a reset by the peer is told as `Reset`, to everyone,
-//! always, and never as a clean end.
+//! Resets, in addition to the scenarios of `conformance::reset`. Every call always reports a reset by the peer as
+//! `Reset`, never as a clean end.
 
 use std::io::Write;
 #[cfg(target_os = "linux")]
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_write_alone_tells_it() {
+fn a_write_alone_reports_it() {
     story(|| {
         let peer = Peer::resets();
         let socket = open(&peer);
@@ -30,7 +30,7 @@ fn a_write_alone_tells_it() {
 }
 
 #[test]
-fn a_blocked_write_tells_it() {
+fn a_blocked_write_reports_it() {
     story(|| {
         let peer = Peer::resets();
         let socket = open_with(&peer, little_room());
@@ -38,7 +38,7 @@ fn a_blocked_write_tells_it() {
         let writing = blocked(move || pour(writer, b'w', usize::MAX));
         peer.cue();
         let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
+        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
     });
 }
@@ -55,7 +55,7 @@ fn a_cancelled_reader_does_not_hide_it() {
     });
 }
 
-/// The peer closes while bytes for it are unread, which the system tells as a reset as well.
+/// The peer closes with unread bytes, which the kernel also reports as a reset.
 #[test]
 fn a_peer_that_closes_without_reading_resets() {
     story(|| {
@@ -64,7 +64,7 @@ fn a_peer_that_closes_without_reading_resets() {
             wire.close();
         });
         let socket = open(&peer);
-        (&socket).write_all(b"never read").expect("there is room");
+        (&socket).write_all(b"never read").expect("the send buffer has room");
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 10));
         peer.cue();
@@ -74,7 +74,7 @@ fn a_peer_that_closes_without_reading_resets() {
 }
 
 #[test]
-fn it_settles_at_once_whatever_is_unread() {
+fn it_is_noticed_at_once_despite_unread_data() {
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.send(b"precious");
@@ -85,7 +85,7 @@ fn it_settles_at_once_whatever_is_unread() {
         peer.cue();
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
         assert_eq!(socket.phase(), Phase::Closed);
-        // Other systems throw the bytes away.
+        // Other systems discard the bytes.
         if cfg!(target_os = "linux") {
             assert_eq!(read(&socket, 5).expect("they came before the reset"), b"preci");
             assert_eq!(read(&socket, 10).expect("they came before the reset"), b"ous");
@@ -94,11 +94,11 @@ fn it_settles_at_once_whatever_is_unread() {
     });
 }
 
-/// What fails a write need not be felt by a read, as where the system is out of buffers; here the other
-/// direction has been ended behind the library's back. All are told the same, and a read waits for nothing.
+/// A write can fail without a failure of reads, for example if the system has no buffers. Here the test shuts the write
+/// side down without the library's knowledge. All calls report the same error, and a blocked read returns.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_write_that_fails_alone_is_told_to_a_blocked_read() {
+fn a_blocked_read_sees_the_failure_of_a_write() {
     use crate::support::process::connection;
     use crate::support::tls::Way;
     for way in [Way::Plain, Way::On] {
@@ -113,9 +113,11 @@ fn a_write_that_fails_alone_is_told_to_a_blocked_read() {
             let reading = blocked(move || read(reader, 10));
             let info = socket.opened().expect("it is open");
             let ends = (info.local_address(), info.remote_address());
-            let (Some(local), Some(remote)) = ends else { panic!("it has both: {ends:?}") };
+            let (Some(local), Some(remote)) = ends else {
+                panic!("an address is missing: {ends:?}")
+            };
             connection(local, remote).shutdown(Shutdown::Write).expect("it is connected");
-            // Over TLS one is accepted before that.
+            // Over TLS one write succeeds before that.
             eventually(AT_ONCE, "a write fails", || (&socket).write(b"x").is_err());
             fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
             gives(&socket, ErrorKind::Reset);

@@ -1,10 +1,7 @@
-//! Real servers, asked through the library and through the examples; and what the exit codes of the
-//! example `connect` tell.
-//!
-//! The servers run on loopback from throwaway directories, each in a process group of its own that is
-//! ended with its test and ends by itself where the test can't do that. Where a server isn't
-//! installed, its tests say so and are skipped. TLS servers show certificates that were made for the
-//! one test.
+//! Real servers, queried through the library and the examples, and the exit codes of the example `connect`.
+//! The servers run on loopback from temporary directories. Each runs in a process group of its own that ends with its
+//! test, and exits by itself if the test cannot end it. If a server is not installed, its tests print that and are
+//! skipped. Each test creates the certificates of its TLS servers.
 #![cfg(unix)]
 
 mod certificates;

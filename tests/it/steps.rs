@@ -1,4 +1,4 @@
-//! At which step a call or a connection failed, and how long the steps before took.
+//! The step at which a call or a connection failed, and the duration of the earlier steps.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -13,20 +13,21 @@ use crate::support::peer::{black_hole, listen, nothing_listens};
 use crate::support::tls::{Way, authority, options};
 use crate::support::{Peer, fill, little_room, ms, open, open_with, pour, read, story};
 
-/// The longest that a step takes on loopback, on a busy machine.
+/// The longest time that a step takes on loopback, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
 #[track_caller]
 fn of_io<T: std::fmt::Debug>(result: io::Result<T>) -> Error {
-    let error = result.expect_err("it has to fail");
+    let error = result.expect_err("the call fails");
     Error::from_io(&error).expect("it carries the crate's error").clone()
 }
 
 #[track_caller]
 fn unopened(connector: &Connector, address: impl ToString, options: SocketOptions) -> Error {
-    let socket = connector.connect_with(address.to_string(), options).expect("the address is fine");
+    let socket =
+        connector.connect_with(address.to_string(), options).expect("the address is valid");
     let error = socket.opened().expect_err("it never opens");
-    // All that wait for it learn the same.
+    // All waiting calls get the same error.
     for later in [
         of_io(read(&socket, 1)),
         of_io((&socket).write(b"x")),
@@ -57,7 +58,7 @@ fn a_refused_connection_failed_at_connect() {
 }
 
 #[test]
-fn an_attempt_that_nobody_answered_lasted_until_the_limit() {
+fn an_unanswered_attempt_lasted_until_the_limit() {
     story(|| {
         let hole = black_hole();
         let error = unopened(Connector::global(), hole.address, within(ms(120)));
@@ -79,7 +80,7 @@ fn a_name_that_does_not_resolve_failed_at_lookup() {
                     answer()
                 })
                 .build()
-                .expect("the rules are fine")
+                .expect("the rules are valid")
         };
         let unknown = slow(|| Err(io::Error::from(io::ErrorKind::NotFound)));
         let error = unopened(&unknown, "name.test:1", SocketOptions::new());
@@ -108,8 +109,8 @@ fn a_socket_that_waits_at_the_limit_failed_at_its_slot() {
     story(|| {
         let peer = Peer::reads();
         let connector = Connector::builder().max_open_sockets(1).wait_at_limit(true);
-        let connector = connector.build().expect("the rules are fine");
-        let first = connector.connect(peer.address()).expect("the address is fine");
+        let connector = connector.build().expect("the rules are valid");
+        let first = connector.connect(peer.address()).expect("the address is valid");
         first.opened().expect("the peer accepts");
         let error = unopened(&connector, peer.address(), within(ms(50)));
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::WaitForSlot)));
@@ -144,7 +145,7 @@ fn a_peer_that_speaks_no_tls_failed_at_the_handshake_of_an_upgrade_too() {
         };
         let peer = garbage();
         let tls = SocketOptions::new().secure_transport(SecureTransport::On);
-        let socket = sockeye::connect_with(peer.address(), tls).expect("the address is fine");
+        let socket = sockeye::connect_with(peer.address(), tls).expect("the address is valid");
         peer.cue();
         let error = socket.opened().expect_err("it speaks no TLS");
         assert_eq!((error.kind(), error.step()), (ErrorKind::Tls, Some(Step::Handshake)));
@@ -167,7 +168,7 @@ fn a_denied_address_failed_at_connect_before_and_after_a_lookup() {
         let resolver = |_: &str| Ok(vec![IpAddr::from([127, 0, 0, 1])]);
         let connector =
             Connector::builder().egress(EgressRules::public_only()).resolver(resolver).build();
-        let connector = connector.expect("the rules are fine");
+        let connector = connector.expect("the rules are valid");
         let literal = connector.connect("127.0.0.1:80").expect_err("it is denied");
         assert_eq!((literal.kind(), literal.step()), (ErrorKind::Denied, Some(Step::Connect)));
         let named = unopened(&connector, "name.test:80", SocketOptions::new());
@@ -177,17 +178,17 @@ fn a_denied_address_failed_at_connect_before_and_after_a_lookup() {
 }
 
 #[test]
-fn a_wait_for_the_connection_names_the_step_that_it_waits_for() {
+fn a_wait_for_the_connection_names_the_current_step() {
     story(|| {
         let hole = black_hole();
-        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        let socket = sockeye::connect(hole.address).expect("the address is valid");
         let error = socket.opened_timeout(ms(10)).expect_err("nobody answers");
         assert!(error.is_retryable());
         assert_eq!((error.step(), error.timings()), (Some(Step::Connect), None));
         let tls = SocketOptions::new().secure_transport(SecureTransport::On);
         let peer = Peer::reads();
-        let socket = sockeye::connect_with(peer.address(), tls).expect("the address is fine");
-        // It connects at once, and nobody answers the handshake.
+        let socket = sockeye::connect_with(peer.address(), tls).expect("the address is valid");
+        // The connection is made at once, but the peer never answers the handshake.
         crate::support::eventually(SOON, "it handshakes", || {
             let error = socket.opened_timeout(ms(10)).expect_err("nobody answers");
             error.step() == Some(Step::Handshake)
@@ -196,10 +197,10 @@ fn a_wait_for_the_connection_names_the_step_that_it_waits_for() {
 }
 
 #[test]
-fn an_aborted_connect_names_the_step_that_it_was_at() {
+fn an_aborted_connect_names_its_step() {
     story(|| {
         let hole = black_hole();
-        let socket = sockeye::connect(hole.address).expect("the address is fine");
+        let socket = sockeye::connect(hole.address).expect("the address is valid");
         socket.abort();
         let error = socket.opened().expect_err("it was aborted");
         assert_eq!((error.kind(), error.step()), (ErrorKind::Closed, Some(Step::Connect)));
@@ -228,7 +229,7 @@ fn errors_of_calls_name_the_call() {
             assert_eq!(error.timings(), None, "it was open");
         }
         let closed = socket.closed().expect_err("it was aborted");
-        assert_eq!(closed.step(), None, "it is the end of the connection, and of no call");
+        assert_eq!(closed.step(), None, "the error is the connection's, not a call's");
     });
 }
 
@@ -241,10 +242,10 @@ fn limits_of_calls_name_the_call() {
         let error = of_io(read(&socket, 1));
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Read)));
         let (_, error) = pour(&socket, b'w', usize::MAX);
-        let error = of_io(Err::<(), _>(error.expect("nobody reads")));
+        let error = of_io(Err::<(), _>(error.expect("the peer does not read")));
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Write)));
         let error = socket.closed_timeout(ms(10)).expect_err("it is open");
-        assert_eq!(error.step(), None, "nothing but the wait has ended");
+        assert_eq!(error.step(), None, "only the wait has ended");
     });
 }
 
@@ -255,7 +256,7 @@ fn a_close_that_cannot_hand_over_failed_at_close() {
         let limits = options(authority())
             .tcp(TcpOptions::new().send_buffer_size(4096))
             .close_timeout(ms(100));
-        let socket = sockeye::connect_with(peer.address(), limits).expect("they are fine");
+        let socket = sockeye::connect_with(peer.address(), limits).expect("they are valid");
         socket.opened().expect("the peer accepts");
         fill(&socket);
         let error = socket.close().expect_err("nobody reads");

@@ -1,5 +1,5 @@
-//! What the system's calls say of their arguments, or of this process, is no end of a connection, and what std
-//! takes is taken; and no call raises a signal.
+//! A system call's error about its arguments or about this process does not end the connection. Arguments that `std`
+//! accepts are accepted. No call raises a signal.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(150);
 const COUNTS: [(usize, usize); 5] =
     [(0, 1_024), (0, 1_025), (0, 5_000), (2_000, 1), (2_000, 1_500)];
 
-/// So many empty slices, then so many of one byte each.
+/// Returns `empty` empty slices, followed by one slice for each byte.
 fn slices(empty: usize, bytes: &[u8]) -> Vec<IoSlice<'_>> {
     let mut slices = vec![IoSlice::new(&[]); empty];
     slices.extend(bytes.chunks(1).map(IoSlice::new));
@@ -35,11 +35,13 @@ fn slices(empty: usize, bytes: &[u8]) -> Vec<IoSlice<'_>> {
 }
 
 fn numbers(count: usize) -> Vec<u8> {
-    (0..count).map(|number| u8::try_from(number % 251).expect("it is small")).collect()
+    (0..count)
+        .map(|number| u8::try_from(number % 251).expect("the remainder fits in a byte"))
+        .collect()
 }
 
 #[test]
-fn as_many_slices_are_written_as_one_call_takes() {
+fn a_vectored_write_takes_as_many_slices_as_one_call_allows() {
     for way in [Way::Plain, Way::On] {
         story(move || {
             let peer = way.reads();
@@ -55,8 +57,11 @@ fn as_many_slices_are_written_as_one_call_takes() {
                 }
                 expected.extend(bytes);
             }
-            assert_eq!((&socket).write_vectored(&slices(5_000, &[])).expect("it is nothing"), 0);
-            (&socket).write_all(b"after").expect("the connection stands");
+            assert_eq!(
+                (&socket).write_vectored(&slices(5_000, &[])).expect("an empty write succeeds"),
+                0
+            );
+            (&socket).write_all(b"after").expect("the connection is open");
             expected.extend(b"after");
             socket.close().expect("the peer reads");
             peer.gets(&expected);
@@ -65,7 +70,7 @@ fn as_many_slices_are_written_as_one_call_takes() {
 }
 
 #[test]
-fn as_many_slices_are_read_into_as_one_call_takes() {
+fn a_vectored_read_fills_as_many_slices_as_one_call_allows() {
     for way in [Way::Plain, Way::On] {
         story(move || {
             let peer = way.plays(|peer| {
@@ -89,23 +94,23 @@ fn as_many_slices_are_read_into_as_one_call_takes() {
                 same(&bytes, &numbers(full));
                 (&socket).write_all(b"!").expect("the peer reads");
             }
-            assert_eq!(read_exactly(&socket, 5).expect("the connection stands"), b"after");
+            assert_eq!(read_exactly(&socket, 5).expect("the connection is open"), b"after");
             socket.close().expect("the peer reads");
             peer.ending();
         });
     }
 }
 
-// -------------------------------------------------------------------- odd memory
+// -------------------------------------------------------------------- unusual memory
 
-/// Memory of this process, given back at the end.
+/// A memory mapping of this process, unmapped when it is dropped.
 struct Mapped {
     start: *mut libc::c_void,
     length: usize,
 }
 
 impl Mapped {
-    /// The first page of a file, which no longer has one.
+    /// Maps the first page of a file that has since been truncated, so that access to it fails.
     fn of_a_cut_file() -> Mapped {
         const PAGE: usize = 4096;
         let path = format!("{}/cut-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
@@ -115,55 +120,55 @@ impl Mapped {
             .create(true)
             .truncate(true)
             .open(&path)
-            .expect("there is room");
-        std::fs::remove_file(path).expect("it is there");
-        file.write_all_at(&[7; PAGE], 0).expect("there is room");
+            .expect("the send buffer has room");
+        std::fs::remove_file(path).expect("the file exists");
+        file.write_all_at(&[7; PAGE], 0).expect("the send buffer has room");
         let mapped = Mapped::new(PAGE, libc::MAP_SHARED, file.as_raw_fd());
         file.set_len(0).expect("it is writable");
         mapped.expect("the system maps a page")
     }
 
-    /// Zeros that take no memory as long as nobody writes them. `None` where the system gives no such promise.
+    /// Maps zeros, which use no memory unless they are written. Returns `None` if the system does not overcommit.
     fn zeros(length: usize) -> Option<Mapped> {
         Mapped::new(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1)
     }
 
     fn new(length: usize, flags: i32, file: i32) -> Option<Mapped> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping, at a place of the system's choice.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, file, 0) };
         (start != libc::MAP_FAILED).then_some(Mapped { start, length })
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: it is mapped as long as `self` is there, and what is in it is not looked at here.
+        // SAFETY: the mapping lives as long as `self`, and this function does not read it.
         unsafe { std::slice::from_raw_parts(self.start.cast(), self.length) }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and nobody else has it.
+        // SAFETY: as above, and `&mut self` is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) }
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: nobody borrows from it any more.
+        // SAFETY: no borrow of the mapping is left.
         unsafe { libc::munmap(self.start, self.length) };
     }
 }
 
 #[track_caller]
 fn fails_by(result: io::Result<usize>, code: i32) {
-    let error = result.expect_err("the memory is not there");
+    let error = result.expect_err("the buffer is not accessible");
     assert_eq!(kind_of(&error), ErrorKind::Io);
     let error = sockeye::Error::from_io(&error).expect("kind_of found it");
     assert_eq!(system_code(error), Some(code), "{error}");
 }
 
-/// std leaves the stream as it is too.
+/// In `std` such a call leaves the stream unchanged, too.
 #[test]
-fn a_buffer_that_the_system_cannot_reach_fails_only_that_call() {
+fn an_inaccessible_buffer_fails_only_that_call() {
     story(|| {
         let peer = Peer::plays(|wire: &mut Wire| {
             wire.receive(5);
@@ -175,8 +180,8 @@ fn a_buffer_that_the_system_cannot_reach_fails_only_that_call() {
         let mut mapped = Mapped::of_a_cut_file();
         fails_by((&socket).write(mapped.bytes()), libc::EFAULT);
         fails_by((&socket).write_vectored(&[IoSlice::new(mapped.bytes()); 2]), libc::EFAULT);
-        (&socket).write_all(b"words").expect("the connection stands");
-        // Once at once, and once after a wait.
+        (&socket).write_all(b"words").expect("the connection is open");
+        // Test one read that finds data at once, and one that has to wait.
         fails_by((&socket).read(mapped.bytes_mut()), libc::EFAULT);
         assert_eq!(read_exactly(&socket, 5).expect("nothing was lost"), b"hello");
         let mut reader = socket.reader();
@@ -193,15 +198,14 @@ fn a_buffer_that_the_system_cannot_reach_fails_only_that_call() {
 unsafe impl Send for Mapped {}
 
 #[test]
-fn buffers_larger_than_any_call_takes_are_written_and_read_in_part() {
-    const NAME: &str =
-        "system_calls::buffers_larger_than_any_call_takes_are_written_and_read_in_part";
+fn buffers_beyond_the_limit_of_one_call_are_used_in_part() {
+    const NAME: &str = "system_calls::buffers_beyond_the_limit_of_one_call_are_used_in_part";
     const LARGE: usize = 3 << 30;
     if usize::BITS < 64 {
-        return skip(NAME, "there is no address for so much");
+        return skip(NAME, "the address space is too small");
     }
     let Some(mut zeros) = Mapped::zeros(LARGE) else {
-        return skip(NAME, "the system promises no more memory than there is");
+        return skip(NAME, "the system does not overcommit memory");
     };
     story(move || {
         let peer = Peer::plays(|wire: &mut Wire| {
@@ -225,13 +229,13 @@ fn buffers_larger_than_any_call_takes_are_written_and_read_in_part() {
     });
 }
 
-// -------------------------------------------------------------------- a process without leave
+// -------------------------------------------------------------------- a process at its limits
 
-/// poll(2) fails then, as two descriptors are more than the process may have.
+/// poll(2) then fails, because two descriptors exceed the limit of the process.
 #[test]
-fn a_process_that_may_have_no_descriptors_any_more_still_reads_and_writes() {
+fn a_process_with_a_descriptor_limit_of_zero_still_reads_and_writes() {
     const NAME: &str =
-        "system_calls::a_process_that_may_have_no_descriptors_any_more_still_reads_and_writes";
+        "system_calls::a_process_with_a_descriptor_limit_of_zero_still_reads_and_writes";
     alone(NAME, LONG, || {
         let peer = Peer::plays(|wire: &mut Wire| {
             wire.await_cue();
@@ -244,14 +248,14 @@ fn a_process_that_may_have_no_descriptors_any_more_still_reads_and_writes() {
             peer.await_cue();
         });
         let sockets = [open(&peer), open_tls(&secured, options(authority()))];
-        // A thread has its wake handle from its first wait on.
+        // A thread keeps its wake handle from its first wait on.
         for socket in &sockets {
             socket.set_read_timeout(Some(ms(20))).expect("not zero");
             times_out(read(socket, 5));
-            socket.set_read_timeout(None).expect("none is fine");
+            socket.set_read_timeout(None).expect("`None` removes the limit");
         }
         let limit = Rlimit { current: Some(0), maximum: getrlimit(Resource::Nofile).maximum };
-        setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+        setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
         let cues = call(move || {
             thread::sleep(ms(100));
             peer.cue();
@@ -259,7 +263,7 @@ fn a_process_that_may_have_no_descriptors_any_more_still_reads_and_writes() {
             (peer, secured)
         });
         for socket in &sockets {
-            assert_eq!(read_exactly(socket, 5).expect("the connection stands"), b"hello");
+            assert_eq!(read_exactly(socket, 5).expect("the connection is open"), b"hello");
         }
         let (peer, secured) = cues.join();
         let writing = sockets.each_ref().map(|socket| {
@@ -281,22 +285,23 @@ fn a_process_that_may_have_no_descriptors_any_more_still_reads_and_writes() {
 
 // -------------------------------------------------------------------- signals
 
-/// Every call that sends, on connections whose write side is gone without the crate's knowledge. SIGPIPE has its
-/// default action, which ends the process.
+/// Makes every call that sends, on connections whose write side was shut down without the library's knowledge. SIGPIPE
+/// has its default action, which would end the process.
 #[test]
 fn nothing_that_sends_on_a_broken_pipe_raises_a_signal() {
     const NAME: &str = "system_calls::nothing_that_sends_on_a_broken_pipe_raises_a_signal";
     alone(NAME, LONG, || {
-        // SAFETY: no handler is given, and no other thread changes it.
+        // SAFETY: it installs no handler, and no other thread changes the action.
         let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         assert_ne!(before, libc::SIG_ERR);
         let two = [IoSlice::new(b"some"), IoSlice::new(b"words")];
         let one = &two[..1];
         let is_broken = |result: io::Result<usize>| fails(result, ErrorKind::Reset);
-        // If the loop makes the handshake, its last flight may still be unsent here, and the peer's handshake fails.
+        // If the event loop drives the handshake, its last flight may still be unsent here, and the peer's handshake
+        // fails.
         let secured = (!cfg!(sockeye_condvar)).then_some(Way::On);
         for way in [Way::Plain].into_iter().chain(secured) {
-            // Where it is sealed before it is sent, the write itself may be good.
+            // The write itself may succeed if its data is sealed first and sent later.
             let check = |result: io::Result<usize>| match way {
                 Way::Plain => is_broken(result),
                 Way::On | Way::Upgraded => drop(result),
@@ -313,12 +318,12 @@ fn nothing_that_sends_on_a_broken_pipe_raises_a_signal() {
             with_a_broken_pipe(way, |socket| socket.abort());
             with_a_broken_pipe(way, |_| ());
         }
-        // The first message of an upgrade.
+        // The first message of the handshake of an upgrade.
         let peer = Peer::plays(|wire: &mut Wire| wire.await_cue());
         let upgradable = options(authority()).secure_transport(sockeye::SecureTransport::StartTls);
         let socket = open_with(&peer, upgradable);
         break_the_pipe(&socket);
-        let upgraded = socket.start_tls().expect("nothing is wrong yet");
+        let upgraded = socket.start_tls().expect("the upgrade may start");
         fails(upgraded.opened(), ErrorKind::Reset);
         peer.cue();
     });

@@ -1,4 +1,4 @@
-//! What the crate promises of secured connections, against peers that play every trick of a server.
+//! Secured connections, against peers that use every trick of a hostile server.
 
 mod binding;
 mod certificates;

@@ -1,4 +1,4 @@
-//! TLS connections under attack: peers that stall, break off, corrupt, and callers that race.
+//! TLS connections under attack: peers that stall, break off or corrupt data, and callers that race.
 
 use std::io::{ErrorKind as IoKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -58,7 +58,7 @@ fn options(mode: SecureTransport) -> SocketOptions {
 
 type Stream = rustls::StreamOwned<ServerConnection, TcpStream>;
 
-/// A server of one connection, with little room for what it is sent.
+/// Starts a server for one connection, with a small receive buffer.
 fn serve<T: Send + 'static>(
     script: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> (SocketAddr, Call<T>) {
@@ -133,7 +133,7 @@ fn cpu_of_all() -> Duration {
 // ------------------------------------------------------------- writes that fail
 
 #[test]
-fn a_write_to_a_reset_connection_with_something_unread_ends() {
+fn a_write_to_a_reset_connection_with_unread_data_ends() {
     story(|| {
         let (address, peer) = serve(|stream| {
             let mut stream = secured(stream);
@@ -158,7 +158,7 @@ fn a_write_to_a_reset_connection_with_something_unread_ends() {
 }
 
 #[test]
-fn what_one_connection_could_not_send_never_goes_out_on_another() {
+fn unsent_data_of_one_connection_never_goes_out_on_another() {
     story(|| {
         let (go, wait) = std::sync::mpsc::channel();
         let (stuck, other) = serve(move |stream| {
@@ -173,7 +173,7 @@ fn what_one_connection_could_not_send_never_goes_out_on_another() {
         let other_socket = connect_with(stuck, options(SecureTransport::On)).unwrap();
         other_socket.opened().unwrap();
         let mut accepted = fill(&other_socket);
-        // From now on there is room, and something waits.
+        // From now on the wire is writable and data is queued.
         go.send(()).unwrap();
         std::thread::sleep(ms(1500));
 
@@ -185,7 +185,7 @@ fn what_one_connection_could_not_send_never_goes_out_on_another() {
         let socket = connect_with(address, options(SecureTransport::On)).unwrap();
         socket.writer().write_all(&[1]).unwrap();
         peer.join();
-        // The same thread writes to one that is broken, and then to the other.
+        // The same thread writes to the broken connection, and then to the other one.
         while socket.writer().write(&[2; 3000]).is_ok() {}
         accepted += other_socket.writer().write(&[3; 500]).unwrap();
         go.send(()).unwrap();
@@ -197,7 +197,7 @@ fn what_one_connection_could_not_send_never_goes_out_on_another() {
 // ------------------------------------------------------------- writes that are blocked
 
 #[test]
-fn close_abort_and_deadlines_end_a_write_that_finds_no_room() {
+fn close_abort_and_deadlines_end_a_blocked_write() {
     for how in 0..4 {
         story(move || {
             let (address, peer) = serve(|stream| {
@@ -289,7 +289,7 @@ fn a_flush_ends_when_a_slow_peer_has_read_and_costs_little() {
 }
 
 #[test]
-fn the_last_handle_dropped_with_much_unsent_still_delivers_to_a_slow_peer() {
+fn dropping_the_last_handle_still_delivers_unsent_data_to_a_slow_peer() {
     story(|| {
         for slow in [0, 3] {
             let (address, peer) = serve(move |stream| {
@@ -342,7 +342,7 @@ fn a_stalled_peer_costs_the_loop_nothing() {
 }
 
 #[test]
-fn every_waiter_is_told_when_a_peer_resets_while_all_wait() {
+fn every_blocked_call_reports_a_reset() {
     story(|| {
         for _ in 0..10 {
             let (address, peer) = serve(|stream| {
@@ -372,7 +372,7 @@ fn every_waiter_is_told_when_a_peer_resets_while_all_wait() {
 }
 
 #[test]
-fn a_peer_that_closes_right_behind_its_close_notify_has_ended_cleanly() {
+fn a_peer_that_closes_right_after_its_close_notify_has_ended_cleanly() {
     story(|| {
         for quiet in [0, 250] {
             for round in 0..if quiet == 0 { 150 } else { 20 } {
@@ -399,7 +399,7 @@ fn a_peer_that_closes_right_behind_its_close_notify_has_ended_cleanly() {
 }
 
 #[test]
-fn a_half_close_that_a_stalled_peer_holds_up_times_out_and_can_be_repeated() {
+fn a_half_close_blocked_by_a_stalled_peer_times_out_and_can_be_repeated() {
     story(|| {
         let (go, wait) = std::sync::mpsc::channel();
         let (address, peer) = serve(move |stream| {
@@ -431,11 +431,11 @@ fn a_half_close_that_a_stalled_peer_holds_up_times_out_and_can_be_repeated() {
 }
 
 #[test]
-fn bytes_that_come_just_before_an_upgrade_evict_a_brisk_reader_with_the_same_error() {
+fn bytes_just_before_an_upgrade_end_a_blocking_read_with_the_same_error() {
     story(|| {
         for round in 0..40 {
             let (address, peer) = serve(move |mut stream: TcpStream| {
-                // So many pings that the client's reader becomes brisk.
+                // After this many pings the client's reads block in the kernel.
                 for _ in 0..30 {
                     stream.read_exact(&mut [0]).unwrap();
                     stream.write_all(&[1]).unwrap();
@@ -463,7 +463,7 @@ fn bytes_that_come_just_before_an_upgrade_evict_a_brisk_reader_with_the_same_err
                 (Ok(secure), Err(ErrorKind::Upgraded)) => {
                     assert_eq!(secure.opened().unwrap_err().kind(), ErrorKind::Tls);
                 }
-                // It was read before the upgrade began, and the handshake gets no answer.
+                // The read took the bytes before the upgrade began, and the handshake gets no answer.
                 (Ok(secure), Ok(8)) => secure.abort(),
                 (Err(error), Err(ErrorKind::UnreadPlaintext)) => {
                     assert_eq!(error.kind(), ErrorKind::UnreadPlaintext);
@@ -479,10 +479,10 @@ fn bytes_that_come_just_before_an_upgrade_evict_a_brisk_reader_with_the_same_err
     });
 }
 
-// ------------------------------------------------------------- volume both ways
+// ------------------------------------------------------------- volume in both directions
 
 #[test]
-fn much_data_both_ways_at_once_arrives_whole() {
+fn bulk_data_in_both_directions_arrives_whole() {
     story(|| {
         const ALL: usize = 3_000_000;
         let (address, peer) = serve(|stream| {
@@ -529,7 +529,7 @@ fn much_data_both_ways_at_once_arrives_whole() {
 // ------------------------------------------------------------- upgrades
 
 #[test]
-fn a_half_close_after_an_upgrade_that_was_refused_is_a_half_close() {
+fn a_half_close_works_after_a_refused_upgrade() {
     story(|| {
         let (address, peer) = serve(|mut stream: TcpStream| {
             std::thread::sleep(ms(700));
@@ -557,9 +557,9 @@ fn a_half_close_after_an_upgrade_that_was_refused_is_a_half_close() {
         });
         write.join().unwrap();
         closed.join().unwrap();
-        // It said that the side is closed.
+        // The call has reported that the side is closed.
         let late = (&socket.writer()).write(&[1]);
-        assert!(late.is_err(), "a write after Writer::close was taken");
+        assert!(late.is_err(), "a write after Writer::close was accepted");
         assert_eq!(peer.join(), Ok(()));
     });
 }
@@ -621,8 +621,8 @@ fn upgrades_race_with_everything() {
 // ------------------------------------------------------------- costs
 
 #[test]
-fn many_connections_leave_no_descriptor_and_no_memory() {
-    alone("tls_attack::many_connections_leave_no_descriptor_and_no_memory", 2 * PATIENCE, || {
+fn many_connections_leak_no_descriptors_and_no_memory() {
+    alone("tls_attack::many_connections_leak_no_descriptors_and_no_memory", 2 * PATIENCE, || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -679,7 +679,9 @@ fn many_connections_leave_no_descriptor_and_no_memory() {
         for round in 0..1200 {
             once(round);
         }
-        eventually(Duration::from_secs(12), "descriptors are back", || descriptors() <= fds + 4);
+        eventually(Duration::from_secs(12), "the descriptors are closed", || {
+            descriptors() <= fds + 4
+        });
         let grown = resident().saturating_sub(memory);
         eprintln!("1200 connections: descriptors {fds} -> {}, memory +{grown}", descriptors());
         assert!(grown < 8 << 20, "{grown}");

@@ -1,5 +1,5 @@
-//! The example `connect` over TLS, and the example `starttls`: what they say, and their exit codes. The
-//! servers are rustls' in threads.
+//! Output and exit codes of the example `connect` over TLS and of the example `starttls`. The servers are rustls
+//! servers in threads.
 #![cfg(unix)]
 
 use std::fs;
@@ -20,10 +20,10 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::example::{run, text, told};
 
-/// The most that anything here may take on a busy machine.
+/// The longest time that a step may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-// ---------------------------------------------------------------------------- secure from the start
+// ---------------------------------------------------------------------------- TLS from the start
 
 #[test]
 fn the_connect_tool_speaks_tls_from_the_start() {
@@ -50,8 +50,8 @@ fn the_connect_tool_speaks_tls_from_the_start() {
 }
 
 #[test]
-fn the_connect_tool_is_silent_over_tls_unless_it_is_asked() {
-    let name = "the_connect_tool_is_silent_over_tls_unless_it_is_asked";
+fn the_connect_tool_is_quiet_over_tls_by_default() {
+    let name = "the_connect_tool_is_quiet_over_tls_by_default";
     for args in [&["--tls"][..], &["--tls", "--server-name=fish.test"]] {
         let (address, server) = serve(|stream| echo(secure(stream)));
         let Some(output) = Tool::new(args).trusting().run(name, address, "salmon") else { return };
@@ -71,7 +71,7 @@ fn the_connect_tool_prints_the_certificates_as_pem() {
     let printed: Vec<CertificateDer<'_>> =
         CertificateDer::pem_slice_iter(&output.stderr).map(Result::unwrap).collect();
     assert_eq!(printed, IDENTITY.chain);
-    // Other tools are less lenient about the length of lines.
+    // Other tools may wrap the lines at a different length.
     let others: String = IDENTITY.pem.lines().map(|line| format!("{line}\n")).collect();
     assert_eq!(told(&output), others);
     assert_eq!(output.status.code(), Some(0));
@@ -79,15 +79,15 @@ fn the_connect_tool_prints_the_certificates_as_pem() {
 }
 
 #[test]
-fn the_connect_tool_exits_with_6_where_a_certificate_or_a_handshake_fails() {
-    let name = "the_connect_tool_exits_with_6_where_a_certificate_or_a_handshake_fails";
+fn the_connect_tool_exits_with_6_if_a_certificate_or_a_handshake_fails() {
+    let name = "the_connect_tool_exits_with_6_if_a_certificate_or_a_handshake_fails";
     let trusting = |args: &[&str]| Tool::new(args).trusting();
     for (tool, fault) in [
         (Tool::new(&["--tls"]), "is from an authority that is not trusted"),
         (trusting(&["--tls", "--server-name", "cat.test"]), "cat.test"),
         (trusting(&["--tls", "--alpn", "h2"]), "application protocol"),
     ] {
-        // The handshake fails on its side too.
+        // The handshake fails on the server's side, too.
         let (address, server) = serve(|stream| {
             assert!(echo(secure(stream)).is_err());
             Ok(())
@@ -103,8 +103,8 @@ fn the_connect_tool_exits_with_6_where_a_certificate_or_a_handshake_fails() {
 }
 
 #[test]
-fn the_connect_tool_exits_with_3_where_an_end_over_tls_may_be_a_cut() {
-    let name = "the_connect_tool_exits_with_3_where_an_end_over_tls_may_be_a_cut";
+fn the_connect_tool_exits_with_3_if_an_end_over_tls_may_be_a_truncation() {
+    let name = "the_connect_tool_exits_with_3_if_an_end_over_tls_may_be_a_truncation";
     let (address, server) = serve(|stream| {
         let mut tls = secure(stream);
         tls.write_all(b"half a tru")?;
@@ -119,9 +119,9 @@ fn the_connect_tool_exits_with_3_where_an_end_over_tls_may_be_a_cut() {
 }
 
 #[test]
-fn the_connect_tool_exits_with_4_where_no_handshake_or_dialogue_comes_in_time() {
-    let name = "the_connect_tool_exits_with_4_where_no_handshake_or_dialogue_comes_in_time";
-    // The system accepts, and nobody ever answers.
+fn the_connect_tool_exits_with_4_if_the_handshake_or_dialogue_times_out() {
+    let name = "the_connect_tool_exits_with_4_if_the_handshake_or_dialogue_times_out";
+    // The kernel accepts the connection, but no server ever answers.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     for args in [&["--tls"][..], &["--starttls", "smtp"], &["--starttls=postgres"]] {
@@ -129,7 +129,7 @@ fn the_connect_tool_exits_with_4_where_no_handshake_or_dialogue_comes_in_time() 
         let Some(output) = tool.run(name, address, "") else { return };
         check_failed(&output, 4, "timeout");
     }
-    // Each line begins in time, and the dialogue does not.
+    // Each line starts in time, but the dialogue does not finish in time.
     let (address, server) = serve(|mut stream| {
         while stream.write_all(b"220-still\r\n").is_ok() {
             thread::sleep(Duration::from_millis(20));
@@ -145,8 +145,8 @@ fn the_connect_tool_exits_with_4_where_no_handshake_or_dialogue_comes_in_time() 
 // ---------------------------------------------------------------------------------- by an upgrade
 
 #[test]
-fn the_connect_tool_upgrades_in_the_words_of_each_protocol() {
-    let name = "the_connect_tool_upgrades_in_the_words_of_each_protocol";
+fn the_connect_tool_upgrades_with_each_protocol() {
+    let name = "the_connect_tool_upgrades_with_each_protocol";
     for (protocol, script) in [("smtp", SMTP), ("imap", IMAP), ("postgres", POSTGRES)] {
         let (address, server) = serve(move |mut stream| {
             play(&mut stream, script)?;
@@ -166,8 +166,8 @@ fn the_connect_tool_upgrades_in_the_words_of_each_protocol() {
 }
 
 #[test]
-fn the_connect_tool_exits_with_1_where_the_server_declines_the_upgrade() {
-    let name = "the_connect_tool_exits_with_1_where_the_server_declines_the_upgrade";
+fn the_connect_tool_exits_with_1_if_the_server_declines_the_upgrade() {
+    let name = "the_connect_tool_exits_with_1_if_the_server_declines_the_upgrade";
     for (protocol, script, fault) in [
         ("smtp", &[Say("554 go away\r\n")][..], "it says \"554 go away\""),
         ("smtp", &[Say("2200 eh\r\n")], "it says \"2200 eh\""),
@@ -194,8 +194,8 @@ fn the_connect_tool_exits_with_1_where_the_server_declines_the_upgrade() {
 }
 
 #[test]
-fn the_connect_tool_exits_with_6_where_plaintext_follows_the_go_ahead() {
-    let name = "the_connect_tool_exits_with_6_where_plaintext_follows_the_go_ahead";
+fn the_connect_tool_exits_with_6_if_plaintext_follows_the_go_ahead() {
+    let name = "the_connect_tool_exits_with_6_if_plaintext_follows_the_go_ahead";
     for (protocol, script, injected) in [
         ("smtp", SMTP, "220 ready\r\n250 injected\r\n"),
         ("imap", IMAP, "a1 OK ready\r\n* CAPABILITY injected\r\n"),
@@ -206,9 +206,9 @@ fn the_connect_tool_exits_with_6_where_plaintext_follows_the_go_ahead() {
             play(&mut stream, before)?;
             stream.write_all(injected.as_bytes())?;
             let mut rest = Vec::new();
-            // An end or a reset.
+            // The read ends with a FIN or a reset.
             let _ = stream.read_to_end(&mut rest);
-            assert_eq!(rest, b"", "not a byte follows");
+            assert_eq!(rest, b"", "no byte follows");
             Ok(())
         });
         let tool = Tool::new(&["--starttls", protocol]).trusting();
@@ -219,18 +219,18 @@ fn the_connect_tool_exits_with_6_where_plaintext_follows_the_go_ahead() {
 }
 
 #[test]
-fn the_connect_tool_exits_with_6_where_the_handshake_after_an_upgrade_fails() {
-    let name = "the_connect_tool_exits_with_6_where_the_handshake_after_an_upgrade_fails";
+fn the_connect_tool_exits_with_6_if_the_handshake_after_an_upgrade_fails() {
+    let name = "the_connect_tool_exits_with_6_if_the_handshake_after_an_upgrade_fails";
     let (address, server) = serve(|mut stream| {
         play(&mut stream, SMTP)?;
-        assert!(echo(secure(stream)).is_err(), "nobody trusts this server");
+        assert!(echo(secure(stream)).is_err(), "the client does not trust this server");
         Ok(())
     });
     let Some(output) = Tool::new(&["--starttls=smtp"]).run(name, address, "secret") else { return };
     check_failed(&output, 6, "is from an authority that is not trusted");
     server.end();
 
-    // Injected while the handshake goes on.
+    // Plaintext injected during the handshake.
     let (address, server) = serve(|mut stream| {
         play(&mut stream, SMTP)?;
         stream.read_exact(&mut [0])?;
@@ -246,8 +246,8 @@ fn the_connect_tool_exits_with_6_where_the_handshake_after_an_upgrade_fails() {
 // ------------------------------------------------------------------------------------------- misuse
 
 #[test]
-fn the_connect_tool_exits_with_2_where_the_tls_options_are_wrong() {
-    let name = "the_connect_tool_exits_with_2_where_the_tls_options_are_wrong";
+fn the_connect_tool_exits_with_2_if_the_tls_options_are_wrong() {
+    let name = "the_connect_tool_exits_with_2_if_the_tls_options_are_wrong";
     let broken = Pem::new("no certificate here");
     let broken = broken.path();
     for (args, fault) in [
@@ -265,7 +265,7 @@ fn the_connect_tool_exits_with_2_where_the_tls_options_are_wrong() {
         (&["--starttls=imap", "--server-name", "not a name"], "is not a DNS name"),
         (&["--tls=yes"], "unknown option \"--tls=yes\""),
     ] {
-        // Port 1: nobody listens there, and nobody is asked.
+        // Nothing listens on port 1, and the tool does not connect.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let Some(output) = Tool::new(args).run(name, address, "") else { return };
         check_failed(&output, 2, fault);
@@ -294,7 +294,7 @@ fn the_starttls_example_shows_an_upgrade_and_two_that_are_refused() {
 
 // ------------------------------------------------------------------------------------- the dialogues
 
-/// A part of a dialogue as the server sees it.
+/// A part of a dialogue, from the server's point of view.
 #[derive(Clone, Copy)]
 enum Part {
     Say(&'static str),
@@ -335,12 +335,12 @@ const IMAP_REFUSAL: &[Part] =
 
 const POSTGRES: &[Part] = &[Hear(SSL_REQUEST), Say("S")];
 
-/// A character is a byte here, up to U+00FF.
+/// Plays a script; each character up to U+00FF is one byte.
 fn play(stream: &mut TcpStream, script: &[Part]) -> io::Result<()> {
     let bytes = |text: &str| text.chars().map(|c| u8::try_from(c).unwrap()).collect::<Vec<u8>>();
     for &part in script {
         match part {
-            // The client may have had enough of it.
+            // The client may have ended the connection already.
             Say(text) => drop(stream.write_all(&bytes(text))),
             SayTimes(times, text) => drop(stream.write_all(&bytes(text).repeat(times))),
             Hear(text) => {
@@ -355,12 +355,12 @@ fn play(stream: &mut TcpStream, script: &[Part]) -> io::Result<()> {
 
 // -------------------------------------------------------------------------------------- the servers
 
-/// What the server shows: a certificate for `127.0.0.1` and `fish.test`, then its authority's.
+/// The server's certificate for `127.0.0.1` and `fish.test`, and that of its authority.
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
-    /// The chain.
+    /// The whole chain.
     pem: String,
-    /// The authority alone.
+    /// The authority's certificate only.
     authority: String,
     config: Arc<ServerConfig>,
 }
@@ -391,7 +391,7 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
     Identity { chain, pem, authority, config: Arc::new(config) }
 });
 
-/// A server of one connection, in a thread.
+/// A server for one connection, in a thread.
 struct Server {
     done: mpsc::Receiver<io::Result<()>>,
 }
@@ -413,7 +413,7 @@ impl Server {
     fn end(self) {
         match self.done.recv_timeout(LIMIT) {
             Ok(outcome) => outcome.unwrap(),
-            Err(RecvTimeoutError::Timeout) => panic!("the server still serves"),
+            Err(RecvTimeoutError::Timeout) => panic!("the server still runs"),
             Err(RecvTimeoutError::Disconnected) => panic!("the server panicked"),
         }
     }
@@ -425,7 +425,7 @@ fn secure(stream: TcpStream) -> Secure {
     StreamOwned::new(ServerConnection::new(Arc::clone(&IDENTITY.config)).unwrap(), stream)
 }
 
-/// Gives all back when the client has ended, and ends.
+/// Echoes everything until the client ends, and then ends.
 fn echo(mut tls: Secure) -> io::Result<()> {
     let mut heard = Vec::new();
     tls.read_to_end(&mut heard)?;
@@ -435,9 +435,9 @@ fn echo(mut tls: Secure) -> io::Result<()> {
     end(&tls.sock)
 }
 
-/// A clean end in TCP: nothing is left unread, for which the system would reset.
+/// Ends the TCP connection cleanly: it reads all data, because unread data would make the kernel send a reset.
 fn end(mut stream: &TcpStream) -> io::Result<()> {
-    // Fails where the client has gone already.
+    // The shutdown fails if the client has already closed.
     let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.read_to_end(&mut Vec::new());
     Ok(())
@@ -445,7 +445,7 @@ fn end(mut stream: &TcpStream) -> io::Result<()> {
 
 // ----------------------------------------------------------------------------------------- the tool
 
-/// The arguments of the example `connect` but for the address, and the file they name.
+/// The arguments of the example `connect` except the address, and the file that they name.
 struct Tool {
     args: Vec<String>,
     _ca: Option<Pem>,
@@ -475,17 +475,20 @@ impl Tool {
     }
 }
 
-/// It said why, printed no data, and ended so.
+/// Checks that the tool printed the fault and no data, and exited with this code.
 #[track_caller]
 fn check_failed(output: &Output, code: i32, fault: &str) {
     let told = told(output);
     assert!(told.starts_with("connect: ") && told.contains(fault), "no {fault:?} in:\n{told}");
-    assert!(!told.contains('\x1b'), "the server's control characters reach the terminal: {told:?}");
+    assert!(
+        !told.contains('\x1b'),
+        "the server's control characters reached the terminal: {told:?}"
+    );
     assert_eq!(text(&output.stdout), "");
     assert_eq!(output.status.code(), Some(code), "{told}");
 }
 
-/// A file with this text, removed with this.
+/// A file with this text, removed when the value is dropped.
 struct Pem(PathBuf);
 
 impl Pem {

@@ -1,4 +1,4 @@
-//! Many bytes through little room: beside the scenarios of `conformance::volume`.
+//! Bulk data through small buffers, in addition to the scenarios of `conformance::volume`.
 
 use std::io::Write;
 use std::sync::mpsc;
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_slow_reader_with_little_room_gets_everything() {
+fn a_slow_reader_with_a_small_buffer_gets_everything() {
     story(|| {
         let peer = Peer::on(listen_with_room(4096), |wire| {
             for _ in 0..500 {
@@ -27,36 +27,36 @@ fn a_slow_reader_with_little_room_gets_everything() {
 }
 
 #[test]
-fn with_little_room_a_peer_that_does_not_read_is_sent_little() {
+fn small_buffers_limit_unread_data_at_the_peer() {
     story(|| {
         let peer = Peer::stuck();
         let socket = open_with(&peer, little_room().write_timeout(ms(300)));
         let (taken, failure) = pour(&socket, b'w', usize::MAX);
-        times_out::<()>(Err(failure.expect("the kernel is full")));
-        assert!(taken < 1 << 20, "{taken} bytes are held for a peer that doesn't read");
+        times_out::<()>(Err(failure.expect("the kernel's buffers are full")));
+        assert!(taken < 1 << 20, "{taken} bytes are queued for a peer that does not read");
         assert_eq!(socket.stats().bytes_written, taken as u64);
     });
 }
 
 #[test]
-fn with_little_room_a_peer_that_nobody_reads_can_send_little() {
+fn small_buffers_limit_unread_data_from_the_peer() {
     const ASKED: usize = 1000;
     story(|| {
         let (tell, told) = mpsc::channel();
         let peer = Peer::plays(move |wire| {
             for _ in 0..2 {
-                tell.send(wire.send_until_full(ms(500))).expect("the test listens");
+                tell.send(wire.send_until_full(ms(500))).expect("the test waits for it");
             }
         });
         let little = TcpOptions::new().recv_buffer_size(16 * 1024);
         let socket = open_with(&peer, SocketOptions::new().tcp(little));
-        let sent = told.recv().expect("the peer tells");
+        let sent = told.recv().expect("the peer reports it");
         assert_eq!(socket.stats().bytes_read, 0);
         assert_eq!(read(&socket, ASKED).expect("it waits").len(), ASKED);
-        let more = told.recv().expect("the peer tells");
+        let more = told.recv().expect("the peer reports it");
         assert_eq!(socket.stats().bytes_read, ASKED as u64);
-        assert!(sent + more < 6 << 20, "{sent} and {more} bytes were taken, {ASKED} read");
-        // All of it waits, none of it is lost or read ahead.
+        assert!(sent + more < 6 << 20, "{sent} and {more} bytes were accepted, {ASKED} read");
+        // All of it is unread: none is lost, and none was read ahead.
         read_exactly(&socket, sent + more - ASKED).expect("it waits");
         assert_eq!(socket.stats().bytes_read, (sent + more) as u64);
     });

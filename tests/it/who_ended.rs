@@ -15,7 +15,7 @@ use crate::support::{
 
 const WAYS: [Way; 3] = [Way::Plain, Way::On, Way::Upgraded];
 
-/// Runs the story on every sort of connection, half-open or not.
+/// Runs the test on every kind of connection, with and without half-open.
 fn everywhere(tell: impl Fn(Way, SocketOptions) + Copy + Send + 'static) {
     for way in WAYS {
         for half_open in [false, true] {
@@ -25,7 +25,7 @@ fn everywhere(tell: impl Fn(Way, SocketOptions) + Copy + Send + 'static) {
     }
 }
 
-/// A write fails with [`ErrorKind::Closed`], and the message names this one and not the other one.
+/// Checks that a write fails with [`ErrorKind::Closed`], and that the message contains `whom` and not `not`.
 #[track_caller]
 fn write_blames(mut socket: &Socket, whom: &str, not: &str) {
     for _ in 0..2 {
@@ -50,9 +50,9 @@ fn a_write_after_the_peers_end_says_that_the_peer_ended_it() {
             let socket = way.open(&peer, SocketOptions::new());
             assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
             write_blames(&socket, "the peer has ended", "this side");
-            socket.writer().flush().expect("nothing is left to be sent");
-            socket.writer().close().expect("it has ended");
-            // What this side does now changes nothing of that.
+            socket.writer().flush().expect("nothing is left to send");
+            socket.writer().close().expect("the side has ended");
+            // Later calls of this side do not change that.
             socket.close().expect("it has ended");
             write_blames(&socket, "the peer has ended", "this side");
             socket.closed_timeout(AT_ONCE).expect("a clean end");
@@ -74,7 +74,7 @@ fn a_write_blocked_at_the_peers_end_says_that_the_peer_ended_it() {
         let writing = blocked(move || writer.write(b"w"));
         peer.cue();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-        let error = writing.join_within(ms(300) + AT_ONCE).expect_err("there is no room");
+        let error = writing.join_within(ms(300) + AT_ONCE).expect_err("the send buffer is full");
         assert_eq!(kind_of(&error), ErrorKind::Closed);
         assert!(error.to_string().contains("the peer has ended"), "{error}");
         write_blames(&socket, "the peer has ended", "this side");
@@ -87,14 +87,14 @@ fn a_write_after_this_side_ended_says_that_this_side_did() {
     everywhere(|way, options| {
         let peer = way.plays(Accepted::read_to_end);
         let socket = way.open(&peer, options.clone());
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         write_blames(&socket, "this side", "the peer");
 
         let peer = way.plays(Accepted::read_to_end);
         let socket = way.open(&peer, options.clone());
-        socket.writer().close().expect("nothing is in the way");
+        socket.writer().close().expect("the close succeeds");
         write_blames(&socket, "this side", "the peer");
-        // The peer's end comes behind that, and is not why.
+        // The peer's end arrives later and is not the cause.
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
         write_blames(&socket, "this side", "the peer");
 
@@ -130,7 +130,7 @@ fn a_read_after_this_side_closed_says_that_this_side_did() {
         let socket = way.open(&peer, options);
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 10));
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         for result in [reading.join_within(AT_ONCE), read(&socket, 10)] {
             let error = result.expect_err("this side has closed");
             assert!(error.to_string().contains("this side"), "{error}");
@@ -147,7 +147,7 @@ fn an_upgrade_after_the_peers_end_says_that_the_peer_ended_it() {
             let options = with(SecureTransport::StartTls, trusting(authority()));
             let socket = open(&peer, options.allow_half_open(half_open));
             assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-            let error = socket.start_tls().expect_err("there is nobody to shake hands with");
+            let error = socket.start_tls().expect_err("the peer has ended");
             assert_eq!(error.kind(), ErrorKind::Closed);
             assert!(error.to_string().contains("the peer has ended"), "{error}");
         });
@@ -163,7 +163,7 @@ fn a_connection_closed_before_it_was_made_was_closed_by_this_side() {
         let socket = connect(&peer, with(SecureTransport::On, trusting(authority())));
         let waiting = socket.clone();
         let opened = call(move || waiting.opened().map(drop));
-        socket.close().expect("it is no mistake");
+        socket.close().expect("closing early is allowed");
         let error = opened.join_within(AT_ONCE).expect_err("it was closed");
         assert_eq!(error.kind(), ErrorKind::Closed);
         assert!(error.to_string().contains("this side"), "{error}");

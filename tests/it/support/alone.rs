@@ -1,5 +1,5 @@
-//! Tests that need a process for themselves: the test binary runs itself again, one test only, and a
-//! variable tells the copy which part it has.
+//! Tests that need a process for themselves. The test binary runs itself again for one test, and an environment
+//! variable tells the copy which part to run.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,12 +12,12 @@ use super::within;
 const PART: &str = "SOCKEYE_IT_PART";
 const DONE: &str = "part played to its end";
 
-/// The part that this process has in a test, `None` in the process that the user started.
+/// Returns the part that this process has in a test, or `None` in the process that the user started.
 pub fn part() -> Option<String> {
     env::var(PART).ok()
 }
 
-/// Runs `body` of the test called `name` (with its module) in a process of its own.
+/// Runs `body` of the test `name` (with its module) in a process of its own.
 #[track_caller]
 pub fn alone(name: &str, limit: Duration, body: impl FnOnce()) {
     match part() {
@@ -26,18 +26,18 @@ pub fn alone(name: &str, limit: Duration, body: impl FnOnce()) {
     }
 }
 
-/// Plays this process' part and says that the end was reached: a filter that names no test would pass
-/// as well.
+/// Runs this process's part and prints a line at its end. Without the line, a filter that matches no test would pass as
+/// well.
 pub fn play(body: impl FnOnce()) {
     body();
     println!("\n{DONE}");
 }
 
-/// A copy of the test binary that plays a part in one test.
+/// A copy of the test binary that runs one part of a test.
 pub struct Actor {
     child: Child,
     lines: BufReader<ChildStdout>,
-    /// What it says on stderr, such as panics that the test expects: shown only if the test fails.
+    /// The process's standard error, such as expected panics. It is shown only if the test fails.
     stderr: Option<JoinHandle<String>>,
     input: Option<ChildStdin>,
     name: String,
@@ -48,7 +48,7 @@ impl Actor {
         Actor::start(name, part, Command::new(this_binary()))
     }
 
-    /// Starts it by `command`, to which the binary's arguments are added.
+    /// Starts the process with `command`, to which it adds the binary's arguments.
     pub fn start(name: &str, part: &str, mut command: Command) -> Actor {
         let mut child = command
             .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -57,14 +57,14 @@ impl Actor {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the test binary runs once more");
+            .expect("the test binary can be started");
         let lines = BufReader::new(child.stdout.take().expect("it is piped"));
         let stderr = child.stderr.take().map(|stderr| thread::spawn(move || keep(stderr)));
         let input = child.stdin.take();
         Actor { child, lines, stderr, input, name: name.to_owned() }
     }
 
-    /// Waits for a line that begins with `word` and gives the rest of it.
+    /// Waits for a line that begins with `word` and returns the rest of it.
     #[track_caller]
     pub fn says(&mut self, word: &str) -> String {
         loop {
@@ -72,7 +72,7 @@ impl Actor {
             let count = self.lines.read_line(&mut line).expect("its output is text");
             if count == 0 {
                 let stderr = self.stderr.take().map(JoinHandle::join);
-                panic!("{} ended and never said {word:?}\n{stderr:?}", self.name);
+                panic!("{} ended without a line {word:?}\n{stderr:?}", self.name);
             }
             if let Some(rest) = line.trim_end().strip_prefix(word) {
                 return rest.trim_start().to_owned();
@@ -82,10 +82,10 @@ impl Actor {
 
     pub fn tell(&mut self, line: &str) {
         let input = self.input.as_mut().expect("it is piped");
-        writeln!(input, "{line}").expect("the other process listens");
+        writeln!(input, "{line}").expect("the other process reads its input");
     }
 
-    /// Waits until it has played its part to the end.
+    /// Waits until the process has completed its part.
     #[track_caller]
     pub fn finishes(mut self, limit: Duration) {
         drop(self.input.take());
@@ -94,7 +94,7 @@ impl Actor {
         let watched = within_or_kill(limit, id, move || {
             let mut output = String::new();
             self.lines.read_to_string(&mut output).expect("its output is text");
-            let status = self.child.wait().expect("it is a child of this process");
+            let status = self.child.wait().expect("wait accepts a child of this process");
             let stderr = self.stderr.take().expect("it is read once");
             (status, output, stderr.join().expect("it only reads"))
         });
@@ -106,7 +106,7 @@ impl Actor {
     }
 }
 
-/// Reads to the end. What tells of skipped tests is passed on at once.
+/// Reads to the end. Lines about skipped tests are printed at once.
 fn keep(stderr: ChildStderr) -> String {
     let mut kept = String::new();
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
@@ -120,7 +120,7 @@ fn keep(stderr: ChildStderr) -> String {
     kept
 }
 
-/// [`within`], but the process doesn't outlive the limit.
+/// Like [`within`], but kills the process at the limit.
 #[track_caller]
 fn within_or_kill<T: Send + 'static>(
     limit: Duration,
@@ -134,8 +134,9 @@ fn within_or_kill<T: Send + 'static>(
             .recv_timeout(limit)
             .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
         {
-            let pid = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("not zero");
-            // It may have ended in the same moment.
+            let pid =
+                Pid::from_raw(i32::try_from(id).expect("a process id fits")).expect("not zero");
+            // The process may have ended at the same moment.
             let _ = kill_process(pid, Signal::KILL);
         }
     });
@@ -146,17 +147,17 @@ fn within_or_kill<T: Send + 'static>(
 }
 
 pub fn this_binary() -> std::path::PathBuf {
-    env::current_exe().expect("the system tells")
+    env::current_exe().expect("the system reports the path")
 }
 
-/// The next line that the process which started this one sends, `None` at its end.
+/// Returns the next line that the parent process sends, or `None` at its end.
 pub fn next_line() -> Option<String> {
     let mut line = String::new();
-    let count = std::io::stdin().lock().read_line(&mut line).expect("it is text");
+    let count = std::io::stdin().lock().read_line(&mut line).expect("the input is text");
     (count > 0).then(|| line.trim_end().to_owned())
 }
 
-/// Tells the process that started this one.
+/// Prints a line for the parent process.
 pub fn say(line: &str) {
     println!("\n{line}");
 }

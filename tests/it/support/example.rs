@@ -1,4 +1,4 @@
-//! Runs the examples, as programs.
+//! Runs the examples as programs.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -9,9 +9,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PATIENCE, skip};
 
-/// Runs an example to its end, with this input; `None` where it is not built.
+/// Runs an example to its end with this input. Returns `None` if the example is not built.
 pub fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Output> {
-    // Tests are in target/PROFILE/deps.
+    // Test binaries are in target/PROFILE/deps.
     let mut path = std::env::current_exe().expect("this runs from a file");
     path.pop();
     path.pop();
@@ -27,8 +27,8 @@ pub fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Outp
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it can be run");
-    // An example that ended early has no use for its input.
+        .expect("the example starts");
+    // The write fails if the example has already ended.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     let pid = Pid::from_child(&child);
     let (tell, ended) = mpsc::channel();
@@ -36,14 +36,14 @@ pub fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Outp
     match ended.recv_timeout(PATIENCE) {
         Ok(output) => Some(output.expect("its output can be read")),
         Err(_) => {
-            // Not reaped yet, as far as anyone can know from here.
+            // The process has not been reaped yet, as far as this thread can know.
             let _ = kill_process(pid, Signal::KILL);
             panic!("{example} {args:?} still runs");
         }
     }
 }
 
-/// What it said on standard error.
+/// Returns the text on standard error.
 pub fn told(output: &Output) -> &str {
     text(&output.stderr)
 }

@@ -1,4 +1,4 @@
-//! Peers that send as fast as they can to sockets that nobody reads, and how late other sockets are then.
+//! Peers that send as fast as they can to sockets that no caller reads, and the delay of other sockets during that.
 
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,20 +14,20 @@ use super::peer::{BlackHole, Server, black_hole, listen};
 use super::tls::{authority, options, terms};
 use super::{Peer, fails, ms, timed};
 
-/// What a peer sends.
+/// The data that a peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flood {
-    /// Plaintext, of which nobody wants anything any more.
+    /// Plaintext to a socket whose reader is cancelled.
     Plaintext,
-    /// The same in TLS.
+    /// The same over TLS.
     Records,
-    /// New keys of TLS, and a byte in between, of which nobody wants anything any more.
+    /// TLS key updates with a byte after each, to a socket whose reader is cancelled.
     KeyUpdates,
-    /// Session tickets, so many at once, on a connection that nobody reads.
+    /// Session tickets, this many at a time, to a socket that no caller reads.
     Tickets(usize),
 }
 
-/// Connections that are flooded for as long as it is there.
+/// Connections that are flooded while this value exists.
 pub struct Flooded {
     sockets: Vec<Socket>,
     over: Arc<AtomicBool>,
@@ -49,8 +49,8 @@ impl Flooded {
                     Flood::Plaintext => SocketOptions::new(),
                     Flood::Records | Flood::KeyUpdates | Flood::Tickets(_) => options(authority()),
                 };
-                let socket = sockeye::connect_with(address, options).expect("they are fine");
-                socket.opened().expect("the peer is there");
+                let socket = sockeye::connect_with(address, options).expect("they are valid");
+                socket.opened().expect("the peer accepts");
                 if !matches!(flood, Flood::Tickets(_)) {
                     socket.reader().cancel();
                 }
@@ -60,12 +60,12 @@ impl Flooded {
         Flooded { sockets, over, sent, peer: Some(peer) }
     }
 
-    /// How much was sent up to now.
+    /// Returns the number of bytes sent up to now.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// How many of the connections stand.
+    /// Returns the number of open connections.
     pub fn standing(&self) -> usize {
         self.sockets.iter().filter(|socket| socket.phase() != sockeye::Phase::Closed).count()
     }
@@ -121,29 +121,29 @@ impl Victim {
     fn accept(listener: &TcpListener, config: Option<&Arc<ServerConfig>>) -> Victim {
         let (mut stream, _) = listener.accept().expect("it comes");
         let mut session = config.map(|config| {
-            ServerConnection::new(Arc::clone(config)).expect("the configuration is good")
+            ServerConnection::new(Arc::clone(config)).expect("the configuration is valid")
         });
         let mut pending = Vec::new();
         if let Some(session) = &mut session {
-            // What comes behind the handshake is for the flood to send: nobody may read it yet.
+            // The flood itself sends everything after the handshake, so the socket must not be read before.
             while session.is_handshaking() {
                 while session.wants_read() && session.is_handshaking() && !session.wants_write() {
-                    session.read_tls(&mut stream).expect("the program is there");
+                    session.read_tls(&mut stream).expect("the program sends");
                     session.process_new_packets().expect("it speaks TLS");
                 }
                 if session.is_handshaking() {
-                    session.write_tls(&mut stream).expect("the program is there");
+                    session.write_tls(&mut stream).expect("the program reads");
                 }
             }
             while session.wants_write() {
-                session.write_tls(&mut pending).expect("memory takes everything");
+                session.write_tls(&mut pending).expect("writes to memory succeed");
             }
         }
-        stream.set_nonblocking(true).expect("an option of every stream");
+        stream.set_nonblocking(true).expect("every stream has the option");
         Victim { stream, session, pending, gone: false }
     }
 
-    /// Sends what there is room for: how much.
+    /// Sends until the wire blocks and returns the number of bytes.
     fn pour(&mut self, flood: Flood) -> u64 {
         static PLAINTEXT: [u8; 64 * 1024] = [b'f'; 64 * 1024];
         if self.gone {
@@ -153,17 +153,20 @@ impl Victim {
             match (flood, &mut self.session) {
                 (Flood::Plaintext, _) => return self.send(&PLAINTEXT) as u64,
                 (Flood::Records, Some(session)) => {
-                    session.writer().write_all(&PLAINTEXT[..16 * 1024]).expect("memory takes it");
-                    session.write_tls(&mut self.pending).expect("memory takes everything");
+                    session
+                        .writer()
+                        .write_all(&PLAINTEXT[..16 * 1024])
+                        .expect("writes to memory succeed");
+                    session.write_tls(&mut self.pending).expect("writes to memory succeed");
                 }
                 (Flood::KeyUpdates, Some(session)) => {
                     for _ in 0..64 {
                         for _ in 0..8 {
                             session.refresh_traffic_keys().expect("TLS 1.3 is spoken");
                         }
-                        session.writer().write_all(b"k").expect("memory takes it");
+                        session.writer().write_all(b"k").expect("writes to memory succeed");
                         while session.wants_write() {
-                            session.write_tls(&mut self.pending).expect("memory takes everything");
+                            session.write_tls(&mut self.pending).expect("writes to memory succeed");
                         }
                     }
                 }
@@ -189,21 +192,21 @@ impl Victim {
     }
 }
 
-// -------------------------------------------------------------------- the others
+// -------------------------------------------------------------------- the other sockets
 
-/// How late others were, each figure sorted.
+/// The delays of other sockets, each list sorted.
 #[derive(Debug)]
 pub struct Lateness {
-    /// Timeouts, after their time.
+    /// Timeouts, measured from their due time.
     pub timers: Vec<Duration>,
-    /// Connections, from the call on.
+    /// Connections, measured from the call.
     pub connects: Vec<Duration>,
-    /// Ends of idle connections, from the peer's end on.
+    /// Ends of idle connections, measured from the peer's end.
     pub ends: Vec<Duration>,
 }
 
 impl Lateness {
-    /// Of so many of each.
+    /// Measures `count` delays of each kind.
     pub fn measure(count: usize) -> Lateness {
         let hole = black_hole();
         let server = Server::echoes();
@@ -230,14 +233,14 @@ fn late_timer(hole: &BlackHole) -> Duration {
     const LIMIT: Duration = ms(50);
     let options = SocketOptions::new().connect_timeout(LIMIT);
     let (opened, took) =
-        timed(|| sockeye::connect_with(hole.address, options).expect("they are fine").opened());
+        timed(|| sockeye::connect_with(hole.address, options).expect("they are valid").opened());
     fails(opened, sockeye::ErrorKind::TimedOut);
     took.saturating_sub(LIMIT)
 }
 
 fn connect(server: &Server) -> Duration {
     let (socket, took) = timed(|| {
-        let socket = sockeye::connect(server.address()).expect("the address is fine");
+        let socket = sockeye::connect(server.address()).expect("the address is valid");
         socket.opened().expect("the server listens");
         socket
     });
@@ -256,11 +259,11 @@ fn late_ends(count: usize) -> Vec<Duration> {
             (peer, socket)
         })
         .collect();
-    // From when the loop watches them.
+    // The loop watches idle connections after this time.
     thread::sleep(ms(400));
     let ended = |(peer, socket): (Peer, Socket)| {
         let waiting = super::blocked(move || {
-            socket.closed().expect("the peer ends well");
+            socket.closed().expect("the peer ends cleanly");
             Instant::now()
         });
         let begun = Instant::now();

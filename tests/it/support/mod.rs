@@ -1,5 +1,5 @@
-//! What the tests share: a watchdog, verdicts on errors, calls that run in a thread, and data to send.
-//! Peers are in `peer`, tests that need a process for themselves in `alone`.
+//! Shared test support: a watchdog, checks of errors, calls that run in a thread, and test data. Peers are in `peer`,
+//! and tests that need a process for themselves are in `alone`.
 
 #[cfg(target_os = "linux")]
 pub mod alone;
@@ -26,17 +26,17 @@ use sockeye::{Connector, Error, ErrorKind, Phase, Socket, SocketOptions, TcpOpti
 
 pub use peer::{How, Peer};
 
-/// The most that a whole story may take before it counts as hanging.
+/// The longest time that a whole test may take before it is considered hung.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What "at once" means on a machine that is busy with other tests.
+/// The meaning of "at once" on a machine that is busy with other tests.
 pub const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Runs `work` and fails, instead of hanging, when it takes longer than `limit`.
+/// Runs `work` and panics if it takes longer than `limit`.
 #[track_caller]
 pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
     match call(work).outcome(limit) {
@@ -45,13 +45,13 @@ pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Sen
     }
 }
 
-/// Runs a story that has to end on its own.
+/// Runs a test that has to end by itself.
 #[track_caller]
 pub fn story(work: impl FnOnce() + Send + 'static) {
     within(PATIENCE, work);
 }
 
-/// Says why a test can't be run here: all at once, when the process ends.
+/// Records why a test cannot run here; the process prints all reasons when it exits.
 pub fn skip(id: &str, reason: &str) {
     skips::note(id, reason);
 }
@@ -68,7 +68,7 @@ pub fn call<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Cal
     let (send, result) = mpsc::channel();
     thread::spawn(move || {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        // Nobody listens any more where the test has already failed.
+        // The receiver is gone if the test has already failed.
         let _ = send.send(outcome);
     });
     Call { result }
@@ -82,13 +82,13 @@ pub fn blocked<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         tell.send(whoami()).expect("the starter waits for this");
         work()
     });
-    let thread = told.recv().expect("the thread tells its number first");
+    let thread = told.recv().expect("the thread sends its id first");
     wait_until_asleep(thread);
     running
 }
 
 impl<T> Call<T> {
-    /// Its result, which has to come within the patience of a story.
+    /// Returns the result, which has to arrive within `PATIENCE`.
     #[track_caller]
     pub fn join(self) -> T {
         self.join_within(PATIENCE)
@@ -102,7 +102,7 @@ impl<T> Call<T> {
         }
     }
 
-    /// `None` where it is still running after `limit`; a panic in it goes on here.
+    /// Returns `None` if the call is still running after `limit`. A panic of the call resumes here.
     fn outcome(&self, limit: Duration) -> Option<T> {
         match self.result.recv_timeout(limit) {
             Ok(Ok(value)) => Some(value),
@@ -112,7 +112,7 @@ impl<T> Call<T> {
         }
     }
 
-    /// Panics with it where it has panicked.
+    /// Resumes the panic of the call if it has panicked.
     pub fn panic_if_it_has(self) {
         if let Ok(Err(panic)) = self.result.try_recv() {
             resume_unwind(panic);
@@ -134,7 +134,7 @@ fn whoami() -> i32 {
     0
 }
 
-/// Asleep at five looks in a row: a thread that only waits for its turn at a lock wakes in between.
+/// Waits until the thread sleeps in five checks in a row: a thread that only waits for a lock wakes in between.
 #[cfg(target_os = "linux")]
 fn wait_until_asleep(thread: i32) {
     let begun = Instant::now();
@@ -150,23 +150,23 @@ fn wait_until_asleep(thread: i32) {
     }
 }
 
-/// Where the system doesn't tell, time has to do.
+/// Waits for a fixed time on systems that do not report the state of a thread.
 #[cfg(not(target_os = "linux"))]
 fn wait_until_asleep(_thread: i32) {
     thread::sleep(ms(100));
 }
 
-/// Looks until `holds`: for what changes without anything that a test could wait for.
+/// Polls until `holds` returns true, for changes that cause no event a test could wait for.
 #[track_caller]
 pub fn eventually(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < limit, "not so after {limit:?}: {what}");
+        assert!(begun.elapsed() < limit, "not after {limit:?}: {what}");
         thread::sleep(ms(5));
     }
 }
 
-/// The result of `work` and how long it took.
+/// Returns the result of `work` and its duration.
 pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let begun = Instant::now();
     let value = work();
@@ -180,8 +180,8 @@ pub fn at_once<T>(work: impl FnOnce() -> T) -> T {
     value
 }
 
-/// For a call that waits for nothing: `measure` tells how long it took. The machine may hold up one try, and
-/// not all of a few.
+/// Checks that a call that should not block takes less than 100 ms; `measure` returns its duration. A busy machine may
+/// delay one try, but not several.
 #[track_caller]
 pub fn within_100_ms(mut measure: impl FnMut() -> Duration) {
     let mut tries = Vec::new();
@@ -196,12 +196,12 @@ pub fn within_100_ms(mut measure: impl FnMut() -> Duration) {
     panic!("took {tries:?}");
 }
 
-// -------------------------------------------------------------------- verdicts
+// -------------------------------------------------------------------- checks of errors
 
 /// A result that may carry an error of the crate.
 pub trait Verdict {
-    /// `None` for a success. A failure of an `io::Result` has to carry the crate's error, in the
-    /// `io::ErrorKind` that belongs to it.
+    /// Returns `None` for a success. A failed `io::Result` has to carry the crate's error, with the matching
+    /// `io::ErrorKind`.
     fn failure(&self) -> Option<ErrorKind>;
 }
 
@@ -218,11 +218,11 @@ impl<T> Verdict for Result<T, io::Error> {
     }
 }
 
-/// The crate's kind inside an `io::Error`.
+/// Returns the crate's kind inside an `io::Error`.
 #[track_caller]
 pub fn kind_of(error: &io::Error) -> ErrorKind {
     let Some(inner) = Error::from_io(error) else {
-        panic!("no error of the crate: {error:?}");
+        panic!("not an error of the crate: {error:?}");
     };
     if let Some(expected) = io_kind(inner.kind()) {
         assert_eq!(error.kind(), expected, "the io kind of {inner:?}");
@@ -230,7 +230,7 @@ pub fn kind_of(error: &io::Error) -> ErrorKind {
     inner.kind()
 }
 
-/// The `io::ErrorKind` of a kind, `None` where it is the system's own.
+/// Returns the `io::ErrorKind` of a kind, or `None` if the system's own kind is kept.
 pub fn io_kind(kind: ErrorKind) -> Option<io::ErrorKind> {
     match kind {
         ErrorKind::InvalidAddress | ErrorKind::InvalidOptions | ErrorKind::InvalidState => {
@@ -245,26 +245,26 @@ pub fn io_kind(kind: ErrorKind) -> Option<io::ErrorKind> {
         ErrorKind::Reset => Some(io::ErrorKind::ConnectionReset),
         ErrorKind::Closed | ErrorKind::Upgraded => Some(io::ErrorKind::NotConnected),
         ErrorKind::Resolve | ErrorKind::Connect | ErrorKind::Io => None,
-        other => panic!("a kind that these tests don't know: {other:?}"),
+        other => panic!("unexpected kind: {other:?}"),
     }
 }
 
-/// The result has to be a failure of this kind.
+/// Checks that the result is a failure of this kind.
 #[track_caller]
 pub fn fails(result: impl Verdict, kind: ErrorKind) {
     assert_eq!(result.failure(), Some(kind));
 }
 
-/// [`fails`] for a call whose own limit passed: the socket lives on.
+/// Like [`fails`], for a call whose own limit passed while the socket stays open.
 #[track_caller]
 pub fn times_out<T: Debug>(result: io::Result<T>) {
-    let error = result.expect_err("the time is up");
+    let error = result.expect_err("the call times out");
     assert_eq!(kind_of(&error), ErrorKind::TimedOut);
     let inner = Error::from_io(&error).expect("kind_of found it");
     assert!(inner.is_retryable(), "{inner}");
 }
 
-/// Reads, writes and `closed` give this cause, however often they are asked: it has ended.
+/// Checks that the socket has ended: reads, writes and `closed` report this cause every time.
 #[track_caller]
 pub fn gives(mut socket: &Socket, cause: ErrorKind) {
     for _ in 0..2 {
@@ -275,7 +275,7 @@ pub fn gives(mut socket: &Socket, cause: ErrorKind) {
     assert_eq!(socket.phase(), Phase::Closed);
 }
 
-/// The number of the system's error at the bottom of an error of the crate.
+/// Returns the system's error number at the end of an error's chain of sources.
 #[cfg(target_os = "linux")]
 pub fn system_code(error: &Error) -> Option<i32> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -288,9 +288,9 @@ pub fn system_code(error: &Error) -> Option<i32> {
     None
 }
 
-// -------------------------------------------------------------------- sockets and bytes
+// -------------------------------------------------------------------- sockets and data
 
-/// A socket that is connected to `peer`.
+/// Opens a socket that is connected to `peer`.
 #[track_caller]
 pub fn open(peer: &Peer) -> Socket {
     open_with(peer, SocketOptions::new())
@@ -299,24 +299,24 @@ pub fn open(peer: &Peer) -> Socket {
 #[track_caller]
 pub fn open_with(peer: &Peer, options: SocketOptions) -> Socket {
     let socket = sockeye::connect_with(peer.address(), options)
-        .expect("the address and the options are fine");
+        .expect("the address and the options are valid");
     socket.opened().expect("the peer listens");
     socket
 }
 
-/// A connector whose look-ups give this answer when the test says so, one after another.
+/// Returns a connector whose lookups return this answer, one for each signal of the test.
 pub fn looks_up_on_cue(answer: fn() -> io::Result<Vec<IpAddr>>) -> (Connector, Sender<()>) {
     let (say, go) = mpsc::channel();
     let go = Mutex::new(go);
     let resolver = move |_: &str| {
-        let go = go.lock().expect("nobody panics with it");
-        go.recv_timeout(PATIENCE).expect("the test says when");
+        let go = go.lock().expect("no thread panics while it holds the lock");
+        go.recv_timeout(PATIENCE).expect("the test sends the signal");
         answer()
     };
-    (Connector::builder().resolver(resolver).build().expect("the rules are fine"), say)
+    (Connector::builder().resolver(resolver).build().expect("the rules are valid"), say)
 }
 
-/// One read of at most `most` bytes.
+/// Reads once, at most `most` bytes.
 pub fn read(mut from: impl Read, most: usize) -> io::Result<Vec<u8>> {
     let mut buf = vec![0; most];
     let count = from.read(&mut buf)?;
@@ -324,7 +324,7 @@ pub fn read(mut from: impl Read, most: usize) -> io::Result<Vec<u8>> {
     Ok(buf)
 }
 
-/// Everything up to the clean end.
+/// Reads everything up to the clean end.
 pub fn read_to_end(mut from: impl Read) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     from.read_to_end(&mut all)?;
@@ -337,7 +337,8 @@ pub fn read_exactly(mut from: impl Read, count: usize) -> io::Result<Vec<u8>> {
     Ok(buf)
 }
 
-/// Writes `byte` until a write fails or `most` bytes were taken: how many were, and the failure.
+/// Writes `byte` until a write fails or `most` bytes were accepted. Returns the number of accepted bytes and the
+/// failure.
 pub fn pour(mut into: impl Write, byte: u8, most: usize) -> (usize, Option<io::Error>) {
     let chunk = [byte; 16 * 1024];
     let mut taken = 0;
@@ -350,8 +351,8 @@ pub fn pour(mut into: impl Write, byte: u8, most: usize) -> (usize, Option<io::E
     (taken, None)
 }
 
-/// Writes until nothing more is taken, not even a little that trickles through: how much was. Its peer has
-/// to be [`Peer::stuck`]; lifts the write timeout.
+/// Writes until the socket accepts no more, not even bytes that trickle through, and returns the number of accepted
+/// bytes. The peer has to be [`Peer::stuck`]. Removes the write timeout.
 #[track_caller]
 pub fn fill(socket: &Socket) -> usize {
     let mut all = 0;
@@ -359,50 +360,50 @@ pub fn fill(socket: &Socket) -> usize {
     socket.set_write_timeout(Some(ms(50))).expect("not zero");
     while refusals < 3 {
         let (taken, failure) = pour(socket, b'w', usize::MAX);
-        times_out::<()>(Err(failure.expect("nobody reads")));
+        times_out::<()>(Err(failure.expect("the peer does not read")));
         all += taken;
         refusals = if taken == 0 { refusals + 1 } else { 0 };
     }
-    socket.set_write_timeout(None).expect("none is fine");
+    socket.set_write_timeout(None).expect("`None` removes the limit");
     all
 }
 
-/// Bytes that tell their place: no two stretches are alike.
+/// Returns pseudo-random bytes, of which no two stretches are alike.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
     bytes
 }
 
-/// Equality of long byte strings, with a failure that stays readable.
+/// Compares long byte strings; a failure shows only the first difference.
 #[track_caller]
 pub fn same(got: &[u8], want: &[u8]) {
     let differ = got.iter().zip(want).position(|(a, b)| a != b);
-    assert_eq!(differ, None, "the first place that differs");
+    assert_eq!(differ, None, "the position of the first difference");
     assert_eq!(got.len(), want.len(), "the lengths");
 }
 
-/// Options with so little room for what is sent that writes block soon.
+/// Returns options with a small send buffer, so that writes block soon.
 pub fn little_room() -> SocketOptions {
     SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096))
 }
 
-/// How many bytes were taken, and what ended the writing.
+/// The number of accepted bytes, and the error that ended the writing.
 pub type Poured = (usize, Option<io::Error>);
 
-/// A read and a write of this socket, both blocked; its peer has to be [`Peer::stuck`].
+/// Starts a read and a write of this socket, which both block; the peer has to be [`Peer::stuck`].
 #[track_caller]
 pub fn both_blocked(socket: &Socket) -> (Call<io::Result<Vec<u8>>>, Call<Poured>) {
     let (reader, writer) = (socket.reader(), socket.writer());
     (blocked(move || read(reader, 1024)), blocked(move || pour(writer, b'w', usize::MAX)))
 }
 
-/// An instant that is gone.
+/// Returns an instant in the past.
 pub fn past() -> Instant {
     Instant::now().checked_sub(Duration::from_secs(1)).expect("the clock has run for a second")
 }
 
-/// Room for this many descriptors in this process, raising the soft limit where it has to.
+/// Checks that the process may open this many descriptors, and raises the soft limit if necessary.
 #[cfg(unix)]
 pub fn room_for_descriptors(wanted: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -1,4 +1,4 @@
-//! The other end of a connection: a listener and a thread that plays a script on what it accepts.
+//! The other end of a connection: a listener, and a thread that runs a script on the accepted connection.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,35 +16,35 @@ const BACKLOG: i32 = 1024;
 
 // -------------------------------------------------------------------- one connection
 
-/// Accepts one connection, plays its script on it, and reads until the connection ends.
+/// Accepts one connection, runs its script on it, and reads until the connection ends.
 pub struct Peer {
     address: SocketAddr,
     cues: Sender<()>,
-    /// Taken by who waits for the ending.
+    /// The script's thread; `ending` takes it.
     thread: Option<Call<Ending>>,
 }
 
-/// What a peer saw of a connection.
+/// The peer's view of a connection.
 #[derive(Clone, Debug)]
 pub struct Ending {
-    /// Everything that arrived.
+    /// All received bytes.
     pub bytes: Vec<u8>,
     /// The address that the connection came from.
     pub from: SocketAddr,
     pub how: How,
-    /// How the bytes ended, before anything that came up to the peer's own close.
+    /// How the bytes ended, ignoring errors that arrived before the peer's own close.
     pub first: How,
-    /// When the end was seen.
+    /// The time of the end.
     pub at: Instant,
 }
 
-/// How a connection ended, as its peer saw it.
+/// How a connection ended, from the peer's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// A clean end, and no failure up to the peer's own close.
+    /// A clean end, without an error up to the peer's own close.
     Fin,
     Reset,
-    /// The peer itself had closed or reset it before it saw an end.
+    /// The peer itself closed or reset the connection before it saw an end.
     OwnDoing,
 }
 
@@ -53,17 +53,17 @@ impl Peer {
         Peer::on(listen(), script)
     }
 
-    /// A peer that only reads.
+    /// Starts a peer that only reads.
     pub fn reads() -> Peer {
         Peer::plays(|_| ())
     }
 
-    /// A peer that says nothing and reads nothing before its cue, with little room for what it is sent.
+    /// Starts a peer with a small receive buffer that neither sends nor reads before its cue.
     pub fn stuck() -> Peer {
         Peer::on(listen_with_room(4096), |wire| wire.await_cue())
     }
 
-    /// A peer that reads nothing and resets the connection at its cue, with little room for what it is sent.
+    /// Starts a peer with a small receive buffer that reads nothing and resets the connection at its cue.
     pub fn resets() -> Peer {
         Peer::on(listen_with_room(4096), |wire| {
             wire.await_cue();
@@ -75,7 +75,7 @@ impl Peer {
         let address = listener.local_addr().expect("a listener has an address");
         let (cues, cued) = mpsc::channel();
         let thread = call(move || {
-            let (stream, from) = listener.accept().expect("a connection comes");
+            let (stream, from) = listener.accept().expect("the listener accepts");
             drop(listener);
             let mut wire = Wire::new(stream, from, cued);
             script(&mut wire);
@@ -88,18 +88,18 @@ impl Peer {
         self.address
     }
 
-    /// Lets the script go on from its next `await_cue`.
+    /// Lets the script continue after its next `await_cue`.
     pub fn cue(&self) {
-        self.cues.send(()).expect("the peer is still there");
+        self.cues.send(()).expect("the peer still runs");
     }
 
     /// Waits until the peer has seen the connection end.
     #[track_caller]
     pub fn ending(mut self) -> Ending {
-        self.thread.take().expect("there is one ending").join()
+        self.thread.take().expect("the ending is taken once").join()
     }
 
-    /// The peer has to get exactly these bytes, then a clean end.
+    /// Checks that the peer receives exactly these bytes, then a clean end.
     #[track_caller]
     pub fn gets(self, bytes: &[u8]) {
         let ending = self.ending();
@@ -107,7 +107,7 @@ impl Peer {
         assert_eq!(ending.how, How::Fin);
     }
 
-    /// The peer has to get exactly these bytes and a clean end; what happened later is left open.
+    /// Checks that the peer receives exactly these bytes and a clean end, whatever happened after that.
     #[track_caller]
     pub fn sees_the_end_after(self, bytes: &[u8]) {
         let ending = self.ending();
@@ -115,14 +115,14 @@ impl Peer {
         assert_eq!(ending.first, How::Fin);
     }
 
-    /// The peer has to see a reset, whatever came before it.
+    /// Checks that the peer sees a reset, whatever came before it.
     #[track_caller]
     pub fn sees_a_reset(self) {
         assert_eq!(self.ending().how, How::Reset);
     }
 }
 
-/// A script that has failed fails its test, also where nobody waits for the ending.
+/// A failed script fails its test even if the test does not wait for the ending.
 impl Drop for Peer {
     fn drop(&mut self) {
         if let (Some(thread), false) = (self.thread.take(), thread::panicking()) {
@@ -131,7 +131,7 @@ impl Drop for Peer {
     }
 }
 
-/// An accepted connection in the hands of a script.
+/// An accepted connection, under a script's control.
 pub struct Wire {
     stream: Option<TcpStream>,
     from: SocketAddr,
@@ -143,7 +143,7 @@ pub struct Wire {
 
 impl Wire {
     fn new(stream: TcpStream, from: SocketAddr, cued: Receiver<()>) -> Wire {
-        stream.set_nodelay(true).expect("an option of every stream");
+        stream.set_nodelay(true).expect("every stream has the option");
         Wire {
             stream: Some(stream),
             from,
@@ -158,12 +158,12 @@ impl Wire {
         self.stream.as_ref().expect("the script has not closed it")
     }
 
-    /// Waits because the story says so.
+    /// Waits for a fixed time, which the test requires.
     pub fn wait(&mut self, span: Duration) {
         thread::sleep(span);
     }
 
-    /// Waits for the test; goes on where the test has dropped its end.
+    /// Waits for a cue of the test; continues if the test has dropped its end.
     pub fn await_cue(&mut self) {
         let _ = self.cued.recv();
     }
@@ -173,14 +173,14 @@ impl Wire {
         self.stream().write_all(bytes).expect("the peer can send");
     }
 
-    /// Sends as much as can be sent: how much that was, or why not all.
+    /// Sends all bytes, or returns the error.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream().write_all(bytes)
     }
 
-    /// Sends until the system has taken nothing for `span`: how much it took.
+    /// Sends until the kernel has accepted nothing for `span`, and returns the number of accepted bytes.
     pub fn send_until_full(&mut self, span: Duration) -> usize {
-        self.stream().set_write_timeout(Some(span)).expect("an option of every stream");
+        self.stream().set_write_timeout(Some(span)).expect("every stream has the option");
         let chunk = [b'.'; 16 * 1024];
         let mut taken = 0;
         loop {
@@ -194,18 +194,18 @@ impl Wire {
                 {
                     return taken;
                 }
-                Err(error) => panic!("the peer can't send: {error}"),
+                Err(error) => panic!("the peer cannot send: {error}"),
             }
         }
     }
 
-    /// Runs a part of the script in a thread beside the rest.
+    /// Runs a part of the script in another thread.
     pub fn aside(&mut self, part: impl FnOnce(TcpStream) + Send + 'static) {
         let stream = self.stream().try_clone().expect("a descriptor is free");
         self.asides.push(call(move || part(stream)));
     }
 
-    /// Ends the peer's own direction.
+    /// Shuts down the peer's own direction.
     pub fn fin(&mut self) {
         self.stream().shutdown(Shutdown::Write).expect("it is still connected");
     }
@@ -224,22 +224,22 @@ impl Wire {
     #[track_caller]
     pub fn receive(&mut self, count: usize) {
         let mut buf = vec![0; count];
-        self.stream().read_exact(&mut buf).expect("so many bytes come");
+        self.stream().read_exact(&mut buf).expect("this many bytes arrive");
         self.bytes.extend(buf);
     }
 
-    /// Reads up to the end of what comes, clean or not.
+    /// Reads up to the end, clean or not.
     pub fn read_to_end(&mut self) {
         let mut stream = self.stream.as_ref().expect("the script has not closed it");
         let how = match stream.read_to_end(&mut self.bytes) {
             Ok(_) => How::Fin,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => How::Reset,
-            Err(error) => panic!("the peer's read failed in an odd way: {error}"),
+            Err(error) => panic!("the peer's read failed: {error}"),
         };
         self.ended.get_or_insert((how, Instant::now()));
     }
 
-    /// Sends back whatever comes, up to the end.
+    /// Echoes all data up to the end.
     pub fn echo(&mut self) {
         let mut stream = self.stream.as_ref().expect("the script has not closed it");
         match io::copy(&mut stream, &mut self.stream()) {
@@ -248,9 +248,9 @@ impl Wire {
         }
     }
 
-    /// Whether the system knows of a failure of this connection.
+    /// Returns the pending error of this connection, if the kernel has one.
     pub fn failure(&self) -> Option<io::Error> {
-        self.stream().take_error().expect("the system tells")
+        self.stream().take_error().expect("the system reports it")
     }
 
     fn ending(mut self) -> Ending {
@@ -269,12 +269,12 @@ impl Wire {
 
 /// Closes a stream so that the other end sees a reset.
 pub fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option of every stream");
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("every stream has the option");
 }
 
 // -------------------------------------------------------------------- many connections
 
-/// Plays one script on every connection that comes, one after another, until it is dropped.
+/// Runs one script on each connection in turn, until the server is dropped.
 pub struct Server {
     address: SocketAddr,
     over: Arc<AtomicBool>,
@@ -298,11 +298,11 @@ impl Server {
         Server { address, over, thread: Some(thread) }
     }
 
-    /// Sends back on every connection, each in a thread, what comes on it.
+    /// Starts a server that echoes on every connection, each in a thread.
     pub fn echoes() -> Server {
         Server::plays(|stream| {
             let echo = move || {
-                // A connection that the test cuts short ends its echo, which is all.
+                // The echo simply ends if the test ends the connection.
                 let _ = io::copy(&mut &stream, &mut &stream);
                 let _ = stream.shutdown(Shutdown::Write);
             };
@@ -321,7 +321,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        // Wakes the accept; where that fails the listener is gone already.
+        // The connection wakes the accept. If it fails, the listener is already closed.
         let _ = TcpStream::connect(self.address);
         if thread::panicking() {
             return;
@@ -334,12 +334,12 @@ impl Drop for Server {
 
 // -------------------------------------------------------------------- listeners
 
-/// A listener on a free port of 127.0.0.1.
+/// Listens on a free port of 127.0.0.1.
 pub fn listen() -> TcpListener {
     listen_on((Ipv4Addr::LOCALHOST, 0).into(), BACKLOG, None)
 }
 
-/// A listener whose connections have about this much room for what comes in.
+/// Listens for connections with a receive buffer of about this size.
 pub fn listen_with_room(bytes: usize) -> TcpListener {
     listen_on((Ipv4Addr::LOCALHOST, 0).into(), BACKLOG, Some(bytes))
 }
@@ -348,14 +348,14 @@ pub fn listen_on(address: SocketAddr, backlog: i32, room: Option<usize>) -> TcpL
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)
         .expect("a descriptor is free");
     if let Some(room) = room {
-        socket.set_recv_buffer_size(room).expect("an option of every socket");
+        socket.set_recv_buffer_size(room).expect("every socket has the option");
     }
     socket.bind(&address.into()).expect("the address is free");
     socket.listen(backlog).expect("a bound socket can listen");
     socket.into()
 }
 
-/// An address at which nothing listens: its port stays taken while the value lives.
+/// An address without a listener; its port stays reserved while the value exists.
 pub struct Nothing {
     _socket: socket2::Socket,
     pub address: SocketAddr,
@@ -370,7 +370,7 @@ pub fn nothing_listens() -> Nothing {
     Nothing { _socket: socket, address }
 }
 
-/// A listener that answers no SYN: its backlog is full and nobody accepts.
+/// A listener that answers no SYN: its backlog is full and it never accepts.
 pub struct BlackHole {
     pub address: SocketAddr,
     _listener: TcpListener,
@@ -381,7 +381,7 @@ pub fn black_hole() -> BlackHole {
     hole(listen_on((Ipv4Addr::LOCALHOST, 0).into(), 0, None))
 }
 
-/// Makes a black hole of a listener that has no backlog.
+/// Fills the backlog of a listener that has none.
 pub fn hole(listener: TcpListener) -> BlackHole {
     let address = listener.local_addr().expect("a listener has an address");
     let mut fillers = Vec::new();
@@ -389,20 +389,20 @@ pub fn hole(listener: TcpListener) -> BlackHole {
     loop {
         match TcpStream::connect_timeout(&address, ms(200)) {
             Ok(filler) => fillers.push(filler),
-            // A SYN may get lost for another reason, but something fills the backlog.
+            // A SYN may be lost for another reason, but one connection has filled the backlog.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && !fillers.is_empty() => break,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-            Err(error) => panic!("no black hole on this system: {error}"),
+            Err(error) => panic!("cannot fill the backlog on this system: {error}"),
         }
         assert!(begun.elapsed() < PATIENCE, "the backlog never fills");
     }
     BlackHole { address, _listener: listener, _fillers: fillers }
 }
 
-/// Nobody has connected to the listener.
+/// Checks that no connection has reached the listener.
 #[track_caller]
 pub fn nobody_came(listener: &TcpListener) {
-    listener.set_nonblocking(true).expect("an option of every listener");
+    listener.set_nonblocking(true).expect("every listener has the option");
     let came = listener.accept().map(|(_, from)| from);
     assert_eq!(came.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
 }

@@ -1,4 +1,4 @@
-//! What Linux tells about this process: its descriptors, threads and memory.
+//! Information that Linux provides about this process: descriptors, threads and memory.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,51 +13,51 @@ use rustix::process::{
 
 use super::ms;
 
-/// The numbers of the open descriptors.
+/// Returns the numbers of the open descriptors.
 pub fn descriptors() -> BTreeSet<i32> {
     let mut open: BTreeSet<i32> = fs::read_dir("/proc/self/fd")
-        .expect("Linux has it")
+        .expect("Linux has the file")
         .map(|entry| entry.expect("it stays readable").file_name())
         .map(|name| name.to_string_lossy().parse().expect("names are numbers"))
         .collect();
-    // The one that was open for this look is gone.
+    // Excludes the descriptor of the directory itself, which is closed by now.
     open.retain(|number| fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok());
     open
 }
 
-/// Whether the descriptor closes itself when the process starts another program.
+/// Checks whether the descriptor is close-on-exec.
 pub fn closes_on_exec(descriptor: i32) -> bool {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).expect("it is open");
     let flags =
-        info.lines().find_map(|line| line.strip_prefix("flags:")).expect("Linux tells the flags");
-    let flags = u32::from_str_radix(flags.trim(), 8).expect("they are octal");
+        info.lines().find_map(|line| line.strip_prefix("flags:")).expect("Linux reports the flags");
+    let flags = u32::from_str_radix(flags.trim(), 8).expect("the flags are octal");
     flags & 0o2_000_000 != 0
 }
 
 pub fn threads() -> usize {
-    fs::read_dir("/proc/self/task").expect("Linux has it").count()
+    fs::read_dir("/proc/self/task").expect("Linux has the file").count()
 }
 
-/// Resident memory in bytes.
+/// Returns the resident memory in bytes.
 pub fn memory() -> usize {
     memory_of("VmRSS:")
 }
 
-/// Resident memory in bytes that no file stands behind: heap and stacks.
+/// Returns the resident anonymous memory in bytes: heap and stacks.
 pub fn own_memory() -> usize {
     memory_of("RssAnon:")
 }
 
 fn memory_of(sort: &str) -> usize {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find_map(|line| line.strip_prefix(sort)).expect("Linux tells it");
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has the file");
+    let line = status.lines().find_map(|line| line.strip_prefix(sort)).expect("Linux reports it");
     let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
     kibibytes * 1024
 }
 
-/// What this process has taken of processors so far, to a hundredth of a second.
+/// Returns the CPU time that this process has used so far, with a resolution of 10 ms.
 pub fn processor_time() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").expect("Linux has it");
+    let stat = fs::read_to_string("/proc/self/stat").expect("Linux has the file");
     let fields = stat.rsplit(") ").next().expect("fields follow the name");
     // User and system time are the fourteenth and fifteenth of all fields, in ticks of 10 ms.
     let ticks: u64 = fields
@@ -69,7 +69,7 @@ pub fn processor_time() -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// A second descriptor of this process' own connection between these two addresses.
+/// Duplicates this process's descriptor of the connection between these two addresses.
 pub fn connection(local: SocketAddr, remote: SocketAddr) -> socket2::Socket {
     let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("Linux 5.3 has it");
     descriptors()
@@ -83,7 +83,7 @@ pub fn connection(local: SocketAddr, remote: SocketAddr) -> socket2::Socket {
         .expect("the connection has a descriptor")
 }
 
-/// How many sockets of this machine are still trying to reach `address`.
+/// Returns the number of sockets on this machine that are still connecting to `address`.
 pub fn attempts_towards(address: SocketAddr) -> usize {
     const SYN_SENT: &str = "02";
     let remote = in_hex(address);
@@ -96,30 +96,30 @@ pub fn attempts_towards(address: SocketAddr) -> usize {
         .count()
 }
 
-/// What the system holds of a connection of this machine at its end `local`, in bytes: what was sent and
-/// not acknowledged, and what came and was not read.
+/// Returns the bytes in the kernel's queues for a connection's end `local`: sent but not acknowledged, and received but
+/// not read.
 pub fn queues(local: SocketAddr, remote: SocketAddr) -> (usize, usize) {
     let ends = [in_hex(local), in_hex(remote)];
     let connections = connections();
     let mut lines = connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let line = lines.find(|fields| fields[1..3] == ends).expect("the connection is there");
-    let (sent, came) = line[4].split_once(':').expect("Linux tells both");
+    let line = lines.find(|fields| fields[1..3] == ends).expect("the list has the connection");
+    let (sent, came) = line[4].split_once(':').expect("Linux reports both");
     let number = |hex| usize::from_str_radix(hex, 16).expect("it is hexadecimal");
     (number(sent), number(came))
 }
 
-/// The system's list of TCP over IPv4.
+/// Returns the kernel's list of TCP connections over IPv4.
 fn connections() -> String {
-    fs::read_to_string("/proc/net/tcp").expect("Linux has it")
+    fs::read_to_string("/proc/net/tcp").expect("Linux has the file")
 }
 
-/// An address as that list has it.
+/// Returns an address in the format of that list.
 fn in_hex(address: SocketAddr) -> String {
     let SocketAddr::V4(address) = address else { panic!("an IPv4 address") };
     format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
 }
 
-/// How many descriptors are open once that number no longer falls.
+/// Returns the number of open descriptors once it no longer falls.
 pub fn settled_descriptors() -> usize {
     let mut last = descriptors().len();
     let mut looks = 0;
@@ -132,17 +132,17 @@ pub fn settled_descriptors() -> usize {
     last
 }
 
-/// Everything that is left is taken, up to a small limit.
+/// Opens descriptors until none is left, after lowering the limit.
 pub fn take_all_descriptors() -> Vec<File> {
     let open = descriptors().len() as u64;
     let limit = Rlimit { current: Some(open + 32), maximum: getrlimit(Resource::Nofile).maximum };
-    setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+    setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
     let mut taken = Vec::new();
     loop {
         match File::open("/dev/null") {
             Ok(file) => taken.push(file),
             Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return taken,
-            Err(error) => panic!("an odd failure: {error}"),
+            Err(error) => panic!("unexpected error: {error}"),
         }
     }
 }

@@ -1,24 +1,24 @@
-//! What was skipped, told once, when the test process ends: between the lines of tests nobody sees it.
+//! A list of skipped tests, printed once at the exit of the test process, because it would be lost between other lines.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, Once, PoisonError};
 
 static SKIPPED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Notes that a test can't be run here.
+/// Records that a test cannot run here.
 pub fn note(id: &str, reason: &str) {
     static AT_EXIT: Once = Once::new();
     AT_EXIT.call_once(|| {
-        // SAFETY: the handler takes no argument, unwinds nowhere, and is there for as long as the process.
+        // SAFETY: the handler takes no argument, does not unwind, and exists as long as the process.
         #[allow(unsafe_code)]
         let status = unsafe { libc::atexit(tell_all) };
-        assert_eq!(status, 0, "there is memory for a handler");
+        assert_eq!(status, 0, "atexit has memory for a handler");
     });
     let line = format!("skipped: {id}: {reason}");
     SKIPPED.lock().unwrap_or_else(PoisonError::into_inner).push(line);
 }
 
-/// In the order of their names. CI counts these lines.
+/// Prints the list in the order of test names. CI counts these lines.
 extern "C" fn tell_all() {
     let Ok(mut skipped) = SKIPPED.lock() else { return };
     skipped.sort();
@@ -27,6 +27,6 @@ extern "C" fn tell_all() {
         text.push_str(line);
         text.push('\n');
     }
-    // Past the harness, and nothing is to be done where that fails.
+    // Writes to the descriptor directly, because the harness captures output; an error is ignored.
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,6 +1,6 @@
-//! TLS for tests: options that trust an authority made on the spot, and ways to a secured connection.
-//! Certificates are in `authority`, the other end in `peer`, what it offers in `terms`, records that no
-//! library sends in `forge`.
+//! TLS for tests: options that trust a generated authority, and several ways to open a secured connection. Certificates
+//! are in `authority`, the other end in `peer`, its configuration in `terms`, and records that no library sends in
+//! `forge`.
 
 pub mod authority;
 pub mod forge;
@@ -24,19 +24,19 @@ pub use terms::Terms;
 use super::peer::{listen, listen_with_room};
 use super::{AT_ONCE, at_once, call, fails, gives, read, read_exactly, story};
 
-/// What a program sends to ask for TLS, and what it is answered.
+/// The request for TLS that a program sends.
 pub const ASK: &[u8] = b"STARTTLS\r\n";
 pub const GO: &[u8] = b"GO\r\n";
 
 pub const VERSIONS: [TlsVersion; 2] = [TlsVersion::Tls12, TlsVersion::Tls13];
 
-/// Where the crate is built without cryptography of its own, the program has to bring one.
+/// Installs a crypto provider if the crate is built without one.
 pub fn provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
         {
-            // Where it fails there is one already.
+            // The call fails if a provider is installed already.
             let _ = rustls::crypto::CryptoProvider::install_default(
                 rustls::crypto::ring::default_provider(),
             );
@@ -44,22 +44,22 @@ pub fn provider() {
     });
 }
 
-// -------------------------------------------------------------------- what most tests use
+// -------------------------------------------------------------------- defaults for most tests
 
-/// The authority that everyone trusts who has no reason for one of their own.
+/// Returns the authority of all tests that need no authority of their own.
 pub fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     AUTHORITY.get_or_init(Authority::new)
 }
 
-/// A peer with a good certificate for `localhost` and `good.test`.
+/// Returns the settings of a peer with a valid certificate for `localhost` and `good.test`.
 pub fn terms() -> Terms {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     let identity = IDENTITY.get_or_init(|| authority().issues(&good()));
     Terms::new(identity.clone())
 }
 
-/// What a good certificate says.
+/// Returns the template of a valid certificate.
 pub fn good() -> Draft {
     Draft::new(&["localhost", "good.test"])
 }
@@ -69,18 +69,18 @@ pub fn trusting(authority: &Authority) -> TlsOptions {
     trusting_names(authority).server_name("localhost")
 }
 
-/// Trusts this authority only, and expects a certificate for the host that is dialled.
+/// Trusts this authority only, and expects a certificate for the dialled host.
 pub fn trusting_names(authority: &Authority) -> TlsOptions {
     provider();
     TlsOptions::new().only_added_roots().add_root_pem(authority.pem()).expect("it is PEM")
 }
 
-/// Secure from the start, and expects a certificate of this authority for `localhost`.
+/// Returns options for TLS from the start with a certificate of this authority for `localhost`.
 pub fn options(authority: &Authority) -> SocketOptions {
     with(SecureTransport::On, trusting(authority))
 }
 
-/// To be upgraded, and expects a certificate of this authority for `localhost`.
+/// Returns options for an upgrade with a certificate of this authority for `localhost`.
 pub fn upgradable(authority: &Authority) -> SocketOptions {
     with(SecureTransport::StartTls, trusting(authority))
 }
@@ -93,18 +93,18 @@ pub fn with(mode: SecureTransport, tls: TlsOptions) -> SocketOptions {
 
 #[track_caller]
 pub fn connect(peer: &TlsPeer, options: SocketOptions) -> Socket {
-    sockeye::connect_with(peer.address(), options).expect("the address and the options are fine")
+    sockeye::connect_with(peer.address(), options).expect("the address and the options are valid")
 }
 
-/// A socket that is connected to `peer`, with its handshake done where it is secure from the start.
+/// Opens a socket that is connected to `peer`. If it is secure from the start, the handshake is complete.
 #[track_caller]
 pub fn open(peer: &TlsPeer, options: SocketOptions) -> Socket {
     let socket = connect(peer, options);
-    socket.opened().expect("the peer is there and trusted");
+    socket.opened().expect("the peer accepts and is trusted");
     socket
 }
 
-/// Looks up names under `.test`: `v6` is `::1`, every other one 127.0.0.1.
+/// Returns a connector that resolves names under `.test`: `v6` is `::1`, and every other name is 127.0.0.1.
 pub fn connector() -> Connector {
     let resolver = |name: &str| -> std::io::Result<Vec<IpAddr>> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -114,27 +114,27 @@ pub fn connector() -> Connector {
             None => Err(std::io::ErrorKind::NotFound.into()),
         }
     };
-    Connector::builder().resolver(resolver).build().expect("the rules are fine")
+    Connector::builder().resolver(resolver).build().expect("the rules are valid")
 }
 
-/// Dials `host:PORT`, at which `peer` listens; names under `.test` are looked up.
+/// Dials `host` at the peer's port; names under `.test` are resolved.
 #[track_caller]
 pub fn dial(host: &str, peer: &TlsPeer, options: SocketOptions) -> Socket {
     connector()
         .connect_with(format!("{host}:{}", peer.address().port()), options)
-        .expect("the address and the options are fine")
+        .expect("the address and the options are valid")
 }
 
 // -------------------------------------------------------------------- upgrades
 
-/// Asks the peer for TLS, as [`Accepted::agrees`] answers.
+/// Asks the peer for TLS, and expects the answer of [`Accepted::agrees`].
 #[track_caller]
 pub fn ask(mut socket: &Socket) {
     socket.write_all(ASK).expect("the peer reads");
     assert_eq!(read_exactly(socket, GO.len()).expect("the peer answers"), GO);
 }
 
-/// The old socket of an upgrade is done with: everything it does is to say so.
+/// Checks that the old socket of an upgrade is unusable: every call reports the upgrade.
 #[track_caller]
 pub fn is_upgraded(old: &Socket) {
     assert!(old.upgraded());
@@ -153,7 +153,7 @@ pub fn is_upgraded(old: &Socket) {
     fails(old.start_tls(), ErrorKind::InvalidState);
 }
 
-/// Both ways to upgrade are refused with this, and nothing has changed.
+/// Checks that both ways to upgrade fail with this kind and change nothing.
 #[track_caller]
 pub fn refuses_upgrades(socket: &Socket, kind: ErrorKind) {
     let (phase, mode) = (socket.phase(), socket.secure_transport());
@@ -163,46 +163,47 @@ pub fn refuses_upgrades(socket: &Socket, kind: ErrorKind) {
     }
     assert!(!socket.upgraded());
     assert_eq!(socket.secure_transport(), mode);
-    // A connection may have been made meanwhile.
+    // The connection may have been made since.
     if !matches!(phase, Phase::Connecting | Phase::Upgrading) {
         assert_eq!(socket.phase(), phase);
     }
 }
 
-/// The upgrade's handshake fails for one of these causes, the same for every call: it never falls back, and
-/// nothing that was to be written leaves. The peer was asked before.
+/// Checks that the handshake of the upgrade fails with one of these kinds, the same for every call. It never falls back
+/// to plaintext, and the peer receives none of the written data. The caller has already asked the peer for TLS.
 #[track_caller]
 pub fn fails_to_upgrade(peer: TlsPeer, old: &Socket, causes: &[ErrorKind]) {
-    let new = old.start_tls().expect("nothing is in the way");
+    let new = old.start_tls().expect("the upgrade may start");
     let (reader, mut writer) = (new.reader(), new.writer());
     let writing = call(move || writer.write(b"secret"));
     let reading = call(move || read(reader, 10));
-    let cause = new.opened().expect_err("there is no good handshake").kind();
+    let cause = new.opened().expect_err("the handshake fails").kind();
     assert!(causes.contains(&cause), "{cause:?}");
     never_opened(&new, cause);
     fails(writing.join_within(AT_ONCE), cause);
     fails(reading.join_within(AT_ONCE), cause);
     assert_eq!((new.stats().bytes_read, new.stats().bytes_written), (0, 0));
     is_upgraded(old);
-    at_once(|| new.close()).expect("it ended before");
+    at_once(|| new.close()).expect("it had ended");
     let ending = peer.ending();
     assert_eq!(ending.clear(), ASK);
     assert_eq!(ending.bytes, b"");
-    assert!(!contains(&ending.wire, b"secret"), "it left in the clear");
+    assert!(!contains(&ending.wire, b"secret"), "the data was sent in plaintext");
 }
 
-/// The upgrade is refused because of plaintext, for good, to everyone, and nothing of that is read.
+/// Checks that the upgrade is refused because of unread plaintext: permanently, for every caller, and without any read
+/// of it.
 #[track_caller]
 pub fn is_injected(socket: &Socket) {
     let before = socket.stats().bytes_read;
-    let error = socket.start_tls().expect_err("there is plaintext");
+    let error = socket.start_tls().expect_err("plaintext is unread");
     assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{error}");
     assert!(!error.is_retryable());
     assert!(!socket.upgraded());
     gives(socket, ErrorKind::UnreadPlaintext);
     fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
     socket.opened().expect("it was open");
-    socket.close().expect("it ended before");
+    socket.close().expect("it had ended");
     fails(socket.closed(), ErrorKind::UnreadPlaintext);
     assert!(!socket.upgraded());
     assert_eq!(socket.stats().bytes_read, before);
@@ -210,10 +211,10 @@ pub fn is_injected(socket: &Socket) {
 
 // -------------------------------------------------------------------- failures
 
-/// A handshake that failed: [`gives`], and `opened` as well.
+/// Checks a failed handshake with [`gives`] and with `opened`.
 #[track_caller]
 pub fn never_opened(socket: &Socket, cause: ErrorKind) -> Error {
-    let error = socket.opened().expect_err("there is no good handshake");
+    let error = socket.opened().expect_err("the handshake fails");
     assert_eq!(error.kind(), cause, "{error}");
     assert!(!error.is_retryable(), "{error}");
     assert!(!error.to_string().contains("panic"), "{error}");
@@ -221,17 +222,17 @@ pub fn never_opened(socket: &Socket, cause: ErrorKind) -> Error {
     error
 }
 
-/// What rustls says, which has to be the source.
+/// Returns the rustls error, which has to be the source.
 #[track_caller]
 pub fn rustls_error(error: &Error) -> &rustls::Error {
     let source = std::error::Error::source(error);
     let Some(error) = source.and_then(|source| source.downcast_ref()) else {
-        panic!("no error of rustls: {error:?}");
+        panic!("not an error of rustls: {error:?}");
     };
     error
 }
 
-/// The message has one of these words, however they are cased and spaced.
+/// Checks that the message contains one of these phrases, ignoring case and spaces.
 #[track_caller]
 pub fn says(error: &Error, words: &[&str]) {
     let bare = |text: &str| {
@@ -241,14 +242,14 @@ pub fn says(error: &Error, words: &[&str]) {
     assert!(words.iter().any(|word| message.contains(&bare(word))), "none of {words:?}: {error}");
 }
 
-/// Whether `part` is anywhere in it.
+/// Checks whether `whole` contains `part`.
 pub fn contains(whole: &[u8], part: &[u8]) -> bool {
     whole.windows(part.len()).any(|window| window == part)
 }
 
-// -------------------------------------------------------------------- one story over every kind of connection
+// -------------------------------------------------------------------- one test over every kind of connection
 
-/// How a connection came to be what it is.
+/// How a connection was secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Plain,
@@ -256,14 +257,14 @@ pub enum Way {
     Upgraded,
 }
 
-/// A secured connection: how it came to be, and which version was agreed on.
+/// A secured connection: how it was secured, and the version of TLS.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub way: Way,
     pub version: TlsVersion,
 }
 
-/// Tells the story over every kind of secured connection; a failure comes with the setting's name.
+/// Runs the test over every kind of secured connection. A failure prints the setting's name.
 #[track_caller]
 pub fn settings(tell: impl Fn(Setting) + Copy + Send + 'static) {
     for way in [Way::On, Way::Upgraded] {
@@ -284,12 +285,12 @@ impl Setting {
         self.way.on(listen(), &self.terms(), script)
     }
 
-    /// A peer that only reads.
+    /// Starts a peer that only reads.
     pub fn reads(self) -> TlsPeer {
         self.plays(|_| ())
     }
 
-    /// A peer that after the handshake says and reads nothing before its cue, with little room.
+    /// Starts a peer with a small receive buffer that neither sends nor reads between the handshake and its cue.
     pub fn stuck(self) -> TlsPeer {
         self.way.on(listen_with_room(4096), &self.terms(), Accepted::await_cue)
     }
@@ -309,12 +310,12 @@ impl Way {
         self.plays(|_| ())
     }
 
-    /// A peer that says and reads nothing before its cue, with little room for what it is sent.
+    /// Starts a peer with a small receive buffer that neither sends nor reads before its cue.
     pub fn stuck(self) -> TlsPeer {
         self.on(listen_with_room(4096), &terms(), Accepted::await_cue)
     }
 
-    /// A peer that does what this way takes, then plays the script.
+    /// Starts a peer that does the handshake that this way requires, then runs the script.
     pub fn on(
         self,
         listener: TcpListener,
@@ -334,10 +335,10 @@ impl Way {
         })
     }
 
-    /// An open socket to such a peer. What the options say of TLS is replaced.
+    /// Opens a socket to such a peer. It replaces the TLS settings of the options.
     #[track_caller]
     pub fn open(self, peer: &TlsPeer, options: SocketOptions) -> Socket {
-        self.try_open(peer, options).expect("the peer is there and trusted")
+        self.try_open(peer, options).expect("the peer accepts and is trusted")
     }
 
     pub fn try_open(self, peer: &TlsPeer, options: SocketOptions) -> Result<Socket, Error> {

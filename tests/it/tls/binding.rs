@@ -1,4 +1,5 @@
-//! Channel binding by `tls-server-end-point`: the same at both ends, whatever the way to TLS was.
+//! Channel binding with `tls-server-end-point`: both ends compute the same value, for TLS from the start and after an
+//! upgrade.
 
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use sockeye::SocketOptions;
@@ -11,7 +12,7 @@ use crate::support::tls::{
 use crate::support::{Peer, open as open_plain, read_exactly, story};
 
 #[test]
-fn both_ends_make_the_same_of_the_certificate() {
+fn both_ends_compute_the_same_value() {
     settings(|Setting { way, version }| {
         let identity = authority().issues(&good());
         let terms = Terms::new(identity.clone()).only(version);
@@ -19,7 +20,7 @@ fn both_ends_make_the_same_of_the_certificate() {
         let socket = way.open(&peer, SocketOptions::new());
         let info = socket.opened().expect("it is open");
         assert_eq!(info.tls_server_end_point(), Some(of_server(&identity)));
-        // It stays when the connection is gone.
+        // The value stays available after the connection ends.
         drop(socket);
         assert_eq!(peer.ending().how, How::Fin);
         assert_eq!(info.tls_server_end_point(), Some(of_server(&identity)));
@@ -27,10 +28,10 @@ fn both_ends_make_the_same_of_the_certificate() {
 }
 
 #[test]
-fn a_resumed_session_is_bound_to_the_certificate_of_the_first() {
+fn a_resumed_session_is_bound_to_the_original_certificate() {
     for version in VERSIONS {
         story(move || {
-            // Of equal options others have the sessions too.
+            // Sockets with equal options share sessions, so this test uses its own authority.
             let authority = Authority::new();
             let identity = authority.issues(&good());
             let config = Terms::new(identity.clone()).only(version).config();
@@ -38,7 +39,7 @@ fn a_resumed_session_is_bound_to_the_certificate_of_the_first() {
             for resumed in [false, true] {
                 let peer = TlsPeer::sharing(listen(), config.clone(), |peer| {
                     peer.handshake();
-                    // Tickets precede it.
+                    // Session tickets precede the data.
                     peer.send(b"!");
                 });
                 let socket = open(&peer, options.clone());
@@ -54,7 +55,7 @@ fn a_resumed_session_is_bound_to_the_certificate_of_the_first() {
 }
 
 #[test]
-fn plaintext_has_none_and_neither_has_the_socket_before_an_upgrade() {
+fn plaintext_sockets_have_none() {
     story(|| {
         let peer = Peer::reads();
         let socket = open_plain(&peer);
@@ -63,14 +64,14 @@ fn plaintext_has_none_and_neither_has_the_socket_before_an_upgrade() {
         let peer = Way::Upgraded.reads();
         let plain = connect(&peer, upgradable(authority()));
         ask(&plain);
-        let secure = plain.start_tls().expect("nothing is in the way");
+        let secure = plain.start_tls().expect("the upgrade may start");
         assert!(secure.opened().expect("the peer is trusted").tls_server_end_point().is_some());
         assert_eq!(plain.opened().expect("it was open").tls_server_end_point(), None);
     });
 }
 
-/// An ECDSA key on P-256 has signed it with SHA-256, as all of these tests' authorities do.
+/// Every test authority signs with ECDSA on P-256 and SHA-256.
 fn of_server(identity: &Identity) -> Vec<u8> {
-    let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("it is of TLS 1.3");
+    let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("the suite is for TLS 1.3");
     suite.common.hash_provider.hash(&identity.chain()[0]).as_ref().to_vec()
 }

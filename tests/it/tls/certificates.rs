@@ -1,5 +1,5 @@
-//! Certificates, good and bad: those of servers, which the socket checks, and those of clients, which it
-//! shows.
+//! Valid and invalid certificates: those of servers, which the socket verifies, and those of clients, which it
+//! presents.
 
 use std::io::Write;
 
@@ -16,14 +16,14 @@ use crate::support::{
 
 // -------------------------------------------------------------------- certificates of servers
 
-/// What is wrong with a certificate, and words of which one has to be in the message.
+/// A faulty certificate, and phrases of which the message has to contain one.
 struct Fault {
     name: &'static str,
     identity: Identity,
     words: &'static [&'static str],
 }
 
-/// Every fault that a certificate for `localhost` can have.
+/// Returns every fault that a certificate for `localhost` can have.
 fn faults(root: &Authority) -> Vec<Fault> {
     let fault = |name, identity, words| Fault { name, identity, words };
     let unknown: &[&str] = &["unknown issuer", "issuer", "authority", "trusted"];
@@ -52,7 +52,7 @@ fn faults(root: &Authority) -> Vec<Fault> {
     ]
 }
 
-/// A connection to a peer with this identity: the socket, and the peer.
+/// Opens a connection to a peer with this identity, and returns the socket and the peer.
 #[track_caller]
 fn shown(identity: &Identity, version: TlsVersion, tls: TlsOptions) -> (Socket, TlsPeer) {
     let peer = TlsPeer::refused(&Terms::new(identity.clone()).only(version));
@@ -60,7 +60,7 @@ fn shown(identity: &Identity, version: TlsVersion, tls: TlsOptions) -> (Socket, 
 }
 
 #[test]
-fn every_fault_is_told_in_its_own_words() {
+fn every_fault_has_its_own_message() {
     story(|| {
         let root = Authority::new();
         for version in VERSIONS {
@@ -74,10 +74,10 @@ fn every_fault_is_told_in_its_own_words() {
                 assert!(of_certificate, "{}: {source:?}", fault.name);
                 let alert = peer.ending().failure;
                 let told = matches!(alert, Some(rustls::Error::AlertReceived(_)));
-                assert!(told, "{}: the peer was told {alert:?}", fault.name);
+                assert!(told, "{}: the peer received {alert:?}", fault.name);
                 messages.push((fault.name, error.to_string()));
             }
-            // Whoever signed it, nobody trusts it: these three are alike.
+            // In each of these three cases no trusted root has signed it, so the messages are alike.
             let unknown = ["unknown authority", "self-signed", "incomplete chain"];
             let no_name = ["another name", "only a common name"];
             for (number, (name, message)) in messages.iter().enumerate() {
@@ -93,7 +93,7 @@ fn every_fault_is_told_in_its_own_words() {
 }
 
 #[test]
-fn who_accepts_invalid_certificates_accepts_every_fault() {
+fn danger_accept_invalid_certs_accepts_every_fault() {
     for version in VERSIONS {
         story(move || {
             let root = Authority::new();
@@ -118,7 +118,7 @@ fn who_accepts_invalid_certificates_accepts_every_fault() {
 }
 
 #[test]
-fn accepting_invalid_certificates_can_be_taken_back() {
+fn accepting_invalid_certificates_can_be_undone() {
     story(|| {
         let root = Authority::new();
         let tls =
@@ -138,7 +138,7 @@ fn a_complete_chain_is_followed() {
         let socket = open(&peer, options(&root));
         let info = socket.opened().expect("it is open");
         assert_eq!(info.tls().expect("it is secure").peer_certificates().len(), 3);
-        // The intermediate, trusted by itself, makes up for what is missing.
+        // Trusting the intermediate itself replaces the missing part of the chain.
         let between = root.intermediate();
         let incomplete = between.issues(&good()).incomplete();
         let peer = TlsPeer::reads(&Terms::new(incomplete));
@@ -181,7 +181,7 @@ fn a_text_may_hold_many_roots() {
         provider();
         let tls = TlsOptions::new()
             .add_root_pem(text)
-            .expect("there are two")
+            .expect("the text has two roots")
             .only_added_roots()
             .server_name("localhost");
         for root in [one, other] {
@@ -192,7 +192,7 @@ fn a_text_may_hold_many_roots() {
 }
 
 #[test]
-fn an_added_root_is_trusted_beside_the_others() {
+fn an_added_root_is_trusted_in_addition_to_the_others() {
     story(|| {
         provider();
         let root = Authority::new();
@@ -208,15 +208,15 @@ fn an_added_root_is_trusted_beside_the_others() {
 
 // -------------------------------------------------------------------- certificates of clients
 
-/// Shows this certificate, and trusts the root.
+/// Presents this certificate, and trusts the root.
 fn showing(root: &Authority, client: &Identity) -> TlsOptions {
     trusting(root)
         .client_auth_pem(client.chain_pem(), client.key_pem())
-        .expect("the key is the certificate's")
+        .expect("the key matches the certificate")
 }
 
 #[test]
-fn a_client_shows_its_whole_chain() {
+fn a_client_presents_its_whole_chain() {
     for version in VERSIONS {
         story(move || {
             let root = Authority::new();
@@ -237,7 +237,7 @@ fn a_client_shows_its_whole_chain() {
 }
 
 #[test]
-fn a_client_without_a_certificate_may_be_welcome() {
+fn a_client_without_a_certificate_may_be_accepted() {
     for version in VERSIONS {
         story(move || {
             let root = Authority::new();
@@ -253,7 +253,7 @@ fn a_client_without_a_certificate_may_be_welcome() {
 }
 
 #[test]
-fn a_client_that_is_not_asked_shows_nothing() {
+fn a_client_presents_nothing_unless_asked() {
     story(|| {
         let root = Authority::new();
         let peer = TlsPeer::reads(&Terms::new(root.issues(&good())));
@@ -264,7 +264,7 @@ fn a_client_that_is_not_asked_shows_nothing() {
     });
 }
 
-/// What a server does not take from a client, and what its alert is called.
+/// Returns client settings that a server rejects, each with the name of the server's alert.
 fn unwelcome(root: &Authority) -> [(TlsOptions, &'static str); 4] {
     let stranger = Authority::new().client("someone");
     let expired = root.issues(
@@ -279,7 +279,7 @@ fn unwelcome(root: &Authority) -> [(TlsOptions, &'static str); 4] {
     ]
 }
 
-/// The alert is named, and it is rustls that tells it.
+/// Checks that the message names the alert and that the source is a rustls error.
 #[track_caller]
 fn names(error: &Error, alert: &str) {
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
@@ -290,13 +290,13 @@ fn names(error: &Error, alert: &str) {
 
 #[track_caller]
 fn names_in<T: std::fmt::Debug>(result: std::io::Result<T>, alert: &str) {
-    let error = result.expect_err("the client is not welcome");
+    let error = result.expect_err("the server rejects the client");
     assert_eq!(kind_of(&error), ErrorKind::Tls, "{error}");
     names(Error::from_io(&error).expect("kind_of found it"), alert);
 }
 
 #[test]
-fn in_tls_1_2_an_unwelcome_client_never_gets_in() {
+fn in_tls_1_2_a_rejected_client_never_opens() {
     story(|| {
         let root = Authority::new();
         let terms =
@@ -309,8 +309,8 @@ fn in_tls_1_2_an_unwelcome_client_never_gets_in() {
     });
 }
 
-/// In TLS 1.3 a client is done before the server has looked at its certificate. `then` is what the peer
-/// does after its alert.
+/// Runs `look` on a client that the server rejects in TLS 1.3. The client completes its handshake before the server has
+/// verified its certificate. `then` is the peer's action after its alert.
 #[track_caller]
 fn unwelcome_later(then: fn(&mut Accepted), look: impl Fn(&TlsPeer, &Socket, &str)) {
     let root = Authority::new();
@@ -323,7 +323,7 @@ fn unwelcome_later(then: fn(&mut Accepted), look: impl Fn(&TlsPeer, &Socket, &st
                 peer.raw(&flight);
             }
             peer.await_cue();
-            // The alert waits for the test.
+            // The peer sends the alert when the test signals it.
             let alert = peer.withheld();
             peer.raw(&alert);
             then(peer);
@@ -337,7 +337,7 @@ fn unwelcome_later(then: fn(&mut Accepted), look: impl Fn(&TlsPeer, &Socket, &st
     }
 }
 
-/// Whether the server goes on: its failure is what the story is about.
+/// Returns whether the server continues; its failure is the subject of the test.
 trait ExpectOrAlert {
     fn expect_or_alert(self) -> bool;
 }
@@ -357,7 +357,7 @@ impl ExpectOrAlert for std::io::Result<bool> {
 fn stays(_: &mut Accepted) {}
 
 #[test]
-fn in_tls_1_3_a_read_tells_an_unwelcome_client() {
+fn in_tls_1_3_a_read_reports_the_rejection_of_the_client() {
     story(|| {
         unwelcome_later(stays, |peer, socket, alert| {
             let reader = socket.reader();
@@ -369,20 +369,20 @@ fn in_tls_1_3_a_read_tells_an_unwelcome_client() {
 }
 
 #[test]
-fn in_tls_1_3_closed_tells_an_unwelcome_client_that_reads_nothing() {
+fn in_tls_1_3_closed_reports_the_rejection_of_the_client() {
     story(|| {
         unwelcome_later(stays, |peer, socket, alert| {
             let waiting = socket.clone();
             let closed = blocked(move || waiting.closed());
             peer.cue();
-            names(&closed.join_within(AT_ONCE).expect_err("the client is not welcome"), alert);
+            names(&closed.join_within(AT_ONCE).expect_err("the server rejects the client"), alert);
         });
     });
 }
 
 #[test]
-fn in_tls_1_3_a_write_tells_an_unwelcome_client() {
-    // Other systems drop what came before the reset by which a close answers what comes after it.
+fn in_tls_1_3_a_write_reports_the_rejection_of_the_client() {
+    // On other systems a reset discards earlier data, and a close with unread data causes one.
     let close = if cfg!(target_os = "linux") { Accepted::close } else { stays };
     for then in [stays, Accepted::fin, close] {
         story(move || {
@@ -399,21 +399,24 @@ fn in_tls_1_3_a_write_tells_an_unwelcome_client() {
     }
 }
 
-/// Other systems drop what came before a reset.
+/// On other systems a reset discards earlier data.
 #[cfg(target_os = "linux")]
 #[test]
-fn in_tls_1_3_the_alert_is_told_in_place_of_the_reset_that_follows_it() {
+fn in_tls_1_3_the_alert_is_reported_instead_of_the_reset_after_it() {
     story(|| {
         unwelcome_later(Accepted::reset, |peer, socket, alert| {
-            (&mut &*socket).write_all(b"never read").expect("there is room");
+            (&mut &*socket).write_all(b"never read").expect("the send buffer has room");
             peer.cue();
-            names(&socket.closed_timeout(AT_ONCE).expect_err("it is not welcome"), alert);
+            names(
+                &socket.closed_timeout(AT_ONCE).expect_err("the server rejects the client"),
+                alert,
+            );
         });
     });
 }
 
 #[test]
-fn a_welcome_client_is_told_nothing() {
+fn an_accepted_client_sees_no_error() {
     story(|| {
         let root = Authority::new();
         let terms = Terms::new(root.issues(&good())).requires_clients(&root);

@@ -1,4 +1,4 @@
-//! Certificates made on the spot: an authority, what it signs, and what nobody should trust.
+//! Generated certificates: an authority, the certificates that it signs, and certificates that no client should trust.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,32 +10,32 @@ use rcgen::{
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-// -------------------------------------------------------------------- who signs
+// -------------------------------------------------------------------- authorities
 
-/// Signs certificates: a root, or an intermediate below one.
+/// A certificate authority: a root, or an intermediate below one.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// From this one up to, and without, the root: what a complete chain carries.
+    /// The chain from this authority up to the root, without the root.
     above: Vec<Certificate>,
 }
 
 impl Authority {
-    /// A root of its own name, so that nobody takes it for another.
+    /// Creates a root with a unique name, so that it is not mistaken for another.
     pub fn new() -> Authority {
         let issuer = CertifiedIssuer::self_signed(authority_params(), key());
-        Authority { issuer: issuer.expect("the parameters are fine"), above: Vec::new() }
+        Authority { issuer: issuer.expect("the parameters are valid"), above: Vec::new() }
     }
 
-    /// An authority whose certificate this one has signed.
+    /// Creates an authority whose certificate this one has signed.
     pub fn intermediate(&self) -> Authority {
         let issuer = CertifiedIssuer::signed_by(authority_params(), key(), &self.issuer);
-        let issuer = issuer.expect("the parameters are fine");
+        let issuer = issuer.expect("the parameters are valid");
         let own: &Certificate = issuer.as_ref();
         let above = [vec![own.clone()], self.above.clone()].concat();
         Authority { issuer, above }
     }
 
-    /// Its own certificate.
+    /// Returns the authority's own certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
@@ -46,19 +46,19 @@ impl Authority {
         roots
     }
 
-    /// A certificate as drafted, with the complete chain.
+    /// Signs a certificate and returns it with the complete chain.
     pub fn issues(&self, draft: &Draft) -> Identity {
         let key = draft.key();
-        let leaf = draft.params.signed_by(&key, &self.issuer).expect("the draft is fine");
+        let leaf = draft.params.signed_by(&key, &self.issuer).expect("the parameters are valid");
         Identity::new([vec![leaf], self.above.clone()].concat(), &key)
     }
 
-    /// A certificate by which a client can be known.
+    /// Signs a client certificate.
     pub fn client(&self, name: &str) -> Identity {
         self.issues(&Draft::new(&[name]).usage(ExtendedKeyUsagePurpose::ClientAuth))
     }
 
-    /// Its own certificate, in place of one for a server.
+    /// Returns the authority's own certificate for use as a server certificate.
     pub fn identity(&self) -> Identity {
         let own: &Certificate = self.issuer.as_ref();
         Identity::new(vec![own.clone()], self.issuer.key())
@@ -76,12 +76,12 @@ fn authority_params() -> CertificateParams {
 }
 
 fn key() -> KeyPair {
-    KeyPair::generate().expect("the system has random numbers")
+    KeyPair::generate().expect("the system has a random source")
 }
 
-// -------------------------------------------------------------------- what is signed
+// -------------------------------------------------------------------- certificates
 
-/// What a certificate for a server or a client says.
+/// The contents of a certificate for a server or a client.
 #[derive(Clone)]
 pub struct Draft {
     params: CertificateParams,
@@ -89,7 +89,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// For these names and addresses, valid for a long time.
+    /// Creates a template for these names and addresses, with a long validity.
     pub fn new(names: &[&str]) -> Draft {
         let names: Vec<String> = names.iter().copied().map(String::from).collect();
         let mut params = CertificateParams::new(names).expect("they are names or addresses");
@@ -98,7 +98,7 @@ impl Draft {
         Draft { params, even: false }
     }
 
-    /// For this text as a DNS name, also where it spells an address.
+    /// Creates a template with this text as a DNS name, even if it is the text of an address.
     pub fn dns_name(text: &str) -> Draft {
         let mut draft = Draft::new(&[]);
         let name = text.try_into().expect("it is ASCII");
@@ -106,48 +106,48 @@ impl Draft {
         draft
     }
 
-    /// For nothing but the common name.
+    /// Creates a template with only the common name.
     pub fn common_name(name: &str) -> Draft {
         let mut draft = Draft::new(&[]);
         draft.params.distinguished_name.push(DnType::CommonName, name);
         draft
     }
 
-    /// Valid from the first day of one year to the first day of another.
+    /// Sets the validity, from the first day of one year to the first day of another.
     pub fn valid(mut self, from: i32, to: i32) -> Draft {
         self.params.not_before = date_time_ymd(from, 1, 1);
         self.params.not_after = date_time_ymd(to, 1, 1);
         self
     }
 
-    /// For this use only.
+    /// Sets the only allowed use.
     pub fn usage(mut self, usage: ExtendedKeyUsagePurpose) -> Draft {
         self.params.extended_key_usages = vec![usage];
         self
     }
 
-    /// With a key whose signatures all have the same length.
+    /// Uses a key whose signatures all have the same length.
     pub fn even(mut self) -> Draft {
         self.even = true;
         self
     }
 
-    /// Signed by its own key, and by no authority.
+    /// Signs the certificate with its own key instead of an authority's.
     pub fn self_signed(&self) -> Identity {
         let key = self.key();
-        Identity::new(vec![self.params.self_signed(&key).expect("the draft is fine")], &key)
+        Identity::new(vec![self.params.self_signed(&key).expect("the parameters are valid")], &key)
     }
 
     fn key(&self) -> KeyPair {
         if self.even {
-            KeyPair::generate_for(&PKCS_ED25519).expect("the system has random numbers")
+            KeyPair::generate_for(&PKCS_ED25519).expect("the system has a random source")
         } else {
             key()
         }
     }
 }
 
-// -------------------------------------------------------------------- what one shows
+// -------------------------------------------------------------------- identities
 
 /// A chain, leaf first, and the leaf's private key.
 #[derive(Clone)]
@@ -162,7 +162,7 @@ impl Identity {
         Identity { chain, key: key.serialize_der(), key_pem: key.serialize_pem() }
     }
 
-    /// Without what leads from the leaf to the root.
+    /// Removes the intermediates between the leaf and the root.
     pub fn incomplete(mut self) -> Identity {
         self.chain.truncate(1);
         self
@@ -178,7 +178,7 @@ impl Identity {
 
     pub fn chain_pem(&self) -> String {
         self.chain.iter().fold(String::new(), |mut text, certificate| {
-            writeln!(text, "{}", certificate.pem()).expect("a string takes everything");
+            writeln!(text, "{}", certificate.pem()).expect("writes to a string succeed");
             text
         })
     }
@@ -187,7 +187,7 @@ impl Identity {
         &self.key_pem
     }
 
-    /// The bytes of the private key, which no output may show.
+    /// Returns the bytes of the private key, which no output may contain.
     pub fn key_der(&self) -> &[u8] {
         &self.key
     }

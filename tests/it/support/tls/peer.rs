@@ -1,5 +1,5 @@
-//! The other end of a secured connection: a rustls server over a plain stream, whose every step a script
-//! decides, and which keeps all that ever came off the wire.
+//! The other end of a secured connection: a rustls server over a plain stream. A script controls its every step, and it
+//! keeps all received bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,34 +16,34 @@ use crate::support::{Call, call, same};
 use super::forge::Forge;
 use super::{ASK, GO, Terms};
 
-/// The most plaintext that one record carries.
+/// The maximum plaintext of one record, in bytes.
 const RECORD: usize = 16 * 1024;
 
 // -------------------------------------------------------------------- one connection
 
-/// Accepts one connection, plays its script on it, and reads until the connection ends. Ends its own
-/// direction then, over TLS as TLS wants it, where the script has not done so.
+/// Accepts one connection, runs its script on it, and reads until the connection ends. It then ends its own direction,
+/// over TLS with `close_notify`, unless the script has done so.
 pub struct TlsPeer {
     address: SocketAddr,
     cues: Sender<()>,
-    /// Taken by who waits for the ending.
+    /// The script's thread; `ending` takes it.
     thread: Option<Call<Ending>>,
 }
 
-/// What a peer saw of a connection.
+/// The peer's view of a connection.
 pub struct Ending {
-    /// The application data that arrived; all that arrived where there was no handshake.
+    /// The received application data; without a handshake, all received bytes.
     pub bytes: Vec<u8>,
-    /// Everything that came off the wire.
+    /// All bytes received from the wire.
     pub wire: Vec<u8>,
-    /// How much of it came before the handshake began.
+    /// The number of bytes received before the handshake began.
     pub clear: usize,
-    /// The other end sent `close_notify`.
+    /// Whether the other end sent `close_notify`.
     pub notified: bool,
     pub how: How,
-    /// How the bytes ended, before anything that came up to the peer's own close.
+    /// How the bytes ended, ignoring errors that arrived before the peer's own close.
     pub first: How,
-    /// Why TLS failed, where it did.
+    /// The TLS failure, if there was one.
     pub failure: Option<rustls::Error>,
     /// The address that the connection came from.
     pub from: SocketAddr,
@@ -51,18 +51,18 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// What was agreed on.
+    /// Returns the session after the handshake.
     #[track_caller]
     pub fn session(&self) -> &ServerConnection {
         self.session.as_ref().expect("there was a handshake")
     }
 
-    /// What came before the handshake.
+    /// Returns the bytes received before the handshake.
     pub fn clear(&self) -> &[u8] {
         &self.wire[..self.clear]
     }
 
-    /// The content types of the records that came since the handshake began: nothing else may have come.
+    /// Returns the content types of all records since the handshake began. Other bytes fail the test.
     #[track_caller]
     pub fn records(&self) -> Vec<u8> {
         let mut rest = &self.wire[self.clear..];
@@ -72,18 +72,18 @@ impl Ending {
             types.push(*kind);
             rest = body.get(length..).expect("a record is complete");
         }
-        assert!(rest.is_empty(), "no record: {:?}", &rest[..rest.len().min(64)]);
+        assert!(rest.is_empty(), "not a record: {:?}", &rest[..rest.len().min(64)]);
         types
     }
 }
 
 impl TlsPeer {
-    /// A peer whose script begins in plaintext.
+    /// Starts a peer whose script begins in plaintext.
     pub fn plays(terms: &Terms, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
         TlsPeer::on(listen(), terms, script)
     }
 
-    /// A peer whose script begins once the handshake is done.
+    /// Starts a peer whose script begins after the handshake.
     pub fn secured(terms: &Terms, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
         TlsPeer::plays(terms, |peer| {
             peer.handshake();
@@ -91,17 +91,17 @@ impl TlsPeer {
         })
     }
 
-    /// A peer that after the handshake only reads.
+    /// Starts a peer that only reads after the handshake.
     pub fn reads(terms: &Terms) -> TlsPeer {
         TlsPeer::secured(terms, |_| ())
     }
 
-    /// A peer that after the handshake sends back what comes.
+    /// Starts a peer that echoes after the handshake.
     pub fn echoes(terms: &Terms) -> TlsPeer {
         TlsPeer::secured(terms, Accepted::echo)
     }
 
-    /// A peer whose handshake the other end is expected to end: it reads what comes.
+    /// Starts a peer whose handshake the other end is expected to abort; it reads to the end.
     pub fn refused(terms: &Terms) -> TlsPeer {
         TlsPeer::plays(terms, |peer| drop(peer.try_handshake()))
     }
@@ -114,7 +114,7 @@ impl TlsPeer {
         TlsPeer::sharing(listener, terms.config(), script)
     }
 
-    /// A peer that shares its configuration, and with it sessions, with others.
+    /// Starts a peer that shares its configuration, and therefore its sessions, with others.
     pub fn sharing(
         listener: TcpListener,
         config: Arc<ServerConfig>,
@@ -123,7 +123,7 @@ impl TlsPeer {
         let address = listener.local_addr().expect("a listener has an address");
         let (cues, cued) = mpsc::channel();
         let thread = call(move || {
-            let (stream, from) = listener.accept().expect("a connection comes");
+            let (stream, from) = listener.accept().expect("the listener accepts");
             drop(listener);
             let mut accepted = Accepted::new(stream, from, config, cued);
             script(&mut accepted);
@@ -136,18 +136,18 @@ impl TlsPeer {
         self.address
     }
 
-    /// Lets the script go on from its next `await_cue`.
+    /// Lets the script continue after its next `await_cue`.
     pub fn cue(&self) {
-        self.cues.send(()).expect("the peer is still there");
+        self.cues.send(()).expect("the peer still runs");
     }
 
     /// Waits until the peer has seen the connection end.
     #[track_caller]
     pub fn ending(mut self) -> Ending {
-        self.thread.take().expect("there is one ending").join()
+        self.thread.take().expect("the ending is taken once").join()
     }
 
-    /// The peer has to get exactly these bytes, then the end of TLS where it was spoken, then a clean end.
+    /// Checks that the peer receives exactly these bytes, then `close_notify` if TLS was used, then a clean end.
     #[track_caller]
     pub fn gets(self, bytes: &[u8]) -> Ending {
         let ending = self.ending();
@@ -158,7 +158,7 @@ impl TlsPeer {
         ending
     }
 
-    /// The peer has to get exactly these bytes, then the end: nothing of a handshake.
+    /// Checks that the peer receives exactly these bytes, then the end, and no part of a handshake.
     #[track_caller]
     pub fn got_only(self, bytes: &[u8]) -> Ending {
         let ending = self.ending();
@@ -167,7 +167,7 @@ impl TlsPeer {
         ending
     }
 
-    /// The peer has to see a reset and no end of TLS, whatever came before it.
+    /// Checks that the peer sees a reset and no `close_notify`, whatever came before.
     #[track_caller]
     pub fn sees_a_reset(self) -> Ending {
         let ending = self.ending();
@@ -177,7 +177,7 @@ impl TlsPeer {
     }
 }
 
-/// A script that has failed fails its test, also where nobody waits for the ending.
+/// A failed script fails its test even if the test does not wait for the ending.
 impl Drop for TlsPeer {
     fn drop(&mut self) {
         if let (Some(thread), false) = (self.thread.take(), thread::panicking()) {
@@ -188,22 +188,22 @@ impl Drop for TlsPeer {
 
 // -------------------------------------------------------------------- the sending side
 
-/// The sending side of an accepted connection: a part of the script may have it in a thread of its own.
+/// The sending side of an accepted connection, which a part of the script may use in another thread.
 #[derive(Clone)]
 pub struct Line {
     stream: Arc<TcpStream>,
     session: Arc<Mutex<Option<ServerConnection>>>,
-    /// Who has it may send: taken before the session, so that records go out in their order.
+    /// The right to send. It is locked before the session, so that records are sent in their order.
     turn: Arc<Mutex<()>>,
 }
 
 impl Line {
-    /// Sends data, sealed where there is a session.
+    /// Sends data, sealed if there is a session.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         for chunk in bytes.chunks(RECORD) {
             let _turn = self.turn.lock().expect("no part of the script has failed");
             let sealed = self.with(|session| {
-                session.writer().write_all(chunk).expect("memory takes a record");
+                session.writer().write_all(chunk).expect("writes to memory succeed");
                 owed(session)
             });
             (&*self.stream).write_all(sealed.as_deref().unwrap_or(chunk))?;
@@ -211,7 +211,7 @@ impl Line {
         Ok(())
     }
 
-    /// Sends what the session has to say for itself.
+    /// Sends the session's pending records.
     pub fn flush(&self) -> io::Result<()> {
         let _turn = self.turn.lock().expect("no part of the script has failed");
         match self.with(owed) {
@@ -220,15 +220,15 @@ impl Line {
         }
     }
 
-    /// Ends this direction: TLS, where it is spoken, and the stream.
+    /// Sends `close_notify` if there is a session, then shuts down the stream.
     pub fn ends(&self) {
         self.with(|session| session.send_close_notify());
-        // Where the other end is gone, nobody hears it.
+        // If the other end is gone, sending fails.
         let _ = self.flush();
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Asks for new keys, so that the other end has to answer.
+    /// Sends a key update that requests one in reply.
     pub fn update_keys(&self) -> io::Result<()> {
         self.with(|session| session.refresh_traffic_keys().expect("TLS 1.3 is spoken"));
         self.flush()
@@ -246,16 +246,16 @@ impl Line {
 fn owed(session: &mut ServerConnection) -> Vec<u8> {
     let mut bytes = Vec::new();
     while session.wants_write() {
-        session.write_tls(&mut bytes).expect("memory takes everything");
+        session.write_tls(&mut bytes).expect("writes to memory succeed");
     }
     bytes
 }
 
-// -------------------------------------------------------------------- the script's hands
+// -------------------------------------------------------------------- the script's operations
 
-/// An accepted connection in the hands of a script: plain until the handshake, secured after it.
+/// An accepted connection under a script's control: in plaintext until the handshake, and secured after it.
 pub struct Accepted {
-    /// `None` once the script has closed it.
+    /// `None` after the script has closed it.
     line: Option<Line>,
     session: Arc<Mutex<Option<ServerConnection>>>,
     config: Arc<ServerConfig>,
@@ -264,11 +264,11 @@ pub struct Accepted {
     wire: Vec<u8>,
     clear: Option<usize>,
     data: Vec<u8>,
-    /// How much of the data the script has had.
+    /// The number of data bytes that the script has consumed.
     had: usize,
     keeps: bool,
     notified: bool,
-    /// The script has ended the peer's own direction.
+    /// Whether the script has ended the peer's own direction.
     finished: bool,
     failure: Option<rustls::Error>,
     ended: Option<How>,
@@ -282,7 +282,7 @@ impl Accepted {
         config: Arc<ServerConfig>,
         cued: Receiver<()>,
     ) -> Accepted {
-        stream.set_nodelay(true).expect("an option of every stream");
+        stream.set_nodelay(true).expect("every stream has the option");
         let session = Arc::new(Mutex::new(None));
         let line = Line {
             stream: Arc::new(stream),
@@ -312,30 +312,30 @@ impl Accepted {
         self.line.as_ref().expect("the script has not closed it")
     }
 
-    /// Waits because the story says so.
+    /// Waits for a fixed time, which the test requires.
     pub fn wait(&mut self, span: Duration) {
         thread::sleep(span);
     }
 
-    /// Waits for the test; goes on where the test has dropped its end.
+    /// Waits for a cue of the test; continues if the test has dropped its end.
     pub fn await_cue(&mut self) {
         let _ = self.cued.recv();
     }
 
-    /// Keeps nothing of what comes from now on: for volumes that memory should not hold.
+    /// Stops keeping received bytes, for volumes that should not stay in memory.
     pub fn forgets(&mut self) {
         self.keeps = false;
     }
 
-    /// Runs a part of the script in a thread beside the rest.
+    /// Runs a part of the script in another thread.
     pub fn aside(&mut self, part: impl FnOnce(Line) + Send + 'static) {
         let line = self.line().clone();
         self.asides.push(call(move || part(line)));
     }
 
-    // ---------------------------------------------------------------- in the clear
+    // ---------------------------------------------------------------- in plaintext
 
-    /// Sends these very bytes, whatever was agreed on.
+    /// Sends exactly these bytes, without TLS.
     #[track_caller]
     pub fn raw(&mut self, bytes: &[u8]) {
         self.try_raw(bytes).expect("the peer can send");
@@ -347,16 +347,16 @@ impl Accepted {
         (&*line.stream).write_all(bytes)
     }
 
-    /// Receives exactly so many bytes off the wire, and nothing behind them.
+    /// Receives exactly this many bytes from the wire, and none after them.
     #[track_caller]
     pub fn hear(&mut self, count: usize) -> Vec<u8> {
         let mut buf = vec![0; count];
-        (&*self.line().stream).read_exact(&mut buf).expect("so many bytes come");
+        (&*self.line().stream).read_exact(&mut buf).expect("this many bytes arrive");
         self.wire.extend(&buf);
         buf
     }
 
-    /// Is asked for TLS, and agrees.
+    /// Receives the request for TLS and sends the go-ahead.
     #[track_caller]
     pub fn agrees(&mut self) {
         assert_eq!(self.hear(ASK.len()), ASK);
@@ -375,7 +375,7 @@ impl Accepted {
 
     // ---------------------------------------------------------------- the handshake
 
-    /// Goes on with a handshake, or begins one.
+    /// Continues a handshake, or begins one.
     #[track_caller]
     pub fn handshake(&mut self) {
         if let Err(error) = self.try_handshake() {
@@ -383,7 +383,7 @@ impl Accepted {
         }
     }
 
-    /// Plays the server up to the end of the handshake, or up to its failure, which the other end is told.
+    /// Runs the server's side up to the end of the handshake, or up to its failure, which it reports to the other end.
     pub fn try_handshake(&mut self) -> io::Result<()> {
         self.begin();
         while self.is_handshaking() {
@@ -394,15 +394,15 @@ impl Accepted {
         Ok(())
     }
 
-    /// Plays the server once a handshake begins behind plaintext, in which no byte is 22: `false` where
-    /// the other end ends without one.
+    /// Runs the server's side once a handshake begins after plaintext in which no byte is 22. Returns `false` if the
+    /// other end closes without one.
     pub fn handshake_when_it_comes(&mut self) -> bool {
-        while self.take_in().expect("plaintext is not looked at") {
+        while self.take_in().expect("plaintext is not decrypted") {
             if let Some(place) = self.data.iter().position(|byte| *byte == 22) {
                 let begun = self.data.split_off(place);
                 self.clear = Some(std::mem::take(&mut self.data).len());
                 self.begin();
-                self.digest(&begun).expect("the handshake is good");
+                self.digest(&begun).expect("the handshake succeeds");
                 let _ = self.line().flush();
                 self.handshake();
                 return true;
@@ -411,12 +411,12 @@ impl Accepted {
         false
     }
 
-    /// Plays the server with no more than so many bytes, and ends: how many were sent.
+    /// Sends at most this many bytes of the server's side, then ends. Returns the number of bytes sent.
     pub fn handshake_up_to(&mut self, most: usize) -> usize {
         self.begin();
         let mut sent = 0;
         loop {
-            let flight = self.line().with(owed).expect("it has begun");
+            let flight = self.line().with(owed).expect("the handshake has begun");
             let count = flight.len().min(most - sent);
             self.raw(&flight[..count]);
             sent += count;
@@ -427,26 +427,26 @@ impl Accepted {
             if !self.is_handshaking() {
                 return sent;
             }
-            assert!(self.take_in().expect("the other end goes on"), "the other end has ended");
+            assert!(self.take_in().expect("the other end continues"), "the other end has ended");
         }
     }
 
-    /// What the server would say next, without saying it.
+    /// Returns the records that the server would send next, without sending them.
     pub fn withheld(&mut self) -> Vec<u8> {
         self.line().with(owed).expect("there is a session")
     }
 
-    /// Begins a handshake, of which the script may take the steps by itself.
+    /// Begins a handshake whose steps the script can take one by one.
     pub fn begin(&mut self) {
         if self.line().session().is_some() {
             return;
         }
         self.clear.get_or_insert(self.wire.len());
         let session = ServerConnection::new(Arc::clone(&self.config));
-        *self.line().session() = Some(session.expect("the configuration is fine"));
+        *self.line().session() = Some(session.expect("the configuration is valid"));
     }
 
-    /// Takes in what comes next and answers nothing: `false` at the end.
+    /// Processes the next received bytes without answering them. Returns `false` at the end.
     pub fn take_in(&mut self) -> io::Result<bool> {
         let mut buf = vec![0; 4 * RECORD];
         let count = match (&*self.line().stream).read(&mut buf) {
@@ -455,7 +455,7 @@ impl Accepted {
                 self.ended.get_or_insert(How::Reset);
                 return Ok(false);
             }
-            Err(error) => panic!("the peer's read failed in an odd way: {error}"),
+            Err(error) => panic!("the peer's read failed: {error}"),
         };
         if count == 0 {
             self.ended.get_or_insert(How::Fin);
@@ -468,20 +468,20 @@ impl Accepted {
     }
 
     fn is_handshaking(&self) -> bool {
-        self.line().with(|session| session.is_handshaking()).expect("it has begun")
+        self.line().with(|session| session.is_handshaking()).expect("the handshake has begun")
     }
 
     fn digest(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         let session = Arc::clone(&self.session);
         let mut session = session.lock().expect("no part of the script has failed");
         let Some(session) = session.as_mut() else {
-            // What is said in a handshake that nobody answers is no data.
+            // Bytes of a handshake that the script does not answer are not data.
             if self.clear.is_none() {
                 self.data.extend(bytes);
             }
             return Ok(());
         };
-        // What comes after a failure, or after the end of TLS, is not TLS.
+        // Bytes after a failure or after `close_notify` are not TLS.
         while !bytes.is_empty() && self.failure.is_none() && !self.notified {
             session.read_tls(&mut bytes)?;
             match session.process_new_packets() {
@@ -502,10 +502,10 @@ impl Accepted {
 
     // ---------------------------------------------------------------- data
 
-    /// [`take_in`](Self::take_in), and answers what has to be answered.
+    /// Calls [`take_in`](Self::take_in), then sends the session's replies.
     pub fn pull(&mut self) -> io::Result<bool> {
         let taken = self.take_in();
-        // The system tells a reset once, to whoever comes first.
+        // The kernel reports a reset once, here to the flush.
         if let Err(error) = self.line().flush() {
             if error.kind() == io::ErrorKind::ConnectionReset {
                 self.ended.get_or_insert(How::Reset);
@@ -523,16 +523,16 @@ impl Accepted {
         self.line().send(bytes)
     }
 
-    /// Seals data, and does not send it.
+    /// Seals data without sending it.
     pub fn sealed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let sealed = self.line().with(|session| {
-            session.writer().write_all(bytes).expect("memory takes a little");
+            session.writer().write_all(bytes).expect("writes to memory succeed");
             owed(session)
         });
         sealed.expect("there is a session")
     }
 
-    /// The end of TLS as a record, which is not sent.
+    /// Returns a `close_notify` record without sending it.
     pub fn sealed_end(&mut self) -> Vec<u8> {
         self.finished = true;
         let sealed = self.line().with(|session| {
@@ -542,13 +542,13 @@ impl Accepted {
         sealed.expect("there is a session")
     }
 
-    /// Seals records by hand from now on. What comes is not decrypted any more.
+    /// Seals records by hand from now on. Received bytes are no longer decrypted.
     pub fn forge(&mut self) -> Forge {
         let session = self.line().session().take();
         Forge::new(session.expect("the handshake is done"))
     }
 
-    /// Sends what is made, as fast as it goes, until the other end is gone: how many bytes went.
+    /// Sends the output of `make` as fast as possible until the other end is gone. Returns the number of bytes sent.
     pub fn flood(&mut self, mut make: impl FnMut() -> Vec<u8>) -> usize {
         let mut sent = 0;
         loop {
@@ -561,11 +561,11 @@ impl Accepted {
         }
     }
 
-    /// Receives exactly so many bytes of data.
+    /// Receives exactly this many bytes of data.
     #[track_caller]
     pub fn receive(&mut self, count: usize) -> Vec<u8> {
         while self.data.len() < self.had + count {
-            assert!(self.pull().expect("the data is good"), "so many bytes come");
+            assert!(self.pull().expect("the data is valid"), "this many bytes arrive");
         }
         let from = self.had;
         self.had += count;
@@ -576,20 +576,20 @@ impl Accepted {
         u64::from_le_bytes(self.receive(8).try_into().expect("eight bytes"))
     }
 
-    /// Hands everything up to the end to `taken`, and keeps nothing of it.
+    /// Passes all data up to the end to `taken`, and keeps none of it.
     #[track_caller]
     pub fn receive_all(&mut self, mut taken: impl FnMut(&[u8])) {
         self.forgets();
         while self.ended.is_none() {
             taken(&self.data);
             self.data.clear();
-            self.pull().expect("the data is good");
+            self.pull().expect("the data is valid");
         }
         taken(&self.data);
         self.data.clear();
     }
 
-    /// Sends back whatever comes, up to the end.
+    /// Echoes all data up to the end.
     pub fn echo(&mut self) {
         while self.ended.is_none() {
             let news = self.data[self.had..].to_vec();
@@ -598,50 +598,50 @@ impl Accepted {
                 self.ended.get_or_insert(How::Reset);
                 return;
             }
-            self.pull().expect("the data is good");
+            self.pull().expect("the data is valid");
         }
         let news = self.data[self.had..].to_vec();
-        // Where the other end is gone, its echo is not heard.
+        // If the other end is gone, sending the echo fails.
         let _ = self.try_send(&news);
     }
 
-    /// Reads up to the end of what comes, clean or not.
+    /// Reads up to the end, clean or not.
     pub fn read_to_end(&mut self) {
         while self.ended.is_none() {
-            // A failure is told by the ending.
+            // The ending reports a failure.
             let _ = self.pull();
         }
     }
 
     // ---------------------------------------------------------------- ends
 
-    /// Ends TLS, and leaves the stream open.
+    /// Sends `close_notify` and leaves the stream open.
     pub fn close_notify(&mut self) {
         let end = self.sealed_end();
         self.raw(&end);
     }
 
-    /// Ends the stream, and says nothing in TLS.
+    /// Shuts down the stream without `close_notify`.
     pub fn fin(&mut self) {
         self.finished = true;
         match self.line().stream.shutdown(Shutdown::Write) {
-            // The other end has reset it: there is nothing left to end.
+            // The other end has reset the connection, so there is nothing to shut down.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-            result => result.expect("it can be ended"),
+            result => result.expect("the shutdown succeeds"),
         }
     }
 
-    /// Ends both as it should be.
+    /// Sends `close_notify`, then shuts down the stream.
     pub fn ends(&mut self) {
         self.close_notify();
         self.fin();
     }
 
-    /// Has the session fail, so that it tells the other end by an alert: `bad_record_mac`.
+    /// Makes the session fail, so that it sends the alert `bad_record_mac`.
     pub fn alert(&mut self) {
         let mut junk = vec![23, 3, 3, 0, 64];
         junk.resize(5 + 64, 0xa5);
-        // A record that has come in part takes some of it.
+        // If a partial record has been received, the junk first completes it.
         while self.failure.is_none() {
             let _ = self.digest(&junk);
         }
@@ -652,7 +652,7 @@ impl Accepted {
     pub fn reset(&mut self) {
         self.asides.drain(..).for_each(Call::join);
         let line = self.line.take().expect("the script has not closed it");
-        reset(Arc::into_inner(line.stream).expect("nobody else has it"));
+        reset(Arc::into_inner(line.stream).expect("the script holds the only handle"));
         self.ended.get_or_insert(How::OwnDoing);
     }
 
@@ -668,12 +668,13 @@ impl Accepted {
         let first = self.ended.expect("reading to the end sets it");
         let mut how = first;
         if let Some(line) = &self.line {
-            if how == How::Fin && line.stream.take_error().expect("the system tells").is_some() {
+            if how == How::Fin && line.stream.take_error().expect("the system reports it").is_some()
+            {
                 how = How::Reset;
             }
             if !self.finished && self.failure.is_none() {
                 line.with(|session| session.send_close_notify());
-                // Where the other end is gone, nobody hears it.
+                // If the other end is gone, sending fails.
                 let _ = line.flush();
             }
         }

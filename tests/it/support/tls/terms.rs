@@ -1,4 +1,4 @@
-//! What the other end of a secured connection shows, offers and asks for.
+//! The certificates and settings of the other end of a secured connection.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use sockeye::TlsVersion;
 
 use super::{Authority, Identity, VERSIONS};
 
-/// What a peer shows, offers and asks for.
+/// A peer's certificates and settings.
 #[derive(Clone)]
 pub struct Terms {
     identity: Identity,
@@ -22,7 +22,7 @@ pub struct Terms {
     fragments: Option<usize>,
 }
 
-/// Whether clients have to show a certificate, and of whom.
+/// Whether clients have to present a certificate, and of which authority.
 #[derive(Clone)]
 enum Clients {
     Unasked,
@@ -49,7 +49,7 @@ impl Terms {
         self
     }
 
-    /// Takes a key exchange of this group only.
+    /// Accepts a key exchange with this group only.
     pub fn group(mut self, group: &'static dyn SupportedKxGroup) -> Terms {
         self.groups = Some(group);
         self
@@ -70,13 +70,13 @@ impl Terms {
         self
     }
 
-    /// Sends so many session tickets after a handshake of TLS 1.3.
+    /// Sends this many session tickets after a TLS 1.3 handshake.
     pub fn tickets(mut self, count: usize) -> Terms {
         self.tickets = Some(count);
         self
     }
 
-    /// May send data, in TLS 1.3, before the client's side of the handshake has come.
+    /// Allows sending data in TLS 1.3 before the client's Finished arrives.
     pub fn speaks_early(mut self) -> Terms {
         self.half_rtt = true;
         self
@@ -88,7 +88,7 @@ impl Terms {
         self
     }
 
-    /// Peers that share one configuration resume each other's sessions.
+    /// Returns the configuration. Peers that share one configuration resume each other's sessions.
     pub fn config(&self) -> Arc<ServerConfig> {
         let mut provider = ring::default_provider();
         if let Some(group) = self.groups {
@@ -98,7 +98,7 @@ impl Terms {
         let versions: Vec<_> = self.versions.iter().copied().map(supported).collect();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
-            .expect("the provider has them");
+            .expect("the provider supports them");
         let builder = match &self.clients {
             Clients::Unasked => builder.with_no_client_auth(),
             Clients::Asked(roots) => {
@@ -110,10 +110,10 @@ impl Terms {
         };
         let mut config = builder
             .with_single_cert(self.identity.chain(), self.identity.key())
-            .expect("the key is the certificate's");
+            .expect("the key matches the certificate");
         config.alpn_protocols.clone_from(&self.alpn);
         config.send_half_rtt_data = self.half_rtt;
-        // For records that are sealed by hand.
+        // Forged records need the session's secrets.
         config.enable_secret_extraction = true;
         config.max_fragment_size = self.fragments;
         if let Some(count) = self.tickets {
@@ -127,7 +127,7 @@ fn supported(version: TlsVersion) -> &'static rustls::SupportedProtocolVersion {
     match version {
         TlsVersion::Tls12 => &rustls::version::TLS12,
         TlsVersion::Tls13 => &rustls::version::TLS13,
-        other => panic!("a version that these tests don't know: {other:?}"),
+        other => panic!("unexpected version: {other:?}"),
     }
 }
 
@@ -138,5 +138,5 @@ fn verifier(
 ) -> Arc<dyn rustls::server::danger::ClientCertVerifier> {
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider);
     let builder = if required { builder } else { builder.allow_unauthenticated() };
-    builder.build().expect("there is a root")
+    builder.build().expect("the verifier has a root")
 }
