@@ -1,4 +1,4 @@
-//! Why a rule refused to dial, as small copyable data with a text.
+//! The reason why the egress rules refused an address, as small `Copy` data, and its message.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::net::Net;
 use super::ranges::{cloud, cloudflare, special};
 
-/// What every refusal says, but that of port 25: the words of the platform of Workers.
+/// The message of the Workers platform for every refusal except that of port 25.
 pub(crate) const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
 
-/// The port of mail between servers, about which the platform has words of its own.
+/// The SMTP port, for which the platform has its own message.
 const SMTP: u16 = 25;
 
-/// Why the egress rules refuse an address: which address or port it is, and which rule. Its text says it
-/// all.
+/// The reason why the egress rules refuse an address: the address or port, and the rule. `Display` gives the complete
+/// message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Denial(Refused);
 
@@ -27,24 +27,25 @@ enum Refused {
 pub(super) enum PortReason {
     /// A rule denies it.
     Rule,
-    /// Nothing allows it where everything has to be allowed.
+    /// The default is to deny, and no rule allows it.
     NoRule,
 }
 
-/// Why an address is refused. It is told by numbers, and what they stand for by the address itself.
+/// The reason to refuse an address. It holds only numbers, so that it stays small; together with the address they
+/// identify the net or the row of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reason {
-    /// A rule denies the net of this prefix around it.
+    /// A rule denies the net around the address that has this prefix length.
     Rule {
         prefix: u8,
     },
-    /// Nothing allows it where everything has to be allowed.
+    /// The default is to deny, and no rule allows it.
     NoRule,
-    /// The row of the table of special ranges of its family.
+    /// The row in the table of special ranges of the address family.
     Special(u8),
-    /// The row of the table of addresses that are a cloud's own.
+    /// The row in the table of cloud platform services.
     Cloud(u8),
-    /// The row of the table of Cloudflare's ranges.
+    /// The row in the table of Cloudflare's ranges.
     Cloudflare(u8),
     OutsideGlobalUnicast,
 }
@@ -54,7 +55,7 @@ impl Denial {
         Denial(Refused::Port { port, reason })
     }
 
-    /// `reason` is about the address inside of the one that is dialled, where there is one.
+    /// Creates a denial. If there is an embedded address, `reason` refers to it.
     pub(super) fn of_address(dialled: IpAddr, embedded: Option<Ipv4Addr>, reason: Reason) -> Self {
         Denial(Refused::Address { dialled, embedded, reason })
     }
@@ -67,12 +68,12 @@ impl fmt::Display for Denial {
 }
 
 impl Denial {
-    /// The rule's reason, in plain words.
+    /// Returns the reason, in plain words.
     pub(crate) fn reason(&self) -> impl fmt::Display {
         Why(self.0)
     }
 
-    /// What the platform of Workers says.
+    /// Returns the message of the Workers platform.
     pub(crate) fn page(&self) -> &'static str {
         match self.0 {
             Refused::Port { port: SMTP, .. } => "Connections to port 25 are prohibited",
@@ -108,7 +109,7 @@ impl fmt::Display for Why {
 }
 
 impl Reason {
-    /// Goes on after the address.
+    /// Writes the part of the message that follows the address.
     fn explain(self, ip: IpAddr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Rule { prefix } => {
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_small_enough_to_be_copied_about() {
+    fn a_denial_has_at_most_40_bytes() {
         assert!(size_of::<Denial>() <= 40, "{}", size_of::<Denial>());
     }
 }

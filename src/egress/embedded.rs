@@ -1,21 +1,21 @@
-//! IPv4 addresses inside IPv6 addresses.
+//! Extracts IPv4 addresses that are embedded in IPv6 addresses.
 //!
-//! Somewhere on the way, at a translator or at the end of a tunnel, a packet to such an IPv6 address becomes
-//! one to the IPv4 address: who may not dial the one may not dial the other. Where an address can be read
-//! in several ways every reading counts, because only the network knows which is right.
+//! A translator or the end of a tunnel turns a packet to such an IPv6 address into one to the IPv4 address. So if the
+//! rules deny the IPv4 address, they must deny the IPv6 address too. If an address can be decoded in several ways,
+//! all results apply, because only the network knows the right one.
 //!
-//! IPv4-mapped addresses (`::ffff:0:0/96`) are not decoded here: they never leave this machine, whose
-//! system makes IPv4 of them.
+//! IPv4-mapped addresses (`::ffff:0:0/96`) are not decoded here: they never appear in packets, because the local
+//! kernel converts them to IPv4.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The most addresses in one: four by the layouts of RFC 6052 and one by ISATAP.
+/// The maximum number of embedded addresses: four by the layouts of RFC 6052 and one by ISATAP.
 const MOST: usize = 5;
 
-/// The interface identifiers of ISATAP: without and with the bit that says that they are globally unique.
+/// The upper half of ISATAP interface identifiers, without and with the bit for a globally unique address.
 const ISATAP: [u32; 2] = [0x0000_5efe, 0x0200_5efe];
 
-/// The IPv4 addresses that an IPv6 address stands for or may stand for.
+/// The IPv4 addresses that an IPv6 address embeds or may embed.
 pub(super) struct Embedded {
     found: [Ipv4Addr; MOST],
     len: usize,
@@ -26,7 +26,7 @@ impl Embedded {
         let mut embedded = Embedded { found: [Ipv4Addr::UNSPECIFIED; MOST], len: 0 };
         let bits = ip.to_bits();
         match ip.segments() {
-            // Unspecified and loopback: neither holds anything (RFC 4291, sections 2.5.2 and 2.5.3).
+            // Unspecified and loopback embed nothing (RFC 4291, sections 2.5.2 and 2.5.3).
             [0, 0, 0, 0, 0, 0, 0, 0 | 1] => {}
             // IPv4-compatible: RFC 4291, section 2.5.5.1.
             [0, 0, 0, 0, 0, 0, ..]
@@ -35,7 +35,7 @@ impl Embedded {
             // The well-known prefix of translators: RFC 6052, section 2.1.
             | [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded.push(word(bits, 0)),
             [0x64, 0xff9b, 1, ..] => embedded.translated(ip),
-            // Teredo, of whose client every bit is inverted: RFC 4380, section 4.
+            // Teredo: server and client; the client's bits are inverted (RFC 4380, section 4).
             [0x2001, 0, ..] => {
                 embedded.push(word(bits, 64));
                 embedded.push(!word(bits, 0));
@@ -55,14 +55,14 @@ impl Embedded {
         self.found[..self.len].iter().copied()
     }
 
-    /// A prefix that a network gives to its own translators (RFC 8215), who may use it, or a longer one
-    /// under it, in any of the layouts of RFC 6052, section 2.2. All of them leave out the ninth octet; what
-    /// follows the address is ignored.
+    /// Decodes an address under the prefix for a network's own translators (RFC 8215). A network may use this prefix or
+    /// a longer one below it, in any layout of RFC 6052, section 2.2. All layouts skip the ninth octet and ignore the
+    /// bits after the IPv4 address.
     ///
-    /// A longer prefix may itself be read as an address, which then has to be allowed as well.
+    /// The bits of a longer prefix may look like an address, which the rules then have to allow as well.
     ///
-    /// Nothing can be sent to 0.0.0.0/8 (RFC 1122, section 3.2.1.3): such a reading says only that the layout
-    /// is another, unless there is none better.
+    /// Nothing can be sent to 0.0.0.0/8 (RFC 1122, section 3.2.1.3). So a result in that range means that the network
+    /// uses another layout. It is ignored unless all layouts give one.
     fn translated(&mut self, ip: Ipv6Addr) {
         let [.., a, b, _, c, d, e, f, g, h, i] = ip.octets();
         let readings = [[a, b, c, d], [b, c, d, e], [c, d, e, f], [f, g, h, i]];
@@ -80,8 +80,8 @@ impl Embedded {
     }
 }
 
-/// The 32 bits above the lowest `shift` ones.
-#[expect(clippy::cast_possible_truncation, reason = "the lowest 32 bits are what is asked for")]
+/// Returns the 32 bits above the lowest `shift` bits.
+#[expect(clippy::cast_possible_truncation, reason = "the function returns 32 bits")]
 fn word(bits: u128, shift: u32) -> u32 {
     (bits >> shift) as u32
 }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_write_an_ipv4_address_in_an_ipv6_address_is_read() {
+    fn every_form_of_embedded_ipv4_address_is_decoded() {
         check("::10.1.2.3", &["10.1.2.3"]);
         check("::2", &["0.0.0.2"]);
         check("::ffff:0:10.1.2.3", &["10.1.2.3"]);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_local_prefix_of_translators_is_read_in_every_layout() {
+    fn the_local_translation_prefix_is_decoded_in_every_layout() {
         check("64:ff9b:1:a01:2:300::", &["10.1.2.3", "1.2.3.0", "2.3.0.0"]);
         check("64:ff9b:1:a:1:203::", &["10.1.2.3", "1.2.3.0"]);
         check("64:ff9b:1::a:102:300:0", &["10.1.2.3", "3.0.0.0"]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_be_read_in_two_ways_at_once() {
+    fn an_address_may_embed_ipv4_addresses_in_two_forms() {
         check("2002:a01:203::5efe:192.0.2.1", &["10.1.2.3", "192.0.2.1"]);
         check("2001:0:a01:203:0:5efe:f5fe:fdfc", &["10.1.2.3", "10.1.2.3", "245.254.253.252"]);
         check(
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_hold_none() {
+    fn other_addresses_embed_nothing() {
         for ip in [
             "::",
             "::1",

@@ -1,4 +1,4 @@
-//! Patterns of hosts: a name, an address, or every name under one.
+//! Host patterns of egress rules: a name, an address, or every name below a name.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,17 +6,17 @@ use std::net::IpAddr;
 use crate::address::{bare_host, quote};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest name that the name system can take, in bytes (RFC 1035, section 2.3.4).
+/// The maximum length of a domain name, in bytes (RFC 1035, section 2.3.4).
 const MOST: usize = 255;
 
-/// What a rule about hosts is about. Names are in lower case and without a dot at the end.
+/// The pattern of a host rule. Names are in lower case, without a trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Pattern {
     /// This name.
     Name(Box<str>),
-    /// Every name that ends so, at any depth: the text begins with a dot.
+    /// Every name with this suffix, at any depth; the suffix begins with a dot.
     Under(Box<str>),
-    /// This address, however it is written: an IPv4-mapped one is the IPv4 address.
+    /// This address in any notation; an IPv4-mapped address is the IPv4 address.
     Address(IpAddr),
 }
 
@@ -31,7 +31,7 @@ impl Pattern {
     pub(super) fn matches(&self, host: &Host<'_>) -> bool {
         match (self, host) {
             (Pattern::Name(name), Host::Name(host)) => host.eq_ignore_ascii_case(name),
-            // Longer: something has to stand before the dot.
+            // The name must have something before the dot, so it is longer than the suffix.
             (Pattern::Under(end), Host::Name(host)) if host.len() > end.len() => {
                 let start = host.len() - end.len();
                 host.as_bytes()[start..].eq_ignore_ascii_case(end.as_bytes())
@@ -54,15 +54,15 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A host as patterns see it.
+/// A host to match against patterns.
 pub(super) enum Host<'a> {
-    /// In any case, and without the dot at its end.
+    /// A name in any case, without a trailing dot.
     Name(&'a str),
     Address(IpAddr),
 }
 
 impl<'a> Host<'a> {
-    /// Of a host without brackets.
+    /// Parses a host without brackets.
     pub(super) fn new(hostname: &'a str) -> Self {
         let host = hostname.strip_suffix('.').unwrap_or(hostname);
         match host.parse::<IpAddr>() {
@@ -79,16 +79,16 @@ fn parse(text: &str) -> Result<Pattern, String> {
         None => (false, text),
     };
     if text == "*" {
-        return Err("a star is no host: rules for every host are allow_all and deny_all".to_owned());
+        return Err("a star is not a host: for every host use allow_all or deny_all".to_owned());
     }
     if rest.contains('*') {
         return Err("a star may only stand before the first dot, as in *.example.com".to_owned());
     }
     if rest.contains('/') {
-        return Err("a host has no slash: nets are for allow_net and deny_net".to_owned());
+        return Err("a host has no slash: for nets use allow_net or deny_net".to_owned());
     }
     if text.len() > MOST {
-        return Err(format!("it has {} bytes, {MOST} are the most", text.len()));
+        return Err(format!("it has {} bytes, more than {MOST}", text.len()));
     }
     match Host::new(bare_host(rest)?) {
         Host::Address(_) if under => Err("no name is under an address".to_owned()),
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_stands_for_itself_in_any_case_and_with_or_without_a_dot_at_its_end() {
+    fn a_name_matches_itself_in_any_case_with_or_without_a_trailing_dot() {
         for pattern in ["example.com", "Example.COM", "example.com."] {
             matches(pattern, &["example.com", "EXAMPLE.com", "example.com."]);
             misses(pattern, &["a.example.com", "example.co", "example.comm", "xexample.com"]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_every_name_under_another_and_not_for_that_itself() {
+    fn a_star_matches_every_name_below_a_name_but_not_the_name_itself() {
         for pattern in ["*.example.com", "*.EXAMPLE.com", "*.example.com."] {
             matches(pattern, &["a.example.com", "a.b.example.com", "A.Example.Com."]);
             misses(pattern, &["example.com", "example.com.", ".example.com", "aexample.com"]);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_stands_for_itself_however_it_is_written() {
+    fn an_address_matches_itself_in_any_notation() {
         matches("127.0.0.1", &["127.0.0.1", "127.0.0.1.", "::ffff:127.0.0.1", "::ffff:7f00:1"]);
         matches("::ffff:127.0.0.1", &["127.0.0.1"]);
         matches("2001:DB8::1", &["2001:db8::1", "2001:db8:0:0::0:1"]);
@@ -142,11 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_pattern_is_named() {
+    fn malformed_patterns_are_refused_with_the_reason() {
         refuse("", "the host is empty");
         refuse(".", "nothing before it");
         refuse("..", "nothing before it");
-        refuse("*", "a star is no host");
+        refuse("*", "a star is not a host");
         refuse("*.", "no name follows");
         refuse("*..", "nothing before it");
         refuse("**", "a star may only stand before the first dot");
@@ -164,7 +164,7 @@ mod tests {
         refuse("*.10.0.0.1", "no name is under an address");
         refuse("*.::1", "no name is under an address");
         refuse("*.[::1]", "no name is under an address");
-        refuse("10.0.0.0/8", "nets are for allow_net and deny_net");
+        refuse("10.0.0.0/8", "for nets use allow_net or deny_net");
         refuse("https://example.com", "a host has no slash");
         refuse("example.com:80", "has a colon");
         refuse("[::1]:80", "nothing may follow the closing bracket");
@@ -183,16 +183,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_has_no_more_bytes_than_a_name_can_have() {
+    fn a_pattern_has_at_most_255_bytes() {
         let name = |bytes| "a".repeat(bytes);
         matches(&name(255), &[&name(255)]);
-        refuse(&name(256), "it has 256 bytes, 255 are the most");
+        refuse(&name(256), "it has 256 bytes, more than 255");
         assert!(Pattern::parse(&format!("*.{}", name(253))).is_ok());
-        refuse(&format!("*.{}", name(254)), "it has 256 bytes, 255 are the most");
+        refuse(&format!("*.{}", name(254)), "it has 256 bytes, more than 255");
     }
 
     #[test]
-    fn a_pattern_is_told_as_it_is_understood() {
+    fn a_pattern_is_displayed_in_canonical_form() {
         for (text, told) in [
             ("Example.COM.", "example.com"),
             ("*.Example.COM", "*.example.com"),

@@ -1,8 +1,8 @@
-//! Whether an address is one of this machine's.
+//! Finds out whether an address belongs to this machine.
 //!
-//! The question decides whether a connection is a loop, so only a definite answer is one: whatever keeps the
-//! system from answering is an error, and the caller refuses. Sockets are made for the question and not kept:
-//! a thread may be in another network namespace than the one before it.
+//! The result decides whether a connection is a loop, so only a definite answer is used: if the system does not answer,
+//! the function returns an error and the caller refuses. The sockets for the query are not kept, because the next
+//! thread may be in another network namespace.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod route;
@@ -10,11 +10,11 @@ mod route;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// Whether a connection to this address would stay on this machine. `bind` is the local address that it is
-/// bound to, if it is. Nothing is sent.
+/// Returns whether a connection to this address would stay on this machine. `bind` is the local address that the
+/// connection is bound to, if any. Nothing is sent to the network.
 ///
 /// # Errors
-/// The system's, if it did not tell.
+/// The system's error, if it did not answer.
 pub(crate) fn is_local(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
     let address = super::unmapped(address);
     if is_certainly_local(address.ip()) {
@@ -23,16 +23,16 @@ pub(crate) fn is_local(address: SocketAddr, bind: Option<SocketAddr>) -> io::Res
     ask(address, bind)
 }
 
-/// Whether it is local on every machine. Linux takes the unspecified addresses for the loopback ones.
+/// Returns whether the address is local on every machine. Linux treats the unspecified addresses as loopback.
 pub(super) fn is_certainly_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Asks the routes, first as for any source and then from the one that the connection would have: rules may
-/// route by source.
+/// Queries the routing tables, first without a source address and then with the one that the connection would have,
+/// because routing rules may depend on the source.
 ///
-/// Kernels in user space, such as gVisor's, may take every route for one to another machine. They tell by the
-/// source: a socket that is connected to an address of its own machine gets that very address.
+/// User-space kernels, such as gVisor, may report every route as one to another machine. There the source address
+/// decides: a socket that is connected to an address of its own machine gets that same address as its source.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn ask(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -65,7 +65,7 @@ fn ask(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
     }
 }
 
-/// Elsewhere an address can be bound to exactly if it is one of this machine.
+/// Tries to bind to the address. On systems other than Linux, this succeeds exactly if it belongs to this machine.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn ask(mut address: SocketAddr, _bind: Option<SocketAddr>) -> io::Result<bool> {
     address.set_port(0);
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_and_unspecified_addresses_are_of_this_machine() {
+    fn loopback_and_unspecified_addresses_are_local() {
         for ip in ["127.0.0.1", "127.255.255.254", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"] {
             assert!(is_local((ip.parse::<IpAddr>().unwrap(), 80).into(), None).unwrap(), "{ip}");
         }
     }
 
     #[test]
-    fn addresses_that_are_nobodys_are_not_of_this_machine() {
+    fn unassigned_addresses_are_not_local() {
         for ip in
             ["198.51.100.7", "255.255.255.255", "240.0.0.1", "2001:db8::7", "::ffff:240.0.0.1"]
         {

@@ -1,12 +1,15 @@
-//! Who may be dialled: rules about hosts, ports and addresses, and what they say.
+//! Egress rules: which hosts, ports and addresses a program may connect to.
 //!
-//! Nothing is looked up or dialled here. The rules are asked twice: about the host and the port before
-//! anything is sent, and about every numeric address before it is dialled, wherever it came from. The
-//! second is what protects: names can be made to resolve to anything.
+//! This module resolves and dials nothing. The rules are checked twice: the host and port before anything is sent, and
+//! every numeric address before it is dialled, whatever its origin. The second check is the one that protects, because
+//! a name can resolve to any address.
 //!
-//! `special` is the table of addresses that are for something else than hosts on the Internet, generated
-//! from `special-ranges.txt` and, for those that only look like hosts', `cloud-ranges.txt`; `ranges` reads it. `net` and `host` are what rules are about. `embedded`
-//! finds IPv4 addresses inside IPv6 ones. `local` is the one question that the system has to answer.
+//! - `special` is the generated table of special-purpose addresses, and `ranges` searches it. Its sources are
+//!   `special-ranges.txt`, `cloud-ranges.txt` and `cloudflare-ranges.txt`.
+//! - `net` and `host` are the nets and host patterns in rules.
+//! - `embedded` finds IPv4 addresses inside IPv6 addresses.
+//! - `local` asks the system whether an address belongs to this machine.
+//! - `denial` explains why the rules refused an address.
 
 mod denial;
 mod embedded;
@@ -29,13 +32,12 @@ use self::net::Net;
 pub(crate) use self::denial::{Denial, REFUSED};
 pub(crate) use self::local::is_local;
 
-/// Which peers may be dialled.
+/// Rules that decide which peers may be dialled.
 ///
-/// A program that connects to where others tell it to, such as a proxy, a crawler or whatever calls
-/// webhooks, can be sent to places that only it can reach: its own admin port, its neighbours, the
-/// credentials that a cloud tells at `169.254.169.254`. A check of the name does not help, for a name
-/// resolves to what its owner likes, and to something else the next time. These rules are asked about
-/// every numeric address before it is dialled, and about the host and the port before that.
+/// A proxy, a crawler or a webhook sender connects to hosts that others choose. An attacker can direct it to services
+/// that only it can reach: its own admin port, its neighbours, or the cloud credentials at `169.254.169.254`. To check
+/// the name is not enough, because its owner can change the address between the check and the connection. These rules
+/// check the host and the port first, and then every numeric address right before it is dialled.
 ///
 /// ```
 /// use sockeye::EgressRules;
@@ -56,42 +58,40 @@ pub(crate) use self::local::is_local;
 ///
 /// # How rules decide
 ///
-/// There are rules about hosts, about ports and about nets, and a connection needs the leave of each
-/// kind. Within a kind the rule that was added last and matches decides; where none matches, what the
-/// rules began with: [`allow_all`](Self::allow_all), [`deny_all`](Self::deny_all),
-/// [`public_only`](Self::public_only) or [`workers`](Self::workers). So `allow_*` lifts earlier denials
-/// of its kind, and restricts nothing by itself.
+/// There are rules for hosts, for ports and for nets, and all three kinds must allow a connection. Within a kind, the
+/// last added rule that matches decides. If none matches, the constructor decides: [`allow_all`](Self::allow_all),
+/// [`deny_all`](Self::deny_all), [`public_only`](Self::public_only) or [`workers`](Self::workers). So `allow_*`
+/// overrides earlier denials of its kind, and restricts nothing by itself.
 ///
-/// Rules about hosts look at the text that is connected to, also where it is an IP literal; never at
-/// what a name resolves to. Rules about nets look at addresses, whether they were written or resolved to.
-/// Of a name with several addresses only those are dialled that are allowed.
+/// Host rules match the requested text, including an IP literal, but never the addresses that a name resolves to. Net
+/// rules match addresses, whether the caller wrote them or a name resolved to them. If a name has several addresses,
+/// only the allowed ones are dialled.
 ///
 /// # IPv4 addresses inside IPv6 addresses
 ///
-/// An IPv4-mapped address (`::ffff:10.0.0.1`) is judged as the IPv4 address and nothing else: no IPv6 net
-/// contains it, and a net of such addresses is the IPv4 net. Other IPv6 addresses that stand for an IPv4
-/// address, or may, have to be allowed themselves, and so has each IPv4 address in them:
+/// An IPv4-mapped address (`::ffff:10.0.0.1`) is treated as the IPv4 address only: no IPv6 net contains it, and a net
+/// of such addresses is the IPv4 net. Other IPv6 addresses can embed IPv4 addresses. The rules must allow both the
+/// IPv6 address and each IPv4 address in it:
 ///
 /// | | | |
 /// |---|---|---|
 /// | `64:ff9b::/96` | translated, NAT64 | [RFC 6052] |
-/// | `64:ff9b:1::/48` | translated by one's own network, in any layout | [RFC 8215] |
+/// | `64:ff9b:1::/48` | translated by the local network, in any layout | [RFC 8215] |
 /// | `2002::/16` | 6to4 | [RFC 3056] |
-/// | `2001::/32` | Teredo: the server and the client | [RFC 4380] |
+/// | `2001::/32` | Teredo: server and client | [RFC 4380] |
 /// | any `…:0:5efe:a.b.c.d` and `…:200:5efe:a.b.c.d` | ISATAP | [RFC 5214] |
 /// | `::/96` | IPv4-compatible | [RFC 4291] |
 /// | `::ffff:0:0:0/96` | IPv4-translated | [RFC 2765] |
 ///
-/// So `allow_all().deny_net("10.0.0.0/8")` refuses `10.0.0.1` in all its spellings, and
-/// `deny_all().allow_net("64:ff9b::/96")` allows nothing until IPv4 addresses are allowed too. Of the
-/// layouts of `64:ff9b:1::/48` each that gives an address outside `0.0.0.0/8` counts.
+/// So `allow_all().deny_net("10.0.0.0/8")` refuses `10.0.0.1` in every form, and
+/// `deny_all().allow_net("64:ff9b::/96")` allows nothing until IPv4 addresses are allowed too. For `64:ff9b:1::/48`,
+/// every layout applies that yields an address outside `0.0.0.0/8`.
 ///
 /// # Errors
 ///
-/// A connection that is refused fails with [`Denied`](crate::ErrorKind::Denied) and says which rule it was,
-/// or with [`Loop`](crate::ErrorKind::Loop) where it would come back to an
-/// [own listener](Self::own_listener). A rule that can't be read is
-/// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+/// A refused connection fails with [`Denied`](crate::ErrorKind::Denied), and the message names the rule. If it would
+/// reach an [own listener](Self::own_listener), it fails with [`Loop`](crate::ErrorKind::Loop). A malformed rule is an
+/// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) error.
 ///
 /// [RFC 2765]: https://www.rfc-editor.org/rfc/rfc2765#section-2.1
 /// [RFC 3056]: https://www.rfc-editor.org/rfc/rfc3056#section-2
@@ -106,18 +106,18 @@ pub struct EgressRules {
     hosts: Rules<Base, Pattern>,
     ports: Rules<Base, u16>,
     nets: Rules<NetBase, Net>,
-    /// None is IPv4-mapped.
+    /// The program's own listeners; none is IPv4-mapped.
     own: Vec<SocketAddr>,
 }
 
-/// What is decided where no rule matches.
+/// The verdict on hosts and ports that no rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Base {
     Allow,
     Deny,
 }
 
-/// What is decided about an address that no rule matches.
+/// The verdict on addresses that no rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NetBase {
     Allow,
@@ -146,7 +146,7 @@ enum Verdict {
 }
 
 impl EgressRules {
-    /// Everything is allowed until it is denied: what a connector does that is given no rules.
+    /// Allows everything that no rule denies. This is the default.
     ///
     /// ```
     /// # use sockeye::EgressRules;
@@ -160,11 +160,10 @@ impl EgressRules {
         EgressRules::new(Base::Allow, NetBase::Allow)
     }
 
-    /// Nothing is allowed until it is: a connection needs a matching rule about its host, one about its
-    /// port, and one about its address.
+    /// Denies everything that no rule allows: a connection needs one matching rule each for its host, its port and its
+    /// address.
     ///
-    /// Where the host is an IP literal it needs all three as well: [`allow_host`](Self::allow_host) takes
-    /// addresses too.
+    /// An IP literal needs all three as well; [`allow_host`](Self::allow_host) accepts addresses.
     ///
     /// ```
     /// # use sockeye::EgressRules;
@@ -182,16 +181,16 @@ impl EgressRules {
         EgressRules::new(Base::Deny, NetBase::Deny)
     }
 
-    /// Only addresses of hosts on the Internet: not this machine, private networks, neighbours on the link,
-    /// carriers' own networks, documentation, multicast, or what is reserved.
+    /// Allows only addresses of Internet hosts. This excludes loopback, private and link-local networks, carrier-grade
+    /// NAT, documentation, multicast and reserved ranges.
     ///
-    /// These are the addresses that the IANA registries of [IPv4] and [IPv6] special-purpose addresses
-    /// leave, and of those that they call globally reachable not the ones that lead to the nearest server of
-    /// their own network or that are no hosts. Of IPv6 nothing outside `2000::/3` is allowed but
-    /// `64:ff9b::/96`, where the IPv4 address in it decides. Hosts and ports are not restricted.
+    /// The IANA registries of [IPv4] and [IPv6] special-purpose addresses list these ranges. Some that they call
+    /// globally reachable are denied too, because they lead to the nearest server of the local network or identify no
+    /// host. Of IPv6, everything outside `2000::/3` is denied except `64:ff9b::/96`, where the embedded IPv4 address
+    /// decides. Hosts and ports are not restricted.
     ///
-    /// Of those that look like hosts on the Internet `168.63.129.16` is denied too: from every machine of Azure
-    /// it leads to the host's own service. With `169.254.169.254` and the like, that denies the metadata
+    /// `168.63.129.16` is denied too: it looks like an Internet host, but every Azure virtual machine reaches the
+    /// platform's own service there. Together with `169.254.169.254` and similar addresses, this denies the metadata
     /// services of all clouds that publish their addresses.
     ///
     /// ```
@@ -213,8 +212,8 @@ impl EgressRules {
         EgressRules::new(Base::Allow, NetBase::Public)
     }
 
-    /// The rules of the platform of Cloudflare Workers: [`public_only`](Self::public_only), none of the
-    /// [addresses of Cloudflare](https://www.cloudflare.com/ips/), and not port 25.
+    /// Applies the rules of the Cloudflare Workers platform: [`public_only`](Self::public_only), no
+    /// [Cloudflare addresses](https://www.cloudflare.com/ips/), and no port 25.
     ///
     /// ```
     /// # use sockeye::EgressRules;
@@ -239,50 +238,51 @@ impl EgressRules {
         }
     }
 
-    /// Denies the addresses of a net: `10.0.0.0/8`, `fd00::/8`, or one address.
+    /// Denies the addresses of a net, such as `10.0.0.0/8` or `fd00::/8`, or a single address.
     ///
-    /// IPv4 addresses inside IPv6 ones are found too: see [above](Self#ipv4-addresses-inside-ipv6-addresses).
+    /// An IPv4 net also covers IPv4 addresses embedded in IPv6 addresses: see
+    /// [above](Self#ipv4-addresses-inside-ipv6-addresses).
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) where the text is no address, its prefix no
-    /// decimal number in range, or where the address has bits beyond the prefix, as `10.0.0.1/8` has.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text is not an address, if the prefix is not a
+    /// decimal number in range, or if the address has bits beyond the prefix, as in `10.0.0.1/8`.
     pub fn deny_net(mut self, net: &str) -> Result<Self> {
         self.nets.add(Net::parse(net)?, Verdict::Deny);
         Ok(self)
     }
 
-    /// Allows the addresses of a net again, as [`deny_net`](Self::deny_net) takes it.
+    /// Allows the addresses of a net, in the format of [`deny_net`](Self::deny_net).
     ///
-    /// It does not lift an [own listener](Self::own_listener).
+    /// This does not override an [own listener](Self::own_listener).
     ///
     /// # Errors
     ///
-    /// As those of [`deny_net`](Self::deny_net).
+    /// Same as for [`deny_net`](Self::deny_net).
     pub fn allow_net(mut self, net: &str) -> Result<Self> {
         self.nets.add(Net::parse(net)?, Verdict::Allow);
         Ok(self)
     }
 
-    /// Denies a port, whatever the host.
+    /// Denies a port on all hosts.
     #[must_use]
     pub fn deny_port(mut self, port: u16) -> Self {
         self.ports.add(port, Verdict::Deny);
         self
     }
 
-    /// Allows a port again.
+    /// Allows a port on all hosts.
     #[must_use]
     pub fn allow_port(mut self, port: u16) -> Self {
         self.ports.add(port, Verdict::Allow);
         self
     }
 
-    /// Denies a host: a name, an address, or `*.example.com` for every name under another, at any depth,
-    /// but not for that itself. Case and a dot at the end make no difference.
+    /// Denies a host: a name, an address, or a pattern. The pattern `*.example.com` matches every name below
+    /// `example.com` at any depth, but not `example.com` itself. Case and a trailing dot are ignored.
     ///
-    /// A host by its name only: denied addresses are for [`deny_net`](Self::deny_net), since another name may
-    /// have the same ones.
+    /// The rule matches the requested host only. To deny an address, use [`deny_net`](Self::deny_net), because another
+    /// name may resolve to it.
     ///
     /// ```
     /// # use sockeye::EgressRules;
@@ -296,34 +296,34 @@ impl EgressRules {
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) where the text is none of these: a star elsewhere,
-    /// a host that [`SocketAddress`](crate::SocketAddress) would not take, an empty label, more than 255
-    /// bytes.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text has a star elsewhere, an empty label or more
+    /// than 255 bytes, or if [`SocketAddress`](crate::SocketAddress) does not accept the host.
     pub fn deny_host(mut self, pattern: &str) -> Result<Self> {
         self.hosts.add(Pattern::parse(pattern)?, Verdict::Deny);
         Ok(self)
     }
 
-    /// Allows a host again, as [`deny_host`](Self::deny_host) takes it.
+    /// Allows a host, in the format of [`deny_host`](Self::deny_host).
     ///
     /// # Errors
     ///
-    /// As those of [`deny_host`](Self::deny_host).
+    /// Same as for [`deny_host`](Self::deny_host).
     pub fn allow_host(mut self, pattern: &str) -> Result<Self> {
         self.hosts.add(Pattern::parse(pattern)?, Verdict::Allow);
         Ok(self)
     }
 
-    /// An address on which this program itself listens: to dial it is [`Loop`](crate::ErrorKind::Loop),
-    /// whatever the rules say. [`Socket::opened`](crate::Socket::opened) tells it, for numeric addresses too.
+    /// Adds an address on which this program listens. A connection to it fails with [`Loop`](crate::ErrorKind::Loop),
+    /// whatever the rules say. [`Socket::opened`](crate::Socket::opened) returns the error, for numeric addresses too.
     ///
-    /// An unspecified IP, of either family, stands for every address of this machine, of both families. Which
-    /// those are beside loopback only the system can tell, and it is asked about what the rules allow: those of
-    /// its interfaces, and on Linux those that its routes call local. If the system does not tell, the
-    /// connection is refused with [`Io`](crate::ErrorKind::Io) and the reason: it may be out of descriptors, or
-    /// a sandbox may forbid sockets of `AF_NETLINK` on Linux. What a packet filter redirects is not known. To
-    /// dial the unspecified address is to dial the loopback address of its family, as Linux does it. Scopes
-    /// of IPv6 addresses are compared where both have one.
+    /// An unspecified IP address of either family stands for every address of this machine, of both families. Besides
+    /// loopback, these are the addresses of its interfaces and, on Linux, those that its routes declare local. For each
+    /// address that the rules allow, the socket asks the system whether it is one of them. If the system does not
+    /// answer, the connection fails with [`Io`](crate::ErrorKind::Io) and the cause: the process may be out of
+    /// descriptors, or a sandbox may forbid `AF_NETLINK` sockets on Linux.
+    ///
+    /// Redirections by a packet filter are not detected. To dial the unspecified address is to dial the loopback
+    /// address of its family, as on Linux. The scopes of two IPv6 addresses are compared if both have one.
     ///
     /// ```
     /// # use sockeye::EgressRules;
@@ -340,11 +340,11 @@ impl EgressRules {
         self
     }
 
-    /// The verdict on a numeric address, without dialling it: that of the rules about ports and nets and of
-    /// own listeners. Rules about hosts are about what is written, and not asked.
+    /// Returns whether the rules for ports and nets and the own listeners allow a numeric address. Host rules are not
+    /// checked.
     ///
-    /// Nothing is sent. If a listener on an unspecified address has this port, the system is asked whether
-    /// the address is one of this machine; the verdict is `false` if it does not tell.
+    /// This sends nothing. If an own listener with an unspecified address has this port, it asks the system whether the
+    /// address belongs to this machine. If the system does not answer, it returns `false`.
     #[must_use]
     pub fn allows(&self, address: SocketAddr) -> bool {
         self.judge(address).is_ok()
@@ -352,7 +352,7 @@ impl EgressRules {
                 || is_local(address, None).is_ok_and(|local| !local))
     }
 
-    /// Whether nothing could ever be refused.
+    /// Returns whether the rules allow everything.
     pub(crate) fn is_unrestricted(&self) -> bool {
         self.hosts.base == Base::Allow
             && self.ports.base == Base::Allow
@@ -363,7 +363,7 @@ impl EgressRules {
             && self.own.is_empty()
     }
 
-    /// The verdict on what is connected to, before it is looked up: of the rules about ports and hosts.
+    /// Checks the requested address against the rules for ports and hosts, before the lookup.
     ///
     /// # Errors
     /// [`Denied`](crate::ErrorKind::Denied).
@@ -383,8 +383,8 @@ impl EgressRules {
         Err(Error::from_denial(&fault, REFUSED, requested))
     }
 
-    /// The verdict on a numeric address: of own listeners, and of the rules about ports and nets. Why it is
-    /// denied, [`denial`](Self::denial) tells.
+    /// Checks a numeric address against the own listeners and the rules for ports and nets.
+    /// [`denial`](Self::denial) returns the reason for `Fault::Denied`.
     pub(crate) fn judge(&self, address: SocketAddr) -> Result<(), Fault> {
         if self.is_own_listener(address) {
             return Err(Fault::OwnListener);
@@ -392,7 +392,7 @@ impl EgressRules {
         self.denial(address).map_or(Ok(()), |_| Err(Fault::Denied))
     }
 
-    /// Which rule denies a numeric address, if one does and it is no own listener.
+    /// Returns the rule that denies a numeric address, if one does and it is not an own listener.
     pub(crate) fn denial(&self, address: SocketAddr) -> Option<Denial> {
         if self.is_own_listener(address) {
             return None;
@@ -400,13 +400,13 @@ impl EgressRules {
         self.judge_port(address.port()).and_then(|()| self.judge_ip(address.ip())).err()
     }
 
-    /// Whether it would be a loop to dial this address if it is one of this machine, which
-    /// [`is_local`] tells. It is asked about what [`judge`](Self::judge) allows.
+    /// Returns whether the caller must refuse this address if [`is_local`] says that it belongs to this machine. The
+    /// caller asks this for addresses that [`judge`](Self::judge) allows.
     pub(crate) fn asks_whether_local(&self, address: SocketAddr) -> bool {
         self.own.iter().any(|own| own.ip().is_unspecified() && own.port() == address.port())
     }
 
-    /// Whether an address leads to an own listener for certain, without asking the system.
+    /// Returns whether an address certainly leads to an own listener, without asking the system.
     fn is_own_listener(&self, address: SocketAddr) -> bool {
         if self.own.is_empty() {
             return false;
@@ -457,7 +457,7 @@ impl EgressRules {
         Embedded::of(ip).iter().try_for_each(|embedded| judge(Some(embedded)))
     }
 
-    /// The verdict on one address by itself.
+    /// Checks one address without the IPv4 addresses embedded in it.
     fn judge_net(&self, ip: IpAddr) -> Result<(), Reason> {
         match (self.nets.last(|net| net.contains(ip)), self.nets.base) {
             (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, NetBase::Allow) => Ok(()),
@@ -473,7 +473,7 @@ impl EgressRules {
     }
 }
 
-/// That of [`allow_all`](EgressRules::allow_all).
+/// Same as [`allow_all`](EgressRules::allow_all).
 impl Default for EgressRules {
     fn default() -> Self {
         EgressRules::allow_all()
@@ -489,7 +489,7 @@ impl<B, M> Rules<B, M> {
         self.added.push(Rule { about, verdict });
     }
 
-    /// The rule that decides, where one matches.
+    /// Returns the last rule that matches, which decides.
     fn last(&self, matches: impl Fn(&M) -> bool) -> Option<&Rule<M>> {
         self.added.iter().rfind(|rule| matches(&rule.about))
     }
@@ -499,7 +499,7 @@ impl<B, M> Rules<B, M> {
     }
 }
 
-/// The address that is dialled where an IPv4-mapped one is given.
+/// Converts an IPv4-mapped address to the IPv4 address that a connection to it uses.
 fn unmapped(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => (ip, address.port()).into(),
@@ -507,12 +507,12 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Where a packet to an address arrives: Linux takes the unspecified one for loopback.
+/// Returns the address that a packet reaches: Linux treats the unspecified address as loopback.
 fn reached_v4(ip: Ipv4Addr) -> Ipv4Addr {
     if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip }
 }
 
-/// As [`reached_v4`].
+/// Same as [`reached_v4`], for IPv6.
 fn reached_v6(ip: Ipv6Addr) -> Ipv6Addr {
     if ip.is_unspecified() { Ipv6Addr::LOCALHOST } else { ip }
 }

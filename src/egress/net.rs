@@ -1,4 +1,4 @@
-//! Nets: a range of addresses with a common prefix, as RFC 4632 and RFC 4291 write it.
+//! Nets: address ranges with a common prefix, in the notation of RFC 4632 and RFC 4291.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,10 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::address::quote;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The addresses that begin with the first bits of a network, whose other bits are all zero.
+/// The addresses that share the first `prefix` bits of a network address, whose other bits are zero.
 ///
-/// Addresses of one family are in nets of that family only. None is of IPv4-mapped addresses: those are
-/// IPv4 addresses.
+/// A net contains addresses of its own family only. There are no nets of IPv4-mapped addresses: they are IPv4 nets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Net {
     V4(Ipv4Addr, u8),
@@ -17,19 +16,19 @@ pub(super) enum Net {
 }
 
 impl Net {
-    /// A net that is known to have no bits beyond its prefix.
+    /// Creates an IPv4 net; the caller ensures that there are no bits beyond the prefix.
     pub(super) const fn v4(octets: [u8; 4], prefix: u8) -> Self {
         let [a, b, c, d] = octets;
         Net::V4(Ipv4Addr::new(a, b, c, d), prefix)
     }
 
-    /// A net that is known to have no bits beyond its prefix.
+    /// Creates an IPv6 net; the caller ensures that there are no bits beyond the prefix.
     pub(super) const fn v6(groups: [u16; 8], prefix: u8) -> Self {
         let [a, b, c, d, e, f, g, h] = groups;
         Net::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
     }
 
-    /// The net of that prefix around an address.
+    /// Returns the net with this prefix length that contains an address.
     pub(super) fn around(ip: IpAddr, prefix: u8) -> Self {
         match ip {
             IpAddr::V4(ip) => {
@@ -43,7 +42,7 @@ impl Net {
         }
     }
 
-    /// Takes `10.0.0.0/8`, `fd00::/8`, or an address, which is the net of itself alone.
+    /// Parses a net, such as `10.0.0.0/8` or `fd00::/8`, or a single address, which becomes a net of its own.
     pub(super) fn parse(text: &str) -> Result<Self> {
         parse(text).map_err(|fault| {
             let message = format!("invalid net {}: {fault}", quote(text));
@@ -53,7 +52,7 @@ impl Net {
 
     pub(super) fn contains(self, ip: IpAddr) -> bool {
         match (self, ip) {
-            // A shift by the whole width has no result: every address begins with no bits.
+            // A shift by the full width gives None: with prefix 0, every address matches.
             (Net::V4(network, prefix), IpAddr::V4(ip)) => (network.to_bits() ^ ip.to_bits())
                 .checked_shr(u32::from(32 - prefix))
                 .is_none_or(|differing| differing == 0),
@@ -114,7 +113,7 @@ fn address_fault(address: &str) -> String {
     }
     match address.split_once('%') {
         Some((ip, _)) if ip.parse::<Ipv6Addr>().is_ok() => "it has a zone".to_owned(),
-        _ => format!("{} is no IPv4 or IPv6 address", quote(address)),
+        _ => format!("{} is not an IPv4 or IPv6 address", quote(address)),
     }
 }
 
@@ -128,14 +127,14 @@ fn parse_prefix(digits: &str, most: u8) -> Result<u8, String> {
     if digits.len() > 1 && digits.starts_with('0') {
         return Err("the prefix has leading zeros".to_owned());
     }
-    // Digits only, so what does not fit is too great, however long it is.
+    // The text has digits only, so a parse error means that the number is too large.
     match digits.parse() {
         Ok(prefix) if prefix <= most => Ok(prefix),
         _ => Err(format!("the prefix is greater than {most}")),
     }
 }
 
-/// The IPv4 net that a net of IPv4-mapped addresses stands for.
+/// Converts a net of IPv4-mapped addresses to the IPv4 net.
 fn unmapped(net: Net) -> Net {
     match net {
         Net::V6(network, prefix @ 96..) => match network.to_ipv4_mapped() {
@@ -151,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_net_is_an_address_and_a_prefix_or_an_address_alone() {
+    fn a_net_is_an_address_with_or_without_a_prefix() {
         check("10.0.0.0/8", "10.0.0.0/8");
         check("0.0.0.0/0", "0.0.0.0/0");
         check("10.1.2.3", "10.1.2.3/32");
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_net_is_named() {
+    fn malformed_nets_are_refused_with_the_reason() {
         refuse("", "the address is empty");
         refuse("/8", "the address is empty");
         refuse("10.0.0.0/", "the prefix after the slash is empty");
@@ -194,23 +193,23 @@ mod tests {
         refuse("10.0.0.0/8/8", "is not a decimal number");
         refuse(" 10.0.0.0/8", "it has white space, the character ' '");
         refuse("10.0.0.0\n/8", "it has white space, the character '\\n'");
-        refuse("10.0.0/8", "\"10.0.0\" is no IPv4 or IPv6 address");
-        refuse("010.0.0.0/8", "is no IPv4 or IPv6 address");
-        refuse("0x0a.0.0.0/8", "is no IPv4 or IPv6 address");
-        refuse("167772160/8", "is no IPv4 or IPv6 address");
-        refuse("256.0.0.0/8", "is no IPv4 or IPv6 address");
-        refuse("[fd00::]/8", "is no IPv4 or IPv6 address");
-        refuse("fd00:::/8", "is no IPv4 or IPv6 address");
-        refuse("example.com", "is no IPv4 or IPv6 address");
-        refuse("10.0.0.0-10.0.0.255", "is no IPv4 or IPv6 address");
-        refuse("*", "is no IPv4 or IPv6 address");
+        refuse("10.0.0/8", "\"10.0.0\" is not an IPv4 or IPv6 address");
+        refuse("010.0.0.0/8", "is not an IPv4 or IPv6 address");
+        refuse("0x0a.0.0.0/8", "is not an IPv4 or IPv6 address");
+        refuse("167772160/8", "is not an IPv4 or IPv6 address");
+        refuse("256.0.0.0/8", "is not an IPv4 or IPv6 address");
+        refuse("[fd00::]/8", "is not an IPv4 or IPv6 address");
+        refuse("fd00:::/8", "is not an IPv4 or IPv6 address");
+        refuse("example.com", "is not an IPv4 or IPv6 address");
+        refuse("10.0.0.0-10.0.0.255", "is not an IPv4 or IPv6 address");
+        refuse("*", "is not an IPv4 or IPv6 address");
         refuse("fe80::1%eth0", "it has a zone");
-        refuse("banana%eth0", "is no IPv4 or IPv6 address");
+        refuse("banana%eth0", "is not an IPv4 or IPv6 address");
         refuse("fe80::%1/10", "it has a zone");
     }
 
     #[test]
-    fn bits_beyond_the_prefix_are_refused_with_the_net_that_may_be_meant() {
+    fn bits_beyond_the_prefix_are_refused_with_a_suggestion() {
         refuse("10.0.0.1/8", "10.0.0.1 has bits beyond the prefix: 10.0.0.0/8 may be meant");
         refuse("0.0.0.1/0", "0.0.0.0/0 may be meant");
         refuse("10.1.2.3/31", "10.1.2.2/31 may be meant");
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_net_contains_what_begins_with_its_bits_and_is_of_its_family() {
+    fn a_net_contains_addresses_of_its_family_with_its_prefix() {
         for (net, within, outside) in [
             ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
             ("10.0.0.0/8", "10.0.0.0", "9.255.255.255"),

@@ -1,5 +1,4 @@
-//! What is decided about an address before any rule is added: the tables of `special`, and how they are
-//! read.
+//! Searches the tables of `special`, which decide about an address that no rule matches.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -7,16 +6,15 @@ use super::denial::Reason;
 use super::net::Net;
 use super::special::{CLOUD, CLOUDFLARE, IPV4, IPV6};
 
-/// What IANA gives to hosts so far (RFC 4291, section 2.4). The rest is reserved, and what it will be for
-/// is unknown.
+/// The range from which IANA assigns addresses to hosts (RFC 4291, section 2.4). The rest is reserved for unknown uses.
 const GLOBAL_UNICAST: Net = Net::v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
-/// A range in a table, and the verdict on its addresses.
+/// A row of a table: a range, and the verdict on its addresses.
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) net: Net,
     pub(super) allowed: bool,
-    /// What it is, and where that is said.
+    /// The range's purpose and its source.
     pub(super) label: &'static str,
 }
 
@@ -30,7 +28,7 @@ impl Range {
     }
 }
 
-/// Whether an address is a host's on the Internet.
+/// Allows only addresses of Internet hosts.
 pub(super) fn judge_public(ip: IpAddr) -> Result<(), Reason> {
     match innermost(special(ip), ip) {
         Some(row) if special(ip)[usize::from(row)].allowed => Ok(()),
@@ -42,7 +40,7 @@ pub(super) fn judge_public(ip: IpAddr) -> Result<(), Reason> {
     }
 }
 
-/// Whether an address is not a cloud's own, which only looks like a host's.
+/// Denies addresses of cloud platform services that look like Internet hosts.
 fn judge_cloud(ip: IpAddr) -> Result<(), Reason> {
     match innermost(CLOUD, ip) {
         Some(row) => Err(Reason::Cloud(row)),
@@ -50,7 +48,7 @@ fn judge_cloud(ip: IpAddr) -> Result<(), Reason> {
     }
 }
 
-/// Whether an address is not one of Cloudflare's.
+/// Denies Cloudflare's addresses.
 pub(super) fn judge_cloudflare(ip: IpAddr) -> Result<(), Reason> {
     match innermost(CLOUDFLARE, ip) {
         Some(row) => Err(Reason::Cloudflare(row)),
@@ -58,7 +56,7 @@ pub(super) fn judge_cloudflare(ip: IpAddr) -> Result<(), Reason> {
     }
 }
 
-/// The special ranges of the family of an address.
+/// Returns the special ranges of an address's family.
 pub(super) fn special(ip: IpAddr) -> &'static [Range] {
     match ip {
         IpAddr::V4(_) => IPV4,
@@ -74,10 +72,10 @@ pub(super) fn cloudflare() -> &'static [Range] {
     CLOUDFLARE
 }
 
-/// The number of the row with the longest prefix that holds an address.
+/// Returns the index of the row with the longest prefix that contains an address.
 ///
-/// Rows are sorted by their first address and then by their length, so what is within a range comes after
-/// it: the last that holds the address is the innermost. To look at each takes less than 100 ns.
+/// Rows are sorted by first address and then by prefix length, so ranges inside a range come after it. The last row
+/// that contains the address is therefore the innermost. A linear search takes less than 100 ns.
 fn innermost(table: &[Range], ip: IpAddr) -> Option<u8> {
     let row = table.iter().rposition(|range| range.net.contains(ip))?;
     Some(u8::try_from(row).expect("no table has more than 256 rows"))

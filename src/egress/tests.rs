@@ -1,4 +1,4 @@
-//! What the rules say to the layers above: about hosts, and why something is refused.
+//! Tests of the egress rules: host rules, and the messages of refusals.
 
 use super::*;
 use crate::error::ErrorKind;
@@ -6,7 +6,7 @@ use crate::error::ErrorKind;
 const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
 
 #[test]
-fn only_rules_that_can_refuse_something_restrict() {
+fn rules_are_unrestricted_if_they_can_refuse_nothing() {
     let allow = EgressRules::allow_all;
     assert!(allow().is_unrestricted());
     assert!(EgressRules::default().is_unrestricted());
@@ -44,7 +44,7 @@ fn the_last_rule_that_matches_a_host_decides() {
 }
 
 #[test]
-fn where_nothing_is_allowed_a_host_needs_a_rule_of_its_own() {
+fn with_deny_all_a_host_needs_its_own_rule() {
     let rules = EgressRules::deny_all().allow_port(80).allow_host("*.example.com").unwrap();
     names(&rules, &["a.example.com", "b.a.EXAMPLE.com."]);
     no_name(&rules, "example.com", "no rule allows the host example.com");
@@ -57,7 +57,7 @@ fn where_nothing_is_allowed_a_host_needs_a_rule_of_its_own() {
 }
 
 #[test]
-fn a_host_needs_the_leave_of_its_port_too() {
+fn host_checks_include_the_port() {
     let rules = EgressRules::allow_all().deny_port(80).allow_host("example.com").unwrap();
     no_name(&rules, "example.com", "port 80 is denied by a rule");
     let rules = EgressRules::deny_all().allow_host("example.com").unwrap();
@@ -87,7 +87,7 @@ fn a_denial_names_the_address_and_the_range() {
 }
 
 #[test]
-fn a_denial_names_the_address_that_another_stands_for() {
+fn a_denial_names_the_embedded_address() {
     let public = EgressRules::public_only();
     denies(
         &public,
@@ -132,7 +132,7 @@ fn a_denial_names_the_rule() {
 }
 
 #[test]
-fn port_25_is_refused_in_words_of_its_own() {
+fn port_25_has_its_own_message() {
     let address = "8.8.8.8:25".parse().unwrap();
     let text = |rules: EgressRules| match rules.denial(address) {
         Some(denial) => denial.to_string(),
@@ -149,7 +149,7 @@ fn port_25_is_refused_in_words_of_its_own() {
 }
 
 #[test]
-fn an_own_listener_is_a_loop_before_anything_else() {
+fn an_own_listener_is_a_loop_whatever_the_rules_say() {
     let listener: SocketAddr = "127.0.0.1:25".parse().unwrap();
     for rules in [EgressRules::allow_all(), EgressRules::workers(), EgressRules::deny_all()] {
         let rules = rules.own_listener(listener).allow_net("127.0.0.0/8").unwrap().allow_port(25);
@@ -163,7 +163,7 @@ fn an_own_listener_is_a_loop_before_anything_else() {
 }
 
 #[test]
-fn the_system_is_asked_only_about_the_port_of_a_listener_on_every_address() {
+fn the_system_is_asked_only_about_ports_of_unspecified_listeners() {
     let asks = |listener: &str, address: &str| {
         let rules = EgressRules::allow_all().own_listener(listener.parse().unwrap());
         rules.asks_whether_local(address.parse().unwrap())
@@ -178,7 +178,7 @@ fn the_system_is_asked_only_about_the_port_of_a_listener_on_every_address() {
 }
 
 #[test]
-fn hosts_are_judged_as_a_second_reading_by_labels_judges_them() {
+fn host_rules_agree_with_a_second_implementation() {
     let mut random = fastrand::Rng::with_seed(1);
     let mut verdicts = [0, 0];
     for _ in 0..2_000 {
@@ -193,7 +193,7 @@ fn hosts_are_judged_as_a_second_reading_by_labels_judges_them() {
             let star = if host.contains(':') || random.bool() { "" } else { "*." };
             let pattern = format!("{star}{host}");
             rules = match (star, host.starts_with("10."), allow) {
-                // No name is under an address.
+                // No name is below an address.
                 ("*.", true, _) => continue,
                 (_, _, true) => rules.allow_host(&pattern).unwrap(),
                 (_, _, false) => rules.deny_host(&pattern).unwrap(),
@@ -212,7 +212,7 @@ fn hosts_are_judged_as_a_second_reading_by_labels_judges_them() {
     assert!(verdicts[0] > 10_000 && verdicts[1] > 10_000, "{verdicts:?}");
 }
 
-/// One of few, so that patterns meet.
+/// Returns a random host from a small set, so that patterns match often.
 fn random_host(random: &mut fastrand::Rng) -> String {
     if random.u8(0..5) == 0 {
         let ips = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "::ffff:a00:2", "::2", "0:0::0:2"];
@@ -253,7 +253,7 @@ fn names(rules: &EgressRules, hosts: &[&str]) {
 }
 
 fn judged(rules: &EgressRules, address: Result<SocketAddress>) -> Result<()> {
-    rules.judge_name(&address.expect("it is an address"))
+    rules.judge_name(&address.expect("a valid address"))
 }
 
 fn no_name(rules: &EgressRules, host: &str, expected: &str) {
@@ -266,7 +266,7 @@ fn no_name(rules: &EgressRules, host: &str, expected: &str) {
 fn denies(rules: &EgressRules, address: &str, expected: &str) {
     let address = address.parse().unwrap();
     assert_eq!(rules.judge(address), Err(Fault::Denied));
-    let denial = rules.denial(address).expect("it is denied");
+    let denial = rules.denial(address).expect("the rules deny the address");
     let text = denial.to_string();
     assert!(text.ends_with(&format!("{expected}: {REFUSED}")), "{text}");
     let error = Error::from_denial(&denial.reason(), denial.page(), &"there");

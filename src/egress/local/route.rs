@@ -1,8 +1,8 @@
-//! Asks Linux where its routes lead, by rtnetlink(7).
+//! Queries the Linux routing tables via rtnetlink(7).
 //!
-//! Addresses of interfaces are local, and so are whole nets that a route says are (`ip route add local`).
-//! Only the routing tables know both: bind(2) refuses the addresses of such an IPv6 net, and with the setting
-//! `ip_nonlocal_bind` takes every address.
+//! The addresses of interfaces are local, and so are whole nets with a local route (`ip route add local`). Only the
+//! routing tables cover both. bind(2) refuses the addresses of such an IPv6 net, and with the setting
+//! `ip_nonlocal_bind` it accepts every address.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +14,11 @@ const GET_ROUTE: u16 = 26;
 const NEW_ROUTE: u16 = 24;
 const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
-/// The socket is used for one question, so any number will do that an answer to nothing would not have.
+/// The sequence number of the request. Each socket sends one request, so an arbitrary constant other than zero is
+/// enough.
 const SEQUENCE: u32 = 0x50c8;
 
-/// The headers of a message, and of a message about routes.
+/// Sizes of the message header and of the route header, in bytes.
 const HEADER: usize = 16;
 const ROUTE_HEADER: usize = 12;
 
@@ -34,10 +35,10 @@ const UNICAST: u8 = 1;
 /// Routes to this machine.
 const LOCAL: u8 = 2;
 const ANYCAST: u8 = 4;
-/// Routes to no single machine: broadcast, multicast, and those that lead nowhere.
+/// Routes to no single machine: broadcast, multicast, blackhole, unreachable and the like.
 const NOBODY: [u8; 6] = [3, 5, 6, 7, 8, 9];
 
-/// Where packets to an address go.
+/// The destination of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leads {
     Here,
@@ -45,7 +46,7 @@ pub(super) enum Leads {
     Nowhere,
 }
 
-/// Asks for the route of a connection to this address, from this one where it is known.
+/// Queries the route for a TCP connection to `peer`, with `from` as its source address if known.
 pub(super) fn leads(peer: SocketAddr, from: Option<IpAddr>) -> io::Result<Leads> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
@@ -54,7 +55,7 @@ pub(super) fn leads(peer: SocketAddr, from: Option<IpAddr>) -> io::Result<Leads>
         None,
     )?;
     send(&socket, &request(peer, from), SendFlags::empty())?;
-    // The answer is there when the question has been sent. It has less than 200 bytes.
+    // The kernel queues the reply before send returns. It has less than 200 bytes.
     let mut answer = [0; 4096];
     let (_, len) = recv(&socket, &mut answer, RecvFlags::DONTWAIT)?;
     read(answer.get(..len).unwrap_or(&answer))
@@ -68,7 +69,7 @@ fn request(peer: SocketAddr, from: Option<IpAddr>) -> Vec<u8> {
     message.extend(SEQUENCE.to_ne_bytes());
     message.extend([0; 4]);
     let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let family = u8::try_from(family.as_raw()).expect("it is a small number");
+    let family = u8::try_from(family.as_raw()).expect("address families are small numbers");
     let bits = |ip: IpAddr| if ip.is_ipv4() { 32 } else { 128 };
     message.extend([family, bits(peer.ip()), from.map_or(0, bits), 0, 0, 0, 0, 0]);
     message.extend([0; 4]);
@@ -83,7 +84,7 @@ fn request(peer: SocketAddr, from: Option<IpAddr>) -> Vec<u8> {
     }
     add(&mut message, PROTOCOL, &[TCP]);
     add(&mut message, DESTINATION_PORT, &peer.port().to_be_bytes());
-    let len = u32::try_from(message.len()).expect("it is short");
+    let len = u32::try_from(message.len()).expect("the message is short");
     message[..4].copy_from_slice(&len.to_ne_bytes());
     message
 }
@@ -97,14 +98,14 @@ fn add_address(message: &mut Vec<u8>, kind: u16, ip: IpAddr) {
 
 /// Adds an attribute, padded to a multiple of four bytes.
 fn add(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let len = u16::try_from(4 + value.len()).expect("it is short");
+    let len = u16::try_from(4 + value.len()).expect("the value is short");
     message.extend(len.to_ne_bytes());
     message.extend(kind.to_ne_bytes());
     message.extend(value);
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// Reads an answer. Everything but a route, or the word that there is none, is an error.
+/// Parses a reply. Everything other than a route, or an error that means "no route", is an error.
 fn read(answer: &[u8]) -> io::Result<Leads> {
     let odd = || io::Error::from(Errno::PROTO);
     let word = |at: usize| -> io::Result<[u8; 4]> {
@@ -117,7 +118,7 @@ fn read(answer: &[u8]) -> io::Result<Leads> {
     }
     match u16::from_ne_bytes([low, high]) {
         NEW_ROUTE => {
-            // The last part of the header of a route, before its flags, is its type.
+            // The route's type is the last byte of the route header before the flags.
             let [.., route] = word(HEADER + ROUTE_HEADER - 8)?;
             match route {
                 LOCAL | ANYCAST => Ok(Leads::Here),
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_type_of_route_has_its_meaning_and_an_unknown_one_is_an_error() {
+    fn known_route_types_are_classified_and_unknown_ones_are_errors() {
         use Leads::{Here, Nowhere, ToAnother};
         let meanings = [
             None,
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_no_answer_unless_there_is_no_route() {
+    fn kernel_errors_are_errors_unless_they_mean_no_route() {
         for errno in [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS] {
             assert_eq!(read(&refusal(errno.raw_os_error())).unwrap(), Leads::Nowhere);
         }
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_or_is_none_is_an_error() {
+    fn truncated_or_unrelated_replies_are_errors() {
         for whole in [route(LOCAL), route(UNICAST), refusal(Errno::ACCESS.raw_os_error())] {
             assert!(read(&whole).is_ok());
             for len in 0..whole.len() {
@@ -189,10 +190,10 @@ mod tests {
             }
             let mut other = whole.clone();
             other[8] ^= 1;
-            assert!(read(&other).is_err(), "it answers another question");
+            assert!(read(&other).is_err(), "the reply to another request");
             let mut other = whole;
             other[4] = 3;
-            assert!(read(&other).is_err(), "it is neither a route nor an error");
+            assert!(read(&other).is_err(), "neither a route nor an error");
         }
     }
 

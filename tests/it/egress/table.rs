@@ -139,12 +139,12 @@ fn generate() -> String {
 }
 
 const HEAD: &str = "\
-//! Ranges of addresses that are decided about before any rule is added.
+//! Tables of special-purpose addresses, which decide about an address that no rule matches.
 //!
-//! Generated from `special-ranges.txt`, `cloud-ranges.txt` and `cloudflare-ranges.txt`, do not edit: change
-//! those, and run `SOCKEYE_REGENERATE=1 cargo test --test it egress::table`.
+//! Generated from `special-ranges.txt`, `cloud-ranges.txt` and `cloudflare-ranges.txt`. Do not edit: change those
+//! files, and run `SOCKEYE_REGENERATE=1 cargo test --test it egress::table`.
 //!
-//! Rows are sorted by their first address and then by their length.
+//! Rows are sorted by first address and then by prefix length.
 
 use super::net::Net;
 use super::ranges::Range;
