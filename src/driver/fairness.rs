@@ -1,9 +1,9 @@
-//! How a thread gets at the state that another thread takes again and again.
+//! Fair access to a socket's state while another thread keeps taking its lock.
 //!
-//! A lock of std goes to the thread that comes first. A thread at the wire, with a peer that keeps it busy, releases
-//! the lock for a system call only, and takes it again before a thread that waits for it has woken. So a close, or a
-//! deadline that is moved, would have to wait until the peer pauses. Therefore they announce themselves, and a
-//! thread at the wire lets them in between two of its rounds.
+//! A std lock goes to the thread that takes it first. A thread in I/O with a busy peer releases the lock only for a
+//! system call. It takes the lock again before a waiting thread has woken. So a close or a change of the deadline would
+//! wait until the peer pauses. Therefore such calls announce themselves, and the thread in I/O yields to them between
+//! two rounds.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,12 +11,12 @@ use super::shared::{Connection, StateGuard};
 use super::sync::thread;
 use crate::process::PerProcess;
 
-/// How often a thread at the wire offers its processor. A thread that waits needs it a few times at most.
+/// The maximum number of yields of a thread in I/O. A waiting thread needs only a few.
 const MAX_YIELDS: u32 = 1000;
 
-/// Threads that wait in [`Connection::state_soon`], by where their socket is in memory. Sockets share these counts, as
-/// that costs a needless pause at most, and a count in each would make every idle socket larger. The threads that wait
-/// at a fork do not wait in the child.
+/// The numbers of threads that wait in [`Connection::state_soon`], by the address of their socket. Several sockets may
+/// share a counter, which costs at most a needless pause. A counter in each socket would make every idle socket larger.
+/// Counters are per process, because threads that wait at a fork do not wait in the child.
 static LOCK_WAITERS: PerProcess<[AtomicU32; 64]> = PerProcess::new();
 
 impl Connection {
@@ -26,7 +26,7 @@ impl Connection {
         &lock_waiters[(address / size_of::<Connection>()) % lock_waiters.len()]
     }
 
-    /// Locks the state for a command or a look. That takes no longer than a round of a thread at the wire.
+    /// Locks the state for a short call. Waits for at most one round of a thread in I/O.
     pub(super) fn state_soon(&self) -> StateGuard<'_> {
         let lock_waiters = self.lock_waiters();
         lock_waiters.fetch_add(1, Ordering::Relaxed);
@@ -35,9 +35,9 @@ impl Connection {
         state
     }
 
-    /// Lets those in that wait in [`state_soon`](Self::state_soon). The caller does not have the lock.
+    /// Yields to threads that wait in [`state_soon`](Self::state_soon). The caller must not hold the lock.
     pub(super) fn yield_to_waiters(&self) {
-        // The model of the schedules lets everybody in by itself, and has no addresses that stay.
+        // The model's scheduler is fair by itself, and its addresses differ from run to run.
         if cfg!(sockeye_shuttle) {
             return;
         }
@@ -49,7 +49,7 @@ impl Connection {
         }
     }
 
-    /// [`yield_to_waiters`](Self::yield_to_waiters), for a caller that has the lock.
+    /// Releases the lock for [`yield_to_waiters`](Self::yield_to_waiters) if a thread waits, and takes it again.
     pub(super) fn yield_state<'a>(&'a self, state: StateGuard<'a>) -> StateGuard<'a> {
         if cfg!(sockeye_shuttle) || self.lock_waiters().load(Ordering::Relaxed) == 0 {
             return state;

@@ -1,9 +1,9 @@
-//! TLS whose configuration may run code that is not this crate's: a verifier, a store of sessions, a key log.
+//! Runs TLS sessions whose configuration contains foreign code: a verifier, a session store or a key log.
 //!
-//! It runs without the state lock, and with the session out of the state, so that the socket can be closed, run
-//! out of time and be looked at meanwhile. Handshakes run on worker threads, so that calls which wait for them keep
-//! their limits; where all of those are busy, a thread that waits makes its handshake itself. What comes after the
-//! handshake is taken in by who reads, and by a worker thread while nobody does. Never on the loop.
+//! This code runs without the state lock, and the session is lent out of the state. So the socket can be closed,
+//! queried and time out during that code. Handshakes run on worker threads, so that calls that wait for them keep their
+//! limits. If all workers are busy, a waiting caller drives its own handshake. After the handshake the reader ingests
+//! data, or a worker thread if there is no reader. The event loop never does.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::error::Fault;
 use crate::machine::{Input, Loan, RecvBuf, RecvPermit};
 
 impl Connection {
-    /// Has the machine take in what was received with a permit, without the lock where that may run foreign code.
+    /// Lets the machine ingest received data. If that may run foreign code, it runs without the lock.
     #[inline]
     pub(super) fn ingest<'a>(
         self: &'a Arc<Self>,
@@ -46,7 +46,7 @@ impl Connection {
         self.restore(loan)
     }
 
-    /// Begins a handshake with a session that was lent for that.
+    /// Begins a handshake with the session that was lent for it.
     #[cold]
     pub(super) fn begin_handshake<'a>(self: &'a Arc<Self>, mut loan: Loan) -> StateGuard<'a> {
         loan.begin_handshake();
@@ -58,7 +58,7 @@ impl Connection {
         let mut state = self.state();
         let (discarded, actions) = state.machine.restore(loan, clock::now());
         let actions = ActionSet::collect(actions);
-        // Who writes may wait for it.
+        // A writer may be waiting for the session.
         self.notify_waiters(&state);
         if discarded.is_some() {
             drop(state);
@@ -68,7 +68,7 @@ impl Connection {
         (state, actions)
     }
 
-    /// Has a worker thread begin the handshake, or take in what is there.
+    /// Lets a worker thread begin the handshake or ingest received data.
     pub(super) fn defer_to_workers(self: &Arc<Self>) {
         let mut state = self.state();
         if state.worker_task != WorkerTask::None {
@@ -83,14 +83,14 @@ impl Connection {
         }
     }
 
-    /// There is no worker thread for it.
+    /// Fails the socket, because no worker thread could be started for it.
     pub(super) fn on_worker_failed(self: &Arc<Self>, fault: Fault) {
         let mut state = self.state();
         state.worker_task = WorkerTask::None;
         drop(self.handle_input(state, Input::WireFailed(fault)));
     }
 
-    /// What a worker thread does. Whether there is more to do.
+    /// Runs a worker's task for this socket. Returns whether there is more to do.
     pub(super) fn run_worker_task(self: &Arc<Self>) -> bool {
         self.state().worker_task = WorkerTask::Queued;
         let next_step = self.ingest_unattended(None);
@@ -107,14 +107,13 @@ impl Connection {
             NextStep::UpdateInterest | NextStep::ErrorsOnly | NextStep::RunLater
         );
         if let (true, Ok(loop_handle)) = (update_interest, LoopHandle::get()) {
-            // To register it anew reports once more what could not be taken in.
+            // Registering again makes the kernel report the data that was not ingested.
             loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
         }
         more
     }
 
-    /// Whether worker threads make the handshake of a socket: not where that runs no foreign code, nor where all of
-    /// them are busy.
+    /// Returns whether a worker thread drives the handshake: if it runs foreign code and a worker is available.
     pub(super) fn runs_on_workers(&self, state: &StateGuard<'_>) -> bool {
         state.machine.runs_foreign_code()
             && LoopHandle::get().is_ok_and(|loop_handle| !loop_handle.workers().is_busy())

@@ -1,8 +1,8 @@
-//! Wires that this side has closed and the peer has not: what still comes is dropped for a while, so
-//! that the peer sees FIN and not the reset that the system sends when unread bytes are thrown away.
+//! Lingering wires: this side has closed them and the peer has not. Draining them lets the peer see FIN, and not the
+//! reset that the kernel sends when unread bytes are discarded.
 //!
-//! Bounded three ways: by time, by bytes, and by how many there are, which is less where the process may have few
-//! descriptors; at a bound the descriptor is closed, and the rest is the system's.
+//! There are three bounds: time, bytes, and the number of wires, which is lower if the process has a low descriptor
+//! limit. At a bound the descriptor is closed, and the kernel handles the rest.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -13,43 +13,45 @@ use super::sync::{Mutex, MutexGuard};
 use super::wire::{DrainResult, Wire};
 use super::{Command, LoopHandle, Urgency};
 
-/// The most wires that linger; the oldest goes first.
+/// The maximum number of lingering wires. The oldest is closed first.
 const MAX_WIRES: usize = 1024;
-/// From so many on, whoever adds one looks after the oldest: where sockets come and go quickly, that
-/// keeps few of them, which are still in the caches when they are closed.
+/// The number of wires from which adding one also polls the oldest. If sockets come and go quickly, this keeps the
+/// queue short, and wires are still in the CPU caches when they are closed.
 const EAGER_FROM: usize = 32;
-/// So many looks make the 2 s for which a wire lingers at most.
+/// The maximum number of polls of a wire. At [`POLL_INTERVAL`] this is 2 s.
 const MAX_POLLS: u8 = 20;
-/// The most that is dropped of one wire in one look.
+/// The maximum number of bytes to drain from one wire in one poll.
 const POLL_BUDGET: usize = 64 * 1024;
-/// How often lingering wires are looked at.
+/// The interval at which the event loop polls lingering wires.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Its lock guards the list; no other is taken under it, and no system call is made but the ones that
-/// drop what came in, which never block.
+/// The queue of lingering wires.
+///
+/// The lock guards the list, and no other lock is taken under it. The only system calls under it are receives that
+/// drain a wire, which never block.
 #[derive(Debug)]
 pub(super) struct LingerQueue {
     wires: Mutex<LingeringWires>,
-    /// The most that there may be, by what descriptors the process may have; none where nobody has asked.
+    /// The maximum number of wires, from the descriptor limit of the process. 0 if not yet known.
     max: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct LingeringWires {
-    /// Those that were not looked at for the longest time come first.
+    /// The wire that was polled least recently is first.
     wires: VecDeque<LingeringWire>,
-    /// One is being looked at, outside of the list.
+    /// Whether a wire is being polled, which is not in the list for that time.
     is_polling_one: bool,
-    /// The number of the look that goes on, or was the last.
+    /// The number of the current or last round of polls.
     round: u32,
 }
 
-/// What is left after a look.
+/// The state of the queue after a round of polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LingerState {
     Empty,
     Waiting,
-    /// It was not all looked at.
+    /// Some wires were not polled.
     Unfinished,
 }
 
@@ -58,12 +60,12 @@ struct LingeringWire {
     wire: Arc<Wire>,
     polls_left: u8,
     bytes_left: usize,
-    /// The last look that it has seen.
+    /// The last round in which this wire was polled.
     round: u32,
 }
 
 impl LingeringWire {
-    /// Drops what came in; says whether there is anything left to wait for.
+    /// Drains the wire. Returns whether it should keep lingering.
     fn poll(&mut self) -> bool {
         let mut budget = self.bytes_left.min(POLL_BUDGET);
         self.bytes_left -= budget;
@@ -101,8 +103,8 @@ impl LingerQueue {
         }
     }
 
-    /// Looks at every wire, one after another and without the lock, until it `is_over`. One that is cut short goes
-    /// on with the next call.
+    /// Polls every wire once, without holding the lock during a poll, until `is_over` returns `true`. The next call
+    /// continues an unfinished round.
     pub(super) fn poll_all(&self, is_over: impl Fn() -> bool) -> LingerState {
         self.max.store(wires_allowed(), Ordering::Relaxed);
         let mut over = false;
@@ -121,7 +123,7 @@ impl LingerQueue {
             lingering.round = round;
             lingering.polls_left -= 1;
             let stays = lingering.poll() && lingering.polls_left > 0;
-            // What does not stay is closed here.
+            // A wire that does not stay is closed here, without the lock.
             let stays = stays.then_some(lingering);
             over = is_over();
             list = self.lock();
@@ -135,13 +137,13 @@ impl LingerQueue {
         LingerState::Waiting
     }
 
-    /// Closes all, because descriptors are wanted; says whether that gave any.
+    /// Closes all wires, because descriptors are scarce. Returns whether there were any.
     pub(super) fn close_all(&self) -> bool {
         let wires = std::mem::take(&mut self.lock().wires);
         !wires.is_empty()
     }
 
-    /// How many there may be.
+    /// Returns the maximum number of wires.
     fn max_wires(&self) -> usize {
         match self.max.load(Ordering::Relaxed) {
             0 => {
@@ -164,7 +166,7 @@ impl LingeringWires {
     }
 }
 
-/// An eighth of the descriptors that the process may have now: the others are for what lives.
+/// Returns an eighth of the process's current descriptor limit. The rest is for open sockets.
 fn wires_allowed() -> usize {
     #[cfg(all(unix, not(sockeye_shuttle)))]
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_eighth_of_the_descriptors_may_linger_and_never_more_than_1024() {
+    fn at_most_an_eighth_of_the_descriptors_and_1024_may_linger() {
         for (descriptors, max) in [
             (Some(0), 1),
             (Some(7), 1),

@@ -1,7 +1,8 @@
-//! What the loop has to log goes to a thread of its own, as a logger is the program's: it may wait, and use sockets.
+//! Logging from the driver. The event loop's records are logged on a separate thread, because a logger is the program's
+//! code: it may block and use sockets.
 //!
-//! Other threads log on their own, unless records of the loop still wait: then theirs are queued behind them. So the
-//! records of a socket are logged in the order of its events.
+//! Other threads log directly, unless records of the event loop are still queued. In that case their records are queued
+//! too. So the records of a socket are logged in the order of its events.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -14,12 +15,14 @@ use log::Level;
 use super::sync::{Condvar, Mutex, MutexGuard, thread};
 use super::{LoopHandle, catch_panic, event_loop};
 
-/// The most records that wait. What is logged beyond that is counted and lost.
+/// The maximum number of queued records. Further records are counted and dropped.
 const MAX_RECORDS: usize = 1024;
-/// How long a thread without records stays.
+/// The time after which the idle log thread exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Its lock guards the records, and nothing else is taken under it.
+/// The queue of log records.
+///
+/// The lock guards the records, and no other lock is taken under it.
 #[derive(Debug)]
 pub(super) struct LogQueue {
     records: Mutex<Records>,
@@ -30,9 +33,9 @@ pub(super) struct LogQueue {
 struct Records {
     waiting: VecDeque<(Level, String)>,
     dropped: usize,
-    /// There is a thread that logs them.
+    /// Whether the log thread runs.
     has_thread: bool,
-    /// It logs one now, which is no longer in the queue.
+    /// Whether the log thread is logging a record, which is no longer in the queue.
     logging: bool,
 }
 
@@ -43,11 +46,11 @@ impl Records {
 }
 
 thread_local! {
-    /// This is the thread that logs. What its logger logs of sockets is not queued, as it would wait for itself.
+    /// Whether this is the log thread. Records that its logger causes are not queued, because it would wait for itself.
     static IS_LOG_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Logs, under no lock, and not on the loop.
+/// Logs a record. Must be called under no lock. On the event loop's thread the record is always queued.
 pub(super) fn log_at(level: Level, text: fmt::Arguments<'_>) {
     if level > log::max_level() {
         return;
@@ -75,7 +78,7 @@ impl LogQueue {
         LogQueue { records: Mutex::new(records), record_added: Condvar::new() }
     }
 
-    /// Queues a record of the event loop, or of another thread if some wait already. Whether it did.
+    /// Queues a record of the event loop, or of another thread if records are already queued. Returns whether it did.
     fn push(&'static self, level: Level, text: fmt::Arguments<'_>, on_loop: bool) -> bool {
         let mut records = self.lock();
         if !on_loop && records.is_idle() {
@@ -94,7 +97,7 @@ impl LogQueue {
         drop(records);
         let thread = thread::Builder::new().name("sockeye-log".to_owned());
         if thread.spawn(move || self.run_thread()).is_err() {
-            // The next record tries again.
+            // The next record tries to start the thread again.
             self.lock().has_thread = false;
         }
         true

@@ -1,9 +1,9 @@
-//! What becomes of a socket if a panic interrupts the work on it, which is a bug of this crate.
+//! Fails a socket if a panic interrupts work on it, which is a bug of this crate.
 //!
-//! The state may be half changed by then, so nothing that it says is believed any more, least of all a clean
-//! end: every call fails with [`Fault::Internal`], the peer sees a reset, and the socket gives its place back.
-//! The thread that panics sees to that while it unwinds, so that nobody need call again; and whichever thread
-//! takes the lock before finds the lock poisoned, and does it.
+//! The state may be half changed by then, so nothing in it can be trusted, least of all a clean EOF. Every call fails
+//! with [`Fault::Internal`], the peer sees a reset, and the socket frees its slot. The panicking thread does this while
+//! it unwinds, so no further call is needed. If another thread takes the lock first, it finds the lock poisoned and
+//! does it.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -19,7 +19,7 @@ use super::{Command, LoopHandle, Urgency, catch_panic};
 use crate::error::{Error, Fault};
 
 impl Connection {
-    /// Runs a call, or a part of the loop's work. If it panics, the socket fails.
+    /// Runs a call or work of the event loop. If it panics, the socket fails.
     #[inline(always)]
     pub(crate) fn fail_on_panic<R>(self: &Arc<Self>, work: impl FnOnce() -> R) -> R {
         let unwinding = FailOnUnwind(self);
@@ -28,13 +28,13 @@ impl Connection {
         result
     }
 
-    /// Notes that this thread carries something out on the wire. If it panics the socket fails, and nobody
-    /// waits for it any more. To be forgotten when it is done.
+    /// Guards the execution of actions by this thread. If it panics, the socket fails, and no thread waits for these
+    /// actions. The caller must forget the guard when the actions are done.
     pub(super) fn executor_guard(&self) -> ExecutorGuard<'_> {
         ExecutorGuard(self)
     }
 
-    /// Fails the socket: ends every wait, gives back its place, and lets go of its wire, outside the lock.
+    /// Fails the socket: ends every wait, frees its slot, and releases its wire without the lock.
     #[cold]
     #[inline(never)]
     pub(super) fn fail_internally<'a>(&'a self, mut state: StateGuard<'a>) -> StateGuard<'a> {
@@ -47,18 +47,18 @@ impl Connection {
     }
 }
 
-/// Dropped only if a panic unwinds through the work on a socket.
+/// A guard that is dropped only if a panic unwinds through work on a socket.
 struct FailOnUnwind<'a>(&'a Arc<Connection>);
 
 impl Drop for FailOnUnwind<'_> {
     #[cold]
     fn drop(&mut self) {
-        // Under the model a panic ends the run. In a forked child the lock may never be released.
+        // Under the model a panic ends the run. In a forked child the lock may stay locked forever.
         if cfg!(sockeye_shuttle) || self.0.is_forked() {
             return;
         }
         catch_panic(|| {
-            // A panic under the lock is found there.
+            // If the panic happened under the lock, `state` finds it poisoned and fails the socket.
             let state = self.0.state();
             if state.machine.outcome().is_none() {
                 drop(self.0.fail_internally(state));
@@ -67,7 +67,7 @@ impl Drop for FailOnUnwind<'_> {
     }
 }
 
-/// A thread that carries something out on the wire. Dropped only if it panics.
+/// A guard for a thread that executes actions. It is dropped only if that thread panics.
 pub(super) struct ExecutorGuard<'a>(&'a Connection);
 
 impl Drop for ExecutorGuard<'_> {
@@ -82,26 +82,26 @@ impl Drop for ExecutorGuard<'_> {
     }
 }
 
-/// What a socket that failed still had.
+/// The resources of a failed socket.
 struct FailedParts {
-    /// In these may be some of the program's, which run its code when they are dropped.
+    /// These may hold values of the program's, whose drop runs its code.
     objects: (Box<dyn Any + Send>, Option<Error>),
     wake: [Option<Arc<WakeHandle>>; 2],
     wire: Option<Arc<Wire>>,
     token: Option<Token>,
     idle_slot: Option<IdleSlot>,
     establishing: Option<Box<Establishing>>,
-    /// Who has its place now.
+    /// The queued socket that got its slot.
     next_queued: Option<Weak<Connection>>,
 }
 
 impl ConnectionState {
-    /// Has every query answered by the failure, and takes out what has to be let go of without the lock.
+    /// Makes every query report the failure. Takes out the resources that must be released without the lock.
     fn fail_all(&mut self, registry: &Registry) -> FailedParts {
         let state = self.machine.poison();
         let error = self.error.replace(Error::from_fault(Fault::Internal));
         let wake = [self.recv.parker_to_wake(), self.send.parker_to_wake()];
-        // Who had a turn may not be there to give it back, and gets nowhere if they are.
+        // The holder of a turn may have panicked. If it did not, its next call fails.
         self.recv.turn_held = false;
         self.send.turn_held = false;
         self.upgrading = false;
@@ -126,7 +126,7 @@ impl FailedParts {
         if let Some(mut establishing) = self.establishing {
             tokens.append(&mut establishing.attempts);
             tokens.append(&mut establishing.timers);
-            // A resolver is the user's, and so is what happens when it is dropped.
+            // A resolver is the user's code, and so is its drop.
             drop_off_loop(establishing);
         }
         if let Ok(loop_handle) = LoopHandle::get() {
@@ -141,7 +141,7 @@ impl FailedParts {
             }
         }
         if let Some(wire) = self.wire {
-            // What was sent may be cut short: FIN would tell the peer that it is not.
+            // The sent data may be incomplete, and FIN would tell the peer that it is complete.
             wire.reset();
         }
         start_next(self.next_queued);
@@ -176,24 +176,24 @@ mod tests {
     impl TestSocket {
         fn new(host: &str, resolver: Option<&Arc<dyn Resolver>>) -> Self {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-            let port = listener.local_addr().expect("it listens").port();
+            let port = listener.local_addr().expect("the listener has an address").port();
             let limit = SocketLimit { max: None, wait: false };
             let registry = Arc::new(Registry::new(limit, LookupShare::new(1)));
             let context =
                 ConnectContext { resolver, egress: None, registry: &registry, scope: None };
             let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
-            let address = (host, port).try_into().expect("it is an address");
-            let connection =
-                Connection::connect(address, options, Origin::Dial, context).expect("it begins");
+            let address = (host, port).try_into().expect("the address is valid");
+            let connection = Connection::connect(address, options, Origin::Dial, context)
+                .expect("the socket is created");
             TestSocket { connection, registry, listener }
         }
 
-        /// An open socket, and its peer.
+        /// Creates an open socket and its peer.
         fn open() -> (Self, TcpStream) {
             let test = TestSocket::new("127.0.0.1", None);
-            let (peer, _) = test.listener.accept().expect("it comes");
-            peer.set_read_timeout(Some(WATCHDOG)).expect("it is no zero");
-            test.connection.opened(Some(WATCHDOG)).expect("the listener is there");
+            let (peer, _) = test.listener.accept().expect("the socket connects");
+            peer.set_read_timeout(Some(WATCHDOG)).expect("the timeout is not zero");
+            test.connection.opened(Some(WATCHDOG)).expect("the socket opens");
             (test, peer)
         }
 
@@ -201,7 +201,7 @@ mod tests {
             self.connection.state().machine.panic_after(transitions);
         }
 
-        /// A call on another thread, which comes to its end all the same.
+        /// Runs a call on another thread. It ends even if the socket fails.
         fn spawn_call<T: Send + 'static>(
             &self,
             call: impl FnOnce(&Arc<Connection>) -> T + Send + 'static,
@@ -212,17 +212,17 @@ mod tests {
             result
         }
 
-        /// Without a call that could bring it about.
+        /// Waits until the socket has freed its slot, without a call on it that could cause that.
         #[track_caller]
         fn assert_slot_freed(&self) {
             let begun = Instant::now();
             while self.registry.open_sockets() > 0 {
-                assert!(begun.elapsed() < WATCHDOG, "the socket still has its place");
+                assert!(begun.elapsed() < WATCHDOG, "the socket still has its slot");
                 thread::sleep(Duration::from_millis(5));
             }
         }
 
-        /// Every call says so.
+        /// Checks that every call reports the internal error.
         #[track_caller]
         fn assert_failed(&self) {
             let connection = &self.connection;
@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(connection.phase(), Phase::Closed);
             let health = connection.health();
             assert!(matches!(&health, Health::Failed(error) if error.kind() == ErrorKind::Io));
-            connection.close().expect("it has ended, and nobody waits for who is not there");
+            connection.close().expect("the socket has ended, and close waits for no executor");
             connection.abort(Input::Abort);
             assert_internal(connection.closed(None));
             assert!(connection.state().wire.is_none());
@@ -247,7 +247,7 @@ mod tests {
 
     #[track_caller]
     fn assert_internal<T>(result: Result<T>) {
-        let Err(error) = result else { panic!("it reads as a success") };
+        let Err(error) = result else { panic!("the call must not succeed") };
         assert_eq!(error.kind(), ErrorKind::Io);
         assert_eq!(error.to_string(), "internal error: please report");
         assert!(!error.is_retryable());
@@ -255,18 +255,20 @@ mod tests {
 
     #[track_caller]
     fn assert_reset(mut peer: TcpStream) {
-        let error = peer.read_to_end(&mut Vec::new()).expect_err("FIN would read as the end");
+        let error = peer
+            .read_to_end(&mut Vec::new())
+            .expect_err("the peer must not read FIN as a clean end");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[track_caller]
     fn assert_panics<T>(connection: &Arc<Connection>, call: impl FnOnce() -> T) {
         let result = catch_unwind(AssertUnwindSafe(|| connection.fail_on_panic(call)));
-        assert!(result.is_err(), "there was no panic");
+        assert!(result.is_err(), "the call did not panic");
     }
 
     #[test]
-    fn a_panic_in_a_transition_ends_every_wait_and_reads_as_no_clean_end() {
+    fn a_panic_in_a_transition_ends_every_wait_and_is_not_a_clean_end() {
         let calls: [fn(&Arc<Connection>); 5] = [
             |connection| drop(connection.close()),
             |connection| connection.abort(Input::Abort),
@@ -290,41 +292,41 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_on_the_event_loop_needs_no_call_to_show() {
+    fn a_panic_on_the_event_loop_fails_the_socket_without_a_call() {
         let (test, peer) = TestSocket::open();
         let closing = test.spawn_call(|connection| connection.closed(None));
         test.panic_after(0);
-        // The loop sees the end.
+        // The event loop handles the EOF.
         drop(peer);
         test.assert_slot_freed();
         assert_internal(closing.recv_timeout(WATCHDOG).expect("the wait ends"));
         test.assert_failed();
-        // It goes on for others.
+        // The event loop keeps serving other sockets.
         let (other, peer) = TestSocket::open();
         drop(peer);
         other.assert_slot_freed();
-        other.connection.closed(Some(WATCHDOG)).expect("the peer has ended");
+        other.connection.closed(Some(WATCHDOG)).expect("the peer has closed the connection");
     }
 
     #[test]
-    fn a_panic_after_a_look_up_needs_no_call_to_show() {
+    fn a_panic_after_a_lookup_fails_the_socket_without_a_call() {
         let (go, gone) = mpsc::channel::<()>();
         let gone = std::sync::Mutex::new(gone);
         let resolver: Arc<dyn Resolver> = Arc::new(move |_: &str| -> io::Result<Vec<IpAddr>> {
-            gone.lock().expect("one asks").recv().expect("the test goes on");
+            gone.lock().expect("only one lookup runs").recv().expect("the test sends");
             Ok(vec![Ipv4Addr::LOCALHOST.into()])
         });
         let test = TestSocket::new("name.test", Some(&resolver));
         let opening = test.spawn_call(|connection| connection.opened(None).map(drop));
         test.panic_after(0);
-        go.send(()).expect("it is asked");
+        go.send(()).expect("the resolver runs");
         test.assert_slot_freed();
         assert_internal(opening.recv_timeout(WATCHDOG).expect("the wait ends"));
         test.assert_failed();
     }
 
-    /// At each transition of an upgrade in turn, whichever thread makes it: the socket that has the place then
-    /// fails.
+    /// The panic is in each transition of an upgrade in turn, on whichever thread makes it. The socket that has the
+    /// slot at that time fails.
     #[test]
     fn a_panic_in_the_middle_of_an_upgrade_upgrades_nothing() {
         for transitions in 0..2 {
@@ -347,15 +349,15 @@ mod tests {
             thread::sleep(Duration::from_millis(20));
             let panic_locked = || {
                 let mut state = connection.state();
-                // The machine's end is a clean one, and nothing of what it takes has been done.
+                // The machine has ended cleanly, but none of its actions was executed.
                 drop(state.machine.handle(Input::Close, Instant::now()));
                 resume_unwind(Box::new("a panic for a test"));
             };
             if is_guarded {
                 assert_panics::<()>(connection, panic_locked);
             } else {
-                catch_unwind(AssertUnwindSafe(panic_locked)).expect_err("there is a panic");
-                // Whichever call comes next sees it.
+                catch_unwind(AssertUnwindSafe(panic_locked)).expect_err("the closure panics");
+                // The next call, whichever it is, finds the poisoned lock.
                 assert_eq!(connection.phase(), Phase::Closed);
             }
             assert_internal(reading.recv_timeout(WATCHDOG).expect("the read ends"));
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_something_is_carried_out_leaves_nobody_waiting() {
+    fn a_panic_while_actions_are_executed_ends_every_wait() {
         let (test, peer) = TestSocket::open();
         let connection = &test.connection;
         connection.state().executors += 1;
@@ -375,7 +377,7 @@ mod tests {
             let _guard = connection.executor_guard();
             resume_unwind(Box::new("a panic for a test"));
         });
-        closing.recv_timeout(WATCHDOG).expect("the wait ends").expect("it has ended");
+        closing.recv_timeout(WATCHDOG).expect("the wait ends").expect("the socket has ended");
         assert_eq!(connection.state().executors, 0);
         assert_internal(connection.closed(Some(WATCHDOG)));
         test.assert_slot_freed();
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_who_has_a_turn_leaves_it_to_nobody() {
+    fn a_panic_of_a_turn_holder_fails_the_socket() {
         let (test, peer) = TestSocket::open();
         let connection = &test.connection;
         assert_panics::<()>(connection, || {

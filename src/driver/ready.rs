@@ -1,9 +1,8 @@
-//! What the loop has to do for sockets, in the order in which it does that: fairly, and for no longer at a time
-//! than others can wait.
+//! The event loop's queue of ready sockets. It serves them fairly, and for a bounded time before other work.
 //!
-//! What the poll reports is reported once, so it is kept here until it is served. A socket that has used up its
-//! share, and has more to do, goes behind all others. Between two sockets the loop looks whether its turn is
-//! over: then timers, commands and new events come first.
+//! The kernel reports readiness once, so the queue keeps it until the socket is served. A socket that has used up its
+//! share and has more to do goes to the end of the queue. Between two sockets the loop checks whether the iteration is
+//! over. If it is, timers, commands and new events come first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,20 +11,20 @@ use super::clock;
 use super::sync::mio::Token;
 use super::sync::mio::event::Event;
 
-/// How long the loop is at sockets before it looks at its timers and its commands again.
+/// The time for which the loop serves sockets before it checks its timers and commands again.
 const ITERATION_TIME: Duration = Duration::from_millis(2);
 
-/// What is known of a wire that is to be looked at.
+/// The reported readiness of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Readiness {
-    /// It may have failed, or the write side ended.
+    /// The wire may have failed, or its write side may be closed.
     pub(super) failed: bool,
-    /// There may be room to send.
+    /// The send buffer may have room.
     pub(super) writable: bool,
 }
 
 impl Readiness {
-    /// Where no event says that something is not so.
+    /// The readiness to assume without an event: anything may have happened.
     pub(super) const UNKNOWN: Readiness = Readiness { failed: true, writable: true };
 
     pub(super) fn from_event(event: &Event) -> Self {
@@ -40,12 +39,12 @@ impl Readiness {
     }
 }
 
-/// Sockets to be looked at, each of them once.
+/// The sockets to run. Each is in here at most once.
 #[derive(Debug, Default)]
 pub(super) struct ReadyQueue {
-    /// Those with an event.
+    /// Sockets with an event.
     reported: VecDeque<Token>,
-    /// Those that had more to do than their share, and those with an event that took long the last time.
+    /// Sockets that used up their share, and busy sockets with an event.
     unfinished: VecDeque<Token>,
 }
 
@@ -62,7 +61,7 @@ impl ReadyQueue {
         self.reported.is_empty() && self.unfinished.is_empty()
     }
 
-    /// The next one. Events come first, but every turn has one of each sort.
+    /// Takes the next socket. Sockets with an event come first, but every iteration serves at least one of each queue.
     pub(super) fn next(&mut self, iteration: &mut Iteration) -> Option<Token> {
         let over = iteration.is_over();
         for (queue, had) in [
@@ -80,11 +79,11 @@ impl ReadyQueue {
     }
 }
 
-/// One turn of the loop, which is over after a while.
+/// One iteration of the event loop, which has a time limit.
 #[derive(Debug)]
 pub(super) struct Iteration {
     ends_at: Instant,
-    /// Something was done in it for one of which an event told, and for one that was unfinished.
+    /// Whether this iteration ran a socket with an event, and one that was unfinished.
     ran_reported: bool,
     ran_unfinished: bool,
 }
@@ -94,7 +93,7 @@ impl Iteration {
         Iteration { ends_at: now + ITERATION_TIME, ran_reported: false, ran_unfinished: false }
     }
 
-    /// Ends it earlier, where something is to be done then.
+    /// Moves the end of the iteration forward to `at`, if that is earlier.
     pub(super) fn end_by(&mut self, at: Option<Instant>) {
         self.ends_at = at.map_or(self.ends_at, |at| self.ends_at.min(at));
     }
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn events_come_before_what_is_unfinished() {
+    fn sockets_with_events_run_before_unfinished_ones() {
         let mut ready = ready();
         let mut iteration = Iteration::start(Instant::now() + Duration::from_secs(3600));
         let order: Vec<_> = std::iter::from_fn(|| ready.next(&mut iteration)).collect();
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_is_over_has_one_of_each() {
+    fn an_iteration_that_is_over_still_runs_one_socket_of_each_queue() {
         let mut ready = ready();
         let over = || {
             let mut iteration = Iteration::start(Instant::now());

@@ -1,9 +1,8 @@
-//! How a thread waits for its wire, and how another ends that wait.
+//! Waiting for a wire: how a thread parks, and how another thread unparks it.
 //!
-//! Where poll(2) is, the caller's thread waits with it on two descriptors: the wire, and a wake
-//! handle that belongs to the thread. Elsewhere, and where no handle can be had, there is
-//! [none](WakeHandle::current), and the caller waits on the socket's condition variable while
-//! the loop watches the wire for it.
+//! On Unix the caller's thread polls two descriptors: the wire, and a wake handle that belongs to the thread. On other
+//! systems, or if no handle can be created, [`WakeHandle::current`] returns `None`. The caller then waits on the
+//! socket's condition variable, and the event loop monitors the wire for it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,23 +10,23 @@ use std::time::Duration;
 
 use super::wire::Wire;
 
-/// What a thread waits to be able to do.
+/// The direction for which a thread waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Read,
     Write,
 }
 
-/// Why a wait ended.
+/// The reason why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(all(unix, not(sockeye_condvar))),
-    expect(dead_code, reason = "a handle that can't be had can't wait")
+    expect(dead_code, reason = "without a wake handle no thread polls")
 )]
 pub(super) enum PollResult {
     /// The wire is ready.
     Ready,
-    /// The wire may not be: another thread woke this one, or the time is over, or neither.
+    /// The wire may not be ready: another thread woke this one, the time limit passed, or the wake-up was spurious.
     Recheck,
 }
 
@@ -50,12 +49,13 @@ mod poll {
     use crate::driver::sync::thread_local;
     use crate::process::ForkMark;
 
-    /// Ends the waits of the thread that it belongs to. Whoever wakes keeps it alive while doing so,
-    /// as its descriptor's number is another's when it is closed.
+    /// Ends the waits of the thread that owns it. A waking thread must hold a reference, because the descriptor's
+    /// number is reused after it is closed.
     #[derive(Debug)]
     pub(in super::super) struct WakeHandle {
         fd: WakeFd,
-        /// The parent of a forked child has the descriptor too, and would hear what is meant for the child.
+        /// The process that created the descriptor. After a fork the parent has it too, and would receive wake-ups for
+        /// the child.
         mark: ForkMark,
     }
 
@@ -64,7 +64,7 @@ mod poll {
     }
 
     impl WakeHandle {
-        /// None where there are no descriptors left, or the thread is ending.
+        /// Returns the calling thread's handle. `None` if no descriptor is left or the thread is exiting.
         pub(in super::super) fn current() -> Option<Arc<Self>> {
             CURRENT
                 .try_with(|own| {
@@ -83,8 +83,8 @@ mod poll {
             self.fd.notify();
         }
 
-        /// Waits, called by the thread that the handle belongs to. A wake-up that came before it
-        /// ends it at once.
+        /// Waits until the wire is ready, `wake` is called or `limit` passes. Only the owning thread may call this. An
+        /// earlier wake-up ends the wait at once.
         pub(in super::super) fn wait(
             &self,
             wire: &Wire,
@@ -98,7 +98,7 @@ mod poll {
                 }
                 Ok([true, false]) => Ok(PollResult::Ready),
                 Ok([false, false]) => Ok(PollResult::Recheck),
-                // Some systems say the second where memory is short for a moment.
+                // Some systems return EAGAIN if memory is short for a moment.
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -115,7 +115,7 @@ mod poll {
     #[cfg(sockeye_shuttle)]
     use crate::driver::model::{self as wake_fd, poll_two};
 
-    /// Waits for the stream and for the wake_fd, and says which of them has something.
+    /// Polls the stream and the wake descriptor. Returns which of them is ready.
     #[cfg(not(sockeye_shuttle))]
     #[inline]
     fn poll_two(
@@ -130,7 +130,7 @@ mod poll {
         };
         let mut descriptors =
             [PollFd::new(stream, wanted), PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
-        // A limit that the system can't count to is none.
+        // A limit that does not fit a `timespec` is treated as none.
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         poll(&mut descriptors, limit.as_ref())?;
         Ok(descriptors.map(|descriptor| !descriptor.revents().is_empty()))
@@ -183,7 +183,7 @@ mod poll {
                 Ok(WakeFd { receiver, sender })
             }
 
-            /// A full buffer rings loud enough.
+            /// Wakes the thread. A full buffer is fine, because it also makes the receiver readable.
             pub(super) fn notify(&self) {
                 let _ = (&self.sender).write(&[1]);
             }
@@ -203,7 +203,7 @@ mod poll {
 mod none {
     use super::{Arc, Duration, PollResult, Side, Wire, io};
 
-    /// There is none.
+    /// A handle that never exists.
     #[derive(Debug)]
     pub(in super::super) enum WakeHandle {}
 

@@ -1,9 +1,9 @@
-//! Threads for what is not this crate's code and has nobody's own thread to run on: it must not run on the
-//! loop, which it would stop for all sockets.
+//! Worker threads for foreign code that has no caller's thread to run on. It must not run on the event loop, because it
+//! could block all sockets.
 //!
-//! Threads are started by need, up to a bound, and end when idle. Code that never returns keeps its thread; with
-//! as many of these as there may be threads, the handshakes of other sockets with such code wait, each for as
-//! long as it may, unless a thread that waits for one makes it itself.
+//! Threads start on demand, up to a bound, and exit when idle. Code that never returns keeps its thread. If such code
+//! occupies all threads, the handshakes of other sockets that run foreign code wait, each up to its own limit. A caller
+//! that waits for such a handshake drives it itself.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -17,16 +17,18 @@ use super::sync::{Condvar, Mutex, MutexGuard, thread};
 use super::{LoopHandle, catch_panic, event_loop, log_debug};
 use crate::error::Fault;
 
-/// The most threads.
+/// The maximum number of threads.
 const MAX_THREADS: usize = 64;
-/// The most threads that are started only to drop something. Drops are short, and come by thousands when many sockets
+/// The maximum number of threads that are started for drops. Drops are short, and come by the thousands if many sockets
 /// end at once.
 const MAX_DROP_THREADS: usize = 2;
-/// How long a thread without work stays.
+/// The time after which an idle thread exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Its lock guards the queue and the counts, for moments only. It may be taken under a socket's state lock, and none
-/// is taken under it.
+/// The worker threads and their queue.
+///
+/// The lock guards the queue and the counts, and is held briefly. It may be taken under a socket's state lock, and no
+/// lock is taken under it.
 #[derive(Debug)]
 pub(super) struct Workers {
     queue: Mutex<WorkQueue>,
@@ -35,27 +37,27 @@ pub(super) struct Workers {
 
 #[derive(Debug)]
 struct WorkQueue {
-    /// Of sockets each is here once at most.
+    /// Work that waits for a thread. Each socket is in here at most once.
     waiting: VecDeque<Work>,
     threads: usize,
-    /// Of these, those that have nothing to do, or have not begun.
+    /// The number of these threads that have no work or have not begun.
     idle: usize,
-    /// The last one that was to be started was not.
+    /// Whether the last attempt to start a thread failed.
     spawn_failed: bool,
 }
 
-/// What a worker does.
+/// Work for a worker thread.
 pub(super) enum Work {
-    /// Begins the handshake of a socket, or takes in what came for it.
+    /// Begins the handshake of a socket, or ingests received data.
     DriveRecv(Arc<Connection>),
-    /// Drops what is the program's.
+    /// Drops a value of the program's.
     Drop(Box<dyn Any + Send>),
 }
 
 impl fmt::Debug for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Work::DriveRecv(_) => "Attend",
+            Work::DriveRecv(_) => "DriveRecv",
             Work::Drop(_) => "Drop",
         })
     }
@@ -68,7 +70,7 @@ impl Workers {
         Workers { queue: Mutex::new(queue), work_available: Condvar::new() }
     }
 
-    /// Has it done. Where there is no thread for it, and none can be started, the socket fails.
+    /// Queues work. If there is no thread for it, and none can be started, the socket fails.
     pub(super) fn submit(&'static self, work: Work) {
         let max = match work {
             Work::DriveRecv(_) => MAX_THREADS,
@@ -98,10 +100,10 @@ impl Workers {
         let (failed, kept) = std::mem::take(&mut queue.waiting)
             .into_iter()
             .partition(|work| matches!(work, Work::DriveRecv(_)));
-        // What is only to be dropped goes with whatever comes next.
+        // Values to drop stay queued until a later submission starts a thread.
         queue.waiting = kept;
         drop(queue);
-        log_debug(format_args!("no thread could be started for a TLS handshake: {error}"));
+        log_debug(format_args!("cannot start a thread for a TLS handshake: {error}"));
         for work in failed {
             if let Work::DriveRecv(socket) = work {
                 socket.on_worker_failed(Fault::Io(os_code(&error)));
@@ -109,14 +111,14 @@ impl Workers {
         }
     }
 
-    /// Whether what is handed in now would wait for a thread.
+    /// Returns whether work that is submitted now would wait for a thread.
     pub(super) fn is_busy(&self) -> bool {
         let queue = self.lock();
         let full = queue.spawn_failed || queue.threads >= MAX_THREADS;
         full && queue.idle <= queue.waiting.len()
     }
 
-    /// Waits until there is nothing left to do, and nobody to do it.
+    /// Waits until the queue is empty and all threads have exited.
     #[cfg(sockeye_shuttle)]
     pub(super) fn wait_idle(&self) {
         let mut queue = self.lock();
@@ -133,10 +135,10 @@ impl Workers {
                 drop(queue);
                 let again = catch_panic(|| work.run()).flatten();
                 queue = self.lock();
-                // Behind the others.
+                // Unfinished work goes to the end of the queue.
                 queue.waiting.extend(again);
             }
-            // There a run ends when nothing is left to do, and waits for no thread to be idle for long.
+            // A model run ends when no work is left, so its threads exit at once.
             if cfg!(sockeye_shuttle) {
                 queue.threads -= 1;
                 drop(queue);
@@ -162,7 +164,7 @@ impl Workers {
 }
 
 impl Work {
-    /// Gives back what is not done yet.
+    /// Runs the work. Returns it if it is not finished.
     fn run(self) -> Option<Work> {
         match self {
             Work::DriveRecv(socket) => {
@@ -177,16 +179,16 @@ impl Work {
     }
 }
 
-/// Drops what may be the program's, or hold something that is: here, unless this is the loop.
+/// Drops a value that may be or hold the program's: on this thread, unless it is the event loop.
 pub(super) fn drop_off_loop<T: Send + 'static>(value: T) {
     if !event_loop::is_loop_thread() {
         catch_panic(|| drop(value));
         return;
     }
     match LoopHandle::get() {
-        // What finds no thread waits for one.
+        // If no thread can be started, the value stays queued.
         Ok(loop_handle) => loop_handle.workers().submit(Work::Drop(Box::new(value))),
-        // Without a driver there is no loop either.
+        // Without a handle there is no event loop to protect.
         Err(_) => drop(value),
     }
 }

@@ -1,20 +1,21 @@
-//! Sockets that the loop will watch once nobody has read for a while.
+//! The idle list: sockets that the event loop will monitor if no caller reads from them for a while.
 //!
-//! A socket that is closed before that takes itself out again, so that short lives cost the loop
-//! nothing.
+//! A socket that is closed before that removes itself, so short connections cost the event loop nothing.
 
 use std::sync::{PoisonError, Weak};
 
 use super::shared::Connection;
 use super::sync::{Mutex, MutexGuard};
 
-/// The most sockets that one look takes out.
+/// The maximum number of sockets that one scan takes.
 const MAX_TAKEN: usize = 1024;
 
-/// A list that once was long gives its memory back when it is empty.
+/// The capacity that the list keeps when it becomes empty.
 pub(super) const RETAINED_CAPACITY: usize = 64;
 
-/// Its lock guards the list; it may be taken under a socket's state lock, and none is taken under it.
+/// The idle list.
+///
+/// The lock guards the list. It may be taken under a socket's state lock, and no lock is taken under it.
 #[derive(Debug)]
 pub(super) struct IdleList {
     inner: Mutex<IdleSlots>,
@@ -24,9 +25,9 @@ pub(super) struct IdleList {
 struct IdleSlots {
     slots: Vec<Option<IdleEntry>>,
     free: Vec<u32>,
-    /// The number of looks.
+    /// The number of scans so far.
     round: u32,
-    /// The loop is going to look.
+    /// Whether the event loop will scan the list.
     scan_scheduled: bool,
 }
 
@@ -37,17 +38,17 @@ struct IdleEntry {
     round: u32,
 }
 
-/// Where a socket is in the list.
+/// The index of a socket in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdleSlot(u32);
 
-/// A socket that a look took out.
+/// A socket that a scan took from the list.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) socket: Weak<Connection>,
-    /// Where it was, by which it knows whether this is how it is listed.
+    /// Its former slot. The socket compares it with its current one, to detect that it was queued again.
     pub(super) slot: IdleSlot,
-    /// The number of reading turns that had ended when it was listed.
+    /// The number of read turns that had ended when the socket was added.
     pub(super) reads_seen: u32,
 }
 
@@ -58,7 +59,7 @@ impl IdleList {
         IdleList { inner: Mutex::new(list) }
     }
 
-    /// Lists a socket; says where, and whether the loop has to be told to look.
+    /// Adds a socket. Returns its slot, and whether the caller must schedule a scan.
     pub(super) fn add(&self, socket: Weak<Connection>, reads_seen: u32) -> (IdleSlot, bool) {
         let mut list = self.lock();
         let schedule_scan = !std::mem::replace(&mut list.scan_scheduled, true);
@@ -70,7 +71,7 @@ impl IdleList {
             }
             None => {
                 list.slots.push(entry);
-                // So that to free it takes no memory.
+                // Reserves capacity, so that freeing a slot does not allocate.
                 let IdleSlots { slots, free, .. } = &mut *list;
                 free.reserve(slots.len() - free.len());
                 u32::try_from(list.slots.len() - 1).expect("there are fewer descriptors than that")
@@ -79,7 +80,7 @@ impl IdleList {
         (IdleSlot(index), schedule_scan)
     }
 
-    /// Takes a socket out, if it still is where it was.
+    /// Removes a socket if it is still in this slot.
     pub(super) fn remove(&self, IdleSlot(index): IdleSlot, socket: &Connection) {
         let mut list = self.lock();
         let slot = list.slots.get_mut(index as usize);
@@ -89,8 +90,7 @@ impl IdleList {
         }
     }
 
-    /// Takes out sockets that have been listed for the time between two looks at least; says whether there
-    /// are more of them.
+    /// Takes the sockets that were added before the previous scan. Returns whether more of them are left.
     pub(super) fn take_idle(&self, taken: &mut Vec<Taken>) -> bool {
         let mut list = self.lock();
         let round = list.round;
@@ -116,7 +116,7 @@ impl IdleList {
         false
     }
 
-    /// Whether the loop has to look again.
+    /// Returns whether the event loop must scan again.
     pub(super) fn is_scan_scheduled(&self) -> bool {
         self.lock().scan_scheduled
     }
@@ -142,14 +142,18 @@ mod tests {
     use crate::options::SocketOptions;
 
     #[test]
-    fn sockets_are_taken_out_at_the_second_look_or_by_themselves() {
+    fn sockets_leave_the_list_at_the_second_scan_or_by_themselves() {
         let sockets: Vec<_> = (0..3).map(|_| socket()).collect();
         let idle_list = IdleList::new();
         let (first_slot, schedule_scan) = idle_list.add(Arc::downgrade(&sockets[0]), 7);
-        assert!(schedule_scan, "the loop does not know yet");
+        assert!(schedule_scan, "no scan is scheduled yet");
         let (second_slot, schedule_scan) = idle_list.add(Arc::downgrade(&sockets[1]), 8);
-        assert!(!schedule_scan, "it is going to look");
-        assert_eq!(look(&idle_list), ([].into(), false), "nothing was there the time before");
+        assert!(!schedule_scan, "a scan is already scheduled");
+        assert_eq!(
+            look(&idle_list),
+            ([].into(), false),
+            "no socket was there at the previous scan"
+        );
         idle_list.add(Arc::downgrade(&sockets[2]), 9);
         idle_list.remove(second_slot, &sockets[0]);
         idle_list.remove(second_slot, &sockets[1]);
@@ -157,11 +161,11 @@ mod tests {
         assert!(idle_list.is_scan_scheduled());
         idle_list.remove(first_slot, &sockets[0]);
         assert_eq!(look(&idle_list), ([9].into(), false));
-        assert!(!idle_list.is_scan_scheduled(), "there is none left");
+        assert!(!idle_list.is_scan_scheduled(), "the list is empty");
     }
 
     #[test]
-    fn one_look_takes_out_so_many_and_says_that_there_are_more() {
+    fn one_scan_takes_a_limited_number_and_reports_that_more_are_left() {
         let socket = socket();
         let idle_list = IdleList::new();
         for _ in 0..MAX_TAKEN + 1 {
@@ -178,7 +182,7 @@ mod tests {
         (taken.into_iter().map(|taken| taken.reads_seen).collect(), more)
     }
 
-    /// One that fails at once: nobody listens there.
+    /// Creates a socket whose attempt fails at once, because nothing listens on that port.
     fn socket() -> Arc<Connection> {
         let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
         let limit = SocketLimit { max: None, wait: false };
