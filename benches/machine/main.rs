@@ -1,12 +1,12 @@
-//! Micro-benchmarks of the state machine, in memory: how many steps it takes in a second, and how many bytes
-//! it moves through TLS, without a socket, a lock or a system call.
+//! Micro-benchmarks of the state machine in memory: steps per second, and throughput through TLS, without sockets,
+//! locks or system calls.
 //!
 //! ```text
-//! cargo bench --bench machine                all of them
-//! cargo bench --bench machine -- tls         those whose names contain a word
+//! cargo bench --bench machine                all benchmarks
+//! cargo bench --bench machine -- tls         the benchmarks whose names contain a word
 //! ```
 //!
-//! A whole `cargo bench` runs them as well, before [the comparisons](../versus/main.rs).
+//! A plain `cargo bench` runs them too, before [the comparisons](../versus/main.rs).
 
 mod pair;
 
@@ -20,7 +20,7 @@ use sockeye::machine::{Action, Config, Endpoints, Input, Machine, ReadStep, Targ
 
 use crate::pair::Pair;
 
-/// Words of a command line that is meant for the comparisons: Cargo hands it to every benchmark.
+/// Options of the comparisons. Cargo passes the whole command line to every benchmark.
 const FOR_VERSUS: [&str; 7] =
     ["--full", "--rounds", "--pairs", "--no-peers", "--floor", "--null", "--readme"];
 
@@ -32,7 +32,7 @@ fn main() {
     divan::main();
 }
 
-/// From nothing to an open connection: three calls.
+/// Makes an open connection in three calls.
 #[divan::bench]
 fn connect(bencher: Bencher) {
     let now = Instant::now();
@@ -81,7 +81,7 @@ fn open(now: Instant) -> Machine {
 mod tls {
     use super::*;
 
-    /// As much as the crate accepts before it sends.
+    /// The most that the crate accepts before it sends.
     const BYTES: usize = 64 * 1024;
 
     #[divan::bench]
@@ -89,7 +89,7 @@ mod tls {
         bencher.counter(ItemsCount::new(1_u32)).bench(Pair::open);
     }
 
-    /// Sealed by the machine; nobody opens it.
+    /// The machine seals, and no server opens the records.
     #[divan::bench]
     fn up(bencher: Bencher) {
         let mut pair = Pair::open();
@@ -97,7 +97,7 @@ mod tls {
         bencher.counter(BytesCount::new(BYTES)).bench_local(|| pair.send(&plaintext, |_| ()));
     }
 
-    /// Opened by the machine; sealed before it counts.
+    /// The machine opens records that were sealed outside the measurement.
     #[divan::bench]
     fn down(bencher: Bencher) {
         let pair = RefCell::new(Pair::open());
@@ -110,8 +110,8 @@ mod tls {
             });
     }
 
-    /// Both directions, the server's work included, on one thread and on two at once, each with a connection
-    /// of its own: what two machines share would show here.
+    /// Both directions, including the server's work, on one thread and on two at once with a connection each. Two
+    /// threads would be slower if machines shared anything.
     #[divan::bench(threads = [1, 2])]
     fn both_ways(bencher: Bencher) {
         thread_local! {

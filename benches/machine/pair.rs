@@ -1,4 +1,4 @@
-//! A machine that speaks TLS, and its server, in one memory.
+//! A machine that speaks TLS and its server, in one process.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,7 +28,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// After a full handshake.
+    /// Returns a pair after a full handshake.
     pub fn open() -> Self {
         let (setup, config) = settings();
         let now = Instant::now();
@@ -77,7 +77,7 @@ impl Pair {
         assert_eq!(self.machine.opened(), Some(Ok(())), "{:?}", self.machine.tls_failure());
     }
 
-    /// The machine seals all of it, and `wire` gets the ciphertext.
+    /// Seals the plaintext with the machine and passes the ciphertext to `wire`.
     pub fn send(&mut self, mut plaintext: &[u8], mut wire: impl FnMut(&[u8])) {
         while !plaintext.is_empty() {
             let WriteStep::Seal(permit) = self.machine.write() else { panic!("it is open") };
@@ -93,7 +93,7 @@ impl Pair {
         }
     }
 
-    /// The machine receives the ciphertext and is read until nothing is left: so many bytes.
+    /// Passes the ciphertext to the machine and reads all of it. Returns the number of plaintext bytes.
     pub fn receive(&mut self, mut ciphertext: &[u8]) -> usize {
         let mut in_all = 0;
         loop {
@@ -128,7 +128,7 @@ impl Pair {
         ciphertext
     }
 
-    /// So many bytes of plaintext.
+    /// Decrypts with the server. Returns the number of plaintext bytes.
     pub fn open_by_server(&mut self, mut ciphertext: &[u8]) -> usize {
         let mut in_all = 0;
         while !ciphertext.is_empty() {
@@ -142,7 +142,7 @@ impl Pair {
     }
 }
 
-/// Receives what there is room for, and returns the rest.
+/// Receives as much as fits, and returns the rest.
 fn fill<'a>(recv_buf: &mut RecvBuf, ciphertext: &'a [u8]) -> &'a [u8] {
     let space = recv_buf.spare_mut();
     let (now, later) = ciphertext.split_at(ciphertext.len().min(space.len()));
@@ -151,7 +151,7 @@ fn fill<'a>(recv_buf: &mut RecvBuf, ciphertext: &'a [u8]) -> &'a [u8] {
     later
 }
 
-/// The same for every connection.
+/// Returns the settings, which are the same for every connection.
 fn settings() -> (TlsSetup, Arc<ServerConfig>) {
     static SETTINGS: OnceLock<(TlsSetup, Arc<ServerConfig>)> = OnceLock::new();
     SETTINGS.get_or_init(make_settings).clone()
@@ -159,7 +159,7 @@ fn settings() -> (TlsSetup, Arc<ServerConfig>) {
 
 fn make_settings() -> (TlsSetup, Arc<ServerConfig>) {
     const NAME: &str = "localhost";
-    // Where the crate has no cryptography of its own, it takes the one that the program installed.
+    // If the crate is built without a provider, it uses the one that the program installed.
     if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
         cryptography::default_provider().install_default().ok();
     }

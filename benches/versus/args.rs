@@ -1,4 +1,4 @@
-//! The command line: what a person asks for, and how the harness addresses its own children.
+//! The command line: options for users, and the arguments of the harness's own child processes.
 
 use std::net::SocketAddr;
 
@@ -13,12 +13,12 @@ WORDS           only workloads whose names contain one of them
 --full          more rounds, longer turns, more idle sockets
 --rounds N      this many rounds (also --pairs): in each, fresh processes for every contender
 --no-peers      the reference and sockeye alone
---floor         also the least that a wait which another thread can end costs (Linux)
+--floor         adds the least possible cost of a wait that another thread can end (Linux)
 --publish       also writes the tables to BENCHMARKING.md and the chart to benches/results.svg
---null          the reference beside itself
+--null          the reference compared to itself
 --list          the workloads and their goals";
 
-/// First arguments of a child process; no workload has such a name.
+/// The first argument of a child process. No workload has such a name.
 const CLIENT: &str = "@client";
 const SERVER: &str = "@server";
 
@@ -30,19 +30,19 @@ pub enum Command {
     Help,
 }
 
-/// What to measure, and how thoroughly.
+/// The workloads to measure, and how thoroughly.
 pub struct Settings {
     pub mode: Mode,
     pub rounds: Option<u32>,
-    /// Those in plaintext; over TLS others stand in for them.
+    /// The contenders in plaintext; [`Contender::over_tls`] has their counterparts.
     pub contenders: Vec<&'static Contender>,
     pub words: Vec<String>,
-    /// Whether the results go into BENCHMARKING.md.
+    /// Writes the results to BENCHMARKING.md.
     pub publishes: bool,
 }
 
 impl Settings {
-    /// Who takes part in `workload`.
+    /// Returns the contenders that take part in `workload`.
     pub fn line_up(&self, workload: &Workload) -> Vec<&'static Contender> {
         match workload.service {
             Service::Secure(_) => {
@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// What a client process is to do.
+/// The task of a client process.
 pub struct Task {
     pub contender: &'static Contender,
     pub workload: &'static Workload,
@@ -71,7 +71,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// The words from which [`parse`] makes the same task again.
+    /// Returns the words from which [`parse`] makes the same task.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec![
             CLIENT.to_owned(),
@@ -85,14 +85,14 @@ impl Task {
     }
 }
 
-/// What a server process is to do.
+/// The task of a server process.
 pub struct Post {
     pub service: Service,
     pub cpus: Vec<usize>,
 }
 
 impl Post {
-    /// The words from which [`parse`] makes the same post again.
+    /// Returns the words from which [`parse`] makes the same post.
     pub fn words(&self) -> Vec<String> {
         vec![SERVER.to_owned(), self.service.name().to_owned(), cpu_list(&self.cpus)]
     }
@@ -109,7 +109,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, String> {
             cpus: cpus_of(cpus)?,
             servers: servers
                 .iter()
-                .map(|text| text.parse().map_err(|_| format!("{text} is no address")))
+                .map(|text| text.parse().map_err(|_| format!("{text} is not an address")))
                 .collect::<Result<_, _>>()?,
         })),
         [SERVER, service, cpus] => Ok(Command::Serve(Post {
@@ -121,7 +121,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, String> {
 }
 
 fn wishes(words: &[&str]) -> Result<Command, String> {
-    // Cargo says `--bench` where it measures and nothing where it tests.
+    // Cargo passes `--bench` for `cargo bench` and nothing for `cargo test`.
     let mut mode = Mode::Smoke;
     let mut rounds = None;
     let mut contenders = contender::ALL.to_vec();
@@ -157,9 +157,9 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
             "--list" => return Ok(Command::List),
             "--help" | "-h" => return Ok(Command::Help),
             "--test" => mode = Mode::Smoke,
-            // Flags of the standard test harness, given to every target alike.
+            // Flags of the standard test harness, which Cargo passes to every target.
             "--nocapture" | "--quiet" | "-q" => {}
-            flag if flag.starts_with('-') => return Err(format!("{flag} is not understood")),
+            flag if flag.starts_with('-') => return Err(format!("{flag} is not a known option")),
             word => filter.push(word.to_owned()),
         }
     }
@@ -169,7 +169,7 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
     Ok(Command::Measure(Settings { mode, rounds, contenders, words: filter, publishes }))
 }
 
-/// `0,1`, or `any` where nothing is to be pinned.
+/// Formats a list such as `0,1`, or `any` if the process is not to be pinned.
 fn cpu_list(cpus: &[usize]) -> String {
     if cpus.is_empty() {
         return "any".to_owned();
@@ -182,5 +182,5 @@ fn cpus_of(text: &str) -> Result<Vec<usize>, String> {
     if text == "any" {
         return Ok(Vec::new());
     }
-    text.split(',').map(|cpu| cpu.parse().map_err(|_| format!("{cpu} is no CPU"))).collect()
+    text.split(',').map(|cpu| cpu.parse().map_err(|_| format!("{cpu} is not a CPU"))).collect()
 }

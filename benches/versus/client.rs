@@ -1,5 +1,5 @@
-//! A client process: one contender, one workload. It makes itself ready, says `ready`, then takes one
-//! turn for each line that comes and answers with the turn's figures, until its input ends.
+//! A client process for one contender and one workload. It prepares, prints `ready`, and then takes one turn for each
+//! input line, which it answers with the turn's figures. It ends with its input.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write as _};
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::args::Task;
 use crate::system;
 
-/// First word of the answer of a client that cannot do this workload; the reason follows.
+/// The first word of the reply if the client cannot do this workload. The reason follows.
 pub const SKIPPED: &str = "skipped:";
 pub const READY: &str = "ready";
 pub const GO: &str = "go";
@@ -39,7 +39,7 @@ fn serve_turns(task: &Task) -> io::Result<()> {
         }
         answer(figures.trim_end())?;
     }
-    // Not through destructors: thousands of sockets need not be closed one by one.
+    // Without destructors: to close thousands of sockets one by one would take long.
     std::process::exit(0)
 }
 

@@ -1,10 +1,10 @@
-//! Who is measured: each contender is a client of its own make.
+//! The contenders. Each is a client with its own implementation.
 //!
-//! One that is a blocking stream in this process implements [`Wire`], and [`Shared`] where several threads
-//! may use it at the same time, which some workloads ask for. One that is no such stream (an async runtime,
-//! another language) brings a `start` of its own and answers [`io::ErrorKind::Unsupported`] to what it cannot
-//! do; that is then skipped, with its words. Those that come after the second are peers: nothing is aimed at
-//! for them, and they are compared like the second.
+//! A contender that is a blocking stream in this process implements [`Wire`]. If several threads may use it at the
+//! same time, it also implements [`Shared`], which some workloads need. Other contenders (an async runtime, another
+//! language) have their own `start`. It returns [`io::ErrorKind::Unsupported`] with a reason for a workload that the
+//! contender cannot do, and the report shows that as skipped. The contenders after the second are peers: no aims apply
+//! to them, and they are compared in the same way as the second.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,13 +16,13 @@ use crate::tls::client::{SecureSocket, StreamOwned};
 use crate::tokio_peer;
 use crate::workload::{self, Turn};
 
-/// All that are measured unless something else is asked for, the reference first.
+/// The contenders that are measured by default, the reference first.
 pub static ALL: [&Contender; 5] = [REFERENCE, MEASURED, TOKIO_CURRENT, TOKIO_MULTI, GO];
 
-/// The reference, and what it is all about.
+/// The reference and `sockeye`.
 pub static WITHOUT_PEERS: [&Contender; 2] = [REFERENCE, MEASURED];
 
-/// What the others are compared with.
+/// The contender to which the others are compared.
 pub static REFERENCE: &Contender = &Contender {
     name: "std",
     start: workload::start::<TcpStream>,
@@ -85,7 +85,7 @@ static SECURE_TOKIO_MULTI: &Contender = &Contender {
 static SECURE_GO: &Contender =
     &Contender { name: "Go over TLS", start: go::start, over_tls: None, role: Role::Peer };
 
-/// What it is about is in its module.
+/// Its module explains its purpose.
 pub static FLOOR: Contender =
     Contender { name: "floor", start: FLOOR_START, over_tls: None, role: Role::Bound };
 
@@ -97,23 +97,23 @@ const FLOOR_START: fn(&Task) -> io::Result<Turn> =
 
 pub struct Contender {
     pub name: &'static str,
-    /// Makes everything ready and returns what does one turn.
+    /// Prepares a client and returns the function that takes one turn.
     pub start: fn(&Task) -> io::Result<Turn>,
-    /// Who stands in for it where TLS is spoken.
+    /// The contender that takes its place in workloads over TLS.
     pub over_tls: Option<&'static Contender>,
     pub role: Role,
 }
 
-/// What a contender is measured for.
+/// The purpose of measuring a contender.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// To compare the others with.
+    /// The others are compared to it.
     Reference,
-    /// The workloads' aims are its own.
+    /// The workloads' aims apply to it.
     Judged,
-    /// To be outrun.
+    /// It is to be outrun.
     Peer,
-    /// To show what is possible.
+    /// It shows the limit of what is possible.
     Bound,
 }
 
@@ -126,19 +126,19 @@ pub fn named(name: &str) -> Option<&'static Contender> {
 
 /// A blocking connection whose methods take `&self`, as the workloads use it.
 pub trait Wire: Sized + Send + 'static {
-    /// An established connection with `TCP_NODELAY`, as is `sockeye`'s default.
+    /// Returns an established connection with `TCP_NODELAY`, which is `sockeye`'s default.
     fn open(address: SocketAddr) -> io::Result<Self>;
 
-    /// Connects and closes in the words of this contender's everyday user, without extra options.
+    /// Connects and closes as a typical program would, without extra options.
     fn connect_and_close(address: SocketAddr) -> io::Result<()>;
 
-    /// One call.
+    /// Makes one read call.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// One call.
+    /// Makes one write call.
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
 
-    /// Bounds the reads that follow: by a deadline where the contender has them, else by a timeout.
+    /// Limits later reads: by a deadline if the contender has deadlines, otherwise by a timeout.
     fn limit_reads(&self, limit: Duration) -> io::Result<()>;
 
     fn write_all(&self, mut buf: &[u8]) -> io::Result<()> {
@@ -161,12 +161,12 @@ pub trait Wire: Sized + Send + 'static {
     }
 }
 
-/// One that several threads may use at the same time.
+/// A connection that several threads may use at the same time.
 pub trait Shared: Wire + Sync {
-    /// Ends the connection and with it another thread's blocked read.
+    /// Closes the connection, which ends another thread's blocked read.
     fn interrupt(&self) -> io::Result<()>;
 
-    /// Ends another thread's blocked read by a deadline that is over, and leaves the connection as it is.
+    /// Ends another thread's blocked read by a deadline in the past. The connection stays open.
     fn expire(&self) -> io::Result<()>;
 }
 
@@ -201,7 +201,7 @@ impl Shared for TcpStream {
     }
 
     fn expire(&self) -> io::Result<()> {
-        let text = "a limit is looked at when a read begins";
+        let text = "a blocked read ignores a new limit";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 }

@@ -1,6 +1,6 @@
-//! The least that a wait which another thread can end costs: `std::net` with a poll(2) on the socket and
-//! a wake handle before every read, in a process that has a second thread, and nothing else. No socket
-//! that waits so can be faster; what lies between it and `sockeye` is `sockeye`'s own.
+//! A lower bound of the cost of a wait that another thread can end. It is `std::net` with a poll(2) on the socket and
+//! a wake handle before every read, in a process with a second thread. No socket that waits like this can be faster.
+//! The rest of `sockeye`'s cost is `sockeye`'s own.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -78,7 +78,7 @@ impl Shared for Floor {
     }
 }
 
-/// With it the kernel counts references to descriptors, and the C library makes its calls cancellable.
+/// With a second thread the kernel counts references to descriptors, and the C library makes its calls cancellable.
 fn have_a_second_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

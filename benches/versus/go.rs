@@ -1,6 +1,5 @@
-//! The peer in another language: the Go program in the folder `go`, built by the harness where there is a
-//! `go` to build it with. It speaks the protocol of [`client`](crate::client) itself, in the place of this
-//! program.
+//! The peer in another language: the Go program in the folder `go`. The harness builds it if `go` is installed. It
+//! speaks the protocol of [`client`](crate::client), in place of this program.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +11,10 @@ use crate::process::{Failure, Running};
 use crate::server::Service;
 use crate::workload::Turn;
 
-/// The most that a build may take, of the standard library too.
+/// The time limit of a build, which includes the standard library.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Builds the program, or makes sure that there is none where there is no `go`.
+/// Builds the program. Without a `go` it only removes an earlier one.
 pub fn build() -> Result<(), Failure> {
     let program = program();
     if version().is_none() {
@@ -32,13 +31,13 @@ pub fn build() -> Result<(), Failure> {
         .arg(&program)
         .arg(".")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/versus/go"))
-        // Nothing but the compiler that is there, and nothing outside of Cargo's folder.
+        // Uses only the installed compiler, and writes only to Cargo's target folder.
         .envs([("CGO_ENABLED", "0"), ("GOFLAGS", ""), ("GOTOOLCHAIN", "local"), ("GOWORK", "off")])
         .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-cache"));
     Running::start("go build".to_owned(), compiler)?.finish(PATIENCE).map(drop)
 }
 
-/// Such as `go1.24.1 linux/amd64`, where there is one.
+/// Returns a version such as `go1.24.1 linux/amd64`, or `None` without a `go`.
 pub fn version() -> Option<String> {
     let mut compiler = Command::new("go");
     compiler.arg("version");
@@ -47,7 +46,7 @@ pub fn version() -> Option<String> {
     Some(line.trim_start_matches("go version ").to_owned())
 }
 
-/// Goes on as the Go program, which is settled as this process is.
+/// Replaces this process with the Go program, which keeps this process's CPU affinity and limits.
 pub fn start(task: &Task) -> io::Result<Turn> {
     let program = program();
     if !program.exists() {

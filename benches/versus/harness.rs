@@ -1,4 +1,4 @@
-//! The run: rounds and turns of every workload, children and their time limits.
+//! The run: rounds and turns of every workload, child processes and their time limits.
 
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
@@ -14,7 +14,7 @@ use crate::tls::Identity;
 use crate::workload::{self, Mode, Workload};
 use crate::{go, machine, system};
 
-/// The longest that a child may take to be ready, to take a turn, or to end.
+/// The time limit of a child to become ready, to take a turn, or to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn run(settings: &Settings) -> ExitCode {
@@ -47,12 +47,12 @@ pub fn run(settings: &Settings) -> ExitCode {
     let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
     let some_failed = outcomes.iter().any(|(_, outcome)| failed(outcome));
     if settings.mode > Mode::Smoke {
-        // What is incomplete is no result.
+        // Incomplete results are not published.
         let publishes = settings.publishes && !some_failed;
         match report::publish(settings, publishes, &outcomes) {
             Ok(folder) => println!("\ntable and chart: {}", folder.display()),
             Err(error) => {
-                eprintln!("cannot write what was measured: {error}");
+                eprintln!("cannot write the results: {error}");
                 return ExitCode::FAILURE;
             }
         }
@@ -60,7 +60,7 @@ pub fn run(settings: &Settings) -> ExitCode {
     if some_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Why a workload has no figures.
+/// Why a workload has no figures: it was skipped, or it failed.
 enum NoFigures {
     Skipped(String),
     Failed(Failure),
@@ -104,7 +104,8 @@ fn measure(
             cpus: &cpus,
             identity,
         };
-        // One after another where there is one turn, so that nobody's idle sockets are in the way.
+        // With a single turn the contenders run one after another, so that the idle sockets of one do not disturb the
+        // next.
         if plan.turns == 1 {
             for seat in seats {
                 let figures = if plan.traced { traced(&cast(seat)) } else { single(&cast(seat)) };
@@ -128,7 +129,7 @@ fn measure(
                 pair.client.finish(PATIENCE)?;
             }
         }
-        if let Some(reason) = samples.nobody() {
+        if let Some(reason) = samples.all_absent() {
             return Err(NoFigures::Skipped(reason.to_owned()));
         }
         eprint!(".");
@@ -137,7 +138,7 @@ fn measure(
     Ok(Outcome::Measured(samples))
 }
 
-/// What a contender gave, or nothing, and a note, where it cannot do this workload.
+/// Returns a contender's result. If the contender cannot do this workload, notes that and returns `None`.
 fn present<T>(
     seat: usize,
     result: Result<T, NoFigures>,
@@ -153,7 +154,7 @@ fn present<T>(
     }
 }
 
-/// One turn of a client that takes no more.
+/// Runs a client for a single turn.
 fn single(cast: &Cast<'_>) -> Result<Vec<f64>, NoFigures> {
     let mut pair = Pair::start(cast, Command::new)?;
     let figures = pair.turn()?;
@@ -161,7 +162,7 @@ fn single(cast: &Cast<'_>) -> Result<Vec<f64>, NoFigures> {
     Ok(figures)
 }
 
-/// What the additional turns of a longer run called, per operation.
+/// Returns the system calls per operation that the additional turns of a longer run made.
 fn traced(cast: &Cast<'_>) -> Result<Vec<f64>, NoFigures> {
     const MORE: u32 = 2;
     let mut calls = [Calls::default(); 2];
@@ -180,7 +181,7 @@ fn traced(cast: &Cast<'_>) -> Result<Vec<f64>, NoFigures> {
     Ok(longer.per_operation(shorter, MORE * operations))
 }
 
-/// Who plays what, and where.
+/// The contender, the workload, and where their processes run.
 struct Cast<'a> {
     contender: &'static Contender,
     workload: &'static Workload,
@@ -189,7 +190,7 @@ struct Cast<'a> {
     identity: &'a Identity,
 }
 
-/// A client and the server that is its own.
+/// A client and its own server.
 struct Pair {
     client: Running,
     figures: usize,
@@ -197,7 +198,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Starts both; `command` makes the client's command line from the program's path.
+    /// Starts both processes. `command` makes the client's command line from the program's path.
     fn start(
         cast: &Cast<'_>,
         command: impl Fn(std::path::PathBuf) -> Command,
@@ -220,7 +221,8 @@ impl Pair {
             workload: cast.workload,
             mode: cast.mode,
             cpus: client_cpus,
-            servers: servers.map_err(|_| Failure(format!("{addresses}: no addresses")))?,
+            servers: servers
+                .map_err(|_| Failure(format!("{addresses}: not a list of addresses")))?,
         };
         let mut client = command(program);
         client.args(task.words());
@@ -235,7 +237,7 @@ impl Pair {
         }
         Ok(Self {
             client,
-            // Under strace the figures are strace's; the client's own is what it did.
+            // A traced client prints its number of operations; strace has the figures.
             figures: if cast.workload.plan.traced { 1 } else { cast.workload.figures.len() },
             _server: server,
         })
@@ -250,7 +252,7 @@ impl Pair {
         let figures: Result<Vec<f64>, _> = answer.split(' ').map(str::parse).collect();
         match figures {
             Ok(figures) if figures.len() == self.figures => Ok(figures),
-            Ok(_) | Err(_) => Err(Failure(format!("{answer}: not the figures asked for")).into()),
+            Ok(_) | Err(_) => Err(Failure(format!("{answer}: not the expected figures")).into()),
         }
     }
 }

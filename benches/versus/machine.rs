@@ -1,11 +1,11 @@
-//! What the figures were taken on: they mean nothing without it.
+//! The machine and versions on which the figures were taken.
 
 use std::fs;
 use std::process::Command;
 
 use crate::go;
 
-/// Lines of `name: value`.
+/// Returns lines of `name: value`.
 pub fn describe() -> String {
     [
         format!("cpu: {} ({} usable)", cpu_model(), cpus()),
@@ -18,7 +18,7 @@ pub fn describe() -> String {
     .join("\n")
 }
 
-/// The same as a sentence, for those who read of it elsewhere.
+/// Returns the same as a sentence, for BENCHMARKING.md.
 pub fn sentence() -> String {
     format!(
         "By `{}`, on {} CPUs of {}, {} {}, {}, with {}.",
@@ -32,7 +32,7 @@ pub fn sentence() -> String {
     )
 }
 
-/// Of the contenders.
+/// Returns the contenders' versions.
 fn versions() -> String {
     let mut versions: Vec<String> = ["sockeye", "rustls", "tokio", "tokio-rustls"]
         .into_iter()
@@ -42,7 +42,7 @@ fn versions() -> String {
     versions.join(", ")
 }
 
-/// Of a crate, as the lock file has it.
+/// Returns a crate's version in the lock file.
 fn locked_version(name: &str) -> &'static str {
     let lock = include_str!("../../Cargo.lock");
     let after_name = lock.split_once(&format!("\nname = \"{name}\"\nversion = \""));
@@ -53,7 +53,7 @@ fn cpus() -> usize {
     std::thread::available_parallelism().map_or(0, usize::from)
 }
 
-/// The system's load averages over 1, 5 and 15 minutes.
+/// Returns the load averages over 1, 5 and 15 minutes.
 pub fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<&str> = text.split_whitespace().take(3).collect();

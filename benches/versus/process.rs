@@ -1,4 +1,4 @@
-//! Child processes that answer in lines: every wait is bounded, and every way out kills and reaps them.
+//! Child processes that answer in lines. Every wait is bounded, and every exit path kills and reaps them.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,8 +17,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `command`; `name` is for messages. To be called on the main thread: on Linux a child dies
-    /// with the thread that started it.
+    /// Starts `command`; `name` is for messages. Must be called on the main thread: on Linux a child dies with the
+    /// thread that started it.
     pub fn start(name: String, mut command: Command) -> Result<Self, Failure> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
@@ -45,14 +45,14 @@ impl Running {
         Ok(Self { name, child, input, lines, errors })
     }
 
-    /// Sends a line. A child that is gone is found out by the next [`line`](Self::line).
+    /// Sends a line. If the child is gone, the next [`line`](Self::line) reports that.
     pub fn tell(&mut self, line: &str) {
         if let Some(input) = &mut self.input {
             writeln!(input, "{line}").ok();
         }
     }
 
-    /// The next line it prints.
+    /// Returns the next line that the child prints.
     pub fn line(&mut self, limit: Duration) -> Result<String, Failure> {
         match self.lines.recv_timeout(limit) {
             Ok(line) => Ok(line),
@@ -68,7 +68,7 @@ impl Running {
         }
     }
 
-    /// Ends its input, waits for it to end by itself, and returns what it wrote to stderr.
+    /// Closes the child's input, waits for its end, and returns what it wrote to standard error.
     pub fn finish(mut self, limit: Duration) -> Result<String, Failure> {
         self.input = None;
         let end = self.end(limit)?;
@@ -79,7 +79,7 @@ impl Running {
         }
     }
 
-    /// Waits for the process to end, for at most `limit`, and says how it did.
+    /// Waits until the process ends, for at most `limit`, and returns how it ended.
     fn end(&mut self, limit: Duration) -> Result<String, Failure> {
         let until = Instant::now() + limit;
         loop {
@@ -100,9 +100,9 @@ impl Running {
         Failure(format!("{}: {what}: {}", self.name, head(&complaints)))
     }
 
-    /// What it wrote to stderr; to be asked once it has ended or was killed.
+    /// Returns what the child wrote to standard error. The child must have ended or been killed.
     fn complaints(&mut self) -> String {
-        // A child of its own may still have it open.
+        // A grandchild may still have the pipe open.
         self.errors.recv_timeout(Duration::from_secs(5)).unwrap_or_default()
     }
 }
@@ -114,7 +114,7 @@ impl Drop for Running {
     }
 }
 
-/// The beginning of what a process complained of: a panic or an error stands before all that follows.
+/// Returns the first lines of standard error, which have the panic or the error.
 fn head(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.take(3).collect::<Vec<_>>().join(" / ")

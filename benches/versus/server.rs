@@ -1,6 +1,5 @@
-//! A server process: what the clients talk to. Blocking threads over `std::net`, the same for every
-//! contender; those that speak TLS are in [`crate::tls::server`]. It prints the addresses it listens on and
-//! serves until it is killed.
+//! A server process: blocking threads over `std::net`, the same for every contender. [`crate::tls::server`] has the
+//! servers that speak TLS. It prints its addresses and serves until it is killed.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,22 +11,22 @@ use crate::args::Post;
 use crate::system;
 use crate::tls::server::{self as secure, SecureService};
 
-/// What the server does with a connection.
+/// What the server does with each connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Sends back what comes, and closes when the client has ended.
+    /// Sends the received bytes back, and closes after the client's EOF.
     Echo,
-    /// The same, but late: a client has to wait for every answer, however slow it is itself.
+    /// Like `Echo`, but so late that every client has to wait for every reply.
     LateEcho,
-    /// The same as `Echo`, but never closes: what ends a client's wait is the client's own doing.
+    /// Like `Echo`, but never closes, so that only the client itself can end its wait.
     OpenEcho,
-    /// Reads and drops.
+    /// Reads and drops the bytes.
     Sink,
-    /// Sends without end.
+    /// Sends endlessly.
     Source,
-    /// Closes at once, on several addresses, so that the ports of closed connections do not run out.
+    /// Closes at once. It has several addresses, so that ports in TIME_WAIT do not run out.
     Close,
-    /// Keeps it and does nothing.
+    /// Keeps the connection open and does nothing.
     Hold,
     /// `Echo` on its first address, `Hold` on the others.
     EchoAndHold,
@@ -88,7 +87,7 @@ impl Service {
             Self::Close
             | Self::EchoAndHold
             | Self::Secure(SecureService::Close | SecureService::EchoThenHold) => {
-                // Other systems have no more loopback addresses unless they are told so.
+                // Other systems need configuration for more loopback addresses.
                 if cfg!(target_os = "macos") {
                     return vec![Ipv4Addr::LOCALHOST.into(); 8];
                 }
@@ -161,7 +160,7 @@ fn accept(listener: &TcpListener, service: Service) -> io::Result<()> {
     }
 }
 
-/// The end of a connection, clean or not, is no failure here: clients come and go.
+/// Errors of a connection are ignored, because clients come and go.
 fn attend(stream: TcpStream, work: fn(TcpStream) -> io::Result<()>) {
     thread::spawn(move || {
         stream.set_nodelay(true).ok();
@@ -169,7 +168,7 @@ fn attend(stream: TcpStream, work: fn(TcpStream) -> io::Result<()>) {
     });
 }
 
-/// Longer than a traced client needs from its write to its read.
+/// Longer than a traced client takes from its write to its read.
 const LATE: Duration = Duration::from_millis(1);
 
 pub fn echo(stream: &mut (impl Read + Write), before_answer: impl Fn()) -> io::Result<()> {

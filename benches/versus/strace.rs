@@ -1,9 +1,9 @@
-//! System calls per operation, told by `strace -c`: what a process called in all, so that the difference
-//! between a longer and a shorter run is what the additional turns called.
+//! System calls per operation from `strace -c`. It counts all calls of a process, so a shorter run is subtracted from
+//! a longer one.
 
 use std::process::{Command, Stdio};
 
-/// Why there is nothing to be told, if so.
+/// Returns the reason if strace is not available.
 pub fn missing() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("strace is a tool of Linux".to_owned());
@@ -19,14 +19,14 @@ pub fn missing() -> Option<String> {
     }
 }
 
-/// `program` under strace. The counts come on stderr, when it has ended.
+/// Returns a command that runs `program` under strace, which writes the counts to standard error at the end.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("strace");
     command.args(["-f", "-c", "-U", "calls,name"]).arg(program);
     command
 }
 
-/// How often a process called the system, by purpose.
+/// Numbers of a process's system calls, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     pub receive: u64,
@@ -36,7 +36,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// From the table of `strace -c -U calls,name`.
+    /// Parses the table of `strace -c -U calls,name`.
     pub fn parse(table: &str) -> Self {
         let mut calls = Self::default();
         for line in table.lines() {
@@ -60,7 +60,8 @@ impl Calls {
         calls
     }
 
-    /// What each of `operations` cost that this run made beyond `shorter`: in all, then by purpose.
+    /// Returns the calls per operation of the `operations` that this run made beyond `shorter`: the total, then by
+    /// purpose.
     pub fn per_operation(self, shorter: Self, operations: u32) -> Vec<f64> {
         let per = |long: u64, short: u64| (long as f64 - short as f64) / f64::from(operations);
         let by_purpose = [

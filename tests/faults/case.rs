@@ -33,8 +33,8 @@ pub enum Place {
     Here,
     /// A network namespace that ends with the process.
     OwnNetwork,
-    /// A user without privileges, to whom resource limits apply.
-    Nobody,
+    /// A user without privileges, so that resource limits apply.
+    Unprivileged,
     /// A wall clock that libfaketime sets, from the file that an environment variable names.
     SetClock,
     /// A time namespace whose monotonic clock started long ago.
@@ -96,7 +96,7 @@ impl Place {
     fn command(self, case: &str) -> Command {
         const NOBODY: u32 = 65_534;
         let mut command = match self {
-            Place::Here | Place::Nobody | Place::SetClock => Command::new(this_binary()),
+            Place::Here | Place::Unprivileged | Place::SetClock => Command::new(this_binary()),
             Place::OwnNetwork => space::command(),
             Place::OldClock => {
                 let mut command = Command::new("unshare");
@@ -106,7 +106,7 @@ impl Place {
                 command
             }
         };
-        if self == Place::Nobody && getuid().is_root() {
+        if self == Place::Unprivileged && getuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
         if self == Place::SetClock {
@@ -131,12 +131,12 @@ impl Place {
         match self {
             Place::Here => None,
             Place::OwnNetwork => space::missing(),
-            Place::Nobody => {
+            Place::Unprivileged => {
                 let mut command = self.command("");
                 command.arg("--help");
                 // The usage message shows that the program runs.
                 let ran = command.output().is_ok_and(|out| out.status.code() == Some(2));
-                (!ran).then(|| "user nobody cannot run this program".to_owned())
+                (!ran).then(|| "the unprivileged user cannot run this program".to_owned())
             }
             Place::SetClock => {
                 let missing = cases::clock::library().is_none();

@@ -33,10 +33,10 @@ func churn(task *task) (turn, error) {
 	}, nil
 }
 
-// What goes before the end of a read.
+// The exchange before the end of a read.
 type before struct {
 	roundTrips int
-	// A reader that has slept for so long is blocked.
+	// A reader that has slept for this long is taken to be blocked.
 	settled time.Duration
 }
 
@@ -45,7 +45,7 @@ var (
 	inDialogue = before{1000, 200 * time.Microsecond}
 )
 
-// Ends another goroutine's read, and knows how such a read has to end.
+// Ends another goroutine's read, and checks how that read ended.
 type end struct {
 	act    func(net.Conn) error
 	proper error
@@ -59,7 +59,7 @@ var (
 	}
 )
 
-// A goroutine is blocked in a read for which nothing comes; another ends that read.
+// One goroutine is blocked in a read without data; another ends that read.
 func ended(task *task, before before, end end) (turn, error) {
 	return func() ([]float64, error) {
 		latencies := make([]float64, task.count)
@@ -93,7 +93,7 @@ func endOne(task *task, before before, end end) (time.Duration, error) {
 	if err := <-played; err != nil {
 		return 0, err
 	}
-	// A goroutine can't be asked whether it waits: the other contenders' readers are blocked after so long.
+	// A goroutine cannot report that it waits. The other contenders' readers are blocked after this time.
 	time.Sleep(2 * before.settled)
 	begun := time.Now()
 	if err := end.act(table.conn); err != nil {
@@ -101,7 +101,7 @@ func endOne(task *task, before before, end end) (time.Duration, error) {
 	}
 	switch err := <-read; {
 	case err == nil:
-		return 0, errors.New("the read got bytes that nobody sent")
+		return 0, errors.New("the read returned bytes that the server did not send")
 	case !errors.Is(err, end.proper):
 		return 0, err
 	}

@@ -1,9 +1,9 @@
-// The peer in Go: a client of the harness that lies around this folder, in the words of Go's net and
-// crypto/tls. It makes itself ready, says so, then takes one turn for each line that comes and answers with
-// the turn's figures, until its input ends.
+// The peer in Go: a client of the harness in the parent folder, over Go's net and crypto/tls. It prepares,
+// prints ready, and then takes one turn for each input line, which it answers with the turn's figures. It
+// ends with its input.
 //
-// The harness pins the process and starts this program with: the client's name, whether over TLS, the length
-// of a turn in nanoseconds, the count, and the servers' addresses.
+// The harness pins the process and passes the client's name, tcp or tls, the length of a turn in
+// nanoseconds, the count, and the servers' addresses.
 package main
 
 import (
@@ -24,10 +24,10 @@ type task struct {
 	dial    dialer
 }
 
-// Does one turn, and gives its figures.
+// Takes one turn and returns its figures.
 type turn func() ([]float64, error)
 
-// What this client cannot do, and why.
+// Why this client cannot do a workload.
 type unsupported struct{ why string }
 
 func (reason unsupported) Error() string { return reason.why }

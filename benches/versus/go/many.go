@@ -11,7 +11,7 @@ const (
 	slices  = 9
 )
 
-// Connections over which so many round trips went, and nothing happens any more.
+// Connections that have made this many round trips and are idle now.
 func idle(task *task, roundTrips int) (turn, error) {
 	if err := enoughFiles(task.count); err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func idle(task *task, roundTrips int) (turn, error) {
 	}, nil
 }
 
-// A few connections talk, while ever more that are silent are open beside them.
+// A few connections that talk among more and more silent ones.
 func crowd(task *task) (turn, error) {
 	if err := enoughFiles(task.count); err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func crowd(task *task) (turn, error) {
 	}, nil
 }
 
-// CPU time of a round trip, in seconds.
+// Returns the CPU time of a round trip in seconds.
 func costOf(tables []*table, within time.Duration) (float64, error) {
 	for _, table := range tables {
 		if err := table.play(betweenLooks); err != nil {

@@ -20,7 +20,7 @@ const (
 	limit        = 600 * time.Second
 )
 
-// A connection to play over.
+// A connection for ping-pong.
 type table struct {
 	conn net.Conn
 	ping [pingSize]byte
@@ -39,7 +39,7 @@ func sit(task *task, server int) (*table, error) {
 	return table, nil
 }
 
-// Connects, and makes sure that what comes back is what was sent.
+// Connects, and checks that the server echoes.
 func set(task *task, limited bool) (*table, error) {
 	table, err := sit(task, 0)
 	if err != nil {
@@ -71,7 +71,7 @@ func (table *table) play(roundTrips int) error {
 	return nil
 }
 
-// Round trips per second.
+// Measures round trips per second.
 func pingPong(task *task, limited bool) (turn, error) {
 	table, err := set(task, limited)
 	if err != nil {
@@ -95,7 +95,7 @@ func pingPong(task *task, limited bool) (turn, error) {
 	}, nil
 }
 
-// Round trips, and nothing but them, for an observer outside; the figure is their number.
+// Makes round trips only, for strace. The figure is their number.
 func roundTrips(task *task, limited bool) (turn, error) {
 	table, err := set(task, limited)
 	if err != nil {
@@ -106,8 +106,8 @@ func roundTrips(task *task, limited bool) (turn, error) {
 	}, nil
 }
 
-// Allocations per write and per read, in steady state. To count stops the world, so it is done for fewer
-// round trips than elsewhere.
+// Allocations per write and per read, in steady state. Counting stops the world, so there are fewer round
+// trips than elsewhere.
 func allocations(task *task) (turn, error) {
 	table, err := set(task, false)
 	if err != nil {
@@ -141,8 +141,8 @@ func allocations(task *task) (turn, error) {
 	}, nil
 }
 
-// Wake-ups of all threads and of all but the busiest per round trip, then of all per second while nobody
-// plays.
+// Wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads
+// per second at rest.
 func wakeUps(task *task) (turn, error) {
 	table, err := set(task, false)
 	if err != nil {
@@ -172,7 +172,7 @@ func wakeUps(task *task) (turn, error) {
 		resting := time.Since(begun)
 		inAll, ofBusiest := increase(before, played)
 		atRest, _ := increase(played, rested)
-		// The one that sleeps for the length of the rest is woken by the rest's end.
+		// The end of the rest wakes the thread that sleeps through it.
 		if atRest > 0 {
 			atRest--
 		}
@@ -185,7 +185,7 @@ func wakeUps(task *task) (turn, error) {
 	}, nil
 }
 
-// How often all threads together, and the busiest of them, were woken meanwhile.
+// Returns the wake-ups of all threads and of the busiest thread between two counts.
 func increase(before, after map[string]uint64) (inAll, ofBusiest uint64) {
 	for thread, count := range after {
 		more := count - before[thread]
@@ -197,7 +197,7 @@ func increase(before, after map[string]uint64) (inAll, ofBusiest uint64) {
 	return inAll, ofBusiest
 }
 
-// Many goroutines play at the same time, each over a connection of its own.
+// Many goroutines play at the same time, each over its own connection.
 func goroutines(task *task) (turn, error) {
 	tables := make([]*table, task.count)
 	for i := range tables {

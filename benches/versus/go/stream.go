@@ -14,7 +14,7 @@ const (
 	mib            = 1024 * 1024
 )
 
-// Moves a piece, and tells how many bytes that was.
+// Moves a piece, and returns its number of bytes.
 type step func() (int, error)
 
 func writes(to io.Writer, size int) step {
@@ -54,7 +54,7 @@ func smallWrites(task *task) (turn, error) {
 	return oneWay(task, writes(conn, small)), nil
 }
 
-// With a buffer of the size of the other contenders', which is twice Go's usual one.
+// The buffer has the size of the other contenders', twice Go's default.
 func smallWritesBuffered(task *task) (turn, error) {
 	conn, err := task.dial(task.servers[0])
 	if err != nil {
@@ -103,7 +103,7 @@ func duplex(task *task) (turn, error) {
 		read := make(chan moved, 1)
 		go func() { read <- run(down, task.turn, readerWarm, writerWarm) }()
 		wrote := run(up, task.turn, writerWarm, readerWarm)
-		// Before the other is waited for: it may have failed before it was warm.
+		// Before waiting for the other direction, which may have failed before it was warm.
 		if wrote.err != nil {
 			return nil, wrote.err
 		}
@@ -123,7 +123,7 @@ func duplex(task *task) (turn, error) {
 	}, nil
 }
 
-// What went one way in a turn; in all means with the warm-up.
+// The bytes that one direction moved in a turn; inAll includes the warm-up.
 type moved struct {
 	inAll, counted float64
 	within         time.Duration
@@ -132,7 +132,7 @@ type moved struct {
 
 func (moved moved) perSecond() float64 { return moved.counted / moved.within.Seconds() }
 
-// Moves pieces, in step with the other direction from the end of the warm-up.
+// Moves pieces. Both directions wait for each other after the warm-up.
 func run(step step, turn time.Duration, warm chan<- struct{}, otherWarm <-chan struct{}) moved {
 	warming, err := times(chunksToWarmUp, step)
 	close(warm)

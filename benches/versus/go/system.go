@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Files beside the connections.
+// Files besides the connections.
 const spareFiles = 100
 
-// CPU time of this process, of all its threads.
+// Returns the CPU time of all threads of this process.
 func cpuTime() (time.Duration, error) {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -23,7 +23,7 @@ func cpuTime() (time.Duration, error) {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
 }
 
-// Whether so many sockets may be open.
+// Checks if this process may open this number of sockets.
 func enoughFiles(sockets int) error {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
@@ -35,27 +35,27 @@ func enoughFiles(sockets int) error {
 	return nil
 }
 
-// Memory of this process that is resident now.
+// Returns the resident memory of this process.
 func residentBytes() (float64, error) {
 	text, err := os.ReadFile("/proc/self/smaps_rollup")
 	if err != nil {
-		return 0, unsupported{"resident memory is not told here"}
+		return 0, unsupported{"resident memory is not available here"}
 	}
 	kibibytes, err := numberAfter(string(text), "Rss:")
 	return float64(kibibytes) * 1024, err
 }
 
-// How often each thread has gone to sleep so far: as often it is woken.
+// Returns how often each thread has gone to sleep, which equals its wake-ups.
 func wakeUpsSoFar() (map[string]uint64, error) {
 	files, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(files) == 0 {
-		return nil, unsupported{"the number of wake-ups is not told here"}
+		return nil, unsupported{"the number of wake-ups is not available here"}
 	}
 	sleeps := make(map[string]uint64)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			// A thread that has ended meanwhile.
+			// The thread has ended since it was listed.
 			continue
 		}
 		if sleeps[file], err = numberAfter(string(text), "voluntary_ctxt_switches:"); err != nil {
@@ -71,5 +71,5 @@ func numberAfter(text, name string) (uint64, error) {
 			return strconv.ParseUint(strings.Fields(line[len(name):])[0], 10, 64)
 		}
 	}
-	return 0, errors.New("nothing is told of " + name)
+	return 0, errors.New("/proc has no " + name)
 }

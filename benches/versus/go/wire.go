@@ -8,14 +8,14 @@ import (
 	"os"
 )
 
-// Makes an established connection. Go sets TCP_NODELAY by itself.
+// Returns an established connection. Go sets TCP_NODELAY by default.
 type dialer func(address string) (net.Conn, error)
 
 func dialPlain(address string) (net.Conn, error) {
 	return net.Dial("tcp", address)
 }
 
-// Over TLS: the handshake is done when it returns.
+// Returns a connection over TLS after its handshake.
 func secureDialer() (dialer, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(os.Getenv("VERSUS_CERTIFICATE"))) {

@@ -1,6 +1,6 @@
-//! The chart: a line for each ratio of the summary, with a mark for each contender where its median lies and
-//! a stroke over the interval of that median. The same figures always give the same text. It brings no font
-//! and no background, and its colours are for light pages and dark ones.
+//! The chart: a line for each ratio of the summary, with each contender's median as a mark and the median's interval
+//! as a stroke. Equal figures give equal text. The chart has no font and no background, and its colours fit light and
+//! dark pages.
 
 use super::spread::Spread;
 use super::{Finished, Outcome, Samples, summary};
@@ -29,14 +29,14 @@ pub fn of(settings: &Settings, finished: &[Finished]) -> String {
 }
 
 const WIDTH: f64 = 900.0;
-/// Where the lines begin and end.
+/// The ends of the lines.
 const LEFT: f64 = 330.0;
 const RIGHT: f64 = 870.0;
 const TOP: f64 = 100.0;
 const ROW: f64 = 22.0;
 const BOTTOM: f64 = 12.0;
 
-/// What lies beyond these is drawn at the margin.
+/// Values beyond these limits are drawn at the margin.
 const LEAST: f64 = 0.25;
 const MOST: f64 = 4.0;
 const TICKS: [f64; 7] = [0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0];
@@ -57,10 +57,10 @@ const STYLE: &str = "<style>\n\
     @media (prefers-color-scheme: dark) { text { fill: #b1bac4; } }\n\
     </style>\n";
 
-/// What one line shows.
+/// One line of the chart.
 struct Row {
     label: String,
-    /// By the contenders' seats; none where one takes no part.
+    /// Contenders' seats with their values; contenders that do not take part are missing.
     marks: Vec<(usize, Spread)>,
 }
 
@@ -70,7 +70,7 @@ fn rows(settings: &Settings, finished: &[Finished]) -> Vec<Row> {
         let Outcome::Measured(samples) = outcome else { continue };
         let seats = settings.line_up(workload).len();
         for (index, figure) in workload.figures.iter().enumerate() {
-            // What is aimed at by itself is no comparison.
+            // Figures with an absolute aim are not comparisons.
             if !summary::counts(index, figure) || matches!(figure.aim, Some(Aim::AtMost(_))) {
                 continue;
             }
@@ -85,7 +85,7 @@ fn rows(settings: &Settings, finished: &[Finished]) -> Vec<Row> {
     rows
 }
 
-/// The ratio to the reference, turned so that more is better.
+/// Returns the ratio to the reference, inverted for costs, so that more is better.
 fn goodness(samples: &Samples, seat: usize, index: usize, figure: &Figure) -> Option<Spread> {
     let comparison = samples.comparison(seat, index, figure).filter(|this| this.is_ratio)?;
     let Spread { median, quartiles, certain } = comparison.spread;
@@ -134,7 +134,7 @@ impl Row {
             y + 4.0,
             self.label,
         );
-        // The first is drawn last, and so on top.
+        // In reverse, so that the first contender is on top.
         for (seat, spread) in self.marks.iter().rev() {
             let [one, other] = spread.certain.map(place);
             text += &format!(
@@ -147,13 +147,13 @@ impl Row {
     }
 }
 
-/// The horizontal place of a ratio.
+/// Returns the horizontal position of a ratio.
 fn place(ratio: f64) -> f64 {
     let share = (ratio.clamp(LEAST, MOST) / LEAST).ln() / (MOST / LEAST).ln();
     LEFT + share * (RIGHT - LEFT)
 }
 
-/// A contender's mark, known by its shape as well as by its colour.
+/// Returns a contender's mark, which has its own shape as well as its own colour.
 fn mark(seat: usize, x: f64, y: f64) -> String {
     let shape = match seat {
         1 => return format!("<circle cx=\"{x:.1}\" cy=\"{y}\" r=\"5.5\" class=\"c1\"/>\n"),

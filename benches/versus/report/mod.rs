@@ -1,6 +1,6 @@
-//! What is told of a run: the [whole table](table) on standard output, and in `target/bench` the
-//! [summary](summary) above it as `results.md`, with a [chart](chart) beside it as `results.svg`. On demand
-//! summary and chart go into BENCHMARKING.md.
+//! The report of a run: the [whole table](table) on standard output and, in `target/bench`, the [summary](summary) and
+//! the table as `results.md` and the [chart](chart) as `results.svg`. With `--publish` the summary and the chart go to
+//! BENCHMARKING.md as well.
 
 mod chart;
 mod published;
@@ -16,10 +16,10 @@ use crate::args::Settings;
 use crate::machine;
 use crate::workload::{self, Aim, Figure, Workload};
 
-/// A workload, and what came of it.
+/// A workload and its outcome.
 pub type Finished = (&'static Workload, Outcome);
 
-/// What came of a workload.
+/// The outcome of a workload.
 pub enum Outcome {
     Measured(Samples),
     Skipped(String),
@@ -36,16 +36,15 @@ impl Outcome {
     }
 }
 
-/// The figures of every turn, by contender, in the order in which the turns were taken: equal positions
-/// lay side by side in time.
+/// The figures of every turn, by contender, in the order of the turns. Equal positions are adjacent in time.
 pub struct Samples {
     /// By contender, then by figure.
     series: Vec<Vec<Vec<f64>>>,
-    /// By contender: why it takes no part.
+    /// By contender: the reason if it does not take part.
     absent: Vec<Option<String>>,
 }
 
-/// Where the reference sits among the contenders.
+/// The reference's position among the contenders.
 const REFERENCE_SEAT: usize = 0;
 
 impl Samples {
@@ -67,14 +66,14 @@ impl Samples {
         self.absent[contender].as_deref()
     }
 
-    /// Why there is nobody left to take part, if so: the words of the first. The reference alone may be
-    /// missing; the others then stand by themselves.
-    pub fn nobody(&self) -> Option<&str> {
+    /// If no contender takes part, returns the first one's reason. Without the reference alone, the others are shown
+    /// without ratios.
+    pub fn all_absent(&self) -> Option<&str> {
         let reasons: Option<Vec<&str>> = self.absent.iter().map(Option::as_deref).collect();
         reasons.and_then(|reasons| reasons.first().copied())
     }
 
-    /// How a contender's values of a figure lie, unless it takes no part.
+    /// Returns the distribution of a contender's values, unless it does not take part.
     fn spread(&self, contender: usize, figure: usize) -> Option<Spread> {
         if self.absent[contender].is_some() {
             return None;
@@ -82,7 +81,7 @@ impl Samples {
         Some(Spread::of(self.series[contender][figure].clone()))
     }
 
-    /// The same beside the reference's.
+    /// Returns the comparison to the reference's values.
     fn comparison(&self, contender: usize, index: usize, figure: &Figure) -> Option<Comparison> {
         if self.absent[contender].is_some() {
             return None;
@@ -92,7 +91,7 @@ impl Samples {
     }
 }
 
-/// Prints and writes what is known of a finished run. Where to find it.
+/// Prints and writes the results of a run, and returns their folder.
 pub fn publish(settings: &Settings, publishes: bool, finished: &[Finished]) -> io::Result<PathBuf> {
     let table = table::of(settings, finished);
     println!("{table}\nload after: {}", machine::load());
@@ -110,7 +109,7 @@ pub fn publish(settings: &Settings, publishes: bool, finished: &[Finished]) -> i
     Ok(folder)
 }
 
-/// The aim, and whether it is met: by the median, with a note where the bound lies within the noise.
+/// Returns the aim and if the median meets it, with a note if the noise makes that uncertain.
 fn judge(aim: Aim, own: &Spread, comparison: Option<&Comparison>) -> String {
     let compared = comparison.map(|comparison| &comparison.spread);
     let (judged, most, bound) = match aim {
@@ -128,7 +127,7 @@ fn judge(aim: Aim, own: &Spread, comparison: Option<&Comparison>) -> String {
     format!("{aim} | {verdict}{doubt}")
 }
 
-/// The workloads, their figures and aims.
+/// Prints the workloads with their figures and aims.
 pub fn list() {
     println!("| workload | figure | unit | aim |");
     println!("|---|---|---|---|");

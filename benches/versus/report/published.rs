@@ -1,4 +1,4 @@
-//! Writes the summary and the chart to where readers of the project find them.
+//! Writes the summary and the chart to BENCHMARKING.md and its image.
 
 use std::io;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub fn write(summary: &str, chart: &str) -> io::Result<()> {
     std::fs::write(path, page)
 }
 
-/// `text` with `section` between the two lines.
+/// Returns `text` with `section` between the two lines.
 fn with_section(text: &str, section: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;

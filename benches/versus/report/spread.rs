@@ -1,16 +1,16 @@
-//! How values lie: by themselves, and beside the reference's of the same turns.
+//! The distribution of values, alone and relative to the reference's values of the same turns.
 
 use crate::workload::Aim;
 
-/// A contender beside the reference, turn by turn.
+/// A contender's values relative to the reference's, turn by turn.
 pub struct Comparison {
     pub spread: Spread,
     pub is_ratio: bool,
 }
 
 impl Comparison {
-    /// By ratio, but by difference where that is aimed at; none where it would be a ratio to nothing, or
-    /// there is no reference.
+    /// Compares by ratio, or by difference if the aim is one. Returns `None` without a reference or if a ratio would
+    /// divide by zero.
     pub fn of(aim: Option<Aim>, series: &[f64], reference: &[f64]) -> Option<Self> {
         let is_ratio = match aim {
             Some(Aim::BeyondReference(_)) => false,
@@ -29,19 +29,19 @@ impl Comparison {
     }
 }
 
-/// How a series of values lies.
+/// The distribution of a series of values.
 pub struct Spread {
     pub median: f64,
     pub quartiles: [f64; 2],
-    /// Where the median of endlessly many would lie, with a probability of 95 %, were the values
-    /// independent of each other. They are not quite: those of one round share their processes.
+    /// The 95 % confidence interval of the median, if the values were independent. They are not quite: values of one
+    /// round share their processes.
     pub certain: [f64; 2],
 }
 
 impl Spread {
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_unstable_by(f64::total_cmp);
-        // How many lie below the true median is binomial: this many standard deviations off its mean.
+        // The number of values below the true median is binomial; this is 1.96 standard deviations of it.
         let off = 1.96 / 2.0 / (values.len().max(1) as f64).sqrt();
         Self {
             median: quantile(&values, 0.5),
@@ -56,7 +56,7 @@ pub fn range(ends: &[f64; 2], text: impl Fn(f64) -> String) -> String {
     format!("{} – {}", text(*low), text(*high))
 }
 
-/// Of sorted values, with linear interpolation between neighbours.
+/// Returns a quantile of sorted values, with linear interpolation.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;
@@ -68,7 +68,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     low + (high - low) * (place - below)
 }
 
-/// Three or more digits that count, with commas between thousands.
+/// Formats a number with at least three significant digits and commas between thousands.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 100.0 {

@@ -1,4 +1,4 @@
-//! The summary: one row for what counts in each workload, one column for each contender.
+//! The summary: one row for each important figure, one column for each contender.
 
 use super::spread::{Comparison, Spread, number, range};
 use super::{Finished, Outcome, REFERENCE_SEAT, Samples, judge};
@@ -44,7 +44,7 @@ fn table(line_up: &[&Contender], finished: &[&Finished]) -> String {
     text
 }
 
-/// Whether a figure is among those that a workload is about: its first, and what is aimed at.
+/// Checks if a figure is important: it is a workload's first, or has an aim.
 pub fn counts(index: usize, figure: &Figure) -> bool {
     index == 0 || figure.aim.is_some()
 }
@@ -62,7 +62,7 @@ fn row(line_up: &[&Contender], workload: &Workload, samples: &Samples, index: us
         if let Some(aim) = figure.aim.filter(|_| contender.role == Role::Judged) {
             judgement = judge(aim, &own, comparison.as_ref());
         }
-        // What is to be small for its own sake is shown for its own sake.
+        // Figures with an absolute aim are shown as they are.
         let by_itself = seat == REFERENCE_SEAT || matches!(figure.aim, Some(Aim::AtMost(_)));
         let comparison = comparison.filter(|_| !by_itself);
         text += &format!(" | {}", cell(&own, comparison.as_ref(), contender.role == Role::Judged));
@@ -87,7 +87,7 @@ fn cell(own: &Spread, comparison: Option<&Comparison>, with_interval: bool) -> S
     ratio
 }
 
-/// Where a peer's median is better than that of the one that is judged.
+/// Lists the rows in which a peer's median is better than `sockeye`'s.
 fn behind(settings: &Settings, finished: &[Finished]) -> String {
     let mut places = Vec::new();
     for (workload, outcome) in finished {

@@ -1,5 +1,5 @@
-//! The whole table: medians with their quartiles, ratios to the reference pair by pair with an interval in
-//! which their true median lies, aims met or missed.
+//! The whole table: medians with quartiles, ratios to the reference with quartiles and the confidence interval of
+//! their median, and aims.
 
 use std::fmt::Write as _;
 

@@ -30,11 +30,11 @@ pub fn settle(cpus: &[usize]) -> io::Result<()> {
     Ok(())
 }
 
-/// The table of files takes this size at once, while there is one thread: each time that it grows later, a
-/// thread waits for all CPUs to pass through the kernel, which on a busy machine takes a second.
+/// The file table gets this size while the process has one thread. When it grows later, a thread waits until every CPU
+/// has passed through the kernel, which takes a second on a busy machine.
 const ROOMY: u64 = 16_384;
 
-/// The CPUs that this process may use.
+/// Returns the CPUs that this process may use.
 pub fn cpus() -> Vec<usize> {
     match sched_getaffinity(None) {
         Ok(set) => (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
@@ -42,19 +42,19 @@ pub fn cpus() -> Vec<usize> {
     }
 }
 
-/// How many files, sockets included, a child may have open.
+/// Returns the number of files, including sockets, that a child may open.
 pub fn most_files() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
-/// CPU time of this process: of all its threads, ended ones too.
+/// Returns the CPU time of all threads of this process, including ended ones.
 pub fn cpu_time() -> io::Result<Duration> {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).map_err(|_| io::Error::other("the CPU clock is before zero"))
 }
 
-/// Memory of this process that is resident now. From `smaps_rollup`, which walks the page tables; the
-/// counters of `statm` lag behind by some pages for each CPU.
+/// Returns the resident memory of this process. `smaps_rollup` walks the page tables; the counters in `statm` can be
+/// late by some pages per CPU.
 pub fn resident_bytes() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup")?;
     let kibibytes = number_after(&text, "Rss:")
@@ -66,7 +66,7 @@ pub fn this_thread() -> ThreadId {
     gettid().as_raw_nonzero().get()
 }
 
-/// Whether the thread sleeps in the kernel, and how often it has gone to sleep so far.
+/// Returns if the thread sleeps in the kernel, and how often it has gone to sleep.
 pub fn is_asleep(thread: ThreadId) -> io::Result<(bool, u64)> {
     let text = fs::read_to_string(format!("/proc/self/task/{thread}/status"))?;
     let state = text.lines().find_map(|line| line.strip_prefix("State:"));
@@ -75,7 +75,7 @@ pub fn is_asleep(thread: ThreadId) -> io::Result<(bool, u64)> {
     Ok((asleep, sleeps))
 }
 
-/// How often each thread has gone to sleep so far: as often it is woken.
+/// Returns how often each thread has gone to sleep, which equals its wake-ups.
 pub fn wake_ups() -> io::Result<BTreeMap<ThreadId, u64>> {
     let mut sleeps = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/task")? {
@@ -83,7 +83,7 @@ pub fn wake_ups() -> io::Result<BTreeMap<ThreadId, u64>> {
         let Some(thread) = thread else {
             continue;
         };
-        // A thread that ends meanwhile is not looked at.
+        // Skips a thread that has ended since it was listed.
         if let Ok((_, count)) = is_asleep(thread) {
             sleeps.insert(thread, count);
         }

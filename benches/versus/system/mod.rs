@@ -1,6 +1,6 @@
-//! What the operating system is asked for and only some can tell: placement, CPU time, memory, threads.
-//! Where it cannot, the answer is [`io::ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported), and the
-//! workload that asked is skipped.
+//! Services of the operating system that only some systems have: CPU affinity, CPU time, memory, threads. Elsewhere
+//! these functions return [`io::ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported), and the workload is
+//! skipped.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -16,14 +16,14 @@ pub use self::here::{
     ThreadId, cpu_time, cpus, is_asleep, most_files, resident_bytes, this_thread, wake_ups,
 };
 
-/// What every child process does first: dies with its parent, is pinned, may open many sockets, and
-/// ends at once when one of its threads panics.
+/// Prepares a child process: it dies with its parent, is pinned, may open many sockets, and ends at once if a thread
+/// panics.
 pub fn settle(cpus: &[usize]) {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("{info}");
         std::process::exit(101);
     }));
     if let Err(error) = here::settle(cpus) {
-        panic!("cannot settle the process: {error}");
+        panic!("cannot prepare the process: {error}");
     }
 }

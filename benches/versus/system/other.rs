@@ -1,4 +1,4 @@
-//! Systems where the harness can ask for nothing of this: nothing is pinned, and nothing is counted.
+//! Systems without these services: processes are not pinned, and nothing is counted.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,6 +39,6 @@ pub fn wake_ups() -> io::Result<BTreeMap<ThreadId, u64>> {
 }
 
 fn unknown(what: &str) -> io::Error {
-    let text = format!("{what} is not told on {}", std::env::consts::OS);
+    let text = format!("{what} is not available on {}", std::env::consts::OS);
     io::Error::new(io::ErrorKind::Unsupported, text)
 }

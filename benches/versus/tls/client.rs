@@ -1,4 +1,4 @@
-//! Who is measured over TLS: `sockeye`, and rustls' own blocking stream as its reference.
+//! The contenders over TLS: `sockeye`, and rustls's own blocking stream as the reference.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -14,8 +14,8 @@ use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 use super::{Identity, SERVER_NAME, provider};
 use crate::contender::{Shared, Wire};
 
-/// What a program without `sockeye` would use. One thread reads and writes by turns, so a cell is enough
-/// to bear it behind a shared reference.
+/// The stream of a program without `sockeye`. One thread reads and writes in turn, so a `RefCell` suffices to use it
+/// through a shared reference.
 pub struct StreamOwned(RefCell<rustls::StreamOwned<ClientConnection, TcpStream>>);
 
 impl Wire for StreamOwned {
@@ -104,13 +104,13 @@ impl Shared for SecureSocket {
     }
 }
 
-/// The same for every connection, like the reference's configuration.
+/// Returns the options, which all connections share like the reference's configuration.
 fn options() -> io::Result<SocketOptions> {
     static OPTIONS: OnceLock<SocketOptions> = OnceLock::new();
     if let Some(options) = OPTIONS.get() {
         return Ok(options.clone());
     }
-    // Where the crate has no cryptography of its own, it takes the one that the program installed.
+    // If the crate is built without a provider, it uses the one that the program installed.
     if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
         provider().install_default().ok();
     }

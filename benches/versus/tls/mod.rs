@@ -1,7 +1,6 @@
-//! The workloads over TLS: what clients and servers share. Every connection is TLS 1.3 with AES-256-GCM,
-//! because the server offers nothing else, in a full handshake, because the server gives no tickets. Both
-//! clients use the crate's default cryptography, with the default groups, and trust the one certificate
-//! that the harness made for this run.
+//! What clients and servers over TLS share. Every connection is TLS 1.3 with AES-256-GCM, because the server offers
+//! nothing else. Every handshake is a full one, because the server sends no tickets. Both clients use the crate's
+//! default provider and groups, and trust only the certificate that the harness made for this run.
 
 pub mod client;
 pub mod server;
@@ -14,11 +13,11 @@ use rustls::crypto::aws_lc_rs as cryptography;
 #[cfg(not(feature = "aws-lc-rs"))]
 use rustls::crypto::ring as cryptography;
 
-/// The name in the certificate, wherever the server listens.
+/// The name in the certificate, regardless of the server's address.
 pub const SERVER_NAME: &str = "localhost";
 
-/// What a server proves its name with and its clients trust, as PEM. The harness makes it once and leaves
-/// it to its children in their environment.
+/// The server's certificate and key as PEM. The harness makes them once and passes them to its children in environment
+/// variables.
 pub struct Identity {
     certificate: String,
     key: String,
@@ -31,7 +30,7 @@ impl Identity {
         Ok(Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() })
     }
 
-    /// What [`Identity::make`] made in the parent process.
+    /// Returns the identity that [`Identity::make`] made in the parent process.
     fn inherited() -> io::Result<Self> {
         let var = |name| std::env::var(name).map_err(io::Error::other);
         Ok(Self { certificate: var(CERTIFICATE)?, key: var(KEY)? })
@@ -45,7 +44,7 @@ impl Identity {
 const CERTIFICATE: &str = "VERSUS_CERTIFICATE";
 const KEY: &str = "VERSUS_KEY";
 
-/// The crate's own where it has one.
+/// Returns the crate's own provider if it has one.
 fn provider() -> rustls::crypto::CryptoProvider {
     cryptography::default_provider()
 }

@@ -1,5 +1,5 @@
-//! The server's side of the workloads over TLS: rustls over `std::net`, with larger buffers than its own
-//! at both ends, so that it is not the server who sets the pace.
+//! The server over TLS: rustls over `std::net`. Its buffers are larger than rustls's own, so that the server is not
+//! the bottleneck.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -14,20 +14,20 @@ use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned};
 use super::{Identity, provider};
 use crate::server::{echo, sink, source};
 
-/// What the server does with a connection, after its handshake.
+/// What the server does with each connection after the handshake.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SecureService {
-    /// Sends back what comes.
+    /// Sends the received bytes back.
     Echo,
-    /// Reads and drops.
+    /// Reads and drops the bytes.
     Sink,
-    /// Sends without end.
+    /// Sends endlessly.
     Source,
-    /// Reads and drops, and sends without end, both at once.
+    /// Reads and drops bytes, and sends endlessly at the same time.
     SinkAndSource,
-    /// Waits for the client's end, and closes.
+    /// Waits for the client's EOF and closes.
     Close,
-    /// Sends back the first bytes that come, then keeps the connection and does nothing.
+    /// Sends the first bytes back, then keeps the connection open and does nothing.
     EchoThenHold,
 }
 
@@ -44,11 +44,11 @@ impl SecureService {
     }
 }
 
-/// Serves a connection, and gives it back where it is to be kept. The end of one, clean or not, is no
-/// failure here: clients come and go.
+/// Serves a connection, and returns the stream if it is to stay open. Errors of a connection are ignored, because
+/// clients come and go.
 pub fn receive(service: SecureService, stream: TcpStream) -> io::Result<Option<TcpStream>> {
     let config = config()?;
-    // Those that come one at a time need no thread of their own.
+    // Connections that arrive one at a time need no thread of their own.
     match service {
         SecureService::Echo => attend(config, stream, |mut stream| echo(&mut stream, || ())),
         SecureService::Sink => attend(config, stream, sink),
@@ -82,8 +82,8 @@ fn shake_hands(config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<Secur
     Ok(stream)
 }
 
-/// Gives back the bare stream: what an idle connection costs the server is not in question, and nothing
-/// tells the client.
+/// Returns the bare stream without its TLS state, because the server's memory is not measured and the client sees no
+/// difference.
 fn echo_once(mut stream: SecureStream) -> io::Result<TcpStream> {
     let mut buf = [0; 4 * 1024];
     let count = stream.read(&mut buf)?;
@@ -91,11 +91,11 @@ fn echo_once(mut stream: SecureStream) -> io::Result<TcpStream> {
     Ok(stream.sock.0.into_inner())
 }
 
-/// Two threads that share the TLS state, but not their waits for the wire.
+/// Runs two threads that share the TLS state but wait for the wire independently.
 fn sink_and_source(stream: SecureStream) -> io::Result<()> {
     let StreamOwned { conn, sock: Buffered(mut incoming) } = stream;
     let mut outgoing = incoming.get_ref().try_clone()?;
-    // Guards the TLS state, in memory only: not held in a system call.
+    // Guards the TLS state in memory. No thread holds it during a system call.
     let connection = Arc::new(Mutex::new(conn));
 
     let shared = Arc::clone(&connection);
@@ -152,7 +152,7 @@ fn config() -> io::Result<Arc<ServerConfig>> {
     Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
 }
 
-/// Many records are read from the kernel at a time: rustls asks for 4 KiB.
+/// Reads many records from the kernel at a time; rustls asks for 4 KiB.
 struct Buffered(BufReader<TcpStream>);
 
 impl Read for Buffered {

@@ -1,4 +1,4 @@
-//! Connections that end: over and over, and with a read that another task ends.
+//! Connections that end: repeated connects and closes, and a read that another task ends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,8 +34,8 @@ pub fn churn<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     }))
 }
 
-/// A read is ended, and its connection closed, by aborting the task that reads: how long until whoever waits
-/// for that task is told.
+/// Ends a read and closes its connection by aborting the reading task. The latency is the time until the task that
+/// awaits it resumes.
 pub fn by_abort<W: AsyncWire>(task: &Task, stage: Stage, before: Before) -> io::Result<Turn> {
     let server = task.servers[0];
     let count = task.workload.plan.in_mode(task.mode).count;
@@ -54,8 +54,8 @@ async fn one<W: AsyncWire>(server: SocketAddr, before: Before) -> io::Result<Dur
         table.play(before.round_trips).await.expect("a round trip before the end");
         table.wire.read(&mut [0; 64]).await
     });
-    // A task can't be asked whether it waits: the others' readers are blocked after so long, and this one
-    // has had its round trips by then.
+    // A task cannot report that it waits. The readers of the others are blocked after this time, and this task has
+    // finished its round trips by then.
     sleep(before.settled * 2 + ROUND_TRIP * before.round_trips).await;
     let begun = Instant::now();
     reader.abort();
@@ -67,5 +67,5 @@ async fn one<W: AsyncWire>(server: SocketAddr, before: Before) -> io::Result<Dur
     }
 }
 
-/// The most that a round trip over loopback takes, on the average of a thousand.
+/// The most that a round trip over loopback takes, as a mean of a thousand.
 const ROUND_TRIP: Duration = Duration::from_micros(60);

@@ -1,4 +1,4 @@
-//! Many connections: each played over by a task of its own, silent, or a few that talk amid silent ones.
+//! Many connections: one ping-pong task each, idle ones, or a few that talk among silent ones.
 
 use std::io;
 use std::net::SocketAddr;
@@ -60,7 +60,7 @@ pub fn threads<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     }))
 }
 
-/// Connections over which so many round trips went, and nothing happens any more.
+/// Connections that have made this many round trips and are idle now.
 pub fn idle<W: AsyncWire>(task: &Task, stage: Stage, round_trips: u32) -> io::Result<Turn> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;
@@ -99,7 +99,7 @@ async fn open_all<W: AsyncWire>(
     Ok(())
 }
 
-/// A few that talk amid ever more that are silent.
+/// A few connections that talk among more and more silent ones.
 pub fn crowd<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;
@@ -130,7 +130,7 @@ pub fn crowd<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     }))
 }
 
-/// CPU time of a round trip, in seconds.
+/// Returns the CPU time of a round trip in seconds.
 async fn cost<W: AsyncWire>(talkers: &mut [Table<W>], within: Duration) -> io::Result<f64> {
     for table in &mut *talkers {
         table.play(BETWEEN_LOOKS).await?;

@@ -1,9 +1,8 @@
-//! The peer that is no blocking stream: tokio, with tokio-rustls over TLS. Every workload is done here as a
-//! program of its own style would do it: a task instead of a thread, nothing that blocks in a task, and no
-//! step through the runtime's door for each read.
+//! The peer that is not a blocking stream: tokio, with tokio-rustls over TLS. Every workload is written as a typical
+//! tokio program would be: tasks in place of threads, no blocking in a task, and no entry into the runtime per read.
 //!
-//! The work runs in a spawned task on either runtime, which is where tokio's multi-thread one is at its best:
-//! what `block_on` itself polls is passed between threads for every event.
+//! The work runs in a spawned task on both runtimes, where the multi-thread one is at its best. What `block_on` polls
+//! itself moves between threads for every event.
 
 mod ended;
 mod many;
@@ -25,7 +24,7 @@ pub fn start_current(task: &Task) -> io::Result<Turn> {
     start::<tokio::net::TcpStream>(task, Builder::new_current_thread())
 }
 
-/// With as many workers as there are CPUs to run on, which is the default.
+/// Uses as many workers as there are CPUs, which is the default.
 pub fn start_multi(task: &Task) -> io::Result<Turn> {
     start::<tokio::net::TcpStream>(task, Builder::new_multi_thread())
 }
@@ -66,7 +65,7 @@ fn start<W: AsyncWire>(task: &Task, mut builder: Builder) -> io::Result<Turn> {
     }
 }
 
-/// A runtime, and how work gets onto it.
+/// A runtime on which work runs.
 struct Stage {
     runtime: Runtime,
 }
@@ -81,7 +80,7 @@ impl Stage {
         })
     }
 
-    /// Turns that hand `state` on from one to the next.
+    /// Makes turns that pass `state` on from one to the next.
     fn turns<S: Send + 'static, F>(self, state: S, turn: impl Fn(S) -> F + 'static) -> Turn
     where
         F: Future<Output = io::Result<(S, Vec<f64>)>> + Send + 'static,

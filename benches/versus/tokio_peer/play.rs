@@ -1,4 +1,4 @@
-//! Ping-pong in a task, and what it costs beside time.
+//! Ping-pong in a task, and its cost apart from time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::workload::Turn;
 use crate::workload::counts::{allocations_so_far, wake_up_figures};
 use crate::workload::ping_pong::{BETWEEN_LOOKS, PING, WARM_UP};
 
-/// Round trips per second.
+/// Measures round trips per second.
 pub fn for_a_while<W: AsyncWire>(
     task: &Task,
     stage: Stage,
@@ -38,7 +38,7 @@ pub fn for_a_while<W: AsyncWire>(
     }))
 }
 
-/// Round trips, and nothing but them, for an observer outside; the figure is their number.
+/// Makes round trips only, for strace. The figure is their number.
 pub fn a_number<W: AsyncWire>(
     task: &Task,
     stage: Stage,
@@ -75,8 +75,8 @@ pub fn allocations<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> 
     }))
 }
 
-/// Wake-ups of all threads and of all but the busiest per round trip, then of all per second while nobody
-/// plays.
+/// Wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads per second
+/// at rest.
 pub fn wake_ups<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     let plan = task.workload.plan.in_mode(task.mode);
     let table = stage.run(Table::<W>::set(task.servers[0], None))?;
@@ -94,15 +94,15 @@ pub fn wake_ups<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     }))
 }
 
-/// A connection to play over.
+/// A connection for ping-pong.
 pub struct Table<W> {
     pub wire: W,
-    /// The instant after which reads time out.
+    /// The instant at which reads time out.
     deadline: Option<tokio::time::Instant>,
 }
 
 impl<W: AsyncWire> Table<W> {
-    /// Connects, and makes sure that what comes back is what was sent.
+    /// Connects, and checks that the server echoes.
     async fn set(address: SocketAddr, limit: Option<Duration>) -> io::Result<Self> {
         let mut table = Self::open(address).await?;
         table.deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
@@ -124,7 +124,7 @@ impl<W: AsyncWire> Table<W> {
         let mut back = [0; PING.len()];
         for _ in 0..round_trips {
             self.wire.write_all(&PING).await?;
-            // Nothing in plaintext; over TLS it sends what the wire did not take at once.
+            // In plaintext this does nothing. Over TLS it sends what the kernel did not accept at once.
             self.wire.flush().await?;
             let read = self.wire.read_exact(&mut back);
             match self.deadline {

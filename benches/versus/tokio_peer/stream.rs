@@ -1,4 +1,4 @@
-//! Bytes without end: one way in large and small pieces, and both ways at once.
+//! Endless streams: one way in large and small pieces, and both ways at once.
 
 use std::io;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub fn duplex<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
             let gate = Arc::clone(&gate);
             async move {
                 let moved = run(&gate, turn, &mut down).await;
-                (down, moved.expect("a read beside a write"))
+                (down, moved.expect("a read during a write"))
             }
         });
         let spent_before = system::cpu_time()?;
@@ -75,7 +75,7 @@ pub fn duplex<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     }))
 }
 
-/// Moves pieces, in step with the other direction from the end of the warm-up.
+/// Moves pieces. Both directions wait for each other after the warm-up.
 async fn run(gate: &Barrier, turn: Duration, flow: &mut impl Flow) -> io::Result<Moved> {
     let mut warming = 0;
     for _ in 0..CHUNKS_TO_WARM_UP {
@@ -98,9 +98,9 @@ async fn move_for(flow: &mut impl Flow, turn: Duration) -> io::Result<usize> {
     Ok(moved)
 }
 
-/// Moves a piece at a time.
+/// A direction that moves a piece at a time.
 trait Flow: Send + 'static {
-    /// How many bytes it moved.
+    /// Moves a piece, and returns its number of bytes.
     fn step(&mut self) -> impl Future<Output = io::Result<usize>> + Send;
 }
 

@@ -1,4 +1,4 @@
-//! Connections of tokio, in plaintext and over TLS.
+//! tokio's connections, in plaintext and over TLS.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +15,7 @@ use crate::tls::{SERVER_NAME, client};
 
 /// A connection as the workloads use it.
 pub trait AsyncWire: AsyncRead + AsyncWrite + Unpin + Sized + Send + 'static {
-    /// An established connection with `TCP_NODELAY`, as the other contenders' are.
+    /// Returns an established connection with `TCP_NODELAY`, like the other contenders.
     fn open(address: SocketAddr) -> impl Future<Output = io::Result<Self>> + Send;
 
     /// Connects and closes, without extra options.
@@ -41,7 +41,7 @@ impl AsyncWire for Secure {
     async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = <TcpStream as AsyncWire>::open(address).await?;
         let name = ServerName::try_from(SERVER_NAME).expect("the constant is a DNS name");
-        // The same settings as the blocking reference's, in one configuration for all.
+        // The settings of the blocking reference, in one configuration for all connections.
         TlsConnector::from(Arc::clone(&client::config()?)).connect(name, stream).await
     }
 

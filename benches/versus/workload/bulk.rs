@@ -1,5 +1,5 @@
-//! Bulk: as many bytes as fit into a turn, in calls of 64 KiB, one way. What counts is the CPU time that
-//! the client's process spends on each, all its threads included.
+//! Bulk: as many bytes as fit into a turn, in calls of 64 KiB, in one direction. The figure is the CPU time per byte
+//! of the client's process with all its threads.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub fn read<W: Wire>(task: &Task) -> io::Result<Turn> {
     })
 }
 
-/// Moves a chunk at a time over `line` with `step`, which tells how many bytes it moved.
+/// Moves a chunk at a time over `line` with `step`, which returns the number of bytes that it moved.
 pub fn stream<L: 'static>(
     task: &Task,
     mut line: L,
@@ -55,7 +55,7 @@ pub fn stream<L: 'static>(
     }))
 }
 
-/// The CPU time that a GiB costs, in milliseconds, and the MiB that went in a second.
+/// Returns the CPU time per GiB in milliseconds, and the throughput in MiB per second.
 pub fn figures(moved: usize, spent: Duration, passed: Duration) -> Vec<f64> {
     let moved = moved as f64;
     vec![spent.as_secs_f64() * 1e3 / (moved / GIB), moved / MIB / passed.as_secs_f64()]

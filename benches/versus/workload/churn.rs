@@ -1,6 +1,5 @@
-//! Connect and close, over and over: the server accepts and closes, over TLS after a handshake and once the
-//! client has. The connections go around several
-//! addresses, so that local ports which still remember an earlier one do not run out.
+//! Connects and closes in a loop. The server accepts and closes; over TLS it closes after a handshake and the client's
+//! close. The connections rotate through several addresses, so that ports in TIME_WAIT do not run out.
 
 use std::io;
 use std::time::Instant;

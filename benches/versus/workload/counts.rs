@@ -1,4 +1,4 @@
-//! What a ping-pong costs beside time: allocations and wake-ups of any thread.
+//! The cost of a ping-pong apart from time: allocations and wake-ups of all threads.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,14 +34,14 @@ pub fn allocations<W: Wire>(task: &Task) -> io::Result<Turn> {
     }))
 }
 
-/// By any thread of this process.
+/// Returns the number of allocations of all threads of this process.
 pub fn allocations_so_far() -> usize {
     let stats = crate::ALLOCATOR.stats();
     stats.allocations + stats.reallocations
 }
 
-/// Wake-ups of all threads and of all but the busiest per round trip, then of all per second while nobody
-/// plays.
+/// Wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads per second
+/// at rest.
 pub fn wake_ups<W: Wire>(task: &Task) -> io::Result<Turn> {
     let table = Table::<W>::set(task, None)?;
     let plan = task.workload.plan.in_mode(task.mode);
@@ -58,10 +58,10 @@ pub fn wake_ups<W: Wire>(task: &Task) -> io::Result<Turn> {
     }))
 }
 
-/// How often each thread has been woken so far.
+/// The number of wake-ups of each thread so far.
 pub type WakeUps = BTreeMap<ThreadId, u64>;
 
-/// From what had been counted before so many round trips, after them, and after a rest.
+/// Computes the figures from the counts before the round trips, after them, and after a rest.
 pub fn wake_up_figures(
     [before, played, rested]: [&WakeUps; 3],
     round_trips: u32,
@@ -70,7 +70,7 @@ pub fn wake_up_figures(
     let in_play = Increase::between(before, played);
     let at_rest = Increase::between(played, rested);
     let per_round_trip = |count: u64| count as f64 / f64::from(round_trips);
-    // The one that sleeps for the length of the rest is woken by the rest's end.
+    // The end of the rest wakes the thread that sleeps through it.
     let of_rest = at_rest.in_all.saturating_sub(1) as f64;
     vec![
         per_round_trip(in_play.in_all),
@@ -79,7 +79,7 @@ pub fn wake_up_figures(
     ]
 }
 
-/// How often threads were woken meanwhile.
+/// Wake-ups between two counts.
 struct Increase {
     in_all: u64,
     of_the_busiest: u64,

@@ -1,6 +1,5 @@
-//! A few connections talk, while ever more that are silent are open beside them: what a round trip costs
-//! the client's process, all its threads included, with 10 connections in all, and how much more it costs
-//! with many.
+//! A few connections talk while more and more silent ones are open. The figures are the cost of a round trip in the
+//! client's process, with all its threads, at 10 connections in total, and the growth of this cost with more.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,13 +11,13 @@ use crate::args::Task;
 use crate::contender::Wire;
 use crate::system;
 
-/// How many connections talk, by turns.
+/// The number of connections that talk, one after another.
 pub const TALKERS: usize = 10;
 
-/// How many connections there are in all, from step to step; the plan's count is the last.
+/// The total numbers of connections, step by step. The last step is the plan's count.
 pub const SIZES: [usize; 3] = [TALKERS, 100, 1_000];
 
-/// The cost at each size is the median of so many measurements.
+/// The cost at each size is the median of this many measurements.
 pub const SLICES: u32 = 9;
 
 pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
@@ -46,18 +45,19 @@ pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
     }))
 }
 
-/// From the costs of a round trip at every size, and how long it took to open those of the last step.
+/// Computes the figures from the cost of a round trip at every size, and from the time to open the sockets of the last
+/// step.
 pub fn figures(costs: &[f64], opening: Duration, count: u32) -> Vec<f64> {
     let first = costs[0];
     let mut figures = vec![first * 1e6];
     figures.extend(costs[1..].iter().map(|cost| cost / first));
     let opened = f64::from(count) - SIZES[SIZES.len() - 1] as f64;
-    // None in a run that only shows that everything works.
+    // A smoke test opens none.
     figures.push(if opened > 0.0 { opening.as_secs_f64() * 1e6 / opened } else { 0.0 });
     figures
 }
 
-/// CPU time of a round trip, in seconds.
+/// Returns the CPU time of a round trip in seconds.
 fn cost<W: Wire>(talkers: &[Table<W>], within: Duration) -> io::Result<f64> {
     for table in talkers {
         table.play(BETWEEN_LOOKS)?;

@@ -1,5 +1,5 @@
-//! Duplex: over one connection, one thread reads what comes without end while another writes, in calls of
-//! 64 KiB. What both move counts together.
+//! Duplex: over one connection, one thread reads an endless stream while another writes, in calls of 64 KiB. The
+//! figures are for both directions together.
 
 use std::io;
 use std::sync::Barrier;
@@ -23,12 +23,12 @@ pub fn start<W: Shared>(task: &Task) -> io::Result<Turn> {
             let reader = scope.spawn(|| {
                 run(&gate, turn, || match wire.read(&mut read) {
                     Ok(0) => panic!("the server ended"),
-                    result => result.expect("a read beside a write"),
+                    result => result.expect("a read during a write"),
                 })
             });
             let spent_before = system::cpu_time()?;
             let up = run(&gate, turn, || {
-                wire.write_all(&written).expect("a write beside a read");
+                wire.write_all(&written).expect("a write during a read");
                 written.len()
             });
             let down = reader.join().expect("a panic ends this process at once");
@@ -38,7 +38,7 @@ pub fn start<W: Shared>(task: &Task) -> io::Result<Turn> {
     }))
 }
 
-/// The MiB that went in a second, both ways together, and the CPU time that a GiB costs, in milliseconds.
+/// Returns the throughput of both directions in MiB per second, and the CPU time per GiB in milliseconds.
 pub fn figures(up: &Moved, down: &Moved, spent: Duration) -> Vec<f64> {
     vec![
         up.per_second() / MIB + down.per_second() / MIB,
@@ -46,9 +46,9 @@ pub fn figures(up: &Moved, down: &Moved, spent: Duration) -> Vec<f64> {
     ]
 }
 
-/// Moves a chunk at a time with `step`, which tells how many bytes it moved, in step with the other
-/// direction from the end of the warm-up. A `step` that fails panics, which ends the process: nobody waits
-/// at the gate for it.
+/// Moves a chunk at a time with `step`, which returns the number of bytes that it moved. Both directions wait for each
+/// other after the warm-up. If `step` fails, it panics and ends the process, so the other thread does not wait
+/// forever.
 fn run(gate: &Barrier, turn: Duration, mut step: impl FnMut() -> usize) -> Moved {
     let mut warming = 0;
     for _ in 0..CHUNKS_TO_WARM_UP {
@@ -65,9 +65,9 @@ fn run(gate: &Barrier, turn: Duration, mut step: impl FnMut() -> usize) -> Moved
     Moved { in_all: warming + moved, counted: moved, within: begun.elapsed() }
 }
 
-/// What went one way in a turn.
+/// The bytes that one direction moved in a turn.
 pub struct Moved {
-    /// The warm-up included.
+    /// Includes the warm-up.
     pub in_all: usize,
     pub counted: usize,
     pub within: Duration,

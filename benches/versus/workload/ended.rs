@@ -1,10 +1,9 @@
-//! One thread is blocked in a read for which nothing comes; another ends that read, by closing the
-//! connection or by a deadline that is over. How long until the read returns, from just before the call
-//! that ends it?
+//! One thread is blocked in a read, and the server sends nothing. Another thread ends that read by closing the
+//! connection or by a deadline in the past. The figure is the time from just before the call that ends the read until
+//! the read returns.
 //!
-//! Twice: with a reader that has been blocked from the first, and with one that was in the midst of a
-//! dialogue until just now. What a contender has learned of a connection that answers quickly must not
-//! make it deaf when the answer stays away.
+//! There are two cases: a reader that has been blocked from the start, and one that has just been in a fast dialogue.
+//! An optimisation for fast replies must not delay the end of a read without one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,26 +17,26 @@ use crate::args::Task;
 use crate::contender::Shared;
 use crate::system::{self, ThreadId};
 
-/// What goes before the end.
+/// The exchange before the end.
 #[derive(Clone, Copy)]
 pub struct Before {
     pub round_trips: u32,
-    /// A reader that has slept for so long is blocked.
+    /// A reader that has slept for this long is taken to be blocked.
     pub settled: Duration,
 }
 
-/// The reader reads once, and nothing comes.
+/// The reader makes its first read, and no data arrives.
 pub const AT_REST: Before = Before { round_trips: 0, settled: Duration::from_millis(2) };
 
-/// The reader has had many quick answers, and waits for the next.
+/// The reader has received many fast replies and waits for the next.
 pub const IN_DIALOGUE: Before = Before { round_trips: 1_000, settled: Duration::from_micros(200) };
 
-/// The connection is closed.
+/// Ends the read by closing the connection.
 pub fn by_close<W: Shared>(task: &Task, before: Before) -> io::Result<Turn> {
     start::<W>(task, before, |wire| wire.interrupt(), |_| true)
 }
 
-/// The read's time is over; the connection lives on.
+/// Ends the read by a deadline; the connection stays open.
 pub fn by_deadline<W: Shared>(task: &Task, before: Before) -> io::Result<Turn> {
     let timed_out = |result: &io::Result<usize>| {
         let kind = result.as_ref().map_err(io::Error::kind);
@@ -46,7 +45,7 @@ pub fn by_deadline<W: Shared>(task: &Task, before: Before) -> io::Result<Turn> {
     start::<W>(task, before, |wire| wire.expire(), timed_out)
 }
 
-/// Of several: the median, and the worst, in microseconds.
+/// Returns the median and the worst latency in microseconds.
 pub fn figures(mut latencies: Vec<Duration>) -> Vec<f64> {
     latencies.sort_unstable();
     let median = latencies[latencies.len() / 2];
@@ -54,7 +53,7 @@ pub fn figures(mut latencies: Vec<Duration>) -> Vec<f64> {
     vec![median.as_secs_f64() * 1e6, worst.as_secs_f64() * 1e6]
 }
 
-/// How a read may end, beside what is wrong with every one: to get bytes that nobody sent.
+/// Checks if a read ended as it should. A read that returns bytes is always wrong.
 type Proper = fn(&io::Result<usize>) -> bool;
 
 fn start<W: Shared>(
@@ -83,27 +82,26 @@ fn one<W: Shared>(
         let table = Arc::clone(&table);
         move || {
             table.play(before.round_trips).expect("a round trip before the end");
-            sender.send(system::this_thread()).expect("who ends it waits for this");
+            sender.send(system::this_thread()).expect("the other thread waits for this");
             let result = table.wire.read(&mut [0; 64]);
             (Instant::now(), result)
         }
     });
-    let thread = receiver.recv().expect("the reader says so before it reads");
+    let thread = receiver.recv().expect("the reader sends its id before it reads");
     wait_until_blocked(thread, before.settled)?;
 
     let begun = Instant::now();
     end(&table.wire)?;
     let (ended, result) = reader.join().expect("a panic ends this process at once");
     match result {
-        Ok(1..) => Err(io::Error::other("the read got bytes that nobody sent")),
+        Ok(1..) => Err(io::Error::other("the read returned bytes that the server did not send")),
         Ok(0) | Err(_) if proper(&result) => Ok(ended - begun),
-        Ok(_) => Err(io::Error::other("the read ended as at the peer's end")),
+        Ok(_) => Err(io::Error::other("the read returned EOF")),
         Err(error) => Err(error),
     }
 }
 
-/// Waits until the thread sleeps and has not stirred for a while: it has nothing else to sleep for than
-/// its read.
+/// Waits until the thread has slept for a while without interruption. It sleeps only in its read.
 fn wait_until_blocked(thread: ThreadId, settled: Duration) -> io::Result<()> {
     let until = Instant::now() + Duration::from_secs(5);
     let mut before = system::is_asleep(thread)?;

@@ -1,8 +1,8 @@
-//! What a turn tells, and what is aimed at.
+//! The figures of a turn, and their aims.
 
 use std::fmt;
 
-/// One of the numbers that a turn gives.
+/// One of the numbers that a turn returns.
 #[derive(Clone, Copy)]
 pub struct Figure {
     pub name: &'static str,
@@ -12,12 +12,12 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// The more, the better.
+    /// Makes a figure for which more is better.
     pub const fn yield_of(name: &'static str, unit: &'static str) -> Self {
         Self { name, unit, better: Better::More, aim: None }
     }
 
-    /// The less, the better.
+    /// Makes a figure for which less is better.
     pub const fn cost(name: &'static str, unit: &'static str) -> Self {
         Self { name, unit, better: Better::Less, aim: None }
     }
@@ -27,14 +27,14 @@ impl Figure {
     }
 }
 
-/// Which of two values of a figure is the better one.
+/// The direction in which a figure is better.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     More,
     Less,
 }
 
-/// What `sockeye` aims at, judged on medians.
+/// An aim of `sockeye`, which applies to the median.
 #[derive(Clone, Copy)]
 pub enum Aim {
     /// The figure divided by the reference's.

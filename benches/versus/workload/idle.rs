@@ -1,5 +1,5 @@
-//! Many open connections on which nothing happens: how much more memory is resident for each, when the
-//! last is open and a while later. Each may have moved a few bytes before it falls idle.
+//! Many open but idle connections. The figures are the additional resident memory per connection, when the last is
+//! open and 1 s later. In a variant each connection has exchanged a few bytes before.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,18 +11,18 @@ use crate::args::Task;
 use crate::contender::Wire;
 use crate::system;
 
-/// Opened before the first look: what a process needs once is not counted.
+/// The number of sockets opened before the first measurement, so that one-time costs are not included.
 pub const FIRST: usize = 16;
 
-/// Files beside the connections: streams, wake handles and the like.
+/// Files besides the connections, such as standard streams and wake handles.
 const SPARE_FILES: u64 = 100;
 
-/// They are opened, and that is all.
+/// Opens the connections and nothing more.
 pub fn from_the_first<W: Wire>(task: &Task) -> io::Result<Turn> {
     start(task, |server| W::open(server))
 }
 
-/// 64 bytes went each way, so that whatever a first use makes is there.
+/// Exchanges 64 bytes in each direction first, so that lazily allocated memory is included.
 pub fn after_an_exchange<W: Wire>(task: &Task) -> io::Result<Turn> {
     start(task, |server| {
         let table = Table::over(W::open(server)?);
@@ -54,14 +54,13 @@ fn start<W: Wire>(
     }))
 }
 
-/// What each of `count` sockets costs, at once and later, from the memory that is resident before, at once
-/// and later.
+/// Returns the bytes per socket, at once and later, from the resident memory before, at once and later.
 pub fn figures([before, at_once, later]: [u64; 3], count: u32) -> Vec<f64> {
     let per_socket = |after: u64| (after as f64 - before as f64) / f64::from(count);
     vec![per_socket(at_once), per_socket(later)]
 }
 
-/// Whether so many sockets may be open.
+/// Checks if this process may open this number of sockets.
 pub fn enough_files(sockets: u32) -> io::Result<()> {
     let most = system::most_files();
     if most < u64::from(sockets) + SPARE_FILES {

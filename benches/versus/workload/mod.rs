@@ -1,8 +1,8 @@
-//! What is measured. A workload is a row of [`ALL`]: a name, what its server does, where the processes
-//! run, what a turn is, which figures it gives and what is aimed at. The client's side of each is in a
-//! module of its own, generic over the contender's [`Wire`].
+//! The workloads. Each is a row of [`ALL`]: a name, the server's service, the CPUs of its processes, the length of a
+//! turn, its figures and their aims. The client's part is in a module per workload and generic over the contender's
+//! [`Wire`].
 //!
-//! Those over TLS do what their kin in plaintext do; their contenders are others.
+//! A workload over TLS does the same as its counterpart in plaintext, with other contenders.
 
 pub mod bulk;
 mod churn;
@@ -31,10 +31,10 @@ pub use self::figure::{Aim, Better, Figure};
 pub use self::place::Place;
 pub use self::plan::{Mode, Plan};
 
-/// Does one turn, and gives its figures in the order in which the workload names them.
+/// Takes one turn, and returns its figures in the order of [`Workload::figures`].
 pub type Turn = Box<dyn FnMut() -> io::Result<Vec<f64>>>;
 
-/// Later additions go below their kin: the report keeps this order.
+/// The workloads, in the order of the report: a new one goes after its relatives.
 pub static ALL: [Workload; 26] = [
     Workload {
         name: "ping-pong/one-core",
@@ -113,7 +113,7 @@ pub static ALL: [Workload; 26] = [
         client: Client::Churn,
         service: Service::Close,
         place: Place::OneCore,
-        // The kernel remembers 2^17 closed connections for a minute, and forgets the rest at another cost.
+        // The kernel keeps 2^17 connections in TIME_WAIT for a minute; beyond that, closing has another cost.
         plan: Plan::turns(8, Duration::ZERO).count(1_000).most_rounds(3),
         figures: &[Figure::yield_of("connections", "1/s").aim(Aim::RatioAtLeast(0.92))],
     },
@@ -309,7 +309,7 @@ pub fn named(name: &str) -> Option<&'static Workload> {
     ALL.iter().find(|workload| workload.name == name)
 }
 
-/// What the client does.
+/// The client's part of a workload.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     PingPong,
@@ -334,7 +334,7 @@ pub enum Client {
     RoundTripsLimited,
 }
 
-/// A contender that is [`Shared`] starts every workload so.
+/// Starts a workload with a contender that is [`Shared`].
 pub fn start<W: Shared>(task: &Task) -> io::Result<Turn> {
     match task.workload.client {
         Client::Duplex => duplex::start::<W>(task),
@@ -360,7 +360,7 @@ pub fn start<W: Shared>(task: &Task) -> io::Result<Turn> {
     }
 }
 
-/// One that is a [`Wire`] and no more starts those so in which one thread at a time uses a connection.
+/// Starts a workload with a contender that is only a [`Wire`], if one thread at a time uses the connection.
 pub fn start_unshared<W: Wire>(task: &Task) -> io::Result<Turn> {
     match task.workload.client {
         Client::Duplex
@@ -368,7 +368,7 @@ pub fn start_unshared<W: Wire>(task: &Task) -> io::Result<Turn> {
         | Client::InterruptInDialogue
         | Client::Expire
         | Client::ExpireInDialogue => {
-            let text = "its connection is for one thread at a time";
+            let text = "only one thread at a time can use its connection";
             Err(io::Error::new(io::ErrorKind::Unsupported, text))
         }
         Client::PingPong => ping_pong::for_a_while::<W>(task, None),

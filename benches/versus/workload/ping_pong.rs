@@ -1,4 +1,4 @@
-//! Ping-pong: 64 bytes there and back, over and over.
+//! Ping-pong: 64 bytes in each direction, in a loop.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::Turn;
 use crate::args::Task;
 use crate::contender::Wire;
 
-/// Round trips per second.
+/// Measures round trips per second.
 pub fn for_a_while<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Turn> {
     let table = Table::<W>::set(task, limit)?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
@@ -26,7 +26,7 @@ pub fn for_a_while<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<
     }))
 }
 
-/// Round trips, and nothing but them, for an observer outside; the figure is their number.
+/// Makes round trips only, for strace. The figure is their number.
 pub fn a_number<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Turn> {
     let table = Table::<W>::set(task, limit)?;
     let count = task.workload.plan.in_mode(task.mode).count;
@@ -36,13 +36,13 @@ pub fn a_number<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Tur
     }))
 }
 
-/// A connection to play over.
+/// A connection for ping-pong.
 pub struct Table<W> {
     pub wire: W,
 }
 
 impl<W: Wire> Table<W> {
-    /// Connects, and makes sure that what comes back is what was sent.
+    /// Connects, and checks that the server echoes.
     pub fn set(task: &Task, limit: Option<Duration>) -> io::Result<Self> {
         let wire = W::open(task.servers[0])?;
         if let Some(limit) = limit {
@@ -59,7 +59,7 @@ impl<W: Wire> Table<W> {
         Ok(table)
     }
 
-    /// An established connection, unproved.
+    /// Wraps an established connection without checking it.
     pub fn over(wire: W) -> Self {
         Self { wire }
     }
@@ -84,8 +84,8 @@ pub const PING: [u8; 64] = {
     bytes
 };
 
-/// Brings back what the other contenders' turns have pushed out of the caches.
+/// Round trips that refill the caches after the other contenders' turns.
 pub const WARM_UP: u32 = 100;
 
-/// Round trips between two looks at the clock.
+/// The number of round trips between two readings of the clock.
 pub const BETWEEN_LOOKS: u32 = 16;

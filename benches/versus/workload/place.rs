@@ -1,18 +1,18 @@
-//! Where the processes of a workload run.
+//! The CPUs on which the processes of a workload run.
 
-/// Where client and server run.
+/// The CPUs of client and server.
 #[derive(Clone, Copy)]
 pub enum Place {
-    /// Both on one and the same CPU: what is measured is work, not the distance between CPUs.
+    /// The same CPU for both: this measures work, and not the distance between CPUs.
     OneCore,
-    /// Each on a CPU of its own.
+    /// One CPU each.
     Apart,
-    /// Both on the same two CPUs, where the scheduler puts them.
+    /// The same two CPUs for both, as the scheduler decides.
     Anywhere,
 }
 
 impl Place {
-    /// The CPUs of client and server out of those that there are; none where nothing can be pinned.
+    /// Selects the CPUs of client and server from `all`; they are empty if processes cannot be pinned.
     pub fn cpus(self, all: &[usize]) -> Result<[Vec<usize>; 2], String> {
         let (&first, &last) = match (all.first(), all.last()) {
             (Some(first), Some(last)) => (first, last),
@@ -20,7 +20,9 @@ impl Place {
         };
         match self {
             Self::OneCore => Ok([vec![last], vec![last]]),
-            Self::Apart | Self::Anywhere if first == last => Err("there is one CPU".to_owned()),
+            Self::Apart | Self::Anywhere if first == last => {
+                Err("there is only one CPU".to_owned())
+            }
             Self::Apart => Ok([vec![last], vec![first]]),
             Self::Anywhere => Ok([vec![first, last], vec![first, last]]),
         }

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-/// How much is done, in [`Mode::Quick`].
+/// The amount of work in [`Mode::Quick`].
 #[derive(Clone, Copy)]
 pub struct Plan {
-    /// How many turns each contender takes in a round.
+    /// The number of turns of each contender per round.
     pub turns: u32,
-    /// How long one is, where that decides.
+    /// The length of a turn, if the workload depends on it.
     pub turn: Duration,
-    /// How many operations, sockets or threads it has, where that decides.
+    /// The number of operations, sockets or threads, if the workload depends on it.
     pub count: u32,
     pub most_rounds: u32,
-    /// Whether the full mode has three times the count.
+    /// Triples the count in the full mode.
     pub grows: bool,
-    /// Whether the client runs under strace, which gives the figures.
+    /// Runs the client under strace, which gives the figures.
     pub traced: bool,
 }
 
@@ -61,7 +61,7 @@ impl Plan {
 /// How thoroughly to measure.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
-    /// Only to see that everything works.
+    /// Checks only that every workload works.
     Smoke,
     Quick,
     Full,

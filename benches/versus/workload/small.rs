@@ -1,4 +1,4 @@
-//! Small writes: 100 bytes at a time, as they are, and through a [`BufWriter`] of its usual size.
+//! Small writes of 100 bytes, directly and through a [`BufWriter`] of the default size.
 
 use std::io::{self, BufWriter, Write};
 
@@ -25,7 +25,7 @@ pub fn buffered<W: Wire>(task: &Task) -> io::Result<Turn> {
     })
 }
 
-/// A wire as `std`'s adapters know it.
+/// Adapts a wire to [`Write`].
 struct Writer<W>(W);
 
 impl<W: Wire> Write for Writer<W> {

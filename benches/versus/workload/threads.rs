@@ -1,5 +1,5 @@
-//! Many threads play ping-pong at the same time, each over a connection of its own: what they share
-//! inside the library would show here.
+//! Many threads play ping-pong at the same time, each over its own connection. State that the library shares between
+//! sockets would slow this down.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
         let table = Table::over(W::open(task.servers[0])?);
         table.play(WARM_UP_OF_EACH)?;
         let hall = Arc::clone(&hall);
-        // A panic in a player ends the process at once, so nobody waits at the gate for it.
+        // A panic in a player ends the process at once, so no thread waits for it at the gate.
         thread::spawn(move || {
             loop {
                 hall.gate.wait();
@@ -52,10 +52,10 @@ pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
     }))
 }
 
-/// Round trips of each player before all play at once.
+/// Round trips of each player before all of them play at once.
 pub const WARM_UP_OF_EACH: u32 = 5;
 
-/// What the players share.
+/// The state that the players share.
 struct Hall {
     gate: Barrier,
     over: AtomicBool,

@@ -33,9 +33,9 @@ pub fn cases() -> Vec<Case> {
     }
     for (name, tour) in tours {
         let case = Case::new(format!("threads/none-{name}"), move || no_threads(tour));
-        cases.push(case.at(Place::Nobody).cold());
+        cases.push(case.at(Place::Unprivileged).cold());
         let case = Case::new(format!("threads/none-{name}-later"), move || no_threads(tour));
-        cases.push(case.at(Place::Nobody));
+        cases.push(case.at(Place::Unprivileged));
     }
     cases
 }
