@@ -1,13 +1,12 @@
-//! Bugs planted on purpose, to prove that the tests find them.
+//! Planted bugs, which prove that the tests find such bugs.
 //!
-//! A site is one expression, `planted!(Name)`, at the place where the bug would be made. A build without
-//! `--cfg sockeye_planted` has no trace of it: the expression is the constant `false`. In a build with it all bugs
-//! are present and none is active until `plant` selects one.
+//! A site is one expression, `planted!(Name)`, at the place of the bug. In a build without `--cfg sockeye_planted` the
+//! expression is the constant `false`. In a build with it all bugs are present, and `plant` activates one of them.
 
-/// Declares the bugs: an enum, and with `sockeye_planted` the list of their names.
+/// Declares the enum of bugs. With `sockeye_planted` also declares the list of their names.
 macro_rules! bugs {
     ($($bug:ident: $what:literal,)*) => {
-        /// A planted bug. One that no site names is dead code, which the compiler reports.
+        /// A planted bug. The compiler reports a bug without a site as dead code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         #[cfg_attr(sockeye_planted, allow(missing_docs))]
@@ -15,7 +14,7 @@ macro_rules! bugs {
             $(#[doc = $what] $bug,)*
         }
 
-        /// The name of each bug, with what it does, in the order of the enum.
+        /// The name and the description of each bug, in the order of the enum.
         #[cfg(sockeye_planted)]
         pub const ALL: &[(&str, &str)] = &[$((stringify!($bug), $what),)*];
 
@@ -25,7 +24,7 @@ macro_rules! bugs {
 }
 
 bugs! {
-    // The driver's, found by the models of tests/schedules.
+    // The driver's bugs, which the models of tests/schedules find.
     AcceptsSocketsAfterShutdown: "A connector that was shut down opens new sockets.",
     AnnouncesWaitLate: "A wait is announced after the last check of the state.",
     BelievesZeroRead: "A receive of nothing is taken for a clean end.",
@@ -53,7 +52,7 @@ bugs! {
     TurnReleasedSilently: "The end of a turn wakes no thread that waits for it.",
     UpgradesTwice: "Two upgrades of one socket may run at once.",
     WorkerKeepsSocket: "A worker that is done with a socket takes no other work for it.",
-    // The machine's, found by scenarios of tests/sim.
+    // The machine's bugs, which the scenarios of tests/sim find.
     DialsDenied: "An address that the egress rules deny is dialled.",
     FinBeforeData: "FIN is sent before accepted data.",
     KeepsStaleTimer: "A timer stays due after it has fired.",
@@ -61,14 +60,14 @@ bugs! {
     TrustsPlaintext: "Plaintext that arrives during an upgrade is believed.",
 }
 
-/// Returns whether `bug` was planted, which it never is in an ordinary build.
+/// Returns `false`: an ordinary build plants no bugs.
 #[cfg(not(sockeye_planted))]
 pub(crate) const fn is_active(_: Bug) -> bool {
     false
 }
 
-/// The planted bug: one more than its place in [`BUGS`], or 0. It is std's atomic also under a model of the
-/// scheduler, so that asking adds no step to a schedule.
+/// The planted bug's index in [`BUGS`] plus one, or 0 for none. This is std's atomic even under a model of the
+/// scheduler, so that a check adds no step to a schedule.
 #[cfg(sockeye_planted)]
 static ACTIVE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
@@ -79,7 +78,7 @@ pub(crate) fn is_active(bug: Bug) -> bool {
     active != 0 && BUGS[active - 1] == bug
 }
 
-/// Plants one bug, before anything else of the crate runs.
+/// Plants one bug. Must be called before other code of the crate runs.
 ///
 /// # Panics
 /// If there is no bug of this name.

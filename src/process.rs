@@ -1,14 +1,14 @@
-//! What belongs to one process, and is made again in a forked child.
+//! Detects forks, and holds values that each process makes for itself.
 //!
-//! A child has a copy of the parent's memory and of one of its threads. Locks that other threads held at the fork
-//! stay locked, and what they guard may be half changed. So a child does not even look at what the parent made:
-//! it makes its own. The parent's is leaked there.
+//! A forked child has a copy of the parent's memory and of one of its threads. Locks that other threads held at the
+//! fork stay locked, and the data under them may be half changed. So a child does not read the guarded data of the
+//! parent's values. It leaks these values and makes its own.
 
 use std::io;
 
 use once_cell::race::OnceBox;
 
-/// The process in which the mark was made.
+/// A mark of the process that created it.
 #[cfg(unix)]
 #[derive(Clone, Debug)]
 pub(crate) struct ForkMark(forkguard::atfork::Guard);
@@ -18,7 +18,7 @@ impl ForkMark {
     /// Marks this process.
     ///
     /// # Errors
-    /// If the system can't take the handler that notices a fork, for want of memory.
+    /// Fails with `OutOfMemory` if the system has no memory for the fork handler.
     pub(crate) fn new() -> io::Result<Self> {
         match forkguard::atfork::Guard::try_new() {
             Ok(guard) => Ok(ForkMark(guard)),
@@ -26,15 +26,15 @@ impl ForkMark {
         }
     }
 
-    /// Whether this process was forked since, by the marked one or by a child of it. One load.
+    /// Returns whether this process is a descendant, by fork, of the marked one. Costs one load.
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
-        // A guard tells a fork once; its copy keeps this one from having told.
+        // A guard reports a fork only once, so a copy is asked.
         self.0.clone().detected_fork()
     }
 }
 
-/// There is no fork.
+/// A mark that does nothing, because this system has no fork.
 #[cfg(not(unix))]
 #[derive(Clone, Debug)]
 pub(crate) struct ForkMark;
@@ -52,17 +52,17 @@ impl ForkMark {
     }
 }
 
-/// A value for each process.
+/// A value that each process makes for itself.
 ///
-/// It takes no lock: a thread that is copied by a fork may be anywhere in [`get`](Self::get).
+/// It uses no lock, because a fork may copy a thread at any point in [`get`](Self::get).
 pub(crate) struct PerProcess<T>(OnceBox<Node<T>>);
 
 struct Node<T> {
-    /// None if a fork can't be noticed. No socket can be opened then.
+    /// The process that made the value. `None` if forks cannot be detected. No socket can be opened in that case.
     mark: Option<ForkMark>,
-    /// None only while it is dropped.
+    /// The value. `None` only while it is dropped.
     value: Option<T>,
-    /// The value of the next process that was forked from this one, in that process.
+    /// The value of the next process in the line of forks, as seen by that process.
     next: OnceBox<Node<T>>,
 }
 
@@ -71,8 +71,9 @@ impl<T> PerProcess<T> {
         PerProcess(OnceBox::new())
     }
 
-    /// Returns this process's value. The first call in a process makes it, and may see the parent's value: what
-    /// of it no lock guards. Threads that make it at once may each call `make`; one result is kept.
+    /// Returns this process's value. The first call in a process calls `make` with the parent's value, of which it may
+    /// read only parts that no lock guards. If several threads make the first call at once, each may call `make`, and
+    /// one result is kept.
     pub(crate) fn get(&self, make: impl Fn(Option<&T>) -> T) -> &T {
         let mut slot = &self.0;
         let mut parents = None;
@@ -81,7 +82,7 @@ impl<T> PerProcess<T> {
                 let (mark, value) = (ForkMark::new().ok(), Some(make(parents)));
                 Box::new(Node { mark, value, next: OnceBox::new() })
             });
-            let value = node.value.as_ref().expect("it is not being dropped");
+            let value = node.value.as_ref().expect("the value is only taken on drop");
             if !node.is_forked() {
                 return value;
             }
@@ -100,7 +101,7 @@ impl<T> Node<T> {
 impl<T> Drop for Node<T> {
     fn drop(&mut self) {
         if self.is_forked() {
-            // A thread of the parent may have been changing it.
+            // Another thread of the parent may have been changing the value at the fork.
             std::mem::forget(self.value.take());
         }
     }
@@ -117,7 +118,7 @@ mod tests {
             assert!(parents.is_none());
             String::from("made once")
         });
-        assert!(std::ptr::eq(first, values.get(|_| unreachable!("there is one"))));
+        assert!(std::ptr::eq(first, values.get(|_| unreachable!("the value exists"))));
         assert!(!ForkMark::new().expect("there is memory").is_forked());
     }
 }

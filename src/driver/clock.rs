@@ -1,4 +1,4 @@
-//! The time, and instants at which the loop has to look at something.
+//! The clock, and the timers of the event loop.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,8 +12,7 @@ pub(super) fn now() -> Instant {
 #[cfg(sockeye_shuttle)]
 pub(super) use super::model::now;
 
-/// Timers, each named by its instant and the token of what it belongs to, so that it can be taken out
-/// again exactly.
+/// The pending timers. Each is keyed by its instant and its owner's token, so that it can be cancelled exactly.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     pending: BTreeSet<(Instant, Token)>,
@@ -32,7 +31,7 @@ impl Timers {
         self.pending.first().map(|&(at, _)| at)
     }
 
-    /// Takes out the first timer whose instant has come.
+    /// Removes the first timer that is due, and returns its token.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Token> {
         match self.pending.first() {
             Some(&(at, _)) if at <= now => self.pending.pop_first().map(|(_, token)| token),
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timers_come_due_in_order_and_not_before() {
+    fn timers_become_due_in_order_and_not_early() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut timers = Timers::default();

@@ -1,4 +1,4 @@
-//! The system's own handle of a connection, for who wants to ask the system about it.
+//! The descriptor of a connection, for options and queries that the crate does not offer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,17 +6,16 @@ use std::sync::Arc;
 use super::shared::Connection;
 use super::wire::Wire;
 
-/// Keeps the descriptor of a connection, and lends it by `AsFd`, on Windows `AsSocket`:
-/// [`Socket::descriptor`](crate::Socket::descriptor).
+/// A connection's descriptor, which it lends through `AsFd`, or through `AsSocket` on Windows.
+/// [`Socket::descriptor`](crate::Socket::descriptor) returns it.
 ///
-/// It is for what is asked of the system or told to it about a connection, such as `TCP_INFO`, `SO_MARK` or
-/// `SO_INCOMING_CPU`. To receive, send, shut down or close by it takes bytes, or the end, from those who read
-/// and write the socket, and breaks TLS. Whether calls on it block is not for it to say: the
-/// crate changes that as it needs. It belongs in no event queue but that of an own duplicate, and even there it
-/// tells of readiness that a read of the socket may just have used up.
+/// Use it to query or set socket options such as `TCP_INFO`, `SO_MARK` or `SO_INCOMING_CPU`. Do not receive, send, shut
+/// down or close through it: that takes data or EOF from the socket's readers and writers, and it breaks TLS. Do not
+/// rely on its blocking mode, which the crate changes as needed. Do not register it with an event queue. A duplicate
+/// may be registered, but a read of the socket may just have consumed the readiness that it reports.
 ///
-/// The descriptor is closed when the socket is done with it and this is dropped, so not before: its number is
-/// nobody else's meanwhile. A socket that ends ends all the same, and the peer sees that.
+/// The descriptor is closed when both the socket and this value have released it. Until then its number is not reused.
+/// The socket still ends the connection at its own time, and the peer sees that.
 #[derive(Clone)]
 pub struct Descriptor {
     #[cfg_attr(sockeye_shuttle, expect(dead_code, reason = "the model has no descriptors"))]

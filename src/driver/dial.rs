@@ -1,4 +1,4 @@
-//! One connection attempt: a descriptor, its options, connect(2).
+//! One connection attempt: creates a socket, sets its options and calls connect(2).
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use crate::error::Fault;
 use crate::info::Endpoints;
 use crate::options::TcpOptions;
 
-/// On loopback connect(2) is over at once, to other machines never: with this, tests on loopback see what
-/// the loop does for an attempt that is pending.
+/// Whether every attempt is treated as pending. On loopback connect(2) finishes at once, and to other machines it never
+/// does. With this cfg, tests on loopback cover the event loop's part in a pending attempt.
 pub(super) const ALWAYS_PENDING: bool = cfg!(sockeye_pending);
 
-/// How an attempt goes on.
+/// The result of starting an attempt.
 #[derive(Debug)]
 pub(super) enum DialResult {
-    /// It succeeded at once, as on loopback.
+    /// The attempt succeeded at once, as on loopback.
     Connected(Arc<Wire>),
-    /// The system tells by making the wire writable.
+    /// The attempt is in progress. The kernel makes the wire writable when it ends.
     Pending(Arc<Wire>),
 }
 
@@ -35,9 +35,9 @@ pub(super) fn dial(address: SocketAddr, options: &TcpOptions) -> Result<DialResu
     start_connect(address, options).map_err(|error| fault(&error))
 }
 
-/// Judges an attempt that was pending: `None` while it still is.
+/// Returns the result of an attempt that was pending, or `None` if it still is.
 pub(super) fn finish_connect(wire: &Wire, address: SocketAddr) -> Option<Result<Endpoints, Fault>> {
-    // A failure since then is for readers, after what came before it.
+    // The stream was connected before. A later failure is reported to readers, after the data before it.
     if wire.was_adopted() {
         return Some(Ok(endpoints(wire, address)));
     }
@@ -54,7 +54,7 @@ pub(super) fn finish_connect(wire: &Wire, address: SocketAddr) -> Option<Result<
 
 pub(super) fn endpoints(wire: &Wire, dialled: SocketAddr) -> Endpoints {
     let stream = wire.stream();
-    // Who dials the unspecified address has reached another.
+    // A connect to the unspecified address reaches another address.
     let reached = dialled.ip().to_canonical().is_unspecified().then(|| stream.peer_addr().ok());
     Endpoints { remote: reached.flatten().unwrap_or(dialled), local: stream.local_addr().ok() }
 }
@@ -64,7 +64,7 @@ fn start_connect(address: SocketAddr, options: &TcpOptions) -> io::Result<DialRe
     let socket = nonblocking_socket(Domain::for_address(address))?;
     apply_options(&socket, options)?;
     if let Some(local) = options.bind {
-        // An address that an earlier connection left in TIME_WAIT may be dialled from again.
+        // Allows the local address even if an earlier connection left it in TIME_WAIT.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         if local.port() == 0 {
@@ -80,15 +80,17 @@ fn start_connect(address: SocketAddr, options: &TcpOptions) -> io::Result<DialRe
     Ok(into_dial_result(Wire::new(TcpStream::from_std(socket.into())), pending))
 }
 
-/// Where only the loop can register a wire, that has to be before anyone shares it.
+/// Wraps a wire in a result. If registrations are permanent, every wire is pending, because the event loop must
+/// register it before it is shared.
 pub(super) fn into_dial_result(wire: Wire, pending: bool) -> DialResult {
     let wire = Arc::new(wire);
     let pending = pending || REGISTRATION_IS_PERMANENT || ALWAYS_PENDING;
     if pending { DialResult::Pending(wire) } else { DialResult::Connected(wire) }
 }
 
-/// On Linux the answer of a peer on the same machine has come already, but was not looked at: the call
-/// itself held the socket. To call again says how it went.
+/// Returns whether the attempt is still unfinished. On Linux a peer on the same machine has already answered, but the
+/// kernel could not process the answer because the first connect(2) held the socket. A second connect(2) returns the
+/// result.
 #[cfg(target_os = "linux")]
 fn is_unfinished(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
     use rustix::io::Errno;
@@ -107,8 +109,8 @@ fn is_unfinished(_socket: &Socket, _address: SocketAddr) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Has the system choose the port when it connects: until then it does not know that another peer could
-/// have the same one. Where it can't, the port is chosen now.
+/// Lets the kernel choose the source port at connect time, when it knows the destination. At bind time it must assume
+/// that the port is needed for every destination. If the option is not supported, bind(2) chooses the port.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn choose_port_late(socket: &Socket) {
     use nix::sys::socket::{setsockopt, sockopt};
@@ -131,7 +133,7 @@ fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
 }
 
 pub(super) fn apply_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
-    // Off is how a socket begins.
+    // TCP_NODELAY is off by default.
     if options.nodelay {
         socket.set_tcp_nodelay(true)?;
     }

@@ -1,7 +1,7 @@
-//! What a socket is in a forked child.
+//! Refuses to use a socket in a forked child.
 //!
-//! A child has the parent's descriptors but not the parent's loop thread, and what it did on a
-//! connection would be done to the parent's. So it does nothing, and says so.
+//! A child has the parent's descriptors but not its event loop thread. Whatever it did on a connection would affect the
+//! parent. So every call fails.
 
 use super::shared::Connection;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +18,6 @@ impl Connection {
 fn forked_error() -> Error {
     Error::with_message(
         ErrorKind::InvalidState,
-        "the socket belongs to the process that this one was forked from: open one of its own here",
+        "the socket belongs to the parent of this forked process: open a new socket here",
     )
 }

@@ -1,4 +1,4 @@
-//! Connections that somebody else has made: from the streams of `std`.
+//! Adopts connections that the program made itself: `std` streams.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -12,16 +12,17 @@ use super::wire::{Wire, forbid_signals};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::options::TcpOptions;
 
-/// An established connection, in place of the attempts that would make one.
+/// An established connection, which takes the place of connection attempts.
 #[derive(Debug)]
 pub(crate) struct AdoptedStream {
     stream: TcpStream,
-    /// Both sides have ended, and none by a failure.
+    /// Whether both sides have ended, without an error.
     both_ended: bool,
 }
 
 impl AdoptedStream {
-    /// With the peer's address, which is the unspecified one with port 0 if the connection is over.
+    /// Checks and configures a stream. Returns it with the peer's address, or with the unspecified address and port 0
+    /// if the connection is over.
     pub(crate) fn new(stream: TcpStream, options: &TcpOptions) -> Result<(Self, SocketAddr)> {
         let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
         if let Some(other) = describe_non_connection(&stream).map_err(failed)? {
@@ -37,12 +38,12 @@ impl AdoptedStream {
             let socket = SockRef::from(&stream);
             forbid_signals(&socket)?;
             socket.set_nonblocking(true)?;
-            // The other options are off where nobody has set them.
+            // The other options are off by default.
             socket.set_tcp_nodelay(options.nodelay)?;
             dial::apply_options(&socket, options)
         };
         match set() {
-            // Some systems take no options of a connection that is over: nothing depends on them any more.
+            // Some systems reject options if the connection is over. Nothing depends on the options then.
             Err(_) if remote.port() == 0 => stream.set_nonblocking(true).map_err(failed)?,
             result => result.map_err(failed)?,
         }
@@ -55,7 +56,8 @@ impl AdoptedStream {
     }
 }
 
-/// What a descriptor is, if it is neither a TCP connection nor one that is to be or was.
+/// Describes a descriptor that is not a TCP socket, or that is a listener. Returns `None` for other TCP sockets,
+/// connected or not.
 fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
     let socket = SockRef::from(stream);
     let socket_type = match socket.r#type() {
@@ -75,7 +77,7 @@ fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
     } else if socket_type == Type::DGRAM {
         Some("a UDP socket".to_owned())
     } else if socket_type != Type::STREAM {
-        Some("a socket without streams".to_owned())
+        Some("a socket of another type than a stream".to_owned())
     } else if is_listening(&socket) {
         Some("a listening socket".to_owned())
     } else {
@@ -88,14 +90,15 @@ fn is_listening(socket: &SockRef<'_>) -> bool {
     socket.is_listener().unwrap_or(false)
 }
 
-/// It is found not to be connected, then.
+/// Returns `false`: `check_unread_data` later finds that the socket is not connected.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 fn is_listening(_socket: &SockRef<'_>) -> bool {
     false
 }
 
-/// Of a connection that is over, by its ends or by a reset, the system does not tell the peer, but what has come before
-/// can be read. To look at it takes nothing away, of the failure behind it neither.
+/// Checks that a connection that is over still has unread data, and returns an unspecified address for the peer. After
+/// both FINs or a reset the kernel no longer reports the peer's address. Peeking consumes neither the data nor the
+/// error after it.
 fn check_unread_data(stream: &TcpStream) -> Result<SocketAddr> {
     let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
     match peeked {
@@ -126,7 +129,7 @@ fn check_unread_data(stream: &TcpStream) -> Result<SocketAddr> {
     }
 }
 
-/// Whether the system has a failure to tell of a connection that is over, which stays untold.
+/// Returns whether a connection that is over has a pending error, without consuming it.
 #[cfg(target_os = "linux")]
 fn has_failed(stream: &TcpStream) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -136,7 +139,7 @@ fn has_failed(stream: &TcpStream) -> bool {
     polled.is_err() || descriptors[0].revents().contains(PollFlags::ERR)
 }
 
-/// Elsewhere the receive after the last byte tells.
+/// Returns `false`: the receive after the last byte reports the error.
 #[cfg(not(target_os = "linux"))]
 fn has_failed(_stream: &TcpStream) -> bool {
     false

@@ -1,6 +1,6 @@
-//! Names that the system's resolver knows without a name server: `localhost` and those of the hosts file.
+//! Names that the system's resolver knows without a name server: `localhost` and the names in the hosts file.
 //!
-//! Only which threads look a name up depends on this. The answer is always the system's.
+//! This decides only which threads look up a name. The answer always comes from the system's resolver.
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
@@ -9,16 +9,16 @@ use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
 use std::time::SystemTime;
 
-/// How much of the hosts file is read. Names further behind are looked up like any other.
+/// The maximum number of bytes of the hosts file to read. Later names are looked up like any other.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Returns whether a name needs no server. Reads the hosts file if it has changed.
+/// Returns whether a name needs no name server. Reads the hosts file if it has changed.
 pub(super) fn is_local(name: &str) -> bool {
     let name = normalized(name);
     is_localhost(&name) || is_in_hosts_file(&name)
 }
 
-/// Names of this machine (RFC 6761, section 6.3).
+/// Returns whether a name is `localhost` or below it (RFC 6761, section 6.3).
 fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -27,7 +27,7 @@ fn normalized(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// The names of one version of the file.
+/// The names in one version of the hosts file.
 struct HostsFile {
     version: Version,
     names: HashSet<Box<str>>,
@@ -36,12 +36,13 @@ struct HostsFile {
 type Version = (Option<SystemTime>, u64, u64);
 
 fn is_in_hosts_file(name: &str) -> bool {
-    // Not the driver's lock: no model has a hosts file. Held while the file is read, under no other lock.
+    // This is std's lock and not the driver's, because no model has a hosts file. It is held while the file is read,
+    // and never taken under another lock.
     static CACHE: Mutex<Option<HostsFile>> = Mutex::new(None);
     let mut known = match CACHE.try_lock() {
         Ok(known) => known,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        // Another thread reads it just now, or did so when this process was forked.
+        // Another thread is reading the file, or was reading it when this process was forked.
         Err(TryLockError::WouldBlock) => return read().is_some_and(|it| it.names.contains(name)),
     };
     let version = path().and_then(|path| path.metadata().ok()).map(|it| version(&it));
@@ -61,7 +62,7 @@ fn read() -> Option<HostsFile> {
 
 fn names(text: &str) -> HashSet<Box<str>> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    // The address comes first.
+    // The first word is the address.
     let names = lines.flat_map(|line| line.split_whitespace().skip(1));
     names.map(|name| normalized(name).into()).collect()
 }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn localhost_and_names_below_it_are_local_however_they_are_written() {
+    fn localhost_and_names_below_it_are_local_in_any_spelling() {
         for name in ["localhost", "LocalHost", "localhost.", "a.localhost", "a.b.LOCALHOST."] {
             assert!(is_local(name), "{name}");
         }

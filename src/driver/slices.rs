@@ -1,10 +1,10 @@
-//! The buffers of a caller, one or many, and the part of them that one system call takes.
+//! A caller's buffers, one or many, and the part of them that one system call takes.
 
 use std::borrow::Cow;
 use std::io::{IoSlice, IoSliceMut};
 use std::ops::{Deref, Range};
 
-/// A caller's buffer to receive into.
+/// The caller's buffers to receive into.
 pub(crate) enum RecvBufs<'a, 'b> {
     One(&'a mut [u8]),
     Many(&'a mut [IoSliceMut<'b>]),
@@ -24,7 +24,7 @@ impl RecvBufs<'_, '_> {
         self.len() == 0
     }
 
-    /// The first part that has any room.
+    /// Returns the first buffer that is not empty, or an empty one.
     pub(super) fn first_nonempty(&mut self) -> &mut [u8] {
         match self {
             RecvBufs::One(buf) => buf,
@@ -36,7 +36,7 @@ impl RecvBufs<'_, '_> {
     }
 }
 
-/// A caller's bytes to send.
+/// The caller's bytes to send.
 pub(crate) enum SendBufs<'a, 'b> {
     One(&'a [u8]),
     Many(&'a [IoSlice<'b>]),
@@ -56,7 +56,7 @@ impl SendBufs<'_, '_> {
         self.len() == 0
     }
 
-    /// The bytes in one piece, at most about as many as are sealed at a time.
+    /// Returns the bytes in one slice. Several buffers are copied together, up to [`MAX_COALESCED`] bytes.
     pub(super) fn coalesce(&self) -> Cow<'_, [u8]> {
         match self {
             SendBufs::One(buf) => Cow::Borrowed(buf),
@@ -75,24 +75,25 @@ impl SendBufs<'_, '_> {
     }
 }
 
-/// Not inlined: where there is one buffer, as mostly, it would be in the way. The same memory may be sent
-/// many times in one call, so that the sum may be more than there is.
+/// Returns the sum of the lengths. Not inlined, to keep it off the path with one buffer, which is the usual case. The
+/// sum saturates, because one call may send the same memory many times.
 #[inline(never)]
 fn total_len<B: Deref<Target = [u8]>>(bufs: &[B]) -> usize {
     bufs.iter().fold(0, |sum, buf| sum.saturating_add(buf.len()))
 }
 
-/// The most that small buffers are put together to.
+/// The maximum number of bytes that several buffers are copied together to.
 const MAX_COALESCED: usize = 64 * 1024;
 
-/// The most slices of one call: IOV_MAX of Linux, Apple's systems and the BSDs.
+/// The maximum number of slices in one call: IOV_MAX on Linux, Apple's systems and the BSDs.
 const MAX_SLICES: usize = 1024;
 
-/// The most bytes of one call. Linux stops there by itself; others fail a call of more than `i32::MAX`.
+/// The maximum number of bytes in one call. Linux limits a call to this itself. Other systems fail a call with more
+/// than `i32::MAX`.
 pub(super) const MAX_BYTES: usize = 0x7fff_f000;
 
-/// The slices that one call takes: those behind leading empty ones, as many as it may have. There is one at
-/// least where there is any byte, and only the first may be longer than [`MAX_BYTES`].
+/// Returns the slices to pass to one call: as many as the limits allow, without leading empty ones. The range is empty
+/// only if all slices are. Only its first slice may be longer than [`MAX_BYTES`].
 pub(super) fn slices_for_call<B: Deref<Target = [u8]>>(bufs: &[B]) -> Range<usize> {
     let first = bufs.iter().position(|buf| !buf.is_empty()).unwrap_or(bufs.len());
     let mut bytes = 0_usize;
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leading_empty_slices_take_no_place_and_no_more_are_taken_than_a_call_may_have() {
+    fn leading_empty_slices_are_skipped_and_the_slice_limit_applies() {
         let one = [7_u8];
         let check = |empty: usize, full: usize, expected: Range<usize>| {
             let mut bufs = vec![IoSlice::new(&[]); empty];
@@ -126,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn no_more_bytes_are_taken_than_a_call_may_have() {
-        // Never written to, and so never there.
+    fn the_byte_limit_of_a_call_applies() {
+        // Zeroed and never written, so the kernel never allocates the pages.
         let large = vec![0_u8; 1 << 30];
         let bufs = vec![IoSlice::new(&large); 5];
         assert_eq!(slices_for_call(&bufs), 0..1);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_at_a_time_is_gathered_from_the_first_slices() {
+    fn coalesce_copies_the_first_slices_up_to_its_limit() {
         let part = vec![1_u8; MAX_COALESCED - 1];
         let bufs = [&[][..], &part, &[2, 3], &part].map(IoSlice::new);
         let bufs = SendBufs::Many(&bufs);

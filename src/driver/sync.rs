@@ -1,7 +1,7 @@
-//! Where the driver has its locks, threads and system calls from: the standard library and mio.
+//! The source of the driver's locks, threads and system calls: std and mio, or the model.
 //!
-//! With `--cfg sockeye_shuttle` all of them are those of the `model`, under which
-//! `tests/schedules` runs this very code through the interleavings of its threads.
+//! With `--cfg sockeye_shuttle` they come from `model`. `tests/schedules` then runs the driver's code through many
+//! interleavings of its threads.
 
 #[cfg(not(sockeye_shuttle))]
 pub(super) use ::mio;

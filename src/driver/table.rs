@@ -1,9 +1,8 @@
-//! What the loop has registered, by token.
+//! A generational slab, which holds the event loop's registered objects by token.
 
 use super::sync::mio::Token;
 
-/// Slots for things that have a token. A slot is used again, a token is not: it carries a generation,
-/// so that an event or a timer that comes late finds nothing.
+/// A generational slab: slots are reused, tokens are not. So a late event or timer finds no entry.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     slots: Vec<Slot<T>>,
@@ -25,7 +24,7 @@ impl<T> Slab<T> {
         self.insert_with(|_| item)
     }
 
-    /// Inserts what needs to know its token.
+    /// Inserts an item that needs to know its token.
     pub(super) fn insert_with(&mut self, make: impl FnOnce(Token) -> T) -> Token {
         let index = match self.free.pop() {
             Some(index) => index,
@@ -52,7 +51,7 @@ impl<T> Slab<T> {
         if slot.generation == generation { slot.item.as_mut() } else { None }
     }
 
-    /// Puts another item in the place of one, under its token.
+    /// Replaces an item and keeps its token. Returns the old item, or `None` if the token is stale.
     pub(super) fn replace(&mut self, token: Token, item: T) -> Option<T> {
         self.get(token)?;
         let (index, _) = decode(token);
@@ -74,20 +73,20 @@ impl<T> Slab<T> {
     }
 }
 
-/// The bits of a token that name the slot; the others are its generation. Where a token has only 32 bits, a
-/// process may have more descriptors than half of them count.
+/// The number of token bits that hold the slot index. The other bits hold the generation. If a token has only 32 bits,
+/// 16 would be too few for the descriptors of a process.
 const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
 
 fn encode(index: u32, generation: u32) -> Token {
     Token(index as usize | (generation as usize) << INDEX_BITS)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "it takes a token apart into its halves")]
+#[expect(clippy::cast_possible_truncation, reason = "each half fits in 32 bits")]
 fn decode(token: Token) -> (u32, u32) {
     ((token.0 & ((1 << INDEX_BITS) - 1)) as u32, (token.0 >> INDEX_BITS) as u32)
 }
 
-/// Generations stay below the one that, with the last slot, would be mio's own waker's token.
+/// Returns the next generation. The highest one is not used, because with the last index it would be the waker's token.
 fn next_generation(generation: u32) -> u32 {
     let bits = (usize::BITS - INDEX_BITS).min(u32::BITS);
     let max = u32::MAX >> (u32::BITS - bits);
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_of_a_removed_item_finds_nothing_although_its_slot_is_used_again() {
+    fn the_token_of_a_removed_item_finds_nothing_after_its_slot_is_reused() {
         let mut slab = Slab::new();
         let old = slab.insert("old");
         assert_eq!(slab.get(old), Some(&"old"));
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn generations_begin_again_before_the_token_that_means_the_waker() {
+    fn generations_wrap_around_before_the_token_of_the_waker() {
         let max = u32::try_from(usize::MAX >> INDEX_BITS).unwrap();
         assert_eq!(next_generation(0), 1);
         assert_eq!(next_generation(max - 2), max - 1);

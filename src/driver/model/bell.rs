@@ -1,4 +1,4 @@
-//! How another thread ends a caller's wait by poll(2).
+//! The model of eventfd(2) and poll(2), with which one thread wakes another.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::time::Timer;
 use super::{wait, yield_point};
 use crate::driver::wait::Side;
 
-/// Stands for an eventfd(2).
+/// A model of an eventfd(2).
 #[derive(Debug)]
 pub(crate) struct WakeFd(Mutex<WakeEvent>);
 
@@ -44,7 +44,7 @@ impl WakeFd {
     }
 }
 
-/// Stands for poll(2): whether the stream is ready, and whether the bell rang.
+/// Models poll(2) on a stream and a wake descriptor. Returns which of them is ready.
 pub(crate) fn poll_two(
     stream: &TcpStream,
     side: Side,

@@ -1,4 +1,4 @@
-//! As much of mio as the driver uses, by the same names.
+//! A model of the part of mio that the driver uses, with the same names.
 
 pub(crate) use ::mio::{Interest, Token};
 
@@ -11,7 +11,7 @@ use super::{call, wait};
 
 pub(crate) use self::event::Event;
 
-/// There is one, of the loop.
+/// A model of mio's `Poll`. There is only the event loop's.
 #[derive(Debug)]
 pub(crate) struct Poll {
     registry: Registry,
@@ -97,7 +97,7 @@ pub(crate) mod event {
         pub(crate) bits: PollBits,
     }
 
-    /// What mio makes of the flags of epoll(7).
+    /// The flags of epoll(7), interpreted as by mio.
     impl Event {
         pub(crate) fn token(&self) -> Token {
             self.token

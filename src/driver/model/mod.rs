@@ -1,16 +1,15 @@
-//! A model of what is below the driver: locks, threads, a clock, and the system with its sockets.
+//! A model of the layers below the driver: locks, threads, a clock, and the kernel with its sockets.
 //!
-//! It is there with `--cfg sockeye_shuttle` only. Threads are tasks of
-//! [shuttle](https://docs.rs/shuttle), of which one runs at a time; which one goes on is decided at every
-//! lock, atomic operation, wait and system call, so that a run can be steered, and repeated. The driver is
-//! the real one, its loop included. What differs:
+//! It exists only with `--cfg sockeye_shuttle`. Threads are tasks of [shuttle](https://docs.rs/shuttle), of which one
+//! runs at a time. Shuttle chooses the next task at every lock, atomic operation, wait and system call, so a run can be
+//! steered and repeated. The driver is the real one, with its event loop. The differences to a real system are:
 //!
-//! - A system call takes effect at once, and others may run before it. Sockets follow Linux, as far as the
-//!   driver can tell: what is told once is told once, readiness is edge-triggered in the loop and
-//!   level-triggered in a caller's poll(2), and closing with something unread sends a reset.
-//! - Time stands still while anything can run. When nothing can, it jumps to the next instant that
-//!   somebody waits for. [`pass_time`] makes it pass while others are at work.
-//! - The system's own tests of a peer (blocking receives, several addresses, names) are left out.
+//! - A system call takes effect at once, and other tasks may run before it. Sockets behave like those of Linux, as far
+//!   as the driver can tell. For example, an error is reported once, and closing with unread data sends a reset.
+//!   Readiness is edge-triggered in the event loop and level-triggered in a caller's poll(2).
+//! - Time stands still while any task can run. If none can, it jumps to the next instant for which a task waits.
+//!   [`pass_time`] advances it while other tasks run.
+//! - The platform tests (blocking receives), several addresses and name lookups are left out.
 
 #[cfg(not(sockeye_condvar))]
 mod bell;
@@ -40,20 +39,20 @@ shuttle::lazy_static! {
         .expect("it can't fail");
 }
 
-/// The task that makes time pass, in the order in which tasks begin.
+/// The index of the task that advances time. Tasks are numbered in the order in which they start.
 pub const TIME: usize = 1;
 
-/// What there is once in each run. Its lock is held for moments in which no other task can run.
+/// The state of one run. Its lock is held only while no other task can run.
 #[derive(Debug, Default)]
 struct World {
     system: System,
     time: time::Time,
-    /// The body of the run has ended.
+    /// Whether the body of the run has ended.
     over: bool,
 }
 
-/// One run: starts the loop, does what is to be tried, and ends when every descriptor is closed and the loop
-/// has nothing left to do; a run in which that does not happen is a deadlock.
+/// Performs one run: starts the event loop and runs `body`. Returns when every descriptor is closed and the event loop
+/// has no work left. If that never happens, shuttle reports a deadlock.
 pub fn run(body: impl FnOnce()) {
     let time = shuttle::thread::Builder::new().name("time".to_owned()).spawn(time::run);
     let poll = mio::Poll::new().expect("it can't fail");
@@ -79,12 +78,12 @@ pub(super) fn loop_handle() -> &'static LoopHandle {
     &LOOP_HANDLE
 }
 
-/// Whether the loop is to end.
+/// Returns whether the event loop must end.
 pub(super) fn is_over() -> bool {
     world().over
 }
 
-/// Sites differ in how they take to being dialled: from now on every one is like this.
+/// Sets how the peers of all later connects behave.
 pub fn set_reachability(reachability: Reachability) {
     world().system.reachability = reachability;
 }
@@ -94,18 +93,18 @@ fn world() -> MutexGuard<'static, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A system call: others may run before it.
+/// Makes a system call. Other tasks may run before it.
 fn call<R>(call: impl FnOnce(&mut System) -> R) -> R {
     yield_point();
     call(&mut world().system)
 }
 
-/// Lets another task run, or not.
+/// Lets the scheduler switch to another task.
 fn yield_point() {
     shuttle::thread::sleep(Duration::ZERO);
 }
 
-/// Waits until `ready` gives something, which leaves the waker where it will be woken if not.
+/// Waits until `ready` returns a value. If it returns none, it must store the waker where it will be woken.
 fn wait<R>(mut ready: impl FnMut(&mut World, &std::task::Waker) -> Option<R>) -> R {
     yield_point();
     shuttle::future::block_on(poll_fn(|context| match ready(&mut world(), context.waker()) {

@@ -1,4 +1,5 @@
-//! Shuttle's lock, and a condition variable whose timed waits do end by time, which those of shuttle's don't.
+//! The model's locks and condition variables. Timed waits end when the model's time has passed, which shuttle's own do
+//! not.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use super::time::Timer;
 use super::world;
 
-/// Of the same order in every run.
+/// A hash map with the same iteration order in every run.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, FixedHasher>;
 pub(crate) type HashSet<T> = std::collections::HashSet<T, FixedHasher>;
 type FixedHasher = BuildHasherDefault<DefaultHasher>;
@@ -19,7 +20,7 @@ type FixedHasher = BuildHasherDefault<DefaultHasher>;
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-/// Knows its lock, which a wait takes again.
+/// A guard that knows its lock, so that a wait can lock it again.
 pub(crate) struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
     guard: shuttle::sync::MutexGuard<'a, T>,
@@ -49,7 +50,7 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// A panic ends the run.
+    /// Does nothing, because a panic ends the run.
     pub(crate) fn clear_poison(&self) {}
 
     pub(crate) fn get_mut(&mut self) -> LockResult<&mut T> {
@@ -77,18 +78,18 @@ impl<T: fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// Its own lock is held for moments in which no other task can run.
+/// A condition variable. Its own lock is held only while no other task can run.
 #[derive(Debug)]
 pub(crate) struct Condvar(std::sync::Mutex<Waiting>);
 
 #[derive(Debug)]
 struct Waiting {
-    /// How often all were notified.
+    /// The number of notifications.
     calls: u64,
     wakers: Vec<Waker>,
 }
 
-/// Whether a wait ended by time.
+/// Whether a wait timed out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimedOut(bool);
 
@@ -142,7 +143,7 @@ impl Condvar {
         (mutex.lock(), TimedOut(late))
     }
 
-    /// As that of all: a wait may end for no reason.
+    /// Wakes all waiters, because waits may be spurious.
     pub(crate) fn notify_one(&self) {
         self.notify_all();
     }

@@ -1,4 +1,4 @@
-//! The system's sockets: as those of Linux, as far as the driver can tell.
+//! A model of the kernel's sockets, which behave like those of Linux as far as the driver can tell.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,46 +18,46 @@ use crate::driver::wire::Wire;
 use crate::error::Fault;
 use crate::options::TcpOptions;
 
-/// How a site takes to being dialled.
+/// How the peer responds to a connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reachability {
-    /// The connection is made at once, as on loopback.
+    /// The connection is established at once, as on loopback.
     #[default]
     Immediate,
-    /// It is made when [`Peer::complete_connect`] says so.
+    /// The connection is established by [`Peer::complete_connect`].
     Deferred,
-    /// As `Near`, and so many bytes are on their way to the peer at most.
+    /// Like `Immediate`, and at most this number of bytes can be in flight to the peer.
     SendWindow(usize),
 }
 
 #[derive(Debug)]
 pub(super) struct System {
     pub(super) reachability: Reachability,
-    /// By descriptor.
+    /// The sockets, indexed by descriptor.
     sockets: Vec<ModelSocket>,
-    /// So many of them have a [`Peer`].
+    /// The number of sockets that have a [`Peer`].
     accepted: usize,
     registrations: Vec<Registration>,
-    /// The loop, asleep.
+    /// The event loop's task, if it is blocked in poll.
     pub(super) poller: Option<Waker>,
     pub(super) waker: Token,
-    /// The loop is to wake up.
+    /// Whether the waker was woken since the last poll.
     pub(super) woken: bool,
-    /// Who waits for any descriptor to come or go.
+    /// The tasks that wait for a descriptor to be opened or closed.
     change_waiters: Vec<Waker>,
 }
 
-/// One of those of epoll(7), edge-triggered.
+/// An edge-triggered registration as of epoll(7).
 #[derive(Debug)]
 struct Registration {
     descriptor: RawFd,
     token: Token,
     interest: PollBits,
-    /// Something happened since it was looked at.
+    /// Whether an event happened since the last poll.
     pending: bool,
 }
 
-/// As the flags of poll(2).
+/// The event flags of poll(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PollBits(u8);
 
@@ -77,7 +77,7 @@ impl PollBits {
         if on { PollBits(self.0 | other.0) } else { self }
     }
 
-    /// What is told to who asks for this: failures always.
+    /// Returns the flags that are reported for an interest. Errors and hang-ups are always reported.
     pub(super) fn reported(self, interest: PollBits) -> Self {
         PollBits(self.0 & interest.with(PollBits::ERR, true).with(PollBits::HUP, true).0)
     }
@@ -91,27 +91,27 @@ impl From<Interest> for PollBits {
     }
 }
 
-/// A connection, as this side's system has it.
+/// A connection as this side's kernel sees it.
 #[derive(Debug)]
 pub(super) struct ModelSocket {
-    /// What was dialled.
+    /// The address that was dialled.
     address: SocketAddr,
     state: State,
     incoming: VecDeque<u8>,
-    /// The peer's FIN came.
+    /// Whether the peer's FIN has arrived.
     fin_received: bool,
-    /// This side's FIN went.
+    /// Whether this side has sent FIN.
     fin_sent: bool,
     outgoing: Vec<u8>,
-    /// The most that is on its way.
+    /// The maximum number of bytes in flight to the peer.
     send_window: usize,
-    /// What the system tells once.
+    /// The pending error, which is reported once.
     failure: Option<Errno>,
-    /// The peer was sent a reset.
+    /// Whether a reset was sent to the peer.
     reset: bool,
-    /// Somebody found no room, and is to be told of some.
+    /// Whether a call found the send window full and must be notified when there is room.
     send_window_full: bool,
-    /// The descriptor is closed.
+    /// Whether the descriptor is closed.
     closed: bool,
     pub(super) wakers: Vec<Waker>,
 }
@@ -120,9 +120,9 @@ pub(super) struct ModelSocket {
 enum State {
     Dialling,
     Established,
-    /// The peer has reset it.
+    /// The peer has reset the connection.
     Reset,
-    /// This side has.
+    /// This side has reset the connection.
     Disconnected,
 }
 
@@ -170,7 +170,7 @@ impl System {
         &mut self.sockets[usize::try_from(descriptor).expect("it is an index")]
     }
 
-    /// Has who waits for this descriptor look at it.
+    /// Wakes the tasks that wait for this descriptor, and marks its registrations.
     fn signal(&mut self, descriptor: RawFd, what: PollBits) {
         let socket = self.socket(descriptor);
         socket.wakers.drain(..).for_each(Waker::wake);
@@ -196,12 +196,12 @@ impl System {
         self.change_waiters.drain(..).for_each(Waker::wake);
     }
 
-    /// Wakes when a descriptor has come or gone.
+    /// Wakes `waker` when a descriptor is opened or closed.
     pub(super) fn watch_changes(&mut self, waker: &Waker) {
         self.change_waiters.push(waker.clone());
     }
 
-    /// Whether every descriptor is closed.
+    /// Returns whether every descriptor is closed.
     pub(super) fn is_fully_closed(&self) -> bool {
         self.sockets.iter().all(|socket| socket.closed)
     }
@@ -349,11 +349,11 @@ impl ModelSocket {
 
 // ----------------------------------------------------------------- this side
 
-/// Stands for that of mio.
+/// A model of mio's `TcpStream`.
 #[derive(Debug)]
 pub(crate) struct TcpStream(pub(super) RawFd);
 
-/// Dials the one site there is.
+/// Connects to the only peer there is.
 #[expect(clippy::unnecessary_wraps, reason = "as the driver's own")]
 pub(in crate::driver) fn dial(
     address: SocketAddr,
@@ -361,7 +361,7 @@ pub(in crate::driver) fn dial(
 ) -> Result<DialResult, Fault> {
     let (descriptor, reachability) = call(|system| (system.dial(address), system.reachability));
     let wire = Arc::new(Wire::new(TcpStream(descriptor)));
-    // As in the driver's own: elsewhere the loop has to register a wire before anyone shares it.
+    // As in the driver's own `dial`: the event loop must register a wire before it is shared.
     let alone = cfg!(sockeye_condvar);
     let pending = alone || ALWAYS_PENDING || reachability == Reachability::Deferred;
     Ok(if pending { DialResult::Pending(wire) } else { DialResult::Connected(wire) })
@@ -407,7 +407,7 @@ impl TcpStream {
         call(|system| system.socket(self.0).poll_bits().contains(PollBits::HUP))
     }
 
-    /// By connect(2) to no address.
+    /// Resets the connection, as connect(2) to `AF_UNSPEC` does.
     pub(crate) fn reset(&self) {
         call(|system| system.disconnect(self.0));
     }
@@ -460,11 +460,11 @@ impl Drop for TcpStream {
 
 // ----------------------------------------------------------------- the other side
 
-/// The other end of a connection, and its system.
+/// The peer of a connection, with its kernel.
 #[derive(Debug)]
 pub struct Peer(RawFd);
 
-/// How the socket ended it.
+/// How the socket ended the connection, as seen by the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerSaw {
     /// By FIN.
@@ -474,7 +474,7 @@ pub enum PeerSaw {
 }
 
 impl Peer {
-    /// Waits for the next connection that is dialled.
+    /// Waits for the next connection and accepts it.
     #[must_use]
     pub fn accept() -> Self {
         wait(|world, waker| {
@@ -488,13 +488,13 @@ impl Peer {
         })
     }
 
-    /// The address that was dialled.
+    /// Returns the address that was dialled.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         world().system.socket(self.0).address
     }
 
-    /// Makes the connection that is being dialled, if it still is.
+    /// Establishes the connection if it is still being dialled.
     pub fn complete_connect(&self) {
         call(|system| {
             let socket = system.socket(self.0);
@@ -505,7 +505,7 @@ impl Peer {
         });
     }
 
-    /// Sends, without an end of the room for it.
+    /// Sends bytes. The receive buffer is unlimited.
     pub fn send(&self, bytes: &[u8]) {
         call(|system| {
             let socket = system.socket(self.0);
@@ -545,7 +545,7 @@ impl Peer {
         });
     }
 
-    /// Takes what has come, which makes room.
+    /// Takes the received bytes, which makes room in the send window.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
         call(|system| {
@@ -558,14 +558,14 @@ impl Peer {
         })
     }
 
-    /// Takes what comes until something has.
+    /// Waits for at least one byte and takes the received bytes.
     #[must_use]
     pub fn wait_bytes(&self) -> Vec<u8> {
         self.wait(|socket| !socket.outgoing.is_empty());
         self.take()
     }
 
-    /// Takes what comes up to the end.
+    /// Takes all bytes up to the end of the connection.
     #[must_use]
     pub fn wait_eof(&self) -> (Vec<u8>, PeerSaw) {
         let mut taken = Vec::new();
@@ -578,7 +578,7 @@ impl Peer {
         }
     }
 
-    /// Takes what has come, when anything has, and the end with the last of it.
+    /// Waits for bytes or for the end, and takes both. The end is returned with the last bytes.
     #[must_use]
     pub fn wait_any(&self) -> (Vec<u8>, Option<PeerSaw>) {
         self.wait(|socket| !socket.outgoing.is_empty() || socket.peer_saw().is_some());
@@ -590,7 +590,7 @@ impl Peer {
         (taken, peer_saw)
     }
 
-    /// How the socket has ended it by now.
+    /// Returns how the socket has ended the connection, if it has.
     #[must_use]
     pub fn peer_saw(&self) -> Option<PeerSaw> {
         world().system.socket(self.0).peer_saw()

@@ -1,4 +1,4 @@
-//! The clock, and those who wait for an instant.
+//! The model's clock and timers.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -15,17 +15,17 @@ pub(super) struct Time {
     passed: Duration,
     timers: BTreeMap<(Instant, u64), Option<Waker>>,
     timers_made: u64,
-    /// The task that makes time pass.
+    /// The task that advances time.
     auto_advance: Option<Waker>,
 }
 
-/// What the clock shows.
+/// Returns the model's time.
 #[must_use]
 pub fn now() -> Instant {
     world().time.now()
 }
 
-/// Time passes, while others are at work.
+/// Advances time while other tasks can run.
 pub fn pass_time(time: Duration) {
     yield_point();
     let mut world = world();
@@ -33,8 +33,7 @@ pub fn pass_time(time: Duration) {
     world.time.advance(now);
 }
 
-/// Makes time pass, an instant that somebody waits for at a time. Who decides on schedules lets it run only
-/// when nothing else can.
+/// Advances time to one timer after another. The scheduler runs this task only if no other task can run.
 pub(super) fn run() {
     let ended = || {
         wait(|world, waker| {
@@ -77,12 +76,12 @@ impl Time {
     }
 }
 
-/// An instant that somebody waits for.
+/// A timer for which a task waits.
 #[derive(Debug)]
 pub(super) struct Timer(Option<(Instant, u64)>);
 
 impl Timer {
-    /// One that never comes, where that is too far away to be an instant.
+    /// Creates a timer. It never fires if there is no limit, or if the limit overflows `Instant`.
     pub(super) fn after(limit: Option<Duration>) -> Self {
         let mut world = world();
         let time = &mut world.time;
@@ -96,7 +95,7 @@ impl Timer {
         Timer(Some(key))
     }
 
-    /// Whether it has come; if not, it will wake.
+    /// Returns whether the timer is due. Otherwise it will wake the waker.
     pub(super) fn is_due(&self, time: &mut Time, waker: &Waker) -> bool {
         let Some(key) = self.0 else { return false };
         if let Some(timer) = time.timers.get_mut(&key) {

@@ -7,7 +7,7 @@ use super::*;
 
 const WATCHDOG: Duration = Duration::from_secs(10);
 
-/// A task that says its name when it begins and then waits for its gate.
+/// A task that reports its name when it starts and then waits for its gate.
 struct TestTask {
     name: &'static str,
     begun: StdMutex<Sender<&'static str>>,
@@ -42,14 +42,14 @@ impl Task for TestTask {
     }
 }
 
-/// A pool, the gate of its tasks, and the names of those that have begun.
+/// A pool, the gate of its tasks, and the names of started tasks.
 struct PoolTest {
     pool: &'static ThreadPool,
     gate: Arc<Gate>,
     begin: Sender<&'static str>,
     begun: Receiver<&'static str>,
     tasks: Vec<Arc<TestTask>>,
-    /// When tasks are handed in, however slow the machine is.
+    /// The time at which tasks are submitted. It is fixed, so that a slow machine does not matter.
     now: Instant,
 }
 
@@ -80,18 +80,18 @@ impl PoolTest {
         self.pool.submit(share, task, self.now)
     }
 
-    /// These begin, in any order.
+    /// Checks that these tasks start, in any order.
     #[track_caller]
     fn assert_started(&self, names: &[&str]) {
         let mut begun: Vec<_> = names
             .iter()
-            .map(|_| self.begun.recv_timeout(WATCHDOG).expect("another begins"))
+            .map(|_| self.begun.recv_timeout(WATCHDOG).expect("another task starts"))
             .collect();
         begun.sort_unstable();
         assert_eq!(begun, names);
     }
 
-    /// Nothing more begins, however often the loop looks after the pool.
+    /// Checks that no other task starts, even if the event loop polls the pool.
     #[track_caller]
     fn assert_idle(&self) {
         for _ in 0..3 {
@@ -130,7 +130,7 @@ fn shares_take_turns() {
 }
 
 #[test]
-fn a_share_whose_tasks_hang_keeps_none_of_another_waiting() {
+fn a_share_whose_tasks_hang_does_not_delay_another_share() {
     let mut test = PoolTest::new(Limits::threads(16));
     let (hung, other) = (share(3), share(3));
     for name in ["h1", "h2", "h3", "h4", "h5"] {
@@ -140,7 +140,7 @@ fn a_share_whose_tasks_hang_keeps_none_of_another_waiting() {
     assert!(test.pool.spawn_if_stalled(later(SPAWN_DELAY)));
     test.assert_started(&["h3"]);
     test.assert_idle();
-    // Every thread is taken by what has run for long.
+    // Every thread runs a task that has run for SPAWN_DELAY.
     let task = test.task("o1");
     assert_eq!(test.pool.submit(&other, task, later(SPAWN_DELAY)), SubmitResult::Started);
     test.assert_started(&["o1"]);
@@ -149,7 +149,7 @@ fn a_share_whose_tasks_hang_keeps_none_of_another_waiting() {
 }
 
 #[test]
-fn threads_are_started_only_when_the_others_hang() {
+fn further_threads_start_only_if_the_others_hang() {
     let mut test = PoolTest::new(Limits::threads(16));
     let share = share(16);
     assert_eq!(test.submit(&share, "1"), SubmitResult::Started);
@@ -163,7 +163,7 @@ fn threads_are_started_only_when_the_others_hang() {
 }
 
 #[test]
-fn what_nobody_wants_is_neither_begun_nor_kept() {
+fn unwanted_tasks_are_neither_started_nor_kept() {
     let mut test = PoolTest::new(Limits::threads(1));
     let share = share(1);
     test.submit(&share, "1");
@@ -178,11 +178,11 @@ fn what_nobody_wants_is_neither_begun_nor_kept() {
     test.tasks[2].wanted.store(false, Ordering::SeqCst);
     test.gate.open();
     test.assert_idle();
-    assert!(test.pool.lock().shares.is_empty(), "nothing is kept of a share without tasks");
+    assert!(test.pool.lock().shares.is_empty(), "the pool must forget a share without tasks");
 }
 
 #[test]
-fn an_unwanted_task_that_hangs_stops_counting_after_a_while() {
+fn an_unwanted_task_that_hangs_is_written_off() {
     let mut test = PoolTest::new(Limits::threads(16));
     let share = share(1);
     test.submit(&share, "1");
@@ -195,7 +195,7 @@ fn an_unwanted_task_that_hangs_stops_counting_after_a_while() {
     test.assert_idle();
     test.pool.spawn_if_stalled(later(WRITE_OFF_AFTER));
     test.assert_started(&["2"]);
-    // One that is handed in later need not wait for the loop.
+    // A task that is submitted later does not wait for the event loop.
     test.tasks[1].wanted.store(false, Ordering::SeqCst);
     let task = test.task("3");
     assert_eq!(test.pool.submit(&share, task, later(WRITE_OFF_AFTER)), SubmitResult::Started);
@@ -210,7 +210,7 @@ fn an_unwanted_task_that_hangs_stops_counting_after_a_while() {
 }
 
 #[test]
-fn one_share_never_has_the_whole_pool() {
+fn one_share_never_takes_the_whole_pool() {
     let mut test = PoolTest::new(Limits { core_threads: 8, ..Limits::threads(8) });
     let (greedy, other) = (share(100), share(100));
     for _ in 0..20 {
@@ -218,7 +218,7 @@ fn one_share_never_has_the_whole_pool() {
     }
     test.assert_started(&["g"; 6]);
     test.assert_idle();
-    // Half of the threads at most are written off.
+    // At most half of the threads are written off.
     for task in &test.tasks {
         task.wanted.store(false, Ordering::SeqCst);
     }
@@ -233,7 +233,7 @@ fn one_share_never_has_the_whole_pool() {
 }
 
 #[test]
-fn what_must_not_wait_is_given_back_when_all_threads_are_taken() {
+fn submit_now_returns_the_task_if_all_threads_are_busy() {
     let mut test =
         PoolTest::new(Limits { threads: 4, reserved: 0, per_share: Some(4), core_threads: 4 });
     let one = share(1);
