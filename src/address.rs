@@ -1,7 +1,7 @@
-//! Where to connect to: a host and a port, checked before anything is sent.
+//! The address to connect to: a host and a port, checked before anything is sent.
 //!
-//! The host is a name or an IP literal and is kept as it was written. Nothing is looked up here, and
-//! nothing is decided about who may be dialled; the text form and its faults are in `parse`.
+//! The host is a name or an IP literal, and is kept as it was written. Lookups and egress rules are elsewhere. The
+//! `parse` module has the text form and its errors.
 
 mod parse;
 
@@ -13,22 +13,21 @@ use crate::error::{Error, Result};
 
 pub(crate) use parse::{bare_host, quote};
 
-/// A host (DNS name or IP literal) and a port. Text form: `host:port`, IPv6 as `[::1]:80`.
+/// A host (DNS name or IP literal) and a port. Text form: `host:port`; IPv6 as `[::1]:80`.
 ///
-/// The host is kept as it was written, upper case and a trailing dot included: that is what the
-/// resolver is asked for and what [`SocketInfo::requested`](crate::SocketInfo::requested) gives back.
-/// It is an IP literal where the standard library takes it for one: the strict form of
-/// [RFC 6943, section 3.1.1]. Old IPv4 spellings such as `127.1`, `0177.0.0.1` or `2130706433` are
-/// names: they go to the resolver like any other.
+/// The host is kept as it was written, including upper case and a trailing dot. The resolver and
+/// [`SocketInfo::requested`](crate::SocketInfo::requested) get it in this form. It is an IP literal if the standard
+/// library parses it as one, which is the strict form of [RFC 6943, section 3.1.1]. Legacy IPv4 spellings such as
+/// `127.1`, `0177.0.0.1` or `2130706433` are names: they go to the resolver like any other.
 ///
-/// A host has 1 to 255 bytes, all of them ASCII letters, digits, `.`, `-` or `_`, unless it is an IPv6
-/// literal. A port is a decimal number from 1 to 65535; leading zeros change nothing. There is no
-/// default port, and nothing of a URL but its host and port is taken.
+/// A host has 1 to 255 bytes. All of them are ASCII letters, digits, `.`, `-` or `_`, unless it is an IPv6 literal. A
+/// port is a decimal number from 1 to 65535; leading zeros are ignored. There is no default port. Of a URL, only host
+/// and port are accepted.
 ///
-/// An address is made from text by [`str::parse`], from a host and a port by [`SocketAddress::new`],
-/// and by [`From`] or [`TryFrom`] from all that [`connect`](crate::connect) takes: `&str`, `String`,
-/// `(&str, u16)`, `(String, u16)`, `(IpAddr, u16)`, `(Ipv4Addr, u16)`, `(Ipv6Addr, u16)`, `([u8; 4], u16)`,
-/// [`SocketAddr`], [`SocketAddrV4`] and [`SocketAddrV6`].
+/// Create an address from text with [`str::parse`], or from a host and a port with [`SocketAddress::new`]. [`From`]
+/// and [`TryFrom`] convert everything that [`connect`](crate::connect) takes: `&str`, `String`, `(&str, u16)`,
+/// `(String, u16)`, `(IpAddr, u16)`, `(Ipv4Addr, u16)`, `(Ipv6Addr, u16)`, `([u8; 4], u16)`, [`SocketAddr`],
+/// [`SocketAddrV4`] and [`SocketAddrV6`].
 ///
 /// ```
 /// use sockeye::SocketAddress;
@@ -47,25 +46,27 @@ pub(crate) use parse::{bare_host, quote};
 ///
 /// # Errors
 ///
-/// Every fallible way to make one gives [`ErrorKind::InvalidAddress`](crate::ErrorKind::InvalidAddress)
-/// with a message that names the fault: a scheme, user information, a path, a query or a fragment; white
-/// space, a control character or any other character that a host can't have; a zone; an empty or
-/// over-long host; a colon outside an IPv6 literal; brackets that are unbalanced or around anything but
-/// IPv6; a port that is missing, empty, signed, not a number, 0 or greater than 65535.
+/// Every fallible conversion returns [`ErrorKind::InvalidAddress`](crate::ErrorKind::InvalidAddress) with a message
+/// that names the fault:
+/// - a scheme, user information, path, query, fragment or zone;
+/// - white space, a control character, or any other character that is not allowed in a host;
+/// - an empty host, or one longer than 255 bytes;
+/// - a colon outside an IPv6 literal, unbalanced brackets, or brackets around anything but IPv6;
+/// - a port that is missing, empty, signed, not a number, 0, or greater than 65535.
 ///
 /// [RFC 6943, section 3.1.1]: https://www.rfc-editor.org/rfc/rfc6943#section-3.1.1
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[doc(alias("SocketAddr", "ToSocketAddrs", "hostname", "HostPort", "Addr"))]
 pub struct SocketAddress {
-    /// Without brackets.
+    /// The host, without brackets.
     hostname: Box<str>,
     port: u16,
-    /// The zone of a link-local IPv6 literal that was given as a number; 0 is none.
+    /// The zone of a link-local IPv6 address that was passed as a number; 0 if there is none.
     scope_id: u32,
 }
 
 impl SocketAddress {
-    /// An address of a host and a port. IPv6 hosts are taken with or without brackets.
+    /// Creates an address from a host and a port. Accepts IPv6 hosts with or without brackets.
     ///
     /// ```
     /// use sockeye::SocketAddress;
@@ -79,19 +80,18 @@ impl SocketAddress {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidAddress`](crate::ErrorKind::InvalidAddress) where the host can't be one, and
-    /// for port 0.
+    /// [`ErrorKind::InvalidAddress`](crate::ErrorKind::InvalidAddress) if the host is invalid or the port is 0.
     pub fn new(hostname: impl Into<String>, port: u16) -> Result<Self> {
         let written: String = hostname.into();
         let host = parse::host(&written)?;
-        // Shorter only by its brackets: else the text itself is the host, and is not copied.
+        // The lengths differ only by brackets. Otherwise the text itself is the host and needs no copy.
         let hostname = if host.len() == written.len() { written.into() } else { host.into() };
         let address = SocketAddress { hostname, port, scope_id: 0 };
         address.check_port()?;
         Ok(address)
     }
 
-    /// The host as it was written, an IPv6 literal without its brackets.
+    /// Returns the host as it was written; an IPv6 literal without its brackets.
     ///
     /// ```
     /// let address: sockeye::SocketAddress = "[::1]:80".parse()?;
@@ -104,14 +104,14 @@ impl SocketAddress {
         &self.hostname
     }
 
-    /// The port. It is 0 only in an address converted from numbers, which
-    /// [`connect`](crate::connect) then refuses.
+    /// Returns the port. It is 0 only in an address converted from numbers, which [`connect`](crate::connect) then
+    /// refuses.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The numeric address where the host is an IP literal: there is nothing to look up.
+    /// Returns the numeric address if the host is an IP literal, which needs no lookup.
     pub(crate) fn literal(&self) -> Option<SocketAddr> {
         Some(match self.hostname.parse().ok()? {
             IpAddr::V4(ip) => SocketAddr::from((ip, self.port)),
@@ -119,7 +119,7 @@ impl SocketAddress {
         })
     }
 
-    /// Refuses port 0, which the conversions from numbers let through.
+    /// Refuses port 0, which the conversions from numbers accept.
     pub(crate) fn check_port(&self) -> Result<()> {
         match self.port {
             0 => Err(parse::port_zero(&self.to_string())),
@@ -165,7 +165,7 @@ impl TryFrom<&String> for SocketAddress {
     }
 }
 
-/// As [`SocketAddress::new`], with its errors.
+/// Converts like [`SocketAddress::new`], with its errors.
 impl TryFrom<(&str, u16)> for SocketAddress {
     type Error = Error;
 
@@ -174,7 +174,7 @@ impl TryFrom<(&str, u16)> for SocketAddress {
     }
 }
 
-/// As [`SocketAddress::new`], with its errors.
+/// Converts like [`SocketAddress::new`], with its errors.
 impl TryFrom<(String, u16)> for SocketAddress {
     type Error = Error;
 
@@ -183,7 +183,7 @@ impl TryFrom<(String, u16)> for SocketAddress {
     }
 }
 
-/// Takes any port; [`connect`](crate::connect) refuses 0.
+/// Accepts any port; [`connect`](crate::connect) refuses 0.
 impl From<(IpAddr, u16)> for SocketAddress {
     fn from((ip, port): (IpAddr, u16)) -> Self {
         let hostname = match ip {
@@ -194,21 +194,21 @@ impl From<(IpAddr, u16)> for SocketAddress {
     }
 }
 
-/// Takes any port; [`connect`](crate::connect) refuses 0.
+/// Accepts any port; [`connect`](crate::connect) refuses 0.
 impl From<(Ipv4Addr, u16)> for SocketAddress {
     fn from((ip, port): (Ipv4Addr, u16)) -> Self {
         SocketAddress::from((IpAddr::V4(ip), port))
     }
 }
 
-/// Takes any port; [`connect`](crate::connect) refuses 0.
+/// Accepts any port; [`connect`](crate::connect) refuses 0.
 impl From<(Ipv6Addr, u16)> for SocketAddress {
     fn from((ip, port): (Ipv6Addr, u16)) -> Self {
         SocketAddress::from((IpAddr::V6(ip), port))
     }
 }
 
-/// Takes any port; [`connect`](crate::connect) refuses 0.
+/// Accepts any port; [`connect`](crate::connect) refuses 0.
 ///
 /// ```
 /// use sockeye::SocketAddress;
@@ -221,23 +221,23 @@ impl From<([u8; 4], u16)> for SocketAddress {
     }
 }
 
-/// Takes any port; [`connect`](crate::connect) refuses 0.
+/// Accepts any port; [`connect`](crate::connect) refuses 0.
 impl From<SocketAddrV4> for SocketAddress {
     fn from(address: SocketAddrV4) -> Self {
         SocketAddress::from(SocketAddr::V4(address))
     }
 }
 
-/// Keeps the scope id, as the conversion from [`SocketAddr`] does. Takes any port;
-/// [`connect`](crate::connect) refuses 0.
+/// Keeps the scope id, like the conversion from [`SocketAddr`]. Accepts any port; [`connect`](crate::connect) refuses
+/// 0.
 impl From<SocketAddrV6> for SocketAddress {
     fn from(address: SocketAddrV6) -> Self {
         SocketAddress::from(SocketAddr::V6(address))
     }
 }
 
-/// The text of an IPv4 address: every socket that is made from one needs it, and the general way takes
-/// ten times as long.
+/// Returns the text of an IPv4 address. Every socket that is created from one needs it, and `Display` takes ten times
+/// as long.
 fn dotted(ip: Ipv4Addr) -> Box<str> {
     let mut text = [0; 15];
     let mut len = 0;
@@ -260,8 +260,8 @@ fn dotted(ip: Ipv4Addr) -> Box<str> {
     std::str::from_utf8(&text[..len]).expect("digits and dots are ASCII").into()
 }
 
-/// Keeps the IPv6 scope id: it is dialled and compared, and not printed. Takes any port;
-/// [`connect`](crate::connect) refuses 0.
+/// Keeps the IPv6 scope: it is dialled and compared, but not printed. Accepts any port; [`connect`](crate::connect)
+/// refuses 0.
 ///
 /// ```
 /// use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -288,8 +288,8 @@ impl From<&SocketAddress> for SocketAddress {
     }
 }
 
-/// `host:port`, an IPv6 host in brackets, which parses to an equal address again. An IPv6 scope id is
-/// not printed.
+/// Prints `host:port`, with an IPv6 host in brackets. Parsing the text returns an equal address, except that an IPv6
+/// scope id is not printed.
 impl fmt::Display for SocketAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Only an IPv6 literal has colons.
@@ -306,13 +306,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_as_small_as_its_parts() {
+    fn an_address_is_as_small_as_its_parts() {
         assert_eq!(size_of::<SocketAddress>(), 24);
         assert_eq!(size_of::<Option<SocketAddress>>(), 24);
     }
 
     #[test]
-    fn an_ipv4_address_is_written_as_the_standard_library_does() {
+    fn ipv4_text_equals_that_of_the_standard_library() {
         for octet in 0..=u8::MAX {
             let ip = Ipv4Addr::new(octet, u8::MAX - octet, octet / 3, octet.wrapping_mul(7));
             assert_eq!(*dotted(ip), ip.to_string());
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_address_takes_ipv6_with_or_without_brackets() {
+    fn a_new_address_accepts_ipv6_with_or_without_brackets() {
         for host in ["::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "fe80::AbCd"] {
             let bare = SocketAddress::new(host, 80).unwrap();
             let bracketed = SocketAddress::new(format!("[{host}]"), 80).unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn port_0_is_refused_with_one_message_whoever_sees_it() {
+    fn port_0_is_refused_with_the_same_message_everywhere() {
         let parsed = "127.0.0.1:0".parse::<SocketAddress>().unwrap_err();
         let made = SocketAddress::new("127.0.0.1", 0).unwrap_err();
         let numeric = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_standard_library_takes_for_an_ip_address_is_a_literal() {
+    fn only_ip_addresses_of_the_standard_library_are_literals() {
         let literal = |host: &str| SocketAddress::new(host, 80).unwrap().literal();
         assert_eq!(literal("127.0.0.1"), Some("127.0.0.1:80".parse().unwrap()));
         assert_eq!(literal("0:0:0:0:0:0:0:1"), Some("[::1]:80".parse().unwrap()));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scope_of_an_ipv6_address_is_dialled_and_compared_and_not_printed() {
+    fn an_ipv6_scope_is_dialled_and_compared_but_not_printed() {
         let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
         let scoped = SocketAddr::from(SocketAddrV6::new(ip, 80, 0, 7));
         let address = SocketAddress::from(scoped);

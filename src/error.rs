@@ -1,8 +1,7 @@
-//! What can go wrong: [`Error`] for users, [`Fault`] for the machine.
+//! Errors: [`Error`] for users, [`Fault`] for the state machine.
 //!
-//! A [`Fault`] is small copyable data, which is all that the state machine handles. An [`Error`] is
-//! made of it once, when a socket fails, with the text, the source and the attempts that a person
-//! needs; from then on every waiter gets a clone of that one error.
+//! A [`Fault`] is small, copyable data. When a socket fails, an [`Error`] is made of it once, with the text, the
+//! source and the attempts that a person needs. Every waiter gets a clone of that error.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -24,15 +23,14 @@ use crate::tls::Failure;
 pub use self::fault::{FailedAttempt, Fault, Step, TimerKind};
 pub(crate) use crate::resolver::Unresolved;
 
-/// The result of every fallible call of this crate but those of [`Read`](io::Read) and
-/// [`Write`](io::Write).
+/// The result type of every fallible call of this crate, except [`Read`](io::Read) and [`Write`](io::Write).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a socket failed: cheap to clone, every waiter gets the same.
+/// The error of a socket. Cheap to clone; every waiter gets the same error.
 ///
-/// `Display` says what failed and why in one line. The [source](std::error::Error::source) is the cause below it, such
-/// as the system's error, the resolver's or that of rustls, and the line does not repeat what it says: print the
-/// whole chain to see all.
+/// `Display` prints one line: what failed, then why. The [source](std::error::Error::source) is the underlying cause,
+/// such as an error of the operating system, the resolver or rustls. The line does not repeat the source, so print
+/// the whole chain to see everything.
 ///
 /// ```
 /// use std::error::Error as _;
@@ -46,8 +44,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Ok::<(), sockeye::Error>(())
 /// ```
 ///
-/// `Read` and `Write` wrap it in an [`io::Error`] of the fitting [kind](ErrorKind), from which
-/// [`Error::from_io`] gives it back.
+/// `Read` and `Write` wrap it in an [`io::Error`] of the matching [kind](ErrorKind); [`Error::from_io`] returns it.
 ///
 /// ```
 /// use sockeye::{ErrorKind, SocketAddress};
@@ -77,7 +74,7 @@ struct Inner {
     attempts: Vec<Attempt>,
 }
 
-/// What a failure came from.
+/// Underlying cause of an error.
 #[derive(Clone)]
 enum Source {
     Io(Arc<io::Error>),
@@ -86,7 +83,7 @@ enum Source {
 }
 
 impl Error {
-    /// What sort of failure this is.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
@@ -98,7 +95,7 @@ impl Error {
         self.inner.retryable
     }
 
-    /// Returns whether the lookup failed in a way that may pass, such as a name server that is silent or fails itself.
+    /// Returns whether the lookup failed in a way that may pass, such as a silent or failing name server.
     ///
     /// The socket has failed for good, so [`is_retryable`](Self::is_retryable) is `false`. A new connect may succeed.
     ///
@@ -116,9 +113,9 @@ impl Error {
         self.inner.transient
     }
 
-    /// The connection attempts made, in the order in which they began, each with its own error; those
-    /// still pending when a limit struck are [`ErrorKind::TimedOut`]. With them are the addresses that were
-    /// refused, up to 64. Empty where nothing was dialled or refused.
+    /// Returns the connection attempts in the order in which they began, each with its own error. Attempts that are
+    /// still pending when a limit passes are [`ErrorKind::TimedOut`]. Includes up to 64 addresses that the egress
+    /// rules denied. Empty if nothing was dialled or denied.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         &self.inner.attempts
@@ -126,10 +123,10 @@ impl Error {
 
     /// Returns the step that failed or timed out, if the error has one.
     ///
-    /// An error of a read, a write or a close has that step, unless the connection never opened: then it has the
-    /// step of connecting that failed. A wait for the connection that timed out, such as
-    /// [`Socket::opened_timeout`](crate::Socket::opened_timeout), has the step at which connecting was. The
-    /// end of an established connection, as [`Socket::closed`](crate::Socket::closed) gives it, has none.
+    /// The error of a read, write or close has that step. If the connection never opened, it has the failed step of
+    /// connecting. If a wait for the connection times out, as in
+    /// [`Socket::opened_timeout`](crate::Socket::opened_timeout), the error has the current step of connecting. The
+    /// end of an established connection, as [`Socket::closed`](crate::Socket::closed) returns it, has none.
     ///
     /// ```
     /// use std::time::Duration;
@@ -149,10 +146,9 @@ impl Error {
         self.inner.step
     }
 
-    /// Returns how long each step took until the failure, if the connection never opened. Otherwise `None`.
+    /// Returns how long each step took until the failure. `None` if the connection had opened.
     ///
-    /// The step that failed is included. Steps that were not reached took no time. The wait for a slot is
-    /// not part of it.
+    /// Includes the failed step. Steps that were not reached are zero. Excludes the wait for a slot.
     ///
     /// ```
     /// use std::time::Duration;
@@ -175,18 +171,18 @@ impl Error {
         self.inner.timings
     }
 
-    /// The error inside an [`io::Error`] that came from this crate.
+    /// Returns the error inside an [`io::Error`] that came from this crate.
     #[must_use]
     pub fn from_io(error: &io::Error) -> Option<&Error> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// An error that is told by its kind and its text alone.
+    /// Creates an error from its kind and message alone.
     pub(crate) fn with_message(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Error::build(Inner::new(kind, message))
     }
 
-    /// A limit that passed for one call only: the socket lives on.
+    /// Creates the error of a limit that passed for one call only; the socket lives on.
     pub(crate) fn call_timed_out(limit: TimerKind) -> Self {
         Error::build(Inner {
             retryable: true,
@@ -195,11 +191,11 @@ impl Error {
         })
     }
 
-    /// The error of an established connection.
+    /// Creates the error of an established connection.
     pub(crate) fn from_fault(fault: Fault) -> Self {
         let source = fault.code().map(io::Error::from_raw_os_error);
         let message = match fault {
-            // They are told by what the system calls them; the number is the source's.
+            // These messages include the operating system's text; the source has the number.
             Fault::Connect(code) | Fault::Io(code) => {
                 Cow::Owned(format!("{}: {}", fault.message(), fault::words(code)))
             }
@@ -217,7 +213,7 @@ impl Error {
         })
     }
 
-    /// The error of a connection whose TLS failed, in the handshake where `requested` says with whom.
+    /// Creates the error of a connection whose TLS failed. During a handshake, `requested` is the peer.
     pub(crate) fn from_tls(failure: &Failure, requested: Option<&dyn fmt::Display>) -> Self {
         let message = match requested {
             Some(requested) => {
@@ -231,8 +227,8 @@ impl Error {
         })
     }
 
-    /// The error of a host, a port or an address that must not be dialled: the rule's reason, then what the page of
-    /// the platform says.
+    /// Creates the error of a denied host, port or address. The message has the rule's reason, then the text that the
+    /// platform documents.
     pub(crate) fn from_denial(
         reason: &dyn fmt::Display,
         page: &str,
@@ -242,8 +238,8 @@ impl Error {
         Error::with_message(ErrorKind::Denied, message).during(Step::Connect)
     }
 
-    /// The error of a connection that never came to be: what was asked for, every attempt, what the resolver
-    /// said where it failed, and which of the egress rules denied an address.
+    /// Creates the error of a connection that never opened. It has the requested address, every attempt, the
+    /// resolver's error if there is one, and the egress rules that denied an address.
     pub(crate) fn from_connecting(
         fault: Fault,
         requested: &dyn fmt::Display,
@@ -278,7 +274,7 @@ impl Error {
         })
     }
 
-    /// Notes the step that failed, unless one is known.
+    /// Records the step that failed, unless one is recorded already.
     #[must_use]
     pub(crate) fn during(mut self, step: impl Into<Option<Step>>) -> Self {
         if let (None, Some(step)) = (self.inner.step, step.into()) {
@@ -287,14 +283,14 @@ impl Error {
         self
     }
 
-    /// Notes how long the steps of connecting took.
+    /// Records how long the steps of connecting took.
     #[must_use]
     pub(crate) fn after(mut self, timings: Timings) -> Self {
         Arc::make_mut(&mut self.inner).timings = Some(timings);
         self
     }
 
-    /// Whether a part of it may be the program's, so that to drop it may run code of the program.
+    /// Returns whether a part of the error may belong to the program, so that dropping it may run the program's code.
     pub(crate) fn may_be_foreign(&self) -> bool {
         match &self.inner.source {
             Some(Source::Io(error)) => error.get_ref().is_some(),
@@ -365,8 +361,8 @@ impl From<Infallible> for Error {
     }
 }
 
-/// The crate's own error if `error` carries one, as those of reads and writes do; otherwise one of kind
-/// [`Io`](ErrorKind::Io) with `error` as its source. So `?` works on both in functions that return
+/// Returns the crate's own error if `error` carries one, as those of reads and writes do. Otherwise returns an error
+/// of kind [`Io`](ErrorKind::Io) with `error` as its source. So `?` works on both in functions that return
 /// [`Result`].
 ///
 /// ```
@@ -388,7 +384,7 @@ impl From<io::Error> for Error {
         match error.downcast::<Error>() {
             Ok(own) => own,
             Err(error) => {
-                // The number is the source's.
+                // The source has the number.
                 let code = error.raw_os_error();
                 let message = code.map_or_else(|| error.to_string(), fault::words);
                 Error::build(Inner {
@@ -407,56 +403,56 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The sorts of failure. In parentheses: the [`io::ErrorKind`] that reads and writes carry. It is never
-/// `Interrupted` or `WouldBlock`, whatever the system or a resolver said: to call again is of no use.
+/// The kind of an [`Error`]. Parentheses give the [`io::ErrorKind`] that reads and writes carry. That is never
+/// `Interrupted` or `WouldBlock`, because repeating the call would not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The address is not `host:port`, or its host or port can't be (`InvalidInput`).
+    /// The address is not `host:port`, or its host or port is invalid (`InvalidInput`).
     InvalidAddress,
-    /// An option has a value that can't be, or that this system does not offer (`InvalidInput`).
+    /// An option has an invalid value, or one that this system does not support (`InvalidInput`).
     InvalidOptions,
-    /// Misuse of the call order by the program, never caused by a peer (`InvalidInput`).
+    /// The program misused the call order; a peer never causes this (`InvalidInput`).
     InvalidState,
-    /// Refused by the egress rules (`PermissionDenied`).
+    /// The egress rules refused the connection (`PermissionDenied`).
     Denied,
-    /// The connection would come back to this program: its address is a listener of its own, or the
-    /// socket is bound to the very address it dials (`PermissionDenied`).
+    /// The connection would come back to this program (`PermissionDenied`). Its address is an
+    /// [`own_listener`](EgressRules::own_listener), or the socket is bound to the very address that it dials.
     Loop,
-    /// Too many open sockets (`ResourceBusy`).
+    /// Too many sockets are open (`ResourceBusy`).
     Limit,
-    /// The name did not resolve, or the resolver panicked. `NotFound` only if it is known that there is no such
-    /// name, or no address of it; otherwise `Other`, or what the resolver said. If the failure may pass, the error
+    /// The name did not resolve, or the resolver panicked. `NotFound` only if the name is known not to exist or to
+    /// have no address; otherwise `Other`, or the resolver's own kind. If the failure may pass, the error
     /// [is transient](Error::is_transient).
     Resolve,
-    /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last).
+    /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last attempt).
     Connect,
-    /// Handshake, certificate or record failure, also the peer's end within a handshake; the
-    /// [source](std::error::Error::source) is the `rustls::Error` where there is one (`InvalidData`).
+    /// Handshake, certificate or record failure, including the peer's FIN during a handshake (`InvalidData`). The
+    /// [source](std::error::Error::source) is the `rustls::Error` if there is one.
     Tls,
     /// Plaintext was waiting when the upgrade began (`InvalidData`).
     UnreadPlaintext,
     /// TLS data ended without `close_notify` (`UnexpectedEof`).
     Truncated,
-    /// A limit of this crate passed (`TimedOut`).
+    /// A time limit of this crate passed (`TimedOut`).
     TimedOut,
-    /// The system gave the peer up: keepalive, user timeout or retransmission; final
+    /// The operating system gave up on the peer: keepalive, user timeout or retransmission. Final
     /// (`ConnectionAborted`).
     Lost,
-    /// The peer reset the connection, also seen as a broken pipe (`ConnectionReset`).
+    /// The peer reset the connection. A broken pipe is reported as this too (`ConnectionReset`).
     Reset,
-    /// This side closed or aborted, or the peer has ended and this side writes (`NotConnected`). The message
-    /// says which side it was.
+    /// This side closed or aborted, or the peer has ended and this side writes (`NotConnected`). The message names
+    /// the side.
     Closed,
-    /// The socket was upgraded, so use the new one, or its connection was detached (`NotConnected`).
+    /// The socket was upgraded, so use the new one; or its connection was detached (`NotConnected`).
     Upgraded,
-    /// Any other failure of the operating system, such as being out of descriptors (its own kind). The message has
-    /// the system's words, and the [source](std::error::Error::source) its error.
+    /// Any other failure of the operating system, such as running out of descriptors (its own kind). The message
+    /// includes the system's text, and the [source](std::error::Error::source) is its error.
     Io,
 }
 
 impl ErrorKind {
-    /// The kind that reads and writes carry, where the failure itself names none.
+    /// Returns the kind that reads and writes carry if the failure itself has none.
     fn io_kind(self) -> io::ErrorKind {
         match self {
             ErrorKind::InvalidAddress | ErrorKind::InvalidOptions | ErrorKind::InvalidState => {
@@ -464,7 +460,7 @@ impl ErrorKind {
             }
             ErrorKind::Denied | ErrorKind::Loop => io::ErrorKind::PermissionDenied,
             ErrorKind::Limit => io::ErrorKind::ResourceBusy,
-            // Not `NotFound`, which is only for what is known.
+            // `NotFound` is reserved for names that are known not to exist.
             ErrorKind::Resolve => io::ErrorKind::Other,
             ErrorKind::Connect => io::ErrorKind::ConnectionRefused,
             ErrorKind::Tls | ErrorKind::UnreadPlaintext => io::ErrorKind::InvalidData,
@@ -478,7 +474,7 @@ impl ErrorKind {
     }
 }
 
-/// One connection attempt: which address, and how it failed.
+/// One connection attempt: its address and its error.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     address: SocketAddr,
@@ -487,20 +483,20 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The address that was dialled.
+    /// Returns the address that was dialled.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How this attempt failed.
+    /// Returns the error of this attempt.
     #[must_use]
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// Returns how long the attempt lasted: from its beginning until it failed, or until the whole connection
-    /// did. Zero for an address that was not dialled.
+    /// Returns how long the attempt lasted: from its beginning until it failed, or until the whole connection did.
+    /// Zero for an address that was not dialled.
     ///
     /// ```no_run
     /// let socket = sockeye::connect("example.com:443")?;

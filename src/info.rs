@@ -1,4 +1,4 @@
-//! What a socket tells of itself: where it is in its life, whom it reached, how much passed.
+//! Types that describe a socket: its phase, health, addresses, timings and byte counts.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,56 +7,54 @@ use crate::address::SocketAddress;
 use crate::error::{Error, Fault};
 use crate::tls::TlsInfo;
 
-/// Where a socket is in its life.
-///
-/// A phase only ever advances, from the first to the last in the order below.
+/// Phase of a socket. It only advances, in the order below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Looking up the name, or dialling, or in the TLS handshake of a socket that was opened with
-    /// [`SecureTransport::On`](crate::SecureTransport::On).
+    /// Lookup, connection attempts, or the handshake of a socket that was opened with
+    /// [`SecureTransport::On`](crate::SecureTransport::On). Includes the wait for a slot at the limit.
     Connecting,
-    /// In the handshake after [`Socket::start_tls`](crate::Socket::start_tls): the phase in which the
-    /// socket begins that it returned.
+    /// The handshake after [`Socket::start_tls`](crate::Socket::start_tls). The socket that it returns starts in this
+    /// phase.
     Upgrading,
-    /// Both directions work.
+    /// Both directions are open.
     Open,
-    /// Exactly one direction has ended: the peer's end was delivered, or
-    /// [`Reader::cancel`](crate::Reader::cancel), or [`Writer::close`](crate::Writer::close).
+    /// Exactly one direction has ended: the peer's end was delivered, or the program called
+    /// [`Reader::cancel`](crate::Reader::cancel) or [`Writer::close`](crate::Writer::close).
     HalfClosed,
-    /// [`Socket::closed`](crate::Socket::closed) has settled. After a reset, bytes that came before
-    /// it may still be readable. Also a socket that was upgraded: another one has its connection.
+    /// [`Socket::closed`](crate::Socket::closed) has settled. After a reset, earlier bytes may still be readable.
+    /// Also the old socket after an upgrade.
     Closed,
 }
 
-/// What a look at a socket finds that nobody may be reading: [`Socket::health`](crate::Socket::health).
+/// Result of [`Socket::health`](crate::Socket::health).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Health {
-    /// Still connecting, or in a TLS handshake, or about to be upgraded.
+    /// Connecting, in a TLS handshake, or about to be upgraded.
     Opening,
-    /// Open both ways, and nothing is unread: as a connection should be that waits in a pool.
+    /// Open in both directions with nothing unread, as a pooled connection should be.
     Idle,
-    /// Bytes of the peer wait to be read. In a pool that is an answer which nobody asked for, or the rest of
-    /// one that was not read. An end may be behind them.
+    /// Bytes from the peer are unread. In a pool, these are an unsolicited reply, or the unread rest of one. The peer
+    /// may have ended after them.
     Unread,
-    /// A direction has ended, or both have, and nothing has failed: the peer has ended with nothing unread before
-    /// it, or this side closed or half-closed it, cancelled its reading, or upgraded it.
+    /// At least one direction has ended without a failure. Either the peer has ended with nothing unread, or this
+    /// side closed, half-closed, cancelled reading or upgraded.
     Ended,
-    /// It failed, by what [`Socket::closed`](crate::Socket::closed) gives: a reset, an end without
-    /// close_notify, [`Closed`](crate::ErrorKind::Closed) after an abort.
+    /// The socket failed with the error that [`Socket::closed`](crate::Socket::closed) returns. Examples are a reset,
+    /// an end without close_notify, and [`Closed`](crate::ErrorKind::Closed) after an abort.
     Failed(Error),
 }
 
 impl Health {
-    /// Whether it is [`Idle`](Self::Idle).
+    /// Returns whether this is [`Idle`](Self::Idle).
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self, Health::Idle)
     }
 }
 
-/// What is known of an established connection.
+/// Details of an established connection.
 ///
 /// ```
 /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -75,7 +73,7 @@ pub struct SocketInfo {
     negotiated: Option<Negotiated>,
 }
 
-/// What a handshake led to.
+/// Result of a handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Negotiated {
     pub(crate) tls: TlsInfo,
@@ -93,47 +91,50 @@ impl SocketInfo {
         SocketInfo { requested, endpoints, timings, negotiated }
     }
 
-    /// The peer's numeric address. `None` for a connection that had ended before it was
-    /// [adopted](crate::Connector::adopt): then the system no longer tells.
+    /// Returns the peer's numeric address. `None` for a connection that had ended before it was
+    /// [adopted](crate::Connector::adopt), because the kernel no longer knows it.
     #[must_use]
     #[doc(alias("remoteAddress", "peer_addr", "RemoteAddr"))]
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.endpoints.known_remote()
     }
 
-    /// This end's numeric address. `None` where the system did not tell.
+    /// Returns this end's numeric address. `None` if the kernel did not report it.
     #[must_use]
     #[doc(alias("localAddress", "local_addr", "LocalAddr"))]
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.endpoints.local
     }
 
-    /// The address that was asked for, with its host as it was written.
+    /// Returns the requested address, with its host as it was written; for a socket that was not dialled, the peer's.
     #[must_use]
     pub fn requested(&self) -> &SocketAddress {
         &self.requested
     }
 
-    /// The protocol that ALPN agreed on (RFC 7301). `None` in plaintext, and where none was offered or
-    /// the peer chose none.
+    /// Returns the protocol negotiated by ALPN (RFC 7301). `None` in plaintext, if none was offered, or if the peer
+    /// chose none.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.negotiated.as_ref()?.alpn.as_deref()
     }
 
-    /// Version, cipher suite, certificates, resumption; `None` in plaintext.
+    /// Returns version, cipher suite, certificates and resumption. `None` in plaintext.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsInfo> {
         Some(&self.negotiated.as_ref()?.tls)
     }
 
-    /// The channel binding `tls-server-end-point` (RFC 5929, section 4), as of SCRAM-SHA-256-PLUS: the hash of
-    /// the server's certificate by the hash of the certificate's own signature, and by SHA-256 in place of MD5
-    /// and SHA-1.
+    /// Returns the channel binding `tls-server-end-point` (RFC 5929, section 4), which SCRAM-SHA-256-PLUS uses. It is
+    /// the hash of the server's certificate, computed with the hash function of the certificate's signature. SHA-256
+    /// replaces MD5 and SHA-1.
     ///
-    /// `None` in plaintext; where the RFC defines none, for a signature without a hash of its own, such as Ed25519,
-    /// or with two; and where the cryptography lacks the hash: that is so for SHA-224, and for SHA-512 with
-    /// neither of the [features](crate#features) `aws-lc-rs` and `ring`.
+    /// Returns `None`:
+    /// - in plaintext;
+    /// - if the RFC defines no binding, because the signature uses no hash function of its own, such as Ed25519, or
+    ///   two;
+    /// - if the cryptography provider lacks the hash function: SHA-224 always, and SHA-512 without the
+    ///   [features](crate#features) `aws-lc-rs` and `ring`.
     ///
     /// ```no_run
     /// # fn saslprep(_: &[u8]) {}
@@ -151,7 +152,7 @@ impl SocketInfo {
         self.tls()?.server_end_point()
     }
 
-    /// How long lookup, connection and handshake took.
+    /// Returns how long lookup, connection and handshake took.
     #[must_use]
     pub fn timings(&self) -> Timings {
         let handshake =
@@ -160,19 +161,19 @@ impl SocketInfo {
     }
 }
 
-/// How long the steps of connecting took. A step that was not needed took no time.
+/// Durations of the steps of connecting. Zero for a step that was not needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
-    /// The name lookup.
+    /// Duration of the name lookup.
     pub resolve: Duration,
-    /// The connection attempts, up to and with the one that succeeded.
+    /// Duration of the connection attempts, until one succeeded.
     pub connect: Duration,
-    /// The TLS handshake.
+    /// Duration of the TLS handshake.
     pub handshake: Duration,
 }
 
-/// Bytes of application data that passed, counted as they are accepted and delivered.
+/// Bytes of application data, counted as they are accepted and delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -182,32 +183,34 @@ pub struct Stats {
     pub bytes_written: u64,
 }
 
-/// What became of the sockets of a [`Connector`](crate::Connector) since it was built, and how many there are:
-/// [`Connector::stats`](crate::Connector::stats). A connection counts once, also where it is upgraded.
+/// Counts of the sockets of a [`Connector`](crate::Connector), returned by
+/// [`Connector::stats`](crate::Connector::stats). An upgraded connection counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectorStats {
-    /// Connections that were established, and secured where they are TLS from the start.
+    /// Connections that were established since the connector was built. With TLS from the start, the handshake has
+    /// succeeded too.
     pub opened: u64,
-    /// Those that could not be. Not those that this side ended first.
+    /// Connections that could not be established. Excludes those that this side closed first.
     pub failed: u64,
-    /// Refused by the egress rules, whether by the host, the port or the address.
+    /// Connections that the egress rules denied by host, port or address.
     pub denied: u64,
-    /// Refused with [`Limit`](crate::ErrorKind::Limit).
+    /// Connects that failed with [`Limit`](crate::ErrorKind::Limit).
     pub over_limit: u64,
-    /// Connecting, open or closing now: [`Connector::open_sockets`](crate::Connector::open_sockets).
+    /// Sockets that are connecting, open or closing now, as in
+    /// [`Connector::open_sockets`](crate::Connector::open_sockets).
     pub open: usize,
-    /// Waiting now for a place.
+    /// Sockets that wait for a slot now.
     pub waiting: usize,
-    /// Bytes of application data that reads delivered, the sockets that live counted as they are now. Of one that
-    /// has failed, not what was read afterwards.
+    /// Bytes of application data that reads delivered, including the live sockets. Excludes bytes that were read from
+    /// a socket after it failed.
     pub bytes_read: u64,
     /// Bytes of application data that writes accepted.
     pub bytes_written: u64,
 }
 
 impl ConnectorStats {
-    /// Counts a connection, or a part of its life.
+    /// Adds the counts of a connection, or of one of its two sockets if it is upgraded.
     pub(crate) fn count(&mut self, opened: Option<Result<(), Fault>>, passed: Stats) {
         match opened {
             Some(Ok(())) => self.opened += 1,
@@ -223,14 +226,14 @@ impl ConnectorStats {
 /// Both ends of an established connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// The peer's address. One with port 0 is none: the system did not tell.
+    /// The peer's address; port 0 if the kernel did not report it.
     pub remote: SocketAddr,
-    /// This end's address, where the system told it.
+    /// This end's address; `None` if the kernel did not report it.
     pub local: Option<SocketAddr>,
 }
 
 impl Endpoints {
-    /// The peer's address, if the system told it.
+    /// Returns the peer's address if the kernel reported it.
     pub(crate) fn known_remote(&self) -> Option<SocketAddr> {
         Some(self.remote).filter(|remote| remote.port() != 0)
     }

@@ -1,4 +1,4 @@
-//! What a user may choose for one socket, and the check that it can be.
+//! The options of one socket, and the checks of their values.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls::TlsOptions;
 
-/// How long connecting may take unless told otherwise.
+/// Default connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a graceful close may take unless told otherwise.
+/// Default close timeout.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What Linux takes as a user timeout: it is an `int` of milliseconds there.
+/// Range of a user timeout on Linux, where it is an `int` of milliseconds.
 const USER_TIMEOUTS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_millis(i32::MAX as u64);
 
-/// Options of one socket; each setter takes and returns `self`.
+/// Options of one socket. Each setter takes and returns `self`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,7 +37,7 @@ const USER_TIMEOUTS: RangeInclusive<Duration> =
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
     pub(crate) secure_transport: SecureTransport,
-    /// None were given where there are none.
+    /// TLS settings; `None` if the user passed none.
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) allow_half_open: bool,
     pub(crate) connect_timeout: Option<Duration>,
@@ -49,7 +49,7 @@ pub struct SocketOptions {
 }
 
 impl SocketOptions {
-    /// The defaults, which [`connect`](crate::connect) uses too.
+    /// Returns the defaults, which [`connect`](crate::connect) uses too.
     #[must_use]
     pub fn new() -> Self {
         SocketOptions {
@@ -65,8 +65,8 @@ impl SocketOptions {
         }
     }
 
-    /// Whether the connection is plaintext, TLS from the start, or plaintext that can be upgraded.
-    /// Default [`Off`](SecureTransport::Off).
+    /// Sets whether the connection is plaintext, TLS from the start, or plaintext that can be upgraded. Default
+    /// [`Off`](SecureTransport::Off).
     #[must_use]
     #[doc(alias("secureTransport"))]
     pub fn secure_transport(mut self, mode: SecureTransport) -> Self {
@@ -74,20 +74,18 @@ impl SocketOptions {
         self
     }
 
-    /// TLS settings, used by [`SecureTransport::On`] at once and by
-    /// [`Socket::start_tls`](crate::Socket::start_tls). Default: [`TlsOptions::new`]. With
-    /// [`SecureTransport::Off`] they are [`ErrorKind::InvalidOptions`] from
-    /// [`connect_with`](crate::connect_with).
+    /// Sets the TLS settings. [`SecureTransport::On`] uses them at once,
+    /// [`Socket::start_tls`](crate::Socket::start_tls) when it is called. Default [`TlsOptions::new`]. With
+    /// [`SecureTransport::Off`], [`connect_with`](crate::connect_with) fails with [`ErrorKind::InvalidOptions`].
     #[must_use]
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// Whether the writable side stays open when the peer ends. Default `false`: when the peer has
-    /// ended and nothing is unread, whether or not anyone reads, the write side is flushed and
-    /// closed, and with it the socket. Over TLS, session tickets and other records without application
-    /// data are not unread data.
+    /// Sets whether the write side stays open after the peer has ended. Default `false`: when the peer has ended and
+    /// nothing is unread, the socket flushes and closes its write side, even if no thread reads. Over TLS, session
+    /// tickets and other records without application data are not unread data.
     #[must_use]
     #[doc(alias("allowHalfOpen"))]
     pub fn allow_half_open(mut self, allow: bool) -> Self {
@@ -95,28 +93,29 @@ impl SocketOptions {
         self
     }
 
-    /// TCP level settings. Default: [`TcpOptions::new`].
+    /// Sets the TCP settings. Default [`TcpOptions::new`].
     #[must_use]
     pub fn tcp(mut self, tcp: TcpOptions) -> Self {
         self.tcp = tcp;
         self
     }
 
-    /// Bounds the name lookup, every connection attempt and the TLS handshake together; the handshake of
-    /// an upgrade has a new span, which begins at [`start_tls`](crate::Socket::start_tls). Default 30 s;
-    /// `None` waits for the operating system. Zero is [`ErrorKind::InvalidOptions`] from
-    /// [`connect_with`](crate::connect_with).
+    /// Bounds name lookup, every connection attempt and the TLS handshake together. An upgrade's handshake gets a
+    /// fresh timeout that starts at [`start_tls`](crate::Socket::start_tls). Default 30 s. `None` leaves the limit to
+    /// the operating system. If it is zero, [`connect_with`](crate::connect_with) fails with
+    /// [`ErrorKind::InvalidOptions`].
     #[must_use]
     pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.connect_timeout = limit.into();
         self
     }
 
-    /// Sets the instant after which connecting fails: name lookup, connection attempts and TLS handshake
-    /// together. The earlier of this and the [`connect_timeout`](Self::connect_timeout) counts. An instant in
-    /// the past fails with [`ErrorKind::TimedOut`] from [`opened`](crate::Socket::opened) before anything is
-    /// looked up or sent. The handshake of an upgrade has no deadline, only its `connect_timeout`. Default
-    /// none.
+    /// Sets the instant after which connecting fails. It bounds name lookup, connection attempts and TLS handshake
+    /// together. The earlier of this and the [`connect_timeout`](Self::connect_timeout) applies. Default none.
+    ///
+    /// If the instant is in the past, [`opened`](crate::Socket::opened) fails with [`ErrorKind::TimedOut`] before
+    /// anything is looked up or sent. The deadline does not apply to the handshake of an upgrade, which has only its
+    /// `connect_timeout`.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -124,7 +123,7 @@ impl SocketOptions {
     ///
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// # let (first, second) = (listener.local_addr()?, listener.local_addr()?);
-    /// // Whatever the first one takes is missing to the second.
+    /// The second connection gets only the time that the first one left.
     /// let options = SocketOptions::new().connect_deadline(Instant::now() + Duration::from_secs(5));
     /// sockeye::connect_with(first, options.clone())?.opened()?;
     /// sockeye::connect_with(second, options)?.opened()?;
@@ -141,29 +140,31 @@ impl SocketOptions {
         self
     }
 
-    /// Bounds a graceful close. Default 5 s. Zero is [`ErrorKind::InvalidOptions`] from
-    /// [`connect_with`](crate::connect_with).
+    /// Bounds a graceful close. Default 5 s. If it is zero, [`connect_with`](crate::connect_with) fails with
+    /// [`ErrorKind::InvalidOptions`].
     #[must_use]
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = limit;
         self
     }
 
-    /// First value of [`Socket::set_read_timeout`](crate::Socket::set_read_timeout). Default none.
+    /// Sets the initial value of [`Socket::set_read_timeout`](crate::Socket::set_read_timeout). Default none. If it
+    /// is zero, [`connect_with`](crate::connect_with) fails with [`ErrorKind::InvalidOptions`].
     #[must_use]
     pub fn read_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.read_timeout = limit.into();
         self
     }
 
-    /// First value of [`Socket::set_write_timeout`](crate::Socket::set_write_timeout). Default none.
+    /// Sets the initial value of [`Socket::set_write_timeout`](crate::Socket::set_write_timeout). Default none. If it
+    /// is zero, [`connect_with`](crate::connect_with) fails with [`ErrorKind::InvalidOptions`].
     #[must_use]
     pub fn write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.write_timeout = limit.into();
         self
     }
 
-    /// Refuses what can't be, before anything is sent.
+    /// Refuses invalid values before anything is sent.
     pub(crate) fn check(&self) -> Result<()> {
         check_limit("connect_timeout", self.connect_timeout)?;
         check_limit("close_timeout", Some(self.close_timeout))?;
@@ -173,7 +174,7 @@ impl SocketOptions {
         match (&self.tls, self.secure_transport) {
             (None, _) => Ok(()),
             (Some(_), SecureTransport::Off) => {
-                Err(invalid("tls options are given, but secure_transport is off"))
+                Err(invalid("tls options are set, but secure_transport is off"))
             }
             (Some(tls), SecureTransport::On | SecureTransport::StartTls) => tls.check(),
         }
@@ -186,7 +187,7 @@ impl Default for SocketOptions {
     }
 }
 
-/// When a connection is secured by TLS. Its text forms are `off`, `on` and `starttls`.
+/// Whether and when a connection uses TLS. `FromStr` and `Display` use `off`, `on` and `starttls`.
 ///
 /// ```
 /// use sockeye::SecureTransport;
@@ -199,12 +200,12 @@ impl Default for SocketOptions {
 #[non_exhaustive]
 #[doc(alias("secureTransport"))]
 pub enum SecureTransport {
-    /// Never.
+    /// Plaintext only.
     #[default]
     Off,
-    /// From the start: the connection opens when the handshake is done.
+    /// TLS from the start: the connection opens when the handshake is done.
     On,
-    /// From when [`Socket::start_tls`](crate::Socket::start_tls) is called on.
+    /// Plaintext until [`Socket::start_tls`](crate::Socket::start_tls) upgrades the connection.
     StartTls,
 }
 
@@ -235,7 +236,7 @@ impl FromStr for SecureTransport {
     }
 }
 
-/// A limit of zero would end every call before it began.
+/// Refuses a limit of zero, which would end every call before it began.
 pub(crate) fn check_limit(name: &str, limit: Option<Duration>) -> Result<()> {
     match limit {
         Some(Duration::ZERO) => Err(invalid(format!("{name} is zero: no call could succeed"))),
@@ -243,7 +244,7 @@ pub(crate) fn check_limit(name: &str, limit: Option<Duration>) -> Result<()> {
     }
 }
 
-/// TCP level settings, applied before the connection attempt.
+/// TCP settings, applied before the connection attempt.
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
     pub(crate) nodelay: bool,
@@ -255,7 +256,7 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
-    /// The defaults: no delay of small segments, all else as the system has it.
+    /// Returns the defaults: `TCP_NODELAY` is set, and everything else is left to the operating system.
     #[must_use]
     pub fn new() -> Self {
         TcpOptions {
@@ -268,7 +269,7 @@ impl TcpOptions {
         }
     }
 
-    /// Whether small segments are sent at once (`TCP_NODELAY`). Default `true`.
+    /// Sets `TCP_NODELAY`, which sends small segments at once. Default `true`.
     #[must_use]
     #[doc(alias("TCP_NODELAY", "setNoDelay"))]
     pub fn nodelay(mut self, on: bool) -> Self {
@@ -276,8 +277,8 @@ impl TcpOptions {
         self
     }
 
-    /// Probes an idle connection (`SO_KEEPALIVE`). Default: no probes. A peer that does not answer
-    /// them ends the connection with [`ErrorKind::Lost`].
+    /// Probes an idle connection (`SO_KEEPALIVE`). Default: no probes. If the peer does not answer the probes, the
+    /// connection ends with [`ErrorKind::Lost`].
     #[must_use]
     #[doc(alias("SO_KEEPALIVE", "setKeepAlive"))]
     pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
@@ -285,10 +286,10 @@ impl TcpOptions {
         self
     }
 
-    /// How long sent data may stay unacknowledged before the connection ends with
-    /// [`ErrorKind::Lost`] (`TCP_USER_TIMEOUT`, RFC 5482). From 1 ms to 2,147,483,647 ms (24.8 days),
-    /// parts of a millisecond are dropped. Default: as the system has it. Linux only: elsewhere
-    /// [`connect_with`](crate::connect_with) gives [`ErrorKind::InvalidOptions`].
+    /// Limits how long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482). The connection then ends
+    /// with [`ErrorKind::Lost`]. From 1 ms to 2,147,483,647 ms (24.8 days); fractions of a millisecond are dropped.
+    /// Default: left to the operating system. Linux only: elsewhere [`connect_with`](crate::connect_with) fails with
+    /// [`ErrorKind::InvalidOptions`].
     #[must_use]
     #[doc(alias("TCP_USER_TIMEOUT"))]
     pub fn user_timeout(mut self, limit: Duration) -> Self {
@@ -296,23 +297,23 @@ impl TcpOptions {
         self
     }
 
-    /// Local address and port to connect from. Addresses of the other family are skipped; with a port
-    /// other than 0 attempts run one after another. Default: as the system chooses.
+    /// Sets the local address and port to connect from. Addresses of the other family are skipped. With a port other
+    /// than 0, attempts run one after another. Default: chosen by the kernel.
     ///
-    /// With port 0 the system chooses the port. On Linux it does so when it connects
-    /// (`IP_BIND_ADDRESS_NO_PORT`), so that connections to different peers may have the same one. Other
-    /// systems choose it before: each connection that is bound then has a port that no other connection of
-    /// this address can have, and there are some 16,000 to 28,000 of them.
+    /// With port 0 the kernel chooses the port. Linux does so on connect (`IP_BIND_ADDRESS_NO_PORT`), so connections
+    /// to different peers can share a port. Other systems choose it earlier: no two bound connections of this address
+    /// can then share a port, and there are only about 16,000 to 28,000 ports.
     #[must_use]
     pub fn bind(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
         self
     }
 
-    /// Size of the kernel's receive buffer, in bytes, from 1 to 2,147,483,647 (`SO_RCVBUF`). Linux doubles
-    /// it and takes `net.core.rmem_max` for more than that; BSD systems and macOS refuse more than
-    /// `kern.ipc.maxsockbuf`, and the connection fails with [`ErrorKind::Io`]. Default: as the system has
-    /// it, which grows by need.
+    /// Sets the size of the kernel's receive buffer (`SO_RCVBUF`), from 1 to 2,147,483,647 bytes. Default: left to
+    /// the operating system, which grows it as needed.
+    ///
+    /// Linux doubles the value, and caps it at `net.core.rmem_max`. BSD systems and macOS refuse more than
+    /// `kern.ipc.maxsockbuf`, and the connection fails with [`ErrorKind::Io`].
     #[must_use]
     #[doc(alias("SO_RCVBUF"))]
     pub fn recv_buffer_size(mut self, bytes: usize) -> Self {
@@ -320,9 +321,9 @@ impl TcpOptions {
         self
     }
 
-    /// Size of the kernel's send buffer, in bytes, from 1 to 2,147,483,647 (`SO_SNDBUF`), bounded as
-    /// [`recv_buffer_size`](Self::recv_buffer_size) is, by `net.core.wmem_max` on Linux. Default: as the
-    /// system has it, which grows by need.
+    /// Sets the size of the kernel's send buffer (`SO_SNDBUF`), from 1 to 2,147,483,647 bytes. Limited like
+    /// [`recv_buffer_size`](Self::recv_buffer_size), on Linux by `net.core.wmem_max`. Default: left to the operating
+    /// system, which grows it as needed.
     #[must_use]
     #[doc(alias("SO_SNDBUF"))]
     pub fn send_buffer_size(mut self, bytes: usize) -> Self {
@@ -336,7 +337,7 @@ impl TcpOptions {
         }
         if let Some(limit) = self.user_timeout {
             if !cfg!(any(target_os = "linux", target_os = "android")) {
-                return Err(invalid("user_timeout is not offered by this operating system"));
+                return Err(invalid("this operating system does not support user_timeout"));
             }
             if !USER_TIMEOUTS.contains(&limit) {
                 let range = "1 ms to 2147483647 ms (24.8 days)";
@@ -366,9 +367,9 @@ fn check_size(name: &str, bytes: Option<usize>) -> Result<()> {
 /// Keepalive probing (RFC 1122, section 4.2.3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Idle time before the first probe: 1 s to 32,767 s, parts of a second are rounded up.
+    /// Idle time before the first probe: 1 s to 32,767 s; fractions of a second are rounded up.
     pub idle: Duration,
-    /// Time between probes: 1 s to 32,767 s, parts of a second are rounded up.
+    /// Time between probes: 1 s to 32,767 s; fractions of a second are rounded up.
     pub interval: Duration,
     /// Number of unanswered probes after which the connection is lost: 1 to 127.
     pub retries: u32,
@@ -397,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_and_sizes_that_cannot_be_are_refused_by_name() {
+    fn invalid_limits_and_sizes_are_refused_by_name() {
         let zero = Duration::ZERO;
         let keepalive = Keepalive {
             idle: Duration::from_secs(10),
@@ -422,7 +423,7 @@ mod tests {
         assert!(tcp(TcpOptions::new().keepalive(keepalive)).check().is_ok());
     }
 
-    /// What lies just beyond each end. That the system takes the ends themselves, a test of sockets shows.
+    /// Checks values just outside each range. A test with sockets checks that the kernel accepts the ends.
     #[test]
     fn a_value_just_beyond_its_range_is_refused() {
         let second = Duration::from_secs(1);

@@ -1,24 +1,25 @@
-//! Turning names into addresses, as a user may provide it.
+//! The trait for name resolution by the program.
 
 use std::io;
 use std::net::IpAddr;
 
-/// Turns a name into addresses, best first. Called on a worker thread; may block, fail or panic.
+/// Resolves a name to addresses, best first. Runs on a worker thread; may block, fail or panic.
 ///
-/// Attempts follow its order with the families interleaved (RFC 8305, section 4): the next one begins
-/// 250 ms after the last, or at once when one fails. Duplicates are dialled once, and of a longer answer
-/// the first [64 addresses](crate::machine::MAX_ADDRESSES). Those that the egress rules refuse do not count
-/// towards these; of an answer without end 8,192 addresses are looked at. A host that is a numeric address is never
-/// asked for.
+/// Connection attempts follow this order, with the address families interleaved (RFC 8305, section 4). The next
+/// attempt starts 250 ms after the last, or at once when one fails. Duplicates are dialled once. Of a longer answer,
+/// the first [64 addresses](crate::machine::MAX_ADDRESSES) are dialled. Addresses that the egress rules deny do not
+/// count towards these. At most 8,192 addresses of an endless answer are examined. A host that is an IP literal is
+/// never resolved.
 ///
-/// Of one connector, [`max_lookups`](crate::ConnectorBuilder::max_lookups) run at once, and others wait within the
-/// connect timeout. They never wait for names that the system looks up. A resolver may connect by name through this
-/// crate and wait for that on its own thread, with any connector, this one included. Such lookups wait for none.
-/// Up to 64 of them run at once in the process, and a further one fails at once with
-/// [`Resolve`](crate::ErrorKind::Resolve). A resolver that waits for *other* threads to connect by name should have
-/// them use another connector than the one it belongs to.
+/// Each connector runs at most [`max_lookups`](crate::ConnectorBuilder::max_lookups) lookups at once. Others wait,
+/// within the connect timeout. They never wait for names that the operating system resolves.
 ///
-/// Any function of the same shape is one:
+/// A resolver may connect by name through this crate, also through the same connector, and wait for that on its own
+/// thread. Such nested lookups wait for no others. Up to 64 of them run at once in the process; a further one fails
+/// at once with [`Resolve`](crate::ErrorKind::Resolve). If a resolver waits for *other* threads that connect by name,
+/// they should use a different connector.
+///
+/// Any function of the same shape is a resolver:
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -35,22 +36,22 @@ use std::net::IpAddr;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Resolver: Send + Sync + 'static {
-    /// The addresses of `hostname`, which is as it was written: in any case, perhaps with a dot at its
-    /// end.
+    /// Returns the addresses of `hostname`, which is passed as it was written: in any case, perhaps with a trailing
+    /// dot.
     ///
     /// # Errors
-    /// Any error. The socket fails with [`Resolve`](crate::ErrorKind::Resolve), of which this is the source. Its
-    /// kind decides what the program hears:
+    /// Any error. The socket fails with [`Resolve`](crate::ErrorKind::Resolve), and this error is its source. The
+    /// kind of this error decides how the failure is reported:
     ///
     /// | kind | means |
     /// |---|---|
-    /// | `NotFound` | there is no such name, or no address of it |
-    /// | `Interrupted`, `TimedOut`, `WouldBlock`, `ResourceBusy`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`, `BrokenPipe`, `UnexpectedEof`, `NotConnected`, `ConnectionRefused`, `ConnectionReset`, `ConnectionAborted` | a failure that passes: the error [is transient](crate::Error::is_transient) |
+    /// | `NotFound` | the name does not exist, or has no address |
+    /// | `Interrupted`, `TimedOut`, `WouldBlock`, `ResourceBusy`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`, `BrokenPipe`, `UnexpectedEof`, `NotConnected`, `ConnectionRefused`, `ConnectionReset`, `ConnectionAborted` | a transient failure: the error [is transient](crate::Error::is_transient) |
     /// | any other | neither is known |
     ///
-    /// An error of the operating system that says that descriptors or memory are short, itself or as a source, makes
-    /// the socket fail with [`Io`](crate::ErrorKind::Io) instead. A code of the operating system for a file that
-    /// does not exist is not `NotFound` here.
+    /// If the error, or one of its sources, is an operating system error about a shortage of descriptors or memory,
+    /// the socket fails with [`Io`](crate::ErrorKind::Io) instead. An operating system error for a missing file does
+    /// not count as `NotFound` here.
     fn resolve(&self, hostname: &str) -> io::Result<Vec<IpAddr>>;
 }
 
@@ -63,7 +64,8 @@ where
     }
 }
 
-/// What a resolver said. It is the program's, so what is needed of it is taken where its code can do no harm.
+/// A resolver's error, with what the driver needs of it. The error belongs to the program, so its code runs only
+/// where it can do no harm.
 #[derive(Debug)]
 pub(crate) struct Unresolved {
     /// Whether another lookup may succeed.
@@ -78,7 +80,7 @@ impl Unresolved {
 }
 
 fn passes(error: &io::Error) -> bool {
-    // One of this crate, through which the resolver asked for another name.
+    // An error of this crate, if the resolver looked up another name through it.
     let inner = crate::Error::from_io(error)
         .is_some_and(|error| error.is_transient() || error.is_retryable());
     inner

@@ -1,10 +1,10 @@
-//! HTTP by [ureq] 3 through a [`Connector`]: its egress rules, names, TLS and limits (feature `ureq-3`).
+//! HTTP with [ureq] 3 through a [`Connector`]: its egress rules, names, TLS and limits (feature `ureq-3`).
 //!
-//! A program that fetches what strangers name is asked, sooner or later, for what only it can reach: the service
-//! on loopback, the cloud's metadata. A check of the URL does not help: a redirect leads elsewhere, and a
-//! name resolves to one address for the check and to another for the connection. Here every connection of an
-//! agent, that of a redirect too, is dialled by the connector, which judges each numeric address before it
-//! dials just that one.
+//! A program that fetches URLs from untrusted users will at some time get one for a service that only the program can
+//! reach: on loopback, or the cloud's metadata service. Checking the URL does not help. A redirect leads elsewhere,
+//! and a name may resolve to one address for the check and to another for the connection. Here the connector dials
+//! every connection of an agent, including those of redirects. It checks each numeric address, and dials exactly that
+//! one.
 //!
 //! ```no_run
 //! use sockeye::{Connector, EgressRules};
@@ -15,27 +15,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What is whose
+//! # Division of work
 //!
-//! - **Names** are looked up by the connector only, once for each connection. ureq's own resolver is
-//!   replaced by one that looks nothing up, [`NoLookUp`].
-//! - **TLS** is that of the connector and of the [options](Dialler::options). ureq's
-//!   `tls_config` does not count: neither its roots nor its leave to verify nothing. ureq's own features for TLS
-//!   are not needed. The same goes for `ip_family` and `no_delay`.
-//! - **Time** is ureq's: each of its time-outs is an absolute deadline here, which no byte that trickles
-//!   in puts off. `timeout_connect` bounds lookup, attempts and handshake together, as does
-//!   [`SocketOptions::connect_timeout`], where that is shorter; `timeout_resolve` has nothing to bound.
-//! - **The pool** is ureq's. Before a connection is used again, [`Socket::health`] is asked: one that has ended or
-//!   failed meanwhile, or at which something came unasked, is not. Idle ones count for
+//! - **Names**: only the connector looks them up, once for each connection. [`NoLookUp`] replaces ureq's own resolver
+//!   and looks nothing up.
+//! - **TLS** comes from the connector and the [options](Dialler::options). ureq's `tls_config` has no effect, neither
+//!   its roots nor its switch to disable verification. ureq's own features for TLS are not needed. `ip_family` and
+//!   `no_delay` have no effect either.
+//! - **Time**: each timeout of ureq is an absolute deadline here, which a peer that trickles bytes cannot extend.
+//!   `timeout_connect` bounds lookup, attempts and handshake together. So does [`SocketOptions::connect_timeout`], if
+//!   it is shorter. `timeout_resolve` has no effect.
+//! - **Pool**: ureq's. Before it reuses a connection, it checks [`Socket::health`], and drops one that has ended, has
+//!   failed, or has unsolicited data. Idle connections count towards
 //!   [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets).
-//! - **Proxies** would dial in place of the connector, to addresses that nobody has judged, so a request through
-//!   one is refused with [`InvalidOptions`](ErrorKind::InvalidOptions). ureq takes a proxy from the environment
-//!   unless it is told not to, as above.
+//! - **Proxies** would dial instead of the connector, to addresses that its rules did not check. So a request through
+//!   one fails with [`InvalidOptions`](ErrorKind::InvalidOptions). ureq takes a proxy from the environment unless it
+//!   is configured with `proxy(None)`, as above.
 //!
 //! # Errors
 //!
-//! What the connector or a socket says is in `ureq::Error::Io`, from which [`Error::from_io`] gets it back.
-//! The exception is a time-out of ureq's, which is `ureq::Error::Timeout`.
+//! An error of the connector or a socket is in `ureq::Error::Io`, and [`Error::from_io`] returns it. The exception is
+//! a timeout of ureq, which is `ureq::Error::Timeout`.
 //!
 //! ```
 //! use sockeye::{Connector, EgressRules, Error, ErrorKind};
@@ -49,8 +49,9 @@
 //!
 //! # Versions
 //!
-//! ureq does not hold the traits by which this works to semantic versioning: they may change with a minor version
-//! of it. So this takes one minor version of ureq, 3.5, and a later one takes a later version of this crate.
+//! ureq does not apply semantic versioning to the traits that this module implements: they may change in any minor
+//! version. So this version of the crate supports one minor version of ureq, 3.5. A later one needs a later version
+//! of this crate.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -69,13 +70,13 @@ use crate::error::{Error, ErrorKind};
 use crate::options::{SecureTransport, SocketOptions};
 use crate::socket::{Connector, Socket};
 
-/// An agent whose every connection the connector makes, with default options.
+/// Creates an agent whose connections the connector makes, with default options.
 #[must_use]
 pub fn agent(config: Config, connector: Connector) -> Agent {
     Agent::with_parts(config, Dialler::new(connector), NoLookUp)
 }
 
-/// Makes an agent's connections: ureq's `Connector`, for `ureq::Agent::with_parts` together with
+/// Makes the connections of an agent. Implements ureq's `Connector`, for `ureq::Agent::with_parts` together with
 /// [`NoLookUp`].
 ///
 /// ```
@@ -95,14 +96,14 @@ pub struct Dialler {
 }
 
 impl Dialler {
-    /// One with default options.
+    /// Creates a dialler with default options.
     #[must_use]
     pub fn new(connector: Connector) -> Self {
         Dialler { connector, options: SocketOptions::new() }
     }
 
-    /// The options of every socket. Their mode does not count, which the URL says, and neither do their
-    /// TLS settings where that is `http:`.
+    /// Sets the options of every socket. The URL decides the mode, so theirs has no effect. For an `http:` URL,
+    /// neither have their TLS settings.
     #[must_use]
     pub fn options(mut self, options: SocketOptions) -> Self {
         self.options = options;
@@ -112,7 +113,7 @@ impl Dialler {
     fn dial(&self, details: &ConnectionDetails<'_>) -> crate::Result<Socket> {
         let uri = details.uri;
         if details.config.proxy().is_some_and(|proxy| !proxy.is_no_proxy(uri)) {
-            let message = "a proxy would dial in place of the connector, past its egress rules: \
+            let message = "a proxy would bypass the egress rules of the connector: \
                            configure ureq with proxy(None)";
             return Err(Error::with_message(ErrorKind::InvalidOptions, message));
         }
@@ -165,7 +166,7 @@ impl transport::Connector for Dialler {
     }
 }
 
-/// Resolves nothing, so that a name gets to the connector as it is: ureq's `Resolver` beside a
+/// Resolves nothing, so that the connector gets each name unchanged. Implements ureq's `Resolver`, for use with a
 /// [`Dialler`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLookUp;
@@ -181,14 +182,14 @@ impl Resolver for NoLookUp {
     }
 }
 
-/// A connection of an agent: ureq's `Transport`.
+/// A connection of an agent. Implements ureq's `Transport`.
 pub struct Connection {
     line: Arc<Line>,
     buffers: LazyBuffers,
     secure: bool,
 }
 
-/// What `ureq::Agent::shutdown` gets at.
+/// The socket that `ureq::Agent::shutdown` aborts.
 struct Line(Socket);
 
 impl ShutdownHandle for Line {
@@ -237,12 +238,12 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// `None` where there is no limit.
+/// Returns the time left, or `None` if there is no limit.
 fn left(timeout: NextTimeout) -> Option<Duration> {
     if timeout.after.is_not_happening() { None } else { Some(*timeout.after) }
 }
 
-/// `None` where there is no limit, or one that is too far away to be an instant.
+/// Returns the deadline. `None` if there is no limit, or if it is too far away to be an instant.
 fn deadline(timeout: NextTimeout) -> Result<Option<Instant>, UreqError> {
     match left(timeout) {
         Some(Duration::ZERO) => Err(UreqError::Timeout(timeout.reason)),
@@ -251,7 +252,7 @@ fn deadline(timeout: NextTimeout) -> Result<Option<Instant>, UreqError> {
     }
 }
 
-/// A time-out of the options' own is none of ureq's.
+/// Converts an error. A timeout of the socket's own options is not one of ureq's.
 fn told(error: io::Error, timeout: NextTimeout, until: Option<Instant>) -> UreqError {
     let timed_out = error.kind() == io::ErrorKind::TimedOut;
     if timed_out && until.is_some_and(|at| at <= Instant::now()) {

@@ -1,36 +1,35 @@
-//! From text to a host and a port, or to the one fault that is worth telling.
+//! Parses text into a host and a port, or into the one fault that helps most.
 //!
-//! First the whole text is searched, from the left, for what belongs to URLs or to no address at
-//! all; then it is split at its colon or bracket; then host and port are judged by themselves. So a
-//! URL is told that it has a scheme, and not that its port is `//example.com`.
+//! The parser first searches the whole text for characters of URLs and other foreign ones. Then it splits the text at
+//! its colon or bracket, and checks host and port separately. So for a URL the message names the scheme, and does not
+//! say that the port is `//example.com`.
 //!
-//! Messages quote the input, shortened and escaped, and never what stands before an `@`: that may be
-//! a password.
+//! Messages quote the input, shortened and escaped. They never quote text before an `@`, which may be a password.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What the name system can take, in bytes (RFC 1035, section 2.3.4).
+/// Maximum length of a host in bytes (RFC 1035, section 2.3.4).
 const MAX_HOST: usize = 255;
-/// How much of an input a message quotes, in characters.
+/// Maximum number of input characters that a message quotes.
 const MAX_QUOTED: usize = 64;
 
-/// What is wrong, in words that follow `invalid address "…": `.
+/// The fault, as text that follows `invalid address "…": `.
 type Fault = Cow<'static, str>;
 
-/// Splits and checks `host:port`; the host comes without brackets.
+/// Splits and checks `host:port`. The returned host has no brackets.
 pub(super) fn host_and_port(text: &str) -> Result<(&str, u16)> {
     split(text).map_err(|fault| invalid(text, &fault))
 }
 
-/// Checks a host that stands by itself, and takes brackets off.
+/// Checks a host without a port, and removes its brackets.
 pub(super) fn host(text: &str) -> Result<&str> {
     bare_host(text).map_err(|fault| invalid(text, &fault))
 }
 
-/// The error for port 0 in `address`.
+/// Returns the error for port 0 in `address`.
 pub(super) fn port_zero(address: &str) -> Error {
     invalid(address, PORT_ZERO)
 }
@@ -39,7 +38,7 @@ const PORT_ZERO: &str = "port 0 cannot be connected to";
 
 fn split(text: &str) -> Result<(&str, u16), Fault> {
     if text.is_empty() {
-        return Err("the text is empty, host:port is expected".into());
+        return Err("the text is empty: write host:port".into());
     }
     foreign(text)?;
     if let Some(rest) = text.strip_prefix('[') {
@@ -53,7 +52,7 @@ fn split(text: &str) -> Result<(&str, u16), Fault> {
     }
     stray_bracket(text)?;
     let Some((host, digits)) = text.rsplit_once(':') else {
-        return Err("the port is missing, host:port is expected".into());
+        return Err("the port is missing: write host:port".into());
     };
     if host.contains(':') {
         return Err(colons(text, host, digits));
@@ -62,7 +61,7 @@ fn split(text: &str) -> Result<(&str, u16), Fault> {
     Ok((host, port(digits)?))
 }
 
-/// The host that stands by itself in a text, without brackets, or what is wrong with it.
+/// Checks a text that is only a host. Returns the host without brackets, or the fault.
 pub(crate) fn bare_host(text: &str) -> Result<&str, Fault> {
     foreign(text)?;
     if let Some(rest) = text.strip_prefix('[') {
@@ -76,7 +75,7 @@ pub(crate) fn bare_host(text: &str) -> Result<&str, Fault> {
     if text.contains(':') {
         if text.parse::<Ipv6Addr>().is_err() {
             zone(text)?;
-            return Err("the host has a colon and is no IPv6 address".into());
+            return Err("the host has a colon and is not an IPv6 address".into());
         }
         return Ok(text);
     }
@@ -84,7 +83,7 @@ pub(crate) fn bare_host(text: &str) -> Result<&str, Fault> {
     Ok(text)
 }
 
-/// Finds the first character that no part of an address can have, and says what it is a sign of.
+/// Refuses characters that no part of an address can have. The fault names what the first one indicates.
 fn foreign(text: &str) -> Result<(), Fault> {
     for (at, c) in text.char_indices() {
         let (before, after) = text.split_at(at);
@@ -108,7 +107,7 @@ fn foreign(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The host that stood between brackets.
+/// Checks a host that was in brackets.
 fn bracketed(inside: &str) -> Result<&str, Fault> {
     if inside.is_empty() {
         return Err("the host is empty".into());
@@ -120,8 +119,8 @@ fn bracketed(inside: &str) -> Result<&str, Fault> {
     }
 }
 
-/// Refuses an IPv6 address with a zone: its name says nothing to other machines, and its number
-/// comes with a numeric address.
+/// Refuses an IPv6 address with a zone. The zone's name means nothing to other machines, and its number comes with a
+/// numeric address.
 fn zone(host: &str) -> Result<(), Fault> {
     match host.split_once('%') {
         Some((ip, _)) if ip.parse::<Ipv6Addr>().is_ok() => {
@@ -142,8 +141,8 @@ fn stray_bracket(text: &str) -> Result<(), Fault> {
     }
 }
 
-/// The fault of a text with more than one colon and no brackets: `host` and `digits` are its parts
-/// around the last one.
+/// Returns the fault of a text with more than one colon and no brackets. `host` and `digits` are its parts around the
+/// last colon.
 fn colons(text: &str, host: &str, digits: &str) -> Fault {
     if let Err(fault) = zone(text) {
         return fault;
@@ -160,14 +159,14 @@ fn colons(text: &str, host: &str, digits: &str) -> Fault {
     "it has more than one colon: write host:port, and an IPv6 address in brackets".into()
 }
 
-/// Judges a host that is a name or an IPv4 literal.
+/// Checks a host that is a name or an IPv4 literal.
 fn name(host: &str) -> Result<(), Fault> {
     if host.is_empty() {
         return Err("the host is empty".into());
     }
     if host.len() > MAX_HOST {
         let length = host.len();
-        return Err(format!("the host has {length} bytes, {MAX_HOST} are the most").into());
+        return Err(format!("the host has {length} bytes, more than {MAX_HOST}").into());
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     match host.chars().find(|&c| !allowed(c)) {
@@ -178,7 +177,7 @@ fn name(host: &str) -> Result<(), Fault> {
             Err(format!("the host has the non-ASCII character {c:?}: {hint}").into())
         }
         Some(c) => {
-            let hint = "only letters, digits and . - _ may be in it";
+            let hint = "only letters, digits and . - _ are allowed";
             Err(format!("the host has the character {c:?}: {hint}").into())
         }
     }
@@ -196,7 +195,7 @@ fn port(digits: &str) -> Result<u16, Fault> {
     }
     match digits.trim_start_matches('0') {
         "" => Err(PORT_ZERO.into()),
-        // Digits only, so what does not fit is too great, however long it is.
+        // Only digits are left, so a value that does not fit is too large, whatever its length.
         digits => digits.parse().map_err(|_| "the port is greater than 65535".into()),
     }
 }
@@ -206,7 +205,7 @@ fn invalid(input: &str, fault: &str) -> Error {
     Error::with_message(ErrorKind::InvalidAddress, message)
 }
 
-/// The input in quotes: escaped, shortened, and without user information.
+/// Quotes the input: escaped, shortened, and without user information.
 pub(crate) fn quote(input: &str) -> String {
     let (hidden, shown) = match input.rsplit_once('@') {
         Some((_, host)) => ("...@", host),
@@ -224,7 +223,7 @@ mod tests {
     use crate::address::SocketAddress;
 
     #[test]
-    fn a_text_of_host_and_port_is_taken_apart_as_it_was_written() {
+    fn host_and_port_are_split_and_kept_as_written() {
         let longest = format!("{}:1", "a".repeat(255));
         for (text, hostname, port) in [
             ("127.0.0.1:80", "127.0.0.1", 80),
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_text_is_named() {
+    fn every_fault_of_an_address_is_named() {
         check("", "the text is empty");
         check("example.com", "the port is missing");
         check("8080", "the port is missing");
@@ -301,7 +300,7 @@ mod tests {
         check("\u{ff11}\u{ff12}\u{ff17}.0.0.1:80", "non-ASCII");
         check(":80", "the host is empty");
         check("[]:80", "the host is empty");
-        check(&format!("{}:80", "a".repeat(256)), "has 256 bytes, 255 are the most");
+        check(&format!("{}:80", "a".repeat(256)), "has 256 bytes, more than 255");
         check("*:80", "the character '*'");
         check("exam\\ple.com:80", "the character '\\\\'");
         check("exam\"ple.com:80", "the character");
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_a_host_by_itself_is_named() {
+    fn every_fault_of_a_lone_host_is_named() {
         check_host("", "the host is empty");
         check_host("[]", "the host is empty");
         check_host("127.0.0.1/x", "path");
@@ -345,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_short_and_escaped_and_keep_passwords_to_themselves() {
+    fn messages_are_short_and_escaped_and_omit_passwords() {
         let text = format!("\u{202e}\u{1b}[31m{}", "long".repeat(1000));
         let message = text.parse::<SocketAddress>().unwrap_err().to_string();
         assert!(message.len() < 250, "{message}");
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn any_text_is_refused_or_prints_as_an_equal_address() {
+    fn any_text_is_refused_or_round_trips() {
         let pieces: Vec<&str> =
             "[ ] : :: % / ? # @ . - _ + \0 \n \\ a Z 0 1 80 00 255 65535 65536 fe80 127.0.0.1 \
             [::1] ::1 x.y // http:// %25 [fe80::1%1] ü \u{202e} \u{a0} \u{1f41f} e\u{301}"
@@ -379,7 +378,7 @@ mod tests {
                 }
             }
         }
-        assert!(taken > 1000, "only {taken} of the texts were addresses");
+        assert!(taken > 1000, "only {taken} texts were addresses");
     }
 
     fn check(text: &str, fault: &str) {

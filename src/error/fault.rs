@@ -1,4 +1,4 @@
-//! What went wrong and when, as small data.
+//! The machine's small error data: faults, timers and steps, with their texts.
 
 use std::borrow::Cow;
 use std::io;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::ErrorKind;
 
-/// What went wrong, as the state machine knows it: small copyable data.
+/// The reason of a failure, as the state machine knows it: small, copyable data.
 ///
-/// A code is the operating system's, as [`io::Error::raw_os_error`] gives it.
+/// A code is that of the operating system, as [`io::Error::raw_os_error`] returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
@@ -17,52 +17,52 @@ pub enum Fault {
     Closed,
     /// This side aborted the connection.
     Aborted,
-    /// The peer has ended the connection, and with it this side's writing.
+    /// The peer has ended the connection, and this side's writing has ended with it.
     PeerEnded,
     /// The name did not resolve.
     Resolve,
-    /// The name resolved to no address at all.
+    /// The name resolved to no address.
     NoAddress,
-    /// The socket is bound to one family, and the name has addresses of the other only.
+    /// The socket is bound to one address family, and the name has addresses of the other one only.
     NoAddressOfFamily,
-    /// The egress rules refuse the address.
+    /// The egress rules deny the address.
     Denied,
     /// The address is a listener of this program.
     OwnListener,
     /// The socket is bound to the very address that it dialled.
     Loop,
-    /// By chance the attempt led back to the socket itself, because nobody listens there.
+    /// Nothing listens on the port, and by chance the socket connected to itself.
     SelfConnected,
-    /// An attempt was refused, or could not reach its address.
+    /// The attempt was refused, or could not reach its address.
     Connect(i32),
-    /// A limit passed.
+    /// A timer fired.
     TimedOut(TimerKind),
-    /// TLS failed: [`Machine::tls_failure`](crate::machine::Machine::tls_failure) tells how.
+    /// TLS failed; [`Machine::tls_failure`](crate::machine::Machine::tls_failure) has the details.
     Tls,
     /// TLS data ended without close_notify.
     Truncated,
-    /// Bytes of the peer were unread when an upgrade began.
+    /// Bytes from the peer were unread when an upgrade began.
     UnreadPlaintext,
-    /// The socket was upgraded, and another has its connection.
+    /// The socket was upgraded, and another one has its connection.
     Upgraded,
-    /// The peer reset the connection. There is no code where only the state of the wire tells it.
+    /// The peer reset the connection. There is no code if only the state of the wire shows it.
     Reset(Option<i32>),
-    /// The peer reset the connection after its end: all that it sent before is complete.
+    /// The peer reset the connection after its FIN: everything that it sent before is complete.
     ResetAfterEnd(i32),
-    /// The system gave the peer up.
+    /// The operating system gave up on the peer.
     Lost(i32),
     /// Any other failure of the operating system.
     Io(i32),
-    /// The attempt was given up for the next address, as many were under way.
+    /// The attempt was cancelled in favour of the next address, because too many were pending.
     Superseded,
-    /// The address may be a listener of this program: the system did not tell whether it is local.
+    /// The address may be a listener of this program: the kernel did not report whether it is local.
     LocalityUnknown(i32),
     /// A bug of this crate: a panic interrupted the work on the socket.
     Internal,
 }
 
 impl Fault {
-    /// The kind of the error that this fault becomes.
+    /// Returns the kind of the error that this fault becomes.
     #[must_use]
     pub fn kind(self) -> ErrorKind {
         match self {
@@ -84,12 +84,12 @@ impl Fault {
         }
     }
 
-    /// Whether an address was not dialled, because it must not be.
+    /// Checks whether an address was not dialled because the rules deny it.
     pub(crate) fn is_denial(self) -> bool {
         matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
     }
 
-    /// Whether an address was not dialled for want of something on this side, such as a descriptor.
+    /// Checks whether an address was not dialled because this side lacked a resource, such as a descriptor.
     pub(crate) fn is_resource_exhaustion(self) -> bool {
         matches!(self, Fault::Io(_) | Fault::LocalityUnknown(_))
     }
@@ -122,7 +122,7 @@ impl Fault {
         }
     }
 
-    /// What failed and why, in words that are not the system's: the source has those.
+    /// Returns what failed and why, without the operating system's text, which the source has.
     pub(super) fn reason(self) -> Cow<'static, str> {
         match self {
             Fault::Connect(code) => connect_reason(code),
@@ -135,39 +135,37 @@ impl Fault {
         match self {
             Fault::Denied => "the egress rules deny the address",
             Fault::OwnListener => "TCP Loop detected: the address is a listener of this program",
-            Fault::Closed => "the socket was closed by this side",
-            Fault::Aborted => "the connection was aborted by this side",
-            Fault::PeerEnded => "the peer has ended the connection",
+            Fault::Closed => "this side closed the socket",
+            Fault::Aborted => "this side aborted the connection",
+            Fault::PeerEnded => "the peer has closed the connection",
             Fault::Resolve => "the name did not resolve",
             Fault::NoAddress => "the name resolved to no address",
             Fault::NoAddressOfFamily => {
                 "the name has no address of the family that the socket is bound to"
             }
             Fault::Loop => "TCP Loop detected: the socket is bound to the address that it dials",
-            Fault::Superseded => {
-                "no answer came before the attempt was given up for the next address"
-            }
+            Fault::Superseded => "no answer before the attempt was cancelled for the next address",
             Fault::SelfConnected => "nothing listens on that port: the socket connected to itself",
-            Fault::Connect(_) => "the connection could not be made",
+            Fault::Connect(_) => "the connection failed",
             Fault::TimedOut(limit) => limit.message(),
             Fault::Tls => "TLS failed",
             Fault::Truncated => {
-                "the peer ended the connection without close_notify: what it sent may be cut short"
+                "the peer closed the connection without close_notify: the data may be truncated"
             }
             Fault::UnreadPlaintext => {
-                "plaintext of the peer was unread when the upgrade to TLS began: somebody may have \
+                "plaintext from the peer was unread when the upgrade to TLS began: an attacker may have \
                  injected it"
             }
             Fault::Upgraded => {
                 "the socket was upgraded to TLS: use the one that start_tls returned"
             }
             Fault::Reset(_) => "the peer reset the connection",
-            Fault::ResetAfterEnd(_) => "the peer reset the connection after its end",
+            Fault::ResetAfterEnd(_) => "the peer reset the connection after its FIN",
             Fault::Lost(_) => "connection lost: the peer is unreachable",
-            Fault::Io(_) => "the operating system failed",
+            Fault::Io(_) => "the operating system reported an error",
             Fault::Internal => "internal error: please report",
             Fault::LocalityUnknown(_) => {
-                "the system did not tell whether the address is a listener of this program"
+                "cannot determine whether the address is a listener of this program"
             }
         }
     }
@@ -175,7 +173,7 @@ impl Fault {
     pub(super) fn io_kind(self, source: Option<&io::Error>) -> io::ErrorKind {
         match (self.kind(), source) {
             (ErrorKind::Resolve, None) if self == Fault::NoAddress => io::ErrorKind::NotFound,
-            // A file that does not exist is no name that does not.
+            // A missing file does not mean that the name does not exist.
             (ErrorKind::Resolve, Some(source))
                 if source.kind() == io::ErrorKind::NotFound && source.raw_os_error().is_some() =>
             {
@@ -189,16 +187,16 @@ impl Fault {
     }
 }
 
-/// The kind that the system's own error gives an error of this kind.
+/// Returns the kind of an error whose source is `source`.
 pub(super) fn io_kind(kind: ErrorKind, source: &io::Error) -> io::ErrorKind {
     match source.kind() {
-        // They ask for the same call again, as std's `write_all` makes it, and would for ever.
+        // These kinds ask for the same call again. `write_all` of std would repeat it forever.
         io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => kind.io_kind(),
         other => other,
     }
 }
 
-/// What the system calls a failure, without its number.
+/// Returns the operating system's text for a code, without the number.
 pub(super) fn words(code: i32) -> String {
     let text = io::Error::from_raw_os_error(code).to_string();
     match text.strip_suffix(&format!(" (os error {code})")) {
@@ -207,41 +205,41 @@ pub(super) fn words(code: i32) -> String {
     }
 }
 
-/// Why an attempt failed, in words of our own.
+/// Returns the reason why an attempt failed, in this crate's words.
 fn connect_reason(code: i32) -> Cow<'static, str> {
     Cow::Borrowed(match io::Error::from_raw_os_error(code).kind() {
         io::ErrorKind::ConnectionRefused => "the connection was refused",
         io::ErrorKind::ConnectionReset => "the peer reset the attempt",
-        io::ErrorKind::ConnectionAborted => "the attempt was aborted on the way",
+        io::ErrorKind::ConnectionAborted => "the attempt was aborted",
         io::ErrorKind::HostUnreachable => "the host is unreachable",
         io::ErrorKind::NetworkUnreachable => "there is no route to the network",
-        io::ErrorKind::NetworkDown => "the network interface is off",
-        io::ErrorKind::TimedOut => "nobody answered for as long as the system waits",
-        io::ErrorKind::AddrInUse => "the local address is taken",
-        io::ErrorKind::AddrNotAvailable => "no local address or port can be had for it",
-        io::ErrorKind::PermissionDenied => "this system forbids it",
-        io::ErrorKind::InvalidInput => "this system has no such way",
-        _ => return Cow::Owned(format!("this system could not dial it (code {code})")),
+        io::ErrorKind::NetworkDown => "the network interface is down",
+        io::ErrorKind::TimedOut => "no answer within the time limit of the operating system",
+        io::ErrorKind::AddrInUse => "the local address is in use",
+        io::ErrorKind::AddrNotAvailable => "no local address or port is available",
+        io::ErrorKind::PermissionDenied => "the operating system forbids it",
+        io::ErrorKind::InvalidInput => "the operating system rejects the address",
+        _ => return Cow::Owned(format!("the operating system reported error {code}")),
     })
 }
 
-/// A limit in time, named by what it limits.
+/// A timer of the machine, named after what it limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimerKind {
-    /// The connect timeout, while all places for open sockets were taken.
+    /// The connect timeout, during the wait for a free socket slot.
     Slot,
-    /// The connect timeout, while the name was looked up, or the lookup waited to begin.
+    /// The connect timeout, during the lookup or the wait for it to begin.
     Lookup,
-    /// The connect timeout, while addresses were dialled.
+    /// The connect timeout, during the connection attempts.
     Connect,
-    /// The connect timeout, while the TLS handshake was made.
+    /// The connect timeout, during the TLS handshake.
     Handshake,
-    /// The connect timeout of an upgrade, while it waited to begin.
+    /// The connect timeout of an upgrade, during the wait until it can begin.
     Upgrade,
-    /// The time between two attempts: nothing fails by it.
+    /// The delay between two attempts. Not a failure.
     NextAttempt,
-    /// The time that IPv4 addresses wait for IPv6 ones: nothing fails by it.
+    /// The delay of IPv4 addresses after IPv6 ones. Not a failure.
     OtherFamilyDelay,
     /// The close timeout.
     Close,
@@ -251,17 +249,17 @@ pub enum TimerKind {
     Write,
     /// The limit of one wait for the connection to open.
     Opened,
-    /// The limit of one wait for the socket to be closed.
+    /// The limit of one wait for the socket to close.
     Closed,
-    /// The connect timeout, while the lookup waited for others of its connector. Only the driver, which runs
-    /// lookups, tells this from [`LookUp`](Self::Lookup).
+    /// The connect timeout, while the lookup waited for others of its connector. Only the driver, which runs lookups,
+    /// distinguishes this from [`Lookup`](Self::Lookup).
     LookupQueue,
     /// The connect timeout or deadline, before connecting began.
     Start,
 }
 
 impl TimerKind {
-    /// The step that fails when this limit passes, if that is always the same.
+    /// Returns the step that fails when this timer fires, if that is always the same one.
     pub(crate) fn step(self) -> Option<Step> {
         match self {
             TimerKind::Slot => Some(Step::WaitForSlot),
@@ -272,7 +270,7 @@ impl TimerKind {
             }
             TimerKind::Handshake => Some(Step::Handshake),
             TimerKind::Close => Some(Step::Close),
-            // It depends on the call and on where the socket is.
+            // It depends on the call and on the state of the socket.
             TimerKind::Upgrade
             | TimerKind::Read
             | TimerKind::Write
@@ -284,31 +282,29 @@ impl TimerKind {
 
     pub(super) fn message(self) -> &'static str {
         match self {
-            TimerKind::Slot => {
-                "the connect timeout passed while as many sockets as there may be were open"
-            }
+            TimerKind::Slot => "the connect timeout passed while waiting for a free socket slot",
             TimerKind::Lookup => "the connect timeout passed during the name lookup",
             TimerKind::LookupQueue => {
-                "the connect timeout passed while the name lookup waited for others to end"
+                "the connect timeout passed while the name lookup waited for other lookups"
             }
             TimerKind::Connect => "the connect timeout passed before an address answered",
             TimerKind::Handshake => "the connect timeout passed during the TLS handshake",
             TimerKind::Upgrade => {
                 "the connect timeout passed before the upgrade to TLS could begin"
             }
-            TimerKind::NextAttempt => "the next attempt was due",
-            TimerKind::OtherFamilyDelay => "the wait for addresses of the other family was over",
-            TimerKind::Close => "the close timeout passed before everything was handed over",
+            TimerKind::NextAttempt => "the next attempt is due",
+            TimerKind::OtherFamilyDelay => "the delay of the other address family has passed",
+            TimerKind::Close => "the close timeout passed before all data reached the kernel",
             TimerKind::Read => "the read timeout or deadline passed",
             TimerKind::Write => "the write timeout or deadline passed",
-            TimerKind::Opened => "the limit of this wait passed before the connection opened",
-            TimerKind::Closed => "the limit of this wait passed before the socket was closed",
+            TimerKind::Opened => "the wait timed out before the connection opened",
+            TimerKind::Closed => "the wait timed out before the socket closed",
             TimerKind::Start => "the connect deadline had passed before connecting began",
         }
     }
 }
 
-/// What a socket was doing when it failed: [`Error::step`](crate::Error::step).
+/// Step in which a socket failed, returned by [`Error::step`](crate::Error::step).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
@@ -320,9 +316,9 @@ pub enum Step {
     Lookup,
     /// The connection attempts, and the check of an address by the egress rules.
     Connect,
-    /// The dialogue with a proxy. No error has it yet.
+    /// Negotiation with a proxy. No error has this step yet.
     Proxy,
-    /// The TLS handshake, also that of an upgrade.
+    /// The TLS handshake, including that of an upgrade.
     Handshake,
     /// A read.
     Read,
@@ -332,14 +328,14 @@ pub enum Step {
     Close,
 }
 
-/// An attempt of a connection that never came to be.
+/// An attempt of a connection that never opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedAttempt {
-    /// The address.
+    /// The address of the attempt.
     pub address: SocketAddr,
-    /// Why it failed. If the whole connection failed first, that failure.
+    /// Its failure. If the whole connection failed first, that failure.
     pub fault: Fault,
-    /// The time from its beginning to its failure. Zero for an address that was refused.
+    /// The time from its beginning to its failure. Zero for a denied address.
     pub elapsed: Duration,
 }

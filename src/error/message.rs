@@ -1,4 +1,4 @@
-//! What the message of a failed connection says: each reason and each address once.
+//! Builds the message of a failed connection, which contains each reason and each address once.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use super::{ErrorKind, FailedAttempt, Fault};
 use crate::egress::{Denial, EgressRules};
 
-/// The addresses and denials that a message lists. [`Error::attempts`](super::Error::attempts) has them all.
+/// Maximum number of addresses or denials in a message. [`Error::attempts`](super::Error::attempts) has all of them.
 const LISTED: usize = 4;
 
-/// The message of a port, a host or an address that must not be dialled. It begins with the rule's reason.
+/// Returns the message for a denied host, port or address. It begins with the rule's reason.
 pub(super) fn denied(
     reason: &dyn fmt::Display,
     page: &str,
@@ -19,7 +19,7 @@ pub(super) fn denied(
     format!("{reason}: {page} ({requested})")
 }
 
-/// The message of a connection that never came to be.
+/// Returns the message for a connection that never opened.
 pub(super) fn unconnected(
     fault: Fault,
     requested: &dyn fmt::Display,
@@ -34,7 +34,7 @@ pub(super) fn unconnected(
     }
     let mut message = format!("cannot connect to {requested}");
     let mut separator = ": ";
-    // Where attempts were made they say more than "could not be made", or that one was refused.
+    // The reasons of attempts are more specific than "the connection failed" or a denial.
     let general = fault.kind() == ErrorKind::Connect || fault.is_denial();
     if failed.is_empty() || !general {
         reasons.first(fault.reason());
@@ -57,7 +57,7 @@ pub(super) fn unconnected(
     message
 }
 
-/// Why attempts failed.
+/// Reasons why attempts failed.
 struct Reasons {
     /// Each reason, with the addresses that failed for it.
     groups: Vec<(Cow<'static, str>, Vec<SocketAddr>)>,
@@ -87,7 +87,7 @@ impl Reasons {
         reasons
     }
 
-    /// Puts the reason of the whole in front.
+    /// Moves the reason of the whole connection to the front.
     fn first(&mut self, reason: Cow<'static, str>) {
         match self.groups.iter().position(|group| group.0 == reason) {
             Some(place) => self.groups[..=place].rotate_right(1),
@@ -96,7 +96,7 @@ impl Reasons {
     }
 }
 
-/// The first items of a list, and how many more there are.
+/// Displays the first items of a list, and the number of further ones.
 struct List<'a, T, F>(&'a [T], &'static str, F);
 
 impl<'a, T, D: fmt::Display, F: Fn(&'a T) -> D> fmt::Display for List<'a, T, F> {

@@ -1,4 +1,4 @@
-//! No error says anything twice, however it is printed.
+//! Checks that no error repeats itself, in any form in which it is printed.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -9,7 +9,7 @@ use super::*;
 use crate::resolver::Unresolved;
 use crate::tls::every_failure;
 
-/// Codes that have different kinds, and one that nobody knows.
+/// Codes of different kinds, and one that no system defines.
 #[cfg(target_os = "linux")]
 const CODES: [i32; 14] = [1, 13, 22, 24, 12, 32, 98, 99, 100, 101, 104, 110, 111, 113];
 #[cfg(not(target_os = "linux"))]
@@ -69,7 +69,7 @@ fn failed(faults: &[Fault]) -> Vec<FailedAttempt> {
     attempts.map(|(n, &fault)| FailedAttempt { address: address(n), fault, elapsed }).collect()
 }
 
-/// What `anyhow` prints by `{:#}`: the error and its sources.
+/// Returns what `anyhow` prints with `{:#}`: the error and its sources.
 fn chain(error: &Error) -> Vec<String> {
     let mut levels = vec![error.to_string()];
     let mut source = error.source();
@@ -81,14 +81,14 @@ fn chain(error: &Error) -> Vec<String> {
 }
 
 #[track_caller]
-fn says_each_thing_once(error: &Error) {
+fn check_no_repetition(error: &Error) {
     let levels = chain(error);
     let printed = levels.join(": ");
     let mut seen = BTreeSet::new();
-    // The system's words in a message and its error, which has the number too, are not the same part: the kind `Io`
-    // and the errors of attempts promise both.
+    // The system's text in a message, and the source with its number, are different parts. `Io` and the errors of
+    // attempts promise both.
     for part in printed.split([':', ';']).map(str::trim) {
-        // Numbers of ports and groups of addresses are no parts.
+        // Port numbers and address groups are not parts.
         if part.contains(' ') {
             assert!(seen.insert(part.to_lowercase()), "{part:?} twice: {printed}");
         }
@@ -106,21 +106,21 @@ fn says_each_thing_once(error: &Error) {
 }
 
 #[test]
-fn no_error_of_a_connection_says_a_thing_twice() {
+fn no_error_of_a_connection_repeats_itself() {
     for fault in faults() {
-        says_each_thing_once(&Error::from_fault(fault));
+        check_no_repetition(&Error::from_fault(fault));
     }
     for limit in DEADLINES {
-        says_each_thing_once(&Error::call_timed_out(limit));
+        check_no_repetition(&Error::call_timed_out(limit));
     }
     for failure in every_failure() {
-        says_each_thing_once(&Error::from_tls(&failure, None));
-        says_each_thing_once(&Error::from_tls(&failure, Some(&"example.com:443")));
+        check_no_repetition(&Error::from_tls(&failure, None));
+        check_no_repetition(&Error::from_tls(&failure, Some(&"example.com:443")));
     }
 }
 
 #[test]
-fn no_error_of_a_connect_says_a_thing_twice() {
+fn no_error_of_a_connect_repeats_itself() {
     let rules = EgressRules::public_only();
     for fault in faults() {
         for requested in ["example.com:443", "192.0.2.1:443"] {
@@ -128,7 +128,7 @@ fn no_error_of_a_connect_says_a_thing_twice() {
             for failures in [&[][..], &[fault], &[fault; 9], &mixed] {
                 let failed = failed(failures);
                 let error = Error::from_connecting(fault, &requested, &failed, None, Some(&rules));
-                says_each_thing_once(&error);
+                check_no_repetition(&error);
                 assert_eq!(error.attempts().len(), failures.len());
                 for attempt in error.attempts() {
                     let once = attempt.to_string();
@@ -140,7 +140,7 @@ fn no_error_of_a_connect_says_a_thing_twice() {
 }
 
 #[test]
-fn what_a_resolver_says_is_said_once() {
+fn a_resolvers_error_is_printed_once() {
     let said = [
         io::Error::other("the oracle is asleep"),
         io::Error::from(io::ErrorKind::NotFound),
@@ -150,13 +150,13 @@ fn what_a_resolver_says_is_said_once() {
     for error in said {
         let said = Some(Unresolved::new(error));
         let error = Error::from_connecting(Fault::Resolve, &"example.com:443", &[], said, None);
-        says_each_thing_once(&error);
+        check_no_repetition(&error);
         assert_eq!(chain(&error)[0], "cannot connect to example.com:443: the name did not resolve");
     }
 }
 
 #[test]
-fn a_failed_connect_says_what_failed_then_why_then_where() {
+fn a_failed_connect_names_what_failed_then_why_then_where() {
     let check = |fault, requested: &str, failures: &[Fault], expected: &str| {
         let failed = failed(failures);
         let rules = EgressRules::public_only();

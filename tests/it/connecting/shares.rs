@@ -200,7 +200,7 @@ fn a_timeout_that_was_spent_waiting_for_a_thread_says_so() {
             error.to_string()
         });
         assert!(first.contains("during the name look-up"), "{first}");
-        assert!(second.contains("waited for others"), "{second}");
+        assert!(second.contains("waited for other lookups"), "{second}");
         gate.open();
     });
 }
