@@ -39,7 +39,7 @@
 //! | reads and writes before the connection is open | wait | are queued | | | [wait][`Socket`]<br>`conformance::opened::read_before_opened` |
 //! | a name with several addresses | | one after another; each but the last is given up after 250 ms | two races, the other family's 300 ms later; within each, one after another | one after another | all race: the next starts after 250 ms, at most 8 under way: [`connecting`]<br>`connecting::racing::an_older_attempt_goes_on_beside_newer_ones` |
 //! | the error if all addresses fail | one text for every cause | one with all errors | the first error | the last error | [one with all errors][attempts]<br>`connecting::racing::all_refused_fail_at_once` |
-//! | the timeout | none | none | none; `Dialer.Timeout` covers lookup and attempts, `tls.Dialer` the handshake too | none; `connect_timeout` covers one address | [30 s][connect_timeout] for lookup, attempts and handshake<br>`tls::handshake::the_connect_timeout_is_one_for_everything` |
+//! | the timeout | none | none | none; `Dialer.Timeout` covers lookup and attempts, `tls.Dialer` the handshake too | none; `connect_timeout` covers one address | [30 s][connect_timeout] for lookup, attempts and handshake<br>`tls::handshake::one_connect_timeout_covers_everything` |
 //! | cancelling | `close` waits for the connection | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_in_the_middle_of_a_race_ends_every_attempt` |
 //! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]<br>`errors::port_0_is_invalid` |
 //! | a connection of a socket to itself | | | is dialled again twice, then accepted | is accepted | is dialled again twice, then [fails][`Connect`]<br>`network::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
@@ -87,14 +87,14 @@
 //!
 //! | | Workers | Node | Go | `std` | Here |
 //! |---|---|---|---|---|---|
-//! | FIN without close_notify | an error; after an upgrade a clean end | a clean end | a clean end between two records | `UnexpectedEof` | [`Truncated`], unless [it is not required][require_close_notify]<br>`tls::ends::an_end_of_the_stream_alone_is_truncation` |
-//! | close_notify of this side | sent by `writer.close()`, not by `close` | sent by `end`, not by `destroy` | sent by `Close` unless a `Write` is pending | sent by the program | [always sent][closing]<br>`tls::ends::close_ends_tls_and_then_the_stream` |
-//! | the half-close | `writer.close()` | `end()` | `CloseWrite`: close_notify without FIN | by the program | [`Writer::close`]: both<br>`tls::ends::closing_the_writer_ends_tls_and_then_the_stream_and_reading_goes_on` |
-//! | one thread reads while another writes | | | works | does not work | [works][`Socket`]<br>`tls::duplex::a_writer_works_beside_a_reader_that_is_blocked` |
+//! | FIN without close_notify | an error; after an upgrade a clean end | a clean end | a clean end between two records | `UnexpectedEof` | [`Truncated`], unless [it is not required][require_close_notify]<br>`tls::ends::a_fin_without_close_notify_is_truncation` |
+//! | close_notify of this side | sent by `writer.close()`, not by `close` | sent by `end`, not by `destroy` | sent by `Close` unless a `Write` is pending | sent by the program | [always sent][closing]<br>`tls::ends::close_sends_close_notify_and_then_fin` |
+//! | the half-close | `writer.close()` | `end()` | `CloseWrite`: close_notify without FIN | by the program | [`Writer::close`]: both<br>`tls::ends::closing_the_writer_sends_close_notify_and_fin_and_reading_continues` |
+//! | one thread reads while another writes | | | works | does not work | [works][`Socket`]<br>`tls::duplex::a_writer_works_while_a_reader_is_blocked` |
 //! | after a write that timed out | | | every write fails | | it can be [repeated][deadlines]<br>`tls::duplex::a_write_that_timed_out_accepted_nothing` |
 //! | unread plaintext at an upgrade | is passed to the handshake | is passed to the handshake | is passed to the handshake | is passed to the handshake | ends the connection: [`UnreadPlaintext`]<br>`conformance::starttls::refused::injection_in_kernel` |
 //! | an upgrade during a blocked read | never completes | | | | works; the read fails with [`Upgraded`]<br>`conformance::starttls::pending_read` |
-//! | server name, ALPN | are ignored (the draft has `sni`, `alpn`) | `servername`, `ALPNProtocols` | `ServerName`, `NextProtos` | as in rustls | [`server_name`], [`alpn`]<br>`tls::handshake::a_server_name_stands_in_for_the_host` |
+//! | server name, ALPN | are ignored (the draft has `sni`, `alpn`) | `servername`, `ALPNProtocols` | `ServerName`, `NextProtos` | as in rustls | [`server_name`], [`alpn`]<br>`tls::handshake::a_server_name_replaces_the_host` |
 //! | session resumption | | by the program | with a `ClientSessionCache` | within one configuration | for [equal options](crate::TlsOptions)<br>`tls::handshake::equal_options_resume_each_others_sessions` |
 //!
 //! # Egress rules and limits

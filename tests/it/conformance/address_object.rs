@@ -18,7 +18,7 @@ fn ipv4() {
     });
 }
 
-/// Host and port, with a name: the caller learns which address answered.
+/// Host and port, with a name: the caller learns the address that answered.
 #[test]
 fn hostname() {
     reaches("address-object.hostname", V4, "good.test", |info, peer| {
@@ -27,7 +27,7 @@ fn hostname() {
     });
 }
 
-/// An IPv6 address beside its port needs no brackets.
+/// An IPv6 address as a separate host needs no brackets.
 #[test]
 fn ipv6_bare() {
     reaches("address-object.ipv6-bare", V6, "::1", |info, peer| {
@@ -35,7 +35,7 @@ fn ipv6_bare() {
     });
 }
 
-/// Nor does one with all its eight groups.
+/// Nor does an IPv6 address with all its eight groups.
 #[test]
 fn ipv6_full_bare() {
     reaches("address-object.ipv6-full-bare", V6, "0:0:0:0:0:0:0:1", |info, peer| {
@@ -43,7 +43,7 @@ fn ipv6_full_bare() {
     });
 }
 
-/// An empty host is refused at once: nothing is looked up.
+/// An empty host is refused at once, without a lookup.
 #[test]
 fn hostname_empty() {
     refuses("", "the host is empty");
@@ -75,7 +75,7 @@ fn hostname_upper() {
     });
 }
 
-/// So is a dot at the end.
+/// A trailing dot is kept, too.
 #[test]
 fn hostname_trailing_dot() {
     reaches("address-object.hostname-trailing-dot", V4, "good.test.", |info, _| {
@@ -83,14 +83,14 @@ fn hostname_trailing_dot() {
     });
 }
 
-/// `unix` is a name, though there is a Unix-domain socket called as the port is.
+/// `unix` is a name, even if the port is that of a Unix-domain socket.
 #[test]
 fn hostname_unix() {
     let address = SocketAddress::new("unix", 4570).expect("it is an address");
     is_a_plain_name("address-object.hostname-unix", address, Names::new());
 }
 
-/// The limit of 255 bytes is on the host alone.
+/// The limit of 255 bytes applies to the host alone.
 #[test]
 fn hostname_long() {
     let host = |length| (0..length).map(|at| if at % 64 == 63 { '.' } else { 'a' }).collect();
@@ -103,7 +103,7 @@ fn hostname_long() {
     fails(SocketAddress::new(host, 4321), ErrorKind::InvalidAddress);
 }
 
-// -------------------------------------------------------------------- how it is looked at
+// -------------------------------------------------------------------- helpers
 
 /// Dials `host` at the port of a peer at `ip`, which has to accept.
 #[track_caller]
@@ -112,23 +112,23 @@ fn reaches(id: &'static str, ip: IpAddr, host: &'static str, told: fn(&SocketInf
     let address = SocketAddress::new(host, peer.address().port()).expect("it is an address");
     assert_eq!((address.hostname(), address.port()), (host, peer.address().port()));
     story(move || {
-        let socket = Names::new().connector().connect(&address).expect("the address is fine");
+        let socket = Names::new().connector().connect(&address).expect("the address is valid");
         let info = at_once(|| socket.opened()).expect("the peer listens");
         assert_eq!(info.requested(), &address);
         told(&info, peer.address());
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         assert_eq!(info.local_address(), Some(peer.ending().from));
     });
 }
 
-/// `host` is none: the message names the fault, and nobody is dialled.
+/// Checks that `host` is invalid: the message names the fault, and nothing is dialled.
 #[track_caller]
 fn refuses(host: &str, fault: &str) {
     let listener = listen();
     let port = listener.local_addr().expect("it listens").port();
-    let error = SocketAddress::new(host, port).expect_err("it is no host");
+    let error = SocketAddress::new(host, port).expect_err("the host is invalid");
     assert_eq!(error.kind(), ErrorKind::InvalidAddress);
-    assert!(error.to_string().contains(fault), "{error}: no word of {fault:?}");
+    assert!(error.to_string().contains(fault), "{error} does not contain {fault:?}");
     fails(at_once(|| sockeye::connect((host, port))), ErrorKind::InvalidAddress);
     nobody_came(&listener);
 }

@@ -30,7 +30,7 @@ fn ipv6_bracketed() {
     });
 }
 
-/// Without brackets it is no address.
+/// An IPv6 address without brackets is invalid.
 #[test]
 fn ipv6_unbracketed() {
     refuses("::1:PORT", "an IPv6 address needs brackets");
@@ -59,7 +59,7 @@ fn ipv6_mapped_hex() {
 
 // -------------------------------------------------------------------- names
 
-/// A name with a port: the caller learns which address answered.
+/// A name with a port: the caller learns the address that answered.
 #[test]
 fn hostname() {
     reaches("address-string.hostname", V4, "good.test:PORT", |info, peer| {
@@ -68,7 +68,7 @@ fn hostname() {
     });
 }
 
-/// `localhost`, which the system looks up.
+/// `localhost`, which the system resolves.
 #[test]
 fn localhost() {
     let id = "address-string.localhost";
@@ -86,7 +86,7 @@ fn hostname_v6() {
     });
 }
 
-/// A name in upper case is kept, and looked up, as it was written.
+/// A name in upper case is kept and resolved as it is written.
 #[test]
 fn uppercase() {
     story(|| {
@@ -116,13 +116,13 @@ fn no_port() {
     refuses("good.test", "the port is missing");
 }
 
-/// Port 0 can't be dialled, and that is told at once.
+/// Port 0 cannot be dialled and is refused at once.
 #[test]
 fn port_0() {
     refuses("127.0.0.1:0", "port 0");
 }
 
-/// The greatest port.
+/// The highest port.
 #[test]
 fn port_65535() {
     in_own_network("address-string.port-65535", &[], || {
@@ -142,13 +142,13 @@ fn port_plus() {
     refuses("127.0.0.1:+PORT", "the port has a sign");
 }
 
-/// The name of a service in place of the port.
+/// The name of a service instead of the port.
 #[test]
 fn port_alpha() {
     refuses("127.0.0.1:http", "the port \"http\" is not a decimal number");
 }
 
-/// A leading zero and a digit that no octal number has.
+/// A leading zero and a digit that is not octal.
 #[test]
 fn port_leading_zero_080() {
     assert_eq!(parsed("127.0.0.1:080").port(), 80);
@@ -157,7 +157,7 @@ fn port_leading_zero_080() {
     });
 }
 
-/// Port 02000 is 2000, and not the octal 1024, where somebody listens as well.
+/// Port 02000 is 2000, and not the octal 1024, where another listener is.
 #[test]
 fn port_leading_zero_octal() {
     assert_eq!(parsed("127.0.0.1:02000").port(), 2000);
@@ -175,7 +175,7 @@ fn port_leading_zeros_many() {
     });
 }
 
-/// Port 443, at which nothing listens: the cause is told.
+/// Port 443, at which nothing listens: the error gives the cause.
 #[test]
 fn port_443_refused() {
     in_own_network("address-string.port-443-refused", &[], || {
@@ -189,7 +189,7 @@ fn port_space_in() {
     refuses("127.0.0.1: PORT", "white space");
 }
 
-// -------------------------------------------------------------------- what belongs to no address
+// -------------------------------------------------------------------- text outside of an address
 
 /// An empty text.
 #[test]
@@ -221,31 +221,31 @@ fn scheme_slashes() {
     refuses("//127.0.0.1:PORT", "slashes");
 }
 
-/// A path behind the port.
+/// A path after the port.
 #[test]
 fn path() {
     refuses("127.0.0.1:PORT/path", "a path");
 }
 
-/// A query behind the port.
+/// A query after the port.
 #[test]
 fn query() {
     refuses("127.0.0.1:PORT?x=1", "a query");
 }
 
-/// A fragment behind the port.
+/// A fragment after the port.
 #[test]
 fn fragment() {
     refuses("127.0.0.1:PORT#x", "a fragment");
 }
 
-/// A user's name before the host.
+/// A user name before the host.
 #[test]
 fn userinfo() {
     refuses("user@127.0.0.1:PORT", "user information");
 }
 
-/// A user's name and password before the host.
+/// A user name and password before the host.
 #[test]
 fn userinfo_pass() {
     refuses("user:pw@127.0.0.1:PORT", "user information");
@@ -275,7 +275,7 @@ fn idn() {
     refuses("b\u{fc}cher.test:PORT", "non-ASCII");
 }
 
-/// Digits of full width.
+/// Full-width digits.
 #[test]
 fn unicode_digits() {
     refuses("\u{ff11}\u{ff12}\u{ff17}.0.0.1:PORT", "non-ASCII");
@@ -295,7 +295,7 @@ fn long_255() {
     is_looked_up_in_vain(250);
 }
 
-/// Name and port have 256 bytes together: the limit is on the name alone.
+/// Name and port have 256 bytes together: the limit applies to the name alone.
 #[test]
 fn long_256() {
     is_looked_up_in_vain(251);
@@ -321,7 +321,7 @@ fn ipv4_hex() {
     is_an_old_spelling("address-string.ipv4-hex", "0x7f.0.0.1");
 }
 
-/// Five parts with dots between them.
+/// Five parts separated by dots.
 #[test]
 fn ipv4_5parts() {
     never_connects("127.0.0.1.1");
@@ -333,7 +333,7 @@ fn ipv4_trailing_dot() {
     never_connects("127.0.0.1.");
 }
 
-/// The broadcast address: the cause is told.
+/// The broadcast address: the error gives the cause.
 #[test]
 fn broadcast() {
     story(|| fails_to_connect((Ipv4Addr::BROADCAST, 4321).into()));
@@ -345,15 +345,15 @@ fn double_colon_ports() {
     refuses("127.0.0.1:1:PORT", "more than one colon");
 }
 
-// -------------------------------------------------------------------- odd hosts
+// -------------------------------------------------------------------- unusual hosts
 
-/// `unix` is a name, though there is a Unix-domain socket called as the port is.
+/// `unix` is a name, even if the port is that of a Unix-domain socket.
 #[test]
 fn unix_prefix() {
     is_a_plain_name("address-string.unix-prefix", parsed("unix:4567"), Names::new());
 }
 
-/// `unix-abstract` is a name, though there is an abstract socket called as the port is.
+/// `unix-abstract` is a name, even if the port is that of an abstract socket.
 #[test]
 fn unix_abstract_prefix() {
     let address = parsed("unix-abstract:4568");
@@ -372,7 +372,7 @@ fn dash_only() {
     never_connects("-");
 }
 
-/// A bracket that is never closed.
+/// A bracket without its closing one.
 #[test]
 fn unbalanced_bracket() {
     refuses("[::1:PORT", "bracket is never closed");
@@ -390,15 +390,15 @@ fn bracketed_name() {
     refuses("[good.test]:PORT", "nothing but an IPv6 address");
 }
 
-// -------------------------------------------------------------------- how it is looked at
+// -------------------------------------------------------------------- helpers
 
-/// Dials `text`, with `PORT` for the port of a peer at `ip`, which has to accept.
+/// Dials `text`, with `PORT` replaced by the port of a peer at `ip`, which has to accept.
 #[track_caller]
 fn reaches(id: &'static str, ip: IpAddr, text: &'static str, told: fn(&SocketInfo, SocketAddr)) {
     story(move || reaches_by(Names::new().connector(), id, ip, text, told));
 }
 
-/// [`reaches`], with its names looked up as this connector does.
+/// Like [`reaches`], with names resolved by this connector.
 #[track_caller]
 fn reaches_by(
     connector: &Connector,
@@ -410,11 +410,11 @@ fn reaches_by(
     let Some(peer) = peer_at(id, ip) else { return };
     let address = peer.address();
     let text = text.replace("PORT", &address.port().to_string());
-    let socket = connector.connect(text.as_str()).expect("the address is fine");
+    let socket = connector.connect(text.as_str()).expect("the address is valid");
     let info = at_once(|| socket.opened()).expect("the peer listens");
     assert_eq!(info.requested().to_string(), text);
     told(&info, address);
-    socket.close().expect("nothing is in the way");
+    socket.close().expect("the close succeeds");
     let ending = peer.ending();
     assert_eq!(info.local_address().map(canonical), Some(canonical(ending.from)));
 }
@@ -428,39 +428,39 @@ fn is_loopback_v4(info: &SocketInfo, peer: SocketAddr) {
     assert_eq!((remote.ip().to_canonical(), remote.port()), (V4, peer.port()));
 }
 
-/// Dials `text`, which has to reach the peer at `port` and nobody at the other one.
+/// Dials `text`, which has to reach the peer at `port` and not the other one.
 #[track_caller]
 fn reaches_only(text: &str, port: u16, other: Option<u16>) {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("all ports are free");
     let (listener, other) = (bind(port), other.map(bind));
-    let socket = sockeye::connect(text).expect("the address is fine");
+    let socket = sockeye::connect(text).expect("the address is valid");
     let info = at_once(|| socket.opened()).expect("the peer listens");
     assert_eq!(info.remote_address(), Some((Ipv4Addr::LOCALHOST, port).into()));
-    let (_, from) = listener.accept().expect("the connection is there");
+    let (_, from) = listener.accept().expect("the connection is in the backlog");
     assert_eq!(info.local_address(), Some(from));
     other.iter().for_each(nobody_came);
 }
 
 #[track_caller]
 fn fails_to_connect(address: SocketAddr) {
-    let socket = sockeye::connect(address.to_string()).expect("the address is fine");
+    let socket = sockeye::connect(address.to_string()).expect("the address is valid");
     let error = at_once(|| socket.opened()).expect_err("nobody listens");
     assert_eq!(error.kind(), ErrorKind::Connect);
     let attempts: Vec<_> = error.attempts().iter().map(sockeye::Attempt::address).collect();
     assert_eq!(attempts, [address]);
 }
 
-/// `text`, with `PORT` for the port of a peer on 127.0.0.1, is no address: the message names the fault, and
-/// nobody is dialled.
+/// Checks that `text`, with `PORT` replaced by the port of a peer on 127.0.0.1, is invalid: the message names the
+/// fault, and nothing is dialled.
 #[track_caller]
 fn refuses(text: &str, fault: &str) {
     let listener = listen();
     let port = listener.local_addr().expect("it listens").port();
     let text = text.replace("PORT", &port.to_string());
-    let error = at_once(|| sockeye::connect(text.as_str())).expect_err("it is no address");
+    let error = at_once(|| sockeye::connect(text.as_str())).expect_err("the address is invalid");
     assert_eq!(error.kind(), ErrorKind::InvalidAddress);
-    assert!(error.to_string().contains(fault), "{error}: no word of {fault:?}");
-    let same = text.parse::<SocketAddress>().expect_err("it is no address");
+    assert!(error.to_string().contains(fault), "{error} does not contain {fault:?}");
+    let same = text.parse::<SocketAddress>().expect_err("the address is invalid");
     assert_eq!((same.kind(), same.to_string()), (error.kind(), error.to_string()));
     nobody_came(&listener);
 }
@@ -470,7 +470,7 @@ fn parsed(text: &str) -> SocketAddress {
     text.parse().expect("it is an address")
 }
 
-/// A host of so many bytes is an address, and unknown to the resolver.
+/// Checks that a host of this many bytes is valid, and that the resolver does not know it.
 #[track_caller]
 fn is_looked_up_in_vain(length: usize) {
     let host: String = (0..length).map(|at| if at % 64 == 63 { '.' } else { 'a' }).collect();
@@ -478,13 +478,14 @@ fn is_looked_up_in_vain(length: usize) {
     assert_eq!((address.hostname(), address.port()), (host.as_str(), 4321));
     story(move || {
         let names = Names::new();
-        let socket = names.connector().connect(&address).expect("the address is fine");
+        let socket = names.connector().connect(&address).expect("the address is valid");
         fails(at_once(|| socket.opened()), ErrorKind::Resolve);
         assert_eq!(names.asked(), [host]);
     });
 }
 
-/// The resolver is asked for `host`, and that of glibc knows it. Egress rules judge what it stands for.
+/// Checks that the resolver is asked for `host` and that glibc's resolver knows it. Egress rules check the resolved
+/// address.
 #[track_caller]
 fn is_an_old_spelling(id: &'static str, host: &'static str) {
     story(move || {
@@ -506,7 +507,7 @@ fn is_an_old_spelling(id: &'static str, host: &'static str) {
     });
 }
 
-/// `host` is refused at once or looked up in vain.
+/// Checks that `host` is refused at once, or that its lookup fails.
 #[track_caller]
 fn never_connects(host: &'static str) {
     story(move || {

@@ -1,15 +1,15 @@
-//! The certificates of the scenarios, by their names there: made afresh, under one private root.
+//! The certificates of the scenarios, by their names there, newly signed under one private root.
 
 use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 
 use crate::support::tls::{Authority, Draft, Terms, authority, terms, trusting_names, with};
 
-/// Trusts nothing but the root; a certificate has to be for the host that is dialled.
+/// Trusts only the root, and expects a certificate for the dialled host.
 pub fn trusted() -> TlsOptions {
     trusting_names(authority())
 }
 
-/// This mode, with what is [`trusted`].
+/// Returns options with this mode that use [`trusted`].
 pub fn options(mode: SecureTransport) -> SocketOptions {
     with(mode, trusted())
 }
@@ -39,12 +39,12 @@ pub fn wild() -> Terms {
     issued(&Draft::new(&["*.wild.test"]))
 }
 
-/// For `good.test`, in a year that is long gone.
+/// For `good.test`, in a past year.
 pub fn expired() -> Terms {
     issued(&Draft::new(&["good.test"]).valid(2000, 2001))
 }
 
-/// For `good.test`, of an authority that nobody trusts.
+/// For `good.test`, signed by an untrusted authority.
 pub fn unknownca() -> Terms {
     Terms::new(Authority::new().issues(&Draft::new(&["good.test"])))
 }

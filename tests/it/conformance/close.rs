@@ -1,5 +1,4 @@
-//! Scenarios of the group `close`: what the peer sees of it, what becomes of calls under way, and what later
-//! calls say.
+//! Scenarios of the group `close`: what the peer sees, the result of calls in progress, and the result of later calls.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -14,15 +13,15 @@ use crate::support::{
     open, open_with, pour, read, same, story, timed, within_100_ms,
 };
 
-// -------------------------------------------------------------------- nothing under way
+// -------------------------------------------------------------------- no calls in progress
 
-/// A socket that is open and idle.
+/// An open and idle socket.
 #[test]
 fn idle() {
     story(|| {
         let peer = Peer::plays(looks_back);
         let socket = open(&peer);
-        at_once(|| socket.close()).expect("nothing is in the way");
+        at_once(|| socket.close()).expect("nothing prevents it");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         assert_eq!(socket.phase(), Phase::Closed);
         assert!(!socket.upgraded());
@@ -32,50 +31,50 @@ fn idle() {
     });
 }
 
-/// Reader and writer are taken after it.
+/// Reader and writer are created after it.
 #[test]
 fn unlocked_streams() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         fails(read(socket.reader(), 10), ErrorKind::Closed);
         fails(socket.writer().write(b"x"), ErrorKind::Closed);
         peer.gets(b"");
     });
 }
 
-/// Reader and writer were taken before it.
+/// Reader and writer were created before it.
 #[test]
 fn locked_streams() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
         let (reader, writer) = (socket.reader(), socket.writer());
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         fails(read(&reader, 10), ErrorKind::Closed);
         fails((&writer).write(b"x"), ErrorKind::Closed);
-        writer.close().expect("it is closed already");
+        writer.close().expect("the side is closed already");
         peer.gets(b"");
     });
 }
 
-/// Reader and writer are taken straight after it, of a socket that may still be connecting.
+/// Reader and writer are created right after it, for a socket that may still be connecting.
 #[test]
 fn get_reader_after() {
     story(|| {
         let server = Server::echoes();
-        let socket = sockeye::connect(server.address()).expect("the address is fine");
+        let socket = sockeye::connect(server.address()).expect("the address is valid");
         let closer = socket.clone();
         let closing = call(move || closer.close());
         let reader = socket.reader();
         fails(read(&reader, 10), ErrorKind::Closed);
         fails(socket.writer().write(b"x"), ErrorKind::Closed);
-        closing.join().expect("nothing is in the way");
+        closing.join().expect("the close succeeds");
     });
 }
 
-/// Two at once, and a third one later.
+/// Two calls at once, and a third one later.
 #[test]
 fn twice() {
     story(|| {
@@ -86,18 +85,18 @@ fn twice() {
             call(move || closer.close())
         });
         for closing in closers {
-            closing.join().expect("nothing is in the way");
+            closing.join().expect("the close succeeds");
         }
-        socket.close().expect("and a third time");
+        socket.close().expect("a third close succeeds");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         peer.cue();
         peer.gets(b"");
     });
 }
 
-// -------------------------------------------------------------------- calls under way
+// -------------------------------------------------------------------- calls in progress
 
-/// A read waits when it is called.
+/// A read is blocked when it is called.
 #[test]
 fn pending_read() {
     story(|| {
@@ -107,7 +106,7 @@ fn pending_read() {
             let reader = socket.reader();
             let reading = blocked(move || (read(reader, 10), Instant::now()));
             let begun = Instant::now();
-            socket.close().expect("nothing is in the way");
+            socket.close().expect("the close succeeds");
             let (result, ended) = reading.join();
             fails(result, ErrorKind::Closed);
             socket.closed_timeout(AT_ONCE).expect("it was closed");
@@ -125,28 +124,31 @@ fn queued_small() {
         let socket = open(&peer);
         for word in [b"one", b"two"] {
             let mut writer = socket.writer();
-            assert_eq!(call(move || writer.write(word)).join().expect("there is room"), 3);
+            assert_eq!(
+                call(move || writer.write(word)).join().expect("the send buffer has room"),
+                3
+            );
         }
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.cue();
         peer.gets(b"onetwo");
     });
 }
 
-/// The last thing that the program did was a write.
+/// The last call of the program was a write.
 #[test]
 fn pending_write_never_read() {
     story(|| {
         let peer = Peer::plays(looks_back);
         let socket = open(&peer);
-        assert_eq!((&socket).write(b"last words").expect("there is room"), 10);
-        socket.close().expect("nothing is in the way");
+        assert_eq!((&socket).write(b"last words").expect("the send buffer has room"), 10);
+        socket.close().expect("the close succeeds");
         peer.cue();
         peer.gets(b"last words");
     });
 }
 
-/// A large write waits for a peer that never reads.
+/// A large write is blocked, and the peer never reads.
 #[test]
 fn queued_large_stuck() {
     const LIMIT: Duration = ms(500);
@@ -158,11 +160,11 @@ fn queued_large_stuck() {
         let (closed, took) = timed(|| socket.close());
         assert!(took < LIMIT + Duration::from_secs(1), "took {took:?}");
         let (taken, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Closed);
+        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Closed);
         let outcome = socket.closed_timeout(AT_ONCE);
         assert_eq!(socket.phase(), Phase::Closed);
         peer.cue();
-        // What was taken is with the kernel, or else the connection was reset.
+        // Either the kernel has all accepted bytes, or the connection was reset.
         if closed.is_ok() {
             outcome.expect("it was closed");
             peer.gets(&vec![b'w'; taken]);
@@ -183,7 +185,7 @@ fn pipe() {
         let (mut reader, mut writer) = (socket.reader(), socket.writer());
         let copying = blocked(move || io::copy(&mut reader, &mut writer));
         at_once(|| {
-            socket.close().expect("nothing is in the way");
+            socket.close().expect("the close succeeds");
             fails(copying.join(), ErrorKind::Closed);
         });
         socket.closed_timeout(AT_ONCE).expect("it was closed");
@@ -192,7 +194,7 @@ fn pipe() {
     });
 }
 
-/// An upgrade is asked for while it is under way in another thread.
+/// An upgrade is requested while another thread closes the socket.
 #[test]
 fn starttls_during_close() {
     story(|| {
@@ -206,21 +208,21 @@ fn starttls_during_close() {
         let reading = blocked(move || read(reader, 10));
         let closer = socket.clone();
         let closing = call(move || closer.close());
-        // The read tells that it was called, and maybe not that it has returned.
+        // The read shows that the close was called, but not that it has returned.
         fails(reading.join(), ErrorKind::Closed);
         fails(socket.start_tls(), ErrorKind::InvalidState);
         assert!(!socket.upgraded());
-        closing.join().expect("nothing is in the way");
+        closing.join().expect("the close succeeds");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         let ending = peer.ending();
-        assert_eq!(ending.wire, b"", "nothing of a handshake was sent");
+        assert_eq!(ending.wire, b"", "no part of a handshake was sent");
         assert_eq!(ending.how, How::Fin);
     });
 }
 
-// -------------------------------------------------------------------- bytes that nobody has read
+// -------------------------------------------------------------------- unread bytes
 
-/// Data waits unread, and a read follows.
+/// Data is unread, and a read follows.
 #[test]
 fn read_after_close_buffered() {
     story(|| {
@@ -229,11 +231,11 @@ fn read_after_close_buffered() {
             looks_back(wire);
         });
         let socket = open(&peer);
-        // The time that the data has to come.
+        // The wait lets the data arrive.
         fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
         let reader = socket.reader();
         let closer = socket.clone();
-        call(move || closer.close()).join().expect("nothing is in the way");
+        call(move || closer.close()).join().expect("the close succeeds");
         fails(read(&reader, 10), ErrorKind::Closed);
         fails(read(&reader, 10), ErrorKind::Closed);
         peer.cue();
@@ -241,7 +243,7 @@ fn read_after_close_buffered() {
     });
 }
 
-/// Only a part of the peer's data has been read.
+/// The program has read only a part of the peer's data.
 #[test]
 fn unread_data_after_read() {
     const LIMIT: Duration = Duration::from_secs(5);
@@ -253,19 +255,19 @@ fn unread_data_after_read() {
             let _ = wire.try_send(&sent);
         });
         let socket = open(&peer);
-        assert_eq!((&socket).write(b"before").expect("there is room"), 6);
+        assert_eq!((&socket).write(b"before").expect("the send buffer has room"), 6);
         fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
         let part = read(&socket, 1000).expect("it waits");
         same(&part, &data[..part.len()]);
         let (closed, took) = timed(|| socket.close());
-        closed.expect("what was written is with the kernel");
+        closed.expect("the kernel has all written bytes");
         assert!(took < LIMIT, "took {took:?}");
         socket.closed().expect("it was closed");
         peer.sees_the_end_after(b"before");
     });
 }
 
-/// The peer still sends a little when it has seen the end.
+/// The peer sends a few more bytes after it has seen the end.
 #[test]
 fn peer_sends_after() {
     story(|| {
@@ -280,14 +282,14 @@ fn peer_sends_after() {
             }
         });
         let socket = open(&peer);
-        socket.close().expect("nothing is in the way");
-        // It has returned before anything of this is sent.
+        socket.close().expect("the close succeeds");
+        // The close returns before the peer sends any of this.
         peer.cue();
         peer.gets(b"");
     });
 }
 
-/// The peer has sent something and closed, and nobody has read.
+/// The peer has sent data and closed, and no call has read.
 #[test]
 fn peer_already_closed() {
     story(|| {
@@ -297,12 +299,12 @@ fn peer_already_closed() {
         });
         let socket = open(&peer);
         fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
-        at_once(|| socket.close()).expect("the peer ended before");
+        at_once(|| socket.close()).expect("the peer had ended");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
     });
 }
 
-// -------------------------------------------------------------------- after Writer::close, or beside it
+// -------------------------------------------------------------------- after Writer::close, or during it
 
 /// `Writer::close()` has returned.
 #[test]
@@ -310,19 +312,19 @@ fn after_writer_close() {
     story(|| {
         let peer = Peer::plays(looks_back);
         let socket = open(&peer);
-        assert_eq!((&socket).write(b"x").expect("there is room"), 1);
+        assert_eq!((&socket).write(b"x").expect("the send buffer has room"), 1);
         socket.writer().close().expect("the peer reads");
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         peer.cue();
         peer.gets(b"x");
     });
 }
 
-/// A write and `Writer::close()` are under way in threads.
+/// A write and `Writer::close()` are in progress in threads.
 #[test]
 fn writer_close_pending() {
-    // Who comes first differs from time to time.
+    // Either call may be first, so the test repeats.
     for _ in 0..50 {
         story(|| {
             let peer = Peer::plays(looks_back);
@@ -345,7 +347,7 @@ fn writer_close_pending() {
     }
 }
 
-/// A large write and `Writer::close()` are under way in threads, and the peer reads later.
+/// A large write and `Writer::close()` are in progress in threads, and the peer reads later.
 #[test]
 fn writer_close_pending_large() {
     const COUNT: usize = 3_000_000;
@@ -369,15 +371,15 @@ fn writer_close_pending_large() {
             }
             taken
         });
-        eventually(AT_ONCE, "something is taken", || socket.stats().bytes_written > 0);
+        eventually(AT_ONCE, "some bytes are accepted", || socket.stats().bytes_written > 0);
         let closing = call(move || closer.close());
-        socket.close().expect("the peer reads in the end");
+        socket.close().expect("the peer reads at the end");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         let taken = writing.join();
         if let Err(error) = closing.join() {
             assert_eq!(error.kind(), ErrorKind::Closed);
         }
-        // Whatever `Writer::close` has said: all that writes have told, and no more.
+        // Whatever the result of `Writer::close`, exactly the bytes that writes reported arrive.
         peer.cue();
         peer.gets(&noise(11, COUNT)[..taken]);
     });
@@ -385,7 +387,7 @@ fn writer_close_pending_large() {
 
 // -------------------------------------------------------------------- after Writer::abort
 
-/// The program has given up, and stays idle after it.
+/// The program has aborted, and stays idle after that.
 #[test]
 fn after_abort_then_idle() {
     story(|| {
@@ -394,8 +396,8 @@ fn after_abort_then_idle() {
             let socket = open(&peer);
             let begun = Instant::now();
             socket.writer().abort();
-            socket.close().expect("it ended before");
-            // The handle lives on.
+            socket.close().expect("it had ended");
+            // The handle still exists.
             let ending = peer.ending();
             assert_eq!(ending.how, How::Reset);
             assert_eq!(socket.phase(), Phase::Closed);
@@ -404,37 +406,37 @@ fn after_abort_then_idle() {
     });
 }
 
-/// The program has given up.
+/// The program has aborted.
 #[test]
 fn after_abort() {
     story(|| {
         let peer = Peer::reads();
         let socket = open(&peer);
         socket.writer().abort();
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
         peer.sees_a_reset();
     });
 }
 
-// -------------------------------------------------------------------- a connection that never was
+// -------------------------------------------------------------------- a connection that never opened
 
 /// The connection was refused.
 #[test]
 fn failed_socket() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         fails(socket.opened(), ErrorKind::Connect);
-        socket.close().expect("it failed before");
-        socket.close().expect("the same answer");
+        socket.close().expect("it had failed");
+        socket.close().expect("a second close gives the same result");
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
     });
 }
 
 // -------------------------------------------------------------------- peers
 
-/// Reads to the end and waits for its cue, so that a reset which follows the end is seen as well.
+/// Reads to the end and waits for its cue, so that a reset after the end is seen as well.
 fn looks_back(wire: &mut Wire) {
     wire.read_to_end();
     wire.await_cue();

@@ -1,24 +1,24 @@
-//! What scenarios share: peers at given addresses, and stories that need a network for themselves.
+//! Shared by scenarios: peers at given addresses, and tests that need a network for themselves.
 
 use std::net::{IpAddr, TcpListener};
 
 use crate::support::{Peer, skip};
 
-/// A peer at this address that only reads; `None` where the machine doesn't have the address.
+/// Starts a peer at this address that only reads. Returns `None` if the machine does not have the address.
 pub fn peer_at(id: &str, ip: IpAddr) -> Option<Peer> {
     match TcpListener::bind((ip, 0)) {
         Ok(listener) => Some(Peer::on(listener, |_| ())),
         Err(error) => {
-            skip(id, &format!("nobody can listen at {ip} here: {error}"));
+            skip(id, &format!("this machine cannot listen at {ip}: {error}"));
             None
         }
     }
 }
 
-// -------------------------------------------------------------------- a network of one's own
+// -------------------------------------------------------------------- a separate network
 
-/// Tells a story in a process and a network of its own, where every port is free and `setup` may add
-/// addresses and routes: commands of the shell.
+/// Runs a test in a process and a network of its own. Every port is free there, and the shell commands of `setup` may
+/// add addresses and routes.
 #[cfg(target_os = "linux")]
 pub fn in_own_network(id: &str, setup: &[&str], tell: impl FnOnce()) {
     use std::process::{Command, Stdio};
@@ -37,7 +37,7 @@ pub fn in_own_network(id: &str, setup: &[&str], tell: impl FnOnce()) {
     };
     let able = unshared(&setup).stdin(Stdio::null()).stderr(Stdio::null()).status();
     if !able.is_ok_and(|status| status.success()) {
-        return skip(id, "no network of its own can be made here");
+        return skip(id, "this machine cannot create a network namespace");
     }
     let mut command = unshared(&format!("{setup} && exec \"$@\""));
     command.arg(this_binary());
@@ -47,5 +47,5 @@ pub fn in_own_network(id: &str, setup: &[&str], tell: impl FnOnce()) {
 
 #[cfg(not(target_os = "linux"))]
 pub fn in_own_network(id: &str, _setup: &[&str], _tell: impl FnOnce()) {
-    skip(id, "no network of its own can be made here");
+    skip(id, "this machine cannot create a network namespace");
 }

@@ -24,7 +24,7 @@ fn absent_reading() {
     reading_to_the_end_closes(SocketOptions::new());
 }
 
-/// The peer ends without data, and nobody reads.
+/// The peer ends without data, and no call reads.
 #[test]
 fn f_not_reading() {
     story(|| {
@@ -42,7 +42,7 @@ fn f_not_reading() {
     });
 }
 
-/// The peer sends data and ends, and nobody reads for a while: the end waits for the data.
+/// The peer sends data and ends, and no call reads for a while: the end waits for the data.
 #[test]
 fn f_not_reading_data() {
     story(|| {
@@ -51,10 +51,10 @@ fn f_not_reading_data() {
         let writer = socket.writer();
         peer.cue();
         fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
-        assert_eq!((&writer).write(b"w1").expect("bytes are unread, so it is open"), 2);
+        assert_eq!((&writer).write(b"w1").expect("it is open while bytes are unread"), 2);
         fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         assert_eq!(read(&socket, 10).expect("it waits"), b"bye");
-        // Whether the end behind it has been noticed by now is open; what is taken arrives.
+        // The end after the data may or may not be noticed by now, but all accepted bytes arrive.
         let taken = (&writer).write(b"w2").unwrap_or_else(|error| {
             assert_eq!(kind_of(&error), ErrorKind::Closed);
             0
@@ -66,12 +66,12 @@ fn f_not_reading_data() {
     });
 }
 
-/// A read waits when the peer's end comes.
+/// A read is blocked when the peer's end arrives.
 #[test]
 fn f_pending_read() {
     story(|| {
         let peer = Peer::plays(ends);
-        let socket = sockeye::connect_with(peer.address(), full()).expect("they are fine");
+        let socket = sockeye::connect_with(peer.address(), full()).expect("they are valid");
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 10));
         socket.opened().expect("the peer listens");
@@ -83,7 +83,7 @@ fn f_pending_read() {
     });
 }
 
-/// The peer closes both directions, and nobody reads.
+/// The peer closes both directions, and no call reads.
 #[test]
 fn f_peer_closes_fully() {
     story(|| {
@@ -112,7 +112,7 @@ fn f_peer_closes_fully_reading() {
     });
 }
 
-/// Writes are under way when the peer's end is read.
+/// Writes are in progress when the peer's end is read.
 #[test]
 fn f_queued_writes_flush() {
     story(|| {
@@ -126,7 +126,7 @@ fn f_queued_writes_flush() {
             let writer = socket.writer();
             call(move || (byte, pour(writer, byte, count)))
         });
-        eventually(PATIENCE, "something is taken", || socket.stats().bytes_written > 0);
+        eventually(PATIENCE, "some bytes are accepted", || socket.stats().bytes_written > 0);
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
         fails((&socket).write(b"after-eof"), ErrorKind::Closed);
         peer.cue();
@@ -147,7 +147,7 @@ fn f_queued_writes_flush() {
     });
 }
 
-/// The program writes as soon as a read has told the end.
+/// The program writes as soon as a read has returned the end.
 #[test]
 fn f_write_in_same_turn_as_eof() {
     story(|| {
@@ -160,7 +160,7 @@ fn f_write_in_same_turn_as_eof() {
     });
 }
 
-/// The first writer is taken when the end has been read.
+/// The first writer is created after the end has been read.
 #[test]
 fn f_writer_unlocked() {
     story(|| {
@@ -185,12 +185,12 @@ fn f_writer_closed_first() {
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         peer.gets(b"");
     });
 }
 
-/// The program ends first, then the peer does, and nobody reads.
+/// The program ends first, then the peer does, and no call reads.
 #[test]
 fn f_writer_closed_first_notread() {
     story(|| {
@@ -201,15 +201,15 @@ fn f_writer_closed_first_notread() {
         let socket = open_with(&peer, full());
         socket.writer().close().expect("the peer reads");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         peer.gets(b"");
     });
 }
 
-/// The end is there behind the last byte, and only that is read.
+/// The end follows the last byte, and only that byte is read.
 #[test]
 fn f_byte_at_a_time() {
-    // A read that gets all it asked for knows less than one that gets less.
+    // A read that fills its buffer learns less than one that does not.
     for most in [1, 10] {
         story(move || {
             let peer = Peer::plays(|wire| {
@@ -218,7 +218,7 @@ fn f_byte_at_a_time() {
             });
             let socket = open_with(&peer, full());
             let writer = socket.writer();
-            // As long as the byte is unread nothing tells that the end has come.
+            // While the byte is unread, the end cannot be noticed.
             fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
             assert_eq!(read(&socket, most).expect("it waits"), b"x");
             socket.closed_timeout(AT_ONCE).expect("a clean end");
@@ -229,7 +229,7 @@ fn f_byte_at_a_time() {
     }
 }
 
-/// The program has cancelled its reader when the peer's end comes.
+/// The program has cancelled its reader when the peer's end arrives.
 #[test]
 fn f_reader_cancelled_then_fin() {
     story(|| {
@@ -265,7 +265,7 @@ fn t_peer_closes_fully() {
     });
 }
 
-/// Both directions have ended in order, and nobody has called `close()`.
+/// Both directions have ended cleanly, without a call of `close()`.
 #[test]
 fn t_both_ended_then_close() {
     story(|| {
@@ -278,12 +278,12 @@ fn t_both_ended_then_close() {
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         socket.closed().expect("the first outcome stays");
     });
 }
 
-/// The program goes on to write when it has read the end, then ends itself.
+/// The program continues to write after it has read the end, then ends.
 #[test]
 fn t_fin_then_write() {
     story(|| {
@@ -297,7 +297,7 @@ fn t_fin_then_write() {
         socket.writer().close().expect("the peer reads");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
         peer.gets(b"still here");
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
     });
 }
 
@@ -311,12 +311,12 @@ fn t_closewriter_then_fin() {
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         peer.gets(b"req");
     });
 }
 
-/// The program gives up when it has read the end.
+/// The program aborts after it has read the end.
 #[test]
 fn t_fin_then_abort() {
     story(|| {
@@ -330,7 +330,7 @@ fn t_fin_then_abort() {
     });
 }
 
-/// What comes is sent back, up to the peer's end.
+/// Received data is echoed, up to the peer's end.
 #[test]
 fn t_echo_pipe() {
     story(|| {
@@ -340,7 +340,7 @@ fn t_echo_pipe() {
             wire.send(b"defg");
             wire.fin();
         });
-        let socket = sockeye::connect_with(peer.address(), half()).expect("they are fine");
+        let socket = sockeye::connect_with(peer.address(), half()).expect("they are valid");
         let copied = io::copy(&mut socket.reader(), &mut socket.writer());
         assert_eq!(copied.expect("both directions work"), 7);
         socket.writer().close().expect("the peer reads");
@@ -365,7 +365,7 @@ fn ends(wire: &mut Wire) {
     wire.fin();
 }
 
-/// Says something at its cue, and ends its direction.
+/// Sends data at its cue, and ends its direction.
 fn says_bye(wire: &mut Wire) {
     wire.await_cue();
     wire.send(b"bye");
@@ -383,7 +383,7 @@ fn says_bye_and_closes(wire: &mut Wire) {
     wire.close();
 }
 
-/// Reads to the end, and only then says something and ends its direction.
+/// Reads to the end, and only then sends data and ends its direction.
 fn answers_the_end(wire: &mut Wire) {
     wire.read_to_end();
     wire.send(b"bye");
@@ -402,16 +402,16 @@ fn reading_to_the_end_closes(options: SocketOptions) {
         peer.gets(b"");
         fails((&writer).write(b"late"), ErrorKind::Closed);
         writer.close().expect("the peer's end closed it");
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         assert_eq!(socket.phase(), Phase::Closed);
     });
 }
 
-/// The first write to a peer that has gone may be taken; one that comes later fails.
+/// The first write to a peer that is gone may succeed; a later one fails.
 #[track_caller]
 fn write_until_it_fails(mut socket: &Socket) -> ErrorKind {
     let mut cause = None;
-    eventually(AT_ONCE, "a write to nobody fails", || {
+    eventually(AT_ONCE, "a write to a closed peer fails", || {
         cause = socket.write(b"one").err();
         cause.is_some()
     });

@@ -1,6 +1,6 @@
-//! Names under `.test`, as the scenarios know them: `good`, `under_score`, `xn--bcher-kva`, `private` and
-//! all under `wild` are 127.0.0.1, `v6` is `::1`, `dual` is both; two of 127.0.0.0/8 are `multi` and
-//! `bhfirst`. No other name is known, and the system is not asked.
+//! Names under `.test`, as in the scenarios. `good`, `under_score`, `xn--bcher-kva`, `private` and all names under
+//! `wild` are 127.0.0.1; `v6` is `::1`; `dual` is both; `multi` and `bhfirst` are two addresses of 127.0.0.0/8. No
+//! other name is known, and the system's resolver is not asked.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,10 +17,10 @@ const fn local(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
 }
 
-/// What a look-up gives.
+/// The result of a lookup.
 pub type Answer = Box<dyn Fn() -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
-/// The names, and who was asked for.
+/// The names, and a record of the lookups.
 pub struct Names {
     connector: Connector,
     asked: Arc<Mutex<Vec<String>>>,
@@ -31,18 +31,18 @@ impl Names {
         Names::and(Vec::new())
     }
 
-    /// With a name that has these addresses, in this order.
+    /// Adds a name with these addresses, in this order.
     pub fn with(name: &'static str, addresses: &[IpAddr]) -> Names {
         let addresses = addresses.to_vec();
         Names::and(vec![(name, Box::new(move || Ok(addresses.clone())))])
     }
 
-    /// With names that come before the others.
+    /// Adds names that precede the others.
     pub fn and(first: Vec<(&'static str, Answer)>) -> Names {
         Names::by(Connector::builder(), first)
     }
 
-    /// [`with`](Names::with), for a program that may dial public addresses only.
+    /// Like [`with`](Names::with), for a program that may dial public addresses only.
     pub fn public_only(name: &'static str, addresses: &[IpAddr]) -> Names {
         let addresses = addresses.to_vec();
         let answer: Answer = Box::new(move || Ok(addresses.clone()));
@@ -61,14 +61,14 @@ impl Names {
             }
         };
         let connector = builder.resolver(resolver).build();
-        Names { connector: connector.expect("the rules are fine"), asked }
+        Names { connector: connector.expect("the rules are valid"), asked }
     }
 
     pub fn connector(&self) -> &Connector {
         &self.connector
     }
 
-    /// What was looked up, as it was asked for.
+    /// Returns the names that were looked up, as they were requested.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,5 +1,5 @@
-//! Both directions of a secured connection at once, how much of what is written may wait, and the limits of
-//! calls: all as in plaintext.
+//! Secured connections in both directions at once, the bound of unsent data, and the limits of calls: all as in
+//! plaintext.
 
 use std::env;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
@@ -18,12 +18,12 @@ use crate::support::{
     times_out, within,
 };
 
-/// How much the volumes take: long, where the machine is busy and the code is not optimised.
+/// The time for the volume tests on a busy machine with unoptimised code.
 const LONG: Duration = Duration::from_secs(300);
 
 // -------------------------------------------------------------------- volumes
 
-/// Bytes each way: so many mebibytes as the environment says.
+/// Returns the number of bytes in each direction; the environment gives it in mebibytes.
 fn volume() -> usize {
     let default = if cfg!(debug_assertions) { 48 } else { 256 };
     let told = env::var("SOCKEYE_VOLUME_MIB").ok();
@@ -31,21 +31,21 @@ fn volume() -> usize {
     mebibytes << 20
 }
 
-/// Bytes without end that tell their place: cheap to make and to compare.
+/// An endless sequence of bytes that depend on their position, cheap to generate and to compare.
 struct Pattern {
     block: Vec<u8>,
     at: usize,
 }
 
 impl Pattern {
-    /// The length of a block is prime: no size of records or buffers goes into it.
+    /// A prime length, which no size of records or buffers divides.
     const BLOCK: usize = 1_000_003;
 
     fn new(seed: u64) -> Pattern {
         Pattern { block: noise(seed, Pattern::BLOCK), at: 0 }
     }
 
-    /// The next bytes, as many as `most` or fewer.
+    /// Returns the next bytes, at most `most`.
     fn next(&mut self, most: usize) -> &[u8] {
         let from = self.at % Pattern::BLOCK;
         let to = Pattern::BLOCK.min(from + most);
@@ -59,7 +59,7 @@ impl Pattern {
             let place = self.at;
             let expected = self.next(bytes.len());
             let count = expected.len();
-            assert!(&bytes[..count] == expected, "wrong within {count} bytes from {place} on");
+            assert!(&bytes[..count] == expected, "a wrong byte within {count} bytes after {place}");
             bytes = &bytes[count..];
         }
     }
@@ -87,7 +87,7 @@ fn volumes_pass_both_ways_at_once(version: TlsVersion) {
         });
         let mut pattern = Pattern::new(41);
         peer.receive_all(|bytes| pattern.check(bytes));
-        assert_eq!(pattern.at, volume, "all of it, once");
+        assert_eq!(pattern.at, volume, "every byte arrives once");
     });
     let socket = open(&peer, options(authority()));
     let mut reader = socket.reader();
@@ -108,7 +108,7 @@ fn volumes_pass_both_ways_at_once(version: TlsVersion) {
         writer.write_all(pattern.next(most)).expect("the peer reads");
     }
     writer.close().expect("the peer reads");
-    assert_eq!(reading.join_within(LONG), volume, "all of it, once");
+    assert_eq!(reading.join_within(LONG), volume, "every byte arrives once");
     socket.closed_timeout(AT_ONCE).expect("both directions ended");
     let stats = socket.stats();
     assert_eq!((stats.bytes_read, stats.bytes_written), (volume as u64, volume as u64));
@@ -175,7 +175,7 @@ fn small_reads_of_big_records_lose_nothing() {
 // -------------------------------------------------------------------- one thread reads, another writes
 
 #[test]
-fn a_writer_works_beside_a_reader_that_is_blocked() {
+fn a_writer_works_while_a_reader_is_blocked() {
     settings(|setting| {
         let peer = setting.plays(|peer| {
             peer.receive(4 << 20);
@@ -188,7 +188,7 @@ fn a_writer_works_beside_a_reader_that_is_blocked() {
         let bytes = noise(45, 4 << 20);
         (&socket).write_all(&bytes).expect("the peer reads");
         (&socket).flush().expect("the peer reads");
-        assert!(reading.is_running(), "the peer has not said a word");
+        assert!(reading.is_running(), "the peer has sent nothing");
         peer.cue();
         assert_eq!(reading.join().expect("the peer answers"), b"answer");
         socket.close().expect("the peer reads");
@@ -197,7 +197,7 @@ fn a_writer_works_beside_a_reader_that_is_blocked() {
 }
 
 #[test]
-fn a_reader_works_beside_a_writer_that_is_blocked() {
+fn a_reader_works_while_a_writer_is_blocked() {
     settings(|setting| {
         let peer = setting.way.on(listen_with_room(4096), &setting.terms(), |peer| {
             peer.await_cue();
@@ -219,7 +219,7 @@ fn a_reader_works_beside_a_writer_that_is_blocked() {
 }
 
 #[test]
-fn clones_share_the_sides_and_each_byte_passes_once() {
+fn clones_share_the_sides_and_each_byte_arrives_once() {
     const EACH: usize = 300_000;
     settings(|setting| {
         let peer = setting.plays(|peer| {
@@ -270,19 +270,19 @@ fn numbers_go_back_and_forth_on_clones() {
         });
         for round in 0_u64..1000 {
             (&socket).write_all(&round.to_le_bytes()).expect("the peer reads");
-            told.recv_timeout(AT_ONCE * 10).expect("the answer comes");
+            told.recv_timeout(AT_ONCE * 10).expect("the answer arrives");
         }
         reading.join();
     });
 }
 
-// -------------------------------------------------------------------- what may wait
+// -------------------------------------------------------------------- unsent data
 
 #[test]
-fn what_waits_for_a_peer_that_does_not_read_is_bounded() {
-    /// What may be accepted beyond what the kernel takes.
+fn unsent_data_for_a_peer_that_does_not_read_is_bounded() {
+    /// The number of bytes that may be accepted beyond the kernel's buffers.
     const BEYOND: usize = 64 << 10;
-    /// The kernel does not take the same each time.
+    /// The kernel's buffers do not take the same number of bytes each time.
     const SLACK: usize = 32 << 10;
     settings(|setting| {
         let plain = {
@@ -292,7 +292,7 @@ fn what_waits_for_a_peer_that_does_not_read_is_bounded() {
         let peer = setting.stuck();
         let socket = setting.open(&peer, little_room());
         let taken = fill(&socket);
-        assert!(taken <= plain + BEYOND + SLACK, "{taken} bytes wait, in plaintext {plain}");
+        assert!(taken <= plain + BEYOND + SLACK, "{taken} bytes are queued, in plaintext {plain}");
         assert_eq!(socket.stats().bytes_written, taken as u64);
         socket.set_write_timeout(Some(ms(50))).expect("not zero");
         for _ in 0..3 {
@@ -302,7 +302,7 @@ fn what_waits_for_a_peer_that_does_not_read_is_bounded() {
         assert_eq!(socket.stats().bytes_written, taken as u64, "nothing was accepted");
         assert_eq!(socket.phase(), Phase::Open);
         peer.cue();
-        socket.set_write_timeout(None).expect("none is fine");
+        socket.set_write_timeout(None).expect("`None` removes the limit");
         (&socket).write_all(b"y").expect("the peer reads now");
         socket.close().expect("the peer reads");
         let mut expected = vec![b'w'; taken];
@@ -320,7 +320,7 @@ fn a_write_that_timed_out_accepted_nothing() {
         let bytes = noise(47, 1 << 20);
         let mut sent = 0;
         let mut refusals = 0;
-        // Each refused write is repeated with the same bytes; the peer begins to read after a few.
+        // Repeats each refused write with the same bytes. The peer begins to read after a few.
         while sent < bytes.len() {
             match (&socket).write(&bytes[sent..]) {
                 Ok(count) => sent += count,
@@ -341,7 +341,7 @@ fn a_write_that_timed_out_accepted_nothing() {
 }
 
 #[test]
-fn flush_waits_until_the_kernel_has_all() {
+fn flush_waits_until_the_kernel_has_all_data() {
     settings(|setting| {
         let peer = setting.stuck();
         let socket = setting.open(&peer, little_room());
@@ -350,44 +350,44 @@ fn flush_waits_until_the_kernel_has_all() {
         let (result, took) = timed(|| (&socket).flush());
         times_out(result);
         assert!(took >= ms(100) && took < ms(100) + AT_ONCE, "took {took:?}");
-        socket.set_write_timeout(None).expect("none is fine");
+        socket.set_write_timeout(None).expect("`None` removes the limit");
         let mut writer = socket.writer();
         let flushing = blocked(move || writer.flush());
         assert!(flushing.is_running());
         peer.cue();
         flushing.join().expect("the peer reads now");
-        at_once(|| (&socket).flush()).expect("there is nothing left");
+        at_once(|| (&socket).flush()).expect("nothing is queued");
         socket.close().expect("the peer reads");
         peer.gets(&vec![b'w'; taken]);
     });
 }
 
 #[test]
-fn what_was_written_arrives_without_a_flush() {
+fn written_data_arrives_without_a_flush() {
     settings(|setting| {
         let peer = setting.plays(|peer| {
             peer.receive(2);
             peer.send(b"yo");
         });
         let socket = setting.open(&peer, SocketOptions::new());
-        assert_eq!((&socket).write(b"hi").expect("there is room"), 2);
+        assert_eq!((&socket).write(b"hi").expect("the send buffer has room"), 2);
         assert_eq!(read_exactly(&socket, 2).expect("the peer answers"), b"yo");
     });
 }
 
 #[test]
-fn what_waits_leaves_by_itself_once_the_peer_reads() {
+fn queued_data_is_sent_without_further_calls() {
     settings(|setting| {
         let (tell, told) = mpsc::channel();
         let (say, go) = mpsc::channel();
         let peer = setting.way.on(listen_with_room(4096), &setting.terms(), move |peer| {
-            let count = go.recv().expect("the test says how much");
+            let count = go.recv().expect("the test sends the number");
             peer.receive(count);
             tell.send(()).expect("the test waits for it");
         });
         let socket = setting.open(&peer, little_room());
         say.send(fill(&socket)).expect("the peer waits for it");
-        // Nobody writes, flushes or closes.
+        // No call writes, flushes or closes.
         told.recv_timeout(PATIENCE).expect("all of it arrives");
         assert_eq!(socket.phase(), Phase::Open);
     });
@@ -421,21 +421,21 @@ fn a_past_deadline_wins_over_data_that_is_ready() {
         });
         let socket = setting.open(&peer, SocketOptions::new());
         assert_eq!(read(&socket, 1).expect("the peer sends"), b"r");
-        // The rest has been opened already.
+        // The rest has already been decrypted.
         socket.set_deadline(Some(past()));
         for _ in 0..3 {
             times_out(at_once(|| read(&socket, 10)));
             times_out(at_once(|| (&socket).write(b"late")));
         }
         socket.set_deadline(None);
-        assert_eq!(read(&socket, 10).expect("it still waits"), b"eady");
+        assert_eq!(read(&socket, 10).expect("the rest is unread"), b"eady");
         assert_eq!(read(&socket, 10).expect("a clean end"), b"");
         peer.gets(b"");
     });
 }
 
 #[test]
-fn a_deadline_moved_while_calls_are_blocked_is_followed() {
+fn blocked_calls_follow_a_moved_deadline() {
     settings(|setting| {
         let peer = setting.stuck();
         let socket = setting.open(&peer, little_room());
@@ -449,7 +449,7 @@ fn a_deadline_moved_while_calls_are_blocked_is_followed() {
         let at = Instant::now() + ms(100);
         socket.set_deadline(Some(at));
         times_out(reading.join());
-        times_out::<()>(Err(writing.join().1.expect("nobody reads")));
+        times_out::<()>(Err(writing.join().1.expect("the peer does not read")));
         assert!(Instant::now() >= at);
         assert!(at.elapsed() < AT_ONCE, "{:?} late", at.elapsed());
     });
@@ -472,10 +472,10 @@ fn a_read_that_timed_out_in_the_middle_of_a_record_took_nothing() {
         for _ in 0..3 {
             times_out(read(&socket, 10));
         }
-        // Half a record is no unread data, and no end.
+        // A partial record is neither unread data nor an end.
         fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::Open);
-        socket.set_read_timeout(None).expect("none is fine");
+        socket.set_read_timeout(None).expect("`None` removes the limit");
         peer.cue();
         assert_eq!(read(&socket, 10).expect("the peer sends the rest"), b"whole");
     });
@@ -489,7 +489,7 @@ fn abort_ends_blocked_calls() {
         let (reading, writing) = both_blocked(&socket);
         at_once(|| socket.abort());
         fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-        let failure = writing.join_within(AT_ONCE).1.expect("nobody reads");
+        let failure = writing.join_within(AT_ONCE).1.expect("the peer does not read");
         assert_eq!(kind_of(&failure), ErrorKind::Closed);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
     });
@@ -528,7 +528,7 @@ fn vectored_calls_keep_the_order() {
 }
 
 #[test]
-fn calls_without_bytes_do_nothing_and_wait_for_nothing() {
+fn calls_without_bytes_do_nothing_and_do_not_block() {
     settings(|setting| {
         let peer = setting.plays(|peer| {
             peer.await_cue();
@@ -536,13 +536,13 @@ fn calls_without_bytes_do_nothing_and_wait_for_nothing() {
         });
         let socket = setting.open(&peer, SocketOptions::new());
         for _ in 0..3 {
-            assert_eq!(at_once(|| (&socket).read(&mut [])).expect("nothing is asked for"), 0);
-            assert_eq!(at_once(|| (&socket).write(&[])).expect("nothing is given"), 0);
+            assert_eq!(at_once(|| (&socket).read(&mut [])).expect("an empty read succeeds"), 0);
+            assert_eq!(at_once(|| (&socket).write(&[])).expect("an empty write succeeds"), 0);
         }
         assert_eq!(socket.phase(), Phase::Open);
         peer.cue();
         assert_eq!(read(&socket, 1).expect("the peer sends"), b"d");
-        assert_eq!((&socket).read(&mut []).expect("nothing is asked for"), 0);
+        assert_eq!((&socket).read(&mut []).expect("an empty read succeeds"), 0);
         assert_eq!(read(&socket, 10).expect("the rest"), b"ata");
         assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (4, 0));
         socket.close().expect("the peer reads");

@@ -1,5 +1,5 @@
-//! How secured connections end: `close_notify` and its absence, half-closes, alerts, resets, and what is
-//! no end at all, such as tickets and new keys.
+//! Ends of secured connections: `close_notify` and its absence, half-closes, alerts and resets. Tickets and key updates
+//! are not ends.
 
 mod alerts;
 mod cancelled;
@@ -25,7 +25,7 @@ fn half_open() -> SocketOptions {
     SocketOptions::new().allow_half_open(true)
 }
 
-/// A connection of this setting without more ado.
+/// Opens a connection of this setting.
 #[track_caller]
 fn pair(
     setting: Setting,
@@ -36,14 +36,14 @@ fn pair(
     (peer, socket)
 }
 
-/// Asks for new keys once more, and waits until it is answered.
+/// Requests another key update and waits for the reply.
 #[track_caller]
 fn is_answered(peer: &mut Accepted) {
-    peer.line().update_keys().expect("the other end is there");
-    assert!(peer.pull().expect("the answer is good"), "an answer comes");
+    peer.line().update_keys().expect("the other end is open");
+    assert!(peer.pull().expect("the reply is valid"), "a reply arrives");
 }
 
-/// A connection of TLS 1.3 in both ways.
+/// Runs the test over TLS 1.3 in both ways.
 fn in_tls_1_3(tell: impl Fn(Setting) + Copy + Send + 'static) {
     for way in [Way::On, Way::Upgraded] {
         println!("{way:?}");
@@ -54,11 +54,11 @@ fn in_tls_1_3(tell: impl Fn(Setting) + Copy + Send + 'static) {
 // -------------------------------------------------------------------- this side ends
 
 #[test]
-fn close_ends_tls_and_then_the_stream() {
+fn close_sends_close_notify_and_then_fin() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |_| ());
         (&socket).write_all(b"last words").expect("the peer reads");
-        at_once(|| socket.close()).expect("nothing is in the way");
+        at_once(|| socket.close()).expect("nothing prevents it");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         assert_eq!(socket.phase(), Phase::Closed);
         fails(read(&socket, 1), ErrorKind::Closed);
@@ -68,21 +68,21 @@ fn close_ends_tls_and_then_the_stream() {
 }
 
 #[test]
-fn dropping_the_last_handle_ends_tls_and_then_the_stream() {
+fn dropping_the_last_handle_sends_close_notify_and_then_fin() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |_| ());
         let (reader, writer) = (socket.reader(), socket.writer());
         (&socket).write_all(b"last words").expect("the peer reads");
         drop(socket);
         drop(reader);
-        (&writer).write_all(b", and more").expect("it is not the last handle");
+        (&writer).write_all(b", and more").expect("another handle is left");
         drop(writer);
         peer.gets(b"last words, and more");
     });
 }
 
 #[test]
-fn closing_the_writer_ends_tls_and_then_the_stream_and_reading_goes_on() {
+fn closing_the_writer_sends_close_notify_and_fin_and_reading_continues() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.read_to_end();
@@ -93,7 +93,7 @@ fn closing_the_writer_ends_tls_and_then_the_stream_and_reading_goes_on() {
         socket.writer().close().expect("the peer reads");
         assert_eq!(socket.phase(), Phase::HalfClosed);
         fails((&socket).write(b"x"), ErrorKind::Closed);
-        socket.writer().close().expect("closing what is closed is no mistake");
+        socket.writer().close().expect("a closed side may be closed again");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"answer");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
         peer.gets(b"question");
@@ -101,7 +101,7 @@ fn closing_the_writer_ends_tls_and_then_the_stream_and_reading_goes_on() {
 }
 
 #[test]
-fn a_closed_writer_and_a_silent_peer_are_half_a_connection() {
+fn a_closed_writer_and_a_silent_peer_leave_the_socket_half_open() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.read_to_end();
@@ -118,7 +118,7 @@ fn a_closed_writer_and_a_silent_peer_are_half_a_connection() {
 }
 
 #[test]
-fn closing_the_writer_ends_a_handshake_well() {
+fn closing_the_writer_completes_the_handshake() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.await_cue();
@@ -130,14 +130,14 @@ fn closing_the_writer_ends_a_handshake_well() {
         let writer = socket.writer();
         let closing = blocked(move || writer.close());
         peer.cue();
-        closing.join().expect("the peer is good");
+        closing.join().expect("the peer is trusted");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"answer");
         peer.gets(b"");
     });
 }
 
 #[test]
-fn abort_resets_without_an_end_of_tls() {
+fn abort_resets_without_close_notify() {
     for abort in [Socket::abort, |socket: &Socket| socket.writer().abort()] {
         settings(move |setting| {
             let (peer, socket) = pair(setting, |_| ());
@@ -163,7 +163,7 @@ fn close_with_unread_data_is_no_reset() {
         (&socket).write_all(b"last words").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 5).expect("the peer sends"), b"first");
         fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
-        socket.close().expect("what was written is with the kernel");
+        socket.close().expect("the kernel has all written bytes");
         peer.cue();
         peer.gets(b"last words");
     });
@@ -180,7 +180,7 @@ fn close_ends_calls_that_are_blocked() {
         let _ = socket.close();
         fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
         let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Closed);
+        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Closed);
     });
 }
 
@@ -209,11 +209,11 @@ fn close_waits_for_a_stalled_peer_no_longer_than_its_timeout() {
         let socket = setting.open(&peer, little_room().close_timeout(ms(LIMIT)));
         fill(&socket);
         let (result, took) = timed(|| socket.close());
-        // More was taken than the kernel has: it cannot be handed over.
+        // The socket accepted more than the kernel can take, so the close cannot hand over all data.
         fails(result, ErrorKind::TimedOut);
         assert!(took >= ms(LIMIT) && took < ms(LIMIT) + AT_ONCE, "took {took:?}");
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::TimedOut);
-        // What it was, and that it was this side, are both true of what is called now.
+        // Later calls may report either the timeout or that this side closed.
         for late in [read(&socket, 1).failure(), (&socket).write(b"x").failure()] {
             assert!(matches!(late, Some(ErrorKind::Closed | ErrorKind::TimedOut)), "{late:?}");
         }
@@ -224,7 +224,7 @@ fn close_waits_for_a_stalled_peer_no_longer_than_its_timeout() {
 }
 
 #[test]
-fn close_hands_everything_to_a_slow_peer() {
+fn close_delivers_everything_to_a_slow_peer() {
     settings(|setting| {
         let peer = setting.stuck();
         let socket = setting.open(&peer, little_room().close_timeout(PATIENCE));
@@ -239,7 +239,7 @@ fn close_hands_everything_to_a_slow_peer() {
 }
 
 #[test]
-fn a_drop_hands_everything_to_a_slow_peer() {
+fn a_drop_delivers_everything_to_a_slow_peer() {
     settings(|setting| {
         let peer = setting.stuck();
         let socket = setting.open(&peer, little_room().close_timeout(PATIENCE));
@@ -251,7 +251,7 @@ fn a_drop_hands_everything_to_a_slow_peer() {
 }
 
 #[test]
-fn closing_the_writer_hands_everything_to_a_slow_peer() {
+fn closing_the_writer_delivers_everything_to_a_slow_peer() {
     settings(|setting| {
         let peer = setting.stuck();
         let socket = setting.open(&peer, little_room());
@@ -260,7 +260,7 @@ fn closing_the_writer_hands_everything_to_a_slow_peer() {
         socket.set_write_timeout(Some(ms(100))).expect("not zero");
         let error = writer.close().expect_err("the peer reads nothing");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        socket.set_write_timeout(None).expect("none is fine");
+        socket.set_write_timeout(None).expect("`None` removes the limit");
         let closing = blocked(move || writer.close());
         peer.cue();
         closing.join().expect("the peer reads now");
@@ -269,10 +269,10 @@ fn closing_the_writer_hands_everything_to_a_slow_peer() {
     });
 }
 
-// -------------------------------------------------------------------- the peer ends as it should
+// -------------------------------------------------------------------- clean ends by the peer
 
 #[test]
-fn the_peers_end_of_tls_ends_both_directions() {
+fn a_close_notify_of_the_peer_ends_both_directions() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.send(b"bye");
@@ -283,13 +283,13 @@ fn the_peers_end_of_tls_ends_both_directions() {
         assert_eq!(read(&socket, 1).expect("and again"), b"");
         socket.closed_timeout(AT_ONCE).expect("a clean end");
         fails((&writer).write(b"late"), ErrorKind::Closed);
-        writer.close().expect("it was closed at the end");
+        writer.close().expect("the peer's end closed it");
         peer.gets(b"");
     });
 }
 
 #[test]
-fn the_peers_end_of_tls_is_noticed_without_a_reader() {
+fn a_close_notify_of_the_peer_is_noticed_without_a_reader() {
     settings(|setting| {
         for with_fin in [false, true] {
             let (peer, socket) = pair(setting, move |peer| {
@@ -313,7 +313,7 @@ fn the_peers_end_of_tls_is_noticed_without_a_reader() {
 }
 
 #[test]
-fn the_peers_end_waits_for_what_is_unread() {
+fn the_peers_end_waits_for_unread_data() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             let all = [peer.sealed(b"bye"), peer.sealed(b"bye"), peer.sealed_end()].concat();
@@ -321,11 +321,11 @@ fn the_peers_end_waits_for_what_is_unread() {
             peer.fin();
         });
         fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
-        assert_eq!((&socket).write(b"w1").expect("bytes are unread, so it is open"), 2);
+        assert_eq!((&socket).write(b"w1").expect("it is open while bytes are unread"), 2);
         assert_eq!(read_exactly(&socket, 3).expect("they wait"), b"bye");
         fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert_eq!(read_exactly(&socket, 3).expect("they wait"), b"bye");
-        // Nobody reads again: the end behind the last byte has to be noticed.
+        // No call reads again, so the loop has to notice the end after the last byte.
         socket.closed_timeout(AT_ONCE).expect("a clean end");
         fails((&socket).write(b"w2"), ErrorKind::Closed);
         peer.gets(b"w1");
@@ -357,7 +357,7 @@ fn half_open_a_socket_still_writes_after_the_peers_end() {
 }
 
 #[test]
-fn a_write_under_way_at_the_peers_end_tells_what_arrives() {
+fn a_write_in_progress_at_the_peers_end_reports_the_delivered_bytes() {
     settings(|setting| {
         let peer = setting.way.on(listen_with_room(4096), &setting.terms(), |peer| {
             peer.await_cue();
@@ -371,7 +371,7 @@ fn a_write_under_way_at_the_peers_end_tells_what_arrives() {
         peer.cue();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
         peer.cue();
-        // It may still end well, or be too late.
+        // The blocked write may still succeed, or fail because it is too late.
         let more = writing.join().unwrap_or_else(|error| {
             assert_eq!(kind_of(&error), ErrorKind::Closed);
             0
@@ -382,10 +382,10 @@ fn a_write_under_way_at_the_peers_end_tells_what_arrives() {
     });
 }
 
-// -------------------------------------------------------------------- the peer ends as it should not
+// -------------------------------------------------------------------- other ends by the peer
 
 #[test]
-fn an_end_of_the_stream_alone_is_truncation() {
+fn a_fin_without_close_notify_is_truncation() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.send(b"all that");
@@ -395,11 +395,11 @@ fn an_end_of_the_stream_alone_is_truncation() {
         let mut reader = socket.reader();
         let mut got = Vec::new();
         fails(reader.read_to_end(&mut got), ErrorKind::Truncated);
-        assert_eq!(got, b"all that there is", "what came before the end");
+        assert_eq!(got, b"all that there is", "the data before the end");
         gives(&socket, ErrorKind::Truncated);
         assert_eq!(socket.phase(), Phase::Closed);
         assert_eq!(socket.stats().bytes_read, 17);
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         fails(socket.closed(), ErrorKind::Truncated);
         socket.opened().expect("it was open");
         peer.ending();
@@ -430,7 +430,7 @@ fn an_end_in_the_middle_of_a_record_is_truncation() {
             peer.raw(&[whole, cut[..cut.len() - 1].to_vec()].concat());
             peer.fin();
         });
-        assert_eq!(read_exactly(&socket, 5).expect("it came whole"), b"whole");
+        assert_eq!(read_exactly(&socket, 5).expect("the record is complete"), b"whole");
         fails(read(&socket, 10), ErrorKind::Truncated);
         gives(&socket, ErrorKind::Truncated);
         assert_eq!(socket.stats().bytes_read, 5);
@@ -439,14 +439,14 @@ fn an_end_in_the_middle_of_a_record_is_truncation() {
 }
 
 #[test]
-fn half_open_truncation_is_no_end_either() {
+fn half_open_truncation_is_not_an_end_either() {
     settings(|setting| {
         let peer = setting.plays(|peer| {
             peer.send(b"bye");
             peer.fin();
         });
         let socket = setting.open(&peer, half_open());
-        assert_eq!(read_exactly(&socket, 3).expect("it came before"), b"bye");
+        assert_eq!(read_exactly(&socket, 3).expect("the data arrived before"), b"bye");
         fails(read(&socket, 1), ErrorKind::Truncated);
         fails(read(&socket, 1), ErrorKind::Truncated);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
@@ -455,7 +455,7 @@ fn half_open_truncation_is_no_end_either() {
 }
 
 #[test]
-fn who_does_not_require_an_end_of_tls_takes_the_streams() {
+fn without_require_close_notify_a_fin_is_a_clean_end() {
     for mode in [SecureTransport::On, SecureTransport::StartTls] {
         story(move || {
             let lenient = || with(mode, trusting(authority()).require_close_notify(false));
@@ -472,31 +472,31 @@ fn who_does_not_require_an_end_of_tls_takes_the_streams() {
             };
             let peer = TlsPeer::secured(&terms(), says_bye);
             let socket = secured(&peer, lenient());
-            assert_eq!(read_to_end(&socket).expect("an end is an end"), b"bye");
-            socket.closed_timeout(AT_ONCE).expect("an end is an end");
+            assert_eq!(read_to_end(&socket).expect("the end is clean"), b"bye");
+            socket.closed_timeout(AT_ONCE).expect("the end is clean");
             peer.gets(b"");
 
             let peer = TlsPeer::secured(&terms(), says_bye);
             let socket = secured(&peer, lenient().allow_half_open(true));
-            assert_eq!(read_to_end(&socket).expect("an end is an end"), b"bye");
+            assert_eq!(read_to_end(&socket).expect("the end is clean"), b"bye");
             (&socket).write_all(b"still here").expect("it is half open");
             assert_eq!(socket.phase(), Phase::HalfClosed);
             socket.writer().close().expect("the peer reads");
             socket.closed_timeout(AT_ONCE).expect("both directions ended");
             peer.gets(b"still here");
 
-            // A reset is no end, whoever is lenient.
+            // A reset is never a clean end.
             let peer = TlsPeer::secured(&terms(), |peer| {
                 peer.await_cue();
                 peer.reset();
             });
             let socket = secured(&peer, lenient());
-            socket.opened().expect("the peer is good");
+            socket.opened().expect("the peer is trusted");
             peer.cue();
             fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
             gives(&socket, ErrorKind::Reset);
 
-            // Nor does it make up for the end of a handshake.
+            // Nor does a FIN complete a handshake.
             let peer = TlsPeer::plays(&terms(), |peer| {
                 peer.hear_hello();
                 peer.fin();
@@ -512,7 +512,7 @@ fn who_does_not_require_an_end_of_tls_takes_the_streams() {
 }
 
 #[test]
-fn a_reset_is_told_as_such() {
+fn a_reset_is_reported_as_reset() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.await_cue();
@@ -534,7 +534,7 @@ fn a_reset_is_told_as_such() {
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
 
-        // While a write is blocked.
+        // With a blocked write.
         let peer = setting.way.on(listen_with_room(4096), &setting.terms(), |peer| {
             peer.await_cue();
             peer.reset();
@@ -544,12 +544,12 @@ fn a_reset_is_told_as_such() {
         let writing = blocked(move || pour(writer, b'w', usize::MAX));
         peer.cue();
         let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
+        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
     });
 }
 
-/// Other systems drop what came before a reset.
+/// On other systems a reset discards earlier data.
 #[cfg(target_os = "linux")]
 #[test]
 fn data_before_a_reset_is_read_first() {
@@ -562,16 +562,16 @@ fn data_before_a_reset_is_read_first() {
         assert_eq!(read_exactly(&socket, 2).expect("the peer sends"), b"pr");
         peer.cue();
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-        assert_eq!(read_exactly(&socket, 6).expect("it came before the reset"), b"ecious");
+        assert_eq!(read_exactly(&socket, 6).expect("the data arrived before the reset"), b"ecious");
         fails(read(&socket, 10), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
     });
 }
 
-// -------------------------------------------------------------------- what leaves
+// -------------------------------------------------------------------- sent bytes
 
 #[test]
-fn everything_leaves_sealed() {
+fn all_data_is_sent_sealed() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             assert_eq!(peer.receive(6), b"SECRET");
@@ -581,10 +581,10 @@ fn everything_leaves_sealed() {
         assert_eq!(read_exactly(&socket, 6).expect("the peer answers"), b"SECRET");
         socket.close().expect("the peer reads");
         let ending = peer.gets(b"SECRET");
-        assert!(!contains(&ending.wire, b"SECRET"), "it left in the clear");
+        assert!(!contains(&ending.wire, b"SECRET"), "the data was sent in plaintext");
         let types = ending.records();
-        assert_eq!(types[0], 22, "a handshake comes first");
-        // In TLS 1.3 the end is sealed like data, in TLS 1.2 it shows what it is.
+        assert_eq!(types[0], 22, "the handshake comes first");
+        // In TLS 1.3 `close_notify` has the content type of data, in TLS 1.2 that of an alert.
         let end = if setting.version == TlsVersion::Tls13 { 23 } else { 21 };
         assert_eq!(types.last(), Some(&end));
         assert_eq!(ending.first, How::Fin);
@@ -592,7 +592,7 @@ fn everything_leaves_sealed() {
 }
 
 #[test]
-fn a_failure_while_the_peer_is_stuck_is_told_at_once() {
+fn a_failure_while_the_peer_is_stuck_is_reported_at_once() {
     settings(|setting| {
         let peer = setting.way.on(listen_with_room(4096), &setting.terms(), |peer| {
             peer.await_cue();

@@ -1,4 +1,4 @@
-//! Peers that send records as fast as they can, and no data: limits hold, and the flood ends the connection.
+//! Peers that send records without data as fast as they can: limits apply, and the flood ends the connection.
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -12,18 +12,18 @@ use crate::support::{
     read, read_exactly, story, timed,
 };
 
-/// What a flood consists of.
+/// The records of a flood.
 #[derive(Clone, Copy, Debug)]
 enum Flood {
-    /// A ticket in each record.
+    /// One ticket per record.
     Tickets,
-    /// Many small tickets in a record.
+    /// Many small tickets per record.
     TicketsInBulk,
-    /// Tickets of nearly 64 KiB, over several records.
+    /// Tickets of nearly 64 KiB, each over several records.
     LargeTickets,
-    /// Records without anything, and a ticket where rustls would take more of them for an attack.
+    /// Empty records, with a ticket whenever rustls would otherwise treat them as an attack.
     Empty,
-    /// The same, with as much padding as a record holds.
+    /// The same, with the maximum padding.
     Padding,
 }
 
@@ -31,7 +31,7 @@ const FLOODS: [Flood; 5] =
     [Flood::Tickets, Flood::TicketsInBulk, Flood::LargeTickets, Flood::Empty, Flood::Padding];
 
 impl Flood {
-    /// A part of it, of some hundred records at most.
+    /// Seals a part of the flood, of a few hundred records at most.
     fn part(self, forge: &mut Forge) -> Vec<u8> {
         match self {
             Flood::Tickets => (0..64).flat_map(|_| forge.handshake(&ticket(200))).collect(),
@@ -51,7 +51,7 @@ impl Flood {
 
 const SETTING: Setting = Setting { way: Way::On, version: TlsVersion::Tls13 };
 
-/// A socket whose peer floods it at a cue, and never ends by itself.
+/// Opens a socket whose peer floods it at a cue and never ends by itself.
 fn flooded(flood: Flood, options: SocketOptions) -> (TlsPeer, Socket) {
     let peer = SETTING.plays(move |peer| {
         peer.await_cue();
@@ -72,7 +72,7 @@ fn is_told_why(error: &Error) {
 // -------------------------------------------------------------------- limits
 
 #[test]
-fn a_read_under_a_flood_ends_within_its_limit() {
+fn a_read_during_a_flood_ends_within_its_limit() {
     for flood in FLOODS {
         for deadline in [false, true] {
             story(move || {
@@ -85,7 +85,7 @@ fn a_read_under_a_flood_ends_within_its_limit() {
                     socket.set_read_timeout(Some(limit)).expect("not zero");
                 }
                 let (result, took) = timed(|| read(&socket, 100));
-                let kind = kind_of(&result.expect_err("there is no data"));
+                let kind = kind_of(&result.expect_err("the flood has no data"));
                 assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
                 assert!(took < limit + AT_ONCE, "{flood:?}: {took:?}");
                 socket.abort();
@@ -95,7 +95,7 @@ fn a_read_under_a_flood_ends_within_its_limit() {
 }
 
 #[test]
-fn a_deadline_moved_into_the_past_ends_a_read_under_a_flood() {
+fn a_deadline_moved_into_the_past_ends_a_read_during_a_flood() {
     for flood in FLOODS {
         story(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
@@ -103,7 +103,7 @@ fn a_deadline_moved_into_the_past_ends_a_read_under_a_flood() {
             let reading = blocked(move || read(reader, 100));
             peer.cue();
             socket.set_read_deadline(Some(Instant::now()));
-            let kind = kind_of(&reading.join_within(AT_ONCE).expect_err("there is no data"));
+            let kind = kind_of(&reading.join_within(AT_ONCE).expect_err("the flood has no data"));
             assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
             socket.abort();
         });
@@ -111,7 +111,7 @@ fn a_deadline_moved_into_the_past_ends_a_read_under_a_flood() {
 }
 
 #[test]
-fn close_and_abort_end_a_read_under_a_flood() {
+fn close_and_abort_end_a_read_during_a_flood() {
     for end in [|socket: &Socket| drop(socket.close()), Socket::abort] {
         for flood in FLOODS {
             story(move || {
@@ -120,7 +120,8 @@ fn close_and_abort_end_a_read_under_a_flood() {
                 let reading = blocked(move || read(reader, 100));
                 peer.cue();
                 at_once(|| end(&socket));
-                let kind = kind_of(&reading.join_within(AT_ONCE).expect_err("there is no data"));
+                let kind =
+                    kind_of(&reading.join_within(AT_ONCE).expect_err("the flood has no data"));
                 assert!(matches!(kind, ErrorKind::Closed | ErrorKind::Tls), "{kind:?}");
             });
         }
@@ -128,7 +129,7 @@ fn close_and_abort_end_a_read_under_a_flood() {
 }
 
 #[test]
-fn writes_and_flushes_under_a_flood_end_within_their_limits() {
+fn writes_and_flushes_during_a_flood_end_within_their_limits() {
     for flood in FLOODS {
         story(move || {
             let (peer, socket) = flooded(flood, little_room());
@@ -157,14 +158,14 @@ fn writes_and_flushes_under_a_flood_end_within_their_limits() {
 }
 
 #[test]
-fn health_is_told_soon_under_a_flood() {
+fn health_returns_soon_during_a_flood() {
     for flood in FLOODS {
         story(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             peer.cue();
             let begun = Instant::now();
             while begun.elapsed() < ms(300) {
-                // Takes in what is there, up to the bound, which an unoptimized build does slowly.
+                // `health` processes received records up to the bound, which is slow in an unoptimised build.
                 let (_, took) = timed(|| socket.health());
                 assert!(took < 3 * AT_ONCE, "{flood:?}: {took:?}");
             }
@@ -176,19 +177,19 @@ fn health_is_told_soon_under_a_flood() {
 // -------------------------------------------------------------------- the bound
 
 #[test]
-fn a_flood_ends_the_connection_and_says_why() {
+fn a_flood_ends_the_connection_and_gives_the_reason() {
     for flood in FLOODS {
         println!("{flood:?}");
-        // While a thread reads.
+        // With a blocked read.
         story(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             peer.cue();
-            let error = read(&socket, 100).expect_err("there is no data");
+            let error = read(&socket, 100).expect_err("the flood has no data");
             is_told_why(Error::from_io(&error).expect("the crate's own"));
             gives(&socket, ErrorKind::Tls);
             peer.ending();
         });
-        // While nobody does.
+        // Without a reader.
         story(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             peer.cue();
@@ -196,7 +197,7 @@ fn a_flood_ends_the_connection_and_says_why() {
             gives(&socket, ErrorKind::Tls);
             peer.ending();
         });
-        // Where what comes is dropped.
+        // With a cancelled reader.
         story(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             socket.reader().cancel();
@@ -204,12 +205,12 @@ fn a_flood_ends_the_connection_and_says_why() {
             is_told_why(&socket.closed_timeout(2 * AT_ONCE).expect_err("the peer is hostile"));
             peer.ending();
         });
-        // Where this side has ended.
+        // After this side has ended.
         story(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             socket.writer().close().expect("the peer reads");
             peer.cue();
-            let error = read(&socket, 100).expect_err("there is no data");
+            let error = read(&socket, 100).expect_err("the flood has no data");
             is_told_why(Error::from_io(&error).expect("the crate's own"));
             peer.ending();
         });
@@ -225,16 +226,16 @@ fn data_before_a_flood_is_read_first() {
             peer.flood(|| Flood::Tickets.part(&mut forge));
         });
         let socket = SETTING.open(&peer, SocketOptions::new());
-        assert_eq!(read_exactly(&socket, 4).expect("it came before"), b"data");
-        let error = read(&socket, 100).expect_err("there is no more");
+        assert_eq!(read_exactly(&socket, 4).expect("the data arrived before"), b"data");
+        let error = read(&socket, 100).expect_err("the flood has no data");
         is_told_why(Error::from_io(&error).expect("the crate's own"));
         peer.ending();
     });
 }
 
-/// Fewer than the bound between two records of data, and many times that in all.
+/// Between two records of data are fewer records than the bound, but many times the bound in all.
 #[test]
-fn records_without_data_between_data_are_no_flood() {
+fn records_without_data_between_data_are_not_a_flood() {
     story(|| {
         const ROUNDS: usize = 30;
         let peer = SETTING.plays(|peer| {
@@ -250,15 +251,15 @@ fn records_without_data_between_data_are_no_flood() {
         });
         let socket = SETTING.open(&peer, SocketOptions::new());
         let mut all = Vec::new();
-        (&socket).read_to_end(&mut all).expect("that is no flood");
+        (&socket).read_to_end(&mut all).expect("the records are below the bound");
         assert_eq!(all.len(), ROUNDS * 1000);
         peer.ending();
     });
 }
 
-/// A large answer comes in many records, each of it whole before anything is given.
+/// A large answer arrives in many records, and each record completes before rustls returns data.
 #[test]
-fn handshakes_in_many_small_records_are_no_flood() {
+fn handshakes_in_many_small_records_are_not_a_flood() {
     for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
         story(move || {
             let peer = TlsPeer::plays(&terms().only(version).fragments(64), |peer| {
@@ -277,7 +278,7 @@ fn a_handshake_in_endless_records_ends() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.hear_hello();
-            // A message that says to be long, a byte in each record.
+            // A message with a large length field, and one byte of it per record.
             let start = message(2, &vec![0; 60_000]);
             let mut bytes = start.chunks(1);
             peer.flood(|| {
@@ -286,7 +287,7 @@ fn a_handshake_in_endless_records_ends() {
             });
         });
         let socket = connect(&peer, options(authority()));
-        let error = socket.opened().expect_err("it is no handshake");
+        let error = socket.opened().expect_err("the handshake never completes");
         is_told_why(&error);
         fails(read(&socket, 1), ErrorKind::Tls);
         peer.ending();
@@ -295,7 +296,7 @@ fn a_handshake_in_endless_records_ends() {
 
 // -------------------------------------------------------------------- slow work
 
-/// Each ticket takes its time, so that the bound comes late, and the limit has to hold without it.
+/// Tickets that take so long to process that the bound is reached late, and the limit of the call has to apply before.
 #[cfg(feature = "rustls-0_23")]
 mod slow {
     use std::sync::Arc;
@@ -346,21 +347,21 @@ mod slow {
         with(SecureTransport::On, tls)
     }
 
-    /// Tickets of which a receive takes no more than one or two.
+    /// Starts a peer whose tickets are so large that one receive takes no more than one or two.
     fn peer() -> TlsPeer {
         SETTING.plays(|peer| {
             peer.await_cue();
             let mut forge = peer.forge();
-            // Whoever has had enough may be gone.
+            // Sending fails once the other end is gone.
             while peer.try_raw(&Flood::LargeTickets.part(&mut forge)).is_ok() {}
         })
     }
 
-    /// A read that these tickets keep busy, and what ends it after a while.
+    /// Checks that `end`, called after a while, ends a read that these tickets keep busy, with this kind.
     fn ended_by(end: impl FnOnce(&Socket), kind: ErrorKind) {
         let peer = peer();
         let socket = connect(&peer, slowly());
-        socket.opened().expect("the peer is good");
+        socket.opened().expect("the peer is trusted");
         let reader = socket.reader();
         let reading = blocked(move || timed(|| read(reader, 100)));
         peer.cue();
@@ -373,11 +374,11 @@ mod slow {
     }
 
     #[test]
-    fn a_limit_ends_a_read_in_the_middle_of_tickets_that_take_their_time() {
+    fn a_limit_ends_a_read_during_slow_tickets() {
         story(|| {
             let peer = peer();
             let socket = connect(&peer, slowly());
-            socket.opened().expect("the peer is good");
+            socket.opened().expect("the peer is trusted");
             let reader = socket.reader();
             socket.set_read_timeout(Some(ms(250))).expect("not zero");
             let reading = blocked(move || timed(|| read(reader, 100)));

@@ -1,5 +1,5 @@
-//! Code of the program's that runs in a handshake, here a certificate verifier: it may block, wait for other
-//! sockets, and drop its own, and harms nobody but the handshake that it belongs to.
+//! User code that runs during a handshake, here a certificate verifier. It may block, wait for other sockets, and drop
+//! its own; it affects only its own handshake.
 
 use std::fmt::{self, Debug, Formatter};
 use std::net::{SocketAddr, TcpListener};
@@ -22,19 +22,19 @@ use crate::support::{
     skip, story, timed, within,
 };
 
-/// No gate stays shut for longer.
+/// The longest time that a gate stays closed.
 const LONG: Duration = Duration::from_secs(20);
 
 // -------------------------------------------------------------------- limits
 
 #[test]
-fn a_connect_timeout_counts_while_a_verifier_runs() {
+fn a_connect_timeout_applies_while_a_verifier_runs() {
     for version in VERSIONS {
         story(move || {
             let peer = peer(&terms().only(version));
             let tls = verified_by(|| thread::sleep(ms(3000)));
             let options = with(SecureTransport::On, tls).connect_timeout(ms(1000));
-            // The timeout starts when the socket is made.
+            // The timeout starts when the socket is created.
             let begun = Instant::now();
             let socket = connect(&peer, options);
             let other = socket.clone();
@@ -49,7 +49,7 @@ fn a_connect_timeout_counts_while_a_verifier_runs() {
 }
 
 #[test]
-fn a_connect_timeout_counts_while_a_verifier_of_an_upgrade_runs() {
+fn a_connect_timeout_applies_while_a_verifier_of_an_upgrade_runs() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.agrees();
@@ -68,7 +68,7 @@ fn a_connect_timeout_counts_while_a_verifier_of_an_upgrade_runs() {
 }
 
 #[test]
-fn limits_of_calls_hold_while_a_verifier_runs() {
+fn limits_of_calls_apply_while_a_verifier_runs() {
     story(|| {
         let (verifier, blocked) = gate();
         let peer = peer(&terms());
@@ -85,24 +85,24 @@ fn limits_of_calls_hold_while_a_verifier_runs() {
         about(ms(100), took);
         at_once(|| socket.set_read_timeout(Some(ms(150))).expect("it can be set"));
         let (result, took) = timed(|| read(&socket, 1));
-        assert_eq!(kind_of(&result.expect_err("there is nothing")), ErrorKind::TimedOut);
+        assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
         about(ms(150), took);
         blocked.opens();
-        socket.opened().expect("the verifier is content");
+        socket.opened().expect("the verifier accepts it");
     });
 }
 
 // -------------------------------------------------------------------- the socket itself
 
 #[test]
-fn a_socket_can_be_looked_at_and_set_while_its_verifier_runs() {
+fn a_socket_can_be_queried_and_configured_while_its_verifier_runs() {
     story(|| {
         let (verifier, blocked) = gate();
         let peer = peer(&terms());
         let connector = connector();
         let socket = connector
             .connect_with(peer.address(), with(SecureTransport::On, verifier))
-            .expect("the options are fine");
+            .expect("the options are valid");
         let waits = {
             call({
                 let socket = socket.clone();
@@ -120,15 +120,15 @@ fn a_socket_can_be_looked_at_and_set_while_its_verifier_runs() {
             assert!(matches!(socket.health(), sockeye::Health::Opening));
         });
         blocked.opens();
-        waits.join().expect("the verifier is content");
+        waits.join().expect("the verifier accepts it");
     });
 }
 
 type End = fn(&Connector, Socket);
 
-/// What a program does to end a socket.
+/// The ways in which a program ends a socket.
 const ENDS: [(&str, End); 4] = [
-    ("close", |_, socket| socket.close().expect("there is nothing to lose")),
+    ("close", |_, socket| socket.close().expect("no data is lost")),
     ("abort", |_, socket| socket.abort()),
     ("drop", |_, socket| drop(socket)),
     ("shutdown", |connector, socket| {
@@ -147,7 +147,7 @@ fn a_socket_ends_at_once_while_its_verifier_runs() {
                 let connector = connector();
                 let socket = connector
                     .connect_with(peer.address(), with(SecureTransport::On, verifier))
-                    .expect("the options are fine");
+                    .expect("the options are valid");
                 let waits = (waited_for && name != "drop").then(|| {
                     let socket = socket.clone();
                     call(move || socket.opened().map(drop))
@@ -160,7 +160,7 @@ fn a_socket_ends_at_once_while_its_verifier_runs() {
                 }
                 eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
                 blocked.opens();
-                // What the verifier comes back to is closed.
+                // The verifier returns to a socket that is closed.
                 assert!(peer.ending().bytes.is_empty(), "{name}");
             });
         }
@@ -168,23 +168,25 @@ fn a_socket_ends_at_once_while_its_verifier_runs() {
 }
 
 #[test]
-fn the_last_handle_may_be_dropped_in_the_verifier_of_that_socket() {
+fn a_verifier_may_drop_the_last_handle_of_its_socket() {
     story(|| {
         let held: Arc<Mutex<Option<Socket>>> = Arc::default();
         let drops = Arc::clone(&held);
         let (dropped, told) = channel();
         let tls = verified_by(move || {
-            eventually(PATIENCE, "the handle is here", || drops.lock().expect("ok").is_some());
-            drop(drops.lock().expect("nobody panics with it").take());
+            eventually(PATIENCE, "the test has stored the handle", || {
+                drops.lock().expect("ok").is_some()
+            });
+            drop(drops.lock().expect("no thread panics while it holds the lock").take());
             let _ = dropped.send(());
         });
         let peer = peer(&terms());
         let connector = connector();
         let socket = connector
             .connect_with(peer.address(), with(SecureTransport::On, tls))
-            .expect("the options are fine");
-        *held.lock().expect("nobody panics with it") = Some(socket);
-        told.recv_timeout(PATIENCE).expect("the verifier ran");
+            .expect("the options are valid");
+        *held.lock().expect("no thread panics while it holds the lock") = Some(socket);
+        told.recv_timeout(PATIENCE).expect("the verifier has run");
         eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
         assert!(peer.ending().bytes.is_empty());
     });
@@ -194,7 +196,7 @@ fn the_last_handle_may_be_dropped_in_the_verifier_of_that_socket() {
 fn a_verifier_that_panics_fails_its_handshake() {
     story(|| {
         let peer = peer(&terms());
-        let tls = verified_by(|| panic!("a verifier that panics: all is well"));
+        let tls = verified_by(|| panic!("a verifier that panics: this is expected"));
         let socket = connect(&peer, with(SecureTransport::On, tls));
         fails(socket.opened(), ErrorKind::Tls);
     });
@@ -203,17 +205,17 @@ fn a_verifier_that_panics_fails_its_handshake() {
 // -------------------------------------------------------------------- other sockets
 
 #[test]
-fn a_verifier_that_sleeps_delays_nobody() {
+fn a_sleeping_verifier_delays_no_other_socket() {
     story(|| {
         let (verifier, blocked) = gate();
         let peer = peer(&terms());
-        // Nobody waits for it.
+        // No call waits for this socket.
         let verified = connect(&peer, with(SecureTransport::On, verifier));
         blocked.is_reached();
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let (socket, took) = timed(|| {
-            let socket = sockeye::connect(address).expect("the address is fine");
+            let socket = sockeye::connect(address).expect("the address is valid");
             socket.opened().expect("it listens");
             socket
         });
@@ -221,12 +223,12 @@ fn a_verifier_that_sleeps_delays_nobody() {
         let (accepted, _) = listener.accept().expect("it was connected to");
         socket.set_read_timeout(Some(ms(100))).expect("it can be set");
         let (result, took) = timed(|| read(&socket, 1));
-        assert_eq!(kind_of(&result.expect_err("there is nothing")), ErrorKind::TimedOut);
+        assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
         assert!(took < ms(100) + AT_ONCE, "a timeout took {took:?}");
         let mute = mute_server();
         let limited = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(100));
         let (result, took) = timed(|| {
-            sockeye::connect_with(mute.1, limited).expect("it is fine").opened().map(drop)
+            sockeye::connect_with(mute.1, limited).expect("it is valid").opened().map(drop)
         });
         fails(result, ErrorKind::TimedOut);
         assert!(took < ms(100) + AT_ONCE, "a connect timeout took {took:?}");
@@ -235,12 +237,12 @@ fn a_verifier_that_sleeps_delays_nobody() {
         assert!(took < AT_ONCE, "an end took {took:?}");
         assert_eq!(verified.phase(), Phase::Connecting);
         blocked.opens();
-        verified.opened().expect("the verifier is content");
+        verified.opened().expect("the verifier accepts it");
     });
 }
 
 #[test]
-fn a_verifier_that_connects_through_the_crate_and_waits_is_waited_for() {
+fn a_verifier_may_connect_through_the_crate_and_wait() {
     for nested_tls in [false, true] {
         for waited_for in [true, false] {
             story(move || {
@@ -256,25 +258,25 @@ fn a_verifier_that_connects_through_the_crate_and_waits_is_waited_for() {
                         }
                         false => sockeye::connect(plain_address),
                     };
-                    let socket = socket.expect("the address is fine");
+                    let socket = socket.expect("the address is valid");
                     socket.opened().expect("it listens");
-                    socket.close().expect("there is nothing to lose");
+                    socket.close().expect("no data is lost");
                 });
                 let outer = peer(&terms());
                 let socket = connect(&outer, with(SecureTransport::On, tls));
                 if waited_for {
-                    socket.opened().expect("the verifier is content");
+                    socket.opened().expect("the verifier accepts it");
                 } else {
                     eventually(PATIENCE, "it opens by itself", || socket.phase() == Phase::Open);
                 }
-                socket.close().expect("there is nothing to lose");
+                socket.close().expect("no data is lost");
             });
         }
     }
 }
 
 #[test]
-fn who_connects_through_the_crate_in_a_verifier_can_be_ended_meanwhile() {
+fn a_socket_whose_verifier_connects_through_the_crate_can_be_ended() {
     for (_, end) in ENDS {
         story(move || {
             let mute = mute_server();
@@ -285,7 +287,7 @@ fn who_connects_through_the_crate_in_a_verifier_can_be_ended_meanwhile() {
             let over = Mutex::new(over);
             let tls = verified_by(move || {
                 let options = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(700));
-                let socket = sockeye::connect_with(address, options).expect("it is fine");
+                let socket = sockeye::connect_with(address, options).expect("it is valid");
                 reached.lock().expect("ok").send(()).expect("the test waits");
                 fails(socket.opened(), ErrorKind::TimedOut);
                 over.lock().expect("ok").send(()).expect("the test waits");
@@ -294,22 +296,22 @@ fn who_connects_through_the_crate_in_a_verifier_can_be_ended_meanwhile() {
             let connector = connector();
             let socket = connector
                 .connect_with(peer.address(), with(SecureTransport::On, tls))
-                .expect("the options are fine");
+                .expect("the options are valid");
             told.recv_timeout(PATIENCE).expect("the verifier runs");
             at_once(|| end(&connector, socket));
             eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
-            ended.recv_timeout(PATIENCE).expect("the verifier came to its end");
+            ended.recv_timeout(PATIENCE).expect("the verifier has ended");
         });
     }
 }
 
 #[test]
-fn a_verifier_that_sleeps_beside_a_thousand_sockets_delays_none_of_them() {
+fn a_sleeping_verifier_delays_none_of_a_thousand_sockets() {
     if !room_for_descriptors(5_000) {
         return skip("sleeping_verifier", "too few descriptors may be open");
     }
     within(Duration::from_secs(180), || {
-        // To be slow is the machine's right, and to be late by seconds is not: the better of some rounds counts.
+        // A busy machine may be slow, but not late by seconds in every round, so the best round decides.
         let mut best = None;
         for _ in 0..4 {
             let quiet = lateness();
@@ -321,7 +323,7 @@ fn a_verifier_that_sleeps_beside_a_thousand_sockets_delays_none_of_them() {
                 .collect();
             thread::sleep(ms(50));
             let beside = lateness();
-            println!("late at p99: {quiet:?} alone, {beside:?} beside verifiers that sleep");
+            println!("delay at p99: {quiet:?} alone, {beside:?} with sleeping verifiers");
             let more = (0..3).map(|kind| beside[kind].saturating_sub(quiet[kind])).max();
             best = best.min(more).or(more);
             drop(sleepers);
@@ -329,14 +331,14 @@ fn a_verifier_that_sleeps_beside_a_thousand_sockets_delays_none_of_them() {
                 return;
             }
         }
-        panic!("{best:?} later beside verifiers that sleep");
+        panic!("delayed by {best:?} with sleeping verifiers");
     });
 }
 
-/// How late the slowest hundredth of a thousand sockets is: to connect and to be closed, to run out of time, to notice
+/// Measures the delay of the slowest hundredth of a thousand sockets: connecting and closing, timing out, and noticing
 /// the peer's end.
 fn lateness() -> [Duration; 3] {
-    /// As many of them at once.
+    /// The number of threads that do so at once.
     const THREADS: usize = 50;
     const EACH: usize = 20;
     let listener = listen();
@@ -344,13 +346,13 @@ fn lateness() -> [Duration; 3] {
     let mute = mute_server();
     thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
-            // Each ends when something came.
+            // Each thread ends when its socket receives a byte.
             thread::spawn(move || std::io::Read::read(&mut stream, &mut [0; 1]));
         }
     });
     let open = move || {
         timed(|| {
-            let socket = sockeye::connect(address).expect("the address is fine");
+            let socket = sockeye::connect(address).expect("the address is valid");
             socket.opened().expect("it listens");
             socket
         })
@@ -358,20 +360,20 @@ fn lateness() -> [Duration; 3] {
     let life = move |(mut socket, mut late): (Socket, Duration)| {
         socket.set_read_timeout(Some(ms(20))).expect("it can be set");
         let (result, took) = timed(|| read(&socket, 1));
-        assert_eq!(kind_of(&result.expect_err("there is nothing")), ErrorKind::TimedOut);
+        assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
         let read_late = took.saturating_sub(ms(20));
         let limited = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(100));
         let (result, took) = timed(|| {
-            sockeye::connect_with(mute.1, limited).expect("it is fine").opened().map(drop)
+            sockeye::connect_with(mute.1, limited).expect("it is valid").opened().map(drop)
         });
         fails(result, ErrorKind::TimedOut);
         let expired_late = took.saturating_sub(ms(100)).max(read_late);
         std::io::Write::write_all(&mut socket, b"!").expect("it is open");
         let ((), ended) = timed(|| socket.closed().expect("the peer has ended"));
         let ((), closed) = timed(|| {
-            let socket = sockeye::connect(address).expect("the address is fine");
+            let socket = sockeye::connect(address).expect("the address is valid");
             socket.opened().expect("it listens");
-            socket.close().expect("there is nothing to lose");
+            socket.close().expect("no data is lost");
         });
         late = late.max(closed);
         [late, expired_late, ended]
@@ -395,8 +397,8 @@ fn lateness() -> [Duration; 3] {
 }
 
 #[test]
-fn more_verifiers_than_there_are_workers_run_on_the_threads_that_wait() {
-    /// More than there are worker threads.
+fn verifiers_beyond_the_number_of_workers_run_on_waiting_threads() {
+    /// More sockets than worker threads.
     const SOCKETS: usize = 70;
     story(|| {
         let running = Arc::new(AtomicUsize::new(0));
@@ -418,23 +420,25 @@ fn more_verifiers_than_there_are_workers_run_on_the_threads_that_wait() {
             .collect();
         eventually(PATIENCE, "all verifiers run", || running.load(Ordering::SeqCst) == SOCKETS);
         open.store(true, Ordering::SeqCst);
-        waits.into_iter().for_each(|wait| wait.join().expect("the verifier is content"));
+        waits.into_iter().for_each(|wait| wait.join().expect("the verifier accepts it"));
     });
 }
 
 #[test]
 fn a_configuration_is_never_dropped_on_the_loop_or_under_the_lock() {
-    /// Whose drop asks its socket something, and says where it is.
+    /// Sends the name of the thread that drops it, after it has queried its socket.
     struct Dropped(Sender<Option<String>>, Arc<Mutex<Option<Socket>>>);
     impl Drop for Dropped {
         fn drop(&mut self) {
-            if let Some(socket) = self.1.lock().expect("nobody panics with it").as_ref() {
+            if let Some(socket) =
+                self.1.lock().expect("no thread panics while it holds the lock").as_ref()
+            {
                 assert_eq!(socket.phase(), Phase::Closed);
             }
             let _ = self.0.send(thread::current().name().map(str::to_owned));
         }
     }
-    // The ends are noticed by the loop.
+    // The event loop notices these ends.
     let ends: [fn(&Socket); 3] = [|socket| socket.abort(), |socket| drop(socket.close()), |_| {}];
     for end in ends {
         story(move || {
@@ -444,19 +448,19 @@ fn a_configuration_is_never_dropped_on_the_loop_or_under_the_lock() {
             let mute = mute_server();
             let tls = verified_by(move || assert!(dropped.1.lock().is_ok()));
             let options = with(SecureTransport::On, tls).connect_timeout(ms(300));
-            let socket = sockeye::connect_with(mute.1, options).expect("it is fine");
-            *held.lock().expect("nobody panics with it") = Some(socket.clone());
+            let socket = sockeye::connect_with(mute.1, options).expect("it is valid");
+            *held.lock().expect("no thread panics while it holds the lock") = Some(socket.clone());
             end(&socket);
             let name = told.recv_timeout(PATIENCE).expect("it was dropped");
             assert_ne!(name.as_deref(), Some("sockeye-loop"));
-            held.lock().expect("nobody panics with it").take();
+            held.lock().expect("no thread panics while it holds the lock").take();
         });
     }
 }
 
-// -------------------------------------------------------------------- what is used above
+// -------------------------------------------------------------------- helpers
 
-/// What blocks a verifier.
+/// A gate that blocks a verifier until it opens.
 struct Gate {
     reached: Receiver<()>,
     open: Sender<()>,
@@ -473,26 +477,26 @@ impl Gate {
     }
 }
 
-/// Settings whose verifier waits at a gate.
+/// Returns settings whose verifier waits at a gate.
 fn gate() -> (TlsOptions, Gate) {
     let (reach, reached) = channel();
     let (open, opened) = channel();
     let ends = Mutex::new((reach, opened));
     let tls = verified_by(move || {
-        let ends = ends.lock().expect("nobody panics with it");
+        let ends = ends.lock().expect("no thread panics while it holds the lock");
         let _ = ends.0.send(());
         let _ = ends.1.recv_timeout(LONG);
     });
     (tls, Gate { reached, open })
 }
 
-/// Settings whose verifier does this, and accepts.
+/// Returns settings whose verifier runs `work` and accepts.
 fn verified_by(work: impl Fn() + Send + Sync + 'static) -> TlsOptions {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier { work, provider: Arc::clone(&provider) };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("it has suites for both")
+        .expect("the provider has suites for both")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
@@ -546,21 +550,21 @@ impl<F: Fn() + Send + Sync> ServerCertVerifier for Verifier<F> {
     }
 }
 
-/// One whose handshake may come to nothing.
+/// Starts a peer whose handshake may fail.
 fn peer(terms: &Terms) -> TlsPeer {
     TlsPeer::plays(terms, |peer| drop(peer.try_handshake()))
 }
 
 fn connector() -> Connector {
-    Connector::builder().build().expect("there is nothing to refuse")
+    Connector::builder().build().expect("the settings are valid")
 }
 
 #[track_caller]
 fn connect(peer: &TlsPeer, options: SocketOptions) -> Socket {
-    sockeye::connect_with(peer.address(), options).expect("the address and the options are fine")
+    sockeye::connect_with(peer.address(), options).expect("the address and the options are valid")
 }
 
-/// Accepts connections, and says nothing.
+/// Accepts connections and sends nothing.
 fn mute_server() -> (TcpListener, SocketAddr) {
     let listener = listen();
     let address = listener.local_addr().expect("it listens");

@@ -1,5 +1,5 @@
-//! The handshake of a socket that is secure from the start: what it tells, what it shares with the next
-//! one, how it ends early, and what options it refuses.
+//! The handshake of a socket that is secure from the start: its result, session resumption, early ends, and invalid
+//! options.
 
 mod cut;
 mod settings;
@@ -31,10 +31,10 @@ fn secure() -> SocketOptions {
     options(authority())
 }
 
-// -------------------------------------------------------------------- what it tells
+// -------------------------------------------------------------------- its result
 
 #[test]
-fn opened_tells_what_was_agreed_on() {
+fn opened_reports_the_negotiated_parameters() {
     for version in VERSIONS {
         story(move || {
             let root = Authority::new();
@@ -73,7 +73,7 @@ fn opened_tells_what_was_agreed_on() {
 }
 
 #[test]
-fn every_thread_is_told_the_same() {
+fn every_thread_gets_the_same_result() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.await_cue();
@@ -88,16 +88,16 @@ fn every_thread_is_told_the_same() {
             .collect();
         peer.cue();
         let suite =
-            socket.opened().expect("the peer is good").tls().expect("secure").cipher_suite();
+            socket.opened().expect("the peer is trusted").tls().expect("secure").cipher_suite();
         for waiter in waiters {
-            let info = waiter.join().expect("the peer is good");
+            let info = waiter.join().expect("the peer is trusted");
             assert_eq!(info.tls().expect("it is secure").cipher_suite(), suite);
         }
     });
 }
 
 #[test]
-fn a_peer_that_wants_another_key_exchange_is_asked_again() {
+fn another_key_exchange_is_tried_on_request() {
     story(|| {
         let terms = terms().only(TlsVersion::Tls13).group(SECP384R1);
         let peer = TlsPeer::echoes(&terms);
@@ -121,10 +121,10 @@ fn a_protocol_that_the_peer_does_not_know_fails_the_handshake() {
     });
 }
 
-// -------------------------------------------------------------------- data at its edges
+// -------------------------------------------------------------------- data during the handshake
 
 #[test]
-fn reads_and_writes_may_begin_before_it_is_done() {
+fn reads_and_writes_may_start_before_it_is_complete() {
     for version in VERSIONS {
         story(move || {
             let peer = TlsPeer::plays(&terms().only(version), |peer| {
@@ -138,7 +138,7 @@ fn reads_and_writes_may_begin_before_it_is_done() {
             let writing = blocked(move || writer.write_all(b"early"));
             assert_eq!(socket.phase(), Phase::Connecting);
             peer.cue();
-            writing.join().expect("the peer is good");
+            writing.join().expect("the peer is trusted");
             assert_eq!(reading.join().expect("the peer answers"), b"early");
             assert_eq!(socket.phase(), Phase::Open);
         });
@@ -146,15 +146,15 @@ fn reads_and_writes_may_begin_before_it_is_done() {
 }
 
 #[test]
-fn data_that_comes_with_the_last_of_it_is_read() {
+fn data_that_arrives_with_its_last_flight_is_read() {
     let bytes = noise(20, 40_000);
     let sent = bytes.clone();
     story(move || {
         let terms = terms().only(TlsVersion::Tls13).speaks_early();
         let peer = TlsPeer::plays(&terms, move |peer| {
             peer.begin();
-            assert!(peer.take_in().expect("it is good"), "the ClientHello comes");
-            // The server's whole side, data, the end of TLS and the end of the stream, all at once.
+            assert!(peer.take_in().expect("the handshake is valid"), "the ClientHello arrives");
+            // The server's whole flight, data, `close_notify` and FIN arrive at once.
             let mut all = peer.withheld();
             for chunk in sent.chunks(10_000) {
                 all.extend(peer.sealed(chunk));
@@ -164,7 +164,7 @@ fn data_that_comes_with_the_last_of_it_is_read() {
             peer.fin();
         });
         let socket = connect(&peer, secure());
-        socket.opened().expect("the handshake is good");
+        socket.opened().expect("the handshake succeeds");
         same(&read_to_end(&socket).expect("a clean end"), &bytes);
         socket.closed_timeout(AT_ONCE).expect("a clean end");
         assert_eq!(socket.stats().bytes_read, 40_000);
@@ -173,13 +173,16 @@ fn data_that_comes_with_the_last_of_it_is_read() {
 }
 
 #[test]
-fn a_handshake_that_comes_byte_by_byte_is_as_good() {
+fn a_handshake_that_arrives_byte_by_byte_succeeds() {
     for version in VERSIONS {
         story(move || {
             let peer = TlsPeer::plays(&terms().only(version), |peer| {
                 peer.begin();
                 for _ in 0..2 {
-                    assert!(peer.take_in().expect("it is good"), "the other end goes on");
+                    assert!(
+                        peer.take_in().expect("the handshake is valid"),
+                        "the other end continues"
+                    );
                     for byte in peer.withheld() {
                         peer.raw(&[byte]);
                     }
@@ -195,7 +198,7 @@ fn a_handshake_that_comes_byte_by_byte_is_as_good() {
 
 // -------------------------------------------------------------------- resumption
 
-/// Two connections to one server, each used to the end: whether each one resumed a session.
+/// Opens two connections to one server and uses each to the end. Returns whether each one resumed a session.
 #[track_caller]
 fn twice(
     version: TlsVersion,
@@ -212,15 +215,15 @@ fn twice(
             peer.echo();
         });
         let socket = open(&peer, options);
-        // What comes before the answer, tickets too, has come with it.
+        // Everything that was sent before the answer, including tickets, has arrived with it.
         (&socket).write_all(b"hello").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
         let info = socket.opened().expect("it is open");
         socket.close().expect("the peer reads");
         let resumed = info.tls().expect("it is secure").resumed();
         let ending = peer.gets(b"hello");
-        let kind = ending.session().handshake_kind().expect("it is done");
-        assert_eq!(resumed, kind == HandshakeKind::Resumed, "both ends know");
+        let kind = ending.session().handshake_kind().expect("the handshake is complete");
+        assert_eq!(resumed, kind == HandshakeKind::Resumed, "both ends agree");
         assert_eq!(info.tls().expect("it is secure").peer_certificates().len(), 1);
         resumed
     })
@@ -238,7 +241,7 @@ fn equal_options_resume_each_others_sessions() {
 }
 
 #[test]
-fn other_options_share_no_sessions() {
+fn different_options_share_no_sessions() {
     for version in VERSIONS {
         story(move || {
             let root = Authority::new();
@@ -250,7 +253,7 @@ fn other_options_share_no_sessions() {
             for (number, other) in others.into_iter().enumerate() {
                 let resumed =
                     twice(version, options(&root), with(SecureTransport::On, other), &root);
-                // Each round is a server of its own, to which the first connection is a stranger.
+                // Each round has a new server, to which the first connection has no session.
                 assert_eq!(resumed, [false, false], "{version:?}, the other options {number}");
             }
         });
@@ -259,12 +262,12 @@ fn other_options_share_no_sessions() {
 
 // -------------------------------------------------------------------- names
 
-/// The name that the peer saw, of a handshake that is good.
+/// Returns the name that the peer received in a successful handshake.
 #[track_caller]
 fn seen(host: &str, terms: &Terms, tls: TlsOptions) -> Option<String> {
     let peer = TlsPeer::reads(terms);
     let socket = dial(host, &peer, with(SecureTransport::On, tls));
-    socket.opened().expect("the certificate is good");
+    socket.opened().expect("the certificate is trusted");
     socket.close().expect("the peer reads");
     peer.gets(b"").session().server_name().map(str::to_owned)
 }
@@ -279,7 +282,7 @@ fn a_host_in_upper_case_is_the_name() {
 }
 
 #[test]
-fn a_server_name_stands_in_for_the_host() {
+fn a_server_name_replaces_the_host() {
     story(|| {
         let named = |name| trusting_names(authority()).server_name(name);
         for host in ["127.0.0.1", "other.test"] {
@@ -288,7 +291,7 @@ fn a_server_name_stands_in_for_the_host() {
                 assert_eq!(seen(host, &terms(), named(name)).as_deref(), Some(sent), "{host}");
             }
         }
-        // An address as a name is checked and not sent.
+        // An address as a name is verified, but not sent.
         let terms = Terms::new(authority().issues(&Draft::new(&["127.0.0.1"])));
         assert_eq!(seen("good.test", &terms, named("127.0.0.1")), None);
     });
@@ -296,44 +299,44 @@ fn a_server_name_stands_in_for_the_host() {
 
 // -------------------------------------------------------------------- limits
 
-/// Takes the ClientHello, and never answers.
+/// Starts a peer that takes the ClientHello and never answers.
 fn silent() -> Peer {
     Peer::reads()
 }
 
 #[test]
-fn the_connect_timeout_is_one_for_everything() {
+fn one_connect_timeout_covers_everything() {
     story(|| {
         let slow = |_: &str| {
             thread::sleep(ms(1500));
             Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
         };
-        let connector = Connector::builder().resolver(slow).build().expect("the rules are fine");
+        let connector = Connector::builder().resolver(slow).build().expect("the rules are valid");
         let peer = silent();
         let options = secure().connect_timeout(ms(2000));
         let address = ("slow.test", peer.address().port());
         let (result, took) =
-            timed(|| connector.connect_with(address, options).expect("they are fine").opened());
+            timed(|| connector.connect_with(address, options).expect("they are valid").opened());
         fails(result, ErrorKind::TimedOut);
         assert!(took >= ms(2000) && took < ms(2000) + AT_ONCE, "took {took:?}");
     });
 }
 
 #[test]
-fn a_wait_for_it_may_end_and_it_goes_on() {
+fn a_wait_for_it_may_time_out_without_ending_it() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.await_cue();
             peer.handshake();
         });
         let socket = connect(&peer, secure());
-        let error = socket.opened_timeout(ms(100)).expect_err("the peer waits");
+        let error = socket.opened_timeout(ms(100)).expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable());
         assert_eq!(socket.phase(), Phase::Connecting);
         fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
         peer.cue();
-        socket.opened_timeout(PATIENCE).expect("the peer is good");
+        socket.opened_timeout(PATIENCE).expect("the peer is trusted");
         assert_eq!(socket.phase(), Phase::Open);
     });
 }
@@ -350,9 +353,9 @@ fn a_deadline_ends_reads_and_writes_that_wait_for_it() {
         times_out(read(&socket, 1));
         times_out((&socket).write(b"x"));
         peer.cue();
-        socket.opened().expect("the peer is good");
-        socket.set_read_timeout(None).expect("none is fine");
-        socket.set_write_timeout(None).expect("none is fine");
+        socket.opened().expect("the peer is trusted");
+        socket.set_read_timeout(None).expect("`None` removes the limit");
+        socket.set_write_timeout(None).expect("`None` removes the limit");
         (&socket).write_all(b"hello").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
         socket.close().expect("the peer reads");

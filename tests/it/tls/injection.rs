@@ -1,6 +1,6 @@
-//! Response injection: whoever stands between the two ends may add plaintext to the answer that lets an
-//! upgrade begin. Nothing of it is ever taken for what the secured peer said, and nothing that belongs
-//! into the secured connection ever leaves in the clear.
+//! Response injection: an attacker between the two ends may add plaintext to the reply that starts an upgrade. The
+//! socket never treats that plaintext as data of the secured peer, and never sends data of the secured connection in
+//! plaintext.
 
 use std::io::Write;
 use std::sync::mpsc;
@@ -21,18 +21,18 @@ fn starttls() -> SocketOptions {
     upgradable(authority())
 }
 
-/// Plaintext of this length.
+/// Returns plaintext of this length.
 fn text(length: usize) -> Vec<u8> {
     b"INJECTED PLAINTEXT\r\n".iter().copied().cycle().take(length).collect()
 }
 
-/// A record of TLS that nobody has sealed.
+/// Returns an unsealed TLS record.
 fn record(kind: u8, body: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(body.len()).expect("it fits into a record");
+    let length = u16::try_from(body.len()).expect("the body fits in a record");
     [&[kind, 3, 3][..], &length.to_be_bytes(), body].concat()
 }
 
-/// A ServerHello as it might be, with a key share of its own.
+/// Returns a plausible ServerHello with a key share of its own.
 fn server_hello() -> Vec<u8> {
     let mut hello = vec![3, 3];
     hello.extend([0x5a; 32]);
@@ -40,14 +40,14 @@ fn server_hello() -> Vec<u8> {
     hello.extend([0x13, 0x01, 0]);
     let mut extensions = vec![0, 0x2b, 0, 2, 3, 4, 0, 0x33, 0, 36, 0, 0x1d, 0, 32];
     extensions.extend([9; 32]);
-    hello.extend(u16::try_from(extensions.len()).expect("it is short").to_be_bytes());
+    hello.extend(u16::try_from(extensions.len()).expect("the extensions are short").to_be_bytes());
     hello.extend(extensions);
-    let mut message = vec![2, 0, 0, u8::try_from(hello.len()).expect("it is short")];
+    let mut message = vec![2, 0, 0, u8::try_from(hello.len()).expect("the message is short")];
     message.extend(hello);
     record(22, &message)
 }
 
-/// What may be injected: text of every size, and what a handshake might take for its own.
+/// Returns bytes to inject: text of every size, and bytes that a handshake might accept.
 fn injections() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("a byte", text(1)),
@@ -67,13 +67,13 @@ fn injections() -> Vec<(&'static str, Vec<u8>)> {
 // -------------------------------------------------------------------- before the handshake
 
 #[test]
-fn whatever_comes_behind_the_go_ahead_ends_the_connection() {
+fn any_bytes_after_the_go_ahead_end_the_connection() {
     for (name, injected) in injections() {
         println!("{name}");
         story(move || {
             let peer = TlsPeer::plays(&terms(), move |peer| {
                 assert_eq!(peer.hear(ASK.len()), ASK);
-                // The other end may be gone before all of it is sent.
+                // The other end may be gone before everything is sent.
                 let _ = peer.try_raw(&[GO, &injected].concat());
             });
             let socket = open(&peer, starttls());
@@ -86,7 +86,7 @@ fn whatever_comes_behind_the_go_ahead_ends_the_connection() {
 }
 
 #[test]
-fn whatever_comes_after_the_go_ahead_was_read_ends_the_connection() {
+fn any_bytes_after_the_go_ahead_was_read_end_the_connection() {
     for (name, injected) in injections() {
         println!("{name}");
         story(move || {
@@ -102,7 +102,7 @@ fn whatever_comes_after_the_go_ahead_was_read_ends_the_connection() {
             let socket = open(&peer, starttls());
             ask(&socket);
             peer.cue();
-            told.recv_timeout(PATIENCE).expect("it is injected");
+            told.recv_timeout(PATIENCE).expect("the text is injected");
             is_injected(&socket);
             peer.got_only(ASK);
         });
@@ -110,7 +110,7 @@ fn whatever_comes_after_the_go_ahead_was_read_ends_the_connection() {
 }
 
 #[test]
-fn a_go_ahead_that_is_read_in_part_is_unread() {
+fn a_partly_read_go_ahead_counts_as_unread() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), Accepted::agrees);
         let socket = open(&peer, starttls());
@@ -122,13 +122,13 @@ fn a_go_ahead_that_is_read_in_part_is_unread() {
 }
 
 #[test]
-fn a_reader_that_the_flood_keeps_busy_is_told_too() {
+fn a_reader_that_the_flood_keeps_busy_sees_the_error() {
     for _ in 0..5 {
         story(|| {
             let peer = TlsPeer::plays(&terms(), |peer| {
                 peer.agrees();
                 let flood = text(64 << 10);
-                // Up to the end that the upgrade brings.
+                // Sending fails when the upgrade ends the connection.
                 while peer.try_raw(&flood).is_ok() {}
             });
             let socket = open(&peer, starttls());
@@ -154,7 +154,7 @@ fn a_reader_that_the_flood_keeps_busy_is_told_too() {
 }
 
 #[test]
-fn what_is_injected_while_the_upgrade_waits_for_a_write_is_seen() {
+fn bytes_injected_while_the_upgrade_waits_for_a_write_are_detected() {
     story(|| {
         let (tell, told) = mpsc::channel();
         let peer = TlsPeer::on(listen_with_room(4096), &terms(), move |peer| {
@@ -171,7 +171,7 @@ fn what_is_injected_while_the_upgrade_waits_for_a_write_is_seen() {
         let upgrading = socket.clone();
         let upgrade = blocked(move || upgrading.start_tls());
         peer.cue();
-        told.recv_timeout(PATIENCE).expect("it is injected");
+        told.recv_timeout(PATIENCE).expect("the text is injected");
         peer.cue();
         assert_eq!(writing.join().expect("the peer reads"), 1);
         fails(upgrade.join(), ErrorKind::UnreadPlaintext);
@@ -184,7 +184,7 @@ fn what_is_injected_while_the_upgrade_waits_for_a_write_is_seen() {
 }
 
 #[test]
-fn who_waits_for_the_end_is_told() {
+fn a_wait_for_the_end_reports_it() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             assert_eq!(peer.hear(ASK.len()), ASK);
@@ -202,7 +202,7 @@ fn who_waits_for_the_end_is_told() {
 
 // -------------------------------------------------------------------- in the handshake
 
-/// Plaintext behind the ClientHello: the new socket fails, and not a byte of it can be read.
+/// Checks that plaintext after the ClientHello fails the new socket, and that no byte of it can be read.
 #[track_caller]
 fn fails_the_handshake(script: impl FnOnce(&mut Accepted) + Send + 'static) {
     let peer = TlsPeer::plays(&terms(), |peer| {
@@ -226,7 +226,7 @@ fn fails_the_handshake(script: impl FnOnce(&mut Accepted) + Send + 'static) {
 }
 
 #[test]
-fn plaintext_behind_the_client_hello_fails_the_handshake() {
+fn plaintext_after_the_client_hello_fails_the_handshake() {
     for (name, injected) in injections() {
         println!("{name}");
         story(move || {
@@ -240,7 +240,7 @@ fn plaintext_behind_the_client_hello_fails_the_handshake() {
 }
 
 #[test]
-fn plaintext_in_front_of_a_good_answer_fails_the_handshake() {
+fn plaintext_before_a_valid_answer_fails_the_handshake() {
     for (name, injected) in [
         ("text", text(20)),
         ("application data", record(23, b"250 fine\r\n")),
@@ -252,7 +252,7 @@ fn plaintext_in_front_of_a_good_answer_fails_the_handshake() {
         story(move || {
             fails_the_handshake(move |peer| {
                 peer.begin();
-                assert!(peer.take_in().expect("it is good"), "the ClientHello comes");
+                assert!(peer.take_in().expect("the handshake is valid"), "the ClientHello arrives");
                 let flight = peer.withheld();
                 peer.raw(&[injected, flight].concat());
                 peer.fin();
@@ -262,7 +262,7 @@ fn plaintext_in_front_of_a_good_answer_fails_the_handshake() {
 }
 
 #[test]
-fn plaintext_behind_a_good_answer_is_never_data() {
+fn plaintext_after_a_valid_answer_is_never_data() {
     for version in VERSIONS {
         story(move || {
             let peer = TlsPeer::plays(&terms().only(version), |peer| {
@@ -283,7 +283,7 @@ fn plaintext_behind_a_good_answer_is_never_data() {
 
 // -------------------------------------------------------------------- PostgreSQL
 
-/// How a client of PostgreSQL asks for TLS. The answer is one byte.
+/// The request for TLS of a PostgreSQL client. The reply is one byte.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 #[test]
@@ -307,8 +307,8 @@ fn postgresql_has_a_go_ahead_of_one_byte() {
 }
 
 #[test]
-fn postgresql_with_bytes_behind_its_go_ahead_is_refused() {
-    // A row of the answer that the secured connection should give, and single bytes.
+fn postgresql_with_bytes_after_its_go_ahead_is_refused() {
+    // A message of the reply that the secured connection should return, and single bytes.
     for injected in [&b"Z\0\0\0\x05I"[..], b"S", b"\0"] {
         story(move || {
             let peer = TlsPeer::plays(&terms(), move |peer| {
@@ -324,10 +324,10 @@ fn postgresql_with_bytes_behind_its_go_ahead_is_refused() {
     }
 }
 
-// -------------------------------------------------------------------- the other way
+// -------------------------------------------------------------------- the other direction
 
 #[test]
-fn nothing_written_after_the_upgrade_leaves_in_the_clear() {
+fn nothing_written_after_the_upgrade_is_sent_in_plaintext() {
     const SECRET: &[u8] = b"SECRET-SECRET-";
     const TIMES: usize = 200;
     for round in 0..10 {
@@ -365,7 +365,7 @@ fn nothing_written_after_the_upgrade_leaves_in_the_clear() {
                 taken += count;
             }
             for writing in after {
-                writing.join().expect("the peer is good");
+                writing.join().expect("the peer is trusted");
             }
             new.close().expect("the peer reads");
             let ending = peer.ending();

@@ -1,4 +1,4 @@
-//! What is kept of servers to resume sessions with them: little, whatever they send.
+//! The cache of sessions for resumption: it stays small whatever servers send.
 
 use std::fs;
 
@@ -9,16 +9,16 @@ use crate::support::tls::forge::{DATA, ticket};
 use crate::support::tls::{Draft, Terms, TlsPeer, authority, connect, provider, with};
 use crate::support::{PATIENCE, read_exactly};
 
-/// More than the cache of rustls has room for.
+/// More servers than the rustls cache holds.
 const SERVERS: usize = 64;
-/// As many as are kept for one server.
+/// The number of sessions that the cache keeps per server.
 const TICKETS: usize = 8;
 
 #[test]
 fn hostile_servers_leave_little_memory() {
     alone("tls::sessions::hostile_servers_leave_little_memory", 4 * PATIENCE, || {
         for (ticket, names) in [(60_000, 10), (60_000, 700), (100, 700), (14_000, 10)] {
-            // Of each size a configuration of its own.
+            // A separate configuration for each size.
             let alpn = format!("{ticket}-{names}");
             visit("warm-up", ticket, names, &alpn);
             let before = resident();
@@ -27,12 +27,15 @@ fn hostile_servers_leave_little_memory() {
             }
             let grown = resident().saturating_sub(before);
             println!("tickets of {ticket}, {names} names: {} KiB more", grown / 1024);
-            assert!(grown < 4 << 20, "{grown} bytes for {ticket} and {names}");
+            assert!(
+                grown < 4 << 20,
+                "{grown} bytes more for tickets of {ticket} bytes and {names} names"
+            );
         }
     });
 }
 
-/// Opens a connection to a server of this name, and ends it when all its tickets are here.
+/// Opens a connection to a server of this name, and closes it when all its tickets have arrived.
 fn visit(name: &str, length: usize, names: usize, alpn: &str) {
     let names: Vec<_> = (0..names).map(|number| format!("n{number:012}.test")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -46,8 +49,8 @@ fn visit(name: &str, length: usize, names: usize, alpn: &str) {
         peer.raw(&forge.record(DATA, b"x"));
     });
     let socket = connect(&peer, options(name, alpn));
-    assert_eq!(read_exactly(&socket, 1).expect("it comes behind the tickets"), b"x");
-    socket.close().expect("nothing is in the way");
+    assert_eq!(read_exactly(&socket, 1).expect("the byte comes after the tickets"), b"x");
+    socket.close().expect("the close succeeds");
     socket.closed().expect("it was closed");
     drop(socket);
     peer.ending();
@@ -60,7 +63,7 @@ fn options(name: &str, alpn: &str) -> SocketOptions {
 }
 
 fn resident() -> usize {
-    let text = fs::read_to_string("/proc/self/statm").expect("the system tells");
-    let pages = text.split(' ').nth(1).expect("the second is what is resident");
+    let text = fs::read_to_string("/proc/self/statm").expect("Linux has the file");
+    let pages = text.split(' ').nth(1).expect("the second field is the resident size");
     pages.parse::<usize>().expect("a number") * 4096
 }

@@ -1,5 +1,4 @@
-//! The upgrade of a plaintext connection: what goes before it, what the two sockets are after it, and what
-//! becomes of everything where there is none.
+//! The upgrade of a plaintext connection: its preconditions, the two sockets after it, and refused upgrades.
 
 mod refused;
 mod waiting;
@@ -23,22 +22,22 @@ use crate::support::{
     ms, past, pour, read, read_exactly, same, story, timed, times_out,
 };
 
-/// To be upgraded, and trusted as `localhost`.
+/// Returns options for an upgrade that expect a certificate for `localhost`.
 fn starttls() -> SocketOptions {
     upgradable(authority())
 }
 
-/// To be upgraded, and trusted as the host that is dialled.
+/// Returns options for an upgrade that expect a certificate for the dialled host.
 fn named() -> SocketOptions {
     with(SecureTransport::StartTls, trusting_names(authority()))
 }
 
-/// To be upgraded, with little room for what is sent.
+/// Returns options for an upgrade, with a small send buffer.
 fn cramped() -> SocketOptions {
     starttls().tcp(TcpOptions::new().send_buffer_size(4096))
 }
 
-/// A peer that agrees, does its handshake, and sends everything back.
+/// Starts a peer that agrees to TLS, does its handshake, and echoes.
 fn agrees() -> TlsPeer {
     TlsPeer::plays(&terms(), |peer| {
         peer.agrees();
@@ -47,22 +46,22 @@ fn agrees() -> TlsPeer {
     })
 }
 
-/// A peer that does its handshake at once.
+/// Starts a peer that begins its handshake at once.
 fn secures() -> TlsPeer {
     TlsPeer::secured(&terms(), Accepted::echo)
 }
 
-/// Something goes there and comes back.
+/// Checks that a message is echoed.
 #[track_caller]
 fn works(mut socket: &Socket) {
     socket.write_all(b"hi there").expect("the peer reads");
     assert_eq!(read_exactly(socket, 8).expect("the peer answers"), b"hi there");
 }
 
-// -------------------------------------------------------------------- upgrades that go well
+// -------------------------------------------------------------------- successful upgrades
 
 #[test]
-fn it_keeps_the_connection_and_counts_anew() {
+fn it_keeps_the_connection_and_restarts_the_counters() {
     for version in VERSIONS {
         story(move || {
             let peer = TlsPeer::plays(&terms().only(version), |peer| {
@@ -74,8 +73,8 @@ fn it_keeps_the_connection_and_counts_anew() {
             let old = open(&peer, starttls());
             assert_eq!(read_exactly(&old, 7).expect("the peer greets"), b"READY\r\n");
             ask(&old);
-            let new = old.start_tls().expect("nothing is in the way");
-            let info = new.opened().expect("the peer is good");
+            let new = old.start_tls().expect("the upgrade may start");
+            let info = new.opened().expect("the peer is trusted");
             assert_eq!(info.tls().expect("it is secure").version(), version);
             assert!(info.timings().handshake > Duration::ZERO);
             let before = old.opened().expect("it was open");
@@ -111,7 +110,7 @@ fn the_new_one_waits_for_its_handshake() {
         });
         let old = open(&peer, starttls());
         ask(&old);
-        let new = at_once(|| old.start_tls()).expect("nothing is in the way");
+        let new = at_once(|| old.start_tls()).expect("nothing prevents it");
         assert_eq!(new.phase(), Phase::Upgrading);
         is_upgraded(&old);
         fails(new.opened_timeout(ms(100)), ErrorKind::TimedOut);
@@ -121,11 +120,11 @@ fn the_new_one_waits_for_its_handshake() {
         let reading = blocked(move || read_exactly(reader, 5));
         let writing = blocked(move || writer.write_all(b"early"));
         peer.cue();
-        writing.join().expect("the peer is good");
+        writing.join().expect("the peer is trusted");
         assert_eq!(reading.join().expect("the peer answers"), b"early");
         assert_eq!(new.phase(), Phase::Open);
         new.close().expect("the peer reads");
-        assert!(!contains(&peer.gets(b"early").wire, b"early"), "it left in the clear");
+        assert!(!contains(&peer.gets(b"early").wire, b"early"), "the data was sent in plaintext");
     });
 }
 
@@ -136,7 +135,7 @@ fn the_old_one_can_be_dropped() {
         let old = open(&peer, starttls());
         ask(&old);
         let (reader, writer) = (old.reader(), old.writer());
-        let new = old.start_tls().expect("nothing is in the way");
+        let new = old.start_tls().expect("the upgrade may start");
         drop((old, reader, writer));
         works(&new);
         fails(new.closed_timeout(ms(100)), ErrorKind::TimedOut);
@@ -146,14 +145,14 @@ fn the_old_one_can_be_dropped() {
 }
 
 #[test]
-fn who_waits_for_the_old_ones_end_is_told() {
+fn a_wait_for_the_end_of_the_old_one_returns() {
     story(|| {
         let peer = agrees();
         let old = open(&peer, starttls());
         ask(&old);
         let waiting = old.clone();
         let closed = blocked(move || waiting.closed());
-        let new = old.start_tls().expect("nothing is in the way");
+        let new = old.start_tls().expect("the upgrade may start");
         closed.join_within(AT_ONCE).expect("it was upgraded");
         works(&new);
     });
@@ -184,7 +183,7 @@ fn sessions_are_resumed_by_upgrades_too() {
     }
 }
 
-// -------------------------------------------------------------------- what is inherited
+// -------------------------------------------------------------------- inherited limits
 
 #[test]
 fn timeouts_and_deadlines_are_inherited() {
@@ -192,8 +191,8 @@ fn timeouts_and_deadlines_are_inherited() {
         let peer = agrees();
         let old = open(&peer, starttls().read_timeout(ms(400)));
         ask(&old);
-        let new = old.start_tls().expect("nothing is in the way");
-        new.opened().expect("the peer is good");
+        let new = old.start_tls().expect("the upgrade may start");
+        new.opened().expect("the peer is trusted");
         let (result, took) = timed(|| read(&new, 1));
         times_out(result);
         assert!(took >= ms(400) && took < ms(400) + AT_ONCE, "took {took:?}");
@@ -203,21 +202,21 @@ fn timeouts_and_deadlines_are_inherited() {
         ask(&old);
         old.set_read_timeout(Some(ms(200))).expect("not zero");
         old.set_write_deadline(Some(past()));
-        let new = old.start_tls().expect("the deadline of writes is nothing to it");
-        new.opened().expect("the peer is good");
+        let new = old.start_tls().expect("a write deadline does not affect the upgrade");
+        new.opened().expect("the peer is trusted");
         let (result, took) = timed(|| read(&new, 1));
         times_out(result);
         assert!(took >= ms(200) && took < ms(200) + AT_ONCE, "took {took:?}");
         times_out((&new).write(b"x"));
         new.set_write_deadline(None);
-        new.set_read_timeout(None).expect("none is fine");
+        new.set_read_timeout(None).expect("`None` removes the limit");
         new.set_read_deadline(Some(Instant::now() + PATIENCE));
         works(&new);
     });
 }
 
 #[test]
-fn the_connect_timeout_begins_anew() {
+fn the_connect_timeout_restarts() {
     const LIMIT: u64 = 1000;
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
@@ -229,14 +228,14 @@ fn the_connect_timeout_begins_anew() {
         let old = open(&peer, starttls().connect_timeout(ms(LIMIT)));
         fails(old.closed_timeout(ms(LIMIT + 100)), ErrorKind::TimedOut);
         ask(&old);
-        let new = old.start_tls().expect("nothing is in the way");
-        new.opened().expect("the peer is slow, and good");
+        let new = old.start_tls().expect("the upgrade may start");
+        new.opened().expect("the peer is slow and trusted");
         works(&new);
 
         let peer = TlsPeer::plays(&terms(), |peer| peer.agrees());
         let old = open(&peer, starttls().connect_timeout(ms(LIMIT)));
         ask(&old);
-        let new = old.start_tls().expect("nothing is in the way");
+        let new = old.start_tls().expect("the upgrade may start");
         let (result, took) = timed(|| new.opened());
         fails(result, ErrorKind::TimedOut);
         assert!(took > ms(LIMIT - 100) && took < ms(LIMIT) + AT_ONCE, "took {took:?}");
@@ -253,25 +252,25 @@ fn settings_of_the_upgrade_replace_those_of_the_options() {
     story(|| {
         let stranger = Authority::new();
         let peer = TlsPeer::secured(&terms().alpn(&["smtp", "imap"]), Accepted::echo);
-        // What the options trust is not what the peer shows: the upgrade's settings count.
+        // The options trust another root, so only the upgrade's settings can succeed.
         let options = with(SecureTransport::StartTls, trusting(&stranger).alpn(["smtp"]));
         let old = open(&peer, options);
         let tls = trusting(authority()).alpn(["imap"]);
-        let new = old.start_tls_with(tls).expect("nothing is in the way");
+        let new = old.start_tls_with(tls).expect("the upgrade may start");
         let info = new.opened().expect("the peer is trusted");
         assert_eq!(info.alpn(), Some(b"imap".as_slice()));
         works(&new);
 
-        // None of the options' settings is left: neither the root, nor the name.
+        // The upgrade uses none of the options' settings: neither the root nor the name.
         let peer = TlsPeer::refused(&terms());
         let old = open(&peer, starttls());
-        let new = old.start_tls_with(trusting_names(&stranger)).expect("nothing is in the way");
+        let new = old.start_tls_with(trusting_names(&stranger)).expect("the upgrade may start");
         never_opened(&new, ErrorKind::Tls);
     });
 }
 
 #[test]
-fn settings_that_cannot_be_change_nothing() {
+fn invalid_settings_change_nothing() {
     story(|| {
         let peer = agrees();
         let old = open(&peer, starttls());
@@ -293,13 +292,13 @@ fn settings_that_cannot_be_change_nothing() {
 }
 
 #[test]
-fn without_settings_the_defaults_count() {
+fn without_settings_the_defaults_apply() {
     story(|| {
         crate::support::tls::provider();
         let peer = TlsPeer::refused(&terms());
         let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
         let old = dial("good.test", &peer, options.clone());
-        let new = old.start_tls().expect("there are settings by default");
+        let new = old.start_tls().expect("the upgrade may start");
         let error = never_opened(&new, ErrorKind::Tls);
         let source = rustls_error(&error);
         assert!(matches!(source, rustls::Error::InvalidCertificate(_)), "{source:?}");
@@ -307,6 +306,6 @@ fn without_settings_the_defaults_count() {
         let peer = secures();
         let old = dial("good.test", &peer, options);
         let tls = trusting_names(authority());
-        works(&old.start_tls_with(tls).expect("nothing is in the way"));
+        works(&old.start_tls_with(tls).expect("the upgrade may start"));
     });
 }

@@ -1,10 +1,10 @@
-//! Alerts and records that are no good.
+//! Alerts and invalid records.
 
 use super::*;
 
 // -------------------------------------------------------------------- alerts
 
-/// The alert that [`Accepted::alert`] sends is named, and rustls tells it.
+/// Checks that the error names the alert that [`Accepted::alert`] sends, and that its source is a rustls error.
 #[track_caller]
 fn names_the_alert(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
@@ -15,13 +15,13 @@ fn names_the_alert(error: &Error) {
 
 #[track_caller]
 fn names_the_alert_in<T: std::fmt::Debug>(result: std::io::Result<T>) {
-    let error = result.expect_err("the peer has given up");
+    let error = result.expect_err("the peer sent an alert");
     assert_eq!(kind_of(&error), ErrorKind::Tls, "{error}");
     names_the_alert(Error::from_io(&error).expect("kind_of found it"));
 }
 
 #[test]
-fn an_alert_is_told_to_everyone() {
+fn every_call_reports_an_alert() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.send(b"so far, so good");
@@ -34,30 +34,30 @@ fn an_alert_is_told_to_everyone() {
         let mut got = Vec::new();
         peer.cue();
         names_the_alert_in(socket.reader().read_to_end(&mut got));
-        assert_eq!(got, b" far, so good", "what came before it");
-        names_the_alert(&closed.join_within(AT_ONCE).expect_err("the peer has given up"));
+        assert_eq!(got, b" far, so good", "the data before the alert");
+        names_the_alert(&closed.join_within(AT_ONCE).expect_err("the peer sent an alert"));
         gives(&socket, ErrorKind::Tls);
         names_the_alert_in((&socket).write(b"x"));
     });
 }
 
 #[test]
-fn an_alert_is_told_without_a_reader() {
+fn an_alert_is_noticed_without_a_reader() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.await_cue();
             peer.alert();
         });
         peer.cue();
-        names_the_alert(&socket.closed_timeout(AT_ONCE).expect_err("the peer has given up"));
+        names_the_alert(&socket.closed_timeout(AT_ONCE).expect_err("the peer sent an alert"));
         gives(&socket, ErrorKind::Tls);
     });
 }
 
-/// Other systems drop what came before a reset.
+/// On other systems a reset discards earlier data.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_alert_is_told_in_place_of_the_broken_pipe_that_hides_it() {
+fn an_alert_is_reported_instead_of_the_broken_pipe() {
     for end in [Accepted::reset, Accepted::close, Accepted::fin] {
         settings(move |setting| {
             let (peer, socket) = pair(setting, move |peer| {
@@ -68,8 +68,8 @@ fn an_alert_is_told_in_place_of_the_broken_pipe_that_hides_it() {
             let writer = socket.writer();
             let writing = call(move || pour(writer, b'w', usize::MAX));
             let (_, failure) = writing.join();
-            names_the_alert_in::<()>(Err(failure.expect("the peer has given up")));
-            names_the_alert(&socket.closed_timeout(AT_ONCE).expect_err("the peer has given up"));
+            names_the_alert_in::<()>(Err(failure.expect("the peer sent an alert")));
+            names_the_alert(&socket.closed_timeout(AT_ONCE).expect_err("the peer sent an alert"));
             gives(&socket, ErrorKind::Tls);
             peer.ending();
         });
@@ -77,7 +77,7 @@ fn an_alert_is_told_in_place_of_the_broken_pipe_that_hides_it() {
 }
 
 #[test]
-fn a_corrupted_record_is_told_to_everyone_after_the_data_before_it() {
+fn every_call_reports_a_corrupted_record_after_the_data_before_it() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.await_cue();
@@ -89,15 +89,15 @@ fn a_corrupted_record_is_told_to_everyone_after_the_data_before_it() {
             peer.raw(&[good, bad, behind].concat());
         });
         peer.cue();
-        assert_eq!(read_exactly(&socket, 6).expect("it came before"), b"before");
-        let error = read(&socket, 10).expect_err("it is corrupted");
+        assert_eq!(read_exactly(&socket, 6).expect("the data arrived before"), b"before");
+        let error = read(&socket, 10).expect_err("the record is corrupted");
         assert_eq!(kind_of(&error), ErrorKind::Tls);
         let inner = Error::from_io(&error).expect("kind_of found it");
         assert_eq!(rustls_error(inner), &rustls::Error::DecryptError);
         gives(&socket, ErrorKind::Tls);
         assert_eq!(socket.phase(), Phase::Closed);
         assert_eq!(socket.stats().bytes_read, 6);
-        // The peer is told why.
+        // The peer receives an alert with the reason.
         let ending = peer.ending();
         let told = matches!(ending.failure, Some(rustls::Error::AlertReceived(_)));
         assert!(told, "{:?}", ending.failure);
@@ -135,7 +135,7 @@ fn plaintext_in_a_secured_connection_is_never_data() {
                 peer.raw(injected);
             });
             peer.cue();
-            let error = read(&socket, 100).expect_err("it is not from the peer");
+            let error = read(&socket, 100).expect_err("the data is not authentic");
             assert_eq!(kind_of(&error), ErrorKind::Tls, "{injected:?}");
             assert_eq!(socket.stats().bytes_read, 0);
             gives(&socket, ErrorKind::Tls);

@@ -1,15 +1,15 @@
-//! A reader that was cancelled drops data, and nothing else.
+//! A cancelled reader drops data, and nothing else.
 
 use super::*;
 
-// -------------------------------------------------------------------- a reader that was cancelled
+// -------------------------------------------------------------------- a cancelled reader
 
 #[test]
-fn a_cancelled_reader_drops_what_comes() {
+fn a_cancelled_reader_drops_later_data() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.await_cue();
-            // More than the buffers between the two hold.
+            // More than the buffers of both sides hold.
             peer.send(&noise(35, 8 << 20));
             assert_eq!(peer.receive(5), b"there");
             peer.ends();
@@ -20,24 +20,24 @@ fn a_cancelled_reader_drops_what_comes() {
         assert_eq!(reading.join_within(AT_ONCE).expect("reading has ended"), b"");
         assert_eq!(socket.phase(), Phase::HalfClosed);
         peer.cue();
-        (&socket).write_all(b"there").expect("writing goes on");
+        (&socket).write_all(b"there").expect("writing continues");
         socket.closed_timeout(PATIENCE).expect("a clean end");
-        assert_eq!(socket.stats().bytes_read, 0, "what is dropped does not count");
+        assert_eq!(socket.stats().bytes_read, 0, "dropped bytes are not counted");
         assert_eq!(read(&socket, 1).expect("reading has ended"), b"");
         peer.gets(b"there");
     });
 }
 
 #[test]
-fn a_cancelled_reader_drops_what_has_come() {
+fn a_cancelled_reader_drops_unread_data() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| peer.send(b"unread"));
-        // Bytes are unread, which is how they show without being read.
+        // The bytes are unread, so the socket does not settle.
         fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
         socket.reader().cancel();
         assert_eq!(read(&socket, 10).expect("reading has ended"), b"");
         assert_eq!(socket.stats().bytes_read, 0);
-        (&socket).write_all(b"there").expect("writing goes on");
+        (&socket).write_all(b"there").expect("writing continues");
         socket.writer().close().expect("the peer reads");
         socket.closed_timeout(AT_ONCE).expect("both directions ended");
         peer.gets(b"there");
@@ -67,7 +67,7 @@ fn a_cancelled_reader_hides_neither_truncation_nor_failures() {
 }
 
 #[test]
-fn a_cancelled_reader_answers_new_keys() {
+fn a_cancelled_reader_answers_key_updates() {
     in_tls_1_3(|setting| {
         let (tell, told) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
@@ -77,7 +77,7 @@ fn a_cancelled_reader_answers_new_keys() {
         });
         socket.reader().cancel();
         peer.cue();
-        told.recv_timeout(PATIENCE).expect("the socket answers by itself");
+        told.recv_timeout(PATIENCE).expect("the loop answers for the socket");
         (&socket).write_all(b"with new keys").expect("the peer reads");
         socket.close().expect("the peer reads");
         peer.gets(b"with new keys");

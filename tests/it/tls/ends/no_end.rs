@@ -1,10 +1,10 @@
-//! What is no end and no data: tickets and new keys.
+//! Records that are neither an end nor data: tickets and key updates.
 
 use super::*;
 
 // -------------------------------------------------------------------- tickets
 
-/// Sends this many tickets once the handshake is done, and goes on at its cue.
+/// Starts a peer that sends this many tickets after the handshake and continues at its cue.
 #[track_caller]
 fn ticketed(
     options: SocketOptions,
@@ -18,12 +18,12 @@ fn ticketed(
         script(peer);
     });
     let socket = Way::On.open(&peer, options);
-    told.recv_timeout(PATIENCE).expect("the handshake is done, and tickets are sent");
+    told.recv_timeout(PATIENCE).expect("the handshake is complete and the tickets are sent");
     (peer, socket)
 }
 
 #[test]
-fn tickets_are_no_data() {
+fn tickets_are_not_data() {
     story(|| {
         let (peer, socket) = ticketed(SocketOptions::new(), |peer| peer.send(b"data"));
         fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
@@ -31,7 +31,7 @@ fn tickets_are_no_data() {
         socket.set_read_timeout(Some(ms(100))).expect("not zero");
         times_out(read(&socket, 100));
         assert_eq!(socket.stats().bytes_read, 0);
-        socket.set_read_timeout(None).expect("none is fine");
+        socket.set_read_timeout(None).expect("`None` removes the limit");
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 100));
         peer.cue();
@@ -52,7 +52,7 @@ fn tickets_and_an_end_settle_without_a_reader() {
         assert_eq!(read(&socket, 1).expect("a clean end"), b"");
         peer.gets(b"");
 
-        // The end is there before anyone looks.
+        // The end has arrived before any call checks.
         let (peer, socket) = ticketed(SocketOptions::new(), Accepted::ends);
         peer.cue();
         socket.closed_timeout(AT_ONCE).expect("nothing is unread");
@@ -100,16 +100,16 @@ fn unread_tickets_do_not_turn_a_close_into_a_reset() {
             peer.await_cue();
         });
         peer.cue();
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.cue();
         peer.gets(b"");
     });
 }
 
-// -------------------------------------------------------------------- new keys
+// -------------------------------------------------------------------- key updates
 
 #[test]
-fn new_keys_are_answered_while_nobody_reads_or_writes() {
+fn key_updates_are_answered_on_an_idle_socket() {
     in_tls_1_3(|setting| {
         let (tell, told) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
@@ -119,7 +119,7 @@ fn new_keys_are_answered_while_nobody_reads_or_writes() {
             tell.send(()).expect("the test waits for it");
             peer.echo();
         });
-        told.recv_timeout(PATIENCE).expect("the socket answers by itself");
+        told.recv_timeout(PATIENCE).expect("the loop answers for the socket");
         assert_eq!(socket.phase(), Phase::Open);
         assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (0, 0));
         (&socket).write_all(b"with new keys").expect("the peer reads");
@@ -130,7 +130,7 @@ fn new_keys_are_answered_while_nobody_reads_or_writes() {
 }
 
 #[test]
-fn new_keys_are_answered_beside_a_blocked_read() {
+fn key_updates_are_answered_during_a_blocked_read() {
     in_tls_1_3(|setting| {
         let (tell, told) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
@@ -143,8 +143,8 @@ fn new_keys_are_answered_beside_a_blocked_read() {
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 10));
         peer.cue();
-        told.recv_timeout(PATIENCE).expect("the socket answers by itself");
-        assert!(reading.is_running(), "new keys are no data");
+        told.recv_timeout(PATIENCE).expect("the loop answers for the socket");
+        assert!(reading.is_running(), "a key update is not data");
         peer.cue();
         assert_eq!(reading.join().expect("the peer sends"), b"data");
         socket.close().expect("the peer reads");
@@ -153,12 +153,12 @@ fn new_keys_are_answered_beside_a_blocked_read() {
 }
 
 #[test]
-fn many_new_keys_at_once_are_taken() {
+fn many_key_updates_at_once_are_accepted() {
     in_tls_1_3(|setting| {
         let (peer, socket) = pair(setting, |peer| {
-            // More than 32 in a row, without data, are taken for an attack.
+            // rustls treats more than 32 in a row, without data, as an attack.
             for _ in 0..32 {
-                peer.line().update_keys().expect("the other end is there");
+                peer.line().update_keys().expect("the other end is open");
             }
             peer.echo();
         });
@@ -173,12 +173,12 @@ fn many_new_keys_at_once_are_taken() {
 }
 
 #[test]
-fn new_keys_in_the_middle_of_data_both_ways_lose_nothing() {
+fn key_updates_between_data_in_both_directions_lose_nothing() {
     const SIZE: usize = 2 << 20;
     in_tls_1_3(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.aside(|line| {
-                // Rustls takes no more than 32 answers in a row, without data, from anyone.
+                // rustls accepts no more than 32 key updates in a row without data.
                 for chunk in noise(33, SIZE).chunks(SIZE / 30) {
                     line.send(chunk).expect("the program reads");
                     line.update_keys().expect("the program reads");
@@ -199,13 +199,13 @@ fn new_keys_in_the_middle_of_data_both_ways_lose_nothing() {
 }
 
 #[test]
-fn new_keys_asked_for_by_a_peer_that_reads_nothing_are_answered_once_it_does() {
+fn key_updates_of_a_peer_that_does_not_read_are_answered_once_it_reads() {
     in_tls_1_3(|setting| {
         let (tell, told) = mpsc::channel();
         let peer = setting.way.on(listen_with_room(4096), &setting.terms(), move |peer| {
             peer.await_cue();
             for _ in 0..1000 {
-                peer.line().update_keys().expect("the other end is there");
+                peer.line().update_keys().expect("the other end is open");
                 peer.send(b"d");
             }
             tell.send(()).expect("the test waits for it");
@@ -216,8 +216,8 @@ fn new_keys_asked_for_by_a_peer_that_reads_nothing_are_answered_once_it_does() {
         let mut writer = socket.writer();
         let writing = blocked(move || writer.write(b"w"));
         peer.cue();
-        told.recv_timeout(PATIENCE).expect("all of it is sent");
-        // Reading goes on although the answers cannot leave.
+        told.recv_timeout(PATIENCE).expect("everything is sent");
+        // Reading continues although the replies cannot be sent.
         same(&read_exactly(&socket, 1000).expect("the peer sends"), &[b'd'; 1000]);
         assert!(writing.is_running(), "the peer reads nothing");
         peer.cue();

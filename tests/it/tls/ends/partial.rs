@@ -1,10 +1,10 @@
-//! Ends of the stream without an end of TLS, where the options take those: only between records.
+//! A FIN without `close_notify`, with options that accept it: only between records.
 
 use crate::support::tls::forge::{DATA, HANDSHAKE, ticket};
 
 use super::*;
 
-/// A socket that takes the stream's end for the end, and a peer that sends this and FIN.
+/// Opens a socket that accepts a FIN as a clean end, to a peer that sends these bytes and FIN.
 fn lenient(
     setting: Setting,
     half_open: bool,
@@ -33,12 +33,12 @@ fn lenient(
         }
         Way::Plain | Way::On => socket,
     };
-    socket.opened().expect("the peer is good");
+    socket.opened().expect("the peer is trusted");
     (peer, socket)
 }
 
 #[test]
-fn an_end_in_the_middle_of_a_record_is_truncation_for_everyone() {
+fn every_call_reports_an_end_within_a_record_as_truncation() {
     settings(|setting| {
         for half_open in [false, true] {
             for kept in [1, 4, 5, 6, 5_000, 10_020] {
@@ -76,10 +76,10 @@ fn unread_data_comes_before_an_end_in_the_middle_of_a_record() {
                 [&whole[..], &peer.sealed(b"cut short")[..9]].concat()
             });
             peer.cue();
-            // It is there, and hides the end.
+            // The data is unread and hides the end.
             fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
-            assert_eq!(read(&socket, 2).expect("it came whole"), b"wh");
-            assert_eq!(read(&socket, 10).expect("it came whole"), b"ole");
+            assert_eq!(read(&socket, 2).expect("the record is complete"), b"wh");
+            assert_eq!(read(&socket, 10).expect("the record is complete"), b"ole");
             fails(read(&socket, 10), ErrorKind::Truncated);
             gives(&socket, ErrorKind::Truncated);
             assert_eq!(socket.stats().bytes_read, 5);
@@ -89,15 +89,15 @@ fn unread_data_comes_before_an_end_in_the_middle_of_a_record() {
 }
 
 #[test]
-fn an_end_between_records_is_clean_whatever_was_in_them() {
+fn an_end_between_records_is_clean() {
     settings(|setting| {
         for half_open in [false, true] {
             let (peer, socket) = lenient(setting, half_open, |peer| {
                 [peer.sealed(b"one"), peer.sealed(b"two")].concat()
             });
             peer.cue();
-            assert_eq!(read_to_end(&socket).expect("an end is an end"), b"onetwo");
-            socket.writer().close().expect("nothing is in the way");
+            assert_eq!(read_to_end(&socket).expect("the end is clean"), b"onetwo");
+            socket.writer().close().expect("the close succeeds");
             socket.closed_timeout(AT_ONCE).expect("both directions ended");
             peer.ending();
         }
@@ -108,13 +108,13 @@ fn an_end_between_records_is_clean_whatever_was_in_them() {
             [forge.record(DATA, b"one"), forge.padding(50), forge.handshake(&ticket(100))].concat()
         });
         peer.cue();
-        assert_eq!(read_to_end(&socket).expect("an end is an end"), b"one");
-        socket.closed_timeout(AT_ONCE).expect("an end is an end");
+        assert_eq!(read_to_end(&socket).expect("the end is clean"), b"one");
+        socket.closed_timeout(AT_ONCE).expect("the end is clean");
         peer.ending();
     });
 }
 
-/// The record is whole, and the message in it is not.
+/// The record is complete, but the handshake message in it is not.
 #[test]
 fn an_end_in_the_middle_of_a_message_is_truncation() {
     in_tls_1_3(|setting| {
@@ -127,7 +127,7 @@ fn an_end_in_the_middle_of_a_message_is_truncation() {
                 [data, parts.flat_map(|part| forge.record(HANDSHAKE, part)).collect()].concat()
             });
             peer.cue();
-            assert_eq!(read(&socket, 10).expect("it came before"), b"data");
+            assert_eq!(read(&socket, 10).expect("the data arrived before"), b"data");
             fails(read(&socket, 10), ErrorKind::Truncated);
             gives(&socket, ErrorKind::Truncated);
             peer.ending();

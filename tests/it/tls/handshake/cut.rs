@@ -1,11 +1,11 @@
-//! Handshakes that do not come to their end: closed or aborted by this side, cut, reset, or answered with
-//! something else by the peer.
+//! Handshakes that do not complete: closed or aborted by this side, or truncated, reset or answered with something else
+//! by the peer.
 
 use super::*;
 
 // -------------------------------------------------------------------- ended by this side
 
-/// A socket whose ClientHello has arrived, and its peer, which goes on at its cue.
+/// Opens a socket whose ClientHello has arrived; its peer continues at its cue.
 fn halfway() -> (TlsPeer, Socket) {
     let (tell, told) = mpsc::channel();
     let peer = TlsPeer::plays(&terms(), move |peer| {
@@ -47,7 +47,7 @@ fn dropping_the_last_handle_in_the_middle_ends_it() {
 }
 
 #[test]
-fn a_reader_cancelled_in_the_middle_lets_it_finish() {
+fn a_cancelled_reader_lets_it_finish() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.await_cue();
@@ -58,7 +58,7 @@ fn a_reader_cancelled_in_the_middle_lets_it_finish() {
         socket.reader().cancel();
         assert_eq!(read(&socket, 1).expect("reading has ended"), b"");
         peer.cue();
-        socket.opened().expect("the peer is good");
+        socket.opened().expect("the peer is trusted");
         (&socket).write_all(b"hello").expect("the peer reads");
         socket.close().expect("the peer reads");
         peer.gets(b"hello");
@@ -67,14 +67,14 @@ fn a_reader_cancelled_in_the_middle_lets_it_finish() {
 
 // -------------------------------------------------------------------- ended by the peer
 
-/// Terms whose handshakes all have the same length.
+/// Returns settings whose handshakes all have the same length.
 fn even(version: TlsVersion) -> Terms {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     let identity = IDENTITY.get_or_init(|| authority().issues(&good().even()));
     Terms::new(identity.clone()).only(version).tickets(0)
 }
 
-/// How many bytes a server sends up to the end of the handshake.
+/// Returns the number of bytes that a server sends up to the end of the handshake.
 fn flight(version: TlsVersion) -> usize {
     let (tell, told) = mpsc::channel();
     let peer = TlsPeer::plays(&even(version), move |peer| {
@@ -86,11 +86,11 @@ fn flight(version: TlsVersion) -> usize {
 }
 
 #[test]
-fn cut_by_an_end_at_any_byte_it_fails() {
+fn a_fin_after_any_byte_fails_it() {
     const THREADS: usize = 4;
     for version in VERSIONS {
         let whole = flight(version);
-        assert!(whole > 500, "{whole} bytes are no handshake");
+        assert!(whole > 500, "{whole} bytes are not a handshake");
         let parts: Vec<_> = (0..THREADS)
             .map(|first| {
                 call(move || {
@@ -112,20 +112,23 @@ fn cut(version: TlsVersion, most: usize, whole: usize) {
     let socket = connect(&peer, secure());
     let result = socket.opened_timeout(PATIENCE);
     let kind = result.err().map(|error| error.kind());
-    assert_eq!(kind, Some(ErrorKind::Tls), "{version:?}, cut at {most} of {whole}");
+    assert_eq!(kind, Some(ErrorKind::Tls), "{version:?}, truncated after {most} of {whole} bytes");
     fails(socket.closed_timeout(AT_ONCE), ErrorKind::Tls);
     fails(read(&socket, 1), ErrorKind::Tls);
     assert_eq!(peer.ending().bytes, b"");
 }
 
 #[test]
-fn cut_by_a_reset_it_tells_of_the_reset() {
+fn a_reset_is_reported_as_reset() {
     for version in VERSIONS {
         for after in [0, 1, 100, 400] {
             story(move || {
                 let peer = TlsPeer::plays(&even(version), move |peer| {
                     peer.begin();
-                    assert!(peer.take_in().expect("it is good"), "the ClientHello comes");
+                    assert!(
+                        peer.take_in().expect("the handshake is valid"),
+                        "the ClientHello arrives"
+                    );
                     let flight = peer.withheld();
                     peer.raw(&flight[..after]);
                     peer.reset();
@@ -137,12 +140,12 @@ fn cut_by_a_reset_it_tells_of_the_reset() {
     }
 }
 
-/// What comes in place of a ServerHello, and then the peer's end.
+/// Returns the error of a handshake whose peer sends these bytes instead of a ServerHello and then ends.
 #[track_caller]
 fn answered_with(answer: Vec<u8>) -> sockeye::Error {
     let peer = TlsPeer::plays(&terms(), move |peer| {
         peer.hear_hello();
-        // The other end may be gone before all of it is sent.
+        // The other end may be gone before everything is sent.
         let _ = peer.try_raw(&answer);
         peer.fin();
     });
@@ -154,7 +157,7 @@ fn answered_with(answer: Vec<u8>) -> sockeye::Error {
 }
 
 #[test]
-fn plaintext_in_place_of_an_answer_fails_it() {
+fn plaintext_instead_of_an_answer_fails_it() {
     story(|| {
         for answer in [
             "220 smtp ready\r\n",
@@ -169,16 +172,16 @@ fn plaintext_in_place_of_an_answer_fails_it() {
 }
 
 #[test]
-fn junk_in_place_of_an_answer_fails_it() {
+fn junk_instead_of_an_answer_fails_it() {
     story(|| {
         for seed in 0..100 {
-            answered_with(noise(seed, 1 + 41 * usize::try_from(seed).expect("it is small")));
+            answered_with(noise(seed, 1 + 41 * usize::try_from(seed).expect("the seed is small")));
         }
     });
 }
 
 #[test]
-fn junk_in_good_records_fails_it() {
+fn junk_in_valid_records_fails_it() {
     story(|| {
         for kind in 20..=24 {
             for seed in 0..10 {
@@ -192,7 +195,7 @@ fn junk_in_good_records_fails_it() {
 }
 
 #[test]
-fn an_alert_in_place_of_an_answer_is_named() {
+fn an_alert_instead_of_an_answer_is_named() {
     story(|| {
         for (number, name) in
             [(40, "handshake failure"), (70, "protocol version"), (80, "internal error")]
@@ -202,13 +205,13 @@ fn an_alert_in_place_of_an_answer_is_named() {
             let source = rustls_error(&error);
             assert!(matches!(source, rustls::Error::AlertReceived(_)), "{source:?}");
         }
-        // The end of TLS before there was any.
+        // A `close_notify` before any handshake message.
         answered_with(vec![21, 3, 3, 0, 2, 1, 0]);
     });
 }
 
 #[test]
-fn a_peer_that_sends_for_ever_is_not_listened_to_for_ever() {
+fn an_endless_answer_fails_it() {
     story(|| {
         for begin in [&[22, 3, 3, 0x40, 0, 2, 0xff, 0xff, 0xff][..], b"220-"] {
             let peer = TlsPeer::plays(&terms(), move |peer| {

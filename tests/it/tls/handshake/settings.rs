@@ -1,4 +1,4 @@
-//! Options of TLS: which are refused before anything is sent, and what is shown of them.
+//! TLS options: which ones are rejected before anything is sent, and their `Debug` output.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn refuses(options: SocketOptions) {
 }
 
 #[test]
-fn settings_without_a_use_for_them_are_refused() {
+fn settings_without_effect_are_refused() {
     provider();
     refuses(with(SecureTransport::Off, TlsOptions::new()));
     refuses(SocketOptions::new().tls(TlsOptions::new().server_name("x").alpn(["h2"])));
@@ -23,7 +23,7 @@ fn settings_without_a_use_for_them_are_refused() {
 }
 
 #[test]
-fn names_that_are_none_are_refused() {
+fn invalid_names_are_refused() {
     let long = "x".repeat(300);
     let label = format!("{}.test", "x".repeat(64));
     for name in ["", ".", "two words", "a/b", "nul\0.test", "..", "bücher.test", &long, &label] {
@@ -53,7 +53,7 @@ fn protocols_that_cannot_be_offered_are_refused() {
 }
 
 #[test]
-fn trusting_nobody_is_refused() {
+fn empty_trust_is_refused() {
     provider();
     for mode in [SecureTransport::On, SecureTransport::StartTls] {
         refuses(with(mode, TlsOptions::new().only_added_roots()));
@@ -61,7 +61,7 @@ fn trusting_nobody_is_refused() {
 }
 
 #[test]
-fn pem_without_what_it_is_for_is_refused() {
+fn pem_without_the_expected_items_is_refused() {
     let identity = authority().issues(&good());
     let (chain, key) = (identity.chain_pem(), identity.key_pem());
     let broken = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
@@ -90,9 +90,9 @@ fn keys_are_not_shown() {
     let identity = authority().client("someone");
     let tls = trusting(authority())
         .client_auth_pem(identity.chain_pem(), identity.key_pem())
-        .expect("the key is the certificate's");
+        .expect("the key matches the certificate");
     let options = with(SecureTransport::On, tls.clone());
-    // The first bytes of every key of its kind are alike.
+    // The first bytes of every key of one algorithm are alike.
     let secret = &identity.key_der()[40..48];
     let bare = |text: String| text.split_whitespace().collect::<String>();
     let decimal = bare(format!("{secret:?}"));
@@ -123,14 +123,14 @@ fn modes_have_names() {
 }
 
 #[test]
-fn a_socket_tells_its_mode() {
+fn a_socket_reports_its_mode() {
     story(|| {
         let peer = Peer::reads();
-        let plain = sockeye::connect(peer.address()).expect("the address is fine");
+        let plain = sockeye::connect(peer.address()).expect("the address is valid");
         assert_eq!(plain.secure_transport(), SecureTransport::Off);
         let peer = Peer::reads();
         let options = with(SecureTransport::StartTls, trusting(authority()));
-        let upgradable = sockeye::connect_with(peer.address(), options).expect("they are fine");
+        let upgradable = sockeye::connect_with(peer.address(), options).expect("they are valid");
         assert_eq!(upgradable.secure_transport(), SecureTransport::StartTls);
         assert!(!upgradable.upgraded());
         let peer = TlsPeer::reads(&terms());
@@ -149,7 +149,7 @@ mod a_configuration_of_rustls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("the provider has them")
+            .expect("the provider supports them")
             .with_root_certificates(authority().roots())
             .with_no_client_auth();
         config.alpn_protocols = vec![b"own".to_vec()];

@@ -1,14 +1,13 @@
-//! Where there is no upgrade: misuse, which changes nothing, sockets that have ended, and handshakes that
-//! fail.
+//! Upgrades that are refused or fail: misuse, which changes nothing, sockets that have ended, and failed handshakes.
 
 use super::*;
 
 // -------------------------------------------------------------------- misuse changes nothing
 
-/// A peer that speaks plaintext only.
+/// Opens a socket to a peer that speaks plaintext only.
 fn plain() -> (Peer, Socket) {
     let peer = Peer::plays(|wire| wire.echo());
-    let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are fine");
+    let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are valid");
     socket.opened().expect("the peer listens");
     (peer, socket)
 }
@@ -31,7 +30,7 @@ fn after_a_close_that_waits_for_a_slow_peer() {
     story(|| {
         let peer = Peer::on(listen_with_room(4096), |wire| wire.await_cue());
         let socket = sockeye::connect_with(peer.address(), cramped().close_timeout(PATIENCE));
-        let socket = socket.expect("the options are fine");
+        let socket = socket.expect("the options are valid");
         let taken = fill(&socket);
         let mut writer = socket.writer();
         let writing = blocked(move || writer.write(b"w"));
@@ -57,10 +56,10 @@ fn after_abort() {
 }
 
 #[test]
-fn after_a_reader_was_cancelled_before_the_connection_was_there() {
+fn after_a_reader_was_cancelled_while_connecting() {
     story(|| {
         let peer = Peer::reads();
-        let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are fine");
+        let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are valid");
         socket.reader().cancel();
         refuses_upgrades(&socket, ErrorKind::InvalidState);
         (&socket).write_all(b"still plain").expect("the peer reads");
@@ -77,12 +76,12 @@ fn after_a_reader_was_cancelled_before_the_connection_was_there() {
 fn after_a_failure_it_is_the_cause() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect_with(nothing.address, starttls()).expect("they are fine");
+        let socket = sockeye::connect_with(nothing.address, starttls()).expect("they are valid");
         fails(socket.opened(), ErrorKind::Connect);
         refuses_upgrades(&socket, ErrorKind::Connect);
 
         let peer = Peer::resets();
-        let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are fine");
+        let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are valid");
         socket.opened().expect("the peer listens");
         peer.cue();
         fails(socket.closed_timeout(PATIENCE), ErrorKind::Reset);
@@ -91,7 +90,7 @@ fn after_a_failure_it_is_the_cause() {
 
         let hole = crate::support::peer::black_hole();
         let options = starttls().connect_timeout(ms(100));
-        let socket = sockeye::connect_with(hole.address, options).expect("they are fine");
+        let socket = sockeye::connect_with(hole.address, options).expect("they are valid");
         fails(socket.opened(), ErrorKind::TimedOut);
         refuses_upgrades(&socket, ErrorKind::TimedOut);
     });
@@ -106,9 +105,9 @@ fn after_the_peers_end_it_is_closed() {
                 wire.fin();
             })
         };
-        // Noticed by the socket itself, which is closed then.
+        // The event loop has noticed the end, so the socket is closed.
         let peer = ends();
-        let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are fine");
+        let socket = sockeye::connect_with(peer.address(), starttls()).expect("they are valid");
         socket.opened().expect("the peer listens");
         peer.cue();
         socket.closed_timeout(PATIENCE).expect("a clean end");
@@ -116,10 +115,10 @@ fn after_the_peers_end_it_is_closed() {
         socket.closed().expect("the first outcome stays");
         peer.gets(b"");
 
-        // Read by the program, with the other direction open.
+        // A read has returned the end, and the other direction is open.
         let peer = ends();
         let options = starttls().allow_half_open(true);
-        let socket = sockeye::connect_with(peer.address(), options).expect("they are fine");
+        let socket = sockeye::connect_with(peer.address(), options).expect("they are valid");
         socket.opened().expect("the peer listens");
         peer.cue();
         assert_eq!(read(&socket, 1).expect("a clean end"), b"");
@@ -131,7 +130,7 @@ fn after_the_peers_end_it_is_closed() {
 }
 
 #[test]
-fn an_end_that_nobody_has_seen_is_seen_by_the_upgrade() {
+fn the_upgrade_detects_an_unnoticed_end() {
     for half_open in [false, true] {
         story(move || {
             let (tell, told) = mpsc::channel();
@@ -140,22 +139,22 @@ fn an_end_that_nobody_has_seen_is_seen_by_the_upgrade() {
                 tell.send(()).expect("the test waits for it");
             });
             let options = starttls().allow_half_open(half_open);
-            let socket = sockeye::connect_with(peer.address(), options).expect("they are fine");
+            let socket = sockeye::connect_with(peer.address(), options).expect("they are valid");
             socket.opened().expect("the peer listens");
             told.recv_timeout(PATIENCE).expect("the peer ends");
             fails(at_once(|| socket.start_tls()), ErrorKind::Closed);
             assert!(!socket.upgraded());
             socket.close().expect("it is a clean end");
-            // Nothing of a handshake was sent.
+            // The peer received no byte of a handshake.
             peer.gets(b"");
         });
     }
 }
 
-// -------------------------------------------------------------------- handshakes that fail
+// -------------------------------------------------------------------- failed handshakes
 
 #[test]
-fn an_alert_in_place_of_an_answer_fails_it() {
+fn an_alert_instead_of_an_answer_fails_it() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.agrees();
@@ -168,7 +167,7 @@ fn an_alert_in_place_of_an_answer_fails_it() {
     });
 }
 
-/// An upgrade whose ClientHello has arrived, and the peer, which goes on at its cue.
+/// Starts an upgrade whose ClientHello has arrived; the peer continues at its cue.
 fn halfway() -> (TlsPeer, Socket) {
     let (tell, told) = mpsc::channel();
     let peer = TlsPeer::plays(&terms(), move |peer| {
@@ -179,7 +178,7 @@ fn halfway() -> (TlsPeer, Socket) {
     });
     let old = open(&peer, starttls());
     ask(&old);
-    let new = old.start_tls().expect("nothing is in the way");
+    let new = old.start_tls().expect("the upgrade may start");
     told.recv_timeout(PATIENCE).expect("the handshake begins");
     assert_eq!(new.phase(), Phase::Upgrading);
     (peer, new)

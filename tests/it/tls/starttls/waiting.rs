@@ -1,5 +1,4 @@
-//! Upgrades with calls under way: of the connection that is still being made, of reads, of writes, of
-//! another upgrade.
+//! Upgrades during other calls: while connecting, during reads and writes, and during another upgrade.
 
 use super::*;
 
@@ -7,17 +6,17 @@ use super::*;
 
 #[test]
 fn close_and_abort_end_an_upgrade_that_waits_for_the_connection() {
-    for end in [|socket: &Socket| socket.close().expect("nothing is in the way"), Socket::abort] {
+    for end in [|socket: &Socket| socket.close().expect("the close succeeds"), Socket::abort] {
         story(move || {
             let (connector, go) = looks_up_on_cue(|| Ok(vec![Ipv4Addr::LOCALHOST.into()]));
-            let old = connector.connect_with(("good.test", 9), named()).expect("they are fine");
+            let old = connector.connect_with(("good.test", 9), named()).expect("they are valid");
             let upgrading = old.clone();
             let upgrade = blocked(move || upgrading.start_tls());
             at_once(|| end(&old));
             fails(upgrade.join_within(AT_ONCE), ErrorKind::Closed);
             fails(old.opened(), ErrorKind::Closed);
             assert!(!old.upgraded());
-            go.send(()).expect("the look-up waits for it");
+            go.send(()).expect("the lookup waits for it");
         });
     }
 }
@@ -49,7 +48,7 @@ fn of_two_upgrades_at_once_one_wins() {
 }
 
 #[test]
-fn an_upgrade_beside_one_that_waits_is_the_second() {
+fn an_upgrade_during_a_waiting_one_is_the_second() {
     story(|| {
         let peer = gated();
         let old = open(&peer, cramped());
@@ -62,14 +61,15 @@ fn an_upgrade_beside_one_that_waits_is_the_second() {
         let second = call(move || upgrading.start_tls());
         peer.cue();
         writing.join().expect("the peer reads");
-        works(&upgrade.join().expect("nothing is in the way"));
+        works(&upgrade.join().expect("the upgrade may start"));
         fails(second.join_within(AT_ONCE), ErrorKind::InvalidState);
     });
 }
 
-// -------------------------------------------------------------------- calls under way
+// -------------------------------------------------------------------- calls in progress
 
-/// A peer with little room that reads nothing before its cue, then plaintext up to the handshake.
+/// Starts a peer with a small receive buffer that reads nothing before its cue, then reads plaintext up to the
+/// handshake.
 fn gated() -> TlsPeer {
     TlsPeer::on(listen_with_room(4096), &terms(), |peer| {
         peer.await_cue();
@@ -80,7 +80,7 @@ fn gated() -> TlsPeer {
 }
 
 #[test]
-fn a_write_beside_it_is_taken_before_the_handshake_or_not_at_all() {
+fn a_concurrent_write_is_accepted_before_the_handshake_or_not_at_all() {
     story(|| {
         let peer = gated();
         let old = open(&peer, cramped());
@@ -91,8 +91,8 @@ fn a_write_beside_it_is_taken_before_the_handshake_or_not_at_all() {
         });
         let upgrading = old.clone();
         let upgrade = blocked(move || upgrading.start_tls());
-        assert!(!old.upgraded(), "it waits for them");
-        // This one begins after the upgrade: it is taken before the handshake, or not at all.
+        assert!(!old.upgraded(), "the upgrade waits for the writes");
+        // This write begins after the upgrade: the socket accepts it before the handshake, or not at all.
         let mut writer = old.writer();
         let late = call(move || writer.write(&[b'3'; 500]));
         peer.cue();
@@ -101,14 +101,18 @@ fn a_write_beside_it_is_taken_before_the_handshake_or_not_at_all() {
             assert_eq!(kind_of(&error), ErrorKind::Upgraded);
             0
         });
-        let new = upgrade.join().expect("nothing is in the way");
+        let new = upgrade.join().expect("the upgrade may start");
         works(&new);
         is_upgraded(&old);
         new.close().expect("the peer reads");
         let ending = peer.gets(b"hi there");
         let count = |byte| ending.clear().iter().filter(|one| **one == byte).count();
         let counts = [b'w', b'1', b'2', b'3'].map(count);
-        assert_eq!(counts, [taken, one, other, late], "all that was taken, before the ClientHello");
+        assert_eq!(
+            counts,
+            [taken, one, other, late],
+            "all accepted bytes arrive before the ClientHello"
+        );
         assert_eq!(counts.iter().sum::<usize>(), ending.clear);
         ending.records();
     });
@@ -150,7 +154,7 @@ fn writers_that_never_stop_are_stopped_by_the_upgrade() {
 }
 
 #[test]
-fn the_wait_for_a_write_counts_in_the_connect_timeout() {
+fn the_connect_timeout_covers_the_wait_for_a_write() {
     const LIMIT: u64 = 1000;
     story(|| {
         let peer = gated();
@@ -167,11 +171,11 @@ fn the_wait_for_a_write_counts_in_the_connect_timeout() {
         assert!(writing.is_running());
         assert_eq!(old.phase(), Phase::Open);
         fails(old.closed_timeout(ms(0)), ErrorKind::TimedOut);
-        // In plaintext all goes on, and a later upgrade is none the worse.
+        // The connection continues in plaintext, and a later upgrade still succeeds.
         peer.cue();
         assert_eq!(writing.join().expect("the peer reads"), 1);
         (&old).write_all(b"23").expect("the peer reads");
-        let new = old.start_tls().expect("nothing is in the way any more");
+        let new = old.start_tls().expect("the write has ended");
         works(&new);
         is_upgraded(&old);
         new.close().expect("the peer reads");
