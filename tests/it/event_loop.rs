@@ -205,9 +205,9 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
             assert!(attempts.len() > MAX_IN_FLIGHT, "{attempts:?}");
             assert!(attempts.iter().all(|one| one.error().kind() == ErrorKind::TimedOut));
             let first = attempts[0].error().to_string();
-            assert!(first.contains("given up for the next address"), "{first}");
+            assert!(first.contains("cancelled for the next address"), "{first}");
             let last = attempts[attempts.len() - 1].error().to_string();
-            assert!(!last.contains("given up"), "{last}");
+            assert!(!last.contains("cancelled"), "{last}");
         }
         eventually(PATIENCE, "the descriptors are closed", || descriptors().len() <= before);
     });

@@ -49,12 +49,12 @@ fn a_write_after_the_peers_end_says_that_the_peer_ended_it() {
             });
             let socket = way.open(&peer, SocketOptions::new());
             assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-            write_blames(&socket, "the peer has ended", "this side");
+            write_blames(&socket, "the peer has closed", "this side");
             socket.writer().flush().expect("nothing is left to send");
             socket.writer().close().expect("the side has ended");
             // Later calls of this side do not change that.
             socket.close().expect("it has ended");
-            write_blames(&socket, "the peer has ended", "this side");
+            write_blames(&socket, "the peer has closed", "this side");
             socket.closed_timeout(AT_ONCE).expect("a clean end");
         });
     }
@@ -76,8 +76,8 @@ fn a_write_blocked_at_the_peers_end_says_that_the_peer_ended_it() {
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
         let error = writing.join_within(ms(300) + AT_ONCE).expect_err("the send buffer is full");
         assert_eq!(kind_of(&error), ErrorKind::Closed);
-        assert!(error.to_string().contains("the peer has ended"), "{error}");
-        write_blames(&socket, "the peer has ended", "this side");
+        assert!(error.to_string().contains("the peer has closed"), "{error}");
+        write_blames(&socket, "the peer has closed", "this side");
         peer.cue();
     });
 }
@@ -149,7 +149,7 @@ fn an_upgrade_after_the_peers_end_says_that_the_peer_ended_it() {
             assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
             let error = socket.start_tls().expect_err("the peer has ended");
             assert_eq!(error.kind(), ErrorKind::Closed);
-            assert!(error.to_string().contains("the peer has ended"), "{error}");
+            assert!(error.to_string().contains("the peer has closed"), "{error}");
         });
     }
 }

@@ -425,7 +425,7 @@ fn the_limit_names_the_look_up_when_that_is_what_it_cut_short() {
         assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable());
-        assert!(error.to_string().contains("look-up"), "{error}");
+        assert!(error.to_string().contains("lookup"), "{error}");
         assert!(error.attempts().is_empty());
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
         drop(gate);

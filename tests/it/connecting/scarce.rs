@@ -135,7 +135,7 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
         let error = socket.opened_timeout(PATIENCE).expect_err("the look-up hangs");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable(), "{error:?}");
-        assert!(error.to_string().contains("look-up"), "{error}");
+        assert!(error.to_string().contains("lookup"), "{error}");
         assert!(error.attempts().is_empty(), "{error:?}");
     }
     bounded();

@@ -199,7 +199,7 @@ fn a_timeout_that_was_spent_waiting_for_a_thread_says_so() {
             assert!(!error.is_retryable(), "{error:?}");
             error.to_string()
         });
-        assert!(first.contains("during the name look-up"), "{first}");
+        assert!(first.contains("during the name lookup"), "{first}");
         assert!(second.contains("waited for other lookups"), "{second}");
         gate.open();
     });

@@ -271,7 +271,7 @@ fn the_wait_counts_towards_the_connect_timeout_and_a_late_one_leaves_the_queue()
         let error = late.opened().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable(), "it is final: {error}");
-        assert!(error.to_string().contains("as many sockets"), "{error}");
+        assert!(error.to_string().contains("free socket slot"), "{error}");
         assert!(error.attempts().is_empty());
         assert_eq!(late.phase(), Phase::Closed);
         fails(late.closed(), ErrorKind::TimedOut);
