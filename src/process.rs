@@ -119,6 +119,6 @@ mod tests {
             String::from("made once")
         });
         assert!(std::ptr::eq(first, values.get(|_| unreachable!("the value exists"))));
-        assert!(!ForkMark::new().expect("there is memory").is_forked());
+        assert!(!ForkMark::new().expect("there is memory for the fork handler").is_forked());
     }
 }

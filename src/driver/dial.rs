@@ -59,7 +59,7 @@ pub(super) fn endpoints(wire: &Wire, dialled: SocketAddr) -> Endpoints {
     Endpoints { remote: reached.flatten().unwrap_or(dialled), local: stream.local_addr().ok() }
 }
 
-#[cfg_attr(sockeye_shuttle, allow(dead_code, reason = "the model dials"))]
+#[cfg_attr(sockeye_shuttle, allow(dead_code, reason = "the model has its own dial"))]
 fn start_connect(address: SocketAddr, options: &TcpOptions) -> io::Result<DialResult> {
     let socket = nonblocking_socket(Domain::for_address(address))?;
     apply_options(&socket, options)?;
@@ -88,8 +88,8 @@ pub(super) fn into_dial_result(wire: Wire, pending: bool) -> DialResult {
     if pending { DialResult::Pending(wire) } else { DialResult::Connected(wire) }
 }
 
-/// Returns whether the attempt is still unfinished. On Linux a peer on the same machine has already answered, but the
-/// kernel could not process the answer because the first connect(2) held the socket. A second connect(2) returns the
+/// Returns whether the attempt is still unfinished. On Linux a peer on the same machine has already answered. The
+/// kernel could not process the answer while the first connect(2) held the socket. A second connect(2) returns the
 /// result.
 #[cfg(target_os = "linux")]
 fn is_unfinished(socket: &Socket, address: SocketAddr) -> io::Result<bool> {

@@ -401,7 +401,7 @@ impl EventLoop {
         }
     }
 
-    // ------------------------------------------------------------- watching
+    // ------------------------------------------------------------- monitoring
 
     /// Registers the socket's wire for the interest that the socket wants now, or deregisters it. Registering makes the
     /// kernel report the current state.
@@ -555,7 +555,7 @@ impl EventLoop {
         };
     }
 
-    // ------------------------------------------------------------- names
+    // ------------------------------------------------------------- name lookups
 
     fn poll_resolver(&mut self, now: Instant) {
         if self.resolver_poll_at.is_none_or(|at| at > now) {

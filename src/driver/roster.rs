@@ -249,7 +249,7 @@ impl Registry {
         ended
     }
 
-    // ------------------------------------------------------------- all of them
+    // ------------------------------------------------------------- all sockets
 
     pub(crate) fn begin_scope(&self) -> ScopeId {
         let id = ScopeId(self.next_scope.fetch_add(1, Ordering::Relaxed) + 1);
@@ -357,7 +357,7 @@ impl RegistryInner {
         }
         self.sockets.push(socket);
         let count = u32::try_from(self.sockets.len()).ok().and_then(NonZeroU32::new);
-        SlotId(count.expect("a socket was just pushed, and there are fewer than descriptors"))
+        SlotId(count.expect("the list is not empty, and shorter than the number of descriptors"))
     }
 
     /// Returns the sockets that are not being dropped, and whether each took over an upgraded connection.

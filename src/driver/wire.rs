@@ -1,6 +1,6 @@
 //! One TCP stream: its descriptor and every system call on it.
 //!
-//! No call blocks, with one exception on Linux: the caller may ask for a receive that blocks in the kernel for at most
+//! No call blocks, with one exception. On Linux the caller may ask for a receive that blocks in the kernel for at most
 //! a few milliseconds. The descriptor is then in blocking mode, and all other calls pass `MSG_DONTWAIT`.
 
 use std::io;
@@ -91,8 +91,8 @@ impl Wire {
         calls::receive(&self.stream, bufs)
     }
 
-    /// Receives available bytes. If `blocking`, waits for the first byte where the platform supports it: for 4 ms to 20
-    /// ms, depending on the kernel's tick.
+    /// Receives available bytes. If `blocking`, waits for the first byte where the platform supports it. The wait takes
+    /// at most 4 ms to 20 ms, depending on the kernel's tick.
     #[inline]
     pub(super) fn recv_maybe_blocking(
         &self,

@@ -35,8 +35,8 @@ pub use self::time::{now, pass_time};
 
 shuttle::lazy_static! {
     static ref WORLD: Mutex<World> = Mutex::new(World::default());
-    static ref LOOP_HANDLE: LoopHandle = LoopHandle::new(&mio::Poll::new().expect("it can't fail"))
-        .expect("it can't fail");
+    static ref LOOP_HANDLE: LoopHandle = LoopHandle::new(&mio::Poll::new().expect("the model's poll never fails"))
+        .expect("the model's calls never fail");
 }
 
 /// The index of the task that advances time. Tasks are numbered in the order in which they start.
@@ -55,9 +55,13 @@ struct World {
 /// has no work left. If that never happens, shuttle reports a deadlock.
 pub fn run(body: impl FnOnce()) {
     let time = shuttle::thread::Builder::new().name("time".to_owned()).spawn(time::run);
-    let poll = mio::Poll::new().expect("it can't fail");
+    let poll = mio::Poll::new().expect("the model's poll never fails");
     let event_loop = shuttle::thread::Builder::new().name("loop".to_owned()).spawn(move || {
-        event_loop::run(poll, &LOOP_HANDLE, ForkMark::new().expect("there is memory"))
+        event_loop::run(
+            poll,
+            &LOOP_HANDLE,
+            ForkMark::new().expect("there is memory for the fork handler"),
+        )
     });
     body();
     wait(|world, waker| {
@@ -70,8 +74,13 @@ pub fn run(body: impl FnOnce()) {
     loop_handle().workers().wait_idle();
     world().over = true;
     world().wake_all();
-    event_loop.expect("it can't fail").join().expect("a panic would have ended the run");
-    time.expect("it can't fail").join().expect("a panic would have ended the run");
+    event_loop
+        .expect("the model always starts a thread")
+        .join()
+        .expect("a panic would have ended the run");
+    time.expect("the model always starts a thread")
+        .join()
+        .expect("a panic would have ended the run");
 }
 
 pub(super) fn loop_handle() -> &'static LoopHandle {

@@ -163,11 +163,11 @@ impl System {
             wakers: Vec::new(),
         });
         self.changed();
-        RawFd::try_from(self.sockets.len() - 1).expect("a run has few")
+        RawFd::try_from(self.sockets.len() - 1).expect("a run opens few descriptors")
     }
 
     pub(super) fn socket(&mut self, descriptor: RawFd) -> &mut ModelSocket {
-        &mut self.sockets[usize::try_from(descriptor).expect("it is an index")]
+        &mut self.sockets[usize::try_from(descriptor).expect("a descriptor is an index")]
     }
 
     /// Wakes the tasks that wait for this descriptor, and marks its registrations.
@@ -206,7 +206,7 @@ impl System {
         self.sockets.iter().all(|socket| socket.closed)
     }
 
-    // ------------------------------------------------------------- the loop's
+    // ------------------------------------------------------------- calls of the event loop
 
     pub(super) fn register(
         &mut self,
@@ -241,7 +241,8 @@ impl System {
     pub(super) fn take_events(&mut self, events: &mut Vec<Event>) {
         for registration in &mut self.registrations {
             if std::mem::take(&mut registration.pending) {
-                let index = usize::try_from(registration.descriptor).expect("it is an index");
+                let index =
+                    usize::try_from(registration.descriptor).expect("a descriptor is an index");
                 let happened = self.sockets[index].poll_bits().reported(registration.interest);
                 if happened != PollBits::NOTHING {
                     events.push(Event { token: registration.token, bits: happened });
@@ -253,7 +254,7 @@ impl System {
         }
     }
 
-    // ------------------------------------------------------------- a descriptor's
+    // ------------------------------------------------------------- calls on a descriptor
 
     fn disconnect(&mut self, descriptor: RawFd) {
         let socket = self.socket(descriptor);
@@ -347,14 +348,14 @@ impl ModelSocket {
     }
 }
 
-// ----------------------------------------------------------------- this side
+// ----------------------------------------------------------------- the driver's side
 
 /// A model of mio's `TcpStream`.
 #[derive(Debug)]
 pub(crate) struct TcpStream(pub(super) RawFd);
 
 /// Connects to the only peer there is.
-#[expect(clippy::unnecessary_wraps, reason = "as the driver's own")]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as the driver's own dial")]
 pub(in crate::driver) fn dial(
     address: SocketAddr,
     _options: &TcpOptions,
@@ -369,7 +370,7 @@ pub(in crate::driver) fn dial(
 
 impl TcpStream {
     pub(crate) fn from_std(_stream: std::net::TcpStream) -> Self {
-        unreachable!("the model dials")
+        unreachable!("the model creates its own streams")
     }
 
     pub(crate) fn shutdown(&self, _how: std::net::Shutdown) -> io::Result<()> {
@@ -458,7 +459,7 @@ impl Drop for TcpStream {
     }
 }
 
-// ----------------------------------------------------------------- the other side
+// ----------------------------------------------------------------- the peer's side
 
 /// The peer of a connection, with its kernel.
 #[derive(Debug)]
@@ -467,9 +468,9 @@ pub struct Peer(RawFd);
 /// How the socket ended the connection, as seen by the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerSaw {
-    /// By FIN.
+    /// The socket sent FIN.
     Fin,
-    /// By a reset.
+    /// The socket sent a reset.
     Reset,
 }
 
@@ -481,7 +482,9 @@ impl Peer {
             let system = &mut world.system;
             if system.accepted < system.sockets.len() {
                 system.accepted += 1;
-                return Some(Peer(RawFd::try_from(system.accepted - 1).expect("a run has few")));
+                return Some(Peer(
+                    RawFd::try_from(system.accepted - 1).expect("a run opens few descriptors"),
+                ));
             }
             system.watch_changes(waker);
             None
