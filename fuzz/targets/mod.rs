@@ -1,7 +1,7 @@
-//! What each fuzz target does with its bytes. The tests replay the corpus with the same functions.
+//! The functions of the fuzz targets. The tests replay the corpora with them.
 
 #[path = "../../tests/it/egress/model.rs"]
-#[allow(unreachable_pub, dead_code, reason = "it is the tests'")]
+#[allow(unreachable_pub, dead_code, reason = "the tests use all of it")]
 mod model;
 mod rules;
 mod text;
@@ -11,7 +11,7 @@ use sockeye::sim::{self, Life, Plan};
 pub use rules::egress;
 pub use text::address;
 
-/// By its name, which is that of its corpus too.
+/// A target's name, which its corpus shares, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: [Target; 8] = [
@@ -25,32 +25,32 @@ pub const TARGETS: [Target; 8] = [
     ("upgrades", upgrades),
 ];
 
-/// One machine, and any inputs in any order.
+/// Feeds arbitrary inputs to one machine.
 pub fn inputs(bytes: &[u8]) {
     sim::inputs(bytes).unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// A machine in plaintext and a peer, with a wire that does anything.
+/// Runs a machine in plaintext and a peer, with a wire that behaves arbitrarily.
 pub fn lives(bytes: &[u8]) {
     lead(Life::Plain, bytes);
 }
 
-/// Two machines, with a wire that does anything.
+/// Runs two machines with a wire that behaves arbitrarily.
 pub fn pairs(bytes: &[u8]) {
     lead(Life::Pair, bytes);
 }
 
-/// TLS from the start, with a wire that does anything.
+/// Runs TLS from the start, with a wire that behaves arbitrarily.
 pub fn secure(bytes: &[u8]) {
     lead(Life::Secure, bytes);
 }
 
-/// The boundary between plaintext and TLS, with plaintext at every place.
+/// Runs an upgrade from plaintext to TLS, with plaintext at every position.
 pub fn upgrades(bytes: &[u8]) {
     lead(Life::Upgrade, bytes);
 }
 
-/// What a server sends over TLS, changed and fed in one piece and in others.
+/// Changes a server's TLS records, and feeds them in one piece and in others.
 pub fn records(bytes: &[u8]) {
     sim::records(bytes).unwrap_or_else(|broken| panic!("{broken}"));
 }

@@ -1,4 +1,4 @@
-//! Egress rules against a second reading of them.
+//! Compares the egress rules to a second implementation.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use sockeye::EgressRules;
 
 use super::model::{Base, Model, Verdict};
 
-/// Bytes are rules, and then addresses that are judged by them.
+/// Reads rules from the bytes, and then addresses that these rules decide about.
 pub fn egress(bytes: &[u8]) {
     let mut bytes = bytes.iter().copied();
     let flags = bytes.next().unwrap_or(0);
@@ -40,7 +40,7 @@ pub fn egress(bytes: &[u8]) {
     }
 }
 
-/// As a user writes it.
+/// Returns a net in a user's notation.
 fn net(bytes: &mut impl Iterator<Item = u8>) -> String {
     let prefix = bytes.next().unwrap_or(0);
     match ip(bytes) {
@@ -61,7 +61,7 @@ fn port(bytes: &mut impl Iterator<Item = u8>) -> u16 {
     [25, 80, 443, 53][usize::from(bytes.next().unwrap_or(0) % 4)]
 }
 
-/// IPv4, IPv6, and IPv4 at the places in IPv6 where it counts.
+/// Returns an IPv4 or IPv6 address, or an IPv6 address with an IPv4 address inside.
 fn ip(bytes: &mut impl Iterator<Item = u8>) -> IpAddr {
     let mut word = |count: usize| {
         bytes.by_ref().take(count).fold(0_u128, |word, byte| word << 8 | u128::from(byte))
@@ -80,5 +80,5 @@ fn ip(bytes: &mut impl Iterator<Item = u8>) -> IpAddr {
     IpAddr::V6(bits.into())
 }
 
-/// More are not judged by one set of rules.
+/// The maximum number of addresses for one set of rules.
 const ADDRESSES_MOST: usize = 64;

@@ -1,10 +1,10 @@
-//! The text of an address: what is taken obeys the rules that are documented, and reads back as it was.
+//! The text of an address: accepted text follows the documented rules and parses back to the same address.
 
 use std::net::Ipv6Addr;
 
 use sockeye::{EgressRules, ErrorKind, SocketAddress};
 
-/// Text is parsed whole, and as a host with a port of its own.
+/// Parses the text as an address, and as a host with a separate port.
 pub fn address(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match text.parse::<SocketAddress>() {
@@ -26,7 +26,7 @@ pub fn address(bytes: &[u8]) {
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidAddress, "{text:?}"),
     }
-    // A net or a pattern of a host is text as well.
+    // Nets and host patterns are text as well.
     for rule in [EgressRules::deny_net, EgressRules::allow_net] {
         if let Err(error) = rule(EgressRules::allow_all(), &text) {
             assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{text:?}");
