@@ -43,11 +43,11 @@ pub trait Resolver: Send + Sync + 'static {
     /// Any error. The socket fails with [`Resolve`](crate::ErrorKind::Resolve), and this error is its source. The
     /// kind of this error decides how the failure is reported:
     ///
-    /// | kind | means |
-    /// |---|---|
-    /// | `NotFound` | the name does not exist, or has no address |
-    /// | `Interrupted`, `TimedOut`, `WouldBlock`, `ResourceBusy`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`, `BrokenPipe`, `UnexpectedEof`, `NotConnected`, `ConnectionRefused`, `ConnectionReset`, `ConnectionAborted` | a transient failure: the error [is transient](crate::Error::is_transient) |
-    /// | any other | neither is known |
+    /// - `NotFound`: the name does not exist, or has no address.
+    /// - `Interrupted`, `TimedOut`, `WouldBlock`, `ResourceBusy`, `HostUnreachable`, `NetworkUnreachable`,
+    ///   `NetworkDown`, `BrokenPipe`, `UnexpectedEof`, `NotConnected`, `ConnectionRefused`, `ConnectionReset`,
+    ///   `ConnectionAborted`: a transient failure, and the error [is transient](crate::Error::is_transient).
+    /// - Any other kind: neither is known.
     ///
     /// If the error, or one of its sources, is an operating system error about a shortage of descriptors or memory,
     /// the socket fails with [`Io`](crate::ErrorKind::Io) instead. An operating system error for a missing file does

@@ -54,7 +54,7 @@ impl LogEvent {
         }
         match &self.opened {
             Some(OpenedEvent { remote: Some(remote), tls: Some(tls) }) => {
-                log(Level::Debug, format_args!("open to {remote}, by {tls}"));
+                log(Level::Debug, format_args!("open to {remote}, using {tls}"));
             }
             Some(OpenedEvent { remote: Some(remote), tls: None }) => {
                 log(Level::Debug, format_args!("open to {remote}"));
@@ -62,11 +62,11 @@ impl LogEvent {
             Some(OpenedEvent { remote: None, .. }) | None => {}
         }
         if self.fin_sent {
-            log(Level::Trace, format_args!("this side has ended"));
+            log(Level::Trace, format_args!("sent FIN"));
         }
         match &self.ended {
             Some(EndReason::ConnectFailed(error)) => {
-                log(Level::Debug, format_args!("not opened: {error}"))
+                log(Level::Debug, format_args!("failed to open: {error}"))
             }
             Some(EndReason::Failed(error)) => log(Level::Debug, format_args!("failed: {error}")),
             Some(EndReason::Closed) => log(Level::Debug, format_args!("closed")),

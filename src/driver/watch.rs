@@ -138,8 +138,8 @@ impl Connection {
         Some((state.wire.cloned()?, state.interest()))
     }
 
-    /// Takes the token of a wire that the event loop need not watch. A thread that wants the wire watched meanwhile
-    /// posts a command, or finds the registration intact.
+    /// Takes the token of a wire that the event loop need not watch. A thread that wants it watched in the
+    /// meantime posts a command, or finds the registration intact.
     pub(super) fn take_token(&self) -> Option<Token> {
         let mut state = self.state();
         if state.interest().is_some() {

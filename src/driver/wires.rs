@@ -52,7 +52,7 @@ impl WireRefs {
         self.cached[side as usize] = self.owner.clone();
     }
 
-    /// Takes a borrowed reference back. If the connection was released meanwhile, gives it back to the caller, who
+    /// Takes a borrowed reference back. If the connection was released in between, gives it back to the caller, who
     /// [drops](drop_wire) it without the lock.
     #[inline]
     pub(super) fn checkin(&mut self, side: Side, wire: Arc<Wire>) -> Option<Arc<Wire>> {

@@ -78,7 +78,7 @@ impl Log for Remote {
     fn log(&self, record: &Record<'_>) {
         let line = format!("{}: {}\n", thread::current().name().unwrap_or("?"), record.args());
         let server = self.server.get().expect("the server is set before the logger").to_string();
-        if AT_IT.get() || line.contains(&server) || !line.contains("not opened") {
+        if AT_IT.get() || line.contains(&server) || !line.contains("failed to open") {
             return;
         }
         AT_IT.set(true);

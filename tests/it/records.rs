@@ -109,7 +109,7 @@ fn the_life_of_a_socket_is_logged_without_payload() {
         check(since, address, &open);
         socket.writer().close().expect("the close succeeds");
         socket.close().expect("the close succeeds");
-        let end = [(Details, "this side has ended".to_owned()), (Says, "closed".to_owned())];
+        let end = [(Details, "sent FIN".to_owned()), (Says, "closed".to_owned())];
         check(since, address, &[open, end].concat());
         peer.gets(SENT.as_bytes());
     });
@@ -123,7 +123,7 @@ fn a_failure_is_logged_with_the_text_of_its_error() {
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         let dialling = (Details, format!("dialling {}", nothing.address));
-        check(since, nothing.address, &[dialling, (Says, format!("not opened: {error}"))]);
+        check(since, nothing.address, &[dialling, (Says, format!("failed to open: {error}"))]);
 
         let peer = Peer::resets();
         let address = peer.address();
@@ -147,7 +147,7 @@ fn a_lookup_and_a_denied_address_are_logged() {
         let socket = connector.connect("records.test:80").expect("the name is not denied");
         let error = socket.opened().expect_err("the address is");
         let looking = (Details, "looking up the name".to_owned());
-        check(since, "records.test:80", &[looking, (Says, format!("not opened: {error}"))]);
+        check(since, "records.test:80", &[looking, (Says, format!("failed to open: {error}"))]);
 
         let error = connector.connect("192.168.211.17:80").expect_err("it is denied");
         assert_eq!(error.kind(), ErrorKind::Denied);
@@ -180,8 +180,8 @@ fn an_upgrade_is_logged_without_secrets() {
                 (Details, format!("dialling {address}")),
                 (Says, format!("open to {address}")),
                 (Says, "upgraded to TLS".to_owned()),
-                (Says, format!("open to {address}, by TLS 1.3")),
-                (Details, "this side has ended".to_owned()),
+                (Says, format!("open to {address}, using TLS 1.3")),
+                (Details, "sent FIN".to_owned()),
                 (Says, "closed".to_owned()),
             ],
         );
