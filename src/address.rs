@@ -112,7 +112,7 @@ impl SocketAddress {
     }
 
     /// Returns the numeric address if the host is an IP literal, which needs no lookup.
-    pub(crate) fn literal(&self) -> Option<SocketAddr> {
+    pub(crate) fn as_socket_addr(&self) -> Option<SocketAddr> {
         Some(match self.hostname.parse().ok()? {
             IpAddr::V4(ip) => SocketAddr::from((ip, self.port)),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, self.port, 0, self.scope_id).into(),
@@ -133,7 +133,7 @@ impl FromStr for SocketAddress {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (host, port) = parse::host_and_port(text)?;
+        let (host, port) = parse::split_host_port(text)?;
         Ok(SocketAddress { hostname: host.into(), port, scope_id: 0 })
     }
 }
@@ -376,13 +376,16 @@ mod tests {
 
     #[test]
     fn only_ip_addresses_of_the_standard_library_are_literals() {
-        let literal = |host: &str| SocketAddress::new(host, 80).unwrap().literal();
-        assert_eq!(literal("127.0.0.1"), Some("127.0.0.1:80".parse().unwrap()));
-        assert_eq!(literal("0:0:0:0:0:0:0:1"), Some("[::1]:80".parse().unwrap()));
-        assert_eq!(literal("[::ffff:7f00:1]"), Some("[::ffff:127.0.0.1]:80".parse().unwrap()));
+        let as_socket_addr = |host: &str| SocketAddress::new(host, 80).unwrap().as_socket_addr();
+        assert_eq!(as_socket_addr("127.0.0.1"), Some("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(as_socket_addr("0:0:0:0:0:0:0:1"), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(
+            as_socket_addr("[::ffff:7f00:1]"),
+            Some("[::ffff:127.0.0.1]:80".parse().unwrap())
+        );
         let names = ["localhost", "127.1", "0x7f.0.0.1", "0177.0.0.1", "127.0.0.01", "2130706433"];
         for name in names.into_iter().chain(["127.0.0.1.", "127.0.0.1.1", "256.0.0.1", "unix"]) {
-            assert_eq!(literal(name), None, "{name}");
+            assert_eq!(as_socket_addr(name), None, "{name}");
         }
     }
 
@@ -391,7 +394,7 @@ mod tests {
         let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
         let scoped = SocketAddr::from(SocketAddrV6::new(ip, 80, 0, 7));
         let address = SocketAddress::from(scoped);
-        assert_eq!(address.literal(), Some(scoped));
+        assert_eq!(address.as_socket_addr(), Some(scoped));
         assert_eq!(address.to_string(), "[fe80::1]:80");
         assert_ne!(address, "[fe80::1]:80".parse().unwrap());
     }

@@ -21,7 +21,7 @@ use crate::info::Timings;
 use crate::tls::Failure;
 
 pub use self::fault::{FailedAttempt, Fault, Step, TimerKind};
-pub(crate) use crate::resolver::Unresolved;
+pub(crate) use crate::resolver::LookupError;
 
 /// The result type of every fallible call of this crate, except [`Read`](io::Read) and [`Write`](io::Write).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -70,13 +70,13 @@ struct Inner {
     io_kind: io::ErrorKind,
     step: Option<Step>,
     timings: Option<Timings>,
-    source: Option<Source>,
+    source: Option<Cause>,
     attempts: Vec<Attempt>,
 }
 
 /// Underlying cause of an error.
 #[derive(Clone)]
-enum Source {
+enum Cause {
     Io(Arc<io::Error>),
     /// An error of rustls.
     Tls(Arc<dyn std::error::Error + Send + Sync>),
@@ -183,7 +183,7 @@ impl Error {
     }
 
     /// Creates the error of a limit that passed for one call only; the socket lives on.
-    pub(crate) fn call_timed_out(limit: TimerKind) -> Self {
+    pub(crate) fn timed_out_call(limit: TimerKind) -> Self {
         Error::build(Inner {
             retryable: true,
             step: limit.step(),
@@ -208,7 +208,7 @@ impl Error {
         Error::build(Inner {
             io_kind: fault.io_kind(source.as_ref()),
             step,
-            source: source.map(|source| Source::Io(Arc::new(source))),
+            source: source.map(|source| Cause::Io(Arc::new(source))),
             ..Inner::new(fault.kind(), message)
         })
     }
@@ -222,7 +222,7 @@ impl Error {
             None => failure.message().to_owned(),
         };
         Error::build(Inner {
-            source: failure.source().map(|source| Source::Tls(source.into())),
+            source: failure.source().map(|source| Cause::Tls(source.into())),
             ..Inner::new(ErrorKind::Tls, message)
         })
     }
@@ -240,16 +240,16 @@ impl Error {
 
     /// Creates the error of a connection that never opened. It has the requested address, every attempt, the
     /// resolver's error if there is one, and the egress rules that denied an address.
-    pub(crate) fn from_connecting(
+    pub(crate) fn from_connect(
         fault: Fault,
         requested: &dyn fmt::Display,
         failed: &[FailedAttempt],
-        resolver: Option<Unresolved>,
+        resolver: Option<LookupError>,
         egress: Option<&EgressRules>,
     ) -> Self {
         let attempt = |&FailedAttempt { address, fault, elapsed }| {
             let denial = match fault {
-                Fault::Denied => egress.and_then(|rules| rules.denial(address)),
+                Fault::Denied => egress.and_then(|rules| rules.denied_by(address)),
                 _ => None,
             };
             let error = match denial {
@@ -258,9 +258,9 @@ impl Error {
             };
             Attempt { address, error: error.during(Step::Connect), elapsed }
         };
-        let message = message::unconnected(fault, requested, failed, egress);
+        let message = message::connect_failed(fault, requested, failed, egress);
         let (transient, source) = match resolver {
-            Some(Unresolved { passing, error }) => {
+            Some(LookupError { is_transient: passing, error }) => {
                 (passing && fault == Fault::Resolve, Some(error))
             }
             None => (false, fault.code().map(io::Error::from_raw_os_error)),
@@ -268,7 +268,7 @@ impl Error {
         Error::build(Inner {
             transient,
             io_kind: fault.io_kind(source.as_ref()),
-            source: source.map(|source| Source::Io(Arc::new(source))),
+            source: source.map(|source| Cause::Io(Arc::new(source))),
             attempts: failed.iter().map(attempt).collect(),
             ..Inner::new(fault.kind(), message)
         })
@@ -293,8 +293,8 @@ impl Error {
     /// Returns whether a part of the error may belong to the program, so that dropping it may run the program's code.
     pub(crate) fn may_be_foreign(&self) -> bool {
         match &self.inner.source {
-            Some(Source::Io(error)) => error.get_ref().is_some(),
-            Some(Source::Tls(_)) => true,
+            Some(Cause::Io(error)) => error.get_ref().is_some(),
+            Some(Cause::Tls(_)) => true,
             None => false,
         }
     }
@@ -335,8 +335,8 @@ impl fmt::Debug for Error {
         }
         if let Some(source) = &self.inner.source {
             match source {
-                Source::Io(error) => out.field("source", error),
-                Source::Tls(error) => out.field("source", error),
+                Cause::Io(error) => out.field("source", error),
+                Cause::Tls(error) => out.field("source", error),
             };
         }
         if !self.inner.attempts.is_empty() {
@@ -349,8 +349,8 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self.inner.source.as_ref()? {
-            Source::Io(error) => Some(&**error),
-            Source::Tls(error) => Some(&**error),
+            Cause::Io(error) => Some(&**error),
+            Cause::Tls(error) => Some(&**error),
         }
     }
 }
@@ -389,7 +389,7 @@ impl From<io::Error> for Error {
                 let message = code.map_or_else(|| error.to_string(), fault::words);
                 Error::build(Inner {
                     io_kind: fault::io_kind(ErrorKind::Io, &error),
-                    source: Some(Source::Io(Arc::new(error))),
+                    source: Some(Cause::Io(Arc::new(error))),
                     ..Inner::new(ErrorKind::Io, message)
                 })
             }

@@ -211,15 +211,15 @@ pub struct ConnectorStats {
 
 impl ConnectorStats {
     /// Adds the counts of a connection, or of one of its two sockets if it is upgraded.
-    pub(crate) fn count(&mut self, opened: Option<Result<(), Fault>>, passed: Stats) {
+    pub(crate) fn add_socket(&mut self, opened: Option<Result<(), Fault>>, bytes: Stats) {
         match opened {
             Some(Ok(())) => self.opened += 1,
             Some(Err(Fault::Closed | Fault::Aborted)) | None => {}
             Some(Err(fault)) if fault.is_denial() => self.denied += 1,
             Some(Err(_)) => self.failed += 1,
         }
-        self.bytes_read += passed.bytes_read;
-        self.bytes_written += passed.bytes_written;
+        self.bytes_read += bytes.bytes_read;
+        self.bytes_written += bytes.bytes_written;
     }
 }
 

@@ -67,19 +67,19 @@ where
 /// A resolver's error, with what the driver needs of it. The error belongs to the program, so its code runs only
 /// where it can do no harm.
 #[derive(Debug)]
-pub(crate) struct Unresolved {
+pub(crate) struct LookupError {
     /// Whether another lookup may succeed.
-    pub(crate) passing: bool,
+    pub(crate) is_transient: bool,
     pub(crate) error: io::Error,
 }
 
-impl Unresolved {
+impl LookupError {
     pub(crate) fn new(error: io::Error) -> Self {
-        Unresolved { passing: passes(&error), error }
+        LookupError { is_transient: is_transient(&error), error }
     }
 }
 
-fn passes(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     // An error of this crate, if the resolver looked up another name through it.
     let inner = crate::Error::from_io(error)
         .is_some_and(|error| error.is_transient() || error.is_retryable());

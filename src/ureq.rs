@@ -73,33 +73,33 @@ use crate::socket::{Connector, Socket};
 /// Creates an agent whose connections the connector makes, with default options.
 #[must_use]
 pub fn agent(config: Config, connector: Connector) -> Agent {
-    Agent::with_parts(config, Dialler::new(connector), NoLookUp)
+    Agent::with_parts(config, UreqConnector::new(connector), NoLookup)
 }
 
 /// Makes the connections of an agent. Implements ureq's `Connector`, for `ureq::Agent::with_parts` together with
 /// [`NoLookUp`].
 ///
 /// ```
-/// use sockeye::ureq::{Dialler, NoLookUp};
+/// use sockeye::ureq::{UreqConnector, NoLookup};
 /// use sockeye::{Connector, SocketOptions, TlsOptions};
 /// use ureq::config::Config;
 ///
 /// let tls = TlsOptions::new().alpn(["http/1.1"]);
-/// let dialler = Dialler::new(Connector::builder().build()?).options(SocketOptions::new().tls(tls));
-/// let agent = ureq::Agent::with_parts(Config::default(), dialler, NoLookUp);
+/// let connector = UreqConnector::new(Connector::builder().build()?).options(SocketOptions::new().tls(tls));
+/// let agent = ureq::Agent::with_parts(Config::default(), connector, NoLookup);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Dialler {
+pub struct UreqConnector {
     connector: Connector,
     options: SocketOptions,
 }
 
-impl Dialler {
+impl UreqConnector {
     /// Creates a dialler with default options.
     #[must_use]
     pub fn new(connector: Connector) -> Self {
-        Dialler { connector, options: SocketOptions::new() }
+        UreqConnector { connector, options: SocketOptions::new() }
     }
 
     /// Sets the options of every socket. The URL decides the mode, so theirs has no effect. For an `http:` URL,
@@ -126,7 +126,7 @@ impl Dialler {
             options.tls = None;
             80
         };
-        if let Some(limit) = left(details.timeout) {
+        if let Some(limit) = remaining(details.timeout) {
             options.connect_timeout =
                 Some(options.connect_timeout.map_or(limit, |own| own.min(limit)));
         }
@@ -135,43 +135,43 @@ impl Dialler {
     }
 }
 
-impl transport::Connector for Dialler {
-    type Out = Connection;
+impl transport::Connector for UreqConnector {
+    type Out = UreqTransport;
 
     fn connect(
         &self,
         details: &ConnectionDetails<'_>,
         _chained: Option<()>,
-    ) -> Result<Option<Connection>, UreqError> {
+    ) -> Result<Option<UreqTransport>, UreqError> {
         if details.timeout.after.is_zero() {
             return Err(UreqError::Timeout(details.timeout.reason));
         }
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let is_ureqs = |error: &Error| {
             error.kind() == ErrorKind::TimedOut
-                && left(details.timeout).is_some_and(|limit| begun.elapsed() >= limit)
+                && remaining(details.timeout).is_some_and(|limit| started_at.elapsed() >= limit)
         };
-        let told = |error: Error| match is_ureqs(&error) {
+        let to_ureq_error = |error: Error| match is_ureqs(&error) {
             true => UreqError::Timeout(details.timeout.reason),
             false => UreqError::Io(error.into()),
         };
-        let socket = self.dial(details).map_err(told)?;
-        let line = Arc::new(Line(socket));
-        let handle: Weak<dyn ShutdownHandle> = Arc::downgrade(&line) as _;
+        let socket = self.dial(details).map_err(to_ureq_error)?;
+        let state = Arc::new(LineState(socket));
+        let handle: Weak<dyn ShutdownHandle> = Arc::downgrade(&state) as _;
         (details.register_shutdown)(handle)?;
-        line.0.opened().map_err(told)?;
+        state.0.opened().map_err(to_ureq_error)?;
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(Connection { line, buffers, secure: details.needs_tls() }))
+        Ok(Some(UreqTransport { state, buffers, is_tls: details.needs_tls() }))
     }
 }
 
 /// Resolves nothing, so that the connector gets each name unchanged. Implements ureq's `Resolver`, for use with a
 /// [`Dialler`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoLookUp;
+pub struct NoLookup;
 
-impl Resolver for NoLookUp {
+impl Resolver for NoLookup {
     fn resolve(
         &self,
         _uri: &Uri,
@@ -183,22 +183,22 @@ impl Resolver for NoLookUp {
 }
 
 /// A connection of an agent. Implements ureq's `Transport`.
-pub struct Connection {
-    line: Arc<Line>,
+pub struct UreqTransport {
+    state: Arc<LineState>,
     buffers: LazyBuffers,
-    secure: bool,
+    is_tls: bool,
 }
 
 /// The socket that `ureq::Agent::shutdown` aborts.
-struct Line(Socket);
+struct LineState(Socket);
 
-impl ShutdownHandle for Line {
+impl ShutdownHandle for LineState {
     fn shutdown(&self) {
         self.0.abort();
     }
 }
 
-impl Transport for Connection {
+impl Transport for UreqTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -206,46 +206,46 @@ impl Transport for Connection {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), UreqError> {
         let timeout = timeout.for_write();
         let until = deadline(timeout)?;
-        let mut socket = &self.line.0;
+        let mut socket = &self.state.0;
         socket.set_write_deadline(until);
         let written = socket.write_all(&self.buffers.output()[..amount]);
-        written.map_err(|error| told(error, timeout, until))
+        written.map_err(|error| to_ureq_error(error, timeout, until))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, UreqError> {
         let timeout = timeout.for_read();
         let until = deadline(timeout)?;
-        let mut socket = &self.line.0;
+        let mut socket = &self.state.0;
         socket.set_read_deadline(until);
         let read = socket.read(self.buffers.input_append_buf());
-        let bytes = read.map_err(|error| told(error, timeout, until))?;
+        let bytes = read.map_err(|error| to_ureq_error(error, timeout, until))?;
         self.buffers.input_appended(bytes);
         Ok(bytes > 0)
     }
 
     fn is_open(&mut self) -> bool {
-        self.line.0.health().is_idle()
+        self.state.0.health().is_idle()
     }
 
     fn is_tls(&self) -> bool {
-        self.secure
+        self.is_tls
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for UreqTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("socket", &self.line.0).finish_non_exhaustive()
+        f.debug_struct("Connection").field("socket", &self.state.0).finish_non_exhaustive()
     }
 }
 
 /// Returns the time left, or `None` if there is no limit.
-fn left(timeout: NextTimeout) -> Option<Duration> {
+fn remaining(timeout: NextTimeout) -> Option<Duration> {
     if timeout.after.is_not_happening() { None } else { Some(*timeout.after) }
 }
 
 /// Returns the deadline. `None` if there is no limit, or if it is too far away to be an instant.
 fn deadline(timeout: NextTimeout) -> Result<Option<Instant>, UreqError> {
-    match left(timeout) {
+    match remaining(timeout) {
         Some(Duration::ZERO) => Err(UreqError::Timeout(timeout.reason)),
         Some(limit) => Ok(Instant::now().checked_add(limit)),
         None => Ok(None),
@@ -253,7 +253,7 @@ fn deadline(timeout: NextTimeout) -> Result<Option<Instant>, UreqError> {
 }
 
 /// Converts an error. A timeout of the socket's own options is not one of ureq's.
-fn told(error: io::Error, timeout: NextTimeout, until: Option<Instant>) -> UreqError {
+fn to_ureq_error(error: io::Error, timeout: NextTimeout, until: Option<Instant>) -> UreqError {
     let timed_out = error.kind() == io::ErrorKind::TimedOut;
     if timed_out && until.is_some_and(|at| at <= Instant::now()) {
         UreqError::Timeout(timeout.reason)

@@ -20,7 +20,7 @@ const MAX_QUOTED: usize = 64;
 type Fault = Cow<'static, str>;
 
 /// Splits and checks `host:port`. The returned host has no brackets.
-pub(super) fn host_and_port(text: &str) -> Result<(&str, u16)> {
+pub(super) fn split_host_port(text: &str) -> Result<(&str, u16)> {
     split(text).map_err(|fault| invalid(text, &fault))
 }
 
@@ -40,10 +40,10 @@ fn split(text: &str) -> Result<(&str, u16), Fault> {
     if text.is_empty() {
         return Err("the text is empty: write host:port".into());
     }
-    foreign(text)?;
+    not_host_port(text)?;
     if let Some(rest) = text.strip_prefix('[') {
         let (inside, rest) = rest.split_once(']').ok_or("the opening bracket is never closed")?;
-        let host = bracketed(inside)?;
+        let host = parse_bracketed(inside)?;
         return match rest.strip_prefix(':') {
             Some(digits) => Ok((host, port(digits)?)),
             None if rest.is_empty() => Err("the port is missing after the brackets".into()),
@@ -55,7 +55,7 @@ fn split(text: &str) -> Result<(&str, u16), Fault> {
         return Err("the port is missing: write host:port".into());
     };
     if host.contains(':') {
-        return Err(colons(text, host, digits));
+        return Err(check_colons(text, host, digits));
     }
     name(host)?;
     Ok((host, port(digits)?))
@@ -63,10 +63,10 @@ fn split(text: &str) -> Result<(&str, u16), Fault> {
 
 /// Checks a text that is only a host. Returns the host without brackets, or the fault.
 pub(crate) fn bare_host(text: &str) -> Result<&str, Fault> {
-    foreign(text)?;
+    not_host_port(text)?;
     if let Some(rest) = text.strip_prefix('[') {
         return match rest.split_once(']') {
-            Some((inside, "")) => bracketed(inside),
+            Some((inside, "")) => parse_bracketed(inside),
             Some(_) => Err("nothing may follow the closing bracket of a host".into()),
             None => Err("the opening bracket is never closed".into()),
         };
@@ -84,7 +84,7 @@ pub(crate) fn bare_host(text: &str) -> Result<&str, Fault> {
 }
 
 /// Refuses characters that no part of an address can have. The fault names what the first one indicates.
-fn foreign(text: &str) -> Result<(), Fault> {
+fn not_host_port(text: &str) -> Result<(), Fault> {
     for (at, c) in text.char_indices() {
         let (before, after) = text.split_at(at);
         return Err(match c {
@@ -108,7 +108,7 @@ fn foreign(text: &str) -> Result<(), Fault> {
 }
 
 /// Checks a host that was in brackets.
-fn bracketed(inside: &str) -> Result<&str, Fault> {
+fn parse_bracketed(inside: &str) -> Result<&str, Fault> {
     if inside.is_empty() {
         return Err("the host is empty".into());
     }
@@ -143,7 +143,7 @@ fn stray_bracket(text: &str) -> Result<(), Fault> {
 
 /// Returns the fault of a text with more than one colon and no brackets. `host` and `digits` are its parts around the
 /// last colon.
-fn colons(text: &str, host: &str, digits: &str) -> Fault {
+fn check_colons(text: &str, host: &str, digits: &str) -> Fault {
     if let Err(fault) = zone(text) {
         return fault;
     }

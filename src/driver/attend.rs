@@ -137,7 +137,7 @@ impl Side {
         if event_loop::is_loop_thread() {
             return event_loop::would_block_error();
         }
-        Error::call_timed_out(match self {
+        Error::timed_out_call(match self {
             Side::Read => TimerKind::Read,
             Side::Write => TimerKind::Write,
         })

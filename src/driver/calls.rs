@@ -57,7 +57,7 @@ impl Connection {
         event_loop::check_may_block()?;
         let left = match until {
             Some(until) => Some(
-                until.left().ok_or_else(|| Error::call_timed_out(limit).during(state.step()))?,
+                until.left().ok_or_else(|| Error::timed_out_call(limit).during(state.step()))?,
             ),
             None => None,
         };

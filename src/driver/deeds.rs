@@ -28,7 +28,7 @@ use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency};
 use crate::address::SocketAddress;
 use crate::egress::{EgressRules, is_local};
-use crate::error::{Error, Fault, Unresolved};
+use crate::error::{Error, Fault, LookupError};
 use crate::info::Timings;
 use crate::machine::{Action, Actions, AttemptId, Background, Discarded, Input, Release};
 use crate::options::TcpOptions;
@@ -245,7 +245,7 @@ impl Connection {
             }
         };
         let allowed = match egress {
-            Some(rules) if rules.asks_whether_local(address) => check_not_local(address, &tcp),
+            Some(rules) if rules.needs_local_check(address) => check_not_local(address, &tcp),
             Some(_) | None => Ok(()),
         };
         match allowed {
@@ -429,7 +429,7 @@ struct AfterUnlock {
 }
 
 /// Values that may hold user code and are no longer needed.
-type UserObjects = (Option<Arc<dyn Resolver>>, Option<Unresolved>, Option<Discarded>);
+type UserObjects = (Option<Arc<dyn Resolver>>, Option<LookupError>, Option<Discarded>);
 
 /// How to make a connection.
 #[derive(Debug)]
@@ -497,7 +497,7 @@ impl ConnectionState {
                     finished.as_mut().and_then(|establishing| establishing.lookup_error.take());
                 let egress =
                     finished.as_ref().and_then(|establishing| establishing.egress.as_deref());
-                let error = Error::from_connecting(fault, requested, attempts, resolver, egress);
+                let error = Error::from_connect(fault, requested, attempts, resolver, egress);
                 let error = match fault {
                     Fault::TimedOut(limit) => error.during(limit.step()),
                     _ => error,

@@ -12,7 +12,7 @@ use super::errno::is_resource_exhaustion;
 use super::pool::{self, Limits, SubmitResult, Task, ThreadPool};
 use super::shared::Connection;
 use super::{LoopHandle, catch_panic, hosts, log_debug};
-use crate::error::{Fault, Unresolved};
+use crate::error::{Fault, LookupError};
 
 /// The maximum number of threads for lookups by the system's resolver.
 const SYSTEM_THREADS: usize = 112;
@@ -61,7 +61,7 @@ impl ResolverPool {
         &'static self,
         connection: &Arc<Connection>,
         now: Instant,
-    ) -> Result<SubmitResult, Unresolved> {
+    ) -> Result<SubmitResult, LookupError> {
         let socket: Weak<dyn Task> = Arc::downgrade(connection) as Weak<dyn Task>;
         let share = connection.registry().lookups();
         match connection.lookup_kind() {
@@ -105,10 +105,10 @@ pub(super) fn is_nested() -> bool {
     pool::is_worker()
 }
 
-fn nested_limit_error() -> Unresolved {
+fn nested_limit_error() -> LookupError {
     let text =
         "cannot look up the name: the maximum number of lookups was made by resolvers themselves";
-    Unresolved::new(io::Error::new(io::ErrorKind::ResourceBusy, text))
+    LookupError::new(io::Error::new(io::ErrorKind::ResourceBusy, text))
 }
 
 impl Task for Connection {
@@ -133,11 +133,11 @@ fn resolve(connection: &Arc<Connection>) {
                 .resolve(hostname)
                 .map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
         };
-        answer.map_err(|error| (fault_from_lookup(&error), Unresolved::new(error)))
+        answer.map_err(|error| (fault_from_lookup(&error), LookupError::new(error)))
     });
     let answer = answer.unwrap_or_else(|| {
         let error = io::Error::other("the resolver panicked");
-        Err((Fault::Resolve, Unresolved::new(error)))
+        Err((Fault::Resolve, LookupError::new(error)))
     });
     if !connection.is_connecting() {
         log_debug(format_args!("the lookup of {hostname} finished after its socket had closed"));

@@ -158,7 +158,7 @@ impl Registry {
         drop(inner);
         for (socket, upgraded) in live {
             let SocketTotals { opened, bytes } = socket.totals();
-            stats.count(opened.filter(|_| !upgraded), bytes);
+            stats.add_socket(opened.filter(|_| !upgraded), bytes);
         }
         stats
     }
@@ -211,7 +211,7 @@ impl Registry {
     pub(super) fn remove(&self, slot: SlotId, totals: SocketTotals) -> Option<Weak<Connection>> {
         let mut inner = self.lock();
         let upgraded = inner.was_upgraded(slot);
-        inner.totals.count(totals.opened.filter(|_| !upgraded), totals.bytes);
+        inner.totals.add_socket(totals.opened.filter(|_| !upgraded), totals.bytes);
         let waited = inner.queue.iter().position(|queued| *queued == slot);
         let next = match waited {
             Some(_) if planted!(QueueKeepsDropped) => None,
@@ -239,7 +239,7 @@ impl Registry {
         socket: Weak<Connection>,
     ) -> bool {
         let mut inner = self.lock();
-        inner.totals.count(totals.opened, totals.bytes);
+        inner.totals.add_socket(totals.opened, totals.bytes);
         inner.upgraded.insert(slot);
         let old = std::mem::replace(inner.socket_mut(slot), socket);
         let ended = inner.scope_of.get(&slot).and_then(|id| inner.scopes.get(id));

@@ -28,7 +28,7 @@ use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency, event_loop};
 use crate::address::SocketAddress;
 use crate::egress::EgressRules;
-use crate::error::{Error, Fault, Result, Step, TimerKind, Unresolved};
+use crate::error::{Error, Fault, LookupError, Result, Step, TimerKind};
 use crate::info::{Endpoints, Phase, Stats};
 use crate::machine::{
     AttemptId, Background, Config, Input, Machine, Target, TlsSetup, UpgradeError,
@@ -188,7 +188,7 @@ pub(super) struct Establishing {
     pub(super) resolver: Option<Arc<dyn Resolver>>,
     pub(super) lookup: LookupProgress,
     /// Reason why the name did not resolve.
-    pub(super) lookup_error: Option<Unresolved>,
+    pub(super) lookup_error: Option<LookupError>,
 }
 
 /// Progress of a name's lookup.
@@ -260,7 +260,7 @@ impl Connection {
         context: ConnectContext<'_>,
     ) -> Result<Arc<Self>> {
         let now = clock::now();
-        let target = match (&source, requested.literal()) {
+        let target = match (&source, requested.as_socket_addr()) {
             (Origin::Dial | Origin::Adopted(_), Some(address)) => Target::Address(address),
             (Origin::Dial | Origin::Adopted(_), None) | (Origin::Addresses(_), _) => Target::Host,
         };
@@ -485,7 +485,7 @@ impl Connection {
 
     pub(super) fn handle_resolved(
         self: &Arc<Self>,
-        answer: Result<Vec<SocketAddr>, (Fault, Unresolved)>,
+        answer: Result<Vec<SocketAddr>, (Fault, LookupError)>,
     ) {
         let mut state = self.state();
         let mut late = None;

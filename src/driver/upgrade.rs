@@ -99,7 +99,7 @@ impl Connection {
                 state.upgrading = false;
                 self.notify_waiters(&state);
                 let step = state.machine.step().unwrap_or(Step::Handshake);
-                return Err(Error::call_timed_out(TimerKind::Upgrade).during(step));
+                return Err(Error::timed_out_call(TimerKind::Upgrade).during(step));
             }
             state = self.wait_changed(state, left);
         }

@@ -7,7 +7,8 @@ use super::net::Net;
 use super::ranges::{cloud, cloudflare, special};
 
 /// The message of the Workers platform for every refusal except that of port 25.
-pub(crate) const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
+pub(crate) const DENIED_MESSAGE: &str =
+    "proxy request failed, cannot connect to the specified address";
 
 /// The SMTP port, for which the platform has its own message.
 const SMTP: u16 = 25;
@@ -15,10 +16,10 @@ const SMTP: u16 = 25;
 /// The reason why the egress rules refuse an address: the address or port, and the rule. `Display` gives the complete
 /// message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Denial(Refused);
+pub(crate) struct Denial(DenialKind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Refused {
+enum DenialKind {
     Port { port: u16, reason: PortReason },
     Address { dialled: IpAddr, embedded: Option<Ipv4Addr>, reason: Reason },
 }
@@ -51,13 +52,13 @@ pub(super) enum Reason {
 }
 
 impl Denial {
-    pub(super) fn of_port(port: u16, reason: PortReason) -> Self {
-        Denial(Refused::Port { port, reason })
+    pub(super) fn for_port(port: u16, reason: PortReason) -> Self {
+        Denial(DenialKind::Port { port, reason })
     }
 
     /// Creates a denial. If there is an embedded address, `reason` refers to it.
-    pub(super) fn of_address(dialled: IpAddr, embedded: Option<Ipv4Addr>, reason: Reason) -> Self {
-        Denial(Refused::Address { dialled, embedded, reason })
+    pub(super) fn for_address(dialled: IpAddr, embedded: Option<Ipv4Addr>, reason: Reason) -> Self {
+        Denial(DenialKind::Address { dialled, embedded, reason })
     }
 }
 
@@ -70,37 +71,37 @@ impl fmt::Display for Denial {
 impl Denial {
     /// Returns the reason, in plain words.
     pub(crate) fn reason(&self) -> impl fmt::Display {
-        Why(self.0)
+        DenialText(self.0)
     }
 
     /// Returns the message of the Workers platform.
     pub(crate) fn page(&self) -> &'static str {
         match self.0 {
-            Refused::Port { port: SMTP, .. } => "Connections to port 25 are prohibited",
-            Refused::Port { .. } | Refused::Address { .. } => REFUSED,
+            DenialKind::Port { port: SMTP, .. } => "Connections to port 25 are prohibited",
+            DenialKind::Port { .. } | DenialKind::Address { .. } => DENIED_MESSAGE,
         }
     }
 }
 
-struct Why(Refused);
+struct DenialText(DenialKind);
 
-impl fmt::Display for Why {
+impl fmt::Display for DenialText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Refused::Port { port, reason: PortReason::Rule } => {
+            DenialKind::Port { port, reason: PortReason::Rule } => {
                 write!(f, "port {port} is denied by a rule")
             }
-            Refused::Port { port, reason: PortReason::NoRule } => {
+            DenialKind::Port { port, reason: PortReason::NoRule } => {
                 write!(f, "no rule allows port {port}")
             }
-            Refused::Address { dialled, embedded: None, reason: Reason::NoRule } => {
+            DenialKind::Address { dialled, embedded: None, reason: Reason::NoRule } => {
                 write!(f, "no rule allows {dialled}")
             }
-            Refused::Address { dialled, embedded: None, reason } => {
+            DenialKind::Address { dialled, embedded: None, reason } => {
                 write!(f, "{dialled} ")?;
                 reason.explain(dialled, f)
             }
-            Refused::Address { dialled, embedded: Some(embedded), reason } => {
+            DenialKind::Address { dialled, embedded: Some(embedded), reason } => {
                 write!(f, "{dialled} stands for {embedded}, which ")?;
                 reason.explain(embedded.into(), f)
             }
@@ -113,7 +114,7 @@ impl Reason {
     fn explain(self, ip: IpAddr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Rule { prefix } => {
-                write!(f, "is in {}, which a rule denies", Net::around(ip, prefix))
+                write!(f, "is in {}, which a rule denies", Net::enclosing(ip, prefix))
             }
             Reason::NoRule => f.write_str("no rule allows"),
             Reason::Special(row) => {

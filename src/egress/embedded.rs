@@ -10,20 +10,20 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The maximum number of embedded addresses: four by the layouts of RFC 6052 and one by ISATAP.
-const MOST: usize = 5;
+const MAX_EMBEDDED: usize = 5;
 
 /// The upper half of ISATAP interface identifiers, without and with the bit for a globally unique address.
 const ISATAP: [u32; 2] = [0x0000_5efe, 0x0200_5efe];
 
 /// The IPv4 addresses that an IPv6 address embeds or may embed.
 pub(super) struct Embedded {
-    found: [Ipv4Addr; MOST],
+    found: [Ipv4Addr; MAX_EMBEDDED],
     len: usize,
 }
 
 impl Embedded {
     pub(super) fn of(ip: Ipv6Addr) -> Self {
-        let mut embedded = Embedded { found: [Ipv4Addr::UNSPECIFIED; MOST], len: 0 };
+        let mut embedded = Embedded { found: [Ipv4Addr::UNSPECIFIED; MAX_EMBEDDED], len: 0 };
         let bits = ip.to_bits();
         match ip.segments() {
             // Unspecified and loopback embed nothing (RFC 4291, sections 2.5.2 and 2.5.3).
@@ -34,7 +34,7 @@ impl Embedded {
             | [0, 0, 0, 0, 0xffff, 0, ..]
             // The well-known prefix of translators: RFC 6052, section 2.1.
             | [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded.push(word(bits, 0)),
-            [0x64, 0xff9b, 1, ..] => embedded.translated(ip),
+            [0x64, 0xff9b, 1, ..] => embedded.rfc8215_embedded(ip),
             // Teredo: server and client; the client's bits are inverted (RFC 4380, section 4).
             [0x2001, 0, ..] => {
                 embedded.push(word(bits, 64));
@@ -63,7 +63,7 @@ impl Embedded {
     ///
     /// Nothing can be sent to 0.0.0.0/8 (RFC 1122, section 3.2.1.3). So a result in that range means that the network
     /// uses another layout. It is ignored unless all layouts give one.
-    fn translated(&mut self, ip: Ipv6Addr) {
+    fn rfc8215_embedded(&mut self, ip: Ipv6Addr) {
         let [.., a, b, _, c, d, e, f, g, h, i] = ip.octets();
         let readings = [[a, b, c, d], [b, c, d, e], [c, d, e, f], [f, g, h, i]];
         let dialable = readings.iter().any(|reading| reading[0] != 0);

@@ -7,7 +7,7 @@ use crate::address::{bare_host, quote};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The maximum length of a domain name, in bytes (RFC 1035, section 2.3.4).
-const MOST: usize = 255;
+const MAX_PATTERN: usize = 255;
 
 /// The pattern of a host rule. Names are in lower case, without a trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,8 +87,8 @@ fn parse(text: &str) -> Result<Pattern, String> {
     if rest.contains('/') {
         return Err("a host has no slash: for nets use allow_net or deny_net".to_owned());
     }
-    if text.len() > MOST {
-        return Err(format!("it has {} bytes, more than {MOST}", text.len()));
+    if text.len() > MAX_PATTERN {
+        return Err(format!("it has {} bytes, more than {MAX_PATTERN}", text.len()));
     }
     match Host::new(bare_host(rest)?) {
         Host::Address(_) if under => Err("no name is under an address".to_owned()),

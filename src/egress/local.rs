@@ -16,15 +16,15 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 /// # Errors
 /// The system's error, if it did not answer.
 pub(crate) fn is_local(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
-    let address = super::unmapped(address);
-    if is_certainly_local(address.ip()) {
+    let address = super::canonical(address);
+    if is_always_local(address.ip()) {
         return Ok(true);
     }
     ask(address, bind)
 }
 
 /// Returns whether the address is local on every machine. Linux treats the unspecified addresses as loopback.
-pub(super) fn is_certainly_local(ip: IpAddr) -> bool {
+pub(super) fn is_always_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 

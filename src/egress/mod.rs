@@ -29,7 +29,7 @@ use self::embedded::Embedded;
 use self::host::{Host, Pattern};
 use self::net::Net;
 
-pub(crate) use self::denial::{Denial, REFUSED};
+pub(crate) use self::denial::{DENIED_MESSAGE, Denial};
 pub(crate) use self::local::is_local;
 
 /// Rules that decide which peers may be dialled.
@@ -103,23 +103,23 @@ pub(crate) use self::local::is_local;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[doc(alias("ssrf", "firewall", "allowlist", "blocklist", "block_list", "BlockList", "acl"))]
 pub struct EgressRules {
-    hosts: Rules<Base, Pattern>,
-    ports: Rules<Base, u16>,
-    nets: Rules<NetBase, Net>,
+    hosts: RuleList<DefaultRule, Pattern>,
+    ports: RuleList<DefaultRule, u16>,
+    nets: RuleList<NetDefault, Net>,
     /// The program's own listeners; none is IPv4-mapped.
-    own: Vec<SocketAddr>,
+    own_listeners: Vec<SocketAddr>,
 }
 
 /// The verdict on hosts and ports that no rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Base {
+enum DefaultRule {
     Allow,
     Deny,
 }
 
 /// The verdict on addresses that no rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NetBase {
+enum NetDefault {
     Allow,
     Deny,
     Public,
@@ -128,14 +128,14 @@ enum NetBase {
 
 /// The rules of one kind, in the order in which they were added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rules<B, M> {
-    base: B,
+struct RuleList<B, M> {
+    default: B,
     added: Vec<Rule<M>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule<M> {
-    about: M,
+    matcher: M,
     verdict: Verdict,
 }
 
@@ -157,7 +157,7 @@ impl EgressRules {
     /// ```
     #[must_use]
     pub fn allow_all() -> Self {
-        EgressRules::new(Base::Allow, NetBase::Allow)
+        EgressRules::new(DefaultRule::Allow, NetDefault::Allow)
     }
 
     /// Denies everything that no rule allows: a connection needs one matching rule each for its host, its port and its
@@ -178,7 +178,7 @@ impl EgressRules {
     /// ```
     #[must_use]
     pub fn deny_all() -> Self {
-        EgressRules::new(Base::Deny, NetBase::Deny)
+        EgressRules::new(DefaultRule::Deny, NetDefault::Deny)
     }
 
     /// Allows only addresses of Internet hosts. This excludes loopback, private and link-local networks, carrier-grade
@@ -209,7 +209,7 @@ impl EgressRules {
     #[must_use]
     #[doc(alias("is_global", "private"))]
     pub fn public_only() -> Self {
-        EgressRules::new(Base::Allow, NetBase::Public)
+        EgressRules::new(DefaultRule::Allow, NetDefault::Public)
     }
 
     /// Applies the rules of the Cloudflare Workers platform: [`public_only`](Self::public_only), no
@@ -226,15 +226,15 @@ impl EgressRules {
     #[must_use]
     #[doc(alias("cloudflare"))]
     pub fn workers() -> Self {
-        EgressRules::new(Base::Allow, NetBase::Workers).deny_port(25)
+        EgressRules::new(DefaultRule::Allow, NetDefault::Workers).deny_port(25)
     }
 
-    fn new(base: Base, nets: NetBase) -> Self {
+    fn new(default: DefaultRule, nets: NetDefault) -> Self {
         EgressRules {
-            hosts: Rules::new(base),
-            ports: Rules::new(base),
-            nets: Rules::new(nets),
-            own: Vec::new(),
+            hosts: RuleList::new(default),
+            ports: RuleList::new(default),
+            nets: RuleList::new(nets),
+            own_listeners: Vec::new(),
         }
     }
 
@@ -336,7 +336,7 @@ impl EgressRules {
     #[must_use]
     #[doc(alias("loop"))]
     pub fn own_listener(mut self, address: SocketAddr) -> Self {
-        self.own.push(unmapped(address));
+        self.own_listeners.push(canonical(address));
         self
     }
 
@@ -347,82 +347,87 @@ impl EgressRules {
     /// address belongs to this machine. If the system does not answer, it returns `false`.
     #[must_use]
     pub fn allows(&self, address: SocketAddr) -> bool {
-        self.judge(address).is_ok()
-            && (!self.asks_whether_local(address)
+        self.check(address).is_ok()
+            && (!self.needs_local_check(address)
                 || is_local(address, None).is_ok_and(|local| !local))
     }
 
     /// Returns whether the rules allow everything.
     pub(crate) fn is_unrestricted(&self) -> bool {
-        self.hosts.base == Base::Allow
-            && self.ports.base == Base::Allow
-            && self.nets.base == NetBase::Allow
+        self.hosts.default == DefaultRule::Allow
+            && self.ports.default == DefaultRule::Allow
+            && self.nets.default == NetDefault::Allow
             && !self.hosts.denies()
             && !self.ports.denies()
             && !self.nets.denies()
-            && self.own.is_empty()
+            && self.own_listeners.is_empty()
     }
 
     /// Checks the requested address against the rules for ports and hosts, before the lookup.
     ///
     /// # Errors
     /// [`Denied`](crate::ErrorKind::Denied).
-    pub(crate) fn judge_name(&self, requested: &SocketAddress) -> Result<()> {
-        if let Err(denial) = self.judge_port(requested.port()) {
+    pub(crate) fn check_name(&self, requested: &SocketAddress) -> Result<()> {
+        if let Err(denial) = self.check_port(requested.port()) {
             return Err(Error::from_denial(&denial.reason(), denial.page(), requested));
         }
         let hostname = requested.hostname();
         let host = Host::new(hostname);
-        let fault = match (self.hosts.last(|pattern| pattern.matches(&host)), self.hosts.base) {
-            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, Base::Allow) => return Ok(()),
-            (Some(Rule { verdict: Verdict::Deny, about }), _) => {
-                format!("the host {hostname} is denied by the rule {about}")
-            }
-            (None, Base::Deny) => format!("no rule allows the host {hostname}"),
-        };
-        Err(Error::from_denial(&fault, REFUSED, requested))
+        let fault =
+            match (self.hosts.last_match(|pattern| pattern.matches(&host)), self.hosts.default) {
+                (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, DefaultRule::Allow) => {
+                    return Ok(());
+                }
+                (Some(Rule { verdict: Verdict::Deny, matcher }), _) => {
+                    format!("the host {hostname} is denied by the rule {matcher}")
+                }
+                (None, DefaultRule::Deny) => format!("no rule allows the host {hostname}"),
+            };
+        Err(Error::from_denial(&fault, DENIED_MESSAGE, requested))
     }
 
     /// Checks a numeric address against the own listeners and the rules for ports and nets.
     /// [`denial`](Self::denial) returns the reason for `Fault::Denied`.
-    pub(crate) fn judge(&self, address: SocketAddr) -> Result<(), Fault> {
+    pub(crate) fn check(&self, address: SocketAddr) -> Result<(), Fault> {
         if self.is_own_listener(address) {
             return Err(Fault::OwnListener);
         }
-        self.denial(address).map_or(Ok(()), |_| Err(Fault::Denied))
+        self.denied_by(address).map_or(Ok(()), |_| Err(Fault::Denied))
     }
 
     /// Returns the rule that denies a numeric address, if one does and it is not an own listener.
-    pub(crate) fn denial(&self, address: SocketAddr) -> Option<Denial> {
+    pub(crate) fn denied_by(&self, address: SocketAddr) -> Option<Denial> {
         if self.is_own_listener(address) {
             return None;
         }
-        self.judge_port(address.port()).and_then(|()| self.judge_ip(address.ip())).err()
+        self.check_port(address.port()).and_then(|()| self.check_ip(address.ip())).err()
     }
 
     /// Returns whether the caller must refuse this address if [`is_local`] says that it belongs to this machine. The
-    /// caller asks this for addresses that [`judge`](Self::judge) allows.
-    pub(crate) fn asks_whether_local(&self, address: SocketAddr) -> bool {
-        self.own.iter().any(|own| own.ip().is_unspecified() && own.port() == address.port())
+    /// caller asks this for addresses that [`check`](Self::check) allows.
+    pub(crate) fn needs_local_check(&self, address: SocketAddr) -> bool {
+        self.own_listeners
+            .iter()
+            .any(|own| own.ip().is_unspecified() && own.port() == address.port())
     }
 
     /// Returns whether an address certainly leads to an own listener, without asking the system.
     fn is_own_listener(&self, address: SocketAddr) -> bool {
-        if self.own.is_empty() {
+        if self.own_listeners.is_empty() {
             return false;
         }
-        let address = unmapped(address);
-        self.own.iter().filter(|own| own.port() == address.port()).any(|own| {
+        let address = canonical(address);
+        self.own_listeners.iter().filter(|own| own.port() == address.port()).any(|own| {
             if own.ip().is_unspecified() {
-                return local::is_certainly_local(address.ip());
+                return local::is_always_local(address.ip());
             }
             match (own, address) {
                 (SocketAddr::V4(own), SocketAddr::V4(address)) => {
-                    *own.ip() == reached_v4(*address.ip())
+                    *own.ip() == loopback_if_unspecified_v4(*address.ip())
                 }
                 (SocketAddr::V6(own), SocketAddr::V6(address)) => {
                     let scopes = [own.scope_id(), address.scope_id()];
-                    *own.ip() == reached_v6(*address.ip())
+                    *own.ip() == loopback_if_unspecified_v6(*address.ip())
                         && (scopes.contains(&0) || scopes[0] == scopes[1])
                 }
                 (SocketAddr::V4(_), SocketAddr::V6(_)) | (SocketAddr::V6(_), SocketAddr::V4(_)) => {
@@ -432,20 +437,20 @@ impl EgressRules {
         })
     }
 
-    fn judge_port(&self, port: u16) -> Result<(), Denial> {
-        match (self.ports.last(|denied| *denied == port), self.ports.base) {
-            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, Base::Allow) => Ok(()),
+    fn check_port(&self, port: u16) -> Result<(), Denial> {
+        match (self.ports.last_match(|denied| *denied == port), self.ports.default) {
+            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, DefaultRule::Allow) => Ok(()),
             (Some(Rule { verdict: Verdict::Deny, .. }), _) => {
-                Err(Denial::of_port(port, PortReason::Rule))
+                Err(Denial::for_port(port, PortReason::Rule))
             }
-            (None, Base::Deny) => Err(Denial::of_port(port, PortReason::NoRule)),
+            (None, DefaultRule::Deny) => Err(Denial::for_port(port, PortReason::NoRule)),
         }
     }
 
-    fn judge_ip(&self, dialled: IpAddr) -> Result<(), Denial> {
+    fn check_ip(&self, dialled: IpAddr) -> Result<(), Denial> {
         let judge = |embedded: Option<Ipv4Addr>| {
             let ip = embedded.map_or(dialled, IpAddr::V4);
-            self.judge_net(ip).map_err(|reason| Denial::of_address(dialled, embedded, reason))
+            self.check_net(ip).map_err(|reason| Denial::for_address(dialled, embedded, reason))
         };
         let IpAddr::V6(ip) = dialled else {
             return judge(None);
@@ -458,16 +463,16 @@ impl EgressRules {
     }
 
     /// Checks one address without the IPv4 addresses embedded in it.
-    fn judge_net(&self, ip: IpAddr) -> Result<(), Reason> {
-        match (self.nets.last(|net| net.contains(ip)), self.nets.base) {
-            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, NetBase::Allow) => Ok(()),
-            (Some(Rule { verdict: Verdict::Deny, about }), _) => {
-                Err(Reason::Rule { prefix: about.prefix() })
+    fn check_net(&self, ip: IpAddr) -> Result<(), Reason> {
+        match (self.nets.last_match(|net| net.contains(ip)), self.nets.default) {
+            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, NetDefault::Allow) => Ok(()),
+            (Some(Rule { verdict: Verdict::Deny, matcher }), _) => {
+                Err(Reason::Rule { prefix: matcher.prefix() })
             }
-            (None, NetBase::Deny) => Err(Reason::NoRule),
-            (None, NetBase::Public) => ranges::judge_public(ip),
-            (None, NetBase::Workers) => {
-                ranges::judge_public(ip).and_then(|()| ranges::judge_cloudflare(ip))
+            (None, NetDefault::Deny) => Err(Reason::NoRule),
+            (None, NetDefault::Public) => ranges::check_public(ip),
+            (None, NetDefault::Workers) => {
+                ranges::check_public(ip).and_then(|()| ranges::check_cloudflare(ip))
             }
         }
     }
@@ -480,18 +485,18 @@ impl Default for EgressRules {
     }
 }
 
-impl<B, M> Rules<B, M> {
-    fn new(base: B) -> Self {
-        Rules { base, added: Vec::new() }
+impl<B, M> RuleList<B, M> {
+    fn new(default: B) -> Self {
+        RuleList { default, added: Vec::new() }
     }
 
-    fn add(&mut self, about: M, verdict: Verdict) {
-        self.added.push(Rule { about, verdict });
+    fn add(&mut self, matcher: M, verdict: Verdict) {
+        self.added.push(Rule { matcher, verdict });
     }
 
     /// Returns the last rule that matches, which decides.
-    fn last(&self, matches: impl Fn(&M) -> bool) -> Option<&Rule<M>> {
-        self.added.iter().rfind(|rule| matches(&rule.about))
+    fn last_match(&self, matches: impl Fn(&M) -> bool) -> Option<&Rule<M>> {
+        self.added.iter().rfind(|rule| matches(&rule.matcher))
     }
 
     fn denies(&self) -> bool {
@@ -500,7 +505,7 @@ impl<B, M> Rules<B, M> {
 }
 
 /// Converts an IPv4-mapped address to the IPv4 address that a connection to it uses.
-fn unmapped(address: SocketAddr) -> SocketAddr {
+fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => (ip, address.port()).into(),
         IpAddr::V6(_) => address,
@@ -508,12 +513,12 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 }
 
 /// Returns the address that a packet reaches: Linux treats the unspecified address as loopback.
-fn reached_v4(ip: Ipv4Addr) -> Ipv4Addr {
+fn loopback_if_unspecified_v4(ip: Ipv4Addr) -> Ipv4Addr {
     if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip }
 }
 
 /// Same as [`reached_v4`], for IPv6.
-fn reached_v6(ip: Ipv6Addr) -> Ipv6Addr {
+fn loopback_if_unspecified_v6(ip: Ipv6Addr) -> Ipv6Addr {
     if ip.is_unspecified() { Ipv6Addr::LOCALHOST } else { ip }
 }
 

@@ -29,7 +29,7 @@ impl Net {
     }
 
     /// Returns the net with this prefix length that contains an address.
-    pub(super) fn around(ip: IpAddr, prefix: u8) -> Self {
+    pub(super) fn enclosing(ip: IpAddr, prefix: u8) -> Self {
         match ip {
             IpAddr::V4(ip) => {
                 let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
@@ -89,19 +89,19 @@ fn parse(text: &str) -> Result<Net, String> {
         None => (text, None),
     };
     let ip = address.parse().map_err(|_| address_fault(address))?;
-    let most = match ip {
+    let max = match ip {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
     };
     let prefix = match digits {
-        Some(digits) => parse_prefix(digits, most)?,
-        None => most,
+        Some(digits) => parse_prefix(digits, max)?,
+        None => max,
     };
-    let net = Net::around(ip, prefix);
+    let net = Net::enclosing(ip, prefix);
     if net.network() != ip {
         return Err(format!("{ip} has bits beyond the prefix: {net} may be meant"));
     }
-    Ok(unmapped(net))
+    Ok(canonical_net(net))
 }
 
 fn address_fault(address: &str) -> String {
@@ -117,7 +117,7 @@ fn address_fault(address: &str) -> String {
     }
 }
 
-fn parse_prefix(digits: &str, most: u8) -> Result<u8, String> {
+fn parse_prefix(digits: &str, max: u8) -> Result<u8, String> {
     if digits.is_empty() {
         return Err("the prefix after the slash is empty".to_owned());
     }
@@ -129,13 +129,13 @@ fn parse_prefix(digits: &str, most: u8) -> Result<u8, String> {
     }
     // The text has digits only, so a parse error means that the number is too large.
     match digits.parse() {
-        Ok(prefix) if prefix <= most => Ok(prefix),
-        _ => Err(format!("the prefix is greater than {most}")),
+        Ok(prefix) if prefix <= max => Ok(prefix),
+        _ => Err(format!("the prefix is greater than {max}")),
     }
 }
 
 /// Converts a net of IPv4-mapped addresses to the IPv4 net.
-fn unmapped(net: Net) -> Net {
+fn canonical_net(net: Net) -> Net {
     match net {
         Net::V6(network, prefix @ 96..) => match network.to_ipv4_mapped() {
             Some(network) => Net::V4(network, prefix - 96),

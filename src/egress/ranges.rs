@@ -29,28 +29,28 @@ impl Range {
 }
 
 /// Allows only addresses of Internet hosts.
-pub(super) fn judge_public(ip: IpAddr) -> Result<(), Reason> {
-    match innermost(special(ip), ip) {
+pub(super) fn check_public(ip: IpAddr) -> Result<(), Reason> {
+    match longest_prefix(special(ip), ip) {
         Some(row) if special(ip)[usize::from(row)].allowed => Ok(()),
         Some(row) => Err(Reason::Special(row)),
         None => match ip {
             IpAddr::V6(ip) if !is_global_unicast(ip) => Err(Reason::OutsideGlobalUnicast),
-            IpAddr::V4(_) | IpAddr::V6(_) => judge_cloud(ip),
+            IpAddr::V4(_) | IpAddr::V6(_) => check_cloud(ip),
         },
     }
 }
 
 /// Denies addresses of cloud platform services that look like Internet hosts.
-fn judge_cloud(ip: IpAddr) -> Result<(), Reason> {
-    match innermost(CLOUD, ip) {
+fn check_cloud(ip: IpAddr) -> Result<(), Reason> {
+    match longest_prefix(CLOUD, ip) {
         Some(row) => Err(Reason::Cloud(row)),
         None => Ok(()),
     }
 }
 
 /// Denies Cloudflare's addresses.
-pub(super) fn judge_cloudflare(ip: IpAddr) -> Result<(), Reason> {
-    match innermost(CLOUDFLARE, ip) {
+pub(super) fn check_cloudflare(ip: IpAddr) -> Result<(), Reason> {
+    match longest_prefix(CLOUDFLARE, ip) {
         Some(row) => Err(Reason::Cloudflare(row)),
         None => Ok(()),
     }
@@ -76,7 +76,7 @@ pub(super) fn cloudflare() -> &'static [Range] {
 ///
 /// Rows are sorted by first address and then by prefix length, so ranges inside a range come after it. The last row
 /// that contains the address is therefore the innermost. A linear search takes less than 100 ns.
-fn innermost(table: &[Range], ip: IpAddr) -> Option<u8> {
+fn longest_prefix(table: &[Range], ip: IpAddr) -> Option<u8> {
     let row = table.iter().rposition(|range| range.net.contains(ip))?;
     Some(u8::try_from(row).expect("no table has more than 256 rows"))
 }

@@ -134,7 +134,7 @@ fn a_denial_names_the_rule() {
 #[test]
 fn port_25_has_its_own_message() {
     let address = "8.8.8.8:25".parse().unwrap();
-    let text = |rules: EgressRules| match rules.denial(address) {
+    let text = |rules: EgressRules| match rules.denied_by(address) {
         Some(denial) => denial.to_string(),
         other => panic!("{other:?}"),
     };
@@ -145,7 +145,7 @@ fn port_25_has_its_own_message() {
         text(EgressRules::deny_all()),
         "no rule allows port 25: Connections to port 25 are prohibited"
     );
-    assert_eq!(EgressRules::workers().allow_port(25).judge(address), Ok(()));
+    assert_eq!(EgressRules::workers().allow_port(25).check(address), Ok(()));
 }
 
 #[test]
@@ -153,10 +153,10 @@ fn an_own_listener_is_a_loop_whatever_the_rules_say() {
     let listener: SocketAddr = "127.0.0.1:25".parse().unwrap();
     for rules in [EgressRules::allow_all(), EgressRules::workers(), EgressRules::deny_all()] {
         let rules = rules.own_listener(listener).allow_net("127.0.0.0/8").unwrap().allow_port(25);
-        assert_eq!(rules.judge(listener), Err(Fault::OwnListener));
+        assert_eq!(rules.check(listener), Err(Fault::OwnListener));
     }
     let rules = EgressRules::deny_all().own_listener(listener);
-    assert_eq!(rules.judge(listener), Err(Fault::OwnListener));
+    assert_eq!(rules.check(listener), Err(Fault::OwnListener));
     let error = Error::from_fault(Fault::OwnListener);
     assert_eq!(error.kind(), ErrorKind::Loop);
     assert_eq!(error.to_string(), "TCP Loop detected: the address is a listener of this program");
@@ -166,7 +166,7 @@ fn an_own_listener_is_a_loop_whatever_the_rules_say() {
 fn the_system_is_asked_only_about_ports_of_unspecified_listeners() {
     let asks = |listener: &str, address: &str| {
         let rules = EgressRules::allow_all().own_listener(listener.parse().unwrap());
-        rules.asks_whether_local(address.parse().unwrap())
+        rules.needs_local_check(address.parse().unwrap())
     };
     for listener in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"] {
         assert!(asks(listener, "198.51.100.1:80"));
@@ -174,7 +174,7 @@ fn the_system_is_asked_only_about_ports_of_unspecified_listeners() {
         assert!(!asks(listener, "198.51.100.1:81"));
     }
     assert!(!asks("198.51.100.1:80", "198.51.100.1:80"));
-    assert!(!EgressRules::allow_all().asks_whether_local("198.51.100.1:80".parse().unwrap()));
+    assert!(!EgressRules::allow_all().needs_local_check("198.51.100.1:80".parse().unwrap()));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn names(rules: &EgressRules, hosts: &[&str]) {
 }
 
 fn judged(rules: &EgressRules, address: Result<SocketAddress>) -> Result<()> {
-    rules.judge_name(&address.expect("a valid address"))
+    rules.check_name(&address.expect("a valid address"))
 }
 
 fn no_name(rules: &EgressRules, host: &str, expected: &str) {
@@ -265,8 +265,8 @@ fn no_name(rules: &EgressRules, host: &str, expected: &str) {
 
 fn denies(rules: &EgressRules, address: &str, expected: &str) {
     let address = address.parse().unwrap();
-    assert_eq!(rules.judge(address), Err(Fault::Denied));
-    let denial = rules.denial(address).expect("the rules deny the address");
+    assert_eq!(rules.check(address), Err(Fault::Denied));
+    let denial = rules.denied_by(address).expect("the rules deny the address");
     let text = denial.to_string();
     assert!(text.ends_with(&format!("{expected}: {REFUSED}")), "{text}");
     let error = Error::from_denial(&denial.reason(), denial.page(), &"there");

@@ -8,7 +8,7 @@ use super::{ErrorKind, FailedAttempt, Fault};
 use crate::egress::{Denial, EgressRules};
 
 /// Maximum number of addresses or denials in a message. [`Error::attempts`](super::Error::attempts) has all of them.
-const LISTED: usize = 4;
+const MAX_LISTED: usize = 4;
 
 /// Returns the message for a denied host, port or address. It begins with the rule's reason.
 pub(super) fn denied(
@@ -20,7 +20,7 @@ pub(super) fn denied(
 }
 
 /// Returns the message for a connection that never opened.
-pub(super) fn unconnected(
+pub(super) fn connect_failed(
     fault: Fault,
     requested: &dyn fmt::Display,
     failed: &[FailedAttempt],
@@ -69,7 +69,7 @@ impl Reasons {
         let mut reasons = Reasons { groups: Vec::new(), denials: Vec::new() };
         for attempt in failed {
             let denial = match attempt.fault {
-                Fault::Denied => egress.and_then(|rules| rules.denial(attempt.address)),
+                Fault::Denied => egress.and_then(|rules| rules.denied_by(attempt.address)),
                 _ => None,
             };
             match denial {
@@ -102,11 +102,11 @@ struct List<'a, T, F>(&'a [T], &'static str, F);
 impl<'a, T, D: fmt::Display, F: Fn(&'a T) -> D> fmt::Display for List<'a, T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let List(items, separator, shown) = self;
-        for (place, item) in items.iter().take(LISTED).enumerate() {
+        for (place, item) in items.iter().take(MAX_LISTED).enumerate() {
             let separator = if place == 0 { "" } else { separator };
             write!(f, "{separator}{}", shown(item))?;
         }
-        match items.len().saturating_sub(LISTED) {
+        match items.len().saturating_sub(MAX_LISTED) {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::resolver::Unresolved;
+use crate::resolver::LookupError;
 use crate::tls::every_failure;
 
 /// Codes of different kinds, and one that no system defines.
@@ -15,7 +15,7 @@ const CODES: [i32; 14] = [1, 13, 22, 24, 12, 32, 98, 99, 100, 101, 104, 110, 111
 #[cfg(not(target_os = "linux"))]
 const CODES: [i32; 1] = [i32::MAX];
 
-const DEADLINES: [TimerKind; 13] = [
+const TIMERS: [TimerKind; 13] = [
     TimerKind::Slot,
     TimerKind::Lookup,
     TimerKind::LookupQueue,
@@ -50,7 +50,7 @@ fn faults() -> Vec<Fault> {
         Fault::Upgraded,
         Fault::Reset(None),
     ];
-    faults.extend(DEADLINES.map(Fault::TimedOut));
+    faults.extend(TIMERS.map(Fault::TimedOut));
     for code in CODES {
         let coded = [Fault::Connect, Fault::ResetAfterEnd, Fault::Lost, Fault::Io];
         faults.extend(coded.map(|fault| fault(code)));
@@ -110,8 +110,8 @@ fn no_error_of_a_connection_repeats_itself() {
     for fault in faults() {
         check_no_repetition(&Error::from_fault(fault));
     }
-    for limit in DEADLINES {
-        check_no_repetition(&Error::call_timed_out(limit));
+    for limit in TIMERS {
+        check_no_repetition(&Error::timed_out_call(limit));
     }
     for failure in every_failure() {
         check_no_repetition(&Error::from_tls(&failure, None));
@@ -127,7 +127,7 @@ fn no_error_of_a_connect_repeats_itself() {
             let mixed = [fault, Fault::Connect(111), fault, Fault::Denied];
             for failures in [&[][..], &[fault], &[fault; 9], &mixed] {
                 let failed = failed(failures);
-                let error = Error::from_connecting(fault, &requested, &failed, None, Some(&rules));
+                let error = Error::from_connect(fault, &requested, &failed, None, Some(&rules));
                 check_no_repetition(&error);
                 assert_eq!(error.attempts().len(), failures.len());
                 for attempt in error.attempts() {
@@ -148,8 +148,8 @@ fn a_resolvers_error_is_printed_once() {
         Error::from_fault(Fault::Connect(CODES[0])).into(),
     ];
     for error in said {
-        let said = Some(Unresolved::new(error));
-        let error = Error::from_connecting(Fault::Resolve, &"example.com:443", &[], said, None);
+        let said = Some(LookupError::new(error));
+        let error = Error::from_connect(Fault::Resolve, &"example.com:443", &[], said, None);
         check_no_repetition(&error);
         assert_eq!(chain(&error)[0], "cannot connect to example.com:443: the name did not resolve");
     }
@@ -160,7 +160,7 @@ fn a_failed_connect_names_what_failed_then_why_then_where() {
     let check = |fault, requested: &str, failures: &[Fault], expected: &str| {
         let failed = failed(failures);
         let rules = EgressRules::public_only();
-        let error = Error::from_connecting(fault, &requested, &failed, None, Some(&rules));
+        let error = Error::from_connect(fault, &requested, &failed, None, Some(&rules));
         assert_eq!(error.to_string(), expected);
     };
     let late = Fault::TimedOut(TimerKind::Connect);

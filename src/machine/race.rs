@@ -342,7 +342,7 @@ impl HappyEyeballs {
     /// The verdict on an address, by which alone it may be dialled.
     fn check(&self, address: SocketAddr) -> Result<(), Fault> {
         match &self.egress {
-            Some(rules) if !planted!(DialsDenied) => rules.judge(address)?,
+            Some(rules) if !planted!(DialsDenied) => rules.check(address)?,
             Some(_) | None => {}
         }
         match self.bind {

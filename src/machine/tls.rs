@@ -27,7 +27,7 @@ use super::intake::{RecvBuf, RecvQueue};
 use super::outbox::{SendQueue, Transmit};
 use crate::info::Negotiated;
 use crate::tls::{
-    Failure, TlsInfo, TlsSetup, TlsVersion, When, size_of_certificates, with_certificates,
+    Failure, Stage, TlsInfo, TlsSetup, TlsVersion, size_of_certificates, with_certificates,
 };
 
 /// What sealing adds to a record at most, and its header: an explicit nonce, a type and a tag.
@@ -127,7 +127,7 @@ impl Session {
             let config = Arc::clone(setup.config());
             UnbufferedClientConnection::new(config, setup.server_name().clone())
         })?
-        .map_err(|error| Failure::new(error, When::Handshake))?;
+        .map_err(|error| Failure::new(error, Stage::Handshake))?;
         let mut session = Box::new(Session {
             connection: Some(connection),
             ..Session::without_connection(setup.require_close_notify())
@@ -198,7 +198,7 @@ impl Session {
     /// Fails where more came without data than any peer has to send.
     pub(super) fn bound_flood(&mut self, now: Instant) {
         if self.flood.is_flood(now) {
-            self.fail(Failure::plain("the peer sent too many records without data"));
+            self.fail(Failure::with_message("the peer sent too many records without data"));
         }
     }
 
@@ -208,7 +208,7 @@ impl Session {
         let is_between_records = self.recv_queue.len() == 0;
         match self.peer_state {
             PeerState::Handshaking => {
-                self.peer_state = PeerState::Failed(Box::new(Failure::ended_early()));
+                self.peer_state = PeerState::Failed(Box::new(Failure::unexpected_eof()));
             }
             PeerState::Established if self.require_close_notify || !is_between_records => {
                 self.peer_state = PeerState::Truncated;
@@ -318,7 +318,7 @@ impl Session {
         match sealed {
             Some(_) => bytes_to_seal.len(),
             None => {
-                self.fail(Failure::plain("the keys of this connection are used up"));
+                self.fail(Failure::with_message("the keys of this connection are used up"));
                 0
             }
         }
@@ -430,7 +430,7 @@ impl Session {
     fn process(&mut self) {
         while !self.has_plaintext && self.process_one() {}
         if self.recv_queue.len() > MAX_RECV_QUEUE {
-            self.fail(Failure::plain("the peer sent a TLS message that is too long"));
+            self.fail(Failure::with_message("the peer sent a TLS message that is too long"));
         }
     }
 
@@ -442,9 +442,9 @@ impl Session {
                 // Nobody knows what it is in now: it is not touched again. Behind this side's close_notify a
                 // debug build of rustls panics where it would send an alert.
                 let failure = match self.close_notify_done {
-                    true => {
-                        Failure::plain("the peer sent a record that is no part of the connection")
-                    }
+                    true => Failure::with_message(
+                        "the peer sent a record that is no part of the connection",
+                    ),
                     false => failure,
                 };
                 self.peer_state = PeerState::Failed(Box::new(failure));
@@ -528,10 +528,10 @@ impl Session {
                     (PeerState::Handshaking, Error::InvalidMessage(_))
                         if connection.protocol_version().is_some() =>
                     {
-                        When::Data
+                        Stage::Data
                     }
-                    (PeerState::Handshaking, _) => When::Handshake,
-                    _ => When::Data,
+                    (PeerState::Handshaking, _) => Stage::Handshake,
+                    _ => Stage::Data,
                 };
                 (false, Some(PeerState::Failed(Box::new(Failure::new(error, when)))))
             }
@@ -652,7 +652,7 @@ fn catch_panic<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|payload| {
         // To drop it may panic again.
         std::mem::forget(payload);
-        Failure::plain("there was a panic in TLS, or in what its configuration calls")
+        Failure::with_message("there was a panic in TLS, or in what its configuration calls")
     })
 }
 

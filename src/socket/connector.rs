@@ -42,10 +42,10 @@ use crate::tls::TlsOptions;
 #[derive(Clone, Debug)]
 #[doc(alias("Dialer", "Agent"))]
 pub struct Connector {
-    rules: Arc<Rules>,
+    inner: Arc<ConnectorInner>,
 }
 
-struct Rules {
+struct ConnectorInner {
     /// Resolver; `None` means that of the operating system.
     resolver: Option<Arc<dyn Resolver>>,
     /// Egress rules; `None` allows everything.
@@ -57,7 +57,7 @@ struct Rules {
     registry: PerProcess<Arc<Registry>>,
 }
 
-impl Rules {
+impl ConnectorInner {
     fn registry(&self) -> &Arc<Registry> {
         self.registry.get(|parents| {
             Arc::new(match parents {
@@ -81,7 +81,7 @@ impl Connector {
         // A lock might be held during a fork, and would then stay locked in the child.
         static GLOBAL: OnceBox<Connector> = OnceBox::new();
         GLOBAL.get_or_init(|| {
-            Box::new(Connector { rules: Arc::new(ConnectorBuilder::default().rules()) })
+            Box::new(Connector { inner: Arc::new(ConnectorBuilder::default().into_inner()) })
         })
     }
 
@@ -112,7 +112,7 @@ impl Connector {
         A: TryInto<SocketAddress>,
         Error: From<A::Error>,
     {
-        self.open(address.try_into().map_err(Error::from)?, options, None)
+        self.connect_in(address.try_into().map_err(Error::from)?, options, None)
     }
 
     /// Connects to the address that answers first, as if a name had resolved to the given addresses in this order.
@@ -149,7 +149,7 @@ impl Connector {
         addresses: &[SocketAddr],
         options: SocketOptions,
     ) -> Result<Socket> {
-        self.open_any(addresses, options, None)
+        self.connect_any_in(addresses, options, None)
     }
 
     /// Runs `work`, then closes the sockets that it opened through the scope.
@@ -174,7 +174,7 @@ impl Connector {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn scope<R>(&self, work: impl FnOnce(&Scope<'_>) -> R) -> R {
-        let scope = Scope::new(self, self.rules.registry().begin_scope());
+        let scope = Scope::new(self, self.inner.registry().begin_scope());
         work(&scope)
     }
 
@@ -182,7 +182,7 @@ impl Connector {
     /// [limit](ConnectorBuilder::max_open_sockets) and closed sockets are not counted.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
-        self.rules.registry().open_sockets()
+        self.inner.registry().open_sockets()
     }
 
     /// Returns counts of its sockets since it was built, and the current number of sockets, for metrics. A socket's
@@ -209,7 +209,7 @@ impl Connector {
     #[must_use]
     #[doc(alias("metrics", "Stats"))]
     pub fn stats(&self) -> ConnectorStats {
-        self.rules.registry().stats()
+        self.inner.registry().stats()
     }
 
     /// Closes every socket gracefully, for at most `limit`, then aborts the rest. Later connects fail with
@@ -220,7 +220,7 @@ impl Connector {
     /// reason is that `limit` passed, or their own [`close_timeout`](SocketOptions::close_timeout) if that is
     /// shorter. In plaintext, accepted data is always with the kernel. Only the peer knows what it has received.
     pub fn shutdown(&self, limit: Duration) -> usize {
-        self.rules.registry().shutdown(limit)
+        self.inner.registry().shutdown(limit)
     }
 
     /// Takes over an established connection, such as one that was accepted or that a proxy opened.
@@ -261,10 +261,10 @@ impl Connector {
     /// ```
     #[doc(alias("from_std", "from_raw_fd"))]
     pub fn adopt(&self, stream: TcpStream, options: SocketOptions) -> Result<Socket> {
-        self.take(stream, options, None)
+        self.adopt_in(stream, options, None)
     }
 
-    pub(super) fn take(
+    pub(super) fn adopt_in(
         &self,
         stream: TcpStream,
         mut options: SocketOptions,
@@ -277,21 +277,21 @@ impl Connector {
             return Err(Error::with_message(ErrorKind::InvalidOptions, message));
         }
         let (adopted, remote) = AdoptedStream::new(stream, &options.tcp)?;
-        self.fill_in(&mut options);
+        self.apply_defaults(&mut options);
         let context =
-            ConnectContext { resolver: None, egress: None, registry: self.rules.registry(), scope };
+            ConnectContext { resolver: None, egress: None, registry: self.inner.registry(), scope };
         let connection =
             Connection::connect(remote.into(), options, Origin::Adopted(adopted), context)?;
-        Ok(Socket { handle: Handle::first(connection) })
+        Ok(Socket { handle: Handle::new(connection) })
     }
 
-    fn fill_in(&self, options: &mut SocketOptions) {
+    fn apply_defaults(&self, options: &mut SocketOptions) {
         if options.tls.is_none() && options.secure_transport != SecureTransport::Off {
-            options.tls.clone_from(&self.rules.tls);
+            options.tls.clone_from(&self.inner.tls);
         }
     }
 
-    pub(super) fn open(
+    pub(super) fn connect_in(
         &self,
         address: SocketAddress,
         mut options: SocketOptions,
@@ -299,27 +299,27 @@ impl Connector {
     ) -> Result<Socket> {
         address.check_port()?;
         options.check()?;
-        self.fill_in(&mut options);
-        let Rules { resolver, egress, .. } = &*self.rules;
-        let registry = self.rules.registry();
+        self.apply_defaults(&mut options);
+        let ConnectorInner { resolver, egress, .. } = &*self.inner;
+        let registry = self.inner.registry();
         if let Some(egress) = egress {
-            let judged = egress.judge_name(&address).and_then(|()| {
-                match address.literal().and_then(|literal| egress.denial(literal)) {
+            let checked = egress.check_name(&address).and_then(|()| {
+                match address.as_socket_addr().and_then(|literal| egress.denied_by(literal)) {
                     Some(denial) => {
                         Err(Error::from_denial(&denial.reason(), denial.page(), &address))
                     }
                     None => Ok(()),
                 }
             });
-            judged.inspect_err(|error| registry.count_denied(error))?;
+            checked.inspect_err(|error| registry.count_denied(error))?;
         }
         let resolver = resolver.as_ref();
         let context = ConnectContext { resolver, egress: egress.as_ref(), registry, scope };
         let connection = Connection::connect(address, options, Origin::Dial, context)?;
-        Ok(Socket { handle: Handle::first(connection) })
+        Ok(Socket { handle: Handle::new(connection) })
     }
 
-    pub(super) fn open_any(
+    pub(super) fn connect_any_in(
         &self,
         addresses: &[SocketAddr],
         mut options: SocketOptions,
@@ -333,24 +333,24 @@ impl Connector {
             SocketAddress::from(address).check_port()?;
         }
         options.check()?;
-        self.fill_in(&mut options);
-        let egress = &self.rules.egress;
-        let registry = self.rules.registry();
+        self.apply_defaults(&mut options);
+        let egress = &self.inner.egress;
+        let registry = self.inner.registry();
         let allowed = match egress {
             Some(egress) => {
-                let judged = allowed_hosts(egress, addresses);
-                judged.inspect_err(|error| registry.count_denied(error))?
+                let checked = allowed_hosts(egress, addresses);
+                checked.inspect_err(|error| registry.count_denied(error))?
             }
             None => addresses.to_vec(),
         };
         let context = ConnectContext { resolver: None, egress: egress.as_ref(), registry, scope };
         let connection =
             Connection::connect(first.into(), options, Origin::Addresses(allowed), context)?;
-        Ok(Socket { handle: Handle::first(connection) })
+        Ok(Socket { handle: Handle::new(connection) })
     }
 
     pub(super) fn registry(&self) -> &Registry {
-        self.rules.registry()
+        self.inner.registry()
     }
 }
 
@@ -360,7 +360,7 @@ fn allowed_hosts(egress: &EgressRules, addresses: &[SocketAddr]) -> Result<Vec<S
     let mut allowed = Vec::new();
     let mut denied = None;
     for &address in addresses {
-        match egress.judge_name(&address.into()) {
+        match egress.check_name(&address.into()) {
             Ok(()) => allowed.push(address),
             Err(error) => denied = denied.or(Some(error)),
         }
@@ -371,7 +371,7 @@ fn allowed_hosts(egress: &EgressRules, addresses: &[SocketAddr]) -> Result<Vec<S
     }
 }
 
-impl fmt::Debug for Rules {
+impl fmt::Debug for ConnectorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resolver = if self.resolver.is_some() { "own" } else { "system" };
         f.debug_struct("Rules")
@@ -427,8 +427,8 @@ impl ConnectorBuilder {
     /// connection that is still drained in the background does not count.
     #[must_use]
     #[doc(alias("MaxConns", "maxSockets"))]
-    pub fn max_open_sockets(mut self, most: usize) -> Self {
-        self.max_open_sockets = Some(most);
+    pub fn max_open_sockets(mut self, max: usize) -> Self {
+        self.max_open_sockets = Some(max);
         self
     }
 
@@ -492,13 +492,13 @@ impl ConnectorBuilder {
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
-        Ok(Connector { rules: Arc::new(self.rules()) })
+        Ok(Connector { inner: Arc::new(self.into_inner()) })
     }
 
-    fn rules(self) -> Rules {
+    fn into_inner(self) -> ConnectorInner {
         let limit = SocketLimit { max: self.max_open_sockets, wait: self.wait_at_limit };
         let restricts = !self.egress.is_unrestricted();
-        Rules {
+        ConnectorInner {
             resolver: self.resolver,
             egress: restricts.then(|| Arc::new(self.egress)),
             tls: self.tls,

@@ -233,7 +233,7 @@ impl Socket {
     /// ```
     #[doc(alias("startTls"))]
     pub fn start_tls(&self) -> Result<Socket> {
-        Ok(Socket { handle: Handle::first(self.handle.connection().start_tls(None)?) })
+        Ok(Socket { handle: Handle::new(self.handle.connection().start_tls(None)?) })
     }
 
     /// Upgrades like [`start_tls`](Self::start_tls), with `tls` instead of the options' TLS settings.
@@ -241,7 +241,7 @@ impl Socket {
     /// # Errors
     /// Those of `start_tls`, and [`InvalidOptions`](crate::ErrorKind::InvalidOptions). Nothing changes then.
     pub fn start_tls_with(&self, tls: TlsOptions) -> Result<Socket> {
-        Ok(Socket { handle: Handle::first(self.handle.connection().start_tls(Some(&tls))?) })
+        Ok(Socket { handle: Handle::new(self.handle.connection().start_tls(Some(&tls))?) })
     }
 
     /// Returns whether [`start_tls`](Self::start_tls) has passed the connection to another socket.
@@ -500,11 +500,11 @@ macro_rules! impl_read {
         io_by_value_and_reference!(Read for $handle,
             /// Waits for the connection to open and for data. `Ok(0)` is the peer's clean end.
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.read(&mut RecvBufs::One(buf))).map_err(read_failed)
+                self.handle.call(|connection| connection.read(&mut RecvBufs::One(buf))).map_err(read_error)
             }
 
             fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.read(&mut RecvBufs::Many(bufs))).map_err(read_failed)
+                self.handle.call(|connection| connection.read(&mut RecvBufs::Many(bufs))).map_err(read_error)
             }
         );
     };
@@ -515,29 +515,29 @@ macro_rules! impl_write {
         io_by_value_and_reference!(Write for $handle,
             /// Waits for the connection to open and for some of the bytes to be accepted.
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.write(&SendBufs::One(buf))).map_err(write_failed)
+                self.handle.call(|connection| connection.write(&SendBufs::One(buf))).map_err(write_error)
             }
 
             fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.write(&SendBufs::Many(bufs))).map_err(write_failed)
+                self.handle.call(|connection| connection.write(&SendBufs::Many(bufs))).map_err(write_error)
             }
 
             /// Waits until the kernel has all accepted data, which in plaintext it always has. Fails if the socket
             /// has failed.
             fn flush(&mut self) -> io::Result<()> {
-                self.handle.call(|connection| connection.flush()).map_err(write_failed)
+                self.handle.call(|connection| connection.flush()).map_err(write_error)
             }
         );
     };
 }
 
 #[cold]
-fn read_failed(error: Error) -> io::Error {
+fn read_error(error: Error) -> io::Error {
     error.during(Step::Read).into()
 }
 
 #[cold]
-fn write_failed(error: Error) -> io::Error {
+fn write_error(error: Error) -> io::Error {
     error.during(Step::Write).into()
 }
 
@@ -553,7 +553,7 @@ struct Handle {
 
 impl Handle {
     /// Wraps the handle that a new connection already counts.
-    fn first(connection: Arc<Connection>) -> Self {
+    fn new(connection: Arc<Connection>) -> Self {
         Handle { connection }
     }
 
@@ -571,7 +571,7 @@ impl Handle {
         let stats = self.connection.stats();
         f.debug_struct(name)
             .field("address", &format_args!("{}", self.connection.requested()))
-            .field("remote", &format_args!("{}", Shown(self.connection.remote_address())))
+            .field("remote", &format_args!("{}", OrNone(self.connection.remote_address())))
             .field("phase", &self.connection.phase())
             .field("secure_transport", &self.connection.mode())
             .field("bytes_read", &stats.bytes_read)
@@ -581,9 +581,9 @@ impl Handle {
 }
 
 /// Displays an address that may be unknown.
-struct Shown(Option<SocketAddr>);
+struct OrNone(Option<SocketAddr>);
 
-impl fmt::Display for Shown {
+impl fmt::Display for OrNone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(address) => address.fmt(f),

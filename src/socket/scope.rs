@@ -42,7 +42,7 @@ impl<'a> Scope<'a> {
         Error: From<A::Error>,
     {
         let address = address.try_into().map_err(Error::from)?;
-        self.connector.open(address, options, Some(self.id))
+        self.connector.connect_in(address, options, Some(self.id))
     }
 
     /// Connects like [`Connector::connect_addrs`], within the scope.
@@ -54,7 +54,7 @@ impl<'a> Scope<'a> {
         addresses: &[SocketAddr],
         options: SocketOptions,
     ) -> Result<Socket> {
-        self.connector.open_any(addresses, options, Some(self.id))
+        self.connector.connect_any_in(addresses, options, Some(self.id))
     }
 
     /// Adopts a stream like [`Connector::adopt`], within the scope.
@@ -62,7 +62,7 @@ impl<'a> Scope<'a> {
     /// # Errors
     /// Those of [`Connector::adopt`].
     pub fn adopt(&self, stream: TcpStream, options: SocketOptions) -> Result<Socket> {
-        self.connector.take(stream, options, Some(self.id))
+        self.connector.adopt_in(stream, options, Some(self.id))
     }
 }
 

@@ -15,14 +15,14 @@ pub(super) fn server_end_point(
     negotiated: SupportedCipherSuite,
 ) -> Option<Vec<u8>> {
     match Digest::of_signature(certificate)? {
-        Digest::Sha256 => by_suite(HashAlgorithm::SHA256, certificate, negotiated),
-        Digest::Sha384 => by_suite(HashAlgorithm::SHA384, certificate, negotiated),
+        Digest::Sha256 => hash_with_suite(HashAlgorithm::SHA256, certificate, negotiated),
+        Digest::Sha384 => hash_with_suite(HashAlgorithm::SHA384, certificate, negotiated),
         Digest::Sha512 => sha512(certificate),
     }
 }
 
 /// Computes a hash with the negotiated cipher suite's hash function, or else with another suite's of the provider.
-fn by_suite(
+fn hash_with_suite(
     wanted: HashAlgorithm,
     bytes: &[u8],
     negotiated: SupportedCipherSuite,
@@ -76,14 +76,14 @@ impl Digest {
             MD5_RSA | SHA1_RSA | SHA256_RSA | SHA1_ECDSA | SHA256_ECDSA => Some(Digest::Sha256),
             SHA384_RSA | SHA384_ECDSA => Some(Digest::Sha384),
             SHA512_RSA | SHA512_ECDSA => Some(Digest::Sha512),
-            PSS_RSA => Digest::of_pss(algorithm.expect(SEQUENCE)?),
+            PSS_RSA => Digest::from_pss(algorithm.expect(SEQUENCE)?),
             _ => None,
         }
     }
 
     /// Derives it from the RSASSA-PSS parameters (RFC 4055, section 3.1). Returns `None` if the message hash and the
     /// mask hash differ.
-    fn of_pss(parameters: &[u8]) -> Option<Self> {
+    fn from_pss(parameters: &[u8]) -> Option<Self> {
         let (mut hash, mut mask) = (SHA1, SHA1);
         let mut parameters = Reader(parameters);
         while let Some((tag, value)) = parameters.next() {

@@ -17,7 +17,7 @@ use rustls::{ClientConfig, KeyLogFile, RootCertStore};
 
 use super::options::{Settings, invalid};
 use super::sessions::SessionCache;
-use super::verify::{AcceptAny, Diagnose};
+use super::verify::{AcceptAnyVerifier, DiagnosingVerifier};
 use crate::error::Result;
 use crate::process::PerProcess;
 
@@ -25,16 +25,16 @@ use crate::process::PerProcess;
 ///
 /// # Errors
 /// `InvalidOptions` if there is no crypto provider, if it does not support the settings, or if there are no roots.
-pub(super) fn shared(settings: &Arc<Settings>) -> Result<Arc<ClientConfig>> {
-    SHARED.get(|_| Shared::new()).get(settings, provider()?)
+pub(super) fn shared_config(settings: &Arc<Settings>) -> Result<Arc<ClientConfig>> {
+    CONFIG_CACHE.get(|_| ConfigCache::new()).get(settings, provider()?)
 }
 
 /// Returns the crypto provider: the one that the program installed, or else the built-in one.
 pub(crate) fn provider() -> Result<Arc<CryptoProvider>> {
-    choose(CryptoProvider::get_default())
+    select_provider(CryptoProvider::get_default())
 }
 
-fn choose(installed: Option<&Arc<CryptoProvider>>) -> Result<Arc<CryptoProvider>> {
+fn select_provider(installed: Option<&Arc<CryptoProvider>>) -> Result<Arc<CryptoProvider>> {
     installed.cloned().or_else(built_in).ok_or_else(|| {
         invalid(
             "no cryptography: enable the feature aws-lc-rs or ring, install a provider with \
@@ -62,10 +62,11 @@ fn built_in() -> Option<Arc<CryptoProvider>> {
 }
 
 fn build(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<ClientConfig> {
-    let unfit = |error| invalid(format!("the installed cryptography can't be used: {error}"));
+    let provider_error =
+        |error| invalid(format!("the installed cryptography can't be used: {error}"));
     let builder = ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(SystemClock))
         .with_safe_default_protocol_versions()
-        .map_err(unfit)?
+        .map_err(provider_error)?
         .dangerous()
         .with_custom_certificate_verifier(verifier(settings, provider)?);
     let mut config = match &settings.client_auth {
@@ -88,7 +89,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>> {
     if settings.accept_invalid_certs {
-        return Ok(Arc::new(AcceptAny::new(provider.signature_verification_algorithms)));
+        return Ok(Arc::new(AcceptAnyVerifier::new(provider.signature_verification_algorithms)));
     }
     let mut roots = RootCertStore::empty();
     if !settings.only_added_roots {
@@ -107,7 +108,7 @@ fn verifier(
         WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
             .build()
             .map_err(|error| invalid(format!("the roots can't be used: {error}")))?;
-    Ok(Arc::new(Diagnose::new(webpki, roots)))
+    Ok(Arc::new(DiagnosingVerifier::new(webpki, roots)))
 }
 
 /// The clock for certificate validity. If the system clock is before 1970, the handshake fails; rustls' own
@@ -125,25 +126,25 @@ impl TimeProvider for SystemClock {
 /// The cache of this process. A forked child gets its own: another thread of the parent may hold the lock of the
 /// list or of a session store at the fork. Also, two processes must not use the same ticket (RFC 8446,
 /// appendix C.4).
-static SHARED: PerProcess<Shared> = PerProcess::new();
+static CONFIG_CACHE: PerProcess<ConfigCache> = PerProcess::new();
 
 /// A cache of configurations, with settings and provider as the key.
-struct Shared {
+struct ConfigCache {
     /// Guards the list only; the most recently used entry is last. Nothing is built, dropped or called back while
     /// the lock is held.
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<CacheEntry>>,
 }
 
-struct Entry {
+struct CacheEntry {
     settings: Arc<Settings>,
     /// Compared by address, because providers do not implement `PartialEq`.
     provider: Arc<CryptoProvider>,
     config: Arc<ClientConfig>,
 }
 
-impl Shared {
+impl ConfigCache {
     fn new() -> Self {
-        Shared { entries: Mutex::new(Vec::new()) }
+        ConfigCache { entries: Mutex::new(Vec::new()) }
     }
 
     fn get(
@@ -156,45 +157,45 @@ impl Shared {
         }
         let config = Arc::new(build(settings, &provider)?);
         let (config, _dropped_unlocked) =
-            self.insert(Entry { settings: Arc::clone(settings), provider, config });
+            self.insert(CacheEntry { settings: Arc::clone(settings), provider, config });
         Ok(config)
     }
 
     /// Adds an entry. Returns the configuration that all sockets use from now on, and the entry to drop after
     /// unlocking. If another thread added an equal entry first, its configuration wins.
-    fn insert(&self, entry: Entry) -> (Arc<ClientConfig>, Option<Entry>) {
+    fn insert(&self, entry: CacheEntry) -> (Arc<ClientConfig>, Option<CacheEntry>) {
         let mut entries = self.lock();
         if let Some(config) = find(&mut entries, &entry.settings, &entry.provider) {
             return (config, Some(entry));
         }
-        let oldest = (entries.len() >= KEPT).then(|| entries.remove(0));
+        let oldest = (entries.len() >= MAX_CACHED).then(|| entries.remove(0));
         let config = Arc::clone(&entry.config);
         entries.push(entry);
         (config, oldest)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<CacheEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Finds an entry and moves it to the end of the list, so that it is evicted last.
 fn find(
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<CacheEntry>,
     settings: &Arc<Settings>,
     provider: &Arc<CryptoProvider>,
 ) -> Option<Arc<ClientConfig>> {
-    let place = entries.iter().rposition(|entry| {
-        Arc::ptr_eq(&entry.provider, provider) && entry.settings.same(settings)
+    let index = entries.iter().rposition(|entry| {
+        Arc::ptr_eq(&entry.provider, provider) && entry.settings.is_same(settings)
     })?;
-    let entry = entries.remove(place);
+    let entry = entries.remove(index);
     let config = Arc::clone(&entry.config);
     entries.push(entry);
     Some(config)
 }
 
 /// The maximum number of cached configurations.
-const KEPT: usize = 32;
+const MAX_CACHED: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -222,20 +223,20 @@ mod tests {
             TlsOptions::new().client_auth_pem(b.pem(), b.key_pem()).unwrap(),
             TlsOptions::new().key_log_from_env(true),
         ];
-        let shared = Shared::new();
+        let shared = ConfigCache::new();
         let get =
             |options: &TlsOptions| shared.get(&rebuilt(options), provider().unwrap()).unwrap();
         let configs: Vec<_> = different.iter().map(get).collect();
-        for (place, config) in configs.iter().enumerate() {
+        for (index, config) in configs.iter().enumerate() {
             for (other, options) in different.iter().enumerate() {
-                assert_eq!(Arc::ptr_eq(config, &get(options)), place == other, "{place} {other}");
+                assert_eq!(Arc::ptr_eq(config, &get(options)), index == other, "{index} {other}");
             }
         }
     }
 
     #[test]
     fn providers_do_not_share_configurations() {
-        let shared = Shared::new();
+        let shared = ConfigCache::new();
         let ring = || Arc::new(rustls::crypto::ring::default_provider());
         let (one, other) = (ring(), ring());
         let settings = Arc::new(Settings::default());
@@ -247,7 +248,8 @@ mod tests {
 
     #[test]
     fn threads_that_build_at_the_same_time_get_one_configuration() {
-        let (shared, ring) = (Shared::new(), Arc::new(rustls::crypto::ring::default_provider()));
+        let (shared, ring) =
+            (ConfigCache::new(), Arc::new(rustls::crypto::ring::default_provider()));
         let together = Barrier::new(4);
         let configs: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
@@ -262,7 +264,7 @@ mod tests {
         });
         assert!(configs.iter().all(|config| Arc::ptr_eq(config, &configs[0])));
         // The same race, forced: both threads found nothing and built a configuration.
-        let build = || Entry {
+        let build = || CacheEntry {
             settings: Arc::new(Settings { alpn: vec![b"late".to_vec()], ..Settings::default() }),
             provider: Arc::clone(&ring),
             config: Arc::new(build(&Settings::default(), &ring).unwrap()),
@@ -277,17 +279,18 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_configuration_is_evicted_first() {
-        let (shared, ring) = (Shared::new(), Arc::new(rustls::crypto::ring::default_provider()));
+        let (shared, ring) =
+            (ConfigCache::new(), Arc::new(rustls::crypto::ring::default_provider()));
         let get = |number: usize| {
             let alpn = vec![number.to_string().into_bytes()];
             // Loading the roots would make the test slow.
             let settings = Settings { alpn, accept_invalid_certs: true, ..Settings::default() };
             shared.get(&Arc::new(settings), Arc::clone(&ring)).unwrap()
         };
-        let first: Vec<_> = (0..KEPT).map(get).collect();
+        let first: Vec<_> = (0..MAX_CACHED).map(get).collect();
         assert!(Arc::ptr_eq(&first[0], &get(0)));
-        get(KEPT);
-        assert_eq!(shared.lock().len(), KEPT);
+        get(MAX_CACHED);
+        assert_eq!(shared.lock().len(), MAX_CACHED);
         assert!(Arc::ptr_eq(&first[0], &get(0)), "recently used entries are kept");
         assert!(!Arc::ptr_eq(&first[1], &get(1)), "the least recently used entry is evicted");
     }
@@ -296,18 +299,21 @@ mod tests {
     fn missing_roots_are_an_error_unless_all_certificates_are_accepted() {
         crypto();
         let none = TlsOptions::new().only_added_roots();
-        let error = shared(none.settings()).unwrap_err();
+        let error = shared_config(none.settings()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidOptions);
         assert!(error.to_string().contains("no roots to trust"), "{error}");
-        assert!(shared(none.danger_accept_invalid_certs(true).settings()).is_ok());
+        assert!(shared_config(none.danger_accept_invalid_certs(true).settings()).is_ok());
     }
 
     #[test]
     fn an_installed_provider_takes_precedence_over_the_built_in_one() {
         let installed = Arc::new(rustls::crypto::ring::default_provider());
-        assert!(Arc::ptr_eq(&choose(Some(&installed)).unwrap(), &installed));
-        assert_eq!(choose(None).is_ok(), cfg!(any(feature = "aws-lc-rs", feature = "ring")));
-        match (choose(None), choose(None)) {
+        assert!(Arc::ptr_eq(&select_provider(Some(&installed)).unwrap(), &installed));
+        assert_eq!(
+            select_provider(None).is_ok(),
+            cfg!(any(feature = "aws-lc-rs", feature = "ring"))
+        );
+        match (select_provider(None), select_provider(None)) {
             (Ok(first), Ok(second)) => assert!(Arc::ptr_eq(&first, &second)),
             (first, _) => {
                 let error = first.unwrap_err();
@@ -320,12 +326,12 @@ mod tests {
     #[test]
     fn a_configuration_reflects_the_settings() {
         crypto();
-        let config = shared(TlsOptions::new().alpn(["h2", "x"]).settings()).unwrap();
+        let config = shared_config(TlsOptions::new().alpn(["h2", "x"]).settings()).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"x".to_vec()]);
         assert!(!config.enable_early_data && config.enable_sni);
         assert!(format!("{:?}", config.key_log).contains("NoKeyLog"));
         assert!(format!("{:?}", config.time_provider).contains("SystemClock"));
-        let config = shared(TlsOptions::new().key_log_from_env(true).settings()).unwrap();
+        let config = shared_config(TlsOptions::new().key_log_from_env(true).settings()).unwrap();
         assert!(format!("{:?}", config.key_log).contains("KeyLogFile"));
     }
 

@@ -5,12 +5,12 @@
 
 /// The encoded names of a certificate; two names are equal if their bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Names<'a> {
+pub(super) struct CertificateNames<'a> {
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],
 }
 
-impl<'a> Names<'a> {
+impl<'a> CertificateNames<'a> {
     /// Extracts the names from an X.509 certificate (RFC 5280, section 4.1).
     pub(super) fn of(certificate: &'a [u8]) -> Option<Self> {
         let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
@@ -25,7 +25,7 @@ impl<'a> Names<'a> {
         let issuer = inner.expect(SEQUENCE)?;
         let _validity = inner.expect(SEQUENCE)?;
         let subject = inner.expect(SEQUENCE)?;
-        Some(Names { issuer, subject })
+        Some(CertificateNames { issuer, subject })
     }
 
     pub(super) fn is_self_issued(&self) -> bool {
@@ -35,19 +35,19 @@ impl<'a> Names<'a> {
 
 /// Returns a name for messages: the common name, else the organisation, else the organisational unit. It is
 /// printable and at most [`TEXT`] characters long.
-pub(super) fn text_of(name: &[u8]) -> Option<String> {
+pub(super) fn display_name(name: &[u8]) -> Option<String> {
     [COMMON_NAME, ORGANISATION, UNIT].into_iter().find_map(|wanted| attribute(name, wanted))
 }
 
 /// Makes a peer's text safe for a message: replaces unusual characters with `?` and truncates it to [`TEXT`]
 /// characters.
-pub(super) fn sanitise(text: &str) -> String {
+pub(super) fn sanitize_text(text: &str) -> String {
     let mut clean: String = text
         .chars()
-        .take(TEXT)
+        .take(MAX_TEXT)
         .map(|c| if c.is_alphanumeric() || c == ' ' || c.is_ascii_punctuation() { c } else { '?' })
         .collect();
-    if text.chars().nth(TEXT).is_some() {
+    if text.chars().nth(MAX_TEXT).is_some() {
         clean.pop();
         clean.push('…');
     }
@@ -74,19 +74,19 @@ fn string(tag: u8, value: &[u8]) -> Option<String> {
     // The cut bounds the work. It may split a character, which from_utf8_lossy then replaces.
     let text = match tag {
         UTF8_STRING | PRINTABLE_STRING | IA5_STRING => {
-            String::from_utf8_lossy(&value[..value.len().min(4 * TEXT + 4)]).into_owned()
+            String::from_utf8_lossy(&value[..value.len().min(4 * MAX_TEXT + 4)]).into_owned()
         }
         // T.61 by definition, but certificate authorities put Latin-1 there.
-        TELETEX_STRING => value.iter().take(TEXT + 1).map(|&byte| char::from(byte)).collect(),
+        TELETEX_STRING => value.iter().take(MAX_TEXT + 1).map(|&byte| char::from(byte)).collect(),
         BMP_STRING => {
-            let units = value.chunks_exact(2).take(TEXT + 1).map(|pair| [pair[0], pair[1]]);
+            let units = value.chunks_exact(2).take(MAX_TEXT + 1).map(|pair| [pair[0], pair[1]]);
             char::decode_utf16(units.map(u16::from_be_bytes))
                 .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
                 .collect()
         }
         _ => return None,
     };
-    let text = sanitise(text.trim());
+    let text = sanitize_text(text.trim());
     (!text.is_empty()).then_some(text)
 }
 
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The maximum length of a name in a message, in characters.
-const TEXT: usize = 64;
+const MAX_TEXT: usize = 64;
 
 const INTEGER: u8 = 0x02;
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
@@ -154,8 +154,8 @@ mod tests {
         let (own, root) = (leaf.names(), authority.names());
         assert!(root.is_self_issued() && !own.is_self_issued());
         assert_eq!(own.issuer, root.subject);
-        assert_eq!(text_of(own.issuer).as_deref(), Some("The Authority"));
-        assert_eq!(text_of(own.subject).as_deref(), Some("a.test"));
+        assert_eq!(display_name(own.issuer).as_deref(), Some("The Authority"));
+        assert_eq!(display_name(own.subject).as_deref(), Some("a.test"));
     }
 
     #[test]
@@ -190,18 +190,19 @@ mod tests {
         let authority = Authority::new("Cut");
         let leaf = authority.leaf(["a.test"]);
         for length in 0..leaf.der().len() {
-            assert_eq!(Names::of(&leaf.der()[..length]), None, "cut at {length}");
+            assert_eq!(CertificateNames::of(&leaf.der()[..length]), None, "cut at {length}");
         }
         let longer = [leaf.der().as_ref(), &[0]].concat();
-        assert_eq!(Names::of(&longer), Some(leaf.names()), "trailing bytes are ignored");
+        assert_eq!(CertificateNames::of(&longer), Some(leaf.names()), "trailing bytes are ignored");
     }
 
     #[test]
     fn corrupted_certificates_do_not_panic() {
         let der = Authority::new("Changed").leaf(["a.test"]).der().to_vec();
         let mut random = fastrand::Rng::with_seed(1);
-        let read =
-            |der: &[u8]| Names::of(der).map(|names| (text_of(names.issuer), names.subject.len()));
+        let read = |der: &[u8]| {
+            CertificateNames::of(der).map(|names| (display_name(names.issuer), names.subject.len()))
+        };
         for place in 0..der.len() {
             for value in [0, 1, 0x30, 0x31, 0x7f, 0x80, 0x81, 0x83, 0x84, 0xff] {
                 let mut changed = der.clone();
@@ -217,7 +218,7 @@ mod tests {
             }
             changed.truncate(random.usize(..=changed.len()));
             if let Some((Some(text), _)) = read(&changed) {
-                assert!(text.chars().count() <= TEXT && !text.contains(char::is_control));
+                assert!(text.chars().count() <= MAX_TEXT && !text.contains(char::is_control));
             }
         }
     }
@@ -243,7 +244,7 @@ mod tests {
             params.distinguished_name.push(kind.clone(), value.clone());
         }
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let names = Names::of(certificate.der()).expect("it has names");
-        assert_eq!(text_of(names.subject).as_deref(), expected);
+        let names = CertificateNames::of(certificate.der()).expect("it has names");
+        assert_eq!(display_name(names.subject).as_deref(), expected);
     }
 }

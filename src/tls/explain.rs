@@ -11,8 +11,8 @@ use rustls::{
     PeerMisbehaved,
 };
 
-use super::der::sanitise;
-use super::verify::{Untrusted, is_authority_as_server};
+use super::der::sanitize_text;
+use super::verify::{UntrustedReason, is_authority_as_server};
 
 /// The cause of a TLS failure: a message, and the rustls error if there is one.
 #[derive(Clone, Debug)]
@@ -22,18 +22,18 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(error: Error, during: When) -> Self {
-        Failure { message: explain(&error, during).into(), error: Some(error) }
+    pub(crate) fn new(error: Error, stage: Stage) -> Self {
+        Failure { message: error_message(&error, stage).into(), error: Some(error) }
     }
 
     /// Creates a failure that did not come from rustls.
-    pub(crate) fn plain(message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_message(message: impl Into<Cow<'static, str>>) -> Self {
         Failure { message: message.into(), error: None }
     }
 
     /// Creates the failure for a FIN that the peer sent before the handshake was complete.
-    pub(crate) fn ended_early() -> Self {
-        Failure::plain("the server ended the connection during the handshake")
+    pub(crate) fn unexpected_eof() -> Self {
+        Failure::with_message("the server ended the connection during the handshake")
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -48,29 +48,29 @@ impl Failure {
 
 /// The phase in which a failure happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum When {
+pub(crate) enum Stage {
     /// Before this side completed the handshake.
     Handshake,
     /// After the handshake. In TLS 1.3, a server refuses the client's certificate only then.
     Data,
 }
 
-impl When {
+impl Stage {
     fn peer(self) -> &'static str {
         match self {
-            When::Handshake => "the server",
-            When::Data => "the peer",
+            Stage::Handshake => "the server",
+            Stage::Data => "the peer",
         }
     }
 }
 
 /// Returns the message for an error: lower case, without a full stop.
-pub(crate) fn explain(error: &Error, during: When) -> String {
-    let peer = during.peer();
+pub(crate) fn error_message(error: &Error, stage: Stage) -> String {
+    let peer = stage.peer();
     match error {
         Error::InvalidCertificate(error) => explain_certificate(error),
-        Error::AlertReceived(alert) => explain_alert(*alert, during),
-        Error::InvalidMessage(fault) => explain_message(*fault, during),
+        Error::AlertReceived(alert) => explain_alert(*alert, stage),
+        Error::InvalidMessage(fault) => explain_message(*fault, stage),
         Error::PeerIncompatible(fault) => explain_incompatible(fault),
         Error::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
             String::from("the handshake was tampered with: TLS 1.3 was removed from the offer")
@@ -151,7 +151,7 @@ fn explain_certificate(error: &CertificateError) -> String {
             "is refused by the verifier of this program"
         }
         CertificateError::Other(OtherError(error)) => {
-            if let Some(untrusted) = error.downcast_ref::<Untrusted>() {
+            if let Some(untrusted) = error.downcast_ref::<UntrustedReason>() {
                 return untrusted.to_string();
             }
             if is_authority_as_server(error.as_ref()) {
@@ -177,14 +177,14 @@ fn explain_name(expected: &ServerName<'_>, presented: &[String]) -> String {
         return message;
     }
     message.push_str(" but for ");
-    for (place, name) in presented.iter().take(NAMES).enumerate() {
+    for (place, name) in presented.iter().take(MAX_NAMES).enumerate() {
         if place > 0 {
             message.push_str(", ");
         }
-        message.push_str(&sanitise(bare_name(name)));
+        message.push_str(&sanitize_text(bare_name(name)));
     }
-    if presented.len() > NAMES {
-        message.push_str(&format!(" and {} more", presented.len() - NAMES));
+    if presented.len() > MAX_NAMES {
+        message.push_str(&format!(" and {} more", presented.len() - MAX_NAMES));
     }
     message
 }
@@ -195,17 +195,17 @@ fn bare_name(debugged: &str) -> &str {
     inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")")).unwrap_or(debugged)
 }
 
-fn explain_message(fault: InvalidMessage, during: When) -> String {
-    match (fault, during) {
+fn explain_message(fault: InvalidMessage, stage: Stage) -> String {
+    match (fault, stage) {
         // rustls read the first bytes of plaintext as a record header.
         (
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-            When::Handshake,
+            Stage::Handshake,
         ) => String::from(
             "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
         ),
-        (_, during) => {
-            format!("{} sent a malformed TLS message", during.peer())
+        (_, stage) => {
+            format!("{} sent a malformed TLS message", stage.peer())
         }
     }
 }
@@ -232,10 +232,10 @@ fn explain_incompatible(fault: &PeerIncompatible) -> String {
     String::from(what)
 }
 
-fn explain_alert(alert: AlertDescription, during: When) -> String {
-    let did = match during {
-        When::Handshake => "the server ended the handshake",
-        When::Data => "the peer ended the connection",
+fn explain_alert(alert: AlertDescription, stage: Stage) -> String {
+    let did = match stage {
+        Stage::Handshake => "the server ended the handshake",
+        Stage::Data => "the peer ended the connection",
     };
     let (name, why) = match alert {
         AlertDescription::CloseNotify => ("close_notify", "it is done"),
@@ -355,7 +355,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 /// The maximum number of a certificate's names in a message.
-const NAMES: usize = 4;
+const MAX_NAMES: usize = 4;
 
 #[cfg(test)]
 pub(crate) use self::tests::every_failure;
@@ -377,8 +377,8 @@ mod tests {
         let issuer = String::from("R3");
         let errors = [
             certificate(CertificateError::UnknownIssuer),
-            certificate(untrusted(Untrusted::SelfSigned)),
-            certificate(untrusted(Untrusted::Incomplete { issuer })),
+            certificate(untrusted(UntrustedReason::SelfSigned)),
+            certificate(untrusted(UntrustedReason::Incomplete { issuer })),
             certificate(CertificateError::Expired),
             certificate(CertificateError::ExpiredContext { time, not_after: then }),
             certificate(CertificateError::NotValidYet),
@@ -419,16 +419,16 @@ mod tests {
     pub(crate) fn every_failure() -> Vec<Failure> {
         let failures = every_error().into_iter();
         let both = failures.flat_map(|error| {
-            [When::Handshake, When::Data].map(|when| Failure::new(error.clone(), when))
+            [Stage::Handshake, Stage::Data].map(|when| Failure::new(error.clone(), when))
         });
-        both.chain([Failure::ended_early()]).collect()
+        both.chain([Failure::unexpected_eof()]).collect()
     }
 
     #[test]
     fn every_failure_has_its_own_message() {
         let mut seen = BTreeSet::new();
         for error in every_error() {
-            let message = explain(&error, When::Handshake);
+            let message = error_message(&error, Stage::Handshake);
             assert!(message.starts_with(char::is_lowercase), "{message}");
             assert!(!message.ends_with('.') && !message.contains("  "), "{message}");
             assert!(seen.insert(message.clone()), "twice: {message}");
@@ -441,14 +441,14 @@ mod tests {
         let (time, not_after) = (at(1_700_000_000), at(951_868_799));
         check(
             Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }),
-            When::Handshake,
+            Stage::Handshake,
             "the server's certificate has expired: it was valid until 2000-02-29 23:59 UTC, and \
              this system's clock says 2023-11-14 22:13 UTC",
         );
         let (time, not_before) = (at(0), at(253_402_300_799));
         check(
             Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }),
-            When::Handshake,
+            Stage::Handshake,
             "the server's certificate is not valid yet: it is valid from 9999-12-31 23:59 UTC on, \
              and this system's clock says 1970-01-01 00:00 UTC",
         );
@@ -490,7 +490,7 @@ mod tests {
         let says = |presented: &[&str], expected: &str| {
             let expected =
                 format!("the server's certificate is not for the name a.test {expected}");
-            check(wrong(presented), When::Handshake, &expected);
+            check(wrong(presented), Stage::Handshake, &expected);
         };
         says(&[], "nor for any other name");
         says(&["DnsName(\"*.b.test\")"], "but for *.b.test");
@@ -506,18 +506,18 @@ mod tests {
         let alert = Error::AlertReceived;
         check(
             alert(AlertDescription::CertificateRequired),
-            When::Handshake,
+            Stage::Handshake,
             "the server ended the handshake: it wants a client certificate (alert \
              certificate_required)",
         );
         check(
             alert(AlertDescription::CertificateRequired),
-            When::Data,
+            Stage::Data,
             "the peer ended the connection: it wants a client certificate (alert \
              certificate_required)",
         );
         let unknown = AlertDescription::from(200);
-        check(alert(unknown), When::Handshake, "the server ended the handshake (alert 200)");
+        check(alert(unknown), Stage::Handshake, "the server ended the handshake (alert 200)");
     }
 
     #[test]
@@ -525,23 +525,23 @@ mod tests {
         let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
         check(
             error.clone(),
-            When::Handshake,
+            Stage::Handshake,
             "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
         );
-        check(error, When::Data, "the peer sent a malformed TLS message");
+        check(error, Stage::Data, "the peer sent a malformed TLS message");
     }
 
     #[test]
     fn a_failure_returns_the_rustls_error_as_its_source() {
-        let failure = Failure::new(Error::DecryptError, When::Data);
+        let failure = Failure::new(Error::DecryptError, Stage::Data);
         assert!(failure.message().contains("can't be decrypted"));
         let source = failure.source().expect("there is one");
         assert_eq!(source.downcast_ref::<Error>(), Some(&Error::DecryptError));
-        assert!(Failure::ended_early().source().is_none());
-        assert!(Failure::ended_early().message().contains("during the handshake"));
+        assert!(Failure::unexpected_eof().source().is_none());
+        assert!(Failure::unexpected_eof().message().contains("during the handshake"));
     }
 
-    fn check(error: Error, during: When, expected: &str) {
-        assert_eq!(explain(&error, during), expected);
+    fn check(error: Error, stage: Stage, expected: &str) {
+        assert_eq!(error_message(&error, stage), expected);
     }
 }

@@ -28,5 +28,5 @@ pub use setup::TlsSetup;
 pub(crate) use config::provider;
 #[cfg(test)]
 pub(crate) use explain::every_failure;
-pub(crate) use explain::{Failure, When};
+pub(crate) use explain::{Failure, Stage};
 pub(crate) use sessions::{size_of_certificates, with_certificates};

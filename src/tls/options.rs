@@ -75,7 +75,7 @@ impl TlsOptions {
         I: IntoIterator<Item = P>,
         P: Into<Vec<u8>>,
     {
-        self.change().alpn = protocols.into_iter().map(Into::into).collect();
+        self.settings_mut().alpn = protocols.into_iter().map(Into::into).collect();
         self
     }
 
@@ -103,7 +103,7 @@ impl TlsOptions {
     #[doc(alias("ca", "RootCAs", "SSL_CERT_FILE"))]
     pub fn add_root_pem(mut self, pem: impl AsRef<[u8]>) -> Result<Self> {
         let roots = pem::roots(pem.as_ref())?;
-        self.change().roots.extend(roots);
+        self.settings_mut().roots.extend(roots);
         Ok(self)
     }
 
@@ -113,7 +113,7 @@ impl TlsOptions {
     /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`].
     #[must_use]
     pub fn only_added_roots(mut self) -> Self {
-        self.change().only_added_roots = true;
+        self.settings_mut().only_added_roots = true;
         self
     }
 
@@ -137,7 +137,7 @@ impl TlsOptions {
         if let Ok(provider) = provider() {
             auth.certified_key(&provider)?;
         }
-        self.change().client_auth = Some(Arc::new(auth));
+        self.settings_mut().client_auth = Some(Arc::new(auth));
         Ok(self)
     }
 
@@ -148,7 +148,7 @@ impl TlsOptions {
     #[must_use]
     #[doc(alias("rejectUnauthorized", "InsecureSkipVerify"))]
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
-        self.change().accept_invalid_certs = accept;
+        self.settings_mut().accept_invalid_certs = accept;
         self
     }
 
@@ -160,7 +160,7 @@ impl TlsOptions {
     #[must_use]
     #[doc(alias("SSLKEYLOGFILE", "keylog", "KeyLogWriter"))]
     pub fn key_log_from_env(mut self, log: bool) -> Self {
-        self.change().key_log = log;
+        self.settings_mut().key_log = log;
         self
     }
 
@@ -210,13 +210,13 @@ impl TlsOptions {
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(name) = &self.server_name {
             if parse_name(name).is_none() {
-                let name: String = name.chars().take(NAME_IN_MESSAGE).collect();
+                let name: String = name.chars().take(MAX_NAME_IN_MESSAGE).collect();
                 return Err(invalid(format!(
                     "server_name {name:?} is not a DNS name or an IP address"
                 )));
             }
         }
-        if let (Some(_), Some(set)) = (&self.whole_config, self.settings.first_set()) {
+        if let (Some(_), Some(set)) = (&self.whole_config, self.settings.first_conflict()) {
             return Err(invalid(format!(
                 "{set} can't be combined with rustls_0_23_config: set it in that configuration"
             )));
@@ -228,11 +228,11 @@ impl TlsOptions {
         &self.settings
     }
 
-    pub(super) fn chosen_name(&self) -> Option<&str> {
+    pub(super) fn server_name_override(&self) -> Option<&str> {
         self.server_name.as_deref()
     }
 
-    pub(super) fn whole_config(&self) -> Option<&Arc<ClientConfig>> {
+    pub(super) fn full_config(&self) -> Option<&Arc<ClientConfig>> {
         self.whole_config.as_ref()
     }
 
@@ -245,7 +245,7 @@ impl TlsOptions {
         self.require_close_notify
     }
 
-    fn change(&mut self) -> &mut Settings {
+    fn settings_mut(&mut self) -> &mut Settings {
         Arc::make_mut(&mut self.settings)
     }
 }
@@ -290,12 +290,12 @@ pub(super) struct Settings {
 impl Settings {
     /// Returns whether both can share one configuration. The pointer comparison makes this free for sockets of one
     /// connector.
-    pub(super) fn same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+    pub(super) fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other) || **self == **other
     }
 
     /// Returns the name of one setter that was used, if any was.
-    fn first_set(&self) -> Option<&'static str> {
+    fn first_conflict(&self) -> Option<&'static str> {
         let Settings { roots, only_added_roots, client_auth, alpn, accept_invalid_certs, key_log } =
             self;
         [
@@ -312,17 +312,17 @@ impl Settings {
 
     fn check_alpn(&self) -> Result<()> {
         for name in &self.alpn {
-            if name.is_empty() || name.len() > ALPN_NAME {
+            if name.is_empty() || name.len() > MAX_ALPN_NAME {
                 let (name, length) = (name.escape_ascii(), name.len());
                 return Err(invalid(format!(
-                    "alpn protocol \"{name}\" is {length} bytes long, not 1 to {ALPN_NAME}"
+                    "alpn protocol \"{name}\" is {length} bytes long, not 1 to {MAX_ALPN_NAME}"
                 )));
             }
         }
         let total: usize = self.alpn.iter().map(|name| 1 + name.len()).sum();
-        if total > ALPN_TOTAL {
+        if total > MAX_ALPN_TOTAL {
             return Err(invalid(format!(
-                "the alpn protocols take {total} bytes, more than {ALPN_TOTAL}"
+                "the alpn protocols take {total} bytes, more than {MAX_ALPN_TOTAL}"
             )));
         }
         Ok(())
@@ -335,12 +335,12 @@ pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
 }
 
 /// The maximum length of an invalid name in a message, in characters.
-pub(super) const NAME_IN_MESSAGE: usize = 64;
+pub(super) const MAX_NAME_IN_MESSAGE: usize = 64;
 /// The maximum length of a protocol, in bytes: the length field has one byte (RFC 7301, section 3.1).
-const ALPN_NAME: usize = 255;
+const MAX_ALPN_NAME: usize = 255;
 /// The maximum size of all protocols, in bytes. All extensions of a ClientHello, including a session ticket, must
 /// fit in 64 KiB.
-const ALPN_TOTAL: usize = 16 * 1024;
+const MAX_ALPN_TOTAL: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -420,9 +420,9 @@ mod tests {
     fn changing_a_clone_does_not_change_the_original() {
         let first = TlsOptions::new().alpn(["h2"]);
         let second = first.clone();
-        assert!(first.settings.same(&second.settings));
+        assert!(first.settings.is_same(&second.settings));
         let second = second.only_added_roots();
-        assert!(!first.settings.same(&second.settings));
+        assert!(!first.settings.is_same(&second.settings));
         assert!(!first.settings.only_added_roots);
         assert_eq!(second.settings.alpn, [b"h2"]);
     }

@@ -6,27 +6,27 @@
 
 use rustls::pki_types::CertificateDer;
 
-use super::der::Names;
+use super::der::CertificateNames;
 
 /// The maximum number of certificates that a search visits, counted per path. webpki takes about 1 µs per visit.
-const LOOKS_MOST: usize = 20_000;
+const MAX_STEPS: usize = 20_000;
 
 /// The maximum number of issuers on a path in webpki.
-const ISSUERS_MOST: usize = 6;
+const MAX_PATH_LEN: usize = 6;
 
 /// Returns whether a search of every path from `leaf` through `others` would exceed the bound.
 pub(super) fn are_tangled(leaf: &[u8], others: &[CertificateDer<'_>]) -> bool {
-    let Some(leaf) = Names::of(leaf) else {
+    let Some(leaf) = CertificateNames::of(leaf) else {
         // webpki can't parse it either.
         return false;
     };
-    let others = others.iter().map(|other| Names::of(other)).collect();
-    let mut search = Search { others, path: Vec::new(), looks_left: LOOKS_MOST };
+    let others = others.iter().map(|other| CertificateNames::of(other)).collect();
+    let mut search = Search { others, path: Vec::new(), looks_left: MAX_STEPS };
     search.walk(leaf.issuer).is_none()
 }
 
 struct Search<'a> {
-    others: Vec<Option<Names<'a>>>,
+    others: Vec<Option<CertificateNames<'a>>>,
     /// The issuers on the current path.
     path: Vec<usize>,
     looks_left: usize,
@@ -36,7 +36,7 @@ impl<'a> Search<'a> {
     /// Follows every path that starts at `issuer`. Returns `None` if there are too many.
     fn walk(&mut self, issuer: &'a [u8]) -> Option<()> {
         self.looks_left = self.looks_left.checked_sub(self.others.len())?;
-        if self.path.len() == ISSUERS_MOST {
+        if self.path.len() == MAX_PATH_LEN {
             return Some(());
         }
         for index in 0..self.others.len() {
@@ -65,7 +65,7 @@ mod tests {
 
         // The longest chain that webpki accepts, including the root, in the wrong order; then all of it twice.
         let mut chain = vec![root];
-        for depth in 0..ISSUERS_MOST {
+        for depth in 0..MAX_PATH_LEN {
             chain.push(chain[depth].below(&format!("Middle {depth}")));
         }
         let leaf = chain.last().expect("the chain has a root").leaf(["a.test"]);
@@ -111,8 +111,8 @@ mod tests {
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
         let leaf = Authority::new("Root").leaf(["a.test"]);
         assert!(!are_tangled(&garbage, std::slice::from_ref(&garbage)));
-        assert!(!are_tangled(leaf.der(), &vec![garbage.clone(); LOOKS_MOST]));
-        assert!(are_tangled(leaf.der(), &vec![garbage; LOOKS_MOST + 1]));
+        assert!(!are_tangled(leaf.der(), &vec![garbage.clone(); MAX_STEPS]));
+        assert!(are_tangled(leaf.der(), &vec![garbage; MAX_STEPS + 1]));
     }
 
     #[track_caller]

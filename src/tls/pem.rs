@@ -14,7 +14,7 @@ pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let roots = certificates(text)?;
     for (place, root) in (1..).zip(&roots) {
         if let Err(error) = RootCertStore::empty().add(root.clone()) {
-            let fault = certificate_fault(error);
+            let fault = certificate_error(error);
             return Err(invalid(format!(
                 "certificate {place} of the PEM text can't be used as a root: {fault}"
             )));
@@ -43,7 +43,7 @@ impl ClientAuth {
                     invalid("the private key does not belong to the client certificate")
                 }
                 rustls::Error::InvalidCertificate(_) => {
-                    let fault = certificate_fault(error);
+                    let fault = certificate_error(error);
                     invalid(format!("the client certificate can't be used: {fault}"))
                 }
                 error => invalid(format!("the private key can't be used: {error}")),
@@ -56,7 +56,7 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let mut found = Vec::new();
     for (place, certificate) in (1..).zip(CertificateDer::pem_slice_iter(text)) {
         found.push(certificate.map_err(|error| {
-            let fault = pem_fault(&error);
+            let fault = pem_error(&error);
             invalid(format!("certificate {place} of the PEM text is broken: {fault}"))
         })?);
     }
@@ -76,14 +76,14 @@ fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
         match error {
             pem::Error::NoItemsFound => invalid("no private key in the PEM text"),
             error => {
-                let fault = pem_fault(&error);
+                let fault = pem_error(&error);
                 invalid(format!("the private key is not valid PEM: {fault}"))
             }
         }
     })
 }
 
-fn pem_fault(error: &pem::Error) -> &'static str {
+fn pem_error(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "its end is missing",
         pem::Error::IllegalSectionStart { .. } => "its first line is malformed",
@@ -93,7 +93,7 @@ fn pem_fault(error: &pem::Error) -> &'static str {
     }
 }
 
-fn certificate_fault(error: rustls::Error) -> String {
+fn certificate_error(error: rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
             String::from("it is not well-formed")

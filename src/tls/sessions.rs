@@ -15,22 +15,22 @@ use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSes
 use rustls::pki_types::{CertificateDer, ServerName};
 
 /// The maximum size of a cached session, in bytes. Tickets usually take hundreds of bytes, certificates thousands.
-const SESSION_MOST: usize = 32 * 1024;
+const MAX_SESSION: usize = 32 * 1024;
 /// The maximum number of TLS 1.3 sessions per server; each is used once. For TLS 1.2 it is one.
-const SESSIONS_MOST: usize = 8;
+const MAX_SESSIONS: usize = 8;
 /// The maximum size of one server's sessions, in bytes.
-const SERVER_BYTES_MOST: usize = 64 * 1024;
+const MAX_SERVER_BYTES: usize = 64 * 1024;
 /// The maximum number of servers.
-const SERVERS_MOST: usize = 256;
+const MAX_SERVERS: usize = 256;
 /// The maximum size of the cache, in bytes.
-const BYTES_MOST: usize = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// The estimated size of a server's entry without its sessions, in bytes: its name and map slot.
-const SERVER_BYTES: usize = 512;
+const SERVER_OVERHEAD: usize = 512;
 /// The estimated size of a session without its ticket and certificates, in bytes.
-const SESSION_BYTES: usize = 512;
+const SESSION_OVERHEAD: usize = 512;
 /// The overhead of a certificate, in bytes.
-const CERTIFICATE_BYTES: usize = 64;
+const CERTIFICATE_OVERHEAD: usize = 64;
 
 /// The session cache. It evicts the least recently used server first.
 pub(super) struct SessionCache {
@@ -51,12 +51,12 @@ struct Servers {
 struct Server {
     last_used: u64,
     kx_hint: Option<NamedGroup>,
-    tls12: Option<Kept<Tls12ClientSessionValue>>,
+    tls12: Option<StoredSession<Tls12ClientSessionValue>>,
     /// Oldest first.
-    tls13: VecDeque<Kept<Tls13ClientSessionValue>>,
+    tls13: VecDeque<StoredSession<Tls13ClientSessionValue>>,
 }
 
-struct Kept<T> {
+struct StoredSession<T> {
     session: T,
     bytes: usize,
 }
@@ -73,7 +73,7 @@ impl SessionCache {
 
 impl ClientSessionStore for SessionCache {
     fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
-        self.lock().change(server_name, |server| server.kx_hint = Some(group));
+        self.lock().update(server_name, |server| server.kx_hint = Some(group));
     }
 
     fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
@@ -86,21 +86,21 @@ impl ClientSessionStore for SessionCache {
         session: Tls12ClientSessionValue,
     ) {
         let bytes = size_of_tls12(&session);
-        self.lock().change(server_name, |server| {
-            server.tls12 = (bytes <= SESSION_MOST).then_some(Kept { session, bytes });
+        self.lock().update(server_name, |server| {
+            server.tls12 = (bytes <= MAX_SESSION).then_some(StoredSession { session, bytes });
         });
     }
 
     fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
         let mut servers = self.lock();
         let server = servers.touch(&server_name.to_owned())?;
-        server.tls12.as_ref().map(|kept| kept.session.clone())
+        server.tls12.as_ref().map(|stored| stored.session.clone())
     }
 
     fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
         let mut servers = self.lock();
-        if let Some(kept) = servers.touch(server_name).and_then(|server| server.tls12.take()) {
-            servers.bytes -= kept.bytes;
+        if let Some(stored) = servers.touch(server_name).and_then(|server| server.tls12.take()) {
+            servers.bytes -= stored.bytes;
         }
     }
 
@@ -110,12 +110,12 @@ impl ClientSessionStore for SessionCache {
         session: Tls13ClientSessionValue,
     ) {
         let bytes = size_of_tls13(&session);
-        if bytes <= SESSION_MOST {
-            self.lock().change(server_name, |server| {
-                if server.tls13.len() == SESSIONS_MOST {
+        if bytes <= MAX_SESSION {
+            self.lock().update(server_name, |server| {
+                if server.tls13.len() == MAX_SESSIONS {
                     server.tls13.pop_front();
                 }
-                server.tls13.push_back(Kept { session, bytes });
+                server.tls13.push_back(StoredSession { session, bytes });
             });
         }
     }
@@ -125,9 +125,9 @@ impl ClientSessionStore for SessionCache {
         server_name: &ServerName<'static>,
     ) -> Option<Tls13ClientSessionValue> {
         let mut servers = self.lock();
-        let kept = servers.touch(server_name)?.tls13.pop_back()?;
-        servers.bytes -= kept.bytes;
-        Some(kept.session)
+        let stored = servers.touch(server_name)?.tls13.pop_back()?;
+        servers.bytes -= stored.bytes;
+        Some(stored.session)
     }
 }
 
@@ -141,19 +141,19 @@ impl Servers {
     }
 
     /// Changes a server's entry, and evicts others if the cache exceeds its bounds.
-    fn change(&mut self, name: ServerName<'static>, change: impl FnOnce(&mut Server)) {
+    fn update(&mut self, name: ServerName<'static>, change: impl FnOnce(&mut Server)) {
         self.clock += 1;
         let clock = self.clock;
         let server = self.by_name.entry(name).or_insert_with(|| {
-            self.bytes += SERVER_BYTES;
+            self.bytes += SERVER_OVERHEAD;
             Server::default()
         });
         let before = server.bytes();
         change(server);
         server.last_used = clock;
-        while server.bytes() > SERVER_BYTES_MOST && server.tls13.pop_front().is_some() {}
+        while server.bytes() > MAX_SERVER_BYTES && server.tls13.pop_front().is_some() {}
         self.bytes = self.bytes - before + server.bytes();
-        while self.by_name.len() > SERVERS_MOST || self.bytes > BYTES_MOST {
+        while self.by_name.len() > MAX_SERVERS || self.bytes > MAX_BYTES {
             self.evict();
         }
     }
@@ -162,7 +162,7 @@ impl Servers {
         let oldest = self.by_name.iter().min_by_key(|(_, server)| server.last_used);
         let Some(name) = oldest.map(|(name, _)| name.clone()) else { return };
         if let Some(server) = self.by_name.remove(&name) {
-            self.bytes -= SERVER_BYTES + server.bytes();
+            self.bytes -= SERVER_OVERHEAD + server.bytes();
         }
     }
 }
@@ -170,8 +170,8 @@ impl Servers {
 impl Server {
     /// Returns the size of its sessions.
     fn bytes(&self) -> usize {
-        let tls12 = self.tls12.as_ref().map_or(0, |kept| kept.bytes);
-        tls12 + self.tls13.iter().map(|kept| kept.bytes).sum::<usize>()
+        let tls12 = self.tls12.as_ref().map_or(0, |stored| stored.bytes);
+        tls12 + self.tls13.iter().map(|stored| stored.bytes).sum::<usize>()
     }
 }
 
@@ -203,18 +203,18 @@ pub(crate) fn with_certificates<R>(size: Option<usize>, work: impl FnOnce() -> R
 
 /// Returns the size of a server's certificates, in bytes.
 pub(crate) fn size_of_certificates(certificates: &[CertificateDer<'_>]) -> usize {
-    certificates.iter().map(|one| CERTIFICATE_BYTES + one.len()).sum()
+    certificates.iter().map(|one| CERTIFICATE_OVERHEAD + one.len()).sum()
 }
 
 /// Returns the size of a session, in bytes.
 fn size_of_tls12(session: &Tls12ClientSessionValue) -> usize {
-    SESSION_BYTES + shown(session, None)
+    SESSION_OVERHEAD + shown(session, None)
 }
 
 /// Returns the size of a session, in bytes. Most servers send several tickets. To measure the certificates each time
 /// would take much longer than to create the session, so this uses the known size if there is one.
 fn size_of_tls13(session: &Tls13ClientSessionValue) -> usize {
-    SESSION_BYTES
+    SESSION_OVERHEAD
         + match CERTIFICATES.get() {
             Some(certificates) => certificates + shown(session, Some(BEHIND_THE_TICKET)),
             None => shown(session, None),
@@ -234,7 +234,7 @@ fn shown(session: &dyn fmt::Debug, end: Option<&str>) -> usize {
     impl Write for Count<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             // The exact size of a session that is too large does not matter.
-            if self.end == Some(text) || self.digits / 2 > SESSION_MOST {
+            if self.end == Some(text) || self.digits / 2 > MAX_SESSION {
                 return Err(fmt::Error);
             }
             self.digits += text.len();
@@ -258,7 +258,7 @@ mod tests {
     };
 
     use super::super::testing::Authority;
-    use super::super::verify::AcceptAny;
+    use super::super::verify::AcceptAnyVerifier;
     use super::*;
 
     const VERSIONS: [&SupportedProtocolVersion; 2] =
@@ -283,7 +283,7 @@ mod tests {
             for (ticket, certificate) in [(0, 1000), (8_000, 1000), (0, 12_000), (8_000, 12_000)] {
                 let world = World::new(version, ticket, certificate, 1);
                 world.connect("a.test");
-                let known = world.cache.lock().bytes - SERVER_BYTES;
+                let known = world.cache.lock().bytes - SERVER_OVERHEAD;
                 let least = ticket + world.certificate;
                 assert!(known >= least, "{known} of at least {least}");
                 assert!(known <= least + 3000, "{known} of about {least}");
@@ -312,7 +312,7 @@ mod tests {
                 let world = World::new(version, ticket, certificate, 1);
                 assert_eq!(world.connect("a.test"), HandshakeKind::Full);
                 assert_eq!(world.connect("a.test"), HandshakeKind::Full);
-                assert_eq!(world.cache.lock().bytes, SERVER_BYTES);
+                assert_eq!(world.cache.lock().bytes, SERVER_OVERHEAD);
             }
         }
     }
@@ -326,7 +326,7 @@ mod tests {
             let server = &servers.by_name[&name("a.test")];
             (server.tls13.len(), server.bytes())
         };
-        assert_eq!(server(&world).0, SESSIONS_MOST);
+        assert_eq!(server(&world).0, MAX_SESSIONS);
         world.adds_up();
         let world = World::new(&rustls::version::TLS13, 14_000, 1000, 3);
         for _ in 0..5 {
@@ -334,7 +334,7 @@ mod tests {
         }
         let (sessions, bytes) = server(&world);
         assert_eq!(sessions, 4);
-        assert!(bytes <= SERVER_BYTES_MOST, "{bytes}");
+        assert!(bytes <= MAX_SERVER_BYTES, "{bytes}");
         assert_eq!(world.connect("a.test"), HandshakeKind::Resumed);
     }
 
@@ -345,7 +345,7 @@ mod tests {
             for number in 0..150 {
                 world.connect(&format!("n{number}.test"));
                 let bytes = world.cache.lock().bytes;
-                assert!(bytes <= BYTES_MOST, "{bytes}");
+                assert!(bytes <= MAX_BYTES, "{bytes}");
             }
             assert_eq!(world.connect("n149.test"), HandshakeKind::Resumed, "the newest is cached");
             assert_eq!(world.connect("n0.test"), HandshakeKind::Full, "the oldest was evicted");
@@ -359,13 +359,13 @@ mod tests {
         let hint = |number: usize| {
             cache.set_kx_hint(name(&format!("n{number}.test")), NamedGroup::X25519);
         };
-        (0..SERVERS_MOST).for_each(hint);
+        (0..MAX_SERVERS).for_each(hint);
         hint(0);
-        hint(SERVERS_MOST);
+        hint(MAX_SERVERS);
         let known = |number: usize| cache.kx_hint(&name(&format!("n{number}.test"))).is_some();
-        assert!(known(0) && !known(1) && known(2) && known(SERVERS_MOST));
-        assert_eq!(cache.lock().by_name.len(), SERVERS_MOST);
-        assert_eq!(cache.lock().bytes, SERVERS_MOST * SERVER_BYTES);
+        assert!(known(0) && !known(1) && known(2) && known(MAX_SERVERS));
+        assert_eq!(cache.lock().by_name.len(), MAX_SERVERS);
+        assert_eq!(cache.lock().bytes, MAX_SERVERS * SERVER_OVERHEAD);
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
         world.connect("a.test");
         world.cache.remove_tls12_session(&name("a.test"));
         world.cache.remove_tls12_session(&name("b.test"));
-        assert_eq!(world.cache.lock().bytes, SERVER_BYTES);
+        assert_eq!(world.cache.lock().bytes, SERVER_OVERHEAD);
         assert_eq!(world.connect("a.test"), HandshakeKind::Full);
         world.adds_up();
     }
@@ -423,7 +423,7 @@ mod tests {
         ) -> World {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let cache = Arc::new(SessionCache::new());
-            let verifier = AcceptAny::new(provider.signature_verification_algorithms);
+            let verifier = AcceptAnyVerifier::new(provider.signature_verification_algorithms);
             let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[version])
                 .unwrap()
@@ -482,7 +482,7 @@ mod tests {
         #[track_caller]
         fn adds_up(&self) {
             let servers = self.cache.lock();
-            let parts = servers.by_name.values().map(|server| SERVER_BYTES + server.bytes());
+            let parts = servers.by_name.values().map(|server| SERVER_OVERHEAD + server.bytes());
             assert_eq!(servers.bytes, parts.sum::<usize>());
         }
     }

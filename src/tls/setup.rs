@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 
 use super::config;
 use super::name::parse_name;
-use super::options::{NAME_IN_MESSAGE, TlsOptions, invalid};
+use super::options::{MAX_NAME_IN_MESSAGE, TlsOptions, invalid};
 use crate::error::Result;
 
 /// The validated settings of a TLS handshake with one host, and the name that the certificate must match. Cheap to
@@ -36,19 +36,19 @@ impl TlsSetup {
     ///   installed none.
     pub fn new(options: &TlsOptions, hostname: &str) -> Result<Self> {
         options.check()?;
-        let server_name = match options.chosen_name() {
+        let server_name = match options.server_name_override() {
             Some(name) => parse_name(name),
             None => parse_name(hostname),
         };
         let Some(server_name) = server_name else {
-            let host: String = hostname.chars().take(NAME_IN_MESSAGE).collect();
+            let host: String = hostname.chars().take(MAX_NAME_IN_MESSAGE).collect();
             return Err(invalid(format!(
                 "no certificate can match {host:?}: set the server_name of the TLS options"
             )));
         };
-        let config = match options.whole_config() {
+        let config = match options.full_config() {
             Some(config) => Arc::clone(config),
-            None => config::shared(options.settings())?,
+            None => config::shared_config(options.settings())?,
         };
         Ok(TlsSetup {
             config,

@@ -3,7 +3,7 @@
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::der::Names;
+use super::der::CertificateNames;
 
 /// Ensures that there is a crypto provider, even if the crate is built without one.
 pub(super) fn crypto() {
@@ -50,8 +50,8 @@ impl Authority {
         self.certificate.pem()
     }
 
-    pub(super) fn names(&self) -> Names<'_> {
-        Names::of(self.der()).expect("it has names")
+    pub(super) fn names(&self) -> CertificateNames<'_> {
+        CertificateNames::of(self.der()).expect("it has names")
     }
 }
 
@@ -83,8 +83,8 @@ impl Leaf {
         self.key.serialize_pem()
     }
 
-    pub(super) fn names(&self) -> Names<'_> {
-        Names::of(self.der()).expect("it has names")
+    pub(super) fn names(&self) -> CertificateNames<'_> {
+        CertificateNames::of(self.der()).expect("it has names")
     }
 }
 

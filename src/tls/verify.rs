@@ -12,22 +12,22 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::der::{Names, text_of};
+use super::der::{CertificateNames, display_name};
 use super::paths::are_tangled;
 
 /// A verifier that wraps webpki's. If webpki finds no trusted issuer, it inspects the certificates to explain why. It
 /// never accepts certificates that webpki refuses. It refuses certificates that webpki accepts only if they allow too
 /// many paths.
 #[derive(Debug)]
-pub(super) struct Diagnose {
+pub(super) struct DiagnosingVerifier {
     webpki: Arc<WebPkiServerVerifier>,
     roots: Arc<RootCertStore>,
 }
 
-impl Diagnose {
+impl DiagnosingVerifier {
     /// Creates a verifier; `roots` must be the roots that `webpki` trusts.
     pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, roots: Arc<RootCertStore>) -> Self {
-        Diagnose { webpki, roots }
+        DiagnosingVerifier { webpki, roots }
     }
 
     fn reason(
@@ -35,7 +35,7 @@ impl Diagnose {
         error: &Error,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
-    ) -> Option<Untrusted> {
+    ) -> Option<UntrustedReason> {
         match error {
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => diagnose(leaf, others),
             // webpki checks this first, so most self-signed certificates end here: `openssl req -x509` marks
@@ -43,17 +43,17 @@ impl Diagnose {
             Error::InvalidCertificate(CertificateError::Other(OtherError(error)))
                 if is_authority_as_server(error.as_ref()) =>
             {
-                let names = Names::of(leaf).filter(Names::is_self_issued)?;
+                let names = CertificateNames::of(leaf).filter(CertificateNames::is_self_issued)?;
                 let trusted =
                     self.roots.roots.iter().any(|root| root.subject.as_ref() == names.subject);
-                (!trusted).then_some(Untrusted::SelfSigned)
+                (!trusted).then_some(UntrustedReason::SelfSigned)
             }
             _ => None,
         }
     }
 }
 
-impl ServerCertVerifier for Diagnose {
+impl ServerCertVerifier for DiagnosingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -63,7 +63,9 @@ impl ServerCertVerifier for Diagnose {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if are_tangled(end_entity, intermediates) {
-            return Err(CertificateError::Other(OtherError(Arc::new(Untrusted::Tangled))).into());
+            return Err(
+                CertificateError::Other(OtherError(Arc::new(UntrustedReason::Tangled))).into()
+            );
         }
         self.webpki
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
@@ -106,7 +108,7 @@ impl ServerCertVerifier for Diagnose {
 
 /// A specific reason why a server's certificate has no trusted issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Untrusted {
+pub(super) enum UntrustedReason {
     /// The certificate is its own issuer.
     SelfSigned,
     /// The chain leads to an issuer that the server did not send and that is not a trusted root. It may be a missing
@@ -119,16 +121,16 @@ pub(super) enum Untrusted {
     Tangled,
 }
 
-impl fmt::Display for Untrusted {
+impl fmt::Display for UntrustedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Untrusted::SelfSigned => {
+            UntrustedReason::SelfSigned => {
                 f.write_str("the server's certificate is self-signed, and not a trusted root")
             }
-            Untrusted::Tangled => {
+            UntrustedReason::Tangled => {
                 f.write_str("the server's certificates issue each other in too many ways")
             }
-            Untrusted::Incomplete { issuer } => write!(
+            UntrustedReason::Incomplete { issuer } => write!(
                 f,
                 "the server's certificates end before \"{issuer}\", which is not a trusted root: \
                  the server leaves out an intermediate certificate, or this root has to be added"
@@ -137,21 +139,21 @@ impl fmt::Display for Untrusted {
     }
 }
 
-impl std::error::Error for Untrusted {}
+impl std::error::Error for UntrustedReason {}
 
 /// A verifier that accepts every certificate. The server must still prove that it has the key.
 #[derive(Debug)]
-pub(super) struct AcceptAny {
+pub(super) struct AcceptAnyVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl AcceptAny {
+impl AcceptAnyVerifier {
     pub(super) fn new(algorithms: WebPkiSupportedAlgorithms) -> Self {
-        AcceptAny { algorithms }
+        AcceptAnyVerifier { algorithms }
     }
 }
 
-impl ServerCertVerifier for AcceptAny {
+impl ServerCertVerifier for AcceptAnyVerifier {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -194,19 +196,19 @@ pub(super) fn is_authority_as_server(error: &dyn std::error::Error) -> bool {
 
 /// Follows the issuers by name, from the leaf through the certificates that the server sent. Returns `None` if the leaf
 /// is malformed, or if the issuers lead to a root, which is its own issuer, or into a circle.
-fn diagnose(leaf: &[u8], others: &[CertificateDer<'_>]) -> Option<Untrusted> {
-    let mut names = Names::of(leaf)?;
+fn diagnose(leaf: &[u8], others: &[CertificateDer<'_>]) -> Option<UntrustedReason> {
+    let mut names = CertificateNames::of(leaf)?;
     if names.is_self_issued() {
-        return Some(Untrusted::SelfSigned);
+        return Some(UntrustedReason::SelfSigned);
     }
     for _ in 0..LONGEST_PATH {
         let issuer = others
             .iter()
-            .filter_map(|other| Names::of(other))
+            .filter_map(|other| CertificateNames::of(other))
             .find(|other| other.subject == names.issuer);
         let Some(issuer) = issuer else {
-            let issuer = text_of(names.issuer).unwrap_or_else(|| String::from("(no name)"));
-            return Some(Untrusted::Incomplete { issuer });
+            let issuer = display_name(names.issuer).unwrap_or_else(|| String::from("(no name)"));
+            return Some(UntrustedReason::Incomplete { issuer });
         };
         names = issuer;
     }
@@ -239,11 +241,11 @@ mod tests {
     fn a_self_signed_certificate_is_reported_as_such() {
         let root = Authority::new("Root");
         let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
-        assert_eq!(reason(&[&root], &leaf, &[]), Untrusted::SelfSigned);
-        assert_eq!(reason(&[&root], &leaf, &[root.der()]), Untrusted::SelfSigned);
+        assert_eq!(reason(&[&root], &leaf, &[]), UntrustedReason::SelfSigned);
+        assert_eq!(reason(&[&root], &leaf, &[root.der()]), UntrustedReason::SelfSigned);
         let mut params = leaf_params(&["a.test"]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        assert_eq!(reason(&[&root], &Leaf::self_signed(&params), &[]), Untrusted::SelfSigned);
+        assert_eq!(reason(&[&root], &Leaf::self_signed(&params), &[]), UntrustedReason::SelfSigned);
     }
 
     #[test]
@@ -261,7 +263,7 @@ mod tests {
         let (trusted, other) = (Authority::new("Trusted"), Authority::new("Other Root"));
         let middle = trusted.below("Middle");
         let leaf = middle.leaf(["a.test"]);
-        let incomplete = |issuer: &str| Untrusted::Incomplete { issuer: issuer.to_owned() };
+        let incomplete = |issuer: &str| UntrustedReason::Incomplete { issuer: issuer.to_owned() };
         assert_eq!(reason(&[&trusted], &leaf, &[]), incomplete("Middle"));
         assert_eq!(reason(&[&trusted], &leaf, &[other.der()]), incomplete("Middle"));
         assert_eq!(reason(&[&other], &leaf, &[middle.der()]), incomplete("Trusted"));
@@ -307,7 +309,7 @@ mod tests {
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
         assert_eq!(diagnose(&garbage, &[]), None);
         let issuer = String::from("A");
-        assert_eq!(diagnose(leaf.der(), &[garbage]), Some(Untrusted::Incomplete { issuer }));
+        assert_eq!(diagnose(leaf.der(), &[garbage]), Some(UntrustedReason::Incomplete { issuer }));
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
         let leaf = maze[19].leaf(["a.test"]);
         // One path is valid.
         assert!(verify(&[&root], &leaf, &others[19..], "a.test").is_ok());
-        assert_eq!(reason(&[&root], &leaf, &others), Untrusted::Tangled);
+        assert_eq!(reason(&[&root], &leaf, &others), UntrustedReason::Tangled);
     }
 
     #[test]
@@ -328,7 +330,8 @@ mod tests {
             Leaf::self_signed(&leaf_params(&["other.test"])),
         );
         for version in [&version::TLS12, &version::TLS13] {
-            let accept = || Arc::new(AcceptAny::new(ring().signature_verification_algorithms));
+            let accept =
+                || Arc::new(AcceptAnyVerifier::new(ring().signature_verification_algorithms));
             assert_eq!(handshake(accept(), &leaf, &leaf, version), Ok(()));
             assert_eq!(
                 handshake(accept(), &leaf, &other, version),
@@ -355,12 +358,16 @@ mod tests {
         assert!(ours.root_hint_subjects().is_none() && webpki.root_hint_subjects().is_none());
     }
 
-    fn reason(roots: &[&Authority], leaf: &Leaf, others: &[&CertificateDer<'static>]) -> Untrusted {
+    fn reason(
+        roots: &[&Authority],
+        leaf: &Leaf,
+        others: &[&CertificateDer<'static>],
+    ) -> UntrustedReason {
         let error = verify(roots, leaf, others, "a.test").unwrap_err();
         let Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = error else {
             panic!("{error:?}");
         };
-        error.downcast_ref::<Untrusted>().unwrap_or_else(|| panic!("{error:?}")).clone()
+        error.downcast_ref::<UntrustedReason>().unwrap_or_else(|| panic!("{error:?}")).clone()
     }
 
     fn verify(
@@ -385,14 +392,14 @@ mod tests {
         verifier(roots).verify_server_cert(leaf, &others, &name, &[], now)
     }
 
-    fn verifier(trusted: &[&Authority]) -> Diagnose {
+    fn verifier(trusted: &[&Authority]) -> DiagnosingVerifier {
         let mut roots = RootCertStore::empty();
         for root in trusted {
             roots.add(root.der().clone()).unwrap();
         }
         let roots = Arc::new(roots);
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), ring());
-        Diagnose::new(webpki.build().unwrap(), roots)
+        DiagnosingVerifier::new(webpki.build().unwrap(), roots)
     }
 
     fn ring() -> Arc<rustls::crypto::CryptoProvider> {

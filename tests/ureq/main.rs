@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sockeye::ureq::{Dialler, NoLookUp, agent};
+use sockeye::ureq::{NoLookup, UreqConnector, agent};
 use sockeye::{Connector, EgressRules, Error, ErrorKind, SocketOptions};
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
@@ -232,13 +232,13 @@ fn options_apply_to_each_socket_and_their_tls_to_https_only() {
     let secure = Server::secure(OUTSIDE, &authority, |_| ok("in secret"));
     let plain = Server::plain(OUTSIDE, |_| ok("in public"));
     let options = SocketOptions::new().tls(authority.trusted().server_name("good.test"));
-    let dialler = Dialler::new(strict().0).options(options);
-    let agent = Agent::with_parts(config().build(), dialler, NoLookUp);
+    let connector = UreqConnector::new(strict().0).options(options);
+    let agent = Agent::with_parts(config().build(), connector, NoLookup);
     assert_eq!(body_of(&agent, &secure.secure_url("outside.test")), "in secret");
     assert_eq!(body_of(&agent, &plain.url("outside.test")), "in public");
     let options = SocketOptions::new().tls(Authority::new().trusted().server_name("good.test"));
-    let dialler = Dialler::new(strict().0).options(options);
-    let agent = Agent::with_parts(config().build(), dialler, NoLookUp);
+    let connector = UreqConnector::new(strict().0).options(options);
+    let agent = Agent::with_parts(config().build(), connector, NoLookup);
     is_refused(&agent, &secure.secure_url("outside.test"), ErrorKind::Tls);
 }
 
@@ -312,9 +312,9 @@ fn a_timeout_of_the_socket_options_fails_with_the_sockets_error() {
     let silent = TcpListener::bind((OUTSIDE, 0)).expect("there is a port");
     let url = format!("http://{}/", silent.local_addr().expect("a listener has an address"));
     let options = SocketOptions::new().read_timeout(SHORT);
-    let dialler = Dialler::new(strict().0).options(options);
+    let connector = UreqConnector::new(strict().0).options(options);
     let config = config().timeout_global(Some(LONG)).build();
-    let agent = Agent::with_parts(config, dialler, NoLookUp);
+    let agent = Agent::with_parts(config, connector, NoLookup);
     is_refused(&agent, &url, ErrorKind::TimedOut);
 }
 
@@ -351,7 +351,7 @@ fn shutdown_of_an_agent_ends_a_waiting_call() {
 
 #[test]
 fn debug_output_shows_settings_only() {
-    let dialler = Dialler::new(strict().0);
-    let shown = format!("{dialler:?} {NoLookUp:?}");
-    assert!(shown.contains("EgressRules") && shown.contains("NoLookUp"), "{shown}");
+    let connector = UreqConnector::new(strict().0);
+    let shown = format!("{connector:?} {NoLookup:?}");
+    assert!(shown.contains("EgressRules") && shown.contains("NoLookup"), "{shown}");
 }

@@ -9,7 +9,7 @@ use rustls::client::UnbufferedClientConnection;
 
 use super::super::intake::RecvBuf;
 use super::{PeerState, Session, catch_panic};
-use crate::tls::{Failure, TlsSetup, When};
+use crate::tls::{Failure, Stage, TlsSetup};
 
 impl Session {
     /// A session of foreign code, whose handshake somebody has to [begin](Self::begin) without a lock.
@@ -95,7 +95,7 @@ impl Session {
             let config = Arc::clone(setup.config());
             UnbufferedClientConnection::new(config, setup.server_name().clone())
         })
-        .and_then(|made| made.map_err(|error| Failure::new(error, When::Handshake)));
+        .and_then(|made| made.map_err(|error| Failure::new(error, Stage::Handshake)));
         match connection {
             Ok(connection) => {
                 self.connection = Some(connection);
