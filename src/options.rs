@@ -301,8 +301,8 @@ impl TcpOptions {
     /// than 0, attempts run one after another. Default: chosen by the kernel.
     ///
     /// With port 0 the kernel chooses the port. Linux does so on connect (`IP_BIND_ADDRESS_NO_PORT`), so connections
-    /// to different peers can share a port. Other systems choose it earlier: no two bound connections of this address
-    /// can then share a port, and there are only about 16,000 to 28,000 ports.
+    /// to different peers can share a port. Other systems choose it earlier, and no two bound connections of this
+    /// address can then share a port. There are only about 16,000 to 28,000 ports.
     #[must_use]
     pub fn bind(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);

@@ -49,9 +49,9 @@ pub trait Resolver: Send + Sync + 'static {
     ///   `ConnectionAborted`: a transient failure, and the error [is transient](crate::Error::is_transient).
     /// - Any other kind: neither is known.
     ///
-    /// If the error, or one of its sources, is an operating system error about a shortage of descriptors or memory,
-    /// the socket fails with [`Io`](crate::ErrorKind::Io) instead. An operating system error for a missing file does
-    /// not count as `NotFound` here.
+    /// The error, or one of its sources, may be that of the operating system for a shortage of descriptors or memory.
+    /// The socket then fails with [`Io`](crate::ErrorKind::Io) instead. An operating system error for a missing file
+    /// does not count as `NotFound` here.
     fn resolve(&self, hostname: &str) -> io::Result<Vec<IpAddr>>;
 }
 

@@ -1,10 +1,10 @@
 //! HTTP with [ureq] 3 through a [`Connector`]: its egress rules, names, TLS and limits (feature `ureq-3`).
 //!
-//! A program that fetches URLs from untrusted users will at some time get one for a service that only the program can
-//! reach: on loopback, or the cloud's metadata service. Checking the URL does not help. A redirect leads elsewhere,
-//! and a name may resolve to one address for the check and to another for the connection. Here the connector dials
-//! every connection of an agent, including those of redirects. It checks each numeric address, and dials exactly that
-//! one.
+//! A program that fetches URLs from untrusted users will at some time get one for a service that only it can reach.
+//! Examples are services on loopback and the cloud's metadata service. Checking the URL does not help. A redirect
+//! leads elsewhere, and a name may resolve to one address for the check and to another for the connection. Here the
+//! connector dials every connection of an agent, including those of redirects. It checks each numeric address, and
+//! dials exactly that one.
 //!
 //! ```no_run
 //! use sockeye::{Connector, EgressRules};

@@ -369,7 +369,7 @@ pub(super) struct ActionSet {
     readable: bool,
     writable: bool,
     pub(super) closed: bool,
-    /// A connection that was established too late, or whose attempt was not wanted.
+    /// A connection that was established too late, or that the machine rejected.
     late_wire: Option<Arc<Wire>>,
 }
 

@@ -1,4 +1,4 @@
-//! Waits until a wire is ready, either in poll(2) with the thread's wake handle, or on the condition variable while
+//! Waits until a wire is ready. A thread waits in poll(2) with its wake handle, or on the condition variable while
 //! the event loop watches the wire.
 
 use std::sync::Arc;

@@ -266,7 +266,7 @@ impl Connection {
     }
 
     /// Sends queued ciphertext until `enough` returns true. Fails if the call's limit passes. The calling thread does
-    /// the sending itself, and leaves the rest to the event loop only on failure.
+    /// the sending itself, and leaves the rest to the event loop only when its limit passes.
     fn send_queued_until<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,

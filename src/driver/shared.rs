@@ -166,8 +166,8 @@ impl LoopToken {
     }
 }
 
-/// State that is needed only while the event loop has work for a socket that ends on its own or at a limit:
-/// connecting, the handshake, and sending the remaining data.
+/// State that is needed only while the event loop has bounded work for a socket: connecting, the handshake, or
+/// sending the remaining data.
 #[derive(Default)]
 pub(super) struct Establishing {
     /// Socket options for dialling.

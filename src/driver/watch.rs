@@ -1,8 +1,8 @@
 //! The event loop's monitoring of wires that no caller uses. It detects the peer's EOF and failures, and drops
 //! incoming data if reading was cancelled.
 //!
-//! Monitoring starts when the reading turn has been free for a while, so that a socket in use costs the event loop
-//! only an occasional scan. Starting always means registering the wire, which reports the wire's present state.
+//! Monitoring starts when the reading turn has been free for a while. So a socket in use costs the event loop only an
+//! occasional scan. Starting always means registering the wire, which reports the wire's present state.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -140,7 +140,7 @@ impl Socket {
     /// TLS, then sends FIN.
     ///
     /// Before it returns, it drops unread data that the kernel already holds. Data that the peer still sends is
-    /// dropped in the background, for at most 2 s and 1 MiB, so that the peer sees FIN and no reset. This needs the
+    /// dropped in the background, for at most 2 s and 1 MiB. So the peer sees FIN and no reset. This needs the
     /// process to stay alive.
     ///
     /// Blocked and later reads and writes fail with [`Closed`](crate::ErrorKind::Closed). A blocked write first
