@@ -64,7 +64,7 @@ fn chat(
         Err(error) => match sockeye::Error::from_io(&error) {
             Some(error) if error.kind() == ErrorKind::Closed => eprintln!("(left)"),
             Some(error) if error.is_retryable() => {
-                eprintln!("(nobody has said a word for {idle:?})")
+                eprintln!("(silence for {idle:?})")
             }
             Some(error) => return Err(format!("{:?}: {error}", error.kind()).into()),
             None => return Err(error.into()),

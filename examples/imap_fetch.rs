@@ -1,4 +1,4 @@
-//! Lists the newest mails of a mailbox with the `imap` crate, over a socket that was upgraded by STARTTLS
+//! Lists the newest mails of a mailbox with the `imap` crate, over a socket that was upgraded with STARTTLS
 //! (RFC 9051, section 6.2.1).
 //!
 //! ```text
@@ -6,8 +6,8 @@
 //! IMAP_PASSWORD=secret cargo run --example imap_fetch -- mail.example.com:143 USER [MAILBOX] [--ca FILE]
 //! ```
 //!
-//! A crate that is generic over `Read + Write` takes a `Socket` as it is. This program makes the dialogue before the
-//! upgrade itself, because the crate would keep bytes that it has read ahead.
+//! A crate that is generic over `Read + Write` takes a `Socket` as it is. This program conducts the dialogue before
+//! the upgrade itself, because the crate would keep bytes that it has read ahead.
 
 mod embedded;
 

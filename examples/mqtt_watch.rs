@@ -1,4 +1,4 @@
-//! Prints the messages of a topic, by MQTT 3.1.1 over TLS with `mqtt-protocol`. One thread waits for messages while
+//! Prints the messages of a topic, with MQTT 3.1.1 over TLS and `mqtt-protocol`. One thread waits for messages while
 //! another sends pings, so that a silent broker is noticed.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Runs a query on PostgreSQL with `postgres-protocol`: an upgrade to TLS by SSLRequest, authentication by SCRAM, and
+//! Runs a query on PostgreSQL with `postgres-protocol`: an upgrade to TLS with SSLRequest, SCRAM authentication, and
 //! rows.
 //!
 //! ```text

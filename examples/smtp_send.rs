@@ -1,4 +1,4 @@
-//! Sends a mail through a server that upgrades to TLS by STARTTLS (RFC 3207). It never sends the mail in plaintext.
+//! Sends a mail through a server that upgrades to TLS with STARTTLS (RFC 3207). It never sends the mail in plaintext.
 //!
 //! ```text
 //! cargo run --example smtp_send                                  with servers of its own
@@ -160,7 +160,7 @@ fn serve(mut stream: TcpStream, tls: ServerConnection, offers: &str) -> io::Resu
     if !offers.contains("STARTTLS") {
         let mut rest = String::new();
         stream.read_to_string(&mut rest)?;
-        assert_eq!(rest, "", "a client that goes on in plaintext");
+        assert_eq!(rest, "", "the client continues in plaintext");
         return Ok(());
     }
     hear(&mut stream, "STARTTLS")?;

@@ -4,7 +4,7 @@
 //! cargo run --example starttls
 //! ```
 //!
-//! The first server follows the rules. Then an attacker in between injects an answer after the server's go-ahead. A
+//! The first server follows the rules. Then an attacker in the middle injects an answer after the server's go-ahead. A
 //! client that kept it would take it for an answer over TLS (CVE-2021-22947). The servers run in this process.
 
 use std::error::Error;

@@ -62,7 +62,7 @@ fn request(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
     writer.write_all(b"/salmon\r\n")?;
     writeln!(out, "writer.write_all(\"/salmon\\r\\n\")\n    9 bytes written")?;
     writer.close()?;
-    writeln!(out, "writer.close()\n    half-closed: the server sees the end, reading goes on")?;
+    writeln!(out, "writer.close()\n    half-closed: the server sees the end, reads still work")?;
 
     let mut answer = String::new();
     let bytes = reader.read_to_string(&mut answer)?;
@@ -80,9 +80,9 @@ fn request(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
 fn refused(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n-- a connection that is refused\n")?;
     // A port that was free a moment ago.
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let socket = sockeye::connect_with(nobody, options())?;
-    writeln!(out, "connect({nobody})\n    a socket: nothing is known yet\nopened()")?;
+    let closed_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let socket = sockeye::connect_with(closed_port, options())?;
+    writeln!(out, "connect({closed_port})\n    a socket: nothing is known yet\nopened()")?;
     match socket.opened() {
         Ok(_) => writeln!(out, "    Ok: another program took that port just now"),
         Err(error) => {

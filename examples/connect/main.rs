@@ -1,4 +1,4 @@
-//! A small netcat: connects this terminal to a server, by TCP or TLS.
+//! A small netcat: connects this terminal to a server, over TCP or TLS.
 //!
 //! ```text
 //! cargo run --example connect                          shows the library at work on loopback
@@ -77,7 +77,7 @@ fn broken(error: &io::Error) -> Exit {
 fn took(timings: Timings) -> String {
     let Timings { resolve, connect, .. } = timings;
     if resolve.is_zero() {
-        return format!("no look-up, connect {connect:.1?}");
+        return format!("no lookup, connect {connect:.1?}");
     }
-    format!("look-up {resolve:.1?}, connect {connect:.1?}")
+    format!("lookup {resolve:.1?}, connect {connect:.1?}")
 }

@@ -60,7 +60,7 @@ fn resumed(out: &mut impl Write, server: SocketAddr, tls: &TlsOptions) -> io::Re
 
 /// Shows the error for a certificate that is not trusted.
 fn untrusted(out: &mut impl Write, server: SocketAddr) -> io::Result<()> {
-    writeln!(out, "\n-- a server that nobody vouches for\n")?;
+    writeln!(out, "\n-- a server with an untrusted certificate\n")?;
     let options = options().secure_transport(SecureTransport::On);
     let socket = sockeye::connect_with(server, options)?;
     writeln!(out, "connect({server}) without its certificate as a root\nopened()")?;

@@ -50,7 +50,7 @@ fn the_redis_pipeline_example_shows_itself_over_tls() {
 #[test]
 fn the_chat_example_shows_itself() {
     let spoken = "peer: welcome\nme:   hello\npeer: you said hello\nme:   /quit\npeer: welcome\n";
-    let parts = [spoken, "\n(left)\n", "\n(nobody has said a word for 300ms)\n"];
+    let parts = [spoken, "\n(left)\n", "\n(silence for 300ms)\n"];
     check("the_chat_example_shows_itself", "chat", &parts);
 }
 

@@ -99,7 +99,7 @@ fn the_chat_example_leaves_while_it_waits_for_socat() {
     let Some(server) = socat(test) else { return };
     // With words that end it, and with the silence that does.
     for (idle, said, ending) in
-        [("20", "/quit\n", "(left)\n"), ("0.2", "", "(nobody has said a word for 200ms)\n")]
+        [("20", "/quit\n", "(left)\n"), ("0.2", "", "(silence for 200ms)\n")]
     {
         let args = [&server.address().to_string(), idle];
         let Some(mut running) = Running::of(test, "chat", &args, NO_SECRET) else { return };
