@@ -37,10 +37,10 @@
 //! |---|---|---|---|---|---|
 //! | connect returns | at once | at once | when connected or failed | when connected or failed | at once: [`connect`]<br>`conformance::opened::write_before_opened` |
 //! | reads and writes before the connection is open | wait | are queued | | | [wait][`Socket`]<br>`conformance::opened::read_before_opened` |
-//! | a name with several addresses | | one after another; each but the last is given up after 250 ms | two races, the other family's 300 ms later; within each, one after another | one after another | all race: the next starts after 250 ms, at most 8 under way: [`connecting`]<br>`connecting::racing::an_older_attempt_goes_on_beside_newer_ones` |
+//! | a name with several addresses | | one after another; each but the last is given up after 250 ms | two races, the other family's 300 ms later; within each, one after another | one after another | all race: the next starts after 250 ms, at most 8 under way: [`connecting`]<br>`connecting::racing::an_older_attempt_continues_next_to_newer_ones` |
 //! | the error if all addresses fail | one text for every cause | one with all errors | the first error | the last error | [one with all errors][attempts]<br>`connecting::racing::all_refused_fail_at_once` |
 //! | the timeout | none | none | none; `Dialer.Timeout` covers lookup and attempts, `tls.Dialer` the handshake too | none; `connect_timeout` covers one address | [30 s][connect_timeout] for lookup, attempts and handshake<br>`tls::handshake::one_connect_timeout_covers_everything` |
-//! | cancelling | `close` waits for the connection | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_in_the_middle_of_a_race_ends_every_attempt` |
+//! | cancelling | `close` waits for the connection | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_during_a_race_ends_every_attempt` |
 //! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]<br>`errors::port_0_is_invalid` |
 //! | a connection of a socket to itself | | | is dialled again twice, then accepted | is accepted | is dialled again twice, then [fails][`Connect`]<br>`network::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
 //! | the peer's address | the requested text | numeric | numeric | numeric | [numeric][remote_address], and [as requested][requested]<br>`conformance::opened::socketinfo_ip` |
@@ -101,8 +101,8 @@
 //!
 //! | | Workers | Node | Go | `std` | Here |
 //! |---|---|---|---|---|---|
-//! | rules about addresses, against SSRF | those of the platform | a `BlockList` of addresses | by the program, in `Dialer.Control` | none | [`EgressRules`](crate::EgressRules), for each address that is dialled<br>`connector::egress::a_name_that_leads_to_a_denied_address_fails_and_no_call_hangs` |
-//! | a name that resolves to another address the second time | | | `Control` gets the dialled address | | is looked up once, and [the checked address is dialled][egress]<br>`connector::egress::a_name_that_is_rebound_between_the_look_up_and_the_connection_gains_nothing` |
+//! | rules about addresses, against SSRF | those of the platform | a `BlockList` of addresses | by the program, in `Dialer.Control` | none | [`EgressRules`](crate::EgressRules), for each address that is dialled<br>`connector::egress::a_name_with_a_denied_address_fails_and_no_call_hangs` |
+//! | a name that resolves to another address the second time | | | `Control` gets the dialled address | | is looked up once, and [the checked address is dialled][egress]<br>`connector::egress::dns_rebinding_does_not_bypass_the_rules` |
 //! | a limit on open sockets | the platform's | none for sockets | none for connections of a `Dialer` | none | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets): fails, or waits in order<br>`connector::limits::those_that_wait_are_served_in_the_order_of_their_arrival` |
 //! | sockets that end with a piece of work | always, with the request | | by the program | when they are dropped | in a [scope](crate::Connector::scope)<br>`connector::scopes::a_panic_of_the_work_closes_them_too_and_goes_on` |
 //! | process exit | | open sockets keep the process alive | drops them | drops them | [`shutdown`](crate::Connector::shutdown) hands over accepted data, within a limit<br>`connector::shutdown::it_waits_for_those_that_close_in_the_background` |

@@ -21,7 +21,7 @@ use crate::support::{
 
 // -------------------------------------------------------------------- a connection
 
-/// What is told of a connection to an IP address.
+/// The connection info of a connection to an IP address.
 #[test]
 fn socketinfo_ip() {
     story(|| {
@@ -34,35 +34,35 @@ fn socketinfo_ip() {
         let timings = info.timings();
         assert_eq!(timings.handshake, Duration::ZERO);
         assert!(timings.resolve < PATIENCE && timings.connect < PATIENCE, "{timings:?}");
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         assert_eq!(info.local_address(), Some(peer.ending().from));
     });
 }
 
-/// What is told of a connection to a name: what was asked for, and what was reached.
+/// The connection info of a connection to a name: the requested host and the reached address.
 #[test]
 fn socketinfo_object() {
     story(|| {
         let peer = Peer::reads();
         let port = peer.address().port();
         let address = SocketAddress::new("good.test", port).expect("it is an address");
-        let socket = Names::new().connector().connect(&address).expect("the address is fine");
+        let socket = Names::new().connector().connect(&address).expect("the address is valid");
         let info = at_once(|| socket.opened()).expect("the peer listens");
         assert_eq!(info.remote_address(), Some(peer.address()));
         assert_eq!(info.requested().to_string(), format!("good.test:{port}"));
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.gets(b"");
     });
 }
 
 // -------------------------------------------------------------------- nothing listens
 
-/// Nothing listens: everything that is tried afterwards tells the same.
+/// Nothing listens: every later call reports the same error.
 #[test]
 fn refused_later_ops() {
     story(|| {
         let nothing = nothing_listens();
-        let mut socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let mut socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = at_once(|| socket.opened()).expect_err("nothing listens");
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Connect, false));
         for _ in 0..2 {
@@ -73,7 +73,7 @@ fn refused_later_ops() {
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
             fails(socket.writer().flush(), ErrorKind::Connect);
             fails(socket.writer().close(), ErrorKind::Connect);
-            socket.close().expect("it had failed before");
+            socket.close().expect("it had failed");
             fails(socket.opened(), ErrorKind::Connect);
         }
         fails(socket.closed(), ErrorKind::Connect);
@@ -81,12 +81,12 @@ fn refused_later_ops() {
     });
 }
 
-/// Nothing listens: to cancel and to abort afterwards changes nothing, and new handles tell the same.
+/// Nothing listens: a later cancel or abort changes nothing, and new handles report the same error.
 #[test]
 fn refused_later_streams() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect(nothing.address).expect("the address is fine");
+        let socket = sockeye::connect(nothing.address).expect("the address is valid");
         fails(at_once(|| socket.opened()), ErrorKind::Connect);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
         assert_eq!((socket.phase(), socket.upgraded()), (Phase::Closed, false));
@@ -101,7 +101,7 @@ fn refused_later_streams() {
     });
 }
 
-/// Nothing listens: two writes and a close that wait for the connection fail, each of them.
+/// Nothing listens: two writes and a close that wait for the connection fail.
 #[test]
 fn refused_many_writes() {
     story(|| {
@@ -119,12 +119,12 @@ fn refused_many_writes() {
     });
 }
 
-/// Nothing listens: an upgrade that is asked for at once doesn't hang, nor does what comes of it.
+/// Nothing listens: an upgrade that is requested at once does not hang, nor do calls on the new socket.
 #[test]
 fn refused_starttls() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are fine");
+        let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are valid");
         match at_once(|| socket.start_tls()) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Connect),
             Ok(mut new) => {
@@ -139,19 +139,19 @@ fn refused_starttls() {
     });
 }
 
-/// Nothing listens: an upgrade that is asked for afterwards fails with the cause.
+/// Nothing listens: an upgrade that is requested afterwards fails with the cause.
 #[test]
 fn refused_starttls_after() {
     story(|| {
         let nothing = nothing_listens();
-        let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are fine");
+        let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are valid");
         fails(at_once(|| socket.opened()), ErrorKind::Connect);
         fails(at_once(|| socket.start_tls()), ErrorKind::Connect);
         assert!(!socket.upgraded());
     });
 }
 
-/// Port 80 is refused as any other is.
+/// Port 80 is refused like any other.
 #[test]
 fn refused_http_hint() {
     in_own_network("opened.refused-http-hint", &[], || {
@@ -165,9 +165,9 @@ fn refused_http_hint() {
     });
 }
 
-// -------------------------------------------------------------------- look-ups
+// -------------------------------------------------------------------- lookups
 
-/// A name that doesn't exist, while a read and a write wait.
+/// A name that does not exist, while a read and a write are blocked.
 #[test]
 fn nxdomain() {
     story(|| {
@@ -176,7 +176,7 @@ fn nxdomain() {
         let (reader, mut writer) = (socket.reader(), socket.writer());
         let reading = blocked(move || read(reader, 10));
         let writing = blocked(move || writer.write(b"x"));
-        go.send(()).expect("the look-up waits");
+        go.send(()).expect("the lookup waits");
         let error = at_once(|| socket.opened()).expect_err("there is no such name");
         assert_eq!(error.kind(), ErrorKind::Resolve);
         assert!(error.attempts().is_empty(), "{:?}", error.attempts());
@@ -186,23 +186,25 @@ fn nxdomain() {
     });
 }
 
-/// The resolver fails, and what it says is told.
+/// The resolver fails, and the error carries the resolver's text.
 #[test]
 fn servfail() {
     story(|| {
         let answer = || Err(io::Error::new(io::ErrorKind::HostUnreachable, "SERVFAIL"));
         let names = Names::and(vec![("servfail.test", Box::new(answer))]);
         let socket = names.connector().connect("servfail.test:4321").expect("it is an address");
-        let error = at_once(|| socket.opened()).expect_err("nobody knows the name");
+        let error = at_once(|| socket.opened()).expect_err("the name is unknown");
         assert_eq!(error.kind(), ErrorKind::Resolve);
-        let said = std::error::Error::source(&error).expect("the resolver said why").to_string();
+        let said = std::error::Error::source(&error)
+            .expect("the source is the resolver's error")
+            .to_string();
         assert!(said.contains("SERVFAIL"), "{said}");
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::HostUnreachable);
     });
 }
 
-/// The resolver takes its time, and that is told.
+/// The resolver is slow, and the timings show it.
 #[test]
 fn dns_slow() {
     const SPAN: Duration = ms(700);
@@ -224,21 +226,21 @@ fn dns_slow() {
     });
 }
 
-// -------------------------------------------------------------------- no way there
+// -------------------------------------------------------------------- no route
 
-/// No route leads to the address.
+/// The address has no route.
 #[test]
 fn unreachable() {
     leads_nowhere("opened.unreachable", "unreachable", "10.9.9.9:4321", "No route to host");
 }
 
-/// A route forbids the address.
+/// The address has a route of type "prohibit".
 #[test]
 fn prohibited() {
     leads_nowhere("opened.prohibited", "prohibit", "10.9.9.7:4321", "Permission denied");
 }
 
-/// A route swallows the address, for which the system has an odd code.
+/// The address has a route of type "blackhole", for which the kernel returns EINVAL.
 #[test]
 fn einval_route() {
     leads_nowhere("opened.einval-route", "blackhole", "10.9.9.8:4321", "Invalid argument");
@@ -246,13 +248,13 @@ fn einval_route() {
 
 // -------------------------------------------------------------------- no answer
 
-/// Nobody answers: the time limit ends the attempt and all that waits for it, and so does `close`.
+/// The peer does not answer: the timeout ends the attempt and all calls that wait for it, and so does `close`.
 #[test]
 fn blackhole() {
     story(|| {
         let hole = black_hole();
         let (socket, took) = timed(|| {
-            let socket = sockeye::connect_with(hole.address, impatient()).expect("they are fine");
+            let socket = sockeye::connect_with(hole.address, impatient()).expect("they are valid");
             let (reader, mut writer) = (socket.reader(), socket.writer());
             let reading = call(move || read(reader, 10));
             let writing = call(move || writer.write(b"x"));
@@ -267,7 +269,7 @@ fn blackhole() {
         assert_eq!(socket.phase(), Phase::Closed);
 
         let options = SocketOptions::new().connect_timeout(None);
-        let socket = sockeye::connect_with(hole.address, options).expect("they are fine");
+        let socket = sockeye::connect_with(hole.address, options).expect("they are valid");
         let (opening, reader, mut writer) = (socket.clone(), socket.reader(), socket.writer());
         let opening = blocked(move || opening.opened());
         let reading = blocked(move || read(reader, 10));
@@ -281,13 +283,13 @@ fn blackhole() {
     });
 }
 
-/// Nobody answers, and the socket is closed at once: that waits for nothing, and nobody is dialled any more.
+/// The peer does not answer, and the socket is closed at once: the close does not block, and no further SYN is sent.
 #[test]
 fn blackhole_close_first() {
     story(|| {
         within_100_ms(|| {
             let hole = black_hole();
-            let mut socket = sockeye::connect(hole.address).expect("the address is fine");
+            let mut socket = sockeye::connect(hole.address).expect("the address is valid");
             let (result, took) = timed(|| socket.close());
             result.expect("it cancels the attempt");
             fails(at_once(|| socket.opened()), ErrorKind::Closed);
@@ -296,7 +298,7 @@ fn blackhole_close_first() {
             fails(socket.write(b"x"), ErrorKind::Closed);
             assert_eq!(socket.phase(), Phase::Closed);
             #[cfg(target_os = "linux")]
-            crate::support::eventually(AT_ONCE, "no SYN is sent any more", || {
+            crate::support::eventually(AT_ONCE, "no further SYN is sent", || {
                 crate::support::process::attempts_towards(hole.address) == 0
             });
             took
@@ -304,13 +306,13 @@ fn blackhole_close_first() {
     });
 }
 
-/// Nobody answers: to close the writer waits for the connection as long as that may take.
+/// The peer does not answer: a close of the writer waits for the connection until the timeout.
 #[test]
 fn blackhole_closewriter() {
     story(|| {
         let hole = black_hole();
         let (result, took) = timed(|| {
-            let socket = sockeye::connect_with(hole.address, impatient()).expect("they are fine");
+            let socket = sockeye::connect_with(hole.address, impatient()).expect("they are valid");
             let result = socket.writer().close();
             fails(socket.opened(), ErrorKind::TimedOut);
             result
@@ -329,26 +331,26 @@ fn dual_v6_refused() {
     refused_first("opened.dual-v6-refused", "dual.test", [V6, V4]);
 }
 
-/// Both addresses listen: the resolver's first one is the connection, and the only one.
+/// Both addresses listen: the socket connects to the resolver's first one only.
 #[test]
 fn dual_both() {
     story(|| {
         let sorts = [(V6, Sort::Listens), (V4, Sort::Listens)];
         let Some(site) = Site::of("opened.dual-both", &sorts) else { return };
         let names = Names::with("dual.test", &[V6, V4]);
-        let socket = names.connector().connect(("dual.test", site.port)).expect("an address");
+        let socket = names.connector().connect(("dual.test", site.port)).expect("it is an address");
         let info = at_once(|| socket.opened()).expect("the peers listen");
         assert_eq!(info.remote_address(), Some((V6, site.port).into()));
-        let (_stream, from) = site.listener(0).accept().expect("the connection is there");
+        let (_stream, from) = site.listener(0).accept().expect("the connection is in the backlog");
         assert_eq!(info.local_address(), Some(from));
-        // Longer than it takes until another attempt would begin.
+        // This is longer than the delay before another attempt.
         fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
         nobody_came(site.listener(0));
         nobody_came(site.listener(1));
     });
 }
 
-/// A local IPv6 address takes no SYN, and the IPv4 address is tried before long.
+/// A local IPv6 address answers no SYN, and the IPv4 address is tried soon.
 #[test]
 fn dual_global_v6_blackhole() {
     in_own_network("opened.dual-global-v6-blackhole", &[ADD_LOCAL, ADD_PRIVATE], || {
@@ -364,7 +366,7 @@ fn dual_global_v6_refused() {
     });
 }
 
-/// A global IPv6 address takes no SYN, and the private IPv4 address is tried before long.
+/// A global IPv6 address answers no SYN, and the private IPv4 address is tried soon.
 #[test]
 fn dual_public_v6_blackhole() {
     in_own_network("opened.dual-public-v6-blackhole", &[ADD_GLOBAL, ADD_PRIVATE], || {
@@ -386,32 +388,33 @@ fn dual_v4_refused() {
     refused_first("opened.dual-v4-refused", "dual.test", [V4, V6]);
 }
 
-/// The IPv4 address comes first and takes no SYN, and the IPv6 address is tried after a quarter of a second.
+/// The IPv4 address comes first and answers no SYN, and the IPv6 address is tried after a quarter of a second.
 #[test]
 fn dual_v4_blackhole() {
     silent_first("opened.dual-v4-blackhole", "dual.test", [V4, V6]);
 }
 
-/// Of two IPv4 addresses the first takes no SYN.
+/// The first of two IPv4 addresses answers no SYN.
 #[test]
 fn multi_first_blackhole() {
     silent_first("opened.multi-first-blackhole", "bhfirst.test", BHFIRST);
 }
 
-/// Of two IPv4 addresses the first refuses.
+/// The first of two IPv4 addresses refuses.
 #[test]
 fn multi_first_refused() {
     refused_first("opened.multi-first-refused", "multi.test", MULTI);
 }
 
-/// Two IPv4 addresses refuse, and both are told.
+/// Two IPv4 addresses refuse, and the error lists both attempts.
 #[test]
 fn multi_all_refused() {
     story(|| {
         let sorts = MULTI.map(|ip| (ip, Sort::Refuses));
         let Some(site) = Site::of("opened.multi-all-refused", &sorts) else { return };
         let names = Names::new();
-        let socket = names.connector().connect(("multi.test", site.port)).expect("an address");
+        let socket =
+            names.connector().connect(("multi.test", site.port)).expect("it is an address");
         let error = at_once(|| socket.opened()).expect_err("nobody listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
         let told: Vec<_> = error
@@ -424,9 +427,9 @@ fn multi_all_refused() {
     });
 }
 
-// -------------------------------------------------------------------- calls before it is open
+// -------------------------------------------------------------------- calls before the socket is open
 
-/// A write begins before the connection is there.
+/// A write begins before the connection is made.
 #[test]
 fn write_before_opened() {
     story(|| {
@@ -437,7 +440,7 @@ fn write_before_opened() {
         let (socket, go) = to_be_opened(&peer);
         let mut writer = socket.writer();
         let writing = blocked(move || writer.write(b"early"));
-        go.send(()).expect("the look-up waits");
+        go.send(()).expect("the lookup waits");
         socket.opened().expect("the peer listens");
         assert_eq!(writing.join_within(AT_ONCE).expect("the peer reads"), 5);
         assert_eq!(read(&socket, 10).expect("the peer answers"), b"ok");
@@ -446,13 +449,13 @@ fn write_before_opened() {
     });
 }
 
-/// A write that has returned came after the opening.
+/// A write returns only after the socket is open.
 #[test]
 fn write_order_opened() {
     story(|| {
         within_100_ms(|| {
             let peer = Peer::reads();
-            let mut socket = sockeye::connect(peer.address()).expect("the address is fine");
+            let mut socket = sockeye::connect(peer.address()).expect("the address is valid");
             assert_eq!(socket.write(b"early").expect("the peer reads"), 5);
             socket.opened_timeout(Duration::ZERO).expect("the write has returned");
             let (opened, took) = timed(|| socket.opened());
@@ -464,7 +467,7 @@ fn write_order_opened() {
     });
 }
 
-/// A read begins before the connection is there.
+/// A read begins before the connection is made.
 #[test]
 fn read_before_opened() {
     story(|| {
@@ -475,17 +478,17 @@ fn read_before_opened() {
         let (socket, go) = to_be_opened(&peer);
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 10));
-        go.send(()).expect("the look-up waits");
+        go.send(()).expect("the lookup waits");
         socket.opened().expect("the peer listens");
         assert_eq!(reading.join_within(AT_ONCE).expect("the peer sends"), b"hello");
     });
 }
 
-/// The socket is closed before the connection is there, which waits for nothing.
+/// The socket is closed before the connection is made, and the close does not block.
 #[test]
 fn close_before_opened() {
     story(|| within_100_ms(closes_before_it_is_open));
-    // Whether the connection is there by then differs from time to time.
+    // The connection may or may not be made by then, so the test repeats.
     for _ in 0..50 {
         story(|| {
             closes_before_it_is_open();
@@ -493,11 +496,11 @@ fn close_before_opened() {
     }
 }
 
-/// How long `close` takes.
+/// Returns the duration of `close`.
 fn closes_before_it_is_open() -> Duration {
     let peer = Peer::reads();
     let address = peer.address();
-    let mut socket = sockeye::connect(address).expect("the address is fine");
+    let mut socket = sockeye::connect(address).expect("the address is valid");
     let (result, took) = timed(|| socket.close());
     result.expect("it cancels the attempt");
     assert!(took < AT_ONCE, "took {took:?}");
@@ -506,12 +509,12 @@ fn closes_before_it_is_open() -> Duration {
     fails(socket.write(b"x"), ErrorKind::Closed);
     let opened = at_once(|| socket.opened()).failure();
     assert!(matches!(opened, None | Some(ErrorKind::Closed)), "{opened:?}");
-    // Lets the peer go where the attempt was cancelled before it got there.
+    // If the attempt was cancelled before it reached the peer, this connection ends the peer.
     drop(TcpStream::connect(address));
     took
 }
 
-/// A write and a close of the writer begin before the connection is there.
+/// A write and a close of the writer begin before the connection is made.
 #[test]
 fn closewriter_before_opened() {
     story(|| {
@@ -524,7 +527,7 @@ fn closewriter_before_opened() {
         let (mut writer, closer) = (socket.writer(), socket.writer());
         let writing = blocked(move || writer.write(b"data"));
         let closing = blocked(move || closer.close());
-        go.send(()).expect("the look-up waits");
+        go.send(()).expect("the lookup waits");
         socket.opened().expect("the peer listens");
         assert_eq!(writing.join_within(AT_ONCE).expect("the peer reads"), 4);
         closing.join_within(AT_ONCE).expect("the peer reads");
@@ -534,9 +537,9 @@ fn closewriter_before_opened() {
     });
 }
 
-// -------------------------------------------------------------------- right after the opening
+// -------------------------------------------------------------------- right after the socket is open
 
-/// Nothing happens, and so the socket isn't closed.
+/// Nothing happens, so the socket stays open.
 #[test]
 fn opened_then_peer_idle() {
     story(|| {
@@ -550,14 +553,14 @@ fn opened_then_peer_idle() {
     });
 }
 
-/// The peer accepts and resets at once: that never looks like an end.
+/// The peer accepts and resets at once: that never looks like a clean end.
 #[test]
 fn peer_accepts_then_rst() {
-    // The reset comes before the opening is told, or after it.
+    // The reset arrives before or after `opened` returns.
     for _ in 0..20 {
         story(|| {
             let peer = Peer::plays(|wire| wire.reset());
-            let mut socket = sockeye::connect(peer.address()).expect("the address is fine");
+            let mut socket = sockeye::connect(peer.address()).expect("the address is valid");
             let opened = at_once(|| socket.opened()).failure();
             let allowed = [None, Some(ErrorKind::Reset), Some(ErrorKind::Connect)];
             assert!(allowed.contains(&opened), "{opened:?}");
@@ -574,8 +577,8 @@ fn peer_accepts_then_rst() {
 
 // -------------------------------------------------------------------- public addresses only
 
-/// A program that may dial public addresses only doesn't reach this machine, by address or by name, and
-/// nobody waits for it.
+/// A program that may dial public addresses only cannot reach this machine, by address or by name, and the error is
+/// immediate.
 #[test]
 fn blocked_private() {
     story(|| {
@@ -595,14 +598,14 @@ fn blocked_private() {
     });
 }
 
-/// To such a program too, `unix` is a name.
+/// For such a program, too, `unix` is a name.
 #[test]
 fn blocked_unix() {
     let address = SocketAddress::new("unix", 4569).expect("it is an address");
     is_a_plain_name("opened.blocked-unix", address, Names::public_only("other.test", &[]));
 }
 
-// -------------------------------------------------------------------- how it is told
+// -------------------------------------------------------------------- helpers
 
 fn impatient() -> SocketOptions {
     SocketOptions::new().connect_timeout(ms(500))
@@ -612,7 +615,7 @@ fn upgradable() -> SocketOptions {
     with(SecureTransport::StartTls, trusting(authority()))
 }
 
-/// A socket that finds the peer when the test says so.
+/// Returns a socket that connects to the peer when the test signals it.
 #[track_caller]
 fn to_be_opened(peer: &Peer) -> (Socket, mpsc::Sender<()>) {
     let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
@@ -620,25 +623,25 @@ fn to_be_opened(peer: &Peer) -> (Socket, mpsc::Sender<()>) {
     (connector.connect(address).expect("it is an address"), go)
 }
 
-/// A socket that finds nobody when the test says so.
+/// Returns a socket whose attempt is refused when the test signals it.
 fn to_be_refused() -> (Socket, impl FnOnce()) {
     let nothing = nothing_listens();
     let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
     let address = ("late.test", nothing.address.port());
     let socket = connector.connect(address).expect("it is an address");
     (socket.clone(), move || {
-        go.send(()).expect("the look-up waits");
+        go.send(()).expect("the lookup waits");
         fails(at_once(|| socket.opened()), ErrorKind::Connect);
         drop(nothing);
     })
 }
 
-/// A route of this sort leads to `address`: the system's reason is told.
+/// Checks the error for an address whose route has this type: it carries the kernel's reason.
 fn leads_nowhere(id: &str, sort: &str, address: &str, reason: &str) {
     let (host, _) = address.split_once(':').expect("host and port");
     in_own_network(id, &[&format!("ip route add {sort} {host}")], || {
         let socket = sockeye::connect(address).expect("it is an address");
-        let error = at_once(|| socket.opened()).expect_err("no way leads there");
+        let error = at_once(|| socket.opened()).expect_err("the address is unreachable");
         assert_eq!(error.kind(), ErrorKind::Connect);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
         let [attempt] = error.attempts() else {
@@ -656,7 +659,7 @@ fn leads_nowhere(id: &str, sort: &str, address: &str, reason: &str) {
     });
 }
 
-/// Addresses beside those that every machine has, and how a network gets them.
+/// Addresses that only a test's own network has, and the commands that add them.
 const LOCAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1));
 const GLOBAL: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
 const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 1, 1));

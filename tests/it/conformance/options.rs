@@ -10,7 +10,7 @@ use crate::support::tls::{
 };
 use crate::support::{Peer, at_once, fails, ms, story};
 
-/// Default options are those of a connection without any.
+/// Default options act like no options.
 #[test]
 fn empty() {
     let defaults = [
@@ -21,8 +21,8 @@ fn empty() {
     for options in defaults {
         story(|| {
             let peers = [Peer::reads(), Peer::reads()];
-            let plain = sockeye::connect(peers[0].address()).expect("the address is fine");
-            let given = sockeye::connect_with(peers[1].address(), options).expect("it is fine");
+            let plain = sockeye::connect(peers[0].address()).expect("the address is valid");
+            let given = sockeye::connect_with(peers[1].address(), options).expect("it is valid");
             for socket in [&plain, &given] {
                 socket.opened().expect("the peer listens");
                 looks(socket, SecureTransport::Off);
@@ -30,14 +30,14 @@ fn empty() {
             #[cfg(target_os = "linux")]
             assert_eq!(settings(&plain), settings(&given));
             for socket in [plain, given] {
-                socket.close().expect("nothing is in the way");
+                socket.close().expect("the close succeeds");
             }
             peers.into_iter().for_each(|peer| peer.gets(b""));
         });
     }
 }
 
-/// The word `off`.
+/// The text `off`.
 #[test]
 fn st_off() {
     assert_eq!("off".parse::<SecureTransport>().expect("a word"), SecureTransport::Off);
@@ -45,15 +45,15 @@ fn st_off() {
     story(|| {
         let peer = Peer::reads();
         let options = SocketOptions::new().secure_transport(SecureTransport::Off);
-        let socket = sockeye::connect_with(peer.address(), options).expect("it is fine");
+        let socket = sockeye::connect_with(peer.address(), options).expect("it is valid");
         socket.opened().expect("the peer listens");
         looks(&socket, SecureTransport::Off);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.gets(b"");
     });
 }
 
-/// The word `on`, and a peer that speaks TLS.
+/// The text `on`, and a peer that speaks TLS.
 #[test]
 fn st_on() {
     assert_eq!("on".parse::<SecureTransport>().expect("a word"), SecureTransport::On);
@@ -63,30 +63,30 @@ fn st_on() {
         let socket = secured(&peer, trusting_names(authority()));
         assert!(socket.opened().expect("the peer is trusted").tls().is_some());
         looks(&socket, SecureTransport::On);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         assert_eq!(peer.gets(b"").session().server_name(), Some("good.test"));
     });
 }
 
-/// A word that is none of the three.
+/// A text that is none of the three.
 #[test]
 fn st_invalid() {
     is_no_mode("tls");
 }
 
-/// `ON` in capitals.
+/// `ON` in upper case.
 #[test]
 fn st_upper() {
     is_no_mode("ON");
 }
 
-/// `startTls` with a capital letter within.
+/// `startTls` with an upper-case letter.
 #[test]
 fn st_starttls_camel() {
     is_no_mode("startTls");
 }
 
-/// Settings of TLS for a connection without TLS are a mistake.
+/// TLS settings for a connection without TLS are an error.
 #[test]
 fn unknown_field() {
     let listener = listen();
@@ -98,8 +98,7 @@ fn unknown_field() {
     nobody_came(&listener);
 }
 
-/// A server name and ALPN of the program's own. The certificate has to be for that name, so that of the
-/// host that was dialled won't do.
+/// A server name and ALPN from the program. The certificate has to be for that name, so one for the dialled host fails.
 #[test]
 fn alpn_on() {
     let tls = || trusting_names(authority()).server_name("other.test").alpn(["h2"]);
@@ -113,7 +112,7 @@ fn alpn_on() {
         let socket = secured(&peer, tls());
         assert_eq!(socket.opened().expect("the peer is trusted").alpn(), Some(&b"h2"[..]));
         looks(&socket, SecureTransport::On);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         sees_both(&peer.gets(b""));
 
         let peer = TlsPeer::refused(&terms().alpn(&protocols));
@@ -123,7 +122,7 @@ fn alpn_on() {
     });
 }
 
-/// Where address and options are both wrong, the address is told.
+/// If the address and the options are both invalid, the error is about the address.
 #[test]
 fn order_bad_address_bad_option() {
     let unfit = || with(SecureTransport::Off, TlsOptions::new().alpn(["h2"]));
@@ -136,9 +135,9 @@ fn order_bad_address_bad_option() {
     }
 }
 
-// -------------------------------------------------------------------- how it is looked at
+// -------------------------------------------------------------------- helpers
 
-/// What an open socket shows when nothing happens to it.
+/// Checks the state of an open, idle socket.
 #[track_caller]
 fn looks(socket: &Socket, mode: SecureTransport) {
     fails(socket.closed_timeout(ms(60)), ErrorKind::TimedOut);
@@ -147,7 +146,7 @@ fn looks(socket: &Socket, mode: SecureTransport) {
     assert_eq!(socket.phase(), Phase::Open);
 }
 
-/// What the system was told of a connection.
+/// Returns the kernel's settings of a connection.
 #[cfg(target_os = "linux")]
 fn settings(socket: &Socket) -> (bool, bool, usize, Option<std::time::Duration>) {
     let info = socket.opened().expect("it is open");
@@ -161,10 +160,10 @@ fn settings(socket: &Socket) -> (bool, bool, usize, Option<std::time::Duration>)
             system.tcp_user_timeout()?,
         ))
     };
-    told().expect("the system tells")
+    told().expect("the system reports it")
 }
 
-/// A socket for `good.test` at the peer, secure from the start.
+/// Opens a socket to the peer as `good.test`, secure from the start.
 #[track_caller]
 fn secured(peer: &TlsPeer, tls: TlsOptions) -> Socket {
     dial("good.test", peer, with(SecureTransport::On, tls))
@@ -175,16 +174,16 @@ fn is_no_mode(word: &str) {
     fails(word.parse::<SecureTransport>(), ErrorKind::InvalidOptions);
 }
 
-/// The server name and the protocols of the ClientHello that came off the wire.
+/// Returns the server name and the protocols of the received ClientHello.
 fn hello(ending: &Ending) -> (Option<String>, Vec<Vec<u8>>) {
     let mut wire = &ending.wire[..];
     let mut acceptor = Acceptor::default();
     let accepted = loop {
-        acceptor.read_tls(&mut wire).expect("memory can be read");
+        acceptor.read_tls(&mut wire).expect("reads from memory succeed");
         match acceptor.accept() {
             Ok(Some(accepted)) => break accepted,
             Ok(None) => assert!(!wire.is_empty(), "no ClientHello came"),
-            Err((error, _)) => panic!("no ClientHello came: {error}"),
+            Err((error, _)) => panic!("no ClientHello arrived: {error}"),
         }
     };
     let hello = accepted.client_hello();

@@ -9,7 +9,7 @@ use crate::support::{
     open_with, pour, read, read_to_end, story,
 };
 
-/// A reset while nothing is under way: it is noticed without a reader, and told by everything.
+/// A reset of an idle socket: it is noticed without a reader, and every call reports it.
 #[test]
 fn idle() {
     story(|| {
@@ -24,12 +24,12 @@ fn idle() {
             fails(writer.write(b"y"), ErrorKind::Reset);
         }
         gives(&socket, ErrorKind::Reset);
-        at_once(|| socket.close()).expect("it ended before");
+        at_once(|| socket.close()).expect("it had ended");
         gives(&socket, ErrorKind::Reset);
     });
 }
 
-/// A reset while nothing is under way, after which the program only reads.
+/// A reset of an idle socket, after which the program only reads.
 #[test]
 fn idle_only_read() {
     story(|| {
@@ -44,7 +44,7 @@ fn idle_only_read() {
     });
 }
 
-/// A reset while nothing is under way, where the peer's end alone would change nothing.
+/// A reset of an idle socket in a mode in which the peer's FIN alone would change nothing.
 #[test]
 fn idle_halfopen() {
     story(|| {
@@ -53,7 +53,7 @@ fn idle_halfopen() {
         peer.cue();
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
-        at_once(|| socket.close()).expect("it ended before");
+        at_once(|| socket.close()).expect("it had ended");
         gives(&socket, ErrorKind::Reset);
     });
 }
@@ -71,11 +71,11 @@ fn during_read() {
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
         fails(writer.write(b"x"), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
-        at_once(|| socket.close()).expect("it ended before");
+        at_once(|| socket.close()).expect("it had ended");
     });
 }
 
-/// Data that came before a reset is read before the reset is told, where the system keeps it.
+/// Data before a reset is read before the reset is reported, if the system keeps it.
 #[test]
 fn data_then_reset_read() {
     story(|| {
@@ -85,19 +85,19 @@ fn data_then_reset_read() {
             wire.reset();
         });
         let socket = open(&peer);
-        // It has come, and the reset comes while nobody reads.
+        // The data has arrived, and the reset arrives while no call reads.
         fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
         peer.cue();
         peer.ending();
         if cfg!(target_os = "linux") {
-            assert_eq!(read(&socket, 20).expect("it came before"), b"precious");
+            assert_eq!(read(&socket, 20).expect("the data arrived before"), b"precious");
         }
         fails(read(&socket, 20), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
     });
 }
 
-/// A reset during a read and a write at once.
+/// A reset during a read and a write.
 #[test]
 fn during_read_and_write() {
     story(|| {
@@ -109,9 +109,9 @@ fn during_read_and_write() {
         peer.cue();
         fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
         let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Reset);
+        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Reset);
         gives(&socket, ErrorKind::Reset);
-        at_once(|| socket.close()).expect("it ended before");
+        at_once(|| socket.close()).expect("it had ended");
     });
 }
 
@@ -134,7 +134,7 @@ fn during_closewriter() {
     });
 }
 
-/// The peer ends and goes: what is written then comes back as a reset.
+/// The peer closes both directions, so it answers a later write with a reset.
 #[test]
 fn after_fin_write() {
     story(|| {
@@ -147,13 +147,13 @@ fn after_fin_write() {
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
         peer.cue();
         peer.ending();
-        // The reset answers the first write that leaves: the loop notices it though nobody calls.
+        // The peer answers the first write with a reset, which the event loop notices without a call.
         let first = socket.write(b"1").failure();
         let closed = socket.closed_timeout(AT_ONCE).failure();
         let cause = socket.write(b"2").failure();
         assert!(matches!(cause, Some(ErrorKind::Reset | ErrorKind::Io)), "{cause:?}");
         assert_eq!(closed, cause);
         assert!(first.is_none() || first == cause, "{first:?}, then {cause:?}");
-        at_once(|| socket.close()).expect("it ended before");
+        at_once(|| socket.close()).expect("it had ended");
     });
 }

@@ -1,4 +1,4 @@
-//! What the groups over TLS share: parts of their stories.
+//! Shared by the groups over TLS: parts of their tests.
 
 use std::io::{self, Write};
 use std::net::{Ipv6Addr, TcpListener};
@@ -11,7 +11,7 @@ use crate::support::peer::listen_on;
 use crate::support::tls::{Accepted, TlsPeer};
 use crate::support::{Call, blocked, read, read_exactly};
 
-/// A listener on ::1, where there is one.
+/// Listens on ::1, if the machine has it.
 pub fn listen_on_v6() -> Option<TcpListener> {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).ok()?;
     Some(listen_on((Ipv6Addr::LOCALHOST, 0).into(), 16, None))
@@ -19,49 +19,49 @@ pub fn listen_on_v6() -> Option<TcpListener> {
 
 // -------------------------------------------------------------------- a greeting
 
-/// The peer's side of [`greets`].
+/// Runs the peer's side of [`greets`].
 pub fn answers(peer: &mut Accepted) {
     assert_eq!(peer.receive(2), b"hi");
     peer.send(b"yo");
 }
 
-/// An exchange of data with a peer that [`answers`].
+/// Exchanges data with a peer that [`answers`].
 #[track_caller]
 pub fn greets(mut socket: &Socket) {
     assert_eq!(socket.write(b"hi").expect("the peer reads"), 2);
     assert_eq!(read_exactly(socket, 2).expect("the peer answers"), b"yo");
 }
 
-// -------------------------------------------------------------------- parts of stories
+// -------------------------------------------------------------------- parts of tests
 
-/// A read that waits.
+/// Starts a read that blocks.
 #[track_caller]
 pub fn reads(socket: &Socket) -> Call<io::Result<Vec<u8>>> {
     let reader = socket.reader();
     blocked(move || read(reader, 10))
 }
 
-/// Reads to the end and waits for its cue, so that a reset which follows the end is seen as well.
+/// Reads to the end and waits for its cue, so that a reset after the end is seen as well.
 pub fn looks_back(peer: &mut Accepted) {
     peer.read_to_end();
     peer.await_cue();
 }
 
-/// Speaks TLS, and is told by an alert that the other end won't.
+/// Runs a handshake that the other end aborts with an alert.
 pub fn is_refused(peer: &mut Accepted) {
     let error = peer.try_handshake().expect_err("the other end refuses the certificate");
     let told = error.get_ref().and_then(|inner| inner.downcast_ref());
     assert!(matches!(told, Some(rustls::Error::AlertReceived(_))), "{error:?}");
 }
 
-// -------------------------------------------------------------------- a handshake without an end
+// -------------------------------------------------------------------- a handshake that never ends
 
-/// A peer that never answers the ClientHello, and tells when that has come.
+/// Starts a peer that never answers the ClientHello, and signals its arrival.
 pub fn silent() -> (TlsPeer, Receiver<()>) {
     let (tell, told) = mpsc::channel();
     let peer = TlsPeer::plays(&certificates::good(), move |peer| {
         peer.hear_hello();
-        // Some tests don't want to know.
+        // The receiver is gone if the test does not need the signal.
         let _ = tell.send(());
     });
     (peer, told)

@@ -1,5 +1,5 @@
-//! Addresses that share a port, as those of one name do, each with its own way to answer; and how a name
-//! with two of them is reached.
+//! Addresses that share a port, like those of one name, each with its own reaction; and the times in which a name with
+//! two of them is reached.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use super::names::Names;
 use crate::support::peer::{BlackHole, hole};
 use crate::support::{AT_ONCE, PATIENCE, eventually, ms, skip, story, timed, within_100_ms};
 
-/// What an address does when it is dialled.
+/// The reaction of an address to an attempt.
 #[derive(Clone, Copy, Debug)]
 pub enum Sort {
     Listens,
@@ -20,13 +20,13 @@ pub enum Sort {
     Refuses,
 }
 
-/// Addresses with one port, as those of one name have it.
+/// Addresses that share a port, like those of one name.
 pub struct Site {
     pub port: u16,
     places: Vec<Place>,
 }
 
-/// The value keeps the place as it is.
+/// The state of an address, kept while the value exists.
 enum Place {
     Listens(TcpListener),
     Silent { _hole: BlackHole },
@@ -34,14 +34,14 @@ enum Place {
 }
 
 impl Site {
-    /// `None` where the machine doesn't have the addresses.
+    /// Returns `None` if the machine does not have the addresses.
     pub fn of(id: &str, sorts: &[(IpAddr, Sort)]) -> Option<Site> {
         for _ in 0..100 {
             match Site::try_of(sorts) {
                 Ok(site) => return Some(site),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => {
-                    skip(id, &format!("no use of {sorts:?} here: {error}"));
+                    skip(id, &format!("cannot set up {sorts:?} on this machine: {error}"));
                     return None;
                 }
             }
@@ -73,16 +73,16 @@ impl Site {
         Ok(site)
     }
 
-    /// Who listens at a place.
+    /// Returns the listener of an address.
     pub fn listener(&self, place: usize) -> &TcpListener {
         match &self.places[place] {
             Place::Listens(listener) => listener,
-            Place::Silent { .. } | Place::Refuses { .. } => panic!("nobody accepts there"),
+            Place::Silent { .. } | Place::Refuses { .. } => panic!("the address has no listener"),
         }
     }
 }
 
-/// Waits until an address that was just added is reached: SYNs to an IPv6 address get lost before.
+/// Waits until a newly added address is reachable: an IPv6 address loses SYNs before.
 fn await_route(ip: IpAddr) -> io::Result<()> {
     let listener = TcpListener::bind((ip, 0))?;
     let address = listener.local_addr()?;
@@ -94,14 +94,14 @@ fn await_route(ip: IpAddr) -> io::Result<()> {
 
 // -------------------------------------------------------------------- names with two addresses
 
-/// The first address of the name refuses, so that the second, which listens, is tried at once.
+/// Checks a name whose first address refuses: the second one, which listens, is tried at once.
 pub fn refused_first(id: &'static str, name: &'static str, addresses: [IpAddr; 2]) {
     let sorts = [(addresses[0], Sort::Refuses), (addresses[1], Sort::Listens)];
     let Some(site) = Site::of(id, &sorts) else { return };
     story(move || within_100_ms(|| second_answers(&site, name, addresses)));
 }
 
-/// The first address of the name takes no SYN, so that the second, which listens, is tried a while later.
+/// Checks a name whose first address answers no SYN: the second one, which listens, is tried after the delay.
 pub fn silent_first(id: &'static str, name: &'static str, addresses: [IpAddr; 2]) {
     let sorts = [(addresses[0], Sort::Silent), (addresses[1], Sort::Listens)];
     let Some(site) = Site::of(id, &sorts) else { return };
@@ -111,7 +111,7 @@ pub fn silent_first(id: &'static str, name: &'static str, addresses: [IpAddr; 2]
     });
 }
 
-/// How long it takes until the second address of the name is reached.
+/// Returns the time until the second address of the name is reached.
 #[track_caller]
 fn second_answers(site: &Site, name: &'static str, addresses: [IpAddr; 2]) -> Duration {
     let names = Names::with(name, &addresses);
@@ -122,7 +122,7 @@ fn second_answers(site: &Site, name: &'static str, addresses: [IpAddr; 2]) -> Du
     });
     let info = opened.expect("the second listens");
     assert_eq!(info.remote_address(), Some((addresses[1], site.port).into()));
-    let (_, from) = site.listener(1).accept().expect("the connection is there");
+    let (_, from) = site.listener(1).accept().expect("the connection is in the backlog");
     assert_eq!(info.local_address(), Some(from));
     drop(socket);
     took

@@ -20,7 +20,7 @@ use crate::support::{
     read_exactly, read_to_end, skip, story, timed, within_100_ms,
 };
 
-// -------------------------------------------------------------------- what the two sockets are
+// -------------------------------------------------------------------- the two sockets
 
 /// Plaintext, the upgrade, TLS, and a close.
 #[test]
@@ -32,13 +32,13 @@ fn normal() {
         });
         let old = opened("good.test", &peer);
         converses(&old);
-        let new = old.start_tls().expect("nothing is in the way");
+        let new = old.start_tls().expect("the upgrade may start");
         assert!(old.upgraded());
         assert_eq!(
             (old.secure_transport(), old.phase()),
             (SecureTransport::StartTls, Phase::Closed)
         );
-        new.opened().expect("the certificate is good");
+        new.opened().expect("the certificate is trusted");
         greets(&new);
         is_upgraded(&old);
         assert!(!new.upgraded());
@@ -51,21 +51,21 @@ fn normal() {
     });
 }
 
-/// The upgrade comes straight after `connect`.
+/// The upgrade is requested right after `connect`.
 #[test]
 fn never_used() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let old = dial("good.test", &peer, starttls());
         let new = old.start_tls().expect("the peer listens");
-        new.opened().expect("the certificate is good");
+        new.opened().expect("the certificate is trusted");
         greets(&new);
         old.opened().expect("it was open");
         is_upgraded(&old);
     });
 }
 
-/// Nothing was exchanged before the upgrade.
+/// No data was exchanged before the upgrade.
 #[test]
 fn after_opened_unused() {
     story(|| {
@@ -76,7 +76,7 @@ fn after_opened_unused() {
     });
 }
 
-/// The options say nothing of an upgrade.
+/// The options do not allow an upgrade.
 #[test]
 fn absent() {
     story(|| {
@@ -85,20 +85,20 @@ fn absent() {
         refuses_upgrades(&socket, ErrorKind::InvalidState);
         socket.opened().expect("the peer listens");
         refuses_upgrades(&socket, ErrorKind::InvalidState);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.got_only(b"");
     });
 }
 
-/// The upgraded socket is asked to upgrade.
+/// A second upgrade is requested on the upgraded socket.
 #[test]
 fn on_new() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let old = opened("good.test", &peer);
-        let new = old.start_tls().expect("nothing is in the way");
+        let new = old.start_tls().expect("the upgrade may start");
         refuses_upgrades(&new, ErrorKind::InvalidState);
-        new.opened().expect("the certificate is good");
+        new.opened().expect("the certificate is trusted");
         refuses_upgrades(&new, ErrorKind::InvalidState);
         greets(&new);
         refuses_upgrades(&new, ErrorKind::InvalidState);
@@ -106,7 +106,7 @@ fn on_new() {
     });
 }
 
-/// The old socket is closed during the handshake, or aborted, which changes nothing either.
+/// The old socket is closed or aborted during the handshake, which changes nothing.
 #[test]
 fn old_close_during() {
     for close in [|old: &Socket| old.close().expect("it was upgraded"), Socket::abort] {
@@ -117,12 +117,12 @@ fn old_close_during() {
                 answers(peer);
             });
             let old = opened("good.test", &peer);
-            let new = old.start_tls().expect("nothing is in the way");
+            let new = old.start_tls().expect("the upgrade may start");
             let closer = old.clone();
             call(move || close(&closer)).join_within(AT_ONCE);
             assert_eq!(new.phase(), Phase::Upgrading);
             peer.cue();
-            new.opened().expect("the certificate is good");
+            new.opened().expect("the certificate is trusted");
             at_once(|| close(&old));
             greets(&new);
             is_upgraded(&old);
@@ -132,15 +132,15 @@ fn old_close_during() {
     }
 }
 
-/// Reader and writer of the old socket are taken after the upgrade, or were before it.
+/// Reader and writer of the old socket are created before or after the upgrade.
 #[test]
 fn old_streams_after() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let old = opened("good.test", &peer);
         let before = (old.reader(), old.writer());
-        let new = old.start_tls().expect("nothing is in the way");
-        new.opened().expect("the certificate is good");
+        let new = old.start_tls().expect("the upgrade may start");
+        new.opened().expect("the certificate is trusted");
         for (reader, writer) in [(old.reader(), old.writer()), before] {
             for _ in 0..2 {
                 fails(read(&reader, 10), ErrorKind::Upgraded);
@@ -163,25 +163,25 @@ fn sync_use_after() {
         let peer = TlsPeer::secured(&good(), answers);
         let old = opened("good.test", &peer);
         let (reader, mut writer) = (old.reader(), old.writer());
-        let new = old.start_tls().expect("nothing is in the way");
+        let new = old.start_tls().expect("the upgrade may start");
         let writing = call(move || writer.write(b"plain?"));
         let reading = call(move || read(reader, 10));
         fails(writing.join_within(AT_ONCE), ErrorKind::Upgraded);
         fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
-        new.opened().expect("the certificate is good");
+        new.opened().expect("the certificate is trusted");
         greets(&new);
         new.close().expect("the peer reads");
         let ending = peer.gets(b"hi");
         assert_eq!(ending.clear(), b"");
-        // Everything since is in records.
+        // All later bytes are in records.
         ending.records();
-        assert!(!contains(&ending.wire, b"plain?"), "it left in the clear");
+        assert!(!contains(&ending.wire, b"plain?"), "the data was sent in plaintext");
     });
 }
 
-// -------------------------------------------------------------------- calls under way
+// -------------------------------------------------------------------- calls in progress
 
-/// Plaintext is being written when the upgrade is asked for.
+/// A plaintext write is in progress when the upgrade is requested.
 #[test]
 fn queued_writes() {
     story(|| {
@@ -193,7 +193,7 @@ fn queued_writes() {
         let little = TcpOptions::new().send_buffer_size(4096);
         let old = dial("good.test", &peer, starttls().tcp(little));
         old.opened().expect("the peer listens");
-        // Nothing more is taken, so the two writes are sure to be under way.
+        // The socket accepts no more, so the two writes must block.
         let taken = fill(&old);
         let writings = [&b"FIRST\r\n"[..], b"LAST\r\n"].map(|line| {
             let mut writer = old.writer();
@@ -207,23 +207,23 @@ fn queued_writes() {
         assert_eq!(old.phase(), Phase::Open);
         peer.cue();
         for writing in writings {
-            assert!(writing.join().expect("the peer reads"), "there is room for all of it");
+            assert!(writing.join().expect("the peer reads"), "the write is accepted whole");
         }
-        let new = upgrade.join().expect("nothing is in the way");
-        new.opened().expect("the certificate is good");
+        let new = upgrade.join().expect("the upgrade may start");
+        new.opened().expect("the certificate is trusted");
         greets(&new);
         is_upgraded(&old);
         new.close().expect("the peer reads");
         let ending = peer.gets(b"hi");
         let (filling, lines) = ending.clear().split_at(taken);
         assert!(filling.iter().all(|byte| *byte == b'w'));
-        // Two writers may get their turns in either order.
+        // The two writers may get their turns in either order.
         assert!([&b"FIRST\r\nLAST\r\n"[..], b"LAST\r\nFIRST\r\n"].contains(&lines), "{lines:?}");
         ending.records();
     });
 }
 
-/// A write and the upgrade both begin before the connection is there.
+/// A write and the upgrade both begin before the connection is made.
 #[test]
 fn queued_writes_before_opened() {
     story(|| {
@@ -234,15 +234,15 @@ fn queued_writes_before_opened() {
         });
         let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
         let address = format!("good.test:{}", peer.address().port());
-        let old = connector.connect_with(address, starttls()).expect("they are fine");
+        let old = connector.connect_with(address, starttls()).expect("they are valid");
         let mut writer = old.writer();
         let writing = blocked(move || writer.write(ASK));
         let upgrading = old.clone();
         let upgrade = blocked(move || upgrading.start_tls());
-        go.send(()).expect("the look-up waits for it");
+        go.send(()).expect("the lookup waits for it");
         assert_eq!(writing.join().expect("the peer listens"), ASK.len());
-        let new = upgrade.join().expect("nothing is in the way");
-        new.opened().expect("the certificate is good");
+        let new = upgrade.join().expect("the upgrade may start");
+        new.opened().expect("the certificate is trusted");
         greets(&new);
         is_upgraded(&old);
         new.close().expect("the peer reads");
@@ -250,7 +250,7 @@ fn queued_writes_before_opened() {
     });
 }
 
-/// Reads of the old readers wait when the upgrade is asked for.
+/// Reads of the old readers are blocked when the upgrade is requested.
 #[test]
 fn pending_read() {
     story(|| {
@@ -263,7 +263,7 @@ fn pending_read() {
         assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
         let readings = [(); 3].map(|()| reads(&old));
         let new = at_once(|| old.start_tls()).expect("nothing is unread");
-        new.opened().expect("the certificate is good");
+        new.opened().expect("the certificate is trusted");
         greets(&new);
         for reading in readings {
             fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
@@ -272,7 +272,7 @@ fn pending_read() {
     });
 }
 
-/// A write on the new socket comes before its handshake has ended.
+/// A write on the new socket begins before its handshake is complete.
 #[test]
 fn write_new_before_opened() {
     story(|| {
@@ -282,12 +282,12 @@ fn write_new_before_opened() {
             answers(peer);
         });
         let old = opened("good.test", &peer);
-        let new = old.start_tls().expect("nothing is in the way");
+        let new = old.start_tls().expect("the upgrade may start");
         let mut writer = new.writer();
         let writing = blocked(move || writer.write(b"hi"));
         peer.cue();
-        assert_eq!(writing.join().expect("the certificate is good"), 2);
-        new.opened().expect("the certificate is good");
+        assert_eq!(writing.join().expect("the certificate is trusted"), 2);
+        new.opened().expect("the certificate is trusted");
         assert_eq!(read_exactly(&new, 2).expect("the peer answers"), b"yo");
         new.close().expect("the peer reads");
         let ending = peer.gets(b"hi");
@@ -296,7 +296,7 @@ fn write_new_before_opened() {
     });
 }
 
-/// The peer sends data straight after its handshake.
+/// The peer sends data right after its handshake.
 #[test]
 fn tls_peer_speaks_first() {
     for version in VERSIONS {
@@ -307,8 +307,8 @@ fn tls_peer_speaks_first() {
             });
             let old = opened("good.test", &peer);
             converses(&old);
-            let new = old.start_tls().expect("nothing is in the way");
-            assert_eq!(read_exactly(&new, 12).expect("the peer speaks"), b"server first");
+            let new = old.start_tls().expect("the upgrade may start");
+            assert_eq!(read_exactly(&new, 12).expect("the peer sends"), b"server first");
         });
     }
 }
@@ -322,19 +322,19 @@ fn esh_match() {
         let peer = TlsPeer::secured(&certificates::wronghost(), answers);
         let old = opened("127.0.0.1", &peer);
         let tls = certificates::trusted().server_name("other.test");
-        let new = old.start_tls_with(tls).expect("nothing is in the way");
+        let new = old.start_tls_with(tls).expect("the upgrade may start");
         assert_eq!(upgraded_name(peer, &new).as_deref(), Some("other.test"));
     });
 }
 
-/// The server name of the upgrade is another one, and the certificate is the host's.
+/// The server name of the upgrade is another name, and the certificate is for the host.
 #[test]
 fn esh_mismatch() {
     story(|| {
         let peer = TlsPeer::plays(&good(), is_refused);
         let old = opened("good.test", &peer);
         let tls = certificates::trusted().server_name("other.test");
-        let new = old.start_tls_with(tls).expect("nothing is in the way");
+        let new = old.start_tls_with(tls).expect("the upgrade may start");
         never_opened(&new, ErrorKind::Tls);
         peer.ending();
     });
@@ -354,7 +354,7 @@ fn ip6_host_esh() {
     });
 }
 
-/// The host is written in capitals.
+/// The host is in upper case.
 #[test]
 fn uppercase_host() {
     story(|| {
@@ -366,7 +366,7 @@ fn uppercase_host() {
     });
 }
 
-/// The host is written with a dot at its end.
+/// The host has a trailing dot.
 #[test]
 fn trailing_dot_host() {
     story(|| {
@@ -379,7 +379,7 @@ fn trailing_dot_host() {
 
 // -------------------------------------------------------------------- ends of the new socket
 
-/// `allow_half_open` was set: the peer ends TLS, and the program goes on to write.
+/// With `allow_half_open`, the peer sends `close_notify`, and the program continues to write.
 #[test]
 fn halfopen_inherited() {
     story(|| {
@@ -389,8 +389,8 @@ fn halfopen_inherited() {
             assert_eq!(peer.receive(4), b"more");
         });
         let old = dial("good.test", &peer, starttls().allow_half_open(true));
-        let new = old.start_tls().expect("nothing is in the way");
-        new.opened().expect("the certificate is good");
+        let new = old.start_tls().expect("the upgrade may start");
+        new.opened().expect("the certificate is trusted");
         assert_eq!(read_to_end(&new).expect("a clean end"), b"x");
         fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!((&new).write(b"more").expect("the peer reads"), 4);
@@ -401,7 +401,7 @@ fn halfopen_inherited() {
     });
 }
 
-/// `allow_half_open` was not set: the peer ends TLS, which ends both directions.
+/// Without `allow_half_open`, a `close_notify` of the peer ends both directions.
 #[test]
 fn halfopen_false_inherited() {
     story(|| {
@@ -417,7 +417,7 @@ fn halfopen_false_inherited() {
     });
 }
 
-/// A read waits when FIN comes without an end of TLS.
+/// A read is blocked when FIN arrives without `close_notify`.
 #[test]
 fn truncation_delayed() {
     story(|| {
@@ -437,7 +437,7 @@ fn truncation_delayed() {
     });
 }
 
-/// A read waits when the peer resets the connection.
+/// A read is blocked when the peer resets the connection.
 #[test]
 fn truncation_rst() {
     story(|| {
@@ -460,7 +460,7 @@ fn close_new() {
     story(|| {
         let peer = TlsPeer::secured(&good(), looks_back);
         let (_old, new) = upgraded("good.test", &peer);
-        new.close().expect("nothing is in the way");
+        new.close().expect("the close succeeds");
         new.closed_timeout(AT_ONCE).expect("it was closed");
         peer.cue();
         peer.gets(b"");
@@ -474,7 +474,7 @@ fn close_new_during() {
         within_100_ms(|| {
             let (peer, asked) = silent();
             let old = opened("good.test", &peer);
-            let new = old.start_tls().expect("nothing is in the way");
+            let new = old.start_tls().expect("the upgrade may start");
             asked.recv_timeout(PATIENCE).expect("a handshake begins");
             let opening = new.clone();
             let opening = blocked(move || opening.opened());
@@ -495,7 +495,7 @@ fn starttls() -> SocketOptions {
     certificates::options(SecureTransport::StartTls)
 }
 
-/// A socket that is open, in plaintext, at this host.
+/// Opens a plaintext socket to this host.
 #[track_caller]
 fn opened(host: &str, peer: &TlsPeer) -> Socket {
     let socket = dial(host, peer, starttls());
@@ -503,26 +503,26 @@ fn opened(host: &str, peer: &TlsPeer) -> Socket {
     socket
 }
 
-/// The old and the new socket, open, of an upgrade that nothing went before.
+/// Opens a socket and upgrades it without prior data; returns the old and the new socket.
 #[track_caller]
 fn upgraded(host: &str, peer: &TlsPeer) -> (Socket, Socket) {
     let old = opened(host, peer);
-    let new = old.start_tls().expect("nothing is in the way");
-    new.opened().expect("the certificate is good");
+    let new = old.start_tls().expect("the upgrade may start");
+    new.opened().expect("the certificate is trusted");
     (old, new)
 }
 
-/// The plaintext before an upgrade, with a peer that [`agrees`].
+/// Exchanges the plaintext before an upgrade with a peer that [`agrees`].
 #[track_caller]
 fn converses(socket: &Socket) {
     assert_eq!(read(socket, 100).expect("the peer greets"), b"READY\r\n");
     ask(socket);
 }
 
-/// A greeting on the new socket: the name that the peer was sent.
+/// Exchanges data on the new socket, and returns the server name that the peer received.
 #[track_caller]
 fn upgraded_name(peer: TlsPeer, new: &Socket) -> Option<String> {
-    new.opened().expect("the certificate is good");
+    new.opened().expect("the certificate is trusted");
     greets(new);
     new.close().expect("the peer reads");
     peer.gets(b"hi").session().server_name().map(str::to_owned)
@@ -531,21 +531,21 @@ fn upgraded_name(peer: TlsPeer, new: &Socket) -> Option<String> {
 #[track_caller]
 fn upgrades_at_ip6(id: &str, upgrade: fn(&Socket) -> sockeye::Result<Socket>) {
     let Some(listener) = listen_on_v6() else {
-        return skip(id, "there is no IPv6 here");
+        return skip(id, "this machine has no IPv6");
     };
     story(move || {
         let peer = TlsPeer::on(listener, &certificates::ip(), |peer| {
             peer.handshake();
             answers(peer);
         });
-        let new = upgrade(&opened("[::1]", &peer)).expect("nothing is in the way");
+        let new = upgrade(&opened("[::1]", &peer)).expect("the upgrade may start");
         assert_eq!(upgraded_name(peer, &new), None, "an address is no SNI");
     });
 }
 
 // -------------------------------------------------------------------- peers
 
-/// Greets in plaintext, is asked for TLS, and agrees.
+/// Starts a peer that greets in plaintext, receives the request for TLS, and agrees.
 fn agrees(terms: &Terms, then: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
     TlsPeer::plays(terms, |peer| {
         peer.raw(b"READY\r\n");

@@ -22,9 +22,9 @@ use crate::support::{
     skip, story, timed, within_100_ms,
 };
 
-// -------------------------------------------------------------------- good handshakes
+// -------------------------------------------------------------------- successful handshakes
 
-/// The server speaks TLS 1.2 at most.
+/// The server supports TLS 1.2 at most.
 #[test]
 fn good_12() {
     story(|| {
@@ -36,7 +36,7 @@ fn good_12() {
     });
 }
 
-/// The server takes its time before its side of the handshake.
+/// The server delays its side of the handshake.
 #[test]
 fn opened_timing() {
     story(|| {
@@ -51,9 +51,9 @@ fn opened_timing() {
             answers(peer);
         });
         let socket = dial("good.test", &peer, on());
-        let timings = socket.opened().expect("the certificate is good").timings();
+        let timings = socket.opened().expect("the certificate is trusted").timings();
         let opened = Instant::now();
-        let answered = told.try_recv().expect("the peer has answered before");
+        let answered = told.try_recv().expect("the peer has answered");
         assert!(opened > answered);
         assert!(timings.handshake >= ms(300) && timings.connect < ms(300), "{timings:?}");
         greets(&socket);
@@ -66,15 +66,15 @@ fn object_address() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let address = SocketAddress::new("good.test", peer.address().port()).expect("it is one");
-        let socket = connector().connect_with(address, on()).expect("the options are fine");
-        socket.opened().expect("the certificate is good");
+        let socket = connector().connect_with(address, on()).expect("the options are valid");
+        socket.opened().expect("the certificate is trusted");
         greets(&socket);
         socket.close().expect("the peer reads");
         assert_eq!(peer.gets(b"hi").session().server_name(), Some("good.test"));
     });
 }
 
-/// The host is written with a dot at its end.
+/// The host has a trailing dot.
 #[test]
 fn trailing_dot() {
     story(|| assert_eq!(greeting("good.test.", &good()).as_deref(), Some("good.test")));
@@ -93,7 +93,7 @@ fn wildcard() {
 #[test]
 fn ip6_san() {
     let Some(listener) = listen_on_v6() else {
-        return skip("tls-on.ip6-san", "there is no IPv6 here");
+        return skip("tls-on.ip6-san", "this machine has no IPv6");
     };
     story(|| {
         let peer = TlsPeer::on(listener, &certificates::ip(), |peer| {
@@ -107,23 +107,23 @@ fn ip6_san() {
     });
 }
 
-/// The host is `localhost`, as the system looks it up.
+/// The host is `localhost`, which the system resolves.
 #[test]
 fn localhost() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let address = format!("localhost:{}", peer.address().port());
-        let socket = sockeye::connect_with(address, on()).expect("they are fine");
-        socket.opened().expect("the certificate is good");
+        let socket = sockeye::connect_with(address, on()).expect("they are valid");
+        socket.opened().expect("the certificate is trusted");
         greets(&socket);
     });
 }
 
-/// The server would agree on a protocol by ALPN.
+/// The server supports ALPN, but the client offers no protocol.
 #[test]
 fn alpn_offered() {
     story(|| {
-        // It refuses who offers protocols of which it has none.
+        // The server would reject a client that offers only other protocols.
         let peer = TlsPeer::reads(&good().alpn(&["h2", "http/1.1"]));
         let socket = opened("good.test", &peer);
         assert_eq!(socket.opened().expect("it is open").alpn(), None);
@@ -132,7 +132,7 @@ fn alpn_offered() {
     });
 }
 
-/// A write begins before the handshake has ended.
+/// A write begins before the handshake is complete.
 #[test]
 fn write_before_opened() {
     story(|| {
@@ -146,22 +146,22 @@ fn write_before_opened() {
         let mut writer = socket.writer();
         let writing = blocked(move || writer.write(b"early"));
         peer.cue();
-        assert_eq!(writing.join().expect("the certificate is good"), 5);
-        socket.opened().expect("the certificate is good");
+        assert_eq!(writing.join().expect("the certificate is trusted"), 5);
+        socket.opened().expect("the certificate is trusted");
         assert_eq!(read_exactly(&socket, 2).expect("the peer answers"), b"ok");
         socket.close().expect("the peer reads");
-        assert!(!contains(&peer.gets(b"early").wire, b"early"), "it left in the clear");
+        assert!(!contains(&peer.gets(b"early").wire, b"early"), "the data was sent in plaintext");
     });
 }
 
-/// An upgrade is asked for.
+/// An upgrade is requested.
 #[test]
 fn starttls() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
         let socket = dial("good.test", &peer, on());
         refuses_upgrades(&socket, ErrorKind::InvalidState);
-        socket.opened().expect("the certificate is good");
+        socket.opened().expect("the certificate is trusted");
         refuses_upgrades(&socket, ErrorKind::InvalidState);
         assert_eq!(socket.phase(), Phase::Open);
         greets(&socket);
@@ -170,7 +170,7 @@ fn starttls() {
 
 // -------------------------------------------------------------------- the peer's end
 
-/// The peer ends TLS and leaves the stream open.
+/// The peer sends `close_notify` and leaves the stream open.
 #[test]
 fn close_notify_no_fin() {
     story(|| {
@@ -182,14 +182,14 @@ fn close_notify_no_fin() {
         let mut writer = socket.writer();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
         assert_eq!(read(&socket, 10).expect("and again"), b"");
-        // It reads up to our end, and says nothing more before that.
+        // The peer reads up to this side's end, and sends nothing more before that.
         peer.gets(b"");
         socket.closed_timeout(AT_ONCE).expect("a clean end");
         fails(writer.write(b"x"), ErrorKind::Closed);
     });
 }
 
-/// The same with `allow_half_open`: the program goes on to write, then ends itself.
+/// The same with `allow_half_open`: the program continues to write, then ends.
 #[test]
 fn close_notify_halfopen() {
     story(|| {
@@ -199,7 +199,7 @@ fn close_notify_halfopen() {
             assert_eq!(peer.receive(4), b"more");
         });
         let socket = dial("good.test", &peer, on().allow_half_open(true));
-        socket.opened().expect("the certificate is good");
+        socket.opened().expect("the certificate is trusted");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
         fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::HalfClosed);
@@ -210,7 +210,7 @@ fn close_notify_halfopen() {
     });
 }
 
-/// Data and FIN come, and no end of TLS.
+/// Data and FIN arrive without `close_notify`.
 #[test]
 fn truncation() {
     story(|| {
@@ -220,16 +220,16 @@ fn truncation() {
         });
         let socket = opened("good.test", &peer);
         let mut writer = socket.writer();
-        assert_eq!(read(&socket, 10).expect("it came before"), b"data");
+        assert_eq!(read(&socket, 10).expect("the data arrived before"), b"data");
         fails(read(&socket, 10), ErrorKind::Truncated);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
         fails(writer.write(b"x"), ErrorKind::Truncated);
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         fails(socket.closed(), ErrorKind::Truncated);
     });
 }
 
-/// A read waits when FIN comes without an end of TLS.
+/// A read is blocked when FIN arrives without `close_notify`.
 #[test]
 fn truncation_delayed() {
     story(|| {
@@ -248,7 +248,7 @@ fn truncation_delayed() {
     });
 }
 
-/// Data and FIN come without an end of TLS, and nobody reads.
+/// Data and FIN arrive without `close_notify`, and no call reads.
 #[test]
 fn truncation_no_read() {
     story(|| {
@@ -264,7 +264,7 @@ fn truncation_no_read() {
     });
 }
 
-/// A read waits when the peer resets the connection.
+/// A read is blocked when the peer resets the connection.
 #[test]
 fn rst() {
     story(|| {
@@ -281,7 +281,7 @@ fn rst() {
     });
 }
 
-/// Plaintext comes in the midst of TLS.
+/// Plaintext arrives between TLS records.
 #[test]
 fn plaintext_after_handshake() {
     story(|| {
@@ -298,45 +298,48 @@ fn plaintext_after_handshake() {
     });
 }
 
-// -------------------------------------------------------------------- our own end
+// -------------------------------------------------------------------- the end of this side
 
-/// The program closes an idle socket on which session tickets wait.
+/// The program closes an idle socket with unread session tickets.
 #[test]
 fn close() {
     story(|| {
         let peer = TlsPeer::secured(&good().tickets(4), looks_back);
         let socket = opened("good.test", &peer);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.cue();
         peer.gets(b"");
     });
 }
 
-/// The program closes after a write that a thread has made.
+/// The program closes after a write in another thread.
 #[test]
 fn close_queued() {
     story(|| {
         let peer = TlsPeer::secured(&good(), looks_back);
         let socket = opened("good.test", &peer);
         let mut writer = socket.writer();
-        assert_eq!(call(move || writer.write(b"queued")).join().expect("there is room"), 6);
-        socket.close().expect("nothing is in the way");
+        assert_eq!(
+            call(move || writer.write(b"queued")).join().expect("the send buffer has room"),
+            6
+        );
+        socket.close().expect("the close succeeds");
         peer.cue();
         peer.gets(b"queued");
     });
 }
 
-/// The program gives up.
+/// The program aborts.
 #[test]
 fn abort() {
     story(|| {
         let (tell, told) = mpsc::channel();
-        // Nothing is unread that would make a reset of any end.
+        // Without session tickets nothing is unread that would turn a clean end into a reset.
         let peer = TlsPeer::secured(&good().tickets(0), move |_| {
             tell.send(()).expect("the test waits for it");
         });
         let socket = opened("good.test", &peer);
-        // Our end of the handshake may not be sent yet, and an abort would drop it.
+        // This side's last flight may not be sent yet, and an abort would drop it.
         told.recv_timeout(PATIENCE).expect("the peer's handshake ends");
         at_once(|| {
             socket.writer().abort();
@@ -370,15 +373,15 @@ fn on() -> SocketOptions {
     certificates::options(SecureTransport::On)
 }
 
-/// A socket that is open, at this host.
+/// Opens a socket to this host.
 #[track_caller]
 fn opened(host: &str, peer: &TlsPeer) -> Socket {
     let socket = dial(host, peer, on());
-    socket.opened().expect("the certificate is good");
+    socket.opened().expect("the certificate is trusted");
     socket
 }
 
-/// A greeting to this host: the name that the peer was sent.
+/// Exchanges data with this host, and returns the server name that the peer received.
 #[track_caller]
 fn greeting(host: &str, terms: &Terms) -> Option<String> {
     let peer = TlsPeer::secured(terms, answers);

@@ -1,11 +1,11 @@
-//! Hosts that other runtimes take for Unix-domain sockets, which here are names as any other.
+//! Hosts that other runtimes treat as Unix-domain sockets, and that are ordinary names here.
 
 #[cfg(target_os = "linux")]
 pub use linux::is_a_plain_name;
 
 #[cfg(not(target_os = "linux"))]
 pub fn is_a_plain_name(id: &str, _address: sockeye::SocketAddress, _names: super::names::Names) {
-    crate::support::skip(id, "no network of its own can be made here");
+    crate::support::skip(id, "this machine cannot create a network namespace");
 }
 
 #[cfg(target_os = "linux")]
@@ -21,10 +21,10 @@ mod linux {
     use crate::conformance::names::Names;
     use crate::support::{at_once, fails};
 
-    /// Sockets called as the port is listen: the resolver is asked for the host, doesn't know it,
-    /// and that is all.
+    /// Checks that the resolver is asked for the host and does not know it, although Unix-domain sockets with the
+    /// port's number as their name listen.
     pub fn is_a_plain_name(id: &str, address: SocketAddress, names: Names) {
-        // In a process of its own it may change its directory, where one of the sockets is made.
+        // A process of its own may change its directory, in which one of the sockets is created.
         in_own_network(id, &[], || {
             let sockets = Sockets::called(&address.port().to_string());
             let socket = names.connector().connect(&address).expect("it is an address");
@@ -35,19 +35,19 @@ mod linux {
         });
     }
 
-    /// Unix-domain sockets of one name, in the present directory and without one.
+    /// Unix-domain sockets with one name, in the current directory and in the abstract namespace.
     pub struct Sockets {
         listeners: [UnixListener; 2],
         directory: PathBuf,
     }
 
     impl Sockets {
-        /// Goes to a new directory, which ends with the value.
+        /// Changes to a new directory, which is removed with the value.
         pub fn called(name: &str) -> Sockets {
             let directory = env::temp_dir().join(format!("sockeye-unix-{}", process::id()));
-            fs::create_dir(&directory).expect("it is new");
-            env::set_current_dir(&directory).expect("it is there");
-            let abstracted = SocketAddr::from_abstract_name(name).expect("it is short");
+            fs::create_dir(&directory).expect("the directory is new");
+            env::set_current_dir(&directory).expect("the directory exists");
+            let abstracted = SocketAddr::from_abstract_name(name).expect("the name is short");
             let listeners = [UnixListener::bind(name), UnixListener::bind_addr(&abstracted)];
             Sockets { listeners: listeners.map(|one| one.expect("the name is free")), directory }
         }
@@ -55,7 +55,7 @@ mod linux {
         #[track_caller]
         pub fn nobody_came(&self) {
             for listener in &self.listeners {
-                listener.set_nonblocking(true).expect("an option of every listener");
+                listener.set_nonblocking(true).expect("every listener has the option");
                 let came = listener.accept().map(drop).map_err(|error| error.kind());
                 assert_eq!(came, Err(io::ErrorKind::WouldBlock));
             }
@@ -64,7 +64,7 @@ mod linux {
 
     impl Drop for Sockets {
         fn drop(&mut self) {
-            // Nobody stays in it.
+            // The directory can be removed only if the process leaves it.
             let _ = env::set_current_dir("/");
             let _ = fs::remove_dir_all(&self.directory);
         }

@@ -25,7 +25,7 @@ fn read_20mb() {
             wire.send(&noise(1, SIZE));
             wire.fin();
         });
-        let socket = sockeye::connect(peer.address()).expect("the address is fine");
+        let socket = sockeye::connect(peer.address()).expect("the address is valid");
         same(&read_to_end(&socket).expect("a clean end"), &noise(1, SIZE));
         socket.closed_timeout(AT_ONCE).expect("a clean end");
         assert_eq!(socket.stats().bytes_read, SIZE as u64);
@@ -33,12 +33,12 @@ fn read_20mb() {
     });
 }
 
-/// 8 MB both ways at once, in a thread for each.
+/// 8 MB in both directions at once, in a thread for each.
 #[test]
 fn echo_8mb() {
     story(|| {
         let peer = Peer::plays(|wire| wire.echo());
-        let socket = sockeye::connect(peer.address()).expect("the address is fine");
+        let socket = sockeye::connect(peer.address()).expect("the address is valid");
         comes_back(&socket);
         peer.gets(b"");
     });
@@ -56,7 +56,7 @@ fn tls_echo_8mb() {
     });
 }
 
-/// The peer doesn't read: writes wait once the system is full, and nothing piles up in memory.
+/// The peer does not read: writes block once the kernel's buffers are full, and memory does not grow.
 #[test]
 fn peer_not_reading() {
     #[cfg(target_os = "linux")]
@@ -69,13 +69,13 @@ fn peer_not_reading() {
     story(nothing_piles_up);
 }
 
-/// The program doesn't read: the peer can send what the system holds, and no more.
+/// The program does not read: the peer can send only as much as the kernel's buffers hold.
 #[test]
 fn client_not_reading() {
     nothing_is_read_ahead(&[]);
 }
 
-/// The program has a reader, and reads once: it gets what it asked for, and no more is taken.
+/// The program reads once with a reader: it gets the requested bytes, and nothing is read ahead.
 #[test]
 fn client_not_reading_locked() {
     nothing_is_read_ahead(&[4096]);
@@ -91,7 +91,7 @@ fn many_1000() {
     story(|| {
         let server = Server::echoes();
         let sockets: Vec<_> = (0..COUNT)
-            .map(|_| sockeye::connect(server.address()).expect("the address is fine"))
+            .map(|_| sockeye::connect(server.address()).expect("the address is valid"))
             .collect();
         for mut socket in &sockets {
             socket.opened().expect("the peer listens");
@@ -120,9 +120,9 @@ fn sequential_writes_1b() {
     });
 }
 
-// -------------------------------------------------------------------- how it is told
+// -------------------------------------------------------------------- helpers
 
-/// Sends 128 chunks to a peer that sends everything back, and reads them in another thread.
+/// Sends 128 chunks to a peer that echoes, and reads them in another thread.
 #[track_caller]
 fn comes_back(socket: &Socket) {
     let reader = socket.reader();
@@ -143,14 +143,14 @@ fn nothing_piles_up() {
     let socket = open_with(&peer, SocketOptions::new().write_timeout(ms(300)));
     let before = memory();
     let (taken, failure) = pour(&socket, b'w', SIZE);
-    times_out::<()>(Err(failure.expect("the system is full")));
+    times_out::<()>(Err(failure.expect("the kernel's buffers are full")));
     let grown = memory().saturating_sub(before);
-    assert!(grown < 1 << 19, "{grown} bytes of memory for {taken} that were written");
+    assert!(grown < 1 << 19, "{grown} bytes of memory for {taken} written bytes");
     assert_eq!(socket.stats().bytes_written, taken as u64);
     #[cfg(target_os = "linux")]
     system_holds(own_address(&socket), peer.address(), taken);
     peer.cue();
-    socket.set_write_timeout(None).expect("none is fine");
+    socket.set_write_timeout(None).expect("`None` removes the limit");
     let (rest, failure) = pour(&socket, b'w', SIZE - taken);
     assert!(failure.is_none(), "{failure:?}");
     assert_eq!(taken + rest, SIZE);
@@ -163,32 +163,32 @@ fn memory() -> usize {
     crate::support::process::own_memory()
 }
 
-/// Where the system doesn't tell, it is taken to stay the same.
+/// Returns a constant on systems that do not report it.
 #[cfg(not(target_os = "linux"))]
 fn memory() -> usize {
     0
 }
 
-/// The peer sends until nothing is taken any more; then there are reads of these sizes.
+/// The peer sends until the wire blocks; then the program reads these sizes.
 fn nothing_is_read_ahead(reads: &'static [usize]) {
     story(move || {
         let (tell, told) = mpsc::channel();
         let peer = Peer::plays(move |wire| {
-            tell.send(wire.send_until_full(ms(500))).expect("the test listens");
+            tell.send(wire.send_until_full(ms(500))).expect("the test waits for it");
         });
         let socket = open(&peer);
         let mut reader = socket.reader();
-        let sent = told.recv().expect("the peer tells");
+        let sent = told.recv().expect("the peer reports it");
         for size in reads {
-            assert_eq!(reader.read(&mut vec![0; *size]).expect("it waits"), *size);
+            assert_eq!(reader.read(&mut vec![0; *size]).expect("it is unread"), *size);
         }
         let taken: usize = reads.iter().sum();
         assert_eq!(socket.stats().bytes_read, taken as u64);
         #[cfg(target_os = "linux")]
         system_holds(peer.address(), own_address(&socket), sent - taken);
-        // Where the system doesn't tell what it holds, this is the most that it may be.
-        assert!(sent < 64 << 20, "{sent} bytes were taken from a peer that nobody reads");
-        read_exactly(reader, sent - taken).expect("it waits");
+        // An upper bound for systems that do not report the size of their queues.
+        assert!(sent < 64 << 20, "{sent} bytes were accepted from a peer without a reader");
+        read_exactly(reader, sent - taken).expect("it is unread");
         assert_eq!(socket.stats().bytes_read, sent as u64);
         fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
     });
@@ -199,16 +199,16 @@ fn own_address(socket: &Socket) -> SocketAddr {
     socket.opened().expect("it is open").local_address().expect("it was reached")
 }
 
-/// So much of what went from one address to the other, and was not read there, is with the system.
+/// Checks that the kernel's queues hold this many unread bytes from one address to the other.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn system_holds(from: SocketAddr, to: SocketAddr, count: usize) {
     use crate::support::{eventually, process::queues};
     let mut held = 0;
-    // What has come and isn't acknowledged yet is counted at both ends.
-    eventually(AT_ONCE, "the system holds no more than that", || {
+    // Both ends count bytes that have arrived but are not acknowledged yet.
+    eventually(AT_ONCE, "the kernel holds no more than that", || {
         held = queues(from, to).0 + queues(to, from).1;
         held <= count
     });
-    assert_eq!(held, count, "the rest is somewhere else");
+    assert_eq!(held, count, "the rest is missing");
 }

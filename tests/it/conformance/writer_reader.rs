@@ -13,7 +13,7 @@ use crate::support::{
 
 // -------------------------------------------------------------------- Writer::close
 
-/// This side has ended and the peer stays: that is no end yet.
+/// This side has ended and the peer has not: the socket is not closed yet.
 #[test]
 fn closewriter_peer_stays() {
     story(|| {
@@ -22,14 +22,14 @@ fn closewriter_peer_stays() {
         socket.writer().close().expect("the peer reads");
         fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::HalfClosed);
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         socket.closed_timeout(AT_ONCE).expect("it was closed");
         peer.cue();
         peer.gets(b"");
     });
 }
 
-/// To close twice is no mistake, and an abort after it does nothing.
+/// Closing twice is allowed, and an abort after it does nothing.
 #[test]
 fn closewriter_twice() {
     story(|| {
@@ -37,17 +37,17 @@ fn closewriter_twice() {
         let socket = open(&peer);
         let mut writer = socket.writer();
         writer.close().expect("the peer reads");
-        writer.close().expect("it is closed");
+        writer.close().expect("the side is closed already");
         fails(writer.write(b"x"), ErrorKind::Closed);
         writer.abort();
         fails(socket.closed_timeout(ms(50)), ErrorKind::TimedOut);
         peer.cue();
-        // One end, and nothing after it that would make the peer fail.
+        // One FIN, and nothing after it that would cause an error at the peer.
         peer.gets(b"");
     });
 }
 
-/// The writer is closed while much is being written: all that was taken comes before the end.
+/// The writer is closed during a large write: all accepted bytes arrive before the end.
 #[test]
 fn closewriter_pending_write() {
     story(|| {
@@ -68,7 +68,7 @@ fn closewriter_pending_write() {
 
 // -------------------------------------------------------------------- Writer::abort
 
-/// The writer is aborted while three writes wait: they end at once, and the peer sees it.
+/// The writer is aborted while three writes are blocked: they return at once, and the peer sees the reset.
 #[test]
 fn abort_pending_writes() {
     story(|| {
@@ -86,10 +86,10 @@ fn abort_pending_writes() {
                 [first.join().1, second.join().err(), third.join().err()]
             });
             for failure in failures {
-                assert_eq!(kind_of(&failure.expect("nobody reads")), ErrorKind::Closed);
+                assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Closed);
             }
             fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-            socket.close().expect("it ended before");
+            socket.close().expect("it had ended");
             peer.cue();
             peer.sees_a_reset();
             took
@@ -99,7 +99,7 @@ fn abort_pending_writes() {
 
 // -------------------------------------------------------------------- Reader::cancel
 
-/// The reader is cancelled: writing goes on, what comes is dropped, and dropping makes no reset.
+/// The reader is cancelled: writing continues, later data is dropped, and no reset results.
 #[test]
 fn cancel_idle() {
     story(|| {
@@ -160,7 +160,7 @@ fn cancel_and_closewriter() {
         socket.writer().close().expect("the peer reads");
         socket.closed_timeout(AT_ONCE).expect("both have ended");
         assert_eq!(socket.phase(), Phase::Closed);
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         peer.cue();
         peer.gets(b"");
     });
@@ -175,7 +175,7 @@ fn cancel_and_abort() {
         socket.reader().cancel();
         socket.writer().abort();
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-        socket.close().expect("it ended before");
+        socket.close().expect("it had ended");
         peer.sees_a_reset();
     });
 }
@@ -228,18 +228,18 @@ fn two_reads() {
         let (tell, told) = mpsc::channel();
         let readers = [(); 2].map(|()| {
             let (reader, tell) = (socket.reader(), tell.clone());
-            blocked(move || tell.send(read(reader, 10)).expect("the test listens"))
+            blocked(move || tell.send(read(reader, 10)).expect("the test waits for it"))
         });
         for message in [b"one", b"two"] {
             peer.cue();
-            assert_eq!(told.recv().expect("a reader tells").expect("it was sent"), message);
+            assert_eq!(told.recv().expect("a reader returns").expect("the peer sent it"), message);
         }
         readers.into_iter().for_each(|reader| reader.join());
         assert_eq!(socket.stats().bytes_read, 6);
     });
 }
 
-/// 20 000 bytes wait: buffers of any size get them in order, and a large one gets many at once.
+/// 20,000 bytes are unread: buffers of any size get them in order, and a large one gets many at once.
 #[test]
 fn read_chunking() {
     const COUNT: usize = 20_000;
@@ -256,7 +256,7 @@ fn read_chunking() {
                 reads.push(read(&socket, size).expect("they wait"));
             }
             same(&reads.concat(), &noise(1, COUNT));
-            let largest = reads.iter().map(Vec::len).max().expect("there are some");
+            let largest = reads.iter().map(Vec::len).max().expect("there are reads");
             assert!(size <= 4096 || largest > 4096, "{largest} at most, of a buffer of {size}");
             for _ in 0..2 {
                 assert_eq!(read(&socket, size).expect("a clean end"), b"");
@@ -265,7 +265,7 @@ fn read_chunking() {
     }
 }
 
-/// Three small segments wait: one read gets them all.
+/// Three small segments are unread: one read returns them all.
 #[test]
 fn read_coalesce() {
     story(|| {
@@ -287,7 +287,7 @@ fn read_coalesce() {
     });
 }
 
-/// A peer that reads to the end, and stays until its cue.
+/// Starts a peer that reads to the end, and stays until its cue.
 fn stays() -> Peer {
     Peer::plays(|wire| {
         wire.read_to_end();
@@ -295,16 +295,16 @@ fn stays() -> Peer {
     })
 }
 
-/// Waits until this many bytes are there to be read.
+/// Waits until this many bytes are unread.
 #[cfg(target_os = "linux")]
 fn all_wait(socket: &sockeye::Socket, peer: &Peer, count: usize) {
     use crate::support::{PATIENCE, eventually, process::queues};
     let info = socket.opened().expect("it is open");
     let local = info.local_address().expect("it was reached");
-    eventually(PATIENCE, "all has come", || queues(local, peer.address()).1 == count);
+    eventually(PATIENCE, "all data has arrived", || queues(local, peer.address()).1 == count);
 }
 
-/// Where the system doesn't tell, time has to do.
+/// Waits for a fixed time on systems that do not report the size of their queues.
 #[cfg(not(target_os = "linux"))]
 fn all_wait(socket: &sockeye::Socket, _peer: &Peer, _count: usize) {
     fails(socket.closed_timeout(ms(250)), ErrorKind::TimedOut);

@@ -1,4 +1,4 @@
-//! Look-ups by a resolver of the user's own: what it is asked, what it may do, and what becomes of that.
+//! Lookups with a user's resolver: the names it is asked for, its possible behaviour, and the result.
 
 use std::error::Error as _;
 use std::io::{self, Read, Write};
@@ -18,16 +18,16 @@ use crate::support::{
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn connector(resolver: impl Resolver) -> Connector {
-    Connector::builder().resolver(resolver).build().expect("the rules are fine")
+    Connector::builder().resolver(resolver).build().expect("the rules are valid")
 }
 
 #[track_caller]
 fn failure(resolver: impl Resolver) -> Error {
-    let socket = connector(resolver).connect(("name.test", 4321)).expect("the address is fine");
-    socket.opened_timeout(PATIENCE).expect_err("there is no address")
+    let socket = connector(resolver).connect(("name.test", 4321)).expect("the address is valid");
+    socket.opened_timeout(PATIENCE).expect_err("the lookup fails")
 }
 
-// -------------------------------------------------------------------- what is asked
+// -------------------------------------------------------------------- requested names
 
 /// The names that a resolver was asked for.
 #[derive(Clone, Default)]
@@ -44,7 +44,7 @@ impl Asked {
 }
 
 #[test]
-fn the_resolver_gets_the_host_as_it_was_written_once_for_each_socket() {
+fn the_resolver_gets_the_host_as_written_once_per_socket() {
     story(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
@@ -70,7 +70,7 @@ fn the_resolver_gets_the_host_as_it_was_written_once_for_each_socket() {
             "db.test",
         ];
         for host in hosts {
-            let socket = connector.connect((host, port)).expect("the address is fine");
+            let socket = connector.connect((host, port)).expect("the address is valid");
             let info = socket.opened().expect("it listens");
             assert_eq!(info.requested().hostname(), host);
             assert_eq!(info.remote_address(), Some((HERE, port).into()));
@@ -96,23 +96,23 @@ fn literal_addresses_are_never_asked_for() {
         let literals = ["127.0.0.1", "::1", "[::1]", "::ffff:127.0.0.1"];
         let mut sockets: Vec<_> = literals
             .iter()
-            .map(|host| connector.connect((*host, port)).expect("the address is fine"))
+            .map(|host| connector.connect((*host, port)).expect("the address is valid"))
             .collect();
-        sockets.push(connector.connect(nothing.address).expect("the address is fine"));
+        sockets.push(connector.connect(nothing.address).expect("the address is valid"));
         sockets.push(
-            connector.connect(format!("[::1]:{port}").as_str()).expect("the address is fine"),
+            connector.connect(format!("[::1]:{port}").as_str()).expect("the address is valid"),
         );
         for socket in &sockets {
             let error = socket.opened().expect_err("nothing listens");
             assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
             assert_eq!(error.attempts().len(), 1);
         }
-        let socket = connector.connect(address).expect("the address is fine");
+        let socket = connector.connect(address).expect("the address is valid");
         socket.opened().expect("it listens");
         assert_eq!(asked.names(), [""; 0]);
-        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let socket = connector.connect(("name.test", port)).expect("the address is valid");
         fails(socket.opened(), ErrorKind::Resolve);
-        assert_eq!(asked.names(), ["name.test"], "the resolver is the one that is asked");
+        assert_eq!(asked.names(), ["name.test"], "only the name needs the resolver");
     });
 }
 
@@ -121,15 +121,16 @@ fn the_default_connector_asks_the_system() {
     story(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
-        let socket = Connector::global().connect(("localhost", port)).expect("a fine address");
+        let socket =
+            Connector::global().connect(("localhost", port)).expect("the address is valid");
         let info = socket.opened().expect("it listens on IPv4");
         assert_eq!(info.remote_address(), Some((HERE, port).into()));
     });
 }
 
-/// Neither the caller's thread nor the loop, on which others depend.
+/// Lookups use neither the caller's thread nor the event loop, on which other sockets depend.
 #[test]
-fn the_resolver_is_called_in_a_thread_of_its_own() {
+fn the_resolver_runs_in_a_thread_of_its_own() {
     story(|| {
         let (tell, told) = mpsc::channel();
         let tell = Mutex::new(tell);
@@ -142,18 +143,18 @@ fn the_resolver_is_called_in_a_thread_of_its_own() {
         });
         let nothing = nothing_listens();
         let port = nothing.address.port();
-        let socket = connector.connect(("name.test", port)).expect("the address is fine");
-        let (id, name) = told.recv_timeout(PATIENCE).expect("it is asked");
+        let socket = connector.connect(("name.test", port)).expect("the address is valid");
+        let (id, name) = told.recv_timeout(PATIENCE).expect("the resolver is called");
         assert_ne!(id, thread::current().id());
         assert_eq!(name, "sockeye-names");
         fails(socket.opened(), ErrorKind::Connect);
     });
 }
 
-// -------------------------------------------------------------------- what it answers
+// -------------------------------------------------------------------- results
 
 #[test]
-fn what_a_resolver_says_is_the_source_of_the_error() {
+fn the_resolvers_error_is_the_source_of_the_error() {
     story(|| {
         let kinds =
             [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::Other];
@@ -173,24 +174,28 @@ fn what_a_resolver_says_is_the_source_of_the_error() {
     });
 }
 
-/// `write_all`, `read_exact` and their like call again after an interruption, which a failure of the socket
-/// is none of, whatever befell the resolver.
+/// `write_all`, `read_exact` and similar functions retry after an interruption. A failed socket must not look like one,
+/// whatever error the resolver returned.
 #[test]
-fn a_look_up_that_was_interrupted_is_no_reason_to_call_again() {
+fn an_interrupted_lookup_does_not_make_callers_retry() {
     for interrupted in [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock] {
         story(move || {
             let connector = connector(move |_: &str| Err(interrupted.into()));
-            let mut socket = connector.connect(("name.test", 4321)).expect("the address is fine");
-            let failure = socket.write_all(b"words").expect_err("there is no address");
+            let mut socket = connector.connect(("name.test", 4321)).expect("the address is valid");
+            let failure = socket.write_all(b"words").expect_err("the lookup fails");
             fails(Err::<(), _>(failure), ErrorKind::Resolve);
-            let failure = socket.read_exact(&mut [0]).expect_err("there is no address");
-            assert_eq!(failure.kind(), io::ErrorKind::Other, "nobody knows whether it exists");
+            let failure = socket.read_exact(&mut [0]).expect_err("the lookup fails");
+            assert_eq!(
+                failure.kind(),
+                io::ErrorKind::Other,
+                "the error does not say whether the name exists"
+            );
         });
     }
 }
 
 #[test]
-fn whether_a_failure_passes_is_told_by_its_kind() {
+fn the_kind_of_a_failure_decides_whether_it_is_transient() {
     use io::ErrorKind as Kind;
     story(|| {
         let passing = [
@@ -219,7 +224,7 @@ fn whether_a_failure_passes_is_told_by_its_kind() {
             );
             assert_eq!(io::Error::from(error).kind() == Kind::NotFound, kind == Kind::NotFound);
         }
-        // As told by the crate itself, through which a resolver asks.
+        // The error comes from the crate itself, if a resolver connects through it.
         let error = failure(|_: &str| {
             let silent = connector(|_: &str| Err(Kind::WouldBlock.into()));
             silent.connect(("server.test", 53))?.opened()?;
@@ -230,10 +235,10 @@ fn whether_a_failure_passes_is_told_by_its_kind() {
     });
 }
 
-/// Nothing is said of the name: neither that it exists nor that it does not.
+/// The error says nothing about the name: neither that it exists nor that it does not.
 #[cfg(unix)]
 #[test]
-fn a_shortage_in_a_resolver_is_no_failure_of_the_name() {
+fn a_lack_of_resources_in_a_resolver_is_not_a_failure_of_the_name() {
     story(|| {
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
             let bare = move |_: &str| Err(io::Error::from_raw_os_error(code));
@@ -251,7 +256,7 @@ fn a_shortage_in_a_resolver_is_no_failure_of_the_name() {
                 assert!(!error.is_retryable(), "{error:?}");
             }
         }
-        // It is a file of the resolver that does not exist.
+        // The missing file is one of the resolver's.
         let error = failure(|_: &str| Err(io::Error::from_raw_os_error(libc::ENOENT)));
         assert_eq!(error.kind(), ErrorKind::Resolve);
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::Other);
@@ -259,17 +264,17 @@ fn a_shortage_in_a_resolver_is_no_failure_of_the_name() {
 }
 
 #[test]
-fn a_failed_look_up_is_told_to_every_call() {
+fn every_call_reports_a_failed_lookup() {
     story(|| {
         let socket = connector(|_: &str| Err(io::Error::from(io::ErrorKind::PermissionDenied)))
             .connect(("name.test", 4321))
-            .expect("the address is fine");
-        let failure = read(&socket, 1).expect_err("there is no address");
+            .expect("the address is valid");
+        let failure = read(&socket, 1).expect_err("the lookup fails");
         assert_eq!(failure.kind(), io::ErrorKind::PermissionDenied);
         fails(socket.opened(), ErrorKind::Resolve);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
         fails(socket.writer().close(), ErrorKind::Resolve);
-        socket.close().expect("it failed before");
+        socket.close().expect("it had failed");
         assert_eq!(socket.phase(), Phase::Closed);
     });
 }
@@ -280,25 +285,25 @@ fn a_resolver_that_panics_fails_its_socket_and_no_other() {
         let nothing = nothing_listens();
         let port = nothing.address.port();
         let connector = connector(|name: &str| match name {
-            // Past the hook, which would print it.
+            // This bypasses the panic hook, which would print the panic.
             "panic.test" => resume_unwind(Box::new("out of luck")),
             _ => Ok(vec![HERE]),
         });
-        // More often than there are threads.
+        // More panics than resolver threads.
         for _ in 0..40 {
-            let socket = connector.connect(("panic.test", port)).expect("the address is fine");
-            let error = socket.opened_timeout(PATIENCE).expect_err("there is no address");
+            let socket = connector.connect(("panic.test", port)).expect("the address is valid");
+            let error = socket.opened_timeout(PATIENCE).expect_err("the lookup fails");
             assert_eq!(error.kind(), ErrorKind::Resolve);
-            let source = error.source().expect("it is known").to_string();
+            let source = error.source().expect("the error has a source").to_string();
             assert!(source.contains("panicked"), "{source}");
         }
-        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let socket = connector.connect(("name.test", port)).expect("the address is valid");
         fails(socket.opened_timeout(PATIENCE), ErrorKind::Connect);
     });
 }
 
 #[test]
-fn no_address_is_a_failure_to_resolve() {
+fn an_empty_answer_is_a_failed_lookup() {
     story(|| {
         let error = failure(|_: &str| Ok(Vec::new()));
         assert_eq!(error.kind(), ErrorKind::Resolve);
@@ -317,13 +322,13 @@ fn duplicates_are_dialled_once() {
         let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
         for answer in [vec![HERE, HERE, mapped, HERE, mapped], [HERE, mapped].repeat(500)] {
             let connector = connector(move |_: &str| Ok(answer.clone()));
-            let socket = connector.connect(("name.test", port)).expect("the address is fine");
+            let socket = connector.connect(("name.test", port)).expect("the address is valid");
             let error = socket.opened().expect_err("nothing listens");
             let attempts: Vec<_> = error.attempts().iter().map(|one| one.address()).collect();
             assert_eq!(attempts, [HERE, mapped].map(|ip| SocketAddr::new(ip, port)));
         }
         let connector = connector(move |_: &str| Ok(vec![six, HERE, six]));
-        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let socket = connector.connect(("name.test", port)).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         assert_eq!(error.attempts().len(), 2, "{error:?}");
     });
@@ -331,12 +336,12 @@ fn duplicates_are_dialled_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn of_ten_thousand_addresses_the_first_are_dialled_up_to_the_bound() {
+fn only_the_first_of_ten_thousand_addresses_are_dialled() {
     use sockeye::machine::MAX_ADDRESSES;
     use std::net::TcpListener;
 
     story(|| {
-        // Nobody else can take the port on any of them, and no one listens.
+        // No other process can take the port on any of the addresses, and nothing listens on it.
         let all = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
             .expect("a descriptor is free");
         all.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).expect("a port is free");
@@ -349,24 +354,24 @@ fn of_ten_thousand_addresses_the_first_are_dialled_up_to_the_bound() {
             .collect();
         let answer = many.clone();
         let connector = connector(move |_: &str| Ok(answer.clone()));
-        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let socket = connector.connect(("name.test", port)).expect("the address is valid");
         let error = at_once(|| socket.opened()).expect_err("nothing listens");
         let attempts: Vec<_> = error.attempts().iter().map(|one| one.address().ip()).collect();
         assert_eq!(attempts, many[..MAX_ADDRESSES]);
-        assert!(error.to_string().len() < 1000, "the message is brief: {error}");
-        // The last that is dialled may be the one that works.
+        assert!(error.to_string().len() < 1000, "the message is short: {error}");
+        // The last dialled address may be the one that listens.
         drop(all);
         let listener = TcpListener::bind((many[MAX_ADDRESSES - 1], 0)).expect("a port is free");
         let port = listener.local_addr().expect("it listens").port();
-        let socket = connector.connect(("name.test", port)).expect("the address is fine");
+        let socket = connector.connect(("name.test", port)).expect("the address is valid");
         let info = socket.opened().expect("the last one listens");
         assert_eq!(info.remote_address().map(|remote| remote.ip()), Some(many[MAX_ADDRESSES - 1]));
     });
 }
 
-// -------------------------------------------------------------------- how long it takes
+// -------------------------------------------------------------------- duration
 
-/// A resolver that answers when it is told to, `HERE` every time.
+/// A resolver that answers `HERE` at each signal.
 struct Gate {
     open: Sender<()>,
     asked: Receiver<()>,
@@ -378,7 +383,7 @@ fn gated() -> (Connector, Gate) {
     let both = Mutex::new((ask, opened));
     let connector = connector(move |_: &str| {
         let both = both.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where the test is over nobody waits any more.
+        // The receiver is gone once the test is over.
         let _ = both.0.send(());
         let _ = both.1.recv();
         Ok(vec![HERE])
@@ -387,39 +392,40 @@ fn gated() -> (Connector, Gate) {
 }
 
 #[test]
-fn a_look_up_that_takes_its_time_holds_only_its_own_socket_up() {
+fn a_slow_lookup_delays_only_its_own_socket() {
     story(|| {
         let peer = Peer::reads();
         let (slow, gate) = gated();
         let port = peer.address().port();
-        let socket = at_once(|| slow.connect(("slow.test", port))).expect("the address is fine");
-        gate.asked.recv_timeout(PATIENCE).expect("it is asked");
+        let socket = at_once(|| slow.connect(("slow.test", port))).expect("the address is valid");
+        gate.asked.recv_timeout(PATIENCE).expect("the resolver is called");
         assert_eq!(socket.phase(), Phase::Connecting);
-        let error = socket.opened_timeout(ms(50)).expect_err("it still looks up");
+        let error = socket.opened_timeout(ms(50)).expect_err("the lookup is in progress");
         assert!(error.is_retryable(), "{error:?}");
         let other = listen();
         let address = other.local_addr().expect("it listens");
-        sockeye::connect(address).expect("the address is fine").opened().expect("it listens");
+        sockeye::connect(address).expect("the address is valid").opened().expect("it listens");
         let quick = connector(|_: &str| Ok(vec![HERE]));
-        let second = quick.connect(("name.test", address.port())).expect("the address is fine");
+        let second = quick.connect(("name.test", address.port())).expect("the address is valid");
         second.opened().expect("it listens");
         assert_eq!(socket.phase(), Phase::Connecting);
-        gate.open.send(()).expect("it waits for this");
+        gate.open.send(()).expect("the lookup waits for it");
         let info = socket.opened().expect("the peer listens");
         assert_eq!(info.remote_address(), Some(peer.address()));
-        socket.close().expect("nothing is in the way");
+        socket.close().expect("the close succeeds");
         peer.gets(b"");
     });
 }
 
 #[test]
-fn the_limit_names_the_look_up_when_that_is_what_it_cut_short() {
+fn a_timeout_during_the_lookup_names_the_lookup() {
     const LIMIT: std::time::Duration = ms(300);
     story(|| {
         let (slow, gate) = gated();
         let options = SocketOptions::new().connect_timeout(LIMIT);
         let (error, took) = timed(|| {
-            let socket = slow.connect_with(("slow.test", 4321), options).expect("a fine address");
+            let socket =
+                slow.connect_with(("slow.test", 4321), options).expect("the address is valid");
             socket.opened().expect_err("the look-up hangs")
         });
         assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
@@ -433,41 +439,41 @@ fn the_limit_names_the_look_up_when_that_is_what_it_cut_short() {
 }
 
 #[test]
-fn a_look_up_ends_for_its_socket_with_close_abort_or_the_last_handle() {
+fn close_abort_or_the_last_handle_end_a_lookup_for_its_socket() {
     story(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         let (slow, gate) = gated();
         for round in 0..3 {
-            let socket = slow.connect(("slow.test", port)).expect("the address is fine");
-            gate.asked.recv_timeout(PATIENCE).expect("it is asked");
+            let socket = slow.connect(("slow.test", port)).expect("the address is valid");
+            gate.asked.recv_timeout(PATIENCE).expect("the resolver is called");
             if round < 2 {
                 let waiter = socket.clone();
                 let waiting = blocked(move || waiter.opened());
                 let reader = socket.reader();
                 let reading = blocked(move || read(reader, 1));
                 match round {
-                    0 => at_once(|| socket.close()).expect("nothing is in the way"),
+                    0 => at_once(|| socket.close()).expect("nothing prevents it"),
                     _ => at_once(|| socket.abort()),
                 }
                 fails(waiting.join_within(AT_ONCE), ErrorKind::Closed);
                 fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
             }
             drop(socket);
-            gate.open.send(()).expect("it waits for this");
+            gate.open.send(()).expect("the lookup waits for it");
         }
-        // The answers came too late for anyone to dial: one more connection is the first to come.
-        let socket = slow.connect(("slow.test", port)).expect("the address is fine");
-        gate.open.send(()).expect("it will wait for this");
+        // The answers came too late to be dialled, so the next connection is the first in the backlog.
+        let socket = slow.connect(("slow.test", port)).expect("the address is valid");
+        gate.open.send(()).expect("the lookup will wait for it");
         let local = socket.opened().expect("it listens").local_address();
-        let (_, from) = listener.accept().expect("it is there");
+        let (_, from) = listener.accept().expect("the connection is in the backlog");
         assert_eq!(Some(from), local);
     });
 }
 
-/// Sockets that are over don't hold what their look-ups needed.
+/// Closed sockets do not keep the resources of their lookups.
 #[test]
-fn a_resolver_goes_with_the_last_that_needs_it() {
+fn a_resolver_is_dropped_with_its_last_user() {
     story(|| {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
@@ -479,11 +485,11 @@ fn a_resolver_goes_with_the_last_that_needs_it() {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let failed =
-            connector.connect(("name.test", nothing.address.port())).expect("a fine address");
-        let open = connector.connect(("name.test", address.port())).expect("a fine address");
+            connector.connect(("name.test", nothing.address.port())).expect("the address is valid");
+        let open = connector.connect(("name.test", address.port())).expect("the address is valid");
         fails(failed.opened(), ErrorKind::Connect);
         open.opened().expect("it listens");
-        assert!(weak.upgrade().is_some(), "the connector has it");
+        assert!(weak.upgrade().is_some(), "the connector holds it");
         drop(connector);
         eventually(AT_ONCE, "the resolver is dropped", || weak.upgrade().is_none());
         assert_eq!(open.phase(), Phase::Open);

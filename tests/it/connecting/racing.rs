@@ -18,17 +18,17 @@ use crate::support::{
 };
 use Sort::{Fast, Refused, Slow};
 
-/// How often a matter of time is tried on a machine that is busy with other tests: one try in time will
-/// do.
+/// The number of tries for a check of timing on a machine that is busy with other tests. One try within the limit
+/// suffices.
 const TRIES: usize = 8;
 
 // -------------------------------------------------------------------- fast, slow and refused ones
 
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
-    /// The address in this place, before a second attempt is due.
+    /// The address with this index, before a second attempt is due.
     AtOnce(usize),
-    /// The address in this place, after the time that the first attempt has for itself.
+    /// The address with this index, after the delay of the first attempt.
     AfterTheDelay(usize),
     Fails(ErrorKind),
 }
@@ -47,35 +47,35 @@ fn a_fast_primary_wins_before_others_are_dialled() {
 }
 
 #[test]
-fn a_slow_primary_lets_a_fast_fallback_win_after_the_delay() {
+fn after_the_delay_of_a_slow_primary_a_fast_fallback_wins() {
     check(&[Slow], &[Fast], AfterTheDelay(1));
     check(&[Slow, Slow], &[Fast], AfterTheDelay(2));
 }
 
 #[test]
-fn a_slow_primary_lets_a_second_one_win_after_the_delay() {
+fn after_the_delay_of_a_slow_primary_a_second_one_wins() {
     check(&[Slow, Fast], &[], AfterTheDelay(1));
 }
 
 #[test]
-fn a_refused_primary_is_passed_over_at_once() {
+fn a_refused_primary_is_skipped_at_once() {
     check(&[Refused, Fast], &[], AtOnce(1));
     check(&[Refused, Refused], &[Refused, Fast], AtOnce(3));
 }
 
 #[test]
-fn a_refused_primary_lets_a_fallback_win_without_delay() {
+fn after_a_refused_primary_a_fallback_wins_without_delay() {
     check(&[Refused], &[Fast], AtOnce(1));
     check(&[Refused], &[Fast, Slow], AtOnce(1));
 }
 
 #[test]
-fn a_refused_fallback_is_passed_over_at_once() {
+fn a_refused_fallback_is_skipped_at_once() {
     check(&[Slow], &[Refused, Fast], AfterTheDelay(2));
 }
 
 #[test]
-fn a_slow_fallback_after_a_refused_primary_has_the_delay_for_itself() {
+fn a_slow_fallback_after_a_refused_primary_gets_the_whole_delay() {
     check(&[Refused, Fast], &[Slow], AfterTheDelay(1));
 }
 
@@ -95,7 +95,7 @@ fn no_address_fails_at_once() {
 }
 
 #[test]
-fn a_thousand_duplicates_are_as_one() {
+fn a_thousand_duplicates_are_dialled_once() {
     for sort in [Fast, Slow, Refused] {
         story(move || {
             let site = Site::of(&[sort, Fast]);
@@ -116,11 +116,11 @@ fn a_thousand_duplicates_are_as_one() {
     }
 }
 
-/// With each of the families first, and each once more cancelled.
+/// Checks the race with each family first, and each case once more with a cancellation.
 #[track_caller]
 fn check(primaries: &[Sort], fallbacks: &[Sort], outcome: Outcome) {
     if !has_two_families() {
-        return skip("connecting::racing", "one family only");
+        return skip("connecting::racing", "this machine has only one address family");
     }
     for v6_first in [false, true] {
         let sorts = [primaries, fallbacks].concat();
@@ -149,7 +149,7 @@ fn races(site: &Site, addresses: &[SocketAddr], outcome: Outcome) {
     };
     in_time(limit, || {
         let begun = Instant::now();
-        let socket = connector.connect(("name.test", site.port())).expect("the address is fine");
+        let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
         let opened = socket.opened();
         let took = begun.elapsed();
         match outcome {
@@ -157,8 +157,8 @@ fn races(site: &Site, addresses: &[SocketAddr], outcome: Outcome) {
                 let info = opened.expect("one address answers");
                 let (winner, v6) = (site.v4(place), site.v6(place));
                 let remote = info.remote_address().expect("it is connected");
-                assert!(remote == winner || remote == v6, "{remote} won, not {winner}");
-                assert!(addresses.contains(&remote), "{remote} was not in the answer");
+                assert!(remote == winner || remote == v6, "{remote} won instead of {winner}");
+                assert!(addresses.contains(&remote), "{remote} is not in the answer");
                 socket.abort();
                 only_came_to(site, place);
                 if let AfterTheDelay(_) = outcome {
@@ -172,12 +172,12 @@ fn races(site: &Site, addresses: &[SocketAddr], outcome: Outcome) {
     site.await_quiet();
 }
 
-/// One connection has come to this place, and none to any other.
+/// Checks that one connection has reached this address, and none any other.
 #[track_caller]
 fn only_came_to(site: &Site, winner: usize) {
     drop(site.accept(winner));
     for place in site.fast() {
-        assert_eq!(site.came(place), 0, "place {place}, where {winner} won");
+        assert_eq!(site.came(place), 0, "address {place}, although {winner} won");
     }
 }
 
@@ -185,14 +185,14 @@ fn only_came_to(site: &Site, winner: usize) {
 fn ends_when_cancelled(site: &Site, addresses: &[SocketAddr]) {
     let connector = names(addresses);
     in_time(ms(100), || {
-        let socket = connector.connect(("name.test", site.port())).expect("the address is fine");
-        // The story is about this time.
+        let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
+        // The delay is a part of the test.
         thread::sleep(ms(5));
         let (closed, took) = timed(|| socket.close());
-        closed.expect("nothing is in the way");
+        closed.expect("the close succeeds");
         assert_eq!(socket.phase(), Phase::Closed);
         match at_once(|| socket.opened()).failure() {
-            // One that had opened or failed before.
+            // The socket may have opened or failed before.
             None | Some(ErrorKind::Connect | ErrorKind::Resolve) => {}
             Some(kind) => assert_eq!(kind, ErrorKind::Closed),
         }
@@ -204,7 +204,7 @@ fn ends_when_cancelled(site: &Site, addresses: &[SocketAddr]) {
     }
 }
 
-/// What `work` measures stays below the limit at least once.
+/// Checks that the duration that `work` returns is below the limit at least once.
 #[track_caller]
 fn in_time(limit: Duration, mut work: impl FnMut() -> Duration) {
     let mut took = Vec::new();
@@ -220,7 +220,7 @@ fn in_time(limit: Duration, mut work: impl FnMut() -> Duration) {
 // -------------------------------------------------------------------- the order
 
 #[test]
-fn families_take_turns_from_the_resolvers_first_choice_on() {
+fn families_alternate_from_the_resolvers_first_choice_on() {
     story(|| {
         let site = Site::of(&[Refused; 4]);
         let [v6_a, v6_b, v4_a, v4_b] = [site.v6(0), site.v6(1), site.v4(2), site.v4(3)];
@@ -234,7 +234,7 @@ fn families_take_turns_from_the_resolvers_first_choice_on() {
 
 #[track_caller]
 fn dialled(site: &Site, answer: &[SocketAddr], order: &[SocketAddr]) {
-    let socket = names(answer).connect(("name.test", site.port())).expect("the address is fine");
+    let socket = names(answer).connect(("name.test", site.port())).expect("the address is valid");
     let error = socket.opened().expect_err("all refuse");
     assert_eq!(error.kind(), ErrorKind::Connect);
     let attempts: Vec<_> = error.attempts().iter().map(|attempt| attempt.address()).collect();
@@ -244,16 +244,16 @@ fn dialled(site: &Site, answer: &[SocketAddr], order: &[SocketAddr]) {
         assert!(system_code(attempt.error()).is_some(), "{:?}", attempt.error());
     }
     let refused = error.attempts().iter().find(|attempt| attempt.address().is_ipv4());
-    let refused = refused.expect("every answer here has one").error();
+    let refused = refused.expect("every answer has a refused address").error();
     assert_eq!(system_code(refused), Some(libc::ECONNREFUSED), "{refused:?}");
     assert_eq!(io::Error::from(error.clone()).kind(), io::ErrorKind::ConnectionRefused);
-    // The message lists them, up to a few.
+    // The message lists only the first few.
     for address in order.iter().take(3) {
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 }
 
-/// Both would answer at once; a wrong order would show.
+/// Both addresses would answer at once, so a wrong order would be visible.
 #[test]
 fn the_resolvers_first_choice_wins_every_time() {
     story(|| {
@@ -263,7 +263,7 @@ fn the_resolvers_first_choice_wins_every_time() {
             let connector = names(&addresses);
             for _ in 0..50 {
                 let socket =
-                    connector.connect(("name.test", site.port())).expect("the address is fine");
+                    connector.connect(("name.test", site.port())).expect("the address is valid");
                 let info = socket.opened().expect("all listen");
                 assert_eq!(info.remote_address(), Some(addresses[0]));
                 assert_eq!(info.requested().hostname(), "name.test");
@@ -277,20 +277,20 @@ fn the_resolvers_first_choice_wins_every_time() {
 // -------------------------------------------------------------------- time
 
 #[test]
-fn an_older_attempt_goes_on_beside_newer_ones() {
+fn an_older_attempt_continues_next_to_newer_ones() {
     for others in [&[Refused][..], &[Slow], &[Refused, Slow]] {
         story(move || {
             let site = Site::of(&[&[Slow], others].concat());
             let addresses: Vec<_> = (0..=others.len()).map(|place| site.v4(place)).collect();
             let connector = names(&addresses);
             let socket =
-                connector.connect(("name.test", site.port())).expect("the address is fine");
+                connector.connect(("name.test", site.port())).expect("the address is valid");
             site.await_attempt(0);
             if let Some(slow) = others.iter().position(|sort| *sort == Slow) {
                 site.await_attempt(1 + slow);
             }
             site.wake(0);
-            let info = socket.opened().expect("the first answers in the end");
+            let info = socket.opened().expect("the first address answers at last");
             assert_eq!(info.remote_address(), Some(site.v4(0)));
             site.await_quiet();
         });
@@ -298,7 +298,7 @@ fn an_older_attempt_goes_on_beside_newer_ones() {
 }
 
 #[test]
-fn pending_attempts_are_timed_out_when_the_limit_strikes() {
+fn pending_attempts_end_as_timed_out_at_the_limit() {
     const LIMIT: Duration = ms(900);
     story(|| {
         let site = Site::of(&[Slow, Refused, Slow]);
@@ -308,7 +308,7 @@ fn pending_attempts_are_timed_out_when_the_limit_strikes() {
         let (error, took) = timed(|| {
             let socket = connector
                 .connect_with(("name.test", site.port()), options)
-                .expect("the address is fine");
+                .expect("the address is valid");
             socket.opened().expect_err("nobody answers")
         });
         assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
@@ -330,9 +330,9 @@ fn pending_attempts_are_timed_out_when_the_limit_strikes() {
     });
 }
 
-/// A limit that began anew after the look-up would strike later.
+/// A limit that restarted after the lookup would end later.
 #[test]
-fn one_limit_covers_the_look_up_and_the_attempts() {
+fn one_limit_covers_the_lookup_and_the_attempts() {
     const LOOK_UP: Duration = ms(2000);
     const LIMIT: Duration = ms(2500);
     story(|| {
@@ -344,12 +344,12 @@ fn one_limit_covers_the_look_up_and_the_attempts() {
                 Ok(vec![answer])
             })
             .build()
-            .expect("the rules are fine");
+            .expect("the rules are valid");
         let options = SocketOptions::new().connect_timeout(LIMIT);
         let (error, took) = timed(|| {
             let socket = connector
                 .connect_with(("name.test", site.port()), options)
-                .expect("the address is fine");
+                .expect("the address is valid");
             socket.opened().expect_err("nobody answers")
         });
         assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -360,7 +360,7 @@ fn one_limit_covers_the_look_up_and_the_attempts() {
 }
 
 #[test]
-fn timings_tell_the_look_up_from_the_connection() {
+fn timings_separate_the_lookup_from_the_connection() {
     const LOOK_UP: Duration = ms(400);
     story(|| {
         let site = Site::of(&[Slow, Fast]);
@@ -374,36 +374,37 @@ fn timings_tell_the_look_up_from_the_connection() {
                 Ok(answer.clone())
             })
             .build()
-            .expect("the rules are fine");
+            .expect("the rules are valid");
         let opened = |name: &str| -> SocketInfo {
-            let socket = connector.connect((name, site.port())).expect("the address is fine");
-            socket.opened().expect("the second place listens")
+            let socket = connector.connect((name, site.port())).expect("the address is valid");
+            socket.opened().expect("the second address listens")
         };
-        // The look-up is slow, the connection is not.
+        // The lookup is slow, and the connection is not.
         in_time(LOOK_UP, || {
             let timings = opened("late.test").timings();
             assert!(timings.resolve >= LOOK_UP, "{timings:?}");
             timings.connect
         });
-        // The other way round.
+        // The reverse case.
         in_time(ATTEMPT_DELAY, || {
             let timings = opened("slow.test").timings();
             assert!(timings.connect >= ATTEMPT_DELAY, "{timings:?}");
             timings.resolve
         });
-        let socket = connector.connect(site.v4(1)).expect("the address is fine");
+        let socket = connector.connect(site.v4(1)).expect("the address is valid");
         let timings = socket.opened().expect("it listens").timings();
-        assert_eq!(timings.resolve, Duration::ZERO, "there was nothing to look up");
+        assert_eq!(timings.resolve, Duration::ZERO, "no name was resolved");
     });
 }
 
-/// A race is over when one is connected (RFC 8305, section 5). Over TLS the handshake may still take any
-/// time, which its limit goes on to bound.
+/// A race is over when one attempt has connected (RFC 8305, section 5). The TLS handshake may take longer, and the
+/// connect timeout still limits it.
 #[test]
-fn the_losers_are_cancelled_when_one_wins_and_not_when_its_handshake_is_done() {
-    const NAME: &str = "connecting::racing::the_losers_are_cancelled_when_one_wins_and_not_when_its_handshake_is_done";
+fn losers_are_cancelled_before_the_handshake_of_the_winner_ends() {
+    const NAME: &str =
+        "connecting::racing::losers_are_cancelled_before_the_handshake_of_the_winner_ends";
     const LIMIT: Duration = ms(6000);
-    // Its descriptors are its own.
+    // The test counts its own process's descriptors.
     alone(NAME, PATIENCE, || {
         tls::provider();
         let site = Site::of(&[Slow, Fast, Slow]);
@@ -411,17 +412,17 @@ fn the_losers_are_cancelled_when_one_wins_and_not_when_its_handshake_is_done() {
         let options = tls::options(tls::authority()).connect_timeout(LIMIT);
         let before = sockets();
         let begun = Instant::now();
-        // At one of them somebody waits.
+        // Another thread waits for one of the two sockets.
         let [waited_for, other] = [(); 2].map(|()| {
             connector
                 .connect_with(("name.test", site.port()), options.clone())
-                .expect("the address is fine")
+                .expect("the address is valid")
         });
         let opening = waited_for.clone();
         let opener = blocked(move || opening.opened().map(drop));
-        // They have won, and say nothing.
+        // These attempts have won, and their servers send nothing.
         let winners = [site.accept(1), site.accept(1)];
-        eventually(LIMIT / 2, "the other attempts are given up", || {
+        eventually(LIMIT / 2, "the other attempts are cancelled", || {
             site.attempts(0) + site.attempts(2) == 0 && sockets() == before + 4
         });
         assert_eq!([waited_for.phase(), other.phase()], [Phase::Connecting; 2]);
@@ -434,28 +435,28 @@ fn the_losers_are_cancelled_when_one_wins_and_not_when_its_handshake_is_done() {
     });
 }
 
-/// How many sockets of this process are open.
+/// Returns the number of open sockets of this process.
 fn sockets() -> usize {
-    let links = fs::read_dir("/proc/self/fd").expect("Linux has it").filter_map(|entry| {
-        // The one that was open for this look is gone.
+    let links = fs::read_dir("/proc/self/fd").expect("Linux has the file").filter_map(|entry| {
+        // The descriptor of the directory itself is closed by now.
         fs::read_link(entry.expect("it stays readable").path()).ok()
     });
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
-// -------------------------------------------------------------------- given up
+// -------------------------------------------------------------------- cancelled races
 
 #[test]
-fn a_close_in_the_middle_of_a_race_ends_every_attempt() {
+fn a_close_during_a_race_ends_every_attempt() {
     story(|| {
         let site = Site::of(&[Slow; 3]);
         let addresses = [site.v4(0), site.v6(1), site.v4(2)];
         let connector = names(&addresses);
-        let socket = connector.connect(("name.test", site.port())).expect("the address is fine");
+        let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
         let waiter = socket.clone();
         let waiting = blocked(move || waiter.opened());
         (0..3).for_each(|place| site.await_attempt(place));
-        at_once(|| socket.close()).expect("nothing is in the way");
+        at_once(|| socket.close()).expect("nothing prevents it");
         fails(waiting.join_within(AT_ONCE), ErrorKind::Closed);
         socket.closed().expect("it was closed");
         site.await_quiet();
@@ -463,39 +464,39 @@ fn a_close_in_the_middle_of_a_race_ends_every_attempt() {
 }
 
 #[test]
-fn the_last_handle_dropped_in_the_middle_of_a_race_ends_every_attempt() {
+fn dropping_the_last_handle_during_a_race_ends_every_attempt() {
     story(|| {
         let site = Site::of(&[Slow; 2]);
         let connector = names(&[site.v4(0), site.v6(1)]);
-        let socket = connector.connect(("name.test", site.port())).expect("the address is fine");
+        let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
         (0..2).for_each(|place| site.await_attempt(place));
         drop(socket);
         site.await_quiet();
     });
 }
 
-/// Woken after the race, the slow one would still take the connection if anyone asked for it.
+/// A slow address that wakes after the race would still accept a connection if an attempt were left.
 #[test]
 fn the_attempts_of_losers_end_with_the_race() {
     story(|| {
         let site = Site::of(&[Slow, Slow, Fast]);
         let connector = names(&[site.v4(0), site.v4(1), site.v4(2)]);
-        let socket = connector.connect(("name.test", site.port())).expect("the address is fine");
-        let info = socket.opened().expect("the third answers");
+        let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
+        let info = socket.opened().expect("the third address answers");
         assert_eq!(info.remote_address(), Some(site.v4(2)));
         site.await_quiet();
         (0..2).for_each(|place| site.wake(place));
-        (&socket).write_all(b"words").expect("there is room");
-        socket.close().expect("nothing is in the way");
+        (&socket).write_all(b"words").expect("the send buffer has room");
+        socket.close().expect("the close succeeds");
         assert_eq!(read_to_end(site.accept(2)).expect("a clean end"), b"words");
         (0..3).for_each(|place| assert_eq!(site.came(place), 0, "place {place}"));
     });
 }
 
-/// Both attempts succeed while the program sleeps, so that it finds two connections made.
+/// Both attempts succeed while the process is stopped, so it finds two connections when it resumes.
 #[test]
-fn a_loser_whose_connection_was_made_saw_no_byte() {
-    const NAME: &str = "connecting::racing::a_loser_whose_connection_was_made_saw_no_byte";
+fn a_loser_that_connected_receives_no_byte() {
+    const NAME: &str = "connecting::racing::a_loser_that_connected_receives_no_byte";
     if part().is_some() {
         return play(write_to_the_winner);
     }
@@ -522,7 +523,7 @@ fn a_loser_whose_connection_was_made_saw_no_byte() {
     });
 }
 
-/// A process that does nothing while this lives.
+/// A process that is stopped while this value exists.
 struct Asleep(Pid);
 
 impl Asleep {
@@ -534,30 +535,31 @@ impl Asleep {
 
 impl Drop for Asleep {
     fn drop(&mut self) {
-        kill_process(self.0, Signal::CONT).expect("it is asleep");
+        kill_process(self.0, Signal::CONT).expect("the process is stopped");
     }
 }
 
 fn write_to_the_winner() {
     let line = next_line().expect("the addresses come first");
     let addresses: Vec<SocketAddr> =
-        line.split(' ').map(|one| one.parse().expect("an address")).collect();
-    let socket =
-        names(&addresses).connect(("name.test", addresses[0].port())).expect("the address is fine");
+        line.split(' ').map(|one| one.parse().expect("it is an address")).collect();
+    let socket = names(&addresses)
+        .connect(("name.test", addresses[0].port()))
+        .expect("the address is valid");
     let writer = socket.clone();
-    // It waits for the connection, with its bytes in hand.
+    // The write waits for the connection.
     let writing = blocked(move || (&writer).write_all(b"words for the winner"));
     say(&format!("dialling {}", std::process::id()));
     let info = socket.opened().expect("both answer");
-    writing.join().expect("there is room");
-    socket.close().expect("nothing is in the way");
+    writing.join().expect("the send buffer has room");
+    socket.close().expect("the close succeeds");
     say(&format!("opened {}", info.remote_address().expect("it is connected")));
 }
 
 // -------------------------------------------------------------------- bound sockets
 
 #[test]
-fn a_name_of_the_address_that_the_socket_is_bound_to_is_a_loop() {
+fn a_name_for_the_bound_address_is_a_loop() {
     story(|| {
         let site = Site::of(&[Refused]);
         let itself = site.v4(0);
@@ -565,8 +567,8 @@ fn a_name_of_the_address_that_the_socket_is_bound_to_is_a_loop() {
         let options = SocketOptions::new().tcp(TcpOptions::new().bind(itself));
         let socket = names(&[itself])
             .connect_with(("name.test", itself.port()), options)
-            .expect("the address is fine");
-        let error = socket.opened().expect_err("it led back");
+            .expect("the address is valid");
+        let error = socket.opened().expect_err("the socket would connect to itself");
         assert_eq!(error.kind(), ErrorKind::Loop, "{error:?}");
         assert!(error.to_string().contains("TCP Loop detected"), "{error}");
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Loop);
@@ -574,7 +576,7 @@ fn a_name_of_the_address_that_the_socket_is_bound_to_is_a_loop() {
 }
 
 #[test]
-fn a_bound_socket_dials_its_own_family_only_and_with_a_port_one_after_another() {
+fn a_bound_socket_dials_its_family_only_and_sequentially_with_a_port() {
     story(|| {
         let site = Site::of(&[Refused, Slow, Fast]);
         let local = Site::of(&[Refused]);
@@ -586,14 +588,14 @@ fn a_bound_socket_dials_its_own_family_only_and_with_a_port_one_after_another() 
             let options = SocketOptions::new().tcp(tcp).connect_timeout(limit);
             let socket = names(&addresses)
                 .connect_with(("name.test", site.port()), options)
-                .expect("the address is fine");
+                .expect("the address is valid");
             socket.opened()
         };
-        let info = connect(0, PATIENCE).expect("the fourth answers");
+        let info = connect(0, PATIENCE).expect("the fourth address answers");
         assert_eq!(info.remote_address(), Some(site.v4(2)));
         assert_eq!(info.local_address().map(|local| local.ip()), Some(ip));
-        let error =
-            connect(port, 3 * ATTEMPT_DELAY).expect_err("the second has all the time there is");
+        let error = connect(port, 3 * ATTEMPT_DELAY)
+            .expect_err("the second attempt lasts until the timeout");
         let attempts: Vec<_> = error.attempts().iter().map(|attempt| attempt.address()).collect();
         assert_eq!(attempts, [site.v4(1)]);
         assert_eq!(error.kind(), ErrorKind::TimedOut);

@@ -1,7 +1,5 @@
-//! Many look-ups, many races, many dials, and few descriptors: what is bounded, what is left over, and
-//! what chance may do.
-//!
-//! Each test counts or spends what belongs to its process and so has one for itself.
+//! Many lookups, many races, many dials, and few descriptors: bounds, leaks, and rare events.
+//! Each test counts or uses up resources of its process, so each runs in a process of its own.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -20,12 +18,12 @@ use Sort::{Fast, Refused, Slow};
 
 const LONG: Duration = Duration::from_secs(150);
 
-/// The threads of the library, by the beginning of their names.
+/// Returns the number of this process's threads whose names have this prefix.
 fn threads_called(beginning: &str) -> usize {
     fs::read_dir("/proc/self/task")
-        .expect("Linux has it")
+        .expect("Linux has the file")
         .filter_map(|entry| {
-            // It may have ended since it was listed.
+            // The thread may have ended since it was listed.
             let name = entry.expect("it stays readable").path().join("comm");
             fs::read_to_string(name).ok()
         })
@@ -33,9 +31,9 @@ fn threads_called(beginning: &str) -> usize {
         .count()
 }
 
-// -------------------------------------------------------------------- look-ups that hang
+// -------------------------------------------------------------------- lookups that hang
 
-/// What look-ups wait at.
+/// A gate at which lookups wait.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -64,12 +62,12 @@ impl Gate {
     }
 }
 
-/// As many as the documentation of the resolver says.
+/// The number that the documentation of `resolver` states.
 const LOOK_UPS_AT_ONCE: usize = 16;
 
 #[test]
-fn ten_thousand_look_ups_that_hang_leave_threads_bounded_and_other_sockets_working() {
-    const NAME: &str = "connecting::scarce::ten_thousand_look_ups_that_hang_leave_threads_bounded_and_other_sockets_working";
+fn ten_thousand_hanging_lookups_use_few_threads_and_block_no_other_socket() {
+    const NAME: &str = "connecting::scarce::ten_thousand_hanging_lookups_use_few_threads_and_block_no_other_socket";
     const ROUNDS: usize = 3;
     alone(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
@@ -80,26 +78,26 @@ fn ten_thousand_look_ups_that_hang_leave_threads_bounded_and_other_sockets_worki
                 Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
             })
             .build()
-            .expect("the rules are fine");
+            .expect("the rules are valid");
         let mut grown = Vec::new();
         for _ in 0..ROUNDS {
             gate.set(false);
             let before = gate.asked();
             hang(&connector, &gate, before);
             assert!(gate.asked() - before <= LOOK_UPS_AT_ONCE, "{} began", gate.asked() - before);
-            // What was given up is not looked up any more.
+            // Lookups of closed sockets are no longer started.
             gate.set(true);
-            let last = connector.connect(("last.test", 9)).expect("the address is fine");
+            let last = connector.connect(("last.test", 9)).expect("the address is valid");
             fails(last.opened_timeout(PATIENCE), ErrorKind::Connect);
-            eventually(PATIENCE, "every look-up has its answer", || {
+            eventually(PATIENCE, "every lookup has returned", || {
                 gate.answered.load(Ordering::SeqCst) == gate.asked()
             });
             let asked = gate.asked() - before;
-            assert!(asked <= LOOK_UPS_AT_ONCE + 1, "{asked} look-ups in all");
+            assert!(asked <= LOOK_UPS_AT_ONCE + 1, "{asked} lookups in all");
             grown.push(memory());
         }
         let more = grown[ROUNDS - 1].saturating_sub(grown[0]);
-        // Less than 100 bytes for each of the sockets after the first round.
+        // The bound is 100 bytes for each socket after the first round.
         assert!(more < 100 * COUNT * (ROUNDS - 1), "{more} bytes more: {grown:?}");
         eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
         eventually(PATIENCE, "only the loop is left", || threads_called("sockeye") <= 1);
@@ -108,26 +106,26 @@ fn ten_thousand_look_ups_that_hang_leave_threads_bounded_and_other_sockets_worki
 
 const COUNT: usize = 10_000;
 
-/// Ten thousand sockets whose look-ups hang: half of them end by the limit, half by `close()`.
+/// Opens ten thousand sockets whose lookups hang: the timeout ends half of them, and `close()` the other half.
 fn hang(connector: &Connector, gate: &Gate, asked: usize) {
     let limited = SocketOptions::new().connect_timeout(ms(1000));
     let sockets: Vec<Socket> = (0..COUNT)
         .map(|number| {
             let options = if number % 2 == 0 { limited.clone() } else { SocketOptions::new() };
             at_once(|| connector.connect_with(("name.test", 9), options))
-                .expect("the address is fine")
+                .expect("the address is valid")
         })
         .collect();
-    eventually(PATIENCE, "as many are looked up as may be", || {
+    eventually(PATIENCE, "the maximum number of lookups run", || {
         gate.asked() - asked == LOOK_UPS_AT_ONCE
     });
     bounded();
     let listener = listen();
     let address = listener.local_addr().expect("it listens");
     for _ in 0..20 {
-        let socket = connector.connect(address).expect("the address is fine");
+        let socket = connector.connect(address).expect("the address is valid");
         at_once(|| socket.opened()).expect("it listens");
-        at_once(|| socket.close()).expect("nothing is in the way");
+        at_once(|| socket.close()).expect("nothing prevents it");
     }
     let (limited, unlimited): (Vec<_>, Vec<_>) =
         sockets.iter().enumerate().partition(|(number, _)| number % 2 == 0);
@@ -141,7 +139,7 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
     bounded();
     for (_, socket) in unlimited {
         assert_eq!(socket.phase(), Phase::Connecting);
-        at_once(|| socket.close()).expect("nothing is in the way");
+        at_once(|| socket.close()).expect("nothing prevents it");
         fails(socket.opened(), ErrorKind::Closed);
     }
     bounded();
@@ -150,16 +148,16 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
 #[track_caller]
 fn bounded() {
     let (names, all) = (threads_called("sockeye-names"), threads_called("sockeye"));
-    assert!(names <= LOOK_UPS_AT_ONCE, "{names} threads look names up");
+    assert!(names <= LOOK_UPS_AT_ONCE, "{names} threads run lookups");
     let dropping = threads_called("sockeye-worker");
-    assert!(dropping <= 2, "{dropping} threads drop what is left of sockets");
+    assert!(dropping <= 2, "{dropping} threads drop resources of sockets");
     assert!(all <= LOOK_UPS_AT_ONCE + 3, "{all} threads in all");
 }
 
-/// The queue of look-ups has an end; what is beyond it waits with its socket and has its turn.
+/// The queue of lookups is bounded; a lookup beyond it waits with its socket and still runs in its turn.
 #[test]
-fn every_one_of_many_look_ups_is_made_in_the_end() {
-    const NAME: &str = "connecting::scarce::every_one_of_many_look_ups_is_made_in_the_end";
+fn each_of_many_lookups_runs_eventually() {
+    const NAME: &str = "connecting::scarce::each_of_many_lookups_runs_eventually";
     const COUNT: usize = 3_000;
     alone(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
@@ -170,9 +168,9 @@ fn every_one_of_many_look_ups_is_made_in_the_end() {
                 Ok(Vec::new())
             })
             .build()
-            .expect("the rules are fine");
+            .expect("the rules are valid");
         let sockets: Vec<_> = (0..COUNT)
-            .map(|_| connector.connect(("name.test", 9)).expect("the address is fine"))
+            .map(|_| connector.connect(("name.test", 9)).expect("the address is valid"))
             .collect();
         gate.set(true);
         for socket in &sockets {
@@ -184,10 +182,11 @@ fn every_one_of_many_look_ups_is_made_in_the_end() {
 
 // -------------------------------------------------------------------- few descriptors
 
-/// The peers are in the other process, so that the program alone is short of descriptors.
+/// The peers are in the other process, so only the client lacks descriptors.
 #[test]
-fn a_race_without_descriptors_uses_what_is_left() {
-    const NAME: &str = "connecting::scarce::a_race_without_descriptors_uses_what_is_left";
+fn a_race_without_descriptors_continues_with_its_open_attempt() {
+    const NAME: &str =
+        "connecting::scarce::a_race_without_descriptors_continues_with_its_open_attempt";
     if part().is_some() {
         return play(race_with_one_descriptor);
     }
@@ -198,12 +197,12 @@ fn a_race_without_descriptors_uses_what_is_left() {
         program.says("warm");
         drop(site.accept(1));
         program.tell("once");
-        // The first attempt has the only descriptor: the fallback would win if it could be dialled.
+        // The first attempt has the only descriptor; the fallback would win if it could be dialled.
         site.await_attempt(0);
         site.wake(0);
         assert_eq!(program.says("opened"), site.v4(0).to_string());
         drop(site.accept(0));
-        // The first attempt gives its descriptor back by being refused; the fallback has it then.
+        // The first attempt is refused and frees its descriptor for the fallback.
         let fresh = Site::of(&[Slow, Fast]);
         site = fresh;
         program.tell(&format!("{} {}", site.v4(0), site.v4(1)));
@@ -216,7 +215,7 @@ fn a_race_without_descriptors_uses_what_is_left() {
 
 fn race_with_one_descriptor() {
     let first = addresses(&next_line().expect("the addresses come first"));
-    // What is opened once for all is opened before.
+    // The first socket opens the descriptors that the process keeps.
     let socket = connect(&first[1..]);
     socket.opened().expect("it listens");
     socket.abort();
@@ -227,29 +226,29 @@ fn race_with_one_descriptor() {
     let mut taken = take_all_descriptors();
     taken.pop();
     let socket = connect(&first);
-    let info = socket.opened().expect("the first answers in the end");
+    let info = socket.opened().expect("the first address answers at last");
     say(&format!("opened {}", info.remote_address().expect("it is connected")));
     socket.abort();
     drop(socket);
-    let second = addresses(&next_line().expect("more addresses come"));
-    eventually(PATIENCE, "the descriptor is given back", || File::open("/dev/null").is_ok());
+    let second = addresses(&next_line().expect("the second line is a list of addresses"));
+    eventually(PATIENCE, "the descriptor is closed", || File::open("/dev/null").is_ok());
     let socket = connect(&second);
-    let info = socket.opened().expect("the second answers in the end");
+    let info = socket.opened().expect("the second address answers at last");
     say(&format!("opened {}", info.remote_address().expect("it is connected")));
 }
 
 fn addresses(line: &str) -> Vec<SocketAddr> {
-    line.split(' ').map(|one| one.parse().expect("an address")).collect()
+    line.split(' ').map(|one| one.parse().expect("it is an address")).collect()
 }
 
 fn connect(addresses: &[SocketAddr]) -> Socket {
-    names(addresses).connect(("name.test", addresses[0].port())).expect("the address is fine")
+    names(addresses).connect(("name.test", addresses[0].port())).expect("the address is valid")
 }
 
-/// The attempt that could not even be made is told beside the one that was.
+/// The error lists the attempt that could not be started next to the one that was.
 #[test]
-fn an_attempt_for_which_no_descriptor_was_left_is_told() {
-    const NAME: &str = "connecting::scarce::an_attempt_for_which_no_descriptor_was_left_is_told";
+fn an_attempt_without_a_descriptor_is_reported() {
+    const NAME: &str = "connecting::scarce::an_attempt_without_a_descriptor_is_reported";
     alone(NAME, LONG, || {
         let site = Site::of(&[Slow, Fast]);
         let warm = connect(&[site.v4(1)]);
@@ -262,10 +261,10 @@ fn an_attempt_for_which_no_descriptor_was_left_is_told() {
         let options = SocketOptions::new().connect_timeout(ms(700));
         let socket = names(&[site.v4(0), site.v4(1)])
             .connect_with(("name.test", site.port()), options)
-            .expect("the address is fine");
+            .expect("the address is valid");
         let error = socket.opened().expect_err("nobody answers");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
-        let (first, others) = error.attempts().split_first().expect("there was one");
+        let (first, others) = error.attempts().split_first().expect("an attempt was made");
         assert_eq!((first.address(), first.error().kind()), (site.v4(0), ErrorKind::TimedOut));
         assert!(!others.is_empty(), "{error:?}");
         for other in others {
@@ -276,11 +275,11 @@ fn an_attempt_for_which_no_descriptor_was_left_is_told() {
     });
 }
 
-// -------------------------------------------------------------------- what is left over
+// -------------------------------------------------------------------- leaks
 
 #[test]
-fn hundreds_of_races_leave_nothing_behind() {
-    alone("connecting::scarce::hundreds_of_races_leave_nothing_behind", LONG, || {
+fn hundreds_of_races_leak_nothing() {
+    alone("connecting::scarce::hundreds_of_races_leak_nothing", LONG, || {
         const ROUNDS: usize = 6;
         let site = Site::of(&[Slow, Refused, Fast, Slow]);
         let addresses = [site.v4(0), site.v6(1), site.v6(3), site.v4(2)];
@@ -296,17 +295,17 @@ fn hundreds_of_races_leave_nothing_behind() {
                     let options = SocketOptions::new().connect_timeout(limit);
                     connector
                         .connect_with(("name.test", site.port()), options)
-                        .expect("the address is fine")
+                        .expect("the address is valid")
                 })
                 .collect();
             for (number, socket) in sockets.into_iter().enumerate() {
                 match number % 5 {
                     0 => fails(socket.opened(), ErrorKind::TimedOut),
-                    1 => socket.close().expect("nothing is in the way"),
+                    1 => socket.close().expect("the close succeeds"),
                     2 => socket.abort(),
                     3 => drop(socket),
                     _ => {
-                        let info = socket.opened().expect("the fourth answers");
+                        let info = socket.opened().expect("the fourth address answers");
                         assert_eq!(info.remote_address(), Some(site.v4(2)));
                         drop(socket);
                     }
@@ -315,8 +314,8 @@ fn hundreds_of_races_leave_nothing_behind() {
             site.await_quiet();
             site.came(2);
         }
-        let before = before.expect("a round is over");
-        eventually(PATIENCE, "the descriptors are given back", || settled_descriptors() <= before);
+        let before = before.expect("a round is complete");
+        eventually(PATIENCE, "the descriptors are closed", || settled_descriptors() <= before);
         eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
         eventually(PATIENCE, "only the loop is left", || threads_called("sockeye") <= 1);
     });
@@ -324,19 +323,18 @@ fn hundreds_of_races_leave_nothing_behind() {
 
 // -------------------------------------------------------------------- connections to itself
 
-/// Of the ports that the system chooses for itself, where nobody listens, one in some thousand dials
-/// meets itself, if it may.
+/// If nothing listens on an ephemeral port, one in several thousand dials would connect to itself without the check.
 #[test]
-fn a_hundred_thousand_dials_where_nobody_listens_never_connect() {
+fn a_hundred_thousand_dials_without_a_listener_never_connect() {
     const NAME: &str =
-        "connecting::scarce::a_hundred_thousand_dials_where_nobody_listens_never_connect";
+        "connecting::scarce::a_hundred_thousand_dials_without_a_listener_never_connect";
     const DIALS: usize = 100_000;
     alone(NAME, LONG, || {
         let mut random = fastrand::Rng::with_seed(20);
         let mut ports = [0, 1].map(|odd| free_port(&mut random, odd));
         let mut met = 0;
         for dial in 0..DIALS {
-            // Linux takes the even ports of its range for a connect first, the odd ones for a bind.
+            // Linux prefers the even ports of its range for connect(2), and the odd ones for bind(2).
             let last = u8::try_from(dial % 8 + 1).expect("a small number");
             let bound = last > 4;
             let ip = if bound { Ipv4Addr::new(127, 0, 0, last) } else { Ipv4Addr::LOCALHOST };
@@ -344,11 +342,11 @@ fn a_hundred_thousand_dials_where_nobody_listens_never_connect() {
             let tcp = TcpOptions::new();
             let tcp = if bound { tcp.bind((ip, 0).into()) } else { tcp };
             let socket = sockeye::connect_with(address, SocketOptions::new().tcp(tcp))
-                .expect("the address is fine");
+                .expect("the address is valid");
             match socket.opened() {
                 Ok(info) => {
                     assert_ne!(info.local_address(), Some(address), "dial {dial}");
-                    // Somebody has taken the port meanwhile.
+                    // Another process has taken the port since.
                     ports[usize::from(bound)] = free_port(&mut random, u16::from(bound));
                 }
                 Err(error) => {
@@ -361,9 +359,10 @@ fn a_hundred_thousand_dials_where_nobody_listens_never_connect() {
     });
 }
 
-/// A port of those that the system gives by itself, at which nobody listens just now.
+/// Returns an ephemeral port on which nothing currently listens.
 fn free_port(random: &mut fastrand::Rng, odd: u16) -> u16 {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux has it");
+    let range =
+        fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux has the file");
     let ends: Vec<u16> = range.split_whitespace().map(|end| end.parse().expect("a port")).collect();
     loop {
         let port = random.u16(ends[0]..=ends[1] - 1);

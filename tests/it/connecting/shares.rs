@@ -1,6 +1,5 @@
-//! Lookups that hang hold up neither those of other connectors nor those that need no server.
-//!
-//! Each test fills pools of its process and so has one for itself.
+//! Lookups that hang delay neither those of other connectors nor those that need no server.
+//! Each test fills pools of its process, so each runs in a process of its own.
 
 use std::fs;
 use std::io;
@@ -19,7 +18,7 @@ use crate::support::{AT_ONCE, PATIENCE, at_once, call, eventually, fails, ms};
 const LONG: Duration = Duration::from_secs(60);
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What lookups hang at.
+/// A gate at which lookups wait.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -46,45 +45,44 @@ impl Gate {
     }
 }
 
-/// A connector whose names hang at the gate.
+/// Returns a connector whose lookups wait at the gate.
 fn hanging(gate: &Arc<Gate>, builder: ConnectorBuilder) -> Connector {
     let gate = Arc::clone(gate);
     let resolver = move |_: &str| {
         gate.pass();
         Ok(vec![HERE])
     };
-    builder.resolver(resolver).build().expect("the rules are fine")
+    builder.resolver(resolver).build().expect("the rules are valid")
 }
 
 fn dial(connector: &Connector, count: usize) -> Vec<Socket> {
-    let dial = |_| connector.connect(("hangs.test", 9)).expect("the address is fine");
+    let dial = |_| connector.connect(("hangs.test", 9)).expect("the address is valid");
     (0..count).map(dial).collect()
 }
 
 fn threads_for_names() -> usize {
-    let names = fs::read_dir("/proc/self/task").expect("Linux has it").filter_map(|entry| {
-        // It may have ended since it was listed.
+    let names = fs::read_dir("/proc/self/task").expect("Linux has the file").filter_map(|entry| {
+        // The thread may have ended since it was listed.
         fs::read_to_string(entry.expect("it stays readable").path().join("comm")).ok()
     });
     names.filter(|name| name.starts_with("sockeye-names")).count()
 }
 
 #[test]
-fn the_names_of_one_connector_never_delay_those_of_another() {
-    const NAME: &str =
-        "connecting::shares::the_names_of_one_connector_never_delay_those_of_another";
+fn lookups_of_one_connector_never_delay_those_of_another() {
+    const NAME: &str = "connecting::shares::lookups_of_one_connector_never_delay_those_of_another";
     alone(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let stuck = hanging(&gate, Connector::builder());
         let sockets = dial(&stuck, 100);
-        eventually(PATIENCE, "as many hang as may", || gate.asked() == 16);
+        eventually(PATIENCE, "the maximum number of lookups hang", || gate.asked() == 16);
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         for _ in 0..20 {
             let other = Connector::builder().resolver(|_: &str| Ok(vec![HERE])).build();
-            let other = other.expect("the rules are fine");
+            let other = other.expect("the rules are valid");
             for connector in [&other, Connector::global()] {
-                let socket = connector.connect(("localhost", port)).expect("the address is fine");
+                let socket = connector.connect(("localhost", port)).expect("the address is valid");
                 at_once(|| socket.opened()).expect("it listens");
                 socket.abort();
             }
@@ -96,14 +94,14 @@ fn the_names_of_one_connector_never_delay_those_of_another() {
 }
 
 #[test]
-fn max_lookups_bounds_what_runs_at_once() {
-    alone("connecting::shares::max_lookups_bounds_what_runs_at_once", LONG, || {
+fn max_lookups_bounds_concurrent_lookups() {
+    alone("connecting::shares::max_lookups_bounds_concurrent_lookups", LONG, || {
         for most in [1, 3, 40] {
             let gate = Arc::new(Gate::default());
             let connector = hanging(&gate, Connector::builder().max_lookups(most));
             let sockets = dial(&connector, most + 5);
-            eventually(PATIENCE, "as many hang as may", || gate.asked() == most);
-            // Nothing tells that no further one begins.
+            eventually(PATIENCE, "the maximum number of lookups hang", || gate.asked() == most);
+            // No event shows that no further lookup begins.
             thread::sleep(ms(300));
             assert_eq!(gate.asked(), most);
             gate.open();
@@ -116,23 +114,23 @@ fn max_lookups_bounds_what_runs_at_once() {
 }
 
 #[test]
-fn no_lookups_at_all_is_no_limit_that_can_be() {
+fn max_lookups_of_zero_is_invalid() {
     let error = Connector::builder().max_lookups(0).build().expect_err("zero is refused");
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("max_lookups"), "{error}");
 }
 
 #[test]
-fn a_lookup_whose_socket_is_gone_stops_counting_after_five_seconds() {
+fn a_lookup_without_its_socket_frees_its_share_after_five_seconds() {
     const NAME: &str =
-        "connecting::shares::a_lookup_whose_socket_is_gone_stops_counting_after_five_seconds";
+        "connecting::shares::a_lookup_without_its_socket_frees_its_share_after_five_seconds";
     alone(NAME, LONG, || {
         let [given_up, waited_for] = [(), ()].map(|()| Arc::new(Gate::default()));
         let [one, other] = [&given_up, &waited_for].map(|gate| hanging(gate, Connector::builder()));
         let begun = Instant::now();
         let gone = dial(&one, 16);
         let kept = dial(&other, 17);
-        eventually(PATIENCE, "as many hang as may", || {
+        eventually(PATIENCE, "the maximum number of lookups hang", || {
             given_up.asked() == 16 && waited_for.asked() == 16
         });
         drop(gone);
@@ -140,51 +138,51 @@ fn a_lookup_whose_socket_is_gone_stops_counting_after_five_seconds() {
         eventually(PATIENCE, "another begins", || given_up.asked() == 17);
         let took = begun.elapsed();
         assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "{took:?}");
-        assert_eq!(waited_for.asked(), 16, "of what somebody waits for nothing is written off");
+        assert_eq!(waited_for.asked(), 16, "lookups of open sockets keep their share");
         drop((kept, next));
         given_up.open();
         waited_for.open();
     });
 }
 
-/// 40 connectors ask for 16 names each, over and over, and give them up.
+/// 40 connectors repeatedly start 16 lookups each, whose sockets are then dropped.
 #[test]
-fn the_process_has_a_bound_whatever_the_connectors_ask() {
-    const NAME: &str = "connecting::shares::the_process_has_a_bound_whatever_the_connectors_ask";
+fn lookups_of_all_connectors_are_bounded() {
+    const NAME: &str = "connecting::shares::lookups_of_all_connectors_are_bounded";
     alone(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let connectors: Vec<_> =
             (0..40).map(|_| hanging(&gate, Connector::builder().max_lookups(100))).collect();
         for round in 0..8 {
             let sockets: Vec<_> = connectors.iter().flat_map(|one| dial(one, 16)).collect();
-            // What begins begins meanwhile, and after some rounds is written off.
+            // Lookups begin during this time, and after some rounds they lose their shares.
             thread::sleep(ms(900));
             drop(sockets);
             let threads = threads_for_names();
             assert!(threads <= 64, "{threads} threads in round {round}");
         }
         assert!(gate.asked() > 40, "{} began", gate.asked());
-        // The system's names have threads of their own.
+        // The system's resolver has threads of its own.
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
-        let socket = sockeye::connect(("localhost", port)).expect("the address is fine");
+        let socket = sockeye::connect(("localhost", port)).expect("the address is valid");
         at_once(|| socket.opened()).expect("it listens");
         gate.open();
     });
 }
 
 #[test]
-fn a_timeout_that_was_spent_waiting_for_a_thread_says_so() {
-    const NAME: &str = "connecting::shares::a_timeout_that_was_spent_waiting_for_a_thread_says_so";
+fn a_timeout_while_waiting_for_a_thread_says_so() {
+    const NAME: &str = "connecting::shares::a_timeout_while_waiting_for_a_thread_says_so";
     alone(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let connector = hanging(&gate, Connector::builder().max_lookups(1));
         let open = || {
             let options = SocketOptions::new().connect_timeout(ms(500));
-            connector.connect_with(("hangs.test", 9), options).expect("the address is fine")
+            connector.connect_with(("hangs.test", 9), options).expect("the address is valid")
         };
         let first = open();
-        eventually(PATIENCE, "it is asked", || gate.asked() == 1);
+        eventually(PATIENCE, "the resolver is called", || gate.asked() == 1);
         let second = open();
         let steps = [Step::Lookup, Step::WaitForLookup];
         for (socket, step) in [&first, &second].into_iter().zip(steps) {
@@ -207,7 +205,7 @@ fn a_timeout_that_was_spent_waiting_for_a_thread_says_so() {
 
 // -------------------------------------------------------------------- resolvers that connect by name
 
-/// Asks a name server, as it were, that has a name itself.
+/// Simulates a resolver that queries a name server by the server's name.
 fn asks_through(asked: Connector, port: u16) -> impl Fn(&str) -> io::Result<Vec<IpAddr>> {
     move |name| {
         if name == "server.test" {
@@ -220,24 +218,24 @@ fn asks_through(asked: Connector, port: u16) -> impl Fn(&str) -> io::Result<Vec<
 }
 
 #[test]
-fn forty_resolvers_at_once_that_connect_by_name_work() {
-    const NAME: &str = "connecting::shares::forty_resolvers_at_once_that_connect_by_name_work";
+fn forty_concurrent_resolvers_may_connect_by_name() {
+    const NAME: &str = "connecting::shares::forty_concurrent_resolvers_may_connect_by_name";
     alone(NAME, LONG, || {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         for most in [1, 16, 40] {
-            let other = Connector::builder().max_lookups(1).build().expect("the rules are fine");
+            let other = Connector::builder().max_lookups(1).build().expect("the rules are valid");
             let connector = Connector::builder()
                 .max_lookups(most)
                 .resolver(asks_through(other, port))
                 .build()
-                .expect("the rules are fine");
+                .expect("the rules are valid");
             open_forty(&connector, port);
         }
     });
 }
 
-/// The resolver is of the very connector that it asks, for another name.
+/// The resolver asks its own connector, for another name.
 #[test]
 fn a_resolver_may_ask_its_own_connector() {
     alone("connecting::shares::a_resolver_may_ask_its_own_connector", LONG, || {
@@ -249,13 +247,13 @@ fn a_resolver_may_ask_its_own_connector() {
             let resolver = move |name: &str| {
                 if name != "server.test" {
                     let own = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let own = own.expect("it is there before anyone asks");
+                    let own = own.expect("the connector is set before the first lookup");
                     own.connect(("server.test", port))?.opened()?;
                 }
                 Ok(vec![HERE])
             };
             let connector = Connector::builder().max_lookups(most).resolver(resolver).build();
-            let connector = connector.expect("the rules are fine");
+            let connector = connector.expect("the rules are valid");
             *own.lock().unwrap_or_else(PoisonError::into_inner) = Some(connector.clone());
             open_forty(&connector, port);
             *own.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -266,31 +264,33 @@ fn a_resolver_may_ask_its_own_connector() {
 #[track_caller]
 fn open_forty(connector: &Connector, port: u16) {
     let sockets: Vec<_> = (0..40)
-        .map(|_| connector.connect(("name.test", port)).expect("the address is fine"))
+        .map(|_| connector.connect(("name.test", port)).expect("the address is valid"))
         .collect();
     for socket in sockets {
         let opened = call(move || socket.opened().map(|_| ()));
-        opened.join_within(PATIENCE).expect("it listens, and its name is known");
+        opened.join_within(PATIENCE).expect("the peer listens and its name is known");
     }
 }
 
-/// One that never comes to an end fails at once where it is too deep, and leaves nothing behind.
+/// A recursion without an end fails at its maximum depth and leaks nothing.
 #[test]
-fn a_resolver_that_asks_itself_without_end_fails_at_once() {
-    const NAME: &str = "connecting::shares::a_resolver_that_asks_itself_without_end_fails_at_once";
+fn endless_recursion_of_a_resolver_fails_at_once() {
+    const NAME: &str = "connecting::shares::endless_recursion_of_a_resolver_fails_at_once";
     alone(NAME, LONG, || {
         let own: Arc<Mutex<Option<Connector>>> = Arc::default();
         let asked = Arc::clone(&own);
         let resolver = move |_: &str| {
             let own = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            own.expect("it is there before anyone asks").connect(("name.test", 9))?.opened()?;
+            own.expect("the connector is set before the first lookup")
+                .connect(("name.test", 9))?
+                .opened()?;
             Ok(vec![HERE])
         };
         let connector = Connector::builder().resolver(resolver).build().expect("fine rules");
         *own.lock().unwrap_or_else(PoisonError::into_inner) = Some(connector.clone());
-        let socket = connector.connect(("name.test", 9)).expect("the address is fine");
+        let socket = connector.connect(("name.test", 9)).expect("the address is valid");
         let opened = call(move || socket.opened().map(|_| ()));
-        let error: Error = opened.join_within(AT_ONCE * 5).expect_err("there is no end of it");
+        let error: Error = opened.join_within(AT_ONCE * 5).expect_err("the recursion never ends");
         assert_eq!(error.kind(), ErrorKind::Resolve);
         let mut said = error.to_string();
         let mut source = std::error::Error::source(&error);

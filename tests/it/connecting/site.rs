@@ -1,5 +1,4 @@
-//! Addresses of this machine that share a port, as those of one name do, each with its own way to
-//! answer.
+//! Addresses of this machine that share a port, like those of one name, each with its own reaction.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,12 +8,12 @@ use sockeye::Connector;
 
 use crate::support::{PATIENCE, eventually};
 
-/// What an address does when it is dialled.
+/// The reaction of an address to an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     /// Opens at once.
     Fast,
-    /// Answers nothing, as its backlog is full, until it is woken.
+    /// Does not answer until it is woken, because its backlog is full.
     Slow,
     /// Refuses at once.
     Refused,
@@ -37,7 +36,7 @@ impl Site {
             match Site::try_of(sorts) {
                 Ok(site) => return site,
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                Err(error) => panic!("addresses of 127.0.0.0/8 are this machine's: {error}"),
+                Err(error) => panic!("every address of 127.0.0.0/8 can be bound: {error}"),
             }
         }
         panic!("no port is free on {} addresses at once", sorts.len());
@@ -72,15 +71,15 @@ impl Site {
         self.port
     }
 
-    /// The address of a place.
+    /// Returns the address with this index.
     pub fn v4(&self, place: usize) -> SocketAddr {
         let last = u8::try_from(10 + place).expect("a few places");
         (Ipv4Addr::new(127, 0, 0, last), self.port).into()
     }
 
-    /// The same place, as an address of the other family.
+    /// Returns the same address in the other family.
     pub fn v6(&self, place: usize) -> SocketAddr {
-        let IpAddr::V4(ip) = self.v4(place).ip() else { unreachable!("it is one") };
+        let IpAddr::V4(ip) = self.v4(place).ip() else { unreachable!("it is an IPv4 address") };
         (ip.to_ipv6_mapped(), self.port).into()
     }
 
@@ -88,52 +87,52 @@ impl Site {
         (0..self.places.len()).filter(|place| matches!(self.places[*place], Place::Listens(_)))
     }
 
-    /// How many connections have come to a place that nobody has accepted.
+    /// Returns the number of connections at an address that have not been accepted.
     #[track_caller]
     pub fn came(&self, place: usize) -> usize {
         let (Place::Listens(listener) | Place::Full { listener, .. }) = &self.places[place] else {
-            panic!("nobody listens there");
+            panic!("the address has no listener");
         };
-        listener.set_nonblocking(true).expect("an option of every listener");
+        listener.set_nonblocking(true).expect("every listener has the option");
         let mut count = 0;
         loop {
             match listener.accept() {
                 Ok(_) => count += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => panic!("the place can't accept: {error}"),
+                Err(error) => panic!("cannot accept at the address: {error}"),
             }
         }
-        listener.set_nonblocking(false).expect("an option of every listener");
+        listener.set_nonblocking(false).expect("every listener has the option");
         count
     }
 
-    /// Waits for a connection to a place.
+    /// Waits for a connection at an address.
     pub fn accept(&self, place: usize) -> TcpStream {
         match &self.places[place] {
             Place::Listens(listener) | Place::Full { listener, .. } => {
                 listener.accept().expect("one comes").0
             }
-            Place::Taken { .. } => panic!("nobody listens there"),
+            Place::Taken { .. } => panic!("the address has no listener"),
         }
     }
 
-    /// Makes room for one connection at a slow place: the next SYN is answered.
+    /// Frees one slot in the backlog of a slow address: it answers the next SYN.
     pub fn wake(&self, place: usize) {
         drop(self.accept(place));
     }
 
-    /// Closes a place: from now on it refuses.
+    /// Closes an address: from now on it refuses.
     pub fn shut(&mut self, place: usize) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
         self.places[place] = Place::Taken { _socket: socket };
     }
 
-    /// How many attempts are under way towards a place, from anywhere on this machine.
+    /// Returns the number of attempts in progress to an address, from all of this machine.
     pub fn attempts(&self, place: usize) -> usize {
         self.dialled().filter(|address| *address == self.v4(place)).count()
     }
 
-    /// The address of every attempt that is under way.
+    /// Returns the destination of every attempt in progress.
     fn dialled(&self) -> impl Iterator<Item = SocketAddr> {
         let of = |family| diag::sockets(family, diag::SYN_SENT, self.port);
         [of(diag::V4), of(diag::V6)].into_iter().flatten().map(|socket| socket.remote)
@@ -141,7 +140,7 @@ impl Site {
 
     #[track_caller]
     pub fn await_attempt(&self, place: usize) {
-        eventually(PATIENCE, "the place is dialled", || self.attempts(place) > 0);
+        eventually(PATIENCE, "the address is dialled", || self.attempts(place) > 0);
     }
 
     #[track_caller]
@@ -153,16 +152,16 @@ impl Site {
     }
 }
 
-/// A connector for which every name has these addresses.
+/// Returns a connector that resolves every name to these addresses.
 pub fn names(addresses: &[SocketAddr]) -> Connector {
     let answer: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
     Connector::builder()
         .resolver(move |_: &str| Ok(answer.clone()))
         .build()
-        .expect("the rules are fine")
+        .expect("the rules are valid")
 }
 
-/// Whether this system has both families.
+/// Checks whether this system has both address families.
 pub fn has_two_families() -> bool {
     Socket::new(Domain::IPV6, Type::STREAM, None).is_ok()
 }
@@ -172,8 +171,8 @@ fn is_full(listener: SocketAddr) -> bool {
     listeners.any(|socket| socket.local == listener && socket.waiting > 0)
 }
 
-/// What the system tells of sockets of one state. Its lists in /proc hold those of all states, among which
-/// there may be a hundred thousand that linger.
+/// The kernel's list of sockets in one state. The lists in /proc hold the sockets of all states, which may include a
+/// hundred thousand in TIME-WAIT.
 mod diag {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -188,11 +187,11 @@ mod diag {
     pub struct Told {
         pub local: SocketAddr,
         pub remote: SocketAddr,
-        /// Of a listener, how many connections nobody has accepted.
+        /// The number of connections in a listener's backlog.
         pub waiting: u32,
     }
 
-    /// Of the port, where that is not 0, that is dialled.
+    /// Returns the sockets in this state, and with this destination port unless it is 0.
     pub fn sockets(family: u8, state: u32, port: u16) -> Vec<Told> {
         const REQUEST_BYTES: u32 = 72;
         const BY_FAMILY: u16 = 20;
@@ -209,21 +208,21 @@ mod diag {
         request.extend(port.to_be_bytes());
         request.resize(REQUEST_BYTES as usize, 0);
         let link = socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(SOCK_DIAG))
-            .expect("Linux has it");
+            .expect("Linux has the file");
         sendto(&link, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))
-            .expect("the system takes requests");
+            .expect("the kernel accepts the request");
         let mut told = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let (count, _) =
-                recv(&link, &mut buffer, RecvFlags::empty()).expect("the system answers");
+                recv(&link, &mut buffer, RecvFlags::empty()).expect("the kernel answers");
             if !take(&buffer[..count], &mut told) {
                 return told;
             }
         }
     }
 
-    /// Takes messages apart; says whether more come.
+    /// Parses messages; returns whether more follow.
     fn take(mut messages: &[u8], told: &mut Vec<Told>) -> bool {
         const FAILED: u16 = 2;
         const DONE: u16 = 3;
@@ -231,7 +230,7 @@ mod diag {
             let len = number(messages) as usize;
             match u16::from_ne_bytes([messages[4], messages[5]]) {
                 DONE => return false,
-                FAILED => panic!("the system does not tell of sockets"),
+                FAILED => panic!("the kernel does not list sockets"),
                 _ => {}
             }
             let body = &messages[16..len];

@@ -1,4 +1,4 @@
-//! Lists of addresses that the program knows: raced as if a name had resolved to them.
+//! Lists of known addresses, which race like the addresses of a name.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use crate::support::peer::{black_hole, listen, nobody_came, nothing_listens};
 use crate::support::tls::{TlsPeer, authority, terms, trusting, trusting_names, with};
 use crate::support::{AT_ONCE, PATIENCE, at_once, fails, read_exactly, story};
 
-/// The connector counts what it is asked for: nothing.
+/// Returns a connector with a counter of its lookups, which stays 0.
 fn connector(rules: EgressRules) -> (Connector, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&asked);
@@ -22,11 +22,11 @@ fn connector(rules: EgressRules) -> (Connector, Arc<AtomicUsize>) {
         Ok(Vec::new())
     };
     let connector = Connector::builder().egress(rules).resolver(resolver).build();
-    (connector.expect("the rules are fine"), asked)
+    (connector.expect("the rules are valid"), asked)
 }
 
 #[test]
-fn the_first_address_that_answers_is_reached_and_nobody_is_asked_for_a_name() {
+fn the_first_address_that_answers_is_reached_without_a_lookup() {
     story(|| {
         let (connector, asked) = connector(EgressRules::allow_all());
         let server = holds();
@@ -38,11 +38,11 @@ fn the_first_address_that_answers_is_reached_and_nobody_is_asked_for_a_name() {
             vec![gone.address, gone.address, server.address(), hole.address],
         ] {
             let socket = at_once(|| connector.connect_addrs(&list, SocketOptions::new()))
-                .expect("the list is fine");
-            let info = socket.opened_timeout(PATIENCE).expect("one of them answers");
+                .expect("the list is valid");
+            let info = socket.opened_timeout(PATIENCE).expect("one address answers");
             assert_eq!(info.remote_address(), Some(server.address()));
             assert_eq!(info.requested().to_string(), list[0].to_string());
-            assert!(info.timings().resolve < AT_ONCE, "nothing is looked up");
+            assert!(info.timings().resolve < AT_ONCE, "no name is resolved");
             socket.abort();
         }
         assert_eq!(asked.load(Ordering::SeqCst), 0);
@@ -50,12 +50,12 @@ fn the_first_address_that_answers_is_reached_and_nobody_is_asked_for_a_name() {
 }
 
 #[test]
-fn where_none_answers_every_attempt_is_told() {
+fn if_none_answers_every_attempt_is_reported() {
     story(|| {
         let (connector, _) = connector(EgressRules::allow_all());
         let gone = [nothing_listens(), nothing_listens()];
         let list = gone.each_ref().map(|nothing| nothing.address);
-        let socket = connector.connect_addrs(&list, SocketOptions::new()).expect("it is fine");
+        let socket = connector.connect_addrs(&list, SocketOptions::new()).expect("it is valid");
         let error = socket.opened().expect_err("nobody listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
         let attempts: Vec<_> = error.attempts().iter().map(|one| one.address()).collect();
@@ -65,7 +65,7 @@ fn where_none_answers_every_attempt_is_told() {
 }
 
 #[test]
-fn an_empty_list_and_a_port_of_0_are_no_addresses() {
+fn an_empty_list_and_port_0_are_invalid() {
     let (connector, _) = connector(EgressRules::allow_all());
     let error = connector.connect_addrs(&[], SocketOptions::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidAddress);
@@ -92,20 +92,20 @@ fn the_egress_rules_check_each_address() {
         let server = holds();
         let port = server.address().port();
         let forbidden = SocketAddr::from(([127, 0, 0, 2], port));
-        // By a rule about nets, about hosts and about ports.
+        // Rules about nets, hosts and ports.
         let net = EgressRules::allow_all().deny_net("127.0.0.2").expect("it is an address");
         let host = EgressRules::allow_all().deny_host("127.0.0.2").expect("it is an address");
         let only = EgressRules::deny_all()
             .allow_host("127.0.0.1")
             .and_then(|rules| rules.allow_net("127.0.0.0/8"))
-            .expect("they are fine")
+            .expect("they are valid")
             .allow_port(port);
         for rules in [net, host, only] {
             let (connector, _) = connector(rules);
             for list in [[forbidden, server.address()], [server.address(), forbidden]] {
                 let socket =
                     connector.connect_addrs(&list, SocketOptions::new()).expect("one is allowed");
-                let info = socket.opened().expect("the allowed one answers");
+                let info = socket.opened().expect("the allowed address answers");
                 assert_eq!(info.remote_address(), Some(server.address()));
                 assert_eq!(info.requested().to_string(), list[0].to_string());
                 socket.abort();
@@ -132,20 +132,20 @@ fn addresses_of_another_family_than_the_bound_one_are_skipped() {
         let list = [other, server.address()];
         let tcp = TcpOptions::new().bind((Ipv4Addr::LOCALHOST, 0).into());
         let socket =
-            connector.connect_addrs(&list, SocketOptions::new().tcp(tcp)).expect("it is fine");
-        let info = socket.opened().expect("the other one answers");
+            connector.connect_addrs(&list, SocketOptions::new().tcp(tcp)).expect("it is valid");
+        let info = socket.opened().expect("the other address answers");
         assert_eq!(info.remote_address(), Some(server.address()));
     });
 }
 
 #[test]
-fn they_take_their_place_and_end_with_their_scope() {
+fn they_take_a_slot_and_end_with_their_scope() {
     story(|| {
         let server = holds();
         let list = [server.address()];
         let connector = super::limited(1);
         let kept = connector.scope(|scope| {
-            let socket = scope.connect_addrs(&list, SocketOptions::new()).expect("it is fine");
+            let socket = scope.connect_addrs(&list, SocketOptions::new()).expect("it is valid");
             socket.opened().expect("the peer listens");
             fails(connector.connect_addrs(&list, SocketOptions::new()).map(drop), ErrorKind::Limit);
             socket
@@ -154,30 +154,31 @@ fn they_take_their_place_and_end_with_their_scope() {
         let patient = super::patient(1);
         let first = super::open(&patient, &server);
         let second = patient.connect_addrs(&list, SocketOptions::new()).expect("it waits");
-        first.close().expect("nothing is in the way");
-        second.opened().expect("it has its place");
+        first.close().expect("the close succeeds");
+        second.opened().expect("a slot is free now");
     });
 }
 
 #[test]
-fn the_server_is_the_first_address_unless_it_is_named() {
+fn the_server_name_defaults_to_the_first_address() {
     story(|| {
         let (connector, _) = connector(EgressRules::allow_all());
         let gone = nothing_listens();
         let open = |peer: &TlsPeer, tls: TlsOptions| {
             let list = [gone.address, peer.address()];
             let socket = connector.connect_addrs(&list, with(SecureTransport::On, tls));
-            let socket = socket.expect("the list and the options are fine");
+            let socket = socket.expect("the list and the options are valid");
             socket.opened().map(|_| socket)
         };
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.handshake();
             peer.send(b"secret");
         });
-        let socket = open(&peer, trusting(authority())).expect("its name is localhost");
+        let socket = open(&peer, trusting(authority())).expect("the certificate is for localhost");
         assert_eq!(read_exactly(&socket, 6).expect("the peer sends"), b"secret");
         let peer = TlsPeer::refused(&terms());
-        let error = open(&peer, trusting_names(authority())).expect_err("it has no such address");
+        let error = open(&peer, trusting_names(authority()))
+            .expect_err("the certificate lacks the address");
         assert_eq!(error.kind(), ErrorKind::Tls);
         assert!(error.to_string().contains("127.0.0.1"), "{error}");
     });

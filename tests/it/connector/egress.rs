@@ -1,4 +1,4 @@
-//! Egress rules at work: what a connector with rules dials, and what it says of what it doesn't.
+//! Egress rules in use: the addresses that a connector with rules dials, and its errors for the others.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -11,17 +11,17 @@ use super::holds;
 use crate::support::peer::{listen, listen_on, nobody_came, nothing_listens};
 use crate::support::{AT_ONCE, Peer, at_once, blocked, fails, kind_of, read, story};
 
-/// What the platform of Workers says.
+/// The message of the Workers platform.
 const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 fn under(rules: EgressRules) -> Connector {
-    Connector::builder().egress(rules).build().expect("it can be")
+    Connector::builder().egress(rules).build().expect("the settings are valid")
 }
 
-/// Every name has these addresses; how often that was asked.
+/// Returns a connector that resolves every name to these addresses, and a counter of its lookups.
 fn resolving(rules: EgressRules, answer: &[IpAddr]) -> (Connector, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let (counting, answer) = (Arc::clone(&asked), answer.to_vec());
@@ -30,10 +30,10 @@ fn resolving(rules: EgressRules, answer: &[IpAddr]) -> (Connector, Arc<AtomicUsi
         Ok(answer.clone())
     };
     let connector = Connector::builder().egress(rules).resolver(resolver).build();
-    (connector.expect("it can be"), asked)
+    (connector.expect("the settings are valid"), asked)
 }
 
-/// Loopback addresses may be dialled, but not this one.
+/// Allows all addresses except this one.
 fn all_but(denied: IpAddr) -> EgressRules {
     EgressRules::allow_all().deny_net(&denied.to_string()).expect("it is an address")
 }
@@ -58,7 +58,7 @@ fn a_numeric_address_is_refused_by_connect_itself() {
     let error = at_once(|| connector.connect(address)).unwrap_err();
     denied(&error, "127.0.0.1 is in 127.0.0.0/8 (Loopback");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
-    assert!(error.attempts().is_empty(), "nothing was dialled");
+    assert!(error.attempts().is_empty(), "no address was dialled");
     let mapped = format!("[::ffff:127.0.0.1]:{}", address.port());
     denied(
         &connector.connect(mapped).unwrap_err(),
@@ -72,7 +72,7 @@ fn a_numeric_address_is_refused_by_connect_itself() {
 }
 
 #[test]
-fn a_host_is_refused_by_connect_itself_and_nobody_is_asked_for_it() {
+fn a_host_is_refused_by_connect_itself_without_a_lookup() {
     let rules = EgressRules::allow_all().deny_host("*.internal.test").expect("it is a pattern");
     let (connector, asked) = resolving(rules, &[LOCALHOST]);
     for host in ["a.internal.test", "A.B.INTERNAL.test", "a.internal.test."] {
@@ -81,12 +81,12 @@ fn a_host_is_refused_by_connect_itself_and_nobody_is_asked_for_it() {
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     let nothing = nothing_listens();
     let socket = connector.connect(("internal.test", nothing.address.port()));
-    fails(socket.expect("it is another host").opened(), ErrorKind::Connect);
+    fails(socket.expect("the rules allow this host").opened(), ErrorKind::Connect);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[test]
-fn port_25_is_refused_in_the_words_of_the_platform() {
+fn port_25_is_refused_with_the_text_of_the_platform() {
     let (connector, asked) = resolving(EgressRules::workers(), &[LOCALHOST]);
     for host in ["mail.example.com", "127.0.0.1", "8.8.8.8"] {
         let error = connector.connect((host, 25)).unwrap_err();
@@ -97,7 +97,7 @@ fn port_25_is_refused_in_the_words_of_the_platform() {
 }
 
 #[test]
-fn what_must_be_allowed_needs_a_rule_of_each_kind() {
+fn an_allow_list_needs_a_rule_of_each_kind() {
     story(|| {
         let server = holds();
         let port = server.address().port();
@@ -105,32 +105,32 @@ fn what_must_be_allowed_needs_a_rule_of_each_kind() {
             EgressRules::deny_all()
                 .allow_host("good.test")
                 .and_then(|rules| rules.allow_port(port).allow_net("127.0.0.1"))
-                .expect("they are fine")
+                .expect("they are valid")
         };
         let (connector, _) = resolving(all(), &[LOCALHOST]);
         let socket = connector.connect(("good.test", port)).expect("it is allowed");
         socket.opened().expect("the peer listens");
         denied(&connector.connect(("bad.test", port)).unwrap_err(), "no rule allows the host");
         denied(&connector.connect(("good.test", port ^ 1)).unwrap_err(), "no rule allows port");
-        // A host too, though no name.
+        // A numeric host needs a rule for hosts, too.
         denied(&connector.connect(server.address()).unwrap_err(), "no rule allows the host");
         let literal = under(all().allow_host("127.0.0.1").expect("it is a host"));
         literal.connect(server.address()).expect("allowed").opened().expect("the peer listens");
         let (connector, _) = resolving(all(), &[NEIGHBOUR]);
-        let socket = connector.connect(("good.test", port)).expect("names are judged later");
+        let socket = connector.connect(("good.test", port)).expect("names are checked later");
         denied(&socket.opened().unwrap_err(), "no rule allows 127.0.0.2");
     });
 }
 
-// -------------------------------------------------------------------- what names resolve to
+// -------------------------------------------------------------------- resolved addresses
 
 #[test]
-fn a_name_that_leads_to_a_denied_address_fails_and_no_call_hangs() {
+fn a_name_with_a_denied_address_fails_and_no_call_hangs() {
     story(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it is bound").port();
         let (connector, _) = resolving(EgressRules::public_only(), &[LOCALHOST]);
-        let socket = connector.connect(("private.test", port)).expect("names are judged later");
+        let socket = connector.connect(("private.test", port)).expect("names are checked later");
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 1));
         let error = socket.opened().unwrap_err();
@@ -146,13 +146,13 @@ fn a_name_that_leads_to_a_denied_address_fails_and_no_call_hangs() {
 }
 
 #[test]
-fn of_a_mixed_answer_only_the_allowed_addresses_are_dialled() {
+fn only_the_allowed_addresses_of_a_mixed_answer_are_dialled() {
     story(|| {
         let allowed = listen_on((NEIGHBOUR, 0).into(), 16, None);
         let port = allowed.local_addr().expect("it is bound").port();
         let forbidden = listen_on((LOCALHOST, port).into(), 16, None);
         let (connector, _) = resolving(all_but(LOCALHOST), &[LOCALHOST, NEIGHBOUR]);
-        let socket = connector.connect(("mixed.test", port)).expect("names are judged later");
+        let socket = connector.connect(("mixed.test", port)).expect("names are checked later");
         let info = socket.opened().expect("one is allowed");
         assert_eq!(info.remote_address(), Some((NEIGHBOUR, port).into()));
         nobody_came(&forbidden);
@@ -160,12 +160,12 @@ fn of_a_mixed_answer_only_the_allowed_addresses_are_dialled() {
 }
 
 #[test]
-fn where_the_allowed_ones_fail_the_error_is_theirs_with_the_denied_among_the_attempts() {
+fn if_the_allowed_addresses_fail_the_error_is_theirs_and_lists_the_denied() {
     story(|| {
         let nothing = nothing_listens();
         let port = nothing.address.port();
         let (connector, _) = resolving(all_but(NEIGHBOUR), &[NEIGHBOUR, LOCALHOST]);
-        let socket = connector.connect(("mixed.test", port)).expect("names are judged later");
+        let socket = connector.connect(("mixed.test", port)).expect("names are checked later");
         let error = socket.opened().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert_eq!(io::Error::from(error.clone()).kind(), io::ErrorKind::ConnectionRefused);
@@ -179,9 +179,9 @@ fn where_the_allowed_ones_fail_the_error_is_theirs_with_the_denied_among_the_att
     });
 }
 
-/// What was judged is what is dialled: there is no second look-up that could answer something else.
+/// The checked address is the dialled one: no second lookup could return another address.
 #[test]
-fn a_name_that_is_rebound_between_the_look_up_and_the_connection_gains_nothing() {
+fn dns_rebinding_does_not_bypass_the_rules() {
     story(|| {
         let allowed = listen();
         let port = allowed.local_addr().expect("it is bound").port();
@@ -194,23 +194,23 @@ fn a_name_that_is_rebound_between_the_look_up_and_the_connection_gains_nothing()
         };
         let rules = all_but(NEIGHBOUR);
         let connector = Connector::builder().egress(rules).resolver(rebinding).build();
-        let connector = connector.expect("it can be");
-        let socket = connector.connect(("rebound.test", port)).expect("names are judged later");
-        let info = socket.opened().expect("it is allowed");
+        let connector = connector.expect("the settings are valid");
+        let socket = connector.connect(("rebound.test", port)).expect("names are checked later");
+        let info = socket.opened().expect("the address is allowed");
         assert_eq!(info.remote_address(), Some((LOCALHOST, port).into()));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        // The next connection asks again, and its answer is judged again.
-        let socket = connector.connect(("rebound.test", port)).expect("names are judged later");
+        // The next connection resolves the name again, and its answer is checked again.
+        let socket = connector.connect(("rebound.test", port)).expect("names are checked later");
         denied(&socket.opened().unwrap_err(), "127.0.0.2");
         assert_eq!(asked.load(Ordering::SeqCst), 2);
         nobody_came(&forbidden);
     });
 }
 
-/// Spellings that the parsers of some systems take for 127.0.0.1: they are names here, and judged by what
-/// the system makes of them.
+/// Spellings that some systems parse as 127.0.0.1. Here they are names, and the rules check the addresses that the
+/// system returns for them.
 #[test]
-fn odd_spellings_are_judged_by_what_would_be_dialled() {
+fn the_rules_check_the_dialled_address_of_unusual_spellings() {
     story(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it is bound").port();
@@ -218,7 +218,7 @@ fn odd_spellings_are_judged_by_what_would_be_dialled() {
         for host in ["127.1", "0x7f.1", "017700000001", "2130706433", "0x7f000001", "127.0.1"] {
             let socket = private.connect((host, port)).expect("it is a name");
             let error = socket.opened().unwrap_err();
-            // What the system does not take for an address is the name of nobody.
+            // If the system does not parse the spelling as an address, the name is unknown.
             match open.connect((host, port)).expect("it is a name").opened() {
                 Ok(info) => {
                     assert_eq!(info.remote_address(), Some((LOCALHOST, port).into()), "{host}");
@@ -237,9 +237,9 @@ fn odd_spellings_are_judged_by_what_would_be_dialled() {
     });
 }
 
-/// A resolver that speaks for the wire: IPv4 addresses in all sorts of IPv6 clothes.
+/// The resolver returns IPv4 addresses embedded in IPv6 addresses of all kinds.
 #[test]
-fn answers_with_ipv4_addresses_inside_are_judged_by_those() {
+fn the_rules_check_ipv4_addresses_embedded_in_answers() {
     story(|| {
         let inside = [
             "::ffff:10.0.0.1",
@@ -255,7 +255,7 @@ fn answers_with_ipv4_addresses_inside_are_judged_by_those() {
             inside.iter().map(|ip| IpAddr::V6(ip.parse().expect("it is an address"))).collect();
         let rules = EgressRules::allow_all().deny_net("10.0.0.0/8").expect("it is a net");
         let (connector, _) = resolving(rules, &answer);
-        let socket = connector.connect(("clothed.test", 80)).expect("names are judged later");
+        let socket = connector.connect(("clothed.test", 80)).expect("names are checked later");
         let error = socket.opened().unwrap_err();
         denied(&error, "stands for 10.0.0.1, which is in 10.0.0.0/8, which a rule denies");
         assert_eq!(error.attempts().len(), inside.len());
@@ -265,7 +265,7 @@ fn answers_with_ipv4_addresses_inside_are_judged_by_those() {
 // -------------------------------------------------------------------- loops
 
 #[test]
-fn an_own_listener_is_a_loop_and_is_not_dialled() {
+fn a_listener_of_this_process_is_a_loop_and_is_not_dialled() {
     story(|| {
         let own = listen();
         let address = own.local_addr().expect("it is bound");
@@ -274,7 +274,7 @@ fn an_own_listener_is_a_loop_and_is_not_dialled() {
             let (connector, _) = resolving(rules, &[LOCALHOST]);
             for host in ["127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]", "self.test"] {
                 let socket = connector.connect(format!("{host}:{}", address.port()));
-                let error = socket.expect("opened tells it").opened().unwrap_err();
+                let error = socket.expect("`opened` reports it").opened().unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Loop, "{host}: {error}");
                 assert!(error.to_string().contains("TCP Loop detected"), "{error}");
                 let io = io::Error::from(error);
@@ -289,7 +289,7 @@ fn an_own_listener_is_a_loop_and_is_not_dialled() {
     });
 }
 
-/// Whether an address is this machine's, only the system knows.
+/// Only the system knows which addresses are this machine's.
 #[test]
 fn a_listener_on_every_address_is_found_at_the_addresses_of_the_interfaces() {
     story(|| {
@@ -298,7 +298,7 @@ fn a_listener_on_every_address_is_found_at_the_addresses_of_the_interfaces() {
         let own = own.expect("a port is free");
         let address = own.local_addr().expect("it is bound");
         let connector = under(EgressRules::allow_all().own_listener(address));
-        // 192.0.2.1 is nobody's; the way there begins at an address of this machine, where there is a way.
+        // 192.0.2.1 belongs to no machine; a route to it, if there is one, begins at an address of this machine.
         let interface = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
             socket.connect(("192.0.2.1", 9))?;
             socket.local_addr()
@@ -306,7 +306,7 @@ fn a_listener_on_every_address_is_found_at_the_addresses_of_the_interfaces() {
         let mut mine = vec![NEIGHBOUR];
         mine.extend(interface.map(|address| address.ip()));
         for ip in mine {
-            let socket = connector.connect((ip, address.port())).expect("opened tells it");
+            let socket = connector.connect((ip, address.port())).expect("`opened` reports it");
             fails(socket.opened(), ErrorKind::Loop);
         }
         nobody_came(&own);
@@ -320,7 +320,8 @@ fn a_socket_bound_to_the_address_that_it_dials_is_a_loop() {
         let address = nothing.address;
         drop(nothing);
         let options = SocketOptions::new().tcp(TcpOptions::new().bind(address));
-        let error = connect_with(address, options).expect("opened tells it").opened().unwrap_err();
+        let error =
+            connect_with(address, options).expect("`opened` reports it").opened().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Loop);
         assert!(error.to_string().contains("TCP Loop detected"), "{error}");
     });
@@ -330,17 +331,17 @@ fn a_socket_bound_to_the_address_that_it_dials_is_a_loop() {
 
 #[cfg(unix)]
 #[test]
-fn the_egress_example_shows_what_is_refused_and_reaches_nothing_inside() {
+fn the_egress_example_shows_refusals_and_reaches_no_internal_server() {
     use crate::support::example::{run, text, told};
     let name =
-        "connector::egress::the_egress_example_shows_what_is_refused_and_reaches_nothing_inside";
+        "connector::egress::the_egress_example_shows_refusals_and_reaches_no_internal_server";
     let Some(output) = run(name, "egress", &[], "") else { return };
     let shown = text(&output.stdout);
     assert_eq!(told(&output), "");
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert_eq!(shown.matches("a page of the Internet").count(), 2, "{shown}");
     assert_eq!(shown.matches("127.0.0.2 is in 127.0.0.0/8").count(), 5, "{shown}");
-    assert!(!shown.contains("salmon"), "the inside was reached:\n{shown}");
+    assert!(!shown.contains("salmon"), "the internal server was reached:\n{shown}");
     for part in [
         "stands for 127.0.0.2, which is in 127.0.0.0/8",
         "Connections to port 25 are prohibited",

@@ -1,10 +1,10 @@
-//! Where there is no upgrade: plaintext that was injected, handshakes that fail, sides that have ended.
+//! Upgrades that are refused or fail: injected plaintext, failed handshakes, and sides that have ended.
 
 use super::*;
 
-// -------------------------------------------------------------------- plaintext that was injected
+// -------------------------------------------------------------------- injected plaintext
 
-/// Plaintext came behind the go-ahead, in one segment with it, and is unread.
+/// Plaintext arrived after the go-ahead, in the same segment, and is unread.
 #[test]
 fn injection_in_kernel() {
     story(|| {
@@ -18,7 +18,7 @@ fn injection_in_kernel() {
     });
 }
 
-/// The program has read the plaintext behind the go-ahead itself, together with that.
+/// The program itself has read the plaintext together with the go-ahead.
 #[test]
 fn injection_whole_read() {
     story(|| {
@@ -29,12 +29,12 @@ fn injection_whole_read() {
         let all = read_exactly(&old, 24).expect("the peer agrees");
         assert_eq!(all, b"GO\r\nINJECTED PLAINTEXT\r\n");
         let new = old.start_tls().expect("nothing is unread");
-        new.opened().expect("the certificate is good");
+        new.opened().expect("the certificate is trusted");
         greets(&new);
     });
 }
 
-/// Plaintext comes after the go-ahead was read, and before the upgrade.
+/// Plaintext arrives after the go-ahead was read, and before the upgrade.
 #[test]
 fn injection_late() {
     story(|| {
@@ -48,8 +48,8 @@ fn injection_late() {
         let old = opened("good.test", &peer);
         converses(&old);
         peer.cue();
-        told.recv_timeout(PATIENCE).expect("it is injected");
-        // The time that it has to arrive.
+        told.recv_timeout(PATIENCE).expect("the text is injected");
+        // The wait lets it arrive.
         fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
         is_injected(&old);
         peer.got_only(ASK);
@@ -69,14 +69,14 @@ fn unread_partial_then_tls() {
         let old = opened("good.test", &peer);
         assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
         told.recv_timeout(PATIENCE).expect("the peer agrees");
-        // The time that the go-ahead has to arrive.
+        // The wait lets the go-ahead arrive.
         fails(old.closed_timeout(ms(150)), ErrorKind::TimedOut);
         is_injected(&old);
         peer.got_only(ASK);
     });
 }
 
-// -------------------------------------------------------------------- handshakes that fail
+// -------------------------------------------------------------------- failed handshakes
 
 /// The certificate is for another name.
 #[test]
@@ -100,7 +100,7 @@ fn fail_plaintext() {
     fails_for(&good(), script, &[ErrorKind::Tls]);
 }
 
-/// The peer closes when it has the ClientHello.
+/// The peer closes after it has received the ClientHello.
 #[test]
 fn fail_fin() {
     let script = |peer: &mut Accepted| {
@@ -108,7 +108,7 @@ fn fail_fin() {
         peer.close();
     };
     fails_for(&good(), script, &[ErrorKind::Tls, ErrorKind::Reset]);
-    // Where it only ends its direction, nothing comes back that could be a reset.
+    // A peer that only shuts down its own direction causes no reset.
     let script = |peer: &mut Accepted| {
         peer.hear_hello();
         peer.fin();
@@ -116,7 +116,7 @@ fn fail_fin() {
     fails_for(&good(), script, &[ErrorKind::Tls]);
 }
 
-/// The peer resets the connection when it has the ClientHello.
+/// The peer resets the connection after it has received the ClientHello.
 #[test]
 fn fail_rst() {
     let script = |peer: &mut Accepted| {
@@ -150,7 +150,7 @@ fn after_writer_close() {
     });
 }
 
-/// The program gave the connection up. `Closed` would do for the scenario; the documentation says `InvalidState`.
+/// The program aborted the connection. The scenario also allows `Closed`; the documentation says `InvalidState`.
 #[test]
 fn after_writer_abort() {
     story(|| {
@@ -163,8 +163,8 @@ fn after_writer_abort() {
     });
 }
 
-/// The reader was cancelled. An upgrade that works would do for the scenario; the documentation says
-/// `InvalidState`, and that nothing changes.
+/// The reader was cancelled. The scenario also allows a successful upgrade; the documentation says `InvalidState`, and
+/// that nothing changes.
 #[test]
 fn after_reader_cancel() {
     story(|| {
@@ -180,7 +180,7 @@ fn after_reader_cancel() {
 
 // -------------------------------------------------------------------- peers
 
-/// Sends this in one segment with its go-ahead, then speaks TLS if the other end does.
+/// Starts a peer that sends this in one segment with its go-ahead, then speaks TLS if the other end does.
 fn injects(plaintext: &'static [u8]) -> TlsPeer {
     TlsPeer::plays(&good(), |peer| {
         peer.raw(b"READY\r\n");
@@ -192,13 +192,13 @@ fn injects(plaintext: &'static [u8]) -> TlsPeer {
     })
 }
 
-/// Speaks TLS, and the other end does not begin.
+/// Runs a TLS handshake that the other end does not begin.
 fn gives_up(peer: &mut Accepted) {
     let error = peer.try_handshake().expect_err("nobody speaks TLS");
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
-/// [`fails_to_upgrade`], with a peer that [`agrees`].
+/// Like [`fails_to_upgrade`], with a peer that [`agrees`].
 #[track_caller]
 fn fails_for(terms: &Terms, script: fn(&mut Accepted), causes: &'static [ErrorKind]) {
     let terms = terms.clone();

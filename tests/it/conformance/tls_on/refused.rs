@@ -1,12 +1,12 @@
-//! Where there is no connection: certificates that are refused, and servers that are none.
+//! Connections that never open: rejected certificates, and peers that are not TLS servers.
 
 use sockeye::Error;
 
 use super::*;
 
-// -------------------------------------------------------------------- certificates that are refused
+// -------------------------------------------------------------------- rejected certificates
 
-/// Nobody trusts who signed the certificate.
+/// The certificate is signed by an untrusted authority.
 #[test]
 fn unknown_ca() {
     refuses_certificate("good.test", certificates::unknownca);
@@ -24,13 +24,13 @@ fn expired() {
     refuses_certificate("good.test", certificates::expired);
 }
 
-/// The host is an address, and the certificate is for names.
+/// The host is an address, and the certificate contains only names.
 #[test]
 fn ip_no_san() {
     refuses_certificate("127.0.0.1", good);
 }
 
-/// The host is an address, and the certificate has it as a name.
+/// The host is an address, and the certificate contains it as a name.
 #[test]
 fn ip_dns_san() {
     refuses_certificate("127.0.0.1", certificates::iptext);
@@ -42,9 +42,9 @@ fn underscore() {
     refuses_certificate("under_score.test", good);
 }
 
-// -------------------------------------------------------------------- servers that are none
+// -------------------------------------------------------------------- peers that are not TLS servers
 
-/// The server speaks TLS 1.1 at most: it says so, or goes on with that version.
+/// The server supports TLS 1.1 at most: it sends an alert, or continues with that version.
 #[test]
 fn tls11() {
     // A ServerHello: version, random, no session, a suite, no compression.
@@ -84,7 +84,7 @@ fn not_tls_peer_after() {
     });
 }
 
-/// The server never answers the ClientHello: the limit passes, or the program closes.
+/// The server never answers the ClientHello: the timeout passes, or the program closes.
 #[test]
 fn silent_peer() {
     story(|| {
@@ -97,7 +97,7 @@ fn silent_peer() {
         let took = begun.elapsed();
         assert!(took >= ms(500) && took < ms(1500), "took {took:?}: {error}");
         for error in [reading.join_within(AT_ONCE).err(), writing.join_within(AT_ONCE).err()] {
-            let error = error.expect("there is no connection");
+            let error = error.expect("the connection never opens");
             assert_eq!(kind_of(&error), ErrorKind::TimedOut);
             let inner = Error::from_io(&error).expect("kind_of found it");
             assert!(!inner.is_retryable(), "it was the attempt's own limit");
@@ -126,7 +126,7 @@ fn silent_peer() {
     });
 }
 
-/// The same, and nobody waits for the handshake that the program closes.
+/// The same, and no call waits for the handshake when the program closes.
 #[test]
 fn close_silent_peer() {
     story(|| {
@@ -144,17 +144,17 @@ fn close_silent_peer() {
     });
 }
 
-/// The server closes before any byte.
+/// The server closes before it sends a byte.
 #[test]
 fn fin_at_once() {
     story(|| {
         let peer = TlsPeer::plays(&good(), Accepted::close);
-        // The ClientHello that comes after the close is answered by a reset, which may be seen first.
+        // The closed server may answer the ClientHello with a reset, which the socket may see first.
         refuses(peer, &[ErrorKind::Tls, ErrorKind::Reset]);
     });
 }
 
-/// The server resets the connection when it has the ClientHello.
+/// The server resets the connection after it has received the ClientHello.
 #[test]
 fn rst_mid_handshake() {
     story(|| {
@@ -166,31 +166,31 @@ fn rst_mid_handshake() {
     });
 }
 
-/// Nothing listens there.
+/// Nothing listens at the address.
 #[test]
 fn refused() {
     story(|| {
         let nothing = nothing_listens();
         let address = format!("good.test:{}", nothing.address.port());
-        let socket = connector().connect_with(address, on()).expect("they are fine");
+        let socket = connector().connect_with(address, on()).expect("they are valid");
         fails_with(&socket, &[ErrorKind::Connect]);
     });
 }
 
-/// There is no such name.
+/// The name does not exist.
 #[test]
 fn nxdomain() {
     story(|| {
         let nobody = |_: &str| Err(io::ErrorKind::NotFound.into());
-        let connector = Connector::builder().resolver(nobody).build().expect("it is fine");
-        let socket = connector.connect_with("nosuch.test:4321", on()).expect("they are fine");
+        let connector = Connector::builder().resolver(nobody).build().expect("it is valid");
+        let socket = connector.connect_with("nosuch.test:4321", on()).expect("they are valid");
         fails_with(&socket, &[ErrorKind::Resolve]);
     });
 }
 
 // -------------------------------------------------------------------- failures
 
-/// Nothing but an alert leaves for the owner of such a certificate, though a write waits.
+/// Checks that only an alert is sent to a server with such a certificate, although a write is blocked.
 #[track_caller]
 fn refuses_certificate(host: &'static str, terms: fn() -> Terms) {
     story(move || {
@@ -210,26 +210,26 @@ fn refuses_certificate(host: &'static str, terms: fn() -> Terms) {
         assert_eq!((stats.bytes_read, stats.bytes_written), (0, 0));
         let ending = peer.ending();
         assert_eq!(ending.bytes, b"");
-        assert!(!contains(&ending.wire, b"secret"), "it left in the clear");
+        assert!(!contains(&ending.wire, b"secret"), "the data was sent in plaintext");
     });
 }
 
-/// A peer at `good.test` that is no good, for one of these causes: nothing that was to be written has left.
+/// Checks that opening to this peer as `good.test` fails with one of these kinds, and that no written data was sent.
 #[track_caller]
 fn refuses(peer: TlsPeer, causes: &[ErrorKind]) -> Error {
     let socket = dial("good.test", &peer, on());
     let error = fails_with(&socket, causes);
-    assert!(!contains(&peer.ending().wire, b"secret"), "it left in the clear");
+    assert!(!contains(&peer.ending().wire, b"secret"), "the data was sent in plaintext");
     error
 }
 
-/// A read and a write that were called before get the cause that `opened` and `closed` give.
+/// Checks that an earlier read and write report the same error as `opened` and `closed`.
 #[track_caller]
 fn fails_with(socket: &Socket, causes: &[ErrorKind]) -> Error {
     let (reader, mut writer) = (socket.reader(), socket.writer());
     let reading = call(move || read(reader, 10));
     let writing = call(move || writer.write(b"secret"));
-    let cause = socket.opened().expect_err("there is no connection").kind();
+    let cause = socket.opened().expect_err("the connection never opens").kind();
     assert!(causes.contains(&cause), "{cause:?}");
     let error = never_opened(socket, cause);
     fails(reading.join_within(AT_ONCE), cause);
