@@ -114,7 +114,7 @@ fn head(reader: &mut impl BufRead) -> Result<(u16, Body), Box<dyn Error>> {
         }
     }
     if matches!(code, 204 | 304) {
-        // These have no body, whatever length they declare.
+        // These have no body, even if they declare a length.
         body = Body::Length(0);
     }
     eprintln!("{code} {}, {body:?}", response.reason.unwrap_or_default());

@@ -69,7 +69,7 @@ fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {
         .try_for_each(|number| expect(&mut reader, &format!(":{number}")))
         .and_then(|()| expect(&mut reader, ":1"));
     if read.is_err() {
-        // Otherwise the writer would continue in vain.
+        // Otherwise the writer would keep writing.
         socket.abort();
     }
     let written = writing.join().map_err(|_| "the writing thread has panicked")?;

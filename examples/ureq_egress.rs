@@ -77,7 +77,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     }
     inside.set_nonblocking(true)?;
     match inside.accept() {
-        Ok(_) => Err("somebody came inside".into()),
+        Ok(_) => Err("a request reached the internal service".into()),
         Err(_) => Ok(()),
     }
 }

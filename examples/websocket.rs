@@ -162,7 +162,7 @@ struct Ear {
     mouth: Mouth,
 }
 
-/// Where the reading side sends its replies.
+/// The destination of the reading side's replies.
 enum Mouth {
     /// During the handshake: nothing else writes.
     Wire(Writer),

@@ -131,7 +131,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     Ok(Command::Connect(Args { address, timeout, half_open, verbose, transport }))
 }
 
-/// The TLS options as given, before they are checked against each other.
+/// The TLS options of the command line, before they are checked against each other.
 #[derive(Default)]
 struct Security {
     at_once: bool,

@@ -13,7 +13,7 @@ use crate::{Exit, broken, report, say};
 /// The limit for the dialogue before an upgrade, without --timeout.
 const DIALOGUE: Duration = Duration::from_secs(30);
 
-/// Returns an open connection. If there is none, the user has been told why.
+/// Returns an open connection. Otherwise reports the reason to the user.
 pub fn open(args: &Args) -> Result<Socket, Exit> {
     if args.verbose {
         say(format_args!("connecting to {}", args.address));

@@ -16,7 +16,7 @@ pub fn challenge(first: &str) -> io::Result<String> {
     Ok(format!("r={nonce}salmon,s={},i={ROUNDS}", BASE64_STANDARD.encode(SALT)))
 }
 
-/// The answer to its last one, where that proves that the client knows the password.
+/// Returns the reply to the last message if that proves that the client knows the password.
 pub fn verify(password: &str, first: &str, challenge: &str, last: &str) -> io::Result<String> {
     // Without what says that nothing is bound to the channel.
     let bare = first.strip_prefix("n,,").ok_or_else(|| io::Error::other("bound to a channel"))?;

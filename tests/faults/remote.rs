@@ -151,7 +151,10 @@ fn bring(wire: &mut Accepted, stage: Stage) -> Vec<u8> {
             }
             wire.begin();
             loop {
-                assert!(wire.take_in().expect("a good ClientHello"), "a ClientHello comes");
+                assert!(
+                    wire.take_in().expect("a good ClientHello"),
+                    "the client sends a ClientHello"
+                );
                 let flight = wire.withheld();
                 if !flight.is_empty() {
                     return flight;

@@ -146,7 +146,7 @@ impl Row {
 }
 
 fn report(rows: &BTreeMap<String, Row>) -> ExitCode {
-    println!("\n{:<18} {:>8} {:>8} {:>8}", "call", "failed", "went on", "told");
+    println!("\n{:<18} {:>8} {:>8} {:>8}", "call", "failed", "went on", "error");
     for (call, row) in rows {
         let [failed, on, told] =
             [Outcome::Failed, Outcome::WentOn, Outcome::Told].map(|outcome| row.count(outcome));

@@ -158,7 +158,7 @@ fn exchange(mut socket: &Socket, bytes: &[u8]) -> Result<(), Error> {
     told(socket.flush())?;
     let mut back = vec![0; bytes.len()];
     told(socket.read_exact(&mut back))?;
-    assert_eq!(back, bytes, "what comes back");
+    assert_eq!(back, bytes, "the echo");
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn to_the_end(mut socket: &Socket) -> Result<(), Error> {
     socket.writer().close()?;
     let mut rest = Vec::new();
     told(socket.read_to_end(&mut rest))?;
-    assert!(rest.is_empty(), "nothing else comes back");
+    assert!(rest.is_empty(), "the echo has no more bytes");
     socket.closed_timeout(LIMIT)
 }
 

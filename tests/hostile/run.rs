@@ -151,7 +151,7 @@ struct Client {
 impl Client {
     /// Starts a client that has made a connection with each version, so that one-time allocations are not measured.
     fn new() -> Client {
-        let mut child = Command::new(std::env::current_exe().expect("the system tells"))
+        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
             .arg("client")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -196,7 +196,7 @@ impl Client {
         let (_over, hold) = mpsc::channel::<()>();
         let (script, counter) = (Arc::clone(behaviour), Arc::clone(&sent));
         thread::spawn(move || {
-            let (stream, _) = listener.accept().expect("the client comes");
+            let (stream, _) = listener.accept().expect("the client connects");
             stream.set_nodelay(true).expect("it is TCP");
             let mut server = Server::new(stream, counter, wait);
             // The script fails when the client is gone.

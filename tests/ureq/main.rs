@@ -282,7 +282,10 @@ fn records_without_data_extend_no_timeout() {
             .build()
             .expect("the settings are fine");
         let begun = Instant::now();
-        let error = agent(config.build(), connector).get(&url).call().expect_err("no answer comes");
+        let error = agent(config.build(), connector)
+            .get(&url)
+            .call()
+            .expect_err("the server does not answer");
         // Either the timeout passes first, or the flood of tickets ends the connection.
         let ended = matches!(error, ureq::Error::Timeout(_)) || kind_of(&error) == ErrorKind::Tls;
         assert!(ended, "{error:?}");

@@ -119,7 +119,7 @@ impl Server {
         let (answer, serve) = (Arc::new(answer), Arc::new(serve));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let stream = Arc::new(stream.expect("a connection comes"));
+                let stream = Arc::new(stream.expect("a client connects"));
                 own.connections.fetch_add(1, Ordering::SeqCst);
                 *own.last.lock().expect("no thread panics while it holds the lock") =
                     Some(Arc::clone(&stream));

@@ -72,7 +72,7 @@ pub fn starved(room: &str, word: &str) -> ExitCode {
 fn address_space() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line =
-        status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("Linux tells it");
+        status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("Linux has VmSize");
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
     kibibytes * 1024
 }

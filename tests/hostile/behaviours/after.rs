@@ -20,7 +20,7 @@ fn tickets() -> Vec<Behaviour> {
         Behaviour::stays_open("a ticket of 60,000 bytes", Tls13, |server| {
             server.say(&ticket(60_000))
         }),
-        Behaviour::stays_open("a ticket now and then", Tls13, |server| {
+        Behaviour::stays_open("an occasional ticket", Tls13, |server| {
             for _ in 0..20 {
                 server.sealed(HANDSHAKE, &ticket(200))?;
                 thread::sleep(Duration::from_millis(100));
@@ -43,12 +43,12 @@ fn tickets() -> Vec<Behaviour> {
         Behaviour::fails("a ticket of noise", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &records::handshake(message::NEW_SESSION_TICKET, &[9; 50]))
         }),
-        Behaviour::fails("a ticket longer than may be", Tls13, Tls, |server| {
+        Behaviour::fails("a ticket that is too long", Tls13, Tls, |server| {
             let mut message = records::handshake_header(message::NEW_SESSION_TICKET, 0x01_0000);
             message.resize(1000, 0);
             server.sealed(HANDSHAKE, &message)
         }),
-        Behaviour::fails("a ticket, too late", Tls12, Tls, |server| {
+        Behaviour::fails("a ticket after the handshake", Tls12, Tls, |server| {
             let body = [&[0, 0, 1, 0, 0, 100][..], &[5; 100]].concat();
             server.sealed(HANDSHAKE, &records::handshake(message::NEW_SESSION_TICKET, &body))
         }),
@@ -57,17 +57,19 @@ fn tickets() -> Vec<Behaviour> {
 
 fn new_keys() -> Vec<Behaviour> {
     vec![
-        Behaviour::stays_open("new keys", Tls13, |server| server.update_keys(false)),
-        Behaviour::stays_open("new keys asked for", Tls13, |server| server.update_keys(true)),
-        Behaviour::stays_open("new keys now and then", Tls13, |server| {
+        Behaviour::stays_open("a KeyUpdate", Tls13, |server| server.update_keys(false)),
+        Behaviour::stays_open("a KeyUpdate that requests another", Tls13, |server| {
+            server.update_keys(true)
+        }),
+        Behaviour::stays_open("an occasional KeyUpdate", Tls13, |server| {
             for _ in 0..20 {
                 server.update_keys(true)?;
                 thread::sleep(Duration::from_millis(100));
             }
             Ok(())
         }),
-        around_every_byte("new keys around every byte"),
-        around_every_byte("new keys around every byte, of a server that reads nothing")
+        around_every_byte("KeyUpdates around every byte"),
+        around_every_byte("KeyUpdates around every byte, from a server that reads nothing")
             .reads_nothing(Tls13, |server| {
                 for _ in 0..2000 {
                     server.update_keys(true)?;
@@ -75,21 +77,23 @@ fn new_keys() -> Vec<Behaviour> {
                 }
                 Ok(())
             }),
-        Behaviour::fails("new keys that are not used", Tls13, Tls, |server| {
+        Behaviour::fails("a KeyUpdate without a change of keys", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &key_update(1))?;
             server.data(10)
         }),
-        Behaviour::fails("new keys asked for in no known way", Tls13, Tls, |server| {
+        Behaviour::fails("a KeyUpdate with an unknown request", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &key_update(2))
         }),
-        Behaviour::fails("new keys without a word", Tls13, Tls, |server| {
+        Behaviour::fails("an empty KeyUpdate", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &records::handshake(message::KEY_UPDATE, &[]))
         }),
-        Behaviour::fails("new keys with more in their record", Tls13, Tls, |server| {
+        Behaviour::fails("a KeyUpdate with more in its record", Tls13, Tls, |server| {
             let content = [key_update(0), ticket(10)].concat();
             server.sealed(HANDSHAKE, &content)
         }),
-        Behaviour::fails("new keys", Tls12, Tls, |server| server.sealed(HANDSHAKE, &key_update(1))),
+        Behaviour::fails("a KeyUpdate", Tls12, Tls, |server| {
+            server.sealed(HANDSHAKE, &key_update(1))
+        }),
     ]
 }
 
@@ -107,11 +111,11 @@ fn around_every_byte(name: &str) -> Behaviour {
 
 fn renegotiation() -> Vec<Behaviour> {
     vec![
-        Behaviour::stays_open("a hello request", Tls12, |server| {
+        Behaviour::stays_open("a HelloRequest", Tls12, |server| {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
         Behaviour::after_data(
-            "a hello request after every byte",
+            "a HelloRequest after every byte",
             Tls12,
             1,
             Outcome::Fails(Tls),
@@ -124,17 +128,17 @@ fn renegotiation() -> Vec<Behaviour> {
             },
         )
         .or_writing(Tls),
-        Behaviour::fails("two hello requests", Tls12, Tls, |server| {
+        Behaviour::fails("two HelloRequests", Tls12, Tls, |server| {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])?;
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
-        Behaviour::stays_open("a hello request with something in it", Tls12, |server| {
+        Behaviour::stays_open("a HelloRequest that is not empty", Tls12, |server| {
             server.sealed(HANDSHAKE, &records::handshake(message::HELLO_REQUEST, &[1]))
         }),
-        Behaviour::fails("a hello request", Tls13, Tls, |server| {
+        Behaviour::fails("a HelloRequest", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
-        Behaviour::fails("a request for a certificate", Tls13, Tls, |server| {
+        Behaviour::fails("a CertificateRequest", Tls13, Tls, |server| {
             server.sealed(HANDSHAKE, &certificate_request(b"later"))
         }),
     ]
@@ -148,7 +152,7 @@ fn out_of_turn() -> Vec<Behaviour> {
             ("ServerHello", message::SERVER_HELLO),
             ("certificate", message::CERTIFICATE),
             ("Finished", message::FINISHED),
-            ("message of no known type", 200),
+            ("message of unknown type", 200),
         ] {
             let name = format!("a {name} after the handshake");
             all.push(Behaviour::fails(&name, version, Tls, move |server| {
@@ -166,7 +170,7 @@ fn out_of_turn() -> Vec<Behaviour> {
                 server.sealed(DATA, b"data")
             }),
             Behaviour::fails(
-                "half a message and an end",
+                "half a message and a FIN",
                 version,
                 sockeye::ErrorKind::Truncated,
                 |server| {
@@ -181,7 +185,7 @@ fn out_of_turn() -> Vec<Behaviour> {
             }),
         ]);
     }
-    all.push(Behaviour::fails("extensions after the handshake", Tls13, Tls, |server| {
+    all.push(Behaviour::fails("EncryptedExtensions after the handshake", Tls13, Tls, |server| {
         server.sealed(HANDSHAKE, &encrypted_extensions(&[]))
     }));
     all

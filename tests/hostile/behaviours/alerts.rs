@@ -26,9 +26,9 @@ pub fn all() -> Vec<Behaviour> {
             ("a failed handshake", HANDSHAKE_FAILURE),
             ("no certificate", NO_CERTIFICATE),
             ("an internal error", INTERNAL_ERROR),
-            ("a user's cancellation", USER_CANCELED),
+            ("user_canceled", USER_CANCELED),
             ("a certificate required", CERTIFICATE_REQUIRED),
-            ("no known sort", UNKNOWN),
+            ("unknown kind", UNKNOWN),
         ] {
             let name = format!("a fatal alert of {name}");
             all.push(Behaviour::fails(&name, version, Tls, move |server| {
@@ -36,7 +36,7 @@ pub fn all() -> Vec<Behaviour> {
             }));
         }
         all.extend([
-            Behaviour::fails("a fatal alert and an end", version, Tls, |server| {
+            Behaviour::fails("a fatal alert and a FIN", version, Tls, |server| {
                 server.fatal(INTERNAL_ERROR)?;
                 server.fin()
             }),
@@ -45,15 +45,13 @@ pub fn all() -> Vec<Behaviour> {
                 server.reset()
             })
             .or(Reset),
-            Behaviour::fails("an alert of no known level", version, Tls, |server| {
+            Behaviour::fails("an alert of unknown level", version, Tls, |server| {
                 server.alert(9, INTERNAL_ERROR)
             }),
             Behaviour::fails("an alert of one byte", version, Tls, |server| {
                 server.sealed(ALERT, &[FATAL])
             }),
-            Behaviour::fails("an alert without a byte", version, Tls, |server| {
-                server.sealed(ALERT, &[])
-            }),
+            Behaviour::fails("an empty alert", version, Tls, |server| server.sealed(ALERT, &[])),
             Behaviour::fails("two alerts in a record", version, Tls, |server| {
                 server.sealed(ALERT, &[WARNING, USER_CANCELED, FATAL, INTERNAL_ERROR])
             }),
@@ -72,7 +70,7 @@ pub fn all() -> Vec<Behaviour> {
                 },
             )
             .or_writing(Tls),
-            Behaviour::ends("a cancellation, then close_notify", version, |server| {
+            Behaviour::ends("user_canceled, then close_notify", version, |server| {
                 server.alert(WARNING, USER_CANCELED)?;
                 server.close_notify()
             }),
@@ -97,15 +95,15 @@ pub fn all() -> Vec<Behaviour> {
         )
         .or_writing(Tls),
         Behaviour::stays_open("a warning", Tls12, |server| server.alert(WARNING, NO_RENEGOTIATION)),
-        Behaviour::stays_open("a warning of no known sort", Tls12, |server| {
+        Behaviour::stays_open("a warning of unknown kind", Tls12, |server| {
             server.alert(WARNING, UNKNOWN)
         }),
-        Behaviour::stays_open("a user's cancellation as a warning", Tls13, |server| {
+        Behaviour::stays_open("user_canceled as a warning", Tls13, |server| {
             server.alert(WARNING, USER_CANCELED)
         }),
         // TLS 1.3 ignores the level (RFC 8446, section 6).
         Behaviour::fails("a warning", Tls13, Tls, |server| server.alert(WARNING, NO_RENEGOTIATION)),
-        Behaviour::fails("a warning of no known sort", Tls13, Tls, |server| {
+        Behaviour::fails("a warning of unknown kind", Tls13, Tls, |server| {
             server.alert(WARNING, UNKNOWN)
         }),
     ]);

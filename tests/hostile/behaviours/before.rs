@@ -32,18 +32,18 @@ fn silence_and_ends() -> Vec<Behaviour> {
     vec![
         Behaviour::never_opens("silence", TimedOut, |_| Ok(())),
         Behaviour::never_opens("silence after the ClientHello", TimedOut, |server| server.hear()),
-        Behaviour::never_opens("an end at once", Tls, |server| server.fin()).or_upgrading(Closed),
-        Behaviour::never_opens("an end after the ClientHello", Tls, |server| {
+        Behaviour::never_opens("an immediate FIN", Tls, |server| server.fin()).or_upgrading(Closed),
+        Behaviour::never_opens("a FIN after the ClientHello", Tls, |server| {
             server.hear()?;
             server.fin()
         }),
         // The reset may arrive before connect has finished.
-        Behaviour::never_opens("a reset at once", Reset, |server| server.reset()).or(Connect),
+        Behaviour::never_opens("an immediate reset", Reset, |server| server.reset()).or(Connect),
         Behaviour::never_opens("a reset after the ClientHello", Reset, |server| {
             server.hear()?;
             server.reset()
         }),
-        Behaviour::never_opens("a few bytes and an end", Tls, |server| {
+        Behaviour::never_opens("a few bytes and a FIN", Tls, |server| {
             server.hear()?;
             server.raw(&[HANDSHAKE, 3])?;
             server.fin()
@@ -65,12 +65,12 @@ fn other_protocols() -> Vec<Behaviour> {
         says("noise", crate::pattern::bytes(0, 3000)),
         says("zeros", [0; 3000]),
         says("ones", [0xff; 3000]),
-        Behaviour::never_opens("the ClientHello sent back", Tls, |server| {
+        Behaviour::never_opens("an echo of the ClientHello", Tls, |server| {
             server.hear()?;
             let hello = server.client().bytes.clone();
             server.plain(HANDSHAKE, &hello)
         }),
-        Behaviour::never_opens("data before the ClientHello is heard", Tls, |server| {
+        Behaviour::never_opens("data before the ClientHello is read", Tls, |server| {
             server.raw(b"* OK ready\r\n")
         })
         .or_upgrading(UnreadPlaintext),
@@ -80,27 +80,27 @@ fn other_protocols() -> Vec<Behaviour> {
 fn records() -> Vec<Behaviour> {
     let record = |kind, content: &[u8]| records::plain(kind, content);
     vec![
-        says("a record of the greatest length", [HANDSHAKE, 3, 3, 0xff, 0xff]),
-        says("a record of no known type", record(99, b"what?")),
+        says("a record of the maximum length", [HANDSHAKE, 3, 3, 0xff, 0xff]),
+        says("a record of unknown type", record(99, b"what?")),
         says("a heartbeat", record(HEARTBEAT, &[1, 0x40, 0, 1, 2, 3])),
         says("data in the clear", record(DATA, b"data")),
         says("an alert without content", record(ALERT, &[])),
         says("an alert of one byte", record(ALERT, &[FATAL])),
-        says("an alert of no known level", record(ALERT, &[9, 40])),
-        says("a failure", record(ALERT, &[FATAL, 40])),
-        says("a failure of no known sort", record(ALERT, &[FATAL, 255])),
+        says("an alert of unknown level", record(ALERT, &[9, 40])),
+        says("a fatal alert", record(ALERT, &[FATAL, 40])),
+        says("a fatal alert of unknown kind", record(ALERT, &[FATAL, 255])),
         // During a handshake rustls treats close_notify as a warning, so only FIN ends it.
         Behaviour::never_opens("close_notify and silence", TimedOut, |server| {
             server.hear()?;
             server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])
         }),
-        Behaviour::never_opens("close_notify and an end", Tls, |server| {
+        Behaviour::never_opens("close_notify and a FIN", Tls, |server| {
             server.hear()?;
             server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])?;
             server.fin()
         }),
-        says("a change of ciphers that is none", record(CHANGE_CIPHER_SPEC, &[2])),
-        says("a change of ciphers of many bytes", record(CHANGE_CIPHER_SPEC, &[1; 100])),
+        says("an invalid ChangeCipherSpec", record(CHANGE_CIPHER_SPEC, &[2])),
+        says("a ChangeCipherSpec of many bytes", record(CHANGE_CIPHER_SPEC, &[1; 100])),
         says("a record of version 4", [HANDSHAKE, 4, 0, 0, 4, 0, 0, 0, 0]),
     ]
 }
@@ -120,7 +120,7 @@ fn fragments() -> Vec<Behaviour> {
             let hello = server.right_hello()?.encode();
             server.drip(&records::plain(HANDSHAKE, &hello), Duration::from_millis(50))
         }),
-        Behaviour::never_opens("messages without an end", TimedOut, |server| {
+        Behaviour::never_opens("endless messages", TimedOut, |server| {
             server.hear()?;
             server.plain(HANDSHAKE, &records::handshake_header(message::SERVER_HELLO, 5000))?;
             for _ in 0..200 {
@@ -129,7 +129,7 @@ fn fragments() -> Vec<Behaviour> {
             }
             Ok(())
         }),
-        says("a message longer than there may be", {
+        says("a message that is too long", {
             let mut content = records::handshake_header(message::SERVER_HELLO, 0xff_ffff);
             content.resize(1000, 0);
             records::plain(HANDSHAKE, &content)
@@ -147,7 +147,7 @@ fn floods() -> Vec<Behaviour> {
         .flood()
     }
     let record = records::plain;
-    let endless = Behaviour::never_opens("a message that never ends", Tls, |server| {
+    let endless = Behaviour::never_opens("an endless message", Tls, |server| {
         server.hear()?;
         server.plain(HANDSHAKE, &records::handshake_header(message::SERVER_HELLO, 0xffff))?;
         server.flood(&records::plain(HANDSHAKE, &[0; 16_000]))
@@ -157,7 +157,7 @@ fn floods() -> Vec<Behaviour> {
         let hello: ServerHello = server.right_hello()?;
         server.flood(&records::plain(HANDSHAKE, &hello.encode()))
     });
-    let crumbs = Behaviour::never_opens("a message in crumbs that never ends", Tls, |server| {
+    let crumbs = Behaviour::never_opens("an endless message in crumbs", Tls, |server| {
         server.hear()?;
         server.plain(HANDSHAKE, &records::handshake_header(message::SERVER_HELLO, 0xffff))?;
         server.flood(&records::plain(HANDSHAKE, &[0]))
@@ -169,8 +169,8 @@ fn floods() -> Vec<Behaviour> {
         flood("a flood of empty messages", record(HANDSHAKE, &[])),
         flood("a flood of empty alerts", record(ALERT, &[])),
         flood("a flood of warnings", record(ALERT, &[WARNING, 90])),
-        flood("a flood of changes of ciphers", record(CHANGE_CIPHER_SPEC, &[1])),
-        flood("a flood of hello requests", record(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])),
+        flood("a flood of ChangeCipherSpecs", record(CHANGE_CIPHER_SPEC, &[1])),
+        flood("a flood of HelloRequests", record(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])),
         endless.flood(),
         hellos.flood(),
     ]

@@ -55,7 +55,7 @@ fn refused() -> Vec<Behaviour> {
         is("a certificate that has expired", identity::expired()),
         is("a certificate that is not valid yet", identity::not_yet_valid()),
         is("a certificate of an unknown authority", unknown.clone()),
-        is("a certificate of an authority itself", identity::of_an_authority()),
+        is("the certificate of an authority", identity::of_an_authority()),
         is("a certificate for 1,000 other names", identity::of_many_names(1000, false)),
         is("a certificate below a maze of authorities", maze.clone()),
         is(
@@ -64,7 +64,7 @@ fn refused() -> Vec<Behaviour> {
         ),
         is("a certificate below 60 impostors of a root", identity::impostors(60)),
         is(
-            "a certificate of somebody else",
+            "a certificate of another key",
             identity::of_another_name().with_chain(identity::good().chain),
         ),
         is("a certificate twice, of an unknown authority", with(&unknown, unknown.chain.clone())),
@@ -87,7 +87,7 @@ fn large() -> Vec<Behaviour> {
         is("a megabyte of certificates", with_strangers(1 << 20)),
         says("a certificate of 64 KiB of zeros", certificate(&[vec![0; 65_000]])),
         says("10,000 certificates of a byte", certificate(&vec![vec![0x30]; 10_000])),
-        Behaviour::never_opens("a certificate that never ends", Tls, |server| {
+        Behaviour::never_opens("an endless certificate", Tls, |server| {
             server.greet()?;
             server.say(&encrypted_extensions(&[]))?;
             let header = records::handshake_header(message::CERTIFICATE, 0xffff);
@@ -109,8 +109,8 @@ fn large() -> Vec<Behaviour> {
 fn malformed() -> Vec<Behaviour> {
     const SCT: u16 = 18;
     vec![
-        says("no certificate at all", certificate(&[])),
-        says("a certificate without a byte", certificate(&[Vec::new()])),
+        says("no certificate", certificate(&[])),
+        says("an empty certificate", certificate(&[Vec::new()])),
         says("a certificate of noise", certificate(&[crate::pattern::bytes(0, 700)])),
         says("a certificate cut short", {
             let mut one = identity::good().chain.remove(0);
@@ -128,17 +128,17 @@ fn malformed() -> Vec<Behaviour> {
             one.push(0);
             certificate(&[one])
         }),
-        says("certificates in answer to nothing", {
+        says("certificates with an unrequested context", {
             certificate_with(b"context", &identity::good().chain, &[])
         }),
-        says("a certificate with an extension not asked for", {
+        says("a certificate with an unrequested extension", {
             let extension = records::extension(SCT, &[0, 3, 0, 1, 9]);
             certificate_with(&[], &identity::good().chain, &extension)
         }),
         says("a certificate with half an extension", {
             certificate_with(&[], &identity::good().chain, &[0, 5, 0])
         }),
-        says("a certificate compressed unasked", {
+        says("an unrequested compressed certificate", {
             records::handshake(message::COMPRESSED_CERTIFICATE, &[0, 1, 0, 0x40, 0, 0, 0, 1, 0])
         }),
         says("a list of certificates longer than its message", {

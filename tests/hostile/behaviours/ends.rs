@@ -15,15 +15,15 @@ pub fn all() -> Vec<Behaviour> {
         all.extend([
             // ------------------------------------------------------------ no end
             Behaviour::stays_open("silence", version, |_| Ok(())),
-            Behaviour::stays_open("silence of a server that reads nothing", version, |_| Ok(()))
+            Behaviour::stays_open("silence from a server that reads nothing", version, |_| Ok(()))
                 .reads_nothing(version, |_| Ok(())),
             // ------------------------------------------------------------ clean ends
             Behaviour::ends("close_notify", version, |server| server.close_notify()),
-            Behaviour::ends("close_notify and an end", version, |server| {
+            Behaviour::ends("close_notify and a FIN", version, |server| {
                 server.close_notify()?;
                 server.fin()
             }),
-            Behaviour::ends("close_notify, later a reset", version, |server| {
+            Behaviour::ends("close_notify, then a pause and a reset", version, |server| {
                 server.close_notify()?;
                 thread::sleep(Duration::from_millis(300));
                 server.reset()
@@ -41,7 +41,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.flood_with(|sealer| sealer.seal(DATA, &[0; RECORD_MOST]))
             })
             .flood(),
-            Behaviour::ends("close_notify a byte at a time", version, |server| {
+            Behaviour::ends("close_notify, one byte at a time", version, |server| {
                 let record = server.seal(crate::forge::records::ALERT, &[1, 0]);
                 server.drip(&record, Duration::from_millis(5))
             }),
@@ -57,23 +57,23 @@ pub fn all() -> Vec<Behaviour> {
                 },
             ),
             // ------------------------------------------------------------ ends without close_notify
-            Behaviour::fails("an end", version, Truncated, |server| server.fin()),
-            Behaviour::fails("an end in a record's header", version, Truncated, |server| {
+            Behaviour::fails("a FIN", version, Truncated, |server| server.fin()),
+            Behaviour::fails("a FIN in a record's header", version, Truncated, |server| {
                 server.raw(&[DATA, 3, 3])?;
                 server.fin()
             }),
-            Behaviour::fails("an end in a record", version, Truncated, |server| {
+            Behaviour::fails("a FIN in a record", version, Truncated, |server| {
                 let record = server.data_record(10_000);
                 server.raw(&record[..5000])?;
                 server.fin()
             }),
-            Behaviour::fails("an end before a record's last byte", version, Truncated, |server| {
+            Behaviour::fails("a FIN before a record's last byte", version, Truncated, |server| {
                 let record = server.data_record(100);
                 server.raw(&record[..record.len() - 1])?;
                 server.fin()
             }),
             Behaviour::after_data(
-                "data, then an end",
+                "data, then a FIN",
                 version,
                 100,
                 Outcome::Fails(Truncated),
@@ -83,7 +83,7 @@ pub fn all() -> Vec<Behaviour> {
                 },
             ),
             Behaviour::after_data(
-                "data, then an end in a record",
+                "data, then a FIN in a record",
                 version,
                 100,
                 Outcome::Fails(Truncated),
@@ -94,11 +94,13 @@ pub fn all() -> Vec<Behaviour> {
                     server.fin()
                 },
             ),
-            // ------------------------------------------------------------ where close_notify is not asked for
-            Behaviour::ends("an end to one that takes it", version, |server| server.fin())
-                .lenient(),
+            // ------------------------------------------------------------ without a required close_notify
+            Behaviour::ends("a FIN without a required close_notify", version, |server| {
+                server.fin()
+            })
+            .lenient(),
             Behaviour::fails(
-                "an end in a header to one that takes ends",
+                "a FIN in a header without a required close_notify",
                 version,
                 Truncated,
                 |server| {
@@ -108,7 +110,7 @@ pub fn all() -> Vec<Behaviour> {
             )
             .lenient(),
             Behaviour::fails(
-                "an end in a record to one that takes ends",
+                "a FIN in a record without a required close_notify",
                 version,
                 Truncated,
                 |server| {
@@ -119,7 +121,7 @@ pub fn all() -> Vec<Behaviour> {
             )
             .lenient(),
             Behaviour::after_data(
-                "data and an end in a record to one that takes ends",
+                "data and a FIN in a record without a required close_notify",
                 version,
                 100,
                 Outcome::Fails(Truncated),
@@ -137,7 +139,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.data(100)?;
                 server.reset()
             }),
-            Behaviour::fails("data, later a reset", version, Reset, |server| {
+            Behaviour::fails("data, then a pause and a reset", version, Reset, |server| {
                 server.data(100)?;
                 thread::sleep(Duration::from_millis(400));
                 server.reset()

@@ -48,7 +48,7 @@ fn proves(
 fn ends() -> Vec<Behaviour> {
     vec![
         Behaviour::never_opens("silence after the ServerHello", TimedOut, |server| server.greet()),
-        greets("an end after the ServerHello", Server::fin),
+        greets("a FIN after the ServerHello", Server::fin),
         Behaviour::never_opens("a reset after the ServerHello", Reset, |server| {
             server.greet()?;
             server.reset()
@@ -58,7 +58,7 @@ fn ends() -> Vec<Behaviour> {
             server.say(&encrypted_extensions(&[]))?;
             server.say_certificate()
         }),
-        proves("an end before the Finished", Server::fin),
+        proves("a FIN before the Finished", Server::fin),
         Behaviour::never_opens("a reset before the Finished", Reset, |server| {
             server.greet()?;
             server.say(&encrypted_extensions(&[]))?;
@@ -66,18 +66,18 @@ fn ends() -> Vec<Behaviour> {
             server.reset()
         }),
         greets("close_notify in the handshake", Server::close_notify),
-        greets("close_notify in the handshake and an end", |server| {
+        greets("close_notify in the handshake and a FIN", |server| {
             server.close_notify()?;
             server.fin()
         }),
         greets("close_notify in the handshake, in the clear", |server| {
             server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])
         }),
-        greets("a failure in the handshake", |server| server.fatal(40)),
-        greets("a failure in the handshake, in the clear", |server| {
+        greets("a fatal alert in the handshake", |server| server.fatal(40)),
+        greets("a fatal alert in the handshake, in the clear", |server| {
             server.plain(ALERT, &[FATAL, 40])
         }),
-        proves("a failure before the Finished", |server| server.fatal(80)),
+        proves("a fatal alert before the Finished", |server| server.fatal(80)),
     ]
 }
 
@@ -88,11 +88,11 @@ fn sealed_records() -> Vec<Behaviour> {
             *record.last_mut().expect("it is not empty") ^= 1;
             server.raw(&record)
         }),
-        greets("a record left out in the handshake", |server| {
+        greets("a missing record in the handshake", |server| {
             server.sealer().sequence += 1;
             server.say(&encrypted_extensions(&[]))
         }),
-        greets("a record twice in the handshake", |server| {
+        greets("a repeated record in the handshake", |server| {
             let record = server.seal(HANDSHAKE, &encrypted_extensions(&[]));
             server.raw(&record)?;
             server.raw(&record)
@@ -101,9 +101,7 @@ fn sealed_records() -> Vec<Behaviour> {
             let record = server.sealer().seal_inner(vec![0; 100]);
             server.raw(&record)
         }),
-        greets("a record without anything in the handshake", |server| {
-            server.raw(&records::plain(DATA, &[]))
-        }),
+        greets("an empty record in the handshake", |server| server.raw(&records::plain(DATA, &[]))),
         greets("a record shorter than its tag in the handshake", |server| {
             server.raw(&records::plain(DATA, &[1; 10]))
         }),
@@ -111,15 +109,15 @@ fn sealed_records() -> Vec<Behaviour> {
             server.raw(&[DATA, 3, 3, 0x48, 0x01])?;
             server.raw(&[0; 0x4801])
         }),
-        greets("a record with too much in it in the handshake", |server| {
+        greets("a record with too much content in the handshake", |server| {
             let record = server.seal(HANDSHAKE, &[0; RECORD_MOST + 1]);
             server.raw(&record)
         }),
-        greets("a record of no known type in the handshake", |server| server.sealed(77, b"what?")),
+        greets("a record of unknown type in the handshake", |server| server.sealed(77, b"what?")),
         greets("a heartbeat in the handshake", |server| server.sealed(HEARTBEAT, &[1, 0, 1, 2])),
         greets("data in the handshake", |server| server.sealed(DATA, b"data")),
         proves("data before the Finished", |server| server.sealed(DATA, b"data")),
-        proves("data of keys to come, before the Finished", |server| {
+        proves("data with application keys before the Finished", |server| {
             server.use_data_keys();
             server.data(100)
         }),
@@ -142,17 +140,17 @@ fn extensions() -> Vec<Behaviour> {
         })
     };
     vec![
-        says("an application protocol not offered", vec![(ALPN, vec![0, 3, 2, b'h', b'2'])]),
-        says("an extension not asked for", vec![(0xfefe, vec![1, 2, 3])]),
-        says("an extension of 60,000 bytes not asked for", vec![(0xfefe, vec![1; 60_000])]),
+        says("an ALPN protocol that was not offered", vec![(ALPN, vec![0, 3, 2, b'h', b'2'])]),
+        says("an unrequested extension", vec![(0xfefe, vec![1, 2, 3])]),
+        says("an unrequested extension of 60,000 bytes", vec![(0xfefe, vec![1; 60_000])]),
         says("a thousand extensions", (0..1000).map(|kind| (0x4000 + kind, vec![0; 20])).collect()),
-        says("an extension out of place", vec![(KEY_SHARE, vec![0, 29, 0, 0])]),
+        says("a misplaced extension", vec![(KEY_SHARE, vec![0, 29, 0, 0])]),
         says("early data that was not offered", vec![(EARLY_DATA, Vec::new())]),
-        says("an extension twice", vec![(10, vec![0, 2, 0, 29]), (10, vec![0, 2, 0, 29])]),
-        greets("extensions cut short", |server| {
+        says("a repeated extension", vec![(10, vec![0, 2, 0, 29]), (10, vec![0, 2, 0, 29])]),
+        greets("truncated EncryptedExtensions", |server| {
             server.say(&records::handshake(message::ENCRYPTED_EXTENSIONS, &[0, 50, 0, 16, 0]))
         }),
-        greets("extensions twice", |server| {
+        greets("repeated EncryptedExtensions", |server| {
             server.say(&encrypted_extensions(&[]))?;
             server.say(&encrypted_extensions(&[]))
         }),
@@ -168,35 +166,35 @@ fn messages() -> Vec<Behaviour> {
     };
     vec![
         extended("a Finished in place of a certificate", |server| server.say(&server.finished())),
-        greets("a Finished at once", |server| server.say(&server.finished())),
-        greets("a certificate before the extensions", Server::say_certificate),
-        extended("a certificate without proof", |server| {
+        greets("an immediate Finished", |server| server.say(&server.finished())),
+        greets("a certificate before the EncryptedExtensions", Server::say_certificate),
+        extended("a certificate without a CertificateVerify", |server| {
             server.say_only_certificate()?;
             server.say(&server.finished())
         }),
-        extended("a certificate with a wrong proof", |server| {
+        extended("a certificate with a wrong signature", |server| {
             server.say_only_certificate()?;
             let verify = certificate_verify(0x0403, &server.identity.sign(b"something else"));
             server.say(&verify)?;
             server.say(&server.finished())
         }),
-        extended("a certificate with noise for a proof", |server| {
+        extended("a certificate with noise as its signature", |server| {
             server.say_only_certificate()?;
             server.say(&certificate_verify(0x0403, &[0x30; 70]))
         }),
-        extended("a certificate with an empty proof", |server| {
+        extended("a certificate with an empty signature", |server| {
             server.say_only_certificate()?;
             server.say(&certificate_verify(0x0403, &[]))
         }),
-        extended("a certificate with a proof by SHA-1", |server| {
+        extended("a certificate with a SHA-1 signature", |server| {
             server.say_only_certificate()?;
             server.say(&certificate_verify(0x0203, &server.identity.sign(b"x")))
         }),
-        extended("a certificate with a proof of 60,000 bytes", |server| {
+        extended("a certificate with a signature of 60,000 bytes", |server| {
             server.say_only_certificate()?;
             server.say(&certificate_verify(0x0403, &[0x30; 60_000]))
         }),
-        proves("a certificate twice", |server| server.say_only_certificate()),
+        proves("a repeated certificate", |server| server.say_only_certificate()),
         proves("a wrong Finished", |server| {
             let mut finished = server.finished();
             finished[10] ^= 1;
@@ -209,25 +207,23 @@ fn messages() -> Vec<Behaviour> {
             let content = [server.finished(), key_update(0)].concat();
             server.sealed(HANDSHAKE, &content)
         }),
-        greets("new keys in the handshake", |server| server.say(&key_update(1))),
+        greets("a KeyUpdate in the handshake", |server| server.say(&key_update(1))),
         proves("a ticket before the Finished", |server| server.say(&ticket(100))),
-        proves("a request for a certificate too late", |server| {
-            server.say(&certificate_request(&[]))
-        }),
-        extended("a request for a certificate with nothing in it", |server| {
+        proves("a late CertificateRequest", |server| server.say(&certificate_request(&[]))),
+        extended("an empty CertificateRequest", |server| {
             server.say(&records::handshake(message::CERTIFICATE_REQUEST, &[0, 0, 0]))
         }),
-        extended("two requests for a certificate", |server| {
+        extended("two CertificateRequests", |server| {
             server.say(&certificate_request(&[]))?;
             server.say(&certificate_request(&[]))
         }),
-        greets("the end of early data", |server| {
+        greets("an EndOfEarlyData", |server| {
             server.say(&records::handshake(message::END_OF_EARLY_DATA, &[]))
         }),
-        greets("a hello request in TLS 1.3", |server| {
+        greets("a HelloRequest in TLS 1.3", |server| {
             server.say(&records::handshake(message::HELLO_REQUEST, &[]))
         }),
-        greets("a message of no known type", |server| {
+        greets("a message of unknown type", |server| {
             server.say(&records::handshake(200, &[1; 50]))
         }),
         greets("half a message and an alert", |server| {
@@ -265,23 +261,23 @@ fn floods() -> Vec<Behaviour> {
             server.flood_with(|sealer| sealer.seal(ALERT, &[WARNING, 90]))
         })
         .flood(),
-        greets("a flood of changes of ciphers in the handshake", |server| {
+        greets("a flood of ChangeCipherSpecs in the handshake", |server| {
             server.flood(&records::plain(CHANGE_CIPHER_SPEC, &[1]))
         })
         .flood(),
-        greets("extensions that never end", |server| {
+        greets("endless EncryptedExtensions", |server| {
             let header = records::handshake_header(message::ENCRYPTED_EXTENSIONS, 0xffff);
             server.sealed(HANDSHAKE, &header)?;
             server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; RECORD_MOST]))
         })
         .flood(),
-        greets("extensions in crumbs that never end", |server| {
+        greets("endless EncryptedExtensions in crumbs", |server| {
             let header = records::handshake_header(message::ENCRYPTED_EXTENSIONS, 0xffff);
             server.sealed(HANDSHAKE, &header)?;
             server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0]))
         })
         .flood(),
-        greets("a flood of extensions", |server| {
+        greets("a flood of EncryptedExtensions", |server| {
             let message = encrypted_extensions(&[]);
             server.flood_with(move |sealer| sealer.seal(HANDSHAKE, &message))
         })
@@ -316,7 +312,7 @@ fn late() -> Vec<Behaviour> {
         Behaviour::never_opens("a handshake in crumbs that drip", TimedOut, |server| {
             crumbles(server, Duration::from_millis(20))
         }),
-        Behaviour::opens_late("a request for a certificate", |server| {
+        Behaviour::opens_late("a CertificateRequest", |server| {
             server.greet()?;
             server.say(&encrypted_extensions(&[]))?;
             server.say(&certificate_request(&[]))?;

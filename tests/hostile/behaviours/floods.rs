@@ -33,7 +33,7 @@ fn of_nothing() -> Vec<Behaviour> {
                 server.flood(&crate::pattern::bytes(0, 10_000))
             }),
             Behaviour::fails("a flood of zeros", version, Tls, |server| server.flood(&[0; 1000])),
-            Behaviour::fails("a flood of changes of ciphers", version, Tls, |server| {
+            Behaviour::fails("a flood of ChangeCipherSpecs", version, Tls, |server| {
                 server.flood(&records::plain(CHANGE_CIPHER_SPEC, &[1]))
             }),
         ]);
@@ -64,7 +64,7 @@ fn of_messages() -> Vec<Behaviour> {
             let content = ticket(16).repeat(RECORD_MOST / 60);
             server.flood_with(move |sealer| sealer.seal(HANDSHAKE, &content))
         }),
-        Behaviour::fails("a flood of tickets a byte at a time", Tls13, Tls, |server| {
+        Behaviour::fails("a flood of tickets, one byte at a time", Tls13, Tls, |server| {
             let message = ticket(50);
             server.flood_with(move |sealer| {
                 let records = message.iter().map(|byte| sealer.seal(HANDSHAKE, &[*byte]));
@@ -82,29 +82,29 @@ fn of_messages() -> Vec<Behaviour> {
                 }
             })
         }),
-        Behaviour::fails("a flood of new keys", Tls13, Tls, |server| {
+        Behaviour::fails("a flood of KeyUpdates", Tls13, Tls, |server| {
             server.flood_with(|sealer| {
                 let record = sealer.seal(HANDSHAKE, &key_update(0));
                 sealer.update_keys();
                 record
             })
         }),
-        Behaviour::fails("a flood of new keys asked for", Tls13, Tls, |server| {
+        Behaviour::fails("a flood of KeyUpdates that request another", Tls13, Tls, |server| {
             server.flood_with(|sealer| {
                 let record = sealer.seal(HANDSHAKE, &key_update(1));
                 sealer.update_keys();
                 record
             })
         }),
-        Behaviour::fails("a flood of hello requests", Tls12, Tls, |server| {
+        Behaviour::fails("a flood of HelloRequests", Tls12, Tls, |server| {
             server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0]))
         }),
-        Behaviour::fails("a message that never ends", Tls13, Tls, |server| {
+        Behaviour::fails("an endless message", Tls13, Tls, |server| {
             let begin = records::handshake_header(message::NEW_SESSION_TICKET, 0xffff);
             server.sealed(HANDSHAKE, &begin)?;
             server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; RECORD_MOST]))
         }),
-        Behaviour::fails("new keys and tickets in turn", Tls13, Tls, |server| {
+        Behaviour::fails("KeyUpdates and tickets in turn", Tls13, Tls, |server| {
             server.flood_with(|sealer| {
                 let mut records = sealer.seal(HANDSHAKE, &ticket(50));
                 records.extend(sealer.seal(HANDSHAKE, &key_update(1)));
@@ -120,7 +120,7 @@ fn of_data() -> Vec<Behaviour> {
     for version in BOTH {
         for (name, len, least) in [
             ("a flood of data", RECORD_MOST, 100_000),
-            ("a flood of data a byte at a time", 1, 1000),
+            ("a flood of data, one byte at a time", 1, 1000),
         ] {
             let reading = Outcome::Fails(TimedOut);
             all.push(Behaviour::after_data(name, version, least, reading, move |server| {

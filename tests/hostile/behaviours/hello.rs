@@ -35,7 +35,7 @@ fn wrong() -> Vec<Behaviour> {
     const PRE_SHARED_KEY: u16 = 41;
     const ALPN: u16 = 16;
     vec![
-        changes("of a suite that does not exist", |hello| hello.suite = 0x1399),
+        changes("of an unknown suite", |hello| hello.suite = 0x1399),
         changes("of a suite that was not offered", |hello| hello.suite = 0x1305),
         changes("of a suite of TLS 1.2", |hello| hello.suite = 0xc02b),
         changes("without encryption", |hello| hello.suite = 0),
@@ -45,20 +45,20 @@ fn wrong() -> Vec<Behaviour> {
         changes("with a share that is too short", |hello| hello.set_share(29, &[1; 31])),
         changes("with a share of zeros", |hello| hello.set_share(29, &[0; 32])),
         changes("with a share for another group", |hello| hello.set_share(SECP256R1, &[4; 65])),
-        changes("with a share for no group offered", |hello| hello.set_share(X448, &[5; 56])),
-        changes("with a session resumed that was not", |hello| {
+        changes("with a share for a group that was not offered", |hello| {
+            hello.set_share(X448, &[5; 56])
+        }),
+        changes("with a session that was not offered", |hello| {
             hello.set(PRE_SHARED_KEY, vec![0, 9]);
         }),
-        changes("with an extension not asked for", |hello| hello.set(0xfefe, vec![1, 2, 3])),
-        changes("with an extension out of place", |hello| {
-            hello.set(ALPN, vec![0, 3, 2, b'h', b'2'])
-        }),
-        changes("with an extension twice", |hello| {
+        changes("with an unrequested extension", |hello| hello.set(0xfefe, vec![1, 2, 3])),
+        changes("with a misplaced extension", |hello| hello.set(ALPN, vec![0, 3, 2, b'h', b'2'])),
+        changes("with a repeated extension", |hello| {
             let again = hello.extensions[0].clone();
             hello.extensions.push(again);
         }),
-        changes("of a version to come", |hello| hello.set_version(0x0305)),
-        changes("of TLS 1.2 said twice", |hello| hello.set_version(0x0303)),
+        changes("of a future version", |hello| hello.set_version(0x0305)),
+        changes("with TLS 1.2 in supported_versions", |hello| hello.set_version(0x0303)),
         changes("of TLS 1.1", |hello| {
             hello.version = 0x0302;
             hello.drop_version();
@@ -71,16 +71,16 @@ fn wrong() -> Vec<Behaviour> {
             hello.version = 0x0300;
             hello.drop_version();
         }),
-        changes("that was made older on the way", |hello| {
+        changes("of TLS 1.2 with a downgrade sentinel", |hello| {
             *hello = ServerHello::tls12();
             hello.random[24..].copy_from_slice(b"DOWNGRD\x01");
         }),
-        changes("that was made much older on the way", |hello| {
+        changes("of TLS 1.2 with the sentinel of TLS 1.1", |hello| {
             *hello = ServerHello::tls12();
             hello.random[24..].copy_from_slice(b"DOWNGRD\x00");
         }),
         changes("with bytes after it", |hello| hello.trailing = vec![0; 10]),
-        Behaviour::never_opens("a ServerHello of other keys", Tls, |server| {
+        Behaviour::never_opens("a ServerHello with unrelated keys", Tls, |server| {
             server.hear()?;
             let hello = server.right_hello()?;
             server.secret[0] ^= 1;
@@ -118,7 +118,7 @@ fn cut() -> Vec<Behaviour> {
     }
     vec![
         Behaviour::never_opens("half a ServerHello", TimedOut, half),
-        Behaviour::never_opens("half a ServerHello and an end", Tls, |server| {
+        Behaviour::never_opens("half a ServerHello and a FIN", Tls, |server| {
             half(server)?;
             server.fin()
         }),
@@ -157,7 +157,7 @@ fn late() -> Vec<Behaviour> {
     vec![
         takes("a ServerHello with another session id", |hello| hello.session_id[0] ^= 1),
         takes("a ServerHello without a session id", |hello| hello.session_id.clear()),
-        Behaviour::opens_late("a handshake a byte at a time", |server| {
+        Behaviour::opens_late("a handshake, one byte at a time", |server| {
             server.hear()?;
             let hello = server.right_hello()?;
             let record = records::plain(HANDSHAKE, &hello.encode());
@@ -169,7 +169,7 @@ fn late() -> Vec<Behaviour> {
             Ok(())
         })
         .busy(),
-        Behaviour::opens_late("a ServerHello in records of a byte", |server| {
+        Behaviour::opens_late("a ServerHello in records of one byte", |server| {
             server.hear()?;
             let hello = server.right_hello()?;
             let message = hello.encode();

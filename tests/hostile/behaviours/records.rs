@@ -25,43 +25,43 @@ pub fn all() -> Vec<Behaviour> {
             Behaviour::fails("a record of noise", version, Tls, |server| {
                 server.plain(DATA, &crate::pattern::bytes(0, 500))
             }),
-            Behaviour::fails("a record left out", version, Tls, |server| {
+            Behaviour::fails("a missing record", version, Tls, |server| {
                 server.sealer().sequence += 1;
                 server.data(100)
             }),
             Behaviour::fails("data in the clear", version, Tls, |server| {
                 server.plain(DATA, b"data")
             }),
-            Behaviour::fails("a failure in the clear", version, Tls, |server| {
+            Behaviour::fails("a fatal alert in the clear", version, Tls, |server| {
                 server.plain(ALERT, &[FATAL, 40])
             }),
             Behaviour::fails("close_notify in the clear", version, Tls, |server| {
                 server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])
             }),
-            Behaviour::fails("close_notify in the clear and an end", version, Tls, |server| {
+            Behaviour::fails("close_notify in the clear and a FIN", version, Tls, |server| {
                 server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])?;
                 server.fin()
             }),
             Behaviour::fails("plaintext after the handshake", version, Tls, |server| {
                 server.raw(b"421 too busy\r\n")
             }),
-            Behaviour::fails("a record of no known type", version, Tls, |server| {
+            Behaviour::fails("a record of unknown type", version, Tls, |server| {
                 server.raw(&records::plain(99, &[0; 100]))
             }),
-            Behaviour::fails("a sealed record of no known type", version, Tls, |server| {
+            Behaviour::fails("a sealed record of unknown type", version, Tls, |server| {
                 server.sealed(99, b"what?")
             }),
             Behaviour::fails("a sealed heartbeat", version, Tls, |server| {
                 server.sealed(HEARTBEAT, &[1, 0x40, 0, 1])
             }),
-            Behaviour::fails("a record of the greatest length", version, Tls, |server| {
+            Behaviour::fails("a record of the maximum length", version, Tls, |server| {
                 server.raw(&[DATA, 3, 3, 0xff, 0xff])
             }),
-            Behaviour::fails("a record longer than may be", version, Tls, |server| {
+            Behaviour::fails("a record that is too long", version, Tls, |server| {
                 server.raw(&[DATA, 3, 3, 0x48, 0x01])?;
                 server.raw(&[0; 0x4801])
             }),
-            Behaviour::fails("a record with too much in it", version, Tls, |server| {
+            Behaviour::fails("a record with too much content", version, Tls, |server| {
                 let record = server.seal(DATA, &[0; RECORD_MOST + 2]);
                 server.raw(&record)
             }),
@@ -86,7 +86,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.drip(&record, Duration::from_millis(10))
             }),
             Behaviour::stays_open("one empty record", version, |server| server.sealed(DATA, &[])),
-            Behaviour::stays_open("an empty record now and then", version, |server| {
+            Behaviour::stays_open("an occasional empty record", version, |server| {
                 for _ in 0..20 {
                     server.sealed(DATA, &[])?;
                     thread::sleep(Duration::from_millis(100));
@@ -107,7 +107,7 @@ pub fn all() -> Vec<Behaviour> {
             )
             .or_writing(Tls),
             Behaviour::after_data(
-                "data, then the same again",
+                "data, then the same record again",
                 version,
                 100,
                 Outcome::Fails(Tls),
@@ -154,16 +154,16 @@ pub fn all() -> Vec<Behaviour> {
             let record = server.sealer().seal_inner(vec![0; 1000]);
             server.raw(&record)
         }),
-        Behaviour::fails("a change of ciphers", Tls13, Tls, |server| {
+        Behaviour::fails("a ChangeCipherSpec", Tls13, Tls, |server| {
             server.plain(CHANGE_CIPHER_SPEC, &[1])
         }),
-        Behaviour::fails("a change of ciphers", Tls12, Tls, |server| {
+        Behaviour::fails("a ChangeCipherSpec", Tls12, Tls, |server| {
             server.sealed(CHANGE_CIPHER_SPEC, &[1])
         }),
-        Behaviour::fails("a change of ciphers in the clear", Tls12, Tls, |server| {
+        Behaviour::fails("a ChangeCipherSpec in the clear", Tls12, Tls, |server| {
             server.plain(CHANGE_CIPHER_SPEC, &[1])
         }),
-        Behaviour::fails("a sealed change of ciphers", Tls13, Tls, |server| {
+        Behaviour::fails("a sealed ChangeCipherSpec", Tls13, Tls, |server| {
             server.sealed(CHANGE_CIPHER_SPEC, &[1])
         }),
         Behaviour::fails("a message in the clear", Tls13, Tls, |server| {

@@ -14,12 +14,12 @@ pub fn all() -> Vec<Behaviour> {
     let cookie = |server: &Server| ServerHello::retry_with_cookie(server.client(), 100);
     let p256 = |server: &Server| ServerHello::retry(server.client(), SECP256R1);
     vec![
-        Behaviour::never_opens("a retry for a group twice", Tls, move |server| {
+        Behaviour::never_opens("two retries for different groups", Tls, move |server| {
             server.hear()?;
             server.retry(p256)?;
             server.retry(|server| ServerHello::retry(server.client(), SECP384R1))
         }),
-        Behaviour::never_opens("a retry for the same group twice", Tls, move |server| {
+        Behaviour::never_opens("two retries for the same group", Tls, move |server| {
             server.hear()?;
             server.retry(p256)?;
             server.retry(p256)
@@ -60,7 +60,7 @@ pub fn all() -> Vec<Behaviour> {
             server.hear()?;
             server.retry(|server| ServerHello::retry_with_cookie(server.client(), 0))
         }),
-        Behaviour::never_opens("a retry with an extension not asked for", Tls, move |server| {
+        Behaviour::never_opens("a retry with an unrequested extension", Tls, move |server| {
             server.hear()?;
             server.retry(|server| {
                 let mut hello = p256(server);
@@ -100,7 +100,7 @@ pub fn all() -> Vec<Behaviour> {
             server.hear()?;
             server.retry(cookie)
         }),
-        Behaviour::never_opens("a retry, then an end", Tls, move |server| {
+        Behaviour::never_opens("a retry, then a FIN", Tls, move |server| {
             server.hear()?;
             server.retry(cookie)?;
             server.fin()
@@ -118,7 +118,7 @@ pub fn all() -> Vec<Behaviour> {
             }
             Ok(())
         }),
-        Behaviour::opens_late("a retry that is right", move |server| {
+        Behaviour::opens_late("a correct retry", move |server| {
             server.hear()?;
             server.retry(cookie)?;
             let hello = server.right_hello()?;

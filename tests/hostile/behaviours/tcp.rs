@@ -31,7 +31,7 @@ pub fn all() -> Vec<Behaviour> {
     for version in BOTH {
         all.extend([
             Behaviour::stays_open("urgent data", version, urgent),
-            Behaviour::stays_open("urgent data now and then", version, |server| {
+            Behaviour::stays_open("occasional urgent data", version, |server| {
                 for _ in 0..100 {
                     urgent(server)?;
                     thread::sleep(Duration::from_millis(20));
@@ -70,7 +70,7 @@ pub fn all() -> Vec<Behaviour> {
                     server.raw(&record[40..])
                 },
             ),
-            Behaviour::fails("urgent data and an end", version, Truncated, |server| {
+            Behaviour::fails("urgent data and a FIN", version, Truncated, |server| {
                 urgent(server)?;
                 server.fin()
             }),

@@ -42,7 +42,7 @@ fn ends() -> Vec<Behaviour> {
         Behaviour::never_opens("silence after the ServerHello, TLS 1.2", TimedOut, |server| {
             server.greet12()
         }),
-        greets("an end after the ServerHello", Server::fin),
+        greets("a FIN after the ServerHello", Server::fin),
         Behaviour::never_opens("a reset after the ServerHello, TLS 1.2", Reset, |server| {
             server.greet12()?;
             server.reset()
@@ -51,7 +51,7 @@ fn ends() -> Vec<Behaviour> {
             server.greet12()?;
             server.exchange_keys()
         }),
-        exchanges_keys("an end before the Finished", Server::fin),
+        exchanges_keys("a FIN before the Finished", Server::fin),
         Behaviour::never_opens("a reset before the Finished, TLS 1.2", Reset, |server| {
             server.greet12()?;
             server.exchange_keys()?;
@@ -62,11 +62,11 @@ fn ends() -> Vec<Behaviour> {
             server.exchange_keys()?;
             server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])
         }),
-        exchanges_keys("close_notify before the Finished and an end", |server| {
+        exchanges_keys("close_notify before the Finished and a FIN", |server| {
             server.plain(ALERT, &[WARNING, CLOSE_NOTIFY])?;
             server.fin()
         }),
-        exchanges_keys("a failure before the Finished", |server| server.plain(ALERT, &[2, 40])),
+        exchanges_keys("a fatal alert before the Finished", |server| server.plain(ALERT, &[2, 40])),
     ]
 }
 
@@ -98,10 +98,10 @@ fn hellos() -> Vec<Behaviour> {
         changes("of no encryption", |hello| hello.suite = 0x0000),
         changes("of a suite of TLS 1.3", |hello| hello.suite = 0x1301),
         changes("with compression", |hello| hello.compression = 1),
-        changes("with an extension not asked for", |hello| hello.set(0xfefe, vec![1])),
+        changes("with an unrequested extension", |hello| hello.set(0xfefe, vec![1])),
         // rustls ignores these extensions in TLS 1.2.
         takes("with a share", |hello| hello.set_share(29, &[9; 32])),
-        takes("with a renegotiation that was none", |hello| {
+        takes("with a renegotiation_info for no renegotiation", |hello| {
             hello.set(0xff01, vec![12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         }),
     ]
@@ -119,17 +119,23 @@ fn exchanges() -> Vec<Behaviour> {
         })
     };
     vec![
-        changes("an exchange signed for something else", |exchange| exchange.forged = true),
-        changes("an exchange signed by SHA-1", |exchange| exchange.scheme = 0x0203),
-        changes("an exchange signed by RSA", |exchange| exchange.scheme = 0x0804),
-        changes("an exchange by a curve of its own", |exchange| exchange.curve_type = 1),
-        changes("an exchange by a group that was not offered", |exchange| exchange.group = 30),
-        changes("an exchange with no point of the curve", |exchange| {
+        changes("a ServerKeyExchange with a signature of other data", |exchange| {
+            exchange.forged = true
+        }),
+        changes("a ServerKeyExchange with a SHA-1 signature", |exchange| exchange.scheme = 0x0203),
+        changes("a ServerKeyExchange with an RSA signature", |exchange| exchange.scheme = 0x0804),
+        changes("a ServerKeyExchange with an explicit curve", |exchange| exchange.curve_type = 1),
+        changes("a ServerKeyExchange with a group that was not offered", |exchange| {
+            exchange.group = 30
+        }),
+        changes("a ServerKeyExchange with a point off the curve", |exchange| {
             exchange.group = SECP256R1;
             exchange.share = vec![4; 65];
         }),
-        changes("an exchange with a share of zeros", |exchange| exchange.share = vec![0; 32]),
-        changes("an exchange with an empty share", |exchange| exchange.share.clear()),
+        changes("a ServerKeyExchange with a share of zeros", |exchange| {
+            exchange.share = vec![0; 32]
+        }),
+        changes("a ServerKeyExchange with an empty share", |exchange| exchange.share.clear()),
     ]
 }
 
@@ -154,17 +160,17 @@ fn messages() -> Vec<Behaviour> {
             server.identity = identity::good().with_chain(chain);
             server.exchange_keys()
         }),
-        greets("a certificate that never ends", |server| {
+        greets("an endless certificate", |server| {
             let header = records::handshake_header(message::CERTIFICATE, 0xffff);
             server.plain(HANDSHAKE, &header)?;
             server.flood(&records::plain(HANDSHAKE, &[0; 16_000]))
         })
         .flood(),
-        greets("the end of the hello without an exchange", |server| {
+        greets("a ServerHelloDone without a ServerKeyExchange", |server| {
             server.say_certificate12()?;
             server.say_done()
         }),
-        greets("a certificate's status not asked for, of 64 KiB", |server| {
+        greets("an unrequested CertificateStatus of 64 KiB", |server| {
             server.say_certificate12()?;
             let mut status = vec![1];
             records::vec24(&mut status, &vec![0; 65_000]);
@@ -172,14 +178,14 @@ fn messages() -> Vec<Behaviour> {
             server.say_done()
         }),
         greets("data in the clear after the ServerHello", |server| server.plain(DATA, b"data")),
-        greets("ciphers changed too early", |server| server.plain(CHANGE_CIPHER_SPEC, &[1])),
-        greets("the client's own message", |server| {
+        greets("an early ChangeCipherSpec", |server| server.plain(CHANGE_CIPHER_SPEC, &[1])),
+        greets("a ClientKeyExchange from the server", |server| {
             server.say_plain(&records::handshake(message::CLIENT_KEY_EXCHANGE, &[32; 33]))
         }),
         greets("a Finished in the clear", |server| {
             server.say_plain(&records::handshake(message::FINISHED, &[0; 12]))
         }),
-        greets("a flood of hello requests in the handshake", |server| {
+        greets("a flood of HelloRequests in the handshake", |server| {
             server.flood(&records::plain(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0]))
         })
         .flood(),
@@ -202,11 +208,11 @@ fn finishes() -> Vec<Behaviour> {
             finished[5] ^= 1;
             server.sealed(HANDSHAKE, &finished)
         }),
-        exchanges_keys("a Finished without changed ciphers", |server| {
+        exchanges_keys("a Finished without a ChangeCipherSpec", |server| {
             let finished = server.finished12();
             server.plain(HANDSHAKE, &finished)
         }),
-        exchanges_keys("a Finished in the clear after changed ciphers", |server| {
+        exchanges_keys("a Finished in the clear after a ChangeCipherSpec", |server| {
             server.change_ciphers()?;
             let finished = server.finished12();
             server.plain(HANDSHAKE, &finished)
@@ -222,11 +228,11 @@ fn finishes() -> Vec<Behaviour> {
             server.change_ciphers()?;
             server.sealed(DATA, b"data")
         }),
-        exchanges_keys("a hello request in place of the Finished", |server| {
+        exchanges_keys("a HelloRequest in place of the Finished", |server| {
             server.change_ciphers()?;
             server.sealed(HANDSHAKE, &[message::HELLO_REQUEST, 0, 0, 0])
         }),
-        exchanges_keys("a ticket not asked for, and ciphers changed twice", |server| {
+        exchanges_keys("an unrequested ticket and two ChangeCipherSpecs", |server| {
             server.plain(CHANGE_CIPHER_SPEC, &[1])?;
             server.plain(CHANGE_CIPHER_SPEC, &[1])
         }),

@@ -24,12 +24,12 @@ pub fn all() -> Vec<Behaviour> {
             together(version, stays_open("an empty record"), |server| server.sealed(DATA, &[])),
             together(version, read("data", Outcome::Fails(TimedOut)), |server| server.data(100)),
             together(version, ends("close_notify"), Server::close_notify),
-            together(version, ends("close_notify and an end"), |server| {
+            together(version, ends("close_notify and a FIN"), |server| {
                 server.close_notify()?;
                 server.uncork()?;
                 server.fin()
             }),
-            together(version, read("data, close_notify and an end", Outcome::Clean), |server| {
+            together(version, read("data, close_notify and a FIN", Outcome::Clean), |server| {
                 server.data(100)?;
                 server.close_notify()?;
                 server.uncork()?;
@@ -39,11 +39,11 @@ pub fn all() -> Vec<Behaviour> {
                 server.close_notify()?;
                 server.raw(b"never to be read")
             }),
-            together(version, fails("an end", Truncated), |server| {
+            together(version, fails("a FIN", Truncated), |server| {
                 server.uncork()?;
                 server.fin()
             }),
-            together(version, fails("half a record and an end", Truncated), |server| {
+            together(version, fails("half a record and a FIN", Truncated), |server| {
                 let record = server.data_record(100);
                 server.raw(&record[..50])?;
                 server.uncork()?;

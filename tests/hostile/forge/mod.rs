@@ -1,4 +1,4 @@
-//! A handmade server of TLS 1.2 and 1.3 that sends whatever a script asks for, right or wrong.
+//! A handmade server of TLS 1.2 and 1.3 that sends what a script orders, right or wrong.
 //!
 //! It knows one cipher suite per version, one group and one kind of key. Correct messages come ready-made, and a script
 //! may change them before they are sent.
