@@ -1,76 +1,76 @@
-//! What a peer may have a TLS connection process without sending data: bounded in records and in bytes.
+//! Bounds the TLS records and bytes without application data that a peer can make this side process.
 //!
-//! TLS lets a server send records that carry no data: session tickets, new keys, padding, alerts. Each costs
-//! this side work, and none of them ends a call. rustls bounds most sorts (32 key updates or empty records in a
-//! row, 4 warnings), but not tickets, nor a mixture. So everything that is received counts here, until data comes.
+//! TLS lets a server send records that carry no data: session tickets, key updates, padding, alerts. Each costs work
+//! on this side, and none of them ends a call. rustls bounds most kinds (32 key updates or empty records in a row, 4
+//! warnings), but neither tickets nor a mixture. So the guard counts everything that is received until data arrives.
 //!
-//! The bound is far from what servers do. They send one to four tickets when a connection begins, and a key update
-//! once in many gigabytes. A handshake takes ten to twenty records and less than 20 KiB, and some 200 KiB at the
-//! very most that rustls takes. A connection may be idle for years, with a ticket or a key update now and then, and
-//! has done nothing wrong. Therefore a count that has taken more than [`WINDOW`] to get from half the bound to the
-//! bound begins again.
+//! Real servers stay far below the bound. They send one to four tickets after the handshake, and a key update once in
+//! many gigabytes. A handshake takes ten to twenty records and less than 20 KiB; rustls accepts at most about 200 KiB.
+//! A legitimate connection may be idle for years, with an occasional ticket or key update. So if the count takes more
+//! than [`WINDOW`] to rise from half the bound to the bound, it starts again.
 
 use std::time::{Duration, Instant};
 
-/// The most records without data, and tickets.
+/// The maximum number of records and tickets without data.
 const MAX_RECORDS: u32 = 1024;
-/// The most bytes without data, headers and padding included.
+/// The maximum number of bytes without data, including headers and padding.
 const MAX_BYTES: u32 = 1024 * 1024;
-/// The time in which half the bound is a flood.
+/// The time within which half the bound counts as a flood.
 const WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// How many bytes the header of a record has.
+/// The size of a record header, in bytes.
 const HEADER: u8 = 5;
 
-/// Counts what was received since the last data.
+/// The count of records and bytes since the last data.
 #[derive(Debug, Default)]
 pub(super) struct FloodGuard {
     records: u32,
     bytes: u32,
-    /// When half the bound was passed.
+    /// The time at which the count passed half the bound.
     half_at: Option<Instant>,
     cursor: Cursor,
-    /// All tickets of the connection.
+    /// The number of tickets of the connection so far.
     tickets: u32,
 }
 
-/// Where the next received byte stands in its record.
+/// The position of the next received byte in its record.
 #[derive(Debug, Default)]
 struct Cursor {
-    /// How much of the header has come, or all of it while the body comes.
+    /// The number of header bytes received; [`HEADER`] while the body is being received.
     header: u8,
-    /// What of the body is to come, as far as the header has told.
+    /// The number of body bytes to come, as far as the header is known.
     body: u16,
 }
 
 impl FloodGuard {
-    /// Counts what was received.
+    /// Counts received bytes and the records that begin in them.
     pub(super) fn received(&mut self, bytes: &[u8]) {
         self.records = self.records.saturating_add(self.cursor.advance(bytes));
         let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.bytes = self.bytes.saturating_add(count);
     }
 
-    /// Counts tickets as records of their own: hundreds fit in one, and each of them takes work. There were this
-    /// many since the connection began.
+    /// Counts each new ticket like a record, because hundreds fit in one record and each costs work. `total` is the
+    /// number of tickets since the connection began.
     pub(super) fn tickets(&mut self, total: u32) {
         self.records = self.records.saturating_add(total.saturating_sub(self.tickets));
         self.tickets = total;
     }
 
-    /// Data came, or the handshake ended: what was received before is no flood.
+    /// Resets the count, because data arrived or the handshake ended.
     pub(super) fn reset(&mut self) {
         self.records = 0;
         self.bytes = 0;
         self.half_at = None;
     }
 
-    /// Whether [`is_flood`](Self::is_flood) has to be asked.
+    /// Returns whether the caller has to check [`is_flood`](Self::is_flood).
     pub(super) fn is_suspicious(&self) -> bool {
         self.records > MAX_RECORDS / 2 || self.bytes > MAX_BYTES / 2
     }
 
-    /// Whether it is more than any peer has to send. Asked with every receive while it is suspicious.
+    /// Returns whether the count exceeds the bound. The caller checks this with every receive while the count is
+    /// suspicious.
     pub(super) fn is_flood(&mut self, now: Instant) -> bool {
         let half_at = *self.half_at.get_or_insert(now);
         if now.saturating_duration_since(half_at) >= WINDOW {
@@ -82,7 +82,7 @@ impl FloodGuard {
 }
 
 impl Cursor {
-    /// Goes over what was received, and returns how many records begin in it.
+    /// Advances over received bytes, and returns the number of records that begin in them.
     fn advance(&mut self, mut bytes: &[u8]) -> u32 {
         let mut records = 0;
         loop {
@@ -99,7 +99,7 @@ impl Cursor {
             }
             let body = bytes.len().min(usize::from(self.body));
             bytes = &bytes[body..];
-            // It is no more than what was left of it.
+            // `body` is at most `self.body`, so the conversion can't fail.
             self.body -= u16::try_from(body).unwrap_or(self.body);
             if self.body > 0 {
                 return records;
@@ -110,11 +110,11 @@ impl Cursor {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "a life has to begin at some instant")]
+#[allow(clippy::disallowed_methods, reason = "tests need a start time")]
 mod tests {
     use super::*;
 
-    /// A record with a body of this length.
+    /// Creates a record with a body of this length.
     fn record(body: u16) -> Vec<u8> {
         let [high, low] = body.to_be_bytes();
         let mut record = vec![23, 3, 3, high, low];
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_counted_however_they_are_cut() {
+    fn records_are_counted_wherever_receives_split_them() {
         let bodies = [0, 1, 17, 255, 256, 1000, 16_401, 0, 0, 3];
         let stream: Vec<u8> = bodies.into_iter().flat_map(record).collect();
         for step in [1, 2, 3, 4, 5, 6, 7, 22, 1000, 4096, stream.len()] {
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn tickets_count_like_records_however_many_are_in_one() {
+    fn each_ticket_counts_like_a_record() {
         let now = Instant::now();
         let mut guard = FloodGuard::default();
         guard.tickets(1024);
         assert!(!guard.is_flood(now));
         guard.tickets(1024);
-        assert!(!guard.is_flood(now), "they have been counted");
+        assert!(!guard.is_flood(now), "a ticket is counted once");
         guard.tickets(1025);
         assert!(guard.is_flood(now));
         guard.reset();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn data_begins_the_count_again() {
+    fn data_resets_the_count() {
         let now = Instant::now();
         let mut guard = FloodGuard::default();
         for _ in 0..100 {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_an_hour_for_ten_years_is_no_flood() {
+    fn one_record_per_hour_for_ten_years_is_not_a_flood() {
         let mut now = Instant::now();
         let mut guard = FloodGuard::default();
         for _ in 0..10 * 365 * 24 {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_flood_is_one_where_it_takes_less_than_an_hour() {
+    fn a_slow_flood_is_detected_if_it_takes_less_than_an_hour() {
         for (pause, flood) in [(Duration::from_secs(6), true), (Duration::from_secs(8), false)] {
             let mut now = Instant::now();
             let mut guard = FloodGuard::default();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_is_no_panic() {
+    fn a_clock_that_goes_back_does_not_panic() {
         let now = Instant::now() + Duration::from_secs(10);
         let mut guard = FloodGuard::default();
         guard.received(&records(600, 17));

@@ -1,77 +1,78 @@
-//! The steps of reading and writing, and the permits that let a party make system calls.
+//! The steps of a read or write, and the permits that allow a thread to make system calls on the wire.
 
 use super::Fault;
 
-/// What a party that wants to receive has to do.
+/// The next step of a reader.
 #[derive(Debug)]
 #[must_use]
 pub enum ReadStep {
-    /// Receive, straight into its own buffer, and end the permit with what came of it.
+    /// Receive straight into the caller's buffer, and return the permit with the result.
     Recv(RecvPermit),
-    /// Over TLS: receive into an [`RecvBuf`](super::RecvBuf), and end the permit by
+    /// Over TLS: receive into a [`RecvBuf`](super::RecvBuf), and return the permit to
     /// [`Machine::ingest`](super::Machine::ingest).
     Ingest(RecvPermit),
-    /// Over TLS: data is here already. End the permit by [`Machine::take_plaintext`](super::Machine::take_plaintext).
+    /// Over TLS: decrypted data is available. Return the permit to
+    /// [`Machine::take_plaintext`](super::Machine::take_plaintext).
     TakePlaintext(RecvPermit),
-    /// Wait for [`Action::Readable`](super::Action::Readable), then ask again: the connection is
-    /// still being made, or the permit is out.
+    /// Wait for [`Action::Readable`](super::Action::Readable), then ask again: the connection is not yet
+    /// established, or another reader holds the permit.
     Wait,
-    /// Nothing more: the clean end.
+    /// Return a clean EOF.
     Eof,
-    /// Fail.
+    /// Fail with this fault.
     Fail(Fault),
 }
 
-/// What a party that wants to send has to do.
+/// The next step of a writer.
 #[derive(Debug)]
 #[must_use]
 pub enum WriteStep {
-    /// Send, straight out of its own buffer, and end the permit with what came of it.
+    /// Send straight from the caller's buffer, and return the permit with the result.
     Send(SendPermit),
-    /// Over TLS: end the permit by [`Machine::seal`](super::Machine::seal), when there
-    /// [is room](super::Machine::can_seal).
+    /// Over TLS: return the permit to [`Machine::seal`](super::Machine::seal) when it
+    /// [can seal](super::Machine::can_seal).
     Seal(SendPermit),
-    /// Wait for [`Action::Writable`](super::Action::Writable), then ask again: the connection is
-    /// still being made, or the permit is out.
+    /// Wait for [`Action::Writable`](super::Action::Writable), then ask again: the connection is not yet
+    /// established, or another writer holds the permit.
     Wait,
-    /// Fail.
+    /// Fail with this fault.
     Fail(Fault),
 }
 
-/// Leave to receive from the wire. It has to be given back.
+/// A permit to receive from the wire. Its holder must return it to the machine.
 #[derive(Debug)]
-#[must_use = "a permit that is not given back blocks its direction"]
+#[must_use = "a permit that is not returned blocks its direction"]
 pub struct RecvPermit(pub(super) Holder);
 
-/// Who has a receive permit.
+/// The holder of a receive permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// One who asked to read.
+    /// A caller that reads.
     Reader,
-    /// One who receives while nobody reads.
+    /// The driver, which receives while no caller reads.
     Background,
 }
 
-/// Leave to send on the wire. It has to be given back: what closes the write side waits for it.
+/// A permit to send on the wire. Its holder must return it to the machine: a close of the write side waits for it.
 #[derive(Debug)]
-#[must_use = "a permit that is not given back blocks its direction"]
+#[must_use = "a permit that is not returned blocks its direction"]
 pub struct SendPermit(pub(super) ());
 
-/// What came of a receive permit that took no bytes.
+/// The result of a receive permit without bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvEvent {
-    /// Nothing: it gave up, or the permit was withdrawn.
+    /// Nothing: the holder gave up, or the permit was revoked.
     Cancelled,
-    /// The peer's end.
+    /// The peer's EOF.
     Eof,
     /// A failure: nothing more can be received.
     Failed(Fault),
 }
 
-/// What came of a send permit that took no bytes.
+/// The result of a send permit without bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendEvent {
-    /// Nothing: it gave up, or the permit was withdrawn.
+    /// Nothing: the holder gave up, or the permit was revoked.
     Cancelled,
     /// A failure: nothing more can be sent.
     Failed(Fault),

@@ -1,35 +1,34 @@
-//! Where ciphertext is received into, on its way from the wire to a session.
+//! The receive buffer and the queue that carry ciphertext from the wire to a TLS session.
 
 use std::fmt;
 
-/// The most that is received at a time.
+/// The maximum size of a receive, in bytes.
 const LARGE_RECV: usize = 64 * 1024;
-/// What is received at a time until that was too little.
+/// The size of receives until one fills the buffer, in bytes.
 const SMALL_RECV: usize = 4 * 1024;
-/// The most that may be left of what came before: a record that is not complete (RFC 8446, section 5.2,
-/// and RFC 5246, section 6.2.3).
+/// The maximum size of an incomplete record that an earlier receive left (RFC 8446, section 5.2, and RFC 5246,
+/// section 6.2.3).
 const MAX_PARTIAL_RECORD: usize = 5 + 16 * 1024 + 2048;
 
-/// A buffer for whoever receives. It may serve many sessions, one after another: between two receives it
-/// holds nothing.
+/// A buffer to receive ciphertext into. It is empty between two receives, so it can serve many sessions in turn.
 #[derive(Default)]
 pub struct RecvBuf {
     bytes: Vec<u8>,
-    /// Where what is received begins: before it there is room for what is left of the receive before.
+    /// The offset of the received bytes. The space before it is for the rest of earlier receives.
     head: usize,
     filled: usize,
-    /// Small ones were filled.
+    /// Whether a small receive has filled the buffer.
     large: bool,
 }
 
 impl RecvBuf {
-    /// An empty one.
+    /// Creates an empty buffer.
     #[must_use]
     pub fn new() -> Self {
         RecvBuf::default()
     }
 
-    /// The room to receive into.
+    /// Returns the space to receive into.
     pub fn spare_mut(&mut self) -> &mut [u8] {
         let (head, spare) =
             if self.large { (MAX_PARTIAL_RECORD, LARGE_RECV) } else { (0, SMALL_RECV) };
@@ -41,27 +40,27 @@ impl RecvBuf {
         &mut self.bytes[head..]
     }
 
-    /// So many bytes of the room were filled.
+    /// Marks the first `bytes` bytes of the space as received.
     pub fn advance(&mut self, bytes: usize) {
         let room = self.bytes.len() - self.head;
         self.filled = bytes.min(room);
         self.large |= bytes >= room;
     }
 
-    /// What was received.
+    /// Returns the received bytes.
     pub(super) fn filled(&self) -> &[u8] {
         &self.bytes[self.head..self.head + self.filled]
     }
 }
 
-/// What was decrypted in it may still be there, and is not shown.
+/// Omits the contents: the buffer may still hold decrypted data.
 impl fmt::Debug for RecvBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Intake").field("filled", &self.filled).finish_non_exhaustive()
+        f.debug_struct("RecvBuf").field("filled", &self.filled).finish_non_exhaustive()
     }
 }
 
-/// What was received and is not yet processed.
+/// Received ciphertext that the session has not processed yet.
 #[derive(Default)]
 pub(super) struct RecvQueue {
     bytes: Vec<u8>,
@@ -70,12 +69,12 @@ pub(super) struct RecvQueue {
 }
 
 impl RecvQueue {
-    /// Takes over what was received, behind what is left.
+    /// Moves the received bytes to the end of the queue.
     #[inline]
     pub(super) fn append(&mut self, recv_buf: &mut RecvBuf) {
         let rest = self.start..self.end;
         if rest.len() <= recv_buf.head || rest.is_empty() {
-            // What is left is mostly less than what comes, so that it moves to it.
+            // The rest is usually smaller than the new bytes, so it is copied in front of them.
             let start = recv_buf.head - rest.len();
             recv_buf.bytes[start..recv_buf.head].copy_from_slice(&self.bytes[rest]);
             std::mem::swap(&mut self.bytes, &mut recv_buf.bytes);
@@ -104,7 +103,7 @@ impl RecvQueue {
         self.start = self.end.min(self.start + bytes);
     }
 
-    /// Gives the memory away where nothing is left.
+    /// Returns the memory to the buffer if the queue is empty.
     pub(super) fn release(&mut self, recv_buf: &mut RecvBuf) {
         if self.start < self.end {
             return;
@@ -116,7 +115,7 @@ impl RecvQueue {
         }
     }
 
-    /// Forgets everything.
+    /// Drops everything.
     pub(super) fn clear(&mut self) {
         *self = RecvQueue::default();
     }
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_stay_in_order_whatever_is_left_when_more_comes() {
+    fn bytes_stay_in_order_whatever_the_queue_holds() {
         let mut recv_buf = RecvBuf::new();
         let mut recv_queue = RecvQueue::default();
         let mut sent = 0_u8;
@@ -143,7 +142,7 @@ mod tests {
             let before = recv_queue.len();
             recv_queue.append(&mut recv_buf);
             assert_eq!(recv_queue.len(), before + bytes);
-            // Now and then much is left, as of a long handshake message.
+            // Sometimes a long rest stays, as with a long handshake message.
             let keep = if round % 10 == 9 { 0 } else { (round * 104_729) % 30_000 };
             while recv_queue.len() > keep {
                 assert_eq!(recv_queue.bytes_mut()[0], seen);
@@ -155,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_that_is_empty_holds_no_memory() {
+    fn an_empty_queue_holds_no_memory() {
         let mut recv_buf = RecvBuf::new();
         let mut recv_queue = RecvQueue::default();
         recv_buf.spare_mut();
         recv_buf.advance(10);
         recv_queue.append(&mut recv_buf);
         recv_queue.release(&mut recv_buf);
-        assert_eq!(recv_queue.bytes.capacity(), SMALL_RECV, "something is left");
+        assert_eq!(recv_queue.bytes.capacity(), SMALL_RECV, "the queue is not empty");
         recv_queue.discard(10);
         recv_queue.release(&mut recv_buf);
         assert_eq!(recv_queue.bytes.capacity(), 0);

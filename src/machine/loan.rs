@@ -1,70 +1,69 @@
-//! Foreign code in a TLS session runs outside of the machine, so that whoever guards the machine by a lock
-//! does not hold it meanwhile.
+//! Lends a TLS session out of the machine, so that the program's code in it runs without the driver's lock.
 
 use std::time::Instant;
 
 use super::tls::{Discarded, Session};
 use super::{Action, Actions, Input, Machine, RecvBuf, RecvPermit, SendEvent};
 
-/// A TLS session that is out of its [`Machine`], which goes on meanwhile: it closes, runs out of time, and tells
-/// what it knows. It has to be [restored](Machine::restore).
+/// A TLS session that was lent out of its [`Machine`]. Without it, the machine still closes, times out and answers
+/// queries. The holder must [restore](Machine::restore) it.
 #[derive(Debug)]
-#[must_use = "a session that is not given back can't go on"]
+#[must_use = "a session that is not restored can't continue"]
 pub struct Loan {
     session: Box<Session>,
     permit: Option<RecvPermit>,
 }
 
 impl Loan {
-    /// Begins the handshake, if the session was lent for that. Runs foreign code.
+    /// Begins the handshake, if the session was lent for that. Runs the program's code.
     pub fn begin_handshake(&mut self) {
         self.session.begin();
     }
 
-    /// Takes in what was received. Runs foreign code.
+    /// Processes received ciphertext. Runs the program's code.
     pub fn read_tls(&mut self, recv_buf: &mut RecvBuf) {
         self.session.read_tls_all(recv_buf);
     }
 }
 
 impl Machine {
-    /// Whether its TLS may run code that is not this crate's, such as a certificate verifier of the program.
+    /// Returns whether the TLS session may run the program's code, such as a certificate verifier.
     #[must_use]
     pub fn runs_foreign_code(&self) -> bool {
         self.state.tls().is_some_and(Session::is_foreign)
     }
 
-    /// Whether to drop it may run code that is not this crate's.
+    /// Returns whether dropping the machine may run the program's code.
     #[must_use]
     pub(crate) fn holds_foreign_code(&self) -> bool {
         self.runs_foreign_code() || self.state.has_discarded()
     }
 
-    /// Whether a handshake of foreign code has yet to be begun, as [`Action::BeginHandshake`] said.
+    /// Returns whether the handshake has yet to begin, as [`Action::BeginHandshake`] requested.
     #[must_use]
     pub fn awaits_begin(&self) -> bool {
         self.state.tls().is_some_and(Session::awaits_begin)
     }
 
-    /// Whether the session is lent.
+    /// Returns whether the session is lent.
     #[must_use]
     pub fn is_lent(&self) -> bool {
         self.state.tls().is_some_and(Session::is_lent)
     }
 
-    /// Lends the session to who [begins](Loan::begin_handshake) its handshake. None where that is not awaited.
+    /// Lends the session so that the caller [begins](Loan::begin_handshake) its handshake. Returns `None` if no
+    /// handshake is to begin.
     pub fn lend_to_begin(&mut self) -> Option<Loan> {
         let tls = self.state.tls_mut().filter(|tls| tls.awaits_begin())?;
         let session = tls.lend()?;
         Some(Loan { session, permit: None })
     }
 
-    /// Lends the session to who has received ciphertext with `permit`, and [feeds](Loan::read_tls) it with that. The
-    /// pass comes back where the session runs no foreign code, or there is none any more: then
-    /// [`ingest`](Self::ingest) ends it.
+    /// Lends the session to a caller that received ciphertext with `permit`, to pass it to [`Loan::read_tls`].
     ///
     /// # Errors
-    /// The permit.
+    /// The permit, if the session does not run the program's code, or if there is no session any more. The caller then
+    /// returns it to [`ingest`](Self::ingest).
     #[inline]
     pub fn lend(&mut self, permit: RecvPermit) -> Result<Loan, RecvPermit> {
         match self.state.tls_mut() {
@@ -76,8 +75,8 @@ impl Machine {
         }
     }
 
-    /// Takes a session back, and ends its permit. What the state has no use for any more comes back, to be
-    /// dropped without the lock.
+    /// Restores a session and returns its permit to the machine. If the machine does not need the session any more,
+    /// returns it; the caller drops it without the lock.
     pub fn restore(&mut self, loan: Loan, now: Instant) -> (Option<Discarded>, Actions<'_>) {
         let mut actions = Actions::none();
         let Loan { session, permit } = loan;
@@ -85,7 +84,7 @@ impl Machine {
         if let Some(permit) = permit {
             self.state.return_recv(permit, &mut actions);
         }
-        // The time may have passed meanwhile.
+        // The timer may have expired while the session was lent.
         if self.state.next_timer().is_some_and(|(at, _)| at <= now) {
             self.transition(&mut actions, |state, policy, actions| {
                 state.handle(Input::TimerExpired, policy, now, actions)
@@ -100,7 +99,7 @@ impl Machine {
         if tls.is_suspicious() {
             tls.bound_flood(now);
         }
-        // Who writes may have waited for it.
+        // A writer may have waited for the session.
         if tls.can_seal() && self.state.send_in_flight() {
             actions.push(Action::Writable);
         }
@@ -120,8 +119,8 @@ impl Machine {
         (None, actions)
     }
 
-    /// What is left of TLS and wanted no more, to be dropped without the lock. Some only where dropping may run
-    /// foreign code.
+    /// Takes the remains of TLS that the machine does not need any more; the caller drops them without the lock.
+    /// Returns `None` unless dropping may run the program's code.
     #[must_use]
     pub fn take_discarded(&mut self) -> Option<Discarded> {
         self.state.take_discarded()

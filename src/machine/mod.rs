@@ -1,68 +1,70 @@
-//! The socket as a pure state machine: connecting, upgrading, open, half-closed, closed.
+//! The state machine of a socket, without I/O: connecting, upgrading, open, half-closed, closed.
 //!
-//! [`Machine`] decides and does nothing: it has no clock, thread, lock or socket. What happened goes
-//! in as an [`Input`] (or as the report of a permit, below), what has to be done comes out as
-//! [`Actions`], and time is an argument. So the same machine runs under the crate's event loop, under a
-//! simulator and under a fuzzer.
+//! [`Machine`] only decides: it has no clock, thread, lock or socket. Its driver reports events as an [`Input`], or by
+//! returning a permit (see below). The machine returns [`Actions`] for the driver to execute. Time is an argument. So
+//! the same machine runs under the crate's event loop, under a simulator and under a fuzzer.
 //!
 //! # Permits
 //!
-//! In plaintext application data never enters the machine. A party that wants to receive asks [`Machine::read`];
-//! [`ReadStep::Recv`] gives it a [`RecvPermit`], with which it makes the system call itself, straight
-//! into its own buffer, as often as that would block. Then it gives the permit back with what came of it:
-//! [`handle_recv`](Machine::handle_recv) or [`handle_recv_event`](Machine::handle_recv_event). Sending goes the same way with
-//! [`Machine::write`], [`SendPermit`], [`handle_send`](Machine::handle_send) and [`handle_send_event`](Machine::handle_send_event). There
-//! is at most one permit a direction. A command may withdraw a permit that is out:
-//! [`Action::Readable`] or [`Action::Writable`] then tells its holder to look, and
-//! [`permits_recv`](Machine::permits_recv) or [`permits_send`](Machine::permits_send) is false. What a
-//! call took before its holder noticed still counts.
+//! In plaintext, application data never enters the machine. To receive, the driver calls [`Machine::read`]. If it
+//! returns [`ReadStep::Recv`] with a [`RecvPermit`], the driver makes the system call, straight into the caller's
+//! buffer, and repeats it while it would block. Then it returns the permit with the result, by
+//! [`handle_recv`](Machine::handle_recv) or [`handle_recv_event`](Machine::handle_recv_event). Sending works the same
+//! way with [`Machine::write`], [`SendPermit`], [`handle_send`](Machine::handle_send) and
+//! [`handle_send_event`](Machine::handle_send_event).
+//!
+//! There is at most one permit per direction. An input can revoke a permit that is in use. Then
+//! [`Action::Readable`] or [`Action::Writable`] wakes its holder, and [`permits_recv`](Machine::permits_recv) or
+//! [`permits_send`](Machine::permits_send) returns `false`. Bytes that the holder moved before it noticed still count.
 //!
 //! # TLS
 //!
-//! Over TLS what is received is ciphertext: [`ReadStep::Ingest`] asks for it, in an [`RecvBuf`], by
-//! [`ingest`](Machine::ingest); [`ReadStep::TakePlaintext`] then says that there is data to
-//! [`take`](Machine::take_plaintext). A write is [sealed](Machine::seal); the ciphertext leaves in [`Transmit`]s, which
-//! [`Action::Transmit`] or the return of the call asks to be sent: lent by [`transmit`](Machine::next_transmit),
-//! given back by [`transmitted`](Machine::transmit_done). [`Action::DriveRecv`] asks somebody to receive where no
-//! reader does, with a permit from [`attend`](Machine::begin_background_recv).
+//! Over TLS, the driver receives ciphertext: [`ReadStep::Ingest`] requests it, and [`ingest`](Machine::ingest) passes
+//! it in with a [`RecvBuf`]. [`ReadStep::TakePlaintext`] means that decrypted data is available for
+//! [`take_plaintext`](Machine::take_plaintext).
 //!
-//! A session whose configuration may run foreign code, such as a certificate verifier of the program, can be
-//! [lent](Machine::lend) for that time: the machine then goes on, and what it is [restored](Machine::restore) to
-//! may be closed.
+//! A write is [sealed](Machine::seal), and its ciphertext leaves in a [`Transmit`]. [`Action::Transmit`], or the return
+//! of `seal`, asks the driver to send it. [`next_transmit`](Machine::next_transmit) lends the bytes, and
+//! [`transmit_done`](Machine::transmit_done) returns them. [`Action::DriveRecv`] asks the driver to receive although no
+//! caller reads, with a permit from [`begin_background_recv`](Machine::begin_background_recv).
 //!
-//! # Driving one by hand
+//! A TLS configuration may run the program's code, such as a certificate verifier. The driver can
+//! [borrow](Machine::lend) such a session while that code runs. The machine works on without it, and may be closed when
+//! the driver [restores](Machine::restore) the session.
+//!
+//! # Example
 //!
 //! ```
 //! use std::net::SocketAddr;
 //! use std::time::{Duration, Instant};
 //! use sockeye::machine::{
-//!     Endpoints, Input, Machine, Output, Plan, ReadStep, Received, Release, Target, WriteStep,
+//!     Action, Config, Endpoints, Input, Machine, ReadStep, RecvEvent, Release, Target, WriteStep,
 //! };
 //! use sockeye::Phase;
 //!
 //! let now = Instant::now();
 //! let peer: SocketAddr = "192.0.2.1:70".parse().unwrap();
-//! let mut machine = Machine::new(Plan::new(Target::Address(peer)), now);
+//! let mut machine = Machine::new(Config::new(Target::Address(peer)), now);
 //!
-//! // It wants its one address dialled. Say that this worked.
-//! let [Output::Attempt { id, address }] = machine.start(now).collect::<Vec<_>>()[..] else { panic!() };
+//! // The machine asks for an attempt to connect to its only address. Report that it succeeded.
+//! let [Action::Attempt { id, address }] = machine.start(now).collect::<Vec<_>>()[..] else { panic!() };
 //! assert_eq!(address, peer);
 //! let endpoints = Endpoints { remote: peer, local: None };
 //! let actions: Vec<_> = machine.handle(Input::Attempted { id, result: Ok(endpoints) }, now).collect();
-//! assert!(matches!(actions[..], [Output::Adopt { .. }, Output::Opened, ..]));
+//! assert!(matches!(actions[..], [Action::Attach { .. }, Action::Opened, ..]));
 //! assert_eq!(machine.phase(), Phase::Open);
 //!
-//! // A write: the permit is leave to send; the system took 6 bytes.
-//! let WriteStep::Send(pass) = machine.write() else { panic!() };
-//! assert_eq!(machine.accepted(pass, 6).count(), 0);
+//! // A write: with this permit, the driver sends. Report that the kernel accepted 6 bytes.
+//! let WriteStep::Send(permit) = machine.write() else { panic!() };
+//! assert_eq!(machine.handle_send(permit, 6).count(), 0);
 //!
-//! // A read: the peer has ended. By default that closes our side too.
-//! let ReadStep::Receive(pass) = machine.read() else { panic!() };
-//! let actions: Vec<_> = machine.received(pass, Received::Eof, now).collect();
-//! assert_eq!(actions[..2], [Output::ShutdownWrite, Output::Release(Release::Done)]);
+//! // A read: report EOF. By default, this also closes the write side.
+//! let ReadStep::Recv(permit) = machine.read() else { panic!() };
+//! let actions: Vec<_> = machine.handle_recv_event(permit, RecvEvent::Eof, now).collect();
+//! assert_eq!(actions[..2], [Action::ShutdownWrite, Action::Release(Release::Close)]);
 //! assert_eq!(machine.phase(), Phase::Closed);
 //! assert_eq!(machine.outcome(), Some(Ok(())));
-//! assert!(matches!(machine.read(), ReadStep::End));
+//! assert!(matches!(machine.read(), ReadStep::Eof));
 //! ```
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -101,29 +103,29 @@ pub use self::race::{ATTEMPT_DELAY, AttemptId, MAX_ADDRESSES, MAX_IN_FLIGHT, RES
 use self::state::State;
 pub use self::tls::Discarded;
 
-/// What a machine is made for.
+/// The configuration of a machine.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What to connect to.
+    /// The address or host to connect to.
     pub target: Target,
-    /// The local address, where one is prescribed: addresses of the other family are not dialled.
+    /// The local address to bind to, if any. Addresses of the other family are not dialled.
     pub bind: Option<SocketAddr>,
-    /// Which addresses may be dialled. Every one where there are none.
+    /// The rules that addresses must pass before they are dialled. `None` allows every address.
     pub egress: Option<Arc<EgressRules>>,
-    /// For TLS from the start.
+    /// The setup for TLS from the start, or `None` for plaintext.
     pub tls: Option<TlsSetup>,
-    /// Whether the write side stays open when the peer has ended.
+    /// Whether the write side stays open after the peer's EOF.
     pub allow_half_open: bool,
-    /// The most that lookup, attempts and the TLS handshake may take together.
+    /// The limit for waiting for a slot, lookup, attempts and TLS handshake together. Default: 30 seconds.
     pub connect_timeout: Option<Duration>,
-    /// When connecting has failed at the latest; the earlier of this and the timeout counts.
+    /// The absolute limit for connecting; the earlier of this and the timeout applies. Default: none.
     pub connect_deadline: Option<Instant>,
-    /// The most that a close may wait for what is being written.
+    /// The limit for a close that waits for accepted data to be handed to the kernel. Default: 5 seconds.
     pub close_timeout: Duration,
 }
 
 impl Config {
-    /// A plan with the defaults of [`SocketOptions`](crate::SocketOptions).
+    /// Creates a configuration with the defaults of [`SocketOptions`](crate::SocketOptions).
     #[must_use]
     pub fn new(target: Target) -> Self {
         Config {
@@ -139,155 +141,153 @@ impl Config {
     }
 }
 
-/// What a machine connects to.
+/// The address or host that a machine connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// One numeric address: nothing is looked up.
+    /// One numeric address, without a lookup.
     Address(SocketAddr),
-    /// A name, which whoever drives the machine knows and looks up on [`Action::Resolve`].
+    /// A host name. The driver knows it and resolves it on [`Action::Resolve`].
     Host,
 }
 
-/// What happened, or what the user wants.
+/// An event, or a request of the user, that the driver reports to the machine.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// A part of the answer to a lookup came: addresses, best first. More may follow.
+    /// The resolver returned some addresses, best first. More may follow.
     PartialResolved(&'a [SocketAddr]),
-    /// The lookup ended: the (other) addresses, best first, or why there are none.
+    /// The lookup is complete: the remaining addresses, best first, or the reason why it failed.
     Resolved(Result<&'a [SocketAddr], Fault>),
-    /// A connection attempt ended.
+    /// A connection attempt is complete.
     Attempted {
-        /// Which attempt, as [`Action::Attempt`] named it.
+        /// The attempt's identifier from [`Action::Attempt`].
         id: AttemptId,
-        /// Both ends of the connection, or why there is none.
+        /// Both addresses of the connection, or the reason why the attempt failed.
         result: Result<Endpoints, Fault>,
     },
-    /// The instant of [`Machine::next_timer`] may have come.
+    /// The instant of [`Machine::next_timer`] may have passed.
     TimerExpired,
-    /// The peer's end was seen by who holds no permit: by who discards what comes in, or who looked at the
-    /// wire before an upgrade.
+    /// The driver saw the peer's EOF without a permit: while it discarded data, or when it polled the wire before
+    /// an upgrade.
     WireEof,
-    /// The wire was found broken by who held no permit.
+    /// The driver saw a failure of the wire without a permit.
     WireFailed(Fault),
-    /// Close both directions, gracefully.
+    /// Closes both directions gracefully.
     Close,
-    /// Close both directions at once, by a reset.
+    /// Closes both directions at once, with a reset.
     Abort,
-    /// As [`Abort`](Self::Abort), but without effect once the write side has ended well.
+    /// Same as [`Abort`](Self::Abort), but has no effect after the write side has ended cleanly.
     AbortWrite,
-    /// Half-close: end the write side. Without effect while a send permit is out.
+    /// Closes the write side (half-close). Has no effect while a send permit is in use.
     CloseWrite,
-    /// End the read side: what comes in is dropped.
+    /// Closes the read side. Further data from the peer is discarded.
     CancelRead,
-    /// Upgrade to TLS: from now on nobody may read or write. Without effect where
-    /// [`upgrade_error`](Machine::upgrade_error) says why, or while a send permit is out.
+    /// Begins an upgrade to TLS and revokes all permits. Has no effect if
+    /// [`upgrade_error`](Machine::upgrade_error) returns an error, or while a send permit is in use.
     StartTls,
-    /// No receive permit is out any more, and nothing of the peer was on the wire: another machine, one of
-    /// [`Machine::upgrade`], has it from now on.
+    /// Completes the upgrade: no receive permit is in use, and no data of the peer was on the wire. From now on,
+    /// the wire belongs to another machine, made by [`Machine::upgrade`].
     UpgradeReady,
-    /// Something of the peer was on the wire.
+    /// The driver found data of the peer on the wire before the upgrade.
     UnexpectedPlaintext,
 }
 
-/// What has to be done, in this order.
+/// An action that the driver has to execute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Look the name up; answer with [`Input::Resolved`].
+    /// Resolve the host name, and report [`Input::Resolved`].
     Resolve,
-    /// Dial this address; answer with [`Input::Attempted`].
+    /// Dial this address, and report [`Input::Attempted`].
     Attempt {
-        /// What to name this attempt in the answer.
+        /// The identifier to report.
         id: AttemptId,
         /// The address to dial.
         address: SocketAddr,
     },
-    /// This attempt's connection is the socket's wire from now on.
+    /// Use the connection of this attempt as the socket's wire.
     Attach {
-        /// Which attempt.
+        /// The attempt.
         id: AttemptId,
-        /// How long connecting took.
+        /// The duration of each step of connecting.
         timings: Timings,
     },
-    /// Give up this attempt, and close its descriptor: no answer is wanted any more.
+    /// Cancel this attempt and close its descriptor. The machine ignores its result.
     CancelAttempt {
-        /// Which attempt.
+        /// The attempt.
         id: AttemptId,
     },
-    /// Give up the lookup and all attempts that were not adopted: no answer is wanted any more.
+    /// Cancel the lookup and all attempts that were not attached. The machine ignores their results.
     CancelAttempts,
-    /// Send FIN: all that was accepted is with the system already.
+    /// Send FIN: the kernel has all accepted data.
     ShutdownWrite,
-    /// Nobody reads now: receive what comes, as [`Machine::background`] says.
+    /// Receive in the background, as [`Machine::background`] says, because no caller reads.
     DriveRecv,
-    /// Send what [`Machine::next_transmit`] lends, until it lends nothing more; at the very end of a
-    /// connection, with [`Action::Release`], what [`Machine::take_final_records`] gives, as far as that goes at
-    /// once.
+    /// Send the bytes that [`Machine::next_transmit`] lends, until it lends no more. If [`Action::Release`] follows,
+    /// send instead the bytes of [`Machine::take_final_records`], as far as the kernel accepts them without blocking.
     Transmit,
-    /// Let go of the wire: nothing is wanted of it any more.
+    /// Release the wire: the machine does not need it any more.
     Release(Release),
-    /// Tell who waits for the connection: [`Machine::opened`] has settled.
+    /// Wake threads that wait for the connection: [`Machine::opened`] is settled.
     Opened,
-    /// Tell readers to look again.
+    /// Wake readers, to call [`Machine::read`] again.
     Readable,
-    /// Tell writers to look again.
+    /// Wake writers, to call [`Machine::write`] again.
     Writable,
-    /// Tell who waits for the end: [`Machine::outcome`] has settled.
+    /// Wake threads that wait for the close: [`Machine::outcome`] is settled.
     Closed,
-    /// A TLS handshake that may run foreign code is about to begin: [borrow the
-    /// session](Machine::lend_to_begin) for that.
+    /// [Borrow the session](Machine::lend_to_begin) to begin a TLS handshake that may run the program's code.
     BeginHandshake,
 }
 
-/// How to let go of a wire.
+/// The way to release a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Both directions have ended, or the wire is broken: close the descriptor.
+    /// Close the descriptor: both directions have ended, or the wire has failed.
     Close,
-    /// The peer has not ended: drop what it still sends, within a bound of time and bytes, so that it
-    /// sees FIN rather than a reset, then close the descriptor.
+    /// Drain the wire within a bound of time and bytes, then close the descriptor. The peer may still send, and
+    /// without draining it would see a reset instead of FIN.
     Linger,
     /// Send a reset.
     Reset,
 }
 
-/// What the driver of a machine should watch the wire for while nobody reads.
+/// The events that the driver monitors the wire for while no caller reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
-    /// For nothing.
+    /// None.
     Nothing,
-    /// For whatever comes, which is received and dropped; then say [`Input::WireEof`] or
+    /// Incoming data, to receive and drop it. The driver reports EOF as [`Input::WireEof`], and a failure as
     /// [`Input::WireFailed`].
     Discard,
-    /// For whatever comes, which is [ingested](Machine::ingest).
+    /// Incoming data, to [ingest](Machine::ingest) it.
     Ingest,
-    /// For a failure only.
+    /// Failures only.
     WatchErrors,
-    /// For a failure, and for the peer's end with nothing unread before it. To look takes a
-    /// [`RecvPermit`]; over TLS what is there is [ingested](Machine::ingest) until something is unread.
+    /// Failures, and an EOF with no unread data before it. To check for it, the driver needs a [`RecvPermit`]. Over
+    /// TLS, the driver [ingests](Machine::ingest) incoming data until some is unread.
     WatchEof,
 }
 
-/// Why a connection can't be upgraded.
+/// The reason why a connection can't be upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeError {
-    /// It is TLS already.
+    /// The connection uses TLS already.
     AlreadyTls,
-    /// It was upgraded, or is about to be.
+    /// The connection was upgraded, or an upgrade has begun.
     Upgraded,
-    /// This side has ended its writing.
+    /// This side closed its write side.
     HalfClosed,
     /// Reading was cancelled.
     ReadCancelled,
-    /// This side has closed or aborted it.
+    /// This side closed or aborted the connection.
     Closed,
-    /// The peer has ended.
+    /// The peer sent EOF.
     PeerEnded,
-    /// It failed.
+    /// The connection failed.
     Failed(Fault),
 }
 
-/// One socket's state and rules. See the [module](self) for how to drive it.
+/// The state machine of one socket. See the [module](self) for how to drive it.
 #[derive(Debug)]
 pub struct Machine {
     state: State,
@@ -295,12 +295,12 @@ pub struct Machine {
     stats: Stats,
 }
 
-/// What transitions need to know of the options.
+/// The options that transitions depend on.
 #[derive(Clone, Copy, Debug)]
 struct Policy {
     allow_half_open: bool,
     close_timeout: CompactDuration,
-    /// So many transitions on there is a panic; 0 for none.
+    /// The number of transitions until a test panic; 0 for none.
     #[cfg(test)]
     panics_in: u8,
 }
@@ -316,7 +316,7 @@ impl Policy {
     }
 }
 
-/// A time limit in little room: in milliseconds, rounded up, 49 days at most.
+/// A time limit in 4 bytes: milliseconds, rounded up, at most 49 days.
 #[derive(Clone, Copy, Debug)]
 struct CompactDuration(u32);
 
@@ -326,15 +326,15 @@ impl CompactDuration {
         CompactDuration(u32::try_from(millis).unwrap_or(u32::MAX))
     }
 
-    /// The instant when it has passed.
+    /// Returns the instant at which the limit expires.
     fn after(self, now: Instant) -> Instant {
         now + Duration::from_millis(self.0.into())
     }
 }
 
 impl Machine {
-    /// A machine that is about to connect; [`start`](Self::start) gives its first actions. Until then it
-    /// waits, for a place among the sockets that may be open, and its connect timeout runs.
+    /// Creates a machine that is about to connect; [`start`](Self::start) returns its first actions. Until then it
+    /// waits for a free socket slot, and its connect timeout runs.
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Self {
         Machine {
@@ -344,9 +344,9 @@ impl Machine {
         }
     }
 
-    /// The machine of a connection that another one has [handed over](Input::UpgradeReady), about to begin its
-    /// TLS handshake; [`start`](Self::start) gives its first actions. Of the plan counts what is left to
-    /// do.
+    /// Creates the machine for a connection after an [upgrade](Input::UpgradeReady) of another machine. It is about to
+    /// begin its TLS handshake; [`start`](Self::start) returns its first actions. It ignores the parts of `config` that
+    /// concern connecting.
     #[must_use]
     pub fn upgrade(
         config: &Config,
@@ -361,7 +361,7 @@ impl Machine {
         }
     }
 
-    /// One of which nothing is wanted any more.
+    /// Creates a poisoned machine, as a placeholder.
     pub(crate) fn inert() -> Self {
         Machine {
             state: State::Poisoned,
@@ -375,14 +375,14 @@ impl Machine {
         }
     }
 
-    /// The first actions. A second call gives none.
+    /// Returns the first actions. A second call returns none.
     pub fn start(&mut self, now: Instant) -> Actions<'_> {
         let mut actions = Actions::none();
         self.transition(&mut actions, |state, _, actions| state.start(now, actions));
         actions
     }
 
-    /// Takes notice of `input`.
+    /// Processes an input.
     pub fn handle(&mut self, input: Input<'_>, now: Instant) -> Actions<'_> {
         let mut actions = Actions::none();
         self.transition(&mut actions, |state, policy, actions| {
@@ -391,8 +391,8 @@ impl Machine {
         actions
     }
 
-    /// Replaces the state by what `next` makes of it. If that panics the state is poisoned: half a transition
-    /// reads as nothing else, least of all as a clean end.
+    /// Applies `next` to the state. If `next` panics, the state stays poisoned, so that a partial transition never
+    /// looks like a clean end.
     fn transition(
         &mut self,
         actions: &mut Actions<'_>,
@@ -404,14 +404,14 @@ impl Machine {
         self.state = next(state, self.policy, actions);
     }
 
-    /// Says that a panic interrupted whoever drives the machine, so that what it knows of the connection may
-    /// be wrong: every query answers with [`Fault::Internal`] from now on. Returns what the machine had, which
-    /// may hold objects of the program's, to be dropped where their code may run.
+    /// Poisons the machine after a panic of its driver, because its state may be wrong. From now on, every query
+    /// returns [`Fault::Internal`]. Returns the old state, which may own objects of the program; the caller drops it
+    /// where their code may run.
     pub(crate) fn poison(&mut self) -> Box<dyn Any + Send> {
         Box::new(std::mem::replace(&mut self.state, State::Poisoned))
     }
 
-    /// Has the transition panic that is the next but so many.
+    /// Makes the transition after the next `transitions` ones panic.
     #[cfg(test)]
     pub(crate) fn panic_after(&mut self, transitions: u8) {
         self.policy.panics_in = transitions + 1;
@@ -422,50 +422,50 @@ impl Machine {
         let is_due = self.policy.panics_in == 1;
         self.policy.panics_in = self.policy.panics_in.saturating_sub(1);
         if is_due {
-            // Prints nothing.
+            // Unlike panic!, this prints nothing.
             std::panic::resume_unwind(Box::new("a panic for a test"));
         }
     }
 
-    /// What a party that wants to receive has to do.
+    /// Returns the next step of a reader.
     #[inline]
     pub fn read(&mut self) -> ReadStep {
         self.state.read()
     }
 
-    /// What a party that wants to send has to do.
+    /// Returns the next step of a writer.
     #[inline]
     pub fn write(&mut self) -> WriteStep {
         self.state.write()
     }
 
-    /// Why a read that begins now would fail.
+    /// Returns the error of a read that begins now, if it would fail.
     #[must_use]
     pub fn read_error(&self) -> Option<Fault> {
         self.state.read_error()
     }
 
-    /// Why a write that begins now would fail, although one that began before may go on.
+    /// Returns the error of a write that begins now, if it would fail. A write that began before may continue.
     #[must_use]
     pub fn write_error(&self) -> Option<Fault> {
         self.state.write_error()
     }
 
-    /// Whether the end of this attempt is waited for: it is under way, and was not given up.
+    /// Returns whether this attempt is in progress and was not cancelled.
     #[must_use]
     pub fn is_attempt_pending(&self, id: AttemptId) -> bool {
         self.state.is_attempt_pending(id)
     }
 
-    /// Why an upgrade can't begin, now or ever.
+    /// Returns the reason why an upgrade can't begin, now or later.
     #[must_use]
     pub fn upgrade_error(&self) -> Option<UpgradeError> {
         self.state.upgrade_error()
     }
 
-    /// Ends a receive permit that took `bytes` bytes, more than none. They count as read, unless
-    /// [`read_error`](Self::read_error) says otherwise then: bytes that come when an upgrade has
-    /// begun end the connection.
+    /// Returns a receive permit after a receive of `bytes` bytes, at least one. The bytes count as read, unless
+    /// [`read_error`](Self::read_error) then returns an error: bytes that arrive after an upgrade has begun end the
+    /// connection.
     #[inline]
     pub fn handle_recv(&mut self, permit: RecvPermit, bytes: usize) -> Actions<'_> {
         if self.state.return_recv_if_open() {
@@ -486,7 +486,7 @@ impl Machine {
         actions
     }
 
-    /// Ends a receive permit that took nothing.
+    /// Returns a receive permit after a receive of no bytes.
     pub fn handle_recv_event(
         &mut self,
         permit: RecvPermit,
@@ -503,7 +503,7 @@ impl Machine {
         actions
     }
 
-    /// Ends a send permit that took `bytes` bytes.
+    /// Returns a send permit after the kernel accepted `bytes` bytes.
     #[inline]
     pub fn handle_send(&mut self, permit: SendPermit, bytes: usize) -> Actions<'_> {
         self.stats.bytes_written += bytes as u64;
@@ -513,7 +513,7 @@ impl Machine {
         self.handle_send_event(permit, SendEvent::Cancelled)
     }
 
-    /// Ends a send permit that took nothing.
+    /// Returns a send permit after the kernel accepted nothing.
     pub fn handle_send_event(&mut self, permit: SendPermit, what: SendEvent) -> Actions<'_> {
         let mut actions = Actions::none();
         if self.state.return_send(permit) || what != SendEvent::Cancelled {
@@ -524,107 +524,106 @@ impl Machine {
         actions
     }
 
-    /// Whether a receive permit that is out still stands. If not, its holder makes no more calls and
-    /// gives it back.
+    /// Returns whether a receive permit is still valid. If not, its holder makes no more system calls and returns it.
     #[must_use]
     pub fn permits_recv(&self, permit: &RecvPermit) -> bool {
         self.state.can_recv_as(permit.0)
     }
 
-    /// Whether a reader's receive permit that may be out would still stand.
+    /// Returns whether a reader's receive permit would be valid.
     #[must_use]
     pub fn can_recv(&self) -> bool {
         self.state.can_recv_as(Holder::Reader)
     }
 
-    /// Whether a send permit that is out still stands. If not, its holder makes no more calls and gives
-    /// it back.
+    /// Returns whether a send permit is still valid. If not, its holder makes no more system calls and returns it.
     #[must_use]
     pub fn permits_send(&self, _pass: &SendPermit) -> bool {
         self.state.can_send()
     }
 
-    /// When to say [`Input::TimerExpired`], and what passes then.
+    /// Returns the instant at which to report [`Input::TimerExpired`], and the limit that expires then.
     #[must_use]
     pub fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         self.state.next_timer()
     }
 
-    /// Where the socket is in its life.
+    /// Returns the socket's phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.state.phase()
     }
 
-    /// Whether the connection was established: `None` while that is open. A later failure changes
-    /// nothing of it.
+    /// Returns whether the connection was established: `None` while that is undecided. A later failure does not change
+    /// it.
     #[must_use]
     pub fn opened(&self) -> Option<Result<(), Fault>> {
         self.state.opened()
     }
 
-    /// How the socket ended: `None` while it lives. It never changes again.
+    /// Returns how the socket ended: `None` until it has. The outcome never changes.
     #[must_use]
     pub fn outcome(&self) -> Option<Result<(), Fault>> {
         self.state.outcome()
     }
 
-    /// What to watch the wire for while nobody reads.
+    /// Returns the events to monitor the wire for while no caller reads.
     #[must_use]
     pub fn background(&self) -> Background {
         self.state.background()
     }
 
-    /// Whether this side can still send: neither closed, nor half-closed, nor broken.
+    /// Returns whether the write side is open: neither closed nor failed.
     #[must_use]
     pub fn is_write_open(&self) -> bool {
         self.state.is_write_open()
     }
 
-    /// Whether a receive permit is out.
+    /// Returns whether a receive permit is in use.
     #[must_use]
     pub fn recv_in_flight(&self) -> bool {
         self.state.recv_in_flight()
     }
 
-    /// Returns the step of connecting or closing that it is in, or that failed.
+    /// Returns the current step of connecting or closing, or the one that failed.
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         self.state.step()
     }
 
-    /// Returns how long each step took, of a connection that never came to be. If its handshake failed, the
-    /// other steps are zero here: [`Action::Attach`] has told how long they took.
+    /// Returns the duration of each step of a failed connect. If the handshake failed, the other steps are zero here,
+    /// because [`Action::Attach`] reported them.
     #[must_use]
     pub fn timings(&self) -> Option<Timings> {
         self.state.timings()
     }
 
-    /// Every attempt that failed, in order, of a connection that never came to be.
+    /// Returns all attempts of a failed connect, in order.
     #[must_use]
     pub fn attempts(&self) -> &[FailedAttempt] {
         self.state.attempts()
     }
 
-    /// Application bytes that passed.
+    /// Returns the number of application bytes read and written.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats
     }
 }
 
-/// What has to be done after an input, in order. To be drained before the machine is used again.
+/// The actions after an input, in the order of execution. The driver takes all of them before it uses the machine
+/// again.
 ///
-/// Mostly there is nothing, which costs nothing.
+/// Most inputs cause no action, which costs no allocation.
 #[derive(Debug)]
-#[must_use = "what has to be done is lost when it is not drained"]
+#[must_use = "actions that are not taken are lost"]
 pub struct Actions<'a> {
     items: Vec<Action>,
     taken: usize,
     machine: PhantomData<&'a mut Machine>,
 }
 
-/// No input has more consequences than this.
+/// The maximum number of actions of one input.
 const MAX_ACTIONS: usize = 8;
 
 impl Actions<'_> {
@@ -639,13 +638,13 @@ impl Actions<'_> {
         self.items.push(action);
     }
 
-    /// What has not been taken, in order.
+    /// Returns the remaining actions, in order.
     #[must_use]
     pub fn as_slice(&self) -> &[Action] {
         &self.items[self.taken..]
     }
 
-    /// Whether nothing has to be done (any more).
+    /// Returns whether no actions remain.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.taken == self.items.len()

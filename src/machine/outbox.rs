@@ -1,50 +1,50 @@
-//! Ciphertext on its way to the wire: bounded, and lent to whoever makes the system call.
+//! The bounded queue of ciphertext on its way to the wire, and the transmit buffer that a sender borrows from it.
 
 use std::fmt;
 
-/// The most application data that is sealed and not yet with the system, in bytes.
+/// The maximum amount of sealed application data that the kernel has not accepted, in bytes.
 pub(super) const MAX_SEND_QUEUE: usize = 64 * 1024;
 
-/// What is sealed and waits for the wire.
+/// The queue of ciphertext that waits for the wire.
 ///
-/// Its bytes leave as a [`Transmit`], one at a time; what is sealed meanwhile queues behind it.
+/// The bytes leave in a [`Transmit`], one at a time. Ciphertext that is sealed while one is lent queues after it.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     bytes: Vec<u8>,
-    /// So many bytes are out in a transmit buffer.
+    /// The number of bytes in the lent transmit buffer.
     in_flight: usize,
-    /// Nothing is sent any more.
+    /// Whether everything is dropped, because the wire has failed.
     is_discarding: bool,
 }
 
 impl SendQueue {
-    /// How much more application data may be sealed.
+    /// Returns how many more bytes of application data may be sealed.
     pub(super) fn available(&self) -> usize {
         MAX_SEND_QUEUE.saturating_sub(self.bytes.len() + self.in_flight)
     }
 
-    /// Whether everything is with the system.
+    /// Returns whether the kernel has accepted everything.
     pub(super) fn is_empty(&self) -> bool {
         self.is_discarding || self.len() == 0
     }
 
-    /// Whether a transmit buffer is out.
+    /// Returns whether a transmit buffer is lent.
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight > 0
     }
 
-    /// How many bytes are not with the system.
+    /// Returns the number of bytes that the kernel has not accepted.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() + self.in_flight
     }
 
-    /// Drops all that waits, and what comes back: the wire has failed.
+    /// Drops the queue, and everything that is returned or appended later, because the wire has failed.
     pub(super) fn discard_all(&mut self) {
         *self = SendQueue { is_discarding: true, ..SendQueue::default() };
     }
 
-    /// Appends what `fill` writes, which is given about `available` bytes: see [`FillResult`]. How much that was; none
-    /// where it could not.
+    /// Appends the bytes that `fill` writes into a buffer of `room` bytes, or more if it asks for that: see
+    /// [`FillResult`]. Returns their number, or `None` if `fill` failed.
     pub(super) fn append(
         &mut self,
         room: usize,
@@ -59,7 +59,7 @@ impl SendQueue {
         written
     }
 
-    /// Appends what was sealed elsewhere.
+    /// Appends the ciphertext of another queue.
     pub(super) fn extend(&mut self, later: SendQueue) {
         if self.bytes.is_empty() {
             self.bytes = later.bytes;
@@ -71,13 +71,13 @@ impl SendQueue {
         }
     }
 
-    /// Notes that `bytes` bytes were sealed straight into a transmit buffer.
+    /// Records that `bytes` bytes were sealed straight into a transmit buffer.
     pub(super) fn lend(&mut self, bytes: usize) {
-        debug_assert!(self.is_empty(), "what waits comes first");
+        debug_assert!(self.is_empty(), "queued bytes come first");
         self.in_flight = bytes;
     }
 
-    /// Lends all that waits.
+    /// Lends the whole queue.
     pub(super) fn next(&mut self) -> Option<Transmit> {
         if self.bytes.is_empty() || self.in_flight > 0 || self.is_discarding {
             return None;
@@ -86,7 +86,7 @@ impl SendQueue {
         Some(Transmit { end: self.bytes.len(), bytes: std::mem::take(&mut self.bytes), start: 0 })
     }
 
-    /// Takes a transmit buffer back, of which what was not sent comes first again.
+    /// Takes a transmit buffer back, and puts its unsent bytes at the front of the queue.
     pub(super) fn return_unsent(&mut self, transmit: &mut Transmit) {
         self.in_flight = 0;
         if !transmit.is_empty() && !self.is_discarding {
@@ -95,14 +95,14 @@ impl SendQueue {
         transmit.clear();
     }
 
-    /// All that waits, for the last time.
+    /// Returns the queued bytes, when the connection ends.
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        // The middle of a transmit buffer is no place to begin.
+        // A lent transmit buffer may have been sent in part, so nothing can follow it.
         if self.in_flight > 0 || self.is_discarding { Vec::new() } else { self.bytes }
     }
 }
 
-/// Ciphertext to be sent, in order and once. It is given back with what was not.
+/// Ciphertext to send, in order and once. The sender returns it with the bytes that it could not send.
 #[derive(Default)]
 pub struct Transmit {
     bytes: Vec<u8>,
@@ -111,24 +111,24 @@ pub struct Transmit {
 }
 
 impl Transmit {
-    /// What is to be sent.
+    /// Returns the bytes to send.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// Whether nothing is left to be sent.
+    /// Returns whether no bytes are left to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Takes off what the wire took.
+    /// Removes the first `bytes` bytes, which the kernel accepted.
     pub fn sent(&mut self, bytes: usize) {
         self.start = self.end.min(self.start + bytes);
     }
 
-    /// Is filled anew, as [`SendQueue::append`]. Its memory stays.
+    /// Replaces the contents like [`SendQueue::append`], and reuses the memory.
     pub(super) fn fill(
         &mut self,
         room: usize,
@@ -140,7 +140,7 @@ impl Transmit {
         Some(written)
     }
 
-    /// Makes it empty, to be filled again.
+    /// Empties the buffer and keeps its memory.
     pub(super) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
@@ -148,14 +148,14 @@ impl Transmit {
 
 impl fmt::Debug for Transmit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parcel").field("len", &self.bytes().len()).finish_non_exhaustive()
+        f.debug_struct("Transmit").field("len", &self.bytes().len()).finish_non_exhaustive()
     }
 }
 
-/// How much was written, or how much room that takes, or that it can't be.
+/// The number of bytes written; or the required size of the buffer; or `Err(None)` if it is impossible.
 pub(super) type FillResult = Result<usize, Option<usize>>;
 
-/// Has `fill` write behind the first `before` bytes.
+/// Calls `fill` with the space after the first `before` bytes, and grows it if `fill` asks for more.
 fn fill_growing(
     bytes: &mut Vec<u8>,
     before: usize,
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_sent_comes_before_what_was_sealed_meanwhile() {
+    fn unsent_bytes_come_before_bytes_sealed_later() {
         let mut send_queue = SendQueue::default();
         assert_eq!(send_queue.available(), MAX_SEND_QUEUE);
         add(&mut send_queue, b"abcdef");
@@ -190,11 +190,11 @@ mod tests {
         transmit.sent(4);
         send_queue.return_unsent(&mut transmit);
         assert!(transmit.is_empty());
-        assert_eq!(send_queue.next().expect("the rest waits").bytes(), b"efgh");
+        assert_eq!(send_queue.next().expect("the rest is queued").bytes(), b"efgh");
     }
 
     #[test]
-    fn it_is_empty_only_when_nothing_is_lent_either() {
+    fn a_queue_with_a_lent_buffer_is_not_empty() {
         let mut send_queue = SendQueue::default();
         add(&mut send_queue, &[1]);
         let mut transmit = send_queue.next().expect("something waits");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_out_behind_a_parcel_that_may_be_sent_in_part() {
+    fn nothing_follows_a_transmit_that_may_be_sent_in_part() {
         let mut send_queue = SendQueue::default();
         add(&mut send_queue, &[1]);
         let _parcel = send_queue.next();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_wire_has_failed_nothing_waits_any_more() {
+    fn a_failed_wire_empties_the_queue() {
         let mut send_queue = SendQueue::default();
         add(&mut send_queue, b"abc");
         let mut transmit = send_queue.next().expect("something waits");

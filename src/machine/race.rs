@@ -1,20 +1,18 @@
-//! From a name to one connection: the lookup, then a race of the addresses (happy eyeballs, RFC 8305
-//! and its successor draft).
+//! Happy Eyeballs: from a host name to one connection, by a race of its addresses (RFC 8305 and its successor draft).
 //!
-//! A sub-machine of its own, whose end is the connecting state's end. Its rules:
+//! This state machine is part of the connecting state, and ends with it. Its rules:
 //!
-//! - Answers are used as they come. When the first has only IPv4 addresses and more may follow, IPv6 has
-//!   [`RESOLUTION_DELAY`] to catch up (section 3).
-//! - Families take turns, from that of the first answer's first address on; within a family the
-//!   resolver's order stays (section 4).
-//! - The next attempt begins [`ATTEMPT_DELAY`] after the last began, or at once when one fails
-//!   (section 5). The first to succeed wins. At most [`MAX_IN_FLIGHT`] are under way: then the oldest is given
-//!   up for the next.
-//! - What the egress rules refuse is not dialled, and has failed as soon as it is known. Among addresses
-//!   that were dialled in vain it decides nothing: the error is theirs.
-//! - With a prescribed local port attempts run one after another: two could not have it at once.
-//! - An attempt that failed for want of something on this side, such as a descriptor, while others are
-//!   under way is made again when one of these has ended, or with the next.
+//! - Addresses are used as soon as the resolver returns them. If the first answer has only IPv4 addresses and more may
+//!   follow, IPv4 waits [`RESOLUTION_DELAY`] for IPv6 (section 3).
+//! - The families alternate, starting with that of the first address. Within a family, the resolver's order
+//!   stays (section 4).
+//! - The next attempt starts [`ATTEMPT_DELAY`] after the last one started, or at once if one fails (section 5). The
+//!   first attempt to succeed wins. At most [`MAX_IN_FLIGHT`] are in flight; to start another, the oldest is cancelled.
+//! - Addresses that the egress rules refuse are not dialled, and fail as soon as they are known. They determine the
+//!   error only if no address was dialled.
+//! - With a fixed local port, attempts run one after another, because only one can use the port at a time.
+//! - If an attempt fails because this side lacks a resource, such as a descriptor, while others are in flight, it is
+//!   retried when one of these ends, or when the next attempt is due.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -25,55 +23,55 @@ use super::{Action, Actions, Config, Endpoints, FailedAttempt, Fault, Step, Targ
 use crate::egress::EgressRules;
 use crate::info::Timings;
 
-/// The most addresses of one lookup that are dialled; what a resolver gives beyond that is dropped. Those
-/// that the egress rules refuse do not count.
+/// The maximum number of addresses of one lookup that are dialled; the rest is dropped. Addresses that the egress rules
+/// refuse do not count.
 pub const MAX_ADDRESSES: usize = 64;
-/// The most attempts of one race that are under way, each of which takes a descriptor.
+/// The maximum number of attempts of one race in flight. Each takes a descriptor.
 pub const MAX_IN_FLIGHT: usize = 8;
-/// The most addresses of one lookup that are looked at: more than two messages of the name system can hold.
+/// The maximum number of addresses of one lookup that are checked: more than two DNS messages can hold.
 pub(super) const MAX_CHECKED: usize = 8192;
-/// The most refused addresses that are kept, for the error of a failed connection.
+/// The maximum number of refused addresses that are kept for the error of a failed connect.
 pub(super) const MAX_DENIED: usize = 64;
-/// How long after one attempt the next begins, where none fails before.
+/// The delay between the starts of two attempts, if none fails before.
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// How long IPv4 addresses that come first wait for IPv6 ones.
+/// The time that IPv4 addresses wait for IPv6 addresses if they arrive first.
 pub const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// How often an address is dialled again that by chance led back to the socket itself.
+/// The maximum number of retries after a socket connected to itself by chance.
 const MAX_SELF_CONNECT_RETRIES: u8 = 2;
 
-/// Names one connection attempt of one machine.
+/// The identifier of a connection attempt of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AttemptId(pub(super) usize);
 
 #[derive(Debug)]
 pub(super) struct HappyEyeballs {
-    /// `None` while it waits for its start.
+    /// `None` until the race starts.
     started_at: Option<Instant>,
     bind: Option<SocketAddr>,
-    /// Nothing is refused where there are none.
+    /// `None` allows every address.
     egress: Option<Arc<EgressRules>>,
-    /// Whether more answers may come.
+    /// Whether the resolver may return more addresses.
     lookup_pending: bool,
-    /// When the first answer came.
+    /// The time of the first answer.
     first_answer_at: Option<Instant>,
-    /// The end of the wait for IPv6, while it lasts.
+    /// The end of the current wait for IPv6.
     v6_grace: Option<Instant>,
-    /// What is left to dial of each family, IPv4 first.
+    /// The addresses left to dial: IPv4, then IPv6.
     remaining: [VecDeque<SocketAddr>; 2],
-    /// Whose turn it is.
+    /// The family of the next attempt.
     next_family: Family,
-    /// How many addresses the answers had, of those that may be dialled.
+    /// The number of addresses so far that may be dialled.
     candidates_seen: usize,
-    /// How many addresses of the answers were looked at.
+    /// The number of addresses so far that were checked.
     checked: usize,
-    /// How many of them were refused.
+    /// The number of checked addresses that were refused.
     denied: usize,
-    /// Every attempt, in the order in which they began.
+    /// All attempts, in order of their start.
     attempts: Vec<Attempt>,
-    /// When the latest of them began.
+    /// The start of the latest attempt.
     last_started: Option<Instant>,
-    /// When the next attempt begins.
+    /// The scheduled start of the next attempt.
     next_attempt_at: Option<Instant>,
     self_connect_retries: u8,
 }
@@ -81,9 +79,9 @@ pub(super) struct HappyEyeballs {
 #[derive(Debug)]
 struct Attempt {
     address: SocketAddr,
-    /// When it began, or was refused.
+    /// The time at which it started or was refused.
     started_at: Instant,
-    /// `None` while it is under way.
+    /// `None` while it is in flight.
     failed: Option<Failed>,
 }
 
@@ -99,14 +97,14 @@ enum Family {
     V6,
 }
 
-/// Where a race got to.
+/// The state of a race after an event.
 #[derive(Debug)]
 pub(super) enum RaceStep {
-    /// It goes on.
+    /// The race continues.
     Continue,
-    /// It was won.
+    /// An attempt succeeded.
     Won(Timings),
-    /// It is lost.
+    /// All attempts failed.
     Lost(Fault),
 }
 
@@ -130,19 +128,19 @@ impl HappyEyeballs {
             self_connect_retries: MAX_SELF_CONNECT_RETRIES,
         };
         if let Target::Address(address) = config.target {
-            // One that can't be dialled from the prescribed address fails by itself.
+            // An address of the other family than `bind` is dialled too: its attempt fails.
             happy_eyeballs.lookup_pending = false;
             happy_eyeballs.add_candidate(address, now);
         }
         happy_eyeballs
     }
 
-    /// Stands for [`start`](Self::start) if nothing may begin any more: its first step is the one that failed.
+    /// Replaces [`start`](Self::start) if the deadline has passed, so that the first step counts as the failed one.
     pub(super) fn start_too_late(&mut self, now: Instant) {
         self.started_at.get_or_insert(now);
     }
 
-    /// Begins the race, once.
+    /// Starts the race. A second call has no effect.
     pub(super) fn start(&mut self, now: Instant, actions: &mut Actions<'_>) -> RaceStep {
         if self.started_at.is_some() {
             return RaceStep::Continue;
@@ -154,11 +152,11 @@ impl HappyEyeballs {
         }
         self.first_answer_at = Some(now);
         self.start_next(now, actions);
-        // Of one address, which is dialled unless it was refused.
+        // There is one address. The race is lost at once if the rules refused it.
         self.last_fault().map_or(RaceStep::Continue, RaceStep::Lost)
     }
 
-    /// An answer came, after which more come or, with `last`, do not.
+    /// Handles addresses from the resolver; `last` says that no more follow.
     pub(super) fn on_resolved(
         &mut self,
         answer: Result<&[SocketAddr], Fault>,
@@ -243,7 +241,7 @@ impl HappyEyeballs {
         RaceStep::Continue
     }
 
-    /// An instant that [`next_timer`](Self::next_timer) named may have come.
+    /// Handles the timer of [`next_timer`](Self::next_timer), if it is due.
     pub(super) fn on_timer(&mut self, now: Instant, actions: &mut Actions<'_>) {
         if self.v6_grace.is_some_and(|at| at <= now) {
             if !planted!(KeepsStaleTimer) {
@@ -255,13 +253,13 @@ impl HappyEyeballs {
         }
     }
 
-    /// When something is to be done, and what.
+    /// Returns the next timer and its purpose.
     pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         let hold = self.v6_grace.map(|at| (at, TimerKind::OtherFamilyDelay));
         hold.or(self.next_attempt_at.map(|at| (at, TimerKind::NextAttempt)))
     }
 
-    /// How long each step took until `now`.
+    /// Returns the duration of each step until `now`.
     pub(super) fn timings(&self, now: Instant) -> Timings {
         let started_at = self.started_at.unwrap_or(now);
         let answered = self.first_answer_at.unwrap_or(now);
@@ -272,7 +270,7 @@ impl HappyEyeballs {
         }
     }
 
-    /// What the limit on connecting limits now.
+    /// Returns the step that the connect timeout limits now.
     pub(super) fn timer_kind(&self) -> TimerKind {
         match self.started_at {
             None => TimerKind::Slot,
@@ -281,14 +279,14 @@ impl HappyEyeballs {
         }
     }
 
-    /// The step of connecting that it is at, or at which it ended.
+    /// Returns the current or last step of connecting.
     pub(super) fn step(&self) -> Option<Step> {
         let all_refused =
             !self.lookup_pending && self.candidates_seen == 0 && !self.attempts.is_empty();
         if all_refused { Some(Step::Connect) } else { self.timer_kind().step() }
     }
 
-    /// Every attempt. Those under way have failed with `pending`, now.
+    /// Returns all attempts. Those in flight fail with `pending` at `now`.
     pub(super) fn into_failed(self, pending: Fault, now: Instant) -> Vec<FailedAttempt> {
         let attempts = self.attempts.into_iter();
         attempts
@@ -322,7 +320,7 @@ impl HappyEyeballs {
         }
     }
 
-    /// Takes in one address, to be dialled or refused.
+    /// Queues an address, or records it as refused.
     fn add_candidate(&mut self, address: SocketAddr, now: Instant) {
         if let Err(fault) = self.check(address) {
             if self.denied < MAX_DENIED {
@@ -339,7 +337,7 @@ impl HappyEyeballs {
         self.queue_for(address).push_back(address);
     }
 
-    /// The verdict on an address, by which alone it may be dialled.
+    /// Checks whether an address may be dialled.
     fn check(&self, address: SocketAddr) -> Result<(), Fault> {
         match &self.egress {
             Some(rules) if !planted!(DialsDenied) => rules.check(address)?,
@@ -351,7 +349,7 @@ impl HappyEyeballs {
         }
     }
 
-    /// Begins the next attempt, if there is one, and sets the time of the one after it.
+    /// Starts the next attempt, if there is one, and schedules the one after it.
     fn start_next(&mut self, now: Instant, actions: &mut Actions<'_>) {
         self.next_attempt_at = None;
         let other = self.next_family.other();
@@ -363,7 +361,7 @@ impl HappyEyeballs {
         };
         self.next_family = Family::of(address).other();
         self.cancel_oldest(now, actions);
-        // One that this side could not make is made again, and not another.
+        // A retry after a lack of resources reuses the attempt instead of adding one.
         let previous = self.attempts.iter().position(|attempt| {
             attempt.address == address
                 && attempt.failed.is_some_and(|failed| failed.fault.is_resource_exhaustion())
@@ -379,7 +377,7 @@ impl HappyEyeballs {
         self.schedule_next();
     }
 
-    /// Makes room for one more attempt.
+    /// Cancels the oldest attempt if [`MAX_IN_FLIGHT`] are in flight.
     fn cancel_oldest(&mut self, now: Instant, actions: &mut Actions<'_>) {
         if self.in_flight() < MAX_IN_FLIGHT {
             return;
@@ -392,7 +390,7 @@ impl HappyEyeballs {
         }
     }
 
-    /// Whether an attempt is under way, and its end is waited for.
+    /// Returns whether an attempt is in flight.
     pub(super) fn is_pending(&self, id: AttemptId) -> bool {
         self.attempts.get(id.0).is_some_and(|attempt| attempt.failed.is_none())
     }
@@ -406,8 +404,8 @@ impl HappyEyeballs {
         };
     }
 
-    /// Where nobody listens, a port that the system chose can be the very one that is dialled; the two
-    /// ends then open to each other (simultaneous open, RFC 9293, section 3.5).
+    /// Fails if the socket connected to itself. If nothing listens on a local port, the kernel may pick that port as
+    /// the source port, and the socket connects to itself (simultaneous open, RFC 9293, section 3.5).
     fn check_self_connect(&self, ends: Endpoints) -> Result<(), Fault> {
         if ends.local != ends.known_remote() || ends.local.is_none() {
             return Ok(());
@@ -426,7 +424,7 @@ impl HappyEyeballs {
         self.attempts.iter().filter(|attempt| attempt.failed.is_none()).count()
     }
 
-    /// The last failure of an address that was dialled, or else of one that was refused.
+    /// Returns the last fault of a dialled address, or else of a refused one.
     fn last_fault(&self) -> Option<Fault> {
         let failures = self.attempts.iter().rev().filter_map(|attempt| attempt.failed);
         let faults = || failures.clone().map(|failed| failed.fault);

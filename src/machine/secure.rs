@@ -1,4 +1,4 @@
-//! What a machine offers over TLS, and for an upgrade to it.
+//! The methods of a machine for TLS: ingest and take data, seal and transmit it, and upgrade.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::info::Negotiated;
 use crate::tls::Failure;
 
 impl Machine {
-    /// Ends a receive permit that took ciphertext. What the time is it asks only where that matters.
+    /// Returns a receive permit with received ciphertext. Calls `now` only if the time matters.
     pub fn ingest(
         &mut self,
         permit: RecvPermit,
@@ -33,8 +33,8 @@ impl Machine {
         actions
     }
 
-    /// Ends a receive permit by moving unread data to `buf`: so many bytes. What the time is it asks only where
-    /// that matters.
+    /// Returns a receive permit, and moves decrypted data to `buf`. Returns the number of bytes. Calls `now` only if
+    /// the time matters.
     pub fn take_plaintext(
         &mut self,
         permit: RecvPermit,
@@ -52,17 +52,18 @@ impl Machine {
         (bytes, actions)
     }
 
-    /// Over TLS, whether something can be [sealed](Self::seal). If not, [`next_transmit`](Self::next_transmit) what
-    /// waits, or wait for [`Action::Writable`] where another does that.
+    /// Returns whether a writer over TLS can [seal](Self::seal). If not, the caller sends the queued ciphertext with
+    /// [`next_transmit`](Self::next_transmit), or waits for [`Action::Writable`] if another thread does that.
     #[must_use]
     pub fn can_seal(&self) -> bool {
         self.state.tls().is_none_or(|tls| tls.can_seal())
     }
 
-    /// Over TLS, ends a send permit by accepting as much of `load` as there is room for: so many bytes. Their
-    /// ciphertext is in `transmit buffer`, to be sent and given back by [`transmit_done`](Self::transmit_done); where
-    /// other ciphertext waits it is behind that, and the transmit buffer stays empty. None are accepted where TLS
-    /// has failed. What the time is it asks only where that matters.
+    /// Returns a send permit, and seals as much of `bytes_to_seal` as the send queue has room for. Returns the number
+    /// of bytes: 0 if TLS has failed. Calls `now` only if the time matters.
+    ///
+    /// The ciphertext is in `transmit`; the caller sends it and calls [`transmit_done`](Self::transmit_done). If other
+    /// ciphertext is queued, the new one is queued after it, and `transmit` stays empty.
     pub fn seal(
         &mut self,
         permit: SendPermit,
@@ -89,13 +90,13 @@ impl Machine {
         (bytes, actions)
     }
 
-    /// Lends ciphertext to be sent, where some waits and none is lent.
+    /// Lends the queued ciphertext to send. Returns `None` if there is none, or if a transmit buffer is lent already.
     #[must_use]
     pub fn next_transmit(&mut self) -> Option<Transmit> {
         self.state.tls_mut()?.next_transmit()
     }
 
-    /// Takes a transmit buffer back. What of it was not [sent](Transmit::sent) is lent again.
+    /// Takes a transmit buffer back. Bytes that were not [sent](Transmit::sent) are queued again.
     pub fn transmit_done(&mut self, transmit: &mut Transmit) -> Actions<'_> {
         let mut actions = Actions::none();
         if let Some(tls) = self.state.tls_mut() {
@@ -118,7 +119,7 @@ impl Machine {
         actions
     }
 
-    /// Something of a session may have changed.
+    /// Updates the state after a possible change of the session.
     #[inline]
     fn on_session_progress(&mut self, now: impl FnOnce() -> Instant, actions: &mut Actions<'_>) {
         if !self.state.is_fully_open() {
@@ -128,7 +129,7 @@ impl Machine {
         }
     }
 
-    /// Takes a transmit buffer back that could not be sent, for the failure of the wire.
+    /// Takes a transmit buffer back that could not be sent, because the wire failed.
     pub fn transmit_failed(
         &mut self,
         transmit: &mut Transmit,
@@ -146,69 +147,70 @@ impl Machine {
         actions
     }
 
-    /// Over TLS, leave to receive where no reader does; it ends as one of
-    /// [`ReadStep::Ingest`](super::ReadStep::Ingest). None where nothing is wanted, something is unread, or
-    /// somebody else has it.
+    /// Returns a permit to receive over TLS while no caller reads. The driver uses it like that of
+    /// [`ReadStep::Ingest`](super::ReadStep::Ingest). Returns `None` if the session needs no data, if decrypted data is
+    /// unread, or if another thread has the permit.
     #[must_use]
     pub fn begin_background_recv(&mut self) -> Option<RecvPermit> {
         self.state.begin_background_recv()
     }
 
-    /// What is to be sent at the very end, as far as that goes at once.
+    /// Takes the last records of the connection. The driver sends them as far as the kernel accepts them without
+    /// blocking.
     #[must_use]
     pub fn take_final_records(&mut self) -> Vec<u8> {
         self.state.take_final_records()
     }
 
-    /// Whether a transmit buffer is lent.
+    /// Returns whether a transmit buffer is lent.
     pub(crate) fn transmit_in_flight(&self) -> bool {
         self.state.tls().is_some_and(|tls| tls.transmit_in_flight())
     }
 
-    /// Over TLS, whether ciphertext waits that is not with the system.
+    /// Returns whether there is ciphertext that the kernel has not accepted.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         self.state.tls().is_some_and(|tls| !tls.is_flushed())
     }
 
-    /// Over TLS, whether ciphertext waits that says more than that this side has ended.
+    /// Returns whether there is ciphertext other than close_notify that the kernel has not accepted.
     #[must_use]
     pub fn has_undelivered_data(&self) -> bool {
         self.state.tls().is_some_and(|tls| tls.has_undelivered_data())
     }
 
-    /// Over TLS, whether data is here that nobody has taken.
+    /// Returns whether there is decrypted data that no reader has taken.
     #[must_use]
     pub fn has_unread(&self) -> bool {
         self.state.tls().is_some_and(|tls| tls.has_unread())
     }
 
-    /// Whether the connection is TLS, in its handshake or after it.
+    /// Returns whether the connection uses TLS, during the handshake or after it.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.state.tls().is_some()
     }
 
-    /// Whether an upgrade has begun that has not yet taken place.
+    /// Returns whether an upgrade has begun and is not complete.
     #[must_use]
     pub fn is_upgrade_pending(&self) -> bool {
         self.state.is_upgrade_pending()
     }
 
-    /// Whether nobody is at the wire any more before an upgrade: time to look at it, and to say
-    /// [`Input::UpgradeReady`](super::Input::UpgradeReady), [`Input::UnexpectedPlaintext`](super::Input::UnexpectedPlaintext) or what else is
-    /// found.
+    /// Returns whether an upgrade is pending and no receive permit is in use. The driver then checks the wire and
+    /// reports [`Input::UpgradeReady`](super::Input::UpgradeReady),
+    /// [`Input::UnexpectedPlaintext`](super::Input::UnexpectedPlaintext), EOF or a failure.
     #[must_use]
     pub fn is_idle_for_upgrade(&self) -> bool {
         self.state.is_idle_for_upgrade()
     }
 
-    /// What the TLS handshake led to.
+    /// Returns the result of the TLS handshake.
     pub(crate) fn negotiated(&self) -> Option<Negotiated> {
         self.state.negotiated()
     }
 
-    /// What [`Fault::Tls`] means here, in words.
+    /// Returns the message for [`Fault::Tls`].
     #[must_use]
     pub fn tls_failure(&self) -> Option<&str> {
         self.state.failure().map(Failure::message)

@@ -1,13 +1,15 @@
-//! TLS of one connection, behind five verbs: [`read_tls`](Session::read_tls) ciphertext in,
-//! [`take`](Session::take) application data out, [`seal`](Session::seal) application data,
-//! [`next_transmit`](Session::next_transmit) ciphertext out, and [`close_notify`](Session::close_notify).
+//! The TLS session of one connection, on top of rustls.
 //!
-//! Nothing else in the crate knows what a connection of rustls is. Its unbuffered interface is used: what
-//! was received is decrypted where it lies, and an idle connection holds no buffer.
+//! A session takes ciphertext in with [`read_tls`](Session::read_tls) and gives application data out with
+//! [`take`](Session::take). It encrypts data with [`seal`](Session::seal), gives ciphertext out with
+//! [`next_transmit`](Session::next_transmit), and ends with [`close_notify`](Session::close_notify).
 //!
-//! Between two calls a session has processed what it was fed up to the first application data that is
-//! unread, or up to where more is needed: so whoever looks knows whether anything is unread, and whether
-//! the peer has ended, and no more than one record is taken ahead.
+//! Only this file uses rustls' connection type. It uses the unbuffered API, so that received bytes are decrypted in
+//! place and an idle connection holds no buffer.
+//!
+//! Between two calls, a session has processed its input up to the first unread application data, or until it needs
+//! more. So its state shows whether data is unread and whether the peer has ended, and at most one record is decrypted
+//! ahead.
 
 mod lending;
 
@@ -30,87 +32,90 @@ use crate::tls::{
     Failure, Stage, TlsInfo, TlsSetup, TlsVersion, size_of_certificates, with_certificates,
 };
 
-/// What sealing adds to a record at most, and its header: an explicit nonce, a type and a tag.
+/// The maximum overhead of a record, in bytes: header, explicit nonce, type and tag.
 const RECORD_OVERHEAD: usize = 64;
-/// The most application data of a record (RFC 8446, section 5.1).
+/// The maximum application data of a record, in bytes (RFC 8446, section 5.1).
 const MAX_RECORD: usize = 16 * 1024;
-/// What TLS 1.3 adds to the data of a record, where it is not padded: its header, its type, and the tag, which is as
-/// long in all suites of rustls (RFC 8446, section 5.2).
+/// The overhead of an unpadded TLS 1.3 record, in bytes: header, type and tag. The tag has this length in all cipher
+/// suites of rustls (RFC 8446, section 5.2).
 const TLS13_OVERHEAD: usize = 5 + 1 + 16;
-/// So many requests for new keys are answered at once; others, while nothing is written, with the next
-/// data, as some peers take many messages of that sort for an attack.
+/// The maximum number of key updates that are answered while this side writes nothing. Later answers wait for the next
+/// data, because some peers treat many key updates as an attack.
 const MAX_KEY_UPDATE_REPLIES: u8 = 16;
-/// The longest handshake message that rustls takes, and the record that completes it.
+/// The maximum size of unprocessed input: the longest handshake message that rustls accepts, and the record that
+/// completes it.
 const MAX_RECV_QUEUE: usize = 128 * 1024;
 
 pub(super) struct Session {
-    /// None before the handshake has begun, and while it is lent.
+    /// `None` before the handshake has begun, and while the connection is lent.
     connection: Option<UnbufferedClientConnection>,
-    /// It runs code that is not this crate's, and does so without the lock that guards the state.
+    /// Whether it runs the program's code, for which it is lent out of the lock.
     foreign: bool,
-    /// By what the handshake begins, where it has not.
+    /// The setup, until the handshake begins.
     setup: Option<Box<TlsSetup>>,
     recv_queue: RecvQueue,
-    /// Decrypted data that did not fit the reader's buffer.
+    /// Decrypted data that did not fit into the reader's buffer.
     leftover: Leftover,
     send_queue: SendQueue,
     peer_state: PeerState,
-    /// What came since the last data.
+    /// The records and bytes received since the last data.
     flood: FloodGuard,
-    /// The connection holds decrypted data.
+    /// Whether the connection holds decrypted data.
     has_plaintext: bool,
-    /// Something but data was processed since it was last looked whether that wants an answer.
+    /// Whether records other than data were processed since the last check for a pending key update answer.
     check_key_update: bool,
+    /// Whether nothing may be sent any more, because close_notify or an alert was sent.
     close_notify_done: bool,
-    /// This side has ended while the session was lent.
+    /// Whether this side closed its write side while the session was lent.
     close_notify_due: bool,
+    /// Whether a receive was deferred until the current transmit is done.
     recv_deferred: bool,
-    /// How much of what waits, at its end, says no more than that this side has ended.
+    /// The number of bytes at the end of the send queue that are only close_notify.
     close_notify_len: usize,
-    /// Requests for new keys that were answered since data was sealed.
+    /// The number of key updates answered since data was last sealed.
     key_update_replies: u8,
     require_close_notify: bool,
-    /// How long the handshake took.
+    /// The duration of the handshake.
     handshake: Duration,
-    /// What the handshake led to, where the connection may be lent.
+    /// The result of the handshake, kept if the connection may be lent.
     negotiated: Option<Box<Negotiated>>,
 }
 
-/// How the peer's direction stands.
+/// The state of the peer's direction.
 #[derive(Debug)]
 enum PeerState {
     Handshaking,
     Established,
-    /// By close_notify, or by an end that is as good.
+    /// Ended with close_notify, or with a FIN that is accepted in its place.
     Ended,
-    /// By an end without close_notify.
+    /// Ended with a FIN without close_notify.
     Truncated,
     Failed(Box<Failure>),
 }
 
-/// How far a session has come, where nothing of it is unread.
+/// The state of a session after all data before it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionState {
-    /// In the handshake.
+    /// The handshake is in progress.
     Handshaking,
-    /// Data may come.
+    /// The peer may send data.
     Established,
-    /// The peer has ended.
+    /// The peer sent close_notify.
     Ended,
-    /// The peer has ended without saying so.
+    /// The peer sent FIN without close_notify.
     Truncated,
     /// TLS failed.
     Failed,
 }
 
-/// What is left of a session that is over.
+/// The remains of a session that is over.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
     pub(super) negotiated: Option<Negotiated>,
     pub(super) failure: Option<Failure>,
-    /// What is still to be sent, such as an alert.
+    /// The records to send last, such as an alert.
     pub(super) final_records: Vec<u8>,
-    /// What may run foreign code when it is dropped.
+    /// Objects that may run the program's code when they are dropped.
     pub(super) discarded: Option<Discarded>,
 }
 
@@ -121,7 +126,7 @@ struct Leftover {
 }
 
 impl Session {
-    /// A session that is about to begin its handshake, with its first message ready to be sent.
+    /// Creates a session that begins its handshake; its first message is queued.
     pub(super) fn new(setup: &TlsSetup) -> Result<Box<Self>, Failure> {
         let connection = catch_panic(|| {
             let config = Arc::clone(setup.config());
@@ -167,8 +172,8 @@ impl Session {
 
     // ------------------------------------------------------------- the peer's direction
 
-    /// Takes in what was received, and says whether that has led to ciphertext that waits. The memory of
-    /// the intake may be exchanged.
+    /// Processes received ciphertext. Returns whether that queued ciphertext to send. The buffer's memory may be
+    /// swapped.
     pub(super) fn read_tls(&mut self, recv_buf: &mut RecvBuf) -> bool {
         if !self.wants_tls() {
             return false;
@@ -190,21 +195,21 @@ impl Session {
         }
     }
 
-    /// Whether so much came without data that [`bound_flood`](Self::bound_flood) has to be asked.
+    /// Returns whether so much arrived without data that the caller has to call [`bound_flood`](Self::bound_flood).
     pub(super) fn is_suspicious(&self) -> bool {
         self.flood.is_suspicious() && self.wants_tls() && !self.has_unread()
     }
 
-    /// Fails where more came without data than any peer has to send.
+    /// Fails the session if more arrived without data than any legitimate peer sends.
     pub(super) fn bound_flood(&mut self, now: Instant) {
         if self.flood.is_flood(now) {
             self.fail(Failure::with_message("the peer sent too many records without data"));
         }
     }
 
-    /// The peer's FIN has come, and nothing is unread.
+    /// Handles the peer's FIN; no data is unread.
     pub(super) fn eof(&mut self) {
-        // What is left in the command queue is a part of a record, or of a message in several records.
+        // The rest of the queue is part of a record, or of a message in several records.
         let is_between_records = self.recv_queue.len() == 0;
         match self.peer_state {
             PeerState::Handshaking => {
@@ -218,7 +223,7 @@ impl Session {
         }
     }
 
-    /// Moves unread data to `buf`, as much as there is and fits.
+    /// Moves unread data to `buf`, as much as fits. Returns the number of bytes.
     pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
         let mut taken = self.leftover.take(buf);
         while self.has_plaintext && taken < buf.len() && self.leftover.is_empty() {
@@ -227,7 +232,7 @@ impl Session {
         taken
     }
 
-    /// Drops unread data, of which there may be more than one record.
+    /// Drops all unread data, which may be in several records.
     pub(super) fn drop_unread(&mut self) {
         self.leftover.clear();
         while self.has_plaintext {
@@ -236,23 +241,23 @@ impl Session {
         }
     }
 
-    /// Whether there is decrypted data that nobody has taken.
+    /// Returns whether there is decrypted data that no reader has taken.
     pub(super) fn has_unread(&self) -> bool {
         self.has_plaintext || !self.leftover.is_empty()
     }
 
-    /// Whether what comes in is of any use.
+    /// Returns whether further input is of any use.
     pub(super) fn wants_tls(&self) -> bool {
         matches!(self.peer_state, PeerState::Handshaking | PeerState::Established)
     }
 
-    /// Whether it wants more, and can take it.
+    /// Returns whether the session needs input and has its connection to process it.
     pub(super) fn can_read_tls(&self) -> bool {
         self.wants_tls() && self.connection.is_some()
     }
 
-    /// In a handshake one step follows another: where the next one fails, the alert that says so goes behind
-    /// what is being sent. Whether that is so now.
+    /// Returns whether receiving has to wait until the current transmit is done. In a handshake, the next step may
+    /// fail, and its alert must follow the bytes that are being sent.
     pub(super) fn defers_recv(&mut self) -> bool {
         let busy =
             matches!(self.peer_state, PeerState::Handshaking) && self.send_queue.is_in_flight();
@@ -260,7 +265,7 @@ impl Session {
         busy
     }
 
-    /// Whether somebody was put off, who has to be asked again.
+    /// Returns whether a receive was deferred and has to be requested again. Clears the flag.
     pub(super) fn take_recv_deferred(&mut self) -> bool {
         std::mem::take(&mut self.recv_deferred)
     }
@@ -275,20 +280,20 @@ impl Session {
         }
     }
 
-    /// The handshake is done, after so long.
+    /// Records the duration of the handshake.
     pub(super) fn set_handshake_time(&mut self, took: Duration) {
         self.handshake = took;
     }
 
     // ------------------------------------------------------------- this side's direction
 
-    /// Whether anything may be sealed.
+    /// Returns whether any data may be sealed.
     pub(super) fn can_seal(&self) -> bool {
         self.connection.is_some() && self.send_queue.available() > 0
     }
 
-    /// Seals as much of `load` as there is room for, into `transmit buffer` where nothing waits before it. Nothing
-    /// is sealed where TLS has failed, or fails now.
+    /// Seals as much of `bytes_to_seal` as the send queue has room for. If the queue is empty, the ciphertext goes
+    /// straight into `transmit`. Returns the number of bytes: 0 if TLS has failed or fails now.
     pub(super) fn seal(&mut self, bytes_to_seal: &[u8], transmit: &mut Transmit) -> usize {
         transmit.clear();
         let bytes_to_seal = &bytes_to_seal[..bytes_to_seal.len().min(self.send_queue.available())];
@@ -324,7 +329,7 @@ impl Session {
         }
     }
 
-    /// Says that this side will send no more, once. Whether it did.
+    /// Queues close_notify, once. Returns whether it did.
     pub(super) fn close_notify(&mut self) -> bool {
         if std::mem::replace(&mut self.close_notify_done, true) {
             return false;
@@ -344,41 +349,41 @@ impl Session {
         self.close_notify_len > 0
     }
 
-    /// Lends the ciphertext that waits.
+    /// Lends the queued ciphertext.
     pub(super) fn next_transmit(&mut self) -> Option<Transmit> {
         self.send_queue.next()
     }
 
-    /// Takes back a transmit buffer, with what of it was not sent.
+    /// Takes a transmit buffer back, and queues its unsent bytes again.
     pub(super) fn return_unsent(&mut self, transmit: &mut Transmit) {
         self.send_queue.return_unsent(transmit);
     }
 
-    /// Whether something is not with the system that says more than that this side has ended.
+    /// Returns whether there is ciphertext other than close_notify that the kernel has not accepted.
     pub(super) fn has_undelivered_data(&self) -> bool {
         !self.send_queue.is_empty() && self.send_queue.len() > self.close_notify_len
     }
 
-    /// Nothing can be sent any more.
+    /// Drops queued ciphertext, because nothing can be sent any more.
     pub(super) fn discard_unsent(&mut self) {
         self.send_queue.discard_all();
         self.close_notify_done = true;
         self.close_notify_due = false;
     }
 
-    /// Whether a transmit buffer is lent.
+    /// Returns whether a transmit buffer is lent.
     pub(super) fn transmit_in_flight(&self) -> bool {
         self.send_queue.is_in_flight()
     }
 
-    /// Whether all ciphertext is with the system.
+    /// Returns whether the kernel has accepted all ciphertext.
     pub(super) fn is_flushed(&self) -> bool {
         self.send_queue.is_empty() && !self.close_notify_due
     }
 
-    // ------------------------------------------------------------- what there is to tell
+    // ------------------------------------------------------------- results
 
-    /// What the handshake led to, once it has.
+    /// Returns the result of the handshake, once it is complete.
     pub(super) fn negotiated(&self) -> Option<Negotiated> {
         if let Some(negotiated) = &self.negotiated {
             return Some(Negotiated { handshake: self.handshake, ..Negotiated::clone(negotiated) });
@@ -405,7 +410,7 @@ impl Session {
         }
     }
 
-    /// What still may go out where nothing more is wanted of it.
+    /// Takes the queued ciphertext, when the connection ends.
     pub(super) fn take_final_records(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.send_queue).into_bytes()
     }
@@ -426,7 +431,7 @@ impl Session {
 
     // ------------------------------------------------------------- the connection
 
-    /// Processes what was received, up to the first application data or to where more is needed.
+    /// Processes input up to the first application data, or until more input is needed.
     fn process(&mut self) {
         while !self.has_plaintext && self.process_one() {}
         if self.recv_queue.len() > MAX_RECV_QUEUE {
@@ -434,17 +439,15 @@ impl Session {
         }
     }
 
-    /// One state of the connection; says whether there may be another.
+    /// Processes one state of the rustls connection. Returns whether there may be another.
     fn process_one(&mut self) -> bool {
         match catch_panic(|| self.next_state_within_bounds()) {
             Ok(more) => more,
             Err(failure) => {
-                // Nobody knows what it is in now: it is not touched again. Behind this side's close_notify a
-                // debug build of rustls panics where it would send an alert.
+                // The connection's state is unknown now, so it is not used again. After this side's
+                // close_notify, a debug build of rustls panics when it would send an alert.
                 let failure = match self.close_notify_done {
-                    true => Failure::with_message(
-                        "the peer sent a record that is no part of the connection",
-                    ),
+                    true => Failure::with_message("the peer sent a record that can't be processed"),
                     false => failure,
                 };
                 self.peer_state = PeerState::Failed(Box::new(failure));
@@ -455,7 +458,8 @@ impl Session {
         }
     }
 
-    /// Only a handshake verifies certificates.
+    /// Processes the next state. Only during a handshake, provides the size of the certificates to the session cache: for
+    /// every record, that would cost about 1 % of a TLS round trip.
     fn next_state_within_bounds(&mut self) -> bool {
         if !matches!(self.peer_state, PeerState::Handshaking) {
             return self.process_state();
@@ -481,7 +485,8 @@ impl Session {
         let (more, peer_state) = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 if matches!(self.peer_state, PeerState::Handshaking) {
-                    // Data came right behind the peer's last message, and is in the way of this side's.
+                    // Data follows the peer's last handshake message. rustls returns it before this side's
+                    // last message, so it must be read first.
                     while let Some(Ok(record)) = traffic.next_record() {
                         discard += record.discard;
                         self.leftover.bytes.extend_from_slice(record.payload);
@@ -491,7 +496,7 @@ impl Session {
                 } else {
                     self.has_plaintext = true;
                     self.flood.reset();
-                    // All that was processed is one record, of data.
+                    // True if exactly one record was processed, and it is data.
                     let data = traffic.peek_len().map_or(0, NonZeroUsize::get);
                     nothing_else = discard == data + TLS13_OVERHEAD;
                     (false, None)
@@ -509,8 +514,8 @@ impl Session {
                 handshaken = true;
                 let check_key_update = std::mem::take(&mut self.check_key_update) || discard > 0;
                 if check_key_update && !silent && self.key_update_replies < MAX_KEY_UPDATE_REPLIES {
-                    // What the peer asked for, new keys, rustls would answer with the next data only.
-                    // To ask it to seal a byte into no room at all makes it bring the answer out.
+                    // rustls would answer a key update only with the next data. To encrypt one byte into an
+                    // empty buffer fails, but makes rustls queue the answer.
                     let _ = traffic.encrypt(&[0], &mut []);
                     asks_for_reply = true;
                     has_reply = connection.wants_write();
@@ -520,11 +525,11 @@ impl Session {
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                 (false, Some(PeerState::Ended))
             }
-            // The rest is of servers, or waits for more.
+            // The other states occur only in servers, or need more input.
             Ok(_) => (false, None),
             Err(error) => {
                 let when = match (&self.peer_state, &error) {
-                    // It has answered in TLS, so that this is no plaintext.
+                    // The server has answered in TLS before, so this is not plaintext.
                     (PeerState::Handshaking, Error::InvalidMessage(_))
                         if connection.protocol_version().is_some() =>
                     {
@@ -549,14 +554,14 @@ impl Session {
         more
     }
 
-    /// Nothing that follows counts, but what is to be said about it.
+    /// Sets the final state of the peer's direction, and drops further input. If TLS failed, queues the alert.
     fn set_peer_state(&mut self, peer_state: PeerState) {
         self.peer_state = peer_state;
         if let (PeerState::Failed(_), Some(connection)) = (&self.peer_state, &mut self.connection) {
             let silent = self.close_notify_done;
             let (recv_queue, send_queue) = (&mut self.recv_queue, &mut self.send_queue);
-            // The alert that tells the peer why. Where nothing is left to be said, rustls would look at what
-            // failed once more.
+            // The alert tells the peer the reason. Without the check of wants_write, rustls would process
+            // the failed input again.
             while connection.wants_write() {
                 let UnbufferedStatus {
                     state: Ok(ConnectionState::EncodeTlsData(mut message)), ..
@@ -575,8 +580,7 @@ impl Session {
         self.set_peer_state(PeerState::Failed(Box::new(failure)));
     }
 
-    /// Moves one record that is decrypted to `buf`, and what does not fit to the rest. Then looks for
-    /// the next.
+    /// Moves one decrypted record to `buf`, and the part that does not fit to `leftover`. Then processes the next one.
     fn next_record(&mut self, buf: &mut [u8]) -> usize {
         let Session { connection: Some(connection), recv_queue, leftover, .. } = self else {
             return 0;
@@ -595,7 +599,7 @@ impl Session {
         }
         recv_queue.discard(discard);
         self.has_plaintext = false;
-        // Mostly that was all that came, and there is nothing to say to it.
+        // Usually the input is exhausted, and there is nothing to answer.
         let idle = matches!(self.peer_state, PeerState::Established) && self.recv_queue.len() == 0;
         let answers = connection.wants_write();
         if !idle || self.check_key_update || answers {
@@ -604,7 +608,7 @@ impl Session {
         moved
     }
 
-    /// Moves all that is decrypted, and all that comes to light behind it, to the rest.
+    /// Decrypts all input, and moves the data to `leftover`.
     fn buffer_all(&mut self) {
         if self.has_plaintext {
             let mut leftover = std::mem::take(&mut self.leftover);
@@ -616,22 +620,21 @@ impl Session {
         }
     }
 
-    /// Brings the connection to where it seals; says whether it does. Decrypted data would be in the way,
-    /// and what is in the command queue is not to be lost.
+    /// Prepares the connection to encrypt. Returns whether it can. rustls encrypts only when no decrypted data is
+    /// pending, so this buffers it, and keeps the input queue.
     fn ready_to_encrypt(&mut self) -> bool {
         if !matches!(self.peer_state, PeerState::Established | PeerState::Ended) {
             return false;
         }
-        // A reader will take it from there.
+        // A reader takes the data from `leftover` later.
         self.buffer_all();
         matches!(self.peer_state, PeerState::Established | PeerState::Ended)
     }
 }
 
-/// Sessions and settings of which nothing is wanted any more. To drop them may run code that is not this
-/// crate's.
+/// A session or setup that is not needed any more. Dropping it may run the program's code.
 #[derive(Debug)]
-#[expect(dead_code, reason = "it is there to be dropped")]
+#[expect(dead_code, reason = "the fields exist only to be dropped")]
 pub struct Discarded {
     session: Option<Box<Session>>,
     setup: Option<TlsSetup>,
@@ -647,23 +650,24 @@ impl Discarded {
     }
 }
 
-/// Runs what may run code of the program: a verifier, a key log, a store of sessions.
+/// Runs `work`, which may run the program's code: a verifier, a key log or a session store. Turns a panic into a
+/// failure.
 fn catch_panic<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|payload| {
-        // To drop it may panic again.
+        // Dropping the payload may panic again.
         std::mem::forget(payload);
-        Failure::with_message("there was a panic in TLS, or in what its configuration calls")
+        Failure::with_message("a panic in TLS or in the code of its configuration")
     })
 }
 
-/// Appends a message of rustls' own, or drops it where nothing may follow any more.
+/// Appends a message from rustls to the send queue, or drops it if `silent`.
 fn append_message(
     send_queue: &mut SendQueue,
     silent: bool,
     mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
 ) {
     send_queue.append(0, |room| match encode(room) {
-        // What may not follow is taken from rustls all the same.
+        // The message is taken out of rustls, but not sent.
         Ok(_) if silent => Ok(0),
         Ok(bytes) => Ok(bytes),
         Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
@@ -673,7 +677,7 @@ fn append_message(
     });
 }
 
-/// What sealing takes, where it can be.
+/// Returns the buffer size that encryption requires, or `None` if it is impossible.
 fn required_size(error: EncryptError) -> Option<usize> {
     match error {
         EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => {
@@ -699,7 +703,7 @@ impl Leftover {
         taken
     }
 
-    /// Holds on to `bytes`, where nothing is left.
+    /// Stores `bytes`; the buffer must be empty.
     fn set(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.bytes = bytes.to_vec();
@@ -712,7 +716,7 @@ impl Leftover {
         later.clear();
     }
 
-    /// An idle session holds no memory for it.
+    /// Frees the memory, so that an idle session holds none.
     fn clear(&mut self) {
         *self = Leftover::default();
     }
@@ -721,9 +725,9 @@ impl Leftover {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("standing", &self.peer_state)
+            .field("peer_state", &self.peer_state)
             .field("unread", &self.has_unread())
-            .field("drained", &self.is_flushed())
+            .field("flushed", &self.is_flushed())
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! From where this side has closed, or nothing is left to do: the first outcome stays.
+//! Transitions of a closed socket: flushing accepted data, and reading the rest. The first outcome stays.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ impl Closed {
                 ended(flushing.pipe, flushing.read_end, Err(Fault::Aborted))
             }
             (Closed::Flushing(flushing), Input::WireFailed(fault)) => flushing.fail(fault, actions),
-            // Nobody wants the rest.
+            // The user does not want the rest.
             (
                 Closed::Ended { read_end: ReadEnd::Undrained(pipe), outcome, .. },
                 Input::Close | Input::Abort | Input::AbortWrite | Input::CancelRead,
@@ -66,7 +66,7 @@ impl Closed {
         }
     }
 
-    /// What was accepted before the close went out, or could not.
+    /// Handles the end of a send: data accepted before the close was sent, or failed.
     pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions<'_>) -> Closed {
         match (self, what) {
             (Closed::Flushing(mut flushing), SendEvent::Cancelled) => {
@@ -87,7 +87,7 @@ impl Closed {
         }
     }
 
-    /// A session that is only read to the end may have come to it.
+    /// Handles a change of a session that is only read to its end.
     pub(super) fn on_session_progress(self, actions: &mut Actions<'_>) -> Closed {
         let (pipe, outcome, release) = match self {
             Closed::Ended { read_end: ReadEnd::Undrained(pipe), outcome, .. } => {
@@ -107,7 +107,7 @@ impl Closed {
         let read_end = match pipe.session_state() {
             SessionState::Handshaking | SessionState::Established => None,
             SessionState::Failed if unread => None,
-            // All that the peer had to say has come, whatever happened to the connection then.
+            // The peer's data is complete, whatever happened to the connection afterwards.
             SessionState::Ended => Some(ReadEnd::Eof(EndedBy::Peer)),
             SessionState::Truncated | SessionState::Failed => Some(ReadEnd::from_outcome(outcome)),
         };
@@ -146,7 +146,7 @@ impl Closed {
 }
 
 impl Flushing {
-    /// The wire failed. Where only this side's own end was yet to be sent, all was handed over.
+    /// Handles a failure of the wire. If only close_notify was left to send, all data was handed over.
     fn fail(self, fault: Fault, actions: &mut Actions<'_>) -> Closed {
         actions.push(Action::Release(Release::Close));
         actions.push(Action::Closed);
@@ -167,7 +167,7 @@ impl UpgradeError {
 }
 
 impl ReadEnd {
-    /// Why writes fail after an end without a failure.
+    /// Returns the fault of writes after an end without a failure.
     pub(super) fn write_error(&self) -> Fault {
         match self {
             ReadEnd::Eof(EndedBy::Peer) => Fault::PeerEnded,
@@ -178,7 +178,7 @@ impl ReadEnd {
         }
     }
 
-    /// What reads give after a failure and all that came before it.
+    /// Returns the result of reads after a failure, once all data before it was read.
     fn from_outcome(outcome: Result<(), Fault>) -> ReadEnd {
         match outcome {
             Ok(()) => ReadEnd::Eof(EndedBy::Peer),
@@ -187,7 +187,7 @@ impl ReadEnd {
     }
 }
 
-/// A receive of what came before a failure met the end of it.
+/// Ends the reading of data from before a failure.
 pub(super) fn undrained_done(
     pipe: Pipe,
     what: RecvEvent,

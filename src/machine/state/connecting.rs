@@ -1,4 +1,4 @@
-//! From the start to where a connection is open: the race of the addresses, and the TLS handshake.
+//! Transitions from the start to an open connection: the race of the addresses, and the TLS handshake.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ pub(in super::super) struct Connecting {
     happy_eyeballs: HappyEyeballs,
     timer: Option<Instant>,
     read_intent: ReadIntent,
-    /// For TLS from the start.
+    /// The setup for TLS from the start.
     setup: Option<TlsSetup>,
 }
 
-/// A connection that is being secured.
+/// A connection with a TLS handshake in progress.
 #[derive(Debug)]
 pub(in super::super) struct Handshaking {
     pipe: Pipe,
@@ -33,14 +33,14 @@ pub(in super::super) struct Handshaking {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HandshakeKind {
-    /// From the start.
+    /// TLS from the start.
     Initial,
-    /// Of a connection that was in plaintext before, about to be begun.
+    /// An upgrade of a plaintext connection, not yet started.
     UpgradeNotStarted,
     Upgrade,
 }
 
-/// Whether anyone will want what the peer sends.
+/// Whether the user will read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadIntent {
     Wanted,
@@ -49,7 +49,7 @@ enum ReadIntent {
 
 impl Connecting {
     pub(super) fn new(config: Config, now: Instant) -> Self {
-        // A limit too far away to be an instant is none.
+        // A timeout beyond the range of Instant is no limit.
         let timeout = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         Connecting {
             happy_eyeballs: HappyEyeballs::new(&config, now),
@@ -59,7 +59,7 @@ impl Connecting {
         }
     }
 
-    /// Begins to connect, unless it is too late for that.
+    /// Starts to connect, unless the deadline has passed.
     pub(super) fn start(mut self: Box<Self>, now: Instant, actions: &mut Actions<'_>) -> State {
         if self.timer.is_some_and(|at| at <= now) {
             self.happy_eyeballs.start_too_late(now);
@@ -116,7 +116,7 @@ impl Connecting {
                 actions.push(Action::Readable);
                 State::Connecting(self)
             }
-            // There is no wire yet, and who half-closes or upgrades waits for it.
+            // There is no wire yet; a half-close or an upgrade waits for it.
             Input::WireEof
             | Input::WireFailed(_)
             | Input::CloseWrite
@@ -164,7 +164,7 @@ impl Connecting {
         }
     }
 
-    /// Gives up while something is still pending.
+    /// Fails while the lookup or attempts are pending, and cancels them.
     fn cancel(
         self,
         fault: Fault,
@@ -222,7 +222,7 @@ impl Connecting {
 }
 
 impl Handshaking {
-    /// The handshake of an upgrade, on a connection that is there already.
+    /// Creates the handshake of an upgrade, on an established connection.
     pub(in super::super) fn upgrade(
         setup: &TlsSetup,
         deadline: Option<Instant>,
@@ -319,7 +319,7 @@ impl Handshaking {
         }
     }
 
-    /// The wire failed.
+    /// Handles a failure of the wire.
     pub(super) fn fail(self, fault: Fault, now: Instant, actions: &mut Actions<'_>) -> State {
         self.connect_failed(fault, Err(fault), Release::Close, now, actions)
     }
@@ -333,7 +333,7 @@ impl Handshaking {
         let Some(tls) = &mut self.pipe.tls else { return State::Handshaking(self) };
         match tls.state() {
             SessionState::Handshaking => State::Handshaking(self),
-            // It came to this too late, whatever took so long.
+            // The handshake ended after its limit.
             _ if self.timer.is_some_and(|at| at <= now) => {
                 tls.discard_unsent();
                 let fault = Fault::TimedOut(TimerKind::Handshake);
@@ -349,7 +349,7 @@ impl Handshaking {
                 if let Some(tls) = &mut pipe.tls {
                     tls.set_handshake_time(now.saturating_duration_since(started_at));
                 }
-                // More may have come with the end of the handshake.
+                // Data or EOF may have arrived with the end of the handshake.
                 open(pipe, read_intent, actions).on_session_progress(policy, now, actions)
             }
         }
@@ -402,12 +402,12 @@ impl ReadIntent {
     }
 }
 
-/// The session of a connection. Where that may run foreign code, somebody else begins it.
+/// Creates the session of a connection. If it may run the program's code, the driver begins it without the lock.
 fn new_session(setup: TlsSetup) -> Result<Box<Session>, Failure> {
     if setup.runs_foreign_code() { Ok(Session::to_begin(setup)) } else { Session::new(&setup) }
 }
 
-/// A handshake begins with this side's first message.
+/// Requests the actions that start a handshake: to begin it without the lock, or to send the first message.
 fn start_handshake(session: &Session, actions: &mut Actions<'_>) {
     if session.awaits_begin() {
         actions.push(Action::BeginHandshake);
@@ -417,7 +417,7 @@ fn start_handshake(session: &Session, actions: &mut Actions<'_>) {
     }
 }
 
-/// Settings that are not used, where to drop them may run foreign code.
+/// Keeps an unused setup for the driver to drop, if dropping may run the program's code.
 fn discard_setup(setup: Option<TlsSetup>) -> Option<Box<Summary>> {
     let setup = setup.filter(TlsSetup::runs_foreign_code)?;
     Some(Box::new(Summary { discarded: Some(Discarded::setup(setup)), ..Summary::default() }))
@@ -436,7 +436,7 @@ fn open(pipe: Pipe, read_intent: ReadIntent, actions: &mut Actions<'_>) -> State
     }
 }
 
-/// A connection that was made and not secured.
+/// Creates the data of a failed handshake.
 fn handshake_failed(
     fault: Fault,
     outcome: Result<(), Fault>,

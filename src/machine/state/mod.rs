@@ -1,4 +1,4 @@
-//! Where a socket is in its life, and every way from there.
+//! The states of a socket, and all transitions between them.
 //!
 //! ```text
 //!              attempt won                         one direction ends
@@ -6,20 +6,20 @@
 //!       |    \                             _/  |  \                       |
 //!       |     \ TLS from the start       _/    |   \ start_tls           |
 //!       |      v                   _____/      |    v                      |
-//!       |    Securing ____________/            |   Yielding                |
+//!       |    Handshaking _________/            |   UpgradePending          |
 //!       |      |  ^   handshake done           |    |                      |
 //!       |      |  `--- a machine that          |    | the wire is another  |
 //!       |      |       start_tls made          |    | machine's            |
 //!       |      |                               |    |                      |
 //!       | lost, late, close, abort             |    |                      |
 //!       v      v                               v    v                      v
-//!     Closed(Never)            Closed(Draining | Ended | Upgraded) <-------'
-//!                       (Draining, while something is yet to be sent)
+//!     Closed(ConnectFailed)    Closed(Flushing | Ended | Upgraded) <-------'
+//!                       (Flushing, while accepted data is yet to be sent)
 //! ```
 //!
-//! A variant owns the data that make sense in it and nothing else, and a transition consumes the old
-//! state and returns the new one. The transitions themselves are in `connecting`, `open` and `closed`, by
-//! the state that they begin in; `sessions` finds the TLS of a state.
+//! A variant owns only the data that is valid in it, and a transition consumes the old state and returns the new one.
+//! The transitions are in `connecting`, `open` and `closed`, by their initial state. `sessions` gives access to the TLS
+//! session of a state.
 
 use std::time::Instant;
 
@@ -43,21 +43,21 @@ use crate::tls::TlsSetup;
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// The name is looked up, or addresses are dialled.
+    /// The lookup or attempts are in progress.
     Connecting(Box<Connecting>),
-    /// The connection is made, and the TLS handshake on it is not.
+    /// The connection is established, and the TLS handshake is in progress.
     Handshaking(Box<Handshaking>),
     Open(Pipe),
-    /// In plaintext, and about to be upgraded: nobody may read or write any more, and a byte that the
-    /// peer sends now ends it.
+    /// A plaintext connection that is about to be upgraded: no thread may read or write, and a byte from the peer
+    /// ends it.
     UpgradePending(Pipe),
     HalfClosed(Pipe, Half),
     Closed(Closed),
-    /// A panic interrupted a transition, or whoever drives the machine: nothing is known any more.
+    /// A panic interrupted a transition or the driver, so the state is unknown.
     Poisoned,
 }
 
-/// An established connection: which permits are out, and its TLS.
+/// An established connection: the permits in use, and its TLS session.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     receiving: bool,
@@ -66,7 +66,7 @@ pub(super) struct Pipe {
     tls: Option<Box<Session>>,
 }
 
-/// This side's.
+/// Whether this side has sent FIN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Fin {
     #[default]
@@ -74,29 +74,28 @@ enum Fin {
     Sent,
 }
 
-/// Which direction still works.
+/// The direction that still works.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Half {
-    /// The write side was closed.
+    /// This side closed its write side.
     ReadOnly,
-    /// The peer has ended.
+    /// The peer sent EOF.
     WriteOnly,
-    /// The read side was cancelled; the peer has not ended.
+    /// Reading was cancelled, and the peer has not sent EOF.
     Discarding,
-    /// The peer has ended, and the write that was being made may end too, for so long. No other
-    /// begins.
+    /// The peer sent EOF while a write was in progress. That write may finish until this instant; no other begins.
     Finishing(Instant),
 }
 
 #[derive(Debug)]
 pub(super) enum Closed {
-    /// This side closed while a send permit was out, or ciphertext waited, which precedes the FIN.
+    /// This side closed while a send permit was in use or ciphertext was queued; these go before the FIN.
     Flushing(Box<Flushing>),
     /// An established connection that is over.
     Ended { read_end: ReadEnd, outcome: Result<(), Fault>, summary: Option<Box<Summary>> },
-    /// Another machine has the connection.
+    /// The connection belongs to another machine.
     Upgraded,
-    /// A connection that never came to be.
+    /// The connection was not established.
     ConnectFailed(Box<ConnectFailed>),
 }
 
@@ -104,9 +103,9 @@ pub(super) enum Closed {
 pub(super) struct Flushing {
     pipe: Pipe,
     timer: Instant,
-    /// How to let go of the wire then.
+    /// The way to release the wire afterwards.
     release: Release,
-    /// What reads give.
+    /// The result of reads.
     read_end: ReadEnd,
 }
 
@@ -116,34 +115,34 @@ pub(super) struct ConnectFailed {
     outcome: Result<(), Fault>,
     /// The step that failed.
     step: Option<Step>,
-    /// How long each step took, but those that [`Action::Attach`] has told.
+    /// The duration of each step, except those that [`Action::Attach`] reported.
     timings: Timings,
     attempts: Vec<FailedAttempt>,
-    /// Of a handshake that failed.
+    /// The remains of a failed handshake.
     summary: Option<Box<Summary>>,
-    /// Whether the actions have said so: not before the start of one that was made so.
+    /// Whether the actions have reported the failure. If an upgrade fails at its creation, `start` reports it.
     announced: bool,
 }
 
-/// What reads of a closed socket give.
+/// The result of reads on a closed socket.
 #[derive(Debug)]
 pub(super) enum ReadEnd {
-    /// What came before the failure and is still with the system.
+    /// Data that the kernel still holds from before the failure.
     Undrained(Box<Pipe>),
-    /// What came before a failure of TLS and is still in the session.
+    /// Data that the session still holds from before a TLS failure.
     Buffered(Box<Pipe>),
-    /// The clean end.
+    /// A clean EOF.
     Eof(EndedBy),
-    /// The failure.
+    /// A failure.
     Fail(Fault),
 }
 
-/// Who brought about a clean end of both directions.
+/// The side that caused a clean end of both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndedBy {
-    /// The peer, whose end this side followed.
+    /// The peer: this side followed its EOF.
     Peer,
-    /// This side, which ended one direction itself.
+    /// This side: it closed a direction itself.
     Local,
 }
 
@@ -163,7 +162,7 @@ impl State {
                 handshaking.start(actions);
                 State::Handshaking(handshaking)
             }
-            // One that could not even begin its handshake.
+            // An upgrade whose handshake could not begin.
             State::Closed(Closed::ConnectFailed(mut failed)) if !failed.announced => {
                 actions.push(Action::Release(Release::Close));
                 actions.push(Action::Opened);
@@ -197,7 +196,7 @@ impl State {
         }
     }
 
-    /// A receive permit came back without bytes.
+    /// Handles the return of a receive permit without bytes.
     pub(super) fn handle_recv_event(
         self,
         what: RecvEvent,
@@ -219,7 +218,7 @@ impl State {
             (State::Open(pipe) | State::UpgradePending(pipe), RecvEvent::Failed(fault)) => {
                 pipe.fail(fault, actions)
             }
-            // In plaintext who discards from here on finds it too.
+            // In plaintext, the driver discards from now on and will see the event itself.
             (state @ State::HalfClosed(Pipe { tls: None, .. }, Half::Discarding), _) => state,
             (State::HalfClosed(pipe, Half::ReadOnly), RecvEvent::Eof) if pipe.tls.is_none() => {
                 end(pipe, EndedBy::Local, Release::Close, actions)
@@ -254,13 +253,13 @@ impl State {
         }
     }
 
-    /// Whether it is open, and nothing of its session ends that.
+    /// Returns whether the connection is open and its session has neither ended nor failed.
     pub(super) fn is_fully_open(&self) -> bool {
         let State::Open(pipe) = self else { return false };
         matches!(pipe.session_state(), SessionState::Handshaking | SessionState::Established)
     }
 
-    /// Something of a session has changed: what it received, or what of that is unread.
+    /// Handles a change of the session: new input, or data that was read.
     pub(super) fn on_session_progress(
         self,
         policy: Policy,
@@ -283,12 +282,12 @@ impl State {
         }
     }
 
-    /// Whether it makes a difference that a transmit buffer was sent.
+    /// Returns whether the end of a transmit can change the state.
     pub(super) fn can_end_on_send(&self) -> bool {
         matches!(self, State::HalfClosed(..) | State::Closed(_))
     }
 
-    /// A send permit or a transmit buffer came back.
+    /// Handles the return of a send permit or a transmit buffer.
     pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions<'_>) -> State {
         match (self, what) {
             (State::Open(pipe), SendEvent::Failed(fault)) => pipe.fail_undrained(fault, actions),
@@ -310,7 +309,7 @@ impl State {
         }
     }
 
-    /// A transmit buffer could not be sent.
+    /// Handles a transmit buffer that could not be sent.
     pub(super) fn transmit_failed(
         self,
         fault: Fault,
@@ -377,7 +376,7 @@ impl State {
         }
     }
 
-    /// Why a read that begins now fails.
+    /// Returns the fault of a read that begins now, if it would fail.
     pub(super) fn read_error(&self) -> Option<Fault> {
         match self {
             State::Connecting(_)
@@ -401,7 +400,7 @@ impl State {
         }
     }
 
-    /// Why a write that begins now fails.
+    /// Returns the fault of a write that begins now, if it would fail.
     pub(super) fn write_error(&self) -> Option<Fault> {
         match self {
             State::Connecting(_)
@@ -415,7 +414,7 @@ impl State {
             State::Closed(Closed::Ended { read_end, outcome: Ok(()), .. }) => {
                 Some(read_end.write_error())
             }
-            // Even where that could not hand everything over.
+            // Even if the close could not hand over all data.
             State::Closed(Closed::Ended { read_end: ReadEnd::Fail(Fault::Closed), .. }) => {
                 Some(Fault::Closed)
             }
@@ -426,7 +425,7 @@ impl State {
         }
     }
 
-    /// Why an upgrade can't begin, now or ever.
+    /// Returns the reason why an upgrade can't begin, now or later.
     pub(super) fn upgrade_error(&self) -> Option<UpgradeError> {
         match self {
             State::Connecting(connecting) => connecting.upgrade_error(),
@@ -444,7 +443,8 @@ impl State {
         }
     }
 
-    /// Notes that the receive permit is back where that is all there is to do: where it is open.
+    /// Takes the receive permit back if the connection is open, where nothing else has to be done. Returns whether it
+    /// did.
     #[inline]
     pub(super) fn return_recv_if_open(&mut self) -> bool {
         match self {
@@ -456,7 +456,7 @@ impl State {
         }
     }
 
-    /// Notes that the send permit is back where that is all there is to do: where it is open.
+    /// Takes the send permit back if the connection is open, where nothing else has to be done. Returns whether it did.
     #[inline]
     pub(super) fn return_send_if_open(&mut self) -> bool {
         match self {
@@ -468,7 +468,7 @@ impl State {
         }
     }
 
-    /// Notes that the receive permit is back.
+    /// Takes the receive permit back.
     pub(super) fn return_recv(
         &mut self,
         RecvPermit(holder): RecvPermit,
@@ -478,13 +478,13 @@ impl State {
             State::HalfClosed(pipe, Half::Discarding) => {
                 pipe.receiving = false;
                 if holder == Holder::Reader {
-                    // Nobody else is at the wire any more.
+                    // The reader has left the wire, so that the driver can discard.
                     actions.push(Action::DriveRecv);
                 }
             }
             State::UpgradePending(pipe) => {
                 pipe.receiving = false;
-                // Who upgrades waits for it.
+                // The upgrading thread waits for the permit.
                 actions.push(Action::Readable);
             }
             State::Open(pipe)
@@ -505,7 +505,7 @@ impl State {
         }
     }
 
-    /// Notes that the send permit is back, and says whether something waited for that.
+    /// Takes the send permit back. Returns whether a transition waits for that.
     pub(super) fn return_send(&mut self, SendPermit(()): SendPermit) -> bool {
         match self {
             State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
@@ -523,7 +523,7 @@ impl State {
         )
     }
 
-    /// Whether a send permit is out.
+    /// Returns whether a send permit is in use.
     pub(super) fn send_in_flight(&self) -> bool {
         match self {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
@@ -557,7 +557,7 @@ impl State {
         matches!(self, State::UpgradePending(Pipe { receiving: false, .. }))
     }
 
-    /// Bytes came in an upgrade that were to be read before it.
+    /// Fails an upgrade because plaintext arrived.
     pub(super) fn reject_plaintext(self, actions: &mut Actions<'_>) -> State {
         match self {
             State::UpgradePending(pipe) => pipe.reject_plaintext(actions),
@@ -570,10 +570,10 @@ impl State {
         }
     }
 
-    /// Whether a permit of this holder stands.
+    /// Returns whether a receive permit of this holder is valid.
     pub(super) fn can_recv_as(&self, holder: Holder) -> bool {
         match self {
-            // Readers are called off; who attends drops what comes.
+            // Readers have to stop; the driver discards incoming data.
             State::HalfClosed(_, Half::Discarding) => holder == Holder::Background,
             State::Handshaking(_)
             | State::Open(_)
@@ -603,7 +603,7 @@ impl State {
         }
     }
 
-    /// Whether this side has not sent its FIN.
+    /// Returns whether this side has not sent FIN.
     pub(super) fn is_write_open(&self) -> bool {
         match self {
             State::Handshaking(_) | State::UpgradePending(_) => true,
@@ -616,7 +616,7 @@ impl State {
         }
     }
 
-    // ------------------------------------------------------------- what there is to tell
+    // ------------------------------------------------------------- queries
 
     pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         match self {
@@ -637,7 +637,7 @@ impl State {
             State::Connecting(_) => Phase::Connecting,
             State::Handshaking(handshaking) => handshaking.phase(),
             State::Open(_) | State::UpgradePending(_) => Phase::Open,
-            // A close that is still handing over has not settled.
+            // A close that still flushes is not settled.
             State::HalfClosed(..) | State::Closed(Closed::Flushing(_)) => Phase::HalfClosed,
             State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
             | State::Poisoned => Phase::Closed,
@@ -693,7 +693,7 @@ impl State {
         }
     }
 
-    /// The step of connecting or closing that it is in, or that failed.
+    /// Returns the current step of connecting or closing, or the one that failed.
     pub(super) fn step(&self) -> Option<Step> {
         match self {
             State::Connecting(connecting) => connecting.step(),
@@ -710,7 +710,7 @@ impl State {
         }
     }
 
-    /// The connection that never came to be.
+    /// Returns the data of a failed connect.
     fn connect_failed(&self) -> Option<&ConnectFailed> {
         match self {
             State::Closed(Closed::ConnectFailed(failed)) => Some(failed),
@@ -737,7 +737,7 @@ impl State {
     }
 }
 
-/// Both directions ended well.
+/// Ends the connection after both directions ended cleanly.
 fn end(pipe: Pipe, ended_by: EndedBy, release: Release, actions: &mut Actions<'_>) -> State {
     actions.push(Action::Release(release));
     announce_end(actions);
@@ -750,7 +750,7 @@ fn abort(pipe: Pipe, actions: &mut Actions<'_>) -> State {
     State::Closed(ended(pipe, ReadEnd::Fail(Fault::Aborted), Err(Fault::Aborted)))
 }
 
-/// The end of a connection of which nothing more is wanted.
+/// Creates the final state of a connection, and drops its session.
 fn ended(pipe: Pipe, read_end: ReadEnd, outcome: Result<(), Fault>) -> Closed {
     let summary = pipe.tls.map(|tls| Box::new(tls.into_summary()));
     Closed::Ended { read_end, outcome, summary }

@@ -1,4 +1,4 @@
-//! From where both directions work, and from where one does.
+//! Transitions of an open, an upgrading and a half-closed connection.
 
 use std::time::Instant;
 
@@ -54,15 +54,15 @@ impl Pipe {
             }
             Input::CancelRead => {
                 actions.push(Action::Readable);
-                // A reader that is still at the wire starts the discarding when it leaves.
+                // If a reader is at the wire, the discarding starts when it returns its permit.
                 if !self.receiving {
                     actions.push(Action::DriveRecv);
                 }
-                // What was taken ahead is dropped, and an end that was behind it shows.
+                // Drops data that was decrypted ahead, which may reveal an EOF after it.
                 Half::Discarding.on_session_progress(self, policy, now, actions)
             }
             Input::StartTls if self.tls.is_none() && !self.sending => {
-                // Whoever reads leaves the wire.
+                // Readers have to leave the wire.
                 actions.push(Action::Readable);
                 State::UpgradePending(self)
             }
@@ -108,7 +108,8 @@ impl Pipe {
         }
     }
 
-    /// Bytes came that were to be read before the upgrade, or that somebody injected.
+    /// Fails an upgrade because plaintext arrived, which the program should have read before, or which an attacker
+    /// injected.
     pub(super) fn reject_plaintext(self, actions: &mut Actions<'_>) -> State {
         actions.push(Action::ShutdownWrite);
         actions.push(Action::Release(Release::Linger));
@@ -117,7 +118,7 @@ impl Pipe {
         State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
-    /// The peer has ended, and all that it sent was delivered.
+    /// Handles the peer's EOF, after all its data was delivered.
     pub(super) fn on_peer_eof(
         mut self,
         policy: Policy,
@@ -131,7 +132,7 @@ impl Pipe {
         self.queue_close_notify(actions);
         if self.has_unsent_or_permit() {
             actions.push(Action::Readable);
-            // Its permit stands, but now there is a limit.
+            // The writer's permit stays valid, but now there is a limit.
             actions.push(Action::Writable);
             return State::HalfClosed(self, Half::Finishing(policy.close_timeout.after(now)));
         }
@@ -140,7 +141,7 @@ impl Pipe {
         end(self, EndedBy::Peer, release, actions)
     }
 
-    /// The peer has ended before an upgrade took place, which so comes to nothing.
+    /// Handles the peer's EOF before an upgrade took place, which cancels the upgrade.
     pub(super) fn peer_ended_before_upgrade(
         self,
         policy: Policy,
@@ -148,14 +149,13 @@ impl Pipe {
         actions: &mut Actions<'_>,
     ) -> State {
         if policy.allow_half_open {
-            // Who came to write meanwhile waits, and may write after all.
+            // Writers that waited for the upgrade may write after all.
             actions.push(Action::Writable);
         }
         self.on_peer_eof(policy, now, actions)
     }
 
-    /// How to let go of the wire when the peer has ended. Behind its close_notify something may still come,
-    /// and be it FIN.
+    /// Returns the way to release the wire after the peer's EOF. Over TLS, at least a FIN may follow its close_notify.
     fn release_after_eof(&self) -> Release {
         if self.tls.is_some() { Release::Linger } else { Release::Close }
     }
@@ -182,7 +182,7 @@ impl Pipe {
         State::Closed(ended(self, read_end, Ok(())))
     }
 
-    /// Ends the write side, with FIN once all that was sealed is with the system.
+    /// Closes the write side: sends FIN if the kernel has all ciphertext, else later.
     fn close_write(&mut self, actions: &mut Actions<'_>) {
         self.queue_close_notify(actions);
         if !self.has_unsent_or_permit() || planted!(FinBeforeData) {
@@ -191,7 +191,7 @@ impl Pipe {
         }
     }
 
-    /// A write that is being made goes before it.
+    /// Queues close_notify, unless a write is in progress, which goes first.
     pub(super) fn queue_close_notify(&mut self, actions: &mut Actions<'_>) {
         if let (false, Some(tls)) = (self.sending, &mut self.tls) {
             if tls.close_notify() {
@@ -200,14 +200,14 @@ impl Pipe {
         }
     }
 
-    /// The wire failed where nothing can be left to read.
+    /// Handles a failure of the wire when no data can be left to read.
     pub(super) fn fail(self, fault: Fault, actions: &mut Actions<'_>) -> State {
         actions.push(Action::Release(Release::Close));
         announce_end(actions);
         State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
-    /// The wire failed, but what came before may still be with the system.
+    /// Handles a failure of the wire when the kernel may still hold earlier data.
     pub(super) fn fail_undrained(mut self, fault: Fault, actions: &mut Actions<'_>) -> State {
         if let Some(tls) = &mut self.tls {
             tls.discard_unsent();
@@ -220,9 +220,9 @@ impl Pipe {
         State::Closed(Closed::Ended { read_end, outcome: Err(fault), summary: None })
     }
 
-    /// TLS failed: the peer is told why, and what was decrypted before can still be read.
+    /// Handles a TLS failure: sends the alert, and keeps data that was decrypted before it readable.
     pub(super) fn fail_tls(self, actions: &mut Actions<'_>) -> State {
-        // Where FIN has gone out nothing may follow it.
+        // Nothing may follow a FIN.
         if self.fin == Fin::Pending {
             actions.push(Action::Transmit);
             actions.push(Action::ShutdownWrite);
@@ -237,8 +237,8 @@ impl Pipe {
         State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
-    /// The wire failed when the peer had ended, which TLS has proved. Where that only kept this side's own
-    /// end from it nothing is lost.
+    /// Handles a failure of the wire after the peer's EOF. Over TLS, the EOF is authenticated: if only close_notify was
+    /// left to send, nothing is lost.
     fn fail_after_eof(self, fault: Fault, actions: &mut Actions<'_>) -> State {
         if self.tls.is_none() {
             return self.fail(fault, actions);
@@ -251,12 +251,12 @@ impl Pipe {
         State::Closed(ended(self, ReadEnd::Eof(EndedBy::Peer), Err(fault)))
     }
 
-    /// Whether something was accepted that is not with the system.
+    /// Returns whether there is accepted data that the kernel does not have.
     pub(super) fn has_undelivered_data(&self) -> bool {
         self.sending || self.tls.as_ref().is_some_and(|tls| tls.has_undelivered_data())
     }
 
-    /// How far the session is, where nothing of it is unread; a failure shows at once.
+    /// Returns the state of the session. An EOF shows only after all data was read; a failure shows at once.
     pub(super) fn session_state(&self) -> SessionState {
         match &self.tls {
             None => SessionState::Established,
@@ -269,7 +269,7 @@ impl Pipe {
         }
     }
 
-    /// Whether something is yet to be sent that was accepted.
+    /// Returns whether accepted data or close_notify is left to send.
     pub(super) fn has_unsent_or_permit(&self) -> bool {
         self.sending || self.tls.as_ref().is_some_and(|tls| !tls.is_flushed())
     }
@@ -327,14 +327,14 @@ impl Half {
             (Half::Finishing(_), Input::WireFailed(fault)) => {
                 pipe.fail_after_eof(fault, actions)
             }
-            // Ciphertext can't be called back as a permit can.
+            // Unlike a permit, lent ciphertext can't be revoked.
             (Half::Finishing(at), Input::TimerExpired) if at <= now && pipe.tls.is_some() => {
                 let fault = Fault::TimedOut(TimerKind::Close);
                 actions.push(Action::Release(Release::Reset));
                 announce_end(actions);
                 State::Closed(ended(pipe, ReadEnd::Eof(EndedBy::Peer), Err(fault)))
             }
-            // The write that was to end has not: it gives its permit back and tells what it took.
+            // The write did not finish in time: its holder returns the permit with the bytes that the kernel took.
             (Half::Finishing(at), Input::TimerExpired) if at <= now => {
                 let release = pipe.release_after_eof();
                 pipe.close(release, ReadEnd::Eof(EndedBy::Peer), policy, now, actions)
@@ -343,12 +343,12 @@ impl Half {
             | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::AbortWrite) => {
                 abort(pipe, actions)
             }
-            // The write side has ended well.
+            // The write side has ended cleanly.
             (Half::ReadOnly, Input::AbortWrite | Input::CloseWrite)
-            // A second time, or while a write is being made.
+            // Repeated, or while a write is in progress.
             | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::CloseWrite)
             | (Half::WriteOnly | Half::Discarding | Half::Finishing(_), Input::CancelRead)
-            // Not awaited here.
+            // Not expected in this state.
             | (Half::ReadOnly | Half::WriteOnly | Half::Finishing(_), Input::WireEof)
             | (
                 Half::ReadOnly | Half::WriteOnly | Half::Discarding | Half::Finishing(_),
@@ -391,7 +391,7 @@ impl Half {
                 Half::ReadOnly | Half::Discarding,
                 SessionState::Handshaking | SessionState::Established,
             )
-            // What comes behind the peer's end is not looked at.
+            // Input after the peer's EOF is ignored.
             | (
                 Half::WriteOnly | Half::Finishing(_),
                 SessionState::Handshaking
@@ -423,7 +423,7 @@ impl Half {
                 let release = pipe.release_after_eof();
                 end(pipe, EndedBy::Peer, release, actions)
             }
-            // The last transmit buffer of this side was close_notify.
+            // The transmit buffer held close_notify, the last record of this side.
             (Half::ReadOnly, SendEvent::Cancelled)
                 if pipe.fin == Fin::Pending && !pipe.has_unsent_or_permit() =>
             {

@@ -1,4 +1,4 @@
-//! Where the TLS session of a state is, what is left of one that is over, and who may feed it.
+//! Access to the TLS session of a state, and to the remains of one that is over.
 
 use super::super::RecvPermit;
 use super::super::flow::Holder;
@@ -8,7 +8,7 @@ use crate::info::Negotiated;
 use crate::tls::Failure;
 
 impl State {
-    /// The session, where there is one and something is wanted of it.
+    /// Returns the session that is still in use, if any.
     pub(in super::super) fn tls(&self) -> Option<&Session> {
         match self {
             State::Handshaking(handshaking) => handshaking.pipe().tls.as_deref(),
@@ -69,7 +69,7 @@ impl State {
         }
     }
 
-    /// What is to be sent at the very end, once.
+    /// Takes the last records to send.
     pub(in super::super) fn take_final_records(&mut self) -> Vec<u8> {
         match self {
             State::Closed(Closed::Ended {
@@ -94,7 +94,7 @@ impl State {
         }
     }
 
-    /// Whether there is something whose drop may run foreign code.
+    /// Returns whether it holds objects that may run the program's code when they are dropped.
     pub(in super::super) fn has_discarded(&self) -> bool {
         let setup = match self {
             State::Connecting(connecting) => connecting.runs_foreign_code(),
@@ -108,7 +108,7 @@ impl State {
         setup || self.summary().is_some_and(|summary| summary.discarded.is_some())
     }
 
-    /// What may run foreign code when it is dropped, once.
+    /// Takes the objects that may run the program's code when they are dropped.
     pub(in super::super) fn take_discarded(&mut self) -> Option<Discarded> {
         match self {
             State::Closed(Closed::Ended { summary: Some(summary), .. }) => summary.discarded.take(),
@@ -125,8 +125,8 @@ impl State {
         }
     }
 
-    /// Leave to receive for who does it while no reader does: `None` where nothing is wanted, or a
-    /// reader is at it.
+    /// Returns a permit to receive while no caller reads. Returns `None` if the session needs no data, or if a permit
+    /// is in use.
     pub(in super::super) fn begin_background_recv(&mut self) -> Option<RecvPermit> {
         let pipe = match self {
             State::Handshaking(handshaking) => handshaking.pipe_mut(),

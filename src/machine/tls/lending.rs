@@ -1,7 +1,7 @@
-//! How a session leaves the state while it runs foreign code, and comes back.
+//! Moves a session out of the state while it runs the program's code, and back.
 //!
-//! What is in the state meanwhile is a session without a connection: it has all that was sealed and all that
-//! was decrypted, so that both go on.
+//! Until then, the state holds a session without a connection. It keeps the sealed and the decrypted data, so that
+//! sending and reading continue.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::{PeerState, Session, catch_panic};
 use crate::tls::{Failure, Stage, TlsSetup};
 
 impl Session {
-    /// A session of foreign code, whose handshake somebody has to [begin](Self::begin) without a lock.
+    /// Creates a session that runs the program's code. The driver has to [begin](Self::begin) its handshake without the
+    /// lock.
     pub(in super::super) fn to_begin(setup: TlsSetup) -> Box<Self> {
         let require_close_notify = setup.require_close_notify();
         Box::new(Session {
@@ -22,22 +23,23 @@ impl Session {
         })
     }
 
-    /// Whether its handshake has not begun, and nobody is about to begin it.
+    /// Returns whether the handshake has yet to begin, and the session is not lent for that.
     pub(in super::super) fn awaits_begin(&self) -> bool {
         self.setup.is_some()
     }
 
-    /// Whether it runs code that is not this crate's.
+    /// Returns whether it runs the program's code.
     pub(in super::super) fn is_foreign(&self) -> bool {
         self.foreign
     }
 
-    /// Whether the connection is elsewhere.
+    /// Returns whether the connection is lent.
     pub(in super::super) fn is_lent(&self) -> bool {
         self.connection.is_none() && self.setup.is_none()
     }
 
-    /// Gives the session away, to be [restored](Self::restore), where there is a connection or one to begin.
+    /// Lends the session until it is [restored](Self::restore). Returns `None` if it is lent already, or needs no
+    /// input.
     pub(in super::super) fn lend(&mut self) -> Option<Box<Self>> {
         if self.is_lent() {
             return None;
@@ -47,7 +49,7 @@ impl Session {
         leftover.peer_state = match self.peer_state {
             PeerState::Handshaking => PeerState::Handshaking,
             PeerState::Established => PeerState::Established,
-            // Nothing is fed to it any more.
+            // Such a session takes no more input.
             PeerState::Ended | PeerState::Truncated | PeerState::Failed(_) => return None,
         };
         leftover.close_notify_done = self.close_notify_done;
@@ -60,7 +62,7 @@ impl Session {
         Some(Box::new(std::mem::replace(self, leftover)))
     }
 
-    /// Takes a session back, with what it has decrypted and sealed. Whether ciphertext waits because of that.
+    /// Takes a session back, with the data that it decrypted and sealed. Returns whether that queued ciphertext.
     pub(in super::super) fn restore(&mut self, session: Session) -> bool {
         let mut leftover = std::mem::replace(self, session);
         let before = leftover.send_queue.len();
@@ -70,7 +72,7 @@ impl Session {
         self.leftover = leftover.leftover;
         match leftover.peer_state {
             PeerState::Handshaking | PeerState::Established => {}
-            // It ended meanwhile.
+            // The session ended while its connection was lent.
             PeerState::Ended | PeerState::Truncated | PeerState::Failed(_) => {
                 self.peer_state = leftover.peer_state;
             }
@@ -88,7 +90,7 @@ impl Session {
         self.send_queue.len() > before
     }
 
-    /// Begins the handshake: the first message waits to be sent then.
+    /// Begins the handshake, and queues its first message.
     pub(in super::super) fn begin(&mut self) {
         let Some(setup) = self.setup.take() else { return };
         let connection = catch_panic(|| {
@@ -103,11 +105,11 @@ impl Session {
             }
             Err(failure) => self.peer_state = PeerState::Failed(Box::new(failure)),
         }
-        // With it a whole configuration may go.
+        // This may drop the last reference to the program's configuration.
         drop(catch_panic(|| drop(setup)));
     }
 
-    /// Takes in what was received, and decrypts all of it: to take it takes no connection then.
+    /// Processes received ciphertext and decrypts all of it, so that readers need no connection.
     pub(in super::super) fn read_tls_all(&mut self, recv_buf: &mut RecvBuf) {
         self.flood.received(recv_buf.filled());
         self.recv_queue.append(recv_buf);
