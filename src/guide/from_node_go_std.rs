@@ -103,9 +103,9 @@
 //! |---|---|---|---|---|---|
 //! | rules about addresses, against SSRF | those of the platform | a `BlockList` of addresses | by the program, in `Dialer.Control` | none | [`EgressRules`](crate::EgressRules), for each address that is dialled<br>`connector::egress::a_name_with_a_denied_address_fails_and_no_call_hangs` |
 //! | a name that resolves to another address the second time | | | `Control` gets the dialled address | | is looked up once, and [the checked address is dialled][egress]<br>`connector::egress::dns_rebinding_does_not_bypass_the_rules` |
-//! | a limit on open sockets | the platform's | none for sockets | none for connections of a `Dialer` | none | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets): fails, or waits in order<br>`connector::limits::those_that_wait_are_served_in_the_order_of_their_arrival` |
-//! | sockets that end with a piece of work | always, with the request | | by the program | when they are dropped | in a [scope](crate::Connector::scope)<br>`connector::scopes::a_panic_of_the_work_closes_them_too_and_goes_on` |
-//! | process exit | | open sockets keep the process alive | drops them | drops them | [`shutdown`](crate::Connector::shutdown) hands over accepted data, within a limit<br>`connector::shutdown::it_waits_for_those_that_close_in_the_background` |
+//! | a limit on open sockets | the platform's | none for sockets | none for connections of a `Dialer` | none | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets): fails, or waits in order<br>`connector::limits::waiting_sockets_are_served_in_order` |
+//! | sockets that end with a piece of work | always, with the request | | by the program | when they are dropped | in a [scope](crate::Connector::scope)<br>`connector::scopes::a_panic_of_its_closure_closes_them_and_continues` |
+//! | process exit | | open sockets keep the process alive | drops them | drops them | [`shutdown`](crate::Connector::shutdown) hands over accepted data, within a limit<br>`connector::shutdown::it_waits_for_sockets_that_close_in_the_background` |
 //!
 //! # Errors
 //!

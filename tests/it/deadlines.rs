@@ -455,7 +455,8 @@ fn a_wait_of_zero_does_not_block() {
     story(|| {
         let hole = black_hole();
         let socket = sockeye::connect(hole.address).expect("the address is valid");
-        let error = at_once(|| socket.opened_timeout(Duration::ZERO)).expect_err("nobody answers");
+        let error = at_once(|| socket.opened_timeout(Duration::ZERO))
+            .expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable(), "the attempt continues");
         fails(at_once(|| socket.closed_timeout(Duration::ZERO)), ErrorKind::TimedOut);
@@ -480,11 +481,11 @@ fn opened_timeout_does_not_end_the_attempt() {
         let options = SocketOptions::new().connect_timeout(ms(600));
         let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
         let (result, took) = timed(|| socket.opened_timeout(ms(100)));
-        let error = result.expect_err("nobody answers");
+        let error = result.expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable());
         assert!(took >= ms(100), "took {took:?}");
-        let error = socket.opened_timeout(PATIENCE).expect_err("nobody answers");
+        let error = socket.opened_timeout(PATIENCE).expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable(), "it was the attempt's own limit");
     });
@@ -498,7 +499,7 @@ fn connect_timeout_ends_an_attempt_that_gets_no_answer() {
             let options = SocketOptions::new().connect_timeout(ms(500));
             let socket =
                 sockeye::connect_with(hole.address, options).expect("the address is valid");
-            socket.opened().expect_err("nobody answers")
+            socket.opened().expect_err("the peer does not answer")
         });
         assert!(took >= ms(500) && took <= ms(1500), "took {took:?}");
         assert_eq!(error.kind(), ErrorKind::TimedOut);

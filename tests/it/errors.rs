@@ -176,7 +176,7 @@ fn messages_are_short_sentences_without_a_full_stop() {
         gone.abort();
         for error in [
             refused.opened().expect_err("nothing listens"),
-            stuck.opened().expect_err("nobody answers"),
+            stuck.opened().expect_err("the peer does not answer"),
             gone.closed().expect_err("it was aborted"),
             sockeye::connect("no-port").expect_err("no port"),
         ] {
@@ -193,7 +193,7 @@ fn a_timeout_names_the_limit_that_passed() {
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(50));
         let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
-        let error = socket.opened().expect_err("nobody answers");
+        let error = socket.opened().expect_err("the peer does not answer");
         assert!(error.to_string().contains("connect"), "{error}");
         let peer = Peer::reads();
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));

@@ -199,7 +199,7 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
         assert!(most >= before + SOCKETS * MAX_IN_FLIGHT, "{most} descriptors, {before} before");
         assert!(most <= bound, "{most} descriptors, {before} before");
         for socket in &sockets {
-            let error = socket.opened().expect_err("nobody answers");
+            let error = socket.opened().expect_err("the peer does not answer");
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             let attempts = error.attempts();
             assert!(attempts.len() > MAX_IN_FLIGHT, "{attempts:?}");

@@ -183,7 +183,7 @@ fn a_fork_while_connecting_disturbs_no_attempt() {
             socket.abort();
         });
         fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
-        let error = socket.opened().expect_err("nobody answers");
+        let error = socket.opened().expect_err("the peer does not answer");
         assert_eq!(error.attempts().len(), 1, "the attempt lasted until its limit: {error:?}");
     });
 }

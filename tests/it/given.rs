@@ -208,7 +208,7 @@ fn a_descriptor_that_is_no_tcp_connection_is_named_in_the_error() {
         let connecting = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
             .expect("a socket can be created");
         connecting.set_nonblocking(true).expect("every socket has the option");
-        connecting.connect(&hole.address.into()).expect_err("nobody answers");
+        connecting.connect(&hole.address.into()).expect_err("the peer does not answer");
         told(connecting.into(), Connect, "still connecting");
     });
 }

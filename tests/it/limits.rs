@@ -410,7 +410,7 @@ fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
 
 // -------------------------------------------------------------------- no free thread
 
-/// The limit does not apply to root, so root runs the test as the user "nobody".
+/// The limit does not apply to root, so root runs the test as user 65534.
 #[test]
 fn without_threads_a_socket_fails_and_later_ones_work() {
     const NAME: &str = "limits::without_threads_a_socket_fails_and_later_ones_work";

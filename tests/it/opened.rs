@@ -67,7 +67,8 @@ fn calls_while_connecting_honour_their_own_limits() {
         let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
         times_out(at_once(|| read(&socket, 1)));
         times_out(at_once(|| (&socket).write(b"x")));
-        let error: Error = at_once(|| socket.writer().close()).expect_err("nobody answers");
+        let error: Error =
+            at_once(|| socket.writer().close()).expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable());
         assert_eq!(socket.phase(), Phase::Connecting, "the attempt continues");

@@ -416,7 +416,7 @@ mod on_linux {
     /// Checks that the socket's connect timeout passes, not the limit of this call.
     #[track_caller]
     fn expires(socket: &Socket) {
-        let error = socket.opened_timeout(ms(10_000)).expect_err("nobody answers");
+        let error = socket.opened_timeout(ms(10_000)).expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable(), "the connect timeout never passes: {error:?}");
     }
@@ -462,8 +462,8 @@ mod on_linux {
         });
     }
 
-    /// Makes every poll of the event loop fail while `meanwhile` runs.
-    fn keep_the_loop_from_polling(meanwhile: impl FnOnce()) {
+    /// Makes every poll of the event loop fail while `while_failing` runs.
+    fn keep_the_loop_from_polling(while_failing: impl FnOnce()) {
         let null = fs::File::open("/dev/null").expect("the file exists");
         let polls: Vec<_> = descriptors()
             .into_iter()
@@ -483,7 +483,7 @@ mod on_linux {
             // SAFETY: the owner of the number only uses it for calls, which fail from now on.
             assert_eq!(unsafe { libc::dup2(null.as_raw_fd(), *number) }, *number);
         }
-        meanwhile();
+        while_failing();
         for (number, kept) in polls {
             // SAFETY: the number is restored, and this function owns the copy.
             unsafe {

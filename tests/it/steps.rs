@@ -182,7 +182,7 @@ fn a_wait_for_the_connection_names_the_current_step() {
     story(|| {
         let hole = black_hole();
         let socket = sockeye::connect(hole.address).expect("the address is valid");
-        let error = socket.opened_timeout(ms(10)).expect_err("nobody answers");
+        let error = socket.opened_timeout(ms(10)).expect_err("the peer does not answer");
         assert!(error.is_retryable());
         assert_eq!((error.step(), error.timings()), (Some(Step::Connect), None));
         let tls = SocketOptions::new().secure_transport(SecureTransport::On);
@@ -190,7 +190,7 @@ fn a_wait_for_the_connection_names_the_current_step() {
         let socket = sockeye::connect_with(peer.address(), tls).expect("the address is valid");
         // The connection is made at once, but the peer never answers the handshake.
         crate::support::eventually(SOON, "it handshakes", || {
-            let error = socket.opened_timeout(ms(10)).expect_err("nobody answers");
+            let error = socket.opened_timeout(ms(10)).expect_err("the peer does not answer");
             error.step() == Some(Step::Handshake)
         });
     });
@@ -259,9 +259,9 @@ fn a_close_that_cannot_hand_over_failed_at_close() {
         let socket = sockeye::connect_with(peer.address(), limits).expect("they are valid");
         socket.opened().expect("the peer accepts");
         fill(&socket);
-        let error = socket.close().expect_err("nobody reads");
+        let error = socket.close().expect_err("the peer does not read");
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Close)));
-        assert_eq!(socket.closed().expect_err("nobody reads").step(), Some(Step::Close));
+        assert_eq!(socket.closed().expect_err("the peer does not read").step(), Some(Step::Close));
         peer.cue();
     });
 }

@@ -25,16 +25,16 @@ fn everywhere(tell: impl Fn(Way, SocketOptions) + Copy + Send + 'static) {
     }
 }
 
-/// Checks that a write fails with [`ErrorKind::Closed`], and that the message contains `whom` and not `not`.
+/// Checks that a write fails with [`ErrorKind::Closed`], and that the message contains `expected` and not `unexpected`.
 #[track_caller]
-fn write_blames(mut socket: &Socket, whom: &str, not: &str) {
+fn write_blames(mut socket: &Socket, expected: &str, unexpected: &str) {
     for _ in 0..2 {
         for result in [socket.write(b"x"), socket.write(b"")] {
             let error = result.expect_err("writing has ended");
             assert_eq!(kind_of(&error), ErrorKind::Closed);
             let text = error.to_string();
-            assert!(text.contains(whom), "{text}");
-            assert!(!text.contains(not), "{text}");
+            assert!(text.contains(expected), "{text}");
+            assert!(!text.contains(unexpected), "{text}");
         }
     }
 }

@@ -444,7 +444,7 @@ fn reaches_only(text: &str, port: u16, other: Option<u16>) {
 #[track_caller]
 fn fails_to_connect(address: SocketAddr) {
     let socket = sockeye::connect(address.to_string()).expect("the address is valid");
-    let error = at_once(|| socket.opened()).expect_err("nobody listens");
+    let error = at_once(|| socket.opened()).expect_err("nothing listens");
     assert_eq!(error.kind(), ErrorKind::Connect);
     let attempts: Vec<_> = error.attempts().iter().map(sockeye::Attempt::address).collect();
     assert_eq!(attempts, [address]);

@@ -199,7 +199,7 @@ fn pipe() {
 fn starttls_during_close() {
     story(|| {
         let peer = TlsPeer::plays(&certificates::good(), |peer| {
-            let error = peer.try_handshake().expect_err("nobody speaks TLS");
+            let error = peer.try_handshake().expect_err("the other end does not speak TLS");
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         });
         let socket = dial("good.test", &peer, certificates::options(SecureTransport::StartTls));

@@ -156,11 +156,11 @@ fn refused_starttls_after() {
 fn refused_http_hint() {
     in_own_network("opened.refused-http-hint", &[], || {
         let socket = sockeye::connect("localhost:80").expect("it is an address");
-        let error = at_once(|| socket.opened()).expect_err("nobody listens");
+        let error = at_once(|| socket.opened()).expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
         let other = sockeye::connect("localhost:81").expect("it is an address");
-        let other = at_once(|| other.opened()).expect_err("nobody listens");
+        let other = at_once(|| other.opened()).expect_err("nothing listens");
         assert_eq!(error.to_string().replace(":80", ":81"), other.to_string());
     });
 }
@@ -258,7 +258,7 @@ fn blackhole() {
             let (reader, mut writer) = (socket.reader(), socket.writer());
             let reading = call(move || read(reader, 10));
             let writing = call(move || writer.write(b"x"));
-            let error = socket.opened().expect_err("nobody answers");
+            let error = socket.opened().expect_err("the peer does not answer");
             assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::TimedOut, false));
             fails(reading.join_within(AT_ONCE), ErrorKind::TimedOut);
             fails(writing.join_within(AT_ONCE), ErrorKind::TimedOut);
@@ -317,7 +317,7 @@ fn blackhole_closewriter() {
             fails(socket.opened(), ErrorKind::TimedOut);
             result
         });
-        let error = result.expect_err("nobody answers");
+        let error = result.expect_err("the peer does not answer");
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::TimedOut, false));
         assert!(took >= ms(500) && took <= ms(1500), "took {took:?}");
     });
@@ -415,7 +415,7 @@ fn multi_all_refused() {
         let names = Names::new();
         let socket =
             names.connector().connect(("multi.test", site.port)).expect("it is an address");
-        let error = at_once(|| socket.opened()).expect_err("nobody listens");
+        let error = at_once(|| socket.opened()).expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
         let told: Vec<_> = error
             .attempts()

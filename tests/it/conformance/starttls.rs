@@ -203,7 +203,10 @@ fn queued_writes() {
         let upgrade = blocked(move || upgrading.start_tls());
         assert!(!old.upgraded(), "the writes come first");
         fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
-        assert!(writings.iter().all(Call::is_running) && upgrade.is_running(), "nobody reads");
+        assert!(
+            writings.iter().all(Call::is_running) && upgrade.is_running(),
+            "the peer does not read"
+        );
         assert_eq!(old.phase(), Phase::Open);
         peer.cue();
         for writing in writings {

@@ -426,7 +426,7 @@ fn a_timeout_during_the_lookup_names_the_lookup() {
         let (error, took) = timed(|| {
             let socket =
                 slow.connect_with(("slow.test", 4321), options).expect("the address is valid");
-            socket.opened().expect_err("the look-up hangs")
+            socket.opened().expect_err("the lookup hangs")
         });
         assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
         assert_eq!(error.kind(), ErrorKind::TimedOut);

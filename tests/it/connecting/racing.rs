@@ -309,7 +309,7 @@ fn pending_attempts_end_as_timed_out_at_the_limit() {
             let socket = connector
                 .connect_with(("name.test", site.port()), options)
                 .expect("the address is valid");
-            socket.opened().expect_err("nobody answers")
+            socket.opened().expect_err("the peer does not answer")
         });
         assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -350,7 +350,7 @@ fn one_limit_covers_the_lookup_and_the_attempts() {
             let socket = connector
                 .connect_with(("name.test", site.port()), options)
                 .expect("the address is valid");
-            socket.opened().expect_err("nobody answers")
+            socket.opened().expect_err("the peer does not answer")
         });
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(error.attempts().len(), 1, "{error:?}");

@@ -130,7 +130,7 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
     let (limited, unlimited): (Vec<_>, Vec<_>) =
         sockets.iter().enumerate().partition(|(number, _)| number % 2 == 0);
     for (_, socket) in limited {
-        let error = socket.opened_timeout(PATIENCE).expect_err("the look-up hangs");
+        let error = socket.opened_timeout(PATIENCE).expect_err("the lookup hangs");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable(), "{error:?}");
         assert!(error.to_string().contains("lookup"), "{error}");
@@ -262,7 +262,7 @@ fn an_attempt_without_a_descriptor_is_reported() {
         let socket = names(&[site.v4(0), site.v4(1)])
             .connect_with(("name.test", site.port()), options)
             .expect("the address is valid");
-        let error = socket.opened().expect_err("nobody answers");
+        let error = socket.opened().expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
         let (first, others) = error.attempts().split_first().expect("an attempt was made");
         assert_eq!((first.address(), first.error().kind()), (site.v4(0), ErrorKind::TimedOut));

@@ -56,7 +56,7 @@ fn if_none_answers_every_attempt_is_reported() {
         let gone = [nothing_listens(), nothing_listens()];
         let list = gone.each_ref().map(|nothing| nothing.address);
         let socket = connector.connect_addrs(&list, SocketOptions::new()).expect("it is valid");
-        let error = socket.opened().expect_err("nobody listens");
+        let error = socket.opened().expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
         let attempts: Vec<_> = error.attempts().iter().map(|one| one.address()).collect();
         assert_eq!(attempts, list);

@@ -1,4 +1,4 @@
-//! Places: every socket has one, gives it back once, and nobody overtakes those that wait.
+//! Slots: each socket takes one and frees it once, and sockets that wait for one are served in order.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use crate::support::{
 // -------------------------------------------------------------------- failing at the limit
 
 #[test]
-fn the_next_connect_fails_at_once_and_says_which_limit_it_was() {
+fn the_next_connect_fails_at_once_and_names_the_limit() {
     story(|| {
         let (server, connector) = (holds(), limited(2));
         let kept = [open(&connector, &server), open(&connector, &server)];
@@ -39,14 +39,14 @@ fn the_next_connect_fails_at_once_and_says_which_limit_it_was() {
 }
 
 #[test]
-fn a_limit_of_none_at_all_can_not_be() {
+fn a_limit_of_zero_is_invalid() {
     let error = Connector::builder().max_open_sockets(0).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("max_open_sockets"), "{error}");
 }
 
 #[test]
-fn what_is_wrong_with_the_address_or_the_options_is_told_before_the_limit() {
+fn invalid_addresses_and_options_are_reported_before_the_limit() {
     story(|| {
         let (server, connector) = (holds(), limited(1));
         let _kept = open(&connector, &server);
@@ -58,9 +58,9 @@ fn what_is_wrong_with_the_address_or_the_options_is_told_before_the_limit() {
     });
 }
 
-/// However a socket ends, the place is free once its end is told: another connect works at once.
+/// Once any call reports the end of a socket, its slot is free: the next connect succeeds at once.
 #[test]
-fn every_end_frees_the_place_once() {
+fn every_end_frees_the_slot_once() {
     check(SocketOptions::new(), cued(|_| ()), |socket| socket.close().expect("it is idle"));
     check(SocketOptions::new(), cued(|_| ()), |socket| socket.abort());
     check(SocketOptions::new(), cued(|_| ()), |socket| socket.writer().abort());
@@ -70,7 +70,7 @@ fn every_end_frees_the_place_once() {
     check(SocketOptions::new(), cued(|wire| wire.reset()), |socket| {
         fails(read(socket, 1), ErrorKind::Reset);
     });
-    // Nobody reads.
+    // Without a reader.
     check(SocketOptions::new(), cued(|wire| wire.fin()), |socket| {
         socket.closed_timeout(PATIENCE).expect("the peer has ended");
     });
@@ -79,16 +79,16 @@ fn every_end_frees_the_place_once() {
     });
     check(SocketOptions::new(), cued(|wire| wire.fin()), |socket| {
         socket.reader().cancel();
-        socket.writer().close().expect("nothing is in the way");
+        socket.writer().close().expect("the close succeeds");
         socket.closed_timeout(PATIENCE).expect("both have ended");
     });
     check(upgradable(authority()), cued(|wire| wire.send(b"go, injected")), |socket| {
-        assert_eq!(read(socket, 2).expect("the peer says so"), b"go");
+        assert_eq!(read(socket, 2).expect("the peer sends it"), b"go");
         fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
     });
 }
 
-/// A peer that does something once the socket is open.
+/// Starts a peer that runs its script once the socket is open.
 fn cued(script: impl FnOnce(&mut Wire) + Send + 'static) -> Peer {
     Peer::plays(|wire| {
         wire.await_cue();
@@ -99,22 +99,22 @@ fn cued(script: impl FnOnce(&mut Wire) + Send + 'static) -> Peer {
 #[track_caller]
 fn check(options: SocketOptions, peer: Peer, end: fn(&Socket)) {
     let at = std::panic::Location::caller();
-    println!("the end of line {}", at.line());
+    println!("the end in line {}", at.line());
     let connector = limited(1);
-    let socket = connector.connect_with(peer.address(), options).expect("it is the first");
+    let socket = connector.connect_with(peer.address(), options).expect("a slot is free");
     socket.opened().expect("the peer listens");
     fails(connector.connect(peer.address()), ErrorKind::Limit);
     peer.cue();
     end(&socket);
     is_free_for_one(&connector);
-    // What comes later does not free it again.
+    // Later calls do not free the slot again.
     socket.abort();
-    socket.close().expect("it has ended");
+    socket.close().expect("it had ended");
     drop(socket);
     is_free_for_one(&connector);
 }
 
-/// Exactly one more has room.
+/// Checks that exactly one slot is free.
 #[track_caller]
 fn is_free_for_one(connector: &Connector) {
     assert_eq!(connector.open_sockets(), 0);
@@ -127,7 +127,7 @@ fn is_free_for_one(connector: &Connector) {
 }
 
 #[test]
-fn an_attempt_has_a_place_until_it_has_failed() {
+fn an_attempt_holds_its_slot_until_it_has_failed() {
     story(|| {
         let connector = limited(1);
         let nothing = nothing_listens();
@@ -143,7 +143,7 @@ fn an_attempt_has_a_place_until_it_has_failed() {
         is_free_for_one(&connector);
 
         let socket = connector.connect(hole.address).expect("a place");
-        socket.close().expect("to give up an attempt always works");
+        socket.close().expect("closing cancels the attempt");
         is_free_for_one(&connector);
 
         let socket = connector.connect(hole.address).expect("a place");
@@ -153,7 +153,7 @@ fn an_attempt_has_a_place_until_it_has_failed() {
 }
 
 #[test]
-fn a_handshake_that_fails_frees_the_place() {
+fn a_failed_handshake_frees_the_slot() {
     story(|| {
         let connector = limited(1);
         let peer = TlsPeer::refused(&terms());
@@ -166,20 +166,20 @@ fn a_handshake_that_fails_frees_the_place() {
 }
 
 #[test]
-fn the_last_handle_keeps_the_place_until_the_close_is_done() {
+fn the_slot_is_held_until_the_last_handle_has_closed() {
     story(|| {
         let (server, connector) = (holds(), limited(1));
         let socket = open(&connector, &server);
         let reader = socket.reader();
         drop(socket);
-        assert_eq!(connector.open_sockets(), 1, "the reader is a handle too");
+        assert_eq!(connector.open_sockets(), 1, "the reader is a handle, too");
         drop(reader);
         is_free_for_one(&connector);
     });
 }
 
 #[test]
-fn an_upgrade_keeps_its_place_and_takes_no_other() {
+fn an_upgrade_keeps_its_slot_and_takes_no_other() {
     story(|| {
         let connector = limited(1);
         let peer = TlsPeer::plays(&terms(), |peer| {
@@ -205,7 +205,7 @@ fn an_upgrade_keeps_its_place_and_takes_no_other() {
 // -------------------------------------------------------------------- waiting at the limit
 
 #[test]
-fn those_that_wait_are_served_in_the_order_of_their_arrival() {
+fn waiting_sockets_are_served_in_order() {
     story(|| {
         const WAITING: usize = 20;
         let (server, connector) = (holds(), patient(1));
@@ -230,13 +230,13 @@ fn those_that_wait_are_served_in_the_order_of_their_arrival() {
 }
 
 #[test]
-fn who_comes_later_does_not_overtake_who_waits() {
+fn later_connects_do_not_overtake_queued_ones() {
     story(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
         let waiting = connector.connect(server.address()).expect("it may wait");
         first.close().expect("it is idle");
-        // The place is promised already, if not yet taken.
+        // The slot is already reserved, even if it is not taken yet.
         let late = connector.connect(server.address()).expect("it may wait");
         waiting.opened_timeout(AT_ONCE).expect("it is next");
         assert_eq!(late.phase(), Phase::Connecting);
@@ -246,7 +246,7 @@ fn who_comes_later_does_not_overtake_who_waits() {
 }
 
 #[test]
-fn calls_on_a_socket_that_waits_go_on_when_it_has_a_place() {
+fn calls_on_a_queued_socket_continue_when_it_has_a_slot() {
     story(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
@@ -255,13 +255,13 @@ fn calls_on_a_socket_that_waits_go_on_when_it_has_a_place() {
         let reading = blocked(move || read(reader, 5));
         let writing = blocked(move || writer.write_all(b"hello"));
         first.close().expect("it is idle");
-        writing.join().expect("it is open");
+        writing.join().expect("the socket is open");
         assert_eq!(reading.join().expect("the peer answers"), b"hello");
     });
 }
 
 #[test]
-fn the_wait_counts_towards_the_connect_timeout_and_a_late_one_leaves_the_queue() {
+fn the_connect_timeout_covers_the_wait_and_ends_it() {
     story(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
@@ -282,7 +282,7 @@ fn the_wait_counts_towards_the_connect_timeout_and_a_late_one_leaves_the_queue()
 }
 
 #[test]
-fn a_socket_that_waits_can_be_given_up_and_disturbs_nobody() {
+fn a_queued_socket_can_be_closed_without_effect_on_others() {
     story(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
@@ -296,7 +296,7 @@ fn a_socket_that_waits_can_be_given_up_and_disturbs_nobody() {
         aborted.abort();
         fails(aborted.opened(), ErrorKind::Closed);
         drop(dropped);
-        assert_eq!(connector.open_sockets(), 1, "it never was theirs");
+        assert_eq!(connector.open_sockets(), 1, "they never had a slot");
         first.close().expect("it is idle");
         next.opened_timeout(AT_ONCE).expect("it is next");
         assert_eq!(connector.open_sockets(), 1);
@@ -304,7 +304,7 @@ fn a_socket_that_waits_can_be_given_up_and_disturbs_nobody() {
 }
 
 #[test]
-fn nobody_is_asked_for_a_name_before_there_is_a_place() {
+fn names_are_resolved_only_once_a_slot_is_free() {
     story(|| {
         let asked = Arc::new(AtomicUsize::new(0));
         let counting = Arc::clone(&asked);
@@ -314,7 +314,7 @@ fn nobody_is_asked_for_a_name_before_there_is_a_place() {
         };
         let server = holds();
         let builder = Connector::builder().resolver(resolver).max_open_sockets(1);
-        let connector = builder.wait_at_limit(true).build().expect("it can be");
+        let connector = builder.wait_at_limit(true).build().expect("the settings are valid");
         let first = open(&connector, &server);
         let named = ("good.test", server.address().port());
         let waiting = connector.connect(named).expect("it may wait");
@@ -323,13 +323,17 @@ fn nobody_is_asked_for_a_name_before_there_is_a_place() {
         first.close().expect("it is idle");
         let info = waiting.opened_timeout(AT_ONCE).expect("it is next");
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        assert!(info.timings().resolve < ms(50), "the wait is no look-up: {:?}", info.timings());
+        assert!(
+            info.timings().resolve < ms(50),
+            "the wait is not part of the lookup: {:?}",
+            info.timings()
+        );
     });
 }
 
-/// Each that fails at once makes room for the next, which fails at once in its turn.
+/// Each socket that fails at once frees the slot for the next one, which fails in turn.
 #[test]
-fn a_thousand_that_fail_at_once_pass_the_place_on() {
+fn a_thousand_failing_sockets_pass_the_slot_on() {
     story(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
@@ -351,7 +355,7 @@ const RACING: usize = 1000;
 const THREADS: usize = 8;
 
 #[test]
-fn a_thousand_racing_lives_never_overshoot_the_limit_and_leak_no_place() {
+fn a_thousand_racing_sockets_never_exceed_the_limit_and_leak_no_slot() {
     for wait in [false, true] {
         story(move || race(wait));
     }
@@ -360,7 +364,7 @@ fn a_thousand_racing_lives_never_overshoot_the_limit_and_leak_no_place() {
 fn race(wait: bool) {
     const MOST: usize = 7;
     let server = Server::plays(|mut stream| {
-        // Every kind of peer: one that stays, one that ends, one that resets.
+        // Three kinds of peers: one that stays, one that closes, and one that resets.
         match stream.peer_addr().map_or(0, |from| from.port() % 3) {
             0 => drop(stream.write_all(b"bye")),
             1 => crate::support::peer::reset(stream),
@@ -369,7 +373,7 @@ fn race(wait: bool) {
     });
     let hole: Arc<BlackHole> = Arc::new(black_hole());
     let builder = Connector::builder().max_open_sockets(MOST).wait_at_limit(wait);
-    let connector = builder.build().expect("it can be");
+    let connector = builder.build().expect("the settings are valid");
     let over = Arc::new(AtomicBool::new(false));
     let looking = {
         let (connector, over) = (connector.clone(), Arc::clone(&over));
@@ -395,13 +399,13 @@ fn race(wait: bool) {
         })
         .collect();
     for thread in racing {
-        thread.join().expect("no life has failed");
+        thread.join().expect("no round has failed");
     }
     over.store(true, Ordering::SeqCst);
-    let most = looking.join().expect("it only looks");
+    let most = looking.join().expect("the observer does not panic");
     assert!(most <= MOST, "{most} sockets were open");
-    // Those that nobody holds any more end in the background.
-    eventually(PATIENCE, "all places are free", || connector.open_sockets() == 0);
+    // Sockets without handles close in the background.
+    eventually(PATIENCE, "all slots are free", || connector.open_sockets() == 0);
     let server = holds();
     let full: Vec<Socket> = (0..MOST).map(|_| open(&connector, &server)).collect();
     assert_eq!(connector.open_sockets(), full.len());
@@ -413,9 +417,9 @@ fn race(wait: bool) {
     }
 }
 
-/// Counted by those who hold them: the peers stay, and a socket is counted while it has surely not ended.
+/// The holders themselves count: the peers stay, and a socket is counted only while it is certainly open.
 #[test]
-fn a_thousand_racing_holders_never_hold_more_than_the_limit() {
+fn a_thousand_racing_holders_never_exceed_the_limit() {
     const MOST: usize = 5;
     story(|| {
         let server = holds();
@@ -434,9 +438,9 @@ fn a_thousand_racing_holders_never_hold_more_than_the_limit() {
                 })
                 .collect();
             for thread in racing {
-                thread.join().expect("there never were too many");
+                thread.join().expect("the limit was kept");
             }
-            eventually(PATIENCE, "all places are free", || connector.open_sockets() == 0);
+            eventually(PATIENCE, "all slots are free", || connector.open_sockets() == 0);
         }
     });
 }
@@ -464,7 +468,7 @@ fn hold(
     }
 }
 
-/// One socket, ended in one of many ways, sometimes by two threads at once.
+/// Opens one socket and ends it in one of many ways, sometimes in two threads at once.
 fn live(
     connector: &Connector,
     address: SocketAddress,
@@ -496,6 +500,6 @@ fn live(
     }
     drop(socket);
     if let Some(beside) = beside {
-        beside.join().expect("it only ends it");
+        beside.join().expect("ending a socket does not panic");
     }
 }

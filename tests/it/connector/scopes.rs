@@ -1,4 +1,4 @@
-//! Scopes: what was opened through one ends with it.
+//! Scopes: the end of a scope closes all sockets that were opened through it.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,14 +15,14 @@ use crate::support::{
 };
 
 #[test]
-fn what_was_opened_through_it_is_closed_gracefully_when_it_ends() {
+fn its_end_closes_its_sockets_gracefully() {
     story(|| {
-        let connector = Connector::builder().build().expect("it can be");
+        let connector = Connector::builder().build().expect("the settings are valid");
         let peers: Vec<Peer> = (0..5).map(|_| Peer::reads()).collect();
         let sent = noise(1, 100_000);
         let kept: Vec<_> = connector.scope(|scope| {
             let write = |peer: &Peer| {
-                let mut socket = scope.connect(peer.address()).expect("the address is fine");
+                let mut socket = scope.connect(peer.address()).expect("the address is valid");
                 socket.write_all(&sent).expect("the peer reads");
                 socket
             };
@@ -39,42 +39,42 @@ fn what_was_opened_through_it_is_closed_gracefully_when_it_ends() {
 }
 
 #[test]
-fn its_result_is_that_of_the_work_and_an_empty_one_costs_nothing() {
-    let connector = Connector::builder().build().expect("it can be");
+fn it_returns_the_result_of_its_closure() {
+    let connector = Connector::builder().build().expect("the settings are valid");
     assert_eq!(at_once(|| connector.scope(|_| 7)), 7);
 }
 
 #[test]
-fn a_panic_of_the_work_closes_them_too_and_goes_on() {
+fn a_panic_of_its_closure_closes_them_and_continues() {
     story(|| {
         let peer = Peer::reads();
-        let connector = Connector::builder().build().expect("it can be");
+        let connector = Connector::builder().build().expect("the settings are valid");
         let (tell, told) = mpsc::channel();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             connector.scope(|scope| {
-                let mut socket = scope.connect(peer.address()).expect("the address is fine");
+                let mut socket = scope.connect(peer.address()).expect("the address is valid");
                 socket.write_all(b"hello").expect("the peer reads");
                 tell.send(socket).expect("the test waits");
                 std::panic::panic_any("the work fails");
             });
         }));
-        let payload = panicked.expect_err("the panic goes on");
+        let payload = panicked.expect_err("the panic continues");
         assert_eq!(payload.downcast_ref(), Some(&"the work fails"));
-        assert_eq!(told.recv().expect("there was a socket").phase(), Phase::Closed);
+        assert_eq!(told.recv().expect("the closure sent its socket").phase(), Phase::Closed);
         assert_eq!(connector.open_sockets(), 0);
         peer.gets(b"hello");
     });
 }
 
 #[test]
-fn other_sockets_of_the_connector_and_of_other_scopes_go_on() {
+fn sockets_of_the_connector_and_of_other_scopes_stay_open() {
     story(|| {
         let (server, connector) = (holds(), patient(10));
         let free = open(&connector, &server);
         connector.scope(|outer| {
-            let kept = outer.connect(server.address()).expect("the address is fine");
+            let kept = outer.connect(server.address()).expect("the address is valid");
             let gone = connector
-                .scope(|inner| inner.connect(server.address()).expect("the address is fine"));
+                .scope(|inner| inner.connect(server.address()).expect("the address is valid"));
             assert_eq!(gone.phase(), Phase::Closed);
             kept.opened().expect("the peer listens");
             assert_eq!(kept.phase(), Phase::Open);
@@ -86,12 +86,12 @@ fn other_sockets_of_the_connector_and_of_other_scopes_go_on() {
 }
 
 #[test]
-fn one_that_still_connects_or_waits_for_a_place_is_given_up() {
+fn its_end_cancels_connecting_and_queued_sockets() {
     story(|| {
         let (hole, connector) = (black_hole(), patient(1));
         let (sockets, took) = timed(|| {
             connector.scope(|scope| {
-                let connect = || scope.connect(hole.address).expect("the address is fine");
+                let connect = || scope.connect(hole.address).expect("the address is valid");
                 let (connecting, waiting) = (connect(), connect());
                 let reader = connecting.reader();
                 let reading = blocked(move || read(reader, 1));
@@ -110,14 +110,14 @@ fn one_that_still_connects_or_waits_for_a_place_is_given_up() {
 #[test]
 fn an_upgraded_one_is_closed_with_close_notify() {
     story(|| {
-        let connector = Connector::builder().build().expect("it can be");
+        let connector = Connector::builder().build().expect("the settings are valid");
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.agrees();
             peer.handshake();
         });
         let secure = connector.scope(|scope| {
             let plain = scope.connect_with(peer.address(), upgradable(authority()));
-            let plain = plain.expect("the options are fine");
+            let plain = plain.expect("the options are valid");
             ask(&plain);
             let secure = plain.start_tls().expect("the peer agrees");
             secure.opened().expect("the peer is trusted");
@@ -125,15 +125,15 @@ fn an_upgraded_one_is_closed_with_close_notify() {
         });
         assert_eq!(secure.phase(), Phase::Closed);
         let ending = peer.ending();
-        assert!(ending.notified, "it was closed by close");
+        assert!(ending.notified, "close sent close_notify");
     });
 }
 
-/// A socket that is just being upgraded when its scope ends is caught before or after it.
+/// If an upgrade is in progress when its scope ends, the scope closes the old or the new socket.
 #[test]
 fn an_upgrade_does_not_carry_a_connection_out_of_its_scope() {
     story(|| {
-        let connector = Connector::builder().build().expect("it can be");
+        let connector = Connector::builder().build().expect("the settings are valid");
         for _ in 0..50 {
             let peer = TlsPeer::plays(&terms(), |peer| {
                 peer.agrees();
@@ -141,24 +141,24 @@ fn an_upgrade_does_not_carry_a_connection_out_of_its_scope() {
             });
             let upgrading = connector.scope(|scope| {
                 let plain = scope.connect_with(peer.address(), upgradable(authority()));
-                let plain = plain.expect("the options are fine");
+                let plain = plain.expect("the options are valid");
                 ask(&plain);
                 call(move || plain.start_tls())
             });
             if let Ok(secure) = upgrading.join() {
-                // Closed by the scope, or in the moment in which it came to be.
-                secure.closed_timeout(AT_ONCE).expect("nothing was to be handed over");
+                // Either the scope closed the socket, or it was closed at its creation.
+                secure.closed_timeout(AT_ONCE).expect("no data was unsent");
             }
             assert_eq!(connector.open_sockets(), 0);
         }
     });
 }
 
-/// They are closed at once, not one after another.
+/// The sockets close concurrently.
 #[test]
 fn it_takes_no_longer_than_the_longest_close_timeout() {
     story(|| {
-        let connector = Connector::builder().build().expect("it can be");
+        let connector = Connector::builder().build().expect("the settings are valid");
         let stuck = |_| Way::On.stuck();
         let peers: Vec<TlsPeer> = (0..4).map(stuck).collect();
         let (sockets, took) = timed(|| {
@@ -167,7 +167,7 @@ fn it_takes_no_longer_than_the_longest_close_timeout() {
                     let options = options(authority()).close_timeout(ms(300));
                     let options = options.tcp(sockeye::TcpOptions::new().send_buffer_size(4096));
                     let socket = scope.connect_with(peer.address(), options);
-                    let socket = socket.expect("the options are fine");
+                    let socket = socket.expect("the options are valid");
                     fill(&socket);
                     socket
                 };
@@ -186,7 +186,7 @@ fn it_takes_no_longer_than_the_longest_close_timeout() {
 }
 
 #[test]
-fn threads_of_the_work_may_share_it() {
+fn threads_of_its_closure_may_share_it() {
     story(|| {
         let (server, connector) = (Server::echoes(), patient(3));
         connector.scope(|scope| {
@@ -209,13 +209,13 @@ fn threads_of_the_work_may_share_it() {
 }
 
 #[test]
-fn a_write_that_is_blocked_when_it_ends_tells_what_it_took() {
+fn a_write_that_is_blocked_at_its_end_reports_accepted_bytes() {
     story(|| {
-        let connector = Connector::builder().build().expect("it can be");
+        let connector = Connector::builder().build().expect("the settings are valid");
         let peer = Peer::on(listen_with_room(4096), |wire| wire.await_cue());
         let writing = connector.scope(|scope| {
             let options: SocketOptions = little_room();
-            let socket = scope.connect_with(peer.address(), options).expect("they are fine");
+            let socket = scope.connect_with(peer.address(), options).expect("they are valid");
             socket.opened().expect("the peer listens");
             blocked(move || crate::support::pour(&socket, b'w', usize::MAX))
         });
@@ -227,14 +227,14 @@ fn a_write_that_is_blocked_when_it_ends_tells_what_it_took() {
 }
 
 #[test]
-fn a_peer_that_answers_in_the_end_sees_no_reset() {
+fn a_peer_that_answers_at_its_end_sees_no_reset() {
     story(|| {
-        let connector = Connector::builder().build().expect("it can be");
+        let connector = Connector::builder().build().expect("the settings are valid");
         let peer = TlsPeer::secured(&terms(), Accepted::await_cue);
         connector.scope(|scope| {
             let socket = scope.connect_with(peer.address(), options(authority()));
-            let socket = socket.expect("the options are fine");
-            (&socket).write_all(b"hello").expect("the peer is there");
+            let socket = socket.expect("the options are valid");
+            (&socket).write_all(b"hello").expect("the peer accepts");
         });
         peer.cue();
         let ending = peer.ending();

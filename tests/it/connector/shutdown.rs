@@ -1,4 +1,4 @@
-//! The end of a connector and of all its sockets.
+//! Shutdown of a connector with all its sockets.
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 fn connector() -> Connector {
-    Connector::builder().build().expect("it can be")
+    Connector::builder().build().expect("the settings are valid")
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn every_socket_is_closed_gracefully_and_no_other_is_opened() {
         let connector = connector();
         let peers: Vec<Peer> = (0..5).map(|_| Peer::reads()).collect();
         let write = |peer: &Peer| {
-            let mut socket = connector.connect(peer.address()).expect("the address is fine");
+            let mut socket = connector.connect(peer.address()).expect("the address is valid");
             socket.write_all(b"hello").expect("the peer reads");
             socket
         };
@@ -55,7 +55,7 @@ fn a_connector_without_sockets_is_shut_down_at_once_and_again() {
 }
 
 #[test]
-fn sockets_of_other_connectors_go_on() {
+fn sockets_of_other_connectors_stay_open() {
     story(|| {
         let server = holds();
         let (one, other) = (connector(), connector());
@@ -67,10 +67,10 @@ fn sockets_of_other_connectors_go_on() {
 }
 
 #[test]
-fn attempts_and_those_that_wait_for_a_place_are_given_up() {
+fn attempts_and_queued_sockets_are_cancelled() {
     story(|| {
         let (hole, connector) = (black_hole(), patient(1));
-        let connect = || connector.connect(hole.address).expect("the address is fine");
+        let connect = || connector.connect(hole.address).expect("the address is valid");
         let (connecting, waiting) = (connect(), connect());
         assert_eq!(at_once(|| connector.shutdown(PATIENCE)), 0);
         fails(connecting.opened(), ErrorKind::Closed);
@@ -80,13 +80,13 @@ fn attempts_and_those_that_wait_for_a_place_are_given_up() {
 }
 
 #[test]
-fn what_cannot_be_handed_over_in_time_is_reset_and_counted() {
+fn sockets_with_unsent_data_at_the_limit_are_reset_and_counted() {
     story(|| {
         let connector = connector();
         let peers: Vec<TlsPeer> = (0..3).map(|_| Way::On.stuck()).collect();
         let stuck: Vec<Socket> = peers.iter().map(|peer| full(&connector, peer)).collect();
         let idle = Peer::reads();
-        let fine = connector.connect(idle.address()).expect("the address is fine");
+        let fine = connector.connect(idle.address()).expect("the address is valid");
         let (reset, took) = timed(|| connector.shutdown(ms(200)));
         assert_eq!(reset, 3);
         assert!(took >= ms(200) && took < ms(200) + AT_ONCE, "{took:?}");
@@ -101,12 +101,12 @@ fn what_cannot_be_handed_over_in_time_is_reset_and_counted() {
 }
 
 #[test]
-fn a_shorter_close_timeout_keeps_its_word_and_is_counted() {
+fn a_shorter_close_timeout_applies_and_is_counted() {
     story(|| {
         let connector = connector();
         let peer = Way::On.stuck();
         let options = cramped().close_timeout(ms(100));
-        let socket = connector.connect_with(peer.address(), options).expect("they are fine");
+        let socket = connector.connect_with(peer.address(), options).expect("they are valid");
         fill(&socket);
         let (reset, took) = timed(|| connector.shutdown(PATIENCE));
         assert_eq!(reset, 1);
@@ -116,14 +116,14 @@ fn a_shorter_close_timeout_keeps_its_word_and_is_counted() {
     });
 }
 
-/// In plaintext all that was accepted is with the kernel.
+/// In plaintext the kernel has all accepted data.
 #[test]
-fn a_plaintext_peer_that_reads_nothing_holds_nothing_up() {
+fn a_plaintext_peer_that_does_not_read_delays_nothing() {
     story(|| {
         let connector = connector();
         let peer = Peer::stuck();
         let options = SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096));
-        let socket = connector.connect_with(peer.address(), options).expect("they are fine");
+        let socket = connector.connect_with(peer.address(), options).expect("they are valid");
         let taken = fill(&socket);
         assert_eq!(at_once(|| connector.shutdown(PATIENCE)), 0);
         peer.cue();
@@ -131,15 +131,15 @@ fn a_plaintext_peer_that_reads_nothing_holds_nothing_up() {
     });
 }
 
-/// What was written to a socket that nobody holds any more still gets there.
+/// Data that was written to a socket without handles is still delivered.
 #[test]
-fn it_waits_for_those_that_close_in_the_background() {
+fn it_waits_for_sockets_that_close_in_the_background() {
     story(|| {
         let connector = connector();
         let peer = Way::On.stuck();
-        let socket = connector.connect_with(peer.address(), cramped()).expect("they are fine");
+        let socket = connector.connect_with(peer.address(), cramped()).expect("they are valid");
         let sent = noise(3, 40_000);
-        (&socket).write_all(&sent).expect("there is room for so much");
+        (&socket).write_all(&sent).expect("the send buffer has room");
         drop(socket);
         assert_eq!(connector.open_sockets(), 1, "the peer does not read yet");
         let waiting = blocked({
@@ -154,14 +154,14 @@ fn it_waits_for_those_that_close_in_the_background() {
     });
 }
 
-/// Options with little room for what is sent over TLS.
+/// Returns options with a small send buffer, for TLS.
 fn cramped() -> SocketOptions {
     options(authority()).tcp(TcpOptions::new().send_buffer_size(4096))
 }
 
-/// A socket with as much in it as it takes.
+/// Opens a socket and fills its send buffer.
 fn full(connector: &Connector, peer: &TlsPeer) -> Socket {
-    let socket = connector.connect_with(peer.address(), cramped()).expect("they are fine");
+    let socket = connector.connect_with(peer.address(), cramped()).expect("they are valid");
     fill(&socket);
     socket
 }

@@ -1,4 +1,4 @@
-//! What a connector counts of its sockets.
+//! The counters of a connector.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::support::peer::{black_hole, nothing_listens};
 use crate::support::tls::{TlsPeer, ask, authority, terms, trusting, with};
 use crate::support::{AT_ONCE, Peer, eventually, fails, read, read_exactly, story};
 
-/// Opened, failed, denied, over the limit.
+/// The numbers of opened, failed, denied and refused sockets.
 fn counts(stats: ConnectorStats) -> (u64, u64, u64, u64) {
     (stats.opened, stats.failed, stats.denied, stats.over_limit)
 }
@@ -19,11 +19,11 @@ fn bytes(stats: ConnectorStats) -> (u64, u64) {
 }
 
 fn any() -> Connector {
-    Connector::builder().build().expect("it can be")
+    Connector::builder().build().expect("the settings are valid")
 }
 
 #[test]
-fn bytes_count_while_a_socket_lives_and_when_it_has_ended() {
+fn bytes_are_counted_during_and_after_the_life_of_a_socket() {
     story(|| {
         let server = holds();
         let connector = any();
@@ -35,33 +35,33 @@ fn bytes_count_while_a_socket_lives_and_when_it_has_ended() {
         }
         assert_eq!(bytes(connector.stats()), (9, 15));
         assert_eq!((connector.stats().open, connector.stats().waiting), (3, 0));
-        sockets[0].close().expect("nothing is in the way");
+        sockets[0].close().expect("the close succeeds");
         sockets[1].abort();
         assert_eq!(bytes(connector.stats()), (9, 15));
         assert_eq!(counts(connector.stats()), (3, 0, 0, 0));
         assert_eq!(connector.stats().open, 1);
         drop(sockets);
-        eventually(AT_ONCE, "the last is closed", || connector.stats().open == 0);
+        eventually(AT_ONCE, "the last socket is closed", || connector.stats().open == 0);
         assert_eq!(bytes(connector.stats()), (9, 15));
         assert_eq!(counts(connector.stats()), (3, 0, 0, 0));
     });
 }
 
 #[test]
-fn what_never_opened_counts_by_its_cause() {
+fn sockets_that_never_opened_are_counted_by_their_cause() {
     story(|| {
         let connector = any();
         let nothing = nothing_listens();
         for failed in 1..3 {
-            let socket = connector.connect(nothing.address).expect("the address is fine");
+            let socket = connector.connect(nothing.address).expect("the address is valid");
             fails(socket.opened(), ErrorKind::Connect);
             assert_eq!(counts(connector.stats()), (0, failed, 0, 0));
         }
-        // One that this side gives up has not failed.
+        // A socket that this side closes while connecting has not failed.
         let hole = black_hole();
-        let closed = connector.connect(hole.address).expect("the address is fine");
-        let aborted = connector.connect(hole.address).expect("the address is fine");
-        closed.close().expect("nothing is in the way");
+        let closed = connector.connect(hole.address).expect("the address is valid");
+        let aborted = connector.connect(hole.address).expect("the address is valid");
+        closed.close().expect("the close succeeds");
         aborted.abort();
         assert_eq!(counts(connector.stats()), (0, 2, 0, 0));
         assert_eq!(connector.stats().open, 0);
@@ -69,12 +69,12 @@ fn what_never_opened_counts_by_its_cause() {
 }
 
 #[test]
-fn what_the_rules_refuse_counts_wherever_they_refuse_it() {
+fn denied_sockets_are_counted_before_and_after_the_lookup() {
     story(|| {
         let rules = EgressRules::public_only().deny_host("*.denied.test").expect("it is a pattern");
         let builder = Connector::builder().egress(rules.deny_port(25));
         let resolver = |_: &str| Ok(vec![[127, 0, 0, 1].into()]);
-        let connector = builder.resolver(resolver).build().expect("it can be");
+        let connector = builder.resolver(resolver).build().expect("the settings are valid");
         for refused in ["a.denied.test:80", "127.0.0.1:80", "192.0.2.1:25"] {
             fails(connector.connect(refused), ErrorKind::Denied);
         }
@@ -86,7 +86,7 @@ fn what_the_rules_refuse_counts_wherever_they_refuse_it() {
 }
 
 #[test]
-fn those_over_the_limit_and_those_that_wait_are_told() {
+fn sockets_beyond_the_limit_and_queued_sockets_are_counted() {
     story(|| {
         let server = holds();
         let connector = limited(1);
@@ -103,15 +103,15 @@ fn those_over_the_limit_and_those_that_wait_are_told() {
         let waiting = [(); 2].map(|()| connector.connect(server.address()).expect("it waits"));
         assert_eq!((connector.stats().open, connector.stats().waiting), (1, 2));
         assert_eq!(counts(connector.stats()), (1, 0, 0, 0));
-        first.close().expect("nothing is in the way");
-        waiting[0].opened().expect("it has a place now");
+        first.close().expect("the close succeeds");
+        waiting[0].opened().expect("a slot is free now");
         assert_eq!((connector.stats().open, connector.stats().waiting), (1, 1));
         assert_eq!(counts(connector.stats()), (2, 0, 0, 0));
     });
 }
 
 #[test]
-fn an_upgraded_connection_counts_once_and_all_its_bytes_do() {
+fn an_upgraded_connection_counts_once_with_all_its_bytes() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.agrees();
@@ -120,7 +120,7 @@ fn an_upgraded_connection_counts_once_and_all_its_bytes_do() {
         });
         let connector = any();
         let options = with(SecureTransport::StartTls, trusting(authority()));
-        let plain = connector.connect_with(peer.address(), options).expect("they are fine");
+        let plain = connector.connect_with(peer.address(), options).expect("they are valid");
         plain.opened().expect("the peer listens");
         ask(&plain);
         let before = plain.stats();
@@ -139,7 +139,7 @@ fn an_upgraded_connection_counts_once_and_all_its_bytes_do() {
 }
 
 #[test]
-fn a_handshake_that_fails_after_an_upgrade_has_opened_all_the_same() {
+fn a_failed_handshake_of_an_upgrade_counts_as_opened() {
     story(|| {
         let peer = Peer::plays(|wire| {
             wire.receive(10);
@@ -150,14 +150,14 @@ fn a_handshake_that_fails_after_an_upgrade_has_opened_all_the_same() {
         });
         let connector = any();
         let options = with(SecureTransport::StartTls, trusting(authority()));
-        let plain = connector.connect_with(peer.address(), options).expect("they are fine");
+        let plain = connector.connect_with(peer.address(), options).expect("they are valid");
         ask(&plain);
-        let secure = plain.start_tls().expect("nothing is in the way");
+        let secure = plain.start_tls().expect("the upgrade may start");
         secure.opened().expect_err("the peer speaks no TLS");
         assert_eq!(counts(connector.stats()), (1, 0, 0, 0));
         assert_eq!(connector.stats().open, 0);
 
-        // Secure from the start it never was open.
+        // A socket that is secure from the start never opened.
         let peer = Peer::plays(|wire| {
             wire.receive(1);
             wire.send(b"this is no TLS at all");
@@ -165,7 +165,7 @@ fn a_handshake_that_fails_after_an_upgrade_has_opened_all_the_same() {
         });
         let options = SocketOptions::new().secure_transport(SecureTransport::On);
         let options = options.tls(trusting(authority()));
-        let socket = connector.connect_with(peer.address(), options).expect("they are fine");
+        let socket = connector.connect_with(peer.address(), options).expect("they are valid");
         socket.opened().expect_err("the peer speaks no TLS");
         assert_eq!(counts(connector.stats()), (1, 1, 0, 0));
     });

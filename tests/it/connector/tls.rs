@@ -1,4 +1,4 @@
-//! TLS settings of a connector: for sockets whose options name none.
+//! TLS settings of a connector, for sockets whose options have none.
 
 use sockeye::{Connector, ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 
@@ -6,7 +6,7 @@ use crate::support::tls::{TlsPeer, ask, authority, terms, trusting};
 use crate::support::{Peer, fails, story};
 
 fn trusts() -> Connector {
-    Connector::builder().tls(trusting(authority())).build().expect("it can be")
+    Connector::builder().tls(trusting(authority())).build().expect("the settings are valid")
 }
 
 fn mode(mode: SecureTransport) -> SocketOptions {
@@ -14,24 +14,24 @@ fn mode(mode: SecureTransport) -> SocketOptions {
 }
 
 #[test]
-fn they_count_where_the_options_have_none() {
+fn they_apply_if_the_options_have_none() {
     story(|| {
         let peer = TlsPeer::reads(&terms());
         let socket = trusts().connect_with(peer.address(), mode(SecureTransport::On));
-        let info = socket.expect("they are fine").opened().expect("the peer is trusted");
+        let info = socket.expect("they are valid").opened().expect("the peer is trusted");
         assert!(info.tls().is_some());
     });
 }
 
 #[test]
-fn they_count_for_an_upgrade_too() {
+fn they_apply_to_an_upgrade() {
     story(|| {
         let peer = TlsPeer::plays(&terms(), |peer| {
             peer.agrees();
             peer.handshake();
         });
         let socket = trusts().connect_with(peer.address(), mode(SecureTransport::StartTls));
-        let socket = socket.expect("they are fine");
+        let socket = socket.expect("they are valid");
         ask(&socket);
         let secure = socket.start_tls().expect("the peer agrees");
         assert!(secure.opened().expect("the peer is trusted").tls().is_some());
@@ -42,15 +42,15 @@ fn they_count_for_an_upgrade_too() {
 fn the_options_of_a_socket_replace_them() {
     story(|| {
         let peer = TlsPeer::refused(&terms());
-        // These trust nobody of the test's.
+        // These options trust no authority of the test.
         let options = mode(SecureTransport::On).tls(TlsOptions::new().server_name("localhost"));
-        let socket = trusts().connect_with(peer.address(), options).expect("they are fine");
+        let socket = trusts().connect_with(peer.address(), options).expect("they are valid");
         fails(socket.opened(), ErrorKind::Tls);
     });
 }
 
 #[test]
-fn they_say_nothing_to_a_socket_in_plaintext() {
+fn they_do_not_affect_plaintext_sockets() {
     story(|| {
         let peer = Peer::reads();
         let socket = trusts().connect(peer.address()).expect("it is in plaintext");
@@ -59,7 +59,7 @@ fn they_say_nothing_to_a_socket_in_plaintext() {
 }
 
 #[test]
-fn what_can_not_be_is_refused_when_the_connector_is_built() {
+fn invalid_settings_are_refused_when_the_connector_is_built() {
     let tls = TlsOptions::new().server_name("not a name");
     let error = Connector::builder().tls(tls).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);

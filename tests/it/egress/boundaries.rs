@@ -1,4 +1,4 @@
-//! The edges of every special range: as the table says, and as the RFCs do, read once more by hand.
+//! The boundaries of every special range, checked against the tables and against the RFCs.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -8,7 +8,7 @@ use super::model::inside;
 use super::table::{Row, cloud_ranges, cloudflare_ranges, last_of, special_ranges};
 
 #[test]
-fn every_edge_of_every_special_range_is_judged_as_its_text_says() {
+fn the_rules_follow_the_text_at_every_edge_of_special_ranges() {
     let rows = special_ranges();
     let rules = EgressRules::public_only();
     let mut seen = [0, 0];
@@ -19,12 +19,12 @@ fn every_edge_of_every_special_range_is_judged_as_its_text_says() {
             seen[usize::from(expected)] += 1;
         }
     }
-    // One before or after a range is as a rule public, what is in it is not.
+    // Addresses next to a range are usually public, and those inside are not.
     assert!(seen[0] > 100 && seen[1] > 40, "{seen:?}");
 }
 
 #[test]
-fn every_edge_of_every_range_of_cloudflare_is_judged_as_its_text_says() {
+fn the_rules_follow_the_text_at_every_edge_of_cloudflare_ranges() {
     let rows = cloudflare_ranges();
     let [public, workers] = [EgressRules::public_only(), EgressRules::workers()];
     for row in &rows {
@@ -37,7 +37,7 @@ fn every_edge_of_every_range_of_cloudflare_is_judged_as_its_text_says() {
 }
 
 #[test]
-fn every_edge_of_every_range_of_a_cloud_is_judged_as_its_text_says() {
+fn the_rules_follow_the_text_at_every_edge_of_cloud_ranges() {
     let rows = cloud_ranges();
     for rules in [EgressRules::public_only(), EgressRules::workers()] {
         for row in &rows {
@@ -49,7 +49,7 @@ fn every_edge_of_every_range_of_a_cloud_is_judged_as_its_text_says() {
     }
 }
 
-/// Where each cloud tells a machine its settings and secrets, by the documentation of that cloud.
+/// The addresses at which each cloud provides settings and secrets to a machine, from that cloud's documentation.
 #[test]
 fn the_metadata_services_of_clouds_are_denied() {
     let services = [
@@ -116,7 +116,7 @@ fn the_reason_names_the_service_of_the_cloud() {
 }
 
 #[test]
-fn every_special_range_can_be_lifted_by_a_rule_and_back() {
+fn rules_can_allow_and_deny_every_special_range() {
     for row in special_ranges().into_iter().chain(cloud_ranges()) {
         let (first, last) = last_of(&row);
         let net = format!("{first}/{}", row.prefix);
@@ -131,7 +131,7 @@ fn every_special_range_can_be_lifted_by_a_rule_and_back() {
 }
 
 #[test]
-fn ipv4_is_read_from_the_rfcs_as_it_is_judged() {
+fn the_rules_for_ipv4_follow_the_rfcs() {
     // RFC 791 and RFC 1122, section 3.2.1.3: this network.
     denied("0.0.0.0", "0.255.255.255");
     allowed("1.0.0.0", "9.255.255.255");
@@ -151,7 +151,7 @@ fn ipv4_is_read_from_the_rfcs_as_it_is_judged() {
     // RFC 1918: private networks.
     denied("172.16.0.0", "172.31.255.255");
     allowed("172.32.0.0", "191.255.255.255");
-    // RFC 6890: protocol assignments, to RFC 7335, 7600, 7723, 8155 and 7050 among others.
+    // RFC 6890: protocol assignments, including those of RFC 7335, 7600, 7723, 8155 and 7050.
     denied("192.0.0.0", "192.0.0.7");
     denied("192.0.0.8", "192.0.0.11");
     denied("192.0.0.170", "192.0.0.171");
@@ -164,7 +164,7 @@ fn ipv4_is_read_from_the_rfcs_as_it_is_judged() {
     allowed("192.31.195.255", "192.31.196.0");
     allowed("192.31.196.255", "192.31.197.0");
     allowed("192.52.193.0", "192.52.193.255");
-    // RFC 7526: the 6to4 relays that were; RFC 6751: and those of 6a44.
+    // RFC 7526: the former 6to4 relays; RFC 6751: those of 6a44.
     denied("192.88.99.0", "192.88.99.255");
     denied("192.88.99.1", "192.88.99.2");
     allowed("192.88.100.0", "192.167.255.255");
@@ -188,8 +188,8 @@ fn ipv4_is_read_from_the_rfcs_as_it_is_judged() {
 }
 
 #[test]
-fn ipv6_is_read_from_the_rfcs_as_it_is_judged() {
-    // RFC 4291: unspecified, loopback, IPv4-compatible, and what is reserved after it.
+fn the_rules_for_ipv6_follow_the_rfcs() {
+    // RFC 4291: unspecified, loopback, IPv4-compatible, and the reserved range after it.
     denied("::", "::1");
     denied("::2", "::ffff:ffff");
     denied("::8.8.8.8", "::1:0:0");
@@ -210,11 +210,11 @@ fn ipv6_is_read_from_the_rfcs_as_it_is_judged() {
     allowed("64:ff9b::11.0.0.0", "64:ff9b::8.8.8.8");
     denied("64:ff9b::169.254.169.254", "64:ff9b::ffff:ffff");
     denied("64:ff9b::1:0:0", "64:ff9b:0:ffff:ffff:ffff:ffff:ffff");
-    // RFC 8215: the same, of one's own network.
+    // RFC 8215: the same, within a local network.
     denied("64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff");
     denied("64:ff9b:1::8.8.8.8", "64:ff9b:1:808:8:800::");
     denied("64:ff9b:2::", "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
-    // RFC 6666 and RFC 9780: where packets disappear.
+    // RFC 6666 and RFC 9780: discard-only.
     denied("100::", "100::ffff:ffff:ffff:ffff");
     denied("100:0:0:1::", "100:0:0:1:ffff:ffff:ffff:ffff");
     denied("100:0:0:2::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
@@ -222,7 +222,7 @@ fn ipv6_is_read_from_the_rfcs_as_it_is_judged() {
     // RFC 4380: Teredo.
     denied("2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff");
     denied("2001:0:808:808::f7f7:f7f7", "2001:0:4136:e378:8000:63bf:3fff:fdd2");
-    // RFC 7723, RFC 8155 and RFC 9665: the nearest of a kind; and what is between them.
+    // RFC 7723, RFC 8155 and RFC 9665: anycast; and the addresses between them.
     denied("2001:1::", "2001:1::1");
     denied("2001:1::2", "2001:1::3");
     denied("2001:1::4", "2001:1:ffff:ffff:ffff:ffff:ffff:ffff");
@@ -235,7 +235,7 @@ fn ipv6_is_read_from_the_rfcs_as_it_is_judged() {
     denied("2001:4::", "2001:4:111:ffff:ffff:ffff:ffff:ffff");
     allowed("2001:4:112::", "2001:4:112:ffff:ffff:ffff:ffff:ffff");
     denied("2001:4:113::", "2001:f:ffff:ffff:ffff:ffff:ffff:ffff");
-    // RFC 4843, RFC 7343 and RFC 9374: identifiers; RFC 2928: and the rest of the assignments.
+    // RFC 4843, RFC 7343 and RFC 9374: identifiers; RFC 2928: the rest of the assignments.
     denied("2001:10::", "2001:1f:ffff:ffff:ffff:ffff:ffff:ffff");
     denied("2001:20::", "2001:2f:ffff:ffff:ffff:ffff:ffff:ffff");
     denied("2001:30::", "2001:3f:ffff:ffff:ffff:ffff:ffff:ffff");
@@ -251,36 +251,36 @@ fn ipv6_is_read_from_the_rfcs_as_it_is_judged() {
     // RFC 7534.
     allowed("2620:4f:8000::", "2620:4f:8000:ffff:ffff:ffff:ffff:ffff");
     allowed("2620:4f:8001::", "3ffd:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
-    // RFC 3701: the 6bone that was; RFC 9637: documentation.
+    // RFC 3701: the former 6bone; RFC 9637: documentation.
     denied("3ffe::", "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
     denied("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff");
     allowed("3fff:1000::", "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
-    // RFC 4291, section 2.4: nothing beyond is given to hosts; RFC 9602: SRv6.
+    // RFC 4291, section 2.4: not allocated to hosts; RFC 9602: SRv6.
     denied("4000::", "5eff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
     denied("5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
     denied("5f01::", "fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
     // RFC 4193: unique local, and the credentials of a cloud.
     denied("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
     denied("fd00:ec2::254", "fe00::");
-    // RFC 4291: the link; RFC 3879: the site that was.
+    // RFC 4291: the link; RFC 3879: the former site-local range.
     denied("fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe80::");
     denied("febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fec0::");
     // RFC 4291: multicast.
     denied("feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ff00::");
     denied("ff02::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
-    // RFC 5214: ISATAP, under a prefix that anybody may have.
+    // RFC 5214: ISATAP, under any prefix.
     denied("2600::5efe:10.0.0.1", "2600::200:5efe:10.0.0.1");
     allowed("2600::5efe:8.8.8.8", "2600::200:5efe:8.8.8.8");
     allowed("2600::100:5efe:10.0.0.1", "2600::5eff:10.0.0.1");
 }
 
-/// The first and last addresses of a range that is denied, or just two that are.
+/// Checks the first and last addresses of a denied range, or any two denied addresses.
 fn denied(first: &str, last: &str) {
     check(first, false);
     check(last, false);
 }
 
-/// The first and last addresses of a range that is allowed, or just two that are.
+/// Checks the first and last addresses of an allowed range, or any two allowed addresses.
 fn allowed(first: &str, last: &str) {
     check(first, true);
     check(last, true);
@@ -295,7 +295,7 @@ fn allows(rules: &EgressRules, ip: IpAddr) -> bool {
     rules.allows(SocketAddr::from((ip, 443)))
 }
 
-/// The first address of a range, the last, and those around it.
+/// Returns the first and last addresses of a range and their neighbours.
 fn edges(row: &Row) -> Vec<IpAddr> {
     let (first, last) = last_of(row);
     [before(first), Some(first), Some(last), after(last)].into_iter().flatten().collect()
@@ -315,7 +315,7 @@ fn after(ip: IpAddr) -> Option<IpAddr> {
     })
 }
 
-/// The verdict on an address and on what is inside it, by the rows of the text.
+/// Returns the decision of the text's rows for an address and the addresses inside it.
 fn allowed_by(rows: &[Row], ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let inside = inside(ip).into_iter().map(|bits| {

@@ -1,11 +1,11 @@
-//! Addresses at which the program itself listens: to dial one is a loop.
+//! Addresses of the program's own listeners: dialling one is a loop.
 
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use sockeye::EgressRules;
 
 #[test]
-fn a_listener_is_its_address_and_its_port() {
+fn a_listener_matches_its_address_and_its_port() {
     refuses("127.0.0.1:80", "127.0.0.1:80");
     allows("127.0.0.1:80", "127.0.0.1:81");
     allows("127.0.0.1:80", "127.0.0.2:80");
@@ -32,7 +32,7 @@ fn a_mapped_address_is_the_ipv4_address() {
 }
 
 #[test]
-fn to_dial_the_unspecified_address_is_to_dial_loopback() {
+fn dialling_the_unspecified_address_is_dialling_loopback() {
     refuses("127.0.0.1:80", "0.0.0.0:80");
     refuses("[::1]:80", "[::]:80");
     allows("127.0.0.2:80", "0.0.0.0:80");
@@ -42,7 +42,7 @@ fn to_dial_the_unspecified_address_is_to_dial_loopback() {
 }
 
 #[test]
-fn a_listener_on_the_unspecified_address_is_on_every_address_of_this_machine() {
+fn a_listener_on_the_unspecified_address_matches_every_address_of_this_machine() {
     for listener in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"] {
         for ip in ["127.0.0.1", "127.9.9.9", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]"] {
             refuses(listener, &format!("{ip}:80"));
@@ -55,7 +55,7 @@ fn a_listener_on_the_unspecified_address_is_on_every_address_of_this_machine() {
 }
 
 #[test]
-fn scopes_are_compared_where_both_addresses_have_one() {
+fn scopes_are_compared_if_both_addresses_have_one() {
     let on = |scope| SocketAddr::from(SocketAddrV6::new(LINK_LOCAL, 80, 0, scope));
     for (listener, address, is_loop) in
         [(2, 2, true), (2, 3, false), (0, 3, true), (2, 0, true), (0, 0, true)]
@@ -73,7 +73,7 @@ fn no_rule_lifts_a_loop() {
 }
 
 #[test]
-fn every_one_of_several_listeners_counts() {
+fn each_of_several_listeners_applies() {
     let rules = EgressRules::allow_all()
         .own_listener("127.0.0.1:80".parse().unwrap())
         .own_listener("[::1]:81".parse().unwrap());
@@ -84,7 +84,7 @@ fn every_one_of_several_listeners_counts() {
     }
 }
 
-/// Those of its interfaces, as the kernel lists them.
+/// The addresses of its interfaces, as the kernel lists them.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_addresses_of_this_machine_are_known() {
@@ -101,26 +101,26 @@ fn the_addresses_of_this_machine_are_known() {
     }
 }
 
-/// With the number of the interface for those of a link, without which they can't be dialled.
+/// Link-local addresses include their interface number, without which they cannot be dialled.
 #[cfg(target_os = "linux")]
 fn addresses_of_this_machine() -> Vec<SocketAddr> {
     use std::fs::read_to_string;
     use std::net::Ipv4Addr;
 
-    // Local routes of IPv4: the address stands on the line before, of which the next tells the kind.
-    let routes = read_to_string("/proc/net/fib_trie").expect("the kernel tells its routes");
+    // In the list of local IPv4 routes, each address is followed by a line with its kind.
+    let routes = read_to_string("/proc/net/fib_trie").expect("the kernel lists its routes");
     let lines: Vec<&str> = routes.lines().collect();
     let v4 = lines.windows(2).filter(|pair| pair[1].contains("/32 host LOCAL")).map(|pair| {
         let ip: Ipv4Addr =
-            pair[0].trim().strip_prefix("|-- ").expect("an address").parse().unwrap();
+            pair[0].trim().strip_prefix("|-- ").expect("it is an address").parse().unwrap();
         SocketAddr::from((ip, 80))
     });
     let v4: Vec<SocketAddr> = v4.collect();
-    // Without IPv6 there is no such file.
+    // Without IPv6 the file does not exist.
     let interfaces = read_to_string("/proc/net/if_inet6").unwrap_or_default();
     let v6 = interfaces.lines().map(|line| {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let ip = u128::from_str_radix(columns[0], 16).expect("an address");
+        let ip = u128::from_str_radix(columns[0], 16).expect("it is an address");
         let interface = u32::from_str_radix(columns[1], 16).expect("the number of an interface");
         let ip = Ipv6Addr::from_bits(ip);
         let scope = if ip.is_unicast_link_local() { interface } else { 0 };

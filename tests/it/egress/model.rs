@@ -1,9 +1,9 @@
-//! A second reading of the rules, slow and plain: an address is a text of zeros and ones, a net is the
-//! beginning of one, and what is special was written down here from the RFCs, not from the table.
+//! An independent, slow and simple model of the rules. An address is a string of zeros and ones, and a net is a prefix
+//! of one. The special ranges come from the RFCs, not from the table.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// What the rules begin with.
+/// The base of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {
     All,
@@ -17,21 +17,21 @@ pub const BASES: [Base; 4] = [Base::All, Base::Nothing, Base::Public, Base::Work
 #[derive(Debug)]
 pub struct Model {
     base: Base,
-    /// The beginning of an address, and whether such an address is allowed.
+    /// Prefixes of addresses, and whether such an address is allowed.
     nets: Vec<(String, bool)>,
     ports: Vec<(u16, bool)>,
     tables: Tables,
 }
 
-/// What became of an address.
+/// The decision about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     Allowed,
-    /// Its port is denied.
+    /// The port is denied.
     Port,
-    /// It is denied itself.
+    /// The address itself is denied.
     Itself,
-    /// It is denied for an IPv4 address inside it.
+    /// An IPv4 address inside it is denied.
     Inside,
 }
 
@@ -44,7 +44,7 @@ impl Model {
         Model { base, nets: Vec::new(), ports, tables: Tables::new() }
     }
 
-    /// Takes a net that is well-formed.
+    /// Adds a well-formed net.
     pub fn net(&mut self, net: &str, allow: bool) {
         self.nets.push((beginning(net), allow));
     }
@@ -81,7 +81,7 @@ impl Model {
     }
 }
 
-/// The family of an address, and its bits. An IPv4-mapped address is an IPv4 address.
+/// Returns the bits of an address and its family. An IPv4-mapped address is an IPv4 address.
 fn bits(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => format!("4:{:032b}", ip.to_bits()),
@@ -113,7 +113,7 @@ fn beginning(net: &str) -> String {
     }
 }
 
-/// The bits of every IPv4 address that an IPv6 address may stand for.
+/// Returns the bits of every IPv4 address that an IPv6 address may represent.
 pub fn inside(ip: IpAddr) -> Vec<String> {
     let IpAddr::V6(ip) = ip else {
         return Vec::new();
@@ -156,10 +156,10 @@ pub fn inside(ip: IpAddr) -> Vec<String> {
 fn inverted(digit: char) -> char {
     let digits = "0123456789abcdef";
     let at = digits.find(digit).expect("a digit");
-    digits.chars().rev().nth(at).expect("there are as many")
+    digits.chars().rev().nth(at).expect("the position is within the digits")
 }
 
-/// The beginnings of addresses.
+/// Tables of prefixes.
 #[derive(Debug)]
 struct Tables {
     denied: Vec<String>,
@@ -187,7 +187,7 @@ fn any(nets: &[String], bits: &str) -> bool {
     nets.iter().any(|net| bits.starts_with(net.as_str()))
 }
 
-/// Within IPv4 and within 2000::/3: what is no host on the Internet.
+/// Addresses in IPv4 and in 2000::/3 that are not hosts on the Internet.
 const DENIED: [&str; 21] = [
     "0.0.0.0/8",        // RFC 791, RFC 1122: this network
     "10.0.0.0/8",       // RFC 1918: private
@@ -212,7 +212,7 @@ const DENIED: [&str; 21] = [
     "3fff::/20",        // RFC 9637: documentation
 ];
 
-/// Within what is denied.
+/// Allowed ranges within denied ones.
 const ALLOWED: [&str; 3] = [
     "2001:3::/32",     // RFC 7450: AMT
     "2001:4:112::/48", // RFC 7535: AS112

@@ -1,7 +1,6 @@
-//! Ten million addresses, under rules of all kinds, against a second implementation.
-//!
-//! Addresses and rules are drawn from all there are, and more often from where it matters: at the edges
-//! of special ranges and of rules, and with IPv4 addresses in them.
+//! Ten million addresses, under rules of all kinds, checked against a second implementation.
+//! Addresses and rules are drawn from the whole range, and more often from critical places: the edges of special ranges
+//! and of rules, and addresses with embedded IPv4 addresses.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,7 +17,7 @@ const RULES: usize = 4_000;
 const ADDRESSES: usize = 1_250;
 
 #[test]
-fn ten_million_addresses_are_judged_as_a_second_implementation_judges_them() {
+fn ten_million_addresses_get_the_verdict_of_a_second_implementation() {
     let counts = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|seed| scope.spawn(move || compare(seed))).collect();
         threads.into_iter().map(|thread| thread.join().expect("they agree")).collect::<Vec<_>>()
@@ -28,14 +27,14 @@ fn ten_million_addresses_are_judged_as_a_second_implementation_judges_them() {
         for verdict in VERDICTS {
             let count: usize =
                 counts.iter().map(|counts| counts.get(&(base, verdict)).unwrap_or(&0)).sum();
-            assert!(count > 10_000, "{base:?} came to {verdict:?} only {count} times");
+            assert!(count > 10_000, "{base:?} decided {verdict:?} only {count} times");
             total += count;
         }
     }
     assert_eq!(total, 10_000_000);
 }
 
-/// How often rules of a base came to a verdict.
+/// The number of times that rules of a base reached a verdict.
 type Counts = HashMap<(Base, Verdict), usize>;
 
 fn compare(seed: u64) -> Counts {
@@ -53,7 +52,7 @@ fn compare(seed: u64) -> Counts {
             assert_eq!(
                 rules.allows(address),
                 verdict == Verdict::Allowed,
-                "seed {seed}: {address}, {verdict:?} expected of {rules:?}"
+                "seed {seed}: {address}, expected {verdict:?} from {rules:?}"
             );
             *counts.entry((base, verdict)).or_default() += 1;
         }
@@ -64,13 +63,13 @@ fn compare(seed: u64) -> Counts {
 struct Draw<'a> {
     random: &'a mut Rng,
     special: &'a [Row],
-    /// The first and the last address of the nets that rules are about.
+    /// The first and last addresses of the nets in the rules.
     nets: Vec<(IpAddr, IpAddr)>,
 }
 
 impl Draw<'_> {
     fn rules(&mut self) -> (Base, EgressRules, Model) {
-        let base = self.random.choice(BASES).expect("there are some");
+        let base = self.random.choice(BASES).expect("the list is not empty");
         let mut model = Model::new(base);
         let mut rules = match base {
             Base::All => EgressRules::allow_all(),
@@ -93,7 +92,7 @@ impl Draw<'_> {
         (base, rules, model)
     }
 
-    /// A net as a user writes it.
+    /// Returns a net in a user's notation.
     fn net(&mut self) -> String {
         let ip = self.ip();
         let most = if ip.is_ipv4() { 32 } else { 128 };
@@ -118,7 +117,7 @@ impl Draw<'_> {
     }
 
     fn port(&mut self) -> u16 {
-        self.random.choice([25, 80, 443]).expect("there are some")
+        self.random.choice([25, 80, 443]).expect("the list is not empty")
     }
 
     fn address(&mut self) -> SocketAddr {
@@ -150,7 +149,7 @@ impl Draw<'_> {
     }
 
     fn near_a_special_range(&mut self) -> IpAddr {
-        let row = self.random.choice(self.special).expect("there are some");
+        let row = self.random.choice(self.special).expect("the list is not empty");
         self.near(last_of(row))
     }
 
@@ -161,7 +160,7 @@ impl Draw<'_> {
         }
     }
 
-    /// Within a range, or right before or after it.
+    /// Returns an address inside a range, or directly before or after it.
     fn near(&mut self, range: (IpAddr, IpAddr)) -> IpAddr {
         let place = self.random.u8(0..8);
         match range {
@@ -187,22 +186,22 @@ impl Draw<'_> {
                 };
                 IpAddr::V6(bits.into())
             }
-            mixed => panic!("{mixed:?} is no range"),
+            mixed => panic!("{mixed:?} is not a range"),
         }
     }
 
-    /// An IPv4 address under any prefix, as ISATAP writes it.
+    /// Returns an IPv4 address under any prefix in ISATAP format.
     fn isatap(&mut self) -> IpAddr {
         let prefix = match self.near_a_special_range() {
             IpAddr::V6(ip) => ip.to_bits() >> 64,
             IpAddr::V4(_) => u128::from(self.random.u64(..) >> 3 | 1 << 61),
         };
-        let mark = self.random.choice([0x0000_5efe, 0x0200_5efe]).expect("there are some");
+        let mark = self.random.choice([0x0000_5efe, 0x0200_5efe]).expect("the list is not empty");
         let v4 = u128::from(self.v4().to_bits());
         IpAddr::V6((prefix << 64 | mark << 32 | v4).into())
     }
 
-    /// An IPv4 address inside an IPv6 address, where what is around it may be anything.
+    /// Returns an IPv4 address inside an IPv6 address whose other bits are random.
     fn embedding(&mut self) -> IpAddr {
         let v4 = u128::from(self.v4().to_bits());
         let around = if self.random.bool() { 0 } else { self.random.u128(..) };

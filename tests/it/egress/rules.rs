@@ -1,4 +1,4 @@
-//! How rules are written, and how they decide together.
+//! The syntax of rules, and their combined effect.
 
 use sockeye::{EgressRules, ErrorKind};
 
@@ -28,7 +28,7 @@ fn the_bases_are_what_their_names_say() {
 }
 
 #[test]
-fn the_rule_that_was_added_last_and_matches_decides() {
+fn the_last_matching_rule_decides() {
     let rules = EgressRules::allow_all();
     let rules = rules.deny_net("10.0.0.0/8").unwrap();
     let rules = rules.allow_net("10.1.0.0/16").unwrap();
@@ -38,7 +38,7 @@ fn the_rule_that_was_added_last_and_matches_decides() {
     allows(&rules, "10.1.0.0:80");
     refuses(&rules, "10.1.2.3:80");
     allows(&rules, "10.1.2.4:80");
-    // A wider rule that comes later decides too.
+    // A later, wider rule decides, too.
     let rules = rules.allow_net("10.0.0.0/8").unwrap();
     allows(&rules, "10.1.2.3:80");
     let rules = rules.deny_net("0.0.0.0/0").unwrap();
@@ -51,7 +51,7 @@ fn the_rule_that_was_added_last_and_matches_decides() {
 }
 
 #[test]
-fn what_is_allowed_lifts_a_denial_and_restricts_nothing_by_itself() {
+fn an_allow_rule_lifts_a_denial_and_restricts_nothing() {
     let rules = EgressRules::allow_all().allow_port(443).allow_net("10.0.0.0/8").unwrap();
     allows(&rules, "11.0.0.1:80");
     let rules = EgressRules::workers().allow_port(25);
@@ -68,7 +68,7 @@ fn what_is_allowed_lifts_a_denial_and_restricts_nothing_by_itself() {
 }
 
 #[test]
-fn where_nothing_is_allowed_the_port_and_the_address_both_have_to_be() {
+fn with_deny_all_the_port_and_the_address_have_to_be_allowed() {
     let rules = EgressRules::deny_all().allow_net("198.51.100.0/24").unwrap();
     refuses(&rules, "198.51.100.1:443");
     let rules = rules.allow_port(443);
@@ -76,7 +76,7 @@ fn where_nothing_is_allowed_the_port_and_the_address_both_have_to_be() {
     refuses(&rules, "198.51.100.1:80");
     refuses(&rules, "198.51.101.1:443");
     refuses(&EgressRules::deny_all().allow_port(443), "198.51.100.1:443");
-    // A rule about hosts is about what is written, and not asked here.
+    // Rules about hosts apply to the requested text, so they have no effect here.
     let rules = rules.deny_host("198.51.100.1").unwrap();
     allows(&rules, "198.51.100.1:443");
 }
@@ -103,7 +103,7 @@ fn an_ipv4_address_is_refused_in_all_its_spellings() {
         "2600::200:5efe:10.1.2.3",
     ] {
         refuses(&rules, &format!("[{ip}]:80"));
-        // It is the address inside that was refused, and nothing else.
+        // The rule refused the address inside, and nothing else.
         let lifted = rules.clone().allow_net("10.1.2.3").unwrap();
         allows(&lifted, &format!("[{ip}]:80"));
     }
@@ -113,7 +113,7 @@ fn an_ipv4_address_is_refused_in_all_its_spellings() {
 }
 
 #[test]
-fn an_address_with_another_inside_has_to_be_allowed_itself_and_inside() {
+fn an_address_and_the_one_inside_it_both_have_to_be_allowed() {
     let rules = EgressRules::deny_all().allow_port(80);
     let outside = rules.clone().allow_net("64:ff9b::/96").unwrap();
     let inside = rules.clone().allow_net("10.0.0.0/8").unwrap();
@@ -122,7 +122,7 @@ fn an_address_with_another_inside_has_to_be_allowed_itself_and_inside() {
     refuses(&outside, address);
     refuses(&inside, address);
     allows(&both, address);
-    // Of the two in a Teredo address each counts.
+    // Both addresses in a Teredo address have to be allowed.
     let teredo =
         rules.allow_net("2001::/32").and_then(|rules| rules.allow_net("10.0.0.1")).unwrap();
     allows(&teredo, "[2001:0:a00:1::f5ff:fffe]:80");
@@ -131,7 +131,7 @@ fn an_address_with_another_inside_has_to_be_allowed_itself_and_inside() {
 }
 
 #[test]
-fn a_translator_of_ones_own_network_can_be_allowed_in_every_layout() {
+fn a_local_translator_can_be_allowed_in_every_layout() {
     let rules = EgressRules::public_only().allow_net("64:ff9b:1::/48").unwrap();
     for ip in [
         "64:ff9b:1:808:8:800::",
@@ -174,7 +174,7 @@ fn the_scope_of_an_address_makes_no_difference_to_rules() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_read_is_refused_with_its_fault() {
+fn an_invalid_rule_is_refused_with_its_fault() {
     invalid(EgressRules::allow_all().deny_net("10.0.0.1/8"), "10.0.0.0/8 may be meant");
     invalid(EgressRules::allow_all().allow_net("10.0.0.0/33"), "greater than 32");
     invalid(EgressRules::allow_all().allow_net("example.com"), "no IPv4 or IPv6 address");
@@ -184,7 +184,7 @@ fn a_rule_that_cannot_be_read_is_refused_with_its_fault() {
 }
 
 #[test]
-fn rules_are_equal_where_they_were_made_alike() {
+fn rules_are_equal_if_they_were_built_alike() {
     let made = || EgressRules::workers().deny_host("Example.com.").unwrap().deny_port(80);
     assert_eq!(made(), made());
     assert_eq!(made(), EgressRules::workers().deny_host("example.COM").unwrap().deny_port(80));

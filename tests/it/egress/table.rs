@@ -1,14 +1,13 @@
-//! The tables of special ranges: generated from the texts beside them, which name their origin.
-//!
-//! After a change of such a text, `SOCKEYE_REGENERATE=1 cargo test --test it egress::table` writes
-//! `src/egress/special.rs` anew.
+//! The tables of special ranges, which are generated from the texts next to them. The texts name their sources.
+//! After a change of such a text, `SOCKEYE_REGENERATE=1 cargo test --test it egress::table` rewrites
+//! `src/egress/special.rs`.
 
 use std::fmt::Write;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// A row of a text, as it stands there.
+/// A row of a text.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) network: IpAddr,
@@ -26,7 +25,7 @@ fn the_table_is_what_its_sources_generate() {
     if std::env::var_os("SOCKEYE_REGENERATE").is_some() {
         fs::write(&path, &generated).expect("the sources can be written");
     }
-    let present = fs::read_to_string(&path).expect("the table is there").replace("\r\n", "\n");
+    let present = fs::read_to_string(&path).expect("the table exists").replace("\r\n", "\n");
     for (line, (present, generated)) in present.lines().zip(generated.lines()).enumerate() {
         assert_eq!(present, generated, "line {} of src/egress/special.rs", line + 1);
     }
@@ -34,30 +33,30 @@ fn the_table_is_what_its_sources_generate() {
 }
 
 #[test]
-fn every_range_begins_where_its_prefix_says_and_is_there_once() {
+fn ranges_are_unique_and_have_no_bits_beyond_their_prefix() {
     let rows: Vec<Row> =
         special_ranges().into_iter().chain(cloud_ranges()).chain(cloudflare_ranges()).collect();
     for (at, row) in rows.iter().enumerate() {
         assert_eq!(row.network, last_of(row).0, "{row:?} has bits beyond its prefix");
         let again = |other: &Row| (other.network, other.prefix) == (row.network, row.prefix);
-        assert!(!rows[..at].iter().any(again), "{row:?} is there twice");
+        assert!(!rows[..at].iter().any(again), "{row:?} is a duplicate");
     }
 }
 
 #[test]
-fn whoever_departs_from_the_registry_says_why() {
+fn departures_from_the_registry_have_a_reason() {
     for row in special_ranges() {
         let expected = match row.registry.as_str() {
             "true" => true,
             "false" | "n/a" | "-" => false,
-            other => panic!("{other} is nothing that the registry says"),
+            other => panic!("the registry has no value {other}"),
         };
         assert!(row.allowed == expected || !row.note.is_empty(), "{row:?}");
         assert!(!row.allowed || expected, "{row:?} is wider than the registry");
     }
 }
 
-/// The rows of `special-ranges.txt`.
+/// Returns the rows of `special-ranges.txt`.
 pub(super) fn special_ranges() -> Vec<Row> {
     let rows = rows("special-ranges.txt", |columns| {
         let [range, decision, registry, name, rfcs, note] = columns[..] else {
@@ -67,17 +66,17 @@ pub(super) fn special_ranges() -> Vec<Row> {
         let allowed = match decision {
             "allow" => true,
             "deny" => false,
-            other => panic!("{other} is no decision"),
+            other => panic!("{other} is not a decision"),
         };
         assert!(rfcs.starts_with("RFC "), "{columns:?}");
         let label = format!("{name}, {rfcs}");
         Row { network, prefix, allowed, registry: registry.into(), label, note: note.into() }
     });
-    assert!(rows.len() > 20, "the table is whole");
+    assert!(rows.len() > 20, "the table is complete");
     rows
 }
 
-/// The rows of `cloud-ranges.txt`.
+/// Returns the rows of `cloud-ranges.txt`.
 pub(super) fn cloud_ranges() -> Vec<Row> {
     rows("cloud-ranges.txt", |columns| {
         let [range, label, note] = columns[..] else {
@@ -90,9 +89,9 @@ pub(super) fn cloud_ranges() -> Vec<Row> {
     })
 }
 
-/// A row that another table denies anyway would hide its reason.
+/// If another table denied the row anyway, its reason would be hidden.
 #[test]
-fn what_is_a_clouds_own_would_be_allowed_otherwise() {
+fn ranges_of_clouds_would_be_allowed_otherwise() {
     for row in cloud_ranges() {
         let (first, last) = last_of(&row);
         for other in special_ranges() {
@@ -103,7 +102,7 @@ fn what_is_a_clouds_own_would_be_allowed_otherwise() {
     }
 }
 
-/// The rows of `cloudflare-ranges.txt`.
+/// Returns the rows of `cloudflare-ranges.txt`.
 pub(super) fn cloudflare_ranges() -> Vec<Row> {
     rows("cloudflare-ranges.txt", |columns| {
         let (network, prefix) = range_of(columns[0]);
@@ -112,7 +111,7 @@ pub(super) fn cloudflare_ranges() -> Vec<Row> {
     })
 }
 
-/// The first and the last address of a range.
+/// Returns the first and last addresses of a range.
 pub(super) fn last_of(row: &Row) -> (IpAddr, IpAddr) {
     let prefix = u32::from(row.prefix);
     match row.network {
@@ -171,7 +170,7 @@ fn table(out: &mut String, name: &str, mut rows: Vec<Row>) {
 }
 
 fn rows(file: &str, row: impl Fn(Vec<&str>) -> Row) -> Vec<Row> {
-    let text = fs::read_to_string(folder().join(file)).expect("the source is there");
+    let text = fs::read_to_string(folder().join(file)).expect("the source exists");
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let rows: Vec<Row> = lines.map(|line| row(line.split('|').map(str::trim).collect())).collect();
@@ -181,7 +180,7 @@ fn rows(file: &str, row: impl Fn(Vec<&str>) -> Row) -> Vec<Row> {
 
 fn range_of(text: &str) -> (IpAddr, u8) {
     let (network, prefix) = text.split_once('/').expect("a slash");
-    (network.parse().expect("an address"), prefix.parse().expect("a prefix"))
+    (network.parse().expect("it is an address"), prefix.parse().expect("a prefix"))
 }
 
 fn folder() -> PathBuf {

@@ -1,4 +1,4 @@
-//! A forked child opens sockets of its own, whatever the parent's threads were doing at the fork.
+//! A forked child opens its own sockets, whatever the parent's threads did during the fork.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,19 +17,19 @@ use crate::support::peer::{Server, black_hole, listen};
 use crate::support::tls::{authority, terms, trusting};
 use crate::support::{PATIENCE, call, fails, ms, read, read_exactly};
 
-/// How often a test forks that looks for a lock that is held.
+/// The number of forks in a test for locks that are held at the fork.
 const FORKS: usize = 60;
 
 // -------------------------------------------------------------------- one fork
 
 #[test]
-fn a_child_opens_every_sort_of_socket() {
-    alone("fork::children::a_child_opens_every_sort_of_socket", LONG, || {
+fn a_child_opens_every_kind_of_socket() {
+    alone("fork::children::a_child_opens_every_kind_of_socket", LONG, || {
         let site = Site::new();
         let own = site.connector();
         let theirs = site.opens_all(&own);
         in_a_forked_child(|| {
-            // And again, with connectors made here.
+            // The same again, with connectors created here.
             drop(site.opens_all(&own));
             drop(site.opens_all(&site.connector()));
             for socket in &theirs {
@@ -41,11 +41,11 @@ fn a_child_opens_every_sort_of_socket() {
     });
 }
 
-/// Even statistics start what a fork has to be noticed by.
+/// Even a query of statistics installs the detection of forks.
 #[test]
-fn a_child_opens_sockets_when_its_parent_only_asked_for_statistics() {
+fn a_child_opens_sockets_if_its_parent_only_queried_statistics() {
     alone(
-        "fork::children::a_child_opens_sockets_when_its_parent_only_asked_for_statistics",
+        "fork::children::a_child_opens_sockets_if_its_parent_only_queried_statistics",
         LONG,
         || {
             let site = Site::new();
@@ -64,12 +64,12 @@ fn the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child() {
             let server = Server::echoes();
             let build = |wait| {
                 let limited = Connector::builder().max_open_sockets(1).wait_at_limit(wait);
-                limited.build().expect("the rules are fine")
+                limited.build().expect("the rules are valid")
             };
             let (fails_at_limit, waits) = (build(false), build(true));
             let connect = |connector: &Connector| connector.connect(server.address());
-            let first = connect(&fails_at_limit).expect("there is a slot");
-            let second = connect(&waits).expect("there is a slot");
+            let first = connect(&fails_at_limit).expect("a slot is free");
+            let second = connect(&waits).expect("a slot is free");
             let queued = connect(&waits).expect("it waits");
             in_a_forked_child(|| {
                 for connector in [&fails_at_limit, &waits] {
@@ -82,7 +82,7 @@ fn the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child() {
                 let held = connect(&fails_at_limit).expect("the first one was dropped");
                 fails(connect(&fails_at_limit), ErrorKind::Limit);
                 held.close().expect("the server reads");
-                // The parent's sockets give nothing back here.
+                // The parent's sockets free no slot here.
                 drop((first.clone(), queued.clone()));
                 assert_eq!(fails_at_limit.open_sockets(), 0);
                 assert_eq!(fails_at_limit.shutdown(PATIENCE), 0);
@@ -97,10 +97,10 @@ fn the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child() {
 }
 
 #[test]
-fn a_connector_that_was_shut_down_stays_so_in_the_child() {
-    alone("fork::children::a_connector_that_was_shut_down_stays_so_in_the_child", LONG, || {
+fn a_connector_stays_shut_down_in_the_child() {
+    alone("fork::children::a_connector_stays_shut_down_in_the_child", LONG, || {
         let server = Server::echoes();
-        let connector = Connector::builder().build().expect("the rules are fine");
+        let connector = Connector::builder().build().expect("the rules are valid");
         assert_eq!(connector.shutdown(PATIENCE), 0);
         in_a_forked_child(|| fails(connector.connect(server.address()), ErrorKind::Closed));
     });
@@ -113,13 +113,13 @@ fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
         LONG,
         || {
             let server = Server::echoes();
-            let connector = Connector::builder().build().expect("the rules are fine");
+            let connector = Connector::builder().build().expect("the rules are valid");
             let kept = connector.scope(|scope| {
-                let parents = scope.connect(server.address()).expect("the address is fine");
+                let parents = scope.connect(server.address()).expect("the address is valid");
                 in_a_forked_child(|| {
                     let (mine, other) = connector.scope(|inner| {
-                        let mine = scope.connect(server.address()).expect("the address is fine");
-                        let other = inner.connect(server.address()).expect("the address is fine");
+                        let mine = scope.connect(server.address()).expect("the address is valid");
+                        let other = inner.connect(server.address()).expect("the address is valid");
                         (mine, other)
                     });
                     fails(read(&other, 1), ErrorKind::Closed);
@@ -128,31 +128,27 @@ fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
                 still_works(&parents);
                 parents
             });
-            kept.closed().expect("its scope has ended");
+            kept.closed().expect("the scope has closed it");
         },
     );
 }
 
-/// A logger, a resolver or a verifier may fork on a thread of the crate's.
+/// A logger, a resolver or a verifier may fork on a thread of the crate.
 #[test]
-fn a_child_that_a_logger_forks_on_a_thread_of_the_crate_waits_as_any_other() {
-    alone(
-        "fork::children::a_child_that_a_logger_forks_on_a_thread_of_the_crate_waits_as_any_other",
-        LONG,
-        || {
-            let server = Server::echoes();
-            let (ended, told) = mpsc::channel();
-            let (address, done) = (server.address(), AtomicBool::new(false));
-            log::set_logger(Box::leak(Box::new(ForksOnce { address, done, ended })))
-                .expect("this process has no other");
-            log::set_max_level(log::LevelFilter::Trace);
-            let hole = black_hole();
-            // Its end is told by the loop, as nobody waits for it.
-            let options = SocketOptions::new().connect_timeout(ms(50));
-            let _socket = sockeye::connect_with(hole.address, options).expect("it is fine");
-            told.recv_timeout(PATIENCE).expect("the child ended well");
-        },
-    );
+fn a_child_that_is_forked_on_a_thread_of_the_crate_can_wait() {
+    alone("fork::children::a_child_that_is_forked_on_a_thread_of_the_crate_can_wait", LONG, || {
+        let server = Server::echoes();
+        let (ended, told) = mpsc::channel();
+        let (address, done) = (server.address(), AtomicBool::new(false));
+        log::set_logger(Box::leak(Box::new(ForksOnce { address, done, ended })))
+            .expect("the process has no logger yet");
+        log::set_max_level(log::LevelFilter::Trace);
+        let hole = black_hole();
+        // No call waits for this socket, so the event loop logs its end.
+        let options = SocketOptions::new().connect_timeout(ms(50));
+        let _socket = sockeye::connect_with(hole.address, options).expect("it is valid");
+        told.recv_timeout(PATIENCE).expect("the child succeeded");
+    });
 }
 
 // -------------------------------------------------------------------- threads that use the crate
@@ -181,7 +177,7 @@ fn no_child_hangs_however_many_threads_use_the_crate() {
             work(|site, _| drop(site.secure(&site.connector()))),
             work(|_, own| _ = (own.stats(), Connector::global().stats())),
             work(|site, own| {
-                own.scope(|scope| drop(scope.connect(site.plain.address()).expect("it is fine")));
+                own.scope(|scope| drop(scope.connect(site.plain.address()).expect("it is valid")));
             }),
         ];
         let (done, told) = pipe();
@@ -195,27 +191,26 @@ fn no_child_hangs_however_many_threads_use_the_crate() {
                 }
                 drop(site.opens_all(&own));
                 assert!(own.stats().opened > 0);
-                (&told).write_all(&[1]).expect("the test reads");
+                (&told).write_all(&[1]).expect("the test reads the pipe");
             });
         }
         over.store(true, Ordering::SeqCst);
         busy.into_iter().for_each(|busy| busy.join());
         drop(told);
-        let worked = read(done, FORKS).expect("a pipe can be read").len();
+        let worked = read(done, FORKS).expect("the pipe is readable").len();
         assert!(worked > FORKS / 2, "only {worked} children of {FORKS} could start a thread");
         site.opens_all(&own).iter().for_each(still_works);
     });
 }
 
-/// The thread that forks has a descriptor by which others end its waits; a child with the same one would take the
-/// parent's wake-ups.
+/// The forking thread has a wake descriptor. A child with the same descriptor would take the parent's wake-ups.
 #[test]
-fn parent_and_child_wait_by_descriptors_of_their_own() {
-    alone("fork::children::parent_and_child_wait_by_descriptors_of_their_own", LONG, || {
+fn parent_and_child_have_separate_wake_descriptors() {
+    alone("fork::children::parent_and_child_have_separate_wake_descriptors", LONG, || {
         let server = Server::echoes();
         let waits_and_is_woken = || {
             for _ in 0..50 {
-                let socket = sockeye::connect(server.address()).expect("the address is fine");
+                let socket = sockeye::connect(server.address()).expect("the address is valid");
                 socket.opened().expect("the server accepts");
                 let aborter = socket.clone();
                 let aborting = thread::spawn(move || {
@@ -223,7 +218,7 @@ fn parent_and_child_wait_by_descriptors_of_their_own() {
                     aborter.abort();
                 });
                 fails(read(&socket, 1), ErrorKind::Closed);
-                aborting.join().expect("to abort can't fail");
+                aborting.join().expect("aborting does not panic");
             }
         };
         waits_and_is_woken();
@@ -233,36 +228,36 @@ fn parent_and_child_wait_by_descriptors_of_their_own() {
     });
 }
 
-/// The end to read from and the end to write to.
+/// Returns the read end and the write end of a pipe.
 fn pipe() -> (File, File) {
-    let (reads, writes) = rustix::pipe::pipe().expect("descriptors are free");
+    let (reads, writes) = rustix::pipe::pipe().expect("a descriptor is free");
     (reads.into(), writes.into())
 }
 
-/// Whether a thread of std starts in this process: not if a thread of the parent was starting or ending at the fork.
-/// Then it had a lock of std's, and nothing in the child can help that.
+/// Checks whether `std` can start a thread in this process. It cannot if a thread of the parent was starting or ending
+/// at the fork and held a lock of `std`; the crate cannot help that.
 fn threads_start() -> bool {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || tell.send(()));
     told.recv_timeout(PATIENCE / 3).is_ok()
 }
 
-// -------------------------------------------------------------------- how programs fork
+// -------------------------------------------------------------------- common uses of fork
 
 #[test]
 fn a_pre_forking_server_serves_from_its_children() {
     alone("fork::children::a_pre_forking_server_serves_from_its_children", LONG, || {
         let upstream = Server::echoes();
         // The parent has used the crate.
-        still_works(&sockeye::connect(upstream.address()).expect("the address is fine"));
+        still_works(&sockeye::connect(upstream.address()).expect("the address is valid"));
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let serve = || {
             for _ in 0..3 {
-                let (stream, _) = listener.accept().expect("a client comes");
+                let (stream, _) = listener.accept().expect("a client connects");
                 let client = Connector::global().adopt(stream, SocketOptions::new());
-                let mut client = client.expect("the options are fine");
-                let mut upstream = sockeye::connect(upstream.address()).expect("it is fine");
+                let mut client = client.expect("the options are valid");
+                let mut upstream = sockeye::connect(upstream.address()).expect("it is valid");
                 let word = read_exactly(&client, 4).expect("the client asks");
                 upstream.write_all(&word).expect("it reads");
                 let word = read_exactly(&upstream, 4).expect("it answers");
@@ -272,7 +267,7 @@ fn a_pre_forking_server_serves_from_its_children() {
         };
         let workers: Vec<Child> = (0..4).map(|_| Child::forked(serve)).collect();
         for _ in 0..12 {
-            let mut socket = sockeye::connect(address).expect("the address is fine");
+            let mut socket = sockeye::connect(address).expect("the address is valid");
             socket.write_all(b"ping").expect("a worker reads");
             assert_eq!(read_exactly(&socket, 4).expect("a worker answers"), b"ping");
             assert_eq!(read(&socket, 1).expect("a clean end"), b"");
@@ -295,7 +290,7 @@ fn a_grandchild_opens_sockets_too() {
                     fails(older.opened(), ErrorKind::InvalidState);
                 }
             });
-            // A child that has not used the crate before it forks again.
+            // This child has not used the crate before it forks again.
             still_works(&second);
         });
         in_a_forked_child(|| in_a_forked_child(|| drop(site.opens_all(&own))));
@@ -311,10 +306,10 @@ fn a_daemon_that_forks_twice_opens_sockets() {
         let (mut done, told) = pipe();
         in_a_forked_child(|| {
             rustix::process::setsid().expect("a child leads no group");
-            // Not waited for: this one ends, and the daemon is nobody's child.
+            // The daemon's parent ends without a wait, which makes the daemon an orphan.
             let _daemon = Child::forked(|| {
                 drop(site.opens_all(&site.connector()));
-                (&told).write_all(b"served").expect("the test reads");
+                (&told).write_all(b"served").expect("the test reads the pipe");
             });
         });
         drop(told);
@@ -324,14 +319,14 @@ fn a_daemon_that_forks_twice_opens_sockets() {
             Some(&rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 }),
         )
         .expect("poll works");
-        done.read_to_string(&mut word).expect("it is text");
+        done.read_to_string(&mut word).expect("the output is text");
         assert_eq!(word, "served");
     });
 }
 
-// -------------------------------------------------------------------- what there is to connect to
+// -------------------------------------------------------------------- the servers
 
-/// Servers of the parent, which serve its children too.
+/// Servers of the parent, which serve its children, too.
 struct Site {
     plain: Server,
     tls: Server,
@@ -347,16 +342,16 @@ impl Site {
         Site { plain: Server::echoes(), tls }
     }
 
-    /// A connector to which `*.test` is this machine.
+    /// Returns a connector that resolves `*.test` to this machine.
     fn connector(&self) -> Connector {
         Connector::builder()
             .resolver(|_: &str| Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)]))
             .build()
-            .expect("the rules are fine")
+            .expect("the rules are valid")
     }
 
-    /// By address and by name, in plaintext and over TLS from the start and by upgrade, by this connector and the
-    /// global one. All of them are open.
+    /// Opens sockets by address and by name, in plaintext, over TLS from the start and by upgrade, with this connector
+    /// and the global one. Returns all of them open.
     fn opens_all(&self, own: &Connector) -> Vec<Socket> {
         let address = self.plain.address();
         let sockets = vec![
@@ -365,9 +360,9 @@ impl Site {
             self.named(own),
             self.secure(own),
         ];
-        // By the system's resolver.
+        // With the system's resolver.
         let local = Connector::global().connect(("localhost", address.port()));
-        still_works(&local.expect("the address is fine"));
+        still_works(&local.expect("the address is valid"));
         for socket in &sockets {
             socket.opened().expect("the server accepts");
         }
@@ -375,7 +370,7 @@ impl Site {
     }
 
     fn plain(&self, connector: &Connector, address: SocketAddr) -> Socket {
-        let mut socket = connector.connect(address).expect("the address is fine");
+        let mut socket = connector.connect(address).expect("the address is valid");
         socket.write_all(b"plain").expect("the server reads");
         assert_eq!(read_exactly(&socket, 5).expect("the server answers"), b"plain");
         socket
@@ -383,7 +378,7 @@ impl Site {
 
     fn named(&self, own: &Connector) -> Socket {
         let mut socket =
-            own.connect(("echo.test", self.plain.address().port())).expect("it is fine");
+            own.connect(("echo.test", self.plain.address().port())).expect("it is valid");
         socket.write_all(b"named").expect("the server reads");
         assert_eq!(read_exactly(&socket, 5).expect("the server answers"), b"named");
         socket
@@ -392,7 +387,7 @@ impl Site {
     fn secure(&self, own: &Connector) -> Socket {
         let options =
             SocketOptions::new().secure_transport(SecureTransport::On).tls(trusting(authority()));
-        let socket = own.connect_with(self.tls.address(), options).expect("the options are fine");
+        let socket = own.connect_with(self.tls.address(), options).expect("the options are valid");
         (&socket).write_all(b"secure").expect("the server reads");
         (&socket).flush().expect("the server reads");
         assert_eq!(read_exactly(&socket, 6).expect("the server answers"), b"secure");
@@ -401,10 +396,10 @@ impl Site {
 }
 
 fn echo_by_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) {
-    let session = rustls::ServerConnection::new(config).expect("the configuration is fine");
+    let session = rustls::ServerConnection::new(config).expect("the configuration is valid");
     let mut wire = rustls::StreamOwned::new(session, stream);
     let mut buffer = [0; 4096];
-    // A connection that the test cuts short ends its echo, which is all.
+    // The echo simply ends if the test ends the connection.
     while let Ok(bytes @ 1..) = wire.read(&mut buffer) {
         if wire.write_all(&buffer[..bytes]).and_then(|()| wire.flush()).is_err() {
             return;
@@ -417,7 +412,7 @@ fn echo_by_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) {
 
 // -------------------------------------------------------------------- a logger that forks
 
-/// Forks on a thread of the crate, once, and has the child open a socket.
+/// A logger that forks once on a thread of the crate; its child opens a socket.
 struct ForksOnce {
     address: SocketAddr,
     done: AtomicBool,
@@ -435,7 +430,7 @@ impl log::Log for ForksOnce {
             return;
         }
         in_a_forked_child(|| {
-            let socket = sockeye::connect(self.address).expect("the address is fine");
+            let socket = sockeye::connect(self.address).expect("the address is valid");
             still_works(&socket);
         });
         self.ended.send(()).expect("the test waits for it");

@@ -1,4 +1,4 @@
-//! A pool of a thousand connections over TLS 1.3, whose tickets come when nobody expects them.
+//! A pool of a thousand TLS 1.3 connections whose session tickets arrive late.
 
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use crate::support::{room_for_descriptors, skip};
 
 const CONNECTIONS: usize = 1000;
 
-/// What becomes of a connection at the end.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Lives,
@@ -21,7 +21,7 @@ enum Fate {
 }
 
 impl Fate {
-    /// Half of them live.
+    /// Half of the connections stay open.
     fn of(number: usize) -> Fate {
         match number % 6 {
             1 => Fate::Fin,
@@ -42,9 +42,9 @@ impl Fate {
 }
 
 #[test]
-fn of_a_thousand_idle_connections_exactly_those_that_ended_are_found() {
+fn exactly_the_ended_ones_of_a_thousand_idle_connections_are_found() {
     if !room_for_descriptors(4096) {
-        return skip("health::pool", "no room for 4096 descriptors");
+        return skip("health::pool", "the limit of descriptors is below 4096");
     }
     story(|| {
         let listener = listen();
@@ -56,25 +56,25 @@ fn of_a_thousand_idle_connections_exactly_those_that_ended_are_found() {
         let sockets: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
                 let socket = sockeye::connect_with(address, options.clone());
-                let socket = socket.expect("the address and the options are fine");
+                let socket = socket.expect("the address and the options are valid");
                 socket.opened().expect("the peer is trusted");
                 socket
             })
             .collect();
-        told.recv().expect("all are accepted");
+        told.recv().expect("all connections are accepted");
         all(&sockets, |_| Is::Idle);
         cue.send(()).expect("the server waits");
         told.recv().expect("the tickets are sent");
         all(&sockets, |_| Is::Idle);
         cue.send(()).expect("the server waits");
         told.recv().expect("half of them have ended");
-        eventually(AT_ONCE, "the ends have come", || {
+        eventually(AT_ONCE, "the ends have arrived", || {
             let idle = sockets.iter().filter(|socket| socket.health().is_idle()).count();
             idle <= CONNECTIONS / 2
         });
         for (number, socket) in sockets.iter().enumerate() {
-            // In the moment in which the loop is at it, only that it has ended is known for certain.
-            eventually(AT_ONCE, "what the end was has come out", || {
+            // While the event loop processes an end, `health` only reports that the connection has ended.
+            eventually(AT_ONCE, "the kind of the end is known", || {
                 health(socket) != Is::Ended || Fate::of(number).expected() == Is::Ended
             });
         }
@@ -92,24 +92,25 @@ fn all(sockets: &[Socket], expected: impl Fn(usize) -> Is) {
     }
 }
 
-/// Makes the handshakes, sends the tickets at its cue, and at another one ends what is to end.
+/// Runs the handshakes, sends the tickets at the first cue, and ends half of the connections at the second one.
 fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<()>) {
     let config = terms().only(TlsVersion::Tls13).tickets(4).config();
     let mut connections: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
-            let (stream, _) = listener.accept().expect("a connection comes");
-            let session = ServerConnection::new(config.clone()).expect("the terms are fine");
+            let (stream, _) = listener.accept().expect("the listener accepts");
+            let session =
+                ServerConnection::new(config.clone()).expect("the configuration is valid");
             shake_hands(stream, session).expect("the other end trusts this one")
         })
         .collect();
     tell.send(()).expect("the test waits for it");
-    cued.recv().expect("the test goes on");
+    cued.recv().expect("the test continues");
     for (stream, session) in &mut connections {
         assert!(session.wants_write(), "there are tickets");
-        flush(stream, session).expect("the other end is there");
+        flush(stream, session).expect("the other end reads");
     }
     tell.send(()).expect("the test waits for it");
-    cued.recv().expect("the test goes on");
+    cued.recv().expect("the test continues");
     let mut living = Vec::new();
     for (number, (stream, mut session)) in connections.into_iter().enumerate() {
         match Fate::of(number) {
@@ -119,7 +120,7 @@ fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<
             }
             Fate::Notified => {
                 session.send_close_notify();
-                flush(&stream, &mut session).expect("the other end is there");
+                flush(&stream, &mut session).expect("the other end reads");
                 stream.shutdown(Shutdown::Write).expect("it is open");
             }
             Fate::Fin => stream.shutdown(Shutdown::Write).expect("it is open"),
@@ -128,10 +129,10 @@ fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<
         living.push(stream);
     }
     tell.send(()).expect("the test waits for it");
-    cued.recv().expect("the test goes on");
+    cued.recv().expect("the test continues");
 }
 
-/// Keeps the tickets back.
+/// Runs a handshake, and holds the tickets back.
 fn shake_hands(
     stream: TcpStream,
     mut session: ServerConnection,

@@ -1,6 +1,6 @@
-//! Connections whose first SYN is lost, so that connect(2) is not over at once, as it is on loopback: the
-//! event loop takes part in making them. Half a second after they are made the peer ends them. The program
-//! does nothing by then, and the end has to be noticed all the same.
+//! Connections whose first SYN is lost, so that connect(2) does not finish at once as it does on loopback, and the
+//! event loop completes them. The peer ends each connection half a second after it was made. The program makes no call
+//! at that time, and the end has to be noticed nevertheless.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
@@ -16,9 +16,9 @@ use crate::support::alone::{next_line, say};
 use crate::support::peer::reset;
 use crate::support::{AT_ONCE, PATIENCE, Verdict, call, eventually, fails, ms, read, tls};
 
-/// How long after the connection is made the peer ends it.
+/// The time between the connection and the peer's end.
 const DELAY: Duration = ms(500);
-/// How often each case is tried, at the same time.
+/// The number of concurrent tries of each case.
 const TRIES: usize = 4;
 
 #[test]
@@ -30,8 +30,8 @@ fn an_end_in_plaintext_is_noticed() {
 }
 
 #[test]
-fn an_end_of_tls_is_noticed() {
-    const NAME: &str = "network::late::an_end_of_tls_is_noticed";
+fn an_end_over_tls_is_noticed() {
+    const NAME: &str = "network::late::an_end_over_tls_is_noticed";
     in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
         all_are_noticed(port, Way::Tls, &End::ALL);
     });
@@ -45,7 +45,7 @@ fn an_end_after_an_upgrade_is_noticed() {
     });
 }
 
-/// The second one comes a second later.
+/// The client retransmits its SYN after a second.
 fn lose_each_first_syn(space: &Space, _port: u16) {
     let syn = "tcp flags & (fin | syn | rst | ack) == syn";
     let rules = [
@@ -67,25 +67,25 @@ enum Way {
     Upgrade,
 }
 
-/// Which threads wait while the connection is made and secured.
+/// The threads that wait while the connection is made and secured.
 #[derive(Clone, Copy, Debug)]
 enum Waiting {
-    Nobody,
+    NoThread,
     One,
     Many,
-    /// One that waits for moments only, and does something else in between.
+    /// One thread that waits for short times, with breaks.
     Briefly,
-    /// One that reads, for moments only.
+    /// One thread that reads with short timeouts.
     Reader,
 }
 
 impl Waiting {
     const ALL: [Waiting; 5] =
-        [Waiting::Nobody, Waiting::One, Waiting::Many, Waiting::Briefly, Waiting::Reader];
+        [Waiting::NoThread, Waiting::One, Waiting::Many, Waiting::Briefly, Waiting::Reader];
 }
 
 impl Way {
-    /// The peer takes each of its addresses for another way.
+    /// The peer uses each of its addresses for another way.
     fn address(self) -> &'static str {
         match self {
             Way::Plain => V6,
@@ -98,7 +98,7 @@ impl Way {
 fn all_are_noticed(port: u16, way: Way, ends: &'static [End]) {
     tls::provider();
     befall();
-    let connector = Connector::builder().build().expect("the rules are fine");
+    let connector = Connector::builder().build().expect("the rules are valid");
     let mut calls = Vec::new();
     for &end in ends {
         for waiting in Waiting::ALL {
@@ -122,7 +122,7 @@ fn all_are_noticed(port: u16, way: Way, ends: &'static [End]) {
     assert_eq!(connector.open_sockets(), 0);
 }
 
-/// An open socket to a peer that is going to end the connection.
+/// Opens a socket to a peer that will end the connection.
 fn connect(
     connector: &Connector,
     port: u16,
@@ -139,7 +139,7 @@ fn connect(
     };
     let socket = connector
         .connect_with((way.address(), port), options)
-        .expect("the address and the options are fine");
+        .expect("the address and the options are valid");
     wait_open(&socket, waiting);
     match way {
         Way::Plain => {
@@ -148,11 +148,11 @@ fn connect(
         }
         Way::Tls => socket,
         Way::Upgrade => {
-            // Once somebody has read from it before, once nobody has.
+            // The test covers upgrades with and without an earlier read.
             if number % 2 == 0 {
                 tls::ask(&socket);
             }
-            let socket = socket.start_tls().expect("nothing is in the way");
+            let socket = socket.start_tls().expect("the upgrade may start");
             wait_open(&socket, waiting);
             socket
         }
@@ -162,7 +162,7 @@ fn connect(
 fn wait_open(socket: &Socket, waiting: Waiting) {
     let is_opening = || matches!(socket.phase(), Phase::Connecting | Phase::Upgrading);
     match waiting {
-        Waiting::Nobody => eventually(PATIENCE, "the connection is made", || !is_opening()),
+        Waiting::NoThread => eventually(PATIENCE, "the connection is made", || !is_opening()),
         Waiting::One => drop(socket.opened()),
         Waiting::Many => {
             let calls: Vec<_> = (0..4)
@@ -177,17 +177,17 @@ fn wait_open(socket: &Socket, waiting: Waiting) {
             while socket.opened_timeout(ms(7)).failure() == Some(ErrorKind::TimedOut) {}
         }
         Waiting::Reader => {
-            socket.set_read_timeout(Some(ms(3))).expect("it is no zero");
+            socket.set_read_timeout(Some(ms(3))).expect("not zero");
             while is_opening() {
                 fails(read(socket, 1), ErrorKind::TimedOut);
             }
-            socket.set_read_timeout(None).expect("none is fine");
+            socket.set_read_timeout(None).expect("`None` removes the limit");
         }
     }
-    socket.opened_timeout(AT_ONCE).expect("the peer is there");
+    socket.opened_timeout(AT_ONCE).expect("the peer accepts");
 }
 
-/// The connection's end shows, and gives back its place, although no call waits for it.
+/// Checks that the end of the connection is noticed and its slot freed, although no call waits for it.
 #[track_caller]
 fn is_noticed(connector: &Connector, socket: &Socket, end: End, name: &str) {
     let what = format!("{name}: the end is noticed, with {} open", connector.open_sockets());
@@ -198,24 +198,24 @@ fn is_noticed(connector: &Connector, socket: &Socket, end: End, name: &str) {
 
 // -------------------------------------------------------------------- the peer
 
-/// How the peer ends a connection.
+/// The peer's way to end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// With `close_notify`, over TLS.
+    /// With FIN, over TLS after `close_notify`.
     Fin,
     /// With a fatal alert.
     Alert,
     /// Without `close_notify`.
     Truncation,
     Reset,
-    /// As by `Fin`, once this side has answered an update of the keys.
+    /// Like `Fin`, after this side has answered a key update.
     KeyUpdate,
 }
 
 impl End {
     const ALL: [End; 5] = [End::Fin, End::Alert, End::Truncation, End::Reset, End::KeyUpdate];
 
-    /// By which the peer is asked for it.
+    /// Returns the name with which the client requests this end.
     fn name(self) -> &'static str {
         match self {
             End::Fin => "fin.test",
@@ -227,7 +227,7 @@ impl End {
     }
 
     fn named(name: &str) -> End {
-        *End::ALL.iter().find(|end| end.name() == name).expect("it is one of them")
+        *End::ALL.iter().find(|end| end.name() == name).expect("the name is known")
     }
 
     fn tells(self) -> Option<ErrorKind> {
@@ -245,7 +245,7 @@ fn end_connections() {
     say(&format!("listens {}", listener.local_addr().expect("it listens").port()));
     thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
-            // It ends in one way or another, and with this process.
+            // The connection may end in any way, at the latest with this process.
             thread::spawn(move || end_connection(stream));
         }
     });
@@ -256,7 +256,7 @@ fn end_connection(mut stream: TcpStream) {
     let local = stream.local_addr().expect("it is connected").ip().to_canonical();
     if local == ip(V6) {
         let mut name = [0; 16];
-        let bytes = stream.read(&mut name).expect("the client says how");
+        let bytes = stream.read(&mut name).expect("the client sends the name");
         if bytes == 0 {
             return;
         }
@@ -269,29 +269,30 @@ fn end_connection(mut stream: TcpStream) {
     }
     let mut first = [0];
     if local == ip(OTHER_V4) && stream.peek(&mut first).is_ok_and(|_| first[0] == tls::ASK[0]) {
-        stream.read_exact(&mut [0; tls::ASK.len()]).expect("it has come");
+        stream.read_exact(&mut [0; tls::ASK.len()]).expect("the request arrives");
         stream.write_all(tls::GO).expect("the client reads");
     }
-    let mut server = ServerConnection::new(tls::terms().config()).expect("it is fine");
+    let mut server =
+        ServerConnection::new(tls::terms().config()).expect("the configuration is valid");
     if server.complete_io(&mut stream).is_err() {
-        // One that only tries whether the network is up.
+        // A connection that only checks that the network is up.
         return;
     }
-    let end = End::named(server.server_name().expect("the client says how"));
+    let end = End::named(server.server_name().expect("the client sends the name"));
     thread::sleep(DELAY);
     match end {
         End::Fin => server.send_close_notify(),
         End::Alert => {
             let forged = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
-            server.read_tls(&mut &forged[..]).expect("there is room");
-            server.process_new_packets().expect_err("it is forged");
+            server.read_tls(&mut &forged[..]).expect("the session has room");
+            server.process_new_packets().expect_err("the record is forged");
         }
         End::Truncation => {}
         End::Reset => return reset(stream),
         End::KeyUpdate => {
             server.refresh_traffic_keys().expect("it is TLS 1.3");
             flush(&mut server, &mut stream);
-            stream.set_read_timeout(Some(ms(4000))).expect("it is no zero");
+            stream.set_read_timeout(Some(ms(4000))).expect("not zero");
             if !stream.read(&mut [0; 256]).is_ok_and(|bytes| bytes > 0) {
                 return reset(stream);
             }
@@ -304,12 +305,12 @@ fn end_connection(mut stream: TcpStream) {
 
 fn flush(server: &mut ServerConnection, stream: &mut TcpStream) {
     while server.wants_write() {
-        server.write_tls(stream).expect("the client is there");
+        server.write_tls(stream).expect("the client reads");
     }
 }
 
 fn finish(mut stream: TcpStream) {
-    stream.shutdown(Shutdown::Write).expect("the client is there");
-    // It ends in one way or another.
+    stream.shutdown(Shutdown::Write).expect("the client is connected");
+    // The read may end in any way.
     let _ = stream.read_to_end(&mut Vec::new());
 }

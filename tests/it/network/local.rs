@@ -1,5 +1,5 @@
-//! Own listeners on every address of this machine, where only the system knows which those are: addresses of
-//! interfaces, nets that a route says are local, and what the system can't tell.
+//! Listeners on every address of this machine, which only the system knows: addresses of interfaces, nets that are
+//! local by a route, and addresses that the system cannot classify.
 
 use std::fs::File;
 use std::io;
@@ -12,13 +12,13 @@ use super::{befall, in_a_space, ip};
 use crate::support::process::{settled_descriptors, take_all_descriptors};
 use crate::support::{PATIENCE, eventually, system_code};
 
-/// The client's own addresses at the cable.
+/// The client's addresses on the cable.
 const OWN: [&str; 2] = ["10.99.0.1", "fd99::1"];
 
-/// Of nets that are local by a route.
+/// Addresses in nets that are local by a route.
 const ROUTED: [&str; 4] = ["10.97.0.1", "10.97.255.254", "fd97::1", "fd97::ffff:0:1"];
 
-/// A listener of this process on all addresses, and a connector that knows of it.
+/// A listener of this process on all addresses, and a connector that knows it.
 struct Own {
     listener: TcpListener,
     port: u16,
@@ -26,12 +26,12 @@ struct Own {
 }
 
 impl Own {
-    /// At the port at which the peer listens too, so that what is allowed can be seen to be.
+    /// Uses the port of the peer, too, so that an allowed address reaches the peer.
     fn at(port: u16) -> Own {
-        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("it is free here");
-        listener.set_nonblocking(true).expect("it may be");
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("the port is free");
+        listener.set_nonblocking(true).expect("every listener has the option");
         let rules = EgressRules::allow_all().own_listener((Ipv6Addr::UNSPECIFIED, port).into());
-        let connector = Connector::builder().egress(rules).build().expect("it can be");
+        let connector = Connector::builder().egress(rules).build().expect("the settings are valid");
         Own { listener, port, connector }
     }
 
@@ -40,22 +40,22 @@ impl Own {
     }
 
     fn dial_at(&self, address: SocketAddr) -> Result<Socket, Error> {
-        let socket = self.connector.connect(address).expect("opened tells it");
+        let socket = self.connector.connect(address).expect("`opened` reports it");
         socket.opened().map(|_| socket)
     }
 
     #[track_caller]
     fn is_a_loop(&self, address: &str) {
-        // By itself, and without the crate, it leads to the listener.
+        // A plain connect shows that the address leads to the listener.
         let address = SocketAddr::from((ip(address), self.port));
-        std::net::TcpStream::connect(address).expect("the listener is there");
-        self.listener.accept().expect("it led here");
+        std::net::TcpStream::connect(address).expect("the listener accepts");
+        self.listener.accept().expect("the connection arrived here");
         self.refuses(address);
     }
 
     #[track_caller]
     fn refuses(&self, address: SocketAddr) {
-        let error = self.dial_at(address).expect_err("it leads back");
+        let error = self.dial_at(address).expect_err("dialling it is a loop");
         assert_eq!(error.kind(), ErrorKind::Loop, "{address}: {error}");
         let rules = EgressRules::allow_all().own_listener((ip("0.0.0.0"), self.port).into());
         assert!(!rules.allows(address), "{address}");
@@ -64,7 +64,7 @@ impl Own {
 
     #[track_caller]
     fn nobody_came(&self) {
-        let error = self.listener.accept().map(|_| ()).expect_err("nobody comes");
+        let error = self.listener.accept().map(|_| ()).expect_err("no connection arrives");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
     }
 
@@ -83,9 +83,8 @@ fn routes_are_local(space: &Space, _port: u16) {
 }
 
 #[test]
-fn addresses_of_interfaces_and_of_local_routes_lead_to_an_own_listener() {
-    const NAME: &str =
-        "network::local::addresses_of_interfaces_and_of_local_routes_lead_to_an_own_listener";
+fn addresses_of_interfaces_and_of_local_routes_are_loops() {
+    const NAME: &str = "network::local::addresses_of_interfaces_and_of_local_routes_are_loops";
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
         own.reaches_the_peer();
@@ -97,29 +96,29 @@ fn addresses_of_interfaces_and_of_local_routes_lead_to_an_own_listener() {
             own.is_a_loop(address);
         }
         own.is_a_loop("::ffff:10.97.0.1");
-        // Of a link, with the number of its interface.
+        // A link-local address, with the number of its interface.
         let scoped = link_local();
-        std::net::TcpStream::connect(with_port(scoped, port)).expect("the listener is there");
-        own.listener.accept().expect("it led here");
+        std::net::TcpStream::connect(with_port(scoped, port)).expect("the listener accepts");
+        own.listener.accept().expect("the connection arrived here");
         own.refuses(with_port(scoped, port));
         own.reaches_the_peer();
     });
 }
 
-/// The own address of the link at the cable.
+/// Returns this machine's link-local address on the cable.
 fn link_local() -> SocketAddrV6 {
-    let interfaces = std::fs::read_to_string("/proc/net/if_inet6").expect("Linux has it");
+    let interfaces = std::fs::read_to_string("/proc/net/if_inet6").expect("Linux has the file");
     interfaces
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .filter(|columns| columns[5] == "cable")
         .map(|columns| {
-            let ip = u128::from_str_radix(columns[0], 16).expect("an address");
+            let ip = u128::from_str_radix(columns[0], 16).expect("it is an address");
             let scope = u32::from_str_radix(columns[1], 16).expect("the number of an interface");
             SocketAddrV6::new(Ipv6Addr::from_bits(ip), 0, 0, scope)
         })
         .find(|address| address.ip().is_unicast_link_local())
-        .expect("it has an address of its link")
+        .expect("the interface has a link-local address")
 }
 
 fn with_port(mut address: SocketAddrV6, port: u16) -> SocketAddr {
@@ -127,10 +126,10 @@ fn with_port(mut address: SocketAddrV6, port: u16) -> SocketAddr {
     address.into()
 }
 
-/// Such routes may stand in tables of their own, to which rules lead: for some sources, or for some ports.
+/// Such routes may be in separate tables that rules select for some sources or ports.
 #[test]
-fn rules_that_lead_to_local_routes_are_followed() {
-    const NAME: &str = "network::local::rules_that_lead_to_local_routes_are_followed";
+fn policy_routes_to_local_tables_are_followed() {
+    const NAME: &str = "network::local::policy_routes_to_local_tables_are_followed";
     let by_source = |space: &Space, _| {
         for family in ["", "-6"] {
             space
@@ -169,11 +168,10 @@ fn rules_that_lead_to_local_routes_are_followed() {
     });
 }
 
-/// With it every address can be bound to, so that bind(2) tells nothing.
+/// With this setting every address can be bound, so bind(2) does not show which addresses are local.
 #[test]
-fn a_system_that_binds_to_foreign_addresses_still_tells_its_own() {
-    const NAME: &str =
-        "network::local::a_system_that_binds_to_foreign_addresses_still_tells_its_own";
+fn loops_are_found_if_foreign_addresses_can_be_bound() {
+    const NAME: &str = "network::local::loops_are_found_if_foreign_addresses_can_be_bound";
     let nonlocal = |space: &Space, port| {
         routes_are_local(space, port);
         for family in ["ipv4", "ipv6"] {
@@ -191,10 +189,10 @@ fn a_system_that_binds_to_foreign_addresses_still_tells_its_own() {
     });
 }
 
-/// The address of all routers of a net is one of this machine if it is a router.
+/// The subnet-router anycast address belongs to this machine if it is a router.
 #[test]
-fn an_anycast_address_of_this_machine_is_its_own() {
-    const NAME: &str = "network::local::an_anycast_address_of_this_machine_is_its_own";
+fn an_anycast_address_of_this_machine_is_a_loop() {
+    const NAME: &str = "network::local::an_anycast_address_of_this_machine_is_a_loop";
     let router = |space: &Space, _| {
         space.at_client("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding").expect("it is set");
     };
@@ -207,8 +205,8 @@ fn an_anycast_address_of_this_machine_is_its_own() {
 }
 
 #[test]
-fn an_address_to_which_no_route_leads_fails_by_its_own_reason() {
-    const NAME: &str = "network::local::an_address_to_which_no_route_leads_fails_by_its_own_reason";
+fn an_address_without_a_route_fails_with_its_own_reason() {
+    const NAME: &str = "network::local::an_address_without_a_route_fails_with_its_own_reason";
     let routes = |space: &Space, _| {
         for (family, net) in [("", "10.98.0."), ("-6", "fd98::")] {
             for (number, sort) in ["unreachable", "prohibit"].iter().enumerate() {
@@ -227,55 +225,56 @@ fn an_address_to_which_no_route_leads_fails_by_its_own_reason() {
             ("10.98.0.1", libc::EACCES),
             ("fd98::1", libc::EACCES),
         ] {
-            let error = own.dial(address).expect_err("no route leads there");
+            let error = own.dial(address).expect_err("there is no route");
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
             assert_eq!(system_code(&error), Some(code), "{error}");
         }
     });
 }
 
-// -------------------------------------------------------------------- short of descriptors
+// -------------------------------------------------------------------- no free descriptors
 
-/// The wires that linger give way to an attempt, so that one finds a descriptor where the question found none.
+/// A lingering wire is closed for a new attempt, so the attempt may get a descriptor after the lookup of the route got
+/// none.
 #[test]
-fn an_own_listener_is_refused_where_descriptors_are_short() {
-    const NAME: &str = "network::local::an_own_listener_is_refused_where_descriptors_are_short";
+fn loops_are_refused_without_free_descriptors() {
+    const NAME: &str = "network::local::loops_are_refused_without_free_descriptors";
     const ROUNDS: usize = 20;
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
         befall();
         own.reaches_the_peer();
-        // It never accepts, so that what this side has closed is not closed by the other.
+        // The peer never accepts, so it does not close the connection that this side has closed.
         let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
         let silent = silent.local_addr().map(|address| (silent, address)).expect("it listens");
         settled_descriptors();
         let mut taken = take_all_descriptors();
         let mut refused = 0;
         for round in 0..ROUNDS {
-            // One that lingers has the last descriptor.
+            // A lingering wire has the last descriptor.
             taken.pop();
-            let before = own.dial_at(silent.1).expect("there is one descriptor");
-            before.close().expect("nothing is in the way");
+            let before = own.dial_at(silent.1).expect("one descriptor is free");
+            before.close().expect("the close succeeds");
             drop(before);
             assert!(File::open("/dev/null").is_err(), "the descriptor is taken");
             let address = ROUTED[round % ROUTED.len()];
             let address = if round % 3 == 0 { OWN[round % OWN.len()] } else { address };
-            let error = own.dial(address).expect_err("it leads back");
+            let error = own.dial(address).expect_err("dialling it is a loop");
             assert_eq!(error.kind(), ErrorKind::Loop, "{address}: {error}");
             refused += 1;
             eventually(PATIENCE, "the descriptor is free again", || {
                 File::open("/dev/null").is_ok()
             });
             own.nobody_came();
-            taken.push(File::open("/dev/null").expect("it is free"));
+            taken.push(File::open("/dev/null").expect("the descriptor is free"));
         }
         assert_eq!(refused, ROUNDS);
     });
 }
 
 #[test]
-fn an_address_of_which_the_system_does_not_tell_whose_it_is_is_refused_with_the_reason() {
-    const NAME: &str = "network::local::an_address_of_which_the_system_does_not_tell_whose_it_is_is_refused_with_the_reason";
+fn an_address_that_the_system_cannot_classify_is_refused() {
+    const NAME: &str = "network::local::an_address_that_the_system_cannot_classify_is_refused";
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
         befall();
@@ -284,19 +283,19 @@ fn an_address_of_which_the_system_does_not_tell_whose_it_is_is_refused_with_the_
         let mut taken = take_all_descriptors();
         let rules = EgressRules::allow_all().own_listener((ip("::"), port).into());
         for address in OWN.iter().chain(&ROUTED).chain(&[V4, V6]) {
-            let error = own.dial(address).expect_err("nobody knows whose it is");
+            let error = own.dial(address).expect_err("the system cannot tell whose address it is");
             assert_eq!(error.kind(), ErrorKind::Io, "{address}: {error}");
             assert_eq!(system_code(&error), Some(libc::EMFILE), "{error}");
             assert!(error.to_string().contains("listener"), "{error}");
             assert!(!rules.allows((ip(address), port).into()), "{address}");
         }
-        // What needs no question has its answer.
-        let error = own.dial("127.0.0.1").expect_err("it leads back");
+        // A loopback address needs no question to the system.
+        let error = own.dial("127.0.0.1").expect_err("dialling it is a loop");
         assert_eq!(error.kind(), ErrorKind::Loop, "{error}");
         assert!(rules.allows((IpAddr::from([10, 99, 0, 1]), port ^ 1).into()));
         taken.pop();
         own.nobody_came();
-        let error = own.dial(OWN[0]).expect_err("it leads back");
+        let error = own.dial(OWN[0]).expect_err("dialling it is a loop");
         assert_eq!(error.kind(), ErrorKind::Loop, "{error}");
         own.dial(V4).expect("one descriptor is enough").abort();
     });

@@ -1,5 +1,5 @@
-//! What the system's resolver is told, by a name server of the test's own, and what becomes of that. The client is in
-//! a network and a mount namespace in which the configuration names a server on the loopback address.
+//! Results of the system's resolver with a name server of the test. The client runs in a network and a mount namespace
+//! whose configuration names a server on the loopback address.
 
 use std::error::Error as _;
 use std::fs;
@@ -16,8 +16,8 @@ use crate::support::alone::{Actor, part, play, say, this_binary};
 use crate::support::process::take_all_descriptors;
 use crate::support::{PATIENCE, ms, skip, system_code, timed};
 
-/// The client's part. A server that does not answer is given up after so many seconds. Prints what the client says of
-/// this figure, if there is one.
+/// Runs the client's part. The system's resolver gives up on a server after `gives_up_after` seconds. Prints the
+/// client's value of `figure`, if there is one.
 #[track_caller]
 fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, client: impl FnOnce()) {
     if part().is_some() {
@@ -40,7 +40,7 @@ fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, clien
     let in_there = |command: &mut Command| {
         command.args(["--mount", "--net", "sh", "-ec", &script, "sh"]);
     };
-    fs::create_dir_all(&folder).expect("there is room");
+    fs::create_dir_all(&folder).expect("the folder can be created");
     let options = format!("options timeout:{gives_up_after} attempts:1");
     let files = [
         ("resolv.conf", format!("nameserver 127.0.0.1\n{options}\n")),
@@ -48,7 +48,7 @@ fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, clien
         ("nsswitch.conf", "hosts: files dns\n".to_owned()),
     ];
     for (file, text) in files {
-        fs::write(folder.join(file), text).expect("there is room");
+        fs::write(folder.join(file), text).expect("the file can be written");
     }
     let mut probe = Command::new("unshare");
     in_there(&mut probe);
@@ -63,19 +63,20 @@ fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, clien
         }
         client.finishes(PATIENCE * 2);
     } else {
-        skip(name, "no namespaces in which to have a name server");
+        skip(name, "this machine cannot create namespaces for a name server");
     }
-    fs::remove_dir_all(&folder).expect("it was made above");
+    fs::remove_dir_all(&folder).expect("the folder was created above");
 }
 
-/// Answers by what a name begins with, and not at all where it is none of these.
+/// Answers according to the prefix of a name, and does not answer other names.
 fn serve_names() {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("nobody else is in here");
+    let socket =
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("the namespace has no other server");
     thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut query) {
             if let Some(answer) = answer(&query[..length]) {
-                socket.send_to(&answer, from).expect("it still waits");
+                socket.send_to(&answer, from).expect("the resolver waits for the answer");
             }
         }
     });
@@ -102,23 +103,23 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
     answer.extend([0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
     answer.extend(&query[12..end]);
     if count == 1 {
-        // Of the name in the question: A, IN, a minute, four bytes.
+        // A record for the name of the question: A, IN, 60 s, four bytes.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
     }
     Some(answer)
 }
 
 fn failure(name: &str) -> Error {
-    let socket = sockeye::connect((name, 9)).expect("the address is fine");
-    socket.opened_timeout(PATIENCE).expect_err("there is no address")
+    let socket = sockeye::connect((name, 9)).expect("the address is valid");
+    socket.opened_timeout(PATIENCE).expect_err("the lookup fails")
 }
 
-/// The kind in what a read gives, whether the failure passes, and the kind in the source.
+/// Checks the kind of a read's error, whether the failure is transient, and the kind of its source.
 #[track_caller]
 fn check(name: &str, expected: (io::ErrorKind, bool)) {
     let error = failure(name);
     assert_eq!(error.kind(), ErrorKind::Resolve, "{error:?}");
-    let source = error.source().expect("what the system said");
+    let source = error.source().expect("the source is the system's error");
     let source = source.downcast_ref::<io::Error>().expect("an io::Error");
     let said = source.kind() == io::ErrorKind::NotFound;
     assert_eq!(said, expected.0 == io::ErrorKind::NotFound, "{error:?}");
@@ -134,13 +135,13 @@ fn only_a_name_that_is_known_not_to_exist_is_not_found() {
     with_name_server(NAME, 1, None, || {
         check("missing.test", (io::ErrorKind::NotFound, false));
         check("empty.test", (io::ErrorKind::NotFound, false));
-        // glibc takes the next server after a refusal as well, and there is none.
+        // glibc tries the next server after a refusal, too, and there is none.
         for name in ["broken.test", "silent.test", "refused.test"] {
             check(name, (io::ErrorKind::Other, true));
         }
         let address = listen();
         for name in ["known.test", "listed.test", "localhost"] {
-            let socket = sockeye::connect((name, address.port())).expect("the address is fine");
+            let socket = sockeye::connect((name, address.port())).expect("the address is valid");
             let info = socket.opened().expect("it listens");
             assert_eq!(info.remote_address(), Some(address), "{name}");
         }
@@ -152,7 +153,7 @@ fn without_descriptors_a_lookup_fails_as_io() {
     const NAME: &str = "network::names::without_descriptors_a_lookup_fails_as_io";
     with_name_server(NAME, 1, None, || {
         let names = ["known.test", "missing.test", "broken.test", "listed.test", "localhost"];
-        // What is opened once for all is opened before.
+        // The first lookup opens the descriptors that the process keeps.
         failure("missing.test");
         let before = getrlimit(Resource::Nofile);
         let taken = take_all_descriptors();
@@ -163,7 +164,7 @@ fn without_descriptors_a_lookup_fails_as_io() {
             say(&format!("{name}: {error}"));
         }
         drop(taken);
-        setrlimit(Resource::Nofile, before).expect("it was so before");
+        setrlimit(Resource::Nofile, before).expect("the limit was valid before");
         let error = failure("known.test");
         assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
         assert_eq!(failure("missing.test").kind(), ErrorKind::Resolve);
@@ -172,7 +173,7 @@ fn without_descriptors_a_lookup_fails_as_io() {
 
 // -------------------------------------------------------------------- names that hang
 
-/// How late what is not about these names may be. Without shares and pools of its own it was 8 s.
+/// The longest time that unrelated lookups may take. It was 8 s without shares and separate pools.
 const IN_TIME: Duration = ms(500);
 
 fn hang(connector: &Connector, count: usize) -> Vec<Socket> {
@@ -180,25 +181,28 @@ fn hang(connector: &Connector, count: usize) -> Vec<Socket> {
         let options = SocketOptions::new().connect_timeout(Duration::from_secs(2));
         connector
             .connect_with((format!("silent{number}.test"), 9), options)
-            .expect("a fine address")
+            .expect("the address is valid")
     };
     (0..count).map(dial).collect()
 }
 
-/// Opens sockets to names of all sorts, by those connectors and others, and gives the longest time that one took.
+/// Opens sockets to names of all kinds, with these connectors and others, and returns the longest time that one took.
 fn longest(connectors: &[(&str, &Connector)], port: u16) -> Duration {
     let own = Connector::builder().resolver(|_: &str| Ok(vec![Ipv4Addr::LOCALHOST.into()])).build();
-    let own = own.expect("the rules are fine");
+    let own = own.expect("the rules are valid");
     let all = connectors.iter().copied().chain([("own resolver", &own)]);
     let mut longest = Duration::ZERO;
     for (which, connector) in all {
         let is_hung = which == "the same connector";
-        // Of the connector whose names hang, those that need a server wait.
+        // On the connector whose lookups hang, names that need a server have to wait.
         let names = ["localhost", "listed.test", "known.test"];
         for name in &names[..if is_hung { 2 } else { 3 }] {
             let options = SocketOptions::new().connect_timeout(Duration::from_secs(30));
             let (opened, took) = timed(|| {
-                connector.connect_with((*name, port), options).expect("a fine address").opened()
+                connector
+                    .connect_with((*name, port), options)
+                    .expect("the address is valid")
+                    .opened()
             });
             opened.expect("it listens");
             say(&format!("{which}: {name} took {took:?}"));
@@ -211,7 +215,7 @@ fn longest(connectors: &[(&str, &Connector)], port: u16) -> Duration {
 fn listen() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     let address = listener.local_addr().expect("it listens");
-    // More sockets come than would wait to be accepted.
+    // More sockets connect than the backlog holds.
     thread::spawn(move || while listener.accept().is_ok() {});
     address
 }
@@ -221,7 +225,7 @@ fn names_that_hang_delay_no_others() {
     const NAME: &str = "network::names::names_that_hang_delay_no_others";
     with_name_server(NAME, 20, Some("longest"), || {
         let address = listen();
-        let stuck = Connector::builder().build().expect("the rules are fine");
+        let stuck = Connector::builder().build().expect("the rules are valid");
         for socket in hang(&stuck, 16) {
             let error = socket.opened().expect_err("no server answers");
             assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -234,15 +238,15 @@ fn names_that_hang_delay_no_others() {
     });
 }
 
-/// As many names every 5 s as may be looked up at once, each given up after 2 s, where the system gives one up after
-/// 20 s.
+/// Every 5 s the stranger starts the maximum number of lookups and closes them after 2 s, while the system's resolver
+/// needs 20 s to give up.
 #[test]
-fn a_stranger_whose_names_hang_cuts_nobody_off() {
-    const NAME: &str = "network::names::a_stranger_whose_names_hang_cuts_nobody_off";
+fn hanging_lookups_of_a_stranger_delay_no_others() {
+    const NAME: &str = "network::names::hanging_lookups_of_a_stranger_delay_no_others";
     with_name_server(NAME, 20, Some("longest"), || {
         let address = listen();
         let rules = EgressRules::public_only();
-        let strangers = Connector::builder().egress(rules).build().expect("the rules are fine");
+        let strangers = Connector::builder().egress(rules).build().expect("the rules are valid");
         let mut worst = Duration::ZERO;
         for _ in 0..4 {
             let begun = Instant::now();

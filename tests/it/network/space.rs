@@ -1,5 +1,5 @@
-//! Two networks of their own with a cable between them: everything a test does to routes, links and
-//! filters stays in there, and goes with the value.
+//! Two network namespaces connected by a virtual cable. Changes of routes, links and filters stay inside, and are
+//! removed with the value.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +22,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// `None`, and a word of why, where the machine or the user can't do it.
+    /// Returns `None` and prints the reason if the machine or the user cannot create them.
     pub fn for_test(name: &str) -> Option<Space> {
         match Space::make() {
             Ok(space) => Some(space),
@@ -36,11 +36,11 @@ impl Space {
     fn make() -> Result<Space, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         if !getuid().is_root() {
-            return Err("only root makes networks".to_owned());
+            return Err("only root can create network namespaces".to_owned());
         }
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("sockeye-{}-{number}", std::process::id());
-        // What of it there is goes with this, also where the rest fails.
+        // From here on a drop removes the parts that exist, even if the rest fails.
         let space = Space { client: format!("{name}-c"), peer: format!("{name}-p") };
         for space in [&space.client, &space.peer] {
             run("ip", &["netns", "add", space])?;
@@ -65,12 +65,12 @@ impl Space {
         Ok(space)
     }
 
-    /// Runs a command of the shell in the client's network.
+    /// Runs a shell command in the client's network.
     pub fn at_client(&self, command: &str) -> Result<(), String> {
         in_space(&self.client, command)
     }
 
-    /// Runs a command of the shell in the peer's network.
+    /// Runs a shell command in the peer's network.
     pub fn at_peer(&self, command: &str) -> Result<(), String> {
         in_space(&self.peer, command)
     }
@@ -79,7 +79,7 @@ impl Space {
         Actor::start(test, "client", binary_in(&self.client))
     }
 
-    /// A process that plays the peer, and the port at which it listens.
+    /// Starts the peer's process and returns it with the port that it listens on.
     pub fn peer(&self, test: &str) -> (Actor, u16) {
         let mut peer = Actor::start(test, "peer", binary_in(&self.peer));
         let port = peer.says("listens").parse().expect("a port");
@@ -90,13 +90,13 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         for space in [&self.client, &self.peer] {
-            // Where it was not made there is nothing to remove.
+            // The command fails if the namespace was not created.
             let _ = run("ip", &["netns", "del", space]);
         }
     }
 }
 
-/// Without the search for duplicates, which takes a second.
+/// The command skips duplicate address detection, which takes a second.
 fn add_address(address: &str) -> String {
     if address.contains(':') {
         format!("ip addr add {address}/64 dev cable nodad")

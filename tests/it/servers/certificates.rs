@@ -1,4 +1,4 @@
-//! An authority of the test's own, with certificates for its server and its client.
+//! An authority for one test, with certificates for its server and its client.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,21 +10,21 @@ use rcgen::{
 
 use super::harness::Scratch;
 
-/// All as PEM.
+/// The certificates and keys as PEM.
 pub struct Certificates {
     pub authority: String,
-    /// The server's own, then the authority's. It is for the names `localhost` and `db.test` and the
+    /// The server's certificate, followed by the authority's. It is for the names `localhost` and `db.test` and the
     /// addresses 127.0.0.1 and ::1.
     pub server_chain: String,
     pub server_key: String,
-    /// For the user `salmon`.
+    /// The certificate of the user `salmon`.
     pub client_chain: String,
     pub client_key: String,
 }
 
 impl Certificates {
     pub fn new() -> Self {
-        // Of a name of its own, so that no other can be taken for it.
+        // Each authority has a unique name, so that it is not mistaken for another.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("Authority {}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut params = CertificateParams::default();
@@ -42,7 +42,7 @@ impl Certificates {
         Certificates { authority, server_chain, server_key, client_chain, client_key }
     }
 
-    /// Writes what a server needs: `ca.pem`, `chain.pem` and `key.pem`, which is this user's.
+    /// Writes the server's files: `ca.pem`, `chain.pem` and `key.pem`, which belongs to this user.
     pub fn write(&self, files: &Scratch, owner: Option<(u32, u32)>) {
         fs::write(files.0.join("ca.pem"), &self.authority).unwrap();
         fs::write(files.0.join("chain.pem"), &self.server_chain).unwrap();
@@ -50,7 +50,7 @@ impl Certificates {
     }
 }
 
-/// A certificate and its key.
+/// Issues a certificate with its key.
 fn issue(issuer: &Issuer<'_, KeyPair>, subject: &str, names: &[String]) -> (String, String) {
     let mut params = CertificateParams::new(names).unwrap();
     params.distinguished_name.push(DnType::CommonName, subject);

@@ -1,4 +1,4 @@
-//! The example `connect`: its exit codes, and how it ends.
+//! The example `connect`: its exit codes, and its end.
 
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,10 +24,10 @@ fn the_connect_example_shows_itself_and_exits_with_0() {
 
 #[test]
 fn the_connect_example_exits_with_1_when_the_connection_is_refused() {
-    // Bound, so that nobody else takes the port, and not listening.
-    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    let address = nobody.local_addr().unwrap().as_socket().unwrap().to_string();
+    // The port is bound, so that no other process takes it, and not listening.
+    let unused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    unused.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = unused.local_addr().unwrap().as_socket().unwrap().to_string();
     let name = "the_connect_example_exits_with_1_when_the_connection_is_refused";
     let Some(output) = example(name, &[&address], "never sent") else { return };
     let told = text(&output.stderr);
@@ -63,7 +63,7 @@ fn the_connect_example_exits_with_3_when_the_peer_resets() {
     let (listener, address) = listen();
     let peer = thread::spawn(move || {
         let mut stream = accept(listener);
-        // Closed while the rest is unread: the system resets the connection.
+        // Unread data makes the kernel reset the connection on close.
         stream.read_exact(&mut [0]).unwrap();
     });
     let name = "the_connect_example_exits_with_3_when_the_peer_resets";
@@ -74,19 +74,19 @@ fn the_connect_example_exits_with_3_when_the_peer_resets() {
 }
 
 #[test]
-fn the_connect_example_exits_with_4_when_nothing_comes_in_time() {
-    // The system accepts, and nobody ever answers.
+fn the_connect_example_exits_with_4_when_it_times_out() {
+    // The kernel accepts the connection, but no server ever answers.
     let (_listener, address) = listen();
-    let name = "the_connect_example_exits_with_4_when_nothing_comes_in_time";
+    let name = "the_connect_example_exits_with_4_when_it_times_out";
     let Some(output) = example(name, &[&address, "--timeout", "0.2"], "hello") else { return };
     assert!(text(&output.stderr).starts_with("connect: "), "{}", text(&output.stderr));
     assert_eq!(output.status.code(), Some(4));
 }
 
 #[test]
-fn the_connect_example_goes_on_sending_half_open_after_the_peer_has_ended() {
+fn the_connect_example_continues_to_send_half_open_after_the_peers_end() {
     let (listener, address) = listen();
-    let name = "the_connect_example_goes_on_sending_half_open_after_the_peer_has_ended";
+    let name = "the_connect_example_continues_to_send_half_open_after_the_peers_end";
     let Some(mut running) = Running::new(name, &[&address, "--half-open", "-v"]) else { return };
     let mut stream = accept(listener);
     stream.write_all(b"first").unwrap();
@@ -104,9 +104,9 @@ fn the_connect_example_goes_on_sending_half_open_after_the_peer_has_ended() {
 }
 
 #[test]
-fn the_connect_example_ends_with_the_peer_while_its_input_goes_on() {
+fn the_connect_example_ends_with_the_peer_although_its_input_continues() {
     let (listener, address) = listen();
-    let name = "the_connect_example_ends_with_the_peer_while_its_input_goes_on";
+    let name = "the_connect_example_ends_with_the_peer_although_its_input_continues";
     let Some(mut running) = Running::new(name, &[&address]) else { return };
     let input = running.child.stdin.take();
     let mut stream = accept(listener);
@@ -119,16 +119,16 @@ fn the_connect_example_ends_with_the_peer_while_its_input_goes_on() {
 }
 
 #[test]
-fn the_connect_example_ends_quietly_when_nobody_reads_its_output() {
+fn the_connect_example_ends_quietly_when_its_output_is_closed() {
     let (listener, address) = listen();
-    let name = "the_connect_example_ends_quietly_when_nobody_reads_its_output";
+    let name = "the_connect_example_ends_quietly_when_its_output_is_closed";
     let Some(mut running) = Running::new(name, &[&address]) else { return };
     let input = running.child.stdin.take();
     drop(running.child.stdout.take());
     let mut stream = accept(listener);
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    // More than once: a process that is just being started by another test may hold the other end of the
-    // pipe too, for a moment, and then the output goes there.
+    // Repeated, because another test's process that is just being started may briefly hold the pipe's other end, too;
+    // the output then goes there.
     loop {
         stream.write_all(b"unwanted").unwrap();
         match stream.read(&mut [0]) {
@@ -143,18 +143,18 @@ fn the_connect_example_ends_quietly_when_nobody_reads_its_output() {
     drop(input);
 }
 
-/// A listener on loopback and its address.
+/// Returns a listener on loopback and its address.
 fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     (listener, address)
 }
 
-/// The one connection that is expected.
+/// Accepts the only expected connection.
 fn accept(listener: TcpListener) -> TcpStream {
     let (tell, accepted) = mpsc::channel();
     thread::spawn(move || tell.send(listener.accept()));
-    let (stream, _) = accepted.recv_timeout(LIMIT).expect("nobody connects").unwrap();
+    let (stream, _) = accepted.recv_timeout(LIMIT).expect("a client connects").unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
 }

@@ -1,4 +1,4 @@
-//! The examples with servers of their own, as whoever tries them out runs them first: without arguments.
+//! The examples with their built-in servers, run without arguments, as a new user would run them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use super::harness::{NO_SECRET, example_of, text};
 
 #[test]
 fn the_http_get_example_shows_itself_over_tls() {
-    // Two bodies, of which the end is known in different ways, and a deadline.
+    // Two bodies, which mark their ends in different ways, and a deadline.
     let parts = [", within 10s\nsalmon\n--", ", within 10s\nsockeye\n--", "\nTimedOut: "];
     check("the_http_get_example_shows_itself_over_tls", "http_get", &parts);
 }
@@ -55,12 +55,12 @@ fn the_chat_example_shows_itself() {
 }
 
 #[test]
-fn the_examples_tell_by_its_kind_why_there_is_no_connection_plain_or_over_tls() {
-    let test = "the_examples_tell_by_its_kind_why_there_is_no_connection_plain_or_over_tls";
-    // Bound, so that nobody else takes the port, and not listening.
-    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    let address = nobody.local_addr().unwrap().as_socket().unwrap().to_string();
+fn the_examples_print_the_kind_of_connection_errors_plain_and_over_tls() {
+    let test = "the_examples_print_the_kind_of_connection_errors_plain_and_over_tls";
+    // The port is bound, so that no other process takes it, and not listening.
+    let unused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    unused.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = unused.local_addr().unwrap().as_socket().unwrap().to_string();
     let url = |scheme| format!("{scheme}://{address}");
     let fault = format!("Error: \"Connect: cannot connect to {address}: ");
     for (example, arguments, secret) in [
@@ -88,7 +88,7 @@ fn the_examples_tell_by_its_kind_why_there_is_no_connection_plain_or_over_tls() 
     }
 }
 
-/// Runs an example, which has to print these and to succeed.
+/// Runs an example, which has to print these parts and to succeed.
 #[track_caller]
 fn check(test: &str, example: &str, parts: &[&str]) {
     let Some(output) = example_of(test, example, &[], NO_SECRET, "") else { return };

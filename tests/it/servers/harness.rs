@@ -1,4 +1,4 @@
-//! How servers and the example are started, watched and ended.
+//! Starts, watches and ends servers and examples.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,29 +14,29 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// The most that anything here may take on a busy machine.
+/// The longest time that a step may take on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 pub fn skip(test: &str, reason: &str) {
     crate::support::skip(&format!("servers::{test}"), reason);
 }
 
-/// A server that runs until this is dropped.
+/// A server that runs until this value is dropped.
 pub struct Server {
     addresses: Vec<SocketAddr>,
-    // Dropped in this order: the processes, then their files.
+    // The fields are dropped in this order: the processes, then their files.
     group: Group,
     files: Scratch,
 }
 
 impl Server {
-    /// With this signal it ends at once and leaves nothing behind; otherwise that is SIGTERM.
+    /// Sets the signal that ends the server at once and without leftovers; the default is SIGTERM.
     pub fn stopped_by(mut self, signal: Signal) -> Self {
         self.group.stop = signal;
         self
     }
 
-    /// Its first address, or its only one.
+    /// Returns the first or only address.
     pub fn address(&self) -> SocketAddr {
         self.at(0)
     }
@@ -45,18 +45,18 @@ impl Server {
         self.addresses[number]
     }
 
-    /// The path of one of its files.
+    /// Returns the path of one of its files.
     pub fn file(&self, name: &str) -> String {
         self.files.0.join(name).display().to_string()
     }
 
-    /// Waits until it logs a line with this in it.
+    /// Waits until the server logs a line that contains `part`.
     #[track_caller]
     pub fn await_log(&self, part: &str) {
         self.await_line(part, |line| line.contains(part));
     }
 
-    /// Waits until it logs just this line.
+    /// Waits until the server logs exactly this line.
     #[track_caller]
     pub fn await_log_line(&self, whole: &str) {
         self.await_line(whole, |line| line == whole);
@@ -77,7 +77,7 @@ impl Server {
     }
 }
 
-/// Starts a server on free ports and waits until it prints a line with `ready` in it.
+/// Starts a server on free ports and waits until it prints a line that contains `ready`.
 pub fn start<const N: usize>(
     files: Scratch,
     ready: &str,
@@ -85,7 +85,7 @@ pub fn start<const N: usize>(
 ) -> Server {
     let mut said = String::new();
     for _ in 0..TRIES {
-        // Free now; another process may take one first, then the server ends and the next are tried.
+        // Another process may take one of these ports first; then the server exits and the next ports are tried.
         let free = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let addresses = free.each_ref().map(|listener| listener.local_addr().unwrap());
         drop(free);
@@ -101,13 +101,13 @@ pub fn start<const N: usize>(
     panic!("the server did not start on any of {TRIES} ports: {said}");
 }
 
-/// How often other ports are tried for a server.
+/// The number of tries with other ports.
 const TRIES: usize = 5;
 
-/// Where a program is; `None`, and told, where it isn't installed.
+/// Returns the path of a program, or records a skip and returns `None` if it is not installed.
 pub fn installed(test: &str, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Servers live where only root's PATH looks, or nobody's.
+    // Servers may be in directories that only root's PATH contains, or no PATH at all.
     let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .map(|versions| versions.flatten().map(|at| at.path().join("bin")).collect())
         .unwrap_or_default();
@@ -124,8 +124,8 @@ pub fn installed(test: &str, program: &str) -> Option<PathBuf> {
     found
 }
 
-/// Whether one of these folders has all of these files; told if not. A program can be installed without a part of it
-/// that is in a package of its own.
+/// Checks that one of these folders has all of these files, and records a skip otherwise. Some parts of a program are
+/// in packages of their own.
 pub fn has_parts(test: &str, folders: &[PathBuf], parts: &[&str]) -> bool {
     let missing = |folder: &PathBuf| parts.iter().find(|part| !folder.join(part).is_file());
     let whole = folders.iter().any(|folder| missing(folder).is_none());
@@ -135,7 +135,7 @@ pub fn has_parts(test: &str, folders: &[PathBuf], parts: &[&str]) -> bool {
     whole
 }
 
-/// Whether what a program prints when it is asked in this way says that it can do something; told if not.
+/// Checks that the output of a program, run with `ask`, contains this ability, and records a skip otherwise.
 pub fn says_that_it_can(test: &str, program: &Path, ask: &[&str], ability: &str) -> bool {
     let output = Command::new(program).args(ask).stdin(Stdio::null()).output().unwrap();
     let can = [&output.stdout, &output.stderr]
@@ -147,7 +147,8 @@ pub fn says_that_it_can(test: &str, program: &Path, ask: &[&str], ability: &str)
     can
 }
 
-/// Whether a program has the name of a setting in it; told if not. Not all can be asked what they were built with.
+/// Checks that a program's binary contains the name of a setting, and records a skip otherwise. Not every program
+/// reports its build options.
 pub fn knows_setting(test: &str, program: &Path, setting: &str) -> bool {
     let code = fs::read(program).unwrap();
     let knows = code.windows(setting.len()).any(|part| part == setting.as_bytes());
@@ -157,7 +158,7 @@ pub fn knows_setting(test: &str, program: &Path, setting: &str) -> bool {
     knows
 }
 
-/// A command that ends after a while even if nobody is left to kill it.
+/// Returns a command that ends after a while even if no process is left to kill it.
 pub fn bounded(program: &Path) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "120"]).arg(program);
@@ -176,15 +177,15 @@ pub fn run(command: &mut Command) {
     );
 }
 
-/// The user and group numbers of `nobody`, for servers that refuse to run as root.
-pub fn nobody() -> Option<(u32, u32)> {
+/// Returns the user and group ids of an unprivileged user, for servers that refuse to run as root.
+pub fn unprivileged_user() -> Option<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").ok()?;
-    let fields = users.lines().find_map(|line| line.strip_prefix("nobody:"))?;
+    let fields = users.lines().find_map(|line| line.strip_prefix("nobody:"))?; // prose: quoted
     let mut fields = fields.split(':').skip(1);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// A process group and what it prints, ended with this.
+/// A process group and its output, ended when the value is dropped.
 struct Group {
     leader: Child,
     lines: Receiver<String>,
@@ -209,10 +210,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Not reaped yet, so the number is still its own.
+        // The leader has not been reaped yet, so its id is still valid.
         let group = Pid::from_child(&self.leader);
         let _ = kill_process_group(group, self.stop);
-        // Until no process of it is left that could print.
+        // Waits until no process of the group is left that could print.
         let until = Instant::now() + STOP;
         while Instant::now() < until && self.lines.recv_timeout(remaining(until)).is_ok() {}
         let _ = kill_process_group(group, Signal::KILL);
@@ -220,13 +221,13 @@ impl Drop for Group {
     }
 }
 
-/// For an example that needs none.
+/// The environment of an example that needs no secret.
 pub const NO_SECRET: (&str, &str) = ("SECRET", "");
 
-/// How long a server may take to end before it is killed.
+/// The time that a server may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(5);
 
-/// Reads on after nobody listens, so that the server can always write.
+/// Reads until the end, even without a receiver, so that the server can always write.
 fn forward(printed: impl Read + Send + 'static, lines: mpsc::Sender<String>) {
     thread::spawn(move || {
         for line in BufReader::new(printed).split(b'\n').map_while(Result::ok) {
@@ -239,7 +240,7 @@ fn remaining(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-/// A directory that other users can read, removed with this.
+/// A directory that other users can read, removed when the value is dropped.
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
@@ -253,7 +254,7 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// Writes a file that only its owner can read: this one, or whom the test runs as.
+    /// Writes a file that only its owner can read: this user, or the user of the test.
     pub fn write_private(&self, name: &str, contents: &str, owner: Option<(u32, u32)>) {
         let path = self.0.join(name);
         fs::write(&path, "").unwrap();
@@ -262,7 +263,7 @@ impl Scratch {
         self.give(name, owner);
     }
 
-    /// Makes a directory that belongs to this user, or to whom the test runs as.
+    /// Makes a directory that belongs to this user, or to the user of the test.
     pub fn create_dir(&self, name: &str, owner: Option<(u32, u32)>) -> PathBuf {
         let path = self.0.join(name);
         fs::create_dir(&path).unwrap();
@@ -287,12 +288,12 @@ pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// Runs the example `connect` to its end, with this input; `None` where it is not built.
+/// Runs the example `connect` to its end with this input. Returns `None` if it is not built.
 pub fn example(test: &str, args: &[&str], input: &str) -> Option<Output> {
     finished(Running::new(test, args)?, input)
 }
 
-/// Runs any example to its end, with this secret, a variable and its value, in its environment.
+/// Runs any example to its end, with this environment variable as its secret.
 pub fn example_of(
     test: &str,
     name: &str,
@@ -304,19 +305,19 @@ pub fn example_of(
 }
 
 fn finished(mut running: Running, input: &str) -> Option<Output> {
-    // An example that ended early has no use for its input.
+    // The write fails if the example has already ended.
     let _ = running.child.stdin.take().unwrap().write_all(input.as_bytes());
     Some(running.output())
 }
 
-/// An example while it runs: killed when it takes too long, and with this.
+/// A running example, killed after too long or when the value is dropped.
 pub struct Running {
     pub child: Child,
     watchdog: Option<Watchdog>,
 }
 
-/// Kills a process that is not done in time. Stopped before the process is reaped: until then its number
-/// is its own.
+/// Kills a process after the time limit. It is stopped before the process is reaped, because the process id is valid
+/// only until then.
 struct Watchdog {
     done: mpsc::Sender<()>,
     thread: thread::JoinHandle<()>,
@@ -328,7 +329,7 @@ impl Running {
     }
 
     pub fn of(test: &str, name: &str, args: &[&str], secret: (&str, &str)) -> Option<Running> {
-        // Tests are in target/PROFILE/deps.
+        // Test binaries are in target/PROFILE/deps.
         let mut path = std::env::current_exe().unwrap();
         path.pop();
         path.pop();
@@ -358,7 +359,7 @@ impl Running {
         Some(Running { child, watchdog: Some(Watchdog { done, thread }) })
     }
 
-    /// What it still prints, and how it ends.
+    /// Returns the remaining output and the exit status.
     pub fn output(mut self) -> Output {
         drop(self.child.stdin.take());
         let mut errors = self.child.stderr.take().unwrap();
@@ -387,7 +388,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop_watchdog();
-        // Does nothing where it was reaped.
+        // Does nothing if the process was reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

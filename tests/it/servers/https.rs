@@ -1,4 +1,4 @@
-//! nginx over TLS: versions, protocols, names, client certificates, keep-alive and its end.
+//! nginx over TLS: versions, protocols, names, client certificates, and keep-alive.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -32,9 +32,9 @@ fn nginx_keeps_a_secured_connection_alive_and_ends_it_cleanly() {
 }
 
 #[test]
-fn nginx_agrees_on_a_protocol() {
+fn nginx_negotiates_a_protocol() {
     let certificates = Certificates::new();
-    let Some(server) = nginx("nginx_agrees_on_a_protocol", &certificates) else { return };
+    let Some(server) = nginx("nginx_negotiates_a_protocol", &certificates) else { return };
     for number in [TLS13, TLS12] {
         let alpn = |protocols: &[&str]| {
             let tls = trusting(&certificates).alpn(protocols.iter().copied());
@@ -48,9 +48,9 @@ fn nginx_agrees_on_a_protocol() {
 }
 
 #[test]
-fn nginx_is_known_by_the_names_and_addresses_of_its_certificate() {
+fn nginx_is_verified_by_the_names_and_addresses_of_its_certificate() {
     let certificates = Certificates::new();
-    let test = "nginx_is_known_by_the_names_and_addresses_of_its_certificate";
+    let test = "nginx_is_verified_by_the_names_and_addresses_of_its_certificate";
     let Some(server) = nginx(test, &certificates) else { return };
     let port = server.address().port();
     let mut hosts = vec!["127.0.0.1", "localhost"];
@@ -72,9 +72,10 @@ fn nginx_is_known_by_the_names_and_addresses_of_its_certificate() {
 }
 
 #[test]
-fn nginx_knows_a_client_by_its_certificate() {
+fn nginx_authenticates_a_client_by_its_certificate() {
     let certificates = Certificates::new();
-    let Some(server) = nginx("nginx_knows_a_client_by_its_certificate", &certificates) else {
+    let Some(server) = nginx("nginx_authenticates_a_client_by_its_certificate", &certificates)
+    else {
         return;
     };
     let ask = |tls: TlsOptions| {
@@ -89,7 +90,7 @@ fn nginx_knows_a_client_by_its_certificate() {
     };
     check_page(ask(with(trusting(&certificates), &certificates)).as_bytes());
 
-    // It tells in its answer, not in the handshake, what it thinks of other clients.
+    // nginx rejects other clients in its HTTP response, not in the handshake.
     let answer = ask(trusting(&certificates));
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains("No required SSL certificate was sent"), "{answer}");
@@ -128,7 +129,7 @@ fn nginx_answers_the_http_get_example_over_tls() {
         assert_eq!(output.status.code(), Some(0));
     }
 
-    // Nobody said that this authority is to be trusted.
+    // No option names this authority as trusted.
     let Some(output) = get(&[&format!("https://{}/page", server.at(TLS13))]) else { return };
     let told = text(&output.stderr);
     assert!(told.starts_with("Error: \"Tls: cannot secure the connection"), "{told}");
@@ -138,7 +139,7 @@ fn nginx_answers_the_http_get_example_over_tls() {
 
 // -------------------------------------------------------------------- the protocol
 
-/// Asks for the page and reads the answer, and no more.
+/// Requests the page and reads exactly one response.
 fn get(socket: &Socket, reader: &mut BufReader<Reader>, connection: &str) -> String {
     let request =
         format!("GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n");
@@ -155,7 +156,7 @@ fn get(socket: &Socket, reader: &mut BufReader<Reader>, connection: &str) -> Str
 
 // -------------------------------------------------------------------- the server
 
-/// Its ports: TLS 1.3 only, TLS 1.2 only, both and with client certificates.
+/// The ports: TLS 1.3 only, TLS 1.2 only, both, and with client certificates.
 const TLS13: usize = 0;
 const TLS12: usize = 1;
 const CLIENTS: usize = 2;

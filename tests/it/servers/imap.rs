@@ -11,7 +11,8 @@ use sockeye::{Reader, Socket};
 
 use super::certificates::Certificates;
 use super::harness::{
-    Scratch, Server, bounded, example_of, has_parts, installed, nobody, skip, start, text,
+    Scratch, Server, bounded, example_of, has_parts, installed, skip, start, text,
+    unprivileged_user,
 };
 use super::tls::{
     check_clean_end, check_refused, check_secured, dial, suspicious, trusting, upgrade,
@@ -54,7 +55,7 @@ fn dovecot_shows_a_mailbox_to_the_imap_fetch_example_over_tls() {
     let certificates = Certificates::new();
     let test = "dovecot_shows_a_mailbox_to_the_imap_fetch_example_over_tls";
     let Some(server) = dovecot(test, &certificates) else { return };
-    // Which leaves one mail behind.
+    // This leaves one mail in the mailbox.
     let socket = dial(server.at(IMAPS), On, trusting(&certificates));
     greeting(&mut BufReader::new(socket.reader()));
     check_mailbox(&socket);
@@ -70,7 +71,7 @@ fn dovecot_shows_a_mailbox_to_the_imap_fetch_example_over_tls() {
     assert!(shown.ends_with("\nINBOX: 1 mails\n    1  Subject: upstream\n"), "{shown}");
     assert_eq!(output.status.code(), Some(0));
 
-    // Nobody said that this authority is to be trusted.
+    // No option names this authority as trusted.
     let Some(output) = fetch(&[&address, "salmon"], "secret") else { return };
     let told = text(&output.stderr);
     assert!(told.starts_with("Error: \"Tls: cannot secure the connection"), "{told}");
@@ -79,8 +80,8 @@ fn dovecot_shows_a_mailbox_to_the_imap_fetch_example_over_tls() {
 
 // -------------------------------------------------------------------- the protocol
 
-/// Agrees with the server on an upgrade. The reader's buffer is shown to be empty before it is dropped:
-/// a byte left in it would have been said by somebody who was in the middle.
+/// Negotiates an upgrade with the server. It checks that the reader's buffer is empty before it drops the reader: a
+/// byte in it could have been injected.
 fn ready_to_upgrade(plain: &Socket) -> &Socket {
     let mut reader = BufReader::new(plain.reader());
     let greeting = greeting(&mut reader);
@@ -90,7 +91,7 @@ fn ready_to_upgrade(plain: &Socket) -> &Socket {
     plain
 }
 
-/// Logs in, puts a message into the mailbox, takes it out again and logs out.
+/// Logs in, stores a message in the mailbox, fetches it and logs out.
 fn check_mailbox(socket: &Socket) {
     let mut reader = BufReader::new(socket.reader());
     let told = command(socket, &mut reader, "a", "CAPABILITY");
@@ -113,8 +114,7 @@ fn check_mailbox(socket: &Socket) {
     check_clean_end(socket);
 }
 
-/// Sends the text, a whole command or the end of the one with this tag, and reads the answer, which has
-/// to be a good one.
+/// Sends the text, a whole command or the end of the one with this tag, and reads the answer, which has to be OK.
 fn command(socket: &Socket, reader: &mut BufReader<Reader>, tag: &str, body: &str) -> String {
     let begun = if body.starts_with("Subject") { String::new() } else { format!("{tag} ") };
     socket.writer().write_all(format!("{begun}{body}\r\n").as_bytes()).unwrap();
@@ -129,7 +129,7 @@ fn command(socket: &Socket, reader: &mut BufReader<Reader>, tag: &str, body: &st
     }
 }
 
-/// On a busy machine there are others before it.
+/// A busy server sends other lines before its greeting.
 fn greeting(reader: &mut BufReader<Reader>) -> String {
     loop {
         let line = line(reader);
@@ -148,11 +148,11 @@ fn line(reader: &mut BufReader<Reader>) -> String {
 
 // -------------------------------------------------------------------- the server
 
-/// Its ports.
+/// The ports.
 const IMAP: usize = 0;
 const IMAPS: usize = 1;
 
-/// Where its programs can be, by where it is itself.
+/// Returns the directories of Dovecot's programs, derived from its own path.
 fn program_folders(dovecot: &Path) -> Vec<PathBuf> {
     let root = dovecot.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
     let near = ["lib/dovecot", "lib64/dovecot", "libexec/dovecot"].map(|folder| root.join(folder));
@@ -163,14 +163,14 @@ fn program_folders(dovecot: &Path) -> Vec<PathBuf> {
 fn dovecot(test: &str, certificates: &Certificates) -> Option<Server> {
     let dovecot = installed(test, "dovecot")?;
     if !geteuid().is_root() {
-        skip(test, "Dovecot wants to be started by root");
+        skip(test, "Dovecot has to be started by root");
         return None;
     }
-    let Some((user, group)) = nobody() else {
-        skip(test, "there is no user nobody to own the mail");
+    let Some((user, group)) = unprivileged_user() else {
+        skip(test, "the mail needs an unprivileged user");
         return None;
     };
-    // The programs that speak IMAP are a package of their own.
+    // The IMAP programs are in a package of their own.
     if !has_parts(test, &program_folders(&dovecot), &["imap", "imap-login"]) {
         return None;
     }
@@ -182,7 +182,7 @@ fn dovecot(test: &str, certificates: &Certificates) -> Option<Server> {
     let home = files.create_dir("home", Some((user, group)));
     let root = files.0.display().to_string();
     let home = home.display().to_string();
-    // It changed the names of its settings with 2.4.
+    // Dovecot 2.4 renamed its settings.
     let settings = if old {
         format!(
             "ssl_cert = <{root}/chain.pem\n\
@@ -201,7 +201,7 @@ fn dovecot(test: &str, certificates: &Certificates) -> Option<Server> {
              userdb static {{\n fields {{\n uid = {user}\n gid = {group}\n home = {home}\n }}\n}}\n"
         )
     };
-    // These have to come first.
+    // These settings have to come first.
     let versions =
         if old { "" } else { "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n" };
     Some(start(files, "starting up for imap", |files, [imap, imaps]| {

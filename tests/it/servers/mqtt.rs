@@ -1,4 +1,4 @@
-//! Mosquitto: MQTT 3.1.1 over TLS, a reader that waits while others write.
+//! Mosquitto: MQTT 3.1.1 over TLS, with a reader that waits while others write.
 
 use std::io::{Read, Write};
 
@@ -32,7 +32,7 @@ fn mosquitto_answers_pings_and_delivers_while_a_reader_waits() {
         assert_eq!(waiting.join_within(LIMIT), (PINGRESP, vec![]));
     }
 
-    // From a client in plaintext.
+    // The message comes from a client in plaintext.
     let options = SocketOptions::new().secure_transport(Off).connect_timeout(LIMIT);
     let plain = sockeye::connect_with(server.at(PLAIN), options).unwrap();
     bound(&plain);
@@ -67,7 +67,7 @@ fn mosquitto_delivers_to_the_mqtt_watch_example_over_tls() {
     let plain = sockeye::connect_with(server.at(PLAIN), options).unwrap();
     bound(&plain);
     connect(&plain, "publisher");
-    // Kept for whoever subscribes later. That the server has them the answer to a ping tells.
+    // The server retains these messages for later subscribers; its answer to a ping shows that it has them.
     send(&plain, PUBLISH | RETAIN, b"\x00\x08salmon/1upstream");
     send(&plain, PUBLISH | RETAIN, b"\x00\x08salmon/2home");
     send(&plain, PINGREQ, b"");
@@ -95,10 +95,10 @@ const PINGREQ: u8 = 0xc0;
 const PINGRESP: u8 = 0xd0;
 const DISCONNECT: u8 = 0xe0;
 
-/// Begins a session that the server accepts.
+/// Begins a session, which the server has to accept.
 fn connect(socket: &Socket, client: &str) {
     let length = u8::try_from(client.len()).unwrap();
-    // MQTT 3.1.1, a clean session, a minute without a packet at most.
+    // MQTT 3.1.1, a clean session, a keep-alive of 60 s.
     let head = [b"\x00\x04MQTT\x04\x02\x00\x3c\x00", &[length][..]].concat();
     send(socket, CONNECT, &[&head, client.as_bytes()].concat());
     assert_eq!(packet(socket), (CONNACK, vec![0, 0]));
@@ -107,7 +107,7 @@ fn connect(socket: &Socket, client: &str) {
 fn send(socket: &Socket, kind: u8, body: &[u8]) {
     let mut message = vec![kind];
     let mut length = body.len();
-    // Seven bits a byte, the least first; the eighth tells that more follow.
+    // Seven bits per byte, least significant first; the eighth bit says that more follow.
     while length > 0x7f {
         message.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
         length >>= 7;
@@ -140,7 +140,7 @@ fn packet(socket: &Socket) -> (u8, Vec<u8>) {
 
 // -------------------------------------------------------------------- the server
 
-/// Its ports.
+/// The ports.
 const PLAIN: usize = 0;
 const SECURED: usize = 1;
 
@@ -151,7 +151,7 @@ fn mosquitto(test: &str, certificates: &Certificates) -> Option<Server> {
     Some(start(files, " running", |files, [plain, secured]| {
         let config = files.join("mosquitto.conf");
         let root = files.display();
-        // As root it would become a user who can't read the key.
+        // As root, Mosquitto would switch to a user that cannot read the key.
         let text = format!(
             "user root\nallow_anonymous true\npersistence false\nlog_dest stderr\n\
              listener {plain} 127.0.0.1\nlistener {secured} 127.0.0.1\n\

@@ -1,17 +1,17 @@
-//! How nginx is started, and the page that it serves.
+//! Starts nginx with a test page.
 
 use std::fs;
 use std::path::Path;
 
 use super::harness::{Scratch, Server, bounded, start, text};
 
-/// Starts nginx on these files, with these blocks for its ports.
+/// Starts nginx with these files and these server blocks for its ports.
 pub fn start_nginx<const N: usize>(
     nginx: &Path,
     files: Scratch,
     servers: impl Fn([u16; N]) -> String,
 ) -> Server {
-    // It says so after it has bound its ports.
+    // nginx logs this line after it has bound its ports.
     start(files, "event method", |root, ports| {
         let config = root.join("nginx.conf");
         let (root, servers) = (root.display(), servers(ports));
@@ -30,7 +30,7 @@ pub fn start_nginx<const N: usize>(
     })
 }
 
-/// Long enough for many reads.
+/// Returns a page that takes many reads.
 pub fn page() -> String {
     (0..20_000).map(|line| format!("line {line}\n")).collect()
 }

@@ -97,13 +97,13 @@ fn socat_repeats_what_the_chat_example_says() {
 fn the_chat_example_leaves_while_it_waits_for_socat() {
     let test = "the_chat_example_leaves_while_it_waits_for_socat";
     let Some(server) = socat(test) else { return };
-    // With words that end it, and with the silence that does.
+    // The example ends on a command, and on silence.
     for (idle, said, ending) in
         [("20", "/quit\n", "(left)\n"), ("0.2", "", "(silence for 200ms)\n")]
     {
         let args = [&server.address().to_string(), idle];
         let Some(mut running) = Running::of(test, "chat", &args, NO_SECRET) else { return };
-        // Its input goes on.
+        // The example's input stays open.
         let mut input = running.child.stdin.take().unwrap();
         input.write_all(said.as_bytes()).unwrap();
         let output = running.output();
@@ -113,7 +113,7 @@ fn the_chat_example_leaves_while_it_waits_for_socat() {
     }
 }
 
-/// Sends a request, ends, and reads the whole answer.
+/// Sends a request, ends its direction, and reads the whole answer.
 fn ask(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     let socket = sockeye::connect(server).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
@@ -132,13 +132,13 @@ fn gophernicus(test: &str) -> Option<Server> {
     let files = Scratch::new();
     fs::write(files.0.join("salmon.txt"), SALMON.replace("\r\n", "\n")).unwrap();
     fs::write(files.0.join("gophermap"), "0A page about salmon\tsalmon.txt\n").unwrap();
-    // It refuses to serve as root.
-    let user = if geteuid().is_root() { ",su=nobody" } else { "" };
+    // Gophernicus refuses to serve as root.
+    let user = if geteuid().is_root() { ",su=nobody" } else { "" }; // prose: quoted
     Some(start(files, "listening on", |root, [port]| {
         let mut command = bounded(&socat);
         let (gophernicus, root) = (gophernicus.display(), root.display());
         command
-            // Says when it listens; waits for the answer after the client's end.
+            // With these options socat logs when it listens, and waits for the answer after the client's end.
             .args(["-d", "-d", "-t", "10", "-T", "20"])
             .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"))
             .arg(format!("EXEC:{gophernicus} -h localhost -p {port} -r {root} -nf{user}"));
@@ -146,7 +146,7 @@ fn gophernicus(test: &str) -> Option<Server> {
     }))
 }
 
-/// Sends back what it gets.
+/// Starts a server that echoes.
 fn socat(test: &str) -> Option<Server> {
     let socat = installed(test, "socat")?;
     Some(start(Scratch::new(), "listening on", |_, [port]| {

@@ -11,7 +11,8 @@ use sockeye::{Connector, Phase, Socket, SocketOptions, TlsOptions};
 
 use super::certificates::Certificates;
 use super::harness::{
-    LIMIT, Scratch, Server, bounded, example_of, installed, nobody, run, skip, start, text,
+    LIMIT, Scratch, Server, bounded, example_of, installed, run, skip, start, text,
+    unprivileged_user,
 };
 use super::tls::{bound, check_clean_end, check_refused, dial, suspicious, trusting, upgrade};
 
@@ -23,7 +24,7 @@ fn postgres_asks_for_a_password_after_the_upgrade() {
     else {
         return;
     };
-    // By a name that only the certificate and the resolver know.
+    // The connection uses a name that only the certificate and the resolver have.
     let connector = Connector::builder()
         .resolver(|_: &str| Ok(vec!["127.0.0.1".parse().unwrap()]))
         .build()
@@ -39,16 +40,16 @@ fn postgres_asks_for_a_password_after_the_upgrade() {
     assert_eq!(secured.opened().unwrap().requested().hostname(), "db.test");
 
     let mechanisms = authentication(&secured, "stranger");
-    // Bound to the channel: offered over TLS only.
+    // PostgreSQL offers channel binding only over TLS.
     assert_eq!(mechanisms, ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]);
     secured.close().unwrap();
 }
 
 #[test]
-fn postgres_knows_a_client_by_its_certificate_and_answers_queries() {
+fn postgres_authenticates_a_client_by_its_certificate_and_answers_queries() {
     let certificates = Certificates::new();
     let Some(server) = postgres(
-        "postgres_knows_a_client_by_its_certificate_and_answers_queries",
+        "postgres_authenticates_a_client_by_its_certificate_and_answers_queries",
         &certificates,
         "on",
     ) else {
@@ -64,7 +65,7 @@ fn postgres_knows_a_client_by_its_certificate_and_answers_queries() {
 
     let answer = query(&secured, "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
     assert_eq!(answer, b"TLSv1.3");
-    // A statement and an answer of many records each.
+    // A statement and a result of many records each.
     let fish = "salmon ".repeat(100_000);
     assert!(query(&secured, &format!("SELECT '{fish}'")) == fish.as_bytes());
 
@@ -73,9 +74,9 @@ fn postgres_knows_a_client_by_its_certificate_and_answers_queries() {
 }
 
 #[test]
-fn postgres_without_tls_says_so_and_the_plaintext_goes_on() {
+fn postgres_without_tls_says_so_and_continues_in_plaintext() {
     let certificates = Certificates::new();
-    let test = "postgres_without_tls_says_so_and_the_plaintext_goes_on";
+    let test = "postgres_without_tls_says_so_and_continues_in_plaintext";
     let Some(server) = postgres(test, &certificates, "off") else { return };
     let socket = dial(server.address(), StartTls, trusting(&certificates));
     assert_eq!(request_tls(&socket), b'N');
@@ -155,7 +156,7 @@ fn upgrade_at(server: &Server, tls: TlsOptions) -> Socket {
     upgrade(&plain)
 }
 
-/// Sends an SSLRequest and reads its answer, which is one byte.
+/// Sends an SSLRequest and reads the answer, which is one byte.
 fn request_tls(socket: &Socket) -> u8 {
     socket.writer().write_all(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).unwrap();
     let mut answer = [0];
@@ -163,12 +164,12 @@ fn request_tls(socket: &Socket) -> u8 {
     answer[0]
 }
 
-/// Starts up as this user and gives the mechanisms of SASL that it may prove itself with.
+/// Starts a session as this user and returns the offered SASL mechanisms.
 fn authentication(socket: &Socket, user: &str) -> Vec<String> {
     start_up(socket, user);
     let (kind, body) = message(socket);
     assert_eq!(kind, b'R', "{}", String::from_utf8_lossy(&body));
-    let names = body.strip_prefix(&10_u32.to_be_bytes()).expect("it asks for SASL");
+    let names = body.strip_prefix(&10_u32.to_be_bytes()).expect("the server requests SASL");
     let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     names.map(|name| String::from_utf8(name.to_vec()).unwrap()).collect()
 }
@@ -181,7 +182,7 @@ fn start_up(socket: &Socket, user: &str) {
     socket.writer().write_all(&message).unwrap();
 }
 
-/// The only value that this statement gives.
+/// Returns the only value of this statement's result.
 fn query(socket: &Socket, statement: &str) -> Vec<u8> {
     send_query(socket, statement);
     let answers = until_ready(socket);
@@ -198,7 +199,7 @@ fn send_query(socket: &Socket, statement: &str) {
     socket.writer().write_all(&message).unwrap();
 }
 
-/// The messages until the server is ready for a query; none is an error.
+/// Reads messages until the server is ready for a query; none may be an error.
 fn until_ready(socket: &Socket) -> Vec<(u8, Vec<u8>)> {
     let mut messages = Vec::new();
     loop {
@@ -224,13 +225,13 @@ fn message(socket: &Socket) -> (u8, Vec<u8>) {
 
 fn postgres(test: &str, certificates: &Certificates, ssl: &str) -> Option<Server> {
     let (initdb, postgres) = (installed(test, "initdb")?, installed(test, "postgres")?);
-    // It refuses to run as root.
+    // PostgreSQL refuses to run as root.
     let user = if geteuid().is_root() {
-        let nobody = nobody();
-        if nobody.is_none() {
-            skip(test, "there is no user nobody to run PostgreSQL as");
+        let user = unprivileged_user();
+        if user.is_none() {
+            skip(test, "PostgreSQL needs an unprivileged user");
         }
-        Some(nobody?)
+        Some(user?)
     } else {
         None
     };
@@ -272,6 +273,6 @@ fn postgres(test: &str, certificates: &Certificates, ssl: &str) -> Option<Server
         }
         command
     });
-    // Killed, it would leave shared memory behind; asked to terminate, it would wait for its clients.
+    // SIGKILL would leak shared memory, and SIGTERM would wait for clients.
     Some(server.stopped_by(Signal::INT))
 }

@@ -1,4 +1,4 @@
-//! Redis: TLS from the start, a reader and a writer on one socket.
+//! Redis: TLS from the start, with a reader and a writer on one socket.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::thread;
@@ -100,7 +100,7 @@ fn authenticated(server: &Server, certificates: &Certificates) -> (Socket, BufRe
     (socket, reader)
 }
 
-/// Sends a command; the next line has to be this.
+/// Sends a command; the next line has to be `answer`.
 #[track_caller]
 fn check_answer(socket: &Socket, reader: &mut BufReader<Reader>, command: &str, expected: &str) {
     socket.writer().write_all(format!("{command}\r\n").as_bytes()).unwrap();
@@ -111,13 +111,13 @@ fn check_answer(socket: &Socket, reader: &mut BufReader<Reader>, command: &str, 
 
 // -------------------------------------------------------------------- the server
 
-/// Its ports.
+/// The ports.
 const SECURED: usize = 0;
 const PLAIN: usize = 1;
 
 fn redis(test: &str, certificates: &Certificates) -> Option<Server> {
     let redis = installed(test, "redis-server")?;
-    // A build without TLS does not know its settings.
+    // A build without TLS lacks its settings.
     if !knows_setting(test, &redis, "tls-auth-clients") {
         return None;
     }

@@ -17,12 +17,14 @@ use super::tls::{
 };
 
 #[test]
-fn opensmtpd_greets_anew_after_the_upgrade() {
+fn opensmtpd_restarts_the_dialogue_after_the_upgrade() {
     let certificates = Certificates::new();
-    let Some(server) = opensmtpd("opensmtpd_greets_anew_after_the_upgrade", &certificates) else {
+    let Some(server) =
+        opensmtpd("opensmtpd_restarts_the_dialogue_after_the_upgrade", &certificates)
+    else {
         return;
     };
-    // After its farewell it ends without a close_notify.
+    // OpenSMTPD ends without a close_notify after its reply to QUIT.
     let tls = trusting(&certificates).require_close_notify(false);
     let plain = dial(server.at(SMTP), StartTls, tls);
     check_farewell(&check_upgrade(&plain));
@@ -98,7 +100,7 @@ fn aiosmtpd_takes_a_mail_of_the_smtp_send_example_over_tls() {
     assert!(shown.starts_with("secured by TLS 1.3, "), "{shown}");
     assert!(shown.contains("\nsent: 250 OK"), "{shown}");
     assert_eq!(output.status.code(), Some(0));
-    // As it prints a mail.
+    // The server prints the mail in this form.
     for line in ["Subject: upstream", "Gone.", ".", "..and back"] {
         server.await_log_line(line);
     }
@@ -122,8 +124,8 @@ fn aiosmtpd_without_tls_gets_no_mail_of_the_smtp_send_example() {
 
 // -------------------------------------------------------------------- the protocol
 
-/// Agrees with the server on an upgrade and makes it; the secured server knows nothing of what was said
-/// before, and offers no upgrade.
+/// Negotiates an upgrade with the server and makes it. The secured server has forgotten the earlier dialogue, and
+/// offers no upgrade.
 fn check_upgrade(plain: &Socket) -> Socket {
     let secured = upgrade(ready_to_upgrade(plain));
     let told = command(&secured, "EHLO localhost", "250");
@@ -168,7 +170,7 @@ fn command(socket: &Socket, command: &str, code: &str) -> String {
     answer(socket, code)
 }
 
-/// Byte by byte: not one is taken that comes after the answer.
+/// Reads byte by byte, so that no byte after the answer is taken.
 #[track_caller]
 fn answer(socket: &Socket, code: &str) -> String {
     let mut reader = socket.reader();
@@ -177,7 +179,7 @@ fn answer(socket: &Socket, code: &str) -> String {
     // The last line has a space after its code.
     while !(line.ends_with("\r\n") && line.starts_with(&format!("{code} "))) {
         if line.ends_with("\r\n") {
-            assert!(line.starts_with(&format!("{code}-")), "not {code}: {line}");
+            assert!(line.starts_with(&format!("{code}-")), "expected {code}: {line}");
             line.clear();
         }
         let mut byte = [0];
@@ -197,12 +199,12 @@ const SMTPS: usize = 1;
 fn opensmtpd(test: &str, certificates: &Certificates) -> Option<Server> {
     let smtpd = installed(test, "smtpd")?;
     if !geteuid().is_root() {
-        skip(test, "OpenSMTPD wants to be started by root");
+        skip(test, "OpenSMTPD has to be started by root");
         return None;
     }
     let told = Command::new(&smtpd).arg("-h").output().unwrap();
     if String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).contains("OpenSMTPD 6.") {
-        skip(test, "OpenSMTPD before 7.0 can't use its key with OpenSSL 3");
+        skip(test, "OpenSMTPD before 7.0 cannot use its key with OpenSSL 3");
         return None;
     }
     let files = Scratch::new();
@@ -217,7 +219,7 @@ fn opensmtpd(test: &str, certificates: &Certificates) -> Option<Server> {
              match from any for any reject\n"
         );
         fs::write(&config, text).unwrap();
-        // Only one at a time can run on a machine, since one of its sockets has a fixed name.
+        // Only one OpenSMTPD can run on a machine, because one of its sockets has a fixed name.
         let mut command = bounded("flock".as_ref());
         command.arg("--no-fork").arg(std::env::temp_dir().join("sockeye-opensmtpd.lock"));
         command.arg(&smtpd).args(["-d", "-v", "-f"]).arg(&config);
@@ -225,7 +227,7 @@ fn opensmtpd(test: &str, certificates: &Certificates) -> Option<Server> {
     }))
 }
 
-/// On its port it upgrades (`tls`), talks TLS from the start (`smtps`) or has no TLS (`no`). It prints the mails.
+/// Starts aiosmtpd with an upgrade (`tls`), TLS from the start (`smtps`) or no TLS (`no`). It prints received mails.
 fn aiosmtpd(test: &str, mode: &str, certificates: &Certificates) -> Option<Server> {
     let aiosmtpd = installed(test, "aiosmtpd")?;
     let files = Scratch::new();
@@ -233,7 +235,7 @@ fn aiosmtpd(test: &str, mode: &str, certificates: &Certificates) -> Option<Serve
     Some(start(files, "Starting asyncio loop", |files, [port]| {
         let mut command = bounded(&aiosmtpd);
         command
-            // At this level of detail it tells of failed handshakes.
+            // At this level it logs failed handshakes.
             .args(["--nosetuid", "-ddd", "--class", "aiosmtpd.handlers.Debugging"])
             .args(["--listen", &format!("127.0.0.1:{port}")]);
         if mode != "no" {

@@ -1,5 +1,4 @@
-//! What the tests of TLS servers share: options, and what has to hold after every handshake, the good
-//! and the refused.
+//! Shared by the tests of TLS servers: options, and checks after successful and failed handshakes.
 
 use std::error::Error as _;
 use std::io::{Read, Write};
@@ -15,7 +14,7 @@ use sockeye::{
 use super::certificates::Certificates;
 use super::harness::{LIMIT, Server};
 
-/// A socket whose every wait ends.
+/// Opens a socket on which every wait has a limit.
 pub fn dial<A>(address: A, mode: SecureTransport, tls: TlsOptions) -> Socket
 where
     A: TryInto<SocketAddress>,
@@ -27,33 +26,37 @@ where
     socket
 }
 
-/// No read or write of this socket waits for longer than the limit.
+/// Limits every read and write of this socket.
 pub fn bound(socket: &Socket) {
     socket.set_deadline(Some(Instant::now() + LIMIT));
 }
 
-/// Trusts this authority and no other.
+/// Trusts only this authority.
 pub fn trusting(certificates: &Certificates) -> TlsOptions {
     TlsOptions::new().add_root_pem(&certificates.authority).unwrap().only_added_roots()
 }
 
-/// Trusts an authority that the server has nothing from.
+/// Trusts an authority that has not signed the server's certificate.
 pub fn suspicious() -> TlsOptions {
     trusting(&Certificates::new())
 }
 
-/// Waits for the handshake and looks at what is known after it.
+/// Waits for the handshake and checks its result.
 #[track_caller]
 pub fn check_secured(socket: &Socket) -> TlsVersion {
     let info = socket.opened().unwrap();
     let tls = info.tls().expect("the connection is secured");
-    assert_eq!(tls.peer_certificates().len(), 2, "the server's and its authority's");
+    assert_eq!(
+        tls.peer_certificates().len(),
+        2,
+        "the chain has the server's and the authority's certificate"
+    );
     assert_eq!(socket.secure_transport(), SecureTransport::On);
     assert_eq!(socket.phase(), Phase::Open);
     tls.version()
 }
 
-/// Upgrades, and looks at both sockets.
+/// Upgrades, and checks both sockets.
 #[track_caller]
 pub fn upgrade(plain: &Socket) -> Socket {
     let secured = plain.start_tls().unwrap();
@@ -65,8 +68,7 @@ pub fn upgrade(plain: &Socket) -> Socket {
     secured
 }
 
-/// A program that does not wait for the handshake has its credential refused, and the server is told
-/// why it got none.
+/// Checks that an early write of a credential fails, and that the server receives an alert with the reason.
 #[track_caller]
 pub fn check_refused(socket: &Socket, server: &Server) {
     let error = socket.writer().write(b"secret").unwrap_err();
@@ -81,7 +83,7 @@ pub fn check_refused(socket: &Socket, server: &Server) {
     server.await_log("alert unknown ca");
 }
 
-/// Nothing follows, and the server has ended as the options demand: by default with a close_notify.
+/// Checks that no data follows and that the server ended cleanly: by default with `close_notify`.
 #[track_caller]
 pub fn check_clean_end(socket: &Socket) {
     let mut rest = Vec::new();

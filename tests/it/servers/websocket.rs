@@ -1,4 +1,4 @@
-//! The Python package `websockets`, asked through the example `websocket`.
+//! The Python package `websockets`, tested with the example `websocket`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -8,23 +8,23 @@ use super::certificates::Certificates;
 use super::harness::{NO_SECRET, Running, Scratch, Server, bounded, skip, start, text};
 
 #[test]
-fn websockets_repeats_what_the_websocket_example_says_over_tls() {
+fn websockets_echoes_the_websocket_example_over_tls() {
     let certificates = Certificates::new();
-    let test = "websockets_repeats_what_the_websocket_example_says_over_tls";
+    let test = "websockets_echoes_the_websocket_example_over_tls";
     let Some(server) = websockets(test, &certificates) else { return };
     let url = format!("wss://{}/", server.address());
     let args = [&url, "--ca", &server.file("ca.pem")];
     let Some(mut running) = Running::of(test, "websocket", &args, NO_SECRET) else { return };
     let mut input = running.child.stdin.take().unwrap();
     let mut output = BufReader::new(running.child.stdout.take().unwrap());
-    // Whether the server has had its answer to each ping it tells in the next message.
+    // The server's next message shows whether it received the answer to each ping.
     for said in ["salmon", "upstream", &"long ".repeat(10_000)] {
         writeln!(input, "{said}").unwrap();
         let mut heard = String::new();
         output.read_line(&mut heard).unwrap();
         assert!(heard == format!("{said}, and a pong\n"), "{heard:.200}");
     }
-    // It closes, and waits for the server.
+    // The example closes, and waits for the server.
     drop(input);
     let output = running.output();
     assert_eq!(text(&output.stderr), "");
@@ -40,20 +40,20 @@ fn the_websocket_example_ends_when_websockets_closes_over_tls() {
     let url = format!("wss://{}/", server.address());
     let args = [&url, "--ca", &server.file("ca.pem")];
     let Some(mut running) = Running::of(test, "websocket", &args, NO_SECRET) else { return };
-    // Its input goes on.
+    // The example's input stays open.
     let mut input = running.child.stdin.take().unwrap();
     writeln!(input, "bye").unwrap();
     let output = running.output();
     assert_eq!(text(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
-    // The answer to its close has come.
+    // The server received the answer to its close.
     server.await_log("closed with 1000");
 }
 
 // -------------------------------------------------------------------- the server
 
 fn websockets(test: &str, certificates: &Certificates) -> Option<Server> {
-    // Where packages of the system are.
+    // The system's packages are installed for this interpreter.
     let python = Path::new("/usr/bin/python3");
     let there = Command::new(python).args(["-c", "import websockets"]).output();
     if !there.is_ok_and(|output| output.status.success()) {
@@ -69,7 +69,7 @@ fn websockets(test: &str, certificates: &Certificates) -> Option<Server> {
     }))
 }
 
-/// Sends each message back after a ping that was answered, and says how the connection was closed.
+/// Echoes each message after an answered ping, and prints how the connection was closed.
 const ECHO: &str = r#"
 import asyncio, ssl, sys, websockets
 

@@ -296,7 +296,7 @@ fn a_handshake_in_endless_records_ends() {
 
 // -------------------------------------------------------------------- slow work
 
-/// Tickets that take so long to process that the bound is reached late, and the limit of the call has to apply before.
+/// Tickets that are slow to process: the limit of a call applies before the bound is reached.
 #[cfg(feature = "rustls-0_23")]
 mod slow {
     use std::sync::Arc;

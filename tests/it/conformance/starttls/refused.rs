@@ -194,7 +194,7 @@ fn injects(plaintext: &'static [u8]) -> TlsPeer {
 
 /// Runs a TLS handshake that the other end does not begin.
 fn gives_up(peer: &mut Accepted) {
-    let error = peer.try_handshake().expect_err("nobody speaks TLS");
+    let error = peer.try_handshake().expect_err("the other end does not speak TLS");
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 

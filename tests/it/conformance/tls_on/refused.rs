@@ -181,8 +181,8 @@ fn refused() {
 #[test]
 fn nxdomain() {
     story(|| {
-        let nobody = |_: &str| Err(io::ErrorKind::NotFound.into());
-        let connector = Connector::builder().resolver(nobody).build().expect("it is valid");
+        let unknown = |_: &str| Err(io::ErrorKind::NotFound.into());
+        let connector = Connector::builder().resolver(unknown).build().expect("it is valid");
         let socket = connector.connect_with("nosuch.test:4321", on()).expect("they are valid");
         fails_with(&socket, &[ErrorKind::Resolve]);
     });
