@@ -1,4 +1,4 @@
-//! What a server does in SCRAM-SHA-256 (RFC 5802 and 7677), for the one client of an example.
+//! The server's side of SCRAM-SHA-256 (RFC 5802 and 7677), for the one client of an example.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 const ROUNDS: usize = 4096;
 const SALT: &[u8] = b"sixteen of these";
 
-/// The answer to the client's first message.
+/// Returns the reply to the client's first message.
 pub fn challenge(first: &str) -> io::Result<String> {
     let (_, nonce) = first.split_once(",r=").ok_or_else(|| io::Error::other("no nonce"))?;
     Ok(format!("r={nonce}salmon,s={},i={ROUNDS}", BASE64_STANDARD.encode(SALT)))
@@ -18,7 +18,7 @@ pub fn challenge(first: &str) -> io::Result<String> {
 
 /// Returns the reply to the last message if that proves that the client knows the password.
 pub fn verify(password: &str, first: &str, challenge: &str, last: &str) -> io::Result<String> {
-    // Without what says that nothing is bound to the channel.
+    // The prefix says that the client uses no channel binding.
     let bare = first.strip_prefix("n,,").ok_or_else(|| io::Error::other("bound to a channel"))?;
     let (unproven, proof) = last.split_once(",p=").ok_or_else(|| io::Error::other("no proof"))?;
     let exchange = format!("{bare},{challenge},{unproven}");
