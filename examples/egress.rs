@@ -146,7 +146,7 @@ fn names() -> impl Fn(&str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
-/// A server of one page that redirects `/to/HOST:PORT`.
+/// Serves one page, and redirects `/to/HOST:PORT`.
 fn serve(listener: TcpListener) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     thread::spawn(move || {

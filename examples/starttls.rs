@@ -155,7 +155,7 @@ fn start(
     Ok((address, server))
 }
 
-/// The server's dialogue over TLS.
+/// Conducts the server's dialogue over TLS.
 fn serve(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut tls = StreamOwned::new(connection, stream);

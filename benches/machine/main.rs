@@ -89,7 +89,7 @@ mod tls {
         bencher.counter(ItemsCount::new(1_u32)).bench(Pair::open);
     }
 
-    /// The machine seals, and no server opens the records.
+    /// Seals with the machine; no server opens the records.
     #[divan::bench]
     fn up(bencher: Bencher) {
         let mut pair = Pair::open();
@@ -97,7 +97,7 @@ mod tls {
         bencher.counter(BytesCount::new(BYTES)).bench_local(|| pair.send(&plaintext, |_| ()));
     }
 
-    /// The machine opens records that were sealed outside the measurement.
+    /// Opens records with the machine. They are sealed outside the measurement.
     #[divan::bench]
     fn down(bencher: Bencher) {
         let pair = RefCell::new(Pair::open());
@@ -110,8 +110,8 @@ mod tls {
             });
     }
 
-    /// Both directions, including the server's work, on one thread and on two at once with a connection each. Two
-    /// threads would be slower if machines shared anything.
+    /// Moves data in both directions, including the server's work, on one thread and on two at once. Each thread has
+    /// its own connection, so two threads would be slower if machines shared anything.
     #[divan::bench(threads = [1, 2])]
     fn both_ways(bencher: Bencher) {
         thread_local! {

@@ -78,7 +78,8 @@ impl Shared for Floor {
     }
 }
 
-/// With a second thread the kernel counts references to descriptors, and the C library makes its calls cancellable.
+/// Starts a second thread. With it the kernel counts references to descriptors, and the C library makes its calls
+/// cancellable.
 fn have_a_second_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -21,10 +21,9 @@
 //! thread and on several, and Go if it is installed.
 //!
 //! A *round* starts fresh processes for every contender. In a round the contenders take *turns*: one works for some 50
-//! ms while the other processes are blocked, then the next, in an order that rotates from round to round. A
-//! disturbance that lasts longer than a turn affects all of them alike. Turns that are adjacent in time are compared:
-//! the table shows the median and the quartiles of the ratios to the reference's turns, and not the ratio of the
-//! medians.
+//! ms while the other processes are blocked, then the next. The order rotates from round to round. A disturbance that
+//! lasts longer than a turn affects all of them alike. Turns that are adjacent in time are compared. The table shows
+//! the median and the quartiles of the ratios to the reference's turns, and not the ratio of the medians.
 //!
 //! On systems other than Linux the processes are not pinned, and workloads that need `/proc` are skipped. As a test
 //! (`cargo test --benches`), each workload runs once and briefly, and proves only that it works.

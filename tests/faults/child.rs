@@ -87,7 +87,7 @@ pub fn run(command: Command, limit: Duration) -> io::Result<Ran> {
     Running::start(command, Stdio::null())?.finish(limit)
 }
 
-/// The number of cases that run in parallel.
+/// Returns the number of cases that run in parallel.
 pub fn jobs() -> usize {
     number("FAULTS_JOBS", 2).max(1)
 }

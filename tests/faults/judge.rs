@@ -220,7 +220,7 @@ impl Waiters {
         }
     }
 
-    /// Like [`told`](Self::told), but for a deadline of the kernel, which may end early.
+    /// Does the same as [`told`](Self::told) for a deadline of the kernel, which may end early.
     #[track_caller]
     pub fn told_by_the_system(self, since: Instant, deadline: Duration, kind: ErrorKind) {
         // The kernel counts from the last segment of the peer, which came a little before the fault.

@@ -12,8 +12,8 @@
 //! deadline that applied. No thread panics, and no descriptor or thread is left over. A later socket works. If a
 //! machine lacks the privilege or the tool for a case, the case is skipped and the reason is printed.
 //!
-//! The environment variables are `FAULTS_JOBS`, the number of cases that run in parallel (default 2), and
-//! `FAULTS_PLAIN` and `FAULTS_TLS`, the numbers of connections of a soak.
+//! `FAULTS_JOBS` is the number of cases that run in parallel (default 2). `FAULTS_PLAIN` and `FAULTS_TLS` are the
+//! numbers of connections of a soak.
 
 #[cfg(target_os = "linux")]
 mod case;

@@ -92,7 +92,7 @@ impl Behaviour {
         }
     }
 
-    /// The handshake fails with this kind in every situation.
+    /// Makes a behaviour whose handshake fails with this kind in every situation.
     pub fn never_opens(
         name: &str,
         kind: ErrorKind,
@@ -109,7 +109,7 @@ impl Behaviour {
         }
     }
 
-    /// The handshake succeeds in the end, and nothing follows.
+    /// Makes a behaviour whose handshake succeeds in the end, and nothing follows.
     pub fn opens_late(
         name: &str,
         play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -117,7 +117,7 @@ impl Behaviour {
         Behaviour { opens: false, ..Behaviour::new(name, play) }
     }
 
-    /// The connection stays open, and calls end at their deadlines.
+    /// Makes a behaviour after which the connection stays open, and calls end at their deadlines.
     pub fn stays_open(
         name: &str,
         version: Version,
@@ -126,7 +126,7 @@ impl Behaviour {
         Behaviour::after_handshake(name, version, play)
     }
 
-    /// The connection fails with this kind in every situation.
+    /// Makes a behaviour after which the connection fails with this kind in every situation.
     pub fn fails(
         name: &str,
         version: Version,
@@ -142,7 +142,7 @@ impl Behaviour {
         }
     }
 
-    /// The peer ends the connection cleanly, and later writes fail.
+    /// Makes a behaviour in which the peer ends the connection cleanly, and later writes fail.
     pub fn ends(
         name: &str,
         version: Version,
@@ -156,7 +156,7 @@ impl Behaviour {
         }
     }
 
-    /// The server sends data first, and only a reader gets past it.
+    /// Makes a behaviour in which the server sends data first, and only a reader gets past it.
     pub fn after_data(
         name: &str,
         version: Version,
@@ -184,7 +184,7 @@ impl Behaviour {
         Behaviour { play: Box::new(play), ..self }
     }
 
-    /// The script runs after a correct handshake, while a thread discards what the client sends.
+    /// Makes a behaviour that follows a correct handshake, while a thread discards what the client sends.
     fn after_handshake(
         name: &str,
         version: Version,
@@ -206,18 +206,18 @@ impl Behaviour {
         Behaviour { load: Load::Flood, ..self }
     }
 
-    /// The client does not require close_notify.
+    /// Makes the client not require close_notify.
     pub fn lenient(self) -> Behaviour {
         Behaviour { lenient: true, ..self }
     }
 
-    /// Also allows this kind for a writer, which may process one record after the unread data.
+    /// Allows this kind too for a writer, which may process one record after the unread data.
     pub fn or_writing(mut self, kind: ErrorKind) -> Behaviour {
         self.writing.push(Outcome::Fails(kind));
         self
     }
 
-    /// Also allows this kind for `opened`.
+    /// Allows this kind too for `opened`.
     pub fn or_opening(mut self, kind: ErrorKind) -> Behaviour {
         self.opening.push(Outcome::Fails(kind));
         self
@@ -231,7 +231,7 @@ impl Behaviour {
         Behaviour { opens: false, play: Box::new(play), ..self }
     }
 
-    /// Also allows this kind in every situation.
+    /// Allows this kind too in every situation.
     pub fn or(mut self, kind: ErrorKind) -> Behaviour {
         let also = Outcome::Fails(kind);
         self.idle.push(also);
@@ -243,7 +243,7 @@ impl Behaviour {
         self
     }
 
-    /// Also allows this kind for an upgrade, which can fail before the handshake.
+    /// Allows this kind too for an upgrade, which can fail before the handshake.
     pub fn or_upgrading(mut self, kind: ErrorKind) -> Behaviour {
         self.upgrading.push(Outcome::Fails(kind));
         self

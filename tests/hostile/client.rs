@@ -24,9 +24,9 @@ pub const LIMIT: Duration = Duration::from_secs(1);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// The pause between two writes, unless the server floods.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long the client waits for the end of a socket that may stay open.
+/// The time for which the client waits for the end of a socket that may stay open.
 const SHORT: Duration = Duration::from_millis(50);
-/// How long the CPU time is measured after a situation has ended.
+/// The time after a situation for which the CPU time is measured.
 const AFTERWARDS: Duration = Duration::from_millis(60);
 
 /// Plays the orders of standard input, one per line. First come the trusted root in PEM and an empty line.

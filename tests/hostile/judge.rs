@@ -8,7 +8,7 @@ use crate::behaviour::{Behaviour, Load, Outcome, Situation};
 use crate::client::LIMIT;
 use crate::report::Report;
 
-/// How late a call may end on a machine that runs other tests as well.
+/// The delay that a call may have on a machine that runs other tests as well.
 const TOLERANCE: Duration = Duration::from_millis(750);
 /// The most that the memory may grow, in bytes.
 const MEMORY_MOST: u64 = 4 << 20;

@@ -13,8 +13,8 @@
 //! - the client uses next to no CPU time if there is nothing to do, and none after the end;
 //! - no socket is left.
 //!
-//! The servers run in this process and each client in a process of its own, so memory and CPU time are measured for one
-//! client alone, even while others run.
+//! The servers run in this process and each client in a process of its own. So memory and CPU time are those of one
+//! client, even if others run at the same time.
 
 #[cfg(target_os = "linux")]
 mod behaviour;

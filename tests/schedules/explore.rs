@@ -16,8 +16,9 @@ const DEPTH: usize = 4;
 /// More steps than the longest run takes. A thread that spins exceeds them.
 const STEPS_MOST: usize = 20_000;
 
-/// Runs a model under three kinds of schedule, a third of the number each: random ones, ones by priorities that change
-/// a few times (PCT), and all schedules in order, those with the fewest preemptions first.
+/// Runs a model under three kinds of schedule, a third of the number each. The first are random, and the second follow
+/// priorities that change a few times (PCT). The last are all schedules in order, those with the fewest preemptions
+/// first.
 pub fn explore(name: &str, body: fn()) {
     #[cfg(sockeye_planted)]
     if let Ok(bug) = env::var("PLANTED") {

@@ -1,10 +1,10 @@
 //! The driver under the interleavings of its threads.
 //!
-//! Each model is a few threads that use one or two sockets through the public API: a close during a blocked read, an
-//! upgrade during a write, connects at a limit. It runs thousands of times, each time with another order of its
-//! threads' steps. The driver and its event loop are the real ones. Below them is a model of locks, clock and kernel
-//! sockets ([`sockeye::model`]), in which another thread may run at every lock, atomic operation, wait and system
-//! call.
+//! Each model is a few threads that use one or two sockets through the public API. Examples are a close during a
+//! blocked read, an upgrade during a write, and connects at a limit. A model runs thousands of times, each time with
+//! another order of its threads' steps. The driver and its event loop are the real ones. Below them is a model of
+//! locks, clock and kernel sockets ([`sockeye::model`]). In it another thread may run at every lock, atomic operation,
+//! wait and system call.
 //!
 //! A run fails if an assertion does, or if no thread can continue, as after a lost wake-up. It also fails if a
 //! descriptor is open at its end, a socket is still registered, or the event loop still holds anything.

@@ -21,7 +21,8 @@ fn secure(mode: SecureTransport) -> SocketOptions {
     with_tls(mode, "localhost")
 }
 
-/// The length of the first message would depend on a ticket from an earlier run.
+/// Returns options with which the peer sends no tickets. Otherwise the length of the first message would depend on a
+/// ticket from an earlier run.
 fn without_tickets() -> SocketOptions {
     with_tls(SecureTransport::On, NO_TICKETS)
 }

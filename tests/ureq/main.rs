@@ -184,7 +184,7 @@ fn a_connection_with_surplus_data_is_not_reused() {
     }
 }
 
-/// Posts, because a request that is not idempotent must not be sent twice.
+/// Checks that a POST uses this connection. A POST is not idempotent, so ureq must not send it twice.
 #[track_caller]
 fn is_posted_by_the_connection(number: usize, agent: &Agent, server: &Server) {
     let mut response = agent.post(server.url("outside.test")).send("data").expect("it is answered");

@@ -2,8 +2,8 @@
 // prints ready, and then takes one turn for each input line, which it answers with the turn's figures. It
 // ends with its input.
 //
-// The harness pins the process and passes the client's name, tcp or tls, the length of a turn in
-// nanoseconds, the count, and the servers' addresses.
+// The harness pins the process and passes these arguments: client, tcp or tls, length of a turn in
+// nanoseconds, count, servers' addresses.
 package main
 
 import (

@@ -1,6 +1,6 @@
-//! The report of a run: the [whole table](table) on standard output and, in `target/bench`, the [summary](summary) and
-//! the table as `results.md` and the [chart](chart) as `results.svg`. With `--publish` the summary and the chart go to
-//! BENCHMARKING.md as well.
+//! The report of a run. The [whole table](table) goes to standard output. In `target/bench`, `results.md` has the
+//! [summary](summary) and the table, and `results.svg` the [chart](chart). With `--publish` the summary and the chart
+//! go to BENCHMARKING.md as well.
 
 mod chart;
 mod published;
@@ -66,8 +66,8 @@ impl Samples {
         self.absent[contender].as_deref()
     }
 
-    /// If no contender takes part, returns the first one's reason. Without the reference alone, the others are shown
-    /// without ratios.
+    /// Returns the first contender's reason if no contender takes part. Without the reference alone, the others are
+    /// shown without ratios.
     pub fn all_absent(&self) -> Option<&str> {
         let reasons: Option<Vec<&str>> = self.absent.iter().map(Option::as_deref).collect();
         reasons.and_then(|reasons| reasons.first().copied())

@@ -50,7 +50,7 @@ impl Wire for StreamOwned {
     }
 }
 
-/// One for all connections of the process, as it is meant to be used.
+/// Returns the configuration, which all connections share, as rustls recommends.
 pub fn config() -> io::Result<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {

@@ -99,7 +99,7 @@ async fn open_all<W: AsyncWire>(
     Ok(())
 }
 
-/// A few connections that talk among more and more silent ones.
+/// Measures a few connections that talk among more and more silent ones.
 pub fn crowd<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;

@@ -1,5 +1,6 @@
-//! The peer that is not a blocking stream: tokio, with tokio-rustls over TLS. Every workload is written as a typical
-//! tokio program would be: tasks in place of threads, no blocking in a task, and no entry into the runtime per read.
+//! The peer that is not a blocking stream: tokio, with tokio-rustls over TLS. Every workload is written as in a
+//! typical tokio program. It has tasks in place of threads, never blocks in a task, and does not enter the runtime for
+//! each read.
 //!
 //! The work runs in a spawned task on both runtimes, where the multi-thread one is at its best. What `block_on` polls
 //! itself moves between threads for every event.

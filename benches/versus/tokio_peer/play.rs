@@ -75,8 +75,8 @@ pub fn allocations<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> 
     }))
 }
 
-/// Wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads per second
-/// at rest.
+/// Measures wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads
+/// per second at rest.
 pub fn wake_ups<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     let plan = task.workload.plan.in_mode(task.mode);
     let table = stage.run(Table::<W>::set(task.servers[0], None))?;

@@ -51,7 +51,7 @@ fn one_way<F: Flow>(task: &Task, stage: Stage, flow: F) -> Turn {
     })
 }
 
-/// One task reads while another writes, each with its half.
+/// Reads in one task while another writes, each with its half.
 pub fn duplex<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
     let wire = stage.run(W::open(task.servers[0]))?;
     let turn = task.workload.plan.in_mode(task.mode).turn;

@@ -40,8 +40,8 @@ pub fn allocations_so_far() -> usize {
     stats.allocations + stats.reallocations
 }
 
-/// Wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads per second
-/// at rest.
+/// Measures wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads
+/// per second at rest.
 pub fn wake_ups<W: Wire>(task: &Task) -> io::Result<Turn> {
     let table = Table::<W>::set(task, None)?;
     let plan = task.workload.plan.in_mode(task.mode);

@@ -1,5 +1,6 @@
-//! A few connections talk while more and more silent ones are open. The figures are the cost of a round trip in the
-//! client's process, with all its threads, at 10 connections in total, and the growth of this cost with more.
+//! A few connections talk while more and more silent ones are open. The first figure is the cost of a round trip at 10
+//! connections in total, over all threads of the client's process. The others are the growth of this cost with more
+//! connections.
 
 use std::io;
 use std::time::{Duration, Instant};

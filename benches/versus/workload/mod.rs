@@ -1,6 +1,6 @@
-//! The workloads. Each is a row of [`ALL`]: a name, the server's service, the CPUs of its processes, the length of a
-//! turn, its figures and their aims. The client's part is in a module per workload and generic over the contender's
-//! [`Wire`].
+//! The workloads, which are the rows of [`ALL`]. A row has a name, the server's service, the CPUs of the processes,
+//! the length of a turn, the figures and their aims. The client's part is in a module per workload and generic over
+//! the contender's [`Wire`].
 //!
 //! A workload over TLS does the same as its counterpart in plaintext, with other contenders.
 

@@ -50,7 +50,7 @@ fn tiny(way: Way) {
     peer.ending();
 }
 
-/// The peer sends single bytes.
+/// Reads from a peer that sends single bytes.
 fn short_reads(way: Way) {
     let peer = way.plays(move |peer| {
         let sent = noise(2, 700);
@@ -69,7 +69,7 @@ fn short_reads(way: Way) {
     peer.ending();
 }
 
-/// The peer reads little at a time, but everything in the end.
+/// Writes to a peer that reads little at a time, but everything in the end.
 fn short_writes(way: Way) {
     const LEN: usize = 512 * 1024;
     let terms = crate::support::tls::terms();
@@ -80,7 +80,7 @@ fn short_writes(way: Way) {
     same(&peer.ending().bytes, &noise(3, LEN));
 }
 
-/// The write's own limit passes. When the peer finally reads, it gets all accepted data.
+/// Checks that a write's own limit passes, and that the peer gets all accepted data when it finally reads.
 fn never_reads(stage: Stage) {
     let mut peer = Remote::start();
     let socket: Socket = stage.reach(&mut peer, little_room().write_timeout(LIMIT));

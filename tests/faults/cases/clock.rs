@@ -51,7 +51,7 @@ fn while_connecting(to: &str) {
     waiters.told(begun, LIMIT, ErrorKind::TimedOut);
 }
 
-/// Deadlines pass on time, and the connection still works.
+/// Checks that deadlines pass on time, and that the connection still works after them.
 fn while_open(to: &str) {
     let mut peer = Remote::start();
     let socket = Stage::Open.reach(&mut peer, little_room());
@@ -68,7 +68,7 @@ fn while_open(to: &str) {
     super::peer::lives_on(Stage::Open, &socket, &mut peer);
 }
 
-/// The wall clock decides if certificates are valid, as it should.
+/// Checks that the wall clock decides if certificates are valid, as it should.
 fn before_a_handshake(to: &str) {
     let server = Server::start();
     jump(to);

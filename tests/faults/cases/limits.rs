@@ -12,7 +12,7 @@ use crate::support::process::take_all_descriptors;
 use crate::support::system_code;
 use crate::tour;
 
-/// With this many free descriptors no tour fails.
+/// The number of free descriptors with which no tour fails.
 const ENOUGH: usize = 12;
 
 type Tour = fn(&Site) -> Result<(), Error>;

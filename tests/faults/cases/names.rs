@@ -93,7 +93,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A case in which the resolver fails and every waiting call fails at once.
+/// Makes a case in which the resolver fails and every waiting call fails at once.
 fn fails_at_once(
     name: &str,
     resolver: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Clone + Send + Sync + 'static,

@@ -16,7 +16,7 @@ use crate::support::{eventually, fails, fill, ms, timed};
 
 const LIMIT: Duration = ms(1000);
 
-/// After this time without a segment from the peer, the kernel gives the connection up.
+/// The time without a segment from the peer after which the kernel gives the connection up.
 const GONE_AFTER: Duration = Duration::from_secs(3);
 
 /// A fault of the network. Returns the time when it began.
@@ -88,7 +88,7 @@ fn refused(fault: Fault) {
     told_ever_after(&socket, ErrorKind::Connect);
 }
 
-/// The dead address comes first; the connect falls back to the other family.
+/// Checks that a connect falls back to the other family if the first address is dead.
 fn other_family(dead: &str, alive: &str) {
     let (space, mut peer) = reachable();
     let family = if dead == V6 { "ip6" } else { "ip" };
@@ -117,7 +117,8 @@ fn patient() -> SocketOptions {
     SocketOptions::new().tcp(tcp)
 }
 
-/// The kernel gives the connection up, after keepalive probes or after the user timeout if data is in flight.
+/// Checks that the kernel gives the connection up, after keepalive probes or after the user timeout if data is in
+/// flight.
 fn is_lost(stage: Stage, fault: Fault) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, patient());
@@ -127,7 +128,8 @@ fn is_lost(stage: Stage, fault: Fault) {
     stage.told_ever_after(&socket, ErrorKind::Lost);
 }
 
-/// The peer's network answers the next segment of this side with RST, at the latest a keepalive probe.
+/// Checks that a reset of the peer's network is reported. It answers the next segment, at the latest a keepalive
+/// probe.
 fn is_reset(stage: Stage, fault: Fault) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, patient());
@@ -137,7 +139,7 @@ fn is_reset(stage: Stage, fault: Fault) {
     stage.told_ever_after(&socket, ErrorKind::Reset);
 }
 
-/// The peer stops during the handshake, and only the connect timeout ends it.
+/// Checks that the connect timeout ends a handshake in which the peer stops.
 fn halted(stage: Stage, fault: Fault) {
     let (space, mut peer) = reachable();
     let begun = Instant::now();
@@ -147,7 +149,8 @@ fn halted(stage: Stage, fault: Fault) {
     stage.told_ever_after(&socket, ErrorKind::TimedOut);
 }
 
-/// Without keepalive or a user timeout, only the limits of calls pass, and the connection outlives the fault.
+/// Checks that without keepalive or a user timeout only the limits of calls pass, and that the connection outlives the
+/// fault.
 fn flaps(stage: Stage) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, little_room());
@@ -168,7 +171,7 @@ fn flaps(stage: Stage) {
     lives_on(stage, &socket, &mut peer);
 }
 
-/// The socket cannot deliver its data, and `close` gives up in time.
+/// Checks that `close` gives up in time if the socket cannot deliver its data.
 fn closes_into_a_black_hole() {
     let (space, mut peer) = reachable();
     let socket: Socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));

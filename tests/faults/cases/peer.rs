@@ -40,7 +40,7 @@ fn killed(stage: Stage) -> Option<ErrorKind> {
     }
 }
 
-/// Every limit passes on time. If only the limit of a call has passed, the connection still works.
+/// Checks that every limit passes on time, and that the connection works after the limit of a call.
 fn freezes(stage: Stage) {
     let mut peer = Remote::start();
     let begun = Instant::now();

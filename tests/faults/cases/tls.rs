@@ -86,7 +86,7 @@ fn silence_in_the_handshake(stage: Stage) {
     peer.does("over");
 }
 
-/// Half a record is neither data nor an end: the read's own limit passes, and the rest still decrypts.
+/// Checks that half a record is neither data nor an end: the read's own limit passes, and the rest still decrypts.
 fn silence_within_a_record() {
     let mut peer = Remote::start();
     let socket: Socket = Stage::OpenTls.reach(&mut peer, little_room().read_timeout(LIMIT));

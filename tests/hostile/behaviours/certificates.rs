@@ -11,7 +11,7 @@ pub fn all() -> Vec<Behaviour> {
     [refused(), large(), malformed()].into_iter().flatten().collect()
 }
 
-/// A handshake that fails only because of this identity.
+/// Makes a handshake that fails only because of this identity.
 fn is(name: &str, who: Identity) -> Behaviour {
     Behaviour::never_opens(name, Tls, move |server| {
         server.identity = who.clone();
@@ -21,7 +21,7 @@ fn is(name: &str, who: Identity) -> Behaviour {
     })
 }
 
-/// A handshake that succeeds with this identity.
+/// Makes a handshake that succeeds with this identity.
 fn opens(name: &str, who: Identity) -> Behaviour {
     Behaviour::opens_late(name, move |server| {
         server.identity = who.clone();
@@ -33,7 +33,7 @@ fn opens(name: &str, who: Identity) -> Behaviour {
     })
 }
 
-/// A handshake with this message in place of the Certificate.
+/// Makes a handshake with this message in place of the Certificate.
 fn says(name: &str, message: Vec<u8>) -> Behaviour {
     Behaviour::never_opens(name, Tls, move |server| {
         server.greet()?;

@@ -22,7 +22,7 @@ pub fn all() -> Vec<Behaviour> {
         .collect()
 }
 
-/// The script runs after a correct ServerHello.
+/// Runs the script after a correct ServerHello.
 fn greets(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -33,7 +33,7 @@ fn greets(
     })
 }
 
-/// The script runs after the server's CertificateVerify.
+/// Runs the script after the server's CertificateVerify.
 fn proves(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,

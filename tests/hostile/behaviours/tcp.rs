@@ -83,7 +83,7 @@ pub fn all() -> Vec<Behaviour> {
     all
 }
 
-/// A byte out of band.
+/// Sends a byte out of band.
 fn urgent(server: &mut Server) -> io::Result<()> {
     SockRef::from(&server.stream).send_out_of_band(&[0]).map(drop)
 }

@@ -15,7 +15,7 @@ pub fn all() -> Vec<Behaviour> {
     [ends(), hellos(), exchanges(), messages(), finishes()].into_iter().flatten().collect()
 }
 
-/// The script runs after a ServerHello of TLS 1.2.
+/// Runs the script after a ServerHello of TLS 1.2.
 fn greets(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,
@@ -26,7 +26,7 @@ fn greets(
     })
 }
 
-/// The script replaces the server's ChangeCipherSpec and Finished.
+/// Runs the script in place of the server's ChangeCipherSpec and Finished.
 fn exchanges_keys(
     name: &str,
     play: impl Fn(&mut Server) -> io::Result<()> + Send + Sync + 'static,

@@ -16,7 +16,7 @@ pub fn mac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), bytes).as_ref().to_vec()
 }
 
-/// HKDF-Expand-Label, for at most one block (RFC 8446, section 7.1).
+/// Computes HKDF-Expand-Label, for at most one block (RFC 8446, section 7.1).
 pub fn expand_label(secret: &[u8], label: &str, context: &[u8], len: u8) -> Vec<u8> {
     let mut info = vec![0, len];
     records::vec8(&mut info, format!("tls13 {label}").as_bytes());
@@ -27,7 +27,7 @@ pub fn expand_label(secret: &[u8], label: &str, context: &[u8], len: u8) -> Vec<
     block
 }
 
-/// The pseudorandom function of TLS 1.2 (RFC 5246, section 5).
+/// Computes the pseudorandom function of TLS 1.2 (RFC 5246, section 5).
 pub fn prf(secret: &[u8], label: &str, seed: &[u8], len: usize) -> Vec<u8> {
     let seed = [label.as_bytes(), seed].concat();
     let mut bytes = Vec::new();

@@ -51,7 +51,7 @@ fn authority(name: &str) -> CertificateParams {
     params
 }
 
-/// The authority that the client trusts.
+/// Returns the authority that the client trusts.
 fn root() -> &'static Root {
     static ROOT: OnceLock<Root> = OnceLock::new();
     ROOT.get_or_init(|| new_root("trusted"))
@@ -73,13 +73,13 @@ fn issued(issuer: &Root, params: &CertificateParams) -> Identity {
     Identity { chain: vec![leaf.der().to_vec()], key: ring_key(&key) }
 }
 
-/// The identity that the client expects.
+/// Returns the identity that the client expects.
 pub fn good() -> Identity {
     static GOOD: OnceLock<Identity> = OnceLock::new();
     GOOD.get_or_init(|| issued(root(), &params(&["localhost".to_owned()]))).clone()
 }
 
-/// A certificate for `count` other names, and for the right one if `right`.
+/// Makes a certificate for `count` other names, and for the right one if `right`.
 pub fn of_many_names(count: usize, right: bool) -> Identity {
     let mut names: Vec<String> =
         (0..count).map(|number| format!("host-{number}.example.test")).collect();
@@ -107,19 +107,19 @@ pub fn not_yet_valid() -> Identity {
     issued(root(), &params)
 }
 
-/// A certificate of an authority that the client does not trust.
+/// Makes a certificate of an authority that the client does not trust.
 pub fn of_unknown_authority() -> Identity {
     issued(&new_root("unknown"), &params(&["localhost".to_owned()]))
 }
 
-/// A certificate with CA:TRUE in place of a server's.
+/// Makes a certificate with CA:TRUE in place of a server's.
 pub fn of_an_authority() -> Identity {
     let mut params = params(&["localhost".to_owned()]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     issued(root(), &params)
 }
 
-/// Unrelated certificates of about `bytes` bytes in total.
+/// Makes unrelated certificates of about `bytes` bytes in total.
 pub fn strangers(bytes: usize) -> Vec<Vec<u8>> {
     let names: Vec<String> =
         (0..60).map(|number| format!("a-name-of-no-use-{number}.example.test")).collect();
@@ -127,8 +127,8 @@ pub fn strangers(bytes: usize) -> Vec<Vec<u8>> {
     vec![one.clone(); bytes / (one.len() + 5)]
 }
 
-/// A certificate below a maze: `count` authorities of one name, each signed by another of them, and none by a root.
-/// The number of paths through it is exponential.
+/// Makes a certificate below a maze of `count` authorities of one name. Each is signed by another of them, and none by
+/// a root. The number of paths through the maze is exponential.
 pub fn maze(count: usize) -> Identity {
     let roots: Vec<Root> = (0..count).map(|_| new_root("maze")).collect();
     let mut identity = issued(&roots[0], &params(&["localhost".to_owned()]));
@@ -140,7 +140,7 @@ pub fn maze(count: usize) -> Identity {
     identity
 }
 
-/// A certificate below `count` authorities of one name, which all claim that the trusted root has signed them.
+/// Makes a certificate below `count` authorities of one name. All of them claim that the trusted root has signed them.
 pub fn impostors(count: usize) -> Identity {
     let impostor = new_root("trusted");
     let below: Vec<Root> = (0..count)

@@ -39,19 +39,19 @@ pub fn header(kind: u8, len: usize) -> Vec<u8> {
     [&[kind, 3, 3][..], &len.to_be_bytes()].concat()
 }
 
-/// A record in the clear.
+/// Returns a record in the clear.
 pub fn plain(kind: u8, content: &[u8]) -> Vec<u8> {
     [&header(kind, content.len())[..], content].concat()
 }
 
-/// A handshake message.
+/// Returns a handshake message.
 pub fn handshake(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
     vec24(&mut bytes, body);
     bytes
 }
 
-/// The header of a handshake message that claims this length.
+/// Returns the header of a handshake message that claims this length.
 pub fn handshake_header(kind: u8, len: u32) -> Vec<u8> {
     [&[kind], &len.to_be_bytes()[1..]].concat()
 }

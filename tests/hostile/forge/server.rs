@@ -82,7 +82,7 @@ impl Server {
         Ok(())
     }
 
-    /// As [`open`](Self::open), but stops reading after the handshake.
+    /// Does the same as [`open`](Self::open), but stops reading after the handshake.
     pub fn open_and_stop_reading(&mut self, version: Version) -> io::Result<()> {
         match version {
             Version::Tls12 => self.open12()?,
