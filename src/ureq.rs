@@ -17,9 +17,9 @@
 //!
 //! # Division of work
 //!
-//! - **Names**: only the connector looks them up, once for each connection. [`NoLookUp`] replaces ureq's own resolver
+//! - **Names**: only the connector looks them up, once for each connection. [`NoLookup`] replaces ureq's own resolver
 //!   and looks nothing up.
-//! - **TLS** comes from the connector and the [options](Dialler::options). ureq's `tls_config` has no effect, neither
+//! - **TLS** comes from the connector and the [options](UreqConnector::options). ureq's `tls_config` has no effect, neither
 //!   its roots nor its switch to disable verification. ureq's own features for TLS are not needed. `ip_family` and
 //!   `no_delay` have no effect either.
 //! - **Time**: each timeout of ureq is an absolute deadline here, which a peer that trickles bytes cannot extend.
@@ -77,7 +77,7 @@ pub fn agent(config: Config, connector: Connector) -> Agent {
 }
 
 /// Makes the connections of an agent. Implements ureq's `Connector`, for `ureq::Agent::with_parts` together with
-/// [`NoLookUp`].
+/// [`NoLookup`].
 ///
 /// ```
 /// use sockeye::ureq::{UreqConnector, NoLookup};
@@ -167,7 +167,7 @@ impl transport::Connector for UreqConnector {
 }
 
 /// Resolves nothing, so that the connector gets each name unchanged. Implements ureq's `Resolver`, for use with a
-/// [`Dialler`].
+/// [`UreqConnector`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLookup;
 
