@@ -6,7 +6,7 @@ mod model;
 mod rules;
 mod text;
 
-use sockeye::sim::{self, Life, Plan};
+use sockeye::sim::{self, Scenario, ScenarioKind};
 
 pub use rules::egress;
 pub use text::address;
@@ -27,34 +27,34 @@ pub const TARGETS: [Target; 8] = [
 
 /// Feeds arbitrary inputs to one machine.
 pub fn inputs(bytes: &[u8]) {
-    sim::inputs(bytes).unwrap_or_else(|broken| panic!("{broken}"));
+    sim::inputs(bytes).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 /// Runs a machine in plaintext and a peer, with a wire that behaves arbitrarily.
 pub fn lives(bytes: &[u8]) {
-    lead(Life::Plain, bytes);
+    drive(ScenarioKind::Plain, bytes);
 }
 
 /// Runs two machines with a wire that behaves arbitrarily.
 pub fn pairs(bytes: &[u8]) {
-    lead(Life::Pair, bytes);
+    drive(ScenarioKind::Pair, bytes);
 }
 
 /// Runs TLS from the start, with a wire that behaves arbitrarily.
 pub fn secure(bytes: &[u8]) {
-    lead(Life::Secure, bytes);
+    drive(ScenarioKind::Secure, bytes);
 }
 
 /// Runs an upgrade from plaintext to TLS, with plaintext at every position.
 pub fn upgrades(bytes: &[u8]) {
-    lead(Life::Upgrade, bytes);
+    drive(ScenarioKind::Upgrade, bytes);
 }
 
 /// Changes a server's TLS records, and feeds them in one piece and in others.
 pub fn records(bytes: &[u8]) {
-    sim::records(bytes).unwrap_or_else(|broken| panic!("{broken}"));
+    sim::records(bytes).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
-fn lead(life: Life, bytes: &[u8]) {
-    sim::run(&Plan::of_life(life, bytes)).unwrap_or_else(|broken| panic!("{broken}"));
+fn drive(kind: ScenarioKind, bytes: &[u8]) {
+    sim::run(&Scenario::of_kind(kind, bytes)).unwrap_or_else(|violation| panic!("{violation}"));
 }

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::model::{Check, Held, Model, rule};
-use super::names::{Answer, Names, address};
-use super::plan::{ServerSetting, Source, checksum};
+use super::model::{CheckResult, Expectations, Model, rule};
+use super::names::{LookupPart, Names, address};
+use super::plan::{ByteSource, ServerSetup, checksum};
 use super::tls::{self, Server};
 use super::trace::Trace;
 use crate::machine::{
@@ -15,12 +15,12 @@ use crate::machine::{
     RecvPermit, SendEvent, SendPermit, Transmit, WriteStep,
 };
 
-pub(super) struct Inputs {
+pub(super) struct ArbitraryInputs {
     machine: Machine,
     model: Model,
     pub(super) trace: Trace,
     names: Names,
-    server_setting: ServerSetting,
+    server_setting: ServerSetup,
     config: Config,
     secure: bool,
     now: Instant,
@@ -34,16 +34,16 @@ pub(super) struct Inputs {
     to_client: Vec<u8>,
 }
 
-impl Inputs {
+impl ArbitraryInputs {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one instant that all others are counted from"
     )]
-    pub(super) fn new(source: &mut Source<'_>) -> Self {
+    pub(super) fn new(source: &mut ByteSource<'_>) -> Self {
         let now = Instant::now();
-        tls::begin(checksum(source.0));
+        tls::seed(checksum(source.0));
         let flags = source.byte();
-        let server_setting = ServerSetting {
+        let server_setting = ServerSetup {
             tls13: flags & 1 == 0,
             short_records: flags & 6 == 6,
             require_close_notify: flags & 24 != 24,
@@ -53,7 +53,7 @@ impl Inputs {
         let names = if flags & 64 == 0 { Names::simple() } else { Names::decode(source) };
         let config = Config {
             target: names.target(),
-            bind: names.bound(),
+            bind: names.bind_address(),
             egress: names.egress(),
             tls: secure.then(|| tls::setup(server_setting)),
             allow_half_open: flags & 128 != 0,
@@ -61,7 +61,7 @@ impl Inputs {
             connect_deadline: None,
             close_timeout: Duration::from_secs(5),
         };
-        Inputs {
+        ArbitraryInputs {
             machine: Machine::new(config.clone(), now),
             model: Model::new(),
             trace: Trace::default(),
@@ -81,11 +81,11 @@ impl Inputs {
         }
     }
 
-    pub(super) fn run(&mut self, mut source: Source<'_>) -> Check {
+    pub(super) fn run(&mut self, mut source: ByteSource<'_>) -> CheckResult {
         if source.byte() % 8 != 0 {
             self.start()?;
         }
-        for _ in 0..INPUTS_MOST {
+        for _ in 0..MAX_INPUTS {
             if source.0.is_empty() {
                 break;
             }
@@ -94,7 +94,7 @@ impl Inputs {
         self.finish()
     }
 
-    fn step(&mut self, source: &mut Source<'_>) -> Check {
+    fn step(&mut self, source: &mut ByteSource<'_>) -> CheckResult {
         let fault = Fault::Reset(None);
         match source.byte() % 40 {
             0 => self.answer(source, true),
@@ -104,7 +104,7 @@ impl Inputs {
             6 => {
                 self.now += source.delay();
                 self.handle(Input::TimerExpired)?;
-                Model::see_time(&self.machine, self.now)
+                Model::check_timer(&self.machine, self.now)
             }
             7 => self.handle(Input::WireEof),
             8 => self.handle(Input::WireFailed(fault)),
@@ -114,7 +114,7 @@ impl Inputs {
             12 => self.handle(Input::CloseWrite),
             13 => self.handle(Input::CancelRead),
             14 => self.handle(Input::StartTls),
-            15 => self.hand_over(),
+            15 => self.complete_upgrade(),
             16 => self.handle(Input::UnexpectedPlaintext),
             17..=19 => self.read(),
             20..=22 => self.write(),
@@ -153,26 +153,26 @@ impl Inputs {
         }
     }
 
-    fn start(&mut self) -> Check {
+    fn start(&mut self) -> CheckResult {
         let actions = self.machine.start(self.now).collect();
-        self.see(actions)
+        self.check(actions)
     }
 
-    fn handle(&mut self, input: Input<'_>) -> Check {
+    fn handle(&mut self, input: Input<'_>) -> CheckResult {
         let actions = self.machine.handle(input, self.now).collect();
-        self.see(actions)
+        self.check(actions)
     }
 
-    fn answer(&mut self, source: &mut Source<'_>, last: bool) -> Check {
+    fn answer(&mut self, source: &mut ByteSource<'_>, last: bool) -> CheckResult {
         let (mask, first) = (source.byte(), source.byte());
-        let addresses = Answer { after: Duration::ZERO, mask, first }.addresses();
+        let addresses = LookupPart { after: Duration::ZERO, mask, first }.addresses();
         match last {
             true => self.handle(Input::Resolved(Ok(&addresses))),
             false => self.handle(Input::PartialResolved(&addresses)),
         }
     }
 
-    fn attempted(&mut self, source: &mut Source<'_>) -> Check {
+    fn attempted(&mut self, source: &mut ByteSource<'_>) -> CheckResult {
         let Some(id) = self.latest else { return Ok(()) };
         let remote = address(0);
         let result = match source.byte() % 8 {
@@ -185,13 +185,13 @@ impl Inputs {
     }
 
     /// As who drives a machine does, which has seen to it that nobody is at the wire.
-    fn hand_over(&mut self) -> Check {
+    fn complete_upgrade(&mut self) -> CheckResult {
         let quiet = self.machine.is_idle_for_upgrade();
         self.handle(Input::UpgradeReady)?;
         if !quiet {
             return Ok(());
         }
-        self.model.see_upgraded(&self.machine)?;
+        self.model.check_upgraded(&self.machine)?;
         let setup = tls::setup(self.server_setting);
         self.machine = Machine::upgrade(&self.config, &setup, None, self.now);
         self.model = Model::upgrading();
@@ -200,7 +200,7 @@ impl Inputs {
         self.start()
     }
 
-    fn read(&mut self) -> Check {
+    fn read(&mut self) -> CheckResult {
         match self.machine.read() {
             ReadStep::Recv(permit) | ReadStep::Ingest(permit) | ReadStep::TakePlaintext(permit) => {
                 rule(self.reader.is_none(), "one permit to receive is out at a time")?;
@@ -213,7 +213,7 @@ impl Inputs {
         Ok(())
     }
 
-    fn write(&mut self) -> Check {
+    fn write(&mut self) -> CheckResult {
         match self.machine.write() {
             WriteStep::Send(permit) | WriteStep::Seal(permit) => {
                 rule(self.writer.is_none(), "one permit to send is out at a time")?;
@@ -231,89 +231,89 @@ impl Inputs {
         Ok(())
     }
 
-    fn received(&mut self, what: RecvEvent) -> Check {
+    fn received(&mut self, what: RecvEvent) -> CheckResult {
         let Some(permit) = self.reader.take() else { return Ok(()) };
         let actions = self.machine.handle_recv_event(permit, what, self.now).collect();
-        self.see(actions)
+        self.check(actions)
     }
 
-    fn sent(&mut self, what: SendEvent) -> Check {
+    fn sent(&mut self, what: SendEvent) -> CheckResult {
         let Some(permit) = self.writer.take() else { return Ok(()) };
         let actions = self.machine.handle_send_event(permit, what).collect();
-        self.see(actions)
+        self.check(actions)
     }
 
     /// The server's bytes, or those of nobody.
-    fn receive_bytes(&mut self, most: usize, raw: Option<&[u8]>) -> Check {
+    fn receive_bytes(&mut self, max: usize, raw: Option<&[u8]>) -> CheckResult {
         let Some(permit) = self.reader.take() else { return Ok(()) };
         let before = self.machine.stats().bytes_read;
         if !self.secure {
-            let actions = self.machine.handle_recv(permit, most).collect();
-            return self.see(actions);
+            let actions = self.machine.handle_recv(permit, max).collect();
+            return self.check(actions);
         }
         if self.machine.has_unread() {
-            let mut buf = vec![0; most];
+            let mut buf = vec![0; max];
             let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || self.now);
             let actions = actions.collect();
             let read = self.machine.stats().bytes_read - before;
             rule(read == bytes as u64, "what is taken is counted")?;
-            return self.see(actions);
+            return self.check(actions);
         }
-        let space = self.recv_buf.spare_mut();
+        let spare = self.recv_buf.spare_mut();
         let bytes = match raw {
             Some(raw) => {
-                space[..raw.len()].copy_from_slice(raw);
+                spare[..raw.len()].copy_from_slice(raw);
                 raw.len()
             }
             None => {
-                let bytes = most.min(space.len()).min(self.to_client.len());
-                space[..bytes].copy_from_slice(&self.to_client[..bytes]);
+                let bytes = max.min(spare.len()).min(self.to_client.len());
+                spare[..bytes].copy_from_slice(&self.to_client[..bytes]);
                 self.to_client.drain(..bytes);
                 bytes
             }
         };
         self.recv_buf.advance(bytes);
         let actions = self.machine.ingest(permit, &mut self.recv_buf, || self.now).collect();
-        self.see(actions)
+        self.check(actions)
     }
 
-    fn send_bytes(&mut self, bytes: usize) -> Check {
+    fn send_bytes(&mut self, bytes: usize) -> CheckResult {
         let Some(permit) = self.writer.take() else { return Ok(()) };
         if !self.secure {
             let actions = self.machine.handle_send(permit, bytes).collect();
-            return self.see(actions);
+            return self.check(actions);
         }
         let mut transmit = Transmit::default();
-        let load = vec![0; bytes];
-        let (bytes, actions) = self.machine.seal(permit, &load, &mut transmit, || self.now);
+        let data = vec![0; bytes];
+        let (bytes, actions) = self.machine.seal(permit, &data, &mut transmit, || self.now);
         let actions = actions.collect();
-        rule(bytes <= ROOM, "what is accepted is bounded")?;
+        rule(bytes <= MAX_SEND_QUEUE, "what is accepted is bounded")?;
         if !transmit.is_empty() {
             rule(self.lent.is_none(), "one transmit buffer is lent at a time")?;
             self.lent = Some(transmit);
         }
-        self.see(actions)
+        self.check(actions)
     }
 
-    fn transmit(&mut self, most: usize, fault: Option<Fault>) -> Check {
+    fn transmit(&mut self, max: usize, fault: Option<Fault>) -> CheckResult {
         let Some(mut transmit) = self.lent.take() else {
             self.lent = self.machine.next_transmit();
             let lent = self.lent.as_ref().map_or(0, |transmit| transmit.bytes().len());
-            return rule(lent <= PARCEL_MOST, "what waits to be sent is bounded");
+            return rule(lent <= MAX_TRANSMIT, "what waits to be sent is bounded");
         };
-        let bytes = transmit.bytes().len().min(most);
+        let bytes = transmit.bytes().len().min(max);
         self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
         transmit.sent(bytes);
         let actions = match fault {
             None => self.machine.transmit_done(&mut transmit).collect(),
             Some(fault) => self.machine.transmit_failed(&mut transmit, fault, self.now).collect(),
         };
-        self.see(actions)
+        self.check(actions)
     }
 
-    fn serve(&mut self, source: &mut Source<'_>) -> Check {
+    fn serve(&mut self, source: &mut ByteSource<'_>) -> CheckResult {
         let Some(server) = &mut self.server else { return Ok(()) };
-        let fault = server.take_in(&self.to_server, &mut Vec::new());
+        let fault = server.read_tls(&self.to_server, &mut Vec::new());
         self.to_server.clear();
         if fault.is_ok() && !server.is_handshaking() {
             match source.byte() % 8 {
@@ -322,31 +322,31 @@ impl Inputs {
                 _ => server.write(&vec![0; source.size()]),
             }
         }
-        server.give_out(&mut self.to_client);
+        server.write_tls(&mut self.to_client);
         if fault.is_err() {
             self.server = None;
         }
         Ok(())
     }
 
-    fn see(&mut self, actions: Vec<Action>) -> Check {
+    fn check(&mut self, actions: Vec<Action>) -> CheckResult {
         for &action in &actions {
             self.trace.output(0, action);
             if let Action::Attempt { id, .. } = action {
                 self.latest = Some(id);
             }
         }
-        let held = Held {
+        let expectations = Expectations {
             tls: self.secure,
             receiving: self.reader.as_ref().map(|permit| self.machine.permits_recv(permit)),
             sending: self.writer.as_ref().map(|permit| self.machine.permits_send(permit)),
             lent: self.lent.is_some(),
         };
-        self.model.see(&actions, &self.machine, held, &self.names)
+        self.model.check(&actions, &self.machine, expectations, &self.names)
     }
 
     /// Whatever came before, this ends it, once all is back.
-    fn finish(&mut self) -> Check {
+    fn finish(&mut self) -> CheckResult {
         self.start()?;
         self.handle(Input::Close)?;
         self.received(RecvEvent::Cancelled)?;
@@ -361,10 +361,10 @@ impl Inputs {
             self.transmit(0, None)?;
         }
         self.handle(Input::Close)?;
-        self.model.see_end(&self.machine)
+        self.model.check_end(&self.machine)
     }
 }
 
-const INPUTS_MOST: usize = 2_000;
-const ROOM: usize = 64 * 1024;
-const PARCEL_MOST: usize = ROOM + 16 * 1024;
+const MAX_INPUTS: usize = 2_000;
+const MAX_SEND_QUEUE: usize = 64 * 1024;
+const MAX_TRANSMIT: usize = MAX_SEND_QUEUE + 16 * 1024;

@@ -1,8 +1,8 @@
 //! The state machine in a world without time, chance and sockets: whole lives of it, each of which can be
 //! repeated, and rules that hold in every one.
 //!
-//! A [`Plan`] is who takes part and what happens, step by step. It is decoded from bytes, which a
-//! [seed](Plan::from_seed) stands for or a [fuzzer](Plan::from_bytes) finds: both decode to the same steps.
+//! A [`Scenario`] is who takes part and what happens, step by step. It is decoded from bytes, which a
+//! [seed](Scenario::from_seed) stands for or a [fuzzer](Scenario::from_bytes) finds: both decode to the same steps.
 //! [`run`] leads that life and checks the rules after each step. Time is virtual, the wire splits, joins,
 //! holds back, changes, cuts and resets what is sent, names answer in parts or never, addresses refuse or
 //! are silent, and the peer is a script, over TLS a server of rustls whose random numbers come from the plan:
@@ -11,16 +11,16 @@
 //! Among the rules are that what is read is what was written, in order, and all of it where the end is clean;
 //! that phases only advance; that every waiter is told, and told once; that FIN follows what was accepted;
 //! that no address is dialled that is denied; that no deadline is left over; that nothing which came in
-//! plaintext is taken for secure; and that a life ends when the program closes. The messages of [`Broken`]
+//! plaintext is taken for secure; and that a life ends when the program closes. The messages of [`Violation`]
 //! name them.
 //!
 //! ```
-//! use sockeye::sim::{self, Plan};
+//! use sockeye::sim::{self, Scenario};
 //!
 //! for seed in 0..20 {
-//!     let plan = Plan::from_seed(seed);
-//!     let trace = sim::run(&plan).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
-//!     assert_eq!(sim::run(&plan).unwrap(), trace);
+//!     let scenario = Scenario::from_seed(seed);
+//!     let trace = sim::run(&scenario).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+//!     assert_eq!(sim::run(&scenario).unwrap(), trace);
 //! }
 //! ```
 //!
@@ -28,7 +28,7 @@
 //!
 //! ```
 //! # let data = b"any bytes";
-//! sockeye::sim::run(&sockeye::sim::Plan::from_bytes(data)).expect("every rule holds");
+//! sockeye::sim::run(&sockeye::sim::Scenario::from_bytes(data)).expect("every rule holds");
 //! ```
 //!
 //! The driver, threads and sockets are not in here: those are tested against real peers.
@@ -52,10 +52,10 @@ mod writing;
 
 use std::fmt;
 
-use self::inputs::Inputs;
-use self::plan::Source;
-pub use self::plan::{Life, Plan};
-use self::records::Records;
+use self::inputs::ArbitraryInputs;
+use self::plan::ByteSource;
+pub use self::plan::{Scenario, ScenarioKind};
+use self::records::RecordsScenario;
 pub use self::trace::Trace;
 use self::world::World;
 
@@ -67,11 +67,13 @@ use self::world::World;
 /// # Panics
 /// Where the machine does, and in lives with TLS where there is no cryptography: neither a feature nor a
 /// provider that is installed.
-pub fn run(plan: &Plan) -> Result<Trace, Broken> {
-    let mut world = World::new(plan);
-    match world.run(plan) {
+pub fn run(scenario: &Scenario) -> Result<Trace, Violation> {
+    let mut world = World::new(scenario);
+    match world.run(scenario) {
         Ok(()) => Ok(world.net.trace),
-        Err(rule) => Err(Broken { rule, told: format!("{plan:?}"), trace: world.net.trace }),
+        Err(rule) => {
+            Err(Violation { rule, context: format!("{scenario:?}"), trace: world.net.trace })
+        }
     }
 }
 
@@ -87,12 +89,12 @@ pub fn run(plan: &Plan) -> Result<Trace, Broken> {
 ///
 /// # Panics
 /// As [`run`].
-pub fn inputs(bytes: &[u8]) -> Result<Trace, Broken> {
-    let mut source = Source(bytes);
-    let mut inputs = Inputs::new(&mut source);
+pub fn inputs(bytes: &[u8]) -> Result<Trace, Violation> {
+    let mut source = ByteSource(bytes);
+    let mut inputs = ArbitraryInputs::new(&mut source);
     match inputs.run(source) {
         Ok(()) => Ok(inputs.trace),
-        Err(rule) => Err(Broken { rule, told: format!("{bytes:?}"), trace: inputs.trace }),
+        Err(rule) => Err(Violation { rule, context: format!("{bytes:?}"), trace: inputs.trace }),
     }
 }
 
@@ -108,25 +110,25 @@ pub fn inputs(bytes: &[u8]) -> Result<Trace, Broken> {
 ///
 /// # Panics
 /// As [`run`].
-pub fn records(bytes: &[u8]) -> Result<(), Broken> {
-    let mut source = Source(bytes);
-    let records = Records::new(&mut source);
+pub fn records(bytes: &[u8]) -> Result<(), Violation> {
+    let mut source = ByteSource(bytes);
+    let records = RecordsScenario::new(&mut source);
     records.run(source).map_err(|rule| {
-        let (told, trace) = (format!("{bytes:?}"), Trace::default());
-        Broken { rule, told, trace }
+        let (context, trace) = (format!("{bytes:?}"), Trace::default());
+        Violation { rule, context, trace }
     })
 }
 
 /// A rule was broken.
 #[derive(Clone)]
-pub struct Broken {
+pub struct Violation {
     rule: &'static str,
     /// What was to happen.
-    told: String,
+    context: String,
     trace: Trace,
 }
 
-impl Broken {
+impl Violation {
     /// The rule, in words: what should have been.
     #[must_use]
     pub fn rule(&self) -> &'static str {
@@ -140,18 +142,18 @@ impl Broken {
     }
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     /// With the plan and the trace, which are long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "broken: {}\n{}\n{}broken: {}", self.rule, self.told, self.trace, self.rule)
+        write!(f, "broken: {}\n{}\n{}broken: {}", self.rule, self.context, self.trace, self.rule)
     }
 }
 
-impl fmt::Debug for Broken {
+impl fmt::Debug for Violation {
     /// As it is displayed, for who unwraps a result.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for Violation {}

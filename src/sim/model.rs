@@ -7,9 +7,9 @@ use crate::info::Phase;
 use crate::machine::{Action, Fault, Machine, Release};
 
 /// A rule that was broken, or nothing.
-pub(super) type Check = Result<(), &'static str>;
+pub(super) type CheckResult = Result<(), &'static str>;
 
-pub(super) fn rule(holds: bool, rule: &'static str) -> Check {
+pub(super) fn rule(holds: bool, rule: &'static str) -> CheckResult {
     if holds { Ok(()) } else { Err(rule) }
 }
 
@@ -24,12 +24,12 @@ pub(super) struct Model {
     fin: bool,
     outcome: Option<Result<(), Fault>>,
     opening: Option<Result<(), Fault>>,
-    told: [bool; 2],
+    woken: [bool; 2],
 }
 
 /// Who holds what while actions are looked at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct Expectations {
     pub(super) tls: bool,
     /// Whether a permit is out, and still stands.
     pub(super) receiving: Option<bool>,
@@ -49,7 +49,7 @@ impl Model {
             fin: false,
             outcome: None,
             opening: None,
-            told: [false; 2],
+            woken: [false; 2],
         }
     }
 
@@ -59,14 +59,14 @@ impl Model {
     }
 
     /// Checks what the machine wants done, and what it says of itself.
-    pub(super) fn see(
+    pub(super) fn check(
         &mut self,
         actions: &[Action],
         machine: &Machine,
-        held: Held,
+        expectations: Expectations,
         names: &Names,
-    ) -> Check {
-        self.see_telling(actions, held)?;
+    ) -> CheckResult {
+        self.check_wakes(actions, expectations)?;
         let (closed, released) = (self.closed > 0, self.released);
         for action in actions {
             rule(
@@ -77,19 +77,19 @@ impl Model {
                 !released || matches!(action, Action::Readable),
                 "nothing follows the release of the wire but news to readers",
             )?;
-            self.see_one(*action, machine, held, names)?;
+            self.check_action(*action, machine, expectations, names)?;
         }
-        self.see_self(machine)
+        self.check_invariants(machine)
     }
 
     /// Checks that no deadline is left that has been kept.
-    pub(super) fn see_time(machine: &Machine, now: Instant) -> Check {
+    pub(super) fn check_timer(machine: &Machine, now: Instant) -> CheckResult {
         let due = machine.next_timer().is_some_and(|(at, _)| at <= now);
         rule(!due, "a deadline that was kept is not due any more")
     }
 
     /// Checks what has to be when a life is over.
-    pub(super) fn see_end(&self, machine: &Machine) -> Check {
+    pub(super) fn check_end(&self, machine: &Machine) -> CheckResult {
         rule(self.phase == Phase::Closed, "a machine that is closed ends")?;
         rule(self.opened == 1, "who waits for the connection is told once")?;
         rule(self.closed == 1, "who waits for the end is told once")?;
@@ -99,7 +99,7 @@ impl Model {
     }
 
     /// Checks the machine that another took the connection from.
-    pub(super) fn see_upgraded(&self, machine: &Machine) -> Check {
+    pub(super) fn check_upgraded(&self, machine: &Machine) -> CheckResult {
         rule(machine.outcome() == Some(Ok(())), "an upgraded machine has ended well")?;
         rule(machine.phase() == Phase::Closed, "an upgraded machine is closed")?;
         rule(
@@ -124,21 +124,26 @@ impl Model {
     }
 
     /// Who waits hears of what it waits for.
-    fn see_telling(&mut self, actions: &[Action], held: Held) -> Check {
+    fn check_wakes(&mut self, actions: &[Action], expectations: Expectations) -> CheckResult {
         let has = |what| actions.contains(&what);
-        for (told, (permit, news)) in self
-            .told
-            .iter_mut()
-            .zip([(held.receiving, Action::Readable), (held.sending, Action::Writable)])
-        {
-            *told = permit.is_some() && (*told || has(news));
-            rule(*told || permit != Some(false), "who holds a permit that is withdrawn is told")?;
+        for (woken, (permit, news)) in self.woken.iter_mut().zip([
+            (expectations.receiving, Action::Readable),
+            (expectations.sending, Action::Writable),
+        ]) {
+            *woken = permit.is_some() && (*woken || has(news));
+            rule(*woken || permit != Some(false), "who holds a permit that is withdrawn is told")?;
         }
         let both = has(Action::Readable) && has(Action::Writable);
         rule(!has(Action::Opened) || both, "readers and writers are told of the connection")
     }
 
-    fn see_one(&mut self, action: Action, machine: &Machine, held: Held, names: &Names) -> Check {
+    fn check_action(
+        &mut self,
+        action: Action,
+        machine: &Machine,
+        expectations: Expectations,
+        names: &Names,
+    ) -> CheckResult {
         match action {
             Action::Attempt { id, address } => {
                 rule(!names.denies(address), "no denied address is dialled")?;
@@ -155,11 +160,14 @@ impl Model {
             }
             Action::ShutdownWrite => {
                 rule(self.adopted && !self.fin && !self.released, "FIN is sent once")?;
-                rule(held.sending.is_none() || held.tls, "what is being sent precedes the FIN")?;
+                rule(
+                    expectations.sending.is_none() || expectations.tls,
+                    "what is being sent precedes the FIN",
+                )?;
                 let failed =
                     matches!(machine.outcome(), Some(Err(_))) || machine.opened() != Some(Ok(()));
                 rule(
-                    failed || !machine.has_unsent() && !held.lent,
+                    failed || !machine.has_unsent() && !expectations.lent,
                     "what was accepted precedes the FIN",
                 )?;
                 self.fin = true;
@@ -173,10 +181,10 @@ impl Model {
             }
             Action::DriveRecv => {
                 rule(self.adopted && !self.released, "there is a wire to attend")?;
-                rule(held.tls || held.receiving.is_none(), "one party receives")
+                rule(expectations.tls || expectations.receiving.is_none(), "one party receives")
             }
-            Action::BeginHandshake => rule(held.tls, "in plaintext there is no handshake"),
-            Action::Transmit => rule(held.tls, "in plaintext nothing waits to be sent"),
+            Action::BeginHandshake => rule(expectations.tls, "in plaintext there is no handshake"),
+            Action::Transmit => rule(expectations.tls, "in plaintext nothing waits to be sent"),
             Action::Opened => {
                 self.opened += 1;
                 rule(self.opened == 1, "who waits for the connection is told once")
@@ -198,7 +206,7 @@ impl Model {
         }
     }
 
-    fn see_self(&mut self, machine: &Machine) -> Check {
+    fn check_invariants(&mut self, machine: &Machine) -> CheckResult {
         let phase = machine.phase();
         rule(phase >= self.phase, "phases only advance")?;
         self.phase = phase;

@@ -13,11 +13,11 @@ pub(super) const ADDRESSES: usize = 8;
 /// The names and addresses that one machine meets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Names {
-    pub(super) fates: [Fate; ADDRESSES],
+    pub(super) fates: [AttemptFate; ADDRESSES],
     /// The egress rules deny these, a bit an address.
     pub(super) denied: u8,
     /// In parts. Where there are none the first address is the target, and nothing is looked up.
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<LookupPart>,
     /// How the lookup ends, and how long after the last answer; `None` where it never does.
     pub(super) ends: Option<Result<Duration, Duration>>,
     /// The local port that is prescribed, of an IPv4 address.
@@ -26,7 +26,7 @@ pub(super) struct Names {
 
 /// What becomes of an attempt, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum AttemptFate {
     Accepts(Duration),
     Refuses(Duration),
     /// No answer ever comes.
@@ -34,12 +34,12 @@ pub(super) enum Fate {
     /// This side is out of something.
     Fails(Duration),
     /// The attempt meets itself.
-    LeadsBack(Duration),
+    SelfConnects(Duration),
 }
 
 /// A part of the answer to a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct LookupPart {
     /// How long after the one before it.
     pub(super) after: Duration,
     /// Which addresses, a bit each.
@@ -52,7 +52,7 @@ impl Names {
     /// One address, which accepts at once.
     pub(super) fn simple() -> Self {
         Names {
-            fates: [Fate::Accepts(Duration::ZERO); ADDRESSES],
+            fates: [AttemptFate::Accepts(Duration::ZERO); ADDRESSES],
             denied: 0,
             answers: Vec::new(),
             ends: None,
@@ -64,7 +64,7 @@ impl Names {
         if self.answers.is_empty() { Target::Address(address(0)) } else { Target::Host }
     }
 
-    pub(super) fn bound(&self) -> Option<SocketAddr> {
+    pub(super) fn bind_address(&self) -> Option<SocketAddr> {
         // The second address, which an answer may contain.
         self.bind.map(|port| SocketAddr::new(address(1).ip(), port))
     }
@@ -87,16 +87,18 @@ impl Names {
     pub(super) fn fate(&self, to: SocketAddr) -> Option<(Duration, Result<Endpoints, Fault>)> {
         let local = Some(SocketAddr::new(address(1).ip(), 50_000));
         match self.fates[index(to)?] {
-            Fate::Accepts(after) => Some((after, Ok(Endpoints { remote: to, local }))),
-            Fate::Refuses(after) => Some((after, Err(Fault::Connect(111)))),
-            Fate::Silent => None,
-            Fate::Fails(after) => Some((after, Err(Fault::Io(24)))),
-            Fate::LeadsBack(after) => Some((after, Ok(Endpoints { remote: to, local: Some(to) }))),
+            AttemptFate::Accepts(after) => Some((after, Ok(Endpoints { remote: to, local }))),
+            AttemptFate::Refuses(after) => Some((after, Err(Fault::Connect(111)))),
+            AttemptFate::Silent => None,
+            AttemptFate::Fails(after) => Some((after, Err(Fault::Io(24)))),
+            AttemptFate::SelfConnects(after) => {
+                Some((after, Ok(Endpoints { remote: to, local: Some(to) })))
+            }
         }
     }
 }
 
-impl Answer {
+impl LookupPart {
     pub(super) fn addresses(self) -> Vec<SocketAddr> {
         let turn = usize::from(self.first);
         let indices = (0..ADDRESSES).map(|place| (place + turn) % ADDRESSES);

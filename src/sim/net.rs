@@ -2,66 +2,66 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::Who;
+use super::plan::EndId;
 use super::trace::Trace;
-use super::wire::{Went, Wire};
+use super::wire::{SimSend, SimWire};
 use crate::machine::{AttemptId, Endpoints, Fault};
 
 #[derive(Debug)]
-pub(super) struct Net {
-    pub(super) wire: Wire,
+pub(super) struct Network {
+    pub(super) wire: SimWire,
     pub(super) now: Instant,
-    pub(super) begun: Instant,
+    pub(super) started_at: Instant,
     pub(super) trace: Trace,
     /// Something was done to the connection that no peer and no wire of good will does.
-    pub(super) harmed: bool,
+    pub(super) corrupted: bool,
     /// The wire ended a stream before its sender did.
     pub(super) cut: bool,
     /// Whether plaintext was sent where TLS was spoken, or ciphertext changed.
-    pub(super) mangled: bool,
-    pending: Vec<(Instant, Who, Happening)>,
+    pub(super) corrupted_bytes: bool,
+    pending: Vec<(Instant, EndId, NetworkEvent)>,
 }
 
 /// What happens by itself when it is time.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Happening {
+pub(super) enum NetworkEvent {
     /// A part of the answer comes.
-    Answered(usize),
+    PartialResolved(usize),
     /// The lookup ends, well or not.
     Resolved(bool),
     Attempted(AttemptId, Result<Endpoints, Fault>),
 }
 
-impl Net {
+impl Network {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one instant that all others are counted from"
     )]
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Net {
-            wire: Wire::new(),
+        Network {
+            wire: SimWire::new(),
             now,
-            begun: now,
+            started_at: now,
             trace: Trace::default(),
-            harmed: false,
+            corrupted: false,
             cut: false,
-            mangled: false,
+            corrupted_bytes: false,
             pending: Vec::new(),
         }
     }
 
     /// Has the wire take what it takes, for the record as well.
-    pub(super) fn send(&mut self, who: Who, bytes: &[u8]) -> Went {
+    pub(super) fn send(&mut self, who: EndId, bytes: &[u8]) -> SimSend {
         let went = self.wire.send(who, bytes);
-        if let Went::Bytes(sent) = went {
+        if let SimSend::Bytes(sent) = went {
             self.trace.sent(who, &bytes[..sent]);
         }
         went
     }
 
-    pub(super) fn later(&mut self, after: Duration, who: Who, happening: Happening) {
-        self.pending.push((self.now + after, who, happening));
+    pub(super) fn schedule(&mut self, after: Duration, who: EndId, event: NetworkEvent) {
+        self.pending.push((self.now + after, who, event));
     }
 
     /// When the next thing happens by itself.
@@ -70,11 +70,11 @@ impl Net {
     }
 
     /// What is to happen now, in the order of its time.
-    pub(super) fn take_due(&mut self) -> Option<(Who, Happening)> {
+    pub(super) fn take_due(&mut self) -> Option<(EndId, NetworkEvent)> {
         let now = self.now;
         let due = self.pending.iter().enumerate().filter(|(_, (at, ..))| *at <= now);
         let (place, _) = due.min_by_key(|(place, (at, ..))| (*at, *place))?;
-        let (_, who, happening) = self.pending.remove(place);
-        Some((who, happening))
+        let (_, who, event) = self.pending.remove(place);
+        Some((who, event))
     }
 }

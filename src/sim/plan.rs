@@ -7,15 +7,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::names::{ADDRESSES, Answer, Fate, Names};
+use super::names::{ADDRESSES, AttemptFate, LookupPart, Names};
 
 /// Which of the two ends of a wire: 0 is the machine, 1 its peer, or the other machine.
-pub(super) type Who = usize;
+pub(super) type EndId = usize;
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Life {
+pub enum ScenarioKind {
     /// A machine in plaintext, and a scripted peer.
     Plain,
     /// A machine with TLS from the start, and a scripted server.
@@ -28,20 +28,20 @@ pub enum Life {
 
 /// A life that is to be led: [run](super::run) it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Plan {
-    pub(super) life: Life,
-    pub(super) settings: [Setting; 2],
-    pub(super) server: ServerSetting,
+pub struct Scenario {
+    pub(super) kind: ScenarioKind,
+    pub(super) endpoints: [EndpointConfig; 2],
+    pub(super) server: ServerSetup,
     /// At the end the peer neither reads nor ends, and the wire takes no more.
-    pub(super) stuck: bool,
+    pub(super) peer_stalls: bool,
     pub(super) steps: Vec<Step>,
     /// For the random numbers of the cryptography.
-    pub(super) chance: u64,
+    pub(super) rng_seed: u64,
 }
 
 /// What one machine is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Setting {
+pub(super) struct EndpointConfig {
     pub(super) allow_half_open: bool,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) close_timeout: Duration,
@@ -50,7 +50,7 @@ pub(super) struct Setting {
 
 /// What the scripted server of TLS is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ServerSetting {
+pub(super) struct ServerSetup {
     pub(super) tls13: bool,
     /// Records are short, and messages of the handshake span several.
     pub(super) short_records: bool,
@@ -63,47 +63,47 @@ pub(super) struct ServerSetting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// A reader comes.
-    Read(Who),
-    /// Who reads makes a system call for so many bytes at most; `late`, although its permit was withdrawn
+    Read(EndId),
+    /// Who reads makes a system call for so many bytes at most; `delayed`, although its permit was withdrawn
     /// meanwhile.
     Receive {
-        who: Who,
-        most: usize,
-        late: bool,
+        who: EndId,
+        max: usize,
+        delayed: bool,
     },
     /// Who reads gives up.
-    LeaveReading(Who),
+    AbandonRead(EndId),
     /// A writer comes.
-    Write(Who),
+    Write(EndId),
     Send {
-        who: Who,
-        most: usize,
-        late: bool,
+        who: EndId,
+        max: usize,
+        delayed: bool,
     },
-    LeaveWriting(Who),
+    AbandonWrite(EndId),
     /// A transmit buffer is lent, or sent in part and given back.
     Transmit {
-        who: Who,
-        most: usize,
+        who: EndId,
+        max: usize,
     },
     /// Whoever is at the wire while nobody reads does so.
-    Attend {
-        who: Who,
-        most: usize,
+    DriveRecv {
+        who: EndId,
+        max: usize,
     },
     /// The wire is watched, as while nobody reads for long.
-    Watch(Who),
-    Command(Who, Command),
+    Monitor(EndId),
+    UserCall(EndId, UserCall),
     /// Who upgrades looks at the wire, where nobody else is at it.
-    Look,
+    CheckWire,
     /// Something is reported that nobody asked for, as by a driver that is behind.
-    Stray(Who, Stray),
+    Misplaced(EndId, MisplacedInput),
     PeerWrite(usize),
     PeerRead(usize),
     /// The peer ends, over TLS with close_notify.
     PeerEnd,
     /// Over TLS, close_notify without FIN, or FIN without close_notify.
-    PeerHalfEnd {
+    PeerHalfClose {
         fin: bool,
     },
     PeerReset,
@@ -111,127 +111,133 @@ pub(super) enum Step {
     /// Plaintext where TLS is spoken.
     Inject(usize),
     Deliver {
-        from: Who,
-        most: usize,
+        from: EndId,
+        max: usize,
     },
     Window {
-        from: Who,
+        from: EndId,
         size: usize,
     },
     Corrupt {
-        from: Who,
+        from: EndId,
         at: usize,
         bit: u8,
     },
     /// The wire loses all that is behind this byte, and ends.
     Cut {
-        from: Who,
+        from: EndId,
         at: usize,
     },
     /// Time passes, and every deadline is kept.
     Wait(Duration),
     /// Time passes, and deadlines are late.
-    Oversleep(Duration),
+    DelayTimer(Duration),
     /// All do what they can do now.
-    Settle,
+    RunToQuiescence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum UserCall {
     Close,
     Abort,
-    AbortWriting,
-    FinishWriting,
-    CancelReading,
+    AbortWrite,
+    CloseWrite,
+    CancelRead,
     StartTls,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stray {
-    Deadline,
-    Answered,
-    Unresolved,
+pub(super) enum MisplacedInput {
+    TimerExpired,
+    PartialResolved,
+    LookupFailed,
     Attempted,
-    HandOver,
+    UpgradeReady,
     Start,
 }
 
-impl Plan {
+impl Scenario {
     /// The plan of a seed.
     ///
     /// ```
-    /// use sockeye::sim::Plan;
+    /// use sockeye::sim::Scenario;
     ///
-    /// assert_eq!(Plan::from_seed(7), Plan::from_seed(7));
+    /// assert_eq!(Scenario::from_seed(7), Scenario::from_seed(7));
     /// ```
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
-        Plan::from_bytes(&bytes_of_seed(seed))
+        Scenario::from_bytes(&bytes_from_seed(seed))
     }
 
     /// The plan of any bytes, such as a fuzzer's. Who takes part is decoded too.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut source = Source(bytes);
-        let life = match source.byte() % 8 {
-            0..=2 => Life::Plain,
-            3 | 4 => Life::Secure,
-            5 | 6 => Life::Upgrade,
-            _ => Life::Pair,
+        let mut source = ByteSource(bytes);
+        let kind = match source.byte() % 8 {
+            0..=2 => ScenarioKind::Plain,
+            3 | 4 => ScenarioKind::Secure,
+            5 | 6 => ScenarioKind::Upgrade,
+            _ => ScenarioKind::Pair,
         };
-        Plan::decode(life, source)
+        Scenario::decode(kind, source)
     }
 
     /// The plan of any bytes for certain participants.
     #[must_use]
-    pub fn of_life(life: Life, bytes: &[u8]) -> Self {
-        Plan::decode(life, Source(bytes))
+    pub fn of_kind(kind: ScenarioKind, bytes: &[u8]) -> Self {
+        Scenario::decode(kind, ByteSource(bytes))
     }
 
     /// Who takes part.
     #[must_use]
-    pub fn life(&self) -> Life {
-        self.life
+    pub fn kind(&self) -> ScenarioKind {
+        self.kind
     }
 
-    fn decode(life: Life, mut source: Source<'_>) -> Self {
+    fn decode(kind: ScenarioKind, mut source: ByteSource<'_>) -> Self {
         let flags = source.byte();
         let violent = flags & 3 == 0;
-        let server = ServerSetting {
+        let server = ServerSetup {
             tls13: flags & 4 == 0,
             short_records: flags & 24 == 24,
             require_close_notify: flags & 96 != 96,
             foreign: flags & 128 != 0,
         };
-        let stuck = source.byte() % 16 == 15;
-        let settings = [Setting::decode(&mut source), Setting::decode(&mut source)];
-        let chance = checksum(source.0);
+        let peer_stalls = source.byte() % 16 == 15;
+        let endpoints = [EndpointConfig::decode(&mut source), EndpointConfig::decode(&mut source)];
+        let rng_seed = checksum(source.0);
         let mut steps = Vec::new();
-        while !source.0.is_empty() && steps.len() < STEPS_MOST {
-            steps.extend(Step::decode(life, violent, &mut source));
+        while !source.0.is_empty() && steps.len() < MAX_STEPS {
+            steps.extend(Step::decode(kind, violent, &mut source));
         }
-        Plan { life, settings, server, stuck, steps, chance }
+        Scenario { kind, endpoints, server, peer_stalls, steps, rng_seed }
     }
 }
 
-impl fmt::Debug for Plan {
+impl fmt::Debug for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:?} {:?}{}", self.life, self.server, if self.stuck { " stuck" } else { "" })?;
-        for setting in &self.settings {
+        writeln!(
+            f,
+            "{:?} {:?}{}",
+            self.kind,
+            self.server,
+            if self.peer_stalls { " peer_stalls" } else { "" }
+        )?;
+        for setting in &self.endpoints {
             writeln!(f, "{setting:?}")?;
         }
         self.steps.iter().try_for_each(|step| writeln!(f, "{step:?}"))
     }
 }
 
-impl Setting {
-    fn decode(source: &mut Source<'_>) -> Self {
+impl EndpointConfig {
+    fn decode(source: &mut ByteSource<'_>) -> Self {
         let flags = source.byte();
         let names = match flags & 3 {
             0 => Names::decode(source),
             _ => Names::simple(),
         };
-        Setting {
+        EndpointConfig {
             allow_half_open: flags & 4 == 0,
             connect_timeout: match (flags >> 3) & 7 {
                 0 => None,
@@ -250,16 +256,16 @@ impl Setting {
 }
 
 impl Names {
-    pub(super) fn decode(source: &mut Source<'_>) -> Self {
+    pub(super) fn decode(source: &mut ByteSource<'_>) -> Self {
         let flags = source.byte();
-        let mut fates = [Fate::Accepts(Duration::ZERO); ADDRESSES];
+        let mut fates = [AttemptFate::Accepts(Duration::ZERO); ADDRESSES];
         for fate in &mut fates {
             *fate = match source.byte() % 16 {
-                0..=4 => Fate::Accepts(source.delay()),
-                5..=9 => Fate::Refuses(source.delay()),
-                10..=12 => Fate::Silent,
-                13 => Fate::Fails(source.delay()),
-                _ => Fate::LeadsBack(source.delay()),
+                0..=4 => AttemptFate::Accepts(source.delay()),
+                5..=9 => AttemptFate::Refuses(source.delay()),
+                10..=12 => AttemptFate::Silent,
+                13 => AttemptFate::Fails(source.delay()),
+                _ => AttemptFate::SelfConnects(source.delay()),
             };
         }
         let denied = if flags & 3 == 0 { source.byte() } else { 0 };
@@ -267,7 +273,7 @@ impl Names {
         if flags & 4 == 0 {
             for _ in 0..=(flags >> 3) % 4 {
                 let mask = source.byte();
-                answers.push(Answer { after: source.delay(), first: source.byte(), mask });
+                answers.push(LookupPart { after: source.delay(), first: source.byte(), mask });
             }
         }
         Names {
@@ -290,87 +296,87 @@ impl Names {
 
 impl Step {
     /// `None` where the bytes say something that is not wanted in such a life.
-    fn decode(life: Life, violent: bool, source: &mut Source<'_>) -> Option<Step> {
+    fn decode(kind: ScenarioKind, violent: bool, source: &mut ByteSource<'_>) -> Option<Step> {
         let operation = source.byte();
         let other = usize::from(operation >> 7);
-        let who = if life == Life::Pair { other } else { 0 };
-        let pair = life == Life::Pair;
+        let who = if kind == ScenarioKind::Pair { other } else { 0 };
+        let pair = kind == ScenarioKind::Pair;
         let step = match operation & 0x7F {
             0..=7 => Step::Read(who),
-            8..=19 => Step::Receive { who, most: source.size(), late: operation & 7 == 7 },
-            20..=21 => Step::LeaveReading(who),
+            8..=19 => Step::Receive { who, max: source.size(), delayed: operation & 7 == 7 },
+            20..=21 => Step::AbandonRead(who),
             22..=29 => Step::Write(who),
-            30..=41 => Step::Send { who, most: source.size(), late: operation & 7 == 7 },
-            42..=43 => Step::LeaveWriting(who),
-            44..=51 => Step::Transmit { who, most: source.size() },
-            52..=57 => Step::Attend { who, most: source.size() },
-            58..=61 => Step::Watch(who),
-            62..=63 => Step::Command(who, Command::FinishWriting),
-            64 => Step::Command(who, Command::CancelReading),
-            65 if violent => Step::Command(who, Command::Abort),
-            66 if violent => Step::Command(who, Command::AbortWriting),
-            67 if violent => Step::Command(who, Command::Close),
-            68..=70 if life == Life::Upgrade => Step::Command(who, Command::StartTls),
-            71 => Step::Look,
-            72..=73 => Step::Stray(who, Stray::decode(source.byte())),
+            30..=41 => Step::Send { who, max: source.size(), delayed: operation & 7 == 7 },
+            42..=43 => Step::AbandonWrite(who),
+            44..=51 => Step::Transmit { who, max: source.size() },
+            52..=57 => Step::DriveRecv { who, max: source.size() },
+            58..=61 => Step::Monitor(who),
+            62..=63 => Step::UserCall(who, UserCall::CloseWrite),
+            64 => Step::UserCall(who, UserCall::CancelRead),
+            65 if violent => Step::UserCall(who, UserCall::Abort),
+            66 if violent => Step::UserCall(who, UserCall::AbortWrite),
+            67 if violent => Step::UserCall(who, UserCall::Close),
+            68..=70 if kind == ScenarioKind::Upgrade => Step::UserCall(who, UserCall::StartTls),
+            71 => Step::CheckWire,
+            72..=73 => Step::Misplaced(who, MisplacedInput::decode(source.byte())),
             74..=83 if !pair => Step::PeerWrite(source.size()),
             84..=91 if !pair => Step::PeerRead(source.size()),
             92 if !pair => Step::PeerEnd,
-            93 if !pair && violent => Step::PeerHalfEnd { fin: other == 0 },
+            93 if !pair && violent => Step::PeerHalfClose { fin: other == 0 },
             94 if !pair && violent => Step::PeerReset,
             95..=97 if !pair => Step::PeerNewKeys,
             98 if !pair && violent => Step::Inject(source.size()),
-            99..=110 => Step::Deliver { from: other, most: source.size() },
-            111..=113 => Step::Window { from: other, size: source.size().max(NARROWEST) },
+            99..=110 => Step::Deliver { from: other, max: source.size() },
+            111..=113 => Step::Window { from: other, size: source.size().max(MIN_WINDOW) },
             114 if violent && !pair => {
                 let at = source.size() - 1;
                 Step::Corrupt { from: other, at, bit: source.byte() % 8 }
             }
             115 if violent => Step::Cut { from: other, at: source.size() - 1 },
             116..=118 => Step::Wait(source.delay()),
-            119 => Step::Oversleep(source.delay()),
-            120..=127 => Step::Settle,
+            119 => Step::DelayTimer(source.delay()),
+            120..=127 => Step::RunToQuiescence,
             _ => return None,
         };
         Some(step)
     }
 
     /// Whose step it is, where it is a machine's.
-    pub(super) fn who(self) -> Who {
+    pub(super) fn who(self) -> EndId {
         match self {
             Step::Read(who)
             | Step::Receive { who, .. }
-            | Step::LeaveReading(who)
+            | Step::AbandonRead(who)
             | Step::Write(who)
             | Step::Send { who, .. }
-            | Step::LeaveWriting(who)
+            | Step::AbandonWrite(who)
             | Step::Transmit { who, .. }
-            | Step::Attend { who, .. }
-            | Step::Watch(who)
-            | Step::Command(who, _)
-            | Step::Stray(who, _) => who,
+            | Step::DriveRecv { who, .. }
+            | Step::Monitor(who)
+            | Step::UserCall(who, _)
+            | Step::Misplaced(who, _) => who,
             _ => 0,
         }
     }
 }
 
-impl Stray {
+impl MisplacedInput {
     fn decode(byte: u8) -> Self {
         match byte % 6 {
-            0 => Stray::Deadline,
-            1 => Stray::Answered,
-            2 => Stray::Unresolved,
-            3 => Stray::Attempted,
-            4 => Stray::HandOver,
-            _ => Stray::Start,
+            0 => MisplacedInput::TimerExpired,
+            1 => MisplacedInput::PartialResolved,
+            2 => MisplacedInput::LookupFailed,
+            3 => MisplacedInput::Attempted,
+            4 => MisplacedInput::UpgradeReady,
+            _ => MisplacedInput::Start,
         }
     }
 }
 
 /// Bytes that are taken one after another; behind them all is zero.
-pub(super) struct Source<'a>(pub(super) &'a [u8]);
+pub(super) struct ByteSource<'a>(pub(super) &'a [u8]);
 
-impl Source<'_> {
+impl ByteSource<'_> {
     pub(super) fn byte(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
@@ -394,10 +400,10 @@ impl Source<'_> {
 }
 
 /// More are not decoded, so that no bytes make a life without end.
-const STEPS_MOST: usize = 400;
+const MAX_STEPS: usize = 400;
 
 /// A narrower window makes no other life, only a longer one.
-const NARROWEST: usize = 64;
+const MIN_WINDOW: usize = 64;
 
 const LIMITS: [usize; 12] = [
     16_384, 16_384, 16_385, 16_640, 20_000, 30_000, 40_000, 65_535, 65_536, 65_537, 70_000, 140_000,
@@ -408,14 +414,14 @@ const DELAYS: [u64; 12] = [0, 0, 0, 1, 49, 50, 51, 249, 250, 300, 1_000, 31_000]
 
 /// The bytes that a seed stands for.
 #[must_use]
-pub(super) fn bytes_of_seed(seed: u64) -> Vec<u8> {
+pub(super) fn bytes_from_seed(seed: u64) -> Vec<u8> {
     let mut state = seed;
-    let length = 8 + mixed(&mut state) % 56;
-    (0..length).flat_map(|_| mixed(&mut state).to_le_bytes()).collect()
+    let length = 8 + splitmix64(&mut state) % 56;
+    (0..length).flat_map(|_| splitmix64(&mut state).to_le_bytes()).collect()
 }
 
 /// The next number of a sequence without any pattern (SplitMix64).
-pub(super) fn mixed(state: &mut u64) -> u64 {
+pub(super) fn splitmix64(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

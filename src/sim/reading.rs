@@ -1,13 +1,13 @@
 //! Who receives: a reader, and whoever is at the wire while nobody reads.
 
-use super::model::{Check, rule};
-use super::net::Net;
-use super::side::{Reader, Side};
-use super::wire::{Came, fits};
+use super::model::{CheckResult, rule};
+use super::net::Network;
+use super::side::{Endpoint, Reader};
+use super::wire::{SimRecv, fits};
 use crate::machine::{Background, Fault, Input, ReadStep, RecvEvent, RecvPermit};
 
 /// Application data each way, in plaintext and over TLS: as different as bytes can be.
-pub(super) fn salt(from: usize, secure: bool) -> u8 {
+pub(super) fn pattern_offset(from: usize, secure: bool) -> u8 {
     match (from, secure) {
         (0, false) => 0x00,
         (0, true) => 0x55,
@@ -16,13 +16,13 @@ pub(super) fn salt(from: usize, secure: bool) -> u8 {
     }
 }
 
-impl Side {
+impl Endpoint {
     /// A reader comes, or who waits looks again.
-    pub(super) fn read(&mut self, net: &mut Net) -> Check {
+    pub(super) fn read(&mut self, net: &mut Network) -> CheckResult {
         if !matches!(self.reader, Reader::Nobody | Reader::Waits { .. }) {
             return Ok(());
         }
-        let waited = matches!(self.reader, Reader::Waits { told: false });
+        let waited = matches!(self.reader, Reader::Waits { woken: false });
         self.reader = match self.machine.read() {
             ReadStep::Recv(permit) => {
                 rule(self.is_wired() || self.is_done(), "there is a wire to receive from")?;
@@ -40,14 +40,14 @@ impl Side {
             }
             ReadStep::Wait => {
                 if !waited {
-                    self.reader = Reader::Waits { told: false };
+                    self.reader = Reader::Waits { woken: false };
                 }
                 return Ok(());
             }
             ReadStep::Eof => {
                 net.trace.note(self.who, "reads the end", 0);
-                self.unproved_end |= !self.saw_end;
-                (self.read_over, self.saw_end) = (true, true);
+                self.unverified_eof |= !self.saw_eof;
+                (self.read_over, self.saw_eof) = (true, true);
                 Reader::Nobody
             }
             ReadStep::Fail(fault) => {
@@ -73,20 +73,20 @@ impl Side {
         }
     }
 
-    /// Who reads makes a system call, also a withdrawn one where that is `late`.
-    pub(super) fn receive(&mut self, most: usize, late: bool, net: &mut Net) -> Check {
+    /// Who reads makes a system call, also a withdrawn one where that is `delayed`.
+    pub(super) fn receive(&mut self, max: usize, delayed: bool, net: &mut Network) -> CheckResult {
         if self.loan.is_some() {
             return self.restore(net);
         }
         match std::mem::replace(&mut self.reader, Reader::Nobody) {
             Reader::Receives(permit) => {
                 let stands = self.machine.permits_recv(&permit);
-                let may = stands || late && self.is_wired();
-                self.receive_plain(permit, most, may, stands, net)
+                let may = stands || delayed && self.is_wired();
+                self.receive_plain(permit, max, may, stands, net)
             }
             Reader::Ingests(permit) => {
-                let may = self.machine.permits_recv(&permit) || late && self.is_wired();
-                match self.ingest(permit, most, may, net)? {
+                let may = self.machine.permits_recv(&permit) || delayed && self.is_wired();
+                match self.ingest(permit, max, may, net)? {
                     Some(permit) => {
                         self.reader = Reader::Ingests(permit);
                         Ok(())
@@ -94,7 +94,7 @@ impl Side {
                     None => Ok(()),
                 }
             }
-            Reader::Takes(permit) => self.take(permit, most, net),
+            Reader::Takes(permit) => self.take(permit, max, net),
             reader @ (Reader::Nobody | Reader::Waits { .. }) => {
                 self.reader = reader;
                 Ok(())
@@ -102,57 +102,60 @@ impl Side {
         }
     }
 
-    pub(super) fn leave_reading(&mut self, net: &mut Net) -> Check {
+    pub(super) fn abandon_read(&mut self, net: &mut Network) -> CheckResult {
         match std::mem::replace(&mut self.reader, Reader::Nobody) {
             Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => {
-                self.give_back(permit, RecvEvent::Cancelled, net)
+                self.return_permit(permit, RecvEvent::Cancelled, net)
             }
             Reader::Nobody | Reader::Waits { .. } => Ok(()),
         }
     }
 
     /// Receives while nobody reads, where that is wanted and something may have come.
-    pub(super) fn attend(&mut self, most: usize, net: &mut Net) -> Check {
+    pub(super) fn drive_recv(&mut self, max: usize, net: &mut Network) -> CheckResult {
         if self.loan.is_some() {
             return self.restore(net);
         }
-        if let Some(permit) = self.attendant.take() {
+        if let Some(permit) = self.background_permit.take() {
             // Whoever attends tells a reader that has come meanwhile.
-            if let Reader::Waits { told } = &mut self.reader {
-                *told = true;
+            if let Reader::Waits { woken } = &mut self.reader {
+                *woken = true;
             }
             let may = self.machine.permits_recv(&permit);
-            if let Some(permit) = self.ingest(permit, most, may, net)? {
+            if let Some(permit) = self.ingest(permit, max, may, net)? {
                 // Nothing is there: whoever attends goes, and comes back when something is.
-                self.edge = false;
-                self.give_back(permit, RecvEvent::Cancelled, net)?;
+                self.pending_edge = false;
+                self.return_permit(permit, RecvEvent::Cancelled, net)?;
             }
             return Ok(());
         }
-        if !self.edge || !self.is_wired() {
+        if !self.pending_edge || !self.is_wired() {
             return Ok(());
         }
         match self.machine.background() {
-            Background::Discard => self.discard(most, net),
+            Background::Discard => self.discard(max, net),
             Background::Ingest => {
-                self.attendant = self.machine.begin_background_recv();
-                self.edge = self.attendant.is_some();
-                if self.edge {
+                self.background_permit = self.machine.begin_background_recv();
+                self.pending_edge = self.background_permit.is_some();
+                if self.pending_edge {
                     net.trace.note(self.who, "attends", 0);
                 }
                 let stands = |permit| self.machine.permits_recv(permit);
-                rule(self.attendant.as_ref().is_none_or(stands), "a permit that is given stands")
+                rule(
+                    self.background_permit.as_ref().is_none_or(stands),
+                    "a permit that is given stands",
+                )
             }
             Background::Nothing | Background::WatchErrors | Background::WatchEof => {
-                self.edge = false;
+                self.pending_edge = false;
                 Ok(())
             }
         }
     }
 
     /// Watches the wire of one that is not read from.
-    pub(super) fn watch(&mut self, net: &mut Net) -> Check {
-        if !self.is_wired() || self.attendant.is_some() {
+    pub(super) fn monitor(&mut self, net: &mut Network) -> CheckResult {
+        if !self.is_wired() || self.background_permit.is_some() {
             return Ok(());
         }
         match self.machine.background() {
@@ -161,24 +164,24 @@ impl Side {
                 None => Ok(()),
             },
             Background::WatchEof if self.secure => {
-                self.attendant = self.machine.begin_background_recv();
+                self.background_permit = self.machine.begin_background_recv();
                 Ok(())
             }
             Background::WatchEof => {
                 let ReadStep::Recv(permit) = self.machine.read() else { return Ok(()) };
                 let what = match net.wire.peek(self.who) {
-                    Came::Bytes(_) => {
-                        self.give_back(permit, RecvEvent::Cancelled, net)?;
+                    SimRecv::Bytes(_) => {
+                        self.return_permit(permit, RecvEvent::Cancelled, net)?;
                         return match net.wire.failure(self.who) {
                             Some(fault) => self.handle(Input::WireFailed(fault), net),
                             None => Ok(()),
                         };
                     }
-                    Came::Nothing => RecvEvent::Cancelled,
-                    Came::End => RecvEvent::Eof,
-                    Came::Failed(fault) => RecvEvent::Failed(fault),
+                    SimRecv::WouldBlock => RecvEvent::Cancelled,
+                    SimRecv::Eof => RecvEvent::Eof,
+                    SimRecv::Failed(fault) => RecvEvent::Failed(fault),
                 };
-                self.give_back(permit, what, net)
+                self.return_permit(permit, what, net)
             }
             Background::Nothing | Background::Discard | Background::Ingest => Ok(()),
         }
@@ -187,23 +190,23 @@ impl Side {
     fn receive_plain(
         &mut self,
         permit: RecvPermit,
-        most: usize,
+        max: usize,
         may: bool,
         stands: bool,
-        net: &mut Net,
-    ) -> Check {
+        net: &mut Network,
+    ) -> CheckResult {
         if !may {
-            return self.give_back(permit, RecvEvent::Cancelled, net);
+            return self.return_permit(permit, RecvEvent::Cancelled, net);
         }
-        let mut buf = vec![0; most.min(LONGEST)];
+        let mut buf = vec![0; max.min(MAX_RECV)];
         let upgrades = self.machine.is_upgrade_pending();
         match net.wire.receive(self.who, &mut buf) {
-            Came::Bytes(bytes) => {
+            SimRecv::Bytes(bytes) => {
                 net.trace.note(self.who, "receives", bytes);
                 let actions = self.machine.handle_recv(permit, bytes).collect();
-                self.absorb(actions, net)?;
+                self.apply_actions(actions, net)?;
                 if stands {
-                    return self.has_read(&buf[..bytes]);
+                    return self.check_read(&buf[..bytes]);
                 }
                 // They came too late, and are nobody's.
                 self.read += bytes as u64;
@@ -216,13 +219,13 @@ impl Side {
                     "nothing is read behind what was taken too late",
                 )
             }
-            Came::Nothing if stands => {
+            SimRecv::WouldBlock if stands => {
                 self.reader = Reader::Receives(permit);
                 Ok(())
             }
-            Came::Nothing => self.give_back(permit, RecvEvent::Cancelled, net),
-            Came::End => self.give_back(permit, RecvEvent::Eof, net),
-            Came::Failed(fault) => self.give_back(permit, RecvEvent::Failed(fault), net),
+            SimRecv::WouldBlock => self.return_permit(permit, RecvEvent::Cancelled, net),
+            SimRecv::Eof => self.return_permit(permit, RecvEvent::Eof, net),
+            SimRecv::Failed(fault) => self.return_permit(permit, RecvEvent::Failed(fault), net),
         }
     }
 
@@ -230,18 +233,18 @@ impl Side {
     fn ingest(
         &mut self,
         permit: RecvPermit,
-        most: usize,
+        max: usize,
         may: bool,
-        net: &mut Net,
+        net: &mut Network,
     ) -> Result<Option<RecvPermit>, &'static str> {
         if !may {
-            self.give_back(permit, RecvEvent::Cancelled, net)?;
+            self.return_permit(permit, RecvEvent::Cancelled, net)?;
             return Ok(None);
         }
-        let space = self.recv_buf.spare_mut();
-        let most = most.min(space.len());
-        match net.wire.receive(self.who, &mut space[..most]) {
-            Came::Bytes(bytes) => {
+        let spare = self.recv_buf.spare_mut();
+        let max = max.min(spare.len());
+        match net.wire.receive(self.who, &mut spare[..max]) {
+            SimRecv::Bytes(bytes) => {
                 net.trace.note(self.who, "receives", bytes);
                 self.recv_buf.advance(bytes);
                 match self.machine.lend(permit) {
@@ -252,63 +255,68 @@ impl Side {
                     Err(permit) => {
                         let actions =
                             self.machine.ingest(permit, &mut self.recv_buf, || net.now).collect();
-                        self.absorb(actions, net)?;
+                        self.apply_actions(actions, net)?;
                     }
                 }
             }
-            Came::Nothing => return Ok(Some(permit)),
-            Came::End => self.give_back(permit, RecvEvent::Eof, net)?,
-            Came::Failed(fault) => self.give_back(permit, RecvEvent::Failed(fault), net)?,
+            SimRecv::WouldBlock => return Ok(Some(permit)),
+            SimRecv::Eof => self.return_permit(permit, RecvEvent::Eof, net)?,
+            SimRecv::Failed(fault) => self.return_permit(permit, RecvEvent::Failed(fault), net)?,
         }
         Ok(None)
     }
 
-    fn take(&mut self, permit: RecvPermit, most: usize, net: &mut Net) -> Check {
+    fn take(&mut self, permit: RecvPermit, max: usize, net: &mut Network) -> CheckResult {
         if !self.machine.permits_recv(&permit) {
-            return self.give_back(permit, RecvEvent::Cancelled, net);
+            return self.return_permit(permit, RecvEvent::Cancelled, net);
         }
-        let mut buf = vec![0; most];
+        let mut buf = vec![0; max];
         let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || net.now);
         let actions = actions.collect();
         net.trace.note(self.who, "takes", bytes);
-        self.absorb(actions, net)?;
+        self.apply_actions(actions, net)?;
         rule(bytes > 0, "where something is unread it can be taken")?;
-        self.has_read(&buf[..bytes])
+        self.check_read(&buf[..bytes])
     }
 
     /// Drops what came in on a machine whose reading was cancelled.
-    fn discard(&mut self, most: usize, net: &mut Net) -> Check {
-        match net.wire.receive(self.who, &mut vec![0; most.min(LONGEST)]) {
-            Came::Bytes(bytes) => {
+    fn discard(&mut self, max: usize, net: &mut Network) -> CheckResult {
+        match net.wire.receive(self.who, &mut vec![0; max.min(MAX_RECV)]) {
+            SimRecv::Bytes(bytes) => {
                 net.trace.note(self.who, "drops", bytes);
                 Ok(())
             }
-            Came::Nothing => {
-                self.edge = false;
+            SimRecv::WouldBlock => {
+                self.pending_edge = false;
                 Ok(())
             }
-            Came::End => self.handle(Input::WireEof, net),
-            Came::Failed(fault) => self.handle(Input::WireFailed(fault), net),
+            SimRecv::Eof => self.handle(Input::WireEof, net),
+            SimRecv::Failed(fault) => self.handle(Input::WireFailed(fault), net),
         }
     }
 
-    fn give_back(&mut self, permit: RecvPermit, what: RecvEvent, net: &mut Net) -> Check {
+    fn return_permit(
+        &mut self,
+        permit: RecvPermit,
+        what: RecvEvent,
+        net: &mut Network,
+    ) -> CheckResult {
         let actions = self.machine.handle_recv_event(permit, what, net.now).collect();
         if what != RecvEvent::Cancelled {
             net.trace.note(self.who, "meets an end", 0);
         }
-        self.absorb(actions, net)
+        self.apply_actions(actions, net)
     }
 
-    fn has_read(&mut self, bytes: &[u8]) -> Check {
+    fn check_read(&mut self, bytes: &[u8]) -> CheckResult {
         let from = self.read;
         self.read += bytes.len() as u64;
         rule(
-            fits(salt(1 - self.who, self.secure), from, bytes),
+            fits(pattern_offset(1 - self.who, self.secure), from, bytes),
             "what is read is what the peer wrote, in order",
         )
     }
 }
 
 /// More is not received at once.
-const LONGEST: usize = 70_000;
+const MAX_RECV: usize = 70_000;

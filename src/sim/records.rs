@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use super::model::{Check, rule};
+use super::model::{CheckResult, rule};
 use super::names::address;
-use super::plan::{ServerSetting, Source, checksum};
+use super::plan::{ByteSource, ServerSetup, checksum};
 use super::tls::{self, Server};
 use crate::info::Phase;
 use crate::machine::{
@@ -14,9 +14,9 @@ use crate::machine::{
 };
 
 /// A flight of the server, and what becomes of it.
-pub(super) struct Records {
-    setting: ServerSetting,
-    chance: u64,
+pub(super) struct RecordsScenario {
+    setup: ServerSetup,
+    rng_seed: u64,
     /// Whether the handshake is over.
     after: bool,
     piece: usize,
@@ -25,7 +25,7 @@ pub(super) struct Records {
 
 /// How a client ended.
 #[derive(Debug)]
-struct End {
+struct ClientEnd {
     phase: Phase,
     opened: Option<Result<(), Fault>>,
     outcome: Option<Result<(), Fault>>,
@@ -34,52 +34,52 @@ struct End {
     reads: Result<(), Fault>,
 }
 
-impl Records {
+impl RecordsScenario {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one instant that all others are counted from"
     )]
-    pub(super) fn new(source: &mut Source<'_>) -> Self {
+    pub(super) fn new(source: &mut ByteSource<'_>) -> Self {
         let flags = source.byte();
-        Records {
-            setting: ServerSetting {
+        RecordsScenario {
+            setup: ServerSetup {
                 tls13: flags & 1 == 0,
                 short_records: flags & 6 == 6,
                 require_close_notify: flags & 24 != 24,
                 foreign: false,
             },
-            chance: checksum(source.0),
+            rng_seed: checksum(source.0),
             after: flags & 32 != 0,
             piece: source.size() + 1,
             now: Instant::now(),
         }
     }
 
-    pub(super) fn run(&self, source: Source<'_>) -> Check {
+    pub(super) fn run(&self, source: ByteSource<'_>) -> CheckResult {
         let flight = changed(self.flight(&source), source);
-        let whole = self.lead(&flight, usize::MAX)?;
-        rule(self.lead(&flight, 1)?.is_as(&whole), "byte by byte it ends as in one piece")?;
-        let pieces = self.lead(&flight, self.piece)?;
-        rule(pieces.is_as(&whole), "piece by piece it ends as in one piece")
+        let whole = self.drive(&flight, usize::MAX)?;
+        rule(self.drive(&flight, 1)?.matches(&whole), "byte by byte it ends as in one piece")?;
+        let pieces = self.drive(&flight, self.piece)?;
+        rule(pieces.matches(&whole), "piece by piece it ends as in one piece")
     }
 
     /// A client at where the flight begins, with the server and what it has to say.
-    fn begin(&self) -> (Client, Server, Vec<u8>) {
-        tls::begin(self.chance);
-        let mut server = Server::new(self.setting);
+    fn set_up(&self) -> (Client, Server, Vec<u8>) {
+        tls::seed(self.rng_seed);
+        let mut server = Server::new(self.setup);
         let mut client = Client::new(self);
         let mut flight = Vec::new();
         for _ in 0..if self.after { 3 } else { 1 } {
             client.feed(&std::mem::take(&mut flight), usize::MAX, self.now);
-            let said = std::mem::take(&mut client.said);
-            server.take_in(&said, &mut Vec::new()).expect("nothing was changed yet");
-            server.give_out(&mut flight);
+            let sent = std::mem::take(&mut client.sent);
+            server.read_tls(&sent, &mut Vec::new()).expect("nothing was changed yet");
+            server.write_tls(&mut flight);
         }
         (client, server, flight)
     }
 
-    fn flight(&self, source: &Source<'_>) -> Vec<u8> {
-        let (_, mut server, mut flight) = self.begin();
+    fn flight(&self, source: &ByteSource<'_>) -> Vec<u8> {
+        let (_, mut server, mut flight) = self.set_up();
         if !server.is_handshaking() {
             for &byte in source.0.iter().take(4) {
                 match byte % 8 {
@@ -88,19 +88,19 @@ impl Records {
                     _ => server.write(&vec![byte; usize::from(byte)]),
                 }
             }
-            server.give_out(&mut flight);
+            server.write_tls(&mut flight);
         }
         flight
     }
 
-    fn lead(&self, flight: &[u8], piece: usize) -> Result<End, &'static str> {
-        let (mut client, _, _) = self.begin();
+    fn drive(&self, flight: &[u8], piece: usize) -> Result<ClientEnd, &'static str> {
+        let (mut client, _, _) = self.set_up();
         client.feed(flight, piece, self.now);
         client.end(self.now);
         let machine = &client.machine;
         rule(machine.phase() == Phase::Closed || !self.ends(machine), "an end ends it")?;
         rule(machine.opened().is_some(), "a handshake that is cut off comes to an end")?;
-        Ok(End {
+        Ok(ClientEnd {
             phase: machine.phase(),
             opened: machine.opened(),
             outcome: machine.outcome(),
@@ -116,10 +116,10 @@ impl Records {
     }
 }
 
-impl End {
+impl ClientEnd {
     /// Whether it is as the `other`. What fails right behind the last message of the handshake may do so
     /// within it or after it.
-    fn is_as(&self, other: &End) -> bool {
+    fn matches(&self, other: &ClientEnd) -> bool {
         let untouched = self.outcome == Some(Err(Fault::Tls)) && self.read.is_empty();
         (self.opened == other.opened || untouched)
             && self.phase == other.phase
@@ -131,8 +131,8 @@ impl End {
 }
 
 /// Changes bytes, drops some, inserts others.
-fn changed(mut flight: Vec<u8>, mut source: Source<'_>) -> Vec<u8> {
-    for _ in 0..CHANGES_MOST {
+fn changed(mut flight: Vec<u8>, mut source: ByteSource<'_>) -> Vec<u8> {
+    for _ in 0..MAX_CHANGES {
         if source.0.is_empty() {
             break;
         }
@@ -170,16 +170,16 @@ struct Client {
     machine: Machine,
     recv_buf: RecvBuf,
     /// What it has to say to the server.
-    said: Vec<u8>,
+    sent: Vec<u8>,
     read: Vec<u8>,
     /// How reads ended.
     reads: Result<(), Fault>,
 }
 
 impl Client {
-    fn new(records: &Records) -> Self {
+    fn new(records: &RecordsScenario) -> Self {
         let mut config = Config::new(Target::Address(address(0)));
-        config.tls = Some(tls::setup(records.setting));
+        config.tls = Some(tls::setup(records.setup));
         let mut machine = Machine::new(config, records.now);
         let attempt = machine.start(records.now).find_map(|action| match action {
             Action::Attempt { id, .. } => Some(id),
@@ -191,7 +191,7 @@ impl Client {
         let mut client = Client {
             machine,
             recv_buf: RecvBuf::new(),
-            said: Vec::new(),
+            sent: Vec::new(),
             read: Vec::new(),
             reads: Ok(()),
         };
@@ -203,9 +203,9 @@ impl Client {
         let mut left = bytes;
         while !left.is_empty() {
             let Some(permit) = self.permit(now) else { break };
-            let space = self.recv_buf.spare_mut();
-            let (first, rest) = left.split_at(left.len().min(piece).min(space.len()));
-            space[..first.len()].copy_from_slice(first);
+            let spare = self.recv_buf.spare_mut();
+            let (first, rest) = left.split_at(left.len().min(piece).min(spare.len()));
+            spare[..first.len()].copy_from_slice(first);
             self.recv_buf.advance(first.len());
             drop(self.machine.ingest(permit, &mut self.recv_buf, || now));
             left = rest;
@@ -249,7 +249,7 @@ impl Client {
 
     fn transmit(&mut self) {
         while let Some(mut transmit) = self.machine.next_transmit() {
-            self.said.extend_from_slice(transmit.bytes());
+            self.sent.extend_from_slice(transmit.bytes());
             let bytes = transmit.bytes().len();
             transmit.sent(bytes);
             drop(self.machine.transmit_done(&mut transmit));
@@ -257,4 +257,4 @@ impl Client {
     }
 }
 
-const CHANGES_MOST: usize = 64;
+const MAX_CHANGES: usize = 64;

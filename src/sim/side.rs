@@ -1,11 +1,11 @@
 //! One end of a wire that is a machine, with whoever reads, writes, and keeps its connection meanwhile.
 
-use super::model::{Check, Held, Model, rule};
+use super::model::{CheckResult, Expectations, Model, rule};
 use super::names::address;
-use super::net::{Happening, Net};
-use super::plan::{Command, Plan as Life, ServerSetting, Setting, Stray, Who};
+use super::net::{Network, NetworkEvent};
+use super::plan::{EndId, EndpointConfig, MisplacedInput, Scenario as Life, ServerSetup, UserCall};
 use super::tls;
-use super::wire::Came;
+use super::wire::SimRecv;
 use crate::info::Phase;
 use crate::machine::{
     Action, AttemptId, Config, Fault, Input, Loan, Machine, RecvBuf, RecvPermit, Release,
@@ -13,24 +13,24 @@ use crate::machine::{
 };
 
 #[derive(Debug)]
-pub(super) struct Side {
-    pub(super) who: Who,
+pub(super) struct Endpoint {
+    pub(super) who: EndId,
     pub(super) machine: Machine,
     pub(super) model: Model,
-    setting: Setting,
-    server: ServerSetting,
+    setting: EndpointConfig,
+    server: ServerSetup,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
     /// Of who receives while nobody reads.
-    pub(super) attendant: Option<RecvPermit>,
+    pub(super) background_permit: Option<RecvPermit>,
     pub(super) lent: Option<Transmit>,
     /// The session, while it runs foreign code.
     pub(super) loan: Option<Loan>,
     pub(super) recv_buf: RecvBuf,
     /// Something may have come that nobody has looked at since, where that is attended.
-    pub(super) edge: bool,
+    pub(super) pending_edge: bool,
     /// Somebody has to send what waits.
-    pub(super) flushing: bool,
+    pub(super) wants_transmit: bool,
     /// Whether TLS is spoken, from the start or since the upgrade.
     pub(super) secure: bool,
     /// How much was read, and accepted for writing; since the upgrade, if there was one.
@@ -38,12 +38,12 @@ pub(super) struct Side {
     pub(super) accepted: u64,
     pub(super) cancelled: bool,
     /// The program has closed or aborted.
-    pub(super) left: bool,
+    pub(super) closed_by_user: bool,
     /// Reads have come to an end, or fail.
     pub(super) read_over: bool,
-    pub(super) saw_end: bool,
+    pub(super) saw_eof: bool,
     /// Nobody has looked yet whether that was right.
-    pub(super) unproved_end: bool,
+    pub(super) unverified_eof: bool,
     pub(super) write_over: bool,
     /// How much plaintext there was when an upgrade began.
     pub(super) plaintext: Option<u64>,
@@ -53,7 +53,7 @@ pub(super) struct Side {
 #[derive(Debug)]
 pub(super) enum Reader {
     Nobody,
-    Waits { told: bool },
+    Waits { woken: bool },
     Receives(RecvPermit),
     Ingests(RecvPermit),
     Takes(RecvPermit),
@@ -62,69 +62,69 @@ pub(super) enum Reader {
 #[derive(Debug)]
 pub(super) enum Writer {
     Nobody,
-    Waits { told: bool },
+    Waits { woken: bool },
     Sends(SendPermit),
-    Seals { permit: SendPermit, told: bool },
+    Seals { permit: SendPermit, woken: bool },
 }
 
-impl Side {
-    pub(super) fn new(who: Who, life: &Life, secure: bool, net: &Net) -> Self {
-        let setting = life.settings[who].clone();
+impl Endpoint {
+    pub(super) fn new(who: EndId, scenario: &Life, secure: bool, net: &Network) -> Self {
+        let setting = scenario.endpoints[who].clone();
         let mut plan = plan(&setting);
-        plan.tls = secure.then(|| tls::setup(life.server));
-        Side {
+        plan.tls = secure.then(|| tls::setup(scenario.server));
+        Endpoint {
             who,
             machine: Machine::new(plan, net.now),
             model: Model::new(),
             setting,
-            server: life.server,
+            server: scenario.server,
             reader: Reader::Nobody,
             writer: Writer::Nobody,
-            attendant: None,
+            background_permit: None,
             lent: None,
             loan: None,
             recv_buf: RecvBuf::new(),
-            edge: false,
-            flushing: false,
+            pending_edge: false,
+            wants_transmit: false,
             secure,
             read: 0,
             accepted: 0,
             cancelled: false,
-            left: false,
+            closed_by_user: false,
             read_over: false,
-            saw_end: false,
-            unproved_end: false,
+            saw_eof: false,
+            unverified_eof: false,
             write_over: false,
             plaintext: None,
             latest: None,
         }
     }
 
-    pub(super) fn start(&mut self, net: &mut Net) -> Check {
+    pub(super) fn start(&mut self, net: &mut Network) -> CheckResult {
         let actions = self.machine.start(net.now).collect();
-        self.absorb(actions, net)
+        self.apply_actions(actions, net)
     }
 
-    pub(super) fn handle(&mut self, input: Input<'_>, net: &mut Net) -> Check {
+    pub(super) fn handle(&mut self, input: Input<'_>, net: &mut Network) -> CheckResult {
         let actions = self.machine.handle(input, net.now).collect();
-        self.absorb(actions, net)
+        self.apply_actions(actions, net)
     }
 
-    pub(super) fn command(&mut self, command: Command, net: &mut Net) -> Check {
-        match command {
-            Command::Close => {
-                self.left = true;
+    pub(super) fn user_call(&mut self, call: UserCall, net: &mut Network) -> CheckResult {
+        match call {
+            UserCall::Close => {
+                self.closed_by_user = true;
                 self.handle(Input::Close, net)
             }
-            Command::Abort => {
-                self.left = true;
+            UserCall::Abort => {
+                self.closed_by_user = true;
                 self.handle(Input::Abort, net)
             }
-            Command::AbortWriting => {
-                self.left = true;
+            UserCall::AbortWrite => {
+                self.closed_by_user = true;
                 self.handle(Input::AbortWrite, net)
             }
-            Command::FinishWriting => {
+            UserCall::CloseWrite => {
                 let sending = matches!(self.writer, Writer::Sends(_) | Writer::Seals { .. });
                 let before = self.machine.phase();
                 self.handle(Input::CloseWrite, net)?;
@@ -133,46 +133,52 @@ impl Side {
                     "a half-close waits for what is being written",
                 )
             }
-            Command::CancelReading => {
+            UserCall::CancelRead => {
                 self.cancelled = true;
                 self.handle(Input::CancelRead, net)
             }
-            Command::StartTls => self.start_tls(net),
+            UserCall::StartTls => self.start_tls(net),
         }
     }
 
-    pub(super) fn stray(&mut self, stray: Stray, net: &mut Net) -> Check {
-        match stray {
-            Stray::Deadline => self.keep_time(net),
-            Stray::Answered => self.handle(Input::PartialResolved(&[address(2), address(5)]), net),
+    pub(super) fn misplaced(
+        &mut self,
+        misplaced: MisplacedInput,
+        net: &mut Network,
+    ) -> CheckResult {
+        match misplaced {
+            MisplacedInput::TimerExpired => self.expire_timer(net),
+            MisplacedInput::PartialResolved => {
+                self.handle(Input::PartialResolved(&[address(2), address(5)]), net)
+            }
             // Only where it is not asked: the answer of another.
-            Stray::Unresolved if self.machine.opened().is_some() => {
+            MisplacedInput::LookupFailed if self.machine.opened().is_some() => {
                 self.handle(Input::Resolved(Err(Fault::Resolve)), net)
             }
-            Stray::Attempted => {
+            MisplacedInput::Attempted => {
                 let Some(id) = self.latest else { return Ok(()) };
                 let result = Err(Fault::Connect(111));
                 self.handle(Input::Attempted { id, result }, net)
             }
-            Stray::HandOver if !self.machine.is_upgrade_pending() => {
+            MisplacedInput::UpgradeReady if !self.machine.is_upgrade_pending() => {
                 self.handle(Input::UpgradeReady, net)
             }
-            Stray::Start => {
+            MisplacedInput::Start => {
                 let again = self.machine.start(net.now).count();
                 rule(again == 0, "a machine starts once")
             }
-            Stray::Unresolved | Stray::HandOver => Ok(()),
+            MisplacedInput::LookupFailed | MisplacedInput::UpgradeReady => Ok(()),
         }
     }
 
     /// Says that a deadline may have come.
-    pub(super) fn keep_time(&mut self, net: &mut Net) -> Check {
+    pub(super) fn expire_timer(&mut self, net: &mut Network) -> CheckResult {
         self.handle(Input::TimerExpired, net)?;
         if self.setting.close_timeout.is_zero() {
             // Where nothing may take any time the next limit can be due as soon as it is set.
             self.handle(Input::TimerExpired, net)?;
         }
-        Model::see_time(&self.machine, net.now)
+        Model::check_timer(&self.machine, net.now)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -184,7 +190,7 @@ impl Side {
     }
 
     /// As the driver does, which has made sure that nothing is being written.
-    fn start_tls(&mut self, net: &mut Net) -> Check {
+    fn start_tls(&mut self, net: &mut Network) -> CheckResult {
         let free = matches!(self.writer, Writer::Nobody | Writer::Waits { .. });
         let refused = self.machine.upgrade_error().is_some();
         let opened = self.machine.phase() == Phase::Open;
@@ -202,30 +208,30 @@ impl Side {
     }
 
     /// Looks at the wire before an upgrade, where nobody is at it any more.
-    pub(super) fn look(&mut self, net: &mut Net) -> Check {
+    pub(super) fn check_wire(&mut self, net: &mut Network) -> CheckResult {
         if !self.machine.is_idle_for_upgrade() {
             return Ok(());
         }
         rule(self.plaintext == Some(self.accepted), "nothing is written in an upgrade")?;
         match net.wire.peek(self.who) {
-            Came::Bytes(_) => {
+            SimRecv::Bytes(_) => {
                 self.handle(Input::UnexpectedPlaintext, net)?;
                 rule(
                     self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
                     "plaintext that is unread ends an upgrade",
                 )
             }
-            Came::End => self.handle(Input::WireEof, net),
-            Came::Failed(fault) => self.handle(Input::WireFailed(fault), net),
-            Came::Nothing => self.hand_over(net),
+            SimRecv::Eof => self.handle(Input::WireEof, net),
+            SimRecv::Failed(fault) => self.handle(Input::WireFailed(fault), net),
+            SimRecv::WouldBlock => self.complete_upgrade(net),
         }
     }
 
-    fn hand_over(&mut self, net: &mut Net) -> Check {
+    fn complete_upgrade(&mut self, net: &mut Network) -> CheckResult {
         let plaintext = self.plaintext;
         self.handle(Input::UpgradeReady, net)?;
         self.plaintext = plaintext;
-        self.model.see_upgraded(&self.machine)?;
+        self.model.check_upgraded(&self.machine)?;
         let limit = self.setting.connect_timeout;
         let deadline = limit.and_then(|limit| net.now.checked_add(limit));
         let setup = tls::setup(self.server);
@@ -241,64 +247,64 @@ impl Side {
 
     // ------------------------------------------------------------- what has to be done
 
-    pub(super) fn absorb(&mut self, actions: Vec<Action>, net: &mut Net) -> Check {
+    pub(super) fn apply_actions(&mut self, actions: Vec<Action>, net: &mut Network) -> CheckResult {
         for &action in &actions {
             net.trace.output(self.who, action);
         }
-        self.model.see(&actions, &self.machine, self.held(), &self.setting.names)?;
+        self.model.check(&actions, &self.machine, self.expectations(), &self.setting.names)?;
         let release = actions.iter().find_map(|action| match action {
             Action::Release(how) => Some(*how),
             _ => None,
         });
         if release.is_some() && actions.contains(&Action::Transmit) {
-            let farewell = self.machine.take_final_records();
+            let final_records = self.machine.take_final_records();
             // As far as that goes at once.
-            net.send(self.who, &farewell);
+            net.send(self.who, &final_records);
         }
         for action in actions {
-            self.perform(action, net)?;
+            self.apply_action(action, net)?;
         }
         if !self.secure && !self.machine.is_upgrade_pending() {
             // It came to nothing.
             self.plaintext = None;
         }
-        self.see_waiting()
+        self.check_waiters()
     }
 
-    fn perform(&mut self, action: Action, net: &mut Net) -> Check {
+    fn apply_action(&mut self, action: Action, net: &mut Network) -> CheckResult {
         match action {
             Action::Resolve => self.resolve(net),
             Action::Attempt { id, address } => {
                 self.latest = Some(id);
                 if let Some((after, result)) = self.setting.names.fate(address) {
-                    net.later(after, self.who, Happening::Attempted(id, result));
+                    net.schedule(after, self.who, NetworkEvent::Attempted(id, result));
                 }
             }
             Action::ShutdownWrite => net.wire.finish(self.who),
-            Action::DriveRecv => self.edge = true,
-            Action::Transmit => self.flushing = true,
+            Action::DriveRecv => self.pending_edge = true,
+            Action::Transmit => self.wants_transmit = true,
             Action::BeginHandshake => self.loan = self.machine.lend_to_begin(),
             Action::Release(Release::Close) => {
                 if net.wire.close(self.who) {
-                    net.harmed = true;
+                    net.corrupted = true;
                     let well = self.machine.outcome() == Some(Ok(()));
                     rule(!well, "who ends well leaves nothing unread")?;
                 }
             }
             Action::Release(Release::Linger) => net.wire.linger(self.who),
             Action::Release(Release::Reset) => {
-                net.harmed = true;
+                net.corrupted = true;
                 net.wire.reset(self.who);
                 net.wire.linger(self.who);
             }
             Action::Readable => {
-                if let Reader::Waits { told } = &mut self.reader {
-                    *told = true;
+                if let Reader::Waits { woken } = &mut self.reader {
+                    *woken = true;
                 }
             }
             Action::Writable => {
-                if let Writer::Waits { told } | Writer::Seals { told, .. } = &mut self.writer {
-                    *told = true;
+                if let Writer::Waits { woken } | Writer::Seals { woken, .. } = &mut self.writer {
+                    *woken = true;
                 }
             }
             // What is under way goes on, and nobody wants to hear of it.
@@ -312,70 +318,72 @@ impl Side {
     }
 
     /// Foreign code runs to its end, and the session comes back.
-    pub(super) fn restore(&mut self, net: &mut Net) -> Check {
+    pub(super) fn restore(&mut self, net: &mut Network) -> CheckResult {
         let Some(mut loan) = self.loan.take() else { return Ok(()) };
         loan.begin_handshake();
         net.trace.note(self.who, "gives the session back", 0);
-        if let Reader::Waits { told } = &mut self.reader {
+        if let Reader::Waits { woken } = &mut self.reader {
             // As the driver tells all who wait.
-            *told = true;
+            *woken = true;
         }
         let over = self.is_done();
         let (discarded, actions) = self.machine.restore(loan, net.now);
         let actions = actions.collect();
         rule(discarded.is_none() || over || self.is_done(), "there is a place for the session")?;
-        self.absorb(actions, net)
+        self.apply_actions(actions, net)
     }
 
-    fn resolve(&mut self, net: &mut Net) {
+    fn resolve(&mut self, net: &mut Network) {
         let mut after = std::time::Duration::ZERO;
         for (place, answer) in self.setting.names.answers.iter().enumerate() {
             after += answer.after;
-            net.later(after, self.who, Happening::Answered(place));
+            net.schedule(after, self.who, NetworkEvent::PartialResolved(place));
         }
         match self.setting.names.ends {
-            Some(Ok(then)) => net.later(after + then, self.who, Happening::Resolved(true)),
-            Some(Err(then)) => net.later(after + then, self.who, Happening::Resolved(false)),
+            Some(Ok(then)) => net.schedule(after + then, self.who, NetworkEvent::Resolved(true)),
+            Some(Err(then)) => net.schedule(after + then, self.who, NetworkEvent::Resolved(false)),
             None => {}
         }
     }
 
-    pub(super) fn happen(&mut self, happening: Happening, net: &mut Net) -> Check {
+    pub(super) fn on_event(&mut self, event: NetworkEvent, net: &mut Network) -> CheckResult {
         net.trace.note(self.who, "happens", 0);
-        match happening {
-            Happening::Answered(place) => {
+        match event {
+            NetworkEvent::PartialResolved(place) => {
                 let addresses = self.setting.names.answers[place].addresses();
                 self.handle(Input::PartialResolved(&addresses), net)
             }
-            Happening::Resolved(true) => self.handle(Input::Resolved(Ok(&[])), net),
-            Happening::Resolved(false) => self.handle(Input::Resolved(Err(Fault::Resolve)), net),
-            Happening::Attempted(id, result) => self.handle(Input::Attempted { id, result }, net),
+            NetworkEvent::Resolved(true) => self.handle(Input::Resolved(Ok(&[])), net),
+            NetworkEvent::Resolved(false) => self.handle(Input::Resolved(Err(Fault::Resolve)), net),
+            NetworkEvent::Attempted(id, result) => {
+                self.handle(Input::Attempted { id, result }, net)
+            }
         }
     }
 
     /// Who waits, and has not been told, waits rightly.
-    fn see_waiting(&mut self) -> Check {
-        if matches!(self.reader, Reader::Waits { told: false }) {
+    fn check_waiters(&mut self) -> CheckResult {
+        if matches!(self.reader, Reader::Waits { woken: false }) {
             let nothing = self.machine.read_error().is_none();
             rule(nothing, "who waits to read is told when that will fail")?;
         }
         match &self.writer {
-            Writer::Waits { told: false } => rule(
+            Writer::Waits { woken: false } => rule(
                 self.machine.write_error().is_none(),
                 "who waits to write is told when that will fail",
             ),
-            Writer::Seals { permit, told: false } => rule(
+            Writer::Seals { permit, woken: false } => rule(
                 self.machine.permits_send(permit),
                 "who waits for room is told when there will be none",
             ),
             Writer::Nobody
-            | Writer::Waits { told: true }
+            | Writer::Waits { woken: true }
             | Writer::Sends(_)
-            | Writer::Seals { told: true, .. } => Ok(()),
+            | Writer::Seals { woken: true, .. } => Ok(()),
         }
     }
 
-    fn held(&self) -> Held {
+    fn expectations(&self) -> Expectations {
         let receiving = match &self.reader {
             Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => {
                 Some(self.machine.permits_recv(permit))
@@ -388,14 +396,14 @@ impl Side {
             }
             Writer::Nobody | Writer::Waits { .. } => None,
         };
-        Held { tls: self.secure, receiving, sending, lent: self.lent.is_some() }
+        Expectations { tls: self.secure, receiving, sending, lent: self.lent.is_some() }
     }
 }
 
-fn plan(setting: &Setting) -> Config {
+fn plan(setting: &EndpointConfig) -> Config {
     Config {
         target: setting.names.target(),
-        bind: setting.names.bound(),
+        bind: setting.names.bind_address(),
         egress: setting.names.egress(),
         tls: None,
         allow_half_open: setting.allow_half_open,

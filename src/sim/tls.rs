@@ -22,17 +22,17 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use super::plan::{ServerSetting, mixed};
+use super::plan::{ServerSetup, splitmix64};
 use crate::machine::TlsSetup;
 use crate::tls;
 
 /// What a client of that server needs.
-pub(super) fn setup(setting: ServerSetting) -> TlsSetup {
+pub(super) fn setup(server: ServerSetup) -> TlsSetup {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
         let mut roots = RootCertStore::empty();
         roots.add(certificate()).expect("the certificate is one");
-        let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Standing))
+        let mut config = ClientConfig::builder_with_details(provider(), Arc::new(FixedClock))
             .with_safe_default_protocol_versions()
             .expect("there is a suite for each version")
             .with_root_certificates(roots)
@@ -42,13 +42,13 @@ pub(super) fn setup(setting: ServerSetting) -> TlsSetup {
         Arc::new(config)
     });
     let name = ServerName::try_from("sim.test").expect("it is a name");
-    let setup = TlsSetup::with_config(Arc::clone(config), name, setting.require_close_notify);
-    if setting.foreign { setup.foreign() } else { setup }
+    let setup = TlsSetup::with_config(Arc::clone(config), name, server.require_close_notify);
+    if server.foreign { setup.foreign() } else { setup }
 }
 
 /// Lets the random numbers of this thread begin anew.
-pub(super) fn begin(chance: u64) {
-    CHANCE.set(chance);
+pub(super) fn seed(rng_seed: u64) {
+    SEED.set(rng_seed);
 }
 
 #[derive(Debug)]
@@ -58,13 +58,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(setting: ServerSetting) -> Self {
+    pub(super) fn new(setup: ServerSetup) -> Self {
         static CONFIGS: OnceLock<[Arc<ServerConfig>; 4]> = OnceLock::new();
         let configs = CONFIGS.get_or_init(|| {
             [(false, false), (false, true), (true, false), (true, true)]
                 .map(|(tls13, short)| Arc::new(server_config(tls13, short)))
         });
-        let index = usize::from(setting.tls13) * 2 + usize::from(setting.short_records);
+        let index = usize::from(setup.tls13) * 2 + usize::from(setup.short_records);
         let mut connection =
             ServerConnection::new(Arc::clone(&configs[index])).expect("the configuration is sound");
         connection.set_buffer_limit(None);
@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// Takes in ciphertext, and moves what it says to `data`. Says what is wrong with it.
-    pub(super) fn take_in(&mut self, mut bytes: &[u8], data: &mut Vec<u8>) -> Result<(), String> {
+    pub(super) fn read_tls(&mut self, mut bytes: &[u8], data: &mut Vec<u8>) -> Result<(), String> {
         while !bytes.is_empty() {
             self.connection.read_tls(&mut bytes).map_err(|error| error.to_string())?;
             // Behind its close_notify a debug build of rustls panics where it would send an alert.
@@ -93,8 +93,8 @@ impl Server {
         Ok(())
     }
 
-    pub(super) fn write(&mut self, load: &[u8]) {
-        self.connection.writer().write_all(load).expect("nothing limits it");
+    pub(super) fn write(&mut self, data: &[u8]) {
+        self.connection.writer().write_all(data).expect("nothing limits it");
     }
 
     /// Changes the keys of both directions, in TLS 1.3.
@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// Appends the ciphertext that is to be sent.
-    pub(super) fn give_out(&mut self, into: &mut Vec<u8>) {
+    pub(super) fn write_tls(&mut self, into: &mut Vec<u8>) {
         while self.connection.wants_write() {
             self.connection.write_tls(into).expect("memory takes all");
         }
@@ -127,7 +127,7 @@ impl Server {
 fn server_config(tls13: bool, short_records: bool) -> ServerConfig {
     let version: &SupportedProtocolVersion =
         if tls13 { &rustls::version::TLS13 } else { &rustls::version::TLS12 };
-    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Standing))
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(FixedClock))
         .with_protocol_versions(&[version])
         .expect("there is a suite for this version")
         .with_no_client_auth()
@@ -157,8 +157,8 @@ fn provider() -> Arc<CryptoProvider> {
             "TLS needs cryptography: a feature of this crate, or a provider that was installed",
         );
         Arc::new(CryptoProvider {
-            kx_groups: vec![&NoExchange],
-            secure_random: &NoChance,
+            kx_groups: vec![&FakeKeyExchange],
+            secure_random: &SeededRandom,
             ..CryptoProvider::clone(&base)
         })
     });
@@ -169,43 +169,43 @@ fn provider() -> Arc<CryptoProvider> {
 const TODAY: u64 = 1_767_225_600;
 
 #[derive(Debug)]
-struct Standing;
+struct FixedClock;
 
-impl TimeProvider for Standing {
+impl TimeProvider for FixedClock {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(Duration::from_secs(TODAY)))
     }
 }
 
 thread_local! {
-    static CHANCE: Cell<u64> = const { Cell::new(0) };
+    static SEED: Cell<u64> = const { Cell::new(0) };
 }
 
 #[derive(Debug)]
-struct NoChance;
+struct SeededRandom;
 
-impl SecureRandom for NoChance {
+impl SecureRandom for SeededRandom {
     fn fill(&self, buf: &mut [u8]) -> Result<(), GetRandomFailed> {
-        let mut state = CHANCE.get();
+        let mut state = SEED.get();
         for chunk in buf.chunks_mut(8) {
-            chunk.copy_from_slice(&mixed(&mut state).to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&splitmix64(&mut state).to_le_bytes()[..chunk.len()]);
         }
-        CHANCE.set(state);
+        SEED.set(state);
         Ok(())
     }
 }
 
 /// Looks like X25519 from outside.
 #[derive(Debug)]
-struct NoExchange;
+struct FakeKeyExchange;
 
-struct Shown([u8; 32]);
+struct FakeShare([u8; 32]);
 
-impl SupportedKxGroup for NoExchange {
+impl SupportedKxGroup for FakeKeyExchange {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        let mut shown = [0; 32];
-        NoChance.fill(&mut shown)?;
-        Ok(Box::new(Shown(shown)))
+        let mut share = [0; 32];
+        SeededRandom.fill(&mut share)?;
+        Ok(Box::new(FakeShare(share)))
     }
 
     fn name(&self) -> NamedGroup {
@@ -213,7 +213,7 @@ impl SupportedKxGroup for NoExchange {
     }
 }
 
-impl ActiveKeyExchange for Shown {
+impl ActiveKeyExchange for FakeShare {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         let peer: [u8; 32] = peer.try_into().map_err(|_| PeerMisbehaved::InvalidKeyShare)?;
         let secret: Vec<u8> = self.0.iter().zip(peer).map(|(own, other)| own ^ other).collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::plan::{Step, Who, checksum};
+use super::plan::{EndId, Step, checksum};
 use crate::machine::Action;
 
 /// What happened in a life, in order. Two runs of one plan have equal traces.
@@ -16,10 +16,10 @@ pub struct Trace {
 enum Event {
     /// This long after the beginning.
     Step(Duration, Step),
-    Output(Who, Action),
-    Note(Who, &'static str, usize),
+    Output(EndId, Action),
+    Note(EndId, &'static str, usize),
     Sent {
-        who: Who,
+        who: EndId,
         bytes: usize,
         sum: u64,
     },
@@ -37,15 +37,15 @@ impl Trace {
         self.events.push(Event::Step(at, step));
     }
 
-    pub(super) fn output(&mut self, who: Who, action: Action) {
+    pub(super) fn output(&mut self, who: EndId, action: Action) {
         self.events.push(Event::Output(who, action));
     }
 
-    pub(super) fn note(&mut self, who: Who, what: &'static str, bytes: usize) {
+    pub(super) fn note(&mut self, who: EndId, what: &'static str, bytes: usize) {
         self.events.push(Event::Note(who, what, bytes));
     }
 
-    pub(super) fn sent(&mut self, who: Who, bytes: &[u8]) {
+    pub(super) fn sent(&mut self, who: EndId, bytes: &[u8]) {
         // Of long ones the ends have to do.
         let ends = [&bytes[..bytes.len().min(64)], &bytes[bytes.len().saturating_sub(64)..]];
         let sum = checksum(&ends.concat());

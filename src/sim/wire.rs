@@ -6,23 +6,23 @@
 
 use std::collections::VecDeque;
 
-use super::plan::Who;
+use super::plan::EndId;
 use crate::machine::Fault;
 
 #[derive(Debug)]
-pub(super) struct Wire {
-    streams: [Stream; 2],
+pub(super) struct SimWire {
+    streams: [OneWay; 2],
     /// What each end sees of a reset.
     resets: [Option<Reset>; 2],
 }
 
 /// From one end to the other.
 #[derive(Debug)]
-struct Stream {
-    flying: VecDeque<u8>,
+struct OneWay {
+    in_flight: VecDeque<u8>,
     arrived: VecDeque<u8>,
     window: usize,
-    end: End,
+    end: StreamEnd,
     /// The wire lost what followed.
     cut: bool,
     /// The receiver has let go: what comes is dropped.
@@ -32,117 +32,117 @@ struct Stream {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    ToCome,
-    Flying,
+enum StreamEnd {
+    Pending,
+    InFlight,
     Arrived,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Reset {
     fault: Fault,
-    told: bool,
+    reported: bool,
 }
 
 /// What came of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum SimRecv {
     Bytes(usize),
-    Nothing,
-    End,
+    WouldBlock,
+    Eof,
     Failed(Fault),
 }
 
 /// What came of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Went {
+pub(super) enum SimSend {
     Bytes(usize),
-    Full,
+    WouldBlock,
     Failed(Fault),
 }
 
-impl Wire {
+impl SimWire {
     pub(super) fn new() -> Self {
-        let stream = || Stream {
-            flying: VecDeque::new(),
+        let stream = || OneWay {
+            in_flight: VecDeque::new(),
             arrived: VecDeque::new(),
             window: WINDOW,
-            end: End::ToCome,
+            end: StreamEnd::Pending,
             cut: false,
             dropped: false,
             answered: false,
         };
-        Wire { streams: [stream(), stream()], resets: [None, None] }
+        SimWire { streams: [stream(), stream()], resets: [None, None] }
     }
 
-    pub(super) fn send(&mut self, who: Who, bytes: &[u8]) -> Went {
+    pub(super) fn send(&mut self, who: EndId, bytes: &[u8]) -> SimSend {
         if let Some(reset) = &mut self.resets[who] {
-            reset.told = true;
-            return Went::Failed(reset.fault);
+            reset.reported = true;
+            return SimSend::Failed(reset.fault);
         }
         let stream = &mut self.streams[who];
         let room = match stream.cut {
             // What is lost takes no room.
             true => usize::MAX,
-            false => stream.window.saturating_sub(stream.flying.len() + stream.arrived.len()),
+            false => stream.window.saturating_sub(stream.in_flight.len() + stream.arrived.len()),
         };
         let sent = room.min(bytes.len());
         if sent == 0 {
-            return Went::Full;
+            return SimSend::WouldBlock;
         }
         if !stream.cut {
-            stream.flying.extend(&bytes[..sent]);
+            stream.in_flight.extend(&bytes[..sent]);
         }
-        Went::Bytes(sent)
+        SimSend::Bytes(sent)
     }
 
     /// Whether there is room to send.
-    pub(super) fn has_room(&self, who: Who) -> bool {
+    pub(super) fn can_send(&self, who: EndId) -> bool {
         let stream = &self.streams[who];
-        self.resets[who].is_some() || stream.flying.len() + stream.arrived.len() < stream.window
+        self.resets[who].is_some() || stream.in_flight.len() + stream.arrived.len() < stream.window
     }
 
-    pub(super) fn receive(&mut self, who: Who, buf: &mut [u8]) -> Came {
+    pub(super) fn receive(&mut self, who: EndId, buf: &mut [u8]) -> SimRecv {
         let stream = &mut self.streams[1 - who];
         let taken = stream.arrived.len().min(buf.len());
         if taken > 0 {
             for (place, byte) in buf.iter_mut().zip(stream.arrived.drain(..taken)) {
                 *place = byte;
             }
-            return Came::Bytes(taken);
+            return SimRecv::Bytes(taken);
         }
         match &mut self.resets[who] {
             // The system tells it once.
-            Some(reset) if !reset.told => {
-                reset.told = true;
-                Came::Failed(reset.fault)
+            Some(reset) if !reset.reported => {
+                reset.reported = true;
+                SimRecv::Failed(reset.fault)
             }
-            Some(_) => Came::End,
-            None if stream.end == End::Arrived => Came::End,
-            None => Came::Nothing,
+            Some(_) => SimRecv::Eof,
+            None if stream.end == StreamEnd::Arrived => SimRecv::Eof,
+            None => SimRecv::WouldBlock,
         }
     }
 
     /// What a receive would give, but for a reset that has not been told, which is told now.
-    pub(super) fn peek(&mut self, who: Who) -> Came {
+    pub(super) fn peek(&mut self, who: EndId) -> SimRecv {
         match self.streams[1 - who].arrived.len() {
             0 => self.receive(who, &mut []),
-            waiting => Came::Bytes(waiting),
+            waiting => SimRecv::Bytes(waiting),
         }
     }
 
     /// A reset that has not been told, which is told now.
-    pub(super) fn failure(&mut self, who: Who) -> Option<Fault> {
-        let reset = self.resets[who].as_mut().filter(|reset| !reset.told)?;
-        reset.told = true;
+    pub(super) fn failure(&mut self, who: EndId) -> Option<Fault> {
+        let reset = self.resets[who].as_mut().filter(|reset| !reset.reported)?;
+        reset.reported = true;
         Some(reset.fault)
     }
 
     /// Moves so many bytes on, and the end behind them; says whether anything moved.
-    pub(super) fn deliver(&mut self, from: Who, most: usize) -> bool {
+    pub(super) fn deliver(&mut self, from: EndId, max: usize) -> bool {
         let stream = &mut self.streams[from];
-        let moved = stream.flying.len().min(most);
-        stream.arrived.extend(stream.flying.drain(..moved));
+        let moved = stream.in_flight.len().min(max);
+        stream.arrived.extend(stream.in_flight.drain(..moved));
         if stream.dropped {
             stream.arrived.clear();
             if stream.answered && moved > 0 {
@@ -151,36 +151,36 @@ impl Wire {
             }
         }
         let stream = &mut self.streams[from];
-        let ends = stream.end == End::Flying && stream.flying.is_empty();
+        let ends = stream.end == StreamEnd::InFlight && stream.in_flight.is_empty();
         if ends {
-            stream.end = End::Arrived;
+            stream.end = StreamEnd::Arrived;
         }
         moved > 0 || ends
     }
 
-    pub(super) fn finish(&mut self, from: Who) {
-        if self.streams[from].end == End::ToCome {
-            self.streams[from].end = End::Flying;
+    pub(super) fn finish(&mut self, from: EndId) {
+        if self.streams[from].end == StreamEnd::Pending {
+            self.streams[from].end = StreamEnd::InFlight;
         }
     }
 
     /// The end `by` resets the connection, or is gone.
-    pub(super) fn reset(&mut self, by: Who) {
+    pub(super) fn reset(&mut self, by: EndId) {
         let stream = &mut self.streams[by];
-        stream.flying.clear();
+        stream.in_flight.clear();
         stream.cut = true;
         let fault = match stream.end {
-            End::Arrived => Fault::ResetAfterEnd(32),
-            End::ToCome | End::Flying => Fault::Reset(Some(104)),
+            StreamEnd::Arrived => Fault::ResetAfterEnd(32),
+            StreamEnd::Pending | StreamEnd::InFlight => Fault::Reset(Some(104)),
         };
         let back = &mut self.streams[1 - by];
-        back.flying.clear();
+        back.in_flight.clear();
         back.cut = true;
-        self.resets[1 - by].get_or_insert(Reset { fault, told: false });
+        self.resets[1 - by].get_or_insert(Reset { fault, reported: false });
     }
 
     /// The end `by` receives no more, and what still comes is dropped quietly.
-    pub(super) fn linger(&mut self, by: Who) {
+    pub(super) fn linger(&mut self, by: EndId) {
         let stream = &mut self.streams[1 - by];
         stream.dropped = true;
         stream.arrived.clear();
@@ -188,7 +188,7 @@ impl Wire {
 
     /// The end `by` closes: what it has not received, or what still comes, is answered by a reset. Says
     /// whether that is so already.
-    pub(super) fn close(&mut self, by: Who) -> bool {
+    pub(super) fn close(&mut self, by: EndId) -> bool {
         let stream = &mut self.streams[1 - by];
         let unread = !stream.arrived.is_empty() && self.resets[by].is_none();
         stream.dropped = true;
@@ -201,63 +201,63 @@ impl Wire {
         unread
     }
 
-    pub(super) fn set_window(&mut self, from: Who, size: usize) {
+    pub(super) fn set_window(&mut self, from: EndId, size: usize) {
         self.streams[from].window = size;
     }
 
     /// Changes a bit of what flies; says whether it did.
-    pub(super) fn corrupt(&mut self, from: Who, at: usize, bit: u8) -> bool {
-        let flying = &mut self.streams[from].flying;
-        let Some(place) = at.checked_rem(flying.len()) else { return false };
-        flying[place] ^= 1 << bit;
+    pub(super) fn corrupt(&mut self, from: EndId, at: usize, bit: u8) -> bool {
+        let in_flight = &mut self.streams[from].in_flight;
+        let Some(place) = at.checked_rem(in_flight.len()) else { return false };
+        in_flight[place] ^= 1 << bit;
         true
     }
 
     /// Ends a stream behind so many of the bytes that fly.
-    pub(super) fn cut(&mut self, from: Who, at: usize) {
+    pub(super) fn cut(&mut self, from: EndId, at: usize) {
         let stream = &mut self.streams[from];
-        stream.flying.truncate(at);
+        stream.in_flight.truncate(at);
         stream.cut = true;
         self.finish(from);
     }
 
     /// Whether FIN was sent.
-    pub(super) fn is_finished(&self, from: Who) -> bool {
-        self.streams[from].end != End::ToCome
+    pub(super) fn is_finished(&self, from: EndId) -> bool {
+        self.streams[from].end != StreamEnd::Pending
     }
 
     /// Whether FIN has come, and all before it was received.
-    pub(super) fn is_over(&self, to: Who) -> bool {
+    pub(super) fn is_eof(&self, to: EndId) -> bool {
         let stream = &self.streams[1 - to];
-        stream.end == End::Arrived && stream.arrived.is_empty()
+        stream.end == StreamEnd::Arrived && stream.arrived.is_empty()
     }
 
-    pub(super) fn is_reset(&self, who: Who) -> bool {
+    pub(super) fn is_reset(&self, who: EndId) -> bool {
         self.resets[who].is_some()
     }
 
     /// How much is on its way.
-    pub(super) fn flying(&self, from: Who) -> usize {
-        self.streams[from].flying.len()
+    pub(super) fn in_flight(&self, from: EndId) -> usize {
+        self.streams[from].in_flight.len()
     }
 }
 
 /// As wide as one is at first.
 const WINDOW: usize = 20_000;
 
-/// What is sent: told from anything else by its place and its `salt`.
-pub(super) fn pattern(salt: u8, place: u64) -> u8 {
+/// What is sent: told from anything else by its place and its `offset`.
+pub(super) fn pattern(offset: u8, place: u64) -> u8 {
     let mixed = (place ^ (place >> 8)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-    u8::try_from(mixed).expect("eight bits are left") ^ salt
+    u8::try_from(mixed).expect("eight bits are left") ^ offset
 }
 
-pub(super) fn fill(salt: u8, from: u64, buf: &mut [u8]) {
+pub(super) fn fill(offset: u8, from: u64, buf: &mut [u8]) {
     for (place, byte) in (from..).zip(buf) {
-        *byte = pattern(salt, place);
+        *byte = pattern(offset, place);
     }
 }
 
 /// Whether these bytes are those of the pattern.
-pub(super) fn fits(salt: u8, from: u64, bytes: &[u8]) -> bool {
-    (from..).zip(bytes).all(|(place, &byte)| byte == pattern(salt, place))
+pub(super) fn fits(offset: u8, from: u64, bytes: &[u8]) -> bool {
+    (from..).zip(bytes).all(|(place, &byte)| byte == pattern(offset, place))
 }

@@ -2,80 +2,82 @@
 
 use std::time::{Duration, Instant};
 
-use super::model::{Check, rule};
-use super::net::Net;
+use super::model::{CheckResult, rule};
+use super::net::Network;
 use super::peer::Peer;
-use super::plan::{Command, Life, Plan, Step, Who};
-use super::side::{Reader, Side, Writer};
+use super::plan::{EndId, Scenario, ScenarioKind, Step, UserCall};
+use super::side::{Endpoint, Reader, Writer};
 use super::tls;
 use crate::info::Phase;
 use crate::machine::Fault;
 
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) net: Net,
-    near: Side,
-    far: Far,
-    stuck: bool,
+    pub(super) net: Network,
+    local: Endpoint,
+    remote: Remote,
+    peer_stalls: bool,
     require_close_notify: bool,
 }
 
 /// The other end.
 #[derive(Debug)]
-enum Far {
-    Machine(Box<Side>),
+enum Remote {
+    Machine(Box<Endpoint>),
     Scripted(Box<Peer>),
 }
 
 impl World {
-    pub(super) fn new(plan: &Plan) -> Self {
-        tls::begin(plan.chance);
-        let net = Net::new();
-        let secure = plan.life == Life::Secure;
-        let far = match plan.life {
-            Life::Pair => Far::Machine(Box::new(Side::new(1, plan, false, &net))),
-            Life::Plain | Life::Secure | Life::Upgrade => {
-                Far::Scripted(Box::new(Peer::new(secure, plan.server)))
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        tls::seed(scenario.rng_seed);
+        let net = Network::new();
+        let secure = scenario.kind == ScenarioKind::Secure;
+        let remote = match scenario.kind {
+            ScenarioKind::Pair => {
+                Remote::Machine(Box::new(Endpoint::new(1, scenario, false, &net)))
+            }
+            ScenarioKind::Plain | ScenarioKind::Secure | ScenarioKind::Upgrade => {
+                Remote::Scripted(Box::new(Peer::new(secure, scenario.server)))
             }
         };
         World {
-            near: Side::new(0, plan, secure, &net),
-            far,
+            local: Endpoint::new(0, scenario, secure, &net),
+            remote,
             net,
-            stuck: plan.stuck,
-            require_close_notify: plan.server.require_close_notify,
+            peer_stalls: scenario.peer_stalls,
+            require_close_notify: scenario.server.require_close_notify,
         }
     }
 
-    pub(super) fn run(&mut self, plan: &Plan) -> Check {
-        self.each(Side::start)?;
-        for &step in &plan.steps {
-            let at = self.net.now.saturating_duration_since(self.net.begun);
+    pub(super) fn run(&mut self, scenario: &Scenario) -> CheckResult {
+        self.each(Endpoint::start)?;
+        for &step in &scenario.steps {
+            let at = self.net.now.saturating_duration_since(self.net.started_at);
             self.net.trace.step(at, step);
-            self.happen()?;
+            self.run_due_events()?;
             self.step(step)?;
-            self.see_ends()?;
+            self.check_ends()?;
         }
         self.finish()
     }
 
-    fn step(&mut self, step: Step) -> Check {
+    fn step(&mut self, step: Step) -> CheckResult {
         let (side, net) = self.side(step.who());
         match step {
             Step::Read(_) => side.read(net),
-            Step::Receive { most, late, .. } => side.receive(most, late, net),
-            Step::LeaveReading(_) => side.leave_reading(net),
+            Step::Receive { max, delayed, .. } => side.receive(max, delayed, net),
+            Step::AbandonRead(_) => side.abandon_read(net),
             Step::Write(_) => side.write(net),
-            Step::Send { most, late, .. } => side.send(most, late, net),
-            Step::LeaveWriting(_) => side.leave_writing(net),
-            Step::Transmit { most, .. } => side.transmit(most, net),
-            Step::Attend { most, .. } => side.attend(most, net),
-            Step::Watch(_) => side.watch(net),
-            Step::Command(_, command) => side.command(command, net),
-            Step::Stray(_, stray) => side.stray(stray, net),
-            Step::Look => self.look(),
-            Step::Deliver { from, most } => {
-                self.deliver(from, most);
+            Step::Send { max, delayed, .. } => side.send(max, delayed, net),
+            Step::AbandonWrite(_) => side.abandon_write(net),
+            Step::Transmit { max, .. } => side.transmit(max, net),
+            Step::DriveRecv { max, .. } => side.drive_recv(max, net),
+            Step::Monitor(_) => side.monitor(net),
+            Step::UserCall(_, command) => side.user_call(command, net),
+            Step::Misplaced(_, misplaced) => side.misplaced(misplaced, net),
+            Step::CheckWire => self.check_wire(),
+            Step::Deliver { from, max } => {
+                self.deliver(from, max);
                 Ok(())
             }
             Step::Window { from, size } => {
@@ -84,93 +86,94 @@ impl World {
             }
             Step::Corrupt { from, at, bit } => {
                 if side.secure && net.wire.corrupt(from, at, bit) {
-                    (net.harmed, net.mangled) = (true, true);
+                    (net.corrupted, net.corrupted_bytes) = (true, true);
                 }
                 Ok(())
             }
             Step::Cut { from, at } => {
                 net.wire.cut(from, at);
-                (net.harmed, net.cut) = (true, true);
+                (net.corrupted, net.cut) = (true, true);
                 Ok(())
             }
             Step::Wait(time) => self.wait_until(self.net.now + time),
-            Step::Oversleep(time) => self.oversleep(time),
-            Step::Settle => self.settle(),
+            Step::DelayTimer(time) => self.delay_timer(time),
+            Step::RunToQuiescence => self.run_to_quiescence(),
             Step::PeerWrite(_)
             | Step::PeerRead(_)
             | Step::PeerEnd
-            | Step::PeerHalfEnd { .. }
+            | Step::PeerHalfClose { .. }
             | Step::PeerReset
             | Step::PeerNewKeys
             | Step::Inject(_) => self.peer_step(step),
         }
     }
 
-    fn side(&mut self, who: Who) -> (&mut Side, &mut Net) {
-        match &mut self.far {
-            Far::Machine(far) if who == 1 => (far, &mut self.net),
-            Far::Machine(_) | Far::Scripted(_) => (&mut self.near, &mut self.net),
+    fn side(&mut self, who: EndId) -> (&mut Endpoint, &mut Network) {
+        match &mut self.remote {
+            Remote::Machine(remote) if who == 1 => (remote, &mut self.net),
+            Remote::Machine(_) | Remote::Scripted(_) => (&mut self.local, &mut self.net),
         }
     }
 
-    fn peer_step(&mut self, step: Step) -> Check {
-        let World { net, near, far, .. } = self;
-        let Far::Scripted(peer) = far else { return Ok(()) };
+    fn peer_step(&mut self, step: Step) -> CheckResult {
+        let World { net, local, remote, .. } = self;
+        let Remote::Scripted(peer) = remote else { return Ok(()) };
         // What it says in plaintext is not awaited any more.
-        let late = near.secure && !peer.is_secure();
+        let delayed = local.secure && !peer.is_secure();
         match step {
             Step::PeerWrite(bytes) => peer.write(bytes, net),
             Step::PeerEnd => peer.end(net),
-            Step::PeerHalfEnd { fin } => peer.half_end(fin, net),
+            Step::PeerHalfClose { fin } => peer.half_close(fin, net),
             Step::PeerReset => peer.reset(net),
             Step::PeerNewKeys => peer.change_keys(net),
             Step::Inject(bytes) => peer.inject(bytes, net),
-            Step::PeerRead(most) => return peer.read(most, near.plaintext, net),
+            Step::PeerRead(max) => return peer.read(max, local.plaintext, net),
             _ => return Ok(()),
         }
-        net.harmed |= late;
-        net.mangled |= late;
+        net.corrupted |= delayed;
+        net.corrupted_bytes |= delayed;
         Ok(())
     }
 
     /// Who upgrades looks at the wire.
-    fn look(&mut self) -> Check {
-        let World { net, near, far, .. } = self;
-        let before = near.secure;
-        near.look(net)?;
-        if let (Far::Scripted(peer), true) = (far, near.secure && !before) {
+    fn check_wire(&mut self) -> CheckResult {
+        let World { net, local, remote, .. } = self;
+        let before = local.secure;
+        local.check_wire(net)?;
+        if let (Remote::Scripted(peer), true) = (remote, local.secure && !before) {
             // The peer is still talking, and what it says is no TLS.
-            let talks = !peer.has_said_all() || net.wire.flying(1) > 0 || net.wire.is_finished(1);
-            net.harmed |= talks;
-            net.mangled |= talks;
+            let talks =
+                !peer.has_sent_all() || net.wire.in_flight(1) > 0 || net.wire.is_finished(1);
+            net.corrupted |= talks;
+            net.corrupted_bytes |= talks;
         }
         Ok(())
     }
 
-    fn deliver(&mut self, from: Who, most: usize) -> bool {
-        let moved = self.net.wire.deliver(from, most);
+    fn deliver(&mut self, from: EndId, max: usize) -> bool {
+        let moved = self.net.wire.deliver(from, max);
         if moved {
             // Whoever is registered hears of it.
-            match &mut self.far {
-                Far::Machine(far) if from == 0 => far.edge |= far.is_wired(),
-                Far::Machine(_) | Far::Scripted(_) if from == 1 => {
-                    self.near.edge |= self.near.is_wired();
+            match &mut self.remote {
+                Remote::Machine(remote) if from == 0 => remote.pending_edge |= remote.is_wired(),
+                Remote::Machine(_) | Remote::Scripted(_) if from == 1 => {
+                    self.local.pending_edge |= self.local.is_wired();
                 }
-                Far::Machine(_) | Far::Scripted(_) => {}
+                Remote::Machine(_) | Remote::Scripted(_) => {}
             }
         }
-        self.net.harmed |= self.net.wire.is_reset(0) || self.net.wire.is_reset(1);
+        self.net.corrupted |= self.net.wire.is_reset(0) || self.net.wire.is_reset(1);
         moved
     }
 
     // ------------------------------------------------------------- time
 
     /// What happens by itself now does.
-    fn happen(&mut self) -> Check {
-        while let Some((who, happening)) = self.net.take_due() {
-            match (&mut self.far, who) {
-                (Far::Machine(far), 1) => far.happen(happening, &mut self.net)?,
-                _ => self.near.happen(happening, &mut self.net)?,
+    fn run_due_events(&mut self) -> CheckResult {
+        while let Some((who, event)) = self.net.take_due() {
+            match (&mut self.remote, who) {
+                (Remote::Machine(remote), 1) => remote.on_event(event, &mut self.net)?,
+                _ => self.local.on_event(event, &mut self.net)?,
             }
         }
         Ok(())
@@ -178,20 +181,20 @@ impl World {
 
     /// When something is due next: in the world, or in a machine.
     fn next(&self) -> Option<Instant> {
-        let deadline = |side: &Side| side.machine.next_timer().map(|(at, _)| at);
-        let far = match &self.far {
-            Far::Machine(far) => deadline(far),
-            Far::Scripted(_) => None,
+        let deadline = |side: &Endpoint| side.machine.next_timer().map(|(at, _)| at);
+        let remote = match &self.remote {
+            Remote::Machine(remote) => deadline(remote),
+            Remote::Scripted(_) => None,
         };
-        [self.net.next(), deadline(&self.near), far].into_iter().flatten().min()
+        [self.net.next(), deadline(&self.local), remote].into_iter().flatten().min()
     }
 
-    fn wait_until(&mut self, until: Instant) -> Check {
-        for _ in 0..EVENTS_MOST {
-            self.happen()?;
+    fn wait_until(&mut self, until: Instant) -> CheckResult {
+        for _ in 0..MAX_EVENTS {
+            self.run_due_events()?;
             let now = self.net.now;
             self.each(|side, net| match side.machine.next_timer() {
-                Some((at, _)) if at <= now => side.keep_time(net),
+                Some((at, _)) if at <= now => side.expire_timer(net),
                 Some(_) | None => Ok(()),
             })?;
             match self.next() {
@@ -206,99 +209,103 @@ impl World {
     }
 
     /// Time passes while nobody is there to keep the deadlines.
-    fn oversleep(&mut self, time: Duration) -> Check {
+    fn delay_timer(&mut self, time: Duration) -> CheckResult {
         self.net.now += time;
-        self.happen()?;
+        self.run_due_events()?;
         self.wait_until(self.net.now)
     }
 
     // ------------------------------------------------------------- rest
 
     /// All do what they can until nothing more is to be done.
-    fn settle(&mut self) -> Check {
-        for _ in 0..ROUNDS_MOST {
+    fn run_to_quiescence(&mut self) -> CheckResult {
+        for _ in 0..MAX_ROUNDS {
             let before = self.net.trace.len();
-            self.happen()?;
+            self.run_due_events()?;
             let mut moved = false;
-            if !self.stuck {
+            if !self.peer_stalls {
                 moved |= self.deliver(0, usize::MAX);
                 moved |= self.deliver(1, usize::MAX);
             }
-            self.each(work)?;
-            self.look()?;
-            if let (Far::Scripted(peer), false) = (&mut self.far, self.stuck) {
+            self.each(make_progress)?;
+            self.check_wire()?;
+            if let (Remote::Scripted(peer), false) = (&mut self.remote, self.peer_stalls) {
                 peer.push(&mut self.net);
-                peer.read(usize::MAX, self.near.plaintext, &mut self.net)?;
+                peer.read(usize::MAX, self.local.plaintext, &mut self.net)?;
             }
             if !moved && self.net.trace.len() == before {
-                return self.each(see_waiters);
+                return self.each(check_stalled);
             }
         }
         Err("all comes to rest when nothing new happens")
     }
 
-    fn each(&mut self, mut act: impl FnMut(&mut Side, &mut Net) -> Check) -> Check {
-        act(&mut self.near, &mut self.net)?;
-        match &mut self.far {
-            Far::Machine(far) => act(far, &mut self.net),
-            Far::Scripted(_) => Ok(()),
+    fn each(
+        &mut self,
+        mut act: impl FnMut(&mut Endpoint, &mut Network) -> CheckResult,
+    ) -> CheckResult {
+        act(&mut self.local, &mut self.net)?;
+        match &mut self.remote {
+            Remote::Machine(remote) => act(remote, &mut self.net),
+            Remote::Scripted(_) => Ok(()),
         }
     }
 
-    fn all(&self, mut is: impl FnMut(&Side) -> bool) -> bool {
-        let far = match &self.far {
-            Far::Machine(far) => is(far),
-            Far::Scripted(_) => true,
+    fn all(&self, mut is: impl FnMut(&Endpoint) -> bool) -> bool {
+        let remote = match &self.remote {
+            Remote::Machine(remote) => is(remote),
+            Remote::Scripted(_) => true,
         };
-        is(&self.near) && far
+        is(&self.local) && remote
     }
 
     // ------------------------------------------------------------- the end
 
     /// Whoever reads the end has read everything.
-    fn see_ends(&mut self) -> Check {
-        let World { net, near, far, require_close_notify, .. } = self;
-        match far {
-            Far::Machine(far) => {
-                see_plain_end(near, far.accepted, net)?;
-                see_plain_end(far, near.accepted, net)
+    fn check_ends(&mut self) -> CheckResult {
+        let World { net, local, remote, require_close_notify, .. } = self;
+        match remote {
+            Remote::Machine(remote) => {
+                check_plain_eof(local, remote.accepted, net)?;
+                check_plain_eof(remote, local.accepted, net)
             }
-            Far::Scripted(peer) if !near.secure => see_plain_end(near, peer.sent, net),
-            Far::Scripted(peer) => {
-                if !std::mem::take(&mut near.unproved_end) || near.cancelled {
+            Remote::Scripted(peer) if !local.secure => check_plain_eof(local, peer.sent, net),
+            Remote::Scripted(peer) => {
+                if !std::mem::take(&mut local.unverified_eof) || local.cancelled {
                     return Ok(());
                 }
                 let proved = peer.is_secure() && peer.ended;
                 rule(
-                    proved || !*require_close_notify && net.wire.is_over(0),
+                    proved || !*require_close_notify && net.wire.is_eof(0),
                     "an end over TLS is one that the peer said",
                 )?;
                 rule(
-                    near.read == peer.sent || !*require_close_notify && net.harmed,
+                    local.read == peer.sent || !*require_close_notify && net.corrupted,
                     "who reads the end over TLS has read all",
                 )
             }
         }
     }
 
-    fn finish(&mut self) -> Check {
-        if self.stuck {
+    fn finish(&mut self) -> CheckResult {
+        if self.peer_stalls {
             self.net.wire.set_window(0, 0);
         } else {
             self.net.wire.set_window(0, usize::MAX);
             self.net.wire.set_window(1, usize::MAX);
-            self.open_up()?;
-            self.end_well()?;
+            self.unblock_all()?;
+            self.close_cleanly()?;
         }
         self.close()
     }
 
     /// Lets what is being made come to its end.
-    fn open_up(&mut self) -> Check {
-        for _ in 0..EVENTS_MOST {
-            self.settle()?;
-            let decided =
-                |side: &Side| side.machine.opened().is_some() && !side.machine.is_upgrade_pending();
+    fn unblock_all(&mut self) -> CheckResult {
+        for _ in 0..MAX_EVENTS {
+            self.run_to_quiescence()?;
+            let decided = |side: &Endpoint| {
+                side.machine.opened().is_some() && !side.machine.is_upgrade_pending()
+            };
             if self.all(decided) {
                 break;
             }
@@ -306,24 +313,24 @@ impl World {
             let Some(at) = self.next() else { break };
             self.wait_until(at)?;
         }
-        self.see_ends()
+        self.check_ends()
     }
 
     /// The peer ends, and all is read, and all that was written arrives.
-    fn end_well(&mut self) -> Check {
+    fn close_cleanly(&mut self) -> CheckResult {
         self.each(|side, net| {
             if side.who == 1 || matches!(side.writer, Writer::Waits { .. }) {
-                side.leave_writing(net)?;
+                side.abandon_write(net)?;
             }
             Ok(())
         })?;
-        self.settle()?;
-        match &mut self.far {
-            Far::Machine(far) => {
-                far.leave_writing(&mut self.net)?;
-                far.command(Command::FinishWriting, &mut self.net)?;
+        self.run_to_quiescence()?;
+        match &mut self.remote {
+            Remote::Machine(remote) => {
+                remote.abandon_write(&mut self.net)?;
+                remote.user_call(UserCall::CloseWrite, &mut self.net)?;
             }
-            Far::Scripted(peer) => peer.end(&mut self.net),
+            Remote::Scripted(peer) => peer.end(&mut self.net),
         }
         loop {
             let before = self.net.trace.len();
@@ -332,52 +339,52 @@ impl World {
                     side.read(net)?;
                 }
                 if side.read_over && side.machine.phase() == Phase::HalfClosed {
-                    side.leave_writing(net)?;
-                    side.command(Command::FinishWriting, net)?;
+                    side.abandon_write(net)?;
+                    side.user_call(UserCall::CloseWrite, net)?;
                 }
                 Ok(())
             })?;
-            self.settle()?;
-            self.see_ends()?;
-            let open = |side: &Side| side.machine.opened() == Some(Ok(()));
+            self.run_to_quiescence()?;
+            self.check_ends()?;
+            let open = |side: &Endpoint| side.machine.opened() == Some(Ok(()));
             if self.all(|side| side.read_over || !open(side)) {
                 break;
             }
-            if self.far_is_not_there() {
+            if self.remote_is_missing() {
                 // Then it says nothing either.
                 return Ok(());
             }
             rule(self.net.trace.len() > before, "who reads comes to an end when the peer has")?;
         }
         self.each(|side, net| {
-            side.leave_writing(net)?;
+            side.abandon_write(net)?;
             match side.machine.phase() {
-                Phase::HalfClosed => side.command(Command::FinishWriting, net),
+                Phase::HalfClosed => side.user_call(UserCall::CloseWrite, net),
                 _ => Ok(()),
             }
         })?;
-        self.settle()?;
-        self.see_well()
+        self.run_to_quiescence()?;
+        self.check_clean()
     }
 
     /// Whether there are two machines of which one never got to the wire.
-    fn far_is_not_there(&self) -> bool {
-        let Far::Machine(far) = &self.far else { return false };
-        ![&self.near, far].iter().all(|side| side.machine.opened() == Some(Ok(())))
+    fn remote_is_missing(&self) -> bool {
+        let Remote::Machine(remote) = &self.remote else { return false };
+        ![&self.local, remote].iter().all(|side| side.machine.opened() == Some(Ok(())))
     }
 
     /// Where nobody did any harm, all is well.
-    fn see_well(&mut self) -> Check {
-        if self.net.harmed || self.far_is_not_there() {
+    fn check_clean(&mut self) -> CheckResult {
+        if self.net.corrupted || self.remote_is_missing() {
             return Ok(());
         }
         self.each(|side, _| {
             let outcome = side.machine.outcome();
-            let spoiled = side.left
+            let spoiled = side.closed_by_user
                 || side.cancelled
                 || side.machine.opened() != Some(Ok(()))
                 || outcome == Some(Err(Fault::UnreadPlaintext));
-            rule(spoiled || side.saw_end, "where nobody does harm the end is read")?;
+            rule(spoiled || side.saw_eof, "where nobody does harm the end is read")?;
             rule(
                 spoiled || outcome == Some(Ok(())),
                 "where nobody does harm a connection ends well",
@@ -386,69 +393,72 @@ impl World {
     }
 
     /// The program closes, and that is the end, whatever happened before.
-    fn close(&mut self) -> Check {
-        let begun = self.net.now;
-        self.each(|side, net| side.command(Command::Close, net))?;
-        for _ in 0..EVENTS_MOST {
-            self.settle()?;
-            if self.all(Side::is_done) {
+    fn close(&mut self) -> CheckResult {
+        let started_at = self.net.now;
+        self.each(|side, net| side.user_call(UserCall::Close, net))?;
+        for _ in 0..MAX_EVENTS {
+            self.run_to_quiescence()?;
+            if self.all(Endpoint::is_done) {
                 break;
             }
             let Some(at) = self.next() else { break };
             self.wait_until(at)?;
         }
-        let took = self.net.now.saturating_duration_since(begun);
-        rule(took <= CLOSE_MOST, "a close takes no longer than it may")?;
-        self.each(let_go)?;
-        self.settle()?;
-        self.each(|side, net| side.command(Command::Close, net))?;
-        self.each(|side, _| side.model.see_end(&side.machine))?;
-        self.see_ends()?;
-        self.see_arrival()
+        let took = self.net.now.saturating_duration_since(started_at);
+        rule(took <= MAX_CLOSE, "a close takes no longer than it may")?;
+        self.each(drain_and_release)?;
+        self.run_to_quiescence()?;
+        self.each(|side, net| side.user_call(UserCall::Close, net))?;
+        self.each(|side, _| side.model.check_end(&side.machine))?;
+        self.check_ends()?;
+        self.check_delivery()
     }
 
     /// What was accepted has arrived, where the outcome says so and nobody did any harm.
-    fn see_arrival(&mut self) -> Check {
-        let Far::Scripted(peer) = &self.far else { return Ok(()) };
-        let side = &self.near;
+    fn check_delivery(&mut self) -> CheckResult {
+        let Remote::Scripted(peer) = &self.remote else { return Ok(()) };
+        let side = &self.local;
         let well = side.machine.outcome() == Some(Ok(())) && side.machine.opened() == Some(Ok(()));
-        if !well || self.net.harmed || self.stuck {
+        if !well || self.net.corrupted || self.peer_stalls {
             return Ok(());
         }
-        rule(peer.got == side.accepted, "what was accepted arrives where the outcome is good")?;
-        rule(peer.saw_end && peer.has_seen_goodbye(), "the peer is told of the end")
+        rule(
+            peer.received == side.accepted,
+            "what was accepted arrives where the outcome is good",
+        )?;
+        rule(peer.saw_eof && peer.has_seen_close_notify(), "the peer is told of the end")
     }
 }
 
 /// What is to be done at one end.
-fn work(side: &mut Side, net: &mut Net) -> Check {
+fn make_progress(side: &mut Endpoint, net: &mut Network) -> CheckResult {
     match side.reader {
-        Reader::Waits { told: true } => side.read(net)?,
+        Reader::Waits { woken: true } => side.read(net)?,
         Reader::Receives(_) | Reader::Ingests(_) | Reader::Takes(_) => {
             side.receive(usize::from(u16::MAX), false, net)?;
         }
-        Reader::Nobody | Reader::Waits { told: false } => {}
+        Reader::Nobody | Reader::Waits { woken: false } => {}
     }
     match side.writer {
-        Writer::Waits { told: true } => side.write(net)?,
-        Writer::Sends(_) | Writer::Seals { told: true, .. } => side.send(1000, false, net)?,
-        Writer::Nobody | Writer::Waits { told: false } | Writer::Seals { told: false, .. } => {}
+        Writer::Waits { woken: true } => side.write(net)?,
+        Writer::Sends(_) | Writer::Seals { woken: true, .. } => side.send(1000, false, net)?,
+        Writer::Nobody | Writer::Waits { woken: false } | Writer::Seals { woken: false, .. } => {}
     }
-    if side.lent.is_none() || !side.is_wired() || net.wire.has_room(side.who) {
+    if side.lent.is_none() || !side.is_wired() || net.wire.can_send(side.who) {
         side.transmit(usize::MAX, net)?;
     }
-    side.attend(usize::MAX, net)
+    side.drive_recv(usize::MAX, net)
 }
 
 /// Who still waits when all has come to rest waits rightly.
-fn see_waiters(side: &mut Side, net: &mut Net) -> Check {
-    if matches!(side.reader, Reader::Waits { told: false }) {
+fn check_stalled(side: &mut Endpoint, net: &mut Network) -> CheckResult {
+    if matches!(side.reader, Reader::Waits { woken: false }) {
         side.read(net)?;
     }
-    if matches!(side.writer, Writer::Waits { told: false }) {
+    if matches!(side.writer, Writer::Waits { woken: false }) {
         side.write(net)?;
     }
-    if matches!(side.writer, Writer::Seals { told: false, .. }) {
+    if matches!(side.writer, Writer::Seals { woken: false, .. }) {
         let full = side.lent.is_some() || !side.machine.can_seal();
         rule(full, "who waits for room is told when there is some")?;
     }
@@ -456,47 +466,47 @@ fn see_waiters(side: &mut Side, net: &mut Net) -> Check {
 }
 
 /// Reads what is left, and gives everything back.
-fn let_go(side: &mut Side, net: &mut Net) -> Check {
-    side.leave_writing(net)?;
+fn drain_and_release(side: &mut Endpoint, net: &mut Network) -> CheckResult {
+    side.abandon_write(net)?;
     if side.lent.is_some() {
         side.transmit(0, net)?;
     }
-    for _ in 0..ROUNDS_MOST {
+    for _ in 0..MAX_ROUNDS {
         if let Reader::Nobody | Reader::Waits { .. } = side.reader {
             if side.read_over {
                 break;
             }
             side.read(net)?;
             rule(
-                !matches!(side.reader, Reader::Waits { .. }) || side.attendant.is_some(),
+                !matches!(side.reader, Reader::Waits { .. }) || side.background_permit.is_some(),
                 "no read waits after the end",
             )?;
         }
         side.receive(usize::from(u16::MAX), false, net)?;
         if !matches!(side.reader, Reader::Nobody) {
-            side.leave_reading(net)?;
+            side.abandon_read(net)?;
             break;
         }
-        if side.attendant.is_some() {
-            side.attend(usize::MAX, net)?;
+        if side.background_permit.is_some() {
+            side.drive_recv(usize::MAX, net)?;
         }
     }
-    match side.attendant {
-        Some(_) => side.attend(usize::MAX, net),
+    match side.background_permit {
+        Some(_) => side.drive_recv(usize::MAX, net),
         None => Ok(()),
     }
 }
 
-fn see_plain_end(side: &mut Side, written: u64, net: &Net) -> Check {
-    if !std::mem::take(&mut side.unproved_end) || side.cancelled || net.cut {
+fn check_plain_eof(side: &mut Endpoint, written: u64, net: &Network) -> CheckResult {
+    if !std::mem::take(&mut side.unverified_eof) || side.cancelled || net.cut {
         return Ok(());
     }
-    rule(net.wire.is_over(side.who), "an end is the peer's")?;
+    rule(net.wire.is_eof(side.who), "an end is the peer's")?;
     rule(side.read == written, "who reads the end has read all")
 }
 
 /// More happens in no life.
-const EVENTS_MOST: usize = 1_000;
-const ROUNDS_MOST: usize = 10_000;
+const MAX_EVENTS: usize = 1_000;
+const MAX_ROUNDS: usize = 10_000;
 /// The longest close timeout of a plan.
-const CLOSE_MOST: Duration = Duration::from_secs(5);
+const MAX_CLOSE: Duration = Duration::from_secs(5);

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use sockeye::sim::{self, Life, Plan};
+use sockeye::sim::{self, Scenario, ScenarioKind};
 
-use crate::first_broken;
+use crate::first_violation;
 
 /// A number of scenarios that takes half a minute without optimisation.
-const LIVES: u64 = 12_000;
+const SCENARIOS: u64 = 12_000;
 
 /// Seeds that once broke a rule.
 const ONCE_BROKEN: [u64; 3] = [45, 124, 661];
@@ -15,18 +15,18 @@ const ONCE_BROKEN: [u64; 3] = [45, 124, 661];
 #[test]
 fn every_rule_holds_in_every_scenario() {
     if let Some(seed) = number("SIM_SEED") {
-        let plan = Plan::from_seed(seed);
-        println!("{plan:?}");
+        let scenario = Scenario::from_seed(seed);
+        println!("{scenario:?}");
         println!(
             "{}",
-            sim::run(&plan).unwrap_or_else(|broken| panic!("SIM_SEED={seed}: {broken}"))
+            sim::run(&scenario).unwrap_or_else(|violation| panic!("SIM_SEED={seed}: {violation}"))
         );
         return;
     }
-    let lives = number("SIM_LIVES").unwrap_or(LIVES);
+    let scenarios = number("SIM_LIVES").unwrap_or(SCENARIOS);
     let begun = Instant::now();
-    check(0..lives);
-    println!("{lives} lives in {:?}", begun.elapsed());
+    check(0..scenarios);
+    println!("{scenarios} lives in {:?}", begun.elapsed());
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn seeds_that_once_failed_pass() {
 #[test]
 fn a_scenario_runs_the_same_way_twice() {
     for seed in 0..500 {
-        let plan = Plan::from_seed(seed);
-        let (first, second) = (sim::run(&plan).unwrap(), sim::run(&plan).unwrap());
+        let scenario = Scenario::from_seed(seed);
+        let (first, second) = (sim::run(&scenario).unwrap(), sim::run(&scenario).unwrap());
         assert!(first == second, "SIM_SEED={seed}:\n{first}\n{second}");
     }
 }
@@ -46,39 +46,41 @@ fn a_scenario_runs_the_same_way_twice() {
 /// If an event never occurs in the scenarios, they do not test it.
 #[test]
 fn scenarios_cover_every_event() {
-    let mut wanted: Vec<(Life, &str)> = vec![
-        (Life::Upgrade, "Command(0, StartTls)"),
-        (Life::Upgrade, "takes"),
-        (Life::Upgrade, "finds fault"),
-        (Life::Secure, "takes"),
-        (Life::Secure, "seals"),
-        (Life::Secure, "attends"),
-        (Life::Secure, "finds fault"),
-        (Life::Plain, "Resolve"),
-        (Life::Plain, "CancelAttempts"),
-        (Life::Plain, "drops"),
-        (Life::Pair, "1 -> Closed"),
+    let mut wanted: Vec<(ScenarioKind, &str)> = vec![
+        (ScenarioKind::Upgrade, "UserCall(0, StartTls)"),
+        (ScenarioKind::Upgrade, "takes"),
+        (ScenarioKind::Upgrade, "finds fault"),
+        (ScenarioKind::Secure, "takes"),
+        (ScenarioKind::Secure, "seals"),
+        (ScenarioKind::Secure, "attends"),
+        (ScenarioKind::Secure, "finds fault"),
+        (ScenarioKind::Plain, "Resolve"),
+        (ScenarioKind::Plain, "CancelAttempts"),
+        (ScenarioKind::Plain, "drops"),
+        (ScenarioKind::Pair, "1 -> Closed"),
     ];
-    for life in [Life::Plain, Life::Secure, Life::Upgrade, Life::Pair] {
+    for kind in
+        [ScenarioKind::Plain, ScenarioKind::Secure, ScenarioKind::Upgrade, ScenarioKind::Pair]
+    {
         for what in ["Opened", "ShutdownWrite", "Release(Close)", "Linger", "Reset", "DriveRecv"] {
-            wanted.push((life, what));
+            wanted.push((kind, what));
         }
         for what in ["receives", "reads the end", "fails to read", "fails to write"] {
-            wanted.push((life, what));
+            wanted.push((kind, what));
         }
     }
     for seed in 0..2000 {
-        let plan = Plan::from_seed(seed);
-        let trace = sim::run(&plan).unwrap().to_string();
-        wanted.retain(|&(life, what)| life != plan.life() || !trace.contains(what));
+        let scenario = Scenario::from_seed(seed);
+        let trace = sim::run(&scenario).unwrap().to_string();
+        wanted.retain(|&(kind, what)| kind != scenario.kind() || !trace.contains(what));
     }
     assert_eq!(wanted, []);
 }
 
 fn check(seeds: impl IntoIterator<Item = u64>) {
-    match first_broken(seeds) {
+    match first_violation(seeds) {
         None => {}
-        Some((seed, Some(broken))) => panic!("SIM_SEED={seed}: {broken}"),
+        Some((seed, Some(violation))) => panic!("SIM_SEED={seed}: {violation}"),
         Some((seed, None)) => panic!("SIM_SEED={seed}: it panicked, see above"),
     }
 }

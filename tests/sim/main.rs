@@ -10,16 +10,16 @@ mod planted;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sockeye::sim::{self, Broken, Plan};
+use sockeye::sim::{self, Scenario, Violation};
 
 /// Returns the first scenario that breaks a rule.
-fn first_broken(lives: impl IntoIterator<Item = u64>) -> Option<(u64, Option<Broken>)> {
-    hush();
-    lives.into_iter().find_map(|seed| {
-        let plan = Plan::from_seed(seed);
-        match catch_unwind(AssertUnwindSafe(|| sim::run(&plan))) {
+fn first_violation(scenarios: impl IntoIterator<Item = u64>) -> Option<(u64, Option<Violation>)> {
+    silence_rustls_panics();
+    scenarios.into_iter().find_map(|seed| {
+        let scenario = Scenario::from_seed(seed);
+        match catch_unwind(AssertUnwindSafe(|| sim::run(&scenario))) {
             Ok(Ok(_)) => None,
-            Ok(Err(broken)) => Some((seed, Some(broken))),
+            Ok(Err(violation)) => Some((seed, Some(violation))),
             Err(_) => Some((seed, None)),
         }
     })
@@ -27,7 +27,7 @@ fn first_broken(lives: impl IntoIterator<Item = u64>) -> Option<(u64, Option<Bro
 
 /// Silences the panics of rustls. A debug build of it panics if the peer sends more after this side's close_notify,
 /// and the machine catches that.
-fn hush() {
+fn silence_rustls_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let loud = std::panic::take_hook();

@@ -17,8 +17,8 @@ fn the_planted_bug_is_found() {
     };
     failpoint::plant(&bug);
     match first_broken(0..SCENARIOS) {
-        Some((seed, Some(broken))) => {
-            println!("{bug}: found in scenario {seed}: {}", broken.rule())
+        Some((seed, Some(violation))) => {
+            println!("{bug}: found in scenario {seed}: {}", violation.rule())
         }
         Some((seed, None)) => println!("{bug}: found in scenario {seed}: a panic"),
         None => panic!("{bug}: no scenario of {SCENARIOS} breaks a rule"),
