@@ -39,7 +39,7 @@ fn serve_turns(task: &Task) -> io::Result<()> {
         }
         answer(figures.trim_end())?;
     }
-    // Without destructors: to close thousands of sockets one by one would take long.
+    // Skips destructors, because closing thousands of sockets one by one takes long.
     std::process::exit(0)
 }
 

@@ -68,7 +68,7 @@ impl Running {
         }
     }
 
-    /// Closes the child's input, waits for its end, and returns what it wrote to standard error.
+    /// Closes the child's input, waits for its end, and returns its standard error.
     pub fn finish(mut self, limit: Duration) -> Result<String, Failure> {
         self.input = None;
         let end = self.end(limit)?;
@@ -100,7 +100,7 @@ impl Running {
         Failure(format!("{}: {what}: {}", self.name, head(&complaints)))
     }
 
-    /// Returns what the child wrote to standard error. The child must have ended or been killed.
+    /// Returns the child's standard error. The child must have ended or been killed.
     fn complaints(&mut self) -> String {
         // A grandchild may still have the pipe open.
         self.errors.recv_timeout(Duration::from_secs(5)).unwrap_or_default()

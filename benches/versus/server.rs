@@ -11,7 +11,7 @@ use crate::args::Post;
 use crate::system;
 use crate::tls::server::{self as secure, SecureService};
 
-/// What the server does with each connection.
+/// The server's treatment of each connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// Sends the received bytes back, and closes after the client's EOF.

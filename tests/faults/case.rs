@@ -150,7 +150,7 @@ impl Place {
     }
 }
 
-// -------------------------------------------------------------------- all of them
+// -------------------------------------------------------------------- running all cases
 
 /// Runs every case whose name contains `filter`, and prints the verdicts.
 pub fn run_all(filter: &str) -> ExitCode {
@@ -214,7 +214,7 @@ impl Tally {
     }
 }
 
-// -------------------------------------------------------------------- one of them
+// -------------------------------------------------------------------- running one case
 
 /// Runs a case in this process, and prints its verdict in the last line.
 pub fn play(name: &str) -> ExitCode {

@@ -201,7 +201,7 @@ impl Waiters {
         self.told(cause, Duration::ZERO, kind);
     }
 
-    /// Checks that each call ends with this error, no earlier than the deadline and within twice of it.
+    /// Checks that each call ends with this error, no earlier than the deadline and within twice that time.
     #[track_caller]
     pub fn told(self, since: Instant, deadline: Duration, kind: impl Into<Option<ErrorKind>>) {
         let kind = kind.into();

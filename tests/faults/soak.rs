@@ -73,7 +73,7 @@ impl Figures {
     }
 }
 
-/// Checks that the connections leave nothing behind, apart from what the first tenth of them left.
+/// Checks that the connections leave nothing behind that the first tenth of them has not left.
 fn lives(name: &str, count: usize, site: &Site, mode: SecureTransport) -> bool {
     let options = site.options(mode);
     let begun = Instant::now();

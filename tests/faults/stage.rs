@@ -137,7 +137,7 @@ pub fn little_room() -> SocketOptions {
     SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096))
 }
 
-/// Checks what the waiting calls in one stage return after this fault.
+/// Checks the results of the waiting calls in one stage after this fault.
 pub fn strikes(stage: Stage, fault: impl FnOnce(&mut Remote) -> Instant, kind: Option<ErrorKind>) {
     let mut peer = Remote::start();
     let socket = stage.reach(&mut peer, little_room());

@@ -7,7 +7,7 @@ use sockeye::ErrorKind::{Closed, TimedOut};
 
 use crate::forge::{Server, Version};
 
-/// What the program does with the socket while the server misbehaves.
+/// The program's use of the socket while the server misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Situation {
     /// No call uses the wire; a thread waits in `closed`.
@@ -184,7 +184,7 @@ impl Behaviour {
         Behaviour { play: Box::new(play), ..self }
     }
 
-    /// Makes a behaviour that follows a correct handshake, while a thread discards what the client sends.
+    /// Makes a behaviour that follows a correct handshake, while a thread discards the client's data.
     fn after_handshake(
         name: &str,
         version: Version,

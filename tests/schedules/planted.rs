@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sockeye::failpoint;
 
-/// How callers wait in the build that has the bug.
+/// The callers' way of waiting in the build that has the bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
     Poll,

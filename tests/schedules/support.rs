@@ -1,4 +1,4 @@
-//! What all models share.
+//! Code that all models share.
 
 use std::io::{self, Read, Write};
 

@@ -1,4 +1,4 @@
-//! Every rule holds in every scenario, and scenarios cover what they should.
+//! Every rule holds in every scenario, and scenarios cover every kind of event.
 
 use std::time::Instant;
 

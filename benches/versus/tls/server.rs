@@ -14,7 +14,7 @@ use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned};
 use super::{Identity, provider};
 use crate::server::{echo, sink, source};
 
-/// What the server does with each connection after the handshake.
+/// The server's treatment of each connection after the handshake.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SecureService {
     /// Sends the received bytes back.

@@ -71,7 +71,7 @@ impl Server {
 
     // ---------------------------------------------------------------- a whole handshake
 
-    /// Completes a correct handshake, waits until the client's situation has begun, and discards what the client sends.
+    /// Completes a correct handshake, waits until the client's situation has begun, and discards the client's data.
     pub fn open(&mut self, version: Version) -> io::Result<()> {
         match version {
             Version::Tls12 => self.open12()?,
@@ -132,7 +132,7 @@ impl Server {
         Ok((header[0], content))
     }
 
-    // ---------------------------------------------------------------- what is sent
+    // ---------------------------------------------------------------- sending
 
     pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.corked {
