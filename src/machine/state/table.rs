@@ -1,6 +1,6 @@
-//! Every state, every input, and what comes of it, as a table that is checked in: `table.txt`.
+//! A snapshot test of the transition table: every state, every input, and the result, in `table.txt`.
 //!
-//! Who changes a transition sees in that file which ones changed. `TABLE=write` writes it anew.
+//! The diff of that file shows which transitions a change affects. `TABLE=write` regenerates it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -25,8 +25,8 @@ const TABLE: &str = include_str!("table.txt");
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/machine/state/table.txt");
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "who writes the table anew says so")]
-fn every_transition_is_as_the_table_says() {
+#[expect(clippy::disallowed_methods, reason = "an environment variable requests the new table")]
+fn every_transition_matches_the_table() {
     let table = table();
     if std::env::var_os("TABLE").is_some_and(|what| what == "write") {
         std::fs::write(FILE, &table).expect("the table can be written");
@@ -35,7 +35,7 @@ fn every_transition_is_as_the_table_says() {
     let differing = TABLE.lines().zip(table.lines()).find(|(expected, found)| expected != found);
     assert!(
         TABLE == table,
-        "src/machine/state/table.txt, where TABLE=write writes it: {differing:?}"
+        "src/machine/state/table.txt differs (TABLE=write regenerates it): {differing:?}"
     );
 }
 
@@ -64,14 +64,14 @@ fn table() -> String {
                 let _ = writeln!(table, "    {}, half-open: {}", input.name, half_open.join(" "));
             }
         }
-        let _ = writeln!(table, "    nothing by: {}", rest.join(", "));
+        let _ = writeln!(table, "    no effect: {}", rest.join(", "));
     }
     table
 }
 
 const HEAD: &str = "\
-Every state of the machine, every input, and what comes of it: the state that follows, and what is to be
-done. Where `allow_half_open` makes another the second line has it. Written by TABLE=write cargo test --lib table
+Every state of the machine, every input, and the result: the next state and the actions. A second line shows the
+result with `allow_half_open`, if it differs. TABLE=write cargo test --lib table generates this file.
 ";
 
 // -------------------------------------------------------------------- names
@@ -80,7 +80,7 @@ fn name(state: &State) -> String {
     match state {
         State::Connecting(connecting) => {
             let step = match connecting.next_timer() {
-                Some((_, TimerKind::Slot)) => "waiting for its start",
+                Some((_, TimerKind::Slot)) => "not started",
                 Some((_, TimerKind::Lookup)) => "looking up",
                 Some((_, TimerKind::Connect)) => "dialling",
                 deadline => unreachable!("the connect timeout is the first: {deadline:?}"),
@@ -158,7 +158,7 @@ fn cancelled(step: ReadStep) -> &'static str {
 
 // -------------------------------------------------------------------- states
 
-/// A machine in some state, and its peer where it has one over TLS.
+/// A machine in some state, and its server if it uses TLS.
 struct Subject {
     machine: Machine,
     server: Option<ServerConnection>,
@@ -181,7 +181,7 @@ fn states() -> Vec<Make> {
     add(Box::new(handshaking));
     add(Box::new(|| {
         let mut subject = handshaking();
-        assert!(subject.machine.begin_background_recv().is_some(), "it wants to receive");
+        assert!(subject.machine.begin_background_recv().is_some(), "the machine needs data");
         subject
     }));
     add(Box::new(|| {
@@ -299,14 +299,14 @@ fn handshaking() -> Subject {
     subject
 }
 
-/// With passes out as the letters say: `r` and `s`, and `f` where FIN was sent.
+/// Creates a plaintext connection. Flags: `r` and `s` for a receive or send permit in use, `f` for a sent FIN.
 fn plain(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
     let mut subject = started(Target::Address(address()), None);
     subject.machine.state = state(with_flags(Pipe::default(), flags));
     subject
 }
 
-/// And `o` where ciphertext waits, `i` where something is unread.
+/// Creates a TLS connection. Further flags: `o` for queued ciphertext, `i` for unread data.
 fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
     let mut subject = handshaking();
     while subject.machine.opened().is_none() {
@@ -314,7 +314,7 @@ fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
     }
     subject.exchange();
     if flags.contains('o') {
-        let WriteStep::Seal(permit) = subject.machine.write() else { panic!("it is open") };
+        let WriteStep::Seal(permit) = subject.machine.write() else { panic!("can't seal") };
         let mut transmit = Transmit::default();
         drop(subject.machine.seal(permit, &[1; 9], &mut transmit, || subject.now));
         drop(subject.machine.transmit_done(&mut transmit));
@@ -324,7 +324,7 @@ fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
         subject.deliver();
     }
     let moved = std::mem::replace(&mut subject.machine.state, State::Poisoned);
-    let State::Open(pipe) = moved else { panic!("it is open") };
+    let State::Open(pipe) = moved else { panic!("not open") };
     subject.machine.state = state(with_flags(pipe, flags));
     subject
 }
@@ -345,7 +345,7 @@ fn with_flags(mut pipe: Pipe, flags: &str) -> Pipe {
 
 struct Stimulus {
     name: &'static str,
-    /// What is to be done then; `None` where it can't happen.
+    /// Applies the input and returns the actions, or `None` if the input is impossible in this state.
     apply: fn(&mut Subject) -> Option<Vec<String>>,
 }
 
@@ -358,12 +358,12 @@ fn inputs() -> Vec<Stimulus> {
         }),
         s("PartialResolved", |subject| subject.input(Input::PartialResolved(&[address()]))),
         s("Resolved", |subject| subject.input(Input::Resolved(Ok(&[address()])))),
-        s("Resolved with none", |subject| subject.input(Input::Resolved(Err(Fault::Resolve)))),
+        s("Resolved with an error", |subject| subject.input(Input::Resolved(Err(Fault::Resolve)))),
         s("Attempted", |subject| {
             let result = Ok(Endpoints { remote: address(), local: None });
             subject.input(Input::Attempted { id: AttemptId(0), result })
         }),
-        s("Attempted in vain", |subject| {
+        s("Attempted with an error", |subject| {
             let result = Err(Fault::Connect(111));
             subject.input(Input::Attempted { id: AttemptId(0), result })
         }),
@@ -397,16 +397,16 @@ fn inputs() -> Vec<Stimulus> {
                 step => format!("{step:?}"),
             }])
         }),
-        s("received nothing", |subject| subject.received(RecvEvent::Cancelled)),
-        s("received the end", |subject| subject.received(RecvEvent::Eof)),
-        s("received a failure", |subject| subject.received(RecvEvent::Failed(Fault::Lost(110)))),
-        s("delivered", |subject| {
+        s("receive cancelled", |subject| subject.received(RecvEvent::Cancelled)),
+        s("received EOF", |subject| subject.received(RecvEvent::Eof)),
+        s("receive failed", |subject| subject.received(RecvEvent::Failed(Fault::Lost(110)))),
+        s("received bytes", |subject| {
             let permit = subject.permit()?;
             subject.server.is_none().then(|| names_of(subject.machine.handle_recv(permit, 1)))
         }),
-        s("sent nothing", |subject| subject.sent(SendEvent::Cancelled)),
-        s("sent in vain", |subject| subject.sent(SendEvent::Failed(Fault::Lost(110)))),
-        s("accepted", |subject| {
+        s("send cancelled", |subject| subject.sent(SendEvent::Cancelled)),
+        s("send failed", |subject| subject.sent(SendEvent::Failed(Fault::Lost(110)))),
+        s("sent bytes", |subject| {
             let sends = subject.server.is_none() && subject.is_sending();
             sends.then(|| names_of(subject.machine.handle_send(SendPermit(()), 1)))
         }),
@@ -441,13 +441,13 @@ fn inputs() -> Vec<Stimulus> {
                 subject.machine.take_plaintext(RecvPermit(Holder::Reader), &mut [0; 99], || now).1,
             ))
         }),
-        s("transmitted", |subject| {
+        s("transmit done", |subject| {
             let mut transmit = subject.machine.next_transmit()?;
             let bytes = transmit.bytes().len();
             transmit.sent(bytes);
             Some(names_of(subject.machine.transmit_done(&mut transmit)))
         }),
-        s("not transmitted", |subject| {
+        s("transmit failed", |subject| {
             let mut transmit = subject.machine.next_transmit()?;
             Some(names_of(subject.machine.transmit_failed(
                 &mut transmit,
@@ -485,7 +485,7 @@ impl Subject {
         self.is_sending().then(|| names_of(self.machine.handle_send_event(SendPermit(()), what)))
     }
 
-    /// The receive permit that is out.
+    /// Returns the receive permit in use.
     fn permit(&self) -> Option<RecvPermit> {
         self.machine.recv_in_flight().then_some(RecvPermit(Holder::Reader))
     }
@@ -505,15 +505,15 @@ impl Subject {
     // ------------------------------------------------------------- over TLS
 
     fn serve(&mut self) -> &mut ServerConnection {
-        self.server.as_mut().expect("it is over TLS")
+        self.server.as_mut().expect("the connection uses TLS")
     }
 
-    /// The server, where its handshake is done.
+    /// Returns the server if its handshake is complete.
     fn serve_open(&mut self) -> Option<&mut ServerConnection> {
         self.server.as_mut().filter(|server| !server.is_handshaking())
     }
 
-    /// What the server has to say is received.
+    /// Delivers the server's output to the machine.
     fn ingest(&mut self) -> Option<Vec<String>> {
         let mut bytes = Vec::new();
         while self.serve().wants_write() {
@@ -531,10 +531,10 @@ impl Subject {
     }
 
     fn deliver(&mut self) {
-        self.ingest().expect("it wants to receive");
+        self.ingest().expect("the machine needs data");
     }
 
-    /// Each hears all that the other has to say.
+    /// Delivers all output of both sides.
     fn exchange(&mut self) {
         while let Some(mut transmit) = self.machine.next_transmit() {
             let mut bytes = transmit.bytes().to_vec();
@@ -543,7 +543,7 @@ impl Subject {
             let mut rest = &bytes[..];
             while !rest.is_empty() {
                 self.serve().read_tls(&mut rest).expect("memory can be read");
-                self.serve().process_new_packets().expect("the client is sound");
+                self.serve().process_new_packets().expect("the client's records are valid");
             }
             bytes.clear();
         }
@@ -553,13 +553,13 @@ impl Subject {
     }
 }
 
-// -------------------------------------------------------------------- what they share
+// -------------------------------------------------------------------- configuration
 
-/// Shorter than what a race waits for, so that it is the first to pass.
+/// Shorter than the delays of a race, so that it expires first.
 const CONNECT: Duration = Duration::from_millis(10);
 const CLOSE: Duration = Duration::from_secs(5);
 
-#[expect(clippy::disallowed_methods, reason = "a life has to begin at some instant")]
+#[expect(clippy::disallowed_methods, reason = "tests need a start time")]
 fn base() -> Instant {
     static BASE: OnceLock<Instant> = OnceLock::new();
     *BASE.get_or_init(Instant::now)
@@ -578,7 +578,7 @@ fn setup() -> &'static TlsSetup {
 }
 
 fn server() -> ServerConnection {
-    ServerConnection::new(Arc::clone(&site().1)).expect("the configuration is sound")
+    ServerConnection::new(Arc::clone(&site().1)).expect("the configuration is valid")
 }
 
 fn site() -> &'static (TlsSetup, Arc<ServerConfig>) {

@@ -1,4 +1,4 @@
-//! Lives of machines under random inputs, and the rules that hold in all of them.
+//! Runs machines with random inputs and checks the rules that hold for all of them; also tests single transitions.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,37 +15,37 @@ const LIVES: u64 = 30_000;
 const STEPS: usize = 40;
 
 #[test]
-fn every_rule_holds_in_random_lives() {
+fn every_rule_holds_for_random_inputs() {
     for seed in 0..LIVES {
         let life = std::panic::catch_unwind(|| Life::new(seed).run());
-        assert!(life.is_ok(), "the life with seed {seed} broke a rule");
+        assert!(life.is_ok(), "seed {seed} violated a rule");
     }
 }
 
 #[test]
-fn a_write_that_the_peers_end_overtakes_may_finish() {
+fn a_write_in_progress_may_finish_after_the_peers_eof() {
     let now = Instant::now();
     let mut machine = open(Config::new(Target::Address(address(1))), now);
-    let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
-    let ReadStep::Recv(receiving) = machine.read() else { panic!("it is open") };
+    let WriteStep::Send(sending) = machine.write() else { panic!("not open") };
+    let ReadStep::Recv(receiving) = machine.read() else { panic!("not open") };
     drop(machine.handle_recv_event(receiving, RecvEvent::Eof, now));
 
     assert_eq!(machine.phase(), Phase::HalfClosed);
     assert!(machine.permits_send(&sending));
-    assert!(matches!(machine.write(), WriteStep::Fail(Fault::PeerEnded)), "no other begins");
+    assert!(matches!(machine.write(), WriteStep::Fail(Fault::PeerEnded)), "no other write begins");
     let actions: Vec<_> = machine.handle_send(sending, 1).collect();
     assert_eq!(actions[..2], [Action::ShutdownWrite, Action::Release(Release::Close)]);
     assert_eq!(machine.outcome(), Some(Ok(())));
 }
 
 #[test]
-fn a_write_that_the_peers_end_overtakes_is_bounded_by_the_close_timeout() {
+fn a_write_in_progress_at_the_peers_eof_is_bounded_by_the_close_timeout() {
     let now = Instant::now();
     let mut machine = open(Config::new(Target::Address(address(1))), now);
-    let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
-    let ReadStep::Recv(receiving) = machine.read() else { panic!("it is open") };
+    let WriteStep::Send(sending) = machine.write() else { panic!("not open") };
+    let ReadStep::Recv(receiving) = machine.read() else { panic!("not open") };
     drop(machine.handle_recv_event(receiving, RecvEvent::Eof, now));
-    let (at, TimerKind::Close) = machine.next_timer().unwrap() else { panic!("it closes") };
+    let (at, TimerKind::Close) = machine.next_timer().unwrap() else { panic!("no close timer") };
 
     drop(machine.handle(Input::TimerExpired, at));
     assert!(!machine.permits_send(&sending));
@@ -58,7 +58,7 @@ fn a_write_that_the_peers_end_overtakes_is_bounded_by_the_close_timeout() {
 fn a_close_that_cannot_hand_over_in_time_resets() {
     let now = Instant::now();
     let mut machine = open(Config::new(Target::Address(address(1))), now);
-    let WriteStep::Send(sending) = machine.write() else { panic!("it is open") };
+    let WriteStep::Send(sending) = machine.write() else { panic!("not open") };
     assert!(machine.handle(Input::Close, now).all(|action| !matches!(action, Action::Closed)));
     assert_eq!(machine.outcome(), None);
     let (at, _) = machine.next_timer().unwrap();
@@ -70,7 +70,7 @@ fn a_close_that_cannot_hand_over_in_time_resets() {
 }
 
 #[test]
-fn addresses_are_dialled_in_order_each_once_and_only_of_the_bound_family() {
+fn addresses_are_dialled_once_in_order_and_only_in_the_bound_family() {
     let now = Instant::now();
     let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 1));
     let mut config = Config::new(Target::Host);
@@ -90,7 +90,7 @@ fn addresses_are_dialled_in_order_each_once_and_only_of_the_bound_family() {
 }
 
 #[test]
-fn what_came_before_a_reset_is_read_and_then_the_reset_or_the_end_that_came_before_it() {
+fn reads_return_data_from_before_a_reset_and_then_the_reset_or_an_earlier_eof() {
     let now = Instant::now();
     for (fault, after) in
         [(Fault::Reset(None), Some(Fault::Reset(None))), (Fault::ResetAfterEnd(32), None)]
@@ -112,7 +112,7 @@ fn what_came_before_a_reset_is_read_and_then_the_reset_or_the_end_that_came_befo
 }
 
 #[test]
-fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_loop() {
+fn a_self_connect_by_chance_is_retried_and_a_deliberate_one_is_a_loop() {
     let now = Instant::now();
     let me = Endpoints { remote: address(1), local: Some(address(1)) };
     let mut machine = Machine::new(Config::new(Target::Address(address(1))), now);
@@ -132,13 +132,13 @@ fn a_connection_to_itself_by_chance_is_dialled_again_and_a_deliberate_one_is_a_l
 }
 
 #[test]
-fn who_comes_to_write_in_an_upgrade_is_told_when_the_peers_end_prevents_it() {
+fn a_writer_that_waits_for_an_upgrade_wakes_when_the_peers_eof_prevents_it() {
     let now = Instant::now();
     for seen_by_reader in [true, false] {
         let mut config = Config::new(Target::Address(address(1)));
         config.allow_half_open = true;
         let mut machine = open(config, now);
-        let ReadStep::Recv(permit) = machine.read() else { panic!("it is open") };
+        let ReadStep::Recv(permit) = machine.read() else { panic!("not open") };
         drop(machine.handle(Input::StartTls, now));
         assert!(matches!(machine.write(), WriteStep::Wait));
         let actions: Vec<_> = if seen_by_reader {
@@ -165,7 +165,7 @@ fn address(host: u8) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(192, 0, 2, host), 1))
 }
 
-/// One machine, and what was seen of it.
+/// A machine, and the observations of it so far.
 struct Life {
     random: fastrand::Rng,
     machine: Machine,
@@ -192,7 +192,7 @@ impl Life {
         let target = if random.bool() { Target::Host } else { Target::Address(address(1)) };
         let mut config = Config::new(target);
         let denied = address(random.u8(1..=3)).ip().to_string();
-        let policy = EgressRules::allow_all().deny_net(&denied).expect("it is one address");
+        let policy = EgressRules::allow_all().deny_net(&denied).expect("a valid address");
         config.egress = Some(Arc::new(policy));
         let egress = config.egress.clone();
         config.allow_half_open = random.bool();
@@ -222,14 +222,14 @@ impl Life {
         for _ in 0..STEPS {
             self.step();
         }
-        // Whatever came before, this ends it, once all passes are back.
+        // A close ends every run, once all permits are returned.
         let actions = self.machine.handle(Input::Close, self.now).collect();
         self.see(actions);
         self.give_back_recv(RecvEvent::Cancelled);
         self.give_back_send(SendEvent::Cancelled);
         assert_eq!(self.machine.phase(), Phase::Closed);
         assert_eq!((self.opened, self.closed), (1, 1));
-        assert_eq!(self.released, self.adopted, "a wire is let go of, once");
+        assert_eq!(self.released, self.adopted, "an attached wire is released once");
         assert_eq!(self.machine.next_timer(), None);
     }
 
@@ -269,7 +269,7 @@ impl Life {
 
     fn ask_to_read(&mut self) {
         if let ReadStep::Recv(permit) = self.machine.read() {
-            assert!(self.receiving.is_none(), "one permit a direction");
+            assert!(self.receiving.is_none(), "one permit per direction");
             assert!(self.machine.permits_recv(&permit));
             assert!(self.adopted && !self.released, "there is a wire");
             self.receiving = Some(permit);
@@ -278,7 +278,7 @@ impl Life {
 
     fn ask_to_write(&mut self) {
         if let WriteStep::Send(permit) = self.machine.write() {
-            assert!(self.sending.is_none(), "one permit a direction");
+            assert!(self.sending.is_none(), "one permit per direction");
             assert!(self.machine.permits_send(&permit));
             assert!(self.adopted && !self.released && !self.shut, "there is a wire to send on");
             self.sending = Some(permit);
@@ -317,20 +317,20 @@ impl Life {
     fn see(&mut self, actions: Vec<Action>) {
         let told = |what| actions.contains(&what);
         if told(Action::Opened) {
-            assert!(told(Action::Readable) && told(Action::Writable), "who waits is told");
+            assert!(told(Action::Readable) && told(Action::Writable), "waiters are woken");
         }
         match &self.receiving {
             None => self.reader_told = false,
             Some(permit) => {
                 self.reader_told |= told(Action::Readable);
-                assert!(self.reader_told || self.machine.permits_recv(permit), "who waits is told");
+                assert!(self.reader_told || self.machine.permits_recv(permit), "readers are woken");
             }
         }
         match &self.sending {
             None => self.writer_told = false,
             Some(permit) => {
                 self.writer_told |= told(Action::Writable);
-                assert!(self.writer_told || self.machine.permits_send(permit), "who waits is told");
+                assert!(self.writer_told || self.machine.permits_send(permit), "writers are woken");
             }
         }
         for action in actions {
@@ -347,17 +347,17 @@ impl Life {
                 }
                 Action::ShutdownWrite => {
                     assert!(self.adopted && !self.released && !self.shut, "one FIN");
-                    assert!(self.sending.is_none(), "what is being sent precedes the FIN");
+                    assert!(self.sending.is_none(), "data precedes the FIN");
                     self.shut = true;
                 }
                 Action::Release(how) => {
-                    assert!(self.adopted && !self.released, "let go of once");
-                    assert!(self.shut || how != Release::Linger, "who lingers has sent FIN");
+                    assert!(self.adopted && !self.released, "released once");
+                    assert!(self.shut || how != Release::Linger, "lingering follows FIN");
                     self.released = true;
                 }
                 Action::DriveRecv => {
                     assert!(self.adopted && !self.released);
-                    assert!(self.receiving.is_none(), "one party at the wire");
+                    assert!(self.receiving.is_none(), "one thread at the wire");
                 }
                 Action::Opened => self.opened += 1,
                 Action::Closed => self.closed += 1,
@@ -377,6 +377,6 @@ impl Life {
         }
         self.outcome = self.machine.outcome();
         let left_over = self.machine.next_timer().is_some_and(|(at, _)| at <= self.now);
-        assert!(!left_over, "no due deadline is left over");
+        assert!(!left_over, "no expired timer is left");
     }
 }

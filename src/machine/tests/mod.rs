@@ -1,6 +1,6 @@
-//! The machine by itself, without a clock, a thread or a socket.
+//! Tests of the machine alone, without a clock, threads or sockets.
 
-#![allow(clippy::disallowed_methods, reason = "a life has to begin at some instant")]
+#![allow(clippy::disallowed_methods, reason = "tests need a start time")]
 
 mod lives;
 mod poison;

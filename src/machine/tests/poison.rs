@@ -1,4 +1,4 @@
-//! Panics in the middle of a transition.
+//! Tests that a panic in a transition poisons the machine.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ fn address() -> SocketAddr {
     ([192, 0, 2, 1], 70).into()
 }
 
-/// Connects, passes data, half-closes and ends.
+/// Connects, moves data, half-closes and closes.
 fn live(machine: &mut Machine, now: Instant) {
     machine.start(now).for_each(drop);
     let endpoints = Endpoints { remote: address(), local: None };
@@ -31,7 +31,7 @@ fn live(machine: &mut Machine, now: Instant) {
 }
 
 #[test]
-fn a_panic_in_any_transition_is_all_that_is_told_from_then_on() {
+fn a_panic_in_any_transition_poisons_the_machine() {
     let now = Instant::now();
     let mut found = 0;
     for transitions in 0.. {
@@ -44,10 +44,10 @@ fn a_panic_in_any_transition_is_all_that_is_told_from_then_on() {
         found += 1;
         is_poisoned(&mut machine, now);
     }
-    assert_eq!(found, 5, "one in each transition");
+    assert_eq!(found, 5, "one panic per transition");
 }
 
-/// Whatever is done with it.
+/// Checks that every query returns an internal error, after any input.
 fn is_poisoned(machine: &mut Machine, now: Instant) {
     let internal = Fault::Internal;
     let inputs = [
@@ -75,17 +75,16 @@ fn is_poisoned(machine: &mut Machine, now: Instant) {
     }
 }
 
-/// Who had a permit gives it back.
 #[test]
-fn a_machine_whose_driver_panicked_takes_passes_back_and_does_nothing_with_them() {
+fn a_machine_whose_driver_panicked_takes_permits_back_and_ignores_them() {
     let now = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Address(address())), now);
     machine.start(now).for_each(drop);
     let endpoints = Endpoints { remote: address(), local: None };
     let input = Input::Attempted { id: AttemptId(0), result: Ok(endpoints) };
     machine.handle(input, now).for_each(drop);
-    let ReadStep::Recv(receive) = machine.read() else { panic!("it is open") };
-    let WriteStep::Send(send) = machine.write() else { panic!("it is open") };
+    let ReadStep::Recv(receive) = machine.read() else { panic!("not open") };
+    let WriteStep::Send(send) = machine.write() else { panic!("not open") };
     drop(machine.poison());
     assert!(!machine.permits_recv(&receive) && !machine.permits_send(&send));
     assert_eq!(machine.handle_recv_event(receive, RecvEvent::Eof, now).count(), 0);

@@ -1,4 +1,4 @@
-//! Races in virtual time: addresses that answer, refuse or stay silent after so many milliseconds.
+//! Tests of the Happy Eyeballs race in virtual time: addresses answer, refuse or stay silent.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +13,7 @@ use crate::machine::{
     UpgradeError,
 };
 
-/// What an address does.
+/// The behaviour of an address, with its delay in milliseconds.
 #[derive(Clone, Copy, Debug)]
 enum Peer {
     Opens(u64),
@@ -26,19 +26,19 @@ const REFUSED: Fault = Fault::Connect(111);
 const WANT: Fault = Fault::Io(24);
 
 #[test]
-fn a_fast_primary_wins_and_nothing_else_is_dialled() {
+fn a_fast_first_address_wins_and_no_other_is_dialled() {
     let told = run(&[(v6(1), Opens(5)), (v4(1), Opens(5))]);
     told.won(v6(1), 5);
     told.dialled(&[(v6(1), 0)]);
 }
 
 #[test]
-fn a_slow_primary_has_250_ms_and_goes_on_beside_the_fallback() {
+fn after_250_ms_the_second_address_is_dialled_and_the_first_continues() {
     run(&[(v6(1), Opens(249)), (v4(1), Opens(1))]).won(v6(1), 249);
     let told = run(&[(v6(1), Opens(300)), (v4(1), Opens(5))]);
     told.won(v4(1), 255);
     told.dialled(&[(v6(1), 0), (v4(1), 250)]);
-    assert!(told.abandoned, "the loser is given up");
+    assert!(told.abandoned, "the loser is cancelled");
     run(&[(v6(1), Opens(300)), (v4(1), Opens(100))]).won(v6(1), 300);
 }
 
@@ -47,11 +47,11 @@ fn a_refusal_starts_the_next_attempt_at_once() {
     let told = run(&[(v6(1), Fails(3, REFUSED)), (v4(1), Opens(4))]);
     told.won(v4(1), 7);
     told.dialled(&[(v6(1), 0), (v4(1), 3)]);
-    assert!(!told.abandoned, "there is nothing to give up");
+    assert!(!told.abandoned, "there is nothing to cancel");
 }
 
 #[test]
-fn a_refused_fallback_leaves_the_primary_its_time() {
+fn a_refused_second_address_does_not_shorten_the_first_attempt() {
     run(&[(v6(1), Opens(900)), (v4(1), Fails(1, REFUSED))]).won(v6(1), 900);
 }
 
@@ -63,14 +63,14 @@ fn all_errors_are_kept_in_the_order_of_the_attempts() {
 }
 
 #[test]
-fn no_address_is_no_answer() {
+fn an_empty_answer_is_an_error() {
     let told = run(&[]);
     assert_eq!(told.lost, Some((0, Fault::NoAddress)));
     assert_eq!(told.attempts, []);
 }
 
 #[test]
-fn families_take_turns_from_the_resolvers_first_choice_on() {
+fn families_alternate_from_the_resolvers_first_choice() {
     let silent = |address| (address, Silent);
     let told = run(&[v6(1), v6(2), v6(3), v4(1), v4(2)].map(silent));
     told.dialled(&[(v6(1), 0), (v4(1), 250), (v6(2), 500), (v4(2), 750), (v6(3), 1000)]);
@@ -82,7 +82,7 @@ fn families_take_turns_from_the_resolvers_first_choice_on() {
 }
 
 #[test]
-fn a_thousand_duplicates_are_dialled_once_and_ten_thousand_addresses_up_to_the_bound() {
+fn duplicates_are_dialled_once_and_the_number_of_addresses_is_bounded() {
     let told = run(&[(v4(1), Fails(1, REFUSED)); 1000]);
     assert_eq!(told.attempts, [(v4(1), REFUSED)]);
     let many: Vec<_> = (0..10_000).map(|n| (v4(n), Fails(0, REFUSED))).collect();
@@ -90,7 +90,7 @@ fn a_thousand_duplicates_are_dialled_once_and_ten_thousand_addresses_up_to_the_b
 }
 
 #[test]
-fn of_many_silent_addresses_eight_are_under_way_and_the_oldest_goes_for_the_next() {
+fn at_most_eight_attempts_are_in_flight_and_the_next_replaces_the_oldest() {
     let silent: Vec<_> = (0..64).map(|n| (v4(n), Silent)).collect();
     let told = run(&silent);
     let place = |n: u64| v4(u16::try_from(n).unwrap());
@@ -105,7 +105,7 @@ fn of_many_silent_addresses_eight_are_under_way_and_the_oldest_goes_for_the_next
 }
 
 #[test]
-fn an_attempt_that_was_given_up_wins_nothing_any_more() {
+fn a_cancelled_attempt_can_not_win() {
     let mut peers: Vec<_> = (0..9).map(|n| (v4(n), Silent)).collect();
     peers[0].1 = Opens(2_100);
     peers[8].1 = Opens(500);
@@ -115,7 +115,7 @@ fn an_attempt_that_was_given_up_wins_nothing_any_more() {
 }
 
 #[test]
-fn ipv4_that_comes_first_waits_50_ms_for_ipv6() {
+fn ipv4_addresses_that_arrive_first_wait_50_ms_for_ipv6() {
     let peers = [(v4(1), Opens(30)), (v6(1), Opens(30))];
     let told = in_parts(&peers, &[(0, &[v4(1)]), (40, &[v6(1)])]);
     told.dialled(&[(v6(1), 40)]);
@@ -126,27 +126,27 @@ fn ipv4_that_comes_first_waits_50_ms_for_ipv6() {
     told.dialled(&[(v6(1), 0)]);
     let told = in_parts(&peers, &[(0, &[v4(1)]), (20, &[])]);
     told.dialled(&[(v4(1), 20)]);
-    // The wait is over when it was in vain.
+    // After the wait, the timer is gone.
     let start = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Host), start);
     drop(machine.start(start));
     drop(machine.handle(Input::PartialResolved(&[v4(1)]), start));
     let (at, TimerKind::OtherFamilyDelay) = machine.next_timer().unwrap() else {
-        panic!("it waits")
+        panic!("no wait for IPv6")
     };
     assert_eq!(machine.handle(Input::TimerExpired, at).count(), 1);
     assert!(!matches!(machine.next_timer(), Some((_, TimerKind::OtherFamilyDelay))));
 }
 
 #[test]
-fn ipv4_that_comes_behind_ipv6_waits_for_its_turn_and_no_longer() {
+fn ipv4_addresses_that_arrive_after_ipv6_wait_only_for_their_turn() {
     let peers = [(v6(1), Silent), (v4(1), Opens(1))];
     let told = in_parts(&peers, &[(0, &[v6(1)]), (10, &[v4(1)]), (600, &[])]);
     told.dialled(&[(v6(1), 0), (v4(1), 250)]);
 }
 
 #[test]
-fn nothing_counts_that_is_answered_before_the_start_or_after_the_last_answer() {
+fn answers_before_the_start_or_after_the_last_one_are_ignored() {
     let start = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Host), start);
     assert_eq!(machine.handle(Input::PartialResolved(&[v4(1)]), start).count(), 0);
@@ -160,7 +160,7 @@ fn nothing_counts_that_is_answered_before_the_start_or_after_the_last_answer() {
 }
 
 #[test]
-fn an_answer_that_comes_late_joins_the_race() {
+fn a_late_answer_joins_the_race() {
     let peers = [(v6(1), Silent), (v4(1), Opens(1))];
     let told = in_parts(&peers, &[(0, &[v6(1)]), (100, &[v4(1)])]);
     told.dialled(&[(v6(1), 0), (v4(1), 250)]);
@@ -172,8 +172,8 @@ fn an_answer_that_comes_late_joins_the_race() {
 }
 
 #[test]
-fn what_this_side_lacks_is_tried_again_when_something_was_freed() {
-    // The second attempt finds no descriptor; the third does, once the first has given its own back.
+fn an_attempt_without_resources_is_retried_when_some_are_freed() {
+    // The second attempt finds no descriptor. The third does, because the first was closed.
     let mut wants = 1;
     let told = Run::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Opens(5))])
         .with(|address| {
@@ -186,7 +186,7 @@ fn what_this_side_lacks_is_tried_again_when_something_was_freed() {
     told.won(v4(1), 505);
     let told = run(&[(v6(1), Fails(0, WANT)), (v4(1), Fails(0, WANT))]);
     assert_eq!(told.lost, Some((0, WANT)));
-    // It is the same attempt, made again.
+    // The retry counts as the same attempt.
     let mut wants = 1;
     let told = Run::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Fails(5, REFUSED))])
         .with(|address| {
@@ -199,13 +199,13 @@ fn what_this_side_lacks_is_tried_again_when_something_was_freed() {
 }
 
 #[test]
-fn what_this_side_lacked_for_one_address_is_told_beside_what_another_one_failed_by() {
+fn the_error_lists_a_lack_of_resources_and_the_failures_of_other_addresses() {
     let told = run(&[(v6(1), Fails(0, WANT)), (v4(1), Fails(1, REFUSED))]);
     assert_eq!(told.attempts, [(v6(1), WANT), (v4(1), REFUSED)]);
 }
 
 #[test]
-fn with_a_prescribed_port_attempts_run_one_after_another() {
+fn with_a_fixed_port_attempts_run_one_after_another() {
     let mut config = Config::new(Target::Host);
     config.bind = Some("0.0.0.0:4000".parse().unwrap());
     let peers = [(v4(1), Fails(900, REFUSED)), (v6(1), Opens(1)), (v4(2), Opens(5))];
@@ -215,7 +215,7 @@ fn with_a_prescribed_port_attempts_run_one_after_another() {
 }
 
 #[test]
-fn of_a_mixed_answer_only_what_is_allowed_is_dialled_and_the_error_is_theirs() {
+fn only_allowed_addresses_are_dialled_and_they_determine_the_error() {
     let peers = [
         (v6(1), Opens(1)),
         (v4(1), Fails(5, REFUSED)),
@@ -229,20 +229,20 @@ fn of_a_mixed_answer_only_what_is_allowed_is_dialled_and_the_error_is_theirs() {
     let kinds: Vec<_> = told.attempts.iter().map(|(at, fault)| (*at, fault.kind())).collect();
     let (denied, connect) = (ErrorKind::Denied, ErrorKind::Connect);
     let of = |address, kind| (address, kind);
-    // What is denied has failed before anything is dialled.
+    // Denied addresses fail before any address is dialled.
     assert_eq!(
         kinds,
         [of(v6(1), denied), of(v4(2), denied), of(v4(1), connect), of(v6(2), connect)]
     );
     let told = Run { parts: vec![(0, vec![v6(1)]), (40, vec![v4(1)])], ..denying() }.run();
     told.dialled(&[(v4(1), 40)]);
-    // Also where what is denied comes last.
+    // This holds too if the denied address arrives last.
     let told = Run { parts: vec![(0, vec![v4(1)]), (400, vec![v6(1)])], ..denying() }.run();
     assert_eq!(told.lost, Some((400, REFUSED)));
 }
 
 #[test]
-fn where_everything_is_denied_nothing_is_dialled() {
+fn if_every_address_is_denied_none_is_dialled() {
     let peers = [(v6(1), Opens(1)), (v4(1), Opens(1))];
     let told = Run::new(&peers).denying(&[v6(1), v4(1)]).run();
     told.dialled(&[]);
@@ -251,7 +251,7 @@ fn where_everything_is_denied_nothing_is_dialled() {
 }
 
 #[test]
-fn every_part_of_an_answer_is_judged() {
+fn every_part_of_an_answer_is_checked() {
     let parts = vec![(0, vec![v6(1)]), (100, vec![v4(1), v6(2)]), (200, vec![v4(2), v6(3)])];
     let opens = |address| (address, Opens(500));
     let peers = [v6(1), v4(1), v6(2), v4(2), v6(3)].map(opens);
@@ -260,7 +260,7 @@ fn every_part_of_an_answer_is_judged() {
 }
 
 #[test]
-fn a_numeric_address_that_is_denied_is_never_attempted() {
+fn a_denied_numeric_address_is_never_dialled() {
     let now = Instant::now();
     let rules = EgressRules::public_only();
     let mut config = Config::new(Target::Address("127.0.0.1:80".parse().unwrap()));
@@ -273,7 +273,7 @@ fn a_numeric_address_that_is_denied_is_never_attempted() {
 }
 
 #[test]
-fn an_own_listener_and_the_address_that_the_socket_is_bound_to_are_not_dialled() {
+fn an_own_listener_and_the_bound_address_are_not_dialled() {
     let now = Instant::now();
     let local: SocketAddr = "127.0.0.1:4000".parse().unwrap();
     let mut bound = Config::new(Target::Address(local));
@@ -288,10 +288,10 @@ fn an_own_listener_and_the_address_that_the_socket_is_bound_to_are_not_dialled()
 }
 
 #[test]
-fn a_connection_to_itself_is_a_loop_where_the_port_was_prescribed_and_chance_elsewhere() {
+fn a_self_connect_is_a_loop_with_a_fixed_port_and_chance_otherwise() {
     let now = Instant::now();
     let itself = v4(1);
-    // By chance it is tried once more, with another port.
+    // A self-connect by chance is retried with another port.
     for (port, opened) in [(None, None), (Some(0), None), (Some(7), Some(Err(Fault::Loop)))] {
         let mut config = Config::new(Target::Address(itself));
         config.bind = port.map(|port| SocketAddr::new(itself.ip(), port));
@@ -304,7 +304,7 @@ fn a_connection_to_itself_is_a_loop_where_the_port_was_prescribed_and_chance_els
 }
 
 #[test]
-fn an_upgrade_is_refused_where_reading_was_cancelled_before_the_connection() {
+fn an_upgrade_is_refused_if_reading_was_cancelled_before_the_connect() {
     let now = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Host), now);
     assert_eq!(machine.upgrade_error(), None);
@@ -334,7 +334,7 @@ fn the_earlier_of_the_timeout_and_the_deadline_limits_connecting() {
 }
 
 #[test]
-fn with_a_deadline_in_the_past_nothing_begins() {
+fn with_a_deadline_in_the_past_nothing_starts() {
     let now = Instant::now() + Duration::from_secs(1);
     for target in [Target::Host, Target::Address(v4(1))] {
         for at in [now, now - Duration::from_millis(1)] {
@@ -352,9 +352,8 @@ fn with_a_deadline_in_the_past_nothing_begins() {
     }
 }
 
-/// Whatever a resolver puts in front of it.
 #[test]
-fn denied_addresses_hide_no_allowed_one_behind_them() {
+fn denied_addresses_do_not_hide_an_allowed_one_after_them() {
     let rules = || Some(Arc::new(EgressRules::allow_all().deny_net("10.0.0.0/8").unwrap()));
     let denied =
         |count: u32| (0..count).map(|n| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | n), 80)));
@@ -369,10 +368,10 @@ fn denied_addresses_hide_no_allowed_one_behind_them() {
         let actions: Vec<_> = machine.handle(Input::Resolved(Ok(&answer)), now).collect();
         let dials = |action: &Action| matches!(action, Action::Attempt { address, .. } if *address == v4(1));
         assert!(actions.iter().any(dials), "{count} before it: {actions:?}");
-        // What is kept of the others is bounded.
+        // The number of denied addresses that are kept is bounded.
         let Some(Action::Attempt { id, .. }) = actions.into_iter().find(|action| dials(action))
         else {
-            panic!("it was found before");
+            panic!("the address was dialled before");
         };
         drop(machine.handle(Input::Attempted { id, result: Err(REFUSED) }, now));
         let kept = usize::try_from(count).unwrap().min(MAX_DENIED);
@@ -383,9 +382,8 @@ fn denied_addresses_hide_no_allowed_one_behind_them() {
     }
 }
 
-/// Also of the allowed ones as many are dialled as without them.
 #[test]
-fn denied_addresses_take_no_part_in_the_bound_of_those_that_are_dialled() {
+fn denied_addresses_do_not_count_toward_the_bound_of_dialled_ones() {
     let rules = EgressRules::allow_all().deny_net("10.0.0.0/8").unwrap();
     let mixed: Vec<_> = (0..1000_u32)
         .flat_map(|n| {
@@ -411,9 +409,9 @@ fn denied_addresses_take_no_part_in_the_bound_of_those_that_are_dialled() {
     assert_eq!(machine.attempts().len(), 2 * MAX_ADDRESSES);
 }
 
-/// A resolver that gives without end gives as much as two answers of the name system could hold.
+/// The bound is about two DNS messages, even if a resolver returns more.
 #[test]
-fn of_a_million_addresses_a_bounded_number_is_judged() {
+fn a_bounded_number_of_a_million_addresses_is_checked() {
     let answer: Vec<_> = (0..1_000_000_u32)
         .map(|n| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | n), 80)))
         .collect();
@@ -426,7 +424,7 @@ fn of_a_million_addresses_a_bounded_number_is_judged() {
         let mut answer = answer.clone();
         let place = if behind { MAX_CHECKED } else { MAX_CHECKED - 1 };
         answer[place] = v4(1);
-        // In parts, it is bounded all the same.
+        // The bound applies to all parts together.
         let (first, rest) = answer.split_at(MAX_CHECKED / 2);
         assert_eq!(machine.handle(Input::PartialResolved(first), now).count(), 0);
         let found = machine
@@ -439,10 +437,10 @@ fn of_a_million_addresses_a_bounded_number_is_judged() {
 }
 
 #[test]
-fn before_its_start_it_waits_and_only_its_limit_and_its_end_count() {
+fn before_the_start_only_the_limit_and_a_close_have_an_effect() {
     let start = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Address(v4(1))), start);
-    let (at, TimerKind::Slot) = machine.next_timer().unwrap() else { panic!("it waits") };
+    let (at, TimerKind::Slot) = machine.next_timer().unwrap() else { panic!("no wait for a slot") };
     let answer = [v4(1)];
     for input in [
         Input::TimerExpired,
@@ -455,7 +453,7 @@ fn before_its_start_it_waits_and_only_its_limit_and_its_end_count() {
     }
     let later = start + Duration::from_secs(1);
     assert_eq!(machine.start(later).count(), 1);
-    assert_eq!(machine.start(later).count(), 0, "it begins once");
+    assert_eq!(machine.start(later).count(), 0, "it starts once");
     assert_eq!(machine.next_timer(), Some((at, TimerKind::Connect)));
 
     let mut machine = Machine::new(Config::new(Target::Host), start);
@@ -465,18 +463,18 @@ fn before_its_start_it_waits_and_only_its_limit_and_its_end_count() {
 }
 
 #[test]
-fn the_limit_says_in_which_step_it_struck() {
+fn the_timeout_error_names_the_step() {
     let config = Config::new(Target::Host);
     let start = Instant::now();
     let mut machine = Machine::new(config, start);
     drop(machine.start(start));
-    let (at, TimerKind::Lookup) = machine.next_timer().unwrap() else { panic!("it looks up") };
+    let (at, TimerKind::Lookup) = machine.next_timer().unwrap() else { panic!("no lookup") };
     drop(machine.handle(Input::TimerExpired, at));
     assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Lookup))));
 }
 
 #[test]
-fn a_close_in_any_moment_of_a_race_ends_it_at_once() {
+fn a_close_at_any_time_ends_a_race_at_once() {
     for cancel_at in [0, 5, 251, 600] {
         let told =
             Run { cancel_at: Some(cancel_at), ..Run::new(&[(v6(1), Silent), (v4(1), Silent)]) };
@@ -490,7 +488,7 @@ fn run(peers: &[(SocketAddr, Peer)]) -> Told {
     Run::new(peers).run()
 }
 
-/// As `run`, with the answers in parts, each after so many milliseconds.
+/// Runs a race with the answer in parts, each with its time in milliseconds.
 fn in_parts(peers: &[(SocketAddr, Peer)], parts: &[(u64, &[SocketAddr])]) -> Told {
     let parts = parts.iter().map(|&(at, addresses)| (at, addresses.to_vec())).collect();
     Run { parts, ..Run::new(peers) }.run()
@@ -513,7 +511,7 @@ struct Run<'a> {
     override_peer: Box<dyn FnMut(SocketAddr) -> Option<Peer> + 'a>,
 }
 
-/// What came of a race, in milliseconds.
+/// The events of a race, with times in milliseconds.
 #[derive(Debug, Default)]
 struct Told {
     dialled: Vec<(SocketAddr, u64)>,
@@ -549,7 +547,7 @@ impl<'a> Run<'a> {
     fn denying(mut self, denied: &[SocketAddr]) -> Self {
         let deny = |rules: EgressRules, at: &SocketAddr| rules.deny_net(&at.ip().to_string());
         let rules = denied.iter().try_fold(EgressRules::allow_all(), deny);
-        self.config.egress = Some(Arc::new(rules.expect("each is an address")));
+        self.config.egress = Some(Arc::new(rules.expect("valid addresses")));
         self
     }
 
@@ -592,7 +590,7 @@ impl<'a> Run<'a> {
                     let now = start + Duration::from_millis(due);
                     (due, machine.handle(Input::TimerExpired, now).collect())
                 }
-                (None, None) => panic!("nothing will ever happen"),
+                (None, None) => panic!("neither an event nor a timer is pending"),
             };
             for (place, action) in actions.into_iter().enumerate() {
                 match action {
@@ -647,10 +645,10 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap()
 }
 
-// -------------------------------------------------------------------- when it failed
+// -------------------------------------------------------------------- durations
 
 #[test]
-fn every_failed_attempt_knows_how_long_it_lasted() {
+fn every_failed_attempt_has_its_duration() {
     let begun = Instant::now();
     let mut machine = named(begun);
     let at = |millis| begun + Duration::from_millis(millis);
@@ -658,14 +656,14 @@ fn every_failed_attempt_knows_how_long_it_lasted() {
     drop(machine.handle(Input::TimerExpired, at(260)));
     let refused = Input::Attempted { id: AttemptId(0), result: Err(REFUSED) };
     drop(machine.handle(refused, at(300)));
-    let limit = machine.next_timer().expect("it is dialling").0;
+    let limit = machine.next_timer().expect("a connect timer").0;
     drop(machine.handle(Input::TimerExpired, limit));
     let lasted: Vec<_> = machine.attempts().iter().map(|attempt| attempt.elapsed).collect();
     assert_eq!(lasted, [Duration::from_millis(290), limit - at(260)]);
 }
 
 #[test]
-fn an_attempt_that_is_made_again_begins_again() {
+fn a_retried_attempt_restarts_its_duration() {
     let begun = Instant::now();
     let mut machine = named(begun);
     let at = |millis| begun + Duration::from_millis(millis);
@@ -679,11 +677,11 @@ fn an_attempt_that_is_made_again_begins_again() {
 }
 
 #[test]
-fn each_step_of_a_failed_connect_is_timed_and_the_last_is_named() {
+fn a_failed_connect_reports_the_duration_of_each_step_and_the_last_step() {
     let begun = Instant::now();
     let at = |millis| begun + Duration::from_millis(millis);
     let times = |machine: &Machine| {
-        let timings = machine.timings().expect("it failed");
+        let timings = machine.timings().expect("the connect failed");
         (machine.step(), millis(timings.resolve), millis(timings.connect))
     };
     let mut machine = Machine::new(Config::new(Target::Host), begun);
@@ -702,7 +700,7 @@ fn each_step_of_a_failed_connect_is_timed_and_the_last_is_named() {
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Err(REFUSED) }, at(50)));
     assert_eq!(times(&machine), (Some(Step::Connect), 30, 20));
 
-    // Refused addresses are not dialled, but it was the addresses that failed, and not the lookup.
+    // Refused addresses are not dialled, but the failed step is the connect, not the lookup.
     let mut config = Config::new(Target::Host);
     config.egress = Some(Arc::new(EgressRules::deny_all()));
     let mut machine = Machine::new(config, begun);
@@ -713,7 +711,7 @@ fn each_step_of_a_failed_connect_is_timed_and_the_last_is_named() {
     assert_eq!(machine.attempts()[0].elapsed, Duration::ZERO);
 }
 
-/// A machine that has begun to look a name up.
+/// Creates a machine with a lookup in progress.
 fn named(now: Instant) -> Machine {
     let mut machine = Machine::new(Config::new(Target::Host), now);
     drop(machine.start(now));

@@ -1,4 +1,4 @@
-//! Machines over TLS, against a server of rustls that lives in the same memory.
+//! Tests of the machine over TLS, against an in-memory rustls server.
 
 #[cfg(feature = "rustls-0_23")]
 mod configured;
@@ -20,13 +20,13 @@ use self::wire::{Wire, machine_config, server_config};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const LIVES: u64 = 1500;
-/// The most that may be accepted and not yet be with the system.
+/// The maximum amount of sealed data that the kernel has not accepted, in bytes.
 const ROOM: usize = 64 * 1024;
 
 // -------------------------------------------------------------------- handshakes
 
 #[test]
-fn a_handshake_fed_byte_by_byte_ends_as_one_fed_whole() {
+fn a_handshake_succeeds_whatever_the_size_of_receives() {
     for version in VERSIONS {
         for step in [1, 2, 7, 100, usize::MAX] {
             let mut wire = Wire::new(version, step as u64);
@@ -37,7 +37,7 @@ fn a_handshake_fed_byte_by_byte_ends_as_one_fed_whole() {
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_times_out_and_no_deadline_is_left() {
+fn a_handshake_that_takes_too_long_times_out_and_leaves_no_timer() {
     let mut config = machine_config();
     config.connect_timeout = Some(Duration::from_secs(3));
     let mut wire = Wire::of(config, &rustls::version::TLS13, 0);
@@ -51,7 +51,7 @@ fn a_handshake_that_takes_too_long_times_out_and_no_deadline_is_left() {
 }
 
 #[test]
-fn a_machine_starts_once_in_a_handshake_too() {
+fn a_second_start_during_a_handshake_has_no_effect() {
     let now = Instant::now();
     let setup = machine_config().tls.unwrap();
     let mut machine = Machine::upgrade(&machine_config(), &setup, None, now);
@@ -62,21 +62,21 @@ fn a_machine_starts_once_in_a_handshake_too() {
 }
 
 #[test]
-fn who_attends_one_whose_reading_was_cancelled_keeps_its_pass_and_a_reader_does_not() {
+fn after_cancel_read_a_background_permit_stays_valid_and_a_readers_does_not() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
-    let ReadStep::Ingest(reader) = wire.machine.read() else { panic!("it is open") };
+    let ReadStep::Ingest(reader) = wire.machine.read() else { panic!("not open") };
     wire.handle(Input::CancelRead);
     assert!(!wire.machine.permits_recv(&reader));
     assert_eq!(wire.machine.background(), Background::Nothing, "a reader is at the wire");
     wire.receive(reader, RecvEvent::Cancelled);
     assert_eq!(wire.machine.background(), Background::Ingest);
-    let permit = wire.machine.begin_background_recv().expect("what comes is to be dropped");
+    let permit = wire.machine.begin_background_recv().expect("the machine discards input");
     assert!(wire.machine.permits_recv(&permit));
     wire.receive(permit, RecvEvent::Cancelled);
 }
 
 #[test]
-fn garbage_behind_an_answer_in_tls_is_not_taken_for_a_port_of_plaintext() {
+fn garbage_after_a_tls_answer_is_not_reported_as_plaintext() {
     for version in VERSIONS {
         for (answered, hint) in [(false, true), (true, false)] {
             let mut wire = Wire::new(version, 0);
@@ -93,7 +93,7 @@ fn garbage_behind_an_answer_in_tls_is_not_taken_for_a_port_of_plaintext() {
 }
 
 #[test]
-fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
+fn a_fin_anywhere_in_the_servers_flight_fails_the_handshake() {
     for version in VERSIONS {
         let whole = {
             let mut wire = Wire::new(version, 0);
@@ -106,7 +106,7 @@ fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
             wire.transmit(usize::MAX);
             wire.serve();
             wire.deliver(cut);
-            let permit = wire.machine.begin_background_recv().expect("it receives");
+            let permit = wire.machine.begin_background_recv().expect("the machine needs data");
             wire.receive(permit, RecvEvent::Eof);
             if version == &rustls::version::TLS12 || cut + 400 < whole {
                 assert_eq!(wire.machine.opened(), Some(Err(Fault::Tls)), "{cut} of {whole}");
@@ -117,7 +117,7 @@ fn a_fin_at_every_byte_of_the_servers_flight_fails_the_handshake() {
 }
 
 #[test]
-fn abort_and_close_end_a_handshake_at_every_byte() {
+fn abort_and_close_end_a_handshake_at_any_point() {
     for version in VERSIONS {
         for input in [Input::Abort, Input::Close, Input::AbortWrite] {
             for cut in (0..1500).step_by(97) {
@@ -145,7 +145,7 @@ fn abort_and_close_end_a_handshake_at_every_byte() {
 // -------------------------------------------------------------------- data
 
 #[test]
-fn much_data_goes_both_ways_in_chunks_of_any_size() {
+fn data_arrives_in_both_directions_in_chunks_of_any_size() {
     for (seed, version) in (0..6).zip(VERSIONS.into_iter().cycle()) {
         let mut wire = Wire::open(version, seed);
         wire.exchange(300_000);
@@ -153,7 +153,7 @@ fn much_data_goes_both_ways_in_chunks_of_any_size() {
 }
 
 #[test]
-fn what_is_accepted_is_bounded_while_nothing_is_sent() {
+fn accepted_data_is_bounded_while_nothing_is_sent() {
     for version in VERSIONS {
         for chunk in [1, 100, 16_384, 70_000] {
             let mut wire = Wire::open(version, 0);
@@ -173,14 +173,14 @@ fn what_is_accepted_is_bounded_while_nothing_is_sent() {
 }
 
 #[test]
-fn that_there_is_room_again_is_told_to_a_writer_only() {
+fn free_space_in_the_send_queue_wakes_only_a_waiting_writer() {
     for waits in [true, false] {
         let mut wire = Wire::open(&rustls::version::TLS13, 0);
         while wire.machine.can_seal() {
             wire.seal(&[7; 16_384]);
         }
         let permit = waits.then(|| wire.permit());
-        let mut transmit = wire.lent.take().expect("the first filled one");
+        let mut transmit = wire.lent.take().expect("a transmit buffer is lent");
         transmit.sent(usize::MAX);
         let told: Vec<_> = wire.machine.transmit_done(&mut transmit).collect();
         assert_eq!(told.contains(&Action::Writable), waits, "{told:?}");
@@ -189,18 +189,18 @@ fn that_there_is_room_again_is_told_to_a_writer_only() {
 }
 
 #[test]
-fn nobody_receives_for_a_handshake_while_its_last_message_is_being_sent() {
+fn a_handshake_does_not_receive_while_it_transmits() {
     let mut wire = Wire::new(&rustls::version::TLS13, 0);
-    let mut hello = wire.machine.next_transmit().expect("it says hello");
+    let mut hello = wire.machine.next_transmit().expect("a ClientHello is queued");
     assert!(wire.machine.begin_background_recv().is_none());
     hello.sent(usize::MAX);
     let told: Vec<_> = wire.machine.transmit_done(&mut hello).collect();
-    assert!(told.contains(&Action::DriveRecv), "who was put off is asked again: {told:?}");
+    assert!(told.contains(&Action::DriveRecv), "the deferred receive is requested again: {told:?}");
     assert!(wire.machine.begin_background_recv().is_some());
 }
 
 #[test]
-fn what_is_sealed_while_a_parcel_is_out_follows_it() {
+fn data_sealed_while_a_transmit_is_lent_follows_it() {
     for version in VERSIONS {
         for part in [0, 1, 30, 1000] {
             let mut wire = Wire::open(version, 0);
@@ -218,7 +218,7 @@ fn what_is_sealed_while_a_parcel_is_out_follows_it() {
 }
 
 #[test]
-fn a_parcel_that_was_used_before_never_carries_anything_over() {
+fn a_reused_transmit_buffer_carries_nothing_over() {
     let mut one = Wire::open(&rustls::version::TLS13, 0);
     let mut transmit = Transmit::default();
     let permit = one.permit();
@@ -226,18 +226,18 @@ fn a_parcel_that_was_used_before_never_carries_anything_over() {
     assert_eq!(bytes, 1000);
     one.handle(Input::Abort);
     drop(one.machine.transmit_done(&mut transmit));
-    assert!(transmit.is_empty(), "nothing of a connection that is over is left in it");
+    assert!(transmit.is_empty(), "it holds nothing of the closed connection");
 
     let mut other = Wire::open(&rustls::version::TLS13, 0);
     other.seal(&[2; 1000]);
     let permit = other.permit();
     let (bytes, _) = other.machine.seal(permit, &[3; 1000], &mut transmit, || other.now);
     assert_eq!(bytes, 1000);
-    assert!(transmit.is_empty(), "other ciphertext waits before it");
+    assert!(transmit.is_empty(), "other ciphertext is queued before it");
 }
 
 #[test]
-fn a_corrupt_byte_anywhere_in_a_record_is_a_tls_failure_that_the_peer_is_told() {
+fn a_corrupt_byte_anywhere_in_a_record_fails_tls_and_sends_an_alert() {
     for version in VERSIONS {
         let length = {
             let mut wire = Wire::open(version, 0);
@@ -252,11 +252,11 @@ fn a_corrupt_byte_anywhere_in_a_record_is_a_tls_failure_that_the_peer_is_told() 
             wire.to_client[at] ^= 0x80;
             wire.deliver(usize::MAX);
             if at == 3 || at == 4 {
-                // Of the length: it waits for more, or finds too much.
+                // The length: the machine waits for more, or finds a record that is too long.
                 continue;
             }
             if at == 1 || at == 2 {
-                // The version, of which nobody takes notice.
+                // The version, which receivers ignore.
                 continue;
             }
             assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)), "byte {at}");
@@ -269,7 +269,7 @@ fn a_corrupt_byte_anywhere_in_a_record_is_a_tls_failure_that_the_peer_is_told() 
 }
 
 #[test]
-fn a_corrupt_record_after_this_side_has_ended_is_a_failure_and_no_panic() {
+fn a_corrupt_record_after_close_notify_fails_without_a_panic() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, 0);
         wire.handle(Input::CloseWrite);
@@ -289,7 +289,7 @@ fn a_corrupt_record_after_this_side_has_ended_is_a_failure_and_no_panic() {
 // -------------------------------------------------------------------- key updates
 
 #[test]
-fn a_key_update_is_answered_wherever_it_stands_in_a_flight() {
+fn a_key_update_is_answered_anywhere_in_a_flight() {
     for (before, after) in [(0, 0), (10, 0), (0, 10), (10, 10), (40_000, 40_000)] {
         for step in [1, 30, usize::MAX] {
             if step == 1 && before > 10 {
@@ -315,7 +315,7 @@ fn a_key_update_is_answered_wherever_it_stands_in_a_flight() {
 }
 
 #[test]
-fn a_key_update_is_answered_while_a_parcel_is_lent_and_keeps_its_place() {
+fn a_key_update_during_a_transmit_is_answered_in_order() {
     let mut wire = Wire::open(&rustls::version::TLS13, 1);
     wire.seal(&[1; 700]);
     wire.server.refresh_traffic_keys().unwrap();
@@ -328,7 +328,7 @@ fn a_key_update_is_answered_while_a_parcel_is_lent_and_keeps_its_place() {
 }
 
 #[test]
-fn a_peer_that_asks_for_new_keys_for_ever_and_reads_nothing_costs_no_memory() {
+fn endless_key_updates_from_a_peer_that_reads_nothing_take_bounded_memory() {
     let mut wire = Wire::open(&rustls::version::TLS13, 1);
     wire.server.set_buffer_limit(None);
     for _ in 0..10_000 {
@@ -339,11 +339,11 @@ fn a_peer_that_asks_for_new_keys_for_ever_and_reads_nothing_costs_no_memory() {
         wire.read_all();
     }
     let waits = wire.machine.next_transmit().map_or(0, |transmit| transmit.bytes().len());
-    assert!(waits <= 2 * ROOM, "{waits} bytes of answers wait");
+    assert!(waits <= 2 * ROOM, "{waits} bytes of answers are queued");
 }
 
 #[test]
-fn a_ticket_split_over_records_survives_what_is_sealed_between_them() {
+fn a_ticket_split_over_records_survives_seals_in_between() {
     for step in [1, 50, 77, 200, usize::MAX] {
         let mut config = server_config(&rustls::version::TLS13);
         config.max_fragment_size = Some(64);
@@ -372,7 +372,7 @@ fn a_ticket_split_over_records_survives_what_is_sealed_between_them() {
 // -------------------------------------------------------------------- ends
 
 #[test]
-fn close_notify_ends_each_direction_for_itself() {
+fn close_notify_closes_each_direction_separately() {
     for version in VERSIONS {
         let mut config = machine_config();
         config.allow_half_open = true;
@@ -392,7 +392,7 @@ fn close_notify_ends_each_direction_for_itself() {
         wire.transmit(usize::MAX);
         wire.serve();
         assert_eq!(wire.served, [1; 100]);
-        assert!(wire.server_saw_close_notify, "and FIN behind it");
+        assert!(wire.server_saw_close_notify, "close_notify, then FIN");
         assert!(wire.shut);
         assert_eq!(wire.machine.outcome(), Some(Ok(())));
         wire.is_over();
@@ -400,7 +400,7 @@ fn close_notify_ends_each_direction_for_itself() {
 }
 
 #[test]
-fn this_sides_half_close_lets_reading_go_on() {
+fn reading_continues_after_a_half_close() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, 0);
         assert_eq!(wire.seal(&[1; 100]), 100);
@@ -426,7 +426,7 @@ fn this_sides_half_close_lets_reading_go_on() {
 }
 
 #[test]
-fn a_fin_anywhere_before_the_end_of_close_notify_is_a_truncation() {
+fn a_fin_before_the_end_of_close_notify_is_a_truncation() {
     for version in VERSIONS {
         let length = {
             let mut wire = Wire::open(version, 0);
@@ -458,7 +458,7 @@ fn a_fin_anywhere_before_the_end_of_close_notify_is_a_truncation() {
 }
 
 #[test]
-fn a_close_while_a_parcel_is_out_waits_for_it_and_close_notify_follows() {
+fn a_close_during_a_transmit_waits_for_it_and_sends_close_notify() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, 0);
         wire.seal(&[1; 1000]);
@@ -477,7 +477,7 @@ fn a_close_while_a_parcel_is_out_waits_for_it_and_close_notify_follows() {
 }
 
 #[test]
-fn what_the_peers_end_overtakes_is_bounded_by_one_close_timeout() {
+fn sending_after_the_peers_eof_is_bounded_by_one_close_timeout() {
     let mut config = machine_config();
     config.close_timeout = Duration::from_secs(5);
     let mut wire = Wire::of(config, &rustls::version::TLS13, 0);
@@ -497,7 +497,7 @@ fn what_the_peers_end_overtakes_is_bounded_by_one_close_timeout() {
 }
 
 #[test]
-fn a_reset_that_only_close_notify_provokes_leaves_the_end_clean() {
+fn a_reset_caused_by_close_notify_alone_leaves_the_end_clean() {
     for sent in [true, false] {
         let mut wire = Wire::open(&rustls::version::TLS13, 0);
         wire.server.writer().write_all(b"bye").unwrap();
@@ -505,8 +505,8 @@ fn a_reset_that_only_close_notify_provokes_leaves_the_end_clean() {
         wire.serve();
         wire.deliver(usize::MAX);
         assert_eq!(wire.read_some(3), 3);
-        // The peer is gone, and answers this side's close_notify by a reset: so the loop finds while
-        // the transmit buffer is out, or its holder does.
+        // The peer is gone and answers close_notify with a reset. Either the loop sees it while the
+        // transmit buffer is lent, or the sender does.
         let mut transmit = wire.machine.next_transmit().expect("close_notify waits");
         let fault = Fault::ResetAfterEnd(32);
         if sent {
@@ -515,13 +515,13 @@ fn a_reset_that_only_close_notify_provokes_leaves_the_end_clean() {
         let actions = wire.machine.transmit_failed(&mut transmit, fault, wire.now).collect();
         wire.see(actions);
         let step = wire.machine.read();
-        assert!(matches!(step, ReadStep::Eof), "all came, and its end: {step:?}");
-        assert_eq!(wire.machine.outcome(), Some(Ok(())), "nothing that was written is lost");
+        assert!(matches!(step, ReadStep::Eof), "all data and EOF arrived: {step:?}");
+        assert_eq!(wire.machine.outcome(), Some(Ok(())), "no written data is lost");
     }
 }
 
 #[test]
-fn after_a_failure_nothing_is_lent_to_be_sent_once_more() {
+fn after_a_failed_transmit_nothing_is_lent_again() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     wire.server.writer().write_all(&[1; 100]).unwrap();
     wire.serve();
@@ -533,13 +533,13 @@ fn after_a_failure_nothing_is_lent_to_be_sent_once_more() {
         wire.machine.transmit_failed(&mut transmit, Fault::Reset(None), wire.now).collect();
     wire.see(actions);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
-    assert!(wire.machine.next_transmit().is_none(), "who sends it again fails again, for ever");
-    assert!(!wire.machine.has_unsent(), "who flushes waits for ever");
+    assert!(wire.machine.next_transmit().is_none(), "another send would fail again");
+    assert!(!wire.machine.has_unsent(), "a flush would never end");
     assert_eq!(wire.read_all(), 90);
 }
 
 #[test]
-fn what_was_read_before_a_tls_failure_stays_readable_and_the_wire_is_let_go_of_once() {
+fn data_decrypted_before_a_tls_failure_stays_readable_and_the_wire_is_released_once() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, 0);
         wire.server.writer().write_all(&[1; 100]).unwrap();
@@ -557,7 +557,7 @@ fn what_was_read_before_a_tls_failure_stays_readable_and_the_wire_is_let_go_of_o
 }
 
 #[test]
-fn while_data_is_unread_an_end_behind_it_is_not_watched_for() {
+fn while_data_is_unread_the_driver_does_not_watch_for_eof() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     assert_eq!(wire.machine.background(), Background::WatchEof);
     wire.server.writer().write_all(&[1; 100]).unwrap();
@@ -570,7 +570,7 @@ fn while_data_is_unread_an_end_behind_it_is_not_watched_for() {
 }
 
 #[test]
-fn an_end_behind_unread_data_comes_once_that_is_read() {
+fn an_eof_after_unread_data_shows_once_the_data_is_read() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     wire.server.writer().write_all(&[1; 100]).unwrap();
     wire.server.send_close_notify();
@@ -585,13 +585,13 @@ fn an_end_behind_unread_data_comes_once_that_is_read() {
 }
 
 #[test]
-fn an_end_that_is_told_while_data_is_unread_takes_nothing_from_it() {
+fn an_eof_reported_while_data_is_unread_does_not_lose_the_data() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     wire.server.writer().write_all(&[1; 100]).unwrap();
     wire.serve();
     wire.deliver(usize::MAX);
     assert_eq!(wire.read_some(60), 60);
-    // Out of turn, as nobody receives behind what is unread.
+    // Unexpected: the driver does not receive while data is unread.
     let ReadStep::TakePlaintext(permit) = wire.machine.read() else {
         panic!("something is unread")
     };
@@ -603,7 +603,7 @@ fn an_end_that_is_told_while_data_is_unread_takes_nothing_from_it() {
 }
 
 #[test]
-fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_go_once() {
+fn a_write_that_finds_a_tls_failure_keeps_decrypted_data_and_releases_the_wire_once() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     wire.server.writer().write_all(&[1; 100]).unwrap();
     wire.serve();
@@ -614,7 +614,7 @@ fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_
     wire.deliver(usize::MAX);
     assert_eq!(wire.seal(&[3; 10]), 0);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
-    // Out of turn, as nothing was received.
+    // Unexpected: nothing was received.
     let ReadStep::TakePlaintext(permit) = wire.machine.read() else {
         panic!("something is unread")
     };
@@ -625,26 +625,26 @@ fn a_write_that_meets_a_tls_failure_leaves_what_was_decrypted_readable_and_lets_
 }
 
 #[test]
-fn what_came_before_the_end_stays_readable_where_the_wire_fails_behind_it() {
+fn data_before_an_eof_stays_readable_if_the_wire_fails_after_it() {
     let mut wire = Wire::open(&rustls::version::TLS13, 0);
     wire.server.writer().write_all(&[1; 100]).unwrap();
     wire.server.send_close_notify();
     wire.serve();
     wire.deliver(usize::MAX);
-    // To seal is to process all that came, the end too.
+    // Sealing processes all input, including the EOF.
     wire.write(b"an answer");
     wire.handle(Input::WireFailed(Fault::Reset(None)));
     assert_eq!(wire.read_all(), 100);
     assert!(matches!(wire.machine.read(), ReadStep::Eof));
 }
 
-// -------------------------------------------------------------------- random lives
+// -------------------------------------------------------------------- random inputs
 
 #[test]
-fn every_rule_holds_in_random_lives_over_tls() {
+fn every_rule_holds_for_random_inputs_over_tls() {
     for seed in 0..LIVES {
         let life = std::panic::catch_unwind(|| live(seed));
-        assert!(life.is_ok(), "the life with seed {seed} broke a rule");
+        assert!(life.is_ok(), "seed {seed} violated a rule");
     }
 }
 
@@ -713,7 +713,7 @@ fn live(seed: u64) {
             _ => {
                 if let Some(loan) = wire.loan.take() {
                     let over = wire.machine.outcome().is_some();
-                    assert!(wire.restore(loan).is_none() || over, "there is a place for it");
+                    assert!(wire.restore(loan).is_none() || over, "the machine needs the session");
                 }
                 if let Some(permit) = receiving.take() {
                     if violent == 3 && random.bool() {
@@ -726,7 +726,7 @@ fn live(seed: u64) {
             }
         }
     }
-    // Whatever came before, this ends it, once all is back.
+    // A close ends every run, once everything is returned.
     wire.handle(Input::Close);
     if let Some(loan) = wire.loan.take() {
         wire.restore(loan);
@@ -742,13 +742,13 @@ fn live(seed: u64) {
     wire.read_all();
     wire.handle(Input::Close);
     wire.is_over();
-    assert!(!wire.machine.has_unsent(), "nobody would send it any more");
+    assert!(!wire.machine.has_unsent(), "nothing is left to send");
     let final_records = wire.machine.take_final_records();
     wire.to_server.extend(final_records);
     wire.serve();
-    assert!(wire.written.starts_with(&wire.served), "a prefix");
+    assert!(wire.written.starts_with(&wire.served), "the server has a prefix");
     if wire.machine.outcome() == Some(Ok(())) && wire.shut && !truncated && wire.opened_well {
-        assert_eq!(wire.served, wire.written, "all of it");
-        assert!(wire.server_saw_close_notify || fin, "and the end");
+        assert_eq!(wire.served, wire.written, "the server has everything");
+        assert!(wire.server_saw_close_notify || fin, "the server saw the EOF");
     }
 }

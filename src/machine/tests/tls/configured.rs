@@ -1,4 +1,4 @@
-//! What only a configuration of the program's own can bring about.
+//! Tests of behaviour that only a complete rustls configuration can cause.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::TlsOptions;
 use crate::machine::{Action, Endpoints, Fault, Input, Machine, TlsSetup, WriteStep};
 
 #[test]
-fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
+fn a_session_that_can_not_begin_fails_the_connect_or_upgrade_with_the_reason() {
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
     ))
@@ -17,20 +17,20 @@ fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
     .unwrap()
     .with_root_certificates(rustls::RootCertStore::empty())
     .with_no_client_auth();
-    // rustls says that only when a connection is made.
+    // rustls checks this only when it creates a connection.
     config.max_fragment_size = Some(1);
     let options = TlsOptions::new().rustls_0_23_config(Arc::new(config));
     let setup = TlsSetup::new(&options, "a.test").unwrap();
     let now = Instant::now();
     let check = |machine: &Machine| {
         assert_eq!(machine.opened(), Some(Err(Fault::Tls)));
-        let why = machine.tls_failure().expect("it says why");
+        let why = machine.tls_failure().expect("there is a message");
         assert!(why.contains("max_fragment_size"), "{why}");
     };
 
     let mut machine = Machine::upgrade(&machine_config(), &setup, None, now);
     assert_eq!(machine.start(now).collect::<Vec<_>>(), [Action::BeginHandshake]);
-    assert_eq!(machine.start(now).count(), 0, "once");
+    assert_eq!(machine.start(now).count(), 0, "it starts once");
     begin(&mut machine, now);
     check(&machine);
 
@@ -46,10 +46,10 @@ fn a_session_that_can_not_begin_fails_what_it_was_for_and_says_why() {
     check(&machine);
 }
 
-/// It comes to nothing.
+/// Begins the handshake, which fails.
 fn begin(machine: &mut Machine, now: Instant) {
-    let mut loan = machine.lend_to_begin().expect("it is to begin");
-    assert!(machine.lend_to_begin().is_none(), "once");
+    let mut loan = machine.lend_to_begin().expect("a handshake to begin");
+    assert!(machine.lend_to_begin().is_none(), "it is lent once");
     loan.begin_handshake();
     let (discarded, actions) = machine.restore(loan, now);
     let told: Vec<_> = actions.collect();
@@ -58,7 +58,7 @@ fn begin(machine: &mut Machine, now: Instant) {
 }
 
 #[test]
-fn keys_that_are_used_up_end_the_connection_in_tls_1_2_and_are_renewed_in_1_3() {
+fn exhausted_keys_end_a_tls_1_2_connection_and_are_updated_in_1_3() {
     use rustls::crypto::CipherSuiteCommon;
     use rustls::{SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite};
     for version in VERSIONS {
@@ -113,7 +113,7 @@ fn keys_that_are_used_up_end_the_connection_in_tls_1_2_and_are_renewed_in_1_3() 
             assert!(sealed < 1000);
             assert!(
                 matches!(wire.machine.write(), WriteStep::Fail(Fault::Tls)),
-                "a writer that is told to seal, and can't, asks for ever"
+                "otherwise a writer would try to seal for ever"
             );
         }
     }

@@ -1,5 +1,4 @@
-//! Sessions that are lent while foreign code runs: the machine goes on, and takes them back if it still has use for
-//! them.
+//! Tests of sessions that are lent while the program's code runs: the machine works on, and takes them back.
 
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use crate::machine::{
     Action, Fault, Input, Machine, ReadStep, Release, TimerKind, Transmit, WriteStep,
 };
 
-/// Odd: it runs foreign code.
+/// A seed for sessions that run the program's code: any odd number.
 const FOREIGN: u64 = 1;
 
 #[test]
-fn a_handshake_of_foreign_code_is_begun_elsewhere_and_ends_as_any_other() {
+fn a_handshake_with_the_programs_code_succeeds() {
     for version in VERSIONS {
         for step in [1, 100, usize::MAX] {
             let mut wire = Wire::new(version, FOREIGN);
@@ -25,7 +24,7 @@ fn a_handshake_of_foreign_code_is_begun_elsewhere_and_ends_as_any_other() {
 }
 
 #[test]
-fn while_a_handshake_is_lent_it_can_be_closed_aborted_and_too_late() {
+fn a_lent_handshake_can_be_closed_aborted_and_time_out() {
     let late = Duration::from_secs(31);
     let ends: [(Input<'_>, Duration, Result<(), Fault>); 4] = [
         (Input::Close, Duration::ZERO, Ok(())),
@@ -40,20 +39,23 @@ fn while_a_handshake_is_lent_it_can_be_closed_aborted_and_too_late() {
             wire.now += later;
             wire.handle(input);
             assert_eq!(wire.machine.outcome(), Some(outcome));
-            assert!(wire.restore(loan).is_some(), "nobody wants it, and it is not dropped here");
+            assert!(wire.restore(loan).is_some(), "the caller gets the session to drop it");
             assert_eq!(wire.machine.outcome(), Some(outcome));
-            assert!(wire.machine.take_final_records().is_empty(), "the handshake does not go on");
+            assert!(
+                wire.machine.take_final_records().is_empty(),
+                "the handshake does not continue"
+            );
             wire.is_over();
         }
     }
 }
 
 #[test]
-fn a_handshake_that_comes_to_its_end_too_late_has_run_out_of_time() {
+fn a_handshake_that_ends_after_its_limit_times_out() {
     for version in VERSIONS {
         for seed in [0, FOREIGN] {
             let mut wire = verifying(version, seed);
-            // As when nobody was there to tell the machine the time.
+            // No TimerExpired was reported before.
             wire.now += Duration::from_secs(30);
             match wire.loan.take() {
                 Some(loan) => drop(wire.restore(loan)),
@@ -62,16 +64,19 @@ fn a_handshake_that_comes_to_its_end_too_late_has_run_out_of_time() {
             let fault = Fault::TimedOut(TimerKind::Handshake);
             assert_eq!(wire.machine.opened(), Some(Err(fault)), "{version:?} {seed}");
             assert_eq!(wire.released, Some(Release::Close));
-            assert!(wire.machine.take_final_records().is_empty(), "the handshake does not go on");
+            assert!(
+                wire.machine.take_final_records().is_empty(),
+                "the handshake does not continue"
+            );
         }
     }
 }
 
 #[test]
-fn what_is_written_waits_for_a_session_that_is_lent() {
+fn a_write_waits_for_a_lent_session() {
     for version in VERSIONS {
         let mut wire = receiving(version);
-        let WriteStep::Seal(permit) = wire.machine.write() else { panic!("it is open") };
+        let WriteStep::Seal(permit) = wire.machine.write() else { panic!("not open") };
         assert!(!wire.machine.can_seal());
         let loan = wire.loan.take().expect("it is lent");
         let (discarded, actions) = wire.machine.restore(loan, wire.now);
@@ -85,7 +90,7 @@ fn what_is_written_waits_for_a_session_that_is_lent() {
 }
 
 #[test]
-fn who_ends_while_the_session_is_lent_says_so_when_it_is_back() {
+fn a_close_while_the_session_is_lent_sends_close_notify_when_it_is_restored() {
     for version in VERSIONS {
         for input in [Input::Close, Input::CloseWrite] {
             let mut wire = receiving(version);
@@ -101,7 +106,7 @@ fn who_ends_while_the_session_is_lent_says_so_when_it_is_back() {
 }
 
 #[test]
-fn a_close_that_waits_for_a_session_ends_by_its_limit() {
+fn a_close_that_waits_for_a_lent_session_times_out() {
     let mut wire = receiving(&rustls::version::TLS13);
     wire.handle(Input::Close);
     assert_eq!(wire.machine.outcome(), None);
@@ -114,11 +119,11 @@ fn a_close_that_waits_for_a_session_ends_by_its_limit() {
 }
 
 #[test]
-fn what_the_handshake_led_to_is_known_while_the_session_is_lent_and_after_it_was_aborted() {
+fn the_handshakes_result_is_known_while_the_session_is_lent_and_after_an_abort() {
     for version in VERSIONS {
         let mut wire = receiving(version);
         let told = |machine: &Machine| {
-            let negotiated = machine.negotiated().expect("the handshake has ended");
+            let negotiated = machine.negotiated().expect("the handshake is complete");
             (negotiated.tls.version(), negotiated.tls.peer_certificates().count())
         };
         let (tls, certificates) = told(&wire.machine);
@@ -129,12 +134,12 @@ fn what_the_handshake_led_to_is_known_while_the_session_is_lent_and_after_it_was
         assert!(wire.restore(loan).is_some());
         assert_eq!(told(&wire.machine), (tls, 1));
         assert!(wire.machine.take_discarded().is_some());
-        assert!(wire.machine.take_discarded().is_none(), "once");
+        assert!(wire.machine.take_discarded().is_none(), "it is taken once");
     }
 }
 
 #[test]
-fn all_that_comes_is_decrypted_at_once_and_read_without_the_session() {
+fn all_input_is_decrypted_at_once_and_read_without_the_session() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, FOREIGN);
         let bytes_to_seal = vec![7; 60_000];
@@ -158,7 +163,7 @@ fn all_that_comes_is_decrypted_at_once_and_read_without_the_session() {
 }
 
 #[test]
-fn settings_that_are_not_used_are_not_dropped_by_the_machine() {
+fn the_machine_does_not_drop_an_unused_setup() {
     let mut config = machine_config();
     config.tls = config.tls.map(crate::machine::TlsSetup::foreign);
     let now = std::time::Instant::now();
@@ -170,11 +175,11 @@ fn settings_that_are_not_used_are_not_dropped_by_the_machine() {
 }
 
 #[test]
-fn a_write_that_fails_while_the_session_is_lent_ends_the_connection_at_once() {
+fn a_failed_transmit_while_the_session_is_lent_ends_the_connection_at_once() {
     for version in VERSIONS {
         let mut wire = Wire::open(version, FOREIGN);
         wire.write(b"abc");
-        let mut transmit = wire.lent.take().expect("something was sealed");
+        let mut transmit = wire.lent.take().expect("data was sealed");
         std::io::Write::write_all(&mut wire.server.writer(), b"abc").unwrap();
         wire.sent_by_server.extend_from_slice(b"abc");
         wire.serve();
@@ -184,19 +189,19 @@ fn a_write_that_fails_while_the_session_is_lent_ends_the_connection_at_once() {
         wire.see(actions);
         assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
         let loan = wire.loan.take().expect("it is lent");
-        assert!(wire.restore(loan).is_none(), "what it decrypted can still be read");
+        assert!(wire.restore(loan).is_none(), "its decrypted data can still be read");
         assert_eq!(wire.read_into(&mut [0; 10]), 3);
     }
 }
 
-/// The client has the server's certificate, and verifies it.
+/// Returns a client that has received the server's certificate and is verifying it.
 fn verifying(version: &'static rustls::SupportedProtocolVersion, seed: u64) -> Wire {
     let mut wire = Wire::new(version, seed);
     for _ in 0..10 {
         wire.transmit(usize::MAX);
         wire.serve();
         if version == &rustls::version::TLS12 && wire.written.is_empty() {
-            // The server's last message is behind this side's second flight.
+            // The server's last message follows this side's second flight.
             wire.deliver(usize::MAX);
             wire.transmit(usize::MAX);
             wire.serve();
@@ -212,7 +217,7 @@ fn verifying(version: &'static rustls::SupportedProtocolVersion, seed: u64) -> W
     wire
 }
 
-/// It is open, and has received something.
+/// Returns an open connection whose session is lent to process data.
 fn receiving(version: &'static rustls::SupportedProtocolVersion) -> Wire {
     let mut wire = Wire::open(version, FOREIGN);
     std::io::Write::write_all(&mut wire.server.writer(), b"abc").unwrap();
@@ -224,9 +229,9 @@ fn receiving(version: &'static rustls::SupportedProtocolVersion) -> Wire {
 }
 
 #[test]
-fn a_pass_that_was_for_a_session_that_is_gone_comes_back() {
+fn a_permit_for_a_session_that_is_gone_is_returned() {
     let mut wire = Wire::open(&rustls::version::TLS13, FOREIGN);
-    let permit = wire.machine.begin_background_recv().expect("nobody receives");
+    let permit = wire.machine.begin_background_recv().expect("the permit is free");
     wire.handle(Input::Abort);
     let permit = wire.machine.lend(permit).expect_err("there is no session");
     drop(wire.machine.ingest(permit, &mut wire.recv_buf, || wire.now));

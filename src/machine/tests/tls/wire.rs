@@ -1,4 +1,4 @@
-//! A machine, the server at its other end, and what is on its way between them.
+//! The test bench for TLS tests: a machine, a rustls server, and the bytes in transit between them.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,7 +59,7 @@ pub(super) fn address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1))
 }
 
-/// A machine, its server, and what is on its way between them.
+/// A machine, its server, and the bytes in transit between them.
 pub(super) struct Wire {
     pub(super) machine: Machine,
     pub(super) server: ServerConnection,
@@ -69,12 +69,12 @@ pub(super) struct Wire {
     pub(super) to_server: Vec<u8>,
     pub(super) to_client: Vec<u8>,
     pub(super) lent: Option<Transmit>,
-    /// The session, while it runs foreign code.
+    /// The session, while it is lent.
     pub(super) loan: Option<Loan>,
-    /// What the machine accepted, and what of it the server has.
+    /// The bytes that the machine accepted, and those that the server received.
     pub(super) written: Vec<u8>,
     pub(super) served: Vec<u8>,
-    /// What the server sent, and how much of it was read.
+    /// The bytes that the server sent, and how many of them were read.
     pub(super) sent_by_server: Vec<u8>,
     pub(super) read: usize,
     pub(super) server_saw_close_notify: bool,
@@ -85,7 +85,7 @@ pub(super) struct Wire {
     pub(super) shut: bool,
     pub(super) phase: Phase,
     pub(super) outcome: Option<Result<(), Fault>>,
-    /// Something of the handshake was changed on its way.
+    /// Whether part of the handshake was corrupted in transit.
     pub(super) mangled: bool,
 }
 
@@ -144,7 +144,7 @@ impl Wire {
         wire
     }
 
-    /// In steps of so many bytes.
+    /// Completes the handshake in steps of `step` bytes.
     pub(super) fn shake_hands(&mut self, step: usize) {
         for _ in 0..100_000 {
             self.transmit(step);
@@ -163,7 +163,7 @@ impl Wire {
         self.deliver(usize::MAX);
     }
 
-    /// So many bytes each way, in chunks of any size.
+    /// Sends `bytes` bytes in each direction, in chunks of any size.
     pub(super) fn exchange(&mut self, bytes: usize) {
         self.server.set_buffer_limit(None);
         let bytes_to_seal: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
@@ -192,8 +192,8 @@ impl Wire {
                 }
             }
         }
-        assert!(self.served[served..] == bytes_to_seal, "what was written arrives");
-        assert!(got == back, "what was sent is read");
+        assert!(self.served[served..] == bytes_to_seal, "the server receives the written data");
+        assert!(got == back, "the machine reads the server's data");
     }
 
     pub(super) fn handle(&mut self, input: Input<'_>) {
@@ -208,7 +208,7 @@ impl Wire {
         }
     }
 
-    /// Seals, and keeps the transmit buffer where one was filled.
+    /// Seals data, and keeps the transmit buffer if it was filled.
     pub(super) fn seal(&mut self, bytes_to_seal: &[u8]) -> usize {
         let mut transmit = Transmit::default();
         let permit = match self.machine.write() {
@@ -231,11 +231,11 @@ impl Wire {
         self.written.extend_from_slice(&bytes_to_seal[..bytes]);
     }
 
-    /// The system takes so much of what was lent.
+    /// Returns the transmit buffer after the kernel accepted `bytes` bytes of it.
     pub(super) fn give_back(&mut self, bytes: usize) {
-        let mut transmit = self.lent.take().expect("a transmit buffer is out");
+        let mut transmit = self.lent.take().expect("a transmit buffer is lent");
         let bytes = transmit.bytes().len().min(bytes);
-        // Where TLS has failed nobody counts on what is still being sent.
+        // After a TLS failure, bytes may still be sent.
         let failed = matches!(self.machine.outcome(), Some(Err(_))) || !self.opened_well;
         assert!(bytes == 0 || !self.shut || failed, "nothing follows FIN");
         self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
@@ -247,7 +247,7 @@ impl Wire {
     pub(super) fn transmit(&mut self, bytes: usize) {
         if let Some(transmit) = self.machine.next_transmit() {
             assert!(self.lent.is_none() && !transmit.is_empty());
-            assert!(self.released.is_none(), "there is no wire any more");
+            assert!(self.released.is_none(), "the wire is released");
             self.lent = Some(transmit);
             self.give_back(bytes);
         }
@@ -275,7 +275,7 @@ impl Wire {
         self.serve();
     }
 
-    /// The machine receives so much of what the server sent, where it wants anything.
+    /// Delivers up to `bytes` bytes of the server's output, if the machine needs data.
     pub(super) fn deliver(&mut self, bytes: usize) {
         let mut left = bytes.min(self.to_client.len());
         while left > 0 {
@@ -300,7 +300,7 @@ impl Wire {
         }
     }
 
-    /// The machine's session receives so much, and is not given back.
+    /// Delivers up to `bytes` bytes to the machine's session, and keeps the session.
     pub(super) fn deliver_and_keep(&mut self, bytes: usize) {
         let bytes = bytes.min(self.to_client.len());
         if bytes == 0 {
@@ -333,14 +333,14 @@ impl Wire {
         self.see(actions);
     }
 
-    /// Reads what is here already.
+    /// Reads available data.
     pub(super) fn read_into(&mut self, buf: &mut [u8]) -> usize {
         match self.machine.read() {
             ReadStep::TakePlaintext(permit) => {
                 let (bytes, actions) = self.machine.take_plaintext(permit, buf, || self.now);
                 let actions = actions.collect();
                 self.see(actions);
-                assert!(bytes > 0, "there is something to take");
+                assert!(bytes > 0, "a permit to take data means that there is some");
                 let end = self.sent_by_server.len().min(self.read + bytes);
                 if end > self.read {
                     assert!(self.sent_by_server[self.read..end] == buf[..bytes], "a prefix");
@@ -360,7 +360,7 @@ impl Wire {
         self.read_into(&mut vec![0; bytes])
     }
 
-    /// Reads and receives until nothing is left.
+    /// Reads until no data is available.
     pub(super) fn read_all(&mut self) -> usize {
         let mut all = 0;
         loop {
@@ -371,7 +371,7 @@ impl Wire {
         }
     }
 
-    /// The server does all that it can.
+    /// Lets the server process its input and send its output.
     pub(super) fn serve(&mut self) {
         while !self.to_server.is_empty() {
             let mut rest = &self.to_server[..];
@@ -381,10 +381,10 @@ impl Wire {
                 Ok(state) => self.server_saw_close_notify |= state.peer_has_closed(),
                 Err(error) => {
                     let told = matches!(error, rustls::Error::AlertReceived(_));
-                    // With a ServerHello that was changed on the way the two have different keys.
+                    // After a corrupted ServerHello, the two sides have different keys.
                     assert!(
                         told || self.mangled,
-                        "the server found fault with the client: {error}"
+                        "the server rejects the client's records: {error}"
                     );
                 }
             }
@@ -409,11 +409,11 @@ impl Wire {
                     assert!(!self.shut && self.released.is_none(), "one FIN");
                     let fine = !matches!(self.machine.outcome(), Some(Err(_)))
                         && self.machine.opened() == Some(Ok(()));
-                    assert!(!fine || !self.machine.has_unsent(), "what is unsent precedes it");
+                    assert!(!fine || !self.machine.has_unsent(), "unsent data precedes the FIN");
                     self.shut = true;
                 }
                 Action::Release(how) => {
-                    assert!(self.released.is_none(), "let go of once");
+                    assert!(self.released.is_none(), "released once");
                     self.released = Some(how);
                 }
                 Action::DriveRecv | Action::Transmit => {}
@@ -442,9 +442,9 @@ impl Wire {
         }
         self.outcome = self.machine.outcome();
         let left_over = self.machine.next_timer().is_some_and(|(at, _)| at <= self.now);
-        assert!(!left_over, "no due deadline is left over");
+        assert!(!left_over, "no expired timer is left");
         if begins {
-            let mut loan = self.machine.lend_to_begin().expect("it is to begin");
+            let mut loan = self.machine.lend_to_begin().expect("a handshake to begin");
             loan.begin_handshake();
             assert!(self.restore(loan).is_none());
         }
