@@ -141,7 +141,7 @@ impl FailedParts {
             }
         }
         if let Some(wire) = self.wire {
-            // The sent data may be incomplete, and FIN would tell the peer that it is complete.
+            // The sent data may be incomplete, and FIN would mean to the peer that it is complete.
             wire.reset();
         }
         start_next(self.next_queued);
