@@ -504,7 +504,7 @@ fn connect_timeout_ends_an_attempt_that_gets_no_answer() {
         assert!(took >= ms(500) && took <= ms(1500), "took {took:?}");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         let [attempt] = error.attempts() else {
-            panic!("not one attempt: {:?}", error.attempts());
+            panic!("expected one attempt: {:?}", error.attempts());
         };
         assert_eq!(attempt.address(), hole.address);
         assert_eq!(attempt.error().kind(), ErrorKind::TimedOut);

@@ -49,7 +49,7 @@ fn a_refused_connection_names_the_attempt() {
         let error = socket.opened().expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
         let [attempt] = error.attempts() else {
-            panic!("not one attempt: {:?}", error.attempts());
+            panic!("expected one attempt: {:?}", error.attempts());
         };
         assert_eq!(attempt.address(), nothing.address);
         let refused: io::Error = attempt.error().clone().into();
@@ -204,7 +204,7 @@ fn a_timeout_names_the_limit_that_passed() {
 
 /// Chains are printed as `anyhow` prints them with `{:#}`: the error and its sources in one line.
 #[test]
-fn a_printed_chain_says_each_thing_once() {
+fn a_printed_chain_has_no_repetitions() {
     story(|| {
         let nothing = nothing_listens();
         let hole = black_hole();

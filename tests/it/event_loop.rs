@@ -236,12 +236,12 @@ fn connections_that_linger_hold_an_eighth_of_the_descriptors() {
             socket
         };
         drop(connect());
-        let mut accepted = vec![listener.accept().expect("it comes").0];
+        let mut accepted = vec![listener.accept().expect("the listener accepts").0];
         let before = descriptors().len() - accepted.len();
         let mut most = 0;
         for number in 0..COUNT {
             let socket = connect();
-            accepted.push(listener.accept().expect("it comes").0);
+            accepted.push(listener.accept().expect("the listener accepts").0);
             socket.close().expect("nothing waits to be sent");
             if number % 10 == 0 {
                 most = most.max(descriptors().len() - accepted.len() - before);

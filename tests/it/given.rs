@@ -146,7 +146,7 @@ fn refused_streams_give_the_reason() {
         let (theirs, _) = listener.accept().expect("the second connection has arrived");
         socket2::SockRef::from(&theirs)
             .set_linger(Some(std::time::Duration::ZERO))
-            .expect("it can");
+            .expect("every socket has the option");
         drop(theirs);
         let mut byte = [0];
         (&reset).read_exact(&mut byte).expect_err("the peer has reset it");
@@ -231,7 +231,9 @@ fn a_stream_that_was_reset_before_yields_its_data_and_then_the_reset() {
             let (mut theirs, _) = listener.accept().expect("it has arrived");
             theirs.write_all(b"last words").expect("the send buffer has room");
             let gone = std::time::Duration::ZERO;
-            socket2::SockRef::from(&theirs).set_linger(Some(gone)).expect("it can");
+            socket2::SockRef::from(&theirs)
+                .set_linger(Some(gone))
+                .expect("every socket has the option");
             drop(theirs);
             await_end(&stream);
             let socket =
@@ -257,7 +259,7 @@ fn a_reset_of_an_adopted_stream_is_noticed_without_a_reader_and_keeps_all_data()
         theirs.write_all(&[7; 100_000]).expect("the send buffer has room");
         socket2::SockRef::from(&theirs)
             .set_linger(Some(std::time::Duration::ZERO))
-            .expect("it can");
+            .expect("every socket has the option");
         crate::support::eventually(crate::support::PATIENCE, "all data has arrived", || {
             stream.peek(&mut [0; 100_000]).is_ok_and(|count| count == 100_000)
         });

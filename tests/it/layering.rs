@@ -473,10 +473,10 @@ fn raw_tokens(text: &str) -> Vec<Token> {
             ['"', ..] => string(rest, 0),
             ['b' | 'c', '"', ..] => string(rest, 1),
             ['r', '"' | '#', ..] if raw_string(rest, 1).is_some() => {
-                raw_string(rest, 1).expect("just looked")
+                raw_string(rest, 1).expect("the prefix was checked")
             }
             ['b' | 'c', 'r', '"' | '#', ..] if raw_string(rest, 2).is_some() => {
-                raw_string(rest, 2).expect("just looked")
+                raw_string(rest, 2).expect("the prefix was checked")
             }
             ['b', '\'', ..] => 1 + character(&rest[1..]),
             ['\'', ..] => character(rest),
@@ -623,7 +623,7 @@ fn a_use_tree_is_resolved() {
 }
 
 #[test]
-fn a_path_in_the_middle_of_code_is_an_import() {
+fn a_path_within_code_is_an_import() {
     check("machine/mod.rs", "fn f() { crate::driver::wake(1); }", &[(1, "crate::driver::wake")]);
     check("info.rs", "fn f(x: Vec<crate::socket::Socket>) {}", &[(1, "crate::socket::Socket")]);
     check("error.rs", "impl From<::mio::Token> for E {}", &[(1, "mio::Token")]);

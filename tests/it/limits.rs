@@ -160,7 +160,9 @@ fn hold_connections(count: usize) {
         .into_iter()
         .map(|listener| {
             call(move || {
-                (0..share).map(|_| listener.accept().expect("one comes").0).collect::<Vec<_>>()
+                (0..share)
+                    .map(|_| listener.accept().expect("the listener accepts").0)
+                    .collect::<Vec<_>>()
             })
         })
         .collect();
@@ -313,7 +315,7 @@ fn works(listener: &TcpListener) {
     let mine = socket.opened().expect("it is open").local_address().expect("it is connected");
     // Connections of earlier attempts are first in the backlog.
     let mut stream = loop {
-        let (stream, from) = listener.accept().expect("a connection is there");
+        let (stream, from) = listener.accept().expect("the listener accepts");
         if from == mine {
             break stream;
         }
@@ -437,7 +439,7 @@ fn starve_of_threads() {
     setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: limit.maximum })
         .expect("a limit may be lowered");
     if thread::Builder::new().spawn(|| ()).is_ok() {
-        return skip("without_threads", "the limit of threads does not hold for this user");
+        return skip("without_threads", "the limit of threads does not apply to this user");
     }
     let options = SocketOptions::new().connect_timeout(Duration::from_secs(20));
     for _ in 0..3 {

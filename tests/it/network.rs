@@ -225,7 +225,7 @@ fn check_codes(error: &Error, codes: &[&[i32]]) {
         assert!(codes.contains(&code), "{attempt:?}");
         let words = io::Error::from_raw_os_error(code).to_string();
         let words = words.split(" (os error").next().expect("splitting yields at least one part");
-        assert!(inner.to_string().contains(words), "{inner} does not say {words:?}");
+        assert!(inner.to_string().contains(words), "{inner} does not contain {words:?}");
     }
     let last = error.attempts().last().and_then(|attempt| system_code(attempt.error()));
     assert_eq!(system_code(error), last, "the error has the code of the last attempt");
@@ -496,7 +496,7 @@ fn a_write_timeout_is_no_loss() {
 }
 
 fn cable_comes_up(space: &Space, _port: u16) {
-    space.at_peer("ip link set cable up").expect("it is there");
+    space.at_peer("ip link set cable up").expect("the link exists");
 }
 
 #[track_caller]

@@ -154,7 +154,7 @@ fn bind_to_an_address_of_another_machine_fails() {
         // TEST-NET-3 is not assigned to any machine.
         let bind = TcpOptions::new().bind((Ipv4Addr::new(203, 0, 113, 7), 0).into());
         let socket = sockeye::connect_with(address, tcp(bind)).expect("the options are valid");
-        let error = at_once(|| socket.opened()).expect_err("the address is not ours");
+        let error = at_once(|| socket.opened()).expect_err("the address is not local");
         assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::Io), "{error:?}");
         nobody_came(&listener);
     });
@@ -355,7 +355,7 @@ fn dialling_the_unspecified_address_reports_the_address_reached() {
             let info = socket.opened().expect("it listens");
             assert_eq!(info.remote_address(), Some((ip(reached), port).into()), "{host}");
             assert_eq!(info.requested().hostname(), host);
-            let (stream, _) = listener.accept().expect("it came");
+            let (stream, _) = listener.accept().expect("the listener accepts");
             assert_eq!(stream.peer_addr().ok(), info.local_address().map(unmapped), "{host}");
         }
     });

@@ -394,7 +394,7 @@ fn joined(shares: Vec<Vec<Vec<u8>>>) -> Vec<u8> {
             })
             .max();
         let Some((_, number)) = fitting else {
-            panic!("no reader has what comes after byte {}", bytes.len());
+            panic!("no reader has the bytes after byte {}", bytes.len());
         };
         bytes.extend(shares[number].next().expect("the piece was peeked"));
     }

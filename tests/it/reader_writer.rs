@@ -69,7 +69,7 @@ fn a_reader_may_be_cancelled_while_connecting() {
         let reader = socket.reader();
         let reading = blocked(move || read(reader, 1));
         at_once(|| socket.reader().cancel());
-        assert_eq!(reading.join_within(AT_ONCE).expect("cancelled"), b"");
+        assert_eq!(reading.join_within(AT_ONCE).expect("reading has ended"), b"");
         socket.abort();
     });
 }
@@ -104,7 +104,7 @@ fn handles_keep_the_connection_and_the_last_one_closes_it() {
         (&writer).write_all(b"call").expect("the peer reads");
         assert_eq!(read(&reader, 6).expect("the peer answers"), b"answer");
         drop(reader);
-        (&writer).write_all(b"more").expect("a dropped reader is no end of writing");
+        (&writer).write_all(b"more").expect("writing continues without a reader");
         drop(writer);
         let ending = peer.ending();
         assert_eq!((&ending.bytes[..], ending.how), (&b"callmore"[..], How::Fin));
@@ -112,7 +112,7 @@ fn handles_keep_the_connection_and_the_last_one_closes_it() {
 }
 
 #[test]
-fn stats_count_bytes() {
+fn stats_count_read_and_written_bytes() {
     story(|| {
         let peer = Peer::plays(|wire| wire.echo());
         let socket = open(&peer);

@@ -145,7 +145,7 @@ fn a_lookup_and_a_denied_address_are_logged() {
         let builder = Connector::builder().egress(EgressRules::public_only());
         let connector = builder.resolver(resolver).build().expect("the settings are valid");
         let socket = connector.connect("records.test:80").expect("the name is not denied");
-        let error = socket.opened().expect_err("the address is");
+        let error = socket.opened().expect_err("the address is denied");
         let looking = (Details, "looking up the name".to_owned());
         check(since, "records.test:80", &[looking, (Says, format!("failed to open: {error}"))]);
 

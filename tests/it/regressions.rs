@@ -65,7 +65,7 @@ fn look_up_fails(answer: fn(&Later) -> io::Result<Vec<IpAddr>>, bomb: bool) {
 }
 
 #[test]
-fn a_resolver_that_panics_when_it_is_dropped_fails_its_look_up() {
+fn a_resolver_that_panics_when_it_is_dropped_fails_its_lookup() {
     story(|| look_up_fails(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()]), true));
 }
 
@@ -81,7 +81,7 @@ impl fmt::Display for Unspeakable {
 impl error::Error for Unspeakable {}
 
 #[test]
-fn an_error_that_panics_when_it_is_displayed_fails_its_look_up() {
+fn an_error_that_panics_when_it_is_displayed_fails_its_lookup() {
     story(|| look_up_fails(|_| Err(io::Error::other(Unspeakable)), false));
 }
 
@@ -104,7 +104,7 @@ impl fmt::Display for Curious {
 impl error::Error for Curious {}
 
 #[test]
-fn an_error_whose_text_asks_the_socket_itself_fails_its_look_up() {
+fn an_error_whose_text_queries_the_socket_fails_its_lookup() {
     story(|| {
         look_up_fails(|this| Err(io::Error::other(Curious(Arc::clone(&this.cell)))), false);
     });
@@ -556,7 +556,7 @@ mod on_linux {
                 .map(|_| {
                     let socket = sockeye::connect_with(address, options.clone())
                         .expect("the address is valid");
-                    silent.push(listener.accept().expect("a connection comes"));
+                    silent.push(listener.accept().expect("the listener accepts"));
                     socket.opened().expect("it listens");
                     let writer = socket.writer();
                     (call(move || pour(writer, b'w', usize::MAX).1), socket)

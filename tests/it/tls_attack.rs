@@ -158,7 +158,7 @@ fn a_write_to_a_reset_connection_with_unread_data_ends() {
 }
 
 #[test]
-fn unsent_data_of_one_connection_never_goes_out_on_another() {
+fn unsent_data_of_one_connection_is_never_sent_on_another() {
     story(|| {
         let (go, wait) = std::sync::mpsc::channel();
         let (stuck, other) = serve(move |stream| {

@@ -78,7 +78,7 @@ fn f_pending_read() {
         peer.cue();
         assert_eq!(reading.join_within(AT_ONCE).expect("a clean end"), b"");
         socket.closed_timeout(AT_ONCE).expect("a clean end");
-        assert_eq!(read(&socket, 10).expect("and again"), b"");
+        assert_eq!(read(&socket, 10).expect("the end stays"), b"");
         peer.gets(b"");
     });
 }

@@ -645,7 +645,7 @@ fn leads_nowhere(id: &str, sort: &str, address: &str, reason: &str) {
         assert_eq!(error.kind(), ErrorKind::Connect);
         fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
         let [attempt] = error.attempts() else {
-            panic!("not one attempt: {:?}", error.attempts());
+            panic!("expected one attempt: {:?}", error.attempts());
         };
         assert_eq!(attempt.address().to_string(), address);
         assert!(attempt.error().to_string().contains(reason), "{}", attempt.error());

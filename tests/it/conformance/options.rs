@@ -182,7 +182,7 @@ fn hello(ending: &Ending) -> (Option<String>, Vec<Vec<u8>>) {
         acceptor.read_tls(&mut wire).expect("reads from memory succeed");
         match acceptor.accept() {
             Ok(Some(accepted)) => break accepted,
-            Ok(None) => assert!(!wire.is_empty(), "no ClientHello came"),
+            Ok(None) => assert!(!wire.is_empty(), "no ClientHello arrived"),
             Err((error, _)) => panic!("no ClientHello arrived: {error}"),
         }
     };

@@ -542,7 +542,7 @@ fn upgrades_at_ip6(id: &str, upgrade: fn(&Socket) -> sockeye::Result<Socket>) {
             answers(peer);
         });
         let new = upgrade(&opened("[::1]", &peer)).expect("the upgrade may start");
-        assert_eq!(upgraded_name(peer, &new), None, "an address is no SNI");
+        assert_eq!(upgraded_name(peer, &new), None, "an address is not sent as SNI");
     });
 }
 

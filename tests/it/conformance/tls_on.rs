@@ -65,7 +65,8 @@ fn opened_timing() {
 fn object_address() {
     story(|| {
         let peer = TlsPeer::secured(&good(), answers);
-        let address = SocketAddress::new("good.test", peer.address().port()).expect("it is one");
+        let address =
+            SocketAddress::new("good.test", peer.address().port()).expect("it is an address");
         let socket = connector().connect_with(address, on()).expect("the options are valid");
         socket.opened().expect("the certificate is trusted");
         greets(&socket);
@@ -103,7 +104,7 @@ fn ip6_san() {
         let socket = opened("[::1]", &peer);
         greets(&socket);
         socket.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"hi").session().server_name(), None, "an address is no SNI");
+        assert_eq!(peer.gets(b"hi").session().server_name(), None, "an address is not sent as SNI");
     });
 }
 
@@ -181,7 +182,7 @@ fn close_notify_no_fin() {
         let socket = opened("good.test", &peer);
         let mut writer = socket.writer();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
-        assert_eq!(read(&socket, 10).expect("and again"), b"");
+        assert_eq!(read(&socket, 10).expect("the end stays"), b"");
         // The peer reads up to this side's end, and sends nothing more before that.
         peer.gets(b"");
         socket.closed_timeout(AT_ONCE).expect("a clean end");
@@ -361,7 +362,7 @@ fn cancel() {
         assert_eq!((&socket).write(b"w").expect("the peer reads"), 1);
         fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::HalfClosed);
-        assert_eq!(read(&socket, 10).expect("and again"), b"");
+        assert_eq!(read(&socket, 10).expect("the end stays"), b"");
         socket.close().expect("the peer reads");
         peer.gets(b"w");
     });

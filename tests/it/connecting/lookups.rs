@@ -345,7 +345,8 @@ fn only_the_first_of_ten_thousand_addresses_are_dialled() {
         let all = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
             .expect("a descriptor is free");
         all.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).expect("a port is free");
-        let port = all.local_addr().expect("bound").as_socket().expect("an IP address").port();
+        let port =
+            all.local_addr().expect("it is bound").as_socket().expect("an IP address").port();
         let many: Vec<IpAddr> = (0..10_000_u16)
             .map(|number| {
                 let [high, low] = number.to_be_bytes();

@@ -264,7 +264,7 @@ fn the_resolvers_first_choice_wins_every_time() {
             for _ in 0..50 {
                 let socket =
                     connector.connect(("name.test", site.port())).expect("the address is valid");
-                let info = socket.opened().expect("all listen");
+                let info = socket.opened().expect("every address listens");
                 assert_eq!(info.remote_address(), Some(addresses[0]));
                 assert_eq!(info.requested().hostname(), "name.test");
                 socket.abort();

@@ -335,7 +335,7 @@ fn a_hundred_thousand_dials_without_a_listener_never_connect() {
         let mut met = 0;
         for dial in 0..DIALS {
             // Linux prefers the even ports of its range for connect(2), and the odd ones for bind(2).
-            let last = u8::try_from(dial % 8 + 1).expect("a small number");
+            let last = u8::try_from(dial % 8 + 1).expect("the number is small");
             let bound = last > 4;
             let ip = if bound { Ipv4Addr::new(127, 0, 0, last) } else { Ipv4Addr::LOCALHOST };
             let address = SocketAddr::from((ip, ports[usize::from(bound)]));
@@ -355,7 +355,7 @@ fn a_hundred_thousand_dials_without_a_listener_never_connect() {
                 }
             }
         }
-        say(&format!("met itself {met} times"));
+        say(&format!("connected to itself {met} times"));
     });
 }
 

@@ -286,7 +286,8 @@ fn endless_recursion_of_a_resolver_fails_at_once() {
                 .opened()?;
             Ok(vec![HERE])
         };
-        let connector = Connector::builder().resolver(resolver).build().expect("fine rules");
+        let connector =
+            Connector::builder().resolver(resolver).build().expect("the settings are valid");
         *own.lock().unwrap_or_else(PoisonError::into_inner) = Some(connector.clone());
         let socket = connector.connect(("name.test", 9)).expect("the address is valid");
         let opened = call(move || socket.opened().map(|_| ()));

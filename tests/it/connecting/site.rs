@@ -73,7 +73,7 @@ impl Site {
 
     /// Returns the address with this index.
     pub fn v4(&self, place: usize) -> SocketAddr {
-        let last = u8::try_from(10 + place).expect("a few places");
+        let last = u8::try_from(10 + place).expect("a site has few addresses");
         (Ipv4Addr::new(127, 0, 0, last), self.port).into()
     }
 
@@ -110,7 +110,7 @@ impl Site {
     pub fn accept(&self, place: usize) -> TcpStream {
         match &self.places[place] {
             Place::Listens(listener) | Place::Full { listener, .. } => {
-                listener.accept().expect("one comes").0
+                listener.accept().expect("the listener accepts").0
             }
             Place::Taken { .. } => panic!("the address has no listener"),
         }

@@ -118,7 +118,9 @@ fn the_egress_rules_check_each_address() {
         }
         let own = EgressRules::allow_all().own_listener(forbidden);
         let (connector, _) = connector(own);
-        let socket = connector.connect_addrs(&[forbidden], SocketOptions::new()).expect("later");
+        let socket = connector
+            .connect_addrs(&[forbidden], SocketOptions::new())
+            .expect("names are checked later");
         fails(socket.opened().map(drop), ErrorKind::Loop);
     });
 }

@@ -131,22 +131,25 @@ fn an_attempt_holds_its_slot_until_it_has_failed() {
     story(|| {
         let connector = limited(1);
         let nothing = nothing_listens();
-        fails(connector.connect(nothing.address).expect("a place").opened(), ErrorKind::Connect);
+        fails(
+            connector.connect(nothing.address).expect("a slot is free").opened(),
+            ErrorKind::Connect,
+        );
         is_free_for_one(&connector);
 
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(100));
-        let socket = connector.connect_with(hole.address, options).expect("a place");
+        let socket = connector.connect_with(hole.address, options).expect("a slot is free");
         assert_eq!(connector.open_sockets(), 1);
         fails(connector.connect(nothing.address), ErrorKind::Limit);
         fails(socket.opened(), ErrorKind::TimedOut);
         is_free_for_one(&connector);
 
-        let socket = connector.connect(hole.address).expect("a place");
+        let socket = connector.connect(hole.address).expect("a slot is free");
         socket.close().expect("closing cancels the attempt");
         is_free_for_one(&connector);
 
-        let socket = connector.connect(hole.address).expect("a place");
+        let socket = connector.connect(hole.address).expect("a slot is free");
         drop(socket);
         is_free_for_one(&connector);
     });
@@ -159,7 +162,7 @@ fn a_failed_handshake_frees_the_slot() {
         let peer = TlsPeer::refused(&terms());
         let options =
             SocketOptions::new().secure_transport(SecureTransport::On).tls(TlsOptions::new());
-        let socket = connector.connect_with(peer.address(), options).expect("a place");
+        let socket = connector.connect_with(peer.address(), options).expect("a slot is free");
         fails(socket.opened(), ErrorKind::Tls);
         is_free_for_one(&connector);
     });
@@ -188,7 +191,7 @@ fn an_upgrade_keeps_its_slot_and_takes_no_other() {
             peer.echo();
         });
         let plain = connector.connect_with(peer.address(), upgradable(authority()));
-        let plain = plain.expect("a place");
+        let plain = plain.expect("a slot is free");
         ask(&plain);
         let secure = plain.start_tls().expect("the peer agrees");
         plain.closed().expect("it was upgraded");

@@ -145,5 +145,5 @@ fn refuses(listener: &str, address: &str) {
 fn check(listener: &str, address: &str, expected: bool) {
     let rules = EgressRules::allow_all().own_listener(listener.parse().expect(listener));
     let allowed = rules.allows(address.parse().expect(address));
-    assert_eq!(allowed, expected, "{address}, where {listener} is an own listener");
+    assert_eq!(allowed, expected, "{address}, with the own listener {listener}");
 }

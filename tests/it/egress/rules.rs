@@ -3,7 +3,7 @@
 use sockeye::{EgressRules, ErrorKind};
 
 #[test]
-fn the_bases_are_what_their_names_say() {
+fn the_bases_match_their_names() {
     let all = EgressRules::allow_all();
     let nothing = EgressRules::deny_all();
     for address in ["8.8.8.8:443", "10.0.0.1:25", "[::1]:1", "0.0.0.0:80", "[ff02::1]:65535"] {

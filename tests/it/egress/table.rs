@@ -19,7 +19,7 @@ pub(super) struct Row {
 }
 
 #[test]
-fn the_table_is_what_its_sources_generate() {
+fn the_table_matches_its_sources() {
     let path = folder().join("special.rs");
     let generated = generate();
     if std::env::var_os("SOCKEYE_REGENERATE").is_some() {

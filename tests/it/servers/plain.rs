@@ -81,8 +81,8 @@ fn nginx_answers_the_http_get_example() {
 }
 
 #[test]
-fn socat_repeats_what_the_chat_example_says() {
-    let test = "socat_repeats_what_the_chat_example_says";
+fn socat_echoes_the_chat_example() {
+    let test = "socat_echoes_the_chat_example";
     let Some(server) = socat(test) else { return };
     let args = [&server.address().to_string(), "20"];
     let said = "salmon\nupstream\n";

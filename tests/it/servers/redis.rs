@@ -32,10 +32,10 @@ fn redis_answers_a_secured_client_and_ends_cleanly() {
 }
 
 #[test]
-fn redis_answers_what_a_writer_sends_while_a_reader_reads() {
+fn redis_answers_a_writer_while_a_reader_reads() {
     const PINGS: usize = 1000;
     let certificates = Certificates::new();
-    let test = "redis_answers_what_a_writer_sends_while_a_reader_reads";
+    let test = "redis_answers_a_writer_while_a_reader_reads";
     let Some(server) = redis(test, &certificates) else { return };
     let (socket, mut reader) = authenticated(&server, &certificates);
     let expected: String = (0..PINGS).map(|n| format!("$8\r\n{n:08}\r\n")).collect();

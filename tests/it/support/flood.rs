@@ -119,7 +119,7 @@ fn pour_out(
 
 impl Victim {
     fn accept(listener: &TcpListener, config: Option<&Arc<ServerConfig>>) -> Victim {
-        let (mut stream, _) = listener.accept().expect("it comes");
+        let (mut stream, _) = listener.accept().expect("the listener accepts");
         let mut session = config.map(|config| {
             ServerConnection::new(Arc::clone(config)).expect("the configuration is valid")
         });
@@ -162,7 +162,7 @@ impl Victim {
                 (Flood::KeyUpdates, Some(session)) => {
                     for _ in 0..64 {
                         for _ in 0..8 {
-                            session.refresh_traffic_keys().expect("TLS 1.3 is spoken");
+                            session.refresh_traffic_keys().expect("the session uses TLS 1.3");
                         }
                         session.writer().write_all(b"k").expect("writes to memory succeed");
                         while session.wants_write() {

@@ -379,7 +379,7 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 #[track_caller]
 pub fn same(got: &[u8], want: &[u8]) {
     let differ = got.iter().zip(want).position(|(a, b)| a != b);
-    assert_eq!(differ, None, "the position of the first difference");
+    assert_eq!(differ, None, "position of the first difference");
     assert_eq!(got.len(), want.len(), "the lengths");
 }
 

@@ -156,7 +156,11 @@ fn an_address_has_to_be_in_the_certificate() {
             let peer = TlsPeer::reads(&Terms::new(root.issues(&Draft::new(names))));
             let socket = open(&peer, dialled());
             socket.close().expect("the peer reads");
-            assert_eq!(peer.gets(b"").session().server_name(), None, "an address is no SNI");
+            assert_eq!(
+                peer.gets(b"").session().server_name(),
+                None,
+                "an address is not sent as SNI"
+            );
         }
         for draft in [
             Draft::new(&["localhost"]),

@@ -66,12 +66,12 @@ impl Pattern {
 }
 
 #[test]
-fn volumes_pass_both_ways_at_once_in_tls_1_2() {
+fn bulk_data_in_both_directions_arrives_in_tls_1_2() {
     within(LONG, || volumes_pass_both_ways_at_once(TlsVersion::Tls12));
 }
 
 #[test]
-fn volumes_pass_both_ways_at_once_in_tls_1_3() {
+fn bulk_data_in_both_directions_arrives_in_tls_1_3() {
     within(LONG, || volumes_pass_both_ways_at_once(TlsVersion::Tls13));
 }
 
@@ -113,7 +113,7 @@ fn volumes_pass_both_ways_at_once(version: TlsVersion) {
     let stats = socket.stats();
     assert_eq!((stats.bytes_read, stats.bytes_written), (volume as u64, volume as u64));
     let ending = peer.ending();
-    assert!(ending.notified, "no close_notify came");
+    assert!(ending.notified, "no close_notify arrived");
 }
 
 #[test]
@@ -456,7 +456,7 @@ fn blocked_calls_follow_a_moved_deadline() {
 }
 
 #[test]
-fn a_read_that_timed_out_in_the_middle_of_a_record_took_nothing() {
+fn a_read_that_timed_out_within_a_record_took_nothing() {
     settings(|setting| {
         let peer = setting.plays(|peer| {
             let record = peer.sealed(b"whole");
@@ -543,7 +543,7 @@ fn calls_without_bytes_do_nothing_and_do_not_block() {
         peer.cue();
         assert_eq!(read(&socket, 1).expect("the peer sends"), b"d");
         assert_eq!((&socket).read(&mut []).expect("an empty read succeeds"), 0);
-        assert_eq!(read(&socket, 10).expect("the rest"), b"ata");
+        assert_eq!(read(&socket, 10).expect("the rest is unread"), b"ata");
         assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (4, 0));
         socket.close().expect("the peer reads");
         peer.gets(b"");

@@ -280,7 +280,7 @@ fn a_close_notify_of_the_peer_ends_both_directions() {
         });
         let writer = socket.writer();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        assert_eq!(read(&socket, 1).expect("and again"), b"");
+        assert_eq!(read(&socket, 1).expect("the end stays"), b"");
         socket.closed_timeout(AT_ONCE).expect("a clean end");
         fails((&writer).write(b"late"), ErrorKind::Closed);
         writer.close().expect("the peer's end closed it");
@@ -422,7 +422,7 @@ fn truncation_is_noticed_without_a_reader() {
 }
 
 #[test]
-fn an_end_in_the_middle_of_a_record_is_truncation() {
+fn an_end_within_a_record_is_truncation() {
     settings(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             let whole = peer.sealed(b"whole");

@@ -185,7 +185,7 @@ fn a_flood_ends_the_connection_and_gives_the_reason() {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             peer.cue();
             let error = read(&socket, 100).expect_err("the flood has no data");
-            is_told_why(Error::from_io(&error).expect("the crate's own"));
+            is_told_why(Error::from_io(&error).expect("it carries the crate's error"));
             gives(&socket, ErrorKind::Tls);
             peer.ending();
         });
@@ -211,7 +211,7 @@ fn a_flood_ends_the_connection_and_gives_the_reason() {
             socket.writer().close().expect("the peer reads");
             peer.cue();
             let error = read(&socket, 100).expect_err("the flood has no data");
-            is_told_why(Error::from_io(&error).expect("the crate's own"));
+            is_told_why(Error::from_io(&error).expect("it carries the crate's error"));
             peer.ending();
         });
     }
@@ -228,7 +228,7 @@ fn data_before_a_flood_is_read_first() {
         let socket = SETTING.open(&peer, SocketOptions::new());
         assert_eq!(read_exactly(&socket, 4).expect("the data arrived before"), b"data");
         let error = read(&socket, 100).expect_err("the flood has no data");
-        is_told_why(Error::from_io(&error).expect("the crate's own"));
+        is_told_why(Error::from_io(&error).expect("it carries the crate's error"));
         peer.ending();
     });
 }

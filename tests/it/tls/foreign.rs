@@ -175,7 +175,7 @@ fn a_verifier_may_drop_the_last_handle_of_its_socket() {
         let (dropped, told) = channel();
         let tls = verified_by(move || {
             eventually(PATIENCE, "the test has stored the handle", || {
-                drops.lock().expect("ok").is_some()
+                drops.lock().expect("no thread panics while it holds the lock").is_some()
             });
             drop(drops.lock().expect("no thread panics while it holds the lock").take());
             let _ = dropped.send(());
@@ -288,9 +288,16 @@ fn a_socket_whose_verifier_connects_through_the_crate_can_be_ended() {
             let tls = verified_by(move || {
                 let options = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(700));
                 let socket = sockeye::connect_with(address, options).expect("it is valid");
-                reached.lock().expect("ok").send(()).expect("the test waits");
+                reached
+                    .lock()
+                    .expect("no thread panics while it holds the lock")
+                    .send(())
+                    .expect("the test waits");
                 fails(socket.opened(), ErrorKind::TimedOut);
-                over.lock().expect("ok").send(()).expect("the test waits");
+                over.lock()
+                    .expect("no thread panics while it holds the lock")
+                    .send(())
+                    .expect("the test waits");
             });
             let peer = peer(&terms());
             let connector = connector();
@@ -308,7 +315,7 @@ fn a_socket_whose_verifier_connects_through_the_crate_can_be_ended() {
 #[test]
 fn a_sleeping_verifier_delays_none_of_a_thousand_sockets() {
     if !room_for_descriptors(5_000) {
-        return skip("sleeping_verifier", "too few descriptors may be open");
+        return skip("sleeping_verifier", "the limit of descriptors is too low");
     }
     within(Duration::from_secs(180), || {
         // A busy machine may be slow, but not late by seconds in every round, so the best round decides.

@@ -52,7 +52,11 @@ fn opened_reports_the_negotiated_parameters() {
 
             let tls = info.tls().expect("it is secure");
             assert_eq!(tls.version(), version);
-            let suite = ending.session().negotiated_cipher_suite().expect("one was").suite();
+            let suite = ending
+                .session()
+                .negotiated_cipher_suite()
+                .expect("the handshake is complete")
+                .suite();
             assert_eq!(tls.cipher_suite(), u16::from(suite));
             assert_eq!(tls.cipher_suite_name(), format!("{suite:?}"));
             let chain: Vec<Vec<u8>> = tls.peer_certificates().map(<[u8]>::to_vec).collect();
@@ -87,8 +91,12 @@ fn every_thread_gets_the_same_result() {
             })
             .collect();
         peer.cue();
-        let suite =
-            socket.opened().expect("the peer is trusted").tls().expect("secure").cipher_suite();
+        let suite = socket
+            .opened()
+            .expect("the peer is trusted")
+            .tls()
+            .expect("it is secure")
+            .cipher_suite();
         for waiter in waiters {
             let info = waiter.join().expect("the peer is trusted");
             assert_eq!(info.tls().expect("it is secure").cipher_suite(), suite);

@@ -333,7 +333,7 @@ fn nothing_written_after_the_upgrade_is_sent_in_plaintext() {
     for round in 0..10 {
         story(move || {
             let peer = TlsPeer::plays(&terms().only(VERSIONS[round % 2]), |peer| {
-                assert!(peer.handshake_when_it_comes(), "it comes");
+                assert!(peer.handshake_when_it_comes(), "a handshake arrives");
             });
             let old = open(&peer, starttls());
             let before: Vec<_> = (0..2)

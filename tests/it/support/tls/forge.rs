@@ -22,7 +22,7 @@ impl Forge {
     /// Takes over from a session whose handshake is complete, after its last record.
     pub fn new(session: ServerConnection) -> Forge {
         let Some(SupportedCipherSuite::Tls13(suite)) = session.negotiated_cipher_suite() else {
-            panic!("TLS 1.3 is spoken");
+            panic!("the session uses TLS 1.3");
         };
         let secrets = session.dangerous_extract_secrets().expect("the configuration allows it");
         let (next, keys) = secrets.tx;

@@ -153,7 +153,7 @@ impl TlsPeer {
         let ending = self.ending();
         same(&ending.bytes, bytes);
         assert_eq!(ending.failure, None);
-        assert!(ending.notified || ending.session.is_none(), "no close_notify came");
+        assert!(ending.notified || ending.session.is_none(), "no close_notify arrived");
         assert_eq!(ending.how, How::Fin);
         ending
     }
@@ -172,7 +172,7 @@ impl TlsPeer {
     pub fn sees_a_reset(self) -> Ending {
         let ending = self.ending();
         assert_eq!(ending.how, How::Reset);
-        assert!(!ending.notified, "a close_notify came");
+        assert!(!ending.notified, "a close_notify arrived");
         ending
     }
 }
@@ -230,7 +230,7 @@ impl Line {
 
     /// Sends a key update that requests one in reply.
     pub fn update_keys(&self) -> io::Result<()> {
-        self.with(|session| session.refresh_traffic_keys().expect("TLS 1.3 is spoken"));
+        self.with(|session| session.refresh_traffic_keys().expect("the session uses TLS 1.3"));
         self.flush()
     }
 

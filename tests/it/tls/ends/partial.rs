@@ -57,7 +57,7 @@ fn every_call_reports_an_end_within_a_record_as_truncation() {
 }
 
 #[test]
-fn an_end_in_the_middle_of_a_record_is_noticed_without_a_reader() {
+fn an_end_within_a_record_is_noticed_without_a_reader() {
     settings(|setting| {
         let (peer, socket) = lenient(setting, false, |peer| peer.sealed(b"cut")[..20].to_vec());
         peer.cue();
@@ -68,7 +68,7 @@ fn an_end_in_the_middle_of_a_record_is_noticed_without_a_reader() {
 }
 
 #[test]
-fn unread_data_comes_before_an_end_in_the_middle_of_a_record() {
+fn unread_data_comes_before_an_end_within_a_record() {
     settings(|setting| {
         for half_open in [false, true] {
             let (peer, socket) = lenient(setting, half_open, |peer| {
@@ -116,7 +116,7 @@ fn an_end_between_records_is_clean() {
 
 /// The record is complete, but the handshake message in it is not.
 #[test]
-fn an_end_in_the_middle_of_a_message_is_truncation() {
+fn an_end_within_a_message_is_truncation() {
     in_tls_1_3(|setting| {
         for parts in [1, 2, 3] {
             let (peer, socket) = lenient(setting, false, move |peer| {

@@ -157,7 +157,7 @@ mod a_configuration_of_rustls {
     }
 
     #[test]
-    fn is_taken_whole() {
+    fn is_used_unchanged() {
         story(|| {
             let peer = TlsPeer::reads(&terms().alpn(&["own"]));
             let tls = TlsOptions::new().rustls_0_23_config(config()).server_name("localhost");

@@ -123,7 +123,7 @@ fn writers_that_never_stop_are_stopped_by_the_upgrade() {
     for round in 0..10 {
         story(move || {
             let peer = TlsPeer::plays(&terms(), |peer| {
-                assert!(peer.handshake_when_it_comes(), "it comes");
+                assert!(peer.handshake_when_it_comes(), "a handshake arrives");
                 peer.echo();
             });
             let old = open(&peer, starttls());
