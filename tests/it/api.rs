@@ -1,5 +1,4 @@
-//! The shape of the public types: their auto traits and conversions, checked by the compiler, and what their `Debug`
-//! output leaves out.
+//! The shape of the public types: their auto traits and conversions, checked by the compiler, and the contents of their `Debug` output.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;

@@ -380,7 +380,7 @@ fn furthest() -> Instant {
     now + Duration::from_secs(low)
 }
 
-// -------------------------------------------------------------------- what a timed-out call consumed
+// -------------------------------------------------------------------- data consumed by timed-out calls
 
 #[test]
 fn a_read_that_timed_out_took_nothing() {

@@ -431,8 +431,8 @@ fn a_peer_is_lost_when_a_filter_begins_to_reject() {
     in_a_space(NAME, &[&filter_rejects], loses_its_peers);
 }
 
-/// Checks over each address family that keepalive ends a blocked read and an idle connection, and that the user timeout
-/// ends a blocked write and the blocked read of the same socket.
+/// Checks over each address family that keepalive ends a blocked read and an idle connection. The user timeout has to
+/// end a blocked write and the blocked read of the same socket.
 fn loses_its_peers(port: u16) {
     let open_at_both = |options: fn() -> SocketOptions| {
         [V4, V6].map(|address| {

@@ -157,7 +157,7 @@ fn port_leading_zero_080() {
     });
 }
 
-/// Port 02000 is 2000, and not the octal 1024, where another listener is.
+/// Port 02000 is 2000, and not the octal 1024, at which there is another listener.
 #[test]
 fn port_leading_zero_octal() {
     assert_eq!(parsed("127.0.0.1:02000").port(), 2000);

@@ -1,4 +1,4 @@
-//! Scenarios of the group `close`: what the peer sees, the result of calls in progress, and the result of later calls.
+//! Scenarios of the group `close`: the peer's view, the result of calls in progress, and the result of later calls.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
