@@ -1,5 +1,4 @@
-//! The event loop. Each iteration executes commands, handles events, fires due timers, and then polls until the next
-//! one.
+//! The event loop. Each iteration polls, and then executes commands, handles events and fires due timers.
 //!
 //! An iteration is short even under load. Work that it does not finish stays queued for the next one. So a timer or a
 //! command of one socket waits only for a bounded amount of other sockets' work.
