@@ -19,7 +19,7 @@ use sockeye::{ErrorKind, Socket, SocketOptions, connect_with};
 /// The limit for connecting.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The maximum length of a line in bytes. A longer one becomes several lines.
-const LINE_MOST: u64 = 4096;
+const MAX_LINE: u64 = 4096;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -93,7 +93,7 @@ fn listen(socket: &Socket, idle: Duration, mut hear: impl FnMut(&str)) -> io::Re
     loop {
         socket.set_read_deadline(Some(Instant::now() + idle));
         line.clear();
-        if reader.by_ref().take(LINE_MOST).read_until(b'\n', &mut line)? == 0 {
+        if reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
         hear(String::from_utf8_lossy(&line).trim_end());

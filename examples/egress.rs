@@ -21,9 +21,9 @@ use sockeye::{Connector, EgressRules, ErrorKind, SocketAddress, SocketOptions};
 /// The limit for connecting and for each read.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The maximum number of bytes of a reply that are read.
-const ANSWER_MOST: u64 = 64 * 1024;
+const MAX_ANSWER: u64 = 64 * 1024;
 /// The maximum number of redirects that are followed.
-const HOPS_MOST: usize = 3;
+const MAX_HOPS: usize = 3;
 
 const INTERNET: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -113,13 +113,13 @@ fn fetch(
     connect: impl Fn(SocketAddress) -> sockeye::Result<sockeye::Socket>,
 ) -> io::Result<String> {
     let mut url = url.to_owned();
-    for _ in 0..HOPS_MOST {
+    for _ in 0..MAX_HOPS {
         let rest = url.strip_prefix("http://").ok_or_else(|| io::Error::other("not http"))?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let mut socket = connect(host.parse()?)?;
         socket.write_all(format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
-        socket.take(ANSWER_MOST).read_to_string(&mut answer)?;
+        socket.take(MAX_ANSWER).read_to_string(&mut answer)?;
         let location = answer.lines().find_map(|line| line.strip_prefix("Location: "));
         match location {
             Some(location) => url = location.to_owned(),

@@ -22,8 +22,8 @@ use rustls::{ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions, connect_with};
 
 /// The maximum length of a reply's head in bytes.
-const HEAD_MOST: u64 = 64 * 1024;
-const HEADERS_MOST: usize = 100;
+const MAX_HEAD: u64 = 64 * 1024;
+const MAX_HEADERS: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
@@ -92,9 +92,9 @@ enum Body {
 
 fn head(reader: &mut impl BufRead) -> Result<(u16, Body), Box<dyn Error>> {
     let mut bytes = Vec::new();
-    let mut limited = reader.take(HEAD_MOST);
+    let mut limited = reader.take(MAX_HEAD);
     while !bytes.ends_with(b"\r\n\r\n") && limited.read_until(b'\n', &mut bytes)? > 0 {}
-    let mut headers = [EMPTY_HEADER; HEADERS_MOST];
+    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut response = Response::new(&mut headers);
     let (Status::Complete(_), Some(code)) = (response.parse(&bytes)?, response.code) else {
         return Err("the head is too long, or was cut short".into());
@@ -130,7 +130,7 @@ fn chunks(reader: &mut impl BufRead, out: &mut impl Write) -> Result<(), Box<dyn
     let mut line = Vec::new();
     loop {
         line.clear();
-        reader.take(HEAD_MOST).read_until(b'\n', &mut line)?;
+        reader.take(MAX_HEAD).read_until(b'\n', &mut line)?;
         let length = match parse_chunk_size(&line) {
             Ok(Status::Complete((_, length))) => length,
             Ok(Status::Partial) | Err(_) => return Err("not the size of a chunk".into()),
@@ -146,7 +146,7 @@ fn chunks(reader: &mut impl BufRead, out: &mut impl Write) -> Result<(), Box<dyn
         }
     }
     // Trailers end with an empty line.
-    let mut trailers = reader.take(HEAD_MOST).lines();
+    let mut trailers = reader.take(MAX_HEAD).lines();
     while !trailers.next().ok_or("no end of the trailers")??.is_empty() {}
     Ok(())
 }

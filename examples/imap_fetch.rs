@@ -23,7 +23,7 @@ use sockeye::{SecureTransport, Socket, SocketOptions, TlsOptions, connect_with};
 
 /// The limit for connecting with the handshake, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(30);
-const MAILS_MOST: u32 = 10;
+const MAX_MAILS: u32 = 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
@@ -61,7 +61,7 @@ fn fetch(
     let count = session.examine(mailbox).map_err(cause)?.exists;
     println!("{mailbox}: {count} mails");
     if count > 0 {
-        let newest = format!("{}:{count}", count.saturating_sub(MAILS_MOST - 1).max(1));
+        let newest = format!("{}:{count}", count.saturating_sub(MAX_MAILS - 1).max(1));
         let mails = session.fetch(newest, "BODY.PEEK[HEADER.FIELDS (SUBJECT)]").map_err(cause)?;
         for mail in mails.iter() {
             let header = String::from_utf8_lossy(mail.header().unwrap_or_default());
@@ -85,7 +85,7 @@ fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
     let mut reader = BufReader::new(plain.reader());
     let mut line = || -> io::Result<String> {
         let mut line = String::new();
-        reader.by_ref().take(LINE_MOST).read_line(&mut line)?;
+        reader.by_ref().take(MAX_LINE).read_line(&mut line)?;
         Ok(line)
     };
     let greeting = line()?;
@@ -114,7 +114,7 @@ fn upgrade(plain: &Socket) -> Result<Socket, Box<dyn Error>> {
 }
 
 /// The maximum length of a line before the upgrade in bytes.
-const LINE_MOST: u64 = 8192;
+const MAX_LINE: u64 = 8192;
 
 // ------------------------------------------------------------------------------- with a server of its own
 

@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The interval between pings.
 const PING: Duration = Duration::from_secs(20);
 /// The maximum length of a message in bytes.
-const MESSAGE_MOST: u32 = 1024 * 1024;
+const MAX_MESSAGE: u32 = 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
@@ -120,7 +120,7 @@ fn hear(reader: &mut impl Read) -> Result<VariablePacket, Box<dyn Error>> {
         FixedHeaderError::IoError(error) => Box::from(error),
         other => Box::<dyn Error>::from(other),
     })?;
-    if header.remaining_length > MESSAGE_MOST {
+    if header.remaining_length > MAX_MESSAGE {
         return Err(format!("a message of {} bytes", header.remaining_length).into());
     }
     let mut body = vec![0; header.remaining_length as usize];

@@ -28,7 +28,7 @@ use sockeye::{SecureTransport, Socket, SocketOptions, TlsOptions, connect_with};
 /// The limit for connecting with the handshake, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The maximum length of a message in bytes.
-const MESSAGE_MOST: i32 = 16 * 1024 * 1024;
+const MAX_MESSAGE: i32 = 16 * 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
@@ -117,7 +117,7 @@ impl Session {
     /// Returns the next message. An error message becomes an error.
     fn message(&mut self) -> Result<Message, Box<dyn Error>> {
         loop {
-            if Header::parse(&self.buffer)?.is_some_and(|header| header.len() > MESSAGE_MOST) {
+            if Header::parse(&self.buffer)?.is_some_and(|header| header.len() > MAX_MESSAGE) {
                 return Err("a message that is too long".into());
             }
             match Message::parse(&mut self.buffer)? {

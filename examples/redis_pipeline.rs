@@ -25,7 +25,7 @@ use sockeye::{SecureTransport, SocketOptions, TlsOptions, Writer, connect_with};
 const LIMIT: Duration = Duration::from_secs(10);
 const COMMANDS: u64 = 100_000;
 /// The maximum length of a reply line in bytes.
-const REPLY_MOST: u64 = 4096;
+const MAX_REPLY: u64 = 4096;
 /// Over TLS each write is a record of at most 16 KiB.
 const RECORD: usize = 16 * 1024;
 
@@ -104,7 +104,7 @@ fn command(writer: &mut impl Write, words: &[&str]) -> io::Result<()> {
 /// Reads a reply of one line, as these commands have.
 fn expect(reader: &mut impl BufRead, expected: &str) -> Result<(), Box<dyn Error>> {
     let mut line = String::new();
-    reader.take(REPLY_MOST).read_line(&mut line)?;
+    reader.take(MAX_REPLY).read_line(&mut line)?;
     match line.strip_suffix("\r\n") {
         Some(reply) if reply == expected => Ok(()),
         Some(reply) => Err(format!("{reply:?}, not {expected:?}").into()),

@@ -25,7 +25,7 @@ use sockeye::{Reader, SecureTransport, Socket, SocketOptions, TlsOptions, connec
 /// The limit for connecting with the handshake, and for each read and write.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The maximum length of a reply in bytes.
-const ANSWER_MOST: u64 = 64 * 1024;
+const MAX_ANSWER: u64 = 64 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
@@ -118,7 +118,7 @@ impl Session {
 
     /// Reads all lines of a reply, which must have this code.
     fn answer(&mut self, code: &str) -> Result<String, Box<dyn Error>> {
-        let mut limited = self.reader.by_ref().take(ANSWER_MOST);
+        let mut limited = self.reader.by_ref().take(MAX_ANSWER);
         let mut all = String::new();
         loop {
             let begin = all.len();

@@ -21,7 +21,7 @@ use ureq::config::Config;
 /// The limit for a request with its redirects and its body.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The maximum number of bytes of a body that are read.
-const BODY_MOST: u64 = 1024 * 1024;
+const MAX_BODY: u64 = 1024 * 1024;
 
 const INTERNET: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -47,7 +47,7 @@ fn agent(connector: ConnectorBuilder) -> sockeye::Result<Agent> {
 }
 
 fn fetch(agent: &Agent, url: &str) -> Result<String, ureq::Error> {
-    agent.get(url).call()?.body_mut().with_config().limit(BODY_MOST).read_to_string()
+    agent.get(url).call()?.body_mut().with_config().limit(MAX_BODY).read_to_string()
 }
 
 fn demonstrate() -> Result<(), Box<dyn Error>> {

@@ -34,7 +34,7 @@ use tungstenite::{HandshakeError, Message, WebSocket};
 /// The limit for connecting and for each write.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The maximum number of queued messages. Adding one more blocks.
-const QUEUE_MOST: usize = 16;
+const MAX_QUEUE: usize = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
@@ -61,7 +61,7 @@ fn talk(
     let ear = Ear { reader: socket.reader(), mouth: Mouth::Wire(socket.writer()) };
     let (mut incoming, _) = tungstenite::client(url, ear).map_err(cause)?;
 
-    let (queue, queued) = sync_channel(QUEUE_MOST);
+    let (queue, queued) = sync_channel(MAX_QUEUE);
     let answer = Arc::new(Mutex::new(Vec::new()));
     incoming.get_mut().mouth = Mouth::Thread { answer: Arc::clone(&answer), queue: queue.clone() };
     let outgoing = socket.clone();

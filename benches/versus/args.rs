@@ -24,8 +24,8 @@ const SERVER: &str = "@server";
 
 pub enum Command {
     Measure(Settings),
-    Client(Task),
-    Serve(Post),
+    Client(ClientArgs),
+    Serve(ServerArgs),
     List,
     Help,
 }
@@ -62,7 +62,7 @@ impl Settings {
 }
 
 /// The task of a client process.
-pub struct Task {
+pub struct ClientArgs {
     pub contender: &'static Contender,
     pub workload: &'static Workload,
     pub mode: Mode,
@@ -70,7 +70,7 @@ pub struct Task {
     pub servers: Vec<SocketAddr>,
 }
 
-impl Task {
+impl ClientArgs {
     /// Returns the words from which [`parse`] makes the same task.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec![
@@ -86,12 +86,12 @@ impl Task {
 }
 
 /// The task of a server process.
-pub struct Post {
+pub struct ServerArgs {
     pub service: Service,
     pub cpus: Vec<usize>,
 }
 
-impl Post {
+impl ServerArgs {
     /// Returns the words from which [`parse`] makes the same post.
     pub fn words(&self) -> Vec<String> {
         vec![SERVER.to_owned(), self.service.name().to_owned(), cpu_list(&self.cpus)]
@@ -102,17 +102,19 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, String> {
     let words: Vec<String> = words.collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [CLIENT, contender, workload, mode, cpus, servers @ ..] => Ok(Command::Client(Task {
-            contender: contender::named(contender).ok_or("no such contender")?,
-            workload: workload::named(workload).ok_or("no such workload")?,
-            mode: Mode::named(mode).ok_or("no such mode")?,
-            cpus: cpus_of(cpus)?,
-            servers: servers
-                .iter()
-                .map(|text| text.parse().map_err(|_| format!("{text} is not an address")))
-                .collect::<Result<_, _>>()?,
-        })),
-        [SERVER, service, cpus] => Ok(Command::Serve(Post {
+        [CLIENT, contender, workload, mode, cpus, servers @ ..] => {
+            Ok(Command::Client(ClientArgs {
+                contender: contender::named(contender).ok_or("no such contender")?,
+                workload: workload::named(workload).ok_or("no such workload")?,
+                mode: Mode::named(mode).ok_or("no such mode")?,
+                cpus: cpus_of(cpus)?,
+                servers: servers
+                    .iter()
+                    .map(|text| text.parse().map_err(|_| format!("{text} is not an address")))
+                    .collect::<Result<_, _>>()?,
+            }))
+        }
+        [SERVER, service, cpus] => Ok(Command::Serve(ServerArgs {
             service: Service::named(service).ok_or("no such service")?,
             cpus: cpus_of(cpus)?,
         })),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufRead, Write as _};
 use std::process::ExitCode;
 
-use crate::args::Task;
+use crate::args::ClientArgs;
 use crate::system;
 
 /// The first word of the reply if the client cannot do this workload. The reason follows.
@@ -13,7 +13,7 @@ pub const SKIPPED: &str = "skipped:";
 pub const READY: &str = "ready";
 pub const GO: &str = "go";
 
-pub fn run(task: &Task) -> ExitCode {
+pub fn run(task: &ClientArgs) -> ExitCode {
     system::settle(&task.cpus);
     match serve_turns(task) {
         Ok(()) => ExitCode::SUCCESS,
@@ -28,7 +28,7 @@ pub fn run(task: &Task) -> ExitCode {
     }
 }
 
-fn serve_turns(task: &Task) -> io::Result<()> {
+fn serve_turns(task: &ClientArgs) -> io::Result<()> {
     let mut turn = (task.contender.start)(task)?;
     answer(READY)?;
     for line in io::stdin().lock().lines() {

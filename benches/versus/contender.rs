@@ -1,7 +1,7 @@
 //! The contenders. Each is a client with its own implementation.
 //!
-//! A contender that is a blocking stream in this process implements [`Wire`]. If several threads may use it at the
-//! same time, it also implements [`Shared`], which some workloads need. Other contenders (an async runtime, another
+//! A contender that is a blocking stream in this process implements [`BenchStream`]. If several threads may use it at the
+//! same time, it also implements [`SharedStream`], which some workloads need. Other contenders (an async runtime, another
 //! language) have their own `start`. It returns [`io::ErrorKind::Unsupported`] with a reason for a workload that the
 //! contender cannot do, and the report shows that as skipped. The contenders after the second are peers: no aims apply
 //! to them, and they are compared in the same way as the second.
@@ -10,11 +10,11 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::args::Task;
+use crate::args::ClientArgs;
 use crate::go;
 use crate::tls::client::{SecureSocket, StreamOwned};
 use crate::tokio_peer;
-use crate::workload::{self, Turn};
+use crate::workload::{self, Slice};
 
 /// The contenders that are measured by default, the reference first.
 pub static ALL: [&Contender; 5] = [REFERENCE, MEASURED, TOKIO_CURRENT, TOKIO_MULTI, GO];
@@ -90,15 +90,15 @@ pub static FLOOR: Contender =
     Contender { name: "floor", start: FLOOR_START, over_tls: None, role: Role::Bound };
 
 #[cfg(target_os = "linux")]
-const FLOOR_START: fn(&Task) -> io::Result<Turn> = workload::start::<crate::floor::Floor>;
+const FLOOR_START: fn(&ClientArgs) -> io::Result<Slice> = workload::start::<crate::floor::Floor>;
 #[cfg(not(target_os = "linux"))]
-const FLOOR_START: fn(&Task) -> io::Result<Turn> =
+const FLOOR_START: fn(&ClientArgs) -> io::Result<Slice> =
     |_| Err(io::Error::new(io::ErrorKind::Unsupported, "the floor is known for Linux only"));
 
 pub struct Contender {
     pub name: &'static str,
     /// Prepares a client and returns the function that takes one turn.
-    pub start: fn(&Task) -> io::Result<Turn>,
+    pub start: fn(&ClientArgs) -> io::Result<Slice>,
     /// The contender that takes its place in workloads over TLS.
     pub over_tls: Option<&'static Contender>,
     pub role: Role,
@@ -125,7 +125,7 @@ pub fn named(name: &str) -> Option<&'static Contender> {
 }
 
 /// A blocking connection whose methods take `&self`, as the workloads use it.
-pub trait Wire: Sized + Send + 'static {
+pub trait BenchStream: Sized + Send + 'static {
     /// Returns an established connection with `TCP_NODELAY`, which is `sockeye`'s default.
     fn open(address: SocketAddr) -> io::Result<Self>;
 
@@ -162,7 +162,7 @@ pub trait Wire: Sized + Send + 'static {
 }
 
 /// A connection that several threads may use at the same time.
-pub trait Shared: Wire + Sync {
+pub trait SharedStream: BenchStream + Sync {
     /// Closes the connection, which ends another thread's blocked read.
     fn interrupt(&self) -> io::Result<()>;
 
@@ -170,7 +170,7 @@ pub trait Shared: Wire + Sync {
     fn expire(&self) -> io::Result<()>;
 }
 
-impl Wire for TcpStream {
+impl BenchStream for TcpStream {
     fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -195,7 +195,7 @@ impl Wire for TcpStream {
     }
 }
 
-impl Shared for TcpStream {
+impl SharedStream for TcpStream {
     fn interrupt(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Both)
     }
@@ -206,7 +206,7 @@ impl Shared for TcpStream {
     }
 }
 
-impl Wire for sockeye::Socket {
+impl BenchStream for sockeye::Socket {
     fn open(address: SocketAddr) -> io::Result<Self> {
         let socket = sockeye::connect(address)?;
         socket.opened()?;
@@ -234,7 +234,7 @@ impl Wire for sockeye::Socket {
     }
 }
 
-impl Shared for sockeye::Socket {
+impl SharedStream for sockeye::Socket {
     fn interrupt(&self) -> io::Result<()> {
         Ok(self.close()?)
     }

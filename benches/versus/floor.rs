@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 
-use crate::contender::{Shared, Wire};
+use crate::contender::{BenchStream, SharedStream};
 
 pub struct Floor {
     stream: TcpStream,
@@ -19,10 +19,10 @@ pub struct Floor {
     deadline: OnceLock<Instant>,
 }
 
-impl Wire for Floor {
+impl BenchStream for Floor {
     fn open(address: SocketAddr) -> io::Result<Self> {
         have_a_second_thread();
-        let stream = <TcpStream as Wire>::open(address)?;
+        let stream = <TcpStream as BenchStream>::open(address)?;
         stream.set_nonblocking(true)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { stream, wake, deadline: OnceLock::new() })
@@ -30,7 +30,7 @@ impl Wire for Floor {
 
     fn connect_and_close(address: SocketAddr) -> io::Result<()> {
         have_a_second_thread();
-        <TcpStream as Wire>::connect_and_close(address)
+        <TcpStream as BenchStream>::connect_and_close(address)
     }
 
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -47,12 +47,12 @@ impl Wire for Floor {
         if !descriptors[1].revents().is_empty() {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        Wire::read(&self.stream, buf)
+        BenchStream::read(&self.stream, buf)
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
         loop {
-            match Wire::write(&self.stream, buf) {
+            match BenchStream::write(&self.stream, buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], None)?;
                 }
@@ -67,7 +67,7 @@ impl Wire for Floor {
     }
 }
 
-impl Shared for Floor {
+impl SharedStream for Floor {
     fn interrupt(&self) -> io::Result<()> {
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes())?;
         Ok(())

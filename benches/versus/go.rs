@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::args::Task;
+use crate::args::ClientArgs;
 use crate::process::{Failure, Running};
 use crate::server::Service;
-use crate::workload::Turn;
+use crate::workload::Slice;
 
 /// The time limit of a build, which includes the standard library.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// Builds the program. Without a `go` it only removes an earlier one.
 pub fn build() -> Result<(), Failure> {
@@ -34,7 +34,7 @@ pub fn build() -> Result<(), Failure> {
         // Uses only the installed compiler, and writes only to Cargo's target folder.
         .envs([("CGO_ENABLED", "0"), ("GOFLAGS", ""), ("GOTOOLCHAIN", "local"), ("GOWORK", "off")])
         .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-cache"));
-    Running::start("go build".to_owned(), compiler)?.finish(PATIENCE).map(drop)
+    Running::start("go build".to_owned(), compiler)?.finish(WATCHDOG).map(drop)
 }
 
 /// Returns a version such as `go1.24.1 linux/amd64`, or `None` without a `go`.
@@ -42,12 +42,12 @@ pub fn version() -> Option<String> {
     let mut compiler = Command::new("go");
     compiler.arg("version");
     let mut running = Running::start("go version".to_owned(), compiler).ok()?;
-    let line = running.line(PATIENCE).ok()?;
+    let line = running.line(WATCHDOG).ok()?;
     Some(line.trim_start_matches("go version ").to_owned())
 }
 
 /// Replaces this process with the Go program, which keeps this process's CPU affinity and limits.
-pub fn start(task: &Task) -> io::Result<Turn> {
+pub fn start(task: &ClientArgs) -> io::Result<Slice> {
     let program = program();
     if !program.exists() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "no go"));
@@ -75,12 +75,12 @@ pub fn start(task: &Task) -> io::Result<Turn> {
 }
 
 #[cfg(unix)]
-fn become_it(command: &mut Command) -> io::Result<Turn> {
+fn become_it(command: &mut Command) -> io::Result<Slice> {
     Err(std::os::unix::process::CommandExt::exec(command))
 }
 
 #[cfg(not(unix))]
-fn become_it(_command: &mut Command) -> io::Result<Turn> {
+fn become_it(_command: &mut Command) -> io::Result<Slice> {
     let text = "a process can't become another program here";
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use crate::args::{Post, Settings, Task};
+use crate::args::{ClientArgs, ServerArgs, Settings};
 use crate::client::{GO, READY, SKIPPED};
 use crate::contender::Contender;
 use crate::process::{Failure, Running};
@@ -15,7 +15,7 @@ use crate::workload::{self, Mode, Workload};
 use crate::{go, machine, system};
 
 /// The time limit of a child to become ready, to take a turn, or to end.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 pub fn run(settings: &Settings) -> ExitCode {
     let wanted = |workload: &&Workload| {
@@ -61,22 +61,22 @@ pub fn run(settings: &Settings) -> ExitCode {
 }
 
 /// Why a workload has no figures: it was skipped, or it failed.
-enum NoFigures {
+enum NotMeasured {
     Skipped(String),
     Failed(Failure),
 }
 
-impl From<Failure> for NoFigures {
+impl From<Failure> for NotMeasured {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl From<NoFigures> for Outcome {
-    fn from(none: NoFigures) -> Self {
+impl From<NotMeasured> for Outcome {
+    fn from(none: NotMeasured) -> Self {
         match none {
-            NoFigures::Skipped(reason) => Self::Skipped(reason),
-            NoFigures::Failed(failure) => Self::Failed(failure.to_string()),
+            NotMeasured::Skipped(reason) => Self::Skipped(reason),
+            NotMeasured::Failed(failure) => Self::Failed(failure.to_string()),
         }
     }
 }
@@ -85,19 +85,19 @@ fn measure(
     workload: &'static Workload,
     settings: &Settings,
     identity: &Identity,
-) -> Result<Outcome, NoFigures> {
+) -> Result<Outcome, NotMeasured> {
     let contenders = settings.line_up(workload);
     let plan = workload.plan.in_mode(settings.mode);
-    let cpus = workload.place.cpus(&system::cpus()).map_err(NoFigures::Skipped)?;
+    let cpus = workload.place.cpus(&system::cpus()).map_err(NotMeasured::Skipped)?;
     if let Some(reason) = strace::missing().filter(|_| plan.traced) {
-        return Err(NoFigures::Skipped(reason));
+        return Err(NotMeasured::Skipped(reason));
     }
     let rounds = settings.rounds.unwrap_or(settings.mode.rounds()).min(plan.most_rounds);
     let mut samples = Samples::new(contenders.len(), workload.figures.len());
     for round in 0..rounds {
         let mut seats: Vec<usize> = (0..contenders.len()).collect();
         seats.rotate_left(round as usize % contenders.len());
-        let cast = |seat: usize| Cast {
+        let assignment = |seat: usize| Assignment {
             contender: contenders[seat],
             workload,
             mode: settings.mode,
@@ -108,13 +108,14 @@ fn measure(
         // next.
         if plan.turns == 1 {
             for seat in seats {
-                let figures = if plan.traced { traced(&cast(seat)) } else { single(&cast(seat)) };
+                let figures =
+                    if plan.traced { traced(&assignment(seat)) } else { single(&assignment(seat)) };
                 present(seat, figures, &mut samples)?.inspect(|figures| samples.add(seat, figures));
             }
         } else {
             let mut pairs = Vec::new();
             for seat in seats {
-                let pair = Pair::start(&cast(seat), Command::new);
+                let pair = Pair::start(&assignment(seat), Command::new);
                 pairs.extend(present(seat, pair, &mut samples)?.map(|pair| (seat, pair)));
             }
             for _ in 0..plan.turns {
@@ -126,11 +127,11 @@ fn measure(
                 pairs.retain(|(seat, _)| samples.absent(*seat).is_none());
             }
             for (_, pair) in pairs {
-                pair.client.finish(PATIENCE)?;
+                pair.client.finish(WATCHDOG)?;
             }
         }
         if let Some(reason) = samples.all_absent() {
-            return Err(NoFigures::Skipped(reason.to_owned()));
+            return Err(NotMeasured::Skipped(reason.to_owned()));
         }
         eprint!(".");
         io::stderr().flush().ok();
@@ -141,48 +142,48 @@ fn measure(
 /// Returns a contender's result. If the contender cannot do this workload, notes that and returns `None`.
 fn present<T>(
     seat: usize,
-    result: Result<T, NoFigures>,
+    result: Result<T, NotMeasured>,
     samples: &mut Samples,
 ) -> Result<Option<T>, Failure> {
     match result {
         Ok(figures) => Ok(Some(figures)),
-        Err(NoFigures::Skipped(reason)) => {
+        Err(NotMeasured::Skipped(reason)) => {
             samples.set_absent(seat, reason);
             Ok(None)
         }
-        Err(NoFigures::Failed(failure)) => Err(failure),
+        Err(NotMeasured::Failed(failure)) => Err(failure),
     }
 }
 
 /// Runs a client for a single turn.
-fn single(cast: &Cast<'_>) -> Result<Vec<f64>, NoFigures> {
-    let mut pair = Pair::start(cast, Command::new)?;
+fn single(assignment: &Assignment<'_>) -> Result<Vec<f64>, NotMeasured> {
+    let mut pair = Pair::start(assignment, Command::new)?;
     let figures = pair.turn()?;
-    pair.client.finish(PATIENCE)?;
+    pair.client.finish(WATCHDOG)?;
     Ok(figures)
 }
 
 /// Returns the system calls per operation that the additional turns of a longer run made.
-fn traced(cast: &Cast<'_>) -> Result<Vec<f64>, NoFigures> {
+fn traced(assignment: &Assignment<'_>) -> Result<Vec<f64>, NotMeasured> {
     const MORE: u32 = 2;
     let mut calls = [Calls::default(); 2];
     for (calls, turns) in calls.iter_mut().zip([1, 1 + MORE]) {
-        let mut pair = Pair::start(cast, strace::command)?;
+        let mut pair = Pair::start(assignment, strace::command)?;
         for _ in 0..turns {
             pair.turn()?;
         }
-        *calls = Calls::parse(&pair.client.finish(PATIENCE)?);
+        *calls = Calls::parse(&pair.client.finish(WATCHDOG)?);
     }
     let [shorter, longer] = calls;
     if longer == shorter {
         return Err(Failure("strace counted nothing".to_owned()).into());
     }
-    let operations = cast.workload.plan.in_mode(cast.mode).count;
+    let operations = assignment.workload.plan.in_mode(assignment.mode).count;
     Ok(longer.per_operation(shorter, MORE * operations))
 }
 
 /// The contender, the workload, and where their processes run.
-struct Cast<'a> {
+struct Assignment<'a> {
     contender: &'static Contender,
     workload: &'static Workload,
     mode: Mode,
@@ -200,54 +201,58 @@ struct Pair {
 impl Pair {
     /// Starts both processes. `command` makes the client's command line from the program's path.
     fn start(
-        cast: &Cast<'_>,
+        assignment: &Assignment<'_>,
         command: impl Fn(std::path::PathBuf) -> Command,
-    ) -> Result<Self, NoFigures> {
+    ) -> Result<Self, NotMeasured> {
         let program = std::env::current_exe()
             .map_err(|error| Failure(format!("the path of this program: {error}")))?;
-        let name = format!("{} of {}", cast.contender.name, cast.workload.name);
-        let [client_cpus, server_cpus] = cast.cpus.clone();
+        let name = format!("{} of {}", assignment.contender.name, assignment.workload.name);
+        let [client_cpus, server_cpus] = assignment.cpus.clone();
 
-        let post = Post { service: cast.workload.service, cpus: server_cpus };
+        let server_args = ServerArgs { service: assignment.workload.service, cpus: server_cpus };
         let mut server = Command::new(&program);
-        server.args(post.words());
-        cast.identity.leave_to(&mut server);
+        server.args(server_args.words());
+        assignment.identity.leave_to(&mut server);
         let mut server = Running::start(format!("server for {name}"), server)?;
-        let addresses = server.line(PATIENCE)?;
+        let addresses = server.line(WATCHDOG)?;
         let servers = addresses.split(' ').map(str::parse).collect::<Result<_, _>>();
 
-        let task = Task {
-            contender: cast.contender,
-            workload: cast.workload,
-            mode: cast.mode,
+        let task = ClientArgs {
+            contender: assignment.contender,
+            workload: assignment.workload,
+            mode: assignment.mode,
             cpus: client_cpus,
             servers: servers
                 .map_err(|_| Failure(format!("{addresses}: not a list of addresses")))?,
         };
         let mut client = command(program);
         client.args(task.words());
-        cast.identity.leave_to(&mut client);
+        assignment.identity.leave_to(&mut client);
         let mut client = Running::start(name, client)?;
-        let answer = client.line(PATIENCE)?;
+        let answer = client.line(WATCHDOG)?;
         if let Some(reason) = answer.strip_prefix(SKIPPED) {
-            return Err(NoFigures::Skipped(reason.trim().to_owned()));
+            return Err(NotMeasured::Skipped(reason.trim().to_owned()));
         }
         if answer != READY {
-            return Err(Failure(format!("{}: {answer}", cast.workload.name)).into());
+            return Err(Failure(format!("{}: {answer}", assignment.workload.name)).into());
         }
         Ok(Self {
             client,
             // A traced client prints its number of operations; strace has the figures.
-            figures: if cast.workload.plan.traced { 1 } else { cast.workload.figures.len() },
+            figures: if assignment.workload.plan.traced {
+                1
+            } else {
+                assignment.workload.figures.len()
+            },
             _server: server,
         })
     }
 
-    fn turn(&mut self) -> Result<Vec<f64>, NoFigures> {
+    fn turn(&mut self) -> Result<Vec<f64>, NotMeasured> {
         self.client.tell(GO);
-        let answer = self.client.line(PATIENCE)?;
+        let answer = self.client.line(WATCHDOG)?;
         if let Some(reason) = answer.strip_prefix(SKIPPED) {
-            return Err(NoFigures::Skipped(reason.trim().to_owned()));
+            return Err(NotMeasured::Skipped(reason.trim().to_owned()));
         }
         let figures: Result<Vec<f64>, _> = answer.split(' ').map(str::parse).collect();
         match figures {

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {
         Ok(Command::Measure(settings)) => harness::run(&settings),
         Ok(Command::Client(task)) => client::run(&task),
-        Ok(Command::Serve(post)) => server::run(&post),
+        Ok(Command::Serve(server_args)) => server::run(&server_args),
         Ok(Command::List) => {
             report::list();
             ExitCode::SUCCESS

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use crate::args::Post;
+use crate::args::ServerArgs;
 use crate::system;
 use crate::tls::server::{self as secure, SecureService};
 
@@ -97,9 +97,9 @@ impl Service {
     }
 }
 
-pub fn run(post: &Post) -> ExitCode {
-    system::settle(&post.cpus);
-    match listen(post.service) {
+pub fn run(server_args: &ServerArgs) -> ExitCode {
+    system::settle(&server_args.cpus);
+    match listen(server_args.service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

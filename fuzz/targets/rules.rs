@@ -30,7 +30,7 @@ pub fn egress(bytes: &[u8]) {
         model.port(port, allow);
         rules = if allow { rules.allow_port(port) } else { rules.deny_port(port) };
     }
-    for _ in 0..ADDRESSES_MOST {
+    for _ in 0..MAX_ADDRESSES {
         if bytes.len() == 0 {
             break;
         }
@@ -81,4 +81,4 @@ fn ip(bytes: &mut impl Iterator<Item = u8>) -> IpAddr {
 }
 
 /// The maximum number of addresses for one set of rules.
-const ADDRESSES_MOST: usize = 64;
+const MAX_ADDRESSES: usize = 64;

@@ -387,7 +387,7 @@ impl EgressRules {
     }
 
     /// Checks a numeric address against the own listeners and the rules for ports and nets.
-    /// [`denial`](Self::denial) returns the reason for `Fault::Denied`.
+    /// [`denied_by`](Self::denied_by) returns the reason for `Fault::Denied`.
     pub(crate) fn check(&self, address: SocketAddr) -> Result<(), Fault> {
         if self.is_own_listener(address) {
             return Err(Fault::OwnListener);
@@ -517,7 +517,7 @@ fn loopback_if_unspecified_v4(ip: Ipv4Addr) -> Ipv4Addr {
     if ip.is_unspecified() { Ipv4Addr::LOCALHOST } else { ip }
 }
 
-/// Same as [`reached_v4`], for IPv6.
+/// Same as [`loopback_if_unspecified_v4`], for IPv6.
 fn loopback_if_unspecified_v6(ip: Ipv6Addr) -> Ipv6Addr {
     if ip.is_unspecified() { Ipv6Addr::LOCALHOST } else { ip }
 }

@@ -1,6 +1,6 @@
 //! Builds rustls configurations and shares one among all sockets with equal settings.
 //!
-//! rustls resumes sessions only within one configuration, and building one is slow, so the last [`KEPT`] are
+//! rustls resumes sessions only within one configuration, and building one is slow, so the last [`MAX_CACHED`] are
 //! cached. Configurations share no sessions: a session that was established without certificate checks can't be
 //! resumed by a socket that checks.
 

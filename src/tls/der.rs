@@ -34,12 +34,12 @@ impl<'a> CertificateNames<'a> {
 }
 
 /// Returns a name for messages: the common name, else the organisation, else the organisational unit. It is
-/// printable and at most [`TEXT`] characters long.
+/// printable and at most [`MAX_TEXT`] characters long.
 pub(super) fn display_name(name: &[u8]) -> Option<String> {
     [COMMON_NAME, ORGANISATION, UNIT].into_iter().find_map(|wanted| attribute(name, wanted))
 }
 
-/// Makes a peer's text safe for a message: replaces unusual characters with `?` and truncates it to [`TEXT`]
+/// Makes a peer's text safe for a message: replaces unusual characters with `?` and truncates it to [`MAX_TEXT`]
 /// characters.
 pub(super) fn sanitize_text(text: &str) -> String {
     let mut clean: String = text

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::getuid;
 
-use crate::child::{Ran, run};
-use crate::judge::Watch;
+use crate::child::{ChildOutput, run};
+use crate::judge::LeakCheck;
 use crate::support::alone::this_binary;
 use crate::support::call;
 use crate::{cases, space};
@@ -19,9 +19,9 @@ use crate::{cases, space};
 pub const HANGS: Duration = Duration::from_secs(60);
 
 /// One fault in one phase.
-pub struct Case {
+pub struct FaultCase {
     pub name: String,
-    pub place: Place,
+    pub place: ProcessKind,
     /// Uses the library before the case begins, so that its permanent descriptors are not taken for a leak.
     pub warm: bool,
     play: Box<dyn Fn() + Send + Sync>,
@@ -29,7 +29,7 @@ pub struct Case {
 
 /// The environment of the process that runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ProcessKind {
     Here,
     /// A network namespace that ends with the process.
     OwnNetwork,
@@ -50,17 +50,17 @@ enum Verdict {
     Skipped(String),
 }
 
-impl Case {
-    pub fn new(name: impl Into<String>, play: impl Fn() + Send + Sync + 'static) -> Case {
-        Case { name: name.into(), place: Place::Here, warm: true, play: Box::new(play) }
+impl FaultCase {
+    pub fn new(name: impl Into<String>, play: impl Fn() + Send + Sync + 'static) -> FaultCase {
+        FaultCase { name: name.into(), place: ProcessKind::Here, warm: true, play: Box::new(play) }
     }
 
-    pub fn at(self, place: Place) -> Case {
-        Case { place, ..self }
+    pub fn at(self, place: ProcessKind) -> FaultCase {
+        FaultCase { place, ..self }
     }
 
-    pub fn cold(self) -> Case {
-        Case { warm: false, ..self }
+    pub fn cold(self) -> FaultCase {
+        FaultCase { warm: false, ..self }
     }
 
     fn verdict(&self) -> Verdict {
@@ -70,10 +70,10 @@ impl Case {
         let mut command = self.place.command(&self.name);
         command.args(["case", &self.name]).env_remove("RUST_BACKTRACE");
         let ran = run(command, HANGS);
-        if self.place == Place::SetClock {
+        if self.place == ProcessKind::SetClock {
             cases::clock::remove_file(&self.name);
         }
-        let Ran { output, errors, status, .. } = match ran {
+        let ChildOutput { output, errors, status, .. } = match ran {
             Ok(ran) => ran,
             Err(error) => return Verdict::Failed(format!("could not start the process: {error}")),
         };
@@ -92,13 +92,15 @@ impl Case {
     }
 }
 
-impl Place {
+impl ProcessKind {
     fn command(self, case: &str) -> Command {
         const NOBODY: u32 = 65_534;
         let mut command = match self {
-            Place::Here | Place::Unprivileged | Place::SetClock => Command::new(this_binary()),
-            Place::OwnNetwork => space::command(),
-            Place::OldClock => {
+            ProcessKind::Here | ProcessKind::Unprivileged | ProcessKind::SetClock => {
+                Command::new(this_binary())
+            }
+            ProcessKind::OwnNetwork => space::command(),
+            ProcessKind::OldClock => {
                 let mut command = Command::new("unshare");
                 // 30 years, which is less than the kernel's limit.
                 command.args(["--time", "--monotonic", "946080000", "--boottime", "946080000"]);
@@ -106,10 +108,10 @@ impl Place {
                 command
             }
         };
-        if self == Place::Unprivileged && getuid().is_root() {
+        if self == ProcessKind::Unprivileged && getuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        if self == Place::SetClock {
+        if self == ProcessKind::SetClock {
             if let Some(library) = cases::clock::library() {
                 command.env("LD_PRELOAD", library);
             }
@@ -129,20 +131,20 @@ impl Place {
             works(command)
         };
         match self {
-            Place::Here => None,
-            Place::OwnNetwork => space::missing(),
-            Place::Unprivileged => {
+            ProcessKind::Here => None,
+            ProcessKind::OwnNetwork => space::missing(),
+            ProcessKind::Unprivileged => {
                 let mut command = self.command("");
                 command.arg("--help");
                 // The usage message shows that the program runs.
                 let ran = command.output().is_ok_and(|out| out.status.code() == Some(2));
                 (!ran).then(|| "the unprivileged user cannot run this program".to_owned())
             }
-            Place::SetClock => {
+            ProcessKind::SetClock => {
                 let missing = cases::clock::library().is_none();
                 missing.then(|| "libfaketime is not installed".to_owned())
             }
-            Place::OldClock => {
+            ProcessKind::OldClock => {
                 let works = probe("unshare", &["--time", "--monotonic", "1", "--fork", "true"]);
                 (!works).then(|| "unshare --time does not work".to_owned())
             }
@@ -154,7 +156,7 @@ impl Place {
 
 /// Runs every case whose name contains `filter`, and prints the verdicts.
 pub fn run_all(filter: &str) -> ExitCode {
-    let cases: Vec<Case> =
+    let cases: Vec<FaultCase> =
         cases::all().into_iter().filter(|case| case.name.contains(filter)).collect();
     let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
@@ -222,10 +224,10 @@ pub fn play(name: &str) -> ExitCode {
         println!("no such case: {name:?}");
         return ExitCode::from(2);
     };
-    if case.place == Place::OwnNetwork {
+    if case.place == ProcessKind::OwnNetwork {
         space::here("ip link set lo up");
     }
-    let watch = Watch::begin(case.warm);
+    let watch = LeakCheck::begin(case.warm);
     let begun = Instant::now();
     // In a thread, so that the wake handle that the library may keep for a waiting thread ends with it.
     call(case.play).join_within(HANGS);

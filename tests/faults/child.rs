@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// A program's output and its exit status.
-pub struct Ran {
+pub struct ChildOutput {
     pub output: String,
     pub errors: String,
     /// `None` if it was killed because its time was up.
@@ -19,7 +19,7 @@ pub struct Ran {
 }
 
 /// A running program.
-pub struct Running {
+pub struct ChildProcess {
     begun: Instant,
     group: Pid,
     input: Option<ChildStdin>,
@@ -29,8 +29,8 @@ pub struct Running {
     waiting: JoinHandle<io::Result<ExitStatus>>,
 }
 
-impl Running {
-    pub fn start(mut command: Command, input: Stdio) -> io::Result<Running> {
+impl ChildProcess {
+    pub fn start(mut command: Command, input: Stdio) -> io::Result<ChildProcess> {
         let begun = Instant::now();
         let mut child = command
             .process_group(0)
@@ -40,7 +40,7 @@ impl Running {
             .spawn()?;
         let id = i32::try_from(child.id()).expect("a process id");
         let (over, ended) = mpsc::channel();
-        Ok(Running {
+        Ok(ChildProcess {
             begun,
             group: Pid::from_raw(id).expect("no process has the number zero"),
             input: child.stdin.take(),
@@ -67,13 +67,13 @@ impl Running {
     }
 
     /// Waits until the program ends or the limit passes, and kills what is left of its group.
-    pub fn finish(self, limit: Duration) -> io::Result<Ran> {
+    pub fn finish(self, limit: Duration) -> io::Result<ChildOutput> {
         let in_time = self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout);
         let took = self.begun.elapsed();
         // The group keeps its number while any process is in it.
         let _ = kill_process_group(self.group, Signal::KILL);
         let status = self.waiting.join().expect("it only waits")?;
-        Ok(Ran {
+        Ok(ChildOutput {
             output: self.output.join().expect("it only reads"),
             errors: self.errors.join().expect("it only reads"),
             status: in_time.then_some(status),
@@ -83,8 +83,8 @@ impl Running {
 }
 
 /// Runs a program until it ends or the limit passes.
-pub fn run(command: Command, limit: Duration) -> io::Result<Ran> {
-    Running::start(command, Stdio::null())?.finish(limit)
+pub fn run(command: Command, limit: Duration) -> io::Result<ChildOutput> {
+    ChildProcess::start(command, Stdio::null())?.finish(limit)
 }
 
 /// Returns the number of cases that run in parallel.

@@ -33,13 +33,13 @@ static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 // -------------------------------------------------------------------- before and after
 
 /// The descriptors and threads before the case.
-pub struct Watch {
+pub struct LeakCheck {
     descriptors: usize,
     threads: BTreeMap<String, usize>,
 }
 
-impl Watch {
-    pub fn begin(warm: bool) -> Watch {
+impl LeakCheck {
+    pub fn begin(warm: bool) -> LeakCheck {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let words = info.to_string();
@@ -54,7 +54,7 @@ impl Watch {
             eventually(PATIENCE, "the event loop closes the first socket", || sockets() == 0);
         }
         let kept = if warm { 0 } else { KEPT };
-        Watch { descriptors: descriptors().len() + kept, threads: threads() }
+        LeakCheck { descriptors: descriptors().len() + kept, threads: threads() }
     }
 
     /// Checks that a later socket works, and that no descriptor or thread is left over.
@@ -131,33 +131,33 @@ fn sockets() -> usize {
 
 /// Blocked calls, each in its own thread.
 #[derive(Default)]
-pub struct Waiters(Vec<(&'static str, Call<Told>)>);
+pub struct BlockedCalls(Vec<(&'static str, Call<CallReport>)>);
 
 /// The result of a call, and the time when it returned.
-pub struct Told {
+pub struct CallReport {
     kind: Option<ErrorKind>,
     at: Instant,
 }
 
-impl Told {
-    fn now(result: impl Verdict) -> Told {
-        Told { kind: result.failure(), at: Instant::now() }
+impl CallReport {
+    fn now(result: impl Verdict) -> CallReport {
+        CallReport { kind: result.failure(), at: Instant::now() }
     }
 }
 
-impl Waiters {
-    pub fn opened(mut self, socket: &Socket) -> Waiters {
+impl BlockedCalls {
+    pub fn opened(mut self, socket: &Socket) -> BlockedCalls {
         let socket = socket.clone();
-        self.0.push(("opened", blocked(move || Told::now(socket.opened()))));
+        self.0.push(("opened", blocked(move || CallReport::now(socket.opened()))));
         self
     }
 
     /// Adds a read that has to fail, or to return the peer's EOF.
-    pub fn read(mut self, socket: &Socket) -> Waiters {
+    pub fn read(mut self, socket: &Socket) -> BlockedCalls {
         let reader = socket.reader();
         let call = move || {
             let result = read(reader, 64);
-            let told = Told::now(result.as_ref().map(drop).map_err(copy));
+            let told = CallReport::now(result.as_ref().map(drop).map_err(copy));
             assert!(
                 result.is_err() || result.is_ok_and(|bytes| bytes.is_empty()),
                 "the read returned bytes"
@@ -169,19 +169,19 @@ impl Waiters {
     }
 
     /// Adds writes that are repeated until one fails.
-    pub fn write(mut self, socket: &Socket) -> Waiters {
+    pub fn write(mut self, socket: &Socket) -> BlockedCalls {
         let writer = socket.writer();
         let call = move || {
             let (_, failure) = pour(writer, b'w', usize::MAX);
-            Told::now(Err::<(), _>(failure.expect("it stops only after a failure")))
+            CallReport::now(Err::<(), _>(failure.expect("it stops only after a failure")))
         };
         self.0.push(("write", blocked(call)));
         self
     }
 
-    pub fn closed(mut self, socket: &Socket) -> Waiters {
+    pub fn closed(mut self, socket: &Socket) -> BlockedCalls {
         let socket = socket.clone();
-        self.0.push(("closed", blocked(move || Told::now(socket.closed()))));
+        self.0.push(("closed", blocked(move || CallReport::now(socket.closed()))));
         self
     }
 
@@ -190,8 +190,8 @@ impl Waiters {
         mut self,
         name: &'static str,
         work: impl FnOnce() -> R + Send + 'static,
-    ) -> Waiters {
-        self.0.push((name, blocked(move || Told::now(work()))));
+    ) -> BlockedCalls {
+        self.0.push((name, blocked(move || CallReport::now(work()))));
         self
     }
 

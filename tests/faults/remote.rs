@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 
-use crate::stage::Stage;
+use crate::stage::SocketPhase;
 use crate::support::alone::{Actor, next_line, say, this_binary};
 use crate::support::peer::listen_on;
 use crate::support::tls::{Accepted, TlsPeer, authority, provider, terms};
@@ -67,7 +67,7 @@ impl Remote {
     }
 
     /// Accepts the next connection and brings it to this stage.
-    pub fn accept(&mut self, stage: Stage) {
+    pub fn accept(&mut self, stage: SocketPhase) {
         self.actor.tell(&format!("accept {}", stage.name()));
     }
 
@@ -118,7 +118,7 @@ pub fn serve() -> ExitCode {
     say(&format!("listens {}", listener.local_addr().expect("it listens").port()));
     say(&format!("root {}", authority().pem().replace('\n', "|")));
     while let Some(line) = next_line() {
-        let stage = line.strip_prefix("accept ").and_then(Stage::named).expect("a stage");
+        let stage = line.strip_prefix("accept ").and_then(SocketPhase::named).expect("a stage");
         let listener = listener.try_clone().expect("a descriptor is free");
         TlsPeer::on(listener, &terms(), move |wire| {
             let flight = bring(wire, stage);
@@ -131,22 +131,22 @@ pub fn serve() -> ExitCode {
 }
 
 /// Brings a connection to this stage. Returns the server's next flight if it holds the handshake back.
-fn bring(wire: &mut Accepted, stage: Stage) -> Vec<u8> {
+fn bring(wire: &mut Accepted, stage: SocketPhase) -> Vec<u8> {
     match stage {
-        Stage::Open => {}
-        Stage::OpenTls => wire.handshake(),
-        Stage::PeerEnded => wire.fin(),
-        Stage::PeerEndedTls => {
+        SocketPhase::Open => {}
+        SocketPhase::OpenTls => wire.handshake(),
+        SocketPhase::PeerEnded => wire.fin(),
+        SocketPhase::PeerEndedTls => {
             wire.handshake();
             wire.ends();
         }
-        Stage::Finished => wire.read_to_end(),
-        Stage::FinishedTls => {
+        SocketPhase::Finished => wire.read_to_end(),
+        SocketPhase::FinishedTls => {
             wire.handshake();
             wire.read_to_end();
         }
-        Stage::Handshake | Stage::Upgrading => {
-            if stage == Stage::Upgrading {
+        SocketPhase::Handshake | SocketPhase::Upgrading => {
+            if stage == SocketPhase::Upgrading {
                 wire.agrees();
             }
             wire.begin();

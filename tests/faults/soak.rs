@@ -19,7 +19,7 @@ use crate::support::tls::{ASK, GO};
 
 /// The most that memory may grow after the warm-up. The allocator alone causes that much, for any number of
 /// connections.
-const GROWTH_MOST: usize = 1024 * 1024;
+const MAX_GROWTH: usize = 1024 * 1024;
 /// The number of lines that report progress.
 const STRETCHES: usize = 10;
 
@@ -92,7 +92,7 @@ fn lives(name: &str, count: usize, site: &Site, mode: SecureTransport) -> bool {
     let grown = last.memory.saturating_sub(before.memory);
     let steady = last.descriptors <= before.descriptors
         && last.threads <= before.threads
-        && grown <= GROWTH_MOST;
+        && grown <= MAX_GROWTH;
     let verdict = if steady { "steady" } else { "DRIFTS" };
     println!("{verdict}: {name}, {} KiB more, {:.0?}\n", grown / 1024, begun.elapsed());
     steady

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions, TcpOptions};
 
-use crate::judge::{Waiters, fails_not, told_ever_after};
+use crate::judge::{BlockedCalls, fails_not, told_ever_after};
 use crate::remote::Remote;
 use crate::support::tls::ask;
 use crate::support::{AT_ONCE, PATIENCE, fails, read};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum SocketPhase {
     /// The peer has received the ClientHello of a socket that is secure from the start, and does not answer.
     Handshake,
     Open,
@@ -25,10 +25,12 @@ pub enum Stage {
     FinishedTls,
 }
 
-use Stage::{Finished, FinishedTls, Handshake, Open, OpenTls, PeerEnded, PeerEndedTls, Upgrading};
+use SocketPhase::{
+    Finished, FinishedTls, Handshake, Open, OpenTls, PeerEnded, PeerEndedTls, Upgrading,
+};
 
-impl Stage {
-    pub const ALL: [Stage; 8] =
+impl SocketPhase {
+    pub const ALL: [SocketPhase; 8] =
         [Handshake, Open, OpenTls, Upgrading, PeerEnded, PeerEndedTls, Finished, FinishedTls];
 
     pub fn name(self) -> &'static str {
@@ -44,8 +46,8 @@ impl Stage {
         }
     }
 
-    pub fn named(name: &str) -> Option<Stage> {
-        Stage::ALL.into_iter().find(|stage| stage.name() == name)
+    pub fn named(name: &str) -> Option<SocketPhase> {
+        SocketPhase::ALL.into_iter().find(|stage| stage.name() == name)
     }
 
     /// Checks if the socket has yet to open in this stage.
@@ -102,8 +104,8 @@ impl Stage {
     }
 
     /// Starts every call that can block in this stage.
-    pub fn waiters(self, socket: &Socket) -> Waiters {
-        let mut waiters = Waiters::default();
+    pub fn waiters(self, socket: &Socket) -> BlockedCalls {
+        let mut waiters = BlockedCalls::default();
         if self.is_opening() {
             waiters = waiters.opened(socket);
         }
@@ -138,7 +140,11 @@ pub fn little_room() -> SocketOptions {
 }
 
 /// Checks the results of the waiting calls in one stage after this fault.
-pub fn strikes(stage: Stage, fault: impl FnOnce(&mut Remote) -> Instant, kind: Option<ErrorKind>) {
+pub fn strikes(
+    stage: SocketPhase,
+    fault: impl FnOnce(&mut Remote) -> Instant,
+    kind: Option<ErrorKind>,
+) {
     let mut peer = Remote::start();
     let socket = stage.reach(&mut peer, little_room());
     let waiters = stage.waiters(&socket);

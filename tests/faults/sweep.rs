@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::child::{Running, jobs};
+use crate::child::{ChildProcess, jobs};
 use crate::server::Server;
 use crate::support::alone::this_binary;
 use crate::tour::{BEGINS, CLEAN_FAILURE};
@@ -257,14 +257,14 @@ fn try_one(injection: &Injection, word: &str, log: &Path) -> (Outcome, String) {
 
 /// The program, stopped just before its tour.
 struct Tour {
-    running: Running,
+    running: ChildProcess,
 }
 
 impl Tour {
     fn start(word: &str) -> Tour {
         let mut command = Command::new(this_binary());
         command.args(["tour", word]).env_remove("RUST_BACKTRACE");
-        let running = Running::start(command, Stdio::piped()).expect("it can be started");
+        let running = ChildProcess::start(command, Stdio::piped()).expect("it can be started");
         Tour { running }
     }
 
@@ -288,7 +288,7 @@ impl Tour {
         Strace { child, errors }
     }
 
-    fn finish(mut self) -> crate::child::Ran {
+    fn finish(mut self) -> crate::child::ChildOutput {
         self.running.tell(BEGINS);
         self.running.finish(LIMIT).expect("it is a child of this process")
     }

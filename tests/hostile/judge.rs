@@ -11,13 +11,13 @@ use crate::report::Report;
 /// The delay that a call may have on a machine that runs other tests as well.
 const TOLERANCE: Duration = Duration::from_millis(750);
 /// The most that the memory may grow, in bytes.
-const MEMORY_MOST: u64 = 4 << 20;
+const MAX_MEMORY: u64 = 4 << 20;
 /// The most CPU time of a handshake and a quiet second.
-const QUIET_MOST: Duration = Duration::from_millis(150);
+const MAX_QUIET: Duration = Duration::from_millis(150);
 /// The most CPU time while a connection is watched after its situation.
-const AFTERWARDS_MOST: Duration = Duration::from_millis(20);
+const MAX_AFTERWARDS: Duration = Duration::from_millis(20);
 /// The longest error message, in bytes, whatever the server sends.
-const MESSAGE_MOST: usize = 1000;
+const MAX_MESSAGE: usize = 1000;
 
 /// The verdict on a situation, in words.
 #[derive(Default)]
@@ -68,22 +68,22 @@ pub fn judge(behaviour: &Behaviour, situation: Situation, sent: u64, report: &Re
         let list = if waited { &mut verdict.delays } else { &mut verdict.faults };
         list.push(format!("{} bytes read, not {}", report.bytes, behaviour.reads));
     }
-    if report.grown > MEMORY_MOST {
+    if report.grown > MAX_MEMORY {
         verdict.faults.push(format!("memory grew by {} KiB", report.grown / 1024));
     }
     if report.left > 0 {
         verdict.faults.push(format!("{} sockets left", report.left));
     }
-    if report.why.len() > MESSAGE_MOST {
+    if report.why.len() > MAX_MESSAGE {
         verdict.faults.push(format!("a message of {} bytes", report.why.len()));
     }
     if report.why.contains("panic") {
         verdict.faults.push(String::from("a panic"));
     }
-    if behaviour.load == Load::Quiet && report.cpu > QUIET_MOST {
+    if behaviour.load == Load::Quiet && report.cpu > MAX_QUIET {
         verdict.delays.push(format!("{:?} of CPU time", report.cpu));
     }
-    if report.afterwards > AFTERWARDS_MOST {
+    if report.afterwards > MAX_AFTERWARDS {
         verdict.delays.push(format!("{:?} of CPU time after the end", report.afterwards));
     }
     if report.took > LIMIT + TOLERANCE {

@@ -22,7 +22,7 @@ const HANGS: Duration = Duration::from_secs(20);
 const JOBS: usize = 20;
 const FLOODED_JOBS: usize = 2;
 /// The most late situations that are repeated. If there are more, a busy machine is not the cause.
-const LATE_MOST: usize = 40;
+const MAX_LATE: usize = 40;
 
 /// Plays the behaviours whose names contain, or with `exact` equal, the filter.
 pub fn run(filter: &str, exact: bool, verbose: bool) -> ExitCode {
@@ -95,7 +95,7 @@ impl Tally {
         if self.verbose {
             println!("{cell}: {report:?}");
         }
-        if verdict.is_late() && !self.alone && self.late.len() < LATE_MOST {
+        if verdict.is_late() && !self.alone && self.late.len() < MAX_LATE {
             self.late.push((Arc::clone(behaviour), situation));
             return;
         }

@@ -4,33 +4,33 @@ use sockeye::model::{Peer, PeerSaw};
 use sockeye::{Connector, ErrorKind};
 
 use crate::explore::explore;
-use crate::support::{Scene, options, read, spawn, write_all};
+use crate::support::{TestSocket, options, read, spawn, write_all};
 
 #[test]
 fn close_ends_a_blocked_read_and_a_blocked_write() {
     explore("close ends a blocked read and a blocked write", || {
-        let scene = Scene::narrow(2, options());
-        let reading = scene.socket.clone();
+        let test = TestSocket::with_send_window(2, options());
+        let reading = test.socket.clone();
         let reader = spawn(move || read(&reading));
-        let writing = scene.socket.clone();
+        let writing = test.socket.clone();
         let writer = spawn(move || write_all(&writing, b"abc"));
-        assert_eq!(scene.socket.close().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.connector.open_sockets(), 0);
-        assert_eq!(scene.peer.peer_saw(), Some(PeerSaw::Fin), "close returns after the FIN");
+        assert_eq!(test.socket.close().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(test.connector.open_sockets(), 0);
+        assert_eq!(test.peer.peer_saw(), Some(PeerSaw::Fin), "close returns after the FIN");
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Closed));
         let (accepted, error) = writer.join().unwrap();
         assert_eq!(error, Some(ErrorKind::Closed));
-        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.ends_with(PeerSaw::Fin), b"abc"[..accepted]);
+        assert_eq!(test.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(test.assert_peer_saw(PeerSaw::Fin), b"abc"[..accepted]);
     });
 }
 
 #[test]
 fn two_closes_wait_for_the_same_end() {
     explore("two closes wait for the same end", || {
-        let scene = Scene::new(options());
+        let test = TestSocket::open(options());
         let closers = [(), ()].map(|()| {
-            let (socket, connector) = (scene.socket.clone(), scene.connector.clone());
+            let (socket, connector) = (test.socket.clone(), test.connector.clone());
             spawn(move || {
                 socket.close().unwrap();
                 assert_eq!(connector.open_sockets(), 0);
@@ -38,43 +38,43 @@ fn two_closes_wait_for_the_same_end() {
         });
         for closer in closers {
             closer.join().unwrap();
-            assert_eq!(scene.peer.peer_saw(), Some(PeerSaw::Fin));
+            assert_eq!(test.peer.peer_saw(), Some(PeerSaw::Fin));
         }
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn abort_ends_a_blocked_read_and_a_blocked_write() {
     explore("abort ends a blocked read and a blocked write", || {
-        let scene = Scene::narrow(2, options());
-        let reading = scene.socket.clone();
+        let test = TestSocket::with_send_window(2, options());
+        let reading = test.socket.clone();
         let reader = spawn(move || read(&reading));
-        let writing = scene.socket.clone();
+        let writing = test.socket.clone();
         let writer = spawn(move || write_all(&writing, b"abc"));
-        scene.socket.abort();
+        test.socket.abort();
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Closed));
         let (_, error) = writer.join().unwrap();
         assert_eq!(error, Some(ErrorKind::Closed));
-        let closed = scene.socket.closed().map_err(|error| error.kind());
+        let closed = test.socket.closed().map_err(|error| error.kind());
         assert_eq!(closed, Err(ErrorKind::Closed));
-        scene.ends_with(PeerSaw::Reset);
+        test.assert_peer_saw(PeerSaw::Reset);
     });
 }
 
 #[test]
 fn close_abort_and_eof_agree_on_one_outcome() {
     explore("close, abort and EOF agree on one outcome", || {
-        let scene = Scene::new(options());
-        let closing = scene.socket.clone();
+        let test = TestSocket::open(options());
+        let closing = test.socket.clone();
         let closer = spawn(move || closing.close().map_err(|error| error.kind()));
-        let aborting = scene.socket.clone();
+        let aborting = test.socket.clone();
         let aborter = spawn(move || aborting.abort());
-        scene.peer.end();
-        let closed = scene.socket.closed().map_err(|error| error.kind());
+        test.peer.end();
+        let closed = test.socket.closed().map_err(|error| error.kind());
         assert_eq!(closer.join().unwrap(), Ok(()));
         aborter.join().unwrap();
-        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), closed);
+        assert_eq!(test.socket.closed().map_err(|error| error.kind()), closed);
         let farewell = match closed {
             Ok(()) => PeerSaw::Fin,
             Err(kind) => {
@@ -82,14 +82,14 @@ fn close_abort_and_eof_agree_on_one_outcome() {
                 PeerSaw::Reset
             }
         };
-        scene.ends_with(farewell);
+        test.assert_peer_saw(farewell);
     });
 }
 
 #[test]
 fn the_last_handle_to_drop_closes_the_socket() {
     explore("the last handle to drop closes the socket", || {
-        let Scene { connector, socket, peer } = Scene::new(options());
+        let TestSocket { connector, socket, peer } = TestSocket::open(options());
         let reading = socket.reader();
         let reader = spawn(move || {
             let mut reading = reading;
@@ -136,13 +136,13 @@ fn shutdown_ends_a_concurrent_connect() {
 #[test]
 fn late_data_does_not_reset_a_close() {
     explore("late data does not reset a close", || {
-        let scene = Scene::new(options());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(options());
+        let socket = test.socket.clone();
         let closer = spawn(move || socket.close().unwrap());
-        let peer: &Peer = &scene.peer;
+        let peer: &Peer = &test.peer;
         peer.send(b"late");
         peer.end();
         closer.join().unwrap();
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }

@@ -6,23 +6,23 @@ use sockeye::model::{self, Peer, PeerSaw, Reachability};
 use sockeye::{Connector, ErrorKind};
 
 use crate::explore::explore;
-use crate::support::{Scene, options, read, spawn, write};
+use crate::support::{TestSocket, options, read, spawn, write};
 
 #[test]
 fn a_read_and_a_write_wait_for_the_connection() {
     explore("a read and a write wait for the connection", || {
         model::set_reachability(Reachability::Deferred);
-        let scene = Scene::unopened(options());
-        let reading = scene.socket.clone();
+        let test = TestSocket::connecting(options());
+        let reading = test.socket.clone();
         let reader = spawn(move || read(&reading));
-        let writing = scene.socket.clone();
+        let writing = test.socket.clone();
         let writer = spawn(move || write(&writing, b"data"));
-        scene.peer.complete_connect();
-        scene.socket.opened().unwrap();
-        scene.peer.send(b"data");
+        test.peer.complete_connect();
+        test.socket.opened().unwrap();
+        test.peer.send(b"data");
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
         assert_eq!(writer.join().unwrap(), Ok(4));
-        assert_eq!(scene.ends_with(PeerSaw::Fin), b"data");
+        assert_eq!(test.assert_peer_saw(PeerSaw::Fin), b"data");
     });
 }
 
@@ -30,18 +30,18 @@ fn a_read_and_a_write_wait_for_the_connection() {
 fn close_cancels_an_attempt_that_may_just_succeed() {
     explore("close cancels an attempt that may just succeed", || {
         model::set_reachability(Reachability::Deferred);
-        let scene = Scene::unopened(options());
-        let opening = scene.socket.clone();
+        let test = TestSocket::connecting(options());
+        let opening = test.socket.clone();
         let opener = spawn(move || opening.opened().map(drop).map_err(|error| error.kind()));
-        let closing = scene.socket.clone();
+        let closing = test.socket.clone();
         let closer = spawn(move || closing.close().map_err(|error| error.kind()));
-        scene.peer.complete_connect();
+        test.peer.complete_connect();
         assert_eq!(closer.join().unwrap(), Ok(()));
         let opened = opener.join().unwrap();
         assert!(matches!(opened, Ok(()) | Err(ErrorKind::Closed)), "{opened:?}");
-        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.connector.open_sockets(), 0);
-        scene.peer.end();
+        assert_eq!(test.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(test.connector.open_sockets(), 0);
+        test.peer.end();
     });
 }
 

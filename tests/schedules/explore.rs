@@ -14,7 +14,7 @@ const SCHEDULES: usize = 4000;
 /// The depth of the bugs that PCT looks for: one more than its changes of priority per run.
 const DEPTH: usize = 4;
 /// More steps than the longest run takes. A thread that spins exceeds them.
-const STEPS_MOST: usize = 20_000;
+const MAX_STEPS: usize = 20_000;
 
 /// Runs a model under three kinds of schedule, a third of the number each. The first are random, and the second follow
 /// priorities that change a few times (PCT). The last are all schedules in order, those with the fewest preemptions
@@ -30,12 +30,13 @@ pub fn explore(name: &str, body: fn()) {
     }
     let many = env::var("SCHEDULES").map_or(SCHEDULES, |many| many.parse().expect("a number"));
     let begun = Instant::now();
-    let random = Runner::new(TimeLast(RandomScheduler::new(many / 3)), config()).run(model);
-    let pct = Runner::new(TimeLast(PctScheduler::new(DEPTH, many / 3)), config()).run(model);
+    let random = Runner::new(TimeAdvancesLast(RandomScheduler::new(many / 3)), config()).run(model);
+    let pct =
+        Runner::new(TimeAdvancesLast(PctScheduler::new(DEPTH, many / 3)), config()).run(model);
     let (mut ordered, mut complete) = (0, None);
     for preemptions in 0.. {
         let (bounded, exhausted) = Bounded::new(preemptions, many / 3 - ordered);
-        ordered += Runner::new(TimeLast(bounded), config()).run(model);
+        ordered += Runner::new(TimeAdvancesLast(bounded), config()).run(model);
         if !exhausted.get() {
             break;
         }
@@ -53,7 +54,7 @@ pub fn explore(name: &str, body: fn()) {
 fn config() -> Config {
     let mut config = Config::new();
     config.stack_size = 1 << 18;
-    config.max_steps = MaxSteps::FailAfter(STEPS_MOST);
+    config.max_steps = MaxSteps::FailAfter(MAX_STEPS);
     // shuttle warns that it treats every atomic operation as sequentially consistent, and that it drops statics after
     // each run.
     config.silence_warnings = true;
@@ -61,9 +62,9 @@ fn config() -> Config {
 }
 
 /// Lets time pass only when no other task can run.
-struct TimeLast<S>(S);
+struct TimeAdvancesLast<S>(S);
 
-impl<S: Scheduler> Scheduler for TimeLast<S> {
+impl<S: Scheduler> Scheduler for TimeAdvancesLast<S> {
     fn new_execution(&mut self) -> Option<Schedule> {
         self.0.new_execution()
     }

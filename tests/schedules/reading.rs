@@ -6,79 +6,79 @@ use sockeye::ErrorKind;
 use sockeye::model::{self, PeerSaw};
 
 use crate::explore::explore;
-use crate::support::{Scene, half_open, options, read, read_all, spawn, write};
+use crate::support::{TestSocket, half_open, options, read, read_all, spawn, write};
 
 const BRIEFLY: Duration = Duration::from_millis(10);
 
 #[test]
 fn data_and_eof_wake_a_blocked_read() {
     explore("data and EOF wake a blocked read", || {
-        let scene = Scene::new(options());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(options());
+        let socket = test.socket.clone();
         let reader = spawn(move || read_all(&socket));
-        scene.peer.send(b"da");
-        scene.peer.send(b"ta");
-        scene.peer.end();
+        test.peer.send(b"da");
+        test.peer.send(b"ta");
+        test.peer.end();
         assert_eq!(reader.join().unwrap(), (b"data".to_vec(), None));
-        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.ends_with(PeerSaw::Fin), b"");
+        assert_eq!(test.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(test.assert_peer_saw(PeerSaw::Fin), b"");
     });
 }
 
 #[test]
 fn two_readers_share_the_data_and_both_see_eof() {
     explore("two readers share the data and both see EOF", || {
-        let scene = Scene::new(options());
+        let test = TestSocket::open(options());
         let readers = [(), ()].map(|()| {
-            let socket = scene.socket.clone();
+            let socket = test.socket.clone();
             spawn(move || read_all(&socket))
         });
-        scene.peer.send(b"1");
-        scene.peer.send(b"2");
-        scene.peer.end();
+        test.peer.send(b"1");
+        test.peer.send(b"2");
+        test.peer.end();
         let [(mut bytes, none), (others, nor_here)] = readers.map(|reader| reader.join().unwrap());
         assert_eq!((none, nor_here), (None, None));
         bytes.extend(others);
         bytes.sort_unstable();
         assert_eq!(bytes, b"12", "each byte once");
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn a_deadline_in_the_past_ends_a_blocked_read_at_once() {
     explore("a deadline in the past ends a blocked read at once", || {
-        let scene = Scene::new(options());
+        let test = TestSocket::open(options());
         let begun = model::now();
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        scene.socket.set_read_deadline(Some(begun));
+        test.socket.set_read_deadline(Some(begun));
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
         assert_eq!(model::now(), begun, "no thread waited for time to pass");
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn a_deadline_set_and_moved_during_a_read_applies() {
     explore("a deadline set and moved during a read applies", || {
-        let scene = Scene::new(options());
+        let test = TestSocket::open(options());
         let begun = model::now();
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        scene.socket.set_read_deadline(Some(begun + 8 * BRIEFLY));
-        scene.socket.set_read_deadline(Some(begun + BRIEFLY));
+        test.socket.set_read_deadline(Some(begun + 8 * BRIEFLY));
+        test.socket.set_read_deadline(Some(begun + BRIEFLY));
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
         assert_eq!(model::now(), begun + BRIEFLY);
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn a_timed_out_read_consumes_nothing() {
     explore("a timed-out read consumes nothing", || {
-        let scene = Scene::new(options().read_timeout(BRIEFLY));
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(options().read_timeout(BRIEFLY));
+        let socket = test.socket.clone();
         let reader = spawn(move || {
             let first = read(&socket);
             socket.set_read_timeout(None).unwrap();
@@ -91,112 +91,112 @@ fn a_timed_out_read_consumes_nothing() {
             }
         });
         let time = spawn(|| model::pass_time(BRIEFLY));
-        scene.peer.send(b"data");
+        test.peer.send(b"data");
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
         time.join().unwrap();
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn a_queued_read_honours_its_own_limit() {
     explore("a queued read honours its own limit", || {
-        let scene = Scene::new(options());
+        let test = TestSocket::open(options());
         let readers = [(), ()].map(|()| {
-            let socket = scene.socket.clone();
+            let socket = test.socket.clone();
             spawn(move || read(&socket))
         });
-        scene.socket.set_read_timeout(Some(BRIEFLY)).unwrap();
+        test.socket.set_read_timeout(Some(BRIEFLY)).unwrap();
         for reader in readers {
             assert_eq!(reader.join().unwrap(), Err(ErrorKind::TimedOut));
         }
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn cancel_ends_a_blocked_read_but_not_writes() {
     explore("cancel ends a blocked read but not writes", || {
-        let scene = Scene::new(options());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(options());
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        let reading = scene.socket.reader();
+        let reading = test.socket.reader();
         let cancel = spawn(move || reading.cancel());
-        scene.peer.send(b"data");
+        test.peer.send(b"data");
         let came = reader.join().unwrap().unwrap();
         assert!(came.is_empty() || came == b"data", "{came:?}");
         cancel.join().unwrap();
-        assert_eq!(read(&scene.socket), Ok(Vec::new()));
-        assert_eq!(write(&scene.socket, b"on"), Ok(2));
-        scene.socket.close().unwrap();
-        assert_eq!(scene.ends_with(PeerSaw::Fin), b"on");
+        assert_eq!(read(&test.socket), Ok(Vec::new()));
+        assert_eq!(write(&test.socket, b"on"), Ok(2));
+        test.socket.close().unwrap();
+        assert_eq!(test.assert_peer_saw(PeerSaw::Fin), b"on");
     });
 }
 
 #[test]
 fn eof_is_noticed_without_a_reader() {
     explore("EOF is noticed without a reader", || {
-        let scene = Scene::new(options());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(options());
+        let socket = test.socket.clone();
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
-        scene.peer.end();
+        test.peer.end();
         assert_eq!(waiter.join().unwrap(), Ok(()));
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn eof_is_noticed_after_the_last_read() {
     explore("EOF is noticed after the last read", || {
-        let scene = Scene::new(options());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(options());
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
-        scene.peer.send(b"data");
+        test.peer.send(b"data");
         // The event loop starts to monitor the wire before the EOF arrives.
         model::pass_time(BRIEFLY * 50);
-        scene.peer.end();
+        test.peer.end();
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
         assert_eq!(waiter.join().unwrap(), Ok(()));
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn eof_is_noticed_after_a_read_that_delayed_the_monitor() {
     explore("EOF is noticed after a read that delayed the monitor", || {
-        let scene = Scene::new(options());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(options());
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let waiter = spawn(move || socket.closed().map_err(|error| error.kind()));
         // The event loop would start to monitor the wire here, but a reader uses it.
         for _ in 0..3 {
             model::pass_time(BRIEFLY * 11);
         }
-        scene.peer.send(b"data");
+        test.peer.send(b"data");
         assert_eq!(reader.join().unwrap(), Ok(b"data".to_vec()));
-        scene.peer.end();
+        test.peer.end();
         assert_eq!(waiter.join().unwrap(), Ok(()));
-        scene.ends_with(PeerSaw::Fin);
+        test.assert_peer_saw(PeerSaw::Fin);
     });
 }
 
 #[test]
 fn a_reset_fails_every_waiting_call() {
     explore("a reset fails every waiting call", || {
-        let scene = Scene::new(half_open());
-        let reading = scene.socket.clone();
+        let test = TestSocket::open(half_open());
+        let reading = test.socket.clone();
         let reader = spawn(move || read_all(&reading));
-        let writing = scene.socket.clone();
+        let writing = test.socket.clone();
         let writer = spawn(move || write(&writing, b"data"));
-        scene.peer.reset();
-        let closed = scene.socket.closed().map_err(|error| error.kind());
+        test.peer.reset();
+        let closed = test.socket.closed().map_err(|error| error.kind());
         assert_eq!(closed, Err(ErrorKind::Reset));
         assert_eq!(reader.join().unwrap(), (Vec::new(), Some(ErrorKind::Reset)));
         let written = writer.join().unwrap();
         assert!(matches!(written, Ok(4) | Err(ErrorKind::Reset)), "{written:?}");
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }

@@ -10,7 +10,7 @@ use sockeye::model::{self, Peer, PeerSaw, Reachability, pass_time};
 use sockeye::{ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 
 use crate::explore::explore;
-use crate::support::{Scene, options, read, read_all, spawn, write, write_all};
+use crate::support::{TestSocket, options, read, read_all, spawn, write, write_all};
 
 /// A send window smaller than a handshake message or a record.
 const NARROW: usize = 90;
@@ -35,17 +35,17 @@ fn with_tls(mode: SecureTransport, server_name: &str) -> SocketOptions {
 #[test]
 fn waiting_threads_share_the_handshake() {
     explore("waiting threads share the handshake", || {
-        let scene = Scene::unopened(secure(SecureTransport::On));
-        let socket = scene.socket.clone();
+        let test = TestSocket::connecting(secure(SecureTransport::On));
+        let socket = test.socket.clone();
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let reader = spawn(move || read_all(&socket));
-        let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"hello");
+        let (bytes, seen) = TlsPeer::new(test.peer, 2).serve(b"hello");
         assert_eq!(opener.join().unwrap(), Ok(()));
         assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
         assert_eq!((&bytes[..], seen), (&b""[..], PeerSaw::Fin));
-        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
@@ -54,15 +54,15 @@ fn waiting_threads_share_the_handshake() {
 fn eof_is_noticed_whichever_thread_completed_the_handshake() {
     explore("EOF is noticed whichever thread completed the handshake", || {
         model::set_reachability(Reachability::Deferred);
-        let scene = Scene::unopened(secure(SecureTransport::On));
-        let socket = scene.socket.clone();
+        let test = TestSocket::connecting(secure(SecureTransport::On));
+        let socket = test.socket.clone();
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
-        scene.peer.complete_connect();
-        let (bytes, seen) = TlsPeer::new(scene.peer, 0).serve(b"");
+        test.peer.complete_connect();
+        let (bytes, seen) = TlsPeer::new(test.peer, 0).serve(b"");
         assert_eq!(opener.join().unwrap(), Ok(()));
         assert_eq!((&bytes[..], seen), (&b""[..], PeerSaw::Fin));
-        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
@@ -70,7 +70,8 @@ fn eof_is_noticed_whichever_thread_completed_the_handshake() {
 fn one_thread_reads_while_another_writes_through_a_narrow_connection() {
     explore("one thread reads while another writes through a narrow connection", || {
         let options = without_tickets().allow_half_open(true);
-        let Scene { connector, socket, peer } = Scene::unopened_narrow(NARROW, options);
+        let TestSocket { connector, socket, peer } =
+            TestSocket::connecting_with_send_window(NARROW, options);
         let reading = socket.clone();
         let reader = spawn(move || read_all(&reading));
         let writer = spawn(move || {
@@ -88,14 +89,14 @@ fn one_thread_reads_while_another_writes_through_a_narrow_connection() {
 #[test]
 fn close_ends_a_handshake_or_an_open_connection() {
     explore("close ends a handshake or an open connection", || {
-        let scene = Scene::unopened_narrow(NARROW, without_tickets());
-        let socket = scene.socket.clone();
+        let test = TestSocket::connecting_with_send_window(NARROW, without_tickets());
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let writer = spawn(move || write(&socket, b"data"));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let closer = spawn(move || socket.close().map_err(|error| error.kind()));
-        let (bytes, _) = TlsPeer::new(scene.peer, 0).serve(b"");
+        let (bytes, _) = TlsPeer::new(test.peer, 0).serve(b"");
         assert_eq!(closer.join().unwrap(), Ok(()));
         let told = reader.join().unwrap();
         assert!(matches!(told.as_deref(), Ok([]) | Err(ErrorKind::Closed)), "{told:?}");
@@ -104,27 +105,27 @@ fn close_ends_a_handshake_or_an_open_connection() {
             0
         });
         assert_eq!(bytes, b"data"[..accepted], "exactly what was accepted");
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
 #[test]
 fn an_upgrade_succeeds_during_a_read_and_a_write() {
     explore("an upgrade succeeds during a read and a write", || {
-        let scene = Scene::new(secure(SecureTransport::StartTls).allow_half_open(true));
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(secure(SecureTransport::StartTls).allow_half_open(true));
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let upgrader = spawn(move || {
             let secured = socket.start_tls().unwrap();
             assert_eq!(write(&secured, b"data"), Ok(4));
             read_all(&secured)
         });
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Upgraded));
-        let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"hello");
+        let (bytes, seen) = TlsPeer::new(test.peer, 2).serve(b"hello");
         assert_eq!(upgrader.join().unwrap(), (b"hello".to_vec(), None));
         assert_eq!((&bytes[..], seen), (&b"data"[..], PeerSaw::Fin));
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
@@ -142,14 +143,14 @@ fn foreign() -> SocketOptions {
 #[test]
 fn a_handshake_with_foreign_code_completes() {
     explore("a handshake with foreign code completes", || {
-        let scene = Scene::unopened(foreign());
-        let socket = scene.socket.clone();
+        let test = TestSocket::connecting(foreign());
+        let socket = test.socket.clone();
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
-        let (bytes, seen) = TlsPeer::new(scene.peer, 2).serve(b"");
+        let (bytes, seen) = TlsPeer::new(test.peer, 2).serve(b"");
         assert_eq!(opener.join().unwrap(), Ok(()));
         assert_eq!((&bytes[..], seen), (&b""[..], PeerSaw::Fin));
-        assert_eq!(scene.socket.closed().map_err(|error| error.kind()), Ok(()));
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.socket.closed().map_err(|error| error.kind()), Ok(()));
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
@@ -157,42 +158,42 @@ fn a_handshake_with_foreign_code_completes() {
 fn close_abort_or_a_limit_ends_a_handshake_with_foreign_code() {
     explore("close, abort or a limit ends a handshake with foreign code", || {
         let limit = Duration::from_millis(500);
-        let scene = Scene::unopened(foreign().connect_timeout(limit));
-        let socket = scene.socket.clone();
+        let test = TestSocket::connecting(foreign().connect_timeout(limit));
+        let socket = test.socket.clone();
         let opener = spawn(move || socket.opened().map(drop).map_err(|error| error.kind()));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let closer = spawn(move || socket.close().map_err(|error| error.kind()));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let aborter = spawn(move || {
             pass_time(limit);
             socket.abort();
         });
-        TlsPeer::new(scene.peer, 0).serve(b"");
+        TlsPeer::new(test.peer, 0).serve(b"");
         let told = opener.join().unwrap();
         assert!(matches!(told, Ok(()) | Err(ErrorKind::Closed | ErrorKind::TimedOut)), "{told:?}");
         assert_eq!(closer.join().unwrap(), Ok(()));
         aborter.join().unwrap();
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
 #[test]
 fn a_write_waits_for_a_session_that_runs_foreign_code_for_a_read() {
     explore("a write waits for a session that runs foreign code for a read", || {
-        let scene = Scene::unopened(foreign().allow_half_open(true));
-        let reading = scene.socket.clone();
+        let test = TestSocket::connecting(foreign().allow_half_open(true));
+        let reading = test.socket.clone();
         let reader = spawn(move || read_all(&reading));
-        let socket = scene.socket.clone();
+        let socket = test.socket.clone();
         let writer = spawn(move || {
             socket.opened().unwrap();
             assert_eq!(write_all(&socket, b"data"), (4, None));
             socket.writer().close().unwrap();
         });
-        let (bytes, seen) = TlsPeer::new(scene.peer, 0).serve_after_some(b"hello");
+        let (bytes, seen) = TlsPeer::new(test.peer, 0).serve_after_some(b"hello");
         writer.join().unwrap();
         assert_eq!(reader.join().unwrap(), (b"hello".to_vec(), None));
         assert_eq!((bytes, seen), (b"data".to_vec(), PeerSaw::Fin));
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 

@@ -7,41 +7,41 @@ use sockeye::model::{self, Peer, PeerSaw, Reachability};
 use sockeye::{Connector, Error, ErrorKind, Socket, SocketOptions};
 
 /// A socket and its peer.
-pub struct Scene {
+pub struct TestSocket {
     pub connector: Connector,
     pub socket: Socket,
     pub peer: Peer,
 }
 
-impl Scene {
-    pub fn new(options: SocketOptions) -> Self {
-        let scene = Scene::unopened(options);
-        scene.socket.opened().unwrap();
-        scene
+impl TestSocket {
+    pub fn open(options: SocketOptions) -> Self {
+        let test = TestSocket::connecting(options);
+        test.socket.opened().unwrap();
+        test
     }
 
     /// Returns a socket whose connection is not established yet.
-    pub fn unopened(options: SocketOptions) -> Self {
+    pub fn connecting(options: SocketOptions) -> Self {
         let connector = Connector::builder().build().unwrap();
         let socket = connector.connect_with(("127.0.0.1", 1), options).unwrap();
-        Scene { connector, socket, peer: Peer::accept() }
+        TestSocket { connector, socket, peer: Peer::accept() }
     }
 
     /// Returns a socket whose peer accepts at most `room` bytes before it reads.
-    pub fn narrow(room: usize, options: SocketOptions) -> Self {
-        model::set_reachability(Reachability::SendWindow(room));
-        Scene::new(options)
+    pub fn with_send_window(send_window: usize, options: SocketOptions) -> Self {
+        model::set_reachability(Reachability::SendWindow(send_window));
+        TestSocket::open(options)
     }
 
-    pub fn unopened_narrow(room: usize, options: SocketOptions) -> Self {
-        model::set_reachability(Reachability::SendWindow(room));
-        Scene::unopened(options)
+    pub fn connecting_with_send_window(send_window: usize, options: SocketOptions) -> Self {
+        model::set_reachability(Reachability::SendWindow(send_window));
+        TestSocket::connecting(options)
     }
 
     /// Waits until the peer sees the end of the connection, and returns the bytes before it. Checks that the socket
     /// has freed its slot.
     #[track_caller]
-    pub fn ends_with(self, farewell: PeerSaw) -> Vec<u8> {
+    pub fn assert_peer_saw(self, farewell: PeerSaw) -> Vec<u8> {
         drop(self.socket);
         let (bytes, seen) = self.peer.wait_eof();
         assert_eq!(seen, farewell);

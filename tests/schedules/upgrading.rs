@@ -6,7 +6,7 @@ use sockeye::model::{Peer, PeerSaw};
 use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 
 use crate::explore::explore;
-use crate::support::{Scene, options, read, spawn, write};
+use crate::support::{TestSocket, options, read, spawn, write};
 
 /// The first byte of a handshake record.
 const HANDSHAKE: u8 = 0x16;
@@ -29,28 +29,28 @@ fn fails(secure: &Socket, peer: &Peer) {
 #[test]
 fn an_upgrade_ends_a_blocked_read() {
     explore("an upgrade ends a blocked read", || {
-        let scene = Scene::new(starttls());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(starttls());
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
-        let secure = upgrade(&scene.socket).unwrap();
-        assert!(scene.socket.upgraded());
-        assert_eq!(scene.connector.open_sockets(), 1, "they share one slot");
+        let secure = upgrade(&test.socket).unwrap();
+        assert!(test.socket.upgraded());
+        assert_eq!(test.connector.open_sockets(), 1, "they share one slot");
         assert_eq!(reader.join().unwrap(), Err(ErrorKind::Upgraded));
-        assert_eq!(scene.peer.wait_bytes()[0], HANDSHAKE);
-        fails(&secure, &scene.peer);
-        assert_eq!(scene.connector.open_sockets(), 0);
+        assert_eq!(test.peer.wait_bytes()[0], HANDSHAKE);
+        fails(&secure, &test.peer);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
 #[test]
 fn earlier_writes_precede_an_upgrade() {
     explore("earlier writes precede an upgrade", || {
-        let scene = Scene::new(starttls());
+        let test = TestSocket::open(starttls());
         let writers = [(), ()].map(|()| {
-            let socket = scene.socket.clone();
+            let socket = test.socket.clone();
             spawn(move || write(&socket, b"w"))
         });
-        let secure = upgrade(&scene.socket).unwrap();
+        let secure = upgrade(&test.socket).unwrap();
         let mut accepted = 0;
         for writer in writers {
             match writer.join().unwrap() {
@@ -58,29 +58,29 @@ fn earlier_writes_precede_an_upgrade() {
                 told => assert_eq!(told, Err(ErrorKind::Upgraded)),
             }
         }
-        let mut came = scene.peer.wait_bytes();
+        let mut came = test.peer.wait_bytes();
         while came.len() <= accepted {
-            came.extend(scene.peer.wait_bytes());
+            came.extend(test.peer.wait_bytes());
         }
         assert_eq!(came[..accepted], b"ww"[..accepted]);
         assert_eq!(came[accepted], HANDSHAKE);
-        fails(&secure, &scene.peer);
-        assert_eq!(scene.connector.open_sockets(), 0);
+        fails(&secure, &test.peer);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
 #[test]
 fn data_before_an_upgrade_is_read_or_fails_it() {
     explore("data before an upgrade is read or fails it", || {
-        let scene = Scene::new(starttls());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(starttls());
+        let socket = test.socket.clone();
         let reader = spawn(move || read(&socket));
         let sender = {
-            let upgrading = scene.socket.clone();
+            let upgrading = test.socket.clone();
             spawn(move || upgrade(&upgrading))
         };
-        scene.peer.send(b"x");
-        scene.peer.end();
+        test.peer.send(b"x");
+        test.peer.end();
         match (reader.join().unwrap(), sender.join().unwrap()) {
             // The reader got the byte, and the handshake fails without a TLS peer.
             (Ok(bytes), secure) => {
@@ -94,8 +94,8 @@ fn data_before_an_upgrade_is_read_or_fails_it() {
                 }
             }
             (Err(ErrorKind::UnreadPlaintext), Err(ErrorKind::UnreadPlaintext)) => {
-                assert!(!scene.socket.upgraded());
-                assert_eq!(scene.peer.wait_eof().0, b"", "no byte was sent");
+                assert!(!test.socket.upgraded());
+                assert_eq!(test.peer.wait_eof().0, b"", "no byte was sent");
             }
             // The handshake got the byte.
             (Err(kind), Ok(secure)) => {
@@ -111,10 +111,10 @@ fn data_before_an_upgrade_is_read_or_fails_it() {
 #[test]
 fn of_two_upgrades_one_succeeds() {
     explore("of two upgrades one succeeds", || {
-        let scene = Scene::new(starttls());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(starttls());
+        let socket = test.socket.clone();
         let other = spawn(move || upgrade(&socket));
-        let one = upgrade(&scene.socket);
+        let one = upgrade(&test.socket);
         let secure = match (one, other.join().unwrap()) {
             (Ok(secure), Err(kind)) | (Err(kind), Ok(secure)) => {
                 assert_eq!(kind, ErrorKind::InvalidState);
@@ -122,47 +122,47 @@ fn of_two_upgrades_one_succeeds() {
             }
             (one, other) => panic!("{one:?} {other:?}"),
         };
-        fails(&secure, &scene.peer);
-        assert_eq!(scene.connector.open_sockets(), 0);
+        fails(&secure, &test.peer);
+        assert_eq!(test.connector.open_sockets(), 0);
     });
 }
 
 #[test]
 fn a_concurrent_close_and_upgrade_leak_nothing() {
     explore("a concurrent close and upgrade leak nothing", || {
-        let scene = Scene::new(starttls());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(starttls());
+        let socket = test.socket.clone();
         let upgrading = spawn(move || upgrade(&socket));
-        let closed = scene.socket.close().map_err(|error| error.kind());
+        let closed = test.socket.close().map_err(|error| error.kind());
         assert_eq!(closed, Ok(()));
         match upgrading.join().unwrap() {
             Ok(secure) => {
-                assert!(scene.socket.upgraded());
+                assert!(test.socket.upgraded());
                 secure.close().unwrap();
             }
             Err(kind) => {
                 assert!(matches!(kind, ErrorKind::Closed | ErrorKind::InvalidState), "{kind:?}");
             }
         }
-        assert_eq!(scene.connector.open_sockets(), 0);
-        let (_, farewell) = scene.peer.wait_eof();
+        assert_eq!(test.connector.open_sockets(), 0);
+        let (_, farewell) = test.peer.wait_eof();
         assert_eq!(farewell, PeerSaw::Fin);
-        scene.peer.end();
+        test.peer.end();
     });
 }
 
 #[test]
 fn shutdown_ends_a_concurrent_upgrade() {
     explore("shutdown ends a concurrent upgrade", || {
-        let scene = Scene::new(starttls());
-        let socket = scene.socket.clone();
+        let test = TestSocket::open(starttls());
+        let socket = test.socket.clone();
         let upgrading = spawn(move || upgrade(&socket));
-        scene.connector.shutdown(Duration::from_secs(1));
-        assert_eq!(scene.connector.open_sockets(), 0);
+        test.connector.shutdown(Duration::from_secs(1));
+        assert_eq!(test.connector.open_sockets(), 0);
         if let Ok(secure) = upgrading.join().unwrap() {
             let opened = secure.opened().map(drop).map_err(|error| error.kind());
             assert_eq!(opened, Err(ErrorKind::Closed));
         }
-        scene.peer.end();
+        test.peer.end();
     });
 }

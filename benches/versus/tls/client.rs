@@ -12,15 +12,15 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 
 use super::{Identity, SERVER_NAME, provider};
-use crate::contender::{Shared, Wire};
+use crate::contender::{BenchStream, SharedStream};
 
 /// The stream of a program without `sockeye`. One thread reads and writes in turn, so a `RefCell` suffices to use it
 /// through a shared reference.
 pub struct StreamOwned(RefCell<rustls::StreamOwned<ClientConnection, TcpStream>>);
 
-impl Wire for StreamOwned {
+impl BenchStream for StreamOwned {
     fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = <TcpStream as Wire>::open(address)?;
+        let stream = <TcpStream as BenchStream>::open(address)?;
         let name = ServerName::try_from(SERVER_NAME).expect("the constant is a DNS name");
         let connection = ClientConnection::new(config()?, name).map_err(io::Error::other)?;
         let mut stream = rustls::StreamOwned::new(connection, stream);
@@ -70,7 +70,7 @@ pub fn config() -> io::Result<Arc<ClientConfig>> {
 /// `sockeye` over TLS.
 pub struct SecureSocket(sockeye::Socket);
 
-impl Wire for SecureSocket {
+impl BenchStream for SecureSocket {
     fn open(address: SocketAddr) -> io::Result<Self> {
         let socket = sockeye::connect_with(address, options()?)?;
         socket.opened()?;
@@ -82,11 +82,11 @@ impl Wire for SecureSocket {
     }
 
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        Wire::read(&self.0, buf)
+        BenchStream::read(&self.0, buf)
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        Wire::write(&self.0, buf)
+        BenchStream::write(&self.0, buf)
     }
 
     fn limit_reads(&self, limit: Duration) -> io::Result<()> {
@@ -94,7 +94,7 @@ impl Wire for SecureSocket {
     }
 }
 
-impl Shared for SecureSocket {
+impl SharedStream for SecureSocket {
     fn interrupt(&self) -> io::Result<()> {
         self.0.interrupt()
     }

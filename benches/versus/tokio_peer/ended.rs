@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep;
 
-use super::Stage;
-use super::play::Table;
+use super::ClientRuntime;
+use super::play::OpenConnection;
 use super::wire::AsyncWire;
-use crate::args::Task;
-use crate::workload::Turn;
+use crate::args::ClientArgs;
+use crate::workload::Slice;
 use crate::workload::ended::{self, Before};
 
 /// Connects and closes.
-pub fn churn<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+pub fn churn<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
     let servers = Arc::new(task.servers.clone());
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(stage.turns((), move |()| {
@@ -36,7 +36,11 @@ pub fn churn<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
 
 /// Ends a read and closes its connection by aborting the reading task. The latency is the time until the task that
 /// awaits it resumes.
-pub fn by_abort<W: AsyncWire>(task: &Task, stage: Stage, before: Before) -> io::Result<Turn> {
+pub fn by_abort<W: AsyncWire>(
+    task: &ClientArgs,
+    stage: ClientRuntime,
+    before: Before,
+) -> io::Result<Slice> {
     let server = task.servers[0];
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(stage.turns((), move |()| async move {
@@ -49,7 +53,7 @@ pub fn by_abort<W: AsyncWire>(task: &Task, stage: Stage, before: Before) -> io::
 }
 
 async fn one<W: AsyncWire>(server: SocketAddr, before: Before) -> io::Result<Duration> {
-    let mut table = Table::<W>::open(server).await?;
+    let mut table = OpenConnection::<W>::open(server).await?;
     let reader = tokio::spawn(async move {
         table.play(before.round_trips).await.expect("a round trip before the end");
         table.wire.read(&mut [0; 64]).await

@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::Stage;
-use super::play::Table;
+use super::ClientRuntime;
+use super::play::OpenConnection;
 use super::wire::AsyncWire;
-use crate::args::Task;
+use crate::args::ClientArgs;
 use crate::system;
-use crate::workload::Turn;
+use crate::workload::Slice;
 use crate::workload::crowd::{self, SIZES, SLICES, TALKERS};
 use crate::workload::idle::{self, FIRST};
 use crate::workload::ping_pong::BETWEEN_LOOKS;
 use crate::workload::threads::WARM_UP_OF_EACH;
 
 /// Tasks in place of threads.
-pub fn threads<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+pub fn threads<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     let server = task.servers[0];
     let tables = stage.run(async move {
         let mut tables = Vec::new();
         for _ in 0..plan.count {
-            let mut table = Table::<W>::open(server).await?;
+            let mut table = OpenConnection::<W>::open(server).await?;
             table.play(WARM_UP_OF_EACH).await?;
             tables.push(table);
         }
@@ -61,7 +61,11 @@ pub fn threads<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
 }
 
 /// Connections that have made this many round trips and are idle now.
-pub fn idle<W: AsyncWire>(task: &Task, stage: Stage, round_trips: u32) -> io::Result<Turn> {
+pub fn idle<W: AsyncWire>(
+    task: &ClientArgs,
+    stage: ClientRuntime,
+    round_trips: u32,
+) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;
     let mut servers = task.servers.clone().into_iter().cycle();
@@ -92,7 +96,7 @@ async fn open_all<W: AsyncWire>(
     round_trips: u32,
 ) -> io::Result<()> {
     for &server in servers {
-        let mut table = Table::open(server).await?;
+        let mut table = OpenConnection::open(server).await?;
         table.play(round_trips).await?;
         held.push(table.wire);
     }
@@ -100,7 +104,7 @@ async fn open_all<W: AsyncWire>(
 }
 
 /// Measures a few connections that talk among more and more silent ones.
-pub fn crowd<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+pub fn crowd<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;
     let servers = Arc::new(task.servers.clone());
@@ -109,7 +113,7 @@ pub fn crowd<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
         async move {
             let mut talkers = Vec::new();
             for _ in 0..TALKERS {
-                talkers.push(Table::<W>::open(servers[0]).await?);
+                talkers.push(OpenConnection::<W>::open(servers[0]).await?);
             }
             let last = plan.count as usize;
             let mut silent = Vec::<W>::with_capacity(last);
@@ -131,7 +135,10 @@ pub fn crowd<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
 }
 
 /// Returns the CPU time of a round trip in seconds.
-async fn cost<W: AsyncWire>(talkers: &mut [Table<W>], within: Duration) -> io::Result<f64> {
+async fn cost<W: AsyncWire>(
+    talkers: &mut [OpenConnection<W>],
+    within: Duration,
+) -> io::Result<f64> {
     for table in &mut *talkers {
         table.play(BETWEEN_LOOKS).await?;
     }

@@ -17,29 +17,29 @@ use std::io;
 use tokio::runtime::{Builder, Runtime};
 
 use self::wire::{AsyncWire, Secure};
-use crate::args::Task;
+use crate::args::ClientArgs;
 use crate::workload::ended::{AT_REST, IN_DIALOGUE};
-use crate::workload::{Client, LIMIT, Turn};
+use crate::workload::{Client, LIMIT, Slice};
 
-pub fn start_current(task: &Task) -> io::Result<Turn> {
+pub fn start_current(task: &ClientArgs) -> io::Result<Slice> {
     start::<tokio::net::TcpStream>(task, Builder::new_current_thread())
 }
 
 /// Uses as many workers as there are CPUs, which is the default.
-pub fn start_multi(task: &Task) -> io::Result<Turn> {
+pub fn start_multi(task: &ClientArgs) -> io::Result<Slice> {
     start::<tokio::net::TcpStream>(task, Builder::new_multi_thread())
 }
 
-pub fn start_current_over_tls(task: &Task) -> io::Result<Turn> {
+pub fn start_current_over_tls(task: &ClientArgs) -> io::Result<Slice> {
     start::<Secure>(task, Builder::new_current_thread())
 }
 
-pub fn start_multi_over_tls(task: &Task) -> io::Result<Turn> {
+pub fn start_multi_over_tls(task: &ClientArgs) -> io::Result<Slice> {
     start::<Secure>(task, Builder::new_multi_thread())
 }
 
-fn start<W: AsyncWire>(task: &Task, mut builder: Builder) -> io::Result<Turn> {
-    let stage = Stage { runtime: builder.enable_all().build()? };
+fn start<W: AsyncWire>(task: &ClientArgs, mut builder: Builder) -> io::Result<Slice> {
+    let stage = ClientRuntime { runtime: builder.enable_all().build()? };
     match task.workload.client {
         Client::PingPong => play::for_a_while::<W>(task, stage, None),
         Client::PingPongLimited => play::for_a_while::<W>(task, stage, Some(LIMIT)),
@@ -67,11 +67,11 @@ fn start<W: AsyncWire>(task: &Task, mut builder: Builder) -> io::Result<Turn> {
 }
 
 /// A runtime on which work runs.
-struct Stage {
+struct ClientRuntime {
     runtime: Runtime,
 }
 
-impl Stage {
+impl ClientRuntime {
     fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = io::Result<T>> + Send + 'static,
@@ -82,7 +82,7 @@ impl Stage {
     }
 
     /// Makes turns that pass `state` on from one to the next.
-    fn turns<S: Send + 'static, F>(self, state: S, turn: impl Fn(S) -> F + 'static) -> Turn
+    fn turns<S: Send + 'static, F>(self, state: S, turn: impl Fn(S) -> F + 'static) -> Slice
     where
         F: Future<Output = io::Result<(S, Vec<f64>)>> + Send + 'static,
     {

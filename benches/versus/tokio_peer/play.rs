@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout_at};
 
-use super::Stage;
+use super::ClientRuntime;
 use super::wire::AsyncWire;
-use crate::args::Task;
+use crate::args::ClientArgs;
 use crate::system;
-use crate::workload::Turn;
+use crate::workload::Slice;
 use crate::workload::counts::{allocations_so_far, wake_up_figures};
 use crate::workload::ping_pong::{BETWEEN_LOOKS, PING, WARM_UP};
 
 /// Measures round trips per second.
 pub fn for_a_while<W: AsyncWire>(
-    task: &Task,
-    stage: Stage,
+    task: &ClientArgs,
+    stage: ClientRuntime,
     limit: Option<Duration>,
-) -> io::Result<Turn> {
-    let table = stage.run(Table::<W>::set(task.servers[0], limit))?;
+) -> io::Result<Slice> {
+    let table = stage.run(OpenConnection::<W>::set(task.servers[0], limit))?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
     Ok(stage.turns(table, move |mut table| async move {
         table.play(WARM_UP).await?;
@@ -40,11 +40,11 @@ pub fn for_a_while<W: AsyncWire>(
 
 /// Makes round trips only, for strace. The figure is their number.
 pub fn a_number<W: AsyncWire>(
-    task: &Task,
-    stage: Stage,
+    task: &ClientArgs,
+    stage: ClientRuntime,
     limit: Option<Duration>,
-) -> io::Result<Turn> {
-    let table = stage.run(Table::<W>::set(task.servers[0], limit))?;
+) -> io::Result<Slice> {
+    let table = stage.run(OpenConnection::<W>::set(task.servers[0], limit))?;
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(stage.turns(table, move |mut table| async move {
         table.play(count).await?;
@@ -53,9 +53,9 @@ pub fn a_number<W: AsyncWire>(
 }
 
 /// Allocations and reallocations per write and per read, in steady state.
-pub fn allocations<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+pub fn allocations<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
     let count = task.workload.plan.in_mode(task.mode).count;
-    let table = stage.run(Table::<W>::set(task.servers[0], None))?;
+    let table = stage.run(OpenConnection::<W>::set(task.servers[0], None))?;
     Ok(stage.turns(table, move |mut table| async move {
         table.play(count.div_ceil(10)).await?;
         let mut back = [0; PING.len()];
@@ -77,9 +77,9 @@ pub fn allocations<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> 
 
 /// Measures wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads
 /// per second at rest.
-pub fn wake_ups<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
+pub fn wake_ups<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
-    let table = stage.run(Table::<W>::set(task.servers[0], None))?;
+    let table = stage.run(OpenConnection::<W>::set(task.servers[0], None))?;
     Ok(stage.turns(table, move |mut table| async move {
         table.play(plan.count.div_ceil(10)).await?;
         let before = system::wake_ups()?;
@@ -95,13 +95,13 @@ pub fn wake_ups<W: AsyncWire>(task: &Task, stage: Stage) -> io::Result<Turn> {
 }
 
 /// A connection for ping-pong.
-pub struct Table<W> {
+pub struct OpenConnection<W> {
     pub wire: W,
     /// The instant at which reads time out.
     deadline: Option<tokio::time::Instant>,
 }
 
-impl<W: AsyncWire> Table<W> {
+impl<W: AsyncWire> OpenConnection<W> {
     /// Connects, and checks that the server echoes.
     async fn set(address: SocketAddr, limit: Option<Duration>) -> io::Result<Self> {
         let mut table = Self::open(address).await?;

@@ -4,11 +4,11 @@
 use std::io;
 use std::time::Instant;
 
-use super::Turn;
-use crate::args::Task;
-use crate::contender::Wire;
+use super::Slice;
+use crate::args::ClientArgs;
+use crate::contender::BenchStream;
 
-pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn start<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     let servers = task.servers.clone();
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(Box::new(move || {

@@ -5,15 +5,15 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Turn;
-use super::ping_pong::{PING, Table};
-use crate::args::Task;
-use crate::contender::Wire;
+use super::Slice;
+use super::ping_pong::{OpenConnection, PING};
+use crate::args::ClientArgs;
+use crate::contender::BenchStream;
 use crate::system::{self, ThreadId};
 
 /// Allocations and reallocations per write and per read, in steady state.
-pub fn allocations<W: Wire>(task: &Task) -> io::Result<Turn> {
-    let table = Table::<W>::set(task, None)?;
+pub fn allocations<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+    let table = OpenConnection::<W>::set(task, None)?;
     let count = task.workload.plan.in_mode(task.mode).count;
     table.play(count.div_ceil(10))?;
     Ok(Box::new(move || {
@@ -42,8 +42,8 @@ pub fn allocations_so_far() -> usize {
 
 /// Measures wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads
 /// per second at rest.
-pub fn wake_ups<W: Wire>(task: &Task) -> io::Result<Turn> {
-    let table = Table::<W>::set(task, None)?;
+pub fn wake_ups<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+    let table = OpenConnection::<W>::set(task, None)?;
     let plan = task.workload.plan.in_mode(task.mode);
     Ok(Box::new(move || {
         table.play(plan.count.div_ceil(10))?;

@@ -5,11 +5,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Turn;
+use super::Slice;
 use super::idle;
-use super::ping_pong::{BETWEEN_LOOKS, Table};
-use crate::args::Task;
-use crate::contender::Wire;
+use super::ping_pong::{BETWEEN_LOOKS, OpenConnection};
+use crate::args::ClientArgs;
+use crate::contender::BenchStream;
 use crate::system;
 
 /// The number of connections that talk, one after another.
@@ -21,13 +21,13 @@ pub const SIZES: [usize; 3] = [TALKERS, 100, 1_000];
 /// The cost at each size is the median of this many measurements.
 pub const SLICES: u32 = 9;
 
-pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn start<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;
     let servers = task.servers.clone();
     Ok(Box::new(move || {
-        let talkers: Vec<Table<W>> = (0..TALKERS)
-            .map(|_| Ok(Table::over(W::open(servers[0])?)))
+        let talkers: Vec<OpenConnection<W>> = (0..TALKERS)
+            .map(|_| Ok(OpenConnection::over(W::open(servers[0])?)))
             .collect::<io::Result<_>>()?;
         let mut silent = Vec::<W>::with_capacity(plan.count as usize);
         let mut others = servers[1..].iter().cycle();
@@ -59,7 +59,7 @@ pub fn figures(costs: &[f64], opening: Duration, count: u32) -> Vec<f64> {
 }
 
 /// Returns the CPU time of a round trip in seconds.
-fn cost<W: Wire>(talkers: &[Table<W>], within: Duration) -> io::Result<f64> {
+fn cost<W: BenchStream>(talkers: &[OpenConnection<W>], within: Duration) -> io::Result<f64> {
     for table in talkers {
         table.play(BETWEEN_LOOKS)?;
     }

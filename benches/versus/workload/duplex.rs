@@ -6,13 +6,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Turn;
+use super::Slice;
 use super::bulk::{CHUNK, CHUNKS_TO_WARM_UP, GIB, MIB};
-use crate::args::Task;
-use crate::contender::Shared;
+use crate::args::ClientArgs;
+use crate::contender::SharedStream;
 use crate::system;
 
-pub fn start<W: Shared>(task: &Task) -> io::Result<Turn> {
+pub fn start<W: SharedStream>(task: &ClientArgs) -> io::Result<Slice> {
     let wire = W::open(task.servers[0])?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
     let written = vec![0x5a; CHUNK];

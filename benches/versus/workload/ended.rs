@@ -11,10 +11,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Turn;
-use super::ping_pong::Table;
-use crate::args::Task;
-use crate::contender::Shared;
+use super::Slice;
+use super::ping_pong::OpenConnection;
+use crate::args::ClientArgs;
+use crate::contender::SharedStream;
 use crate::system::{self, ThreadId};
 
 /// The exchange before the end.
@@ -32,12 +32,12 @@ pub const AT_REST: Before = Before { round_trips: 0, settled: Duration::from_mil
 pub const IN_DIALOGUE: Before = Before { round_trips: 1_000, settled: Duration::from_micros(200) };
 
 /// Ends the read by closing the connection.
-pub fn by_close<W: Shared>(task: &Task, before: Before) -> io::Result<Turn> {
+pub fn by_close<W: SharedStream>(task: &ClientArgs, before: Before) -> io::Result<Slice> {
     start::<W>(task, before, |wire| wire.interrupt(), |_| true)
 }
 
 /// Ends the read by a deadline; the connection stays open.
-pub fn by_deadline<W: Shared>(task: &Task, before: Before) -> io::Result<Turn> {
+pub fn by_deadline<W: SharedStream>(task: &ClientArgs, before: Before) -> io::Result<Slice> {
     let timed_out = |result: &io::Result<usize>| {
         let kind = result.as_ref().map_err(io::Error::kind);
         matches!(kind, Err(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock))
@@ -56,12 +56,12 @@ pub fn figures(mut latencies: Vec<Duration>) -> Vec<f64> {
 /// Checks if a read ended as it should. A read that returns bytes is always wrong.
 type Proper = fn(&io::Result<usize>) -> bool;
 
-fn start<W: Shared>(
-    task: &Task,
+fn start<W: SharedStream>(
+    task: &ClientArgs,
     before: Before,
     end: fn(&W) -> io::Result<()>,
     proper: Proper,
-) -> io::Result<Turn> {
+) -> io::Result<Slice> {
     let server = task.servers[0];
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(Box::new(move || {
@@ -70,13 +70,13 @@ fn start<W: Shared>(
     }))
 }
 
-fn one<W: Shared>(
+fn one<W: SharedStream>(
     server: SocketAddr,
     before: Before,
     end: fn(&W) -> io::Result<()>,
     proper: Proper,
 ) -> io::Result<Duration> {
-    let table = Arc::new(Table::over(W::open(server)?));
+    let table = Arc::new(OpenConnection::over(W::open(server)?));
     let (sender, receiver) = mpsc::channel();
     let reader = thread::spawn({
         let table = Arc::clone(&table);

@@ -5,10 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::thread;
 
-use super::Turn;
-use super::ping_pong::Table;
-use crate::args::Task;
-use crate::contender::Wire;
+use super::Slice;
+use super::ping_pong::OpenConnection;
+use crate::args::ClientArgs;
+use crate::contender::BenchStream;
 use crate::system;
 
 /// The number of sockets opened before the first measurement, so that one-time costs are not included.
@@ -18,23 +18,23 @@ pub const FIRST: usize = 16;
 const SPARE_FILES: u64 = 100;
 
 /// Opens the connections and nothing more.
-pub fn from_the_first<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn from_the_first<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     start(task, |server| W::open(server))
 }
 
 /// Exchanges 64 bytes in each direction first, so that lazily allocated memory is included.
-pub fn after_an_exchange<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn after_an_exchange<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     start(task, |server| {
-        let table = Table::over(W::open(server)?);
+        let table = OpenConnection::over(W::open(server)?);
         table.play(1)?;
         Ok(table.wire)
     })
 }
 
-fn start<W: Wire>(
-    task: &Task,
+fn start<W: BenchStream>(
+    task: &ClientArgs,
     open: impl Fn(SocketAddr) -> io::Result<W> + 'static,
-) -> io::Result<Turn> {
+) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     enough_files(plan.count)?;
     let mut held = Vec::<W>::with_capacity(FIRST + plan.count as usize);

@@ -3,13 +3,16 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Turn;
-use crate::args::Task;
-use crate::contender::Wire;
+use super::Slice;
+use crate::args::ClientArgs;
+use crate::contender::BenchStream;
 
 /// Measures round trips per second.
-pub fn for_a_while<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Turn> {
-    let table = Table::<W>::set(task, limit)?;
+pub fn for_a_while<W: BenchStream>(
+    task: &ClientArgs,
+    limit: Option<Duration>,
+) -> io::Result<Slice> {
+    let table = OpenConnection::<W>::set(task, limit)?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
     Ok(Box::new(move || {
         table.play(WARM_UP)?;
@@ -27,8 +30,8 @@ pub fn for_a_while<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<
 }
 
 /// Makes round trips only, for strace. The figure is their number.
-pub fn a_number<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Turn> {
-    let table = Table::<W>::set(task, limit)?;
+pub fn a_number<W: BenchStream>(task: &ClientArgs, limit: Option<Duration>) -> io::Result<Slice> {
+    let table = OpenConnection::<W>::set(task, limit)?;
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(Box::new(move || {
         table.play(count)?;
@@ -37,13 +40,13 @@ pub fn a_number<W: Wire>(task: &Task, limit: Option<Duration>) -> io::Result<Tur
 }
 
 /// A connection for ping-pong.
-pub struct Table<W> {
+pub struct OpenConnection<W> {
     pub wire: W,
 }
 
-impl<W: Wire> Table<W> {
+impl<W: BenchStream> OpenConnection<W> {
     /// Connects, and checks that the server echoes.
-    pub fn set(task: &Task, limit: Option<Duration>) -> io::Result<Self> {
+    pub fn set(task: &ClientArgs, limit: Option<Duration>) -> io::Result<Self> {
         let wire = W::open(task.servers[0])?;
         if let Some(limit) = limit {
             wire.limit_reads(limit)?;

@@ -2,7 +2,7 @@
 
 /// The CPUs of client and server.
 #[derive(Clone, Copy)]
-pub enum Place {
+pub enum CpuPlacement {
     /// The same CPU for both: this measures work, and not the distance between CPUs.
     OneCore,
     /// One CPU each.
@@ -11,7 +11,7 @@ pub enum Place {
     Anywhere,
 }
 
-impl Place {
+impl CpuPlacement {
     /// Selects the CPUs of client and server from `all`; they are empty if processes cannot be pinned.
     pub fn cpus(self, all: &[usize]) -> Result<[Vec<usize>; 2], String> {
         let (&first, &last) = match (all.first(), all.last()) {

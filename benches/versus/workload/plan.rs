@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The amount of work in [`Mode::Quick`].
 #[derive(Clone, Copy)]
-pub struct Plan {
+pub struct Effort {
     /// The number of turns of each contender per round.
     pub turns: u32,
     /// The length of a turn, if the workload depends on it.
@@ -18,7 +18,7 @@ pub struct Plan {
     pub traced: bool,
 }
 
-impl Plan {
+impl Effort {
     pub const fn turns(turns: u32, turn: Duration) -> Self {
         Self { turns, turn, count: 0, most_rounds: u32::MAX, grows: false, traced: false }
     }

@@ -2,14 +2,14 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::Turn;
+use super::Slice;
 use super::bulk::stream;
-use crate::args::Task;
-use crate::contender::Wire;
+use crate::args::ClientArgs;
+use crate::contender::BenchStream;
 
 pub const SMALL: usize = 100;
 
-pub fn unbuffered<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn unbuffered<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     let wire = W::open(task.servers[0])?;
     stream(task, wire, |wire| {
         wire.write_all(&[0x5a; SMALL])?;
@@ -17,7 +17,7 @@ pub fn unbuffered<W: Wire>(task: &Task) -> io::Result<Turn> {
     })
 }
 
-pub fn buffered<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn buffered<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     let writer = BufWriter::new(Writer(W::open(task.servers[0])?));
     stream(task, writer, |writer| {
         writer.write_all(&[0x5a; SMALL])?;
@@ -28,7 +28,7 @@ pub fn buffered<W: Wire>(task: &Task) -> io::Result<Turn> {
 /// Adapts a wire to [`Write`].
 struct Writer<W>(W);
 
-impl<W: Wire> Write for Writer<W> {
+impl<W: BenchStream> Write for Writer<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.write(buf)
     }

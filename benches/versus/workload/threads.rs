@@ -7,21 +7,21 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Instant;
 
-use super::Turn;
-use super::ping_pong::Table;
-use crate::args::Task;
-use crate::contender::Wire;
+use super::Slice;
+use super::ping_pong::OpenConnection;
+use crate::args::ClientArgs;
+use crate::contender::BenchStream;
 
-pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
+pub fn start<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     let players = plan.count as usize;
-    let hall = Arc::new(Hall {
+    let hall = Arc::new(ThreadPool {
         gate: Barrier::new(players + 1),
         over: AtomicBool::new(false),
         played: AtomicU64::new(0),
     });
     for _ in 0..players {
-        let table = Table::over(W::open(task.servers[0])?);
+        let table = OpenConnection::over(W::open(task.servers[0])?);
         table.play(WARM_UP_OF_EACH)?;
         let hall = Arc::clone(&hall);
         // A panic in a player ends the process at once, so no thread waits for it at the gate.
@@ -56,7 +56,7 @@ pub fn start<W: Wire>(task: &Task) -> io::Result<Turn> {
 pub const WARM_UP_OF_EACH: u32 = 5;
 
 /// The state that the players share.
-struct Hall {
+struct ThreadPool {
     gate: Barrier,
     over: AtomicBool,
     played: AtomicU64,

@@ -5,25 +5,29 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Socket, SocketOptions, TcpOptions};
 
-use crate::case::Case;
-use crate::judge::{Waiters, fails_not};
+use crate::case::FaultCase;
+use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
-use crate::stage::{Stage, little_room};
+use crate::stage::{SocketPhase, little_room};
 use crate::support::peer::listen_with_room;
 use crate::support::tls::Way;
 use crate::support::{PATIENCE, call, ms, noise, read_exactly, read_to_end, same};
 
 const LIMIT: Duration = ms(700);
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let mut cases = Vec::new();
     for (way, name) in [(Way::Plain, "plain"), (Way::On, "tls"), (Way::Upgraded, "upgraded")] {
-        cases.push(Case::new(format!("buffers/tiny-{name}"), move || tiny(way)));
-        cases.push(Case::new(format!("buffers/short-reads-{name}"), move || short_reads(way)));
-        cases.push(Case::new(format!("buffers/short-writes-{name}"), move || short_writes(way)));
+        cases.push(FaultCase::new(format!("buffers/tiny-{name}"), move || tiny(way)));
+        cases.push(FaultCase::new(format!("buffers/short-reads-{name}"), move || short_reads(way)));
+        cases.push(FaultCase::new(format!("buffers/short-writes-{name}"), move || {
+            short_writes(way)
+        }));
     }
-    for stage in [Stage::Open, Stage::OpenTls, Stage::PeerEnded, Stage::PeerEndedTls] {
-        cases.push(Case::new(format!("never-reads/{}", stage.name()), move || {
+    for stage in
+        [SocketPhase::Open, SocketPhase::OpenTls, SocketPhase::PeerEnded, SocketPhase::PeerEndedTls]
+    {
+        cases.push(FaultCase::new(format!("never-reads/{}", stage.name()), move || {
             never_reads(stage);
         }));
     }
@@ -81,7 +85,7 @@ fn short_writes(way: Way) {
 }
 
 /// Checks that a write's own limit passes, and that the peer gets all accepted data when it finally reads.
-fn never_reads(stage: Stage) {
+fn never_reads(stage: SocketPhase) {
     let mut peer = Remote::start();
     let socket: Socket = stage.reach(&mut peer, little_room().write_timeout(LIMIT));
     let begun = Instant::now();
@@ -93,6 +97,6 @@ fn never_reads(stage: Stage) {
     assert!(taken > 0 && took >= LIMIT, "{taken} bytes in {took:?}");
     crate::support::times_out::<()>(Err(failure.expect("the peer does not read")));
     let begun = Instant::now();
-    Waiters::default().write(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    BlockedCalls::default().write(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
     super::peer::lives_on(stage, &socket, &mut peer);
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 use sockeye::{ErrorKind, SocketOptions};
 
 use super::connecting::everyone;
-use crate::case::{Case, Place, skip};
-use crate::judge::{Waiters, fails_not};
+use crate::case::{FaultCase, ProcessKind, skip};
+use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
 use crate::server::Server;
-use crate::stage::{Stage, little_room};
+use crate::stage::{SocketPhase, little_room};
 use crate::support::peer::black_hole;
 use crate::support::{fails, ms};
 use crate::tour;
@@ -23,21 +23,26 @@ const FAR_AHEAD: &str = "+20y";
 /// A time before any certificate that a test makes is valid.
 const FAR_BACK: &str = "-53y";
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let mut cases = Vec::new();
     for (name, to) in [("ahead", FAR_AHEAD), ("back", FAR_BACK)] {
         let jumps = |what: &str, play: fn(&str)| {
-            Case::new(format!("clock/jumps-{name}-{what}"), move || play(to)).at(Place::SetClock)
+            FaultCase::new(format!("clock/jumps-{name}-{what}"), move || play(to))
+                .at(ProcessKind::SetClock)
         };
         cases.push(jumps("while-connecting", while_connecting));
         cases.push(jumps("while-open", while_open));
         cases.push(jumps("before-a-handshake", before_a_handshake));
         cases.push(jumps("while-closing", while_closing));
     }
-    cases.push(Case::new("clock/began-long-ago-a-tour", a_tour).at(Place::OldClock));
+    cases.push(FaultCase::new("clock/began-long-ago-a-tour", a_tour).at(ProcessKind::OldClock));
     let connecting = || while_connecting("");
-    cases.push(Case::new("clock/began-long-ago-connecting", connecting).at(Place::OldClock));
-    cases.push(Case::new("clock/began-long-ago-open", || while_open("")).at(Place::OldClock));
+    cases.push(
+        FaultCase::new("clock/began-long-ago-connecting", connecting).at(ProcessKind::OldClock),
+    );
+    cases.push(
+        FaultCase::new("clock/began-long-ago-open", || while_open("")).at(ProcessKind::OldClock),
+    );
     cases
 }
 
@@ -54,18 +59,18 @@ fn while_connecting(to: &str) {
 /// Checks that deadlines pass on time, and that the connection still works after them.
 fn while_open(to: &str) {
     let mut peer = Remote::start();
-    let socket = Stage::Open.reach(&mut peer, little_room());
+    let socket = SocketPhase::Open.reach(&mut peer, little_room());
     let waiting = socket.clone();
     let begun = Instant::now();
     socket.set_deadline(begun.checked_add(LIMIT));
-    let waiters = Waiters::default()
+    let waiters = BlockedCalls::default()
         .read(&socket)
         .write(&socket)
         .call("closed", move || waiting.closed_timeout(LIMIT));
     jump(to);
     waiters.told(begun, LIMIT, ErrorKind::TimedOut);
     socket.set_deadline(None);
-    super::peer::lives_on(Stage::Open, &socket, &mut peer);
+    super::peer::lives_on(SocketPhase::Open, &socket, &mut peer);
 }
 
 /// Checks that the wall clock decides if certificates are valid, as it should.
@@ -84,12 +89,12 @@ fn before_a_handshake(to: &str) {
 
 fn while_closing(to: &str) {
     let mut peer = Remote::start();
-    let socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
+    let socket = SocketPhase::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
     crate::support::fill(&socket);
     peer.stop();
     let closing = socket.clone();
     let begun = Instant::now();
-    let waiters = Waiters::default().call("close", move || closing.close());
+    let waiters = BlockedCalls::default().call("close", move || closing.close());
     jump(to);
     waiters.told(begun, LIMIT, ErrorKind::TimedOut);
     fails(socket.closed(), ErrorKind::TimedOut);

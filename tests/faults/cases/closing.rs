@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use sockeye::{Connector, ErrorKind, Socket};
 
-use crate::case::Case;
-use crate::judge::{SLACK, Waiters, fails_not};
+use crate::case::FaultCase;
+use crate::judge::{BlockedCalls, SLACK, fails_not};
 use crate::remote::Remote;
-use crate::stage::{Stage, little_room};
+use crate::stage::{SocketPhase, little_room};
 use crate::support::{PATIENCE, eventually, fails, fill, ms, pour, timed};
 
 const LIMIT: Duration = ms(700);
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     vec![
-        Case::new("closing/reset", || breaks_off(|peer| peer.does("reset"))),
-        Case::new("closing/killed", || breaks_off(|peer| peer.kill())),
-        Case::new("closing/frozen", || {
+        FaultCase::new("closing/reset", || breaks_off(|peer| peer.does("reset"))),
+        FaultCase::new("closing/killed", || breaks_off(|peer| peer.kill())),
+        FaultCase::new("closing/frozen", || {
             let (peer, socket) = stuck();
             peer.stop();
             let begun = Instant::now();
@@ -25,21 +25,21 @@ pub fn cases() -> Vec<Case> {
             fails(socket.closed(), ErrorKind::TimedOut);
             peer.go_on();
         }),
-        Case::new("closing/writer-reset", || {
+        FaultCase::new("closing/writer-reset", || {
             let (mut peer, socket) = stuck();
             let writer = socket.writer();
-            let waiters = Waiters::default().call("Writer::close", move || writer.close());
+            let waiters = BlockedCalls::default().call("Writer::close", move || writer.close());
             let waiters = waiters.read(&socket).closed(&socket);
             let cause = peer.does("reset");
             waiters.at_once(cause, ErrorKind::Reset);
         }),
-        Case::new("closing/writer-frozen", || {
+        FaultCase::new("closing/writer-frozen", || {
             let (mut peer, socket) = stuck();
             peer.stop();
             socket.set_write_timeout(Some(LIMIT)).expect("not zero");
             let writer = socket.writer();
             let begun = Instant::now();
-            let waiters = Waiters::default().call("Writer::close", move || writer.close());
+            let waiters = BlockedCalls::default().call("Writer::close", move || writer.close());
             waiters.told(begun, LIMIT, ErrorKind::TimedOut);
             socket.set_write_timeout(None).expect("none is fine");
             peer.go_on();
@@ -47,7 +47,7 @@ pub fn cases() -> Vec<Case> {
             fails_not(socket.writer().close());
             fails_not(socket.closed_timeout(PATIENCE));
         }),
-        Case::new("closing/dropped-and-frozen", || {
+        FaultCase::new("closing/dropped-and-frozen", || {
             let (peer, socket) = stuck();
             peer.stop();
             let begun = Instant::now();
@@ -58,19 +58,19 @@ pub fn cases() -> Vec<Case> {
             assert!(begun.elapsed() >= LIMIT, "what it owes is given up too soon");
             peer.go_on();
         }),
-        Case::new("closing/dropped-and-reset", || {
+        FaultCase::new("closing/dropped-and-reset", || {
             let (mut peer, socket) = stuck();
             drop(socket);
             peer.does("reset");
             eventually(SLACK, "its descriptor is closed", || connections_to(peer.address()) == 0);
         }),
-        Case::new("closing/shutdown-with-frozen-peers", || {
+        FaultCase::new("closing/shutdown-with-frozen-peers", || {
             let connector = Connector::builder().build().expect("the rules are fine");
             let mut peers: Vec<Remote> = (0..3).map(|_| Remote::start()).collect();
             let sockets: Vec<Socket> = peers
                 .iter_mut()
                 .map(|peer| {
-                    peer.accept(Stage::OpenTls);
+                    peer.accept(SocketPhase::OpenTls);
                     let mode = sockeye::SecureTransport::On;
                     let options = peer.secured(little_room(), mode).close_timeout(PATIENCE);
                     let socket = connector
@@ -89,12 +89,12 @@ pub fn cases() -> Vec<Case> {
                 fails(socket.closed_timeout(Duration::ZERO), ErrorKind::Closed);
             }
         }),
-        Case::new("closing/plain-and-frozen", || {
+        FaultCase::new("closing/plain-and-frozen", || {
             let mut peer = Remote::start();
-            let socket = Stage::Open.reach(&mut peer, little_room().close_timeout(LIMIT));
+            let socket = SocketPhase::Open.reach(&mut peer, little_room().close_timeout(LIMIT));
             fill(&socket);
             peer.stop();
-            let waiters = Waiters::default().read(&socket).write(&socket);
+            let waiters = BlockedCalls::default().read(&socket).write(&socket);
             let begun = Instant::now();
             // The kernel has it all.
             socket.close().expect("there is nothing to hand over");
@@ -109,21 +109,23 @@ pub fn cases() -> Vec<Case> {
 /// Returns a socket that owes its peer sealed records, and a peer that does not read them.
 fn stuck() -> (Remote, Socket) {
     let mut peer = Remote::start();
-    let socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
+    let socket = SocketPhase::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
     assert!(fill(&socket) > 0);
     (peer, socket)
 }
 
-fn closes(socket: &Socket) -> Waiters {
+fn closes(socket: &Socket) -> BlockedCalls {
     let (first, second) = (socket.clone(), socket.clone());
-    Waiters::default().call("close", move || first.close()).call("again", move || second.close())
+    BlockedCalls::default()
+        .call("close", move || first.close())
+        .call("again", move || second.close())
 }
 
 /// Checks that `close` returns after the fault, and that `closed` returns the error.
 fn breaks_off(fault: impl FnOnce(&mut Remote) -> Instant) {
     let (mut peer, socket) = stuck();
     let closing = closes(&socket);
-    let waiters = Waiters::default().closed(&socket);
+    let waiters = BlockedCalls::default().closed(&socket);
     let cause = fault(&mut peer);
     closing.at_once(cause, None);
     waiters.at_once(cause, ErrorKind::Reset);

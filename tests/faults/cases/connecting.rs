@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Socket, SocketOptions};
 
-use crate::case::Case;
-use crate::judge::{Waiters, fails_not, told_ever_after};
+use crate::case::FaultCase;
+use crate::judge::{BlockedCalls, fails_not, told_ever_after};
 use crate::support::peer::{black_hole, nothing_listens};
 use crate::support::{at_once, fails, ms};
 
@@ -15,17 +15,17 @@ const LIMIT: Duration = ms(700);
 /// A way to give the attempt up.
 type End = fn(&Socket);
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let ended: [(&str, End, Option<ErrorKind>); 3] = [
         ("close", |socket| fails_not(socket.close()), None),
         ("abort", Socket::abort, Some(ErrorKind::Closed)),
         ("writer-abort", |socket| socket.writer().abort(), Some(ErrorKind::Closed)),
     ];
     let ended = ended.map(|(name, end, closed)| {
-        Case::new(format!("connecting/full-backlog-{name}"), move || {
+        FaultCase::new(format!("connecting/full-backlog-{name}"), move || {
             let hole = black_hole();
             let socket = connect(hole.address, SocketOptions::new());
-            let waiters = Waiters::default().opened(&socket).read(&socket).write(&socket);
+            let waiters = BlockedCalls::default().opened(&socket).read(&socket).write(&socket);
             let begun = Instant::now();
             at_once(|| end(&socket));
             waiters.at_once(begun, ErrorKind::Closed);
@@ -36,7 +36,7 @@ pub fn cases() -> Vec<Case> {
         })
     });
     let mut cases = vec![
-        Case::new("connecting/full-backlog", || {
+        FaultCase::new("connecting/full-backlog", || {
             let hole = black_hole();
             let begun = Instant::now();
             let socket = connect(hole.address, SocketOptions::new().connect_timeout(LIMIT));
@@ -44,25 +44,25 @@ pub fn cases() -> Vec<Case> {
             fails(socket.opened(), ErrorKind::TimedOut);
             told_ever_after(&socket, ErrorKind::TimedOut);
         }),
-        Case::new("connecting/full-backlog-own-limits", || {
+        FaultCase::new("connecting/full-backlog-own-limits", || {
             let hole = black_hole();
             let options = SocketOptions::new().read_timeout(LIMIT).write_timeout(LIMIT);
             let socket = connect(hole.address, options);
             let begun = Instant::now();
             let (opening, closing) = (socket.clone(), socket.clone());
-            Waiters::default()
+            BlockedCalls::default()
                 .read(&socket)
                 .write(&socket)
                 .call("opened", move || opening.opened_timeout(LIMIT))
                 .call("closed", move || closing.closed_timeout(LIMIT))
                 .told(begun, LIMIT, ErrorKind::TimedOut);
-            let waiters = Waiters::default().opened(&socket).read(&socket);
+            let waiters = BlockedCalls::default().opened(&socket).read(&socket);
             let begun = Instant::now();
             socket.set_read_timeout(None).expect("none is fine");
             socket.abort();
             waiters.at_once(begun, ErrorKind::Closed);
         }),
-        Case::new("connecting/refused", || {
+        FaultCase::new("connecting/refused", || {
             let nothing = nothing_listens();
             let begun = Instant::now();
             let socket = connect(nothing.address, SocketOptions::new());
@@ -78,6 +78,6 @@ fn connect(address: SocketAddr, options: SocketOptions) -> Socket {
     sockeye::connect_with(address, options).expect("the address is fine")
 }
 
-pub fn everyone(socket: &Socket) -> Waiters {
-    Waiters::default().opened(socket).read(socket).write(socket).closed(socket)
+pub fn everyone(socket: &Socket) -> BlockedCalls {
+    BlockedCalls::default().opened(socket).read(socket).write(socket).closed(socket)
 }

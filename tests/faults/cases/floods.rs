@@ -1,11 +1,11 @@
 //! Peers that flood sockets without a reader, and how much that delays other sockets. The limits are for an idle
 //! machine and a release build: `cargo test --release --test faults -- cases floods`.
 
-use crate::case::{Case, skip};
+use crate::case::{FaultCase, skip};
 use crate::support::flood::{Flood, Flooded, Lateness};
 use crate::support::{ms, room_for_descriptors};
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     [
         ("plaintext", Flood::Plaintext, 1_000),
         ("records", Flood::Records, 1_000),
@@ -13,7 +13,7 @@ pub fn cases() -> Vec<Case> {
         ("tickets", Flood::Tickets(2_000), 64),
     ]
     .map(|(name, flood, count)| {
-        Case::new(format!("floods/{name}"), move || others_are_served(flood, count))
+        FaultCase::new(format!("floods/{name}"), move || others_are_served(flood, count))
     })
     .into()
 }

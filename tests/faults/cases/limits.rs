@@ -5,7 +5,7 @@ use std::thread;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sockeye::{Error, ErrorKind};
 
-use crate::case::{Case, Place, skip};
+use crate::case::{FaultCase, ProcessKind, skip};
 use crate::judge::works;
 use crate::server::{Server, Site};
 use crate::support::process::take_all_descriptors;
@@ -17,25 +17,25 @@ const ENOUGH: usize = 12;
 
 type Tour = fn(&Site) -> Result<(), Error>;
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let tours: [(&str, Tour); 3] =
         [("plain", tour::plain), ("tls", tour::secured), ("upgrade", tour::upgraded)];
     let mut cases = Vec::new();
     for (name, tour) in tours {
         for free in 0..=ENOUGH {
             let case = format!("descriptors/{name}-{free}-free");
-            cases.push(Case::new(case, move || few_descriptors(tour, free)).cold());
+            cases.push(FaultCase::new(case, move || few_descriptors(tour, free)).cold());
         }
         for free in 0..3 {
             let case = format!("descriptors/{name}-{free}-free-later");
-            cases.push(Case::new(case, move || few_descriptors(tour, free)));
+            cases.push(FaultCase::new(case, move || few_descriptors(tour, free)));
         }
     }
     for (name, tour) in tours {
-        let case = Case::new(format!("threads/none-{name}"), move || no_threads(tour));
-        cases.push(case.at(Place::Unprivileged).cold());
-        let case = Case::new(format!("threads/none-{name}-later"), move || no_threads(tour));
-        cases.push(case.at(Place::Unprivileged));
+        let case = FaultCase::new(format!("threads/none-{name}"), move || no_threads(tour));
+        cases.push(case.at(ProcessKind::Unprivileged).cold());
+        let case = FaultCase::new(format!("threads/none-{name}-later"), move || no_threads(tour));
+        cases.push(case.at(ProcessKind::Unprivileged));
     }
     cases
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::case::{Case, aborted};
-use crate::child::{Ran, run};
+use crate::case::{FaultCase, aborted};
+use crate::child::{ChildOutput, run};
 use crate::server::{Server, Site};
 use crate::support::alone::this_binary;
 use crate::tour;
@@ -18,10 +18,10 @@ use crate::tour;
 /// Limits of the address space, in KiB above its size at the start: less than a thread takes, about as much, and more.
 const ROOMS: [u64; 10] = [0, 64, 256, 1024, 2100, 2500, 4300, 6500, 16_000, 70_000];
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let case = |room: &u64| {
         let room = *room;
-        Case::new(format!("memory/{room}-KiB-more"), move || starves(room))
+        FaultCase::new(format!("memory/{room}-KiB-more"), move || starves(room))
     };
     ROOMS.iter().map(case).collect()
 }
@@ -31,7 +31,7 @@ fn starves(room: u64) {
     let mut command = Command::new(this_binary());
     command.args(["starved", &room.to_string(), &server.site.word()]);
     let ran = run(command, Duration::from_secs(30)).expect("it can be started");
-    let Ran { output, errors, status, took } = ran;
+    let ChildOutput { output, errors, status, took } = ran;
     let status = status.unwrap_or_else(|| panic!("it hangs\n{output}{errors}"));
     let by_rule = errors.is_empty() || errors.contains("memory allocation of");
     if status.signal() == Some(libc::SIGABRT) && by_rule {

@@ -12,10 +12,10 @@ mod network;
 mod peer;
 mod tls;
 
-use crate::case::Case;
+use crate::case::FaultCase;
 
 /// Returns all cases, in the same order in every process.
-pub fn all() -> Vec<Case> {
+pub fn all() -> Vec<FaultCase> {
     let all = [
         connecting::cases(),
         names::cases(),

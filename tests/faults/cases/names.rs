@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use sockeye::{Connector, ErrorKind, Resolver, Socket, SocketOptions};
 
 use super::connecting::everyone;
-use crate::case::Case;
+use crate::case::FaultCase;
 use crate::judge::{OWN_PANIC, fails_not, told_ever_after};
 use crate::support::peer::{Server, nothing_listens};
 use crate::support::{PATIENCE, at_once, fails, ms};
 
 const LIMIT: Duration = ms(700);
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     vec![
-        Case::new("names/hangs", || {
+        FaultCase::new("names/hangs", || {
             let gate = Arc::new(Gate::default());
             let begun = Instant::now();
             let socket = dial(gate.resolver(), 9, SocketOptions::new().connect_timeout(LIMIT));
@@ -26,17 +26,17 @@ pub fn cases() -> Vec<Case> {
             told_ever_after(&socket, ErrorKind::TimedOut);
             gate.open();
         }),
-        Case::new("names/hangs-close", || {
+        FaultCase::new("names/hangs-close", || {
             let gate = Arc::new(Gate::default());
             let socket = dial(gate.resolver(), 9, SocketOptions::new());
-            let waiters = crate::judge::Waiters::default().opened(&socket).read(&socket);
+            let waiters = crate::judge::BlockedCalls::default().opened(&socket).read(&socket);
             let begun = Instant::now();
             at_once(|| socket.close()).expect("it cancels the attempt");
             waiters.at_once(begun, ErrorKind::Closed);
             fails_not(socket.closed());
             gate.open();
         }),
-        Case::new("names/many-hang-others-go-on", || {
+        FaultCase::new("names/many-hang-others-go-on", || {
             let gate = Arc::new(Gate::default());
             let hang: Vec<Socket> = (0..100)
                 .map(|_| dial(gate.resolver(), 9, SocketOptions::new().connect_timeout(LIMIT)))
@@ -47,7 +47,7 @@ pub fn cases() -> Vec<Case> {
             }
             gate.open();
         }),
-        Case::new("names/fails-slowly", || {
+        FaultCase::new("names/fails-slowly", || {
             let begun = Instant::now();
             let resolver = |_: &str| {
                 // A slow resolver is the fault of this case.
@@ -64,7 +64,7 @@ pub fn cases() -> Vec<Case> {
         fails_at_once("ends-its-thread-badly", |_| {
             std::panic::resume_unwind(Box::new(PanicsWhenDropped))
         }),
-        Case::new("names/answers-late-with-a-dead-address", || {
+        FaultCase::new("names/answers-late-with-a-dead-address", || {
             let nothing = nothing_listens();
             let resolver = |_: &str| {
                 thread::sleep(ms(300));
@@ -74,7 +74,7 @@ pub fn cases() -> Vec<Case> {
             let socket = dial(resolver, nothing.address.port(), SocketOptions::new());
             everyone(&socket).told(begun, ms(300), ErrorKind::Connect);
         }),
-        Case::new("names/answers-with-thousands-of-dead-addresses", || {
+        FaultCase::new("names/answers-with-thousands-of-dead-addresses", || {
             let server = Server::echoes();
             let resolver = |_: &str| {
                 // Nothing listens on that port of these addresses; the last address is the server's.
@@ -97,8 +97,8 @@ pub fn cases() -> Vec<Case> {
 fn fails_at_once(
     name: &str,
     resolver: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Clone + Send + Sync + 'static,
-) -> Case {
-    Case::new(format!("names/{name}"), move || {
+) -> FaultCase {
+    FaultCase::new(format!("names/{name}"), move || {
         let gate = Arc::new(Gate::default());
         let (passes, resolver) = (Arc::clone(&gate), resolver.clone());
         let then = move |name: &str| {

@@ -7,11 +7,11 @@ use sockeye::{Connector, ErrorKind, Keepalive, Socket, SocketOptions, TcpOptions
 
 use super::connecting::everyone;
 use super::peer::lives_on;
-use crate::case::{Case, Place};
-use crate::judge::{SLACK, Waiters, told_ever_after};
+use crate::case::{FaultCase, ProcessKind};
+use crate::judge::{BlockedCalls, SLACK, told_ever_after};
 use crate::remote::Remote;
 use crate::space::{Space, V4, V6, here, ip};
-use crate::stage::{Stage, little_room};
+use crate::stage::{SocketPhase, little_room};
 use crate::support::{eventually, fails, fill, ms, timed};
 
 const LIMIT: Duration = ms(1000);
@@ -22,7 +22,7 @@ const GONE_AFTER: Duration = Duration::from_secs(3);
 /// A fault of the network. Returns the time when it began.
 type Fault = fn(&Space) -> Instant;
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let drops: Fault = |space| space.rule("meta l4proto tcp drop");
     let resets: Fault = |space| space.rule("meta l4proto tcp reject with tcp reset");
     let rejects: Fault = |space| space.rule("meta l4proto tcp reject");
@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
         case("connecting/only-ipv4-dead", || other_family(V4, V6)),
         case("closing/black-hole", closes_into_a_black_hole),
     ];
-    for stage in Stage::ALL {
+    for stage in SocketPhase::ALL {
         let name = stage.name();
         cases.push(case(&format!("black-hole/{name}"), move || {
             if stage.is_opening() { halted(stage, drops) } else { is_lost(stage, drops) }
@@ -62,8 +62,8 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn case(name: &str, play: impl Fn() + Send + Sync + 'static) -> Case {
-    Case::new(name, play).at(Place::OwnNetwork)
+fn case(name: &str, play: impl Fn() + Send + Sync + 'static) -> FaultCase {
+    FaultCase::new(name, play).at(ProcessKind::OwnNetwork)
 }
 
 // -------------------------------------------------------------------- on the way there
@@ -96,7 +96,7 @@ fn other_family(dead: &str, alive: &str) {
     let answer: Vec<IpAddr> = vec![ip(dead), ip(alive)];
     let connector = Connector::builder().resolver(move |_: &str| Ok(answer.clone()));
     let connector = connector.build().expect("the rules are fine");
-    peer.accept(Stage::Open);
+    peer.accept(SocketPhase::Open);
     let (socket, took) = timed(|| {
         let socket = connector.connect(("name.test", peer.port())).expect("the address is fine");
         let info = socket.opened().expect("one address works");
@@ -105,7 +105,7 @@ fn other_family(dead: &str, alive: &str) {
     });
     assert!(took < 2 * sockeye::machine::ATTEMPT_DELAY + SLACK, "it took {took:?}");
     peer.is_ready();
-    lives_on(Stage::Open, &socket, &mut peer);
+    lives_on(SocketPhase::Open, &socket, &mut peer);
 }
 
 // -------------------------------------------------------------------- in every stage
@@ -119,7 +119,7 @@ fn patient() -> SocketOptions {
 
 /// Checks that the kernel gives the connection up, after keepalive probes or after the user timeout if data is in
 /// flight.
-fn is_lost(stage: Stage, fault: Fault) {
+fn is_lost(stage: SocketPhase, fault: Fault) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, patient());
     let waiters = stage.waiters(&socket);
@@ -130,7 +130,7 @@ fn is_lost(stage: Stage, fault: Fault) {
 
 /// Checks that a reset of the peer's network is reported. It answers the next segment, at the latest a keepalive
 /// probe.
-fn is_reset(stage: Stage, fault: Fault) {
+fn is_reset(stage: SocketPhase, fault: Fault) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, patient());
     let waiters = stage.waiters(&socket);
@@ -140,7 +140,7 @@ fn is_reset(stage: Stage, fault: Fault) {
 }
 
 /// Checks that the connect timeout ends a handshake in which the peer stops.
-fn halted(stage: Stage, fault: Fault) {
+fn halted(stage: SocketPhase, fault: Fault) {
     let (space, mut peer) = reachable();
     let begun = Instant::now();
     let socket = stage.reach(&mut peer, little_room().connect_timeout(LIMIT));
@@ -151,14 +151,14 @@ fn halted(stage: Stage, fault: Fault) {
 
 /// Checks that without keepalive or a user timeout only the limits of calls pass, and that the connection outlives the
 /// fault.
-fn flaps(stage: Stage) {
+fn flaps(stage: SocketPhase) {
     let (space, mut peer) = reachable();
     let socket = stage.reach(&mut peer, little_room());
     space.there("ip link set cable down");
     let begun = Instant::now();
     socket.set_deadline(begun.checked_add(LIMIT));
     let waiting = socket.clone();
-    let mut waiters = Waiters::default().call("closed", move || waiting.closed_timeout(LIMIT));
+    let mut waiters = BlockedCalls::default().call("closed", move || waiting.closed_timeout(LIMIT));
     if stage.reads() {
         waiters = waiters.read(&socket);
     }
@@ -174,12 +174,12 @@ fn flaps(stage: Stage) {
 /// Checks that `close` gives up in time if the socket cannot deliver its data.
 fn closes_into_a_black_hole() {
     let (space, mut peer) = reachable();
-    let socket: Socket = Stage::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
+    let socket: Socket = SocketPhase::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
     fill(&socket);
     space.rule("drop");
     let begun = Instant::now();
     let closing = socket.clone();
-    let waiters = Waiters::default().call("close", move || closing.close());
+    let waiters = BlockedCalls::default().call("close", move || closing.close());
     waiters.told(begun, LIMIT, ErrorKind::TimedOut);
     fails(socket.closed(), ErrorKind::TimedOut);
     space.no_rules();

@@ -5,43 +5,44 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Socket};
 
-use crate::case::Case;
-use crate::judge::{Waiters, fails_not};
+use crate::case::FaultCase;
+use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
-use crate::stage::{Stage, little_room, strikes};
+use crate::stage::{SocketPhase, little_room, strikes};
 use crate::support::{PATIENCE, at_once, ms, read, read_exactly};
 
 const LIMIT: Duration = ms(700);
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let mut cases = Vec::new();
-    for stage in Stage::ALL {
+    for stage in SocketPhase::ALL {
         let name = stage.name();
-        cases.push(Case::new(format!("reset/{name}"), move || {
+        cases.push(FaultCase::new(format!("reset/{name}"), move || {
             strikes(stage, |peer| peer.does("reset"), Some(ErrorKind::Reset));
         }));
-        cases.push(Case::new(format!("killed/{name}"), move || {
+        cases.push(FaultCase::new(format!("killed/{name}"), move || {
             strikes(stage, |peer| peer.kill(), killed(stage));
         }));
-        cases.push(Case::new(format!("frozen/{name}"), move || freezes(stage)));
+        cases.push(FaultCase::new(format!("frozen/{name}"), move || freezes(stage)));
     }
     cases
 }
 
 /// Returns the error after the peer was killed. The kernel closes its connections, with RST if it has unread data.
-fn killed(stage: Stage) -> Option<ErrorKind> {
+fn killed(stage: SocketPhase) -> Option<ErrorKind> {
     match stage {
-        Stage::Handshake | Stage::Upgrading => Some(ErrorKind::Tls),
-        Stage::Open | Stage::OpenTls | Stage::PeerEnded | Stage::PeerEndedTls => {
-            Some(ErrorKind::Reset)
-        }
-        Stage::Finished => None,
-        Stage::FinishedTls => Some(ErrorKind::Truncated),
+        SocketPhase::Handshake | SocketPhase::Upgrading => Some(ErrorKind::Tls),
+        SocketPhase::Open
+        | SocketPhase::OpenTls
+        | SocketPhase::PeerEnded
+        | SocketPhase::PeerEndedTls => Some(ErrorKind::Reset),
+        SocketPhase::Finished => None,
+        SocketPhase::FinishedTls => Some(ErrorKind::Truncated),
     }
 }
 
 /// Checks that every limit passes on time, and that the connection works after the limit of a call.
-fn freezes(stage: Stage) {
+fn freezes(stage: SocketPhase) {
     let mut peer = Remote::start();
     let begun = Instant::now();
     if stage.is_opening() {
@@ -57,7 +58,7 @@ fn freezes(stage: Stage) {
     }
     let socket = stage.reach(&mut peer, little_room());
     peer.stop();
-    let mut waiters = Waiters::default();
+    let mut waiters = BlockedCalls::default();
     if stage.reads() {
         waiters = waiters.read(&socket);
     }
@@ -75,7 +76,7 @@ fn freezes(stage: Stage) {
 }
 
 /// Checks that accepted data arrives, that the peer's data does, and that both sides see EOF.
-pub fn lives_on(stage: Stage, socket: &Socket, peer: &mut Remote) {
+pub fn lives_on(stage: SocketPhase, socket: &Socket, peer: &mut Remote) {
     if stage.reads() {
         peer.does("alive");
         assert_eq!(read_exactly(socket, 5).expect("the peer sends"), b"alive");

@@ -4,58 +4,58 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Socket};
 
-use crate::case::Case;
-use crate::judge::Waiters;
+use crate::case::FaultCase;
+use crate::judge::BlockedCalls;
 use crate::remote::Remote;
-use crate::stage::{Stage, little_room, strikes};
+use crate::stage::{SocketPhase, little_room, strikes};
 use crate::support::ms;
 
 use super::peer::lives_on;
 
 const LIMIT: Duration = ms(700);
 
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<FaultCase> {
     let mut cases = vec![
-        case("fin-without-close-notify", Stage::OpenTls, &["fin"], ErrorKind::Truncated),
+        case("fin-without-close-notify", SocketPhase::OpenTls, &["fin"], ErrorKind::Truncated),
         case(
             "fin-within-a-record",
-            Stage::OpenTls,
+            SocketPhase::OpenTls,
             &["half a record", "fin"],
             ErrorKind::Truncated,
         ),
         case(
             "reset-within-a-record",
-            Stage::OpenTls,
+            SocketPhase::OpenTls,
             &["half a record", "reset"],
             ErrorKind::Reset,
         ),
-        case("garbage", Stage::OpenTls, &["garbage"], ErrorKind::Tls),
+        case("garbage", SocketPhase::OpenTls, &["garbage"], ErrorKind::Tls),
         case(
             "garbage-within-a-record",
-            Stage::OpenTls,
+            SocketPhase::OpenTls,
             &["half a record", "garbage for ever"],
             ErrorKind::Tls,
         ),
-        case("plaintext", Stage::OpenTls, &["plaintext"], ErrorKind::Tls),
-        case("alert", Stage::OpenTls, &["alert"], ErrorKind::Tls),
-        case("fin-without-close-notify", Stage::FinishedTls, &["fin"], ErrorKind::Truncated),
+        case("plaintext", SocketPhase::OpenTls, &["plaintext"], ErrorKind::Tls),
+        case("alert", SocketPhase::OpenTls, &["alert"], ErrorKind::Tls),
+        case("fin-without-close-notify", SocketPhase::FinishedTls, &["fin"], ErrorKind::Truncated),
         case(
             "fin-within-a-record",
-            Stage::FinishedTls,
+            SocketPhase::FinishedTls,
             &["half a record", "fin"],
             ErrorKind::Truncated,
         ),
-        case("garbage", Stage::FinishedTls, &["garbage"], ErrorKind::Tls),
-        Case::new("tls-silence-within-a-record/open-tls", silence_within_a_record),
+        case("garbage", SocketPhase::FinishedTls, &["garbage"], ErrorKind::Tls),
+        FaultCase::new("tls-silence-within-a-record/open-tls", silence_within_a_record),
     ];
-    for stage in [Stage::Handshake, Stage::Upgrading] {
+    for stage in [SocketPhase::Handshake, SocketPhase::Upgrading] {
         cases.extend([
             case("fin", stage, &["fin"], ErrorKind::Tls),
             case("garbage", stage, &["garbage"], ErrorKind::Tls),
             case("plaintext", stage, &["plaintext"], ErrorKind::Tls),
             case("half-a-flight-then-fin", stage, &["half", "fin"], ErrorKind::Tls),
             case("half-a-flight-then-reset", stage, &["half", "reset"], ErrorKind::Reset),
-            Case::new(format!("tls-half-a-flight-then-silence/{}", stage.name()), move || {
+            FaultCase::new(format!("tls-half-a-flight-then-silence/{}", stage.name()), move || {
                 silence_in_the_handshake(stage);
             }),
         ]);
@@ -63,8 +63,13 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn case(name: &str, stage: Stage, deeds: &'static [&'static str], kind: ErrorKind) -> Case {
-    Case::new(format!("tls-{name}/{}", stage.name()), move || {
+fn case(
+    name: &str,
+    stage: SocketPhase,
+    deeds: &'static [&'static str],
+    kind: ErrorKind,
+) -> FaultCase {
+    FaultCase::new(format!("tls-{name}/{}", stage.name()), move || {
         let do_all = |peer: &mut Remote| {
             let begun = Instant::now();
             for deed in deeds {
@@ -76,7 +81,7 @@ fn case(name: &str, stage: Stage, deeds: &'static [&'static str], kind: ErrorKin
     })
 }
 
-fn silence_in_the_handshake(stage: Stage) {
+fn silence_in_the_handshake(stage: SocketPhase) {
     let mut peer = Remote::start();
     let begun = Instant::now();
     let socket = stage.reach(&mut peer, little_room().connect_timeout(LIMIT));
@@ -89,12 +94,12 @@ fn silence_in_the_handshake(stage: Stage) {
 /// Checks that half a record is neither data nor an end: the read's own limit passes, and the rest still decrypts.
 fn silence_within_a_record() {
     let mut peer = Remote::start();
-    let socket: Socket = Stage::OpenTls.reach(&mut peer, little_room().read_timeout(LIMIT));
+    let socket: Socket = SocketPhase::OpenTls.reach(&mut peer, little_room().read_timeout(LIMIT));
     peer.does("half a record");
     let begun = Instant::now();
-    Waiters::default().read(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    BlockedCalls::default().read(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
     peer.does("the other half");
     let record = crate::support::read_exactly(&socket, 4000).expect("the record is whole now");
     assert!(record.iter().all(|byte| *byte == b'r'));
-    lives_on(Stage::OpenTls, &socket, &mut peer);
+    lives_on(SocketPhase::OpenTls, &socket, &mut peer);
 }

@@ -4,7 +4,7 @@ use sockeye::ErrorKind::Tls;
 
 use crate::behaviour::Behaviour;
 use crate::forge::identity::{self, Identity};
-use crate::forge::records::{self, HANDSHAKE, RECORD_MOST, message};
+use crate::forge::records::{self, HANDSHAKE, MAX_RECORD, message};
 use crate::forge::tls13::{certificate, certificate_with, encrypted_extensions};
 
 pub fn all() -> Vec<Behaviour> {
@@ -92,7 +92,7 @@ fn large() -> Vec<Behaviour> {
             server.say(&encrypted_extensions(&[]))?;
             let header = records::handshake_header(message::CERTIFICATE, 0xffff);
             server.sealed(HANDSHAKE, &header)?;
-            server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; RECORD_MOST]))
+            server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; MAX_RECORD]))
         })
         .flood(),
         Behaviour::never_opens("a certificate of 16 MiB", Tls, |server| {

@@ -7,7 +7,7 @@ use sockeye::ErrorKind::{Reset, Truncated};
 
 use super::BOTH;
 use crate::behaviour::{Behaviour, Outcome};
-use crate::forge::records::{DATA, RECORD_MOST};
+use crate::forge::records::{DATA, MAX_RECORD};
 
 pub fn all() -> Vec<Behaviour> {
     let mut all = Vec::new();
@@ -38,7 +38,7 @@ pub fn all() -> Vec<Behaviour> {
             }),
             Behaviour::ends("close_notify, then a flood of data", version, |server| {
                 server.close_notify()?;
-                server.flood_with(|sealer| sealer.seal(DATA, &[0; RECORD_MOST]))
+                server.flood_with(|sealer| sealer.seal(DATA, &[0; MAX_RECORD]))
             })
             .flood(),
             Behaviour::ends("close_notify, one byte at a time", version, |server| {

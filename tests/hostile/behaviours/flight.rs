@@ -8,7 +8,7 @@ use sockeye::ErrorKind::{Reset, TimedOut, Tls};
 use crate::behaviour::Behaviour;
 use crate::forge::Server;
 use crate::forge::records::{
-    self, ALERT, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, HEARTBEAT, RECORD_MOST,
+    self, ALERT, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, HEARTBEAT, MAX_RECORD,
     WARNING, message,
 };
 use crate::forge::tls13::{
@@ -110,7 +110,7 @@ fn sealed_records() -> Vec<Behaviour> {
             server.raw(&[0; 0x4801])
         }),
         greets("a record with too much content in the handshake", |server| {
-            let record = server.seal(HANDSHAKE, &[0; RECORD_MOST + 1]);
+            let record = server.seal(HANDSHAKE, &[0; MAX_RECORD + 1]);
             server.raw(&record)
         }),
         greets("a record of unknown type in the handshake", |server| server.sealed(77, b"what?")),
@@ -252,7 +252,7 @@ fn floods() -> Vec<Behaviour> {
         greets("a flood of padding in the handshake", |server| {
             server.flood_with(|sealer| {
                 let mut inner = vec![HANDSHAKE];
-                inner.resize(RECORD_MOST, 0);
+                inner.resize(MAX_RECORD, 0);
                 sealer.seal_inner(inner)
             })
         })
@@ -268,7 +268,7 @@ fn floods() -> Vec<Behaviour> {
         greets("endless EncryptedExtensions", |server| {
             let header = records::handshake_header(message::ENCRYPTED_EXTENSIONS, 0xffff);
             server.sealed(HANDSHAKE, &header)?;
-            server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; RECORD_MOST]))
+            server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; MAX_RECORD]))
         })
         .flood(),
         greets("endless EncryptedExtensions in crumbs", |server| {

@@ -8,7 +8,7 @@ use super::BOTH;
 use crate::behaviour::{Behaviour, Outcome};
 use crate::forge::Version::{Tls12, Tls13};
 use crate::forge::records::{
-    self, ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, RECORD_MOST, message,
+    self, ALERT, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, MAX_RECORD, message,
 };
 use crate::forge::tls13::{key_update, ticket};
 
@@ -41,7 +41,7 @@ fn of_nothing() -> Vec<Behaviour> {
     all.push(Behaviour::fails("a flood of empty records, all padding", Tls13, Tls, |server| {
         server.flood_with(|sealer| {
             let mut inner = vec![DATA];
-            inner.resize(RECORD_MOST, 0);
+            inner.resize(MAX_RECORD, 0);
             sealer.seal_inner(inner)
         })
     }));
@@ -56,12 +56,12 @@ fn of_messages() -> Vec<Behaviour> {
         Behaviour::fails("a flood of tickets of 60,000 bytes", Tls13, Tls, |server| {
             let message = ticket(60_000);
             server.flood_with(move |sealer| {
-                let records = message.chunks(RECORD_MOST).map(|part| sealer.seal(HANDSHAKE, part));
+                let records = message.chunks(MAX_RECORD).map(|part| sealer.seal(HANDSHAKE, part));
                 records.collect::<Vec<_>>().concat()
             })
         }),
         Behaviour::fails("a flood of tickets, many in a record", Tls13, Tls, |server| {
-            let content = ticket(16).repeat(RECORD_MOST / 60);
+            let content = ticket(16).repeat(MAX_RECORD / 60);
             server.flood_with(move |sealer| sealer.seal(HANDSHAKE, &content))
         }),
         Behaviour::fails("a flood of tickets, one byte at a time", Tls13, Tls, |server| {
@@ -102,7 +102,7 @@ fn of_messages() -> Vec<Behaviour> {
         Behaviour::fails("an endless message", Tls13, Tls, |server| {
             let begin = records::handshake_header(message::NEW_SESSION_TICKET, 0xffff);
             server.sealed(HANDSHAKE, &begin)?;
-            server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; RECORD_MOST]))
+            server.flood_with(|sealer| sealer.seal(HANDSHAKE, &[0; MAX_RECORD]))
         }),
         Behaviour::fails("KeyUpdates and tickets in turn", Tls13, Tls, |server| {
             server.flood_with(|sealer| {
@@ -119,14 +119,14 @@ fn of_data() -> Vec<Behaviour> {
     let mut all = Vec::new();
     for version in BOTH {
         for (name, len, least) in [
-            ("a flood of data", RECORD_MOST, 100_000),
+            ("a flood of data", MAX_RECORD, 100_000),
             ("a flood of data, one byte at a time", 1, 1000),
         ] {
             let reading = Outcome::Fails(TimedOut);
             all.push(Behaviour::after_data(name, version, least, reading, move |server| {
                 let begun = std::time::Instant::now();
                 while begun.elapsed() < Duration::from_secs(10) {
-                    let count = RECORD_MOST.div_ceil(len).min(200);
+                    let count = MAX_RECORD.div_ceil(len).min(200);
                     let records: Vec<_> = (0..count).map(|_| server.data_record(len)).collect();
                     server.raw(&records.concat())?;
                 }

@@ -9,7 +9,7 @@ use super::BOTH;
 use crate::behaviour::{Behaviour, Outcome};
 use crate::forge::Version::{Tls12, Tls13};
 use crate::forge::records::{
-    self, ALERT, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, HEARTBEAT, RECORD_MOST,
+    self, ALERT, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, HEARTBEAT, MAX_RECORD,
     WARNING,
 };
 
@@ -62,7 +62,7 @@ pub fn all() -> Vec<Behaviour> {
                 server.raw(&[0; 0x4801])
             }),
             Behaviour::fails("a record with too much content", version, Tls, |server| {
-                let record = server.seal(DATA, &[0; RECORD_MOST + 2]);
+                let record = server.seal(DATA, &[0; MAX_RECORD + 2]);
                 server.raw(&record)
             }),
             Behaviour::fails("an empty record in the clear", version, Tls, |server| {
@@ -179,7 +179,7 @@ pub fn all() -> Vec<Behaviour> {
                 let mut inner = crate::pattern::bytes(0, 100);
                 server.count(100);
                 inner.push(DATA);
-                inner.resize(RECORD_MOST, 0);
+                inner.resize(MAX_RECORD, 0);
                 let record = server.sealer().seal_inner(inner);
                 server.raw(&record)
             },

@@ -113,7 +113,7 @@ pub fn all() -> Vec<Behaviour> {
         Behaviour::never_opens("a retry with a cookie of 60,000 bytes", TimedOut, |server| {
             server.hear()?;
             let hello = ServerHello::retry_with_cookie(server.client(), 60_000).encode();
-            for part in hello.chunks(records::RECORD_MOST) {
+            for part in hello.chunks(records::MAX_RECORD) {
                 server.plain(HANDSHAKE, part)?;
             }
             Ok(())

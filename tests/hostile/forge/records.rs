@@ -11,7 +11,7 @@ pub const FATAL: u8 = 2;
 pub const CLOSE_NOTIFY: u8 = 0;
 
 /// The most plaintext of a record (RFC 8446, section 5.1).
-pub const RECORD_MOST: usize = 16 * 1024;
+pub const MAX_RECORD: usize = 16 * 1024;
 
 /// The types of handshake messages.
 pub mod message {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Sealer;
 use super::hello::ClientHello;
 use super::identity::{self, Identity};
-use super::records::{self, ALERT, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, RECORD_MOST, WARNING};
+use super::records::{self, ALERT, CLOSE_NOTIFY, DATA, FATAL, HANDSHAKE, MAX_RECORD, WARNING};
 use crate::pattern;
 
 /// The least number of bytes that a flood sends at a time.
@@ -165,7 +165,7 @@ impl Server {
 
     /// Sends these bytes again and again, until the client is gone or ten seconds have passed.
     pub fn flood(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let bytes = bytes.repeat((RECORD_MOST / bytes.len()).max(1));
+        let bytes = bytes.repeat((MAX_RECORD / bytes.len()).max(1));
         let begun = std::time::Instant::now();
         while begun.elapsed() < Duration::from_secs(10) {
             self.raw(&bytes)?;

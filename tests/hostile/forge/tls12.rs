@@ -5,7 +5,7 @@ use std::io;
 use super::crypto::{Own, Sealer, prf, sha256};
 use super::hello::{ServerHello, X25519};
 use super::records::{
-    CHANGE_CIPHER_SPEC, HANDSHAKE, RECORD_MOST, handshake, message, vec8, vec16, vec24,
+    CHANGE_CIPHER_SPEC, HANDSHAKE, MAX_RECORD, handshake, message, vec8, vec16, vec24,
 };
 use super::server::Server;
 use super::tls13::ECDSA_SECP256R1_SHA256;
@@ -68,7 +68,7 @@ impl Server {
     /// Sends a handshake message in the clear.
     pub fn say_plain(&mut self, message: &[u8]) -> io::Result<()> {
         self.transcript.extend(message);
-        for part in message.chunks(RECORD_MOST) {
+        for part in message.chunks(MAX_RECORD) {
             self.plain(HANDSHAKE, part)?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::io;
 use super::crypto::{Own, Sealer, expand_label, mac, sha256};
 use super::hello::ServerHello;
 use super::records::{
-    self, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, RECORD_MOST, handshake, message, vec8, vec16, vec24,
+    self, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, MAX_RECORD, handshake, message, vec8, vec16, vec24,
 };
 use super::server::Server;
 
@@ -74,7 +74,7 @@ impl Server {
     /// Sends a handshake message and adds it to the transcript.
     pub fn say(&mut self, message: &[u8]) -> io::Result<()> {
         self.transcript.extend(message);
-        for part in message.chunks(RECORD_MOST) {
+        for part in message.chunks(MAX_RECORD) {
             self.sealed(HANDSHAKE, part)?;
         }
         Ok(())
