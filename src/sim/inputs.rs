@@ -1,7 +1,7 @@
-//! A machine under any inputs in any order, whatever a wire, a peer and a driver would make of them.
+//! Applies arbitrary inputs in arbitrary order to one machine, without a wire, peer or driver.
 //!
-//! Here no wire says what can come next: an end may be followed by data, a failure reported twice, an
-//! attempt answered that nobody made. What is left are the rules of the machine itself.
+//! Nothing restricts the next input: data may follow EOF, a failure may be reported twice, and an attempt may complete
+//! that was never made. Only the rules of the machine itself are checked.
 
 use std::time::{Duration, Instant};
 
@@ -35,10 +35,7 @@ pub(super) struct ArbitraryInputs {
 }
 
 impl ArbitraryInputs {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one instant that all others are counted from"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the start of virtual time")]
     pub(super) fn new(source: &mut ByteSource<'_>) -> Self {
         let now = Instant::now();
         tls::seed(checksum(source.0));
@@ -184,7 +181,7 @@ impl ArbitraryInputs {
         self.handle(Input::Attempted { id, result })
     }
 
-    /// As who drives a machine does, which has seen to it that nobody is at the wire.
+    /// Completes an upgrade like a driver, if no permit is in use.
     fn complete_upgrade(&mut self) -> CheckResult {
         let quiet = self.machine.is_idle_for_upgrade();
         self.handle(Input::UpgradeReady)?;
@@ -203,8 +200,8 @@ impl ArbitraryInputs {
     fn read(&mut self) -> CheckResult {
         match self.machine.read() {
             ReadStep::Recv(permit) | ReadStep::Ingest(permit) | ReadStep::TakePlaintext(permit) => {
-                rule(self.reader.is_none(), "one permit to receive is out at a time")?;
-                rule(self.machine.permits_recv(&permit), "a permit that is given stands")?;
+                rule(self.reader.is_none(), "at most one receive permit is in use")?;
+                rule(self.machine.permits_recv(&permit), "a new permit is valid")?;
                 rule(self.model.is_adopted(), "there is a wire to receive from")?;
                 self.reader = Some(permit);
             }
@@ -216,8 +213,8 @@ impl ArbitraryInputs {
     fn write(&mut self) -> CheckResult {
         match self.machine.write() {
             WriteStep::Send(permit) | WriteStep::Seal(permit) => {
-                rule(self.writer.is_none(), "one permit to send is out at a time")?;
-                rule(self.machine.permits_send(&permit), "a permit that is given stands")?;
+                rule(self.writer.is_none(), "at most one send permit is in use")?;
+                rule(self.machine.permits_send(&permit), "a new permit is valid")?;
                 rule(
                     self.model.is_adopted()
                         && !self.model.is_released()
@@ -243,7 +240,7 @@ impl ArbitraryInputs {
         self.check(actions)
     }
 
-    /// The server's bytes, or those of nobody.
+    /// Receives bytes of the server, or `raw` bytes.
     fn receive_bytes(&mut self, max: usize, raw: Option<&[u8]>) -> CheckResult {
         let Some(permit) = self.reader.take() else { return Ok(()) };
         let before = self.machine.stats().bytes_read;
@@ -256,7 +253,7 @@ impl ArbitraryInputs {
             let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || self.now);
             let actions = actions.collect();
             let read = self.machine.stats().bytes_read - before;
-            rule(read == bytes as u64, "what is taken is counted")?;
+            rule(read == bytes as u64, "taken bytes are counted")?;
             return self.check(actions);
         }
         let spare = self.recv_buf.spare_mut();
@@ -287,9 +284,9 @@ impl ArbitraryInputs {
         let data = vec![0; bytes];
         let (bytes, actions) = self.machine.seal(permit, &data, &mut transmit, || self.now);
         let actions = actions.collect();
-        rule(bytes <= MAX_SEND_QUEUE, "what is accepted is bounded")?;
+        rule(bytes <= MAX_SEND_QUEUE, "accepted bytes are bounded")?;
         if !transmit.is_empty() {
-            rule(self.lent.is_none(), "one transmit buffer is lent at a time")?;
+            rule(self.lent.is_none(), "at most one transmit buffer is lent")?;
             self.lent = Some(transmit);
         }
         self.check(actions)
@@ -299,7 +296,7 @@ impl ArbitraryInputs {
         let Some(mut transmit) = self.lent.take() else {
             self.lent = self.machine.next_transmit();
             let lent = self.lent.as_ref().map_or(0, |transmit| transmit.bytes().len());
-            return rule(lent <= MAX_TRANSMIT, "what waits to be sent is bounded");
+            return rule(lent <= MAX_TRANSMIT, "queued ciphertext is bounded");
         };
         let bytes = transmit.bytes().len().min(max);
         self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
@@ -345,7 +342,7 @@ impl ArbitraryInputs {
         self.model.check(&actions, &self.machine, expectations, &self.names)
     }
 
-    /// Whatever came before, this ends it, once all is back.
+    /// Returns all permits and buffers, and closes the machine, which must end it.
     fn finish(&mut self) -> CheckResult {
         self.start()?;
         self.handle(Input::Close)?;

@@ -1,18 +1,25 @@
-//! The state machine in a world without time, chance and sockets: whole lives of it, each of which can be
-//! repeated, and rules that hold in every one.
+//! A deterministic simulator: it runs the state machine in a virtual world and checks rules that must always hold.
 //!
-//! A [`Scenario`] is who takes part and what happens, step by step. It is decoded from bytes, which a
-//! [seed](Scenario::from_seed) stands for or a [fuzzer](Scenario::from_bytes) finds: both decode to the same steps.
-//! [`run`] leads that life and checks the rules after each step. Time is virtual, the wire splits, joins,
-//! holds back, changes, cuts and resets what is sent, names answer in parts or never, addresses refuse or
-//! are silent, and the peer is a script, over TLS a server of rustls whose random numbers come from the plan:
-//! so the same plan gives the same [`Trace`], byte for byte.
+//! A [`Scenario`] lists the participants and the events, step by step. It is decoded from bytes, which come from a
+//! [seed](Scenario::from_seed) or from a [fuzzer](Scenario::from_bytes). [`run`] executes the scenario, and checks the
+//! rules after each step.
 //!
-//! Among the rules are that what is read is what was written, in order, and all of it where the end is clean;
-//! that phases only advance; that every waiter is told, and told once; that FIN follows what was accepted;
-//! that no address is dialled that is denied; that no deadline is left over; that nothing which came in
-//! plaintext is taken for secure; and that a life ends when the program closes. The messages of [`Violation`]
-//! name them.
+//! Time is virtual. The wire splits, joins, delays, corrupts, cuts and resets the streams. Lookups answer in parts or
+//! never, and addresses refuse or stay silent. The peer follows a script; over TLS, it is a rustls server whose random
+//! numbers come from the scenario. So the same scenario gives the same [`Trace`], byte for byte.
+//!
+//! Some of the rules:
+//!
+//! - A reader gets the written bytes in order, and all of them if the end is clean.
+//! - Phases only advance.
+//! - Every waiter is woken, once.
+//! - FIN follows all accepted data.
+//! - Denied addresses are not dialled.
+//! - No expired timer is left.
+//! - Data that arrived in plaintext is never returned as secure.
+//! - A scenario ends when the program closes the socket.
+//!
+//! The message of a [`Violation`] names the violated rule.
 //!
 //! ```
 //! use sockeye::sim::{self, Scenario};
@@ -31,7 +38,7 @@
 //! sockeye::sim::run(&sockeye::sim::Scenario::from_bytes(data)).expect("every rule holds");
 //! ```
 //!
-//! The driver, threads and sockets are not in here: those are tested against real peers.
+//! The simulator does not cover the driver, threads and sockets: other tests run those against real peers.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -59,14 +66,14 @@ use self::records::RecordsScenario;
 pub use self::trace::Trace;
 use self::world::World;
 
-/// Leads the life that `plan` describes, to its end.
+/// Runs a scenario to its end.
 ///
 /// # Errors
-/// The first rule that was broken, where one was.
+/// The first violated rule, if any.
 ///
 /// # Panics
-/// Where the machine does, and in lives with TLS where there is no cryptography: neither a feature nor a
-/// provider that is installed.
+/// If the machine panics. Also for scenarios with TLS if there is no crypto provider: neither a feature nor an
+/// installed one.
 pub fn run(scenario: &Scenario) -> Result<Trace, Violation> {
     let mut world = World::new(scenario);
     match world.run(scenario) {
@@ -77,18 +84,18 @@ pub fn run(scenario: &Scenario) -> Result<Trace, Violation> {
     }
 }
 
-/// Gives one machine any inputs in any order, as `bytes` say, whatever a wire and a driver would make of
-/// them, and checks its rules after each.
+/// Applies arbitrary inputs in arbitrary order to one machine, and checks its rules after each. The inputs are decoded
+/// from `bytes`; no wire or driver restricts them.
 ///
 /// ```
 /// sockeye::sim::inputs(b"any bytes").expect("every rule holds");
 /// ```
 ///
 /// # Errors
-/// The first rule that was broken, where one was.
+/// The first violated rule, if any.
 ///
 /// # Panics
-/// As [`run`].
+/// Same as for [`run`].
 pub fn inputs(bytes: &[u8]) -> Result<Trace, Violation> {
     let mut source = ByteSource(bytes);
     let mut inputs = ArbitraryInputs::new(&mut source);
@@ -98,18 +105,18 @@ pub fn inputs(bytes: &[u8]) -> Result<Trace, Violation> {
     }
 }
 
-/// Has a server send over TLS, in a handshake or after it, changes that as `bytes` say, and gives it to a
-/// client in one piece, byte by byte, and in other pieces: each has to come to the same end.
+/// Corrupts a TLS server's output, during or after the handshake, as `bytes` say. Delivers it to a client in one piece,
+/// byte by byte, and in other pieces. All must have the same result.
 ///
 /// ```
-/// sockeye::sim::records(b"any bytes").expect("every client comes to the same end");
+/// sockeye::sim::records(b"any bytes").expect("every client has the same result");
 /// ```
 ///
 /// # Errors
-/// The rule that was broken, where one was.
+/// The violated rule, if any.
 ///
 /// # Panics
-/// As [`run`].
+/// Same as for [`run`].
 pub fn records(bytes: &[u8]) -> Result<(), Violation> {
     let mut source = ByteSource(bytes);
     let records = RecordsScenario::new(&mut source);
@@ -119,23 +126,23 @@ pub fn records(bytes: &[u8]) -> Result<(), Violation> {
     })
 }
 
-/// A rule was broken.
+/// A violated rule.
 #[derive(Clone)]
 pub struct Violation {
     rule: &'static str,
-    /// What was to happen.
+    /// The scenario or the bytes.
     context: String,
     trace: Trace,
 }
 
 impl Violation {
-    /// The rule, in words: what should have been.
+    /// Returns the rule, as a sentence that should be true.
     #[must_use]
     pub fn rule(&self) -> &'static str {
         self.rule
     }
 
-    /// What had happened until then.
+    /// Returns the trace up to the violation.
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace
@@ -143,14 +150,18 @@ impl Violation {
 }
 
 impl fmt::Display for Violation {
-    /// With the plan and the trace, which are long.
+    /// Includes the scenario and the trace, which are long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "broken: {}\n{}\n{}broken: {}", self.rule, self.context, self.trace, self.rule)
+        write!(
+            f,
+            "violated: {}\n{}\n{}violated: {}",
+            self.rule, self.context, self.trace, self.rule
+        )
     }
 }
 
 impl fmt::Debug for Violation {
-    /// As it is displayed, for who unwraps a result.
+    /// Same as `Display`, for callers that unwrap a result.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

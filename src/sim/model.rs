@@ -1,4 +1,4 @@
-//! The rules that hold for one machine, whatever happens to it.
+//! The rules that hold for one machine, whatever its inputs.
 
 use std::time::Instant;
 
@@ -6,14 +6,14 @@ use super::names::Names;
 use crate::info::Phase;
 use crate::machine::{Action, Fault, Machine, Release};
 
-/// A rule that was broken, or nothing.
+/// The violated rule, as an error.
 pub(super) type CheckResult = Result<(), &'static str>;
 
 pub(super) fn rule(holds: bool, rule: &'static str) -> CheckResult {
     if holds { Ok(()) } else { Err(rule) }
 }
 
-/// What was seen of a machine.
+/// The observations of a machine so far.
 #[derive(Debug)]
 pub(super) struct Model {
     phase: Phase,
@@ -27,14 +27,14 @@ pub(super) struct Model {
     woken: [bool; 2],
 }
 
-/// Who holds what while actions are looked at.
+/// The permits and buffers in use while actions are checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expectations {
     pub(super) tls: bool,
-    /// Whether a permit is out, and still stands.
+    /// Whether a receive permit is in use, and if so, whether it is valid.
     pub(super) receiving: Option<bool>,
     pub(super) sending: Option<bool>,
-    /// Whether a transmit buffer is.
+    /// Whether a transmit buffer is lent.
     pub(super) lent: bool,
 }
 
@@ -53,12 +53,12 @@ impl Model {
         }
     }
 
-    /// Of a machine that takes a connection over.
+    /// Creates the model of a machine that takes over a connection.
     pub(super) fn upgrading() -> Self {
         Model { adopted: true, ..Model::new() }
     }
 
-    /// Checks what the machine wants done, and what it says of itself.
+    /// Checks the machine's actions and its queries.
     pub(super) fn check(
         &mut self,
         actions: &[Action],
@@ -71,36 +71,36 @@ impl Model {
         for action in actions {
             rule(
                 !closed || matches!(action, Action::Release(_) | Action::Readable),
-                "nothing follows the end but the release of the wire, and the news of it to readers",
+                "after Closed, a machine only releases the wire and wakes readers",
             )?;
             rule(
                 !released || matches!(action, Action::Readable),
-                "nothing follows the release of the wire but news to readers",
+                "after the release of the wire, a machine only wakes readers",
             )?;
             self.check_action(*action, machine, expectations, names)?;
         }
         self.check_invariants(machine)
     }
 
-    /// Checks that no deadline is left that has been kept.
+    /// Checks that no expired timer is left.
     pub(super) fn check_timer(machine: &Machine, now: Instant) -> CheckResult {
         let due = machine.next_timer().is_some_and(|(at, _)| at <= now);
-        rule(!due, "a deadline that was kept is not due any more")
+        rule(!due, "no expired timer is left")
     }
 
-    /// Checks what has to be when a life is over.
+    /// Checks the rules for the end of a scenario.
     pub(super) fn check_end(&self, machine: &Machine) -> CheckResult {
-        rule(self.phase == Phase::Closed, "a machine that is closed ends")?;
-        rule(self.opened == 1, "who waits for the connection is told once")?;
-        rule(self.closed == 1, "who waits for the end is told once")?;
-        rule(self.released == self.adopted, "a wire is let go of")?;
-        rule(machine.next_timer().is_none(), "nothing is due after the end")?;
-        rule(!machine.has_unsent(), "nothing waits to be sent after the end")
+        rule(self.phase == Phase::Closed, "a closed machine ends")?;
+        rule(self.opened == 1, "Opened is reported once")?;
+        rule(self.closed == 1, "Closed is reported once")?;
+        rule(self.released == self.adopted, "an attached wire is released")?;
+        rule(machine.next_timer().is_none(), "no timer is set after the end")?;
+        rule(!machine.has_unsent(), "nothing is unsent after the end")
     }
 
-    /// Checks the machine that another took the connection from.
+    /// Checks the machine whose connection was upgraded.
     pub(super) fn check_upgraded(&self, machine: &Machine) -> CheckResult {
-        rule(machine.outcome() == Some(Ok(())), "an upgraded machine has ended well")?;
+        rule(machine.outcome() == Some(Ok(())), "an upgraded machine has ended cleanly")?;
         rule(machine.phase() == Phase::Closed, "an upgraded machine is closed")?;
         rule(
             machine.read_error() == Some(Fault::Upgraded)
@@ -108,7 +108,7 @@ impl Model {
             "an upgraded machine neither reads nor writes",
         )?;
         rule(!self.released && !self.fin, "an upgraded machine leaves the wire alone")?;
-        rule((self.opened, self.closed) == (1, 1), "who waits for an upgraded machine is told")
+        rule((self.opened, self.closed) == (1, 1), "the waiters of an upgraded machine are woken")
     }
 
     pub(super) fn is_adopted(&self) -> bool {
@@ -123,7 +123,7 @@ impl Model {
         self.fin
     }
 
-    /// Who waits hears of what it waits for.
+    /// Checks that waiters are woken.
     fn check_wakes(&mut self, actions: &[Action], expectations: Expectations) -> CheckResult {
         let has = |what| actions.contains(&what);
         for (woken, (permit, news)) in self.woken.iter_mut().zip([
@@ -131,10 +131,10 @@ impl Model {
             (expectations.sending, Action::Writable),
         ]) {
             *woken = permit.is_some() && (*woken || has(news));
-            rule(*woken || permit != Some(false), "who holds a permit that is withdrawn is told")?;
+            rule(*woken || permit != Some(false), "the holder of a revoked permit is woken")?;
         }
         let both = has(Action::Readable) && has(Action::Writable);
-        rule(!has(Action::Opened) || both, "readers and writers are told of the connection")
+        rule(!has(Action::Opened) || both, "Opened wakes readers and writers")
     }
 
     fn check_action(
@@ -149,12 +149,12 @@ impl Model {
                 rule(!names.denies(address), "no denied address is dialled")?;
                 rule(
                     machine.is_attempt_pending(id) || self.adopted,
-                    "an attempt that begins is waited for",
+                    "a started attempt is pending",
                 )?;
-                rule(!self.adopted, "nothing is dialled when there is a connection")
+                rule(!self.adopted, "nothing is dialled once there is a connection")
             }
             Action::Attach { .. } => {
-                rule(!self.adopted, "one connection is adopted")?;
+                rule(!self.adopted, "one connection is attached")?;
                 self.adopted = true;
                 Ok(())
             }
@@ -162,43 +162,40 @@ impl Model {
                 rule(self.adopted && !self.fin && !self.released, "FIN is sent once")?;
                 rule(
                     expectations.sending.is_none() || expectations.tls,
-                    "what is being sent precedes the FIN",
+                    "a send in progress precedes the FIN",
                 )?;
                 let failed =
                     matches!(machine.outcome(), Some(Err(_))) || machine.opened() != Some(Ok(()));
                 rule(
                     failed || !machine.has_unsent() && !expectations.lent,
-                    "what was accepted precedes the FIN",
+                    "accepted data precedes the FIN",
                 )?;
                 self.fin = true;
                 Ok(())
             }
             Action::Release(how) => {
-                rule(self.adopted && !self.released, "a wire is let go of once")?;
-                rule(self.fin || how != Release::Linger, "who lingers has sent FIN")?;
+                rule(self.adopted && !self.released, "a wire is released once")?;
+                rule(self.fin || how != Release::Linger, "lingering follows FIN")?;
                 self.released = true;
                 Ok(())
             }
             Action::DriveRecv => {
-                rule(self.adopted && !self.released, "there is a wire to attend")?;
-                rule(expectations.tls || expectations.receiving.is_none(), "one party receives")
+                rule(self.adopted && !self.released, "there is a wire to receive from")?;
+                rule(expectations.tls || expectations.receiving.is_none(), "one thread receives")
             }
             Action::BeginHandshake => rule(expectations.tls, "in plaintext there is no handshake"),
-            Action::Transmit => rule(expectations.tls, "in plaintext nothing waits to be sent"),
+            Action::Transmit => rule(expectations.tls, "in plaintext there is nothing to transmit"),
             Action::Opened => {
                 self.opened += 1;
-                rule(self.opened == 1, "who waits for the connection is told once")
+                rule(self.opened == 1, "Opened is reported once")
             }
             Action::Closed => {
                 self.closed += 1;
-                rule(self.closed == 1, "who waits for the end is told once")
+                rule(self.closed == 1, "Closed is reported once")
             }
             Action::CancelAttempt { id } => {
-                rule(!self.adopted, "nothing is given up when there is a connection")?;
-                rule(
-                    !machine.is_attempt_pending(id),
-                    "an attempt that is given up is not waited for",
-                )
+                rule(!self.adopted, "no attempt is cancelled alone once there is a connection")?;
+                rule(!machine.is_attempt_pending(id), "a cancelled attempt is not pending")
             }
             Action::Resolve | Action::CancelAttempts | Action::Readable | Action::Writable => {
                 Ok(())
@@ -212,11 +209,11 @@ impl Model {
         self.phase = phase;
         rule(
             (self.opened > 0) == machine.opened().is_some(),
-            "who waits for the connection is told when that is decided",
+            "Opened is reported when the connection is decided",
         )?;
         rule(
             (self.closed > 0) == machine.outcome().is_some(),
-            "who waits for the end is told when that is decided",
+            "Closed is reported when the outcome is decided",
         )?;
         rule((self.closed > 0) == (phase == Phase::Closed), "a closed machine has an outcome")?;
         rule(
@@ -229,6 +226,6 @@ impl Model {
         )?;
         self.outcome = machine.outcome();
         self.opening = machine.opened();
-        rule(self.closed == 0 || machine.next_timer().is_none(), "nothing is due after the end")
+        rule(self.closed == 0 || machine.next_timer().is_none(), "no timer is set after the end")
     }
 }

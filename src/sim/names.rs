@@ -1,4 +1,4 @@
-//! A world of eight addresses, what becomes of an attempt at each, and what a lookup answers.
+//! The simulated network's eight addresses, the fate of an attempt at each, and the answers of lookups.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,49 +7,49 @@ use std::time::Duration;
 use crate::egress::EgressRules;
 use crate::machine::{Endpoints, Fault, Target};
 
-/// How many addresses there are: the first half is IPv4, the second IPv6.
+/// The number of addresses: the first half is IPv4, the second IPv6.
 pub(super) const ADDRESSES: usize = 8;
 
-/// The names and addresses that one machine meets.
+/// The lookup and the addresses of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) fates: [AttemptFate; ADDRESSES],
-    /// The egress rules deny these, a bit an address.
+    /// The addresses that the egress rules deny, one bit each.
     pub(super) denied: u8,
-    /// In parts. Where there are none the first address is the target, and nothing is looked up.
+    /// The parts of the answer. If there are none, the first address is the target, without a lookup.
     pub(super) answers: Vec<LookupPart>,
-    /// How the lookup ends, and how long after the last answer; `None` where it never does.
+    /// Whether the lookup succeeds, and its end after the last part; `None` if it never ends.
     pub(super) ends: Option<Result<Duration, Duration>>,
-    /// The local port that is prescribed, of an IPv4 address.
+    /// The port of the local IPv4 address to bind to, if any.
     pub(super) bind: Option<u16>,
 }
 
-/// What becomes of an attempt, and when.
+/// The result of an attempt, and its delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AttemptFate {
     Accepts(Duration),
     Refuses(Duration),
-    /// No answer ever comes.
+    /// The attempt never ends.
     Silent,
-    /// This side is out of something.
+    /// This side lacks a resource.
     Fails(Duration),
-    /// The attempt meets itself.
+    /// The socket connects to itself.
     SelfConnects(Duration),
 }
 
-/// A part of the answer to a lookup.
+/// A part of a lookup's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LookupPart {
-    /// How long after the one before it.
+    /// The delay after the previous part.
     pub(super) after: Duration,
-    /// Which addresses, a bit each.
+    /// The addresses, one bit each.
     pub(super) mask: u8,
-    /// Which of them comes first.
+    /// The index of the first address; the others follow in order.
     pub(super) first: u8,
 }
 
 impl Names {
-    /// One address, which accepts at once.
+    /// Creates a configuration with one address, which accepts at once.
     pub(super) fn simple() -> Self {
         Names {
             fates: [AttemptFate::Accepts(Duration::ZERO); ADDRESSES],
@@ -65,11 +65,11 @@ impl Names {
     }
 
     pub(super) fn bind_address(&self) -> Option<SocketAddr> {
-        // The second address, which an answer may contain.
+        // The second address, so that an answer may contain the local one.
         self.bind.map(|port| SocketAddr::new(address(1).ip(), port))
     }
 
-    /// The rules that deny what is to be denied.
+    /// Returns the egress rules that deny these addresses.
     pub(super) fn egress(&self) -> Option<Arc<EgressRules>> {
         let denied = (0..ADDRESSES).filter(|index| self.denied & (1 << index) != 0);
         let rules = denied.fold(EgressRules::allow_all(), |rules, index| {
@@ -78,12 +78,12 @@ impl Names {
         (self.denied != 0).then(|| Arc::new(rules))
     }
 
-    /// Whether nobody may dial this address.
+    /// Returns whether this address may not be dialled.
     pub(super) fn denies(&self, address: SocketAddr) -> bool {
         index(address).is_none_or(|index| self.denied & (1 << index) != 0)
     }
 
-    /// When an attempt at this address ends, and how; `None` where it never does.
+    /// Returns the delay and the result of an attempt at this address, or `None` if it never ends.
     pub(super) fn fate(&self, to: SocketAddr) -> Option<(Duration, Result<Endpoints, Fault>)> {
         let local = Some(SocketAddr::new(address(1).ip(), 50_000));
         match self.fates[index(to)?] {
@@ -106,11 +106,11 @@ impl LookupPart {
     }
 }
 
-/// The port that everything is dialled at, which one who is bound to it shares.
+/// The port of all addresses. A machine that is bound to it shares it.
 const PORT: u16 = 9;
 
 pub(super) fn address(index: usize) -> SocketAddr {
-    let last = u8::try_from(index).expect("there are few");
+    let last = u8::try_from(index).expect("there are 8 addresses");
     let ip = if index < ADDRESSES / 2 {
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
     } else {

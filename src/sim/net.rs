@@ -1,4 +1,4 @@
-//! What the ends of a life share: the wire, the time, what is on its way to happen, and the record of it.
+//! The shared state of a scenario: the wire, the virtual time, scheduled events and the trace.
 
 use std::time::{Duration, Instant};
 
@@ -13,30 +13,27 @@ pub(super) struct Network {
     pub(super) now: Instant,
     pub(super) started_at: Instant,
     pub(super) trace: Trace,
-    /// Something was done to the connection that no peer and no wire of good will does.
+    /// Whether the peer or the wire did something that a correct one does not do.
     pub(super) corrupted: bool,
-    /// The wire ended a stream before its sender did.
+    /// Whether the wire ended a stream before its sender did.
     pub(super) cut: bool,
-    /// Whether plaintext was sent where TLS was spoken, or ciphertext changed.
+    /// Whether plaintext was injected into TLS, or ciphertext was corrupted.
     pub(super) corrupted_bytes: bool,
     pending: Vec<(Instant, EndId, NetworkEvent)>,
 }
 
-/// What happens by itself when it is time.
+/// A scheduled event.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NetworkEvent {
-    /// A part of the answer comes.
+    /// A part of the answer arrives.
     PartialResolved(usize),
-    /// The lookup ends, well or not.
+    /// The lookup ends; `true` if it succeeded.
     Resolved(bool),
     Attempted(AttemptId, Result<Endpoints, Fault>),
 }
 
 impl Network {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one instant that all others are counted from"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the start of virtual time")]
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Network {
@@ -51,7 +48,7 @@ impl Network {
         }
     }
 
-    /// Has the wire take what it takes, for the record as well.
+    /// Sends bytes on the wire, and records them in the trace.
     pub(super) fn send(&mut self, who: EndId, bytes: &[u8]) -> SimSend {
         let went = self.wire.send(who, bytes);
         if let SimSend::Bytes(sent) = went {
@@ -64,12 +61,12 @@ impl Network {
         self.pending.push((self.now + after, who, event));
     }
 
-    /// When the next thing happens by itself.
+    /// Returns the time of the next scheduled event.
     pub(super) fn next(&self) -> Option<Instant> {
         self.pending.iter().map(|&(at, ..)| at).min()
     }
 
-    /// What is to happen now, in the order of its time.
+    /// Takes the earliest event that is due.
     pub(super) fn take_due(&mut self) -> Option<(EndId, NetworkEvent)> {
         let now = self.now;
         let due = self.pending.iter().enumerate().filter(|(_, (at, ..))| *at <= now);

@@ -1,5 +1,4 @@
-//! The peer that does what the plan says: in plaintext, over TLS by a server of rustls, or first the one
-//! and then the other.
+//! The scripted peer: it speaks plaintext, TLS with a rustls server, or first the one and then the other.
 
 use super::model::{CheckResult, rule};
 use super::net::Network;
@@ -12,24 +11,24 @@ use super::wire::{SimRecv, SimSend, fill, fits};
 pub(super) struct Peer {
     setup: ServerSetup,
     server: Option<Box<Server>>,
-    /// What it has to say and the wire has not taken.
+    /// Bytes that the wire has not accepted yet.
     outgoing: Vec<u8>,
-    /// How much application data it has sent and got; since the upgrade, if there was one.
+    /// The application bytes sent and received, since the upgrade if there was one.
     pub(super) sent: u64,
     pub(super) received: u64,
-    /// How often it has changed its keys.
+    /// The number of key updates.
     changes: usize,
-    /// FIN is to follow what it has said.
+    /// Whether FIN follows the outgoing bytes.
     ending: bool,
-    /// It has said close_notify, or in plaintext that it ends.
+    /// Whether it has sent close_notify, or in plaintext FIN.
     pub(super) ended: bool,
     pub(super) saw_eof: bool,
     pub(super) saw_reset: bool,
-    /// It found fault with the other end, or is gone.
+    /// Whether it rejected the other side's data, or is gone.
     pub(super) failed: bool,
 }
 
-/// Which end a scripted peer is.
+/// The endpoint of the scripted peer.
 const PEER: usize = 1;
 
 impl Peer {
@@ -49,7 +48,7 @@ impl Peer {
         }
     }
 
-    /// Says so much, where it can.
+    /// Sends `bytes` bytes of application data, if it can.
     pub(super) fn write(&mut self, bytes: usize, net: &mut Network) {
         if self.ended || self.failed || self.ending || self.outgoing.len() > MAX_OUTGOING {
             return;
@@ -65,7 +64,7 @@ impl Peer {
         self.push(net);
     }
 
-    /// Says what does not belong there.
+    /// Sends plaintext into a TLS stream.
     pub(super) fn inject(&mut self, bytes: usize, net: &mut Network) {
         if self.server.is_some() && !self.ending {
             let mut data = vec![0; bytes];
@@ -84,19 +83,19 @@ impl Peer {
         server.change_keys();
         self.changes += 1;
         if self.changes > MAX_KEY_CHANGES {
-            // That is an attack, and taken for one.
+            // The machine may treat this many as an attack.
             (net.corrupted, net.corrupted_bytes) = (true, true);
         }
         self.push(net);
     }
 
-    /// Ends what it says: by close_notify where TLS is spoken, by FIN.
+    /// Sends close_notify, over TLS, and FIN.
     pub(super) fn end(&mut self, net: &mut Network) {
         self.half_close(false, net);
         self.half_close(true, net);
     }
 
-    /// By FIN alone, or by close_notify alone.
+    /// Sends only FIN, or only close_notify.
     pub(super) fn half_close(&mut self, fin: bool, net: &mut Network) {
         if self.failed || self.ending {
             return;
@@ -104,7 +103,7 @@ impl Peer {
         if fin {
             self.ending = true;
         } else if let Some(server) = &mut self.server {
-            // Within a handshake there is nothing to end.
+            // During a handshake, there is no close_notify.
             if !server.is_handshaking() {
                 self.ended = true;
                 server.end();
@@ -129,7 +128,7 @@ impl Peer {
         }
     }
 
-    /// Receives so much; `plaintext` says how much comes before an upgrade that has begun.
+    /// Receives up to `max` bytes. `plaintext` is the number of plaintext bytes before a pending upgrade.
     pub(super) fn read(
         &mut self,
         max: usize,
@@ -146,7 +145,7 @@ impl Peer {
             SimRecv::WouldBlock => {}
             SimRecv::Eof => {
                 if !self.saw_eof {
-                    net.trace.note(PEER, "reads the end", 0);
+                    net.trace.note(PEER, "reads EOF", 0);
                 }
                 self.saw_eof = true;
             }
@@ -155,7 +154,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Hands what it has to say to the wire.
+    /// Sends outgoing bytes on the wire.
     pub(super) fn push(&mut self, net: &mut Network) {
         if let Some(server) = &mut self.server {
             server.write_tls(&mut self.outgoing);
@@ -182,7 +181,7 @@ impl Peer {
         self.outgoing.is_empty()
     }
 
-    /// Whether close_notify has come, where TLS is spoken.
+    /// Returns whether it received close_notify; always true in plaintext.
     pub(super) fn has_seen_close_notify(&self) -> bool {
         self.server.as_ref().is_none_or(|server| server.has_peer_ended())
     }
@@ -205,11 +204,11 @@ impl Peer {
             let fits = fits(pattern_offset(0, false), self.received, plain);
             self.received += plain.len() as u64;
             // Nothing protects plaintext.
-            rule(fits || net.corrupted_bytes, "the peer gets what was written, in order")?;
+            rule(fits || net.corrupted_bytes, "the peer receives the written bytes in order")?;
             if rest.is_empty() {
                 return Ok(());
             }
-            // ClientHello. What the peer has said until now was not meant for it.
+            // A ClientHello. Earlier bytes of the peer belong to the plaintext connection.
             self.server = Some(Box::new(Server::new(self.setup)));
             (self.sent, self.received) = (0, 0);
             self.ended = false;
@@ -223,16 +222,16 @@ impl Peer {
         let fault = server.read_tls(ciphertext, &mut data);
         let fits = fits(pattern_offset(0, true), self.received, &data);
         self.received += data.len() as u64;
-        rule(fits, "the peer gets what was written, in order")?;
+        rule(fits, "the peer receives the written bytes in order")?;
         if let Err(fault) = fault {
-            net.trace.note(PEER, "finds fault", 0);
+            net.trace.note(PEER, "rejects the data", 0);
             self.failed = true;
-            // Its alert tells why, and its end follows.
+            // An alert and FIN follow.
             server.write_tls(&mut self.outgoing);
             self.send_last(net);
             rule(
                 net.corrupted_bytes || fault.contains("received fatal alert") && net.corrupted,
-                "the peer finds no fault with what it gets",
+                "the peer accepts the machine's records",
             )?;
         }
         Ok(())
@@ -246,8 +245,8 @@ impl Peer {
     }
 }
 
-/// So many requests for new keys rustls takes.
+/// The number of key updates that rustls accepts.
 const MAX_KEY_CHANGES: usize = 16;
 
-/// More is not said while the wire takes nothing.
+/// The maximum of outgoing bytes while the wire accepts nothing.
 const MAX_OUTGOING: usize = 100_000;

@@ -1,45 +1,44 @@
-//! What happens in a life: its setting and its steps, decoded from bytes.
+//! Scenarios: participants and steps, decoded from bytes.
 //!
-//! There is one decoder. A seed is stretched to bytes, a fuzzer brings bytes of its own, and both become
-//! steps in the same way; whatever the bytes are they decode to something, and where they run out the steps
-//! do.
+//! There is one decoder. A seed is expanded to bytes, and a fuzzer supplies its own bytes; both decode in the same way.
+//! Any bytes decode to a scenario, and the steps end when the bytes do.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::names::{ADDRESSES, AttemptFate, LookupPart, Names};
 
-/// Which of the two ends of a wire: 0 is the machine, 1 its peer, or the other machine.
+/// An end of the wire: 0 is the machine, 1 is its peer or the other machine.
 pub(super) type EndId = usize;
 
-/// Who takes part.
+/// The participants of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScenarioKind {
-    /// A machine in plaintext, and a scripted peer.
+    /// A plaintext machine and a scripted peer.
     Plain,
-    /// A machine with TLS from the start, and a scripted server.
+    /// A machine with TLS from the start and a scripted server.
     Secure,
-    /// A machine that may be upgraded from plaintext to TLS, and a scripted server.
+    /// A machine that may be upgraded from plaintext to TLS and a scripted server.
     Upgrade,
-    /// Two machines in plaintext, each the other's peer.
+    /// Two plaintext machines, each the other's peer.
     Pair,
 }
 
-/// A life that is to be led: [run](super::run) it.
+/// A simulated sequence of events, which [`run`](super::run) executes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Scenario {
     pub(super) kind: ScenarioKind,
     pub(super) endpoints: [EndpointConfig; 2],
     pub(super) server: ServerSetup,
-    /// At the end the peer neither reads nor ends, and the wire takes no more.
+    /// Whether, at the end, the peer neither reads nor closes, and the wire accepts nothing.
     pub(super) peer_stalls: bool,
     pub(super) steps: Vec<Step>,
-    /// For the random numbers of the cryptography.
+    /// The seed of the random numbers for cryptography.
     pub(super) rng_seed: u64,
 }
 
-/// What one machine is made for.
+/// The configuration of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EndpointConfig {
     pub(super) allow_half_open: bool,
@@ -48,32 +47,31 @@ pub(super) struct EndpointConfig {
     pub(super) names: Names,
 }
 
-/// What the scripted server of TLS is like.
+/// The configuration of the scripted TLS server and its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ServerSetup {
     pub(super) tls13: bool,
-    /// Records are short, and messages of the handshake span several.
+    /// Whether records are short, so that handshake messages span several.
     pub(super) short_records: bool,
-    /// Whether the machine takes FIN without close_notify for a truncation.
+    /// Whether the machine treats FIN without close_notify as a truncation.
     pub(super) require_close_notify: bool,
-    /// Whether the session is lent for what it receives, and comes back later.
+    /// Whether the session is lent for each receive, and restored later.
     pub(super) foreign: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A reader comes.
+    /// A reader starts.
     Read(EndId),
-    /// Who reads makes a system call for so many bytes at most; `delayed`, although its permit was withdrawn
-    /// meanwhile.
+    /// The reader receives at most `max` bytes; with `delayed`, even if its permit was revoked.
     Receive {
         who: EndId,
         max: usize,
         delayed: bool,
     },
-    /// Who reads gives up.
+    /// The reader gives up.
     AbandonRead(EndId),
-    /// A writer comes.
+    /// A writer starts.
     Write(EndId),
     Send {
         who: EndId,
@@ -81,34 +79,34 @@ pub(super) enum Step {
         delayed: bool,
     },
     AbandonWrite(EndId),
-    /// A transmit buffer is lent, or sent in part and given back.
+    /// A transmit buffer is lent, or sent in part and returned.
     Transmit {
         who: EndId,
         max: usize,
     },
-    /// Whoever is at the wire while nobody reads does so.
+    /// The driver receives in the background.
     DriveRecv {
         who: EndId,
         max: usize,
     },
-    /// The wire is watched, as while nobody reads for long.
+    /// The driver monitors the wire, as it does when no caller has read for a while.
     Monitor(EndId),
     UserCall(EndId, UserCall),
-    /// Who upgrades looks at the wire, where nobody else is at it.
+    /// The upgrading thread checks the wire, if no permit is in use.
     CheckWire,
-    /// Something is reported that nobody asked for, as by a driver that is behind.
+    /// A report that the machine does not expect, as from a driver that is late.
     Misplaced(EndId, MisplacedInput),
     PeerWrite(usize),
     PeerRead(usize),
-    /// The peer ends, over TLS with close_notify.
+    /// The peer closes its write side, over TLS with close_notify.
     PeerEnd,
-    /// Over TLS, close_notify without FIN, or FIN without close_notify.
+    /// The peer sends close_notify without FIN, or FIN without close_notify.
     PeerHalfClose {
         fin: bool,
     },
     PeerReset,
     PeerNewKeys,
-    /// Plaintext where TLS is spoken.
+    /// The peer sends plaintext into a TLS stream.
     Inject(usize),
     Deliver {
         from: EndId,
@@ -123,16 +121,16 @@ pub(super) enum Step {
         at: usize,
         bit: u8,
     },
-    /// The wire loses all that is behind this byte, and ends.
+    /// The wire drops everything after this byte, and ends the stream.
     Cut {
         from: EndId,
         at: usize,
     },
-    /// Time passes, and every deadline is kept.
+    /// Time passes, and every timer expires on time.
     Wait(Duration),
-    /// Time passes, and deadlines are late.
+    /// Time passes, and timers expire late.
     DelayTimer(Duration),
-    /// All do what they can do now.
+    /// Everything runs until nothing more can happen.
     RunToQuiescence,
 }
 
@@ -157,7 +155,7 @@ pub(super) enum MisplacedInput {
 }
 
 impl Scenario {
-    /// The plan of a seed.
+    /// Creates the scenario of a seed.
     ///
     /// ```
     /// use sockeye::sim::Scenario;
@@ -169,7 +167,7 @@ impl Scenario {
         Scenario::from_bytes(&bytes_from_seed(seed))
     }
 
-    /// The plan of any bytes, such as a fuzzer's. Who takes part is decoded too.
+    /// Decodes a scenario from any bytes, such as a fuzzer's. The participants are decoded too.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut source = ByteSource(bytes);
@@ -182,13 +180,13 @@ impl Scenario {
         Scenario::decode(kind, source)
     }
 
-    /// The plan of any bytes for certain participants.
+    /// Decodes a scenario with the given participants from any bytes.
     #[must_use]
     pub fn of_kind(kind: ScenarioKind, bytes: &[u8]) -> Self {
         Scenario::decode(kind, ByteSource(bytes))
     }
 
-    /// Who takes part.
+    /// Returns the participants.
     #[must_use]
     pub fn kind(&self) -> ScenarioKind {
         self.kind
@@ -295,7 +293,7 @@ impl Names {
 }
 
 impl Step {
-    /// `None` where the bytes say something that is not wanted in such a life.
+    /// Decodes a step. Returns `None` if the step does not apply to this kind of scenario.
     fn decode(kind: ScenarioKind, violent: bool, source: &mut ByteSource<'_>) -> Option<Step> {
         let operation = source.byte();
         let other = usize::from(operation >> 7);
@@ -341,7 +339,7 @@ impl Step {
         Some(step)
     }
 
-    /// Whose step it is, where it is a machine's.
+    /// Returns the endpoint of the step; 0 if it has none.
     pub(super) fn who(self) -> EndId {
         match self {
             Step::Read(who)
@@ -373,7 +371,7 @@ impl MisplacedInput {
     }
 }
 
-/// Bytes that are taken one after another; behind them all is zero.
+/// A source of bytes; after the end, all bytes are zero.
 pub(super) struct ByteSource<'a>(pub(super) &'a [u8]);
 
 impl ByteSource<'_> {
@@ -383,7 +381,7 @@ impl ByteSource<'_> {
         first
     }
 
-    /// A length: mostly short, and sometimes at what is a limit somewhere.
+    /// Decodes a length: usually short, sometimes at one of the limits in the code.
     pub(super) fn size(&mut self) -> usize {
         let byte = usize::from(self.byte());
         match byte {
@@ -399,20 +397,20 @@ impl ByteSource<'_> {
     }
 }
 
-/// More are not decoded, so that no bytes make a life without end.
+/// The maximum number of steps, so that no input makes a scenario endless.
 const MAX_STEPS: usize = 400;
 
-/// A narrower window makes no other life, only a longer one.
+/// The minimum window. A smaller one shows nothing new and takes longer.
 const MIN_WINDOW: usize = 64;
 
 const LIMITS: [usize; 12] = [
     16_384, 16_384, 16_385, 16_640, 20_000, 30_000, 40_000, 65_535, 65_536, 65_537, 70_000, 140_000,
 ];
 
-/// In milliseconds.
+/// Delays, in milliseconds.
 const DELAYS: [u64; 12] = [0, 0, 0, 1, 49, 50, 51, 249, 250, 300, 1_000, 31_000];
 
-/// The bytes that a seed stands for.
+/// Expands a seed to bytes.
 #[must_use]
 pub(super) fn bytes_from_seed(seed: u64) -> Vec<u8> {
     let mut state = seed;
@@ -420,7 +418,7 @@ pub(super) fn bytes_from_seed(seed: u64) -> Vec<u8> {
     (0..length).flat_map(|_| splitmix64(&mut state).to_le_bytes()).collect()
 }
 
-/// The next number of a sequence without any pattern (SplitMix64).
+/// Returns the next pseudo-random number (SplitMix64).
 pub(super) fn splitmix64(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut mixed = *state;
@@ -429,7 +427,7 @@ pub(super) fn splitmix64(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// A number that tells bytes from others (FNV-1a).
+/// Returns a hash of the bytes (FNV-1a).
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |sum, &byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)

@@ -1,4 +1,4 @@
-//! Who receives: a reader, and whoever is at the wire while nobody reads.
+//! The receiving half of a simulated endpoint: readers, background receives and the monitor.
 
 use super::model::{CheckResult, rule};
 use super::net::Network;
@@ -6,7 +6,7 @@ use super::side::{Endpoint, Reader};
 use super::wire::{SimRecv, fits};
 use crate::machine::{Background, Fault, Input, ReadStep, RecvEvent, RecvPermit};
 
-/// Application data each way, in plaintext and over TLS: as different as bytes can be.
+/// Returns the offset of the byte pattern for application data, different for each direction and for TLS.
 pub(super) fn pattern_offset(from: usize, secure: bool) -> u8 {
     match (from, secure) {
         (0, false) => 0x00,
@@ -17,7 +17,7 @@ pub(super) fn pattern_offset(from: usize, secure: bool) -> u8 {
 }
 
 impl Endpoint {
-    /// A reader comes, or who waits looks again.
+    /// Starts a reader, or lets a waiting one ask again.
     pub(super) fn read(&mut self, net: &mut Network) -> CheckResult {
         if !matches!(self.reader, Reader::Nobody | Reader::Waits { .. }) {
             return Ok(());
@@ -26,7 +26,7 @@ impl Endpoint {
         self.reader = match self.machine.read() {
             ReadStep::Recv(permit) => {
                 rule(self.is_wired() || self.is_done(), "there is a wire to receive from")?;
-                rule(!self.secure, "over TLS nobody reads plaintext off the wire")?;
+                rule(!self.secure, "over TLS readers receive only ciphertext")?;
                 Reader::Receives(permit)
             }
             ReadStep::Ingest(permit) => {
@@ -35,7 +35,7 @@ impl Endpoint {
                 Reader::Ingests(permit)
             }
             ReadStep::TakePlaintext(permit) => {
-                rule(self.machine.has_unread(), "there is something to take")?;
+                rule(self.machine.has_unread(), "there is data to take")?;
                 Reader::Takes(permit)
             }
             ReadStep::Wait => {
@@ -45,7 +45,7 @@ impl Endpoint {
                 return Ok(());
             }
             ReadStep::Eof => {
-                net.trace.note(self.who, "reads the end", 0);
+                net.trace.note(self.who, "reads EOF", 0);
                 self.unverified_eof |= !self.saw_eof;
                 (self.read_over, self.saw_eof) = (true, true);
                 Reader::Nobody
@@ -53,7 +53,7 @@ impl Endpoint {
             ReadStep::Fail(fault) => {
                 rule(
                     self.machine.read_error() == Some(fault),
-                    "a read fails as it was to be foreseen",
+                    "a read fails with the error of read_error",
                 )?;
                 net.trace.note(self.who, "fails to read", 0);
                 self.read_over = true;
@@ -63,17 +63,17 @@ impl Endpoint {
         if !matches!(self.reader, Reader::Nobody) {
             net.trace.note(self.who, "may read", 0);
         }
-        rule(!waited, "who waits to read is told when that is over")?;
+        rule(!waited, "a waiting reader is woken when it can continue")?;
         match &self.reader {
             Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => rule(
                 self.machine.permits_recv(permit) && self.machine.recv_in_flight(),
-                "a permit that is given stands",
+                "a new permit is valid",
             ),
             Reader::Nobody | Reader::Waits { .. } => Ok(()),
         }
     }
 
-    /// Who reads makes a system call, also a withdrawn one where that is `delayed`.
+    /// Makes the reader's system call; with `delayed`, even if its permit was revoked.
     pub(super) fn receive(&mut self, max: usize, delayed: bool, net: &mut Network) -> CheckResult {
         if self.loan.is_some() {
             return self.restore(net);
@@ -111,19 +111,19 @@ impl Endpoint {
         }
     }
 
-    /// Receives while nobody reads, where that is wanted and something may have come.
+    /// Receives in the background, if the machine needs that and data may have arrived.
     pub(super) fn drive_recv(&mut self, max: usize, net: &mut Network) -> CheckResult {
         if self.loan.is_some() {
             return self.restore(net);
         }
         if let Some(permit) = self.background_permit.take() {
-            // Whoever attends tells a reader that has come meanwhile.
+            // The background receiver wakes a reader that has started since.
             if let Reader::Waits { woken } = &mut self.reader {
                 *woken = true;
             }
             let may = self.machine.permits_recv(&permit);
             if let Some(permit) = self.ingest(permit, max, may, net)? {
-                // Nothing is there: whoever attends goes, and comes back when something is.
+                // There is no data: the background receiver returns its permit until some arrives.
                 self.pending_edge = false;
                 self.return_permit(permit, RecvEvent::Cancelled, net)?;
             }
@@ -138,13 +138,10 @@ impl Endpoint {
                 self.background_permit = self.machine.begin_background_recv();
                 self.pending_edge = self.background_permit.is_some();
                 if self.pending_edge {
-                    net.trace.note(self.who, "attends", 0);
+                    net.trace.note(self.who, "starts a background receive", 0);
                 }
                 let stands = |permit| self.machine.permits_recv(permit);
-                rule(
-                    self.background_permit.as_ref().is_none_or(stands),
-                    "a permit that is given stands",
-                )
+                rule(self.background_permit.as_ref().is_none_or(stands), "a new permit is valid")
             }
             Background::Nothing | Background::WatchErrors | Background::WatchEof => {
                 self.pending_edge = false;
@@ -153,7 +150,7 @@ impl Endpoint {
         }
     }
 
-    /// Watches the wire of one that is not read from.
+    /// Monitors the wire while no caller reads.
     pub(super) fn monitor(&mut self, net: &mut Network) -> CheckResult {
         if !self.is_wired() || self.background_permit.is_some() {
             return Ok(());
@@ -208,15 +205,15 @@ impl Endpoint {
                 if stands {
                     return self.check_read(&buf[..bytes]);
                 }
-                // They came too late, and are nobody's.
+                // The bytes arrived too late, and no reader gets them.
                 self.read += bytes as u64;
                 rule(
                     !upgrades || self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
-                    "plaintext that comes when an upgrade has begun ends it",
+                    "plaintext that arrives during an upgrade ends it",
                 )?;
                 rule(
                     !matches!(self.machine.read(), ReadStep::Recv(_)),
-                    "nothing is read behind what was taken too late",
+                    "no read follows bytes that were received too late",
                 )
             }
             SimRecv::WouldBlock if stands => {
@@ -229,7 +226,7 @@ impl Endpoint {
         }
     }
 
-    /// Receives ciphertext; gives the permit back where nothing is there.
+    /// Receives ciphertext. Returns the permit if there is none.
     fn ingest(
         &mut self,
         permit: RecvPermit,
@@ -275,11 +272,11 @@ impl Endpoint {
         let actions = actions.collect();
         net.trace.note(self.who, "takes", bytes);
         self.apply_actions(actions, net)?;
-        rule(bytes > 0, "where something is unread it can be taken")?;
+        rule(bytes > 0, "unread data can be taken")?;
         self.check_read(&buf[..bytes])
     }
 
-    /// Drops what came in on a machine whose reading was cancelled.
+    /// Receives and drops data after reading was cancelled.
     fn discard(&mut self, max: usize, net: &mut Network) -> CheckResult {
         match net.wire.receive(self.who, &mut vec![0; max.min(MAX_RECV)]) {
             SimRecv::Bytes(bytes) => {
@@ -303,7 +300,7 @@ impl Endpoint {
     ) -> CheckResult {
         let actions = self.machine.handle_recv_event(permit, what, net.now).collect();
         if what != RecvEvent::Cancelled {
-            net.trace.note(self.who, "meets an end", 0);
+            net.trace.note(self.who, "sees EOF or a failure", 0);
         }
         self.apply_actions(actions, net)
     }
@@ -313,10 +310,10 @@ impl Endpoint {
         self.read += bytes.len() as u64;
         rule(
             fits(pattern_offset(1 - self.who, self.secure), from, bytes),
-            "what is read is what the peer wrote, in order",
+            "a reader gets the peer's bytes in order",
         )
     }
 }
 
-/// More is not received at once.
+/// The maximum size of a receive, in bytes.
 const MAX_RECV: usize = 70_000;

@@ -1,5 +1,5 @@
-//! What a server sends over TLS, changed at will, and a client that gets it in one piece, byte by byte, and
-//! in pieces of some size: it comes to the same end.
+//! Delivers corrupted output of a TLS server in pieces of different sizes, and checks that the client ends the same
+//! way.
 
 use std::time::Instant;
 
@@ -13,17 +13,17 @@ use crate::machine::{
     Target,
 };
 
-/// A flight of the server, and what becomes of it.
+/// A flight of the server, and its delivery.
 pub(super) struct RecordsScenario {
     setup: ServerSetup,
     rng_seed: u64,
-    /// Whether the handshake is over.
+    /// Whether the flight follows the handshake.
     after: bool,
     piece: usize,
     now: Instant,
 }
 
-/// How a client ended.
+/// The final state of a client.
 #[derive(Debug)]
 struct ClientEnd {
     phase: Phase,
@@ -35,10 +35,7 @@ struct ClientEnd {
 }
 
 impl RecordsScenario {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one instant that all others are counted from"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the start of virtual time")]
     pub(super) fn new(source: &mut ByteSource<'_>) -> Self {
         let flags = source.byte();
         RecordsScenario {
@@ -58,12 +55,15 @@ impl RecordsScenario {
     pub(super) fn run(&self, source: ByteSource<'_>) -> CheckResult {
         let flight = changed(self.flight(&source), source);
         let whole = self.drive(&flight, usize::MAX)?;
-        rule(self.drive(&flight, 1)?.matches(&whole), "byte by byte it ends as in one piece")?;
+        rule(
+            self.drive(&flight, 1)?.matches(&whole),
+            "delivery byte by byte ends as in one piece",
+        )?;
         let pieces = self.drive(&flight, self.piece)?;
-        rule(pieces.matches(&whole), "piece by piece it ends as in one piece")
+        rule(pieces.matches(&whole), "delivery in several pieces ends as in one piece")
     }
 
-    /// A client at where the flight begins, with the server and what it has to say.
+    /// Creates a client and a server at the point before the flight, and the server's output.
     fn set_up(&self) -> (Client, Server, Vec<u8>) {
         tls::seed(self.rng_seed);
         let mut server = Server::new(self.setup);
@@ -72,7 +72,7 @@ impl RecordsScenario {
         for _ in 0..if self.after { 3 } else { 1 } {
             client.feed(&std::mem::take(&mut flight), usize::MAX, self.now);
             let sent = std::mem::take(&mut client.sent);
-            server.read_tls(&sent, &mut Vec::new()).expect("nothing was changed yet");
+            server.read_tls(&sent, &mut Vec::new()).expect("nothing is corrupted yet");
             server.write_tls(&mut flight);
         }
         (client, server, flight)
@@ -98,8 +98,8 @@ impl RecordsScenario {
         client.feed(flight, piece, self.now);
         client.end(self.now);
         let machine = &client.machine;
-        rule(machine.phase() == Phase::Closed || !self.ends(machine), "an end ends it")?;
-        rule(machine.opened().is_some(), "a handshake that is cut off comes to an end")?;
+        rule(machine.phase() == Phase::Closed || !self.ends(machine), "EOF ends the machine")?;
+        rule(machine.opened().is_some(), "a truncated handshake ends")?;
         Ok(ClientEnd {
             phase: machine.phase(),
             opened: machine.opened(),
@@ -110,15 +110,15 @@ impl RecordsScenario {
         })
     }
 
-    /// Whether the end of the peer is the end of the machine: it is not half-open.
+    /// Returns whether the peer's EOF must end the machine, which does not allow half-open connections.
     fn ends(&self, machine: &Machine) -> bool {
         machine.opened() == Some(Ok(())) && !machine.has_unsent()
     }
 }
 
 impl ClientEnd {
-    /// Whether it is as the `other`. What fails right behind the last message of the handshake may do so
-    /// within it or after it.
+    /// Returns whether both are the same. A failure right after the last handshake message may count as during the
+    /// handshake or after it.
     fn matches(&self, other: &ClientEnd) -> bool {
         let untouched = self.outcome == Some(Err(Fault::Tls)) && self.read.is_empty();
         (self.opened == other.opened || untouched)
@@ -130,7 +130,7 @@ impl ClientEnd {
     }
 }
 
-/// Changes bytes, drops some, inserts others.
+/// Changes, drops, repeats and inserts bytes.
 fn changed(mut flight: Vec<u8>, mut source: ByteSource<'_>) -> Vec<u8> {
     for _ in 0..MAX_CHANGES {
         if source.0.is_empty() {
@@ -169,10 +169,10 @@ fn changed(mut flight: Vec<u8>, mut source: ByteSource<'_>) -> Vec<u8> {
 struct Client {
     machine: Machine,
     recv_buf: RecvBuf,
-    /// What it has to say to the server.
+    /// The bytes for the server.
     sent: Vec<u8>,
     read: Vec<u8>,
-    /// How reads ended.
+    /// The result of the last read.
     reads: Result<(), Fault>,
 }
 
@@ -185,7 +185,7 @@ impl Client {
             Action::Attempt { id, .. } => Some(id),
             _ => None,
         });
-        let id = attempt.expect("it dials its one address");
+        let id = attempt.expect("the machine dials its only address");
         let result = Ok(Endpoints { remote: address(0), local: None });
         drop(machine.handle(Input::Attempted { id, result }, records.now));
         let mut client = Client {
@@ -211,7 +211,7 @@ impl Client {
             left = rest;
             self.transmit();
         }
-        // What was fed is read as well.
+        // Reads the remaining data.
         if let Some(permit) = self.permit(now) {
             drop(self.machine.handle_recv_event(permit, RecvEvent::Cancelled, now));
         }
@@ -227,7 +227,7 @@ impl Client {
         }
     }
 
-    /// Leave to receive, once all that is here was read.
+    /// Reads all available data, and returns a permit to receive.
     fn permit(&mut self, now: Instant) -> Option<RecvPermit> {
         loop {
             match self.machine.read() {

@@ -1,4 +1,4 @@
-//! One end of a wire that is a machine, with whoever reads, writes, and keeps its connection meanwhile.
+//! A simulated endpoint: a machine with its reader, its writer and its driver.
 
 use super::model::{CheckResult, Expectations, Model, rule};
 use super::names::address;
@@ -21,31 +21,31 @@ pub(super) struct Endpoint {
     server: ServerSetup,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
-    /// Of who receives while nobody reads.
+    /// The permit of a background receive.
     pub(super) background_permit: Option<RecvPermit>,
     pub(super) lent: Option<Transmit>,
-    /// The session, while it runs foreign code.
+    /// The session, while it is lent.
     pub(super) loan: Option<Loan>,
     pub(super) recv_buf: RecvBuf,
-    /// Something may have come that nobody has looked at since, where that is attended.
+    /// Whether data may have arrived since the last background receive, as with edge-triggered epoll.
     pub(super) pending_edge: bool,
-    /// Somebody has to send what waits.
+    /// Whether queued ciphertext has to be sent.
     pub(super) wants_transmit: bool,
-    /// Whether TLS is spoken, from the start or since the upgrade.
+    /// Whether the machine uses TLS, from the start or since the upgrade.
     pub(super) secure: bool,
-    /// How much was read, and accepted for writing; since the upgrade, if there was one.
+    /// The number of bytes read and accepted, since the upgrade if there was one.
     pub(super) read: u64,
     pub(super) accepted: u64,
     pub(super) cancelled: bool,
-    /// The program has closed or aborted.
+    /// Whether the program has closed or aborted.
     pub(super) closed_by_user: bool,
-    /// Reads have come to an end, or fail.
+    /// Whether a read has returned EOF or an error.
     pub(super) read_over: bool,
     pub(super) saw_eof: bool,
-    /// Nobody has looked yet whether that was right.
+    /// Whether the EOF has not been verified yet.
     pub(super) unverified_eof: bool,
     pub(super) write_over: bool,
-    /// How much plaintext there was when an upgrade began.
+    /// The number of plaintext bytes accepted before the upgrade began.
     pub(super) plaintext: Option<u64>,
     latest: Option<AttemptId>,
 }
@@ -130,7 +130,7 @@ impl Endpoint {
                 self.handle(Input::CloseWrite, net)?;
                 rule(
                     !sending || self.machine.phase() == before,
-                    "a half-close waits for what is being written",
+                    "a half-close waits for a write in progress",
                 )
             }
             UserCall::CancelRead => {
@@ -151,7 +151,7 @@ impl Endpoint {
             MisplacedInput::PartialResolved => {
                 self.handle(Input::PartialResolved(&[address(2), address(5)]), net)
             }
-            // Only where it is not asked: the answer of another.
+            // Only if no lookup is pending; otherwise this would be its result.
             MisplacedInput::LookupFailed if self.machine.opened().is_some() => {
                 self.handle(Input::Resolved(Err(Fault::Resolve)), net)
             }
@@ -171,11 +171,11 @@ impl Endpoint {
         }
     }
 
-    /// Says that a deadline may have come.
+    /// Reports that the timer may have expired.
     pub(super) fn expire_timer(&mut self, net: &mut Network) -> CheckResult {
         self.handle(Input::TimerExpired, net)?;
         if self.setting.close_timeout.is_zero() {
-            // Where nothing may take any time the next limit can be due as soon as it is set.
+            // With a close timeout of zero, the next timer is due as soon as it is set.
             self.handle(Input::TimerExpired, net)?;
         }
         Model::check_timer(&self.machine, net.now)
@@ -189,7 +189,7 @@ impl Endpoint {
         self.model.is_adopted() && !self.model.is_released()
     }
 
-    /// As the driver does, which has made sure that nothing is being written.
+    /// Starts an upgrade like the driver, which first ensures that no write is in progress.
     fn start_tls(&mut self, net: &mut Network) -> CheckResult {
         let free = matches!(self.writer, Writer::Nobody | Writer::Waits { .. });
         let refused = self.machine.upgrade_error().is_some();
@@ -199,7 +199,7 @@ impl Endpoint {
         let begins = free && !refused && opened;
         rule(
             self.machine.is_upgrade_pending() == (begins || was_yielding),
-            "an upgrade begins where nothing is in its way",
+            "an upgrade begins if nothing prevents it",
         )?;
         if begins {
             self.plaintext = Some(self.accepted);
@@ -207,18 +207,18 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Looks at the wire before an upgrade, where nobody is at it any more.
+    /// Checks the wire before an upgrade, if no permit is in use.
     pub(super) fn check_wire(&mut self, net: &mut Network) -> CheckResult {
         if !self.machine.is_idle_for_upgrade() {
             return Ok(());
         }
-        rule(self.plaintext == Some(self.accepted), "nothing is written in an upgrade")?;
+        rule(self.plaintext == Some(self.accepted), "nothing is written during an upgrade")?;
         match net.wire.peek(self.who) {
             SimRecv::Bytes(_) => {
                 self.handle(Input::UnexpectedPlaintext, net)?;
                 rule(
                     self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
-                    "plaintext that is unread ends an upgrade",
+                    "unread plaintext ends an upgrade",
                 )
             }
             SimRecv::Eof => self.handle(Input::WireEof, net),
@@ -239,13 +239,13 @@ impl Endpoint {
         self.model = Model::upgrading();
         self.secure = true;
         (self.read, self.accepted) = (0, 0);
-        // Who waited has asked in vain, and asks the new one.
+        // Waiting threads ask the new machine.
         (self.reader, self.writer) = (Reader::Nobody, Writer::Nobody);
         (self.read_over, self.write_over) = (false, false);
         self.start(net)
     }
 
-    // ------------------------------------------------------------- what has to be done
+    // ------------------------------------------------------------- actions
 
     pub(super) fn apply_actions(&mut self, actions: Vec<Action>, net: &mut Network) -> CheckResult {
         for &action in &actions {
@@ -258,14 +258,14 @@ impl Endpoint {
         });
         if release.is_some() && actions.contains(&Action::Transmit) {
             let final_records = self.machine.take_final_records();
-            // As far as that goes at once.
+            // As far as the wire accepts them without blocking.
             net.send(self.who, &final_records);
         }
         for action in actions {
             self.apply_action(action, net)?;
         }
         if !self.secure && !self.machine.is_upgrade_pending() {
-            // It came to nothing.
+            // The upgrade failed or is complete.
             self.plaintext = None;
         }
         self.check_waiters()
@@ -288,7 +288,7 @@ impl Endpoint {
                 if net.wire.close(self.who) {
                     net.corrupted = true;
                     let well = self.machine.outcome() == Some(Ok(()));
-                    rule(!well, "who ends well leaves nothing unread")?;
+                    rule(!well, "a clean end leaves nothing unread")?;
                 }
             }
             Action::Release(Release::Linger) => net.wire.linger(self.who),
@@ -307,7 +307,7 @@ impl Endpoint {
                     *woken = true;
                 }
             }
-            // What is under way goes on, and nobody wants to hear of it.
+            // Events that are already scheduled still happen; the machine ignores them.
             Action::Attach { .. }
             | Action::CancelAttempt { .. }
             | Action::CancelAttempts
@@ -317,19 +317,22 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Foreign code runs to its end, and the session comes back.
+    /// Finishes the program's code, and restores the session.
     pub(super) fn restore(&mut self, net: &mut Network) -> CheckResult {
         let Some(mut loan) = self.loan.take() else { return Ok(()) };
         loan.begin_handshake();
-        net.trace.note(self.who, "gives the session back", 0);
+        net.trace.note(self.who, "restores the session", 0);
         if let Reader::Waits { woken } = &mut self.reader {
-            // As the driver tells all who wait.
+            // The driver wakes all waiters.
             *woken = true;
         }
         let over = self.is_done();
         let (discarded, actions) = self.machine.restore(loan, net.now);
         let actions = actions.collect();
-        rule(discarded.is_none() || over || self.is_done(), "there is a place for the session")?;
+        rule(
+            discarded.is_none() || over || self.is_done(),
+            "an open machine takes the session back",
+        )?;
         self.apply_actions(actions, net)
     }
 
@@ -347,7 +350,7 @@ impl Endpoint {
     }
 
     pub(super) fn on_event(&mut self, event: NetworkEvent, net: &mut Network) -> CheckResult {
-        net.trace.note(self.who, "happens", 0);
+        net.trace.note(self.who, "gets a scheduled event", 0);
         match event {
             NetworkEvent::PartialResolved(place) => {
                 let addresses = self.setting.names.answers[place].addresses();
@@ -361,20 +364,20 @@ impl Endpoint {
         }
     }
 
-    /// Who waits, and has not been told, waits rightly.
+    /// Checks that threads that were not woken have to wait.
     fn check_waiters(&mut self) -> CheckResult {
         if matches!(self.reader, Reader::Waits { woken: false }) {
             let nothing = self.machine.read_error().is_none();
-            rule(nothing, "who waits to read is told when that will fail")?;
+            rule(nothing, "a waiting reader is woken when its read would fail")?;
         }
         match &self.writer {
             Writer::Waits { woken: false } => rule(
                 self.machine.write_error().is_none(),
-                "who waits to write is told when that will fail",
+                "a waiting writer is woken when its write would fail",
             ),
             Writer::Seals { permit, woken: false } => rule(
                 self.machine.permits_send(permit),
-                "who waits for room is told when there will be none",
+                "a writer that waits for room is woken when its permit is revoked",
             ),
             Writer::Nobody
             | Writer::Waits { woken: true }

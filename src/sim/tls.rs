@@ -1,8 +1,7 @@
-//! TLS without chance: cryptography whose random numbers come from the plan, a clock that stands, and a
-//! server of rustls that lives in memory.
+//! Deterministic TLS: random numbers from the scenario, a fixed clock, and an in-memory rustls server.
 //!
-//! Records are really encrypted, and the server really signs. Only the exchange of keys is none: the secret
-//! is made of what both ends show each other. So a run is the same every time, byte for byte.
+//! Encryption and signatures are real. Only the key exchange is fake: the secret is computed from the two public
+//! shares. So a run is the same every time, byte for byte.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -26,27 +25,27 @@ use super::plan::{ServerSetup, splitmix64};
 use crate::machine::TlsSetup;
 use crate::tls;
 
-/// What a client of that server needs.
+/// Returns the setup for a client of that server.
 pub(super) fn setup(server: ServerSetup) -> TlsSetup {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
         let mut roots = RootCertStore::empty();
-        roots.add(certificate()).expect("the certificate is one");
+        roots.add(certificate()).expect("the certificate is valid");
         let mut config = ClientConfig::builder_with_details(provider(), Arc::new(FixedClock))
             .with_safe_default_protocol_versions()
             .expect("there is a suite for each version")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // A life is not to depend on those before it.
+        // A scenario must not depend on earlier ones.
         config.resumption = Resumption::disabled();
         Arc::new(config)
     });
-    let name = ServerName::try_from("sim.test").expect("it is a name");
+    let name = ServerName::try_from("sim.test").expect("a valid name");
     let setup = TlsSetup::with_config(Arc::clone(config), name, server.require_close_notify);
     if server.foreign { setup.foreign() } else { setup }
 }
 
-/// Lets the random numbers of this thread begin anew.
+/// Restarts the random numbers of this thread with a seed.
 pub(super) fn seed(rng_seed: u64) {
     SEED.set(rng_seed);
 }
@@ -66,16 +65,16 @@ impl Server {
         });
         let index = usize::from(setup.tls13) * 2 + usize::from(setup.short_records);
         let mut connection =
-            ServerConnection::new(Arc::clone(&configs[index])).expect("the configuration is sound");
+            ServerConnection::new(Arc::clone(&configs[index])).expect("the configuration is valid");
         connection.set_buffer_limit(None);
         Server { connection, peer_ended: false }
     }
 
-    /// Takes in ciphertext, and moves what it says to `data`. Says what is wrong with it.
+    /// Processes ciphertext, and appends the decrypted bytes to `data`. Returns the error if there is one.
     pub(super) fn read_tls(&mut self, mut bytes: &[u8], data: &mut Vec<u8>) -> Result<(), String> {
         while !bytes.is_empty() {
             self.connection.read_tls(&mut bytes).map_err(|error| error.to_string())?;
-            // Behind its close_notify a debug build of rustls panics where it would send an alert.
+            // After its close_notify, a debug build of rustls panics when it would send an alert.
             let connection = AssertUnwindSafe(&mut self.connection);
             let state = catch_unwind(|| { connection }.process_new_packets())
                 .map_err(|_| "a panic".to_owned())?
@@ -94,12 +93,12 @@ impl Server {
     }
 
     pub(super) fn write(&mut self, data: &[u8]) {
-        self.connection.writer().write_all(data).expect("nothing limits it");
+        self.connection.writer().write_all(data).expect("the buffer is unlimited");
     }
 
-    /// Changes the keys of both directions, in TLS 1.3.
+    /// Updates the keys of both directions, in TLS 1.3.
     pub(super) fn change_keys(&mut self) {
-        // It refuses in TLS 1.2 and within a handshake.
+        // This fails in TLS 1.2 and during a handshake.
         let _ = self.connection.refresh_traffic_keys();
     }
 
@@ -107,7 +106,7 @@ impl Server {
         self.connection.send_close_notify();
     }
 
-    /// Appends the ciphertext that is to be sent.
+    /// Appends the ciphertext to send.
     pub(super) fn write_tls(&mut self, into: &mut Vec<u8>) {
         while self.connection.wants_write() {
             self.connection.write_tls(into).expect("memory takes all");
@@ -118,7 +117,7 @@ impl Server {
         self.connection.is_handshaking()
     }
 
-    /// Whether close_notify has come.
+    /// Returns whether the peer sent close_notify.
     pub(super) fn has_peer_ended(&self) -> bool {
         self.peer_ended
     }
@@ -132,30 +131,29 @@ fn server_config(tls13: bool, short_records: bool) -> ServerConfig {
         .expect("there is a suite for this version")
         .with_no_client_auth()
         .with_single_cert(vec![certificate()], key())
-        .expect("the key is that of the certificate");
+        .expect("the key belongs to the certificate");
     if short_records {
         config.max_fragment_size = Some(64);
     }
     config
 }
 
-/// For `sim.test`, by itself, valid until 2120.
+/// Returns the certificate: self-signed for `sim.test`, valid until 2120.
 fn certificate() -> CertificateDer<'static> {
     CertificateDer::from_slice(include_bytes!("site/certificate.der"))
 }
 
-/// No secret.
+/// Returns the certificate's private key, which is public.
 fn key() -> PrivateKeyDer<'static> {
     PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(&include_bytes!("site/key.der")[..]))
 }
 
-/// The cryptography that there is, without its chance.
+/// Returns the crypto provider, with deterministic random numbers and key exchange.
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     let provider = PROVIDER.get_or_init(|| {
-        let base = tls::provider().expect(
-            "TLS needs cryptography: a feature of this crate, or a provider that was installed",
-        );
+        let base = tls::provider()
+            .expect("TLS needs a crypto provider: enable a feature of this crate, or install one");
         Arc::new(CryptoProvider {
             kx_groups: vec![&FakeKeyExchange],
             secure_random: &SeededRandom,
@@ -165,7 +163,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::clone(provider)
 }
 
-/// The first second of 2026.
+/// 2026-01-01 00:00 UTC, in seconds since 1970.
 const TODAY: u64 = 1_767_225_600;
 
 #[derive(Debug)]
@@ -195,7 +193,7 @@ impl SecureRandom for SeededRandom {
     }
 }
 
-/// Looks like X25519 from outside.
+/// A fake key exchange with the name and share size of X25519.
 #[derive(Debug)]
 struct FakeKeyExchange;
 

@@ -1,4 +1,4 @@
-//! The record of a life: every step, what it led to, and what passed over the wire.
+//! The trace of a scenario: every step, the machine's actions, and the bytes on the wire.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::plan::{EndId, Step, checksum};
 use crate::machine::Action;
 
-/// What happened in a life, in order. Two runs of one plan have equal traces.
+/// The events of a scenario, in order. Two runs of the same scenario have equal traces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     events: Vec<Event>,
@@ -14,7 +14,7 @@ pub struct Trace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// This long after the beginning.
+    /// A step, and its time since the start.
     Step(Duration, Step),
     Output(EndId, Action),
     Note(EndId, &'static str, usize),
@@ -26,9 +26,9 @@ enum Event {
 }
 
 impl Trace {
-    /// How many events there were.
+    /// Returns the number of events.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "none is empty")]
+    #[expect(clippy::len_without_is_empty, reason = "a trace is never empty")]
     pub fn len(&self) -> usize {
         self.events.len()
     }
@@ -46,7 +46,7 @@ impl Trace {
     }
 
     pub(super) fn sent(&mut self, who: EndId, bytes: &[u8]) {
-        // Of long ones the ends have to do.
+        // The checksum covers at most the first and last 64 bytes, for speed.
         let ends = [&bytes[..bytes.len().min(64)], &bytes[bytes.len().saturating_sub(64)..]];
         let sum = checksum(&ends.concat());
         self.events.push(Event::Sent { who, bytes: bytes.len(), sum });

@@ -1,8 +1,8 @@
-//! Two streams of bytes, one each way, with what a network and two kernels do to them.
+//! The simulated wire: two byte streams, one in each direction, with the effects of a network and two kernels.
 //!
-//! What was sent flies until it is delivered, a part at a time; what was delivered waits until it is
-//! received. A stream takes no more than its window. An end may come at any byte, and a reset at any time:
-//! it drops what flies, and what was delivered can still be received.
+//! Sent bytes are in flight until the wire delivers them, in parts. Delivered bytes wait until they are received. A
+//! stream holds at most its window. EOF may come after any byte, and a reset at any time: it drops the bytes in flight,
+//! but delivered bytes can still be received.
 
 use std::collections::VecDeque;
 
@@ -12,22 +12,22 @@ use crate::machine::Fault;
 #[derive(Debug)]
 pub(super) struct SimWire {
     streams: [OneWay; 2],
-    /// What each end sees of a reset.
+    /// The reset that each end sees, if any.
     resets: [Option<Reset>; 2],
 }
 
-/// From one end to the other.
+/// The stream from one end to the other.
 #[derive(Debug)]
 struct OneWay {
     in_flight: VecDeque<u8>,
     arrived: VecDeque<u8>,
     window: usize,
     end: StreamEnd,
-    /// The wire lost what followed.
+    /// Whether the wire drops all further bytes.
     cut: bool,
-    /// The receiver has let go: what comes is dropped.
+    /// Whether the receiver has released the wire, so that arriving bytes are dropped.
     dropped: bool,
-    /// And is answered by a reset.
+    /// Whether the receiver's kernel also answers arriving bytes with a reset.
     answered: bool,
 }
 
@@ -44,7 +44,7 @@ struct Reset {
     reported: bool,
 }
 
-/// What came of a receive.
+/// The result of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SimRecv {
     Bytes(usize),
@@ -53,7 +53,7 @@ pub(super) enum SimRecv {
     Failed(Fault),
 }
 
-/// What came of a send.
+/// The result of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SimSend {
     Bytes(usize),
@@ -82,7 +82,7 @@ impl SimWire {
         }
         let stream = &mut self.streams[who];
         let room = match stream.cut {
-            // What is lost takes no room.
+            // Dropped bytes take no room.
             true => usize::MAX,
             false => stream.window.saturating_sub(stream.in_flight.len() + stream.arrived.len()),
         };
@@ -96,7 +96,7 @@ impl SimWire {
         SimSend::Bytes(sent)
     }
 
-    /// Whether there is room to send.
+    /// Returns whether a send would not block.
     pub(super) fn can_send(&self, who: EndId) -> bool {
         let stream = &self.streams[who];
         self.resets[who].is_some() || stream.in_flight.len() + stream.arrived.len() < stream.window
@@ -112,7 +112,7 @@ impl SimWire {
             return SimRecv::Bytes(taken);
         }
         match &mut self.resets[who] {
-            // The system tells it once.
+            // The kernel reports a reset once.
             Some(reset) if !reset.reported => {
                 reset.reported = true;
                 SimRecv::Failed(reset.fault)
@@ -123,7 +123,7 @@ impl SimWire {
         }
     }
 
-    /// What a receive would give, but for a reset that has not been told, which is told now.
+    /// Returns the result of a receive without receiving data. An unreported reset is reported now.
     pub(super) fn peek(&mut self, who: EndId) -> SimRecv {
         match self.streams[1 - who].arrived.len() {
             0 => self.receive(who, &mut []),
@@ -131,14 +131,14 @@ impl SimWire {
         }
     }
 
-    /// A reset that has not been told, which is told now.
+    /// Reports a reset that was not reported before.
     pub(super) fn failure(&mut self, who: EndId) -> Option<Fault> {
         let reset = self.resets[who].as_mut().filter(|reset| !reset.reported)?;
         reset.reported = true;
         Some(reset.fault)
     }
 
-    /// Moves so many bytes on, and the end behind them; says whether anything moved.
+    /// Delivers up to `max` bytes, and FIN if it is next. Returns whether anything was delivered.
     pub(super) fn deliver(&mut self, from: EndId, max: usize) -> bool {
         let stream = &mut self.streams[from];
         let moved = stream.in_flight.len().min(max);
@@ -164,7 +164,7 @@ impl SimWire {
         }
     }
 
-    /// The end `by` resets the connection, or is gone.
+    /// Resets the connection, from the end `by`.
     pub(super) fn reset(&mut self, by: EndId) {
         let stream = &mut self.streams[by];
         stream.in_flight.clear();
@@ -179,15 +179,15 @@ impl SimWire {
         self.resets[1 - by].get_or_insert(Reset { fault, reported: false });
     }
 
-    /// The end `by` receives no more, and what still comes is dropped quietly.
+    /// Stops receiving at the end `by`: arriving bytes are dropped without a reset.
     pub(super) fn linger(&mut self, by: EndId) {
         let stream = &mut self.streams[1 - by];
         stream.dropped = true;
         stream.arrived.clear();
     }
 
-    /// The end `by` closes: what it has not received, or what still comes, is answered by a reset. Says
-    /// whether that is so already.
+    /// Closes the descriptor at the end `by`: unread and arriving bytes cause a reset. Returns whether there were
+    /// unread bytes.
     pub(super) fn close(&mut self, by: EndId) -> bool {
         let stream = &mut self.streams[1 - by];
         let unread = !stream.arrived.is_empty() && self.resets[by].is_none();
@@ -205,7 +205,7 @@ impl SimWire {
         self.streams[from].window = size;
     }
 
-    /// Changes a bit of what flies; says whether it did.
+    /// Flips a bit of the bytes in flight. Returns whether there were any.
     pub(super) fn corrupt(&mut self, from: EndId, at: usize, bit: u8) -> bool {
         let in_flight = &mut self.streams[from].in_flight;
         let Some(place) = at.checked_rem(in_flight.len()) else { return false };
@@ -213,7 +213,7 @@ impl SimWire {
         true
     }
 
-    /// Ends a stream behind so many of the bytes that fly.
+    /// Ends a stream after the first `at` bytes in flight.
     pub(super) fn cut(&mut self, from: EndId, at: usize) {
         let stream = &mut self.streams[from];
         stream.in_flight.truncate(at);
@@ -221,12 +221,12 @@ impl SimWire {
         self.finish(from);
     }
 
-    /// Whether FIN was sent.
+    /// Returns whether FIN was sent.
     pub(super) fn is_finished(&self, from: EndId) -> bool {
         self.streams[from].end != StreamEnd::Pending
     }
 
-    /// Whether FIN has come, and all before it was received.
+    /// Returns whether FIN has arrived, and all bytes before it were received.
     pub(super) fn is_eof(&self, to: EndId) -> bool {
         let stream = &self.streams[1 - to];
         stream.end == StreamEnd::Arrived && stream.arrived.is_empty()
@@ -236,16 +236,16 @@ impl SimWire {
         self.resets[who].is_some()
     }
 
-    /// How much is on its way.
+    /// Returns the number of bytes in flight.
     pub(super) fn in_flight(&self, from: EndId) -> usize {
         self.streams[from].in_flight.len()
     }
 }
 
-/// As wide as one is at first.
+/// The initial window, in bytes.
 const WINDOW: usize = 20_000;
 
-/// What is sent: told from anything else by its place and its `offset`.
+/// Returns the byte that is sent at a position, which differs by `offset` for each kind of data.
 pub(super) fn pattern(offset: u8, place: u64) -> u8 {
     let mixed = (place ^ (place >> 8)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
     u8::try_from(mixed).expect("eight bits are left") ^ offset
@@ -257,7 +257,7 @@ pub(super) fn fill(offset: u8, from: u64, buf: &mut [u8]) {
     }
 }
 
-/// Whether these bytes are those of the pattern.
+/// Returns whether the bytes match the pattern.
 pub(super) fn fits(offset: u8, from: u64, bytes: &[u8]) -> bool {
     (from..).zip(bytes).all(|(place, &byte)| byte == pattern(offset, place))
 }

@@ -1,4 +1,4 @@
-//! A life: the ends, the wire between them, the time, and one step after another.
+//! Runs a scenario: the two ends, the wire between them, virtual time, and one step after another.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub(super) struct World {
     require_close_notify: bool,
 }
 
-/// The other end.
+/// The remote end of the wire.
 #[derive(Debug)]
 enum Remote {
     Machine(Box<Endpoint>),
@@ -118,7 +118,7 @@ impl World {
     fn peer_step(&mut self, step: Step) -> CheckResult {
         let World { net, local, remote, .. } = self;
         let Remote::Scripted(peer) = remote else { return Ok(()) };
-        // What it says in plaintext is not awaited any more.
+        // The machine uses TLS already, so plaintext of the peer is unexpected.
         let delayed = local.secure && !peer.is_secure();
         match step {
             Step::PeerWrite(bytes) => peer.write(bytes, net),
@@ -135,13 +135,13 @@ impl World {
         Ok(())
     }
 
-    /// Who upgrades looks at the wire.
+    /// Lets the upgrading thread check the wire.
     fn check_wire(&mut self) -> CheckResult {
         let World { net, local, remote, .. } = self;
         let before = local.secure;
         local.check_wire(net)?;
         if let (Remote::Scripted(peer), true) = (remote, local.secure && !before) {
-            // The peer is still talking, and what it says is no TLS.
+            // The peer still sends plaintext.
             let talks =
                 !peer.has_sent_all() || net.wire.in_flight(1) > 0 || net.wire.is_finished(1);
             net.corrupted |= talks;
@@ -153,7 +153,7 @@ impl World {
     fn deliver(&mut self, from: EndId, max: usize) -> bool {
         let moved = self.net.wire.deliver(from, max);
         if moved {
-            // Whoever is registered hears of it.
+            // The event loop of the receiving end gets an event.
             match &mut self.remote {
                 Remote::Machine(remote) if from == 0 => remote.pending_edge |= remote.is_wired(),
                 Remote::Machine(_) | Remote::Scripted(_) if from == 1 => {
@@ -168,7 +168,7 @@ impl World {
 
     // ------------------------------------------------------------- time
 
-    /// What happens by itself now does.
+    /// Executes scheduled events that are due.
     fn run_due_events(&mut self) -> CheckResult {
         while let Some((who, event)) = self.net.take_due() {
             match (&mut self.remote, who) {
@@ -179,7 +179,7 @@ impl World {
         Ok(())
     }
 
-    /// When something is due next: in the world, or in a machine.
+    /// Returns the time of the next scheduled event or timer.
     fn next(&self) -> Option<Instant> {
         let deadline = |side: &Endpoint| side.machine.next_timer().map(|(at, _)| at);
         let remote = match &self.remote {
@@ -205,19 +205,19 @@ impl World {
                 }
             }
         }
-        Err("time passes, however much is due")
+        Err("the number of events per wait is bounded")
     }
 
-    /// Time passes while nobody is there to keep the deadlines.
+    /// Lets time pass without reporting timers until the end.
     fn delay_timer(&mut self, time: Duration) -> CheckResult {
         self.net.now += time;
         self.run_due_events()?;
         self.wait_until(self.net.now)
     }
 
-    // ------------------------------------------------------------- rest
+    // ------------------------------------------------------------- quiescence
 
-    /// All do what they can until nothing more is to be done.
+    /// Runs both ends until nothing more can happen.
     fn run_to_quiescence(&mut self) -> CheckResult {
         for _ in 0..MAX_ROUNDS {
             let before = self.net.trace.len();
@@ -237,7 +237,7 @@ impl World {
                 return self.each(check_stalled);
             }
         }
-        Err("all comes to rest when nothing new happens")
+        Err("without new events, both ends come to rest")
     }
 
     fn each(
@@ -261,7 +261,7 @@ impl World {
 
     // ------------------------------------------------------------- the end
 
-    /// Whoever reads the end has read everything.
+    /// Checks that a reader that saw EOF has read everything.
     fn check_ends(&mut self) -> CheckResult {
         let World { net, local, remote, require_close_notify, .. } = self;
         match remote {
@@ -277,11 +277,11 @@ impl World {
                 let proved = peer.is_secure() && peer.ended;
                 rule(
                     proved || !*require_close_notify && net.wire.is_eof(0),
-                    "an end over TLS is one that the peer said",
+                    "an EOF over TLS is the peer's close_notify",
                 )?;
                 rule(
                     local.read == peer.sent || !*require_close_notify && net.corrupted,
-                    "who reads the end over TLS has read all",
+                    "a reader that sees EOF over TLS has read everything",
                 )
             }
         }
@@ -299,7 +299,7 @@ impl World {
         self.close()
     }
 
-    /// Lets what is being made come to its end.
+    /// Runs until connects and upgrades are decided.
     fn unblock_all(&mut self) -> CheckResult {
         for _ in 0..MAX_EVENTS {
             self.run_to_quiescence()?;
@@ -309,14 +309,14 @@ impl World {
             if self.all(decided) {
                 break;
             }
-            // Where nothing limits it, and nothing answers, it may take for ever.
+            // Without a timer or scheduled event, it would take for ever.
             let Some(at) = self.next() else { break };
             self.wait_until(at)?;
         }
         self.check_ends()
     }
 
-    /// The peer ends, and all is read, and all that was written arrives.
+    /// Closes from the peer's side, and checks that all data arrives in both directions.
     fn close_cleanly(&mut self) -> CheckResult {
         self.each(|side, net| {
             if side.who == 1 || matches!(side.writer, Writer::Waits { .. }) {
@@ -351,10 +351,10 @@ impl World {
                 break;
             }
             if self.remote_is_missing() {
-                // Then it says nothing either.
+                // The missing machine sends no EOF.
                 return Ok(());
             }
-            rule(self.net.trace.len() > before, "who reads comes to an end when the peer has")?;
+            rule(self.net.trace.len() > before, "a reader ends after the peer's EOF")?;
         }
         self.each(|side, net| {
             side.abandon_write(net)?;
@@ -367,13 +367,13 @@ impl World {
         self.check_clean()
     }
 
-    /// Whether there are two machines of which one never got to the wire.
+    /// Returns whether one of two machines did not connect.
     fn remote_is_missing(&self) -> bool {
         let Remote::Machine(remote) = &self.remote else { return false };
         ![&self.local, remote].iter().all(|side| side.machine.opened() == Some(Ok(())))
     }
 
-    /// Where nobody did any harm, all is well.
+    /// Checks that everything ended cleanly, if neither the peer nor the wire misbehaved.
     fn check_clean(&mut self) -> CheckResult {
         if self.net.corrupted || self.remote_is_missing() {
             return Ok(());
@@ -384,15 +384,15 @@ impl World {
                 || side.cancelled
                 || side.machine.opened() != Some(Ok(()))
                 || outcome == Some(Err(Fault::UnreadPlaintext));
-            rule(spoiled || side.saw_eof, "where nobody does harm the end is read")?;
+            rule(spoiled || side.saw_eof, "without corruption, a reader sees EOF")?;
             rule(
                 spoiled || outcome == Some(Ok(())),
-                "where nobody does harm a connection ends well",
+                "without corruption, a connection ends cleanly",
             )
         })
     }
 
-    /// The program closes, and that is the end, whatever happened before.
+    /// Closes both machines, and checks that they end, whatever happened before.
     fn close(&mut self) -> CheckResult {
         let started_at = self.net.now;
         self.each(|side, net| side.user_call(UserCall::Close, net))?;
@@ -405,7 +405,7 @@ impl World {
             self.wait_until(at)?;
         }
         let took = self.net.now.saturating_duration_since(started_at);
-        rule(took <= MAX_CLOSE, "a close takes no longer than it may")?;
+        rule(took <= MAX_CLOSE, "a close takes at most the close timeout")?;
         self.each(drain_and_release)?;
         self.run_to_quiescence()?;
         self.each(|side, net| side.user_call(UserCall::Close, net))?;
@@ -414,7 +414,7 @@ impl World {
         self.check_delivery()
     }
 
-    /// What was accepted has arrived, where the outcome says so and nobody did any harm.
+    /// Checks that accepted data has arrived, if the outcome is clean and nothing misbehaved.
     fn check_delivery(&mut self) -> CheckResult {
         let Remote::Scripted(peer) = &self.remote else { return Ok(()) };
         let side = &self.local;
@@ -422,15 +422,12 @@ impl World {
         if !well || self.net.corrupted || self.peer_stalls {
             return Ok(());
         }
-        rule(
-            peer.received == side.accepted,
-            "what was accepted arrives where the outcome is good",
-        )?;
-        rule(peer.saw_eof && peer.has_seen_close_notify(), "the peer is told of the end")
+        rule(peer.received == side.accepted, "accepted data arrives if the outcome is clean")?;
+        rule(peer.saw_eof && peer.has_seen_close_notify(), "the peer sees the close")
     }
 }
 
-/// What is to be done at one end.
+/// Executes everything that one end can do now.
 fn make_progress(side: &mut Endpoint, net: &mut Network) -> CheckResult {
     match side.reader {
         Reader::Waits { woken: true } => side.read(net)?,
@@ -450,7 +447,7 @@ fn make_progress(side: &mut Endpoint, net: &mut Network) -> CheckResult {
     side.drive_recv(usize::MAX, net)
 }
 
-/// Who still waits when all has come to rest waits rightly.
+/// Checks that threads that still wait at quiescence have to wait.
 fn check_stalled(side: &mut Endpoint, net: &mut Network) -> CheckResult {
     if matches!(side.reader, Reader::Waits { woken: false }) {
         side.read(net)?;
@@ -460,12 +457,12 @@ fn check_stalled(side: &mut Endpoint, net: &mut Network) -> CheckResult {
     }
     if matches!(side.writer, Writer::Seals { woken: false, .. }) {
         let full = side.lent.is_some() || !side.machine.can_seal();
-        rule(full, "who waits for room is told when there is some")?;
+        rule(full, "a writer that waits for room is woken when there is some")?;
     }
     Ok(())
 }
 
-/// Reads what is left, and gives everything back.
+/// Reads the rest, and returns all permits and buffers.
 fn drain_and_release(side: &mut Endpoint, net: &mut Network) -> CheckResult {
     side.abandon_write(net)?;
     if side.lent.is_some() {
@@ -501,12 +498,12 @@ fn check_plain_eof(side: &mut Endpoint, written: u64, net: &Network) -> CheckRes
     if !std::mem::take(&mut side.unverified_eof) || side.cancelled || net.cut {
         return Ok(());
     }
-    rule(net.wire.is_eof(side.who), "an end is the peer's")?;
-    rule(side.read == written, "who reads the end has read all")
+    rule(net.wire.is_eof(side.who), "an EOF is the peer's")?;
+    rule(side.read == written, "a reader that sees EOF has read everything")
 }
 
-/// More happens in no life.
+/// The maximum number of events of a wait or close.
 const MAX_EVENTS: usize = 1_000;
 const MAX_ROUNDS: usize = 10_000;
-/// The longest close timeout of a plan.
+/// The longest close timeout of a scenario.
 const MAX_CLOSE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Who sends: a writer, and whoever hands what was accepted to the wire.
+//! The sending half of a simulated endpoint: writers and transmits.
 
 use super::model::{CheckResult, rule};
 use super::net::Network;
@@ -8,7 +8,7 @@ use super::wire::{SimSend, fill};
 use crate::machine::{SendEvent, SendPermit, Transmit, WriteStep};
 
 impl Endpoint {
-    /// A writer comes, or who waits looks again.
+    /// Starts a writer, or lets a waiting one ask again.
     pub(super) fn write(&mut self, net: &mut Network) -> CheckResult {
         if !matches!(self.writer, Writer::Nobody | Writer::Waits { .. }) {
             return Ok(());
@@ -17,7 +17,7 @@ impl Endpoint {
         self.writer = match self.machine.write() {
             WriteStep::Send(permit) => {
                 rule(!self.secure, "over TLS nothing is sent in plaintext")?;
-                rule(self.plaintext.is_none(), "no plaintext is sent in an upgrade")?;
+                rule(self.plaintext.is_none(), "no plaintext is sent during an upgrade")?;
                 self.check_may_write(&permit)?;
                 Writer::Sends(permit)
             }
@@ -36,7 +36,7 @@ impl Endpoint {
                 net.trace.note(self.who, "fails to write", 0);
                 rule(
                     self.machine.write_error() == Some(fault),
-                    "a write fails as it was to be foreseen",
+                    "a write fails with the error of write_error",
                 )?;
                 self.write_over = true;
                 Writer::Nobody
@@ -45,10 +45,10 @@ impl Endpoint {
         if !matches!(self.writer, Writer::Nobody) {
             net.trace.note(self.who, "may write", 0);
         }
-        rule(!waited, "who waits to write is told when that is over")
+        rule(!waited, "a waiting writer is woken when it can continue")
     }
 
-    /// Who writes makes a system call, also a withdrawn one where that is `delayed`.
+    /// Makes the writer's system call; with `delayed`, even if its permit was revoked.
     pub(super) fn send(&mut self, max: usize, delayed: bool, net: &mut Network) -> CheckResult {
         match std::mem::replace(&mut self.writer, Writer::Nobody) {
             Writer::Sends(permit) => self.send_plain(permit, max, delayed, net),
@@ -69,7 +69,7 @@ impl Endpoint {
         }
     }
 
-    /// Lends a transmit buffer, or sends so much of the one that is lent and gives it back.
+    /// Borrows a transmit buffer, or sends up to `max` bytes of the borrowed one and returns it.
     pub(super) fn transmit(&mut self, max: usize, net: &mut Network) -> CheckResult {
         match self.lent.take() {
             Some(transmit) => self.send_transmit(transmit, max, net),
@@ -78,14 +78,14 @@ impl Endpoint {
                 match &lent {
                     Some(transmit) => {
                         let bytes = transmit.bytes().len();
-                        net.trace.note(self.who, "is lent", bytes);
-                        rule(bytes > 0, "a transmit buffer is lent with something in it")?;
-                        rule(bytes <= MAX_TRANSMIT, "what waits to be sent is bounded")?;
+                        net.trace.note(self.who, "borrows a transmit buffer", bytes);
+                        rule(bytes > 0, "a lent transmit buffer is not empty")?;
+                        rule(bytes <= MAX_TRANSMIT, "queued ciphertext is bounded")?;
                     }
                     None => {
                         self.wants_transmit = false;
                         let owed = self.machine.has_unsent() && !self.machine.is_lent();
-                        rule(!owed, "what waits can be sent")?;
+                        rule(!owed, "queued ciphertext can be sent")?;
                     }
                 }
                 self.lent = lent;
@@ -96,7 +96,7 @@ impl Endpoint {
     }
 
     fn check_may_write(&self, permit: &SendPermit) -> CheckResult {
-        rule(self.machine.permits_send(permit), "a permit that is given stands")?;
+        rule(self.machine.permits_send(permit), "a new permit is valid")?;
         rule(self.is_wired(), "there is a wire to send on")?;
         rule(!self.model.is_finished(), "nothing follows FIN")
     }
@@ -112,7 +112,7 @@ impl Endpoint {
         if !(stands || delayed && self.is_wired()) {
             return self.return_send_permit(permit, SendEvent::Cancelled, net);
         }
-        rule(!net.wire.is_finished(self.who) || net.cut, "FIN waits for what is being sent")?;
+        rule(!net.wire.is_finished(self.who) || net.cut, "FIN waits for a send in progress")?;
         let mut data = vec![0; max];
         fill(pattern_offset(self.who, false), self.accepted, &mut data);
         match net.send(self.who, &data) {
@@ -134,7 +134,7 @@ impl Endpoint {
 
     fn seal(&mut self, permit: SendPermit, max: usize, net: &mut Network) -> CheckResult {
         if self.machine.permits_send(&permit) && !self.machine.can_seal() {
-            // Who finds no room sees to it that there will be some.
+            // A writer that finds no room transmits to make some.
             self.wants_transmit = true;
             self.writer = Writer::Seals { permit, woken: false };
             return Ok(());
@@ -147,11 +147,11 @@ impl Endpoint {
         self.accepted += bytes as u64;
         net.trace.note(self.who, "seals", bytes);
         if !transmit.is_empty() {
-            rule(self.lent.is_none(), "one transmit buffer is lent at a time")?;
-            rule(transmit.bytes().len() <= MAX_TRANSMIT, "what waits to be sent is bounded")?;
+            rule(self.lent.is_none(), "at most one transmit buffer is lent")?;
+            rule(transmit.bytes().len() <= MAX_TRANSMIT, "queued ciphertext is bounded")?;
             self.lent = Some(transmit);
         }
-        // Whoever wrote sends on.
+        // The writer transmits the rest.
         self.wants_transmit = true;
         self.apply_actions(actions, net)
     }
@@ -162,7 +162,7 @@ impl Endpoint {
         max: usize,
         net: &mut Network,
     ) -> CheckResult {
-        // Somebody may wait for what is left.
+        // More ciphertext may be queued.
         self.wants_transmit = true;
         if !self.is_wired() {
             let actions = self.machine.transmit_done(&mut transmit).collect();
@@ -180,7 +180,7 @@ impl Endpoint {
                 self.machine.transmit_failed(&mut transmit, fault, net.now).collect()
             }
         };
-        rule(transmit.is_empty(), "a transmit buffer that was given back is empty")?;
+        rule(transmit.is_empty(), "a returned transmit buffer is empty")?;
         self.apply_actions(actions, net)
     }
 
@@ -196,6 +196,6 @@ impl Endpoint {
     }
 }
 
-/// What may be sealed and not yet be with the system, what that takes in records, and what TLS itself has to
-/// say.
+/// The maximum size of a transmit, in bytes: the send queue's bound, the overhead of its records, and TLS' own
+/// messages.
 const MAX_TRANSMIT: usize = 64 * 1024 + 16 * 1024;

@@ -49,11 +49,11 @@ fn scenarios_cover_every_event() {
     let mut wanted: Vec<(ScenarioKind, &str)> = vec![
         (ScenarioKind::Upgrade, "UserCall(0, StartTls)"),
         (ScenarioKind::Upgrade, "takes"),
-        (ScenarioKind::Upgrade, "finds fault"),
+        (ScenarioKind::Upgrade, "rejects the data"),
         (ScenarioKind::Secure, "takes"),
         (ScenarioKind::Secure, "seals"),
-        (ScenarioKind::Secure, "attends"),
-        (ScenarioKind::Secure, "finds fault"),
+        (ScenarioKind::Secure, "starts a background receive"),
+        (ScenarioKind::Secure, "rejects the data"),
         (ScenarioKind::Plain, "Resolve"),
         (ScenarioKind::Plain, "CancelAttempts"),
         (ScenarioKind::Plain, "drops"),
@@ -65,7 +65,7 @@ fn scenarios_cover_every_event() {
         for what in ["Opened", "ShutdownWrite", "Release(Close)", "Linger", "Reset", "DriveRecv"] {
             wanted.push((kind, what));
         }
-        for what in ["receives", "reads the end", "fails to read", "fails to write"] {
+        for what in ["receives", "reads EOF", "fails to read", "fails to write"] {
             wanted.push((kind, what));
         }
     }
