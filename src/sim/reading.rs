@@ -19,7 +19,7 @@ pub(super) fn pattern_offset(from: usize, secure: bool) -> u8 {
 impl Endpoint {
     /// Starts a reader, or lets a waiting one ask again.
     pub(super) fn read(&mut self, net: &mut Network) -> CheckResult {
-        if !matches!(self.reader, Reader::Nobody | Reader::Waits { .. }) {
+        if !matches!(self.reader, Reader::Idle | Reader::Waits { .. }) {
             return Ok(());
         }
         let waited = matches!(self.reader, Reader::Waits { woken: false });
@@ -48,7 +48,7 @@ impl Endpoint {
                 net.trace.note(self.who, "reads EOF", 0);
                 self.unverified_eof |= !self.saw_eof;
                 (self.read_over, self.saw_eof) = (true, true);
-                Reader::Nobody
+                Reader::Idle
             }
             ReadStep::Fail(fault) => {
                 rule(
@@ -57,10 +57,10 @@ impl Endpoint {
                 )?;
                 net.trace.note(self.who, "fails to read", 0);
                 self.read_over = true;
-                Reader::Nobody
+                Reader::Idle
             }
         };
-        if !matches!(self.reader, Reader::Nobody) {
+        if !matches!(self.reader, Reader::Idle) {
             net.trace.note(self.who, "may read", 0);
         }
         rule(!waited, "a waiting reader is woken when it can continue")?;
@@ -69,7 +69,7 @@ impl Endpoint {
                 self.machine.permits_recv(permit) && self.machine.recv_in_flight(),
                 "a new permit is valid",
             ),
-            Reader::Nobody | Reader::Waits { .. } => Ok(()),
+            Reader::Idle | Reader::Waits { .. } => Ok(()),
         }
     }
 
@@ -78,7 +78,7 @@ impl Endpoint {
         if self.loan.is_some() {
             return self.restore(net);
         }
-        match std::mem::replace(&mut self.reader, Reader::Nobody) {
+        match std::mem::replace(&mut self.reader, Reader::Idle) {
             Reader::Receives(permit) => {
                 let stands = self.machine.permits_recv(&permit);
                 let may = stands || delayed && self.is_wired();
@@ -95,7 +95,7 @@ impl Endpoint {
                 }
             }
             Reader::Takes(permit) => self.take(permit, max, net),
-            reader @ (Reader::Nobody | Reader::Waits { .. }) => {
+            reader @ (Reader::Idle | Reader::Waits { .. }) => {
                 self.reader = reader;
                 Ok(())
             }
@@ -103,11 +103,11 @@ impl Endpoint {
     }
 
     pub(super) fn abandon_read(&mut self, net: &mut Network) -> CheckResult {
-        match std::mem::replace(&mut self.reader, Reader::Nobody) {
+        match std::mem::replace(&mut self.reader, Reader::Idle) {
             Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => {
                 self.return_permit(permit, RecvEvent::Cancelled, net)
             }
-            Reader::Nobody | Reader::Waits { .. } => Ok(()),
+            Reader::Idle | Reader::Waits { .. } => Ok(()),
         }
     }
 

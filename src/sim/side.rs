@@ -52,7 +52,7 @@ pub(super) struct Endpoint {
 
 #[derive(Debug)]
 pub(super) enum Reader {
-    Nobody,
+    Idle,
     Waits { woken: bool },
     Receives(RecvPermit),
     Ingests(RecvPermit),
@@ -61,7 +61,7 @@ pub(super) enum Reader {
 
 #[derive(Debug)]
 pub(super) enum Writer {
-    Nobody,
+    Idle,
     Waits { woken: bool },
     Sends(SendPermit),
     Seals { permit: SendPermit, woken: bool },
@@ -78,8 +78,8 @@ impl Endpoint {
             model: Model::new(),
             setting,
             server: scenario.server,
-            reader: Reader::Nobody,
-            writer: Writer::Nobody,
+            reader: Reader::Idle,
+            writer: Writer::Idle,
             background_permit: None,
             lent: None,
             loan: None,
@@ -191,7 +191,7 @@ impl Endpoint {
 
     /// Starts an upgrade like the driver, which first ensures that no write is in progress.
     fn start_tls(&mut self, net: &mut Network) -> CheckResult {
-        let free = matches!(self.writer, Writer::Nobody | Writer::Waits { .. });
+        let free = matches!(self.writer, Writer::Idle | Writer::Waits { .. });
         let refused = self.machine.upgrade_error().is_some();
         let opened = self.machine.phase() == Phase::Open;
         let was_yielding = self.machine.is_upgrade_pending();
@@ -240,7 +240,7 @@ impl Endpoint {
         self.secure = true;
         (self.read, self.accepted) = (0, 0);
         // Waiting threads ask the new machine.
-        (self.reader, self.writer) = (Reader::Nobody, Writer::Nobody);
+        (self.reader, self.writer) = (Reader::Idle, Writer::Idle);
         (self.read_over, self.write_over) = (false, false);
         self.start(net)
     }
@@ -379,7 +379,7 @@ impl Endpoint {
                 self.machine.permits_send(permit),
                 "a writer that waits for room is woken when its permit is revoked",
             ),
-            Writer::Nobody
+            Writer::Idle
             | Writer::Waits { woken: true }
             | Writer::Sends(_)
             | Writer::Seals { woken: true, .. } => Ok(()),
@@ -391,13 +391,13 @@ impl Endpoint {
             Reader::Receives(permit) | Reader::Ingests(permit) | Reader::Takes(permit) => {
                 Some(self.machine.permits_recv(permit))
             }
-            Reader::Nobody | Reader::Waits { .. } => None,
+            Reader::Idle | Reader::Waits { .. } => None,
         };
         let sending = match &self.writer {
             Writer::Sends(permit) | Writer::Seals { permit, .. } => {
                 Some(self.machine.permits_send(permit))
             }
-            Writer::Nobody | Writer::Waits { .. } => None,
+            Writer::Idle | Writer::Waits { .. } => None,
         };
         Expectations { tls: self.secure, receiving, sending, lent: self.lent.is_some() }
     }

@@ -335,7 +335,7 @@ impl World {
         loop {
             let before = self.net.trace.len();
             self.each(|side, net| {
-                if matches!(side.reader, Reader::Nobody) && !side.read_over {
+                if matches!(side.reader, Reader::Idle) && !side.read_over {
                     side.read(net)?;
                 }
                 if side.read_over && side.machine.phase() == Phase::HalfClosed {
@@ -434,12 +434,12 @@ fn make_progress(side: &mut Endpoint, net: &mut Network) -> CheckResult {
         Reader::Receives(_) | Reader::Ingests(_) | Reader::Takes(_) => {
             side.receive(usize::from(u16::MAX), false, net)?;
         }
-        Reader::Nobody | Reader::Waits { woken: false } => {}
+        Reader::Idle | Reader::Waits { woken: false } => {}
     }
     match side.writer {
         Writer::Waits { woken: true } => side.write(net)?,
         Writer::Sends(_) | Writer::Seals { woken: true, .. } => side.send(1000, false, net)?,
-        Writer::Nobody | Writer::Waits { woken: false } | Writer::Seals { woken: false, .. } => {}
+        Writer::Idle | Writer::Waits { woken: false } | Writer::Seals { woken: false, .. } => {}
     }
     if side.lent.is_none() || !side.is_wired() || net.wire.can_send(side.who) {
         side.transmit(usize::MAX, net)?;
@@ -469,7 +469,7 @@ fn drain_and_release(side: &mut Endpoint, net: &mut Network) -> CheckResult {
         side.transmit(0, net)?;
     }
     for _ in 0..MAX_ROUNDS {
-        if let Reader::Nobody | Reader::Waits { .. } = side.reader {
+        if let Reader::Idle | Reader::Waits { .. } = side.reader {
             if side.read_over {
                 break;
             }
@@ -480,7 +480,7 @@ fn drain_and_release(side: &mut Endpoint, net: &mut Network) -> CheckResult {
             )?;
         }
         side.receive(usize::from(u16::MAX), false, net)?;
-        if !matches!(side.reader, Reader::Nobody) {
+        if !matches!(side.reader, Reader::Idle) {
             side.abandon_read(net)?;
             break;
         }

@@ -10,7 +10,7 @@ use crate::machine::{SendEvent, SendPermit, Transmit, WriteStep};
 impl Endpoint {
     /// Starts a writer, or lets a waiting one ask again.
     pub(super) fn write(&mut self, net: &mut Network) -> CheckResult {
-        if !matches!(self.writer, Writer::Nobody | Writer::Waits { .. }) {
+        if !matches!(self.writer, Writer::Idle | Writer::Waits { .. }) {
             return Ok(());
         }
         let waited = matches!(self.writer, Writer::Waits { woken: false });
@@ -39,10 +39,10 @@ impl Endpoint {
                     "a write fails with the error of write_error",
                 )?;
                 self.write_over = true;
-                Writer::Nobody
+                Writer::Idle
             }
         };
-        if !matches!(self.writer, Writer::Nobody) {
+        if !matches!(self.writer, Writer::Idle) {
             net.trace.note(self.who, "may write", 0);
         }
         rule(!waited, "a waiting writer is woken when it can continue")
@@ -50,10 +50,10 @@ impl Endpoint {
 
     /// Makes the writer's system call; with `delayed`, even if its permit was revoked.
     pub(super) fn send(&mut self, max: usize, delayed: bool, net: &mut Network) -> CheckResult {
-        match std::mem::replace(&mut self.writer, Writer::Nobody) {
+        match std::mem::replace(&mut self.writer, Writer::Idle) {
             Writer::Sends(permit) => self.send_plain(permit, max, delayed, net),
             Writer::Seals { permit, .. } => self.seal(permit, max, net),
-            writer @ (Writer::Nobody | Writer::Waits { .. }) => {
+            writer @ (Writer::Idle | Writer::Waits { .. }) => {
                 self.writer = writer;
                 Ok(())
             }
@@ -61,11 +61,11 @@ impl Endpoint {
     }
 
     pub(super) fn abandon_write(&mut self, net: &mut Network) -> CheckResult {
-        match std::mem::replace(&mut self.writer, Writer::Nobody) {
+        match std::mem::replace(&mut self.writer, Writer::Idle) {
             Writer::Sends(permit) | Writer::Seals { permit, .. } => {
                 self.return_send_permit(permit, SendEvent::Cancelled, net)
             }
-            Writer::Nobody | Writer::Waits { .. } => Ok(()),
+            Writer::Idle | Writer::Waits { .. } => Ok(()),
         }
     }
 
