@@ -28,8 +28,8 @@ pub(super) fn is_always_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Queries the routing tables, first without a source address and then with the one that the connection would have,
-/// because routing rules may depend on the source.
+/// Queries the routing tables, first without a source address and then with the connection's. Routing rules may depend
+/// on the source.
 ///
 /// User-space kernels, such as gVisor, may report every route as one to another machine. There the source address
 /// decides: a socket that is connected to an address of its own machine gets that same address as its source.

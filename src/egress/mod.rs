@@ -245,8 +245,8 @@ impl EgressRules {
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text is not an address, if the prefix is not a
-    /// decimal number in range, or if the address has bits beyond the prefix, as in `10.0.0.1/8`.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text is not an address or the prefix is not a
+    /// decimal number in range. Bits of the address beyond the prefix are an error too, as in `10.0.0.1/8`.
     pub fn deny_net(mut self, net: &str) -> Result<Self> {
         self.nets.add(Net::parse(net)?, Verdict::Deny);
         Ok(self)

@@ -29,14 +29,14 @@
 //! caller reads, with a permit from [`begin_background_recv`](Machine::begin_background_recv).
 //!
 //! A TLS configuration may run the program's code, such as a certificate verifier. The driver can
-//! [borrow](Machine::lend) such a session while that code runs. The machine works on without it, and may be closed when
-//! the driver [restores](Machine::restore) the session.
+//! [borrow](Machine::lend) such a session while that code runs. The machine keeps working without it, and may be closed
+//! when the driver [restores](Machine::restore) the session.
 //!
 //! # Example
 //!
 //! ```
 //! use std::net::SocketAddr;
-//! use std::time::{Duration, Instant};
+//! use std::time::Instant;
 //! use sockeye::machine::{
 //!     Action, Config, Endpoints, Input, Machine, ReadStep, RecvEvent, Release, Target, WriteStep,
 //! };
@@ -181,7 +181,7 @@ pub enum Input<'a> {
     CloseWrite,
     /// Closes the read side. Further data from the peer is discarded.
     CancelRead,
-    /// Begins an upgrade to TLS and revokes all permits. Has no effect if
+    /// Begins an upgrade to TLS and revokes a receive permit in use. Has no effect if
     /// [`upgrade_error`](Machine::upgrade_error) returns an error, or while a send permit is in use.
     StartTls,
     /// Completes the upgrade: no receive permit is in use, and no data of the peer was on the wire. From now on,

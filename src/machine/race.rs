@@ -405,7 +405,7 @@ impl HappyEyeballs {
     }
 
     /// Fails if the socket connected to itself. If nothing listens on a local port, the kernel may pick that port as
-    /// the source port, and the socket connects to itself (simultaneous open, RFC 9293, section 3.5).
+    /// the source port. The socket then connects to itself (simultaneous open, RFC 9293, section 3.5).
     fn check_self_connect(&self, ends: Endpoints) -> Result<(), Fault> {
         if ends.local != ends.known_remote() || ends.local.is_none() {
             return Ok(());

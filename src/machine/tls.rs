@@ -458,8 +458,8 @@ impl Session {
         }
     }
 
-    /// Processes the next state. Only during a handshake, provides the size of the certificates to the session cache: for
-    /// every record, that would cost about 1 % of a TLS round trip.
+    /// Processes the next state. Only during a handshake, provides the size of the certificates to the session cache:
+    /// for every record, that would cost about 1 % of a TLS round trip.
     fn next_state_within_bounds(&mut self) -> bool {
         if !matches!(self.peer_state, PeerState::Handshaking) {
             return self.process_state();

@@ -309,7 +309,7 @@ impl World {
             if self.all(decided) {
                 break;
             }
-            // Without a timer or scheduled event, it would take for ever.
+            // Without a timer or scheduled event, nothing will happen any more.
             let Some(at) = self.next() else { break };
             self.wait_until(at)?;
         }

@@ -132,7 +132,7 @@ fn explain_certificate(error: &CertificateError) -> String {
         | CertificateError::ExpiredRevocationListContext { .. } => {
             "may have been revoked: the revocation list has expired"
         }
-        CertificateError::InvalidOcspResponse => "comes with a bad OCSP response",
+        CertificateError::InvalidOcspResponse => "has an invalid OCSP response",
         CertificateError::BadSignature => "does not match a signature by its issuer or its key",
         #[allow(deprecated)] // rustls still creates it in some cases.
         CertificateError::UnsupportedSignatureAlgorithm
@@ -307,10 +307,10 @@ fn explain_alert(alert: AlertDescription, stage: Stage) -> String {
             ("unrecognized_name", "it does not serve the name that was asked for")
         }
         AlertDescription::BadCertificateStatusResponse => {
-            ("bad_certificate_status_response", "it got a bad OCSP response")
+            ("bad_certificate_status_response", "it got an invalid OCSP response")
         }
         AlertDescription::BadCertificateHashValue => {
-            ("bad_certificate_hash_value", "the client certificate is not what its hash says")
+            ("bad_certificate_hash_value", "the client certificate does not match its hash")
         }
         AlertDescription::UnknownPSKIdentity => {
             ("unknown_psk_identity", "it does not know the key that was offered")

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// TLS settings: trusted roots, client certificate, ALPN and server name. Each setter takes and returns `self`.
 ///
-/// By default, sockets trust Mozilla's root certificates (compiled in by the `webpki-roots` crate), offer TLS 1.2
-/// and 1.3, and verify the server's certificate for the requested host. `Debug` never prints keys.
+/// By default, sockets offer TLS 1.2 and 1.3, and verify the server's certificate for the requested host. They trust
+/// Mozilla's root certificates, which the `webpki-roots` crate compiles in. `Debug` never prints keys.
 ///
 /// Sockets with equal settings share their sessions, so that a second connection to a server resumes if the server
 /// allows it. For that, the 32 most recently used settings stay in memory, including a client's private key.
@@ -195,8 +195,8 @@ impl TlsOptions {
         self
     }
 
-    /// Sets whether an EOF without `close_notify` is an error of kind [`Truncated`](ErrorKind::Truncated), because an
-    /// attacker on the path can forge a FIN (RFC 8446, section 6.1). Default: `true`.
+    /// Sets whether an EOF without `close_notify` is an error of kind [`Truncated`](ErrorKind::Truncated). Default:
+    /// `true`, because an attacker on the path can forge a FIN (RFC 8446, section 6.1).
     ///
     /// Use `false` for servers that omit `close_notify`, if the protocol marks its own end, as HTTP does with a content
     /// length. An EOF inside a TLS record or handshake message is always `Truncated`.

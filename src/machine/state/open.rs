@@ -182,7 +182,7 @@ impl Pipe {
         State::Closed(ended(self, read_end, Ok(())))
     }
 
-    /// Closes the write side: sends FIN if the kernel has all ciphertext, else later.
+    /// Closes the write side. Requests FIN at once if nothing is left to send, else later.
     fn close_write(&mut self, actions: &mut Actions<'_>) {
         self.queue_close_notify(actions);
         if !self.has_unsent_or_permit() || planted!(FinBeforeData) {

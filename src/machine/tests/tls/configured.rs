@@ -113,7 +113,7 @@ fn exhausted_keys_end_a_tls_1_2_connection_and_are_updated_in_1_3() {
             assert!(sealed < 1000);
             assert!(
                 matches!(wire.machine.write(), WriteStep::Fail(Fault::Tls)),
-                "otherwise a writer would try to seal for ever"
+                "otherwise a writer would try to seal forever"
             );
         }
     }
