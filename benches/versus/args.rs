@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// The task of a client process.
+/// The arguments of a client process.
 pub struct ClientArgs {
     pub contender: &'static Contender,
     pub workload: &'static Workload,
@@ -71,7 +71,7 @@ pub struct ClientArgs {
 }
 
 impl ClientArgs {
-    /// Returns the words from which [`parse`] makes the same task.
+    /// Returns the words from which [`parse`] makes the same arguments.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec![
             CLIENT.to_owned(),
@@ -85,14 +85,14 @@ impl ClientArgs {
     }
 }
 
-/// The task of a server process.
+/// The arguments of a server process.
 pub struct ServerArgs {
     pub service: Service,
     pub cpus: Vec<usize>,
 }
 
 impl ServerArgs {
-    /// Returns the words from which [`parse`] makes the same post.
+    /// Returns the words from which [`parse`] makes the same arguments.
     pub fn words(&self) -> Vec<String> {
         vec![SERVER.to_owned(), self.service.name().to_owned(), cpu_list(&self.cpus)]
     }
