@@ -1,4 +1,5 @@
-//! The shape of the public types: their auto traits and conversions, checked by the compiler, and the contents of their `Debug` output.
+//! The shape of the public types: their auto traits and conversions, checked by the compiler, and the contents of their
+//! `Debug` output.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;

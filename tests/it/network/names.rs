@@ -238,8 +238,8 @@ fn names_that_hang_delay_no_others() {
     });
 }
 
-/// Every 5 s the stranger starts the maximum number of lookups, and closes their sockets after 2 s. The system's resolver
-/// gives up only after 20 s.
+/// Every 5 s the stranger starts the maximum number of lookups, and closes their sockets after 2 s. The system's
+/// resolver gives up only after 20 s.
 #[test]
 fn hanging_lookups_of_a_stranger_delay_no_others() {
     const NAME: &str = "network::names::hanging_lookups_of_a_stranger_delay_no_others";
