@@ -113,7 +113,8 @@ fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() 
 
 // -------------------------------------------------------------------- floods
 
-/// `tests/faults` has the same as cases for an idle machine, with figures.
+/// Compares the delay of other sockets with and without a flood. `tests/faults` has the same cases for an idle machine,
+/// with figures.
 fn others_are_served_beside(name: &str, flood: Flood, count: usize) {
     if !room_for_descriptors(2 * count as u64 + 200) {
         return skip(name, "the limit of descriptors is too low");

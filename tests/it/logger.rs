@@ -17,7 +17,7 @@ use crate::support::{AT_ONCE, PATIENCE, at_once, fails, kind_of, ms, read, timed
 
 const LONG: Duration = Duration::from_secs(100);
 
-/// Sends each record to a server, and reconnects if necessary.
+/// A logger that sends each record to a server, and reconnects if necessary.
 struct Remote {
     server: OnceLock<SocketAddr>,
     /// An address that never answers, to which the next connect goes instead.

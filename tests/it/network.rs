@@ -378,7 +378,7 @@ fn each_peer_can_use_all_ports_of_a_bound_address() {
 /// The time in which the kernel declares a peer lost with these options, at most.
 const GONE_AFTER: Duration = Duration::from_secs(15);
 
-/// The kernel then keeps the route's error as the reason.
+/// Makes the client's routes reject the peer. The kernel then keeps the route's error as the reason.
 fn own_routes_lead_nowhere(space: &Space, _port: u16) {
     space.at_client("ip route add prohibit 10.99.0.2").expect("a route is added");
     space.at_client("ip -6 route add blackhole fd99::2").expect("a route is added");

@@ -14,37 +14,37 @@ pub fn options(mode: SecureTransport) -> SocketOptions {
     with(mode, trusted())
 }
 
-/// For `good.test` and `localhost`.
+/// Returns settings with a certificate for `good.test` and `localhost`.
 pub fn good() -> Terms {
     terms()
 }
 
-/// For 127.0.0.1 and ::1.
+/// Returns settings with a certificate for 127.0.0.1 and ::1.
 pub fn ip() -> Terms {
     issued(&Draft::new(&["127.0.0.1", "::1"]))
 }
 
-/// For a DNS name that spells 127.0.0.1.
+/// Returns settings with a certificate for the DNS name "127.0.0.1".
 pub fn iptext() -> Terms {
     issued(&Draft::dns_name("127.0.0.1"))
 }
 
-/// For `other.test`.
+/// Returns settings with a certificate for `other.test`.
 pub fn wronghost() -> Terms {
     issued(&Draft::new(&["other.test"]))
 }
 
-/// For every name right under `wild.test`.
+/// Returns settings with a certificate for every name directly below `wild.test`.
 pub fn wild() -> Terms {
     issued(&Draft::new(&["*.wild.test"]))
 }
 
-/// For `good.test`, in a past year.
+/// Returns settings with a certificate for `good.test` that has expired.
 pub fn expired() -> Terms {
     issued(&Draft::new(&["good.test"]).valid(2000, 2001))
 }
 
-/// For `good.test`, signed by an untrusted authority.
+/// Returns settings with a certificate for `good.test` that is signed by an untrusted authority.
 pub fn unknownca() -> Terms {
     Terms::new(Authority::new().issues(&Draft::new(&["good.test"])))
 }

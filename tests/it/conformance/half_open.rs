@@ -407,7 +407,7 @@ fn reading_to_the_end_closes(options: SocketOptions) {
     });
 }
 
-/// The first write to a peer that is gone may succeed; a later one fails.
+/// Writes until a write fails: the first one to a peer that is gone may succeed.
 #[track_caller]
 fn write_until_it_fails(mut socket: &Socket) -> ErrorKind {
     let mut cause = None;

@@ -169,7 +169,7 @@ fn memory() -> usize {
     0
 }
 
-/// The peer sends until the wire blocks; then the program reads these sizes.
+/// Reads these sizes from a peer that has sent until the wire blocked, and checks that the rest stays in the kernel.
 fn nothing_is_read_ahead(reads: &'static [usize]) {
     story(move || {
         let (tell, told) = mpsc::channel();

@@ -9,7 +9,7 @@ use crate::support::peer::{black_hole, nothing_listens};
 use crate::support::tls::{TlsPeer, ask, authority, terms, trusting, with};
 use crate::support::{AT_ONCE, Peer, eventually, fails, read, read_exactly, story};
 
-/// The numbers of opened, failed, denied and refused sockets.
+/// Returns the numbers of opened, failed, denied and refused sockets.
 fn counts(stats: ConnectorStats) -> (u64, u64, u64, u64) {
     (stats.opened, stats.failed, stats.denied, stats.over_limit)
 }

@@ -101,7 +101,8 @@ fn the_addresses_of_this_machine_are_known() {
     }
 }
 
-/// Link-local addresses include their interface number, without which they cannot be dialled.
+/// Returns the addresses of this machine. Link-local ones include the interface number, without which they cannot be
+/// dialled.
 #[cfg(target_os = "linux")]
 fn addresses_of_this_machine() -> Vec<SocketAddr> {
     use std::fs::read_to_string;

@@ -21,7 +21,7 @@ enum Fate {
 }
 
 impl Fate {
-    /// Half of the connections stay open.
+    /// Returns the end of each connection: half of them stay open.
     fn of(number: usize) -> Fate {
         match number % 6 {
             1 => Fate::Fin,

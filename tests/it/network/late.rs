@@ -45,7 +45,7 @@ fn an_end_after_an_upgrade_is_noticed() {
     });
 }
 
-/// The client retransmits its SYN after a second.
+/// Drops the first SYN of each connection, which the client retransmits after a second.
 fn lose_each_first_syn(space: &Space, _port: u16) {
     let syn = "tcp flags & (fin | syn | rst | ack) == syn";
     let rules = [
@@ -85,7 +85,7 @@ impl Waiting {
 }
 
 impl Way {
-    /// The peer uses each of its addresses for another way.
+    /// Returns the address that the peer uses for this way.
     fn address(self) -> &'static str {
         match self {
             Way::Plain => V6,

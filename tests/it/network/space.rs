@@ -96,7 +96,7 @@ impl Drop for Space {
     }
 }
 
-/// The command skips duplicate address detection, which takes a second.
+/// Returns a command that adds an address without duplicate address detection, which takes a second.
 fn add_address(address: &str) -> String {
     if address.contains(':') {
         format!("ip addr add {address}/64 dev cable nodad")

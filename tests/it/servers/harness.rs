@@ -316,8 +316,8 @@ pub struct Running {
     watchdog: Option<Watchdog>,
 }
 
-/// Kills a process after the time limit. It is stopped before the process is reaped, because the process id is valid
-/// only until then.
+/// A thread that kills a process after the time limit. It is stopped before the process is reaped, because the process
+/// id is valid only until then.
 struct Watchdog {
     done: mpsc::Sender<()>,
     thread: thread::JoinHandle<()>,

@@ -129,7 +129,7 @@ fn command(socket: &Socket, reader: &mut BufReader<Reader>, tag: &str, body: &st
     }
 }
 
-/// A busy server sends other lines before its greeting.
+/// Reads the greeting, before which a busy server sends other lines.
 fn greeting(reader: &mut BufReader<Reader>) -> String {
     loop {
         let line = line(reader);

@@ -69,7 +69,7 @@ fn websockets(test: &str, certificates: &Certificates) -> Option<Server> {
     }))
 }
 
-/// Echoes each message after an answered ping, and prints how the connection was closed.
+/// A server that echoes each message after an answered ping, and prints how the connection was closed.
 const ECHO: &str = r#"
 import asyncio, ssl, sys, websockets
 

@@ -16,7 +16,7 @@ const BACKLOG: i32 = 1024;
 
 // -------------------------------------------------------------------- one connection
 
-/// Accepts one connection, runs its script on it, and reads until the connection ends.
+/// A thread that accepts one connection, runs its script on it, and reads until the connection ends.
 pub struct Peer {
     address: SocketAddr,
     cues: Sender<()>,
@@ -274,7 +274,7 @@ pub fn reset(stream: TcpStream) {
 
 // -------------------------------------------------------------------- many connections
 
-/// Runs one script on each connection in turn, until the server is dropped.
+/// A server that runs one script on each connection in turn, until it is dropped.
 pub struct Server {
     address: SocketAddr,
     over: Arc<AtomicBool>,

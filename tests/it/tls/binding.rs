@@ -70,7 +70,7 @@ fn plaintext_sockets_have_none() {
     });
 }
 
-/// Every test authority signs with ECDSA on P-256 and SHA-256.
+/// Returns the expected binding: every test authority signs with ECDSA on P-256 and SHA-256.
 fn of_server(identity: &Identity) -> Vec<u8> {
     let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("the suite is for TLS 1.3");
     suite.common.hash_provider.hash(&identity.chain()[0]).as_ref().to_vec()

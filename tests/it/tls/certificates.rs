@@ -341,7 +341,7 @@ fn unwelcome_later(then: fn(&mut Accepted), look: impl Fn(&TlsPeer, &Socket, &st
     }
 }
 
-/// Returns whether the server continues; its failure is the subject of the test.
+/// A check whether the server continues; its failure is the subject of the test.
 trait ExpectOrAlert {
     fn expect_or_alert(self) -> bool;
 }

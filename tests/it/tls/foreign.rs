@@ -433,7 +433,7 @@ fn verifiers_beyond_the_number_of_workers_run_on_waiting_threads() {
 
 #[test]
 fn a_configuration_is_never_dropped_on_the_loop_or_under_the_lock() {
-    /// Sends the name of the thread that drops it, after it has queried its socket.
+    /// A value that queries its socket and sends the name of its thread when it is dropped.
     struct Dropped(Sender<Option<String>>, Arc<Mutex<Option<Socket>>>);
     impl Drop for Dropped {
         fn drop(&mut self) {

@@ -12,7 +12,7 @@ pub const DATA: u8 = 23;
 /// The maximum plaintext of one record, in bytes.
 const RECORD: usize = 16 * 1024;
 
-/// Seals records instead of a server's session.
+/// A sealer of records that takes the place of a server's session.
 pub struct Forge {
     encrypter: Box<dyn MessageEncrypter>,
     next: u64,

@@ -21,8 +21,8 @@ const RECORD: usize = 16 * 1024;
 
 // -------------------------------------------------------------------- one connection
 
-/// Accepts one connection, runs its script on it, and reads until the connection ends. It then ends its own direction,
-/// over TLS with `close_notify`, unless the script has done so.
+/// A thread that accepts one connection, runs its script on it, and reads until the connection ends. It then ends its
+/// own direction, over TLS with `close_notify`, unless the script has done so.
 pub struct TlsPeer {
     address: SocketAddr,
     cues: Sender<()>,
