@@ -89,7 +89,7 @@ mod tls;
 pub mod ureq;
 
 #[cfg(sockeye_shuttle)]
-pub use driver::model;
+pub use driver::shuttle;
 
 pub use address::SocketAddress;
 pub use driver::Descriptor;

@@ -10,7 +10,7 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 #[cfg(sockeye_shuttle)]
-pub(super) use super::model::now;
+pub(super) use super::shuttle::now;
 
 /// The pending timers. Each is keyed by its instant and its owner's token, so that it can be cancelled exactly.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::shared::Connection;
+use super::connection::Connection;
 use super::wire::Wire;
 
 /// A connection's descriptor, which it lends through `AsFd`, or through `AsSocket` on Windows.

@@ -7,9 +7,9 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use super::deeds::ActionSet;
+use super::actions::ActionSet;
+use super::connection::{Connection, ConnectionState};
 use super::errno::os_code;
-use super::shared::{Connection, ConnectionState};
 use super::{Command, LoopHandle, Urgency, clock};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Input, UpgradeError};

@@ -30,7 +30,7 @@ pub(super) enum DialResult {
 /// Starts an attempt.
 pub(super) fn dial(address: SocketAddr, options: &TcpOptions) -> Result<DialResult, Fault> {
     #[cfg(sockeye_shuttle)]
-    return super::model::dial(address, options);
+    return super::shuttle::dial(address, options);
     #[cfg(not(sockeye_shuttle))]
     start_connect(address, options).map_err(|error| fault(&error))
 }

@@ -11,16 +11,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::clock::{self, Timers};
+use super::connection::Connection;
 use super::errno::os_code;
+use super::idle_list::{RETAINED_CAPACITY, Taken};
 use super::linger::{LingerState, POLL_INTERVAL};
-use super::ready::{Iteration, Readiness, ReadyQueue};
-use super::shared::Connection;
+use super::monitor::{IDLE_DELAY, NextStep};
+use super::ready_queue::{Iteration, Readiness, ReadyQueue};
+use super::slab::Slab;
 use super::sync::mio::{Events, Interest, Poll, Token};
 use super::sync::thread_local;
-use super::table::Slab;
-use super::watch::{IDLE_DELAY, NextStep};
 use super::wire::Wire;
-use super::young::{RETAINED_CAPACITY, Taken};
 use super::{Command, LoopHandle, LoopState, catch_panic, dial, log_debug};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::AttemptId;
@@ -97,7 +97,7 @@ pub(super) fn run(poll: Poll, loop_handle: &'static LoopHandle, mark: ForkMark) 
             return;
         }
         #[cfg(sockeye_shuttle)]
-        if super::model::is_over() {
+        if super::shuttle::is_over() {
             return this.assert_idle();
         }
     }

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::shared::{Connection, StateGuard};
+use super::connection::{Connection, StateGuard};
 use super::sync::thread;
 use crate::process::PerProcess;
 

@@ -3,7 +3,7 @@
 //! A child has the parent's descriptors but not its event loop thread. Whatever it did on a connection would affect the
 //! parent. So every call fails.
 
-use super::shared::Connection;
+use super::connection::Connection;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Connection {

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
+use super::actions::ActionSet;
 use super::clock;
-use super::deeds::ActionSet;
+use super::connection::{Connection, ConnectionState, Monitor, StateGuard};
 use super::errno::{Failure, classify};
 use super::event_loop;
-use super::shared::{Connection, ConnectionState, Monitor, StateGuard};
-use super::wait::Side;
+use super::wake::Side;
 use super::wire::{EofKind, PollStatus, Wire};
 use super::{Command, LoopHandle, Urgency};
 use crate::error::{Error, Fault};

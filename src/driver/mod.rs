@@ -5,55 +5,55 @@
 //! starts it, and it blocks without a timeout when it has nothing to do. A forked child that opens a socket starts its
 //! own event loop.
 
-mod attend;
+mod actions;
+mod adopt;
 mod buffers;
-mod calls;
+mod call_timer;
+mod callbacks;
 mod clock;
-mod deeds;
+mod connected;
+mod connection;
 mod descriptor;
 #[cfg(all(unix, not(sockeye_shuttle)))]
 mod detach;
 mod dial;
 mod errno;
 mod event_loop;
-mod facts;
 mod fairness;
-mod forecast;
-mod foreign;
 mod fork;
-mod given;
 mod handles;
 mod health;
 mod hosts;
+mod idle_list;
+mod io_call;
+mod lifecycle;
 mod linger;
-mod logs;
-#[cfg(sockeye_shuttle)]
-pub mod model;
-mod news;
-mod patience;
+mod log_event;
+mod log_thread;
+mod monitor;
 mod poison;
-mod pool;
-mod readiness;
-mod reading;
-mod ready;
-mod resolve;
-mod roster;
-mod sealed;
-mod shared;
+mod predictor;
+mod read;
+mod ready_queue;
+mod registry;
+mod resolver_pool;
+#[cfg(sockeye_shuttle)]
+pub mod shuttle;
+mod slab;
 mod slices;
 mod sync;
-mod table;
 #[cfg(test)]
 mod tests;
-mod turns;
+mod thread_pool;
+mod tls;
+mod turn;
 mod upgrade;
 mod wait;
-mod watch;
+mod wake;
 mod wire;
-mod wires;
+mod wire_refs;
 mod workers;
-mod writing;
-mod young;
+mod write;
 
 use std::io;
 use std::net::SocketAddr;
@@ -66,26 +66,26 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use std::time::Instant;
 
+use self::idle_list::IdleList;
 use self::linger::LingerQueue;
-use self::logs::LogQueue;
-use self::resolve::ResolverPool;
+use self::log_thread::LogQueue;
+use self::resolver_pool::ResolverPool;
 use self::sync::Mutex;
 use self::sync::mio::{self, Token, Waker};
 use self::wire::Wire;
 use self::workers::Workers;
-use self::young::IdleList;
 use crate::error::Fault;
 use crate::machine::AttemptId;
 #[cfg(not(sockeye_shuttle))]
 use crate::process::{ForkMark, PerProcess};
 
+pub(crate) use self::adopt::AdoptedStream;
+pub(crate) use self::connection::{ConnectContext, Connection, Origin};
 pub use self::descriptor::Descriptor;
-pub(crate) use self::given::AdoptedStream;
-pub(crate) use self::pool::Share as LookupShare;
-pub(crate) use self::roster::{Registry, ScopeId, SocketLimit};
-pub(crate) use self::shared::{ConnectContext, Connection, Origin};
+pub(crate) use self::registry::{Registry, ScopeId, SocketLimit};
 pub(crate) use self::slices::{RecvBufs, SendBufs};
-pub(crate) use self::wait::Side;
+pub(crate) use self::thread_pool::Share as LookupShare;
+pub(crate) use self::wake::Side;
 
 /// The other threads' handle to the event loop.
 #[derive(Debug)]
@@ -340,5 +340,5 @@ fn catch_panic<R>(work: impl FnOnce() -> R) -> Option<R> {
 /// Logs at debug level. Must be called under no lock, because the logger is the user's code and may use a socket
 /// itself.
 fn log_debug(text: std::fmt::Arguments<'_>) {
-    logs::log_at(log::Level::Debug, text);
+    log_thread::log_at(log::Level::Debug, text);
 }

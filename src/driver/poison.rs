@@ -8,13 +8,13 @@
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
-use super::roster::Registry;
-use super::shared::{Connection, ConnectionState, Establishing, StateGuard, start_next};
+use super::connection::{Connection, ConnectionState, Establishing, StateGuard, start_next};
+use super::idle_list::IdleSlot;
+use super::registry::Registry;
 use super::sync::mio::Token;
-use super::wait::WakeHandle;
+use super::wake::WakeHandle;
 use super::wire::Wire;
 use super::workers::drop_off_loop;
-use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency, catch_panic};
 use crate::error::{Error, Fault};
 

@@ -1,6 +1,6 @@
 //! The source of the driver's locks, threads and system calls: std and mio, or the model.
 //!
-//! With `--cfg sockeye_shuttle` they come from `model`. `tests/schedules` then runs the driver's code through many
+//! With `--cfg sockeye_shuttle` they come from `shuttle`. `tests/schedules` then runs the driver's code through many
 //! interleavings of its threads.
 
 #[cfg(not(sockeye_shuttle))]
@@ -14,8 +14,8 @@ pub(super) use {
 
 #[cfg(sockeye_shuttle)]
 pub(super) use {
-    super::model::mio,
-    super::model::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard},
+    super::shuttle::mio,
+    super::shuttle::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard},
     shuttle::sync::atomic,
     shuttle::{thread, thread_local},
 };

@@ -14,11 +14,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::actions::ActionSet;
 use super::clock;
-use super::deeds::ActionSet;
+use super::connection::{Connection, ConnectionState, StateGuard, UpgradeConfig};
 use super::errno::fault_from_io;
 use super::event_loop::{self, REGISTRATION_IS_PERMANENT};
-use super::shared::{Connection, ConnectionState, StateGuard, UpgradeConfig};
 use super::sync::mio;
 use super::wire::{EofKind, Wire, would_block_error};
 use super::{Command, LoopHandle, Urgency};

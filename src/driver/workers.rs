@@ -11,8 +11,8 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::connection::Connection;
 use super::errno::os_code;
-use super::shared::Connection;
 use super::sync::{Condvar, Mutex, MutexGuard, thread};
 use super::{LoopHandle, catch_panic, event_loop, log_debug};
 use crate::error::Fault;

@@ -70,16 +70,16 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod flood;
-mod flow;
-mod intake;
+mod happy_eyeballs;
+mod io_step;
 mod loan;
-mod outbox;
-mod race;
-mod secure;
+mod recv_queue;
+mod send_queue;
 mod state;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_io;
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -94,12 +94,14 @@ pub use crate::info::Endpoints;
 use crate::info::{Phase, Stats, Timings};
 pub use crate::tls::TlsSetup;
 
-use self::flow::Holder;
-pub use self::flow::{ReadStep, RecvEvent, RecvPermit, SendEvent, SendPermit, WriteStep};
-pub use self::intake::RecvBuf;
+pub use self::happy_eyeballs::{
+    ATTEMPT_DELAY, AttemptId, MAX_ADDRESSES, MAX_IN_FLIGHT, RESOLUTION_DELAY,
+};
+use self::io_step::Holder;
+pub use self::io_step::{ReadStep, RecvEvent, RecvPermit, SendEvent, SendPermit, WriteStep};
 pub use self::loan::Loan;
-pub use self::outbox::Transmit;
-pub use self::race::{ATTEMPT_DELAY, AttemptId, MAX_ADDRESSES, MAX_IN_FLIGHT, RESOLUTION_DELAY};
+pub use self::recv_queue::RecvBuf;
+pub use self::send_queue::Transmit;
 use self::state::State;
 pub use self::tls::Discarded;
 

@@ -25,8 +25,8 @@ use rustls::unbuffered::{
 use rustls::{Error, HandshakeKind};
 
 use super::flood::FloodGuard;
-use super::intake::{RecvBuf, RecvQueue};
-use super::outbox::{SendQueue, Transmit};
+use super::recv_queue::{RecvBuf, RecvQueue};
+use super::send_queue::{SendQueue, Transmit};
 use crate::info::Negotiated;
 use crate::tls::{
     Failure, Stage, TlsInfo, TlsSetup, TlsVersion, size_of_certificates, with_certificates,

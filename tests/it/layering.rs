@@ -617,7 +617,7 @@ fn a_use_tree_is_resolved() {
     check(
         "machine/race.rs",
         "use crate::{\n    error::Error,\n    driver::{self, dial as call, table::{Row}},\n};",
-        &[(3, "crate::driver"), (3, "crate::driver::dial"), (3, "crate::driver::table::Row")],
+        &[(3, "crate::driver"), (3, "crate::driver::dial"), (3, "crate::driver::slab::Row")],
     );
     check("error.rs", "use {std::io, crate::machine::{self}};", &[(1, "crate::machine")]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::race::{HappyEyeballs, RaceStep};
+use super::super::happy_eyeballs::{HappyEyeballs, RaceStep};
 use super::super::tls::{Discarded, Session, SessionState, Summary};
 use super::super::{
     Action, Actions, AttemptId, Config, Fault, Input, Policy, ReadStep, RecvEvent, Release, Step,

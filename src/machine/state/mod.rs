@@ -31,7 +31,7 @@ mod sessions;
 mod table;
 
 use self::connecting::{Connecting, Handshaking};
-use super::flow::Holder;
+use super::io_step::Holder;
 use super::tls::{Session, SessionState, Summary};
 use super::{
     Action, Actions, AttemptId, Background, Config, FailedAttempt, Fault, Input, Policy, ReadStep,

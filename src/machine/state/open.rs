@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::super::flow::Holder;
+use super::super::io_step::Holder;
 use super::super::tls::SessionState;
 use super::super::{
     Action, Actions, Fault, Input, Policy, ReadStep, RecvPermit, Release, SendEvent, SendPermit,

@@ -1,7 +1,7 @@
 //! Access to the TLS session of a state, and to the remains of one that is over.
 
 use super::super::RecvPermit;
-use super::super::flow::Holder;
+use super::super::io_step::Holder;
 use super::super::tls::{Discarded, Session, Summary};
 use super::{Closed, Half, ReadEnd, State};
 use crate::info::Negotiated;

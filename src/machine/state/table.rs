@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection};
 
-use super::super::flow::Holder;
+use super::super::io_step::Holder;
 use super::super::{
     Action, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
     RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Transmit, WriteStep,

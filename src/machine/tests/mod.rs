@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests need a start time")]
 
+mod happy_eyeballs;
 mod lives;
 mod poison;
-mod race;
 mod tls;

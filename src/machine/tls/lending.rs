@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 
-use super::super::intake::RecvBuf;
+use super::super::recv_queue::RecvBuf;
 use super::{PeerState, Session, catch_panic};
 use crate::tls::{Failure, Stage, TlsSetup};
 

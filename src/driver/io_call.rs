@@ -1,5 +1,5 @@
 //! What reads and writes have in common: both run on the caller's own thread, and move data straight into or out of
-//! the caller's buffer. `reading` and `writing` have the rest, and `sealed` has TLS.
+//! the caller's buffer. `read` and `write` have the rest, and `tls` has TLS.
 //!
 //! A call takes the turn of its direction, asks the machine for a permit, and makes the system call. If that would
 //! block, it waits and tries again. It waits in poll(2) with the wake handle of its thread, or on the condition
@@ -17,11 +17,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::actions::ActionSet;
 use super::clock;
-use super::deeds::ActionSet;
+use super::connection::{Connection, ConnectionState, StateGuard};
 use super::event_loop;
-use super::shared::{Connection, ConnectionState, StateGuard};
-use super::wait::Side;
+use super::wake::Side;
 use super::wire::Wire;
 use crate::error::{Error, Fault, Result, TimerKind};
 

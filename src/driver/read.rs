@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::attend::{CallResult, LastCall, PendingCall, begin_call};
+use super::actions::ActionSet;
+use super::call_timer::{CallTimer, Elapsed};
 use super::clock;
-use super::deeds::ActionSet;
+use super::connection::{Connection, ConnectionState, StateGuard};
 use super::errno::{Failure, classify};
 use super::event_loop;
-use super::patience::{CallTimer, Elapsed};
-use super::readiness::WaitResult;
-use super::shared::{Connection, ConnectionState, StateGuard};
+use super::io_call::{CallResult, LastCall, PendingCall, begin_call};
 use super::slices::RecvBufs;
-use super::wait::Side;
+use super::wait::WaitResult;
+use super::wake::Side;
 use super::wire::{EofKind, Wire};
-use super::wires::drop_wire;
+use super::wire_refs::drop_wire;
 use crate::error::{Error, Fault, Result};
 use crate::machine::{ReadStep, RecvEvent, RecvPermit};
 

@@ -4,8 +4,8 @@
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::shared::{CallLimit, Connection, StateGuard};
-use super::wait::Side;
+use super::connection::{CallLimit, Connection, StateGuard};
+use super::wake::Side;
 use super::{clock, event_loop};
 use crate::error::{Error, Fault, Result, TimerKind};
 use crate::info::SocketInfo;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::shared::CallLimit;
+use super::connection::CallLimit;
 use super::{clock, event_loop};
 
 /// Longer than any kernel's clock tick, by which a blocking receive may overrun.

@@ -10,21 +10,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::actions::ActionSet;
+use super::adopt::AdoptedStream;
 use super::clock;
-use super::deeds::ActionSet;
-use super::facts::ConnectedInfo;
-use super::forecast::BlockPredictor;
-use super::given::AdoptedStream;
+use super::connected::ConnectedInfo;
 use super::handles::HandleCount;
-use super::resolve::{self, LookupKind};
-use super::roster::{Admission, Registry, ScopeId, SlotId, SocketTotals};
+use super::idle_list::IdleSlot;
+use super::predictor::BlockPredictor;
+use super::registry::{Admission, Registry, ScopeId, SlotId, SocketTotals};
+use super::resolver_pool::{self, LookupKind};
 use super::sync::mio::Token;
 use super::sync::{Condvar, Mutex, MutexGuard};
-use super::wait::{Side, WakeHandle};
+use super::wake::{Side, WakeHandle};
 use super::wire::Wire;
-use super::wires::WireRefs;
+use super::wire_refs::WireRefs;
 use super::workers::drop_off_loop;
-use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency, event_loop};
 use crate::address::SocketAddress;
 use crate::egress::EgressRules;
@@ -308,7 +308,7 @@ impl Connection {
                     egress: context.egress.cloned(),
                     // User code: it may have to be dropped on a thread of its own.
                     resolver: context.resolver.filter(|_| target == Target::Host).cloned(),
-                    lookup: match resolve::is_nested() {
+                    lookup: match resolver_pool::is_nested() {
                         true => LookupProgress::QueuedNested,
                         false => LookupProgress::Queued,
                     },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::wait::Side;
+use super::wake::Side;
 use super::wire::Wire;
 
 /// References to the wire, from the connection's creation until its release.

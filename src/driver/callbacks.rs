@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use super::deeds::ActionSet;
-use super::shared::{Connection, StateGuard, WorkerTask};
-use super::watch::NextStep;
+use super::actions::ActionSet;
+use super::connection::{Connection, StateGuard, WorkerTask};
+use super::monitor::NextStep;
 use super::workers::{Work, drop_off_loop};
 use super::{Command, LoopHandle, Urgency, clock};
 use crate::error::Fault;

@@ -9,22 +9,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::adopt::AdoptedStream;
 use super::clock;
-use super::dial::{self, DialResult};
-use super::errno::os_code;
-use super::facts::ConnectedInfo;
-use super::given::AdoptedStream;
-use super::pool::SubmitResult;
-use super::roster::Registry;
-use super::shared::{
+use super::connected::ConnectedInfo;
+use super::connection::{
     AttemptResult, Connection, ConnectionState, Establishing, Monitor, StateGuard, start_next,
 };
+use super::dial::{self, DialResult};
+use super::errno::os_code;
+use super::idle_list::IdleSlot;
+use super::registry::Registry;
 use super::slices::SendBufs;
 use super::sync::mio::Token;
-use super::wait::WakeHandle;
+use super::thread_pool::SubmitResult;
+use super::wake::WakeHandle;
 use super::wire::{DrainResult, Wire};
 use super::workers::drop_off_loop;
-use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency};
 use crate::address::SocketAddress;
 use crate::egress::{EgressRules, is_local};

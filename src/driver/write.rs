@@ -3,16 +3,16 @@
 use std::io;
 use std::sync::Arc;
 
-use super::attend::{CallResult, LastCall, PendingCall, begin_call};
-use super::deeds::ActionSet;
+use super::actions::ActionSet;
+use super::call_timer::{CallTimer, Elapsed};
+use super::connection::{Connection, ConnectionState, StateGuard};
 use super::errno::{Failure, classify};
-use super::patience::{CallTimer, Elapsed};
-use super::readiness::WaitResult;
-use super::shared::{Connection, ConnectionState, StateGuard};
+use super::io_call::{CallResult, LastCall, PendingCall, begin_call};
 use super::slices::SendBufs;
-use super::wait::Side;
+use super::wait::WaitResult;
+use super::wake::Side;
 use super::wire::Wire;
-use super::wires::drop_wire;
+use super::wire_refs::drop_wire;
 use crate::error::{Error, Fault, Result};
 use crate::machine::{Input, SendEvent, SendPermit, WriteStep};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::egress::EgressRules;
 use crate::error::{ErrorKind, Step};
-use crate::machine::race::{MAX_CHECKED, MAX_DENIED};
+use crate::machine::happy_eyeballs::{MAX_CHECKED, MAX_DENIED};
 use crate::machine::{
     Action, AttemptId, Config, Endpoints, Fault, Input, MAX_ADDRESSES, Machine, Target, TimerKind,
     UpgradeError,

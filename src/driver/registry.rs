@@ -12,12 +12,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use super::calls::WaitLimit;
+use super::connection::Connection;
 use super::errno::os_code;
-use super::pool::Share;
-use super::shared::Connection;
+use super::lifecycle::WaitLimit;
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
+use super::thread_pool::Share;
 use super::{event_loop, log_debug};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};

@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 
 use log::{Level, LevelFilter};
 
-use super::deeds::ActionSet;
-use super::logs;
-use super::shared::ConnectionState;
+use super::actions::ActionSet;
+use super::connection::ConnectionState;
+use super::log_thread;
 use crate::address::SocketAddress;
 use crate::error::Error;
 use crate::machine::UpgradeError;
@@ -44,7 +44,7 @@ enum EndReason {
 impl LogEvent {
     pub(super) fn log(&self, requested: &SocketAddress) {
         let log = |level, text: std::fmt::Arguments<'_>| {
-            logs::log_at(level, format_args!("{requested}: {text}"));
+            log_thread::log_at(level, format_args!("{requested}: {text}"));
         };
         if self.lookup {
             log(Level::Trace, format_args!("looking up the name"));

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call_timer::{CallTimer, Elapsed};
 use super::clock;
-use super::patience::{CallTimer, Elapsed};
-use super::shared::{Connection, ConnectionState, Monitor, StateGuard};
-use super::wait::Side;
+use super::connection::{Connection, ConnectionState, Monitor, StateGuard};
+use super::wake::Side;
 use super::{Command, LoopHandle, Urgency, event_loop};
 use crate::error::{Error, Result, TimerKind};
 use crate::machine::Input;

@@ -4,7 +4,7 @@
 
 use std::sync::{PoisonError, Weak};
 
-use super::shared::Connection;
+use super::connection::Connection;
 use super::sync::{Mutex, MutexGuard};
 
 /// The maximum number of sockets that one scan takes.

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::connection::Connection;
 use super::errno::is_resource_exhaustion;
-use super::pool::{self, Limits, SubmitResult, Task, ThreadPool};
-use super::shared::Connection;
+use super::thread_pool::{self, Limits, SubmitResult, Task, ThreadPool};
 use super::{LoopHandle, catch_panic, hosts, log_debug};
 use crate::error::{Fault, LookupError};
 
@@ -102,7 +102,7 @@ pub(super) enum LookupKind {
 
 /// Returns whether a socket that this thread opens has a [nested](LookupKind::Nested) lookup.
 pub(super) fn is_nested() -> bool {
-    pool::is_worker()
+    thread_pool::is_worker()
 }
 
 fn nested_limit_error() -> LookupError {

@@ -7,18 +7,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::actions::ActionSet;
 use super::buffers;
 use super::clock;
-use super::deeds::ActionSet;
+use super::connection::{Connection, ConnectionState, Monitor};
 use super::errno::{Failure, classify};
 use super::event_loop::REGISTRATION_IS_PERMANENT;
-use super::ready::Readiness;
-use super::shared::{Connection, ConnectionState, Monitor};
+use super::idle_list::IdleSlot;
+use super::ready_queue::Readiness;
 use super::slices::RecvBufs;
 use super::sync::mio::{Interest, Token};
-use super::wait::Side;
+use super::wake::Side;
 use super::wire::{DrainResult, EofKind, Wire};
-use super::young::IdleSlot;
 use super::{Command, LoopHandle, Urgency};
 use crate::error::Fault;
 use crate::machine::{Background, Input, ReadStep, RecvEvent};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::system::{PollBits, TcpStream};
 use super::time::Timer;
 use super::{wait, yield_point};
-use crate::driver::wait::Side;
+use crate::driver::wake::Side;
 
 /// A model of an eventfd(2).
 #[derive(Debug)]
