@@ -11,8 +11,8 @@ use rustix::process::getuid;
 
 use crate::child::{ChildOutput, run};
 use crate::judge::LeakCheck;
-use crate::support::alone::this_binary;
-use crate::support::call;
+use crate::support::spawn_call;
+use crate::support::subprocess::this_binary;
 use crate::{cases, space};
 
 /// A case that takes longer than this hangs.
@@ -42,7 +42,7 @@ pub enum ProcessKind {
 }
 
 /// How a case ended.
-enum Verdict {
+enum HasErrorKind {
     Survived(Duration),
     /// A failed allocation aborted the program, as Rust and aws-lc do: no hang, no corruption and no error.
     Aborted(Duration),
@@ -63,9 +63,9 @@ impl FaultCase {
         FaultCase { warm: false, ..self }
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> HasErrorKind {
         if let Some(reason) = self.place.missing() {
-            return Verdict::Skipped(reason);
+            return HasErrorKind::Skipped(reason);
         }
         let mut command = self.place.command(&self.name);
         command.args(["case", &self.name]).env_remove("RUST_BACKTRACE");
@@ -75,20 +75,22 @@ impl FaultCase {
         }
         let ChildOutput { output, errors, status, .. } = match ran {
             Ok(ran) => ran,
-            Err(error) => return Verdict::Failed(format!("could not start the process: {error}")),
+            Err(error) => {
+                return HasErrorKind::Failed(format!("could not start the process: {error}"));
+            }
         };
         let Some(status) = status else {
-            return Verdict::Failed(format!("it hangs\n{output}{errors}"));
+            return HasErrorKind::Failed(format!("it hangs\n{output}{errors}"));
         };
         let last = output.lines().last().unwrap_or_default();
         let millis = |text: &str| text.parse().map(Duration::from_millis).ok();
         match (status.code(), last.split_once(' ')) {
-            (Some(0), Some(("survived", took))) => millis(took).map(Verdict::Survived),
-            (Some(0), Some(("aborted", took))) => millis(took).map(Verdict::Aborted),
-            (Some(0), Some(("skipped", reason))) => Some(Verdict::Skipped(reason.to_owned())),
+            (Some(0), Some(("survived", took))) => millis(took).map(HasErrorKind::Survived),
+            (Some(0), Some(("aborted", took))) => millis(took).map(HasErrorKind::Aborted),
+            (Some(0), Some(("skipped", reason))) => Some(HasErrorKind::Skipped(reason.to_owned())),
             _ => None,
         }
-        .unwrap_or_else(|| Verdict::Failed(format!("{status}\n{output}{errors}")))
+        .unwrap_or_else(|| HasErrorKind::Failed(format!("{status}\n{output}{errors}")))
     }
 }
 
@@ -192,21 +194,21 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, name: &str, verdict: Verdict) {
+    fn count(&mut self, name: &str, verdict: HasErrorKind) {
         match verdict {
-            Verdict::Survived(took) => {
+            HasErrorKind::Survived(took) => {
                 self.survived += 1;
                 println!("survived  {name}  {} ms", took.as_millis());
             }
-            Verdict::Aborted(took) => {
+            HasErrorKind::Aborted(took) => {
                 self.aborted += 1;
                 println!("aborted   {name}  {} ms", took.as_millis());
             }
-            Verdict::Failed(why) => {
+            HasErrorKind::Failed(why) => {
                 self.failed += 1;
                 println!("FAILED    {name}: {}", why.trim_end().replace('\n', "\n    "));
             }
-            Verdict::Skipped(reason) => {
+            HasErrorKind::Skipped(reason) => {
                 self.skipped += 1;
                 println!("skipped: {name}: {reason}");
             }
@@ -230,7 +232,7 @@ pub fn play(name: &str) -> ExitCode {
     let watch = LeakCheck::begin(case.warm);
     let begun = Instant::now();
     // In a thread, so that the wake handle that the library may keep for a waiting thread ends with it.
-    call(case.play).join_within(HANGS);
+    spawn_call(case.play).join_within(HANGS);
     let took = begun.elapsed();
     watch.end();
     println!("\nsurvived {}", took.as_millis());

@@ -12,7 +12,8 @@ use sockeye::{ErrorKind, Socket};
 use crate::support::peer::Server;
 use crate::support::process::descriptors;
 use crate::support::{
-    AT_ONCE, Call, PATIENCE, Verdict, blocked, call, eventually, fails, pour, read, read_exactly,
+    HasErrorKind, PROMPT, SpawnedCall, WATCHDOG, assert_fails, call, eventually, read,
+    read_exactly, spawn_blocked, write_until_error,
 };
 
 /// The delay that a busy machine may add to any deadline.
@@ -51,7 +52,7 @@ impl LeakCheck {
         if warm {
             works();
             // The event loop closes the wire after it has drained it for a while.
-            eventually(PATIENCE, "the event loop closes the first socket", || sockets() == 0);
+            eventually(WATCHDOG, "the event loop closes the first socket", || sockets() == 0);
         }
         let kept = if warm { 0 } else { KEPT };
         LeakCheck { descriptors: descriptors().len() + kept, threads: threads() }
@@ -74,7 +75,7 @@ impl LeakCheck {
                 break;
             }
             assert!(
-                begun.elapsed() < PATIENCE,
+                begun.elapsed() < WATCHDOG,
                 "{} descriptors became {descriptors}; left over: {more:?}",
                 self.descriptors
             );
@@ -94,12 +95,12 @@ pub fn works() {
 fn live() {
     let server = Server::echoes();
     let mut socket = sockeye::connect(server.address()).expect("the address is fine");
-    socket.opened_timeout(PATIENCE).expect("the server listens");
+    socket.opened_timeout(WATCHDOG).expect("the server listens");
     socket.write_all(b"well").expect("the server reads");
     assert_eq!(read_exactly(&socket, 4).expect("the server sends"), b"well");
     socket.writer().close().expect("the server reads");
     assert_eq!(read(&socket, 1).expect("a clean end"), b"");
-    fails_not(socket.closed_timeout(PATIENCE));
+    fails_not(socket.closed_timeout(WATCHDOG));
 }
 
 /// Counts the threads of this process by name.
@@ -131,7 +132,7 @@ fn sockets() -> usize {
 
 /// Blocked calls, each in its own thread.
 #[derive(Default)]
-pub struct BlockedCalls(Vec<(&'static str, Call<CallReport>)>);
+pub struct BlockedCalls(Vec<(&'static str, SpawnedCall<CallReport>)>);
 
 /// The result of a call, and the time when it returned.
 pub struct CallReport {
@@ -140,7 +141,7 @@ pub struct CallReport {
 }
 
 impl CallReport {
-    fn now(result: impl Verdict) -> CallReport {
+    fn now(result: impl HasErrorKind) -> CallReport {
         CallReport { kind: result.failure(), at: Instant::now() }
     }
 }
@@ -148,7 +149,7 @@ impl CallReport {
 impl BlockedCalls {
     pub fn opened(mut self, socket: &Socket) -> BlockedCalls {
         let socket = socket.clone();
-        self.0.push(("opened", blocked(move || CallReport::now(socket.opened()))));
+        self.0.push(("opened", spawn_blocked(move || CallReport::now(socket.opened()))));
         self
     }
 
@@ -164,7 +165,7 @@ impl BlockedCalls {
             );
             told
         };
-        self.0.push(("read", blocked(call)));
+        self.0.push(("read", spawn_blocked(call)));
         self
     }
 
@@ -172,26 +173,26 @@ impl BlockedCalls {
     pub fn write(mut self, socket: &Socket) -> BlockedCalls {
         let writer = socket.writer();
         let call = move || {
-            let (_, failure) = pour(writer, b'w', usize::MAX);
+            let (_, failure) = write_until_error(writer, b'w', usize::MAX);
             CallReport::now(Err::<(), _>(failure.expect("it stops only after a failure")))
         };
-        self.0.push(("write", blocked(call)));
+        self.0.push(("write", spawn_blocked(call)));
         self
     }
 
     pub fn closed(mut self, socket: &Socket) -> BlockedCalls {
         let socket = socket.clone();
-        self.0.push(("closed", blocked(move || CallReport::now(socket.closed()))));
+        self.0.push(("closed", spawn_blocked(move || CallReport::now(socket.closed()))));
         self
     }
 
     /// Adds any other call that must end with the same error.
-    pub fn call<R: Verdict + Send>(
+    pub fn call<R: HasErrorKind + Send>(
         mut self,
         name: &'static str,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> BlockedCalls {
-        self.0.push((name, blocked(move || CallReport::now(work()))));
+        self.0.push((name, spawn_blocked(move || CallReport::now(work()))));
         self
     }
 
@@ -210,7 +211,7 @@ impl BlockedCalls {
         let latest = 2 * deadline + SLACK;
         for (name, call) in self.0 {
             let left = (latest + SLACK).saturating_sub(since.elapsed());
-            let told = call.join_within(left.max(AT_ONCE));
+            let told = call.join_within(left.max(PROMPT));
             let after = told.at.saturating_duration_since(since);
             assert_eq!(told.kind, kind, "the error of {name}, after {after:?}");
             assert!(
@@ -239,15 +240,15 @@ impl BlockedCalls {
 #[track_caller]
 pub fn told_ever_after(socket: &Socket, kind: ErrorKind) {
     for _ in 0..2 {
-        fails(socket.closed_timeout(AT_ONCE), kind);
-        fails(read(socket, 64), kind);
-        let (_, failure) = pour(socket, b'w', 1);
-        fails(Err::<(), _>(failure.expect("it has failed")), kind);
+        assert_fails(socket.closed_timeout(PROMPT), kind);
+        assert_fails(read(socket, 64), kind);
+        let (_, failure) = write_until_error(socket, b'w', 1);
+        assert_fails(Err::<(), _>(failure.expect("it has failed")), kind);
     }
 }
 
 #[track_caller]
-pub fn fails_not(result: impl Verdict) {
+pub fn fails_not(result: impl HasErrorKind) {
     assert_eq!(result.failure(), None);
 }
 

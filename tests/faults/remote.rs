@@ -9,16 +9,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 
 use crate::stage::SocketPhase;
-use crate::support::alone::{Actor, next_line, say, this_binary};
 use crate::support::peer::listen_on;
-use crate::support::tls::{Accepted, TlsPeer, authority, provider, terms};
+use crate::support::subprocess::{TestProcess, next_line, say, this_binary};
+use crate::support::tls::{Accepted, TlsPeer, authority, provider, server_config};
 
 /// A receive buffer so small that a sender soon blocks.
 const ROOM: usize = 4096;
 
 /// The parent's handle to the peer.
 pub struct Remote {
-    actor: Actor,
+    actor: TestProcess,
     pid: Pid,
     port: u16,
     host: IpAddr,
@@ -32,10 +32,10 @@ impl Remote {
 
     /// Starts the peer with `command`, to which this adds its arguments.
     pub fn start_by(command: Command) -> Remote {
-        let mut actor = Actor::start("peer", "peer", command);
-        let pid = actor.says("pid").parse().expect("a number");
-        let port = actor.says("listens").parse().expect("a port");
-        let root = actor.says("root").replace('|', "\n");
+        let mut actor = TestProcess::start("peer", "peer", command);
+        let pid = actor.expect_line("pid").parse().expect("a number");
+        let port = actor.expect_line("listens").parse().expect("a port");
+        let root = actor.expect_line("root").replace('|', "\n");
         let pid = Pid::from_raw(pid).expect("no process has the number zero");
         Remote { actor, pid, port, host: Ipv4Addr::LOCALHOST.into(), root }
     }
@@ -68,18 +68,18 @@ impl Remote {
 
     /// Accepts the next connection and brings it to this stage.
     pub fn accept(&mut self, stage: SocketPhase) {
-        self.actor.tell(&format!("accept {}", stage.name()));
+        self.actor.send_line(&format!("accept {}", stage.name()));
     }
 
     /// Waits until the connection has reached its stage.
     pub fn is_ready(&mut self) {
-        self.actor.says("ready");
+        self.actor.expect_line("ready");
     }
 
     /// Sends a command to the peer, and returns the time before that.
     pub fn does(&mut self, deed: &str) -> Instant {
         let begun = Instant::now();
-        self.actor.tell(deed);
+        self.actor.send_line(deed);
         begun
     }
 
@@ -120,12 +120,12 @@ pub fn serve() -> ExitCode {
     while let Some(line) = next_line() {
         let stage = line.strip_prefix("accept ").and_then(SocketPhase::named).expect("a stage");
         let listener = listener.try_clone().expect("a descriptor is free");
-        TlsPeer::on(listener, &terms(), move |wire| {
+        TlsPeer::on(listener, &server_config(), move |wire| {
             let flight = bring(wire, stage);
             say("ready");
             obey(wire, &flight);
         })
-        .ending();
+        .finish();
     }
     ExitCode::SUCCESS
 }
@@ -147,7 +147,7 @@ fn bring(wire: &mut Accepted, stage: SocketPhase) -> Vec<u8> {
         }
         SocketPhase::Handshake | SocketPhase::Upgrading => {
             if stage == SocketPhase::Upgrading {
-                wire.agrees();
+                wire.accept_starttls();
             }
             wire.begin();
             loop {
@@ -155,7 +155,7 @@ fn bring(wire: &mut Accepted, stage: SocketPhase) -> Vec<u8> {
                     wire.take_in().expect("a good ClientHello"),
                     "the client sends a ClientHello"
                 );
-                let flight = wire.withheld();
+                let flight = wire.hold_back();
                 if !flight.is_empty() {
                     return flight;
                 }

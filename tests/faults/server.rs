@@ -10,9 +10,9 @@ use std::time::Duration;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 
-use crate::support::alone::{Actor, next_line, say, this_binary};
 use crate::support::peer::listen_on;
-use crate::support::tls::{ASK, GO, authority, provider, terms};
+use crate::support::subprocess::{TestProcess, next_line, say, this_binary};
+use crate::support::tls::{ASK, GO, authority, provider, server_config};
 
 /// The number of addresses of each kind of listener, so that the ports do not run out.
 const ADDRESSES: u8 = 8;
@@ -62,14 +62,14 @@ impl Site {
 
 /// A server process, which ends when this value is dropped.
 pub struct Server {
-    _actor: Actor,
+    _actor: TestProcess,
     pub site: Site,
 }
 
 impl Server {
     pub fn start() -> Server {
-        let mut actor = Actor::start("server", "server", Command::new(this_binary()));
-        let site = Site::parse(&actor.says("site")).expect("its word");
+        let mut actor = TestProcess::start("server", "server", Command::new(this_binary()));
+        let site = Site::parse(&actor.expect_line("site")).expect("its word");
         Server { _actor: actor, site }
     }
 }
@@ -77,7 +77,7 @@ impl Server {
 // -------------------------------------------------------------------- in its own process
 
 pub fn serve() -> ExitCode {
-    let config = terms().config();
+    let config = server_config().config();
     let [plain, secured, upgraded] = [Sort::Plain, Sort::Secured, Sort::Upgraded].map(|sort| {
         let first = listen_on((Ipv4Addr::new(127, 0, 0, 1), 0).into(), 1024, None);
         let port = first.local_addr().expect("it listens").port();

@@ -12,9 +12,9 @@ use sockeye::{Error, SecureTransport, Socket, SocketOptions};
 use crate::child::number;
 use crate::server::{Server, Site};
 use crate::space;
-use crate::support::PATIENCE;
-use crate::support::alone::this_binary;
+use crate::support::WATCHDOG;
 use crate::support::process::{memory, settled_descriptors, threads};
+use crate::support::subprocess::this_binary;
 use crate::support::tls::{ASK, GO};
 
 /// The most that memory may grow after the warm-up. The allocator alone causes that much, for any number of
@@ -127,7 +127,7 @@ fn try_live(
         1 => {
             socket.writer().close()?;
             assert_eq!(socket.read(&mut [0]).expect("a clean end"), 0);
-            socket.closed_timeout(PATIENCE)
+            socket.closed_timeout(WATCHDOG)
         }
         2 => {
             socket.abort();

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::process::{Pid, getpid, getppid};
 
 use crate::remote::Remote;
-use crate::support::alone::this_binary;
+use crate::support::subprocess::this_binary;
 
 /// The peer's addresses.
 pub const V4: &str = "10.99.0.2";

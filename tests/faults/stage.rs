@@ -7,7 +7,7 @@ use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions, TcpOptions};
 use crate::judge::{BlockedCalls, fails_not, told_ever_after};
 use crate::remote::Remote;
 use crate::support::tls::ask;
-use crate::support::{AT_ONCE, PATIENCE, fails, read};
+use crate::support::{PROMPT, WATCHDOG, assert_fails, read};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketPhase {
@@ -85,11 +85,11 @@ impl SocketPhase {
             Upgrading => {
                 ask(&socket);
                 let secured = socket.start_tls().expect("nothing is unread");
-                fails_not(socket.closed_timeout(AT_ONCE));
+                fails_not(socket.closed_timeout(PROMPT));
                 secured
             }
             Open | OpenTls | PeerEnded | PeerEndedTls | Finished | FinishedTls => {
-                socket.opened_timeout(PATIENCE).expect("the peer is there and trusted");
+                socket.opened_timeout(WATCHDOG).expect("the peer is there and trusted");
                 socket
             }
         };
@@ -122,14 +122,14 @@ impl SocketPhase {
     #[track_caller]
     pub fn told_ever_after(self, socket: &Socket, kind: ErrorKind) {
         if self.is_opening() {
-            fails(socket.opened(), kind);
+            assert_fails(socket.opened(), kind);
         } else {
             fails_not(socket.opened());
         }
         if self.reads() && self.writes() {
             told_ever_after(socket, kind);
         } else {
-            fails(socket.closed_timeout(AT_ONCE), kind);
+            assert_fails(socket.closed_timeout(PROMPT), kind);
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::child::{ChildProcess, jobs};
 use crate::server::Server;
-use crate::support::alone::this_binary;
+use crate::support::subprocess::this_binary;
 use crate::tour::{BEGINS, CLEAN_FAILURE};
 
 /// The time limit of a run.

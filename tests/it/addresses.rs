@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use sockeye::{ErrorKind, SocketAddress};
 
 use crate::support::peer::listen;
-use crate::support::{PATIENCE, fails, skip, story};
+use crate::support::{WATCHDOG, assert_fails, skip, with_watchdog};
 
 #[test]
 fn a_host_and_a_port_reach_the_peer_as_an_address_a_pair_and_a_numeric_address() {
@@ -21,12 +21,12 @@ fn a_pair_may_have_a_bracketed_ipv6_host() {
 
 #[test]
 fn leading_zeros_of_the_port_are_ignored() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let text = format!("127.0.0.1:000{}", address.port());
         let socket = sockeye::connect(text).expect("leading zeros are allowed");
-        let info = socket.opened_timeout(PATIENCE).expect("the peer listens");
+        let info = socket.opened_timeout(WATCHDOG).expect("the peer listens");
         assert_eq!(info.remote_address(), Some(address));
     });
 }
@@ -34,9 +34,9 @@ fn leading_zeros_of_the_port_are_ignored() {
 #[test]
 fn hosts_with_spaces_ports_brackets_or_nul_and_port_0_are_rejected() {
     for host in ["a b", "[127.0.0.1]", "good.test:80", "a\0b"] {
-        fails(SocketAddress::new(host, 4321), ErrorKind::InvalidAddress);
+        assert_fails(SocketAddress::new(host, 4321), ErrorKind::InvalidAddress);
     }
-    fails(SocketAddress::new("good.test", 0), ErrorKind::InvalidAddress);
+    assert_fails(SocketAddress::new("good.test", 0), ErrorKind::InvalidAddress);
 }
 
 /// Connects to `host` at the port of a listener at `ip`.
@@ -45,7 +45,7 @@ fn reaches(ip: IpAddr, host: &'static str) {
         Ok(listener) => listener,
         Err(error) => return skip(host, &format!("this machine cannot listen at {ip}: {error}")),
     };
-    story(move || {
+    with_watchdog(move || {
         let address = listener.local_addr().expect("it listens");
         let pair = SocketAddress::new(host, address.port()).expect("the address is valid");
         let bare = host.trim_matches(['[', ']']);
@@ -56,7 +56,7 @@ fn reaches(ip: IpAddr, host: &'static str) {
             sockeye::connect(address),
         ] {
             let socket = socket.expect("the address is valid");
-            let info = socket.opened_timeout(PATIENCE).expect("the peer listens");
+            let info = socket.opened_timeout(WATCHDOG).expect("the peer listens");
             assert_eq!(info.remote_address(), Some(address));
             socket.abort();
         }

@@ -16,7 +16,7 @@ use sockeye::{
     SocketOptions, Stats, Step, TcpOptions, Timings, TlsOptions, Writer,
 };
 
-use crate::support::{Peer, open, read, read_exactly, story};
+use crate::support::{Peer, open, read, read_exactly, with_watchdog};
 
 #[test]
 fn handles_can_be_shared_and_sent() {
@@ -161,8 +161,8 @@ fn handles_and_errors_are_small() {
 
 #[test]
 fn debug_output_never_contains_payload() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.receive(6);
             wire.send(b"PRIVATE and more of it");
         });

@@ -7,8 +7,9 @@ use sockeye::{Error, ErrorKind, Keepalive, Phase, Socket, SocketOptions, TcpOpti
 
 use crate::support::peer::black_hole;
 use crate::support::{
-    AT_ONCE, Call, PATIENCE, Peer, Verdict, at_once, blocked, fails, fill, little_room, ms, open,
-    open_with, past, pour, read, read_exactly, same, story, timed, times_out,
+    HasErrorKind, PROMPT, Peer, SpawnedCall, WATCHDOG, assert_bytes_eq, assert_fails,
+    assert_times_out, at_once, fill_send_buffer, ms, open, open_with, past_instant, read,
+    read_exactly, small_send_buffer, spawn_blocked, timed, with_watchdog, write_until_error,
 };
 
 /// A limit longer than any test: the test fails if a call ends only then.
@@ -31,11 +32,11 @@ const SIDES: [Side; 2] = [Side::Reading, Side::Writing];
 
 impl Side {
     /// Returns a peer that neither sends nor reads before its cue, and a socket whose send buffer is full.
-    fn stuck(self) -> (Peer, Socket) {
-        let peer = Peer::stuck();
-        let socket = open_with(&peer, little_room());
+    fn not_reading(self) -> (Peer, Socket) {
+        let peer = Peer::not_reading();
+        let socket = open_with(&peer, small_send_buffer());
         if let Side::Writing = self {
-            fill(&socket);
+            fill_send_buffer(&socket);
         }
         (peer, socket)
     }
@@ -62,21 +63,21 @@ impl Side {
     }
 
     /// Starts a blocked call, which returns the time of its end.
-    fn blocked(self, socket: &Socket) -> Call<(std::io::Result<()>, Instant)> {
+    fn blocked(self, socket: &Socket) -> SpawnedCall<(std::io::Result<()>, Instant)> {
         let socket = socket.clone();
-        blocked(move || (self.call(&socket), Instant::now()))
+        spawn_blocked(move || (self.call(&socket), Instant::now()))
     }
 
     fn lasts(self, socket: &Socket, at_least: Duration) {
         let (result, took) = timed(|| self.call(socket));
-        times_out(result);
-        assert!(took >= at_least && took < at_least + AT_ONCE, "{self:?} took {took:?}");
+        assert_times_out(result);
+        assert!(took >= at_least && took < at_least + PROMPT, "{self:?} took {took:?}");
     }
 }
 
 fn both(check: fn(Side)) {
     for side in SIDES {
-        story(move || check(side));
+        with_watchdog(move || check(side));
     }
 }
 
@@ -85,7 +86,7 @@ fn both(check: fn(Side)) {
 #[test]
 fn every_call_has_the_whole_timeout() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         side.set_timeout(&socket, Some(ms(150))).expect("not zero");
         side.lasts(&socket, ms(150));
         side.lasts(&socket, ms(150));
@@ -96,26 +97,26 @@ fn every_call_has_the_whole_timeout() {
 
 #[test]
 fn options_give_the_first_timeouts() {
-    story(|| {
-        let peer = Peer::stuck();
-        let options = little_room().read_timeout(ms(100)).write_timeout(ms(200));
+    with_watchdog(|| {
+        let peer = Peer::not_reading();
+        let options = small_send_buffer().read_timeout(ms(100)).write_timeout(ms(200));
         let socket = open_with(&peer, options);
         Side::Reading.lasts(&socket, ms(100));
-        let (result, took) = timed(|| pour(&socket, b'w', usize::MAX).1);
-        times_out::<()>(Err(result.expect("the peer does not read")));
-        assert!(took >= ms(200) && took < ms(200) + PATIENCE, "took {took:?}");
+        let (result, took) = timed(|| write_until_error(&socket, b'w', usize::MAX).1);
+        assert_times_out::<()>(Err(result.expect("the peer does not read")));
+        assert!(took >= ms(200) && took < ms(200) + WATCHDOG, "took {took:?}");
     });
 }
 
 #[test]
 fn a_call_without_its_timeout_waits_again() {
     both(|side| {
-        let (peer, socket) = side.stuck();
+        let (peer, socket) = side.not_reading();
         side.set_timeout(&socket, Some(ms(50))).expect("not zero");
-        times_out(side.call(&socket));
+        assert_times_out(side.call(&socket));
         side.set_timeout(&socket, None).expect("`None` removes the limit");
         let call = side.blocked(&socket);
-        fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert!(call.is_running());
         ends_well(side, &peer, &socket, call);
     });
@@ -123,21 +124,26 @@ fn a_call_without_its_timeout_waits_again() {
 
 /// Ends the blocked call cleanly: the peer reads for a write, and closes for a read.
 #[track_caller]
-fn ends_well(side: Side, peer: &Peer, socket: &Socket, call: Call<(std::io::Result<()>, Instant)>) {
+fn ends_well(
+    side: Side,
+    peer: &Peer,
+    socket: &Socket,
+    call: SpawnedCall<(std::io::Result<()>, Instant)>,
+) {
     match side {
         Side::Reading => socket.reader().cancel(),
-        Side::Writing => peer.cue(),
+        Side::Writing => peer.signal(),
     }
     call.join().0.expect("the peer has unblocked it");
 }
 
 #[test]
 fn a_zero_timeout_is_invalid() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
-        fails(socket.set_read_timeout(Some(Duration::ZERO)), ErrorKind::InvalidOptions);
-        fails(socket.set_write_timeout(Some(Duration::ZERO)), ErrorKind::InvalidOptions);
+        assert_fails(socket.set_read_timeout(Some(Duration::ZERO)), ErrorKind::InvalidOptions);
+        assert_fails(socket.set_write_timeout(Some(Duration::ZERO)), ErrorKind::InvalidOptions);
         assert_eq!(socket.phase(), Phase::Open);
     });
     let probes = |idle, interval| Keepalive { idle, interval, retries: 3 };
@@ -166,32 +172,32 @@ fn a_zero_timeout_is_invalid() {
 #[test]
 fn a_deadline_holds_for_every_call_after_it() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         side.set_deadline(&socket, after(ms(200)));
         side.lasts(&socket, ms(190));
-        times_out(at_once(|| side.call(&socket)));
-        times_out(at_once(|| side.call(&socket)));
+        assert_times_out(at_once(|| side.call(&socket)));
+        assert_times_out(at_once(|| side.call(&socket)));
     });
 }
 
 #[test]
 fn a_deadline_of_one_direction_does_not_affect_the_other() {
-    story(|| {
-        let peer = Peer::plays(|wire| wire.echo());
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| wire.echo());
         let socket = open(&peer);
-        socket.set_read_deadline(Some(past()));
+        socket.set_read_deadline(Some(past_instant()));
         (&socket).write_all(b"there").expect("writes have no deadline");
         socket.set_read_deadline(None);
-        socket.set_write_deadline(Some(past()));
+        socket.set_write_deadline(Some(past_instant()));
         assert_eq!(read_exactly(&socket, 5).expect("reads have no deadline"), b"there");
-        times_out((&socket).write(b"x"));
+        assert_times_out((&socket).write(b"x"));
     });
 }
 
 #[test]
 fn the_earlier_of_timeout_and_deadline_applies() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         side.set_timeout(&socket, Some(FAR)).expect("not zero");
         side.set_deadline(&socket, after(ms(150)));
         side.lasts(&socket, ms(140));
@@ -204,7 +210,7 @@ fn the_earlier_of_timeout_and_deadline_applies() {
 #[test]
 fn an_earlier_deadline_ends_a_blocked_call_earlier() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         side.set_deadline(&socket, after(FAR));
         let call = side.blocked(&socket);
         let at = Instant::now() + ms(100);
@@ -216,7 +222,7 @@ fn an_earlier_deadline_ends_a_blocked_call_earlier() {
 #[test]
 fn a_first_deadline_ends_a_call_that_blocked_without_one() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         let call = side.blocked(&socket);
         let at = Instant::now() + ms(100);
         socket.set_deadline(Some(at));
@@ -227,7 +233,7 @@ fn a_first_deadline_ends_a_call_that_blocked_without_one() {
 #[test]
 fn a_later_deadline_lets_a_blocked_call_wait_on() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         side.set_deadline(&socket, after(ms(300)));
         let call = side.blocked(&socket);
         let at = Instant::now() + ms(700);
@@ -239,11 +245,11 @@ fn a_later_deadline_lets_a_blocked_call_wait_on() {
 #[test]
 fn a_lifted_deadline_lets_a_blocked_call_wait_on() {
     both(|side| {
-        let (peer, socket) = side.stuck();
+        let (peer, socket) = side.not_reading();
         side.set_deadline(&socket, after(ms(300)));
         let call = side.blocked(&socket);
         side.set_deadline(&socket, None);
-        fails(socket.closed_timeout(ms(500)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(500)), ErrorKind::TimedOut);
         assert!(call.is_running(), "the deadline was lifted");
         ends_well(side, &peer, &socket, call);
     });
@@ -252,10 +258,10 @@ fn a_lifted_deadline_lets_a_blocked_call_wait_on() {
 #[test]
 fn a_deadline_in_the_past_ends_a_blocked_call_at_once() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         let call = side.blocked(&socket);
         let at = Instant::now();
-        side.set_deadline(&socket, Some(past()));
+        side.set_deadline(&socket, Some(past_instant()));
         ended_at(call, at);
     });
 }
@@ -263,7 +269,7 @@ fn a_deadline_in_the_past_ends_a_blocked_call_at_once() {
 #[test]
 fn a_call_follows_a_deadline_that_keeps_moving() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         side.set_deadline(&socket, after(FAR));
         let call = side.blocked(&socket);
         for step in 0..1000 {
@@ -278,17 +284,17 @@ fn a_call_follows_a_deadline_that_keeps_moving() {
 }
 
 #[track_caller]
-fn ended_at(call: Call<(std::io::Result<()>, Instant)>, at: Instant) {
+fn ended_at(call: SpawnedCall<(std::io::Result<()>, Instant)>, at: Instant) {
     let (result, ended) = call.join();
-    times_out(result);
+    assert_times_out(result);
     assert!(ended >= at, "{:?} early", at - ended);
-    assert!(ended - at < AT_ONCE, "{:?} late", ended - at);
+    assert!(ended - at < PROMPT, "{:?} late", ended - at);
 }
 
 #[test]
 fn every_call_that_waits_for_its_turn_honours_the_deadline() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         let calls: Vec<_> = (0..4).map(|_| side.blocked(&socket)).collect();
         let at = Instant::now() + ms(100);
         side.set_deadline(&socket, Some(at));
@@ -301,7 +307,7 @@ fn every_call_that_waits_for_its_turn_honours_the_deadline() {
 #[test]
 fn a_second_call_that_waits_for_its_turn_honours_its_own_timeout() {
     both(|side| {
-        let (peer, socket) = side.stuck();
+        let (peer, socket) = side.not_reading();
         let first = side.blocked(&socket);
         side.set_timeout(&socket, Some(ms(150))).expect("not zero");
         side.lasts(&socket, ms(150));
@@ -315,7 +321,7 @@ fn a_second_call_that_waits_for_its_turn_honours_its_own_timeout() {
 #[test]
 fn a_new_timeout_applies_to_a_blocked_call() {
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         side.set_timeout(&socket, Some(FAR)).expect("not zero");
         let call = side.blocked(&socket);
         let at = Instant::now();
@@ -329,9 +335,9 @@ fn a_new_timeout_applies_to_a_blocked_call() {
 fn a_first_timeout_is_measured_from_the_start_of_a_blocked_call() {
     const WAITED: Duration = ms(1600);
     both(|side| {
-        let (_peer, socket) = side.stuck();
+        let (_peer, socket) = side.not_reading();
         let call = side.blocked(&socket);
-        fails(socket.closed_timeout(WAITED), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(WAITED), ErrorKind::TimedOut);
         let at = Instant::now();
         side.set_timeout(&socket, Some(WAITED)).expect("not zero");
         // The call has already waited longer than the new timeout.
@@ -341,8 +347,8 @@ fn a_first_timeout_is_measured_from_the_start_of_a_blocked_call() {
 
 #[test]
 fn far_away_limits_do_not_overflow() {
-    story(|| {
-        let peer = Peer::plays(|wire| wire.echo());
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| wire.echo());
         let options = SocketOptions::new()
             .connect_timeout(Duration::MAX)
             .close_timeout(Duration::MAX)
@@ -353,7 +359,7 @@ fn far_away_limits_do_not_overflow() {
         for at in [furthest(), Instant::now() + Duration::from_secs(100 * 365 * 86_400)] {
             socket.set_deadline(Some(at));
             let reader = socket.reader();
-            let reading = blocked(move || read_exactly(reader, 4));
+            let reading = spawn_blocked(move || read_exactly(reader, 4));
             (&socket).write_all(b"ping").expect("the peer reads");
             assert_eq!(reading.join().expect("the peer answers"), b"ping");
         }
@@ -384,16 +390,16 @@ fn furthest() -> Instant {
 
 #[test]
 fn a_read_that_timed_out_took_nothing() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.await_cue();
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
+            wire.wait_signal();
             wire.send(b"whole");
         });
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(20)));
         for _ in 0..5 {
-            times_out(read(&socket, 5));
+            assert_times_out(read(&socket, 5));
         }
-        peer.cue();
+        peer.signal();
         socket.set_read_timeout(None).expect("`None` removes the limit");
         assert_eq!(read_exactly(&socket, 5).expect("the peer sends"), b"whole");
         assert_eq!(socket.stats().bytes_read, 5);
@@ -402,16 +408,16 @@ fn a_read_that_timed_out_took_nothing() {
 
 #[test]
 fn a_past_deadline_wins_over_data_that_is_ready() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"ready");
             wire.fin();
         });
         let socket = open(&peer);
         assert_eq!(read(&socket, 1).expect("the peer sends"), b"r");
-        socket.set_read_deadline(Some(past()));
+        socket.set_read_deadline(Some(past_instant()));
         for _ in 0..3 {
-            times_out(read(&socket, 10));
+            assert_times_out(read(&socket, 10));
         }
         socket.set_read_deadline(None);
         assert_eq!(read(&socket, 10).expect("it still waits"), b"eady");
@@ -421,10 +427,10 @@ fn a_past_deadline_wins_over_data_that_is_ready() {
 
 #[test]
 fn a_write_that_timed_out_accepted_nothing() {
-    story(|| {
-        let peer = Peer::stuck();
-        let socket = open_with(&peer, little_room().write_timeout(ms(20)));
-        let bytes = crate::support::noise(10, 1 << 20);
+    with_watchdog(|| {
+        let peer = Peer::not_reading();
+        let socket = open_with(&peer, small_send_buffer().write_timeout(ms(20)));
+        let bytes = crate::support::random_bytes(10, 1 << 20);
         let mut sent = 0;
         let mut refusals = 0;
         // Repeats each refused write with the same bytes. The peer begins to read after a few.
@@ -432,10 +438,10 @@ fn a_write_that_timed_out_accepted_nothing() {
             match (&socket).write(&bytes[sent..]) {
                 Ok(count) => sent += count,
                 Err(error) => {
-                    times_out::<()>(Err(error));
+                    assert_times_out::<()>(Err(error));
                     refusals += 1;
                     if refusals == 5 {
-                        peer.cue();
+                        peer.signal();
                     }
                 }
             }
@@ -443,8 +449,8 @@ fn a_write_that_timed_out_accepted_nothing() {
         assert!(refusals >= 5);
         assert_eq!(socket.stats().bytes_written, bytes.len() as u64);
         socket.close().expect("the peer reads");
-        let ending = peer.ending();
-        same(&ending.bytes, &bytes);
+        let ending = peer.finish();
+        assert_bytes_eq(&ending.bytes, &bytes);
     });
 }
 
@@ -452,22 +458,22 @@ fn a_write_that_timed_out_accepted_nothing() {
 
 #[test]
 fn a_wait_of_zero_does_not_block() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let socket = sockeye::connect(hole.address).expect("the address is valid");
         let error = at_once(|| socket.opened_timeout(Duration::ZERO))
             .expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable(), "the attempt continues");
-        fails(at_once(|| socket.closed_timeout(Duration::ZERO)), ErrorKind::TimedOut);
+        assert_fails(at_once(|| socket.closed_timeout(Duration::ZERO)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::Connecting);
         socket.close().expect("it cancels the attempt");
         socket.closed_timeout(Duration::ZERO).expect("it was closed");
 
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let socket = open(&peer);
         socket.opened_timeout(Duration::ZERO).expect("it is open");
-        fails(at_once(|| socket.closed_timeout(Duration::ZERO)), ErrorKind::TimedOut);
+        assert_fails(at_once(|| socket.closed_timeout(Duration::ZERO)), ErrorKind::TimedOut);
         socket.close().expect("the close succeeds");
         socket.closed_timeout(Duration::ZERO).expect("it was closed");
         socket.opened_timeout(Duration::ZERO).expect("it was open");
@@ -476,7 +482,7 @@ fn a_wait_of_zero_does_not_block() {
 
 #[test]
 fn opened_timeout_does_not_end_the_attempt() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(600));
         let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
@@ -485,7 +491,7 @@ fn opened_timeout_does_not_end_the_attempt() {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable());
         assert!(took >= ms(100), "took {took:?}");
-        let error = socket.opened_timeout(PATIENCE).expect_err("the peer does not answer");
+        let error = socket.opened_timeout(WATCHDOG).expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable(), "it was the attempt's own limit");
     });
@@ -493,7 +499,7 @@ fn opened_timeout_does_not_end_the_attempt() {
 
 #[test]
 fn connect_timeout_ends_an_attempt_that_gets_no_answer() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let (error, took) = timed(|| {
             let options = SocketOptions::new().connect_timeout(ms(500));
@@ -513,11 +519,11 @@ fn connect_timeout_ends_an_attempt_that_gets_no_answer() {
 
 #[test]
 fn close_waits_no_longer_than_its_timeout() {
-    story(|| {
-        let peer = Peer::stuck();
-        let socket = open_with(&peer, little_room().close_timeout(ms(300)));
-        let _ = pour(socket.writer(), b'w', 1000);
+    with_watchdog(|| {
+        let peer = Peer::not_reading();
+        let socket = open_with(&peer, small_send_buffer().close_timeout(ms(300)));
+        let _ = write_until_error(socket.writer(), b'w', 1000);
         let (_, took) = timed(|| socket.close());
-        assert!(took < ms(300) + AT_ONCE, "took {took:?}");
+        assert!(took < ms(300) + PROMPT, "took {took:?}");
     });
 }

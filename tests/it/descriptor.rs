@@ -7,8 +7,10 @@ use socket2::SockRef;
 use sockeye::{Descriptor, ErrorKind, Socket};
 
 use crate::support::peer::black_hole;
-use crate::support::tls::{TlsPeer, ask, authority, open as open_tls, terms, upgradable};
-use crate::support::{AT_ONCE, Peer, eventually, fails, open, read, read_exactly, story};
+use crate::support::tls::{TlsPeer, ask, authority, open as open_tls, server_config, upgradable};
+use crate::support::{
+    PROMPT, Peer, assert_fails, eventually, open, read, read_exactly, with_watchdog,
+};
 
 #[track_caller]
 fn descriptor(socket: &Socket) -> Descriptor {
@@ -25,12 +27,12 @@ fn is_of(descriptor: &Descriptor, socket: &Socket) {
 
 #[test]
 fn it_exists_from_connect_to_close() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let connecting = sockeye::connect(hole.address).expect("the address is valid");
         assert!(connecting.descriptor().is_none());
 
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let socket = open(&peer);
         is_of(&descriptor(&socket), &socket);
         SockRef::from(&descriptor(&socket).as_fd())
@@ -39,22 +41,22 @@ fn it_exists_from_connect_to_close() {
         (&socket).write_all(b"hello").expect("the peer reads");
         socket.close().expect("the close succeeds");
         assert!(socket.descriptor().is_none());
-        peer.gets(b"hello");
+        peer.assert_received(b"hello");
     });
 }
 
 /// The kernel cannot reuse the number of a descriptor that a caller holds.
 #[test]
 fn its_number_is_not_reused_while_a_caller_holds_it() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let kept = descriptor(&socket);
         let number = kept.as_fd().as_raw_fd();
         socket.abort();
         drop(socket);
-        peer.sees_a_reset();
-        let others: Vec<_> = (0..64).map(|_| open(&Peer::reads())).collect();
+        peer.assert_reset();
+        let others: Vec<_> = (0..64).map(|_| open(&Peer::reading())).collect();
         for other in &others {
             assert_ne!(descriptor(other).as_fd().as_raw_fd(), number);
         }
@@ -64,21 +66,21 @@ fn its_number_is_not_reused_while_a_caller_holds_it() {
 
 #[test]
 fn the_peer_sees_the_end_although_a_caller_holds_it() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let kept = descriptor(&socket);
         socket.close().expect("the close succeeds");
-        peer.sees_the_end_after(b"");
+        peer.assert_eof_after(b"");
         drop(kept);
     });
 }
 
 #[test]
 fn an_upgrade_takes_it_along() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
             peer.send(b"secret");
         });
@@ -91,18 +93,18 @@ fn an_upgrade_takes_it_along() {
         assert_eq!(descriptor(&secure).as_fd().as_raw_fd(), before);
         assert_eq!(read_exactly(&secure, 6).expect("the peer sends"), b"secret");
         secure.close().expect("the peer reads");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn a_failed_connection_releases_it_once_all_is_read() {
-    story(|| {
-        let peer = Peer::resets();
+    with_watchdog(|| {
+        let peer = Peer::resetting();
         let socket = open(&peer);
-        peer.cue();
-        fails(socket.closed(), ErrorKind::Reset);
-        fails(read(&socket, 1), ErrorKind::Reset);
-        eventually(AT_ONCE, "the descriptor is released", || socket.descriptor().is_none());
+        peer.signal();
+        assert_fails(socket.closed(), ErrorKind::Reset);
+        assert_fails(read(&socket, 1), ErrorKind::Reset);
+        eventually(PROMPT, "the descriptor is released", || socket.descriptor().is_none());
     });
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sockeye::{Connector, EgressRules, Error, ErrorKind, SecureTransport, SocketOptions};
 
-use crate::support::peer::{black_hole, nothing_listens};
-use crate::support::{Peer, fails, io_kind, ms, open, open_with, read, story};
+use crate::support::peer::{black_hole, closed_port};
+use crate::support::{Peer, assert_fails, io_kind, ms, open, open_with, read, with_watchdog};
 
 // -------------------------------------------------------------------- errors before anything is sent
 
@@ -33,7 +33,7 @@ fn port_0_is_invalid() {
 fn a_bad_address_is_reported_before_bad_options() {
     let bad = || SocketOptions::new().connect_timeout(Duration::ZERO);
     let both = sockeye::connect_with("127.0.0.1:0", bad());
-    fails(both.map(drop), ErrorKind::InvalidAddress);
+    assert_fails(both.map(drop), ErrorKind::InvalidAddress);
     let error = sockeye::connect_with("127.0.0.1:9", bad()).expect_err("zero is invalid");
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("connect"), "which option: {error}");
@@ -43,8 +43,8 @@ fn a_bad_address_is_reported_before_bad_options() {
 
 #[test]
 fn a_refused_connection_names_the_attempt() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
@@ -64,8 +64,8 @@ fn a_refused_connection_names_the_attempt() {
 #[test]
 fn the_systems_error_is_the_source() {
     use crate::support::system_code;
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         assert_eq!(system_code(error.attempts()[0].error()), Some(libc::ECONNREFUSED), "{error:?}");
@@ -74,8 +74,8 @@ fn the_systems_error_is_the_source() {
 
 #[test]
 fn every_waiter_gets_the_same_cause() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let opened = socket.opened().expect_err("nothing listens");
         let closed = socket.closed().expect_err("nothing listens");
@@ -99,8 +99,8 @@ fn every_waiter_gets_the_same_cause() {
 
 #[test]
 fn an_io_error_contains_the_error() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));
         let error = read(&socket, 1).expect_err("the peer sends nothing");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -122,17 +122,17 @@ fn other_io_errors_contain_none() {
 
 #[test]
 fn each_kind_has_its_io_kind() {
-    story(|| {
+    with_watchdog(|| {
         let closed = {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let socket = open(&peer);
             socket.close().expect("the close succeeds");
             read(&socket, 1).expect_err("it was closed")
         };
         let reset = {
-            let peer = Peer::resets();
+            let peer = Peer::resetting();
             let socket = open(&peer);
-            peer.cue();
+            peer.signal();
             read(&socket, 1).expect_err("the peer resets")
         };
         let errors = [
@@ -164,14 +164,14 @@ fn io<T: std::fmt::Debug>(result: Result<T, Error>) -> io::Error {
 
 #[test]
 fn messages_are_short_sentences_without_a_full_stop() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let hole = black_hole();
         let refused = sockeye::connect(nothing.address).expect("the address is valid");
         let stuck =
             sockeye::connect_with(hole.address, SocketOptions::new().connect_timeout(ms(50)))
                 .expect("the address is valid");
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let gone = open(&peer);
         gone.abort();
         for error in [
@@ -189,13 +189,13 @@ fn messages_are_short_sentences_without_a_full_stop() {
 
 #[test]
 fn a_timeout_names_the_limit_that_passed() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(50));
         let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
         let error = socket.opened().expect_err("the peer does not answer");
         assert!(error.to_string().contains("connect"), "{error}");
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(10)));
         let error = read(&socket, 1).expect_err("the peer sends nothing");
         assert!(error.to_string().contains("read"), "{error}");
@@ -205,12 +205,12 @@ fn a_timeout_names_the_limit_that_passed() {
 /// Chains are printed as `anyhow` prints them with `{:#}`: the error and its sources in one line.
 #[test]
 fn a_printed_chain_has_no_repetitions() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let hole = black_hole();
         let timeout = || SocketOptions::new().connect_timeout(ms(50));
         let tls = || SocketOptions::new().secure_transport(SecureTransport::On);
-        let garbage = Peer::plays(|wire| {
+        let garbage = Peer::scripted(|wire| {
             wire.send(b"220 welcome\r\n");
             wire.read_to_end();
         });
@@ -260,8 +260,8 @@ fn a_printed_chain_has_no_repetitions() {
 
 #[test]
 fn chains_of_sources_are_finite() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         let mut source = error.source();
@@ -281,20 +281,20 @@ fn chains_of_sources_are_finite() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_peer_that_stops_answering_is_lost() {
-    use crate::support::{PATIENCE, kind_of, little_room, pour};
+    use crate::support::{WATCHDOG, crate_kind, small_send_buffer, write_until_error};
     use sockeye::TcpOptions;
-    story(|| {
-        let peer = Peer::stuck();
+    with_watchdog(|| {
+        let peer = Peer::not_reading();
         let tcp = TcpOptions::new().send_buffer_size(4096).user_timeout(ms(500));
-        let socket = open_with(&peer, little_room().tcp(tcp));
-        let (_, failure) = pour(&socket, b'w', usize::MAX);
+        let socket = open_with(&peer, small_send_buffer().tcp(tcp));
+        let (_, failure) = write_until_error(&socket, b'w', usize::MAX);
         let failure = failure.expect("the peer does not read");
-        assert_eq!(kind_of(&failure), ErrorKind::Lost);
+        assert_eq!(crate_kind(&failure), ErrorKind::Lost);
         assert_eq!(failure.kind(), io::ErrorKind::ConnectionAborted);
         assert!(!Error::from_io(&failure).expect("kind_of found it").is_retryable());
-        fails(socket.closed_timeout(PATIENCE), ErrorKind::Lost);
-        fails(read(&socket, 1), ErrorKind::Lost);
-        fails((&socket).write(b"x"), ErrorKind::Lost);
+        assert_fails(socket.closed_timeout(WATCHDOG), ErrorKind::Lost);
+        assert_fails(read(&socket, 1), ErrorKind::Lost);
+        assert_fails((&socket).write(b"x"), ErrorKind::Lost);
     });
 }
 
@@ -307,14 +307,14 @@ fn converting_an_io_error_recovers_an_error_of_the_crate() {
         io::Read::read_exact(&mut &*socket, &mut byte)?;
         Ok(byte[0])
     }
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open_with(&peer, SocketOptions::new().read_timeout(ms(20)));
         let error = first(&socket).expect_err("the peer says nothing");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable(), "it is the same error");
         socket.abort();
-        fails(first(&socket), ErrorKind::Closed);
+        assert_fails(first(&socket), ErrorKind::Closed);
     });
 }
 

@@ -12,15 +12,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sockeye::machine::MAX_IN_FLIGHT;
 use sockeye::{Connector, ErrorKind, Socket, SocketOptions, TcpOptions};
 
-use crate::support::alone::alone;
 use crate::support::flood::{Flood, Flooded, Lateness};
-use crate::support::peer::{hole, listen_on};
+use crate::support::peer::{fill_backlog, listen_on};
 use crate::support::process::{descriptors, settled_descriptors};
-use crate::support::tls::{TlsPeer, authority, open, options, terms};
-use crate::support::{
-    PATIENCE, eventually, fails, ms, pour, room_for_descriptors, skip, times_out,
-};
+use crate::support::subprocess::in_subprocess;
+use crate::support::tls::{TlsPeer, authority, open, options, server_config};
 use crate::support::{Peer, open as open_plain, read};
+use crate::support::{
+    WATCHDOG, assert_fails, assert_times_out, eventually, ms, raise_descriptor_limit, skip,
+    write_until_error,
+};
 
 const LONG: Duration = Duration::from_secs(150);
 
@@ -49,8 +50,8 @@ fn awaits_room(socket: &Socket) -> bool {
 /// Writes until the socket accepts no more.
 fn fill_up(socket: &Socket) -> usize {
     socket.set_write_timeout(Some(ms(50))).expect("not zero");
-    let (taken, failure) = pour(socket, b'w', usize::MAX);
-    times_out::<()>(Err(failure.expect("the peer does not read")));
+    let (taken, failure) = write_until_error(socket, b'w', usize::MAX);
+    assert_times_out::<()>(Err(failure.expect("the peer does not read")));
     taken
 }
 
@@ -58,20 +59,20 @@ fn fill_up(socket: &Socket) -> usize {
 #[cfg_attr(sockeye_condvar, ignore = "this build registers a wire once, for all events")]
 fn a_socket_is_watched_for_writability_only_while_data_is_queued() {
     const NAME: &str = "event_loop::a_socket_is_watched_for_writability_only_while_data_is_queued";
-    alone(NAME, LONG, || {
-        let peer = TlsPeer::secured(&terms(), |peer| peer.await_cue());
+    in_subprocess(NAME, LONG, || {
+        let peer = TlsPeer::secured(&server_config(), |peer| peer.wait_signal());
         let socket =
             open(&peer, options(authority()).tcp(TcpOptions::new().send_buffer_size(4096)));
-        eventually(PATIENCE, "it is watched for the peer's end", || registered(&socket).is_some());
+        eventually(WATCHDOG, "it is watched for the peer's end", || registered(&socket).is_some());
         let idle = registered(&socket);
         assert!(!awaits_room(&socket), "{idle:x?}");
 
         let taken = fill_up(&socket);
-        eventually(PATIENCE, "the loop waits until the wire is writable", || awaits_room(&socket));
-        peer.cue();
-        eventually(PATIENCE, "everything is sent", || registered(&socket) == idle);
+        eventually(WATCHDOG, "the loop waits until the wire is writable", || awaits_room(&socket));
+        peer.signal();
+        eventually(WATCHDOG, "everything is sent", || registered(&socket) == idle);
         socket.close().expect("the peer reads");
-        assert_eq!(peer.ending().bytes.len(), taken);
+        assert_eq!(peer.finish().bytes.len(), taken);
     });
 }
 
@@ -81,11 +82,11 @@ fn a_socket_is_watched_for_writability_only_while_data_is_queued() {
 fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() {
     const NAME: &str =
         "event_loop::a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits";
-    alone(NAME, LONG, || {
-        let peer = Peer::plays(|wire| {
+    in_subprocess(NAME, LONG, || {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"-");
             for byte in [b"a", b"b"] {
-                wire.await_cue();
+                wire.wait_signal();
                 wire.send(byte);
             }
         });
@@ -98,14 +99,14 @@ fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() 
         let none = Rlimit { current: Some(0), maximum: limit.maximum };
         setrlimit(Resource::Nofile, none).expect("a limit may be lowered");
         socket.set_read_timeout(Some(ms(100))).expect("not zero");
-        times_out(read(&socket, 1));
+        assert_times_out(read(&socket, 1));
         setrlimit(Resource::Nofile, limit).expect("a limit may be raised to its maximum");
         assert!(awaits_room(&socket), "the thread had no handle");
-        peer.cue();
-        eventually(PATIENCE, "no thread waits any more", || !awaits_room(&socket));
+        peer.signal();
+        eventually(WATCHDOG, "no thread waits any more", || !awaits_room(&socket));
         socket.set_read_timeout(None).expect("`None` removes the limit");
         assert_eq!(read(&socket, 9).expect("the peer sends"), b"a");
-        peer.cue();
+        peer.signal();
         assert_eq!(read(&socket, 9).expect("the peer sends"), b"b");
         socket.close().expect("the peer reads");
     });
@@ -116,10 +117,10 @@ fn a_socket_is_watched_for_a_thread_without_a_wake_handle_only_while_it_waits() 
 /// Compares the delay of other sockets with and without a flood. `tests/faults` has the same cases for an idle machine,
 /// with figures.
 fn others_are_served_beside(name: &str, flood: Flood, count: usize) {
-    if !room_for_descriptors(2 * count as u64 + 200) {
+    if !raise_descriptor_limit(2 * count as u64 + 200) {
         return skip(name, "the limit of descriptors is too low");
     }
-    alone(name, LONG, || {
+    in_subprocess(name, LONG, || {
         let before = Lateness::measure(9);
         let flooded = Flooded::begin(flood, count);
         let beside = Lateness::measure(9);
@@ -172,9 +173,9 @@ fn others_are_served_during_a_flood_of_key_updates() {
 fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
     const NAME: &str = "event_loop::a_name_with_many_silent_addresses_holds_eight_descriptors";
     const SOCKETS: usize = 5;
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         // Every loopback address leads to this listener.
-        let hole = hole(listen_on((Ipv4Addr::UNSPECIFIED, 0).into(), 0, None));
+        let hole = fill_backlog(listen_on((Ipv4Addr::UNSPECIFIED, 0).into(), 0, None));
         let addresses = |_: &str| Ok((1..=64).map(|n| [127, 1, 0, n].into()).collect());
         let connector = Connector::builder().resolver(addresses).build().expect("they are valid");
         // Descriptors that the loop and this thread keep are not counted.
@@ -210,23 +211,23 @@ fn a_name_with_many_silent_addresses_holds_eight_descriptors() {
             let last = attempts[attempts.len() - 1].error().to_string();
             assert!(!last.contains("cancelled"), "{last}");
         }
-        eventually(PATIENCE, "the descriptors are closed", || descriptors().len() <= before);
+        eventually(WATCHDOG, "the descriptors are closed", || descriptors().len() <= before);
     });
 }
 
 #[track_caller]
 fn times_out_opening(socket: &Socket) {
-    fails(socket.opened_timeout(ms(20)), ErrorKind::TimedOut);
+    assert_fails(socket.opened_timeout(ms(20)), ErrorKind::TimedOut);
 }
 
 #[test]
 fn connections_that_linger_hold_an_eighth_of_the_descriptors() {
     const NAME: &str = "event_loop::connections_that_linger_hold_an_eighth_of_the_descriptors";
     const COUNT: usize = 500;
-    if !room_for_descriptors(1_600) {
+    if !raise_descriptor_limit(1_600) {
         return skip(NAME, "the limit of descriptors is too low");
     }
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let limit = Rlimit { current: Some(1_600), maximum: getrlimit(Resource::Nofile).maximum };
         setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
         let listener = listen_on((Ipv4Addr::LOCALHOST, 0).into(), 1_024, None);

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use sockeye::{ErrorKind, Health, Socket, SocketOptions};
 
-use crate::support::alone::alone;
 use crate::support::peer::black_hole;
 use crate::support::process::{closes_on_exec, descriptors};
-use crate::support::{PATIENCE, Peer, eventually, fails, ms, open, open_with, read, read_exactly};
+use crate::support::subprocess::in_subprocess;
+use crate::support::{
+    Peer, WATCHDOG, assert_fails, eventually, ms, open, open_with, read, read_exactly,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -56,7 +58,7 @@ impl Child {
             {
                 break status;
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > WATCHDOG {
                 kill_process(child, Signal::KILL).expect("the child still runs");
                 waitpid(Some(child), WaitOptions::empty())
                     .expect("waitpid accepts a child of this process");
@@ -69,7 +71,7 @@ impl Child {
 }
 
 fn echo() -> Peer {
-    Peer::plays(|wire| wire.echo())
+    Peer::scripted(|wire| wire.echo())
 }
 
 /// Checks that the connection still works in both directions and ends cleanly.
@@ -86,54 +88,54 @@ fn still_works(mut socket: &Socket) {
 
 #[test]
 fn in_the_child_every_call_fails_with_invalid_state() {
-    alone("fork::in_the_child_every_call_fails_with_invalid_state", LONG, || {
+    in_subprocess("fork::in_the_child_every_call_fails_with_invalid_state", LONG, || {
         let peer = echo();
         let socket = open(&peer);
         let (reader, writer) = (socket.reader(), socket.writer());
         in_a_forked_child(|| {
-            fails(socket.opened(), ErrorKind::InvalidState);
-            fails(socket.opened_timeout(ms(10)), ErrorKind::InvalidState);
-            fails(read(&socket, 1), ErrorKind::InvalidState);
-            fails(read(&reader, 1), ErrorKind::InvalidState);
-            fails((&socket).write(b"x"), ErrorKind::InvalidState);
-            fails((&writer).write(b"x"), ErrorKind::InvalidState);
-            fails((&writer).flush(), ErrorKind::InvalidState);
-            fails(writer.close(), ErrorKind::InvalidState);
-            fails(socket.closed(), ErrorKind::InvalidState);
-            fails(socket.closed_timeout(ms(10)), ErrorKind::InvalidState);
-            fails(socket.close(), ErrorKind::InvalidState);
+            assert_fails(socket.opened(), ErrorKind::InvalidState);
+            assert_fails(socket.opened_timeout(ms(10)), ErrorKind::InvalidState);
+            assert_fails(read(&socket, 1), ErrorKind::InvalidState);
+            assert_fails(read(&reader, 1), ErrorKind::InvalidState);
+            assert_fails((&socket).write(b"x"), ErrorKind::InvalidState);
+            assert_fails((&writer).write(b"x"), ErrorKind::InvalidState);
+            assert_fails((&writer).flush(), ErrorKind::InvalidState);
+            assert_fails(writer.close(), ErrorKind::InvalidState);
+            assert_fails(socket.closed(), ErrorKind::InvalidState);
+            assert_fails(socket.closed_timeout(ms(10)), ErrorKind::InvalidState);
+            assert_fails(socket.close(), ErrorKind::InvalidState);
             let Health::Failed(error) = socket.health() else {
                 panic!("the health should be `Failed`")
             };
             assert_eq!(error.kind(), ErrorKind::InvalidState);
         });
         still_works(&socket);
-        peer.ending();
+        peer.finish();
     });
 }
 
 /// Without any socket from before the fork, the child has no state to confuse.
 #[test]
 fn a_child_of_a_parent_that_never_connected_may_connect() {
-    alone("fork::a_child_of_a_parent_that_never_connected_may_connect", LONG, || {
+    in_subprocess("fork::a_child_of_a_parent_that_never_connected_may_connect", LONG, || {
         let peer = echo();
         in_a_forked_child(|| still_works(&open(&peer)));
-        peer.ending();
+        peer.finish();
     });
 }
 
 #[test]
 fn drop_close_and_abort_in_the_child_leave_the_parents_connection_alone() {
-    alone(
+    in_subprocess(
         "fork::drop_close_and_abort_in_the_child_leave_the_parents_connection_alone",
         LONG,
         || {
             let ends: [fn(Socket); 6] = [
                 drop,
-                |socket| fails(socket.close(), ErrorKind::InvalidState),
+                |socket| assert_fails(socket.close(), ErrorKind::InvalidState),
                 |socket| socket.abort(),
                 |socket| socket.writer().abort(),
-                |socket| fails(socket.writer().close(), ErrorKind::InvalidState),
+                |socket| assert_fails(socket.writer().close(), ErrorKind::InvalidState),
                 |socket| socket.reader().cancel(),
             ];
             for end in ends {
@@ -146,7 +148,7 @@ fn drop_close_and_abort_in_the_child_leave_the_parents_connection_alone() {
                     end(socket);
                 });
                 still_works(copy.as_ref().expect("the child took only its copy"));
-                peer.ending();
+                peer.finish();
             }
         },
     );
@@ -154,35 +156,35 @@ fn drop_close_and_abort_in_the_child_leave_the_parents_connection_alone() {
 
 #[test]
 fn a_fork_while_the_parent_is_blocked_disturbs_no_call() {
-    alone("fork::a_fork_while_the_parent_is_blocked_disturbs_no_call", LONG, || {
+    in_subprocess("fork::a_fork_while_the_parent_is_blocked_disturbs_no_call", LONG, || {
         let peer = echo();
         let socket = open(&peer);
         for _ in 0..20 {
             let reader = socket.reader();
-            let reading = crate::support::blocked(move || read(reader, 4));
+            let reading = crate::support::spawn_blocked(move || read(reader, 4));
             in_a_forked_child(|| {
                 socket.abort();
-                fails(read(&socket, 1), ErrorKind::InvalidState);
+                assert_fails(read(&socket, 1), ErrorKind::InvalidState);
             });
             (&socket).write_all(b"ping").expect("the peer reads");
             assert_eq!(reading.join().expect("the peer answers"), b"ping");
         }
         still_works(&socket);
-        peer.ending();
+        peer.finish();
     });
 }
 
 #[test]
 fn a_fork_while_connecting_disturbs_no_attempt() {
-    alone("fork::a_fork_while_connecting_disturbs_no_attempt", LONG, || {
+    in_subprocess("fork::a_fork_while_connecting_disturbs_no_attempt", LONG, || {
         let hole = black_hole();
         let options = SocketOptions::new().connect_timeout(ms(1500));
         let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
         in_a_forked_child(|| {
-            fails(socket.opened(), ErrorKind::InvalidState);
+            assert_fails(socket.opened(), ErrorKind::InvalidState);
             socket.abort();
         });
-        fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
+        assert_fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
         let error = socket.opened().expect_err("the peer does not answer");
         assert_eq!(error.attempts().len(), 1, "the attempt lasted until its limit: {error:?}");
     });
@@ -191,8 +193,8 @@ fn a_fork_while_connecting_disturbs_no_attempt() {
 /// A child that keeps copies of the descriptors must not hide the FIN that the parent sends.
 #[test]
 fn a_running_child_does_not_hide_the_parents_close() {
-    alone("fork::a_running_child_does_not_hide_the_parents_close", LONG, || {
-        let peer = Peer::reads();
+    in_subprocess("fork::a_running_child_does_not_hide_the_parents_close", LONG, || {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let (wait, go) = rustix::pipe::pipe().expect("a descriptor is free");
         // SAFETY: as in `in_a_forked_child`; this child only waits for the pipe to close.
@@ -207,7 +209,7 @@ fn a_running_child_does_not_hide_the_parents_close() {
         (&socket).write_all(b"words").expect("the peer reads");
         socket.close().expect("the peer reads");
         // The FIN has to reach the peer while the child still holds its copies.
-        peer.gets(b"words");
+        peer.assert_received(b"words");
         drop(go);
         let child = Pid::from_raw(child).expect("a process id is positive");
         waitpid(Some(child), WaitOptions::empty())
@@ -217,7 +219,7 @@ fn a_running_child_does_not_hide_the_parents_close() {
 
 #[test]
 fn every_descriptor_closes_when_another_program_is_started() {
-    alone("fork::every_descriptor_closes_when_another_program_is_started", LONG, || {
+    in_subprocess("fork::every_descriptor_closes_when_another_program_is_started", LONG, || {
         let before = descriptors();
         let peer = echo();
         let socket = open_with(&peer, SocketOptions::new());
@@ -226,7 +228,7 @@ fn every_descriptor_closes_when_another_program_is_started() {
         let named = sockeye::connect("localhost:9").expect("the address is valid");
         // A blocked read creates the descriptors that a waiting thread needs.
         let reader = socket.reader();
-        let reading = crate::support::blocked(move || read(reader, 4));
+        let reading = crate::support::spawn_blocked(move || read(reader, 4));
         let new: Vec<_> = descriptors().difference(&before).copied().collect();
         assert!(
             new.len() >= 3,
@@ -246,7 +248,7 @@ fn every_descriptor_closes_when_another_program_is_started() {
         (&socket).write_all(b"ping").expect("the peer reads");
         assert_eq!(reading.join().expect("the peer answers"), b"ping");
         drop((connecting, named));
-        eventually(PATIENCE, "the connection ends", || {
+        eventually(WATCHDOG, "the connection ends", || {
             socket.abort();
             socket.closed_timeout(ms(10)).is_err_and(|error| error.kind() == ErrorKind::Closed)
         });

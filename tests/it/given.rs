@@ -7,8 +7,10 @@ use sockeye::{
     Connector, EgressRules, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions,
 };
 
-use crate::support::tls::{TlsPeer, ask, authority, options, terms, upgradable};
-use crate::support::{AT_ONCE, Peer, fails, open, read, read_exactly, read_to_end, story};
+use crate::support::tls::{TlsPeer, ask, authority, options, server_config, upgradable};
+use crate::support::{
+    PROMPT, Peer, assert_fails, open, read, read_exactly, read_to_end, with_watchdog,
+};
 
 #[track_caller]
 fn stream_to(address: SocketAddr) -> TcpStream {
@@ -24,8 +26,8 @@ fn adopt(address: SocketAddr, options: SocketOptions) -> Socket {
 
 #[test]
 fn an_adopted_stream_is_a_socket_like_any_other() {
-    story(|| {
-        let peer = Peer::plays(|peer| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|peer| {
             peer.send(b"before");
             peer.read_to_end();
             peer.send(b"after");
@@ -42,35 +44,35 @@ fn an_adopted_stream_is_a_socket_like_any_other() {
         half.close().expect("the close succeeds");
         assert_eq!(read_to_end(&socket).expect("the peer sends, then ends"), b"after");
         socket.closed().expect("both sides ended cleanly");
-        peer.gets(b"hello");
+        peer.assert_received(b"hello");
     });
 }
 
 #[test]
 fn the_end_of_an_adopted_streams_peer_is_noticed() {
-    story(|| {
-        let peer = Peer::plays(|peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = Peer::scripted(|peer| {
+            peer.wait_signal();
             peer.fin();
         });
         let socket = adopt(peer.address(), SocketOptions::new());
-        peer.cue();
-        socket.closed_timeout(AT_ONCE).expect("the end is noticed without a reader");
-        peer.gets(b"");
+        peer.signal();
+        socket.closed_timeout(PROMPT).expect("the end is noticed without a reader");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn an_adopted_stream_can_be_secured_from_the_start_and_by_an_upgrade() {
-    story(|| {
-        let peer = TlsPeer::echoes(&terms());
+    with_watchdog(|| {
+        let peer = TlsPeer::echoes(&server_config());
         let socket = adopt(peer.address(), options(authority()));
         (&socket).write_all(b"secret").expect("the peer is trusted");
         assert_eq!(read_exactly(&socket, 6).expect("the peer echoes"), b"secret");
         socket.close().expect("the peer reads");
 
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
             peer.send(b"secret");
         });
@@ -83,37 +85,37 @@ fn an_adopted_stream_can_be_secured_from_the_start_and_by_an_upgrade() {
 
 #[test]
 fn adopted_streams_count_and_end_with_their_scope_but_skip_egress_rules() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder()
             .egress(EgressRules::deny_all())
             .max_open_sockets(1)
             .build()
             .expect("the settings are valid");
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let kept = connector.scope(|scope| {
             let socket = scope.adopt(stream_to(peer.address()), SocketOptions::new());
             let socket = socket.expect("it is connected");
             socket.opened().expect("an adopted stream is open");
-            let other = Peer::reads();
+            let other = Peer::reading();
             let stream = stream_to(other.address());
-            fails(connector.adopt(stream, SocketOptions::new()), ErrorKind::Limit);
-            other.gets(b"");
+            assert_fails(connector.adopt(stream, SocketOptions::new()), ErrorKind::Limit);
+            other.assert_received(b"");
             (&socket).write_all(b"hello").expect("the peer reads");
             socket
         });
         assert_eq!(kept.phase(), Phase::Closed);
         assert_eq!(connector.open_sockets(), 0);
-        peer.gets(b"hello");
+        peer.assert_received(b"hello");
     });
 }
 
 /// The stream waits with its socket for a slot, and is closed with it.
 #[test]
 fn a_stream_that_waits_for_a_slot_is_closed_with_its_socket() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder().max_open_sockets(1).wait_at_limit(true);
         let connector = connector.build().expect("the rules are valid");
-        let (first, second) = (Peer::reads(), Peer::reads());
+        let (first, second) = (Peer::reading(), Peer::reading());
         let socket = connector.adopt(stream_to(first.address()), SocketOptions::new());
         let socket = socket.expect("it is connected");
         let waiting = |peer: &Peer| {
@@ -121,25 +123,25 @@ fn a_stream_that_waits_for_a_slot_is_closed_with_its_socket() {
             connector.adopt(stream, SocketOptions::new()).expect("it is connected")
         };
         waiting(&second).close().expect("the close succeeds");
-        second.gets(b"");
+        second.assert_received(b"");
 
-        let third = Peer::reads();
+        let third = Peer::reading();
         let queued = waiting(&third);
         socket.close().expect("the close succeeds");
         (&queued).write_all(b"its turn").expect("a slot is free now");
         queued.close().expect("the close succeeds");
-        third.gets(b"its turn");
+        third.assert_received(b"its turn");
     });
 }
 
 #[test]
 fn refused_streams_give_the_reason() {
-    story(|| {
+    with_watchdog(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let bound = TcpOptions::new().bind("127.0.0.1:0".parse().expect("the address is valid"));
         let bound = Connector::global().adopt(stream_to(address), SocketOptions::new().tcp(bound));
-        fails(bound, ErrorKind::InvalidOptions);
+        assert_fails(bound, ErrorKind::InvalidOptions);
 
         let reset = stream_to(address);
         let (_, _) = listener.accept().expect("the first connection has arrived");
@@ -150,7 +152,7 @@ fn refused_streams_give_the_reason() {
         drop(theirs);
         let mut byte = [0];
         (&reset).read_exact(&mut byte).expect_err("the peer has reset it");
-        fails(Connector::global().adopt(reset, SocketOptions::new()), ErrorKind::Connect);
+        assert_fails(Connector::global().adopt(reset, SocketOptions::new()), ErrorKind::Connect);
     });
 }
 
@@ -175,7 +177,7 @@ fn a_descriptor_that_is_no_tcp_connection_is_named_in_the_error() {
         assert!(text.contains(sort), "no {sort:?}: {text}");
         assert!(!text.contains("os error 0") && !text.contains("Success"), "{text}");
     };
-    story(move || {
+    with_watchdog(move || {
         use ErrorKind::{Connect, InvalidState};
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -218,13 +220,13 @@ fn a_descriptor_that_is_no_tcp_connection_is_named_in_the_error() {
 #[track_caller]
 fn await_end(stream: &TcpStream) {
     let text = "the connection is over";
-    crate::support::eventually(crate::support::PATIENCE, text, || stream.peer_addr().is_err());
+    crate::support::eventually(crate::support::WATCHDOG, text, || stream.peer_addr().is_err());
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_stream_that_was_reset_before_yields_its_data_and_then_the_reset() {
-    story(|| {
+    with_watchdog(|| {
         for host in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(host).expect("a port is free");
             let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
@@ -242,8 +244,8 @@ fn a_stream_that_was_reset_before_yields_its_data_and_then_the_reset() {
             assert_eq!(info.remote_address(), None);
             assert_eq!(info.requested().port(), 0);
             assert_eq!(read_exactly(&socket, 10).expect("the data is unread"), b"last words");
-            fails(read(&socket, 1), ErrorKind::Reset);
-            fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+            assert_fails(read(&socket, 1), ErrorKind::Reset);
+            assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Reset);
         }
     });
 }
@@ -252,7 +254,7 @@ fn a_stream_that_was_reset_before_yields_its_data_and_then_the_reset() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_reset_of_an_adopted_stream_is_noticed_without_a_reader_and_keeps_all_data() {
-    story(|| {
+    with_watchdog(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
         let (mut theirs, _) = listener.accept().expect("it has arrived");
@@ -260,22 +262,22 @@ fn a_reset_of_an_adopted_stream_is_noticed_without_a_reader_and_keeps_all_data()
         socket2::SockRef::from(&theirs)
             .set_linger(Some(std::time::Duration::ZERO))
             .expect("every socket has the option");
-        crate::support::eventually(crate::support::PATIENCE, "all data has arrived", || {
+        crate::support::eventually(crate::support::WATCHDOG, "all data has arrived", || {
             stream.peek(&mut [0; 100_000]).is_ok_and(|count| count == 100_000)
         });
         drop(theirs);
         await_end(&stream);
         let socket = Socket::try_from(stream).expect("data is unread");
-        fails(socket.closed_timeout(crate::support::PATIENCE), ErrorKind::Reset);
+        assert_fails(socket.closed_timeout(crate::support::WATCHDOG), ErrorKind::Reset);
         assert_eq!(read_exactly(&socket, 100_000).expect("the data is unread"), [7; 100_000]);
-        fails(read(&socket, 1), ErrorKind::Reset);
+        assert_fails(read(&socket, 1), ErrorKind::Reset);
     });
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_stream_that_had_ended_before_yields_its_data_and_ends() {
-    story(|| {
+    with_watchdog(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let pair = || {
             let stream = stream_to(listener.local_addr().expect("a bound socket has an address"));
@@ -304,8 +306,8 @@ fn a_stream_that_had_ended_before_yields_its_data_and_ends() {
 #[cfg(unix)]
 #[test]
 fn a_detached_connection_keeps_all_unread_data() {
-    story(|| {
-        let peer = Peer::plays(|peer| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|peer| {
             peer.send(b"one, two");
             peer.read_to_end();
             peer.send(b", three");
@@ -319,9 +321,9 @@ fn a_detached_connection_keeps_all_unread_data() {
         assert_eq!(socket.phase(), Phase::Closed);
         assert!(!socket.upgraded());
         socket.closed().expect("it has not failed");
-        fails(read(&socket, 1), ErrorKind::Upgraded);
-        fails((&socket).write(b"x"), ErrorKind::Upgraded);
-        fails(socket.detach(), ErrorKind::Upgraded);
+        assert_fails(read(&socket, 1), ErrorKind::Upgraded);
+        assert_fails((&socket).write(b"x"), ErrorKind::Upgraded);
+        assert_fails(socket.detach(), ErrorKind::Upgraded);
         let told = read(socket.reader(), 1).expect_err("the stream has the connection").to_string();
         assert!(told.contains("detached"), "{told}");
         assert_eq!(connector.open_sockets(), 0);
@@ -331,7 +333,7 @@ fn a_detached_connection_keeps_all_unread_data() {
         stream.write_all(b"b").expect("the peer reads");
         stream.shutdown(Shutdown::Write).expect("it is connected");
         assert_eq!(read_to_end(&stream).expect("the peer ends"), b", two, three");
-        peer.gets(b"ab");
+        peer.assert_received(b"ab");
     });
 }
 
@@ -339,13 +341,13 @@ fn a_detached_connection_keeps_all_unread_data() {
 #[cfg(unix)]
 #[test]
 fn a_detached_stream_has_no_timeout() {
-    story(|| {
-        let peer = Peer::plays(|peer| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|peer| {
             for _ in 0..100 {
                 peer.receive(1);
                 peer.send(b"x");
             }
-            peer.await_cue();
+            peer.wait_signal();
             peer.send(b"late");
         });
         let socket = open(&peer);
@@ -354,8 +356,8 @@ fn a_detached_stream_has_no_timeout() {
             read_exactly(&socket, 1).expect("the peer answers");
         }
         let stream = socket.detach().expect("the socket is idle");
-        let reading = crate::support::blocked(move || read(&stream, 10));
-        peer.cue();
+        let reading = crate::support::spawn_blocked(move || read(&stream, 10));
+        peer.signal();
         assert_eq!(reading.join().expect("the peer sends"), b"late");
     });
 }
@@ -363,41 +365,41 @@ fn a_detached_stream_has_no_timeout() {
 #[cfg(unix)]
 #[test]
 fn a_socket_that_cannot_be_detached_is_unchanged() {
-    use crate::support::blocked;
     use crate::support::peer::black_hole;
+    use crate::support::spawn_blocked;
 
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let connecting = sockeye::connect(hole.address).expect("the address is valid");
-        fails(connecting.detach(), ErrorKind::InvalidState);
+        assert_fails(connecting.detach(), ErrorKind::InvalidState);
 
-        let peer = Peer::plays(|peer| {
-            peer.await_cue();
+        let peer = Peer::scripted(|peer| {
+            peer.wait_signal();
             peer.send(b"answer");
             peer.read_to_end();
         });
         let socket = open(&peer);
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
-        fails(socket.detach(), ErrorKind::InvalidState);
-        peer.cue();
+        let reading = spawn_blocked(move || read(reader, 10));
+        assert_fails(socket.detach(), ErrorKind::InvalidState);
+        peer.signal();
         assert_eq!(reading.join().expect("the peer sends"), b"answer");
         socket.writer().close().expect("the close succeeds");
-        fails(socket.detach(), ErrorKind::InvalidState);
-        peer.gets(b"");
+        assert_fails(socket.detach(), ErrorKind::InvalidState);
+        peer.assert_received(b"");
 
-        let peer = TlsPeer::echoes(&terms());
+        let peer = TlsPeer::echoes(&server_config());
         let secure = crate::support::tls::open(&peer, options(authority()));
         assert_eq!(secure.secure_transport(), SecureTransport::On);
-        fails(secure.detach(), ErrorKind::InvalidState);
+        assert_fails(secure.detach(), ErrorKind::InvalidState);
         (&secure).write_all(b"still").expect("the socket is unchanged");
         assert_eq!(read_exactly(&secure, 5).expect("the peer echoes"), b"still");
         secure.close().expect("the peer reads");
 
-        let peer = Peer::resets();
+        let peer = Peer::resetting();
         let socket = open(&peer);
-        peer.cue();
-        fails(socket.closed(), ErrorKind::Reset);
-        fails(socket.detach(), ErrorKind::Reset);
+        peer.signal();
+        assert_fails(socket.closed(), ErrorKind::Reset);
+        assert_fails(socket.detach(), ErrorKind::Reset);
     });
 }

@@ -11,14 +11,16 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use sockeye::{ErrorKind, Socket, SocketOptions};
 
-use crate::support::alone::{Actor, alone, next_line, part, play, say, this_binary};
 use crate::support::peer::{Server, black_hole, listen, listen_on};
 use crate::support::process::{
     memory, processor_time, settled_descriptors, take_all_descriptors, threads,
 };
+use crate::support::subprocess::{
+    TestProcess, child_part, in_subprocess, next_line, run_part, say, this_binary,
+};
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, call, eventually, fails, kind_of, ms, open, open_with, read,
-    read_exactly, room_for_descriptors, skip, system_code, timed,
+    PROMPT, Peer, WATCHDOG, assert_fails, at_once, crate_kind, eventually, ms, open, open_with,
+    raise_descriptor_limit, read, read_exactly, skip, spawn_call, system_code, timed,
 };
 
 const LONG: Duration = Duration::from_secs(150);
@@ -37,7 +39,7 @@ fn twenty_thousand_connections_leak_nothing() {
     const NAME: &str = "limits::twenty_thousand_connections_leak_nothing";
     const LIVES: usize = 20_000;
     const WARM_UP: usize = 4_000;
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         // The peers accept in threads of this process, so their descriptors are counted with it.
         let listeners: Vec<_> = (1..=8).map(|last| listen_on(local(last), 1024, None)).collect();
         let addresses: Vec<_> =
@@ -57,7 +59,7 @@ fn twenty_thousand_connections_leak_nothing() {
             live(life, addresses[life % addresses.len()]);
         }
         let (descriptors, threads_before, memory_before) = before.expect("the warm-up is over");
-        eventually(PATIENCE, "the descriptors are closed", || settled_descriptors() <= descriptors);
+        eventually(WATCHDOG, "the descriptors are closed", || settled_descriptors() <= descriptors);
         assert!(threads() <= threads_before, "{threads_before} threads became {}", threads());
         let grown = memory().saturating_sub(memory_before);
         // The bound is 100 bytes per connection; the allocator's own fluctuation stays below it.
@@ -89,7 +91,7 @@ fn live(number: usize, address: SocketAddr) {
         }
         _ => {
             (&socket).write_all(b"words").expect("the peer reads");
-            fails(socket.closed_timeout(Duration::ZERO), ErrorKind::TimedOut);
+            assert_fails(socket.closed_timeout(Duration::ZERO), ErrorKind::TimedOut);
             drop(socket.reader());
             drop(socket);
         }
@@ -99,16 +101,16 @@ fn live(number: usize, address: SocketAddr) {
 /// The same applies to sockets that failed or were closed while connecting.
 #[test]
 fn a_thousand_failed_attempts_leak_nothing() {
-    alone("limits::a_thousand_failed_attempts_leak_nothing", LONG, || {
+    in_subprocess("limits::a_thousand_failed_attempts_leak_nothing", LONG, || {
         let hole = black_hole();
-        let nothing = crate::support::peer::nothing_listens();
+        let nothing = crate::support::peer::closed_port();
         let mut before = None;
         for round in 0..1_000 {
             if round == 100 {
                 before = Some((settled_descriptors(), threads()));
             }
             let refused = sockeye::connect(nothing.address).expect("the address is valid");
-            fails(refused.opened(), ErrorKind::Connect);
+            assert_fails(refused.opened(), ErrorKind::Connect);
             let stuck = sockeye::connect(hole.address).expect("the address is valid");
             match round % 3 {
                 0 => stuck.abort(),
@@ -117,7 +119,7 @@ fn a_thousand_failed_attempts_leak_nothing() {
             }
         }
         let (descriptors, threads_before) = before.expect("some rounds are over");
-        eventually(PATIENCE, "the descriptors are closed", || settled_descriptors() <= descriptors);
+        eventually(WATCHDOG, "the descriptors are closed", || settled_descriptors() <= descriptors);
         assert!(threads() <= threads_before);
     });
 }
@@ -128,23 +130,23 @@ fn a_thousand_failed_attempts_leak_nothing() {
 fn fifteen_thousand_sockets_need_three_threads_at_most() {
     const NAME: &str = "limits::fifteen_thousand_sockets_need_three_threads_at_most";
     const COUNT: usize = 15_000;
-    if !room_for_descriptors(COUNT as u64 + 500) {
+    if !raise_descriptor_limit(COUNT as u64 + 500) {
         return skip(NAME, "the limit of descriptors is too low");
     }
-    match part().as_deref() {
+    match child_part().as_deref() {
         None => {
-            let mut peers = Actor::new(NAME, "peers");
-            let addresses = peers.says("addresses");
-            let mut program = Actor::new(NAME, "program");
-            program.tell(&addresses);
-            program.says("opened");
-            peers.tell("send");
-            program.says("read");
-            program.finishes(LONG);
-            peers.finishes(LONG);
+            let mut peers = TestProcess::new(NAME, "peers");
+            let addresses = peers.expect_line("addresses");
+            let mut program = TestProcess::new(NAME, "program");
+            program.send_line(&addresses);
+            program.expect_line("opened");
+            peers.send_line("send");
+            program.expect_line("read");
+            program.expect_success(LONG);
+            peers.expect_success(LONG);
         }
-        Some("peers") => play(|| hold_connections(COUNT)),
-        Some(_) => play(|| open_sockets(COUNT)),
+        Some("peers") => run_part(|| hold_connections(COUNT)),
+        Some(_) => run_part(|| open_sockets(COUNT)),
     }
 }
 
@@ -159,7 +161,7 @@ fn hold_connections(count: usize) {
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            call(move || {
+            spawn_call(move || {
                 (0..share)
                     .map(|_| listener.accept().expect("the listener accepts").0)
                     .collect::<Vec<_>>()
@@ -209,7 +211,7 @@ fn open_sockets(count: usize) {
 /// Blocked calls use the callers' threads; the library adds none.
 #[test]
 fn blocked_calls_add_no_threads() {
-    alone("limits::blocked_calls_add_no_threads", LONG, || {
+    in_subprocess("limits::blocked_calls_add_no_threads", LONG, || {
         const COUNT: usize = 50;
         let server = Server::echoes();
         let first = sockeye::connect(server.address()).expect("the address is valid");
@@ -223,15 +225,15 @@ fn blocked_calls_add_no_threads() {
             .iter()
             .map(|socket| {
                 let reader = socket.reader();
-                crate::support::blocked(move || read(reader, 1))
+                crate::support::spawn_blocked(move || read(reader, 1))
             })
             .collect();
-        eventually(PATIENCE, "every connection has its echo", || threads() >= before + 2 * COUNT);
+        eventually(WATCHDOG, "every connection has its echo", || threads() >= before + 2 * COUNT);
         let more = threads() - before - 2 * COUNT;
         assert!(more <= MOST_THREADS, "{more} threads for {COUNT} blocked reads");
         for (socket, reading) in sockets.iter().zip(reads) {
             socket.abort();
-            fails(reading.join(), ErrorKind::Closed);
+            assert_fails(reading.join(), ErrorKind::Closed);
         }
     });
 }
@@ -239,55 +241,55 @@ fn blocked_calls_add_no_threads() {
 /// In no state of an idle socket does the event loop or a blocked call spin.
 #[test]
 fn idle_sockets_use_no_cpu_time() {
-    alone("limits::idle_sockets_use_no_cpu_time", LONG, || {
+    in_subprocess("limits::idle_sockets_use_no_cpu_time", LONG, || {
         let half_open = || SocketOptions::new().allow_half_open(true);
-        let ended = Peer::plays(|wire| {
+        let ended = Peer::scripted(|wire| {
             wire.fin();
-            wire.await_cue();
+            wire.wait_signal();
         });
         let half_closed = open_with(&ended, half_open());
         assert_eq!(read(&half_closed, 1).expect("a clean end"), b"");
-        let unread_end = Peer::plays(|wire| {
+        let unread_end = Peer::scripted(|wire| {
             wire.send(b"unread");
             wire.fin();
-            wire.await_cue();
+            wire.wait_signal();
         });
         let unread_ended = open_with(&unread_end, half_open());
-        let unread_reset = Peer::plays(|wire| {
+        let unread_reset = Peer::scripted(|wire| {
             wire.send(b"unread");
-            wire.await_cue();
+            wire.wait_signal();
             wire.reset();
         });
         let was_reset = open(&unread_reset);
-        unread_reset.cue();
-        fails(was_reset.closed_timeout(PATIENCE), ErrorKind::Reset);
-        let quiet = Peer::plays(|wire| wire.await_cue());
+        unread_reset.signal();
+        assert_fails(was_reset.closed_timeout(WATCHDOG), ErrorKind::Reset);
+        let quiet = Peer::scripted(|wire| wire.wait_signal());
         let cancelled = open(&quiet);
         cancelled.reader().cancel();
-        let stays = Peer::plays(|wire| {
+        let stays = Peer::scripted(|wire| {
             wire.read_to_end();
-            wire.await_cue();
+            wire.wait_signal();
         });
         let closed_writer = open(&stays);
         closed_writer.writer().close().expect("the peer reads");
-        let lingers = Peer::plays(|wire| {
+        let lingers = Peer::scripted(|wire| {
             wire.read_to_end();
-            wire.await_cue();
+            wire.wait_signal();
         });
         open(&lingers).close().expect("the peer reads");
-        let stuck = Peer::stuck();
-        let blocked = open_with(&stuck, crate::support::little_room());
-        let calls = crate::support::both_blocked(&blocked);
+        let stuck = Peer::not_reading();
+        let blocked = open_with(&stuck, crate::support::small_send_buffer());
+        let calls = crate::support::spawn_blocked_read_and_write(&blocked);
         let hole = black_hole();
         let connecting = sockeye::connect(hole.address).expect("the address is valid");
 
-        fails(unread_ended.closed_timeout(ms(500)), ErrorKind::TimedOut);
+        assert_fails(unread_ended.closed_timeout(ms(500)), ErrorKind::TimedOut);
         let before = processor_time();
-        fails(unread_ended.closed_timeout(ms(1500)), ErrorKind::TimedOut);
+        assert_fails(unread_ended.closed_timeout(ms(1500)), ErrorKind::TimedOut);
         let spent = processor_time() - before;
         assert!(spent < ms(150), "{spent:?} of 1.5 s");
         blocked.abort();
-        fails(calls.0.join(), ErrorKind::Closed);
+        assert_fails(calls.0.join(), ErrorKind::Closed);
         drop((half_closed, unread_ended, was_reset, cancelled, closed_writer, connecting));
     });
 }
@@ -301,9 +303,9 @@ fn fails_for_want_of_a_descriptor(address: SocketAddr) {
     assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
     assert!(error.to_string().contains("Too many open files"), "{error}");
     assert_eq!(system_code(&error), Some(libc::EMFILE), "{error:?}");
-    fails(socket.closed_timeout(AT_ONCE), ErrorKind::Io);
+    assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Io);
     let failure = read(&socket, 1).expect_err("no descriptor is left");
-    assert_eq!(kind_of(&failure), ErrorKind::Io);
+    assert_eq!(crate_kind(&failure), ErrorKind::Io);
     assert_eq!(failure.kind(), io::Error::from_raw_os_error(libc::EMFILE).kind());
 }
 
@@ -311,7 +313,7 @@ fn fails_for_want_of_a_descriptor(address: SocketAddr) {
 fn works(listener: &TcpListener) {
     let address = listener.local_addr().expect("it listens");
     let socket = sockeye::connect(address).expect("the address is valid");
-    socket.opened_timeout(PATIENCE).expect("descriptors are free again");
+    socket.opened_timeout(WATCHDOG).expect("descriptors are free again");
     let mine = socket.opened().expect("it is open").local_address().expect("it is connected");
     // Connections of earlier attempts are first in the backlog.
     let mut stream = loop {
@@ -329,7 +331,7 @@ fn works(listener: &TcpListener) {
 
 #[test]
 fn without_descriptors_a_socket_fails_and_later_ones_work() {
-    alone("limits::without_descriptors_a_socket_fails_and_later_ones_work", LONG, || {
+    in_subprocess("limits::without_descriptors_a_socket_fails_and_later_ones_work", LONG, || {
         let listener = listen();
         works(&listener);
         // A lingering wire of the earlier socket would free a descriptor for the next one.
@@ -345,7 +347,7 @@ fn without_descriptors_a_socket_fails_and_later_ones_work() {
 
 #[test]
 fn without_descriptors_the_very_first_socket_fails_and_later_ones_work() {
-    alone(
+    in_subprocess(
         "limits::without_descriptors_the_very_first_socket_fails_and_later_ones_work",
         LONG,
         || {
@@ -363,51 +365,59 @@ fn without_descriptors_the_very_first_socket_fails_and_later_ones_work() {
 /// The limit rises by one each time, so that each descriptor of a first socket is missing once.
 #[test]
 fn a_first_socket_fails_or_works_however_few_descriptors_are_left() {
-    alone("limits::a_first_socket_fails_or_works_however_few_descriptors_are_left", LONG, || {
-        let listener = listen();
-        let address = listener.local_addr().expect("it listens");
-        let mut taken = take_all_descriptors();
-        for free in 0..16 {
-            let socket = sockeye::connect(address).expect("the address is valid");
-            if let Err(error) = at_once(|| socket.opened()) {
-                assert_eq!(error.kind(), ErrorKind::Io, "with {free} free: {error:?}");
+    in_subprocess(
+        "limits::a_first_socket_fails_or_works_however_few_descriptors_are_left",
+        LONG,
+        || {
+            let listener = listen();
+            let address = listener.local_addr().expect("it listens");
+            let mut taken = take_all_descriptors();
+            for free in 0..16 {
+                let socket = sockeye::connect(address).expect("the address is valid");
+                if let Err(error) = at_once(|| socket.opened()) {
+                    assert_eq!(error.kind(), ErrorKind::Io, "with {free} free: {error:?}");
+                }
+                drop(socket);
+                taken.pop();
             }
-            drop(socket);
-            taken.pop();
-        }
-        drop(taken);
-        works(&listener);
-    });
+            drop(taken);
+            works(&listener);
+        },
+    );
 }
 
 /// A thread that has no wake handle yet, and cannot create one, can still wait.
 #[test]
 fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
-    alone("limits::without_descriptors_a_new_thread_can_still_block_in_a_read", LONG, || {
-        let peer = Peer::plays(|wire| {
-            wire.send(b"in");
-            wire.await_cue();
-            wire.send(b"data");
-        });
-        let socket = open(&peer);
-        // After this byte the peer has its descriptor, too.
-        assert_eq!(read_exactly(&socket, 2).expect("the peer sends"), b"in");
-        let taken = take_all_descriptors();
-        let (reader, other) = (socket.reader(), socket.clone());
-        let reading = crate::support::blocked(move || read(reader, 10));
-        peer.cue();
-        assert_eq!(reading.join().expect("the peer sends"), b"data");
-        let closing = crate::support::blocked(move || read(&other, 10));
-        at_once(|| socket.close()).expect("nothing prevents it");
-        fails(closing.join_within(AT_ONCE), ErrorKind::Closed);
-        let (result, took) = timed(|| {
-            let socket = socket.clone();
-            call(move || socket.closed_timeout(ms(100))).join()
-        });
-        result.expect("it was closed");
-        assert!(took < AT_ONCE, "took {took:?}");
-        drop(taken);
-    });
+    in_subprocess(
+        "limits::without_descriptors_a_new_thread_can_still_block_in_a_read",
+        LONG,
+        || {
+            let peer = Peer::scripted(|wire| {
+                wire.send(b"in");
+                wire.wait_signal();
+                wire.send(b"data");
+            });
+            let socket = open(&peer);
+            // After this byte the peer has its descriptor, too.
+            assert_eq!(read_exactly(&socket, 2).expect("the peer sends"), b"in");
+            let taken = take_all_descriptors();
+            let (reader, other) = (socket.reader(), socket.clone());
+            let reading = crate::support::spawn_blocked(move || read(reader, 10));
+            peer.signal();
+            assert_eq!(reading.join().expect("the peer sends"), b"data");
+            let closing = crate::support::spawn_blocked(move || read(&other, 10));
+            at_once(|| socket.close()).expect("nothing prevents it");
+            assert_fails(closing.join_within(PROMPT), ErrorKind::Closed);
+            let (result, took) = timed(|| {
+                let socket = socket.clone();
+                spawn_call(move || socket.closed_timeout(ms(100))).join()
+            });
+            result.expect("it was closed");
+            assert!(took < PROMPT, "took {took:?}");
+            drop(taken);
+        },
+    );
 }
 
 // -------------------------------------------------------------------- no free thread
@@ -417,8 +427,8 @@ fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
 fn without_threads_a_socket_fails_and_later_ones_work() {
     const NAME: &str = "limits::without_threads_a_socket_fails_and_later_ones_work";
     const NOBODY: u32 = 65_534;
-    if part().is_some() {
-        return play(starve_of_threads);
+    if child_part().is_some() {
+        return run_part(starve_of_threads);
     }
     let mut command = Command::new(this_binary());
     if getuid().is_root() {
@@ -428,7 +438,7 @@ fn without_threads_a_socket_fails_and_later_ones_work() {
             return skip(NAME, "user 65534 may not run the test binary");
         }
     }
-    Actor::start(NAME, "alone", command).finishes(LONG);
+    TestProcess::start(NAME, "alone", command).expect_success(LONG);
 }
 
 fn starve_of_threads() {
@@ -449,7 +459,7 @@ fn starve_of_threads() {
         let error = at_once(|| socket.opened()).expect_err("no thread can be started");
         assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
         assert_eq!(system_code(&error), Some(libc::EAGAIN), "{error:?}");
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Io);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Io);
         // An attempt that connects at once may need no thread.
         let socket = sockeye::connect(address).expect("the address is valid");
         if let Err(error) = at_once(|| socket.opened()) {

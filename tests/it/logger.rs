@@ -11,9 +11,9 @@ use std::time::Duration;
 use log::{LevelFilter, Log, Metadata, Record};
 use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions};
 
-use crate::support::alone::alone;
 use crate::support::peer::listen;
-use crate::support::{AT_ONCE, PATIENCE, at_once, fails, kind_of, ms, read, timed};
+use crate::support::subprocess::in_subprocess;
+use crate::support::{PROMPT, WATCHDOG, assert_fails, at_once, crate_kind, ms, read, timed};
 
 const LONG: Duration = Duration::from_secs(100);
 
@@ -97,7 +97,7 @@ impl Lines {
     #[track_caller]
     fn tell_of(&self, address: SocketAddr) {
         loop {
-            let line = self.0.recv_timeout(PATIENCE).expect("the server receives a record");
+            let line = self.0.recv_timeout(WATCHDOG).expect("the server receives a record");
             if line.contains(&address.to_string()) {
                 assert!(line.starts_with("sockeye-log: "), "not logged by the event loop: {line}");
                 return;
@@ -109,7 +109,7 @@ impl Lines {
 #[test]
 fn a_logger_may_connect_wait_and_reconnect_through_the_crate() {
     const NAME: &str = "logger::a_logger_may_connect_wait_and_reconnect_through_the_crate";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let lines = serve();
         log::set_logger(&REMOTE).expect("the process has no logger yet");
         log::set_max_level(LevelFilter::Trace);
@@ -135,7 +135,7 @@ fn a_logger_may_connect_wait_and_reconnect_through_the_crate() {
 #[test]
 fn a_blocked_logger_blocks_no_other_socket_and_can_be_ended() {
     const NAME: &str = "logger::a_blocked_logger_blocks_no_other_socket_and_can_be_ended";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let lines = serve();
         let mute = listen();
         let mute_address = mute.local_addr().expect("it listens");
@@ -187,8 +187,8 @@ fn expires() -> Expired {
         .connect_timeout(ms(50));
     let socket = sockeye::connect_with(address, options).expect("the options are valid");
     let (result, took) = timed(|| socket.opened().map(drop));
-    fails(result, ErrorKind::TimedOut);
-    assert!(took < ms(50) + AT_ONCE, "{took:?}");
+    assert_fails(result, ErrorKind::TimedOut);
+    assert!(took < ms(50) + PROMPT, "{took:?}");
     Expired(address)
 }
 
@@ -203,8 +203,8 @@ fn others_do_not_notice() {
     let (peer, _) = listener.accept().expect("it was connected to");
     socket.set_read_timeout(Some(ms(50))).expect("it can be set");
     let (result, took) = timed(|| read(&socket, 1));
-    assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
-    assert!(took < ms(50) + AT_ONCE, "{took:?}");
+    assert_eq!(crate_kind(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
+    assert!(took < ms(50) + PROMPT, "{took:?}");
     drop(peer);
     at_once(|| socket.closed().expect("the peer has ended"));
     assert_eq!(socket.phase(), Phase::Closed);

@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Socket, SocketOptions};
 
-use crate::support::tls::{Accepted, Way};
+use crate::support::tls::{Accepted, Opening};
 use crate::support::{
-    AT_ONCE, Verdict, at_once, both_blocked, call, fails, fill, kind_of, little_room, ms, noise,
-    past, read, read_exactly, read_to_end, same, story, timed, times_out,
+    HasErrorKind, PROMPT, assert_bytes_eq, assert_fails, assert_times_out, at_once, crate_kind,
+    fill_send_buffer, ms, past_instant, random_bytes, read, read_exactly, read_to_end,
+    small_send_buffer, spawn_blocked_read_and_write, spawn_call, timed, with_watchdog,
 };
 
 /// Defines each test three times, for connections that were opened in each way.
 macro_rules! over_every_way {
     ($($name:ident)*) => {
-        mod plain { $(#[test] fn $name() { super::$name(super::Way::Plain); })* }
-        mod on { $(#[test] fn $name() { super::$name(super::Way::On); })* }
-        mod upgraded { $(#[test] fn $name() { super::$name(super::Way::Upgraded); })* }
+        mod plain { $(#[test] fn $name() { super::$name(super::Opening::Plain); })* }
+        mod on { $(#[test] fn $name() { super::$name(super::Opening::On); })* }
+        mod upgraded { $(#[test] fn $name() { super::$name(super::Opening::Upgraded); })* }
     };
 }
 
@@ -35,13 +36,13 @@ over_every_way! {
     every_method_may_be_called_from_many_threads_at_once
 }
 
-fn eight_mebibytes_pass_both_ways_at_once(way: Way) {
+fn eight_mebibytes_pass_both_ways_at_once(way: Opening) {
     const SIZE: usize = 8 << 20;
-    story(move || {
-        let down = noise(1, SIZE);
+    with_watchdog(move || {
+        let down = random_bytes(1, SIZE);
         let sent = down.clone();
-        let peer = way.plays(move |peer| {
-            peer.aside(move |line| {
+        let peer = way.scripted(move |peer| {
+            peer.spawn_part(move |line| {
                 line.send(&sent).expect("the program reads");
                 line.ends();
             });
@@ -49,9 +50,9 @@ fn eight_mebibytes_pass_both_ways_at_once(way: Way) {
         // The peer's end arrives while this side still writes.
         let socket = way.open(&peer, SocketOptions::new().allow_half_open(true));
         let writer = socket.writer();
-        let up = noise(2, SIZE);
+        let up = random_bytes(2, SIZE);
         let outgoing = up.clone();
-        let writing = call(move || {
+        let writing = spawn_call(move || {
             let mut writer = &writer;
             for chunk in outgoing.chunks(1 << 10) {
                 writer.write_all(chunk).expect("the peer reads");
@@ -59,19 +60,19 @@ fn eight_mebibytes_pass_both_ways_at_once(way: Way) {
             writer.flush().expect("the peer reads");
             writer.close().expect("the peer reads");
         });
-        same(&read_to_end(socket.reader()).expect("the peer ends cleanly"), &down);
+        assert_bytes_eq(&read_to_end(socket.reader()).expect("the peer ends cleanly"), &down);
         writing.join();
         socket.closed().expect("both directions ended cleanly");
-        assert_eq!(checksum(&peer.ending().bytes), checksum(&up));
+        assert_eq!(checksum(&peer.finish().bytes), checksum(&up));
         let stats = socket.stats();
         assert_eq!((stats.bytes_read, stats.bytes_written), (SIZE as u64, SIZE as u64));
     });
 }
 
-fn numbers_go_back_and_forth(way: Way) {
+fn numbers_go_back_and_forth(way: Opening) {
     const ROUNDS: u64 = 2_000;
-    story(move || {
-        let peer = way.plays(|peer| {
+    with_watchdog(move || {
+        let peer = way.scripted(|peer| {
             for round in 0..ROUNDS {
                 let number = peer.receive_number();
                 assert_eq!(number, 2 * round);
@@ -86,14 +87,14 @@ fn numbers_go_back_and_forth(way: Way) {
             assert_eq!(u64::from_le_bytes(answer), 2 * round + 1);
         }
         socket.close().expect("the close succeeds");
-        assert_eq!(peer.ending().bytes.len() as u64, 8 * ROUNDS);
+        assert_eq!(peer.finish().bytes.len() as u64, 8 * ROUNDS);
     });
 }
 
-fn many_threads_read_under_deadlines_that_pass(way: Way) {
-    story(move || {
-        let peer = way.plays(|peer| {
-            peer.aside(|line| {
+fn many_threads_read_under_deadlines_that_pass(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.scripted(|peer| {
+            peer.spawn_part(|line| {
                 // The loop ends when the program closes.
                 while line.send(&[b'r'; 1024]).is_ok() {}
             });
@@ -102,7 +103,7 @@ fn many_threads_read_under_deadlines_that_pass(way: Way) {
         let readers: Vec<_> = (0..10)
             .map(|_| {
                 let socket = socket.clone();
-                call(move || {
+                spawn_call(move || {
                     hurried(
                         &socket,
                         |socket| socket.set_read_deadline(Some(Instant::now() + ms(1))),
@@ -116,14 +117,14 @@ fn many_threads_read_under_deadlines_that_pass(way: Way) {
     });
 }
 
-fn many_threads_write_under_deadlines_that_pass(way: Way) {
-    story(move || {
-        let peer = way.reads();
+fn many_threads_write_under_deadlines_that_pass(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.reading();
         let socket = way.open(&peer, SocketOptions::new());
         let writers: Vec<_> = (0..10)
             .map(|_| {
                 let socket = socket.clone();
-                call(move || {
+                spawn_call(move || {
                     hurried(
                         &socket,
                         |socket| socket.set_write_deadline(Some(Instant::now() + ms(1))),
@@ -135,7 +136,7 @@ fn many_threads_write_under_deadlines_that_pass(way: Way) {
         writers.into_iter().for_each(|writer| writer.join());
         let written = socket.stats().bytes_written;
         socket.close().expect("the peer reads");
-        assert_eq!(peer.ending().bytes.len() as u64, written);
+        assert_eq!(peer.finish().bytes.len() as u64, written);
     });
 }
 
@@ -148,51 +149,51 @@ fn hurried(
     hurry(socket);
     for _ in 0..10 {
         if let Err(error) = call(socket) {
-            assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+            assert_eq!(crate_kind(&error), ErrorKind::TimedOut);
             hurry(socket);
         }
     }
 }
 
-fn a_read_without_data_times_out(way: Way) {
-    story(move || {
-        let peer = way.reads();
+fn a_read_without_data_times_out(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.reading();
         let socket = way.open(&peer, SocketOptions::new().read_timeout(ms(100)));
         let (result, took) = timed(|| read(&socket, 1024));
-        times_out(result);
-        assert!(took >= ms(100) && took < ms(100) + AT_ONCE, "took {took:?}");
+        assert_times_out(result);
+        assert!(took >= ms(100) && took < ms(100) + PROMPT, "took {took:?}");
         (&socket).write_all(&[0; 1024]).expect("a read deadline does not affect writes");
         socket.close().expect("the peer reads");
-        peer.gets(&[0; 1024]);
+        peer.assert_received(&[0; 1024]);
     });
 }
 
-fn a_write_without_room_times_out(way: Way) {
-    story(move || {
-        let peer = way.stuck();
-        let socket = way.open(&peer, little_room());
-        let taken = fill(&socket);
+fn a_write_without_room_times_out(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.not_reading();
+        let socket = way.open(&peer, small_send_buffer());
+        let taken = fill_send_buffer(&socket);
         socket.set_write_timeout(Some(ms(100))).expect("not zero");
         let (result, took) = timed(|| (&socket).write(b"w"));
-        times_out(result);
-        assert!(took >= ms(100) && took < ms(100) + AT_ONCE, "took {took:?}");
-        peer.cue();
+        assert_times_out(result);
+        assert!(took >= ms(100) && took < ms(100) + PROMPT, "took {took:?}");
+        peer.signal();
         socket.close().expect("the peer reads");
-        assert_eq!(peer.ending().bytes.len(), taken);
+        assert_eq!(peer.finish().bytes.len(), taken);
     });
 }
 
-fn a_deadline_in_the_past_fails_at_once_and_can_be_lifted(way: Way) {
-    story(move || {
-        let peer = way.plays(Accepted::echo);
+fn a_deadline_in_the_past_fails_at_once_and_can_be_lifted(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.scripted(Accepted::echo);
         let socket = way.open(&peer, SocketOptions::new());
         round_trip(&socket);
         // Data is ready when the call checks the deadline, and the deadline still wins.
         (&socket).write_all(b"ready").expect("the peer reads");
-        socket.set_deadline(Some(past()));
+        socket.set_deadline(Some(past_instant()));
         for _ in 0..3 {
-            times_out(at_once(|| read(&socket, 5)));
-            times_out(at_once(|| (&socket).write(b"late")));
+            assert_times_out(at_once(|| read(&socket, 5)));
+            assert_times_out(at_once(|| (&socket).write(b"late")));
         }
         socket.set_deadline(None);
         assert_eq!(read_exactly(&socket, 5).expect("the echo is unread"), b"ready");
@@ -200,62 +201,62 @@ fn a_deadline_in_the_past_fails_at_once_and_can_be_lifted(way: Way) {
     });
 }
 
-fn a_deadline_set_while_calls_are_blocked_ends_them(way: Way) {
-    story(move || {
-        let peer = way.stuck();
-        let socket = way.open(&peer, little_room());
-        let (reading, writing) = both_blocked(&socket);
+fn a_deadline_set_while_calls_are_blocked_ends_them(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.not_reading();
+        let socket = way.open(&peer, small_send_buffer());
+        let (reading, writing) = spawn_blocked_read_and_write(&socket);
         socket.set_read_deadline(Some(Instant::now() + ms(50)));
         socket.set_write_deadline(Some(Instant::now() + ms(50)));
-        times_out(reading.join_within(AT_ONCE));
-        times_out::<()>(Err(writing.join_within(AT_ONCE).1.expect("the peer does not read")));
+        assert_times_out(reading.join_within(PROMPT));
+        assert_times_out::<()>(Err(writing.join_within(PROMPT).1.expect("the peer does not read")));
     });
 }
 
-fn a_deadline_in_the_future_ends_blocked_calls_when_it_comes(way: Way) {
-    story(move || {
-        let peer = way.stuck();
-        let socket = way.open(&peer, little_room());
+fn a_deadline_in_the_future_ends_blocked_calls_when_it_comes(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.not_reading();
+        let socket = way.open(&peer, small_send_buffer());
         let at = Instant::now() + ms(300);
         socket.set_deadline(Some(at));
-        let (reading, writing) = both_blocked(&socket);
-        times_out(reading.join());
+        let (reading, writing) = spawn_blocked_read_and_write(&socket);
+        assert_times_out(reading.join());
         assert!(Instant::now() >= at);
         let (taken, failure) = writing.join();
-        times_out::<()>(Err(failure.expect("the peer does not read")));
-        assert!(at.elapsed() < AT_ONCE, "{:?} late", at.elapsed());
+        assert_times_out::<()>(Err(failure.expect("the peer does not read")));
+        assert!(at.elapsed() < PROMPT, "{:?} late", at.elapsed());
         socket.set_deadline(None);
-        peer.cue();
+        peer.signal();
         socket.close().expect("the peer reads");
-        assert_eq!(peer.ending().bytes.len(), taken);
+        assert_eq!(peer.finish().bytes.len(), taken);
     });
 }
 
-fn close_ends_blocked_calls(way: Way) {
+fn close_ends_blocked_calls(way: Opening) {
     ends_blocked_calls(way, move |socket| match (way, socket.close()) {
-        (Way::Plain, closed) => closed.expect("the kernel has all written bytes"),
+        (Opening::Plain, closed) => closed.expect("the kernel has all written bytes"),
         // Over TLS the socket accepted more than the kernel has sent.
-        (Way::On | Way::Upgraded, closed) => fails(closed, ErrorKind::TimedOut),
+        (Opening::On | Opening::Upgraded, closed) => assert_fails(closed, ErrorKind::TimedOut),
     });
 }
 
-fn abort_ends_blocked_calls(way: Way) {
+fn abort_ends_blocked_calls(way: Opening) {
     ends_blocked_calls(way, Socket::abort);
 }
 
-fn ends_blocked_calls(way: Way, end: impl FnOnce(&Socket) + Send + 'static) {
-    story(move || {
-        let peer = way.stuck();
-        let socket = way.open(&peer, little_room().close_timeout(ms(300)));
-        let (reading, writing) = both_blocked(&socket);
+fn ends_blocked_calls(way: Opening, end: impl FnOnce(&Socket) + Send + 'static) {
+    with_watchdog(move || {
+        let peer = way.not_reading();
+        let socket = way.open(&peer, small_send_buffer().close_timeout(ms(300)));
+        let (reading, writing) = spawn_blocked_read_and_write(&socket);
         end(&socket);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-        let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Closed);
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Closed);
+        let (_, failure) = writing.join_within(PROMPT);
+        assert_eq!(crate_kind(&failure.expect("the peer does not read")), ErrorKind::Closed);
         // Over TLS the close may have timed out instead.
         for late in [read(&socket, 1).failure(), (&socket).write(b"late").failure()] {
             let told = late == Some(ErrorKind::Closed)
-                || (way != Way::Plain && late == Some(ErrorKind::TimedOut));
+                || (way != Opening::Plain && late == Some(ErrorKind::TimedOut));
             assert!(told, "{late:?}");
         }
     });
@@ -263,14 +264,14 @@ fn ends_blocked_calls(way: Way, end: impl FnOnce(&Socket) + Send + 'static) {
 
 /// Calls every method from many threads at once: nothing hangs or panics, and the connection ends cleanly. Data races
 /// are left to sanitizers.
-fn every_method_may_be_called_from_many_threads_at_once(way: Way) {
-    story(move || {
-        let peer = way.plays(Accepted::echo);
+fn every_method_may_be_called_from_many_threads_at_once(way: Opening) {
+    with_watchdog(move || {
+        let peer = way.scripted(Accepted::echo);
         let socket = way.open(&peer, SocketOptions::new());
         let callers: Vec<_> = (0..50)
             .map(|number: u64| {
                 let socket = socket.clone();
-                call(move || {
+                spawn_call(move || {
                     let soon = || Some(Instant::now() + ms(10));
                     socket.set_deadline(soon());
                     let _ = read(&socket, 1 + number as usize);
@@ -285,7 +286,7 @@ fn every_method_may_be_called_from_many_threads_at_once(way: Way) {
                     let info = socket.opened().expect("it is open");
                     assert!(info.remote_address().is_some() && info.local_address().is_some());
                     socket.opened_timeout(Duration::ZERO).expect("it is open");
-                    fails(socket.closed_timeout(ms(1)), ErrorKind::TimedOut);
+                    assert_fails(socket.closed_timeout(ms(1)), ErrorKind::TimedOut);
                     let _ = (socket.phase(), socket.stats(), format!("{socket:?}"));
                 })
             })
@@ -305,10 +306,10 @@ fn every_method_may_be_called_from_many_threads_at_once(way: Way) {
 // -------------------------------------------------------------------- helpers
 
 fn round_trip(socket: &Socket) {
-    let bytes = noise(3, 256);
+    let bytes = random_bytes(3, 256);
     let mut socket = socket;
     socket.write_all(&bytes).expect("the peer reads");
-    same(&read_exactly(socket, bytes.len()).expect("the peer answers"), &bytes);
+    assert_bytes_eq(&read_exactly(socket, bytes.len()).expect("the peer answers"), &bytes);
 }
 
 /// Returns the FNV-1a hash, which suffices to tell two streams apart.

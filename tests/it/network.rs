@@ -17,10 +17,10 @@ use sockeye::machine::ATTEMPT_DELAY;
 use sockeye::{Connector, Error, ErrorKind, Keepalive, Socket, SocketOptions, TcpOptions};
 
 use self::space::{OTHER_V4, Space, V4, V6};
-use crate::support::alone::{next_line, part, play, say};
+use crate::support::subprocess::{child_part, next_line, run_part, say};
 use crate::support::{
-    AT_ONCE, PATIENCE, Poured, blocked, eventually, fails, kind_of, ms, pour, read, system_code,
-    timed, times_out,
+    PROMPT, WATCHDOG, WrittenThenError, assert_fails, assert_times_out, crate_kind, eventually, ms,
+    read, spawn_blocked, system_code, timed, write_until_error,
 };
 
 /// The number of tries for a check of timing on a machine that is busy with other tests. One try within the limit
@@ -45,13 +45,13 @@ fn in_a_space_with(
     peer: impl FnOnce(),
     client: impl FnOnce(u16),
 ) {
-    match part().as_deref() {
-        Some("peer") => play(peer),
-        Some(_) => play(|| {
+    match child_part().as_deref() {
+        Some("peer") => run_part(peer),
+        Some(_) => run_part(|| {
             let port =
                 next_line().and_then(|line| line.parse().ok()).expect("the first line is a port");
             for address in [V4, OTHER_V4, V6] {
-                eventually(PATIENCE, "the network is up", || {
+                eventually(WATCHDOG, "the network is up", || {
                     TcpStream::connect_timeout(&(ip(address), port).into(), ms(200)).is_ok()
                 });
             }
@@ -61,14 +61,14 @@ fn in_a_space_with(
             let Some(space) = Space::for_test(name) else { return };
             let (peer, port) = space.peer(name);
             let mut client = space.client(name);
-            client.tell(&port.to_string());
+            client.send_line(&port.to_string());
             for event in events {
-                client.says("event");
+                client.expect_line("event");
                 event(&space, port);
-                client.tell("done");
+                client.send_line("done");
             }
-            client.finishes(PATIENCE);
-            peer.finishes(PATIENCE);
+            client.expect_success(WATCHDOG);
+            peer.expect_success(WATCHDOG);
         }
     }
 }
@@ -151,7 +151,7 @@ fn an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried(
     in_a_space(NAME, &[&rejects], |port| {
         befall();
         opens_at(&[OTHER_V4, V4], V4, port, AT_ONCE_NEXT);
-        opens_at(&["10.99.0.4", V4], V4, port, Duration::ZERO..AT_ONCE);
+        opens_at(&["10.99.0.4", V4], V4, port, Duration::ZERO..PROMPT);
         let error = failure(&["10.99.0.4", V6, OTHER_V4], port, SocketOptions::new());
         assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
         let codes = error.attempts().iter().map(|attempt| system_code(attempt.error()));
@@ -193,7 +193,7 @@ fn an_address_without_a_route_fails_with_its_reason_and_the_next_is_tried() {
         for (addresses, code) in reasons {
             for address in addresses {
                 let (error, took) = timed(|| failure(&[address], port, SocketOptions::new()));
-                assert!(took < AT_ONCE, "{address} took {took:?}");
+                assert!(took < PROMPT, "{address} took {took:?}");
                 check_codes(&error, &[&[code]]);
                 opens_at(&[address, V4], V4, port, AT_ONCE_NEXT);
                 opens_at(&[address, V6], V6, port, AT_ONCE_NEXT);
@@ -254,7 +254,7 @@ fn without_ipv6_its_addresses_are_skipped_at_once() {
 }
 
 const AT_ONCE_NEXT: Range<Duration> = Duration::ZERO..ATTEMPT_DELAY;
-const AFTER_THE_DELAY: Range<Duration> = ATTEMPT_DELAY..AT_ONCE;
+const AFTER_THE_DELAY: Range<Duration> = ATTEMPT_DELAY..PROMPT;
 
 /// Checks that a name with these addresses connects to `expected`: never before the range of time, and within it in at
 /// least one try.
@@ -441,7 +441,7 @@ fn loses_its_peers(port: u16) {
                 sockeye::connect_with((address, port), options).expect("the address is valid");
             socket.opened().expect("the peer listens");
             // The read timeout of the crate ends only the call.
-            times_out(read(&socket, 1));
+            assert_times_out(read(&socket, 1));
             socket.set_read_timeout(None).expect("`None` removes the limit");
             socket
         })
@@ -450,24 +450,24 @@ fn loses_its_peers(port: u16) {
     let used = open_at_both(user_timeout);
     let read_at = |socket: &Socket| {
         let reader = socket.reader();
-        blocked(move || read(reader, 1))
+        spawn_blocked(move || read(reader, 1))
     };
     let reads = read_from.each_ref().map(read_at);
     let reads_beside = used.each_ref().map(read_at);
     befall();
     let writes = used.each_ref().map(|socket| {
         let writer = socket.writer();
-        blocked(move || pour(writer, b'w', usize::MAX))
+        spawn_blocked(move || write_until_error(writer, b'w', usize::MAX))
     });
     for writing in writes {
-        let (_, failure): Poured = writing.join_within(GONE_AFTER);
+        let (_, failure): WrittenThenError = writing.join_within(GONE_AFTER);
         is_lost(&failure.expect("the peer is gone"));
     }
     for reading in reads_beside.into_iter().chain(reads) {
         is_lost(&reading.join_within(GONE_AFTER).expect_err("the peer is gone"));
     }
     for socket in &idle {
-        fails(socket.closed_timeout(GONE_AFTER), ErrorKind::Lost);
+        assert_fails(socket.closed_timeout(GONE_AFTER), ErrorKind::Lost);
     }
     for socket in read_from.iter().chain(&idle).chain(&used) {
         lost_for_all(socket);
@@ -484,11 +484,11 @@ fn a_write_timeout_is_no_loss() {
         let socket = sockeye::connect_with((V4, port), options).expect("the address is valid");
         socket.opened().expect("the peer listens");
         befall();
-        let (_, failure) = pour(&socket, b'w', usize::MAX);
-        times_out::<()>(Err(failure.expect("nothing gets through")));
+        let (_, failure) = write_until_error(&socket, b'w', usize::MAX);
+        assert_times_out::<()>(Err(failure.expect("nothing gets through")));
         befall();
         socket.set_write_timeout(None).expect("`None` removes the limit");
-        let (taken, failure) = pour(&socket, b'w', 1 << 20);
+        let (taken, failure) = write_until_error(&socket, b'w', 1 << 20);
         assert!(failure.is_none(), "{failure:?}");
         assert_eq!(taken, 1 << 20);
         socket.close().expect("the peer reads");
@@ -501,7 +501,7 @@ fn cable_comes_up(space: &Space, _port: u16) {
 
 #[track_caller]
 fn is_lost(failure: &io::Error) {
-    assert_eq!(kind_of(failure), ErrorKind::Lost, "{failure:?}");
+    assert_eq!(crate_kind(failure), ErrorKind::Lost, "{failure:?}");
     assert_eq!(failure.kind(), io::ErrorKind::ConnectionAborted);
     let error = Error::from_io(failure).expect("kind_of found it");
     assert!(!error.is_retryable());
@@ -511,9 +511,9 @@ fn is_lost(failure: &io::Error) {
 /// Checks that every later call reports the loss, too.
 #[track_caller]
 fn lost_for_all(socket: &Socket) {
-    fails(socket.closed_timeout(AT_ONCE), ErrorKind::Lost);
+    assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Lost);
     is_lost(&read(socket, 1).expect_err("the peer is gone"));
-    let (_, failure) = pour(socket, b'w', 1);
+    let (_, failure) = write_until_error(socket, b'w', 1);
     is_lost(&failure.expect("the peer is gone"));
-    fails(socket.writer().close(), ErrorKind::Lost);
+    assert_fails(socket.writer().close(), ErrorKind::Lost);
 }

@@ -6,18 +6,19 @@ use sockeye::{Error, ErrorKind, Phase, Socket, SocketOptions};
 
 use crate::support::peer::black_hole;
 use crate::support::{
-    AT_ONCE, Peer, at_once, blocked, call, fails, ms, read, read_to_end, story, times_out,
+    PROMPT, Peer, assert_fails, assert_times_out, at_once, ms, read, read_to_end, spawn_blocked,
+    spawn_call, with_watchdog,
 };
 
 #[test]
 fn the_answer_is_the_same_from_every_thread_every_time() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = sockeye::connect(peer.address()).expect("the address is valid");
         let callers: Vec<_> = (0..8)
             .map(|_| {
                 let socket = socket.clone();
-                call(move || socket.opened().map(|info| info.local_address()))
+                spawn_call(move || socket.opened().map(|info| info.local_address()))
             })
             .collect();
         let local = socket.opened().expect("the peer listens").local_address();
@@ -30,8 +31,8 @@ fn the_answer_is_the_same_from_every_thread_every_time() {
 
 #[test]
 fn closing_the_writer_at_once_waits_for_the_connection() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.read_to_end();
             wire.send(b"bye");
             wire.fin();
@@ -39,34 +40,34 @@ fn closing_the_writer_at_once_waits_for_the_connection() {
         let socket = sockeye::connect(peer.address()).expect("the address is valid");
         socket.writer().close().expect("it waits for the connection");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn abort_ends_an_attempt_without_an_answer() {
     for abort in [Socket::abort, |socket: &Socket| socket.writer().abort()] {
-        story(move || {
+        with_watchdog(move || {
             let hole = black_hole();
             let socket = sockeye::connect(hole.address).expect("the address is valid");
             let waiter = socket.clone();
-            let waiting = blocked(move || waiter.opened());
+            let waiting = spawn_blocked(move || waiter.opened());
             at_once(|| abort(&socket));
-            fails(waiting.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-            fails(read(&socket, 1), ErrorKind::Closed);
+            assert_fails(waiting.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Closed);
+            assert_fails(read(&socket, 1), ErrorKind::Closed);
         });
     }
 }
 
 #[test]
 fn calls_while_connecting_honour_their_own_limits() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let options = SocketOptions::new().read_timeout(ms(100)).write_timeout(ms(100));
         let socket = sockeye::connect_with(hole.address, options).expect("the address is valid");
-        times_out(at_once(|| read(&socket, 1)));
-        times_out(at_once(|| (&socket).write(b"x")));
+        assert_times_out(at_once(|| read(&socket, 1)));
+        assert_times_out(at_once(|| (&socket).write(b"x")));
         let error: Error =
             at_once(|| socket.writer().close()).expect_err("the peer does not answer");
         assert_eq!(error.kind(), ErrorKind::TimedOut);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, SocketOptions, Step, TcpOptions};
 
-use crate::support::peer::{listen, nobody_came, nothing_listens};
-use crate::support::{AT_ONCE, PATIENCE, Peer, at_once, fails, open_with, story};
+use crate::support::peer::{assert_no_connection, closed_port, listen};
+use crate::support::{PROMPT, Peer, WATCHDOG, assert_fails, at_once, open_with, with_watchdog};
 
 fn tcp(options: TcpOptions) -> SocketOptions {
     SocketOptions::new().tcp(options)
@@ -22,8 +22,8 @@ mod in_the_system {
     use crate::support::process::connection;
 
     fn check(options: SocketOptions, holds: fn(&socket2::Socket) -> std::io::Result<bool>) {
-        story(move || {
-            let peer = Peer::reads();
+        with_watchdog(move || {
+            let peer = Peer::reading();
             let socket = open_with(&peer, options);
             let info = socket.opened().expect("it is open");
             let local = info.local_address().expect("it is connected");
@@ -121,34 +121,34 @@ fn bind_gives_the_local_address() {
     // Only Linux treats every address of 127.0.0.0/8 as local.
     let host =
         if cfg!(target_os = "linux") { Ipv4Addr::new(127, 0, 0, 5) } else { Ipv4Addr::LOCALHOST };
-    story(move || {
-        let peer = Peer::reads();
+    with_watchdog(move || {
+        let peer = Peer::reading();
         let socket = open_with(&peer, tcp(TcpOptions::new().bind((host, 0).into())));
         let local = socket.opened().expect("it is open").local_address().expect("it is connected");
         assert_eq!(local.ip(), host);
         assert_ne!(local.port(), 0);
         socket.close().expect("the close succeeds");
-        assert_eq!(peer.ending().from, local);
+        assert_eq!(peer.finish().from, local);
     });
 }
 
 #[test]
 fn bind_gives_the_local_port() {
-    story(|| {
-        let wanted = nothing_listens();
+    with_watchdog(|| {
+        let wanted = closed_port();
         let local = wanted.address;
         drop(wanted);
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let socket = open_with(&peer, tcp(TcpOptions::new().bind(local)));
         assert_eq!(socket.opened().expect("it is open").local_address(), Some(local));
         socket.abort();
-        assert_eq!(peer.ending().from, local);
+        assert_eq!(peer.finish().from, local);
     });
 }
 
 #[test]
 fn bind_to_an_address_of_another_machine_fails() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         // TEST-NET-3 is not assigned to any machine.
@@ -156,35 +156,35 @@ fn bind_to_an_address_of_another_machine_fails() {
         let socket = sockeye::connect_with(address, tcp(bind)).expect("the options are valid");
         let error = at_once(|| socket.opened()).expect_err("the address is not local");
         assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::Io), "{error:?}");
-        nobody_came(&listener);
+        assert_no_connection(&listener);
     });
 }
 
 #[test]
 fn bind_skips_addresses_of_the_other_family() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let bind = TcpOptions::new().bind((Ipv6Addr::LOCALHOST, 0).into());
         let socket = sockeye::connect_with(address, tcp(bind)).expect("the options are valid");
         let error = at_once(|| socket.opened()).expect_err("no address is left");
         assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
-        nobody_came(&listener);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Connect);
+        assert_no_connection(&listener);
     });
 }
 
 /// A socket that is bound to the address it dials would connect to itself.
 #[test]
 fn bind_to_the_dialled_address_is_a_loop() {
-    story(|| {
-        let free = nothing_listens();
+    with_watchdog(|| {
+        let free = closed_port();
         let address: SocketAddr = free.address;
         drop(free);
         let socket = sockeye::connect_with(address, tcp(TcpOptions::new().bind(address)));
         let error = match socket {
             Ok(socket) => {
-                socket.opened_timeout(PATIENCE).expect_err("the socket would connect to itself")
+                socket.opened_timeout(WATCHDOG).expect_err("the socket would connect to itself")
             }
             Err(error) => error,
         };
@@ -198,9 +198,9 @@ fn bind_to_the_dialled_address_is_a_loop() {
 /// A timeout beyond the clock's range acts as none, and the shortest one is a limit.
 #[test]
 fn timeouts_may_have_any_length_except_zero() {
-    story(|| {
+    with_watchdog(|| {
         for limit in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(1 << 40)] {
-            let peer = Peer::plays(|peer| {
+            let peer = Peer::scripted(|peer| {
                 peer.send(b"x");
                 peer.read_to_end();
             });
@@ -213,17 +213,17 @@ fn timeouts_may_have_any_length_except_zero() {
             assert_eq!(crate::support::read(&socket, 1).expect("the peer sends"), b"x");
             std::io::Write::write_all(&mut &socket, b"y").expect("the peer reads");
             socket.close().expect("the peer ends");
-            peer.gets(b"y");
+            peer.assert_received(b"y");
         }
         let least = Duration::from_nanos(1);
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let options = SocketOptions::new().read_timeout(least).write_timeout(least);
-        let socket = open_with(&peer, options.close_timeout(PATIENCE));
-        crate::support::times_out(crate::support::read(&socket, 1));
+        let socket = open_with(&peer, options.close_timeout(WATCHDOG));
+        crate::support::assert_times_out(crate::support::read(&socket, 1));
         let hole = crate::support::peer::black_hole();
         let options = SocketOptions::new().connect_timeout(least);
         let socket = sockeye::connect_with(hole.address, options).expect("the options are valid");
-        fails(socket.opened_timeout(AT_ONCE), ErrorKind::TimedOut);
+        assert_fails(socket.opened_timeout(PROMPT), ErrorKind::TimedOut);
     });
 }
 
@@ -231,7 +231,7 @@ fn timeouts_may_have_any_length_except_zero() {
 
 #[test]
 fn the_earlier_of_connect_deadline_and_connect_timeout_applies() {
-    story(|| {
+    with_watchdog(|| {
         let hole = crate::support::peer::black_hole();
         let (short, long) = (Duration::from_millis(200), Duration::from_secs(3600));
         for (timeout, deadline) in
@@ -242,11 +242,11 @@ fn the_earlier_of_connect_deadline_and_connect_timeout_applies() {
                 SocketOptions::new().connect_timeout(timeout).connect_deadline(begun + deadline);
             let socket =
                 sockeye::connect_with(hole.address, options).expect("the options are valid");
-            fails(socket.opened_timeout(PATIENCE), ErrorKind::TimedOut);
+            assert_fails(socket.opened_timeout(WATCHDOG), ErrorKind::TimedOut);
             let took = begun.elapsed();
             assert!(took >= short, "{timeout:?} {deadline:?}: {took:?}");
             // Another attempt would have a fresh timeout, but not a fresh deadline.
-            assert!(took < short + AT_ONCE, "{timeout:?} {deadline:?}: {took:?}");
+            assert!(took < short + PROMPT, "{timeout:?} {deadline:?}: {took:?}");
         }
     });
 }
@@ -256,7 +256,7 @@ fn a_deadline_in_the_past_fails_before_any_lookup_or_attempt() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    story(|| {
+    with_watchdog(|| {
         let asked = Arc::new(AtomicUsize::new(0));
         let counting = Arc::clone(&asked);
         let connector = sockeye::Connector::builder()
@@ -271,7 +271,7 @@ fn a_deadline_in_the_past_fails_before_any_lookup_or_attempt() {
         let now = Instant::now();
         let past = now.checked_sub(Duration::from_secs(60)).unwrap_or(now);
         for at in [now, past] {
-            for timeout in [None, Some(PATIENCE)] {
+            for timeout in [None, Some(WATCHDOG)] {
                 let options = SocketOptions::new().connect_timeout(timeout).connect_deadline(at);
                 for host in ["127.0.0.1", "name.test"] {
                     let socket = connector
@@ -283,14 +283,14 @@ fn a_deadline_in_the_past_fails_before_any_lookup_or_attempt() {
                     assert!(error.attempts().is_empty(), "{error:?}");
                     let first = if host == "name.test" { Step::Lookup } else { Step::Connect };
                     assert_eq!(error.step(), Some(first), "{error:?}");
-                    fails(socket.closed_timeout(AT_ONCE), ErrorKind::TimedOut);
+                    assert_fails(socket.closed_timeout(PROMPT), ErrorKind::TimedOut);
                 }
             }
         }
         assert_eq!(asked.load(Ordering::SeqCst), 0);
         assert_eq!(connector.open_sockets(), 0);
-        nobody_came(&listener);
-        let options = SocketOptions::new().connect_deadline(Instant::now() + PATIENCE);
+        assert_no_connection(&listener);
+        let options = SocketOptions::new().connect_deadline(Instant::now() + WATCHDOG);
         let socket = connector.connect_with(("name.test", port), options).expect("it is valid");
         socket.opened().expect("it is in time");
     });
@@ -299,11 +299,11 @@ fn a_deadline_in_the_past_fails_before_any_lookup_or_attempt() {
 /// The handshake of the upgrade has its own limit.
 #[test]
 fn the_connect_deadline_does_not_apply_to_an_upgrade() {
-    use crate::support::tls::{TlsPeer, ask, authority, terms, upgradable};
+    use crate::support::tls::{TlsPeer, ask, authority, server_config, upgradable};
 
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
             peer.send(b"secret");
         });
@@ -323,12 +323,12 @@ fn the_connect_deadline_does_not_apply_to_an_upgrade() {
 
 #[test]
 fn options_may_be_used_again() {
-    story(|| {
+    with_watchdog(|| {
         let options = SocketOptions::new().read_timeout(Duration::from_millis(20));
         for _ in 0..2 {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let socket = open_with(&peer, options.clone());
-            crate::support::times_out(crate::support::read(&socket, 1));
+            crate::support::assert_times_out(crate::support::read(&socket, 1));
         }
     });
 }
@@ -342,7 +342,7 @@ fn dialling_the_unspecified_address_reports_the_address_reached() {
     use crate::support::peer::listen_on;
     use std::net::IpAddr;
 
-    story(|| {
+    with_watchdog(|| {
         for (host, reached, listens) in [
             ("0.0.0.0", "127.0.0.1", "0.0.0.0"),
             ("::", "::1", "::"),

@@ -10,8 +10,9 @@ use sockeye::{ErrorKind, Phase, Socket, SocketOptions};
 
 use crate::support::peer::{Server, listen_with_room, reset};
 use crate::support::{
-    AT_ONCE, Peer, Verdict, call, fails, kind_of, little_room, ms, noise, open, open_with, pour,
-    read, same, story, timed, times_out, within,
+    HasErrorKind, PROMPT, Peer, assert_bytes_eq, assert_fails, assert_times_out, crate_kind, ms,
+    open, open_with, random_bytes, read, small_send_buffer, spawn_call, timed, with_limit,
+    with_watchdog, write_until_error,
 };
 
 /// A time that suffices for thousands of rounds on a busy machine.
@@ -30,9 +31,9 @@ fn dither(random: &mut fastrand::Rng) {
 #[test]
 fn a_reader_and_a_writer_that_race_both_see_a_reset() {
     const ROUNDS: u64 = 3_000;
-    within(LONG, || {
+    with_limit(LONG, || {
         let mut random = fastrand::Rng::with_seed(11);
-        let server = Server::plays(move |stream| {
+        let server = Server::scripted(move |stream| {
             dither(&mut random);
             reset(stream);
         });
@@ -54,9 +55,9 @@ fn a_reader_and_a_writer_that_race_both_see_a_reset() {
 #[test]
 fn a_reset_in_the_middle_of_traffic_is_never_a_clean_end() {
     const ROUNDS: u64 = 1_500;
-    within(LONG, || {
+    with_limit(LONG, || {
         let mut random = fastrand::Rng::with_seed(12);
-        let server = Server::plays(move |mut stream| {
+        let server = Server::scripted(move |mut stream| {
             let mut buf = [0; 64];
             let _ = stream.write(b"some");
             let _ = stream.read(&mut buf);
@@ -83,11 +84,11 @@ fn reads_and_writes_end_by_reset(mut socket: &Socket, round: u64) {
                 }
             }
         });
-        let writing = scope.spawn(move || pour(socket, b'w', usize::MAX).1);
+        let writing = scope.spawn(move || write_until_error(socket, b'w', usize::MAX).1);
         let read = reading.join().expect("it does not panic");
         let written = writing.join().expect("it does not panic");
         assert_eq!(read.failure(), Some(ErrorKind::Reset), "round {round}: the reader");
-        let written = kind_of(&written.expect("it writes until it fails"));
+        let written = crate_kind(&written.expect("it writes until it fails"));
         assert_eq!(written, ErrorKind::Reset, "round {round}: the writer");
     });
     for _ in 0..2 {
@@ -103,7 +104,7 @@ fn reads_and_writes_end_by_reset(mut socket: &Socket, round: u64) {
         );
     }
     assert_eq!(
-        socket.closed_timeout(AT_ONCE).failure(),
+        socket.closed_timeout(PROMPT).failure(),
         Some(ErrorKind::Reset),
         "round {round}: closed"
     );
@@ -113,8 +114,8 @@ fn reads_and_writes_end_by_reset(mut socket: &Socket, round: u64) {
 #[test]
 fn a_reset_of_an_idle_socket_is_always_noticed() {
     const ROUNDS: usize = 300;
-    within(LONG, || {
-        let server = Server::plays(reset);
+    with_limit(LONG, || {
+        let server = Server::scripted(reset);
         let sockets: Vec<_> = (0..ROUNDS)
             .map(|_| sockeye::connect(server.address()).expect("the address is valid"))
             .collect();
@@ -143,7 +144,7 @@ const ENDS: [End; 4] = [End::Close, End::Abort, End::AbortWriter, End::CloseWrit
 #[test]
 fn ends_race_with_reads_writes_and_waits_without_a_hang() {
     const ROUNDS: usize = 2_500;
-    within(LONG, || {
+    with_limit(LONG, || {
         let server = Server::echoes();
         let mut random = fastrand::Rng::with_seed(13);
         for round in 0..ROUNDS {
@@ -153,9 +154,9 @@ fn ends_race_with_reads_writes_and_waits_without_a_hang() {
                 socket.opened().expect("the server listens");
             }
             let (mut reader, writer, waiter) = (socket.reader(), socket.writer(), socket.clone());
-            let reading = call(move || io::copy(&mut reader, &mut io::sink()));
-            let writing = call(move || pour(writer, b'w', 1 << 20));
-            let waiting = call(move || waiter.closed());
+            let reading = spawn_call(move || io::copy(&mut reader, &mut io::sink()));
+            let writing = spawn_call(move || write_until_error(writer, b'w', 1 << 20));
+            let waiting = spawn_call(move || waiter.closed());
             dither(&mut random);
             finish(end, &socket);
             let patience = Duration::from_secs(20);
@@ -164,7 +165,7 @@ fn ends_race_with_reads_writes_and_waits_without_a_hang() {
             let read = reading.join_within(patience).failure();
             assert_eq!(read, end.of_a_read(), "round {round}, {end:?}: the reader");
             let (_, failure) = writing.join_within(patience);
-            let written = failure.as_ref().map(kind_of);
+            let written = failure.as_ref().map(crate_kind);
             let fits = matches!(written, None | Some(ErrorKind::Closed));
             assert!(fits, "round {round}, {end:?}: the writer got {written:?}");
         }
@@ -204,10 +205,10 @@ fn finish(end: End, socket: &Socket) {
 #[test]
 fn handles_dropped_in_any_order_by_many_threads_end_the_connection_once() {
     const ROUNDS: usize = 500;
-    within(LONG, || {
+    with_limit(LONG, || {
         let mut random = fastrand::Rng::with_seed(14);
         for _ in 0..ROUNDS {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let socket = open(&peer);
             (&socket).write_all(b"words").expect("the send buffer has room");
             let (reader, writer, other) = (socket.reader(), socket.writer(), socket.clone());
@@ -218,7 +219,7 @@ fn handles_dropped_in_any_order_by_many_threads_end_the_connection_once() {
                 dither(&mut random);
                 drop(socket);
             });
-            peer.gets(b"words");
+            peer.assert_received(b"words");
         }
     });
 }
@@ -226,15 +227,15 @@ fn handles_dropped_in_any_order_by_many_threads_end_the_connection_once() {
 #[test]
 fn concurrent_closes_give_the_same_result() {
     const ROUNDS: usize = 300;
-    within(LONG, || {
+    with_limit(LONG, || {
         for _ in 0..ROUNDS {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let socket = open(&peer);
             (&socket).write_all(b"words").expect("the send buffer has room");
             let closers: Vec<_> = (0..4)
                 .map(|_| {
                     let socket = socket.clone();
-                    call(move || {
+                    spawn_call(move || {
                         (socket.close().failure(), socket.phase(), socket.closed().failure())
                     })
                 })
@@ -242,7 +243,7 @@ fn concurrent_closes_give_the_same_result() {
             for closer in closers {
                 assert_eq!(closer.join(), (None, Phase::Closed, None));
             }
-            peer.gets(b"words");
+            peer.assert_received(b"words");
         }
     });
 }
@@ -250,13 +251,13 @@ fn concurrent_closes_give_the_same_result() {
 #[test]
 fn close_and_abort_at_once_agree_on_one_outcome() {
     const ROUNDS: usize = 300;
-    within(LONG, || {
+    with_limit(LONG, || {
         let mut random = fastrand::Rng::with_seed(15);
         for _ in 0..ROUNDS {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let socket = open(&peer);
             let aborter = socket.clone();
-            let aborting = call(move || aborter.abort());
+            let aborting = spawn_call(move || aborter.abort());
             dither(&mut random);
             let closed = socket.close().failure();
             aborting.join();
@@ -265,7 +266,7 @@ fn close_and_abort_at_once_agree_on_one_outcome() {
             let outcome = socket.closed().failure();
             assert!(matches!(outcome, None | Some(ErrorKind::Closed)), "{outcome:?}");
             assert_eq!(socket.closed().failure(), outcome);
-            peer.ending();
+            peer.finish();
         }
     });
 }
@@ -273,23 +274,23 @@ fn close_and_abort_at_once_agree_on_one_outcome() {
 #[test]
 fn close_of_a_socket_whose_peer_never_reads_is_bounded() {
     const LIMIT: u64 = 300;
-    story(|| {
+    with_watchdog(|| {
         let peers: Vec<_> = (0..8)
             .map(|_| {
-                let peer = Peer::stuck();
-                let socket = open_with(&peer, little_room().close_timeout(ms(LIMIT)));
+                let peer = Peer::not_reading();
+                let socket = open_with(&peer, small_send_buffer().close_timeout(ms(LIMIT)));
                 let writer = socket.writer();
-                (peer, socket, call(move || pour(writer, b'w', usize::MAX)))
+                (peer, socket, spawn_call(move || write_until_error(writer, b'w', usize::MAX)))
             })
             .collect();
         for (_peer, socket, writing) in peers {
             let (closed, took) = timed(|| socket.close());
-            assert!(took < ms(LIMIT) + AT_ONCE, "took {took:?}");
+            assert!(took < ms(LIMIT) + PROMPT, "took {took:?}");
             assert!(matches!(closed.failure(), None | Some(ErrorKind::TimedOut)));
-            assert_eq!(socket.closed_timeout(AT_ONCE).failure(), closed.failure());
-            let (_, failure) = writing.join_within(AT_ONCE);
+            assert_eq!(socket.closed_timeout(PROMPT).failure(), closed.failure());
+            let (_, failure) = writing.join_within(PROMPT);
             assert!(matches!(
-                kind_of(&failure.expect("the peer does not read")),
+                crate_kind(&failure.expect("the peer does not read")),
                 ErrorKind::Closed | ErrorKind::TimedOut
             ));
         }
@@ -300,8 +301,8 @@ fn close_of_a_socket_whose_peer_never_reads_is_bounded() {
 #[test]
 fn a_cancelled_reader_notices_the_end_at_any_time() {
     const ROUNDS: usize = 500;
-    within(LONG, || {
-        let server = Server::plays(|mut stream| {
+    with_limit(LONG, || {
+        let server = Server::scripted(|mut stream| {
             stream.shutdown(Shutdown::Write).expect("it is connected");
             stream.read_to_end(&mut Vec::new()).expect("a clean end");
         });
@@ -325,8 +326,8 @@ fn a_cancelled_reader_notices_the_end_at_any_time() {
 fn a_mebibyte_written_and_the_last_handle_dropped_arrives_whole() {
     for unread in [0, 64 * 1024] {
         for round in 0..10 {
-            story(move || {
-                let peer = Peer::on(listen_with_room(64 * 1024), move |wire| {
+            with_watchdog(move || {
+                let peer = Peer::scripted_on(listen_with_room(64 * 1024), move |wire| {
                     wire.send(&vec![b'u'; unread]);
                     for _ in 0..64 {
                         wire.receive(4096);
@@ -334,10 +335,10 @@ fn a_mebibyte_written_and_the_last_handle_dropped_arrives_whole() {
                     }
                 });
                 let socket = open(&peer);
-                let bytes = noise(round, 1 << 20);
+                let bytes = random_bytes(round, 1 << 20);
                 (&socket).write_all(&bytes).expect("the peer reads");
                 drop(socket);
-                peer.gets(&bytes);
+                peer.assert_received(&bytes);
             });
         }
     }
@@ -348,16 +349,16 @@ fn a_mebibyte_written_and_the_last_handle_dropped_arrives_whole() {
 #[test]
 fn readers_that_share_get_each_byte_once() {
     const SIZE: usize = 1 << 20;
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.send(&noise(16, SIZE));
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
+            wire.send(&random_bytes(16, SIZE));
             wire.fin();
         });
         let socket = open(&peer);
         let readers: Vec<_> = (1..=4)
             .map(|number| {
                 let reader = socket.reader();
-                call(move || {
+                spawn_call(move || {
                     let mut got = Vec::new();
                     loop {
                         let some = read(&reader, 61 * number).expect("a clean end");
@@ -371,15 +372,15 @@ fn readers_that_share_get_each_byte_once() {
             .collect();
         let shares: Vec<Vec<Vec<u8>>> = readers.into_iter().map(|reader| reader.join()).collect();
         assert_eq!(socket.stats().bytes_read, SIZE as u64);
-        same(&joined(shares), &noise(16, SIZE));
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        assert_bytes_eq(&joined(shares), &random_bytes(16, SIZE));
+        socket.closed_timeout(PROMPT).expect("a clean end");
     });
 }
 
 /// Joins the shares again. The pieces of each reader are in order, and the bytes themselves tell which piece is next.
 fn joined(shares: Vec<Vec<Vec<u8>>>) -> Vec<u8> {
     let total = shares.iter().flatten().map(Vec::len).sum();
-    let whole = noise(16, total);
+    let whole = random_bytes(16, total);
     let mut shares: Vec<_> = shares.into_iter().map(|share| share.into_iter().peekable()).collect();
     let mut bytes: Vec<u8> = Vec::with_capacity(total);
     while bytes.len() < total {
@@ -403,13 +404,13 @@ fn joined(shares: Vec<Vec<Vec<u8>>>) -> Vec<u8> {
 
 #[test]
 fn writers_that_share_lose_and_duplicate_nothing() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let writers: Vec<_> = (b'a'..=b'd')
             .map(|byte| {
                 let writer = socket.writer();
-                call(move || pour(writer, byte, 300_000))
+                spawn_call(move || write_until_error(writer, byte, 300_000))
             })
             .collect();
         for writer in writers {
@@ -418,7 +419,7 @@ fn writers_that_share_lose_and_duplicate_nothing() {
             assert_eq!(taken, 300_000);
         }
         socket.close().expect("the peer reads");
-        let ending = peer.ending();
+        let ending = peer.finish();
         for byte in b'a'..=b'd' {
             let arrived = ending.bytes.iter().filter(|one| **one == byte).count();
             assert_eq!(arrived, 300_000, "of writer {}", char::from(byte));
@@ -433,10 +434,10 @@ fn writers_that_share_lose_and_duplicate_nothing() {
 fn a_buffer_is_not_touched_after_its_read_returned() {
     const ROUNDS: usize = 200;
     const POISON: u8 = 0xa5;
-    within(LONG, || {
-        let peer = Peer::plays(|wire| {
+    with_limit(LONG, || {
+        let peer = Peer::scripted(|wire| {
             for _ in 0..ROUNDS {
-                wire.await_cue();
+                wire.wait_signal();
                 wire.send(b"data");
             }
         });
@@ -444,9 +445,9 @@ fn a_buffer_is_not_touched_after_its_read_returned() {
         let mut mut_socket = &socket;
         for _ in 0..ROUNDS {
             let mut refused = [POISON; 64];
-            times_out(mut_socket.read(&mut refused));
+            assert_times_out(mut_socket.read(&mut refused));
             socket.set_read_timeout(None).expect("`None` removes the limit");
-            peer.cue();
+            peer.signal();
             let mut filled = [POISON; 64];
             let mut got = 0;
             while got < 4 {
@@ -466,9 +467,9 @@ fn a_buffer_is_not_touched_after_its_read_returned() {
 #[test]
 fn data_right_before_the_end_is_never_lost() {
     const ROUNDS: usize = 2_000;
-    within(LONG, || {
+    with_limit(LONG, || {
         let mut random = fastrand::Rng::with_seed(17);
-        let server = Server::plays(move |mut stream: TcpStream| {
+        let server = Server::scripted(move |mut stream: TcpStream| {
             stream.set_nodelay(true).expect("every stream has the option");
             stream.write_all(b"first").expect("the program reads");
             dither(&mut random);
@@ -493,8 +494,8 @@ fn data_right_before_the_end_is_never_lost() {
                 all.extend(some);
             }
             assert_eq!(all, b"firstlast", "round {round}");
-            socket.closed_timeout(AT_ONCE).expect("a clean end");
-            fails((&socket).write(b"x"), ErrorKind::Closed);
+            socket.closed_timeout(PROMPT).expect("a clean end");
+            assert_fails((&socket).write(b"x"), ErrorKind::Closed);
         }
     });
 }

@@ -6,80 +6,81 @@ use std::io::Write;
 use sockeye::{ErrorKind, Phase};
 
 use crate::support::{
-    AT_ONCE, How, Peer, at_once, blocked, call, eventually, fails, open, read, read_exactly, story,
+    EndKind, PROMPT, Peer, assert_fails, at_once, eventually, open, read, read_exactly,
+    spawn_blocked, spawn_call, with_watchdog,
 };
 
 #[test]
 fn closing_the_writer_is_idempotent_across_handles_and_threads() {
-    story(|| {
-        let peer = Peer::plays(|wire| wire.read_to_end());
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| wire.read_to_end());
         let socket = open(&peer);
         (&socket).write_all(b"x").expect("the peer reads");
         let closers: Vec<_> = (0..8)
             .map(|_| {
                 let writer = socket.writer();
-                call(move || writer.close())
+                spawn_call(move || writer.close())
             })
             .collect();
         for closer in closers {
             closer.join().expect("each gets the same answer");
         }
-        peer.gets(b"x");
+        peer.assert_received(b"x");
     });
 }
 
 #[test]
 fn abort_of_the_writer_ends_reading_too() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
+        let reading = spawn_blocked(move || read(reader, 10));
         socket.writer().abort();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-        fails(read(&socket, 10), ErrorKind::Closed);
-        peer.sees_a_reset();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Closed);
+        assert_fails(read(&socket, 10), ErrorKind::Closed);
+        peer.assert_reset();
     });
 }
 
 #[test]
 fn a_cancelled_reader_does_not_block_the_peer() {
     const MUCH: usize = 32 << 20;
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.await_cue();
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
+            wire.wait_signal();
             // More bytes than the kernel ever buffers.
             wire.send(&vec![b'm'; MUCH]);
             wire.fin();
         });
         let socket = open(&peer);
         socket.reader().cancel();
-        peer.cue();
+        peer.signal();
         socket.closed().expect("the peer ended cleanly");
         assert_eq!(socket.stats().bytes_read, 0);
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn a_reader_may_be_cancelled_while_connecting() {
-    story(|| {
+    with_watchdog(|| {
         let hole = crate::support::peer::black_hole();
         let socket = sockeye::connect(hole.address).expect("the address is valid");
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 1));
+        let reading = spawn_blocked(move || read(reader, 1));
         at_once(|| socket.reader().cancel());
-        assert_eq!(reading.join_within(AT_ONCE).expect("reading has ended"), b"");
+        assert_eq!(reading.join_within(PROMPT).expect("reading has ended"), b"");
         socket.abort();
     });
 }
 
 #[test]
 fn an_empty_buffer_reads_and_writes_nothing() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"data");
-            wire.await_cue();
+            wire.wait_signal();
         });
         let socket = open(&peer);
         assert_eq!(at_once(|| read(&socket, 0)).expect("nothing was asked for"), b"");
@@ -92,8 +93,8 @@ fn an_empty_buffer_reads_and_writes_nothing() {
 
 #[test]
 fn handles_keep_the_connection_and_the_last_one_closes_it() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.receive(4);
             wire.send(b"answer");
         });
@@ -106,15 +107,15 @@ fn handles_keep_the_connection_and_the_last_one_closes_it() {
         drop(reader);
         (&writer).write_all(b"more").expect("writing continues without a reader");
         drop(writer);
-        let ending = peer.ending();
-        assert_eq!((&ending.bytes[..], ending.how), (&b"callmore"[..], How::Fin));
+        let ending = peer.finish();
+        assert_eq!((&ending.bytes[..], ending.how), (&b"callmore"[..], EndKind::Fin));
     });
 }
 
 #[test]
 fn stats_count_read_and_written_bytes() {
-    story(|| {
-        let peer = Peer::plays(|wire| wire.echo());
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| wire.echo());
         let socket = open(&peer);
         assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (0, 0));
         (&socket).write_all(&[b's'; 1000]).expect("the peer reads");
@@ -122,7 +123,7 @@ fn stats_count_read_and_written_bytes() {
         read_exactly(&socket, 400).expect("the echo comes");
         assert_eq!(socket.stats().bytes_read, 400);
         socket.close().expect("the close succeeds");
-        eventually(AT_ONCE, "the counters are final", || {
+        eventually(PROMPT, "the counters are final", || {
             let stats = socket.stats();
             (stats.bytes_read, stats.bytes_written) == (400, 1000)
         });

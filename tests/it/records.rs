@@ -11,9 +11,11 @@ use log::{LevelFilter, Log, Metadata, Record};
 use sockeye::machine::{RecvBuf, Transmit};
 use sockeye::{Connector, EgressRules, ErrorKind, SocketOptions};
 
-use crate::support::peer::nothing_listens;
-use crate::support::tls::{TlsPeer, Way, ask, authority, open as open_tls, terms, upgradable};
-use crate::support::{AT_ONCE, Peer, fails, open, read_exactly, story};
+use crate::support::peer::closed_port;
+use crate::support::tls::{
+    Opening, TlsPeer, ask, authority, open as open_tls, server_config, upgradable,
+};
+use crate::support::{PROMPT, Peer, assert_fails, open, read_exactly, with_watchdog};
 
 const SENT: &str = "a secret that was sent";
 const RECEIVED: &str = "a secret that was received";
@@ -74,7 +76,7 @@ fn check(Since(begin): Since, address: impl ToString, expected: &[(Level, String
             break;
         }
         // The event loop may not have logged the last record yet.
-        assert!(begun.elapsed() < AT_ONCE, "{found:#?}");
+        assert!(begun.elapsed() < PROMPT, "{found:#?}");
         thread::yield_now();
     }
     is_discreet(&*RECORDS.lines());
@@ -95,8 +97,8 @@ fn is_discreet(shown: &dyn Debug) {
 #[test]
 fn the_life_of_a_socket_is_logged_without_payload() {
     let since = listen();
-    story(move || {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(move || {
+        let peer = Peer::scripted(|wire| {
             wire.receive(SENT.len());
             wire.send(RECEIVED.as_bytes());
         });
@@ -111,24 +113,24 @@ fn the_life_of_a_socket_is_logged_without_payload() {
         socket.close().expect("the close succeeds");
         let end = [(Details, "sent FIN".to_owned()), (Says, "closed".to_owned())];
         check(since, address, &[open, end].concat());
-        peer.gets(SENT.as_bytes());
+        peer.assert_received(SENT.as_bytes());
     });
 }
 
 #[test]
 fn a_failure_is_logged_with_the_text_of_its_error() {
     let since = listen();
-    story(move || {
-        let nothing = nothing_listens();
+    with_watchdog(move || {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = socket.opened().expect_err("nothing listens");
         let dialling = (Details, format!("dialling {}", nothing.address));
         check(since, nothing.address, &[dialling, (Says, format!("failed to open: {error}"))]);
 
-        let peer = Peer::resets();
+        let peer = Peer::resetting();
         let address = peer.address();
         let socket = open(&peer);
-        peer.cue();
+        peer.signal();
         let error = socket.closed().expect_err("it is reset");
         assert_eq!(error.kind(), ErrorKind::Reset);
         let dialling = (Details, format!("dialling {address}"));
@@ -140,7 +142,7 @@ fn a_failure_is_logged_with_the_text_of_its_error() {
 #[test]
 fn a_lookup_and_a_denied_address_are_logged() {
     let since = listen();
-    story(move || {
+    with_watchdog(move || {
         let resolver = |_: &str| Ok(vec![[127, 0, 0, 1].into()]);
         let builder = Connector::builder().egress(EgressRules::public_only());
         let connector = builder.resolver(resolver).build().expect("the settings are valid");
@@ -158,9 +160,9 @@ fn a_lookup_and_a_denied_address_are_logged() {
 #[test]
 fn an_upgrade_is_logged_without_secrets() {
     let since = listen();
-    story(move || {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+    with_watchdog(move || {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
             peer.receive(SENT.len());
             peer.send(RECEIVED.as_bytes());
@@ -185,15 +187,15 @@ fn an_upgrade_is_logged_without_secrets() {
                 (Says, "closed".to_owned()),
             ],
         );
-        peer.gets(SENT.as_bytes());
+        peer.assert_received(SENT.as_bytes());
     });
 }
 
 #[test]
 fn handles_show_phase_peer_mode_and_counters_and_no_payload() {
-    for way in [Way::Plain, Way::On, Way::Upgraded] {
-        story(move || {
-            let peer = way.plays(|peer| {
+    for way in [Opening::Plain, Opening::On, Opening::Upgraded] {
+        with_watchdog(move || {
+            let peer = way.scripted(|peer| {
                 peer.receive(SENT.len());
                 peer.send(RECEIVED.as_bytes());
             });
@@ -220,10 +222,10 @@ fn handles_show_phase_peer_mode_and_counters_and_no_payload() {
 
 #[test]
 fn a_socket_without_a_connection_shows_no_peer() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
-        fails(socket.opened(), ErrorKind::Connect);
+        assert_fails(socket.opened(), ErrorKind::Connect);
         assert!(format!("{socket:?}").contains("remote: none, phase: Closed"), "{socket:?}");
     });
 }

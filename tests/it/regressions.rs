@@ -10,10 +10,10 @@ use std::{error, fmt};
 
 use sockeye::{Connector, ErrorKind, Resolver, Socket, SocketOptions};
 
-use crate::support::peer::{Wire, black_hole, nothing_listens};
+use crate::support::peer::{PeerConn, black_hole, closed_port};
 use crate::support::{
-    PATIENCE, Peer, at_once, blocked, call, fails, ms, open, open_with, past, read, story,
-    times_out,
+    Peer, WATCHDOG, assert_fails, assert_times_out, at_once, ms, open, open_with, past_instant,
+    read, spawn_blocked, spawn_call, with_watchdog,
 };
 
 // -------------------------------------------------------------------- panics during a lookup
@@ -30,7 +30,7 @@ struct Later {
 impl Resolver for Later {
     fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
         let go = self.go.lock().unwrap_or_else(PoisonError::into_inner);
-        go.recv_timeout(PATIENCE).expect("the test sends the signal");
+        go.recv_timeout(WATCHDOG).expect("the test sends the signal");
         (self.answer)(self)
     }
 }
@@ -53,20 +53,20 @@ fn look_up_fails(answer: fn(&Later) -> io::Result<Vec<IpAddr>>, bomb: bool) {
     // From here on only the lookup holds the resolver.
     drop(connector);
     let opening = socket.clone();
-    let opened = call(move || opening.opened().map(drop));
+    let opened = spawn_call(move || opening.opened().map(drop));
     say.send(()).expect("the lookup waits for it");
-    fails(opened.join(), ErrorKind::Resolve);
+    assert_fails(opened.join(), ErrorKind::Resolve);
     let closing = socket.clone();
-    call(move || closing.close()).join().expect("the socket has already failed");
-    fails(socket.closed_timeout(PATIENCE), ErrorKind::Resolve);
-    fails(socket.opened_timeout(PATIENCE), ErrorKind::Resolve);
+    spawn_call(move || closing.close()).join().expect("the socket has already failed");
+    assert_fails(socket.closed_timeout(WATCHDOG), ErrorKind::Resolve);
+    assert_fails(socket.opened_timeout(WATCHDOG), ErrorKind::Resolve);
     // The test itself created the reference cycle through the error.
     *cell.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 #[test]
 fn a_resolver_that_panics_when_it_is_dropped_fails_its_lookup() {
-    story(|| look_up_fails(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()]), true));
+    with_watchdog(|| look_up_fails(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()]), true));
 }
 
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl error::Error for Unspeakable {}
 
 #[test]
 fn an_error_that_panics_when_it_is_displayed_fails_its_lookup() {
-    story(|| look_up_fails(|_| Err(io::Error::other(Unspeakable)), false));
+    with_watchdog(|| look_up_fails(|_| Err(io::Error::other(Unspeakable)), false));
 }
 
 /// An error whose text queries the socket whose lookup it ends.
@@ -105,7 +105,7 @@ impl error::Error for Curious {}
 
 #[test]
 fn an_error_whose_text_queries_the_socket_fails_its_lookup() {
-    story(|| {
+    with_watchdog(|| {
         look_up_fails(|this| Err(io::Error::other(Curious(Arc::clone(&this.cell)))), false);
     });
 }
@@ -115,62 +115,62 @@ fn an_error_whose_text_queries_the_socket_fails_its_lookup() {
 /// Checks that a deadline in the past hides nothing that has happened to the socket.
 #[track_caller]
 fn gives_its_cause(socket: &Socket, cause: ErrorKind) {
-    for deadline in [None, Some(past())] {
+    for deadline in [None, Some(past_instant())] {
         socket.set_deadline(deadline);
-        fails(read(socket, 1), cause);
-        fails(read(socket.reader(), 1), cause);
-        fails((&mut &*socket).write(b"x"), cause);
-        fails(socket.writer().write(b"x"), cause);
+        assert_fails(read(socket, 1), cause);
+        assert_fails(read(socket.reader(), 1), cause);
+        assert_fails((&mut &*socket).write(b"x"), cause);
+        assert_fails(socket.writer().write(b"x"), cause);
     }
 }
 
 #[test]
 fn a_socket_that_has_ended_reports_its_cause_even_after_the_deadline() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let refused = sockeye::connect(nothing.address).expect("the address is valid");
-        fails(refused.opened(), ErrorKind::Connect);
+        assert_fails(refused.opened(), ErrorKind::Connect);
         gives_its_cause(&refused, ErrorKind::Connect);
 
-        let peer = Peer::resets();
+        let peer = Peer::resetting();
         let reset = open(&peer);
-        peer.cue();
-        fails(reset.closed_timeout(PATIENCE), ErrorKind::Reset);
+        peer.signal();
+        assert_fails(reset.closed_timeout(WATCHDOG), ErrorKind::Reset);
         gives_its_cause(&reset, ErrorKind::Reset);
 
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let closed = open(&peer);
         closed.close().expect("the peer reads");
         gives_its_cause(&closed, ErrorKind::Closed);
-        peer.gets(b"");
+        peer.assert_received(b"");
 
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let aborted = open(&peer);
         aborted.abort();
         gives_its_cause(&aborted, ErrorKind::Closed);
-        peer.sees_a_reset();
+        peer.assert_reset();
     });
 }
 
 #[test]
 fn closing_a_closed_side_takes_no_time() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         socket.writer().close().expect("the peer reads");
-        socket.set_deadline(Some(past()));
+        socket.set_deadline(Some(past_instant()));
         socket.writer().close().expect("the side is closed already");
-        fails(socket.writer().write(b"x"), ErrorKind::Closed);
-        times_out(read(&open_with_deadline(), 1));
-        peer.gets(b"");
+        assert_fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        assert_times_out(read(&open_with_deadline(), 1));
+        peer.assert_received(b"");
     });
 }
 
 /// Returns an open socket, to which the deadline does apply.
 fn open_with_deadline() -> Socket {
-    let peer = Peer::reads();
+    let peer = Peer::reading();
     let socket = open(&peer);
-    socket.set_deadline(Some(past()));
+    socket.set_deadline(Some(past_instant()));
     socket
 }
 
@@ -181,16 +181,16 @@ fn peers_that_flood_cancelled_readers_delay_no_timeout() {
     /// More than the buffers of both sides hold.
     const MUCH: usize = 16 << 20;
     const CHUNK: usize = 256 << 10;
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let over = Arc::new(AtomicBool::new(false));
         let floods: Vec<_> = (0..3)
             .map(|_| {
                 let (say, flooding) = mpsc::channel();
                 let over = Arc::clone(&over);
-                let peer = Peer::plays(move |wire| {
+                let peer = Peer::scripted(move |wire| {
                     let chunk = vec![b'.'; CHUNK];
-                    let much = |wire: &mut Wire| {
+                    let much = |wire: &mut PeerConn| {
                         (0..MUCH / CHUNK).for_each(|_| wire.send(&chunk));
                     };
                     much(wire);
@@ -208,22 +208,22 @@ fn peers_that_flood_cancelled_readers_delay_no_timeout() {
             })
             .collect();
         for (_, _, flooding) in &floods {
-            flooding.recv_timeout(PATIENCE).expect("the socket drains the flood");
+            flooding.recv_timeout(WATCHDOG).expect("the socket drains the flood");
         }
         for _ in 0..5 {
             let options = SocketOptions::new().connect_timeout(ms(100));
             let socket =
                 sockeye::connect_with(hole.address, options).expect("the address is valid");
-            fails(at_once(|| socket.opened()), ErrorKind::TimedOut);
+            assert_fails(at_once(|| socket.opened()), ErrorKind::TimedOut);
         }
         over.store(true, Ordering::SeqCst);
         for (peer, socket, flooding) in floods {
-            flooding.recv_timeout(PATIENCE).expect("the socket drains the flood");
+            flooding.recv_timeout(WATCHDOG).expect("the socket drains the flood");
             assert_eq!(socket.stats().bytes_read, 0, "drained bytes are not counted");
-            fails(socket.closed_timeout(ms(0)), ErrorKind::TimedOut);
+            assert_fails(socket.closed_timeout(ms(0)), ErrorKind::TimedOut);
             (&socket).write_all(b"over").expect("the peer reads at the end");
             socket.writer().close().expect("the peer reads");
-            peer.sees_the_end_after(b"over");
+            peer.assert_eof_after(b"over");
         }
     });
 }
@@ -232,18 +232,18 @@ fn peers_that_flood_cancelled_readers_delay_no_timeout() {
 
 #[test]
 fn reads_after_close_fail_even_if_the_peer_had_ended() {
-    story(|| {
-        let peer = Peer::plays(|wire| wire.fin());
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| wire.fin());
         let socket = open_with(&peer, SocketOptions::new().allow_half_open(true));
         assert_eq!(read(&socket, 1).expect("a clean end"), b"");
         (&socket).write_all(b"still open").expect("the peer reads");
         assert_eq!(read(&socket, 1).expect("a clean end"), b"");
         socket.close().expect("the peer reads");
-        fails(read(&socket, 1), ErrorKind::Closed);
-        fails(read(socket.reader(), 1), ErrorKind::Closed);
-        fails((&socket).write(b"x"), ErrorKind::Closed);
+        assert_fails(read(&socket, 1), ErrorKind::Closed);
+        assert_fails(read(socket.reader(), 1), ErrorKind::Closed);
+        assert_fails((&socket).write(b"x"), ErrorKind::Closed);
         socket.closed().expect("a clean end");
-        peer.gets(b"still open");
+        peer.assert_received(b"still open");
     });
 }
 
@@ -251,17 +251,17 @@ fn reads_after_close_fail_even_if_the_peer_had_ended() {
 #[test]
 fn a_read_that_close_has_ended_takes_no_later_data() {
     for _ in 0..100 {
-        story(|| {
-            let peer = Peer::plays(|wire| {
+        with_watchdog(|| {
+            let peer = Peer::scripted(|wire| {
                 wire.read_to_end();
                 wire.send(b"late");
             });
             let socket = open(&peer);
             let reader = socket.reader();
-            let reading = blocked(move || read(reader, 10));
+            let reading = spawn_blocked(move || read(reader, 10));
             socket.close().expect("the close succeeds");
-            fails(reading.join(), ErrorKind::Closed);
-            peer.sees_the_end_after(b"");
+            assert_fails(reading.join(), ErrorKind::Closed);
+            peer.assert_eof_after(b"");
         });
     }
 }
@@ -284,10 +284,10 @@ mod on_linux {
     use sockeye::TcpOptions;
 
     use super::*;
-    use crate::support::alone::alone;
     use crate::support::peer::{listen, listen_with_room};
     use crate::support::process::{connection, descriptors, processor_time};
-    use crate::support::{eventually, kind_of, pour, read_exactly, read_to_end};
+    use crate::support::subprocess::in_subprocess;
+    use crate::support::{crate_kind, eventually, read_exactly, read_to_end, write_until_error};
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -296,18 +296,18 @@ mod on_linux {
     #[test]
     fn unread_urgent_data_uses_no_cpu_time() {
         const NAME: &str = "regressions::on_linux::unread_urgent_data_uses_no_cpu_time";
-        alone(NAME, LONG, || {
+        in_subprocess(NAME, LONG, || {
             let urgent = |before: &'static [u8]| {
                 let (say, sent) = mpsc::channel();
-                let peer = Peer::plays(move |wire| {
+                let peer = Peer::scripted(move |wire| {
                     wire.send(before);
-                    wire.aside(move |stream| {
+                    wire.spawn_part(move |stream| {
                         SockRef::from(&stream)
                             .send_out_of_band(b"!")
                             .expect("the send buffer has room");
                         say.send(()).expect("the test waits for it");
                     });
-                    wire.await_cue();
+                    wire.wait_signal();
                 });
                 (peer, sent)
             };
@@ -319,16 +319,16 @@ mod on_linux {
             let deaf = open(&cancelled);
             deaf.reader().cancel();
             for sent in [sent, sent_alone, sent_to_cancelled] {
-                sent.recv_timeout(PATIENCE).expect("the peer sends the byte");
+                sent.recv_timeout(WATCHDOG).expect("the peer sends the byte");
             }
             // The loop watches every wire of this process after this time.
-            fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+            assert_fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
             let before = processor_time();
-            fails(socket.closed_timeout(ms(1000)), ErrorKind::TimedOut);
+            assert_fails(socket.closed_timeout(ms(1000)), ErrorKind::TimedOut);
             let spent = processor_time() - before;
             assert!(spent < ms(150), "the idle process used {spent:?} in a second");
             assert_eq!(read_exactly(&socket, 6).expect("the peer has sent it"), b"unread");
-            fails(silent.closed_timeout(ms(0)), ErrorKind::TimedOut);
+            assert_fails(silent.closed_timeout(ms(0)), ErrorKind::TimedOut);
         });
     }
 
@@ -339,8 +339,8 @@ mod on_linux {
         const NAME: &str =
             "regressions::on_linux::in_a_child_forked_in_a_busy_moment_queries_return";
         const FORKS: usize = 200;
-        alone(NAME, LONG, || {
-            let peer = Peer::plays(|wire| {
+        in_subprocess(NAME, LONG, || {
+            let peer = Peer::scripted(|wire| {
                 // The loop ends with the abort.
                 while wire.try_send(&[b'.'; 64 * 1024]).is_ok() {}
             });
@@ -348,7 +348,7 @@ mod on_linux {
             let readers: Vec<_> = (0..2)
                 .map(|_| {
                     let reader = socket.reader();
-                    call(move || while read(&reader, 1).is_ok() {})
+                    spawn_call(move || while read(&reader, 1).is_ok() {})
                 })
                 .collect();
             for number in 0..FORKS {
@@ -363,7 +363,7 @@ mod on_linux {
                     let _ = socket.phase();
                     let _ = socket.stats();
                     let text = format!("{socket:?} {:?} {:?}", socket.reader(), socket.writer());
-                    socket.set_deadline(Some(past()));
+                    socket.set_deadline(Some(past_instant()));
                     let refused =
                         [socket.set_read_timeout(Some(ms(10))), socket.set_write_timeout(None)]
                             .into_iter()
@@ -423,43 +423,47 @@ mod on_linux {
 
     #[test]
     fn a_logger_that_panics_does_not_end_the_loop() {
-        alone("regressions::on_linux::a_logger_that_panics_does_not_end_the_loop", LONG, || {
-            log::set_logger(&Panicking).expect("the process has no logger yet");
-            log::set_max_level(log::LevelFilter::Trace);
-            // The loop's thread panics often here, so its messages are suppressed.
-            let usual = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |info| {
-                if !for_the_loop() {
-                    usual(info);
-                }
-            }));
-            let hole = black_hole();
-            let limited = |limit| {
-                let options = SocketOptions::new().connect_timeout(limit);
-                sockeye::connect_with(hole.address, options).expect("the address is valid")
-            };
-            let pending = limited(ms(1000));
-            // When the loop has handled this socket it has also registered the first one.
-            expires(&limited(ms(50)));
-            keep_the_loop_from_polling(|| {
-                // The connect needs the loop, which then tries to poll.
-                let other = limited(ms(50));
-                eventually(PATIENCE, "the loop logs a record", || {
-                    PANICS.load(Ordering::SeqCst) > 1
+        in_subprocess(
+            "regressions::on_linux::a_logger_that_panics_does_not_end_the_loop",
+            LONG,
+            || {
+                log::set_logger(&Panicking).expect("the process has no logger yet");
+                log::set_max_level(log::LevelFilter::Trace);
+                // The loop's thread panics often here, so its messages are suppressed.
+                let usual = std::panic::take_hook();
+                std::panic::set_hook(Box::new(move |info| {
+                    if !for_the_loop() {
+                        usual(info);
+                    }
+                }));
+                let hole = black_hole();
+                let limited = |limit| {
+                    let options = SocketOptions::new().connect_timeout(limit);
+                    sockeye::connect_with(hole.address, options).expect("the address is valid")
+                };
+                let pending = limited(ms(1000));
+                // When the loop has handled this socket it has also registered the first one.
+                expires(&limited(ms(50)));
+                keep_the_loop_from_polling(|| {
+                    // The connect needs the loop, which then tries to poll.
+                    let other = limited(ms(50));
+                    eventually(WATCHDOG, "the loop logs a record", || {
+                        PANICS.load(Ordering::SeqCst) > 1
+                    });
+                    drop(other);
                 });
-                drop(other);
-            });
-            expires(&limited(ms(100)));
-            expires(&pending);
-            let listener = listen();
-            let address = listener.local_addr().expect("it listens");
-            let connector = Connector::builder()
-                .resolver(|_: &str| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
-                .build()
-                .expect("the rules are valid");
-            let socket = connector.connect(("name.test", address.port())).expect("it is valid");
-            socket.opened_timeout(PATIENCE).expect("it listens");
-        });
+                expires(&limited(ms(100)));
+                expires(&pending);
+                let listener = listen();
+                let address = listener.local_addr().expect("it listens");
+                let connector = Connector::builder()
+                    .resolver(|_: &str| Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
+                    .build()
+                    .expect("the rules are valid");
+                let socket = connector.connect(("name.test", address.port())).expect("it is valid");
+                socket.opened_timeout(WATCHDOG).expect("it listens");
+            },
+        );
     }
 
     /// Makes every poll of the event loop fail while `while_failing` runs.
@@ -499,7 +503,7 @@ mod on_linux {
     /// the reset have arrived.
     fn answered_and_reset(options: SocketOptions) -> Socket {
         let (say, ended) = mpsc::channel();
-        let peer = Peer::plays(move |wire| {
+        let peer = Peer::scripted(move |wire| {
             wire.receive(3);
             wire.send(b"a complete answer");
             wire.close();
@@ -510,7 +514,7 @@ mod on_linux {
         let (local, remote) = (info.local_address(), info.remote_address());
         let wire = connection(local.expect("it is connected"), remote.expect("it is connected"));
         (&socket).write_all(b"ask").expect("the peer reads");
-        ended.recv_timeout(PATIENCE).expect("the peer answers");
+        ended.recv_timeout(WATCHDOG).expect("the peer answers");
         (&socket).write_all(b"ask again").expect("no reset has arrived yet");
         let mut looked_at = [PollFd::new(&wire, PollFlags::empty())];
         let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -521,7 +525,7 @@ mod on_linux {
 
     #[test]
     fn a_complete_answer_has_a_clean_end_despite_a_later_reset() {
-        story(|| {
+        with_watchdog(|| {
             for half_open in [false, true] {
                 let options = || SocketOptions::new().allow_half_open(half_open);
                 let socket = answered_and_reset(options());
@@ -535,7 +539,7 @@ mod on_linux {
     /// The event loop sees the end first.
     #[test]
     fn an_unread_answer_has_a_clean_end_despite_a_later_reset() {
-        story(|| {
+        with_watchdog(|| {
             let socket = answered_and_reset(SocketOptions::new());
             let _ = socket.closed_timeout(ms(400));
             let answer = read_to_end(&socket).expect("the peer had ended before");
@@ -546,7 +550,7 @@ mod on_linux {
     #[test]
     fn every_call_reports_a_lost_peer_as_lost() {
         const COUNT: usize = 50;
-        story(|| {
+        with_watchdog(|| {
             let listener = listen_with_room(4096);
             let address = listener.local_addr().expect("it listens");
             let tcp = TcpOptions::new().send_buffer_size(4096).user_timeout(ms(500));
@@ -559,15 +563,15 @@ mod on_linux {
                     silent.push(listener.accept().expect("the listener accepts"));
                     socket.opened().expect("it listens");
                     let writer = socket.writer();
-                    (call(move || pour(writer, b'w', usize::MAX).1), socket)
+                    (spawn_call(move || write_until_error(writer, b'w', usize::MAX).1), socket)
                 })
                 .collect();
             for (writing, socket) in sockets {
                 let failure = writing.join().expect("the peer does not read");
-                assert_eq!(kind_of(&failure), ErrorKind::Lost);
-                fails(socket.closed_timeout(PATIENCE), ErrorKind::Lost);
-                fails((&socket).write(b"x"), ErrorKind::Lost);
-                fails(read(&socket, 1), ErrorKind::Lost);
+                assert_eq!(crate_kind(&failure), ErrorKind::Lost);
+                assert_fails(socket.closed_timeout(WATCHDOG), ErrorKind::Lost);
+                assert_fails((&socket).write(b"x"), ErrorKind::Lost);
+                assert_fails(read(&socket, 1), ErrorKind::Lost);
             }
         });
     }

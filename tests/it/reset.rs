@@ -8,89 +8,89 @@ use std::net::Shutdown;
 use sockeye::{ErrorKind, Phase};
 
 use crate::support::{
-    AT_ONCE, Peer, blocked, eventually, fails, gives, kind_of, little_room, open, open_with, pour,
-    read, story,
+    PROMPT, Peer, assert_ended_with, assert_fails, crate_kind, eventually, open, open_with, read,
+    small_send_buffer, spawn_blocked, with_watchdog, write_until_error,
 };
 
 #[test]
 fn a_write_alone_reports_it() {
-    story(|| {
-        let peer = Peer::resets();
+    with_watchdog(|| {
+        let peer = Peer::resetting();
         let socket = open(&peer);
-        peer.cue();
-        peer.ending();
+        peer.signal();
+        peer.finish();
         let mut failure = None;
-        eventually(AT_ONCE, "the write fails", || {
+        eventually(PROMPT, "the write fails", || {
             failure = (&socket).write(b"x").err();
             failure.is_some()
         });
-        assert_eq!(kind_of(&failure.expect("it is set")), ErrorKind::Reset);
-        gives(&socket, ErrorKind::Reset);
+        assert_eq!(crate_kind(&failure.expect("it is set")), ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
     });
 }
 
 #[test]
 fn a_blocked_write_reports_it() {
-    story(|| {
-        let peer = Peer::resets();
-        let socket = open_with(&peer, little_room());
+    with_watchdog(|| {
+        let peer = Peer::resetting();
+        let socket = open_with(&peer, small_send_buffer());
         let writer = socket.writer();
-        let writing = blocked(move || pour(writer, b'w', usize::MAX));
-        peer.cue();
-        let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Reset);
-        gives(&socket, ErrorKind::Reset);
+        let writing = spawn_blocked(move || write_until_error(writer, b'w', usize::MAX));
+        peer.signal();
+        let (_, failure) = writing.join_within(PROMPT);
+        assert_eq!(crate_kind(&failure.expect("the peer does not read")), ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
     });
 }
 
 #[test]
 fn a_cancelled_reader_does_not_hide_it() {
-    story(|| {
-        let peer = Peer::resets();
+    with_watchdog(|| {
+        let peer = Peer::resetting();
         let socket = open(&peer);
         socket.reader().cancel();
-        peer.cue();
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-        fails((&socket).write(b"x"), ErrorKind::Reset);
+        peer.signal();
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Reset);
+        assert_fails((&socket).write(b"x"), ErrorKind::Reset);
     });
 }
 
 /// The peer closes with unread bytes, which the kernel also reports as a reset.
 #[test]
 fn a_peer_that_closes_without_reading_resets() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.await_cue();
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
+            wire.wait_signal();
             wire.close();
         });
         let socket = open(&peer);
         (&socket).write_all(b"never read").expect("the send buffer has room");
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        gives(&socket, ErrorKind::Reset);
+        let reading = spawn_blocked(move || read(reader, 10));
+        peer.signal();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
     });
 }
 
 #[test]
 fn it_is_noticed_at_once_despite_unread_data() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"precious");
-            wire.await_cue();
+            wire.wait_signal();
             wire.reset();
         });
         let socket = open(&peer);
-        peer.cue();
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        peer.signal();
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Reset);
         assert_eq!(socket.phase(), Phase::Closed);
         // Other systems discard the bytes.
         if cfg!(target_os = "linux") {
             assert_eq!(read(&socket, 5).expect("they came before the reset"), b"preci");
             assert_eq!(read(&socket, 10).expect("they came before the reset"), b"ous");
         }
-        gives(&socket, ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
     });
 }
 
@@ -100,17 +100,17 @@ fn it_is_noticed_at_once_despite_unread_data() {
 #[test]
 fn a_blocked_read_sees_the_failure_of_a_write() {
     use crate::support::process::connection;
-    use crate::support::tls::Way;
-    for way in [Way::Plain, Way::On] {
-        story(move || {
-            let peer = way.plays(|peer| {
+    use crate::support::tls::Opening;
+    for way in [Opening::Plain, Opening::On] {
+        with_watchdog(move || {
+            let peer = way.scripted(|peer| {
                 peer.send(b"before");
-                peer.await_cue();
+                peer.wait_signal();
             });
             let socket = way.open(&peer, sockeye::SocketOptions::new().allow_half_open(true));
             assert_eq!(read(&socket, 10).expect("the peer sends"), b"before");
             let reader = socket.reader();
-            let reading = blocked(move || read(reader, 10));
+            let reading = spawn_blocked(move || read(reader, 10));
             let info = socket.opened().expect("it is open");
             let ends = (info.local_address(), info.remote_address());
             let (Some(local), Some(remote)) = ends else {
@@ -118,10 +118,10 @@ fn a_blocked_read_sees_the_failure_of_a_write() {
             };
             connection(local, remote).shutdown(Shutdown::Write).expect("it is connected");
             // Over TLS one write succeeds before that.
-            eventually(AT_ONCE, "a write fails", || (&socket).write(b"x").is_err());
-            fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-            gives(&socket, ErrorKind::Reset);
-            peer.cue();
+            eventually(PROMPT, "a write fails", || (&socket).write(b"x").is_err());
+            assert_fails(reading.join_within(PROMPT), ErrorKind::Reset);
+            assert_ended_with(&socket, ErrorKind::Reset);
+            peer.signal();
         });
     }
 }

@@ -9,9 +9,12 @@ use sockeye::{
     TcpOptions,
 };
 
-use crate::support::peer::{black_hole, listen, nothing_listens};
-use crate::support::tls::{Way, authority, options};
-use crate::support::{Peer, fill, little_room, ms, open, open_with, pour, read, story};
+use crate::support::peer::{black_hole, closed_port, listen};
+use crate::support::tls::{Opening, authority, options};
+use crate::support::{
+    Peer, fill_send_buffer, ms, open, open_with, read, small_send_buffer, with_watchdog,
+    write_until_error,
+};
 
 /// The longest time that a step takes on loopback, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
@@ -44,8 +47,8 @@ fn within(limit: Duration) -> SocketOptions {
 
 #[test]
 fn a_refused_connection_failed_at_connect() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let error = unopened(Connector::global(), nothing.address, SocketOptions::new());
         assert_eq!(error.step(), Some(Step::Connect));
         let timings = error.timings().expect("it never opened");
@@ -59,7 +62,7 @@ fn a_refused_connection_failed_at_connect() {
 
 #[test]
 fn an_unanswered_attempt_lasted_until_the_limit() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let error = unopened(Connector::global(), hole.address, within(ms(120)));
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Connect)));
@@ -72,7 +75,7 @@ fn an_unanswered_attempt_lasted_until_the_limit() {
 
 #[test]
 fn a_name_that_does_not_resolve_failed_at_lookup() {
-    story(|| {
+    with_watchdog(|| {
         let slow = |answer: fn() -> io::Result<Vec<IpAddr>>| {
             Connector::builder()
                 .resolver(move |_: &str| {
@@ -93,7 +96,7 @@ fn a_name_that_does_not_resolve_failed_at_lookup() {
         let timings = late.timings().expect("it never opened");
         assert!(timings.resolve >= ms(20) && timings.connect.is_zero(), "{timings:?}");
 
-        let nothing = nothing_listens();
+        let nothing = closed_port();
         let found = slow(|| Ok(vec![IpAddr::from([127, 0, 0, 1])]));
         let port = nothing.address.port();
         let error = unopened(&found, format!("name.test:{port}"), SocketOptions::new());
@@ -106,8 +109,8 @@ fn a_name_that_does_not_resolve_failed_at_lookup() {
 
 #[test]
 fn a_socket_that_waits_at_the_limit_failed_at_its_slot() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let connector = Connector::builder().max_open_sockets(1).wait_at_limit(true);
         let connector = connector.build().expect("the rules are valid");
         let first = connector.connect(peer.address()).expect("the address is valid");
@@ -120,7 +123,7 @@ fn a_socket_that_waits_at_the_limit_failed_at_its_slot() {
 
 #[test]
 fn a_handshake_that_is_never_answered_failed_at_the_handshake() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let tls = within(ms(150)).secure_transport(SecureTransport::On);
@@ -135,10 +138,10 @@ fn a_handshake_that_is_never_answered_failed_at_the_handshake() {
 
 #[test]
 fn a_peer_that_speaks_no_tls_failed_at_the_handshake_of_an_upgrade_too() {
-    story(|| {
+    with_watchdog(|| {
         let garbage = || {
-            Peer::plays(|wire| {
-                wire.await_cue();
+            Peer::scripted(|wire| {
+                wire.wait_signal();
                 wire.send(b"220 welcome\r\n");
                 wire.read_to_end();
             })
@@ -146,7 +149,7 @@ fn a_peer_that_speaks_no_tls_failed_at_the_handshake_of_an_upgrade_too() {
         let peer = garbage();
         let tls = SocketOptions::new().secure_transport(SecureTransport::On);
         let socket = sockeye::connect_with(peer.address(), tls).expect("the address is valid");
-        peer.cue();
+        peer.signal();
         let error = socket.opened().expect_err("it speaks no TLS");
         assert_eq!((error.kind(), error.step()), (ErrorKind::Tls, Some(Step::Handshake)));
         assert!(!error.timings().expect("it never opened").connect.is_zero());
@@ -155,7 +158,7 @@ fn a_peer_that_speaks_no_tls_failed_at_the_handshake_of_an_upgrade_too() {
         let upgradable = SocketOptions::new().secure_transport(SecureTransport::StartTls);
         let plain = open_with(&peer, upgradable);
         let socket = plain.start_tls().expect("nothing is unread");
-        peer.cue();
+        peer.signal();
         let error = socket.opened().expect_err("it speaks no TLS");
         assert_eq!((error.kind(), error.step()), (ErrorKind::Tls, Some(Step::Handshake)));
         assert!(!error.timings().expect("it never opened").handshake.is_zero());
@@ -164,7 +167,7 @@ fn a_peer_that_speaks_no_tls_failed_at_the_handshake_of_an_upgrade_too() {
 
 #[test]
 fn a_denied_address_failed_at_connect_before_and_after_a_lookup() {
-    story(|| {
+    with_watchdog(|| {
         let resolver = |_: &str| Ok(vec![IpAddr::from([127, 0, 0, 1])]);
         let connector =
             Connector::builder().egress(EgressRules::public_only()).resolver(resolver).build();
@@ -179,14 +182,14 @@ fn a_denied_address_failed_at_connect_before_and_after_a_lookup() {
 
 #[test]
 fn a_wait_for_the_connection_names_the_current_step() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let socket = sockeye::connect(hole.address).expect("the address is valid");
         let error = socket.opened_timeout(ms(10)).expect_err("the peer does not answer");
         assert!(error.is_retryable());
         assert_eq!((error.step(), error.timings()), (Some(Step::Connect), None));
         let tls = SocketOptions::new().secure_transport(SecureTransport::On);
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let socket = sockeye::connect_with(peer.address(), tls).expect("the address is valid");
         // The connection is made at once, but the peer never answers the handshake.
         crate::support::eventually(SOON, "it handshakes", || {
@@ -198,7 +201,7 @@ fn a_wait_for_the_connection_names_the_current_step() {
 
 #[test]
 fn an_aborted_connect_names_its_step() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let socket = sockeye::connect(hole.address).expect("the address is valid");
         socket.abort();
@@ -210,9 +213,9 @@ fn an_aborted_connect_names_its_step() {
 
 #[test]
 fn errors_of_calls_name_the_call() {
-    story(|| {
-        type Call = fn(&Socket) -> Error;
-        let calls: [(Call, Step); 6] = [
+    with_watchdog(|| {
+        type SpawnedCall = fn(&Socket) -> Error;
+        let calls: [(SpawnedCall, Step); 6] = [
             (|socket| of_io(read(socket, 1)), Step::Read),
             (|socket| of_io(read(socket.reader(), 1)), Step::Read),
             (|mut socket| of_io(socket.write(b"x")), Step::Write),
@@ -220,11 +223,11 @@ fn errors_of_calls_name_the_call() {
             (|mut socket| of_io(socket.flush()), Step::Write),
             (|socket| socket.writer().close().expect_err("it was aborted"), Step::Close),
         ];
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let socket = open(&peer);
         socket.abort();
-        for (call, step) in calls {
-            let error = call(&socket);
+        for (spawn_call, step) in calls {
+            let error = spawn_call(&socket);
             assert_eq!((error.kind(), error.step()), (ErrorKind::Closed, Some(step)));
             assert_eq!(error.timings(), None, "it was open");
         }
@@ -235,13 +238,13 @@ fn errors_of_calls_name_the_call() {
 
 #[test]
 fn limits_of_calls_name_the_call() {
-    story(|| {
-        let peer = Peer::stuck();
-        let limits = little_room().read_timeout(ms(10)).write_timeout(ms(50));
+    with_watchdog(|| {
+        let peer = Peer::not_reading();
+        let limits = small_send_buffer().read_timeout(ms(10)).write_timeout(ms(50));
         let socket = open_with(&peer, limits.close_timeout(ms(50)));
         let error = of_io(read(&socket, 1));
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Read)));
-        let (_, error) = pour(&socket, b'w', usize::MAX);
+        let (_, error) = write_until_error(&socket, b'w', usize::MAX);
         let error = of_io(Err::<(), _>(error.expect("the peer does not read")));
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Write)));
         let error = socket.closed_timeout(ms(10)).expect_err("it is open");
@@ -251,17 +254,17 @@ fn limits_of_calls_name_the_call() {
 
 #[test]
 fn a_close_that_cannot_hand_over_failed_at_close() {
-    story(|| {
-        let peer = Way::On.stuck();
+    with_watchdog(|| {
+        let peer = Opening::On.not_reading();
         let limits = options(authority())
             .tcp(TcpOptions::new().send_buffer_size(4096))
             .close_timeout(ms(100));
         let socket = sockeye::connect_with(peer.address(), limits).expect("they are valid");
         socket.opened().expect("the peer accepts");
-        fill(&socket);
+        fill_send_buffer(&socket);
         let error = socket.close().expect_err("the peer does not read");
         assert_eq!((error.kind(), error.step()), (ErrorKind::TimedOut, Some(Step::Close)));
         assert_eq!(socket.closed().expect_err("the peer does not read").step(), Some(Step::Close));
-        peer.cue();
+        peer.signal();
     });
 }

@@ -12,12 +12,14 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sockeye::{ErrorKind, Socket, SocketOptions};
 
-use crate::support::alone::alone;
-use crate::support::peer::Wire;
-use crate::support::tls::{Accepted, TlsPeer, Way, authority, open as open_tls, options, terms};
+use crate::support::peer::PeerConn;
+use crate::support::subprocess::in_subprocess;
+use crate::support::tls::{
+    Accepted, Opening, TlsPeer, authority, open as open_tls, options, server_config,
+};
 use crate::support::{
-    PATIENCE, Peer, blocked, call, fails, kind_of, ms, open, open_with, read, read_exactly, same,
-    skip, story, system_code, times_out,
+    Peer, WATCHDOG, assert_bytes_eq, assert_fails, assert_times_out, crate_kind, ms, open,
+    open_with, read, read_exactly, skip, spawn_blocked, spawn_call, system_code, with_watchdog,
 };
 
 const LONG: Duration = Duration::from_secs(150);
@@ -42,9 +44,9 @@ fn numbers(count: usize) -> Vec<u8> {
 
 #[test]
 fn a_vectored_write_takes_as_many_slices_as_one_call_allows() {
-    for way in [Way::Plain, Way::On] {
-        story(move || {
-            let peer = way.reads();
+    for way in [Opening::Plain, Opening::On] {
+        with_watchdog(move || {
+            let peer = way.reading();
             let socket = way.open(&peer, SocketOptions::new());
             let mut expected = Vec::new();
             for (empty, full) in COUNTS {
@@ -64,16 +66,16 @@ fn a_vectored_write_takes_as_many_slices_as_one_call_allows() {
             (&socket).write_all(b"after").expect("the connection is open");
             expected.extend(b"after");
             socket.close().expect("the peer reads");
-            peer.gets(&expected);
+            peer.assert_received(&expected);
         });
     }
 }
 
 #[test]
 fn a_vectored_read_fills_as_many_slices_as_one_call_allows() {
-    for way in [Way::Plain, Way::On] {
-        story(move || {
-            let peer = way.plays(|peer| {
+    for way in [Opening::Plain, Opening::On] {
+        with_watchdog(move || {
+            let peer = way.scripted(|peer| {
                 for (_, full) in COUNTS {
                     peer.send(&numbers(full));
                     peer.receive(1);
@@ -91,12 +93,12 @@ fn a_vectored_read_fills_as_many_slices_as_one_call_allows() {
                     assert!(count > 0, "{empty} empty, {full} full");
                     got += count;
                 }
-                same(&bytes, &numbers(full));
+                assert_bytes_eq(&bytes, &numbers(full));
                 (&socket).write_all(b"!").expect("the peer reads");
             }
             assert_eq!(read_exactly(&socket, 5).expect("the connection is open"), b"after");
             socket.close().expect("the peer reads");
-            peer.ending();
+            peer.finish();
         });
     }
 }
@@ -161,7 +163,7 @@ impl Drop for Mapped {
 #[track_caller]
 fn fails_by(result: io::Result<usize>, code: i32) {
     let error = result.expect_err("the buffer is not accessible");
-    assert_eq!(kind_of(&error), ErrorKind::Io);
+    assert_eq!(crate_kind(&error), ErrorKind::Io);
     let error = sockeye::Error::from_io(&error).expect("kind_of found it");
     assert_eq!(system_code(error), Some(code), "{error}");
 }
@@ -169,11 +171,11 @@ fn fails_by(result: io::Result<usize>, code: i32) {
 /// In `std` such a call leaves the stream unchanged, too.
 #[test]
 fn an_inaccessible_buffer_fails_only_that_call() {
-    story(|| {
-        let peer = Peer::plays(|wire: &mut Wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire: &mut PeerConn| {
             wire.receive(5);
             wire.send(b"hello");
-            wire.await_cue();
+            wire.wait_signal();
             wire.send(b"again");
         });
         let socket = open(&peer);
@@ -185,12 +187,12 @@ fn an_inaccessible_buffer_fails_only_that_call() {
         fails_by((&socket).read(mapped.bytes_mut()), libc::EFAULT);
         assert_eq!(read_exactly(&socket, 5).expect("nothing was lost"), b"hello");
         let mut reader = socket.reader();
-        let waiting = blocked(move || reader.read(mapped.bytes_mut()));
-        peer.cue();
+        let waiting = spawn_blocked(move || reader.read(mapped.bytes_mut()));
+        peer.signal();
         fails_by(waiting.join(), libc::EFAULT);
         assert_eq!(read_exactly(&socket, 5).expect("nothing was lost"), b"again");
         socket.close().expect("the peer reads");
-        peer.gets(b"words");
+        peer.assert_received(b"words");
     });
 }
 
@@ -207,10 +209,10 @@ fn buffers_beyond_the_limit_of_one_call_are_used_in_part() {
     let Some(mut zeros) = Mapped::zeros(LARGE) else {
         return skip(NAME, "the system does not overcommit memory");
     };
-    story(move || {
-        let peer = Peer::plays(|wire: &mut Wire| {
-            wire.aside(|stream| drop(io::copy(&mut &stream, &mut io::sink())));
-            wire.await_cue();
+    with_watchdog(move || {
+        let peer = Peer::scripted(|wire: &mut PeerConn| {
+            wire.spawn_part(|stream| drop(io::copy(&mut &stream, &mut io::sink())));
+            wire.wait_signal();
             wire.send(b"hello");
         });
         let socket = open(&peer);
@@ -222,7 +224,7 @@ fn buffers_beyond_the_limit_of_one_call_are_used_in_part() {
         let small = [IoSlice::new(b"x"), IoSlice::new(zeros.bytes())];
         let count = (&socket).write_vectored(&small).expect("the peer reads");
         assert!(0 < count && count < LARGE, "{count} bytes");
-        peer.cue();
+        peer.signal();
         let count = (&socket).read(zeros.bytes_mut()).expect("the peer sends");
         assert_eq!(&zeros.bytes()[..count], &b"hello"[..count]);
         socket.abort();
@@ -236,30 +238,30 @@ fn buffers_beyond_the_limit_of_one_call_are_used_in_part() {
 fn a_process_with_a_descriptor_limit_of_zero_still_reads_and_writes() {
     const NAME: &str =
         "system_calls::a_process_with_a_descriptor_limit_of_zero_still_reads_and_writes";
-    alone(NAME, LONG, || {
-        let peer = Peer::plays(|wire: &mut Wire| {
-            wire.await_cue();
+    in_subprocess(NAME, LONG, || {
+        let peer = Peer::scripted(|wire: &mut PeerConn| {
+            wire.wait_signal();
             wire.send(b"hello");
-            wire.await_cue();
+            wire.wait_signal();
         });
-        let secured = TlsPeer::secured(&terms(), |peer| {
-            peer.await_cue();
+        let secured = TlsPeer::secured(&server_config(), |peer| {
+            peer.wait_signal();
             peer.send(b"hello");
-            peer.await_cue();
+            peer.wait_signal();
         });
         let sockets = [open(&peer), open_tls(&secured, options(authority()))];
         // A thread keeps its wake handle from its first wait on.
         for socket in &sockets {
             socket.set_read_timeout(Some(ms(20))).expect("not zero");
-            times_out(read(socket, 5));
+            assert_times_out(read(socket, 5));
             socket.set_read_timeout(None).expect("`None` removes the limit");
         }
         let limit = Rlimit { current: Some(0), maximum: getrlimit(Resource::Nofile).maximum };
         setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
-        let cues = call(move || {
+        let cues = spawn_call(move || {
             thread::sleep(ms(100));
-            peer.cue();
-            secured.cue();
+            peer.signal();
+            secured.signal();
             (peer, secured)
         });
         for socket in &sockets {
@@ -268,18 +270,18 @@ fn a_process_with_a_descriptor_limit_of_zero_still_reads_and_writes() {
         let (peer, secured) = cues.join();
         let writing = sockets.each_ref().map(|socket| {
             let mut writer = socket.writer();
-            blocked(move || writer.write_all(&vec![b'w'; 16 << 20]))
+            spawn_blocked(move || writer.write_all(&vec![b'w'; 16 << 20]))
         });
-        peer.cue();
-        secured.cue();
+        peer.signal();
+        secured.signal();
         for writing in writing {
             writing.join().expect("the peer reads now");
         }
         for socket in &sockets {
             socket.close().expect("the peer reads");
         }
-        assert_eq!(peer.ending().bytes.len(), 16 << 20);
-        assert_eq!(secured.ending().bytes.len(), 16 << 20);
+        assert_eq!(peer.finish().bytes.len(), 16 << 20);
+        assert_eq!(secured.finish().bytes.len(), 16 << 20);
     });
 }
 
@@ -290,21 +292,21 @@ fn a_process_with_a_descriptor_limit_of_zero_still_reads_and_writes() {
 #[test]
 fn nothing_that_sends_on_a_broken_pipe_raises_a_signal() {
     const NAME: &str = "system_calls::nothing_that_sends_on_a_broken_pipe_raises_a_signal";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         // SAFETY: it installs no handler, and no other thread changes the action.
         let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         assert_ne!(before, libc::SIG_ERR);
         let two = [IoSlice::new(b"some"), IoSlice::new(b"words")];
         let one = &two[..1];
-        let is_broken = |result: io::Result<usize>| fails(result, ErrorKind::Reset);
+        let is_broken = |result: io::Result<usize>| assert_fails(result, ErrorKind::Reset);
         // If the event loop drives the handshake, its last flight may still be unsent here, and the peer's handshake
         // fails.
-        let secured = (!cfg!(sockeye_condvar)).then_some(Way::On);
-        for way in [Way::Plain].into_iter().chain(secured) {
+        let secured = (!cfg!(sockeye_condvar)).then_some(Opening::On);
+        for way in [Opening::Plain].into_iter().chain(secured) {
             // The write itself may succeed if its data is sealed first and sent later.
             let check = |result: io::Result<usize>| match way {
-                Way::Plain => is_broken(result),
-                Way::On | Way::Upgraded => drop(result),
+                Opening::Plain => is_broken(result),
+                Opening::On | Opening::Upgraded => drop(result),
             };
             with_a_broken_pipe(way, |mut socket| check(socket.write(b"words")));
             with_a_broken_pipe(way, |mut socket| check(socket.write_vectored(one)));
@@ -319,24 +321,24 @@ fn nothing_that_sends_on_a_broken_pipe_raises_a_signal() {
             with_a_broken_pipe(way, |_| ());
         }
         // The first message of the handshake of an upgrade.
-        let peer = Peer::plays(|wire: &mut Wire| wire.await_cue());
+        let peer = Peer::scripted(|wire: &mut PeerConn| wire.wait_signal());
         let upgradable = options(authority()).secure_transport(sockeye::SecureTransport::StartTls);
         let socket = open_with(&peer, upgradable);
         break_the_pipe(&socket);
         let upgraded = socket.start_tls().expect("the upgrade may start");
-        fails(upgraded.opened(), ErrorKind::Reset);
-        peer.cue();
+        assert_fails(upgraded.opened(), ErrorKind::Reset);
+        peer.signal();
     });
 }
 
-fn with_a_broken_pipe(way: Way, work: impl FnOnce(&Socket)) {
-    let peer = way.plays(Accepted::await_cue);
-    let socket = way.open(&peer, SocketOptions::new().close_timeout(PATIENCE));
+fn with_a_broken_pipe(way: Opening, work: impl FnOnce(&Socket)) {
+    let peer = way.scripted(Accepted::wait_signal);
+    let socket = way.open(&peer, SocketOptions::new().close_timeout(WATCHDOG));
     break_the_pipe(&socket);
     work(&socket);
     drop(socket);
-    peer.cue();
-    peer.ending();
+    peer.signal();
+    peer.finish();
 }
 
 fn break_the_pipe(socket: &Socket) {

@@ -13,10 +13,11 @@ use sockeye::{
     ErrorKind, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions, connect_with,
 };
 
-use crate::support::alone::alone;
+use crate::support::subprocess::in_subprocess;
 use crate::support::tls::provider;
 use crate::support::{
-    Call, PATIENCE, blocked, call, eventually, kind_of, ms, story, timed, within,
+    SpawnedCall, WATCHDOG, crate_kind, eventually, ms, spawn_blocked, spawn_call, timed,
+    with_limit, with_watchdog,
 };
 
 struct Site {
@@ -61,14 +62,14 @@ type Stream = rustls::StreamOwned<ServerConnection, TcpStream>;
 /// Starts a server for one connection, with a small receive buffer.
 fn serve<T: Send + 'static>(
     script: impl FnOnce(TcpStream) -> T + Send + 'static,
-) -> (SocketAddr, Call<T>) {
+) -> (SocketAddr, SpawnedCall<T>) {
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(128).unwrap();
     let listener: TcpListener = socket.into();
     let address = listener.local_addr().unwrap();
-    let thread = call(move || {
+    let thread = spawn_call(move || {
         let (stream, _) = listener.accept().unwrap();
         script(stream)
     });
@@ -99,7 +100,7 @@ fn fill(socket: &Socket) -> usize {
         match socket.writer().write(&[7; 10_000]) {
             Ok(bytes) => all += bytes,
             Err(error) => {
-                assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+                assert_eq!(crate_kind(&error), ErrorKind::TimedOut);
                 socket.set_write_timeout(None).unwrap();
                 return all;
             }
@@ -134,7 +135,7 @@ fn cpu_of_all() -> Duration {
 
 #[test]
 fn a_write_to_a_reset_connection_with_unread_data_ends() {
-    story(|| {
+    with_watchdog(|| {
         let (address, peer) = serve(|stream| {
             let mut stream = secured(stream);
             stream.write_all(&[1; 100]).unwrap();
@@ -146,20 +147,20 @@ fn a_write_to_a_reset_connection_with_unread_data_ends() {
         socket.reader().read_exact(&mut [0; 10]).unwrap();
         socket.writer().write_all(&[1]).unwrap();
         peer.join();
-        let error = within(Duration::from_secs(5), move || {
+        let error = with_limit(Duration::from_secs(5), move || {
             loop {
                 if let Err(error) = socket.writer().write(&[1; 100]) {
                     return error;
                 }
             }
         });
-        assert_eq!(kind_of(&error), ErrorKind::Reset);
+        assert_eq!(crate_kind(&error), ErrorKind::Reset);
     });
 }
 
 #[test]
 fn unsent_data_of_one_connection_is_never_sent_on_another() {
-    story(|| {
+    with_watchdog(|| {
         let (go, wait) = std::sync::mpsc::channel();
         let (stuck, other) = serve(move |stream| {
             let mut stream = secured(stream);
@@ -199,7 +200,7 @@ fn unsent_data_of_one_connection_is_never_sent_on_another() {
 #[test]
 fn close_abort_and_deadlines_end_a_blocked_write() {
     for how in 0..4 {
-        story(move || {
+        with_watchdog(move || {
             let (address, peer) = serve(|stream| {
                 let stream = secured(stream);
                 std::thread::sleep(ms(1200));
@@ -211,9 +212,9 @@ fn close_abort_and_deadlines_end_a_blocked_write() {
             socket.opened().unwrap();
             fill(&socket);
             let writer = socket.writer();
-            let write = blocked(move || (&writer).write(&[1; 10]));
+            let write = spawn_blocked(move || (&writer).write(&[1; 10]));
             let reader = socket.reader();
-            let read = blocked(move || (&reader).read(&mut [0; 10]));
+            let read = spawn_blocked(move || (&reader).read(&mut [0; 10]));
             let expected = match how {
                 0 => {
                     let (result, took) = timed(|| socket.close());
@@ -235,11 +236,11 @@ fn close_abort_and_deadlines_end_a_blocked_write() {
                 }
             };
             let error = write.join_within(ms(1000)).unwrap_err();
-            let kind = kind_of(&error);
+            let kind = crate_kind(&error);
             assert!(kind == expected || kind == ErrorKind::TimedOut, "{how} {error}");
             if how != 2 {
                 let error = read.join_within(ms(1000)).unwrap_err();
-                assert_eq!(kind_of(&error), ErrorKind::Closed);
+                assert_eq!(crate_kind(&error), ErrorKind::Closed);
             } else {
                 socket.abort();
             }
@@ -250,9 +251,9 @@ fn close_abort_and_deadlines_end_a_blocked_write() {
 
 #[test]
 fn a_flush_ends_when_a_slow_peer_has_read_and_costs_little() {
-    alone(
+    in_subprocess(
         "tls_attack::a_flush_ends_when_a_slow_peer_has_read_and_costs_little",
-        2 * PATIENCE,
+        2 * WATCHDOG,
         || {
             let (address, peer) = serve(|stream| {
                 SockRef::from(&stream).set_recv_buffer_size(100_000).unwrap();
@@ -290,7 +291,7 @@ fn a_flush_ends_when_a_slow_peer_has_read_and_costs_little() {
 
 #[test]
 fn dropping_the_last_handle_still_delivers_unsent_data_to_a_slow_peer() {
-    story(|| {
+    with_watchdog(|| {
         for slow in [0, 3] {
             let (address, peer) = serve(move |stream| {
                 let mut stream = secured(stream);
@@ -320,7 +321,7 @@ fn dropping_the_last_handle_still_delivers_unsent_data_to_a_slow_peer() {
 
 #[test]
 fn a_stalled_peer_costs_the_loop_nothing() {
-    alone("tls_attack::a_stalled_peer_costs_the_loop_nothing", 2 * PATIENCE, || {
+    in_subprocess("tls_attack::a_stalled_peer_costs_the_loop_nothing", 2 * WATCHDOG, || {
         let (address, peer) = serve(|stream| {
             let stream = secured(stream);
             std::thread::sleep(ms(1500));
@@ -330,7 +331,7 @@ fn a_stalled_peer_costs_the_loop_nothing() {
         socket.opened().unwrap();
         fill(&socket);
         let writer = socket.writer();
-        let flush = blocked(move || (&writer).flush());
+        let flush = spawn_blocked(move || (&writer).flush());
         let before = cpu_of_all();
         std::thread::sleep(ms(800));
         let spent = cpu_of_all() - before;
@@ -343,7 +344,7 @@ fn a_stalled_peer_costs_the_loop_nothing() {
 
 #[test]
 fn every_blocked_call_reports_a_reset() {
-    story(|| {
+    with_watchdog(|| {
         for _ in 0..10 {
             let (address, peer) = serve(|stream| {
                 let stream = secured(stream);
@@ -353,27 +354,27 @@ fn every_blocked_call_reports_a_reset() {
             let socket = connect_with(address, options(SecureTransport::On)).unwrap();
             socket.opened().unwrap();
             let (one, two, three) = (socket.clone(), socket.clone(), socket.clone());
-            let read = call(move || one.reader().read(&mut [0; 100]));
-            let write = call(move || {
+            let read = spawn_call(move || one.reader().read(&mut [0; 100]));
+            let write = spawn_call(move || {
                 loop {
                     if let Err(error) = two.writer().write(&[0; 10_000]) {
                         return error;
                     }
                 }
             });
-            let closed = call(move || three.closed());
+            let closed = spawn_call(move || three.closed());
             peer.join();
-            assert_eq!(kind_of(&read.join_within(ms(2000)).unwrap_err()), ErrorKind::Reset);
-            assert_eq!(kind_of(&write.join_within(ms(2000))), ErrorKind::Reset);
+            assert_eq!(crate_kind(&read.join_within(ms(2000)).unwrap_err()), ErrorKind::Reset);
+            assert_eq!(crate_kind(&write.join_within(ms(2000))), ErrorKind::Reset);
             assert_eq!(closed.join_within(ms(2000)).unwrap_err().kind(), ErrorKind::Reset);
-            within(ms(2000), move || socket.writer().flush()).unwrap_err();
+            with_limit(ms(2000), move || socket.writer().flush()).unwrap_err();
         }
     });
 }
 
 #[test]
 fn a_peer_that_closes_right_after_its_close_notify_has_ended_cleanly() {
-    story(|| {
+    with_watchdog(|| {
         for quiet in [0, 250] {
             for round in 0..if quiet == 0 { 150 } else { 20 } {
                 let (address, peer) = serve(move |stream| {
@@ -400,7 +401,7 @@ fn a_peer_that_closes_right_after_its_close_notify_has_ended_cleanly() {
 
 #[test]
 fn a_half_close_blocked_by_a_stalled_peer_times_out_and_can_be_repeated() {
-    story(|| {
+    with_watchdog(|| {
         let (go, wait) = std::sync::mpsc::channel();
         let (address, peer) = serve(move |stream| {
             let mut stream = secured(stream);
@@ -418,7 +419,7 @@ fn a_half_close_blocked_by_a_stalled_peer_times_out_and_can_be_repeated() {
         let written = fill(&socket);
         socket.set_write_timeout(Some(ms(100))).unwrap();
         assert_eq!(socket.writer().close().unwrap_err().kind(), ErrorKind::TimedOut);
-        assert_eq!(socket.writer().flush().map_err(|e| kind_of(&e)), Err(ErrorKind::TimedOut));
+        assert_eq!(socket.writer().flush().map_err(|e| crate_kind(&e)), Err(ErrorKind::TimedOut));
         go.send(()).unwrap();
         socket.set_write_timeout(None).unwrap();
         socket.writer().close().unwrap();
@@ -432,7 +433,7 @@ fn a_half_close_blocked_by_a_stalled_peer_times_out_and_can_be_repeated() {
 
 #[test]
 fn bytes_just_before_an_upgrade_end_a_blocking_read_with_the_same_error() {
-    story(|| {
+    with_watchdog(|| {
         for round in 0..40 {
             let (address, peer) = serve(move |mut stream: TcpStream| {
                 // After this many pings the client's reads block in the kernel.
@@ -452,9 +453,10 @@ fn bytes_just_before_an_upgrade_end_a_blocking_read_with_the_same_error() {
                 socket.reader().read_exact(&mut [0]).unwrap();
             }
             let reader = socket.reader();
-            let read = call(move || (&reader).read(&mut [0; 100]).map_err(|e| kind_of(&e)));
+            let read =
+                spawn_call(move || (&reader).read(&mut [0; 100]).map_err(|e| crate_kind(&e)));
             std::thread::sleep(Duration::from_micros(1500));
-            let upgraded = within(ms(8000), {
+            let upgraded = with_limit(ms(8000), {
                 let socket = socket.clone();
                 move || socket.start_tls()
             });
@@ -483,7 +485,7 @@ fn bytes_just_before_an_upgrade_end_a_blocking_read_with_the_same_error() {
 
 #[test]
 fn bulk_data_in_both_directions_arrives_whole() {
-    story(|| {
+    with_watchdog(|| {
         const ALL: usize = 3_000_000;
         let (address, peer) = serve(|stream| {
             let mut stream = secured(stream);
@@ -506,7 +508,7 @@ fn bulk_data_in_both_directions_arrives_whole() {
         let socket =
             connect_with(address, options(SecureTransport::On).tcp(TcpOptions::new())).unwrap();
         let one = socket.clone();
-        let write = call(move || {
+        let write = spawn_call(move || {
             let load: Vec<u8> = (0..ALL).map(|i| (i % 251) as u8).collect();
             let mut at = 0;
             let mut size = 1;
@@ -530,7 +532,7 @@ fn bulk_data_in_both_directions_arrives_whole() {
 
 #[test]
 fn a_half_close_works_after_a_refused_upgrade() {
-    story(|| {
+    with_watchdog(|| {
         let (address, peer) = serve(|mut stream: TcpStream| {
             std::thread::sleep(ms(700));
             let mut all = Vec::new();
@@ -546,12 +548,12 @@ fn a_half_close_works_after_a_refused_upgrade() {
         fill(&socket);
         fill(&socket);
         let writer = socket.writer();
-        let write = blocked(move || (&writer).write(&[1; 10]));
+        let write = spawn_blocked(move || (&writer).write(&[1; 10]));
         let one = socket.clone();
-        let upgrade = blocked(move || one.start_tls().map(drop));
+        let upgrade = spawn_blocked(move || one.start_tls().map(drop));
         socket.reader().cancel();
         upgrade.join().unwrap_err();
-        let closed = call({
+        let closed = spawn_call({
             let writer = socket.writer();
             move || writer.close()
         });
@@ -566,7 +568,7 @@ fn a_half_close_works_after_a_refused_upgrade() {
 
 #[test]
 fn upgrades_race_with_everything() {
-    story(|| {
+    with_watchdog(|| {
         for round in 0..60_u32 {
             let (address, peer) = serve(move |mut stream: TcpStream| {
                 let mut buf = [0; 1];
@@ -586,14 +588,14 @@ fn upgrades_race_with_everything() {
             let socket = connect_with(address, options(SecureTransport::StartTls)).unwrap();
             socket.opened().unwrap();
             let reader = socket.reader();
-            let read = call(move || (&reader).read(&mut [0; 10]).map_err(|e| kind_of(&e)));
+            let read = spawn_call(move || (&reader).read(&mut [0; 10]).map_err(|e| crate_kind(&e)));
             if round % 2 == 0 {
                 std::thread::sleep(ms(2));
             }
             let one = socket.clone();
-            let upgrade = call(move || one.start_tls());
+            let upgrade = spawn_call(move || one.start_tls());
             let two = socket.clone();
-            let other = call(move || match round % 5 {
+            let other = spawn_call(move || match round % 5 {
                 0 => drop(two.close()),
                 1 => two.abort(),
                 2 => two.reader().cancel(),
@@ -622,97 +624,105 @@ fn upgrades_race_with_everything() {
 
 #[test]
 fn many_connections_leak_no_descriptors_and_no_memory() {
-    alone("tls_attack::many_connections_leak_no_descriptors_and_no_memory", 2 * PATIENCE, || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let mut connection = ServerConnection::new(Arc::clone(&site().config)).unwrap();
-                while connection.is_handshaking() {
-                    if connection.complete_io(&mut stream).is_err() {
-                        break;
+    in_subprocess(
+        "tls_attack::many_connections_leak_no_descriptors_and_no_memory",
+        2 * WATCHDOG,
+        || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let Ok(mut stream) = stream else { return };
+                    let mut connection = ServerConnection::new(Arc::clone(&site().config)).unwrap();
+                    while connection.is_handshaking() {
+                        if connection.complete_io(&mut stream).is_err() {
+                            break;
+                        }
+                    }
+                    let mut stream = Stream::new(connection, stream);
+                    let mut buf = [0; 5];
+                    if stream.read_exact(&mut buf).is_ok() {
+                        let _ = stream.write_all(&buf);
+                        stream.conn.send_close_notify();
+                        let _ = stream.flush();
                     }
                 }
-                let mut stream = Stream::new(connection, stream);
-                let mut buf = [0; 5];
-                if stream.read_exact(&mut buf).is_ok() {
-                    let _ = stream.write_all(&buf);
-                    stream.conn.send_close_notify();
-                    let _ = stream.flush();
+            });
+            let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+            let resident = || {
+                let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+                text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+            };
+            let once = |round: usize| {
+                let socket = connect_with(
+                    address,
+                    SocketOptions::new().secure_transport(SecureTransport::On).tls(tls()),
+                )
+                .unwrap();
+                match round % 4 {
+                    0 => {
+                        socket.writer().write_all(b"hello").unwrap();
+                        socket.reader().read_to_end(&mut Vec::new()).unwrap();
+                        socket.close().unwrap();
+                    }
+                    1 => {
+                        socket.opened().unwrap();
+                        socket.abort();
+                    }
+                    2 => {
+                        socket.writer().write_all(b"hello").unwrap();
+                        drop(socket);
+                    }
+                    _ => drop(socket.close()),
                 }
+            };
+            for round in 0..100 {
+                once(round);
             }
-        });
-        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let resident = || {
-            let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-            text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-        };
-        let once = |round: usize| {
-            let socket = connect_with(
-                address,
-                SocketOptions::new().secure_transport(SecureTransport::On).tls(tls()),
-            )
-            .unwrap();
-            match round % 4 {
-                0 => {
-                    socket.writer().write_all(b"hello").unwrap();
-                    socket.reader().read_to_end(&mut Vec::new()).unwrap();
-                    socket.close().unwrap();
-                }
-                1 => {
-                    socket.opened().unwrap();
-                    socket.abort();
-                }
-                2 => {
-                    socket.writer().write_all(b"hello").unwrap();
-                    drop(socket);
-                }
-                _ => drop(socket.close()),
+            std::thread::sleep(ms(300));
+            let (fds, memory) = (descriptors(), resident());
+            for round in 0..1200 {
+                once(round);
             }
-        };
-        for round in 0..100 {
-            once(round);
-        }
-        std::thread::sleep(ms(300));
-        let (fds, memory) = (descriptors(), resident());
-        for round in 0..1200 {
-            once(round);
-        }
-        eventually(Duration::from_secs(12), "the descriptors are closed", || {
-            descriptors() <= fds + 4
-        });
-        let grown = resident().saturating_sub(memory);
-        eprintln!("1200 connections: descriptors {fds} -> {}, memory +{grown}", descriptors());
-        assert!(grown < 8 << 20, "{grown}");
-    });
+            eventually(Duration::from_secs(12), "the descriptors are closed", || {
+                descriptors() <= fds + 4
+            });
+            let grown = resident().saturating_sub(memory);
+            eprintln!("1200 connections: descriptors {fds} -> {}, memory +{grown}", descriptors());
+            assert!(grown < 8 << 20, "{grown}");
+        },
+    );
 }
 
 #[test]
 fn idle_connections_cost_no_cpu_and_little_memory() {
-    alone("tls_attack::idle_connections_cost_no_cpu_and_little_memory", 2 * PATIENCE, || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (send, held) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(stream) = stream else { return };
-                let _ = send.send(secured(stream));
+    in_subprocess(
+        "tls_attack::idle_connections_cost_no_cpu_and_little_memory",
+        2 * WATCHDOG,
+        || {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (send, held) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let Ok(stream) = stream else { return };
+                    let _ = send.send(secured(stream));
+                }
+            });
+            let mut sockets = Vec::new();
+            let mut servers = Vec::new();
+            for _ in 0..100 {
+                let socket = connect_with(address, options(SecureTransport::On)).unwrap();
+                socket.opened().unwrap();
+                sockets.push(socket);
+                servers.push(held.recv().unwrap());
             }
-        });
-        let mut sockets = Vec::new();
-        let mut servers = Vec::new();
-        for _ in 0..100 {
-            let socket = connect_with(address, options(SecureTransport::On)).unwrap();
-            socket.opened().unwrap();
-            sockets.push(socket);
-            servers.push(held.recv().unwrap());
-        }
-        std::thread::sleep(ms(500));
-        let before = cpu_of_the_loop();
-        std::thread::sleep(ms(1000));
-        let spent = cpu_of_the_loop() - before;
-        eprintln!("100 idle: loop {spent:?} in a second");
-        assert!(spent < ms(20), "{spent:?}");
-    });
+            std::thread::sleep(ms(500));
+            let before = cpu_of_the_loop();
+            std::thread::sleep(ms(1000));
+            let spent = cpu_of_the_loop() - before;
+            eprintln!("100 idle: loop {spent:?} in a second");
+            assert!(spent < ms(20), "{spent:?}");
+        },
+    );
 }

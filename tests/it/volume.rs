@@ -7,32 +7,33 @@ use sockeye::{SocketOptions, TcpOptions};
 
 use crate::support::peer::listen_with_room;
 use crate::support::{
-    Peer, little_room, ms, noise, open_with, pour, read, read_exactly, story, times_out,
+    Peer, assert_times_out, ms, open_with, random_bytes, read, read_exactly, small_send_buffer,
+    with_watchdog, write_until_error,
 };
 
 #[test]
 fn a_slow_reader_with_a_small_buffer_gets_everything() {
-    story(|| {
-        let peer = Peer::on(listen_with_room(4096), |wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted_on(listen_with_room(4096), |wire| {
             for _ in 0..500 {
                 wire.receive(777);
             }
         });
-        let socket = open_with(&peer, little_room());
-        let bytes = noise(9, 1 << 20);
+        let socket = open_with(&peer, small_send_buffer());
+        let bytes = random_bytes(9, 1 << 20);
         (&socket).write_all(&bytes).expect("the peer reads");
         socket.close().expect("the peer reads");
-        peer.gets(&bytes);
+        peer.assert_received(&bytes);
     });
 }
 
 #[test]
 fn small_buffers_limit_unread_data_at_the_peer() {
-    story(|| {
-        let peer = Peer::stuck();
-        let socket = open_with(&peer, little_room().write_timeout(ms(300)));
-        let (taken, failure) = pour(&socket, b'w', usize::MAX);
-        times_out::<()>(Err(failure.expect("the kernel's buffers are full")));
+    with_watchdog(|| {
+        let peer = Peer::not_reading();
+        let socket = open_with(&peer, small_send_buffer().write_timeout(ms(300)));
+        let (taken, failure) = write_until_error(&socket, b'w', usize::MAX);
+        assert_times_out::<()>(Err(failure.expect("the kernel's buffers are full")));
         assert!(taken < 1 << 20, "{taken} bytes are queued for a peer that does not read");
         assert_eq!(socket.stats().bytes_written, taken as u64);
     });
@@ -41,9 +42,9 @@ fn small_buffers_limit_unread_data_at_the_peer() {
 #[test]
 fn small_buffers_limit_unread_data_from_the_peer() {
     const ASKED: usize = 1000;
-    story(|| {
+    with_watchdog(|| {
         let (tell, told) = mpsc::channel();
-        let peer = Peer::plays(move |wire| {
+        let peer = Peer::scripted(move |wire| {
             for _ in 0..2 {
                 tell.send(wire.send_until_full(ms(500))).expect("the test waits for it");
             }

@@ -10,9 +10,9 @@ use crate::case::{FaultCase, ProcessKind, skip};
 use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
 use crate::server::Server;
-use crate::stage::{SocketPhase, little_room};
+use crate::stage::{SocketPhase, small_send_buffer};
 use crate::support::peer::black_hole;
-use crate::support::{fails, ms};
+use crate::support::{assert_fails, ms};
 use crate::tour;
 
 const LIMIT: Duration = ms(800);
@@ -59,7 +59,7 @@ fn while_connecting(to: &str) {
 /// Checks that deadlines pass on time, and that the connection still works after them.
 fn while_open(to: &str) {
     let mut peer = Remote::start();
-    let socket = SocketPhase::Open.reach(&mut peer, little_room());
+    let socket = SocketPhase::Open.reach(&mut peer, small_send_buffer());
     let waiting = socket.clone();
     let begun = Instant::now();
     socket.set_deadline(begun.checked_add(LIMIT));
@@ -89,15 +89,15 @@ fn before_a_handshake(to: &str) {
 
 fn while_closing(to: &str) {
     let mut peer = Remote::start();
-    let socket = SocketPhase::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
-    crate::support::fill(&socket);
+    let socket = SocketPhase::OpenTls.reach(&mut peer, small_send_buffer().close_timeout(LIMIT));
+    crate::support::fill_send_buffer(&socket);
     peer.stop();
     let closing = socket.clone();
     let begun = Instant::now();
     let waiters = BlockedCalls::default().call("close", move || closing.close());
     jump(to);
     waiters.told(begun, LIMIT, ErrorKind::TimedOut);
-    fails(socket.closed(), ErrorKind::TimedOut);
+    assert_fails(socket.closed(), ErrorKind::TimedOut);
     peer.go_on();
 }
 

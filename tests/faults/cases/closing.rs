@@ -8,8 +8,10 @@ use sockeye::{Connector, ErrorKind, Socket};
 use crate::case::FaultCase;
 use crate::judge::{BlockedCalls, SLACK, fails_not};
 use crate::remote::Remote;
-use crate::stage::{SocketPhase, little_room};
-use crate::support::{PATIENCE, eventually, fails, fill, ms, pour, timed};
+use crate::stage::{SocketPhase, small_send_buffer};
+use crate::support::{
+    WATCHDOG, assert_fails, eventually, fill_send_buffer, ms, timed, write_until_error,
+};
 
 const LIMIT: Duration = ms(700);
 
@@ -22,7 +24,7 @@ pub fn cases() -> Vec<FaultCase> {
             peer.stop();
             let begun = Instant::now();
             closes(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
-            fails(socket.closed(), ErrorKind::TimedOut);
+            assert_fails(socket.closed(), ErrorKind::TimedOut);
             peer.go_on();
         }),
         FaultCase::new("closing/writer-reset", || {
@@ -45,7 +47,7 @@ pub fn cases() -> Vec<FaultCase> {
             peer.go_on();
             peer.does("over");
             fails_not(socket.writer().close());
-            fails_not(socket.closed_timeout(PATIENCE));
+            fails_not(socket.closed_timeout(WATCHDOG));
         }),
         FaultCase::new("closing/dropped-and-frozen", || {
             let (peer, socket) = stuck();
@@ -72,12 +74,12 @@ pub fn cases() -> Vec<FaultCase> {
                 .map(|peer| {
                     peer.accept(SocketPhase::OpenTls);
                     let mode = sockeye::SecureTransport::On;
-                    let options = peer.secured(little_room(), mode).close_timeout(PATIENCE);
+                    let options = peer.secured(small_send_buffer(), mode).close_timeout(WATCHDOG);
                     let socket = connector
                         .connect_with(peer.address(), options)
                         .expect("the options are fine");
                     peer.is_ready();
-                    fill(&socket);
+                    fill_send_buffer(&socket);
                     peer.stop();
                     socket
                 })
@@ -86,13 +88,14 @@ pub fn cases() -> Vec<FaultCase> {
             assert_eq!(aborted, sockets.len());
             assert!(LIMIT <= took && took <= 2 * LIMIT + SLACK, "it took {took:?}");
             for socket in &sockets {
-                fails(socket.closed_timeout(Duration::ZERO), ErrorKind::Closed);
+                assert_fails(socket.closed_timeout(Duration::ZERO), ErrorKind::Closed);
             }
         }),
         FaultCase::new("closing/plain-and-frozen", || {
             let mut peer = Remote::start();
-            let socket = SocketPhase::Open.reach(&mut peer, little_room().close_timeout(LIMIT));
-            fill(&socket);
+            let socket =
+                SocketPhase::Open.reach(&mut peer, small_send_buffer().close_timeout(LIMIT));
+            fill_send_buffer(&socket);
             peer.stop();
             let waiters = BlockedCalls::default().read(&socket).write(&socket);
             let begun = Instant::now();
@@ -109,8 +112,8 @@ pub fn cases() -> Vec<FaultCase> {
 /// Returns a socket that owes its peer sealed records, and a peer that does not read them.
 fn stuck() -> (Remote, Socket) {
     let mut peer = Remote::start();
-    let socket = SocketPhase::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
-    assert!(fill(&socket) > 0);
+    let socket = SocketPhase::OpenTls.reach(&mut peer, small_send_buffer().close_timeout(LIMIT));
+    assert!(fill_send_buffer(&socket) > 0);
     (peer, socket)
 }
 
@@ -129,7 +132,7 @@ fn breaks_off(fault: impl FnOnce(&mut Remote) -> Instant) {
     let cause = fault(&mut peer);
     closing.at_once(cause, None);
     waiters.at_once(cause, ErrorKind::Reset);
-    let (_, failure) = pour(&socket, b'w', 1);
+    let (_, failure) = write_until_error(&socket, b'w', 1);
     assert!(failure.is_some(), "it is over");
 }
 

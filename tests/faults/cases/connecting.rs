@@ -7,8 +7,8 @@ use sockeye::{ErrorKind, Socket, SocketOptions};
 
 use crate::case::FaultCase;
 use crate::judge::{BlockedCalls, fails_not, told_ever_after};
-use crate::support::peer::{black_hole, nothing_listens};
-use crate::support::{at_once, fails, ms};
+use crate::support::peer::{black_hole, closed_port};
+use crate::support::{assert_fails, at_once, ms};
 
 const LIMIT: Duration = ms(700);
 
@@ -31,7 +31,7 @@ pub fn cases() -> Vec<FaultCase> {
             waiters.at_once(begun, ErrorKind::Closed);
             match closed {
                 None => fails_not(socket.closed()),
-                Some(kind) => fails(socket.closed(), kind),
+                Some(kind) => assert_fails(socket.closed(), kind),
             }
         })
     });
@@ -41,7 +41,7 @@ pub fn cases() -> Vec<FaultCase> {
             let begun = Instant::now();
             let socket = connect(hole.address, SocketOptions::new().connect_timeout(LIMIT));
             everyone(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
-            fails(socket.opened(), ErrorKind::TimedOut);
+            assert_fails(socket.opened(), ErrorKind::TimedOut);
             told_ever_after(&socket, ErrorKind::TimedOut);
         }),
         FaultCase::new("connecting/full-backlog-own-limits", || {
@@ -63,7 +63,7 @@ pub fn cases() -> Vec<FaultCase> {
             waiters.at_once(begun, ErrorKind::Closed);
         }),
         FaultCase::new("connecting/refused", || {
-            let nothing = nothing_listens();
+            let nothing = closed_port();
             let begun = Instant::now();
             let socket = connect(nothing.address, SocketOptions::new());
             everyone(&socket).at_once(begun, ErrorKind::Connect);

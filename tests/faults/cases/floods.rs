@@ -3,7 +3,7 @@
 
 use crate::case::{FaultCase, skip};
 use crate::support::flood::{Flood, Flooded, Lateness};
-use crate::support::{ms, room_for_descriptors};
+use crate::support::{ms, raise_descriptor_limit};
 
 pub fn cases() -> Vec<FaultCase> {
     [
@@ -19,7 +19,7 @@ pub fn cases() -> Vec<FaultCase> {
 }
 
 fn others_are_served(flood: Flood, count: usize) {
-    if !room_for_descriptors(2 * count as u64 + 200) {
+    if !raise_descriptor_limit(2 * count as u64 + 200) {
         skip("the limit of descriptors is too low");
     }
     let quiet = Lateness::measure(9);

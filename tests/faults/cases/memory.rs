@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::case::{FaultCase, aborted};
 use crate::child::{ChildOutput, run};
 use crate::server::{Server, Site};
-use crate::support::alone::this_binary;
+use crate::support::subprocess::this_binary;
 use crate::tour;
 
 /// Limits of the address space, in KiB above its size at the start: less than a thread takes, about as much, and more.

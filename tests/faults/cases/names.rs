@@ -11,8 +11,8 @@ use sockeye::{Connector, ErrorKind, Resolver, Socket, SocketOptions};
 use super::connecting::everyone;
 use crate::case::FaultCase;
 use crate::judge::{OWN_PANIC, fails_not, told_ever_after};
-use crate::support::peer::{Server, nothing_listens};
-use crate::support::{PATIENCE, at_once, fails, ms};
+use crate::support::peer::{Server, closed_port};
+use crate::support::{WATCHDOG, assert_fails, at_once, ms};
 
 const LIMIT: Duration = ms(700);
 
@@ -43,7 +43,7 @@ pub fn cases() -> Vec<FaultCase> {
                 .collect();
             crate::judge::works();
             for socket in &hang {
-                fails(socket.opened_timeout(PATIENCE), ErrorKind::TimedOut);
+                assert_fails(socket.opened_timeout(WATCHDOG), ErrorKind::TimedOut);
             }
             gate.open();
         }),
@@ -65,7 +65,7 @@ pub fn cases() -> Vec<FaultCase> {
             std::panic::resume_unwind(Box::new(PanicsWhenDropped))
         }),
         FaultCase::new("names/answers-late-with-a-dead-address", || {
-            let nothing = nothing_listens();
+            let nothing = closed_port();
             let resolver = |_: &str| {
                 thread::sleep(ms(300));
                 Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
@@ -86,7 +86,7 @@ pub fn cases() -> Vec<FaultCase> {
             };
             let socket = dial(resolver, server.address().port(), SocketOptions::new());
             // The socket opens, or fails after too many attempts. It has no connect timeout.
-            if let Err(error) = socket.opened_timeout(PATIENCE) {
+            if let Err(error) = socket.opened_timeout(WATCHDOG) {
                 assert_eq!(error.kind(), ErrorKind::Connect, "{error:?}");
             }
         }),
@@ -110,7 +110,7 @@ fn fails_at_once(
         let begun = Instant::now();
         gate.open();
         waiters.at_once(begun, ErrorKind::Resolve);
-        fails(socket.opened(), ErrorKind::Resolve);
+        assert_fails(socket.opened(), ErrorKind::Resolve);
         told_ever_after(&socket, ErrorKind::Resolve);
     })
 }

@@ -11,8 +11,8 @@ use crate::case::{FaultCase, ProcessKind};
 use crate::judge::{BlockedCalls, SLACK, told_ever_after};
 use crate::remote::Remote;
 use crate::space::{Space, V4, V6, here, ip};
-use crate::stage::{SocketPhase, little_room};
-use crate::support::{eventually, fails, fill, ms, timed};
+use crate::stage::{SocketPhase, small_send_buffer};
+use crate::support::{assert_fails, eventually, fill_send_buffer, ms, timed};
 
 const LIMIT: Duration = ms(1000);
 
@@ -143,7 +143,7 @@ fn is_reset(stage: SocketPhase, fault: Fault) {
 fn halted(stage: SocketPhase, fault: Fault) {
     let (space, mut peer) = reachable();
     let begun = Instant::now();
-    let socket = stage.reach(&mut peer, little_room().connect_timeout(LIMIT));
+    let socket = stage.reach(&mut peer, small_send_buffer().connect_timeout(LIMIT));
     fault(&space);
     stage.waiters(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
     stage.told_ever_after(&socket, ErrorKind::TimedOut);
@@ -153,7 +153,7 @@ fn halted(stage: SocketPhase, fault: Fault) {
 /// fault.
 fn flaps(stage: SocketPhase) {
     let (space, mut peer) = reachable();
-    let socket = stage.reach(&mut peer, little_room());
+    let socket = stage.reach(&mut peer, small_send_buffer());
     space.there("ip link set cable down");
     let begun = Instant::now();
     socket.set_deadline(begun.checked_add(LIMIT));
@@ -174,14 +174,15 @@ fn flaps(stage: SocketPhase) {
 /// Checks that `close` gives up in time if the socket cannot deliver its data.
 fn closes_into_a_black_hole() {
     let (space, mut peer) = reachable();
-    let socket: Socket = SocketPhase::OpenTls.reach(&mut peer, little_room().close_timeout(LIMIT));
-    fill(&socket);
+    let socket: Socket =
+        SocketPhase::OpenTls.reach(&mut peer, small_send_buffer().close_timeout(LIMIT));
+    fill_send_buffer(&socket);
     space.rule("drop");
     let begun = Instant::now();
     let closing = socket.clone();
     let waiters = BlockedCalls::default().call("close", move || closing.close());
     waiters.told(begun, LIMIT, ErrorKind::TimedOut);
-    fails(socket.closed(), ErrorKind::TimedOut);
+    assert_fails(socket.closed(), ErrorKind::TimedOut);
     space.no_rules();
 }
 
@@ -189,7 +190,7 @@ fn closes_into_a_black_hole() {
 fn reachable() -> (Space, Remote) {
     let (space, peer) = Space::with_peer();
     for address in [V4, V6] {
-        eventually(crate::support::PATIENCE, "the network is up", || answers(address));
+        eventually(crate::support::WATCHDOG, "the network is up", || answers(address));
     }
     (space, peer)
 }

@@ -8,8 +8,8 @@ use sockeye::{ErrorKind, Socket};
 use crate::case::FaultCase;
 use crate::judge::{BlockedCalls, fails_not};
 use crate::remote::Remote;
-use crate::stage::{SocketPhase, little_room, strikes};
-use crate::support::{PATIENCE, at_once, ms, read, read_exactly};
+use crate::stage::{SocketPhase, small_send_buffer, strikes};
+use crate::support::{WATCHDOG, at_once, ms, read, read_exactly};
 
 const LIMIT: Duration = ms(700);
 
@@ -46,7 +46,7 @@ fn freezes(stage: SocketPhase) {
     let mut peer = Remote::start();
     let begun = Instant::now();
     if stage.is_opening() {
-        let socket = stage.reach(&mut peer, little_room().connect_timeout(LIMIT));
+        let socket = stage.reach(&mut peer, small_send_buffer().connect_timeout(LIMIT));
         peer.stop();
         // The limit began with the connection, or with the upgrade a little later.
         let waiters = stage.waiters(&socket);
@@ -56,7 +56,7 @@ fn freezes(stage: SocketPhase) {
         peer.does("over");
         return;
     }
-    let socket = stage.reach(&mut peer, little_room());
+    let socket = stage.reach(&mut peer, small_send_buffer());
     peer.stop();
     let mut waiters = BlockedCalls::default();
     if stage.reads() {
@@ -90,6 +90,6 @@ pub fn lives_on(stage: SocketPhase, socket: &Socket, peer: &mut Remote) {
     if stage.reads() {
         assert_eq!(read(socket, 1).expect("a clean end"), b"");
     }
-    fails_not(socket.closed_timeout(PATIENCE));
+    fails_not(socket.closed_timeout(WATCHDOG));
     at_once(|| socket.close()).expect("it has ended");
 }

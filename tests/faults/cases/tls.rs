@@ -7,7 +7,7 @@ use sockeye::{ErrorKind, Socket};
 use crate::case::FaultCase;
 use crate::judge::BlockedCalls;
 use crate::remote::Remote;
-use crate::stage::{SocketPhase, little_room, strikes};
+use crate::stage::{SocketPhase, small_send_buffer, strikes};
 use crate::support::ms;
 
 use super::peer::lives_on;
@@ -84,7 +84,7 @@ fn case(
 fn silence_in_the_handshake(stage: SocketPhase) {
     let mut peer = Remote::start();
     let begun = Instant::now();
-    let socket = stage.reach(&mut peer, little_room().connect_timeout(LIMIT));
+    let socket = stage.reach(&mut peer, small_send_buffer().connect_timeout(LIMIT));
     peer.does("half");
     stage.waiters(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
     stage.told_ever_after(&socket, ErrorKind::TimedOut);
@@ -94,7 +94,8 @@ fn silence_in_the_handshake(stage: SocketPhase) {
 /// Checks that half a record is neither data nor an end: the read's own limit passes, and the rest still decrypts.
 fn silence_within_a_record() {
     let mut peer = Remote::start();
-    let socket: Socket = SocketPhase::OpenTls.reach(&mut peer, little_room().read_timeout(LIMIT));
+    let socket: Socket =
+        SocketPhase::OpenTls.reach(&mut peer, small_send_buffer().read_timeout(LIMIT));
     peer.does("half a record");
     let begun = Instant::now();
     BlockedCalls::default().read(&socket).told(begun, LIMIT, ErrorKind::TimedOut);

@@ -7,8 +7,8 @@ use sockeye::{ErrorKind, SocketAddress, SocketInfo};
 use super::common::peer_at;
 use super::names::{Names, V4, V6};
 use super::unix::is_a_plain_name;
-use crate::support::peer::{listen, nobody_came};
-use crate::support::{at_once, fails, story};
+use crate::support::peer::{assert_no_connection, listen};
+use crate::support::{assert_fails, at_once, with_watchdog};
 
 /// Host and port, with an IPv4 address.
 #[test]
@@ -100,7 +100,7 @@ fn hostname_long() {
         assert_eq!(address.hostname(), host);
     }
     let host: String = host(256);
-    fails(SocketAddress::new(host, 4321), ErrorKind::InvalidAddress);
+    assert_fails(SocketAddress::new(host, 4321), ErrorKind::InvalidAddress);
 }
 
 // -------------------------------------------------------------------- helpers
@@ -111,13 +111,13 @@ fn reaches(id: &'static str, ip: IpAddr, host: &'static str, told: fn(&SocketInf
     let Some(peer) = peer_at(id, ip) else { return };
     let address = SocketAddress::new(host, peer.address().port()).expect("it is an address");
     assert_eq!((address.hostname(), address.port()), (host, peer.address().port()));
-    story(move || {
+    with_watchdog(move || {
         let socket = Names::new().connector().connect(&address).expect("the address is valid");
         let info = at_once(|| socket.opened()).expect("the peer listens");
         assert_eq!(info.requested(), &address);
         told(&info, peer.address());
         socket.close().expect("the close succeeds");
-        assert_eq!(info.local_address(), Some(peer.ending().from));
+        assert_eq!(info.local_address(), Some(peer.finish().from));
     });
 }
 
@@ -129,6 +129,6 @@ fn refuses(host: &str, fault: &str) {
     let error = SocketAddress::new(host, port).expect_err("the host is invalid");
     assert_eq!(error.kind(), ErrorKind::InvalidAddress);
     assert!(error.to_string().contains(fault), "{error} does not contain {fault:?}");
-    fails(at_once(|| sockeye::connect((host, port))), ErrorKind::InvalidAddress);
-    nobody_came(&listener);
+    assert_fails(at_once(|| sockeye::connect((host, port))), ErrorKind::InvalidAddress);
+    assert_no_connection(&listener);
 }

@@ -7,8 +7,8 @@ use sockeye::{Connector, ErrorKind, SocketAddress, SocketInfo};
 use super::common::{in_own_network, peer_at};
 use super::names::{Names, V4, V6};
 use super::unix::is_a_plain_name;
-use crate::support::peer::{listen, nobody_came};
-use crate::support::{Verdict, at_once, fails, story};
+use crate::support::peer::{assert_no_connection, listen};
+use crate::support::{HasErrorKind, assert_fails, at_once, with_watchdog};
 
 // -------------------------------------------------------------------- literals
 
@@ -89,7 +89,7 @@ fn hostname_v6() {
 /// A name in upper case is kept and resolved as it is written.
 #[test]
 fn uppercase() {
-    story(|| {
+    with_watchdog(|| {
         let names = Names::new();
         let by = names.connector();
         reaches_by(by, "address-string.uppercase", V4, "GOOD.Test:PORT", |info, peer| {
@@ -336,7 +336,7 @@ fn ipv4_trailing_dot() {
 /// The broadcast address: the error gives the cause.
 #[test]
 fn broadcast() {
-    story(|| fails_to_connect((Ipv4Addr::BROADCAST, 4321).into()));
+    with_watchdog(|| fails_to_connect((Ipv4Addr::BROADCAST, 4321).into()));
 }
 
 /// Two ports.
@@ -395,7 +395,7 @@ fn bracketed_name() {
 /// Dials `text`, with `PORT` replaced by the port of a peer at `ip`, which has to accept.
 #[track_caller]
 fn reaches(id: &'static str, ip: IpAddr, text: &'static str, told: fn(&SocketInfo, SocketAddr)) {
-    story(move || reaches_by(Names::new().connector(), id, ip, text, told));
+    with_watchdog(move || reaches_by(Names::new().connector(), id, ip, text, told));
 }
 
 /// Like [`reaches`], with names resolved by this connector.
@@ -415,7 +415,7 @@ fn reaches_by(
     assert_eq!(info.requested().to_string(), text);
     told(&info, address);
     socket.close().expect("the close succeeds");
-    let ending = peer.ending();
+    let ending = peer.finish();
     assert_eq!(info.local_address().map(canonical), Some(canonical(ending.from)));
 }
 
@@ -438,7 +438,7 @@ fn reaches_only(text: &str, port: u16, other: Option<u16>) {
     assert_eq!(info.remote_address(), Some((Ipv4Addr::LOCALHOST, port).into()));
     let (_, from) = listener.accept().expect("the connection is in the backlog");
     assert_eq!(info.local_address(), Some(from));
-    other.iter().for_each(nobody_came);
+    other.iter().for_each(assert_no_connection);
 }
 
 #[track_caller]
@@ -462,7 +462,7 @@ fn refuses(text: &str, fault: &str) {
     assert!(error.to_string().contains(fault), "{error} does not contain {fault:?}");
     let same = text.parse::<SocketAddress>().expect_err("the address is invalid");
     assert_eq!((same.kind(), same.to_string()), (error.kind(), error.to_string()));
-    nobody_came(&listener);
+    assert_no_connection(&listener);
 }
 
 #[track_caller]
@@ -476,10 +476,10 @@ fn is_looked_up_in_vain(length: usize) {
     let host: String = (0..length).map(|at| if at % 64 == 63 { '.' } else { 'a' }).collect();
     let address = parsed(&format!("{host}:4321"));
     assert_eq!((address.hostname(), address.port()), (host.as_str(), 4321));
-    story(move || {
+    with_watchdog(move || {
         let names = Names::new();
         let socket = names.connector().connect(&address).expect("the address is valid");
-        fails(at_once(|| socket.opened()), ErrorKind::Resolve);
+        assert_fails(at_once(|| socket.opened()), ErrorKind::Resolve);
         assert_eq!(names.asked(), [host]);
     });
 }
@@ -488,7 +488,7 @@ fn is_looked_up_in_vain(length: usize) {
 /// address.
 #[track_caller]
 fn is_an_old_spelling(id: &'static str, host: &'static str) {
-    story(move || {
+    with_watchdog(move || {
         let names = Names::with(host, &[V4]);
         reaches_by(names.connector(), id, V4, &format!("{host}:PORT"), is_loopback_v4);
         assert_eq!(names.asked(), [host]);
@@ -502,15 +502,15 @@ fn is_an_old_spelling(id: &'static str, host: &'static str) {
         let port = listener.local_addr().expect("it listens").port();
         let names = Names::public_only(host, &[V4]);
         let socket = names.connector().connect((host, port)).expect("it is an address");
-        fails(at_once(|| socket.opened()), ErrorKind::Denied);
-        nobody_came(&listener);
+        assert_fails(at_once(|| socket.opened()), ErrorKind::Denied);
+        assert_no_connection(&listener);
     });
 }
 
 /// Checks that `host` is refused at once, or that its lookup fails.
 #[track_caller]
 fn never_connects(host: &'static str) {
-    story(move || {
+    with_watchdog(move || {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         let names = Names::new();
@@ -521,6 +521,6 @@ fn never_connects(host: &'static str) {
         let failure = result.failure();
         let expected = [ErrorKind::InvalidAddress, ErrorKind::Resolve];
         assert!(failure.is_some_and(|kind| expected.contains(&kind)), "{failure:?}");
-        nobody_came(&listener);
+        assert_no_connection(&listener);
     });
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use sockeye::{ErrorKind, Phase, SecureTransport};
 
 use super::certificates;
-use crate::support::peer::{Server, Wire, nothing_listens};
+use crate::support::peer::{PeerConn, Server, closed_port};
 use crate::support::tls::{TlsPeer, dial};
 use crate::support::{
-    AT_ONCE, How, Peer, at_once, blocked, call, eventually, fails, kind_of, little_room, ms, noise,
-    open, open_with, pour, read, same, story, timed, within_100_ms,
+    EndKind, PROMPT, Peer, assert_bytes_eq, assert_fails, at_once, crate_kind, eventually, ms,
+    open, open_with, random_bytes, read, small_send_buffer, spawn_blocked, spawn_call, timed,
+    with_watchdog, within_100_ms, write_until_error,
 };
 
 // -------------------------------------------------------------------- no calls in progress
@@ -18,58 +19,58 @@ use crate::support::{
 /// An open and idle socket.
 #[test]
 fn idle() {
-    story(|| {
-        let peer = Peer::plays(looks_back);
+    with_watchdog(|| {
+        let peer = Peer::scripted(looks_back);
         let socket = open(&peer);
         at_once(|| socket.close()).expect("nothing prevents it");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        socket.closed_timeout(PROMPT).expect("it was closed");
         assert_eq!(socket.phase(), Phase::Closed);
         assert!(!socket.upgraded());
         assert_eq!(socket.secure_transport(), SecureTransport::Off);
-        peer.cue();
-        peer.gets(b"");
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
 /// Reader and writer are created after it.
 #[test]
 fn unlocked_streams() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         socket.close().expect("the close succeeds");
-        fails(read(socket.reader(), 10), ErrorKind::Closed);
-        fails(socket.writer().write(b"x"), ErrorKind::Closed);
-        peer.gets(b"");
+        assert_fails(read(socket.reader(), 10), ErrorKind::Closed);
+        assert_fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        peer.assert_received(b"");
     });
 }
 
 /// Reader and writer were created before it.
 #[test]
 fn locked_streams() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let (reader, writer) = (socket.reader(), socket.writer());
         socket.close().expect("the close succeeds");
-        fails(read(&reader, 10), ErrorKind::Closed);
-        fails((&writer).write(b"x"), ErrorKind::Closed);
+        assert_fails(read(&reader, 10), ErrorKind::Closed);
+        assert_fails((&writer).write(b"x"), ErrorKind::Closed);
         writer.close().expect("the side is closed already");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 /// Reader and writer are created right after it, for a socket that may still be connecting.
 #[test]
 fn get_reader_after() {
-    story(|| {
+    with_watchdog(|| {
         let server = Server::echoes();
         let socket = sockeye::connect(server.address()).expect("the address is valid");
         let closer = socket.clone();
-        let closing = call(move || closer.close());
+        let closing = spawn_call(move || closer.close());
         let reader = socket.reader();
-        fails(read(&reader, 10), ErrorKind::Closed);
-        fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        assert_fails(read(&reader, 10), ErrorKind::Closed);
+        assert_fails(socket.writer().write(b"x"), ErrorKind::Closed);
         closing.join().expect("the close succeeds");
     });
 }
@@ -77,20 +78,20 @@ fn get_reader_after() {
 /// Two calls at once, and a third one later.
 #[test]
 fn twice() {
-    story(|| {
-        let peer = Peer::plays(looks_back);
+    with_watchdog(|| {
+        let peer = Peer::scripted(looks_back);
         let socket = open(&peer);
         let closers = [(); 2].map(|()| {
             let closer = socket.clone();
-            call(move || closer.close())
+            spawn_call(move || closer.close())
         });
         for closing in closers {
             closing.join().expect("the close succeeds");
         }
         socket.close().expect("a third close succeeds");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
-        peer.cue();
-        peer.gets(b"");
+        socket.closed_timeout(PROMPT).expect("it was closed");
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
@@ -99,18 +100,18 @@ fn twice() {
 /// A read is blocked when it is called.
 #[test]
 fn pending_read() {
-    story(|| {
+    with_watchdog(|| {
         within_100_ms(|| {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let socket = open(&peer);
             let reader = socket.reader();
-            let reading = blocked(move || (read(reader, 10), Instant::now()));
+            let reading = spawn_blocked(move || (read(reader, 10), Instant::now()));
             let begun = Instant::now();
             socket.close().expect("the close succeeds");
             let (result, ended) = reading.join();
-            fails(result, ErrorKind::Closed);
-            socket.closed_timeout(AT_ONCE).expect("it was closed");
-            peer.gets(b"");
+            assert_fails(result, ErrorKind::Closed);
+            socket.closed_timeout(PROMPT).expect("it was closed");
+            peer.assert_received(b"");
             ended - begun
         });
     });
@@ -119,32 +120,32 @@ fn pending_read() {
 /// Two small writes were made in threads.
 #[test]
 fn queued_small() {
-    story(|| {
-        let peer = Peer::plays(looks_back);
+    with_watchdog(|| {
+        let peer = Peer::scripted(looks_back);
         let socket = open(&peer);
         for word in [b"one", b"two"] {
             let mut writer = socket.writer();
             assert_eq!(
-                call(move || writer.write(word)).join().expect("the send buffer has room"),
+                spawn_call(move || writer.write(word)).join().expect("the send buffer has room"),
                 3
             );
         }
         socket.close().expect("the close succeeds");
-        peer.cue();
-        peer.gets(b"onetwo");
+        peer.signal();
+        peer.assert_received(b"onetwo");
     });
 }
 
 /// The last call of the program was a write.
 #[test]
 fn pending_write_never_read() {
-    story(|| {
-        let peer = Peer::plays(looks_back);
+    with_watchdog(|| {
+        let peer = Peer::scripted(looks_back);
         let socket = open(&peer);
         assert_eq!((&socket).write(b"last words").expect("the send buffer has room"), 10);
         socket.close().expect("the close succeeds");
-        peer.cue();
-        peer.gets(b"last words");
+        peer.signal();
+        peer.assert_received(b"last words");
     });
 }
 
@@ -152,26 +153,26 @@ fn pending_write_never_read() {
 #[test]
 fn queued_large_stuck() {
     const LIMIT: Duration = ms(500);
-    story(|| {
-        let peer = Peer::stuck();
-        let socket = open_with(&peer, little_room().close_timeout(LIMIT));
+    with_watchdog(|| {
+        let peer = Peer::not_reading();
+        let socket = open_with(&peer, small_send_buffer().close_timeout(LIMIT));
         let writer = socket.writer();
-        let writing = blocked(move || pour(writer, b'w', 3_000_000));
+        let writing = spawn_blocked(move || write_until_error(writer, b'w', 3_000_000));
         let (closed, took) = timed(|| socket.close());
         assert!(took < LIMIT + Duration::from_secs(1), "took {took:?}");
-        let (taken, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Closed);
-        let outcome = socket.closed_timeout(AT_ONCE);
+        let (taken, failure) = writing.join_within(PROMPT);
+        assert_eq!(crate_kind(&failure.expect("the peer does not read")), ErrorKind::Closed);
+        let outcome = socket.closed_timeout(PROMPT);
         assert_eq!(socket.phase(), Phase::Closed);
-        peer.cue();
+        peer.signal();
         // Either the kernel has all accepted bytes, or the connection was reset.
         if closed.is_ok() {
             outcome.expect("it was closed");
-            peer.gets(&vec![b'w'; taken]);
+            peer.assert_received(&vec![b'w'; taken]);
         } else {
-            fails(closed, ErrorKind::TimedOut);
-            fails(outcome, ErrorKind::TimedOut);
-            peer.sees_a_reset();
+            assert_fails(closed, ErrorKind::TimedOut);
+            assert_fails(outcome, ErrorKind::TimedOut);
+            peer.assert_reset();
         }
     });
 }
@@ -179,44 +180,44 @@ fn queued_large_stuck() {
 /// `io::copy` is running from the reader to the writer.
 #[test]
 fn pipe() {
-    story(|| {
-        let peer = Peer::plays(looks_back);
+    with_watchdog(|| {
+        let peer = Peer::scripted(looks_back);
         let socket = open(&peer);
         let (mut reader, mut writer) = (socket.reader(), socket.writer());
-        let copying = blocked(move || io::copy(&mut reader, &mut writer));
+        let copying = spawn_blocked(move || io::copy(&mut reader, &mut writer));
         at_once(|| {
             socket.close().expect("the close succeeds");
-            fails(copying.join(), ErrorKind::Closed);
+            assert_fails(copying.join(), ErrorKind::Closed);
         });
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
-        peer.cue();
-        peer.gets(b"");
+        socket.closed_timeout(PROMPT).expect("it was closed");
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
 /// An upgrade is requested while another thread closes the socket.
 #[test]
 fn starttls_during_close() {
-    story(|| {
-        let peer = TlsPeer::plays(&certificates::good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&certificates::valid_cert(), |peer| {
             let error = peer.try_handshake().expect_err("the other end does not speak TLS");
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         });
         let socket = dial("good.test", &peer, certificates::options(SecureTransport::StartTls));
         socket.opened().expect("the peer listens");
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
+        let reading = spawn_blocked(move || read(reader, 10));
         let closer = socket.clone();
-        let closing = call(move || closer.close());
+        let closing = spawn_call(move || closer.close());
         // The read shows that the close was called, but not that it has returned.
-        fails(reading.join(), ErrorKind::Closed);
-        fails(socket.start_tls(), ErrorKind::InvalidState);
+        assert_fails(reading.join(), ErrorKind::Closed);
+        assert_fails(socket.start_tls(), ErrorKind::InvalidState);
         assert!(!socket.upgraded());
         closing.join().expect("the close succeeds");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
-        let ending = peer.ending();
+        socket.closed_timeout(PROMPT).expect("it was closed");
+        let ending = peer.finish();
         assert_eq!(ending.wire, b"", "no part of a handshake was sent");
-        assert_eq!(ending.how, How::Fin);
+        assert_eq!(ending.how, EndKind::Fin);
     });
 }
 
@@ -225,21 +226,21 @@ fn starttls_during_close() {
 /// Data is unread, and a read follows.
 #[test]
 fn read_after_close_buffered() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"waiting");
             looks_back(wire);
         });
         let socket = open(&peer);
         // The wait lets the data arrive.
-        fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
         let reader = socket.reader();
         let closer = socket.clone();
-        call(move || closer.close()).join().expect("the close succeeds");
-        fails(read(&reader, 10), ErrorKind::Closed);
-        fails(read(&reader, 10), ErrorKind::Closed);
-        peer.cue();
-        peer.gets(b"");
+        spawn_call(move || closer.close()).join().expect("the close succeeds");
+        assert_fails(read(&reader, 10), ErrorKind::Closed);
+        assert_fails(read(&reader, 10), ErrorKind::Closed);
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
@@ -247,33 +248,33 @@ fn read_after_close_buffered() {
 #[test]
 fn unread_data_after_read() {
     const LIMIT: Duration = Duration::from_secs(5);
-    story(|| {
-        let data = noise(7, 300_000);
+    with_watchdog(|| {
+        let data = random_bytes(7, 300_000);
         let sent = data.clone();
-        let peer = Peer::plays(move |wire| {
+        let peer = Peer::scripted(move |wire| {
             // A reset after the clean end may cut this short.
             let _ = wire.try_send(&sent);
         });
         let socket = open(&peer);
         assert_eq!((&socket).write(b"before").expect("the send buffer has room"), 6);
-        fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
         let part = read(&socket, 1000).expect("it waits");
-        same(&part, &data[..part.len()]);
+        assert_bytes_eq(&part, &data[..part.len()]);
         let (closed, took) = timed(|| socket.close());
         closed.expect("the kernel has all written bytes");
         assert!(took < LIMIT, "took {took:?}");
         socket.closed().expect("it was closed");
-        peer.sees_the_end_after(b"before");
+        peer.assert_eof_after(b"before");
     });
 }
 
 /// The peer sends a few more bytes after it has seen the end.
 #[test]
 fn peer_sends_after() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.read_to_end();
-            wire.await_cue();
+            wire.wait_signal();
             for word in [&b"late"[..], b"later"] {
                 wire.send(word);
                 wire.wait(ms(50));
@@ -284,23 +285,23 @@ fn peer_sends_after() {
         let socket = open(&peer);
         socket.close().expect("the close succeeds");
         // The close returns before the peer sends any of this.
-        peer.cue();
-        peer.gets(b"");
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
 /// The peer has sent data and closed, and no call has read.
 #[test]
 fn peer_already_closed() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"unread");
             wire.close();
         });
         let socket = open(&peer);
-        fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(150)), ErrorKind::TimedOut);
         at_once(|| socket.close()).expect("the peer had ended");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        socket.closed_timeout(PROMPT).expect("it was closed");
     });
 }
 
@@ -309,15 +310,15 @@ fn peer_already_closed() {
 /// `Writer::close()` has returned.
 #[test]
 fn after_writer_close() {
-    story(|| {
-        let peer = Peer::plays(looks_back);
+    with_watchdog(|| {
+        let peer = Peer::scripted(looks_back);
         let socket = open(&peer);
         assert_eq!((&socket).write(b"x").expect("the send buffer has room"), 1);
         socket.writer().close().expect("the peer reads");
         socket.close().expect("the close succeeds");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
-        peer.cue();
-        peer.gets(b"x");
+        socket.closed_timeout(PROMPT).expect("it was closed");
+        peer.signal();
+        peer.assert_received(b"x");
     });
 }
 
@@ -326,23 +327,23 @@ fn after_writer_close() {
 fn writer_close_pending() {
     // Either call may be first, so the test repeats.
     for _ in 0..50 {
-        story(|| {
-            let peer = Peer::plays(looks_back);
+        with_watchdog(|| {
+            let peer = Peer::scripted(looks_back);
             let socket = open(&peer);
             let (mut writer, closer) = (socket.writer(), socket.writer());
-            let writing = call(move || writer.write(b"x"));
-            let closing = call(move || closer.close());
+            let writing = spawn_call(move || writer.write(b"x"));
+            let closing = spawn_call(move || closer.close());
             socket.close().expect("the peer reads");
-            socket.closed_timeout(AT_ONCE).expect("it was closed");
+            socket.closed_timeout(PROMPT).expect("it was closed");
             let taken = writing.join().unwrap_or_else(|error| {
-                assert_eq!(kind_of(&error), ErrorKind::Closed);
+                assert_eq!(crate_kind(&error), ErrorKind::Closed);
                 0
             });
             if let Err(error) = closing.join() {
                 assert_eq!(error.kind(), ErrorKind::Closed);
             }
-            peer.cue();
-            peer.gets(&b"x"[..taken]);
+            peer.signal();
+            peer.assert_received(&b"x"[..taken]);
         });
     }
 }
@@ -351,37 +352,37 @@ fn writer_close_pending() {
 #[test]
 fn writer_close_pending_large() {
     const COUNT: usize = 3_000_000;
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.wait(ms(500));
             looks_back(wire);
         });
         let socket = open(&peer);
         let (mut writer, closer) = (socket.writer(), socket.writer());
-        let writing = call(move || {
-            let (data, mut taken) = (noise(11, COUNT), 0);
+        let writing = spawn_call(move || {
+            let (data, mut taken) = (random_bytes(11, COUNT), 0);
             while taken < COUNT {
                 match writer.write(&data[taken..]) {
                     Ok(count) => taken += count,
                     Err(error) => {
-                        assert_eq!(kind_of(&error), ErrorKind::Closed);
+                        assert_eq!(crate_kind(&error), ErrorKind::Closed);
                         break;
                     }
                 }
             }
             taken
         });
-        eventually(AT_ONCE, "some bytes are accepted", || socket.stats().bytes_written > 0);
-        let closing = call(move || closer.close());
+        eventually(PROMPT, "some bytes are accepted", || socket.stats().bytes_written > 0);
+        let closing = spawn_call(move || closer.close());
         socket.close().expect("the peer reads at the end");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        socket.closed_timeout(PROMPT).expect("it was closed");
         let taken = writing.join();
         if let Err(error) = closing.join() {
             assert_eq!(error.kind(), ErrorKind::Closed);
         }
         // Whatever the result of `Writer::close`, exactly the bytes that writes reported arrive.
-        peer.cue();
-        peer.gets(&noise(11, COUNT)[..taken]);
+        peer.signal();
+        peer.assert_received(&random_bytes(11, COUNT)[..taken]);
     });
 }
 
@@ -390,16 +391,16 @@ fn writer_close_pending_large() {
 /// The program has aborted, and stays idle after that.
 #[test]
 fn after_abort_then_idle() {
-    story(|| {
+    with_watchdog(|| {
         within_100_ms(|| {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let socket = open(&peer);
             let begun = Instant::now();
             socket.writer().abort();
             socket.close().expect("it had ended");
             // The handle still exists.
-            let ending = peer.ending();
-            assert_eq!(ending.how, How::Reset);
+            let ending = peer.finish();
+            assert_eq!(ending.how, EndKind::Reset);
             assert_eq!(socket.phase(), Phase::Closed);
             ending.at - begun
         });
@@ -409,13 +410,13 @@ fn after_abort_then_idle() {
 /// The program has aborted.
 #[test]
 fn after_abort() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         socket.writer().abort();
         socket.close().expect("it had ended");
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-        peer.sees_a_reset();
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Closed);
+        peer.assert_reset();
     });
 }
 
@@ -424,20 +425,20 @@ fn after_abort() {
 /// The connection was refused.
 #[test]
 fn failed_socket() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
-        fails(socket.opened(), ErrorKind::Connect);
+        assert_fails(socket.opened(), ErrorKind::Connect);
         socket.close().expect("it had failed");
         socket.close().expect("a second close gives the same result");
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Connect);
     });
 }
 
 // -------------------------------------------------------------------- peers
 
 /// Reads to the end and waits for its cue, so that a reset after the end is seen as well.
-fn looks_back(wire: &mut Wire) {
+fn looks_back(wire: &mut PeerConn) {
     wire.read_to_end();
-    wire.await_cue();
+    wire.wait_signal();
 }

@@ -7,7 +7,7 @@ use crate::support::{Peer, skip};
 /// Starts a peer at this address that only reads. Returns `None` if the machine does not have the address.
 pub fn peer_at(id: &str, ip: IpAddr) -> Option<Peer> {
     match TcpListener::bind((ip, 0)) {
-        Ok(listener) => Some(Peer::on(listener, |_| ())),
+        Ok(listener) => Some(Peer::scripted_on(listener, |_| ())),
         Err(error) => {
             skip(id, &format!("this machine cannot listen at {ip}: {error}"));
             None
@@ -23,11 +23,11 @@ pub fn peer_at(id: &str, ip: IpAddr) -> Option<Peer> {
 pub fn in_own_network(id: &str, setup: &[&str], tell: impl FnOnce()) {
     use std::process::{Command, Stdio};
 
-    use crate::support::PATIENCE;
-    use crate::support::alone::{Actor, part, play, this_binary};
+    use crate::support::WATCHDOG;
+    use crate::support::subprocess::{TestProcess, child_part, run_part, this_binary};
 
-    if part().is_some() {
-        return play(tell);
+    if child_part().is_some() {
+        return run_part(tell);
     }
     let setup = [&["ip link set lo up"], setup].concat().join(" && ");
     let unshared = |script: &str| {
@@ -42,7 +42,7 @@ pub fn in_own_network(id: &str, setup: &[&str], tell: impl FnOnce()) {
     let mut command = unshared(&format!("{setup} && exec \"$@\""));
     command.arg(this_binary());
     let test = id.replace('.', "::").replace('-', "_");
-    Actor::start(&format!("conformance::{test}"), "alone", command).finishes(PATIENCE);
+    TestProcess::start(&format!("conformance::{test}"), "alone", command).expect_success(WATCHDOG);
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use sockeye::{ErrorKind, Phase, Socket, SocketOptions};
 
-use crate::support::peer::Wire;
+use crate::support::peer::PeerConn;
 use crate::support::{
-    AT_ONCE, How, PATIENCE, Peer, at_once, blocked, call, eventually, fails, kind_of, ms,
-    open_with, pour, read, read_to_end, story,
+    EndKind, PROMPT, Peer, WATCHDOG, assert_fails, at_once, crate_kind, eventually, ms, open_with,
+    read, read_to_end, spawn_blocked, spawn_call, with_watchdog, write_until_error,
 };
 
 // -------------------------------------------------------------------- allow_half_open is off
@@ -27,16 +27,16 @@ fn absent_reading() {
 /// The peer ends without data, and no call reads.
 #[test]
 fn f_not_reading() {
-    story(|| {
-        let peer = Peer::plays(ends);
+    with_watchdog(|| {
+        let peer = Peer::scripted(ends);
         let socket = open_with(&peer, full());
         let writer = socket.writer();
-        peer.cue();
+        peer.signal();
         at_once(|| {
-            socket.closed_timeout(AT_ONCE).expect("a clean end");
-            peer.gets(b"");
+            socket.closed_timeout(PROMPT).expect("a clean end");
+            peer.assert_received(b"");
         });
-        fails((&writer).write(b"late"), ErrorKind::Closed);
+        assert_fails((&writer).write(b"late"), ErrorKind::Closed);
         assert_eq!(read(&socket, 10).expect("a clean end"), b"");
         socket.closed().expect("the first outcome stays");
     });
@@ -45,55 +45,55 @@ fn f_not_reading() {
 /// The peer sends data and ends, and no call reads for a while: the end waits for the data.
 #[test]
 fn f_not_reading_data() {
-    story(|| {
-        let peer = Peer::plays(says_bye);
+    with_watchdog(|| {
+        let peer = Peer::scripted(says_bye);
         let socket = open_with(&peer, full());
         let writer = socket.writer();
-        peer.cue();
-        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        peer.signal();
+        assert_fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         assert_eq!((&writer).write(b"w1").expect("it is open while bytes are unread"), 2);
-        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         assert_eq!(read(&socket, 10).expect("it waits"), b"bye");
         // The end after the data may or may not be noticed by now, but all accepted bytes arrive.
         let taken = (&writer).write(b"w2").unwrap_or_else(|error| {
-            assert_eq!(kind_of(&error), ErrorKind::Closed);
+            assert_eq!(crate_kind(&error), ErrorKind::Closed);
             0
         });
         assert_eq!(read(&socket, 10).expect("a clean end"), b"");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        fails((&writer).write(b"w3"), ErrorKind::Closed);
-        peer.gets(&[b"w1", &b"w2"[..taken]].concat());
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        assert_fails((&writer).write(b"w3"), ErrorKind::Closed);
+        peer.assert_received(&[b"w1", &b"w2"[..taken]].concat());
     });
 }
 
 /// A read is blocked when the peer's end arrives.
 #[test]
 fn f_pending_read() {
-    story(|| {
-        let peer = Peer::plays(ends);
+    with_watchdog(|| {
+        let peer = Peer::scripted(ends);
         let socket = sockeye::connect_with(peer.address(), full()).expect("they are valid");
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
+        let reading = spawn_blocked(move || read(reader, 10));
         socket.opened().expect("the peer listens");
-        peer.cue();
-        assert_eq!(reading.join_within(AT_ONCE).expect("a clean end"), b"");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        peer.signal();
+        assert_eq!(reading.join_within(PROMPT).expect("a clean end"), b"");
+        socket.closed_timeout(PROMPT).expect("a clean end");
         assert_eq!(read(&socket, 10).expect("the end stays"), b"");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 /// The peer closes both directions, and no call reads.
 #[test]
 fn f_peer_closes_fully() {
-    story(|| {
-        let peer = Peer::plays(closes);
+    with_watchdog(|| {
+        let peer = Peer::scripted(closes);
         let socket = open_with(&peer, full());
         let writer = socket.writer();
-        peer.cue();
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        fails((&writer).write(b"one"), ErrorKind::Closed);
-        fails((&writer).write(b"two"), ErrorKind::Closed);
+        peer.signal();
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        assert_fails((&writer).write(b"one"), ErrorKind::Closed);
+        assert_fails((&writer).write(b"two"), ErrorKind::Closed);
         assert_eq!(read(&socket, 10).expect("a clean end"), b"");
         socket.closed().expect("the first outcome stays");
     });
@@ -102,44 +102,44 @@ fn f_peer_closes_fully() {
 /// The peer closes both directions, and the program reads.
 #[test]
 fn f_peer_closes_fully_reading() {
-    story(|| {
-        let peer = Peer::plays(says_bye_and_closes);
+    with_watchdog(|| {
+        let peer = Peer::scripted(says_bye_and_closes);
         let socket = open_with(&peer, full());
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        fails((&socket).write(b"x"), ErrorKind::Closed);
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        assert_fails((&socket).write(b"x"), ErrorKind::Closed);
     });
 }
 
 /// Writes are in progress when the peer's end is read.
 #[test]
 fn f_queued_writes_flush() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"bye");
             wire.fin();
-            wire.await_cue();
+            wire.wait_signal();
         });
         let socket = open_with(&peer, full());
         let writers = [(b'1', 3_000_000), (b'2', 6), (b'3', 5)].map(|(byte, count)| {
             let writer = socket.writer();
-            call(move || (byte, pour(writer, byte, count)))
+            spawn_call(move || (byte, write_until_error(writer, byte, count)))
         });
-        eventually(PATIENCE, "some bytes are accepted", || socket.stats().bytes_written > 0);
+        eventually(WATCHDOG, "some bytes are accepted", || socket.stats().bytes_written > 0);
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        fails((&socket).write(b"after-eof"), ErrorKind::Closed);
-        peer.cue();
-        socket.closed_timeout(PATIENCE).expect("a clean end");
+        assert_fails((&socket).write(b"after-eof"), ErrorKind::Closed);
+        peer.signal();
+        socket.closed_timeout(WATCHDOG).expect("a clean end");
         let poured = writers.map(|writing| writing.join());
-        let ending = peer.ending();
-        assert_eq!(ending.how, How::Fin);
+        let ending = peer.finish();
+        assert_eq!(ending.how, EndKind::Fin);
         let mut all = 0;
         for (byte, (taken, failure)) in poured {
             let arrived = ending.bytes.iter().filter(|one| **one == byte).count();
             assert_eq!(arrived, taken, "of writer {}", char::from(byte));
             if let Some(failure) = failure {
-                assert_eq!(kind_of(&failure), ErrorKind::Closed);
+                assert_eq!(crate_kind(&failure), ErrorKind::Closed);
             }
             all += taken;
         }
@@ -150,59 +150,59 @@ fn f_queued_writes_flush() {
 /// The program writes as soon as a read has returned the end.
 #[test]
 fn f_write_in_same_turn_as_eof() {
-    story(|| {
-        let peer = Peer::plays(says_bye);
+    with_watchdog(|| {
+        let peer = Peer::scripted(says_bye);
         let socket = open_with(&peer, full());
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        fails((&socket).write(b"instant"), ErrorKind::Closed);
-        peer.gets(b"");
+        assert_fails((&socket).write(b"instant"), ErrorKind::Closed);
+        peer.assert_received(b"");
     });
 }
 
 /// The first writer is created after the end has been read.
 #[test]
 fn f_writer_unlocked() {
-    story(|| {
-        let peer = Peer::plays(says_bye);
+    with_watchdog(|| {
+        let peer = Peer::scripted(says_bye);
         let socket = open_with(&peer, full());
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        socket.closed_timeout(PROMPT).expect("a clean end");
         assert!(!socket.upgraded());
         assert_eq!(socket.phase(), Phase::Closed);
-        fails(socket.writer().write(b"x"), ErrorKind::Closed);
-        peer.gets(b"");
+        assert_fails(socket.writer().write(b"x"), ErrorKind::Closed);
+        peer.assert_received(b"");
     });
 }
 
 /// The program ends first, then reads the peer's answer and end.
 #[test]
 fn f_writer_closed_first() {
-    story(|| {
-        let peer = Peer::plays(answers_the_end);
+    with_watchdog(|| {
+        let peer = Peer::scripted(answers_the_end);
         let socket = open_with(&peer, full());
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
         socket.close().expect("it had ended");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 /// The program ends first, then the peer does, and no call reads.
 #[test]
 fn f_writer_closed_first_notread() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.read_to_end();
             wire.fin();
         });
         let socket = open_with(&peer, full());
         socket.writer().close().expect("the peer reads");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
         socket.close().expect("it had ended");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
@@ -211,20 +211,20 @@ fn f_writer_closed_first_notread() {
 fn f_byte_at_a_time() {
     // A read that fills its buffer learns less than one that does not.
     for most in [1, 10] {
-        story(move || {
-            let peer = Peer::plays(|wire| {
+        with_watchdog(move || {
+            let peer = Peer::scripted(|wire| {
                 wire.send(b"x");
                 wire.fin();
             });
             let socket = open_with(&peer, full());
             let writer = socket.writer();
             // While the byte is unread, the end cannot be noticed.
-            fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
+            assert_fails(socket.closed_timeout(ms(120)), ErrorKind::TimedOut);
             assert_eq!(read(&socket, most).expect("it waits"), b"x");
-            socket.closed_timeout(AT_ONCE).expect("a clean end");
-            fails((&writer).write(b"after first read"), ErrorKind::Closed);
+            socket.closed_timeout(PROMPT).expect("a clean end");
+            assert_fails((&writer).write(b"after first read"), ErrorKind::Closed);
             assert_eq!(read(&socket, most).expect("a clean end"), b"");
-            peer.gets(b"");
+            peer.assert_received(b"");
         });
     }
 }
@@ -232,18 +232,18 @@ fn f_byte_at_a_time() {
 /// The program has cancelled its reader when the peer's end arrives.
 #[test]
 fn f_reader_cancelled_then_fin() {
-    story(|| {
-        let peer = Peer::plays(ends);
+    with_watchdog(|| {
+        let peer = Peer::scripted(ends);
         let socket = open_with(&peer, full());
         socket.reader().cancel();
         assert_eq!(socket.phase(), Phase::HalfClosed);
-        fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
-        peer.cue();
+        assert_fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        peer.signal();
         at_once(|| {
-            socket.closed_timeout(AT_ONCE).expect("a clean end");
-            peer.gets(b"");
+            socket.closed_timeout(PROMPT).expect("a clean end");
+            peer.assert_received(b"");
         });
-        fails((&socket).write(b"after"), ErrorKind::Closed);
+        assert_fails((&socket).write(b"after"), ErrorKind::Closed);
     });
 }
 
@@ -252,24 +252,24 @@ fn f_reader_cancelled_then_fin() {
 /// The peer closes both directions, the program reads to the end, then writes.
 #[test]
 fn t_peer_closes_fully() {
-    story(|| {
-        let peer = Peer::plays(says_bye_and_closes);
+    with_watchdog(|| {
+        let peer = Peer::scripted(says_bye_and_closes);
         let socket = open_with(&peer, half());
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
         let cause = write_until_it_fails(&socket);
         assert!(matches!(cause, ErrorKind::Reset | ErrorKind::Io), "{cause:?}");
-        fails((&socket).write(b"again"), cause);
-        fails(socket.closed_timeout(AT_ONCE), cause);
+        assert_fails((&socket).write(b"again"), cause);
+        assert_fails(socket.closed_timeout(PROMPT), cause);
     });
 }
 
 /// Both directions have ended cleanly, without a call of `close()`.
 #[test]
 fn t_both_ended_then_close() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.read_to_end();
             wire.send(b"bye");
             wire.close();
@@ -277,7 +277,7 @@ fn t_both_ended_then_close() {
         let socket = open_with(&peer, half());
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
         socket.close().expect("it had ended");
         socket.closed().expect("the first outcome stays");
     });
@@ -286,17 +286,17 @@ fn t_both_ended_then_close() {
 /// The program continues to write after it has read the end, then ends.
 #[test]
 fn t_fin_then_write() {
-    story(|| {
-        let peer = Peer::plays(says_bye);
+    with_watchdog(|| {
+        let peer = Peer::scripted(says_bye);
         let socket = open_with(&peer, half());
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        fails(socket.closed_timeout(ms(500)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(500)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::HalfClosed);
         assert_eq!((&socket).write(b"still here").expect("the peer reads"), 10);
         socket.writer().close().expect("the peer reads");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        peer.gets(b"still here");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
+        peer.assert_received(b"still here");
         socket.close().expect("it had ended");
     });
 }
@@ -304,37 +304,37 @@ fn t_fin_then_write() {
 /// The program ends first, then reads the peer's answer and end.
 #[test]
 fn t_closewriter_then_fin() {
-    story(|| {
-        let peer = Peer::plays(answers_the_end);
+    with_watchdog(|| {
+        let peer = Peer::scripted(answers_the_end);
         let socket = open_with(&peer, half());
         assert_eq!((&socket).write(b"req").expect("the peer reads"), 3);
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
         socket.close().expect("it had ended");
-        peer.gets(b"req");
+        peer.assert_received(b"req");
     });
 }
 
 /// The program aborts after it has read the end.
 #[test]
 fn t_fin_then_abort() {
-    story(|| {
-        let peer = Peer::plays(ends);
+    with_watchdog(|| {
+        let peer = Peer::scripted(ends);
         let socket = open_with(&peer, half());
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
         socket.writer().abort();
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-        peer.sees_a_reset();
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Closed);
+        peer.assert_reset();
     });
 }
 
 /// Received data is echoed, up to the peer's end.
 #[test]
 fn t_echo_pipe() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.send(b"abc");
             wire.receive(3);
             wire.send(b"defg");
@@ -344,8 +344,8 @@ fn t_echo_pipe() {
         let copied = io::copy(&mut socket.reader(), &mut socket.writer());
         assert_eq!(copied.expect("both directions work"), 7);
         socket.writer().close().expect("the peer reads");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        peer.gets(b"abcdefg");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
+        peer.assert_received(b"abcdefg");
     });
 }
 
@@ -360,31 +360,31 @@ fn half() -> SocketOptions {
 }
 
 /// Ends its direction at its cue.
-fn ends(wire: &mut Wire) {
-    wire.await_cue();
+fn ends(wire: &mut PeerConn) {
+    wire.wait_signal();
     wire.fin();
 }
 
 /// Sends data at its cue, and ends its direction.
-fn says_bye(wire: &mut Wire) {
-    wire.await_cue();
+fn says_bye(wire: &mut PeerConn) {
+    wire.wait_signal();
     wire.send(b"bye");
     wire.fin();
 }
 
-fn closes(wire: &mut Wire) {
-    wire.await_cue();
+fn closes(wire: &mut PeerConn) {
+    wire.wait_signal();
     wire.close();
 }
 
-fn says_bye_and_closes(wire: &mut Wire) {
-    wire.await_cue();
+fn says_bye_and_closes(wire: &mut PeerConn) {
+    wire.wait_signal();
     wire.send(b"bye");
     wire.close();
 }
 
 /// Reads to the end, and only then sends data and ends its direction.
-fn answers_the_end(wire: &mut Wire) {
+fn answers_the_end(wire: &mut PeerConn) {
     wire.read_to_end();
     wire.send(b"bye");
     wire.fin();
@@ -392,15 +392,15 @@ fn answers_the_end(wire: &mut Wire) {
 
 #[track_caller]
 fn reading_to_the_end_closes(options: SocketOptions) {
-    story(|| {
-        let peer = Peer::plays(says_bye);
+    with_watchdog(|| {
+        let peer = Peer::scripted(says_bye);
         let socket = open_with(&peer, options);
         let writer = socket.writer();
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        peer.gets(b"");
-        fails((&writer).write(b"late"), ErrorKind::Closed);
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        peer.assert_received(b"");
+        assert_fails((&writer).write(b"late"), ErrorKind::Closed);
         writer.close().expect("the peer's end closed it");
         socket.close().expect("it had ended");
         assert_eq!(socket.phase(), Phase::Closed);
@@ -411,9 +411,9 @@ fn reading_to_the_end_closes(options: SocketOptions) {
 #[track_caller]
 fn write_until_it_fails(mut socket: &Socket) -> ErrorKind {
     let mut cause = None;
-    eventually(AT_ONCE, "a write to a closed peer fails", || {
+    eventually(PROMPT, "a write to a closed peer fails", || {
         cause = socket.write(b"one").err();
         cause.is_some()
     });
-    kind_of(&cause.expect("it is set"))
+    crate_kind(&cause.expect("it is set"))
 }

@@ -12,11 +12,12 @@ use super::common::in_own_network;
 use super::names::{BHFIRST, MULTI, Names, V4, V6};
 use super::site::{Site, Sort, refused_first, silent_first};
 use super::unix::is_a_plain_name;
-use crate::support::peer::{black_hole, listen, nobody_came, nothing_listens};
-use crate::support::tls::{authority, trusting, with};
+use crate::support::peer::{assert_no_connection, black_hole, closed_port, listen};
+use crate::support::tls::{authority, trust_only, with};
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, Verdict, at_once, blocked, call, fails, kind_of, looks_up_on_cue, ms,
-    open, read, read_to_end, story, timed, within_100_ms,
+    HasErrorKind, PROMPT, Peer, WATCHDOG, assert_fails, at_once, crate_kind, ms, open, read,
+    read_to_end, resolver_on_signal, spawn_blocked, spawn_call, timed, with_watchdog,
+    within_100_ms,
 };
 
 // -------------------------------------------------------------------- a connection
@@ -24,8 +25,8 @@ use crate::support::{
 /// The connection info of a connection to an IP address.
 #[test]
 fn socketinfo_ip() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let info = socket.opened().expect("it is open");
         assert_eq!(info.remote_address(), Some(peer.address()));
@@ -33,17 +34,17 @@ fn socketinfo_ip() {
         assert!(info.alpn().is_none() && info.tls().is_none());
         let timings = info.timings();
         assert_eq!(timings.handshake, Duration::ZERO);
-        assert!(timings.resolve < PATIENCE && timings.connect < PATIENCE, "{timings:?}");
+        assert!(timings.resolve < WATCHDOG && timings.connect < WATCHDOG, "{timings:?}");
         socket.close().expect("the close succeeds");
-        assert_eq!(info.local_address(), Some(peer.ending().from));
+        assert_eq!(info.local_address(), Some(peer.finish().from));
     });
 }
 
 /// The connection info of a connection to a name: the requested host and the reached address.
 #[test]
 fn socketinfo_object() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let port = peer.address().port();
         let address = SocketAddress::new("good.test", port).expect("it is an address");
         let socket = Names::new().connector().connect(&address).expect("the address is valid");
@@ -51,7 +52,7 @@ fn socketinfo_object() {
         assert_eq!(info.remote_address(), Some(peer.address()));
         assert_eq!(info.requested().to_string(), format!("good.test:{port}"));
         socket.close().expect("the close succeeds");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
@@ -60,43 +61,43 @@ fn socketinfo_object() {
 /// Nothing listens: every later call reports the same error.
 #[test]
 fn refused_later_ops() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let mut socket = sockeye::connect(nothing.address).expect("the address is valid");
         let error = at_once(|| socket.opened()).expect_err("nothing listens");
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Connect, false));
         for _ in 0..2 {
-            fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
-            fails(read(&socket, 10), ErrorKind::Connect);
+            assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Connect);
+            assert_fails(read(&socket, 10), ErrorKind::Connect);
             let refused = socket.write(b"x").expect_err("nothing listens");
-            assert_eq!(kind_of(&refused), ErrorKind::Connect);
+            assert_eq!(crate_kind(&refused), ErrorKind::Connect);
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-            fails(socket.writer().flush(), ErrorKind::Connect);
-            fails(socket.writer().close(), ErrorKind::Connect);
+            assert_fails(socket.writer().flush(), ErrorKind::Connect);
+            assert_fails(socket.writer().close(), ErrorKind::Connect);
             socket.close().expect("it had failed");
-            fails(socket.opened(), ErrorKind::Connect);
+            assert_fails(socket.opened(), ErrorKind::Connect);
         }
-        fails(socket.closed(), ErrorKind::Connect);
-        fails(read(&socket, 10), ErrorKind::Connect);
+        assert_fails(socket.closed(), ErrorKind::Connect);
+        assert_fails(read(&socket, 10), ErrorKind::Connect);
     });
 }
 
 /// Nothing listens: a later cancel or abort changes nothing, and new handles report the same error.
 #[test]
 fn refused_later_streams() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect(nothing.address).expect("the address is valid");
-        fails(at_once(|| socket.opened()), ErrorKind::Connect);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        assert_fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Connect);
         assert_eq!((socket.phase(), socket.upgraded()), (Phase::Closed, false));
         socket.reader().cancel();
         socket.writer().abort();
         socket.abort();
-        fails(read(socket.reader(), 10), ErrorKind::Connect);
-        fails(socket.writer().write(b"x"), ErrorKind::Connect);
-        fails(socket.opened(), ErrorKind::Connect);
-        fails(socket.closed(), ErrorKind::Connect);
+        assert_fails(read(socket.reader(), 10), ErrorKind::Connect);
+        assert_fails(socket.writer().write(b"x"), ErrorKind::Connect);
+        assert_fails(socket.opened(), ErrorKind::Connect);
+        assert_fails(socket.closed(), ErrorKind::Connect);
         assert_eq!((socket.phase(), socket.upgraded()), (Phase::Closed, false));
     });
 }
@@ -104,49 +105,49 @@ fn refused_later_streams() {
 /// Nothing listens: two writes and a close that wait for the connection fail.
 #[test]
 fn refused_many_writes() {
-    story(|| {
+    with_watchdog(|| {
         let (socket, refuse) = to_be_refused();
         let (mut first, mut second, closer) = (socket.writer(), socket.writer(), socket.writer());
-        let first = blocked(move || first.write(b"1"));
-        let second = blocked(move || second.write(b"2"));
-        let closing = blocked(move || closer.close());
+        let first = spawn_blocked(move || first.write(b"1"));
+        let second = spawn_blocked(move || second.write(b"2"));
+        let closing = spawn_blocked(move || closer.close());
         refuse();
-        fails(first.join_within(AT_ONCE), ErrorKind::Connect);
-        fails(second.join_within(AT_ONCE), ErrorKind::Connect);
-        fails(closing.join_within(AT_ONCE), ErrorKind::Connect);
-        fails(socket.opened(), ErrorKind::Connect);
-        fails(socket.closed(), ErrorKind::Connect);
+        assert_fails(first.join_within(PROMPT), ErrorKind::Connect);
+        assert_fails(second.join_within(PROMPT), ErrorKind::Connect);
+        assert_fails(closing.join_within(PROMPT), ErrorKind::Connect);
+        assert_fails(socket.opened(), ErrorKind::Connect);
+        assert_fails(socket.closed(), ErrorKind::Connect);
     });
 }
 
 /// Nothing listens: an upgrade that is requested at once does not hang, nor do calls on the new socket.
 #[test]
 fn refused_starttls() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are valid");
         match at_once(|| socket.start_tls()) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Connect),
             Ok(mut new) => {
-                fails(at_once(|| new.opened()), ErrorKind::Connect);
-                fails(new.closed_timeout(AT_ONCE), ErrorKind::Connect);
-                fails(at_once(|| read(&new, 10)), ErrorKind::Connect);
-                fails(at_once(|| new.write(b"x")), ErrorKind::Connect);
+                assert_fails(at_once(|| new.opened()), ErrorKind::Connect);
+                assert_fails(new.closed_timeout(PROMPT), ErrorKind::Connect);
+                assert_fails(at_once(|| read(&new, 10)), ErrorKind::Connect);
+                assert_fails(at_once(|| new.write(b"x")), ErrorKind::Connect);
             }
         }
-        fails(at_once(|| socket.opened()), ErrorKind::Connect);
-        fails(at_once(|| socket.closed()), ErrorKind::Connect);
+        assert_fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        assert_fails(at_once(|| socket.closed()), ErrorKind::Connect);
     });
 }
 
 /// Nothing listens: an upgrade that is requested afterwards fails with the cause.
 #[test]
 fn refused_starttls_after() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let socket = sockeye::connect_with(nothing.address, upgradable()).expect("they are valid");
-        fails(at_once(|| socket.opened()), ErrorKind::Connect);
-        fails(at_once(|| socket.start_tls()), ErrorKind::Connect);
+        assert_fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        assert_fails(at_once(|| socket.start_tls()), ErrorKind::Connect);
         assert!(!socket.upgraded());
     });
 }
@@ -158,7 +159,7 @@ fn refused_http_hint() {
         let socket = sockeye::connect("localhost:80").expect("it is an address");
         let error = at_once(|| socket.opened()).expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Connect);
         let other = sockeye::connect("localhost:81").expect("it is an address");
         let other = at_once(|| other.opened()).expect_err("nothing listens");
         assert_eq!(error.to_string().replace(":80", ":81"), other.to_string());
@@ -170,26 +171,26 @@ fn refused_http_hint() {
 /// A name that does not exist, while a read and a write are blocked.
 #[test]
 fn nxdomain() {
-    story(|| {
-        let (connector, go) = looks_up_on_cue(|| Err(io::ErrorKind::NotFound.into()));
+    with_watchdog(|| {
+        let (connector, go) = resolver_on_signal(|| Err(io::ErrorKind::NotFound.into()));
         let socket = connector.connect("nosuch.test:4321").expect("it is an address");
         let (reader, mut writer) = (socket.reader(), socket.writer());
-        let reading = blocked(move || read(reader, 10));
-        let writing = blocked(move || writer.write(b"x"));
+        let reading = spawn_blocked(move || read(reader, 10));
+        let writing = spawn_blocked(move || writer.write(b"x"));
         go.send(()).expect("the lookup waits");
         let error = at_once(|| socket.opened()).expect_err("there is no such name");
         assert_eq!(error.kind(), ErrorKind::Resolve);
         assert!(error.attempts().is_empty(), "{:?}", error.attempts());
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Resolve);
-        fails(writing.join_within(AT_ONCE), ErrorKind::Resolve);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Resolve);
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Resolve);
+        assert_fails(writing.join_within(PROMPT), ErrorKind::Resolve);
     });
 }
 
 /// The resolver fails, and the error carries the resolver's text.
 #[test]
 fn servfail() {
-    story(|| {
+    with_watchdog(|| {
         let answer = || Err(io::Error::new(io::ErrorKind::HostUnreachable, "SERVFAIL"));
         let names = Names::and(vec![("servfail.test", Box::new(answer))]);
         let socket = names.connector().connect("servfail.test:4321").expect("it is an address");
@@ -199,7 +200,7 @@ fn servfail() {
             .expect("the source is the resolver's error")
             .to_string();
         assert!(said.contains("SERVFAIL"), "{said}");
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Resolve);
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::HostUnreachable);
     });
 }
@@ -208,19 +209,19 @@ fn servfail() {
 #[test]
 fn dns_slow() {
     const SPAN: Duration = ms(700);
-    story(|| {
+    with_watchdog(|| {
         let answer = || {
             thread::sleep(SPAN);
             Ok(vec![V4])
         };
         let names = Names::and(vec![("slow.test", Box::new(answer))]);
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let address = ("slow.test", peer.address().port());
         let (info, took) = timed(|| {
             let socket = names.connector().connect(address).expect("it is an address");
             socket.opened().expect("the peer listens")
         });
-        assert!(took >= SPAN && took < SPAN + AT_ONCE, "took {took:?}");
+        assert!(took >= SPAN && took < SPAN + PROMPT, "took {took:?}");
         assert!(info.timings().resolve >= ms(600), "{:?}", info.timings());
         assert_eq!(info.remote_address(), Some(peer.address()));
     });
@@ -251,54 +252,54 @@ fn einval_route() {
 /// The peer does not answer: the timeout ends the attempt and all calls that wait for it, and so does `close`.
 #[test]
 fn blackhole() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let (socket, took) = timed(|| {
             let socket = sockeye::connect_with(hole.address, impatient()).expect("they are valid");
             let (reader, mut writer) = (socket.reader(), socket.writer());
-            let reading = call(move || read(reader, 10));
-            let writing = call(move || writer.write(b"x"));
+            let reading = spawn_call(move || read(reader, 10));
+            let writing = spawn_call(move || writer.write(b"x"));
             let error = socket.opened().expect_err("the peer does not answer");
             assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::TimedOut, false));
-            fails(reading.join_within(AT_ONCE), ErrorKind::TimedOut);
-            fails(writing.join_within(AT_ONCE), ErrorKind::TimedOut);
+            assert_fails(reading.join_within(PROMPT), ErrorKind::TimedOut);
+            assert_fails(writing.join_within(PROMPT), ErrorKind::TimedOut);
             socket
         });
         assert!(took >= ms(500) && took <= ms(1500), "took {took:?}");
-        fails(socket.closed(), ErrorKind::TimedOut);
+        assert_fails(socket.closed(), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::Closed);
 
         let options = SocketOptions::new().connect_timeout(None);
         let socket = sockeye::connect_with(hole.address, options).expect("they are valid");
         let (opening, reader, mut writer) = (socket.clone(), socket.reader(), socket.writer());
-        let opening = blocked(move || opening.opened());
-        let reading = blocked(move || read(reader, 10));
-        let writing = blocked(move || writer.write(b"x"));
+        let opening = spawn_blocked(move || opening.opened());
+        let reading = spawn_blocked(move || read(reader, 10));
+        let writing = spawn_blocked(move || writer.write(b"x"));
         assert_eq!(socket.phase(), Phase::Connecting);
         at_once(|| socket.close()).expect("it cancels the attempt");
-        fails(opening.join_within(AT_ONCE), ErrorKind::Closed);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-        fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        assert_fails(opening.join_within(PROMPT), ErrorKind::Closed);
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Closed);
+        assert_fails(writing.join_within(PROMPT), ErrorKind::Closed);
+        socket.closed_timeout(PROMPT).expect("it was closed");
     });
 }
 
 /// The peer does not answer, and the socket is closed at once: the close does not block, and no further SYN is sent.
 #[test]
 fn blackhole_close_first() {
-    story(|| {
+    with_watchdog(|| {
         within_100_ms(|| {
             let hole = black_hole();
             let mut socket = sockeye::connect(hole.address).expect("the address is valid");
             let (result, took) = timed(|| socket.close());
             result.expect("it cancels the attempt");
-            fails(at_once(|| socket.opened()), ErrorKind::Closed);
-            socket.closed_timeout(AT_ONCE).expect("it was closed");
-            fails(read(&socket, 10), ErrorKind::Closed);
-            fails(socket.write(b"x"), ErrorKind::Closed);
+            assert_fails(at_once(|| socket.opened()), ErrorKind::Closed);
+            socket.closed_timeout(PROMPT).expect("it was closed");
+            assert_fails(read(&socket, 10), ErrorKind::Closed);
+            assert_fails(socket.write(b"x"), ErrorKind::Closed);
             assert_eq!(socket.phase(), Phase::Closed);
             #[cfg(target_os = "linux")]
-            crate::support::eventually(AT_ONCE, "no further SYN is sent", || {
+            crate::support::eventually(PROMPT, "no further SYN is sent", || {
                 crate::support::process::attempts_towards(hole.address) == 0
             });
             took
@@ -309,12 +310,12 @@ fn blackhole_close_first() {
 /// The peer does not answer: a close of the writer waits for the connection until the timeout.
 #[test]
 fn blackhole_closewriter() {
-    story(|| {
+    with_watchdog(|| {
         let hole = black_hole();
         let (result, took) = timed(|| {
             let socket = sockeye::connect_with(hole.address, impatient()).expect("they are valid");
             let result = socket.writer().close();
-            fails(socket.opened(), ErrorKind::TimedOut);
+            assert_fails(socket.opened(), ErrorKind::TimedOut);
             result
         });
         let error = result.expect_err("the peer does not answer");
@@ -334,7 +335,7 @@ fn dual_v6_refused() {
 /// Both addresses listen: the socket connects to the resolver's first one only.
 #[test]
 fn dual_both() {
-    story(|| {
+    with_watchdog(|| {
         let sorts = [(V6, Sort::Listens), (V4, Sort::Listens)];
         let Some(site) = Site::of("opened.dual-both", &sorts) else { return };
         let names = Names::with("dual.test", &[V6, V4]);
@@ -344,9 +345,9 @@ fn dual_both() {
         let (_stream, from) = site.listener(0).accept().expect("the connection is in the backlog");
         assert_eq!(info.local_address(), Some(from));
         // This is longer than the delay before another attempt.
-        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
-        nobody_came(site.listener(0));
-        nobody_came(site.listener(1));
+        assert_fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_no_connection(site.listener(0));
+        assert_no_connection(site.listener(1));
     });
 }
 
@@ -409,7 +410,7 @@ fn multi_first_refused() {
 /// Two IPv4 addresses refuse, and the error lists both attempts.
 #[test]
 fn multi_all_refused() {
-    story(|| {
+    with_watchdog(|| {
         let sorts = MULTI.map(|ip| (ip, Sort::Refuses));
         let Some(site) = Site::of("opened.multi-all-refused", &sorts) else { return };
         let names = Names::new();
@@ -432,36 +433,36 @@ fn multi_all_refused() {
 /// A write begins before the connection is made.
 #[test]
 fn write_before_opened() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.receive(5);
             wire.send(b"ok");
         });
         let (socket, go) = to_be_opened(&peer);
         let mut writer = socket.writer();
-        let writing = blocked(move || writer.write(b"early"));
+        let writing = spawn_blocked(move || writer.write(b"early"));
         go.send(()).expect("the lookup waits");
         socket.opened().expect("the peer listens");
-        assert_eq!(writing.join_within(AT_ONCE).expect("the peer reads"), 5);
+        assert_eq!(writing.join_within(PROMPT).expect("the peer reads"), 5);
         assert_eq!(read(&socket, 10).expect("the peer answers"), b"ok");
         socket.close().expect("the peer reads");
-        peer.gets(b"early");
+        peer.assert_received(b"early");
     });
 }
 
 /// A write returns only after the socket is open.
 #[test]
 fn write_order_opened() {
-    story(|| {
+    with_watchdog(|| {
         within_100_ms(|| {
-            let peer = Peer::reads();
+            let peer = Peer::reading();
             let mut socket = sockeye::connect(peer.address()).expect("the address is valid");
             assert_eq!(socket.write(b"early").expect("the peer reads"), 5);
             socket.opened_timeout(Duration::ZERO).expect("the write has returned");
             let (opened, took) = timed(|| socket.opened());
             opened.expect("the write has returned");
             socket.close().expect("the peer reads");
-            peer.gets(b"early");
+            peer.assert_received(b"early");
             took
         });
     });
@@ -470,27 +471,27 @@ fn write_order_opened() {
 /// A read begins before the connection is made.
 #[test]
 fn read_before_opened() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.wait(ms(100));
             wire.send(b"hello");
         });
         let (socket, go) = to_be_opened(&peer);
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
+        let reading = spawn_blocked(move || read(reader, 10));
         go.send(()).expect("the lookup waits");
         socket.opened().expect("the peer listens");
-        assert_eq!(reading.join_within(AT_ONCE).expect("the peer sends"), b"hello");
+        assert_eq!(reading.join_within(PROMPT).expect("the peer sends"), b"hello");
     });
 }
 
 /// The socket is closed before the connection is made, and the close does not block.
 #[test]
 fn close_before_opened() {
-    story(|| within_100_ms(closes_before_it_is_open));
+    with_watchdog(|| within_100_ms(closes_before_it_is_open));
     // The connection may or may not be made by then, so the test repeats.
     for _ in 0..50 {
-        story(|| {
+        with_watchdog(|| {
             closes_before_it_is_open();
         });
     }
@@ -498,15 +499,15 @@ fn close_before_opened() {
 
 /// Returns the duration of `close`.
 fn closes_before_it_is_open() -> Duration {
-    let peer = Peer::reads();
+    let peer = Peer::reading();
     let address = peer.address();
     let mut socket = sockeye::connect(address).expect("the address is valid");
     let (result, took) = timed(|| socket.close());
     result.expect("it cancels the attempt");
-    assert!(took < AT_ONCE, "took {took:?}");
-    socket.closed_timeout(AT_ONCE).expect("it was closed");
-    fails(read(&socket, 10), ErrorKind::Closed);
-    fails(socket.write(b"x"), ErrorKind::Closed);
+    assert!(took < PROMPT, "took {took:?}");
+    socket.closed_timeout(PROMPT).expect("it was closed");
+    assert_fails(read(&socket, 10), ErrorKind::Closed);
+    assert_fails(socket.write(b"x"), ErrorKind::Closed);
     let opened = at_once(|| socket.opened()).failure();
     assert!(matches!(opened, None | Some(ErrorKind::Closed)), "{opened:?}");
     // If the attempt was cancelled before it reached the peer, this connection ends the peer.
@@ -517,23 +518,23 @@ fn closes_before_it_is_open() -> Duration {
 /// A write and a close of the writer begin before the connection is made.
 #[test]
 fn closewriter_before_opened() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.read_to_end();
             wire.send(b"bye");
             wire.fin();
         });
         let (socket, go) = to_be_opened(&peer);
         let (mut writer, closer) = (socket.writer(), socket.writer());
-        let writing = blocked(move || writer.write(b"data"));
-        let closing = blocked(move || closer.close());
+        let writing = spawn_blocked(move || writer.write(b"data"));
+        let closing = spawn_blocked(move || closer.close());
         go.send(()).expect("the lookup waits");
         socket.opened().expect("the peer listens");
-        assert_eq!(writing.join_within(AT_ONCE).expect("the peer reads"), 4);
-        closing.join_within(AT_ONCE).expect("the peer reads");
+        assert_eq!(writing.join_within(PROMPT).expect("the peer reads"), 4);
+        closing.join_within(PROMPT).expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-        socket.closed_timeout(AT_ONCE).expect("both directions have ended");
-        peer.gets(b"data");
+        socket.closed_timeout(PROMPT).expect("both directions have ended");
+        peer.assert_received(b"data");
     });
 }
 
@@ -542,13 +543,13 @@ fn closewriter_before_opened() {
 /// Nothing happens, so the socket stays open.
 #[test]
 fn opened_then_peer_idle() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open(&peer);
         let (result, took) = timed(|| socket.closed_timeout(ms(300)));
         let error = result.expect_err("nothing happens");
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::TimedOut, true));
-        assert!(took >= ms(300) && took < ms(300) + AT_ONCE, "took {took:?}");
+        assert!(took >= ms(300) && took < ms(300) + PROMPT, "took {took:?}");
         assert_eq!(socket.phase(), Phase::Open);
     });
 }
@@ -558,19 +559,19 @@ fn opened_then_peer_idle() {
 fn peer_accepts_then_rst() {
     // The reset arrives before or after `opened` returns.
     for _ in 0..20 {
-        story(|| {
-            let peer = Peer::plays(|wire| wire.reset());
+        with_watchdog(|| {
+            let peer = Peer::scripted(|wire| wire.reset());
             let mut socket = sockeye::connect(peer.address()).expect("the address is valid");
             let opened = at_once(|| socket.opened()).failure();
             let allowed = [None, Some(ErrorKind::Reset), Some(ErrorKind::Connect)];
             assert!(allowed.contains(&opened), "{opened:?}");
-            peer.ending();
+            peer.finish();
             let cause = opened.unwrap_or(ErrorKind::Reset);
-            fails(read(&socket, 10), cause);
-            fails(socket.write(b"x"), cause);
-            fails(socket.write(b"y"), cause);
-            fails(socket.closed_timeout(AT_ONCE), cause);
-            fails(read(&socket, 10), cause);
+            assert_fails(read(&socket, 10), cause);
+            assert_fails(socket.write(b"x"), cause);
+            assert_fails(socket.write(b"y"), cause);
+            assert_fails(socket.closed_timeout(PROMPT), cause);
+            assert_fails(read(&socket, 10), cause);
         });
     }
 }
@@ -581,20 +582,20 @@ fn peer_accepts_then_rst() {
 /// immediate.
 #[test]
 fn blocked_private() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         let names = Names::public_only("late.test", &[V4]);
-        fails(names.connector().connect(("127.0.0.1", port)), ErrorKind::Denied);
+        assert_fails(names.connector().connect(("127.0.0.1", port)), ErrorKind::Denied);
 
         let mut socket = names.connector().connect(("late.test", port)).expect("a name");
         let reader = socket.reader();
-        let reading = call(move || read(reader, 10));
-        fails(socket.write(b"x"), ErrorKind::Denied);
-        fails(at_once(|| socket.opened()), ErrorKind::Denied);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Denied);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Denied);
-        nobody_came(&listener);
+        let reading = spawn_call(move || read(reader, 10));
+        assert_fails(socket.write(b"x"), ErrorKind::Denied);
+        assert_fails(at_once(|| socket.opened()), ErrorKind::Denied);
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Denied);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Denied);
+        assert_no_connection(&listener);
     });
 }
 
@@ -612,26 +613,26 @@ fn impatient() -> SocketOptions {
 }
 
 fn upgradable() -> SocketOptions {
-    with(SecureTransport::StartTls, trusting(authority()))
+    with(SecureTransport::StartTls, trust_only(authority()))
 }
 
 /// Returns a socket that connects to the peer when the test signals it.
 #[track_caller]
 fn to_be_opened(peer: &Peer) -> (Socket, mpsc::Sender<()>) {
-    let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
+    let (connector, go) = resolver_on_signal(|| Ok(vec![V4]));
     let address = ("late.test", peer.address().port());
     (connector.connect(address).expect("it is an address"), go)
 }
 
 /// Returns a socket whose attempt is refused when the test signals it.
 fn to_be_refused() -> (Socket, impl FnOnce()) {
-    let nothing = nothing_listens();
-    let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
+    let nothing = closed_port();
+    let (connector, go) = resolver_on_signal(|| Ok(vec![V4]));
     let address = ("late.test", nothing.address.port());
     let socket = connector.connect(address).expect("it is an address");
     (socket.clone(), move || {
         go.send(()).expect("the lookup waits");
-        fails(at_once(|| socket.opened()), ErrorKind::Connect);
+        assert_fails(at_once(|| socket.opened()), ErrorKind::Connect);
         drop(nothing);
     })
 }
@@ -643,7 +644,7 @@ fn leads_nowhere(id: &str, sort: &str, address: &str, reason: &str) {
         let socket = sockeye::connect(address).expect("it is an address");
         let error = at_once(|| socket.opened()).expect_err("the address is unreachable");
         assert_eq!(error.kind(), ErrorKind::Connect);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Connect);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Connect);
         let [attempt] = error.attempts() else {
             panic!("expected one attempt: {:?}", error.attempts());
         };

@@ -3,12 +3,13 @@
 use rustls::server::Acceptor;
 use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions};
 
-use crate::support::peer::{listen, nobody_came};
-use crate::support::tls::peer::Ending;
+use crate::support::peer::{assert_no_connection, listen};
+use crate::support::tls::peer::PeerReport;
 use crate::support::tls::{
-    Draft, Terms, TlsPeer, authority, dial, never_opened, terms, trusting_names, with,
+    CertSpec, ServerSetup, TlsPeer, assert_never_opened, authority, dial, server_config,
+    trust_only_names, with,
 };
-use crate::support::{Peer, at_once, fails, ms, story};
+use crate::support::{Peer, assert_fails, at_once, ms, with_watchdog};
 
 /// Default options act like no options.
 #[test]
@@ -19,8 +20,8 @@ fn empty() {
         SocketOptions::new().tcp(TcpOptions::default()),
     ];
     for options in defaults {
-        story(|| {
-            let peers = [Peer::reads(), Peer::reads()];
+        with_watchdog(|| {
+            let peers = [Peer::reading(), Peer::reading()];
             let plain = sockeye::connect(peers[0].address()).expect("the address is valid");
             let given = sockeye::connect_with(peers[1].address(), options).expect("it is valid");
             for socket in [&plain, &given] {
@@ -32,7 +33,7 @@ fn empty() {
             for socket in [plain, given] {
                 socket.close().expect("the close succeeds");
             }
-            peers.into_iter().for_each(|peer| peer.gets(b""));
+            peers.into_iter().for_each(|peer| peer.assert_received(b""));
         });
     }
 }
@@ -42,14 +43,14 @@ fn empty() {
 fn st_off() {
     assert_eq!("off".parse::<SecureTransport>().expect("a word"), SecureTransport::Off);
     assert_eq!(SecureTransport::Off.to_string(), "off");
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let options = SocketOptions::new().secure_transport(SecureTransport::Off);
         let socket = sockeye::connect_with(peer.address(), options).expect("it is valid");
         socket.opened().expect("the peer listens");
         looks(&socket, SecureTransport::Off);
         socket.close().expect("the close succeeds");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
@@ -58,13 +59,13 @@ fn st_off() {
 fn st_on() {
     assert_eq!("on".parse::<SecureTransport>().expect("a word"), SecureTransport::On);
     assert_eq!(SecureTransport::On.to_string(), "on");
-    story(|| {
-        let peer = TlsPeer::reads(&terms());
-        let socket = secured(&peer, trusting_names(authority()));
+    with_watchdog(|| {
+        let peer = TlsPeer::reading(&server_config());
+        let socket = secured(&peer, trust_only_names(authority()));
         assert!(socket.opened().expect("the peer is trusted").tls().is_some());
         looks(&socket, SecureTransport::On);
         socket.close().expect("the close succeeds");
-        assert_eq!(peer.gets(b"").session().server_name(), Some("good.test"));
+        assert_eq!(peer.assert_received(b"").session().server_name(), Some("good.test"));
     });
 }
 
@@ -93,32 +94,35 @@ fn unknown_field() {
     let address = listener.local_addr().expect("it listens");
     for tls in [TlsOptions::new().server_name("x"), TlsOptions::new().alpn(["h2"])] {
         let options = with(SecureTransport::Off, tls);
-        fails(at_once(|| sockeye::connect_with(address, options)), ErrorKind::InvalidOptions);
+        assert_fails(
+            at_once(|| sockeye::connect_with(address, options)),
+            ErrorKind::InvalidOptions,
+        );
     }
-    nobody_came(&listener);
+    assert_no_connection(&listener);
 }
 
 /// A server name and ALPN from the program. The certificate has to be for that name, so one for the dialled host fails.
 #[test]
 fn alpn_on() {
-    let tls = || trusting_names(authority()).server_name("other.test").alpn(["h2"]);
-    let sees_both = |ending: &Ending| {
+    let tls = || trust_only_names(authority()).server_name("other.test").alpn(["h2"]);
+    let sees_both = |ending: &PeerReport| {
         assert_eq!(hello(ending), (Some("other.test".to_owned()), vec![b"h2".to_vec()]));
     };
     let protocols = ["h2", "http/1.1"];
-    story(move || {
-        let other = Terms::new(authority().issues(&Draft::new(&["other.test"])));
-        let peer = TlsPeer::reads(&other.alpn(&protocols));
+    with_watchdog(move || {
+        let other = ServerSetup::new(authority().issues(&CertSpec::new(&["other.test"])));
+        let peer = TlsPeer::reading(&other.alpn(&protocols));
         let socket = secured(&peer, tls());
         assert_eq!(socket.opened().expect("the peer is trusted").alpn(), Some(&b"h2"[..]));
         looks(&socket, SecureTransport::On);
         socket.close().expect("the close succeeds");
-        sees_both(&peer.gets(b""));
+        sees_both(&peer.assert_received(b""));
 
-        let peer = TlsPeer::refused(&terms().alpn(&protocols));
+        let peer = TlsPeer::refused(&server_config().alpn(&protocols));
         let socket = secured(&peer, tls());
-        never_opened(&socket, ErrorKind::Tls);
-        sees_both(&peer.ending());
+        assert_never_opened(&socket, ErrorKind::Tls);
+        sees_both(&peer.finish());
     });
 }
 
@@ -128,9 +132,9 @@ fn order_bad_address_bad_option() {
     let unfit = || with(SecureTransport::Off, TlsOptions::new().alpn(["h2"]));
     let zero = || SocketOptions::new().read_timeout(ms(0));
     for options in [unfit, zero] {
-        fails(sockeye::connect_with("127.0.0.1:1", options()), ErrorKind::InvalidOptions);
+        assert_fails(sockeye::connect_with("127.0.0.1:1", options()), ErrorKind::InvalidOptions);
         for address in ["bad address", "127.0.0.1:0"] {
-            fails(sockeye::connect_with(address, options()), ErrorKind::InvalidAddress);
+            assert_fails(sockeye::connect_with(address, options()), ErrorKind::InvalidAddress);
         }
     }
 }
@@ -140,7 +144,7 @@ fn order_bad_address_bad_option() {
 /// Checks the state of an open, idle socket.
 #[track_caller]
 fn looks(socket: &Socket, mode: SecureTransport) {
-    fails(socket.closed_timeout(ms(60)), ErrorKind::TimedOut);
+    assert_fails(socket.closed_timeout(ms(60)), ErrorKind::TimedOut);
     assert_eq!(socket.secure_transport(), mode);
     assert!(!socket.upgraded());
     assert_eq!(socket.phase(), Phase::Open);
@@ -171,11 +175,11 @@ fn secured(peer: &TlsPeer, tls: TlsOptions) -> Socket {
 
 #[track_caller]
 fn is_no_mode(word: &str) {
-    fails(word.parse::<SecureTransport>(), ErrorKind::InvalidOptions);
+    assert_fails(word.parse::<SecureTransport>(), ErrorKind::InvalidOptions);
 }
 
 /// Returns the server name and the protocols of the received ClientHello.
-fn hello(ending: &Ending) -> (Option<String>, Vec<Vec<u8>>) {
+fn hello(ending: &PeerReport) -> (Option<String>, Vec<Vec<u8>>) {
     let mut wire = &ending.wire[..];
     let mut acceptor = Acceptor::default();
     let accepted = loop {

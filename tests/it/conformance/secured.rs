@@ -9,7 +9,7 @@ use sockeye::Socket;
 use super::certificates;
 use crate::support::peer::listen_on;
 use crate::support::tls::{Accepted, TlsPeer};
-use crate::support::{Call, blocked, read, read_exactly};
+use crate::support::{SpawnedCall, read, read_exactly, spawn_blocked};
 
 /// Listens on ::1, if the machine has it.
 pub fn listen_on_v6() -> Option<TcpListener> {
@@ -36,15 +36,15 @@ pub fn greets(mut socket: &Socket) {
 
 /// Starts a read that blocks.
 #[track_caller]
-pub fn reads(socket: &Socket) -> Call<io::Result<Vec<u8>>> {
+pub fn reads(socket: &Socket) -> SpawnedCall<io::Result<Vec<u8>>> {
     let reader = socket.reader();
-    blocked(move || read(reader, 10))
+    spawn_blocked(move || read(reader, 10))
 }
 
 /// Reads to the end and waits for its cue, so that a reset after the end is seen as well.
 pub fn looks_back(peer: &mut Accepted) {
     peer.read_to_end();
-    peer.await_cue();
+    peer.wait_signal();
 }
 
 /// Runs a handshake that the other end aborts with an alert.
@@ -59,8 +59,8 @@ pub fn is_refused(peer: &mut Accepted) {
 /// Starts a peer that never answers the ClientHello, and signals its arrival.
 pub fn silent() -> (TlsPeer, Receiver<()>) {
     let (tell, told) = mpsc::channel();
-    let peer = TlsPeer::plays(&certificates::good(), move |peer| {
-        peer.hear_hello();
+    let peer = TlsPeer::scripted(&certificates::valid_cert(), move |peer| {
+        peer.expect_client_hello();
         // The receiver is gone if the test does not need the signal.
         let _ = tell.send(());
     });

@@ -8,8 +8,8 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::names::Names;
-use crate::support::peer::{BlackHole, hole};
-use crate::support::{AT_ONCE, PATIENCE, eventually, ms, skip, story, timed, within_100_ms};
+use crate::support::peer::{BlackHole, fill_backlog};
+use crate::support::{PROMPT, WATCHDOG, eventually, ms, skip, timed, with_watchdog, within_100_ms};
 
 /// The reaction of an address to an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ impl Site {
                 }
                 Sort::Silent => {
                     socket.listen(0)?;
-                    Place::Silent { _hole: hole(socket.into()) }
+                    Place::Silent { _hole: fill_backlog(socket.into()) }
                 }
                 Sort::Refuses => Place::Refuses { _socket: socket },
             });
@@ -86,7 +86,7 @@ impl Site {
 fn await_route(ip: IpAddr) -> io::Result<()> {
     let listener = TcpListener::bind((ip, 0))?;
     let address = listener.local_addr()?;
-    eventually(PATIENCE, "the address is reached", || {
+    eventually(WATCHDOG, "the address is reached", || {
         TcpStream::connect_timeout(&address, ms(200)).is_ok()
     });
     Ok(())
@@ -98,16 +98,16 @@ fn await_route(ip: IpAddr) -> io::Result<()> {
 pub fn refused_first(id: &'static str, name: &'static str, addresses: [IpAddr; 2]) {
     let sorts = [(addresses[0], Sort::Refuses), (addresses[1], Sort::Listens)];
     let Some(site) = Site::of(id, &sorts) else { return };
-    story(move || within_100_ms(|| second_answers(&site, name, addresses)));
+    with_watchdog(move || within_100_ms(|| second_answers(&site, name, addresses)));
 }
 
 /// Checks a name whose first address answers no SYN: the second one, which listens, is tried after the delay.
 pub fn silent_first(id: &'static str, name: &'static str, addresses: [IpAddr; 2]) {
     let sorts = [(addresses[0], Sort::Silent), (addresses[1], Sort::Listens)];
     let Some(site) = Site::of(id, &sorts) else { return };
-    story(move || {
+    with_watchdog(move || {
         let took = second_answers(&site, name, addresses);
-        assert!(took >= ms(240) && took <= AT_ONCE, "took {took:?}");
+        assert!(took >= ms(240) && took <= PROMPT, "took {took:?}");
     });
 }
 

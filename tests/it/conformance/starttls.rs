@@ -7,17 +7,19 @@ use std::sync::mpsc;
 
 use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions};
 
-use super::certificates::{self, good};
+use super::certificates::{self, valid_cert};
 use super::names::V4;
 use super::secured::{answers, greets, is_refused, listen_on_v6, looks_back, reads, silent};
-use crate::support::peer::{How, listen_with_room};
+use crate::support::peer::{EndKind, listen_with_room};
 use crate::support::tls::{
-    ASK, Accepted, GO, Terms, TlsPeer, VERSIONS, ask, contains, dial, fails_to_upgrade,
-    is_injected, is_upgraded, never_opened, refuses_upgrades,
+    ASK, Accepted, GO, ServerSetup, TlsPeer, VERSIONS, ask, assert_injection_refused,
+    assert_never_opened, assert_refuses_upgrades, assert_upgrade_fails, assert_upgraded, contains,
+    dial,
 };
 use crate::support::{
-    AT_ONCE, Call, PATIENCE, at_once, blocked, call, fails, fill, looks_up_on_cue, ms, read,
-    read_exactly, read_to_end, skip, story, timed, within_100_ms,
+    PROMPT, SpawnedCall, WATCHDOG, assert_fails, at_once, fill_send_buffer, ms, read, read_exactly,
+    read_to_end, resolver_on_signal, skip, spawn_blocked, spawn_call, timed, with_watchdog,
+    within_100_ms,
 };
 
 // -------------------------------------------------------------------- the two sockets
@@ -25,8 +27,8 @@ use crate::support::{
 /// Plaintext, the upgrade, TLS, and a close.
 #[test]
 fn normal() {
-    story(|| {
-        let peer = agrees(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = agrees(&valid_cert(), |peer| {
             peer.handshake();
             answers(peer);
         });
@@ -40,12 +42,12 @@ fn normal() {
         );
         new.opened().expect("the certificate is trusted");
         greets(&new);
-        is_upgraded(&old);
+        assert_upgraded(&old);
         assert!(!new.upgraded());
         assert_eq!((new.secure_transport(), new.phase()), (SecureTransport::On, Phase::Open));
         new.close().expect("the peer reads");
-        new.closed_timeout(AT_ONCE).expect("it was closed");
-        let ending = peer.gets(b"hi");
+        new.closed_timeout(PROMPT).expect("it was closed");
+        let ending = peer.assert_received(b"hi");
         assert_eq!(ending.clear(), ASK);
         assert_eq!(ending.session().server_name(), Some("good.test"));
     });
@@ -54,55 +56,55 @@ fn normal() {
 /// The upgrade is requested right after `connect`.
 #[test]
 fn never_used() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let old = dial("good.test", &peer, starttls());
         let new = old.start_tls().expect("the peer listens");
         new.opened().expect("the certificate is trusted");
         greets(&new);
         old.opened().expect("it was open");
-        is_upgraded(&old);
+        assert_upgraded(&old);
     });
 }
 
 /// No data was exchanged before the upgrade.
 #[test]
 fn after_opened_unused() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let (old, new) = upgraded("good.test", &peer);
         greets(&new);
-        old.closed_timeout(AT_ONCE).expect("it was upgraded");
+        old.closed_timeout(PROMPT).expect("it was upgraded");
     });
 }
 
 /// The options do not allow an upgrade.
 #[test]
 fn absent() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |_| ());
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |_| ());
         let socket = dial("good.test", &peer, SocketOptions::new());
-        refuses_upgrades(&socket, ErrorKind::InvalidState);
+        assert_refuses_upgrades(&socket, ErrorKind::InvalidState);
         socket.opened().expect("the peer listens");
-        refuses_upgrades(&socket, ErrorKind::InvalidState);
+        assert_refuses_upgrades(&socket, ErrorKind::InvalidState);
         socket.close().expect("the close succeeds");
-        peer.got_only(b"");
+        peer.assert_received_only(b"");
     });
 }
 
 /// A second upgrade is requested on the upgraded socket.
 #[test]
 fn on_new() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let old = opened("good.test", &peer);
         let new = old.start_tls().expect("the upgrade may start");
-        refuses_upgrades(&new, ErrorKind::InvalidState);
+        assert_refuses_upgrades(&new, ErrorKind::InvalidState);
         new.opened().expect("the certificate is trusted");
-        refuses_upgrades(&new, ErrorKind::InvalidState);
+        assert_refuses_upgrades(&new, ErrorKind::InvalidState);
         greets(&new);
-        refuses_upgrades(&new, ErrorKind::InvalidState);
-        is_upgraded(&old);
+        assert_refuses_upgrades(&new, ErrorKind::InvalidState);
+        assert_upgraded(&old);
     });
 }
 
@@ -110,24 +112,24 @@ fn on_new() {
 #[test]
 fn old_close_during() {
     for close in [|old: &Socket| old.close().expect("it was upgraded"), Socket::abort] {
-        story(move || {
-            let peer = TlsPeer::plays(&good(), |peer| {
-                peer.await_cue();
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&valid_cert(), |peer| {
+                peer.wait_signal();
                 peer.handshake();
                 answers(peer);
             });
             let old = opened("good.test", &peer);
             let new = old.start_tls().expect("the upgrade may start");
             let closer = old.clone();
-            call(move || close(&closer)).join_within(AT_ONCE);
+            spawn_call(move || close(&closer)).join_within(PROMPT);
             assert_eq!(new.phase(), Phase::Upgrading);
-            peer.cue();
+            peer.signal();
             new.opened().expect("the certificate is trusted");
             at_once(|| close(&old));
             greets(&new);
-            is_upgraded(&old);
+            assert_upgraded(&old);
             new.close().expect("the peer reads");
-            peer.gets(b"hi");
+            peer.assert_received(b"hi");
         });
     }
 }
@@ -135,43 +137,43 @@ fn old_close_during() {
 /// Reader and writer of the old socket are created before or after the upgrade.
 #[test]
 fn old_streams_after() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let old = opened("good.test", &peer);
         let before = (old.reader(), old.writer());
         let new = old.start_tls().expect("the upgrade may start");
         new.opened().expect("the certificate is trusted");
         for (reader, writer) in [(old.reader(), old.writer()), before] {
             for _ in 0..2 {
-                fails(read(&reader, 10), ErrorKind::Upgraded);
-                fails((&writer).write(b"plain?"), ErrorKind::Upgraded);
+                assert_fails(read(&reader, 10), ErrorKind::Upgraded);
+                assert_fails((&writer).write(b"plain?"), ErrorKind::Upgraded);
                 reader.cancel();
                 writer.abort();
             }
         }
         greets(&new);
-        is_upgraded(&old);
+        assert_upgraded(&old);
         new.close().expect("the peer reads");
-        peer.gets(b"hi");
+        peer.assert_received(b"hi");
     });
 }
 
 /// Reader and writer of the old socket are used right after the upgrade began.
 #[test]
 fn sync_use_after() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let old = opened("good.test", &peer);
         let (reader, mut writer) = (old.reader(), old.writer());
         let new = old.start_tls().expect("the upgrade may start");
-        let writing = call(move || writer.write(b"plain?"));
-        let reading = call(move || read(reader, 10));
-        fails(writing.join_within(AT_ONCE), ErrorKind::Upgraded);
-        fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
+        let writing = spawn_call(move || writer.write(b"plain?"));
+        let reading = spawn_call(move || read(reader, 10));
+        assert_fails(writing.join_within(PROMPT), ErrorKind::Upgraded);
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Upgraded);
         new.opened().expect("the certificate is trusted");
         greets(&new);
         new.close().expect("the peer reads");
-        let ending = peer.gets(b"hi");
+        let ending = peer.assert_received(b"hi");
         assert_eq!(ending.clear(), b"");
         // All later bytes are in records.
         ending.records();
@@ -184,9 +186,9 @@ fn sync_use_after() {
 /// A plaintext write is in progress when the upgrade is requested.
 #[test]
 fn queued_writes() {
-    story(|| {
-        let peer = TlsPeer::on(listen_with_room(4096), &good(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::on(listen_with_room(4096), &valid_cert(), |peer| {
+            peer.wait_signal();
             assert!(peer.handshake_when_it_comes(), "a handshake follows the plaintext");
             answers(peer);
         });
@@ -194,30 +196,30 @@ fn queued_writes() {
         let old = dial("good.test", &peer, starttls().tcp(little));
         old.opened().expect("the peer listens");
         // The socket accepts no more, so the two writes must block.
-        let taken = fill(&old);
+        let taken = fill_send_buffer(&old);
         let writings = [&b"FIRST\r\n"[..], b"LAST\r\n"].map(|line| {
             let mut writer = old.writer();
-            blocked(move || writer.write(line).map(|count| count == line.len()))
+            spawn_blocked(move || writer.write(line).map(|count| count == line.len()))
         });
         let upgrading = old.clone();
-        let upgrade = blocked(move || upgrading.start_tls());
+        let upgrade = spawn_blocked(move || upgrading.start_tls());
         assert!(!old.upgraded(), "the writes come first");
-        fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert_fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert!(
-            writings.iter().all(Call::is_running) && upgrade.is_running(),
+            writings.iter().all(SpawnedCall::is_running) && upgrade.is_running(),
             "the peer does not read"
         );
         assert_eq!(old.phase(), Phase::Open);
-        peer.cue();
+        peer.signal();
         for writing in writings {
             assert!(writing.join().expect("the peer reads"), "the write is accepted whole");
         }
         let new = upgrade.join().expect("the upgrade may start");
         new.opened().expect("the certificate is trusted");
         greets(&new);
-        is_upgraded(&old);
+        assert_upgraded(&old);
         new.close().expect("the peer reads");
-        let ending = peer.gets(b"hi");
+        let ending = peer.assert_received(b"hi");
         let (filling, lines) = ending.clear().split_at(taken);
         assert!(filling.iter().all(|byte| *byte == b'w'));
         // The two writers may get their turns in either order.
@@ -229,36 +231,36 @@ fn queued_writes() {
 /// A write and the upgrade both begin before the connection is made.
 #[test]
 fn queued_writes_before_opened() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
-            assert_eq!(peer.hear(ASK.len()), ASK);
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| {
+            assert_eq!(peer.recv_raw(ASK.len()), ASK);
             peer.handshake();
             answers(peer);
         });
-        let (connector, go) = looks_up_on_cue(|| Ok(vec![V4]));
+        let (connector, go) = resolver_on_signal(|| Ok(vec![V4]));
         let address = format!("good.test:{}", peer.address().port());
         let old = connector.connect_with(address, starttls()).expect("they are valid");
         let mut writer = old.writer();
-        let writing = blocked(move || writer.write(ASK));
+        let writing = spawn_blocked(move || writer.write(ASK));
         let upgrading = old.clone();
-        let upgrade = blocked(move || upgrading.start_tls());
+        let upgrade = spawn_blocked(move || upgrading.start_tls());
         go.send(()).expect("the lookup waits for it");
         assert_eq!(writing.join().expect("the peer listens"), ASK.len());
         let new = upgrade.join().expect("the upgrade may start");
         new.opened().expect("the certificate is trusted");
         greets(&new);
-        is_upgraded(&old);
+        assert_upgraded(&old);
         new.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"hi").clear(), ASK);
+        assert_eq!(peer.assert_received(b"hi").clear(), ASK);
     });
 }
 
 /// Reads of the old readers are blocked when the upgrade is requested.
 #[test]
 fn pending_read() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
-            assert_eq!(peer.hear(ASK.len()), ASK);
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| {
+            assert_eq!(peer.recv_raw(ASK.len()), ASK);
             peer.handshake();
             answers(peer);
         });
@@ -269,31 +271,31 @@ fn pending_read() {
         new.opened().expect("the certificate is trusted");
         greets(&new);
         for reading in readings {
-            fails(reading.join_within(AT_ONCE), ErrorKind::Upgraded);
+            assert_fails(reading.join_within(PROMPT), ErrorKind::Upgraded);
         }
-        is_upgraded(&old);
+        assert_upgraded(&old);
     });
 }
 
 /// A write on the new socket begins before its handshake is complete.
 #[test]
 fn write_new_before_opened() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| {
+            peer.wait_signal();
             peer.handshake();
             answers(peer);
         });
         let old = opened("good.test", &peer);
         let new = old.start_tls().expect("the upgrade may start");
         let mut writer = new.writer();
-        let writing = blocked(move || writer.write(b"hi"));
-        peer.cue();
+        let writing = spawn_blocked(move || writer.write(b"hi"));
+        peer.signal();
         assert_eq!(writing.join().expect("the certificate is trusted"), 2);
         new.opened().expect("the certificate is trusted");
         assert_eq!(read_exactly(&new, 2).expect("the peer answers"), b"yo");
         new.close().expect("the peer reads");
-        let ending = peer.gets(b"hi");
+        let ending = peer.assert_received(b"hi");
         assert_eq!(ending.clear(), b"");
         ending.records();
     });
@@ -303,8 +305,8 @@ fn write_new_before_opened() {
 #[test]
 fn tls_peer_speaks_first() {
     for version in VERSIONS {
-        story(move || {
-            let peer = agrees(&good().only(version), |peer| {
+        with_watchdog(move || {
+            let peer = agrees(&valid_cert().only(version), |peer| {
                 peer.handshake();
                 peer.send(b"server first");
             });
@@ -321,7 +323,7 @@ fn tls_peer_speaks_first() {
 /// The server name of the upgrade is the certificate's, and the host is an address.
 #[test]
 fn esh_match() {
-    story(|| {
+    with_watchdog(|| {
         let peer = TlsPeer::secured(&certificates::wronghost(), answers);
         let old = opened("127.0.0.1", &peer);
         let tls = certificates::trusted().server_name("other.test");
@@ -333,13 +335,13 @@ fn esh_match() {
 /// The server name of the upgrade is another name, and the certificate is for the host.
 #[test]
 fn esh_mismatch() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), is_refused);
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), is_refused);
         let old = opened("good.test", &peer);
         let tls = certificates::trusted().server_name("other.test");
         let new = old.start_tls_with(tls).expect("the upgrade may start");
-        never_opened(&new, ErrorKind::Tls);
-        peer.ending();
+        assert_never_opened(&new, ErrorKind::Tls);
+        peer.finish();
     });
 }
 
@@ -360,8 +362,8 @@ fn ip6_host_esh() {
 /// The host is in upper case.
 #[test]
 fn uppercase_host() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let (_old, new) = upgraded("GOOD.TEST", &peer);
         assert_eq!(new.opened().expect("it is open").requested().hostname(), "GOOD.TEST");
         let name = upgraded_name(peer, &new).expect("a name is sent");
@@ -372,8 +374,8 @@ fn uppercase_host() {
 /// The host has a trailing dot.
 #[test]
 fn trailing_dot_host() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let (_old, new) = upgraded("good.test.", &peer);
         assert_eq!(new.opened().expect("it is open").requested().hostname(), "good.test.");
         assert_eq!(upgraded_name(peer, &new).as_deref(), Some("good.test"));
@@ -385,8 +387,8 @@ fn trailing_dot_host() {
 /// With `allow_half_open`, the peer sends `close_notify`, and the program continues to write.
 #[test]
 fn halfopen_inherited() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"x");
             peer.close_notify();
             assert_eq!(peer.receive(4), b"more");
@@ -395,47 +397,47 @@ fn halfopen_inherited() {
         let new = old.start_tls().expect("the upgrade may start");
         new.opened().expect("the certificate is trusted");
         assert_eq!(read_to_end(&new).expect("a clean end"), b"x");
-        fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!((&new).write(b"more").expect("the peer reads"), 4);
-        fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_fails(new.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!(new.phase(), Phase::HalfClosed);
         new.close().expect("the peer reads");
-        peer.gets(b"more");
+        peer.assert_received(b"more");
     });
 }
 
 /// Without `allow_half_open`, a `close_notify` of the peer ends both directions.
 #[test]
 fn halfopen_false_inherited() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"x");
             peer.close_notify();
         });
         let (_old, new) = upgraded("good.test", &peer);
         assert_eq!(read_to_end(&new).expect("a clean end"), b"x");
-        new.closed_timeout(AT_ONCE).expect("a clean end");
-        peer.gets(b"");
-        fails((&new).write(b"more"), ErrorKind::Closed);
+        new.closed_timeout(PROMPT).expect("a clean end");
+        peer.assert_received(b"");
+        assert_fails((&new).write(b"more"), ErrorKind::Closed);
     });
 }
 
 /// A read is blocked when FIN arrives without `close_notify`.
 #[test]
 fn truncation_delayed() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"data");
-            peer.await_cue();
+            peer.wait_signal();
             peer.fin();
         });
         let (old, new) = upgraded("good.test", &peer);
         assert_eq!(read(&new, 10).expect("the peer sends"), b"data");
         let reading = reads(&new);
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Truncated);
-        fails(new.closed_timeout(AT_ONCE), ErrorKind::Truncated);
-        fails((&new).write(b"x"), ErrorKind::Truncated);
+        peer.signal();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Truncated);
+        assert_fails(new.closed_timeout(PROMPT), ErrorKind::Truncated);
+        assert_fails((&new).write(b"x"), ErrorKind::Truncated);
         old.closed().expect("it was upgraded");
     });
 }
@@ -443,50 +445,50 @@ fn truncation_delayed() {
 /// A read is blocked when the peer resets the connection.
 #[test]
 fn truncation_rst() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
+            peer.wait_signal();
             peer.reset();
         });
         let (_old, new) = upgraded("good.test", &peer);
         let reading = reads(&new);
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        fails(new.closed_timeout(AT_ONCE), ErrorKind::Reset);
-        fails((&new).write(b"x"), ErrorKind::Reset);
+        peer.signal();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Reset);
+        assert_fails(new.closed_timeout(PROMPT), ErrorKind::Reset);
+        assert_fails((&new).write(b"x"), ErrorKind::Reset);
     });
 }
 
 /// The program closes the new socket.
 #[test]
 fn close_new() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), looks_back);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), looks_back);
         let (_old, new) = upgraded("good.test", &peer);
         new.close().expect("the close succeeds");
-        new.closed_timeout(AT_ONCE).expect("it was closed");
-        peer.cue();
-        peer.gets(b"");
+        new.closed_timeout(PROMPT).expect("it was closed");
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
 /// The program closes the new socket during its handshake.
 #[test]
 fn close_new_during() {
-    story(|| {
+    with_watchdog(|| {
         within_100_ms(|| {
             let (peer, asked) = silent();
             let old = opened("good.test", &peer);
             let new = old.start_tls().expect("the upgrade may start");
-            asked.recv_timeout(PATIENCE).expect("a handshake begins");
+            asked.recv_timeout(WATCHDOG).expect("a handshake begins");
             let opening = new.clone();
-            let opening = blocked(move || opening.opened());
+            let opening = spawn_blocked(move || opening.opened());
             let (closed, took) = timed(|| new.close());
             closed.expect("there is nothing to hand over");
-            fails(opening.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(new.opened(), ErrorKind::Closed);
+            assert_fails(opening.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(new.opened(), ErrorKind::Closed);
             new.closed().expect("it was closed");
-            assert_ne!(peer.ending().first, How::OwnDoing);
+            assert_ne!(peer.finish().first, EndKind::ClosedLocally);
             took
         });
     });
@@ -528,7 +530,7 @@ fn upgraded_name(peer: TlsPeer, new: &Socket) -> Option<String> {
     new.opened().expect("the certificate is trusted");
     greets(new);
     new.close().expect("the peer reads");
-    peer.gets(b"hi").session().server_name().map(str::to_owned)
+    peer.assert_received(b"hi").session().server_name().map(str::to_owned)
 }
 
 #[track_caller]
@@ -536,7 +538,7 @@ fn upgrades_at_ip6(id: &str, upgrade: fn(&Socket) -> sockeye::Result<Socket>) {
     let Some(listener) = listen_on_v6() else {
         return skip(id, "this machine has no IPv6");
     };
-    story(move || {
+    with_watchdog(move || {
         let peer = TlsPeer::on(listener, &certificates::ip(), |peer| {
             peer.handshake();
             answers(peer);
@@ -549,10 +551,10 @@ fn upgrades_at_ip6(id: &str, upgrade: fn(&Socket) -> sockeye::Result<Socket>) {
 // -------------------------------------------------------------------- peers
 
 /// Starts a peer that greets in plaintext, receives the request for TLS, and agrees.
-fn agrees(terms: &Terms, then: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
-    TlsPeer::plays(terms, |peer| {
+fn agrees(setup: &ServerSetup, then: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
+    TlsPeer::scripted(setup, |peer| {
         peer.raw(b"READY\r\n");
-        peer.agrees();
+        peer.accept_starttls();
         then(peer);
     })
 }

@@ -10,16 +10,16 @@ use sockeye::{
     Connector, ErrorKind, Phase, SecureTransport, Socket, SocketAddress, SocketOptions, TlsVersion,
 };
 
-use super::certificates::{self, good};
+use super::certificates::{self, valid_cert};
 use super::secured::{answers, greets, is_refused, listen_on_v6, looks_back, reads, silent};
-use crate::support::peer::nothing_listens;
+use crate::support::peer::closed_port;
 use crate::support::tls::{
-    Accepted, Terms, TlsPeer, connector, contains, dial, never_opened, refuses_upgrades,
-    rustls_error,
+    Accepted, ServerSetup, TlsPeer, assert_never_opened, assert_refuses_upgrades, connector,
+    contains, dial, rustls_error,
 };
 use crate::support::{
-    AT_ONCE, PATIENCE, at_once, blocked, call, fails, kind_of, ms, read, read_exactly, read_to_end,
-    skip, story, timed, within_100_ms,
+    PROMPT, WATCHDOG, assert_fails, at_once, crate_kind, ms, read, read_exactly, read_to_end, skip,
+    spawn_blocked, spawn_call, timed, with_watchdog, within_100_ms,
 };
 
 // -------------------------------------------------------------------- successful handshakes
@@ -27,8 +27,8 @@ use crate::support::{
 /// The server supports TLS 1.2 at most.
 #[test]
 fn good_12() {
-    story(|| {
-        let peer = TlsPeer::secured(&good().only(TlsVersion::Tls12), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert().only(TlsVersion::Tls12), answers);
         let socket = opened("good.test", &peer);
         let info = socket.opened().expect("it is open");
         assert_eq!(info.tls().expect("it is secure").version(), TlsVersion::Tls12);
@@ -39,9 +39,9 @@ fn good_12() {
 /// The server delays its side of the handshake.
 #[test]
 fn opened_timing() {
-    story(|| {
+    with_watchdog(|| {
         let (tell, told) = mpsc::channel();
-        let peer = TlsPeer::plays(&good(), move |peer| {
+        let peer = TlsPeer::scripted(&valid_cert(), move |peer| {
             peer.begin();
             assert!(peer.take_in().expect("it is TLS"), "a ClientHello comes");
             peer.wait(ms(400));
@@ -63,28 +63,30 @@ fn opened_timing() {
 /// The address is an object.
 #[test]
 fn object_address() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let address =
             SocketAddress::new("good.test", peer.address().port()).expect("it is an address");
         let socket = connector().connect_with(address, on()).expect("the options are valid");
         socket.opened().expect("the certificate is trusted");
         greets(&socket);
         socket.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"hi").session().server_name(), Some("good.test"));
+        assert_eq!(peer.assert_received(b"hi").session().server_name(), Some("good.test"));
     });
 }
 
 /// The host has a trailing dot.
 #[test]
 fn trailing_dot() {
-    story(|| assert_eq!(greeting("good.test.", &good()).as_deref(), Some("good.test")));
+    with_watchdog(|| {
+        assert_eq!(greeting("good.test.", &valid_cert()).as_deref(), Some("good.test"))
+    });
 }
 
 /// The certificate is for every name of a domain.
 #[test]
 fn wildcard() {
-    story(|| {
+    with_watchdog(|| {
         let name = greeting("a.wild.test", &certificates::wild());
         assert_eq!(name.as_deref(), Some("a.wild.test"));
     });
@@ -96,7 +98,7 @@ fn ip6_san() {
     let Some(listener) = listen_on_v6() else {
         return skip("tls-on.ip6-san", "this machine has no IPv6");
     };
-    story(|| {
+    with_watchdog(|| {
         let peer = TlsPeer::on(listener, &certificates::ip(), |peer| {
             peer.handshake();
             answers(peer);
@@ -104,15 +106,19 @@ fn ip6_san() {
         let socket = opened("[::1]", &peer);
         greets(&socket);
         socket.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"hi").session().server_name(), None, "an address is not sent as SNI");
+        assert_eq!(
+            peer.assert_received(b"hi").session().server_name(),
+            None,
+            "an address is not sent as SNI"
+        );
     });
 }
 
 /// The host is `localhost`, which the system resolves.
 #[test]
 fn localhost() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let address = format!("localhost:{}", peer.address().port());
         let socket = sockeye::connect_with(address, on()).expect("they are valid");
         socket.opened().expect("the certificate is trusted");
@@ -123,47 +129,50 @@ fn localhost() {
 /// The server supports ALPN, but the client offers no protocol.
 #[test]
 fn alpn_offered() {
-    story(|| {
+    with_watchdog(|| {
         // The server would reject a client that offers only other protocols.
-        let peer = TlsPeer::reads(&good().alpn(&["h2", "http/1.1"]));
+        let peer = TlsPeer::reading(&valid_cert().alpn(&["h2", "http/1.1"]));
         let socket = opened("good.test", &peer);
         assert_eq!(socket.opened().expect("it is open").alpn(), None);
         socket.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"").session().alpn_protocol(), None);
+        assert_eq!(peer.assert_received(b"").session().alpn_protocol(), None);
     });
 }
 
 /// A write begins before the handshake is complete.
 #[test]
 fn write_before_opened() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| {
+            peer.wait_signal();
             peer.handshake();
             assert_eq!(peer.receive(5), b"early");
             peer.send(b"ok");
         });
         let socket = dial("good.test", &peer, on());
         let mut writer = socket.writer();
-        let writing = blocked(move || writer.write(b"early"));
-        peer.cue();
+        let writing = spawn_blocked(move || writer.write(b"early"));
+        peer.signal();
         assert_eq!(writing.join().expect("the certificate is trusted"), 5);
         socket.opened().expect("the certificate is trusted");
         assert_eq!(read_exactly(&socket, 2).expect("the peer answers"), b"ok");
         socket.close().expect("the peer reads");
-        assert!(!contains(&peer.gets(b"early").wire, b"early"), "the data was sent in plaintext");
+        assert!(
+            !contains(&peer.assert_received(b"early").wire, b"early"),
+            "the data was sent in plaintext"
+        );
     });
 }
 
 /// An upgrade is requested.
 #[test]
 fn starttls() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), answers);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), answers);
         let socket = dial("good.test", &peer, on());
-        refuses_upgrades(&socket, ErrorKind::InvalidState);
+        assert_refuses_upgrades(&socket, ErrorKind::InvalidState);
         socket.opened().expect("the certificate is trusted");
-        refuses_upgrades(&socket, ErrorKind::InvalidState);
+        assert_refuses_upgrades(&socket, ErrorKind::InvalidState);
         assert_eq!(socket.phase(), Phase::Open);
         greets(&socket);
     });
@@ -174,8 +183,8 @@ fn starttls() {
 /// The peer sends `close_notify` and leaves the stream open.
 #[test]
 fn close_notify_no_fin() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"data");
             peer.close_notify();
         });
@@ -184,17 +193,17 @@ fn close_notify_no_fin() {
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
         assert_eq!(read(&socket, 10).expect("the end stays"), b"");
         // The peer reads up to this side's end, and sends nothing more before that.
-        peer.gets(b"");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        fails(writer.write(b"x"), ErrorKind::Closed);
+        peer.assert_received(b"");
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        assert_fails(writer.write(b"x"), ErrorKind::Closed);
     });
 }
 
 /// The same with `allow_half_open`: the program continues to write, then ends.
 #[test]
 fn close_notify_halfopen() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"data");
             peer.close_notify();
             assert_eq!(peer.receive(4), b"more");
@@ -202,100 +211,100 @@ fn close_notify_halfopen() {
         let socket = dial("good.test", &peer, on().allow_half_open(true));
         socket.opened().expect("the certificate is trusted");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
-        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::HalfClosed);
         assert_eq!((&socket).write(b"more").expect("the peer reads"), 4);
         socket.writer().close().expect("the peer reads");
-        peer.gets(b"more");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
+        peer.assert_received(b"more");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
     });
 }
 
 /// Data and FIN arrive without `close_notify`.
 #[test]
 fn truncation() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"data");
             peer.fin();
         });
         let socket = opened("good.test", &peer);
         let mut writer = socket.writer();
         assert_eq!(read(&socket, 10).expect("the data arrived before"), b"data");
-        fails(read(&socket, 10), ErrorKind::Truncated);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
-        fails(writer.write(b"x"), ErrorKind::Truncated);
+        assert_fails(read(&socket, 10), ErrorKind::Truncated);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Truncated);
+        assert_fails(writer.write(b"x"), ErrorKind::Truncated);
         socket.close().expect("it had ended");
-        fails(socket.closed(), ErrorKind::Truncated);
+        assert_fails(socket.closed(), ErrorKind::Truncated);
     });
 }
 
 /// A read is blocked when FIN arrives without `close_notify`.
 #[test]
 fn truncation_delayed() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"data");
-            peer.await_cue();
+            peer.wait_signal();
             peer.fin();
         });
         let socket = opened("good.test", &peer);
         assert_eq!(read(&socket, 10).expect("the peer sends"), b"data");
         let reading = reads(&socket);
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Truncated);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
-        fails((&socket).write(b"x"), ErrorKind::Truncated);
+        peer.signal();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Truncated);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Truncated);
+        assert_fails((&socket).write(b"x"), ErrorKind::Truncated);
     });
 }
 
 /// Data and FIN arrive without `close_notify`, and no call reads.
 #[test]
 fn truncation_no_read() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
             peer.send(b"data");
             peer.fin();
         });
         let socket = opened("good.test", &peer);
-        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         assert_eq!(read(&socket, 10).expect("it waits"), b"data");
-        fails(read(&socket, 10), ErrorKind::Truncated);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
+        assert_fails(read(&socket, 10), ErrorKind::Truncated);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Truncated);
     });
 }
 
 /// A read is blocked when the peer resets the connection.
 #[test]
 fn rst() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
+            peer.wait_signal();
             peer.reset();
         });
         let socket = opened("good.test", &peer);
         let reading = reads(&socket);
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-        fails((&socket).write(b"x"), ErrorKind::Reset);
+        peer.signal();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Reset);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Reset);
+        assert_fails((&socket).write(b"x"), ErrorKind::Reset);
     });
 }
 
 /// Plaintext arrives between TLS records.
 #[test]
 fn plaintext_after_handshake() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), |peer| {
+            peer.wait_signal();
             peer.raw(b"not a TLS record, surely not");
         });
         let socket = opened("good.test", &peer);
         let reading = reads(&socket);
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Tls);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Tls);
-        fails((&socket).write(b"x"), ErrorKind::Tls);
+        peer.signal();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Tls);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Tls);
+        assert_fails((&socket).write(b"x"), ErrorKind::Tls);
     });
 }
 
@@ -304,67 +313,67 @@ fn plaintext_after_handshake() {
 /// The program closes an idle socket with unread session tickets.
 #[test]
 fn close() {
-    story(|| {
-        let peer = TlsPeer::secured(&good().tickets(4), looks_back);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert().tickets(4), looks_back);
         let socket = opened("good.test", &peer);
         socket.close().expect("the close succeeds");
-        peer.cue();
-        peer.gets(b"");
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
 /// The program closes after a write in another thread.
 #[test]
 fn close_queued() {
-    story(|| {
-        let peer = TlsPeer::secured(&good(), looks_back);
+    with_watchdog(|| {
+        let peer = TlsPeer::secured(&valid_cert(), looks_back);
         let socket = opened("good.test", &peer);
         let mut writer = socket.writer();
         assert_eq!(
-            call(move || writer.write(b"queued")).join().expect("the send buffer has room"),
+            spawn_call(move || writer.write(b"queued")).join().expect("the send buffer has room"),
             6
         );
         socket.close().expect("the close succeeds");
-        peer.cue();
-        peer.gets(b"queued");
+        peer.signal();
+        peer.assert_received(b"queued");
     });
 }
 
 /// The program aborts.
 #[test]
 fn abort() {
-    story(|| {
+    with_watchdog(|| {
         let (tell, told) = mpsc::channel();
         // Without session tickets nothing is unread that would turn a clean end into a reset.
-        let peer = TlsPeer::secured(&good().tickets(0), move |_| {
+        let peer = TlsPeer::secured(&valid_cert().tickets(0), move |_| {
             tell.send(()).expect("the test waits for it");
         });
         let socket = opened("good.test", &peer);
         // This side's last flight may not be sent yet, and an abort would drop it.
-        told.recv_timeout(PATIENCE).expect("the peer's handshake ends");
+        told.recv_timeout(WATCHDOG).expect("the peer's handshake ends");
         at_once(|| {
             socket.writer().abort();
-            peer.sees_a_reset();
+            peer.assert_reset();
         });
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-        fails(read(&socket, 10), ErrorKind::Closed);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Closed);
+        assert_fails(read(&socket, 10), ErrorKind::Closed);
     });
 }
 
 /// The program cancels its reader.
 #[test]
 fn cancel() {
-    story(|| {
-        let peer = TlsPeer::reads(&good());
+    with_watchdog(|| {
+        let peer = TlsPeer::reading(&valid_cert());
         let socket = opened("good.test", &peer);
         socket.reader().cancel();
         assert_eq!(read(&socket, 10).expect("reading has ended"), b"");
         assert_eq!((&socket).write(b"w").expect("the peer reads"), 1);
-        fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(400)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::HalfClosed);
         assert_eq!(read(&socket, 10).expect("the end stays"), b"");
         socket.close().expect("the peer reads");
-        peer.gets(b"w");
+        peer.assert_received(b"w");
     });
 }
 
@@ -384,10 +393,10 @@ fn opened(host: &str, peer: &TlsPeer) -> Socket {
 
 /// Exchanges data with this host, and returns the server name that the peer received.
 #[track_caller]
-fn greeting(host: &str, terms: &Terms) -> Option<String> {
-    let peer = TlsPeer::secured(terms, answers);
+fn greeting(host: &str, setup: &ServerSetup) -> Option<String> {
+    let peer = TlsPeer::secured(setup, answers);
     let socket = opened(host, &peer);
     greets(&socket);
     socket.close().expect("the peer reads");
-    peer.gets(b"hi").session().server_name().map(str::to_owned)
+    peer.assert_received(b"hi").session().server_name().map(str::to_owned)
 }

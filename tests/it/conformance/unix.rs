@@ -19,7 +19,7 @@ mod linux {
 
     use crate::conformance::common::in_own_network;
     use crate::conformance::names::Names;
-    use crate::support::{at_once, fails};
+    use crate::support::{assert_fails, at_once};
 
     /// Checks that the resolver is asked for the host and does not know it, although Unix-domain sockets with the
     /// port's number as their name listen.
@@ -28,8 +28,8 @@ mod linux {
         in_own_network(id, &[], || {
             let sockets = Sockets::called(&address.port().to_string());
             let socket = names.connector().connect(&address).expect("it is an address");
-            fails(at_once(|| socket.opened()), ErrorKind::Resolve);
-            fails(socket.closed(), ErrorKind::Resolve);
+            assert_fails(at_once(|| socket.opened()), ErrorKind::Resolve);
+            assert_fails(socket.closed(), ErrorKind::Resolve);
             assert_eq!(names.asked(), [address.hostname()]);
             sockets.nobody_came();
         });

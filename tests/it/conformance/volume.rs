@@ -8,10 +8,11 @@ use std::sync::mpsc;
 use sockeye::{ErrorKind, SecureTransport, Socket, SocketOptions};
 
 use crate::support::peer::Server;
-use crate::support::tls::{TlsPeer, authority, dial, terms, trusting_names, with};
+use crate::support::tls::{TlsPeer, authority, dial, server_config, trust_only_names, with};
 use crate::support::{
-    AT_ONCE, Peer, call, fails, ms, noise, open, open_with, pour, read_exactly, read_to_end,
-    room_for_descriptors, same, skip, story, times_out,
+    PROMPT, Peer, assert_bytes_eq, assert_fails, assert_times_out, ms, open, open_with,
+    raise_descriptor_limit, random_bytes, read_exactly, read_to_end, skip, spawn_call,
+    with_watchdog, write_until_error,
 };
 
 const CHUNK: usize = 65_536;
@@ -20,38 +21,38 @@ const CHUNK: usize = 65_536;
 #[test]
 fn read_20mb() {
     const SIZE: usize = 20_000_000;
-    story(|| {
-        let peer = Peer::plays(|wire| {
-            wire.send(&noise(1, SIZE));
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
+            wire.send(&random_bytes(1, SIZE));
             wire.fin();
         });
         let socket = sockeye::connect(peer.address()).expect("the address is valid");
-        same(&read_to_end(&socket).expect("a clean end"), &noise(1, SIZE));
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        assert_bytes_eq(&read_to_end(&socket).expect("a clean end"), &random_bytes(1, SIZE));
+        socket.closed_timeout(PROMPT).expect("a clean end");
         assert_eq!(socket.stats().bytes_read, SIZE as u64);
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 /// 8 MB in both directions at once, in a thread for each.
 #[test]
 fn echo_8mb() {
-    story(|| {
-        let peer = Peer::plays(|wire| wire.echo());
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| wire.echo());
         let socket = sockeye::connect(peer.address()).expect("the address is valid");
         comes_back(&socket);
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 /// The same over TLS.
 #[test]
 fn tls_echo_8mb() {
-    story(|| {
-        let peer = TlsPeer::echoes(&terms());
-        let options = with(SecureTransport::On, trusting_names(authority()));
+    with_watchdog(|| {
+        let peer = TlsPeer::echoes(&server_config());
+        let options = with(SecureTransport::On, trust_only_names(authority()));
         comes_back(&dial("good.test", &peer, options));
-        let ending = peer.gets(&noise(2, 128 * CHUNK));
+        let ending = peer.assert_received(&random_bytes(2, 128 * CHUNK));
         assert_eq!(ending.session().server_name(), Some("good.test"));
     });
 }
@@ -60,13 +61,13 @@ fn tls_echo_8mb() {
 #[test]
 fn peer_not_reading() {
     #[cfg(target_os = "linux")]
-    crate::support::alone::alone(
+    crate::support::subprocess::in_subprocess(
         "conformance::volume::peer_not_reading",
-        crate::support::PATIENCE,
+        crate::support::WATCHDOG,
         nothing_piles_up,
     );
     #[cfg(not(target_os = "linux"))]
-    story(nothing_piles_up);
+    with_watchdog(nothing_piles_up);
 }
 
 /// The program does not read: the peer can send only as much as the kernel's buffers hold.
@@ -85,10 +86,10 @@ fn client_not_reading_locked() {
 #[test]
 fn many_1000() {
     const COUNT: usize = 1000;
-    if !room_for_descriptors(2 * COUNT as u64 + 500) {
+    if !raise_descriptor_limit(2 * COUNT as u64 + 500) {
         return skip("volume.many-1000", "the limit of descriptors is too low");
     }
-    story(|| {
+    with_watchdog(|| {
         let server = Server::echoes();
         let sockets: Vec<_> = (0..COUNT)
             .map(|_| sockeye::connect(server.address()).expect("the address is valid"))
@@ -100,7 +101,7 @@ fn many_1000() {
         }
         for socket in &sockets {
             assert_eq!(read_to_end(socket).expect("a clean end"), b"ping");
-            socket.closed_timeout(AT_ONCE).expect("both directions have ended");
+            socket.closed_timeout(PROMPT).expect("both directions have ended");
         }
     });
 }
@@ -108,15 +109,15 @@ fn many_1000() {
 /// 2000 writes of one byte.
 #[test]
 fn sequential_writes_1b() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let mut writer = open(&peer).writer();
-        let bytes = noise(3, 2000);
+        let bytes = random_bytes(3, 2000);
         for byte in bytes.chunks(1) {
             assert_eq!(writer.write(byte).expect("the peer reads"), 1);
         }
         writer.close().expect("the peer reads");
-        peer.gets(&bytes);
+        peer.assert_received(&bytes);
     });
 }
 
@@ -126,36 +127,36 @@ fn sequential_writes_1b() {
 #[track_caller]
 fn comes_back(socket: &Socket) {
     let reader = socket.reader();
-    let reading = call(move || read_to_end(reader));
-    let bytes = noise(2, 128 * CHUNK);
+    let reading = spawn_call(move || read_to_end(reader));
+    let bytes = random_bytes(2, 128 * CHUNK);
     let mut writer = socket.writer();
     for chunk in bytes.chunks(CHUNK) {
         writer.write_all(chunk).expect("the peer reads");
     }
     writer.close().expect("the peer reads");
-    same(&reading.join().expect("a clean end"), &bytes);
-    socket.closed_timeout(AT_ONCE).expect("both directions have ended");
+    assert_bytes_eq(&reading.join().expect("a clean end"), &bytes);
+    socket.closed_timeout(PROMPT).expect("both directions have ended");
 }
 
 fn nothing_piles_up() {
     const SIZE: usize = 200 * CHUNK;
-    let peer = Peer::stuck();
+    let peer = Peer::not_reading();
     let socket = open_with(&peer, SocketOptions::new().write_timeout(ms(300)));
     let before = memory();
-    let (taken, failure) = pour(&socket, b'w', SIZE);
-    times_out::<()>(Err(failure.expect("the kernel's buffers are full")));
+    let (taken, failure) = write_until_error(&socket, b'w', SIZE);
+    assert_times_out::<()>(Err(failure.expect("the kernel's buffers are full")));
     let grown = memory().saturating_sub(before);
     assert!(grown < 1 << 19, "{grown} bytes of memory for {taken} written bytes");
     assert_eq!(socket.stats().bytes_written, taken as u64);
     #[cfg(target_os = "linux")]
     system_holds(own_address(&socket), peer.address(), taken);
-    peer.cue();
+    peer.signal();
     socket.set_write_timeout(None).expect("`None` removes the limit");
-    let (rest, failure) = pour(&socket, b'w', SIZE - taken);
+    let (rest, failure) = write_until_error(&socket, b'w', SIZE - taken);
     assert!(failure.is_none(), "{failure:?}");
     assert_eq!(taken + rest, SIZE);
     socket.close().expect("the peer reads");
-    peer.gets(&vec![b'w'; SIZE]);
+    peer.assert_received(&vec![b'w'; SIZE]);
 }
 
 #[cfg(target_os = "linux")]
@@ -171,9 +172,9 @@ fn memory() -> usize {
 
 /// Reads these sizes from a peer that has sent until the wire blocked, and checks that the rest stays in the kernel.
 fn nothing_is_read_ahead(reads: &'static [usize]) {
-    story(move || {
+    with_watchdog(move || {
         let (tell, told) = mpsc::channel();
-        let peer = Peer::plays(move |wire| {
+        let peer = Peer::scripted(move |wire| {
             tell.send(wire.send_until_full(ms(500))).expect("the test waits for it");
         });
         let socket = open(&peer);
@@ -190,7 +191,7 @@ fn nothing_is_read_ahead(reads: &'static [usize]) {
         assert!(sent < 64 << 20, "{sent} bytes were accepted from a peer without a reader");
         read_exactly(reader, sent - taken).expect("it is unread");
         assert_eq!(socket.stats().bytes_read, sent as u64);
-        fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
     });
 }
 
@@ -206,7 +207,7 @@ fn system_holds(from: SocketAddr, to: SocketAddr, count: usize) {
     use crate::support::{eventually, process::queues};
     let mut held = 0;
     // Both ends count bytes that have arrived but are not acknowledged yet.
-    eventually(AT_ONCE, "the kernel holds no more than that", || {
+    eventually(PROMPT, "the kernel holds no more than that", || {
         held = queues(from, to).0 + queues(to, from).1;
         held <= count
     });

@@ -10,9 +10,10 @@ use std::thread;
 
 use sockeye::{Connector, Error, ErrorKind, Phase, Resolver, SocketOptions};
 
-use crate::support::peer::{listen, nothing_listens};
+use crate::support::peer::{closed_port, listen};
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, blocked, eventually, fails, ms, read, story, timed,
+    PROMPT, Peer, WATCHDOG, assert_fails, at_once, eventually, ms, read, spawn_blocked, timed,
+    with_watchdog,
 };
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -24,7 +25,7 @@ fn connector(resolver: impl Resolver) -> Connector {
 #[track_caller]
 fn failure(resolver: impl Resolver) -> Error {
     let socket = connector(resolver).connect(("name.test", 4321)).expect("the address is valid");
-    socket.opened_timeout(PATIENCE).expect_err("the lookup fails")
+    socket.opened_timeout(WATCHDOG).expect_err("the lookup fails")
 }
 
 // -------------------------------------------------------------------- requested names
@@ -45,7 +46,7 @@ impl Asked {
 
 #[test]
 fn the_resolver_gets_the_host_as_written_once_per_socket() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         let asked = Asked::default();
@@ -82,7 +83,7 @@ fn the_resolver_gets_the_host_as_written_once_per_socket() {
 
 #[test]
 fn literal_addresses_are_never_asked_for() {
-    story(|| {
+    with_watchdog(|| {
         let asked = Asked::default();
         let notes = asked.clone();
         let connector = connector(move |name: &str| {
@@ -91,7 +92,7 @@ fn literal_addresses_are_never_asked_for() {
         });
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
-        let nothing = nothing_listens();
+        let nothing = closed_port();
         let port = nothing.address.port();
         let literals = ["127.0.0.1", "::1", "[::1]", "::ffff:127.0.0.1"];
         let mut sockets: Vec<_> = literals
@@ -111,14 +112,14 @@ fn literal_addresses_are_never_asked_for() {
         socket.opened().expect("it listens");
         assert_eq!(asked.names(), [""; 0]);
         let socket = connector.connect(("name.test", port)).expect("the address is valid");
-        fails(socket.opened(), ErrorKind::Resolve);
+        assert_fails(socket.opened(), ErrorKind::Resolve);
         assert_eq!(asked.names(), ["name.test"], "only the name needs the resolver");
     });
 }
 
 #[test]
 fn the_default_connector_asks_the_system() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         let socket =
@@ -131,7 +132,7 @@ fn the_default_connector_asks_the_system() {
 /// Lookups use neither the caller's thread nor the event loop, on which other sockets depend.
 #[test]
 fn the_resolver_runs_in_a_thread_of_its_own() {
-    story(|| {
+    with_watchdog(|| {
         let (tell, told) = mpsc::channel();
         let tell = Mutex::new(tell);
         let connector = connector(move |_: &str| {
@@ -141,13 +142,13 @@ fn the_resolver_runs_in_a_thread_of_its_own() {
             tell.send((thread.id(), name)).expect("the test waits for it");
             Ok(vec![HERE])
         });
-        let nothing = nothing_listens();
+        let nothing = closed_port();
         let port = nothing.address.port();
         let socket = connector.connect(("name.test", port)).expect("the address is valid");
-        let (id, name) = told.recv_timeout(PATIENCE).expect("the resolver is called");
+        let (id, name) = told.recv_timeout(WATCHDOG).expect("the resolver is called");
         assert_ne!(id, thread::current().id());
         assert_eq!(name, "sockeye-names");
-        fails(socket.opened(), ErrorKind::Connect);
+        assert_fails(socket.opened(), ErrorKind::Connect);
     });
 }
 
@@ -155,7 +156,7 @@ fn the_resolver_runs_in_a_thread_of_its_own() {
 
 #[test]
 fn the_resolvers_error_is_the_source_of_the_error() {
-    story(|| {
+    with_watchdog(|| {
         let kinds =
             [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::Other];
         for kind in kinds {
@@ -179,11 +180,11 @@ fn the_resolvers_error_is_the_source_of_the_error() {
 #[test]
 fn an_interrupted_lookup_does_not_make_callers_retry() {
     for interrupted in [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock] {
-        story(move || {
+        with_watchdog(move || {
             let connector = connector(move |_: &str| Err(interrupted.into()));
             let mut socket = connector.connect(("name.test", 4321)).expect("the address is valid");
             let failure = socket.write_all(b"words").expect_err("the lookup fails");
-            fails(Err::<(), _>(failure), ErrorKind::Resolve);
+            assert_fails(Err::<(), _>(failure), ErrorKind::Resolve);
             let failure = socket.read_exact(&mut [0]).expect_err("the lookup fails");
             assert_eq!(
                 failure.kind(),
@@ -197,7 +198,7 @@ fn an_interrupted_lookup_does_not_make_callers_retry() {
 #[test]
 fn the_kind_of_a_failure_decides_whether_it_is_transient() {
     use io::ErrorKind as Kind;
-    story(|| {
+    with_watchdog(|| {
         let passing = [
             Kind::Interrupted,
             Kind::TimedOut,
@@ -239,7 +240,7 @@ fn the_kind_of_a_failure_decides_whether_it_is_transient() {
 #[cfg(unix)]
 #[test]
 fn a_lack_of_resources_in_a_resolver_is_not_a_failure_of_the_name() {
-    story(|| {
+    with_watchdog(|| {
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
             let bare = move |_: &str| Err(io::Error::from_raw_os_error(code));
             let wrapped = move |_: &str| {
@@ -265,15 +266,15 @@ fn a_lack_of_resources_in_a_resolver_is_not_a_failure_of_the_name() {
 
 #[test]
 fn every_call_reports_a_failed_lookup() {
-    story(|| {
+    with_watchdog(|| {
         let socket = connector(|_: &str| Err(io::Error::from(io::ErrorKind::PermissionDenied)))
             .connect(("name.test", 4321))
             .expect("the address is valid");
         let failure = read(&socket, 1).expect_err("the lookup fails");
         assert_eq!(failure.kind(), io::ErrorKind::PermissionDenied);
-        fails(socket.opened(), ErrorKind::Resolve);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Resolve);
-        fails(socket.writer().close(), ErrorKind::Resolve);
+        assert_fails(socket.opened(), ErrorKind::Resolve);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Resolve);
+        assert_fails(socket.writer().close(), ErrorKind::Resolve);
         socket.close().expect("it had failed");
         assert_eq!(socket.phase(), Phase::Closed);
     });
@@ -281,8 +282,8 @@ fn every_call_reports_a_failed_lookup() {
 
 #[test]
 fn a_resolver_that_panics_fails_its_socket_and_no_other() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let port = nothing.address.port();
         let connector = connector(|name: &str| match name {
             // This bypasses the panic hook, which would print the panic.
@@ -292,19 +293,19 @@ fn a_resolver_that_panics_fails_its_socket_and_no_other() {
         // More panics than resolver threads.
         for _ in 0..40 {
             let socket = connector.connect(("panic.test", port)).expect("the address is valid");
-            let error = socket.opened_timeout(PATIENCE).expect_err("the lookup fails");
+            let error = socket.opened_timeout(WATCHDOG).expect_err("the lookup fails");
             assert_eq!(error.kind(), ErrorKind::Resolve);
             let source = error.source().expect("the error has a source").to_string();
             assert!(source.contains("panicked"), "{source}");
         }
         let socket = connector.connect(("name.test", port)).expect("the address is valid");
-        fails(socket.opened_timeout(PATIENCE), ErrorKind::Connect);
+        assert_fails(socket.opened_timeout(WATCHDOG), ErrorKind::Connect);
     });
 }
 
 #[test]
 fn an_empty_answer_is_a_failed_lookup() {
-    story(|| {
+    with_watchdog(|| {
         let error = failure(|_: &str| Ok(Vec::new()));
         assert_eq!(error.kind(), ErrorKind::Resolve);
         assert!(error.to_string().contains("no address"), "{error}");
@@ -315,8 +316,8 @@ fn an_empty_answer_is_a_failed_lookup() {
 
 #[test]
 fn duplicates_are_dialled_once() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let port = nothing.address.port();
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -340,7 +341,7 @@ fn only_the_first_of_ten_thousand_addresses_are_dialled() {
     use sockeye::machine::MAX_ADDRESSES;
     use std::net::TcpListener;
 
-    story(|| {
+    with_watchdog(|| {
         // No other process can take the port on any of the addresses, and nothing listens on it.
         let all = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
             .expect("a descriptor is free");
@@ -394,12 +395,12 @@ fn gated() -> (Connector, Gate) {
 
 #[test]
 fn a_slow_lookup_delays_only_its_own_socket() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let (slow, gate) = gated();
         let port = peer.address().port();
         let socket = at_once(|| slow.connect(("slow.test", port))).expect("the address is valid");
-        gate.asked.recv_timeout(PATIENCE).expect("the resolver is called");
+        gate.asked.recv_timeout(WATCHDOG).expect("the resolver is called");
         assert_eq!(socket.phase(), Phase::Connecting);
         let error = socket.opened_timeout(ms(50)).expect_err("the lookup is in progress");
         assert!(error.is_retryable(), "{error:?}");
@@ -414,14 +415,14 @@ fn a_slow_lookup_delays_only_its_own_socket() {
         let info = socket.opened().expect("the peer listens");
         assert_eq!(info.remote_address(), Some(peer.address()));
         socket.close().expect("the close succeeds");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn a_timeout_during_the_lookup_names_the_lookup() {
     const LIMIT: std::time::Duration = ms(300);
-    story(|| {
+    with_watchdog(|| {
         let (slow, gate) = gated();
         let options = SocketOptions::new().connect_timeout(LIMIT);
         let (error, took) = timed(|| {
@@ -429,7 +430,7 @@ fn a_timeout_during_the_lookup_names_the_lookup() {
                 slow.connect_with(("slow.test", 4321), options).expect("the address is valid");
             socket.opened().expect_err("the lookup hangs")
         });
-        assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
+        assert!(took >= LIMIT && took < LIMIT + PROMPT, "took {took:?}");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable());
         assert!(error.to_string().contains("lookup"), "{error}");
@@ -441,24 +442,24 @@ fn a_timeout_during_the_lookup_names_the_lookup() {
 
 #[test]
 fn close_abort_or_the_last_handle_end_a_lookup_for_its_socket() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         let (slow, gate) = gated();
         for round in 0..3 {
             let socket = slow.connect(("slow.test", port)).expect("the address is valid");
-            gate.asked.recv_timeout(PATIENCE).expect("the resolver is called");
+            gate.asked.recv_timeout(WATCHDOG).expect("the resolver is called");
             if round < 2 {
                 let waiter = socket.clone();
-                let waiting = blocked(move || waiter.opened());
+                let waiting = spawn_blocked(move || waiter.opened());
                 let reader = socket.reader();
-                let reading = blocked(move || read(reader, 1));
+                let reading = spawn_blocked(move || read(reader, 1));
                 match round {
                     0 => at_once(|| socket.close()).expect("nothing prevents it"),
                     _ => at_once(|| socket.abort()),
                 }
-                fails(waiting.join_within(AT_ONCE), ErrorKind::Closed);
-                fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
+                assert_fails(waiting.join_within(PROMPT), ErrorKind::Closed);
+                assert_fails(reading.join_within(PROMPT), ErrorKind::Closed);
             }
             drop(socket);
             gate.open.send(()).expect("the lookup waits for it");
@@ -475,24 +476,24 @@ fn close_abort_or_the_last_handle_end_a_lookup_for_its_socket() {
 /// Closed sockets do not keep the resources of their lookups.
 #[test]
 fn a_resolver_is_dropped_with_its_last_user() {
-    story(|| {
+    with_watchdog(|| {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
         let connector = connector(move |_: &str| {
             let _held = &held;
             Ok(vec![HERE])
         });
-        let nothing = nothing_listens();
+        let nothing = closed_port();
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
         let failed =
             connector.connect(("name.test", nothing.address.port())).expect("the address is valid");
         let open = connector.connect(("name.test", address.port())).expect("the address is valid");
-        fails(failed.opened(), ErrorKind::Connect);
+        assert_fails(failed.opened(), ErrorKind::Connect);
         open.opened().expect("it listens");
         assert!(weak.upgrade().is_some(), "the connector holds it");
         drop(connector);
-        eventually(AT_ONCE, "the resolver is dropped", || weak.upgrade().is_none());
+        eventually(PROMPT, "the resolver is dropped", || weak.upgrade().is_none());
         assert_eq!(open.phase(), Phase::Open);
     });
 }

@@ -11,10 +11,12 @@ use sockeye::machine::ATTEMPT_DELAY;
 use sockeye::{Connector, ErrorKind, Phase, SocketInfo, SocketOptions, TcpOptions};
 
 use super::site::{Site, Sort, has_two_families, names};
-use crate::support::alone::{Actor, alone, next_line, part, play, say};
+use crate::support::subprocess::{
+    TestProcess, child_part, in_subprocess, next_line, run_part, say,
+};
 use crate::support::{
-    AT_ONCE, PATIENCE, Verdict, at_once, blocked, eventually, fails, ms, read_to_end, skip, story,
-    system_code, timed, tls,
+    HasErrorKind, PROMPT, WATCHDOG, assert_fails, at_once, eventually, ms, read_to_end, skip,
+    spawn_blocked, system_code, timed, tls, with_watchdog,
 };
 use Sort::{Fast, Refused, Slow};
 
@@ -87,7 +89,7 @@ fn all_refused_fail_at_once() {
 
 #[test]
 fn no_address_fails_at_once() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Refused]);
         races(&site, &[], Fails(ErrorKind::Resolve));
         ends_when_cancelled(&site, &[]);
@@ -97,7 +99,7 @@ fn no_address_fails_at_once() {
 #[test]
 fn a_thousand_duplicates_are_dialled_once() {
     for sort in [Fast, Slow, Refused] {
-        story(move || {
+        with_watchdog(move || {
             let site = Site::of(&[sort, Fast]);
             let mut addresses = vec![site.v4(0); 1000];
             ends_when_cancelled(&site, &addresses);
@@ -125,7 +127,7 @@ fn check(primaries: &[Sort], fallbacks: &[Sort], outcome: Outcome) {
     for v6_first in [false, true] {
         let sorts = [primaries, fallbacks].concat();
         let first = primaries.len();
-        story(move || {
+        with_watchdog(move || {
             let site = Site::of(&sorts);
             let addresses: Vec<_> = (0..sorts.len())
                 .map(
@@ -221,7 +223,7 @@ fn in_time(limit: Duration, mut work: impl FnMut() -> Duration) {
 
 #[test]
 fn families_alternate_from_the_resolvers_first_choice_on() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Refused; 4]);
         let [v6_a, v6_b, v4_a, v4_b] = [site.v6(0), site.v6(1), site.v4(2), site.v4(3)];
         dialled(&site, &[v6_a, v6_b, v4_a, v4_b], &[v6_a, v4_a, v6_b, v4_b]);
@@ -256,7 +258,7 @@ fn dialled(site: &Site, answer: &[SocketAddr], order: &[SocketAddr]) {
 /// Both addresses would answer at once, so a wrong order would be visible.
 #[test]
 fn the_resolvers_first_choice_wins_every_time() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Fast; 4]);
         for first in 0..4 {
             let addresses: Vec<_> = (0..4).map(|place| site.v4((first + place) % 4)).collect();
@@ -279,7 +281,7 @@ fn the_resolvers_first_choice_wins_every_time() {
 #[test]
 fn an_older_attempt_continues_next_to_newer_ones() {
     for others in [&[Refused][..], &[Slow], &[Refused, Slow]] {
-        story(move || {
+        with_watchdog(move || {
             let site = Site::of(&[&[Slow], others].concat());
             let addresses: Vec<_> = (0..=others.len()).map(|place| site.v4(place)).collect();
             let connector = names(&addresses);
@@ -300,7 +302,7 @@ fn an_older_attempt_continues_next_to_newer_ones() {
 #[test]
 fn pending_attempts_end_as_timed_out_at_the_limit() {
     const LIMIT: Duration = ms(900);
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Slow, Refused, Slow]);
         let addresses = [site.v4(0), site.v6(1), site.v4(2)];
         let options = SocketOptions::new().connect_timeout(LIMIT);
@@ -311,7 +313,7 @@ fn pending_attempts_end_as_timed_out_at_the_limit() {
                 .expect("the address is valid");
             socket.opened().expect_err("the peer does not answer")
         });
-        assert!(took >= LIMIT && took < LIMIT + AT_ONCE, "took {took:?}");
+        assert!(took >= LIMIT && took < LIMIT + PROMPT, "took {took:?}");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().contains("before an address answered"), "{error}");
         assert!(!error.is_retryable());
@@ -335,7 +337,7 @@ fn pending_attempts_end_as_timed_out_at_the_limit() {
 fn one_limit_covers_the_lookup_and_the_attempts() {
     const LOOK_UP: Duration = ms(2000);
     const LIMIT: Duration = ms(2500);
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Slow]);
         let answer = site.v4(0).ip();
         let connector = Connector::builder()
@@ -362,7 +364,7 @@ fn one_limit_covers_the_lookup_and_the_attempts() {
 #[test]
 fn timings_separate_the_lookup_from_the_connection() {
     const LOOK_UP: Duration = ms(400);
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Slow, Fast]);
         let answer = vec![site.v4(0).ip(), site.v4(1).ip()];
         let connector = Connector::builder()
@@ -405,7 +407,7 @@ fn losers_are_cancelled_before_the_handshake_of_the_winner_ends() {
         "connecting::racing::losers_are_cancelled_before_the_handshake_of_the_winner_ends";
     const LIMIT: Duration = ms(6000);
     // The test counts its own process's descriptors.
-    alone(NAME, PATIENCE, || {
+    in_subprocess(NAME, WATCHDOG, || {
         tls::provider();
         let site = Site::of(&[Slow, Fast, Slow]);
         let connector = names(&[site.v4(0), site.v4(2), site.v4(1)]);
@@ -419,7 +421,7 @@ fn losers_are_cancelled_before_the_handshake_of_the_winner_ends() {
                 .expect("the address is valid")
         });
         let opening = waited_for.clone();
-        let opener = blocked(move || opening.opened().map(drop));
+        let opener = spawn_blocked(move || opening.opened().map(drop));
         // These attempts have won, and their servers send nothing.
         let winners = [site.accept(1), site.accept(1)];
         eventually(LIMIT / 2, "the other attempts are cancelled", || {
@@ -427,11 +429,11 @@ fn losers_are_cancelled_before_the_handshake_of_the_winner_ends() {
         });
         assert_eq!([waited_for.phase(), other.phase()], [Phase::Connecting; 2]);
         assert!(begun.elapsed() < LIMIT, "took {:?}", begun.elapsed());
-        fails(other.opened(), ErrorKind::TimedOut);
-        fails(opener.join_within(AT_ONCE), ErrorKind::TimedOut);
+        assert_fails(other.opened(), ErrorKind::TimedOut);
+        assert_fails(opener.join_within(PROMPT), ErrorKind::TimedOut);
         assert!(begun.elapsed() >= LIMIT, "took {:?}", begun.elapsed());
         drop((winners, waited_for, other));
-        eventually(PATIENCE, "the connections are closed", || sockets() == before);
+        eventually(WATCHDOG, "the connections are closed", || sockets() == before);
     });
 }
 
@@ -448,16 +450,16 @@ fn sockets() -> usize {
 
 #[test]
 fn a_close_during_a_race_ends_every_attempt() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Slow; 3]);
         let addresses = [site.v4(0), site.v6(1), site.v4(2)];
         let connector = names(&addresses);
         let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
         let waiter = socket.clone();
-        let waiting = blocked(move || waiter.opened());
+        let waiting = spawn_blocked(move || waiter.opened());
         (0..3).for_each(|place| site.await_attempt(place));
         at_once(|| socket.close()).expect("nothing prevents it");
-        fails(waiting.join_within(AT_ONCE), ErrorKind::Closed);
+        assert_fails(waiting.join_within(PROMPT), ErrorKind::Closed);
         socket.closed().expect("it was closed");
         site.await_quiet();
     });
@@ -465,7 +467,7 @@ fn a_close_during_a_race_ends_every_attempt() {
 
 #[test]
 fn dropping_the_last_handle_during_a_race_ends_every_attempt() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Slow; 2]);
         let connector = names(&[site.v4(0), site.v6(1)]);
         let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
@@ -478,7 +480,7 @@ fn dropping_the_last_handle_during_a_race_ends_every_attempt() {
 /// A slow address that wakes after the race would still accept a connection if an attempt were left.
 #[test]
 fn the_attempts_of_losers_end_with_the_race() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Slow, Slow, Fast]);
         let connector = names(&[site.v4(0), site.v4(1), site.v4(2)]);
         let socket = connector.connect(("name.test", site.port())).expect("the address is valid");
@@ -497,20 +499,20 @@ fn the_attempts_of_losers_end_with_the_race() {
 #[test]
 fn a_loser_that_connected_receives_no_byte() {
     const NAME: &str = "connecting::racing::a_loser_that_connected_receives_no_byte";
-    if part().is_some() {
-        return play(write_to_the_winner);
+    if child_part().is_some() {
+        return run_part(write_to_the_winner);
     }
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Slow, Slow]);
-        let mut program = Actor::new(NAME, "program");
-        program.tell(&format!("{} {}", site.v4(0), site.v4(1)));
-        let id = program.says("dialling").parse().expect("a process id");
+        let mut program = TestProcess::new(NAME, "program");
+        program.send_line(&format!("{} {}", site.v4(0), site.v4(1)));
+        let id = program.expect_line("dialling").parse().expect("a process id");
         (0..2).for_each(|place| site.await_attempt(place));
         let asleep = Asleep::now(Pid::from_raw(id).expect("not zero"));
         (0..2).for_each(|place| site.wake(place));
         let streams = [site.accept(0), site.accept(1)];
         drop(asleep);
-        let winner = program.says("opened");
+        let winner = program.expect_line("opened");
         for (place, stream) in streams.into_iter().enumerate() {
             let got = read_to_end(stream);
             if site.v4(place).to_string() == winner {
@@ -519,7 +521,7 @@ fn a_loser_that_connected_receives_no_byte() {
                 assert_eq!(got.expect("it is closed without a reset"), b"");
             }
         }
-        program.finishes(PATIENCE);
+        program.expect_success(WATCHDOG);
     });
 }
 
@@ -548,7 +550,7 @@ fn write_to_the_winner() {
         .expect("the address is valid");
     let writer = socket.clone();
     // The write waits for the connection.
-    let writing = blocked(move || (&writer).write_all(b"words for the winner"));
+    let writing = spawn_blocked(move || (&writer).write_all(b"words for the winner"));
     say(&format!("dialling {}", std::process::id()));
     let info = socket.opened().expect("both answer");
     writing.join().expect("the send buffer has room");
@@ -560,7 +562,7 @@ fn write_to_the_winner() {
 
 #[test]
 fn a_name_for_the_bound_address_is_a_loop() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Refused]);
         let itself = site.v4(0);
         drop(site);
@@ -571,13 +573,13 @@ fn a_name_for_the_bound_address_is_a_loop() {
         let error = socket.opened().expect_err("the socket would connect to itself");
         assert_eq!(error.kind(), ErrorKind::Loop, "{error:?}");
         assert!(error.to_string().contains("TCP Loop detected"), "{error}");
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Loop);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Loop);
     });
 }
 
 #[test]
 fn a_bound_socket_dials_its_family_only_and_sequentially_with_a_port() {
-    story(|| {
+    with_watchdog(|| {
         let site = Site::of(&[Refused, Slow, Fast]);
         let local = Site::of(&[Refused]);
         let (ip, port) = (local.v4(0).ip(), local.v4(0).port());
@@ -591,7 +593,7 @@ fn a_bound_socket_dials_its_family_only_and_sequentially_with_a_port() {
                 .expect("the address is valid");
             socket.opened()
         };
-        let info = connect(0, PATIENCE).expect("the fourth address answers");
+        let info = connect(0, WATCHDOG).expect("the fourth address answers");
         assert_eq!(info.remote_address(), Some(site.v4(2)));
         assert_eq!(info.local_address().map(|local| local.ip()), Some(ip));
         let error = connect(port, 3 * ATTEMPT_DELAY)

@@ -10,10 +10,12 @@ use std::time::Duration;
 use sockeye::{Connector, ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
 
 use super::site::{Site, Sort, names};
-use crate::support::alone::{Actor, alone, next_line, part, play, say};
 use crate::support::peer::listen;
 use crate::support::process::{memory, settled_descriptors, take_all_descriptors};
-use crate::support::{PATIENCE, at_once, eventually, fails, ms, story, system_code};
+use crate::support::subprocess::{
+    TestProcess, child_part, in_subprocess, next_line, run_part, say,
+};
+use crate::support::{WATCHDOG, assert_fails, at_once, eventually, ms, system_code, with_watchdog};
 use Sort::{Fast, Refused, Slow};
 
 const LONG: Duration = Duration::from_secs(150);
@@ -69,7 +71,7 @@ const LOOK_UPS_AT_ONCE: usize = 16;
 fn ten_thousand_hanging_lookups_use_few_threads_and_block_no_other_socket() {
     const NAME: &str = "connecting::scarce::ten_thousand_hanging_lookups_use_few_threads_and_block_no_other_socket";
     const ROUNDS: usize = 3;
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let waits = Arc::clone(&gate);
         let connector = Connector::builder()
@@ -88,8 +90,8 @@ fn ten_thousand_hanging_lookups_use_few_threads_and_block_no_other_socket() {
             // Lookups of closed sockets are no longer started.
             gate.set(true);
             let last = connector.connect(("last.test", 9)).expect("the address is valid");
-            fails(last.opened_timeout(PATIENCE), ErrorKind::Connect);
-            eventually(PATIENCE, "every lookup has returned", || {
+            assert_fails(last.opened_timeout(WATCHDOG), ErrorKind::Connect);
+            eventually(WATCHDOG, "every lookup has returned", || {
                 gate.answered.load(Ordering::SeqCst) == gate.asked()
             });
             let asked = gate.asked() - before;
@@ -99,8 +101,8 @@ fn ten_thousand_hanging_lookups_use_few_threads_and_block_no_other_socket() {
         let more = grown[ROUNDS - 1].saturating_sub(grown[0]);
         // The bound is 100 bytes for each socket after the first round.
         assert!(more < 100 * COUNT * (ROUNDS - 1), "{more} bytes more: {grown:?}");
-        eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
-        eventually(PATIENCE, "only the loop is left", || threads_called("sockeye") <= 1);
+        eventually(WATCHDOG, "idle threads end", || threads_called("sockeye-names") == 0);
+        eventually(WATCHDOG, "only the loop is left", || threads_called("sockeye") <= 1);
     });
 }
 
@@ -116,7 +118,7 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
                 .expect("the address is valid")
         })
         .collect();
-    eventually(PATIENCE, "the maximum number of lookups run", || {
+    eventually(WATCHDOG, "the maximum number of lookups run", || {
         gate.asked() - asked == LOOK_UPS_AT_ONCE
     });
     bounded();
@@ -130,7 +132,7 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
     let (limited, unlimited): (Vec<_>, Vec<_>) =
         sockets.iter().enumerate().partition(|(number, _)| number % 2 == 0);
     for (_, socket) in limited {
-        let error = socket.opened_timeout(PATIENCE).expect_err("the lookup hangs");
+        let error = socket.opened_timeout(WATCHDOG).expect_err("the lookup hangs");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(!error.is_retryable(), "{error:?}");
         assert!(error.to_string().contains("lookup"), "{error}");
@@ -140,7 +142,7 @@ fn hang(connector: &Connector, gate: &Gate, asked: usize) {
     for (_, socket) in unlimited {
         assert_eq!(socket.phase(), Phase::Connecting);
         at_once(|| socket.close()).expect("nothing prevents it");
-        fails(socket.opened(), ErrorKind::Closed);
+        assert_fails(socket.opened(), ErrorKind::Closed);
     }
     bounded();
 }
@@ -159,7 +161,7 @@ fn bounded() {
 fn each_of_many_lookups_runs_eventually() {
     const NAME: &str = "connecting::scarce::each_of_many_lookups_runs_eventually";
     const COUNT: usize = 3_000;
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let waits = Arc::clone(&gate);
         let connector = Connector::builder()
@@ -174,7 +176,7 @@ fn each_of_many_lookups_runs_eventually() {
             .collect();
         gate.set(true);
         for socket in &sockets {
-            fails(socket.opened_timeout(PATIENCE), ErrorKind::Resolve);
+            assert_fails(socket.opened_timeout(WATCHDOG), ErrorKind::Resolve);
         }
         assert_eq!(gate.asked(), COUNT);
     });
@@ -187,29 +189,29 @@ fn each_of_many_lookups_runs_eventually() {
 fn a_race_without_descriptors_continues_with_its_open_attempt() {
     const NAME: &str =
         "connecting::scarce::a_race_without_descriptors_continues_with_its_open_attempt";
-    if part().is_some() {
-        return play(race_with_one_descriptor);
+    if child_part().is_some() {
+        return run_part(race_with_one_descriptor);
     }
-    story(|| {
+    with_watchdog(|| {
         let mut site = Site::of(&[Slow, Fast]);
-        let mut program = Actor::new(NAME, "program");
-        program.tell(&format!("{} {}", site.v4(0), site.v4(1)));
-        program.says("warm");
+        let mut program = TestProcess::new(NAME, "program");
+        program.send_line(&format!("{} {}", site.v4(0), site.v4(1)));
+        program.expect_line("warm");
         drop(site.accept(1));
-        program.tell("once");
+        program.send_line("once");
         // The first attempt has the only descriptor; the fallback would win if it could be dialled.
         site.await_attempt(0);
         site.wake(0);
-        assert_eq!(program.says("opened"), site.v4(0).to_string());
+        assert_eq!(program.expect_line("opened"), site.v4(0).to_string());
         drop(site.accept(0));
         // The first attempt is refused and frees its descriptor for the fallback.
         let fresh = Site::of(&[Slow, Fast]);
         site = fresh;
-        program.tell(&format!("{} {}", site.v4(0), site.v4(1)));
+        program.send_line(&format!("{} {}", site.v4(0), site.v4(1)));
         site.await_attempt(0);
         site.shut(0);
-        assert_eq!(program.says("opened"), site.v4(1).to_string());
-        program.finishes(PATIENCE);
+        assert_eq!(program.expect_line("opened"), site.v4(1).to_string());
+        program.expect_success(WATCHDOG);
     });
 }
 
@@ -231,7 +233,7 @@ fn race_with_one_descriptor() {
     socket.abort();
     drop(socket);
     let second = addresses(&next_line().expect("the second line is a list of addresses"));
-    eventually(PATIENCE, "the descriptor is closed", || File::open("/dev/null").is_ok());
+    eventually(WATCHDOG, "the descriptor is closed", || File::open("/dev/null").is_ok());
     let socket = connect(&second);
     let info = socket.opened().expect("the second address answers at last");
     say(&format!("opened {}", info.remote_address().expect("it is connected")));
@@ -249,7 +251,7 @@ fn connect(addresses: &[SocketAddr]) -> Socket {
 #[test]
 fn an_attempt_without_a_descriptor_is_reported() {
     const NAME: &str = "connecting::scarce::an_attempt_without_a_descriptor_is_reported";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let site = Site::of(&[Slow, Fast]);
         let warm = connect(&[site.v4(1)]);
         warm.opened().expect("it listens");
@@ -279,7 +281,7 @@ fn an_attempt_without_a_descriptor_is_reported() {
 
 #[test]
 fn hundreds_of_races_leak_nothing() {
-    alone("connecting::scarce::hundreds_of_races_leak_nothing", LONG, || {
+    in_subprocess("connecting::scarce::hundreds_of_races_leak_nothing", LONG, || {
         const ROUNDS: usize = 6;
         let site = Site::of(&[Slow, Refused, Fast, Slow]);
         let addresses = [site.v4(0), site.v6(1), site.v6(3), site.v4(2)];
@@ -291,7 +293,7 @@ fn hundreds_of_races_leak_nothing() {
             }
             let sockets: Vec<_> = (0..100)
                 .map(|number| {
-                    let limit = if number % 5 == 0 { ms(100) } else { PATIENCE };
+                    let limit = if number % 5 == 0 { ms(100) } else { WATCHDOG };
                     let options = SocketOptions::new().connect_timeout(limit);
                     connector
                         .connect_with(("name.test", site.port()), options)
@@ -300,7 +302,7 @@ fn hundreds_of_races_leak_nothing() {
                 .collect();
             for (number, socket) in sockets.into_iter().enumerate() {
                 match number % 5 {
-                    0 => fails(socket.opened(), ErrorKind::TimedOut),
+                    0 => assert_fails(socket.opened(), ErrorKind::TimedOut),
                     1 => socket.close().expect("the close succeeds"),
                     2 => socket.abort(),
                     3 => drop(socket),
@@ -315,9 +317,9 @@ fn hundreds_of_races_leak_nothing() {
             site.came(2);
         }
         let before = before.expect("a round is complete");
-        eventually(PATIENCE, "the descriptors are closed", || settled_descriptors() <= before);
-        eventually(PATIENCE, "idle threads end", || threads_called("sockeye-names") == 0);
-        eventually(PATIENCE, "only the loop is left", || threads_called("sockeye") <= 1);
+        eventually(WATCHDOG, "the descriptors are closed", || settled_descriptors() <= before);
+        eventually(WATCHDOG, "idle threads end", || threads_called("sockeye-names") == 0);
+        eventually(WATCHDOG, "only the loop is left", || threads_called("sockeye") <= 1);
     });
 }
 
@@ -329,7 +331,7 @@ fn a_hundred_thousand_dials_without_a_listener_never_connect() {
     const NAME: &str =
         "connecting::scarce::a_hundred_thousand_dials_without_a_listener_never_connect";
     const DIALS: usize = 100_000;
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let mut random = fastrand::Rng::with_seed(20);
         let mut ports = [0, 1].map(|odd| free_port(&mut random, odd));
         let mut met = 0;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use sockeye::{Connector, ConnectorBuilder, Error, ErrorKind, Socket, SocketOptions, Step};
 
-use crate::support::alone::alone;
 use crate::support::peer::listen;
-use crate::support::{AT_ONCE, PATIENCE, at_once, call, eventually, fails, ms};
+use crate::support::subprocess::in_subprocess;
+use crate::support::{PROMPT, WATCHDOG, assert_fails, at_once, eventually, ms, spawn_call};
 
 const LONG: Duration = Duration::from_secs(60);
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -71,11 +71,11 @@ fn threads_for_names() -> usize {
 #[test]
 fn lookups_of_one_connector_never_delay_those_of_another() {
     const NAME: &str = "connecting::shares::lookups_of_one_connector_never_delay_those_of_another";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let stuck = hanging(&gate, Connector::builder());
         let sockets = dial(&stuck, 100);
-        eventually(PATIENCE, "the maximum number of lookups hang", || gate.asked() == 16);
+        eventually(WATCHDOG, "the maximum number of lookups hang", || gate.asked() == 16);
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         for _ in 0..20 {
@@ -95,18 +95,18 @@ fn lookups_of_one_connector_never_delay_those_of_another() {
 
 #[test]
 fn max_lookups_bounds_concurrent_lookups() {
-    alone("connecting::shares::max_lookups_bounds_concurrent_lookups", LONG, || {
+    in_subprocess("connecting::shares::max_lookups_bounds_concurrent_lookups", LONG, || {
         for most in [1, 3, 40] {
             let gate = Arc::new(Gate::default());
             let connector = hanging(&gate, Connector::builder().max_lookups(most));
             let sockets = dial(&connector, most + 5);
-            eventually(PATIENCE, "the maximum number of lookups hang", || gate.asked() == most);
+            eventually(WATCHDOG, "the maximum number of lookups hang", || gate.asked() == most);
             // No event shows that no further lookup begins.
             thread::sleep(ms(300));
             assert_eq!(gate.asked(), most);
             gate.open();
             for socket in sockets {
-                fails(socket.opened_timeout(PATIENCE), ErrorKind::Connect);
+                assert_fails(socket.opened_timeout(WATCHDOG), ErrorKind::Connect);
             }
             assert_eq!(gate.asked(), most + 5);
         }
@@ -124,18 +124,18 @@ fn max_lookups_of_zero_is_invalid() {
 fn a_lookup_without_its_socket_frees_its_share_after_five_seconds() {
     const NAME: &str =
         "connecting::shares::a_lookup_without_its_socket_frees_its_share_after_five_seconds";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let [given_up, waited_for] = [(), ()].map(|()| Arc::new(Gate::default()));
         let [one, other] = [&given_up, &waited_for].map(|gate| hanging(gate, Connector::builder()));
         let begun = Instant::now();
         let gone = dial(&one, 16);
         let kept = dial(&other, 17);
-        eventually(PATIENCE, "the maximum number of lookups hang", || {
+        eventually(WATCHDOG, "the maximum number of lookups hang", || {
             given_up.asked() == 16 && waited_for.asked() == 16
         });
         drop(gone);
         let next = dial(&one, 1);
-        eventually(PATIENCE, "another begins", || given_up.asked() == 17);
+        eventually(WATCHDOG, "another begins", || given_up.asked() == 17);
         let took = begun.elapsed();
         assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "{took:?}");
         assert_eq!(waited_for.asked(), 16, "lookups of open sockets keep their share");
@@ -149,7 +149,7 @@ fn a_lookup_without_its_socket_frees_its_share_after_five_seconds() {
 #[test]
 fn lookups_of_all_connectors_are_bounded() {
     const NAME: &str = "connecting::shares::lookups_of_all_connectors_are_bounded";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let connectors: Vec<_> =
             (0..40).map(|_| hanging(&gate, Connector::builder().max_lookups(100))).collect();
@@ -174,7 +174,7 @@ fn lookups_of_all_connectors_are_bounded() {
 #[test]
 fn a_timeout_while_waiting_for_a_thread_says_so() {
     const NAME: &str = "connecting::shares::a_timeout_while_waiting_for_a_thread_says_so";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let gate = Arc::new(Gate::default());
         let connector = hanging(&gate, Connector::builder().max_lookups(1));
         let open = || {
@@ -182,7 +182,7 @@ fn a_timeout_while_waiting_for_a_thread_says_so() {
             connector.connect_with(("hangs.test", 9), options).expect("the address is valid")
         };
         let first = open();
-        eventually(PATIENCE, "the resolver is called", || gate.asked() == 1);
+        eventually(WATCHDOG, "the resolver is called", || gate.asked() == 1);
         let second = open();
         let steps = [Step::Lookup, Step::WaitForLookup];
         for (socket, step) in [&first, &second].into_iter().zip(steps) {
@@ -191,7 +191,7 @@ fn a_timeout_while_waiting_for_a_thread_says_so() {
         }
         let mut steps = steps.into_iter();
         let [first, second] = [first, second].map(|socket| {
-            let error = socket.opened_timeout(PATIENCE).expect_err("the lookup hangs");
+            let error = socket.opened_timeout(WATCHDOG).expect_err("the lookup hangs");
             assert_eq!(error.step(), steps.next(), "{error:?}");
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert!(!error.is_retryable(), "{error:?}");
@@ -220,7 +220,7 @@ fn asks_through(asked: Connector, port: u16) -> impl Fn(&str) -> io::Result<Vec<
 #[test]
 fn forty_concurrent_resolvers_may_connect_by_name() {
     const NAME: &str = "connecting::shares::forty_concurrent_resolvers_may_connect_by_name";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         for most in [1, 16, 40] {
@@ -238,7 +238,7 @@ fn forty_concurrent_resolvers_may_connect_by_name() {
 /// The resolver asks its own connector, for another name.
 #[test]
 fn a_resolver_may_ask_its_own_connector() {
-    alone("connecting::shares::a_resolver_may_ask_its_own_connector", LONG, || {
+    in_subprocess("connecting::shares::a_resolver_may_ask_its_own_connector", LONG, || {
         let listener = listen();
         let port = listener.local_addr().expect("it listens").port();
         for most in [1, 16, 40] {
@@ -267,8 +267,8 @@ fn open_forty(connector: &Connector, port: u16) {
         .map(|_| connector.connect(("name.test", port)).expect("the address is valid"))
         .collect();
     for socket in sockets {
-        let opened = call(move || socket.opened().map(|_| ()));
-        opened.join_within(PATIENCE).expect("the peer listens and its name is known");
+        let opened = spawn_call(move || socket.opened().map(|_| ()));
+        opened.join_within(WATCHDOG).expect("the peer listens and its name is known");
     }
 }
 
@@ -276,7 +276,7 @@ fn open_forty(connector: &Connector, port: u16) {
 #[test]
 fn endless_recursion_of_a_resolver_fails_at_once() {
     const NAME: &str = "connecting::shares::endless_recursion_of_a_resolver_fails_at_once";
-    alone(NAME, LONG, || {
+    in_subprocess(NAME, LONG, || {
         let own: Arc<Mutex<Option<Connector>>> = Arc::default();
         let asked = Arc::clone(&own);
         let resolver = move |_: &str| {
@@ -290,8 +290,8 @@ fn endless_recursion_of_a_resolver_fails_at_once() {
             Connector::builder().resolver(resolver).build().expect("the settings are valid");
         *own.lock().unwrap_or_else(PoisonError::into_inner) = Some(connector.clone());
         let socket = connector.connect(("name.test", 9)).expect("the address is valid");
-        let opened = call(move || socket.opened().map(|_| ()));
-        let error: Error = opened.join_within(AT_ONCE * 5).expect_err("the recursion never ends");
+        let opened = spawn_call(move || socket.opened().map(|_| ()));
+        let error: Error = opened.join_within(PROMPT * 5).expect_err("the recursion never ends");
         assert_eq!(error.kind(), ErrorKind::Resolve);
         let mut said = error.to_string();
         let mut source = std::error::Error::source(&error);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use socket2::{Domain, Socket, Type};
 use sockeye::Connector;
 
-use crate::support::{PATIENCE, eventually};
+use crate::support::{WATCHDOG, eventually};
 
 /// The reaction of an address to an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Site {
                 Sort::Slow => {
                     socket.listen(0)?;
                     let _filler = TcpStream::connect(address)?;
-                    eventually(PATIENCE, "the backlog is full", || is_full(address));
+                    eventually(WATCHDOG, "the backlog is full", || is_full(address));
                     Place::Full { listener: socket.into(), _filler }
                 }
                 Sort::Refused => Place::Taken { _socket: socket },
@@ -140,12 +140,12 @@ impl Site {
 
     #[track_caller]
     pub fn await_attempt(&self, place: usize) {
-        eventually(PATIENCE, "the address is dialled", || self.attempts(place) > 0);
+        eventually(WATCHDOG, "the address is dialled", || self.attempts(place) > 0);
     }
 
     #[track_caller]
     pub fn await_quiet(&self) {
-        eventually(PATIENCE, "no attempt is left", || {
+        eventually(WATCHDOG, "no attempt is left", || {
             let own: Vec<_> = (0..self.places.len()).map(|place| self.v4(place)).collect();
             self.dialled().all(|address| !own.contains(&address))
         });

@@ -9,9 +9,9 @@ use sockeye::{Connector, EgressRules, ErrorKind, Phase, SecureTransport, SocketO
 use sockeye::{TcpOptions, TlsOptions};
 
 use super::holds;
-use crate::support::peer::{black_hole, listen, nobody_came, nothing_listens};
-use crate::support::tls::{TlsPeer, authority, terms, trusting, trusting_names, with};
-use crate::support::{AT_ONCE, PATIENCE, at_once, fails, read_exactly, story};
+use crate::support::peer::{assert_no_connection, black_hole, closed_port, listen};
+use crate::support::tls::{TlsPeer, authority, server_config, trust_only, trust_only_names, with};
+use crate::support::{PROMPT, WATCHDOG, assert_fails, at_once, read_exactly, with_watchdog};
 
 /// Returns a connector with a counter of its lookups, which stays 0.
 fn connector(rules: EgressRules) -> (Connector, Arc<AtomicUsize>) {
@@ -27,10 +27,10 @@ fn connector(rules: EgressRules) -> (Connector, Arc<AtomicUsize>) {
 
 #[test]
 fn the_first_address_that_answers_is_reached_without_a_lookup() {
-    story(|| {
+    with_watchdog(|| {
         let (connector, asked) = connector(EgressRules::allow_all());
         let server = holds();
-        let (gone, hole) = (nothing_listens(), black_hole());
+        let (gone, hole) = (closed_port(), black_hole());
         for list in [
             vec![server.address()],
             vec![gone.address, server.address()],
@@ -39,10 +39,10 @@ fn the_first_address_that_answers_is_reached_without_a_lookup() {
         ] {
             let socket = at_once(|| connector.connect_addrs(&list, SocketOptions::new()))
                 .expect("the list is valid");
-            let info = socket.opened_timeout(PATIENCE).expect("one address answers");
+            let info = socket.opened_timeout(WATCHDOG).expect("one address answers");
             assert_eq!(info.remote_address(), Some(server.address()));
             assert_eq!(info.requested().to_string(), list[0].to_string());
-            assert!(info.timings().resolve < AT_ONCE, "no name is resolved");
+            assert!(info.timings().resolve < PROMPT, "no name is resolved");
             socket.abort();
         }
         assert_eq!(asked.load(Ordering::SeqCst), 0);
@@ -51,9 +51,9 @@ fn the_first_address_that_answers_is_reached_without_a_lookup() {
 
 #[test]
 fn if_none_answers_every_attempt_is_reported() {
-    story(|| {
+    with_watchdog(|| {
         let (connector, _) = connector(EgressRules::allow_all());
-        let gone = [nothing_listens(), nothing_listens()];
+        let gone = [closed_port(), closed_port()];
         let list = gone.each_ref().map(|nothing| nothing.address);
         let socket = connector.connect_addrs(&list, SocketOptions::new()).expect("it is valid");
         let error = socket.opened().expect_err("nothing listens");
@@ -79,16 +79,16 @@ fn an_empty_list_and_port_0_are_invalid() {
         assert_eq!(error.kind(), ErrorKind::InvalidAddress, "{error}");
     }
     let bad = SocketOptions::new().close_timeout(std::time::Duration::ZERO);
-    fails(connector.connect_addrs(&[address], bad).map(drop), ErrorKind::InvalidOptions);
-    connector.shutdown(PATIENCE);
+    assert_fails(connector.connect_addrs(&[address], bad).map(drop), ErrorKind::InvalidOptions);
+    connector.shutdown(WATCHDOG);
     let late = connector.connect_addrs(&[address], SocketOptions::new());
-    fails(late.map(drop), ErrorKind::Closed);
-    nobody_came(&listener);
+    assert_fails(late.map(drop), ErrorKind::Closed);
+    assert_no_connection(&listener);
 }
 
 #[test]
 fn the_egress_rules_check_each_address() {
-    story(|| {
+    with_watchdog(|| {
         let server = holds();
         let port = server.address().port();
         let forbidden = SocketAddr::from(([127, 0, 0, 2], port));
@@ -113,7 +113,7 @@ fn the_egress_rules_check_each_address() {
             let denied = connector
                 .connect_addrs(&[forbidden, forbidden], SocketOptions::new())
                 .and_then(|socket| socket.opened().map(drop));
-            fails(denied, ErrorKind::Denied);
+            assert_fails(denied, ErrorKind::Denied);
             assert_eq!(connector.stats().denied, 1);
         }
         let own = EgressRules::allow_all().own_listener(forbidden);
@@ -121,13 +121,13 @@ fn the_egress_rules_check_each_address() {
         let socket = connector
             .connect_addrs(&[forbidden], SocketOptions::new())
             .expect("names are checked later");
-        fails(socket.opened().map(drop), ErrorKind::Loop);
+        assert_fails(socket.opened().map(drop), ErrorKind::Loop);
     });
 }
 
 #[test]
 fn addresses_of_another_family_than_the_bound_one_are_skipped() {
-    story(|| {
+    with_watchdog(|| {
         let (connector, _) = connector(EgressRules::allow_all());
         let server = holds();
         let other = SocketAddr::from((Ipv6Addr::LOCALHOST, server.address().port()));
@@ -142,14 +142,17 @@ fn addresses_of_another_family_than_the_bound_one_are_skipped() {
 
 #[test]
 fn they_take_a_slot_and_end_with_their_scope() {
-    story(|| {
+    with_watchdog(|| {
         let server = holds();
         let list = [server.address()];
         let connector = super::limited(1);
         let kept = connector.scope(|scope| {
             let socket = scope.connect_addrs(&list, SocketOptions::new()).expect("it is valid");
             socket.opened().expect("the peer listens");
-            fails(connector.connect_addrs(&list, SocketOptions::new()).map(drop), ErrorKind::Limit);
+            assert_fails(
+                connector.connect_addrs(&list, SocketOptions::new()).map(drop),
+                ErrorKind::Limit,
+            );
             socket
         });
         assert_eq!(kept.phase(), Phase::Closed);
@@ -163,23 +166,24 @@ fn they_take_a_slot_and_end_with_their_scope() {
 
 #[test]
 fn the_server_name_defaults_to_the_first_address() {
-    story(|| {
+    with_watchdog(|| {
         let (connector, _) = connector(EgressRules::allow_all());
-        let gone = nothing_listens();
+        let gone = closed_port();
         let open = |peer: &TlsPeer, tls: TlsOptions| {
             let list = [gone.address, peer.address()];
             let socket = connector.connect_addrs(&list, with(SecureTransport::On, tls));
             let socket = socket.expect("the list and the options are valid");
             socket.opened().map(|_| socket)
         };
-        let peer = TlsPeer::plays(&terms(), |peer| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
             peer.handshake();
             peer.send(b"secret");
         });
-        let socket = open(&peer, trusting(authority())).expect("the certificate is for localhost");
+        let socket =
+            open(&peer, trust_only(authority())).expect("the certificate is for localhost");
         assert_eq!(read_exactly(&socket, 6).expect("the peer sends"), b"secret");
-        let peer = TlsPeer::refused(&terms());
-        let error = open(&peer, trusting_names(authority()))
+        let peer = TlsPeer::refused(&server_config());
+        let error = open(&peer, trust_only_names(authority()))
             .expect_err("the certificate lacks the address");
         assert_eq!(error.kind(), ErrorKind::Tls);
         assert!(error.to_string().contains("127.0.0.1"), "{error}");

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sockeye::{Connector, EgressRules, Error, ErrorKind, SocketOptions, TcpOptions, connect_with};
 
 use super::holds;
-use crate::support::peer::{listen, listen_on, nobody_came, nothing_listens};
-use crate::support::{AT_ONCE, Peer, at_once, blocked, fails, kind_of, read, story};
+use crate::support::peer::{assert_no_connection, closed_port, listen, listen_on};
+use crate::support::{
+    PROMPT, Peer, assert_fails, at_once, crate_kind, read, spawn_blocked, with_watchdog,
+};
 
 /// The message of the Workers platform.
 const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
@@ -45,7 +47,7 @@ fn denied(error: &Error, rule: &str) {
     assert!(text.contains(REFUSED) && text.contains(rule), "no {rule:?}: {text}");
     assert!(!error.is_retryable());
     let io = io::Error::from(error.clone());
-    assert_eq!((io.kind(), kind_of(&io)), (io::ErrorKind::PermissionDenied, ErrorKind::Denied));
+    assert_eq!((io.kind(), crate_kind(&io)), (io::ErrorKind::PermissionDenied, ErrorKind::Denied));
 }
 
 // -------------------------------------------------------------------- at connect
@@ -68,7 +70,7 @@ fn a_numeric_address_is_refused_by_connect_itself() {
     denied(&connector.connect(unspecified).unwrap_err(), "0.0.0.0 is in 0.0.0.0/");
     connector.scope(|scope| denied(&scope.connect(address).unwrap_err(), "127.0.0.0/8"));
     assert_eq!(connector.open_sockets(), 0);
-    nobody_came(&listener);
+    assert_no_connection(&listener);
 }
 
 #[test]
@@ -79,9 +81,9 @@ fn a_host_is_refused_by_connect_itself_without_a_lookup() {
         denied(&connector.connect((host, 80)).unwrap_err(), "*.internal.test");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0);
-    let nothing = nothing_listens();
+    let nothing = closed_port();
     let socket = connector.connect(("internal.test", nothing.address.port()));
-    fails(socket.expect("the rules allow this host").opened(), ErrorKind::Connect);
+    assert_fails(socket.expect("the rules allow this host").opened(), ErrorKind::Connect);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
@@ -98,7 +100,7 @@ fn port_25_is_refused_with_the_text_of_the_platform() {
 
 #[test]
 fn an_allow_list_needs_a_rule_of_each_kind() {
-    story(|| {
+    with_watchdog(|| {
         let server = holds();
         let port = server.address().port();
         let all = || {
@@ -126,28 +128,28 @@ fn an_allow_list_needs_a_rule_of_each_kind() {
 
 #[test]
 fn a_name_with_a_denied_address_fails_and_no_call_hangs() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it is bound").port();
         let (connector, _) = resolving(EgressRules::public_only(), &[LOCALHOST]);
         let socket = connector.connect(("private.test", port)).expect("names are checked later");
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 1));
+        let reading = spawn_blocked(move || read(reader, 1));
         let error = socket.opened().unwrap_err();
         denied(&error, "127.0.0.1 is in 127.0.0.0/8 (Loopback");
         assert!(error.to_string().contains("private.test"), "{error}");
         let attempts: Vec<_> = error.attempts().iter().map(|attempt| attempt.address()).collect();
         assert_eq!(attempts, [SocketAddr::new(LOCALHOST, port)]);
         denied(error.attempts()[0].error(), "127.0.0.0/8");
-        fails(reading.join(), ErrorKind::Denied);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Denied);
-        nobody_came(&listener);
+        assert_fails(reading.join(), ErrorKind::Denied);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Denied);
+        assert_no_connection(&listener);
     });
 }
 
 #[test]
 fn only_the_allowed_addresses_of_a_mixed_answer_are_dialled() {
-    story(|| {
+    with_watchdog(|| {
         let allowed = listen_on((NEIGHBOUR, 0).into(), 16, None);
         let port = allowed.local_addr().expect("it is bound").port();
         let forbidden = listen_on((LOCALHOST, port).into(), 16, None);
@@ -155,14 +157,14 @@ fn only_the_allowed_addresses_of_a_mixed_answer_are_dialled() {
         let socket = connector.connect(("mixed.test", port)).expect("names are checked later");
         let info = socket.opened().expect("one is allowed");
         assert_eq!(info.remote_address(), Some((NEIGHBOUR, port).into()));
-        nobody_came(&forbidden);
+        assert_no_connection(&forbidden);
     });
 }
 
 #[test]
 fn if_the_allowed_addresses_fail_the_error_is_theirs_and_lists_the_denied() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let port = nothing.address.port();
         let (connector, _) = resolving(all_but(NEIGHBOUR), &[NEIGHBOUR, LOCALHOST]);
         let socket = connector.connect(("mixed.test", port)).expect("names are checked later");
@@ -182,7 +184,7 @@ fn if_the_allowed_addresses_fail_the_error_is_theirs_and_lists_the_denied() {
 /// The checked address is the dialled one: no second lookup could return another address.
 #[test]
 fn dns_rebinding_does_not_bypass_the_rules() {
-    story(|| {
+    with_watchdog(|| {
         let allowed = listen();
         let port = allowed.local_addr().expect("it is bound").port();
         let forbidden = listen_on((NEIGHBOUR, port).into(), 16, None);
@@ -203,7 +205,7 @@ fn dns_rebinding_does_not_bypass_the_rules() {
         let socket = connector.connect(("rebound.test", port)).expect("names are checked later");
         denied(&socket.opened().unwrap_err(), "127.0.0.2");
         assert_eq!(asked.load(Ordering::SeqCst), 2);
-        nobody_came(&forbidden);
+        assert_no_connection(&forbidden);
     });
 }
 
@@ -211,7 +213,7 @@ fn dns_rebinding_does_not_bypass_the_rules() {
 /// system returns for them.
 #[test]
 fn the_rules_check_the_dialled_address_of_unusual_spellings() {
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let port = listener.local_addr().expect("it is bound").port();
         let (private, open) = (under(EgressRules::public_only()), under(EgressRules::allow_all()));
@@ -231,16 +233,16 @@ fn the_rules_check_the_dialled_address_of_unusual_spellings() {
         for host in
             ["127.0.0.1\0", "127.0.0.1\0.example.com", "127.0.0.1%00", " 127.0.0.1", "①27.0.0.1"]
         {
-            fails(private.connect((host, port)), ErrorKind::InvalidAddress);
+            assert_fails(private.connect((host, port)), ErrorKind::InvalidAddress);
         }
-        nobody_came(&listener);
+        assert_no_connection(&listener);
     });
 }
 
 /// The resolver returns IPv4 addresses embedded in IPv6 addresses of all kinds.
 #[test]
 fn the_rules_check_ipv4_addresses_embedded_in_answers() {
-    story(|| {
+    with_watchdog(|| {
         let inside = [
             "::ffff:10.0.0.1",
             "::10.0.0.1",
@@ -266,7 +268,7 @@ fn the_rules_check_ipv4_addresses_embedded_in_answers() {
 
 #[test]
 fn a_listener_of_this_process_is_a_loop_and_is_not_dialled() {
-    story(|| {
+    with_watchdog(|| {
         let own = listen();
         let address = own.local_addr().expect("it is bound");
         for listener in [address, (Ipv4Addr::UNSPECIFIED, address.port()).into()] {
@@ -281,9 +283,9 @@ fn a_listener_of_this_process_is_a_loop_and_is_not_dialled() {
                 assert_eq!(io.kind(), io::ErrorKind::PermissionDenied);
             }
         }
-        nobody_came(&own);
+        assert_no_connection(&own);
         let rules = EgressRules::allow_all().own_listener(address);
-        let peer = Peer::reads();
+        let peer = Peer::reading();
         let other = under(rules).connect(peer.address()).expect("it is another address");
         other.opened().expect("the peer listens");
     });
@@ -292,7 +294,7 @@ fn a_listener_of_this_process_is_a_loop_and_is_not_dialled() {
 /// Only the system knows which addresses are this machine's.
 #[test]
 fn a_listener_on_every_address_is_found_at_the_addresses_of_the_interfaces() {
-    story(|| {
+    with_watchdog(|| {
         let own = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0));
         let own = own.or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)));
         let own = own.expect("a port is free");
@@ -307,16 +309,16 @@ fn a_listener_on_every_address_is_found_at_the_addresses_of_the_interfaces() {
         mine.extend(interface.map(|address| address.ip()));
         for ip in mine {
             let socket = connector.connect((ip, address.port())).expect("`opened` reports it");
-            fails(socket.opened(), ErrorKind::Loop);
+            assert_fails(socket.opened(), ErrorKind::Loop);
         }
-        nobody_came(&own);
+        assert_no_connection(&own);
     });
 }
 
 #[test]
 fn a_socket_bound_to_the_address_that_it_dials_is_a_loop() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let address = nothing.address;
         drop(nothing);
         let options = SocketOptions::new().tcp(TcpOptions::new().bind(address));

@@ -12,17 +12,18 @@ use sockeye::{
 };
 
 use super::{holds, limited, open, patient, refusal};
-use crate::support::peer::{BlackHole, Server, Wire, black_hole, nothing_listens};
-use crate::support::tls::{TlsPeer, ask, authority, terms, upgradable};
+use crate::support::peer::{BlackHole, PeerConn, Server, black_hole, closed_port};
+use crate::support::tls::{TlsPeer, ask, authority, server_config, upgradable};
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, blocked, eventually, fails, kind_of, ms, read, story,
+    PROMPT, Peer, WATCHDOG, assert_fails, at_once, crate_kind, eventually, ms, read, spawn_blocked,
+    with_watchdog,
 };
 
 // -------------------------------------------------------------------- failing at the limit
 
 #[test]
 fn the_next_connect_fails_at_once_and_names_the_limit() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), limited(2));
         let kept = [open(&connector, &server), open(&connector, &server)];
         assert_eq!(connector.open_sockets(), 2);
@@ -32,7 +33,7 @@ fn the_next_connect_fails_at_once_and_names_the_limit() {
         assert!(error.to_string().contains("2 sockets"), "{error}");
         assert!(error.to_string().contains("max_open_sockets"), "{error}");
         let error = std::io::Error::from(error);
-        assert_eq!(kind_of(&error), ErrorKind::Limit);
+        assert_eq!(crate_kind(&error), ErrorKind::Limit);
         assert_eq!(connector.clone().open_sockets(), 2, "clones share their sockets");
         drop(kept);
     });
@@ -47,7 +48,7 @@ fn a_limit_of_zero_is_invalid() {
 
 #[test]
 fn invalid_addresses_and_options_are_reported_before_the_limit() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), limited(1));
         let _kept = open(&connector, &server);
         let error = connector.connect("no port").unwrap_err();
@@ -68,30 +69,30 @@ fn every_end_frees_the_slot_once() {
         assert_eq!(read(socket, 1).expect("the peer has ended"), b"");
     });
     check(SocketOptions::new(), cued(|wire| wire.reset()), |socket| {
-        fails(read(socket, 1), ErrorKind::Reset);
+        assert_fails(read(socket, 1), ErrorKind::Reset);
     });
     // Without a reader.
     check(SocketOptions::new(), cued(|wire| wire.fin()), |socket| {
-        socket.closed_timeout(PATIENCE).expect("the peer has ended");
+        socket.closed_timeout(WATCHDOG).expect("the peer has ended");
     });
     check(SocketOptions::new(), cued(|wire| wire.reset()), |socket| {
-        fails(socket.closed_timeout(PATIENCE), ErrorKind::Reset);
+        assert_fails(socket.closed_timeout(WATCHDOG), ErrorKind::Reset);
     });
     check(SocketOptions::new(), cued(|wire| wire.fin()), |socket| {
         socket.reader().cancel();
         socket.writer().close().expect("the close succeeds");
-        socket.closed_timeout(PATIENCE).expect("both have ended");
+        socket.closed_timeout(WATCHDOG).expect("both have ended");
     });
     check(upgradable(authority()), cued(|wire| wire.send(b"go, injected")), |socket| {
         assert_eq!(read(socket, 2).expect("the peer sends it"), b"go");
-        fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+        assert_fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
     });
 }
 
 /// Starts a peer that runs its script once the socket is open.
-fn cued(script: impl FnOnce(&mut Wire) + Send + 'static) -> Peer {
-    Peer::plays(|wire| {
-        wire.await_cue();
+fn cued(script: impl FnOnce(&mut PeerConn) + Send + 'static) -> Peer {
+    Peer::scripted(|wire| {
+        wire.wait_signal();
         script(wire);
     })
 }
@@ -103,8 +104,8 @@ fn check(options: SocketOptions, peer: Peer, end: fn(&Socket)) {
     let connector = limited(1);
     let socket = connector.connect_with(peer.address(), options).expect("a slot is free");
     socket.opened().expect("the peer listens");
-    fails(connector.connect(peer.address()), ErrorKind::Limit);
-    peer.cue();
+    assert_fails(connector.connect(peer.address()), ErrorKind::Limit);
+    peer.signal();
     end(&socket);
     is_free_for_one(&connector);
     // Later calls do not free the slot again.
@@ -120,7 +121,7 @@ fn is_free_for_one(connector: &Connector) {
     assert_eq!(connector.open_sockets(), 0);
     let server = holds();
     let next = open(connector, &server);
-    fails(connector.connect(server.address()), ErrorKind::Limit);
+    assert_fails(connector.connect(server.address()), ErrorKind::Limit);
     assert_eq!(connector.open_sockets(), 1);
     next.close().expect("it is idle");
     assert_eq!(connector.open_sockets(), 0);
@@ -128,10 +129,10 @@ fn is_free_for_one(connector: &Connector) {
 
 #[test]
 fn an_attempt_holds_its_slot_until_it_has_failed() {
-    story(|| {
+    with_watchdog(|| {
         let connector = limited(1);
-        let nothing = nothing_listens();
-        fails(
+        let nothing = closed_port();
+        assert_fails(
             connector.connect(nothing.address).expect("a slot is free").opened(),
             ErrorKind::Connect,
         );
@@ -141,8 +142,8 @@ fn an_attempt_holds_its_slot_until_it_has_failed() {
         let options = SocketOptions::new().connect_timeout(ms(100));
         let socket = connector.connect_with(hole.address, options).expect("a slot is free");
         assert_eq!(connector.open_sockets(), 1);
-        fails(connector.connect(nothing.address), ErrorKind::Limit);
-        fails(socket.opened(), ErrorKind::TimedOut);
+        assert_fails(connector.connect(nothing.address), ErrorKind::Limit);
+        assert_fails(socket.opened(), ErrorKind::TimedOut);
         is_free_for_one(&connector);
 
         let socket = connector.connect(hole.address).expect("a slot is free");
@@ -157,20 +158,20 @@ fn an_attempt_holds_its_slot_until_it_has_failed() {
 
 #[test]
 fn a_failed_handshake_frees_the_slot() {
-    story(|| {
+    with_watchdog(|| {
         let connector = limited(1);
-        let peer = TlsPeer::refused(&terms());
+        let peer = TlsPeer::refused(&server_config());
         let options =
             SocketOptions::new().secure_transport(SecureTransport::On).tls(TlsOptions::new());
         let socket = connector.connect_with(peer.address(), options).expect("a slot is free");
-        fails(socket.opened(), ErrorKind::Tls);
+        assert_fails(socket.opened(), ErrorKind::Tls);
         is_free_for_one(&connector);
     });
 }
 
 #[test]
 fn the_slot_is_held_until_the_last_handle_has_closed() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), limited(1));
         let socket = open(&connector, &server);
         let reader = socket.reader();
@@ -183,10 +184,10 @@ fn the_slot_is_held_until_the_last_handle_has_closed() {
 
 #[test]
 fn an_upgrade_keeps_its_slot_and_takes_no_other() {
-    story(|| {
+    with_watchdog(|| {
         let connector = limited(1);
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
             peer.echo();
         });
@@ -199,7 +200,7 @@ fn an_upgrade_keeps_its_slot_and_takes_no_other() {
         drop(plain);
         secure.opened().expect("the peer is trusted");
         assert_eq!(connector.open_sockets(), 1);
-        fails(connector.connect(peer.address()), ErrorKind::Limit);
+        assert_fails(connector.connect(peer.address()), ErrorKind::Limit);
         secure.close().expect("it is idle");
         is_free_for_one(&connector);
     });
@@ -209,7 +210,7 @@ fn an_upgrade_keeps_its_slot_and_takes_no_other() {
 
 #[test]
 fn waiting_sockets_are_served_in_order() {
-    story(|| {
+    with_watchdog(|| {
         const WAITING: usize = 20;
         let (server, connector) = (holds(), patient(1));
         let mut last = open(&connector, &server);
@@ -224,7 +225,7 @@ fn waiting_sockets_are_served_in_order() {
             }
             assert_eq!(connector.open_sockets(), 1);
             last.close().expect("it is idle");
-            next.opened_timeout(AT_ONCE).expect("it is next");
+            next.opened_timeout(PROMPT).expect("it is next");
             last = next.clone();
         }
         last.close().expect("it is idle");
@@ -234,29 +235,29 @@ fn waiting_sockets_are_served_in_order() {
 
 #[test]
 fn later_connects_do_not_overtake_queued_ones() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
         let waiting = connector.connect(server.address()).expect("it may wait");
         first.close().expect("it is idle");
         // The slot is already reserved, even if it is not taken yet.
         let late = connector.connect(server.address()).expect("it may wait");
-        waiting.opened_timeout(AT_ONCE).expect("it is next");
+        waiting.opened_timeout(PROMPT).expect("it is next");
         assert_eq!(late.phase(), Phase::Connecting);
         waiting.close().expect("it is idle");
-        late.opened_timeout(AT_ONCE).expect("it is next");
+        late.opened_timeout(PROMPT).expect("it is next");
     });
 }
 
 #[test]
 fn calls_on_a_queued_socket_continue_when_it_has_a_slot() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
         let waiting = connector.connect(server.address()).expect("it may wait");
         let (reader, mut writer) = (waiting.reader(), waiting.writer());
-        let reading = blocked(move || read(reader, 5));
-        let writing = blocked(move || writer.write_all(b"hello"));
+        let reading = spawn_blocked(move || read(reader, 5));
+        let writing = spawn_blocked(move || writer.write_all(b"hello"));
         first.close().expect("it is idle");
         writing.join().expect("the socket is open");
         assert_eq!(reading.join().expect("the peer answers"), b"hello");
@@ -265,7 +266,7 @@ fn calls_on_a_queued_socket_continue_when_it_has_a_slot() {
 
 #[test]
 fn the_connect_timeout_covers_the_wait_and_ends_it() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
         let options = SocketOptions::new().connect_timeout(ms(80));
@@ -277,38 +278,38 @@ fn the_connect_timeout_covers_the_wait_and_ends_it() {
         assert!(error.to_string().contains("free socket slot"), "{error}");
         assert!(error.attempts().is_empty());
         assert_eq!(late.phase(), Phase::Closed);
-        fails(late.closed(), ErrorKind::TimedOut);
+        assert_fails(late.closed(), ErrorKind::TimedOut);
         assert_eq!(connector.open_sockets(), 1);
         first.close().expect("it is idle");
-        next.opened_timeout(AT_ONCE).expect("it is next");
+        next.opened_timeout(PROMPT).expect("it is next");
     });
 }
 
 #[test]
 fn a_queued_socket_can_be_closed_without_effect_on_others() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
         let waits = || connector.connect(server.address()).expect("it may wait");
         let (closed, aborted, dropped, next) = (waits(), waits(), waits(), waits());
         let reader = closed.reader();
-        let reading = blocked(move || read(reader, 1));
+        let reading = spawn_blocked(move || read(reader, 1));
         at_once(|| closed.close()).expect("there is nothing to hand over");
-        fails(reading.join(), ErrorKind::Closed);
-        fails(closed.opened(), ErrorKind::Closed);
+        assert_fails(reading.join(), ErrorKind::Closed);
+        assert_fails(closed.opened(), ErrorKind::Closed);
         aborted.abort();
-        fails(aborted.opened(), ErrorKind::Closed);
+        assert_fails(aborted.opened(), ErrorKind::Closed);
         drop(dropped);
         assert_eq!(connector.open_sockets(), 1, "they never had a slot");
         first.close().expect("it is idle");
-        next.opened_timeout(AT_ONCE).expect("it is next");
+        next.opened_timeout(PROMPT).expect("it is next");
         assert_eq!(connector.open_sockets(), 1);
     });
 }
 
 #[test]
 fn names_are_resolved_only_once_a_slot_is_free() {
-    story(|| {
+    with_watchdog(|| {
         let asked = Arc::new(AtomicUsize::new(0));
         let counting = Arc::clone(&asked);
         let resolver = move |_: &str| -> std::io::Result<Vec<IpAddr>> {
@@ -321,10 +322,10 @@ fn names_are_resolved_only_once_a_slot_is_free() {
         let first = open(&connector, &server);
         let named = ("good.test", server.address().port());
         let waiting = connector.connect(named).expect("it may wait");
-        fails(waiting.opened_timeout(ms(50)), ErrorKind::TimedOut);
+        assert_fails(waiting.opened_timeout(ms(50)), ErrorKind::TimedOut);
         assert_eq!(asked.load(Ordering::SeqCst), 0);
         first.close().expect("it is idle");
-        let info = waiting.opened_timeout(AT_ONCE).expect("it is next");
+        let info = waiting.opened_timeout(PROMPT).expect("it is next");
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert!(
             info.timings().resolve < ms(50),
@@ -337,15 +338,15 @@ fn names_are_resolved_only_once_a_slot_is_free() {
 /// Each socket that fails at once frees the slot for the next one, which fails in turn.
 #[test]
 fn a_thousand_failing_sockets_pass_the_slot_on() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), patient(1));
         let first = open(&connector, &server);
-        let nothing = nothing_listens();
+        let nothing = closed_port();
         let waiting: Vec<Socket> =
             (0..1000).map(|_| connector.connect(nothing.address).expect("it may wait")).collect();
         first.close().expect("it is idle");
         for socket in &waiting {
-            fails(socket.opened(), ErrorKind::Connect);
+            assert_fails(socket.opened(), ErrorKind::Connect);
         }
         assert_eq!(connector.open_sockets(), 0);
         open(&connector, &server).close().expect("it is idle");
@@ -360,13 +361,13 @@ const THREADS: usize = 8;
 #[test]
 fn a_thousand_racing_sockets_never_exceed_the_limit_and_leak_no_slot() {
     for wait in [false, true] {
-        story(move || race(wait));
+        with_watchdog(move || race(wait));
     }
 }
 
 fn race(wait: bool) {
     const MOST: usize = 7;
-    let server = Server::plays(|mut stream| {
+    let server = Server::scripted(|mut stream| {
         // Three kinds of peers: one that stays, one that closes, and one that resets.
         match stream.peer_addr().map_or(0, |from| from.port() % 3) {
             0 => drop(stream.write_all(b"bye")),
@@ -408,15 +409,15 @@ fn race(wait: bool) {
     let most = looking.join().expect("the observer does not panic");
     assert!(most <= MOST, "{most} sockets were open");
     // Sockets without handles close in the background.
-    eventually(PATIENCE, "all slots are free", || connector.open_sockets() == 0);
+    eventually(WATCHDOG, "all slots are free", || connector.open_sockets() == 0);
     let server = holds();
     let full: Vec<Socket> = (0..MOST).map(|_| open(&connector, &server)).collect();
     assert_eq!(connector.open_sockets(), full.len());
     if wait {
         let more = connector.connect(server.address()).expect("it may wait");
-        fails(more.opened_timeout(ms(20)), ErrorKind::TimedOut);
+        assert_fails(more.opened_timeout(ms(20)), ErrorKind::TimedOut);
     } else {
-        fails(connector.connect(server.address()), ErrorKind::Limit);
+        assert_fails(connector.connect(server.address()), ErrorKind::Limit);
     }
 }
 
@@ -424,7 +425,7 @@ fn race(wait: bool) {
 #[test]
 fn a_thousand_racing_holders_never_exceed_the_limit() {
     const MOST: usize = 5;
-    story(|| {
+    with_watchdog(|| {
         let server = holds();
         let held = Arc::new(AtomicUsize::new(0));
         for connector in [limited(MOST), patient(MOST)] {
@@ -443,7 +444,7 @@ fn a_thousand_racing_holders_never_exceed_the_limit() {
             for thread in racing {
                 thread.join().expect("the limit was kept");
             }
-            eventually(PATIENCE, "all slots are free", || connector.open_sockets() == 0);
+            eventually(WATCHDOG, "all slots are free", || connector.open_sockets() == 0);
         }
     });
 }

@@ -9,17 +9,20 @@ use sockeye::{Connector, ErrorKind, Phase, SocketOptions};
 
 use super::{holds, open, patient};
 use crate::support::peer::{Server, black_hole, listen_with_room};
-use crate::support::tls::{Accepted, TlsPeer, Way, ask, authority, options, terms, upgradable};
+use crate::support::tls::{
+    Accepted, Opening, TlsPeer, ask, authority, options, server_config, upgradable,
+};
 use crate::support::{
-    AT_ONCE, Peer, at_once, blocked, call, fails, fill, little_room, ms, noise, read, story, timed,
+    PROMPT, Peer, assert_fails, at_once, fill_send_buffer, ms, random_bytes, read,
+    small_send_buffer, spawn_blocked, spawn_call, timed, with_watchdog,
 };
 
 #[test]
 fn its_end_closes_its_sockets_gracefully() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder().build().expect("the settings are valid");
-        let peers: Vec<Peer> = (0..5).map(|_| Peer::reads()).collect();
-        let sent = noise(1, 100_000);
+        let peers: Vec<Peer> = (0..5).map(|_| Peer::reading()).collect();
+        let sent = random_bytes(1, 100_000);
         let kept: Vec<_> = connector.scope(|scope| {
             let write = |peer: &Peer| {
                 let mut socket = scope.connect(peer.address()).expect("the address is valid");
@@ -32,8 +35,8 @@ fn its_end_closes_its_sockets_gracefully() {
         for (socket, peer) in kept.iter().zip(peers) {
             assert_eq!(socket.phase(), Phase::Closed);
             socket.closed().expect("it was closed");
-            fails(read(socket, 1), ErrorKind::Closed);
-            peer.gets(&sent);
+            assert_fails(read(socket, 1), ErrorKind::Closed);
+            peer.assert_received(&sent);
         }
     });
 }
@@ -46,8 +49,8 @@ fn it_returns_the_result_of_its_closure() {
 
 #[test]
 fn a_panic_of_its_closure_closes_them_and_continues() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let connector = Connector::builder().build().expect("the settings are valid");
         let (tell, told) = mpsc::channel();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -62,13 +65,13 @@ fn a_panic_of_its_closure_closes_them_and_continues() {
         assert_eq!(payload.downcast_ref(), Some(&"the work fails"));
         assert_eq!(told.recv().expect("the closure sent its socket").phase(), Phase::Closed);
         assert_eq!(connector.open_sockets(), 0);
-        peer.gets(b"hello");
+        peer.assert_received(b"hello");
     });
 }
 
 #[test]
 fn sockets_of_the_connector_and_of_other_scopes_stay_open() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (holds(), patient(10));
         let free = open(&connector, &server);
         connector.scope(|outer| {
@@ -87,32 +90,32 @@ fn sockets_of_the_connector_and_of_other_scopes_stay_open() {
 
 #[test]
 fn its_end_cancels_connecting_and_queued_sockets() {
-    story(|| {
+    with_watchdog(|| {
         let (hole, connector) = (black_hole(), patient(1));
         let (sockets, took) = timed(|| {
             connector.scope(|scope| {
                 let connect = || scope.connect(hole.address).expect("the address is valid");
                 let (connecting, waiting) = (connect(), connect());
                 let reader = connecting.reader();
-                let reading = blocked(move || read(reader, 1));
+                let reading = spawn_blocked(move || read(reader, 1));
                 (connecting, waiting, reading)
             })
         });
-        assert!(took < AT_ONCE, "{took:?}");
+        assert!(took < PROMPT, "{took:?}");
         let (connecting, waiting, reading) = sockets;
-        fails(reading.join(), ErrorKind::Closed);
-        fails(connecting.opened(), ErrorKind::Closed);
-        fails(waiting.opened(), ErrorKind::Closed);
+        assert_fails(reading.join(), ErrorKind::Closed);
+        assert_fails(connecting.opened(), ErrorKind::Closed);
+        assert_fails(waiting.opened(), ErrorKind::Closed);
         assert_eq!(connector.open_sockets(), 0);
     });
 }
 
 #[test]
 fn an_upgraded_one_is_closed_with_close_notify() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder().build().expect("the settings are valid");
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
         });
         let secure = connector.scope(|scope| {
@@ -124,7 +127,7 @@ fn an_upgraded_one_is_closed_with_close_notify() {
             secure
         });
         assert_eq!(secure.phase(), Phase::Closed);
-        let ending = peer.ending();
+        let ending = peer.finish();
         assert!(ending.notified, "close sent close_notify");
     });
 }
@@ -132,22 +135,22 @@ fn an_upgraded_one_is_closed_with_close_notify() {
 /// If an upgrade is in progress when its scope ends, the scope closes the old or the new socket.
 #[test]
 fn an_upgrade_does_not_carry_a_connection_out_of_its_scope() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder().build().expect("the settings are valid");
         for _ in 0..50 {
-            let peer = TlsPeer::plays(&terms(), |peer| {
-                peer.agrees();
+            let peer = TlsPeer::scripted(&server_config(), |peer| {
+                peer.accept_starttls();
                 drop(peer.try_handshake());
             });
             let upgrading = connector.scope(|scope| {
                 let plain = scope.connect_with(peer.address(), upgradable(authority()));
                 let plain = plain.expect("the options are valid");
                 ask(&plain);
-                call(move || plain.start_tls())
+                spawn_call(move || plain.start_tls())
             });
             if let Ok(secure) = upgrading.join() {
                 // Either the scope closed the socket, or it was closed at its creation.
-                secure.closed_timeout(AT_ONCE).expect("no data was unsent");
+                secure.closed_timeout(PROMPT).expect("no data was unsent");
             }
             assert_eq!(connector.open_sockets(), 0);
         }
@@ -157,9 +160,9 @@ fn an_upgrade_does_not_carry_a_connection_out_of_its_scope() {
 /// The sockets close concurrently.
 #[test]
 fn it_takes_no_longer_than_the_longest_close_timeout() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder().build().expect("the settings are valid");
-        let stuck = |_| Way::On.stuck();
+        let stuck = |_| Opening::On.not_reading();
         let peers: Vec<TlsPeer> = (0..4).map(stuck).collect();
         let (sockets, took) = timed(|| {
             connector.scope(|scope| {
@@ -168,7 +171,7 @@ fn it_takes_no_longer_than_the_longest_close_timeout() {
                     let options = options.tcp(sockeye::TcpOptions::new().send_buffer_size(4096));
                     let socket = scope.connect_with(peer.address(), options);
                     let socket = socket.expect("the options are valid");
-                    fill(&socket);
+                    fill_send_buffer(&socket);
                     socket
                 };
                 let sockets: Vec<_> = peers.iter().map(full).collect();
@@ -178,16 +181,16 @@ fn it_takes_no_longer_than_the_longest_close_timeout() {
         let (sockets, ended) = sockets;
         assert!(ended.elapsed() < ms(900), "{:?} of {took:?}", ended.elapsed());
         for socket in sockets {
-            fails(socket.closed(), ErrorKind::TimedOut);
+            assert_fails(socket.closed(), ErrorKind::TimedOut);
         }
         assert_eq!(connector.open_sockets(), 0);
-        peers.iter().for_each(TlsPeer::cue);
+        peers.iter().for_each(TlsPeer::signal);
     });
 }
 
 #[test]
 fn threads_of_its_closure_may_share_it() {
-    story(|| {
+    with_watchdog(|| {
         let (server, connector) = (Server::echoes(), patient(3));
         connector.scope(|scope| {
             thread::scope(|threads| {
@@ -195,7 +198,7 @@ fn threads_of_its_closure_may_share_it() {
                     let server = &server;
                     threads.spawn(move || {
                         let mut socket = scope.connect(server.address()).expect("it may wait");
-                        let sent = noise(number, 1000);
+                        let sent = random_bytes(number, 1000);
                         socket.write_all(&sent).expect("the peer reads");
                         let got = crate::support::read_exactly(&socket, 1000);
                         assert_eq!(got.expect("the peer answers"), sent);
@@ -210,34 +213,34 @@ fn threads_of_its_closure_may_share_it() {
 
 #[test]
 fn a_write_that_is_blocked_at_its_end_reports_accepted_bytes() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder().build().expect("the settings are valid");
-        let peer = Peer::on(listen_with_room(4096), |wire| wire.await_cue());
+        let peer = Peer::scripted_on(listen_with_room(4096), |wire| wire.wait_signal());
         let writing = connector.scope(|scope| {
-            let options: SocketOptions = little_room();
+            let options: SocketOptions = small_send_buffer();
             let socket = scope.connect_with(peer.address(), options).expect("they are valid");
             socket.opened().expect("the peer listens");
-            blocked(move || crate::support::pour(&socket, b'w', usize::MAX))
+            spawn_blocked(move || crate::support::write_until_error(&socket, b'w', usize::MAX))
         });
         let (taken, failure) = writing.join();
-        fails(Err::<(), _>(failure.expect("it was closed")), ErrorKind::Closed);
-        peer.cue();
-        peer.gets(&vec![b'w'; taken]);
+        assert_fails(Err::<(), _>(failure.expect("it was closed")), ErrorKind::Closed);
+        peer.signal();
+        peer.assert_received(&vec![b'w'; taken]);
     });
 }
 
 #[test]
 fn a_peer_that_answers_at_its_end_sees_no_reset() {
-    story(|| {
+    with_watchdog(|| {
         let connector = Connector::builder().build().expect("the settings are valid");
-        let peer = TlsPeer::secured(&terms(), Accepted::await_cue);
+        let peer = TlsPeer::secured(&server_config(), Accepted::wait_signal);
         connector.scope(|scope| {
             let socket = scope.connect_with(peer.address(), options(authority()));
             let socket = socket.expect("the options are valid");
             (&socket).write_all(b"hello").expect("the peer accepts");
         });
-        peer.cue();
-        let ending = peer.ending();
+        peer.signal();
+        let ending = peer.finish();
         assert_eq!(ending.bytes, b"hello");
         assert!(ending.notified);
     });

@@ -5,9 +5,9 @@ use std::io::Write;
 use sockeye::{Connector, ConnectorStats, EgressRules, ErrorKind, SecureTransport, SocketOptions};
 
 use super::{holds, limited, open, patient, refusal};
-use crate::support::peer::{black_hole, nothing_listens};
-use crate::support::tls::{TlsPeer, ask, authority, terms, trusting, with};
-use crate::support::{AT_ONCE, Peer, eventually, fails, read, read_exactly, story};
+use crate::support::peer::{black_hole, closed_port};
+use crate::support::tls::{TlsPeer, ask, authority, server_config, trust_only, with};
+use crate::support::{PROMPT, Peer, assert_fails, eventually, read, read_exactly, with_watchdog};
 
 /// Returns the numbers of opened, failed, denied and refused sockets.
 fn counts(stats: ConnectorStats) -> (u64, u64, u64, u64) {
@@ -24,7 +24,7 @@ fn any() -> Connector {
 
 #[test]
 fn bytes_are_counted_during_and_after_the_life_of_a_socket() {
-    story(|| {
+    with_watchdog(|| {
         let server = holds();
         let connector = any();
         assert_eq!(connector.stats(), ConnectorStats::default());
@@ -41,7 +41,7 @@ fn bytes_are_counted_during_and_after_the_life_of_a_socket() {
         assert_eq!(counts(connector.stats()), (3, 0, 0, 0));
         assert_eq!(connector.stats().open, 1);
         drop(sockets);
-        eventually(AT_ONCE, "the last socket is closed", || connector.stats().open == 0);
+        eventually(PROMPT, "the last socket is closed", || connector.stats().open == 0);
         assert_eq!(bytes(connector.stats()), (9, 15));
         assert_eq!(counts(connector.stats()), (3, 0, 0, 0));
     });
@@ -49,12 +49,12 @@ fn bytes_are_counted_during_and_after_the_life_of_a_socket() {
 
 #[test]
 fn sockets_that_never_opened_are_counted_by_their_cause() {
-    story(|| {
+    with_watchdog(|| {
         let connector = any();
-        let nothing = nothing_listens();
+        let nothing = closed_port();
         for failed in 1..3 {
             let socket = connector.connect(nothing.address).expect("the address is valid");
-            fails(socket.opened(), ErrorKind::Connect);
+            assert_fails(socket.opened(), ErrorKind::Connect);
             assert_eq!(counts(connector.stats()), (0, failed, 0, 0));
         }
         // A socket that this side closes while connecting has not failed.
@@ -70,24 +70,24 @@ fn sockets_that_never_opened_are_counted_by_their_cause() {
 
 #[test]
 fn denied_sockets_are_counted_before_and_after_the_lookup() {
-    story(|| {
+    with_watchdog(|| {
         let rules = EgressRules::public_only().deny_host("*.denied.test").expect("it is a pattern");
         let builder = Connector::builder().egress(rules.deny_port(25));
         let resolver = |_: &str| Ok(vec![[127, 0, 0, 1].into()]);
         let connector = builder.resolver(resolver).build().expect("the settings are valid");
         for refused in ["a.denied.test:80", "127.0.0.1:80", "192.0.2.1:25"] {
-            fails(connector.connect(refused), ErrorKind::Denied);
+            assert_fails(connector.connect(refused), ErrorKind::Denied);
         }
         assert_eq!(counts(connector.stats()), (0, 0, 3, 0));
         let inside = connector.connect("inside.test:80").expect("the host is not denied");
-        fails(inside.opened(), ErrorKind::Denied);
+        assert_fails(inside.opened(), ErrorKind::Denied);
         assert_eq!(counts(connector.stats()), (0, 0, 4, 0));
     });
 }
 
 #[test]
 fn sockets_beyond_the_limit_and_queued_sockets_are_counted() {
-    story(|| {
+    with_watchdog(|| {
         let server = holds();
         let connector = limited(1);
         let first = open(&connector, &server);
@@ -112,14 +112,14 @@ fn sockets_beyond_the_limit_and_queued_sockets_are_counted() {
 
 #[test]
 fn an_upgraded_connection_counts_once_with_all_its_bytes() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
             peer.send(b"secret");
         });
         let connector = any();
-        let options = with(SecureTransport::StartTls, trusting(authority()));
+        let options = with(SecureTransport::StartTls, trust_only(authority()));
         let plain = connector.connect_with(peer.address(), options).expect("they are valid");
         plain.opened().expect("the peer listens");
         ask(&plain);
@@ -140,8 +140,8 @@ fn an_upgraded_connection_counts_once_with_all_its_bytes() {
 
 #[test]
 fn a_failed_handshake_of_an_upgrade_counts_as_opened() {
-    story(|| {
-        let peer = Peer::plays(|wire| {
+    with_watchdog(|| {
+        let peer = Peer::scripted(|wire| {
             wire.receive(10);
             wire.send(b"GO\r\n");
             wire.receive(1);
@@ -149,7 +149,7 @@ fn a_failed_handshake_of_an_upgrade_counts_as_opened() {
             wire.fin();
         });
         let connector = any();
-        let options = with(SecureTransport::StartTls, trusting(authority()));
+        let options = with(SecureTransport::StartTls, trust_only(authority()));
         let plain = connector.connect_with(peer.address(), options).expect("they are valid");
         ask(&plain);
         let secure = plain.start_tls().expect("the upgrade may start");
@@ -158,13 +158,13 @@ fn a_failed_handshake_of_an_upgrade_counts_as_opened() {
         assert_eq!(connector.stats().open, 0);
 
         // A socket that is secure from the start never opened.
-        let peer = Peer::plays(|wire| {
+        let peer = Peer::scripted(|wire| {
             wire.receive(1);
             wire.send(b"this is no TLS at all");
             wire.fin();
         });
         let options = SocketOptions::new().secure_transport(SecureTransport::On);
-        let options = options.tls(trusting(authority()));
+        let options = options.tls(trust_only(authority()));
         let socket = connector.connect_with(peer.address(), options).expect("they are valid");
         socket.opened().expect_err("the peer speaks no TLS");
         assert_eq!(counts(connector.stats()), (1, 1, 0, 0));

@@ -2,11 +2,11 @@
 
 use sockeye::{Connector, ErrorKind, SecureTransport, SocketOptions, TlsOptions};
 
-use crate::support::tls::{TlsPeer, ask, authority, terms, trusting};
-use crate::support::{Peer, fails, story};
+use crate::support::tls::{TlsPeer, ask, authority, server_config, trust_only};
+use crate::support::{Peer, assert_fails, with_watchdog};
 
 fn trusts() -> Connector {
-    Connector::builder().tls(trusting(authority())).build().expect("the settings are valid")
+    Connector::builder().tls(trust_only(authority())).build().expect("the settings are valid")
 }
 
 fn mode(mode: SecureTransport) -> SocketOptions {
@@ -15,8 +15,8 @@ fn mode(mode: SecureTransport) -> SocketOptions {
 
 #[test]
 fn they_apply_if_the_options_have_none() {
-    story(|| {
-        let peer = TlsPeer::reads(&terms());
+    with_watchdog(|| {
+        let peer = TlsPeer::reading(&server_config());
         let socket = trusts().connect_with(peer.address(), mode(SecureTransport::On));
         let info = socket.expect("they are valid").opened().expect("the peer is trusted");
         assert!(info.tls().is_some());
@@ -25,9 +25,9 @@ fn they_apply_if_the_options_have_none() {
 
 #[test]
 fn they_apply_to_an_upgrade() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.handshake();
         });
         let socket = trusts().connect_with(peer.address(), mode(SecureTransport::StartTls));
@@ -40,19 +40,19 @@ fn they_apply_to_an_upgrade() {
 
 #[test]
 fn the_options_of_a_socket_replace_them() {
-    story(|| {
-        let peer = TlsPeer::refused(&terms());
+    with_watchdog(|| {
+        let peer = TlsPeer::refused(&server_config());
         // These options trust no authority of the test.
         let options = mode(SecureTransport::On).tls(TlsOptions::new().server_name("localhost"));
         let socket = trusts().connect_with(peer.address(), options).expect("they are valid");
-        fails(socket.opened(), ErrorKind::Tls);
+        assert_fails(socket.opened(), ErrorKind::Tls);
     });
 }
 
 #[test]
 fn they_do_not_affect_plaintext_sockets() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = trusts().connect(peer.address()).expect("it is in plaintext");
         assert!(socket.opened().expect("the peer listens").tls().is_none());
     });

@@ -12,10 +12,10 @@ use std::thread;
 use sockeye::{Connector, ConnectorStats, ErrorKind, SecureTransport, Socket, SocketOptions};
 
 use super::{Child, LONG, in_a_forked_child, still_works};
-use crate::support::alone::alone;
 use crate::support::peer::{Server, black_hole, listen};
-use crate::support::tls::{authority, terms, trusting};
-use crate::support::{PATIENCE, call, fails, ms, read, read_exactly};
+use crate::support::subprocess::in_subprocess;
+use crate::support::tls::{authority, server_config, trust_only};
+use crate::support::{WATCHDOG, assert_fails, ms, read, read_exactly, spawn_call};
 
 /// The number of forks in a test for locks that are held at the fork.
 const FORKS: usize = 60;
@@ -24,7 +24,7 @@ const FORKS: usize = 60;
 
 #[test]
 fn a_child_opens_every_kind_of_socket() {
-    alone("fork::children::a_child_opens_every_kind_of_socket", LONG, || {
+    in_subprocess("fork::children::a_child_opens_every_kind_of_socket", LONG, || {
         let site = Site::new();
         let own = site.connector();
         let theirs = site.opens_all(&own);
@@ -33,8 +33,8 @@ fn a_child_opens_every_kind_of_socket() {
             drop(site.opens_all(&own));
             drop(site.opens_all(&site.connector()));
             for socket in &theirs {
-                fails(socket.opened(), ErrorKind::InvalidState);
-                fails(read(socket, 1), ErrorKind::InvalidState);
+                assert_fails(socket.opened(), ErrorKind::InvalidState);
+                assert_fails(read(socket, 1), ErrorKind::InvalidState);
             }
         });
         theirs.iter().for_each(still_works);
@@ -44,7 +44,7 @@ fn a_child_opens_every_kind_of_socket() {
 /// Even a query of statistics installs the detection of forks.
 #[test]
 fn a_child_opens_sockets_if_its_parent_only_queried_statistics() {
-    alone(
+    in_subprocess(
         "fork::children::a_child_opens_sockets_if_its_parent_only_queried_statistics",
         LONG,
         || {
@@ -57,7 +57,7 @@ fn a_child_opens_sockets_if_its_parent_only_queried_statistics() {
 
 #[test]
 fn the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child() {
-    alone(
+    in_subprocess(
         "fork::children::the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child",
         LONG,
         || {
@@ -80,13 +80,13 @@ fn the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child() {
                     socket.opened().expect("the server accepts");
                 }
                 let held = connect(&fails_at_limit).expect("the first one was dropped");
-                fails(connect(&fails_at_limit), ErrorKind::Limit);
+                assert_fails(connect(&fails_at_limit), ErrorKind::Limit);
                 held.close().expect("the server reads");
                 // The parent's sockets free no slot here.
                 drop((first.clone(), queued.clone()));
                 assert_eq!(fails_at_limit.open_sockets(), 0);
-                assert_eq!(fails_at_limit.shutdown(PATIENCE), 0);
-                fails(connect(&fails_at_limit), ErrorKind::Closed);
+                assert_eq!(fails_at_limit.shutdown(WATCHDOG), 0);
+                assert_fails(connect(&fails_at_limit), ErrorKind::Closed);
             });
             assert_eq!(fails_at_limit.open_sockets(), 1, "the child shut down only its own");
             still_works(&first);
@@ -98,17 +98,17 @@ fn the_parents_sockets_take_no_slots_and_are_not_counted_in_the_child() {
 
 #[test]
 fn a_connector_stays_shut_down_in_the_child() {
-    alone("fork::children::a_connector_stays_shut_down_in_the_child", LONG, || {
+    in_subprocess("fork::children::a_connector_stays_shut_down_in_the_child", LONG, || {
         let server = Server::echoes();
         let connector = Connector::builder().build().expect("the rules are valid");
-        assert_eq!(connector.shutdown(PATIENCE), 0);
-        in_a_forked_child(|| fails(connector.connect(server.address()), ErrorKind::Closed));
+        assert_eq!(connector.shutdown(WATCHDOG), 0);
+        in_a_forked_child(|| assert_fails(connector.connect(server.address()), ErrorKind::Closed));
     });
 }
 
 #[test]
 fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
-    alone(
+    in_subprocess(
         "fork::children::a_scope_of_the_parent_ends_the_childs_sockets_in_the_child",
         LONG,
         || {
@@ -122,7 +122,7 @@ fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
                         let other = inner.connect(server.address()).expect("the address is valid");
                         (mine, other)
                     });
-                    fails(read(&other, 1), ErrorKind::Closed);
+                    assert_fails(read(&other, 1), ErrorKind::Closed);
                     still_works(&mine);
                 });
                 still_works(&parents);
@@ -136,77 +136,87 @@ fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
 /// A logger, a resolver or a verifier may fork on a thread of the crate.
 #[test]
 fn a_child_that_is_forked_on_a_thread_of_the_crate_can_wait() {
-    alone("fork::children::a_child_that_is_forked_on_a_thread_of_the_crate_can_wait", LONG, || {
-        let server = Server::echoes();
-        let (ended, told) = mpsc::channel();
-        let (address, done) = (server.address(), AtomicBool::new(false));
-        log::set_logger(Box::leak(Box::new(ForksOnce { address, done, ended })))
-            .expect("the process has no logger yet");
-        log::set_max_level(log::LevelFilter::Trace);
-        let hole = black_hole();
-        // No call waits for this socket, so the event loop logs its end.
-        let options = SocketOptions::new().connect_timeout(ms(50));
-        let _socket = sockeye::connect_with(hole.address, options).expect("it is valid");
-        told.recv_timeout(PATIENCE).expect("the child succeeded");
-    });
+    in_subprocess(
+        "fork::children::a_child_that_is_forked_on_a_thread_of_the_crate_can_wait",
+        LONG,
+        || {
+            let server = Server::echoes();
+            let (ended, told) = mpsc::channel();
+            let (address, done) = (server.address(), AtomicBool::new(false));
+            log::set_logger(Box::leak(Box::new(ForksOnce { address, done, ended })))
+                .expect("the process has no logger yet");
+            log::set_max_level(log::LevelFilter::Trace);
+            let hole = black_hole();
+            // No call waits for this socket, so the event loop logs its end.
+            let options = SocketOptions::new().connect_timeout(ms(50));
+            let _socket = sockeye::connect_with(hole.address, options).expect("it is valid");
+            told.recv_timeout(WATCHDOG).expect("the child succeeded");
+        },
+    );
 }
 
 // -------------------------------------------------------------------- threads that use the crate
 
 #[test]
 fn no_child_hangs_however_many_threads_use_the_crate() {
-    alone("fork::children::no_child_hangs_however_many_threads_use_the_crate", LONG * 3, || {
-        let site = Arc::new(Site::new());
-        let own = site.connector();
-        let over = Arc::new(AtomicBool::new(false));
-        let rounds = Arc::new(AtomicUsize::new(0));
-        let work = |work: fn(&Site, &Connector)| {
-            let (site, own) = (Arc::clone(&site), own.clone());
-            let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
-            call(move || {
-                while !over.load(Ordering::SeqCst) {
-                    work(&site, &own);
-                    rounds.fetch_add(1, Ordering::SeqCst);
+    in_subprocess(
+        "fork::children::no_child_hangs_however_many_threads_use_the_crate",
+        LONG * 3,
+        || {
+            let site = Arc::new(Site::new());
+            let own = site.connector();
+            let over = Arc::new(AtomicBool::new(false));
+            let rounds = Arc::new(AtomicUsize::new(0));
+            let work = |work: fn(&Site, &Connector)| {
+                let (site, own) = (Arc::clone(&site), own.clone());
+                let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
+                spawn_call(move || {
+                    while !over.load(Ordering::SeqCst) {
+                        work(&site, &own);
+                        rounds.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            };
+            let busy = [
+                work(|site, own| drop(site.opens_all(own))),
+                work(|site, own| drop(site.plain(own, site.plain.address()))),
+                work(|site, own| drop(site.named(own))),
+                work(|site, _| drop(site.secure(&site.connector()))),
+                work(|_, own| _ = (own.stats(), Connector::global().stats())),
+                work(|site, own| {
+                    own.scope(|scope| {
+                        drop(scope.connect(site.plain.address()).expect("it is valid"))
+                    });
+                }),
+            ];
+            let (done, told) = pipe();
+            for round in 0..FORKS {
+                while rounds.load(Ordering::SeqCst) < round {
+                    thread::yield_now();
                 }
-            })
-        };
-        let busy = [
-            work(|site, own| drop(site.opens_all(own))),
-            work(|site, own| drop(site.plain(own, site.plain.address()))),
-            work(|site, own| drop(site.named(own))),
-            work(|site, _| drop(site.secure(&site.connector()))),
-            work(|_, own| _ = (own.stats(), Connector::global().stats())),
-            work(|site, own| {
-                own.scope(|scope| drop(scope.connect(site.plain.address()).expect("it is valid")));
-            }),
-        ];
-        let (done, told) = pipe();
-        for round in 0..FORKS {
-            while rounds.load(Ordering::SeqCst) < round {
-                thread::yield_now();
+                in_a_forked_child(|| {
+                    if !threads_start() {
+                        return;
+                    }
+                    drop(site.opens_all(&own));
+                    assert!(own.stats().opened > 0);
+                    (&told).write_all(&[1]).expect("the test reads the pipe");
+                });
             }
-            in_a_forked_child(|| {
-                if !threads_start() {
-                    return;
-                }
-                drop(site.opens_all(&own));
-                assert!(own.stats().opened > 0);
-                (&told).write_all(&[1]).expect("the test reads the pipe");
-            });
-        }
-        over.store(true, Ordering::SeqCst);
-        busy.into_iter().for_each(|busy| busy.join());
-        drop(told);
-        let worked = read(done, FORKS).expect("the pipe is readable").len();
-        assert!(worked > FORKS / 2, "only {worked} children of {FORKS} could start a thread");
-        site.opens_all(&own).iter().for_each(still_works);
-    });
+            over.store(true, Ordering::SeqCst);
+            busy.into_iter().for_each(|busy| busy.join());
+            drop(told);
+            let worked = read(done, FORKS).expect("the pipe is readable").len();
+            assert!(worked > FORKS / 2, "only {worked} children of {FORKS} could start a thread");
+            site.opens_all(&own).iter().for_each(still_works);
+        },
+    );
 }
 
 /// The forking thread has a wake descriptor. A child with the same descriptor would take the parent's wake-ups.
 #[test]
 fn parent_and_child_have_separate_wake_descriptors() {
-    alone("fork::children::parent_and_child_have_separate_wake_descriptors", LONG, || {
+    in_subprocess("fork::children::parent_and_child_have_separate_wake_descriptors", LONG, || {
         let server = Server::echoes();
         let waits_and_is_woken = || {
             for _ in 0..50 {
@@ -217,7 +227,7 @@ fn parent_and_child_have_separate_wake_descriptors() {
                     thread::sleep(ms(2));
                     aborter.abort();
                 });
-                fails(read(&socket, 1), ErrorKind::Closed);
+                assert_fails(read(&socket, 1), ErrorKind::Closed);
                 aborting.join().expect("aborting does not panic");
             }
         };
@@ -239,14 +249,14 @@ fn pipe() -> (File, File) {
 fn threads_start() -> bool {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || tell.send(()));
-    told.recv_timeout(PATIENCE / 3).is_ok()
+    told.recv_timeout(WATCHDOG / 3).is_ok()
 }
 
 // -------------------------------------------------------------------- common uses of fork
 
 #[test]
 fn a_pre_forking_server_serves_from_its_children() {
-    alone("fork::children::a_pre_forking_server_serves_from_its_children", LONG, || {
+    in_subprocess("fork::children::a_pre_forking_server_serves_from_its_children", LONG, || {
         let upstream = Server::echoes();
         // The parent has used the crate.
         still_works(&sockeye::connect(upstream.address()).expect("the address is valid"));
@@ -278,7 +288,7 @@ fn a_pre_forking_server_serves_from_its_children() {
 
 #[test]
 fn a_grandchild_opens_sockets_too() {
-    alone("fork::children::a_grandchild_opens_sockets_too", LONG, || {
+    in_subprocess("fork::children::a_grandchild_opens_sockets_too", LONG, || {
         let site = Site::new();
         let own = site.connector();
         let first = site.plain(&own, site.plain.address());
@@ -287,7 +297,7 @@ fn a_grandchild_opens_sockets_too() {
             in_a_forked_child(|| {
                 drop(site.opens_all(&own));
                 for older in [&first, &second] {
-                    fails(older.opened(), ErrorKind::InvalidState);
+                    assert_fails(older.opened(), ErrorKind::InvalidState);
                 }
             });
             // This child has not used the crate before it forks again.
@@ -300,7 +310,7 @@ fn a_grandchild_opens_sockets_too() {
 
 #[test]
 fn a_daemon_that_forks_twice_opens_sockets() {
-    alone("fork::children::a_daemon_that_forks_twice_opens_sockets", LONG, || {
+    in_subprocess("fork::children::a_daemon_that_forks_twice_opens_sockets", LONG, || {
         let site = Site::new();
         drop(site.opens_all(&site.connector()));
         let (mut done, told) = pipe();
@@ -334,8 +344,8 @@ struct Site {
 
 impl Site {
     fn new() -> Site {
-        let config = terms().config();
-        let tls = Server::plays(move |stream| {
+        let config = server_config().config();
+        let tls = Server::scripted(move |stream| {
             let config = Arc::clone(&config);
             thread::spawn(move || echo_by_tls(stream, config));
         });
@@ -386,7 +396,7 @@ impl Site {
 
     fn secure(&self, own: &Connector) -> Socket {
         let options =
-            SocketOptions::new().secure_transport(SecureTransport::On).tls(trusting(authority()));
+            SocketOptions::new().secure_transport(SecureTransport::On).tls(trust_only(authority()));
         let socket = own.connect_with(self.tls.address(), options).expect("the options are valid");
         (&socket).write_all(b"secure").expect("the server reads");
         (&socket).flush().expect("the server reads");

@@ -7,7 +7,7 @@ use rustls::ServerConnection;
 
 use super::*;
 use crate::support::peer::{listen, reset};
-use crate::support::{room_for_descriptors, skip};
+use crate::support::{raise_descriptor_limit, skip};
 
 const CONNECTIONS: usize = 1000;
 
@@ -43,15 +43,15 @@ impl Fate {
 
 #[test]
 fn exactly_the_ended_ones_of_a_thousand_idle_connections_are_found() {
-    if !room_for_descriptors(4096) {
+    if !raise_descriptor_limit(4096) {
         return skip("health::pool", "the limit of descriptors is below 4096");
     }
-    story(|| {
+    with_watchdog(|| {
         let listener = listen();
         let address = listener.local_addr().expect("a listener has an address");
         let (cue, cued) = mpsc::channel();
         let (tell, told) = mpsc::channel();
-        let server = call(move || serve(&listener, &cued, &tell));
+        let server = spawn_call(move || serve(&listener, &cued, &tell));
         let options = tls::options(authority());
         let sockets: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
@@ -68,13 +68,13 @@ fn exactly_the_ended_ones_of_a_thousand_idle_connections_are_found() {
         all(&sockets, |_| Is::Idle);
         cue.send(()).expect("the server waits");
         told.recv().expect("half of them have ended");
-        eventually(AT_ONCE, "the ends have arrived", || {
+        eventually(PROMPT, "the ends have arrived", || {
             let idle = sockets.iter().filter(|socket| socket.health().is_idle()).count();
             idle <= CONNECTIONS / 2
         });
         for (number, socket) in sockets.iter().enumerate() {
             // While the event loop processes an end, `health` only reports that the connection has ended.
-            eventually(AT_ONCE, "the kind of the end is known", || {
+            eventually(PROMPT, "the kind of the end is known", || {
                 health(socket) != Is::Ended || Fate::of(number).expected() == Is::Ended
             });
         }
@@ -94,7 +94,7 @@ fn all(sockets: &[Socket], expected: impl Fn(usize) -> Is) {
 
 /// Runs the handshakes, sends the tickets at the first cue, and ends half of the connections at the second one.
 fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<()>) {
-    let config = terms().only(TlsVersion::Tls13).tickets(4).config();
+    let config = server_config().only(TlsVersion::Tls13).tickets(4).config();
     let mut connections: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
             let (stream, _) = listener.accept().expect("the listener accepts");

@@ -12,9 +12,11 @@ use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOption
 
 use super::space::{OTHER_V4, Space, V4, V6};
 use super::{befall, in_a_space_with, ip};
-use crate::support::alone::{next_line, say};
 use crate::support::peer::reset;
-use crate::support::{AT_ONCE, PATIENCE, Verdict, call, eventually, fails, ms, read, tls};
+use crate::support::subprocess::{next_line, say};
+use crate::support::{
+    HasErrorKind, PROMPT, WATCHDOG, assert_fails, eventually, ms, read, spawn_call, tls,
+};
 
 /// The time between the connection and the peer's end.
 const DELAY: Duration = ms(500);
@@ -25,7 +27,7 @@ const TRIES: usize = 4;
 fn an_end_in_plaintext_is_noticed() {
     const NAME: &str = "network::late::an_end_in_plaintext_is_noticed";
     in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
-        all_are_noticed(port, Way::Plain, &[End::Fin, End::Reset]);
+        all_are_noticed(port, Opening::Plain, &[End::Fin, End::Reset]);
     });
 }
 
@@ -33,7 +35,7 @@ fn an_end_in_plaintext_is_noticed() {
 fn an_end_over_tls_is_noticed() {
     const NAME: &str = "network::late::an_end_over_tls_is_noticed";
     in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
-        all_are_noticed(port, Way::Tls, &End::ALL);
+        all_are_noticed(port, Opening::Tls, &End::ALL);
     });
 }
 
@@ -41,7 +43,7 @@ fn an_end_over_tls_is_noticed() {
 fn an_end_after_an_upgrade_is_noticed() {
     const NAME: &str = "network::late::an_end_after_an_upgrade_is_noticed";
     in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
-        all_are_noticed(port, Way::Upgrade, &End::ALL);
+        all_are_noticed(port, Opening::Upgrade, &End::ALL);
     });
 }
 
@@ -61,7 +63,7 @@ fn lose_each_first_syn(space: &Space, _port: u16) {
 // -------------------------------------------------------------------- this side
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Opening {
     Plain,
     Tls,
     Upgrade,
@@ -84,18 +86,18 @@ impl Waiting {
         [Waiting::NoThread, Waiting::One, Waiting::Many, Waiting::Briefly, Waiting::Reader];
 }
 
-impl Way {
+impl Opening {
     /// Returns the address that the peer uses for this way.
     fn address(self) -> &'static str {
         match self {
-            Way::Plain => V6,
-            Way::Tls => V4,
-            Way::Upgrade => OTHER_V4,
+            Opening::Plain => V6,
+            Opening::Tls => V4,
+            Opening::Upgrade => OTHER_V4,
         }
     }
 }
 
-fn all_are_noticed(port: u16, way: Way, ends: &'static [End]) {
+fn all_are_noticed(port: u16, way: Opening, ends: &'static [End]) {
     tls::provider();
     befall();
     let connector = Connector::builder().build().expect("the rules are valid");
@@ -104,7 +106,7 @@ fn all_are_noticed(port: u16, way: Way, ends: &'static [End]) {
         for waiting in Waiting::ALL {
             for number in 0..TRIES {
                 let connector = connector.clone();
-                calls.push(call(move || {
+                calls.push(spawn_call(move || {
                     let name = format!("{way:?}, {waiting:?}, {end:?}");
                     is_noticed(
                         &connector,
@@ -126,28 +128,28 @@ fn all_are_noticed(port: u16, way: Way, ends: &'static [End]) {
 fn connect(
     connector: &Connector,
     port: u16,
-    way: Way,
+    way: Opening,
     end: End,
     waiting: Waiting,
     number: usize,
 ) -> Socket {
     let tls = TlsOptions::new().danger_accept_invalid_certs(true).server_name(end.name());
     let options = match way {
-        Way::Plain => SocketOptions::new(),
-        Way::Tls => tls::with(SecureTransport::On, tls),
-        Way::Upgrade => tls::with(SecureTransport::StartTls, tls),
+        Opening::Plain => SocketOptions::new(),
+        Opening::Tls => tls::with(SecureTransport::On, tls),
+        Opening::Upgrade => tls::with(SecureTransport::StartTls, tls),
     };
     let socket = connector
         .connect_with((way.address(), port), options)
         .expect("the address and the options are valid");
     wait_open(&socket, waiting);
     match way {
-        Way::Plain => {
+        Opening::Plain => {
             (&socket).write_all(end.name().as_bytes()).expect("the peer reads");
             socket
         }
-        Way::Tls => socket,
-        Way::Upgrade => {
+        Opening::Tls => socket,
+        Opening::Upgrade => {
             // The test covers upgrades with and without an earlier read.
             if number % 2 == 0 {
                 tls::ask(&socket);
@@ -162,13 +164,13 @@ fn connect(
 fn wait_open(socket: &Socket, waiting: Waiting) {
     let is_opening = || matches!(socket.phase(), Phase::Connecting | Phase::Upgrading);
     match waiting {
-        Waiting::NoThread => eventually(PATIENCE, "the connection is made", || !is_opening()),
+        Waiting::NoThread => eventually(WATCHDOG, "the connection is made", || !is_opening()),
         Waiting::One => drop(socket.opened()),
         Waiting::Many => {
             let calls: Vec<_> = (0..4)
                 .map(|_| {
                     let socket = socket.clone();
-                    call(move || drop(socket.opened()))
+                    spawn_call(move || drop(socket.opened()))
                 })
                 .collect();
             calls.into_iter().for_each(|call| call.join());
@@ -179,12 +181,12 @@ fn wait_open(socket: &Socket, waiting: Waiting) {
         Waiting::Reader => {
             socket.set_read_timeout(Some(ms(3))).expect("not zero");
             while is_opening() {
-                fails(read(socket, 1), ErrorKind::TimedOut);
+                assert_fails(read(socket, 1), ErrorKind::TimedOut);
             }
             socket.set_read_timeout(None).expect("`None` removes the limit");
         }
     }
-    socket.opened_timeout(AT_ONCE).expect("the peer accepts");
+    socket.opened_timeout(PROMPT).expect("the peer accepts");
 }
 
 /// Checks that the end of the connection is noticed and its slot freed, although no call waits for it.
@@ -192,7 +194,7 @@ fn wait_open(socket: &Socket, waiting: Waiting) {
 fn is_noticed(connector: &Connector, socket: &Socket, end: End, name: &str) {
     let what = format!("{name}: the end is noticed, with {} open", connector.open_sockets());
     eventually(ms(8000), &what, || socket.phase() == Phase::Closed);
-    let told = socket.closed_timeout(AT_ONCE);
+    let told = socket.closed_timeout(PROMPT);
     assert_eq!(told.failure(), end.tells(), "{name}: {told:?}");
 }
 
@@ -273,7 +275,7 @@ fn end_connection(mut stream: TcpStream) {
         stream.write_all(tls::GO).expect("the client reads");
     }
     let mut server =
-        ServerConnection::new(tls::terms().config()).expect("the configuration is valid");
+        ServerConnection::new(tls::server_config().config()).expect("the configuration is valid");
     if server.complete_io(&mut stream).is_err() {
         // A connection that only checks that the network is up.
         return;

@@ -10,7 +10,7 @@ use sockeye::{Connector, EgressRules, Error, ErrorKind, Socket};
 use super::space::{OTHER_V4, Space, V4, V6};
 use super::{befall, in_a_space, ip};
 use crate::support::process::{settled_descriptors, take_all_descriptors};
-use crate::support::{PATIENCE, eventually, system_code};
+use crate::support::{WATCHDOG, eventually, system_code};
 
 /// The client's addresses on the cable.
 const OWN: [&str; 2] = ["10.99.0.1", "fd99::1"];
@@ -262,7 +262,7 @@ fn loops_are_refused_without_free_descriptors() {
             let error = own.dial(address).expect_err("dialling it is a loop");
             assert_eq!(error.kind(), ErrorKind::Loop, "{address}: {error}");
             refused += 1;
-            eventually(PATIENCE, "the descriptor is free again", || {
+            eventually(WATCHDOG, "the descriptor is free again", || {
                 File::open("/dev/null").is_ok()
             });
             own.nobody_came();

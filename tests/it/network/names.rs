@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sockeye::{Connector, EgressRules, Error, ErrorKind, Socket, SocketOptions};
 
-use crate::support::alone::{Actor, part, play, say, this_binary};
 use crate::support::process::take_all_descriptors;
-use crate::support::{PATIENCE, ms, skip, system_code, timed};
+use crate::support::subprocess::{TestProcess, child_part, run_part, say, this_binary};
+use crate::support::{WATCHDOG, ms, skip, system_code, timed};
 
 /// Runs the client's part. The system's resolver gives up on a server after `gives_up_after` seconds. Prints the
 /// client's value of `figure`, if there is one.
 #[track_caller]
 fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, client: impl FnOnce()) {
-    if part().is_some() {
-        return play(|| {
+    if child_part().is_some() {
+        return run_part(|| {
             serve_names();
             client();
         });
@@ -57,11 +57,11 @@ fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, clien
         let mut command = Command::new("unshare");
         in_there(&mut command);
         command.arg(this_binary());
-        let mut client = Actor::start(name, "client", command);
+        let mut client = TestProcess::start(name, "client", command);
         if let Some(figure) = figure {
-            println!("{name}: {figure} {}", client.says(figure));
+            println!("{name}: {figure} {}", client.expect_line(figure));
         }
-        client.finishes(PATIENCE * 2);
+        client.expect_success(WATCHDOG * 2);
     } else {
         skip(name, "this machine cannot create namespaces for a name server");
     }
@@ -111,7 +111,7 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
 
 fn failure(name: &str) -> Error {
     let socket = sockeye::connect((name, 9)).expect("the address is valid");
-    socket.opened_timeout(PATIENCE).expect_err("the lookup fails")
+    socket.opened_timeout(WATCHDOG).expect_err("the lookup fails")
 }
 
 /// Checks the kind of a read's error, whether the failure is transient, and the kind of its source.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::getuid;
 
-use crate::support::alone::{Actor, this_binary};
 use crate::support::skip;
+use crate::support::subprocess::{TestProcess, this_binary};
 
 /// The peer's addresses, at the other end of the cable.
 pub const V4: &str = "10.99.0.2";
@@ -75,14 +75,14 @@ impl Space {
         in_space(&self.peer, command)
     }
 
-    pub fn client(&self, test: &str) -> Actor {
-        Actor::start(test, "client", binary_in(&self.client))
+    pub fn client(&self, test: &str) -> TestProcess {
+        TestProcess::start(test, "client", binary_in(&self.client))
     }
 
     /// Starts the peer's process and returns it with the port that it listens on.
-    pub fn peer(&self, test: &str) -> (Actor, u16) {
-        let mut peer = Actor::start(test, "peer", binary_in(&self.peer));
-        let port = peer.says("listens").parse().expect("a port");
+    pub fn peer(&self, test: &str) -> (TestProcess, u16) {
+        let mut peer = TestProcess::start(test, "peer", binary_in(&self.peer));
+        let port = peer.expect_line("listens").parse().expect("a port");
         (peer, port)
     }
 }

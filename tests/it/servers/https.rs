@@ -10,7 +10,7 @@ use sockeye::{ErrorKind, Reader, Socket, TlsOptions, TlsVersion};
 use super::certificates::Certificates;
 use super::harness::{NO_SECRET, Scratch, Server, example_of, installed, says_that_it_can, text};
 use super::nginx::{check_page, page, start_nginx};
-use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trusting};
+use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trust_only};
 
 #[test]
 fn nginx_keeps_a_secured_connection_alive_and_ends_it_cleanly() {
@@ -18,7 +18,7 @@ fn nginx_keeps_a_secured_connection_alive_and_ends_it_cleanly() {
     let test = "nginx_keeps_a_secured_connection_alive_and_ends_it_cleanly";
     let Some(server) = nginx(test, &certificates) else { return };
     for (number, version) in [(TLS13, TlsVersion::Tls13), (TLS12, TlsVersion::Tls12)] {
-        let socket = dial(server.at(number), On, trusting(&certificates));
+        let socket = dial(server.at(number), On, trust_only(&certificates));
         assert_eq!(check_secured(&socket), version);
         let mut reader = BufReader::new(socket.reader());
         for connection in ["keep-alive", "keep-alive", "close"] {
@@ -37,7 +37,7 @@ fn nginx_negotiates_a_protocol() {
     let Some(server) = nginx("nginx_negotiates_a_protocol", &certificates) else { return };
     for number in [TLS13, TLS12] {
         let alpn = |protocols: &[&str]| {
-            let tls = trusting(&certificates).alpn(protocols.iter().copied());
+            let tls = trust_only(&certificates).alpn(protocols.iter().copied());
             let agreed = dial(server.at(number), On, tls).opened()?;
             Ok::<_, sockeye::Error>(agreed.alpn().map(<[u8]>::to_vec))
         };
@@ -58,13 +58,13 @@ fn nginx_is_verified_by_the_names_and_addresses_of_its_certificate() {
         hosts.push("::1");
     }
     for host in hosts {
-        check_secured(&dial((host, port), On, trusting(&certificates)));
+        check_secured(&dial((host, port), On, trust_only(&certificates)));
         for name in ["db.test", "DB.test.", "localhost"] {
-            let tls = trusting(&certificates).server_name(name);
+            let tls = trust_only(&certificates).server_name(name);
             check_secured(&dial((host, port), On, tls));
         }
         for name in ["test", "other.db.test", "localhost.test"] {
-            let tls = trusting(&certificates).server_name(name);
+            let tls = trust_only(&certificates).server_name(name);
             let error = dial((host, port), On, tls).opened().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Tls, "{host} as {name}: {error}");
         }
@@ -88,13 +88,13 @@ fn nginx_authenticates_a_client_by_its_certificate() {
     let with = |tls: TlsOptions, client: &Certificates| {
         tls.client_auth_pem(&client.client_chain, &client.client_key).unwrap()
     };
-    check_page(ask(with(trusting(&certificates), &certificates)).as_bytes());
+    check_page(ask(with(trust_only(&certificates), &certificates)).as_bytes());
 
     // nginx rejects other clients in its HTTP response, not in the handshake.
-    let answer = ask(trusting(&certificates));
+    let answer = ask(trust_only(&certificates));
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains("No required SSL certificate was sent"), "{answer}");
-    let answer = ask(with(trusting(&certificates), &Certificates::new()));
+    let answer = ask(with(trust_only(&certificates), &Certificates::new()));
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains("The SSL certificate error"), "{answer}");
 }

@@ -15,14 +15,14 @@ use super::harness::{
     unprivileged_user,
 };
 use super::tls::{
-    check_clean_end, check_refused, check_secured, dial, suspicious, trusting, upgrade,
+    check_clean_end, check_refused, check_secured, dial, suspicious, trust_only, upgrade,
 };
 
 #[test]
 fn dovecot_logs_in_after_the_upgrade() {
     let certificates = Certificates::new();
     let Some(server) = dovecot("dovecot_logs_in_after_the_upgrade", &certificates) else { return };
-    let plain = dial(server.at(IMAP), StartTls, trusting(&certificates));
+    let plain = dial(server.at(IMAP), StartTls, trust_only(&certificates));
     check_mailbox(&upgrade(ready_to_upgrade(&plain)));
 }
 
@@ -31,7 +31,7 @@ fn dovecot_logs_in_over_tls_from_the_start() {
     let certificates = Certificates::new();
     let test = "dovecot_logs_in_over_tls_from_the_start";
     let Some(server) = dovecot(test, &certificates) else { return };
-    let socket = dial(server.at(IMAPS), On, trusting(&certificates));
+    let socket = dial(server.at(IMAPS), On, trust_only(&certificates));
     check_secured(&socket);
     let mut reader = BufReader::new(socket.reader());
     let greeting = greeting(&mut reader);
@@ -56,7 +56,7 @@ fn dovecot_shows_a_mailbox_to_the_imap_fetch_example_over_tls() {
     let test = "dovecot_shows_a_mailbox_to_the_imap_fetch_example_over_tls";
     let Some(server) = dovecot(test, &certificates) else { return };
     // This leaves one mail in the mailbox.
-    let socket = dial(server.at(IMAPS), On, trusting(&certificates));
+    let socket = dial(server.at(IMAPS), On, trust_only(&certificates));
     greeting(&mut BufReader::new(socket.reader()));
     check_mailbox(&socket);
 

@@ -10,16 +10,16 @@ use super::harness::{
     LIMIT, NO_SECRET, Scratch, Server, bounded, example_of, installed, start, text,
 };
 use super::tls::{
-    bound, check_clean_end, check_refused, check_secured, dial, suspicious, trusting,
+    bound, check_clean_end, check_refused, check_secured, dial, suspicious, trust_only,
 };
-use crate::support::blocked;
+use crate::support::spawn_blocked;
 
 #[test]
 fn mosquitto_answers_pings_and_delivers_while_a_reader_waits() {
     let certificates = Certificates::new();
     let test = "mosquitto_answers_pings_and_delivers_while_a_reader_waits";
     let Some(server) = mosquitto(test, &certificates) else { return };
-    let socket = dial(server.at(SECURED), On, trusting(&certificates));
+    let socket = dial(server.at(SECURED), On, trust_only(&certificates));
     assert_eq!(check_secured(&socket), TlsVersion::Tls13);
     connect(&socket, "subscriber");
     send(&socket, SUBSCRIBE, b"\x00\x01\x00\x06salmon\x00");
@@ -27,7 +27,7 @@ fn mosquitto_answers_pings_and_delivers_while_a_reader_waits() {
 
     for _ in 0..3 {
         let reader = socket.clone();
-        let waiting = blocked(move || packet(&reader));
+        let waiting = spawn_blocked(move || packet(&reader));
         send(&socket, PINGREQ, b"");
         assert_eq!(waiting.join_within(LIMIT), (PINGRESP, vec![]));
     }
@@ -39,7 +39,7 @@ fn mosquitto_answers_pings_and_delivers_while_a_reader_waits() {
     connect(&plain, "publisher");
     for fish in [1, 20_000] {
         let reader = socket.clone();
-        let waiting = blocked(move || packet(&reader));
+        let waiting = spawn_blocked(move || packet(&reader));
         let message = [b"\x00\x06salmon".to_vec(), vec![b'!'; fish]].concat();
         send(&plain, PUBLISH, &message);
         assert!(waiting.join_within(LIMIT) == (PUBLISH, message));

@@ -14,7 +14,7 @@ use super::harness::{
     LIMIT, Scratch, Server, bounded, example_of, installed, run, skip, start, text,
     unprivileged_user,
 };
-use super::tls::{bound, check_clean_end, check_refused, dial, suspicious, trusting, upgrade};
+use super::tls::{bound, check_clean_end, check_refused, dial, suspicious, trust_only, upgrade};
 
 #[test]
 fn postgres_asks_for_a_password_after_the_upgrade() {
@@ -31,7 +31,7 @@ fn postgres_asks_for_a_password_after_the_upgrade() {
         .unwrap();
     let options = SocketOptions::new()
         .secure_transport(StartTls)
-        .tls(trusting(&certificates))
+        .tls(trust_only(&certificates))
         .connect_timeout(LIMIT);
     let plain = connector.connect_with(("db.test", server.address().port()), options).unwrap();
     bound(&plain);
@@ -55,7 +55,7 @@ fn postgres_authenticates_a_client_by_its_certificate_and_answers_queries() {
     ) else {
         return;
     };
-    let tls = trusting(&certificates)
+    let tls = trust_only(&certificates)
         .client_auth_pem(&certificates.client_chain, &certificates.client_key)
         .unwrap();
     let secured = upgrade_at(&server, tls);
@@ -78,7 +78,7 @@ fn postgres_without_tls_says_so_and_continues_in_plaintext() {
     let certificates = Certificates::new();
     let test = "postgres_without_tls_says_so_and_continues_in_plaintext";
     let Some(server) = postgres(test, &certificates, "off") else { return };
-    let socket = dial(server.address(), StartTls, trusting(&certificates));
+    let socket = dial(server.address(), StartTls, trust_only(&certificates));
     assert_eq!(request_tls(&socket), b'N');
     assert_eq!(authentication(&socket, "stranger"), ["SCRAM-SHA-256"]);
     assert!(!socket.upgraded());
@@ -93,7 +93,7 @@ fn postgres_answers_the_postgres_query_example_over_tls() {
     let certificates = Certificates::new();
     let test = "postgres_answers_the_postgres_query_example_over_tls";
     let Some(server) = postgres(test, &certificates, "on") else { return };
-    let tls = trusting(&certificates)
+    let tls = trust_only(&certificates)
         .client_auth_pem(&certificates.client_chain, &certificates.client_key)
         .unwrap();
     let secured = upgrade_at(&server, tls);

@@ -8,7 +8,7 @@ use sockeye::{Reader, Socket};
 
 use super::certificates::Certificates;
 use super::harness::{Scratch, Server, bounded, example_of, installed, knows_setting, start, text};
-use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trusting};
+use super::tls::{check_clean_end, check_refused, check_secured, dial, suspicious, trust_only};
 
 #[test]
 fn redis_answers_a_secured_client_and_ends_cleanly() {
@@ -92,7 +92,7 @@ fn redis_answers_the_redis_pipeline_example_plain_and_over_tls() {
 // -------------------------------------------------------------------- the protocol
 
 fn authenticated(server: &Server, certificates: &Certificates) -> (Socket, BufReader<Reader>) {
-    let socket = dial(server.address(), On, trusting(certificates));
+    let socket = dial(server.address(), On, trust_only(certificates));
     check_secured(&socket);
     let mut reader = BufReader::new(socket.reader());
     check_answer(&socket, &mut reader, "PING", "-NOAUTH Authentication required.");

@@ -13,7 +13,7 @@ use super::harness::{
     NO_SECRET, Scratch, Server, bounded, example_of, installed, skip, start, text,
 };
 use super::tls::{
-    check_clean_end, check_refused, check_secured, dial, suspicious, trusting, upgrade,
+    check_clean_end, check_refused, check_secured, dial, suspicious, trust_only, upgrade,
 };
 
 #[test]
@@ -25,7 +25,7 @@ fn opensmtpd_restarts_the_dialogue_after_the_upgrade() {
         return;
     };
     // OpenSMTPD ends without a close_notify after its reply to QUIT.
-    let tls = trusting(&certificates).require_close_notify(false);
+    let tls = trust_only(&certificates).require_close_notify(false);
     let plain = dial(server.at(SMTP), StartTls, tls);
     check_farewell(&check_upgrade(&plain));
 }
@@ -36,7 +36,7 @@ fn opensmtpd_talks_over_tls_from_the_start() {
     let Some(server) = opensmtpd("opensmtpd_talks_over_tls_from_the_start", &certificates) else {
         return;
     };
-    let tls = trusting(&certificates).require_close_notify(false);
+    let tls = trust_only(&certificates).require_close_notify(false);
     let socket = dial(server.at(SMTPS), On, tls);
     check_start(&socket);
     check_farewell(&socket);
@@ -59,7 +59,7 @@ fn aiosmtpd_takes_a_mail_after_the_upgrade() {
     else {
         return;
     };
-    let secured = check_upgrade(&dial(server.address(), StartTls, trusting(&certificates)));
+    let secured = check_upgrade(&dial(server.address(), StartTls, trust_only(&certificates)));
     check_mail(&secured);
     check_farewell(&secured);
 }
@@ -69,7 +69,7 @@ fn aiosmtpd_takes_a_mail_over_tls_from_the_start() {
     let certificates = Certificates::new();
     let test = "aiosmtpd_takes_a_mail_over_tls_from_the_start";
     let Some(server) = aiosmtpd(test, "smtps", &certificates) else { return };
-    let socket = dial(server.address(), On, trusting(&certificates));
+    let socket = dial(server.address(), On, trust_only(&certificates));
     check_start(&socket);
     check_mail(&socket);
     check_farewell(&socket);

@@ -32,13 +32,13 @@ pub fn bound(socket: &Socket) {
 }
 
 /// Trusts only this authority.
-pub fn trusting(certificates: &Certificates) -> TlsOptions {
+pub fn trust_only(certificates: &Certificates) -> TlsOptions {
     TlsOptions::new().add_root_pem(&certificates.authority).unwrap().only_added_roots()
 }
 
 /// Trusts an authority that has not signed the server's certificate.
 pub fn suspicious() -> TlsOptions {
-    trusting(&Certificates::new())
+    trust_only(&Certificates::new())
 }
 
 /// Waits for the handshake and checks its result.

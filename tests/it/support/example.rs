@@ -7,7 +7,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{PATIENCE, skip};
+use super::{WATCHDOG, skip};
 
 /// Runs an example to its end with this input. Returns `None` if the example is not built.
 pub fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Output> {
@@ -33,7 +33,7 @@ pub fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Outp
     let pid = Pid::from_child(&child);
     let (tell, ended) = mpsc::channel();
     thread::spawn(move || tell.send(child.wait_with_output()));
-    match ended.recv_timeout(PATIENCE) {
+    match ended.recv_timeout(WATCHDOG) {
         Ok(output) => Some(output.expect("its output can be read")),
         Err(_) => {
             // The process has not been reaped yet, as far as this thread can know.

@@ -11,8 +11,8 @@ use rustls::{ServerConfig, ServerConnection};
 use sockeye::{Socket, SocketOptions};
 
 use super::peer::{BlackHole, Server, black_hole, listen};
-use super::tls::{authority, options, terms};
-use super::{Peer, fails, ms, timed};
+use super::tls::{authority, options, server_config};
+use super::{Peer, assert_fails, ms, timed};
 
 /// The data that a peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +100,8 @@ fn pour_out(
 ) {
     let config = match flood {
         Flood::Plaintext => None,
-        Flood::Tickets(count) => Some(terms().tickets(count).config()),
-        Flood::Records | Flood::KeyUpdates => Some(terms().config()),
+        Flood::Tickets(count) => Some(server_config().tickets(count).config()),
+        Flood::Records | Flood::KeyUpdates => Some(server_config().config()),
     };
     let mut victims: Vec<Victim> =
         (0..count).map(|_| Victim::accept(listener, config.as_ref())).collect();
@@ -234,7 +234,7 @@ fn late_timer(hole: &BlackHole) -> Duration {
     let options = SocketOptions::new().connect_timeout(LIMIT);
     let (opened, took) =
         timed(|| sockeye::connect_with(hole.address, options).expect("they are valid").opened());
-    fails(opened, sockeye::ErrorKind::TimedOut);
+    assert_fails(opened, sockeye::ErrorKind::TimedOut);
     took.saturating_sub(LIMIT)
 }
 
@@ -251,8 +251,8 @@ fn connect(server: &Server) -> Duration {
 fn late_ends(count: usize) -> Vec<Duration> {
     let idle: Vec<_> = (0..count)
         .map(|_| {
-            let peer = Peer::plays(|wire| {
-                wire.await_cue();
+            let peer = Peer::scripted(|wire| {
+                wire.wait_signal();
                 wire.fin();
             });
             let socket = super::open(&peer);
@@ -262,12 +262,12 @@ fn late_ends(count: usize) -> Vec<Duration> {
     // The loop watches idle connections after this time.
     thread::sleep(ms(400));
     let ended = |(peer, socket): (Peer, Socket)| {
-        let waiting = super::blocked(move || {
+        let waiting = super::spawn_blocked(move || {
             socket.closed().expect("the peer ends cleanly");
             Instant::now()
         });
         let begun = Instant::now();
-        peer.cue();
+        peer.signal();
         waiting.join().saturating_duration_since(begun)
     };
     let late: Vec<_> = idle.into_iter().map(ended).collect();

@@ -1,8 +1,6 @@
 //! Shared test support: a watchdog, checks of errors, calls that run in a thread, and test data. Peers are in `peer`,
 //! and tests that need a process for themselves are in `alone`.
 
-#[cfg(target_os = "linux")]
-pub mod alone;
 #[cfg(unix)]
 pub mod example;
 #[cfg(target_os = "linux")]
@@ -11,6 +9,8 @@ pub mod peer;
 #[cfg(target_os = "linux")]
 pub mod process;
 mod skips;
+#[cfg(target_os = "linux")]
+pub mod subprocess;
 pub mod tls;
 
 use std::fmt::Debug;
@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 
 use sockeye::{Connector, Error, ErrorKind, Phase, Socket, SocketOptions, TcpOptions};
 
-pub use peer::{How, Peer};
+pub use peer::{EndKind, Peer};
 
 /// The longest time that a whole test may take before it is considered hung.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// The meaning of "at once" on a machine that is busy with other tests.
-pub const AT_ONCE: Duration = Duration::from_secs(1);
+pub const PROMPT: Duration = Duration::from_secs(1);
 
 pub const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -38,8 +38,11 @@ pub const fn ms(count: u64) -> Duration {
 
 /// Runs `work` and panics if it takes longer than `limit`.
 #[track_caller]
-pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
-    match call(work).outcome(limit) {
+pub fn with_limit<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    match spawn_call(work).outcome(limit) {
         Some(value) => value,
         None => panic!("still running after {limit:?}"),
     }
@@ -47,8 +50,8 @@ pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Sen
 
 /// Runs a test that has to end by itself.
 #[track_caller]
-pub fn story(work: impl FnOnce() + Send + 'static) {
-    within(PATIENCE, work);
+pub fn with_watchdog(work: impl FnOnce() + Send + 'static) {
+    with_limit(WATCHDOG, work);
 }
 
 /// Records why a test cannot run here; the process prints all reasons when it exits.
@@ -59,26 +62,28 @@ pub fn skip(id: &str, reason: &str) {
 // -------------------------------------------------------------------- calls in threads
 
 /// A call that runs in a thread of its own.
-pub struct Call<T> {
+pub struct SpawnedCall<T> {
     result: Receiver<thread::Result<T>>,
 }
 
 /// Starts `work` in a thread.
-pub fn call<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Call<T> {
+pub fn spawn_call<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> SpawnedCall<T> {
     let (send, result) = mpsc::channel();
     thread::spawn(move || {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         // The receiver is gone if the test has already failed.
         let _ = send.send(outcome);
     });
-    Call { result }
+    SpawnedCall { result }
 }
 
 /// Starts `work` in a thread and returns once that thread sleeps in a wait.
 #[track_caller]
-pub fn blocked<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Call<T> {
+pub fn spawn_blocked<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> SpawnedCall<T> {
     let (tell, told) = mpsc::channel();
-    let running = call(move || {
+    let running = spawn_call(move || {
         tell.send(whoami()).expect("the starter waits for this");
         work()
     });
@@ -87,11 +92,11 @@ pub fn blocked<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     running
 }
 
-impl<T> Call<T> {
-    /// Returns the result, which has to arrive within `PATIENCE`.
+impl<T> SpawnedCall<T> {
+    /// Returns the result, which has to arrive within `WATCHDOG`.
     #[track_caller]
     pub fn join(self) -> T {
-        self.join_within(PATIENCE)
+        self.join_within(WATCHDOG)
     }
 
     #[track_caller]
@@ -145,7 +150,7 @@ fn wait_until_asleep(thread: i32) {
         };
         let state = stat.rsplit(") ").next().expect("a state follows the name");
         looks = if state.starts_with('S') { looks + 1 } else { 0 };
-        assert!(begun.elapsed() < PATIENCE, "thread {thread} never waits");
+        assert!(begun.elapsed() < WATCHDOG, "thread {thread} never waits");
         thread::sleep(ms(2));
     }
 }
@@ -176,7 +181,7 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 #[track_caller]
 pub fn at_once<T>(work: impl FnOnce() -> T) -> T {
     let (value, took) = timed(work);
-    assert!(took < AT_ONCE, "took {took:?}");
+    assert!(took < PROMPT, "took {took:?}");
     value
 }
 
@@ -187,7 +192,7 @@ pub fn within_100_ms(mut measure: impl FnMut() -> Duration) {
     let mut tries = Vec::new();
     while tries.len() < 5 {
         let took = measure();
-        assert!(took < AT_ONCE, "took {took:?}");
+        assert!(took < PROMPT, "took {took:?}");
         if took < ms(100) {
             return;
         }
@@ -199,28 +204,28 @@ pub fn within_100_ms(mut measure: impl FnMut() -> Duration) {
 // -------------------------------------------------------------------- checks of errors
 
 /// A result that may carry an error of the crate.
-pub trait Verdict {
+pub trait HasErrorKind {
     /// Returns `None` for a success. A failed `io::Result` has to carry the crate's error, with the matching
     /// `io::ErrorKind`.
     fn failure(&self) -> Option<ErrorKind>;
 }
 
-impl<T> Verdict for Result<T, Error> {
+impl<T> HasErrorKind for Result<T, Error> {
     fn failure(&self) -> Option<ErrorKind> {
         self.as_ref().err().map(Error::kind)
     }
 }
 
-impl<T> Verdict for Result<T, io::Error> {
+impl<T> HasErrorKind for Result<T, io::Error> {
     #[track_caller]
     fn failure(&self) -> Option<ErrorKind> {
-        self.as_ref().err().map(kind_of)
+        self.as_ref().err().map(crate_kind)
     }
 }
 
 /// Returns the crate's kind inside an `io::Error`.
 #[track_caller]
-pub fn kind_of(error: &io::Error) -> ErrorKind {
+pub fn crate_kind(error: &io::Error) -> ErrorKind {
     let Some(inner) = Error::from_io(error) else {
         panic!("not an error of the crate: {error:?}");
     };
@@ -251,26 +256,26 @@ pub fn io_kind(kind: ErrorKind) -> Option<io::ErrorKind> {
 
 /// Checks that the result is a failure of this kind.
 #[track_caller]
-pub fn fails(result: impl Verdict, kind: ErrorKind) {
+pub fn assert_fails(result: impl HasErrorKind, kind: ErrorKind) {
     assert_eq!(result.failure(), Some(kind));
 }
 
 /// Like [`fails`], for a call whose own limit passed while the socket stays open.
 #[track_caller]
-pub fn times_out<T: Debug>(result: io::Result<T>) {
+pub fn assert_times_out<T: Debug>(result: io::Result<T>) {
     let error = result.expect_err("the call times out");
-    assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+    assert_eq!(crate_kind(&error), ErrorKind::TimedOut);
     let inner = Error::from_io(&error).expect("kind_of found it");
     assert!(inner.is_retryable(), "{inner}");
 }
 
 /// Checks that the socket has ended: reads, writes and `closed` report this cause every time.
 #[track_caller]
-pub fn gives(mut socket: &Socket, cause: ErrorKind) {
+pub fn assert_ended_with(mut socket: &Socket, cause: ErrorKind) {
     for _ in 0..2 {
-        fails(socket.closed_timeout(AT_ONCE), cause);
-        fails(read(socket, 10), cause);
-        fails(socket.write(b"late"), cause);
+        assert_fails(socket.closed_timeout(PROMPT), cause);
+        assert_fails(read(socket, 10), cause);
+        assert_fails(socket.write(b"late"), cause);
     }
     assert_eq!(socket.phase(), Phase::Closed);
 }
@@ -305,12 +310,12 @@ pub fn open_with(peer: &Peer, options: SocketOptions) -> Socket {
 }
 
 /// Returns a connector whose lookups return this answer, one for each signal of the test.
-pub fn looks_up_on_cue(answer: fn() -> io::Result<Vec<IpAddr>>) -> (Connector, Sender<()>) {
+pub fn resolver_on_signal(answer: fn() -> io::Result<Vec<IpAddr>>) -> (Connector, Sender<()>) {
     let (say, go) = mpsc::channel();
     let go = Mutex::new(go);
     let resolver = move |_: &str| {
         let go = go.lock().expect("no thread panics while it holds the lock");
-        go.recv_timeout(PATIENCE).expect("the test sends the signal");
+        go.recv_timeout(WATCHDOG).expect("the test sends the signal");
         answer()
     };
     (Connector::builder().resolver(resolver).build().expect("the rules are valid"), say)
@@ -339,7 +344,11 @@ pub fn read_exactly(mut from: impl Read, count: usize) -> io::Result<Vec<u8>> {
 
 /// Writes `byte` until a write fails or `most` bytes were accepted. Returns the number of accepted bytes and the
 /// failure.
-pub fn pour(mut into: impl Write, byte: u8, most: usize) -> (usize, Option<io::Error>) {
+pub fn write_until_error(
+    mut into: impl Write,
+    byte: u8,
+    most: usize,
+) -> (usize, Option<io::Error>) {
     let chunk = [byte; 16 * 1024];
     let mut taken = 0;
     while taken < most {
@@ -354,13 +363,13 @@ pub fn pour(mut into: impl Write, byte: u8, most: usize) -> (usize, Option<io::E
 /// Writes until the socket accepts no more, not even bytes that trickle through, and returns the number of accepted
 /// bytes. The peer has to be [`Peer::stuck`]. Removes the write timeout.
 #[track_caller]
-pub fn fill(socket: &Socket) -> usize {
+pub fn fill_send_buffer(socket: &Socket) -> usize {
     let mut all = 0;
     let mut refusals = 0;
     socket.set_write_timeout(Some(ms(50))).expect("not zero");
     while refusals < 3 {
-        let (taken, failure) = pour(socket, b'w', usize::MAX);
-        times_out::<()>(Err(failure.expect("the peer does not read")));
+        let (taken, failure) = write_until_error(socket, b'w', usize::MAX);
+        assert_times_out::<()>(Err(failure.expect("the peer does not read")));
         all += taken;
         refusals = if taken == 0 { refusals + 1 } else { 0 };
     }
@@ -369,7 +378,7 @@ pub fn fill(socket: &Socket) -> usize {
 }
 
 /// Returns pseudo-random bytes, of which no two stretches are alike.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
     bytes
@@ -377,35 +386,40 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// Compares long byte strings; a failure shows only the first difference.
 #[track_caller]
-pub fn same(got: &[u8], want: &[u8]) {
+pub fn assert_bytes_eq(got: &[u8], want: &[u8]) {
     let differ = got.iter().zip(want).position(|(a, b)| a != b);
     assert_eq!(differ, None, "position of the first difference");
     assert_eq!(got.len(), want.len(), "the lengths");
 }
 
 /// Returns options with a small send buffer, so that writes block soon.
-pub fn little_room() -> SocketOptions {
+pub fn small_send_buffer() -> SocketOptions {
     SocketOptions::new().tcp(TcpOptions::new().send_buffer_size(4096))
 }
 
 /// The number of accepted bytes, and the error that ended the writing.
-pub type Poured = (usize, Option<io::Error>);
+pub type WrittenThenError = (usize, Option<io::Error>);
 
 /// Starts a read and a write of this socket, which both block; the peer has to be [`Peer::stuck`].
 #[track_caller]
-pub fn both_blocked(socket: &Socket) -> (Call<io::Result<Vec<u8>>>, Call<Poured>) {
+pub fn spawn_blocked_read_and_write(
+    socket: &Socket,
+) -> (SpawnedCall<io::Result<Vec<u8>>>, SpawnedCall<WrittenThenError>) {
     let (reader, writer) = (socket.reader(), socket.writer());
-    (blocked(move || read(reader, 1024)), blocked(move || pour(writer, b'w', usize::MAX)))
+    (
+        spawn_blocked(move || read(reader, 1024)),
+        spawn_blocked(move || write_until_error(writer, b'w', usize::MAX)),
+    )
 }
 
 /// Returns an instant in the past.
-pub fn past() -> Instant {
+pub fn past_instant() -> Instant {
     Instant::now().checked_sub(Duration::from_secs(1)).expect("the clock has run for a second")
 }
 
 /// Checks that the process may open this many descriptors, and raises the soft limit if necessary.
 #[cfg(unix)]
-pub fn room_for_descriptors(wanted: u64) -> bool {
+pub fn raise_descriptor_limit(wanted: u64) -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
@@ -419,6 +433,6 @@ pub fn room_for_descriptors(wanted: u64) -> bool {
 }
 
 #[cfg(not(unix))]
-pub fn room_for_descriptors(_wanted: u64) -> bool {
+pub fn raise_descriptor_limit(_wanted: u64) -> bool {
     true
 }

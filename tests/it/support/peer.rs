@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Type};
 
-use super::{Call, PATIENCE, call, ms};
+use super::{SpawnedCall, WATCHDOG, ms, spawn_call};
 
 const BACKLOG: i32 = 1024;
 
@@ -21,65 +21,68 @@ pub struct Peer {
     address: SocketAddr,
     cues: Sender<()>,
     /// The script's thread; `ending` takes it.
-    thread: Option<Call<Ending>>,
+    thread: Option<SpawnedCall<PeerReport>>,
 }
 
 /// The peer's view of a connection.
 #[derive(Clone, Debug)]
-pub struct Ending {
+pub struct PeerReport {
     /// All received bytes.
     pub bytes: Vec<u8>,
     /// The address that the connection came from.
     pub from: SocketAddr,
-    pub how: How,
+    pub how: EndKind,
     /// How the bytes ended, ignoring errors that arrived before the peer's own close.
-    pub first: How,
+    pub first: EndKind,
     /// The time of the end.
     pub at: Instant,
 }
 
 /// How a connection ended, from the peer's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum EndKind {
     /// A clean end, without an error up to the peer's own close.
     Fin,
     Reset,
     /// The peer itself closed or reset the connection before it saw an end.
-    OwnDoing,
+    ClosedLocally,
 }
 
 impl Peer {
-    pub fn plays(script: impl FnOnce(&mut Wire) + Send + 'static) -> Peer {
-        Peer::on(listen(), script)
+    pub fn scripted(script: impl FnOnce(&mut PeerConn) + Send + 'static) -> Peer {
+        Peer::scripted_on(listen(), script)
     }
 
     /// Starts a peer that only reads.
-    pub fn reads() -> Peer {
-        Peer::plays(|_| ())
+    pub fn reading() -> Peer {
+        Peer::scripted(|_| ())
     }
 
     /// Starts a peer with a small receive buffer that neither sends nor reads before its cue.
-    pub fn stuck() -> Peer {
-        Peer::on(listen_with_room(4096), |wire| wire.await_cue())
+    pub fn not_reading() -> Peer {
+        Peer::scripted_on(listen_with_room(4096), |wire| wire.wait_signal())
     }
 
     /// Starts a peer with a small receive buffer that reads nothing and resets the connection at its cue.
-    pub fn resets() -> Peer {
-        Peer::on(listen_with_room(4096), |wire| {
-            wire.await_cue();
+    pub fn resetting() -> Peer {
+        Peer::scripted_on(listen_with_room(4096), |wire| {
+            wire.wait_signal();
             wire.reset();
         })
     }
 
-    pub fn on(listener: TcpListener, script: impl FnOnce(&mut Wire) + Send + 'static) -> Peer {
+    pub fn scripted_on(
+        listener: TcpListener,
+        script: impl FnOnce(&mut PeerConn) + Send + 'static,
+    ) -> Peer {
         let address = listener.local_addr().expect("a listener has an address");
         let (cues, cued) = mpsc::channel();
-        let thread = call(move || {
+        let thread = spawn_call(move || {
             let (stream, from) = listener.accept().expect("the listener accepts");
             drop(listener);
-            let mut wire = Wire::new(stream, from, cued);
+            let mut wire = PeerConn::new(stream, from, cued);
             script(&mut wire);
-            wire.ending()
+            wire.finish()
         });
         Peer { address, cues, thread: Some(thread) }
     }
@@ -89,36 +92,36 @@ impl Peer {
     }
 
     /// Lets the script continue after its next `await_cue`.
-    pub fn cue(&self) {
+    pub fn signal(&self) {
         self.cues.send(()).expect("the peer still runs");
     }
 
     /// Waits until the peer has seen the connection end.
     #[track_caller]
-    pub fn ending(mut self) -> Ending {
+    pub fn finish(mut self) -> PeerReport {
         self.thread.take().expect("the ending is taken once").join()
     }
 
     /// Checks that the peer receives exactly these bytes, then a clean end.
     #[track_caller]
-    pub fn gets(self, bytes: &[u8]) {
-        let ending = self.ending();
-        super::same(&ending.bytes, bytes);
-        assert_eq!(ending.how, How::Fin);
+    pub fn assert_received(self, bytes: &[u8]) {
+        let ending = self.finish();
+        super::assert_bytes_eq(&ending.bytes, bytes);
+        assert_eq!(ending.how, EndKind::Fin);
     }
 
     /// Checks that the peer receives exactly these bytes and a clean end, whatever happened after that.
     #[track_caller]
-    pub fn sees_the_end_after(self, bytes: &[u8]) {
-        let ending = self.ending();
-        super::same(&ending.bytes, bytes);
-        assert_eq!(ending.first, How::Fin);
+    pub fn assert_eof_after(self, bytes: &[u8]) {
+        let ending = self.finish();
+        super::assert_bytes_eq(&ending.bytes, bytes);
+        assert_eq!(ending.first, EndKind::Fin);
     }
 
     /// Checks that the peer sees a reset, whatever came before it.
     #[track_caller]
-    pub fn sees_a_reset(self) {
-        assert_eq!(self.ending().how, How::Reset);
+    pub fn assert_reset(self) {
+        assert_eq!(self.finish().how, EndKind::Reset);
     }
 }
 
@@ -132,19 +135,19 @@ impl Drop for Peer {
 }
 
 /// An accepted connection, under a script's control.
-pub struct Wire {
+pub struct PeerConn {
     stream: Option<TcpStream>,
     from: SocketAddr,
     bytes: Vec<u8>,
     cued: Receiver<()>,
-    ended: Option<(How, Instant)>,
-    asides: Vec<Call<()>>,
+    ended: Option<(EndKind, Instant)>,
+    asides: Vec<SpawnedCall<()>>,
 }
 
-impl Wire {
-    fn new(stream: TcpStream, from: SocketAddr, cued: Receiver<()>) -> Wire {
+impl PeerConn {
+    fn new(stream: TcpStream, from: SocketAddr, cued: Receiver<()>) -> PeerConn {
         stream.set_nodelay(true).expect("every stream has the option");
-        Wire {
+        PeerConn {
             stream: Some(stream),
             from,
             bytes: Vec::new(),
@@ -164,7 +167,7 @@ impl Wire {
     }
 
     /// Waits for a cue of the test; continues if the test has dropped its end.
-    pub fn await_cue(&mut self) {
+    pub fn wait_signal(&mut self) {
         let _ = self.cued.recv();
     }
 
@@ -200,9 +203,9 @@ impl Wire {
     }
 
     /// Runs a part of the script in another thread.
-    pub fn aside(&mut self, part: impl FnOnce(TcpStream) + Send + 'static) {
+    pub fn spawn_part(&mut self, part: impl FnOnce(TcpStream) + Send + 'static) {
         let stream = self.stream().try_clone().expect("a descriptor is free");
-        self.asides.push(call(move || part(stream)));
+        self.asides.push(spawn_call(move || part(stream)));
     }
 
     /// Shuts down the peer's own direction.
@@ -212,12 +215,12 @@ impl Wire {
 
     pub fn reset(&mut self) {
         reset(self.stream.take().expect("the script has not closed it"));
-        self.ended.get_or_insert((How::OwnDoing, Instant::now()));
+        self.ended.get_or_insert((EndKind::ClosedLocally, Instant::now()));
     }
 
     pub fn close(&mut self) {
         drop(self.stream.take());
-        self.ended.get_or_insert((How::OwnDoing, Instant::now()));
+        self.ended.get_or_insert((EndKind::ClosedLocally, Instant::now()));
     }
 
     /// Receives exactly this many bytes.
@@ -232,8 +235,8 @@ impl Wire {
     pub fn read_to_end(&mut self) {
         let mut stream = self.stream.as_ref().expect("the script has not closed it");
         let how = match stream.read_to_end(&mut self.bytes) {
-            Ok(_) => How::Fin,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => How::Reset,
+            Ok(_) => EndKind::Fin,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => EndKind::Reset,
             Err(error) => panic!("the peer's read failed: {error}"),
         };
         self.ended.get_or_insert((how, Instant::now()));
@@ -244,7 +247,7 @@ impl Wire {
         let mut stream = self.stream.as_ref().expect("the script has not closed it");
         match io::copy(&mut stream, &mut self.stream()) {
             Ok(_) => self.fin(),
-            Err(_) => self.ended = Some((How::Reset, Instant::now())),
+            Err(_) => self.ended = Some((EndKind::Reset, Instant::now())),
         }
     }
 
@@ -253,17 +256,17 @@ impl Wire {
         self.stream().take_error().expect("the system reports it")
     }
 
-    fn ending(mut self) -> Ending {
+    fn finish(mut self) -> PeerReport {
         if self.ended.is_none() {
             self.read_to_end();
         }
-        self.asides.drain(..).for_each(Call::join);
+        self.asides.drain(..).for_each(SpawnedCall::join);
         let (first, at) = self.ended.expect("reading to the end sets it");
         let mut how = first;
-        if how == How::Fin && self.stream.is_some() && self.failure().is_some() {
-            how = How::Reset;
+        if how == EndKind::Fin && self.stream.is_some() && self.failure().is_some() {
+            how = EndKind::Reset;
         }
-        Ending { bytes: self.bytes, from: self.from, how, first, at }
+        PeerReport { bytes: self.bytes, from: self.from, how, first, at }
     }
 }
 
@@ -282,7 +285,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn plays(mut script: impl FnMut(TcpStream) + Send + 'static) -> Server {
+    pub fn scripted(mut script: impl FnMut(TcpStream) + Send + 'static) -> Server {
         let listener = listen();
         let address = listener.local_addr().expect("a listener has an address");
         let over = Arc::new(AtomicBool::new(false));
@@ -300,7 +303,7 @@ impl Server {
 
     /// Starts a server that echoes on every connection, each in a thread.
     pub fn echoes() -> Server {
-        Server::plays(|stream| {
+        Server::scripted(|stream| {
             let echo = move || {
                 // The echo simply ends if the test ends the connection.
                 let _ = io::copy(&mut &stream, &mut &stream);
@@ -356,18 +359,18 @@ pub fn listen_on(address: SocketAddr, backlog: i32, room: Option<usize>) -> TcpL
 }
 
 /// An address without a listener; its port stays reserved while the value exists.
-pub struct Nothing {
+pub struct ClosedPort {
     _socket: socket2::Socket,
     pub address: SocketAddr,
 }
 
-pub fn nothing_listens() -> Nothing {
+pub fn closed_port() -> ClosedPort {
     let socket =
         socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is free");
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port is free");
     let address =
         socket.local_addr().expect("it is bound").as_socket().expect("it is an IP address");
-    Nothing { _socket: socket, address }
+    ClosedPort { _socket: socket, address }
 }
 
 /// A listener that answers no SYN: its backlog is full and it never accepts.
@@ -378,11 +381,11 @@ pub struct BlackHole {
 }
 
 pub fn black_hole() -> BlackHole {
-    hole(listen_on((Ipv4Addr::LOCALHOST, 0).into(), 0, None))
+    fill_backlog(listen_on((Ipv4Addr::LOCALHOST, 0).into(), 0, None))
 }
 
 /// Fills the backlog of a listener that has none.
-pub fn hole(listener: TcpListener) -> BlackHole {
+pub fn fill_backlog(listener: TcpListener) -> BlackHole {
     let address = listener.local_addr().expect("a listener has an address");
     let mut fillers = Vec::new();
     let begun = Instant::now();
@@ -394,14 +397,14 @@ pub fn hole(listener: TcpListener) -> BlackHole {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
             Err(error) => panic!("cannot fill the backlog on this system: {error}"),
         }
-        assert!(begun.elapsed() < PATIENCE, "the backlog never fills");
+        assert!(begun.elapsed() < WATCHDOG, "the backlog never fills");
     }
     BlackHole { address, _listener: listener, _fillers: fillers }
 }
 
 /// Checks that no connection has reached the listener.
 #[track_caller]
-pub fn nobody_came(listener: &TcpListener) {
+pub fn assert_no_connection(listener: &TcpListener) {
     listener.set_nonblocking(true).expect("every listener has the option");
     let came = listener.accept().map(|(_, from)| from);
     assert_eq!(came.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));

@@ -5,7 +5,7 @@
 pub mod authority;
 pub mod forge;
 pub mod peer;
-pub mod terms;
+pub mod server_setup;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
@@ -17,12 +17,14 @@ use sockeye::{
     TlsVersion,
 };
 
-pub use authority::{Authority, Draft, Identity};
+pub use authority::{Authority, CertSpec, Identity};
 pub use peer::{Accepted, TlsPeer};
-pub use terms::Terms;
+pub use server_setup::ServerSetup;
 
 use super::peer::{listen, listen_with_room};
-use super::{AT_ONCE, at_once, call, fails, gives, read, read_exactly, story};
+use super::{
+    PROMPT, assert_ended_with, assert_fails, at_once, read, read_exactly, spawn_call, with_watchdog,
+};
 
 /// The request for TLS that a program sends.
 pub const ASK: &[u8] = b"STARTTLS\r\n";
@@ -53,36 +55,36 @@ pub fn authority() -> &'static Authority {
 }
 
 /// Returns the settings of a peer with a valid certificate for `localhost` and `good.test`.
-pub fn terms() -> Terms {
+pub fn server_config() -> ServerSetup {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    let identity = IDENTITY.get_or_init(|| authority().issues(&good()));
-    Terms::new(identity.clone())
+    let identity = IDENTITY.get_or_init(|| authority().issues(&valid_cert()));
+    ServerSetup::new(identity.clone())
 }
 
 /// Returns the template of a valid certificate.
-pub fn good() -> Draft {
-    Draft::new(&["localhost", "good.test"])
+pub fn valid_cert() -> CertSpec {
+    CertSpec::new(&["localhost", "good.test"])
 }
 
 /// Trusts this authority only, and expects a certificate for `localhost`.
-pub fn trusting(authority: &Authority) -> TlsOptions {
-    trusting_names(authority).server_name("localhost")
+pub fn trust_only(authority: &Authority) -> TlsOptions {
+    trust_only_names(authority).server_name("localhost")
 }
 
 /// Trusts this authority only, and expects a certificate for the dialled host.
-pub fn trusting_names(authority: &Authority) -> TlsOptions {
+pub fn trust_only_names(authority: &Authority) -> TlsOptions {
     provider();
     TlsOptions::new().only_added_roots().add_root_pem(authority.pem()).expect("it is PEM")
 }
 
 /// Returns options for TLS from the start with a certificate of this authority for `localhost`.
 pub fn options(authority: &Authority) -> SocketOptions {
-    with(SecureTransport::On, trusting(authority))
+    with(SecureTransport::On, trust_only(authority))
 }
 
 /// Returns options for an upgrade with a certificate of this authority for `localhost`.
 pub fn upgradable(authority: &Authority) -> SocketOptions {
-    with(SecureTransport::StartTls, trusting(authority))
+    with(SecureTransport::StartTls, trust_only(authority))
 }
 
 pub fn with(mode: SecureTransport, tls: TlsOptions) -> SocketOptions {
@@ -136,30 +138,30 @@ pub fn ask(mut socket: &Socket) {
 
 /// Checks that the old socket of an upgrade is unusable: every call reports the upgrade.
 #[track_caller]
-pub fn is_upgraded(old: &Socket) {
+pub fn assert_upgraded(old: &Socket) {
     assert!(old.upgraded());
     assert_eq!(old.phase(), Phase::Closed);
     assert_eq!(old.secure_transport(), SecureTransport::StartTls);
-    old.closed_timeout(AT_ONCE).expect("it was upgraded");
+    old.closed_timeout(PROMPT).expect("it was upgraded");
     let info = old.opened().expect("it was open");
     assert!(info.tls().is_none() && info.alpn().is_none(), "it was in plaintext");
     assert_eq!(info.timings().handshake, Duration::ZERO);
     for _ in 0..2 {
-        fails(read(old, 1), ErrorKind::Upgraded);
-        fails(read(old.reader(), 1), ErrorKind::Upgraded);
-        fails((&mut &*old).write(b"plain?"), ErrorKind::Upgraded);
-        fails(old.writer().write(b"plain?"), ErrorKind::Upgraded);
+        assert_fails(read(old, 1), ErrorKind::Upgraded);
+        assert_fails(read(old.reader(), 1), ErrorKind::Upgraded);
+        assert_fails((&mut &*old).write(b"plain?"), ErrorKind::Upgraded);
+        assert_fails(old.writer().write(b"plain?"), ErrorKind::Upgraded);
     }
-    fails(old.start_tls(), ErrorKind::InvalidState);
+    assert_fails(old.start_tls(), ErrorKind::InvalidState);
 }
 
 /// Checks that both ways to upgrade fail with this kind and change nothing.
 #[track_caller]
-pub fn refuses_upgrades(socket: &Socket, kind: ErrorKind) {
+pub fn assert_refuses_upgrades(socket: &Socket, kind: ErrorKind) {
     let (phase, mode) = (socket.phase(), socket.secure_transport());
     for _ in 0..2 {
-        fails(at_once(|| socket.start_tls()), kind);
-        fails(at_once(|| socket.start_tls_with(trusting(authority()))), kind);
+        assert_fails(at_once(|| socket.start_tls()), kind);
+        assert_fails(at_once(|| socket.start_tls_with(trust_only(authority()))), kind);
     }
     assert!(!socket.upgraded());
     assert_eq!(socket.secure_transport(), mode);
@@ -172,20 +174,20 @@ pub fn refuses_upgrades(socket: &Socket, kind: ErrorKind) {
 /// Checks that the handshake of the upgrade fails with one of these kinds, the same for every call. It never falls back
 /// to plaintext, and the peer receives none of the written data. The caller has already asked the peer for TLS.
 #[track_caller]
-pub fn fails_to_upgrade(peer: TlsPeer, old: &Socket, causes: &[ErrorKind]) {
+pub fn assert_upgrade_fails(peer: TlsPeer, old: &Socket, causes: &[ErrorKind]) {
     let new = old.start_tls().expect("the upgrade may start");
     let (reader, mut writer) = (new.reader(), new.writer());
-    let writing = call(move || writer.write(b"secret"));
-    let reading = call(move || read(reader, 10));
+    let writing = spawn_call(move || writer.write(b"secret"));
+    let reading = spawn_call(move || read(reader, 10));
     let cause = new.opened().expect_err("the handshake fails").kind();
     assert!(causes.contains(&cause), "{cause:?}");
-    never_opened(&new, cause);
-    fails(writing.join_within(AT_ONCE), cause);
-    fails(reading.join_within(AT_ONCE), cause);
+    assert_never_opened(&new, cause);
+    assert_fails(writing.join_within(PROMPT), cause);
+    assert_fails(reading.join_within(PROMPT), cause);
     assert_eq!((new.stats().bytes_read, new.stats().bytes_written), (0, 0));
-    is_upgraded(old);
+    assert_upgraded(old);
     at_once(|| new.close()).expect("it had ended");
-    let ending = peer.ending();
+    let ending = peer.finish();
     assert_eq!(ending.clear(), ASK);
     assert_eq!(ending.bytes, b"");
     assert!(!contains(&ending.wire, b"secret"), "the data was sent in plaintext");
@@ -194,17 +196,17 @@ pub fn fails_to_upgrade(peer: TlsPeer, old: &Socket, causes: &[ErrorKind]) {
 /// Checks that the upgrade is refused because of unread plaintext: permanently, for every caller, and without any read
 /// of it.
 #[track_caller]
-pub fn is_injected(socket: &Socket) {
+pub fn assert_injection_refused(socket: &Socket) {
     let before = socket.stats().bytes_read;
     let error = socket.start_tls().expect_err("plaintext is unread");
     assert_eq!(error.kind(), ErrorKind::UnreadPlaintext, "{error}");
     assert!(!error.is_retryable());
     assert!(!socket.upgraded());
-    gives(socket, ErrorKind::UnreadPlaintext);
-    fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+    assert_ended_with(socket, ErrorKind::UnreadPlaintext);
+    assert_fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
     socket.opened().expect("it was open");
     socket.close().expect("it had ended");
-    fails(socket.closed(), ErrorKind::UnreadPlaintext);
+    assert_fails(socket.closed(), ErrorKind::UnreadPlaintext);
     assert!(!socket.upgraded());
     assert_eq!(socket.stats().bytes_read, before);
 }
@@ -213,12 +215,12 @@ pub fn is_injected(socket: &Socket) {
 
 /// Checks a failed handshake with [`gives`] and with `opened`.
 #[track_caller]
-pub fn never_opened(socket: &Socket, cause: ErrorKind) -> Error {
+pub fn assert_never_opened(socket: &Socket, cause: ErrorKind) -> Error {
     let error = socket.opened().expect_err("the handshake fails");
     assert_eq!(error.kind(), cause, "{error}");
     assert!(!error.is_retryable(), "{error}");
     assert!(!error.to_string().contains("panic"), "{error}");
-    gives(socket, cause);
+    assert_ended_with(socket, cause);
     error
 }
 
@@ -234,7 +236,7 @@ pub fn rustls_error(error: &Error) -> &rustls::Error {
 
 /// Checks that the message contains one of these phrases, ignoring case and spaces.
 #[track_caller]
-pub fn says(error: &Error, words: &[&str]) {
+pub fn assert_message_contains(error: &Error, words: &[&str]) {
     let bare = |text: &str| {
         text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
     };
@@ -251,7 +253,7 @@ pub fn contains(whole: &[u8], part: &[u8]) -> bool {
 
 /// How a connection was secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Opening {
     Plain,
     On,
     Upgraded,
@@ -259,40 +261,40 @@ pub enum Way {
 
 /// A secured connection: how it was secured, and the version of TLS.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    pub way: Way,
+pub struct TlsCase {
+    pub way: Opening,
     pub version: TlsVersion,
 }
 
 /// Runs the test over every kind of secured connection. A failure prints the setting's name.
 #[track_caller]
-pub fn settings(tell: impl Fn(Setting) + Copy + Send + 'static) {
-    for way in [Way::On, Way::Upgraded] {
+pub fn for_each_tls_setup(tell: impl Fn(TlsCase) + Copy + Send + 'static) {
+    for way in [Opening::On, Opening::Upgraded] {
         for version in VERSIONS {
-            let setting = Setting { way, version };
+            let setting = TlsCase { way, version };
             println!("{setting:?}");
-            story(move || tell(setting));
+            with_watchdog(move || tell(setting));
         }
     }
 }
 
-impl Setting {
-    pub fn terms(self) -> Terms {
-        terms().only(self.version)
+impl TlsCase {
+    pub fn server_config(self) -> ServerSetup {
+        server_config().only(self.version)
     }
 
-    pub fn plays(self, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
-        self.way.on(listen(), &self.terms(), script)
+    pub fn scripted(self, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
+        self.way.on(listen(), &self.server_config(), script)
     }
 
     /// Starts a peer that only reads.
-    pub fn reads(self) -> TlsPeer {
-        self.plays(|_| ())
+    pub fn reading(self) -> TlsPeer {
+        self.scripted(|_| ())
     }
 
     /// Starts a peer with a small receive buffer that neither sends nor reads between the handshake and its cue.
-    pub fn stuck(self) -> TlsPeer {
-        self.way.on(listen_with_room(4096), &self.terms(), Accepted::await_cue)
+    pub fn not_reading(self) -> TlsPeer {
+        self.way.on(listen_with_room(4096), &self.server_config(), Accepted::wait_signal)
     }
 
     #[track_caller]
@@ -301,33 +303,33 @@ impl Setting {
     }
 }
 
-impl Way {
-    pub fn plays(self, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
-        self.on(listen(), &terms(), script)
+impl Opening {
+    pub fn scripted(self, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
+        self.on(listen(), &server_config(), script)
     }
 
-    pub fn reads(self) -> TlsPeer {
-        self.plays(|_| ())
+    pub fn reading(self) -> TlsPeer {
+        self.scripted(|_| ())
     }
 
     /// Starts a peer with a small receive buffer that neither sends nor reads before its cue.
-    pub fn stuck(self) -> TlsPeer {
-        self.on(listen_with_room(4096), &terms(), Accepted::await_cue)
+    pub fn not_reading(self) -> TlsPeer {
+        self.on(listen_with_room(4096), &server_config(), Accepted::wait_signal)
     }
 
     /// Starts a peer that does the handshake that this way requires, then runs the script.
     pub fn on(
         self,
         listener: TcpListener,
-        terms: &Terms,
+        setup: &ServerSetup,
         script: impl FnOnce(&mut Accepted) + Send + 'static,
     ) -> TlsPeer {
-        TlsPeer::on(listener, terms, move |peer| {
+        TlsPeer::on(listener, setup, move |peer| {
             match self {
-                Way::Plain => {}
-                Way::On => peer.handshake(),
-                Way::Upgraded => {
-                    peer.agrees();
+                Opening::Plain => {}
+                Opening::On => peer.handshake(),
+                Opening::Upgraded => {
+                    peer.accept_starttls();
                     peer.handshake();
                 }
             }
@@ -343,17 +345,17 @@ impl Way {
 
     pub fn try_open(self, peer: &TlsPeer, options: SocketOptions) -> Result<Socket, Error> {
         match self {
-            Way::Plain => {
+            Opening::Plain => {
                 let socket = connect(peer, options);
                 socket.opened().map(|_| socket)
             }
-            Way::On => {
-                let tls = trusting(authority());
+            Opening::On => {
+                let tls = trust_only(authority());
                 let socket = connect(peer, options.secure_transport(SecureTransport::On).tls(tls));
                 socket.opened().map(|_| socket)
             }
-            Way::Upgraded => {
-                let tls = trusting(authority());
+            Opening::Upgraded => {
+                let tls = trust_only(authority());
                 let mode = SecureTransport::StartTls;
                 let plain = connect(peer, options.secure_transport(mode).tls(tls));
                 ask(&plain);

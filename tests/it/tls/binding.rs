@@ -4,25 +4,25 @@
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use sockeye::SocketOptions;
 
-use crate::support::peer::{How, listen};
+use crate::support::peer::{EndKind, listen};
 use crate::support::tls::{
-    Authority, Identity, Setting, Terms, TlsPeer, VERSIONS, Way, ask, authority, connect, good,
-    open, options, settings, upgradable,
+    Authority, Identity, Opening, ServerSetup, TlsCase, TlsPeer, VERSIONS, ask, authority, connect,
+    for_each_tls_setup, open, options, upgradable, valid_cert,
 };
-use crate::support::{Peer, open as open_plain, read_exactly, story};
+use crate::support::{Peer, open as open_plain, read_exactly, with_watchdog};
 
 #[test]
 fn both_ends_compute_the_same_value() {
-    settings(|Setting { way, version }| {
-        let identity = authority().issues(&good());
-        let terms = Terms::new(identity.clone()).only(version);
-        let peer = way.on(listen(), &terms, |_| ());
+    for_each_tls_setup(|TlsCase { way, version }| {
+        let identity = authority().issues(&valid_cert());
+        let setup = ServerSetup::new(identity.clone()).only(version);
+        let peer = way.on(listen(), &setup, |_| ());
         let socket = way.open(&peer, SocketOptions::new());
         let info = socket.opened().expect("it is open");
         assert_eq!(info.tls_server_end_point(), Some(of_server(&identity)));
         // The value stays available after the connection ends.
         drop(socket);
-        assert_eq!(peer.ending().how, How::Fin);
+        assert_eq!(peer.finish().how, EndKind::Fin);
         assert_eq!(info.tls_server_end_point(), Some(of_server(&identity)));
     });
 }
@@ -30,11 +30,11 @@ fn both_ends_compute_the_same_value() {
 #[test]
 fn a_resumed_session_is_bound_to_the_original_certificate() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             // Sockets with equal options share sessions, so this test uses its own authority.
             let authority = Authority::new();
-            let identity = authority.issues(&good());
-            let config = Terms::new(identity.clone()).only(version).config();
+            let identity = authority.issues(&valid_cert());
+            let config = ServerSetup::new(identity.clone()).only(version).config();
             let options = options(&authority);
             for resumed in [false, true] {
                 let peer = TlsPeer::sharing(listen(), config.clone(), |peer| {
@@ -48,7 +48,7 @@ fn a_resumed_session_is_bound_to_the_original_certificate() {
                 assert_eq!(info.tls().expect("it is TLS").resumed(), resumed);
                 assert_eq!(info.tls_server_end_point(), Some(of_server(&identity)));
                 socket.close().expect("the peer reads");
-                peer.gets(b"");
+                peer.assert_received(b"");
             }
         });
     }
@@ -56,12 +56,12 @@ fn a_resumed_session_is_bound_to_the_original_certificate() {
 
 #[test]
 fn plaintext_sockets_have_none() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let socket = open_plain(&peer);
         assert_eq!(socket.opened().expect("it is open").tls_server_end_point(), None);
 
-        let peer = Way::Upgraded.reads();
+        let peer = Opening::Upgraded.reading();
         let plain = connect(&peer, upgradable(authority()));
         ask(&plain);
         let secure = plain.start_tls().expect("the upgrade may start");

@@ -7,11 +7,13 @@ use rcgen::ExtendedKeyUsagePurpose;
 use sockeye::{Error, ErrorKind, SecureTransport, Socket, TlsOptions, TlsVersion};
 
 use crate::support::tls::{
-    Accepted, Authority, Draft, Identity, Terms, TlsPeer, VERSIONS, connect, good, never_opened,
-    open, options, provider, rustls_error, says, trusting, trusting_names, with,
+    Accepted, Authority, CertSpec, Identity, ServerSetup, TlsPeer, VERSIONS,
+    assert_message_contains, assert_never_opened, connect, open, options, provider, rustls_error,
+    trust_only, trust_only_names, valid_cert, with,
 };
 use crate::support::{
-    AT_ONCE, blocked, eventually, fails, gives, kind_of, ms, read, read_exactly, read_to_end, story,
+    PROMPT, assert_ended_with, assert_fails, crate_kind, eventually, ms, read, read_exactly,
+    read_to_end, spawn_blocked, with_watchdog,
 };
 
 // -------------------------------------------------------------------- certificates of servers
@@ -28,25 +30,25 @@ fn faults(root: &Authority) -> Vec<Fault> {
     let fault = |name, identity, words| Fault { name, identity, words };
     let unknown: &[&str] = &["unknown issuer", "issuer", "authority", "trusted"];
     vec![
-        fault("unknown authority", Authority::new().issues(&good()), unknown),
-        fault("expired", root.issues(&good().valid(2000, 2001)), &["expired"]),
+        fault("unknown authority", Authority::new().issues(&valid_cert()), unknown),
+        fault("expired", root.issues(&valid_cert().valid(2000, 2001)), &["expired"]),
         fault(
             "not yet valid",
-            root.issues(&good().valid(3000, 3001)),
+            root.issues(&valid_cert().valid(3000, 3001)),
             &["not yet valid", "not valid yet"],
         ),
-        fault("another name", root.issues(&Draft::new(&["other.test"])), &["name", "not for"]),
+        fault("another name", root.issues(&CertSpec::new(&["other.test"])), &["name", "not for"]),
         fault("another use", root.client("localhost"), &["purpose", "usage", "meant for servers"]),
         fault(
             "self-signed",
-            good().self_signed(),
+            valid_cert().self_signed(),
             &["self-signed", "issuer", "authority", "trusted"],
         ),
         fault("the authority's own", root.identity(), &["CA used", "authority", "end entity"]),
-        fault("incomplete chain", root.intermediate().issues(&good()).incomplete(), unknown),
+        fault("incomplete chain", root.intermediate().issues(&valid_cert()).incomplete(), unknown),
         fault(
             "only a common name",
-            root.issues(&Draft::common_name("localhost")),
+            root.issues(&CertSpec::common_name("localhost")),
             &["name", "not for"],
         ),
     ]
@@ -55,24 +57,24 @@ fn faults(root: &Authority) -> Vec<Fault> {
 /// Opens a connection to a peer with this identity, and returns the socket and the peer.
 #[track_caller]
 fn shown(identity: &Identity, version: TlsVersion, tls: TlsOptions) -> (Socket, TlsPeer) {
-    let peer = TlsPeer::refused(&Terms::new(identity.clone()).only(version));
+    let peer = TlsPeer::refused(&ServerSetup::new(identity.clone()).only(version));
     (connect(&peer, with(SecureTransport::On, tls)), peer)
 }
 
 #[test]
 fn every_fault_has_its_own_message() {
-    story(|| {
+    with_watchdog(|| {
         let root = Authority::new();
         for version in VERSIONS {
             let mut messages: Vec<(&str, String)> = Vec::new();
             for fault in faults(&root) {
-                let (socket, peer) = shown(&fault.identity, version, trusting(&root));
-                let error = never_opened(&socket, ErrorKind::Tls);
-                says(&error, fault.words);
+                let (socket, peer) = shown(&fault.identity, version, trust_only(&root));
+                let error = assert_never_opened(&socket, ErrorKind::Tls);
+                assert_message_contains(&error, fault.words);
                 let source = rustls_error(&error);
                 let of_certificate = matches!(source, rustls::Error::InvalidCertificate(_));
                 assert!(of_certificate, "{}: {source:?}", fault.name);
-                let alert = peer.ending().failure;
+                let alert = peer.finish().failure;
                 let told = matches!(alert, Some(rustls::Error::AlertReceived(_)));
                 assert!(told, "{}: the peer received {alert:?}", fault.name);
                 messages.push((fault.name, error.to_string()));
@@ -95,14 +97,14 @@ fn every_fault_has_its_own_message() {
 #[test]
 fn danger_accept_invalid_certs_accepts_every_fault() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             let root = Authority::new();
             for fault in faults(&root) {
                 let peer = TlsPeer::secured(
-                    &Terms::new(fault.identity.clone()).only(version),
+                    &ServerSetup::new(fault.identity.clone()).only(version),
                     Accepted::echo,
                 );
-                let tls = trusting(&root).danger_accept_invalid_certs(true);
+                let tls = trust_only(&root).danger_accept_invalid_certs(true);
                 let socket = connect(&peer, with(SecureTransport::On, tls));
                 let info = socket.opened();
                 let info = info.unwrap_or_else(|error| panic!("{}: {error}", fault.name));
@@ -111,7 +113,7 @@ fn danger_accept_invalid_certs_accepts_every_fault() {
                 (&socket).write_all(b"hello").expect("the peer reads");
                 assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
                 socket.close().expect("the peer reads");
-                peer.gets(b"hello");
+                peer.assert_received(b"hello");
             }
         });
     }
@@ -119,67 +121,70 @@ fn danger_accept_invalid_certs_accepts_every_fault() {
 
 #[test]
 fn accepting_invalid_certificates_can_be_undone() {
-    story(|| {
+    with_watchdog(|| {
         let root = Authority::new();
         let tls =
-            trusting(&root).danger_accept_invalid_certs(true).danger_accept_invalid_certs(false);
-        let identity = Authority::new().issues(&good());
+            trust_only(&root).danger_accept_invalid_certs(true).danger_accept_invalid_certs(false);
+        let identity = Authority::new().issues(&valid_cert());
         let (socket, _peer) = shown(&identity, TlsVersion::Tls13, tls);
-        never_opened(&socket, ErrorKind::Tls);
+        assert_never_opened(&socket, ErrorKind::Tls);
     });
 }
 
 #[test]
 fn a_complete_chain_is_followed() {
-    story(|| {
+    with_watchdog(|| {
         let root = Authority::new();
-        let identity = root.intermediate().intermediate().issues(&good());
-        let peer = TlsPeer::reads(&Terms::new(identity.clone()));
+        let identity = root.intermediate().intermediate().issues(&valid_cert());
+        let peer = TlsPeer::reading(&ServerSetup::new(identity.clone()));
         let socket = open(&peer, options(&root));
         let info = socket.opened().expect("it is open");
         assert_eq!(info.tls().expect("it is secure").peer_certificates().len(), 3);
         // Trusting the intermediate itself replaces the missing part of the chain.
         let between = root.intermediate();
-        let incomplete = between.issues(&good()).incomplete();
-        let peer = TlsPeer::reads(&Terms::new(incomplete));
-        let tls = trusting(&root).add_root_pem(between.pem()).expect("it is PEM");
+        let incomplete = between.issues(&valid_cert()).incomplete();
+        let peer = TlsPeer::reading(&ServerSetup::new(incomplete));
+        let tls = trust_only(&root).add_root_pem(between.pem()).expect("it is PEM");
         open(&peer, with(SecureTransport::On, tls));
     });
 }
 
 #[test]
 fn an_address_has_to_be_in_the_certificate() {
-    story(|| {
+    with_watchdog(|| {
         let root = Authority::new();
-        let dialled = || with(SecureTransport::On, trusting_names(&root));
+        let dialled = || with(SecureTransport::On, trust_only_names(&root));
         for names in [&["127.0.0.1"][..], &["localhost", "127.0.0.1", "::1"]] {
-            let peer = TlsPeer::reads(&Terms::new(root.issues(&Draft::new(names))));
+            let peer = TlsPeer::reading(&ServerSetup::new(root.issues(&CertSpec::new(names))));
             let socket = open(&peer, dialled());
             socket.close().expect("the peer reads");
             assert_eq!(
-                peer.gets(b"").session().server_name(),
+                peer.assert_received(b"").session().server_name(),
                 None,
                 "an address is not sent as SNI"
             );
         }
         for draft in [
-            Draft::new(&["localhost"]),
-            Draft::new(&["127.0.0.2"]),
-            Draft::new(&["::1"]),
-            Draft::new(&["::ffff:127.0.0.1"]),
-            Draft::dns_name("127.0.0.1"),
-            Draft::common_name("127.0.0.1"),
+            CertSpec::new(&["localhost"]),
+            CertSpec::new(&["127.0.0.2"]),
+            CertSpec::new(&["::1"]),
+            CertSpec::new(&["::ffff:127.0.0.1"]),
+            CertSpec::dns_name("127.0.0.1"),
+            CertSpec::common_name("127.0.0.1"),
         ] {
-            let peer = TlsPeer::refused(&Terms::new(root.issues(&draft)));
+            let peer = TlsPeer::refused(&ServerSetup::new(root.issues(&draft)));
             let socket = connect(&peer, dialled());
-            says(&never_opened(&socket, ErrorKind::Tls), &["name", "address", "not for"]);
+            assert_message_contains(
+                &assert_never_opened(&socket, ErrorKind::Tls),
+                &["name", "address", "not for"],
+            );
         }
     });
 }
 
 #[test]
 fn a_text_may_hold_many_roots() {
-    story(|| {
+    with_watchdog(|| {
         let [one, other] = [Authority::new(), Authority::new()];
         let text = format!("# two roots\n\n{}\r\nand\n{}", one.pem(), other.pem());
         provider();
@@ -189,7 +194,7 @@ fn a_text_may_hold_many_roots() {
             .only_added_roots()
             .server_name("localhost");
         for root in [one, other] {
-            let peer = TlsPeer::reads(&Terms::new(root.issues(&good())));
+            let peer = TlsPeer::reading(&ServerSetup::new(root.issues(&valid_cert())));
             open(&peer, with(SecureTransport::On, tls.clone()));
         }
     });
@@ -197,15 +202,15 @@ fn a_text_may_hold_many_roots() {
 
 #[test]
 fn an_added_root_is_trusted_in_addition_to_the_others() {
-    story(|| {
+    with_watchdog(|| {
         provider();
         let root = Authority::new();
         let named = || TlsOptions::new().server_name("localhost");
-        let identity = root.issues(&good());
+        let identity = root.issues(&valid_cert());
         let (socket, _peer) = shown(&identity, TlsVersion::Tls13, named());
-        never_opened(&socket, ErrorKind::Tls);
+        assert_never_opened(&socket, ErrorKind::Tls);
         let tls = named().add_root_pem(root.pem()).expect("it is PEM");
-        let peer = TlsPeer::reads(&Terms::new(identity));
+        let peer = TlsPeer::reading(&ServerSetup::new(identity));
         open(&peer, with(SecureTransport::On, tls));
     });
 }
@@ -214,7 +219,7 @@ fn an_added_root_is_trusted_in_addition_to_the_others() {
 
 /// Presents this certificate, and trusts the root.
 fn showing(root: &Authority, client: &Identity) -> TlsOptions {
-    trusting(root)
+    trust_only(root)
         .client_auth_pem(client.chain_pem(), client.key_pem())
         .expect("the key matches the certificate")
 }
@@ -222,18 +227,18 @@ fn showing(root: &Authority, client: &Identity) -> TlsOptions {
 #[test]
 fn a_client_presents_its_whole_chain() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             let root = Authority::new();
             let client = root.intermediate().client("someone");
-            let terms = Terms::new(root.issues(&good())).only(version);
-            for terms in [terms.clone().requires_clients(&root), terms.asks_clients(&root)] {
-                let peer = TlsPeer::echoes(&terms);
+            let setup = ServerSetup::new(root.issues(&valid_cert())).only(version);
+            for setup in [setup.clone().requires_clients(&root), setup.asks_clients(&root)] {
+                let peer = TlsPeer::echoes(&setup);
                 let tls = showing(&root, &client);
                 let socket = open(&peer, with(SecureTransport::On, tls));
                 (&socket).write_all(b"hello").expect("the peer reads");
                 assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
                 socket.close().expect("the peer reads");
-                let ending = peer.gets(b"hello");
+                let ending = peer.assert_received(b"hello");
                 assert_eq!(ending.session().peer_certificates(), Some(&client.chain()[..]));
             }
         });
@@ -243,28 +248,29 @@ fn a_client_presents_its_whole_chain() {
 #[test]
 fn a_client_without_a_certificate_may_be_accepted() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             let root = Authority::new();
-            let terms = Terms::new(root.issues(&good())).only(version).asks_clients(&root);
-            let peer = TlsPeer::echoes(&terms);
+            let setup =
+                ServerSetup::new(root.issues(&valid_cert())).only(version).asks_clients(&root);
+            let peer = TlsPeer::echoes(&setup);
             let socket = open(&peer, options(&root));
             (&socket).write_all(b"hello").expect("the peer reads");
             assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
             socket.close().expect("the peer reads");
-            assert_eq!(peer.gets(b"hello").session().peer_certificates(), None);
+            assert_eq!(peer.assert_received(b"hello").session().peer_certificates(), None);
         });
     }
 }
 
 #[test]
 fn a_client_presents_nothing_unless_asked() {
-    story(|| {
+    with_watchdog(|| {
         let root = Authority::new();
-        let peer = TlsPeer::reads(&Terms::new(root.issues(&good())));
+        let peer = TlsPeer::reading(&ServerSetup::new(root.issues(&valid_cert())));
         let tls = showing(&root, &root.client("someone"));
         let socket = open(&peer, with(SecureTransport::On, tls));
         socket.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"").session().peer_certificates(), None);
+        assert_eq!(peer.assert_received(b"").session().peer_certificates(), None);
     });
 }
 
@@ -272,11 +278,12 @@ fn a_client_presents_nothing_unless_asked() {
 fn unwelcome(root: &Authority) -> [(TlsOptions, &'static str); 4] {
     let stranger = Authority::new().client("someone");
     let expired = root.issues(
-        &Draft::new(&["someone"]).usage(ExtendedKeyUsagePurpose::ClientAuth).valid(2000, 2001),
+        &CertSpec::new(&["someone"]).usage(ExtendedKeyUsagePurpose::ClientAuth).valid(2000, 2001),
     );
-    let server = root.issues(&Draft::new(&["someone"]).usage(ExtendedKeyUsagePurpose::ServerAuth));
+    let server =
+        root.issues(&CertSpec::new(&["someone"]).usage(ExtendedKeyUsagePurpose::ServerAuth));
     [
-        (trusting(root), "certificate required"),
+        (trust_only(root), "certificate required"),
         (showing(root, &stranger), "unknown CA"),
         (showing(root, &expired), "certificate expired"),
         (showing(root, &server), "unsupported certificate"),
@@ -287,7 +294,7 @@ fn unwelcome(root: &Authority) -> [(TlsOptions, &'static str); 4] {
 #[track_caller]
 fn names(error: &Error, alert: &str) {
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
-    says(error, &[alert]);
+    assert_message_contains(error, &[alert]);
     let source = rustls_error(error);
     assert!(matches!(source, rustls::Error::AlertReceived(_)), "{source:?}");
 }
@@ -295,20 +302,21 @@ fn names(error: &Error, alert: &str) {
 #[track_caller]
 fn names_in<T: std::fmt::Debug>(result: std::io::Result<T>, alert: &str) {
     let error = result.expect_err("the server rejects the client");
-    assert_eq!(kind_of(&error), ErrorKind::Tls, "{error}");
+    assert_eq!(crate_kind(&error), ErrorKind::Tls, "{error}");
     names(Error::from_io(&error).expect("kind_of found it"), alert);
 }
 
 #[test]
 fn in_tls_1_2_a_rejected_client_never_opens() {
-    story(|| {
+    with_watchdog(|| {
         let root = Authority::new();
-        let terms =
-            Terms::new(root.issues(&good())).only(TlsVersion::Tls12).requires_clients(&root);
+        let setup = ServerSetup::new(root.issues(&valid_cert()))
+            .only(TlsVersion::Tls12)
+            .requires_clients(&root);
         for (tls, alert) in unwelcome(&root) {
-            let peer = TlsPeer::refused(&terms);
+            let peer = TlsPeer::refused(&setup);
             let socket = connect(&peer, with(SecureTransport::On, tls));
-            names(&never_opened(&socket, ErrorKind::Tls), alert);
+            names(&assert_never_opened(&socket, ErrorKind::Tls), alert);
         }
     });
 }
@@ -318,23 +326,25 @@ fn in_tls_1_2_a_rejected_client_never_opens() {
 #[track_caller]
 fn unwelcome_later(then: fn(&mut Accepted), look: impl Fn(&TlsPeer, &Socket, &str)) {
     let root = Authority::new();
-    let terms = Terms::new(root.issues(&good())).only(TlsVersion::Tls13).requires_clients(&root);
+    let setup = ServerSetup::new(root.issues(&valid_cert()))
+        .only(TlsVersion::Tls13)
+        .requires_clients(&root);
     for (tls, alert) in unwelcome(&root) {
-        let peer = TlsPeer::plays(&terms, move |peer| {
+        let peer = TlsPeer::scripted(&setup, move |peer| {
             peer.begin();
             while peer.take_in().expect_or_alert() {
-                let flight = peer.withheld();
+                let flight = peer.hold_back();
                 peer.raw(&flight);
             }
-            peer.await_cue();
+            peer.wait_signal();
             // The peer sends the alert when the test signals it.
-            let alert = peer.withheld();
+            let alert = peer.hold_back();
             peer.raw(&alert);
             then(peer);
         });
         let socket = open(&peer, with(SecureTransport::On, tls));
         look(&peer, &socket, alert);
-        gives(&socket, ErrorKind::Tls);
+        assert_ended_with(&socket, ErrorKind::Tls);
         let again = socket.closed().expect_err("it has failed");
         names(&again, alert);
         socket.opened().expect("it was open");
@@ -362,24 +372,24 @@ fn stays(_: &mut Accepted) {}
 
 #[test]
 fn in_tls_1_3_a_read_reports_the_rejection_of_the_client() {
-    story(|| {
+    with_watchdog(|| {
         unwelcome_later(stays, |peer, socket, alert| {
             let reader = socket.reader();
-            let reading = blocked(move || read(reader, 10));
-            peer.cue();
-            names_in(reading.join_within(AT_ONCE), alert);
+            let reading = spawn_blocked(move || read(reader, 10));
+            peer.signal();
+            names_in(reading.join_within(PROMPT), alert);
         });
     });
 }
 
 #[test]
 fn in_tls_1_3_closed_reports_the_rejection_of_the_client() {
-    story(|| {
+    with_watchdog(|| {
         unwelcome_later(stays, |peer, socket, alert| {
             let waiting = socket.clone();
-            let closed = blocked(move || waiting.closed());
-            peer.cue();
-            names(&closed.join_within(AT_ONCE).expect_err("the server rejects the client"), alert);
+            let closed = spawn_blocked(move || waiting.closed());
+            peer.signal();
+            names(&closed.join_within(PROMPT).expect_err("the server rejects the client"), alert);
         });
     });
 }
@@ -389,11 +399,11 @@ fn in_tls_1_3_a_write_reports_the_rejection_of_the_client() {
     // On other systems a reset discards earlier data, and a close with unread data causes one.
     let close = if cfg!(target_os = "linux") { Accepted::close } else { stays };
     for then in [stays, Accepted::fin, close] {
-        story(move || {
+        with_watchdog(move || {
             unwelcome_later(then, |peer, socket, alert| {
-                peer.cue();
+                peer.signal();
                 let mut failure = None;
-                eventually(AT_ONCE, "a write fails", || {
+                eventually(PROMPT, "a write fails", || {
                     failure = (&mut &*socket).write(b"hello?").err();
                     failure.is_some()
                 });
@@ -407,12 +417,12 @@ fn in_tls_1_3_a_write_reports_the_rejection_of_the_client() {
 #[cfg(target_os = "linux")]
 #[test]
 fn in_tls_1_3_the_alert_is_reported_instead_of_the_reset_after_it() {
-    story(|| {
+    with_watchdog(|| {
         unwelcome_later(Accepted::reset, |peer, socket, alert| {
             (&mut &*socket).write_all(b"never read").expect("the send buffer has room");
-            peer.cue();
+            peer.signal();
             names(
-                &socket.closed_timeout(AT_ONCE).expect_err("the server rejects the client"),
+                &socket.closed_timeout(PROMPT).expect_err("the server rejects the client"),
                 alert,
             );
         });
@@ -421,16 +431,16 @@ fn in_tls_1_3_the_alert_is_reported_instead_of_the_reset_after_it() {
 
 #[test]
 fn an_accepted_client_sees_no_error() {
-    story(|| {
+    with_watchdog(|| {
         let root = Authority::new();
-        let terms = Terms::new(root.issues(&good())).requires_clients(&root);
-        let peer = TlsPeer::secured(&terms, |peer| peer.send(b"welcome"));
+        let setup = ServerSetup::new(root.issues(&valid_cert())).requires_clients(&root);
+        let peer = TlsPeer::secured(&setup, |peer| peer.send(b"welcome"));
         let tls = showing(&root, &root.client("someone"));
         let socket = open(&peer, with(SecureTransport::On, tls));
         assert_eq!(read(&socket, 10).expect("the peer sends"), b"welcome");
-        fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
         socket.writer().close().expect("the peer reads");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }

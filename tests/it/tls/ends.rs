@@ -13,12 +13,14 @@ use sockeye::{Error, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, T
 
 use crate::support::peer::{listen, listen_with_room};
 use crate::support::tls::{
-    Accepted, Setting, TlsPeer, Way, authority, connect, contains, open, options, rustls_error,
-    says, settings, terms, trusting, with,
+    Accepted, Opening, TlsCase, TlsPeer, assert_message_contains, authority, connect, contains,
+    for_each_tls_setup, open, options, rustls_error, server_config, trust_only, with,
 };
 use crate::support::{
-    AT_ONCE, How, PATIENCE, Verdict, at_once, blocked, call, fails, fill, gives, kind_of,
-    little_room, ms, noise, pour, read, read_exactly, read_to_end, same, story, timed, times_out,
+    EndKind, HasErrorKind, PROMPT, WATCHDOG, assert_bytes_eq, assert_ended_with, assert_fails,
+    assert_times_out, at_once, crate_kind, fill_send_buffer, ms, random_bytes, read, read_exactly,
+    read_to_end, small_send_buffer, spawn_blocked, spawn_call, timed, with_watchdog,
+    write_until_error,
 };
 
 fn half_open() -> SocketOptions {
@@ -28,10 +30,10 @@ fn half_open() -> SocketOptions {
 /// Opens a connection of this setting.
 #[track_caller]
 fn pair(
-    setting: Setting,
+    setting: TlsCase,
     script: impl FnOnce(&mut Accepted) + Send + 'static,
 ) -> (TlsPeer, Socket) {
-    let peer = setting.plays(script);
+    let peer = setting.scripted(script);
     let socket = setting.open(&peer, SocketOptions::new());
     (peer, socket)
 }
@@ -44,10 +46,10 @@ fn is_answered(peer: &mut Accepted) {
 }
 
 /// Runs the test over TLS 1.3 in both ways.
-fn in_tls_1_3(tell: impl Fn(Setting) + Copy + Send + 'static) {
-    for way in [Way::On, Way::Upgraded] {
+fn in_tls_1_3(tell: impl Fn(TlsCase) + Copy + Send + 'static) {
+    for way in [Opening::On, Opening::Upgraded] {
         println!("{way:?}");
-        story(move || tell(Setting { way, version: TlsVersion::Tls13 }));
+        with_watchdog(move || tell(TlsCase { way, version: TlsVersion::Tls13 }));
     }
 }
 
@@ -55,21 +57,21 @@ fn in_tls_1_3(tell: impl Fn(Setting) + Copy + Send + 'static) {
 
 #[test]
 fn close_sends_close_notify_and_then_fin() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |_| ());
         (&socket).write_all(b"last words").expect("the peer reads");
         at_once(|| socket.close()).expect("nothing prevents it");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
+        socket.closed_timeout(PROMPT).expect("it was closed");
         assert_eq!(socket.phase(), Phase::Closed);
-        fails(read(&socket, 1), ErrorKind::Closed);
-        fails((&socket).write(b"x"), ErrorKind::Closed);
-        peer.gets(b"last words");
+        assert_fails(read(&socket, 1), ErrorKind::Closed);
+        assert_fails((&socket).write(b"x"), ErrorKind::Closed);
+        peer.assert_received(b"last words");
     });
 }
 
 #[test]
 fn dropping_the_last_handle_sends_close_notify_and_then_fin() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |_| ());
         let (reader, writer) = (socket.reader(), socket.writer());
         (&socket).write_all(b"last words").expect("the peer reads");
@@ -77,13 +79,13 @@ fn dropping_the_last_handle_sends_close_notify_and_then_fin() {
         drop(reader);
         (&writer).write_all(b", and more").expect("another handle is left");
         drop(writer);
-        peer.gets(b"last words, and more");
+        peer.assert_received(b"last words, and more");
     });
 }
 
 #[test]
 fn closing_the_writer_sends_close_notify_and_fin_and_reading_continues() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.read_to_end();
             peer.send(b"answer");
@@ -92,180 +94,180 @@ fn closing_the_writer_sends_close_notify_and_fin_and_reading_continues() {
         (&socket).write_all(b"question").expect("the peer reads");
         socket.writer().close().expect("the peer reads");
         assert_eq!(socket.phase(), Phase::HalfClosed);
-        fails((&socket).write(b"x"), ErrorKind::Closed);
+        assert_fails((&socket).write(b"x"), ErrorKind::Closed);
         socket.writer().close().expect("a closed side may be closed again");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"answer");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        peer.gets(b"question");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
+        peer.assert_received(b"question");
     });
 }
 
 #[test]
 fn a_closed_writer_and_a_silent_peer_leave_the_socket_half_open() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.read_to_end();
-            peer.await_cue();
+            peer.wait_signal();
             peer.send(b"later");
         });
         socket.writer().close().expect("the peer reads");
-        fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::HalfClosed);
-        peer.cue();
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"later");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn closing_the_writer_completes_the_handshake() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.wait_signal();
             peer.handshake();
             peer.read_to_end();
             peer.send(b"answer");
         });
         let socket = connect(&peer, options(authority()));
         let writer = socket.writer();
-        let closing = blocked(move || writer.close());
-        peer.cue();
+        let closing = spawn_blocked(move || writer.close());
+        peer.signal();
         closing.join().expect("the peer is trusted");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"answer");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn abort_resets_without_close_notify() {
     for abort in [Socket::abort, |socket: &Socket| socket.writer().abort()] {
-        settings(move |setting| {
+        for_each_tls_setup(move |setting| {
             let (peer, socket) = pair(setting, |_| ());
             let reader = socket.reader();
-            let reading = blocked(move || read(reader, 10));
+            let reading = spawn_blocked(move || read(reader, 10));
             at_once(|| abort(&socket));
-            fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-            gives(&socket, ErrorKind::Closed);
-            peer.sees_a_reset();
+            assert_fails(reading.join_within(PROMPT), ErrorKind::Closed);
+            assert_ended_with(&socket, ErrorKind::Closed);
+            peer.assert_reset();
         });
     }
 }
 
 #[test]
 fn close_with_unread_data_is_no_reset() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.send(b"first");
-            peer.send(&noise(30, 100_000));
+            peer.send(&random_bytes(30, 100_000));
             peer.read_to_end();
-            peer.await_cue();
+            peer.wait_signal();
         });
         (&socket).write_all(b"last words").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 5).expect("the peer sends"), b"first");
-        fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(100)), ErrorKind::TimedOut);
         socket.close().expect("the kernel has all written bytes");
-        peer.cue();
-        peer.gets(b"last words");
+        peer.signal();
+        peer.assert_received(b"last words");
     });
 }
 
 #[test]
 fn close_ends_calls_that_are_blocked() {
-    settings(|setting| {
-        let peer = setting.stuck();
-        let socket = setting.open(&peer, little_room().close_timeout(ms(300)));
+    for_each_tls_setup(|setting| {
+        let peer = setting.not_reading();
+        let socket = setting.open(&peer, small_send_buffer().close_timeout(ms(300)));
         let (reader, writer) = (socket.reader(), socket.writer());
-        let reading = blocked(move || read(reader, 1));
-        let writing = blocked(move || pour(writer, b'w', usize::MAX));
+        let reading = spawn_blocked(move || read(reader, 1));
+        let writing = spawn_blocked(move || write_until_error(writer, b'w', usize::MAX));
         let _ = socket.close();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-        let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Closed);
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Closed);
+        let (_, failure) = writing.join_within(PROMPT);
+        assert_eq!(crate_kind(&failure.expect("the peer does not read")), ErrorKind::Closed);
     });
 }
 
 #[test]
 fn a_write_that_close_ends_reports_exactly_the_delivered_bytes() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |_| ());
         let writer = socket.writer();
-        let writing = call(move || pour(writer, b'w', usize::MAX));
+        let writing = spawn_call(move || write_until_error(writer, b'w', usize::MAX));
         while socket.stats().bytes_written < 300_000 {
             std::thread::yield_now();
         }
         socket.close().expect("the peer reads");
-        let (taken, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("it was closed")), ErrorKind::Closed);
+        let (taken, failure) = writing.join_within(PROMPT);
+        assert_eq!(crate_kind(&failure.expect("it was closed")), ErrorKind::Closed);
         assert_eq!(socket.stats().bytes_written, taken as u64);
-        peer.gets(&vec![b'w'; taken]);
+        peer.assert_received(&vec![b'w'; taken]);
     });
 }
 
 #[test]
 fn close_waits_for_a_stalled_peer_no_longer_than_its_timeout() {
     const LIMIT: u64 = 400;
-    settings(|setting| {
-        let peer = setting.stuck();
-        let socket = setting.open(&peer, little_room().close_timeout(ms(LIMIT)));
-        fill(&socket);
+    for_each_tls_setup(|setting| {
+        let peer = setting.not_reading();
+        let socket = setting.open(&peer, small_send_buffer().close_timeout(ms(LIMIT)));
+        fill_send_buffer(&socket);
         let (result, took) = timed(|| socket.close());
         // The socket accepted more than the kernel can take, so the close cannot hand over all data.
-        fails(result, ErrorKind::TimedOut);
-        assert!(took >= ms(LIMIT) && took < ms(LIMIT) + AT_ONCE, "took {took:?}");
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::TimedOut);
+        assert_fails(result, ErrorKind::TimedOut);
+        assert!(took >= ms(LIMIT) && took < ms(LIMIT) + PROMPT, "took {took:?}");
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::TimedOut);
         // Later calls may report either the timeout or that this side closed.
         for late in [read(&socket, 1).failure(), (&socket).write(b"x").failure()] {
             assert!(matches!(late, Some(ErrorKind::Closed | ErrorKind::TimedOut)), "{late:?}");
         }
-        fails(socket.close(), ErrorKind::TimedOut);
-        peer.cue();
-        peer.sees_a_reset();
+        assert_fails(socket.close(), ErrorKind::TimedOut);
+        peer.signal();
+        peer.assert_reset();
     });
 }
 
 #[test]
 fn close_delivers_everything_to_a_slow_peer() {
-    settings(|setting| {
-        let peer = setting.stuck();
-        let socket = setting.open(&peer, little_room().close_timeout(PATIENCE));
-        let taken = fill(&socket);
+    for_each_tls_setup(|setting| {
+        let peer = setting.not_reading();
+        let socket = setting.open(&peer, small_send_buffer().close_timeout(WATCHDOG));
+        let taken = fill_send_buffer(&socket);
         let closer = socket.clone();
-        let closing = blocked(move || closer.close());
-        peer.cue();
+        let closing = spawn_blocked(move || closer.close());
+        peer.signal();
         closing.join().expect("the peer reads now");
-        socket.closed_timeout(AT_ONCE).expect("it was closed");
-        peer.gets(&vec![b'w'; taken]);
+        socket.closed_timeout(PROMPT).expect("it was closed");
+        peer.assert_received(&vec![b'w'; taken]);
     });
 }
 
 #[test]
 fn a_drop_delivers_everything_to_a_slow_peer() {
-    settings(|setting| {
-        let peer = setting.stuck();
-        let socket = setting.open(&peer, little_room().close_timeout(PATIENCE));
-        let taken = fill(&socket);
+    for_each_tls_setup(|setting| {
+        let peer = setting.not_reading();
+        let socket = setting.open(&peer, small_send_buffer().close_timeout(WATCHDOG));
+        let taken = fill_send_buffer(&socket);
         at_once(|| drop(socket));
-        peer.cue();
-        peer.gets(&vec![b'w'; taken]);
+        peer.signal();
+        peer.assert_received(&vec![b'w'; taken]);
     });
 }
 
 #[test]
 fn closing_the_writer_delivers_everything_to_a_slow_peer() {
-    settings(|setting| {
-        let peer = setting.stuck();
-        let socket = setting.open(&peer, little_room());
-        let taken = fill(&socket);
+    for_each_tls_setup(|setting| {
+        let peer = setting.not_reading();
+        let socket = setting.open(&peer, small_send_buffer());
+        let taken = fill_send_buffer(&socket);
         let writer = socket.writer();
         socket.set_write_timeout(Some(ms(100))).expect("not zero");
         let error = writer.close().expect_err("the peer reads nothing");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         socket.set_write_timeout(None).expect("`None` removes the limit");
-        let closing = blocked(move || writer.close());
-        peer.cue();
+        let closing = spawn_blocked(move || writer.close());
+        peer.signal();
         closing.join().expect("the peer reads now");
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-        peer.gets(&vec![b'w'; taken]);
+        peer.assert_received(&vec![b'w'; taken]);
     });
 }
 
@@ -273,7 +275,7 @@ fn closing_the_writer_delivers_everything_to_a_slow_peer() {
 
 #[test]
 fn a_close_notify_of_the_peer_ends_both_directions() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.send(b"bye");
             peer.close_notify();
@@ -281,19 +283,19 @@ fn a_close_notify_of_the_peer_ends_both_directions() {
         let writer = socket.writer();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
         assert_eq!(read(&socket, 1).expect("the end stays"), b"");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        fails((&writer).write(b"late"), ErrorKind::Closed);
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        assert_fails((&writer).write(b"late"), ErrorKind::Closed);
         writer.close().expect("the peer's end closed it");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn a_close_notify_of_the_peer_is_noticed_without_a_reader() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         for with_fin in [false, true] {
             let (peer, socket) = pair(setting, move |peer| {
-                peer.await_cue();
+                peer.wait_signal();
                 if with_fin {
                     peer.ends();
                 } else {
@@ -301,42 +303,42 @@ fn a_close_notify_of_the_peer_is_noticed_without_a_reader() {
                 }
             });
             let waiting = socket.clone();
-            let closed = blocked(move || waiting.closed());
-            peer.cue();
-            closed.join_within(AT_ONCE).expect("a clean end");
-            fails((&socket).write(b"late"), ErrorKind::Closed);
+            let closed = spawn_blocked(move || waiting.closed());
+            peer.signal();
+            closed.join_within(PROMPT).expect("a clean end");
+            assert_fails((&socket).write(b"late"), ErrorKind::Closed);
             assert_eq!(read(&socket, 1).expect("a clean end"), b"");
             assert_eq!(socket.phase(), Phase::Closed);
-            peer.gets(b"");
+            peer.assert_received(b"");
         }
     });
 }
 
 #[test]
 fn the_peers_end_waits_for_unread_data() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             let all = [peer.sealed(b"bye"), peer.sealed(b"bye"), peer.sealed_end()].concat();
             peer.raw(&all);
             peer.fin();
         });
-        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         assert_eq!((&socket).write(b"w1").expect("it is open while bytes are unread"), 2);
         assert_eq!(read_exactly(&socket, 3).expect("they wait"), b"bye");
-        fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert_eq!(read_exactly(&socket, 3).expect("they wait"), b"bye");
         // No call reads again, so the loop has to notice the end after the last byte.
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        fails((&socket).write(b"w2"), ErrorKind::Closed);
-        peer.gets(b"w1");
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        assert_fails((&socket).write(b"w2"), ErrorKind::Closed);
+        peer.assert_received(b"w1");
     });
 }
 
 #[test]
 fn half_open_a_socket_still_writes_after_the_peers_end() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         for with_fin in [false, true] {
-            let peer = setting.plays(move |peer| {
+            let peer = setting.scripted(move |peer| {
                 peer.send(b"bye");
                 if with_fin {
                     peer.ends();
@@ -346,39 +348,39 @@ fn half_open_a_socket_still_writes_after_the_peers_end() {
             });
             let socket = setting.open(&peer, half_open());
             assert_eq!(read_to_end(&socket).expect("a clean end"), b"bye");
-            fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
+            assert_fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
             assert_eq!(socket.phase(), Phase::HalfClosed);
-            (&socket).write_all(&noise(31, 300_000)).expect("the peer reads");
+            (&socket).write_all(&random_bytes(31, 300_000)).expect("the peer reads");
             socket.writer().close().expect("the peer reads");
-            socket.closed_timeout(AT_ONCE).expect("both directions ended");
-            peer.gets(&noise(31, 300_000));
+            socket.closed_timeout(PROMPT).expect("both directions ended");
+            peer.assert_received(&random_bytes(31, 300_000));
         }
     });
 }
 
 #[test]
 fn a_write_in_progress_at_the_peers_end_reports_the_delivered_bytes() {
-    settings(|setting| {
-        let peer = setting.way.on(listen_with_room(4096), &setting.terms(), |peer| {
-            peer.await_cue();
+    for_each_tls_setup(|setting| {
+        let peer = setting.way.on(listen_with_room(4096), &setting.server_config(), |peer| {
+            peer.wait_signal();
             peer.close_notify();
-            peer.await_cue();
+            peer.wait_signal();
         });
-        let socket = setting.open(&peer, little_room());
-        let taken = fill(&socket);
+        let socket = setting.open(&peer, small_send_buffer());
+        let taken = fill_send_buffer(&socket);
         let mut writer = socket.writer();
-        let writing = blocked(move || writer.write(b"w"));
-        peer.cue();
+        let writing = spawn_blocked(move || writer.write(b"w"));
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"");
-        peer.cue();
+        peer.signal();
         // The blocked write may still succeed, or fail because it is too late.
         let more = writing.join().unwrap_or_else(|error| {
-            assert_eq!(kind_of(&error), ErrorKind::Closed);
+            assert_eq!(crate_kind(&error), ErrorKind::Closed);
             0
         });
-        socket.closed_timeout(PATIENCE).expect("a clean end");
+        socket.closed_timeout(WATCHDOG).expect("a clean end");
         assert_eq!(socket.stats().bytes_written, (taken + more) as u64);
-        peer.gets(&vec![b'w'; taken + more]);
+        peer.assert_received(&vec![b'w'; taken + more]);
     });
 }
 
@@ -386,7 +388,7 @@ fn a_write_in_progress_at_the_peers_end_reports_the_delivered_bytes() {
 
 #[test]
 fn a_fin_without_close_notify_is_truncation() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.send(b"all that");
             peer.send(b" there is");
@@ -394,36 +396,36 @@ fn a_fin_without_close_notify_is_truncation() {
         });
         let mut reader = socket.reader();
         let mut got = Vec::new();
-        fails(reader.read_to_end(&mut got), ErrorKind::Truncated);
+        assert_fails(reader.read_to_end(&mut got), ErrorKind::Truncated);
         assert_eq!(got, b"all that there is", "the data before the end");
-        gives(&socket, ErrorKind::Truncated);
+        assert_ended_with(&socket, ErrorKind::Truncated);
         assert_eq!(socket.phase(), Phase::Closed);
         assert_eq!(socket.stats().bytes_read, 17);
         socket.close().expect("it had ended");
-        fails(socket.closed(), ErrorKind::Truncated);
+        assert_fails(socket.closed(), ErrorKind::Truncated);
         socket.opened().expect("it was open");
-        peer.ending();
+        peer.finish();
     });
 }
 
 #[test]
 fn truncation_is_noticed_without_a_reader() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
-            peer.await_cue();
+            peer.wait_signal();
             peer.fin();
         });
         let waiting = socket.clone();
-        let closed = blocked(move || waiting.closed());
-        peer.cue();
-        fails(closed.join_within(AT_ONCE), ErrorKind::Truncated);
-        gives(&socket, ErrorKind::Truncated);
+        let closed = spawn_blocked(move || waiting.closed());
+        peer.signal();
+        assert_fails(closed.join_within(PROMPT), ErrorKind::Truncated);
+        assert_ended_with(&socket, ErrorKind::Truncated);
     });
 }
 
 #[test]
 fn an_end_within_a_record_is_truncation() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             let whole = peer.sealed(b"whole");
             let cut = peer.sealed(b"cut short");
@@ -431,34 +433,34 @@ fn an_end_within_a_record_is_truncation() {
             peer.fin();
         });
         assert_eq!(read_exactly(&socket, 5).expect("the record is complete"), b"whole");
-        fails(read(&socket, 10), ErrorKind::Truncated);
-        gives(&socket, ErrorKind::Truncated);
+        assert_fails(read(&socket, 10), ErrorKind::Truncated);
+        assert_ended_with(&socket, ErrorKind::Truncated);
         assert_eq!(socket.stats().bytes_read, 5);
-        peer.ending();
+        peer.finish();
     });
 }
 
 #[test]
 fn half_open_truncation_is_not_an_end_either() {
-    settings(|setting| {
-        let peer = setting.plays(|peer| {
+    for_each_tls_setup(|setting| {
+        let peer = setting.scripted(|peer| {
             peer.send(b"bye");
             peer.fin();
         });
         let socket = setting.open(&peer, half_open());
         assert_eq!(read_exactly(&socket, 3).expect("the data arrived before"), b"bye");
-        fails(read(&socket, 1), ErrorKind::Truncated);
-        fails(read(&socket, 1), ErrorKind::Truncated);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
-        peer.ending();
+        assert_fails(read(&socket, 1), ErrorKind::Truncated);
+        assert_fails(read(&socket, 1), ErrorKind::Truncated);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Truncated);
+        peer.finish();
     });
 }
 
 #[test]
 fn without_require_close_notify_a_fin_is_a_clean_end() {
     for mode in [SecureTransport::On, SecureTransport::StartTls] {
-        story(move || {
-            let lenient = || with(mode, trusting(authority()).require_close_notify(false));
+        with_watchdog(move || {
+            let lenient = || with(mode, trust_only(authority()).require_close_notify(false));
             let secured = |peer: &TlsPeer, options: SocketOptions| {
                 let socket = open(peer, options);
                 match mode {
@@ -470,35 +472,35 @@ fn without_require_close_notify_a_fin_is_a_clean_end() {
                 peer.send(b"bye");
                 peer.fin();
             };
-            let peer = TlsPeer::secured(&terms(), says_bye);
+            let peer = TlsPeer::secured(&server_config(), says_bye);
             let socket = secured(&peer, lenient());
             assert_eq!(read_to_end(&socket).expect("the end is clean"), b"bye");
-            socket.closed_timeout(AT_ONCE).expect("the end is clean");
-            peer.gets(b"");
+            socket.closed_timeout(PROMPT).expect("the end is clean");
+            peer.assert_received(b"");
 
-            let peer = TlsPeer::secured(&terms(), says_bye);
+            let peer = TlsPeer::secured(&server_config(), says_bye);
             let socket = secured(&peer, lenient().allow_half_open(true));
             assert_eq!(read_to_end(&socket).expect("the end is clean"), b"bye");
             (&socket).write_all(b"still here").expect("it is half open");
             assert_eq!(socket.phase(), Phase::HalfClosed);
             socket.writer().close().expect("the peer reads");
-            socket.closed_timeout(AT_ONCE).expect("both directions ended");
-            peer.gets(b"still here");
+            socket.closed_timeout(PROMPT).expect("both directions ended");
+            peer.assert_received(b"still here");
 
             // A reset is never a clean end.
-            let peer = TlsPeer::secured(&terms(), |peer| {
-                peer.await_cue();
+            let peer = TlsPeer::secured(&server_config(), |peer| {
+                peer.wait_signal();
                 peer.reset();
             });
             let socket = secured(&peer, lenient());
             socket.opened().expect("the peer is trusted");
-            peer.cue();
-            fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-            gives(&socket, ErrorKind::Reset);
+            peer.signal();
+            assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Reset);
+            assert_ended_with(&socket, ErrorKind::Reset);
 
             // Nor does a FIN complete a handshake.
-            let peer = TlsPeer::plays(&terms(), |peer| {
-                peer.hear_hello();
+            let peer = TlsPeer::scripted(&server_config(), |peer| {
+                peer.expect_client_hello();
                 peer.fin();
             });
             let socket = connect(&peer, lenient());
@@ -506,46 +508,46 @@ fn without_require_close_notify_a_fin_is_a_clean_end() {
                 SecureTransport::StartTls => socket.start_tls().expect("nothing is unread"),
                 _ => socket,
             };
-            fails(socket.opened(), ErrorKind::Tls);
+            assert_fails(socket.opened(), ErrorKind::Tls);
         });
     }
 }
 
 #[test]
 fn a_reset_is_reported_as_reset() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
-            peer.await_cue();
+            peer.wait_signal();
             peer.reset();
         });
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
-        peer.cue();
-        fails(reading.join_within(AT_ONCE), ErrorKind::Reset);
-        gives(&socket, ErrorKind::Reset);
+        let reading = spawn_blocked(move || read(reader, 10));
+        peer.signal();
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
         assert_eq!(socket.phase(), Phase::Closed);
 
         // Without a reader.
         let (peer, socket) = pair(setting, |peer| {
-            peer.await_cue();
+            peer.wait_signal();
             peer.reset();
         });
-        peer.cue();
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
-        gives(&socket, ErrorKind::Reset);
+        peer.signal();
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
 
         // With a blocked write.
-        let peer = setting.way.on(listen_with_room(4096), &setting.terms(), |peer| {
-            peer.await_cue();
+        let peer = setting.way.on(listen_with_room(4096), &setting.server_config(), |peer| {
+            peer.wait_signal();
             peer.reset();
         });
-        let socket = setting.open(&peer, little_room());
+        let socket = setting.open(&peer, small_send_buffer());
         let writer = socket.writer();
-        let writing = blocked(move || pour(writer, b'w', usize::MAX));
-        peer.cue();
-        let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("the peer does not read")), ErrorKind::Reset);
-        gives(&socket, ErrorKind::Reset);
+        let writing = spawn_blocked(move || write_until_error(writer, b'w', usize::MAX));
+        peer.signal();
+        let (_, failure) = writing.join_within(PROMPT);
+        assert_eq!(crate_kind(&failure.expect("the peer does not read")), ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
     });
 }
 
@@ -553,18 +555,18 @@ fn a_reset_is_reported_as_reset() {
 #[cfg(target_os = "linux")]
 #[test]
 fn data_before_a_reset_is_read_first() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             peer.send(b"precious");
-            peer.await_cue();
+            peer.wait_signal();
             peer.reset();
         });
         assert_eq!(read_exactly(&socket, 2).expect("the peer sends"), b"pr");
-        peer.cue();
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Reset);
+        peer.signal();
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Reset);
         assert_eq!(read_exactly(&socket, 6).expect("the data arrived before the reset"), b"ecious");
-        fails(read(&socket, 10), ErrorKind::Reset);
-        gives(&socket, ErrorKind::Reset);
+        assert_fails(read(&socket, 10), ErrorKind::Reset);
+        assert_ended_with(&socket, ErrorKind::Reset);
     });
 }
 
@@ -572,7 +574,7 @@ fn data_before_a_reset_is_read_first() {
 
 #[test]
 fn all_data_is_sent_sealed() {
-    settings(|setting| {
+    for_each_tls_setup(|setting| {
         let (peer, socket) = pair(setting, |peer| {
             assert_eq!(peer.receive(6), b"SECRET");
             peer.send(b"SECRET");
@@ -580,33 +582,33 @@ fn all_data_is_sent_sealed() {
         (&socket).write_all(b"SECRET").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 6).expect("the peer answers"), b"SECRET");
         socket.close().expect("the peer reads");
-        let ending = peer.gets(b"SECRET");
+        let ending = peer.assert_received(b"SECRET");
         assert!(!contains(&ending.wire, b"SECRET"), "the data was sent in plaintext");
         let types = ending.records();
         assert_eq!(types[0], 22, "the handshake comes first");
         // In TLS 1.3 `close_notify` has the content type of data, in TLS 1.2 that of an alert.
         let end = if setting.version == TlsVersion::Tls13 { 23 } else { 21 };
         assert_eq!(types.last(), Some(&end));
-        assert_eq!(ending.first, How::Fin);
+        assert_eq!(ending.first, EndKind::Fin);
     });
 }
 
 #[test]
 fn a_failure_while_the_peer_is_stuck_is_reported_at_once() {
-    settings(|setting| {
-        let peer = setting.way.on(listen_with_room(4096), &setting.terms(), |peer| {
-            peer.await_cue();
+    for_each_tls_setup(|setting| {
+        let peer = setting.way.on(listen_with_room(4096), &setting.server_config(), |peer| {
+            peer.wait_signal();
             peer.raw(b"junk, and no record");
-            peer.await_cue();
+            peer.wait_signal();
         });
-        let socket = setting.open(&peer, little_room());
+        let socket = setting.open(&peer, small_send_buffer());
         let writer = socket.writer();
-        let writing = blocked(move || pour(writer, b'w', usize::MAX));
-        peer.cue();
-        let (_, failure) = writing.join_within(AT_ONCE);
-        assert_eq!(kind_of(&failure.expect("it has failed")), ErrorKind::Tls);
-        gives(&socket, ErrorKind::Tls);
-        peer.cue();
-        peer.ending();
+        let writing = spawn_blocked(move || write_until_error(writer, b'w', usize::MAX));
+        peer.signal();
+        let (_, failure) = writing.join_within(PROMPT);
+        assert_eq!(crate_kind(&failure.expect("it has failed")), ErrorKind::Tls);
+        assert_ended_with(&socket, ErrorKind::Tls);
+        peer.signal();
+        peer.finish();
     });
 }

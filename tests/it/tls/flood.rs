@@ -6,10 +6,11 @@ use std::time::Instant;
 use sockeye::{Error, ErrorKind, Socket, SocketOptions, TlsVersion};
 
 use crate::support::tls::forge::{DATA, Forge, HANDSHAKE, message, ticket};
-use crate::support::tls::{Setting, TlsPeer, Way, authority, connect, options, terms};
+use crate::support::tls::{Opening, TlsCase, TlsPeer, authority, connect, options, server_config};
 use crate::support::{
-    AT_ONCE, Call, Verdict, at_once, blocked, call, fails, fill, gives, kind_of, little_room, ms,
-    read, read_exactly, story, timed,
+    HasErrorKind, PROMPT, SpawnedCall, assert_ended_with, assert_fails, at_once, crate_kind,
+    fill_send_buffer, ms, read, read_exactly, small_send_buffer, spawn_blocked, spawn_call, timed,
+    with_watchdog,
 };
 
 /// The records of a flood.
@@ -49,12 +50,12 @@ impl Flood {
     }
 }
 
-const SETTING: Setting = Setting { way: Way::On, version: TlsVersion::Tls13 };
+const SETTING: TlsCase = TlsCase { way: Opening::On, version: TlsVersion::Tls13 };
 
 /// Opens a socket whose peer floods it at a cue and never ends by itself.
 fn flooded(flood: Flood, options: SocketOptions) -> (TlsPeer, Socket) {
-    let peer = SETTING.plays(move |peer| {
-        peer.await_cue();
+    let peer = SETTING.scripted(move |peer| {
+        peer.wait_signal();
         let mut forge = peer.forge();
         peer.flood(|| flood.part(&mut forge));
     });
@@ -75,9 +76,9 @@ fn is_told_why(error: &Error) {
 fn a_read_during_a_flood_ends_within_its_limit() {
     for flood in FLOODS {
         for deadline in [false, true] {
-            story(move || {
+            with_watchdog(move || {
                 let (peer, socket) = flooded(flood, SocketOptions::new());
-                peer.cue();
+                peer.signal();
                 let limit = ms(1000);
                 if deadline {
                     socket.set_read_deadline(Some(Instant::now() + limit));
@@ -85,9 +86,9 @@ fn a_read_during_a_flood_ends_within_its_limit() {
                     socket.set_read_timeout(Some(limit)).expect("not zero");
                 }
                 let (result, took) = timed(|| read(&socket, 100));
-                let kind = kind_of(&result.expect_err("the flood has no data"));
+                let kind = crate_kind(&result.expect_err("the flood has no data"));
                 assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
-                assert!(took < limit + AT_ONCE, "{flood:?}: {took:?}");
+                assert!(took < limit + PROMPT, "{flood:?}: {took:?}");
                 socket.abort();
             });
         }
@@ -97,13 +98,13 @@ fn a_read_during_a_flood_ends_within_its_limit() {
 #[test]
 fn a_deadline_moved_into_the_past_ends_a_read_during_a_flood() {
     for flood in FLOODS {
-        story(move || {
+        with_watchdog(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             let reader = socket.reader();
-            let reading = blocked(move || read(reader, 100));
-            peer.cue();
+            let reading = spawn_blocked(move || read(reader, 100));
+            peer.signal();
             socket.set_read_deadline(Some(Instant::now()));
-            let kind = kind_of(&reading.join_within(AT_ONCE).expect_err("the flood has no data"));
+            let kind = crate_kind(&reading.join_within(PROMPT).expect_err("the flood has no data"));
             assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
             socket.abort();
         });
@@ -114,14 +115,14 @@ fn a_deadline_moved_into_the_past_ends_a_read_during_a_flood() {
 fn close_and_abort_end_a_read_during_a_flood() {
     for end in [|socket: &Socket| drop(socket.close()), Socket::abort] {
         for flood in FLOODS {
-            story(move || {
+            with_watchdog(move || {
                 let (peer, socket) = flooded(flood, SocketOptions::new());
                 let reader = socket.reader();
-                let reading = blocked(move || read(reader, 100));
-                peer.cue();
+                let reading = spawn_blocked(move || read(reader, 100));
+                peer.signal();
                 at_once(|| end(&socket));
                 let kind =
-                    kind_of(&reading.join_within(AT_ONCE).expect_err("the flood has no data"));
+                    crate_kind(&reading.join_within(PROMPT).expect_err("the flood has no data"));
                 assert!(matches!(kind, ErrorKind::Closed | ErrorKind::Tls), "{kind:?}");
             });
         }
@@ -131,13 +132,13 @@ fn close_and_abort_end_a_read_during_a_flood() {
 #[test]
 fn writes_and_flushes_during_a_flood_end_within_their_limits() {
     for flood in FLOODS {
-        story(move || {
-            let (peer, socket) = flooded(flood, little_room());
-            let _ = fill(&socket);
+        with_watchdog(move || {
+            let (peer, socket) = flooded(flood, small_send_buffer());
+            let _ = fill_send_buffer(&socket);
             socket.set_write_timeout(Some(ms(500))).expect("not zero");
-            peer.cue();
+            peer.signal();
             let other = socket.clone();
-            let flushing: Call<_> = call(move || timed(|| other.writer().flush()));
+            let flushing: SpawnedCall<_> = spawn_call(move || timed(|| other.writer().flush()));
             let (result, took) = timed(|| {
                 loop {
                     if let Err(error) = (&socket).write(&[7; 10_000]) {
@@ -145,13 +146,13 @@ fn writes_and_flushes_during_a_flood_end_within_their_limits() {
                     }
                 }
             });
-            let kind = kind_of(&result);
+            let kind = crate_kind(&result);
             assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
-            assert!(took < ms(500) + AT_ONCE, "{flood:?}: {took:?}");
-            let (result, took) = flushing.join_within(3 * AT_ONCE);
+            assert!(took < ms(500) + PROMPT, "{flood:?}: {took:?}");
+            let (result, took) = flushing.join_within(3 * PROMPT);
             let kind = result.failure().expect("the peer reads nothing");
             assert!(matches!(kind, ErrorKind::TimedOut | ErrorKind::Tls), "{kind:?}");
-            assert!(took < ms(500) + AT_ONCE, "{flood:?}: {took:?}");
+            assert!(took < ms(500) + PROMPT, "{flood:?}: {took:?}");
             socket.abort();
         });
     }
@@ -160,14 +161,14 @@ fn writes_and_flushes_during_a_flood_end_within_their_limits() {
 #[test]
 fn health_returns_soon_during_a_flood() {
     for flood in FLOODS {
-        story(move || {
+        with_watchdog(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
-            peer.cue();
+            peer.signal();
             let begun = Instant::now();
             while begun.elapsed() < ms(300) {
                 // `health` processes received records up to the bound, which is slow in an unoptimised build.
                 let (_, took) = timed(|| socket.health());
-                assert!(took < 3 * AT_ONCE, "{flood:?}: {took:?}");
+                assert!(took < 3 * PROMPT, "{flood:?}: {took:?}");
             }
             socket.abort();
         });
@@ -181,46 +182,46 @@ fn a_flood_ends_the_connection_and_gives_the_reason() {
     for flood in FLOODS {
         println!("{flood:?}");
         // With a blocked read.
-        story(move || {
+        with_watchdog(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
-            peer.cue();
+            peer.signal();
             let error = read(&socket, 100).expect_err("the flood has no data");
             is_told_why(Error::from_io(&error).expect("it carries the crate's error"));
-            gives(&socket, ErrorKind::Tls);
-            peer.ending();
+            assert_ended_with(&socket, ErrorKind::Tls);
+            peer.finish();
         });
         // Without a reader.
-        story(move || {
+        with_watchdog(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
-            peer.cue();
-            is_told_why(&socket.closed_timeout(2 * AT_ONCE).expect_err("the peer is hostile"));
-            gives(&socket, ErrorKind::Tls);
-            peer.ending();
+            peer.signal();
+            is_told_why(&socket.closed_timeout(2 * PROMPT).expect_err("the peer is hostile"));
+            assert_ended_with(&socket, ErrorKind::Tls);
+            peer.finish();
         });
         // With a cancelled reader.
-        story(move || {
+        with_watchdog(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             socket.reader().cancel();
-            peer.cue();
-            is_told_why(&socket.closed_timeout(2 * AT_ONCE).expect_err("the peer is hostile"));
-            peer.ending();
+            peer.signal();
+            is_told_why(&socket.closed_timeout(2 * PROMPT).expect_err("the peer is hostile"));
+            peer.finish();
         });
         // After this side has ended.
-        story(move || {
+        with_watchdog(move || {
             let (peer, socket) = flooded(flood, SocketOptions::new());
             socket.writer().close().expect("the peer reads");
-            peer.cue();
+            peer.signal();
             let error = read(&socket, 100).expect_err("the flood has no data");
             is_told_why(Error::from_io(&error).expect("it carries the crate's error"));
-            peer.ending();
+            peer.finish();
         });
     }
 }
 
 #[test]
 fn data_before_a_flood_is_read_first() {
-    story(|| {
-        let peer = SETTING.plays(|peer| {
+    with_watchdog(|| {
+        let peer = SETTING.scripted(|peer| {
             let mut forge = peer.forge();
             peer.raw(&forge.record(DATA, b"data"));
             peer.flood(|| Flood::Tickets.part(&mut forge));
@@ -229,16 +230,16 @@ fn data_before_a_flood_is_read_first() {
         assert_eq!(read_exactly(&socket, 4).expect("the data arrived before"), b"data");
         let error = read(&socket, 100).expect_err("the flood has no data");
         is_told_why(Error::from_io(&error).expect("it carries the crate's error"));
-        peer.ending();
+        peer.finish();
     });
 }
 
 /// Between two records of data are fewer records than the bound, but many times the bound in all.
 #[test]
 fn records_without_data_between_data_are_not_a_flood() {
-    story(|| {
+    with_watchdog(|| {
         const ROUNDS: usize = 30;
-        let peer = SETTING.plays(|peer| {
+        let peer = SETTING.scripted(|peer| {
             let mut forge = peer.forge();
             for _ in 0..ROUNDS {
                 for _ in 0..15 {
@@ -253,7 +254,7 @@ fn records_without_data_between_data_are_not_a_flood() {
         let mut all = Vec::new();
         (&socket).read_to_end(&mut all).expect("the records are below the bound");
         assert_eq!(all.len(), ROUNDS * 1000);
-        peer.ending();
+        peer.finish();
     });
 }
 
@@ -261,8 +262,8 @@ fn records_without_data_between_data_are_not_a_flood() {
 #[test]
 fn handshakes_in_many_small_records_are_not_a_flood() {
     for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
-        story(move || {
-            let peer = TlsPeer::plays(&terms().only(version).fragments(64), |peer| {
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config().only(version).fragments(64), |peer| {
                 peer.handshake();
                 peer.echo();
             });
@@ -275,9 +276,9 @@ fn handshakes_in_many_small_records_are_not_a_flood() {
 
 #[test]
 fn a_handshake_in_endless_records_ends() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.hear_hello();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.expect_client_hello();
             // A message with a large length field, and one byte of it per record.
             let start = message(2, &vec![0; 60_000]);
             let mut bytes = start.chunks(1);
@@ -289,8 +290,8 @@ fn a_handshake_in_endless_records_ends() {
         let socket = connect(&peer, options(authority()));
         let error = socket.opened().expect_err("the handshake never completes");
         is_told_why(&error);
-        fails(read(&socket, 1), ErrorKind::Tls);
-        peer.ending();
+        assert_fails(read(&socket, 1), ErrorKind::Tls);
+        peer.finish();
     });
 }
 
@@ -349,8 +350,8 @@ mod slow {
 
     /// Starts a peer whose tickets are so large that one receive takes no more than one or two.
     fn peer() -> TlsPeer {
-        SETTING.plays(|peer| {
-            peer.await_cue();
+        SETTING.scripted(|peer| {
+            peer.wait_signal();
             let mut forge = peer.forge();
             // Sending fails once the other end is gone.
             while peer.try_raw(&Flood::LargeTickets.part(&mut forge)).is_ok() {}
@@ -363,28 +364,28 @@ mod slow {
         let socket = connect(&peer, slowly());
         socket.opened().expect("the peer is trusted");
         let reader = socket.reader();
-        let reading = blocked(move || timed(|| read(reader, 100)));
-        peer.cue();
+        let reading = spawn_blocked(move || timed(|| read(reader, 100)));
+        peer.signal();
         std::thread::sleep(ms(250));
         end(&socket);
-        let (result, took) = reading.join_within(2 * AT_ONCE);
-        fails(result, kind);
+        let (result, took) = reading.join_within(2 * PROMPT);
+        assert_fails(result, kind);
         assert!(took < ms(250) + 6 * EACH, "{took:?}");
         socket.abort();
     }
 
     #[test]
     fn a_limit_ends_a_read_during_slow_tickets() {
-        story(|| {
+        with_watchdog(|| {
             let peer = peer();
             let socket = connect(&peer, slowly());
             socket.opened().expect("the peer is trusted");
             let reader = socket.reader();
             socket.set_read_timeout(Some(ms(250))).expect("not zero");
-            let reading = blocked(move || timed(|| read(reader, 100)));
-            peer.cue();
-            let (result, took) = reading.join_within(2 * AT_ONCE);
-            fails(result, ErrorKind::TimedOut);
+            let reading = spawn_blocked(move || timed(|| read(reader, 100)));
+            peer.signal();
+            let (result, took) = reading.join_within(2 * PROMPT);
+            assert_fails(result, ErrorKind::TimedOut);
             assert!(took < ms(250) + 6 * EACH, "{took:?}");
             socket.abort();
         });
@@ -393,7 +394,7 @@ mod slow {
     #[test]
     fn a_deadline_moved_into_the_past_ends_a_read_between_two_rounds() {
         for _ in 0..3 {
-            story(|| {
+            with_watchdog(|| {
                 ended_by(
                     |socket| socket.set_read_deadline(Some(Instant::now())),
                     ErrorKind::TimedOut,
@@ -405,8 +406,8 @@ mod slow {
     #[test]
     fn close_and_abort_end_a_read_between_two_rounds() {
         for _ in 0..3 {
-            story(|| ended_by(|socket| drop(socket.close()), ErrorKind::Closed));
-            story(|| ended_by(Socket::abort, ErrorKind::Closed));
+            with_watchdog(|| ended_by(|socket| drop(socket.close()), ErrorKind::Closed));
+            with_watchdog(|| ended_by(Socket::abort, ErrorKind::Closed));
         }
     }
 }

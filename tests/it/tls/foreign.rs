@@ -16,10 +16,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use sockeye::{Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions};
 
 use crate::support::peer::listen;
-use crate::support::tls::{Terms, TlsPeer, VERSIONS, ask, terms, with};
+use crate::support::tls::{ServerSetup, TlsPeer, VERSIONS, ask, server_config, with};
 use crate::support::{
-    AT_ONCE, PATIENCE, at_once, call, eventually, fails, kind_of, ms, read, room_for_descriptors,
-    skip, story, timed, within,
+    PROMPT, WATCHDOG, assert_fails, at_once, crate_kind, eventually, ms, raise_descriptor_limit,
+    read, skip, spawn_call, timed, with_limit, with_watchdog,
 };
 
 /// The longest time that a gate stays closed.
@@ -30,18 +30,18 @@ const LONG: Duration = Duration::from_secs(20);
 #[test]
 fn a_connect_timeout_applies_while_a_verifier_runs() {
     for version in VERSIONS {
-        story(move || {
-            let peer = peer(&terms().only(version));
+        with_watchdog(move || {
+            let peer = peer(&server_config().only(version));
             let tls = verified_by(|| thread::sleep(ms(3000)));
             let options = with(SecureTransport::On, tls).connect_timeout(ms(1000));
             // The timeout starts when the socket is created.
             let begun = Instant::now();
             let socket = connect(&peer, options);
             let other = socket.clone();
-            let waits = call(move || (other.opened().map(drop), begun.elapsed()));
+            let waits = spawn_call(move || (other.opened().map(drop), begun.elapsed()));
             let (result, took) = (socket.opened().map(drop), begun.elapsed());
             for (result, took) in [(result, took), waits.join()] {
-                fails(result, ErrorKind::TimedOut);
+                assert_fails(result, ErrorKind::TimedOut);
                 assert!((ms(1000)..ms(2500)).contains(&took), "{took:?}");
             }
         });
@@ -50,9 +50,9 @@ fn a_connect_timeout_applies_while_a_verifier_runs() {
 
 #[test]
 fn a_connect_timeout_applies_while_a_verifier_of_an_upgrade_runs() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             let _ = peer.try_handshake();
         });
         let tls = verified_by(|| thread::sleep(ms(2000)));
@@ -60,32 +60,32 @@ fn a_connect_timeout_applies_while_a_verifier_of_an_upgrade_runs() {
         let socket = connect(&peer, options);
         ask(&socket);
         let (secured, took) = timed(|| socket.start_tls().expect("it is open"));
-        assert!(took < AT_ONCE, "{took:?}");
+        assert!(took < PROMPT, "{took:?}");
         let (result, took) = timed(|| secured.opened().map(drop));
-        fails(result, ErrorKind::TimedOut);
+        assert_fails(result, ErrorKind::TimedOut);
         assert!((ms(450)..ms(1500)).contains(&took), "{took:?}");
     });
 }
 
 #[test]
 fn limits_of_calls_apply_while_a_verifier_runs() {
-    story(|| {
+    with_watchdog(|| {
         let (verifier, blocked) = gate();
-        let peer = peer(&terms());
+        let peer = peer(&server_config());
         let socket = connect(&peer, with(SecureTransport::On, verifier));
         let about = |wanted: Duration, took: Duration| {
-            assert!((wanted..wanted + AT_ONCE).contains(&took), "{took:?}");
+            assert!((wanted..wanted + PROMPT).contains(&took), "{took:?}");
         };
         let (result, took) = timed(|| socket.opened_timeout(ms(100)).map(drop));
-        fails(result, ErrorKind::TimedOut);
+        assert_fails(result, ErrorKind::TimedOut);
         about(ms(100), took);
         blocked.is_reached();
         let (result, took) = timed(|| socket.opened_timeout(ms(100)).map(drop));
-        fails(result, ErrorKind::TimedOut);
+        assert_fails(result, ErrorKind::TimedOut);
         about(ms(100), took);
         at_once(|| socket.set_read_timeout(Some(ms(150))).expect("it can be set"));
         let (result, took) = timed(|| read(&socket, 1));
-        assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
+        assert_eq!(crate_kind(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
         about(ms(150), took);
         blocked.opens();
         socket.opened().expect("the verifier accepts it");
@@ -96,15 +96,15 @@ fn limits_of_calls_apply_while_a_verifier_runs() {
 
 #[test]
 fn a_socket_can_be_queried_and_configured_while_its_verifier_runs() {
-    story(|| {
+    with_watchdog(|| {
         let (verifier, blocked) = gate();
-        let peer = peer(&terms());
+        let peer = peer(&server_config());
         let connector = connector();
         let socket = connector
             .connect_with(peer.address(), with(SecureTransport::On, verifier))
             .expect("the options are valid");
         let waits = {
-            call({
+            spawn_call({
                 let socket = socket.clone();
                 move || socket.opened().map(drop)
             })
@@ -141,27 +141,27 @@ const ENDS: [(&str, End); 4] = [
 fn a_socket_ends_at_once_while_its_verifier_runs() {
     for (name, end) in ENDS {
         for waited_for in [true, false] {
-            story(move || {
+            with_watchdog(move || {
                 let (verifier, blocked) = gate();
-                let peer = peer(&terms());
+                let peer = peer(&server_config());
                 let connector = connector();
                 let socket = connector
                     .connect_with(peer.address(), with(SecureTransport::On, verifier))
                     .expect("the options are valid");
                 let waits = (waited_for && name != "drop").then(|| {
                     let socket = socket.clone();
-                    call(move || socket.opened().map(drop))
+                    spawn_call(move || socket.opened().map(drop))
                 });
                 blocked.is_reached();
                 at_once(|| end(&connector, socket));
                 if let Some(waits) = waits {
-                    let error = waits.join_within(AT_ONCE).expect_err("it was not opened");
+                    let error = waits.join_within(PROMPT).expect_err("it was not opened");
                     assert_eq!(error.kind(), ErrorKind::Closed, "{name}");
                 }
-                eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
+                eventually(PROMPT, "its slot is free", || connector.open_sockets() == 0);
                 blocked.opens();
                 // The verifier returns to a socket that is closed.
-                assert!(peer.ending().bytes.is_empty(), "{name}");
+                assert!(peer.finish().bytes.is_empty(), "{name}");
             });
         }
     }
@@ -169,36 +169,36 @@ fn a_socket_ends_at_once_while_its_verifier_runs() {
 
 #[test]
 fn a_verifier_may_drop_the_last_handle_of_its_socket() {
-    story(|| {
+    with_watchdog(|| {
         let held: Arc<Mutex<Option<Socket>>> = Arc::default();
         let drops = Arc::clone(&held);
         let (dropped, told) = channel();
         let tls = verified_by(move || {
-            eventually(PATIENCE, "the test has stored the handle", || {
+            eventually(WATCHDOG, "the test has stored the handle", || {
                 drops.lock().expect("no thread panics while it holds the lock").is_some()
             });
             drop(drops.lock().expect("no thread panics while it holds the lock").take());
             let _ = dropped.send(());
         });
-        let peer = peer(&terms());
+        let peer = peer(&server_config());
         let connector = connector();
         let socket = connector
             .connect_with(peer.address(), with(SecureTransport::On, tls))
             .expect("the options are valid");
         *held.lock().expect("no thread panics while it holds the lock") = Some(socket);
-        told.recv_timeout(PATIENCE).expect("the verifier has run");
-        eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
-        assert!(peer.ending().bytes.is_empty());
+        told.recv_timeout(WATCHDOG).expect("the verifier has run");
+        eventually(PROMPT, "its slot is free", || connector.open_sockets() == 0);
+        assert!(peer.finish().bytes.is_empty());
     });
 }
 
 #[test]
 fn a_verifier_that_panics_fails_its_handshake() {
-    story(|| {
-        let peer = peer(&terms());
+    with_watchdog(|| {
+        let peer = peer(&server_config());
         let tls = verified_by(|| panic!("a verifier that panics: this is expected"));
         let socket = connect(&peer, with(SecureTransport::On, tls));
-        fails(socket.opened(), ErrorKind::Tls);
+        assert_fails(socket.opened(), ErrorKind::Tls);
     });
 }
 
@@ -206,9 +206,9 @@ fn a_verifier_that_panics_fails_its_handshake() {
 
 #[test]
 fn a_sleeping_verifier_delays_no_other_socket() {
-    story(|| {
+    with_watchdog(|| {
         let (verifier, blocked) = gate();
-        let peer = peer(&terms());
+        let peer = peer(&server_config());
         // No call waits for this socket.
         let verified = connect(&peer, with(SecureTransport::On, verifier));
         blocked.is_reached();
@@ -219,22 +219,22 @@ fn a_sleeping_verifier_delays_no_other_socket() {
             socket.opened().expect("it listens");
             socket
         });
-        assert!(took < AT_ONCE, "a connect took {took:?}");
+        assert!(took < PROMPT, "a connect took {took:?}");
         let (accepted, _) = listener.accept().expect("it was connected to");
         socket.set_read_timeout(Some(ms(100))).expect("it can be set");
         let (result, took) = timed(|| read(&socket, 1));
-        assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
-        assert!(took < ms(100) + AT_ONCE, "a timeout took {took:?}");
+        assert_eq!(crate_kind(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
+        assert!(took < ms(100) + PROMPT, "a timeout took {took:?}");
         let mute = mute_server();
         let limited = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(100));
         let (result, took) = timed(|| {
             sockeye::connect_with(mute.1, limited).expect("it is valid").opened().map(drop)
         });
-        fails(result, ErrorKind::TimedOut);
-        assert!(took < ms(100) + AT_ONCE, "a connect timeout took {took:?}");
+        assert_fails(result, ErrorKind::TimedOut);
+        assert!(took < ms(100) + PROMPT, "a connect timeout took {took:?}");
         drop(accepted);
         let ((), took) = timed(|| socket.closed().expect("the peer has ended"));
-        assert!(took < AT_ONCE, "an end took {took:?}");
+        assert!(took < PROMPT, "an end took {took:?}");
         assert_eq!(verified.phase(), Phase::Connecting);
         blocked.opens();
         verified.opened().expect("the verifier accepts it");
@@ -245,10 +245,10 @@ fn a_sleeping_verifier_delays_no_other_socket() {
 fn a_verifier_may_connect_through_the_crate_and_wait() {
     for nested_tls in [false, true] {
         for waited_for in [true, false] {
-            story(move || {
+            with_watchdog(move || {
                 let plain = listen();
                 let plain_address = plain.local_addr().expect("it listens");
-                let inner = peer(&terms());
+                let inner = peer(&server_config());
                 let inner_address = inner.address();
                 let tls = verified_by(move || {
                     let socket = match nested_tls {
@@ -262,12 +262,12 @@ fn a_verifier_may_connect_through_the_crate_and_wait() {
                     socket.opened().expect("it listens");
                     socket.close().expect("no data is lost");
                 });
-                let outer = peer(&terms());
+                let outer = peer(&server_config());
                 let socket = connect(&outer, with(SecureTransport::On, tls));
                 if waited_for {
                     socket.opened().expect("the verifier accepts it");
                 } else {
-                    eventually(PATIENCE, "it opens by itself", || socket.phase() == Phase::Open);
+                    eventually(WATCHDOG, "it opens by itself", || socket.phase() == Phase::Open);
                 }
                 socket.close().expect("no data is lost");
             });
@@ -278,7 +278,7 @@ fn a_verifier_may_connect_through_the_crate_and_wait() {
 #[test]
 fn a_socket_whose_verifier_connects_through_the_crate_can_be_ended() {
     for (_, end) in ENDS {
-        story(move || {
+        with_watchdog(move || {
             let mute = mute_server();
             let address = mute.1;
             let (reached, told) = channel();
@@ -293,36 +293,36 @@ fn a_socket_whose_verifier_connects_through_the_crate_can_be_ended() {
                     .expect("no thread panics while it holds the lock")
                     .send(())
                     .expect("the test waits");
-                fails(socket.opened(), ErrorKind::TimedOut);
+                assert_fails(socket.opened(), ErrorKind::TimedOut);
                 over.lock()
                     .expect("no thread panics while it holds the lock")
                     .send(())
                     .expect("the test waits");
             });
-            let peer = peer(&terms());
+            let peer = peer(&server_config());
             let connector = connector();
             let socket = connector
                 .connect_with(peer.address(), with(SecureTransport::On, tls))
                 .expect("the options are valid");
-            told.recv_timeout(PATIENCE).expect("the verifier runs");
+            told.recv_timeout(WATCHDOG).expect("the verifier runs");
             at_once(|| end(&connector, socket));
-            eventually(AT_ONCE, "its slot is free", || connector.open_sockets() == 0);
-            ended.recv_timeout(PATIENCE).expect("the verifier has ended");
+            eventually(PROMPT, "its slot is free", || connector.open_sockets() == 0);
+            ended.recv_timeout(WATCHDOG).expect("the verifier has ended");
         });
     }
 }
 
 #[test]
 fn a_sleeping_verifier_delays_none_of_a_thousand_sockets() {
-    if !room_for_descriptors(5_000) {
+    if !raise_descriptor_limit(5_000) {
         return skip("sleeping_verifier", "the limit of descriptors is too low");
     }
-    within(Duration::from_secs(180), || {
+    with_limit(Duration::from_secs(180), || {
         // A busy machine may be slow, but not late by seconds in every round, so the best round decides.
         let mut best = None;
         for _ in 0..4 {
             let quiet = lateness();
-            let peers: Vec<_> = (0..4).map(|_| peer(&terms())).collect();
+            let peers: Vec<_> = (0..4).map(|_| peer(&server_config())).collect();
             let tls = verified_by(|| thread::sleep(ms(5000)));
             let sleepers: Vec<_> = peers
                 .iter()
@@ -367,13 +367,13 @@ fn lateness() -> [Duration; 3] {
     let life = move |(mut socket, mut late): (Socket, Duration)| {
         socket.set_read_timeout(Some(ms(20))).expect("it can be set");
         let (result, took) = timed(|| read(&socket, 1));
-        assert_eq!(kind_of(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
+        assert_eq!(crate_kind(&result.expect_err("the peer sends nothing")), ErrorKind::TimedOut);
         let read_late = took.saturating_sub(ms(20));
         let limited = with(SecureTransport::On, TlsOptions::new()).connect_timeout(ms(100));
         let (result, took) = timed(|| {
             sockeye::connect_with(mute.1, limited).expect("it is valid").opened().map(drop)
         });
-        fails(result, ErrorKind::TimedOut);
+        assert_fails(result, ErrorKind::TimedOut);
         let expired_late = took.saturating_sub(ms(100)).max(read_late);
         std::io::Write::write_all(&mut socket, b"!").expect("it is open");
         let ((), ended) = timed(|| socket.closed().expect("the peer has ended"));
@@ -389,7 +389,7 @@ fn lateness() -> [Duration; 3] {
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
             let life = Arc::clone(&life);
-            call(move || {
+            spawn_call(move || {
                 let sockets: Vec<_> = (0..EACH).map(|_| open()).collect();
                 sockets.into_iter().map(|socket| life(socket)).collect::<Vec<_>>()
             })
@@ -407,7 +407,7 @@ fn lateness() -> [Duration; 3] {
 fn verifiers_beyond_the_number_of_workers_run_on_waiting_threads() {
     /// More sockets than worker threads.
     const SOCKETS: usize = 70;
-    story(|| {
+    with_watchdog(|| {
         let running = Arc::new(AtomicUsize::new(0));
         let open = Arc::new(AtomicBool::new(false));
         let tls = {
@@ -417,15 +417,15 @@ fn verifiers_beyond_the_number_of_workers_run_on_waiting_threads() {
                 eventually(LONG, "the gate opens", || open.load(Ordering::SeqCst));
             })
         };
-        let peers: Vec<_> = (0..SOCKETS).map(|_| peer(&terms())).collect();
+        let peers: Vec<_> = (0..SOCKETS).map(|_| peer(&server_config())).collect();
         let waits: Vec<_> = peers
             .iter()
             .map(|peer| {
                 let socket = connect(peer, with(SecureTransport::On, tls.clone()));
-                call(move || socket.opened().map(drop))
+                spawn_call(move || socket.opened().map(drop))
             })
             .collect();
-        eventually(PATIENCE, "all verifiers run", || running.load(Ordering::SeqCst) == SOCKETS);
+        eventually(WATCHDOG, "all verifiers run", || running.load(Ordering::SeqCst) == SOCKETS);
         open.store(true, Ordering::SeqCst);
         waits.into_iter().for_each(|wait| wait.join().expect("the verifier accepts it"));
     });
@@ -448,7 +448,7 @@ fn a_configuration_is_never_dropped_on_the_loop_or_under_the_lock() {
     // The event loop notices these ends.
     let ends: [fn(&Socket); 3] = [|socket| socket.abort(), |socket| drop(socket.close()), |_| {}];
     for end in ends {
-        story(move || {
+        with_watchdog(move || {
             let (tell, told) = channel();
             let held: Arc<Mutex<Option<Socket>>> = Arc::default();
             let dropped = Dropped(tell, Arc::clone(&held));
@@ -458,7 +458,7 @@ fn a_configuration_is_never_dropped_on_the_loop_or_under_the_lock() {
             let socket = sockeye::connect_with(mute.1, options).expect("it is valid");
             *held.lock().expect("no thread panics while it holds the lock") = Some(socket.clone());
             end(&socket);
-            let name = told.recv_timeout(PATIENCE).expect("it was dropped");
+            let name = told.recv_timeout(WATCHDOG).expect("it was dropped");
             assert_ne!(name.as_deref(), Some("sockeye-loop"));
             held.lock().expect("no thread panics while it holds the lock").take();
         });
@@ -476,7 +476,7 @@ struct Gate {
 impl Gate {
     #[track_caller]
     fn is_reached(&self) {
-        self.reached.recv_timeout(PATIENCE).expect("the verifier runs");
+        self.reached.recv_timeout(WATCHDOG).expect("the verifier runs");
     }
 
     fn opens(&self) {
@@ -558,8 +558,8 @@ impl<F: Fn() + Send + Sync> ServerCertVerifier for Verifier<F> {
 }
 
 /// Starts a peer whose handshake may fail.
-fn peer(terms: &Terms) -> TlsPeer {
-    TlsPeer::plays(terms, |peer| drop(peer.try_handshake()))
+fn peer(setup: &ServerSetup) -> TlsPeer {
+    TlsPeer::scripted(setup, |peer| drop(peer.try_handshake()))
 }
 
 fn connector() -> Connector {

@@ -16,15 +16,15 @@ use sockeye::{
     Connector, ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TlsOptions, TlsVersion,
 };
 
-use crate::support::peer::{listen, nobody_came};
+use crate::support::peer::{assert_no_connection, listen};
 use crate::support::tls::{
-    Authority, Draft, Identity, Terms, TlsPeer, VERSIONS, authority, connect, dial, good,
-    never_opened, open, options, provider, rustls_error, says, terms, trusting, trusting_names,
-    with,
+    Authority, CertSpec, Identity, ServerSetup, TlsPeer, VERSIONS, assert_message_contains,
+    assert_never_opened, authority, connect, dial, open, options, provider, rustls_error,
+    server_config, trust_only, trust_only_names, valid_cert, with,
 };
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, ms, noise, read, read_exactly,
-    read_to_end, same, story, timed, times_out,
+    PROMPT, Peer, WATCHDOG, assert_bytes_eq, assert_fails, assert_times_out, at_once, ms,
+    random_bytes, read, read_exactly, read_to_end, spawn_blocked, spawn_call, timed, with_watchdog,
 };
 
 fn secure() -> SocketOptions {
@@ -36,19 +36,19 @@ fn secure() -> SocketOptions {
 #[test]
 fn opened_reports_the_negotiated_parameters() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             let root = Authority::new();
-            let identity = root.intermediate().issues(&good());
-            let terms = Terms::new(identity.clone()).only(version).alpn(&["first", "second"]);
-            let peer = TlsPeer::reads(&terms);
-            let tls = trusting(&root).alpn(["second", "third"]);
+            let identity = root.intermediate().issues(&valid_cert());
+            let setup = ServerSetup::new(identity.clone()).only(version).alpn(&["first", "second"]);
+            let peer = TlsPeer::reading(&setup);
+            let tls = trust_only(&root).alpn(["second", "third"]);
             let socket = open(&peer, with(SecureTransport::On, tls));
             assert_eq!(socket.secure_transport(), SecureTransport::On);
             assert_eq!(socket.phase(), Phase::Open);
             assert!(!socket.upgraded());
             let info = socket.opened().expect("it is open");
             socket.close().expect("the peer reads");
-            let ending = peer.gets(b"");
+            let ending = peer.assert_received(b"");
 
             let tls = info.tls().expect("it is secure");
             assert_eq!(tls.version(), version);
@@ -69,7 +69,7 @@ fn opened_reports_the_negotiated_parameters() {
             assert_eq!(info.local_address(), Some(ending.from));
             let timings = info.timings();
             assert!(
-                timings.handshake > Duration::ZERO && timings.handshake < PATIENCE,
+                timings.handshake > Duration::ZERO && timings.handshake < WATCHDOG,
                 "{timings:?}"
             );
         });
@@ -78,19 +78,19 @@ fn opened_reports_the_negotiated_parameters() {
 
 #[test]
 fn every_thread_gets_the_same_result() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.wait_signal();
             peer.handshake();
         });
         let socket = connect(&peer, secure());
         let waiters: Vec<_> = (0..8)
             .map(|_| {
                 let socket = socket.clone();
-                blocked(move || socket.opened())
+                spawn_blocked(move || socket.opened())
             })
             .collect();
-        peer.cue();
+        peer.signal();
         let suite = socket
             .opened()
             .expect("the peer is trusted")
@@ -106,14 +106,14 @@ fn every_thread_gets_the_same_result() {
 
 #[test]
 fn another_key_exchange_is_tried_on_request() {
-    story(|| {
-        let terms = terms().only(TlsVersion::Tls13).group(SECP384R1);
-        let peer = TlsPeer::echoes(&terms);
+    with_watchdog(|| {
+        let setup = server_config().only(TlsVersion::Tls13).group(SECP384R1);
+        let peer = TlsPeer::echoes(&setup);
         let socket = open(&peer, secure());
         (&socket).write_all(b"hello").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
         socket.close().expect("the peer reads");
-        let ending = peer.gets(b"hello");
+        let ending = peer.assert_received(b"hello");
         let kind = ending.session().handshake_kind();
         assert_eq!(kind, Some(HandshakeKind::FullWithHelloRetryRequest));
     });
@@ -121,11 +121,14 @@ fn another_key_exchange_is_tried_on_request() {
 
 #[test]
 fn a_protocol_that_the_peer_does_not_know_fails_the_handshake() {
-    story(|| {
-        let peer = TlsPeer::refused(&terms().alpn(&["smtp"]));
+    with_watchdog(|| {
+        let peer = TlsPeer::refused(&server_config().alpn(&["smtp"]));
         let socket =
-            connect(&peer, with(SecureTransport::On, trusting(authority()).alpn(["imap"])));
-        says(&never_opened(&socket, ErrorKind::Tls), &["no application protocol"]);
+            connect(&peer, with(SecureTransport::On, trust_only(authority()).alpn(["imap"])));
+        assert_message_contains(
+            &assert_never_opened(&socket, ErrorKind::Tls),
+            &["no application protocol"],
+        );
     });
 }
 
@@ -134,18 +137,18 @@ fn a_protocol_that_the_peer_does_not_know_fails_the_handshake() {
 #[test]
 fn reads_and_writes_may_start_before_it_is_complete() {
     for version in VERSIONS {
-        story(move || {
-            let peer = TlsPeer::plays(&terms().only(version), |peer| {
-                peer.await_cue();
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config().only(version), |peer| {
+                peer.wait_signal();
                 peer.handshake();
                 peer.echo();
             });
             let socket = connect(&peer, secure());
             let (reader, mut writer) = (socket.reader(), socket.writer());
-            let reading = blocked(move || read_exactly(reader, 5));
-            let writing = blocked(move || writer.write_all(b"early"));
+            let reading = spawn_blocked(move || read_exactly(reader, 5));
+            let writing = spawn_blocked(move || writer.write_all(b"early"));
             assert_eq!(socket.phase(), Phase::Connecting);
-            peer.cue();
+            peer.signal();
             writing.join().expect("the peer is trusted");
             assert_eq!(reading.join().expect("the peer answers"), b"early");
             assert_eq!(socket.phase(), Phase::Open);
@@ -155,15 +158,15 @@ fn reads_and_writes_may_start_before_it_is_complete() {
 
 #[test]
 fn data_that_arrives_with_its_last_flight_is_read() {
-    let bytes = noise(20, 40_000);
+    let bytes = random_bytes(20, 40_000);
     let sent = bytes.clone();
-    story(move || {
-        let terms = terms().only(TlsVersion::Tls13).speaks_early();
-        let peer = TlsPeer::plays(&terms, move |peer| {
+    with_watchdog(move || {
+        let setup = server_config().only(TlsVersion::Tls13).speaks_early();
+        let peer = TlsPeer::scripted(&setup, move |peer| {
             peer.begin();
             assert!(peer.take_in().expect("the handshake is valid"), "the ClientHello arrives");
             // The server's whole flight, data, `close_notify` and FIN arrive at once.
-            let mut all = peer.withheld();
+            let mut all = peer.hold_back();
             for chunk in sent.chunks(10_000) {
                 all.extend(peer.sealed(chunk));
             }
@@ -173,25 +176,25 @@ fn data_that_arrives_with_its_last_flight_is_read() {
         });
         let socket = connect(&peer, secure());
         socket.opened().expect("the handshake succeeds");
-        same(&read_to_end(&socket).expect("a clean end"), &bytes);
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
+        assert_bytes_eq(&read_to_end(&socket).expect("a clean end"), &bytes);
+        socket.closed_timeout(PROMPT).expect("a clean end");
         assert_eq!(socket.stats().bytes_read, 40_000);
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn a_handshake_that_arrives_byte_by_byte_succeeds() {
     for version in VERSIONS {
-        story(move || {
-            let peer = TlsPeer::plays(&terms().only(version), |peer| {
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config().only(version), |peer| {
                 peer.begin();
                 for _ in 0..2 {
                     assert!(
                         peer.take_in().expect("the handshake is valid"),
                         "the other end continues"
                     );
-                    for byte in peer.withheld() {
+                    for byte in peer.hold_back() {
                         peer.raw(&[byte]);
                     }
                 }
@@ -215,7 +218,7 @@ fn twice(
     root: &Authority,
 ) -> [bool; 2] {
     let listener = listen();
-    let config = Terms::new(root.issues(&good())).only(version).alpn(&["a"]).config();
+    let config = ServerSetup::new(root.issues(&valid_cert())).only(version).alpn(&["a"]).config();
     [first, second].map(|options| {
         let another = listener.try_clone().expect("a descriptor is free");
         let peer = TlsPeer::sharing(another, Arc::clone(&config), |peer| {
@@ -229,7 +232,7 @@ fn twice(
         let info = socket.opened().expect("it is open");
         socket.close().expect("the peer reads");
         let resumed = info.tls().expect("it is secure").resumed();
-        let ending = peer.gets(b"hello");
+        let ending = peer.assert_received(b"hello");
         let kind = ending.session().handshake_kind().expect("the handshake is complete");
         assert_eq!(resumed, kind == HandshakeKind::Resumed, "both ends agree");
         assert_eq!(info.tls().expect("it is secure").peer_certificates().len(), 1);
@@ -240,7 +243,7 @@ fn twice(
 #[test]
 fn equal_options_resume_each_others_sessions() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             let root = Authority::new();
             let resumed = twice(version, options(&root), options(&root), &root);
             assert_eq!(resumed, [false, true], "{version:?}");
@@ -251,12 +254,12 @@ fn equal_options_resume_each_others_sessions() {
 #[test]
 fn different_options_share_no_sessions() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             let root = Authority::new();
             let others = [
-                trusting(&root).alpn(["a"]),
-                trusting(&root).danger_accept_invalid_certs(true),
-                trusting(&root).add_root_pem(Authority::new().pem()).expect("it is PEM"),
+                trust_only(&root).alpn(["a"]),
+                trust_only(&root).danger_accept_invalid_certs(true),
+                trust_only(&root).add_root_pem(Authority::new().pem()).expect("it is PEM"),
             ];
             for (number, other) in others.into_iter().enumerate() {
                 let resumed =
@@ -272,18 +275,18 @@ fn different_options_share_no_sessions() {
 
 /// Returns the name that the peer received in a successful handshake.
 #[track_caller]
-fn seen(host: &str, terms: &Terms, tls: TlsOptions) -> Option<String> {
-    let peer = TlsPeer::reads(terms);
+fn seen(host: &str, setup: &ServerSetup, tls: TlsOptions) -> Option<String> {
+    let peer = TlsPeer::reading(setup);
     let socket = dial(host, &peer, with(SecureTransport::On, tls));
     socket.opened().expect("the certificate is trusted");
     socket.close().expect("the peer reads");
-    peer.gets(b"").session().server_name().map(str::to_owned)
+    peer.assert_received(b"").session().server_name().map(str::to_owned)
 }
 
 #[test]
 fn a_host_in_upper_case_is_the_name() {
-    story(|| {
-        let upper = seen("GOOD.Test", &terms(), trusting_names(authority()));
+    with_watchdog(|| {
+        let upper = seen("GOOD.Test", &server_config(), trust_only_names(authority()));
         let upper = upper.expect("a name is sent");
         assert_eq!(upper.to_ascii_lowercase(), "good.test");
     });
@@ -291,17 +294,21 @@ fn a_host_in_upper_case_is_the_name() {
 
 #[test]
 fn a_server_name_replaces_the_host() {
-    story(|| {
-        let named = |name| trusting_names(authority()).server_name(name);
+    with_watchdog(|| {
+        let named = |name| trust_only_names(authority()).server_name(name);
         for host in ["127.0.0.1", "other.test"] {
             for name in ["good.test", "localhost", "good.test."] {
                 let sent = name.trim_end_matches('.');
-                assert_eq!(seen(host, &terms(), named(name)).as_deref(), Some(sent), "{host}");
+                assert_eq!(
+                    seen(host, &server_config(), named(name)).as_deref(),
+                    Some(sent),
+                    "{host}"
+                );
             }
         }
         // An address as a name is verified, but not sent.
-        let terms = Terms::new(authority().issues(&Draft::new(&["127.0.0.1"])));
-        assert_eq!(seen("good.test", &terms, named("127.0.0.1")), None);
+        let setup = ServerSetup::new(authority().issues(&CertSpec::new(&["127.0.0.1"])));
+        assert_eq!(seen("good.test", &setup, named("127.0.0.1")), None);
     });
 }
 
@@ -309,12 +316,12 @@ fn a_server_name_replaces_the_host() {
 
 /// Starts a peer that takes the ClientHello and never answers.
 fn silent() -> Peer {
-    Peer::reads()
+    Peer::reading()
 }
 
 #[test]
 fn one_connect_timeout_covers_everything() {
-    story(|| {
+    with_watchdog(|| {
         let slow = |_: &str| {
             thread::sleep(ms(1500));
             Ok(vec![IpAddr::from(Ipv4Addr::LOCALHOST)])
@@ -325,16 +332,16 @@ fn one_connect_timeout_covers_everything() {
         let address = ("slow.test", peer.address().port());
         let (result, took) =
             timed(|| connector.connect_with(address, options).expect("they are valid").opened());
-        fails(result, ErrorKind::TimedOut);
-        assert!(took >= ms(2000) && took < ms(2000) + AT_ONCE, "took {took:?}");
+        assert_fails(result, ErrorKind::TimedOut);
+        assert!(took >= ms(2000) && took < ms(2000) + PROMPT, "took {took:?}");
     });
 }
 
 #[test]
 fn a_wait_for_it_may_time_out_without_ending_it() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.wait_signal();
             peer.handshake();
         });
         let socket = connect(&peer, secure());
@@ -342,31 +349,31 @@ fn a_wait_for_it_may_time_out_without_ending_it() {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable());
         assert_eq!(socket.phase(), Phase::Connecting);
-        fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
-        peer.cue();
-        socket.opened_timeout(PATIENCE).expect("the peer is trusted");
+        assert_fails(socket.closed_timeout(ms(10)), ErrorKind::TimedOut);
+        peer.signal();
+        socket.opened_timeout(WATCHDOG).expect("the peer is trusted");
         assert_eq!(socket.phase(), Phase::Open);
     });
 }
 
 #[test]
 fn a_deadline_ends_reads_and_writes_that_wait_for_it() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.wait_signal();
             peer.handshake();
             peer.echo();
         });
         let socket = connect(&peer, secure().read_timeout(ms(50)).write_timeout(ms(50)));
-        times_out(read(&socket, 1));
-        times_out((&socket).write(b"x"));
-        peer.cue();
+        assert_times_out(read(&socket, 1));
+        assert_times_out((&socket).write(b"x"));
+        peer.signal();
         socket.opened().expect("the peer is trusted");
         socket.set_read_timeout(None).expect("`None` removes the limit");
         socket.set_write_timeout(None).expect("`None` removes the limit");
         (&socket).write_all(b"hello").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 5).expect("the peer answers"), b"hello");
         socket.close().expect("the peer reads");
-        peer.gets(b"hello");
+        peer.assert_received(b"hello");
     });
 }

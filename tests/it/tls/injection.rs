@@ -9,12 +9,13 @@ use sockeye::{ErrorKind, SocketOptions, TcpOptions};
 
 use crate::support::peer::listen_with_room;
 use crate::support::tls::{
-    ASK, Accepted, GO, TlsPeer, VERSIONS, ask, authority, contains, is_injected, never_opened,
-    open, terms, upgradable,
+    ASK, Accepted, GO, TlsPeer, VERSIONS, ask, assert_injection_refused, assert_never_opened,
+    authority, contains, open, server_config, upgradable,
 };
 use crate::support::{
-    AT_ONCE, How, PATIENCE, blocked, call, fails, fill, gives, kind_of, ms, pour, read,
-    read_exactly, same, story, times_out,
+    EndKind, PROMPT, WATCHDOG, assert_bytes_eq, assert_ended_with, assert_fails, assert_times_out,
+    crate_kind, fill_send_buffer, ms, read, read_exactly, spawn_blocked, spawn_call, with_watchdog,
+    write_until_error,
 };
 
 fn starttls() -> SocketOptions {
@@ -70,17 +71,17 @@ fn injections() -> Vec<(&'static str, Vec<u8>)> {
 fn any_bytes_after_the_go_ahead_end_the_connection() {
     for (name, injected) in injections() {
         println!("{name}");
-        story(move || {
-            let peer = TlsPeer::plays(&terms(), move |peer| {
-                assert_eq!(peer.hear(ASK.len()), ASK);
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config(), move |peer| {
+                assert_eq!(peer.recv_raw(ASK.len()), ASK);
                 // The other end may be gone before everything is sent.
                 let _ = peer.try_raw(&[GO, &injected].concat());
             });
             let socket = open(&peer, starttls());
             ask(&socket);
-            is_injected(&socket);
+            assert_injection_refused(&socket);
             assert_eq!(socket.stats().bytes_read, GO.len() as u64);
-            peer.got_only(ASK);
+            peer.assert_received_only(ASK);
         });
     }
 }
@@ -89,11 +90,11 @@ fn any_bytes_after_the_go_ahead_end_the_connection() {
 fn any_bytes_after_the_go_ahead_was_read_end_the_connection() {
     for (name, injected) in injections() {
         println!("{name}");
-        story(move || {
+        with_watchdog(move || {
             let (tell, told) = mpsc::channel();
-            let peer = TlsPeer::plays(&terms(), move |peer| {
-                peer.agrees();
-                peer.await_cue();
+            let peer = TlsPeer::scripted(&server_config(), move |peer| {
+                peer.accept_starttls();
+                peer.wait_signal();
                 let (first, rest) = injected.split_at(injected.len().min(4096));
                 peer.raw(first);
                 tell.send(()).expect("the test waits for it");
@@ -101,32 +102,32 @@ fn any_bytes_after_the_go_ahead_was_read_end_the_connection() {
             });
             let socket = open(&peer, starttls());
             ask(&socket);
-            peer.cue();
-            told.recv_timeout(PATIENCE).expect("the text is injected");
-            is_injected(&socket);
-            peer.got_only(ASK);
+            peer.signal();
+            told.recv_timeout(WATCHDOG).expect("the text is injected");
+            assert_injection_refused(&socket);
+            peer.assert_received_only(ASK);
         });
     }
 }
 
 #[test]
 fn a_partly_read_go_ahead_counts_as_unread() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), Accepted::agrees);
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), Accepted::accept_starttls);
         let socket = open(&peer, starttls());
         (&socket).write_all(ASK).expect("the peer reads");
         assert_eq!(read_exactly(&socket, GO.len() - 1).expect("the peer agrees"), b"GO\r");
-        is_injected(&socket);
-        peer.got_only(ASK);
+        assert_injection_refused(&socket);
+        peer.assert_received_only(ASK);
     });
 }
 
 #[test]
 fn a_reader_that_the_flood_keeps_busy_sees_the_error() {
     for _ in 0..5 {
-        story(|| {
-            let peer = TlsPeer::plays(&terms(), |peer| {
-                peer.agrees();
+        with_watchdog(|| {
+            let peer = TlsPeer::scripted(&server_config(), |peer| {
+                peer.accept_starttls();
                 let flood = text(64 << 10);
                 // Sending fails when the upgrade ends the connection.
                 while peer.try_raw(&flood).is_ok() {}
@@ -134,69 +135,69 @@ fn a_reader_that_the_flood_keeps_busy_sees_the_error() {
             let socket = open(&peer, starttls());
             ask(&socket);
             let reader = socket.reader();
-            let reading = call(move || {
+            let reading = spawn_call(move || {
                 loop {
                     if let Err(error) = read(&reader, 1) {
-                        return kind_of(&error);
+                        return crate_kind(&error);
                     }
                 }
             });
             while socket.stats().bytes_read < 1000 {
                 std::thread::yield_now();
             }
-            fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
-            assert_eq!(reading.join_within(AT_ONCE), ErrorKind::UnreadPlaintext);
+            assert_fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+            assert_eq!(reading.join_within(PROMPT), ErrorKind::UnreadPlaintext);
             assert!(!socket.upgraded());
-            gives(&socket, ErrorKind::UnreadPlaintext);
-            peer.got_only(ASK);
+            assert_ended_with(&socket, ErrorKind::UnreadPlaintext);
+            peer.assert_received_only(ASK);
         });
     }
 }
 
 #[test]
 fn bytes_injected_while_the_upgrade_waits_for_a_write_are_detected() {
-    story(|| {
+    with_watchdog(|| {
         let (tell, told) = mpsc::channel();
-        let peer = TlsPeer::on(listen_with_room(4096), &terms(), move |peer| {
-            peer.await_cue();
+        let peer = TlsPeer::on(listen_with_room(4096), &server_config(), move |peer| {
+            peer.wait_signal();
             peer.raw(b"INJECTED");
             tell.send(()).expect("the test waits for it");
-            peer.await_cue();
+            peer.wait_signal();
         });
         let little = TcpOptions::new().send_buffer_size(4096);
         let socket = open(&peer, starttls().tcp(little));
-        let taken = fill(&socket);
+        let taken = fill_send_buffer(&socket);
         let mut writer = socket.writer();
-        let writing = blocked(move || writer.write(b"."));
+        let writing = spawn_blocked(move || writer.write(b"."));
         let upgrading = socket.clone();
-        let upgrade = blocked(move || upgrading.start_tls());
-        peer.cue();
-        told.recv_timeout(PATIENCE).expect("the text is injected");
-        peer.cue();
+        let upgrade = spawn_blocked(move || upgrading.start_tls());
+        peer.signal();
+        told.recv_timeout(WATCHDOG).expect("the text is injected");
+        peer.signal();
         assert_eq!(writing.join().expect("the peer reads"), 1);
-        fails(upgrade.join(), ErrorKind::UnreadPlaintext);
+        assert_fails(upgrade.join(), ErrorKind::UnreadPlaintext);
         assert!(!socket.upgraded());
-        gives(&socket, ErrorKind::UnreadPlaintext);
+        assert_ended_with(&socket, ErrorKind::UnreadPlaintext);
         let mut expected = vec![b'w'; taken];
         expected.push(b'.');
-        peer.got_only(&expected);
+        peer.assert_received_only(&expected);
     });
 }
 
 #[test]
 fn a_wait_for_the_end_reports_it() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            assert_eq!(peer.hear(ASK.len()), ASK);
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            assert_eq!(peer.recv_raw(ASK.len()), ASK);
             peer.raw(&[GO, b"INJECTED"].concat());
         });
         let socket = open(&peer, starttls());
         ask(&socket);
         let waiting = socket.clone();
-        let closed = blocked(move || waiting.closed());
-        fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
-        fails(closed.join_within(AT_ONCE), ErrorKind::UnreadPlaintext);
-        peer.got_only(ASK);
+        let closed = spawn_blocked(move || waiting.closed());
+        assert_fails(socket.start_tls(), ErrorKind::UnreadPlaintext);
+        assert_fails(closed.join_within(PROMPT), ErrorKind::UnreadPlaintext);
+        peer.assert_received_only(ASK);
     });
 }
 
@@ -205,8 +206,8 @@ fn a_wait_for_the_end_reports_it() {
 /// Checks that plaintext after the ClientHello fails the new socket, and that no byte of it can be read.
 #[track_caller]
 fn fails_the_handshake(script: impl FnOnce(&mut Accepted) + Send + 'static) {
-    let peer = TlsPeer::plays(&terms(), |peer| {
-        peer.agrees();
+    let peer = TlsPeer::scripted(&server_config(), |peer| {
+        peer.accept_starttls();
         script(peer);
     });
     let old = open(&peer, starttls());
@@ -214,13 +215,13 @@ fn fails_the_handshake(script: impl FnOnce(&mut Accepted) + Send + 'static) {
     let new = old.start_tls().expect("nothing is unread yet");
     assert!(old.upgraded());
     let reader = new.reader();
-    let reading = call(move || read(reader, 100));
-    never_opened(&new, ErrorKind::Tls);
-    fails(reading.join_within(AT_ONCE), ErrorKind::Tls);
+    let reading = spawn_call(move || read(reader, 100));
+    assert_never_opened(&new, ErrorKind::Tls);
+    assert_fails(reading.join_within(PROMPT), ErrorKind::Tls);
     assert_eq!(new.stats().bytes_read, 0);
     old.closed().expect("it was upgraded");
-    fails(read(&old, 1), ErrorKind::Upgraded);
-    let ending = peer.ending();
+    assert_fails(read(&old, 1), ErrorKind::Upgraded);
+    let ending = peer.finish();
     assert_eq!(ending.clear(), ASK);
     assert_eq!(ending.bytes, b"");
 }
@@ -229,9 +230,9 @@ fn fails_the_handshake(script: impl FnOnce(&mut Accepted) + Send + 'static) {
 fn plaintext_after_the_client_hello_fails_the_handshake() {
     for (name, injected) in injections() {
         println!("{name}");
-        story(move || {
+        with_watchdog(move || {
             fails_the_handshake(move |peer| {
-                peer.hear_hello();
+                peer.expect_client_hello();
                 let _ = peer.try_raw(&injected);
                 peer.fin();
             });
@@ -249,11 +250,11 @@ fn plaintext_before_a_valid_answer_fails_the_handshake() {
         ("a fatal alert", record(21, &[2, 40])),
     ] {
         println!("{name}");
-        story(move || {
+        with_watchdog(move || {
             fails_the_handshake(move |peer| {
                 peer.begin();
                 assert!(peer.take_in().expect("the handshake is valid"), "the ClientHello arrives");
-                let flight = peer.withheld();
+                let flight = peer.hold_back();
                 peer.raw(&[injected, flight].concat());
                 peer.fin();
             });
@@ -264,9 +265,9 @@ fn plaintext_before_a_valid_answer_fails_the_handshake() {
 #[test]
 fn plaintext_after_a_valid_answer_is_never_data() {
     for version in VERSIONS {
-        story(move || {
-            let peer = TlsPeer::plays(&terms().only(version), |peer| {
-                peer.agrees();
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config().only(version), |peer| {
+                peer.accept_starttls();
                 peer.handshake();
                 let injected = record(23, &text(300));
                 peer.raw(&injected);
@@ -274,9 +275,9 @@ fn plaintext_after_a_valid_answer_is_never_data() {
             let old = open(&peer, starttls());
             ask(&old);
             let new = old.start_tls().expect("nothing is unread yet");
-            fails(read(&new, 400), ErrorKind::Tls);
+            assert_fails(read(&new, 400), ErrorKind::Tls);
             assert_eq!(new.stats().bytes_read, 0);
-            fails(new.closed_timeout(AT_ONCE), ErrorKind::Tls);
+            assert_fails(new.closed_timeout(PROMPT), ErrorKind::Tls);
         });
     }
 }
@@ -288,9 +289,9 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 #[test]
 fn postgresql_has_a_go_ahead_of_one_byte() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            assert_eq!(peer.hear(8), SSL_REQUEST);
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            assert_eq!(peer.recv_raw(8), SSL_REQUEST);
             peer.raw(b"S");
             peer.handshake();
             peer.echo();
@@ -302,7 +303,7 @@ fn postgresql_has_a_go_ahead_of_one_byte() {
         (&new).write_all(b"hello").expect("the peer reads");
         assert_eq!(read_exactly(&new, 5).expect("the peer answers"), b"hello");
         new.close().expect("the peer reads");
-        assert_eq!(peer.gets(b"hello").clear(), SSL_REQUEST);
+        assert_eq!(peer.assert_received(b"hello").clear(), SSL_REQUEST);
     });
 }
 
@@ -310,16 +311,16 @@ fn postgresql_has_a_go_ahead_of_one_byte() {
 fn postgresql_with_bytes_after_its_go_ahead_is_refused() {
     // A message of the reply that the secured connection should return, and single bytes.
     for injected in [&b"Z\0\0\0\x05I"[..], b"S", b"\0"] {
-        story(move || {
-            let peer = TlsPeer::plays(&terms(), move |peer| {
-                assert_eq!(peer.hear(8), SSL_REQUEST);
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config(), move |peer| {
+                assert_eq!(peer.recv_raw(8), SSL_REQUEST);
                 peer.raw(&[b"S", injected].concat());
             });
             let socket = open(&peer, starttls());
             (&socket).write_all(&SSL_REQUEST).expect("the peer reads");
             assert_eq!(read(&socket, 1).expect("the peer answers"), b"S");
-            is_injected(&socket);
-            peer.got_only(&SSL_REQUEST);
+            assert_injection_refused(&socket);
+            peer.assert_received_only(&SSL_REQUEST);
         });
     }
 }
@@ -331,18 +332,18 @@ fn nothing_written_after_the_upgrade_is_sent_in_plaintext() {
     const SECRET: &[u8] = b"SECRET-SECRET-";
     const TIMES: usize = 200;
     for round in 0..10 {
-        story(move || {
-            let peer = TlsPeer::plays(&terms().only(VERSIONS[round % 2]), |peer| {
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config().only(VERSIONS[round % 2]), |peer| {
                 assert!(peer.handshake_when_it_comes(), "a handshake arrives");
             });
             let old = open(&peer, starttls());
             let before: Vec<_> = (0..2)
                 .map(|_| {
                     let writer = old.writer();
-                    call(move || {
-                        let first = pour(&writer, b'w', usize::MAX);
+                    spawn_call(move || {
+                        let first = write_until_error(&writer, b'w', usize::MAX);
                         for _ in 0..TIMES {
-                            fails((&writer).write(b"PLAINTEXT"), ErrorKind::Upgraded);
+                            assert_fails((&writer).write(b"PLAINTEXT"), ErrorKind::Upgraded);
                         }
                         first
                     })
@@ -355,45 +356,45 @@ fn nothing_written_after_the_upgrade_is_sent_in_plaintext() {
             let after: Vec<_> = (0..2)
                 .map(|_| {
                     let mut writer = new.writer();
-                    call(move || (0..TIMES).try_for_each(|_| writer.write_all(SECRET)))
+                    spawn_call(move || (0..TIMES).try_for_each(|_| writer.write_all(SECRET)))
                 })
                 .collect();
             let mut taken = 0;
             for writing in before {
                 let (count, failure) = writing.join();
-                assert_eq!(kind_of(&failure.expect("it was upgraded")), ErrorKind::Upgraded);
+                assert_eq!(crate_kind(&failure.expect("it was upgraded")), ErrorKind::Upgraded);
                 taken += count;
             }
             for writing in after {
                 writing.join().expect("the peer is trusted");
             }
             new.close().expect("the peer reads");
-            let ending = peer.ending();
-            same(ending.clear(), &vec![b'w'; taken]);
+            let ending = peer.finish();
+            assert_bytes_eq(ending.clear(), &vec![b'w'; taken]);
             ending.records();
             let rest = &ending.wire[ending.clear..];
             assert!(!contains(rest, b"PLAINTEXT") && !contains(rest, b"SECRET"));
             assert!(!contains(rest, &[b'w'; 8]));
             assert_eq!(ending.bytes.len(), 2 * TIMES * SECRET.len());
             assert!(ending.notified);
-            assert_eq!(ending.how, How::Fin);
+            assert_eq!(ending.how, EndKind::Fin);
         });
     }
 }
 
 #[test]
 fn nothing_is_sent_before_the_go_ahead_is_read() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            assert_eq!(peer.hear(ASK.len()), ASK);
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            assert_eq!(peer.recv_raw(ASK.len()), ASK);
+            peer.wait_signal();
         });
         let socket = open(&peer, starttls());
         (&socket).write_all(ASK).expect("the peer reads");
         socket.set_read_timeout(Some(ms(100))).expect("not zero");
-        times_out(read(&socket, 1));
+        assert_times_out(read(&socket, 1));
         socket.close().expect("the peer reads");
-        peer.cue();
-        peer.got_only(ASK);
+        peer.signal();
+        peer.assert_received_only(ASK);
     });
 }

@@ -4,10 +4,10 @@ use std::fs;
 
 use sockeye::{SecureTransport, SocketOptions, TlsOptions, TlsVersion};
 
-use crate::support::alone::alone;
+use crate::support::subprocess::in_subprocess;
 use crate::support::tls::forge::{DATA, ticket};
-use crate::support::tls::{Draft, Terms, TlsPeer, authority, connect, provider, with};
-use crate::support::{PATIENCE, read_exactly};
+use crate::support::tls::{CertSpec, ServerSetup, TlsPeer, authority, connect, provider, with};
+use crate::support::{WATCHDOG, read_exactly};
 
 /// More servers than the rustls cache holds.
 const SERVERS: usize = 64;
@@ -16,7 +16,7 @@ const TICKETS: usize = 8;
 
 #[test]
 fn hostile_servers_leave_little_memory() {
-    alone("tls::sessions::hostile_servers_leave_little_memory", 4 * PATIENCE, || {
+    in_subprocess("tls::sessions::hostile_servers_leave_little_memory", 4 * WATCHDOG, || {
         for (ticket, names) in [(60_000, 10), (60_000, 700), (100, 700), (14_000, 10)] {
             // A separate configuration for each size.
             let alpn = format!("{ticket}-{names}");
@@ -39,9 +39,9 @@ fn hostile_servers_leave_little_memory() {
 fn visit(name: &str, length: usize, names: usize, alpn: &str) {
     let names: Vec<_> = (0..names).map(|number| format!("n{number:012}.test")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let identity = authority().issues(&Draft::new(&names));
-    let terms = Terms::new(identity).only(TlsVersion::Tls13).tickets(0);
-    let peer = TlsPeer::secured(&terms, move |peer| {
+    let identity = authority().issues(&CertSpec::new(&names));
+    let setup = ServerSetup::new(identity).only(TlsVersion::Tls13).tickets(0);
+    let peer = TlsPeer::secured(&setup, move |peer| {
         let mut forge = peer.forge();
         for _ in 0..TICKETS {
             peer.raw(&forge.handshake(&ticket(length)));
@@ -53,7 +53,7 @@ fn visit(name: &str, length: usize, names: usize, alpn: &str) {
     socket.close().expect("the close succeeds");
     socket.closed().expect("it was closed");
     drop(socket);
-    peer.ending();
+    peer.finish();
 }
 
 fn options(name: &str, alpn: &str) -> SocketOptions {

@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use sockeye::{ErrorKind, Phase, SecureTransport, Socket, SocketOptions, TcpOptions, TlsOptions};
 
-use crate::support::peer::{listen_with_room, nothing_listens};
+use crate::support::peer::{closed_port, listen_with_room};
 use crate::support::tls::{
-    ASK, Accepted, Authority, Terms, TlsPeer, VERSIONS, ask, authority, contains, dial,
-    fails_to_upgrade, good, is_upgraded, never_opened, open, refuses_upgrades, rustls_error, terms,
-    trusting, trusting_names, upgradable, with,
+    ASK, Accepted, Authority, ServerSetup, TlsPeer, VERSIONS, ask, assert_never_opened,
+    assert_refuses_upgrades, assert_upgrade_fails, assert_upgraded, authority, contains, dial,
+    open, rustls_error, server_config, trust_only, trust_only_names, upgradable, valid_cert, with,
 };
 use crate::support::{
-    AT_ONCE, PATIENCE, Peer, at_once, blocked, call, fails, fill, gives, kind_of, looks_up_on_cue,
-    ms, past, pour, read, read_exactly, same, story, timed, times_out,
+    PROMPT, Peer, WATCHDOG, assert_bytes_eq, assert_ended_with, assert_fails, assert_times_out,
+    at_once, crate_kind, fill_send_buffer, ms, past_instant, read, read_exactly,
+    resolver_on_signal, spawn_blocked, spawn_call, timed, with_watchdog, write_until_error,
 };
 
 /// Returns options for an upgrade that expect a certificate for `localhost`.
@@ -29,7 +30,7 @@ fn starttls() -> SocketOptions {
 
 /// Returns options for an upgrade that expect a certificate for the dialled host.
 fn named() -> SocketOptions {
-    with(SecureTransport::StartTls, trusting_names(authority()))
+    with(SecureTransport::StartTls, trust_only_names(authority()))
 }
 
 /// Returns options for an upgrade, with a small send buffer.
@@ -39,8 +40,8 @@ fn cramped() -> SocketOptions {
 
 /// Starts a peer that agrees to TLS, does its handshake, and echoes.
 fn agrees() -> TlsPeer {
-    TlsPeer::plays(&terms(), |peer| {
-        peer.agrees();
+    TlsPeer::scripted(&server_config(), |peer| {
+        peer.accept_starttls();
         peer.handshake();
         peer.echo();
     })
@@ -48,7 +49,7 @@ fn agrees() -> TlsPeer {
 
 /// Starts a peer that begins its handshake at once.
 fn secures() -> TlsPeer {
-    TlsPeer::secured(&terms(), Accepted::echo)
+    TlsPeer::secured(&server_config(), Accepted::echo)
 }
 
 /// Checks that a message is echoed.
@@ -63,10 +64,10 @@ fn works(mut socket: &Socket) {
 #[test]
 fn it_keeps_the_connection_and_restarts_the_counters() {
     for version in VERSIONS {
-        story(move || {
-            let peer = TlsPeer::plays(&terms().only(version), |peer| {
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config().only(version), |peer| {
                 peer.raw(b"READY\r\n");
-                peer.agrees();
+                peer.accept_starttls();
                 peer.handshake();
                 peer.echo();
             });
@@ -85,14 +86,14 @@ fn it_keeps_the_connection_and_restarts_the_counters() {
             assert_eq!(new.secure_transport(), SecureTransport::On);
             assert_eq!(new.phase(), Phase::Open);
             assert_eq!((new.stats().bytes_read, new.stats().bytes_written), (0, 0));
-            is_upgraded(&old);
+            assert_upgraded(&old);
             works(&new);
             assert_eq!((new.stats().bytes_read, new.stats().bytes_written), (8, 8));
             let stats = old.stats();
             assert_eq!((stats.bytes_read, stats.bytes_written), (11, ASK.len() as u64));
             new.close().expect("the peer reads");
-            new.closed_timeout(AT_ONCE).expect("it was closed");
-            let ending = peer.gets(b"hi there");
+            new.closed_timeout(PROMPT).expect("it was closed");
+            let ending = peer.assert_received(b"hi there");
             assert_eq!(ending.clear(), ASK);
             assert_eq!(ending.records()[0], 22);
         });
@@ -101,10 +102,10 @@ fn it_keeps_the_connection_and_restarts_the_counters() {
 
 #[test]
 fn the_new_one_waits_for_its_handshake() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
+            peer.wait_signal();
             peer.handshake();
             peer.echo();
         });
@@ -112,25 +113,28 @@ fn the_new_one_waits_for_its_handshake() {
         ask(&old);
         let new = at_once(|| old.start_tls()).expect("nothing prevents it");
         assert_eq!(new.phase(), Phase::Upgrading);
-        is_upgraded(&old);
-        fails(new.opened_timeout(ms(100)), ErrorKind::TimedOut);
-        fails(new.closed_timeout(ms(10)), ErrorKind::TimedOut);
+        assert_upgraded(&old);
+        assert_fails(new.opened_timeout(ms(100)), ErrorKind::TimedOut);
+        assert_fails(new.closed_timeout(ms(10)), ErrorKind::TimedOut);
         assert_eq!(new.phase(), Phase::Upgrading);
         let (reader, mut writer) = (new.reader(), new.writer());
-        let reading = blocked(move || read_exactly(reader, 5));
-        let writing = blocked(move || writer.write_all(b"early"));
-        peer.cue();
+        let reading = spawn_blocked(move || read_exactly(reader, 5));
+        let writing = spawn_blocked(move || writer.write_all(b"early"));
+        peer.signal();
         writing.join().expect("the peer is trusted");
         assert_eq!(reading.join().expect("the peer answers"), b"early");
         assert_eq!(new.phase(), Phase::Open);
         new.close().expect("the peer reads");
-        assert!(!contains(&peer.gets(b"early").wire, b"early"), "the data was sent in plaintext");
+        assert!(
+            !contains(&peer.assert_received(b"early").wire, b"early"),
+            "the data was sent in plaintext"
+        );
     });
 }
 
 #[test]
 fn the_old_one_can_be_dropped() {
-    story(|| {
+    with_watchdog(|| {
         let peer = agrees();
         let old = open(&peer, starttls());
         ask(&old);
@@ -138,22 +142,22 @@ fn the_old_one_can_be_dropped() {
         let new = old.start_tls().expect("the upgrade may start");
         drop((old, reader, writer));
         works(&new);
-        fails(new.closed_timeout(ms(100)), ErrorKind::TimedOut);
+        assert_fails(new.closed_timeout(ms(100)), ErrorKind::TimedOut);
         drop(new);
-        peer.gets(b"hi there");
+        peer.assert_received(b"hi there");
     });
 }
 
 #[test]
 fn a_wait_for_the_end_of_the_old_one_returns() {
-    story(|| {
+    with_watchdog(|| {
         let peer = agrees();
         let old = open(&peer, starttls());
         ask(&old);
         let waiting = old.clone();
-        let closed = blocked(move || waiting.closed());
+        let closed = spawn_blocked(move || waiting.closed());
         let new = old.start_tls().expect("the upgrade may start");
-        closed.join_within(AT_ONCE).expect("it was upgraded");
+        closed.join_within(PROMPT).expect("it was upgraded");
         works(&new);
     });
 }
@@ -161,9 +165,9 @@ fn a_wait_for_the_end_of_the_old_one_returns() {
 #[test]
 fn sessions_are_resumed_by_upgrades_too() {
     for version in VERSIONS {
-        story(move || {
+        with_watchdog(move || {
             let root = Authority::new();
-            let config = Terms::new(root.issues(&good())).only(version).config();
+            let config = ServerSetup::new(root.issues(&valid_cert())).only(version).config();
             let listener = crate::support::peer::listen();
             let resumed = [false, true].map(|_| {
                 let another = listener.try_clone().expect("a descriptor is free");
@@ -175,7 +179,7 @@ fn sessions_are_resumed_by_upgrades_too() {
                 works(&new);
                 new.close().expect("the peer reads");
                 let info = new.opened().expect("it was open");
-                peer.gets(b"hi there");
+                peer.assert_received(b"hi there");
                 info.tls().expect("it is secure").resumed()
             });
             assert_eq!(resumed, [false, true], "{version:?}");
@@ -187,30 +191,30 @@ fn sessions_are_resumed_by_upgrades_too() {
 
 #[test]
 fn timeouts_and_deadlines_are_inherited() {
-    story(|| {
+    with_watchdog(|| {
         let peer = agrees();
         let old = open(&peer, starttls().read_timeout(ms(400)));
         ask(&old);
         let new = old.start_tls().expect("the upgrade may start");
         new.opened().expect("the peer is trusted");
         let (result, took) = timed(|| read(&new, 1));
-        times_out(result);
-        assert!(took >= ms(400) && took < ms(400) + AT_ONCE, "took {took:?}");
+        assert_times_out(result);
+        assert!(took >= ms(400) && took < ms(400) + PROMPT, "took {took:?}");
 
         let peer = agrees();
         let old = open(&peer, starttls());
         ask(&old);
         old.set_read_timeout(Some(ms(200))).expect("not zero");
-        old.set_write_deadline(Some(past()));
+        old.set_write_deadline(Some(past_instant()));
         let new = old.start_tls().expect("a write deadline does not affect the upgrade");
         new.opened().expect("the peer is trusted");
         let (result, took) = timed(|| read(&new, 1));
-        times_out(result);
-        assert!(took >= ms(200) && took < ms(200) + AT_ONCE, "took {took:?}");
-        times_out((&new).write(b"x"));
+        assert_times_out(result);
+        assert!(took >= ms(200) && took < ms(200) + PROMPT, "took {took:?}");
+        assert_times_out((&new).write(b"x"));
         new.set_write_deadline(None);
         new.set_read_timeout(None).expect("`None` removes the limit");
-        new.set_read_deadline(Some(Instant::now() + PATIENCE));
+        new.set_read_deadline(Some(Instant::now() + WATCHDOG));
         works(&new);
     });
 }
@@ -218,30 +222,30 @@ fn timeouts_and_deadlines_are_inherited() {
 #[test]
 fn the_connect_timeout_restarts() {
     const LIMIT: u64 = 1000;
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.agrees();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.accept_starttls();
             peer.wait(ms(LIMIT / 2));
             peer.handshake();
             peer.echo();
         });
         let old = open(&peer, starttls().connect_timeout(ms(LIMIT)));
-        fails(old.closed_timeout(ms(LIMIT + 100)), ErrorKind::TimedOut);
+        assert_fails(old.closed_timeout(ms(LIMIT + 100)), ErrorKind::TimedOut);
         ask(&old);
         let new = old.start_tls().expect("the upgrade may start");
         new.opened().expect("the peer is slow and trusted");
         works(&new);
 
-        let peer = TlsPeer::plays(&terms(), |peer| peer.agrees());
+        let peer = TlsPeer::scripted(&server_config(), |peer| peer.accept_starttls());
         let old = open(&peer, starttls().connect_timeout(ms(LIMIT)));
         ask(&old);
         let new = old.start_tls().expect("the upgrade may start");
         let (result, took) = timed(|| new.opened());
-        fails(result, ErrorKind::TimedOut);
-        assert!(took > ms(LIMIT - 100) && took < ms(LIMIT) + AT_ONCE, "took {took:?}");
-        never_opened(&new, ErrorKind::TimedOut);
-        is_upgraded(&old);
-        peer.ending();
+        assert_fails(result, ErrorKind::TimedOut);
+        assert!(took > ms(LIMIT - 100) && took < ms(LIMIT) + PROMPT, "took {took:?}");
+        assert_never_opened(&new, ErrorKind::TimedOut);
+        assert_upgraded(&old);
+        peer.finish();
     });
 }
 
@@ -249,32 +253,32 @@ fn the_connect_timeout_restarts() {
 
 #[test]
 fn settings_of_the_upgrade_replace_those_of_the_options() {
-    story(|| {
+    with_watchdog(|| {
         let stranger = Authority::new();
-        let peer = TlsPeer::secured(&terms().alpn(&["smtp", "imap"]), Accepted::echo);
+        let peer = TlsPeer::secured(&server_config().alpn(&["smtp", "imap"]), Accepted::echo);
         // The options trust another root, so only the upgrade's settings can succeed.
-        let options = with(SecureTransport::StartTls, trusting(&stranger).alpn(["smtp"]));
+        let options = with(SecureTransport::StartTls, trust_only(&stranger).alpn(["smtp"]));
         let old = open(&peer, options);
-        let tls = trusting(authority()).alpn(["imap"]);
+        let tls = trust_only(authority()).alpn(["imap"]);
         let new = old.start_tls_with(tls).expect("the upgrade may start");
         let info = new.opened().expect("the peer is trusted");
         assert_eq!(info.alpn(), Some(b"imap".as_slice()));
         works(&new);
 
         // The upgrade uses none of the options' settings: neither the root nor the name.
-        let peer = TlsPeer::refused(&terms());
+        let peer = TlsPeer::refused(&server_config());
         let old = open(&peer, starttls());
-        let new = old.start_tls_with(trusting_names(&stranger)).expect("the upgrade may start");
-        never_opened(&new, ErrorKind::Tls);
+        let new = old.start_tls_with(trust_only_names(&stranger)).expect("the upgrade may start");
+        assert_never_opened(&new, ErrorKind::Tls);
     });
 }
 
 #[test]
 fn invalid_settings_change_nothing() {
-    story(|| {
+    with_watchdog(|| {
         let peer = agrees();
         let old = open(&peer, starttls());
-        let fine = || trusting(authority());
+        let fine = || trust_only(authority());
         for tls in [
             fine().server_name(""),
             fine().server_name("two words"),
@@ -282,7 +286,7 @@ fn invalid_settings_change_nothing() {
             fine().alpn(["x".repeat(256)]),
             TlsOptions::new().only_added_roots(),
         ] {
-            fails(old.start_tls_with(tls), ErrorKind::InvalidOptions);
+            assert_fails(old.start_tls_with(tls), ErrorKind::InvalidOptions);
             assert!(!old.upgraded());
             assert_eq!(old.phase(), Phase::Open);
         }
@@ -293,19 +297,19 @@ fn invalid_settings_change_nothing() {
 
 #[test]
 fn without_settings_the_defaults_apply() {
-    story(|| {
+    with_watchdog(|| {
         crate::support::tls::provider();
-        let peer = TlsPeer::refused(&terms());
+        let peer = TlsPeer::refused(&server_config());
         let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
         let old = dial("good.test", &peer, options.clone());
         let new = old.start_tls().expect("the upgrade may start");
-        let error = never_opened(&new, ErrorKind::Tls);
+        let error = assert_never_opened(&new, ErrorKind::Tls);
         let source = rustls_error(&error);
         assert!(matches!(source, rustls::Error::InvalidCertificate(_)), "{source:?}");
 
         let peer = secures();
         let old = dial("good.test", &peer, options);
-        let tls = trusting_names(authority());
+        let tls = trust_only_names(authority());
         works(&old.start_tls_with(tls).expect("the upgrade may start"));
     });
 }

@@ -7,21 +7,21 @@ use super::*;
 /// Plaintext arrived after the go-ahead, in the same segment, and is unread.
 #[test]
 fn injection_in_kernel() {
-    story(|| {
+    with_watchdog(|| {
         let peer = injects(b"INJECTED PLAINTEXT\r\n");
         let old = opened("good.test", &peer);
         assert_eq!(read(&old, 7).expect("the peer greets"), b"READY\r\n");
         assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
         assert_eq!(read(&old, 4).expect("the peer agrees"), GO);
-        is_injected(&old);
-        peer.got_only(ASK);
+        assert_injection_refused(&old);
+        peer.assert_received_only(ASK);
     });
 }
 
 /// The program itself has read the plaintext together with the go-ahead.
 #[test]
 fn injection_whole_read() {
-    story(|| {
+    with_watchdog(|| {
         let peer = injects(b"INJECTED PLAINTEXT\r\n");
         let old = opened("good.test", &peer);
         assert_eq!(read(&old, 100).expect("the peer greets"), b"READY\r\n");
@@ -37,42 +37,42 @@ fn injection_whole_read() {
 /// Plaintext arrives after the go-ahead was read, and before the upgrade.
 #[test]
 fn injection_late() {
-    story(|| {
+    with_watchdog(|| {
         let (tell, told) = mpsc::channel();
-        let peer = agrees(&good(), move |peer| {
-            peer.await_cue();
+        let peer = agrees(&valid_cert(), move |peer| {
+            peer.wait_signal();
             peer.raw(b"INJECTED\r\n");
             tell.send(()).expect("the test waits for it");
             gives_up(peer);
         });
         let old = opened("good.test", &peer);
         converses(&old);
-        peer.cue();
-        told.recv_timeout(PATIENCE).expect("the text is injected");
+        peer.signal();
+        told.recv_timeout(WATCHDOG).expect("the text is injected");
         // The wait lets it arrive.
-        fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
-        is_injected(&old);
-        peer.got_only(ASK);
+        assert_fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert_injection_refused(&old);
+        peer.assert_received_only(ASK);
     });
 }
 
 /// The go-ahead itself is unread.
 #[test]
 fn unread_partial_then_tls() {
-    story(|| {
+    with_watchdog(|| {
         let (tell, told) = mpsc::channel();
-        let peer = TlsPeer::plays(&good(), move |peer| {
-            peer.agrees();
+        let peer = TlsPeer::scripted(&valid_cert(), move |peer| {
+            peer.accept_starttls();
             tell.send(()).expect("the test waits for it");
             gives_up(peer);
         });
         let old = opened("good.test", &peer);
         assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
-        told.recv_timeout(PATIENCE).expect("the peer agrees");
+        told.recv_timeout(WATCHDOG).expect("the peer agrees");
         // The wait lets the go-ahead arrive.
-        fails(old.closed_timeout(ms(150)), ErrorKind::TimedOut);
-        is_injected(&old);
-        peer.got_only(ASK);
+        assert_fails(old.closed_timeout(ms(150)), ErrorKind::TimedOut);
+        assert_injection_refused(&old);
+        peer.assert_received_only(ASK);
     });
 }
 
@@ -94,36 +94,36 @@ fn fail_expired() {
 #[test]
 fn fail_plaintext() {
     let script = |peer: &mut Accepted| {
-        peer.hear_hello();
+        peer.expect_client_hello();
         peer.raw(b"500 no\r\n");
     };
-    fails_for(&good(), script, &[ErrorKind::Tls]);
+    fails_for(&valid_cert(), script, &[ErrorKind::Tls]);
 }
 
 /// The peer closes after it has received the ClientHello.
 #[test]
 fn fail_fin() {
     let script = |peer: &mut Accepted| {
-        peer.hear_hello();
+        peer.expect_client_hello();
         peer.close();
     };
-    fails_for(&good(), script, &[ErrorKind::Tls, ErrorKind::Reset]);
+    fails_for(&valid_cert(), script, &[ErrorKind::Tls, ErrorKind::Reset]);
     // A peer that only shuts down its own direction causes no reset.
     let script = |peer: &mut Accepted| {
-        peer.hear_hello();
+        peer.expect_client_hello();
         peer.fin();
     };
-    fails_for(&good(), script, &[ErrorKind::Tls]);
+    fails_for(&valid_cert(), script, &[ErrorKind::Tls]);
 }
 
 /// The peer resets the connection after it has received the ClientHello.
 #[test]
 fn fail_rst() {
     let script = |peer: &mut Accepted| {
-        peer.hear_hello();
+        peer.expect_client_hello();
         peer.reset();
     };
-    fails_for(&good(), script, &[ErrorKind::Reset, ErrorKind::Tls]);
+    fails_for(&valid_cert(), script, &[ErrorKind::Reset, ErrorKind::Tls]);
 }
 
 // -------------------------------------------------------------------- sides that have ended
@@ -131,35 +131,35 @@ fn fail_rst() {
 /// The writer was closed.
 #[test]
 fn after_writer_close() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| {
             peer.read_to_end();
-            peer.await_cue();
+            peer.wait_signal();
             peer.raw(b"still plain");
             peer.fin();
         });
         let socket = opened("good.test", &peer);
         socket.writer().close().expect("the peer reads");
         assert_eq!(socket.phase(), Phase::HalfClosed);
-        refuses_upgrades(&socket, ErrorKind::InvalidState);
-        peer.cue();
+        assert_refuses_upgrades(&socket, ErrorKind::InvalidState);
+        peer.signal();
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"still plain");
         assert!(!socket.upgraded());
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        peer.got_only(b"");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
+        peer.assert_received_only(b"");
     });
 }
 
 /// The program aborted the connection. The scenario also allows `Closed`; the documentation says `InvalidState`.
 #[test]
 fn after_writer_abort() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |_| ());
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |_| ());
         let socket = opened("good.test", &peer);
         socket.writer().abort();
-        refuses_upgrades(&socket, ErrorKind::InvalidState);
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-        assert_eq!(peer.ending().wire, b"");
+        assert_refuses_upgrades(&socket, ErrorKind::InvalidState);
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Closed);
+        assert_eq!(peer.finish().wire, b"");
     });
 }
 
@@ -167,14 +167,14 @@ fn after_writer_abort() {
 /// that nothing changes.
 #[test]
 fn after_reader_cancel() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |_| ());
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |_| ());
         let socket = opened("good.test", &peer);
         socket.reader().cancel();
-        refuses_upgrades(&socket, ErrorKind::InvalidState);
+        assert_refuses_upgrades(&socket, ErrorKind::InvalidState);
         assert_eq!((&socket).write(b"still plain").expect("the peer reads"), 11);
         socket.close().expect("the peer reads");
-        peer.got_only(b"still plain");
+        peer.assert_received_only(b"still plain");
     });
 }
 
@@ -182,9 +182,9 @@ fn after_reader_cancel() {
 
 /// Starts a peer that sends this in one segment with its go-ahead, then speaks TLS if the other end does.
 fn injects(plaintext: &'static [u8]) -> TlsPeer {
-    TlsPeer::plays(&good(), |peer| {
+    TlsPeer::scripted(&valid_cert(), |peer| {
         peer.raw(b"READY\r\n");
-        assert_eq!(peer.hear(ASK.len()), ASK);
+        assert_eq!(peer.recv_raw(ASK.len()), ASK);
         peer.raw(&[GO, plaintext].concat());
         if peer.try_handshake().is_ok() {
             answers(peer);
@@ -200,12 +200,12 @@ fn gives_up(peer: &mut Accepted) {
 
 /// Like [`fails_to_upgrade`], with a peer that [`agrees`].
 #[track_caller]
-fn fails_for(terms: &Terms, script: fn(&mut Accepted), causes: &'static [ErrorKind]) {
-    let terms = terms.clone();
-    story(move || {
-        let peer = agrees(&terms, script);
+fn fails_for(setup: &ServerSetup, script: fn(&mut Accepted), causes: &'static [ErrorKind]) {
+    let setup = setup.clone();
+    with_watchdog(move || {
+        let peer = agrees(&setup, script);
         let old = opened("good.test", &peer);
         converses(&old);
-        fails_to_upgrade(peer, &old, causes);
+        assert_upgrade_fails(peer, &old, causes);
     });
 }

@@ -27,7 +27,7 @@ fn expired() {
 /// The host is an address, and the certificate contains only names.
 #[test]
 fn ip_no_san() {
-    refuses_certificate("127.0.0.1", good);
+    refuses_certificate("127.0.0.1", valid_cert);
 }
 
 /// The host is an address, and the certificate contains it as a name.
@@ -39,7 +39,7 @@ fn ip_dns_san() {
 /// The host has an underscore, and the certificate is for another one.
 #[test]
 fn underscore() {
-    refuses_certificate("under_score.test", good);
+    refuses_certificate("under_score.test", valid_cert);
 }
 
 // -------------------------------------------------------------------- peers that are not TLS servers
@@ -52,9 +52,9 @@ fn tls11() {
     hello.extend([7; 32]);
     hello.extend([0, 0xc0, 0x13, 0]);
     for answer in [hello, vec![21, 3, 2, 0, 2, 2, 70]] {
-        story(move || {
-            let peer = TlsPeer::plays(&good(), move |peer| {
-                peer.hear_hello();
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&valid_cert(), move |peer| {
+                peer.expect_client_hello();
                 peer.raw(&answer);
             });
             rustls_error(&refuses(peer, &[ErrorKind::Tls]));
@@ -65,8 +65,8 @@ fn tls11() {
 /// The server begins in plaintext.
 #[test]
 fn not_tls_peer() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| peer.raw(b"220 plaintext banner\r\n"));
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| peer.raw(b"220 plaintext banner\r\n"));
         rustls_error(&refuses(peer, &[ErrorKind::Tls]));
     });
 }
@@ -74,9 +74,9 @@ fn not_tls_peer() {
 /// The server answers the ClientHello in plaintext.
 #[test]
 fn not_tls_peer_after() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
-            peer.hear_hello();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| {
+            peer.expect_client_hello();
             peer.raw(b"HTTP/1.1 400 Bad Request\r\n\r\n");
             peer.fin();
         });
@@ -87,40 +87,40 @@ fn not_tls_peer_after() {
 /// The server never answers the ClientHello: the timeout passes, or the program closes.
 #[test]
 fn silent_peer() {
-    story(|| {
+    with_watchdog(|| {
         let (peer, _) = silent();
         let begun = Instant::now();
         let socket = dial("good.test", &peer, on().connect_timeout(ms(500)));
         let (reading, mut writer) = (reads(&socket), socket.writer());
-        let writing = blocked(move || writer.write(b"x"));
-        let error = never_opened(&socket, ErrorKind::TimedOut);
+        let writing = spawn_blocked(move || writer.write(b"x"));
+        let error = assert_never_opened(&socket, ErrorKind::TimedOut);
         let took = begun.elapsed();
         assert!(took >= ms(500) && took < ms(1500), "took {took:?}: {error}");
-        for error in [reading.join_within(AT_ONCE).err(), writing.join_within(AT_ONCE).err()] {
+        for error in [reading.join_within(PROMPT).err(), writing.join_within(PROMPT).err()] {
             let error = error.expect("the connection never opens");
-            assert_eq!(kind_of(&error), ErrorKind::TimedOut);
+            assert_eq!(crate_kind(&error), ErrorKind::TimedOut);
             let inner = Error::from_io(&error).expect("kind_of found it");
             assert!(!inner.is_retryable(), "it was the attempt's own limit");
         }
-        peer.ending();
+        peer.finish();
 
         within_100_ms(|| {
             let (peer, asked) = silent();
             let socket = dial("good.test", &peer, on());
             let (reading, mut writer, opening) = (reads(&socket), socket.writer(), socket.clone());
-            let writing = blocked(move || writer.write(b"x"));
-            let opening = blocked(move || opening.opened());
-            asked.recv_timeout(PATIENCE).expect("a handshake begins");
+            let writing = spawn_blocked(move || writer.write(b"x"));
+            let opening = spawn_blocked(move || opening.opened());
+            asked.recv_timeout(WATCHDOG).expect("a handshake begins");
             assert_eq!(socket.phase(), Phase::Connecting);
             let (closed, took) = timed(|| socket.close());
             closed.expect("there is nothing to hand over");
-            fails(reading.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(opening.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(socket.opened(), ErrorKind::Closed);
+            assert_fails(reading.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(writing.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(opening.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(socket.opened(), ErrorKind::Closed);
             socket.closed().expect("it was closed");
             assert_eq!(socket.phase(), Phase::Closed);
-            peer.ending();
+            peer.finish();
             took
         });
     });
@@ -129,16 +129,16 @@ fn silent_peer() {
 /// The same, and no call waits for the handshake when the program closes.
 #[test]
 fn close_silent_peer() {
-    story(|| {
+    with_watchdog(|| {
         within_100_ms(|| {
             let (peer, asked) = silent();
             let socket = dial("good.test", &peer, on());
-            asked.recv_timeout(PATIENCE).expect("a handshake begins");
+            asked.recv_timeout(WATCHDOG).expect("a handshake begins");
             let (closed, took) = timed(|| socket.close());
             closed.expect("there is nothing to hand over");
-            fails(socket.opened(), ErrorKind::Closed);
-            socket.closed_timeout(AT_ONCE).expect("it was closed");
-            peer.ending();
+            assert_fails(socket.opened(), ErrorKind::Closed);
+            socket.closed_timeout(PROMPT).expect("it was closed");
+            peer.finish();
             took
         });
     });
@@ -147,8 +147,8 @@ fn close_silent_peer() {
 /// The server closes before it sends a byte.
 #[test]
 fn fin_at_once() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), Accepted::close);
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), Accepted::close);
         // The closed server may answer the ClientHello with a reset, which the socket may see first.
         refuses(peer, &[ErrorKind::Tls, ErrorKind::Reset]);
     });
@@ -157,9 +157,9 @@ fn fin_at_once() {
 /// The server resets the connection after it has received the ClientHello.
 #[test]
 fn rst_mid_handshake() {
-    story(|| {
-        let peer = TlsPeer::plays(&good(), |peer| {
-            peer.hear_hello();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&valid_cert(), |peer| {
+            peer.expect_client_hello();
             peer.reset();
         });
         refuses(peer, &[ErrorKind::Reset, ErrorKind::Tls]);
@@ -169,8 +169,8 @@ fn rst_mid_handshake() {
 /// Nothing listens at the address.
 #[test]
 fn refused() {
-    story(|| {
-        let nothing = nothing_listens();
+    with_watchdog(|| {
+        let nothing = closed_port();
         let address = format!("good.test:{}", nothing.address.port());
         let socket = connector().connect_with(address, on()).expect("they are valid");
         fails_with(&socket, &[ErrorKind::Connect]);
@@ -180,7 +180,7 @@ fn refused() {
 /// The name does not exist.
 #[test]
 fn nxdomain() {
-    story(|| {
+    with_watchdog(|| {
         let unknown = |_: &str| Err(io::ErrorKind::NotFound.into());
         let connector = Connector::builder().resolver(unknown).build().expect("it is valid");
         let socket = connector.connect_with("nosuch.test:4321", on()).expect("they are valid");
@@ -192,23 +192,23 @@ fn nxdomain() {
 
 /// Checks that only an alert is sent to a server with such a certificate, although a write is blocked.
 #[track_caller]
-fn refuses_certificate(host: &'static str, terms: fn() -> Terms) {
-    story(move || {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.await_cue();
+fn refuses_certificate(host: &'static str, setup: fn() -> ServerSetup) {
+    with_watchdog(move || {
+        let peer = TlsPeer::scripted(&setup(), |peer| {
+            peer.wait_signal();
             is_refused(peer);
         });
         let socket = dial(host, &peer, on());
         let reading = reads(&socket);
         let mut writer = socket.writer();
-        let writing = blocked(move || writer.write(b"secret"));
-        peer.cue();
-        rustls_error(&never_opened(&socket, ErrorKind::Tls));
-        fails(reading.join_within(AT_ONCE), ErrorKind::Tls);
-        fails(writing.join_within(AT_ONCE), ErrorKind::Tls);
+        let writing = spawn_blocked(move || writer.write(b"secret"));
+        peer.signal();
+        rustls_error(&assert_never_opened(&socket, ErrorKind::Tls));
+        assert_fails(reading.join_within(PROMPT), ErrorKind::Tls);
+        assert_fails(writing.join_within(PROMPT), ErrorKind::Tls);
         let stats = socket.stats();
         assert_eq!((stats.bytes_read, stats.bytes_written), (0, 0));
-        let ending = peer.ending();
+        let ending = peer.finish();
         assert_eq!(ending.bytes, b"");
         assert!(!contains(&ending.wire, b"secret"), "the data was sent in plaintext");
     });
@@ -219,7 +219,7 @@ fn refuses_certificate(host: &'static str, terms: fn() -> Terms) {
 fn refuses(peer: TlsPeer, causes: &[ErrorKind]) -> Error {
     let socket = dial("good.test", &peer, on());
     let error = fails_with(&socket, causes);
-    assert!(!contains(&peer.ending().wire, b"secret"), "the data was sent in plaintext");
+    assert!(!contains(&peer.finish().wire, b"secret"), "the data was sent in plaintext");
     error
 }
 
@@ -227,13 +227,13 @@ fn refuses(peer: TlsPeer, causes: &[ErrorKind]) -> Error {
 #[track_caller]
 fn fails_with(socket: &Socket, causes: &[ErrorKind]) -> Error {
     let (reader, mut writer) = (socket.reader(), socket.writer());
-    let reading = call(move || read(reader, 10));
-    let writing = call(move || writer.write(b"secret"));
+    let reading = spawn_call(move || read(reader, 10));
+    let writing = spawn_call(move || writer.write(b"secret"));
     let cause = socket.opened().expect_err("the connection never opens").kind();
     assert!(causes.contains(&cause), "{cause:?}");
-    let error = never_opened(socket, cause);
-    fails(reading.join_within(AT_ONCE), cause);
-    fails(writing.join_within(AT_ONCE), cause);
+    let error = assert_never_opened(socket, cause);
+    assert_fails(reading.join_within(PROMPT), cause);
+    assert_fails(writing.join_within(PROMPT), cause);
     let stats = socket.stats();
     assert_eq!((stats.bytes_read, stats.bytes_written), (0, 0));
     error

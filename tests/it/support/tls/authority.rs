@@ -47,7 +47,7 @@ impl Authority {
     }
 
     /// Signs a certificate and returns it with the complete chain.
-    pub fn issues(&self, draft: &Draft) -> Identity {
+    pub fn issues(&self, draft: &CertSpec) -> Identity {
         let key = draft.key();
         let leaf = draft.params.signed_by(&key, &self.issuer).expect("the parameters are valid");
         Identity::new([vec![leaf], self.above.clone()].concat(), &key)
@@ -55,7 +55,7 @@ impl Authority {
 
     /// Signs a client certificate.
     pub fn client(&self, name: &str) -> Identity {
-        self.issues(&Draft::new(&[name]).usage(ExtendedKeyUsagePurpose::ClientAuth))
+        self.issues(&CertSpec::new(&[name]).usage(ExtendedKeyUsagePurpose::ClientAuth))
     }
 
     /// Returns the authority's own certificate for use as a server certificate.
@@ -83,51 +83,51 @@ fn key() -> KeyPair {
 
 /// The contents of a certificate for a server or a client.
 #[derive(Clone)]
-pub struct Draft {
+pub struct CertSpec {
     params: CertificateParams,
     even: bool,
 }
 
-impl Draft {
+impl CertSpec {
     /// Creates a template for these names and addresses, with a long validity.
-    pub fn new(names: &[&str]) -> Draft {
+    pub fn new(names: &[&str]) -> CertSpec {
         let names: Vec<String> = names.iter().copied().map(String::from).collect();
         let mut params = CertificateParams::new(names).expect("they are names or addresses");
         params.distinguished_name.push(DnType::CommonName, "a test's own");
         params.use_authority_key_identifier_extension = true;
-        Draft { params, even: false }
+        CertSpec { params, even: false }
     }
 
     /// Creates a template with this text as a DNS name, even if it is the text of an address.
-    pub fn dns_name(text: &str) -> Draft {
-        let mut draft = Draft::new(&[]);
+    pub fn dns_name(text: &str) -> CertSpec {
+        let mut draft = CertSpec::new(&[]);
         let name = text.try_into().expect("it is ASCII");
         draft.params.subject_alt_names = vec![SanType::DnsName(name)];
         draft
     }
 
     /// Creates a template with only the common name.
-    pub fn common_name(name: &str) -> Draft {
-        let mut draft = Draft::new(&[]);
+    pub fn common_name(name: &str) -> CertSpec {
+        let mut draft = CertSpec::new(&[]);
         draft.params.distinguished_name.push(DnType::CommonName, name);
         draft
     }
 
     /// Sets the validity, from the first day of one year to the first day of another.
-    pub fn valid(mut self, from: i32, to: i32) -> Draft {
+    pub fn valid(mut self, from: i32, to: i32) -> CertSpec {
         self.params.not_before = date_time_ymd(from, 1, 1);
         self.params.not_after = date_time_ymd(to, 1, 1);
         self
     }
 
     /// Sets the only allowed use.
-    pub fn usage(mut self, usage: ExtendedKeyUsagePurpose) -> Draft {
+    pub fn usage(mut self, usage: ExtendedKeyUsagePurpose) -> CertSpec {
         self.params.extended_key_usages = vec![usage];
         self
     }
 
     /// Uses a key whose signatures all have the same length.
-    pub fn even(mut self) -> Draft {
+    pub fn even(mut self) -> CertSpec {
         self.even = true;
         self
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::support::peer::{How, listen, reset};
-use crate::support::{Call, call, same};
+use crate::support::peer::{EndKind, listen, reset};
+use crate::support::{SpawnedCall, assert_bytes_eq, spawn_call};
 
 use super::forge::Forge;
-use super::{ASK, GO, Terms};
+use super::{ASK, GO, ServerSetup};
 
 /// The maximum plaintext of one record, in bytes.
 const RECORD: usize = 16 * 1024;
@@ -27,11 +27,11 @@ pub struct TlsPeer {
     address: SocketAddr,
     cues: Sender<()>,
     /// The script's thread; `ending` takes it.
-    thread: Option<Call<Ending>>,
+    thread: Option<SpawnedCall<PeerReport>>,
 }
 
 /// The peer's view of a connection.
-pub struct Ending {
+pub struct PeerReport {
     /// The received application data; without a handshake, all received bytes.
     pub bytes: Vec<u8>,
     /// All bytes received from the wire.
@@ -40,9 +40,9 @@ pub struct Ending {
     pub clear: usize,
     /// Whether the other end sent `close_notify`.
     pub notified: bool,
-    pub how: How,
+    pub how: EndKind,
     /// How the bytes ended, ignoring errors that arrived before the peer's own close.
-    pub first: How,
+    pub first: EndKind,
     /// The TLS failure, if there was one.
     pub failure: Option<rustls::Error>,
     /// The address that the connection came from.
@@ -50,7 +50,7 @@ pub struct Ending {
     session: Option<ServerConnection>,
 }
 
-impl Ending {
+impl PeerReport {
     /// Returns the session after the handshake.
     #[track_caller]
     pub fn session(&self) -> &ServerConnection {
@@ -79,39 +79,45 @@ impl Ending {
 
 impl TlsPeer {
     /// Starts a peer whose script begins in plaintext.
-    pub fn plays(terms: &Terms, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
-        TlsPeer::on(listen(), terms, script)
+    pub fn scripted(
+        setup: &ServerSetup,
+        script: impl FnOnce(&mut Accepted) + Send + 'static,
+    ) -> TlsPeer {
+        TlsPeer::on(listen(), setup, script)
     }
 
     /// Starts a peer whose script begins after the handshake.
-    pub fn secured(terms: &Terms, script: impl FnOnce(&mut Accepted) + Send + 'static) -> TlsPeer {
-        TlsPeer::plays(terms, |peer| {
+    pub fn secured(
+        setup: &ServerSetup,
+        script: impl FnOnce(&mut Accepted) + Send + 'static,
+    ) -> TlsPeer {
+        TlsPeer::scripted(setup, |peer| {
             peer.handshake();
             script(peer);
         })
     }
 
     /// Starts a peer that only reads after the handshake.
-    pub fn reads(terms: &Terms) -> TlsPeer {
-        TlsPeer::secured(terms, |_| ())
+    pub fn reading(setup: &ServerSetup) -> TlsPeer {
+        TlsPeer::secured(setup, |_| ())
     }
 
     /// Starts a peer that echoes after the handshake.
-    pub fn echoes(terms: &Terms) -> TlsPeer {
-        TlsPeer::secured(terms, Accepted::echo)
+    pub fn echoes(setup: &ServerSetup) -> TlsPeer {
+        TlsPeer::secured(setup, Accepted::echo)
     }
 
     /// Starts a peer whose handshake the other end is expected to abort; it reads to the end.
-    pub fn refused(terms: &Terms) -> TlsPeer {
-        TlsPeer::plays(terms, |peer| drop(peer.try_handshake()))
+    pub fn refused(setup: &ServerSetup) -> TlsPeer {
+        TlsPeer::scripted(setup, |peer| drop(peer.try_handshake()))
     }
 
     pub fn on(
         listener: TcpListener,
-        terms: &Terms,
+        setup: &ServerSetup,
         script: impl FnOnce(&mut Accepted) + Send + 'static,
     ) -> TlsPeer {
-        TlsPeer::sharing(listener, terms.config(), script)
+        TlsPeer::sharing(listener, setup.config(), script)
     }
 
     /// Starts a peer that shares its configuration, and therefore its sessions, with others.
@@ -122,12 +128,12 @@ impl TlsPeer {
     ) -> TlsPeer {
         let address = listener.local_addr().expect("a listener has an address");
         let (cues, cued) = mpsc::channel();
-        let thread = call(move || {
+        let thread = spawn_call(move || {
             let (stream, from) = listener.accept().expect("the listener accepts");
             drop(listener);
             let mut accepted = Accepted::new(stream, from, config, cued);
             script(&mut accepted);
-            accepted.ending()
+            accepted.finish()
         });
         TlsPeer { address, cues, thread: Some(thread) }
     }
@@ -137,41 +143,41 @@ impl TlsPeer {
     }
 
     /// Lets the script continue after its next `await_cue`.
-    pub fn cue(&self) {
+    pub fn signal(&self) {
         self.cues.send(()).expect("the peer still runs");
     }
 
     /// Waits until the peer has seen the connection end.
     #[track_caller]
-    pub fn ending(mut self) -> Ending {
+    pub fn finish(mut self) -> PeerReport {
         self.thread.take().expect("the ending is taken once").join()
     }
 
     /// Checks that the peer receives exactly these bytes, then `close_notify` if TLS was used, then a clean end.
     #[track_caller]
-    pub fn gets(self, bytes: &[u8]) -> Ending {
-        let ending = self.ending();
-        same(&ending.bytes, bytes);
+    pub fn assert_received(self, bytes: &[u8]) -> PeerReport {
+        let ending = self.finish();
+        assert_bytes_eq(&ending.bytes, bytes);
         assert_eq!(ending.failure, None);
         assert!(ending.notified || ending.session.is_none(), "no close_notify arrived");
-        assert_eq!(ending.how, How::Fin);
+        assert_eq!(ending.how, EndKind::Fin);
         ending
     }
 
     /// Checks that the peer receives exactly these bytes, then the end, and no part of a handshake.
     #[track_caller]
-    pub fn got_only(self, bytes: &[u8]) -> Ending {
-        let ending = self.ending();
-        same(&ending.wire, bytes);
-        assert_ne!(ending.first, How::OwnDoing);
+    pub fn assert_received_only(self, bytes: &[u8]) -> PeerReport {
+        let ending = self.finish();
+        assert_bytes_eq(&ending.wire, bytes);
+        assert_ne!(ending.first, EndKind::ClosedLocally);
         ending
     }
 
     /// Checks that the peer sees a reset and no `close_notify`, whatever came before.
     #[track_caller]
-    pub fn sees_a_reset(self) -> Ending {
-        let ending = self.ending();
-        assert_eq!(ending.how, How::Reset);
+    pub fn assert_reset(self) -> PeerReport {
+        let ending = self.finish();
+        assert_eq!(ending.how, EndKind::Reset);
         assert!(!ending.notified, "a close_notify arrived");
         ending
     }
@@ -271,8 +277,8 @@ pub struct Accepted {
     /// Whether the script has ended the peer's own direction.
     finished: bool,
     failure: Option<rustls::Error>,
-    ended: Option<How>,
-    asides: Vec<Call<()>>,
+    ended: Option<EndKind>,
+    asides: Vec<SpawnedCall<()>>,
 }
 
 impl Accepted {
@@ -318,7 +324,7 @@ impl Accepted {
     }
 
     /// Waits for a cue of the test; continues if the test has dropped its end.
-    pub fn await_cue(&mut self) {
+    pub fn wait_signal(&mut self) {
         let _ = self.cued.recv();
     }
 
@@ -328,9 +334,9 @@ impl Accepted {
     }
 
     /// Runs a part of the script in another thread.
-    pub fn aside(&mut self, part: impl FnOnce(Line) + Send + 'static) {
+    pub fn spawn_part(&mut self, part: impl FnOnce(Line) + Send + 'static) {
         let line = self.line().clone();
-        self.asides.push(call(move || part(line)));
+        self.asides.push(spawn_call(move || part(line)));
     }
 
     // ---------------------------------------------------------------- in plaintext
@@ -349,7 +355,7 @@ impl Accepted {
 
     /// Receives exactly this many bytes from the wire, and none after them.
     #[track_caller]
-    pub fn hear(&mut self, count: usize) -> Vec<u8> {
+    pub fn recv_raw(&mut self, count: usize) -> Vec<u8> {
         let mut buf = vec![0; count];
         (&*self.line().stream).read_exact(&mut buf).expect("this many bytes arrive");
         self.wire.extend(&buf);
@@ -358,19 +364,19 @@ impl Accepted {
 
     /// Receives the request for TLS and sends the go-ahead.
     #[track_caller]
-    pub fn agrees(&mut self) {
-        assert_eq!(self.hear(ASK.len()), ASK);
+    pub fn accept_starttls(&mut self) {
+        assert_eq!(self.recv_raw(ASK.len()), ASK);
         self.raw(GO);
     }
 
     /// Receives the first record of a handshake and does not answer it.
     #[track_caller]
-    pub fn hear_hello(&mut self) {
+    pub fn expect_client_hello(&mut self) {
         self.clear = Some(self.wire.len());
-        let header = self.hear(5);
+        let header = self.recv_raw(5);
         assert_eq!(header[0], 22, "a handshake begins");
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        assert_eq!(self.hear(length)[0], 1, "a ClientHello comes first");
+        assert_eq!(self.recv_raw(length)[0], 1, "a ClientHello comes first");
     }
 
     // ---------------------------------------------------------------- the handshake
@@ -432,7 +438,7 @@ impl Accepted {
     }
 
     /// Returns the records that the server would send next, without sending them.
-    pub fn withheld(&mut self) -> Vec<u8> {
+    pub fn hold_back(&mut self) -> Vec<u8> {
         self.line().with(owed).expect("there is a session")
     }
 
@@ -452,13 +458,13 @@ impl Accepted {
         let count = match (&*self.line().stream).read(&mut buf) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                self.ended.get_or_insert(How::Reset);
+                self.ended.get_or_insert(EndKind::Reset);
                 return Ok(false);
             }
             Err(error) => panic!("the peer's read failed: {error}"),
         };
         if count == 0 {
-            self.ended.get_or_insert(How::Fin);
+            self.ended.get_or_insert(EndKind::Fin);
             return Ok(false);
         }
         if self.keeps {
@@ -508,7 +514,7 @@ impl Accepted {
         // The kernel reports a reset once, here to the flush.
         if let Err(error) = self.line().flush() {
             if error.kind() == io::ErrorKind::ConnectionReset {
-                self.ended.get_or_insert(How::Reset);
+                self.ended.get_or_insert(EndKind::Reset);
             }
         }
         taken
@@ -554,7 +560,7 @@ impl Accepted {
         loop {
             let bytes = make();
             if self.try_raw(&bytes).is_err() {
-                self.ended.get_or_insert(How::Reset);
+                self.ended.get_or_insert(EndKind::Reset);
                 return sent;
             }
             sent += bytes.len();
@@ -595,7 +601,7 @@ impl Accepted {
             let news = self.data[self.had..].to_vec();
             self.had = self.data.len();
             if self.try_send(&news).is_err() {
-                self.ended.get_or_insert(How::Reset);
+                self.ended.get_or_insert(EndKind::Reset);
                 return;
             }
             self.pull().expect("the data is valid");
@@ -650,27 +656,28 @@ impl Accepted {
     }
 
     pub fn reset(&mut self) {
-        self.asides.drain(..).for_each(Call::join);
+        self.asides.drain(..).for_each(SpawnedCall::join);
         let line = self.line.take().expect("the script has not closed it");
         reset(Arc::into_inner(line.stream).expect("the script holds the only handle"));
-        self.ended.get_or_insert(How::OwnDoing);
+        self.ended.get_or_insert(EndKind::ClosedLocally);
     }
 
     pub fn close(&mut self) {
-        self.asides.drain(..).for_each(Call::join);
+        self.asides.drain(..).for_each(SpawnedCall::join);
         drop(self.line.take());
-        self.ended.get_or_insert(How::OwnDoing);
+        self.ended.get_or_insert(EndKind::ClosedLocally);
     }
 
-    fn ending(mut self) -> Ending {
+    fn finish(mut self) -> PeerReport {
         self.read_to_end();
-        self.asides.drain(..).for_each(Call::join);
+        self.asides.drain(..).for_each(SpawnedCall::join);
         let first = self.ended.expect("reading to the end sets it");
         let mut how = first;
         if let Some(line) = &self.line {
-            if how == How::Fin && line.stream.take_error().expect("the system reports it").is_some()
+            if how == EndKind::Fin
+                && line.stream.take_error().expect("the system reports it").is_some()
             {
-                how = How::Reset;
+                how = EndKind::Reset;
             }
             if !self.finished && self.failure.is_none() {
                 line.with(|session| session.send_close_notify());
@@ -679,7 +686,7 @@ impl Accepted {
             }
         }
         drop(self.line.take());
-        Ending {
+        PeerReport {
             bytes: self.data,
             clear: self.clear.unwrap_or(self.wire.len()),
             wire: self.wire,

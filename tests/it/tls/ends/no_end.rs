@@ -10,99 +10,99 @@ fn ticketed(
     options: SocketOptions,
     script: impl FnOnce(&mut Accepted) + Send + 'static,
 ) -> (TlsPeer, Socket) {
-    let terms = terms().only(TlsVersion::Tls13).tickets(8);
+    let setup = server_config().only(TlsVersion::Tls13).tickets(8);
     let (tell, told) = mpsc::channel();
-    let peer = Way::On.on(listen(), &terms, move |peer| {
+    let peer = Opening::On.on(listen(), &setup, move |peer| {
         tell.send(()).expect("the test waits for it");
-        peer.await_cue();
+        peer.wait_signal();
         script(peer);
     });
-    let socket = Way::On.open(&peer, options);
-    told.recv_timeout(PATIENCE).expect("the handshake is complete and the tickets are sent");
+    let socket = Opening::On.open(&peer, options);
+    told.recv_timeout(WATCHDOG).expect("the handshake is complete and the tickets are sent");
     (peer, socket)
 }
 
 #[test]
 fn tickets_are_not_data() {
-    story(|| {
+    with_watchdog(|| {
         let (peer, socket) = ticketed(SocketOptions::new(), |peer| peer.send(b"data"));
-        fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
+        assert_fails(socket.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert_eq!(socket.phase(), Phase::Open);
         socket.set_read_timeout(Some(ms(100))).expect("not zero");
-        times_out(read(&socket, 100));
+        assert_times_out(read(&socket, 100));
         assert_eq!(socket.stats().bytes_read, 0);
         socket.set_read_timeout(None).expect("`None` removes the limit");
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 100));
-        peer.cue();
+        let reading = spawn_blocked(move || read(reader, 100));
+        peer.signal();
         assert_eq!(reading.join().expect("the peer sends"), b"data");
         socket.close().expect("the peer reads");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn tickets_and_an_end_settle_without_a_reader() {
-    story(|| {
+    with_watchdog(|| {
         let (peer, socket) = ticketed(SocketOptions::new(), Accepted::close_notify);
         let waiting = socket.clone();
-        let closed = blocked(move || waiting.closed());
-        peer.cue();
-        closed.join_within(AT_ONCE).expect("nothing is unread");
+        let closed = spawn_blocked(move || waiting.closed());
+        peer.signal();
+        closed.join_within(PROMPT).expect("nothing is unread");
         assert_eq!(read(&socket, 1).expect("a clean end"), b"");
-        peer.gets(b"");
+        peer.assert_received(b"");
 
         // The end has arrived before any call checks.
         let (peer, socket) = ticketed(SocketOptions::new(), Accepted::ends);
-        peer.cue();
-        socket.closed_timeout(AT_ONCE).expect("nothing is unread");
-        peer.gets(b"");
+        peer.signal();
+        socket.closed_timeout(PROMPT).expect("nothing is unread");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn half_open_tickets_and_an_end_do_not_settle() {
-    story(|| {
+    with_watchdog(|| {
         let (peer, socket) = ticketed(half_open(), Accepted::close_notify);
-        peer.cue();
-        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        peer.signal();
+        assert_fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         (&socket).write_all(b"still here").expect("it is half open");
         socket.writer().close().expect("the peer reads");
-        socket.closed_timeout(AT_ONCE).expect("both directions ended");
-        peer.gets(b"still here");
+        socket.closed_timeout(PROMPT).expect("both directions ended");
+        peer.assert_received(b"still here");
     });
 }
 
 #[test]
 fn tickets_do_not_hide_truncation_or_data() {
-    story(|| {
+    with_watchdog(|| {
         let (peer, socket) = ticketed(SocketOptions::new(), Accepted::fin);
-        peer.cue();
-        fails(socket.closed_timeout(AT_ONCE), ErrorKind::Truncated);
+        peer.signal();
+        assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Truncated);
 
         let (peer, socket) = ticketed(SocketOptions::new(), |peer| {
             peer.send(b"data");
             peer.ends();
         });
-        peer.cue();
-        fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
+        peer.signal();
+        assert_fails(socket.closed_timeout(ms(300)), ErrorKind::TimedOut);
         assert_eq!(read_to_end(&socket).expect("a clean end"), b"data");
-        socket.closed_timeout(AT_ONCE).expect("a clean end");
-        peer.gets(b"");
+        socket.closed_timeout(PROMPT).expect("a clean end");
+        peer.assert_received(b"");
     });
 }
 
 #[test]
 fn unread_tickets_do_not_turn_a_close_into_a_reset() {
-    story(|| {
+    with_watchdog(|| {
         let (peer, socket) = ticketed(SocketOptions::new(), |peer| {
             peer.read_to_end();
-            peer.await_cue();
+            peer.wait_signal();
         });
-        peer.cue();
+        peer.signal();
         socket.close().expect("the close succeeds");
-        peer.cue();
-        peer.gets(b"");
+        peer.signal();
+        peer.assert_received(b"");
     });
 }
 
@@ -119,13 +119,13 @@ fn key_updates_are_answered_on_an_idle_socket() {
             tell.send(()).expect("the test waits for it");
             peer.echo();
         });
-        told.recv_timeout(PATIENCE).expect("the loop answers for the socket");
+        told.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
         assert_eq!(socket.phase(), Phase::Open);
         assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (0, 0));
         (&socket).write_all(b"with new keys").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 13).expect("the peer answers"), b"with new keys");
         socket.close().expect("the peer reads");
-        peer.gets(b"with new keys");
+        peer.assert_received(b"with new keys");
     });
 }
 
@@ -134,21 +134,21 @@ fn key_updates_are_answered_during_a_blocked_read() {
     in_tls_1_3(|setting| {
         let (tell, told) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
-            peer.await_cue();
+            peer.wait_signal();
             is_answered(peer);
             tell.send(()).expect("the test waits for it");
-            peer.await_cue();
+            peer.wait_signal();
             peer.send(b"data");
         });
         let reader = socket.reader();
-        let reading = blocked(move || read(reader, 10));
-        peer.cue();
-        told.recv_timeout(PATIENCE).expect("the loop answers for the socket");
+        let reading = spawn_blocked(move || read(reader, 10));
+        peer.signal();
+        told.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
         assert!(reading.is_running(), "a key update is not data");
-        peer.cue();
+        peer.signal();
         assert_eq!(reading.join().expect("the peer sends"), b"data");
         socket.close().expect("the peer reads");
-        peer.gets(b"");
+        peer.assert_received(b"");
     });
 }
 
@@ -162,13 +162,13 @@ fn many_key_updates_at_once_are_accepted() {
             }
             peer.echo();
         });
-        let bytes = noise(32, 200_000);
+        let bytes = random_bytes(32, 200_000);
         let reader = socket.reader();
-        let reading = call(move || read_exactly(reader, 200_000));
+        let reading = spawn_call(move || read_exactly(reader, 200_000));
         (&socket).write_all(&bytes).expect("the peer reads");
-        same(&reading.join().expect("the peer answers"), &bytes);
+        assert_bytes_eq(&reading.join().expect("the peer answers"), &bytes);
         socket.close().expect("the peer reads");
-        peer.gets(&bytes);
+        peer.assert_received(&bytes);
     });
 }
 
@@ -177,9 +177,9 @@ fn key_updates_between_data_in_both_directions_lose_nothing() {
     const SIZE: usize = 2 << 20;
     in_tls_1_3(|setting| {
         let (peer, socket) = pair(setting, |peer| {
-            peer.aside(|line| {
+            peer.spawn_part(|line| {
                 // rustls accepts no more than 32 key updates in a row without data.
-                for chunk in noise(33, SIZE).chunks(SIZE / 30) {
+                for chunk in random_bytes(33, SIZE).chunks(SIZE / 30) {
                     line.send(chunk).expect("the program reads");
                     line.update_keys().expect("the program reads");
                 }
@@ -187,14 +187,14 @@ fn key_updates_between_data_in_both_directions_lose_nothing() {
             peer.receive(SIZE);
         });
         let reader = socket.reader();
-        let reading = call(move || read_exactly(reader, SIZE));
-        let bytes = noise(34, SIZE);
+        let reading = spawn_call(move || read_exactly(reader, SIZE));
+        let bytes = random_bytes(34, SIZE);
         for chunk in bytes.chunks(7_000) {
             (&socket).write_all(chunk).expect("the peer reads");
         }
-        same(&reading.join().expect("the peer sends"), &noise(33, SIZE));
+        assert_bytes_eq(&reading.join().expect("the peer sends"), &random_bytes(33, SIZE));
         socket.close().expect("the peer reads");
-        peer.gets(&bytes);
+        peer.assert_received(&bytes);
     });
 }
 
@@ -202,27 +202,27 @@ fn key_updates_between_data_in_both_directions_lose_nothing() {
 fn key_updates_of_a_peer_that_does_not_read_are_answered_once_it_reads() {
     in_tls_1_3(|setting| {
         let (tell, told) = mpsc::channel();
-        let peer = setting.way.on(listen_with_room(4096), &setting.terms(), move |peer| {
-            peer.await_cue();
+        let peer = setting.way.on(listen_with_room(4096), &setting.server_config(), move |peer| {
+            peer.wait_signal();
             for _ in 0..1000 {
                 peer.line().update_keys().expect("the other end is open");
                 peer.send(b"d");
             }
             tell.send(()).expect("the test waits for it");
-            peer.await_cue();
+            peer.wait_signal();
         });
-        let socket = setting.open(&peer, little_room());
-        let taken = fill(&socket);
+        let socket = setting.open(&peer, small_send_buffer());
+        let taken = fill_send_buffer(&socket);
         let mut writer = socket.writer();
-        let writing = blocked(move || writer.write(b"w"));
-        peer.cue();
-        told.recv_timeout(PATIENCE).expect("everything is sent");
+        let writing = spawn_blocked(move || writer.write(b"w"));
+        peer.signal();
+        told.recv_timeout(WATCHDOG).expect("everything is sent");
         // Reading continues although the replies cannot be sent.
-        same(&read_exactly(&socket, 1000).expect("the peer sends"), &[b'd'; 1000]);
+        assert_bytes_eq(&read_exactly(&socket, 1000).expect("the peer sends"), &[b'd'; 1000]);
         assert!(writing.is_running(), "the peer reads nothing");
-        peer.cue();
+        peer.signal();
         assert_eq!(writing.join().expect("the peer reads now"), 1);
         socket.close().expect("the peer reads");
-        peer.gets(&vec![b'w'; taken + 1]);
+        peer.assert_received(&vec![b'w'; taken + 1]);
     });
 }

@@ -8,13 +8,13 @@ use super::*;
 /// Opens a socket whose ClientHello has arrived; its peer continues at its cue.
 fn halfway() -> (TlsPeer, Socket) {
     let (tell, told) = mpsc::channel();
-    let peer = TlsPeer::plays(&terms(), move |peer| {
-        peer.hear_hello();
+    let peer = TlsPeer::scripted(&server_config(), move |peer| {
+        peer.expect_client_hello();
         tell.send(()).expect("the test waits for it");
-        peer.await_cue();
+        peer.wait_signal();
     });
     let socket = connect(&peer, secure());
-    told.recv_timeout(PATIENCE).expect("the handshake begins");
+    told.recv_timeout(WATCHDOG).expect("the handshake begins");
     assert_eq!(socket.phase(), Phase::Connecting);
     (peer, socket)
 }
@@ -22,67 +22,67 @@ fn halfway() -> (TlsPeer, Socket) {
 #[test]
 fn abort_in_the_middle_resets_it() {
     for abort in [Socket::abort, |socket: &Socket| socket.writer().abort()] {
-        story(move || {
+        with_watchdog(move || {
             let (peer, socket) = halfway();
             let opening = socket.clone();
-            let opened = blocked(move || opening.opened());
+            let opened = spawn_blocked(move || opening.opened());
             at_once(|| abort(&socket));
-            fails(opened.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(socket.opened(), ErrorKind::Closed);
-            fails(socket.closed_timeout(AT_ONCE), ErrorKind::Closed);
-            peer.cue();
-            peer.sees_a_reset();
+            assert_fails(opened.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(socket.opened(), ErrorKind::Closed);
+            assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Closed);
+            peer.signal();
+            peer.assert_reset();
         });
     }
 }
 
 #[test]
 fn dropping_the_last_handle_in_the_middle_ends_it() {
-    story(|| {
+    with_watchdog(|| {
         let (peer, socket) = halfway();
         drop(socket);
-        peer.cue();
-        peer.ending();
+        peer.signal();
+        peer.finish();
     });
 }
 
 #[test]
 fn a_cancelled_reader_lets_it_finish() {
-    story(|| {
-        let peer = TlsPeer::plays(&terms(), |peer| {
-            peer.await_cue();
+    with_watchdog(|| {
+        let peer = TlsPeer::scripted(&server_config(), |peer| {
+            peer.wait_signal();
             peer.handshake();
         });
         let socket = connect(&peer, secure());
-        fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
+        assert_fails(socket.opened_timeout(ms(50)), ErrorKind::TimedOut);
         socket.reader().cancel();
         assert_eq!(read(&socket, 1).expect("reading has ended"), b"");
-        peer.cue();
+        peer.signal();
         socket.opened().expect("the peer is trusted");
         (&socket).write_all(b"hello").expect("the peer reads");
         socket.close().expect("the peer reads");
-        peer.gets(b"hello");
+        peer.assert_received(b"hello");
     });
 }
 
 // -------------------------------------------------------------------- ended by the peer
 
 /// Returns settings whose handshakes all have the same length.
-fn even(version: TlsVersion) -> Terms {
+fn even(version: TlsVersion) -> ServerSetup {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    let identity = IDENTITY.get_or_init(|| authority().issues(&good().even()));
-    Terms::new(identity.clone()).only(version).tickets(0)
+    let identity = IDENTITY.get_or_init(|| authority().issues(&valid_cert().even()));
+    ServerSetup::new(identity.clone()).only(version).tickets(0)
 }
 
 /// Returns the number of bytes that a server sends up to the end of the handshake.
 fn flight(version: TlsVersion) -> usize {
     let (tell, told) = mpsc::channel();
-    let peer = TlsPeer::plays(&even(version), move |peer| {
+    let peer = TlsPeer::scripted(&even(version), move |peer| {
         tell.send(peer.handshake_up_to(usize::MAX)).expect("the test waits for it");
     });
     let socket = open(&peer, secure());
     socket.close().expect("the peer reads");
-    told.recv_timeout(PATIENCE).expect("the peer has counted")
+    told.recv_timeout(WATCHDOG).expect("the peer has counted")
 }
 
 #[test]
@@ -93,48 +93,48 @@ fn a_fin_after_any_byte_fails_it() {
         assert!(whole > 500, "{whole} bytes are not a handshake");
         let parts: Vec<_> = (0..THREADS)
             .map(|first| {
-                call(move || {
+                spawn_call(move || {
                     for most in (first..whole).step_by(THREADS) {
                         cut(version, most, whole);
                     }
                 })
             })
             .collect();
-        parts.into_iter().for_each(|part| part.join_within(4 * PATIENCE));
+        parts.into_iter().for_each(|part| part.join_within(4 * WATCHDOG));
     }
 }
 
 #[track_caller]
 fn cut(version: TlsVersion, most: usize, whole: usize) {
-    let peer = TlsPeer::plays(&even(version), move |peer| {
+    let peer = TlsPeer::scripted(&even(version), move |peer| {
         assert_eq!(peer.handshake_up_to(most), most);
     });
     let socket = connect(&peer, secure());
-    let result = socket.opened_timeout(PATIENCE);
+    let result = socket.opened_timeout(WATCHDOG);
     let kind = result.err().map(|error| error.kind());
     assert_eq!(kind, Some(ErrorKind::Tls), "{version:?}, truncated after {most} of {whole} bytes");
-    fails(socket.closed_timeout(AT_ONCE), ErrorKind::Tls);
-    fails(read(&socket, 1), ErrorKind::Tls);
-    assert_eq!(peer.ending().bytes, b"");
+    assert_fails(socket.closed_timeout(PROMPT), ErrorKind::Tls);
+    assert_fails(read(&socket, 1), ErrorKind::Tls);
+    assert_eq!(peer.finish().bytes, b"");
 }
 
 #[test]
 fn a_reset_is_reported_as_reset() {
     for version in VERSIONS {
         for after in [0, 1, 100, 400] {
-            story(move || {
-                let peer = TlsPeer::plays(&even(version), move |peer| {
+            with_watchdog(move || {
+                let peer = TlsPeer::scripted(&even(version), move |peer| {
                     peer.begin();
                     assert!(
                         peer.take_in().expect("the handshake is valid"),
                         "the ClientHello arrives"
                     );
-                    let flight = peer.withheld();
+                    let flight = peer.hold_back();
                     peer.raw(&flight[..after]);
                     peer.reset();
                 });
                 let socket = connect(&peer, secure());
-                never_opened(&socket, ErrorKind::Reset);
+                assert_never_opened(&socket, ErrorKind::Reset);
             });
         }
     }
@@ -143,22 +143,22 @@ fn a_reset_is_reported_as_reset() {
 /// Returns the error of a handshake whose peer sends these bytes instead of a ServerHello and then ends.
 #[track_caller]
 fn answered_with(answer: Vec<u8>) -> sockeye::Error {
-    let peer = TlsPeer::plays(&terms(), move |peer| {
-        peer.hear_hello();
+    let peer = TlsPeer::scripted(&server_config(), move |peer| {
+        peer.expect_client_hello();
         // The other end may be gone before everything is sent.
         let _ = peer.try_raw(&answer);
         peer.fin();
     });
     let socket = connect(&peer, secure());
-    let error = never_opened(&socket, ErrorKind::Tls);
+    let error = assert_never_opened(&socket, ErrorKind::Tls);
     assert_eq!(socket.stats().bytes_read, 0);
-    peer.ending();
+    peer.finish();
     error
 }
 
 #[test]
 fn plaintext_instead_of_an_answer_fails_it() {
-    story(|| {
+    with_watchdog(|| {
         for answer in [
             "220 smtp ready\r\n",
             "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
@@ -173,19 +173,22 @@ fn plaintext_instead_of_an_answer_fails_it() {
 
 #[test]
 fn junk_instead_of_an_answer_fails_it() {
-    story(|| {
+    with_watchdog(|| {
         for seed in 0..100 {
-            answered_with(noise(seed, 1 + 41 * usize::try_from(seed).expect("the seed is small")));
+            answered_with(random_bytes(
+                seed,
+                1 + 41 * usize::try_from(seed).expect("the seed is small"),
+            ));
         }
     });
 }
 
 #[test]
 fn junk_in_valid_records_fails_it() {
-    story(|| {
+    with_watchdog(|| {
         for kind in 20..=24 {
             for seed in 0..10 {
-                let junk = noise(seed, 300);
+                let junk = random_bytes(seed, 300);
                 let mut record = vec![kind, 3, 3, 1, 44];
                 record.extend(junk);
                 answered_with(record);
@@ -196,12 +199,12 @@ fn junk_in_valid_records_fails_it() {
 
 #[test]
 fn an_alert_instead_of_an_answer_is_named() {
-    story(|| {
+    with_watchdog(|| {
         for (number, name) in
             [(40, "handshake failure"), (70, "protocol version"), (80, "internal error")]
         {
             let error = answered_with(vec![21, 3, 3, 0, 2, 2, number]);
-            says(&error, &[name]);
+            assert_message_contains(&error, &[name]);
             let source = rustls_error(&error);
             assert!(matches!(source, rustls::Error::AlertReceived(_)), "{source:?}");
         }
@@ -212,19 +215,19 @@ fn an_alert_instead_of_an_answer_is_named() {
 
 #[test]
 fn an_endless_answer_fails_it() {
-    story(|| {
+    with_watchdog(|| {
         for begin in [&[22, 3, 3, 0x40, 0, 2, 0xff, 0xff, 0xff][..], b"220-"] {
-            let peer = TlsPeer::plays(&terms(), move |peer| {
-                peer.hear_hello();
+            let peer = TlsPeer::scripted(&server_config(), move |peer| {
+                peer.expect_client_hello();
                 let mut rest = peer.try_raw(begin);
                 while rest.is_ok() {
                     rest = peer.try_raw(&[b'0'; 16 * 1024]);
                 }
             });
             let socket = connect(&peer, secure());
-            at_once(|| never_opened(&socket, ErrorKind::Tls));
+            at_once(|| assert_never_opened(&socket, ErrorKind::Tls));
             drop(socket);
-            peer.ending();
+            peer.finish();
         }
     });
 }

@@ -11,7 +11,7 @@ fn refuses(options: SocketOptions) {
     let address = listener.local_addr().expect("a listener has an address");
     let error = sockeye::connect_with(address, options).expect_err(&shown);
     assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{shown}");
-    nobody_came(&listener);
+    assert_no_connection(&listener);
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn settings_without_effect_are_refused() {
     provider();
     refuses(with(SecureTransport::Off, TlsOptions::new()));
     refuses(SocketOptions::new().tls(TlsOptions::new().server_name("x").alpn(["h2"])));
-    refuses(SocketOptions::new().tls(trusting(authority())));
+    refuses(SocketOptions::new().tls(trust_only(authority())));
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn invalid_names_are_refused() {
     let label = format!("{}.test", "x".repeat(64));
     for name in ["", ".", "two words", "a/b", "nul\0.test", "..", "bücher.test", &long, &label] {
         for mode in [SecureTransport::On, SecureTransport::StartTls] {
-            refuses(with(mode, trusting_names(authority()).server_name(name)));
+            refuses(with(mode, trust_only_names(authority()).server_name(name)));
         }
     }
 }
@@ -37,16 +37,16 @@ fn invalid_names_are_refused() {
 fn protocols_that_cannot_be_offered_are_refused() {
     for mode in [SecureTransport::On, SecureTransport::StartTls] {
         let offered = |protocols: &[&[u8]]| {
-            with(mode, trusting(authority()).alpn(protocols.iter().map(|one| one.to_vec())))
+            with(mode, trust_only(authority()).alpn(protocols.iter().map(|one| one.to_vec())))
         };
         refuses(offered(&[b""]));
         refuses(offered(&[b"h2", b""]));
         refuses(offered(&[&[b'x'; 256]]));
     }
-    story(|| {
+    with_watchdog(|| {
         let longest = "x".repeat(255);
-        let peer = TlsPeer::reads(&terms().alpn(&[&longest]));
-        let tls = trusting(authority()).alpn([longest.as_str()]);
+        let peer = TlsPeer::reading(&server_config().alpn(&[&longest]));
+        let tls = trust_only(authority()).alpn([longest.as_str()]);
         let socket = open(&peer, with(SecureTransport::On, tls));
         assert_eq!(socket.opened().expect("it is open").alpn(), Some(longest.as_bytes()));
     });
@@ -62,15 +62,15 @@ fn empty_trust_is_refused() {
 
 #[test]
 fn pem_without_the_expected_items_is_refused() {
-    let identity = authority().issues(&good());
+    let identity = authority().issues(&valid_cert());
     let (chain, key) = (identity.chain_pem(), identity.key_pem());
     let broken = "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n";
     for pem in ["", "no PEM at all", key, broken] {
-        fails(TlsOptions::new().add_root_pem(pem), ErrorKind::InvalidOptions);
-        fails(TlsOptions::new().client_auth_pem(pem, key), ErrorKind::InvalidOptions);
+        assert_fails(TlsOptions::new().add_root_pem(pem), ErrorKind::InvalidOptions);
+        assert_fails(TlsOptions::new().client_auth_pem(pem, key), ErrorKind::InvalidOptions);
     }
     for pem in ["", "no PEM at all", chain.as_str()] {
-        fails(TlsOptions::new().client_auth_pem(&chain, pem), ErrorKind::InvalidOptions);
+        assert_fails(TlsOptions::new().client_auth_pem(&chain, pem), ErrorKind::InvalidOptions);
     }
 }
 
@@ -78,7 +78,7 @@ fn pem_without_the_expected_items_is_refused() {
 fn a_key_of_another_certificate_is_refused() {
     let identity = authority().client("someone");
     let other = authority().client("someone else");
-    let given = trusting(authority()).client_auth_pem(identity.chain_pem(), other.key_pem());
+    let given = trust_only(authority()).client_auth_pem(identity.chain_pem(), other.key_pem());
     match given {
         Ok(tls) => refuses(with(SecureTransport::On, tls)),
         Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidOptions),
@@ -88,7 +88,7 @@ fn a_key_of_another_certificate_is_refused() {
 #[test]
 fn keys_are_not_shown() {
     let identity = authority().client("someone");
-    let tls = trusting(authority())
+    let tls = trust_only(authority())
         .client_auth_pem(identity.chain_pem(), identity.key_pem())
         .expect("the key matches the certificate");
     let options = with(SecureTransport::On, tls.clone());
@@ -117,23 +117,23 @@ fn modes_have_names() {
         assert_eq!(name.parse::<SecureTransport>().expect("it is a name"), mode);
     }
     for name in ["", "tls", "startTls", "On", "on ", "ssl", "start_tls"] {
-        fails(name.parse::<SecureTransport>(), ErrorKind::InvalidOptions);
+        assert_fails(name.parse::<SecureTransport>(), ErrorKind::InvalidOptions);
     }
     assert_eq!(SecureTransport::default(), SecureTransport::Off);
 }
 
 #[test]
 fn a_socket_reports_its_mode() {
-    story(|| {
-        let peer = Peer::reads();
+    with_watchdog(|| {
+        let peer = Peer::reading();
         let plain = sockeye::connect(peer.address()).expect("the address is valid");
         assert_eq!(plain.secure_transport(), SecureTransport::Off);
-        let peer = Peer::reads();
-        let options = with(SecureTransport::StartTls, trusting(authority()));
+        let peer = Peer::reading();
+        let options = with(SecureTransport::StartTls, trust_only(authority()));
         let upgradable = sockeye::connect_with(peer.address(), options).expect("they are valid");
         assert_eq!(upgradable.secure_transport(), SecureTransport::StartTls);
         assert!(!upgradable.upgraded());
-        let peer = TlsPeer::reads(&terms());
+        let peer = TlsPeer::reading(&server_config());
         let secure = open(&peer, secure());
         assert_eq!(secure.secure_transport(), SecureTransport::On);
         secure.abort();
@@ -158,13 +158,13 @@ mod a_configuration_of_rustls {
 
     #[test]
     fn is_used_unchanged() {
-        story(|| {
-            let peer = TlsPeer::reads(&terms().alpn(&["own"]));
+        with_watchdog(|| {
+            let peer = TlsPeer::reading(&server_config().alpn(&["own"]));
             let tls = TlsOptions::new().rustls_0_23_config(config()).server_name("localhost");
             let socket = open(&peer, with(SecureTransport::On, tls));
             assert_eq!(socket.opened().expect("it is open").alpn(), Some(b"own".as_slice()));
             socket.close().expect("the peer reads");
-            peer.gets(b"");
+            peer.assert_received(b"");
         });
     }
 

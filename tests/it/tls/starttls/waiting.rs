@@ -7,14 +7,14 @@ use super::*;
 #[test]
 fn close_and_abort_end_an_upgrade_that_waits_for_the_connection() {
     for end in [|socket: &Socket| socket.close().expect("the close succeeds"), Socket::abort] {
-        story(move || {
-            let (connector, go) = looks_up_on_cue(|| Ok(vec![Ipv4Addr::LOCALHOST.into()]));
+        with_watchdog(move || {
+            let (connector, go) = resolver_on_signal(|| Ok(vec![Ipv4Addr::LOCALHOST.into()]));
             let old = connector.connect_with(("good.test", 9), named()).expect("they are valid");
             let upgrading = old.clone();
-            let upgrade = blocked(move || upgrading.start_tls());
+            let upgrade = spawn_blocked(move || upgrading.start_tls());
             at_once(|| end(&old));
-            fails(upgrade.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(old.opened(), ErrorKind::Closed);
+            assert_fails(upgrade.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(old.opened(), ErrorKind::Closed);
             assert!(!old.upgraded());
             go.send(()).expect("the lookup waits for it");
         });
@@ -26,43 +26,43 @@ fn close_and_abort_end_an_upgrade_that_waits_for_the_connection() {
 #[test]
 fn of_two_upgrades_at_once_one_wins() {
     for _ in 0..20 {
-        story(|| {
+        with_watchdog(|| {
             let peer = agrees();
             let old = open(&peer, starttls());
             ask(&old);
             let start = Arc::new(Barrier::new(2));
             let upgrades = [(), ()].map(|()| {
                 let (old, start) = (old.clone(), Arc::clone(&start));
-                call(move || {
+                spawn_call(move || {
                     start.wait();
                     old.start_tls()
                 })
             });
-            let [one, other] = upgrades.map(|upgrade| upgrade.join_within(AT_ONCE));
+            let [one, other] = upgrades.map(|upgrade| upgrade.join_within(PROMPT));
             let (new, loser) = if one.is_ok() { (one, other) } else { (other, one) };
-            fails(loser, ErrorKind::InvalidState);
+            assert_fails(loser, ErrorKind::InvalidState);
             works(&new.expect("one of them wins"));
-            is_upgraded(&old);
+            assert_upgraded(&old);
         });
     }
 }
 
 #[test]
 fn an_upgrade_during_a_waiting_one_is_the_second() {
-    story(|| {
+    with_watchdog(|| {
         let peer = gated();
         let old = open(&peer, cramped());
-        fill(&old);
+        fill_send_buffer(&old);
         let mut writer = old.writer();
-        let writing = blocked(move || writer.write(b"w"));
+        let writing = spawn_blocked(move || writer.write(b"w"));
         let upgrading = old.clone();
-        let upgrade = blocked(move || upgrading.start_tls());
+        let upgrade = spawn_blocked(move || upgrading.start_tls());
         let upgrading = old.clone();
-        let second = call(move || upgrading.start_tls());
-        peer.cue();
+        let second = spawn_call(move || upgrading.start_tls());
+        peer.signal();
         writing.join().expect("the peer reads");
         works(&upgrade.join().expect("the upgrade may start"));
-        fails(second.join_within(AT_ONCE), ErrorKind::InvalidState);
+        assert_fails(second.join_within(PROMPT), ErrorKind::InvalidState);
     });
 }
 
@@ -71,8 +71,8 @@ fn an_upgrade_during_a_waiting_one_is_the_second() {
 /// Starts a peer with a small receive buffer that reads nothing before its cue, then reads plaintext up to the
 /// handshake.
 fn gated() -> TlsPeer {
-    TlsPeer::on(listen_with_room(4096), &terms(), |peer| {
-        peer.await_cue();
+    TlsPeer::on(listen_with_room(4096), &server_config(), |peer| {
+        peer.wait_signal();
         if peer.handshake_when_it_comes() {
             peer.echo();
         }
@@ -81,31 +81,31 @@ fn gated() -> TlsPeer {
 
 #[test]
 fn a_concurrent_write_is_accepted_before_the_handshake_or_not_at_all() {
-    story(|| {
+    with_watchdog(|| {
         let peer = gated();
         let old = open(&peer, cramped());
-        let taken = fill(&old);
+        let taken = fill_send_buffer(&old);
         let writers = [b'1', b'2'].map(|byte| {
             let mut writer = old.writer();
-            blocked(move || writer.write(&[byte; 500]))
+            spawn_blocked(move || writer.write(&[byte; 500]))
         });
         let upgrading = old.clone();
-        let upgrade = blocked(move || upgrading.start_tls());
+        let upgrade = spawn_blocked(move || upgrading.start_tls());
         assert!(!old.upgraded(), "the upgrade waits for the writes");
         // This write begins after the upgrade: the socket accepts it before the handshake, or not at all.
         let mut writer = old.writer();
-        let late = call(move || writer.write(&[b'3'; 500]));
-        peer.cue();
+        let late = spawn_call(move || writer.write(&[b'3'; 500]));
+        peer.signal();
         let [one, other] = writers.map(|writing| writing.join().expect("the peer reads"));
         let late = late.join().unwrap_or_else(|error| {
-            assert_eq!(kind_of(&error), ErrorKind::Upgraded);
+            assert_eq!(crate_kind(&error), ErrorKind::Upgraded);
             0
         });
         let new = upgrade.join().expect("the upgrade may start");
         works(&new);
-        is_upgraded(&old);
+        assert_upgraded(&old);
         new.close().expect("the peer reads");
-        let ending = peer.gets(b"hi there");
+        let ending = peer.assert_received(b"hi there");
         let count = |byte| ending.clear().iter().filter(|one| **one == byte).count();
         let counts = [b'w', b'1', b'2', b'3'].map(count);
         assert_eq!(
@@ -121,8 +121,8 @@ fn a_concurrent_write_is_accepted_before_the_handshake_or_not_at_all() {
 #[test]
 fn writers_that_never_stop_are_stopped_by_the_upgrade() {
     for round in 0..10 {
-        story(move || {
-            let peer = TlsPeer::plays(&terms(), |peer| {
+        with_watchdog(move || {
+            let peer = TlsPeer::scripted(&server_config(), |peer| {
                 assert!(peer.handshake_when_it_comes(), "a handshake arrives");
                 peer.echo();
             });
@@ -130,7 +130,7 @@ fn writers_that_never_stop_are_stopped_by_the_upgrade() {
             let writers: Vec<_> = (0..3)
                 .map(|_| {
                     let writer = old.writer();
-                    call(move || pour(writer, b'w', usize::MAX))
+                    spawn_call(move || write_until_error(writer, b'w', usize::MAX))
                 })
                 .collect();
             while old.stats().bytes_written < 100_000 * round {
@@ -140,14 +140,14 @@ fn writers_that_never_stop_are_stopped_by_the_upgrade() {
             let mut taken = 0;
             for writing in writers {
                 let (count, failure) = writing.join();
-                assert_eq!(kind_of(&failure.expect("it was upgraded")), ErrorKind::Upgraded);
+                assert_eq!(crate_kind(&failure.expect("it was upgraded")), ErrorKind::Upgraded);
                 taken += count;
             }
             assert_eq!(old.stats().bytes_written, taken as u64);
             works(&new);
             new.close().expect("the peer reads");
-            let ending = peer.gets(b"hi there");
-            same(ending.clear(), &vec![b'w'; taken]);
+            let ending = peer.assert_received(b"hi there");
+            assert_bytes_eq(ending.clear(), &vec![b'w'; taken]);
             ending.records();
         });
     }
@@ -156,30 +156,30 @@ fn writers_that_never_stop_are_stopped_by_the_upgrade() {
 #[test]
 fn the_connect_timeout_covers_the_wait_for_a_write() {
     const LIMIT: u64 = 1000;
-    story(|| {
+    with_watchdog(|| {
         let peer = gated();
         let old = open(&peer, cramped().connect_timeout(ms(LIMIT)));
-        let taken = fill(&old);
+        let taken = fill_send_buffer(&old);
         let mut writer = old.writer();
-        let writing = blocked(move || writer.write(b"1"));
+        let writing = spawn_blocked(move || writer.write(b"1"));
         let (result, took) = timed(|| old.start_tls());
         let error = result.expect_err("the write does not end");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.is_retryable(), "nothing has changed");
-        assert!(took >= ms(LIMIT) && took < ms(LIMIT) + AT_ONCE, "took {took:?}");
+        assert!(took >= ms(LIMIT) && took < ms(LIMIT) + PROMPT, "took {took:?}");
         assert!(!old.upgraded());
         assert!(writing.is_running());
         assert_eq!(old.phase(), Phase::Open);
-        fails(old.closed_timeout(ms(0)), ErrorKind::TimedOut);
+        assert_fails(old.closed_timeout(ms(0)), ErrorKind::TimedOut);
         // The connection continues in plaintext, and a later upgrade still succeeds.
-        peer.cue();
+        peer.signal();
         assert_eq!(writing.join().expect("the peer reads"), 1);
         (&old).write_all(b"23").expect("the peer reads");
         let new = old.start_tls().expect("the write has ended");
         works(&new);
-        is_upgraded(&old);
+        assert_upgraded(&old);
         new.close().expect("the peer reads");
-        let ending = peer.gets(b"hi there");
+        let ending = peer.assert_received(b"hi there");
         assert_eq!(&ending.clear()[taken..], b"123");
     });
 }
@@ -187,23 +187,23 @@ fn the_connect_timeout_covers_the_wait_for_a_write() {
 #[test]
 fn close_and_abort_end_an_upgrade_that_waits_for_a_write() {
     for end in [|socket: &Socket| drop(socket.close()), Socket::abort] {
-        story(move || {
+        with_watchdog(move || {
             let peer = gated();
             let old = open(&peer, cramped().close_timeout(ms(300)));
-            fill(&old);
+            fill_send_buffer(&old);
             let mut writer = old.writer();
-            let writing = blocked(move || writer.write(b"1"));
+            let writing = spawn_blocked(move || writer.write(b"1"));
             let upgrading = old.clone();
-            let upgrade = blocked(move || upgrading.start_tls());
+            let upgrade = spawn_blocked(move || upgrading.start_tls());
             let ending = old.clone();
-            let ended = call(move || end(&ending));
-            fails(upgrade.join_within(AT_ONCE), ErrorKind::Closed);
-            fails(writing.join_within(AT_ONCE), ErrorKind::Closed);
-            ended.join_within(ms(300) + AT_ONCE);
+            let ended = spawn_call(move || end(&ending));
+            assert_fails(upgrade.join_within(PROMPT), ErrorKind::Closed);
+            assert_fails(writing.join_within(PROMPT), ErrorKind::Closed);
+            ended.join_within(ms(300) + PROMPT);
             assert!(!old.upgraded());
-            fails(old.start_tls(), ErrorKind::InvalidState);
-            peer.cue();
-            peer.ending();
+            assert_fails(old.start_tls(), ErrorKind::InvalidState);
+            peer.signal();
+            peer.finish();
         });
     }
 }

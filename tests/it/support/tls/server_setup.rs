@@ -11,7 +11,7 @@ use super::{Authority, Identity, VERSIONS};
 
 /// A peer's certificates and settings.
 #[derive(Clone)]
-pub struct Terms {
+pub struct ServerSetup {
     identity: Identity,
     versions: Vec<TlsVersion>,
     groups: Option<&'static dyn SupportedKxGroup>,
@@ -30,9 +30,9 @@ enum Clients {
     Required(Arc<rustls::RootCertStore>),
 }
 
-impl Terms {
-    pub fn new(identity: Identity) -> Terms {
-        Terms {
+impl ServerSetup {
+    pub fn new(identity: Identity) -> ServerSetup {
+        ServerSetup {
             identity,
             versions: VERSIONS.to_vec(),
             groups: None,
@@ -44,46 +44,46 @@ impl Terms {
         }
     }
 
-    pub fn only(mut self, version: TlsVersion) -> Terms {
+    pub fn only(mut self, version: TlsVersion) -> ServerSetup {
         self.versions = vec![version];
         self
     }
 
     /// Accepts a key exchange with this group only.
-    pub fn group(mut self, group: &'static dyn SupportedKxGroup) -> Terms {
+    pub fn group(mut self, group: &'static dyn SupportedKxGroup) -> ServerSetup {
         self.groups = Some(group);
         self
     }
 
-    pub fn alpn(mut self, protocols: &[&str]) -> Terms {
+    pub fn alpn(mut self, protocols: &[&str]) -> ServerSetup {
         self.alpn = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         self
     }
 
-    pub fn asks_clients(mut self, authority: &Authority) -> Terms {
+    pub fn asks_clients(mut self, authority: &Authority) -> ServerSetup {
         self.clients = Clients::Asked(Arc::new(authority.roots()));
         self
     }
 
-    pub fn requires_clients(mut self, authority: &Authority) -> Terms {
+    pub fn requires_clients(mut self, authority: &Authority) -> ServerSetup {
         self.clients = Clients::Required(Arc::new(authority.roots()));
         self
     }
 
     /// Sends this many session tickets after a TLS 1.3 handshake.
-    pub fn tickets(mut self, count: usize) -> Terms {
+    pub fn tickets(mut self, count: usize) -> ServerSetup {
         self.tickets = Some(count);
         self
     }
 
     /// Allows sending data in TLS 1.3 before the client's Finished arrives.
-    pub fn speaks_early(mut self) -> Terms {
+    pub fn speaks_early(mut self) -> ServerSetup {
         self.half_rtt = true;
         self
     }
 
     /// Sends records of at most this many bytes.
-    pub fn fragments(mut self, most: usize) -> Terms {
+    pub fn fragments(mut self, most: usize) -> ServerSetup {
         self.fragments = Some(most);
         self
     }

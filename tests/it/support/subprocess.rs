@@ -7,34 +7,34 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::within;
+use super::with_limit;
 
 const PART: &str = "SOCKEYE_IT_PART";
 const DONE: &str = "part played to its end";
 
 /// Returns the part that this process has in a test, or `None` in the process that the user started.
-pub fn part() -> Option<String> {
+pub fn child_part() -> Option<String> {
     env::var(PART).ok()
 }
 
 /// Runs `body` of the test `name` (with its module) in a process of its own.
 #[track_caller]
-pub fn alone(name: &str, limit: Duration, body: impl FnOnce()) {
-    match part() {
-        Some(_) => play(body),
-        None => Actor::new(name, "alone").finishes(limit),
+pub fn in_subprocess(name: &str, limit: Duration, body: impl FnOnce()) {
+    match child_part() {
+        Some(_) => run_part(body),
+        None => TestProcess::new(name, "alone").expect_success(limit),
     }
 }
 
 /// Runs this process's part and prints a line at its end. Without the line, a filter that matches no test would pass as
 /// well.
-pub fn play(body: impl FnOnce()) {
+pub fn run_part(body: impl FnOnce()) {
     body();
     println!("\n{DONE}");
 }
 
 /// A copy of the test binary that runs one part of a test.
-pub struct Actor {
+pub struct TestProcess {
     child: Child,
     lines: BufReader<ChildStdout>,
     /// The process's standard error, such as expected panics. It is shown only if the test fails.
@@ -43,13 +43,13 @@ pub struct Actor {
     name: String,
 }
 
-impl Actor {
-    pub fn new(name: &str, part: &str) -> Actor {
-        Actor::start(name, part, Command::new(this_binary()))
+impl TestProcess {
+    pub fn new(name: &str, part: &str) -> TestProcess {
+        TestProcess::start(name, part, Command::new(this_binary()))
     }
 
     /// Starts the process with `command`, to which it adds the binary's arguments.
-    pub fn start(name: &str, part: &str, mut command: Command) -> Actor {
+    pub fn start(name: &str, part: &str, mut command: Command) -> TestProcess {
         let mut child = command
             .args([name, "--exact", "--nocapture", "--test-threads=1"])
             .env(PART, part)
@@ -61,12 +61,12 @@ impl Actor {
         let lines = BufReader::new(child.stdout.take().expect("it is piped"));
         let stderr = child.stderr.take().map(|stderr| thread::spawn(move || keep(stderr)));
         let input = child.stdin.take();
-        Actor { child, lines, stderr, input, name: name.to_owned() }
+        TestProcess { child, lines, stderr, input, name: name.to_owned() }
     }
 
     /// Waits for a line that begins with `word` and returns the rest of it.
     #[track_caller]
-    pub fn says(&mut self, word: &str) -> String {
+    pub fn expect_line(&mut self, word: &str) -> String {
         loop {
             let mut line = String::new();
             let count = self.lines.read_line(&mut line).expect("its output is text");
@@ -80,14 +80,14 @@ impl Actor {
         }
     }
 
-    pub fn tell(&mut self, line: &str) {
+    pub fn send_line(&mut self, line: &str) {
         let input = self.input.as_mut().expect("it is piped");
         writeln!(input, "{line}").expect("the other process reads its input");
     }
 
     /// Waits until the process has completed its part.
     #[track_caller]
-    pub fn finishes(mut self, limit: Duration) {
+    pub fn expect_success(mut self, limit: Duration) {
         drop(self.input.take());
         let name = self.name.clone();
         let id = self.child.id();
@@ -140,7 +140,7 @@ fn within_or_kill<T: Send + 'static>(
             let _ = kill_process(pid, Signal::KILL);
         }
     });
-    let value = within(limit + Duration::from_secs(5), work);
+    let value = with_limit(limit + Duration::from_secs(5), work);
     drop(over);
     killer.join().expect("it only waits");
     value
