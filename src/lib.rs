@@ -89,7 +89,7 @@ mod tls;
 pub mod ureq;
 
 #[cfg(sockeye_shuttle)]
-pub use driver::shuttle;
+pub use driver::shuttle as model;
 
 pub use address::SocketAddress;
 pub use driver::Descriptor;

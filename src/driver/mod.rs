@@ -199,7 +199,7 @@ impl LoopHandle {
     #[cfg(sockeye_shuttle)]
     #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
     fn get() -> Result<&'static LoopHandle, Fault> {
-        Ok(model::loop_handle())
+        Ok(shuttle::loop_handle())
     }
 
     /// Returns the handle, and starts the event loop if necessary. After a failure the next call may succeed.
@@ -217,7 +217,7 @@ impl LoopHandle {
     #[cfg(sockeye_shuttle)]
     #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
     fn get_if_started() -> Option<&'static LoopHandle> {
-        Some(model::loop_handle())
+        Some(shuttle::loop_handle())
     }
 
     /// Returns the handle if the event loop has been started.

@@ -75,6 +75,8 @@ pub(super) struct Session {
     /// The number of key updates answered since data was last sealed.
     key_update_replies: u8,
     require_close_notify: bool,
+    /// The size of the peer's certificates, in bytes, from the first state after the handshake.
+    certificates_size: Option<usize>,
     /// The duration of the handshake.
     handshake: Duration,
     /// The result of the handshake, kept if the connection may be lent.
@@ -164,6 +166,7 @@ impl Session {
             recv_deferred: false,
             close_notify_len: 0,
             key_update_replies: 0,
+            certificates_size: None,
             require_close_notify,
             handshake: Duration::ZERO,
             negotiated: None,
@@ -458,15 +461,18 @@ impl Session {
         }
     }
 
-    /// Processes the next state. Only during a handshake, provides the size of the certificates to the session cache:
-    /// for every record, that would cost about 1 % of a TLS round trip.
+    /// Processes the next state, and provides the size of the peer's certificates to the session cache.
     fn next_state_within_bounds(&mut self) -> bool {
+        let certificates = match self.certificates_size {
+            None => self.connection.as_ref().and_then(|it| it.peer_certificates()),
+            // They do not change after the handshake.
+            Some(size) => return with_certificates(Some(size), || self.process_state()),
+        };
+        let size = certificates.map(size_of_certificates);
         if !matches!(self.peer_state, PeerState::Handshaking) {
-            return self.process_state();
+            self.certificates_size = size;
         }
-        let certificates = self.connection.as_ref().and_then(|it| it.peer_certificates());
-        let certificates = certificates.map(size_of_certificates);
-        with_certificates(certificates, || self.process_state())
+        with_certificates(size, || self.process_state())
     }
 
     #[inline]

@@ -23,31 +23,31 @@ enum Peer {
 use Peer::{Fails, Opens, Silent};
 
 const REFUSED: Fault = Fault::Connect(111);
-const WANT: Fault = Fault::Io(24);
+const RESOURCE_ERROR: Fault = Fault::Io(24);
 
 #[test]
 fn a_fast_first_address_wins_and_no_other_is_dialled() {
-    let told = run(&[(v6(1), Opens(5)), (v4(1), Opens(5))]);
-    told.won(v6(1), 5);
-    told.dialled(&[(v6(1), 0)]);
+    let performed = run(&[(v6(1), Opens(5)), (v4(1), Opens(5))]);
+    performed.won(v6(1), 5);
+    performed.dialled(&[(v6(1), 0)]);
 }
 
 #[test]
 fn after_250_ms_the_second_address_is_dialled_and_the_first_continues() {
     run(&[(v6(1), Opens(249)), (v4(1), Opens(1))]).won(v6(1), 249);
-    let told = run(&[(v6(1), Opens(300)), (v4(1), Opens(5))]);
-    told.won(v4(1), 255);
-    told.dialled(&[(v6(1), 0), (v4(1), 250)]);
-    assert!(told.abandoned, "the loser is cancelled");
+    let performed = run(&[(v6(1), Opens(300)), (v4(1), Opens(5))]);
+    performed.won(v4(1), 255);
+    performed.dialled(&[(v6(1), 0), (v4(1), 250)]);
+    assert!(performed.abandoned, "the loser is cancelled");
     run(&[(v6(1), Opens(300)), (v4(1), Opens(100))]).won(v6(1), 300);
 }
 
 #[test]
 fn a_refusal_starts_the_next_attempt_at_once() {
-    let told = run(&[(v6(1), Fails(3, REFUSED)), (v4(1), Opens(4))]);
-    told.won(v4(1), 7);
-    told.dialled(&[(v6(1), 0), (v4(1), 3)]);
-    assert!(!told.abandoned, "there is nothing to cancel");
+    let performed = run(&[(v6(1), Fails(3, REFUSED)), (v4(1), Opens(4))]);
+    performed.won(v4(1), 7);
+    performed.dialled(&[(v6(1), 0), (v4(1), 3)]);
+    assert!(!performed.abandoned, "there is nothing to cancel");
 }
 
 #[test]
@@ -57,34 +57,36 @@ fn a_refused_second_address_does_not_shorten_the_first_attempt() {
 
 #[test]
 fn all_errors_are_kept_in_the_order_of_the_attempts() {
-    let told = run(&[(v6(1), Fails(400, Fault::Connect(113))), (v4(1), Fails(1, REFUSED))]);
-    assert_eq!(told.lost, Some((400, Fault::Connect(113))));
-    assert_eq!(told.attempts, [(v6(1), Fault::Connect(113)), (v4(1), REFUSED)]);
+    let performed = run(&[(v6(1), Fails(400, Fault::Connect(113))), (v4(1), Fails(1, REFUSED))]);
+    assert_eq!(performed.lost, Some((400, Fault::Connect(113))));
+    assert_eq!(performed.attempts, [(v6(1), Fault::Connect(113)), (v4(1), REFUSED)]);
 }
 
 #[test]
 fn an_empty_answer_is_an_error() {
-    let told = run(&[]);
-    assert_eq!(told.lost, Some((0, Fault::NoAddress)));
-    assert_eq!(told.attempts, []);
+    let performed = run(&[]);
+    assert_eq!(performed.lost, Some((0, Fault::NoAddress)));
+    assert_eq!(performed.attempts, []);
 }
 
 #[test]
 fn families_alternate_from_the_resolvers_first_choice() {
     let silent = |address| (address, Silent);
-    let told = run(&[v6(1), v6(2), v6(3), v4(1), v4(2)].map(silent));
-    told.dialled(&[(v6(1), 0), (v4(1), 250), (v6(2), 500), (v4(2), 750), (v6(3), 1000)]);
-    let told = run(&[v4(1), v6(1), v4(2), v6(2)].map(silent));
-    told.dialled(&[(v4(1), 0), (v6(1), 250), (v4(2), 500), (v6(2), 750)]);
-    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(TimerKind::Connect))));
-    assert!(told.attempts.iter().all(|(_, fault)| *fault == Fault::TimedOut(TimerKind::Connect)));
-    assert_eq!(told.attempts.len(), 4);
+    let performed = run(&[v6(1), v6(2), v6(3), v4(1), v4(2)].map(silent));
+    performed.dialled(&[(v6(1), 0), (v4(1), 250), (v6(2), 500), (v4(2), 750), (v6(3), 1000)]);
+    let performed = run(&[v4(1), v6(1), v4(2), v6(2)].map(silent));
+    performed.dialled(&[(v4(1), 0), (v6(1), 250), (v4(2), 500), (v6(2), 750)]);
+    assert_eq!(performed.lost, Some((30_000, Fault::TimedOut(TimerKind::Connect))));
+    assert!(
+        performed.attempts.iter().all(|(_, fault)| *fault == Fault::TimedOut(TimerKind::Connect))
+    );
+    assert_eq!(performed.attempts.len(), 4);
 }
 
 #[test]
 fn duplicates_are_dialled_once_and_the_number_of_addresses_is_bounded() {
-    let told = run(&[(v4(1), Fails(1, REFUSED)); 1000]);
-    assert_eq!(told.attempts, [(v4(1), REFUSED)]);
+    let performed = run(&[(v4(1), Fails(1, REFUSED)); 1000]);
+    assert_eq!(performed.attempts, [(v4(1), REFUSED)]);
     let many: Vec<_> = (0..10_000).map(|n| (v4(n), Fails(0, REFUSED))).collect();
     assert_eq!(run(&many).attempts.len(), MAX_ADDRESSES);
 }
@@ -92,14 +94,14 @@ fn duplicates_are_dialled_once_and_the_number_of_addresses_is_bounded() {
 #[test]
 fn at_most_eight_attempts_are_in_flight_and_the_next_replaces_the_oldest() {
     let silent: Vec<_> = (0..64).map(|n| (v4(n), Silent)).collect();
-    let told = run(&silent);
+    let performed = run(&silent);
     let place = |n: u64| v4(u16::try_from(n).unwrap());
     let dialled: Vec<_> = (0..64).map(|n| (place(n), n * 250)).collect();
-    told.dialled(&dialled);
+    performed.dialled(&dialled);
     let given_up: Vec<_> = (0..56).map(|n| (place(n), (n + 8) * 250)).collect();
-    assert_eq!(told.given_up, given_up);
-    assert_eq!(told.lost, Some((30_000, Fault::TimedOut(TimerKind::Connect))));
-    let faults: Vec<_> = told.attempts.iter().map(|(_, fault)| *fault).collect();
+    assert_eq!(performed.given_up, given_up);
+    assert_eq!(performed.lost, Some((30_000, Fault::TimedOut(TimerKind::Connect))));
+    let faults: Vec<_> = performed.attempts.iter().map(|(_, fault)| *fault).collect();
     assert!(faults[..56].iter().all(|fault| *fault == Fault::Superseded), "{faults:?}");
     assert!(faults[56..].iter().all(|fault| *fault == Fault::TimedOut(TimerKind::Connect)));
 }
@@ -109,23 +111,23 @@ fn a_cancelled_attempt_can_not_win() {
     let mut peers: Vec<_> = (0..9).map(|n| (v4(n), Silent)).collect();
     peers[0].1 = Opens(2_100);
     peers[8].1 = Opens(500);
-    let told = run(&peers);
-    assert_eq!(told.given_up, [(v4(0), 2_000)]);
-    told.won(v4(8), 2_500);
+    let performed = run(&peers);
+    assert_eq!(performed.given_up, [(v4(0), 2_000)]);
+    performed.won(v4(8), 2_500);
 }
 
 #[test]
 fn ipv4_addresses_that_arrive_first_wait_50_ms_for_ipv6() {
     let peers = [(v4(1), Opens(30)), (v6(1), Opens(30))];
-    let told = in_parts(&peers, &[(0, &[v4(1)]), (40, &[v6(1)])]);
-    told.dialled(&[(v6(1), 40)]);
-    let told = in_parts(&peers, &[(0, &[v4(1)]), (60, &[v6(1)])]);
-    told.dialled(&[(v4(1), 50)]);
-    told.won(v4(1), 80);
-    let told = in_parts(&peers, &[(0, &[v6(1)]), (60, &[v4(1)])]);
-    told.dialled(&[(v6(1), 0)]);
-    let told = in_parts(&peers, &[(0, &[v4(1)]), (20, &[])]);
-    told.dialled(&[(v4(1), 20)]);
+    let performed = in_parts(&peers, &[(0, &[v4(1)]), (40, &[v6(1)])]);
+    performed.dialled(&[(v6(1), 40)]);
+    let performed = in_parts(&peers, &[(0, &[v4(1)]), (60, &[v6(1)])]);
+    performed.dialled(&[(v4(1), 50)]);
+    performed.won(v4(1), 80);
+    let performed = in_parts(&peers, &[(0, &[v6(1)]), (60, &[v4(1)])]);
+    performed.dialled(&[(v6(1), 0)]);
+    let performed = in_parts(&peers, &[(0, &[v4(1)]), (20, &[])]);
+    performed.dialled(&[(v4(1), 20)]);
     // After the wait, the timer is gone.
     let start = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Host), start);
@@ -141,8 +143,8 @@ fn ipv4_addresses_that_arrive_first_wait_50_ms_for_ipv6() {
 #[test]
 fn ipv4_addresses_that_arrive_after_ipv6_wait_only_for_their_turn() {
     let peers = [(v6(1), Silent), (v4(1), Opens(1))];
-    let told = in_parts(&peers, &[(0, &[v6(1)]), (10, &[v4(1)]), (600, &[])]);
-    told.dialled(&[(v6(1), 0), (v4(1), 250)]);
+    let performed = in_parts(&peers, &[(0, &[v6(1)]), (10, &[v4(1)]), (600, &[])]);
+    performed.dialled(&[(v6(1), 0), (v4(1), 250)]);
 }
 
 #[test]
@@ -162,46 +164,46 @@ fn answers_before_the_start_or_after_the_last_one_are_ignored() {
 #[test]
 fn a_late_answer_joins_the_race() {
     let peers = [(v6(1), Silent), (v4(1), Opens(1))];
-    let told = in_parts(&peers, &[(0, &[v6(1)]), (100, &[v4(1)])]);
-    told.dialled(&[(v6(1), 0), (v4(1), 250)]);
-    let told = in_parts(&peers, &[(0, &[v6(1)]), (700, &[v4(1)])]);
-    told.dialled(&[(v6(1), 0), (v4(1), 700)]);
+    let performed = in_parts(&peers, &[(0, &[v6(1)]), (100, &[v4(1)])]);
+    performed.dialled(&[(v6(1), 0), (v4(1), 250)]);
+    let performed = in_parts(&peers, &[(0, &[v6(1)]), (700, &[v4(1)])]);
+    performed.dialled(&[(v6(1), 0), (v4(1), 700)]);
     let refused = [(v6(1), Fails(1, REFUSED)), (v4(1), Opens(1))];
-    let told = in_parts(&refused, &[(0, &[v6(1)]), (700, &[v4(1)])]);
-    told.won(v4(1), 701);
+    let performed = in_parts(&refused, &[(0, &[v6(1)]), (700, &[v4(1)])]);
+    performed.won(v4(1), 701);
 }
 
 #[test]
 fn an_attempt_without_resources_is_retried_when_some_are_freed() {
     // The second attempt finds no descriptor. The third does, because the first was closed.
     let mut wants = 1;
-    let told = Run::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Opens(5))])
+    let performed = RaceRun::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Opens(5))])
         .with(|address| {
             let want = address == v4(1) && wants > 0;
             wants -= u32::from(want);
-            want.then_some(Fails(0, WANT))
+            want.then_some(Fails(0, RESOURCE_ERROR))
         })
         .run();
-    told.dialled(&[(v6(1), 0), (v4(1), 250), (v4(1), 500)]);
-    told.won(v4(1), 505);
-    let told = run(&[(v6(1), Fails(0, WANT)), (v4(1), Fails(0, WANT))]);
-    assert_eq!(told.lost, Some((0, WANT)));
+    performed.dialled(&[(v6(1), 0), (v4(1), 250), (v4(1), 500)]);
+    performed.won(v4(1), 505);
+    let performed = run(&[(v6(1), Fails(0, RESOURCE_ERROR)), (v4(1), Fails(0, RESOURCE_ERROR))]);
+    assert_eq!(performed.lost, Some((0, RESOURCE_ERROR)));
     // The retry counts as the same attempt.
     let mut wants = 1;
-    let told = Run::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Fails(5, REFUSED))])
+    let performed = RaceRun::new(&[(v6(1), Fails(600, REFUSED)), (v4(1), Fails(5, REFUSED))])
         .with(|address| {
             let want = address == v4(1) && wants > 0;
             wants -= u32::from(want);
-            want.then_some(Fails(0, WANT))
+            want.then_some(Fails(0, RESOURCE_ERROR))
         })
         .run();
-    assert_eq!(told.attempts, [(v6(1), REFUSED), (v4(1), REFUSED)]);
+    assert_eq!(performed.attempts, [(v6(1), REFUSED), (v4(1), REFUSED)]);
 }
 
 #[test]
 fn the_error_lists_a_lack_of_resources_and_the_failures_of_other_addresses() {
-    let told = run(&[(v6(1), Fails(0, WANT)), (v4(1), Fails(1, REFUSED))]);
-    assert_eq!(told.attempts, [(v6(1), WANT), (v4(1), REFUSED)]);
+    let performed = run(&[(v6(1), Fails(0, RESOURCE_ERROR)), (v4(1), Fails(1, REFUSED))]);
+    assert_eq!(performed.attempts, [(v6(1), RESOURCE_ERROR), (v4(1), REFUSED)]);
 }
 
 #[test]
@@ -209,9 +211,9 @@ fn with_a_fixed_port_attempts_run_one_after_another() {
     let mut config = Config::new(Target::Host);
     config.bind = Some("0.0.0.0:4000".parse().unwrap());
     let peers = [(v4(1), Fails(900, REFUSED)), (v6(1), Opens(1)), (v4(2), Opens(5))];
-    let told = Run { config, ..Run::new(&peers) }.run();
-    told.dialled(&[(v4(1), 0), (v4(2), 900)]);
-    told.won(v4(2), 905);
+    let performed = RaceRun { config, ..RaceRun::new(&peers) }.run();
+    performed.dialled(&[(v4(1), 0), (v4(2), 900)]);
+    performed.won(v4(2), 905);
 }
 
 #[test]
@@ -222,11 +224,11 @@ fn only_allowed_addresses_are_dialled_and_they_determine_the_error() {
         (v6(2), Fails(5, Fault::Connect(113))),
         (v4(2), Opens(1)),
     ];
-    let denying = || Run::new(&peers).denying(&[v6(1), v4(2)]);
-    let told = denying().run();
-    told.dialled(&[(v4(1), 0), (v6(2), 5)]);
-    assert_eq!(told.lost, Some((10, Fault::Connect(113))));
-    let kinds: Vec<_> = told.attempts.iter().map(|(at, fault)| (*at, fault.kind())).collect();
+    let denying = || RaceRun::new(&peers).denying(&[v6(1), v4(2)]);
+    let performed = denying().run();
+    performed.dialled(&[(v4(1), 0), (v6(2), 5)]);
+    assert_eq!(performed.lost, Some((10, Fault::Connect(113))));
+    let kinds: Vec<_> = performed.attempts.iter().map(|(at, fault)| (*at, fault.kind())).collect();
     let (denied, connect) = (ErrorKind::Denied, ErrorKind::Connect);
     let of = |address, kind| (address, kind);
     // Denied addresses fail before any address is dialled.
@@ -234,20 +236,21 @@ fn only_allowed_addresses_are_dialled_and_they_determine_the_error() {
         kinds,
         [of(v6(1), denied), of(v4(2), denied), of(v4(1), connect), of(v6(2), connect)]
     );
-    let told = Run { parts: vec![(0, vec![v6(1)]), (40, vec![v4(1)])], ..denying() }.run();
-    told.dialled(&[(v4(1), 40)]);
+    let performed = RaceRun { parts: vec![(0, vec![v6(1)]), (40, vec![v4(1)])], ..denying() }.run();
+    performed.dialled(&[(v4(1), 40)]);
     // This holds too if the denied address arrives last.
-    let told = Run { parts: vec![(0, vec![v4(1)]), (400, vec![v6(1)])], ..denying() }.run();
-    assert_eq!(told.lost, Some((400, REFUSED)));
+    let performed =
+        RaceRun { parts: vec![(0, vec![v4(1)]), (400, vec![v6(1)])], ..denying() }.run();
+    assert_eq!(performed.lost, Some((400, REFUSED)));
 }
 
 #[test]
 fn if_every_address_is_denied_none_is_dialled() {
     let peers = [(v6(1), Opens(1)), (v4(1), Opens(1))];
-    let told = Run::new(&peers).denying(&[v6(1), v4(1)]).run();
-    told.dialled(&[]);
-    assert_eq!(told.lost.map(|(at, fault)| (at, fault.kind())), Some((0, ErrorKind::Denied)));
-    assert_eq!(told.attempts.len(), 2);
+    let performed = RaceRun::new(&peers).denying(&[v6(1), v4(1)]).run();
+    performed.dialled(&[]);
+    assert_eq!(performed.lost.map(|(at, fault)| (at, fault.kind())), Some((0, ErrorKind::Denied)));
+    assert_eq!(performed.attempts.len(), 2);
 }
 
 #[test]
@@ -255,8 +258,8 @@ fn every_part_of_an_answer_is_checked() {
     let parts = vec![(0, vec![v6(1)]), (100, vec![v4(1), v6(2)]), (200, vec![v4(2), v6(3)])];
     let opens = |address| (address, Opens(500));
     let peers = [v6(1), v4(1), v6(2), v4(2), v6(3)].map(opens);
-    let told = Run { parts, ..Run::new(&peers).denying(&[v4(1), v6(2), v6(3)]) }.run();
-    told.dialled(&[(v6(1), 0), (v4(2), 250)]);
+    let performed = RaceRun { parts, ..RaceRun::new(&peers).denying(&[v4(1), v6(2), v6(3)]) }.run();
+    performed.dialled(&[(v6(1), 0), (v4(2), 250)]);
 }
 
 #[test]
@@ -476,22 +479,24 @@ fn the_timeout_error_names_the_step() {
 #[test]
 fn a_close_at_any_time_ends_a_race_at_once() {
     for cancel_at in [0, 5, 251, 600] {
-        let told =
-            Run { cancel_at: Some(cancel_at), ..Run::new(&[(v6(1), Silent), (v4(1), Silent)]) };
-        let told = told.run();
-        assert_eq!(told.lost, Some((cancel_at, Fault::Closed)));
-        assert!(told.abandoned);
+        let performed = RaceRun {
+            cancel_at: Some(cancel_at),
+            ..RaceRun::new(&[(v6(1), Silent), (v4(1), Silent)])
+        };
+        let performed = performed.run();
+        assert_eq!(performed.lost, Some((cancel_at, Fault::Closed)));
+        assert!(performed.abandoned);
     }
 }
 
-fn run(peers: &[(SocketAddr, Peer)]) -> Told {
-    Run::new(peers).run()
+fn run(peers: &[(SocketAddr, Peer)]) -> PerformedActions {
+    RaceRun::new(peers).run()
 }
 
 /// Runs a race with the answer in parts, each with its time in milliseconds.
-fn in_parts(peers: &[(SocketAddr, Peer)], parts: &[(u64, &[SocketAddr])]) -> Told {
+fn in_parts(peers: &[(SocketAddr, Peer)], parts: &[(u64, &[SocketAddr])]) -> PerformedActions {
     let parts = parts.iter().map(|&(at, addresses)| (at, addresses.to_vec())).collect();
-    Run { parts, ..Run::new(peers) }.run()
+    RaceRun { parts, ..RaceRun::new(peers) }.run()
 }
 
 fn v4(host: u16) -> SocketAddr {
@@ -503,7 +508,7 @@ fn v6(host: u16) -> SocketAddr {
     SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, host], 1))
 }
 
-struct Run<'a> {
+struct RaceRun<'a> {
     config: Config,
     peers: BTreeMap<SocketAddr, Peer>,
     parts: Vec<(u64, Vec<SocketAddr>)>,
@@ -513,7 +518,7 @@ struct Run<'a> {
 
 /// The events of a race, with times in milliseconds.
 #[derive(Debug, Default)]
-struct Told {
+struct PerformedActions {
     dialled: Vec<(SocketAddr, u64)>,
     won: Option<(SocketAddr, u64)>,
     lost: Option<(u64, Fault)>,
@@ -528,9 +533,9 @@ enum Event {
     Cancel,
 }
 
-impl<'a> Run<'a> {
+impl<'a> RaceRun<'a> {
     fn new(peers: &[(SocketAddr, Peer)]) -> Self {
-        Run {
+        RaceRun {
             config: Config::new(Target::Host),
             peers: peers.iter().copied().collect(),
             parts: vec![(0, peers.iter().map(|(address, _)| *address).collect())],
@@ -551,9 +556,9 @@ impl<'a> Run<'a> {
         self
     }
 
-    fn run(mut self) -> Told {
+    fn run(mut self) -> PerformedActions {
         let start = Instant::now();
-        let mut told = Told::default();
+        let mut performed = PerformedActions::default();
         let mut machine = Machine::new(self.config.clone(), start);
         assert_eq!(machine.start(start).collect::<Vec<_>>(), [Action::Resolve]);
         let mut events: BTreeMap<(u64, usize), Event> = BTreeMap::new();
@@ -595,7 +600,7 @@ impl<'a> Run<'a> {
             for (place, action) in actions.into_iter().enumerate() {
                 match action {
                     Action::Attempt { id, address } => {
-                        told.dialled.push((address, now));
+                        performed.dialled.push((address, now));
                         let peer = (self.override_peer)(address);
                         let (after, result) = match peer.unwrap_or(self.peers[&address]) {
                             Opens(after) => (after, Ok(Endpoints { remote: address, local: None })),
@@ -604,30 +609,32 @@ impl<'a> Run<'a> {
                         };
                         events.insert((now + after, serial * 8 + place), Event::Ended(id, result));
                     }
-                    Action::Attach { id, .. } => told.won = Some((told.dialled[id.0].0, now)),
-                    Action::CancelAttempts => told.abandoned = true,
+                    Action::Attach { id, .. } => {
+                        performed.won = Some((performed.dialled[id.0].0, now))
+                    }
+                    Action::CancelAttempts => performed.abandoned = true,
                     Action::CancelAttempt { id } => {
                         assert!(!machine.is_attempt_pending(id));
-                        told.given_up.push((told.dialled[id.0].0, now));
+                        performed.given_up.push((performed.dialled[id.0].0, now));
                     }
                     _ => {}
                 }
             }
             match machine.opened() {
                 None => {}
-                Some(Ok(())) => return told,
+                Some(Ok(())) => return performed,
                 Some(Err(fault)) => {
-                    told.lost = Some((now, fault));
-                    told.attempts = pairs(&machine);
-                    return told;
+                    performed.lost = Some((now, fault));
+                    performed.attempts = pairs(&machine);
+                    return performed;
                 }
             }
         }
-        told
+        performed
     }
 }
 
-impl Told {
+impl PerformedActions {
     fn won(&self, address: SocketAddr, after: u64) {
         assert_eq!(self.won, Some((address, after)), "{self:?}");
     }
@@ -669,7 +676,9 @@ fn a_retried_attempt_restarts_its_duration() {
     let at = |millis| begun + Duration::from_millis(millis);
     drop(machine.handle(Input::Resolved(Ok(&[v6(1), v4(1)])), begun));
     drop(machine.handle(Input::TimerExpired, at(250)));
-    drop(machine.handle(Input::Attempted { id: AttemptId(1), result: Err(WANT) }, at(251)));
+    drop(
+        machine.handle(Input::Attempted { id: AttemptId(1), result: Err(RESOURCE_ERROR) }, at(251)),
+    );
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Err(REFUSED) }, at(400)));
     drop(machine.handle(Input::Attempted { id: AttemptId(1), result: Err(REFUSED) }, at(407)));
     let lasted: Vec<_> = machine.attempts().iter().map(|attempt| attempt.elapsed).collect();

@@ -103,11 +103,11 @@ fn reads_return_data_from_before_a_reset_and_then_the_reset_or_an_earlier_eof() 
         let ReadStep::Recv(permit) = machine.read() else { panic!("bytes may be left") };
         drop(machine.handle_recv_event(permit, RecvEvent::Eof, now));
         match (machine.read(), after) {
-            (ReadStep::Fail(told), Some(after)) => assert_eq!(told, after),
+            (ReadStep::Fail(actions), Some(after)) => assert_eq!(actions, after),
             (ReadStep::Eof, None) => {}
             (step, after) => panic!("{step:?} where {after:?} was expected"),
         }
-        assert!(matches!(machine.write(), WriteStep::Fail(told) if told == fault));
+        assert!(matches!(machine.write(), WriteStep::Fail(actions) if actions == fault));
     }
 }
 
@@ -315,21 +315,21 @@ impl Life {
     }
 
     fn see(&mut self, actions: Vec<Action>) {
-        let told = |what| actions.contains(&what);
-        if told(Action::Opened) {
-            assert!(told(Action::Readable) && told(Action::Writable), "waiters are woken");
+        let has = |what| actions.contains(&what);
+        if has(Action::Opened) {
+            assert!(has(Action::Readable) && has(Action::Writable), "waiters are woken");
         }
         match &self.receiving {
             None => self.reader_told = false,
             Some(permit) => {
-                self.reader_told |= told(Action::Readable);
+                self.reader_told |= has(Action::Readable);
                 assert!(self.reader_told || self.machine.permits_recv(permit), "readers are woken");
             }
         }
         match &self.sending {
             None => self.writer_told = false,
             Some(permit) => {
-                self.writer_told |= told(Action::Writable);
+                self.writer_told |= has(Action::Writable);
                 assert!(self.writer_told || self.machine.permits_send(permit), "writers are woken");
             }
         }

@@ -182,8 +182,8 @@ fn free_space_in_the_send_queue_wakes_only_a_waiting_writer() {
         let permit = waits.then(|| wire.permit());
         let mut transmit = wire.lent.take().expect("a transmit buffer is lent");
         transmit.sent(usize::MAX);
-        let told: Vec<_> = wire.machine.transmit_done(&mut transmit).collect();
-        assert_eq!(told.contains(&Action::Writable), waits, "{told:?}");
+        let actions: Vec<_> = wire.machine.transmit_done(&mut transmit).collect();
+        assert_eq!(actions.contains(&Action::Writable), waits, "{actions:?}");
         let _ = permit;
     }
 }
@@ -194,8 +194,11 @@ fn a_handshake_does_not_receive_while_it_transmits() {
     let mut hello = wire.machine.next_transmit().expect("a ClientHello is queued");
     assert!(wire.machine.begin_background_recv().is_none());
     hello.sent(usize::MAX);
-    let told: Vec<_> = wire.machine.transmit_done(&mut hello).collect();
-    assert!(told.contains(&Action::DriveRecv), "the deferred receive is requested again: {told:?}");
+    let actions: Vec<_> = wire.machine.transmit_done(&mut hello).collect();
+    assert!(
+        actions.contains(&Action::DriveRecv),
+        "the deferred receive is requested again: {actions:?}"
+    );
     assert!(wire.machine.begin_background_recv().is_some());
 }
 

@@ -37,11 +37,11 @@ fn a_session_that_can_not_begin_fails_the_connect_or_upgrade_with_the_reason() {
     let mut config = machine_config();
     config.tls = Some(setup);
     let mut machine = Machine::new(config, now);
-    let told: Vec<_> = machine.start(now).collect();
-    let [Action::Attempt { id, .. }] = told[..] else { panic!("{told:?}") };
+    let actions: Vec<_> = machine.start(now).collect();
+    let [Action::Attempt { id, .. }] = actions[..] else { panic!("{actions:?}") };
     let result = Ok(Endpoints { remote: wire::address(), local: None });
-    let told: Vec<_> = machine.handle(Input::Attempted { id, result }, now).collect();
-    assert!(matches!(told[..], [Action::Attach { .. }, Action::BeginHandshake]), "{told:?}");
+    let actions: Vec<_> = machine.handle(Input::Attempted { id, result }, now).collect();
+    assert!(matches!(actions[..], [Action::Attach { .. }, Action::BeginHandshake]), "{actions:?}");
     begin(&mut machine, now);
     check(&machine);
 }
@@ -52,8 +52,8 @@ fn begin(machine: &mut Machine, now: Instant) {
     assert!(machine.lend_to_begin().is_none(), "it is lent once");
     loan.begin_handshake();
     let (discarded, actions) = machine.restore(loan, now);
-    let told: Vec<_> = actions.collect();
-    assert!(told.contains(&Action::Opened) && told.contains(&Action::Closed), "{told:?}");
+    let actions: Vec<_> = actions.collect();
+    assert!(actions.contains(&Action::Opened) && actions.contains(&Action::Closed), "{actions:?}");
     assert!(discarded.is_none() && machine.take_discarded().is_some());
 }
 

@@ -122,17 +122,17 @@ fn a_close_that_waits_for_a_lent_session_times_out() {
 fn the_handshakes_result_is_known_while_the_session_is_lent_and_after_an_abort() {
     for version in VERSIONS {
         let mut wire = receiving(version);
-        let told = |machine: &Machine| {
-            let negotiated = machine.negotiated().expect("the handshake is complete");
-            (negotiated.tls.version(), negotiated.tls.peer_certificates().count())
+        let negotiated = |machine: &Machine| {
+            let result = machine.negotiated().expect("the handshake is complete");
+            (result.tls.version(), result.tls.peer_certificates().count())
         };
-        let (tls, certificates) = told(&wire.machine);
+        let (tls, certificates) = negotiated(&wire.machine);
         assert_eq!(certificates, 1);
         wire.handle(Input::Abort);
-        assert_eq!(told(&wire.machine), (tls, 1));
+        assert_eq!(negotiated(&wire.machine), (tls, 1));
         let loan = wire.loan.take().expect("it is lent");
         assert!(wire.restore(loan).is_some());
-        assert_eq!(told(&wire.machine), (tls, 1));
+        assert_eq!(negotiated(&wire.machine), (tls, 1));
         assert!(wire.machine.take_discarded().is_some());
         assert!(wire.machine.take_discarded().is_none(), "it is taken once");
     }

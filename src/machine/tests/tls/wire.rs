@@ -380,10 +380,10 @@ impl Wire {
             match self.server.process_new_packets() {
                 Ok(state) => self.server_saw_close_notify |= state.peer_has_closed(),
                 Err(error) => {
-                    let told = matches!(error, rustls::Error::AlertReceived(_));
+                    let actions = matches!(error, rustls::Error::AlertReceived(_));
                     // After a corrupted ServerHello, the two sides have different keys.
                     assert!(
-                        told || self.mangled,
+                        actions || self.mangled,
                         "the server rejects the client's records: {error}"
                     );
                 }
