@@ -38,8 +38,8 @@ fn dial(targets: &[String]) -> Result<(), Box<dyn Error>> {
     let connector = Connector::builder().egress(EgressRules::workers()).build()?;
     for target in targets {
         let options = SocketOptions::new().connect_timeout(LIMIT);
-        let told = connector.connect_with(target, options).and_then(|socket| socket.opened());
-        match told {
+        let message = connector.connect_with(target, options).and_then(|socket| socket.opened());
+        match message {
             Ok(info) => println!("{target}: connected to {:?}", info.remote_address()),
             Err(error) => println!("{target}: {:?}: {error}", error.kind()),
         }
@@ -66,7 +66,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
 
     let preview = |what: &str, url: String| {
         // The scope closes the sockets that the fetch leaves open.
-        let told = connector.scope(|scope| {
+        let message = connector.scope(|scope| {
             let connect = |address: SocketAddress| {
                 let options = SocketOptions::new().connect_timeout(LIMIT).read_timeout(LIMIT);
                 scope.connect_with(address, options)
@@ -74,7 +74,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
             fetch(&url, connect)
         });
         println!("-- {what}\n   {url}");
-        match told {
+        match message {
             Ok(page) => println!("   {page}\n"),
             Err(error) => match sockeye::Error::from_io(&error) {
                 Some(error) => println!("   {:?}: {error}\n", error.kind()),

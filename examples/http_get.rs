@@ -165,7 +165,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
         println!("-- {url}, within {limit:?}");
         match get(&url, server.trusted()?, limit, &mut io::stdout().lock()).map_err(explain) {
             Err(error) if pause > 0 => println!("{error}"),
-            told => told?,
+            message => message?,
         }
         match server.join() {
             // The server may still be writing.

@@ -28,13 +28,13 @@ const MAX_MAILS: u32 = 10;
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
     let password = || std::env::var("IMAP_PASSWORD").map_err(|_| "IMAP_PASSWORD is not set");
-    let told = match arguments.as_slice() {
+    let message = match arguments.as_slice() {
         [] => demonstrate(),
         [server, user] => fetch(server, tls, user, &password()?, "INBOX"),
         [server, user, mailbox] => fetch(server, tls, user, &password()?, mailbox),
         _ => Err("usage: imap_fetch [HOST:PORT USER [MAILBOX]] [--ca FILE]".into()),
     };
-    told.map_err(explain)
+    message.map_err(explain)
 }
 
 fn fetch(
@@ -135,7 +135,7 @@ fn serve(mut stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let (tag, command) = line.trim_end().split_once(' ').unwrap_or_default();
-        let (told, last) = match command {
+        let (message, last) = match command {
             "LOGIN \"salmon\" \"secret\"" => (String::new(), false),
             "EXAMINE \"INBOX\"" => ("* 2 EXISTS\r\n".into(), false),
             "FETCH 1:2 BODY.PEEK[HEADER.FIELDS (SUBJECT)]" => {
@@ -147,7 +147,7 @@ fn serve(mut stream: TcpStream, tls: ServerConnection) -> io::Result<()> {
             other => return Err(io::Error::other(format!("unexpected: {other:?}"))),
         };
         let stream = reader.get_mut();
-        stream.write_all(format!("{told}{tag} OK\r\n").as_bytes())?;
+        stream.write_all(format!("{message}{tag} OK\r\n").as_bytes())?;
         if last {
             stream.conn.send_close_notify();
             return stream.flush();

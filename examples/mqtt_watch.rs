@@ -38,12 +38,12 @@ const MAX_MESSAGE: u32 = 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
-    let told = match arguments.as_slice() {
+    let message = match arguments.as_slice() {
         [] => demonstrate(),
         [broker, topic, count] => watch(broker, tls, topic, count.parse()?, PING),
         _ => Err("usage: mqtt_watch [HOST:PORT TOPIC COUNT] [--ca FILE]".into()),
     };
-    told.map_err(explain)
+    message.map_err(explain)
 }
 
 fn watch(

@@ -32,7 +32,7 @@ const MAX_MESSAGE: i32 = 16 * 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
-    let told = match arguments.as_slice() {
+    let message = match arguments.as_slice() {
         [] => demonstrate(),
         [server, user, database, statement] => {
             let password = std::env::var("PGPASSWORD").map_err(|_| "PGPASSWORD is not set")?;
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => Err("usage: postgres_query [HOST:PORT USER DATABASE SQL] [--ca FILE]".into()),
     };
-    told.map_err(explain)
+    message.map_err(explain)
 }
 
 fn query(
@@ -121,7 +121,7 @@ impl Session {
                 return Err("a message that is too long".into());
             }
             match Message::parse(&mut self.buffer)? {
-                Some(Message::ErrorResponse(error)) => return Err(told(&error)?.into()),
+                Some(Message::ErrorResponse(error)) => return Err(error_text(&error)?.into()),
                 Some(message) => return Ok(message),
                 None => {
                     let mut bytes = [0; 8192];
@@ -175,7 +175,7 @@ fn text(row: &DataRowBody) -> Result<String, Box<dyn Error>> {
     Ok(row.ranges().map(value).collect::<Vec<_>>()?.join("\t"))
 }
 
-fn told(error: &ErrorResponseBody) -> io::Result<String> {
+fn error_text(error: &ErrorResponseBody) -> io::Result<String> {
     let message = error.fields().find(|field| Ok(field.type_() == b'M'))?;
     let text = message.map(|field| String::from_utf8_lossy(field.value_bytes()).into_owned());
     Ok(format!("the server says: {}", text.unwrap_or_default()))

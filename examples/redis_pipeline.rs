@@ -31,12 +31,12 @@ const RECORD: usize = 16 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
-    let told = match arguments.as_slice() {
+    let message = match arguments.as_slice() {
         [] => demonstrate(),
         [url] => count(url, tls),
         _ => Err("usage: redis_pipeline [URL] [--ca FILE]".into()),
     };
-    told.map_err(explain)
+    message.map_err(explain)
 }
 
 fn count(url: &str, tls: TlsOptions) -> Result<(), Box<dyn Error>> {

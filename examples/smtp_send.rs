@@ -29,12 +29,12 @@ const MAX_ANSWER: u64 = 64 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
-    let told = match arguments.as_slice() {
+    let message = match arguments.as_slice() {
         [] => demonstrate(),
         [server, from, to] => send(server, tls, from, to, &io::read_to_string(io::stdin())?),
         _ => Err("usage: smtp_send [HOST:PORT FROM TO] [--ca FILE]".into()),
     };
-    told.map_err(explain)
+    message.map_err(explain)
 }
 
 fn send(
@@ -146,7 +146,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
         let server = Embedded::start(move |stream, tls| serve(stream, tls, offers))?;
         match send(&server.address, server.trusted()?, "me@localhost", "you@localhost", mail) {
             Err(error) if !honest => println!("{error}"),
-            told => told?,
+            message => message?,
         }
         server.join()?;
     }

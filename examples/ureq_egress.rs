@@ -66,11 +66,11 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
         let url = format!("http://news.test:{}/{path}", internet.port());
         match fetch(&agent, &url) {
             Err(ureq::Error::Io(error)) => {
-                let told = sockeye::Error::from_io(&error).ok_or("no error of a socket")?;
-                if told.kind() != ErrorKind::Denied {
-                    return Err(format!("{path}: {told}").into());
+                let message = sockeye::Error::from_io(&error).ok_or("no error of a socket")?;
+                if message.kind() != ErrorKind::Denied {
+                    return Err(format!("{path}: {message}").into());
                 }
-                println!("a redirect {path}: {told}");
+                println!("a redirect {path}: {message}");
             }
             other => return Err(format!("{path}: {other:?}").into()),
         }

@@ -38,7 +38,7 @@ const MAX_QUEUE: usize = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (arguments, tls) = arguments()?;
-    let told = match arguments.as_slice() {
+    let receiver = match arguments.as_slice() {
         [] => demonstrate(),
         [url] => {
             let lines = iter::from_fn(|| io::stdin().lines().next()?.ok().map(Message::text));
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => Err("usage: websocket [URL] [--ca FILE]".into()),
     };
-    told.map_err(explain)
+    receiver.map_err(explain)
 }
 
 /// Sends the messages and then a close, and passes incoming messages to `hear` until the server closes.
@@ -72,8 +72,8 @@ fn talk(
     // Not joined: it may wait for input that never comes.
     let program = queue.clone();
     thread::spawn(move || {
-        let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        for message in messages.chain([Message::Close(Some(farewell))]) {
+        let close_frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        for message in messages.chain([Message::Close(Some(close_frame))]) {
             if program.send(Outgoing::Message(message)).is_err() {
                 return; // the connection has ended
             }
@@ -201,8 +201,8 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     const MESSAGES: usize = 200;
     let server = Embedded::start(echo)?;
     // Only the last message waits for its predecessors, so that a ping is answered before the close.
-    let (tell, told) = mpsc::channel();
-    let last = iter::once_with(move || told.recv().map_or(0, |()| MESSAGES - 1));
+    let (sender, receiver) = mpsc::channel();
+    let last = iter::once_with(move || receiver.recv().map_or(0, |()| MESSAGES - 1));
     let numbers = (0..MESSAGES - 1).chain(last);
     let messages = numbers.map(|number| Message::text(format!("{number:010000}")));
     let mut heard = 0;
@@ -210,7 +210,7 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
         assert!(message.to_text().is_ok_and(|text| text.parse() == Ok(heard)), "out of order");
         heard += 1;
         if heard == MESSAGES - 1 {
-            let _ = tell.send(());
+            let _ = sender.send(());
         }
     })?;
     server.join()?;

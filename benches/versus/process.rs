@@ -36,11 +36,11 @@ impl Running {
                 }
             }
         });
-        let (told, errors) = mpsc::channel();
+        let (message, errors) = mpsc::channel();
         thread::spawn(move || {
             let mut text = String::new();
             complaints.read_to_string(&mut text).ok();
-            told.send(text).ok();
+            message.send(text).ok();
         });
         Ok(Self { name, child, input, lines, errors })
     }

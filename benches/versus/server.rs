@@ -144,24 +144,24 @@ fn accept(listener: &TcpListener, service: Service) -> io::Result<()> {
         match service {
             Service::Close => drop(stream),
             Service::Hold | Service::EchoAndHold => held.push(stream),
-            Service::Echo => attend(stream, |mut stream| echo(&mut stream, || ())),
+            Service::Echo => spawn_service(stream, |mut stream| echo(&mut stream, || ())),
             Service::LateEcho => {
-                attend(stream, |mut stream| echo(&mut stream, || thread::sleep(LATE)));
+                spawn_service(stream, |mut stream| echo(&mut stream, || thread::sleep(LATE)));
             }
-            Service::OpenEcho => attend(stream, |mut stream| {
+            Service::OpenEcho => spawn_service(stream, |mut stream| {
                 let result = echo(&mut stream, || ());
                 std::mem::forget(stream);
                 result
             }),
-            Service::Sink => attend(stream, sink),
-            Service::Source => attend(stream, source),
+            Service::Sink => spawn_service(stream, sink),
+            Service::Source => spawn_service(stream, source),
             Service::Secure(service) => held.extend(secure::receive(service, stream)?),
         }
     }
 }
 
 /// Errors of a connection are ignored, because clients come and go.
-fn attend(stream: TcpStream, work: fn(TcpStream) -> io::Result<()>) {
+fn spawn_service(stream: TcpStream, work: fn(TcpStream) -> io::Result<()>) {
     thread::spawn(move || {
         stream.set_nodelay(true).ok();
         work(stream).ok();

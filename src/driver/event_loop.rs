@@ -519,11 +519,11 @@ impl EventLoop {
         if self.scan_buffer.is_empty() {
             self.scan_again = self.loop_handle.idle_list().take_idle(&mut self.scan_buffer);
         }
-        while let Some(Taken { socket, slot: spot, reads_seen: turns }) = self.scan_buffer.pop() {
+        while let Some(Taken { socket, slot, reads_seen }) = self.scan_buffer.pop() {
             let Some(connection) = socket.upgrade() else { continue };
             catch_and_log(|| {
                 connection.fail_on_panic(|| {
-                    if connection.poll_idle(spot, turns, self.loop_handle) {
+                    if connection.poll_idle(slot, reads_seen, self.loop_handle) {
                         self.update_interest(&connection);
                     }
                 });

@@ -193,13 +193,13 @@ mod tests {
 
     #[test]
     fn a_pattern_is_displayed_in_canonical_form() {
-        for (text, told) in [
+        for (text, shown) in [
             ("Example.COM.", "example.com"),
             ("*.Example.COM", "*.example.com"),
             ("[::FFFF:10.0.0.1]", "10.0.0.1"),
             ("[2001:DB8:0::1]", "2001:db8::1"),
         ] {
-            assert_eq!(Pattern::parse(text).unwrap().to_string(), told);
+            assert_eq!(Pattern::parse(text).unwrap().to_string(), shown);
         }
     }
 

@@ -158,12 +158,12 @@ impl BlockedCalls {
         let reader = socket.reader();
         let call = move || {
             let result = read(reader, 64);
-            let told = CallReport::now(result.as_ref().map(drop).map_err(copy));
+            let message = CallReport::now(result.as_ref().map(drop).map_err(copy));
             assert!(
                 result.is_err() || result.is_ok_and(|bytes| bytes.is_empty()),
                 "the read returned bytes"
             );
-            told
+            message
         };
         self.0.push(("read", spawn_blocked(call)));
         self
@@ -199,21 +199,26 @@ impl BlockedCalls {
     /// Checks that each call ends with this error, or cleanly if it is `None`, soon after the cause.
     #[track_caller]
     pub fn at_once(self, cause: Instant, kind: impl Into<Option<ErrorKind>>) {
-        self.told(cause, Duration::ZERO, kind);
+        self.assert_ended(cause, Duration::ZERO, kind);
     }
 
     /// Checks that each call ends with this error, no earlier than the deadline and within twice that time.
     #[track_caller]
-    pub fn told(self, since: Instant, deadline: Duration, kind: impl Into<Option<ErrorKind>>) {
+    pub fn assert_ended(
+        self,
+        since: Instant,
+        deadline: Duration,
+        kind: impl Into<Option<ErrorKind>>,
+    ) {
         let kind = kind.into();
         // The kernel counts its own deadlines in ticks of at most 10 ms.
         let earliest = deadline.saturating_sub(Duration::from_millis(10));
         let latest = 2 * deadline + SLACK;
         for (name, call) in self.0 {
             let left = (latest + SLACK).saturating_sub(since.elapsed());
-            let told = call.join_within(left.max(PROMPT));
-            let after = told.at.saturating_duration_since(since);
-            assert_eq!(told.kind, kind, "the error of {name}, after {after:?}");
+            let message = call.join_within(left.max(PROMPT));
+            let after = message.at.saturating_duration_since(since);
+            assert_eq!(message.kind, kind, "the error of {name}, after {after:?}");
             assert!(
                 earliest <= after && after <= latest,
                 "{name} returned after {after:?}, with a deadline of {deadline:?}"
@@ -221,17 +226,17 @@ impl BlockedCalls {
         }
     }
 
-    /// Does the same as [`told`](Self::told) for a deadline of the kernel, which may end early.
+    /// Does the same as [`assert_ended`](Self::assert_ended) for a deadline of the kernel, which may end early.
     #[track_caller]
     pub fn told_by_the_system(self, since: Instant, deadline: Duration, kind: ErrorKind) {
         // The kernel counts from the last segment of the peer, which came a little before the fault.
         let before = since.checked_sub(deadline).expect("the clock has run for longer");
         let latest = 3 * deadline + SLACK;
         for (name, call) in self.0 {
-            let told = call.join_within((latest + SLACK).saturating_sub(before.elapsed()));
-            let after = told.at.saturating_duration_since(since);
-            assert_eq!(told.kind, Some(kind), "the error of {name}, after {after:?}");
-            assert!(told.at.duration_since(before) <= latest, "{name} returned after {after:?}");
+            let message = call.join_within((latest + SLACK).saturating_sub(before.elapsed()));
+            let after = message.at.saturating_duration_since(since);
+            assert_eq!(message.kind, Some(kind), "the error of {name}, after {after:?}");
+            assert!(message.at.duration_since(before) <= latest, "{name} returned after {after:?}");
         }
     }
 }

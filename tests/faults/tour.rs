@@ -87,9 +87,9 @@ pub fn upgraded(site: &Site) -> Result<(), Error> {
     let address = Site::address(site.upgraded, 3);
     let mode = SecureTransport::StartTls;
     let mut plain = sockeye::connect_with(address, limits(site.options(mode)))?;
-    told(plain.write_all(ASK))?;
+    known(plain.write_all(ASK))?;
     let mut go = [0; GO.len()];
-    told(plain.read_exact(&mut go))?;
+    known(plain.read_exact(&mut go))?;
     let socket = plain.start_tls()?;
     socket.opened()?;
     exchange(&socket, b"upgraded")?;
@@ -135,10 +135,10 @@ fn both_ways_at_once(site: &Site) -> Result<(), Error> {
     let mut socket = sockeye::connect_with(address, options)?;
     socket.opened()?;
     let mut reader = socket.reader();
-    let read = move || told(reader.read_exact(&mut vec![0; LEN]));
+    let read = move || known(reader.read_exact(&mut vec![0; LEN]));
     // If std cannot spawn this thread, that is not the library's failure.
     let Ok(reading) = thread::Builder::new().spawn(read) else { return Ok(()) };
-    let written = told(socket.write_all(&[b'b'; LEN]));
+    let written = known(socket.write_all(&[b'b'; LEN]));
     let read = reading.join().expect("it does not panic");
     written.and(read)?;
     socket.close()
@@ -148,16 +148,16 @@ fn both_ways_at_once(site: &Site) -> Result<(), Error> {
 fn closed_with_unread_data(site: &Site) -> Result<(), Error> {
     let options = limits(site.options(SecureTransport::Off));
     let mut socket = sockeye::connect_with(Site::address(site.plain, 5), options)?;
-    told(socket.write_all(&[b'u'; 4096]))?;
-    told(socket.read_exact(&mut [0]))?;
+    known(socket.write_all(&[b'u'; 4096]))?;
+    known(socket.read_exact(&mut [0]))?;
     socket.close()
 }
 
 fn exchange(mut socket: &Socket, bytes: &[u8]) -> Result<(), Error> {
-    told(socket.write_all(bytes))?;
-    told(socket.flush())?;
+    known(socket.write_all(bytes))?;
+    known(socket.flush())?;
     let mut back = vec![0; bytes.len()];
-    told(socket.read_exact(&mut back))?;
+    known(socket.read_exact(&mut back))?;
     assert_eq!(back, bytes, "the echo");
     Ok(())
 }
@@ -165,7 +165,7 @@ fn exchange(mut socket: &Socket, bytes: &[u8]) -> Result<(), Error> {
 fn to_the_end(mut socket: &Socket) -> Result<(), Error> {
     socket.writer().close()?;
     let mut rest = Vec::new();
-    told(socket.read_to_end(&mut rest))?;
+    known(socket.read_to_end(&mut rest))?;
     assert!(rest.is_empty(), "the echo has no more bytes");
     socket.closed_timeout(LIMIT)
 }
@@ -175,7 +175,7 @@ fn limits(options: SocketOptions) -> SocketOptions {
 }
 
 /// Returns the crate's error, which every failed read or write must carry.
-fn told<T>(result: io::Result<T>) -> Result<T, Error> {
+fn known<T>(result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|error| match Error::from_io(&error) {
         Some(inner) => inner.clone(),
         None => panic!("not an error of this crate: {error:?}"),

@@ -86,8 +86,8 @@ fn play(order: &Order, pem: &str) -> Report {
     report.cpu = self::cpu() - cpu;
     let (before, watched) = (self::cpu(), Instant::now());
     let stays_open = [String::from("Open"), format!("Fails({:?})", ErrorKind::TimedOut)];
-    let patience = if stays_open.contains(&report.outcome) { SHORT } else { LIMIT };
-    report.settled = settled(&socket, patience);
+    let limit = if stays_open.contains(&report.outcome) { SHORT } else { LIMIT };
+    report.settled = settled(&socket, limit);
     thread::sleep(AFTERWARDS.saturating_sub(watched.elapsed()));
     report.afterwards = self::cpu() - before;
     report.grown = memory.grown();
@@ -191,8 +191,8 @@ fn is_of_the_call(socket: &Socket, error: &Error) -> bool {
     error.kind() == ErrorKind::TimedOut && socket.phase() != Phase::Closed
 }
 
-fn settled(socket: &Socket, patience: Duration) -> String {
-    match socket.closed_timeout(patience) {
+fn settled(socket: &Socket, limit: Duration) -> String {
+    match socket.closed_timeout(limit) {
         Err(error) if is_of_the_call(socket, &error) => String::from("Open"),
         result => outcome(result),
     }

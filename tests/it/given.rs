@@ -167,7 +167,7 @@ fn a_descriptor_that_is_no_tcp_connection_is_named_in_the_error() {
 
     use socket2::{Domain, Type};
 
-    let told = |descriptor: OwnedFd, kind: ErrorKind, sort: &str| {
+    let assert_refused = |descriptor: OwnedFd, kind: ErrorKind, sort: &str| {
         let stream = TcpStream::from(descriptor);
         let error = Connector::global()
             .adopt(stream, SocketOptions::new())
@@ -184,34 +184,34 @@ fn a_descriptor_that_is_no_tcp_connection_is_named_in_the_error() {
         let udp = || UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         let connected = udp();
         connected.connect(address).expect("connecting a UDP socket sends nothing");
-        told(udp().into(), InvalidState, "a UDP socket");
-        told(connected.into(), InvalidState, "a UDP socket");
-        told(listener.into(), InvalidState, "a listening socket");
+        assert_refused(udp().into(), InvalidState, "a UDP socket");
+        assert_refused(connected.into(), InvalidState, "a UDP socket");
+        assert_refused(listener.into(), InvalidState, "a listening socket");
         let (one, other) = UnixStream::pair().expect("a socket pair can be created");
-        told(one.into(), InvalidState, "a Unix-domain socket");
-        told(other.into(), InvalidState, "a Unix-domain socket");
+        assert_refused(one.into(), InvalidState, "a Unix-domain socket");
+        assert_refused(other.into(), InvalidState, "a Unix-domain socket");
         let datagrams = UnixDatagram::unbound().expect("a socket can be created");
-        told(datagrams.into(), InvalidState, "a Unix-domain socket");
+        assert_refused(datagrams.into(), InvalidState, "a Unix-domain socket");
         let (reads, writes) = rustix::pipe::pipe().expect("a pipe can be created");
-        told(reads, InvalidState, "not a socket");
-        told(writes, InvalidState, "not a socket");
+        assert_refused(reads, InvalidState, "not a socket");
+        assert_refused(writes, InvalidState, "not a socket");
         let file = File::open("/dev/null").expect("the file exists");
-        told(file.into(), InvalidState, "not a socket");
+        assert_refused(file.into(), InvalidState, "not a socket");
         for domain in [Domain::IPV4, Domain::IPV6] {
             let socket = socket2::Socket::new(domain, Type::STREAM, None)
                 .expect("the system supports the family");
-            told(socket.into(), Connect, "not connected");
+            assert_refused(socket.into(), Connect, "not connected");
         }
         let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
             .expect("a socket can be created");
         bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port is free");
-        told(bound.into(), Connect, "not connected");
+        assert_refused(bound.into(), Connect, "not connected");
         let hole = crate::support::peer::black_hole();
         let connecting = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
             .expect("a socket can be created");
         connecting.set_nonblocking(true).expect("every socket has the option");
         connecting.connect(&hole.address.into()).expect_err("the peer does not answer");
-        told(connecting.into(), Connect, "still connecting");
+        assert_refused(connecting.into(), Connect, "still connecting");
     });
 }
 
@@ -324,8 +324,9 @@ fn a_detached_connection_keeps_all_unread_data() {
         assert_fails(read(&socket, 1), ErrorKind::Upgraded);
         assert_fails((&socket).write(b"x"), ErrorKind::Upgraded);
         assert_fails(socket.detach(), ErrorKind::Upgraded);
-        let told = read(socket.reader(), 1).expect_err("the stream has the connection").to_string();
-        assert!(told.contains("detached"), "{told}");
+        let message =
+            read(socket.reader(), 1).expect_err("the stream has the connection").to_string();
+        assert!(message.contains("detached"), "{message}");
         assert_eq!(connector.open_sockets(), 0);
         drop(socket);
 

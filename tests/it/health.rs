@@ -296,13 +296,13 @@ fn over_tls_a_reset_after_unread_data_is_seen() {
 #[test]
 fn a_key_update_is_neither_data_nor_an_end_and_is_answered() {
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = TlsPeer::secured(&server_config().only(TlsVersion::Tls13), move |peer| {
             peer.line().update_keys().expect("the other end reads");
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
         });
         let socket = tls::open(&peer, tls::options(authority()));
-        told.recv().expect("the peer has asked");
+        receiver.recv().expect("the peer has asked");
         check(&socket, Is::Idle);
         (&socket).write_all(b"with new keys").expect("the peer reads");
         socket.close().expect("the peer reads");

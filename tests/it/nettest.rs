@@ -255,9 +255,9 @@ fn ends_blocked_calls(way: Opening, end: impl FnOnce(&Socket) + Send + 'static) 
         assert_eq!(crate_kind(&failure.expect("the peer does not read")), ErrorKind::Closed);
         // Over TLS the close may have timed out instead.
         for late in [read(&socket, 1).failure(), (&socket).write(b"late").failure()] {
-            let told = late == Some(ErrorKind::Closed)
+            let message = late == Some(ErrorKind::Closed)
                 || (way != Opening::Plain && late == Some(ErrorKind::TimedOut));
-            assert!(told, "{late:?}");
+            assert!(message, "{late:?}");
         }
     });
 }

@@ -100,9 +100,9 @@ mod in_the_system {
     fn takes(options: TcpOptions) {
         let listener = listen();
         let address = listener.local_addr().expect("it listens");
-        let told = format!("{options:?}");
-        let socket = sockeye::connect_with(address, tcp(options)).expect(&told);
-        socket.opened().expect(&told);
+        let message = format!("{options:?}");
+        let socket = sockeye::connect_with(address, tcp(options)).expect(&message);
+        socket.opened().expect(&message);
     }
 
     /// Linux doubles the requested size.

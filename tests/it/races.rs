@@ -159,12 +159,12 @@ fn ends_race_with_reads_writes_and_waits_without_a_hang() {
             let waiting = spawn_call(move || waiter.closed());
             dither(&mut random);
             finish(end, &socket);
-            let patience = Duration::from_secs(20);
-            let outcome = waiting.join_within(patience).failure();
+            let limit = Duration::from_secs(20);
+            let outcome = waiting.join_within(limit).failure();
             assert_eq!(outcome, end.outcome(), "round {round}, {end:?}: closed()");
-            let read = reading.join_within(patience).failure();
+            let read = reading.join_within(limit).failure();
             assert_eq!(read, end.of_a_read(), "round {round}, {end:?}: the reader");
-            let (_, failure) = writing.join_within(patience);
+            let (_, failure) = writing.join_within(limit);
             let written = failure.as_ref().map(crate_kind);
             let fits = matches!(written, None | Some(ErrorKind::Closed));
             assert!(fits, "round {round}, {end:?}: the writer got {written:?}");

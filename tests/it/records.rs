@@ -232,10 +232,10 @@ fn a_socket_without_a_connection_shows_no_peer() {
 
 #[test]
 fn buffers_do_not_show_their_contents() {
-    let mut intake = RecvBuf::new();
-    intake.spare_mut()[..SENT.len()].copy_from_slice(SENT.as_bytes());
-    intake.advance(SENT.len());
-    is_discreet(&intake);
-    assert_eq!(format!("{intake:?}"), format!("Intake {{ filled: {}, .. }}", SENT.len()));
+    let mut recv_buf = RecvBuf::new();
+    recv_buf.spare_mut()[..SENT.len()].copy_from_slice(SENT.as_bytes());
+    recv_buf.advance(SENT.len());
+    is_discreet(&recv_buf);
+    assert_eq!(format!("{recv_buf:?}"), format!("Intake {{ filled: {}, .. }}", SENT.len()));
     assert_eq!(format!("{:?}", Transmit::default()), "Parcel { len: 0, .. }");
 }

@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::example::{run, text, told};
+use crate::support::example::{run, stderr_text, text};
 
 /// The longest time that a step may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -31,8 +31,8 @@ fn the_connect_tool_speaks_tls_from_the_start() {
     let (address, server) = serve(|stream| echo(secure(stream)));
     let tool = Tool::new(&["--tls", "--alpn", "h2,echo/1", "-v"]).trusting();
     let Some(output) = tool.run(name, address, "salmon") else { return };
-    let told = told(&output);
-    assert_eq!(output.stdout, b"salmon", "{told}");
+    let message = stderr_text(&output);
+    assert_eq!(output.stdout, b"salmon", "{message}");
     for line in [
         "connect:   protocol      TLS 1.3\n",
         "connect:   cipher suite  TLS13_",
@@ -43,7 +43,7 @@ fn the_connect_tool_speaks_tls_from_the_start() {
         "connect:   certificates  2, of ",
         "6 bytes sent, 6 bytes received\n",
     ] {
-        assert!(told.contains(line), "{line:?} is missing in:\n{told}");
+        assert!(message.contains(line), "{line:?} is missing in:\n{message}");
     }
     assert_eq!(output.status.code(), Some(0));
     server.end();
@@ -55,7 +55,7 @@ fn the_connect_tool_is_quiet_over_tls_by_default() {
     for args in [&["--tls"][..], &["--tls", "--server-name=fish.test"]] {
         let (address, server) = serve(|stream| echo(secure(stream)));
         let Some(output) = Tool::new(args).trusting().run(name, address, "salmon") else { return };
-        assert_eq!(told(&output), "");
+        assert_eq!(stderr_text(&output), "");
         assert_eq!(output.stdout, b"salmon");
         assert_eq!(output.status.code(), Some(0));
         server.end();
@@ -73,7 +73,7 @@ fn the_connect_tool_prints_the_certificates_as_pem() {
     assert_eq!(printed, IDENTITY.chain);
     // Other tools may wrap the lines at a different length.
     let others: String = IDENTITY.pem.lines().map(|line| format!("{line}\n")).collect();
-    assert_eq!(told(&output), others);
+    assert_eq!(stderr_text(&output), others);
     assert_eq!(output.status.code(), Some(0));
     server.end();
 }
@@ -112,7 +112,7 @@ fn the_connect_tool_exits_with_3_if_an_end_over_tls_may_be_a_truncation() {
         end(&tls.sock)
     });
     let Some(output) = Tool::new(&["--tls"]).trusting().run(name, address, "") else { return };
-    assert!(told(&output).contains("without close_notify"), "{}", told(&output));
+    assert!(stderr_text(&output).contains("without close_notify"), "{}", stderr_text(&output));
     assert_eq!(output.stdout, b"half a tru");
     assert_eq!(output.status.code(), Some(3));
     server.end();
@@ -154,11 +154,11 @@ fn the_connect_tool_upgrades_with_each_protocol() {
         });
         let tool = Tool::new(&["--starttls", protocol, "-v"]).trusting();
         let Some(output) = tool.run(name, address, "salmon") else { return };
-        let told = told(&output);
-        assert_eq!(output.stdout, b"salmon", "{protocol}: {told}");
+        let message = stderr_text(&output);
+        assert_eq!(output.stdout, b"salmon", "{protocol}: {message}");
         let said = if protocol == "postgres" { "server: 'S'" } else { "STARTTLS\"" };
         for line in [said, "protocol      TLS 1.3", "6 bytes sent, 6 bytes received"] {
-            assert!(told.contains(line), "{protocol}: {line:?} is missing in:\n{told}");
+            assert!(message.contains(line), "{protocol}: {line:?} is missing in:\n{message}");
         }
         assert_eq!(output.status.code(), Some(0), "{protocol}");
         server.end();
@@ -288,7 +288,7 @@ fn the_starttls_example_shows_an_upgrade_and_two_that_are_refused() {
         assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
     }
     assert_eq!(shown.matches("PASS").count(), 1, "a password was sent in plaintext:\n{shown}");
-    assert_eq!(told(&output), "");
+    assert_eq!(stderr_text(&output), "");
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -478,14 +478,17 @@ impl Tool {
 /// Checks that the tool printed the fault and no data, and exited with this code.
 #[track_caller]
 fn check_failed(output: &Output, code: i32, fault: &str) {
-    let told = told(output);
-    assert!(told.starts_with("connect: ") && told.contains(fault), "no {fault:?} in:\n{told}");
+    let message = stderr_text(output);
     assert!(
-        !told.contains('\x1b'),
-        "the server's control characters reached the terminal: {told:?}"
+        message.starts_with("connect: ") && message.contains(fault),
+        "no {fault:?} in:\n{message}"
+    );
+    assert!(
+        !message.contains('\x1b'),
+        "the server's control characters reached the terminal: {message:?}"
     );
     assert_eq!(text(&output.stdout), "");
-    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert_eq!(output.status.code(), Some(code), "{message}");
 }
 
 /// A file with this text, removed when the value is dropped.

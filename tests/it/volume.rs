@@ -43,18 +43,18 @@ fn small_buffers_limit_unread_data_at_the_peer() {
 fn small_buffers_limit_unread_data_from_the_peer() {
     const ASKED: usize = 1000;
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = Peer::scripted(move |wire| {
             for _ in 0..2 {
-                tell.send(wire.send_until_full(ms(500))).expect("the test waits for it");
+                sender.send(wire.send_until_full(ms(500))).expect("the test waits for it");
             }
         });
         let little = TcpOptions::new().recv_buffer_size(16 * 1024);
         let socket = open_with(&peer, SocketOptions::new().tcp(little));
-        let sent = told.recv().expect("the peer reports it");
+        let sent = receiver.recv().expect("the peer reports it");
         assert_eq!(socket.stats().bytes_read, 0);
         assert_eq!(read(&socket, ASKED).expect("it waits").len(), ASKED);
-        let more = told.recv().expect("the peer reports it");
+        let more = receiver.recv().expect("the peer reports it");
         assert_eq!(socket.stats().bytes_read, ASKED as u64);
         assert!(sent + more < 6 << 20, "{sent} and {more} bytes were accepted, {ASKED} read");
         // All of it is unread: none is lost, and none was read ahead.

@@ -75,14 +75,14 @@ fn close_abort_and_eof_agree_on_one_outcome() {
         assert_eq!(closer.join().unwrap(), Ok(()));
         aborter.join().unwrap();
         assert_eq!(test.socket.closed().map_err(|error| error.kind()), closed);
-        let farewell = match closed {
+        let peer_saw = match closed {
             Ok(()) => PeerSaw::Fin,
             Err(kind) => {
                 assert_eq!(kind, ErrorKind::Closed);
                 PeerSaw::Reset
             }
         };
-        test.assert_peer_saw(farewell);
+        test.assert_peer_saw(peer_saw);
     });
 }
 
@@ -118,8 +118,8 @@ fn shutdown_ends_a_concurrent_connect() {
             Ok(socket) => {
                 let ended = socket.closed().map_err(|error| error.kind());
                 assert_eq!(ended, Ok(()));
-                let told = socket.opened().map(drop).map_err(|error| error.kind());
-                assert!(matches!(told, Ok(()) | Err(ErrorKind::Closed)), "{told:?}");
+                let message = socket.opened().map(drop).map_err(|error| error.kind());
+                assert!(matches!(message, Ok(()) | Err(ErrorKind::Closed)), "{message:?}");
                 true
             }
             Err(error) => {

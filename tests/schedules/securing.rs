@@ -98,8 +98,8 @@ fn close_ends_a_handshake_or_an_open_connection() {
         let closer = spawn(move || socket.close().map_err(|error| error.kind()));
         let (bytes, _) = TlsPeer::new(test.peer, 0).serve(b"");
         assert_eq!(closer.join().unwrap(), Ok(()));
-        let told = reader.join().unwrap();
-        assert!(matches!(told.as_deref(), Ok([]) | Err(ErrorKind::Closed)), "{told:?}");
+        let message = reader.join().unwrap();
+        assert!(matches!(message.as_deref(), Ok([]) | Err(ErrorKind::Closed)), "{message:?}");
         let accepted = writer.join().unwrap().unwrap_or_else(|kind| {
             assert_eq!(kind, ErrorKind::Closed);
             0
@@ -169,8 +169,11 @@ fn close_abort_or_a_limit_ends_a_handshake_with_foreign_code() {
             socket.abort();
         });
         TlsPeer::new(test.peer, 0).serve(b"");
-        let told = opener.join().unwrap();
-        assert!(matches!(told, Ok(()) | Err(ErrorKind::Closed | ErrorKind::TimedOut)), "{told:?}");
+        let message = opener.join().unwrap();
+        assert!(
+            matches!(message, Ok(()) | Err(ErrorKind::Closed | ErrorKind::TimedOut)),
+            "{message:?}"
+        );
         assert_eq!(closer.join().unwrap(), Ok(()));
         aborter.join().unwrap();
         assert_eq!(test.connector.open_sockets(), 0);
@@ -218,7 +221,7 @@ impl TlsPeer {
     fn serve(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
-            let (came, farewell) = self.peer.wait_any();
+            let (came, peer_saw) = self.peer.wait_any();
             self.take(&came);
             if !sent && !self.tls.is_handshaking() {
                 sent = true;
@@ -226,11 +229,11 @@ impl TlsPeer {
                 self.tls.send_close_notify();
             }
             self.flush();
-            if sent || farewell.is_some() {
+            if sent || peer_saw.is_some() {
                 self.peer.end();
             }
-            if let Some(farewell) = farewell {
-                return (self.received, farewell);
+            if let Some(peer_saw) = peer_saw {
+                return (self.received, peer_saw);
             }
         }
     }
@@ -239,19 +242,19 @@ impl TlsPeer {
     fn serve_after_some(mut self, bytes: &[u8]) -> (Vec<u8>, PeerSaw) {
         let mut sent = false;
         loop {
-            let (came, farewell) = self.peer.wait_any();
+            let (came, peer_saw) = self.peer.wait_any();
             self.take(&came);
             if !sent && !self.tls.is_handshaking() {
                 sent = true;
                 self.tls.writer().write_all(bytes).expect("it is buffered");
             }
-            if farewell.is_some() {
+            if peer_saw.is_some() {
                 self.tls.send_close_notify();
             }
             self.flush();
-            if let Some(farewell) = farewell {
+            if let Some(peer_saw) = peer_saw {
                 self.peer.end();
-                return (self.received, farewell);
+                return (self.received, peer_saw);
             }
         }
     }

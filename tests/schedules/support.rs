@@ -41,10 +41,10 @@ impl TestSocket {
     /// Waits until the peer sees the end of the connection, and returns the bytes before it. Checks that the socket
     /// has freed its slot.
     #[track_caller]
-    pub fn assert_peer_saw(self, farewell: PeerSaw) -> Vec<u8> {
+    pub fn assert_peer_saw(self, peer_saw: PeerSaw) -> Vec<u8> {
         drop(self.socket);
         let (bytes, seen) = self.peer.wait_eof();
-        assert_eq!(seen, farewell);
+        assert_eq!(seen, peer_saw);
         self.peer.end();
         assert_eq!(self.connector.open_sockets(), 0, "its slot is free");
         bytes

@@ -55,7 +55,7 @@ fn earlier_writes_precede_an_upgrade() {
         for writer in writers {
             match writer.join().unwrap() {
                 Ok(1) => accepted += 1,
-                told => assert_eq!(told, Err(ErrorKind::Upgraded)),
+                message => assert_eq!(message, Err(ErrorKind::Upgraded)),
             }
         }
         let mut came = test.peer.wait_bytes();
@@ -145,8 +145,8 @@ fn a_concurrent_close_and_upgrade_leak_nothing() {
             }
         }
         assert_eq!(test.connector.open_sockets(), 0);
-        let (_, farewell) = test.peer.wait_eof();
-        assert_eq!(farewell, PeerSaw::Fin);
+        let (_, peer_saw) = test.peer.wait_eof();
+        assert_eq!(peer_saw, PeerSaw::Fin);
         test.peer.end();
     });
 }

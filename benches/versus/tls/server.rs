@@ -50,10 +50,10 @@ pub fn receive(service: SecureService, stream: TcpStream) -> io::Result<Option<T
     let config = config()?;
     // Connections that arrive one at a time need no thread of their own.
     match service {
-        SecureService::Echo => attend(config, stream, |mut stream| echo(&mut stream, || ())),
-        SecureService::Sink => attend(config, stream, sink),
-        SecureService::Source => attend(config, stream, source),
-        SecureService::SinkAndSource => attend(config, stream, sink_and_source),
+        SecureService::Echo => spawn_service(config, stream, |mut stream| echo(&mut stream, || ())),
+        SecureService::Sink => spawn_service(config, stream, sink),
+        SecureService::Source => spawn_service(config, stream, source),
+        SecureService::SinkAndSource => spawn_service(config, stream, sink_and_source),
         SecureService::Close => {
             shake_hands(config, stream).and_then(|mut stream| stream.read(&mut [0])).ok();
         }
@@ -64,7 +64,11 @@ pub fn receive(service: SecureService, stream: TcpStream) -> io::Result<Option<T
     Ok(None)
 }
 
-fn attend(config: Arc<ServerConfig>, stream: TcpStream, work: fn(SecureStream) -> io::Result<()>) {
+fn spawn_service(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    work: fn(SecureStream) -> io::Result<()>,
+) {
     thread::spawn(move || shake_hands(config, stream).and_then(work).ok());
 }
 

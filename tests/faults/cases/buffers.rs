@@ -102,6 +102,6 @@ fn never_reads(stage: SocketPhase) {
     assert!(taken > 0 && took >= LIMIT, "{taken} bytes in {took:?}");
     crate::support::assert_times_out::<()>(Err(failure.expect("the peer does not read")));
     let begun = Instant::now();
-    BlockedCalls::default().write(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    BlockedCalls::default().write(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     super::peer::lives_on(stage, &socket, &mut peer);
 }

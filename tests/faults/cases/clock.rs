@@ -53,7 +53,7 @@ fn while_connecting(to: &str) {
     let socket = sockeye::connect_with(hole.address, options).expect("the options are fine");
     let waiters = everyone(&socket);
     jump(to);
-    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
 }
 
 /// Checks that deadlines pass on time, and that the connection still works after them.
@@ -68,7 +68,7 @@ fn while_open(to: &str) {
         .write(&socket)
         .call("closed", move || waiting.closed_timeout(LIMIT));
     jump(to);
-    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     socket.set_deadline(None);
     super::peer::lives_on(SocketPhase::Open, &socket, &mut peer);
 }
@@ -96,7 +96,7 @@ fn while_closing(to: &str) {
     let begun = Instant::now();
     let waiters = BlockedCalls::default().call("close", move || closing.close());
     jump(to);
-    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     assert_fails(socket.closed(), ErrorKind::TimedOut);
     peer.go_on();
 }

@@ -23,7 +23,7 @@ pub fn cases() -> Vec<FaultCase> {
             let (peer, socket) = stuck();
             peer.stop();
             let begun = Instant::now();
-            closes(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+            closes(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
             assert_fails(socket.closed(), ErrorKind::TimedOut);
             peer.go_on();
         }),
@@ -42,7 +42,7 @@ pub fn cases() -> Vec<FaultCase> {
             let writer = socket.writer();
             let begun = Instant::now();
             let waiters = BlockedCalls::default().call("Writer::close", move || writer.close());
-            waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+            waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
             socket.set_write_timeout(None).expect("none is fine");
             peer.go_on();
             peer.does("over");

@@ -40,7 +40,7 @@ pub fn cases() -> Vec<FaultCase> {
             let hole = black_hole();
             let begun = Instant::now();
             let socket = connect(hole.address, SocketOptions::new().connect_timeout(LIMIT));
-            everyone(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+            everyone(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
             assert_fails(socket.opened(), ErrorKind::TimedOut);
             told_ever_after(&socket, ErrorKind::TimedOut);
         }),
@@ -55,7 +55,7 @@ pub fn cases() -> Vec<FaultCase> {
                 .write(&socket)
                 .call("opened", move || opening.opened_timeout(LIMIT))
                 .call("closed", move || closing.closed_timeout(LIMIT))
-                .told(begun, LIMIT, ErrorKind::TimedOut);
+                .assert_ended(begun, LIMIT, ErrorKind::TimedOut);
             let waiters = BlockedCalls::default().opened(&socket).read(&socket);
             let begun = Instant::now();
             socket.set_read_timeout(None).expect("none is fine");

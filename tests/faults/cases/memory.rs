@@ -51,12 +51,12 @@ pub fn starved(room: &str, word: &str) -> ExitCode {
     let limit = getrlimit(Resource::As);
     let tight = Rlimit { current: Some(address_space() + room * 1024), maximum: limit.maximum };
     setrlimit(Resource::As, tight).expect("it may be lowered");
-    let mut told = Vec::with_capacity(2);
+    let mut message = Vec::with_capacity(2);
     for _ in 0..2 {
-        told.push(tour::whole(&site).err());
+        message.push(tour::whole(&site).err());
     }
     setrlimit(Resource::As, limit).expect("it may be raised again");
-    for error in told.into_iter().flatten() {
+    for error in message.into_iter().flatten() {
         println!("{:?}: {error}", error.kind());
     }
     match tour::whole(&site) {

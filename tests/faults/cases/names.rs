@@ -22,7 +22,7 @@ pub fn cases() -> Vec<FaultCase> {
             let gate = Arc::new(Gate::default());
             let begun = Instant::now();
             let socket = dial(gate.resolver(), 9, SocketOptions::new().connect_timeout(LIMIT));
-            everyone(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+            everyone(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
             told_ever_after(&socket, ErrorKind::TimedOut);
             gate.open();
         }),
@@ -55,7 +55,7 @@ pub fn cases() -> Vec<FaultCase> {
                 Err(io::ErrorKind::NotFound.into())
             };
             let socket = dial(resolver, 9, SocketOptions::new());
-            everyone(&socket).told(begun, LIMIT, ErrorKind::Resolve);
+            everyone(&socket).assert_ended(begun, LIMIT, ErrorKind::Resolve);
             told_ever_after(&socket, ErrorKind::Resolve);
         }),
         fails_at_once("panics", |_| panic!("{OWN_PANIC} resolver panics")),
@@ -72,7 +72,7 @@ pub fn cases() -> Vec<FaultCase> {
             };
             let begun = Instant::now();
             let socket = dial(resolver, nothing.address.port(), SocketOptions::new());
-            everyone(&socket).told(begun, ms(300), ErrorKind::Connect);
+            everyone(&socket).assert_ended(begun, ms(300), ErrorKind::Connect);
         }),
         FaultCase::new("names/answers-with-thousands-of-dead-addresses", || {
             let server = Server::echoes();

@@ -74,7 +74,7 @@ fn never_answered(fault: Fault) {
     let begun = Instant::now();
     let options = SocketOptions::new().connect_timeout(LIMIT);
     let socket = sockeye::connect_with(peer.address(), options).expect("the options are fine");
-    everyone(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    everyone(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     told_ever_after(&socket, ErrorKind::TimedOut);
 }
 
@@ -145,7 +145,7 @@ fn halted(stage: SocketPhase, fault: Fault) {
     let begun = Instant::now();
     let socket = stage.reach(&mut peer, small_send_buffer().connect_timeout(LIMIT));
     fault(&space);
-    stage.waiters(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    stage.waiters(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     stage.told_ever_after(&socket, ErrorKind::TimedOut);
 }
 
@@ -165,7 +165,7 @@ fn flaps(stage: SocketPhase) {
     if stage.writes() {
         waiters = waiters.write(&socket);
     }
-    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     socket.set_deadline(None);
     space.there("ip link set cable up");
     lives_on(stage, &socket, &mut peer);
@@ -181,7 +181,7 @@ fn closes_into_a_black_hole() {
     let begun = Instant::now();
     let closing = socket.clone();
     let waiters = BlockedCalls::default().call("close", move || closing.close());
-    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     assert_fails(socket.closed(), ErrorKind::TimedOut);
     space.no_rules();
 }

@@ -50,7 +50,7 @@ fn freezes(stage: SocketPhase) {
         peer.stop();
         // The limit began with the connection, or with the upgrade a little later.
         let waiters = stage.waiters(&socket);
-        waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+        waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
         stage.told_ever_after(&socket, ErrorKind::TimedOut);
         peer.go_on();
         peer.does("over");
@@ -69,7 +69,7 @@ fn freezes(stage: SocketPhase) {
     let begun = Instant::now();
     socket.set_deadline(begun.checked_add(LIMIT));
     let waiters = waiters.call("closed", move || closing.closed_timeout(LIMIT));
-    waiters.told(begun, LIMIT, ErrorKind::TimedOut);
+    waiters.assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     socket.set_deadline(None);
     peer.go_on();
     lives_on(stage, &socket, &mut peer);

@@ -66,14 +66,14 @@ pub fn cases() -> Vec<FaultCase> {
 fn case(
     name: &str,
     stage: SocketPhase,
-    deeds: &'static [&'static str],
+    actions: &'static [&'static str],
     kind: ErrorKind,
 ) -> FaultCase {
     FaultCase::new(format!("tls-{name}/{}", stage.name()), move || {
         let do_all = |peer: &mut Remote| {
             let begun = Instant::now();
-            for deed in deeds {
-                peer.does(deed);
+            for action in actions {
+                peer.does(action);
             }
             begun
         };
@@ -86,7 +86,7 @@ fn silence_in_the_handshake(stage: SocketPhase) {
     let begun = Instant::now();
     let socket = stage.reach(&mut peer, small_send_buffer().connect_timeout(LIMIT));
     peer.does("half");
-    stage.waiters(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    stage.waiters(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     stage.told_ever_after(&socket, ErrorKind::TimedOut);
     peer.does("over");
 }
@@ -98,7 +98,7 @@ fn silence_within_a_record() {
         SocketPhase::OpenTls.reach(&mut peer, small_send_buffer().read_timeout(LIMIT));
     peer.does("half a record");
     let begun = Instant::now();
-    BlockedCalls::default().read(&socket).told(begun, LIMIT, ErrorKind::TimedOut);
+    BlockedCalls::default().read(&socket).assert_ended(begun, LIMIT, ErrorKind::TimedOut);
     peer.does("the other half");
     let record = crate::support::read_exactly(&socket, 4000).expect("the record is whole now");
     assert!(record.iter().all(|byte| *byte == b'r'));

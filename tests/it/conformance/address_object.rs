@@ -107,7 +107,12 @@ fn hostname_long() {
 
 /// Dials `host` at the port of a peer at `ip`, which has to accept.
 #[track_caller]
-fn reaches(id: &'static str, ip: IpAddr, host: &'static str, told: fn(&SocketInfo, SocketAddr)) {
+fn reaches(
+    id: &'static str,
+    ip: IpAddr,
+    host: &'static str,
+    check_info: fn(&SocketInfo, SocketAddr),
+) {
     let Some(peer) = peer_at(id, ip) else { return };
     let address = SocketAddress::new(host, peer.address().port()).expect("it is an address");
     assert_eq!((address.hostname(), address.port()), (host, peer.address().port()));
@@ -115,7 +120,7 @@ fn reaches(id: &'static str, ip: IpAddr, host: &'static str, told: fn(&SocketInf
         let socket = Names::new().connector().connect(&address).expect("the address is valid");
         let info = at_once(|| socket.opened()).expect("the peer listens");
         assert_eq!(info.requested(), &address);
-        told(&info, peer.address());
+        check_info(&info, peer.address());
         socket.close().expect("the close succeeds");
         assert_eq!(info.local_address(), Some(peer.finish().from));
     });

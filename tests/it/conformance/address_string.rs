@@ -394,8 +394,13 @@ fn bracketed_name() {
 
 /// Dials `text`, with `PORT` replaced by the port of a peer at `ip`, which has to accept.
 #[track_caller]
-fn reaches(id: &'static str, ip: IpAddr, text: &'static str, told: fn(&SocketInfo, SocketAddr)) {
-    with_watchdog(move || reaches_by(Names::new().connector(), id, ip, text, told));
+fn reaches(
+    id: &'static str,
+    ip: IpAddr,
+    text: &'static str,
+    check_info: fn(&SocketInfo, SocketAddr),
+) {
+    with_watchdog(move || reaches_by(Names::new().connector(), id, ip, text, check_info));
 }
 
 /// Like [`reaches`], with names resolved by this connector.
@@ -405,7 +410,7 @@ fn reaches_by(
     id: &str,
     ip: IpAddr,
     text: &str,
-    told: fn(&SocketInfo, SocketAddr),
+    check_info: fn(&SocketInfo, SocketAddr),
 ) {
     let Some(peer) = peer_at(id, ip) else { return };
     let address = peer.address();
@@ -413,7 +418,7 @@ fn reaches_by(
     let socket = connector.connect(text.as_str()).expect("the address is valid");
     let info = at_once(|| socket.opened()).expect("the peer listens");
     assert_eq!(info.requested().to_string(), text);
-    told(&info, address);
+    check_info(&info, address);
     socket.close().expect("the close succeeds");
     let ending = peer.finish();
     assert_eq!(info.local_address().map(canonical), Some(canonical(ending.from)));

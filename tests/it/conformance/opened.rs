@@ -418,13 +418,13 @@ fn multi_all_refused() {
             names.connector().connect(("multi.test", site.port)).expect("it is an address");
         let error = at_once(|| socket.opened()).expect_err("nothing listens");
         assert_eq!(error.kind(), ErrorKind::Connect);
-        let told: Vec<_> = error
+        let message: Vec<_> = error
             .attempts()
             .iter()
             .map(|attempt| (attempt.address(), io::Error::from(attempt.error().clone()).kind()))
             .collect();
         let refused = io::ErrorKind::ConnectionRefused;
-        assert_eq!(told, MULTI.map(|ip| (SocketAddr::new(ip, site.port), refused)));
+        assert_eq!(message, MULTI.map(|ip| (SocketAddr::new(ip, site.port), refused)));
     });
 }
 

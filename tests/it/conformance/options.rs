@@ -156,7 +156,7 @@ fn settings(socket: &Socket) -> (bool, bool, usize, Option<std::time::Duration>)
     let info = socket.opened().expect("it is open");
     let ends = info.local_address().zip(info.remote_address()).expect("it was reached");
     let system = crate::support::process::connection(ends.0, ends.1);
-    let told = || -> std::io::Result<_> {
+    let report = || -> std::io::Result<_> {
         Ok((
             system.tcp_nodelay()?,
             system.keepalive()?,
@@ -164,7 +164,7 @@ fn settings(socket: &Socket) -> (bool, bool, usize, Option<std::time::Duration>)
             system.tcp_user_timeout()?,
         ))
     };
-    told().expect("the system reports it")
+    report().expect("the system reports it")
 }
 
 /// Opens a socket to the peer as `good.test`, secure from the start.

@@ -50,19 +50,19 @@ pub fn looks_back(peer: &mut Accepted) {
 /// Runs a handshake that the other end aborts with an alert.
 pub fn is_refused(peer: &mut Accepted) {
     let error = peer.try_handshake().expect_err("the other end refuses the certificate");
-    let told = error.get_ref().and_then(|inner| inner.downcast_ref());
-    assert!(matches!(told, Some(rustls::Error::AlertReceived(_))), "{error:?}");
+    let receiver = error.get_ref().and_then(|inner| inner.downcast_ref());
+    assert!(matches!(receiver, Some(rustls::Error::AlertReceived(_))), "{error:?}");
 }
 
 // -------------------------------------------------------------------- a handshake that never ends
 
 /// Starts a peer that never answers the ClientHello, and signals its arrival.
 pub fn silent() -> (TlsPeer, Receiver<()>) {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let peer = TlsPeer::scripted(&certificates::valid_cert(), move |peer| {
         peer.expect_client_hello();
         // The receiver is gone if the test does not need the signal.
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
-    (peer, told)
+    (peer, receiver)
 }

@@ -40,12 +40,12 @@ fn good_12() {
 #[test]
 fn opened_timing() {
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = TlsPeer::scripted(&valid_cert(), move |peer| {
             peer.begin();
             assert!(peer.take_in().expect("it is TLS"), "a ClientHello comes");
             peer.wait(ms(400));
-            tell.send(Instant::now()).expect("the test waits for it");
+            sender.send(Instant::now()).expect("the test waits for it");
             peer.line().flush().expect("the peer can send");
             peer.handshake();
             answers(peer);
@@ -53,7 +53,7 @@ fn opened_timing() {
         let socket = dial("good.test", &peer, on());
         let timings = socket.opened().expect("the certificate is trusted").timings();
         let opened = Instant::now();
-        let answered = told.try_recv().expect("the peer has answered");
+        let answered = receiver.try_recv().expect("the peer has answered");
         assert!(opened > answered);
         assert!(timings.handshake >= ms(300) && timings.connect < ms(300), "{timings:?}");
         greets(&socket);
@@ -343,14 +343,14 @@ fn close_queued() {
 #[test]
 fn abort() {
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         // Without session tickets nothing is unread that would turn a clean end into a reset.
         let peer = TlsPeer::secured(&valid_cert().tickets(0), move |_| {
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
         });
         let socket = opened("good.test", &peer);
         // This side's last flight may not be sent yet, and an abort would drop it.
-        told.recv_timeout(WATCHDOG).expect("the peer's handshake ends");
+        receiver.recv_timeout(WATCHDOG).expect("the peer's handshake ends");
         at_once(|| {
             socket.writer().abort();
             peer.assert_reset();

@@ -173,13 +173,13 @@ fn memory() -> usize {
 /// Reads these sizes from a peer that has sent until the wire blocked, and checks that the rest stays in the kernel.
 fn nothing_is_read_ahead(reads: &'static [usize]) {
     with_watchdog(move || {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = Peer::scripted(move |wire| {
-            tell.send(wire.send_until_full(ms(500))).expect("the test waits for it");
+            sender.send(wire.send_until_full(ms(500))).expect("the test waits for it");
         });
         let socket = open(&peer);
         let mut reader = socket.reader();
-        let sent = told.recv().expect("the peer reports it");
+        let sent = receiver.recv().expect("the peer reports it");
         for size in reads {
             assert_eq!(reader.read(&mut vec![0; *size]).expect("it is unread"), *size);
         }

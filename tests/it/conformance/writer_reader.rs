@@ -229,14 +229,17 @@ fn two_reads() {
             wire.send(b"two");
         });
         let socket = open(&peer);
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let readers = [(); 2].map(|()| {
-            let (reader, tell) = (socket.reader(), tell.clone());
-            spawn_blocked(move || tell.send(read(reader, 10)).expect("the test waits for it"))
+            let (reader, sender) = (socket.reader(), sender.clone());
+            spawn_blocked(move || sender.send(read(reader, 10)).expect("the test waits for it"))
         });
         for message in [b"one", b"two"] {
             peer.signal();
-            assert_eq!(told.recv().expect("a reader returns").expect("the peer sent it"), message);
+            assert_eq!(
+                receiver.recv().expect("a reader returns").expect("the peer sent it"),
+                message
+            );
         }
         readers.into_iter().for_each(|reader| reader.join());
         assert_eq!(socket.stats().bytes_read, 6);

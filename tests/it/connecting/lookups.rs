@@ -133,19 +133,19 @@ fn the_default_connector_asks_the_system() {
 #[test]
 fn the_resolver_runs_in_a_thread_of_its_own() {
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
-        let tell = Mutex::new(tell);
+        let (sender, receiver) = mpsc::channel();
+        let sender = Mutex::new(sender);
         let connector = connector(move |_: &str| {
             let thread = thread::current();
             let name = thread.name().unwrap_or_default().to_owned();
-            let tell = tell.lock().unwrap_or_else(PoisonError::into_inner);
-            tell.send((thread.id(), name)).expect("the test waits for it");
+            let sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
+            sender.send((thread.id(), name)).expect("the test waits for it");
             Ok(vec![HERE])
         });
         let nothing = closed_port();
         let port = nothing.address.port();
         let socket = connector.connect(("name.test", port)).expect("the address is valid");
-        let (id, name) = told.recv_timeout(WATCHDOG).expect("the resolver is called");
+        let (id, name) = receiver.recv_timeout(WATCHDOG).expect("the resolver is called");
         assert_ne!(id, thread::current().id());
         assert_eq!(name, "sockeye-names");
         assert_fails(socket.opened(), ErrorKind::Connect);

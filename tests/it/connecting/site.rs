@@ -211,19 +211,19 @@ mod diag {
             .expect("Linux has the file");
         sendto(&link, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))
             .expect("the kernel accepts the request");
-        let mut told = Vec::new();
+        let mut message = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let (count, _) =
                 recv(&link, &mut buffer, RecvFlags::empty()).expect("the kernel answers");
-            if !take(&buffer[..count], &mut told) {
-                return told;
+            if !take(&buffer[..count], &mut message) {
+                return message;
             }
         }
     }
 
     /// Parses messages; returns whether more follow.
-    fn take(mut messages: &[u8], told: &mut Vec<Told>) -> bool {
+    fn take(mut messages: &[u8], message: &mut Vec<Told>) -> bool {
         const FAILED: u16 = 2;
         const DONE: u16 = 3;
         while !messages.is_empty() {
@@ -234,7 +234,7 @@ mod diag {
                 _ => {}
             }
             let body = &messages[16..len];
-            told.push(Told {
+            message.push(Told {
                 local: address(body[0], &body[4..6], &body[8..24]),
                 remote: address(body[0], &body[6..8], &body[24..40]),
                 waiting: number(&body[56..]),

@@ -334,12 +334,12 @@ fn a_socket_bound_to_the_address_that_it_dials_is_a_loop() {
 #[cfg(unix)]
 #[test]
 fn the_egress_example_shows_refusals_and_reaches_no_internal_server() {
-    use crate::support::example::{run, text, told};
+    use crate::support::example::{run, stderr_text, text};
     let name =
         "connector::egress::the_egress_example_shows_refusals_and_reaches_no_internal_server";
     let Some(output) = run(name, "egress", &[], "") else { return };
     let shown = text(&output.stdout);
-    assert_eq!(told(&output), "");
+    assert_eq!(stderr_text(&output), "");
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert_eq!(shown.matches("a page of the Internet").count(), 2, "{shown}");
     assert_eq!(shown.matches("127.0.0.2 is in 127.0.0.0/8").count(), 5, "{shown}");

@@ -52,18 +52,18 @@ fn a_panic_of_its_closure_closes_them_and_continues() {
     with_watchdog(|| {
         let peer = Peer::reading();
         let connector = Connector::builder().build().expect("the settings are valid");
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             connector.scope(|scope| {
                 let mut socket = scope.connect(peer.address()).expect("the address is valid");
                 socket.write_all(b"hello").expect("the peer reads");
-                tell.send(socket).expect("the test waits");
+                sender.send(socket).expect("the test waits");
                 std::panic::panic_any("the work fails");
             });
         }));
         let payload = panicked.expect_err("the panic continues");
         assert_eq!(payload.downcast_ref(), Some(&"the work fails"));
-        assert_eq!(told.recv().expect("the closure sent its socket").phase(), Phase::Closed);
+        assert_eq!(receiver.recv().expect("the closure sent its socket").phase(), Phase::Closed);
         assert_eq!(connector.open_sockets(), 0);
         peer.assert_received(b"hello");
     });

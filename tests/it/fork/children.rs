@@ -141,7 +141,7 @@ fn a_child_that_is_forked_on_a_thread_of_the_crate_can_wait() {
         LONG,
         || {
             let server = Server::echoes();
-            let (ended, told) = mpsc::channel();
+            let (ended, receiver) = mpsc::channel();
             let (address, done) = (server.address(), AtomicBool::new(false));
             log::set_logger(Box::leak(Box::new(ForksOnce { address, done, ended })))
                 .expect("the process has no logger yet");
@@ -150,7 +150,7 @@ fn a_child_that_is_forked_on_a_thread_of_the_crate_can_wait() {
             // No call waits for this socket, so the event loop logs its end.
             let options = SocketOptions::new().connect_timeout(ms(50));
             let _socket = sockeye::connect_with(hole.address, options).expect("it is valid");
-            told.recv_timeout(WATCHDOG).expect("the child succeeded");
+            receiver.recv_timeout(WATCHDOG).expect("the child succeeded");
         },
     );
 }
@@ -189,7 +189,7 @@ fn no_child_hangs_however_many_threads_use_the_crate() {
                     });
                 }),
             ];
-            let (done, told) = pipe();
+            let (done, receiver) = pipe();
             for round in 0..FORKS {
                 while rounds.load(Ordering::SeqCst) < round {
                     thread::yield_now();
@@ -200,12 +200,12 @@ fn no_child_hangs_however_many_threads_use_the_crate() {
                     }
                     drop(site.opens_all(&own));
                     assert!(own.stats().opened > 0);
-                    (&told).write_all(&[1]).expect("the test reads the pipe");
+                    (&receiver).write_all(&[1]).expect("the test reads the pipe");
                 });
             }
             over.store(true, Ordering::SeqCst);
             busy.into_iter().for_each(|busy| busy.join());
-            drop(told);
+            drop(receiver);
             let worked = read(done, FORKS).expect("the pipe is readable").len();
             assert!(worked > FORKS / 2, "only {worked} children of {FORKS} could start a thread");
             site.opens_all(&own).iter().for_each(still_works);
@@ -247,9 +247,9 @@ fn pipe() -> (File, File) {
 /// Checks whether `std` can start a thread in this process. It cannot if a thread of the parent was starting or ending
 /// at the fork and held a lock of `std`; the crate cannot help that.
 fn threads_start() -> bool {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(()));
-    told.recv_timeout(WATCHDOG / 3).is_ok()
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(()));
+    receiver.recv_timeout(WATCHDOG / 3).is_ok()
 }
 
 // -------------------------------------------------------------------- common uses of fork
@@ -313,16 +313,16 @@ fn a_daemon_that_forks_twice_opens_sockets() {
     in_subprocess("fork::children::a_daemon_that_forks_twice_opens_sockets", LONG, || {
         let site = Site::new();
         drop(site.opens_all(&site.connector()));
-        let (mut done, told) = pipe();
+        let (mut done, receiver) = pipe();
         in_a_forked_child(|| {
             rustix::process::setsid().expect("a child leads no group");
             // The daemon's parent ends without a wait, which makes the daemon an orphan.
             let _daemon = Child::forked(|| {
                 drop(site.opens_all(&site.connector()));
-                (&told).write_all(b"served").expect("the test reads the pipe");
+                (&receiver).write_all(b"served").expect("the test reads the pipe");
             });
         });
-        drop(told);
+        drop(receiver);
         let mut word = String::new();
         rustix::event::poll(
             &mut [rustix::event::PollFd::new(&done.as_fd(), rustix::event::PollFlags::IN)],

@@ -50,8 +50,8 @@ fn exactly_the_ended_ones_of_a_thousand_idle_connections_are_found() {
         let listener = listen();
         let address = listener.local_addr().expect("a listener has an address");
         let (cue, cued) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
-        let server = spawn_call(move || serve(&listener, &cued, &tell));
+        let (sender, receiver) = mpsc::channel();
+        let server = spawn_call(move || serve(&listener, &cued, &sender));
         let options = tls::options(authority());
         let sockets: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
@@ -61,13 +61,13 @@ fn exactly_the_ended_ones_of_a_thousand_idle_connections_are_found() {
                 socket
             })
             .collect();
-        told.recv().expect("all connections are accepted");
+        receiver.recv().expect("all connections are accepted");
         all(&sockets, |_| Is::Idle);
         cue.send(()).expect("the server waits");
-        told.recv().expect("the tickets are sent");
+        receiver.recv().expect("the tickets are sent");
         all(&sockets, |_| Is::Idle);
         cue.send(()).expect("the server waits");
-        told.recv().expect("half of them have ended");
+        receiver.recv().expect("half of them have ended");
         eventually(PROMPT, "the ends have arrived", || {
             let idle = sockets.iter().filter(|socket| socket.health().is_idle()).count();
             idle <= CONNECTIONS / 2
@@ -93,7 +93,7 @@ fn all(sockets: &[Socket], expected: impl Fn(usize) -> Is) {
 }
 
 /// Runs the handshakes, sends the tickets at the first cue, and ends half of the connections at the second one.
-fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<()>) {
+fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, sender: &mpsc::Sender<()>) {
     let config = server_config().only(TlsVersion::Tls13).tickets(4).config();
     let mut connections: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
@@ -103,13 +103,13 @@ fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<
             shake_hands(stream, session).expect("the other end trusts this one")
         })
         .collect();
-    tell.send(()).expect("the test waits for it");
+    sender.send(()).expect("the test waits for it");
     cued.recv().expect("the test continues");
     for (stream, session) in &mut connections {
         assert!(session.wants_write(), "there are tickets");
         flush(stream, session).expect("the other end reads");
     }
-    tell.send(()).expect("the test waits for it");
+    sender.send(()).expect("the test waits for it");
     cued.recv().expect("the test continues");
     let mut living = Vec::new();
     for (number, (stream, mut session)) in connections.into_iter().enumerate() {
@@ -128,7 +128,7 @@ fn serve(listener: &TcpListener, cued: &mpsc::Receiver<()>, tell: &mpsc::Sender<
         }
         living.push(stream);
     }
-    tell.send(()).expect("the test waits for it");
+    sender.send(()).expect("the test waits for it");
     cued.recv().expect("the test continues");
 }
 

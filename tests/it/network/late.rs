@@ -194,8 +194,8 @@ fn wait_open(socket: &Socket, waiting: Waiting) {
 fn is_noticed(connector: &Connector, socket: &Socket, end: End, name: &str) {
     let what = format!("{name}: the end is noticed, with {} open", connector.open_sockets());
     eventually(ms(8000), &what, || socket.phase() == Phase::Closed);
-    let told = socket.closed_timeout(PROMPT);
-    assert_eq!(told.failure(), end.tells(), "{name}: {told:?}");
+    let message = socket.closed_timeout(PROMPT);
+    assert_eq!(message.failure(), end.tells(), "{name}: {message:?}");
 }
 
 // -------------------------------------------------------------------- the peer

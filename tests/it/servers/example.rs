@@ -30,8 +30,8 @@ fn the_connect_example_exits_with_1_when_the_connection_is_refused() {
     let address = unused.local_addr().unwrap().as_socket().unwrap().to_string();
     let name = "the_connect_example_exits_with_1_when_the_connection_is_refused";
     let Some(output) = example(name, &[&address], "never sent") else { return };
-    let told = text(&output.stderr);
-    assert!(told.starts_with("connect: ") && told.contains(&address), "{told}");
+    let message = text(&output.stderr);
+    assert!(message.starts_with("connect: ") && message.contains(&address), "{message}");
     assert_eq!(text(&output.stdout), "");
     assert_eq!(output.status.code(), Some(1));
 }
@@ -51,8 +51,8 @@ fn the_connect_example_exits_with_2_when_its_arguments_are_wrong() {
         (&["localhost:70", "--timeout=0"], "--timeout is zero"),
     ] {
         let Some(output) = example(name, args, "") else { return };
-        let told = text(&output.stderr);
-        assert!(told.contains(fault), "{args:?}: {told}");
+        let message = text(&output.stderr);
+        assert!(message.contains(fault), "{args:?}: {message}");
         assert_eq!(text(&output.stdout), "", "{args:?}");
         assert_eq!(output.status.code(), Some(2), "{args:?}");
     }
@@ -91,8 +91,8 @@ fn the_connect_example_continues_to_send_half_open_after_the_peers_end() {
     let mut stream = accept(listener);
     stream.write_all(b"first").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    let told = BufReader::new(running.child.stderr.as_mut().unwrap());
-    let mut lines = told.lines().map_while(Result::ok);
+    let message = BufReader::new(running.child.stderr.as_mut().unwrap());
+    let mut lines = message.lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "connect: the server has ended"));
     running.child.stdin.take().unwrap().write_all(b"later").unwrap();
     let mut sent = String::new();

@@ -82,8 +82,8 @@ fn the_examples_print_the_kind_of_connection_errors_plain_and_over_tls() {
     ] {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let Some(output) = example_of(test, example, &arguments, secret, "") else { return };
-        let told = text(&output.stderr);
-        assert!(told.starts_with(&fault), "{example} {arguments:?}: {told}");
+        let message = text(&output.stderr);
+        assert!(message.starts_with(&fault), "{example} {arguments:?}: {message}");
         assert_eq!(output.status.code(), Some(1), "{example} {arguments:?}");
     }
 }
@@ -92,12 +92,12 @@ fn the_examples_print_the_kind_of_connection_errors_plain_and_over_tls() {
 #[track_caller]
 fn check(test: &str, example: &str, parts: &[&str]) {
     let Some(output) = example_of(test, example, &[], NO_SECRET, "") else { return };
-    let (shown, told) = (text(&output.stdout), text(&output.stderr));
+    let (shown, message) = (text(&output.stdout), text(&output.stderr));
     for part in parts {
         assert!(
-            shown.contains(part) || told.contains(part),
-            "{part:?} is missing in:\n{shown}\n{told}"
+            shown.contains(part) || message.contains(part),
+            "{part:?} is missing in:\n{shown}\n{message}"
         );
     }
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(output.status.code(), Some(0), "{message}");
 }

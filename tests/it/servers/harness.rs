@@ -364,9 +364,9 @@ impl Running {
         drop(self.child.stdin.take());
         let mut errors = self.child.stderr.take().unwrap();
         let errors = thread::spawn(move || {
-            let mut told = Vec::new();
-            errors.read_to_end(&mut told).unwrap();
-            told
+            let mut message = Vec::new();
+            errors.read_to_end(&mut message).unwrap();
+            message
         });
         let mut stdout = Vec::new();
         if let Some(mut printed) = self.child.stdout.take() {

@@ -131,8 +131,8 @@ fn nginx_answers_the_http_get_example_over_tls() {
 
     // No option names this authority as trusted.
     let Some(output) = get(&[&format!("https://{}/page", server.at(TLS13))]) else { return };
-    let told = text(&output.stderr);
-    assert!(told.starts_with("Error: \"Tls: cannot secure the connection"), "{told}");
+    let message = text(&output.stderr);
+    assert!(message.starts_with("Error: \"Tls: cannot secure the connection"), "{message}");
     assert_eq!(text(&output.stdout), "");
     assert_eq!(output.status.code(), Some(1));
 }

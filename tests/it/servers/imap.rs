@@ -73,8 +73,8 @@ fn dovecot_shows_a_mailbox_to_the_imap_fetch_example_over_tls() {
 
     // No option names this authority as trusted.
     let Some(output) = fetch(&[&address, "salmon"], "secret") else { return };
-    let told = text(&output.stderr);
-    assert!(told.starts_with("Error: \"Tls: cannot secure the connection"), "{told}");
+    let message = text(&output.stderr);
+    assert!(message.starts_with("Error: \"Tls: cannot secure the connection"), "{message}");
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -94,8 +94,11 @@ fn ready_to_upgrade(plain: &Socket) -> &Socket {
 /// Logs in, stores a message in the mailbox, fetches it and logs out.
 fn check_mailbox(socket: &Socket) {
     let mut reader = BufReader::new(socket.reader());
-    let told = command(socket, &mut reader, "a", "CAPABILITY");
-    assert!(told.starts_with("* CAPABILITY IMAP4rev1 ") && !told.contains(" STARTTLS"), "{told}");
+    let message = command(socket, &mut reader, "a", "CAPABILITY");
+    assert!(
+        message.starts_with("* CAPABILITY IMAP4rev1 ") && !message.contains(" STARTTLS"),
+        "{message}"
+    );
     command(socket, &mut reader, "b", "LOGIN salmon secret");
 
     let mail = format!("Subject: upstream\r\n\r\n{}", "salmon\r\n".repeat(50_000));
@@ -106,10 +109,10 @@ fn check_mailbox(socket: &Socket) {
     command(socket, &mut reader, "c", &mail);
 
     command(socket, &mut reader, "d", "SELECT INBOX");
-    let told = command(socket, &mut reader, "e", "FETCH 1 BODY[]");
-    assert!(told.contains(&mail), "{} bytes", told.len());
-    let told = command(socket, &mut reader, "f", "LOGOUT");
-    assert!(told.starts_with("* BYE "), "{told}");
+    let message = command(socket, &mut reader, "e", "FETCH 1 BODY[]");
+    assert!(message.contains(&mail), "{} bytes", message.len());
+    let message = command(socket, &mut reader, "f", "LOGOUT");
+    assert!(message.starts_with("* BYE "), "{message}");
     assert_eq!(reader.buffer(), b"");
     check_clean_end(socket);
 }
@@ -118,13 +121,13 @@ fn check_mailbox(socket: &Socket) {
 fn command(socket: &Socket, reader: &mut BufReader<Reader>, tag: &str, body: &str) -> String {
     let begun = if body.starts_with("Subject") { String::new() } else { format!("{tag} ") };
     socket.writer().write_all(format!("{begun}{body}\r\n").as_bytes()).unwrap();
-    let mut told = String::new();
+    let mut message = String::new();
     loop {
         let line = line(reader);
-        told.push_str(&line);
+        message.push_str(&line);
         if line.starts_with(&format!("{tag} ")) {
             assert!(line.starts_with(&format!("{tag} OK ")), "{line}");
-            return told;
+            return message;
         }
     }
 }

@@ -62,10 +62,13 @@ fn nginx_answers_the_connect_example() {
         return;
     };
     check_page(&output.stdout);
-    let told = text(&output.stderr);
-    assert!(told.contains(&format!("connected to {} from 127.0.0.1:", server.address())), "{told}");
-    assert!(told.contains(&format!("{} bytes sent", request.len())), "{told}");
-    assert!(told.contains(&format!("{} bytes received", output.stdout.len())), "{told}");
+    let message = text(&output.stderr);
+    assert!(
+        message.contains(&format!("connected to {} from 127.0.0.1:", server.address())),
+        "{message}"
+    );
+    assert!(message.contains(&format!("{} bytes sent", request.len())), "{message}");
+    assert!(message.contains(&format!("{} bytes received", output.stdout.len())), "{message}");
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -88,8 +91,8 @@ fn socat_echoes_the_chat_example() {
     let said = "salmon\nupstream\n";
     let Some(output) = example_of(test, "chat", &args, NO_SECRET, said) else { return };
     assert_eq!(text(&output.stdout), said);
-    let told = text(&output.stderr);
-    assert!(told.ends_with("(the peer has left)\n"), "{told}");
+    let message = text(&output.stderr);
+    assert!(message.ends_with("(the peer has left)\n"), "{message}");
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -107,8 +110,8 @@ fn the_chat_example_leaves_while_it_waits_for_socat() {
         let mut input = running.child.stdin.take().unwrap();
         input.write_all(said.as_bytes()).unwrap();
         let output = running.output();
-        let told = text(&output.stderr);
-        assert!(told.ends_with(ending), "{told}");
+        let message = text(&output.stderr);
+        assert!(message.ends_with(ending), "{message}");
         assert_eq!(output.status.code(), Some(0));
     }
 }

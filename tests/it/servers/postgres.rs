@@ -119,8 +119,8 @@ fn postgres_answers_the_postgres_query_example_over_tls() {
         ("SELECT salmon", "secret", "column \\\"salmon\\\" does not exist"),
     ] {
         let Some(output) = ask(statement, password) else { return };
-        let told = text(&output.stderr);
-        assert!(told.contains(fault), "{told}");
+        let message = text(&output.stderr);
+        assert!(message.contains(fault), "{message}");
         assert_eq!(output.status.code(), Some(1));
     }
 }
@@ -133,8 +133,8 @@ fn postgres_without_tls_gets_no_password_from_the_postgres_query_example() {
     let args = [&server.address().to_string(), "fisher", "postgres", "SELECT 1"];
     let secret = ("PGPASSWORD", "secret");
     let Some(output) = example_of(test, "postgres_query", &args, secret, "") else { return };
-    let told = text(&output.stderr);
-    assert!(told.contains("the server has no TLS, so it gets no password"), "{told}");
+    let message = text(&output.stderr);
+    assert!(message.contains("the server has no TLS, so it gets no password"), "{message}");
     assert_eq!(output.status.code(), Some(1));
 }
 

@@ -81,11 +81,11 @@ fn redis_answers_the_redis_pipeline_example_plain_and_over_tls() {
         let secret = ("REDIS_PASSWORD", password);
         let args = [url, "--ca", &ca];
         let Some(output) = example_of(test, "redis_pipeline", &args, secret, "") else { return };
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{told}");
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{message}");
         let shown = text(&output.stdout);
         assert_eq!(shown.starts_with("100000 replies in "), code == 0, "{shown}");
-        assert_eq!(told.contains("-WRONGPASS "), code == 1, "{told}");
+        assert_eq!(message.contains("-WRONGPASS "), code == 1, "{message}");
     }
 }
 

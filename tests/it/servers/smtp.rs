@@ -116,8 +116,8 @@ fn aiosmtpd_without_tls_gets_no_mail_of_the_smtp_send_example() {
     else {
         return;
     };
-    let told = text(&output.stderr);
-    assert!(told.contains("the server offers no TLS, so it gets no mail"), "{told}");
+    let message = text(&output.stderr);
+    assert!(message.contains("the server offers no TLS, so it gets no mail"), "{message}");
     assert_eq!(text(&output.stdout), "");
     assert_eq!(output.status.code(), Some(1));
 }
@@ -128,15 +128,15 @@ fn aiosmtpd_without_tls_gets_no_mail_of_the_smtp_send_example() {
 /// offers no upgrade.
 fn check_upgrade(plain: &Socket) -> Socket {
     let secured = upgrade(ready_to_upgrade(plain));
-    let told = command(&secured, "EHLO localhost", "250");
-    assert!(!told.contains("STARTTLS"), "{told}");
+    let message = command(&secured, "EHLO localhost", "250");
+    assert!(!message.contains("STARTTLS"), "{message}");
     secured
 }
 
 fn ready_to_upgrade(plain: &Socket) -> &Socket {
     answer(plain, "220");
-    let told = command(plain, "EHLO localhost", "250");
-    assert!(told.contains("STARTTLS\r\n"), "{told}");
+    let message = command(plain, "EHLO localhost", "250");
+    assert!(message.contains("STARTTLS\r\n"), "{message}");
     command(plain, "MAIL FROM:<salmon@localhost>", "530");
     command(plain, "STARTTLS", "220");
     plain
@@ -145,8 +145,8 @@ fn ready_to_upgrade(plain: &Socket) -> &Socket {
 fn check_start(socket: &Socket) {
     check_secured(socket);
     answer(socket, "220");
-    let told = command(socket, "EHLO localhost", "250");
-    assert!(!told.contains("STARTTLS"), "{told}");
+    let message = command(socket, "EHLO localhost", "250");
+    assert!(!message.contains("STARTTLS"), "{message}");
 }
 
 fn check_mail(socket: &Socket) {
@@ -174,7 +174,7 @@ fn command(socket: &Socket, command: &str, code: &str) -> String {
 #[track_caller]
 fn answer(socket: &Socket, code: &str) -> String {
     let mut reader = socket.reader();
-    let mut told = String::new();
+    let mut message = String::new();
     let mut line = String::new();
     // The last line has a space after its code.
     while !(line.ends_with("\r\n") && line.starts_with(&format!("{code} "))) {
@@ -185,9 +185,9 @@ fn answer(socket: &Socket, code: &str) -> String {
         let mut byte = [0];
         reader.read_exact(&mut byte).unwrap();
         line.push(char::from(byte[0]));
-        told.push(char::from(byte[0]));
+        message.push(char::from(byte[0]));
     }
-    told
+    message
 }
 
 // -------------------------------------------------------------------- the servers
@@ -202,8 +202,9 @@ fn opensmtpd(test: &str, certificates: &Certificates) -> Option<Server> {
         skip(test, "OpenSMTPD has to be started by root");
         return None;
     }
-    let told = Command::new(&smtpd).arg("-h").output().unwrap();
-    if String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).contains("OpenSMTPD 6.") {
+    let message = Command::new(&smtpd).arg("-h").output().unwrap();
+    if String::from_utf8_lossy(&[message.stdout, message.stderr].concat()).contains("OpenSMTPD 6.")
+    {
         skip(test, "OpenSMTPD before 7.0 cannot use its key with OpenSSL 3");
         return None;
     }

@@ -44,7 +44,7 @@ pub fn run(test: &str, example: &str, args: &[&str], input: &str) -> Option<Outp
 }
 
 /// Returns the text on standard error.
-pub fn told(output: &Output) -> &str {
+pub fn stderr_text(output: &Output) -> &str {
     text(&output.stderr)
 }
 

@@ -82,12 +82,12 @@ pub fn spawn_call<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 pub fn spawn_blocked<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> SpawnedCall<T> {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let running = spawn_call(move || {
-        tell.send(whoami()).expect("the starter waits for this");
+        sender.send(whoami()).expect("the starter waits for this");
         work()
     });
-    let thread = told.recv().expect("the thread sends its id first");
+    let thread = receiver.recv().expect("the thread sends its id first");
     wait_until_asleep(thread);
     running
 }

@@ -75,8 +75,8 @@ fn every_fault_has_its_own_message() {
                 let of_certificate = matches!(source, rustls::Error::InvalidCertificate(_));
                 assert!(of_certificate, "{}: {source:?}", fault.name);
                 let alert = peer.finish().failure;
-                let told = matches!(alert, Some(rustls::Error::AlertReceived(_)));
-                assert!(told, "{}: the peer received {alert:?}", fault.name);
+                let message = matches!(alert, Some(rustls::Error::AlertReceived(_)));
+                assert!(message, "{}: the peer received {alert:?}", fault.name);
                 messages.push((fault.name, error.to_string()));
             }
             // In each of these three cases no trusted root has signed it, so the messages are alike.

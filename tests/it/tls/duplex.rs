@@ -28,8 +28,8 @@ const LONG: Duration = Duration::from_secs(300);
 /// Returns the number of bytes in each direction; the environment gives it in mebibytes.
 fn volume() -> usize {
     let default = if cfg!(debug_assertions) { 48 } else { 256 };
-    let told = env::var("SOCKEYE_VOLUME_MIB").ok();
-    let mebibytes = told.map_or(default, |text| text.parse().expect("a number of mebibytes"));
+    let receiver = env::var("SOCKEYE_VOLUME_MIB").ok();
+    let mebibytes = receiver.map_or(default, |text| text.parse().expect("a number of mebibytes"));
     mebibytes << 20
 }
 
@@ -265,17 +265,17 @@ fn numbers_go_back_and_forth_on_clones() {
         let peer = setting.scripted(Accepted::echo);
         let socket = setting.open(&peer, SocketOptions::new());
         let reader = socket.reader();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let reading = spawn_call(move || {
             for round in 0_u64..1000 {
                 let got = read_exactly(&reader, 8).expect("the peer answers");
                 assert_eq!(got, round.to_le_bytes());
-                tell.send(()).expect("the test waits for it");
+                sender.send(()).expect("the test waits for it");
             }
         });
         for round in 0_u64..1000 {
             (&socket).write_all(&round.to_le_bytes()).expect("the peer reads");
-            told.recv_timeout(PROMPT * 10).expect("the answer arrives");
+            receiver.recv_timeout(PROMPT * 10).expect("the answer arrives");
         }
         reading.join();
     });
@@ -383,17 +383,17 @@ fn written_data_arrives_without_a_flush() {
 #[test]
 fn queued_data_is_sent_without_further_calls() {
     for_each_tls_setup(|setting| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (say, go) = mpsc::channel();
         let peer = setting.way.on(listen_with_room(4096), &setting.server_config(), move |peer| {
             let count = go.recv().expect("the test sends the number");
             peer.receive(count);
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
         });
         let socket = setting.open(&peer, small_send_buffer());
         say.send(fill_send_buffer(&socket)).expect("the peer waits for it");
         // No call writes, flushes or closes.
-        told.recv_timeout(WATCHDOG).expect("all of it arrives");
+        receiver.recv_timeout(WATCHDOG).expect("all of it arrives");
         assert_eq!(socket.phase(), Phase::Open);
     });
 }

@@ -172,7 +172,7 @@ fn a_verifier_may_drop_the_last_handle_of_its_socket() {
     with_watchdog(|| {
         let held: Arc<Mutex<Option<Socket>>> = Arc::default();
         let drops = Arc::clone(&held);
-        let (dropped, told) = channel();
+        let (dropped, receiver) = channel();
         let tls = verified_by(move || {
             eventually(WATCHDOG, "the test has stored the handle", || {
                 drops.lock().expect("no thread panics while it holds the lock").is_some()
@@ -186,7 +186,7 @@ fn a_verifier_may_drop_the_last_handle_of_its_socket() {
             .connect_with(peer.address(), with(SecureTransport::On, tls))
             .expect("the options are valid");
         *held.lock().expect("no thread panics while it holds the lock") = Some(socket);
-        told.recv_timeout(WATCHDOG).expect("the verifier has run");
+        receiver.recv_timeout(WATCHDOG).expect("the verifier has run");
         eventually(PROMPT, "its slot is free", || connector.open_sockets() == 0);
         assert!(peer.finish().bytes.is_empty());
     });
@@ -281,7 +281,7 @@ fn a_socket_whose_verifier_connects_through_the_crate_can_be_ended() {
         with_watchdog(move || {
             let mute = mute_server();
             let address = mute.1;
-            let (reached, told) = channel();
+            let (reached, receiver) = channel();
             let (over, ended) = channel();
             let reached = Mutex::new(reached);
             let over = Mutex::new(over);
@@ -304,7 +304,7 @@ fn a_socket_whose_verifier_connects_through_the_crate_can_be_ended() {
             let socket = connector
                 .connect_with(peer.address(), with(SecureTransport::On, tls))
                 .expect("the options are valid");
-            told.recv_timeout(WATCHDOG).expect("the verifier runs");
+            receiver.recv_timeout(WATCHDOG).expect("the verifier runs");
             at_once(|| end(&connector, socket));
             eventually(PROMPT, "its slot is free", || connector.open_sockets() == 0);
             ended.recv_timeout(WATCHDOG).expect("the verifier has ended");
@@ -449,16 +449,16 @@ fn a_configuration_is_never_dropped_on_the_loop_or_under_the_lock() {
     let ends: [fn(&Socket); 3] = [|socket| socket.abort(), |socket| drop(socket.close()), |_| {}];
     for end in ends {
         with_watchdog(move || {
-            let (tell, told) = channel();
+            let (sender, receiver) = channel();
             let held: Arc<Mutex<Option<Socket>>> = Arc::default();
-            let dropped = Dropped(tell, Arc::clone(&held));
+            let dropped = Dropped(sender, Arc::clone(&held));
             let mute = mute_server();
             let tls = verified_by(move || assert!(dropped.1.lock().is_ok()));
             let options = with(SecureTransport::On, tls).connect_timeout(ms(300));
             let socket = sockeye::connect_with(mute.1, options).expect("it is valid");
             *held.lock().expect("no thread panics while it holds the lock") = Some(socket.clone());
             end(&socket);
-            let name = told.recv_timeout(WATCHDOG).expect("it was dropped");
+            let name = receiver.recv_timeout(WATCHDOG).expect("it was dropped");
             assert_ne!(name.as_deref(), Some("sockeye-loop"));
             held.lock().expect("no thread panics while it holds the lock").take();
         });

@@ -91,19 +91,19 @@ fn any_bytes_after_the_go_ahead_was_read_end_the_connection() {
     for (name, injected) in injections() {
         println!("{name}");
         with_watchdog(move || {
-            let (tell, told) = mpsc::channel();
+            let (sender, receiver) = mpsc::channel();
             let peer = TlsPeer::scripted(&server_config(), move |peer| {
                 peer.accept_starttls();
                 peer.wait_signal();
                 let (first, rest) = injected.split_at(injected.len().min(4096));
                 peer.raw(first);
-                tell.send(()).expect("the test waits for it");
+                sender.send(()).expect("the test waits for it");
                 let _ = peer.try_raw(rest);
             });
             let socket = open(&peer, starttls());
             ask(&socket);
             peer.signal();
-            told.recv_timeout(WATCHDOG).expect("the text is injected");
+            receiver.recv_timeout(WATCHDOG).expect("the text is injected");
             assert_injection_refused(&socket);
             peer.assert_received_only(ASK);
         });
@@ -157,11 +157,11 @@ fn a_reader_that_the_flood_keeps_busy_sees_the_error() {
 #[test]
 fn bytes_injected_while_the_upgrade_waits_for_a_write_are_detected() {
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = TlsPeer::on(listen_with_room(4096), &server_config(), move |peer| {
             peer.wait_signal();
             peer.raw(b"INJECTED");
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
             peer.wait_signal();
         });
         let little = TcpOptions::new().send_buffer_size(4096);
@@ -172,7 +172,7 @@ fn bytes_injected_while_the_upgrade_waits_for_a_write_are_detected() {
         let upgrading = socket.clone();
         let upgrade = spawn_blocked(move || upgrading.start_tls());
         peer.signal();
-        told.recv_timeout(WATCHDOG).expect("the text is injected");
+        receiver.recv_timeout(WATCHDOG).expect("the text is injected");
         peer.signal();
         assert_eq!(writing.join().expect("the peer reads"), 1);
         assert_fails(upgrade.join(), ErrorKind::UnreadPlaintext);

@@ -38,17 +38,17 @@ fn injection_whole_read() {
 #[test]
 fn injection_late() {
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = agrees(&valid_cert(), move |peer| {
             peer.wait_signal();
             peer.raw(b"INJECTED\r\n");
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
             gives_up(peer);
         });
         let old = opened("good.test", &peer);
         converses(&old);
         peer.signal();
-        told.recv_timeout(WATCHDOG).expect("the text is injected");
+        receiver.recv_timeout(WATCHDOG).expect("the text is injected");
         // The wait lets it arrive.
         assert_fails(old.closed_timeout(ms(200)), ErrorKind::TimedOut);
         assert_injection_refused(&old);
@@ -60,15 +60,15 @@ fn injection_late() {
 #[test]
 fn unread_partial_then_tls() {
     with_watchdog(|| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = TlsPeer::scripted(&valid_cert(), move |peer| {
             peer.accept_starttls();
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
             gives_up(peer);
         });
         let old = opened("good.test", &peer);
         assert_eq!((&old).write(ASK).expect("the peer reads"), ASK.len());
-        told.recv_timeout(WATCHDOG).expect("the peer agrees");
+        receiver.recv_timeout(WATCHDOG).expect("the peer agrees");
         // The wait lets the go-ahead arrive.
         assert_fails(old.closed_timeout(ms(150)), ErrorKind::TimedOut);
         assert_injection_refused(&old);

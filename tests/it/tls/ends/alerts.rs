@@ -99,8 +99,8 @@ fn every_call_reports_a_corrupted_record_after_the_data_before_it() {
         assert_eq!(socket.stats().bytes_read, 6);
         // The peer receives an alert with the reason.
         let ending = peer.finish();
-        let told = matches!(ending.failure, Some(rustls::Error::AlertReceived(_)));
-        assert!(told, "{:?}", ending.failure);
+        let message = matches!(ending.failure, Some(rustls::Error::AlertReceived(_)));
+        assert!(message, "{:?}", ending.failure);
     });
 }
 

@@ -69,15 +69,15 @@ fn a_cancelled_reader_hides_neither_truncation_nor_failures() {
 #[test]
 fn a_cancelled_reader_answers_key_updates() {
     in_tls_1_3(|setting| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
             peer.wait_signal();
             is_answered(peer);
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
         });
         socket.reader().cancel();
         peer.signal();
-        told.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
+        receiver.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
         (&socket).write_all(b"with new keys").expect("the peer reads");
         socket.close().expect("the peer reads");
         peer.assert_received(b"with new keys");

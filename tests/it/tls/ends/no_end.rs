@@ -11,14 +11,14 @@ fn ticketed(
     script: impl FnOnce(&mut Accepted) + Send + 'static,
 ) -> (TlsPeer, Socket) {
     let setup = server_config().only(TlsVersion::Tls13).tickets(8);
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let peer = Opening::On.on(listen(), &setup, move |peer| {
-        tell.send(()).expect("the test waits for it");
+        sender.send(()).expect("the test waits for it");
         peer.wait_signal();
         script(peer);
     });
     let socket = Opening::On.open(&peer, options);
-    told.recv_timeout(WATCHDOG).expect("the handshake is complete and the tickets are sent");
+    receiver.recv_timeout(WATCHDOG).expect("the handshake is complete and the tickets are sent");
     (peer, socket)
 }
 
@@ -111,15 +111,15 @@ fn unread_tickets_do_not_turn_a_close_into_a_reset() {
 #[test]
 fn key_updates_are_answered_on_an_idle_socket() {
     in_tls_1_3(|setting| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
             for _ in 0..3 {
                 is_answered(peer);
             }
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
             peer.echo();
         });
-        told.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
+        receiver.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
         assert_eq!(socket.phase(), Phase::Open);
         assert_eq!((socket.stats().bytes_read, socket.stats().bytes_written), (0, 0));
         (&socket).write_all(b"with new keys").expect("the peer reads");
@@ -132,18 +132,18 @@ fn key_updates_are_answered_on_an_idle_socket() {
 #[test]
 fn key_updates_are_answered_during_a_blocked_read() {
     in_tls_1_3(|setting| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (peer, socket) = pair(setting, move |peer| {
             peer.wait_signal();
             is_answered(peer);
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
             peer.wait_signal();
             peer.send(b"data");
         });
         let reader = socket.reader();
         let reading = spawn_blocked(move || read(reader, 10));
         peer.signal();
-        told.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
+        receiver.recv_timeout(WATCHDOG).expect("the loop answers for the socket");
         assert!(reading.is_running(), "a key update is not data");
         peer.signal();
         assert_eq!(reading.join().expect("the peer sends"), b"data");
@@ -201,14 +201,14 @@ fn key_updates_between_data_in_both_directions_lose_nothing() {
 #[test]
 fn key_updates_of_a_peer_that_does_not_read_are_answered_once_it_reads() {
     in_tls_1_3(|setting| {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let peer = setting.way.on(listen_with_room(4096), &setting.server_config(), move |peer| {
             peer.wait_signal();
             for _ in 0..1000 {
                 peer.line().update_keys().expect("the other end is open");
                 peer.send(b"d");
             }
-            tell.send(()).expect("the test waits for it");
+            sender.send(()).expect("the test waits for it");
             peer.wait_signal();
         });
         let socket = setting.open(&peer, small_send_buffer());
@@ -216,7 +216,7 @@ fn key_updates_of_a_peer_that_does_not_read_are_answered_once_it_reads() {
         let mut writer = socket.writer();
         let writing = spawn_blocked(move || writer.write(b"w"));
         peer.signal();
-        told.recv_timeout(WATCHDOG).expect("everything is sent");
+        receiver.recv_timeout(WATCHDOG).expect("everything is sent");
         // Reading continues although the replies cannot be sent.
         assert_bytes_eq(&read_exactly(&socket, 1000).expect("the peer sends"), &[b'd'; 1000]);
         assert!(writing.is_running(), "the peer reads nothing");

@@ -7,14 +7,14 @@ use super::*;
 
 /// Opens a socket whose ClientHello has arrived; its peer continues at its cue.
 fn halfway() -> (TlsPeer, Socket) {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let peer = TlsPeer::scripted(&server_config(), move |peer| {
         peer.expect_client_hello();
-        tell.send(()).expect("the test waits for it");
+        sender.send(()).expect("the test waits for it");
         peer.wait_signal();
     });
     let socket = connect(&peer, secure());
-    told.recv_timeout(WATCHDOG).expect("the handshake begins");
+    receiver.recv_timeout(WATCHDOG).expect("the handshake begins");
     assert_eq!(socket.phase(), Phase::Connecting);
     (peer, socket)
 }
@@ -76,13 +76,13 @@ fn even(version: TlsVersion) -> ServerSetup {
 
 /// Returns the number of bytes that a server sends up to the end of the handshake.
 fn flight(version: TlsVersion) -> usize {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let peer = TlsPeer::scripted(&even(version), move |peer| {
-        tell.send(peer.handshake_up_to(usize::MAX)).expect("the test waits for it");
+        sender.send(peer.handshake_up_to(usize::MAX)).expect("the test waits for it");
     });
     let socket = open(&peer, secure());
     socket.close().expect("the peer reads");
-    told.recv_timeout(WATCHDOG).expect("the peer has counted")
+    receiver.recv_timeout(WATCHDOG).expect("the peer has counted")
 }
 
 #[test]

@@ -133,15 +133,15 @@ fn after_the_peers_end_it_is_closed() {
 fn the_upgrade_detects_an_unnoticed_end() {
     for half_open in [false, true] {
         with_watchdog(move || {
-            let (tell, told) = mpsc::channel();
+            let (sender, receiver) = mpsc::channel();
             let peer = Peer::scripted(move |wire| {
                 wire.fin();
-                tell.send(()).expect("the test waits for it");
+                sender.send(()).expect("the test waits for it");
             });
             let options = starttls().allow_half_open(half_open);
             let socket = sockeye::connect_with(peer.address(), options).expect("they are valid");
             socket.opened().expect("the peer listens");
-            told.recv_timeout(WATCHDOG).expect("the peer ends");
+            receiver.recv_timeout(WATCHDOG).expect("the peer ends");
             assert_fails(at_once(|| socket.start_tls()), ErrorKind::Closed);
             assert!(!socket.upgraded());
             socket.close().expect("it is a clean end");
@@ -169,17 +169,17 @@ fn an_alert_instead_of_an_answer_fails_it() {
 
 /// Starts an upgrade whose ClientHello has arrived; the peer continues at its cue.
 fn halfway() -> (TlsPeer, Socket) {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let peer = TlsPeer::scripted(&server_config(), move |peer| {
         peer.accept_starttls();
         peer.expect_client_hello();
-        tell.send(()).expect("the test waits for it");
+        sender.send(()).expect("the test waits for it");
         peer.wait_signal();
     });
     let old = open(&peer, starttls());
     ask(&old);
     let new = old.start_tls().expect("the upgrade may start");
-    told.recv_timeout(WATCHDOG).expect("the handshake begins");
+    receiver.recv_timeout(WATCHDOG).expect("the handshake begins");
     assert_eq!(new.phase(), Phase::Upgrading);
     (peer, new)
 }
