@@ -123,7 +123,7 @@ impl SocketOptions {
     ///
     /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// # let (first, second) = (listener.local_addr()?, listener.local_addr()?);
-    /// The second connection gets only the time that the first one left.
+    /// // The second connection gets only the time that the first one left.
     /// let options = SocketOptions::new().connect_deadline(Instant::now() + Duration::from_secs(5));
     /// sockeye::connect_with(first, options.clone())?.opened()?;
     /// sockeye::connect_with(second, options)?.opened()?;

@@ -460,7 +460,7 @@ impl ConnectorBuilder {
     /// ```
     /// use sockeye::{Connector, EgressRules, ErrorKind};
     ///
-    /// Untrusted users choose these names. Names may hang, but never more than four at once.
+    /// // Untrusted users choose these names. Names may hang, but never more than four at once.
     /// let strangers =
     ///     Connector::builder().egress(EgressRules::public_only()).max_lookups(4).build()?;
     ///

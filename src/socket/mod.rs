@@ -373,7 +373,7 @@ impl Socket {
     ///
     /// impl Pool {
     ///     fn take(&self) -> Result<Socket> {
-    /// The most recently used first. A socket that is not idle is closed in the background.
+    ///         // The most recently used first. A socket that is not idle is closed in the background.
     ///         while let Some(socket) = self.idle.lock().unwrap().pop() {
     ///             if socket.health().is_idle() {
     ///                 return Ok(socket);

@@ -615,8 +615,8 @@ fn a_downward_import_is_fine() {
 #[test]
 fn a_use_tree_is_resolved() {
     check(
-        "machine/race.rs",
-        "use crate::{\n    error::Error,\n    driver::{self, dial as call, table::{Row}},\n};",
+        "machine/happy_eyeballs.rs",
+        "use crate::{\n    error::Error,\n    driver::{self, dial as call, slab::{Row}},\n};",
         &[(3, "crate::driver"), (3, "crate::driver::dial"), (3, "crate::driver::slab::Row")],
     );
     check("error.rs", "use {std::io, crate::machine::{self}};", &[(1, "crate::machine")]);

@@ -236,6 +236,6 @@ fn buffers_do_not_show_their_contents() {
     recv_buf.spare_mut()[..SENT.len()].copy_from_slice(SENT.as_bytes());
     recv_buf.advance(SENT.len());
     is_discreet(&recv_buf);
-    assert_eq!(format!("{recv_buf:?}"), format!("Intake {{ filled: {}, .. }}", SENT.len()));
-    assert_eq!(format!("{:?}", Transmit::default()), "Parcel { len: 0, .. }");
+    assert_eq!(format!("{recv_buf:?}"), format!("RecvBuf {{ filled: {}, .. }}", SENT.len()));
+    assert_eq!(format!("{:?}", Transmit::default()), "Transmit { len: 0, .. }");
 }

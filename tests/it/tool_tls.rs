@@ -213,7 +213,7 @@ fn the_connect_tool_exits_with_6_if_plaintext_follows_the_go_ahead() {
         });
         let tool = Tool::new(&["--starttls", protocol]).trusting();
         let Some(output) = tool.run(name, address, "secret") else { return };
-        check_failed(&output, 6, "plaintext of the peer was unread");
+        check_failed(&output, 6, "plaintext from the peer was unread");
         server.end();
     }
 }

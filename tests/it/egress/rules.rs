@@ -177,9 +177,9 @@ fn the_scope_of_an_address_makes_no_difference_to_rules() {
 fn an_invalid_rule_is_refused_with_its_fault() {
     invalid(EgressRules::allow_all().deny_net("10.0.0.1/8"), "10.0.0.0/8 may be meant");
     invalid(EgressRules::allow_all().allow_net("10.0.0.0/33"), "greater than 32");
-    invalid(EgressRules::allow_all().allow_net("example.com"), "no IPv4 or IPv6 address");
+    invalid(EgressRules::allow_all().allow_net("example.com"), "not an IPv4 or IPv6 address");
     invalid(EgressRules::allow_all().deny_host("*foo.com"), "a star may only stand");
-    invalid(EgressRules::allow_all().allow_host("10.0.0.0/8"), "allow_net and deny_net");
+    invalid(EgressRules::allow_all().allow_host("10.0.0.0/8"), "allow_net or deny_net");
     invalid(EgressRules::allow_all().allow_host(""), "empty");
 }
 
