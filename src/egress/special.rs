@@ -1,7 +1,7 @@
 //! Tables of special-purpose addresses, which decide about an address that no rule matches.
 //!
 //! Generated from `special-ranges.txt`, `cloud-ranges.txt` and `cloudflare-ranges.txt`. Do not edit: change those
-//! files, and run `SOCKEYE_REGENERATE=1 cargo test --test it egress::table`.
+//! files, and run `UPDATE_EXPECT=1 cargo test --test it egress::table`.
 //!
 //! Rows are sorted by first address and then by prefix length.
 

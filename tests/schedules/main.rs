@@ -12,9 +12,9 @@
 //! Without the flag that puts the model below the driver, the target is empty:
 //!
 //! ```sh
-//! .ci/schedules                                # all models, both ways of waiting
-//! SCHEDULES=1000000 .ci/schedules              # more schedules of each model
-//! .ci/mutations driver                         # every planted bug, against the models that must find it
+//! ci/schedules                                # all models, both ways of waiting
+//! SCHEDULES=1000000 ci/schedules              # more schedules of each model
+//! ci/mutations driver                         # every planted bug, against the models that must find it
 //!
 //! # One model:
 //! export RUSTFLAGS='--cfg sockeye_shuttle' CARGO_TARGET_DIR=target/shuttle
@@ -38,7 +38,7 @@
 //! # Planted bugs
 //!
 //! `src/failpoint.rs` names bugs that a build with `--cfg sockeye_planted` contains. `planted.rs` lists the models
-//! that must find each of them, and `.ci/mutations driver` runs all of these pairs. To see a model fail, add that flag
+//! that must find each of them, and `ci/mutations driver` runs all of these pairs. To see a model fail, add that flag
 //! and run it with a bug in `PLANTED`, such as `PLANTED=NoWake`.
 //!
 //! # The kinds of schedule

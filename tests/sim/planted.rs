@@ -1,4 +1,4 @@
-//! Scenarios find each bug that is planted in the machine. `.ci/mutations` runs one process per bug.
+//! Scenarios find each bug that is planted in the machine. `ci/mutations` runs one process per bug.
 
 use std::env;
 

@@ -1,6 +1,6 @@
 //! A snapshot test of the transition table: every state, every input, and the result, in `table.txt`.
 //!
-//! The diff of that file shows which transitions a change affects. `TABLE=write` regenerates it.
+//! The diff of that file shows which transitions a change affects. `UPDATE_EXPECT=1` regenerates it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -28,14 +28,14 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/machine/state/table
 #[expect(clippy::disallowed_methods, reason = "an environment variable requests the new table")]
 fn every_transition_matches_the_table() {
     let table = table();
-    if std::env::var_os("TABLE").is_some_and(|what| what == "write") {
+    if std::env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {
         std::fs::write(FILE, &table).expect("the table can be written");
         return;
     }
     let differing = TABLE.lines().zip(table.lines()).find(|(expected, found)| expected != found);
     assert!(
         TABLE == table,
-        "src/machine/state/table.txt differs (TABLE=write regenerates it): {differing:?}"
+        "src/machine/state/table.txt differs (UPDATE_EXPECT=1 regenerates it): {differing:?}"
     );
 }
 
@@ -71,7 +71,7 @@ fn table() -> String {
 
 const HEAD: &str = "\
 Every state of the machine, every input, and the result: the next state and the actions. A second line shows the
-result with `allow_half_open`, if it differs. TABLE=write cargo test --lib table generates this file.
+result with `allow_half_open`, if it differs. UPDATE_EXPECT=1 cargo test --lib table generates this file.
 ";
 
 // -------------------------------------------------------------------- names

@@ -1,5 +1,5 @@
 //! The tables of special ranges, which are generated from the texts next to them. The texts name their sources.
-//! After a change of such a text, `SOCKEYE_REGENERATE=1 cargo test --test it egress::table` rewrites
+//! After a change of such a text, `UPDATE_EXPECT=1 cargo test --test it egress::table` rewrites
 //! `src/egress/special.rs`.
 
 use std::fmt::Write;
@@ -22,7 +22,7 @@ pub(super) struct Row {
 fn the_table_matches_its_sources() {
     let path = folder().join("special.rs");
     let generated = generate();
-    if std::env::var_os("SOCKEYE_REGENERATE").is_some() {
+    if std::env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {
         fs::write(&path, &generated).expect("the sources can be written");
     }
     let present = fs::read_to_string(&path).expect("the table exists").replace("\r\n", "\n");
@@ -141,7 +141,7 @@ const HEAD: &str = "\
 //! Tables of special-purpose addresses, which decide about an address that no rule matches.
 //!
 //! Generated from `special-ranges.txt`, `cloud-ranges.txt` and `cloudflare-ranges.txt`. Do not edit: change those
-//! files, and run `SOCKEYE_REGENERATE=1 cargo test --test it egress::table`.
+//! files, and run `UPDATE_EXPECT=1 cargo test --test it egress::table`.
 //!
 //! Rows are sorted by first address and then by prefix length.
 
