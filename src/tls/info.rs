@@ -26,10 +26,10 @@ use super::binding;
 #[derive(Clone)]
 #[doc(alias("ConnectionState"))]
 pub struct TlsInfo {
-    negotiated: Arc<Agreed>,
+    negotiated: Arc<NegotiatedParts>,
 }
 
-struct Agreed {
+struct NegotiatedParts {
     version: TlsVersion,
     suite: SupportedCipherSuite,
     suite_name: Cow<'static, str>,
@@ -49,7 +49,7 @@ impl TlsInfo {
             None => Cow::Owned(format!("{:#06x}", u16::from(suite.suite()))),
         };
         TlsInfo {
-            negotiated: Arc::new(Agreed { version, suite, suite_name, certificates, resumed }),
+            negotiated: Arc::new(NegotiatedParts { version, suite, suite_name, certificates, resumed }),
         }
     }
 

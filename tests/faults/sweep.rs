@@ -65,12 +65,12 @@ struct Injection {
 /// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    WentOn,
-    Told,
+    Continued,
+    ReportedError,
     /// The run made fewer such calls than the traced one.
     NotReached,
     /// std aborted the program.
-    Given,
+    AbortedByStd,
     Failed,
 }
 
@@ -98,7 +98,7 @@ pub fn run(only: Option<&str>) -> ExitCode {
             let mut results = results.lock().expect("nothing fails under it");
             let row = results.entry(injection.call.clone()).or_default();
             *row.outcomes.entry(outcome).or_default() += 1;
-            if outcome == Outcome::Told {
+            if outcome == Outcome::ReportedError {
                 *row.kinds.entry(kind.to_owned()).or_default() += 1;
             }
         }
@@ -149,7 +149,7 @@ fn report(rows: &BTreeMap<String, Row>) -> ExitCode {
     println!("\n{:<18} {:>8} {:>8} {:>8}", "call", "failed", "went on", "error");
     for (call, row) in rows {
         let [failed, on, message] =
-            [Outcome::Failed, Outcome::WentOn, Outcome::Told].map(|outcome| row.count(outcome));
+            [Outcome::Failed, Outcome::Continued, Outcome::ReportedError].map(|outcome| row.count(outcome));
         let kinds: Vec<String> =
             row.kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         println!("{call:<18} {failed:>8} {on:>8} {message:>8}  {}", kinds.join(", "));
@@ -158,11 +158,11 @@ fn report(rows: &BTreeMap<String, Row>) -> ExitCode {
         println!("{call:<18} left out: {why}");
     }
     let sum = |outcome| rows.values().map(|row| row.count(outcome)).sum::<usize>();
-    let survived = sum(Outcome::WentOn) + sum(Outcome::Told);
+    let survived = sum(Outcome::Continued) + sum(Outcome::ReportedError);
     let failed = sum(Outcome::Failed);
     println!("\n{survived} of {} survived", survived + failed);
     println!("{} not reached: the run had fewer calls", sum(Outcome::NotReached));
-    println!("{} aborted by std, before any code of the library", sum(Outcome::Given));
+    println!("{} aborted by std, before any code of the library", sum(Outcome::AbortedByStd));
     ExitCode::from(u8::from(failed > 0 || survived == 0))
 }
 
@@ -226,7 +226,7 @@ fn try_one(injection: &Injection, word: &str, log: &Path) -> (Outcome, String) {
     let trace = std::fs::read_to_string(log).unwrap_or_default();
     let words = format!("{}\n{}", ran.output, ran.errors);
     if STDS_OWN.iter().any(|own| words.contains(own)) {
-        return (Outcome::Given, words);
+        return (Outcome::AbortedByStd, words);
     }
     if words.contains("panicked at") {
         return (Outcome::Failed, words);
@@ -235,7 +235,7 @@ fn try_one(injection: &Injection, word: &str, log: &Path) -> (Outcome, String) {
         None => return (Outcome::Failed, format!("it hangs\n{words}")),
         Some(status) => match status.code() {
             Some(0) if !trace.contains("(INJECTED)") => Outcome::NotReached,
-            Some(0) => Outcome::WentOn,
+            Some(0) => Outcome::Continued,
             Some(code) if code == i32::from(CLEAN_FAILURE) => {
                 if *error == "EINTR" && GO_ON.contains(&call.as_str()) {
                     return (Outcome::Failed, format!("it should have gone on\n{words}"));
@@ -247,7 +247,7 @@ fn try_one(injection: &Injection, word: &str, log: &Path) -> (Outcome, String) {
                         format!("only a limit revealed the failure\n{words}"),
                     );
                 }
-                Outcome::Told
+                Outcome::ReportedError
             }
             Some(_) | None => return (Outcome::Failed, format!("{status}\n{words}")),
         },

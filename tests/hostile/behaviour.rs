@@ -42,7 +42,7 @@ pub enum Outcome {
 
 /// The work of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Load {
+pub enum ServerLoad {
     /// Next to none, and its CPU time is limited.
     Quiet,
     /// Some, and its CPU time is not limited.
@@ -61,7 +61,7 @@ pub struct Behaviour {
     pub opens: bool,
     /// The client does not require close_notify.
     pub lenient: bool,
-    pub load: Load,
+    pub load: ServerLoad,
     idle: Vec<Outcome>,
     reading: Vec<Outcome>,
     writing: Vec<Outcome>,
@@ -82,7 +82,7 @@ impl Behaviour {
             play: Box::new(play),
             opens: true,
             lenient: false,
-            load: Load::Quiet,
+            load: ServerLoad::Quiet,
             idle: vec![Outcome::Open],
             reading: vec![Outcome::Fails(TimedOut)],
             writing: vec![Outcome::Fails(TimedOut)],
@@ -199,11 +199,11 @@ impl Behaviour {
     // ---------------------------------------------------------------- exceptions
 
     pub fn busy(self) -> Behaviour {
-        Behaviour { load: Load::Busy, ..self }
+        Behaviour { load: ServerLoad::Busy, ..self }
     }
 
     pub fn flood(self) -> Behaviour {
-        Behaviour { load: Load::Flood, ..self }
+        Behaviour { load: ServerLoad::Flood, ..self }
     }
 
     /// Makes the client not require close_notify.

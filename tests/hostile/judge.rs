@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sockeye::ErrorKind::{Closed, TimedOut};
 
-use crate::behaviour::{Behaviour, Load, Outcome, Situation};
+use crate::behaviour::{Behaviour, ServerLoad, Outcome, Situation};
 use crate::client::LIMIT;
 use crate::report::Report;
 
@@ -80,7 +80,7 @@ pub fn judge(behaviour: &Behaviour, situation: Situation, sent: u64, report: &Re
     if report.why.contains("panic") {
         verdict.faults.push(String::from("a panic"));
     }
-    if behaviour.load == Load::Quiet && report.cpu > MAX_QUIET {
+    if behaviour.load == ServerLoad::Quiet && report.cpu > MAX_QUIET {
         verdict.delays.push(format!("{:?} of CPU time", report.cpu));
     }
     if report.afterwards > MAX_AFTERWARDS {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::behaviour::{Behaviour, Load, SITUATIONS, Situation};
+use crate::behaviour::{Behaviour, ServerLoad, SITUATIONS, Situation};
 use crate::forge::{Server, Version, identity};
 use crate::judge::{Verdict, judge};
 use crate::report::{Order, Report};
@@ -33,7 +33,7 @@ pub fn run(filter: &str, exact: bool, verbose: bool) -> ExitCode {
         println!("skipped: memory growth: cannot reset the peak: {error}");
     }
     let begun = Instant::now();
-    let (flooded, others): (Vec<_>, Vec<_>) = all.partition(|one| one.load == Load::Flood);
+    let (flooded, others): (Vec<_>, Vec<_>) = all.partition(|one| one.load == ServerLoad::Flood);
     let count = flooded.len() + others.len();
     let tally = Mutex::new(Tally { verbose, ..Tally::default() });
     thread::scope(|scope| {
@@ -204,7 +204,7 @@ impl Client {
             let _ = hold.recv();
         });
         let Behaviour { opens, lenient, load, .. } = **behaviour;
-        let order = Order { situation, port, opens, lenient, floods: load == Load::Flood };
+        let order = Order { situation, port, opens, lenient, floods: load == ServerLoad::Flood };
         writeln!(self.input, "{order}").map_err(|error| format!("the client is gone: {error}"))?;
         let line = loop {
             let line = self.lines.recv_timeout(HANGS);

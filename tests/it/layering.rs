@@ -725,7 +725,7 @@ fn a_file_of_unit_tests_alone_is_skipped() {
     let sources = [
         ("machine/mod.rs".to_owned(), "#[cfg(test)]\nmod tests;".to_owned()),
         ("machine/tests.rs".to_owned(), "use std::thread; mod lives;".to_owned()),
-        ("machine/tests/lives.rs".to_owned(), "use std::thread;".to_owned()),
+        ("machine/tests/scenarios.rs".to_owned(), "use std::thread;".to_owned()),
     ];
     assert_eq!(faults(&sources, &BTreeSet::new()), []);
 }

@@ -37,8 +37,8 @@ const ROW: f64 = 22.0;
 const BOTTOM: f64 = 12.0;
 
 /// Values beyond these limits are drawn at the margin.
-const LEAST: f64 = 0.25;
-const MOST: f64 = 4.0;
+const MIN_RATIO: f64 = 0.25;
+const MAX_RATIO: f64 = 4.0;
 const TICKS: [f64; 7] = [0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0];
 
 const STYLE: &str = "<style>\n\
@@ -149,7 +149,7 @@ impl Row {
 
 /// Returns the horizontal position of a ratio.
 fn place(ratio: f64) -> f64 {
-    let share = (ratio.clamp(LEAST, MOST) / LEAST).ln() / (MOST / LEAST).ln();
+    let share = (ratio.clamp(MIN_RATIO, MAX_RATIO) / MIN_RATIO).ln() / (MAX_RATIO / MIN_RATIO).ln();
     LEFT + share * (RIGHT - LEFT)
 }
 

@@ -3,6 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests need a start time")]
 
 mod happy_eyeballs;
-mod lives;
+mod scenarios;
 mod poison;
 mod tls;

@@ -21,7 +21,7 @@ use self::wire::{Wire, machine_config, server_config};
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 const LIVES: u64 = 1500;
 /// The maximum amount of sealed data that the kernel has not accepted, in bytes.
-const ROOM: usize = 64 * 1024;
+const SEND_QUEUE: usize = 64 * 1024;
 
 // -------------------------------------------------------------------- handshakes
 
@@ -164,7 +164,7 @@ fn accepted_data_is_bounded_while_nothing_is_sent() {
                 accepted += bytes;
             }
             assert!(accepted > 0);
-            assert!(accepted <= ROOM, "{accepted}");
+            assert!(accepted <= SEND_QUEUE, "{accepted}");
             wire.give_back(0);
             wire.drain();
             assert_eq!(wire.served.len(), accepted);
@@ -342,7 +342,7 @@ fn endless_key_updates_from_a_peer_that_reads_nothing_take_bounded_memory() {
         wire.read_all();
     }
     let waits = wire.machine.next_transmit().map_or(0, |transmit| transmit.bytes().len());
-    assert!(waits <= 2 * ROOM, "{waits} bytes of answers are queued");
+    assert!(waits <= 2 * SEND_QUEUE, "{waits} bytes of answers are queued");
 }
 
 #[test]

@@ -29,17 +29,17 @@ pub struct ClientHello {
 
 impl ClientHello {
     pub fn parse(bytes: &[u8]) -> Option<ClientHello> {
-        let mut rest = Rest(bytes.get(6..)?);
+        let mut rest = Unread(bytes.get(6..)?);
         let random = rest.take(32)?.to_vec();
         let session_id = rest.vec8()?.to_vec();
         rest.vec16()?;
         rest.vec8()?;
-        let mut extensions = Rest(rest.vec16()?);
+        let mut extensions = Unread(rest.vec16()?);
         let mut share = None;
         while let Some(kind) = extensions.u16() {
             let body = extensions.vec16()?;
             if kind == KEY_SHARE {
-                let mut shares = Rest(Rest(body).vec16()?);
+                let mut shares = Unread(Unread(body).vec16()?);
                 while let Some(group) = shares.u16() {
                     let key = shares.vec16()?;
                     if group == X25519 {
@@ -52,9 +52,9 @@ impl ClientHello {
     }
 }
 
-struct Rest<'a>(&'a [u8]);
+struct Unread<'a>(&'a [u8]);
 
-impl<'a> Rest<'a> {
+impl<'a> Unread<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;

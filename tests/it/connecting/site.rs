@@ -184,7 +184,7 @@ mod diag {
     pub const SYN_SENT: u32 = 2;
     pub const LISTEN: u32 = 10;
 
-    pub struct Told {
+    pub struct SocketEntry {
         pub local: SocketAddr,
         pub remote: SocketAddr,
         /// The number of connections in a listener's backlog.
@@ -192,7 +192,7 @@ mod diag {
     }
 
     /// Returns the sockets in this state, and with this destination port unless it is 0.
-    pub fn sockets(family: u8, state: u32, port: u16) -> Vec<Told> {
+    pub fn sockets(family: u8, state: u32, port: u16) -> Vec<SocketEntry> {
         const REQUEST_BYTES: u32 = 72;
         const BY_FAMILY: u16 = 20;
         const REQUEST_AND_DUMP: u16 = 0x301;
@@ -223,7 +223,7 @@ mod diag {
     }
 
     /// Parses messages; returns whether more follow.
-    fn take(mut messages: &[u8], message: &mut Vec<Told>) -> bool {
+    fn take(mut messages: &[u8], message: &mut Vec<SocketEntry>) -> bool {
         const FAILED: u16 = 2;
         const DONE: u16 = 3;
         while !messages.is_empty() {
@@ -234,7 +234,7 @@ mod diag {
                 _ => {}
             }
             let body = &messages[16..len];
-            message.push(Told {
+            message.push(SocketEntry {
                 local: address(body[0], &body[4..6], &body[8..24]),
                 remote: address(body[0], &body[6..8], &body[24..40]),
                 waiting: number(&body[56..]),

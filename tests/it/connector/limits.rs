@@ -366,7 +366,7 @@ fn a_thousand_racing_sockets_never_exceed_the_limit_and_leak_no_slot() {
 }
 
 fn race(wait: bool) {
-    const MOST: usize = 7;
+    const MAX_OPEN: usize = 7;
     let server = Server::scripted(|mut stream| {
         // Three kinds of peers: one that stays, one that closes, and one that resets.
         match stream.peer_addr().map_or(0, |from| from.port() % 3) {
@@ -376,7 +376,7 @@ fn race(wait: bool) {
         }
     });
     let hole: Arc<BlackHole> = Arc::new(black_hole());
-    let builder = Connector::builder().max_open_sockets(MOST).wait_at_limit(wait);
+    let builder = Connector::builder().max_open_sockets(MAX_OPEN).wait_at_limit(wait);
     let connector = builder.build().expect("the settings are valid");
     let over = Arc::new(AtomicBool::new(false));
     let looking = {
@@ -407,11 +407,11 @@ fn race(wait: bool) {
     }
     over.store(true, Ordering::SeqCst);
     let most = looking.join().expect("the observer does not panic");
-    assert!(most <= MOST, "{most} sockets were open");
+    assert!(most <= MAX_OPEN, "{most} sockets were open");
     // Sockets without handles close in the background.
     eventually(WATCHDOG, "all slots are free", || connector.open_sockets() == 0);
     let server = holds();
-    let full: Vec<Socket> = (0..MOST).map(|_| open(&connector, &server)).collect();
+    let full: Vec<Socket> = (0..MAX_OPEN).map(|_| open(&connector, &server)).collect();
     assert_eq!(connector.open_sockets(), full.len());
     if wait {
         let more = connector.connect(server.address()).expect("it may wait");
@@ -424,11 +424,11 @@ fn race(wait: bool) {
 /// The holders themselves count: the peers stay, and a socket is counted only while it is certainly open.
 #[test]
 fn a_thousand_racing_holders_never_exceed_the_limit() {
-    const MOST: usize = 5;
+    const MAX_OPEN: usize = 5;
     with_watchdog(|| {
         let server = holds();
         let held = Arc::new(AtomicUsize::new(0));
-        for connector in [limited(MOST), patient(MOST)] {
+        for connector in [limited(MAX_OPEN), patient(MAX_OPEN)] {
             let racing: Vec<_> = (0..THREADS)
                 .map(|number| {
                     let (connector, address) = (connector.clone(), server.address());

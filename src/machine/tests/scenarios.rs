@@ -17,7 +17,7 @@ const STEPS: usize = 40;
 #[test]
 fn every_rule_holds_for_random_inputs() {
     for seed in 0..LIVES {
-        let life = std::panic::catch_unwind(|| Life::new(seed).run());
+        let life = std::panic::catch_unwind(|| Scenario::new(seed).run());
         assert!(life.is_ok(), "seed {seed} violated a rule");
     }
 }
@@ -166,7 +166,7 @@ fn address(host: u8) -> SocketAddr {
 }
 
 /// A machine, and the observations of it so far.
-struct Life {
+struct Scenario {
     random: fastrand::Rng,
     machine: Machine,
     egress: Option<Arc<EgressRules>>,
@@ -185,7 +185,7 @@ struct Life {
     outcome: Option<Result<(), Fault>>,
 }
 
-impl Life {
+impl Scenario {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let now = Instant::now();
@@ -196,7 +196,7 @@ impl Life {
         config.egress = Some(Arc::new(policy));
         let egress = config.egress.clone();
         config.allow_half_open = random.bool();
-        Life {
+        Scenario {
             random,
             machine: Machine::new(config, now),
             egress,
