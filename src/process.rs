@@ -1,4 +1,4 @@
-//! Detects forks, and holds values that each process makes for itself.
+//! Detects forks. `PerProcess` holds a global value that a forked child creates again.
 //!
 //! A forked child has a copy of the parent's memory and of one of its threads. Locks that other threads held at the
 //! fork stay locked, and the data under them may be half changed. So a child does not read the guarded data of the

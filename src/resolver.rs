@@ -1,4 +1,4 @@
-//! The trait for name resolution by the program.
+//! The trait that lets a program supply its own name resolver.
 
 use std::io;
 use std::net::IpAddr;

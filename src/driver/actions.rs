@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use super::adopt::AdoptedStream;
 use super::clock;
-use super::connected::ConnectedInfo;
+use super::connected_info::ConnectedInfo;
 use super::connection::{
     AttemptResult, Connection, ConnectionState, Establishing, Monitor, StateGuard, start_next,
 };
 use super::dial::{self, DialResult};
 use super::errno::os_code;
 use super::idle_list::IdleSlot;
+use super::io_bufs::SendBufs;
 use super::registry::Registry;
-use super::slices::SendBufs;
 use super::sync::mio::Token;
 use super::thread_pool::SubmitResult;
 use super::wake::WakeHandle;

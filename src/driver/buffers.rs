@@ -1,5 +1,4 @@
-//! Buffers for ciphertext. They belong to the thread at the wire and not to a socket, so that an idle socket needs
-//! none.
+//! Per-thread buffers for TLS ciphertext. So an idle socket holds none.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! Runs TLS sessions whose configuration contains foreign code: a verifier, a session store or a key log.
+//! Runs TLS sessions that call the program's code, such as a certificate verifier, a session store or a key log.
 //!
 //! This code runs without the state lock, and the session is lent out of the state. So the socket can be closed,
 //! queried and time out during that code. Handshakes run on worker threads, so that calls that wait for them keep their

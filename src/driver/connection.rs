@@ -1,5 +1,5 @@
-//! The driver's object for one socket: the state machine under its lock, and what the threads that wait for it need.
-//! Its handles, the event loop and worker threads share it.
+//! `Connection`: one socket's machine under its lock, and the data that waiting threads need. The handles, the event
+//! loop and worker threads share it.
 //!
 //! No wake-up is lost. A thread that waits checks, under the lock, every condition that could end its wait, and
 //! announces the wait there. A thread that changes one of these conditions does so under the lock too, and wakes the
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use super::actions::ActionSet;
 use super::adopt::AdoptedStream;
 use super::clock;
-use super::connected::ConnectedInfo;
-use super::handles::HandleCount;
+use super::connected_info::ConnectedInfo;
+use super::handle_count::HandleCount;
 use super::idle_list::IdleSlot;
 use super::predictor::BlockPredictor;
 use super::registry::{Admission, Registry, ScopeId, SlotId, SocketTotals};

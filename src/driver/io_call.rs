@@ -1,5 +1,5 @@
-//! What reads and writes have in common: both run on the caller's own thread, and move data straight into or out of
-//! the caller's buffer. `read` and `write` have the rest, and `tls` has TLS.
+//! Types and helpers that reads and writes share. `read` and `write` hold the calls themselves, and `tls` those over
+//! TLS.
 //!
 //! A call takes the turn of its direction, asks the machine for a permit, and makes the system call. If that would
 //! block, it waits and tries again. It waits in poll(2) with the wake handle of its thread, or on the condition

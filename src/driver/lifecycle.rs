@@ -1,5 +1,4 @@
-//! A socket's calls besides reading and writing: waiting for its opening and its end, closing and aborting it, and
-//! setting limits.
+//! Waits for a socket to open or to end, closes and aborts it, and sets its limits.
 
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
-//! Lingering wires: this side has closed them and the peer has not. Draining them lets the peer see FIN, and not the
-//! reset that the kernel sends when unread bytes are discarded.
+//! Keeps closed connections open for a while to drain them. Otherwise unread bytes would make the kernel send a reset.
 //!
 //! There are three bounds: time, bytes, and the number of wires, which is lower if the process has a low descriptor
 //! limit. At a bound the descriptor is closed, and the kernel handles the rest.

@@ -11,7 +11,7 @@ mod buffers;
 mod call_timer;
 mod callbacks;
 mod clock;
-mod connected;
+mod connected_info;
 mod connection;
 mod descriptor;
 #[cfg(all(unix, not(sockeye_shuttle)))]
@@ -21,10 +21,11 @@ mod errno;
 mod event_loop;
 mod fairness;
 mod fork;
-mod handles;
+mod handle_count;
 mod health;
-mod hosts;
+mod hosts_file;
 mod idle_list;
+mod io_bufs;
 mod io_call;
 mod lifecycle;
 mod linger;
@@ -40,7 +41,6 @@ mod resolver_pool;
 #[cfg(sockeye_shuttle)]
 pub mod shuttle;
 mod slab;
-mod slices;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -82,8 +82,8 @@ use crate::process::{ForkMark, PerProcess};
 pub(crate) use self::adopt::AdoptedStream;
 pub(crate) use self::connection::{ConnectContext, Connection, Origin};
 pub use self::descriptor::Descriptor;
+pub(crate) use self::io_bufs::{RecvBufs, SendBufs};
 pub(crate) use self::registry::{Registry, ScopeId, SocketLimit};
-pub(crate) use self::slices::{RecvBufs, SendBufs};
 pub(crate) use self::thread_pool::Share as LookupShare;
 pub(crate) use self::wake::Side;
 

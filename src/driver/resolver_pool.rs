@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::connection::Connection;
 use super::errno::is_resource_exhaustion;
 use super::thread_pool::{self, Limits, SubmitResult, Task, ThreadPool};
-use super::{LoopHandle, catch_panic, hosts, log_debug};
+use super::{LoopHandle, catch_panic, hosts_file, log_debug};
 use crate::error::{Fault, LookupError};
 
 /// The maximum number of threads for lookups by the system's resolver.
@@ -72,7 +72,7 @@ impl ResolverPool {
             LookupKind::Custom => Ok(self.custom.submit(share, socket, now)),
             LookupKind::System => Ok(match self.system.submit_now(share, socket, now) {
                 Ok(submitted) => submitted,
-                Err(socket) if hosts::is_local(connection.requested().hostname()) => {
+                Err(socket) if hosts_file::is_local(connection.requested().hostname()) => {
                     self.local.submit(share, socket, now)
                 }
                 Err(socket) => self.system.submit(share, socket, now),

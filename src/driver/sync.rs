@@ -1,4 +1,4 @@
-//! The source of the driver's locks, threads and system calls: std and mio, or the model.
+//! Re-exports locks, threads and mio: the real ones, or shuttle's models with `--cfg sockeye_shuttle`.
 //!
 //! With `--cfg sockeye_shuttle` they come from `shuttle`. `tests/schedules` then runs the driver's code through many
 //! interleavings of its threads.

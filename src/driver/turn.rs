@@ -1,5 +1,4 @@
-//! Turns: one thread at a time makes system calls in a direction. A reader that releases its turn queues the socket
-//! for monitoring.
+//! The turn: the right of one caller to use one direction of a socket. Later callers wait here.
 
 use std::sync::Arc;
 use std::time::Duration;

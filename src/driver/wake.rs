@@ -1,4 +1,4 @@
-//! Waiting for a wire: how a thread parks, and how another thread unparks it.
+//! The handle with which one thread ends another thread's wait in poll(2), and the sides of a socket.
 //!
 //! On Unix the caller's thread polls two descriptors: the wire, and a wake handle that belongs to the thread. On other
 //! systems, or if no handle can be created, [`WakeHandle::current`] returns `None`. The caller then waits on the

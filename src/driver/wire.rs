@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::errno::{Failure, classify, fault_from_io, is_reset_after_eof, os_code};
-use super::slices::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
+use super::io_bufs::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::mio;
 use super::sync::mio::net::TcpStream;

@@ -1,4 +1,4 @@
-//! A socket's references to its wire.
+//! A socket's references to its stream, with one cached per direction to save atomic operations.
 
 use std::sync::Arc;
 

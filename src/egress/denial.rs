@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::net::Net;
+use super::cidr::Net;
 use super::ranges::{cloud, cloudflare, special};
 
 /// The message of the Workers platform for every refusal except that of port 25.

@@ -1,4 +1,5 @@
-//! Finds out whether an address belongs to this machine.
+//! Asks the system whether an address belongs to this machine. The rules use it to detect connections to the program's
+//! own listener.
 //!
 //! The result decides whether a connection is a loop, so only a definite answer is used: if the system does not answer,
 //! the function returns an error and the caller refuses. The sockets for the query are not kept, because the next

@@ -11,11 +11,11 @@
 //! - `local` asks the system whether an address belongs to this machine.
 //! - `denial` explains why the rules refused an address.
 
+mod cidr;
 mod denial;
-mod embedded;
+mod embedded_ipv4;
 mod host;
 mod local;
-mod net;
 mod ranges;
 mod special;
 
@@ -24,10 +24,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::address::SocketAddress;
 use crate::error::{Error, Fault, Result};
 
+use self::cidr::Net;
 use self::denial::{PortReason, Reason};
-use self::embedded::Embedded;
+use self::embedded_ipv4::Embedded;
 use self::host::{Host, Pattern};
-use self::net::Net;
 
 pub(crate) use self::denial::{DENIED_MESSAGE, Denial};
 pub(crate) use self::local::is_local;

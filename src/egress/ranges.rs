@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::cidr::Net;
 use super::denial::Reason;
-use super::net::Net;
 use super::special::{CLOUD, CLOUDFLARE, IPV4, IPV6};
 
 /// The range from which IANA assigns addresses to hosts (RFC 4291, section 2.4). The rest is reserved for unknown uses.

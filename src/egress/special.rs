@@ -5,7 +5,7 @@
 //!
 //! Rows are sorted by first address and then by prefix length.
 
-use super::net::Net;
+use super::cidr::Net;
 use super::ranges::Range;
 
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-//! The machine's small error data: faults, timers and steps, with their texts.
+//! `Fault`, the machine's small error type, with the timer that expired and the step that failed.
 
 use std::borrow::Cow;
 use std::io;

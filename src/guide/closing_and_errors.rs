@@ -4,16 +4,19 @@
 //!
 //! | | accepted but unsent data is | the peer sees | blocked reads and writes | waits for |
 //! |---|---|---|---|---|
-//! | [`close()`](crate::Socket::close) | handed to the kernel, within the close timeout | (close_notify,) FIN | `Closed` | that hand-over |
+//! | [`close()`](crate::Socket::close) | handed to the kernel, within the close timeout | (close_notify,) FIN |
+//! `Closed` | that hand-over |
 //! | [`abort()`](crate::Socket::abort) | dropped | RST | `Closed` | nothing |
-//! | [`Writer::close()`](crate::Writer::close) | handed to the kernel | (close_notify,) FIN | reading continues | that hand-over, within the write limits |
+//! | [`Writer::close()`](crate::Writer::close) | handed to the kernel | (close_notify,) FIN | reading continues | that
+//! hand-over, within the write limits |
 //! | [`Writer::abort()`](crate::Writer::abort) | dropped | RST | `Closed` | nothing |
 //! | the last handle dropped | as `close()`, in the background | (close_notify,) FIN | | nothing |
 //! | close or abort while connecting | | the attempt or handshake ends at once | `Closed` | nothing |
-//! | `Writer::close()` while connecting | handed to the kernel | (close_notify,) FIN | reading continues | the connection, and that hand-over |
+//! | `Writer::close()` while connecting | handed to the kernel | (close_notify,) FIN | reading continues | the
+//! connection, and that hand-over |
 //!
 //! Any thread may call these, any number of times. If `close` ends a blocked write, that write returns the number of
-//! bytes that were accepted. Exactly those are delivered.
+//! bytes that were accepted. The peer receives exactly these bytes.
 //!
 //! If a descriptor is closed with unread bytes, the kernel sends a reset, which can destroy data that the peer has
 //! not read yet. So this side keeps draining after its FIN. Bytes that have arrived are dropped before `close`
@@ -22,7 +25,8 @@
 //!
 //! [`closed`](crate::Socket::closed) returns the first outcome, which never changes:
 //!
-//! - `Ok` after a clean end, after a `close` that handed everything over, and after one that cancelled an attempt;
+//! - `Ok` after a clean end, after a `close` that handed everything over, and after a `close` that cancelled an
+//!   attempt;
 //! - [`TimedOut`](crate::ErrorKind::TimedOut) if the close timeout passed first, which resets the connection;
 //! - [`Closed`](crate::ErrorKind::Closed) after an abort;
 //! - the cause, if the connection failed before.

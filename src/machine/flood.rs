@@ -1,4 +1,4 @@
-//! Bounds the TLS records and bytes without application data that a peer can make this side process.
+//! Limits how many TLS records without application data a peer may send in a row.
 //!
 //! TLS lets a server send records that carry no data: session tickets, key updates, padding, alerts. Each costs work
 //! on this side, and none of them ends a call. rustls bounds most kinds (32 key updates or empty records in a row, 4

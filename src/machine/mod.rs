@@ -72,9 +72,9 @@
 mod flood;
 mod happy_eyeballs;
 mod io_step;
-mod loan;
 mod recv_queue;
 mod send_queue;
+mod session_loan;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -99,9 +99,9 @@ pub use self::happy_eyeballs::{
 };
 use self::io_step::Holder;
 pub use self::io_step::{ReadStep, RecvEvent, RecvPermit, SendEvent, SendPermit, WriteStep};
-pub use self::loan::Loan;
 pub use self::recv_queue::RecvBuf;
 pub use self::send_queue::Transmit;
+pub use self::session_loan::Loan;
 use self::state::State;
 pub use self::tls::Discarded;
 
@@ -540,7 +540,7 @@ impl Machine {
 
     /// Returns whether a send permit is still valid. If not, its holder makes no more system calls and returns it.
     #[must_use]
-    pub fn permits_send(&self, _pass: &SendPermit) -> bool {
+    pub fn permits_send(&self, _permit: &SendPermit) -> bool {
         self.state.can_send()
     }
 

@@ -1,4 +1,4 @@
-//! The bounded queue of ciphertext on its way to the wire, and the transmit buffer that a sender borrows from it.
+//! The bounded queue of ciphertext to send, and the buffer in which the driver takes a part of it.
 
 use std::fmt;
 

@@ -4,14 +4,14 @@
 //! [`take`](Session::take). It encrypts data with [`seal`](Session::seal), gives ciphertext out with
 //! [`next_transmit`](Session::next_transmit), and ends with [`close_notify`](Session::close_notify).
 //!
-//! Only this file uses rustls' connection type. It uses the unbuffered API, so that received bytes are decrypted in
-//! place and an idle connection holds no buffer.
+//! Only this module and its submodule use rustls' connection type. They use the unbuffered API, so that received bytes
+//! are decrypted in place and an idle connection holds no buffer.
 //!
 //! Between two calls, a session has processed its input up to the first unread application data, or until it needs
 //! more. So its state shows whether data is unread and whether the peer has ended, and at most one record is decrypted
 //! ahead.
 
-mod lending;
+mod session_loan;
 
 use std::fmt;
 use std::num::NonZeroUsize;

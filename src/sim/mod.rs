@@ -42,15 +42,15 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod inputs;
-mod model;
-mod names;
-mod net;
+mod arbitrary_inputs;
+mod corrupt_records;
+mod endpoint;
+mod environment;
 mod peer;
-mod plan;
 mod reading;
-mod records;
-mod side;
+mod rules;
+mod scenario;
+mod targets;
 mod tls;
 mod trace;
 mod wire;
@@ -59,10 +59,10 @@ mod writing;
 
 use std::fmt;
 
-use self::inputs::ArbitraryInputs;
-use self::plan::ByteSource;
-pub use self::plan::{Scenario, ScenarioKind};
-use self::records::RecordsScenario;
+use self::arbitrary_inputs::ArbitraryInputs;
+use self::corrupt_records::RecordsScenario;
+use self::scenario::ByteSource;
+pub use self::scenario::{Scenario, ScenarioKind};
 pub use self::trace::Trace;
 use self::world::World;
 

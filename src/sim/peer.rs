@@ -1,9 +1,9 @@
 //! The scripted peer: it speaks plaintext, TLS with a rustls server, or first the one and then the other.
 
-use super::model::{CheckResult, rule};
-use super::net::Network;
-use super::plan::ServerSetup;
+use super::environment::Network;
 use super::reading::pattern_offset;
+use super::rules::{CheckResult, rule};
+use super::scenario::ServerSetup;
 use super::tls::Server;
 use super::wire::{SimRecv, SimSend, fill, fits};
 

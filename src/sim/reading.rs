@@ -1,8 +1,8 @@
 //! The receiving half of a simulated endpoint: readers, background receives and the monitor.
 
-use super::model::{CheckResult, rule};
-use super::net::Network;
-use super::side::{Endpoint, Reader};
+use super::endpoint::{Endpoint, Reader};
+use super::environment::Network;
+use super::rules::{CheckResult, rule};
 use super::wire::{SimRecv, fits};
 use crate::machine::{Background, Fault, Input, ReadStep, RecvEvent, RecvPermit};
 

@@ -21,7 +21,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use super::plan::{ServerSetup, splitmix64};
+use super::scenario::{ServerSetup, splitmix64};
 use crate::machine::TlsSetup;
 use crate::tls;
 

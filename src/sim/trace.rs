@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::plan::{EndId, Step, checksum};
+use super::scenario::{EndId, Step, checksum};
 use crate::machine::Action;
 
 /// The events of a scenario, in order. Two runs of the same scenario have equal traces.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::plan::EndId;
+use super::scenario::EndId;
 use crate::machine::Fault;
 
 #[derive(Debug)]

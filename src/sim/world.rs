@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::model::{CheckResult, rule};
-use super::net::Network;
+use super::endpoint::{Endpoint, Reader, Writer};
+use super::environment::Network;
 use super::peer::Peer;
-use super::plan::{EndId, Scenario, ScenarioKind, Step, UserCall};
-use super::side::{Endpoint, Reader, Writer};
+use super::rules::{CheckResult, rule};
+use super::scenario::{EndId, Scenario, ScenarioKind, Step, UserCall};
 use super::tls;
 use crate::info::Phase;
 use crate::machine::Fault;

@@ -1,9 +1,9 @@
 //! The sending half of a simulated endpoint: writers and transmits.
 
-use super::model::{CheckResult, rule};
-use super::net::Network;
+use super::endpoint::{Endpoint, Writer};
+use super::environment::Network;
 use super::reading::pattern_offset;
-use super::side::{Endpoint, Writer};
+use super::rules::{CheckResult, rule};
 use super::wire::{SimSend, fill};
 use crate::machine::{SendEvent, SendPermit, Transmit, WriteStep};
 

@@ -16,7 +16,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, KeyLogFile, RootCertStore};
 
 use super::options::{Settings, invalid};
-use super::sessions::SessionCache;
+use super::session_cache::SessionCache;
 use super::verify::{AcceptAnyVerifier, DiagnosingVerifier};
 use crate::error::Result;
 use crate::process::PerProcess;

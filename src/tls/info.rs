@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, SupportedCipherSuite};
 
-use super::binding;
+use super::channel_binding;
 
 /// The negotiated parameters of a TLS connection; cheap to clone.
 ///
@@ -49,7 +49,13 @@ impl TlsInfo {
             None => Cow::Owned(format!("{:#06x}", u16::from(suite.suite()))),
         };
         TlsInfo {
-            negotiated: Arc::new(NegotiatedParts { version, suite, suite_name, certificates, resumed }),
+            negotiated: Arc::new(NegotiatedParts {
+                version,
+                suite,
+                suite_name,
+                certificates,
+                resumed,
+            }),
         }
     }
 
@@ -85,7 +91,7 @@ impl TlsInfo {
     /// Computes [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
     pub(crate) fn server_end_point(&self) -> Option<Vec<u8>> {
         let leaf = self.negotiated.certificates.first()?;
-        binding::server_end_point(leaf, self.negotiated.suite)
+        channel_binding::server_end_point(leaf, self.negotiated.suite)
     }
 
     /// Returns whether the handshake resumed an earlier session.

@@ -1,20 +1,20 @@
-//! TLS settings, the rustls configuration that they produce, and the result of a handshake.
+//! TLS settings, the rustls configuration made from them, and what a handshake negotiated or why it failed.
 //!
 //! [`TlsOptions`] holds the user's settings. [`TlsSetup`] holds the checked input of one handshake: a rustls
 //! configuration, which sockets with equal settings share, and the name to verify. [`TlsInfo`] describes a
 //! completed handshake, and [`Failure`] explains a failed one to people. This module holds data only: the
 //! machine runs the TLS sessions.
 
-mod binding;
+mod chain_limit;
+mod channel_binding;
 mod config;
 mod der;
-mod explain;
+mod error_message;
 mod info;
-mod name;
 mod options;
-mod paths;
 mod pem;
-mod sessions;
+mod server_name;
+mod session_cache;
 mod setup;
 #[cfg(test)]
 mod testing;
@@ -27,6 +27,6 @@ pub use setup::TlsSetup;
 #[cfg(feature = "sim")]
 pub(crate) use config::provider;
 #[cfg(test)]
-pub(crate) use explain::every_failure;
-pub(crate) use explain::{Failure, Stage};
-pub(crate) use sessions::{size_of_certificates, with_certificates};
+pub(crate) use error_message::every_failure;
+pub(crate) use error_message::{Failure, Stage};
+pub(crate) use session_cache::{size_of_certificates, with_certificates};

@@ -8,8 +8,8 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
 use super::config::provider;
-use super::name::parse_name;
 use super::pem::{self, ClientAuth};
+use super::server_name::parse_name;
 use crate::error::{Error, ErrorKind, Result};
 
 /// TLS settings: trusted roots, client certificate, ALPN and server name. Each setter takes and returns `self`.

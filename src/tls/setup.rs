@@ -7,8 +7,8 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::config;
-use super::name::parse_name;
 use super::options::{MAX_NAME_IN_MESSAGE, TlsOptions, invalid};
+use super::server_name::parse_name;
 use crate::error::Result;
 
 /// The validated settings of a TLS handshake with one host, and the name that the certificate must match. Cheap to

@@ -12,8 +12,8 @@ use rustls::{
     SignatureScheme,
 };
 
+use super::chain_limit::are_tangled;
 use super::der::{CertificateNames, display_name};
-use super::paths::are_tangled;
 
 /// A verifier that wraps webpki's. If webpki finds no trusted issuer, it inspects the certificates to explain why. It
 /// never accepts certificates that webpki refuses. It refuses certificates that webpki accepts only if they allow too

@@ -148,8 +148,8 @@ impl Row {
 fn report(rows: &BTreeMap<String, Row>) -> ExitCode {
     println!("\n{:<18} {:>8} {:>8} {:>8}", "call", "failed", "went on", "error");
     for (call, row) in rows {
-        let [failed, on, message] =
-            [Outcome::Failed, Outcome::Continued, Outcome::ReportedError].map(|outcome| row.count(outcome));
+        let [failed, on, message] = [Outcome::Failed, Outcome::Continued, Outcome::ReportedError]
+            .map(|outcome| row.count(outcome));
         let kinds: Vec<String> =
             row.kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         println!("{call:<18} {failed:>8} {on:>8} {message:>8}  {}", kinds.join(", "));

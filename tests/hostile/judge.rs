@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sockeye::ErrorKind::{Closed, TimedOut};
 
-use crate::behaviour::{Behaviour, ServerLoad, Outcome, Situation};
+use crate::behaviour::{Behaviour, Outcome, ServerLoad, Situation};
 use crate::client::LIMIT;
 use crate::report::Report;
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::behaviour::{Behaviour, ServerLoad, SITUATIONS, Situation};
+use crate::behaviour::{Behaviour, SITUATIONS, ServerLoad, Situation};
 use crate::forge::{Server, Version, identity};
 use crate::judge::{Verdict, judge};
 use crate::report::{Order, Report};

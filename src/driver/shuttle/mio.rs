@@ -5,7 +5,7 @@ pub(crate) use ::mio::{Interest, Token};
 use std::io;
 use std::time::Duration;
 
-use super::system::PollBits;
+use super::kernel::PollBits;
 use super::time::Timer;
 use super::{call, wait};
 
@@ -173,5 +173,5 @@ pub(crate) mod unix {
 }
 
 pub(crate) mod net {
-    pub(crate) use super::super::system::TcpStream;
+    pub(crate) use super::super::kernel::TcpStream;
 }

@@ -11,27 +11,27 @@
 //!   [`pass_time`] advances it while other tasks run.
 //! - The platform tests (blocking receives), several addresses and name lookups are left out.
 
-#[cfg(not(sockeye_condvar))]
-mod bell;
+mod kernel;
 pub(super) mod mio;
 pub(super) mod sync;
-mod system;
 mod time;
+#[cfg(not(sockeye_condvar))]
+mod wake_fd;
 
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use self::system::System;
+use self::kernel::System;
 use super::{LoopHandle, event_loop};
 use crate::process::ForkMark;
 
-#[cfg(not(sockeye_condvar))]
-pub(crate) use self::bell::{WakeFd, poll_two};
-pub(super) use self::system::dial;
-pub use self::system::{Peer, PeerSaw, Reachability};
+pub(super) use self::kernel::dial;
+pub use self::kernel::{Peer, PeerSaw, Reachability};
 pub use self::time::{now, pass_time};
+#[cfg(not(sockeye_condvar))]
+pub(crate) use self::wake_fd::{WakeFd, poll_two};
 
 shuttle::lazy_static! {
     static ref WORLD: Mutex<World> = Mutex::new(World::default());

@@ -1,3 +1,5 @@
+//! Tests of the thread pool: fair shares, starting and stopping threads, and written-off tasks.
+
 use std::sync::Condvar;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicBool, Ordering};

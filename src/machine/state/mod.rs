@@ -18,17 +18,17 @@
 //! ```
 //!
 //! A variant owns only the data that is valid in it, and a transition consumes the old state and returns the new one.
-//! The transitions are in `connecting`, `open` and `closed`, by their initial state. `sessions` gives access to the TLS
-//! session of a state.
+//! The transitions are in `connecting`, `open` and `closed`, by their initial state. `tls_access` gives access to the
+//! TLS session of a state.
 
 use std::time::Instant;
 
 mod closed;
 mod connecting;
 mod open;
-mod sessions;
+mod tls_access;
 #[cfg(test)]
-mod table;
+mod transition_table;
 
 use self::connecting::{Connecting, Handshaking};
 use super::io_step::Holder;

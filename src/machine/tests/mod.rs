@@ -3,6 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests need a start time")]
 
 mod happy_eyeballs;
-mod scenarios;
 mod poison;
+mod scenarios;
 mod tls;

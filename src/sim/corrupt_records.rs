@@ -1,11 +1,10 @@
-//! Delivers corrupted output of a TLS server in pieces of different sizes, and checks that the client ends the same
-//! way.
+//! Feeds a client the same corrupted TLS bytes in pieces of different sizes. The result must not depend on the sizes.
 
 use std::time::Instant;
 
-use super::model::{CheckResult, rule};
-use super::names::address;
-use super::plan::{ByteSource, ServerSetup, checksum};
+use super::rules::{CheckResult, rule};
+use super::scenario::{ByteSource, ServerSetup, checksum};
+use super::targets::address;
 use super::tls::{self, Server};
 use crate::info::Phase;
 use crate::machine::{

@@ -1,9 +1,11 @@
 //! A simulated endpoint: a machine with its reader, its writer and its driver.
 
-use super::model::{CheckResult, Expectations, Model, rule};
-use super::names::address;
-use super::net::{Network, NetworkEvent};
-use super::plan::{EndId, EndpointConfig, MisplacedInput, Scenario as Life, ServerSetup, UserCall};
+use super::environment::{Network, NetworkEvent};
+use super::rules::{CheckResult, Expectations, Model, rule};
+use super::scenario::{
+    EndId, EndpointConfig, MisplacedInput, Scenario as Life, ServerSetup, UserCall,
+};
+use super::targets::address;
 use super::tls;
 use super::wire::SimRecv;
 use crate::info::Phase;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::names::{ADDRESSES, AttemptFate, LookupPart, Names};
+use super::targets::{ADDRESSES, AttemptFate, LookupPart, Names};
 
 /// An end of the wire: 0 is the machine, 1 is its peer or the other machine.
 pub(super) type EndId = usize;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::names::Names;
+use super::targets::Names;
 use crate::info::Phase;
 use crate::machine::{Action, Fault, Machine, Release};
 

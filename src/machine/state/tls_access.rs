@@ -1,4 +1,4 @@
-//! Access to the TLS session of a state, and to the remains of one that is over.
+//! Finds the TLS session of a state, or the summary that an ended session left.
 
 use super::super::RecvPermit;
 use super::super::io_step::Holder;

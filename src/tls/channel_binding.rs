@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn samples() -> Vec<Sample> {
-        let lines = include_str!("binding/certificates.txt").lines();
+        let lines = include_str!("channel_binding/certificates.txt").lines();
         lines.filter(|line| !line.starts_with('#')).map(sample).collect()
     }
 

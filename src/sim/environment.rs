@@ -1,8 +1,8 @@
-//! The shared state of a scenario: the wire, the virtual time, scheduled events and the trace.
+//! State that both endpoints of a running scenario share: wire, virtual time, scheduled events and trace.
 
 use std::time::{Duration, Instant};
 
-use super::plan::EndId;
+use super::scenario::EndId;
 use super::trace::Trace;
 use super::wire::{SimSend, SimWire};
 use crate::machine::{AttemptId, Endpoints, Fault};

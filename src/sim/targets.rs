@@ -1,4 +1,4 @@
-//! The simulated network's eight addresses, the fate of an attempt at each, and the answers of lookups.
+//! The simulated addresses, the result of dialling each, and the answers of the resolver.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::model::{CheckResult, Expectations, Model, rule};
-use super::names::{LookupPart, Names, address};
-use super::plan::{ByteSource, ServerSetup, checksum};
+use super::rules::{CheckResult, Expectations, Model, rule};
+use super::scenario::{ByteSource, ServerSetup, checksum};
+use super::targets::{LookupPart, Names, address};
 use super::tls::{self, Server};
 use super::trace::Trace;
 use crate::machine::{

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::system::{PollBits, TcpStream};
+use super::kernel::{PollBits, TcpStream};
 use super::time::Timer;
 use super::{wait, yield_point};
 use crate::driver::wake::Side;

@@ -1,4 +1,4 @@
-//! The number of handles of a socket.
+//! Counts a socket's handles. Dropping the last one closes the socket.
 
 use super::sync::atomic::{AtomicU32, Ordering};
 

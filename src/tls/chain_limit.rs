@@ -1,4 +1,4 @@
-//! Bounds the search for a path from a server's certificate to a trusted root.
+//! Rejects certificate chains for which webpki's search for a trusted root would take too long.
 //!
 //! webpki tries every path that the names allow, and stops after 200,000 of them. Forty certificates with the same name
 //! keep it busy for 200 ms. If the event loop drives the handshake, it serves no other socket during that time. The
