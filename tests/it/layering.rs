@@ -41,7 +41,7 @@ const LOCAL_FILE: &str = "egress/local/route.rs";
 const LOCAL: &str = "rustix";
 
 /// The files in the machine and in `tls` that may name these crates.
-const TLS_FILES: [&str; 2] = ["machine/tls.rs", "machine/tls/lending.rs"];
+const TLS_FILES: [&str; 2] = ["machine/tls.rs", "machine/tls/session_loan.rs"];
 const TLS: [&str; 4] = ["aws_lc_rs", "ring", "rustls", "webpki_roots"];
 /// The TLS server that talks to the simulator's machines.
 const SERVER_FILE: &str = "sim/tls.rs";

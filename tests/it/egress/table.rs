@@ -145,7 +145,7 @@ const HEAD: &str = "\
 //!
 //! Rows are sorted by first address and then by prefix length.
 
-use super::net::Net;
+use super::cidr::Net;
 use super::ranges::Range;
 ";
 

@@ -16,7 +16,7 @@ const TICKETS: usize = 8;
 
 #[test]
 fn hostile_servers_leave_little_memory() {
-    in_subprocess("tls::session_cache::hostile_servers_leave_little_memory", 4 * WATCHDOG, || {
+    in_subprocess("tls::sessions::hostile_servers_leave_little_memory", 4 * WATCHDOG, || {
         for (ticket, names) in [(60_000, 10), (60_000, 700), (100, 700), (14_000, 10)] {
             // A separate configuration for each size.
             let alpn = format!("{ticket}-{names}");
