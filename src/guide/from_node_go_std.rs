@@ -42,7 +42,7 @@
 //! | the timeout | none | none | none; `Dialer.Timeout` covers lookup and attempts, `tls.Dialer` the handshake too | none; `connect_timeout` covers one address | [30 s][connect_timeout] for lookup, attempts and handshake<br>`tls::handshake::one_connect_timeout_covers_everything` |
 //! | cancelling | `close` waits for the connection | `destroy` | the context | | [`close`], at once<br>`connecting::racing::a_close_during_a_race_ends_every_attempt` |
 //! | port 0 | fails later | is dialled | is dialled | is dialled | [`InvalidAddress`]<br>`errors::port_0_is_invalid` |
-//! | a connection of a socket to itself | | | is dialled again twice, then accepted | is accepted | is dialled again twice, then [fails][`Connect`]<br>`network::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
+//! | a connection of a socket to itself | | | is dialled again twice, then accepted | is accepted | is dialled again twice, then [fails][`Connect`]<br>`network_faults::a_connection_to_itself_is_refused_and_the_next_address_is_tried` |
 //! | the peer's address | the requested text | numeric | numeric | numeric | [numeric][remote_address], and [as requested][requested]<br>`conformance::opened::socketinfo_ip` |
 //! | small segments | | wait (Nagle) | are sent at once | wait (Nagle) | [are sent at once][nodelay]<br>`options::in_the_system::nodelay_is_on_by_default` |
 //! | keepalive probes | | optional | every 15 s | | [optional][keepalive]<br>`options::in_the_system::keepalive_is_off_by_default` |
@@ -69,7 +69,7 @@
 //! | with unread data | a reset | `destroy`: a reset, if Node has not buffered all of it | a reset | drop: a reset | FIN, and incoming data is [dropped][closing]<br>`conformance::close::read_after_close_buffered` |
 //! | if the peer does not read | waits forever | `end` waits forever, `destroy` drops queued data | the kernel continues after `Close` has returned | drop: as Go | waits, at most for the [close timeout][close_timeout]<br>`conformance::close::queued_large_stuck` |
 //! | during a blocked write | waits for the write | | the write fails and returns how much it accepted | | the write returns [how much it accepted][closing], and that arrives<br>`close::a_write_that_close_ends_reports_exactly_the_delivered_bytes` |
-//! | twice, or in two threads at once | succeeds | succeeds | the second fails | | succeeds, with the [same result][`close`]<br>`races::concurrent_closes_give_the_same_result` |
+//! | twice, or in two threads at once | succeeds | succeeds | the second fails | | succeeds, with the [same result][`close`]<br>`concurrency::concurrent_closes_give_the_same_result` |
 //! | a deliberate reset | `writer.abort()` sends nothing | `resetAndDestroy` | `SetLinger(0)`, `Close` | | [`abort`]<br>`close::abort_drops_unsent_bytes` |
 //! | the last handle is dropped | the connection stays until the request ends | it stays, and keeps the process alive | it closes at garbage collection | it closes | it [closes gracefully][closing]<br>`close::dropping_the_last_handle_closes_gracefully` |
 //!

@@ -13,7 +13,7 @@ mod connector;
 mod deadlines;
 mod egress;
 mod errors;
-mod given;
+mod adopt;
 mod guide;
 mod half_open;
 mod health;
@@ -23,7 +23,7 @@ mod logger;
 mod nettest;
 mod opened;
 mod options;
-mod races;
+mod concurrency;
 mod reader_writer;
 mod records;
 mod regressions;
@@ -31,7 +31,7 @@ mod reset;
 mod servers;
 mod steps;
 mod tls;
-mod tool_tls;
+mod cli_tls;
 mod volume;
 mod who_ended;
 
@@ -42,10 +42,10 @@ mod event_loop;
 #[cfg(target_os = "linux")]
 mod fork;
 #[cfg(target_os = "linux")]
-mod limits;
+mod resource_limits;
 #[cfg(target_os = "linux")]
-mod network;
+mod network_faults;
 #[cfg(target_os = "linux")]
 mod system_calls;
 #[cfg(target_os = "linux")]
-mod tls_attack;
+mod tls_hostile;

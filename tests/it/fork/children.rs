@@ -107,9 +107,9 @@ fn a_connector_stays_shut_down_in_the_child() {
 }
 
 #[test]
-fn a_scope_of_the_parent_ends_the_childs_sockets_in_the_child() {
+fn a_scope_of_the_parent_ends_its_sockets_in_the_child() {
     in_subprocess(
-        "fork::children::a_scope_of_the_parent_ends_the_childs_sockets_in_the_child",
+        "fork::children::a_scope_of_the_parent_ends_its_sockets_in_the_child",
         LONG,
         || {
             let server = Server::echoes();

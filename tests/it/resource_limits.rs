@@ -36,7 +36,7 @@ fn local(last: u8) -> SocketAddr {
 
 #[test]
 fn twenty_thousand_connections_leak_nothing() {
-    const NAME: &str = "limits::twenty_thousand_connections_leak_nothing";
+    const NAME: &str = "resource_limits::twenty_thousand_connections_leak_nothing";
     const LIVES: usize = 20_000;
     const WARM_UP: usize = 4_000;
     in_subprocess(NAME, LONG, || {
@@ -101,7 +101,7 @@ fn live(number: usize, address: SocketAddr) {
 /// The same applies to sockets that failed or were closed while connecting.
 #[test]
 fn a_thousand_failed_attempts_leak_nothing() {
-    in_subprocess("limits::a_thousand_failed_attempts_leak_nothing", LONG, || {
+    in_subprocess("resource_limits::a_thousand_failed_attempts_leak_nothing", LONG, || {
         let hole = black_hole();
         let nothing = crate::support::peer::closed_port();
         let mut before = None;
@@ -128,7 +128,7 @@ fn a_thousand_failed_attempts_leak_nothing() {
 
 #[test]
 fn fifteen_thousand_sockets_need_three_threads_at_most() {
-    const NAME: &str = "limits::fifteen_thousand_sockets_need_three_threads_at_most";
+    const NAME: &str = "resource_limits::fifteen_thousand_sockets_need_three_threads_at_most";
     const COUNT: usize = 15_000;
     if !raise_descriptor_limit(COUNT as u64 + 500) {
         return skip(NAME, "the limit of descriptors is too low");
@@ -211,7 +211,7 @@ fn open_sockets(count: usize) {
 /// Blocked calls use the callers' threads; the library adds none.
 #[test]
 fn blocked_calls_add_no_threads() {
-    in_subprocess("limits::blocked_calls_add_no_threads", LONG, || {
+    in_subprocess("resource_limits::blocked_calls_add_no_threads", LONG, || {
         const COUNT: usize = 50;
         let server = Server::echoes();
         let first = sockeye::connect(server.address()).expect("the address is valid");
@@ -241,7 +241,7 @@ fn blocked_calls_add_no_threads() {
 /// In no state of an idle socket does the event loop or a blocked call spin.
 #[test]
 fn idle_sockets_use_no_cpu_time() {
-    in_subprocess("limits::idle_sockets_use_no_cpu_time", LONG, || {
+    in_subprocess("resource_limits::idle_sockets_use_no_cpu_time", LONG, || {
         let half_open = || SocketOptions::new().allow_half_open(true);
         let ended = Peer::scripted(|wire| {
             wire.fin();
@@ -331,7 +331,7 @@ fn works(listener: &TcpListener) {
 
 #[test]
 fn without_descriptors_a_socket_fails_and_later_ones_work() {
-    in_subprocess("limits::without_descriptors_a_socket_fails_and_later_ones_work", LONG, || {
+    in_subprocess("resource_limits::without_descriptors_a_socket_fails_and_later_ones_work", LONG, || {
         let listener = listen();
         works(&listener);
         // A lingering wire of the earlier socket would free a descriptor for the next one.
@@ -348,7 +348,7 @@ fn without_descriptors_a_socket_fails_and_later_ones_work() {
 #[test]
 fn without_descriptors_the_very_first_socket_fails_and_later_ones_work() {
     in_subprocess(
-        "limits::without_descriptors_the_very_first_socket_fails_and_later_ones_work",
+        "resource_limits::without_descriptors_the_very_first_socket_fails_and_later_ones_work",
         LONG,
         || {
             let listener = listen();
@@ -366,7 +366,7 @@ fn without_descriptors_the_very_first_socket_fails_and_later_ones_work() {
 #[test]
 fn a_first_socket_fails_or_works_however_few_descriptors_are_left() {
     in_subprocess(
-        "limits::a_first_socket_fails_or_works_however_few_descriptors_are_left",
+        "resource_limits::a_first_socket_fails_or_works_however_few_descriptors_are_left",
         LONG,
         || {
             let listener = listen();
@@ -390,7 +390,7 @@ fn a_first_socket_fails_or_works_however_few_descriptors_are_left() {
 #[test]
 fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
     in_subprocess(
-        "limits::without_descriptors_a_new_thread_can_still_block_in_a_read",
+        "resource_limits::without_descriptors_a_new_thread_can_still_block_in_a_read",
         LONG,
         || {
             let peer = Peer::scripted(|wire| {
@@ -425,7 +425,7 @@ fn without_descriptors_a_new_thread_can_still_block_in_a_read() {
 /// The limit does not apply to root, so root runs the test as user 65534.
 #[test]
 fn without_threads_a_socket_fails_and_later_ones_work() {
-    const NAME: &str = "limits::without_threads_a_socket_fails_and_later_ones_work";
+    const NAME: &str = "resource_limits::without_threads_a_socket_fails_and_later_ones_work";
     const NOBODY: u32 = 65_534;
     if child_part().is_some() {
         return run_part(starve_of_threads);

@@ -84,7 +84,7 @@ fn routes_are_local(space: &Space, _port: u16) {
 
 #[test]
 fn addresses_of_interfaces_and_of_local_routes_are_loops() {
-    const NAME: &str = "network::local::addresses_of_interfaces_and_of_local_routes_are_loops";
+    const NAME: &str = "network_faults::local::addresses_of_interfaces_and_of_local_routes_are_loops";
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
         own.reaches_the_peer();
@@ -129,7 +129,7 @@ fn with_port(mut address: SocketAddrV6, port: u16) -> SocketAddr {
 /// Such routes may be in separate tables that rules select for some sources or ports.
 #[test]
 fn policy_routes_to_local_tables_are_followed() {
-    const NAME: &str = "network::local::policy_routes_to_local_tables_are_followed";
+    const NAME: &str = "network_faults::local::policy_routes_to_local_tables_are_followed";
     let by_source = |space: &Space, _| {
         for family in ["", "-6"] {
             space
@@ -171,7 +171,7 @@ fn policy_routes_to_local_tables_are_followed() {
 /// With this setting every address can be bound, so bind(2) does not show which addresses are local.
 #[test]
 fn loops_are_found_if_foreign_addresses_can_be_bound() {
-    const NAME: &str = "network::local::loops_are_found_if_foreign_addresses_can_be_bound";
+    const NAME: &str = "network_faults::local::loops_are_found_if_foreign_addresses_can_be_bound";
     let nonlocal = |space: &Space, port| {
         routes_are_local(space, port);
         for family in ["ipv4", "ipv6"] {
@@ -192,7 +192,7 @@ fn loops_are_found_if_foreign_addresses_can_be_bound() {
 /// The subnet-router anycast address belongs to this machine if it is a router.
 #[test]
 fn an_anycast_address_of_this_machine_is_a_loop() {
-    const NAME: &str = "network::local::an_anycast_address_of_this_machine_is_a_loop";
+    const NAME: &str = "network_faults::local::an_anycast_address_of_this_machine_is_a_loop";
     let router = |space: &Space, _| {
         space.at_client("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding").expect("it is set");
     };
@@ -206,7 +206,7 @@ fn an_anycast_address_of_this_machine_is_a_loop() {
 
 #[test]
 fn an_address_without_a_route_fails_with_its_own_reason() {
-    const NAME: &str = "network::local::an_address_without_a_route_fails_with_its_own_reason";
+    const NAME: &str = "network_faults::local::an_address_without_a_route_fails_with_its_own_reason";
     let routes = |space: &Space, _| {
         for (family, net) in [("", "10.98.0."), ("-6", "fd98::")] {
             for (number, sort) in ["unreachable", "prohibit"].iter().enumerate() {
@@ -238,7 +238,7 @@ fn an_address_without_a_route_fails_with_its_own_reason() {
 /// none.
 #[test]
 fn loops_are_refused_without_free_descriptors() {
-    const NAME: &str = "network::local::loops_are_refused_without_free_descriptors";
+    const NAME: &str = "network_faults::local::loops_are_refused_without_free_descriptors";
     const ROUNDS: usize = 20;
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
@@ -274,7 +274,7 @@ fn loops_are_refused_without_free_descriptors() {
 
 #[test]
 fn an_address_that_the_system_cannot_classify_is_refused() {
-    const NAME: &str = "network::local::an_address_that_the_system_cannot_classify_is_refused";
+    const NAME: &str = "network_faults::local::an_address_that_the_system_cannot_classify_is_refused";
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
         befall();

@@ -131,7 +131,7 @@ fn check(name: &str, expected: (io::ErrorKind, bool)) {
 
 #[test]
 fn only_a_name_that_is_known_not_to_exist_is_not_found() {
-    const NAME: &str = "network::names::only_a_name_that_is_known_not_to_exist_is_not_found";
+    const NAME: &str = "network_faults::names::only_a_name_that_is_known_not_to_exist_is_not_found";
     with_name_server(NAME, 1, None, || {
         check("missing.test", (io::ErrorKind::NotFound, false));
         check("empty.test", (io::ErrorKind::NotFound, false));
@@ -150,7 +150,7 @@ fn only_a_name_that_is_known_not_to_exist_is_not_found() {
 
 #[test]
 fn without_descriptors_a_lookup_fails_as_io() {
-    const NAME: &str = "network::names::without_descriptors_a_lookup_fails_as_io";
+    const NAME: &str = "network_faults::names::without_descriptors_a_lookup_fails_as_io";
     with_name_server(NAME, 1, None, || {
         let names = ["known.test", "missing.test", "broken.test", "listed.test", "localhost"];
         // The first lookup opens the descriptors that the process keeps.
@@ -222,7 +222,7 @@ fn listen() -> SocketAddr {
 
 #[test]
 fn names_that_hang_delay_no_others() {
-    const NAME: &str = "network::names::names_that_hang_delay_no_others";
+    const NAME: &str = "network_faults::names::names_that_hang_delay_no_others";
     with_name_server(NAME, 20, Some("longest"), || {
         let address = listen();
         let stuck = Connector::builder().build().expect("the rules are valid");
@@ -242,7 +242,7 @@ fn names_that_hang_delay_no_others() {
 /// resolver gives up only after 20 s.
 #[test]
 fn hanging_lookups_of_a_stranger_delay_no_others() {
-    const NAME: &str = "network::names::hanging_lookups_of_a_stranger_delay_no_others";
+    const NAME: &str = "network_faults::names::hanging_lookups_of_a_stranger_delay_no_others";
     with_name_server(NAME, 20, Some("longest"), || {
         let address = listen();
         let rules = EgressRules::public_only();

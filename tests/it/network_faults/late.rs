@@ -25,7 +25,7 @@ const TRIES: usize = 4;
 
 #[test]
 fn an_end_in_plaintext_is_noticed() {
-    const NAME: &str = "network::late::an_end_in_plaintext_is_noticed";
+    const NAME: &str = "network_faults::late::an_end_in_plaintext_is_noticed";
     in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
         all_are_noticed(port, Opening::Plain, &[End::Fin, End::Reset]);
     });
@@ -33,7 +33,7 @@ fn an_end_in_plaintext_is_noticed() {
 
 #[test]
 fn an_end_over_tls_is_noticed() {
-    const NAME: &str = "network::late::an_end_over_tls_is_noticed";
+    const NAME: &str = "network_faults::late::an_end_over_tls_is_noticed";
     in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
         all_are_noticed(port, Opening::Tls, &End::ALL);
     });
@@ -41,7 +41,7 @@ fn an_end_over_tls_is_noticed() {
 
 #[test]
 fn an_end_after_an_upgrade_is_noticed() {
-    const NAME: &str = "network::late::an_end_after_an_upgrade_is_noticed";
+    const NAME: &str = "network_faults::late::an_end_after_an_upgrade_is_noticed";
     in_a_space_with(NAME, &[&lose_each_first_syn], end_connections, |port| {
         all_are_noticed(port, Opening::Upgrade, &End::ALL);
     });

@@ -95,7 +95,7 @@ fn read_whatever_comes() {
 
 #[test]
 fn an_address_that_drops_everything_is_followed_by_the_next() {
-    const NAME: &str = "network::an_address_that_drops_everything_is_followed_by_the_next";
+    const NAME: &str = "network_faults::an_address_that_drops_everything_is_followed_by_the_next";
     in_a_space(NAME, &[&|space, _| drop_all_to(space, V4)], |port| {
         opens_at(&[V4, OTHER_V4], V4, port, AT_ONCE_NEXT);
         befall();
@@ -109,7 +109,7 @@ fn an_address_that_drops_everything_is_followed_by_the_next() {
 
 #[test]
 fn unreachable_ipv6_falls_back_to_ipv4() {
-    const NAME: &str = "network::unreachable_ipv6_falls_back_to_ipv4";
+    const NAME: &str = "network_faults::unreachable_ipv6_falls_back_to_ipv4";
     in_a_space(NAME, &[&|space, _| drop_all_to(space, V6)], |port| {
         opens_at(&[V6, V4], V6, port, AT_ONCE_NEXT);
         befall();
@@ -121,7 +121,7 @@ fn unreachable_ipv6_falls_back_to_ipv4() {
 
 #[test]
 fn unreachable_ipv4_falls_back_to_ipv6() {
-    const NAME: &str = "network::unreachable_ipv4_falls_back_to_ipv6";
+    const NAME: &str = "network_faults::unreachable_ipv4_falls_back_to_ipv6";
     let dead = |space: &Space, _| [V4, OTHER_V4].iter().for_each(|one| drop_all_to(space, one));
     in_a_space(NAME, &[&dead], |port| {
         befall();
@@ -134,7 +134,7 @@ fn unreachable_ipv4_falls_back_to_ipv6() {
 #[test]
 fn an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried() {
     const NAME: &str =
-        "network::an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried";
+        "network_faults::an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried";
     let rejects = |space: &Space, _| {
         let rules = [
             "ip daddr 10.99.0.3 meta l4proto tcp reject with tcp reset",
@@ -172,7 +172,7 @@ fn drop_all_to(space: &Space, address: &str) {
 #[test]
 fn an_address_without_a_route_fails_with_its_reason_and_the_next_is_tried() {
     const NAME: &str =
-        "network::an_address_without_a_route_fails_with_its_reason_and_the_next_is_tried";
+        "network_faults::an_address_without_a_route_fails_with_its_reason_and_the_next_is_tried";
     let routes = |space: &Space, _| {
         for (number, sort) in ["unreachable", "prohibit", "blackhole"].iter().enumerate() {
             space
@@ -233,7 +233,7 @@ fn check_codes(error: &Error, codes: &[&[i32]]) {
 
 #[test]
 fn without_ipv6_its_addresses_are_skipped_at_once() {
-    const NAME: &str = "network::without_ipv6_its_addresses_are_skipped_at_once";
+    const NAME: &str = "network_faults::without_ipv6_its_addresses_are_skipped_at_once";
     let no_route = |space: &Space, _| {
         space.at_client("ip -6 addr flush dev cable").expect("they are removed");
     };
@@ -304,7 +304,7 @@ fn ip(text: &str) -> IpAddr {
 /// The kernel has only one ephemeral port, and it is the port being dialled.
 #[test]
 fn a_connection_to_itself_is_refused_and_the_next_address_is_tried() {
-    const NAME: &str = "network::a_connection_to_itself_is_refused_and_the_next_address_is_tried";
+    const NAME: &str = "network_faults::a_connection_to_itself_is_refused_and_the_next_address_is_tried";
     let one_port = |space: &Space, port: u16| {
         let range = "/proc/sys/net/ipv4/ip_local_port_range";
         space.at_client(&format!("echo {port} {port} >{range}")).expect("the range is set");
@@ -330,7 +330,7 @@ fn a_connection_to_itself_is_refused_and_the_next_address_is_tried() {
 /// Each port of a bound local address can be used once per peer.
 #[test]
 fn each_peer_can_use_all_ports_of_a_bound_address() {
-    const NAME: &str = "network::each_peer_can_use_all_ports_of_a_bound_address";
+    const NAME: &str = "network_faults::each_peer_can_use_all_ports_of_a_bound_address";
     const PORTS: usize = 20;
     let few_ports = |space: &Space, _: u16| {
         let range = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -409,25 +409,25 @@ fn user_timeout() -> SocketOptions {
 
 #[test]
 fn a_peer_whose_link_goes_down_is_lost() {
-    const NAME: &str = "network::a_peer_whose_link_goes_down_is_lost";
+    const NAME: &str = "network_faults::a_peer_whose_link_goes_down_is_lost";
     in_a_space(NAME, &[&cable_goes_down], loses_its_peers);
 }
 
 #[test]
 fn a_peer_is_lost_when_the_local_link_goes_down() {
-    const NAME: &str = "network::a_peer_is_lost_when_the_local_link_goes_down";
+    const NAME: &str = "network_faults::a_peer_is_lost_when_the_local_link_goes_down";
     in_a_space(NAME, &[&own_cable_goes_down], loses_its_peers);
 }
 
 #[test]
 fn a_peer_is_lost_when_the_routes_to_it_are_removed() {
-    const NAME: &str = "network::a_peer_is_lost_when_the_routes_to_it_are_removed";
+    const NAME: &str = "network_faults::a_peer_is_lost_when_the_routes_to_it_are_removed";
     in_a_space(NAME, &[&own_routes_lead_nowhere], loses_its_peers);
 }
 
 #[test]
 fn a_peer_is_lost_when_a_filter_begins_to_reject() {
-    const NAME: &str = "network::a_peer_is_lost_when_a_filter_begins_to_reject";
+    const NAME: &str = "network_faults::a_peer_is_lost_when_a_filter_begins_to_reject";
     in_a_space(NAME, &[&filter_rejects], loses_its_peers);
 }
 
@@ -477,7 +477,7 @@ fn loses_its_peers(port: u16) {
 /// If the crate's timeout is shorter it ends the call first, and the connection stays open.
 #[test]
 fn a_write_timeout_is_no_loss() {
-    const NAME: &str = "network::a_write_timeout_is_no_loss";
+    const NAME: &str = "network_faults::a_write_timeout_is_no_loss";
     in_a_space(NAME, &[&cable_goes_down, &cable_comes_up], |port| {
         let tcp = TcpOptions::new().user_timeout(Duration::from_secs(20)).send_buffer_size(4096);
         let options = SocketOptions::new().tcp(tcp).write_timeout(ms(300));

@@ -252,7 +252,7 @@ fn close_abort_and_deadlines_end_a_blocked_write() {
 #[test]
 fn a_flush_ends_when_a_slow_peer_has_read_and_costs_little() {
     in_subprocess(
-        "tls_attack::a_flush_ends_when_a_slow_peer_has_read_and_costs_little",
+        "tls_hostile::a_flush_ends_when_a_slow_peer_has_read_and_costs_little",
         2 * WATCHDOG,
         || {
             let (address, peer) = serve(|stream| {
@@ -321,7 +321,7 @@ fn dropping_the_last_handle_still_delivers_unsent_data_to_a_slow_peer() {
 
 #[test]
 fn a_stalled_peer_costs_the_loop_nothing() {
-    in_subprocess("tls_attack::a_stalled_peer_costs_the_loop_nothing", 2 * WATCHDOG, || {
+    in_subprocess("tls_hostile::a_stalled_peer_costs_the_loop_nothing", 2 * WATCHDOG, || {
         let (address, peer) = serve(|stream| {
             let stream = secured(stream);
             std::thread::sleep(ms(1500));
@@ -625,7 +625,7 @@ fn upgrades_race_with_everything() {
 #[test]
 fn many_connections_leak_no_descriptors_and_no_memory() {
     in_subprocess(
-        "tls_attack::many_connections_leak_no_descriptors_and_no_memory",
+        "tls_hostile::many_connections_leak_no_descriptors_and_no_memory",
         2 * WATCHDOG,
         || {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -697,7 +697,7 @@ fn many_connections_leak_no_descriptors_and_no_memory() {
 #[test]
 fn idle_connections_cost_no_cpu_and_little_memory() {
     in_subprocess(
-        "tls_attack::idle_connections_cost_no_cpu_and_little_memory",
+        "tls_hostile::idle_connections_cost_no_cpu_and_little_memory",
         2 * WATCHDOG,
         || {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
