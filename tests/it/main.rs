@@ -5,15 +5,17 @@
 mod support;
 
 mod addresses;
+mod adopt;
 mod api;
+mod cli_tls;
 mod close;
+mod concurrency;
 mod conformance;
 mod connecting;
 mod connector;
 mod deadlines;
 mod egress;
 mod errors;
-mod adopt;
 mod guide;
 mod half_open;
 mod health;
@@ -23,7 +25,6 @@ mod logger;
 mod nettest;
 mod opened;
 mod options;
-mod concurrency;
 mod reader_writer;
 mod records;
 mod regressions;
@@ -31,7 +32,6 @@ mod reset;
 mod servers;
 mod steps;
 mod tls;
-mod cli_tls;
 mod volume;
 mod who_ended;
 
@@ -42,9 +42,9 @@ mod event_loop;
 #[cfg(target_os = "linux")]
 mod fork;
 #[cfg(target_os = "linux")]
-mod resource_limits;
-#[cfg(target_os = "linux")]
 mod network_faults;
+#[cfg(target_os = "linux")]
+mod resource_limits;
 #[cfg(target_os = "linux")]
 mod system_calls;
 #[cfg(target_os = "linux")]

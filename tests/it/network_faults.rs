@@ -133,8 +133,7 @@ fn unreachable_ipv4_falls_back_to_ipv6() {
 /// connect(2) has returned, as here, but not the next one.
 #[test]
 fn an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried() {
-    const NAME: &str =
-        "network_faults::an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried";
+    const NAME: &str = "network_faults::an_address_that_a_filter_rejects_fails_with_its_reason_and_the_next_is_tried";
     let rejects = |space: &Space, _| {
         let rules = [
             "ip daddr 10.99.0.3 meta l4proto tcp reject with tcp reset",
@@ -304,7 +303,8 @@ fn ip(text: &str) -> IpAddr {
 /// The kernel has only one ephemeral port, and it is the port being dialled.
 #[test]
 fn a_connection_to_itself_is_refused_and_the_next_address_is_tried() {
-    const NAME: &str = "network_faults::a_connection_to_itself_is_refused_and_the_next_address_is_tried";
+    const NAME: &str =
+        "network_faults::a_connection_to_itself_is_refused_and_the_next_address_is_tried";
     let one_port = |space: &Space, port: u16| {
         let range = "/proc/sys/net/ipv4/ip_local_port_range";
         space.at_client(&format!("echo {port} {port} >{range}")).expect("the range is set");

@@ -331,18 +331,22 @@ fn works(listener: &TcpListener) {
 
 #[test]
 fn without_descriptors_a_socket_fails_and_later_ones_work() {
-    in_subprocess("resource_limits::without_descriptors_a_socket_fails_and_later_ones_work", LONG, || {
-        let listener = listen();
-        works(&listener);
-        // A lingering wire of the earlier socket would free a descriptor for the next one.
-        settled_descriptors();
-        let taken = take_all_descriptors();
-        for _ in 0..3 {
-            fails_for_want_of_a_descriptor(listener.local_addr().expect("it listens"));
-        }
-        drop(taken);
-        works(&listener);
-    });
+    in_subprocess(
+        "resource_limits::without_descriptors_a_socket_fails_and_later_ones_work",
+        LONG,
+        || {
+            let listener = listen();
+            works(&listener);
+            // A lingering wire of the earlier socket would free a descriptor for the next one.
+            settled_descriptors();
+            let taken = take_all_descriptors();
+            for _ in 0..3 {
+                fails_for_want_of_a_descriptor(listener.local_addr().expect("it listens"));
+            }
+            drop(taken);
+            works(&listener);
+        },
+    );
 }
 
 #[test]

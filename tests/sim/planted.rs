@@ -4,7 +4,7 @@ use std::env;
 
 use sockeye::failpoint;
 
-use crate::first_broken;
+use crate::first_violation;
 
 /// The number of scenarios within which a bug has to be found.
 const SCENARIOS: u64 = 10_000;
@@ -16,7 +16,7 @@ fn the_planted_bug_is_found() {
         return;
     };
     failpoint::plant(&bug);
-    match first_broken(0..SCENARIOS) {
+    match first_violation(0..SCENARIOS) {
         Some((seed, Some(violation))) => {
             println!("{bug}: found in scenario {seed}: {}", violation.rule())
         }

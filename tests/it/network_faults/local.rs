@@ -84,7 +84,8 @@ fn routes_are_local(space: &Space, _port: u16) {
 
 #[test]
 fn addresses_of_interfaces_and_of_local_routes_are_loops() {
-    const NAME: &str = "network_faults::local::addresses_of_interfaces_and_of_local_routes_are_loops";
+    const NAME: &str =
+        "network_faults::local::addresses_of_interfaces_and_of_local_routes_are_loops";
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
         own.reaches_the_peer();
@@ -206,7 +207,8 @@ fn an_anycast_address_of_this_machine_is_a_loop() {
 
 #[test]
 fn an_address_without_a_route_fails_with_its_own_reason() {
-    const NAME: &str = "network_faults::local::an_address_without_a_route_fails_with_its_own_reason";
+    const NAME: &str =
+        "network_faults::local::an_address_without_a_route_fails_with_its_own_reason";
     let routes = |space: &Space, _| {
         for (family, net) in [("", "10.98.0."), ("-6", "fd98::")] {
             for (number, sort) in ["unreachable", "prohibit"].iter().enumerate() {
@@ -274,7 +276,8 @@ fn loops_are_refused_without_free_descriptors() {
 
 #[test]
 fn an_address_that_the_system_cannot_classify_is_refused() {
-    const NAME: &str = "network_faults::local::an_address_that_the_system_cannot_classify_is_refused";
+    const NAME: &str =
+        "network_faults::local::an_address_that_the_system_cannot_classify_is_refused";
     in_a_space(NAME, &[&routes_are_local], |port| {
         let own = Own::at(port);
         befall();
