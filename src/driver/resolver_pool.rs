@@ -284,7 +284,7 @@ mod system {
     use std::io;
     use std::net::{SocketAddr, ToSocketAddrs};
 
-    pub(super) fn ask(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    pub(super) fn lookup(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         (hostname, port).to_socket_addrs().map(Iterator::collect)
     }
 }
