@@ -43,12 +43,14 @@ const TESTS: [(&str, &str); 13] = [
 
 #[test]
 fn every_scenario_has_its_test_and_every_test_its_scenario() {
-    let scenarios: serde_json::Value = serde_json::from_str(SCENARIOS).expect("it is JSON");
-    let scenarios = scenarios.as_array().expect("a list of scenarios");
-    let ids = scenarios.iter().map(|scenario| scenario["id"].as_str().expect("each has an id"));
+    // Each scenario has its id on a line of its own.
+    let ids: Vec<&str> = SCENARIOS
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\"id\": \"")?.strip_suffix("\","))
+        .collect();
     let expected: BTreeSet<String> =
-        ids.map(|id| id.replace('.', "::").replace('-', "_")).collect();
-    assert_eq!(expected.len(), scenarios.len(), "ids are unique");
+        ids.iter().map(|id| id.replace('.', "::").replace('-', "_")).collect();
+    assert_eq!(expected.len(), ids.len(), "ids are unique");
     let tested: BTreeSet<String> =
         TESTS.iter().flat_map(|(group, text)| tests(group, text)).collect();
     let missing: Vec<_> = expected.difference(&tested).collect();

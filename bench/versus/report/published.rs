@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 
 /// A run replaces the text between these two lines of BENCHMARKING.md.
-const BEGIN: &str = "<!-- cargo bench -- --publish: begin -->\n";
-const END: &str = "<!-- cargo bench -- --publish: end -->\n";
+const BEGIN: &str = "<!-- results: begin -->\n";
+const END: &str = "<!-- results: end -->\n";
 
 const CHART: &str = "benches/results.svg";
 
 pub fn write(summary: &str, chart: &str) -> io::Result<()> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder of the workspace");
     let path = project.join("BENCHMARKING.md");
     let page = std::fs::read_to_string(&path)?;
     let section = format!(

@@ -30,7 +30,7 @@ pub fn build() -> Result<(), Failure> {
         .args(["build", "-o"])
         .arg(&program)
         .arg(".")
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/versus/go"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("versus/go"))
         // Uses only the installed compiler, and writes only to Cargo's target folder.
         .envs([("CGO_ENABLED", "0"), ("GOFLAGS", ""), ("GOTOOLCHAIN", "local"), ("GOWORK", "off")])
         .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-cache"));

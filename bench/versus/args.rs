@@ -7,14 +7,14 @@ use crate::server::Service;
 use crate::workload::{self, Mode, Workload};
 
 pub const USAGE: &str = "\
-usage: cargo bench [-- [OPTIONS] [WORDS]]
+usage: cargo bench -p sockeye-bench [-- [OPTIONS] [WORDS]]
 
 WORDS           only workloads whose names contain one of them
 --full          more rounds, longer turns, more idle sockets
 --rounds N      this many rounds (also --pairs): in each, fresh processes for every contender
 --no-peers      the reference and sockeye alone
 --floor         adds the least possible cost of a wait that another thread can end (Linux)
---publish       also writes the tables to BENCHMARKING.md and the chart to benches/results.svg
+--publish       also writes the tables to BENCHMARKING.md and the chart beside it
 --null          the reference compared to itself
 --list          the workloads and their goals";
 

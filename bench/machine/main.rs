@@ -2,11 +2,11 @@
 //! locks or system calls.
 //!
 //! ```text
-//! cargo bench --bench machine                all benchmarks
-//! cargo bench --bench machine -- tls         the benchmarks whose names contain a word
+//! cargo bench -p sockeye-bench --bench machine                all benchmarks
+//! cargo bench -p sockeye-bench --bench machine -- tls         the benchmarks whose names contain a word
 //! ```
 //!
-//! A plain `cargo bench` runs them too, before [the comparisons](../versus/main.rs).
+//! [The comparisons](../versus/main.rs) measure sockets.
 
 mod pair;
 
@@ -20,15 +20,7 @@ use sockeye::machine::{Action, Config, Endpoints, Input, Machine, ReadStep, Targ
 
 use crate::pair::Pair;
 
-/// Options of the comparisons. Cargo passes the whole command line to every benchmark.
-const FOR_VERSUS: [&str; 7] =
-    ["--full", "--rounds", "--pairs", "--no-peers", "--floor", "--null", "--readme"];
-
 fn main() {
-    let mut words = std::env::args().skip(1);
-    if words.any(|word| FOR_VERSUS.contains(&word.as_str())) {
-        return;
-    }
     divan::main();
 }
 

@@ -1,15 +1,15 @@
 //! Compares `sockeye` to its peers in one run.
 //!
 //! ```text
-//! cargo bench                          every workload, less than five minutes
-//! cargo bench -- --full                more rounds, longer turns, more idle sockets
-//! cargo bench -- ping-pong connect     the workloads whose names contain one of these words
-//! cargo bench -- --rounds 20           this many rounds with fresh processes (also --pairs)
-//! cargo bench -- --no-peers            sockeye and the reference alone
-//! cargo bench -- --floor               adds the lower bound of sockeye's way of waiting (Linux)
-//! cargo bench -- tls                   the workloads over TLS
-//! cargo bench -- --null                the reference compared to itself, which shows the noise
-//! cargo bench -- --full --publish      also writes BENCHMARKING.md and benches/results.svg
+//! cargo bench -p sockeye-bench                          every workload, less than five minutes
+//! cargo bench -p sockeye-bench -- --full                more rounds, longer turns, more idle sockets
+//! cargo bench -p sockeye-bench -- ping-pong connect     the workloads whose names contain one of these words
+//! cargo bench -p sockeye-bench -- --rounds 20           this many rounds with fresh processes (also --pairs)
+//! cargo bench -p sockeye-bench -- --no-peers            sockeye and the reference alone
+//! cargo bench -p sockeye-bench -- --floor               adds the lower bound of sockeye's way of waiting (Linux)
+//! cargo bench -p sockeye-bench -- tls                   the workloads over TLS
+//! cargo bench -p sockeye-bench -- --null                the reference compared to itself, which shows the noise
+//! cargo bench -p sockeye-bench -- --full --publish      also writes BENCHMARKING.md and its chart
 //! ```
 //!
 //! The results are printed and written to `target/bench`: a summary with the whole table, and a chart.
@@ -26,7 +26,7 @@
 //! the median and the quartiles of the ratios to the reference's turns, and not the ratio of the medians.
 //!
 //! On systems other than Linux the processes are not pinned, and workloads that need `/proc` are skipped. As a test
-//! (`cargo test --benches`), each workload runs once and briefly, and proves only that it works.
+//! (`cargo test -p sockeye-bench --bench versus`), each workload runs once and briefly, and proves only that it works.
 
 mod args;
 mod client;

@@ -83,10 +83,12 @@ fn compiler() -> String {
 fn command() -> String {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     if words.is_empty() {
-        return "cargo bench".to_owned();
+        return COMMAND.to_owned();
     }
-    format!("cargo bench -- {}", words.join(" "))
+    format!("{COMMAND} -- {}", words.join(" "))
 }
+
+const COMMAND: &str = "cargo bench -p sockeye-bench";
 
 fn known(text: &str) -> String {
     match text.trim() {
