@@ -182,6 +182,11 @@ impl Error {
         Error::build(Inner::new(kind, message))
     }
 
+    /// Creates the error of an invalid option.
+    pub(crate) fn invalid_options(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::with_message(ErrorKind::InvalidOptions, message)
+    }
+
     /// Creates the error of a limit that passed for one call only; the socket lives on.
     pub(crate) fn timed_out_call(limit: TimerKind) -> Self {
         Error::build(Inner {

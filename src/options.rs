@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::tls::TlsOptions;
 
 /// Default connect timeout.
@@ -76,7 +76,8 @@ impl SocketOptions {
 
     /// Sets the TLS settings. [`SecureTransport::On`] uses them at once,
     /// [`Socket::start_tls`](crate::Socket::start_tls) when it is called. Default [`TlsOptions::new`]. With
-    /// [`SecureTransport::Off`], [`connect_with`](crate::connect_with) fails with [`ErrorKind::InvalidOptions`].
+    /// [`SecureTransport::Off`], [`connect_with`](crate::connect_with) fails with
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.tls = Some(tls);
@@ -103,7 +104,7 @@ impl SocketOptions {
     /// Bounds name lookup, every connection attempt and the TLS handshake together. An upgrade's handshake gets a
     /// fresh timeout that starts at [`start_tls`](crate::Socket::start_tls). Default 30 s. `None` leaves the limit to
     /// the operating system. If it is zero, [`connect_with`](crate::connect_with) fails with
-    /// [`ErrorKind::InvalidOptions`].
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.connect_timeout = limit.into();
@@ -113,9 +114,9 @@ impl SocketOptions {
     /// Sets the instant after which connecting fails. It bounds name lookup, connection attempts and TLS handshake
     /// together. The earlier of this and the [`connect_timeout`](Self::connect_timeout) applies. Default none.
     ///
-    /// If the instant is in the past, [`opened`](crate::Socket::opened) fails with [`ErrorKind::TimedOut`] before
-    /// anything is looked up or sent. The deadline does not apply to the handshake of an upgrade, which has only its
-    /// `connect_timeout`.
+    /// If the instant is in the past, [`opened`](crate::Socket::opened) fails with
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) before anything is looked up or sent. The deadline does not apply to
+    /// the handshake of an upgrade, which has only its `connect_timeout`.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -141,7 +142,7 @@ impl SocketOptions {
     }
 
     /// Bounds a graceful close. Default 5 s. If it is zero, [`connect_with`](crate::connect_with) fails with
-    /// [`ErrorKind::InvalidOptions`].
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = limit;
@@ -149,7 +150,7 @@ impl SocketOptions {
     }
 
     /// Sets the initial value of [`Socket::set_read_timeout`](crate::Socket::set_read_timeout). Default none. If it
-    /// is zero, [`connect_with`](crate::connect_with) fails with [`ErrorKind::InvalidOptions`].
+    /// is zero, [`connect_with`](crate::connect_with) fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn read_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.read_timeout = limit.into();
@@ -157,7 +158,7 @@ impl SocketOptions {
     }
 
     /// Sets the initial value of [`Socket::set_write_timeout`](crate::Socket::set_write_timeout). Default none. If it
-    /// is zero, [`connect_with`](crate::connect_with) fails with [`ErrorKind::InvalidOptions`].
+    /// is zero, [`connect_with`](crate::connect_with) fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.write_timeout = limit.into();
@@ -174,7 +175,7 @@ impl SocketOptions {
         match (&self.tls, self.secure_transport) {
             (None, _) => Ok(()),
             (Some(_), SecureTransport::Off) => {
-                Err(invalid("tls options are set, but secure_transport is off"))
+                Err(Error::invalid_options("tls options are set, but secure_transport is off"))
             }
             (Some(tls), SecureTransport::On | SecureTransport::StartTls) => tls.check(),
         }
@@ -232,14 +233,20 @@ impl FromStr for SecureTransport {
         [SecureTransport::Off, SecureTransport::On, SecureTransport::StartTls]
             .into_iter()
             .find(|mode| mode.name() == text)
-            .ok_or_else(|| invalid(format!("secure_transport {text:?} is not off, on or starttls")))
+            .ok_or_else(|| {
+                Error::invalid_options(format!(
+                    "secure_transport {text:?} is not off, on or starttls"
+                ))
+            })
     }
 }
 
 /// Refuses a limit of zero, which would end every call before it began.
 pub(crate) fn check_limit(name: &str, limit: Option<Duration>) -> Result<()> {
     match limit {
-        Some(Duration::ZERO) => Err(invalid(format!("{name} is zero: no call could succeed"))),
+        Some(Duration::ZERO) => {
+            Err(Error::invalid_options(format!("{name} is zero: no call could succeed")))
+        }
         _ => Ok(()),
     }
 }
@@ -278,7 +285,7 @@ impl TcpOptions {
     }
 
     /// Probes an idle connection (`SO_KEEPALIVE`). Default: no probes. If the peer does not answer the probes, the
-    /// connection ends with [`ErrorKind::Lost`].
+    /// connection ends with [`Lost`](crate::ErrorKind::Lost).
     #[must_use]
     #[doc(alias("SO_KEEPALIVE", "setKeepAlive"))]
     pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
@@ -286,10 +293,10 @@ impl TcpOptions {
         self
     }
 
-    /// Limits how long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482). The connection then ends
-    /// with [`ErrorKind::Lost`]. From 1 ms to 2,147,483,647 ms (24.8 days); fractions of a millisecond are dropped.
-    /// Default: left to the operating system. Linux only: elsewhere [`connect_with`](crate::connect_with) fails with
-    /// [`ErrorKind::InvalidOptions`].
+    /// Limits how long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482). The connection then ends with
+    /// [`Lost`](crate::ErrorKind::Lost). From 1 ms to 2,147,483,647 ms (24.8 days); fractions of a millisecond are
+    /// dropped. Default: left to the operating system. Linux only: elsewhere [`connect_with`](crate::connect_with)
+    /// fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     #[doc(alias("TCP_USER_TIMEOUT"))]
     pub fn user_timeout(mut self, limit: Duration) -> Self {
@@ -313,7 +320,7 @@ impl TcpOptions {
     /// the operating system, which grows it as needed.
     ///
     /// Linux doubles the value, and caps it at `net.core.rmem_max`. BSD systems and macOS refuse more than
-    /// `kern.ipc.maxsockbuf`, and the connection fails with [`ErrorKind::Io`].
+    /// `kern.ipc.maxsockbuf`, and the connection fails with [`Io`](crate::ErrorKind::Io).
     #[must_use]
     #[doc(alias("SO_RCVBUF"))]
     pub fn recv_buffer_size(mut self, bytes: usize) -> Self {
@@ -337,11 +344,15 @@ impl TcpOptions {
         }
         if let Some(limit) = self.user_timeout {
             if !cfg!(any(target_os = "linux", target_os = "android")) {
-                return Err(invalid("this operating system does not support user_timeout"));
+                return Err(Error::invalid_options(
+                    "this operating system does not support user_timeout",
+                ));
             }
             if !USER_TIMEOUTS.contains(&limit) {
                 let range = "1 ms to 2147483647 ms (24.8 days)";
-                return Err(invalid(format!("user_timeout {limit:?} is not in {range}")));
+                return Err(Error::invalid_options(format!(
+                    "user_timeout {limit:?} is not in {range}"
+                )));
             }
         }
         check_size("recv_buffer_size", self.recv_buffer_size)?;
@@ -358,7 +369,7 @@ impl Default for TcpOptions {
 fn check_size(name: &str, bytes: Option<usize>) -> Result<()> {
     match bytes {
         Some(bytes) if bytes == 0 || i32::try_from(bytes).is_err() => {
-            Err(invalid(format!("{name} {bytes} is not in 1 to 2147483647 bytes")))
+            Err(Error::invalid_options(format!("{name} {bytes} is not in 1 to 2147483647 bytes")))
         }
         _ => Ok(()),
     }
@@ -379,23 +390,24 @@ impl Keepalive {
     fn check(self) -> Result<()> {
         for (name, time) in [("idle", self.idle), ("interval", self.interval)] {
             if time < Duration::from_secs(1) || time > Duration::from_secs(32_767) {
-                return Err(invalid(format!("keepalive {name} {time:?} is not in 1 s to 32767 s")));
+                return Err(Error::invalid_options(format!(
+                    "keepalive {name} {time:?} is not in 1 s to 32767 s"
+                )));
             }
         }
         match self.retries {
             1..=127 => Ok(()),
-            retries => Err(invalid(format!("keepalive retries {retries} is not in 1 to 127"))),
+            retries => Err(Error::invalid_options(format!(
+                "keepalive retries {retries} is not in 1 to 127"
+            ))),
         }
     }
-}
-
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::with_message(ErrorKind::InvalidOptions, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn invalid_limits_and_sizes_are_refused_by_name() {

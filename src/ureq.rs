@@ -115,7 +115,7 @@ impl UreqConnector {
         if details.config.proxy().is_some_and(|proxy| !proxy.is_no_proxy(uri)) {
             let message = "a proxy would bypass the egress rules of the connector: \
                            configure ureq with proxy(None)";
-            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+            return Err(Error::invalid_options(message));
         }
         let mut options = self.options.clone();
         let default_port = if details.needs_tls() {

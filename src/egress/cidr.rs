@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::quote;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// The addresses that share the first `prefix` bits of a network address, whose other bits are zero.
 ///
@@ -46,7 +46,7 @@ impl Net {
     pub(super) fn parse(text: &str) -> Result<Self> {
         parse(text).map_err(|fault| {
             let message = format!("invalid net {}: {fault}", quote(text));
-            Error::with_message(ErrorKind::InvalidOptions, message)
+            Error::invalid_options(message)
         })
     }
 
@@ -148,6 +148,7 @@ fn canonical_net(net: Net) -> Net {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_net_is_an_address_with_or_without_a_prefix() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::{bare_host, quote};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// The maximum length of a domain name, in bytes (RFC 1035, section 2.3.4).
 const MAX_PATTERN: usize = 255;
@@ -24,7 +24,7 @@ impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self> {
         parse(text).map_err(|fault| {
             let message = format!("invalid host pattern {}: {fault}", quote(text));
-            Error::with_message(ErrorKind::InvalidOptions, message)
+            Error::invalid_options(message)
         })
     }
 
@@ -106,6 +106,7 @@ fn parse(text: &str) -> Result<Pattern, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_name_matches_itself_in_any_case_with_or_without_a_trailing_dot() {

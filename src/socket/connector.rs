@@ -274,7 +274,7 @@ impl Connector {
         if options.tcp.bind.is_some() {
             let message =
                 "a local address to bind applies only to dialling: this connection exists already";
-            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+            return Err(Error::invalid_options(message));
         }
         let (adopted, remote) = AdoptedStream::new(stream, &options.tcp)?;
         self.apply_defaults(&mut options);
@@ -483,11 +483,11 @@ impl ConnectorBuilder {
     pub fn build(self) -> Result<Connector> {
         if self.max_lookups == Some(0) {
             let message = "max_lookups is zero: no lookup could run";
-            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+            return Err(Error::invalid_options(message));
         }
         if self.max_open_sockets == Some(0) {
             let message = "max_open_sockets is zero: no connect could succeed";
-            return Err(Error::with_message(ErrorKind::InvalidOptions, message));
+            return Err(Error::invalid_options(message));
         }
         if let Some(tls) = &self.tls {
             tls.check()?;

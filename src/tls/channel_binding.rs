@@ -6,8 +6,8 @@
 use rustls::SupportedCipherSuite;
 use rustls::crypto::hash::{Hash, HashAlgorithm};
 
-use super::config::provider;
 use super::der::{OBJECT_IDENTIFIER, Reader, SEQUENCE};
+use super::provider::provider;
 
 /// Returns the channel binding, or `None` if the certificate does not select exactly one available hash function.
 pub(super) fn server_end_point(

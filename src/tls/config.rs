@@ -15,10 +15,11 @@ use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, KeyLogFile, RootCertStore};
 
-use super::options::{Settings, invalid};
+use super::provider::provider;
 use super::session_cache::SessionCache;
+use super::settings::Settings;
 use super::verify::{AcceptAnyVerifier, DiagnosingVerifier};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process::PerProcess;
 
 /// Returns the cached configuration for these settings, or builds one.
@@ -29,41 +30,10 @@ pub(super) fn shared_config(settings: &Arc<Settings>) -> Result<Arc<ClientConfig
     CONFIG_CACHE.get(|_| ConfigCache::new()).get(settings, provider()?)
 }
 
-/// Returns the crypto provider: the one that the program installed, or else the built-in one.
-pub(crate) fn provider() -> Result<Arc<CryptoProvider>> {
-    select_provider(CryptoProvider::get_default())
-}
-
-fn select_provider(installed: Option<&Arc<CryptoProvider>>) -> Result<Arc<CryptoProvider>> {
-    installed.cloned().or_else(built_in).ok_or_else(|| {
-        invalid(
-            "no cryptography: enable the feature aws-lc-rs or ring, install a provider with \
-             rustls::crypto::CryptoProvider::install_default, or set a complete rustls configuration",
-        )
-    })
-}
-
-/// Returns the built-in provider, always the same `Arc`, because the cache compares providers by address.
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-fn built_in() -> Option<Arc<CryptoProvider>> {
-    #[cfg(feature = "aws-lc-rs")]
-    use rustls::crypto::aws_lc_rs::default_provider;
-    #[cfg(not(feature = "aws-lc-rs"))]
-    use rustls::crypto::ring::default_provider;
-
-    static BUILT_IN: once_cell::race::OnceBox<Arc<CryptoProvider>> =
-        once_cell::race::OnceBox::new();
-    Some(Arc::clone(BUILT_IN.get_or_init(|| Box::new(Arc::new(default_provider())))))
-}
-
-#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-fn built_in() -> Option<Arc<CryptoProvider>> {
-    None
-}
-
 fn build(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<ClientConfig> {
-    let provider_error =
-        |error| invalid(format!("the installed cryptography can't be used: {error}"));
+    let provider_error = |error| {
+        Error::invalid_options(format!("the installed cryptography can't be used: {error}"))
+    };
     let builder = ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(SystemClock))
         .with_safe_default_protocol_versions()
         .map_err(provider_error)?
@@ -96,18 +66,20 @@ fn verifier(
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     for root in &settings.roots {
-        roots
-            .add(root.clone())
-            .map_err(|error| invalid(format!("an added root can't be used: {error}")))?;
+        roots.add(root.clone()).map_err(|error| {
+            Error::invalid_options(format!("an added root can't be used: {error}"))
+        })?;
     }
     if roots.is_empty() {
-        return Err(invalid("no roots to trust: only_added_roots is set, and none was added"));
+        return Err(Error::invalid_options(
+            "no roots to trust: only_added_roots is set, and none was added",
+        ));
     }
     let roots = Arc::new(roots);
     let webpki =
         WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
             .build()
-            .map_err(|error| invalid(format!("the roots can't be used: {error}")))?;
+            .map_err(|error| Error::invalid_options(format!("the roots can't be used: {error}")))?;
     Ok(Arc::new(DiagnosingVerifier::new(webpki, roots)))
 }
 
@@ -303,24 +275,6 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidOptions);
         assert!(error.to_string().contains("no roots to trust"), "{error}");
         assert!(shared_config(none.danger_accept_invalid_certs(true).settings()).is_ok());
-    }
-
-    #[test]
-    fn an_installed_provider_takes_precedence_over_the_built_in_one() {
-        let installed = Arc::new(rustls::crypto::ring::default_provider());
-        assert!(Arc::ptr_eq(&select_provider(Some(&installed)).unwrap(), &installed));
-        assert_eq!(
-            select_provider(None).is_ok(),
-            cfg!(any(feature = "aws-lc-rs", feature = "ring"))
-        );
-        match (select_provider(None), select_provider(None)) {
-            (Ok(first), Ok(second)) => assert!(Arc::ptr_eq(&first, &second)),
-            (first, _) => {
-                let error = first.unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::InvalidOptions);
-                assert!(error.to_string().contains("no cryptography"), "{error}");
-            }
-        }
     }
 
     #[test]

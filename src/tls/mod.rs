@@ -13,8 +13,10 @@ mod error_message;
 mod info;
 mod options;
 mod pem;
+mod provider;
 mod server_name;
 mod session_cache;
+mod settings;
 mod setup;
 #[cfg(test)]
 mod testing;
@@ -24,9 +26,9 @@ pub use info::{TlsInfo, TlsVersion};
 pub use options::TlsOptions;
 pub use setup::TlsSetup;
 
-#[cfg(feature = "sim")]
-pub(crate) use config::provider;
 #[cfg(test)]
 pub(crate) use error_message::every_failure;
 pub(crate) use error_message::{Failure, Stage};
+#[cfg(feature = "sim")]
+pub(crate) use provider::provider;
 pub(crate) use session_cache::{size_of_certificates, with_certificates};

@@ -1,16 +1,15 @@
 //! The user's TLS options and their validation.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 
-use super::config::provider;
 use super::pem::{self, ClientAuth};
-use super::server_name::parse_name;
-use crate::error::{Error, ErrorKind, Result};
+use super::provider::provider;
+use super::server_name::{MAX_NAME_IN_MESSAGE, parse_name};
+use super::settings::Settings;
+use crate::error::{Error, Result};
 
 /// TLS settings: trusted roots, client certificate, ALPN and server name. Each setter takes and returns `self`.
 ///
@@ -55,7 +54,8 @@ impl TlsOptions {
     /// (RFC 6066, section 3). Case and a trailing dot are ignored. Default: the requested host.
     ///
     /// If the text is not a name or address, [`connect_with`](crate::connect_with) or
-    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`].
+    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     #[doc(alias("SNI", "servername", "expectedServerHostname", "ServerName"))]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
@@ -67,7 +67,8 @@ impl TlsOptions {
     /// [`SocketInfo::alpn`](crate::SocketInfo::alpn) returns the negotiated protocol.
     ///
     /// If a protocol is not 1 to 255 bytes long, or the list exceeds 16 KiB, [`connect_with`](crate::connect_with) or
-    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`].
+    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     #[doc(alias("ALPNProtocols", "NextProtos"))]
     pub fn alpn<I, P>(mut self, protocols: I) -> Self
@@ -84,8 +85,8 @@ impl TlsOptions {
     /// A server's own certificate can be added too, if it is self-signed and not marked as an authority's (`CA:TRUE`).
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidOptions`] if the text has no certificate, or one that is malformed or can't be a root. The
-    /// message says which.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text has no certificate, or one that is malformed or
+    /// can't be a root. The message says which.
     ///
     /// ```
     /// # let key = rcgen::KeyPair::generate()?;
@@ -109,8 +110,8 @@ impl TlsOptions {
 
     /// Trusts only the roots that [`add_root_pem`](Self::add_root_pem) adds, not the built-in ones.
     ///
-    /// If none was added, [`connect_with`](crate::connect_with) or
-    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`].
+    /// If none was added, [`connect_with`](crate::connect_with) or [`start_tls_with`](crate::Socket::start_tls_with)
+    /// fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
     #[must_use]
     pub fn only_added_roots(mut self) -> Self {
         self.settings_mut().only_added_roots = true;
@@ -124,9 +125,9 @@ impl TlsOptions {
     /// arguments can be the same text.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidOptions`] if the certificate or the private key is missing, malformed or unusable, or if
-    /// they do not belong together. Without a crypto provider (see the crate's features), the key is checked when a
-    /// socket first needs it.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the certificate or the private key is missing, malformed
+    /// or unusable, or if they do not belong together. Without a crypto provider (see the crate's features), the key is
+    /// checked when a socket first needs it.
     #[doc(alias("cert", "key", "mTLS", "Certificates"))]
     pub fn client_auth_pem(
         mut self,
@@ -168,8 +169,9 @@ impl TlsOptions {
     ///
     /// Only [`server_name`](Self::server_name) and [`require_close_notify`](Self::require_close_notify) can be combined
     /// with it. With any other setting, [`connect_with`](crate::connect_with) or
-    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with [`ErrorKind::InvalidOptions`]. Sockets never send
-    /// early data, even if the configuration enables it.
+    /// [`start_tls_with`](crate::Socket::start_tls_with) fails with
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions). Sockets never send early data, even if the configuration
+    /// enables it.
     ///
     /// Its verifier, session store and key log may block and use sockets: see the guide on
     /// [threads](crate::guide::threads_and_fork#code-of-the-program).
@@ -195,8 +197,8 @@ impl TlsOptions {
         self
     }
 
-    /// Sets whether an EOF without `close_notify` is an error of kind [`Truncated`](ErrorKind::Truncated). Default:
-    /// `true`, because an attacker on the path can forge a FIN (RFC 8446, section 6.1).
+    /// Sets whether an EOF without `close_notify` is an error of kind [`Truncated`](crate::ErrorKind::Truncated).
+    /// Default: `true`, because an attacker on the path can forge a FIN (RFC 8446, section 6.1).
     ///
     /// Use `false` for servers that omit `close_notify`, if the protocol marks its own end, as HTTP does with a content
     /// length. An EOF inside a TLS record or handshake message is always `Truncated`.
@@ -211,13 +213,13 @@ impl TlsOptions {
         if let Some(name) = &self.server_name {
             if parse_name(name).is_none() {
                 let name: String = name.chars().take(MAX_NAME_IN_MESSAGE).collect();
-                return Err(invalid(format!(
+                return Err(Error::invalid_options(format!(
                     "server_name {name:?} is not a DNS name or an IP address"
                 )));
             }
         }
         if let (Some(_), Some(set)) = (&self.whole_config, self.settings.first_conflict()) {
-            return Err(invalid(format!(
+            return Err(Error::invalid_options(format!(
                 "{set} can't be combined with rustls_0_23_config: set it in that configuration"
             )));
         }
@@ -276,76 +278,11 @@ impl fmt::Debug for TlsOptions {
     }
 }
 
-/// The settings that determine a rustls configuration. Equal settings share one.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Settings {
-    pub(super) roots: Vec<CertificateDer<'static>>,
-    pub(super) only_added_roots: bool,
-    pub(super) client_auth: Option<Arc<ClientAuth>>,
-    pub(super) alpn: Vec<Vec<u8>>,
-    pub(super) accept_invalid_certs: bool,
-    pub(super) key_log: bool,
-}
-
-impl Settings {
-    /// Returns whether both can share one configuration. The pointer comparison makes this free for sockets of one
-    /// connector.
-    pub(super) fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
-        Arc::ptr_eq(self, other) || **self == **other
-    }
-
-    /// Returns the name of one setter that was used, if any was.
-    fn first_conflict(&self) -> Option<&'static str> {
-        let Settings { roots, only_added_roots, client_auth, alpn, accept_invalid_certs, key_log } =
-            self;
-        [
-            ("add_root_pem", !roots.is_empty()),
-            ("only_added_roots", *only_added_roots),
-            ("client_auth_pem", client_auth.is_some()),
-            ("alpn", !alpn.is_empty()),
-            ("danger_accept_invalid_certs", *accept_invalid_certs),
-            ("key_log_from_env", *key_log),
-        ]
-        .into_iter()
-        .find_map(|(name, is_set)| is_set.then_some(name))
-    }
-
-    fn check_alpn(&self) -> Result<()> {
-        for name in &self.alpn {
-            if name.is_empty() || name.len() > MAX_ALPN_NAME {
-                let (name, length) = (name.escape_ascii(), name.len());
-                return Err(invalid(format!(
-                    "alpn protocol \"{name}\" is {length} bytes long, not 1 to {MAX_ALPN_NAME}"
-                )));
-            }
-        }
-        let total: usize = self.alpn.iter().map(|name| 1 + name.len()).sum();
-        if total > MAX_ALPN_TOTAL {
-            return Err(invalid(format!(
-                "the alpn protocols take {total} bytes, more than {MAX_ALPN_TOTAL}"
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// Creates the error for an invalid option.
-pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::with_message(ErrorKind::InvalidOptions, message)
-}
-
-/// The maximum length of an invalid name in a message, in characters.
-pub(super) const MAX_NAME_IN_MESSAGE: usize = 64;
-/// The maximum length of a protocol, in bytes: the length field has one byte (RFC 7301, section 3.1).
-const MAX_ALPN_NAME: usize = 255;
-/// The maximum size of all protocols, in bytes. All extensions of a ClientHello, including a session ticket, must
-/// fit in 64 KiB.
-const MAX_ALPN_TOTAL: usize = 16 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Authority, crypto};
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn invalid_options_are_named_in_the_error() {

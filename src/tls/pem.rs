@@ -6,8 +6,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 
-use super::options::invalid;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Parses all certificates of the text. There is at least one, and each can be a root.
 pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
@@ -15,7 +14,7 @@ pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     for (place, root) in (1..).zip(&roots) {
         if let Err(error) = RootCertStore::empty().add(root.clone()) {
             let fault = certificate_error(error);
-            return Err(invalid(format!(
+            return Err(Error::invalid_options(format!(
                 "certificate {place} of the PEM text can't be used as a root: {fault}"
             )));
         }
@@ -40,13 +39,15 @@ impl ClientAuth {
         CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider).map_err(
             |error| match error {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    invalid("the private key does not belong to the client certificate")
+                    Error::invalid_options(
+                        "the private key does not belong to the client certificate",
+                    )
                 }
                 rustls::Error::InvalidCertificate(_) => {
                     let fault = certificate_error(error);
-                    invalid(format!("the client certificate can't be used: {fault}"))
+                    Error::invalid_options(format!("the client certificate can't be used: {fault}"))
                 }
-                error => invalid(format!("the private key can't be used: {error}")),
+                error => Error::invalid_options(format!("the private key can't be used: {error}")),
             },
         )
     }
@@ -57,11 +58,13 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     for (place, certificate) in (1..).zip(CertificateDer::pem_slice_iter(text)) {
         found.push(certificate.map_err(|error| {
             let fault = pem_error(&error);
-            invalid(format!("certificate {place} of the PEM text is broken: {fault}"))
+            Error::invalid_options(format!(
+                "certificate {place} of the PEM text is broken: {fault}"
+            ))
         })?);
     }
     if found.is_empty() {
-        return Err(invalid("no certificate in the PEM text"));
+        return Err(Error::invalid_options("no certificate in the PEM text"));
     }
     Ok(found)
 }
@@ -71,13 +74,13 @@ fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(text).map_err(|error| {
         // In PKCS #8 this is in the section label; in the older formats, in a header.
         if text.windows(9).any(|window| window == b"ENCRYPTED") {
-            return invalid("the private key is encrypted, which is not supported");
+            return Error::invalid_options("the private key is encrypted, which is not supported");
         }
         match error {
-            pem::Error::NoItemsFound => invalid("no private key in the PEM text"),
+            pem::Error::NoItemsFound => Error::invalid_options("no private key in the PEM text"),
             error => {
                 let fault = pem_error(&error);
-                invalid(format!("the private key is not valid PEM: {fault}"))
+                Error::invalid_options(format!("the private key is not valid PEM: {fault}"))
             }
         }
     })

@@ -19,6 +19,9 @@ pub(super) fn parse_name(text: &str) -> Option<ServerName<'static>> {
     DnsName::try_from(name.to_ascii_lowercase()).ok().map(ServerName::DnsName)
 }
 
+/// The maximum length of an invalid name in a message, in characters.
+pub(super) const MAX_NAME_IN_MESSAGE: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;

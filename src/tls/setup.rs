@@ -7,9 +7,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::config;
-use super::options::{MAX_NAME_IN_MESSAGE, TlsOptions, invalid};
-use super::server_name::parse_name;
-use crate::error::Result;
+use super::options::TlsOptions;
+use super::server_name::{MAX_NAME_IN_MESSAGE, parse_name};
+use crate::error::{Error, Result};
 
 /// The validated settings of a TLS handshake with one host, and the name that the certificate must match. Cheap to
 /// clone.
@@ -42,7 +42,7 @@ impl TlsSetup {
         };
         let Some(server_name) = server_name else {
             let host: String = hostname.chars().take(MAX_NAME_IN_MESSAGE).collect();
-            return Err(invalid(format!(
+            return Err(Error::invalid_options(format!(
                 "no certificate can match {host:?}: set the server_name of the TLS options"
             )));
         };
