@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod fault;
+mod kind;
 mod message;
 #[cfg(test)]
 mod tests;
 
-use crate::egress::EgressRules;
-use crate::info::Timings;
-use crate::tls::Failure;
+use crate::timings::Timings;
 
 pub use self::fault::{FailedAttempt, Fault, Step, TimerKind};
-pub(crate) use crate::resolver::LookupError;
+pub use self::kind::ErrorKind;
+pub(crate) use self::message::{DENIED_MESSAGE, DenialText};
 
 /// The result type of every fallible call of this crate, except [`Read`](io::Read) and [`Write`](io::Write).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -219,51 +219,49 @@ impl Error {
     }
 
     /// Creates the error of a connection whose TLS failed. During a handshake, `requested` is the peer.
-    pub(crate) fn from_tls(failure: &Failure, requested: Option<&dyn fmt::Display>) -> Self {
+    pub(crate) fn from_tls(
+        message: &str,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+        requested: Option<&dyn fmt::Display>,
+    ) -> Self {
         let message = match requested {
-            Some(requested) => {
-                format!("cannot secure the connection to {requested}: {}", failure.message())
-            }
-            None => failure.message().to_owned(),
+            Some(requested) => format!("cannot secure the connection to {requested}: {message}"),
+            None => message.to_owned(),
         };
         Error::build(Inner {
-            source: failure.source().map(|source| Cause::Tls(source.into())),
+            source: source.map(|source| Cause::Tls(source.into())),
             ..Inner::new(ErrorKind::Tls, message)
         })
     }
 
-    /// Creates the error of a denied host, port or address. The message has the rule's reason, then the text that the
-    /// platform documents.
-    pub(crate) fn from_denial(
-        reason: &dyn fmt::Display,
-        page: &str,
-        requested: &dyn fmt::Display,
-    ) -> Self {
-        let message = message::denied(reason, page, requested);
+    /// Creates the error of a denied host, port or address.
+    pub(crate) fn from_denial(denial: &DenialText, requested: &dyn fmt::Display) -> Self {
+        let message = message::denied(&denial.reason, denial.platform_message, requested);
         Error::with_message(ErrorKind::Denied, message).during(Step::Connect)
     }
 
-    /// Creates the error of a connection that never opened. It has the requested address, every attempt, the
-    /// resolver's error if there is one, and the egress rules that denied an address.
+    /// Creates the error of a connection that never opened. It has the requested address, every attempt, and the
+    /// resolver's error if there is one. `denied` explains why the egress rules denied an address.
     pub(crate) fn from_connect(
         fault: Fault,
         requested: &dyn fmt::Display,
         failed: &[FailedAttempt],
         resolver: Option<LookupError>,
-        egress: Option<&EgressRules>,
+        denied: impl Fn(SocketAddr) -> Option<DenialText>,
     ) -> Self {
-        let attempt = |&FailedAttempt { address, fault, elapsed }| {
-            let denial = match fault {
-                Fault::Denied => egress.and_then(|rules| rules.denied_by(address)),
-                _ => None,
+        let denials: Vec<Option<DenialText>> = failed
+            .iter()
+            .map(|attempt| (attempt.fault == Fault::Denied).then(|| denied(attempt.address))?)
+            .collect();
+        let attempt =
+            |(&FailedAttempt { address, fault, elapsed }, denial): (_, &Option<DenialText>)| {
+                let error = match denial {
+                    Some(denial) => Error::with_message(ErrorKind::Denied, denial.to_string()),
+                    None => Error::from_fault(fault),
+                };
+                Attempt { address, error: error.during(Step::Connect), elapsed }
             };
-            let error = match denial {
-                Some(denial) => Error::with_message(ErrorKind::Denied, denial.to_string()),
-                None => Error::from_fault(fault),
-            };
-            Attempt { address, error: error.during(Step::Connect), elapsed }
-        };
-        let message = message::connect_failed(fault, requested, failed, egress);
+        let message = message::connect_failed(fault, requested, failed, &denials);
         let (transient, source) = match resolver {
             Some(LookupError { is_transient: passing, error }) => {
                 (passing && fault == Fault::Resolve, Some(error))
@@ -274,7 +272,7 @@ impl Error {
             transient,
             io_kind: fault.io_kind(source.as_ref()),
             source: source.map(|source| Cause::Io(Arc::new(source))),
-            attempts: failed.iter().map(attempt).collect(),
+            attempts: failed.iter().zip(&denials).map(attempt).collect(),
             ..Inner::new(fault.kind(), message)
         })
     }
@@ -408,77 +406,6 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The kind of an [`Error`]. Parentheses give the [`io::ErrorKind`] that reads and writes carry. That is never
-/// `Interrupted` or `WouldBlock`, because repeating the call would not help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The address is not `host:port`, or its host or port is invalid (`InvalidInput`).
-    InvalidAddress,
-    /// An option has an invalid value, or one that this system does not support (`InvalidInput`).
-    InvalidOptions,
-    /// The program misused the call order; a peer never causes this (`InvalidInput`).
-    InvalidState,
-    /// The egress rules refused the connection (`PermissionDenied`).
-    Denied,
-    /// The connection would come back to this program (`PermissionDenied`). Its address is an
-    /// [`own_listener`](EgressRules::own_listener), or the socket is bound to the very address that it dials.
-    Loop,
-    /// Too many sockets are open (`ResourceBusy`).
-    Limit,
-    /// The name did not resolve, or the resolver panicked. `NotFound` only if the name is known not to exist or to
-    /// have no address; otherwise `Other`, or the resolver's own kind. If the failure may pass, the error
-    /// [is transient](Error::is_transient).
-    Resolve,
-    /// No address accepted the connection (`ConnectionRefused`, `HostUnreachable`, … of the last attempt).
-    Connect,
-    /// Handshake, certificate or record failure, including the peer's FIN during a handshake (`InvalidData`). The
-    /// [source](std::error::Error::source) is the `rustls::Error` if there is one.
-    Tls,
-    /// Plaintext was waiting when the upgrade began (`InvalidData`).
-    UnreadPlaintext,
-    /// TLS data ended without `close_notify` (`UnexpectedEof`).
-    Truncated,
-    /// A time limit of this crate passed (`TimedOut`).
-    TimedOut,
-    /// The operating system gave up on the peer: keepalive, user timeout or retransmission. Final
-    /// (`ConnectionAborted`).
-    Lost,
-    /// The peer reset the connection. A broken pipe is reported as this too (`ConnectionReset`).
-    Reset,
-    /// This side closed or aborted, or the peer has ended and this side writes (`NotConnected`). The message names
-    /// the side.
-    Closed,
-    /// The socket was upgraded, so use the new one; or its connection was detached (`NotConnected`).
-    Upgraded,
-    /// Any other failure of the operating system, such as running out of descriptors (its own kind). The message
-    /// includes the system's text, and the [source](std::error::Error::source) is its error.
-    Io,
-}
-
-impl ErrorKind {
-    /// Returns the kind that reads and writes carry if the failure itself has none.
-    fn io_kind(self) -> io::ErrorKind {
-        match self {
-            ErrorKind::InvalidAddress | ErrorKind::InvalidOptions | ErrorKind::InvalidState => {
-                io::ErrorKind::InvalidInput
-            }
-            ErrorKind::Denied | ErrorKind::Loop => io::ErrorKind::PermissionDenied,
-            ErrorKind::Limit => io::ErrorKind::ResourceBusy,
-            // `NotFound` is reserved for names that are known not to exist.
-            ErrorKind::Resolve => io::ErrorKind::Other,
-            ErrorKind::Connect => io::ErrorKind::ConnectionRefused,
-            ErrorKind::Tls | ErrorKind::UnreadPlaintext => io::ErrorKind::InvalidData,
-            ErrorKind::Truncated => io::ErrorKind::UnexpectedEof,
-            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
-            ErrorKind::Lost => io::ErrorKind::ConnectionAborted,
-            ErrorKind::Reset => io::ErrorKind::ConnectionReset,
-            ErrorKind::Closed | ErrorKind::Upgraded => io::ErrorKind::NotConnected,
-            ErrorKind::Io => io::ErrorKind::Other,
-        }
-    }
-}
-
 /// One connection attempt: its address and its error.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -522,4 +449,13 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.address, self.error)
     }
+}
+
+/// A resolver's error, with what the driver needs of it. The error belongs to the program, so its code runs only
+/// where it can do no harm.
+#[derive(Debug)]
+pub(crate) struct LookupError {
+    /// Whether another lookup may succeed.
+    pub(crate) is_transient: bool,
+    pub(crate) error: io::Error,
 }

@@ -7,6 +7,8 @@ use crate::address::SocketAddress;
 use crate::error::{Error, Fault};
 use crate::tls::TlsInfo;
 
+pub use crate::timings::Timings;
+
 /// Phase of a socket. It only advances, in the order below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -159,18 +161,6 @@ impl SocketInfo {
             self.negotiated.as_ref().map_or(Duration::ZERO, |negotiated| negotiated.handshake);
         Timings { handshake, ..self.timings }
     }
-}
-
-/// Durations of the steps of connecting. Zero for a step that was not needed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Timings {
-    /// Duration of the name lookup.
-    pub resolve: Duration,
-    /// Duration of the connection attempts, until one succeeded.
-    pub connect: Duration,
-    /// Duration of the TLS handshake.
-    pub handshake: Duration,
 }
 
 /// Bytes of application data, counted as they are accepted and delivered.

@@ -84,6 +84,7 @@ mod resolver;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod socket;
+mod timings;
 mod tls;
 #[cfg(feature = "ureq-3")]
 pub mod ureq;

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use crate::error::{Error, LookupError};
+
 /// Resolves a name to addresses, best first. Runs on a worker thread; may block, fail or panic.
 ///
 /// Connection attempts follow this order, with the address families interleaved (RFC 8305, section 4). The next
@@ -64,16 +66,8 @@ where
     }
 }
 
-/// A resolver's error, with what the driver needs of it. The error belongs to the program, so its code runs only
-/// where it can do no harm.
-#[derive(Debug)]
-pub(crate) struct LookupError {
-    /// Whether another lookup may succeed.
-    pub(crate) is_transient: bool,
-    pub(crate) error: io::Error,
-}
-
 impl LookupError {
+    /// Classifies the error as [`Resolver::resolve`] documents.
     pub(crate) fn new(error: io::Error) -> Self {
         LookupError { is_transient: is_transient(&error), error }
     }
@@ -81,8 +75,8 @@ impl LookupError {
 
 fn is_transient(error: &io::Error) -> bool {
     // An error of this crate, if the resolver looked up another name through it.
-    let inner = crate::Error::from_io(error)
-        .is_some_and(|error| error.is_transient() || error.is_retryable());
+    let inner =
+        Error::from_io(error).is_some_and(|error| error.is_transient() || error.is_retryable());
     inner
         || matches!(
             error.kind(),

@@ -486,7 +486,11 @@ impl ConnectionState {
         if self.error.is_none() {
             if let Some(failure) = self.machine.failure() {
                 let opening = matches!(self.machine.opened(), Some(Err(_)));
-                let error = Error::from_tls(failure, opening.then_some(requested as _));
+                let error = Error::from_tls(
+                    failure.message(),
+                    failure.source(),
+                    opening.then_some(requested as _),
+                );
                 self.error = Some(self.with_step(error));
             } else if let Some(Err(fault)) = self.machine.opened() {
                 let fault = finished
@@ -497,7 +501,8 @@ impl ConnectionState {
                     finished.as_mut().and_then(|establishing| establishing.lookup_error.take());
                 let egress =
                     finished.as_ref().and_then(|establishing| establishing.egress.as_deref());
-                let error = Error::from_connect(fault, requested, attempts, resolver, egress);
+                let denied = |address| Some(egress?.denied_by(address)?.text());
+                let error = Error::from_connect(fault, requested, attempts, resolver, denied);
                 let error = match fault {
                     Fault::TimedOut(limit) => error.during(limit.step()),
                     _ => error,

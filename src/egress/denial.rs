@@ -4,17 +4,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cidr::Net;
-use super::ranges::{cloud, cloudflare, special};
-
-/// The message of the Workers platform for every refusal except that of port 25.
-pub(crate) const DENIED_MESSAGE: &str =
-    "proxy request failed, cannot connect to the specified address";
+use super::ranges::Range;
+use crate::error::{DENIED_MESSAGE, DenialText};
 
 /// The SMTP port, for which the platform has its own message.
 const SMTP: u16 = 25;
 
-/// The reason why the egress rules refuse an address: the address or port, and the rule. `Display` gives the complete
-/// message.
+/// The reason why the egress rules refuse an address: the address or port, and the rule. `Display` gives the reason in
+/// plain words, without the message of the platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Denial(DenialKind);
 
@@ -32,8 +29,7 @@ pub(super) enum PortReason {
     NoRule,
 }
 
-/// The reason to refuse an address. It holds only numbers, so that it stays small; together with the address they
-/// identify the net or the row of a table.
+/// The reason to refuse an address. It stays small: the net of a rule is found from the address and its prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reason {
     /// A rule denies the net around the address that has this prefix length.
@@ -42,12 +38,8 @@ pub(super) enum Reason {
     },
     /// The default is to deny, and no rule allows it.
     NoRule,
-    /// The row in the table of special ranges of the address family.
-    Special(u8),
-    /// The row in the table of cloud platform services.
-    Cloud(u8),
-    /// The row in the table of Cloudflare's ranges.
-    Cloudflare(u8),
+    /// A row of a table denies it.
+    Range(&'static Range),
     OutsideGlobalUnicast,
 }
 
@@ -60,32 +52,18 @@ impl Denial {
     pub(super) fn for_address(dialled: IpAddr, embedded: Option<Ipv4Addr>, reason: Reason) -> Self {
         Denial(DenialKind::Address { dialled, embedded, reason })
     }
+
+    /// Explains the denial to people.
+    pub(crate) fn text(&self) -> DenialText {
+        let platform_message = match self.0 {
+            DenialKind::Port { port: SMTP, .. } => "Connections to port 25 are prohibited",
+            DenialKind::Port { .. } | DenialKind::Address { .. } => DENIED_MESSAGE,
+        };
+        DenialText { reason: self.to_string(), platform_message }
+    }
 }
 
 impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.reason(), self.page())
-    }
-}
-
-impl Denial {
-    /// Returns the reason, in plain words.
-    pub(crate) fn reason(&self) -> impl fmt::Display {
-        DenialText(self.0)
-    }
-
-    /// Returns the message of the Workers platform.
-    pub(crate) fn page(&self) -> &'static str {
-        match self.0 {
-            DenialKind::Port { port: SMTP, .. } => "Connections to port 25 are prohibited",
-            DenialKind::Port { .. } | DenialKind::Address { .. } => DENIED_MESSAGE,
-        }
-    }
-}
-
-struct DenialText(DenialKind);
-
-impl fmt::Display for DenialText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             DenialKind::Port { port, reason: PortReason::Rule } => {
@@ -117,18 +95,7 @@ impl Reason {
                 write!(f, "is in {}, which a rule denies", Net::enclosing(ip, prefix))
             }
             Reason::NoRule => f.write_str("no rule allows"),
-            Reason::Special(row) => {
-                let range = &special(ip)[usize::from(row)];
-                write!(f, "is in {} ({})", range.net, range.label)
-            }
-            Reason::Cloud(row) => {
-                let range = &cloud()[usize::from(row)];
-                write!(f, "is in {} ({})", range.net, range.label)
-            }
-            Reason::Cloudflare(row) => {
-                let range = &cloudflare()[usize::from(row)];
-                write!(f, "is in {} ({})", range.net, range.label)
-            }
+            Reason::Range(range) => write!(f, "is in {} ({})", range.net, range.label),
             Reason::OutsideGlobalUnicast => {
                 f.write_str("is outside 2000::/3 (Global Unicast, RFC 4291)")
             }

@@ -4,10 +4,11 @@
 //! every numeric address before it is dialled, whatever its origin. The second check is the one that protects, because
 //! a name can resolve to any address.
 //!
-//! - `special` is the generated table of special-purpose addresses, and `ranges` searches it. Its sources are
+//! - `special` has the generated tables of special-purpose addresses, and `ranges` searches a table. The sources are
 //!   `special-ranges.txt`, `cloud-ranges.txt` and `cloudflare-ranges.txt`.
-//! - `net` and `host` are the nets and host patterns in rules.
-//! - `embedded` finds IPv4 addresses inside IPv6 addresses.
+//! - `public` decides with these tables.
+//! - `cidr` and `host` are the nets and host patterns in rules.
+//! - `embedded_ipv4` finds IPv4 addresses inside IPv6 addresses.
 //! - `local` asks the system whether an address belongs to this machine.
 //! - `denial` explains why the rules refused an address.
 
@@ -16,20 +17,21 @@ mod denial;
 mod embedded_ipv4;
 mod host;
 mod local;
+mod public;
 mod ranges;
 mod special;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::address::SocketAddress;
-use crate::error::{Error, Fault, Result};
+use crate::error::{DENIED_MESSAGE, DenialText, Error, Fault, Result};
 
 use self::cidr::Net;
 use self::denial::{PortReason, Reason};
 use self::embedded_ipv4::Embedded;
 use self::host::{Host, Pattern};
 
-pub(crate) use self::denial::{DENIED_MESSAGE, Denial};
+pub(crate) use self::denial::Denial;
 pub(crate) use self::local::is_local;
 
 /// Rules that decide which peers may be dialled.
@@ -369,11 +371,11 @@ impl EgressRules {
     /// [`Denied`](crate::ErrorKind::Denied).
     pub(crate) fn check_name(&self, requested: &SocketAddress) -> Result<()> {
         if let Err(denial) = self.check_port(requested.port()) {
-            return Err(Error::from_denial(&denial.reason(), denial.page(), requested));
+            return Err(Error::from_denial(&denial.text(), requested));
         }
         let hostname = requested.hostname();
         let host = Host::new(hostname);
-        let fault =
+        let reason =
             match (self.hosts.last_match(|pattern| pattern.matches(&host)), self.hosts.default) {
                 (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, DefaultRule::Allow) => {
                     return Ok(());
@@ -383,7 +385,8 @@ impl EgressRules {
                 }
                 (None, DefaultRule::Deny) => format!("no rule allows the host {hostname}"),
             };
-        Err(Error::from_denial(&fault, DENIED_MESSAGE, requested))
+        let denial = DenialText { reason, platform_message: DENIED_MESSAGE };
+        Err(Error::from_denial(&denial, requested))
     }
 
     /// Checks a numeric address against the own listeners and the rules for ports and nets.
@@ -470,9 +473,9 @@ impl EgressRules {
                 Err(Reason::Rule { prefix: matcher.prefix() })
             }
             (None, NetDefault::Deny) => Err(Reason::NoRule),
-            (None, NetDefault::Public) => ranges::check_public(ip),
+            (None, NetDefault::Public) => public::check_public(ip),
             (None, NetDefault::Workers) => {
-                ranges::check_public(ip).and_then(|()| ranges::check_cloudflare(ip))
+                public::check_public(ip).and_then(|()| public::check_cloudflare(ip))
             }
         }
     }

@@ -135,7 +135,7 @@ fn a_denial_names_the_rule() {
 fn port_25_has_its_own_message() {
     let address = "8.8.8.8:25".parse().unwrap();
     let text = |rules: EgressRules| match rules.denied_by(address) {
-        Some(denial) => denial.to_string(),
+        Some(denial) => denial.text().to_string(),
         other => panic!("{other:?}"),
     };
     let denied = "port 25 is denied by a rule: Connections to port 25 are prohibited";
@@ -267,9 +267,9 @@ fn denies(rules: &EgressRules, address: &str, expected: &str) {
     let address = address.parse().unwrap();
     assert_eq!(rules.check(address), Err(Fault::Denied));
     let denial = rules.denied_by(address).expect("the rules deny the address");
-    let text = denial.to_string();
+    let text = denial.text().to_string();
     assert!(text.ends_with(&format!("{expected}: {REFUSED}")), "{text}");
-    let error = Error::from_denial(&denial.reason(), denial.page(), &"there");
+    let error = Error::from_denial(&denial.text(), &"there");
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert_eq!(error.to_string(), format!("{text} (there)"));
 }

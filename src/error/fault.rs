@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::ErrorKind;
+use super::kind::ErrorKind;
 
 /// The reason of a failure, as the state machine knows it: small, copyable data.
 ///

@@ -4,8 +4,27 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{ErrorKind, FailedAttempt, Fault};
-use crate::egress::{Denial, EgressRules};
+use super::fault::{FailedAttempt, Fault};
+use super::kind::ErrorKind;
+
+/// The message of the Workers platform for every refusal except that of port 25.
+pub(crate) const DENIED_MESSAGE: &str =
+    "proxy request failed, cannot connect to the specified address";
+
+/// The explanation of a denial by the egress rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DenialText {
+    /// The rule that decided, in plain words.
+    pub(crate) reason: String,
+    /// The message that the Workers platform documents.
+    pub(crate) platform_message: &'static str,
+}
+
+impl fmt::Display for DenialText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.platform_message)
+    }
+}
 
 /// Maximum number of addresses or denials in a message. [`Error::attempts`](super::Error::attempts) has all of them.
 const MAX_LISTED: usize = 4;
@@ -13,24 +32,25 @@ const MAX_LISTED: usize = 4;
 /// Returns the message for a denied host, port or address. It begins with the rule's reason.
 pub(super) fn denied(
     reason: &dyn fmt::Display,
-    page: &str,
+    platform_message: &str,
     requested: &dyn fmt::Display,
 ) -> String {
-    format!("{reason}: {page} ({requested})")
+    format!("{reason}: {platform_message} ({requested})")
 }
 
-/// Returns the message for a connection that never opened.
+/// Returns the message for a connection that never opened. `denials` explains those attempts that the rules denied.
 pub(super) fn connect_failed(
     fault: Fault,
     requested: &dyn fmt::Display,
     failed: &[FailedAttempt],
-    egress: Option<&EgressRules>,
+    denials: &[Option<DenialText>],
 ) -> String {
     let requested = requested.to_string();
-    let mut reasons = Reasons::new(failed, egress);
+    let mut reasons = Reasons::new(failed, denials);
     if fault.kind() == ErrorKind::Denied && !reasons.denials.is_empty() {
-        let page = reasons.denials[0].page();
-        return denied(&List(&reasons.denials, "; ", Denial::reason), page, &requested);
+        let platform_message = reasons.denials[0].platform_message;
+        let denials = List(&reasons.denials, "; ", reason_of);
+        return denied(&denials, platform_message, &requested);
     }
     let mut message = format!("cannot connect to {requested}");
     let mut separator = ": ";
@@ -51,27 +71,28 @@ pub(super) fn connect_failed(
         separator = "; ";
     }
     if let Some(denial) = reasons.denials.first() {
-        let denials = List(&reasons.denials, "; ", Denial::reason);
-        message.push_str(&format!("{separator}{denials}: {}", denial.page()));
+        let denials = List(&reasons.denials, "; ", reason_of);
+        message.push_str(&format!("{separator}{denials}: {}", denial.platform_message));
     }
     message
 }
 
-/// Reasons why attempts failed.
-struct Reasons {
-    /// Each reason, with the addresses that failed for it.
-    groups: Vec<(Cow<'static, str>, Vec<SocketAddr>)>,
-    denials: Vec<Denial>,
+fn reason_of<'a>(denial: &'a &DenialText) -> &'a str {
+    &denial.reason
 }
 
-impl Reasons {
-    fn new(failed: &[FailedAttempt], egress: Option<&EgressRules>) -> Self {
+/// Reasons why attempts failed.
+struct Reasons<'a> {
+    /// Each reason, with the addresses that failed for it.
+    groups: Vec<(Cow<'static, str>, Vec<SocketAddr>)>,
+    /// Each denial once.
+    denials: Vec<&'a DenialText>,
+}
+
+impl<'a> Reasons<'a> {
+    fn new(failed: &[FailedAttempt], denials: &'a [Option<DenialText>]) -> Self {
         let mut reasons = Reasons { groups: Vec::new(), denials: Vec::new() };
-        for attempt in failed {
-            let denial = match attempt.fault {
-                Fault::Denied => egress.and_then(|rules| rules.denied_by(attempt.address)),
-                _ => None,
-            };
+        for (attempt, denial) in failed.iter().zip(denials) {
             match denial {
                 Some(denial) if reasons.denials.contains(&denial) => {}
                 Some(denial) => reasons.denials.push(denial),

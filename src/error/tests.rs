@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::resolver::LookupError;
+use crate::egress::{Denial, EgressRules};
 use crate::tls::every_failure;
 
 /// Codes of different kinds, and one that no system defines.
@@ -80,6 +80,10 @@ fn chain(error: &Error) -> Vec<String> {
     levels
 }
 
+fn denied(address: SocketAddr) -> Option<DenialText> {
+    EgressRules::public_only().denied_by(address).as_ref().map(Denial::text)
+}
+
 #[track_caller]
 fn check_no_repetition(error: &Error) {
     let levels = chain(error);
@@ -114,20 +118,21 @@ fn no_error_of_a_connection_repeats_itself() {
         check_no_repetition(&Error::timed_out_call(limit));
     }
     for failure in every_failure() {
-        check_no_repetition(&Error::from_tls(&failure, None));
-        check_no_repetition(&Error::from_tls(&failure, Some(&"example.com:443")));
+        for requested in [None, Some(&"example.com:443" as &dyn fmt::Display)] {
+            let error = Error::from_tls(failure.message(), failure.source(), requested);
+            check_no_repetition(&error);
+        }
     }
 }
 
 #[test]
 fn no_error_of_a_connect_repeats_itself() {
-    let rules = EgressRules::public_only();
     for fault in faults() {
         for requested in ["example.com:443", "192.0.2.1:443"] {
             let mixed = [fault, Fault::Connect(111), fault, Fault::Denied];
             for failures in [&[][..], &[fault], &[fault; 9], &mixed] {
                 let failed = failed(failures);
-                let error = Error::from_connect(fault, &requested, &failed, None, Some(&rules));
+                let error = Error::from_connect(fault, &requested, &failed, None, denied);
                 check_no_repetition(&error);
                 assert_eq!(error.attempts().len(), failures.len());
                 for attempt in error.attempts() {
@@ -149,7 +154,7 @@ fn a_resolvers_error_is_printed_once() {
     ];
     for error in said {
         let said = Some(LookupError::new(error));
-        let error = Error::from_connect(Fault::Resolve, &"example.com:443", &[], said, None);
+        let error = Error::from_connect(Fault::Resolve, &"example.com:443", &[], said, |_| None);
         check_no_repetition(&error);
         assert_eq!(chain(&error)[0], "cannot connect to example.com:443: the name did not resolve");
     }
@@ -159,8 +164,7 @@ fn a_resolvers_error_is_printed_once() {
 fn a_failed_connect_names_what_failed_then_why_then_where() {
     let check = |fault, requested: &str, failures: &[Fault], expected: &str| {
         let failed = failed(failures);
-        let rules = EgressRules::public_only();
-        let error = Error::from_connect(fault, &requested, &failed, None, Some(&rules));
+        let error = Error::from_connect(fault, &requested, &failed, None, denied);
         assert_eq!(error.to_string(), expected);
     };
     let late = Fault::TimedOut(TimerKind::Connect);

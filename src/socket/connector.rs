@@ -305,9 +305,7 @@ impl Connector {
         if let Some(egress) = egress {
             let checked = egress.check_name(&address).and_then(|()| {
                 match address.as_socket_addr().and_then(|literal| egress.denied_by(literal)) {
-                    Some(denial) => {
-                        Err(Error::from_denial(&denial.reason(), denial.page(), &address))
-                    }
+                    Some(denial) => Err(Error::from_denial(&denial.text(), &address)),
                     None => Ok(()),
                 }
             });

@@ -24,7 +24,7 @@ enum Layer {
 fn layer(module: &str) -> Option<Layer> {
     match module {
         "address" | "egress" | "error" | "failpoint" | "info" | "options" | "process"
-        | "resolver" | "tls" => Some(Layer::Data),
+        | "resolver" | "timings" | "tls" => Some(Layer::Data),
         "machine" => Some(Layer::Machine),
         "driver" | "sim" => Some(Layer::Driver),
         "socket" => Some(Layer::Socket),
