@@ -79,6 +79,7 @@ pub mod guide;
 mod info;
 pub mod machine;
 mod options;
+mod panic;
 mod process;
 mod resolver;
 #[cfg(feature = "sim")]

@@ -76,6 +76,7 @@ use self::wire::Wire;
 use self::workers::Workers;
 use crate::error::Fault;
 use crate::machine::AttemptId;
+use crate::panic::catch_panic;
 #[cfg(not(sockeye_shuttle))]
 use crate::process::{ForkMark, PerProcess};
 
@@ -318,22 +319,6 @@ impl LoopHandle {
 
     fn linger_queue(&self) -> &LingerQueue {
         &self.linger_queue
-    }
-}
-
-/// Calls code that may run the user's code, and catches a panic. Returns `None` if it panicked.
-fn catch_panic<R>(work: impl FnOnce() -> R) -> Option<R> {
-    // Under the model a panic must end the run.
-    #[cfg(sockeye_shuttle)]
-    return Some(work());
-    #[cfg(not(sockeye_shuttle))]
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-        Ok(result) => Some(result),
-        Err(payload) => {
-            // Dropping the payload may panic again.
-            std::mem::forget(payload);
-            None
-        }
     }
 }
 

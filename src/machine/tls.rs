@@ -28,6 +28,7 @@ use super::flood::FloodGuard;
 use super::recv_queue::{RecvBuf, RecvQueue};
 use super::send_queue::{SendQueue, Transmit};
 use crate::info::Negotiated;
+use crate::panic;
 use crate::tls::{
     Failure, Stage, TlsInfo, TlsSetup, TlsVersion, size_of_certificates, with_certificates,
 };
@@ -659,11 +660,8 @@ impl Discarded {
 /// Runs `work`, which may run the program's code: a verifier, a key log or a session store. Turns a panic into a
 /// failure.
 fn catch_panic<R>(work: impl FnOnce() -> R) -> Result<R, Failure> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|payload| {
-        // Dropping the payload may panic again.
-        std::mem::forget(payload);
-        Failure::with_message("a panic in TLS or in the code of its configuration")
-    })
+    panic::catch_panic(work)
+        .ok_or_else(|| Failure::with_message("a panic in TLS or in the code of its configuration"))
 }
 
 /// Appends a message from rustls to the send queue, or drops it if `silent`.

@@ -23,7 +23,7 @@ enum Layer {
 /// Returns the layer of a module directly below the root. The simulator is in the driver's layer.
 fn layer(module: &str) -> Option<Layer> {
     match module {
-        "address" | "egress" | "error" | "failpoint" | "info" | "options" | "process"
+        "address" | "egress" | "error" | "failpoint" | "info" | "options" | "panic" | "process"
         | "resolver" | "timings" | "tls" => Some(Layer::Data),
         "machine" => Some(Layer::Machine),
         "driver" | "sim" => Some(Layer::Driver),
