@@ -1,10 +1,7 @@
 //! The command line: options for users, and the arguments of the harness's own child processes.
 
-use std::net::SocketAddr;
-
-use crate::contender::{self, Contender};
-use crate::server::Service;
-use crate::workload::{self, Mode, Workload};
+use crate::api::{Contender, Mode, Service, Task, Workload};
+use crate::{contenders, workloads};
 
 pub const USAGE: &str = "\
 usage: cargo bench -p sockeye-bench [-- [OPTIONS] [WORDS]]
@@ -14,7 +11,7 @@ WORDS           only workloads whose names contain one of them
 --rounds N      this many rounds (also --pairs): in each, fresh processes for every contender
 --no-peers      the reference and sockeye alone
 --floor         adds the least possible cost of a wait that another thread can end (Linux)
---publish       also writes the tables to BENCHMARKING.md and the chart beside it
+--publish       also writes the tables to BENCHMARKING.md
 --null          the reference compared to itself
 --list          the workloads and their goals";
 
@@ -64,10 +61,8 @@ impl Settings {
 /// The arguments of a client process.
 pub struct ClientArgs {
     pub contender: &'static Contender,
-    pub workload: &'static Workload,
-    pub mode: Mode,
+    pub task: Task,
     pub cpus: Vec<usize>,
-    pub servers: Vec<SocketAddr>,
 }
 
 impl ClientArgs {
@@ -76,11 +71,11 @@ impl ClientArgs {
         let mut words = vec![
             CLIENT.to_owned(),
             self.contender.name.to_owned(),
-            self.workload.name.to_owned(),
-            self.mode.name().to_owned(),
+            self.task.workload.name.to_owned(),
+            self.task.mode.name().to_owned(),
             cpu_list(&self.cpus),
         ];
-        words.extend(self.servers.iter().map(ToString::to_string));
+        words.extend(self.task.servers.iter().map(ToString::to_string));
         words
     }
 }
@@ -104,14 +99,16 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, String> {
     match words.as_slice() {
         [CLIENT, contender, workload, mode, cpus, servers @ ..] => {
             Ok(Command::Client(ClientArgs {
-                contender: contender::named(contender).ok_or("no such contender")?,
-                workload: workload::named(workload).ok_or("no such workload")?,
-                mode: Mode::named(mode).ok_or("no such mode")?,
+                contender: contenders::named(contender).ok_or("no such contender")?,
+                task: Task {
+                    workload: workloads::named(workload).ok_or("no such workload")?,
+                    mode: Mode::named(mode).ok_or("no such mode")?,
+                    servers: servers
+                        .iter()
+                        .map(|text| text.parse().map_err(|_| format!("{text} is not an address")))
+                        .collect::<Result<_, _>>()?,
+                },
                 cpus: cpus_of(cpus)?,
-                servers: servers
-                    .iter()
-                    .map(|text| text.parse().map_err(|_| format!("{text} is not an address")))
-                    .collect::<Result<_, _>>()?,
             }))
         }
         [SERVER, service, cpus] => Ok(Command::Serve(ServerArgs {
@@ -126,7 +123,7 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
     // Cargo passes `--bench` for `cargo bench` and nothing for `cargo test`.
     let mut mode = Mode::Smoke;
     let mut rounds = None;
-    let mut contenders = contender::ALL.to_vec();
+    let mut contenders = contenders::ALL.to_vec();
     let mut publishes = false;
     let mut filter = Vec::new();
     let mut rest = words.iter().copied();
@@ -141,7 +138,7 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
                 mode = mode.max(Mode::Quick);
             }
             "--no-peers" => {
-                contenders = contender::WITHOUT_PEERS.to_vec();
+                contenders = contenders::WITHOUT_PEERS.to_vec();
                 mode = mode.max(Mode::Quick);
             }
             "--publish" => {
@@ -149,11 +146,11 @@ fn wishes(words: &[&str]) -> Result<Command, String> {
                 mode = mode.max(Mode::Quick);
             }
             "--null" => {
-                contenders = vec![contender::REFERENCE; 2];
+                contenders = vec![contenders::REFERENCE; 2];
                 mode = mode.max(Mode::Quick);
             }
             "--floor" => {
-                contenders.push(&contender::FLOOR);
+                contenders.push(&contenders::FLOOR);
                 mode = mode.max(Mode::Quick);
             }
             "--list" => return Ok(Command::List),

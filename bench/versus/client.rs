@@ -13,9 +13,9 @@ pub const SKIPPED: &str = "skipped:";
 pub const READY: &str = "ready";
 pub const GO: &str = "go";
 
-pub fn run(task: &ClientArgs) -> ExitCode {
-    system::settle(&task.cpus);
-    match serve_turns(task) {
+pub fn run(client_args: &ClientArgs) -> ExitCode {
+    system::settle(&client_args.cpus);
+    match serve_turns(client_args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             println!("{SKIPPED} {error}");
@@ -28,8 +28,8 @@ pub fn run(task: &ClientArgs) -> ExitCode {
     }
 }
 
-fn serve_turns(task: &ClientArgs) -> io::Result<()> {
-    let mut turn = (task.contender.start)(task)?;
+fn serve_turns(client_args: &ClientArgs) -> io::Result<()> {
+    let mut turn = (client_args.contender.start)(&client_args.task)?;
     answer(READY)?;
     for line in io::stdin().lock().lines() {
         line?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 
-use crate::contender::{BenchStream, SharedStream};
+use crate::api::{BenchStream, SharedStream};
 
 pub struct Floor {
     stream: TcpStream,

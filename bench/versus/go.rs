@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::args::ClientArgs;
+use crate::api::{Service, Slice, Task};
 use crate::process::{Failure, Running};
-use crate::server::Service;
-use crate::workload::Slice;
 
 /// The time limit of a build, which includes the standard library.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -47,7 +45,7 @@ pub fn version() -> Option<String> {
 }
 
 /// Replaces this process with the Go program, which keeps this process's CPU affinity and limits.
-pub fn start(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start(task: &Task) -> io::Result<Slice> {
     let program = program();
     if !program.exists() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "no go"));

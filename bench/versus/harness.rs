@@ -4,15 +4,15 @@ use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use crate::api::{Contender, Mode, Task, Workload};
 use crate::args::{ClientArgs, ServerArgs, Settings};
 use crate::client::{GO, READY, SKIPPED};
-use crate::contender::Contender;
 use crate::process::{Failure, Running};
-use crate::report::{self, Outcome, Samples};
+use crate::report;
+use crate::report::samples::{Outcome, Samples};
 use crate::strace::{self, Calls};
 use crate::tls::Identity;
-use crate::workload::{self, Mode, Workload};
-use crate::{go, machine, system};
+use crate::{go, machine, system, workloads};
 
 /// The time limit of a child to become ready, to take a turn, or to end.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -22,7 +22,7 @@ pub fn run(settings: &Settings) -> ExitCode {
         let words = &settings.words;
         words.is_empty() || words.iter().any(|word| workload.name.contains(word))
     };
-    let workloads: Vec<_> = workload::ALL.iter().filter(wanted).collect();
+    let workloads: Vec<_> = workloads::ALL.iter().filter(wanted).collect();
     if settings.mode > Mode::Smoke {
         println!("{}\n", machine::describe());
     }
@@ -50,7 +50,7 @@ pub fn run(settings: &Settings) -> ExitCode {
         // Incomplete results are not published.
         let publishes = settings.publishes && !some_failed;
         match report::publish(settings, publishes, &outcomes) {
-            Ok(folder) => println!("\ntable and chart: {}", folder.display()),
+            Ok(folder) => println!("\ntables: {}", folder.display()),
             Err(error) => {
                 eprintln!("cannot write the results: {error}");
                 return ExitCode::FAILURE;
@@ -217,16 +217,18 @@ impl Pair {
         let addresses = server.line(WATCHDOG)?;
         let servers = addresses.split(' ').map(str::parse).collect::<Result<_, _>>();
 
-        let task = ClientArgs {
+        let client_args = ClientArgs {
             contender: assignment.contender,
-            workload: assignment.workload,
-            mode: assignment.mode,
+            task: Task {
+                workload: assignment.workload,
+                mode: assignment.mode,
+                servers: servers
+                    .map_err(|_| Failure(format!("{addresses}: not a list of addresses")))?,
+            },
             cpus: client_cpus,
-            servers: servers
-                .map_err(|_| Failure(format!("{addresses}: not a list of addresses")))?,
         };
         let mut client = command(program);
-        client.args(task.words());
+        client.args(client_args.words());
         assignment.identity.leave_to(&mut client);
         let mut client = Running::start(name, client)?;
         let answer = client.line(WATCHDOG)?;

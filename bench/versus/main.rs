@@ -9,10 +9,10 @@
 //! cargo bench -p sockeye-bench -- --floor               adds the lower bound of sockeye's way of waiting (Linux)
 //! cargo bench -p sockeye-bench -- tls                   the workloads over TLS
 //! cargo bench -p sockeye-bench -- --null                the reference compared to itself, which shows the noise
-//! cargo bench -p sockeye-bench -- --full --publish      also writes BENCHMARKING.md and its chart
+//! cargo bench -p sockeye-bench -- --full --publish      also writes BENCHMARKING.md
 //! ```
 //!
-//! The results are printed and written to `target/bench`: a summary with the whole table, and a chart.
+//! The results are printed and written to `target/bench`: a summary, and the whole table.
 //!
 //! A *workload* defines what is done and measured; a *contender* does it. Each contender works in its own process,
 //! against its own server process, because allocators, page tables, thread tables and CPU clocks belong to processes.
@@ -28,9 +28,11 @@
 //! On systems other than Linux the processes are not pinned, and workloads that need `/proc` are skipped. As a test
 //! (`cargo test -p sockeye-bench --bench versus`), each workload runs once and briefly, and proves only that it works.
 
+mod allocator;
+mod api;
 mod args;
 mod client;
-mod contender;
+mod contenders;
 #[cfg(target_os = "linux")]
 mod floor;
 mod go;
@@ -44,14 +46,11 @@ mod system;
 mod tls;
 mod tokio_peer;
 mod workload;
+mod workloads;
 
 use std::process::ExitCode;
 
 use crate::args::Command;
-
-// Every role uses it, so that all contenders pay the same for the counting.
-#[global_allocator]
-static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {

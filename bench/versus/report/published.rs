@@ -1,4 +1,4 @@
-//! Writes the summary and the chart to BENCHMARKING.md and its image.
+//! Writes the summary to BENCHMARKING.md.
 
 use std::io;
 use std::path::Path;
@@ -7,22 +7,17 @@ use std::path::Path;
 const BEGIN: &str = "<!-- results: begin -->\n";
 const END: &str = "<!-- results: end -->\n";
 
-const CHART: &str = "benches/results.svg";
-
-pub fn write(summary: &str, chart: &str) -> io::Result<()> {
+pub fn write(summary: &str) -> io::Result<()> {
     let project =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder of the workspace");
     let path = project.join("BENCHMARKING.md");
     let page = std::fs::read_to_string(&path)?;
-    let section = format!(
-        "\n{summary}\n![Beside the reference, by workload: how many times as good]({CHART})\n\n"
-    );
+    let section = format!("\n{summary}\n");
     let Some(page) = with_section(&page, &section) else {
         return Err(io::Error::other(
             "BENCHMARKING.md lacks the two lines that enclose the results",
         ));
     };
-    std::fs::write(project.join(CHART), chart)?;
     std::fs::write(path, page)
 }
 

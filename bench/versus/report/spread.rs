@@ -1,6 +1,6 @@
 //! The distribution of values, alone and relative to the reference's values of the same turns.
 
-use crate::workload::Aim;
+use crate::api::Aim;
 
 /// A contender's values relative to the reference's, turn by turn.
 pub struct Comparison {

@@ -1,12 +1,11 @@
 //! The summary: one row for each important figure, one column for each contender.
 
+use super::samples::{Finished, Outcome, REFERENCE_SEAT, Samples};
 use super::spread::{Comparison, Spread, number, range};
-use super::{Finished, Outcome, REFERENCE_SEAT, Samples, judge};
+use super::verdict::judge;
+use crate::api::{Aim, Better, Contender, Figure, Role, Service, Workload};
 use crate::args::Settings;
-use crate::contender::{Contender, Role};
 use crate::machine;
-use crate::server::Service;
-use crate::workload::{Aim, Better, Figure, Workload};
 
 pub fn of(settings: &Settings, finished: &[Finished]) -> String {
     let mut text = machine::sentence();
@@ -45,7 +44,7 @@ fn table(line_up: &[&Contender], finished: &[&Finished]) -> String {
 }
 
 /// Checks if a figure is important: it is a workload's first, or has an aim.
-pub fn counts(index: usize, figure: &Figure) -> bool {
+fn counts(index: usize, figure: &Figure) -> bool {
     index == 0 || figure.aim.is_some()
 }
 

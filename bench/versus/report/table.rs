@@ -3,11 +3,11 @@
 
 use std::fmt::Write as _;
 
+use super::samples::{Finished, Outcome, REFERENCE_SEAT, Samples};
 use super::spread::{number, range};
-use super::{Finished, Outcome, REFERENCE_SEAT, Samples, judge};
+use super::verdict::judge;
+use crate::api::{Figure, Role, Workload};
 use crate::args::Settings;
-use crate::contender::Role;
-use crate::workload::{Figure, Workload};
 
 pub fn of(settings: &Settings, finished: &[Finished]) -> String {
     let mut text = "| workload | figure | unit | contender | median | quartiles \

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use sockeye::{SecureTransport, SocketOptions, TlsOptions};
 
 use super::{Identity, SERVER_NAME, provider};
-use crate::contender::{BenchStream, SharedStream};
+use crate::api::{BenchStream, SharedStream};
 
 /// The stream of a program without `sockeye`. One thread reads and writes in turn, so a `RefCell` suffices to use it
 /// through a shared reference.

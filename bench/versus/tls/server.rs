@@ -12,37 +12,8 @@ use rustls::version::TLS13;
 use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Identity, provider};
-use crate::server::{echo, sink, source};
-
-/// The server's treatment of each connection after the handshake.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum SecureService {
-    /// Sends the received bytes back.
-    Echo,
-    /// Reads and drops the bytes.
-    Sink,
-    /// Sends endlessly.
-    Source,
-    /// Reads and drops bytes, and sends endlessly at the same time.
-    SinkAndSource,
-    /// Waits for the client's EOF and closes.
-    Close,
-    /// Sends the first bytes back, then keeps the connection open and does nothing.
-    EchoThenHold,
-}
-
-impl SecureService {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Echo => "tls-echo",
-            Self::Sink => "tls-sink",
-            Self::Source => "tls-source",
-            Self::SinkAndSource => "tls-sink-and-source",
-            Self::Close => "tls-close",
-            Self::EchoThenHold => "tls-echo-then-hold",
-        }
-    }
-}
+use crate::api::SecureService;
+use crate::server::exchange::{echo, sink, source};
 
 /// Serves a connection, and returns the stream if it is to stay open. Errors of a connection are ignored, because
 /// clients come and go.

@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep;
 
-use super::ClientRuntime;
 use super::play::OpenConnection;
+use super::runtime::ClientRuntime;
 use super::wire::AsyncWire;
-use crate::args::ClientArgs;
-use crate::workload::Slice;
+use crate::api::{Slice, Task};
 use crate::workload::ended::{self, Before};
 
 /// Connects and closes.
-pub fn churn<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn churn<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let servers = Arc::new(task.servers.clone());
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(stage.turns((), move |()| {
@@ -37,7 +36,7 @@ pub fn churn<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Resul
 /// Ends a read and closes its connection by aborting the reading task. The latency is the time until the task that
 /// awaits it resumes.
 pub fn by_abort<W: AsyncWire>(
-    task: &ClientArgs,
+    task: &Task,
     stage: ClientRuntime,
     before: Before,
 ) -> io::Result<Slice> {

@@ -8,19 +8,18 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::ClientRuntime;
 use super::play::OpenConnection;
+use super::runtime::ClientRuntime;
 use super::wire::AsyncWire;
-use crate::args::ClientArgs;
+use crate::api::{Slice, Task};
 use crate::system;
-use crate::workload::Slice;
 use crate::workload::crowd::{self, SIZES, SLICES, TALKERS};
 use crate::workload::idle::{self, FIRST};
 use crate::workload::ping_pong::BETWEEN_LOOKS;
 use crate::workload::threads::WARM_UP_OF_EACH;
 
 /// Tasks in place of threads.
-pub fn threads<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn threads<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     let server = task.servers[0];
     let tables = stage.run(async move {
@@ -62,7 +61,7 @@ pub fn threads<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Res
 
 /// Connections that have made this many round trips and are idle now.
 pub fn idle<W: AsyncWire>(
-    task: &ClientArgs,
+    task: &Task,
     stage: ClientRuntime,
     round_trips: u32,
 ) -> io::Result<Slice> {
@@ -104,7 +103,7 @@ async fn open_all<W: AsyncWire>(
 }
 
 /// Measures a few connections that talk among more and more silent ones.
-pub fn crowd<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn crowd<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;
     let servers = Arc::new(task.servers.clone());

@@ -8,37 +8,38 @@
 mod ended;
 mod many;
 mod play;
+mod runtime;
 mod stream;
 mod wire;
 
-use std::future::Future;
 use std::io;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
+use self::runtime::ClientRuntime;
 use self::wire::{AsyncWire, Secure};
-use crate::args::ClientArgs;
+use crate::api::{Client, Slice, Task};
 use crate::workload::ended::{AT_REST, IN_DIALOGUE};
-use crate::workload::{Client, LIMIT, Slice};
+use crate::workload::ping_pong::LIMIT;
 
-pub fn start_current(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start_current(task: &Task) -> io::Result<Slice> {
     start::<tokio::net::TcpStream>(task, Builder::new_current_thread())
 }
 
 /// Uses as many workers as there are CPUs, which is the default.
-pub fn start_multi(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start_multi(task: &Task) -> io::Result<Slice> {
     start::<tokio::net::TcpStream>(task, Builder::new_multi_thread())
 }
 
-pub fn start_current_over_tls(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start_current_over_tls(task: &Task) -> io::Result<Slice> {
     start::<Secure>(task, Builder::new_current_thread())
 }
 
-pub fn start_multi_over_tls(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start_multi_over_tls(task: &Task) -> io::Result<Slice> {
     start::<Secure>(task, Builder::new_multi_thread())
 }
 
-fn start<W: AsyncWire>(task: &ClientArgs, mut builder: Builder) -> io::Result<Slice> {
+fn start<W: AsyncWire>(task: &Task, mut builder: Builder) -> io::Result<Slice> {
     let stage = ClientRuntime { runtime: builder.enable_all().build()? };
     match task.workload.client {
         Client::PingPong => play::for_a_while::<W>(task, stage, None),
@@ -63,35 +64,5 @@ fn start<W: AsyncWire>(task: &ClientArgs, mut builder: Builder) -> io::Result<Sl
             let text = "a limit belongs to the task that reads";
             Err(io::Error::new(io::ErrorKind::Unsupported, text))
         }
-    }
-}
-
-/// A runtime on which work runs.
-struct ClientRuntime {
-    runtime: Runtime,
-}
-
-impl ClientRuntime {
-    fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = io::Result<T>> + Send + 'static,
-    ) -> io::Result<T> {
-        self.runtime.block_on(async {
-            tokio::spawn(work).await.expect("a panic ends this process at once")
-        })
-    }
-
-    /// Makes turns that pass `state` on from one to the next.
-    fn turns<S: Send + 'static, F>(self, state: S, turn: impl Fn(S) -> F + 'static) -> Slice
-    where
-        F: Future<Output = io::Result<(S, Vec<f64>)>> + Send + 'static,
-    {
-        let mut handed_on = Some(state);
-        Box::new(move || {
-            let state = handed_on.take().expect("a client whose turn failed takes no other");
-            let (state, figures) = self.run(turn(state))?;
-            handed_on = Some(state);
-            Ok(figures)
-        })
     }
 }

@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout_at};
 
-use super::ClientRuntime;
+use super::runtime::ClientRuntime;
 use super::wire::AsyncWire;
-use crate::args::ClientArgs;
+use crate::api::{Slice, Task};
 use crate::system;
-use crate::workload::Slice;
 use crate::workload::counts::{allocations_so_far, wake_up_figures};
 use crate::workload::ping_pong::{BETWEEN_LOOKS, PING, WARM_UP};
 
 /// Measures round trips per second.
 pub fn for_a_while<W: AsyncWire>(
-    task: &ClientArgs,
+    task: &Task,
     stage: ClientRuntime,
     limit: Option<Duration>,
 ) -> io::Result<Slice> {
@@ -40,7 +39,7 @@ pub fn for_a_while<W: AsyncWire>(
 
 /// Makes round trips only, for strace. The figure is their number.
 pub fn a_number<W: AsyncWire>(
-    task: &ClientArgs,
+    task: &Task,
     stage: ClientRuntime,
     limit: Option<Duration>,
 ) -> io::Result<Slice> {
@@ -53,7 +52,7 @@ pub fn a_number<W: AsyncWire>(
 }
 
 /// Allocations and reallocations per write and per read, in steady state.
-pub fn allocations<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn allocations<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let count = task.workload.plan.in_mode(task.mode).count;
     let table = stage.run(OpenConnection::<W>::set(task.servers[0], None))?;
     Ok(stage.turns(table, move |mut table| async move {
@@ -77,7 +76,7 @@ pub fn allocations<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io:
 
 /// Measures wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads
 /// per second at rest.
-pub fn wake_ups<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn wake_ups<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     let table = stage.run(OpenConnection::<W>::set(task.servers[0], None))?;
     Ok(stage.turns(table, move |mut table| async move {

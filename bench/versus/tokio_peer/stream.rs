@@ -7,37 +7,36 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, split};
 use tokio::sync::Barrier;
 
-use super::ClientRuntime;
+use super::runtime::ClientRuntime;
 use super::wire::AsyncWire;
-use crate::args::ClientArgs;
+use crate::api::{Slice, Task};
 use crate::system;
-use crate::workload::Slice;
 use crate::workload::bulk::{self, CHUNK, CHUNKS_TO_WARM_UP};
 use crate::workload::duplex::{self, Moved};
 use crate::workload::ping_pong::BETWEEN_LOOKS;
 use crate::workload::small::SMALL;
 
-pub fn write<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn write<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let wire = stage.run(W::open(task.servers[0]))?;
     Ok(one_way(task, stage, Upwards { line: wire, piece: CHUNK }))
 }
 
-pub fn read<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn read<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let wire = stage.run(W::open(task.servers[0]))?;
     Ok(one_way(task, stage, Downwards { line: wire, buf: vec![0; CHUNK] }))
 }
 
-pub fn small<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn small<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let wire = stage.run(W::open(task.servers[0]))?;
     Ok(one_way(task, stage, Upwards { line: wire, piece: SMALL }))
 }
 
-pub fn small_buffered<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn small_buffered<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let wire = stage.run(W::open(task.servers[0]))?;
     Ok(one_way(task, stage, Upwards { line: BufWriter::new(wire), piece: SMALL }))
 }
 
-fn one_way<F: Flow>(task: &ClientArgs, stage: ClientRuntime, flow: F) -> Slice {
+fn one_way<F: Flow>(task: &Task, stage: ClientRuntime, flow: F) -> Slice {
     let turn = task.workload.plan.in_mode(task.mode).turn;
     stage.turns(flow, move |mut flow| async move {
         for _ in 0..CHUNKS_TO_WARM_UP {
@@ -52,7 +51,7 @@ fn one_way<F: Flow>(task: &ClientArgs, stage: ClientRuntime, flow: F) -> Slice {
 }
 
 /// Reads in one task while another writes, each with its half.
-pub fn duplex<W: AsyncWire>(task: &ClientArgs, stage: ClientRuntime) -> io::Result<Slice> {
+pub fn duplex<W: AsyncWire>(task: &Task, stage: ClientRuntime) -> io::Result<Slice> {
     let wire = stage.run(W::open(task.servers[0]))?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
     let (down, up) = split(wire);

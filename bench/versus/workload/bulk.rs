@@ -4,10 +4,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Slice;
 use super::ping_pong::BETWEEN_LOOKS;
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::api::{BenchStream, Slice, Task};
 use crate::system;
 
 pub const CHUNK: usize = 64 * 1024;
@@ -15,7 +13,7 @@ pub const CHUNKS_TO_WARM_UP: u32 = 256;
 pub const GIB: f64 = (1024 * 1024 * 1024) as f64;
 pub const MIB: f64 = (1024 * 1024) as f64;
 
-pub fn write<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn write<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let buf = vec![0x5a; CHUNK];
     stream(task, W::open(task.servers[0])?, move |wire| {
         wire.write_all(&buf)?;
@@ -23,7 +21,7 @@ pub fn write<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     })
 }
 
-pub fn read<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn read<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let mut buf = vec![0; CHUNK];
     stream(task, W::open(task.servers[0])?, move |wire| match wire.read(&mut buf)? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -33,7 +31,7 @@ pub fn read<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
 
 /// Moves a chunk at a time over `line` with `step`, which returns the number of bytes that it moved.
 pub fn stream<L: 'static>(
-    task: &ClientArgs,
+    task: &Task,
     mut line: L,
     mut step: impl FnMut(&mut L) -> io::Result<usize> + 'static,
 ) -> io::Result<Slice> {

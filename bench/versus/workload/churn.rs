@@ -4,11 +4,9 @@
 use std::io;
 use std::time::Instant;
 
-use super::Slice;
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::api::{BenchStream, Slice, Task};
 
-pub fn start<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let servers = task.servers.clone();
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(Box::new(move || {

@@ -5,14 +5,13 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Slice;
 use super::ping_pong::{OpenConnection, PING};
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::allocator::ALLOCATOR;
+use crate::api::{BenchStream, Slice, Task};
 use crate::system::{self, ThreadId};
 
 /// Allocations and reallocations per write and per read, in steady state.
-pub fn allocations<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn allocations<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let table = OpenConnection::<W>::set(task, None)?;
     let count = task.workload.plan.in_mode(task.mode).count;
     table.play(count.div_ceil(10))?;
@@ -36,13 +35,13 @@ pub fn allocations<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
 
 /// Returns the number of allocations of all threads of this process.
 pub fn allocations_so_far() -> usize {
-    let stats = crate::ALLOCATOR.stats();
+    let stats = ALLOCATOR.stats();
     stats.allocations + stats.reallocations
 }
 
 /// Measures wake-ups of all threads per round trip, of all but the busiest thread per round trip, and of all threads
 /// per second at rest.
-pub fn wake_ups<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn wake_ups<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let table = OpenConnection::<W>::set(task, None)?;
     let plan = task.workload.plan.in_mode(task.mode);
     Ok(Box::new(move || {

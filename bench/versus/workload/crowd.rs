@@ -5,11 +5,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Slice;
 use super::idle;
 use super::ping_pong::{BETWEEN_LOOKS, OpenConnection};
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::api::{BenchStream, Slice, Task};
 use crate::system;
 
 /// The number of connections that talk, one after another.
@@ -21,7 +19,7 @@ pub const SIZES: [usize; 3] = [TALKERS, 100, 1_000];
 /// The cost at each size is the median of this many measurements.
 pub const SLICES: u32 = 9;
 
-pub fn start<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     idle::enough_files(plan.count)?;
     let servers = task.servers.clone();

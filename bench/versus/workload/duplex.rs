@@ -6,13 +6,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Slice;
 use super::bulk::{CHUNK, CHUNKS_TO_WARM_UP, GIB, MIB};
-use crate::args::ClientArgs;
-use crate::contender::SharedStream;
+use crate::api::{SharedStream, Slice, Task};
 use crate::system;
 
-pub fn start<W: SharedStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start<W: SharedStream>(task: &Task) -> io::Result<Slice> {
     let wire = W::open(task.servers[0])?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
     let written = vec![0x5a; CHUNK];

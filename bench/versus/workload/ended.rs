@@ -11,10 +11,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Slice;
 use super::ping_pong::OpenConnection;
-use crate::args::ClientArgs;
-use crate::contender::SharedStream;
+use crate::api::{SharedStream, Slice, Task};
 use crate::system::{self, ThreadId};
 
 /// The exchange before the end.
@@ -32,12 +30,12 @@ pub const AT_REST: Before = Before { round_trips: 0, settled: Duration::from_mil
 pub const IN_DIALOGUE: Before = Before { round_trips: 1_000, settled: Duration::from_micros(200) };
 
 /// Ends the read by closing the connection.
-pub fn by_close<W: SharedStream>(task: &ClientArgs, before: Before) -> io::Result<Slice> {
+pub fn by_close<W: SharedStream>(task: &Task, before: Before) -> io::Result<Slice> {
     start::<W>(task, before, |wire| wire.interrupt(), |_| true)
 }
 
 /// Ends the read by a deadline; the connection stays open.
-pub fn by_deadline<W: SharedStream>(task: &ClientArgs, before: Before) -> io::Result<Slice> {
+pub fn by_deadline<W: SharedStream>(task: &Task, before: Before) -> io::Result<Slice> {
     let timed_out = |result: &io::Result<usize>| {
         let kind = result.as_ref().map_err(io::Error::kind);
         matches!(kind, Err(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock))
@@ -57,7 +55,7 @@ pub fn figures(mut latencies: Vec<Duration>) -> Vec<f64> {
 type Proper = fn(&io::Result<usize>) -> bool;
 
 fn start<W: SharedStream>(
-    task: &ClientArgs,
+    task: &Task,
     before: Before,
     end: fn(&W) -> io::Result<()>,
     proper: Proper,

@@ -5,10 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::thread;
 
-use super::Slice;
 use super::ping_pong::OpenConnection;
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::api::{BenchStream, Slice, Task};
 use crate::system;
 
 /// The number of sockets opened before the first measurement, so that one-time costs are not included.
@@ -18,12 +16,12 @@ pub const FIRST: usize = 16;
 const SPARE_FILES: u64 = 100;
 
 /// Opens the connections and nothing more.
-pub fn from_the_first<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn from_the_first<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     start(task, |server| W::open(server))
 }
 
 /// Exchanges 64 bytes in each direction first, so that lazily allocated memory is included.
-pub fn after_an_exchange<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn after_an_exchange<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     start(task, |server| {
         let table = OpenConnection::over(W::open(server)?);
         table.play(1)?;
@@ -32,7 +30,7 @@ pub fn after_an_exchange<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice>
 }
 
 fn start<W: BenchStream>(
-    task: &ClientArgs,
+    task: &Task,
     open: impl Fn(SocketAddr) -> io::Result<W> + 'static,
 ) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);

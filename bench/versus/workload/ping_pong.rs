@@ -3,15 +3,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Slice;
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::api::{BenchStream, Slice, Task};
 
 /// Measures round trips per second.
-pub fn for_a_while<W: BenchStream>(
-    task: &ClientArgs,
-    limit: Option<Duration>,
-) -> io::Result<Slice> {
+pub fn for_a_while<W: BenchStream>(task: &Task, limit: Option<Duration>) -> io::Result<Slice> {
     let table = OpenConnection::<W>::set(task, limit)?;
     let turn = task.workload.plan.in_mode(task.mode).turn;
     Ok(Box::new(move || {
@@ -30,7 +25,7 @@ pub fn for_a_while<W: BenchStream>(
 }
 
 /// Makes round trips only, for strace. The figure is their number.
-pub fn a_number<W: BenchStream>(task: &ClientArgs, limit: Option<Duration>) -> io::Result<Slice> {
+pub fn a_number<W: BenchStream>(task: &Task, limit: Option<Duration>) -> io::Result<Slice> {
     let table = OpenConnection::<W>::set(task, limit)?;
     let count = task.workload.plan.in_mode(task.mode).count;
     Ok(Box::new(move || {
@@ -46,7 +41,7 @@ pub struct OpenConnection<W> {
 
 impl<W: BenchStream> OpenConnection<W> {
     /// Connects, and checks that the server echoes.
-    pub fn set(task: &ClientArgs, limit: Option<Duration>) -> io::Result<Self> {
+    pub fn set(task: &Task, limit: Option<Duration>) -> io::Result<Self> {
         let wire = W::open(task.servers[0])?;
         if let Some(limit) = limit {
             wire.limit_reads(limit)?;
@@ -92,3 +87,6 @@ pub const WARM_UP: u32 = 100;
 
 /// The number of round trips between two readings of the clock.
 pub const BETWEEN_LOOKS: u32 = 16;
+
+/// A limit that no read reaches.
+pub const LIMIT: Duration = Duration::from_secs(600);

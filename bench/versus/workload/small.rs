@@ -2,14 +2,12 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::Slice;
 use super::bulk::stream;
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::api::{BenchStream, Slice, Task};
 
 pub const SMALL: usize = 100;
 
-pub fn unbuffered<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn unbuffered<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let wire = W::open(task.servers[0])?;
     stream(task, wire, |wire| {
         wire.write_all(&[0x5a; SMALL])?;
@@ -17,7 +15,7 @@ pub fn unbuffered<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
     })
 }
 
-pub fn buffered<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn buffered<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let writer = BufWriter::new(Writer(W::open(task.servers[0])?));
     stream(task, writer, |writer| {
         writer.write_all(&[0x5a; SMALL])?;

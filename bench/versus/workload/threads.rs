@@ -7,12 +7,10 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Instant;
 
-use super::Slice;
 use super::ping_pong::OpenConnection;
-use crate::args::ClientArgs;
-use crate::contender::BenchStream;
+use crate::api::{BenchStream, Slice, Task};
 
-pub fn start<W: BenchStream>(task: &ClientArgs) -> io::Result<Slice> {
+pub fn start<W: BenchStream>(task: &Task) -> io::Result<Slice> {
     let plan = task.workload.plan.in_mode(task.mode);
     let players = plan.count as usize;
     let hall = Arc::new(ThreadPool {
