@@ -1,5 +1,10 @@
 //! The command line: options for users, and the arguments of the harness's own child processes.
 
+use std::num::NonZeroU32;
+
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::ValueExt;
+
 use crate::api::{Contender, Mode, Service, Task, Workload};
 use crate::{contenders, workloads};
 
@@ -115,55 +120,53 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Command, String> {
             service: Service::named(service).ok_or("no such service")?,
             cpus: cpus_of(cpus)?,
         })),
-        _ => wishes(&words),
+        _ => wishes(&words).map_err(|error| error.to_string()),
     }
 }
 
-fn wishes(words: &[&str]) -> Result<Command, String> {
+fn wishes(words: &[&str]) -> Result<Command, lexopt::Error> {
     // Cargo passes `--bench` for `cargo bench` and nothing for `cargo test`.
     let mut mode = Mode::Smoke;
     let mut rounds = None;
     let mut contenders = contenders::ALL.to_vec();
     let mut publishes = false;
     let mut filter = Vec::new();
-    let mut rest = words.iter().copied();
-    while let Some(word) = rest.next() {
-        match word {
-            "--bench" => mode = mode.max(Mode::Quick),
-            "--full" => mode = Mode::Full,
-            "--rounds" | "--pairs" => {
-                let number = rest.next().and_then(|text| text.parse().ok());
-                let number = number.filter(|&number| number > 0);
-                rounds = Some(number.ok_or_else(|| format!("{word} wants a number above 0"))?);
+    let mut parser = lexopt::Parser::from_args(words);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("full") => mode = Mode::Full,
+            Long("bench") => mode = mode.max(Mode::Quick),
+            Long("rounds" | "pairs") => {
+                rounds = Some(parser.value()?.parse::<NonZeroU32>()?.get());
                 mode = mode.max(Mode::Quick);
             }
-            "--no-peers" => {
+            Long("no-peers") => {
                 contenders = contenders::WITHOUT_PEERS.to_vec();
                 mode = mode.max(Mode::Quick);
             }
-            "--publish" => {
+            Long("publish") => {
                 publishes = true;
                 mode = mode.max(Mode::Quick);
             }
-            "--null" => {
+            Long("null") => {
                 contenders = vec![contenders::REFERENCE; 2];
                 mode = mode.max(Mode::Quick);
             }
-            "--floor" => {
+            Long("floor") => {
                 contenders.push(&contenders::FLOOR);
                 mode = mode.max(Mode::Quick);
             }
-            "--list" => return Ok(Command::List),
-            "--help" | "-h" => return Ok(Command::Help),
-            "--test" => mode = Mode::Smoke,
+            Long("list") => return Ok(Command::List),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long("test") => mode = Mode::Smoke,
             // Flags of the standard test harness, which Cargo passes to every target.
-            "--nocapture" | "--quiet" | "-q" => {}
-            flag if flag.starts_with('-') => return Err(format!("{flag} is not a known option")),
-            word => filter.push(word.to_owned()),
+            Long("nocapture" | "quiet") | Short('q') => {}
+            Value(word) => filter.push(word.string()?),
+            Long(_) | Short(_) => return Err(argument.unexpected()),
         }
     }
     if publishes && !filter.is_empty() {
-        return Err("--publish measures every workload and takes no words".to_owned());
+        return Err("--publish measures every workload and takes no words".into());
     }
     Ok(Command::Measure(Settings { mode, rounds, contenders, words: filter, publishes }))
 }
