@@ -4,326 +4,35 @@
 //! takes no part in a read or write that a caller is making. One thread serves the whole process. The first socket
 //! starts it, and it blocks without a timeout when it has nothing to do. A forked child that opens a socket starts its
 //! own event loop.
+//!
+//! The driver has six rooms. Each imports only the rooms on its right:
+//!
+//! ```text
+//! socket -> ops -> connection -> { event_loop, connect, registry } -> sys
+//! ```
+//!
+//! - `ops`: what a handle calls; one file for each operation.
+//! - `connection`: one socket's state, and its transitions into effects.
+//! - `event_loop`: the thread that polls, keeps time, and scans idle and lingering wires.
+//! - `connect`: one connection attempt, by dialling or adopting; the pools for lookups.
+//! - `registry`: the slots of one connector, its queue and its scopes.
+//! - `sys`: every system call, every condition on the platform, locks and the clock.
 
-mod actions;
-mod adopt;
-mod buffers;
-mod call_timer;
-mod callbacks;
-mod clock;
-mod connected_info;
+mod connect;
 mod connection;
-mod descriptor;
-#[cfg(all(unix, not(sockeye_shuttle)))]
-mod detach;
-mod dial;
-mod errno;
 mod event_loop;
-mod fairness;
-mod fork;
-mod handle_count;
-mod health;
-mod hosts_file;
-mod idle_list;
-mod io_bufs;
-mod io_call;
-mod lifecycle;
-mod linger;
-mod log_event;
-mod log_thread;
-mod monitor;
-mod poison;
-mod predictor;
-mod read;
-mod ready_queue;
+mod ops;
 mod registry;
-mod resolver_pool;
-#[cfg(sockeye_shuttle)]
-pub mod shuttle;
-mod slab;
-mod sync;
+mod sys;
 #[cfg(test)]
 mod tests;
-mod thread_pool;
-mod tls;
-mod turn;
-mod upgrade;
-mod wait;
-mod wake;
-mod wire;
-mod wire_refs;
-mod workers;
-mod write;
 
-use std::io;
-use std::net::SocketAddr;
-#[cfg(not(sockeye_shuttle))]
-use std::sync::OnceLock;
-#[cfg(not(sockeye_shuttle))]
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
-#[cfg(not(sockeye_shuttle))]
-use std::time::Duration;
-use std::time::Instant;
-
-use self::idle_list::IdleList;
-use self::linger::LingerQueue;
-use self::log_thread::LogQueue;
-use self::resolver_pool::ResolverPool;
-use self::sync::Mutex;
-use self::sync::mio::{self, Token, Waker};
-use self::wire::Wire;
-use self::workers::Workers;
-use crate::error::Fault;
-use crate::machine::AttemptId;
-use crate::panic::catch_panic;
-#[cfg(not(sockeye_shuttle))]
-use crate::process::{ForkMark, PerProcess};
-
-pub(crate) use self::adopt::AdoptedStream;
+pub(crate) use self::connect::adopt::AdoptedStream;
+pub(crate) use self::connect::thread_pool::Share as LookupShare;
 pub(crate) use self::connection::{ConnectContext, Connection, Origin};
-pub use self::descriptor::Descriptor;
-pub(crate) use self::io_bufs::{RecvBufs, SendBufs};
 pub(crate) use self::registry::{Registry, ScopeId, SocketLimit};
-pub(crate) use self::thread_pool::Share as LookupShare;
-pub(crate) use self::wake::Side;
-
-/// The other threads' handle to the event loop.
-#[derive(Debug)]
-struct LoopHandle {
-    /// Commands for the event loop. No other lock is taken under this one.
-    queue: Mutex<CommandQueue>,
-    waker: Waker,
-    registry: mio::Registry,
-    resolver_pool: ResolverPool,
-    workers: Workers,
-    log_queue: LogQueue,
-    linger_queue: LingerQueue,
-    idle_list: IdleList,
-}
-
-#[derive(Debug)]
-struct CommandQueue {
-    commands: Vec<Command>,
-    state: LoopState,
-}
-
-/// Returns the system's error for a lock that would deadlock.
-#[cfg(not(sockeye_shuttle))]
-fn cannot_start_error() -> io::Error {
-    #[cfg(unix)]
-    return rustix::io::Errno::DEADLK.into();
-    #[cfg(not(unix))]
-    io::ErrorKind::Deadlock.into()
-}
-
-/// What the event loop is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LoopState {
-    /// It is running, and will take commands before it polls.
-    Running,
-    /// It polls with a timeout of at most [`IDLE_DELAY`](watch::IDLE_DELAY).
-    ShortPoll,
-    /// It polls without a timeout, or with a longer one.
-    Blocked,
-}
-
-/// A request to the event loop.
-#[derive(Debug)]
-enum Command {
-    /// Scan the idle list.
-    ScanIdle,
-    /// Register the socket's wire for the interest that the socket wants now.
-    UpdateInterest(Arc<Connection>),
-    /// Deliver the events of this token to the socket that took over the connection.
-    TransferToken(Token, Arc<Connection>),
-    /// Call the socket when this instant has come.
-    SetTimer(Arc<Connection>, Instant),
-    /// Call the socket when this attempt has ended.
-    WatchConnect {
-        connection: Arc<Connection>,
-        id: AttemptId,
-        address: SocketAddr,
-        wire: Arc<Wire>,
-    },
-    /// Cancel this attempt of the socket.
-    CancelAttempt(Arc<Connection>, AttemptId),
-    /// Drop what has these tokens.
-    DropTokens(Vec<Token>),
-    /// Start this socket, which was queued and now has a slot.
-    StartQueued(Weak<Connection>),
-    /// Poll the resolver pool.
-    PollResolver,
-    /// Drain the lingering wires.
-    PollLingering,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Urgency {
-    /// A caller is waiting for it.
-    Now,
-    /// It may wait for 100 ms.
-    Soon,
-}
-
-#[cfg(not(sockeye_shuttle))]
-static LOOP_START: PerProcess<LoopStart> = PerProcess::new();
-
-/// The event loop of one process, which the first use starts.
-#[cfg(not(sockeye_shuttle))]
-#[derive(Default)]
-struct LoopStart {
-    loop_handle: OnceLock<LoopHandle>,
-    /// Prevents two threads from starting the event loop at once.
-    starting: Mutex<()>,
-    /// Whether this process was forked from one that used this crate.
-    forked: bool,
-    /// No std thread has started in this forked child within [`START_TIMEOUT`], so none ever will.
-    cannot_start: AtomicBool,
-}
-
-#[cfg(not(sockeye_shuttle))]
-impl LoopStart {
-    #[inline]
-    fn of_process() -> &'static LoopStart {
-        LOOP_START.get(|parents| LoopStart { forked: parents.is_some(), ..LoopStart::default() })
-    }
-}
-
-/// The time that the event loop's thread may take to start in a forked child. A starting thread takes a lock of std's.
-/// Another thread of the parent may have held that lock at the fork, because it was starting or ending.
-#[cfg(not(sockeye_shuttle))]
-const START_TIMEOUT: Duration = Duration::from_secs(10);
-
-impl LoopHandle {
-    /// Returns the handle of this model run.
-    #[cfg(sockeye_shuttle)]
-    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
-    fn get() -> Result<&'static LoopHandle, Fault> {
-        Ok(shuttle::loop_handle())
-    }
-
-    /// Returns the handle, and starts the event loop if necessary. After a failure the next call may succeed.
-    #[cfg(not(sockeye_shuttle))]
-    #[inline]
-    fn get() -> Result<&'static LoopHandle, Fault> {
-        let start = LoopStart::of_process();
-        match start.loop_handle.get() {
-            Some(loop_handle) => Ok(loop_handle),
-            None => LoopHandle::init(start),
-        }
-    }
-
-    /// Returns the handle if the event loop has been started.
-    #[cfg(sockeye_shuttle)]
-    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
-    fn get_if_started() -> Option<&'static LoopHandle> {
-        Some(shuttle::loop_handle())
-    }
-
-    /// Returns the handle if the event loop has been started.
-    #[cfg(not(sockeye_shuttle))]
-    fn get_if_started() -> Option<&'static LoopHandle> {
-        LoopStart::of_process().loop_handle.get()
-    }
-
-    #[cfg(not(sockeye_shuttle))]
-    #[cold]
-    fn init(start: &'static LoopStart) -> Result<&'static LoopHandle, Fault> {
-        let _starting = start.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loop_handle) = start.loop_handle.get() {
-            return Ok(loop_handle);
-        }
-        if start.cannot_start.load(Ordering::Relaxed) {
-            return Err(Fault::Io(errno::os_code(&cannot_start_error())));
-        }
-        LoopHandle::start(start).map_err(|error| Fault::Io(errno::os_code(&error)))
-    }
-
-    #[cfg(not(sockeye_shuttle))]
-    fn start(start: &'static LoopStart) -> io::Result<&'static LoopHandle> {
-        let mark = ForkMark::new()?;
-        let poll = mio::Poll::new()?;
-        let loop_handle = LoopHandle::new(&poll)?;
-        // The thread waits for the handle. It exits if the handle is dropped before that.
-        let (handle_sender, handle_receiver) =
-            std::sync::mpsc::sync_channel::<&'static LoopHandle>(1);
-        let (started_sender, started) = std::sync::mpsc::sync_channel(1);
-        std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
-            // The starter may not be waiting.
-            let _ = started_sender.send(());
-            if let Ok(loop_handle) = handle_receiver.recv() {
-                event_loop::run(poll, loop_handle, mark);
-            }
-        })?;
-        if start.forked && started.recv_timeout(START_TIMEOUT).is_err() {
-            start.cannot_start.store(true, Ordering::Relaxed);
-            return Err(cannot_start_error());
-        }
-        let loop_handle = start.loop_handle.get_or_init(|| loop_handle);
-        handle_sender.send(loop_handle).map_err(io::Error::other)?;
-        log_debug(format_args!("the event loop has started"));
-        Ok(loop_handle)
-    }
-
-    fn new(poll: &mio::Poll) -> io::Result<LoopHandle> {
-        Ok(LoopHandle {
-            queue: Mutex::new(CommandQueue { commands: Vec::new(), state: LoopState::Running }),
-            waker: Waker::new(poll.registry(), event_loop::WAKER_TOKEN)?,
-            registry: poll.registry().try_clone()?,
-            resolver_pool: ResolverPool::new(),
-            workers: Workers::new(),
-            log_queue: LogQueue::new(),
-            linger_queue: LingerQueue::new(),
-            idle_list: IdleList::new(),
-        })
-    }
-
-    fn post(&self, command: Command, urgency: Urgency) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.commands.push(command);
-        let wake = match (queue.state, urgency) {
-            (LoopState::Running, _) | (LoopState::ShortPoll, Urgency::Soon) => false,
-            (LoopState::ShortPoll, Urgency::Now) | (LoopState::Blocked, _) => true,
-        };
-        if wake {
-            queue.state = LoopState::Running;
-        }
-        drop(queue);
-        if wake {
-            if let Err(error) = self.waker.wake() {
-                log_debug(format_args!("cannot wake the event loop: {error}"));
-            }
-        }
-    }
-
-    fn registry(&self) -> &mio::Registry {
-        &self.registry
-    }
-
-    fn resolver_pool(&self) -> &ResolverPool {
-        &self.resolver_pool
-    }
-
-    fn log_queue(&self) -> &LogQueue {
-        &self.log_queue
-    }
-
-    fn workers(&self) -> &Workers {
-        &self.workers
-    }
-
-    fn idle_list(&self) -> &IdleList {
-        &self.idle_list
-    }
-
-    fn linger_queue(&self) -> &LingerQueue {
-        &self.linger_queue
-    }
-}
-
-/// Logs at debug level. Must be called under no lock, because the logger is the user's code and may use a socket
-/// itself.
-fn log_debug(text: std::fmt::Arguments<'_>) {
-    log_thread::log_at(log::Level::Debug, text);
-}
+pub use self::sys::descriptor::Descriptor;
+pub(crate) use self::sys::io_bufs::{RecvBufs, SendBufs};
+#[cfg(sockeye_shuttle)]
+pub use self::sys::shuttle;
+pub(crate) use self::sys::wake::Side;

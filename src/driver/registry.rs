@@ -12,13 +12,14 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use super::connection::Connection;
-use super::errno::os_code;
-use super::lifecycle::WaitLimit;
-use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use super::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
-use super::thread_pool::Share;
-use super::{event_loop, log_debug};
+use crate::driver::connect::thread_pool::Share;
+use crate::driver::connection::Connection;
+use crate::driver::event_loop;
+use crate::driver::event_loop::log_thread::log_debug;
+use crate::driver::ops::lifecycle::WaitLimit;
+use crate::driver::sys::errno::os_code;
+use crate::driver::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::driver::sys::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};
 use crate::process::ForkMark;
@@ -38,7 +39,7 @@ pub(crate) struct SocketLimit {
 
 /// The index of a socket's slot, plus one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SlotId(NonZeroU32);
+pub(crate) struct SlotId(NonZeroU32);
 
 /// The id of one scope of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,14 +47,14 @@ pub(crate) struct ScopeId(u64);
 
 /// The numbers that a socket contributes to the statistics.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SocketTotals {
-    pub(super) opened: Option<std::result::Result<(), Fault>>,
-    pub(super) bytes: Stats,
+pub(crate) struct SocketTotals {
+    pub(crate) opened: Option<std::result::Result<(), Fault>>,
+    pub(crate) bytes: Stats,
 }
 
 /// The result of admitting a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(crate) enum Admission {
     /// The socket has a slot and may begin to connect.
     Admitted,
     /// The socket waits for a slot. Its [`start`](Connection::start) is called when it has one.
@@ -118,7 +119,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn lookups(&self) -> &Arc<Share> {
+    pub(crate) fn lookups(&self) -> &Arc<Share> {
         &self.lookups
     }
 
@@ -137,7 +138,7 @@ impl Registry {
 
     /// Returns whether this process is a forked child of the process that owns the sockets.
     #[inline]
-    pub(super) fn is_forked(&self) -> bool {
+    pub(crate) fn is_forked(&self) -> bool {
         self.mark.as_ref().is_some_and(ForkMark::is_forked)
     }
 
@@ -172,7 +173,7 @@ impl Registry {
     // ------------------------------------------------------------- one socket
 
     /// Registers a socket that is about to connect.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         socket: Weak<Connection>,
         scope: Option<ScopeId>,
@@ -208,7 +209,7 @@ impl Registry {
 
     /// Removes a socket whose outcome is known, and adds it to the totals. Returns the queued socket that gets its
     /// slot, which the caller must [start](Connection::start).
-    pub(super) fn remove(&self, slot: SlotId, totals: SocketTotals) -> Option<Weak<Connection>> {
+    pub(crate) fn remove(&self, slot: SlotId, totals: SocketTotals) -> Option<Weak<Connection>> {
         let mut inner = self.lock();
         let upgraded = inner.was_upgraded(slot);
         inner.totals.add_socket(totals.opened.filter(|_| !upgraded), totals.bytes);
@@ -232,7 +233,7 @@ impl Registry {
 
     /// Gives a socket's slot to the socket that takes over its connection, and adds the old one to the totals. Returns
     /// whether the connector or the scope is closing its sockets.
-    pub(super) fn transfer(
+    pub(crate) fn transfer(
         &self,
         slot: SlotId,
         totals: SocketTotals,

@@ -1,0 +1,146 @@
+//! Adopts connections that the program made itself: `std` streams.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+
+use socket2::{SockRef, Type};
+
+use super::dial::{self, DialResult};
+use crate::driver::sys::errno::os_code;
+use crate::driver::sys::sync::mio;
+use crate::driver::sys::wire::{Wire, forbid_signals};
+use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::options::TcpOptions;
+
+/// An established connection, which takes the place of connection attempts.
+#[derive(Debug)]
+pub(crate) struct AdoptedStream {
+    stream: TcpStream,
+    /// Whether both sides have ended, without an error.
+    both_ended: bool,
+}
+
+impl AdoptedStream {
+    /// Checks and configures a stream. Returns it with the peer's address, or with the unspecified address and port 0
+    /// if the connection is over.
+    pub(crate) fn new(stream: TcpStream, options: &TcpOptions) -> Result<(Self, SocketAddr)> {
+        let failed = |error: io::Error| Error::from_fault(Fault::Io(os_code(&error)));
+        if let Some(other) = describe_non_connection(&stream).map_err(failed)? {
+            let message =
+                format!("cannot adopt the descriptor: it is {other}, not a TCP connection");
+            return Err(Error::with_message(ErrorKind::InvalidState, message));
+        }
+        let (remote, ended) = match stream.peer_addr() {
+            Ok(remote) => (remote, false),
+            Err(_) => (check_unread_data(&stream)?, !has_failed(&stream)),
+        };
+        let set = || -> io::Result<()> {
+            let socket = SockRef::from(&stream);
+            forbid_signals(&socket)?;
+            socket.set_nonblocking(true)?;
+            // The other options are off by default.
+            socket.set_tcp_nodelay(options.nodelay)?;
+            dial::apply_options(&socket, options)
+        };
+        match set() {
+            // Some systems reject options if the connection is over. Nothing depends on the options then.
+            Err(_) if remote.port() == 0 => stream.set_nonblocking(true).map_err(failed)?,
+            result => result.map_err(failed)?,
+        }
+        Ok((AdoptedStream { stream, both_ended: ended }, remote))
+    }
+
+    pub(crate) fn into_dial_result(self) -> DialResult {
+        let stream = mio::net::TcpStream::from_std(self.stream);
+        dial::into_dial_result(Wire::adopted(stream, self.both_ended), false)
+    }
+}
+
+/// Describes a descriptor that is not a TCP socket, or that is a listener. Returns `None` for other TCP sockets,
+/// connected or not.
+fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
+    let socket = SockRef::from(stream);
+    let socket_type = match socket.r#type() {
+        Ok(socket_type) => socket_type,
+        #[cfg(unix)]
+        Err(error) if os_code(&error) == rustix::io::Errno::NOTSOCK.raw_os_error() => {
+            return Ok(Some("not a socket".to_owned()));
+        }
+        Err(error) => return Err(error),
+    };
+    let local = socket.local_addr()?;
+    let of_ip = local.is_ipv4() || local.is_ipv6();
+    Ok(if local.is_unix() {
+        Some("a Unix-domain socket".to_owned())
+    } else if !of_ip {
+        Some(format!("a socket of address family {}", local.family()))
+    } else if socket_type == Type::DGRAM {
+        Some("a UDP socket".to_owned())
+    } else if socket_type != Type::STREAM {
+        Some("a socket of another type than a stream".to_owned())
+    } else if is_listening(&socket) {
+        Some("a listening socket".to_owned())
+    } else {
+        None
+    })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn is_listening(socket: &SockRef<'_>) -> bool {
+    socket.is_listener().unwrap_or(false)
+}
+
+/// Returns `false`: `check_unread_data` later finds that the socket is not connected.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn is_listening(_socket: &SockRef<'_>) -> bool {
+    false
+}
+
+/// Checks that a connection that is over still has unread data, and returns an unspecified address for the peer. After
+/// both FINs or a reset the kernel no longer reports the peer's address. Peeking consumes neither the data nor the
+/// error after it.
+fn check_unread_data(stream: &TcpStream) -> Result<SocketAddr> {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    match peeked {
+        Ok(0) => {
+            let message = "cannot adopt the stream: its connection has ended, with nothing to read";
+            Err(Error::with_message(ErrorKind::Connect, message))
+        }
+        Ok(_) => {
+            let v6 = stream.local_addr().is_ok_and(|local| local.is_ipv6());
+            Ok(if v6 {
+                (Ipv6Addr::UNSPECIFIED, 0).into()
+            } else {
+                (Ipv4Addr::UNSPECIFIED, 0).into()
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let message = "cannot adopt the stream: it is still connecting";
+            Err(Error::with_message(ErrorKind::Connect, message))
+        }
+        Err(error) => {
+            let why = match error.kind() {
+                io::ErrorKind::NotConnected => "it is not connected",
+                io::ErrorKind::ConnectionReset => "the peer has reset it, with nothing to read",
+                _ => "its connection has failed, with nothing to read",
+            };
+            Err(Error::with_message(ErrorKind::Connect, format!("cannot adopt the stream: {why}")))
+        }
+    }
+}
+
+/// Returns whether a connection that is over has a pending error, without consuming it.
+#[cfg(target_os = "linux")]
+fn has_failed(stream: &TcpStream) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let polled = poll(&mut descriptors, Some(&at_once));
+    polled.is_err() || descriptors[0].revents().contains(PollFlags::ERR)
+}
+
+/// Returns `false`: the receive after the last byte reports the error.
+#[cfg(not(target_os = "linux"))]
+fn has_failed(_stream: &TcpStream) -> bool {
+    false
+}

@@ -1,0 +1,509 @@
+//! The event loop's monitoring of wires that no caller uses. It detects the peer's EOF and failures, and drops
+//! incoming data if reading was cancelled.
+//!
+//! Monitoring starts when the reading turn has been free for a while. So a socket in use costs the event loop only an
+//! occasional scan. Starting always means registering the wire, which reports the wire's present state.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::actions::ActionSet;
+use super::buffers;
+use super::{Connection, ConnectionState, Monitor};
+use crate::driver::event_loop::idle_list::IdleSlot;
+use crate::driver::event_loop::ready_queue::Readiness;
+use crate::driver::event_loop::{Command, LoopHandle, REGISTRATION_IS_PERMANENT, Urgency};
+use crate::driver::sys::clock;
+use crate::driver::sys::errno::{Failure, classify};
+use crate::driver::sys::io_bufs::RecvBufs;
+use crate::driver::sys::sync::mio::{Interest, Token};
+use crate::driver::sys::wake::Side;
+use crate::driver::sys::wire::{DrainResult, EofKind, Wire};
+use crate::error::Fault;
+use crate::machine::{Background, Input, ReadStep, RecvEvent};
+
+/// Time for which the reading turn is free before monitoring starts.
+pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(100);
+
+/// Maximum number of bytes that one call drops for one socket.
+const DISCARD_BUDGET: usize = 64 * 1024;
+
+/// Maximum number of receives that one call makes for one socket.
+const MAX_INGESTS: usize = 8;
+
+/// Maximum number of bytes that the event loop ingests between two reads of the clock. Decrypting that many bytes
+/// takes about a millisecond if they are records without data.
+const INGEST_PIECE: usize = 8 * 1024;
+
+/// Interest while data is unread, when more data is of no interest. Covers only failures if the kernel can leave out
+/// the rest.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const ERRORS_ONLY: Interest = Interest::PRIORITY;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const ERRORS_ONLY: Interest = Interest::READABLE;
+
+/// The event loop's next step for a registered socket.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NextStep {
+    /// Nothing to do.
+    Keep,
+    /// Run again without waiting for an event: there is more to do.
+    RunAgain,
+    /// Run again after a while without an event: the kernel was temporarily unable.
+    RunLater,
+    /// Report failures only: data is unread.
+    ErrorsOnly,
+    /// The registered interest may include more than is wanted.
+    UpdateInterest,
+}
+
+/// Extent to which the available data was ingested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IngestResult {
+    /// All of it, or the rest is not wanted.
+    All,
+    /// There may be more.
+    Some,
+    /// The kernel is unable now, and will not report when it is able.
+    Unable,
+}
+
+impl Connection {
+    /// Queues the socket for monitoring once it is idle, unless it is queued already. Returns whether the caller has
+    /// to post [`Command::ScanIdle`].
+    pub(crate) fn queue_for_monitoring(
+        self: &Arc<Self>,
+        state: &mut ConnectionState,
+        loop_handle: &LoopHandle,
+    ) -> bool {
+        if matches!(state.monitor, Monitor::Queued(_)) {
+            return false;
+        }
+        let (idle_slot, scan_idle) =
+            loop_handle.idle_list().add(Arc::downgrade(self), state.reads_done);
+        state.monitor = Monitor::Queued(idle_slot);
+        scan_idle
+    }
+
+    /// Queues a socket for monitoring if it needs that, is not monitored yet, and has no reader, who would queue it
+    /// on releasing the turn. Any transition may create that need: the end of a handshake does, on whichever thread
+    /// it happens. Returns whether the caller has to post [`Command::ScanIdle`].
+    pub(crate) fn queue_if_unmonitored(self: &Arc<Self>, state: &mut ConnectionState) -> bool {
+        if state.monitor != Monitor::Off || state.recv.turn_held || !state.needs_monitor() {
+            return false;
+        }
+        match LoopHandle::get() {
+            Ok(loop_handle) => {
+                state.wire.is_some() && self.queue_for_monitoring(state, loop_handle)
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Checks whether to register a socket that was queued when `reads_done` reading turns had ended.
+    pub(crate) fn poll_idle(
+        self: &Arc<Self>,
+        idle_slot: IdleSlot,
+        reads_done: u32,
+        loop_handle: &LoopHandle,
+    ) -> bool {
+        let mut state = self.state();
+        if state.monitor != Monitor::Queued(idle_slot) {
+            // The socket was queued again elsewhere, or not at all.
+            return false;
+        }
+        state.monitor = Monitor::Off;
+        let handshaking = state.machine.background() == Background::Ingest;
+        let wanted = state.needs_monitor();
+        if wanted && state.reads_done != reads_done {
+            self.queue_for_monitoring(&mut state, loop_handle);
+            return false;
+        }
+        // A reader queues the socket on releasing the turn.
+        let register = handshaking || wanted && !state.recv.turn_held;
+        if register {
+            state.monitor = Monitor::Full;
+        }
+        if handshaking {
+            // From now on the event loop keeps the handshake's timer.
+            drop(self.update_timer(state));
+        }
+        register
+    }
+
+    /// Returns the wire, if there is one, and the interest to register it with, if any.
+    pub(crate) fn wire_and_interest(&self) -> Option<(Arc<Wire>, Option<Interest>)> {
+        let state = self.state();
+        Some((state.wire.cloned()?, state.interest()))
+    }
+
+    /// Takes the token of a wire that the event loop need not watch. A thread that wants it watched in the
+    /// meantime posts a command, or finds the registration intact.
+    pub(crate) fn take_token(&self) -> Option<Token> {
+        let mut state = self.state();
+        if state.interest().is_some() {
+            return None;
+        }
+        state.stop_monitor();
+        state.token.take()
+    }
+
+    fn wire(&self) -> Option<Arc<Wire>> {
+        self.state().wire.cloned()
+    }
+
+    /// Handles an event: brings the socket up to date with the wire, until about `until`.
+    pub(crate) fn on_event(self: &Arc<Self>, readiness: Readiness, until: Instant) -> NextStep {
+        match self.run_monitor(readiness, until) {
+            NextStep::Keep if self.state().stop_reporting_readiness() => NextStep::UpdateInterest,
+            next_step => next_step,
+        }
+    }
+
+    fn run_monitor(self: &Arc<Self>, readiness: Readiness, until: Instant) -> NextStep {
+        let Readiness { failed, writable } = readiness;
+        let mut state = self.state();
+        if state.reports_readiness {
+            state.recv.ready = true;
+            state.send.ready = true;
+            self.notify_waiters(&state);
+        }
+        if writable && state.want_writable {
+            // A thread that is sending now checks this flag after a would-block, and tries again.
+            state.send.ready = true;
+            if state.machine.has_unsent() {
+                drop(state);
+                if self.transmit_on_loop() {
+                    return NextStep::RunLater;
+                }
+                state = self.state();
+            }
+        }
+        let kept = if state.reports_readiness { NextStep::Keep } else { NextStep::UpdateInterest };
+        match state.machine.background() {
+            Background::Nothing => return kept,
+            Background::Discard => {
+                drop(state);
+                return self.discard();
+            }
+            Background::Ingest => {
+                drop(state);
+                return self.ingest_in_background(until);
+            }
+            Background::WatchErrors => {
+                drop(state);
+                return if failed { self.probe_error() } else { NextStep::Keep };
+            }
+            Background::WatchEof if state.recv.turn_held => {
+                // The reader queues the socket on releasing the turn.
+                state.stop_monitor();
+                return kept;
+            }
+            Background::WatchEof => match state.monitor {
+                Monitor::Full => {}
+                Monitor::ErrorsOnly if failed => {}
+                // Such as urgent data, which stays pending.
+                Monitor::ErrorsOnly => return NextStep::Keep,
+                Monitor::Off | Monitor::Queued(_) => return kept,
+            },
+        }
+        if state.machine.is_tls() {
+            drop(state);
+            let next_step = self.ingest_in_background(until);
+            // If the event reported data and a failure, no other event reports the failure. A wire that is
+            // registered again, for failures only, reports it itself.
+            let unread = failed && self.state().machine.background() == Background::WatchErrors;
+            return if unread && next_step == NextStep::Keep {
+                self.probe_error()
+            } else {
+                next_step
+            };
+        }
+        let ReadStep::Recv(permit) = state.machine.read() else { return kept };
+        let Some(wire) = state.wire.cloned() else { return kept };
+        state.recv.turn_held = true;
+        drop(state);
+        let peeked = wire.peek();
+        let unread = matches!(peeked, Ok(bytes) if bytes > 0);
+        let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
+        let failure = match peeked {
+            Ok(0) => None,
+            Ok(_) | Err(_) if failed => wire.take_error(),
+            Ok(_) | Err(_) => None,
+        };
+        let mut state = self.state();
+        if end == EofKind::HangUp && state.machine.is_write_open() {
+            state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
+        }
+        let (what, next_step) = match (peeked, failure) {
+            (Ok(0), _) => match end {
+                EofKind::Error(fault) => (RecvEvent::Failed(fault), NextStep::Keep),
+                EofKind::HangUp if state.machine.is_write_open() => {
+                    (RecvEvent::Failed(Fault::Reset(None)), NextStep::Keep)
+                }
+                EofKind::HangUp | EofKind::Fin => (RecvEvent::Eof, NextStep::Keep),
+            },
+            (Ok(_), _) if state.reports_readiness => (RecvEvent::Cancelled, NextStep::Keep),
+            (Ok(_), _) => {
+                state.monitor = Monitor::ErrorsOnly;
+                (RecvEvent::Cancelled, NextStep::ErrorsOnly)
+            }
+            (Err(error), failure) => match (classify(&error), failure) {
+                (Failure::Connection(fault), _) => (RecvEvent::Failed(fault), NextStep::Keep),
+                (_, Some(fault)) => (RecvEvent::Failed(fault), NextStep::Keep),
+                (Failure::WouldBlock, None) => (RecvEvent::Cancelled, NextStep::Keep),
+                // The call saw nothing, and no other event will follow.
+                (Failure::Interrupted, None) => (RecvEvent::Cancelled, NextStep::RunAgain),
+                (Failure::Call(_), None) => (RecvEvent::Cancelled, NextStep::RunLater),
+            },
+        };
+        state.recv.turn_held = false;
+        let actions =
+            ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()));
+        state = self.apply(state, actions);
+        if let (true, Some(fault)) = (unread, failure) {
+            state = self.handle_input(state, Input::WireFailed(fault));
+        }
+        // A caller may have started to wait for the turn.
+        self.notify_waiters(&state);
+        next_step
+    }
+
+    fn probe_error(self: &Arc<Self>) -> NextStep {
+        let mut state = self.state();
+        let Some(wire) = state.wire.cloned() else { return NextStep::UpdateInterest };
+        state.error_probe = true;
+        drop(state);
+        let failure = wire.take_error();
+        let end = wire.classify_eof();
+        let mut state = self.state();
+        state.error_probe = false;
+        let hung_up = end == EofKind::HangUp && state.machine.is_write_open();
+        if failure.is_none() && hung_up {
+            state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
+        }
+        let failure = failure.or(hung_up.then_some(Fault::Reset(None)));
+        if let Some(fault) = failure {
+            drop(self.handle_input(state, Input::WireFailed(fault)));
+        }
+        NextStep::Keep
+    }
+
+    /// Drops incoming data of a socket whose reading was cancelled.
+    fn discard(self: &Arc<Self>) -> NextStep {
+        let Some(wire) = self.wire() else { return NextStep::UpdateInterest };
+        let drained = wire.drain(&mut { DISCARD_BUDGET });
+        let end = if drained == DrainResult::Eof { wire.classify_eof() } else { EofKind::Fin };
+        let state = self.state();
+        let input = match drained {
+            DrainResult::Empty => return NextStep::Keep,
+            DrainResult::More => return NextStep::RunAgain,
+            DrainResult::Unable => return NextStep::RunLater,
+            DrainResult::Eof => match end {
+                EofKind::Error(fault) => Input::WireFailed(fault),
+                EofKind::HangUp if state.machine.is_write_open() => {
+                    Input::WireFailed(Fault::Reset(None))
+                }
+                EofKind::HangUp | EofKind::Fin => Input::WireEof,
+            },
+            DrainResult::Failed(fault) => Input::WireFailed(fault),
+        };
+        drop(self.handle_input(state, input));
+        NextStep::Keep
+    }
+
+    /// Ingests TLS records in the background, because only decryption shows whether they carry data. Stops when data
+    /// is unread, as for plaintext, or when nothing more is available.
+    fn ingest_in_background(self: &Arc<Self>, until: Instant) -> NextStep {
+        if self.state().machine.runs_foreign_code() {
+            self.defer_to_workers();
+            return NextStep::Keep;
+        }
+        self.ingest_unattended(Some(until))
+    }
+
+    /// Ingests available records while no caller waits for them; on the event loop, until about `until`.
+    pub(crate) fn ingest_unattended(self: &Arc<Self>, until: Option<Instant>) -> NextStep {
+        let Some(wire) = self.wire() else { return NextStep::UpdateInterest };
+        let opening = self.state().is_opening();
+        let result = self.ingest_until(&wire, (None, None), until);
+        let mut state = self.state();
+        if state.wire.is_none() {
+            return NextStep::UpdateInterest;
+        }
+        if opening && !state.is_opening() {
+            // The handshake is complete; callers do the rest.
+            return if state.reports_readiness { NextStep::Keep } else { NextStep::UpdateInterest };
+        }
+        match result {
+            IngestResult::All => {}
+            IngestResult::Some => return NextStep::RunAgain,
+            IngestResult::Unable => return NextStep::RunLater,
+        }
+        if state.machine.has_unread() && !state.reports_readiness && state.monitor == Monitor::Full
+        {
+            state.monitor = Monitor::ErrorsOnly;
+            return NextStep::ErrorsOnly;
+        }
+        NextStep::Keep
+    }
+
+    /// [Ingests](Self::ingest_until) available records on the caller's thread, without a time limit.
+    pub(crate) fn ingest_available(
+        self: &Arc<Self>,
+        wire: &Arc<Wire>,
+        other: Option<Side>,
+        known: Option<Fault>,
+    ) -> IngestResult {
+        self.ingest_until(wire, (other, known), None)
+    }
+
+    /// Ingests available records unless a reader is at the wire. Bounded by [`MAX_INGESTS`], and with `until` also by
+    /// time, in pieces of [`INGEST_PIECE`] bytes. The thread may also be at the wire in the direction `other`, and
+    /// may know in `known` why the wire failed.
+    fn ingest_until(
+        self: &Arc<Self>,
+        wire: &Arc<Wire>,
+        (other, known): (Option<Side>, Option<Fault>),
+        until: Option<Instant>,
+    ) -> IngestResult {
+        let mut buffers = buffers::borrow();
+        let recv_buf = &mut buffers.get().recv;
+        let opening = self.state().is_opening();
+        for _ in 0..MAX_INGESTS {
+            self.yield_to_waiters();
+            let mut state = self.state();
+            if opening && !state.is_opening() {
+                // Callers do the rest.
+                return IngestResult::All;
+            }
+            if let Some(loan) = state.machine.lend_to_begin() {
+                drop(state);
+                drop(self.begin_handshake(loan));
+                continue;
+            }
+            let Some(permit) = state.machine.begin_background_recv() else {
+                return IngestResult::All;
+            };
+            drop(state);
+            let space = recv_buf.spare_mut();
+            let max = if until.is_some() { space.len().min(INGEST_PIECE) } else { space.len() };
+            let result = wire.recv(&mut RecvBufs::One(&mut space[..max]));
+            let end = if matches!(result, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
+            let mut state = self.state();
+            if end == EofKind::HangUp && state.machine.is_write_open() && other != Some(Side::Write)
+            {
+                state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
+            }
+            let mut over = None;
+            let actions = match result {
+                Ok(0) => {
+                    let what = match end {
+                        EofKind::Error(fault) => RecvEvent::Failed(fault),
+                        EofKind::HangUp if state.machine.is_write_open() => {
+                            RecvEvent::Failed(known.unwrap_or(Fault::Reset(None)))
+                        }
+                        EofKind::HangUp | EofKind::Fin => RecvEvent::Eof,
+                    };
+                    ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()))
+                }
+                Ok(bytes) => {
+                    recv_buf.advance(bytes);
+                    let (back, actions) = self.ingest(state, permit, recv_buf);
+                    state = back;
+                    actions
+                }
+                Err(error) => {
+                    let what = match classify(&error) {
+                        Failure::Connection(fault) => RecvEvent::Failed(fault),
+                        failure => {
+                            over = match failure {
+                                Failure::WouldBlock => Some(IngestResult::All),
+                                Failure::Call(_) => Some(IngestResult::Unable),
+                                _ => None,
+                            };
+                            RecvEvent::Cancelled
+                        }
+                    };
+                    let actions = state.machine.handle_recv_event(permit, what, clock::now());
+                    if over.is_some() { None } else { ActionSet::collect(actions) }
+                }
+            };
+            state = self.apply(state, actions);
+            // A reader may have started to wait.
+            self.notify_waiters(&state);
+            if let Some(over) = over {
+                return over;
+            }
+            if until.is_some_and(|until| clock::now() >= until) {
+                break;
+            }
+        }
+        IngestResult::Some
+    }
+
+    /// Handles a failed registration of the wire. Without one, nothing detects the peer's EOF. Tries again later if
+    /// that is the only loss, and otherwise fails the socket.
+    pub(crate) fn on_register_failed(self: &Arc<Self>, fault: Fault) {
+        let mut state = self.state();
+        state.stop_monitor();
+        state.token.take();
+        if state.reports_readiness
+            || state.want_writable
+            || state.machine.background() == Background::Ingest
+        {
+            // A thread that waits for the event loop would wait forever.
+            drop(self.handle_input(state, Input::WireFailed(fault)));
+        } else if let (true, Ok(loop_handle)) = (state.needs_monitor(), LoopHandle::get()) {
+            if self.queue_for_monitoring(&mut state, loop_handle) {
+                drop(state);
+                loop_handle.post(Command::ScanIdle, Urgency::Soon);
+            }
+        }
+    }
+}
+
+impl ConnectionState {
+    /// Ends monitoring. A queued socket stays queued, and the event loop starts again later.
+    fn stop_monitor(&mut self) {
+        match self.monitor {
+            Monitor::Full | Monitor::ErrorsOnly => self.monitor = Monitor::Off,
+            Monitor::Off | Monitor::Queued(_) => {}
+        }
+    }
+
+    /// Stops readiness reports if no thread waits on the condition variable any more. Returns whether it did.
+    fn stop_reporting_readiness(&mut self) -> bool {
+        let over = self.reports_readiness
+            && !REGISTRATION_IS_PERMANENT
+            && !self.recv.turn_held
+            && !self.send.turn_held;
+        self.reports_readiness &= !over;
+        over
+    }
+
+    /// Returns the interest to register the wire with.
+    fn interest(&self) -> Option<Interest> {
+        if self.reports_readiness {
+            return Some(Interest::READABLE | Interest::WRITABLE);
+        }
+        let reading = match (self.machine.background(), self.monitor) {
+            (Background::Discard | Background::Ingest, _) => Some(Interest::READABLE),
+            (Background::Nothing, _) => None,
+            (Background::WatchEof | Background::WatchErrors, Monitor::Full) => {
+                Some(Interest::READABLE)
+            }
+            (Background::WatchEof | Background::WatchErrors, Monitor::ErrorsOnly) => {
+                Some(ERRORS_ONLY)
+            }
+            (Background::WatchEof | Background::WatchErrors, Monitor::Off | Monitor::Queued(_)) => {
+                None
+            }
+        };
+        match (reading, self.want_writable) {
+            (Some(reading), true) => Some(reading | Interest::WRITABLE),
+            (None, true) => Some(Interest::WRITABLE),
+            (reading, false) => reading,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `LoopHandle`: how other threads reach the event loop. The first use starts the loop's thread.
+
+use std::io;
+use std::net::SocketAddr;
+#[cfg(not(sockeye_shuttle))]
+use std::sync::OnceLock;
+#[cfg(not(sockeye_shuttle))]
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
+#[cfg(not(sockeye_shuttle))]
+use std::time::Duration;
+use std::time::Instant;
+
+use super::idle_list::IdleList;
+use super::linger::LingerQueue;
+use super::log_thread::{LogQueue, log_debug};
+use super::workers::Workers;
+use crate::driver::connect::resolver_pool::ResolverPool;
+use crate::driver::connection::Connection;
+#[cfg(not(sockeye_shuttle))]
+use crate::driver::sys::errno;
+use crate::driver::sys::sync::Mutex;
+use crate::driver::sys::sync::mio::{self, Token, Waker};
+use crate::driver::sys::wire::Wire;
+use crate::error::Fault;
+use crate::machine::AttemptId;
+#[cfg(not(sockeye_shuttle))]
+use crate::process::{ForkMark, PerProcess};
+
+/// The other threads' handle to the event loop.
+#[derive(Debug)]
+pub(crate) struct LoopHandle {
+    /// Commands for the event loop. No other lock is taken under this one.
+    pub(crate) queue: Mutex<CommandQueue>,
+    pub(crate) waker: Waker,
+    registry: mio::Registry,
+    resolver_pool: ResolverPool,
+    workers: Workers,
+    log_queue: LogQueue,
+    linger_queue: LingerQueue,
+    idle_list: IdleList,
+}
+
+#[derive(Debug)]
+pub(crate) struct CommandQueue {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) state: LoopState,
+}
+
+/// Returns the system's error for a lock that would deadlock.
+#[cfg(not(sockeye_shuttle))]
+fn cannot_start_error() -> io::Error {
+    #[cfg(unix)]
+    return rustix::io::Errno::DEADLK.into();
+    #[cfg(not(unix))]
+    io::ErrorKind::Deadlock.into()
+}
+
+/// What the event loop is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoopState {
+    /// It is running, and will take commands before it polls.
+    Running,
+    /// It polls with a timeout of at most [`IDLE_DELAY`](crate::driver::connection::monitor::IDLE_DELAY).
+    ShortPoll,
+    /// It polls without a timeout, or with a longer one.
+    Blocked,
+}
+
+/// A request to the event loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Scan the idle list.
+    ScanIdle,
+    /// Register the socket's wire for the interest that the socket wants now.
+    UpdateInterest(Arc<Connection>),
+    /// Deliver the events of this token to the socket that took over the connection.
+    TransferToken(Token, Arc<Connection>),
+    /// Call the socket when this instant has come.
+    SetTimer(Arc<Connection>, Instant),
+    /// Call the socket when this attempt has ended.
+    WatchConnect {
+        connection: Arc<Connection>,
+        id: AttemptId,
+        address: SocketAddr,
+        wire: Arc<Wire>,
+    },
+    /// Cancel this attempt of the socket.
+    CancelAttempt(Arc<Connection>, AttemptId),
+    /// Drop what has these tokens.
+    DropTokens(Vec<Token>),
+    /// Start this socket, which was queued and now has a slot.
+    StartQueued(Weak<Connection>),
+    /// Poll the resolver pool.
+    PollResolver,
+    /// Drain the lingering wires.
+    PollLingering,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// A caller is waiting for it.
+    Now,
+    /// It may wait for 100 ms.
+    Soon,
+}
+
+#[cfg(not(sockeye_shuttle))]
+static LOOP_START: PerProcess<LoopStart> = PerProcess::new();
+
+/// The event loop of one process, which the first use starts.
+#[cfg(not(sockeye_shuttle))]
+#[derive(Default)]
+struct LoopStart {
+    loop_handle: OnceLock<LoopHandle>,
+    /// Prevents two threads from starting the event loop at once.
+    starting: Mutex<()>,
+    /// Whether this process was forked from one that used this crate.
+    forked: bool,
+    /// No std thread has started in this forked child within [`START_TIMEOUT`], so none ever will.
+    cannot_start: AtomicBool,
+}
+
+#[cfg(not(sockeye_shuttle))]
+impl LoopStart {
+    #[inline]
+    pub(crate) fn of_process() -> &'static LoopStart {
+        LOOP_START.get(|parents| LoopStart { forked: parents.is_some(), ..LoopStart::default() })
+    }
+}
+
+/// The time that the event loop's thread may take to start in a forked child. A starting thread takes a lock of std's.
+/// Another thread of the parent may have held that lock at the fork, because it was starting or ending.
+#[cfg(not(sockeye_shuttle))]
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl LoopHandle {
+    /// Returns the handle of this model run.
+    #[cfg(sockeye_shuttle)]
+    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
+    pub(crate) fn get() -> Result<&'static LoopHandle, Fault> {
+        Ok(crate::driver::sys::shuttle::loop_handle())
+    }
+
+    /// Returns the handle, and starts the event loop if necessary. After a failure the next call may succeed.
+    #[cfg(not(sockeye_shuttle))]
+    #[inline]
+    pub(crate) fn get() -> Result<&'static LoopHandle, Fault> {
+        let start = LoopStart::of_process();
+        match start.loop_handle.get() {
+            Some(loop_handle) => Ok(loop_handle),
+            None => LoopHandle::init(start),
+        }
+    }
+
+    /// Returns the handle if the event loop has been started.
+    #[cfg(sockeye_shuttle)]
+    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
+    pub(crate) fn get_if_started() -> Option<&'static LoopHandle> {
+        Some(crate::driver::sys::shuttle::loop_handle())
+    }
+
+    /// Returns the handle if the event loop has been started.
+    #[cfg(not(sockeye_shuttle))]
+    pub(crate) fn get_if_started() -> Option<&'static LoopHandle> {
+        LoopStart::of_process().loop_handle.get()
+    }
+
+    #[cfg(not(sockeye_shuttle))]
+    #[cold]
+    fn init(start: &'static LoopStart) -> Result<&'static LoopHandle, Fault> {
+        let _starting = start.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loop_handle) = start.loop_handle.get() {
+            return Ok(loop_handle);
+        }
+        if start.cannot_start.load(Ordering::Relaxed) {
+            return Err(Fault::Io(errno::os_code(&cannot_start_error())));
+        }
+        LoopHandle::start(start).map_err(|error| Fault::Io(errno::os_code(&error)))
+    }
+
+    #[cfg(not(sockeye_shuttle))]
+    fn start(start: &'static LoopStart) -> io::Result<&'static LoopHandle> {
+        let mark = ForkMark::new()?;
+        let poll = mio::Poll::new()?;
+        let loop_handle = LoopHandle::new(&poll)?;
+        // The thread waits for the handle. It exits if the handle is dropped before that.
+        let (handle_sender, handle_receiver) =
+            std::sync::mpsc::sync_channel::<&'static LoopHandle>(1);
+        let (started_sender, started) = std::sync::mpsc::sync_channel(1);
+        std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
+            // The starter may not be waiting.
+            let _ = started_sender.send(());
+            if let Ok(loop_handle) = handle_receiver.recv() {
+                super::run(poll, loop_handle, mark);
+            }
+        })?;
+        if start.forked && started.recv_timeout(START_TIMEOUT).is_err() {
+            start.cannot_start.store(true, Ordering::Relaxed);
+            return Err(cannot_start_error());
+        }
+        let loop_handle = start.loop_handle.get_or_init(|| loop_handle);
+        handle_sender.send(loop_handle).map_err(io::Error::other)?;
+        log_debug(format_args!("the event loop has started"));
+        Ok(loop_handle)
+    }
+
+    pub(crate) fn new(poll: &mio::Poll) -> io::Result<LoopHandle> {
+        Ok(LoopHandle {
+            queue: Mutex::new(CommandQueue { commands: Vec::new(), state: LoopState::Running }),
+            waker: Waker::new(poll.registry(), super::WAKER_TOKEN)?,
+            registry: poll.registry().try_clone()?,
+            resolver_pool: ResolverPool::new(),
+            workers: Workers::new(),
+            log_queue: LogQueue::new(),
+            linger_queue: LingerQueue::new(),
+            idle_list: IdleList::new(),
+        })
+    }
+
+    pub(crate) fn post(&self, command: Command, urgency: Urgency) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.commands.push(command);
+        let wake = match (queue.state, urgency) {
+            (LoopState::Running, _) | (LoopState::ShortPoll, Urgency::Soon) => false,
+            (LoopState::ShortPoll, Urgency::Now) | (LoopState::Blocked, _) => true,
+        };
+        if wake {
+            queue.state = LoopState::Running;
+        }
+        drop(queue);
+        if wake {
+            if let Err(error) = self.waker.wake() {
+                log_debug(format_args!("cannot wake the event loop: {error}"));
+            }
+        }
+    }
+
+    pub(crate) fn registry(&self) -> &mio::Registry {
+        &self.registry
+    }
+
+    pub(crate) fn resolver_pool(&self) -> &ResolverPool {
+        &self.resolver_pool
+    }
+
+    pub(crate) fn log_queue(&self) -> &LogQueue {
+        &self.log_queue
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    pub(crate) fn idle_list(&self) -> &IdleList {
+        &self.idle_list
+    }
+
+    pub(crate) fn linger_queue(&self) -> &LingerQueue {
+        &self.linger_queue
+    }
+}

@@ -1,0 +1,194 @@
+//! The idle list: sockets that the event loop will monitor if no caller reads from them for a while.
+//!
+//! A socket that is closed before that removes itself, so short connections cost the event loop nothing.
+
+use std::sync::{PoisonError, Weak};
+
+use crate::driver::connection::Connection;
+use crate::driver::sys::sync::{Mutex, MutexGuard};
+
+/// The maximum number of sockets that one scan takes.
+const MAX_TAKEN: usize = 1024;
+
+/// The capacity that the list keeps when it becomes empty.
+pub(crate) const RETAINED_CAPACITY: usize = 64;
+
+/// The idle list.
+///
+/// The lock guards the list. It may be taken under a socket's state lock, and no lock is taken under it.
+#[derive(Debug)]
+pub(crate) struct IdleList {
+    inner: Mutex<IdleSlots>,
+}
+
+#[derive(Debug)]
+struct IdleSlots {
+    slots: Vec<Option<IdleEntry>>,
+    free: Vec<u32>,
+    /// The number of scans so far.
+    round: u32,
+    /// Whether the event loop will scan the list.
+    scan_scheduled: bool,
+}
+
+#[derive(Debug)]
+struct IdleEntry {
+    socket: Weak<Connection>,
+    reads_seen: u32,
+    round: u32,
+}
+
+/// The index of a socket in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IdleSlot(u32);
+
+/// A socket that a scan took from the list.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) socket: Weak<Connection>,
+    /// Its former slot. The socket compares it with its current one, to detect that it was queued again.
+    pub(crate) slot: IdleSlot,
+    /// The number of read turns that had ended when the socket was added.
+    pub(crate) reads_seen: u32,
+}
+
+impl IdleList {
+    pub(crate) const fn new() -> Self {
+        let list =
+            IdleSlots { slots: Vec::new(), free: Vec::new(), round: 0, scan_scheduled: false };
+        IdleList { inner: Mutex::new(list) }
+    }
+
+    /// Adds a socket. Returns its slot, and whether the caller must schedule a scan.
+    pub(crate) fn add(&self, socket: Weak<Connection>, reads_seen: u32) -> (IdleSlot, bool) {
+        let mut list = self.lock();
+        let schedule_scan = !std::mem::replace(&mut list.scan_scheduled, true);
+        let entry = Some(IdleEntry { socket, reads_seen, round: list.round });
+        let index = match list.free.pop() {
+            Some(index) => {
+                list.slots[index as usize] = entry;
+                index
+            }
+            None => {
+                list.slots.push(entry);
+                // Reserves capacity, so that freeing a slot does not allocate.
+                let IdleSlots { slots, free, .. } = &mut *list;
+                free.reserve(slots.len() - free.len());
+                u32::try_from(list.slots.len() - 1).expect("there are fewer descriptors than that")
+            }
+        };
+        (IdleSlot(index), schedule_scan)
+    }
+
+    /// Removes a socket if it is still in this slot.
+    pub(crate) fn remove(&self, IdleSlot(index): IdleSlot, socket: &Connection) {
+        let mut list = self.lock();
+        let slot = list.slots.get_mut(index as usize);
+        let found = slot.and_then(|slot| slot.take_if(|held| held.refers_to(socket)));
+        if found.is_some() {
+            list.free.push(index);
+        }
+    }
+
+    /// Takes the sockets that were added before the previous scan. Returns whether more of them are left.
+    pub(crate) fn take_idle(&self, taken: &mut Vec<Taken>) -> bool {
+        let mut list = self.lock();
+        let round = list.round;
+        let IdleSlots { slots, free, .. } = &mut *list;
+        for (index, slot) in (0..).zip(slots) {
+            if taken.len() >= MAX_TAKEN {
+                return true;
+            }
+            if let Some(entry) = slot.take_if(|held| round.wrapping_sub(held.round) > 0) {
+                let IdleEntry { socket, reads_seen, .. } = entry;
+                taken.push(Taken { socket, slot: IdleSlot(index), reads_seen });
+                free.push(index);
+            }
+        }
+        list.round = round.wrapping_add(1);
+        list.scan_scheduled = list.slots.len() > list.free.len();
+        if !list.scan_scheduled {
+            list.slots.clear();
+            list.free.clear();
+            list.slots.shrink_to(RETAINED_CAPACITY);
+            list.free.shrink_to(RETAINED_CAPACITY);
+        }
+        false
+    }
+
+    /// Returns whether the event loop must scan again.
+    pub(crate) fn is_scan_scheduled(&self) -> bool {
+        self.lock().scan_scheduled
+    }
+
+    fn lock(&self) -> MutexGuard<'_, IdleSlots> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl IdleEntry {
+    fn refers_to(&self, socket: &Connection) -> bool {
+        std::ptr::eq(self.socket.as_ptr(), socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::address::SocketAddress;
+    use crate::driver::{ConnectContext, LookupShare, Origin, Registry, SocketLimit};
+    use crate::options::SocketOptions;
+
+    #[test]
+    fn sockets_leave_the_list_at_the_second_scan_or_by_themselves() {
+        let sockets: Vec<_> = (0..3).map(|_| socket()).collect();
+        let idle_list = IdleList::new();
+        let (first_slot, schedule_scan) = idle_list.add(Arc::downgrade(&sockets[0]), 7);
+        assert!(schedule_scan, "no scan is scheduled yet");
+        let (second_slot, schedule_scan) = idle_list.add(Arc::downgrade(&sockets[1]), 8);
+        assert!(!schedule_scan, "a scan is already scheduled");
+        assert_eq!(
+            look(&idle_list),
+            ([].into(), false),
+            "no socket was there at the previous scan"
+        );
+        idle_list.add(Arc::downgrade(&sockets[2]), 9);
+        idle_list.remove(second_slot, &sockets[0]);
+        idle_list.remove(second_slot, &sockets[1]);
+        assert_eq!(look(&idle_list), ([7].into(), false));
+        assert!(idle_list.is_scan_scheduled());
+        idle_list.remove(first_slot, &sockets[0]);
+        assert_eq!(look(&idle_list), ([9].into(), false));
+        assert!(!idle_list.is_scan_scheduled(), "the list is empty");
+    }
+
+    #[test]
+    fn one_scan_takes_a_limited_number_and_reports_that_more_are_left() {
+        let socket = socket();
+        let idle_list = IdleList::new();
+        for _ in 0..MAX_TAKEN + 1 {
+            idle_list.add(Arc::downgrade(&socket), 0);
+        }
+        assert_eq!(look(&idle_list), ([].into(), false));
+        assert_eq!(look(&idle_list), (vec![0; MAX_TAKEN], true));
+        assert_eq!(look(&idle_list), ([0].into(), false));
+    }
+
+    fn look(idle_list: &IdleList) -> (Vec<u32>, bool) {
+        let mut taken = Vec::new();
+        let more = idle_list.take_idle(&mut taken);
+        (taken.into_iter().map(|taken| taken.reads_seen).collect(), more)
+    }
+
+    /// Creates a socket whose attempt fails at once, because nothing listens on that port.
+    fn socket() -> Arc<Connection> {
+        let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
+        let limit = SocketLimit { max: None, wait: false };
+        let registry = Arc::new(Registry::new(limit, LookupShare::new(1)));
+        let context =
+            ConnectContext { resolver: None, egress: None, registry: &registry, scope: None };
+        Connection::connect(address, SocketOptions::new(), Origin::Dial, context).unwrap()
+    }
+}

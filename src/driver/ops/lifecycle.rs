@@ -1,0 +1,238 @@
+//! Waits for a socket to open or to end, closes and aborts it, and sets its limits.
+
+use std::sync::{Arc, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use crate::driver::connection::{CallLimit, Connection, StateGuard};
+use crate::driver::event_loop;
+use crate::driver::sys::clock;
+use crate::driver::sys::wake::Side;
+use crate::error::{Error, Fault, Result, TimerKind};
+use crate::info::SocketInfo;
+use crate::machine::Input;
+
+impl Connection {
+    pub(crate) fn opened(self: &Arc<Self>, limit: Option<Duration>) -> Result<SocketInfo> {
+        self.check_process()?;
+        let until = limit.map(WaitLimit::after);
+        let mut state = self.state();
+        loop {
+            match state.machine.opened() {
+                Some(Ok(())) => {
+                    let info = state.info.as_ref().expect("an open connection has its info");
+                    let (endpoints, timings) = (info.endpoints(), info.timings());
+                    let negotiated = state.machine.negotiated();
+                    drop(state);
+                    let requested = self.requested().clone();
+                    return Ok(SocketInfo::new(requested, endpoints, timings, negotiated));
+                }
+                Some(Err(fault)) => return Err(state.error_for(fault)),
+                None => state = self.wait_until(state, until, TimerKind::Opened)?,
+            }
+        }
+    }
+
+    pub(crate) fn closed(self: &Arc<Self>, limit: Option<Duration>) -> Result<()> {
+        self.check_process()?;
+        let until = limit.map(WaitLimit::after);
+        let mut state = self.state();
+        loop {
+            // The program may exit as soon as it learns of the end, so FIN is sent first.
+            let executing = state.executors > 0 && until.is_none_or(|until| until.left().is_some());
+            match state.machine.outcome() {
+                Some(Ok(())) if !executing => return Ok(()),
+                Some(Err(fault)) => return Err(state.error_for(fault)),
+                Some(Ok(())) | None => state = self.wait_until(state, until, TimerKind::Closed)?,
+            }
+        }
+    }
+
+    /// Waits for a change, in a call that has its own limit.
+    fn wait_until<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        until: Option<WaitLimit>,
+        limit: TimerKind,
+    ) -> Result<StateGuard<'a>> {
+        event_loop::check_may_block()?;
+        let left = match until {
+            Some(until) => Some(
+                until.left().ok_or_else(|| Error::timed_out_call(limit).during(state.step()))?,
+            ),
+            None => None,
+        };
+        Ok(self.wait_or_handshake(state, left))
+    }
+
+    /// Waits for any change, for at most `limit`.
+    pub(crate) fn wait_changed<'a>(
+        &'a self,
+        mut state: StateGuard<'a>,
+        limit: Option<Duration>,
+    ) -> StateGuard<'a> {
+        state.waiters += 1;
+        let waited = match limit {
+            Some(limit) => match self.changed.wait_timeout(state, limit) {
+                Ok((state, _)) => Ok(state),
+                Err(poisoned) => Err(poisoned.into_inner().0),
+            },
+            None => self.changed.wait(state).map_err(PoisonError::into_inner),
+        };
+        let mut state = match waited {
+            Ok(state) => state,
+            Err(state) => self.fail_internally(state),
+        };
+        state.waiters -= 1;
+        state
+    }
+
+    // ------------------------------------------------------------- commands
+
+    pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
+        if let Err(error) = self.check_process() {
+            self.close_fd_only();
+            return Err(error);
+        }
+        self.begin_close();
+        if !self.wait_closed_and_flushed(None) {
+            return Err(event_loop::would_block_error());
+        }
+        let state = self.state();
+        match state.machine.outcome() {
+            Some(Err(fault @ Fault::TimedOut(TimerKind::Close))) => Err(state.error_for(fault)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Starts to close the socket, and does not wait for its data to reach the kernel.
+    pub(crate) fn begin_close(self: &Arc<Self>) {
+        let state = self.state_soon();
+        drop(self.handle_input(state, Input::Close));
+    }
+
+    /// Waits until the socket has closed and no thread is executing its actions. Returns false if `until` passes
+    /// first, and at once on the event loop's thread, which must not wait.
+    pub(crate) fn wait_closed_and_flushed(self: &Arc<Self>, until: Option<WaitLimit>) -> bool {
+        let mut state = self.state();
+        loop {
+            let executed = state.executors == 0 || planted!(CloseReturnsEarly);
+            if state.machine.outcome().is_some() && executed {
+                return true;
+            }
+            if event_loop::is_loop_thread() {
+                return false;
+            }
+            let left = match until.map(WaitLimit::left) {
+                Some(None) => return false,
+                Some(left) => left,
+                None => None,
+            };
+            state = self.wait_or_handle_timer(state, left);
+        }
+    }
+
+    /// Waits for a change, for at most `left`. Stops at the machine's timer too, and then reports it to the machine.
+    fn wait_or_handle_timer<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        left: Option<Duration>,
+    ) -> StateGuard<'a> {
+        let Some((at, _)) = state.machine.next_timer() else {
+            return self.wait_changed(state, left);
+        };
+        let now = clock::now();
+        if at <= now {
+            return self.handle_input(state, Input::TimerExpired);
+        }
+        let due = at - now;
+        self.wait_changed(state, Some(left.map_or(due, |left| left.min(due))))
+    }
+
+    /// Checks whether the close timeout passed and the connection was reset.
+    pub(crate) fn close_timed_out(&self) -> bool {
+        self.state().machine.outcome() == Some(Err(Fault::TimedOut(TimerKind::Close)))
+    }
+
+    /// Aborts the socket unless it has closed. Returns whether accepted data had not reached the kernel.
+    pub(crate) fn abort_reporting_loss(self: &Arc<Self>) -> bool {
+        let state = self.state();
+        let owed = state.machine.outcome().is_none() && state.machine.has_undelivered_data();
+        drop(self.handle_input(state, Input::Abort));
+        owed
+    }
+
+    pub(crate) fn abort(self: &Arc<Self>, input: Input<'static>) {
+        if self.is_forked() {
+            return self.close_fd_only();
+        }
+        if planted!(ResetsBeforeState) {
+            let wire = self.state().wire.cloned();
+            wire.inspect(|wire| wire.reset());
+        }
+        let state = self.state_soon();
+        drop(self.handle_input(state, input));
+    }
+
+    pub(crate) fn cancel_read(self: &Arc<Self>) {
+        if !self.is_forked() {
+            let state = self.state_soon();
+            drop(self.handle_input(state, Input::CancelRead));
+        }
+    }
+
+    /// Closes the descriptor in a forked child and leaves the connection alone. Does nothing if another thread held
+    /// the lock during the fork, because no thread of the child will release it.
+    pub(crate) fn close_fd_only(&self) {
+        match self.state.try_lock() {
+            Ok(mut state) => drop(state.wire.take()),
+            Err(TryLockError::Poisoned(state)) => drop(state.into_inner().wire.take()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) -> Result<()> {
+        self.check_process()?;
+        self.update_call_limit(&[side], |limit| limit.timeout = timeout);
+        Ok(())
+    }
+
+    pub(crate) fn set_deadline(&self, sides: &[Side], deadline: Option<Instant>) {
+        self.update_call_limit(sides, |limit| limit.deadline = deadline);
+    }
+
+    /// Changes a limit on calls, and wakes the waiting calls so that they apply it.
+    fn update_call_limit(&self, sides: &[Side], change: impl Fn(&mut CallLimit)) {
+        if self.is_forked() {
+            return;
+        }
+        let mut state = self.state_soon();
+        let mut wake = [const { None }; 2];
+        for (side, wake) in sides.iter().zip(&mut wake) {
+            change(state.call_limit_mut(*side));
+            *wake = state.direction(*side).parker_to_wake();
+        }
+        self.notify_waiters(&state);
+        drop(state);
+        if !planted!(DeadlineWakesNobody) {
+            wake.into_iter().flatten().for_each(|handle| handle.wake());
+        }
+    }
+}
+
+/// End of a wait; the instant is `None` if it is too far away to be represented.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitLimit(Option<Instant>);
+
+impl WaitLimit {
+    pub(crate) fn after(limit: Duration) -> Self {
+        WaitLimit(clock::now().checked_add(limit))
+    }
+
+    /// Returns the time left; `None` if the limit has passed.
+    pub(crate) fn left(self) -> Option<Duration> {
+        match self.0 {
+            Some(at) => Some(at.saturating_duration_since(clock::now())).filter(|d| !d.is_zero()),
+            None => Some(Duration::MAX),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What a handle calls: one file for each operation on a socket.
+
+#[cfg(all(unix, not(sockeye_shuttle)))]
+mod detach;
+pub(crate) mod health;
+pub(crate) mod io_call;
+pub(crate) mod lifecycle;
+pub(crate) mod read;
+pub(crate) mod tls;
+pub(crate) mod upgrade;
+pub(crate) mod wait;
+pub(crate) mod write;

@@ -1,0 +1,493 @@
+//! Reads and writes over TLS, on the caller's own thread. The machine decrypts the received bytes and encrypts the
+//! written ones.
+//!
+//! A write succeeds as soon as its data is encrypted. The caller's thread hands the ciphertext to the kernel as far
+//! as the send buffer allows. The event loop sends the rest when the wire becomes writable. So only one thread sends
+//! at a time, and few callers wait for it: a writer that finds the queue full, `flush`, and a close.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::io_call::CallResult;
+use super::read::RecvResult;
+use super::wait::WaitResult;
+use crate::driver::connection::actions::ActionSet;
+use crate::driver::connection::buffers;
+use crate::driver::connection::call_timer::{CallTimer, Elapsed};
+use crate::driver::connection::monitor::IDLE_DELAY;
+use crate::driver::connection::{Connection, ConnectionState, StateGuard, WorkerTask};
+use crate::driver::event_loop::{self, REGISTRATION_IS_PERMANENT};
+use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::sys::clock;
+use crate::driver::sys::errno::{Failure, classify};
+use crate::driver::sys::io_bufs::{RecvBufs, SendBufs};
+use crate::driver::sys::wake::{PollResult, Side, WakeHandle};
+use crate::driver::sys::wire::Wire;
+use crate::error::{Fault, Result};
+use crate::machine::{Background, Input, RecvEvent, RecvPermit, SendPermit, Transmit};
+
+/// Result of sending queued ciphertext.
+enum TransmitResult<'a> {
+    /// The wire may accept more.
+    Progress(StateGuard<'a>),
+    /// The wire accepts nothing now.
+    WouldBlock(StateGuard<'a>),
+    /// The kernel is unable to send now, and will not report when it is able.
+    Unable(StateGuard<'a>),
+    /// Another thread is sending.
+    Elsewhere(StateGuard<'a>),
+}
+
+impl Connection {
+    // ------------------------------------------------------------- reading
+
+    /// Receives ciphertext, using up the permit.
+    pub(crate) fn recv_tls<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        permit: RecvPermit,
+        timer: &mut CallTimer,
+    ) -> CallResult<'a> {
+        let mut buffers = buffers::borrow();
+        let recv_buf = &mut buffers.get().recv;
+        match self.recv_with(state, permit, &mut RecvBufs::One(recv_buf.spare_mut()), timer) {
+            RecvResult::Bytes { mut state, permit, bytes, wire } => {
+                recv_buf.advance(bytes);
+                let (back, actions) = self.ingest(state, permit, recv_buf);
+                state = self.apply(back, actions);
+                CallResult::Retry(self.checkin_wire(state, Side::Read, wire))
+            }
+            RecvResult::Ended(called) => called,
+        }
+    }
+
+    /// Moves decrypted data into the buffer, as much as fits.
+    pub(crate) fn read_plaintext<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        permit: RecvPermit,
+        bufs: &mut RecvBufs<'_, '_>,
+    ) -> Result<usize> {
+        let (bytes, actions) =
+            state.machine.take_plaintext(permit, bufs.first_nonempty(), clock::now);
+        let actions = ActionSet::collect(actions);
+        state = self.apply(state, actions);
+        self.release_turn(state, Side::Read, Ok(bytes))
+    }
+
+    // ------------------------------------------------------------- the handshake
+
+    /// Waits for a change, for at most `limit`. During a handshake that no other thread drives, this thread drives it
+    /// while it waits. That avoids waking the event loop and being woken by it.
+    pub(crate) fn wait_or_handshake<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        limit: Option<Duration>,
+    ) -> StateGuard<'a> {
+        let handshaking = state.is_opening() && state.machine.background() == Background::Ingest;
+        if !handshaking || (state.worker_task != WorkerTask::None && self.runs_on_workers(&state)) {
+            return self.wait_changed(state, limit);
+        }
+        if let Some(loan) = state.machine.lend_to_begin() {
+            drop(state);
+            return self.begin_handshake(loan);
+        }
+        let can_drive = planted!(HandshakeSpins) || state.can_drive_recv();
+        if state.reports_readiness || state.recv.parked || !can_drive {
+            return self.wait_changed(state, limit);
+        }
+        let (Some(handle), Some(wire)) = (WakeHandle::current(), state.wire.cloned()) else {
+            return self.wait_changed(state, limit);
+        };
+        // No other thread is at the wire in either direction. A wake-up for either one ends this wait.
+        for side in [Side::Read, Side::Write] {
+            let direction = state.direction(side);
+            direction.parked = true;
+            direction.parker = Arc::downgrade(&handle);
+        }
+        drop(state);
+        let waited = handle.wait(&wire, Side::Read, limit);
+        let mut state = self.state();
+        state.recv.parked = false;
+        state.send.parked = false;
+        if matches!(waited, Ok(PollResult::Ready)) {
+            let elsewhere = self.runs_on_workers(&state);
+            drop(state);
+            match elsewhere {
+                true => self.defer_to_workers(),
+                false => drop(self.ingest_available(&wire, None, None)),
+            }
+            state = self.state();
+        }
+        // Another thread may continue.
+        self.notify_waiters(&state);
+        if state.is_opening() && state.token.get().is_none() {
+            // The caller may not return, so the event loop takes over.
+            let gives_up = limit.is_some() && !matches!(waited, Ok(PollResult::Ready));
+            if let (true, Ok(loop_handle)) = (gives_up || waited.is_err(), LoopHandle::get()) {
+                drop(state);
+                loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
+                state = self.state();
+            }
+        }
+        self.drop_wire_if_last(state, wire)
+    }
+
+    /// Has some thread drive the handshake: one that waits for it already, or soon the event loop.
+    pub(crate) fn schedule_handshake(self: &Arc<Self>, loop_handle: &LoopHandle) {
+        let mut state = self.state();
+        let registered = REGISTRATION_IS_PERMANENT || state.token.get().is_some();
+        if registered || !state.is_opening() || event_loop::is_loop_thread() {
+            drop(state);
+            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now);
+        } else if self.queue_for_monitoring(&mut state, loop_handle) {
+            drop(state);
+            loop_handle.post(Command::ScanIdle, Urgency::Soon);
+        }
+    }
+
+    // ------------------------------------------------------------- writing
+
+    /// Encrypts data once the queue has room, using up the permit, and sends what the kernel accepts at once.
+    pub(crate) fn write_tls<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        permit: SendPermit,
+        bufs: &SendBufs<'_, '_>,
+        timer: &mut CallTimer,
+    ) -> CallResult<'a> {
+        if state.machine.permits_send(&permit) && !state.machine.can_seal() {
+            let enough = |state: &ConnectionState| {
+                !state.machine.permits_send(&permit) || state.machine.can_seal()
+            };
+            state = match self.send_queued_until(state, timer, enough) {
+                Ok(state) => state,
+                Err(state) => return CallResult::Done(self.fail_send_timed_out(state, permit)),
+            };
+        }
+        let mut buffers = buffers::borrow();
+        let transmit = &mut buffers.get().transmit;
+        let (bytes, actions) = state.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
+        let actions = ActionSet::collect(actions);
+        let mut blocked = false;
+        if !transmit.is_empty() {
+            state = match self.send_transmit(state, transmit) {
+                TransmitResult::WouldBlock(state) => {
+                    blocked = !state.send.ready;
+                    state
+                }
+                TransmitResult::Progress(state)
+                | TransmitResult::Elsewhere(state)
+                | TransmitResult::Unable(state) => state,
+            };
+        }
+        state = self.apply(state, actions);
+        if state.machine.has_unsent() {
+            state = match blocked {
+                true => self.defer_to_loop(state),
+                false => self.transmit_locked(state),
+            };
+        }
+        // If nothing was accepted, the machine reports the reason when it is asked again.
+        match bytes {
+            0 => CallResult::Retry(state),
+            bytes => CallResult::Done(self.release_turn(state, Side::Write, Ok(bytes))),
+        }
+    }
+
+    /// Sends queued ciphertext as far as the kernel accepts it at once, and leaves the rest to the event loop.
+    pub(crate) fn transmit(self: &Arc<Self>) {
+        let state = self.transmit_locked(self.state());
+        self.notify_send_room(state);
+    }
+
+    /// Like [`transmit`](Self::transmit), but on the event loop. Returns whether to run again without an event.
+    pub(crate) fn transmit_on_loop(self: &Arc<Self>) -> bool {
+        let (state, unable) = match self.send_queued(self.state()) {
+            TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => (state, false),
+            TransmitResult::WouldBlock(state) => (self.defer_to_loop(state), false),
+            TransmitResult::Unable(state) => (state, true),
+        };
+        self.notify_send_room(state);
+        unable
+    }
+
+    /// Wakes the threads that may wait for room in the send queue.
+    fn notify_send_room(&self, state: StateGuard<'_>) {
+        if planted!(LoopSendsSilently) {
+            return;
+        }
+        let wake = state.send.parker_to_wake();
+        self.notify_waiters(&state);
+        drop(state);
+        if let Some(handle) = wake {
+            handle.wake();
+        }
+    }
+
+    pub(crate) fn transmit_locked<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+    ) -> StateGuard<'a> {
+        match self.send_queued(state) {
+            TransmitResult::Progress(state) | TransmitResult::Elsewhere(state) => state,
+            TransmitResult::WouldBlock(state) => self.defer_to_loop(state),
+            TransmitResult::Unable(mut state) => {
+                // The event loop may have been asked before, and has to try again.
+                state.want_writable = false;
+                self.defer_to_loop(state)
+            }
+        }
+    }
+
+    /// Sends queued ciphertext as far as the kernel accepts it at once.
+    fn send_queued<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> TransmitResult<'a> {
+        while state.wire.is_some() {
+            let Some(mut transmit) = state.machine.next_transmit() else {
+                let elsewhere = state.machine.has_unsent();
+                return if elsewhere {
+                    TransmitResult::Elsewhere(state)
+                } else {
+                    TransmitResult::Progress(state)
+                };
+            };
+            state = match self.send_transmit(state, &mut transmit) {
+                TransmitResult::WouldBlock(state) if !state.send.ready => {
+                    return TransmitResult::WouldBlock(state);
+                }
+                TransmitResult::Unable(state) => return TransmitResult::Unable(state),
+                TransmitResult::Progress(state)
+                | TransmitResult::WouldBlock(state)
+                | TransmitResult::Elsewhere(state) => state,
+            };
+        }
+        TransmitResult::Progress(state)
+    }
+
+    /// Sends queued ciphertext until `enough` returns true. Fails if the call's limit passes. The calling thread does
+    /// the sending itself, and leaves the rest to the event loop only when its limit passes.
+    fn send_queued_until<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        timer: &mut CallTimer,
+        enough: impl Fn(&ConnectionState) -> bool,
+    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
+        loop {
+            let progress = self.send_queued(state);
+            let (back, pause) = match progress {
+                // A lent session comes back whether the wire is writable or not.
+                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state)
+                    if state.machine.is_lent() && !planted!(LentSessionSpins) =>
+                {
+                    (state, Some(Duration::MAX))
+                }
+                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state) => {
+                    (state, None)
+                }
+                TransmitResult::Elsewhere(state) => (state, Some(Duration::MAX)),
+                TransmitResult::Unable(state) => (state, Some(IDLE_DELAY)),
+            };
+            state = back;
+            if enough(&state) {
+                return Ok(state);
+            }
+            let waited = match pause {
+                None => self.wait_send_room(state, timer),
+                // The wire may be writable. Waiting for that would spin until the other thread has finished, or the
+                // kernel is able to send.
+                Some(pause) => match timer.left(state.call_limit(Side::Write)) {
+                    Ok(None) if pause == Duration::MAX => Ok(self.wait_changed(state, None)),
+                    Ok(left) => {
+                        let left = left.map_or(pause, |left| left.min(pause));
+                        Ok(self.wait_changed(state, Some(left)))
+                    }
+                    Err(Elapsed) => Err(state),
+                },
+            };
+            state = match waited {
+                Ok(state) => state,
+                Err(state) if state.machine.has_unsent() => return Err(self.defer_to_loop(state)),
+                Err(state) => return Err(state),
+            };
+        }
+    }
+
+    /// Sends one chunk and returns it to the machine.
+    fn send_transmit<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        transmit: &mut Transmit,
+    ) -> TransmitResult<'a> {
+        let Some(wire) = state.wire.checkout(Side::Write) else {
+            // The wire was released; the machine knows why.
+            drop(state.machine.transmit_done(transmit));
+            return TransmitResult::Progress(state);
+        };
+        state.send.ready = false;
+        drop(state);
+        let result = wire.send(&SendBufs::One(transmit.bytes()));
+        state = self.state();
+        let mut progress: fn(StateGuard<'a>) -> TransmitResult<'a> = TransmitResult::Progress;
+        let actions = match result {
+            Ok(bytes) => {
+                transmit.sent(bytes);
+                ActionSet::collect(state.machine.transmit_done(transmit))
+            }
+            Err(error) => match classify(&error) {
+                Failure::Connection(fault) => {
+                    // EPIPE names no cause.
+                    let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
+                    state = self.drain_after_send_error(state, &wire, known);
+                    ActionSet::collect(state.machine.transmit_failed(transmit, fault, clock::now()))
+                }
+                failure => {
+                    progress = match failure {
+                        Failure::WouldBlock => TransmitResult::WouldBlock,
+                        Failure::Call(_) => TransmitResult::Unable,
+                        _ => TransmitResult::Progress,
+                    };
+                    ActionSet::collect(state.machine.transmit_done(transmit))
+                }
+            },
+        };
+        state = self.apply(state, actions);
+        state = self.checkin_wire(state, Side::Write, wire);
+        if state.want_writable && !state.machine.has_unsent() {
+            state = self.reclaim_from_loop(state);
+        }
+        progress(state)
+    }
+
+    /// Receives what the peer sent before the wire failed during a send. An alert, for example, tells more than the
+    /// send error.
+    fn drain_after_send_error<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        wire: &Arc<Wire>,
+        known: Option<Fault>,
+    ) -> StateGuard<'a> {
+        if state.machine.runs_foreign_code() {
+            // A thread that closes the socket does not wait for this.
+            let mut state = state;
+            state.error_probe = true;
+            drop(state);
+            self.defer_to_workers();
+        } else {
+            drop(state);
+            self.ingest_available(wire, Some(Side::Write), known);
+        }
+        let own = known.is_none().then_some(Side::Write);
+        self.wait_for_cause(self.state(), Side::Read, own)
+    }
+
+    /// Has the event loop send the rest when the wire becomes writable.
+    fn defer_to_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
+        if state.want_writable || state.wire.is_none() {
+            return state;
+        }
+        state.want_writable = true;
+        drop(state);
+        match LoopHandle::get() {
+            Ok(loop_handle) => {
+                loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now)
+            }
+            Err(fault) => drop(self.handle_input(self.state(), Input::WireFailed(fault))),
+        }
+        self.state()
+    }
+
+    /// Stops the event loop from watching for writability, because nothing is queued any more.
+    #[cold]
+    fn reclaim_from_loop<'a>(self: &'a Arc<Self>, mut state: StateGuard<'a>) -> StateGuard<'a> {
+        state.want_writable = false;
+        drop(state);
+        if let Ok(loop_handle) = LoopHandle::get() {
+            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
+        }
+        self.state()
+    }
+
+    /// Waits until the wire accepts more or the state changes. Fails if the call's limit passes.
+    pub(crate) fn wait_send_room<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        timer: &mut CallTimer,
+    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
+        let Some(wire) = state.wire.cloned() else {
+            return match timer.left(state.call_limit(Side::Write)) {
+                Ok(left) => Ok(self.wait_changed(state, left)),
+                Err(_) => Err(state),
+            };
+        };
+        let state = match self.wait_ready(state, &wire, Side::Write, timer) {
+            WaitResult::Ready => {
+                let mut state = self.state();
+                state.send.parked = false;
+                state
+            }
+            WaitResult::Recheck(state) => self.handle_close_timer(state),
+            // No other thread waits for it.
+            WaitResult::Failed(state, fault) => self.handle_input(state, Input::WireFailed(fault)),
+            WaitResult::Elapsed(state) => return Err(state),
+        };
+        Ok(self.drop_wire_if_last(state, wire))
+    }
+
+    /// Waits until the kernel has all accepted data. Fails if the call's limit passes.
+    pub(crate) fn wait_flushed<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        timer: &mut CallTimer,
+    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
+        self.send_queued_until(state, timer, |state| !state.machine.has_unsent())
+    }
+
+    /// Returns a borrowed wire.
+    #[inline(always)]
+    fn checkin_wire<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        side: Side,
+        wire: Arc<Wire>,
+    ) -> StateGuard<'a> {
+        match state.wire.checkin(side, wire) {
+            None => state,
+            Some(wire) => self.drop_wire_unlocked(state, wire),
+        }
+    }
+
+    /// Drops a wire. Does so outside the lock if that may close its descriptor.
+    pub(crate) fn drop_wire_if_last<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        wire: Arc<Wire>,
+    ) -> StateGuard<'a> {
+        if state.wire.is_some() {
+            drop(wire);
+            return state;
+        }
+        self.drop_wire_unlocked(state, wire)
+    }
+
+    #[cold]
+    fn drop_wire_unlocked<'a>(
+        self: &'a Arc<Self>,
+        state: StateGuard<'a>,
+        wire: Arc<Wire>,
+    ) -> StateGuard<'a> {
+        drop(state);
+        drop(wire);
+        self.state()
+    }
+}
+
+impl ConnectionState {
+    /// Checks whether a thread that finds the wire readable may receive. While another thread receives, or sends data
+    /// that must go first, the wire stays readable. Waiting for readability would then spin.
+    fn can_drive_recv(&mut self) -> bool {
+        let Some(permit) = self.machine.begin_background_recv() else { return false };
+        drop(self.machine.handle_recv_event(permit, RecvEvent::Cancelled, clock::now()));
+        true
+    }
+}

@@ -1,0 +1,255 @@
+//! Upgrades a socket to TLS: its connection passes to a new socket. No byte received before the upgrade can be taken
+//! for one received after it.
+//!
+//! The steps are, in order:
+//!
+//! 1. Check the state, so that misuse changes nothing.
+//! 2. Take the writing turn, after the writes that began earlier.
+//! 3. Tell the machine. From then on no thread receives, and a reader leaves the wire.
+//! 4. Peek at the wire once. The peer has nothing to send before it has seen the ClientHello. So any byte there was
+//!    injected, or belongs to plaintext that the program should have read.
+//! 5. Pass the connection to the new socket.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::driver::connection::actions::ActionSet;
+use crate::driver::connection::{Connection, ConnectionState, StateGuard, UpgradeConfig};
+use crate::driver::event_loop::{self, REGISTRATION_IS_PERMANENT};
+use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::sys::clock;
+use crate::driver::sys::errno::fault_from_io;
+use crate::driver::sys::sync::mio;
+use crate::driver::sys::wire::{EofKind, Wire, would_block_error};
+use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
+use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
+use crate::tls::TlsOptions;
+
+impl Connection {
+    /// Upgrades with the given settings, or else with those of the socket's options.
+    pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Connection>> {
+        self.check_process()?;
+        event_loop::check_may_block()?;
+        let Some(config) = self.upgrade_config() else {
+            let mode = self.mode();
+            return Err(invalid_state(format!(
+                "cannot upgrade: secure_transport is {mode}, and must be starttls"
+            )));
+        };
+        let begun = clock::now();
+        let deadline = config.connect_timeout.and_then(|limit| begun.checked_add(limit));
+        // Misuse is reported before invalid options.
+        drop(self.check_upgradable(self.state())?);
+        let setup = TlsSetup::new(tls.unwrap_or(&config.tls), self.requested().hostname())?;
+        self.fail_on_panic(|| self.upgrade(config, &setup, deadline))
+    }
+
+    fn upgrade(
+        self: &Arc<Self>,
+        config: &UpgradeConfig,
+        setup: &TlsSetup,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Connection>> {
+        let state = self.acquire_for_upgrade(deadline)?;
+        let mut state = self.handle_input(state, Input::StartTls);
+        let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
+        while awaits_reader
+            && state.machine.is_upgrade_pending()
+            && !state.machine.is_idle_for_upgrade()
+        {
+            // A reader leaves the wire now.
+            state = self.wait_changed(state, None);
+        }
+        if state.machine.is_upgrade_pending() {
+            state = self.check_no_plaintext(state);
+            if planted!(UpgradesTwice) {
+                return Ok(self.transfer(state, config, setup, deadline));
+            }
+        }
+        if state.machine.is_upgrade_pending() {
+            return Ok(self.transfer(state, config, setup, deadline));
+        }
+        let error = match state.machine.upgrade_error() {
+            Some(reason) => state.upgrade_error(reason),
+            None => state.error_for(Fault::Closed),
+        };
+        self.release_upgrade(state);
+        Err(error)
+    }
+
+    /// Takes the writing turn, after the connection is established and the earlier writes have ended.
+    fn acquire_for_upgrade(&self, deadline: Option<Instant>) -> Result<StateGuard<'_>> {
+        let mut state = self.check_upgradable(self.state())?;
+        state.upgrading = true;
+        loop {
+            if let Some(reason) = state.machine.upgrade_error() {
+                let error = state.upgrade_error(reason);
+                state.upgrading = false;
+                self.notify_waiters(&state);
+                return Err(error);
+            }
+            let free = !state.send.turn_held || planted!(UpgradesTwice);
+            if !state.is_opening() && free && state.writers_waiting == 0 {
+                state.send.turn_held = true;
+                return Ok(state);
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                state.upgrading = false;
+                self.notify_waiters(&state);
+                let step = state.machine.step().unwrap_or(Step::Handshake);
+                return Err(Error::timed_out_call(TimerKind::Upgrade).during(step));
+            }
+            state = self.wait_changed(state, left);
+        }
+    }
+
+    fn check_upgradable<'a>(&self, state: StateGuard<'a>) -> Result<StateGuard<'a>> {
+        if state.upgrading && !planted!(UpgradesTwice) {
+            return Err(invalid_state("cannot upgrade: another thread is upgrading the socket"));
+        }
+        match state.machine.upgrade_error() {
+            Some(reason) => Err(state.misuse_error(reason)),
+            None => Ok(state),
+        }
+    }
+
+    /// Releases the writing turn.
+    fn release_upgrade(&self, mut state: StateGuard<'_>) {
+        state.upgrading = false;
+        state.send.turn_held = false;
+        self.notify_waiters(&state);
+    }
+
+    /// Peeks at the wire, which neither direction uses now.
+    fn check_no_plaintext<'a>(self: &'a Arc<Self>, state: StateGuard<'a>) -> StateGuard<'a> {
+        let wire = state.wire.cloned().expect("an open connection has a wire");
+        drop(state);
+        let found = loop {
+            match wire.peek() {
+                Ok(0) => {
+                    break match wire.classify_eof() {
+                        EofKind::Fin => Some(Input::WireEof),
+                        EofKind::HangUp => Some(Input::WireFailed(Fault::Reset(None))),
+                        EofKind::Error(fault) => Some(Input::WireFailed(fault)),
+                    };
+                }
+                Ok(_) => break Some(Input::UnexpectedPlaintext),
+                Err(error) if error.kind() == would_block_error().kind() => break None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Even if the wire may be intact: only a wire that is known to be clean is passed on.
+                Err(error) => break Some(Input::WireFailed(fault_from_io(&error))),
+            }
+        };
+        let state = self.state();
+        let state = match found {
+            Some(input) => self.handle_input(state, input),
+            None => state,
+        };
+        self.drop_wire_if_last(state, wire)
+    }
+
+    /// Passes the connection to a new socket.
+    fn transfer(
+        self: &Arc<Self>,
+        mut state: StateGuard<'_>,
+        config: &UpgradeConfig,
+        setup: &TlsSetup,
+        deadline: Option<Instant>,
+    ) -> Arc<Connection> {
+        let now = clock::now();
+        let actions = ActionSet::collect(state.machine.handle(Input::UpgradeReady, now));
+        let mut upgraded =
+            ConnectionState::new(Machine::upgrade(&config.config, setup, deadline, now));
+        let wire = state.wire.take();
+        if let Some(wire) = &wire {
+            upgraded.wire.attach(Arc::clone(wire));
+        }
+        upgraded.is_tls = true;
+        upgraded.info = state.info.clone();
+        upgraded.set_call_limits(state.call_limits());
+        // The slot passes to the new socket as well.
+        let slot = state.slot.take();
+        let totals = state.totals();
+        upgraded.slot = slot;
+        let token = state.token.take();
+        let idle_slot = state.take_idle_slot();
+        state.upgrading = false;
+        state.send.turn_held = false;
+        // From here on the new socket gives the slot back, whatever happens.
+        let upgraded = self.new_upgraded(upgraded);
+        drop(self.apply(state, actions));
+        let socket = Arc::downgrade(&upgraded);
+        let ends = slot.is_some_and(|slot| self.registry().transfer(slot, totals, socket));
+        if let Ok(loop_handle) = LoopHandle::get() {
+            if let Some(idle_slot) = idle_slot {
+                loop_handle.idle_list().remove(idle_slot, self);
+            }
+            if let (Some(token), Some(wire)) = (token, &wire) {
+                transfer_token(loop_handle, token, wire, &upgraded);
+            }
+        }
+        upgraded.fail_on_panic(|| {
+            let mut state = upgraded.state();
+            let actions = ActionSet::collect(state.machine.start(now));
+            drop(upgraded.apply(state, actions));
+            if ends {
+                // The scope or the connector has ended since.
+                upgraded.begin_close();
+            }
+        });
+        upgraded
+    }
+}
+
+fn transfer_token(
+    loop_handle: &LoopHandle,
+    token: mio::Token,
+    wire: &Wire,
+    upgraded: &Arc<Connection>,
+) {
+    if REGISTRATION_IS_PERMANENT {
+        loop_handle.post(Command::TransferToken(token, Arc::clone(upgraded)), Urgency::Now);
+    } else {
+        wire.deregister(loop_handle.registry());
+        loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
+    }
+}
+
+impl ConnectionState {
+    /// Returns the error of an upgrade that could not even begin.
+    fn misuse_error(&self, reason: UpgradeError) -> Error {
+        invalid_state(match reason {
+            UpgradeError::AlreadyTls => "cannot upgrade: the connection uses TLS already",
+            UpgradeError::Upgraded => "cannot upgrade: the socket was upgraded already",
+            UpgradeError::HalfClosed => "cannot upgrade: the write side is closed",
+            UpgradeError::ReadCancelled => "cannot upgrade: reading was cancelled",
+            UpgradeError::Closed => "cannot upgrade: this side has closed the socket",
+            UpgradeError::PeerEnded | UpgradeError::Failed(_) => return self.upgrade_error(reason),
+        })
+    }
+
+    /// Returns the error of an upgrade that was waiting.
+    fn upgrade_error(&self, reason: UpgradeError) -> Error {
+        match reason {
+            UpgradeError::Closed => self.error_for(match self.machine.outcome() {
+                Some(Err(fault)) => fault,
+                Some(Ok(())) | None => Fault::Closed,
+            }),
+            UpgradeError::PeerEnded => Error::with_message(
+                ErrorKind::Closed,
+                "cannot upgrade: the peer has closed its write side",
+            ),
+            UpgradeError::Failed(fault) => self.error_for(fault),
+            UpgradeError::AlreadyTls
+            | UpgradeError::Upgraded
+            | UpgradeError::HalfClosed
+            | UpgradeError::ReadCancelled => self.misuse_error(reason),
+        }
+    }
+}
+
+fn invalid_state(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::with_message(ErrorKind::InvalidState, message)
+}

@@ -1,0 +1,51 @@
+//! The descriptor of a connection, for options and queries that the crate does not offer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::wire::Wire;
+use crate::driver::connection::Connection;
+
+/// A connection's descriptor, which it lends through `AsFd`, or through `AsSocket` on Windows.
+/// [`Socket::descriptor`](crate::Socket::descriptor) returns it.
+///
+/// Use it to query or set socket options such as `TCP_INFO`, `SO_MARK` or `SO_INCOMING_CPU`. Do not receive, send, shut
+/// down or close through it: that takes data or EOF from the socket's readers and writers, and it breaks TLS. Do not
+/// rely on its blocking mode, which the crate changes as needed. Do not register it with an event queue. A duplicate
+/// may be registered, but a read of the socket may just have consumed the readiness that it reports.
+///
+/// The descriptor is closed when both the socket and this value have released it. Until then its number is not reused.
+/// The socket still ends the connection at its own time, and the peer sees that.
+#[derive(Clone)]
+pub struct Descriptor {
+    #[cfg_attr(sockeye_shuttle, expect(dead_code, reason = "the model has no descriptors"))]
+    wire: Arc<Wire>,
+}
+
+impl Connection {
+    pub(crate) fn descriptor(&self) -> Option<Descriptor> {
+        let state = self.try_state()?;
+        let wire = state.wire.cloned()?;
+        Some(Descriptor { wire })
+    }
+}
+
+#[cfg(all(unix, not(sockeye_shuttle)))]
+impl std::os::fd::AsFd for Descriptor {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.wire.stream().as_fd()
+    }
+}
+
+#[cfg(windows)]
+impl std::os::windows::io::AsSocket for Descriptor {
+    fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+        self.wire.stream().as_socket()
+    }
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Descriptor").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,218 @@
+//! Maps errno values to their meaning: a failure of the connection, or only of one system call.
+//!
+//! The arguments of the crate's system calls are valid: slices are bounded, and flags and options are fixed. So an
+//! errno that could be about the arguments has only the meaning in this table:
+//!
+//! | errno | call | means |
+//! |---|---|---|
+//! | EINTR | all | make the call again |
+//! | EAGAIN, EWOULDBLOCK | recv, send | wait |
+//! | EFAULT | recv, send | this call: the caller's memory is gone, for example because a mapped file was truncated |
+//! | EMSGSIZE | recv, send | this call: the length, which does not matter to a stream |
+//! | ENOBUFS, ENOMEM | recv, send, getsockopt | this call: memory is short for a moment |
+//! | EINVAL | recv, send | the connection is lost: the kernel gave up, and this was the last error on the path |
+//! | ECONNRESET, ECONNABORTED, EPIPE | recv, send | a reset |
+//! | ETIMEDOUT, errors from ICMP and routing | recv, send | the connection is lost |
+//! | any other | recv, send | the connection: its descriptor cannot be used |
+//! | any | poll | nothing: the caller waits for the event loop, which uses epoll |
+//! | any | getsockopt, if it fails itself | nothing, unless the rows above say that it is the connection |
+//! | any | shutdown, setsockopt of a timeout, fcntl | nothing: the next recv or send reports a broken connection |
+//! | EINTR, EINPROGRESS | connect | the attempt is in progress |
+//! | EMFILE, ENFILE, ENOBUFS, ENOMEM | socket, connect | this side lacks a resource: retried, and the address is not blamed |
+//! | any other | socket, bind, connect | the attempt failed |
+//! | any | epoll\_ctl | retried later, unless a caller waits for the event loop: it would wait forever |
+
+use std::io;
+
+use crate::error::Fault;
+
+/// The meaning of a failed receive or send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// A signal interrupted the call. Make it again.
+    Interrupted,
+    /// The call would block.
+    WouldBlock,
+    /// Only this call failed, because of its arguments or for lack of memory. The connection is intact.
+    Call(Fault),
+    /// The connection failed.
+    Connection(Fault),
+}
+
+/// Classifies the failure of a system call on an established connection.
+#[cold]
+pub(crate) fn classify(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::Interrupted => Failure::Interrupted,
+        io::ErrorKind::WouldBlock => Failure::WouldBlock,
+        _ if is_call_error(os_code(error)) => Failure::Call(Fault::Io(os_code(error))),
+        _ => Failure::Connection(fault_from_io(error)),
+    }
+}
+
+/// Returns the fault for an error of an established connection.
+pub(crate) fn fault_from_io(error: &io::Error) -> Fault {
+    let code = os_code(error);
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => Fault::Reset(Some(code)),
+        io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => Fault::Lost(code),
+        _ if is_path_error(code) => Fault::Lost(code),
+        _ => Fault::Io(code),
+    }
+}
+
+/// Returns the fault for a failed attempt. If this side lacks a resource, the fault is `Io` and does not blame the
+/// address.
+pub(crate) fn fault_from_connect(error: &io::Error) -> Fault {
+    let code = os_code(error);
+    if is_resource_exhaustion(code) { Fault::Io(code) } else { Fault::Connect(code) }
+}
+
+/// Returns whether connect(2) failed although the attempt is in progress. An interrupted connect continues
+/// asynchronously.
+pub(crate) fn is_in_progress(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let in_progress = error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
+    #[cfg(not(unix))]
+    let in_progress = error.kind() == io::ErrorKind::WouldBlock;
+    in_progress || error.kind() == io::ErrorKind::Interrupted
+}
+
+/// Returns whether the pending error means a reset after the peer's FIN. Linux reports EPIPE for that.
+pub(crate) fn is_reset_after_eof(latched: &io::Error) -> bool {
+    cfg!(target_os = "linux") && latched.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Returns the errno of an error, or 0 if it did not come from a system call.
+pub(crate) fn os_code(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or_default()
+}
+
+#[cfg(unix)]
+fn is_one_of(code: i32, errnos: &[rustix::io::Errno]) -> bool {
+    errnos.iter().any(|errno| errno.raw_os_error() == code)
+}
+
+#[cfg(unix)]
+fn is_call_error(code: i32) -> bool {
+    use rustix::io::Errno;
+    is_one_of(code, &[Errno::FAULT, Errno::MSGSIZE, Errno::NOBUFS, Errno::NOMEM])
+}
+
+/// `ERROR_NOT_ENOUGH_MEMORY`, `WSAEFAULT`, `WSAEMSGSIZE`, `WSAENOBUFS`.
+#[cfg(not(unix))]
+fn is_call_error(code: i32) -> bool {
+    matches!(code, 8 | 10_014 | 10_040 | 10_055)
+}
+
+/// Returns whether an errno reports an error on the path to the peer. When retransmission gives up, the kernel reports
+/// the last ICMP or routing error instead of ETIMEDOUT. No call on an established connection fails with these
+/// otherwise.
+#[cfg(unix)]
+fn is_path_error(code: i32) -> bool {
+    use rustix::io::Errno;
+    let heard = [
+        Errno::CONNREFUSED,
+        Errno::ACCESS,
+        Errno::INVAL,
+        Errno::NETDOWN,
+        Errno::HOSTDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+    ];
+    is_one_of(code, &heard)
+}
+
+#[cfg(not(unix))]
+fn is_path_error(_code: i32) -> bool {
+    false
+}
+
+/// Returns whether an errno says that this side lacks a resource.
+#[cfg(unix)]
+pub(crate) fn is_resource_exhaustion(code: i32) -> bool {
+    use rustix::io::Errno;
+    is_one_of(code, &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS])
+}
+
+/// `ERROR_NOT_ENOUGH_MEMORY`, `WSAEMFILE`, `WSAENOBUFS`.
+#[cfg(not(unix))]
+pub(crate) fn is_resource_exhaustion(code: i32) -> bool {
+    matches!(code, 8 | 10_024 | 10_055)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn recv_and_send_errnos_concern_either_the_call_or_the_connection() {
+        let connection = |fault: fn(i32) -> Fault| {
+            move |errno: Errno| Failure::Connection(fault(errno.raw_os_error()))
+        };
+        let call = |errno: Errno| Failure::Call(Fault::Io(errno.raw_os_error()));
+        check(&[Errno::INTR], |_| Failure::Interrupted);
+        check(&[Errno::AGAIN, Errno::WOULDBLOCK], |_| Failure::WouldBlock);
+        check(&[Errno::FAULT, Errno::MSGSIZE, Errno::NOBUFS, Errno::NOMEM], call);
+        check(
+            &[Errno::CONNRESET, Errno::CONNABORTED, Errno::PIPE],
+            connection(|code| Fault::Reset(Some(code))),
+        );
+        check(
+            &[
+                Errno::TIMEDOUT,
+                Errno::HOSTUNREACH,
+                Errno::NETUNREACH,
+                Errno::NETDOWN,
+                Errno::HOSTDOWN,
+                Errno::CONNREFUSED,
+                Errno::ACCESS,
+                Errno::INVAL,
+                Errno::PROTO,
+                Errno::NOPROTOOPT,
+                Errno::OPNOTSUPP,
+            ],
+            connection(Fault::Lost),
+        );
+        check(
+            &[Errno::BADF, Errno::NOTSOCK, Errno::NOTCONN, Errno::IO, Errno::PERM],
+            connection(Fault::Io),
+        );
+    }
+
+    #[test]
+    fn an_interrupted_connect_is_in_progress_and_a_missing_descriptor_does_not_blame_the_address() {
+        let error = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        for (errno, pending) in [
+            (Errno::INPROGRESS, true),
+            (Errno::INTR, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::MFILE, false),
+        ] {
+            assert_eq!(is_in_progress(&error(errno)), pending, "{errno:?}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let code = errno.raw_os_error();
+            assert_eq!(fault_from_connect(&error(errno)), Fault::Io(code), "{errno:?}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::INVAL, Errno::NETUNREACH, Errno::ADDRNOTAVAIL] {
+            let code = errno.raw_os_error();
+            assert_eq!(fault_from_connect(&error(errno)), Fault::Connect(code), "{errno:?}");
+        }
+    }
+
+    #[track_caller]
+    fn check(errnos: &[Errno], expected: impl Fn(Errno) -> Failure) {
+        for &errno in errnos {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(classify(&error), expected(errno), "{errno:?}");
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! A model of the kernel's sockets, which behave like those of Linux as far as the driver can tell.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+#[cfg(not(sockeye_condvar))]
+use std::os::fd::AsRawFd;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::task::Waker;
+
+use rustix::io::Errno;
+
+use super::mio::{Event, Interest, Token};
+use super::{call, wait, world};
+use crate::driver::connect::dial::{ALWAYS_PENDING, DialResult};
+use crate::driver::sys::wire::Wire;
+use crate::error::Fault;
+use crate::options::TcpOptions;
+
+/// How the peer responds to a connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reachability {
+    /// The connection is established at once, as on loopback.
+    #[default]
+    Immediate,
+    /// The connection is established by [`Peer::complete_connect`].
+    Deferred,
+    /// Like `Immediate`, and at most this number of bytes can be in flight to the peer.
+    SendWindow(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct System {
+    pub(super) reachability: Reachability,
+    /// The sockets, indexed by descriptor.
+    sockets: Vec<ModelSocket>,
+    /// The number of sockets that have a [`Peer`].
+    accepted: usize,
+    registrations: Vec<Registration>,
+    /// The event loop's task, if it is blocked in poll.
+    pub(super) poller: Option<Waker>,
+    pub(super) waker: Token,
+    /// Whether the waker was woken since the last poll.
+    pub(super) woken: bool,
+    /// The tasks that wait for a descriptor to be opened or closed.
+    change_waiters: Vec<Waker>,
+}
+
+/// An edge-triggered registration as of epoll(7).
+#[derive(Debug)]
+struct Registration {
+    descriptor: RawFd,
+    token: Token,
+    interest: PollBits,
+    /// Whether an event happened since the last poll.
+    pending: bool,
+}
+
+/// The event flags of poll(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PollBits(u8);
+
+impl PollBits {
+    pub(super) const NOTHING: PollBits = PollBits(0);
+    pub(super) const IN: PollBits = PollBits(1);
+    pub(super) const OUT: PollBits = PollBits(2);
+    pub(super) const ERR: PollBits = PollBits(4);
+    pub(super) const HUP: PollBits = PollBits(8);
+    const ANYTHING: PollBits = PollBits(15);
+
+    pub(super) fn contains(self, other: PollBits) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn with(self, other: PollBits, on: bool) -> Self {
+        if on { PollBits(self.0 | other.0) } else { self }
+    }
+
+    /// Returns the flags that are reported for an interest. Errors and hang-ups are always reported.
+    pub(super) fn reported(self, interest: PollBits) -> Self {
+        PollBits(self.0 & interest.with(PollBits::ERR, true).with(PollBits::HUP, true).0)
+    }
+}
+
+impl From<Interest> for PollBits {
+    fn from(interest: Interest) -> Self {
+        PollBits::NOTHING
+            .with(PollBits::IN, interest.is_readable())
+            .with(PollBits::OUT, interest.is_writable())
+    }
+}
+
+/// A connection as this side's kernel sees it.
+#[derive(Debug)]
+pub(super) struct ModelSocket {
+    /// The address that was dialled.
+    address: SocketAddr,
+    state: State,
+    incoming: VecDeque<u8>,
+    /// Whether the peer's FIN has arrived.
+    fin_received: bool,
+    /// Whether this side has sent FIN.
+    fin_sent: bool,
+    outgoing: Vec<u8>,
+    /// The maximum number of bytes in flight to the peer.
+    send_window: usize,
+    /// The pending error, which is reported once.
+    failure: Option<Errno>,
+    /// Whether a reset was sent to the peer.
+    reset: bool,
+    /// Whether a call found the send window full and must be notified when there is room.
+    send_window_full: bool,
+    /// Whether the descriptor is closed.
+    closed: bool,
+    pub(super) wakers: Vec<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Dialling,
+    Established,
+    /// The peer has reset the connection.
+    Reset,
+    /// This side has reset the connection.
+    Disconnected,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        System {
+            reachability: Reachability::Immediate,
+            sockets: Vec::new(),
+            accepted: 0,
+            registrations: Vec::new(),
+            poller: None,
+            waker: Token(usize::MAX),
+            woken: false,
+            change_waiters: Vec::new(),
+        }
+    }
+}
+
+impl System {
+    fn dial(&mut self, address: SocketAddr) -> RawFd {
+        let (state, send_window) = match self.reachability {
+            Reachability::Immediate => (State::Established, usize::MAX),
+            Reachability::Deferred => (State::Dialling, usize::MAX),
+            Reachability::SendWindow(send_window) => (State::Established, send_window),
+        };
+        self.sockets.push(ModelSocket {
+            address,
+            state,
+            incoming: VecDeque::new(),
+            fin_received: false,
+            fin_sent: false,
+            outgoing: Vec::new(),
+            send_window,
+            failure: None,
+            reset: false,
+            send_window_full: false,
+            closed: false,
+            wakers: Vec::new(),
+        });
+        self.changed();
+        RawFd::try_from(self.sockets.len() - 1).expect("a run opens few descriptors")
+    }
+
+    pub(super) fn socket(&mut self, descriptor: RawFd) -> &mut ModelSocket {
+        &mut self.sockets[usize::try_from(descriptor).expect("a descriptor is an index")]
+    }
+
+    /// Wakes the tasks that wait for this descriptor, and marks its registrations.
+    fn signal(&mut self, descriptor: RawFd, what: PollBits) {
+        let socket = self.socket(descriptor);
+        socket.wakers.drain(..).for_each(Waker::wake);
+        for registration in &mut self.registrations {
+            if registration.descriptor == descriptor
+                && what.reported(registration.interest) != PollBits::NOTHING
+            {
+                registration.pending = true;
+            }
+        }
+        if self.registrations.iter().any(|registration| registration.pending) {
+            self.wake_loop();
+        }
+    }
+
+    pub(super) fn wake_loop(&mut self) {
+        if let Some(poller) = self.poller.take() {
+            poller.wake();
+        }
+    }
+
+    fn changed(&mut self) {
+        self.change_waiters.drain(..).for_each(Waker::wake);
+    }
+
+    /// Wakes `waker` when a descriptor is opened or closed.
+    pub(super) fn watch_changes(&mut self, waker: &Waker) {
+        self.change_waiters.push(waker.clone());
+    }
+
+    /// Returns whether every descriptor is closed.
+    pub(super) fn is_fully_closed(&self) -> bool {
+        self.sockets.iter().all(|socket| socket.closed)
+    }
+
+    // ------------------------------------------------------------- calls of the event loop
+
+    pub(super) fn register(
+        &mut self,
+        descriptor: RawFd,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        if self.registrations.iter().any(|registration| registration.descriptor == descriptor) {
+            return Err(Errno::EXIST.into());
+        }
+        let interest = interest.into();
+        self.registrations.push(Registration { descriptor, token, interest, pending: true });
+        self.wake_loop();
+        Ok(())
+    }
+
+    #[cfg(not(sockeye_condvar))]
+    pub(super) fn reregister(
+        &mut self,
+        descriptor: RawFd,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.deregister(descriptor);
+        self.register(descriptor, token, interest)
+    }
+
+    pub(super) fn deregister(&mut self, descriptor: RawFd) {
+        self.registrations.retain(|registration| registration.descriptor != descriptor);
+    }
+
+    pub(super) fn take_events(&mut self, events: &mut Vec<Event>) {
+        for registration in &mut self.registrations {
+            if std::mem::take(&mut registration.pending) {
+                let index =
+                    usize::try_from(registration.descriptor).expect("a descriptor is an index");
+                let happened = self.sockets[index].poll_bits().reported(registration.interest);
+                if happened != PollBits::NOTHING {
+                    events.push(Event { token: registration.token, bits: happened });
+                }
+            }
+        }
+        if std::mem::take(&mut self.woken) {
+            events.push(Event { token: self.waker, bits: PollBits::IN });
+        }
+    }
+
+    // ------------------------------------------------------------- calls on a descriptor
+
+    fn disconnect(&mut self, descriptor: RawFd) {
+        let socket = self.socket(descriptor);
+        match socket.state {
+            State::Dialling => {}
+            State::Established => socket.reset = true,
+            State::Reset | State::Disconnected => return,
+        }
+        socket.state = State::Disconnected;
+        socket.failure = Some(Errno::CONNRESET);
+        socket.incoming.clear();
+        self.signal(descriptor, PollBits::ANYTHING);
+    }
+
+    fn close(&mut self, descriptor: RawFd) {
+        self.deregister(descriptor);
+        let socket = self.socket(descriptor);
+        socket.closed = true;
+        if socket.state == State::Established {
+            if socket.incoming.is_empty() {
+                socket.fin_sent = true;
+            } else {
+                socket.reset = true;
+            }
+        }
+        self.signal(descriptor, PollBits::ANYTHING);
+        self.changed();
+    }
+}
+
+impl ModelSocket {
+    fn peer_saw(&self) -> Option<PeerSaw> {
+        match (self.fin_sent, self.reset) {
+            (_, true) => Some(PeerSaw::Reset),
+            (true, false) => Some(PeerSaw::Fin),
+            (false, false) => None,
+        }
+    }
+
+    pub(super) fn poll_bits(&mut self) -> PollBits {
+        let reset = self.state == State::Reset;
+        let gone = reset || self.state == State::Disconnected;
+        let established = self.state == State::Established;
+        let has_room = self.outgoing.len() < self.send_window;
+        self.send_window_full |= established && !has_room;
+        PollBits::NOTHING
+            .with(PollBits::IN, !self.incoming.is_empty() || self.fin_received || reset)
+            .with(PollBits::OUT, gone || established && (has_room || self.fin_sent))
+            .with(PollBits::ERR, self.failure.is_some())
+            .with(PollBits::HUP, gone || self.fin_sent && self.fin_received)
+    }
+
+    fn recv(&mut self, buf: &mut [u8], takes: bool) -> io::Result<usize> {
+        let bytes = self.incoming.len().min(buf.len());
+        if bytes > 0 {
+            buf.iter_mut().zip(&self.incoming).for_each(|(to, from)| *to = *from);
+            if takes {
+                self.incoming.drain(..bytes);
+            }
+            return Ok(bytes);
+        }
+        if self.fin_received {
+            return Ok(0);
+        }
+        if let Some(failure) = self.failure.take() {
+            return Err(failure.into());
+        }
+        match self.state {
+            State::Reset => Ok(0),
+            State::Disconnected => Err(Errno::NOTCONN.into()),
+            State::Dialling | State::Established => Err(Errno::AGAIN.into()),
+        }
+    }
+
+    fn send(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure.into());
+        }
+        match self.state {
+            State::Established if !self.fin_sent => {}
+            State::Dialling => return Err(Errno::AGAIN.into()),
+            _ => return Err(Errno::PIPE.into()),
+        }
+        let bytes = buf.len().min(self.send_window - self.outgoing.len());
+        if bytes == 0 {
+            self.send_window_full = true;
+            return Err(Errno::AGAIN.into());
+        }
+        self.outgoing.extend_from_slice(&buf[..bytes]);
+        Ok(bytes)
+    }
+}
+
+// ----------------------------------------------------------------- the driver's side
+
+/// A model of mio's `TcpStream`.
+#[derive(Debug)]
+pub(crate) struct TcpStream(pub(super) RawFd);
+
+/// Connects to the only peer there is.
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as the driver's own dial")]
+pub(crate) fn dial(address: SocketAddr, _options: &TcpOptions) -> Result<DialResult, Fault> {
+    let (descriptor, reachability) = call(|system| (system.dial(address), system.reachability));
+    let wire = Arc::new(Wire::new(TcpStream(descriptor)));
+    // As in the driver's own `dial`: the event loop must register a wire before it is shared.
+    let alone = cfg!(sockeye_condvar);
+    let pending = alone || ALWAYS_PENDING || reachability == Reachability::Deferred;
+    Ok(if pending { DialResult::Pending(wire) } else { DialResult::Connected(wire) })
+}
+
+impl TcpStream {
+    pub(crate) fn from_std(_stream: std::net::TcpStream) -> Self {
+        unreachable!("the model creates its own streams")
+    }
+
+    pub(crate) fn shutdown(&self, _how: std::net::Shutdown) -> io::Result<()> {
+        call(|system| {
+            let socket = system.socket(self.0);
+            if socket.state != State::Established {
+                return Err(Errno::NOTCONN.into());
+            }
+            socket.fin_sent = true;
+            system.signal(self.0, PollBits::ANYTHING);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(call(|system| system.socket(self.0).failure.take()).map(io::Error::from))
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match call(|system| system.socket(self.0).state) {
+            State::Established => Ok(call(|system| system.socket(self.0).address)),
+            State::Dialling | State::Reset | State::Disconnected => Err(Errno::NOTCONN.into()),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)))
+    }
+
+    pub(crate) fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        call(|system| system.socket(self.0).recv(buf, false))
+    }
+
+    pub(crate) fn is_hung_up(&self) -> bool {
+        call(|system| system.socket(self.0).poll_bits().contains(PollBits::HUP))
+    }
+
+    /// Resets the connection, as connect(2) to `AF_UNSPEC` does.
+    pub(crate) fn reset(&self) {
+        call(|system| system.disconnect(self.0));
+    }
+}
+
+#[cfg(sockeye_condvar)]
+impl super::mio::event::Source for TcpStream {
+    fn register(
+        &mut self,
+        _registry: &super::mio::Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        call(|system| system.register(self.0, token, interest))
+    }
+}
+
+#[cfg(not(sockeye_condvar))]
+impl AsRawFd for TcpStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl io::Read for &TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        call(|system| system.socket(self.0).recv(buf, true))
+    }
+}
+
+impl io::Write for &TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        call(|system| {
+            let sent = system.socket(self.0).send(buf)?;
+            system.signal(self.0, PollBits::NOTHING);
+            Ok(sent)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        call(|system| system.close(self.0));
+    }
+}
+
+// ----------------------------------------------------------------- the peer's side
+
+/// The peer of a connection, with its kernel.
+#[derive(Debug)]
+pub struct Peer(RawFd);
+
+/// How the socket ended the connection, as seen by the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerSaw {
+    /// The socket sent FIN.
+    Fin,
+    /// The socket sent a reset.
+    Reset,
+}
+
+impl Peer {
+    /// Waits for the next connection and accepts it.
+    #[must_use]
+    pub fn accept() -> Self {
+        wait(|world, waker| {
+            let system = &mut world.system;
+            if system.accepted < system.sockets.len() {
+                system.accepted += 1;
+                return Some(Peer(
+                    RawFd::try_from(system.accepted - 1).expect("a run opens few descriptors"),
+                ));
+            }
+            system.watch_changes(waker);
+            None
+        })
+    }
+
+    /// Returns the address that was dialled.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        world().system.socket(self.0).address
+    }
+
+    /// Establishes the connection if it is still being dialled.
+    pub fn complete_connect(&self) {
+        call(|system| {
+            let socket = system.socket(self.0);
+            if socket.state == State::Dialling {
+                socket.state = State::Established;
+                system.signal(self.0, PollBits::ANYTHING);
+            }
+        });
+    }
+
+    /// Sends bytes. The receive buffer is unlimited.
+    pub fn send(&self, bytes: &[u8]) {
+        call(|system| {
+            let socket = system.socket(self.0);
+            if socket.state != State::Established {
+                return;
+            }
+            if socket.closed {
+                socket.reset = true;
+                return;
+            }
+            socket.incoming.extend(bytes);
+            system.signal(self.0, PollBits::IN);
+        });
+    }
+
+    /// Sends FIN.
+    pub fn end(&self) {
+        call(|system| {
+            let socket = system.socket(self.0);
+            if socket.state == State::Established {
+                socket.fin_received = true;
+                system.signal(self.0, PollBits::ANYTHING);
+            }
+        });
+    }
+
+    /// Sends a reset.
+    pub fn reset(&self) {
+        call(|system| {
+            let socket = system.socket(self.0);
+            if socket.state == State::Established {
+                let after_end = socket.fin_received;
+                socket.failure = Some(if after_end { Errno::PIPE } else { Errno::CONNRESET });
+                socket.state = State::Reset;
+                system.signal(self.0, PollBits::ANYTHING);
+            }
+        });
+    }
+
+    /// Takes the received bytes, which makes room in the send window.
+    #[must_use]
+    pub fn take(&self) -> Vec<u8> {
+        call(|system| {
+            let socket = system.socket(self.0);
+            let taken = std::mem::take(&mut socket.outgoing);
+            if std::mem::take(&mut socket.send_window_full) {
+                system.signal(self.0, PollBits::OUT);
+            }
+            taken
+        })
+    }
+
+    /// Waits for at least one byte and takes the received bytes.
+    #[must_use]
+    pub fn wait_bytes(&self) -> Vec<u8> {
+        self.wait(|socket| !socket.outgoing.is_empty());
+        self.take()
+    }
+
+    /// Takes all bytes up to the end of the connection.
+    #[must_use]
+    pub fn wait_eof(&self) -> (Vec<u8>, PeerSaw) {
+        let mut taken = Vec::new();
+        loop {
+            let (bytes, peer_saw) = self.wait_any();
+            taken.extend(bytes);
+            if let Some(peer_saw) = peer_saw {
+                return (taken, peer_saw);
+            }
+        }
+    }
+
+    /// Waits for bytes or for the end, and takes both. The end is returned with the last bytes.
+    #[must_use]
+    pub fn wait_any(&self) -> (Vec<u8>, Option<PeerSaw>) {
+        self.wait(|socket| !socket.outgoing.is_empty() || socket.peer_saw().is_some());
+        let taken = self.take();
+        let peer_saw = call(|system| {
+            let socket = system.socket(self.0);
+            socket.peer_saw().filter(|_| socket.outgoing.is_empty())
+        });
+        (taken, peer_saw)
+    }
+
+    /// Returns how the socket has ended the connection, if it has.
+    #[must_use]
+    pub fn peer_saw(&self) -> Option<PeerSaw> {
+        world().system.socket(self.0).peer_saw()
+    }
+
+    fn wait(&self, ready: impl Fn(&ModelSocket) -> bool) {
+        wait(|world, waker| {
+            let socket = world.system.socket(self.0);
+            if ready(socket) {
+                return Some(());
+            }
+            socket.wakers.push(waker.clone());
+            None
+        });
+    }
+}

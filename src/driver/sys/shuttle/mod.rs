@@ -1,0 +1,130 @@
+//! A model of the layers below the driver: locks, threads, a clock, and the kernel with its sockets.
+//!
+//! It exists only with `--cfg sockeye_shuttle`. Threads are tasks of [shuttle](https://docs.rs/shuttle), of which one
+//! runs at a time. Shuttle chooses the next task at every lock, atomic operation, wait and system call, so a run can be
+//! steered and repeated. The driver is the real one, with its event loop. The differences to a real system are:
+//!
+//! - A system call takes effect at once, and other tasks may run before it. Sockets behave like those of Linux, as far
+//!   as the driver can tell. For example, an error is reported once, and closing with unread data sends a reset.
+//!   Readiness is edge-triggered in the event loop and level-triggered in a caller's poll(2).
+//! - Time stands still while any task can run. If none can, it jumps to the next instant for which a task waits.
+//!   [`pass_time`] advances it while other tasks run.
+//! - The platform tests (blocking receives), several addresses and name lookups are left out.
+
+mod kernel;
+pub(crate) mod mio;
+pub(crate) mod sync;
+mod time;
+#[cfg(not(sockeye_condvar))]
+mod wake_fd;
+
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use self::kernel::System;
+use crate::driver::event_loop::{self, LoopHandle};
+use crate::process::ForkMark;
+
+pub(crate) use self::kernel::dial;
+pub use self::kernel::{Peer, PeerSaw, Reachability};
+pub use self::time::{now, pass_time};
+#[cfg(not(sockeye_condvar))]
+pub(crate) use self::wake_fd::{WakeFd, poll_two};
+
+shuttle::lazy_static! {
+    static ref WORLD: Mutex<World> = Mutex::new(World::default());
+    static ref LOOP_HANDLE: LoopHandle = LoopHandle::new(&mio::Poll::new().expect("the model's poll never fails"))
+        .expect("the model's calls never fail");
+}
+
+/// The index of the task that advances time. Tasks are numbered in the order in which they start.
+pub const TIME: usize = 1;
+
+/// The state of one run. Its lock is held only while no other task can run.
+#[derive(Debug, Default)]
+struct World {
+    system: System,
+    time: time::Time,
+    /// Whether the body of the run has ended.
+    over: bool,
+}
+
+/// Performs one run: starts the event loop and runs `body`. Returns when every descriptor is closed and the event loop
+/// has no work left. If that never happens, shuttle reports a deadlock.
+pub fn run(body: impl FnOnce()) {
+    let time = shuttle::thread::Builder::new().name("time".to_owned()).spawn(time::run);
+    let poll = mio::Poll::new().expect("the model's poll never fails");
+    let event_loop = shuttle::thread::Builder::new().name("loop".to_owned()).spawn(move || {
+        event_loop::run(
+            poll,
+            &LOOP_HANDLE,
+            ForkMark::new().expect("there is memory for the fork handler"),
+        )
+    });
+    body();
+    wait(|world, waker| {
+        if world.system.is_fully_closed() {
+            return Some(());
+        }
+        world.system.watch_changes(waker);
+        None
+    });
+    loop_handle().workers().wait_idle();
+    world().over = true;
+    world().wake_all();
+    event_loop
+        .expect("the model always starts a thread")
+        .join()
+        .expect("a panic would have ended the run");
+    time.expect("the model always starts a thread")
+        .join()
+        .expect("a panic would have ended the run");
+}
+
+pub(crate) fn loop_handle() -> &'static LoopHandle {
+    &LOOP_HANDLE
+}
+
+/// Returns whether the event loop must end.
+pub(crate) fn is_over() -> bool {
+    world().over
+}
+
+/// Sets how the peers of all later connects behave.
+pub fn set_reachability(reachability: Reachability) {
+    world().system.reachability = reachability;
+}
+
+fn world() -> MutexGuard<'static, World> {
+    let world: &'static Mutex<World> = &WORLD;
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes a system call. Other tasks may run before it.
+fn call<R>(call: impl FnOnce(&mut System) -> R) -> R {
+    yield_point();
+    call(&mut world().system)
+}
+
+/// Lets the scheduler switch to another task.
+fn yield_point() {
+    shuttle::thread::sleep(Duration::ZERO);
+}
+
+/// Waits until `ready` returns a value. If it returns none, it must store the waker where it will be woken.
+fn wait<R>(mut ready: impl FnMut(&mut World, &std::task::Waker) -> Option<R>) -> R {
+    yield_point();
+    shuttle::future::block_on(poll_fn(|context| match ready(&mut world(), context.waker()) {
+        Some(result) => Poll::Ready(result),
+        None => Poll::Pending,
+    }))
+}
+
+impl World {
+    fn wake_all(&mut self) {
+        self.system.wake_loop();
+        self.time.wake();
+    }
+}

@@ -1,0 +1,519 @@
+//! One TCP stream: its descriptor and every system call on it.
+//!
+//! No call blocks, with one exception. On Linux the caller may ask for a receive that blocks in the kernel for at most
+//! a few milliseconds. The descriptor is then in blocking mode, and all other calls pass `MSG_DONTWAIT`.
+
+use std::io;
+use std::sync::Arc;
+
+use super::errno::{Failure, classify, fault_from_io, is_reset_after_eof, os_code};
+use super::io_bufs::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::mio;
+use super::sync::mio::net::TcpStream;
+use super::sync::mio::{Interest, Token};
+use crate::error::Fault;
+
+/// A TCP stream. The descriptor is closed when the last call on it has returned.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: TcpStream,
+    /// Whether the descriptor is in blocking mode.
+    blocking: AtomicBool,
+    /// Whether both sides had already ended, without an error, when the stream was adopted.
+    both_ended: bool,
+    /// Whether the stream was adopted. It may have failed since it was connected.
+    is_adopted: bool,
+}
+
+/// The meaning of a receive that returned 0 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EofKind {
+    /// The peer sent FIN.
+    Fin,
+    /// Both directions are closed. If this side has not sent FIN, that is a reset.
+    HangUp,
+    /// The connection failed.
+    Error(Fault),
+}
+
+/// The state of a connection as poll(2) shows it, without consuming data or the pending error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(target_os = "linux", not(sockeye_shuttle))),
+    expect(dead_code, reason = "only Linux reports it without consuming the error")
+)]
+pub(crate) enum PollStatus {
+    /// Neither FIN nor an error has arrived.
+    Quiet,
+    /// The peer sent FIN.
+    Fin,
+    /// Both directions are closed, or an error is pending.
+    Error,
+}
+
+/// The result of draining a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DrainResult {
+    /// The receive buffer is empty.
+    Empty,
+    /// The limit was reached, and there may be more bytes.
+    More,
+    /// The receive failed for a reason that says nothing about the connection, such as lack of memory.
+    Unable,
+    /// The peer sent FIN.
+    Eof,
+    /// The connection failed.
+    Failed(Fault),
+}
+
+impl Wire {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Wire { stream, blocking: AtomicBool::new(false), both_ended: false, is_adopted: false }
+    }
+
+    /// Wraps a stream that the caller connected. `ended` says that both sides had already ended, without an error.
+    pub(crate) fn adopted(stream: TcpStream, ended: bool) -> Self {
+        Wire { both_ended: ended, is_adopted: true, ..Wire::new(stream) }
+    }
+
+    /// Returns whether the caller connected this stream.
+    pub(crate) fn was_adopted(&self) -> bool {
+        self.is_adopted
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Receives available bytes.
+    pub(crate) fn recv(&self, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
+        calls::receive(&self.stream, bufs)
+    }
+
+    /// Receives available bytes. If `blocking`, waits for the first byte where the platform supports it. The wait takes
+    /// at most 4 ms to 20 ms, depending on the kernel's tick.
+    #[inline]
+    pub(crate) fn recv_maybe_blocking(
+        &self,
+        bufs: &mut RecvBufs<'_, '_>,
+        blocking: bool,
+    ) -> io::Result<usize> {
+        if !blocking {
+            return self.recv(bufs);
+        }
+        if self.blocking.load(Ordering::Relaxed) || self.enable_blocking_recv() {
+            return calls::recv_blocking(&self.stream, bufs);
+        }
+        Err(would_block_error())
+    }
+
+    /// Enables blocking receives where the platform supports them. Returns whether they are enabled.
+    #[cold]
+    fn enable_blocking_recv(&self) -> bool {
+        let can = calls::let_block(&self.stream).is_ok();
+        self.blocking.store(can, Ordering::Relaxed);
+        can
+    }
+
+    /// Sends as many bytes as the kernel's send buffer takes.
+    pub(crate) fn send(&self, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
+        calls::send(&self.stream, bufs)
+    }
+
+    /// Duplicates the descriptor.
+    #[cfg(all(unix, not(sockeye_shuttle)))]
+    pub(crate) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
+        Ok(socket2::SockRef::from(&self.stream).try_clone()?.into())
+    }
+
+    /// Sends FIN. Ignores errors, because a broken connection cannot send one.
+    pub(crate) fn shutdown_write(&self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Receives one byte with `MSG_PEEK`: `Ok(1)` for data, `Ok(0)` for EOF.
+    pub(crate) fn peek(&self) -> io::Result<usize> {
+        calls::peek(&self.stream)
+    }
+
+    /// Takes the pending error (`SO_ERROR`), which the kernel reports only once.
+    pub(crate) fn take_error(&self) -> Option<Fault> {
+        match self.stream.take_error() {
+            Ok(None) => None,
+            Ok(Some(error)) if is_reset_after_eof(&error) => {
+                Some(Fault::ResetAfterEnd(os_code(&error)))
+            }
+            Ok(Some(error)) => Some(fault_from_io(&error)),
+            Err(error) => match classify(&error) {
+                Failure::Connection(fault) => Some(fault),
+                Failure::Interrupted | Failure::WouldBlock | Failure::Call(_) => None,
+            },
+        }
+    }
+
+    /// Receives and drops at most about `max` bytes, and subtracts their number from `max`.
+    pub(crate) fn drain(&self, max: &mut usize) -> DrainResult {
+        // Usually there is nothing to drain, so the first try does without a large buffer.
+        match self.drain_with(&mut [0; 256], max, 1) {
+            DrainResult::More => self.drain_large(max),
+            drained => drained,
+        }
+    }
+
+    #[cold]
+    fn drain_large(&self, max: &mut usize) -> DrainResult {
+        self.drain_with(&mut [0; 16 * 1024], max, usize::MAX)
+    }
+
+    fn drain_with(&self, scratch: &mut [u8], max: &mut usize, times: usize) -> DrainResult {
+        for _ in 0..times {
+            if *max == 0 {
+                break;
+            }
+            match self.recv(&mut RecvBufs::One(scratch)) {
+                Ok(0) => return DrainResult::Eof,
+                Ok(bytes) => *max = max.saturating_sub(bytes),
+                Err(error) => match classify(&error) {
+                    Failure::WouldBlock => return DrainResult::Empty,
+                    Failure::Interrupted => {}
+                    Failure::Call(_) => return DrainResult::Unable,
+                    Failure::Connection(fault) => return DrainResult::Failed(fault),
+                },
+            }
+        }
+        DrainResult::More
+    }
+
+    /// Aborts an attempt that is no longer wanted, also for a forked process that has the same descriptor. An attempt
+    /// that has succeeded is left to close normally.
+    pub(crate) fn cancel_attempt(&self) {
+        if self.stream.peer_addr().is_err() {
+            self.reset();
+        }
+    }
+
+    /// Classifies a receive that returned 0 bytes. The kernel also returns 0 after a reset whose error another call has
+    /// consumed. After a plain FIN the write direction is still open. After a reset neither direction is.
+    pub(crate) fn classify_eof(&self) -> EofKind {
+        if !has_hung_up(&self.stream) {
+            return EofKind::Fin;
+        }
+        match self.take_error() {
+            Some(Fault::ResetAfterEnd(_)) => EofKind::Fin,
+            Some(fault) => EofKind::Error(fault),
+            None if self.both_ended => EofKind::Fin,
+            None => EofKind::HangUp,
+        }
+    }
+
+    /// Polls the connection while another thread may be in a receive. It does not take the pending error, which the
+    /// kernel reports only once.
+    pub(crate) fn poll_status(&self) -> PollStatus {
+        poll_status(&self.stream)
+    }
+
+    /// Sends a reset. Linux sends it at once, even if other threads are using the descriptor. Elsewhere it is sent when
+    /// the last of them drops the descriptor.
+    pub(crate) fn reset(&self) {
+        #[cfg(sockeye_shuttle)]
+        self.stream.reset();
+        #[cfg(not(sockeye_shuttle))]
+        reset(&self.stream);
+    }
+
+    /// Registers the descriptor edge-triggered. The first event reports the current state, and later events report
+    /// every change.
+    #[cfg(all(unix, not(sockeye_condvar)))]
+    pub(crate) fn register(
+        self: &mut Arc<Self>,
+        registry: &mio::Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        use mio::event::Source;
+        use std::os::fd::AsRawFd;
+        let descriptor = self.stream.as_raw_fd();
+        let mut source = mio::unix::SourceFd(&descriptor);
+        match source.register(registry, token, interest) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                source.reregister(registry, token, interest)
+            }
+            result => result,
+        }
+    }
+
+    #[cfg(all(unix, not(sockeye_condvar)))]
+    pub(crate) fn deregister(&self, registry: &mio::Registry) {
+        use mio::event::Source;
+        use std::os::fd::AsRawFd;
+        let descriptor = self.stream.as_raw_fd();
+        let _ = mio::unix::SourceFd(&descriptor).deregister(registry);
+    }
+
+    /// Registers the stream for both directions, once and before it is shared, because mio needs `&mut` here. A call
+    /// that would block rearms the registration.
+    #[cfg(not(all(unix, not(sockeye_condvar))))]
+    pub(crate) fn register(
+        self: &mut Arc<Self>,
+        registry: &mio::Registry,
+        token: Token,
+        _interest: Interest,
+    ) -> io::Result<()> {
+        match Arc::get_mut(self) {
+            Some(wire) => {
+                use mio::event::Source;
+                let both = Interest::READABLE | Interest::WRITABLE;
+                wire.stream.register(registry, token, both)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Does nothing: closing the descriptor removes the registration.
+    #[cfg(not(all(unix, not(sockeye_condvar))))]
+    pub(crate) fn deregister(&self, _registry: &mio::Registry) {}
+}
+
+/// System calls whose flags decide whether they block, and that never raise SIGPIPE.
+#[cfg(all(unix, not(sockeye_shuttle)))]
+mod calls {
+    use std::io::{self, IoSlice, IoSliceMut};
+
+    use mio::net::TcpStream;
+    use rustix::net::{
+        RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg,
+        send as send_one, sendmsg,
+    };
+
+    #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+    pub(super) use self::brisk::{let_block, recv_blocking};
+    use super::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
+
+    /// A send to a closed connection must not raise SIGPIPE. On Apple's systems
+    /// [`forbid_signals`](super::forbid_signals) sees to that.
+    #[cfg(not(target_vendor = "apple"))]
+    const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+    #[cfg(target_vendor = "apple")]
+    const SEND: SendFlags = SendFlags::DONTWAIT;
+
+    #[inline]
+    pub(super) fn receive(stream: &TcpStream, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
+        recv_with(stream, bufs, RecvFlags::DONTWAIT)
+    }
+
+    #[inline]
+    fn recv_with(
+        stream: &TcpStream,
+        bufs: &mut RecvBufs<'_, '_>,
+        flags: RecvFlags,
+    ) -> io::Result<usize> {
+        match bufs {
+            RecvBufs::One(buf) => {
+                let max = max_len(buf);
+                Ok(recv(stream, &mut buf[..max], flags)?.0)
+            }
+            RecvBufs::Many(bufs) => recv_vectored(stream, bufs, flags),
+        }
+    }
+
+    #[inline(never)]
+    fn recv_vectored(
+        stream: &TcpStream,
+        bufs: &mut [IoSliceMut<'_>],
+        flags: RecvFlags,
+    ) -> io::Result<usize> {
+        let taken = slices_for_call(bufs);
+        match &mut bufs[taken] {
+            [buf] => {
+                let max = buf.len().min(MAX_BYTES);
+                Ok(recv(stream, &mut buf[..max], flags)?.0)
+            }
+            bufs => Ok(recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?.bytes),
+        }
+    }
+
+    #[inline]
+    pub(super) fn send(stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
+        match bufs {
+            SendBufs::One(buf) => Ok(send_one(stream, &buf[..max_len(buf)], SEND)?),
+            SendBufs::Many(bufs) => send_vectored(stream, bufs),
+        }
+    }
+
+    #[inline(never)]
+    fn send_vectored(stream: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &bufs[slices_for_call(bufs)] {
+            [buf] => Ok(send_one(stream, &buf[..buf.len().min(MAX_BYTES)], SEND)?),
+            bufs => Ok(sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), SEND)?),
+        }
+    }
+
+    /// Returns the length to pass to one call. Linux limits it to [`MAX_BYTES`] itself.
+    #[inline(always)]
+    fn max_len(buf: &[u8]) -> usize {
+        if cfg!(target_os = "linux") { buf.len() } else { buf.len().min(MAX_BYTES) }
+    }
+
+    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
+        Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// Receives that block for a few milliseconds.
+    #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+    mod brisk {
+        use std::io;
+        use std::time::Duration;
+
+        use mio::net::TcpStream;
+        use rustix::net::RecvFlags;
+        use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+        use crate::driver::sys::wire::RecvBufs;
+
+        /// The kernel rounds this up to its tick, which is 1 ms to 10 ms.
+        const BLOCKING_RECV_TIMEOUT: Duration = Duration::from_millis(4);
+
+        #[inline]
+        pub(crate) fn recv_blocking(
+            stream: &TcpStream,
+            bufs: &mut RecvBufs<'_, '_>,
+        ) -> io::Result<usize> {
+            super::recv_with(stream, bufs, RecvFlags::empty())
+        }
+
+        pub(crate) fn let_block(stream: &TcpStream) -> io::Result<()> {
+            set_socket_timeout(stream, Timeout::Recv, Some(BLOCKING_RECV_TIMEOUT))?;
+            rustix::io::ioctl_fionbio(stream, false)?;
+            Ok(())
+        }
+    }
+
+    #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+    pub(super) fn recv_blocking(
+        stream: &TcpStream,
+        bufs: &mut RecvBufs<'_, '_>,
+    ) -> io::Result<usize> {
+        receive(stream, bufs)
+    }
+
+    #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+    pub(super) fn let_block(_stream: &TcpStream) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Calls through mio or the model on a descriptor in non-blocking mode. A broken pipe raises no signal there.
+#[cfg(not(all(unix, not(sockeye_shuttle))))]
+mod calls {
+    use std::io::{self, Read, Write};
+
+    use super::{MAX_BYTES, RecvBufs, SendBufs, TcpStream, slices_for_call};
+
+    pub(super) fn receive(
+        mut stream: &TcpStream,
+        bufs: &mut RecvBufs<'_, '_>,
+    ) -> io::Result<usize> {
+        match bufs {
+            RecvBufs::One(buf) => {
+                let max = buf.len().min(MAX_BYTES);
+                stream.read(&mut buf[..max])
+            }
+            RecvBufs::Many(bufs) => {
+                let taken = slices_for_call(bufs);
+                stream.read_vectored(&mut bufs[taken])
+            }
+        }
+    }
+
+    pub(super) fn recv_blocking(
+        stream: &TcpStream,
+        bufs: &mut RecvBufs<'_, '_>,
+    ) -> io::Result<usize> {
+        receive(stream, bufs)
+    }
+
+    pub(super) fn let_block(_stream: &TcpStream) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn send(mut stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
+        match bufs {
+            SendBufs::One(buf) => stream.write(&buf[..buf.len().min(MAX_BYTES)]),
+            SendBufs::Many(bufs) => stream.write_vectored(&bufs[slices_for_call(bufs)]),
+        }
+    }
+
+    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
+        stream.peek(&mut [0])
+    }
+}
+
+/// Prevents SIGPIPE on Apple's systems, where that is a socket option and not a flag of each call. Sockets that the
+/// crate opens already have the option set.
+pub(crate) fn forbid_signals(socket: &socket2::Socket) -> io::Result<()> {
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    let _ = socket;
+    Ok(())
+}
+
+#[cfg(sockeye_shuttle)]
+fn has_hung_up(stream: &TcpStream) -> bool {
+    stream.is_hung_up()
+}
+
+#[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
+fn has_hung_up(stream: &TcpStream) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut descriptors, Some(&at_once)) {
+        Ok(_) => descriptors[0].revents().contains(PollFlags::HUP),
+        Err(_) => false,
+    }
+}
+
+/// Returns `false`: other systems set `POLLHUP` for a plain FIN too.
+#[cfg(not(any(target_os = "linux", sockeye_shuttle)))]
+fn has_hung_up(_stream: &TcpStream) -> bool {
+    false
+}
+
+#[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
+fn poll_status(stream: &TcpStream) -> PollStatus {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut descriptors = [PollFd::new(stream, PollFlags::RDHUP)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let seen = match poll(&mut descriptors, Some(&at_once)) {
+        Ok(_) => descriptors[0].revents(),
+        Err(_) => PollFlags::empty(),
+    };
+    if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
+        PollStatus::Error
+    } else if seen.contains(PollFlags::RDHUP) {
+        PollStatus::Fin
+    } else {
+        PollStatus::Quiet
+    }
+}
+
+/// Returns `Quiet`: other systems do not distinguish FIN from unread data in poll(2).
+#[cfg(not(all(target_os = "linux", not(sockeye_shuttle))))]
+fn poll_status(_stream: &TcpStream) -> PollStatus {
+    PollStatus::Quiet
+}
+
+#[cfg(not(sockeye_shuttle))]
+fn reset(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if rustix::net::connect_unspec(stream).is_ok() {
+        return;
+    }
+    let linger = Some(std::time::Duration::ZERO);
+    let _ = socket2::SockRef::from(stream).set_linger(linger);
+}
+
+pub(crate) fn would_block_error() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
+}
