@@ -1,5 +1,6 @@
 //! What a handle calls: one file for each operation on a socket.
 
+pub(crate) mod connect;
 #[cfg(all(unix, not(sockeye_shuttle)))]
 mod detach;
 pub(crate) mod health;

@@ -1,15 +1,38 @@
-//! The turn: the right of one caller to use one direction of a socket. Later callers wait here.
+//! `Direction`: what a connection keeps for reads, and for writes. Its turn is the right of one caller to use the
+//! direction. Later callers wait here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::call_timer::{CallTimer, Elapsed};
+use super::predictor::BlockPredictor;
 use super::{Connection, ConnectionState, Monitor, StateGuard};
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
-use crate::driver::sys::wake::Side;
+use crate::driver::sys::wake::{Side, WakeHandle};
 use crate::error::{Error, Result, TimerKind};
 use crate::machine::Input;
+
+/// State of one direction, shared by the threads that use it.
+#[derive(Debug, Default)]
+pub(crate) struct Direction {
+    /// Whether a thread has the turn. Only that thread makes system calls in this direction.
+    pub(crate) turn_held: bool,
+    /// Whether the thread that has the turn waits in `parker`.
+    pub(crate) parked: bool,
+    pub(crate) predictor: BlockPredictor,
+    /// Whether the event loop saw the wire ready since the last call.
+    pub(crate) ready: bool,
+    /// Whether the thread at the wire knows that the wire has failed, but not why.
+    pub(crate) cause_unknown: bool,
+    pub(crate) parker: Weak<WakeHandle>,
+}
+
+impl Direction {
+    pub(crate) fn parker_to_wake(&self) -> Option<Arc<WakeHandle>> {
+        if self.parked { self.parker.upgrade() } else { None }
+    }
+}
 
 impl Connection {
     /// Waits for the turn until the call's limit passes or `check` returns an error. A passed deadline wins over a

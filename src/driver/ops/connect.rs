@@ -1,0 +1,148 @@
+//! Opens a socket: its options become a machine, and the registry admits it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::address::SocketAddress;
+use crate::driver::connect::adopt::AdoptedStream;
+use crate::driver::connect::resolver_pool;
+use crate::driver::connection::actions::ActionSet;
+use crate::driver::connection::{
+    Connection, ConnectionState, Establishing, LookupProgress, UpgradeConfig,
+};
+use crate::driver::event_loop::LoopHandle;
+use crate::driver::registry::{Admission, Registry, ScopeId};
+use crate::driver::sys::clock;
+use crate::driver::sys::wake::Side;
+use crate::egress::EgressRules;
+use crate::error::{Error, Result};
+use crate::machine::{Config, Machine, Target, TlsSetup};
+use crate::options::{SecureTransport, SocketOptions};
+use crate::resolver::Resolver;
+/// Source of a socket's connection.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// Resolve the requested address if it is a name, then dial.
+    Dial,
+    /// Dial these addresses without a lookup.
+    Addresses(Vec<SocketAddr>),
+    /// Use this existing connection.
+    Adopted(AdoptedStream),
+}
+
+/// Everything that opening a socket needs besides its options.
+#[derive(Clone, Copy)]
+pub(crate) struct ConnectContext<'a> {
+    /// Resolver; `None` means that of the operating system.
+    pub(crate) resolver: Option<&'a Arc<dyn Resolver>>,
+    /// Egress rules; `None` allows everything.
+    pub(crate) egress: Option<&'a Arc<EgressRules>>,
+    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) scope: Option<ScopeId>,
+}
+
+impl Connection {
+    /// Creates a socket with one handle, which starts to connect or adopts the given connection.
+    pub(crate) fn connect(
+        requested: SocketAddress,
+        options: SocketOptions,
+        source: Origin,
+        context: ConnectContext<'_>,
+    ) -> Result<Arc<Self>> {
+        let now = clock::now();
+        let target = match (&source, requested.as_socket_addr()) {
+            (Origin::Dial | Origin::Adopted(_), Some(address)) => Target::Address(address),
+            (Origin::Dial | Origin::Adopted(_), None) | (Origin::Addresses(_), _) => Target::Host,
+        };
+        let (adopted, addresses) = match source {
+            Origin::Dial => (None, None),
+            Origin::Addresses(addresses) => (None, Some(addresses)),
+            Origin::Adopted(adopted) => (Some(adopted), None),
+        };
+        let setup = match options.secure_transport {
+            SecureTransport::Off => None,
+            // Invalid settings fail before anything is sent, also those of a later upgrade.
+            SecureTransport::On | SecureTransport::StartTls => {
+                let tls = options.tls.clone().unwrap_or_default();
+                Some(TlsSetup::new(&tls, requested.hostname())?)
+            }
+        };
+        let mut config = Config {
+            target,
+            bind: options.tcp.bind,
+            egress: context.egress.cloned(),
+            tls: None,
+            allow_half_open: options.allow_half_open,
+            connect_timeout: options.connect_timeout,
+            connect_deadline: None,
+            close_timeout: options.close_timeout,
+        };
+        let upgrade = (options.secure_transport == SecureTransport::StartTls).then(|| {
+            Box::new(UpgradeConfig {
+                tls: options.tls.unwrap_or_default(),
+                connect_timeout: options.connect_timeout,
+                config: config.clone(),
+            })
+        });
+        // The connect deadline does not apply to an upgrade.
+        config.connect_deadline = options.connect_deadline;
+        if options.secure_transport == SecureTransport::On {
+            config.tls = setup;
+        }
+        let mut state = ConnectionState::new(Machine::new(config, now));
+        state.is_tls = options.secure_transport == SecureTransport::On;
+        state.establishing = Some(Box::new(Establishing {
+            tcp: options.tcp,
+            adopted,
+            addresses,
+            egress: context.egress.cloned(),
+            // User code: it may have to be dropped on a thread of its own.
+            resolver: context.resolver.filter(|_| target == Target::Host).cloned(),
+            lookup: match resolver_pool::is_nested() {
+                true => LookupProgress::QueuedNested,
+                false => LookupProgress::Queued,
+            },
+            ..Establishing::default()
+        }));
+        let connection = Arc::new(Connection::new(state, requested, context.registry, upgrade));
+        let timeouts = [(Side::Read, options.read_timeout), (Side::Write, options.write_timeout)];
+        connection.fail_on_panic(|| connection.register(context, timeouts, now))?;
+        Ok(connection)
+    }
+
+    /// Adds the socket to the registry, and starts it if it is admitted at once.
+    fn register(
+        self: &Arc<Self>,
+        context: ConnectContext<'_>,
+        timeouts: [(Side, Option<Duration>); 2],
+        now: Instant,
+    ) -> Result<()> {
+        let mut state = self.state();
+        // Under the lock, because other threads may close the socket as soon as the registry lists it.
+        let (slot, admission) = context.registry.admit(Arc::downgrade(self), context.scope)?;
+        state.slot = Some(slot);
+        for (side, timeout) in timeouts {
+            if timeout.is_some() {
+                state.call_limit_mut(side).timeout = timeout;
+            }
+        }
+        let actions = match admission {
+            Admission::Admitted => ActionSet::collect(state.machine.start(now)),
+            // The event loop will start it when a slot is free, and fires its timer.
+            Admission::Queued => match LoopHandle::get() {
+                Ok(_) => None,
+                Err(fault) => return Err(Error::from_fault(fault)),
+            },
+        };
+        drop(self.apply(state, actions));
+        Ok(())
+    }
+
+    /// Starts a queued socket that has been admitted.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let mut state = self.state();
+        let actions = ActionSet::collect(state.machine.start(clock::now()));
+        drop(self.apply(state, actions));
+    }
+}
