@@ -14,8 +14,8 @@ use rustls::version::TLS13;
 use rustls::{CipherSuite, ServerConfig, ServerConnection};
 use sockeye::TlsOptions;
 use sockeye::machine::{
-    Action, Config, Endpoints, Input, Machine, ReadStep, RecvBuf, RecvEvent, Target, TlsSetup,
-    Transmit, WriteStep,
+    Config, Endpoints, Input, Machine, ReadStep, RecvBuf, RecvEvent, Target, TlsSetup, Transmit,
+    WriteStep,
 };
 
 pub struct Pair {
@@ -36,11 +36,9 @@ impl Pair {
         let mut config = Config::new(Target::Address(peer));
         config.tls = Some(setup);
         let mut machine = Machine::new(config, now);
-        let Some(Action::Attempt { id, .. }) = machine.start(now).next() else {
-            panic!("it wants its one address dialled")
-        };
+        let id = machine.start(now).attempt.expect("it wants its one address dialled").id;
         let result = Ok(Endpoints { remote: peer, local: None });
-        machine.handle(Input::Attempted { id, result }, now).for_each(drop);
+        drop(machine.handle(Input::Attempted { id, result }, now));
         let mut server = ServerConnection::new(config).expect("the settings are right");
         server.set_buffer_limit(None);
         let mut pair = Pair {
@@ -61,7 +59,7 @@ impl Pair {
                 let bytes = transmit.bytes().len();
                 self.open_by_server(transmit.bytes());
                 transmit.sent(bytes);
-                self.machine.transmit_done(&mut transmit).for_each(drop);
+                drop(self.machine.transmit_done(&mut transmit));
             }
             let mut flight = Vec::new();
             while self.server.wants_write() {
@@ -71,7 +69,7 @@ impl Pair {
             while !flight.is_empty() {
                 let permit = self.machine.begin_background_recv().expect("it waits for the server");
                 flight = fill(&mut self.recv_buf, flight);
-                self.machine.ingest(permit, &mut self.recv_buf, || self.now).for_each(drop);
+                drop(self.machine.ingest(permit, &mut self.recv_buf, || self.now));
             }
         }
         assert_eq!(self.machine.opened(), Some(Ok(())), "{:?}", self.machine.tls_failure());
@@ -83,13 +81,13 @@ impl Pair {
             let WriteStep::Seal(permit) = self.machine.write() else { panic!("it is open") };
             let (bytes, actions) =
                 self.machine.seal(permit, plaintext, &mut self.transmit, || self.now);
-            actions.for_each(drop);
+            drop(actions);
             assert!(bytes > 0, "all that was sealed before has left");
             plaintext = &plaintext[bytes..];
             wire(self.transmit.bytes());
             let length = self.transmit.bytes().len();
             self.transmit.sent(length);
-            self.machine.transmit_done(&mut self.transmit).for_each(drop);
+            drop(self.machine.transmit_done(&mut self.transmit));
         }
     }
 
@@ -101,18 +99,16 @@ impl Pair {
                 ReadStep::TakePlaintext(permit) => {
                     let (bytes, actions) =
                         self.machine.take_plaintext(permit, &mut self.read, || self.now);
-                    actions.for_each(drop);
+                    drop(actions);
                     in_all += bytes;
                 }
                 ReadStep::Ingest(permit) if ciphertext.is_empty() => {
-                    self.machine
-                        .handle_recv_event(permit, RecvEvent::Cancelled, self.now)
-                        .for_each(drop);
+                    drop(self.machine.handle_recv_event(permit, RecvEvent::Cancelled, self.now));
                     return in_all;
                 }
                 ReadStep::Ingest(permit) => {
                     ciphertext = fill(&mut self.recv_buf, ciphertext);
-                    self.machine.ingest(permit, &mut self.recv_buf, || self.now).for_each(drop);
+                    drop(self.machine.ingest(permit, &mut self.recv_buf, || self.now));
                 }
                 step => panic!("{step:?} over an open connection"),
             }

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, Actions, Config, Endpoints, FailedAttempt, Fault, Step, Target, TimerKind};
+use super::{Actions, Attempt, Config, Endpoints, FailedAttempt, Fault, Step, Target, TimerKind};
 use crate::egress::EgressRules;
 use crate::info::Timings;
 
@@ -68,7 +68,7 @@ pub(super) struct HappyEyeballs {
     /// The number of checked addresses that were refused.
     denied: usize,
     /// All attempts, in order of their start.
-    attempts: Vec<Attempt>,
+    attempts: Vec<AttemptRecord>,
     /// The start of the latest attempt.
     last_started: Option<Instant>,
     /// The scheduled start of the next attempt.
@@ -77,7 +77,7 @@ pub(super) struct HappyEyeballs {
 }
 
 #[derive(Debug)]
-struct Attempt {
+struct AttemptRecord {
     address: SocketAddr,
     /// The time at which it started or was refused.
     started_at: Instant,
@@ -141,13 +141,13 @@ impl HappyEyeballs {
     }
 
     /// Starts the race. A second call has no effect.
-    pub(super) fn start(&mut self, now: Instant, actions: &mut Actions<'_>) -> RaceStep {
+    pub(super) fn start(&mut self, now: Instant, actions: &mut Actions) -> RaceStep {
         if self.started_at.is_some() {
             return RaceStep::Continue;
         }
         self.started_at = Some(now);
         if self.lookup_pending {
-            actions.push(Action::Resolve);
+            actions.resolve = true;
             return RaceStep::Continue;
         }
         self.first_answer_at = Some(now);
@@ -162,7 +162,7 @@ impl HappyEyeballs {
         answer: Result<&[SocketAddr], Fault>,
         last: bool,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> RaceStep {
         if !self.lookup_pending || self.started_at.is_none() {
             return RaceStep::Continue;
@@ -197,16 +197,16 @@ impl HappyEyeballs {
         id: AttemptId,
         result: Result<Endpoints, Fault>,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> RaceStep {
         let address = match self.attempts.get(id.0) {
-            Some(Attempt { address, failed: None, .. }) => *address,
-            Some(Attempt { failed: Some(_), .. }) | None => return RaceStep::Continue,
+            Some(AttemptRecord { address, failed: None, .. }) => *address,
+            Some(AttemptRecord { failed: Some(_), .. }) | None => return RaceStep::Continue,
         };
         let fault = match result.and_then(|ends| self.check_self_connect(ends)) {
             Ok(()) => {
                 if self.in_flight() > 1 {
-                    actions.push(Action::CancelAttempts);
+                    actions.cancel_attempts = true;
                 }
                 return RaceStep::Won(self.timings(now));
             }
@@ -242,7 +242,7 @@ impl HappyEyeballs {
     }
 
     /// Handles the timer of [`next_timer`](Self::next_timer), if it is due.
-    pub(super) fn on_timer(&mut self, now: Instant, actions: &mut Actions<'_>) {
+    pub(super) fn on_timer(&mut self, now: Instant, actions: &mut Actions) {
         if self.v6_grace.is_some_and(|at| at <= now) {
             if !planted!(KeepsStaleTimer) {
                 self.v6_grace = None;
@@ -290,7 +290,7 @@ impl HappyEyeballs {
     pub(super) fn into_failed(self, pending: Fault, now: Instant) -> Vec<FailedAttempt> {
         let attempts = self.attempts.into_iter();
         attempts
-            .map(|Attempt { address, started_at, failed }| {
+            .map(|AttemptRecord { address, started_at, failed }| {
                 let Failed { fault, at } = failed.unwrap_or(Failed { fault: pending, at: now });
                 FailedAttempt { address, fault, elapsed: at.saturating_duration_since(started_at) }
             })
@@ -325,7 +325,7 @@ impl HappyEyeballs {
         if let Err(fault) = self.check(address) {
             if self.denied < MAX_DENIED {
                 let failed = Some(Failed { fault, at: now });
-                self.attempts.push(Attempt { address, started_at: now, failed });
+                self.attempts.push(AttemptRecord { address, started_at: now, failed });
             }
             self.denied += 1;
             return;
@@ -350,7 +350,7 @@ impl HappyEyeballs {
     }
 
     /// Starts the next attempt, if there is one, and schedules the one after it.
-    fn start_next(&mut self, now: Instant, actions: &mut Actions<'_>) {
+    fn start_next(&mut self, now: Instant, actions: &mut Actions) {
         self.next_attempt_at = None;
         let other = self.next_family.other();
         let Some(address) = self.remaining[self.next_family as usize]
@@ -367,18 +367,18 @@ impl HappyEyeballs {
                 && attempt.failed.is_some_and(|failed| failed.fault.is_resource_exhaustion())
         });
         let id = AttemptId(previous.unwrap_or(self.attempts.len()));
-        let attempt = Attempt { address, started_at: now, failed: None };
+        let attempt = AttemptRecord { address, started_at: now, failed: None };
         match previous {
             Some(index) => self.attempts[index] = attempt,
             None => self.attempts.push(attempt),
         }
         self.last_started = Some(now);
-        actions.push(Action::Attempt { id, address });
+        actions.attempt = Some(Attempt { id, address });
         self.schedule_next();
     }
 
     /// Cancels the oldest attempt if [`MAX_IN_FLIGHT`] are in flight.
-    fn cancel_oldest(&mut self, now: Instant, actions: &mut Actions<'_>) {
+    fn cancel_oldest(&mut self, now: Instant, actions: &mut Actions) {
         if self.in_flight() < MAX_IN_FLIGHT {
             return;
         }
@@ -386,7 +386,7 @@ impl HappyEyeballs {
         let in_flight = in_flight.filter(|(_, attempt)| attempt.failed.is_none());
         if let Some((index, oldest)) = in_flight.min_by_key(|(_, attempt)| attempt.started_at) {
             oldest.failed = Some(Failed { fault: Fault::Superseded, at: now });
-            actions.push(Action::CancelAttempt { id: AttemptId(index) });
+            actions.cancel_attempt = Some(AttemptId(index));
         }
     }
 

@@ -14,7 +14,7 @@ pub enum ReadStep {
     /// Over TLS: decrypted data is available. Return the permit to
     /// [`Machine::take_plaintext`](super::Machine::take_plaintext).
     TakePlaintext(RecvPermit),
-    /// Wait for [`Action::Readable`](super::Action::Readable), then ask again: the connection is not yet
+    /// Wait for [`Wake::readable`](super::Wake::readable), then ask again: the connection is not yet
     /// established, or another reader holds the permit.
     Wait,
     /// Return a clean EOF.
@@ -32,7 +32,7 @@ pub enum WriteStep {
     /// Over TLS: return the permit to [`Machine::seal`](super::Machine::seal) when it
     /// [can seal](super::Machine::can_seal).
     Seal(SendPermit),
-    /// Wait for [`Action::Writable`](super::Action::Writable), then ask again: the connection is not yet
+    /// Wait for [`Wake::writable`](super::Wake::writable), then ask again: the connection is not yet
     /// established, or another writer holds the permit.
     Wait,
     /// Fail with this fault.

@@ -13,9 +13,9 @@
 //! way with [`Machine::write`], [`SendPermit`], [`handle_send`](Machine::handle_send) and
 //! [`handle_send_event`](Machine::handle_send_event).
 //!
-//! There is at most one permit per direction. An input can revoke a permit that is in use. Then
-//! [`Action::Readable`] or [`Action::Writable`] wakes its holder, and [`permits_recv`](Machine::permits_recv) or
-//! [`permits_send`](Machine::permits_send) returns `false`. Bytes that the holder moved before it noticed still count.
+//! There is at most one permit per direction. An input can revoke a permit that is in use. Then [`Wake`] wakes its
+//! holder, and [`permits_recv`](Machine::permits_recv) or [`permits_send`](Machine::permits_send) returns `false`.
+//! Bytes that the holder moved before it noticed still count.
 //!
 //! # TLS
 //!
@@ -23,10 +23,10 @@
 //! it in with a [`RecvBuf`]. [`ReadStep::TakePlaintext`] means that decrypted data is available for
 //! [`take_plaintext`](Machine::take_plaintext).
 //!
-//! A write is [sealed](Machine::seal), and its ciphertext leaves in a [`Transmit`]. [`Action::Transmit`], or the return
-//! of `seal`, asks the driver to send it. [`next_transmit`](Machine::next_transmit) lends the bytes, and
-//! [`transmit_done`](Machine::transmit_done) returns them. [`Action::DriveRecv`] asks the driver to receive although no
-//! caller reads, with a permit from [`begin_background_recv`](Machine::begin_background_recv).
+//! A write is [sealed](Machine::seal), and its ciphertext leaves in a [`Transmit`]. [`Actions::transmit`], or the
+//! return of `seal`, asks the driver to send it. [`next_transmit`](Machine::next_transmit) lends the bytes, and
+//! [`transmit_done`](Machine::transmit_done) returns them. [`Actions::drive_recv`] asks the driver to receive although
+//! no caller reads, with a permit from [`begin_background_recv`](Machine::begin_background_recv).
 //!
 //! A TLS configuration may run the program's code, such as a certificate verifier. The driver can
 //! [borrow](Machine::lend) such a session while that code runs. The machine keeps working without it, and may be closed
@@ -38,7 +38,7 @@
 //! use std::net::SocketAddr;
 //! use std::time::Instant;
 //! use sockeye::machine::{
-//!     Action, Config, Endpoints, Input, Machine, ReadStep, RecvEvent, Release, Target, WriteStep,
+//!     Config, Endpoints, Input, Machine, ReadStep, RecvEvent, Release, Target, WriteStep,
 //! };
 //! use sockeye::Phase;
 //!
@@ -47,21 +47,22 @@
 //! let mut machine = Machine::new(Config::new(Target::Address(peer)), now);
 //!
 //! // The machine asks for an attempt to connect to its only address. Report that it succeeded.
-//! let [Action::Attempt { id, address }] = machine.start(now).collect::<Vec<_>>()[..] else { panic!() };
-//! assert_eq!(address, peer);
+//! let attempt = machine.start(now).attempt.unwrap();
+//! assert_eq!(attempt.address, peer);
 //! let endpoints = Endpoints { remote: peer, local: None };
-//! let actions: Vec<_> = machine.handle(Input::Attempted { id, result: Ok(endpoints) }, now).collect();
-//! assert!(matches!(actions[..], [Action::Attach { .. }, Action::Opened, ..]));
+//! let actions = machine.handle(Input::Attempted { id: attempt.id, result: Ok(endpoints) }, now);
+//! assert!(actions.attach.is_some() && actions.wake.opened);
 //! assert_eq!(machine.phase(), Phase::Open);
 //!
 //! // A write: with this permit, the driver sends. Report that the kernel accepted 6 bytes.
 //! let WriteStep::Send(permit) = machine.write() else { panic!() };
-//! assert_eq!(machine.handle_send(permit, 6).count(), 0);
+//! assert!(machine.handle_send(permit, 6).is_empty());
 //!
 //! // A read: report EOF. By default, this also closes the write side.
 //! let ReadStep::Recv(permit) = machine.read() else { panic!() };
-//! let actions: Vec<_> = machine.handle_recv_event(permit, RecvEvent::Eof, now).collect();
-//! assert_eq!(actions[..2], [Action::ShutdownWrite, Action::Release(Release::Close)]);
+//! let actions = machine.handle_recv_event(permit, RecvEvent::Eof, now);
+//! assert!(actions.shutdown_write && actions.wake.closed);
+//! assert_eq!(actions.release, Some(Release::Close));
 //! assert_eq!(machine.phase(), Phase::Closed);
 //! assert_eq!(machine.outcome(), Some(Ok(())));
 //! assert!(matches!(machine.read(), ReadStep::Eof));
@@ -69,6 +70,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod actions;
 mod flood;
 mod happy_eyeballs;
 mod io_step;
@@ -82,7 +84,6 @@ mod tls;
 mod tls_io;
 
 use std::any::Any;
-use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +95,7 @@ pub use crate::info::Endpoints;
 use crate::info::{Phase, Stats, Timings};
 pub use crate::tls::TlsSetup;
 
+pub use self::actions::{Actions, Attach, Attempt, Release, Wake};
 pub use self::happy_eyeballs::{
     ATTEMPT_DELAY, AttemptId, MAX_ADDRESSES, MAX_IN_FLIGHT, RESOLUTION_DELAY,
 };
@@ -148,7 +150,7 @@ impl Config {
 pub enum Target {
     /// One numeric address, without a lookup.
     Address(SocketAddr),
-    /// A host name. The driver knows it and resolves it on [`Action::Resolve`].
+    /// A host name. The driver knows it and resolves it on [`Actions::resolve`].
     Host,
 }
 
@@ -161,7 +163,7 @@ pub enum Input<'a> {
     Resolved(Result<&'a [SocketAddr], Fault>),
     /// A connection attempt is complete.
     Attempted {
-        /// The attempt's identifier from [`Action::Attempt`].
+        /// The attempt's identifier from [`Actions::attempt`].
         id: AttemptId,
         /// Both addresses of the connection, or the reason why the attempt failed.
         result: Result<Endpoints, Fault>,
@@ -191,66 +193,6 @@ pub enum Input<'a> {
     UpgradeReady,
     /// The driver found data of the peer on the wire before the upgrade.
     UnexpectedPlaintext,
-}
-
-/// An action that the driver has to execute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Action {
-    /// Resolve the host name, and report [`Input::Resolved`].
-    Resolve,
-    /// Dial this address, and report [`Input::Attempted`].
-    Attempt {
-        /// The identifier to report.
-        id: AttemptId,
-        /// The address to dial.
-        address: SocketAddr,
-    },
-    /// Use the connection of this attempt as the socket's wire.
-    Attach {
-        /// The attempt.
-        id: AttemptId,
-        /// The duration of each step of connecting.
-        timings: Timings,
-    },
-    /// Cancel this attempt and close its descriptor. The machine ignores its result.
-    CancelAttempt {
-        /// The attempt.
-        id: AttemptId,
-    },
-    /// Cancel the lookup and all attempts that were not attached. The machine ignores their results.
-    CancelAttempts,
-    /// Send FIN: the kernel has all accepted data.
-    ShutdownWrite,
-    /// Receive in the background, as [`Machine::background`] says, because no caller reads.
-    DriveRecv,
-    /// Send the bytes that [`Machine::next_transmit`] lends, until it lends no more. If [`Action::Release`] follows,
-    /// send instead the bytes of [`Machine::take_final_records`], as far as the kernel accepts them without blocking.
-    Transmit,
-    /// Release the wire: the machine does not need it any more.
-    Release(Release),
-    /// Wake threads that wait for the connection: [`Machine::opened`] is settled.
-    Opened,
-    /// Wake readers, to call [`Machine::read`] again.
-    Readable,
-    /// Wake writers, to call [`Machine::write`] again.
-    Writable,
-    /// Wake threads that wait for the close: [`Machine::outcome`] is settled.
-    Closed,
-    /// [Borrow the session](Machine::lend_to_begin) to begin a TLS handshake that may run the program's code.
-    BeginHandshake,
-}
-
-/// The way to release a wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// Close the descriptor: both directions have ended, or the wire has failed.
-    Close,
-    /// Drain the wire within a bound of time and bytes, then close the descriptor. The peer may still send, and
-    /// without draining it would see a reset instead of FIN.
-    Linger,
-    /// Send a reset.
-    Reset,
 }
 
 /// The events that the driver monitors the wire for while no caller reads.
@@ -378,15 +320,15 @@ impl Machine {
     }
 
     /// Returns the first actions. A second call returns none.
-    pub fn start(&mut self, now: Instant) -> Actions<'_> {
-        let mut actions = Actions::none();
+    pub fn start(&mut self, now: Instant) -> Actions {
+        let mut actions = Actions::default();
         self.transition(&mut actions, |state, _, actions| state.start(now, actions));
         actions
     }
 
     /// Processes an input.
-    pub fn handle(&mut self, input: Input<'_>, now: Instant) -> Actions<'_> {
-        let mut actions = Actions::none();
+    pub fn handle(&mut self, input: Input<'_>, now: Instant) -> Actions {
+        let mut actions = Actions::default();
         self.transition(&mut actions, |state, policy, actions| {
             state.handle(input, policy, now, actions)
         });
@@ -397,8 +339,8 @@ impl Machine {
     /// looks like a clean end.
     fn transition(
         &mut self,
-        actions: &mut Actions<'_>,
-        next: impl FnOnce(State, Policy, &mut Actions<'_>) -> State,
+        actions: &mut Actions,
+        next: impl FnOnce(State, Policy, &mut Actions) -> State,
     ) {
         let state = std::mem::replace(&mut self.state, State::Poisoned);
         #[cfg(test)]
@@ -469,16 +411,16 @@ impl Machine {
     /// [`read_error`](Self::read_error) then returns an error: bytes that arrive after an upgrade has begun end the
     /// connection.
     #[inline]
-    pub fn handle_recv(&mut self, permit: RecvPermit, bytes: usize) -> Actions<'_> {
+    pub fn handle_recv(&mut self, permit: RecvPermit, bytes: usize) -> Actions {
         if self.state.return_recv_if_open() {
             self.stats.bytes_read += bytes as u64;
-            return Actions::none();
+            return Actions::default();
         }
         self.handle_recv_slow(permit, bytes)
     }
 
-    fn handle_recv_slow(&mut self, permit: RecvPermit, bytes: usize) -> Actions<'_> {
-        let mut actions = Actions::none();
+    fn handle_recv_slow(&mut self, permit: RecvPermit, bytes: usize) -> Actions {
+        let mut actions = Actions::default();
         self.state.return_recv(permit, &mut actions);
         if self.state.is_upgrade_pending() && !planted!(TrustsPlaintext) {
             self.transition(&mut actions, |state, _, actions| state.reject_plaintext(actions));
@@ -494,8 +436,8 @@ impl Machine {
         permit: RecvPermit,
         what: RecvEvent,
         now: Instant,
-    ) -> Actions<'_> {
-        let mut actions = Actions::none();
+    ) -> Actions {
+        let mut actions = Actions::default();
         self.state.return_recv(permit, &mut actions);
         if what != RecvEvent::Cancelled {
             self.transition(&mut actions, |state, policy, actions| {
@@ -507,17 +449,17 @@ impl Machine {
 
     /// Returns a send permit after the kernel accepted `bytes` bytes.
     #[inline]
-    pub fn handle_send(&mut self, permit: SendPermit, bytes: usize) -> Actions<'_> {
+    pub fn handle_send(&mut self, permit: SendPermit, bytes: usize) -> Actions {
         self.stats.bytes_written += bytes as u64;
         if self.state.return_send_if_open() {
-            return Actions::none();
+            return Actions::default();
         }
         self.handle_send_event(permit, SendEvent::Cancelled)
     }
 
     /// Returns a send permit after the kernel accepted nothing.
-    pub fn handle_send_event(&mut self, permit: SendPermit, what: SendEvent) -> Actions<'_> {
-        let mut actions = Actions::none();
+    pub fn handle_send_event(&mut self, permit: SendPermit, what: SendEvent) -> Actions {
+        let mut actions = Actions::default();
         if self.state.return_send(permit) || what != SendEvent::Cancelled {
             self.transition(&mut actions, |state, _, actions| {
                 state.handle_send_event(what, actions)
@@ -594,7 +536,7 @@ impl Machine {
     }
 
     /// Returns the duration of each step of a failed connect. If the handshake failed, the other steps are zero here,
-    /// because [`Action::Attach`] reported them.
+    /// because [`Actions::attach`] reported them.
     #[must_use]
     pub fn timings(&self) -> Option<Timings> {
         self.state.timings()
@@ -610,55 +552,5 @@ impl Machine {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats
-    }
-}
-
-/// The actions after an input, in the order of execution. The driver takes all of them before it uses the machine
-/// again.
-///
-/// Most inputs cause no action, which costs no allocation.
-#[derive(Debug)]
-#[must_use = "actions that are not taken are lost"]
-pub struct Actions<'a> {
-    items: Vec<Action>,
-    taken: usize,
-    machine: PhantomData<&'a mut Machine>,
-}
-
-/// The maximum number of actions of one input.
-const MAX_ACTIONS: usize = 8;
-
-impl Actions<'_> {
-    fn none() -> Self {
-        Actions { items: Vec::new(), taken: 0, machine: PhantomData }
-    }
-
-    fn push(&mut self, action: Action) {
-        if self.items.capacity() == 0 {
-            self.items = Vec::with_capacity(MAX_ACTIONS);
-        }
-        self.items.push(action);
-    }
-
-    /// Returns the remaining actions, in order.
-    #[must_use]
-    pub fn as_slice(&self) -> &[Action] {
-        &self.items[self.taken..]
-    }
-
-    /// Returns whether no actions remain.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.taken == self.items.len()
-    }
-}
-
-impl Iterator for Actions<'_> {
-    type Item = Action;
-
-    fn next(&mut self) -> Option<Action> {
-        let action = self.items.get(self.taken).copied()?;
-        self.taken += 1;
-        Some(action)
     }
 }

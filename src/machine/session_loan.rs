@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::tls::{Discarded, Session};
-use super::{Action, Actions, Input, Machine, RecvBuf, RecvPermit, SendEvent};
+use super::{Actions, Input, Machine, RecvBuf, RecvPermit, SendEvent};
 
 /// A TLS session that was lent out of its [`Machine`]. Without it, the machine still closes, times out and answers
 /// queries. The holder must [restore](Machine::restore) it.
@@ -39,7 +39,7 @@ impl Machine {
         self.runs_foreign_code() || self.state.has_discarded()
     }
 
-    /// Returns whether the handshake has yet to begin, as [`Action::BeginHandshake`] requested.
+    /// Returns whether the handshake has yet to begin, as [`Actions::begin_handshake`] requested.
     #[must_use]
     pub fn awaits_begin(&self) -> bool {
         self.state.tls().is_some_and(Session::awaits_begin)
@@ -77,8 +77,8 @@ impl Machine {
 
     /// Restores a session and returns its permit to the machine. If the machine does not need the session any more,
     /// returns it; the caller drops it without the lock.
-    pub fn restore(&mut self, loan: Loan, now: Instant) -> (Option<Discarded>, Actions<'_>) {
-        let mut actions = Actions::none();
+    pub fn restore(&mut self, loan: Loan, now: Instant) -> (Option<Discarded>, Actions) {
+        let mut actions = Actions::default();
         let Loan { session, permit } = loan;
         let begun = permit.is_none();
         if let Some(permit) = permit {
@@ -94,14 +94,14 @@ impl Machine {
             return (Some(Discarded::session(session)), actions);
         };
         if tls.restore(*session) {
-            actions.push(Action::Transmit);
+            actions.transmit = true;
         }
         if tls.is_suspicious() {
             tls.bound_flood(now);
         }
         // A writer may have waited for the session.
         if tls.can_seal() && self.state.send_in_flight() {
-            actions.push(Action::Writable);
+            actions.wake.writable = true;
         }
         if !self.state.is_fully_open() {
             self.transition(&mut actions, |state, policy, actions| {
@@ -114,7 +114,7 @@ impl Machine {
             });
         }
         if begun && self.state.outcome().is_none() {
-            actions.push(Action::DriveRecv);
+            actions.drive_recv = true;
         }
         (None, actions)
     }

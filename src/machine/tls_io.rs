@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use super::{
-    Action, Actions, Fault, Machine, RecvBuf, RecvPermit, SendEvent, SendPermit, Transmit,
-};
+use super::{Actions, Fault, Machine, RecvBuf, RecvPermit, SendEvent, SendPermit, Transmit};
 use crate::info::Negotiated;
 use crate::tls::Failure;
 
@@ -15,12 +13,12 @@ impl Machine {
         permit: RecvPermit,
         recv_buf: &mut RecvBuf,
         now: impl FnOnce() -> Instant,
-    ) -> Actions<'_> {
-        let mut actions = Actions::none();
+    ) -> Actions {
+        let mut actions = Actions::default();
         self.state.return_recv(permit, &mut actions);
         if let Some(tls) = self.state.tls_mut() {
             if tls.read_tls(recv_buf) {
-                actions.push(Action::Transmit);
+                actions.transmit = true;
             }
             if tls.is_suspicious() {
                 let now = now();
@@ -40,8 +38,8 @@ impl Machine {
         permit: RecvPermit,
         buf: &mut [u8],
         now: impl FnOnce() -> Instant,
-    ) -> (usize, Actions<'_>) {
-        let mut actions = Actions::none();
+    ) -> (usize, Actions) {
+        let mut actions = Actions::default();
         self.state.return_recv(permit, &mut actions);
         let Some(tls) = self.state.tls_mut() else { return (0, actions) };
         let bytes = tls.take(buf);
@@ -53,7 +51,7 @@ impl Machine {
     }
 
     /// Returns whether a writer over TLS can [seal](Self::seal). If not, the caller sends the queued ciphertext with
-    /// [`next_transmit`](Self::next_transmit), or waits for [`Action::Writable`] if another thread does that.
+    /// [`next_transmit`](Self::next_transmit), or waits for [`Wake::writable`](super::Wake::writable) if another thread does that.
     #[must_use]
     pub fn can_seal(&self) -> bool {
         self.state.tls().is_none_or(|tls| tls.can_seal())
@@ -70,8 +68,8 @@ impl Machine {
         bytes_to_seal: &[u8],
         transmit: &mut Transmit,
         now: impl FnOnce() -> Instant,
-    ) -> (usize, Actions<'_>) {
-        let mut actions = Actions::none();
+    ) -> (usize, Actions) {
+        let mut actions = Actions::default();
         transmit.clear();
         let mut bytes = 0;
         if let (true, Some(tls)) = (self.state.can_send(), self.state.tls_mut()) {
@@ -97,17 +95,17 @@ impl Machine {
     }
 
     /// Takes a transmit buffer back. Bytes that were not [sent](Transmit::sent) are queued again.
-    pub fn transmit_done(&mut self, transmit: &mut Transmit) -> Actions<'_> {
-        let mut actions = Actions::none();
+    pub fn transmit_done(&mut self, transmit: &mut Transmit) -> Actions {
+        let mut actions = Actions::default();
         if let Some(tls) = self.state.tls_mut() {
             let full = !tls.can_seal();
             tls.return_unsent(transmit);
             let awaited = full && tls.can_seal();
             if tls.take_recv_deferred() {
-                actions.push(Action::DriveRecv);
+                actions.drive_recv = true;
             }
             if awaited && self.state.send_in_flight() && !planted!(LosesWritable) {
-                actions.push(Action::Writable);
+                actions.wake.writable = true;
             }
             if self.state.can_end_on_send() {
                 self.transition(&mut actions, |state, _, actions| {
@@ -121,7 +119,7 @@ impl Machine {
 
     /// Updates the state after a possible change of the session.
     #[inline]
-    fn on_session_progress(&mut self, now: impl FnOnce() -> Instant, actions: &mut Actions<'_>) {
+    fn on_session_progress(&mut self, now: impl FnOnce() -> Instant, actions: &mut Actions) {
         if !self.state.is_fully_open() {
             self.transition(actions, |state, policy, actions| {
                 state.on_session_progress(policy, now(), actions)
@@ -135,8 +133,8 @@ impl Machine {
         transmit: &mut Transmit,
         fault: Fault,
         now: Instant,
-    ) -> Actions<'_> {
-        let mut actions = Actions::none();
+    ) -> Actions {
+        let mut actions = Actions::default();
         if let Some(tls) = self.state.tls_mut() {
             tls.return_unsent(transmit);
             self.transition(&mut actions, |state, _, actions| {

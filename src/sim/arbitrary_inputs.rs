@@ -11,8 +11,8 @@ use super::targets::{LookupPart, Names, address};
 use super::tls::{self, Server};
 use super::trace::Trace;
 use crate::machine::{
-    Action, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
-    RecvPermit, SendEvent, SendPermit, Transmit, WriteStep,
+    Actions, Attempt, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf,
+    RecvEvent, RecvPermit, SendEvent, SendPermit, Transmit, WriteStep,
 };
 
 pub(super) struct ArbitraryInputs {
@@ -151,12 +151,12 @@ impl ArbitraryInputs {
     }
 
     fn start(&mut self) -> CheckResult {
-        let actions = self.machine.start(self.now).collect();
+        let actions = self.machine.start(self.now);
         self.check(actions)
     }
 
     fn handle(&mut self, input: Input<'_>) -> CheckResult {
-        let actions = self.machine.handle(input, self.now).collect();
+        let actions = self.machine.handle(input, self.now);
         self.check(actions)
     }
 
@@ -230,13 +230,13 @@ impl ArbitraryInputs {
 
     fn received(&mut self, what: RecvEvent) -> CheckResult {
         let Some(permit) = self.reader.take() else { return Ok(()) };
-        let actions = self.machine.handle_recv_event(permit, what, self.now).collect();
+        let actions = self.machine.handle_recv_event(permit, what, self.now);
         self.check(actions)
     }
 
     fn sent(&mut self, what: SendEvent) -> CheckResult {
         let Some(permit) = self.writer.take() else { return Ok(()) };
-        let actions = self.machine.handle_send_event(permit, what).collect();
+        let actions = self.machine.handle_send_event(permit, what);
         self.check(actions)
     }
 
@@ -245,13 +245,12 @@ impl ArbitraryInputs {
         let Some(permit) = self.reader.take() else { return Ok(()) };
         let before = self.machine.stats().bytes_read;
         if !self.secure {
-            let actions = self.machine.handle_recv(permit, max).collect();
+            let actions = self.machine.handle_recv(permit, max);
             return self.check(actions);
         }
         if self.machine.has_unread() {
             let mut buf = vec![0; max];
             let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || self.now);
-            let actions = actions.collect();
             let read = self.machine.stats().bytes_read - before;
             rule(read == bytes as u64, "taken bytes are counted")?;
             return self.check(actions);
@@ -270,20 +269,19 @@ impl ArbitraryInputs {
             }
         };
         self.recv_buf.advance(bytes);
-        let actions = self.machine.ingest(permit, &mut self.recv_buf, || self.now).collect();
+        let actions = self.machine.ingest(permit, &mut self.recv_buf, || self.now);
         self.check(actions)
     }
 
     fn send_bytes(&mut self, bytes: usize) -> CheckResult {
         let Some(permit) = self.writer.take() else { return Ok(()) };
         if !self.secure {
-            let actions = self.machine.handle_send(permit, bytes).collect();
+            let actions = self.machine.handle_send(permit, bytes);
             return self.check(actions);
         }
         let mut transmit = Transmit::default();
         let data = vec![0; bytes];
         let (bytes, actions) = self.machine.seal(permit, &data, &mut transmit, || self.now);
-        let actions = actions.collect();
         rule(bytes <= MAX_SEND_QUEUE, "accepted bytes are bounded")?;
         if !transmit.is_empty() {
             rule(self.lent.is_none(), "at most one transmit buffer is lent")?;
@@ -302,8 +300,8 @@ impl ArbitraryInputs {
         self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
         transmit.sent(bytes);
         let actions = match fault {
-            None => self.machine.transmit_done(&mut transmit).collect(),
-            Some(fault) => self.machine.transmit_failed(&mut transmit, fault, self.now).collect(),
+            None => self.machine.transmit_done(&mut transmit),
+            Some(fault) => self.machine.transmit_failed(&mut transmit, fault, self.now),
         };
         self.check(actions)
     }
@@ -326,12 +324,10 @@ impl ArbitraryInputs {
         Ok(())
     }
 
-    fn check(&mut self, actions: Vec<Action>) -> CheckResult {
-        for &action in &actions {
-            self.trace.output(0, action);
-            if let Action::Attempt { id, .. } = action {
-                self.latest = Some(id);
-            }
+    fn check(&mut self, actions: Actions) -> CheckResult {
+        self.trace.actions(0, &actions);
+        if let Some(Attempt { id, .. }) = actions.attempt {
+            self.latest = Some(id);
         }
         let expectations = Expectations {
             tls: self.secure,

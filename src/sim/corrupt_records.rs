@@ -8,8 +8,7 @@ use super::targets::address;
 use super::tls::{self, Server};
 use crate::info::Phase;
 use crate::machine::{
-    Action, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent, RecvPermit,
-    Target,
+    Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent, RecvPermit, Target,
 };
 
 /// A flight of the server, and its delivery.
@@ -180,11 +179,8 @@ impl Client {
         let mut config = Config::new(Target::Address(address(0)));
         config.tls = Some(tls::setup(records.setup));
         let mut machine = Machine::new(config, records.now);
-        let attempt = machine.start(records.now).find_map(|action| match action {
-            Action::Attempt { id, .. } => Some(id),
-            _ => None,
-        });
-        let id = attempt.expect("the machine dials its only address");
+        let attempt = machine.start(records.now).attempt;
+        let id = attempt.expect("the machine dials its only address").id;
         let result = Ok(Endpoints { remote: address(0), local: None });
         drop(machine.handle(Input::Attempted { id, result }, records.now));
         let mut client = Client {

@@ -10,8 +10,8 @@ use super::tls;
 use super::wire::SimRecv;
 use crate::info::Phase;
 use crate::machine::{
-    Action, AttemptId, Config, Fault, Input, Loan, Machine, RecvBuf, RecvPermit, Release,
-    SendPermit, Transmit,
+    Actions, Attempt, AttemptId, Config, Fault, Input, Loan, Machine, RecvBuf, RecvPermit, Release,
+    SendPermit, Transmit, Wake,
 };
 
 #[derive(Debug)]
@@ -103,12 +103,12 @@ impl Endpoint {
     }
 
     pub(super) fn start(&mut self, net: &mut Network) -> CheckResult {
-        let actions = self.machine.start(net.now).collect();
+        let actions = self.machine.start(net.now);
         self.apply_actions(actions, net)
     }
 
     pub(super) fn handle(&mut self, input: Input<'_>, net: &mut Network) -> CheckResult {
-        let actions = self.machine.handle(input, net.now).collect();
+        let actions = self.machine.handle(input, net.now);
         self.apply_actions(actions, net)
     }
 
@@ -166,8 +166,8 @@ impl Endpoint {
                 self.handle(Input::UpgradeReady, net)
             }
             MisplacedInput::Start => {
-                let again = self.machine.start(net.now).count();
-                rule(again == 0, "a machine starts once")
+                let again = self.machine.start(net.now);
+                rule(again.is_empty(), "a machine starts once")
             }
             MisplacedInput::LookupFailed | MisplacedInput::UpgradeReady => Ok(()),
         }
@@ -249,23 +249,50 @@ impl Endpoint {
 
     // ------------------------------------------------------------- actions
 
-    pub(super) fn apply_actions(&mut self, actions: Vec<Action>, net: &mut Network) -> CheckResult {
-        for &action in &actions {
-            net.trace.output(self.who, action);
-        }
+    pub(super) fn apply_actions(&mut self, actions: Actions, net: &mut Network) -> CheckResult {
+        net.trace.actions(self.who, &actions);
         self.model.check(&actions, &self.machine, self.expectations(), &self.setting.names)?;
-        let release = actions.iter().find_map(|action| match action {
-            Action::Release(how) => Some(*how),
-            _ => None,
-        });
-        if release.is_some() && actions.contains(&Action::Transmit) {
-            let final_records = self.machine.take_final_records();
-            // As far as the wire accepts them without blocking.
-            net.send(self.who, &final_records);
+        let Actions {
+            wake,
+            resolve,
+            attempt,
+            begin_handshake,
+            transmit,
+            shutdown_write,
+            release,
+            drive_recv,
+            // Attempts that are already scheduled still end; the machine ignores them.
+            attach: _,
+            cancel_attempts: _,
+            cancel_attempt: _,
+        } = actions;
+        self.wake(wake);
+        if resolve {
+            self.resolve(net);
         }
-        for action in actions {
-            self.apply_action(action, net)?;
+        if let Some(Attempt { id, address, .. }) = attempt {
+            self.latest = Some(id);
+            if let Some((after, result)) = self.setting.names.fate(address) {
+                net.schedule(after, self.who, NetworkEvent::Attempted(id, result));
+            }
         }
+        if begin_handshake {
+            self.loan = self.machine.lend_to_begin();
+        }
+        if transmit {
+            self.wants_transmit = true;
+            if release.is_some() {
+                // As far as the wire accepts them without blocking.
+                net.send(self.who, &self.machine.take_final_records());
+            }
+        }
+        if shutdown_write {
+            net.wire.finish(self.who);
+        }
+        if let Some(how) = release {
+            self.release(how, net)?;
+        }
+        self.pending_edge |= drive_recv;
         if !self.secure && !self.machine.is_upgrade_pending() {
             // The upgrade failed or is complete.
             self.plaintext = None;
@@ -273,48 +300,32 @@ impl Endpoint {
         self.check_waiters()
     }
 
-    fn apply_action(&mut self, action: Action, net: &mut Network) -> CheckResult {
-        match action {
-            Action::Resolve => self.resolve(net),
-            Action::Attempt { id, address } => {
-                self.latest = Some(id);
-                if let Some((after, result)) = self.setting.names.fate(address) {
-                    net.schedule(after, self.who, NetworkEvent::Attempted(id, result));
-                }
-            }
-            Action::ShutdownWrite => net.wire.finish(self.who),
-            Action::DriveRecv => self.pending_edge = true,
-            Action::Transmit => self.wants_transmit = true,
-            Action::BeginHandshake => self.loan = self.machine.lend_to_begin(),
-            Action::Release(Release::Close) => {
+    fn wake(&mut self, wake: Wake) {
+        if let (true, Reader::Waits { woken }) = (wake.readable, &mut self.reader) {
+            *woken = true;
+        }
+        if let (true, Writer::Waits { woken } | Writer::Seals { woken, .. }) =
+            (wake.writable, &mut self.writer)
+        {
+            *woken = true;
+        }
+    }
+
+    fn release(&mut self, how: Release, net: &mut Network) -> CheckResult {
+        match how {
+            Release::Close => {
                 if net.wire.close(self.who) {
                     net.corrupted = true;
                     let well = self.machine.outcome() == Some(Ok(()));
                     rule(!well, "a clean end leaves nothing unread")?;
                 }
             }
-            Action::Release(Release::Linger) => net.wire.linger(self.who),
-            Action::Release(Release::Reset) => {
+            Release::Linger => net.wire.linger(self.who),
+            Release::Reset => {
                 net.corrupted = true;
                 net.wire.reset(self.who);
                 net.wire.linger(self.who);
             }
-            Action::Readable => {
-                if let Reader::Waits { woken } = &mut self.reader {
-                    *woken = true;
-                }
-            }
-            Action::Writable => {
-                if let Writer::Waits { woken } | Writer::Seals { woken, .. } = &mut self.writer {
-                    *woken = true;
-                }
-            }
-            // Events that are already scheduled still happen; the machine ignores them.
-            Action::Attach { .. }
-            | Action::CancelAttempt { .. }
-            | Action::CancelAttempts
-            | Action::Opened
-            | Action::Closed => {}
         }
         Ok(())
     }
@@ -330,7 +341,6 @@ impl Endpoint {
         }
         let over = self.is_done();
         let (discarded, actions) = self.machine.restore(loan, net.now);
-        let actions = actions.collect();
         rule(
             discarded.is_none() || over || self.is_done(),
             "an open machine takes the session back",

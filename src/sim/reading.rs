@@ -200,7 +200,7 @@ impl Endpoint {
         match net.wire.receive(self.who, &mut buf) {
             SimRecv::Bytes(bytes) => {
                 net.trace.note(self.who, "receives", bytes);
-                let actions = self.machine.handle_recv(permit, bytes).collect();
+                let actions = self.machine.handle_recv(permit, bytes);
                 self.apply_actions(actions, net)?;
                 if stands {
                     return self.check_read(&buf[..bytes]);
@@ -250,8 +250,7 @@ impl Endpoint {
                         self.loan = Some(loan);
                     }
                     Err(permit) => {
-                        let actions =
-                            self.machine.ingest(permit, &mut self.recv_buf, || net.now).collect();
+                        let actions = self.machine.ingest(permit, &mut self.recv_buf, || net.now);
                         self.apply_actions(actions, net)?;
                     }
                 }
@@ -269,7 +268,6 @@ impl Endpoint {
         }
         let mut buf = vec![0; max];
         let (bytes, actions) = self.machine.take_plaintext(permit, &mut buf, || net.now);
-        let actions = actions.collect();
         net.trace.note(self.who, "takes", bytes);
         self.apply_actions(actions, net)?;
         rule(bytes > 0, "unread data can be taken")?;
@@ -298,7 +296,7 @@ impl Endpoint {
         what: RecvEvent,
         net: &mut Network,
     ) -> CheckResult {
-        let actions = self.machine.handle_recv_event(permit, what, net.now).collect();
+        let actions = self.machine.handle_recv_event(permit, what, net.now);
         if what != RecvEvent::Cancelled {
             net.trace.note(self.who, "sees EOF or a failure", 0);
         }

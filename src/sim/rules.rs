@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::targets::Names;
 use crate::info::Phase;
-use crate::machine::{Action, Fault, Machine, Release};
+use crate::machine::{Actions, Attempt, Fault, Machine, Release};
 
 /// The violated rule, as an error.
 pub(super) type CheckResult = Result<(), &'static str>;
@@ -61,24 +61,14 @@ impl Model {
     /// Checks the machine's actions and its queries.
     pub(super) fn check(
         &mut self,
-        actions: &[Action],
+        actions: &Actions,
         machine: &Machine,
         expectations: Expectations,
         names: &Names,
     ) -> CheckResult {
         self.check_wakes(actions, expectations)?;
-        let (closed, released) = (self.closed > 0, self.released);
-        for action in actions {
-            rule(
-                !closed || matches!(action, Action::Release(_) | Action::Readable),
-                "after Closed, a machine only releases the wire and wakes readers",
-            )?;
-            rule(
-                !released || matches!(action, Action::Readable),
-                "after the release of the wire, a machine only wakes readers",
-            )?;
-            self.check_action(*action, machine, expectations, names)?;
-        }
+        self.check_late(actions)?;
+        self.check_actions(actions, machine, expectations, names)?;
         self.check_invariants(machine)
     }
 
@@ -124,83 +114,93 @@ impl Model {
     }
 
     /// Checks that waiters are woken.
-    fn check_wakes(&mut self, actions: &[Action], expectations: Expectations) -> CheckResult {
-        let has = |what| actions.contains(&what);
-        for (woken, (permit, news)) in self.woken.iter_mut().zip([
-            (expectations.receiving, Action::Readable),
-            (expectations.sending, Action::Writable),
-        ]) {
-            *woken = permit.is_some() && (*woken || has(news));
+    fn check_wakes(&mut self, actions: &Actions, expectations: Expectations) -> CheckResult {
+        let wake = actions.wake;
+        for (woken, (permit, wakes)) in self
+            .woken
+            .iter_mut()
+            .zip([(expectations.receiving, wake.readable), (expectations.sending, wake.writable)])
+        {
+            *woken = permit.is_some() && (*woken || wakes);
             rule(*woken || permit != Some(false), "the holder of a revoked permit is woken")?;
         }
-        let both = has(Action::Readable) && has(Action::Writable);
-        rule(!has(Action::Opened) || both, "Opened wakes readers and writers")
+        let both = wake.readable && wake.writable;
+        rule(!wake.opened || both, "Opened wakes readers and writers")
     }
 
-    fn check_action(
+    /// Checks the actions of a machine that has closed or released its wire.
+    fn check_late(&self, actions: &Actions) -> CheckResult {
+        let mut rest = actions.clone();
+        rest.wake.readable = false;
+        rule(
+            !self.released || rest.is_empty(),
+            "after the release of the wire, a machine only wakes readers",
+        )?;
+        rest.release = None;
+        rule(
+            self.closed == 0 || rest.is_empty(),
+            "after Closed, a machine only releases the wire and wakes readers",
+        )
+    }
+
+    fn check_actions(
         &mut self,
-        action: Action,
+        actions: &Actions,
         machine: &Machine,
         expectations: Expectations,
         names: &Names,
     ) -> CheckResult {
-        match action {
-            Action::Attempt { id, address } => {
-                rule(!names.denies(address), "no denied address is dialled")?;
-                rule(
-                    machine.is_attempt_pending(id) || self.adopted,
-                    "a started attempt is pending",
-                )?;
-                rule(!self.adopted, "nothing is dialled once there is a connection")
-            }
-            Action::Attach { .. } => {
-                rule(!self.adopted, "one connection is attached")?;
-                self.adopted = true;
-                Ok(())
-            }
-            Action::ShutdownWrite => {
-                rule(self.adopted && !self.fin && !self.released, "FIN is sent once")?;
-                rule(
-                    expectations.sending.is_none() || expectations.tls,
-                    "a send in progress precedes the FIN",
-                )?;
-                let failed =
-                    matches!(machine.outcome(), Some(Err(_))) || machine.opened() != Some(Ok(()));
-                rule(
-                    failed || !machine.has_unsent() && !expectations.lent,
-                    "accepted data precedes the FIN",
-                )?;
-                self.fin = true;
-                Ok(())
-            }
-            Action::Release(how) => {
-                rule(self.adopted && !self.released, "a wire is released once")?;
-                rule(self.fin || how != Release::Linger, "lingering follows FIN")?;
-                self.released = true;
-                Ok(())
-            }
-            Action::DriveRecv => {
-                rule(self.adopted && !self.released, "there is a wire to receive from")?;
-                rule(expectations.tls || expectations.receiving.is_none(), "one thread receives")
-            }
-            Action::BeginHandshake => rule(expectations.tls, "in plaintext there is no handshake"),
-            Action::Transmit => rule(expectations.tls, "in plaintext there is nothing to transmit"),
-            Action::Opened => {
-                self.opened += 1;
-                rule(self.opened == 1, "Opened is reported once")
-            }
-            Action::Closed => {
-                self.closed += 1;
-                rule(self.closed == 1, "Closed is reported once")
-            }
-            Action::CancelAttempt { id } => {
-                rule(!self.adopted, "no attempt is cancelled alone once there is a connection")?;
-                rule(!machine.is_attempt_pending(id), "a cancelled attempt is not pending")
-            }
-            Action::Resolve | Action::CancelAttempts | Action::Readable | Action::Writable => {
-                Ok(())
-            }
+        if actions.attach.is_some() {
+            rule(!self.adopted, "one connection is attached")?;
+            self.adopted = true;
         }
+        if actions.wake.opened {
+            self.opened += 1;
+            rule(self.opened == 1, "Opened is reported once")?;
+        }
+        if actions.wake.closed {
+            self.closed += 1;
+            rule(self.closed == 1, "Closed is reported once")?;
+        }
+        if let Some(id) = actions.cancel_attempt {
+            rule(!self.adopted, "no attempt is cancelled alone once there is a connection")?;
+            rule(!machine.is_attempt_pending(id), "a cancelled attempt is not pending")?;
+        }
+        if actions.cancel_attempts {
+            let starts = actions.resolve || actions.attempt.is_some();
+            rule(!starts, "nothing starts when all attempts are cancelled")?;
+        }
+        if let Some(Attempt { id, address, .. }) = actions.attempt {
+            rule(!names.denies(address), "no denied address is dialled")?;
+            rule(machine.is_attempt_pending(id), "a started attempt is pending")?;
+            rule(!self.adopted, "nothing is dialled once there is a connection")?;
+        }
+        let tls = actions.begin_handshake || actions.transmit;
+        rule(expectations.tls || !tls, "in plaintext there is nothing to transmit")?;
+        if actions.shutdown_write {
+            rule(self.adopted && !self.fin && !self.released, "FIN is sent once")?;
+            rule(
+                expectations.sending.is_none() || expectations.tls,
+                "a send in progress precedes the FIN",
+            )?;
+            let failed =
+                matches!(machine.outcome(), Some(Err(_))) || machine.opened() != Some(Ok(()));
+            rule(
+                failed || !machine.has_unsent() && !expectations.lent,
+                "accepted data precedes the FIN",
+            )?;
+            self.fin = true;
+        }
+        if let Some(how) = actions.release {
+            rule(self.adopted && !self.released, "a wire is released once")?;
+            rule(self.fin || how != Release::Linger, "lingering follows FIN")?;
+            self.released = true;
+        }
+        if actions.drive_recv {
+            rule(self.adopted && !self.released, "there is a wire to receive from")?;
+            rule(expectations.tls || expectations.receiving.is_none(), "one thread receives")?;
+        }
+        Ok(())
     }
 
     fn check_invariants(&mut self, machine: &Machine) -> CheckResult {

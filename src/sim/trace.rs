@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::scenario::{EndId, Step, checksum};
-use crate::machine::Action;
+use crate::machine::Actions;
 
 /// The events of a scenario, in order. Two runs of the same scenario have equal traces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,11 +12,11 @@ pub struct Trace {
     events: Vec<Event>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     /// A step, and its time since the start.
     Step(Duration, Step),
-    Output(EndId, Action),
+    Actions(EndId, Actions),
     Note(EndId, &'static str, usize),
     Sent {
         who: EndId,
@@ -37,8 +37,10 @@ impl Trace {
         self.events.push(Event::Step(at, step));
     }
 
-    pub(super) fn output(&mut self, who: EndId, action: Action) {
-        self.events.push(Event::Output(who, action));
+    pub(super) fn actions(&mut self, who: EndId, actions: &Actions) {
+        if !actions.is_empty() {
+            self.events.push(Event::Actions(who, actions.clone()));
+        }
     }
 
     pub(super) fn note(&mut self, who: EndId, what: &'static str, bytes: usize) {
@@ -63,7 +65,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Step(at, step) => write!(f, "{at:?} {step:?}"),
-            Event::Output(who, action) => write!(f, "    {who} -> {action:?}"),
+            Event::Actions(who, actions) => write!(f, "    {who} -> {actions:?}"),
             Event::Note(who, what, 0) => write!(f, "    {who} {what}"),
             Event::Note(who, what, bytes) => write!(f, "    {who} {what} {bytes}"),
             Event::Sent { who, bytes, sum } => write!(f, "    {who} sends {bytes} ({sum:016x})"),

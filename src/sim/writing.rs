@@ -118,7 +118,7 @@ impl Endpoint {
         match net.send(self.who, &data) {
             SimSend::Bytes(bytes) => {
                 self.accepted += bytes as u64;
-                let actions = self.machine.handle_send(permit, bytes).collect();
+                let actions = self.machine.handle_send(permit, bytes);
                 self.apply_actions(actions, net)
             }
             SimSend::WouldBlock if stands => {
@@ -143,7 +143,6 @@ impl Endpoint {
         fill(pattern_offset(self.who, true), self.accepted, &mut data);
         let mut transmit = Transmit::default();
         let (bytes, actions) = self.machine.seal(permit, &data, &mut transmit, || net.now);
-        let actions = actions.collect();
         self.accepted += bytes as u64;
         net.trace.note(self.who, "seals", bytes);
         if !transmit.is_empty() {
@@ -165,7 +164,7 @@ impl Endpoint {
         // More ciphertext may be queued.
         self.wants_transmit = true;
         if !self.is_wired() {
-            let actions = self.machine.transmit_done(&mut transmit).collect();
+            let actions = self.machine.transmit_done(&mut transmit);
             return self.apply_actions(actions, net);
         }
         let bytes = transmit.bytes().len().min(max);
@@ -173,12 +172,10 @@ impl Endpoint {
         let actions = match net.send(self.who, &transmit.bytes()[..bytes]) {
             SimSend::Bytes(sent) => {
                 transmit.sent(sent);
-                self.machine.transmit_done(&mut transmit).collect()
+                self.machine.transmit_done(&mut transmit)
             }
-            SimSend::WouldBlock => self.machine.transmit_done(&mut transmit).collect(),
-            SimSend::Failed(fault) => {
-                self.machine.transmit_failed(&mut transmit, fault, net.now).collect()
-            }
+            SimSend::WouldBlock => self.machine.transmit_done(&mut transmit),
+            SimSend::Failed(fault) => self.machine.transmit_failed(&mut transmit, fault, net.now),
         };
         rule(transmit.is_empty(), "a returned transmit buffer is empty")?;
         self.apply_actions(actions, net)
@@ -190,7 +187,7 @@ impl Endpoint {
         what: SendEvent,
         net: &mut Network,
     ) -> CheckResult {
-        let actions = self.machine.handle_send_event(permit, what).collect();
+        let actions = self.machine.handle_send_event(permit, what);
         net.trace.note(self.who, "stops writing", 0);
         self.apply_actions(actions, net)
     }

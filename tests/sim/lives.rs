@@ -54,15 +54,17 @@ fn scenarios_cover_every_event() {
         (ScenarioKind::Secure, "seals"),
         (ScenarioKind::Secure, "starts a background receive"),
         (ScenarioKind::Secure, "rejects the data"),
-        (ScenarioKind::Plain, "Resolve"),
-        (ScenarioKind::Plain, "CancelAttempts"),
+        (ScenarioKind::Plain, "resolve: true"),
+        (ScenarioKind::Plain, "cancel_attempts"),
         (ScenarioKind::Plain, "drops"),
-        (ScenarioKind::Pair, "1 -> Closed"),
+        (ScenarioKind::Pair, "1 -> Actions { wake: {readable, writable, closed}"),
     ];
     for kind in
         [ScenarioKind::Plain, ScenarioKind::Secure, ScenarioKind::Upgrade, ScenarioKind::Pair]
     {
-        for what in ["Opened", "ShutdownWrite", "Release(Close)", "Linger", "Reset", "DriveRecv"] {
+        for what in
+            ["opened", "shutdown_write", "Some(Close)", "Some(Linger)", "Some(Reset)", "drive_recv"]
+        {
             wanted.push((kind, what));
         }
         for what in ["receives", "reads EOF", "fails to read", "fails to write"] {

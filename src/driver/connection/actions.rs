@@ -30,7 +30,7 @@ use crate::driver::sys::wire::{DrainResult, Wire};
 use crate::egress::{EgressRules, is_local};
 use crate::error::{Error, Fault, LookupError};
 use crate::info::Timings;
-use crate::machine::{Action, Actions, AttemptId, Background, Discarded, Input, Release};
+use crate::machine::{Actions, Attempt, AttemptId, Background, Discarded, Input, Release};
 use crate::options::TcpOptions;
 use crate::resolver::Resolver;
 
@@ -376,32 +376,42 @@ pub(crate) struct ActionSet {
 impl ActionSet {
     /// Collects the outputs. There are usually none.
     #[inline]
-    pub(crate) fn collect(actions: Actions<'_>) -> Option<Self> {
-        if actions.is_empty() { None } else { Some(ActionSet::collect_nonempty(&actions)) }
+    pub(crate) fn collect(actions: Actions) -> Option<Self> {
+        if actions.is_empty() { None } else { Some(ActionSet::collect_nonempty(actions)) }
     }
 
     #[inline(never)]
-    fn collect_nonempty(actions: &Actions<'_>) -> Self {
-        let mut set = ActionSet::default();
-        for output in actions.as_slice() {
-            match *output {
-                Action::Resolve => set.resolve = true,
-                Action::Attempt { id, address } => set.attempt = Some((id, address)),
-                Action::Attach { timings, .. } => set.attach = Some(timings),
-                Action::CancelAttempt { id } => set.cancel_attempt = Some(id),
-                Action::CancelAttempts => set.cancel_attempts = true,
-                Action::ShutdownWrite => set.shutdown_write = true,
-                Action::DriveRecv => set.drive_recv = true,
-                Action::Transmit => set.transmit = true,
-                Action::Release(how) => set.release = Some(how),
-                Action::Opened => set.opened = true,
-                Action::Readable => set.readable = true,
-                Action::Writable => set.writable = true,
-                Action::Closed => set.closed = true,
-                Action::BeginHandshake => set.begin_handshake = true,
-            }
+    fn collect_nonempty(actions: Actions) -> Self {
+        let Actions {
+            attach,
+            wake,
+            cancel_attempts,
+            cancel_attempt,
+            resolve,
+            attempt,
+            begin_handshake,
+            transmit,
+            shutdown_write,
+            release,
+            drive_recv,
+        } = actions;
+        ActionSet {
+            resolve,
+            attempt: attempt.map(|Attempt { id, address }| (id, address)),
+            attach: attach.map(|attach| attach.timings),
+            cancel_attempt,
+            cancel_attempts,
+            shutdown_write,
+            drive_recv,
+            begin_handshake,
+            transmit,
+            release,
+            opened: wake.opened,
+            readable: wake.readable,
+            writable: wake.writable,
+            closed: wake.closed,
+            late_wire: None,
         }
-        set
     }
 }
 

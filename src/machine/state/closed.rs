@@ -3,27 +3,20 @@
 use std::time::Instant;
 
 use super::super::tls::SessionState;
-use super::super::{
-    Action, Actions, Fault, Input, RecvEvent, Release, SendEvent, TimerKind, UpgradeError,
-};
+use super::super::{Actions, Fault, Input, RecvEvent, Release, SendEvent, TimerKind, UpgradeError};
 use super::{Closed, EndedBy, Flushing, Pipe, ReadEnd, State, ended};
 
 impl Closed {
-    pub(super) fn handle(
-        self,
-        input: Input<'_>,
-        now: Instant,
-        actions: &mut Actions<'_>,
-    ) -> Closed {
+    pub(super) fn handle(self, input: Input<'_>, now: Instant, actions: &mut Actions) -> Closed {
         match (self, input) {
             (Closed::Flushing(flushing), Input::TimerExpired) if flushing.timer <= now => {
-                actions.push(Action::Release(Release::Reset));
-                actions.push(Action::Closed);
+                actions.release_wire(Release::Reset);
+                actions.wake.closed = true;
                 ended(flushing.pipe, flushing.read_end, Err(Fault::TimedOut(TimerKind::Close)))
             }
             (Closed::Flushing(flushing), Input::Abort | Input::AbortWrite) => {
-                actions.push(Action::Release(Release::Reset));
-                actions.push(Action::Closed);
+                actions.release_wire(Release::Reset);
+                actions.wake.closed = true;
                 ended(flushing.pipe, flushing.read_end, Err(Fault::Aborted))
             }
             (Closed::Flushing(flushing), Input::WireFailed(fault)) => flushing.fail(fault, actions),
@@ -32,15 +25,15 @@ impl Closed {
                 Closed::Ended { read_end: ReadEnd::Undrained(pipe), outcome, .. },
                 Input::Close | Input::Abort | Input::AbortWrite | Input::CancelRead,
             ) => {
-                actions.push(Action::Release(Release::Close));
-                actions.push(Action::Readable);
+                actions.release_wire(Release::Close);
+                actions.wake.readable = true;
                 ended(*pipe, ReadEnd::from_outcome(outcome), outcome)
             }
             (
                 Closed::Ended { read_end: ReadEnd::Buffered(pipe), outcome, .. },
                 Input::Close | Input::Abort | Input::AbortWrite | Input::CancelRead,
             ) => {
-                actions.push(Action::Readable);
+                actions.wake.readable = true;
                 ended(*pipe, ReadEnd::from_outcome(outcome), outcome)
             }
             (
@@ -67,16 +60,16 @@ impl Closed {
     }
 
     /// Handles the end of a send: data accepted before the close was sent, or failed.
-    pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions<'_>) -> Closed {
+    pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions) -> Closed {
         match (self, what) {
             (Closed::Flushing(mut flushing), SendEvent::Cancelled) => {
                 flushing.pipe.queue_close_notify(actions);
                 if flushing.pipe.has_unsent_or_permit() {
                     return Closed::Flushing(flushing);
                 }
-                actions.push(Action::ShutdownWrite);
-                actions.push(Action::Release(flushing.release));
-                actions.push(Action::Closed);
+                actions.shutdown_write = true;
+                actions.release_wire(flushing.release);
+                actions.wake.closed = true;
                 ended(flushing.pipe, flushing.read_end, Ok(()))
             }
             (Closed::Flushing(flushing), SendEvent::Failed(fault)) => flushing.fail(fault, actions),
@@ -88,7 +81,7 @@ impl Closed {
     }
 
     /// Handles a change of a session that is only read to its end.
-    pub(super) fn on_session_progress(self, actions: &mut Actions<'_>) -> Closed {
+    pub(super) fn on_session_progress(self, actions: &mut Actions) -> Closed {
         let (pipe, outcome, release) = match self {
             Closed::Ended { read_end: ReadEnd::Undrained(pipe), outcome, .. } => {
                 (pipe, outcome, true)
@@ -113,7 +106,7 @@ impl Closed {
         };
         match (read_end, release) {
             (Some(read_end), true) => {
-                actions.push(Action::Release(Release::Close));
+                actions.release_wire(Release::Close);
                 ended(*pipe, read_end, outcome)
             }
             (Some(read_end), false) => ended(*pipe, read_end, outcome),
@@ -147,9 +140,9 @@ impl Closed {
 
 impl Flushing {
     /// Handles a failure of the wire. If only close_notify was left to send, all data was handed over.
-    fn fail(self, fault: Fault, actions: &mut Actions<'_>) -> Closed {
-        actions.push(Action::Release(Release::Close));
-        actions.push(Action::Closed);
+    fn fail(self, fault: Fault, actions: &mut Actions) -> Closed {
+        actions.release_wire(Release::Close);
+        actions.wake.closed = true;
         let outcome = if self.pipe.has_undelivered_data() { Err(fault) } else { Ok(()) };
         ended(self.pipe, self.read_end, outcome)
     }
@@ -192,9 +185,9 @@ pub(super) fn undrained_done(
     pipe: Pipe,
     what: RecvEvent,
     outcome: Result<(), Fault>,
-    actions: &mut Actions<'_>,
+    actions: &mut Actions,
 ) -> State {
-    actions.push(Action::Release(Release::Close));
+    actions.release_wire(Release::Close);
     let complete = pipe.tls.is_none() && what == RecvEvent::Eof;
     let read_end = match outcome {
         Err(Fault::ResetAfterEnd(_)) if complete => ReadEnd::Eof(EndedBy::Peer),

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::super::happy_eyeballs::{HappyEyeballs, RaceStep};
 use super::super::tls::{Discarded, Session, SessionState, Summary};
 use super::super::{
-    Action, Actions, AttemptId, Config, Fault, Input, Policy, ReadStep, RecvEvent, Release, Step,
+    Actions, Attach, AttemptId, Config, Fault, Input, Policy, ReadStep, RecvEvent, Release, Step,
     TimerKind, UpgradeError,
 };
-use super::{Closed, ConnectFailed, Half, Pipe, State, announce_end};
+use super::{Closed, ConnectFailed, Half, Pipe, State};
 use crate::info::{Phase, Timings};
 use crate::tls::{Failure, TlsSetup};
 
@@ -60,7 +60,7 @@ impl Connecting {
     }
 
     /// Starts to connect, unless the deadline has passed.
-    pub(super) fn start(mut self: Box<Self>, now: Instant, actions: &mut Actions<'_>) -> State {
+    pub(super) fn start(mut self: Box<Self>, now: Instant, actions: &mut Actions) -> State {
         if self.timer.is_some_and(|at| at <= now) {
             self.happy_eyeballs.start_too_late(now);
             let fault = Fault::TimedOut(TimerKind::Start);
@@ -74,7 +74,7 @@ impl Connecting {
         mut self: Box<Self>,
         input: Input<'_>,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match input {
             Input::PartialResolved(addresses) => {
@@ -89,7 +89,7 @@ impl Connecting {
                 let step = self.happy_eyeballs.on_attempted(id, result, now, actions);
                 match step {
                     RaceStep::Won(timings) => {
-                        actions.push(Action::Attach { id, timings });
+                        actions.attach = Some(Attach { id, timings });
                         self.connected(now, actions)
                     }
                     RaceStep::Continue | RaceStep::Lost(_) => {
@@ -113,7 +113,7 @@ impl Connecting {
             }
             Input::CancelRead => {
                 self.read_intent = ReadIntent::Cancelled;
-                actions.push(Action::Readable);
+                actions.wake.readable = true;
                 State::Connecting(self)
             }
             // There is no wire yet; a half-close or an upgrade waits for it.
@@ -130,7 +130,7 @@ impl Connecting {
         self: Box<Self>,
         step: RaceStep,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match step {
             RaceStep::Continue | RaceStep::Won(_) => State::Connecting(self),
@@ -138,7 +138,7 @@ impl Connecting {
         }
     }
 
-    fn connected(self, now: Instant, actions: &mut Actions<'_>) -> State {
+    fn connected(self, now: Instant, actions: &mut Actions) -> State {
         let Some(setup) = self.setup else {
             return open(Pipe::default(), self.read_intent, actions);
         };
@@ -154,7 +154,7 @@ impl Connecting {
                 }))
             }
             Err(failure) => {
-                actions.push(Action::Release(Release::Close));
+                actions.release_wire(Release::Close);
                 let summary = Summary { failure: Some(failure), ..Summary::default() };
                 announce_connect_failed(
                     handshake_failed(Fault::Tls, Err(Fault::Tls), Duration::ZERO, summary),
@@ -170,9 +170,9 @@ impl Connecting {
         fault: Fault,
         outcome: Result<(), Fault>,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
-        actions.push(Action::CancelAttempts);
+        actions.cancel_attempts = true;
         self.connect_failed(fault, outcome, now, actions)
     }
 
@@ -181,7 +181,7 @@ impl Connecting {
         fault: Fault,
         outcome: Result<(), Fault>,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         let (step, timings) = (self.happy_eyeballs.step(), self.happy_eyeballs.timings(now));
         let attempts = self.happy_eyeballs.into_failed(fault, now);
@@ -247,7 +247,7 @@ impl Handshaking {
         }
     }
 
-    pub(super) fn start(&mut self, actions: &mut Actions<'_>) {
+    pub(super) fn start(&mut self, actions: &mut Actions) {
         match self.handshake {
             HandshakeKind::UpgradeNotStarted => {
                 self.handshake = HandshakeKind::Upgrade;
@@ -264,7 +264,7 @@ impl Handshaking {
         input: Input<'_>,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match input {
             Input::TimerExpired if self.timer.is_some_and(|at| at <= now) => {
@@ -272,7 +272,7 @@ impl Handshaking {
                 self.connect_failed(fault, Err(fault), Release::Close, now, actions)
             }
             Input::Close => {
-                actions.push(Action::ShutdownWrite);
+                actions.shutdown_write = true;
                 self.connect_failed(Fault::Closed, Ok(()), Release::Linger, now, actions)
             }
             Input::Abort | Input::AbortWrite => self.connect_failed(
@@ -284,7 +284,7 @@ impl Handshaking {
             ),
             Input::CancelRead => {
                 self.read_intent = ReadIntent::Cancelled;
-                actions.push(Action::Readable);
+                actions.wake.readable = true;
                 State::Handshaking(self)
             }
             Input::WireFailed(fault) => self.fail(fault, now, actions),
@@ -305,7 +305,7 @@ impl Handshaking {
         what: RecvEvent,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match what {
             RecvEvent::Cancelled => State::Handshaking(self),
@@ -320,7 +320,7 @@ impl Handshaking {
     }
 
     /// Handles a failure of the wire.
-    pub(super) fn fail(self, fault: Fault, now: Instant, actions: &mut Actions<'_>) -> State {
+    pub(super) fn fail(self, fault: Fault, now: Instant, actions: &mut Actions) -> State {
         self.connect_failed(fault, Err(fault), Release::Close, now, actions)
     }
 
@@ -328,7 +328,7 @@ impl Handshaking {
         mut self: Box<Self>,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         let Some(tls) = &mut self.pipe.tls else { return State::Handshaking(self) };
         match tls.state() {
@@ -340,8 +340,8 @@ impl Handshaking {
                 self.connect_failed(fault, Err(fault), Release::Close, now, actions)
             }
             SessionState::Failed => {
-                actions.push(Action::Transmit);
-                actions.push(Action::ShutdownWrite);
+                actions.transmit = true;
+                actions.shutdown_write = true;
                 self.connect_failed(Fault::Tls, Err(Fault::Tls), Release::Linger, now, actions)
             }
             SessionState::Established | SessionState::Ended | SessionState::Truncated => {
@@ -361,9 +361,9 @@ impl Handshaking {
         outcome: Result<(), Fault>,
         release: Release,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
-        actions.push(Action::Release(release));
+        actions.release_wire(release);
         let summary = self.pipe.tls.map(|tls| tls.into_summary()).unwrap_or_default();
         let took = now.saturating_duration_since(self.started_at);
         announce_connect_failed(handshake_failed(fault, outcome, took, summary), actions)
@@ -408,12 +408,12 @@ fn new_session(setup: TlsSetup) -> Result<Box<Session>, Failure> {
 }
 
 /// Requests the actions that start a handshake: to begin it without the lock, or to send the first message.
-fn start_handshake(session: &Session, actions: &mut Actions<'_>) {
+fn start_handshake(session: &Session, actions: &mut Actions) {
     if session.awaits_begin() {
-        actions.push(Action::BeginHandshake);
+        actions.begin_handshake = true;
     } else {
-        actions.push(Action::Transmit);
-        actions.push(Action::DriveRecv);
+        actions.transmit = true;
+        actions.drive_recv = true;
     }
 }
 
@@ -423,14 +423,14 @@ fn discard_setup(setup: Option<TlsSetup>) -> Option<Box<Summary>> {
     Some(Box::new(Summary { discarded: Some(Discarded::setup(setup)), ..Summary::default() }))
 }
 
-fn open(pipe: Pipe, read_intent: ReadIntent, actions: &mut Actions<'_>) -> State {
-    actions.push(Action::Opened);
-    actions.push(Action::Readable);
-    actions.push(Action::Writable);
+fn open(pipe: Pipe, read_intent: ReadIntent, actions: &mut Actions) -> State {
+    actions.wake.opened = true;
+    actions.wake.readable = true;
+    actions.wake.writable = true;
     match read_intent {
         ReadIntent::Wanted => State::Open(pipe),
         ReadIntent::Cancelled => {
-            actions.push(Action::DriveRecv);
+            actions.drive_recv = true;
             State::HalfClosed(pipe, Half::Discarding)
         }
     }
@@ -454,8 +454,8 @@ fn handshake_failed(
     }
 }
 
-fn announce_connect_failed(failed: ConnectFailed, actions: &mut Actions<'_>) -> State {
-    actions.push(Action::Opened);
-    announce_end(actions);
+fn announce_connect_failed(failed: ConnectFailed, actions: &mut Actions) -> State {
+    actions.wake.opened = true;
+    actions.wake_all_at_end();
     State::Closed(Closed::ConnectFailed(Box::new(failed)))
 }

@@ -34,7 +34,7 @@ use self::connecting::{Connecting, Handshaking};
 use super::io_step::Holder;
 use super::tls::{Session, SessionState, Summary};
 use super::{
-    Action, Actions, AttemptId, Background, Config, FailedAttempt, Fault, Input, Policy, ReadStep,
+    Actions, AttemptId, Background, Config, FailedAttempt, Fault, Input, Policy, ReadStep,
     RecvEvent, RecvPermit, Release, SendEvent, SendPermit, Step, TimerKind, UpgradeError,
     WriteStep,
 };
@@ -115,7 +115,7 @@ pub(super) struct ConnectFailed {
     outcome: Result<(), Fault>,
     /// The step that failed.
     step: Option<Step>,
-    /// The duration of each step, except those that [`Action::Attach`] reported.
+    /// The duration of each step, except those that [`Actions::attach`] reported.
     timings: Timings,
     attempts: Vec<FailedAttempt>,
     /// The remains of a failed handshake.
@@ -155,7 +155,7 @@ impl State {
         Handshaking::upgrade(setup, deadline, now)
     }
 
-    pub(super) fn start(self, now: Instant, actions: &mut Actions<'_>) -> State {
+    pub(super) fn start(self, now: Instant, actions: &mut Actions) -> State {
         match self {
             State::Connecting(connecting) => connecting.start(now, actions),
             State::Handshaking(mut handshaking) => {
@@ -164,9 +164,9 @@ impl State {
             }
             // An upgrade whose handshake could not begin.
             State::Closed(Closed::ConnectFailed(mut failed)) if !failed.announced => {
-                actions.push(Action::Release(Release::Close));
-                actions.push(Action::Opened);
-                announce_end(actions);
+                actions.release_wire(Release::Close);
+                actions.wake.opened = true;
+                actions.wake_all_at_end();
                 failed.announced = true;
                 State::Closed(Closed::ConnectFailed(failed))
             }
@@ -183,7 +183,7 @@ impl State {
         input: Input<'_>,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match self {
             State::Connecting(connecting) => connecting.handle(input, now, actions),
@@ -202,7 +202,7 @@ impl State {
         what: RecvEvent,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match (self, what) {
             (state, RecvEvent::Cancelled) => state,
@@ -264,7 +264,7 @@ impl State {
         self,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match self {
             State::Handshaking(handshaking) => {
@@ -288,7 +288,7 @@ impl State {
     }
 
     /// Handles the return of a send permit or a transmit buffer.
-    pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions<'_>) -> State {
+    pub(super) fn handle_send_event(self, what: SendEvent, actions: &mut Actions) -> State {
         match (self, what) {
             (State::Open(pipe), SendEvent::Failed(fault)) => pipe.fail_undrained(fault, actions),
             (State::HalfClosed(pipe, half), what) => half.handle_send_event(pipe, what, actions),
@@ -314,7 +314,7 @@ impl State {
         self,
         fault: Fault,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match self {
             State::Handshaking(handshaking) => handshaking.fail(fault, now, actions),
@@ -469,23 +469,19 @@ impl State {
     }
 
     /// Takes the receive permit back.
-    pub(super) fn return_recv(
-        &mut self,
-        RecvPermit(holder): RecvPermit,
-        actions: &mut Actions<'_>,
-    ) {
+    pub(super) fn return_recv(&mut self, RecvPermit(holder): RecvPermit, actions: &mut Actions) {
         match self {
             State::HalfClosed(pipe, Half::Discarding) => {
                 pipe.receiving = false;
                 if holder == Holder::Reader {
                     // The reader has left the wire, so that the driver can discard.
-                    actions.push(Action::DriveRecv);
+                    actions.drive_recv = true;
                 }
             }
             State::UpgradePending(pipe) => {
                 pipe.receiving = false;
                 // The upgrading thread waits for the permit.
-                actions.push(Action::Readable);
+                actions.wake.readable = true;
             }
             State::Open(pipe)
             | State::HalfClosed(pipe, Half::ReadOnly | Half::WriteOnly | Half::Finishing(_)) => {
@@ -558,7 +554,7 @@ impl State {
     }
 
     /// Fails an upgrade because plaintext arrived.
-    pub(super) fn reject_plaintext(self, actions: &mut Actions<'_>) -> State {
+    pub(super) fn reject_plaintext(self, actions: &mut Actions) -> State {
         match self {
             State::UpgradePending(pipe) => pipe.reject_plaintext(actions),
             state @ (State::Connecting(_)
@@ -738,15 +734,15 @@ impl State {
 }
 
 /// Ends the connection after both directions ended cleanly.
-fn end(pipe: Pipe, ended_by: EndedBy, release: Release, actions: &mut Actions<'_>) -> State {
-    actions.push(Action::Release(release));
-    announce_end(actions);
+fn end(pipe: Pipe, ended_by: EndedBy, release: Release, actions: &mut Actions) -> State {
+    actions.release_wire(release);
+    actions.wake_all_at_end();
     State::Closed(ended(pipe, ReadEnd::Eof(ended_by), Ok(())))
 }
 
-fn abort(pipe: Pipe, actions: &mut Actions<'_>) -> State {
-    actions.push(Action::Release(Release::Reset));
-    announce_end(actions);
+fn abort(pipe: Pipe, actions: &mut Actions) -> State {
+    actions.release_wire(Release::Reset);
+    actions.wake_all_at_end();
     State::Closed(ended(pipe, ReadEnd::Fail(Fault::Aborted), Err(Fault::Aborted)))
 }
 
@@ -754,10 +750,4 @@ fn abort(pipe: Pipe, actions: &mut Actions<'_>) -> State {
 fn ended(pipe: Pipe, read_end: ReadEnd, outcome: Result<(), Fault>) -> Closed {
     let summary = pipe.tls.map(|tls| Box::new(tls.into_summary()));
     Closed::Ended { read_end, outcome, summary }
-}
-
-fn announce_end(actions: &mut Actions<'_>) {
-    actions.push(Action::Readable);
-    actions.push(Action::Writable);
-    actions.push(Action::Closed);
 }

@@ -5,12 +5,10 @@ use std::time::Instant;
 use super::super::io_step::Holder;
 use super::super::tls::SessionState;
 use super::super::{
-    Action, Actions, Fault, Input, Policy, ReadStep, RecvPermit, Release, SendEvent, SendPermit,
-    TimerKind, WriteStep,
+    Actions, Fault, Input, Policy, ReadStep, RecvPermit, Release, SendEvent, SendPermit, TimerKind,
+    WriteStep,
 };
-use super::{
-    Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, abort, announce_end, end, ended,
-};
+use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, abort, end, ended};
 
 impl Pipe {
     pub(super) fn read(&mut self) -> ReadStep {
@@ -39,7 +37,7 @@ impl Pipe {
         input: Input<'_>,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match input {
             Input::Close => {
@@ -49,21 +47,21 @@ impl Pipe {
             Input::CloseWrite if self.sending => State::Open(self),
             Input::CloseWrite => {
                 self.close_write(actions);
-                actions.push(Action::Writable);
+                actions.wake.writable = true;
                 State::HalfClosed(self, Half::ReadOnly)
             }
             Input::CancelRead => {
-                actions.push(Action::Readable);
+                actions.wake.readable = true;
                 // If a reader is at the wire, the discarding starts when it returns its permit.
                 if !self.receiving {
-                    actions.push(Action::DriveRecv);
+                    actions.drive_recv = true;
                 }
                 // Drops data that was decrypted ahead, which may reveal an EOF after it.
                 Half::Discarding.on_session_progress(self, policy, now, actions)
             }
             Input::StartTls if self.tls.is_none() && !self.sending => {
                 // Readers have to leave the wire.
-                actions.push(Action::Readable);
+                actions.wake.readable = true;
                 State::UpgradePending(self)
             }
             Input::WireFailed(fault) => self.fail_undrained(fault, actions),
@@ -83,11 +81,11 @@ impl Pipe {
         input: Input<'_>,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match input {
             Input::UpgradeReady if !self.receiving => {
-                announce_end(actions);
+                actions.wake_all_at_end();
                 State::Closed(Closed::Upgraded)
             }
             Input::UnexpectedPlaintext => self.reject_plaintext(actions),
@@ -110,10 +108,10 @@ impl Pipe {
 
     /// Fails an upgrade because plaintext arrived, which the program should have read before, or which an attacker
     /// injected.
-    pub(super) fn reject_plaintext(self, actions: &mut Actions<'_>) -> State {
-        actions.push(Action::ShutdownWrite);
-        actions.push(Action::Release(Release::Linger));
-        announce_end(actions);
+    pub(super) fn reject_plaintext(self, actions: &mut Actions) -> State {
+        actions.shutdown_write = true;
+        actions.release_wire(Release::Linger);
+        actions.wake_all_at_end();
         let fault = Fault::UnreadPlaintext;
         State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
@@ -123,20 +121,20 @@ impl Pipe {
         mut self,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         if policy.allow_half_open {
-            actions.push(Action::Readable);
+            actions.wake.readable = true;
             return State::HalfClosed(self, Half::WriteOnly);
         }
         self.queue_close_notify(actions);
         if self.has_unsent_or_permit() {
-            actions.push(Action::Readable);
+            actions.wake.readable = true;
             // The writer's permit stays valid, but now there is a limit.
-            actions.push(Action::Writable);
+            actions.wake.writable = true;
             return State::HalfClosed(self, Half::Finishing(policy.close_timeout.after(now)));
         }
-        actions.push(Action::ShutdownWrite);
+        actions.shutdown_write = true;
         let release = self.release_after_eof();
         end(self, EndedBy::Peer, release, actions)
     }
@@ -146,11 +144,11 @@ impl Pipe {
         self,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         if policy.allow_half_open {
             // Writers that waited for the upgrade may write after all.
-            actions.push(Action::Writable);
+            actions.wake.writable = true;
         }
         self.on_peer_eof(policy, now, actions)
     }
@@ -166,69 +164,69 @@ impl Pipe {
         read_end: ReadEnd,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         self.queue_close_notify(actions);
         if self.has_unsent_or_permit() {
-            actions.push(Action::Readable);
-            actions.push(Action::Writable);
+            actions.wake.readable = true;
+            actions.wake.writable = true;
             let deadline = policy.close_timeout.after(now);
             let flushing = Flushing { pipe: self, timer: deadline, release, read_end };
             return State::Closed(Closed::Flushing(Box::new(flushing)));
         }
-        actions.push(Action::ShutdownWrite);
-        actions.push(Action::Release(release));
-        announce_end(actions);
+        actions.shutdown_write = true;
+        actions.release_wire(release);
+        actions.wake_all_at_end();
         State::Closed(ended(self, read_end, Ok(())))
     }
 
     /// Closes the write side. Requests FIN at once if nothing is left to send, else later.
-    fn close_write(&mut self, actions: &mut Actions<'_>) {
+    fn close_write(&mut self, actions: &mut Actions) {
         self.queue_close_notify(actions);
         if !self.has_unsent_or_permit() || planted!(FinBeforeData) {
-            actions.push(Action::ShutdownWrite);
+            actions.shutdown_write = true;
             self.fin = Fin::Sent;
         }
     }
 
     /// Queues close_notify, unless a write is in progress, which goes first.
-    pub(super) fn queue_close_notify(&mut self, actions: &mut Actions<'_>) {
+    pub(super) fn queue_close_notify(&mut self, actions: &mut Actions) {
         if let (false, Some(tls)) = (self.sending, &mut self.tls) {
             if tls.close_notify() {
-                actions.push(Action::Transmit);
+                actions.transmit = true;
             }
         }
     }
 
     /// Handles a failure of the wire when no data can be left to read.
-    pub(super) fn fail(self, fault: Fault, actions: &mut Actions<'_>) -> State {
-        actions.push(Action::Release(Release::Close));
-        announce_end(actions);
+    pub(super) fn fail(self, fault: Fault, actions: &mut Actions) -> State {
+        actions.release_wire(Release::Close);
+        actions.wake_all_at_end();
         State::Closed(ended(self, ReadEnd::Fail(fault), Err(fault)))
     }
 
     /// Handles a failure of the wire when the kernel may still hold earlier data.
-    pub(super) fn fail_undrained(mut self, fault: Fault, actions: &mut Actions<'_>) -> State {
+    pub(super) fn fail_undrained(mut self, fault: Fault, actions: &mut Actions) -> State {
         if let Some(tls) = &mut self.tls {
             tls.discard_unsent();
             if !tls.has_unread() && !tls.wants_tls() {
                 return self.fail(fault, actions);
             }
         }
-        announce_end(actions);
+        actions.wake_all_at_end();
         let read_end = ReadEnd::Undrained(Box::new(self));
         State::Closed(Closed::Ended { read_end, outcome: Err(fault), summary: None })
     }
 
     /// Handles a TLS failure: sends the alert, and keeps data that was decrypted before it readable.
-    pub(super) fn fail_tls(self, actions: &mut Actions<'_>) -> State {
+    pub(super) fn fail_tls(self, actions: &mut Actions) -> State {
         // Nothing may follow a FIN.
         if self.fin == Fin::Pending {
-            actions.push(Action::Transmit);
-            actions.push(Action::ShutdownWrite);
+            actions.transmit = true;
+            actions.shutdown_write = true;
         }
-        actions.push(Action::Release(Release::Linger));
-        announce_end(actions);
+        actions.release_wire(Release::Linger);
+        actions.wake_all_at_end();
         let fault = Fault::Tls;
         if self.tls.as_ref().is_some_and(|tls| tls.has_unread()) {
             let read_end = ReadEnd::Buffered(Box::new(self));
@@ -239,15 +237,15 @@ impl Pipe {
 
     /// Handles a failure of the wire after the peer's EOF. Over TLS, the EOF is authenticated: if only close_notify was
     /// left to send, nothing is lost.
-    fn fail_after_eof(self, fault: Fault, actions: &mut Actions<'_>) -> State {
+    fn fail_after_eof(self, fault: Fault, actions: &mut Actions) -> State {
         if self.tls.is_none() {
             return self.fail(fault, actions);
         }
         if !self.has_undelivered_data() {
             return end(self, EndedBy::Peer, Release::Close, actions);
         }
-        actions.push(Action::Release(Release::Close));
-        announce_end(actions);
+        actions.release_wire(Release::Close);
+        actions.wake_all_at_end();
         State::Closed(ended(self, ReadEnd::Eof(EndedBy::Peer), Err(fault)))
     }
 
@@ -282,15 +280,15 @@ impl Half {
         input: Input<'_>,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match (self, input) {
             (Half::ReadOnly, Input::Close) if pipe.has_unsent_or_permit() => {
                 pipe.close(Release::Linger, ReadEnd::Fail(Fault::Closed), policy, now, actions)
             }
             (Half::ReadOnly, Input::Close) => {
-                actions.push(Action::Release(Release::Linger));
-                announce_end(actions);
+                actions.release_wire(Release::Linger);
+                actions.wake_all_at_end();
                 State::Closed(ended(pipe, ReadEnd::Fail(Fault::Closed), Ok(())))
             }
             (Half::ReadOnly, Input::CancelRead) if pipe.has_unsent_or_permit() => {
@@ -330,8 +328,8 @@ impl Half {
             // Unlike a permit, lent ciphertext can't be revoked.
             (Half::Finishing(at), Input::TimerExpired) if at <= now && pipe.tls.is_some() => {
                 let fault = Fault::TimedOut(TimerKind::Close);
-                actions.push(Action::Release(Release::Reset));
-                announce_end(actions);
+                actions.release_wire(Release::Reset);
+                actions.wake_all_at_end();
                 State::Closed(ended(pipe, ReadEnd::Eof(EndedBy::Peer), Err(fault)))
             }
             // The write did not finish in time: its holder returns the permit with the bytes that the kernel took.
@@ -368,7 +366,7 @@ impl Half {
         mut pipe: Pipe,
         policy: Policy,
         now: Instant,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         if let (Half::Discarding, Some(tls)) = (self, &mut pipe.tls) {
             tls.drop_unread();
@@ -407,7 +405,7 @@ impl Half {
         self,
         mut pipe: Pipe,
         what: SendEvent,
-        actions: &mut Actions<'_>,
+        actions: &mut Actions,
     ) -> State {
         match (self, what) {
             (Half::Discarding | Half::WriteOnly, SendEvent::Failed(fault)) => {
@@ -428,8 +426,8 @@ impl Half {
                 if pipe.fin == Fin::Pending && !pipe.has_unsent_or_permit() =>
             {
                 pipe.fin = Fin::Sent;
-                actions.push(Action::ShutdownWrite);
-                actions.push(Action::Writable);
+                actions.shutdown_write = true;
+                actions.wake.writable = true;
                 State::HalfClosed(pipe, self)
             }
             (Half::ReadOnly | Half::WriteOnly | Half::Discarding, SendEvent::Cancelled) => {

@@ -14,8 +14,8 @@ use rustls::{ServerConfig, ServerConnection};
 
 use super::super::io_step::Holder;
 use super::super::{
-    Action, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
-    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Transmit, WriteStep,
+    Actions, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
+    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Transmit, Wake, WriteStep,
 };
 use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, ended};
 use crate::TlsOptions;
@@ -458,13 +458,41 @@ fn inputs() -> Vec<Stimulus> {
     ]
 }
 
-fn names_of(actions: impl Iterator<Item = Action>) -> Vec<String> {
-    let name = |action| match action {
-        Action::Attempt { .. } => "Attempt".to_owned(),
-        Action::Attach { .. } => "Attach".to_owned(),
-        action => format!("{action:?}"),
-    };
-    actions.map(name).collect()
+/// Returns the names of the fields that are set, in their order.
+fn names_of(actions: Actions) -> Vec<String> {
+    let Actions {
+        attach,
+        wake: Wake { opened, readable, writable, closed },
+        cancel_attempts,
+        cancel_attempt,
+        resolve,
+        attempt,
+        begin_handshake,
+        transmit,
+        shutdown_write,
+        release,
+        drive_recv,
+    } = actions;
+    let fields = [
+        (attach.is_some(), "attach"),
+        (opened, "opened"),
+        (readable, "readable"),
+        (writable, "writable"),
+        (closed, "closed"),
+        (cancel_attempts, "cancel_attempts"),
+        (cancel_attempt.is_some(), "cancel_attempt"),
+        (resolve, "resolve"),
+        (attempt.is_some(), "attempt"),
+        (begin_handshake, "begin_handshake"),
+        (transmit, "transmit"),
+        (shutdown_write, "shutdown_write"),
+        (release == Some(Release::Close), "release(Close)"),
+        (release == Some(Release::Linger), "release(Linger)"),
+        (release == Some(Release::Reset), "release(Reset)"),
+        (drive_recv, "drive_recv"),
+    ];
+    let set = fields.into_iter().filter(|&(is_set, _)| is_set);
+    set.map(|(_, name)| name.to_owned()).collect()
 }
 
 impl Subject {

@@ -9,8 +9,8 @@ use crate::egress::EgressRules;
 use crate::error::{ErrorKind, Step};
 use crate::machine::happy_eyeballs::{MAX_CHECKED, MAX_DENIED};
 use crate::machine::{
-    Action, AttemptId, Config, Endpoints, Fault, Input, MAX_ADDRESSES, Machine, Target, TimerKind,
-    UpgradeError,
+    Actions, Attach, Attempt, AttemptId, Config, Endpoints, Fault, Input, MAX_ADDRESSES, Machine,
+    Target, TimerKind, UpgradeError, Wake,
 };
 
 /// The behaviour of an address, with its delay in milliseconds.
@@ -136,7 +136,7 @@ fn ipv4_addresses_that_arrive_first_wait_50_ms_for_ipv6() {
     let (at, TimerKind::OtherFamilyDelay) = machine.next_timer().unwrap() else {
         panic!("no wait for IPv6")
     };
-    assert_eq!(machine.handle(Input::TimerExpired, at).count(), 1);
+    assert!(machine.handle(Input::TimerExpired, at).attempt.is_some());
     assert!(!matches!(machine.next_timer(), Some((_, TimerKind::OtherFamilyDelay))));
 }
 
@@ -151,11 +151,11 @@ fn ipv4_addresses_that_arrive_after_ipv6_wait_only_for_their_turn() {
 fn answers_before_the_start_or_after_the_last_one_are_ignored() {
     let start = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Host), start);
-    assert_eq!(machine.handle(Input::PartialResolved(&[v4(1)]), start).count(), 0);
-    assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).count(), 0);
-    assert_eq!(machine.start(start).collect::<Vec<_>>(), [Action::Resolve]);
-    assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).count(), 1);
-    assert_eq!(machine.handle(Input::Resolved(Ok(&[v4(2)])), start).count(), 0);
+    assert!(machine.handle(Input::PartialResolved(&[v4(1)]), start).is_empty());
+    assert!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).is_empty());
+    assert_eq!(machine.start(start), Actions { resolve: true, ..Actions::default() });
+    assert!(machine.handle(Input::Resolved(Ok(&[v4(1)])), start).attempt.is_some());
+    assert!(machine.handle(Input::Resolved(Ok(&[v4(2)])), start).is_empty());
     let lost = Input::Attempted { id: AttemptId(0), result: Err(REFUSED) };
     drop(machine.handle(lost, start));
     assert_eq!(machine.opened(), Some(Err(REFUSED)), "there was no other address");
@@ -269,8 +269,9 @@ fn a_denied_numeric_address_is_never_dialled() {
     let mut config = Config::new(Target::Address("127.0.0.1:80".parse().unwrap()));
     config.egress = Some(Arc::new(rules));
     let mut machine = Machine::new(config, now);
-    let actions: Vec<_> = machine.start(now).collect();
-    assert_eq!(actions, [Action::Opened, Action::Readable, Action::Writable, Action::Closed]);
+    let actions = machine.start(now);
+    let wake = Wake { opened: true, readable: true, writable: true, closed: true };
+    assert_eq!(actions, Actions { wake, ..Actions::default() });
     assert_eq!(machine.opened(), Some(Err(Fault::Denied)));
     assert_eq!(machine.attempts().len(), 1);
 }
@@ -285,7 +286,7 @@ fn an_own_listener_and_the_bound_address_are_not_dialled() {
     own.egress = Some(Arc::new(EgressRules::allow_all().own_listener(local)));
     for (config, fault) in [(bound, Fault::Loop), (own, Fault::OwnListener)] {
         let mut machine = Machine::new(config, now);
-        assert!(machine.start(now).all(|action| !matches!(action, Action::Attempt { .. })));
+        assert_eq!(machine.start(now).attempt, None);
         assert_eq!(machine.opened(), Some(Err(fault)));
     }
 }
@@ -344,13 +345,11 @@ fn with_a_deadline_in_the_past_nothing_starts() {
             let mut config = Config::new(target);
             config.connect_deadline = Some(at);
             let mut machine = Machine::new(config, now);
-            for action in machine.start(now) {
-                let begins = matches!(action, Action::Resolve | Action::Attempt { .. });
-                assert!(!begins, "{action:?}");
-            }
+            let actions = machine.start(now);
+            assert!(!actions.resolve && actions.attempt.is_none(), "{actions:?}");
             assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Start))));
             assert!(machine.attempts().is_empty());
-            assert_eq!(machine.start(now).count(), 0);
+            assert!(machine.start(now).is_empty());
         }
     }
 }
@@ -368,14 +367,12 @@ fn denied_addresses_do_not_hide_an_allowed_one_after_them() {
         drop(machine.start(now));
         let count = u32::try_from(count).unwrap();
         let answer: Vec<_> = denied(count).chain([v4(1)]).collect();
-        let actions: Vec<_> = machine.handle(Input::Resolved(Ok(&answer)), now).collect();
-        let dials = |action: &Action| matches!(action, Action::Attempt { address, .. } if *address == v4(1));
-        assert!(actions.iter().any(dials), "{count} before it: {actions:?}");
-        // The number of denied addresses that are kept is bounded.
-        let Some(Action::Attempt { id, .. }) = actions.into_iter().find(|action| dials(action))
-        else {
-            panic!("the address was dialled before");
+        let actions = machine.handle(Input::Resolved(Ok(&answer)), now);
+        let Some(Attempt { id, address }) = actions.attempt else {
+            panic!("{count} before it: {actions:?}");
         };
+        assert_eq!(address, v4(1));
+        // The number of denied addresses that are kept is bounded.
         drop(machine.handle(Input::Attempted { id, result: Err(REFUSED) }, now));
         let kept = usize::try_from(count).unwrap().min(MAX_DENIED);
         assert_eq!(machine.attempts().len(), kept + 1);
@@ -399,14 +396,12 @@ fn denied_addresses_do_not_count_toward_the_bound_of_dialled_ones() {
     let now = Instant::now();
     let mut machine = Machine::new(config, now);
     drop(machine.start(now));
-    let mut actions: Vec<_> = machine.handle(Input::Resolved(Ok(&mixed)), now).collect();
+    let mut actions = machine.handle(Input::Resolved(Ok(&mixed)), now);
     let mut dialled = 0;
-    while let Some(Action::Attempt { id, .. }) =
-        actions.iter().find(|action| matches!(action, Action::Attempt { .. }))
-    {
+    while let Some(Attempt { id, .. }) = actions.attempt {
         dialled += 1;
-        let input = Input::Attempted { id: *id, result: Err(REFUSED) };
-        actions = machine.handle(input, now).collect();
+        let input = Input::Attempted { id, result: Err(REFUSED) };
+        actions = machine.handle(input, now);
     }
     assert_eq!(dialled, MAX_ADDRESSES);
     assert_eq!(machine.attempts().len(), 2 * MAX_ADDRESSES);
@@ -429,11 +424,9 @@ fn a_bounded_number_of_a_million_addresses_is_checked() {
         answer[place] = v4(1);
         // The bound applies to all parts together.
         let (first, rest) = answer.split_at(MAX_CHECKED / 2);
-        assert_eq!(machine.handle(Input::PartialResolved(first), now).count(), 0);
-        let found = machine
-            .handle(Input::Resolved(Ok(rest)), now)
-            .any(|action| matches!(action, Action::Attempt { .. }));
-        assert_eq!(found, !behind);
+        assert!(machine.handle(Input::PartialResolved(first), now).is_empty());
+        let found = machine.handle(Input::Resolved(Ok(rest)), now).attempt;
+        assert_eq!(found.is_some(), !behind);
         assert_eq!(machine.opened(), behind.then_some(Err(Fault::Denied)));
         assert!(machine.attempts().len() <= MAX_DENIED + 1);
     }
@@ -452,17 +445,17 @@ fn before_the_start_only_the_limit_and_a_close_have_an_effect() {
         Input::Resolved(Err(Fault::Resolve)),
         Input::Attempted { id: AttemptId(0), result: Err(REFUSED) },
     ] {
-        assert_eq!(machine.handle(input, start).count(), 0, "{input:?}");
+        assert!(machine.handle(input, start).is_empty(), "{input:?}");
     }
     let later = start + Duration::from_secs(1);
-    assert_eq!(machine.start(later).count(), 1);
-    assert_eq!(machine.start(later).count(), 0, "it starts once");
+    assert!(machine.start(later).attempt.is_some());
+    assert!(machine.start(later).is_empty(), "it starts once");
     assert_eq!(machine.next_timer(), Some((at, TimerKind::Connect)));
 
     let mut machine = Machine::new(Config::new(Target::Host), start);
     drop(machine.handle(Input::TimerExpired, at));
     assert_eq!(machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Slot))));
-    assert_eq!(machine.start(at).count(), 0, "it is too late");
+    assert!(machine.start(at).is_empty(), "it is too late");
 }
 
 #[test]
@@ -560,7 +553,7 @@ impl<'a> RaceRun<'a> {
         let start = Instant::now();
         let mut performed = PerformedActions::default();
         let mut machine = Machine::new(self.config.clone(), start);
-        assert_eq!(machine.start(start).collect::<Vec<_>>(), [Action::Resolve]);
+        assert_eq!(machine.start(start), Actions { resolve: true, ..Actions::default() });
         let mut events: BTreeMap<(u64, usize), Event> = BTreeMap::new();
         let count = self.parts.len();
         for (place, (at, addresses)) in self.parts.drain(..).enumerate() {
@@ -577,47 +570,44 @@ impl<'a> RaceRun<'a> {
             let (now, actions) = match (due, event) {
                 (_, Some(((at, _), event))) => {
                     let now = start + Duration::from_millis(at);
-                    let actions: Vec<_> = match event {
+                    let actions = match event {
                         Event::Answer(addresses, true) => {
-                            machine.handle(Input::Resolved(Ok(&addresses)), now).collect()
+                            machine.handle(Input::Resolved(Ok(&addresses)), now)
                         }
                         Event::Answer(addresses, false) => {
-                            machine.handle(Input::PartialResolved(&addresses), now).collect()
+                            machine.handle(Input::PartialResolved(&addresses), now)
                         }
                         Event::Ended(id, result) => {
-                            machine.handle(Input::Attempted { id, result }, now).collect()
+                            machine.handle(Input::Attempted { id, result }, now)
                         }
-                        Event::Cancel => machine.handle(Input::Close, now).collect(),
+                        Event::Cancel => machine.handle(Input::Close, now),
                     };
                     (at, actions)
                 }
                 (Some(due), None) => {
                     let now = start + Duration::from_millis(due);
-                    (due, machine.handle(Input::TimerExpired, now).collect())
+                    (due, machine.handle(Input::TimerExpired, now))
                 }
                 (None, None) => panic!("neither an event nor a timer is pending"),
             };
-            for (place, action) in actions.into_iter().enumerate() {
-                match action {
-                    Action::Attempt { id, address } => {
-                        performed.dialled.push((address, now));
-                        let peer = (self.override_peer)(address);
-                        let (after, result) = match peer.unwrap_or(self.peers[&address]) {
-                            Opens(after) => (after, Ok(Endpoints { remote: address, local: None })),
-                            Fails(after, fault) => (after, Err(fault)),
-                            Silent => continue,
-                        };
-                        events.insert((now + after, serial * 8 + place), Event::Ended(id, result));
-                    }
-                    Action::Attach { id, .. } => {
-                        performed.won = Some((performed.dialled[id.0].0, now))
-                    }
-                    Action::CancelAttempts => performed.abandoned = true,
-                    Action::CancelAttempt { id } => {
-                        assert!(!machine.is_attempt_pending(id));
-                        performed.given_up.push((performed.dialled[id.0].0, now));
-                    }
-                    _ => {}
+            if let Some(Attach { id, .. }) = actions.attach {
+                performed.won = Some((performed.dialled[id.0].0, now));
+            }
+            performed.abandoned |= actions.cancel_attempts;
+            if let Some(id) = actions.cancel_attempt {
+                assert!(!machine.is_attempt_pending(id));
+                performed.given_up.push((performed.dialled[id.0].0, now));
+            }
+            if let Some(Attempt { id, address }) = actions.attempt {
+                performed.dialled.push((address, now));
+                let peer = (self.override_peer)(address);
+                let ended = match peer.unwrap_or(self.peers[&address]) {
+                    Opens(after) => Some((after, Ok(Endpoints { remote: address, local: None }))),
+                    Fails(after, fault) => Some((after, Err(fault))),
+                    Silent => None,
+                };
+                if let Some((after, result)) = ended {
+                    events.insert((now + after, serial), Event::Ended(id, result));
                 }
             }
             match machine.opened() {

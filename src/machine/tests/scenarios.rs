@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::egress::EgressRules;
 use crate::info::Phase;
 use crate::machine::{
-    Action, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvEvent, RecvPermit,
-    Release, SendEvent, SendPermit, Target, TimerKind, WriteStep,
+    Actions, Attempt, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvEvent,
+    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Wake, WriteStep,
 };
 
 const LIVES: u64 = 30_000;
@@ -33,8 +33,9 @@ fn a_write_in_progress_may_finish_after_the_peers_eof() {
     assert_eq!(machine.phase(), Phase::HalfClosed);
     assert!(machine.permits_send(&sending));
     assert!(matches!(machine.write(), WriteStep::Fail(Fault::PeerEnded)), "no other write begins");
-    let actions: Vec<_> = machine.handle_send(sending, 1).collect();
-    assert_eq!(actions[..2], [Action::ShutdownWrite, Action::Release(Release::Close)]);
+    let actions = machine.handle_send(sending, 1);
+    assert!(actions.shutdown_write);
+    assert_eq!(actions.release, Some(Release::Close));
     assert_eq!(machine.outcome(), Some(Ok(())));
 }
 
@@ -49,8 +50,9 @@ fn a_write_in_progress_at_the_peers_eof_is_bounded_by_the_close_timeout() {
 
     drop(machine.handle(Input::TimerExpired, at));
     assert!(!machine.permits_send(&sending));
-    let actions: Vec<_> = machine.handle_send_event(sending, SendEvent::Cancelled).collect();
-    assert_eq!(actions[..2], [Action::ShutdownWrite, Action::Release(Release::Close)]);
+    let actions = machine.handle_send_event(sending, SendEvent::Cancelled);
+    assert!(actions.shutdown_write);
+    assert_eq!(actions.release, Some(Release::Close));
     assert_eq!(machine.outcome(), Some(Ok(())));
 }
 
@@ -59,14 +61,16 @@ fn a_close_that_cannot_hand_over_in_time_resets() {
     let now = Instant::now();
     let mut machine = open(Config::new(Target::Address(address(1))), now);
     let WriteStep::Send(sending) = machine.write() else { panic!("not open") };
-    assert!(machine.handle(Input::Close, now).all(|action| !matches!(action, Action::Closed)));
+    assert!(!machine.handle(Input::Close, now).wake.closed);
     assert_eq!(machine.outcome(), None);
     let (at, _) = machine.next_timer().unwrap();
 
-    let actions: Vec<_> = machine.handle(Input::TimerExpired, at).collect();
-    assert_eq!(actions, [Action::Release(Release::Reset), Action::Closed]);
+    let actions = machine.handle(Input::TimerExpired, at);
+    let wake = Wake { closed: true, ..Wake::default() };
+    let expected = Actions { wake, release: Some(Release::Reset), ..Actions::default() };
+    assert_eq!(actions, expected);
     assert_eq!(machine.outcome(), Some(Err(Fault::TimedOut(TimerKind::Close))));
-    assert_eq!(machine.handle_send(sending, 5).count(), 0);
+    assert!(machine.handle_send(sending, 5).is_empty());
 }
 
 #[test]
@@ -116,10 +120,10 @@ fn a_self_connect_by_chance_is_retried_and_a_deliberate_one_is_a_loop() {
     let now = Instant::now();
     let me = Endpoints { remote: address(1), local: Some(address(1)) };
     let mut machine = Machine::new(Config::new(Target::Address(address(1))), now);
-    let mut actions: Vec<_> = machine.start(now).collect();
+    let mut actions = machine.start(now);
     for _ in 0..3 {
-        let [Action::Attempt { id, .. }] = actions[..] else { panic!("{actions:?}") };
-        actions = machine.handle(Input::Attempted { id, result: Ok(me) }, now).collect();
+        let Some(Attempt { id, .. }) = actions.attempt else { panic!("{actions:?}") };
+        actions = machine.handle(Input::Attempted { id, result: Ok(me) }, now);
     }
     assert_eq!(machine.opened(), Some(Err(Fault::SelfConnected)));
 
@@ -141,13 +145,13 @@ fn a_writer_that_waits_for_an_upgrade_wakes_when_the_peers_eof_prevents_it() {
         let ReadStep::Recv(permit) = machine.read() else { panic!("not open") };
         drop(machine.handle(Input::StartTls, now));
         assert!(matches!(machine.write(), WriteStep::Wait));
-        let actions: Vec<_> = if seen_by_reader {
-            machine.handle_recv_event(permit, RecvEvent::Eof, now).collect()
+        let actions = if seen_by_reader {
+            machine.handle_recv_event(permit, RecvEvent::Eof, now)
         } else {
             drop(machine.handle_recv_event(permit, RecvEvent::Cancelled, now));
-            machine.handle(Input::WireEof, now).collect()
+            machine.handle(Input::WireEof, now)
         };
-        assert!(actions.contains(&Action::Writable), "{actions:?}");
+        assert!(actions.wake.writable, "{actions:?}");
         assert!(matches!(machine.write(), WriteStep::Send(_)));
     }
 }
@@ -217,13 +221,13 @@ impl Scenario {
     }
 
     fn run(mut self) {
-        let actions = self.machine.start(self.now).collect();
+        let actions = self.machine.start(self.now);
         self.see(actions);
         for _ in 0..STEPS {
             self.step();
         }
         // A close ends every run, once all permits are returned.
-        let actions = self.machine.handle(Input::Close, self.now).collect();
+        let actions = self.machine.handle(Input::Close, self.now);
         self.see(actions);
         self.give_back_recv(RecvEvent::Cancelled);
         self.give_back_send(SendEvent::Cancelled);
@@ -263,7 +267,7 @@ impl Scenario {
             18 => return self.give_back_recv(RecvEvent::Failed(fault)),
             _ => return self.move_bytes(),
         };
-        let actions = self.machine.handle(input, self.now).collect();
+        let actions = self.machine.handle(input, self.now);
         self.see(actions);
     }
 
@@ -287,14 +291,14 @@ impl Scenario {
 
     fn give_back_recv(&mut self, what: RecvEvent) {
         if let Some(permit) = self.receiving.take() {
-            let actions = self.machine.handle_recv_event(permit, what, self.now).collect();
+            let actions = self.machine.handle_recv_event(permit, what, self.now);
             self.see(actions);
         }
     }
 
     fn give_back_send(&mut self, what: SendEvent) {
         if let Some(permit) = self.sending.take() {
-            let actions = self.machine.handle_send_event(permit, what).collect();
+            let actions = self.machine.handle_send_event(permit, what);
             self.see(actions);
         }
     }
@@ -303,68 +307,82 @@ impl Scenario {
         let before = self.machine.stats();
         let bytes = self.random.usize(1..9);
         if let Some(permit) = self.receiving.take() {
-            let actions = self.machine.handle_recv(permit, bytes).collect();
+            let actions = self.machine.handle_recv(permit, bytes);
             self.see(actions);
             assert_eq!(self.machine.stats().bytes_read, before.bytes_read + bytes as u64);
         }
         if let Some(permit) = self.sending.take() {
-            let actions = self.machine.handle_send(permit, bytes).collect();
+            let actions = self.machine.handle_send(permit, bytes);
             self.see(actions);
             assert_eq!(self.machine.stats().bytes_written, before.bytes_written + bytes as u64);
         }
     }
 
-    fn see(&mut self, actions: Vec<Action>) {
-        let has = |what| actions.contains(&what);
-        if has(Action::Opened) {
-            assert!(has(Action::Readable) && has(Action::Writable), "waiters are woken");
+    fn see(&mut self, actions: Actions) {
+        let Actions {
+            attach,
+            wake,
+            cancel_attempts: _,
+            cancel_attempt,
+            resolve: _,
+            attempt,
+            begin_handshake,
+            transmit,
+            shutdown_write,
+            release,
+            drive_recv,
+        } = actions;
+        if wake.opened {
+            assert!(wake.readable && wake.writable, "waiters are woken");
         }
         match &self.receiving {
             None => self.reader_told = false,
             Some(permit) => {
-                self.reader_told |= has(Action::Readable);
+                self.reader_told |= wake.readable;
                 assert!(self.reader_told || self.machine.permits_recv(permit), "readers are woken");
             }
         }
         match &self.sending {
             None => self.writer_told = false,
             Some(permit) => {
-                self.writer_told |= has(Action::Writable);
+                self.writer_told |= wake.writable;
                 assert!(self.writer_told || self.machine.permits_send(permit), "writers are woken");
             }
         }
-        for action in actions {
-            assert!(self.closed == 0 || matches!(action, Action::Release(_) | Action::Readable));
-            match action {
-                Action::Attempt { id, address } => {
-                    let allowed = self.egress.as_ref().is_none_or(|policy| policy.allows(address));
-                    assert!(allowed, "{address} is denied");
-                    self.attempt = Some(id);
-                }
-                Action::Attach { .. } => {
-                    assert!(!self.adopted, "one wire");
-                    self.adopted = true;
-                }
-                Action::ShutdownWrite => {
-                    assert!(self.adopted && !self.released && !self.shut, "one FIN");
-                    assert!(self.sending.is_none(), "data precedes the FIN");
-                    self.shut = true;
-                }
-                Action::Release(how) => {
-                    assert!(self.adopted && !self.released, "released once");
-                    assert!(self.shut || how != Release::Linger, "lingering follows FIN");
-                    self.released = true;
-                }
-                Action::DriveRecv => {
-                    assert!(self.adopted && !self.released);
-                    assert!(self.receiving.is_none(), "one thread at the wire");
-                }
-                Action::Opened => self.opened += 1,
-                Action::Closed => self.closed += 1,
-                Action::Transmit | Action::BeginHandshake => panic!("there is no TLS"),
-                Action::CancelAttempt { id } => assert!(!self.machine.is_attempt_pending(id)),
-                Action::Resolve | Action::CancelAttempts | Action::Readable | Action::Writable => {}
-            }
+        if self.closed > 0 {
+            let late =
+                Actions { attach, wake, attempt, shutdown_write, drive_recv, ..Actions::default() };
+            let allowed = Wake { readable: wake.readable, ..Wake::default() };
+            assert_eq!(late, Actions { wake: allowed, ..Actions::default() }, "it is closed");
+        }
+        if attach.is_some() {
+            assert!(!self.adopted, "one wire");
+            self.adopted = true;
+        }
+        self.opened += u32::from(wake.opened);
+        self.closed += u32::from(wake.closed);
+        if let Some(id) = cancel_attempt {
+            assert!(!self.machine.is_attempt_pending(id));
+        }
+        if let Some(Attempt { id, address }) = attempt {
+            let allowed = self.egress.as_ref().is_none_or(|policy| policy.allows(address));
+            assert!(allowed, "{address} is denied");
+            self.attempt = Some(id);
+        }
+        assert!(!transmit && !begin_handshake, "there is no TLS");
+        if shutdown_write {
+            assert!(self.adopted && !self.released && !self.shut, "one FIN");
+            assert!(self.sending.is_none(), "data precedes the FIN");
+            self.shut = true;
+        }
+        if let Some(how) = release {
+            assert!(self.adopted && !self.released, "released once");
+            assert!(self.shut || how != Release::Linger, "lingering follows FIN");
+            self.released = true;
+        }
+        if drive_recv {
+            assert!(self.adopted && !self.released);
+            assert!(self.receiving.is_none(), "one thread at the wire");
         }
         let phase = self.machine.phase();
         assert!(phase >= self.phase, "phases only advance");

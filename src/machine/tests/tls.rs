@@ -12,8 +12,8 @@ use rustls::SupportedProtocolVersion;
 
 use crate::info::Phase;
 use crate::machine::{
-    Action, Background, Fault, Input, Machine, ReadStep, RecvEvent, RecvPermit, Release, TimerKind,
-    Transmit,
+    Actions, Background, Fault, Input, Machine, ReadStep, RecvEvent, RecvPermit, Release,
+    TimerKind, Transmit,
 };
 
 use self::wire::{Wire, machine_config, server_config};
@@ -55,10 +55,11 @@ fn a_second_start_during_a_handshake_has_no_effect() {
     let now = Instant::now();
     let setup = machine_config().tls.unwrap();
     let mut machine = Machine::upgrade(&machine_config(), &setup, None, now);
-    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Action::Transmit, Action::DriveRecv]);
-    assert_eq!(machine.start(now).count(), 0);
+    let expected = Actions { transmit: true, drive_recv: true, ..Actions::default() };
+    assert_eq!(machine.start(now), expected);
+    assert!(machine.start(now).is_empty());
     let mut wire = Wire::new(&rustls::version::TLS13, 0);
-    assert_eq!(wire.machine.start(now).count(), 0);
+    assert!(wire.machine.start(now).is_empty());
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn abort_and_close_end_a_handshake_at_any_point() {
                 if let Some(mut transmit) = lent {
                     let bytes = transmit.bytes().len();
                     transmit.sent(bytes);
-                    let actions = wire.machine.transmit_done(&mut transmit).collect();
+                    let actions = wire.machine.transmit_done(&mut transmit);
                     wire.see(actions);
                     wire.transmit(usize::MAX);
                 }
@@ -182,8 +183,8 @@ fn free_space_in_the_send_queue_wakes_only_a_waiting_writer() {
         let permit = waits.then(|| wire.permit());
         let mut transmit = wire.lent.take().expect("a transmit buffer is lent");
         transmit.sent(usize::MAX);
-        let actions: Vec<_> = wire.machine.transmit_done(&mut transmit).collect();
-        assert_eq!(actions.contains(&Action::Writable), waits, "{actions:?}");
+        let actions = wire.machine.transmit_done(&mut transmit);
+        assert_eq!(actions.wake.writable, waits, "{actions:?}");
         let _ = permit;
     }
 }
@@ -194,11 +195,8 @@ fn a_handshake_does_not_receive_while_it_transmits() {
     let mut hello = wire.machine.next_transmit().expect("a ClientHello is queued");
     assert!(wire.machine.begin_background_recv().is_none());
     hello.sent(usize::MAX);
-    let actions: Vec<_> = wire.machine.transmit_done(&mut hello).collect();
-    assert!(
-        actions.contains(&Action::DriveRecv),
-        "the deferred receive is requested again: {actions:?}"
-    );
+    let actions = wire.machine.transmit_done(&mut hello);
+    assert!(actions.drive_recv, "the deferred receive is requested again: {actions:?}");
     assert!(wire.machine.begin_background_recv().is_some());
 }
 
@@ -515,7 +513,7 @@ fn a_reset_caused_by_close_notify_alone_leaves_the_end_clean() {
         if sent {
             wire.handle(Input::WireFailed(fault));
         }
-        let actions = wire.machine.transmit_failed(&mut transmit, fault, wire.now).collect();
+        let actions = wire.machine.transmit_failed(&mut transmit, fault, wire.now);
         wire.see(actions);
         let step = wire.machine.read();
         assert!(matches!(step, ReadStep::Eof), "all data and EOF arrived: {step:?}");
@@ -532,8 +530,7 @@ fn after_a_failed_transmit_nothing_is_lent_again() {
     wire.read_some(10);
     wire.seal(&[1; 1000]);
     let mut transmit = wire.lent.take().unwrap();
-    let actions =
-        wire.machine.transmit_failed(&mut transmit, Fault::Reset(None), wire.now).collect();
+    let actions = wire.machine.transmit_failed(&mut transmit, Fault::Reset(None), wire.now);
     wire.see(actions);
     assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
     assert!(wire.machine.next_transmit().is_none(), "another send would fail again");

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::VERSIONS;
 use super::wire::{self, Wire, machine_config, site};
 use crate::TlsOptions;
-use crate::machine::{Action, Endpoints, Fault, Input, Machine, TlsSetup, WriteStep};
+use crate::machine::{Actions, Attempt, Endpoints, Fault, Input, Machine, TlsSetup, WriteStep};
 
 #[test]
 fn a_session_that_can_not_begin_fails_the_connect_or_upgrade_with_the_reason() {
@@ -29,19 +29,19 @@ fn a_session_that_can_not_begin_fails_the_connect_or_upgrade_with_the_reason() {
     };
 
     let mut machine = Machine::upgrade(&machine_config(), &setup, None, now);
-    assert_eq!(machine.start(now).collect::<Vec<_>>(), [Action::BeginHandshake]);
-    assert_eq!(machine.start(now).count(), 0, "it starts once");
+    assert_eq!(machine.start(now), Actions { begin_handshake: true, ..Actions::default() });
+    assert!(machine.start(now).is_empty(), "it starts once");
     begin(&mut machine, now);
     check(&machine);
 
     let mut config = machine_config();
     config.tls = Some(setup);
     let mut machine = Machine::new(config, now);
-    let actions: Vec<_> = machine.start(now).collect();
-    let [Action::Attempt { id, .. }] = actions[..] else { panic!("{actions:?}") };
+    let actions = machine.start(now);
+    let Some(Attempt { id, .. }) = actions.attempt else { panic!("{actions:?}") };
     let result = Ok(Endpoints { remote: wire::address(), local: None });
-    let actions: Vec<_> = machine.handle(Input::Attempted { id, result }, now).collect();
-    assert!(matches!(actions[..], [Action::Attach { .. }, Action::BeginHandshake]), "{actions:?}");
+    let actions = machine.handle(Input::Attempted { id, result }, now);
+    assert!(actions.attach.is_some() && actions.begin_handshake, "{actions:?}");
     begin(&mut machine, now);
     check(&machine);
 }
@@ -52,8 +52,7 @@ fn begin(machine: &mut Machine, now: Instant) {
     assert!(machine.lend_to_begin().is_none(), "it is lent once");
     loan.begin_handshake();
     let (discarded, actions) = machine.restore(loan, now);
-    let actions: Vec<_> = actions.collect();
-    assert!(actions.contains(&Action::Opened) && actions.contains(&Action::Closed), "{actions:?}");
+    assert!(actions.wake.opened && actions.wake.closed, "{actions:?}");
     assert!(discarded.is_none() && machine.take_discarded().is_some());
 }
 

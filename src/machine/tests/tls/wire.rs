@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use crate::TlsOptions;
 use crate::info::Phase;
 use crate::machine::{
-    Action, Config, Discarded, Endpoints, Fault, Input, Loan, Machine, ReadStep, RecvBuf,
+    Actions, Attempt, Config, Discarded, Endpoints, Fault, Input, Loan, Machine, ReadStep, RecvBuf,
     RecvEvent, RecvPermit, Release, SendPermit, Target, TlsSetup, Transmit, WriteStep,
 };
 
@@ -137,8 +137,8 @@ impl Wire {
             phase: Phase::Connecting,
             outcome: None,
         };
-        let actions: Vec<_> = wire.machine.start(now).collect();
-        let [Action::Attempt { id, .. }] = actions[..] else { panic!("{actions:?}") };
+        let actions = wire.machine.start(now);
+        let Some(Attempt { id, .. }) = actions.attempt else { panic!("{actions:?}") };
         let result = Ok(Endpoints { remote: address(), local: None });
         wire.handle(Input::Attempted { id, result });
         wire
@@ -197,7 +197,7 @@ impl Wire {
     }
 
     pub(super) fn handle(&mut self, input: Input<'_>) {
-        let actions = self.machine.handle(input, self.now).collect();
+        let actions = self.machine.handle(input, self.now);
         self.see(actions);
     }
 
@@ -217,7 +217,6 @@ impl Wire {
             step @ WriteStep::Send(_) => panic!("{step:?}"),
         };
         let (bytes, actions) = self.machine.seal(permit, bytes_to_seal, &mut transmit, || self.now);
-        let actions = actions.collect();
         self.see(actions);
         if !transmit.is_empty() {
             assert!(self.lent.is_none(), "one transmit buffer at a time");
@@ -240,7 +239,7 @@ impl Wire {
         assert!(bytes == 0 || !self.shut || failed, "nothing follows FIN");
         self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
         transmit.sent(bytes);
-        let actions = self.machine.transmit_done(&mut transmit).collect();
+        let actions = self.machine.transmit_done(&mut transmit);
         self.see(actions);
     }
 
@@ -292,8 +291,7 @@ impl Wire {
                     self.restore(loan);
                 }
                 Err(permit) => {
-                    let actions =
-                        self.machine.ingest(permit, &mut self.recv_buf, || self.now).collect();
+                    let actions = self.machine.ingest(permit, &mut self.recv_buf, || self.now);
                     self.see(actions);
                 }
             }
@@ -323,13 +321,12 @@ impl Wire {
 
     pub(super) fn restore(&mut self, loan: Loan) -> Option<Discarded> {
         let (discarded, actions) = self.machine.restore(loan, self.now);
-        let actions = actions.collect();
         self.see(actions);
         discarded
     }
 
     pub(super) fn receive(&mut self, permit: RecvPermit, what: RecvEvent) {
-        let actions = self.machine.handle_recv_event(permit, what, self.now).collect();
+        let actions = self.machine.handle_recv_event(permit, what, self.now);
         self.see(actions);
     }
 
@@ -338,7 +335,6 @@ impl Wire {
         match self.machine.read() {
             ReadStep::TakePlaintext(permit) => {
                 let (bytes, actions) = self.machine.take_plaintext(permit, buf, || self.now);
-                let actions = actions.collect();
                 self.see(actions);
                 assert!(bytes > 0, "a permit to take data means that there is some");
                 let end = self.sent_by_server.len().min(self.read + bytes);
@@ -401,33 +397,19 @@ impl Wire {
         }
     }
 
-    pub(super) fn see(&mut self, actions: Vec<Action>) {
-        let mut begins = false;
-        for action in actions {
-            match action {
-                Action::ShutdownWrite => {
-                    assert!(!self.shut && self.released.is_none(), "one FIN");
-                    let fine = !matches!(self.machine.outcome(), Some(Err(_)))
-                        && self.machine.opened() == Some(Ok(()));
-                    assert!(!fine || !self.machine.has_unsent(), "unsent data precedes the FIN");
-                    self.shut = true;
-                }
-                Action::Release(how) => {
-                    assert!(self.released.is_none(), "released once");
-                    self.released = Some(how);
-                }
-                Action::DriveRecv | Action::Transmit => {}
-                Action::BeginHandshake => begins = true,
-                Action::Opened => self.opened += 1,
-                Action::Closed => self.closed += 1,
-                Action::Resolve
-                | Action::Attempt { .. }
-                | Action::Attach { .. }
-                | Action::CancelAttempt { .. }
-                | Action::CancelAttempts
-                | Action::Readable
-                | Action::Writable => {}
-            }
+    pub(super) fn see(&mut self, actions: Actions) {
+        self.opened += u32::from(actions.wake.opened);
+        self.closed += u32::from(actions.wake.closed);
+        if actions.shutdown_write {
+            assert!(!self.shut && self.released.is_none(), "one FIN");
+            let fine = !matches!(self.machine.outcome(), Some(Err(_)))
+                && self.machine.opened() == Some(Ok(()));
+            assert!(!fine || !self.machine.has_unsent(), "unsent data precedes the FIN");
+            self.shut = true;
+        }
+        if let Some(how) = actions.release {
+            assert!(self.released.is_none(), "released once");
+            self.released = Some(how);
         }
         let phase = self.machine.phase();
         assert!(phase >= self.phase, "phases only advance");
@@ -443,7 +425,7 @@ impl Wire {
         self.outcome = self.machine.outcome();
         let left_over = self.machine.next_timer().is_some_and(|(at, _)| at <= self.now);
         assert!(!left_over, "no expired timer is left");
-        if begins {
+        if actions.begin_handshake {
             let mut loan = self.machine.lend_to_begin().expect("a handshake to begin");
             loan.begin_handshake();
             assert!(self.restore(loan).is_none());
