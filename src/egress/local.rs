@@ -17,11 +17,19 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 /// # Errors
 /// The system's error, if it did not answer.
 pub(crate) fn is_local(address: SocketAddr, bind: Option<SocketAddr>) -> io::Result<bool> {
-    let address = super::canonical(address);
+    let address = canonical(address);
     if is_always_local(address.ip()) {
         return Ok(true);
     }
     ask(address, bind)
+}
+
+/// Converts an IPv4-mapped address to the IPv4 address that a connection to it uses.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
 }
 
 /// Returns whether the address is local on every machine. Linux treats the unspecified addresses as loopback.

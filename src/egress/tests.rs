@@ -1,7 +1,10 @@
 //! Tests of the egress rules: host rules, and the messages of refusals.
 
-use super::*;
-use crate::error::ErrorKind;
+use std::net::SocketAddr;
+
+use super::EgressRules;
+use crate::address::SocketAddress;
+use crate::error::{Error, ErrorKind, Fault, Result};
 
 const REFUSED: &str = "proxy request failed, cannot connect to the specified address";
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::egress::{Denial, EgressRules};
+use crate::egress::EgressRules;
 use crate::tls::every_failure;
 
 /// Codes of different kinds, and one that no system defines.
@@ -81,7 +81,7 @@ fn chain(error: &Error) -> Vec<String> {
 }
 
 fn denied(address: SocketAddr) -> Option<DenialText> {
-    EgressRules::public_only().denied_by(address).as_ref().map(Denial::text)
+    Some(EgressRules::public_only().denied_by(address)?.text())
 }
 
 #[track_caller]

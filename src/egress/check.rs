@@ -1,0 +1,101 @@
+//! Checks a host, a port or an address against the rules.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::denial::{Denial, PortReason, Reason};
+use super::embedded_ipv4::Embedded;
+use super::host::Host;
+use super::public;
+use super::rule_list::{Rule, Verdict};
+use super::rules::{DefaultRule, EgressRules, NetDefault};
+use crate::address::SocketAddress;
+use crate::error::{DENIED_MESSAGE, DenialText, Error, Fault, Result};
+
+impl EgressRules {
+    /// Checks the requested address against the rules for ports and hosts, before the lookup.
+    ///
+    /// # Errors
+    /// [`Denied`](crate::ErrorKind::Denied).
+    pub(crate) fn check_name(&self, requested: &SocketAddress) -> Result<()> {
+        if let Err(denial) = self.check_port(requested.port()) {
+            return Err(Error::from_denial(&denial.text(), requested));
+        }
+        let hostname = requested.hostname();
+        let host = Host::new(hostname);
+        let reason =
+            match (self.hosts.last_match(|pattern| pattern.matches(&host)), self.hosts.default) {
+                (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, DefaultRule::Allow) => {
+                    return Ok(());
+                }
+                (Some(Rule { verdict: Verdict::Deny, matcher }), _) => {
+                    format!("the host {hostname} is denied by the rule {matcher}")
+                }
+                (None, DefaultRule::Deny) => format!("no rule allows the host {hostname}"),
+            };
+        let denial = DenialText { reason, platform_message: DENIED_MESSAGE };
+        Err(Error::from_denial(&denial, requested))
+    }
+
+    /// Checks a numeric address against the own listeners and the rules for ports and nets.
+    /// [`denied_by`](Self::denied_by) returns the reason for `Fault::Denied`.
+    pub(crate) fn check(&self, address: SocketAddr) -> Result<(), Fault> {
+        if self.own_listeners.contain(address) {
+            return Err(Fault::OwnListener);
+        }
+        self.denied_by(address).map_or(Ok(()), |_| Err(Fault::Denied))
+    }
+
+    /// Returns the rule that denies a numeric address, if one does and it is not an own listener.
+    pub(crate) fn denied_by(&self, address: SocketAddr) -> Option<Denial> {
+        if self.own_listeners.contain(address) {
+            return None;
+        }
+        self.check_port(address.port()).and_then(|()| self.check_ip(address.ip())).err()
+    }
+
+    /// Returns whether the caller must refuse this address if [`is_local`](super::is_local) says that it belongs to
+    /// this machine. The caller asks this for addresses that [`check`](Self::check) allows.
+    pub(crate) fn needs_local_check(&self, address: SocketAddr) -> bool {
+        self.own_listeners.need_local_check(address)
+    }
+
+    fn check_port(&self, port: u16) -> Result<(), Denial> {
+        match (self.ports.last_match(|denied| *denied == port), self.ports.default) {
+            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, DefaultRule::Allow) => Ok(()),
+            (Some(Rule { verdict: Verdict::Deny, .. }), _) => {
+                Err(Denial::for_port(port, PortReason::Rule))
+            }
+            (None, DefaultRule::Deny) => Err(Denial::for_port(port, PortReason::NoRule)),
+        }
+    }
+
+    fn check_ip(&self, dialled: IpAddr) -> Result<(), Denial> {
+        let judge = |embedded: Option<Ipv4Addr>| {
+            let ip = embedded.map_or(dialled, IpAddr::V4);
+            self.check_net(ip).map_err(|reason| Denial::for_address(dialled, embedded, reason))
+        };
+        let IpAddr::V6(ip) = dialled else {
+            return judge(None);
+        };
+        if let Some(mapped) = ip.to_ipv4_mapped() {
+            return judge(Some(mapped));
+        }
+        judge(None)?;
+        Embedded::of(ip).iter().try_for_each(|embedded| judge(Some(embedded)))
+    }
+
+    /// Checks one address without the IPv4 addresses embedded in it.
+    fn check_net(&self, ip: IpAddr) -> Result<(), Reason> {
+        match (self.nets.last_match(|net| net.contains(ip)), self.nets.default) {
+            (Some(Rule { verdict: Verdict::Allow, .. }), _) | (None, NetDefault::Allow) => Ok(()),
+            (Some(Rule { verdict: Verdict::Deny, matcher }), _) => {
+                Err(Reason::Rule { prefix: matcher.prefix() })
+            }
+            (None, NetDefault::Deny) => Err(Reason::NoRule),
+            (None, NetDefault::Public) => public::check_public(ip),
+            (None, NetDefault::Workers) => {
+                public::check_public(ip).and_then(|()| public::check_cloudflare(ip))
+            }
+        }
+    }
+}
