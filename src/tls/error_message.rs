@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 use rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
     PeerMisbehaved,
 };
 
+use super::alert;
+use super::calendar::utc;
 use super::der::sanitize_text;
 use super::verify::{UntrustedReason, is_authority_as_server};
 
@@ -237,121 +239,10 @@ fn explain_alert(alert: AlertDescription, stage: Stage) -> String {
         Stage::Handshake => "the server ended the handshake",
         Stage::Data => "the peer ended the connection",
     };
-    let (name, why) = match alert {
-        AlertDescription::CloseNotify => ("close_notify", "it is done"),
-        AlertDescription::UnexpectedMessage => {
-            ("unexpected_message", "it got a message out of turn")
-        }
-        AlertDescription::BadRecordMac => ("bad_record_mac", "it could not verify a record"),
-        AlertDescription::DecryptionFailed => {
-            ("decryption_failed", "it could not decrypt a record")
-        }
-        AlertDescription::RecordOverflow => ("record_overflow", "it got a record that is too long"),
-        AlertDescription::DecompressionFailure => {
-            ("decompression_failure", "it could not decompress a record")
-        }
-        AlertDescription::HandshakeFailure => (
-            "handshake_failure",
-            "it accepts nothing that was offered, or wants a client certificate",
-        ),
-        AlertDescription::NoCertificate => ("no_certificate", "it has no certificate"),
-        AlertDescription::BadCertificate => {
-            ("bad_certificate", "the client certificate is bad or missing")
-        }
-        AlertDescription::UnsupportedCertificate => {
-            ("unsupported_certificate", "the client certificate is of a kind it does not support")
-        }
-        AlertDescription::CertificateRevoked => {
-            ("certificate_revoked", "the client certificate has been revoked")
-        }
-        AlertDescription::CertificateExpired => {
-            ("certificate_expired", "the client certificate has expired")
-        }
-        AlertDescription::CertificateUnknown => {
-            ("certificate_unknown", "it does not accept the client certificate")
-        }
-        AlertDescription::IllegalParameter => ("illegal_parameter", "it got an invalid value"),
-        AlertDescription::UnknownCA => {
-            ("unknown_ca", "it does not trust the authority of the client certificate")
-        }
-        AlertDescription::AccessDenied => ("access_denied", "it denies access"),
-        AlertDescription::DecodeError => ("decode_error", "it could not read a message"),
-        AlertDescription::DecryptError => {
-            ("decrypt_error", "it could not verify a signature or the handshake")
-        }
-        AlertDescription::ExportRestriction => {
-            ("export_restriction", "it follows an export restriction")
-        }
-        AlertDescription::ProtocolVersion => {
-            ("protocol_version", "it speaks none of the offered versions of TLS")
-        }
-        AlertDescription::InsufficientSecurity => {
-            ("insufficient_security", "it wants stronger cryptography than was offered")
-        }
-        AlertDescription::InternalError => ("internal_error", "it had an internal error"),
-        AlertDescription::InappropriateFallback => {
-            ("inappropriate_fallback", "it speaks a later version of TLS than was offered")
-        }
-        AlertDescription::UserCanceled => ("user_canceled", "it cancelled the connection"),
-        AlertDescription::NoRenegotiation => ("no_renegotiation", "it does not renegotiate"),
-        AlertDescription::MissingExtension => {
-            ("missing_extension", "the offer lacks an extension that it needs")
-        }
-        AlertDescription::UnsupportedExtension => {
-            ("unsupported_extension", "it got an extension that it did not ask for")
-        }
-        AlertDescription::CertificateUnobtainable => {
-            ("certificate_unobtainable", "it could not fetch the client certificate")
-        }
-        AlertDescription::UnrecognisedName => {
-            ("unrecognized_name", "it does not serve the name that was asked for")
-        }
-        AlertDescription::BadCertificateStatusResponse => {
-            ("bad_certificate_status_response", "it got an invalid OCSP response")
-        }
-        AlertDescription::BadCertificateHashValue => {
-            ("bad_certificate_hash_value", "the client certificate does not match its hash")
-        }
-        AlertDescription::UnknownPSKIdentity => {
-            ("unknown_psk_identity", "it does not know the key that was offered")
-        }
-        AlertDescription::CertificateRequired => {
-            ("certificate_required", "it wants a client certificate")
-        }
-        AlertDescription::NoApplicationProtocol => {
-            ("no_application_protocol", "it speaks none of the offered application protocols")
-        }
-        AlertDescription::EncryptedClientHelloRequired => {
-            ("ech_required", "it wants an encrypted ClientHello")
-        }
-        alert => return format!("{did} (alert {})", u8::from(alert)),
-    };
-    format!("{did}: {why} (alert {name})")
-}
-
-/// Formats a time like `2024-02-29 23:59 UTC`.
-fn utc(time: UnixTime) -> String {
-    let minutes = time.as_secs() / 60;
-    let (hour, minute) = (minutes / 60 % 24, minutes % 60);
-    let (year, month, day) = civil(minutes / (60 * 24));
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
-}
-
-/// Converts days since 1970-01-01 to year, month and day (Howard Hinnant's `civil_from_days`). It uses eras of 400
-/// years, which all have the same number of days. Years start in March, so that a leap day comes last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const BEFORE_1970: u64 = 719_468;
-    const ERA: u64 = 146_097;
-    let days = days + BEFORE_1970;
-    let (era, day_of_era) = (days / ERA, days % ERA);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
+    match alert::explain(alert) {
+        Some((name, why)) => format!("{did}: {why} (alert {name})"),
+        None => format!("{did} (alert {})", u8::from(alert)),
+    }
 }
 
 /// The maximum number of a certificate's names in a message.
@@ -365,6 +256,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::time::Duration;
+
+    use rustls::pki_types::UnixTime;
 
     use super::*;
 
@@ -452,29 +345,6 @@ mod tests {
             "the server's certificate is not valid yet: it is valid from 9999-12-31 23:59 UTC on, \
              and this system's clock says 1970-01-01 00:00 UTC",
         );
-        assert_eq!(civil(u64::MAX / 86_400).0, 584_554_051_223, "no time overflows");
-    }
-
-    #[test]
-    fn each_day_follows_the_one_before() {
-        let leap = |year| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let (mut year, mut month, mut day) = (1970, 1, 1);
-        for days in 0..365 * 500 {
-            assert_eq!(civil(days), (year, month, day));
-            let last = match month {
-                2 if leap(year) => 29,
-                2 => 28,
-                4 | 6 | 9 | 11 => 30,
-                _ => 31,
-            };
-            day += 1;
-            if day > last {
-                (month, day) = (month + 1, 1);
-            }
-            if month > 12 {
-                (year, month) = (year + 1, 1);
-            }
-        }
     }
 
     #[test]

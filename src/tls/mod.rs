@@ -5,6 +5,8 @@
 //! completed handshake, and [`Failure`] explains a failed one to people. This module holds data only: the
 //! machine runs the TLS sessions.
 
+mod alert;
+mod calendar;
 mod chain_limit;
 mod channel_binding;
 mod config;
