@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use once_cell::race::OnceBox;
 
+use super::Socket;
 use super::scope::Scope;
-use super::{Handle, Socket};
 use crate::address::SocketAddress;
-use crate::driver::{
-    AdoptedStream, ConnectContext, Connection, LookupShare, Origin, Registry, ScopeId, SocketLimit,
-};
+use crate::driver::{LookupShare, Registry, SocketLimit};
 use crate::egress::EgressRules;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::info::ConnectorStats;
-use crate::options::{SecureTransport, SocketOptions};
+use crate::options::SocketOptions;
 use crate::process::PerProcess;
 use crate::resolver::Resolver;
 use crate::tls::TlsOptions;
@@ -42,23 +40,23 @@ use crate::tls::TlsOptions;
 #[derive(Clone, Debug)]
 #[doc(alias("Dialer", "Agent"))]
 pub struct Connector {
-    inner: Arc<ConnectorInner>,
+    pub(super) inner: Arc<ConnectorInner>,
 }
 
-struct ConnectorInner {
+pub(super) struct ConnectorInner {
     /// Resolver; `None` means that of the operating system.
-    resolver: Option<Arc<dyn Resolver>>,
+    pub(super) resolver: Option<Arc<dyn Resolver>>,
     /// Egress rules; `None` allows everything.
-    egress: Option<Arc<EgressRules>>,
+    pub(super) egress: Option<Arc<EgressRules>>,
     /// TLS settings for sockets whose options have none.
-    tls: Option<TlsOptions>,
+    pub(super) tls: Option<TlsOptions>,
     limit: SocketLimit,
     max_lookups: usize,
     registry: PerProcess<Arc<Registry>>,
 }
 
 impl ConnectorInner {
-    fn registry(&self) -> &Arc<Registry> {
+    pub(super) fn registry(&self) -> &Arc<Registry> {
         self.registry.get(|parents| {
             Arc::new(match parents {
                 Some(parents) => parents.in_child(),
@@ -101,12 +99,12 @@ impl Connector {
     ///
     /// # Errors
     /// Those of [`connect_with`](crate::connect_with), and:
-    /// - [`Denied`](ErrorKind::Denied) if the [egress rules](ConnectorBuilder::egress) deny the host or the port, or
-    ///   the address if the host is an IP literal. Addresses of a name are checked before they are dialled, and
-    ///   [`Socket::opened`] reports the error.
-    /// - [`Limit`](ErrorKind::Limit) if the maximum number of [open sockets](ConnectorBuilder::max_open_sockets) is
-    ///   reached.
-    /// - [`Closed`](ErrorKind::Closed) after [`shutdown`](Self::shutdown).
+    /// - [`Denied`](crate::ErrorKind::Denied) if the [egress rules](ConnectorBuilder::egress) deny the host or the
+    ///   port, or the address if the host is an IP literal. Addresses of a name are checked before they are dialled,
+    ///   and [`Socket::opened`] reports the error.
+    /// - [`Limit`](crate::ErrorKind::Limit) if the maximum number of [open sockets](ConnectorBuilder::max_open_sockets)
+    ///   is reached.
+    /// - [`Closed`](crate::ErrorKind::Closed) after [`shutdown`](Self::shutdown).
     pub fn connect_with<A>(&self, address: A, options: SocketOptions) -> Result<Socket>
     where
         A: TryInto<SocketAddress>,
@@ -127,8 +125,8 @@ impl Connector {
     ///
     /// # Errors
     /// Those of [`connect_with`](Self::connect_with), and:
-    /// - [`InvalidAddress`](ErrorKind::InvalidAddress) if the list is empty or a port is 0.
-    /// - [`Denied`](ErrorKind::Denied) if the rules about hosts and ports allow none of the addresses.
+    /// - [`InvalidAddress`](crate::ErrorKind::InvalidAddress) if the list is empty or a port is 0.
+    /// - [`Denied`](crate::ErrorKind::Denied) if the rules about hosts and ports allow none of the addresses.
     ///
     /// ```
     /// use sockeye::{Connector, SocketOptions};
@@ -213,8 +211,8 @@ impl Connector {
     }
 
     /// Closes every socket gracefully, for at most `limit`, then aborts the rest. Later connects fail with
-    /// [`Closed`](ErrorKind::Closed). Call it at the end of a program: a process that exits does not wait for sockets
-    /// that close in the background.
+    /// [`Closed`](crate::ErrorKind::Closed). Call it at the end of a program: a process that exits does not wait for
+    /// sockets that close in the background.
     ///
     /// Returns the number of sockets that had to be aborted while accepted data was not yet with the kernel. The
     /// reason is that `limit` passed, or their own [`close_timeout`](SocketOptions::close_timeout) if that is
@@ -226,20 +224,21 @@ impl Connector {
     /// Takes over an established connection, such as one that was accepted or that a proxy opened.
     ///
     /// It is treated like a dialled connection: the connector's limits and TLS settings apply, and so do all options
-    /// except [`TcpOptions::bind`](crate::TcpOptions::bind) and those about names. With [`SecureTransport::On`] it
-    /// makes a TLS handshake as the client. The name is [`TlsOptions::server_name`], or else the peer's IP address.
-    /// The egress rules do not apply, because nothing is dialled.
+    /// except [`TcpOptions::bind`](crate::TcpOptions::bind) and those about names. With
+    /// [`On`](crate::SecureTransport::On) it makes a TLS handshake as the client. The name is
+    /// [`TlsOptions::server_name`], or else the peer's IP address. The egress rules do not apply, because nothing is
+    /// dialled.
     ///
     /// The stream should have no other handle. Reads through another handle take bytes away. If another handle makes
     /// the stream blocking again, calls here may wait longer than they should.
     ///
     /// # Errors
     /// Those of [`connect_with`](Self::connect_with), and:
-    /// - [`InvalidOptions`](ErrorKind::InvalidOptions) if a local address to bind is set.
-    /// - [`InvalidState`](ErrorKind::InvalidState) if the descriptor is not a TCP connection but, for example, a
+    /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if a local address to bind is set.
+    /// - [`InvalidState`](crate::ErrorKind::InvalidState) if the descriptor is not a TCP connection but, for example, a
     ///   listening socket.
-    /// - [`Connect`](ErrorKind::Connect) if the stream is not connected: not yet, or no longer.
-    /// - [`Io`](ErrorKind::Io) if the operating system refuses an option.
+    /// - [`Connect`](crate::ErrorKind::Connect) if the stream is not connected: not yet, or no longer.
+    /// - [`Io`](crate::ErrorKind::Io) if the operating system refuses an option.
     ///
     /// A connection that has ended or was reset is adopted if it has data to read. It then has no
     /// [`remote_address`](crate::SocketInfo::remote_address), and [`requested`](crate::SocketInfo::requested) is the
@@ -264,108 +263,8 @@ impl Connector {
         self.adopt_in(stream, options, None)
     }
 
-    pub(super) fn adopt_in(
-        &self,
-        stream: TcpStream,
-        mut options: SocketOptions,
-        scope: Option<ScopeId>,
-    ) -> Result<Socket> {
-        options.check()?;
-        if options.tcp.bind.is_some() {
-            let message =
-                "a local address to bind applies only to dialling: this connection exists already";
-            return Err(Error::invalid_options(message));
-        }
-        let (adopted, remote) = AdoptedStream::new(stream, &options.tcp)?;
-        self.apply_defaults(&mut options);
-        let context =
-            ConnectContext { resolver: None, egress: None, registry: self.inner.registry(), scope };
-        let connection =
-            Connection::connect(remote.into(), options, Origin::Adopted(adopted), context)?;
-        Ok(Socket { handle: Handle::new(connection) })
-    }
-
-    fn apply_defaults(&self, options: &mut SocketOptions) {
-        if options.tls.is_none() && options.secure_transport != SecureTransport::Off {
-            options.tls.clone_from(&self.inner.tls);
-        }
-    }
-
-    pub(super) fn connect_in(
-        &self,
-        address: SocketAddress,
-        mut options: SocketOptions,
-        scope: Option<ScopeId>,
-    ) -> Result<Socket> {
-        address.check_port()?;
-        options.check()?;
-        self.apply_defaults(&mut options);
-        let ConnectorInner { resolver, egress, .. } = &*self.inner;
-        let registry = self.inner.registry();
-        if let Some(egress) = egress {
-            let checked = egress.check_name(&address).and_then(|()| {
-                match address.as_socket_addr().and_then(|literal| egress.denied_by(literal)) {
-                    Some(denial) => Err(Error::from_denial(&denial.text(), &address)),
-                    None => Ok(()),
-                }
-            });
-            checked.inspect_err(|error| registry.count_denied(error))?;
-        }
-        let resolver = resolver.as_ref();
-        let context = ConnectContext { resolver, egress: egress.as_ref(), registry, scope };
-        let connection = Connection::connect(address, options, Origin::Dial, context)?;
-        Ok(Socket { handle: Handle::new(connection) })
-    }
-
-    pub(super) fn connect_any_in(
-        &self,
-        addresses: &[SocketAddr],
-        mut options: SocketOptions,
-        scope: Option<ScopeId>,
-    ) -> Result<Socket> {
-        let Some(&first) = addresses.first() else {
-            let message = "the list of addresses to connect to is empty";
-            return Err(Error::with_message(ErrorKind::InvalidAddress, message));
-        };
-        for &address in addresses {
-            SocketAddress::from(address).check_port()?;
-        }
-        options.check()?;
-        self.apply_defaults(&mut options);
-        let egress = &self.inner.egress;
-        let registry = self.inner.registry();
-        let allowed = match egress {
-            Some(egress) => {
-                let checked = allowed_hosts(egress, addresses);
-                checked.inspect_err(|error| registry.count_denied(error))?
-            }
-            None => addresses.to_vec(),
-        };
-        let context = ConnectContext { resolver: None, egress: egress.as_ref(), registry, scope };
-        let connection =
-            Connection::connect(first.into(), options, Origin::Addresses(allowed), context)?;
-        Ok(Socket { handle: Handle::new(connection) })
-    }
-
     pub(super) fn registry(&self) -> &Registry {
         self.inner.registry()
-    }
-}
-
-/// Returns the addresses that the rules about hosts and ports allow. The rules about addresses are checked before
-/// each one is dialled.
-fn allowed_hosts(egress: &EgressRules, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
-    let mut allowed = Vec::new();
-    let mut denied = None;
-    for &address in addresses {
-        match egress.check_name(&address.into()) {
-            Ok(()) => allowed.push(address),
-            Err(error) => denied = denied.or(Some(error)),
-        }
-    }
-    match denied {
-        Some(error) if allowed.is_empty() => Err(error),
-        Some(_) | None => Ok(allowed),
     }
 }
 
@@ -419,7 +318,7 @@ impl ConnectorBuilder {
     }
 
     /// Limits the number of sockets at once, including those that are connecting or closing. The next connect fails
-    /// with [`Limit`](ErrorKind::Limit), or [waits](Self::wait_at_limit). Minimum 1; default none.
+    /// with [`Limit`](crate::ErrorKind::Limit), or [waits](Self::wait_at_limit). Minimum 1; default none.
     ///
     /// A socket has one slot until its [`closed`](Socket::closed) settles, and keeps it through an upgrade. A closed
     /// connection that is still drained in the background does not count.
@@ -432,7 +331,7 @@ impl ConnectorBuilder {
 
     /// Sets whether a connect at the limit waits for a free slot, in order of arrival, instead of failing. `connect`
     /// returns at once, and the wait counts towards the [connect timeout](SocketOptions::connect_timeout). If that
-    /// passes, [`opened`](Socket::opened) fails with [`TimedOut`](ErrorKind::TimedOut). Default `false`.
+    /// passes, [`opened`](Socket::opened) fails with [`TimedOut`](crate::ErrorKind::TimedOut). Default `false`.
     #[must_use]
     pub fn wait_at_limit(mut self, wait: bool) -> Self {
         self.wait_at_limit = wait;
@@ -476,8 +375,8 @@ impl ConnectorBuilder {
     /// Builds the connector.
     ///
     /// # Errors
-    /// [`InvalidOptions`](ErrorKind::InvalidOptions) if the TLS settings are invalid, or for `max_open_sockets(0)` or
-    /// `max_lookups(0)`.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the TLS settings are invalid, or for
+    /// `max_open_sockets(0)` or `max_lookups(0)`.
     pub fn build(self) -> Result<Connector> {
         if self.max_lookups == Some(0) {
             let message = "max_lookups is zero: no lookup could run";

@@ -2,21 +2,23 @@
 
 mod connect;
 mod connector;
+mod handle;
+mod io;
+mod limits;
+mod open;
 mod reader;
 mod scope;
 mod writer;
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::driver::{Connection, Descriptor, RecvBufs, SendBufs, Side};
+use self::handle::Handle;
+use crate::driver::Descriptor;
 use crate::error::{Error, Result, Step};
 use crate::info::{Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
-use crate::options::{SecureTransport, SocketOptions, check_limit};
+use crate::options::{SecureTransport, SocketOptions};
 use crate::tls::TlsOptions;
 
 pub use self::connect::{connect, connect_with};
@@ -413,63 +415,6 @@ impl Socket {
     pub fn stats(&self) -> Stats {
         self.handle.call(|connection| connection.stats())
     }
-
-    /// Limits how long one read may wait, from its beginning. Default `None`: no limit. Applies to a blocked read
-    /// too. A read that timed out consumed nothing and can be repeated.
-    ///
-    /// # Errors
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if `limit` is zero.
-    #[doc(alias("setTimeout"))]
-    pub fn set_read_timeout(&self, limit: Option<Duration>) -> Result<()> {
-        check_limit("read_timeout", limit)?;
-        self.handle.call(|connection| connection.set_timeout(Side::Read, limit))
-    }
-
-    /// Limits how long one write may wait, from its beginning. Default `None`: no limit. Applies to a blocked write
-    /// too. A write that timed out accepted nothing and can be repeated, over TLS as well. `write_all` loses the
-    /// count: loop over `write`.
-    ///
-    /// # Errors
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if `limit` is zero.
-    pub fn set_write_timeout(&self, limit: Option<Duration>) -> Result<()> {
-        check_limit("write_timeout", limit)?;
-        self.handle.call(|connection| connection.set_timeout(Side::Write, limit))
-    }
-
-    /// Sets the instant after which reads time out. Applies to a blocked read too. A deadline in the past wins over
-    /// ready data. `None`, the default, lifts it. The earlier of timeout and deadline applies.
-    ///
-    /// ```
-    /// use std::io::Read;
-    /// use std::time::{Duration, Instant};
-    ///
-    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// # let port = listener.local_addr()?.port();
-    /// let mut socket = sockeye::connect(("127.0.0.1", port))?;
-    /// // However many reads it takes, the answer is there in time or not at all.
-    /// socket.set_read_deadline(Some(Instant::now() + Duration::from_millis(20)));
-    /// let error = socket.read_to_end(&mut Vec::new()).unwrap_err();
-    /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias("SetReadDeadline"))]
-    pub fn set_read_deadline(&self, at: Option<Instant>) {
-        self.handle.call(|connection| connection.set_deadline(&[Side::Read], at));
-    }
-
-    /// Sets the instant after which writes time out. Applies to a blocked write too. A deadline in the past wins over
-    /// a wire that accepts data. `None`, the default, lifts it. The earlier of timeout and deadline applies.
-    #[doc(alias("SetWriteDeadline"))]
-    pub fn set_write_deadline(&self, at: Option<Instant>) {
-        self.handle.call(|connection| connection.set_deadline(&[Side::Write], at));
-    }
-
-    /// Sets both deadlines, like [`set_read_deadline`](Self::set_read_deadline) and
-    /// [`set_write_deadline`](Self::set_write_deadline).
-    #[doc(alias("SetDeadline"))]
-    pub fn set_deadline(&self, at: Option<Instant>) {
-        self.handle.call(|connection| connection.set_deadline(&[Side::Read, Side::Write], at));
-    }
 }
 
 /// Adopts the stream with the [default connector](Connector::global) and default options; see [`Connector::adopt`].
@@ -484,123 +429,5 @@ impl TryFrom<std::net::TcpStream> for Socket {
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.handle.describe(f, "Socket")
-    }
-}
-
-/// Implements reads or writes for a handle type, by value and by reference.
-macro_rules! io_by_value_and_reference {
-    ($trait:ident for $handle:ty, $($call:tt)*) => {
-        impl $trait for $handle { $($call)* }
-        impl $trait for &$handle { $($call)* }
-    };
-}
-
-macro_rules! impl_read {
-    ($handle:ty) => {
-        io_by_value_and_reference!(Read for $handle,
-            /// Waits for the connection to open and for data. `Ok(0)` is the peer's clean end.
-            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.read(&mut RecvBufs::One(buf))).map_err(read_error)
-            }
-
-            fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.read(&mut RecvBufs::Many(bufs))).map_err(read_error)
-            }
-        );
-    };
-}
-
-macro_rules! impl_write {
-    ($handle:ty) => {
-        io_by_value_and_reference!(Write for $handle,
-            /// Waits for the connection to open and for some of the bytes to be accepted.
-            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.write(&SendBufs::One(buf))).map_err(write_error)
-            }
-
-            fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.handle.call(|connection| connection.write(&SendBufs::Many(bufs))).map_err(write_error)
-            }
-
-            /// Waits until the kernel has all accepted data, which in plaintext it always has. Fails if the socket
-            /// has failed.
-            fn flush(&mut self) -> io::Result<()> {
-                self.handle.call(|connection| connection.flush()).map_err(write_error)
-            }
-        );
-    };
-}
-
-#[cold]
-fn read_error(error: Error) -> io::Error {
-    error.during(Step::Read).into()
-}
-
-#[cold]
-fn write_error(error: Error) -> io::Error {
-    error.during(Step::Write).into()
-}
-
-impl_read!(Socket);
-impl_write!(Socket);
-impl_read!(Reader);
-impl_write!(Writer);
-
-/// A counted reference to a connection. Dropping the last one closes the socket.
-struct Handle {
-    connection: Arc<Connection>,
-}
-
-impl Handle {
-    /// Wraps the handle that a new connection already counts.
-    fn new(connection: Arc<Connection>) -> Self {
-        Handle { connection }
-    }
-
-    fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-
-    /// Calls the driver. A panic there, which is a bug, fails the socket.
-    #[inline(always)]
-    fn call<R>(&self, call: impl FnOnce(&Arc<Connection>) -> R) -> R {
-        self.connection.fail_on_panic(|| call(&self.connection))
-    }
-
-    fn describe(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-        let stats = self.connection.stats();
-        f.debug_struct(name)
-            .field("address", &format_args!("{}", self.connection.requested()))
-            .field("remote", &format_args!("{}", OrNone(self.connection.remote_address())))
-            .field("phase", &self.connection.phase())
-            .field("secure_transport", &self.connection.mode())
-            .field("bytes_read", &stats.bytes_read)
-            .field("bytes_written", &stats.bytes_written)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Displays an address that may be unknown.
-struct OrNone(Option<SocketAddr>);
-
-impl fmt::Display for OrNone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("none"),
-        }
-    }
-}
-
-impl Clone for Handle {
-    fn clone(&self) -> Self {
-        self.connection.add_handle();
-        Handle { connection: Arc::clone(&self.connection) }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.call(|connection| connection.drop_handle());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Handle;
+use super::handle::Handle;
 
 /// The readable side of a [`Socket`](crate::Socket). Implements [`Read`](std::io::Read), also by reference; clones
 /// share the side.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Handle;
+use super::handle::Handle;
 use crate::error::{Result, Step};
 use crate::machine::Input;
 
