@@ -12,8 +12,8 @@ use super::hosts_file;
 use super::thread_pool::{self, Limits, SubmitResult, Task, ThreadPool};
 use crate::driver::connection::Connection;
 use crate::driver::event_loop::LoopHandle;
-use crate::driver::event_loop::log_thread::log_debug;
 use crate::driver::sys::errno::is_resource_exhaustion;
+use crate::driver::sys::log::log_debug;
 use crate::error::{Fault, LookupError};
 use crate::panic::catch_panic;
 

@@ -18,9 +18,9 @@ use std::io;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::driver::event_loop::log_thread::log_debug;
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::{Condvar, HashMap, Mutex, MutexGuard, thread, thread_local};
 use crate::error::Fault;
 use crate::process::ForkMark;

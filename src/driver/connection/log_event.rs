@@ -12,7 +12,7 @@ use log::{Level, LevelFilter};
 use super::ConnectionState;
 use super::actions::ActionSet;
 use crate::address::SocketAddress;
-use crate::driver::event_loop::log_thread;
+use crate::driver::sys::log::log_at;
 use crate::error::Error;
 use crate::machine::UpgradeError;
 use crate::tls::TlsVersion;
@@ -44,7 +44,7 @@ enum EndReason {
 impl LogEvent {
     pub(crate) fn log(&self, requested: &SocketAddress) {
         let log = |level, text: std::fmt::Arguments<'_>| {
-            log_thread::log_at(level, format_args!("{requested}: {text}"));
+            log_at(level, format_args!("{requested}: {text}"));
         };
         if self.lookup {
             log(Level::Trace, format_args!("looking up the name"));

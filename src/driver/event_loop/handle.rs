@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use super::idle_list::IdleList;
 use super::linger::LingerQueue;
-use super::log_thread::{LogQueue, log_debug};
 use super::workers::Workers;
 use crate::driver::connect::resolver_pool::ResolverPool;
 use crate::driver::connection::Connection;
 #[cfg(not(sockeye_shuttle))]
 use crate::driver::sys::errno;
+use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::Mutex;
 use crate::driver::sys::sync::mio::{self, Token, Waker};
 use crate::driver::sys::wire::Wire;
@@ -36,7 +36,6 @@ pub(crate) struct LoopHandle {
     registry: mio::Registry,
     resolver_pool: ResolverPool,
     workers: Workers,
-    log_queue: LogQueue,
     linger_queue: LingerQueue,
     idle_list: IdleList,
 }
@@ -153,19 +152,6 @@ impl LoopHandle {
         }
     }
 
-    /// Returns the handle if the event loop has been started.
-    #[cfg(sockeye_shuttle)]
-    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
-    pub(crate) fn get_if_started() -> Option<&'static LoopHandle> {
-        Some(crate::driver::sys::shuttle::loop_handle())
-    }
-
-    /// Returns the handle if the event loop has been started.
-    #[cfg(not(sockeye_shuttle))]
-    pub(crate) fn get_if_started() -> Option<&'static LoopHandle> {
-        LoopStart::of_process().loop_handle.get()
-    }
-
     #[cfg(not(sockeye_shuttle))]
     #[cold]
     fn init(start: &'static LoopStart) -> Result<&'static LoopHandle, Fault> {
@@ -212,7 +198,6 @@ impl LoopHandle {
             registry: poll.registry().try_clone()?,
             resolver_pool: ResolverPool::new(),
             workers: Workers::new(),
-            log_queue: LogQueue::new(),
             linger_queue: LingerQueue::new(),
             idle_list: IdleList::new(),
         })
@@ -242,10 +227,6 @@ impl LoopHandle {
 
     pub(crate) fn resolver_pool(&self) -> &ResolverPool {
         &self.resolver_pool
-    }
-
-    pub(crate) fn log_queue(&self) -> &LogQueue {
-        &self.log_queue
     }
 
     pub(crate) fn workers(&self) -> &Workers {

@@ -6,13 +6,11 @@
 pub(crate) mod handle;
 pub(crate) mod idle_list;
 pub(crate) mod linger;
-pub(crate) mod log_thread;
 pub(crate) mod ready_queue;
 pub(crate) mod slab;
 pub(crate) mod timers;
 pub(crate) mod workers;
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use self::idle_list::{RETAINED_CAPACITY, Taken};
 use self::linger::{LingerState, POLL_INTERVAL};
-use self::log_thread::log_debug;
 use self::ready_queue::{Iteration, Readiness, ReadyQueue};
 use self::slab::Slab;
 use self::timers::Timers;
@@ -30,15 +27,21 @@ use crate::driver::connection::Connection;
 use crate::driver::connection::monitor::{IDLE_DELAY, NextStep};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::log::log_debug;
+use crate::driver::sys::loop_thread::mark_loop_thread;
 use crate::driver::sys::sync::mio::{Events, Interest, Poll, Token};
-use crate::driver::sys::sync::thread_local;
 use crate::driver::sys::wire::Wire;
-use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::error::Fault;
 use crate::machine::AttemptId;
 use crate::panic::catch_panic;
 use crate::process::ForkMark;
 
 pub(crate) use self::handle::{Command, LoopHandle, LoopState, Urgency};
+#[cfg(test)]
+pub(crate) use crate::driver::sys::loop_thread::run_as_loop_thread;
+pub(crate) use crate::driver::sys::loop_thread::{
+    check_may_block, is_loop_thread, would_block_error,
+};
 
 /// The token of the waker. The slab never produces it.
 pub(crate) const WAKER_TOKEN: Token = Token(usize::MAX);
@@ -54,42 +57,9 @@ const MAX_TIMERS: usize = 256;
 /// The interval at which the loop polls the resolver pool while lookups wait.
 const RESOLVER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-thread_local! {
-    /// The process that started this thread, if this is the event loop's thread.
-    static IS_LOOP_THREAD: RefCell<Option<ForkMark>> = const { RefCell::new(None) };
-}
-
-/// Returns whether the calling thread is the event loop.
-pub(crate) fn is_loop_thread() -> bool {
-    // In a forked child, the copy of the loop thread is an ordinary thread.
-    IS_LOOP_THREAD
-        .try_with(|own| own.borrow().as_ref().is_some_and(|mark| !mark.is_forked()))
-        .unwrap_or(false)
-}
-
-/// Runs `work` as if the calling thread were the event loop.
-#[cfg(test)]
-pub(crate) fn run_as_loop_thread<R>(work: impl FnOnce() -> R) -> R {
-    IS_LOOP_THREAD.set(ForkMark::new().ok());
-    let result = work();
-    IS_LOOP_THREAD.set(None);
-    result
-}
-
-/// Fails with `InvalidState` on the event loop's thread. A call that waits there would deadlock.
-pub(crate) fn check_may_block() -> Result<()> {
-    if is_loop_thread() { Err(would_block_error()) } else { Ok(()) }
-}
-
-/// The error of a call that would have to wait on the event loop's thread.
-#[cold]
-pub(crate) fn would_block_error() -> Error {
-    Error::with_message(ErrorKind::InvalidState, "this call would block the event loop")
-}
-
 /// Runs the event loop until the process exits.
 pub(crate) fn run(poll: Poll, loop_handle: &'static LoopHandle, mark: ForkMark) {
-    IS_LOOP_THREAD.with(|own| *own.borrow_mut() = Some(mark.clone()));
+    mark_loop_thread(mark.clone());
     let mut this = EventLoop {
         loop_handle,
         poll,

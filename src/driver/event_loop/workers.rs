@@ -12,10 +12,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::LoopHandle;
-use super::log_thread::log_debug;
 use crate::driver::connection::Connection;
 use crate::driver::event_loop;
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::error::Fault;
 use crate::panic::catch_panic;

@@ -4,6 +4,8 @@ pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod errno;
 pub(crate) mod io_bufs;
+pub(crate) mod log;
+pub(crate) mod loop_thread;
 #[cfg(sockeye_shuttle)]
 pub mod shuttle;
 pub(crate) mod sync;

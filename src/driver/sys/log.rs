@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::LoopHandle;
-use crate::driver::event_loop;
-use crate::driver::sys::sync::{Condvar, Mutex, MutexGuard, thread};
+use super::loop_thread::is_loop_thread;
+use super::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::panic::catch_panic;
+#[cfg(not(sockeye_shuttle))]
+use crate::process::PerProcess;
 
 /// The maximum number of queued records. Further records are counted and dropped.
 const MAX_RECORDS: usize = 1024;
@@ -26,7 +27,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// The lock guards the records, and no other lock is taken under it.
 #[derive(Debug)]
-pub(crate) struct LogQueue {
+struct LogQueue {
     records: Mutex<Records>,
     record_added: Condvar,
 }
@@ -57,13 +58,8 @@ pub(crate) fn log_at(level: Level, text: fmt::Arguments<'_>) {
     if level > log::max_level() {
         return;
     }
-    let on_loop = event_loop::is_loop_thread();
-    let queued = match LoopHandle::get_if_started() {
-        Some(loop_handle) if !IS_LOG_THREAD.get() => {
-            loop_handle.log_queue().push(level, text, on_loop)
-        }
-        Some(_) | None => false,
-    };
+    let on_loop = is_loop_thread();
+    let queued = !IS_LOG_THREAD.get() && LogQueue::get().push(level, text, on_loop);
     if !queued && !on_loop {
         emit(level, text);
     }
@@ -74,7 +70,23 @@ fn emit(level: Level, text: fmt::Arguments<'_>) {
 }
 
 impl LogQueue {
-    pub(crate) const fn new() -> Self {
+    /// Returns the queue of this process.
+    #[cfg(not(sockeye_shuttle))]
+    fn get() -> &'static LogQueue {
+        static QUEUE: PerProcess<LogQueue> = PerProcess::new();
+        QUEUE.get(|_| LogQueue::new())
+    }
+
+    /// Returns the queue of this model run.
+    #[cfg(sockeye_shuttle)]
+    fn get() -> &'static LogQueue {
+        shuttle::lazy_static! {
+            static ref QUEUE: LogQueue = LogQueue::new();
+        }
+        &QUEUE
+    }
+
+    const fn new() -> Self {
         let records =
             Records { waiting: VecDeque::new(), dropped: 0, has_thread: false, logging: false };
         LogQueue { records: Mutex::new(records), record_added: Condvar::new() }
