@@ -28,10 +28,10 @@ mod sys;
 mod tests;
 
 pub(crate) use self::connect::adopt::AdoptedStream;
-pub(crate) use self::connect::thread_pool::Share as LookupShare;
-pub(crate) use self::connection::Connection;
+pub(crate) use self::connect::thread_pool::LookupQuota;
+pub(crate) use self::connection::{Connection, SocketRegistry};
 pub(crate) use self::ops::connect::{ConnectContext, Origin};
-pub(crate) use self::registry::{Registry, ScopeId, SocketLimit};
+pub(crate) use self::registry::{ScopeId, SocketLimit};
 pub use self::sys::descriptor::Descriptor;
 pub(crate) use self::sys::io_bufs::{RecvBufs, SendBufs};
 #[cfg(sockeye_shuttle)]

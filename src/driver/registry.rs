@@ -12,10 +12,6 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::driver::connect::thread_pool::Share;
-use crate::driver::connection::Connection;
-use crate::driver::event_loop;
-use crate::driver::ops::lifecycle::WaitLimit;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,31 +53,34 @@ pub(crate) struct SocketTotals {
 pub(crate) enum Admission {
     /// The socket has a slot and may begin to connect.
     Admitted,
-    /// The socket waits for a slot. Its [`start`](Connection::start) is called when it has one.
+    /// The socket waits for a slot. The caller that frees one for it must start it.
     Queued,
+}
+
+/// A socket, as its registry sees it.
+pub(crate) trait Member {
+    /// Returns the socket's totals up to now. Called without the registry's lock.
+    fn totals(&self) -> SocketTotals;
 }
 
 /// The sockets of one connector.
 ///
 /// The lock guards `inner`. It may be taken under a socket's state lock, and no lock is taken under it.
-pub(crate) struct Registry {
+pub(crate) struct Registry<S> {
     limit: SocketLimit,
-    /// The connector's share of the resolver pools.
-    lookups: Arc<Share>,
     /// The process that owns the sockets. `None` if there was no memory for the fork handler. The registry then admits
     /// no socket.
     mark: Option<ForkMark>,
     /// Outside the lock, as is `was_shut_down`: a forked child takes over only these two.
     next_scope: AtomicU64,
     was_shut_down: AtomicBool,
-    inner: Mutex<RegistryInner>,
+    inner: Mutex<RegistryInner<S>>,
     /// Signals that a socket has left. Its lock is `inner`.
     slot_freed: Condvar,
 }
 
-#[derive(Default)]
-struct RegistryInner {
-    sockets: Vec<Weak<Connection>>,
+struct RegistryInner<S> {
+    sockets: Vec<Weak<S>>,
     free: Vec<SlotId>,
     /// The number of sockets that have a slot.
     admitted: usize,
@@ -106,21 +105,16 @@ struct ScopeState {
     ended: bool,
 }
 
-impl Registry {
-    pub(crate) fn new(limit: SocketLimit, lookups: Share) -> Self {
+impl<S: Member> Registry<S> {
+    pub(crate) fn new(limit: SocketLimit) -> Self {
         Registry {
             limit,
-            lookups: Arc::new(lookups),
             mark: ForkMark::new().ok(),
             next_scope: AtomicU64::new(0),
             was_shut_down: AtomicBool::new(false),
-            inner: Mutex::new(RegistryInner::default()),
+            inner: Mutex::new(RegistryInner::new()),
             slot_freed: Condvar::new(),
         }
-    }
-
-    pub(crate) fn lookups(&self) -> &Arc<Share> {
-        &self.lookups
     }
 
     /// Returns the registry of a forked child. It has none of the parent's sockets, all slots are free, and the totals
@@ -131,8 +125,8 @@ impl Registry {
             // Ids must not be reused for scopes that began before the fork.
             next_scope: AtomicU64::new(self.next_scope.load(Ordering::Relaxed)),
             was_shut_down: AtomicBool::new(is_shut_down),
-            inner: Mutex::new(RegistryInner { is_shut_down, ..RegistryInner::default() }),
-            ..Registry::new(self.limit, self.lookups.in_child())
+            inner: Mutex::new(RegistryInner { is_shut_down, ..RegistryInner::new() }),
+            ..Registry::new(self.limit)
         }
     }
 
@@ -175,7 +169,7 @@ impl Registry {
     /// Registers a socket that is about to connect.
     pub(crate) fn admit(
         &self,
-        socket: Weak<Connection>,
+        socket: Weak<S>,
         scope: Option<ScopeId>,
     ) -> Result<(SlotId, Admission)> {
         if self.mark.is_none() {
@@ -208,8 +202,8 @@ impl Registry {
     }
 
     /// Removes a socket whose outcome is known, and adds it to the totals. Returns the queued socket that gets its
-    /// slot, which the caller must [start](Connection::start).
-    pub(crate) fn remove(&self, slot: SlotId, totals: SocketTotals) -> Option<Weak<Connection>> {
+    /// slot, which the caller must start.
+    pub(crate) fn remove(&self, slot: SlotId, totals: SocketTotals) -> Option<Weak<S>> {
         let mut inner = self.lock();
         let upgraded = inner.was_upgraded(slot);
         inner.totals.add_socket(totals.opened.filter(|_| !upgraded), totals.bytes);
@@ -233,12 +227,7 @@ impl Registry {
 
     /// Gives a socket's slot to the socket that takes over its connection, and adds the old one to the totals. Returns
     /// whether the connector or the scope is closing its sockets.
-    pub(crate) fn transfer(
-        &self,
-        slot: SlotId,
-        totals: SocketTotals,
-        socket: Weak<Connection>,
-    ) -> bool {
+    pub(crate) fn transfer(&self, slot: SlotId, totals: SocketTotals, socket: Weak<S>) -> bool {
         let mut inner = self.lock();
         inner.totals.add_socket(totals.opened, totals.bytes);
         inner.upgraded.insert(slot);
@@ -258,27 +247,9 @@ impl Registry {
         id
     }
 
-    /// Closes all sockets of a scope at once and waits until they are closed. Each socket has its own close timeout.
-    pub(crate) fn end_scope(&self, id: ScopeId) {
-        let mut again = false;
-        while let Some(sockets) = self.closing_members(id) {
-            if std::mem::replace(&mut again, true) {
-                self.wait_slot_freed();
-            }
-            close_all(&sockets);
-            if event_loop::is_loop_thread() {
-                // The sockets finish closing without a waiting caller.
-                return;
-            }
-            for socket in sockets {
-                socket.fail_on_panic(|| socket.wait_closed_and_flushed(None));
-            }
-        }
-    }
-
     /// Marks a scope as ended and returns its sockets, except those that are being dropped. Returns `None` if there are
     /// none left.
-    fn closing_members(&self, id: ScopeId) -> Option<Vec<Arc<Connection>>> {
+    pub(crate) fn closing_members(&self, id: ScopeId) -> Option<Vec<Arc<S>>> {
         let mut inner = self.lock();
         let scope = inner.scopes.get_mut(&id)?;
         scope.ended = true;
@@ -290,33 +261,8 @@ impl Registry {
         Some(members.filter_map(|slot| inner.sockets[slot.index()].upgrade()).collect())
     }
 
-    /// Refuses new sockets, closes all existing ones for at most `limit`, and aborts the rest. Returns how many sockets
-    /// had to be reset before their accepted data was handed to the kernel.
-    pub(crate) fn shutdown(&self, limit: Duration) -> usize {
-        let until = WaitLimit::after(limit);
-        let (mut reset, mut again) = (0, false);
-        while let Some(sockets) = self.remaining() {
-            if std::mem::replace(&mut again, true) {
-                self.wait_slot_freed();
-            }
-            close_all(&sockets);
-            if event_loop::is_loop_thread() {
-                return 0;
-            }
-            for socket in sockets {
-                let was_reset =
-                    socket.fail_on_panic(|| match socket.wait_closed_and_flushed(Some(until)) {
-                        true => socket.close_timed_out(),
-                        false => socket.abort_reporting_loss(),
-                    });
-                reset += usize::from(was_reset);
-            }
-        }
-        reset
-    }
-
     /// Refuses new sockets and returns the existing ones. Returns `None` if there are none left.
-    fn remaining(&self) -> Option<Vec<Arc<Connection>>> {
+    pub(crate) fn remaining(&self) -> Option<Vec<Arc<S>>> {
         let mut inner = self.lock();
         inner.is_shut_down = !planted!(AcceptsSocketsAfterShutdown);
         self.was_shut_down.store(true, Ordering::Relaxed);
@@ -328,7 +274,7 @@ impl Registry {
 
     /// Waits for a socket that is being dropped, or whose connection is being transferred, for at most
     /// [`RESCAN_DELAY`].
-    fn wait_slot_freed(&self) {
+    pub(crate) fn wait_slot_freed(&self) {
         let mut inner = self.lock();
         inner.waiters += 1;
         let (mut inner, _) = self
@@ -338,20 +284,28 @@ impl Registry {
         inner.waiters -= 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, RegistryInner> {
+    fn lock(&self) -> MutexGuard<'_, RegistryInner<S>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Starts to close the sockets, without waiting.
-fn close_all(sockets: &[Arc<Connection>]) {
-    for socket in sockets {
-        socket.fail_on_panic(|| socket.begin_close());
+impl<S: Member> RegistryInner<S> {
+    fn new() -> Self {
+        RegistryInner {
+            sockets: Vec::new(),
+            free: Vec::new(),
+            admitted: 0,
+            queue: VecDeque::new(),
+            scopes: HashMap::default(),
+            scope_of: HashMap::default(),
+            upgraded: HashSet::default(),
+            totals: ConnectorStats::default(),
+            is_shut_down: false,
+            waiters: 0,
+        }
     }
-}
 
-impl RegistryInner {
-    fn add(&mut self, socket: Weak<Connection>) -> SlotId {
+    fn add(&mut self, socket: Weak<S>) -> SlotId {
         if let Some(slot) = self.free.pop() {
             *self.socket_mut(slot) = socket;
             return slot;
@@ -362,7 +316,7 @@ impl RegistryInner {
     }
 
     /// Returns the sockets that are not being dropped, and whether each took over an upgraded connection.
-    fn live(&self) -> impl Iterator<Item = (Arc<Connection>, bool)> {
+    fn live(&self) -> impl Iterator<Item = (Arc<S>, bool)> {
         (1..).zip(&self.sockets).filter_map(|(number, socket)| {
             let upgraded =
                 NonZeroU32::new(number).is_some_and(|it| self.upgraded.contains(&SlotId(it)));
@@ -376,7 +330,7 @@ impl RegistryInner {
     }
 
     /// Frees a slot. Returns the reference in it, which the caller must drop without the lock.
-    fn free_slot(&mut self, slot: SlotId) -> Weak<Connection> {
+    fn free_slot(&mut self, slot: SlotId) -> Weak<S> {
         let removed = std::mem::take(self.socket_mut(slot));
         self.free.push(slot);
         // Most sockets have no scope, and a map lookup costs a hash.
@@ -396,7 +350,7 @@ impl RegistryInner {
     }
 
     /// Gives a freed slot to the first queued socket, and returns that socket.
-    fn hand_slot_to_next(&mut self) -> Option<Weak<Connection>> {
+    fn hand_slot_to_next(&mut self) -> Option<Weak<S>> {
         match self.queue.pop_front() {
             Some(next) => Some(self.socket_mut(next).clone()),
             None => {
@@ -406,7 +360,7 @@ impl RegistryInner {
         }
     }
 
-    fn socket_mut(&mut self, slot: SlotId) -> &mut Weak<Connection> {
+    fn socket_mut(&mut self, slot: SlotId) -> &mut Weak<S> {
         &mut self.sockets[slot.index()]
     }
 }
@@ -440,8 +394,8 @@ fn limit_error(max: usize) -> Error {
     )
 }
 
-impl fmt::Debug for Registry {
+impl<S> fmt::Debug for Registry<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("quota", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Registry").field("limit", &self.limit).finish_non_exhaustive()
     }
 }

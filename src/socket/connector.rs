@@ -10,7 +10,7 @@ use once_cell::race::OnceBox;
 use super::Socket;
 use super::scope::Scope;
 use crate::address::SocketAddress;
-use crate::driver::{LookupShare, Registry, SocketLimit};
+use crate::driver::{ConnectContext, LookupQuota, ScopeId, SocketLimit, SocketRegistry};
 use crate::egress::EgressRules;
 use crate::error::{Error, Result};
 use crate::info::ConnectorStats;
@@ -51,16 +51,26 @@ pub(super) struct ConnectorInner {
     /// TLS settings for sockets whose options have none.
     pub(super) tls: Option<TlsOptions>,
     limit: SocketLimit,
-    max_lookups: usize,
-    registry: PerProcess<Arc<Registry>>,
+    lookup_quota: Arc<LookupQuota>,
+    registry: PerProcess<Arc<SocketRegistry>>,
 }
 
 impl ConnectorInner {
-    pub(super) fn registry(&self) -> &Arc<Registry> {
+    pub(super) fn context<'a>(
+        &'a self,
+        resolver: Option<&'a Arc<dyn Resolver>>,
+        egress: Option<&'a Arc<EgressRules>>,
+        scope: Option<ScopeId>,
+    ) -> ConnectContext<'a> {
+        let (registry, lookup_quota) = (self.registry(), &self.lookup_quota);
+        ConnectContext { resolver, egress, registry, lookup_quota, scope }
+    }
+
+    pub(super) fn registry(&self) -> &Arc<SocketRegistry> {
         self.registry.get(|parents| {
             Arc::new(match parents {
                 Some(parents) => parents.in_child(),
-                None => Registry::new(self.limit, LookupShare::new(self.max_lookups)),
+                None => SocketRegistry::new(self.limit),
             })
         })
     }
@@ -263,7 +273,7 @@ impl Connector {
         self.adopt_in(stream, options, None)
     }
 
-    pub(super) fn registry(&self) -> &Registry {
+    pub(super) fn registry(&self) -> &SocketRegistry {
         self.inner.registry()
     }
 }
@@ -400,7 +410,7 @@ impl ConnectorBuilder {
             egress: restricts.then(|| Arc::new(self.egress)),
             tls: self.tls,
             limit,
-            max_lookups: self.max_lookups.unwrap_or(MAX_LOOKUPS),
+            lookup_quota: Arc::new(LookupQuota::new(self.max_lookups.unwrap_or(MAX_LOOKUPS))),
             registry: PerProcess::new(),
         }
     }

@@ -6,7 +6,7 @@ use super::Socket;
 use super::connector::{Connector, ConnectorInner};
 use super::handle::Handle;
 use crate::address::SocketAddress;
-use crate::driver::{AdoptedStream, ConnectContext, Connection, Origin, ScopeId};
+use crate::driver::{AdoptedStream, Connection, Origin, ScopeId};
 use crate::egress::EgressRules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{SecureTransport, SocketOptions};
@@ -26,8 +26,7 @@ impl Connector {
         }
         let (adopted, remote) = AdoptedStream::new(stream, &options.tcp)?;
         self.apply_defaults(&mut options);
-        let context =
-            ConnectContext { resolver: None, egress: None, registry: self.inner.registry(), scope };
+        let context = self.inner.context(None, None, scope);
         let connection =
             Connection::connect(remote.into(), options, Origin::Adopted(adopted), context)?;
         Ok(Socket { handle: Handle::new(connection) })
@@ -60,7 +59,7 @@ impl Connector {
             checked.inspect_err(|error| registry.count_denied(error))?;
         }
         let resolver = resolver.as_ref();
-        let context = ConnectContext { resolver, egress: egress.as_ref(), registry, scope };
+        let context = self.inner.context(resolver, egress.as_ref(), scope);
         let connection = Connection::connect(address, options, Origin::Dial, context)?;
         Ok(Socket { handle: Handle::new(connection) })
     }
@@ -89,7 +88,7 @@ impl Connector {
             }
             None => addresses.to_vec(),
         };
-        let context = ConnectContext { resolver: None, egress: egress.as_ref(), registry, scope };
+        let context = self.inner.context(None, egress.as_ref(), scope);
         let connection =
             Connection::connect(first.into(), options, Origin::Addresses(allowed), context)?;
         Ok(Socket { handle: Handle::new(connection) })

@@ -9,13 +9,13 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::hosts_file;
-use super::thread_pool::{self, Limits, SubmitResult, Task, ThreadPool};
-use crate::driver::connection::Connection;
-use crate::driver::event_loop::LoopHandle;
+use super::thread_pool::{self, Limits, LookupQuota, SubmitResult, Task, ThreadPool};
 use crate::driver::sys::errno::is_resource_exhaustion;
-use crate::driver::sys::log::log_debug;
+use crate::driver::sys::lookup::lookup;
 use crate::error::{Fault, LookupError};
 use crate::panic::catch_panic;
+use crate::process::PerProcess;
+use crate::resolver::Resolver;
 
 /// The maximum number of threads for lookups by the system's resolver.
 const SYSTEM_THREADS: usize = 112;
@@ -28,11 +28,35 @@ const NESTED_THREADS: usize = 64;
 const LOCAL_THREADS: usize = 16;
 /// The maximum number of local names that one connector looks up at once. A name below `localhost` may reach a server
 /// after all, and hang.
-const LOCAL_PER_SHARE: usize = 4;
+const LOCAL_PER_QUOTA: usize = 4;
 
 /// The documentation of [`ConnectorBuilder::max_lookups`](crate::ConnectorBuilder::max_lookups) states the sum.
 const _: () = assert!(SYSTEM_THREADS + CUSTOM_THREADS + NESTED_THREADS + LOCAL_THREADS == 256);
 
+/// A name lookup, as the pools see it.
+pub(crate) trait LookupJob: Send + Sync + 'static {
+    /// Returns whether a caller still waits for the answer. A pool may call this under its lock.
+    fn is_wanted(&self) -> bool;
+    /// Returns the name and the port.
+    fn name(&self) -> (&str, u16);
+    /// Records that a thread starts the lookup. Returns the resolver to ask, or `None` if no caller waits any more.
+    fn start(&self) -> Option<ResolverChoice>;
+    /// Closes descriptors that can be spared. Returns whether there were any.
+    fn free_descriptors(&self) -> bool;
+    /// Handles the answer.
+    fn complete(self: Arc<Self>, answer: LookupAnswer);
+}
+
+/// The resolver of one lookup.
+pub(crate) enum ResolverChoice {
+    System,
+    Custom(Arc<dyn Resolver>),
+}
+
+/// The answer of a lookup, or the reason why there is none.
+pub(crate) type LookupAnswer = Result<Vec<SocketAddr>, (Fault, LookupError)>;
+
+/// The four pools of this process.
 #[derive(Debug)]
 pub(crate) struct ResolverPool {
     system: ThreadPool,
@@ -42,15 +66,15 @@ pub(crate) struct ResolverPool {
 }
 
 impl ResolverPool {
-    pub(crate) fn new() -> Self {
-        // The resolver that waits for a nested lookup already uses up a thread of its share.
+    fn new() -> Self {
+        // The resolver that waits for a nested lookup already uses up a thread of its quota.
         let nested = Limits {
             threads: NESTED_THREADS,
             reserved: 0,
-            per_share: Some(NESTED_THREADS),
+            per_quota: Some(NESTED_THREADS),
             core_threads: NESTED_THREADS,
         };
-        let local = Limits { per_share: Some(LOCAL_PER_SHARE), ..Limits::threads(LOCAL_THREADS) };
+        let local = Limits { per_quota: Some(LOCAL_PER_QUOTA), ..Limits::threads(LOCAL_THREADS) };
         ResolverPool {
             system: ThreadPool::new(Limits::threads(SYSTEM_THREADS)),
             custom: ThreadPool::new(Limits::threads(CUSTOM_THREADS)),
@@ -59,26 +83,33 @@ impl ResolverPool {
         }
     }
 
-    /// Submits a socket's lookup. The error is for the socket, and says why the lookup cannot be made.
-    pub(crate) fn submit(
+    /// Returns the pools of this process.
+    pub(crate) fn get() -> &'static ResolverPool {
+        static POOL: PerProcess<ResolverPool> = PerProcess::new();
+        POOL.get(|_| ResolverPool::new())
+    }
+
+    /// Submits a lookup. The error is for the job, and says why the lookup cannot be made.
+    pub(crate) fn submit<J: LookupJob>(
         &'static self,
-        connection: &Arc<Connection>,
+        job: &Arc<J>,
+        kind: LookupKind,
+        quota: &Arc<LookupQuota>,
         now: Instant,
     ) -> Result<SubmitResult, LookupError> {
-        let socket: Weak<dyn Task> = Arc::downgrade(connection) as Weak<dyn Task>;
-        let share = connection.registry().lookups();
-        match connection.lookup_kind() {
+        let task = Arc::downgrade(job) as Weak<dyn Task>;
+        match kind {
             // The thread that will wait for the result is itself a pool thread, so this lookup must not wait for one.
             LookupKind::Nested => {
-                self.nested.submit_now(share, socket, now).map_err(|_| nested_limit_error())
+                self.nested.submit_now(quota, task, now).map_err(|_| nested_limit_error())
             }
-            LookupKind::Custom => Ok(self.custom.submit(share, socket, now)),
-            LookupKind::System => Ok(match self.system.submit_now(share, socket, now) {
+            LookupKind::Custom => Ok(self.custom.submit(quota, task, now)),
+            LookupKind::System => Ok(match self.system.submit_now(quota, task, now) {
                 Ok(submitted) => submitted,
-                Err(socket) if hosts_file::is_local(connection.requested().hostname()) => {
-                    self.local.submit(share, socket, now)
+                Err(task) if hosts_file::is_local(job.name().0) => {
+                    self.local.submit(quota, task, now)
                 }
-                Err(socket) => self.system.submit(share, socket, now),
+                Err(task) => self.system.submit(quota, task, now),
             }),
         }
     }
@@ -114,25 +145,25 @@ fn nested_limit_error() -> LookupError {
     LookupError::new(io::Error::new(io::ErrorKind::ResourceBusy, text))
 }
 
-impl Task for Connection {
+impl<J: LookupJob> Task for J {
     fn is_wanted(&self) -> bool {
-        self.is_connecting()
+        LookupJob::is_wanted(self)
     }
 
     fn run(self: Arc<Self>) {
-        resolve(&self);
+        resolve(self);
     }
 }
 
 /// Runs a lookup. This calls and drops the program's code and values, which is safe on a pool thread because no other
 /// caller waits for it.
-fn resolve(connection: &Arc<Connection>) {
-    let requested = connection.requested();
-    let (hostname, port) = (requested.hostname(), requested.port());
+fn resolve<J: LookupJob>(job: Arc<J>) {
+    let Some(resolver) = job.start() else { return };
     let answer = catch_panic(|| {
-        let answer = match connection.start_lookup() {
-            None => resolve_with_system(hostname, port),
-            Some(resolver) => resolver
+        let (hostname, port) = job.name();
+        let answer = match resolver {
+            ResolverChoice::System => resolve_with_system(&*job),
+            ResolverChoice::Custom(resolver) => resolver
                 .resolve(hostname)
                 .map(|ips| ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
         };
@@ -142,10 +173,7 @@ fn resolve(connection: &Arc<Connection>) {
         let error = io::Error::other("the resolver panicked");
         Err((Fault::Resolve, LookupError::new(error)))
     });
-    if !connection.is_connecting() {
-        log_debug(format_args!("the lookup of {hostname} finished after its socket had closed"));
-    }
-    catch_panic(|| connection.fail_on_panic(|| connection.handle_resolved(answer)));
+    catch_panic(|| job.complete(answer));
 }
 
 /// Returns the fault for a failed lookup. If this side lacks a resource, the fault is `Io` and does not blame the name.
@@ -178,116 +206,14 @@ fn exhaustion_code(error: &io::Error) -> Option<i32> {
     None
 }
 
-/// Looks up a name. Retries once if a descriptor was missing and closing the lingering wires freed one.
-fn resolve_with_system(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let answer = system::lookup(hostname, port);
+/// Looks up a name. Retries once if a descriptor was missing and the job has freed one.
+fn resolve_with_system(job: &impl LookupJob) -> io::Result<Vec<SocketAddr>> {
+    let (hostname, port) = job.name();
+    let answer = lookup(hostname, port);
     match &answer {
-        Err(error) if exhaustion_code(error).is_some() => match LoopHandle::get() {
-            Ok(loop_handle) if loop_handle.linger_queue().close_all() => {
-                system::lookup(hostname, port)
-            }
-            Ok(_) | Err(_) => answer,
-        },
+        Err(error) if exhaustion_code(error).is_some() && job.free_descriptors() => {
+            lookup(hostname, port)
+        }
         _ => answer,
-    }
-}
-
-/// Lookups by `getaddrinfo`, with its error codes. std discards the codes, and its error texts depend on the program's
-/// locale.
-#[cfg(any(
-    windows,
-    target_vendor = "apple",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "illumos",
-    target_os = "linux",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "solaris",
-))]
-mod system {
-    use std::io;
-    use std::net::SocketAddr;
-
-    use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
-
-    pub(super) fn lookup(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        // The same hints as std's.
-        let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
-        let answer = getaddrinfo(Some(hostname), None, Some(hints)).map_err(to_io_error)?;
-        // The answer may include families other than IP.
-        let addresses = answer.filter_map(|one| Some(one.ok()?.sockaddr));
-        Ok(addresses
-            .map(|mut address| {
-                address.set_port(port);
-                address
-            })
-            .collect())
-    }
-
-    /// Maps a lookup error to an error kind: `NotFound` if the name or its addresses do not exist, `WouldBlock` if the
-    /// failure is temporary, otherwise as std maps it.
-    fn to_io_error(error: LookupError) -> io::Error {
-        match error.kind() {
-            LookupErrorKind::System => return system_to_io_error(error),
-            LookupErrorKind::Memory => return out_of_memory(error),
-            _ => {}
-        }
-        if let Some(exhaustion) = descriptor_exhaustion() {
-            return exhaustion;
-        }
-        match error.kind() {
-            LookupErrorKind::NoName | LookupErrorKind::NoData => {
-                io::Error::new(io::ErrorKind::NotFound, error)
-            }
-            LookupErrorKind::Again => io::Error::new(io::ErrorKind::WouldBlock, error),
-            _ => error.into(),
-        }
-    }
-
-    fn system_to_io_error(error: LookupError) -> io::Error {
-        let error = io::Error::from(error);
-        // A file was not found, not a name.
-        if error.kind() == io::ErrorKind::NotFound { io::Error::other(error) } else { error }
-    }
-
-    #[cfg(unix)]
-    fn out_of_memory(_: LookupError) -> io::Error {
-        rustix::io::Errno::NOMEM.into()
-    }
-
-    /// Keeps the error, which already has a system error code.
-    #[cfg(not(unix))]
-    fn out_of_memory(error: LookupError) -> io::Error {
-        error.into()
-    }
-
-    /// Returns an error if this process or the system is out of descriptors. The resolver then opens neither the hosts
-    /// file nor a socket. Its error may say that no server answers or that there is no such name, depending on the
-    /// system.
-    fn descriptor_exhaustion() -> Option<io::Error> {
-        let root = if cfg!(unix) { std::fs::File::open("/") } else { return None };
-        root.err().filter(|error| error.raw_os_error().is_some_and(super::is_resource_exhaustion))
-    }
-}
-
-/// Lookups by std, whose errors have a text and no kind.
-#[cfg(not(any(
-    windows,
-    target_vendor = "apple",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "illumos",
-    target_os = "linux",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "solaris",
-)))]
-mod system {
-    use std::io;
-    use std::net::{SocketAddr, ToSocketAddrs};
-
-    pub(super) fn lookup(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        (hostname, port).to_socket_addrs().map(Iterator::collect)
     }
 }

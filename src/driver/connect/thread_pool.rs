@@ -1,15 +1,15 @@
 //! A thread pool for work that blocks and cannot be stopped, such as a lookup by the system's resolver.
 //!
-//! A pool serves shares, one for each connector. Every share has its own limit, and the pool takes waiting tasks from
-//! the shares in turn. So tasks wait only for tasks of the same share, until the pool has no thread left.
+//! Every connector has a quota, which limits how many of its tasks run at once. The pool takes waiting tasks from the
+//! quotas in turn. So tasks wait only for tasks of the same quota, until the pool has no thread left.
 //!
 //! The pool starts threads on demand, and idle threads exit. Two threads start without delay. Another one starts if
 //! every thread has been busy for [`SPAWN_DELAY`], or if a task has waited that long.
 //!
 //! A waiting task that is no longer wanted is never started. A running task cannot be stopped, so it keeps its thread.
-//! After [`WRITE_OFF_AFTER`] an unwanted running task is written off: it no longer uses up the limit of its share. At
-//! most half of a pool's threads are written off. Some threads are reserved for shares that have no running task. So a
-//! share whose tasks all hang cannot take the whole pool.
+//! After [`WRITE_OFF_AFTER`] an unwanted running task is written off: it no longer uses up the limit of its quota. At
+//! most half of a pool's threads are written off. Some threads are reserved for quotas that have no running task. So a
+//! quota whose tasks all hang cannot take the whole pool.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -51,25 +51,20 @@ pub(crate) fn is_worker() -> bool {
 pub(crate) trait Task: Send + Sync {
     /// Returns whether a caller still waits for the result. The pool may call this under its lock.
     fn is_wanted(&self) -> bool;
-    /// Runs the task. Must not panic.
+    /// Runs the task, unless no caller waits for the result. Must not panic.
     fn run(self: Arc<Self>);
 }
 
-/// The capacity of the pools that one connector may use.
+/// The number of threads of each pool that one connector may use.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct LookupQuota {
     max: usize,
 }
 
-impl Share {
-    /// Creates a share that runs at most `max` tasks at once in each pool.
+impl LookupQuota {
+    /// Creates a quota that runs at most `max` tasks at once in each pool.
     pub(crate) fn new(max: usize) -> Self {
-        Share { max }
-    }
-
-    /// Returns a share with the same limit for a forked child, in which no task runs.
-    pub(crate) fn in_child(&self) -> Self {
-        Share { max: self.max }
+        LookupQuota { max }
     }
 }
 
@@ -78,17 +73,17 @@ impl Share {
 pub(crate) struct Limits {
     /// The maximum number of threads.
     pub(crate) threads: usize,
-    /// The number of threads that are reserved for shares with no running task.
+    /// The number of threads that are reserved for quotas with no running task.
     pub(crate) reserved: usize,
-    /// The maximum number of tasks that one share runs at once. `None` means the share's own limit.
-    pub(crate) per_share: Option<usize>,
+    /// The maximum number of tasks that one quota runs at once. `None` means the quota's own limit.
+    pub(crate) per_quota: Option<usize>,
     /// The number of threads that start without delay.
     pub(crate) core_threads: usize,
 }
 
 impl Limits {
     pub(crate) const fn threads(threads: usize) -> Self {
-        Limits { threads, reserved: threads / 4, per_share: None, core_threads: CORE_THREADS }
+        Limits { threads, reserved: threads / 4, per_quota: None, core_threads: CORE_THREADS }
     }
 }
 
@@ -106,10 +101,10 @@ pub(crate) struct ThreadPool {
 
 #[derive(Debug, Default)]
 struct TaskQueue {
-    /// The shares that have waiting or running tasks, keyed by the address of the `Share`. The `Arc` in the value keeps
-    /// that address in use.
-    shares: HashMap<usize, ShareQueue>,
-    /// The shares that have waiting tasks. The first share is served next.
+    /// The quotas that have waiting or running tasks, keyed by the address of the `LookupQuota`. The `Arc` in the value
+    /// keeps that address in use.
+    quotas: HashMap<usize, QuotaQueue>,
+    /// The quotas that have waiting tasks. The first quota is served next.
     rotation: VecDeque<usize>,
     running: Vec<RunningTask>,
     /// The id of the task that started last.
@@ -123,10 +118,10 @@ struct TaskQueue {
     swept_at: Option<Instant>,
 }
 
-/// The tasks of one share.
+/// The tasks of one quota.
 #[derive(Debug)]
-struct ShareQueue {
-    share: Arc<Share>,
+struct QuotaQueue {
+    quota: Arc<LookupQuota>,
     /// Tasks in order of arrival. The number of connecting sockets bounds this queue, and unwanted tasks are swept out.
     waiting: VecDeque<(Instant, QueuedTask)>,
     /// The number of running tasks that are not written off.
@@ -140,7 +135,7 @@ struct QueuedTask(Weak<dyn Task>);
 #[derive(Debug)]
 struct RunningTask {
     id: u64,
-    share: usize,
+    quota: usize,
     since: Instant,
     task: QueuedTask,
     written_off: bool,
@@ -172,17 +167,17 @@ impl ThreadPool {
         }
     }
 
-    /// Queues a task, which runs as soon as the limits of its share and of the pool allow it.
+    /// Queues a task, which runs as soon as the limits of its quota and of the pool allow it.
     pub(crate) fn submit(
         &'static self,
-        share: &Arc<Share>,
+        quota: &Arc<LookupQuota>,
         task: Weak<dyn Task>,
         now: Instant,
     ) -> SubmitResult {
         let mut held = Vec::new();
         let mut queue = self.lock();
-        let source = self.find_thread(&mut queue, share, now, &mut held);
-        let submitted = self.add(&mut queue, share, task, now, source);
+        let source = self.find_thread(&mut queue, quota, now, &mut held);
+        let submitted = self.add(&mut queue, quota, task, now, source);
         drop(queue);
         drop(held);
         submitted
@@ -191,14 +186,14 @@ impl ThreadPool {
     /// Queues a task only if a thread can take it at once. Otherwise returns the task.
     pub(crate) fn submit_now(
         &'static self,
-        share: &Arc<Share>,
+        quota: &Arc<LookupQuota>,
         task: Weak<dyn Task>,
         now: Instant,
     ) -> Result<SubmitResult, Weak<dyn Task>> {
         let mut held = Vec::new();
         let mut queue = self.lock();
-        let submitted = match self.find_thread(&mut queue, share, now, &mut held) {
-            Some(source) => Ok(self.add(&mut queue, share, task, now, Some(source))),
+        let submitted = match self.find_thread(&mut queue, quota, now, &mut held) {
+            Some(source) => Ok(self.add(&mut queue, quota, task, now, Some(source))),
             None => Err(task),
         };
         drop(queue);
@@ -220,10 +215,10 @@ impl ThreadPool {
             queue.swept_at = Some(now);
             queue.sweep(&mut held);
         }
-        let late = queue.rotation.iter().filter(|share| {
-            let share_queue = &queue.shares[*share];
-            let since = share_queue.waiting.front().map(|(since, _)| *since);
-            self.free_threads(&queue, share_queue) > 0
+        let late = queue.rotation.iter().filter(|quota| {
+            let quota_queue = &queue.quotas[*quota];
+            let since = quota_queue.waiting.front().map(|(since, _)| *since);
+            self.free_threads(&queue, quota_queue) > 0
                 && since.is_some_and(|at| now.saturating_duration_since(at) >= SPAWN_DELAY)
         });
         let spare = queue.idle + queue.starting;
@@ -237,7 +232,7 @@ impl ThreadPool {
             }
         }
         if self.runnable(&queue) > 0 {
-            // Idle threads may have missed that a share is below its limit again.
+            // Idle threads may have missed that a quota is below its limit again.
             self.work_available.notify_all();
         }
         let waits = !queue.rotation.is_empty();
@@ -252,12 +247,12 @@ impl ThreadPool {
     fn add(
         &'static self,
         queue: &mut TaskQueue,
-        share: &Arc<Share>,
+        quota: &Arc<LookupQuota>,
         task: Weak<dyn Task>,
         now: Instant,
         source: Option<ThreadSource>,
     ) -> SubmitResult {
-        queue.push(share, task, now);
+        queue.push(quota, task, now);
         match source {
             Some(ThreadSource::Idle) => {
                 self.work_available.notify_one();
@@ -267,7 +262,7 @@ impl ThreadPool {
                 Ok(()) => SubmitResult::Started,
                 Err(_) if queue.threads > 0 => SubmitResult::Queued,
                 Err(error) => {
-                    queue.pop_last(share);
+                    queue.pop_last(quota);
                     SubmitResult::Failed(Fault::Io(os_code(&error)))
                 }
             },
@@ -275,17 +270,17 @@ impl ThreadPool {
         }
     }
 
-    /// Returns the thread that could run another task of this share at once, if there is one.
+    /// Returns the thread that could run another task of this quota at once, if there is one.
     fn find_thread(
         &self,
         queue: &mut TaskQueue,
-        share: &Arc<Share>,
+        quota: &Arc<LookupQuota>,
         now: Instant,
         held: &mut Vec<Arc<dyn Task>>,
     ) -> Option<ThreadSource> {
-        if !self.is_allowed(queue, share) {
+        if !self.is_allowed(queue, quota) {
             self.write_off(queue, now, held);
-            if !self.is_allowed(queue, share) {
+            if !self.is_allowed(queue, quota) {
                 return None;
             }
         }
@@ -297,38 +292,38 @@ impl ThreadPool {
         (prompt && queue.threads < self.limits.threads).then_some(ThreadSource::Spawn)
     }
 
-    /// Returns whether the limits allow another task of this share to run now.
-    fn is_allowed(&self, queue: &TaskQueue, share: &Arc<Share>) -> bool {
-        match queue.shares.get(&key(share)) {
-            Some(share_queue) => self.free_threads(queue, share_queue) > share_queue.waiting.len(),
-            None => self.max_running(share) > 0,
+    /// Returns whether the limits allow another task of this quota to run now.
+    fn is_allowed(&self, queue: &TaskQueue, quota: &Arc<LookupQuota>) -> bool {
+        match queue.quotas.get(&key(quota)) {
+            Some(quota_queue) => self.free_threads(queue, quota_queue) > quota_queue.waiting.len(),
+            None => self.max_running(quota) > 0,
         }
     }
 
-    /// Returns how many more tasks of this share may run now.
-    fn free_threads(&self, queue: &TaskQueue, share_queue: &ShareQueue) -> usize {
+    /// Returns how many more tasks of this quota may run now.
+    fn free_threads(&self, queue: &TaskQueue, quota_queue: &QuotaQueue) -> usize {
         let crowded = queue.running.len() >= self.limits.threads - self.limits.reserved;
-        if crowded && share_queue.running > 0 {
+        if crowded && quota_queue.running > 0 {
             return 0;
         }
-        self.max_running(&share_queue.share).saturating_sub(share_queue.counted)
+        self.max_running(&quota_queue.quota).saturating_sub(quota_queue.counted)
     }
 
     /// Returns how many of the waiting tasks may run now.
     fn runnable(&self, queue: &TaskQueue) -> usize {
-        let shares = queue.rotation.iter().map(|share| &queue.shares[share]);
-        shares
-            .map(|share_queue| share_queue.waiting.len().min(self.free_threads(queue, share_queue)))
+        let quotas = queue.rotation.iter().map(|quota| &queue.quotas[quota]);
+        quotas
+            .map(|quota_queue| quota_queue.waiting.len().min(self.free_threads(queue, quota_queue)))
             .sum()
     }
 
-    fn max_running(&self, share: &Share) -> usize {
-        self.limits.per_share.unwrap_or(share.max)
+    fn max_running(&self, quota: &LookupQuota) -> usize {
+        self.limits.per_quota.unwrap_or(quota.max)
     }
 
     /// Writes off unwanted tasks that have run for [`WRITE_OFF_AFTER`].
     fn write_off(&self, queue: &mut TaskQueue, now: Instant, held: &mut Vec<Arc<dyn Task>>) {
-        let TaskQueue { running, shares, written_off, .. } = queue;
+        let TaskQueue { running, quotas, written_off, .. } = queue;
         for one in running.iter_mut().filter(|one| !one.written_off) {
             if *written_off >= self.limits.threads / 2 {
                 return;
@@ -337,8 +332,8 @@ impl ThreadPool {
             if long && !one.task.is_wanted(held) {
                 one.written_off = true;
                 *written_off += 1;
-                if let Some(share_queue) = shares.get_mut(&one.share) {
-                    share_queue.counted -= 1;
+                if let Some(quota_queue) = quotas.get_mut(&one.quota) {
+                    quota_queue.counted -= 1;
                 }
             }
         }
@@ -361,12 +356,10 @@ impl ThreadPool {
             while let Some((id, task)) = self.next(&mut queue) {
                 drop(queue);
                 if let Some(task) = task.0.upgrade() {
-                    if task.is_wanted() {
-                        task.run();
-                        if !is_worker() {
-                            // A resolver forked, and its child returned here. The queue belongs to the parent.
-                            return;
-                        }
+                    task.run();
+                    if !is_worker() {
+                        // A resolver forked, and its child returned here. The queue belongs to the parent.
+                        return;
                     }
                 }
                 queue = self.lock();
@@ -386,26 +379,26 @@ impl ThreadPool {
         }
     }
 
-    /// Takes the next runnable task, from the shares in turn.
+    /// Takes the next runnable task, from the quotas in turn.
     fn next(&self, queue: &mut TaskQueue) -> Option<(u64, QueuedTask)> {
         let index = queue
             .rotation
             .iter()
-            .position(|share| self.free_threads(queue, &queue.shares[share]) > 0)?;
-        let share = queue.rotation.remove(index)?;
-        let share_queue = queue.shares.get_mut(&share)?;
-        let (_, task) = share_queue.waiting.pop_front()?;
-        share_queue.counted += 1;
-        share_queue.running += 1;
-        if !share_queue.waiting.is_empty() {
-            queue.rotation.push_back(share);
+            .position(|quota| self.free_threads(queue, &queue.quotas[quota]) > 0)?;
+        let quota = queue.rotation.remove(index)?;
+        let quota_queue = queue.quotas.get_mut(&quota)?;
+        let (_, task) = quota_queue.waiting.pop_front()?;
+        quota_queue.counted += 1;
+        quota_queue.running += 1;
+        if !quota_queue.waiting.is_empty() {
+            queue.rotation.push_back(quota);
         }
         queue.last_id += 1;
         let id = queue.last_id;
         let running = QueuedTask(Weak::clone(&task.0));
         queue.running.push(RunningTask {
             id,
-            share,
+            quota,
             since: clock::now(),
             task: running,
             written_off: false,
@@ -419,56 +412,56 @@ impl ThreadPool {
 }
 
 impl TaskQueue {
-    fn push(&mut self, share: &Arc<Share>, task: Weak<dyn Task>, now: Instant) {
-        let share_queue = self.shares.entry(key(share)).or_insert_with(|| ShareQueue {
-            share: Arc::clone(share),
+    fn push(&mut self, quota: &Arc<LookupQuota>, task: Weak<dyn Task>, now: Instant) {
+        let quota_queue = self.quotas.entry(key(quota)).or_insert_with(|| QuotaQueue {
+            quota: Arc::clone(quota),
             waiting: VecDeque::new(),
             counted: 0,
             running: 0,
         });
-        if share_queue.waiting.is_empty() {
-            self.rotation.push_back(key(share));
+        if quota_queue.waiting.is_empty() {
+            self.rotation.push_back(key(quota));
         }
-        share_queue.waiting.push_back((now, QueuedTask(task)));
+        quota_queue.waiting.push_back((now, QueuedTask(task)));
     }
 
     /// Removes the task that was pushed last.
-    fn pop_last(&mut self, share: &Arc<Share>) {
-        if let Some(share_queue) = self.shares.get_mut(&key(share)) {
-            share_queue.waiting.pop_back();
+    fn pop_last(&mut self, quota: &Arc<LookupQuota>) {
+        if let Some(quota_queue) = self.quotas.get_mut(&key(quota)) {
+            quota_queue.waiting.pop_back();
         }
         self.remove_empty();
     }
 
     fn task_done(&mut self, id: u64) {
         let Some(index) = self.running.iter().position(|one| one.id == id) else { return };
-        let RunningTask { share, written_off, .. } = self.running.swap_remove(index);
+        let RunningTask { quota, written_off, .. } = self.running.swap_remove(index);
         self.written_off -= usize::from(written_off);
-        if let Some(share_queue) = self.shares.get_mut(&share) {
-            share_queue.running -= 1;
-            share_queue.counted -= usize::from(!written_off);
-            if share_queue.running == 0 && share_queue.waiting.is_empty() {
-                self.shares.remove(&share);
+        if let Some(quota_queue) = self.quotas.get_mut(&quota) {
+            quota_queue.running -= 1;
+            quota_queue.counted -= usize::from(!written_off);
+            if quota_queue.running == 0 && quota_queue.waiting.is_empty() {
+                self.quotas.remove(&quota);
             }
         }
     }
 
     /// Removes waiting tasks that are no longer wanted.
     fn sweep(&mut self, held: &mut Vec<Arc<dyn Task>>) {
-        for share in &self.rotation {
-            if let Some(share_queue) = self.shares.get_mut(share) {
-                share_queue.waiting.retain(|(_, task)| task.is_wanted(held));
+        for quota in &self.rotation {
+            if let Some(quota_queue) = self.quotas.get_mut(quota) {
+                quota_queue.waiting.retain(|(_, task)| task.is_wanted(held));
             }
         }
         self.remove_empty();
     }
 
-    /// Removes shares that have no waiting and no running task.
+    /// Removes quotas that have no waiting and no running task.
     fn remove_empty(&mut self) {
-        let shares = &self.shares;
-        self.rotation.retain(|share| !shares[share].waiting.is_empty());
-        self.shares
-            .retain(|_, share_queue| share_queue.running > 0 || !share_queue.waiting.is_empty());
+        let quotas = &self.quotas;
+        self.rotation.retain(|quota| !quotas[quota].waiting.is_empty());
+        self.quotas
+            .retain(|_, quota_queue| quota_queue.running > 0 || !quota_queue.waiting.is_empty());
     }
 
     /// Returns whether no thread is likely to become free soon: none is starting, and every running task has run for
@@ -496,8 +489,8 @@ impl fmt::Debug for QueuedTask {
     }
 }
 
-fn key(share: &Arc<Share>) -> usize {
-    Arc::as_ptr(share).addr()
+fn key(quota: &Arc<LookupQuota>) -> usize {
+    Arc::as_ptr(quota).addr()
 }
 
 #[cfg(all(test, not(sockeye_shuttle)))]

@@ -10,17 +10,17 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::connected_info::ConnectedInfo;
+use super::lookup::LookupRequest;
 use super::{
-    AttemptResult, Connection, ConnectionState, Establishing, Monitor, StateGuard, start_next,
+    AttemptResult, Connection, ConnectionState, Establishing, Monitor, SocketRegistry, StateGuard,
+    start_next,
 };
 use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connect::dial::{self, DialResult};
-use crate::driver::connect::thread_pool::SubmitResult;
 use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::workers::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
-use crate::driver::registry::Registry;
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::io_bufs::SendBufs;
@@ -75,7 +75,8 @@ impl Connection {
         let mut user_objects = Vec::new();
         while let Some(actions) = &mut next {
             let mut after = state.commit(actions, self.requested(), self.registry());
-            let event = state.log_event(actions, after.addresses.is_none());
+            let is_lookup = matches!(after.lookup, Some(LookupRequest::Submit(..)));
+            let event = state.log_event(actions, is_lookup);
             let scan_idle =
                 !planted!(LeavesHandshakeUnmonitored) && self.queue_if_unmonitored(&mut state);
             state.executors += 1;
@@ -226,11 +227,8 @@ impl Connection {
         if actions.transmit && actions.release.is_none() {
             self.transmit();
         }
-        if actions.resolve {
-            match after.addresses.take() {
-                Some(addresses) => self.handle_resolved(Ok(addresses)),
-                None => self.submit_lookup(),
-            }
+        if let Some(request) = after.lookup.take() {
+            self.look_up(request);
         }
         if let (Some(id), Ok(loop_handle)) = (actions.cancel_attempt, LoopHandle::get()) {
             loop_handle.post(Command::CancelAttempt(Arc::clone(self), id), Urgency::Now);
@@ -252,23 +250,6 @@ impl Connection {
             Ok(()) => self.dial(id, address, &tcp).map(|result| (id, result)),
             Err(fault) => Some((id, Err(fault))),
         }
-    }
-
-    fn submit_lookup(self: &Arc<Self>) {
-        let submitted = match LoopHandle::get() {
-            Ok(loop_handle) => match loop_handle.resolver_pool().submit(self, clock::now()) {
-                Ok(SubmitResult::Started) => return,
-                Ok(SubmitResult::Queued) => {
-                    return loop_handle.post(Command::PollResolver, Urgency::Soon);
-                }
-                Ok(SubmitResult::Failed(fault)) => fault,
-                Err(refused) => return self.handle_resolved(Err((Fault::Resolve, refused))),
-            },
-            Err(fault) => fault,
-        };
-        // The lookup could not even start.
-        let state = self.state();
-        drop(self.handle_input(state, Input::Resolved(Err(submitted))));
     }
 
     fn dial(
@@ -428,8 +409,7 @@ struct AfterUnlock {
     /// Tokens of the attempts and timers that the event loop is to drop.
     dropped_tokens: Vec<Token>,
     method: Option<ConnectMethod>,
-    /// Addresses that replace the result of the requested lookup.
-    addresses: Option<Vec<SocketAddr>>,
+    lookup: Option<LookupRequest>,
     /// Records to send before the wire is released.
     final_records: Vec<u8>,
     /// The queued socket that gets the freed slot.
@@ -472,7 +452,7 @@ impl ConnectionState {
         &mut self,
         actions: &ActionSet,
         requested: &SocketAddress,
-        registry: &Registry,
+        registry: &SocketRegistry,
     ) -> AfterUnlock {
         let mut wake = [None, None];
         if actions.readable {
@@ -533,10 +513,7 @@ impl ConnectionState {
             }),
             _ => None,
         };
-        let addresses = match (actions.resolve, &mut self.establishing) {
-            (true, Some(establishing)) => establishing.addresses.take(),
-            _ => None,
-        };
+        let lookup = if actions.resolve { self.lookup_request() } else { None };
         // Before any other thread learns of the outcome.
         let next = if planted!(FreesSlotLate) { None } else { self.free_slot(registry) };
         let discarded = match (actions.release, actions.closed) {
@@ -556,7 +533,7 @@ impl ConnectionState {
             establishing: finished,
             dropped_tokens,
             method: how,
-            addresses,
+            lookup,
             final_records,
             next_queued: next,
             discarded,
@@ -565,7 +542,7 @@ impl ConnectionState {
 
     /// Frees the slot once the outcome is known. Returns the queued socket that gets the slot, for the caller to
     /// start.
-    pub(crate) fn free_slot(&mut self, registry: &Registry) -> Option<Weak<Connection>> {
+    pub(crate) fn free_slot(&mut self, registry: &SocketRegistry) -> Option<Weak<Connection>> {
         self.machine
             .outcome()
             .and_then(|_| self.slot.take())

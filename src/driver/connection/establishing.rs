@@ -7,15 +7,16 @@ use std::time::Instant;
 
 use super::Connection;
 use crate::driver::connect::adopt::AdoptedStream;
-use crate::driver::connect::resolver_pool::LookupKind;
+use crate::driver::connect::thread_pool::LookupQuota;
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wire::Wire;
 use crate::egress::EgressRules;
 use crate::error::{Fault, LookupError, Result, TimerKind};
-use crate::info::{Endpoints, Phase};
+use crate::info::Endpoints;
 use crate::machine::{AttemptId, Input};
 use crate::options::TcpOptions;
 use crate::resolver::Resolver;
+
 /// State that is needed only while the event loop has bounded work for a socket: connecting, the handshake, or
 /// sending the remaining data.
 #[derive(Default)]
@@ -37,6 +38,8 @@ pub(crate) struct Establishing {
     /// Resolver; `None` means that of the operating system.
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
     pub(crate) lookup: LookupProgress,
+    /// Limit on the lookups of the connector; `Some` if the machine may want a lookup.
+    pub(crate) lookup_quota: Option<Arc<LookupQuota>>,
     /// Reason why the name did not resolve.
     pub(crate) lookup_error: Option<LookupError>,
 }
@@ -77,51 +80,6 @@ impl fmt::Debug for Establishing {
 pub(crate) type AttemptResult = Result<(Arc<Wire>, Endpoints), Fault>;
 
 impl Connection {
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.state().machine.phase() == Phase::Connecting
-    }
-
-    /// Returns the kind of thread that has to resolve the name.
-    pub(crate) fn lookup_kind(&self) -> LookupKind {
-        match self.state().establishing_mut() {
-            Some(establishing) if establishing.lookup == LookupProgress::QueuedNested => {
-                LookupKind::Nested
-            }
-            Some(establishing) if establishing.resolver.is_some() => LookupKind::Custom,
-            Some(_) | None => LookupKind::System,
-        }
-    }
-
-    /// Records that a thread has started the lookup. Returns the resolver to ask, or `None` for that of the operating
-    /// system. The caller drops the resolver, which is user code, outside the lock.
-    pub(crate) fn start_lookup(&self) -> Option<Arc<dyn Resolver>> {
-        let mut state = self.state();
-        let establishing = state.establishing_mut()?;
-        establishing.lookup = LookupProgress::Started;
-        establishing.resolver.take()
-    }
-
-    pub(crate) fn handle_resolved(
-        self: &Arc<Self>,
-        answer: Result<Vec<SocketAddr>, (Fault, LookupError)>,
-    ) {
-        let mut state = self.state();
-        let mut late = None;
-        match answer {
-            Ok(addresses) => state = self.handle_input(state, Input::Resolved(Ok(&addresses))),
-            Err((fault, lookup_error)) => {
-                match &mut state.establishing {
-                    Some(establishing) => establishing.lookup_error = Some(lookup_error),
-                    None => late = Some(lookup_error),
-                }
-                state = self.handle_input(state, Input::Resolved(Err(fault)));
-            }
-        }
-        drop(state);
-        // The user's error, which nothing waits for any more.
-        drop(late);
-    }
-
     pub(crate) fn handle_attempt(self: &Arc<Self>, id: AttemptId, result: AttemptResult) {
         let state = self.state();
         let (state, actions) = self.finish_attempt(state, id, result);

@@ -16,6 +16,7 @@ pub(crate) mod fairness;
 pub(crate) mod fork;
 pub(crate) mod handle_count;
 pub(crate) mod log_event;
+pub(crate) mod lookup;
 pub(crate) mod monitor;
 pub(crate) mod poison;
 pub(crate) mod predictor;
@@ -30,7 +31,7 @@ use self::handle_count::HandleCount;
 use crate::address::SocketAddress;
 use crate::driver::event_loop::workers::drop_off_loop;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
-use crate::driver::registry::{Registry, SocketTotals};
+use crate::driver::registry::{Member, Registry, SocketTotals};
 use crate::driver::sys::sync::{Condvar, Mutex};
 use crate::error::Error;
 use crate::info::{Phase, Stats};
@@ -41,6 +42,9 @@ use crate::tls::TlsOptions;
 pub(crate) use self::direction::Direction;
 pub(crate) use self::establishing::{AttemptResult, Establishing, LookupProgress};
 pub(crate) use self::state::{CallLimit, ConnectionState, Monitor, StateGuard, WorkerTask};
+
+/// The sockets of one connector.
+pub(crate) type SocketRegistry = Registry<Connection>;
 
 /// The part of a socket that its handles share.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ pub(crate) struct Connection {
     handles: HandleCount,
     requested: SocketAddress,
     /// The registry that this socket's slot belongs to.
-    registry: Arc<Registry>,
+    registry: Arc<SocketRegistry>,
     /// Settings of the upgrade; `Some` if the mode is [`SecureTransport::StartTls`].
     upgrade: Option<Box<UpgradeConfig>>,
 }
@@ -72,7 +76,7 @@ impl Connection {
     pub(crate) fn new(
         state: ConnectionState,
         requested: SocketAddress,
-        registry: &Arc<Registry>,
+        registry: &Arc<SocketRegistry>,
         upgrade: Option<Box<UpgradeConfig>>,
     ) -> Self {
         Connection {
@@ -118,7 +122,7 @@ impl Connection {
         self.registry.is_forked()
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &SocketRegistry {
         &self.registry
     }
 
@@ -161,11 +165,6 @@ impl Connection {
         self.try_state().map_or_else(Stats::default, |state| state.machine.stats())
     }
 
-    /// Returns the counts that the registry adds up.
-    pub(crate) fn totals(&self) -> SocketTotals {
-        self.try_state().map_or_else(SocketTotals::default, |state| state.totals())
-    }
-
     /// Locks the state for a query. Returns `None` in a forked child if a thread that exists only in the parent holds
     /// the lock.
     pub(crate) fn try_state(&self) -> Option<StateGuard<'_>> {
@@ -192,6 +191,12 @@ impl Connection {
         if state.waiters > 0 {
             self.changed.notify_all();
         }
+    }
+}
+
+impl Member for Connection {
+    fn totals(&self) -> SocketTotals {
+        self.try_state().map_or_else(SocketTotals::default, |state| state.totals())
     }
 }
 

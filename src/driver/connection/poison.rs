@@ -8,11 +8,10 @@
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
-use super::{Connection, ConnectionState, Establishing, StateGuard, start_next};
+use super::{Connection, ConnectionState, Establishing, SocketRegistry, StateGuard, start_next};
 use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::workers::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
-use crate::driver::registry::Registry;
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::Wire;
@@ -98,7 +97,7 @@ struct FailedParts {
 
 impl ConnectionState {
     /// Makes every query report the failure. Takes out the resources that must be released without the lock.
-    fn fail_all(&mut self, registry: &Registry) -> FailedParts {
+    fn fail_all(&mut self, registry: &SocketRegistry) -> FailedParts {
         let state = self.machine.poison();
         let error = self.error.replace(Error::from_fault(Fault::Internal));
         let wake = [self.recv.parker_to_wake(), self.send.parker_to_wake()];
@@ -159,7 +158,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::driver::{ConnectContext, LookupShare, Origin, RecvBufs, SendBufs, SocketLimit};
+    use crate::driver::{ConnectContext, LookupQuota, Origin, RecvBufs, SendBufs, SocketLimit};
     use crate::error::{ErrorKind, Result};
     use crate::info::{Health, Phase};
     use crate::machine::Input;
@@ -170,7 +169,7 @@ mod tests {
 
     struct TestSocket {
         connection: Arc<Connection>,
-        registry: Arc<Registry>,
+        registry: Arc<SocketRegistry>,
         listener: TcpListener,
     }
 
@@ -179,9 +178,14 @@ mod tests {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
             let port = listener.local_addr().expect("the listener has an address").port();
             let limit = SocketLimit { max: None, wait: false };
-            let registry = Arc::new(Registry::new(limit, LookupShare::new(1)));
-            let context =
-                ConnectContext { resolver, egress: None, registry: &registry, scope: None };
+            let registry = Arc::new(SocketRegistry::new(limit));
+            let context = ConnectContext {
+                resolver,
+                egress: None,
+                registry: &registry,
+                lookup_quota: &Arc::new(LookupQuota::new(1)),
+                scope: None,
+            };
             let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
             let address = (host, port).try_into().expect("the address is valid");
             let connection = Connection::connect(address, options, Origin::Dial, context)

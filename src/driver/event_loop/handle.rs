@@ -14,7 +14,6 @@ use std::time::Instant;
 use super::idle_list::IdleList;
 use super::linger::LingerQueue;
 use super::workers::Workers;
-use crate::driver::connect::resolver_pool::ResolverPool;
 use crate::driver::connection::Connection;
 #[cfg(not(sockeye_shuttle))]
 use crate::driver::sys::errno;
@@ -34,7 +33,6 @@ pub(crate) struct LoopHandle {
     pub(crate) queue: Mutex<CommandQueue>,
     pub(crate) waker: Waker,
     registry: mio::Registry,
-    resolver_pool: ResolverPool,
     workers: Workers,
     linger_queue: LingerQueue,
     idle_list: IdleList,
@@ -196,7 +194,6 @@ impl LoopHandle {
             queue: Mutex::new(CommandQueue { commands: Vec::new(), state: LoopState::Running }),
             waker: Waker::new(poll.registry(), super::WAKER_TOKEN)?,
             registry: poll.registry().try_clone()?,
-            resolver_pool: ResolverPool::new(),
             workers: Workers::new(),
             linger_queue: LingerQueue::new(),
             idle_list: IdleList::new(),
@@ -223,10 +220,6 @@ impl LoopHandle {
 
     pub(crate) fn registry(&self) -> &mio::Registry {
         &self.registry
-    }
-
-    pub(crate) fn resolver_pool(&self) -> &ResolverPool {
-        &self.resolver_pool
     }
 
     pub(crate) fn workers(&self) -> &Workers {

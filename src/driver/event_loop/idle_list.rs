@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::address::SocketAddress;
-    use crate::driver::{ConnectContext, LookupShare, Origin, Registry, SocketLimit};
+    use crate::driver::{ConnectContext, LookupQuota, Origin, SocketLimit, SocketRegistry};
     use crate::options::SocketOptions;
 
     #[test]
@@ -186,9 +186,14 @@ mod tests {
     fn socket() -> Arc<Connection> {
         let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
         let limit = SocketLimit { max: None, wait: false };
-        let registry = Arc::new(Registry::new(limit, LookupShare::new(1)));
-        let context =
-            ConnectContext { resolver: None, egress: None, registry: &registry, scope: None };
+        let registry = Arc::new(SocketRegistry::new(limit));
+        let context = ConnectContext {
+            resolver: None,
+            egress: None,
+            registry: &registry,
+            lookup_quota: &Arc::new(LookupQuota::new(1)),
+            scope: None,
+        };
         Connection::connect(address, SocketOptions::new(), Origin::Dial, context).unwrap()
     }
 }

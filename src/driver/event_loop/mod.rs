@@ -544,7 +544,8 @@ impl EventLoop {
         if self.resolver_poll_at.is_none_or(|at| at > now) {
             return;
         }
-        let waits = self.loop_handle.resolver_pool().spawn_if_stalled(now);
+        let waits =
+            crate::driver::connect::resolver_pool::ResolverPool::get().spawn_if_stalled(now);
         self.resolver_poll_at = waits.then(|| now + RESOLVER_POLL_INTERVAL);
     }
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connect::resolver_pool;
+use crate::driver::connect::thread_pool::LookupQuota;
 use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::{
-    Connection, ConnectionState, Establishing, LookupProgress, UpgradeConfig,
+    Connection, ConnectionState, Establishing, LookupProgress, SocketRegistry, UpgradeConfig,
 };
 use crate::driver::event_loop::LoopHandle;
-use crate::driver::registry::{Admission, Registry, ScopeId};
+use crate::driver::registry::{Admission, ScopeId};
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::Side;
 use crate::egress::EgressRules;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::machine::{Config, Machine, Target, TlsSetup};
 use crate::options::{SecureTransport, SocketOptions};
 use crate::resolver::Resolver;
+
 /// Source of a socket's connection.
 #[derive(Debug)]
 pub(crate) enum Origin {
@@ -38,7 +40,9 @@ pub(crate) struct ConnectContext<'a> {
     pub(crate) resolver: Option<&'a Arc<dyn Resolver>>,
     /// Egress rules; `None` allows everything.
     pub(crate) egress: Option<&'a Arc<EgressRules>>,
-    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) registry: &'a Arc<SocketRegistry>,
+    /// Limit on the lookups of the connector.
+    pub(crate) lookup_quota: &'a Arc<LookupQuota>,
     pub(crate) scope: Option<ScopeId>,
 }
 
@@ -103,6 +107,7 @@ impl Connection {
                 true => LookupProgress::QueuedNested,
                 false => LookupProgress::Queued,
             },
+            lookup_quota: (target == Target::Host).then(|| Arc::clone(context.lookup_quota)),
             ..Establishing::default()
         }));
         let connection = Arc::new(Connection::new(state, requested, context.registry, upgrade));

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod io_call;
 pub(crate) mod lifecycle;
 pub(crate) mod read;
+mod shutdown;
 pub(crate) mod tls;
 pub(crate) mod upgrade;
 pub(crate) mod wait;

@@ -5,6 +5,7 @@ pub(crate) mod descriptor;
 pub(crate) mod errno;
 pub(crate) mod io_bufs;
 pub(crate) mod log;
+pub(crate) mod lookup;
 pub(crate) mod loop_thread;
 #[cfg(sockeye_shuttle)]
 pub mod shuttle;

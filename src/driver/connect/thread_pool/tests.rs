@@ -1,4 +1,4 @@
-//! Tests of the thread pool: fair shares, starting and stopping threads, and written-off tasks.
+//! Tests of the thread pool: fair quotas, starting and stopping threads, and written-off tasks.
 
 use std::sync::Condvar;
 use std::sync::Mutex as StdMutex;
@@ -36,6 +36,9 @@ impl Task for TestTask {
     }
 
     fn run(self: Arc<Self>) {
+        if !self.is_wanted() {
+            return;
+        }
         self.begun.lock().unwrap().send(self.name).unwrap();
         let mut open = self.gate.open.lock().unwrap();
         while !*open {
@@ -77,9 +80,9 @@ impl PoolTest {
         Arc::downgrade(&task)
     }
 
-    fn submit(&mut self, share: &Arc<Share>, name: &'static str) -> SubmitResult {
+    fn submit(&mut self, quota: &Arc<LookupQuota>, name: &'static str) -> SubmitResult {
         let task = self.task(name);
-        self.pool.submit(share, task, self.now)
+        self.pool.submit(quota, task, self.now)
     }
 
     /// Checks that these tasks start, in any order.
@@ -108,14 +111,14 @@ fn later(by: Duration) -> Instant {
     Instant::now() + by
 }
 
-fn share(max: usize) -> Arc<Share> {
-    Arc::new(Share::new(max))
+fn quota(max: usize) -> Arc<LookupQuota> {
+    Arc::new(LookupQuota::new(max))
 }
 
 #[test]
-fn shares_take_turns() {
+fn quotas_take_turns() {
     let mut test = PoolTest::new(Limits::threads(1));
-    let (a, b, c) = (share(9), share(9), share(9));
+    let (a, b, c) = (quota(9), quota(9), quota(9));
     assert_eq!(test.submit(&a, "a1"), SubmitResult::Started);
     test.assert_started(&["a1"]);
     for name in ["a2", "a3", "a4"] {
@@ -132,9 +135,9 @@ fn shares_take_turns() {
 }
 
 #[test]
-fn a_share_whose_tasks_hang_does_not_delay_another_share() {
+fn hanging_tasks_of_one_quota_do_not_delay_another_quota() {
     let mut test = PoolTest::new(Limits::threads(16));
-    let (hung, other) = (share(3), share(3));
+    let (hung, other) = (quota(3), quota(3));
     for name in ["h1", "h2", "h3", "h4", "h5"] {
         test.submit(&hung, name);
     }
@@ -153,10 +156,10 @@ fn a_share_whose_tasks_hang_does_not_delay_another_share() {
 #[test]
 fn further_threads_start_only_if_the_others_hang() {
     let mut test = PoolTest::new(Limits::threads(16));
-    let share = share(16);
-    assert_eq!(test.submit(&share, "1"), SubmitResult::Started);
-    assert_eq!(test.submit(&share, "2"), SubmitResult::Started);
-    assert_eq!(test.submit(&share, "3"), SubmitResult::Queued);
+    let quota = quota(16);
+    assert_eq!(test.submit(&quota, "1"), SubmitResult::Started);
+    assert_eq!(test.submit(&quota, "2"), SubmitResult::Started);
+    assert_eq!(test.submit(&quota, "3"), SubmitResult::Queued);
     test.assert_started(&["1", "2"]);
     assert_eq!(test.pool.lock().threads, CORE_THREADS);
     assert!(!test.pool.spawn_if_stalled(later(SPAWN_DELAY)) || test.pool.lock().threads == 3);
@@ -167,29 +170,29 @@ fn further_threads_start_only_if_the_others_hang() {
 #[test]
 fn unwanted_tasks_are_neither_started_nor_kept() {
     let mut test = PoolTest::new(Limits::threads(1));
-    let share = share(1);
-    test.submit(&share, "1");
+    let quota = quota(1);
+    test.submit(&quota, "1");
     test.assert_started(&["1"]);
     for name in ["2", "3", "4"] {
-        test.submit(&share, name);
+        test.submit(&quota, name);
     }
     test.tasks[1].wanted.store(false, Ordering::SeqCst);
     test.tasks.remove(2);
     assert!(test.pool.spawn_if_stalled(later(SPAWN_DELAY)));
-    assert_eq!(test.pool.lock().shares[&key(&share)].waiting.len(), 1);
+    assert_eq!(test.pool.lock().quotas[&key(&quota)].waiting.len(), 1);
     test.tasks[2].wanted.store(false, Ordering::SeqCst);
     test.gate.open();
     test.assert_idle();
-    assert!(test.pool.lock().shares.is_empty(), "the pool must forget a share without tasks");
+    assert!(test.pool.lock().quotas.is_empty(), "the pool must forget a quota without tasks");
 }
 
 #[test]
 fn an_unwanted_task_that_hangs_is_written_off() {
     let mut test = PoolTest::new(Limits::threads(16));
-    let share = share(1);
-    test.submit(&share, "1");
+    let quota = quota(1);
+    test.submit(&quota, "1");
     test.assert_started(&["1"]);
-    test.submit(&share, "2");
+    test.submit(&quota, "2");
     test.pool.spawn_if_stalled(later(WRITE_OFF_AFTER));
     test.assert_idle();
     test.tasks[0].wanted.store(false, Ordering::SeqCst);
@@ -200,7 +203,7 @@ fn an_unwanted_task_that_hangs_is_written_off() {
     // A task that is submitted later does not wait for the event loop.
     test.tasks[1].wanted.store(false, Ordering::SeqCst);
     let task = test.task("3");
-    assert_eq!(test.pool.submit(&share, task, later(WRITE_OFF_AFTER)), SubmitResult::Started);
+    assert_eq!(test.pool.submit(&quota, task, later(WRITE_OFF_AFTER)), SubmitResult::Started);
     test.assert_started(&["3"]);
     assert_eq!(test.pool.lock().written_off, 2);
     test.gate.open();
@@ -208,13 +211,13 @@ fn an_unwanted_task_that_hangs_is_written_off() {
         thread::yield_now();
     }
     let queue = test.pool.lock();
-    assert_eq!((queue.written_off, queue.shares.len()), (0, 0));
+    assert_eq!((queue.written_off, queue.quotas.len()), (0, 0));
 }
 
 #[test]
-fn one_share_never_takes_the_whole_pool() {
+fn one_quota_never_takes_the_whole_pool() {
     let mut test = PoolTest::new(Limits { core_threads: 8, ..Limits::threads(8) });
-    let (greedy, other) = (share(100), share(100));
+    let (greedy, other) = (quota(100), quota(100));
     for _ in 0..20 {
         test.submit(&greedy, "g");
     }
@@ -237,15 +240,15 @@ fn one_share_never_takes_the_whole_pool() {
 #[test]
 fn submit_now_returns_the_task_if_all_threads_are_busy() {
     let mut test =
-        PoolTest::new(Limits { threads: 4, reserved: 0, per_share: Some(4), core_threads: 4 });
-    let one = share(1);
-    for share in [&one, &one, &one, &share(1)] {
+        PoolTest::new(Limits { threads: 4, reserved: 0, per_quota: Some(4), core_threads: 4 });
+    let one = quota(1);
+    for quota in [&one, &one, &one, &quota(1)] {
         let task = test.task("n");
-        let submitted = test.pool.submit_now(share, task, Instant::now());
+        let submitted = test.pool.submit_now(quota, task, Instant::now());
         assert_eq!(submitted.ok(), Some(SubmitResult::Started));
     }
     test.assert_started(&["n"; 4]);
     let task = test.task("too many");
-    assert!(test.pool.submit_now(&share(1), task, Instant::now()).is_err());
+    assert!(test.pool.submit_now(&quota(1), task, Instant::now()).is_err());
     test.gate.open();
 }

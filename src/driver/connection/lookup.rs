@@ -1,0 +1,129 @@
+//! The lookup of a socket's name, as a job for the resolver pools.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Connection, ConnectionState, LookupProgress};
+use crate::driver::connect::resolver_pool::{
+    LookupAnswer, LookupJob, LookupKind, ResolverChoice, ResolverPool,
+};
+use crate::driver::connect::thread_pool::{LookupQuota, SubmitResult};
+use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::sys::clock;
+use crate::driver::sys::log::log_debug;
+use crate::error::Fault;
+use crate::info::Phase;
+use crate::machine::Input;
+
+/// A requested lookup.
+#[derive(Debug)]
+pub(crate) enum LookupRequest {
+    /// The program has given these addresses.
+    Given(Vec<SocketAddr>),
+    /// A thread of this kind looks up the name.
+    Submit(LookupKind, Arc<LookupQuota>),
+}
+
+impl ConnectionState {
+    /// Returns how to look up the name that the machine wants.
+    pub(crate) fn lookup_request(&mut self) -> Option<LookupRequest> {
+        let establishing = self.establishing_mut()?;
+        if let Some(addresses) = establishing.addresses.take() {
+            return Some(LookupRequest::Given(addresses));
+        }
+        let kind = if establishing.lookup == LookupProgress::QueuedNested {
+            LookupKind::Nested
+        } else if establishing.resolver.is_some() {
+            LookupKind::Custom
+        } else {
+            LookupKind::System
+        };
+        Some(LookupRequest::Submit(kind, Arc::clone(establishing.lookup_quota.as_ref()?)))
+    }
+}
+
+impl Connection {
+    pub(crate) fn look_up(self: &Arc<Self>, request: LookupRequest) {
+        let (kind, quota) = match request {
+            LookupRequest::Given(addresses) => {
+                self.handle_resolved(Ok(addresses));
+                return;
+            }
+            LookupRequest::Submit(kind, quota) => (kind, quota),
+        };
+        let submitted = match LoopHandle::get() {
+            Ok(loop_handle) => match ResolverPool::get().submit(self, kind, &quota, clock::now()) {
+                Ok(SubmitResult::Started) => return,
+                Ok(SubmitResult::Queued) => {
+                    return loop_handle.post(Command::PollResolver, Urgency::Soon);
+                }
+                Ok(SubmitResult::Failed(fault)) => fault,
+                Err(refused) => {
+                    self.handle_resolved(Err((Fault::Resolve, refused)));
+                    return;
+                }
+            },
+            Err(fault) => fault,
+        };
+        // The lookup could not even start.
+        let state = self.state();
+        drop(self.handle_input(state, Input::Resolved(Err(submitted))));
+    }
+
+    /// Returns whether the socket had closed before.
+    fn handle_resolved(self: &Arc<Self>, answer: LookupAnswer) -> bool {
+        let mut state = self.state();
+        let is_late = state.machine.phase() != Phase::Connecting;
+        let mut late = None;
+        match answer {
+            Ok(addresses) => state = self.handle_input(state, Input::Resolved(Ok(&addresses))),
+            Err((fault, lookup_error)) => {
+                match &mut state.establishing {
+                    Some(establishing) => establishing.lookup_error = Some(lookup_error),
+                    None => late = Some(lookup_error),
+                }
+                state = self.handle_input(state, Input::Resolved(Err(fault)));
+            }
+        }
+        drop(state);
+        // The user's error, which nothing waits for any more.
+        drop(late);
+        is_late
+    }
+}
+
+impl LookupJob for Connection {
+    fn is_wanted(&self) -> bool {
+        self.state().machine.phase() == Phase::Connecting
+    }
+
+    fn name(&self) -> (&str, u16) {
+        (self.requested().hostname(), self.requested().port())
+    }
+
+    fn start(&self) -> Option<ResolverChoice> {
+        let mut state = self.state();
+        if state.machine.phase() != Phase::Connecting {
+            return None;
+        }
+        let establishing = state.establishing_mut()?;
+        establishing.lookup = LookupProgress::Started;
+        Some(match establishing.resolver.take() {
+            Some(resolver) => ResolverChoice::Custom(resolver),
+            None => ResolverChoice::System,
+        })
+    }
+
+    fn free_descriptors(&self) -> bool {
+        LoopHandle::get().is_ok_and(|loop_handle| loop_handle.linger_queue().close_all())
+    }
+
+    fn complete(self: Arc<Self>, answer: LookupAnswer) {
+        if self.fail_on_panic(|| self.handle_resolved(answer)) {
+            let hostname = self.requested().hostname();
+            log_debug(format_args!(
+                "the lookup of {hostname} finished after its socket had closed"
+            ));
+        }
+    }
+}
