@@ -44,8 +44,10 @@ fn dial(targets: &[String]) -> Result<(), Box<dyn Error>> {
             Err(error) => println!("{target}: {:?}: {error}", error.kind()),
         }
     }
-    connector.shutdown(LIMIT);
-    Ok(())
+    match connector.shutdown(LIMIT) {
+        0 => Ok(()),
+        lost => Err(format!("{lost} sockets lost data").into()),
+    }
 }
 
 fn demonstrate() -> Result<(), Box<dyn Error>> {

@@ -39,7 +39,8 @@ pub struct SocketOptions {
     pub(crate) secure_transport: SecureTransport,
     /// TLS settings; `None` if the user passed none.
     pub(crate) tls: Option<TlsOptions>,
-    pub(crate) allow_half_open: bool,
+    /// `None` if the user has not chosen.
+    pub(crate) allow_half_open: Option<bool>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) connect_deadline: Option<Instant>,
     pub(crate) close_timeout: Duration,
@@ -55,7 +56,7 @@ impl SocketOptions {
         SocketOptions {
             secure_transport: SecureTransport::Off,
             tls: None,
-            allow_half_open: false,
+            allow_half_open: None,
             connect_timeout: Some(CONNECT_TIMEOUT),
             connect_deadline: None,
             close_timeout: CLOSE_TIMEOUT,
@@ -90,7 +91,7 @@ impl SocketOptions {
     #[must_use]
     #[doc(alias("allowHalfOpen"))]
     pub fn allow_half_open(mut self, allow: bool) -> Self {
-        self.allow_half_open = allow;
+        self.allow_half_open = Some(allow);
         self
     }
 
@@ -433,6 +434,15 @@ mod tests {
             "interval",
         );
         assert!(tcp(TcpOptions::new().keepalive(keepalive)).check().is_ok());
+    }
+
+    /// Sockets that are not dialled may have another default.
+    #[test]
+    fn a_chosen_half_open_differs_from_none() {
+        let new = SocketOptions::new;
+        assert_eq!(new().allow_half_open, None);
+        assert_eq!(new().allow_half_open(false).allow_half_open, Some(false));
+        assert_eq!(new().allow_half_open(true).allow_half_open, Some(true));
     }
 
     /// Checks values just outside each range. A test with sockets checks that the kernel accepts the ends.

@@ -227,6 +227,7 @@ impl Connector {
     /// Returns the number of sockets that had to be aborted while accepted data was not yet with the kernel. The
     /// reason is that `limit` passed, or their own [`close_timeout`](SocketOptions::close_timeout) if that is
     /// shorter. In plaintext, accepted data is always with the kernel. Only the peer knows what it has received.
+    #[must_use = "the number says whether accepted data was lost"]
     pub fn shutdown(&self, limit: Duration) -> usize {
         self.inner.registry().shutdown(limit)
     }
@@ -234,10 +235,12 @@ impl Connector {
     /// Takes over an established connection, such as one that was accepted or that a proxy opened.
     ///
     /// It is treated like a dialled connection: the connector's limits and TLS settings apply, and so do all options
-    /// except [`TcpOptions::bind`](crate::TcpOptions::bind) and those about names. With
-    /// [`On`](crate::SecureTransport::On) it makes a TLS handshake as the client. The name is
-    /// [`TlsOptions::server_name`], or else the peer's IP address. The egress rules do not apply, because nothing is
-    /// dialled.
+    /// except [`TcpOptions::bind`](crate::TcpOptions::bind) and those about names. The egress rules do not apply,
+    /// because nothing is dialled.
+    ///
+    /// The options choose the role in TLS, not the side that dialled: [`tls`](SocketOptions::tls) makes this side the
+    /// client. With [`On`](crate::SecureTransport::On) the handshake begins at once. The server's name is
+    /// [`TlsOptions::server_name`], or else the peer's IP address.
     ///
     /// The stream should have no other handle. Reads through another handle take bytes away. If another handle makes
     /// the stream blocking again, calls here may wait longer than they should.

@@ -7,6 +7,7 @@ use crate::driver::Side;
 use crate::error::Result;
 use crate::options::check_limit;
 
+/// # Limits on reads and writes
 impl Socket {
     /// Limits how long one read may wait, from its beginning. Default `None`: no limit. Applies to a blocked read
     /// too. A read that timed out consumed nothing and can be repeated.
@@ -63,5 +64,51 @@ impl Socket {
     #[doc(alias("SetDeadline"))]
     pub fn set_deadline(&self, at: Option<Instant>) {
         self.handle.call(|connection| connection.set_deadline(&[Side::Read, Side::Write], at));
+    }
+
+    /// Returns the read timeout: the last value of [`set_read_timeout`](Self::set_read_timeout), or else that of
+    /// [`SocketOptions::read_timeout`](crate::SocketOptions::read_timeout). It stays after the socket has ended.
+    ///
+    /// The socket that [`start_tls`](Self::start_tls) returns starts with the timeouts and deadlines of the old one.
+    /// Later changes affect only the socket on which they are made.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sockeye::SocketOptions;
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// let limit = Duration::from_secs(5);
+    /// let socket = sockeye::connect_with(address, SocketOptions::new().read_timeout(limit))?;
+    /// assert_eq!(socket.read_timeout(), Some(limit));
+    ///
+    /// // For one reply only.
+    /// socket.set_read_timeout(Some(limit * 12))?;
+    /// // …
+    /// socket.set_read_timeout(Some(limit))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn read_timeout(&self) -> Option<Duration> {
+        self.handle.call(|connection| connection.timeout(Side::Read))
+    }
+
+    /// Returns the write timeout, like [`read_timeout`](Self::read_timeout).
+    #[must_use]
+    pub fn write_timeout(&self) -> Option<Duration> {
+        self.handle.call(|connection| connection.timeout(Side::Write))
+    }
+
+    /// Returns the read deadline: the last value of [`set_read_deadline`](Self::set_read_deadline) or
+    /// [`set_deadline`](Self::set_deadline), also if it has passed. Default `None`.
+    #[must_use]
+    pub fn read_deadline(&self) -> Option<Instant> {
+        self.handle.call(|connection| connection.deadline(Side::Read))
+    }
+
+    /// Returns the write deadline, like [`read_deadline`](Self::read_deadline).
+    #[must_use]
+    pub fn write_deadline(&self) -> Option<Instant> {
+        self.handle.call(|connection| connection.deadline(Side::Write))
     }
 }

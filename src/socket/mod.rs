@@ -311,6 +311,43 @@ impl Socket {
         self.handle.call(|connection| connection.descriptor())
     }
 
+    /// Sets `TCP_NODELAY`, which sends small segments at once. Does not wait. The initial value is that of
+    /// [`TcpOptions::nodelay`](crate::TcpOptions::nodelay), `true` by default.
+    ///
+    /// # Errors
+    /// - [`InvalidState`](crate::ErrorKind::InvalidState) while connecting, and after the connection was released or
+    ///   an upgrade passed it to another socket.
+    /// - [`Io`](crate::ErrorKind::Io) if the operating system refuses.
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// let socket = sockeye::connect(address)?;
+    /// socket.opened()?;
+    /// // Many small writes may wait for each other now.
+    /// socket.set_nodelay(false)?;
+    /// for number in 0..100 {
+    ///     writeln!(socket.writer(), "{number}")?;
+    /// }
+    /// socket.set_nodelay(true)?;
+    /// assert!(socket.nodelay()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias("TCP_NODELAY", "setNoDelay", "SetNoDelay"))]
+    pub fn set_nodelay(&self, on: bool) -> Result<()> {
+        self.handle.call(|connection| connection.set_nodelay(on))
+    }
+
+    /// Returns whether `TCP_NODELAY` is set.
+    ///
+    /// # Errors
+    /// Those of [`set_nodelay`](Self::set_nodelay).
+    pub fn nodelay(&self) -> Result<bool> {
+        self.handle.call(|connection| connection.nodelay())
+    }
+
     /// Detaches the connection as a blocking `std` stream without timeouts, with all unread data still in it. Options
     /// such as no-delay stay as they were set.
     ///

@@ -30,6 +30,7 @@ mod records;
 mod regressions;
 mod reset;
 mod servers;
+mod settings;
 mod steps;
 mod tls;
 mod volume;

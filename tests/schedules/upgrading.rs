@@ -157,7 +157,7 @@ fn shutdown_ends_a_concurrent_upgrade() {
         let test = TestSocket::open(starttls());
         let socket = test.socket.clone();
         let upgrading = spawn(move || upgrade(&socket));
-        test.connector.shutdown(Duration::from_secs(1));
+        let _ = test.connector.shutdown(Duration::from_secs(1));
         assert_eq!(test.connector.open_sockets(), 0);
         if let Ok(secure) = upgrading.join().unwrap() {
             let opened = secure.opened().map(drop).map_err(|error| error.kind());

@@ -77,7 +77,7 @@ impl Connection {
             bind: options.tcp.bind,
             egress: context.egress.cloned(),
             tls: None,
-            allow_half_open: options.allow_half_open,
+            allow_half_open: options.allow_half_open.unwrap_or(false),
             connect_timeout: options.connect_timeout,
             connect_deadline: None,
             close_timeout: options.close_timeout,

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod io_call;
 pub(crate) mod lifecycle;
 pub(crate) mod read;
+mod settings;
 mod shutdown;
 pub(crate) mod tls;
 pub(crate) mod upgrade;

@@ -121,6 +121,14 @@ impl Wire {
         calls::send(&self.stream, bufs)
     }
 
+    pub(crate) fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.stream.set_nodelay(on)
+    }
+
+    pub(crate) fn nodelay(&self) -> io::Result<bool> {
+        self.stream.nodelay()
+    }
+
     /// Duplicates the descriptor.
     #[cfg(all(unix, not(sockeye_shuttle)))]
     pub(crate) fn duplicate(&self) -> io::Result<std::net::TcpStream> {

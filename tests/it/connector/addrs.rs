@@ -80,7 +80,7 @@ fn an_empty_list_and_port_0_are_invalid() {
     }
     let bad = SocketOptions::new().close_timeout(std::time::Duration::ZERO);
     assert_fails(connector.connect_addrs(&[address], bad).map(drop), ErrorKind::InvalidOptions);
-    connector.shutdown(WATCHDOG);
+    assert_eq!(connector.shutdown(WATCHDOG), 0);
     let late = connector.connect_addrs(&[address], SocketOptions::new());
     assert_fails(late.map(drop), ErrorKind::Closed);
     assert_no_connection(&listener);

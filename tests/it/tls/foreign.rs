@@ -132,7 +132,7 @@ const ENDS: [(&str, End); 4] = [
     ("abort", |_, socket| socket.abort()),
     ("drop", |_, socket| drop(socket)),
     ("shutdown", |connector, socket| {
-        connector.shutdown(LONG);
+        assert_eq!(connector.shutdown(LONG), 0, "no data is lost");
         drop(socket);
     }),
 ];

@@ -382,6 +382,14 @@ impl TcpStream {
         })
     }
 
+    pub(crate) fn set_nodelay(&self, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn nodelay(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(call(|system| system.socket(self.0).failure.take()).map(io::Error::from))
     }
