@@ -44,6 +44,7 @@
 
 mod arbitrary_inputs;
 mod corrupt_records;
+mod ending;
 mod endpoint;
 mod environment;
 mod peer;
