@@ -13,7 +13,8 @@
 //! 9. [`threads_and_fork`]: threads, callbacks, descriptors, `fork`, process exit.
 //! 10. [`recipes`]: a pool, reconnecting, one deadline, stopping a thread, system roots, a port probe.
 //! 11. [`from_workers`]: every call and example of the Workers `connect()` API, in Rust.
-//! 12. [`from_node_go_std`]: what this crate adds, and how Workers, Node, Go and `std` behave in each case.
+//! 12. [`workers_differences`]: what differs from Workers and why, and the rules of the platform.
+//! 13. [`from_node_go_std`]: what this crate adds, and how Workers, Node, Go and `std` behave in each case.
 //!
 //! `ARCHITECTURE.md` in the repository describes how the crate is built, and `TESTING.md` how it is tested.
 //!
@@ -85,4 +86,5 @@ pub mod recipes;
 pub mod starttls;
 pub mod threads_and_fork;
 pub mod tls;
+pub mod workers_differences;
 pub mod writing;

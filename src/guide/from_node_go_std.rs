@@ -115,7 +115,7 @@
 //! | calls that wait for one connection | get different errors | | | on Linux only the first gets the reset | get the [same error][closing]<br>`errors::every_waiter_gets_the_same_cause` |
 //!
 //! ---
-//! Previous: [coming from Workers](super::from_workers). This is the last chapter; [the front page](super) lists all.
+//! Previous: [differences from Workers](super::workers_differences). This is the last chapter; [the front page](super) lists all.
 //!
 //! [`connect`]: crate::connect
 //! [`Socket`]: crate::Socket
