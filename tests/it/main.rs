@@ -19,7 +19,6 @@ mod errors;
 mod guide;
 mod half_open;
 mod health;
-mod layering;
 #[cfg(unix)]
 mod logger;
 mod nettest;

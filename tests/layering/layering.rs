@@ -142,7 +142,7 @@ fn imports_follow_the_rules() {
 
 fn crate_source() -> Source {
     let mut files = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut files);
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src"), "", &mut files);
     Source::parse(&files).unwrap_or_else(|error| panic!("{error}"))
 }
 

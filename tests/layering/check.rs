@@ -47,10 +47,10 @@ fn unknown_files(source: &Source) -> Vec<Violation> {
             [driver] if driver == "driver" => None,
             [driver, room, ..] if driver == "driver" => room_of(room)
                 .is_none()
-                .then_some("has no room: give it one in tests/it/layering.rs"),
+                .then_some("has no room: give it one in tests/layering/layering.rs"),
             [top, ..] => layer_of(top)
                 .is_none()
-                .then_some("has no layer: give it one in tests/it/layering.rs"),
+                .then_some("has no layer: give it one in tests/layering/layering.rs"),
         };
         if let Some(rule) = rule {
             let place = Place { file: file.to_owned(), line: 1 };
@@ -113,7 +113,7 @@ fn forbidden_crate(from: &[String], path: &[String]) -> Option<String> {
         return None;
     }
     match CRATES.iter().find(|(name, _)| *name == path[0]) {
-        None => Some("is not in the table of crates of tests/it/layering.rs".to_owned()),
+        None => Some("is not in the table of crates of tests/layering/layering.rs".to_owned()),
         Some((_, modules)) if modules.iter().any(|allowed| is_within(&module, allowed)) => None,
         Some((name, modules)) => {
             Some(format!("only these may name {name}: {}", modules.join(", ")))
