@@ -410,16 +410,7 @@ impl Machine {
     /// Returns a receive permit after a receive of `bytes` bytes, at least one. The bytes count as read, unless
     /// [`read_error`](Self::read_error) then returns an error: bytes that arrive after an upgrade has begun end the
     /// connection.
-    #[inline]
     pub fn handle_recv(&mut self, permit: RecvPermit, bytes: usize) -> Actions {
-        if self.state.return_recv_if_open() {
-            self.stats.bytes_read += bytes as u64;
-            return Actions::default();
-        }
-        self.handle_recv_slow(permit, bytes)
-    }
-
-    fn handle_recv_slow(&mut self, permit: RecvPermit, bytes: usize) -> Actions {
         let mut actions = Actions::default();
         self.state.return_recv(permit, &mut actions);
         if self.state.is_upgrade_pending() && !planted!(TrustsPlaintext) {
@@ -428,6 +419,21 @@ impl Machine {
             self.stats.bytes_read += bytes as u64;
         }
         actions
+    }
+
+    /// Like [`handle_recv`](Self::handle_recv), if the connection is open and so no action follows. Otherwise returns
+    /// the permit, and nothing changes. A caller of this needs no [`Actions`] for nearly every read.
+    #[inline(always)]
+    pub(crate) fn handle_recv_if_open(
+        &mut self,
+        permit: RecvPermit,
+        bytes: usize,
+    ) -> Result<(), RecvPermit> {
+        if !self.state.return_recv_if_open() {
+            return Err(permit);
+        }
+        self.stats.bytes_read += bytes as u64;
+        Ok(())
     }
 
     /// Returns a receive permit after a receive of no bytes.
@@ -448,13 +454,24 @@ impl Machine {
     }
 
     /// Returns a send permit after the kernel accepted `bytes` bytes.
-    #[inline]
     pub fn handle_send(&mut self, permit: SendPermit, bytes: usize) -> Actions {
         self.stats.bytes_written += bytes as u64;
-        if self.state.return_send_if_open() {
-            return Actions::default();
-        }
         self.handle_send_event(permit, SendEvent::Cancelled)
+    }
+
+    /// Like [`handle_send`](Self::handle_send), if the connection is open and so no action follows. Otherwise returns
+    /// the permit, and nothing changes.
+    #[inline(always)]
+    pub(crate) fn handle_send_if_open(
+        &mut self,
+        permit: SendPermit,
+        bytes: usize,
+    ) -> Result<(), SendPermit> {
+        if !self.state.return_send_if_open() {
+            return Err(permit);
+        }
+        self.stats.bytes_written += bytes as u64;
+        Ok(())
     }
 
     /// Returns a send permit after the kernel accepted nothing.

@@ -1,38 +1,27 @@
 //! Executes the actions that the machine wants.
 //!
-//! Every change of a socket takes the same steps. Under the lock, the machine handles an input, and its outputs are
-//! collected as an [`ActionSet`]. Still under the lock, `commit` updates the state and notes the threads to wake.
-//! After the lock is released, these threads are woken and the system calls are made. If a call has a result at once,
-//! such as a failed attempt, the steps repeat.
+//! Every change of a socket takes the same steps. Under the lock, the machine handles an input and returns its
+//! [`Actions`]. Still under the lock, `commit` updates the state and collects what the effects need. After the lock is
+//! released, `execute` wakes threads and makes the system calls, in the order of the fields. If an attempt ends at
+//! once, the steps repeat with its result.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::connected_info::ConnectedInfo;
-use super::lookup::LookupRequest;
-use super::{
-    AttemptResult, Connection, ConnectionState, Establishing, Monitor, SocketRegistry, StateGuard,
-    start_next,
-};
-use crate::address::SocketAddress;
-use crate::driver::connect::adopt::AdoptedStream;
+use super::commit::{AfterUnlock, ConnectMethod, Connected};
+use super::{AttemptResult, Connection, Monitor, StateGuard, start_next};
 use crate::driver::connect::dial::{self, DialResult};
-use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::workers::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::io_bufs::SendBufs;
-use crate::driver::sys::sync::mio::Token;
-use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::{DrainResult, Wire};
-use crate::egress::{EgressRules, is_local};
-use crate::error::{Error, Fault, LookupError};
-use crate::info::Timings;
-use crate::machine::{Actions, Attempt, AttemptId, Background, Discarded, Input, Release};
+use crate::egress::is_local;
+use crate::error::Fault;
+use crate::machine::{Actions, Attempt, AttemptId, Background, Input, Release};
 use crate::options::TcpOptions;
-use crate::resolver::Resolver;
 
 /// Maximum number of incoming bytes that are dropped after a close.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
@@ -47,7 +36,7 @@ impl Connection {
         mut state: StateGuard<'a>,
         input: Input<'_>,
     ) -> StateGuard<'a> {
-        let actions = ActionSet::collect(state.machine.handle(input, clock::now()));
+        let actions = state.machine.handle(input, clock::now());
         self.apply(state, actions)
     }
 
@@ -56,46 +45,47 @@ impl Connection {
     pub(crate) fn apply<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
-        actions: Option<ActionSet>,
+        actions: Actions,
     ) -> StateGuard<'a> {
         // The case of nearly every read and write.
-        if actions.is_none() && state.establishing.is_none() {
+        if actions.is_empty() && state.establishing.is_none() {
             state
         } else {
-            self.run_actions(state, actions)
+            self.run_actions(state, actions, None)
         }
+    }
+
+    /// Passes the result of an attempt to the machine and executes the resulting actions.
+    pub(crate) fn finish_attempt<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        id: AttemptId,
+        result: AttemptResult,
+    ) -> StateGuard<'a> {
+        let (actions, connected) = state.handle_attempted(id, result);
+        self.run_actions(state, actions, connected)
     }
 
     #[inline(never)]
     fn run_actions<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
-        mut next: Option<ActionSet>,
+        mut actions: Actions,
+        mut connected: Option<Connected>,
     ) -> StateGuard<'a> {
         let mut user_objects = Vec::new();
-        while let Some(actions) = &mut next {
-            let mut after = state.commit(actions, self.requested(), self.registry());
-            let is_lookup = matches!(after.lookup, Some(LookupRequest::Submit(..)));
-            let event = state.log_event(actions, is_lookup);
-            let scan_idle =
+        while !actions.is_empty() || connected.is_some() {
+            let mut after = state.commit(&actions, connected, self.requested(), self.registry());
+            after.scan_idle =
                 !planted!(LeavesHandshakeUnmonitored) && self.queue_if_unmonitored(&mut state);
             state.executors += 1;
             self.notify_waiters(&state);
             drop(state);
             let guard = self.executor_guard();
-            if !planted!(NoWake) {
-                after.wake();
-            }
-            if let Some(event) = event {
-                event.log(self.requested());
-            }
-            if let (true, Ok(loop_handle)) = (scan_idle, LoopHandle::get()) {
-                loop_handle.post(Command::ScanIdle, Urgency::Soon);
-            }
-            let answer = self.execute(actions, &mut after);
+            let attempted = self.execute(actions, &mut after);
             user_objects.extend(after.take_user_objects());
             // This may close descriptors.
-            drop((after, actions.late_wire.take()));
+            drop(after);
             std::mem::forget(guard);
             state = self.state();
             if planted!(FreesSlotLate) {
@@ -105,10 +95,10 @@ impl Connection {
             if state.executors == 0 && !planted!(NoExecutorNotice) {
                 self.notify_waiters(&state);
             }
-            match answer {
-                Some((id, result)) => (state, next) = self.finish_attempt(state, id, result),
-                None => next = None,
-            }
+            (actions, connected) = match attempted {
+                Some((id, result)) => state.handle_attempted(id, result),
+                None => break,
+            };
         }
         let state = self.update_timer(state);
         if user_objects.is_empty() {
@@ -148,108 +138,119 @@ impl Connection {
         self.state()
     }
 
-    /// Passes the result of an attempt to the machine. Attaches the wire before any other thread learns of it.
-    pub(crate) fn finish_attempt<'a>(
-        self: &'a Arc<Self>,
-        mut guard: StateGuard<'a>,
-        id: AttemptId,
-        result: AttemptResult,
-    ) -> (StateGuard<'a>, Option<ActionSet>) {
-        let state = &mut *guard;
-        let (wire, result) = match result {
-            Ok((wire, endpoints)) => (Some(wire), Ok(endpoints)),
-            Err(fault) => (None, Err(fault)),
-        };
-        let mut actions =
-            ActionSet::collect(state.machine.handle(Input::Attempted { id, result }, clock::now()));
-        let attached = actions.as_ref().and_then(|actions| actions.attach);
-        if let (Some(timings), Ok(endpoints)) = (attached, result) {
-            if let Some(wire) = wire {
-                state.wire.attach(wire);
-            }
-            state.info = Some(ConnectedInfo::new(endpoints, timings));
-        } else if planted!(LeaksLateConnection) {
-            std::mem::forget(wire);
-        } else if wire.is_some() {
-            // Closed after the lock is released.
-            actions.get_or_insert_default().late_wire = wire;
-        }
-        (guard, actions)
-    }
-
-    /// Executes the actions that need system calls. Returns the result of an attempt that ended at once.
+    /// Executes the actions without the lock. Returns the result of an attempt that ended at once.
+    ///
+    /// The pattern lists every field, so that an action that nothing executes does not compile.
     fn execute(
         self: &Arc<Self>,
-        actions: &ActionSet,
+        actions: Actions,
         after: &mut AfterUnlock,
     ) -> Option<(AttemptId, AttemptResult)> {
+        let Actions {
+            // Under the lock, `commit` attached the wire, and found the threads to wake and the tokens to drop. Threads
+            // that wait for other changes were notified there too.
+            attach: _,
+            wake: _,
+            cancel_attempts: _,
+            cancel_attempt,
+            resolve,
+            attempt,
+            begin_handshake,
+            transmit,
+            shutdown_write,
+            release,
+            drive_recv,
+        } = actions;
+        // Before the logger and the system calls, so that woken threads wait for none of them.
+        if !planted!(NoWake) {
+            after.wake();
+        }
+        if let Some(event) = after.event.take() {
+            event.log(self.requested());
+        }
+        let loop_handle = LoopHandle::get();
+        if let (true, Ok(loop_handle)) = (after.scan_idle, loop_handle) {
+            loop_handle.post(Command::ScanIdle, Urgency::Soon);
+        }
         start_next(after.next_queued.take());
-        if let Some(wire) = &after.wire {
-            if !after.final_records.is_empty() {
-                // Sent at once or not at all, because nothing waits for it.
-                let _ = wire.send(&SendBufs::One(&after.final_records));
-            }
-            if actions.shutdown_write {
-                wire.shutdown_write();
-            }
+        if let (false, Ok(loop_handle)) = (after.dropped_tokens.is_empty(), loop_handle) {
+            let dropped_tokens = std::mem::take(&mut after.dropped_tokens);
+            loop_handle.post(Command::DropTokens(dropped_tokens), Urgency::Now);
         }
-        if let Some(how) = actions.release {
-            if let Some(wire) = after.wire.take() {
-                if let (Some(_), Ok(loop_handle)) = (after.token, LoopHandle::get()) {
-                    wire.deregister(loop_handle.registry());
-                }
-                release_wire(wire, how);
-            }
+        if let (Some(id), Ok(loop_handle)) = (cancel_attempt, loop_handle) {
+            loop_handle.post(Command::CancelAttempt(Arc::clone(self), id), Urgency::Now);
         }
-        if !after.dropped_tokens.is_empty() {
-            if let Ok(loop_handle) = LoopHandle::get() {
-                let dropped_tokens = std::mem::take(&mut after.dropped_tokens);
-                loop_handle.post(Command::DropTokens(dropped_tokens), Urgency::Now);
-            }
+        // Closes its descriptor before another one may be needed.
+        drop(after.late_wire.take());
+        if let (true, Some(request)) = (resolve, after.lookup.take()) {
+            self.look_up(request);
         }
-        if let Some(token) = after.token {
-            if let Ok(loop_handle) = LoopHandle::get() {
-                loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
-            }
+        let attempted = match (attempt, after.method.take()) {
+            (Some(attempt), Some(method)) => self.start_attempt(attempt, method),
+            (Some(_), None) | (None, _) => None,
+        };
+        if begin_handshake {
+            self.defer_to_workers();
         }
-        if let (Some(idle_slot), Ok(loop_handle)) = (after.idle_slot, LoopHandle::get()) {
-            loop_handle.idle_list().remove(idle_slot, self);
+        if transmit && release.is_none() {
+            self.transmit();
+        } else if let (false, Some(wire)) = (after.final_records.is_empty(), &after.wire) {
+            // Sent at once or not at all, because nothing waits for it.
+            let _ = wire.send(&SendBufs::One(&after.final_records));
         }
-        if actions.drive_recv {
-            match LoopHandle::get() {
+        if let (true, Some(wire)) = (shutdown_write, &after.wire) {
+            wire.shutdown_write();
+        }
+        if let Some(how) = release {
+            self.release(how, after);
+        }
+        if drive_recv {
+            match loop_handle {
                 Ok(loop_handle) => self.schedule_handshake(loop_handle),
                 Err(fault) => drop(self.handle_input(self.state(), Input::WireFailed(fault))),
             }
         }
-        if actions.begin_handshake {
-            self.defer_to_workers();
+        attempted
+    }
+
+    /// Releases the wire, and has the event loop forget it.
+    fn release(self: &Arc<Self>, how: Release, after: &mut AfterUnlock) {
+        let loop_handle = LoopHandle::get();
+        if let Some(wire) = after.wire.take() {
+            if let (Some(_), Ok(loop_handle)) = (after.token, loop_handle) {
+                wire.deregister(loop_handle.registry());
+            }
+            release_wire(wire, how);
         }
-        if actions.transmit && actions.release.is_none() {
-            self.transmit();
+        let Ok(loop_handle) = loop_handle else { return };
+        if let Some(token) = after.token {
+            loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
         }
-        if let Some(request) = after.lookup.take() {
-            self.look_up(request);
+        if let Some(idle_slot) = after.idle_slot {
+            loop_handle.idle_list().remove(idle_slot, self);
         }
-        if let (Some(id), Ok(loop_handle)) = (actions.cancel_attempt, LoopHandle::get()) {
-            loop_handle.post(Command::CancelAttempt(Arc::clone(self), id), Urgency::Now);
-        }
-        let (id, address) = actions.attempt?;
-        let (tcp, egress) = match after.method.take()? {
-            ConnectMethod::Dial(tcp, egress) => (tcp, egress),
+    }
+
+    /// Starts an attempt. Returns its result if it is known at once.
+    fn start_attempt(
+        self: &Arc<Self>,
+        attempt: Attempt,
+        method: ConnectMethod,
+    ) -> Option<(AttemptId, AttemptResult)> {
+        let Attempt { id, address } = attempt;
+        let result = match method {
+            ConnectMethod::Dial(tcp, Some(rules)) if rules.needs_local_check(address) => {
+                match check_not_local(address, &tcp) {
+                    Ok(()) => self.dial(id, address, &tcp),
+                    Err(fault) => Some(Err(fault)),
+                }
+            }
+            ConnectMethod::Dial(tcp, _) => self.dial(id, address, &tcp),
             ConnectMethod::Adopt(adopted) => {
-                return self
-                    .begin_attempt(id, address, Ok(adopted.into_dial_result()))
-                    .map(|result| (id, result));
+                self.begin_attempt(id, address, Ok(adopted.into_dial_result()))
             }
         };
-        let allowed = match egress {
-            Some(rules) if rules.needs_local_check(address) => check_not_local(address, &tcp),
-            Some(_) | None => Ok(()),
-        };
-        match allowed {
-            Ok(()) => self.dial(id, address, &tcp).map(|result| (id, result)),
-            Err(fault) => Some((id, Err(fault))),
-        }
+        result.map(|result| (id, result))
     }
 
     fn dial(
@@ -329,240 +330,6 @@ fn release_wire(wire: Arc<Wire>, how: Release) {
             {
                 loop_handle.linger_queue().add(loop_handle, wire, left);
             }
-        }
-    }
-}
-
-/// The actions that the machine wants, collected from its outputs.
-#[derive(Debug, Default)]
-pub(crate) struct ActionSet {
-    pub(crate) resolve: bool,
-    pub(crate) attempt: Option<(AttemptId, SocketAddr)>,
-    attach: Option<Timings>,
-    cancel_attempt: Option<AttemptId>,
-    cancel_attempts: bool,
-    pub(crate) shutdown_write: bool,
-    drive_recv: bool,
-    begin_handshake: bool,
-    transmit: bool,
-    release: Option<Release>,
-    pub(crate) opened: bool,
-    readable: bool,
-    writable: bool,
-    pub(crate) closed: bool,
-    /// A connection that was established too late, or that the machine rejected.
-    late_wire: Option<Arc<Wire>>,
-}
-
-impl ActionSet {
-    /// Collects the outputs. There are usually none.
-    #[inline]
-    pub(crate) fn collect(actions: Actions) -> Option<Self> {
-        if actions.is_empty() { None } else { Some(ActionSet::collect_nonempty(actions)) }
-    }
-
-    #[inline(never)]
-    fn collect_nonempty(actions: Actions) -> Self {
-        let Actions {
-            attach,
-            wake,
-            cancel_attempts,
-            cancel_attempt,
-            resolve,
-            attempt,
-            begin_handshake,
-            transmit,
-            shutdown_write,
-            release,
-            drive_recv,
-        } = actions;
-        ActionSet {
-            resolve,
-            attempt: attempt.map(|Attempt { id, address }| (id, address)),
-            attach: attach.map(|attach| attach.timings),
-            cancel_attempt,
-            cancel_attempts,
-            shutdown_write,
-            drive_recv,
-            begin_handshake,
-            transmit,
-            release,
-            opened: wake.opened,
-            readable: wake.readable,
-            writable: wake.writable,
-            closed: wake.closed,
-            late_wire: None,
-        }
-    }
-}
-
-/// Work that is left once the lock is released.
-#[derive(Debug)]
-struct AfterUnlock {
-    wake: [Option<Arc<WakeHandle>>; 2],
-    wire: Option<Arc<Wire>>,
-    token: Option<Token>,
-    /// The entry in the idle list, if there was one.
-    idle_slot: Option<IdleSlot>,
-    /// State of the finished establishing. It may own a resolver, which is user code.
-    establishing: Option<Box<Establishing>>,
-    /// Tokens of the attempts and timers that the event loop is to drop.
-    dropped_tokens: Vec<Token>,
-    method: Option<ConnectMethod>,
-    lookup: Option<LookupRequest>,
-    /// Records to send before the wire is released.
-    final_records: Vec<u8>,
-    /// The queued socket that gets the freed slot.
-    next_queued: Option<Weak<Connection>>,
-    /// Remaining TLS state, if it may hold user code.
-    discarded: Option<Discarded>,
-}
-
-/// Values that may hold user code and are no longer needed.
-type UserObjects = (Option<Arc<dyn Resolver>>, Option<LookupError>, Option<Discarded>);
-
-/// How to make a connection.
-#[derive(Debug)]
-enum ConnectMethod {
-    /// By dialling. With rules, first check whether the address is local if they require it.
-    Dial(TcpOptions, Option<Arc<EgressRules>>),
-    /// By adopting an existing one.
-    Adopt(AdoptedStream),
-}
-
-impl AfterUnlock {
-    fn take_user_objects(&mut self) -> Option<UserObjects> {
-        // A resolver that is still here was never asked.
-        let (resolver, lookup_error) = match &mut self.establishing {
-            Some(finished) => (finished.resolver.take(), finished.lookup_error.take()),
-            None => (None, None),
-        };
-        let some = resolver.is_some() || lookup_error.is_some() || self.discarded.is_some();
-        some.then(|| (resolver, lookup_error, self.discarded.take()))
-    }
-
-    fn wake(&self) {
-        self.wake.iter().flatten().for_each(|handle| handle.wake());
-    }
-}
-
-impl ConnectionState {
-    /// Executes the part of the actions that concerns only the state.
-    fn commit(
-        &mut self,
-        actions: &ActionSet,
-        requested: &SocketAddress,
-        registry: &SocketRegistry,
-    ) -> AfterUnlock {
-        let mut wake = [None, None];
-        if actions.readable {
-            wake[0] = self.recv.parker_to_wake();
-        }
-        if actions.writable {
-            wake[1] = self.send.parker_to_wake();
-        }
-        // A running timer still needs this state.
-        let finished = self.machine.next_timer().is_none() && !self.is_opening();
-        let mut finished = if finished { self.establishing.take() } else { None };
-        let mut dropped_tokens = Vec::new();
-        if let Some(establishing) = &mut finished {
-            dropped_tokens.append(&mut establishing.attempts);
-            dropped_tokens.append(&mut establishing.timers);
-        } else if let (true, Some(establishing)) = (actions.cancel_attempts, &mut self.establishing)
-        {
-            // The attempts are over, but the handshake still has its timeout.
-            dropped_tokens.append(&mut establishing.attempts);
-        }
-        if self.error.is_none() {
-            if let Some(failure) = self.machine.failure() {
-                let opening = matches!(self.machine.opened(), Some(Err(_)));
-                let error = Error::from_tls(
-                    failure.message(),
-                    failure.source(),
-                    opening.then_some(requested as _),
-                );
-                self.error = Some(self.with_step(error));
-            } else if let Some(Err(fault)) = self.machine.opened() {
-                let fault = finished
-                    .as_ref()
-                    .map_or(fault, |establishing| establishing.refine_fault(fault));
-                let attempts = self.machine.attempts();
-                let resolver =
-                    finished.as_mut().and_then(|establishing| establishing.lookup_error.take());
-                let egress =
-                    finished.as_ref().and_then(|establishing| establishing.egress.as_deref());
-                let denied = |address| Some(egress?.denied_by(address)?.text());
-                let error = Error::from_connect(fault, requested, attempts, resolver, denied);
-                let error = match fault {
-                    Fault::TimedOut(limit) => error.during(limit.step()),
-                    _ => error,
-                };
-                self.error = Some(self.with_step(error));
-            } else if let Some(Err(fault)) = self.machine.outcome() {
-                self.error = Some(Error::from_fault(fault));
-            }
-        }
-        let final_records = match actions.release {
-            Some(_) if actions.transmit => self.machine.take_final_records(),
-            Some(_) | None => Vec::new(),
-        };
-        let how = match (&actions.attempt, &mut self.establishing) {
-            (Some(_), Some(establishing)) => Some(match establishing.adopted.take() {
-                Some(adopted) => ConnectMethod::Adopt(adopted),
-                None => ConnectMethod::Dial(establishing.tcp.clone(), establishing.egress.clone()),
-            }),
-            _ => None,
-        };
-        let lookup = if actions.resolve { self.lookup_request() } else { None };
-        // Before any other thread learns of the outcome.
-        let next = if planted!(FreesSlotLate) { None } else { self.free_slot(registry) };
-        let discarded = match (actions.release, actions.closed) {
-            (None, false) => None,
-            (Some(_), _) | (_, true) => self.machine.take_discarded(),
-        };
-        // Last, so that after a panic the wire is still there to be reset.
-        let (wire, token, idle_slot) = match actions.release {
-            Some(_) => (self.wire.take(), self.token.take(), self.take_idle_slot()),
-            None => (self.wire.cloned(), None, None),
-        };
-        AfterUnlock {
-            wake,
-            wire,
-            token,
-            idle_slot,
-            establishing: finished,
-            dropped_tokens,
-            method: how,
-            lookup,
-            final_records,
-            next_queued: next,
-            discarded,
-        }
-    }
-
-    /// Frees the slot once the outcome is known. Returns the queued socket that gets the slot, for the caller to
-    /// start.
-    pub(crate) fn free_slot(&mut self, registry: &SocketRegistry) -> Option<Weak<Connection>> {
-        self.machine
-            .outcome()
-            .and_then(|_| self.slot.take())
-            .and_then(|slot| registry.remove(slot, self.totals()))
-    }
-
-    /// Adds the failed step of connecting, and the time that each step took, to an error.
-    fn with_step(&self, error: Error) -> Error {
-        let Some(timings) = self.machine.timings() else { return error };
-        let error = error.during(self.machine.step());
-        match &self.info {
-            Some(info) => error.after(Timings { handshake: timings.handshake, ..info.timings() }),
-            None => error.after(timings),
-        }
-    }
-
-    pub(crate) fn take_idle_slot(&mut self) -> Option<IdleSlot> {
-        match std::mem::replace(&mut self.monitor, Monitor::Off) {
-            Monitor::Queued(idle_slot) => Some(idle_slot),
-            Monitor::Off | Monitor::Full | Monitor::ErrorsOnly => None,
         }
     }
 }

@@ -7,14 +7,13 @@
 
 use std::sync::Arc;
 
-use super::actions::ActionSet;
 use super::monitor::NextStep;
 use super::{Connection, StateGuard, WorkerTask};
 use crate::driver::event_loop::workers::{Work, drop_off_loop};
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::error::Fault;
-use crate::machine::{Input, Loan, RecvBuf, RecvPermit};
+use crate::machine::{Actions, Input, Loan, RecvBuf, RecvPermit};
 
 impl Connection {
     /// Lets the machine ingest received data. If that may run foreign code, it runs without the lock.
@@ -24,12 +23,11 @@ impl Connection {
         mut state: StateGuard<'a>,
         permit: RecvPermit,
         recv_buf: &mut RecvBuf,
-    ) -> (StateGuard<'a>, Option<ActionSet>) {
+    ) -> (StateGuard<'a>, Actions) {
         match state.machine.lend(permit) {
             Ok(loan) => self.ingest_on_loan(state, loan, recv_buf),
             Err(permit) => {
-                let actions =
-                    ActionSet::collect(state.machine.ingest(permit, recv_buf, clock::now));
+                let actions = state.machine.ingest(permit, recv_buf, clock::now);
                 (state, actions)
             }
         }
@@ -41,7 +39,7 @@ impl Connection {
         state: StateGuard<'a>,
         mut loan: Loan,
         recv_buf: &mut RecvBuf,
-    ) -> (StateGuard<'a>, Option<ActionSet>) {
+    ) -> (StateGuard<'a>, Actions) {
         drop(state);
         loan.read_tls(recv_buf);
         self.restore(loan)
@@ -55,10 +53,9 @@ impl Connection {
         self.apply(state, actions)
     }
 
-    fn restore<'a>(self: &'a Arc<Self>, loan: Loan) -> (StateGuard<'a>, Option<ActionSet>) {
+    fn restore<'a>(self: &'a Arc<Self>, loan: Loan) -> (StateGuard<'a>, Actions) {
         let mut state = self.state();
         let (discarded, actions) = state.machine.restore(loan, clock::now());
-        let actions = ActionSet::collect(actions);
         // A writer may be waiting for the session.
         self.notify_waiters(&state);
         if discarded.is_some() {

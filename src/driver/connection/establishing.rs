@@ -82,8 +82,7 @@ pub(crate) type AttemptResult = Result<(Arc<Wire>, Endpoints), Fault>;
 impl Connection {
     pub(crate) fn handle_attempt(self: &Arc<Self>, id: AttemptId, result: AttemptResult) {
         let state = self.state();
-        let (state, actions) = self.finish_attempt(state, id, result);
-        drop(self.apply(state, actions));
+        drop(self.finish_attempt(state, id, result));
     }
 
     /// Records an attempt that the event loop watches. Returns whether the machine still wants it. The attempt may

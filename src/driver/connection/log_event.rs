@@ -10,11 +10,10 @@ use std::net::SocketAddr;
 use log::{Level, LevelFilter};
 
 use super::ConnectionState;
-use super::actions::ActionSet;
 use crate::address::SocketAddress;
 use crate::driver::sys::log::log_at;
 use crate::error::Error;
-use crate::machine::UpgradeError;
+use crate::machine::{Actions, UpgradeError};
 use crate::tls::TlsVersion;
 
 #[derive(Debug, Default)]
@@ -79,16 +78,16 @@ impl LogEvent {
 
 impl ConnectionState {
     /// Returns the record to log. Usually logging is off and there is none.
-    pub(crate) fn log_event(&self, actions: &ActionSet, is_lookup: bool) -> Option<LogEvent> {
+    pub(crate) fn log_event(&self, actions: &Actions, is_lookup: bool) -> Option<LogEvent> {
         if log::max_level() < LevelFilter::Debug {
             return None;
         }
         let opened = self.machine.opened();
-        let opened_event = (actions.opened && opened == Some(Ok(()))).then(|| OpenedEvent {
+        let opened_event = (actions.wake.opened && opened == Some(Ok(()))).then(|| OpenedEvent {
             remote: self.info.as_ref().and_then(|info| info.endpoints().known_remote()),
             tls: self.machine.negotiated().map(|negotiated| negotiated.tls.version()),
         });
-        let ended = match (actions.closed, opened, self.machine.outcome()) {
+        let ended = match (actions.wake.closed, opened, self.machine.outcome()) {
             (false, ..) | (true, _, None) => None,
             (true, Some(Err(fault)), _) => Some(EndReason::ConnectFailed(self.error_for(fault))),
             (true, _, Some(Err(fault))) => Some(EndReason::Failed(self.error_for(fault))),
@@ -100,7 +99,7 @@ impl ConnectionState {
         };
         Some(LogEvent {
             lookup: actions.resolve && is_lookup,
-            attempt: actions.attempt.map(|(_, address)| address),
+            attempt: actions.attempt.map(|attempt| attempt.address),
             opened: opened_event,
             fin_sent: actions.shutdown_write,
             ended,

@@ -9,6 +9,7 @@ pub(crate) mod actions;
 pub(crate) mod buffers;
 pub(crate) mod call_timer;
 pub(crate) mod callbacks;
+mod commit;
 pub(crate) mod connected_info;
 pub(crate) mod direction;
 pub(crate) mod establishing;

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::actions::ActionSet;
 use super::buffers;
 use super::{Connection, ConnectionState, Monitor};
 use crate::driver::event_loop::idle_list::IdleSlot;
@@ -258,8 +257,7 @@ impl Connection {
             },
         };
         state.recv.turn_held = false;
-        let actions =
-            ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()));
+        let actions = state.machine.handle_recv_event(permit, what, clock::now());
         state = self.apply(state, actions);
         if let (true, Some(fault)) = (unread, failure) {
             state = self.handle_input(state, Input::WireFailed(fault));
@@ -405,7 +403,7 @@ impl Connection {
                         }
                         EofKind::HangUp | EofKind::Fin => RecvEvent::Eof,
                     };
-                    ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()))
+                    state.machine.handle_recv_event(permit, what, clock::now())
                 }
                 Ok(bytes) => {
                     recv_buf.advance(bytes);
@@ -425,8 +423,7 @@ impl Connection {
                             RecvEvent::Cancelled
                         }
                     };
-                    let actions = state.machine.handle_recv_event(permit, what, clock::now());
-                    if over.is_some() { None } else { ActionSet::collect(actions) }
+                    state.machine.handle_recv_event(permit, what, clock::now())
                 }
             };
             state = self.apply(state, actions);

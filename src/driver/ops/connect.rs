@@ -8,7 +8,6 @@ use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connect::resolver_pool;
 use crate::driver::connect::thread_pool::LookupQuota;
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::{
     Connection, ConnectionState, Establishing, LookupProgress, SocketRegistry, UpgradeConfig,
 };
@@ -18,7 +17,7 @@ use crate::driver::sys::clock;
 use crate::driver::sys::wake::Side;
 use crate::egress::EgressRules;
 use crate::error::{Error, Result};
-use crate::machine::{Config, Machine, Target, TlsSetup};
+use crate::machine::{Actions, Config, Machine, Target, TlsSetup};
 use crate::options::{SecureTransport, SocketOptions};
 use crate::resolver::Resolver;
 
@@ -133,10 +132,10 @@ impl Connection {
             }
         }
         let actions = match admission {
-            Admission::Admitted => ActionSet::collect(state.machine.start(now)),
+            Admission::Admitted => state.machine.start(now),
             // The event loop will start it when a slot is free, and fires its timer.
             Admission::Queued => match LoopHandle::get() {
-                Ok(_) => None,
+                Ok(_) => Actions::default(),
                 Err(fault) => return Err(Error::from_fault(fault)),
             },
         };
@@ -147,7 +146,7 @@ impl Connection {
     /// Starts a queued socket that has been admitted.
     pub(crate) fn start(self: &Arc<Self>) {
         let mut state = self.state();
-        let actions = ActionSet::collect(state.machine.start(clock::now()));
+        let actions = state.machine.start(clock::now());
         drop(self.apply(state, actions));
     }
 }

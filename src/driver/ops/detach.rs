@@ -7,7 +7,6 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::{Connection, ConnectionState};
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
@@ -34,7 +33,7 @@ impl Connection {
         let now = clock::now();
         // Tells the users of the wire to leave it; there are none.
         drop(state.machine.handle(Input::StartTls, now));
-        let actions = ActionSet::collect(state.machine.handle(Input::UpgradeReady, now));
+        let actions = state.machine.handle(Input::UpgradeReady, now);
         state.error = Some(Error::with_message(ErrorKind::Upgraded, DETACHED_MESSAGE));
         let wire = state.wire.take();
         let token = state.token.take();

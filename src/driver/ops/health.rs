@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::{Connection, ConnectionState, Monitor, StateGuard};
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
@@ -104,8 +103,7 @@ impl Connection {
             },
         };
         state.recv.turn_held = false;
-        let actions =
-            ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()));
+        let actions = state.machine.handle_recv_event(permit, what, clock::now());
         state = self.apply(state, actions);
         if let Some(fault) = failure {
             state = self.handle_input(state, Input::WireFailed(fault));

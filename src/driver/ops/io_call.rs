@@ -17,13 +17,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard};
 use crate::driver::event_loop;
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::Wire;
 use crate::error::{Error, Fault, Result, TimerKind};
+use crate::machine::Actions;
 
 /// Maximum time for which a thread at the wire waits for a cause that the kernel may have reported to another thread.
 /// The other thread normally needs far less.
@@ -34,7 +34,7 @@ impl Connection {
     pub(crate) fn apply_and_drop<'a>(
         self: &'a Arc<Self>,
         state: StateGuard<'a>,
-        actions: Option<ActionSet>,
+        actions: Actions,
         wire: Arc<Wire>,
     ) -> StateGuard<'a> {
         drop(self.apply(state, actions));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::io_call::{CallResult, LastCall, PendingCall, begin_call};
 use super::wait::WaitResult;
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::wire_refs::drop_wire;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard};
@@ -129,9 +128,9 @@ impl Connection {
         wire: Arc<Wire>,
     ) -> Result<usize> {
         let late_wire = state.wire.checkin(Side::Read, wire);
-        let result = match ActionSet::collect(state.machine.handle_recv(permit, bytes)) {
-            None => self.release_turn(state, Side::Read, Ok(bytes)),
-            Some(actions) => self.finish_recv_with(state, actions, bytes),
+        let result = match state.machine.handle_recv_if_open(permit, bytes) {
+            Ok(()) => self.release_turn(state, Side::Read, Ok(bytes)),
+            Err(permit) => self.finish_recv_slow(state, permit, bytes),
         };
         if let Some(wire) = late_wire {
             drop_wire(wire);
@@ -140,13 +139,14 @@ impl Connection {
     }
 
     #[cold]
-    fn finish_recv_with<'a>(
+    fn finish_recv_slow<'a>(
         self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        actions: ActionSet,
+        mut state: StateGuard<'a>,
+        permit: RecvPermit,
         bytes: usize,
     ) -> Result<usize> {
-        let state = self.apply(state, Some(actions));
+        let actions = state.machine.handle_recv(permit, bytes);
+        let state = self.apply(state, actions);
         // During an upgrade these bytes do not belong to the reader.
         let result = match state.machine.read_error() {
             Some(fault @ Fault::UnreadPlaintext) => Err(state.error_for(fault)),
@@ -300,8 +300,7 @@ impl Connection {
             }
             last = LastCall::None(state);
         };
-        let actions =
-            ActionSet::collect(state.machine.handle_recv_event(permit, what, clock::now()));
+        let actions = state.machine.handle_recv_event(permit, what, clock::now());
         RecvResult::Ended(CallResult::Retry(self.apply_and_drop(state, actions, wire)))
     }
 
@@ -311,11 +310,7 @@ impl Connection {
         mut state: StateGuard<'a>,
         permit: RecvPermit,
     ) -> Result<usize> {
-        let actions = ActionSet::collect(state.machine.handle_recv_event(
-            permit,
-            RecvEvent::Cancelled,
-            clock::now(),
-        ));
+        let actions = state.machine.handle_recv_event(permit, RecvEvent::Cancelled, clock::now());
         state = self.apply(state, actions);
         self.fail_timed_out(state, Side::Read)
     }
@@ -328,11 +323,7 @@ impl Connection {
         permit: RecvPermit,
         fault: Fault,
     ) -> Result<usize> {
-        let actions = ActionSet::collect(state.machine.handle_recv_event(
-            permit,
-            RecvEvent::Cancelled,
-            clock::now(),
-        ));
+        let actions = state.machine.handle_recv_event(permit, RecvEvent::Cancelled, clock::now());
         state = self.apply(state, actions);
         self.release_turn(state, Side::Read, Err(Error::from_fault(fault)))
     }

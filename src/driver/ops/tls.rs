@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::io_call::CallResult;
 use super::read::RecvResult;
 use super::wait::WaitResult;
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::buffers;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::monitor::IDLE_DELAY;
@@ -71,7 +70,6 @@ impl Connection {
     ) -> Result<usize> {
         let (bytes, actions) =
             state.machine.take_plaintext(permit, bufs.first_nonempty(), clock::now);
-        let actions = ActionSet::collect(actions);
         state = self.apply(state, actions);
         self.release_turn(state, Side::Read, Ok(bytes))
     }
@@ -169,7 +167,6 @@ impl Connection {
         let mut buffers = buffers::borrow();
         let transmit = &mut buffers.get().transmit;
         let (bytes, actions) = state.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
-        let actions = ActionSet::collect(actions);
         let mut blocked = false;
         if !transmit.is_empty() {
             state = match self.send_transmit(state, transmit) {
@@ -332,14 +329,14 @@ impl Connection {
         let actions = match result {
             Ok(bytes) => {
                 transmit.sent(bytes);
-                ActionSet::collect(state.machine.transmit_done(transmit))
+                state.machine.transmit_done(transmit)
             }
             Err(error) => match classify(&error) {
                 Failure::Connection(fault) => {
                     // EPIPE names no cause.
                     let known = (error.kind() != io::ErrorKind::BrokenPipe).then_some(fault);
                     state = self.drain_after_send_error(state, &wire, known);
-                    ActionSet::collect(state.machine.transmit_failed(transmit, fault, clock::now()))
+                    state.machine.transmit_failed(transmit, fault, clock::now())
                 }
                 failure => {
                     progress = match failure {
@@ -347,7 +344,7 @@ impl Connection {
                         Failure::Call(_) => TransmitResult::Unable,
                         _ => TransmitResult::Progress,
                     };
-                    ActionSet::collect(state.machine.transmit_done(transmit))
+                    state.machine.transmit_done(transmit)
                 }
             },
         };

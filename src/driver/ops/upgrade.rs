@@ -14,7 +14,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, UpgradeConfig};
 use crate::driver::event_loop::{self, REGISTRATION_IS_PERMANENT};
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
@@ -159,7 +158,7 @@ impl Connection {
         deadline: Option<Instant>,
     ) -> Arc<Connection> {
         let now = clock::now();
-        let actions = ActionSet::collect(state.machine.handle(Input::UpgradeReady, now));
+        let actions = state.machine.handle(Input::UpgradeReady, now);
         let mut upgraded =
             ConnectionState::new(Machine::upgrade(&config.config, setup, deadline, now));
         let wire = state.wire.take();
@@ -192,7 +191,7 @@ impl Connection {
         }
         upgraded.fail_on_panic(|| {
             let mut state = upgraded.state();
-            let actions = ActionSet::collect(state.machine.start(now));
+            let actions = state.machine.start(now);
             drop(upgraded.apply(state, actions));
             if ends {
                 // The scope or the connector has ended since.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::io_call::{CallResult, LastCall, PendingCall, begin_call};
 use super::wait::WaitResult;
-use crate::driver::connection::actions::ActionSet;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::wire_refs::drop_wire;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard};
@@ -135,13 +134,26 @@ impl Connection {
         wire: Arc<Wire>,
     ) -> Result<usize> {
         let late_wire = state.wire.checkin(Side::Write, wire);
-        let actions = ActionSet::collect(state.machine.handle_send(permit, accepted));
-        state = self.apply(state, actions);
-        let result = self.release_turn(state, Side::Write, Ok(accepted));
+        let result = match state.machine.handle_send_if_open(permit, accepted) {
+            Ok(()) => self.release_turn(state, Side::Write, Ok(accepted)),
+            Err(permit) => self.finish_send_slow(state, permit, accepted),
+        };
         if let Some(wire) = late_wire {
             drop_wire(wire);
         }
         result
+    }
+
+    #[cold]
+    fn finish_send_slow<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        permit: SendPermit,
+        accepted: usize,
+    ) -> Result<usize> {
+        let actions = state.machine.handle_send(permit, accepted);
+        state = self.apply(state, actions);
+        self.release_turn(state, Side::Write, Ok(accepted))
     }
 
     /// Sends with a permit, which is used up, after a first system call that did not finish, or after a wait.
@@ -218,7 +230,7 @@ impl Connection {
             }
             last = LastCall::None(state);
         };
-        let actions = ActionSet::collect(state.machine.handle_send_event(permit, what));
+        let actions = state.machine.handle_send_event(permit, what);
         CallResult::Retry(self.apply_and_drop(state, actions, wire))
     }
 
@@ -228,8 +240,7 @@ impl Connection {
         mut state: StateGuard<'a>,
         permit: SendPermit,
     ) -> Result<usize> {
-        let actions =
-            ActionSet::collect(state.machine.handle_send_event(permit, SendEvent::Cancelled));
+        let actions = state.machine.handle_send_event(permit, SendEvent::Cancelled);
         state = self.apply(state, actions);
         self.fail_timed_out(state, Side::Write)
     }
@@ -242,8 +253,7 @@ impl Connection {
         permit: SendPermit,
         fault: Fault,
     ) -> Result<usize> {
-        let actions =
-            ActionSet::collect(state.machine.handle_send_event(permit, SendEvent::Cancelled));
+        let actions = state.machine.handle_send_event(permit, SendEvent::Cancelled);
         state = self.apply(state, actions);
         self.release_turn(state, Side::Write, Err(Error::from_fault(fault)))
     }

@@ -1,0 +1,231 @@
+//! The part of the machine's actions that concerns only the state, under its lock.
+
+use std::sync::{Arc, Weak};
+
+use super::connected_info::ConnectedInfo;
+use super::log_event::LogEvent;
+use super::lookup::LookupRequest;
+use super::{AttemptResult, Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
+use crate::address::SocketAddress;
+use crate::driver::connect::adopt::AdoptedStream;
+use crate::driver::event_loop::idle_list::IdleSlot;
+use crate::driver::sys::clock;
+use crate::driver::sys::sync::mio::Token;
+use crate::driver::sys::wake::WakeHandle;
+use crate::driver::sys::wire::Wire;
+use crate::egress::EgressRules;
+use crate::error::{Error, Fault, LookupError};
+use crate::info::Timings;
+use crate::machine::{Actions, AttemptId, Discarded, Endpoints, Input};
+use crate::options::TcpOptions;
+use crate::resolver::Resolver;
+
+/// An established connection, and its addresses.
+pub(crate) type Connected = (Arc<Wire>, Endpoints);
+
+/// What the actions need once the lock is released.
+#[derive(Debug)]
+pub(crate) struct AfterUnlock {
+    wake: [Option<Arc<WakeHandle>>; 2],
+    pub(crate) event: Option<LogEvent>,
+    /// Whether the event loop is to scan the idle list.
+    pub(crate) scan_idle: bool,
+    pub(crate) wire: Option<Arc<Wire>>,
+    /// A connection that was established too late, or that the machine rejected.
+    pub(crate) late_wire: Option<Arc<Wire>>,
+    pub(crate) token: Option<Token>,
+    /// The entry in the idle list, if there was one.
+    pub(crate) idle_slot: Option<IdleSlot>,
+    /// State of the finished establishing. It may own a resolver, which is user code.
+    establishing: Option<Box<Establishing>>,
+    /// Tokens of the attempts and timers that the event loop is to drop.
+    pub(crate) dropped_tokens: Vec<Token>,
+    pub(crate) method: Option<ConnectMethod>,
+    pub(crate) lookup: Option<LookupRequest>,
+    /// Records to send before the wire is released.
+    pub(crate) final_records: Vec<u8>,
+    /// The queued socket that gets the freed slot.
+    pub(crate) next_queued: Option<Weak<Connection>>,
+    /// Remaining TLS state, if it may hold user code.
+    discarded: Option<Discarded>,
+}
+
+/// Values that may hold user code and are no longer needed.
+pub(crate) type UserObjects = (Option<Arc<dyn Resolver>>, Option<LookupError>, Option<Discarded>);
+
+/// How to make a connection.
+#[derive(Debug)]
+pub(crate) enum ConnectMethod {
+    /// By dialling. With rules, first check whether the address is local if they require it.
+    Dial(TcpOptions, Option<Arc<EgressRules>>),
+    /// By adopting an existing one.
+    Adopt(AdoptedStream),
+}
+
+impl AfterUnlock {
+    pub(crate) fn take_user_objects(&mut self) -> Option<UserObjects> {
+        // A resolver that is still here was never asked.
+        let (resolver, lookup_error) = match &mut self.establishing {
+            Some(finished) => (finished.resolver.take(), finished.lookup_error.take()),
+            None => (None, None),
+        };
+        let some = resolver.is_some() || lookup_error.is_some() || self.discarded.is_some();
+        some.then(|| (resolver, lookup_error, self.discarded.take()))
+    }
+
+    pub(crate) fn wake(&self) {
+        self.wake.iter().flatten().for_each(|handle| handle.wake());
+    }
+}
+
+impl ConnectionState {
+    /// Passes the result of an attempt to the machine.
+    pub(crate) fn handle_attempted(
+        &mut self,
+        id: AttemptId,
+        result: AttemptResult,
+    ) -> (Actions, Option<Connected>) {
+        let (connected, result) = match result {
+            Ok((wire, endpoints)) => (Some((wire, endpoints)), Ok(endpoints)),
+            Err(fault) => (None, Err(fault)),
+        };
+        (self.machine.handle(Input::Attempted { id, result }, clock::now()), connected)
+    }
+
+    /// Executes the part of the actions that concerns only the state.
+    pub(crate) fn commit(
+        &mut self,
+        actions: &Actions,
+        connected: Option<Connected>,
+        requested: &SocketAddress,
+        registry: &SocketRegistry,
+    ) -> AfterUnlock {
+        let late_wire = match (connected, actions.attach) {
+            (Some((wire, endpoints)), Some(attach)) => {
+                self.wire.attach(wire);
+                self.info = Some(ConnectedInfo::new(endpoints, attach.timings));
+                None
+            }
+            (Some((wire, _)), None) if planted!(LeaksLateConnection) => {
+                std::mem::forget(wire);
+                None
+            }
+            (connected, _) => connected.map(|(wire, _)| wire),
+        };
+        let mut wake = [None, None];
+        if actions.wake.readable {
+            wake[0] = self.recv.parker_to_wake();
+        }
+        if actions.wake.writable {
+            wake[1] = self.send.parker_to_wake();
+        }
+        // A running timer still needs this state.
+        let finished = self.machine.next_timer().is_none() && !self.is_opening();
+        let mut finished = if finished { self.establishing.take() } else { None };
+        let mut dropped_tokens = Vec::new();
+        if let Some(establishing) = &mut finished {
+            dropped_tokens.append(&mut establishing.attempts);
+            dropped_tokens.append(&mut establishing.timers);
+        } else if let (true, Some(establishing)) = (actions.cancel_attempts, &mut self.establishing)
+        {
+            // The attempts are over, but the handshake still has its timeout.
+            dropped_tokens.append(&mut establishing.attempts);
+        }
+        if self.error.is_none() {
+            if let Some(failure) = self.machine.failure() {
+                let opening = matches!(self.machine.opened(), Some(Err(_)));
+                let error = Error::from_tls(
+                    failure.message(),
+                    failure.source(),
+                    opening.then_some(requested as _),
+                );
+                self.error = Some(self.with_step(error));
+            } else if let Some(Err(fault)) = self.machine.opened() {
+                let fault = finished
+                    .as_ref()
+                    .map_or(fault, |establishing| establishing.refine_fault(fault));
+                let attempts = self.machine.attempts();
+                let resolver =
+                    finished.as_mut().and_then(|establishing| establishing.lookup_error.take());
+                let egress =
+                    finished.as_ref().and_then(|establishing| establishing.egress.as_deref());
+                let denied = |address| Some(egress?.denied_by(address)?.text());
+                let error = Error::from_connect(fault, requested, attempts, resolver, denied);
+                let error = match fault {
+                    Fault::TimedOut(limit) => error.during(limit.step()),
+                    _ => error,
+                };
+                self.error = Some(self.with_step(error));
+            } else if let Some(Err(fault)) = self.machine.outcome() {
+                self.error = Some(Error::from_fault(fault));
+            }
+        }
+        let final_records = match actions.release {
+            Some(_) if actions.transmit => self.machine.take_final_records(),
+            Some(_) | None => Vec::new(),
+        };
+        let how = match (&actions.attempt, &mut self.establishing) {
+            (Some(_), Some(establishing)) => Some(match establishing.adopted.take() {
+                Some(adopted) => ConnectMethod::Adopt(adopted),
+                None => ConnectMethod::Dial(establishing.tcp.clone(), establishing.egress.clone()),
+            }),
+            _ => None,
+        };
+        let lookup = if actions.resolve { self.lookup_request() } else { None };
+        // Before any other thread learns of the outcome.
+        let next = if planted!(FreesSlotLate) { None } else { self.free_slot(registry) };
+        let discarded = match (actions.release, actions.wake.closed) {
+            (None, false) => None,
+            (Some(_), _) | (_, true) => self.machine.take_discarded(),
+        };
+        let is_lookup = matches!(lookup, Some(LookupRequest::Submit(..)));
+        let event = self.log_event(actions, is_lookup);
+        // Last, so that after a panic the wire is still there to be reset.
+        let (wire, token, idle_slot) = match actions.release {
+            Some(_) => (self.wire.take(), self.token.take(), self.take_idle_slot()),
+            None => (self.wire.cloned(), None, None),
+        };
+        AfterUnlock {
+            wake,
+            event,
+            scan_idle: false,
+            wire,
+            late_wire,
+            token,
+            idle_slot,
+            establishing: finished,
+            dropped_tokens,
+            method: how,
+            lookup,
+            final_records,
+            next_queued: next,
+            discarded,
+        }
+    }
+
+    /// Frees the slot once the outcome is known. Returns the queued socket that gets the slot, for the caller to
+    /// start.
+    pub(crate) fn free_slot(&mut self, registry: &SocketRegistry) -> Option<Weak<Connection>> {
+        self.machine
+            .outcome()
+            .and_then(|_| self.slot.take())
+            .and_then(|slot| registry.remove(slot, self.totals()))
+    }
+
+    /// Adds the failed step of connecting, and the time that each step took, to an error.
+    fn with_step(&self, error: Error) -> Error {
+        let Some(timings) = self.machine.timings() else { return error };
+        let error = error.during(self.machine.step());
+        match &self.info {
+            Some(info) => error.after(Timings { handshake: timings.handshake, ..info.timings() }),
+            None => error.after(timings),
+        }
+    }
+
+    pub(crate) fn take_idle_slot(&mut self) -> Option<IdleSlot> {
+        match std::mem::replace(&mut self.monitor, Monitor::Off) {
+            Monitor::Queued(idle_slot) => Some(idle_slot),
+            Monitor::Off | Monitor::Full | Monitor::ErrorsOnly => None,
+        }
+    }
+}
