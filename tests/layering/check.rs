@@ -152,22 +152,27 @@ pub(super) fn circles(source: &Source, uses: &[Use], modules: &[&str]) -> Vec<Vi
             edges.entry((from, to)).or_insert(used);
         }
     }
-    // A file is in no circle if it uses no file that may be in one, or if none uses it.
-    loop {
-        let from: BTreeSet<&str> = edges.keys().map(|(from, _)| *from).collect();
-        let to: BTreeSet<&str> = edges.keys().map(|(_, to)| *to).collect();
-        let before = edges.len();
-        edges.retain(|(used_by, used), _| to.contains(used_by) && from.contains(used));
-        if edges.len() == before {
-            break;
-        }
-    }
+    let files: BTreeSet<(&str, &str)> = edges.keys().copied().collect();
+    edges.retain(|(from, to), _| leads_to(&files, to, from));
     let violation = |((_, to), used): ((&str, &str), &Use)| Violation {
         place: used.place.clone(),
         path: used.path.join("::"),
         rule: format!("is in src/{to}, and part of a circle of files"),
     };
     edges.into_iter().map(violation).collect()
+}
+
+/// Returns whether a file uses another one, itself or through others.
+fn leads_to(edges: &BTreeSet<(&str, &str)>, from: &str, to: &str) -> bool {
+    let (mut seen, mut pending) = (BTreeSet::from([from]), vec![from]);
+    while let Some(file) = pending.pop() {
+        if file == to {
+            return true;
+        }
+        let used = edges.iter().filter(|(from, _)| *from == file);
+        pending.extend(used.map(|(_, used)| *used).filter(|used| seen.insert(used)));
+    }
+    false
 }
 
 fn layer_of(module: &str) -> Option<usize> {

@@ -346,7 +346,8 @@ impl Reader<'_> {
         let kind = if is_reexport { Kind::Reexport } else { Kind::Import };
         self.add(self.place(ident), path.clone(), kind);
         let module = self.source.modules.get_mut(&self.module).expect("it was added");
-        module.imports.insert(name, Import { path, is_reexport });
+        // If different configurations import a name, the first one counts for paths through it.
+        module.imports.entry(name).or_insert(Import { path, is_reexport });
     }
 
     /// Adds the paths in the tokens of a macro.

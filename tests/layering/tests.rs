@@ -102,6 +102,17 @@ fn a_name_of_the_root_belongs_to_the_module_that_defines_it() {
 }
 
 #[test]
+fn the_first_of_several_configurations_counts() {
+    let sync =
+        "#[cfg(not(model))] pub use std::thread; #[cfg(model)] pub use crate::driver::ops::thread;";
+    let user = "use crate::driver::sys::sync::thread;";
+    check_with(
+        &[("driver/sys/sync.rs", sync), ("driver/registry.rs", user)],
+        &[("driver/sys/sync.rs", 1, "crate::driver::ops::thread")],
+    );
+}
+
+#[test]
 fn a_lower_item_may_not_be_named_through_a_higher_module() {
     check("machine/mod.rs", "use crate::driver::Error;", &[(1, "crate::driver::Error")]);
 }
@@ -280,6 +291,22 @@ fn circles_of_files_are_found() {
             ("machine/a.rs", 1, "crate::machine::b::B"),
             ("machine/b.rs", 1, "crate::machine::c::call"),
             ("machine/c.rs", 1, "crate::machine::a::A"),
+        ],
+    );
+    // Two circles; what joins them is in neither.
+    check_with(
+        &[
+            ("machine/mod.rs", "mod a; mod b; mod c; mod d;"),
+            ("machine/a.rs", "use super::b::B;"),
+            ("machine/b.rs", "use super::a::A; use super::c::C;"),
+            ("machine/c.rs", "use super::d::D;"),
+            ("machine/d.rs", "use super::c::C;"),
+        ],
+        &[
+            ("machine/a.rs", 1, "crate::machine::b::B"),
+            ("machine/b.rs", 1, "crate::machine::a::A"),
+            ("machine/c.rs", 1, "crate::machine::d::D"),
+            ("machine/d.rs", 1, "crate::machine::c::C"),
         ],
     );
     check_with(
