@@ -91,7 +91,7 @@ mod tls;
 pub mod ureq;
 
 #[cfg(sockeye_shuttle)]
-pub use driver::shuttle as model;
+pub use driver::sys::shuttle as model;
 
 pub use address::SocketAddress;
 pub use driver::Descriptor;

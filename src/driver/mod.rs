@@ -23,7 +23,7 @@ mod connection;
 mod event_loop;
 mod ops;
 mod registry;
-mod sys;
+pub(crate) mod sys;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +34,4 @@ pub(crate) use self::ops::connect::{ConnectContext, Origin};
 pub(crate) use self::registry::{ScopeId, SocketLimit};
 pub use self::sys::descriptor::Descriptor;
 pub(crate) use self::sys::io_bufs::{RecvBufs, SendBufs};
-#[cfg(sockeye_shuttle)]
-pub use self::sys::shuttle;
 pub(crate) use self::sys::wake::Side;

@@ -1,7 +1,5 @@
 //! Calls on the event loop's own thread, such as a logger makes when the loop calls it. None of them waits.
 
-#![cfg(not(sockeye_shuttle))]
-
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -380,7 +380,6 @@ impl Socket {
     /// # assert_eq!(greeting, *b"hello");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[cfg(all(unix, not(sockeye_shuttle)))]
     #[doc(alias("into_std", "into_raw_fd", "IntoRawFd"))]
     pub fn detach(&self) -> Result<std::net::TcpStream> {
         self.handle.call(|connection| connection.detach())

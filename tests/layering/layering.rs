@@ -53,15 +53,15 @@ const ROOMS: [(&str, &[&str]); 6] = [
 /// The crates, each with the modules that may name it, including the modules inside these.
 const CRATES: [(&str, &[&str]); 14] = [
     ("aws_lc_rs", TLS),
-    ("dns_lookup", &["driver"]),
+    ("dns_lookup", &["driver::sys"]),
     ("forkguard", &["process"]),
     ("log", &["driver"]),
     ("mio", &["driver::sys"]),
-    ("nix", &["driver"]),
+    ("nix", &["driver::sys"]),
     ("once_cell", &["process", "socket", "tls"]),
     ("ring", TLS),
     // The egress rules ask the system only whether an address is local.
-    ("rustix", &["driver", "egress::local::route"]),
+    ("rustix", &["driver::sys", "egress::local::route"]),
     ("rustls", TLS),
     ("shuttle", &["driver::sys"]),
     ("socket2", &["driver"]),

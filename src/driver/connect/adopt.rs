@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use socket2::{SockRef, Type};
 
 use super::dial::{self, DialResult};
-use crate::driver::sys::errno::os_code;
+use crate::driver::sys::connecting::apply_options;
+use crate::driver::sys::errno::{is_not_a_socket, os_code};
+use crate::driver::sys::socket::{forbid_signals, has_pending_error, is_listening};
 use crate::driver::sys::sync::mio;
-use crate::driver::sys::wire::{Wire, forbid_signals};
+use crate::driver::sys::wire::Wire;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::options::TcpOptions;
 
@@ -32,7 +34,7 @@ impl AdoptedStream {
         }
         let (remote, ended) = match stream.peer_addr() {
             Ok(remote) => (remote, false),
-            Err(_) => (check_unread_data(&stream)?, !has_failed(&stream)),
+            Err(_) => (check_unread_data(&stream)?, !has_pending_error(&stream)),
         };
         let set = || -> io::Result<()> {
             let socket = SockRef::from(&stream);
@@ -40,7 +42,7 @@ impl AdoptedStream {
             socket.set_nonblocking(true)?;
             // The other options are off by default.
             socket.set_tcp_nodelay(options.nodelay)?;
-            dial::apply_options(&socket, options)
+            apply_options(&socket, options)
         };
         match set() {
             // Some systems reject options if the connection is over. Nothing depends on the options then.
@@ -62,10 +64,7 @@ fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
     let socket = SockRef::from(stream);
     let socket_type = match socket.r#type() {
         Ok(socket_type) => socket_type,
-        #[cfg(unix)]
-        Err(error) if os_code(&error) == rustix::io::Errno::NOTSOCK.raw_os_error() => {
-            return Ok(Some("not a socket".to_owned()));
-        }
+        Err(error) if is_not_a_socket(&error) => return Ok(Some("not a socket".to_owned())),
         Err(error) => return Err(error),
     };
     let local = socket.local_addr()?;
@@ -83,17 +82,6 @@ fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
     } else {
         None
     })
-}
-
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn is_listening(socket: &SockRef<'_>) -> bool {
-    socket.is_listener().unwrap_or(false)
-}
-
-/// Returns `false`: `check_unread_data` later finds that the socket is not connected.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn is_listening(_socket: &SockRef<'_>) -> bool {
-    false
 }
 
 /// Checks that a connection that is over still has unread data, and returns an unspecified address for the peer. After
@@ -127,20 +115,4 @@ fn check_unread_data(stream: &TcpStream) -> Result<SocketAddr> {
             Err(Error::with_message(ErrorKind::Connect, format!("cannot adopt the stream: {why}")))
         }
     }
-}
-
-/// Returns whether a connection that is over has a pending error, without consuming it.
-#[cfg(target_os = "linux")]
-fn has_failed(stream: &TcpStream) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let polled = poll(&mut descriptors, Some(&at_once));
-    polled.is_err() || descriptors[0].revents().contains(PollFlags::ERR)
-}
-
-/// Returns `false`: the receive after the last byte reports the error.
-#[cfg(not(target_os = "linux"))]
-fn has_failed(_stream: &TcpStream) -> bool {
-    false
 }

@@ -3,11 +3,11 @@
 //! This decides only which threads look up a name. The answer always comes from the system's resolver.
 
 use std::collections::HashSet;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
-use std::time::SystemTime;
+
+use crate::driver::sys::hosts::{Version, path, version};
 
 /// The maximum number of bytes of the hosts file to read. Later names are looked up like any other.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -32,8 +32,6 @@ struct HostsFile {
     version: Version,
     names: HashSet<Box<str>>,
 }
-
-type Version = (Option<SystemTime>, u64, u64);
 
 fn is_in_hosts_file(name: &str) -> bool {
     // This is std's lock and not the driver's, because no model has a hosts file. It is held while the file is read,
@@ -65,29 +63,6 @@ fn names(text: &str) -> HashSet<Box<str>> {
     // The first word is the address.
     let names = lines.flat_map(|line| line.split_whitespace().skip(1));
     names.map(|name| normalized(name).into()).collect()
-}
-
-#[cfg(unix)]
-fn version(metadata: &Metadata) -> Version {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.modified().ok(), metadata.len(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-fn version(metadata: &Metadata) -> Version {
-    (metadata.modified().ok(), metadata.len(), 0)
-}
-
-#[cfg(unix)]
-fn path() -> Option<PathBuf> {
-    let path = if cfg!(target_os = "android") { "/system/etc/hosts" } else { "/etc/hosts" };
-    Some(path.into())
-}
-
-#[cfg(not(unix))]
-fn path() -> Option<PathBuf> {
-    let root = std::env::var_os("SystemRoot")?;
-    Some(PathBuf::from(root).join(r"System32\drivers\etc\hosts"))
 }
 
 #[cfg(test)]

@@ -493,5 +493,5 @@ fn key(quota: &Arc<LookupQuota>) -> usize {
     Arc::as_ptr(quota).addr()
 }
 
-#[cfg(all(test, not(sockeye_shuttle)))]
+#[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Connection, StateGuard};
+use crate::driver::sys;
 use crate::driver::sys::sync::thread;
 use crate::process::PerProcess;
 
@@ -38,7 +39,7 @@ impl Connection {
     /// Yields to threads that wait in [`state_soon`](Self::state_soon). The caller must not hold the lock.
     pub(crate) fn yield_to_waiters(&self) {
         // The model's scheduler is fair by itself, and its addresses differ from run to run.
-        if cfg!(sockeye_shuttle) {
+        if sys::IS_MODEL {
             return;
         }
         for _ in 0..MAX_YIELDS {
@@ -51,7 +52,7 @@ impl Connection {
 
     /// Releases the lock for [`yield_to_waiters`](Self::yield_to_waiters) if a thread waits, and takes it again.
     pub(crate) fn yield_state<'a>(&'a self, state: StateGuard<'a>) -> StateGuard<'a> {
-        if cfg!(sockeye_shuttle) || self.lock_waiters().load(Ordering::Relaxed) == 0 {
+        if sys::IS_MODEL || self.lock_waiters().load(Ordering::Relaxed) == 0 {
             return state;
         }
         drop(state);

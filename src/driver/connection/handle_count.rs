@@ -34,7 +34,7 @@ impl HandleCount {
     }
 }
 
-#[cfg(all(test, not(sockeye_shuttle)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

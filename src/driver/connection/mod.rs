@@ -33,6 +33,7 @@ use crate::address::SocketAddress;
 use crate::driver::event_loop::workers::drop_off_loop;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::registry::{Member, Registry, SocketTotals};
+use crate::driver::sys::descriptor::Descriptor;
 use crate::driver::sys::sync::{Condvar, Mutex};
 use crate::error::Error;
 use crate::info::{Phase, Stats};
@@ -156,6 +157,12 @@ impl Connection {
     }
 
     // ------------------------------------------------------------- queries
+
+    /// Returns the connection's descriptor, as long as the socket has one.
+    pub(crate) fn descriptor(&self) -> Option<Descriptor> {
+        let wire = self.try_state()?.wire.cloned()?;
+        Some(Descriptor::new(wire))
+    }
 
     /// Returns the phase; `Closed` in a forked child if the state is locked.
     pub(crate) fn phase(&self) -> Phase {

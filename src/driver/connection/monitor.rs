@@ -11,13 +11,15 @@ use super::buffers;
 use super::{Connection, ConnectionState, Monitor};
 use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::ready_queue::Readiness;
-use crate::driver::event_loop::{Command, LoopHandle, REGISTRATION_IS_PERMANENT, Urgency};
+use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::io_bufs::RecvBufs;
 use crate::driver::sys::sync::mio::{Interest, Token};
 use crate::driver::sys::wake::Side;
-use crate::driver::sys::wire::{DrainResult, EofKind, Wire};
+use crate::driver::sys::wire::{
+    DrainResult, ERRORS_ONLY, EofKind, REGISTRATION_IS_PERMANENT, Wire,
+};
 use crate::error::Fault;
 use crate::machine::{Background, Input, ReadStep, RecvEvent};
 
@@ -33,13 +35,6 @@ const MAX_INGESTS: usize = 8;
 /// Maximum number of bytes that the event loop ingests between two reads of the clock. Decrypting that many bytes
 /// takes about a millisecond if they are records without data.
 const INGEST_PIECE: usize = 8 * 1024;
-
-/// Interest while data is unread, when more data is of no interest. Covers only failures if the kernel can leave out
-/// the rest.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const ERRORS_ONLY: Interest = Interest::PRIORITY;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const ERRORS_ONLY: Interest = Interest::READABLE;
 
 /// The event loop's next step for a registered socket.
 #[derive(Debug, PartialEq, Eq)]

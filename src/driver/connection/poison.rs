@@ -12,6 +12,7 @@ use super::{Connection, ConnectionState, Establishing, SocketRegistry, StateGuar
 use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::workers::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::sys;
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::Wire;
@@ -54,7 +55,7 @@ impl Drop for FailOnUnwind<'_> {
     #[cold]
     fn drop(&mut self) {
         // Under the model a panic ends the run. In a forked child the lock may stay locked forever.
-        if cfg!(sockeye_shuttle) || self.0.is_forked() {
+        if sys::IS_MODEL || self.0.is_forked() {
             return;
         }
         catch_panic(|| {
@@ -73,7 +74,7 @@ pub(crate) struct ExecutorGuard<'a>(&'a Connection);
 impl Drop for ExecutorGuard<'_> {
     #[cold]
     fn drop(&mut self) {
-        if cfg!(sockeye_shuttle) || self.0.is_forked() {
+        if sys::IS_MODEL || self.0.is_forked() {
             return;
         }
         let mut state = self.0.state();
@@ -148,7 +149,7 @@ impl FailedParts {
     }
 }
 
-#[cfg(all(test, not(sockeye_shuttle)))]
+#[cfg(test)]
 mod tests {
     use std::io::{self, Read};
     use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};

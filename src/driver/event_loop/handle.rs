@@ -2,12 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-#[cfg(not(sockeye_shuttle))]
 use std::sync::OnceLock;
-#[cfg(not(sockeye_shuttle))]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
-#[cfg(not(sockeye_shuttle))]
 use std::time::Duration;
 use std::time::Instant;
 
@@ -15,16 +12,15 @@ use super::idle_list::IdleList;
 use super::linger::LingerQueue;
 use super::workers::Workers;
 use crate::driver::connection::Connection;
-#[cfg(not(sockeye_shuttle))]
 use crate::driver::sys::errno;
 use crate::driver::sys::log::log_debug;
-use crate::driver::sys::sync::Mutex;
+use crate::driver::sys::per_process::PerProcess;
 use crate::driver::sys::sync::mio::{self, Token, Waker};
+use crate::driver::sys::sync::{Mutex, mpsc, thread};
 use crate::driver::sys::wire::Wire;
 use crate::error::Fault;
 use crate::machine::AttemptId;
-#[cfg(not(sockeye_shuttle))]
-use crate::process::{ForkMark, PerProcess};
+use crate::process::ForkMark;
 
 /// The other threads' handle to the event loop.
 #[derive(Debug)]
@@ -42,15 +38,6 @@ pub(crate) struct LoopHandle {
 pub(crate) struct CommandQueue {
     pub(crate) commands: Vec<Command>,
     pub(crate) state: LoopState,
-}
-
-/// Returns the system's error for a lock that would deadlock.
-#[cfg(not(sockeye_shuttle))]
-fn cannot_start_error() -> io::Error {
-    #[cfg(unix)]
-    return rustix::io::Errno::DEADLK.into();
-    #[cfg(not(unix))]
-    io::ErrorKind::Deadlock.into()
 }
 
 /// What the event loop is doing.
@@ -102,12 +89,9 @@ pub(crate) enum Urgency {
     Soon,
 }
 
-#[cfg(not(sockeye_shuttle))]
 static LOOP_START: PerProcess<LoopStart> = PerProcess::new();
 
 /// The event loop of one process, which the first use starts.
-#[cfg(not(sockeye_shuttle))]
-#[derive(Default)]
 struct LoopStart {
     loop_handle: OnceLock<LoopHandle>,
     /// Prevents two threads from starting the event loop at once.
@@ -118,7 +102,17 @@ struct LoopStart {
     cannot_start: AtomicBool,
 }
 
-#[cfg(not(sockeye_shuttle))]
+impl Default for LoopStart {
+    fn default() -> Self {
+        LoopStart {
+            loop_handle: OnceLock::new(),
+            starting: Mutex::new(()),
+            forked: false,
+            cannot_start: AtomicBool::new(false),
+        }
+    }
+}
+
 impl LoopStart {
     #[inline]
     pub(crate) fn of_process() -> &'static LoopStart {
@@ -128,19 +122,10 @@ impl LoopStart {
 
 /// The time that the event loop's thread may take to start in a forked child. A starting thread takes a lock of std's.
 /// Another thread of the parent may have held that lock at the fork, because it was starting or ending.
-#[cfg(not(sockeye_shuttle))]
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl LoopHandle {
-    /// Returns the handle of this model run.
-    #[cfg(sockeye_shuttle)]
-    #[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
-    pub(crate) fn get() -> Result<&'static LoopHandle, Fault> {
-        Ok(crate::driver::sys::shuttle::loop_handle())
-    }
-
     /// Returns the handle, and starts the event loop if necessary. After a failure the next call may succeed.
-    #[cfg(not(sockeye_shuttle))]
     #[inline]
     pub(crate) fn get() -> Result<&'static LoopHandle, Fault> {
         let start = LoopStart::of_process();
@@ -150,7 +135,6 @@ impl LoopHandle {
         }
     }
 
-    #[cfg(not(sockeye_shuttle))]
     #[cold]
     fn init(start: &'static LoopStart) -> Result<&'static LoopHandle, Fault> {
         let _starting = start.starting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,21 +142,19 @@ impl LoopHandle {
             return Ok(loop_handle);
         }
         if start.cannot_start.load(Ordering::Relaxed) {
-            return Err(Fault::Io(errno::os_code(&cannot_start_error())));
+            return Err(Fault::Io(errno::os_code(&errno::deadlock_error())));
         }
         LoopHandle::start(start).map_err(|error| Fault::Io(errno::os_code(&error)))
     }
 
-    #[cfg(not(sockeye_shuttle))]
     fn start(start: &'static LoopStart) -> io::Result<&'static LoopHandle> {
         let mark = ForkMark::new()?;
         let poll = mio::Poll::new()?;
         let loop_handle = LoopHandle::new(&poll)?;
         // The thread waits for the handle. It exits if the handle is dropped before that.
-        let (handle_sender, handle_receiver) =
-            std::sync::mpsc::sync_channel::<&'static LoopHandle>(1);
-        let (started_sender, started) = std::sync::mpsc::sync_channel(1);
-        std::thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
+        let (handle_sender, handle_receiver) = mpsc::sync_channel::<&'static LoopHandle>(1);
+        let (started_sender, started) = mpsc::sync_channel(1);
+        thread::Builder::new().name("sockeye-loop".to_owned()).spawn(move || {
             // The starter may not be waiting.
             let _ = started_sender.send(());
             if let Ok(loop_handle) = handle_receiver.recv() {
@@ -181,7 +163,7 @@ impl LoopHandle {
         })?;
         if start.forked && started.recv_timeout(START_TIMEOUT).is_err() {
             start.cannot_start.store(true, Ordering::Relaxed);
-            return Err(cannot_start_error());
+            return Err(errno::deadlock_error());
         }
         let loop_handle = start.loop_handle.get_or_init(|| loop_handle);
         handle_sender.send(loop_handle).map_err(io::Error::other)?;

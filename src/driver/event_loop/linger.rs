@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Command, LoopHandle, Urgency};
+use crate::driver::sys::socket;
 use crate::driver::sys::sync::atomic::{AtomicUsize, Ordering};
 use crate::driver::sys::sync::{Mutex, MutexGuard};
 use crate::driver::sys::wire::{DrainResult, Wire};
@@ -167,11 +168,7 @@ impl LingeringWires {
 
 /// Returns an eighth of the process's current descriptor limit. The rest is for open sockets.
 fn wires_allowed() -> usize {
-    #[cfg(all(unix, not(sockeye_shuttle)))]
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    #[cfg(not(all(unix, not(sockeye_shuttle))))]
-    let descriptors = None;
-    wires_allowed_by(descriptors)
+    wires_allowed_by(socket::max_descriptors())
 }
 
 fn wires_allowed_by(descriptors: Option<u64>) -> usize {

@@ -25,12 +25,12 @@ use self::timers::Timers;
 use crate::driver::connect::dial;
 use crate::driver::connection::Connection;
 use crate::driver::connection::monitor::{IDLE_DELAY, NextStep};
-use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::loop_thread::mark_loop_thread;
 use crate::driver::sys::sync::mio::{Events, Interest, Poll, Token};
-use crate::driver::sys::wire::Wire;
+use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};
+use crate::driver::sys::{self, clock};
 use crate::error::Fault;
 use crate::machine::AttemptId;
 use crate::panic::catch_panic;
@@ -46,8 +46,6 @@ pub(crate) use crate::driver::sys::loop_thread::{
 /// The token of the waker. The slab never produces it.
 pub(crate) const WAKER_TOKEN: Token = Token(usize::MAX);
 
-/// Whether a wire is registered once, by its attempt, and never deregistered: see [`Wire::register`].
-pub(crate) const REGISTRATION_IS_PERMANENT: bool = cfg!(not(all(unix, not(sockeye_condvar))));
 /// The maximum number of events that one poll reports.
 const MAX_EVENTS: usize = 256;
 /// The service time from which a socket is considered busy. It is much longer than one TLS record takes.
@@ -80,8 +78,7 @@ pub(crate) fn run(poll: Poll, loop_handle: &'static LoopHandle, mark: ForkMark) 
             // A logger forked, and its child returned here. The sockets belong to the parent.
             return;
         }
-        #[cfg(sockeye_shuttle)]
-        if crate::driver::sys::shuttle::is_over() {
+        if sys::is_run_over() {
             return this.assert_idle();
         }
     }
@@ -108,7 +105,7 @@ struct EventLoop {
 }
 
 /// An object that has a token.
-#[cfg_attr(sockeye_shuttle, derive(Debug))]
+#[derive(Debug)]
 enum LoopEntry {
     /// A socket whose wire is registered.
     Socket {
@@ -127,7 +124,7 @@ enum LoopEntry {
     Timer(Box<(Arc<Connection>, Instant)>),
 }
 
-#[cfg_attr(sockeye_shuttle, derive(Debug))]
+#[derive(Debug)]
 struct PendingAttempt {
     connection: Arc<Connection>,
     id: AttemptId,
@@ -137,8 +134,8 @@ struct PendingAttempt {
 
 impl EventLoop {
     /// Checks that no socket is left when a model run ends.
-    #[cfg(sockeye_shuttle)]
     fn assert_idle(mut self) {
+        self.loop_handle.workers().wait_idle();
         self.take_commands();
         while let Some(command) = self.commands.pop_front() {
             self.execute(command, clock::now());

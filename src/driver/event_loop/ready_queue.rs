@@ -107,7 +107,7 @@ impl Iteration {
     }
 }
 
-#[cfg(all(test, not(sockeye_shuttle)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

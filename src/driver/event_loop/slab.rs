@@ -67,7 +67,6 @@ impl<T> Slab<T> {
         slot.item.take()
     }
 
-    #[cfg(sockeye_shuttle)]
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| slot.item.is_none())
     }

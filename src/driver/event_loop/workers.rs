@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::LoopHandle;
 use crate::driver::connection::Connection;
 use crate::driver::event_loop;
+use crate::driver::sys;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::{Condvar, Mutex, MutexGuard, thread};
@@ -122,7 +123,6 @@ impl Workers {
     }
 
     /// Waits until the queue is empty and all threads have exited.
-    #[cfg(sockeye_shuttle)]
     pub(crate) fn wait_idle(&self) {
         let mut queue = self.lock();
         while queue.threads > 0 || !queue.waiting.is_empty() {
@@ -142,7 +142,7 @@ impl Workers {
                 queue.waiting.extend(again);
             }
             // A model run ends when no work is left, so its threads exit at once.
-            if cfg!(sockeye_shuttle) {
+            if sys::IS_MODEL {
                 queue.threads -= 1;
                 drop(queue);
                 return self.work_available.notify_all();

@@ -11,6 +11,7 @@ use crate::driver::connection::{Connection, ConnectionState};
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::socket::make_blocking;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Input, UpgradeError};
 
@@ -49,10 +50,7 @@ impl Connection {
                 loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
             }
         }
-        // Blocking receives leave a timeout behind.
-        #[cfg(target_os = "linux")]
-        stream.set_read_timeout(None).map_err(failed)?;
-        stream.set_nonblocking(false).map_err(failed)?;
+        make_blocking(&stream).map_err(failed)?;
         Ok(stream)
     }
 }

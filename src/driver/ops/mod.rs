@@ -1,8 +1,7 @@
 //! What a handle calls: one file for each operation on a socket.
 
 pub(crate) mod connect;
-#[cfg(all(unix, not(sockeye_shuttle)))]
-mod detach;
+pub(crate) mod detach;
 pub(crate) mod health;
 pub(crate) mod io_call;
 pub(crate) mod lifecycle;

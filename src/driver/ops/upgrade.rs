@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, UpgradeConfig};
-use crate::driver::event_loop::{self, REGISTRATION_IS_PERMANENT};
-use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::fault_from_io;
 use crate::driver::sys::sync::mio;
+use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
 use crate::driver::sys::wire::{EofKind, Wire, would_block_error};
 use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
 use crate::machine::{Input, Machine, TlsSetup, UpgradeError};

@@ -74,6 +74,7 @@ pub(crate) fn fault_from_connect(error: &io::Error) -> Fault {
 
 /// Returns whether connect(2) failed although the attempt is in progress. An interrupted connect continues
 /// asynchronously.
+#[cfg_attr(sockeye_shuttle, expect(dead_code, reason = "the model connects by itself"))]
 pub(crate) fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
     let in_progress = error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
@@ -85,6 +86,23 @@ pub(crate) fn is_in_progress(error: &io::Error) -> bool {
 /// Returns whether the pending error means a reset after the peer's FIN. Linux reports EPIPE for that.
 pub(crate) fn is_reset_after_eof(latched: &io::Error) -> bool {
     cfg!(target_os = "linux") && latched.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Returns the system's error for a lock that would deadlock.
+pub(crate) fn deadlock_error() -> io::Error {
+    #[cfg(unix)]
+    return rustix::io::Errno::DEADLK.into();
+    #[cfg(not(unix))]
+    io::ErrorKind::Deadlock.into()
+}
+
+/// Returns whether an error says that a descriptor is not a socket.
+pub(crate) fn is_not_a_socket(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return os_code(error) == rustix::io::Errno::NOTSOCK.raw_os_error();
+    // `WSAENOTSOCK`.
+    #[cfg(not(unix))]
+    return os_code(error) == 10_038;
 }
 
 /// Returns the errno of an error, or 0 if it did not come from a system call.

@@ -1,14 +1,30 @@
 //! The lowest room of the driver: every system call, every condition on the platform, locks, threads and the clock.
 
 pub(crate) mod clock;
+pub(crate) mod connecting;
 pub(crate) mod descriptor;
 pub(crate) mod errno;
+pub(crate) mod hosts;
 pub(crate) mod io_bufs;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod loop_thread;
+pub(crate) mod per_process;
 #[cfg(sockeye_shuttle)]
 pub mod shuttle;
+pub(crate) mod socket;
 pub(crate) mod sync;
 pub(crate) mod wake;
 pub(crate) mod wire;
+
+/// Whether the layers below the driver are the model of `shuttle`.
+pub(crate) const IS_MODEL: bool = cfg!(sockeye_shuttle);
+
+/// Returns whether a run of the model is over, so that the event loop must end. A real event loop never ends.
+#[cfg(not(sockeye_shuttle))]
+pub(crate) fn is_run_over() -> bool {
+    false
+}
+
+#[cfg(sockeye_shuttle)]
+pub(crate) use self::shuttle::is_over as is_run_over;

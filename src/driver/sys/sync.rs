@@ -8,6 +8,7 @@ pub(crate) use ::mio;
 #[cfg(not(sockeye_shuttle))]
 pub(crate) use {
     std::collections::{HashMap, HashSet},
+    std::sync::mpsc,
     std::sync::{Condvar, Mutex, MutexGuard, atomic},
     std::{thread, thread_local},
 };
@@ -17,5 +18,6 @@ pub(crate) use {
     crate::driver::sys::shuttle::mio,
     crate::driver::sys::shuttle::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard},
     shuttle::sync::atomic,
+    shuttle::sync::mpsc,
     shuttle::{thread, thread_local},
 };

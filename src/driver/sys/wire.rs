@@ -3,9 +3,19 @@
 //! No call blocks, with one exception. On Linux the caller may ask for a receive that blocks in the kernel for at most
 //! a few milliseconds. The descriptor is then in blocking mode, and all other calls pass `MSG_DONTWAIT`.
 
+#[cfg(not(all(unix, not(sockeye_shuttle))))]
+mod portable;
+mod status;
+#[cfg(all(unix, not(sockeye_shuttle)))]
+mod unix;
+
 use std::io;
 use std::sync::Arc;
 
+#[cfg(not(all(unix, not(sockeye_shuttle))))]
+use self::portable as calls;
+#[cfg(all(unix, not(sockeye_shuttle)))]
+use self::unix as calls;
 use super::errno::{Failure, classify, fault_from_io, is_reset_after_eof, os_code};
 use super::io_bufs::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 use super::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +23,16 @@ use super::sync::mio;
 use super::sync::mio::net::TcpStream;
 use super::sync::mio::{Interest, Token};
 use crate::error::Fault;
+
+/// Whether a wire is registered once, by its attempt, and never deregistered: see [`Wire::register`].
+pub(crate) const REGISTRATION_IS_PERMANENT: bool = cfg!(not(all(unix, not(sockeye_condvar))));
+
+/// The interest in failures only, which the event loop has while data is unread. Covers readable data too if the kernel
+/// cannot leave that out.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) const ERRORS_ONLY: Interest = Interest::PRIORITY;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) const ERRORS_ONLY: Interest = Interest::READABLE;
 
 /// A TCP stream. The descriptor is closed when the last call on it has returned.
 #[derive(Debug)]
@@ -111,7 +131,7 @@ impl Wire {
     /// Enables blocking receives where the platform supports them. Returns whether they are enabled.
     #[cold]
     fn enable_blocking_recv(&self) -> bool {
-        let can = calls::let_block(&self.stream).is_ok();
+        let can = calls::enable_blocking(&self.stream).is_ok();
         self.blocking.store(can, Ordering::Relaxed);
         can
     }
@@ -130,9 +150,16 @@ impl Wire {
     }
 
     /// Duplicates the descriptor.
-    #[cfg(all(unix, not(sockeye_shuttle)))]
+    #[cfg(not(sockeye_shuttle))]
     pub(crate) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
         Ok(socket2::SockRef::from(&self.stream).try_clone()?.into())
+    }
+
+    /// Fails, because the model has no descriptors.
+    #[cfg(sockeye_shuttle)]
+    #[expect(clippy::unused_self, reason = "the same signature as outside the model")]
+    pub(crate) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Sends FIN. Ignores errors, because a broken connection cannot send one.
@@ -204,7 +231,7 @@ impl Wire {
     /// Classifies a receive that returned 0 bytes. The kernel also returns 0 after a reset whose error another call has
     /// consumed. After a plain FIN the write direction is still open. After a reset neither direction is.
     pub(crate) fn classify_eof(&self) -> EofKind {
-        if !has_hung_up(&self.stream) {
+        if !status::has_hung_up(&self.stream) {
             return EofKind::Fin;
         }
         match self.take_error() {
@@ -218,16 +245,13 @@ impl Wire {
     /// Polls the connection while another thread may be in a receive. It does not take the pending error, which the
     /// kernel reports only once.
     pub(crate) fn poll_status(&self) -> PollStatus {
-        poll_status(&self.stream)
+        status::poll_status(&self.stream)
     }
 
     /// Sends a reset. Linux sends it at once, even if other threads are using the descriptor. Elsewhere it is sent when
     /// the last of them drops the descriptor.
     pub(crate) fn reset(&self) {
-        #[cfg(sockeye_shuttle)]
-        self.stream.reset();
-        #[cfg(not(sockeye_shuttle))]
-        reset(&self.stream);
+        status::reset(&self.stream);
     }
 
     /// Registers the descriptor edge-triggered. The first event reports the current state, and later events report
@@ -281,245 +305,6 @@ impl Wire {
     /// Does nothing: closing the descriptor removes the registration.
     #[cfg(not(all(unix, not(sockeye_condvar))))]
     pub(crate) fn deregister(&self, _registry: &mio::Registry) {}
-}
-
-/// System calls whose flags decide whether they block, and that never raise SIGPIPE.
-#[cfg(all(unix, not(sockeye_shuttle)))]
-mod calls {
-    use std::io::{self, IoSlice, IoSliceMut};
-
-    use mio::net::TcpStream;
-    use rustix::net::{
-        RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg,
-        send as send_one, sendmsg,
-    };
-
-    #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
-    pub(super) use self::brisk::{let_block, recv_blocking};
-    use super::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
-
-    /// A send to a closed connection must not raise SIGPIPE. On Apple's systems
-    /// [`forbid_signals`](super::forbid_signals) sees to that.
-    #[cfg(not(target_vendor = "apple"))]
-    const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
-    #[cfg(target_vendor = "apple")]
-    const SEND: SendFlags = SendFlags::DONTWAIT;
-
-    #[inline]
-    pub(super) fn receive(stream: &TcpStream, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
-        recv_with(stream, bufs, RecvFlags::DONTWAIT)
-    }
-
-    #[inline]
-    fn recv_with(
-        stream: &TcpStream,
-        bufs: &mut RecvBufs<'_, '_>,
-        flags: RecvFlags,
-    ) -> io::Result<usize> {
-        match bufs {
-            RecvBufs::One(buf) => {
-                let max = max_len(buf);
-                Ok(recv(stream, &mut buf[..max], flags)?.0)
-            }
-            RecvBufs::Many(bufs) => recv_vectored(stream, bufs, flags),
-        }
-    }
-
-    #[inline(never)]
-    fn recv_vectored(
-        stream: &TcpStream,
-        bufs: &mut [IoSliceMut<'_>],
-        flags: RecvFlags,
-    ) -> io::Result<usize> {
-        let taken = slices_for_call(bufs);
-        match &mut bufs[taken] {
-            [buf] => {
-                let max = buf.len().min(MAX_BYTES);
-                Ok(recv(stream, &mut buf[..max], flags)?.0)
-            }
-            bufs => Ok(recvmsg(stream, bufs, &mut RecvAncillaryBuffer::default(), flags)?.bytes),
-        }
-    }
-
-    #[inline]
-    pub(super) fn send(stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
-        match bufs {
-            SendBufs::One(buf) => Ok(send_one(stream, &buf[..max_len(buf)], SEND)?),
-            SendBufs::Many(bufs) => send_vectored(stream, bufs),
-        }
-    }
-
-    #[inline(never)]
-    fn send_vectored(stream: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &bufs[slices_for_call(bufs)] {
-            [buf] => Ok(send_one(stream, &buf[..buf.len().min(MAX_BYTES)], SEND)?),
-            bufs => Ok(sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), SEND)?),
-        }
-    }
-
-    /// Returns the length to pass to one call. Linux limits it to [`MAX_BYTES`] itself.
-    #[inline(always)]
-    fn max_len(buf: &[u8]) -> usize {
-        if cfg!(target_os = "linux") { buf.len() } else { buf.len().min(MAX_BYTES) }
-    }
-
-    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
-        Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
-    }
-
-    /// Receives that block for a few milliseconds.
-    #[cfg(all(target_os = "linux", not(sockeye_condvar)))]
-    mod brisk {
-        use std::io;
-        use std::time::Duration;
-
-        use mio::net::TcpStream;
-        use rustix::net::RecvFlags;
-        use rustix::net::sockopt::{Timeout, set_socket_timeout};
-
-        use crate::driver::sys::wire::RecvBufs;
-
-        /// The kernel rounds this up to its tick, which is 1 ms to 10 ms.
-        const BLOCKING_RECV_TIMEOUT: Duration = Duration::from_millis(4);
-
-        #[inline]
-        pub(crate) fn recv_blocking(
-            stream: &TcpStream,
-            bufs: &mut RecvBufs<'_, '_>,
-        ) -> io::Result<usize> {
-            super::recv_with(stream, bufs, RecvFlags::empty())
-        }
-
-        pub(crate) fn let_block(stream: &TcpStream) -> io::Result<()> {
-            set_socket_timeout(stream, Timeout::Recv, Some(BLOCKING_RECV_TIMEOUT))?;
-            rustix::io::ioctl_fionbio(stream, false)?;
-            Ok(())
-        }
-    }
-
-    #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
-    pub(super) fn recv_blocking(
-        stream: &TcpStream,
-        bufs: &mut RecvBufs<'_, '_>,
-    ) -> io::Result<usize> {
-        receive(stream, bufs)
-    }
-
-    #[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
-    pub(super) fn let_block(_stream: &TcpStream) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// Calls through mio or the model on a descriptor in non-blocking mode. A broken pipe raises no signal there.
-#[cfg(not(all(unix, not(sockeye_shuttle))))]
-mod calls {
-    use std::io::{self, Read, Write};
-
-    use super::{MAX_BYTES, RecvBufs, SendBufs, TcpStream, slices_for_call};
-
-    pub(super) fn receive(
-        mut stream: &TcpStream,
-        bufs: &mut RecvBufs<'_, '_>,
-    ) -> io::Result<usize> {
-        match bufs {
-            RecvBufs::One(buf) => {
-                let max = buf.len().min(MAX_BYTES);
-                stream.read(&mut buf[..max])
-            }
-            RecvBufs::Many(bufs) => {
-                let taken = slices_for_call(bufs);
-                stream.read_vectored(&mut bufs[taken])
-            }
-        }
-    }
-
-    pub(super) fn recv_blocking(
-        stream: &TcpStream,
-        bufs: &mut RecvBufs<'_, '_>,
-    ) -> io::Result<usize> {
-        receive(stream, bufs)
-    }
-
-    pub(super) fn let_block(_stream: &TcpStream) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn send(mut stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Result<usize> {
-        match bufs {
-            SendBufs::One(buf) => stream.write(&buf[..buf.len().min(MAX_BYTES)]),
-            SendBufs::Many(bufs) => stream.write_vectored(&bufs[slices_for_call(bufs)]),
-        }
-    }
-
-    pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
-        stream.peek(&mut [0])
-    }
-}
-
-/// Prevents SIGPIPE on Apple's systems, where that is a socket option and not a flag of each call. Sockets that the
-/// crate opens already have the option set.
-pub(crate) fn forbid_signals(socket: &socket2::Socket) -> io::Result<()> {
-    #[cfg(target_vendor = "apple")]
-    socket.set_nosigpipe(true)?;
-    let _ = socket;
-    Ok(())
-}
-
-#[cfg(sockeye_shuttle)]
-fn has_hung_up(stream: &TcpStream) -> bool {
-    stream.is_hung_up()
-}
-
-#[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
-fn has_hung_up(stream: &TcpStream) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut descriptors, Some(&at_once)) {
-        Ok(_) => descriptors[0].revents().contains(PollFlags::HUP),
-        Err(_) => false,
-    }
-}
-
-/// Returns `false`: other systems set `POLLHUP` for a plain FIN too.
-#[cfg(not(any(target_os = "linux", sockeye_shuttle)))]
-fn has_hung_up(_stream: &TcpStream) -> bool {
-    false
-}
-
-#[cfg(all(target_os = "linux", not(sockeye_shuttle)))]
-fn poll_status(stream: &TcpStream) -> PollStatus {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut descriptors = [PollFd::new(stream, PollFlags::RDHUP)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let seen = match poll(&mut descriptors, Some(&at_once)) {
-        Ok(_) => descriptors[0].revents(),
-        Err(_) => PollFlags::empty(),
-    };
-    if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
-        PollStatus::Error
-    } else if seen.contains(PollFlags::RDHUP) {
-        PollStatus::Fin
-    } else {
-        PollStatus::Quiet
-    }
-}
-
-/// Returns `Quiet`: other systems do not distinguish FIN from unread data in poll(2).
-#[cfg(not(all(target_os = "linux", not(sockeye_shuttle))))]
-fn poll_status(_stream: &TcpStream) -> PollStatus {
-    PollStatus::Quiet
-}
-
-#[cfg(not(sockeye_shuttle))]
-fn reset(stream: &TcpStream) {
-    #[cfg(target_os = "linux")]
-    if rustix::net::connect_unspec(stream).is_ok() {
-        return;
-    }
-    let linger = Some(std::time::Duration::ZERO);
-    let _ = socket2::SockRef::from(stream).set_linger(linger);
 }
 
 pub(crate) fn would_block_error() -> io::Error {

@@ -6,16 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 #[cfg(not(sockeye_condvar))]
 use std::os::fd::AsRawFd;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::task::Waker;
 
 use rustix::io::Errno;
 
 use super::mio::{Event, Interest, Token};
 use super::{call, wait, world};
-use crate::driver::connect::dial::{ALWAYS_PENDING, DialResult};
-use crate::driver::sys::wire::Wire;
-use crate::error::Fault;
 use crate::options::TcpOptions;
 
 /// How the peer responds to a connect.
@@ -354,15 +350,14 @@ impl ModelSocket {
 #[derive(Debug)]
 pub(crate) struct TcpStream(pub(super) RawFd);
 
-/// Connects to the only peer there is.
-#[expect(clippy::unnecessary_wraps, reason = "the same signature as the driver's own dial")]
-pub(crate) fn dial(address: SocketAddr, _options: &TcpOptions) -> Result<DialResult, Fault> {
+/// Connects to the only peer there is. Returns whether the attempt is in progress.
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as outside the model")]
+pub(crate) fn start_connect(
+    address: SocketAddr,
+    _options: &TcpOptions,
+) -> io::Result<(TcpStream, bool)> {
     let (descriptor, reachability) = call(|system| (system.dial(address), system.reachability));
-    let wire = Arc::new(Wire::new(TcpStream(descriptor)));
-    // As in the driver's own `dial`: the event loop must register a wire before it is shared.
-    let alone = cfg!(sockeye_condvar);
-    let pending = alone || ALWAYS_PENDING || reachability == Reachability::Deferred;
-    Ok(if pending { DialResult::Pending(wire) } else { DialResult::Connected(wire) })
+    Ok((TcpStream(descriptor), reachability == Reachability::Deferred))
 }
 
 impl TcpStream {

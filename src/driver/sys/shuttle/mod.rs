@@ -19,15 +19,14 @@ mod time;
 mod wake_fd;
 
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use self::kernel::System;
-use crate::driver::event_loop::{self, LoopHandle};
-use crate::process::ForkMark;
 
-pub(crate) use self::kernel::dial;
+pub(crate) use self::kernel::start_connect;
 pub use self::kernel::{Peer, PeerSaw, Reachability};
 pub use self::time::{now, pass_time};
 #[cfg(not(sockeye_condvar))]
@@ -35,8 +34,6 @@ pub(crate) use self::wake_fd::{WakeFd, poll_two};
 
 shuttle::lazy_static! {
     static ref WORLD: Mutex<World> = Mutex::new(World::default());
-    static ref LOOP_HANDLE: LoopHandle = LoopHandle::new(&mio::Poll::new().expect("the model's poll never fails"))
-        .expect("the model's calls never fail");
 }
 
 /// The index of the task that advances time. Tasks are numbered in the order in which they start.
@@ -51,18 +48,10 @@ struct World {
     over: bool,
 }
 
-/// Performs one run: starts the event loop and runs `body`. Returns when every descriptor is closed and the event loop
-/// has no work left. If that never happens, shuttle reports a deadlock.
+/// Performs one run of `body`. Returns when every descriptor is closed. Then the event loop ends, if it has started, and
+/// checks that it has no work left. If a thread never ends, shuttle reports a deadlock.
 pub fn run(body: impl FnOnce()) {
     let time = shuttle::thread::Builder::new().name("time".to_owned()).spawn(time::run);
-    let poll = mio::Poll::new().expect("the model's poll never fails");
-    let event_loop = shuttle::thread::Builder::new().name("loop".to_owned()).spawn(move || {
-        event_loop::run(
-            poll,
-            &LOOP_HANDLE,
-            ForkMark::new().expect("there is memory for the fork handler"),
-        )
-    });
     body();
     wait(|world, waker| {
         if world.system.is_fully_closed() {
@@ -71,20 +60,11 @@ pub fn run(body: impl FnOnce()) {
         world.system.watch_changes(waker);
         None
     });
-    loop_handle().workers().wait_idle();
     world().over = true;
     world().wake_all();
-    event_loop
-        .expect("the model always starts a thread")
-        .join()
-        .expect("a panic would have ended the run");
     time.expect("the model always starts a thread")
         .join()
         .expect("a panic would have ended the run");
-}
-
-pub(crate) fn loop_handle() -> &'static LoopHandle {
-    &LOOP_HANDLE
 }
 
 /// Returns whether the event loop must end.
@@ -126,5 +106,23 @@ impl World {
     fn wake_all(&mut self) {
         self.system.wake_loop();
         self.time.wake();
+    }
+}
+
+/// A global value, of which each run has its own.
+pub(crate) struct PerProcess<T: Sync>(shuttle::lazy_static::Lazy<T>);
+
+impl<T: Default + Sync + 'static> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        PerProcess(shuttle::lazy_static::Lazy {
+            cell: shuttle::sync::Once::new(),
+            init: T::default,
+            _p: PhantomData,
+        })
+    }
+
+    /// Returns the value of this run, which has no parent to make it from.
+    pub(crate) fn get(&'static self, _make: impl Fn(Option<&T>) -> T) -> &'static T {
+        self.0.get()
     }
 }

@@ -1,0 +1,51 @@
+//! The start of a connection attempt, and the options of a socket.
+
+use std::io;
+
+use socket2::{Socket, TcpKeepalive};
+
+use crate::options::TcpOptions;
+
+#[cfg(not(sockeye_shuttle))]
+mod system;
+
+#[cfg(not(sockeye_shuttle))]
+pub(crate) use self::system::start_connect;
+#[cfg(sockeye_shuttle)]
+pub(crate) use super::shuttle::start_connect;
+
+/// Whether every attempt is treated as pending. On loopback connect(2) finishes at once, and to other machines it never
+/// does. With this cfg, tests on loopback cover the event loop's part in a pending attempt.
+pub(crate) const ALWAYS_PENDING: bool = cfg!(sockeye_pending);
+
+/// Sets the options that the program asked for.
+pub(crate) fn apply_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+    // TCP_NODELAY is off by default.
+    if options.nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(keepalive) = options.keepalive {
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(secs_rounded_up(keepalive.idle))
+                .with_interval(secs_rounded_up(keepalive.interval))
+                .with_retries(keepalive.retries),
+        )?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(limit) = options.user_timeout {
+        socket.set_tcp_user_timeout(Some(limit))?;
+    }
+    if let Some(bytes) = options.recv_buffer_size {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_size {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
+}
+
+fn secs_rounded_up(time: std::time::Duration) -> std::time::Duration {
+    let up = u64::from(time.subsec_nanos() > 0);
+    std::time::Duration::from_secs(time.as_secs() + up)
+}

@@ -1,0 +1,60 @@
+//! System calls on sockets that are no wires: before a stream is adopted, and after it was detached.
+
+use std::io;
+use std::net::TcpStream;
+
+use socket2::SockRef;
+
+/// Prevents SIGPIPE on Apple's systems, where that is a socket option and not a flag of each call. Sockets that the
+/// crate opens already have the option set.
+pub(crate) fn forbid_signals(socket: &SockRef<'_>) -> io::Result<()> {
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    let _ = socket;
+    Ok(())
+}
+
+/// Returns whether a socket is a listener.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+pub(crate) fn is_listening(socket: &SockRef<'_>) -> bool {
+    socket.is_listener().unwrap_or(false)
+}
+
+/// Returns `false`: `check_unread_data` later finds that the socket is not connected.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+pub(crate) fn is_listening(_socket: &SockRef<'_>) -> bool {
+    false
+}
+
+/// Returns whether a connection that is over has a pending error, without consuming it.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_pending_error(stream: &TcpStream) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let polled = poll(&mut descriptors, Some(&at_once));
+    polled.is_err() || descriptors[0].revents().contains(PollFlags::ERR)
+}
+
+/// Returns `false`: the receive after the last byte reports the error.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_pending_error(_stream: &TcpStream) -> bool {
+    false
+}
+
+/// Puts a detached stream into the mode of a new one of std: blocking, and without a timeout.
+pub(crate) fn make_blocking(stream: &TcpStream) -> io::Result<()> {
+    // Blocking receives leave a timeout behind.
+    if cfg!(target_os = "linux") {
+        stream.set_read_timeout(None)?;
+    }
+    stream.set_nonblocking(false)
+}
+
+/// Returns the maximum number of descriptors of this process, if the system has one.
+pub(crate) fn max_descriptors() -> Option<u64> {
+    #[cfg(all(unix, not(sockeye_shuttle)))]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(all(unix, not(sockeye_shuttle))))]
+    None
+}
