@@ -8,7 +8,8 @@ use std::time::Instant;
 use sockeye::{Reader, Socket, Writer};
 
 use crate::args::Args;
-use crate::{Exit, broken, dial, say};
+use crate::dial;
+use crate::exit::{Exit, broken, say};
 
 /// The size of one read in bytes.
 const BUFFER: usize = 64 * 1024;

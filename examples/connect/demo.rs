@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use sockeye::{Socket, SocketOptions};
 
-use crate::{Exit, say, took};
+use crate::exit::{Exit, say};
+use crate::report::took;
 
 /// The limit for any wait of the demonstration.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use sockeye::{ErrorKind, SecureTransport, Socket, SocketInfo, SocketOptions, TlsOptions};
 
 use crate::args::{Args, TlsArgs, Transport};
+use crate::exit::{Exit, broken, say};
+use crate::report;
 use crate::starttls::{self, Fault, Protocol};
-use crate::{Exit, broken, report, say};
 
 /// The limit for the dialogue before an upgrade, without --timeout.
 const DIALOGUE: Duration = Duration::from_secs(30);

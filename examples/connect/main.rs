@@ -13,15 +13,15 @@ mod args;
 mod copy;
 mod demo;
 mod dial;
+mod exit;
 mod report;
 mod starttls;
 
-use std::fmt;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use args::Command;
-use sockeye::Timings;
+use exit::{Exit, say};
 
 fn main() -> ExitCode {
     if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
@@ -43,41 +43,4 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
-}
-
-/// The exit codes, which [`args::HELP`] lists for users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Exit {
-    Clean = 0,
-    NotConnected = 1,
-    Usage = 2,
-    Broken = 3,
-    TimedOut = 4,
-    ThisSide = 5,
-    NotSecure = 6,
-}
-
-/// Writes a line to standard error. Standard output carries data only.
-fn say(message: fmt::Arguments<'_>) {
-    // `eprintln!` would panic if standard error is closed.
-    let _ = writeln!(io::stderr(), "connect: {message}");
-}
-
-/// Reports a connection that failed while in use.
-fn broken(error: &io::Error) -> Exit {
-    say(format_args!("{error}"));
-    match error.kind() {
-        ErrorKind::TimedOut => Exit::TimedOut,
-        _ => Exit::Broken,
-    }
-}
-
-/// Formats the durations of the connection steps.
-fn took(timings: Timings) -> String {
-    let Timings { resolve, connect, .. } = timings;
-    if resolve.is_zero() {
-        return format!("no lookup, connect {connect:.1?}");
-    }
-    format!("lookup {resolve:.1?}, connect {connect:.1?}")
 }

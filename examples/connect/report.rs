@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use sockeye::SocketInfo;
+use sockeye::{SocketInfo, Timings};
 
-use crate::{say, took};
+use crate::exit::say;
 
 /// Reports both addresses and the time that connecting took.
 pub fn connected(info: &SocketInfo) {
@@ -58,4 +58,13 @@ fn pem(der: &[u8]) -> String {
         text.push('\n');
     }
     text + "-----END CERTIFICATE-----\n"
+}
+
+/// Formats the durations of the connection steps.
+pub fn took(timings: Timings) -> String {
+    let Timings { resolve, connect, .. } = timings;
+    if resolve.is_zero() {
+        return format!("no lookup, connect {connect:.1?}");
+    }
+    format!("lookup {resolve:.1?}, connect {connect:.1?}")
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use sockeye::{Reader, Socket, Writer};
 
-use crate::say;
+use crate::exit::say;
 
 /// The maximum length of a line in bytes. In IMAP one line lists all capabilities.
 const LINE: usize = 8 * 1024;
