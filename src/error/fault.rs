@@ -45,6 +45,8 @@ pub enum Fault {
     UnreadPlaintext,
     /// The socket was upgraded, and another one has its connection.
     Upgraded,
+    /// The socket was detached, and the program has its connection.
+    Detached,
     /// The peer reset the connection. There is no code if only the state of the wire shows it.
     Reset(Option<i32>),
     /// The peer reset the connection after its FIN: everything that it sent before is complete.
@@ -78,7 +80,7 @@ impl Fault {
             Fault::Tls => ErrorKind::Tls,
             Fault::Truncated => ErrorKind::Truncated,
             Fault::UnreadPlaintext => ErrorKind::UnreadPlaintext,
-            Fault::Upgraded => ErrorKind::Upgraded,
+            Fault::Upgraded | Fault::Detached => ErrorKind::Upgraded,
             Fault::Lost(_) => ErrorKind::Lost,
             Fault::Io(_) | Fault::LocalityUnknown(_) | Fault::Internal => ErrorKind::Io,
         }
@@ -87,6 +89,11 @@ impl Fault {
     /// Checks whether an address was not dialled because the rules deny it.
     pub(crate) fn is_denial(self) -> bool {
         matches!(self.kind(), ErrorKind::Denied | ErrorKind::Loop)
+    }
+
+    /// Checks whether the connection has passed to another owner.
+    pub(crate) fn is_transfer(self) -> bool {
+        matches!(self, Fault::Upgraded | Fault::Detached)
     }
 
     /// Checks whether an address was not dialled because this side lacked a resource, such as a descriptor.
@@ -118,6 +125,7 @@ impl Fault {
             | Fault::Truncated
             | Fault::UnreadPlaintext
             | Fault::Upgraded
+            | Fault::Detached
             | Fault::Internal => None,
         }
     }
@@ -159,6 +167,7 @@ impl Fault {
             Fault::Upgraded => {
                 "the socket was upgraded to TLS: use the one that start_tls returned"
             }
+            Fault::Detached => "the connection was detached: use the stream that detach returned",
             Fault::Reset(_) => "the peer reset the connection",
             Fault::ResetAfterEnd(_) => "the peer reset the connection after its FIN",
             Fault::Lost(_) => "connection lost: the peer is unreachable",

@@ -48,6 +48,7 @@ fn faults() -> Vec<Fault> {
         Fault::Truncated,
         Fault::UnreadPlaintext,
         Fault::Upgraded,
+        Fault::Detached,
         Fault::Reset(None),
     ];
     faults.extend(TIMERS.map(Fault::TimedOut));

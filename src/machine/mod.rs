@@ -193,6 +193,9 @@ pub enum Input<'a> {
     UpgradeReady,
     /// The driver found data of the peer on the wire before the upgrade.
     UnexpectedPlaintext,
+    /// Ends the socket without its connection: from now on, the wire belongs to the program. Has no effect unless the
+    /// connection is open in plaintext and no permit is in use.
+    Detach,
 }
 
 /// The events that the driver monitors the wire for while no caller reads.
@@ -219,6 +222,8 @@ pub enum UpgradeError {
     AlreadyTls,
     /// The connection was upgraded, or an upgrade has begun.
     Upgraded,
+    /// The connection was detached.
+    Detached,
     /// This side closed its write side.
     HalfClosed,
     /// Reading was cancelled.

@@ -313,7 +313,8 @@ fn a_detached_connection_keeps_all_unread_data() {
             peer.send(b", three");
         });
         let connector = Connector::builder().build().expect("the rules are valid");
-        let socket = connector.connect(peer.address()).expect("the address is valid");
+        let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
+        let socket = connector.connect_with(peer.address(), options).expect("the address is valid");
         (&socket).write_all(b"a").expect("the peer reads");
         assert_eq!(read_exactly(&socket, 3).expect("the peer sends"), b"one");
         let mut stream = socket.detach().expect("the socket is idle");
@@ -324,6 +325,8 @@ fn a_detached_connection_keeps_all_unread_data() {
         assert_fails(read(&socket, 1), ErrorKind::Upgraded);
         assert_fails((&socket).write(b"x"), ErrorKind::Upgraded);
         assert_fails(socket.detach(), ErrorKind::Upgraded);
+        let error = socket.start_tls().expect_err("the stream has the connection");
+        assert!(error.to_string().contains("the connection was detached"), "{error}");
         let message =
             read(socket.reader(), 1).expect_err("the stream has the connection").to_string();
         assert!(message.contains("detached"), "{message}");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::{AfterUnlock, ConnectMethod, Connected};
+use super::transfer::{NewOwner, TakenWire};
 use super::{AttemptResult, Connection, Monitor, StateGuard, start_next};
 use crate::driver::connect::dial::{self, DialResult};
 use crate::driver::event_loop::workers::drop_off_loop;
@@ -194,15 +195,18 @@ impl Connection {
         }
         if transmit && release.is_none() {
             self.transmit();
-        } else if let (false, Some(wire)) = (after.final_records.is_empty(), &after.wire) {
+        } else if let (false, Some(wire)) = (after.final_records.is_empty(), &after.taken.wire) {
             // Sent at once or not at all, because nothing waits for it.
             let _ = wire.send(&SendBufs::One(&after.final_records));
         }
-        if let (true, Some(wire)) = (shutdown_write, &after.wire) {
+        if let (true, Some(wire)) = (shutdown_write, &after.taken.wire) {
             wire.shutdown_write();
         }
         if let Some(how) = release {
-            self.release(how, after);
+            let taken = std::mem::replace(&mut after.taken, TakenWire::kept(None));
+            if let Some(wire) = self.transfer(taken, NewOwner::Caller) {
+                release_wire(wire, how);
+            }
         }
         if drive_recv {
             match loop_handle {
@@ -211,24 +215,6 @@ impl Connection {
             }
         }
         attempted
-    }
-
-    /// Releases the wire, and has the event loop forget it.
-    fn release(self: &Arc<Self>, how: Release, after: &mut AfterUnlock) {
-        let loop_handle = LoopHandle::get();
-        if let Some(wire) = after.wire.take() {
-            if let (Some(_), Ok(loop_handle)) = (after.token, loop_handle) {
-                wire.deregister(loop_handle.registry());
-            }
-            release_wire(wire, how);
-        }
-        let Ok(loop_handle) = loop_handle else { return };
-        if let Some(token) = after.token {
-            loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
-        }
-        if let Some(idle_slot) = after.idle_slot {
-            loop_handle.idle_list().remove(idle_slot, self);
-        }
     }
 
     /// Starts an attempt. Returns its result if it is known at once.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use super::connected_info::ConnectedInfo;
 use super::log_event::LogEvent;
 use super::lookup::LookupRequest;
+use super::transfer::TakenWire;
 use super::{AttemptResult, Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
 use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
@@ -30,12 +31,9 @@ pub(crate) struct AfterUnlock {
     pub(crate) event: Option<LogEvent>,
     /// Whether the event loop is to scan the idle list.
     pub(crate) scan_idle: bool,
-    pub(crate) wire: Option<Arc<Wire>>,
+    pub(crate) taken: TakenWire,
     /// A connection that was established too late, or that the machine rejected.
     pub(crate) late_wire: Option<Arc<Wire>>,
-    pub(crate) token: Option<Token>,
-    /// The entry in the idle list, if there was one.
-    pub(crate) idle_slot: Option<IdleSlot>,
     /// State of the finished establishing. It may own a resolver, which is user code.
     establishing: Option<Box<Establishing>>,
     /// Tokens of the attempts and timers that the event loop is to drop.
@@ -181,18 +179,16 @@ impl ConnectionState {
         let is_lookup = matches!(lookup, Some(LookupRequest::Submit(..)));
         let event = self.log_event(actions, is_lookup);
         // Last, so that after a panic the wire is still there to be reset.
-        let (wire, token, idle_slot) = match actions.release {
-            Some(_) => (self.wire.take(), self.token.take(), self.take_idle_slot()),
-            None => (self.wire.cloned(), None, None),
+        let taken = match actions.release {
+            Some(_) => self.take_wire(),
+            None => TakenWire::kept(self.wire.cloned()),
         };
         AfterUnlock {
             wake,
             event,
             scan_idle: false,
-            wire,
+            taken,
             late_wire,
-            token,
-            idle_slot,
             establishing: finished,
             dropped_tokens,
             method: how,

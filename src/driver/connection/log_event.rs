@@ -92,8 +92,8 @@ impl ConnectionState {
             (true, Some(Err(fault)), _) => Some(EndReason::ConnectFailed(self.error_for(fault))),
             (true, _, Some(Err(fault))) => Some(EndReason::Failed(self.error_for(fault))),
             (true, _, Some(Ok(()))) => match self.machine.upgrade_error() {
-                Some(UpgradeError::Upgraded) if self.error.is_some() => Some(EndReason::Detached),
                 Some(UpgradeError::Upgraded) => Some(EndReason::Upgraded),
+                Some(UpgradeError::Detached) => Some(EndReason::Detached),
                 Some(_) | None => Some(EndReason::Closed),
             },
         };

@@ -22,6 +22,7 @@ pub(crate) mod monitor;
 pub(crate) mod poison;
 pub(crate) mod predictor;
 pub(crate) mod state;
+pub(crate) mod transfer;
 pub(crate) mod wire_refs;
 
 use std::net::SocketAddr;
@@ -112,8 +113,7 @@ impl Connection {
     /// Checks whether another socket has taken over the connection.
     pub(crate) fn is_upgraded(&self) -> bool {
         self.try_state().is_some_and(|state| {
-            state.error.is_none()
-                && state.machine.outcome().is_some()
+            state.machine.outcome().is_some()
                 && state.machine.upgrade_error() == Some(UpgradeError::Upgraded)
         })
     }

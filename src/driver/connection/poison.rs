@@ -8,14 +8,12 @@
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
+use super::transfer::{NewOwner, TakenWire};
 use super::{Connection, ConnectionState, Establishing, SocketRegistry, StateGuard, start_next};
-use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::workers::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys;
-use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wake::WakeHandle;
-use crate::driver::sys::wire::Wire;
 use crate::error::{Error, Fault};
 use crate::panic::catch_panic;
 
@@ -88,9 +86,7 @@ struct FailedParts {
     /// These may hold values of the program's, whose drop runs its code.
     objects: (Box<dyn Any + Send>, Option<Error>),
     wake: [Option<Arc<WakeHandle>>; 2],
-    wire: Option<Arc<Wire>>,
-    token: Option<Token>,
-    idle_slot: Option<IdleSlot>,
+    taken: TakenWire,
     establishing: Option<Box<Establishing>>,
     /// The queued socket that got its slot.
     next_queued: Option<Weak<Connection>>,
@@ -110,9 +106,7 @@ impl ConnectionState {
         FailedParts {
             objects: (state, error),
             wake,
-            wire: self.wire.take(),
-            token: self.token.take(),
-            idle_slot: self.take_idle_slot(),
+            taken: self.take_wire(),
             establishing: self.establishing.take(),
             next_queued,
         }
@@ -123,25 +117,16 @@ impl FailedParts {
     fn release(self, connection: &Connection) {
         self.wake.iter().flatten().for_each(|handle| handle.wake());
         drop_off_loop(self.objects);
-        let mut tokens: Vec<Token> = self.token.into_iter().collect();
         if let Some(mut establishing) = self.establishing {
-            tokens.append(&mut establishing.attempts);
+            let mut tokens = std::mem::take(&mut establishing.attempts);
             tokens.append(&mut establishing.timers);
+            if let (false, Ok(loop_handle)) = (tokens.is_empty(), LoopHandle::get()) {
+                loop_handle.post(Command::DropTokens(tokens), Urgency::Now);
+            }
             // A resolver is the user's code, and so is its drop.
             drop_off_loop(establishing);
         }
-        if let Ok(loop_handle) = LoopHandle::get() {
-            if let (Some(wire), Some(_)) = (&self.wire, self.token) {
-                wire.deregister(loop_handle.registry());
-            }
-            if let Some(idle_slot) = self.idle_slot {
-                loop_handle.idle_list().remove(idle_slot, connection);
-            }
-            if !tokens.is_empty() {
-                loop_handle.post(Command::DropTokens(tokens), Urgency::Now);
-            }
-        }
-        if let Some(wire) = self.wire {
+        if let Some(wire) = connection.transfer(self.taken, NewOwner::Caller) {
             // The sent data may be incomplete, and FIN would mean to the peer that it is complete.
             wire.reset();
         }

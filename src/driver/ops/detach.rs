@@ -7,16 +7,13 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use crate::driver::connection::transfer::NewOwner;
 use crate::driver::connection::{Connection, ConnectionState};
-use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::socket::make_blocking;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::machine::{Input, UpgradeError};
-
-/// Message of the socket's later errors.
-const DETACHED_MESSAGE: &str = "the connection was detached: use the stream that detach returned";
 
 impl Connection {
     /// Detaches the connection as it is.
@@ -31,25 +28,10 @@ impl Connection {
         let stream = kept.duplicate().map_err(failed)?;
         let mut state = self.state();
         state.check_detachable()?;
-        let now = clock::now();
-        // Tells the users of the wire to leave it; there are none.
-        drop(state.machine.handle(Input::StartTls, now));
-        let actions = state.machine.handle(Input::UpgradeReady, now);
-        state.error = Some(Error::with_message(ErrorKind::Upgraded, DETACHED_MESSAGE));
-        let wire = state.wire.take();
-        let token = state.token.take();
-        let idle_slot = state.take_idle_slot();
+        let actions = state.machine.handle(Input::Detach, clock::now());
+        let taken = state.take_wire();
         drop(self.apply(state, actions));
-        if let Ok(loop_handle) = LoopHandle::get() {
-            if let Some(idle_slot) = idle_slot {
-                loop_handle.idle_list().remove(idle_slot, self);
-            }
-            if let (Some(token), Some(wire)) = (token, &wire) {
-                // Closing one of two descriptors does not deregister the wire.
-                wire.deregister(loop_handle.registry());
-                loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
-            }
-        }
+        drop(self.transfer(taken, NewOwner::Caller));
         make_blocking(&stream).map_err(failed)?;
         Ok(stream)
     }
@@ -71,6 +53,7 @@ impl ConnectionState {
                 "the connection uses TLS, which a plain stream cannot continue"
             }
             Some(UpgradeError::Upgraded) => return Err(self.error_for(Fault::Upgraded)),
+            Some(UpgradeError::Detached) => return Err(self.error_for(Fault::Detached)),
             Some(UpgradeError::HalfClosed) => "the write side is closed",
             Some(UpgradeError::ReadCancelled) => "reading was cancelled",
             Some(UpgradeError::PeerEnded) => "the peer has closed its write side",

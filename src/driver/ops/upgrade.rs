@@ -14,13 +14,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::driver::connection::transfer::NewOwner;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, UpgradeConfig};
-use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
+use crate::driver::event_loop;
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::fault_from_io;
-use crate::driver::sys::sync::mio;
-use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
-use crate::driver::sys::wire::{EofKind, Wire, would_block_error};
+use crate::driver::sys::wire::{EofKind, would_block_error};
 use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
 use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
 use crate::tls::TlsOptions;
@@ -63,11 +62,11 @@ impl Connection {
         if state.machine.is_upgrade_pending() {
             state = self.check_no_plaintext(state);
             if planted!(UpgradesTwice) {
-                return Ok(self.transfer(state, config, setup, deadline));
+                return Ok(self.complete_upgrade(state, config, setup, deadline));
             }
         }
         if state.machine.is_upgrade_pending() {
-            return Ok(self.transfer(state, config, setup, deadline));
+            return Ok(self.complete_upgrade(state, config, setup, deadline));
         }
         let error = match state.machine.upgrade_error() {
             Some(reason) => state.upgrade_error(reason),
@@ -150,7 +149,7 @@ impl Connection {
     }
 
     /// Passes the connection to a new socket.
-    fn transfer(
+    fn complete_upgrade(
         self: &Arc<Self>,
         mut state: StateGuard<'_>,
         config: &UpgradeConfig,
@@ -161,8 +160,8 @@ impl Connection {
         let actions = state.machine.handle(Input::UpgradeReady, now);
         let mut upgraded =
             ConnectionState::new(Machine::upgrade(&config.config, setup, deadline, now));
-        let wire = state.wire.take();
-        if let Some(wire) = &wire {
+        let taken = state.take_wire();
+        if let Some(wire) = &taken.wire {
             upgraded.wire.attach(Arc::clone(wire));
         }
         upgraded.is_tls = true;
@@ -172,8 +171,6 @@ impl Connection {
         let slot = state.slot.take();
         let totals = state.totals();
         upgraded.slot = slot;
-        let token = state.token.take();
-        let idle_slot = state.take_idle_slot();
         state.upgrading = false;
         state.send.turn_held = false;
         // From here on the new socket gives the slot back, whatever happens.
@@ -181,14 +178,7 @@ impl Connection {
         drop(self.apply(state, actions));
         let socket = Arc::downgrade(&upgraded);
         let ends = slot.is_some_and(|slot| self.registry().transfer(slot, totals, socket));
-        if let Ok(loop_handle) = LoopHandle::get() {
-            if let Some(idle_slot) = idle_slot {
-                loop_handle.idle_list().remove(idle_slot, self);
-            }
-            if let (Some(token), Some(wire)) = (token, &wire) {
-                transfer_token(loop_handle, token, wire, &upgraded);
-            }
-        }
+        drop(self.transfer(taken, NewOwner::Socket(&upgraded)));
         upgraded.fail_on_panic(|| {
             let mut state = upgraded.state();
             let actions = state.machine.start(now);
@@ -202,26 +192,13 @@ impl Connection {
     }
 }
 
-fn transfer_token(
-    loop_handle: &LoopHandle,
-    token: mio::Token,
-    wire: &Wire,
-    upgraded: &Arc<Connection>,
-) {
-    if REGISTRATION_IS_PERMANENT {
-        loop_handle.post(Command::TransferToken(token, Arc::clone(upgraded)), Urgency::Now);
-    } else {
-        wire.deregister(loop_handle.registry());
-        loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
-    }
-}
-
 impl ConnectionState {
     /// Returns the error of an upgrade that could not even begin.
     fn misuse_error(&self, reason: UpgradeError) -> Error {
         invalid_state(match reason {
             UpgradeError::AlreadyTls => "cannot upgrade: the connection uses TLS already",
             UpgradeError::Upgraded => "cannot upgrade: the socket was upgraded already",
+            UpgradeError::Detached => "cannot upgrade: the connection was detached",
             UpgradeError::HalfClosed => "cannot upgrade: the write side is closed",
             UpgradeError::ReadCancelled => "cannot upgrade: reading was cancelled",
             UpgradeError::Closed => "cannot upgrade: this side has closed the socket",
@@ -243,6 +220,7 @@ impl ConnectionState {
             UpgradeError::Failed(fault) => self.error_for(fault),
             UpgradeError::AlreadyTls
             | UpgradeError::Upgraded
+            | UpgradeError::Detached
             | UpgradeError::HalfClosed
             | UpgradeError::ReadCancelled => self.misuse_error(reason),
         }

@@ -272,7 +272,7 @@ impl Connection {
             state
                 .machine
                 .write_error()
-                .filter(|fault| *fault == Fault::Upgraded)
+                .filter(|fault| fault.is_transfer())
                 .map(|fault| state.error_for(fault))
         })?;
         while state.is_opening() {
@@ -284,7 +284,7 @@ impl Connection {
                 }
             }
         }
-        if let Some(fault @ Fault::Upgraded) = state.machine.write_error() {
+        if let Some(fault) = state.machine.write_error().filter(|fault| fault.is_transfer()) {
             let error = state.error_for(fault);
             return self.release_turn(state, Side::Write, Err(error)).map(drop);
         }

@@ -40,6 +40,7 @@ impl Closed {
                 closed @ (Closed::Flushing(_)
                 | Closed::Ended { .. }
                 | Closed::Upgraded
+                | Closed::Detached
                 | Closed::ConnectFailed(_)),
                 Input::PartialResolved(_)
                 | Input::Resolved(_)
@@ -54,7 +55,8 @@ impl Closed {
                 | Input::CancelRead
                 | Input::StartTls
                 | Input::UpgradeReady
-                | Input::UnexpectedPlaintext,
+                | Input::UnexpectedPlaintext
+                | Input::Detach,
             ) => closed,
         }
     }
@@ -74,7 +76,10 @@ impl Closed {
             }
             (Closed::Flushing(flushing), SendEvent::Failed(fault)) => flushing.fail(fault, actions),
             (
-                closed @ (Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_)),
+                closed @ (Closed::Ended { .. }
+                | Closed::Upgraded
+                | Closed::Detached
+                | Closed::ConnectFailed(_)),
                 SendEvent::Cancelled | SendEvent::Failed(_),
             ) => closed,
         }
@@ -92,6 +97,7 @@ impl Closed {
             Closed::Flushing(_)
             | Closed::Ended { .. }
             | Closed::Upgraded
+            | Closed::Detached
             | Closed::ConnectFailed(_) => {
                 return self;
             }
@@ -122,6 +128,7 @@ impl Closed {
     pub(super) fn upgrade_error(&self) -> UpgradeError {
         match self {
             Closed::Upgraded => UpgradeError::Upgraded,
+            Closed::Detached => UpgradeError::Detached,
             Closed::Flushing(_)
             | Closed::Ended { read_end: ReadEnd::Eof(EndedBy::Local), outcome: Ok(()), .. }
             | Closed::Ended {

@@ -122,7 +122,8 @@ impl Connecting {
             | Input::CloseWrite
             | Input::StartTls
             | Input::UpgradeReady
-            | Input::UnexpectedPlaintext => State::Connecting(self),
+            | Input::UnexpectedPlaintext
+            | Input::Detach => State::Connecting(self),
         }
     }
 
@@ -296,7 +297,8 @@ impl Handshaking {
             | Input::CloseWrite
             | Input::StartTls
             | Input::UpgradeReady
-            | Input::UnexpectedPlaintext => State::Handshaking(self),
+            | Input::UnexpectedPlaintext
+            | Input::Detach => State::Handshaking(self),
         }
     }
 

@@ -13,7 +13,7 @@
 //!       |      |                               |    |                      |
 //!       | lost, late, close, abort             |    |                      |
 //!       v      v                               v    v                      v
-//!     Closed(ConnectFailed)    Closed(Flushing | Ended | Upgraded) <-------'
+//!     Closed(ConnectFailed)    Closed(Flushing | Ended | Upgraded | Detached) <'
 //!                       (Flushing, while accepted data is yet to be sent)
 //! ```
 //!
@@ -95,6 +95,8 @@ pub(super) enum Closed {
     Ended { read_end: ReadEnd, outcome: Result<(), Fault>, summary: Option<Box<Summary>> },
     /// The connection belongs to another machine.
     Upgraded,
+    /// The connection belongs to the program.
+    Detached,
     /// The connection was not established.
     ConnectFailed(Box<ConnectFailed>),
 }
@@ -301,7 +303,10 @@ impl State {
                 | State::Open(_)
                 | State::UpgradePending(_)
                 | State::Closed(
-                    Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_),
+                    Closed::Ended { .. }
+                    | Closed::Upgraded
+                    | Closed::Detached
+                    | Closed::ConnectFailed(_),
                 )
                 | State::Poisoned),
                 SendEvent::Cancelled | SendEvent::Failed(_),
@@ -395,6 +400,7 @@ impl State {
             },
             State::Closed(Closed::Ended { read_end: ReadEnd::Fail(fault), .. }) => Some(*fault),
             State::Closed(Closed::Upgraded) => Some(Fault::Upgraded),
+            State::Closed(Closed::Detached) => Some(Fault::Detached),
             State::Closed(Closed::ConnectFailed(failed)) => Some(failed.fault),
             State::Poisoned => Some(Fault::Internal),
         }
@@ -420,6 +426,7 @@ impl State {
             }
             State::Closed(Closed::Ended { outcome: Err(fault), .. }) => Some(*fault),
             State::Closed(Closed::Upgraded) => Some(Fault::Upgraded),
+            State::Closed(Closed::Detached) => Some(Fault::Detached),
             State::Closed(Closed::ConnectFailed(failed)) => Some(failed.fault),
             State::Poisoned => Some(Fault::Internal),
         }
@@ -496,7 +503,12 @@ impl State {
             State::Closed(Closed::Flushing(flushing)) => flushing.pipe.receiving = false,
             State::Handshaking(handshaking) => handshaking.pipe_mut().receiving = false,
             State::Connecting(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
+            | State::Closed(
+                Closed::Ended { .. }
+                | Closed::Upgraded
+                | Closed::Detached
+                | Closed::ConnectFailed(_),
+            )
             | State::Poisoned => {}
         }
     }
@@ -510,7 +522,12 @@ impl State {
             State::Closed(Closed::Flushing(flushing)) => flushing.pipe.sending = false,
             State::Connecting(_)
             | State::Handshaking(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
+            | State::Closed(
+                Closed::Ended { .. }
+                | Closed::Upgraded
+                | Closed::Detached
+                | Closed::ConnectFailed(_),
+            )
             | State::Poisoned => {}
         }
         matches!(
@@ -623,7 +640,12 @@ impl State {
             State::Open(_)
             | State::UpgradePending(_)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
+            | State::Closed(
+                Closed::Ended { .. }
+                | Closed::Upgraded
+                | Closed::Detached
+                | Closed::ConnectFailed(_),
+            )
             | State::Poisoned => None,
         }
     }
@@ -635,7 +657,12 @@ impl State {
             State::Open(_) | State::UpgradePending(_) => Phase::Open,
             // A close that still flushes is not settled.
             State::HalfClosed(..) | State::Closed(Closed::Flushing(_)) => Phase::HalfClosed,
-            State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
+            State::Closed(
+                Closed::Ended { .. }
+                | Closed::Upgraded
+                | Closed::Detached
+                | Closed::ConnectFailed(_),
+            )
             | State::Poisoned => Phase::Closed,
         }
     }
@@ -646,9 +673,9 @@ impl State {
             State::Open(_)
             | State::UpgradePending(_)
             | State::HalfClosed(..)
-            | State::Closed(Closed::Flushing(_) | Closed::Ended { .. } | Closed::Upgraded) => {
-                Some(Ok(()))
-            }
+            | State::Closed(
+                Closed::Flushing(_) | Closed::Ended { .. } | Closed::Upgraded | Closed::Detached,
+            ) => Some(Ok(())),
             State::Closed(Closed::ConnectFailed(failed)) => Some(Err(failed.fault)),
             State::Poisoned => Some(Err(Fault::Internal)),
         }
@@ -663,7 +690,7 @@ impl State {
             | State::HalfClosed(..)
             | State::Closed(Closed::Flushing(_)) => None,
             State::Closed(Closed::Ended { outcome, .. }) => Some(*outcome),
-            State::Closed(Closed::Upgraded) => Some(Ok(())),
+            State::Closed(Closed::Upgraded | Closed::Detached) => Some(Ok(())),
             State::Closed(Closed::ConnectFailed(failed)) => Some(failed.outcome),
             State::Poisoned => Some(Err(Fault::Internal)),
         }
@@ -701,7 +728,7 @@ impl State {
             State::Open(_)
             | State::UpgradePending(_)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded)
+            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Detached)
             | State::Poisoned => None,
         }
     }

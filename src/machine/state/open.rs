@@ -64,6 +64,10 @@ impl Pipe {
                 actions.wake.readable = true;
                 State::UpgradePending(self)
             }
+            Input::Detach if self.tls.is_none() && !self.sending && !self.receiving => {
+                actions.wake_all_at_end();
+                State::Closed(Closed::Detached)
+            }
             Input::WireFailed(fault) => self.fail_undrained(fault, actions),
             Input::PartialResolved(_)
             | Input::Resolved(_)
@@ -72,6 +76,7 @@ impl Pipe {
             | Input::StartTls
             | Input::UpgradeReady
             | Input::UnexpectedPlaintext
+            | Input::Detach
             | Input::WireEof => State::Open(self),
         }
     }
@@ -102,7 +107,8 @@ impl Pipe {
             | Input::CloseWrite
             | Input::CancelRead
             | Input::StartTls
-            | Input::UpgradeReady => State::UpgradePending(self),
+            | Input::UpgradeReady
+            | Input::Detach => State::UpgradePending(self),
         }
     }
 
@@ -356,6 +362,7 @@ impl Half {
                 | Input::StartTls
                 | Input::UpgradeReady
                 | Input::UnexpectedPlaintext
+                | Input::Detach
                 | Input::TimerExpired,
             ) => State::HalfClosed(pipe, self),
         }

@@ -20,7 +20,12 @@ impl State {
             State::Closed(Closed::Flushing(flushing)) => flushing.pipe.tls.as_deref(),
             State::Connecting(_)
             | State::UpgradePending(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
+            | State::Closed(
+                Closed::Ended { .. }
+                | Closed::Upgraded
+                | Closed::Detached
+                | Closed::ConnectFailed(_),
+            )
             | State::Poisoned => None,
         }
     }
@@ -36,7 +41,12 @@ impl State {
             State::Closed(Closed::Flushing(flushing)) => flushing.pipe.tls.as_deref_mut(),
             State::Connecting(_)
             | State::UpgradePending(_)
-            | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::ConnectFailed(_))
+            | State::Closed(
+                Closed::Ended { .. }
+                | Closed::Upgraded
+                | Closed::Detached
+                | Closed::ConnectFailed(_),
+            )
             | State::Poisoned => None,
         }
     }
@@ -50,7 +60,7 @@ impl State {
             | State::Open(_)
             | State::UpgradePending(_)
             | State::HalfClosed(..)
-            | State::Closed(Closed::Flushing(_) | Closed::Upgraded)
+            | State::Closed(Closed::Flushing(_) | Closed::Upgraded | Closed::Detached)
             | State::Poisoned => None,
         }
     }

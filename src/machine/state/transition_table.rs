@@ -116,6 +116,7 @@ fn name(state: &State) -> String {
             format!("Ended({outcome:?}, reads {})", reads_name(read_end))
         }
         State::Closed(Closed::Upgraded) => "Upgraded".to_owned(),
+        State::Closed(Closed::Detached) => "Detached".to_owned(),
         State::Poisoned => "Poisoned".to_owned(),
         State::Closed(Closed::ConnectFailed(failed)) => {
             format!("ConnectFailed({:?}, outcome {:?})", failed.fault, failed.outcome)
@@ -260,6 +261,7 @@ fn states() -> Vec<Make> {
         plain("", |pipe| State::Closed(ended(pipe, ReadEnd::Fail(Fault::Reset(None)), failed)))
     }));
     add(Box::new(|| plain("", |_| State::Closed(Closed::Upgraded))));
+    add(Box::new(|| plain("", |_| State::Closed(Closed::Detached))));
     add(Box::new(|| plain("", |_| State::Poisoned)));
     add(Box::new(|| {
         let mut subject = started(Target::Address(address()), None);
@@ -382,6 +384,7 @@ fn inputs() -> Vec<Stimulus> {
         s("StartTls", |subject| subject.input(Input::StartTls)),
         s("UpgradeReady", |subject| subject.input(Input::UpgradeReady)),
         s("UnexpectedPlaintext", |subject| subject.input(Input::UnexpectedPlaintext)),
+        s("Detach", |subject| subject.input(Input::Detach)),
         s("read", |subject| {
             Some(vec![match subject.machine.read() {
                 ReadStep::Recv(_) => "Recv".to_owned(),

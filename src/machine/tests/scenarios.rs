@@ -8,7 +8,7 @@ use crate::egress::EgressRules;
 use crate::info::Phase;
 use crate::machine::{
     Actions, Attempt, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvEvent,
-    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Wake, WriteStep,
+    RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, UpgradeError, Wake, WriteStep,
 };
 
 const LIVES: u64 = 30_000;
@@ -183,6 +183,7 @@ struct Scenario {
     adopted: bool,
     closed: u32,
     released: bool,
+    detached: bool,
     shut: bool,
     reader_told: bool,
     writer_told: bool,
@@ -213,6 +214,7 @@ impl Scenario {
             adopted: false,
             closed: 0,
             released: false,
+            detached: false,
             shut: false,
             reader_told: false,
             writer_told: false,
@@ -233,7 +235,8 @@ impl Scenario {
         self.give_back_send(SendEvent::Cancelled);
         assert_eq!(self.machine.phase(), Phase::Closed);
         assert_eq!((self.opened, self.closed), (1, 1));
-        assert_eq!(self.released, self.adopted, "an attached wire is released once");
+        let is_left = self.released || self.detached;
+        assert_eq!(is_left, self.adopted, "an attached wire is released once, or detached");
         assert_eq!(self.machine.next_timer(), None);
     }
 
@@ -265,10 +268,29 @@ impl Scenario {
             16 => return self.give_back_recv(RecvEvent::Eof),
             17 => return self.give_back_send(SendEvent::Failed(fault)),
             18 => return self.give_back_recv(RecvEvent::Failed(fault)),
+            19 if self.random.bool() => return self.detach(),
             _ => return self.move_bytes(),
         };
         let actions = self.machine.handle(input, self.now);
         self.see(actions);
+    }
+
+    fn detach(&mut self) {
+        let is_idle = self.receiving.is_none() && self.sending.is_none();
+        let detaches = self.phase == Phase::Open && is_idle;
+        let before = self.machine.outcome();
+        let actions = self.machine.handle(Input::Detach, self.now);
+        assert_eq!(detaches, !actions.is_empty(), "a failed detach changes nothing");
+        self.detached |= detaches;
+        self.see(actions);
+        if detaches {
+            assert_eq!(self.machine.outcome(), Some(Ok(())));
+            assert_eq!(self.machine.upgrade_error(), Some(UpgradeError::Detached));
+            assert_eq!(self.machine.read_error(), Some(Fault::Detached));
+            assert_eq!(self.machine.write_error(), Some(Fault::Detached));
+        } else {
+            assert_eq!(self.machine.outcome(), before);
+        }
     }
 
     fn ask_to_read(&mut self) {
