@@ -7,13 +7,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::commit::{AfterUnlock, ConnectMethod, Connected};
+use super::lookup::LookupRequest;
 use super::transfer::{NewOwner, TakenWire};
-use super::{AttemptResult, Connection, Monitor, StateGuard, start_next};
+use super::{Connection, StateGuard, start_next};
 use crate::driver::connect::dial::{self, DialResult};
-use crate::driver::event_loop::workers::drop_off_loop;
+use crate::driver::event_loop::callback_threads::drop_off_loop;
+use crate::driver::event_loop::source::AttemptResult;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
@@ -21,14 +22,11 @@ use crate::driver::sys::io_bufs::SendBufs;
 use crate::driver::sys::wire::{DrainResult, Wire};
 use crate::egress::is_local;
 use crate::error::Fault;
-use crate::machine::{Actions, Attempt, AttemptId, Background, Input, Release};
+use crate::machine::{Actions, Attempt, AttemptId, Input, Release};
 use crate::options::TcpOptions;
 
 /// Maximum number of incoming bytes that are dropped after a close.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
-
-/// Longer than the event loop takes to scan a queued socket.
-const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Passes the input to the machine and executes the resulting actions.
@@ -56,29 +54,24 @@ impl Connection {
         }
     }
 
-    /// Passes the result of an attempt to the machine and executes the resulting actions.
-    pub(crate) fn finish_attempt<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
-        id: AttemptId,
-        result: AttemptResult,
-    ) -> StateGuard<'a> {
-        let (actions, connected) = state.handle_attempted(id, result);
-        self.run_actions(state, actions, connected)
-    }
-
     #[inline(never)]
-    fn run_actions<'a>(
+    pub(crate) fn run_actions<'a>(
         self: &'a Arc<Self>,
         mut state: StateGuard<'a>,
         mut actions: Actions,
         mut connected: Option<Connected>,
     ) -> StateGuard<'a> {
         let mut user_objects = Vec::new();
+        let mut posted = None;
         while !actions.is_empty() || connected.is_some() {
             let mut after = state.commit(&actions, connected, self.requested(), self.registry());
             after.scan_idle =
                 !planted!(LeavesHandshakeUnmonitored) && self.queue_if_unmonitored(&mut state);
+            if matches!(after.lookup, Some(LookupRequest::Submit(..))) {
+                // A lookup never ends at once, so its timer need not wait for its result.
+                after.timer = state.plan_timer();
+            }
+            posted = posted.or(after.timer);
             state.executors += 1;
             self.notify_waiters(&state);
             drop(state);
@@ -101,41 +94,16 @@ impl Connection {
                 None => break,
             };
         }
-        let state = self.update_timer(state);
+        let mut state = self.update_timer(state);
+        if let Some(timer) = posted {
+            state = self.confirm_timer(state, timer);
+        }
         if user_objects.is_empty() {
             return state;
         }
         // Dropping these runs user code, which nothing here waits for.
         drop(state);
         user_objects.into_iter().for_each(drop_off_loop);
-        self.state()
-    }
-
-    /// Sets the event loop's timer to the machine's next instant.
-    pub(crate) fn update_timer<'a>(
-        self: &'a Arc<Self>,
-        mut guard: StateGuard<'a>,
-    ) -> StateGuard<'a> {
-        let state = &mut *guard;
-        let at = state.machine.next_timer().map(|(at, _)| at);
-        if at.is_some() && state.establishing.is_none() {
-            state.establishing = Some(Box::default());
-        }
-        let Some(establishing) = &mut state.establishing else { return guard };
-        if establishing.timer == at {
-            return guard;
-        }
-        // If a caller drives the handshake, it usually ends before the event loop scans the socket.
-        let is_queued = matches!(state.monitor, Monitor::Queued(_));
-        let is_driven = is_queued && state.machine.background() == Background::Ingest;
-        if is_driven && at.is_some_and(|at| at > clock::now() + HANDSHAKE_GRACE) {
-            return guard;
-        }
-        establishing.timer = at;
-        drop(guard);
-        if let (Some(at), Ok(loop_handle)) = (at, LoopHandle::get()) {
-            loop_handle.post(Command::SetTimer(Arc::clone(self), at), Urgency::Now);
-        }
         self.state()
     }
 
@@ -148,12 +116,12 @@ impl Connection {
         after: &mut AfterUnlock,
     ) -> Option<(AttemptId, AttemptResult)> {
         let Actions {
-            // Under the lock, `commit` attached the wire, and found the threads to wake and the tokens to drop. Threads
+            // Under the lock, `commit` attached the wire, and found the threads to wake and the attempts to cancel. Threads
             // that wait for other changes were notified there too.
             attach: _,
             wake: _,
             cancel_attempts: _,
-            cancel_attempt,
+            cancel_attempt: _,
             resolve,
             attempt,
             begin_handshake,
@@ -174,12 +142,17 @@ impl Connection {
             loop_handle.post(Command::ScanIdle, Urgency::Soon);
         }
         start_next(after.next_queued.take());
-        if let (false, Ok(loop_handle)) = (after.dropped_tokens.is_empty(), loop_handle) {
-            let dropped_tokens = std::mem::take(&mut after.dropped_tokens);
-            loop_handle.post(Command::DropTokens(dropped_tokens), Urgency::Now);
+        if let (Some(ticket), Ok(loop_handle)) = (after.forget, loop_handle) {
+            loop_handle.post(Command::Forget(ticket), Urgency::Now);
         }
-        if let (Some(id), Ok(loop_handle)) = (cancel_attempt, loop_handle) {
-            loop_handle.post(Command::CancelAttempt(Arc::clone(self), id), Urgency::Now);
+        if let Some(timer) = after.timer {
+            self.post_timer(timer);
+        }
+        if let (Some(ticket), Ok(loop_handle)) = (after.cancel_attempts, loop_handle) {
+            loop_handle.post(Command::CancelAttempts(ticket), Urgency::Now);
+        }
+        if let (Some((ticket, id)), Ok(loop_handle)) = (after.cancel_attempt, loop_handle) {
+            loop_handle.post(Command::CancelAttempt(ticket, id), Urgency::Now);
         }
         // Closes its descriptor before another one may be needed.
         drop(after.late_wire.take());
@@ -270,11 +243,11 @@ impl Connection {
                 Some(Ok((wire, endpoints)))
             }
             Ok(DialResult::Pending(wire)) => {
-                let connection = Arc::clone(self);
+                let source = self.loop_source();
                 match LoopHandle::get() {
                     Ok(loop_handle) => {
                         loop_handle.post(
-                            Command::WatchConnect { connection, id, address, wire },
+                            Command::WatchConnect { source, id, address, wire },
                             Urgency::Now,
                         );
                         None

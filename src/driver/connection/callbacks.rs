@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use super::monitor::NextStep;
 use super::{Connection, StateGuard, WorkerTask};
-use crate::driver::event_loop::workers::{Work, drop_off_loop};
+use crate::driver::event_loop::callback_threads::{CallbackTask, Work, drop_off_loop};
+use crate::driver::event_loop::source::NextStep;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::error::Fault;
@@ -76,20 +76,22 @@ impl Connection {
         state.worker_task = WorkerTask::Queued;
         drop(state);
         match LoopHandle::get() {
-            Ok(loop_handle) => loop_handle.workers().submit(Work::DriveRecv(Arc::clone(self))),
-            Err(fault) => self.on_worker_failed(fault),
+            Ok(loop_handle) => {
+                let task = Arc::clone(self) as Arc<dyn CallbackTask>;
+                loop_handle.callback_threads().submit(Work::Task(task));
+            }
+            Err(fault) => self.fail_worker_task(fault),
         }
     }
 
-    /// Fails the socket, because no worker thread could be started for it.
-    pub(crate) fn on_worker_failed(self: &Arc<Self>, fault: Fault) {
+    fn fail_worker_task(self: &Arc<Self>, fault: Fault) {
         let mut state = self.state();
         state.worker_task = WorkerTask::None;
         drop(self.handle_input(state, Input::WireFailed(fault)));
     }
 
-    /// Runs a worker's task for this socket. Returns whether there is more to do.
-    pub(crate) fn run_worker_task(self: &Arc<Self>) -> bool {
+    /// Starts the handshake or ingests received data. Returns whether there is more to do.
+    fn run_worker_task(self: &Arc<Self>) -> bool {
         self.state().worker_task = WorkerTask::Queued;
         let next_step = self.ingest_unattended(None);
         let mut state = self.state();
@@ -106,7 +108,7 @@ impl Connection {
         );
         if let (true, Ok(loop_handle)) = (update_interest, LoopHandle::get()) {
             // Registering again makes the kernel report the data that was not ingested.
-            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
+            loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Soon);
         }
         more
     }
@@ -114,6 +116,16 @@ impl Connection {
     /// Returns whether a worker thread drives the handshake: if it runs foreign code and a worker is available.
     pub(crate) fn runs_on_workers(&self, state: &StateGuard<'_>) -> bool {
         state.machine.runs_foreign_code()
-            && LoopHandle::get().is_ok_and(|loop_handle| !loop_handle.workers().is_busy())
+            && LoopHandle::get().is_ok_and(|loop_handle| !loop_handle.callback_threads().is_busy())
+    }
+}
+
+impl CallbackTask for Connection {
+    fn run(self: Arc<Self>) -> bool {
+        self.fail_on_panic(|| self.run_worker_task())
+    }
+
+    fn on_spawn_failed(self: Arc<Self>, fault: Fault) {
+        self.fail_worker_task(fault);
     }
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 use super::connected_info::ConnectedInfo;
 use super::log_event::LogEvent;
 use super::lookup::LookupRequest;
+use super::timer::Timer;
 use super::transfer::TakenWire;
-use super::{AttemptResult, Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
+use super::{Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
 use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::event_loop::idle_list::IdleSlot;
+use crate::driver::event_loop::source::{AttemptResult, LoopTicket};
 use crate::driver::sys::clock;
-use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::Wire;
 use crate::egress::EgressRules;
@@ -36,8 +37,14 @@ pub(crate) struct AfterUnlock {
     pub(crate) late_wire: Option<Arc<Wire>>,
     /// State of the finished establishing. It may own a resolver, which is user code.
     establishing: Option<Box<Establishing>>,
-    /// Tokens of the attempts and timers that the event loop is to drop.
-    pub(crate) dropped_tokens: Vec<Token>,
+    /// Ticket of the attempts and the timer that the event loop is to forget.
+    pub(crate) forget: Option<LoopTicket>,
+    /// The timer that the event loop is to set.
+    pub(crate) timer: Option<Timer>,
+    /// Ticket of the attempts that the event loop is to cancel.
+    pub(crate) cancel_attempts: Option<LoopTicket>,
+    /// The one attempt that the event loop is to cancel.
+    pub(crate) cancel_attempt: Option<(LoopTicket, AttemptId)>,
     pub(crate) method: Option<ConnectMethod>,
     pub(crate) lookup: Option<LookupRequest>,
     /// Records to send before the wire is released.
@@ -120,14 +127,16 @@ impl ConnectionState {
         // A running timer still needs this state.
         let finished = self.machine.next_timer().is_none() && !self.is_opening();
         let mut finished = if finished { self.establishing.take() } else { None };
-        let mut dropped_tokens = Vec::new();
-        if let Some(establishing) = &mut finished {
-            dropped_tokens.append(&mut establishing.attempts);
-            dropped_tokens.append(&mut establishing.timers);
-        } else if let (true, Some(establishing)) = (actions.cancel_attempts, &mut self.establishing)
-        {
-            // The attempts are over, but the handshake still has its timeout.
-            dropped_tokens.append(&mut establishing.attempts);
+        let forget = finished.as_ref().and_then(|establishing| establishing.ticket);
+        let mut cancel_attempts = None;
+        let mut cancel_attempt = None;
+        if let Some(establishing) = self.establishing_mut().filter(|it| it.attempts > 0) {
+            if actions.cancel_attempts {
+                // The attempts are over, but the handshake still has its timeout.
+                establishing.attempts = 0;
+                cancel_attempts = establishing.ticket;
+            }
+            cancel_attempt = establishing.ticket.zip(actions.cancel_attempt);
         }
         if self.error.is_none() {
             if let Some(failure) = self.machine.failure() {
@@ -190,7 +199,10 @@ impl ConnectionState {
             taken,
             late_wire,
             establishing: finished,
-            dropped_tokens,
+            forget,
+            timer: None,
+            cancel_attempts,
+            cancel_attempt,
             method: how,
             lookup,
             final_records,

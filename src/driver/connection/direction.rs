@@ -133,7 +133,7 @@ impl Connection {
         let scan_idle = self.queue_for_monitoring(&mut state, loop_handle);
         drop(state);
         if is_registered {
-            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
+            loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Soon);
         }
         if scan_idle {
             loop_handle.post(Command::ScanIdle, Urgency::Soon);

@@ -1,19 +1,16 @@
-//! The state of a connection while it is being established, and the reports of lookups, attempts and timers.
+//! The state of a connection while it is being established.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Connection;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connect::thread_pool::LookupQuota;
-use crate::driver::sys::sync::mio::Token;
-use crate::driver::sys::wire::Wire;
+use crate::driver::event_loop::LoopHandle;
+use crate::driver::event_loop::source::LoopTicket;
 use crate::egress::EgressRules;
-use crate::error::{Fault, LookupError, Result, TimerKind};
-use crate::info::Endpoints;
-use crate::machine::{AttemptId, Input};
+use crate::error::{Fault, LookupError, TimerKind};
 use crate::options::TcpOptions;
 use crate::resolver::Resolver;
 
@@ -29,10 +26,10 @@ pub(crate) struct Establishing {
     pub(crate) addresses: Option<Vec<SocketAddr>>,
     /// Egress rules for the one check of an address that only the kernel can answer.
     pub(crate) egress: Option<Arc<EgressRules>>,
-    /// Tokens of the attempts that the event loop watches for this socket.
-    pub(crate) attempts: Vec<Token>,
-    /// Tokens of the timers that the event loop holds for this socket.
-    pub(crate) timers: Vec<Token>,
+    /// Ticket of the attempts and the timer. `None` means that the event loop has neither.
+    pub(crate) ticket: Option<LoopTicket>,
+    /// Number of attempts that the event loop watches. It may be too high by the attempts that were cancelled alone.
+    pub(crate) attempts: u16,
     /// Time at which the event loop fires the machine's timer.
     pub(crate) timer: Option<Instant>,
     /// Resolver; `None` means that of the operating system.
@@ -57,6 +54,14 @@ pub(crate) enum LookupProgress {
 }
 
 impl Establishing {
+    /// Returns the ticket. Takes one if there is none, because the event loop is about to need it.
+    pub(crate) fn ticket(&mut self) -> Option<LoopTicket> {
+        if self.ticket.is_none() {
+            self.ticket = LoopHandle::get().ok().map(LoopHandle::new_ticket);
+        }
+        self.ticket
+    }
+
     /// Distinguishes a timeout during a lookup from one that passed before the lookup began.
     pub(crate) fn refine_fault(&self, fault: Fault) -> Fault {
         match (fault, self.lookup) {
@@ -73,57 +78,5 @@ impl Establishing {
 impl fmt::Debug for Establishing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Establishing").field("tcp", &self.tcp).finish_non_exhaustive()
-    }
-}
-
-/// Result of a connection attempt.
-pub(crate) type AttemptResult = Result<(Arc<Wire>, Endpoints), Fault>;
-
-impl Connection {
-    pub(crate) fn handle_attempt(self: &Arc<Self>, id: AttemptId, result: AttemptResult) {
-        let state = self.state();
-        drop(self.finish_attempt(state, id, result));
-    }
-
-    /// Records an attempt that the event loop watches. Returns whether the machine still wants it. The attempt may
-    /// have been cancelled before the command ran. Once another attempt has won it is unwanted, although the
-    /// handshake may still be running.
-    pub(crate) fn track_attempt(&self, token: Token, id: AttemptId) -> bool {
-        let mut state = self.state();
-        let is_wanted = state.machine.is_attempt_pending(id);
-        match state.establishing_mut() {
-            Some(establishing) if is_wanted => establishing.attempts.push(token),
-            Some(_) | None => return false,
-        }
-        true
-    }
-
-    /// Records a timer that the event loop holds. Returns whether the timer is still wanted.
-    pub(crate) fn track_timer(&self, token: Token) -> bool {
-        let mut state = self.state();
-        let Some(establishing) = state.establishing_mut() else { return false };
-        establishing.timers.push(token);
-        true
-    }
-
-    /// Forgets an attempt or a timer that the event loop no longer holds.
-    pub(crate) fn untrack(&self, token: Token) {
-        if let Some(establishing) = self.state().establishing_mut() {
-            establishing.attempts.retain(|held| *held != token);
-            establishing.timers.retain(|held| *held != token);
-        }
-    }
-
-    /// Records that the event loop has registered the wire for both directions and will report its readiness.
-    pub(crate) fn on_registered(&self, token: Token) {
-        let mut state = self.state();
-        state.token.set(token);
-        state.reports_readiness = true;
-    }
-
-    /// Tells the machine that its timer fired.
-    pub(crate) fn handle_timer(self: &Arc<Self>) {
-        let state = self.state();
-        drop(self.handle_input(state, Input::TimerExpired));
     }
 }

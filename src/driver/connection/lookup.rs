@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Connection, ConnectionState, LookupProgress};
 use crate::driver::connect::resolver_pool::{
@@ -55,7 +56,7 @@ impl Connection {
             Ok(loop_handle) => match ResolverPool::get().submit(self, kind, &quota, clock::now()) {
                 Ok(SubmitResult::Started) => return,
                 Ok(SubmitResult::Queued) => {
-                    return loop_handle.post(Command::PollResolver, Urgency::Soon);
+                    return loop_handle.post(Command::CheckStalled(check_stalled), Urgency::Soon);
                 }
                 Ok(SubmitResult::Failed(fault)) => fault,
                 Err(refused) => {
@@ -90,6 +91,10 @@ impl Connection {
         drop(late);
         is_late
     }
+}
+
+fn check_stalled(now: Instant) -> bool {
+    ResolverPool::get().spawn_if_stalled(now)
 }
 
 impl LookupJob for Connection {

@@ -18,10 +18,12 @@ pub(crate) mod fork;
 pub(crate) mod handle_count;
 pub(crate) mod log_event;
 pub(crate) mod lookup;
+pub(crate) mod loop_source;
 pub(crate) mod monitor;
 pub(crate) mod poison;
 pub(crate) mod predictor;
 pub(crate) mod state;
+pub(crate) mod timer;
 pub(crate) mod transfer;
 pub(crate) mod wire_refs;
 
@@ -31,7 +33,8 @@ use std::time::Duration;
 
 use self::handle_count::HandleCount;
 use crate::address::SocketAddress;
-use crate::driver::event_loop::workers::drop_off_loop;
+use crate::driver::event_loop::callback_threads::drop_off_loop;
+use crate::driver::event_loop::source::LoopSource;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::registry::{Member, Registry, SocketTotals};
 use crate::driver::sys::descriptor::Descriptor;
@@ -43,7 +46,7 @@ use crate::options::SecureTransport;
 use crate::tls::TlsOptions;
 
 pub(crate) use self::direction::Direction;
-pub(crate) use self::establishing::{AttemptResult, Establishing, LookupProgress};
+pub(crate) use self::establishing::{Establishing, LookupProgress};
 pub(crate) use self::state::{CallLimit, ConnectionState, Monitor, StateGuard, WorkerTask};
 
 /// The sockets of one connector.
@@ -236,7 +239,7 @@ impl Drop for Connection {
 /// and the started socket may end at once and free the slot again.
 pub(crate) fn start_next(next: Option<Weak<Connection>>) {
     if let (Some(next), Ok(loop_handle)) = (next, LoopHandle::get()) {
-        loop_handle.post(Command::StartQueued(next), Urgency::Now);
+        loop_handle.post(Command::Start(next as Weak<dyn LoopSource>), Urgency::Now);
     }
 }
 

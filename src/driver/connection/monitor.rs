@@ -5,26 +5,24 @@
 //! occasional scan. Starting always means registering the wire, which reports the wire's present state.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::buffers;
 use super::{Connection, ConnectionState, Monitor};
+use crate::driver::event_loop::LoopHandle;
 use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::ready_queue::Readiness;
-use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::event_loop::source::NextStep;
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::io_bufs::RecvBufs;
-use crate::driver::sys::sync::mio::{Interest, Token};
+use crate::driver::sys::sync::mio::Interest;
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::{
     DrainResult, ERRORS_ONLY, EofKind, REGISTRATION_IS_PERMANENT, Wire,
 };
 use crate::error::Fault;
 use crate::machine::{Background, Input, ReadStep, RecvEvent};
-
-/// Time for which the reading turn is free before monitoring starts.
-pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(100);
 
 /// Maximum number of bytes that one call drops for one socket.
 const DISCARD_BUDGET: usize = 64 * 1024;
@@ -35,21 +33,6 @@ const MAX_INGESTS: usize = 8;
 /// Maximum number of bytes that the event loop ingests between two reads of the clock. Decrypting that many bytes
 /// takes about a millisecond if they are records without data.
 const INGEST_PIECE: usize = 8 * 1024;
-
-/// The event loop's next step for a registered socket.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NextStep {
-    /// Nothing to do.
-    Keep,
-    /// Run again without waiting for an event: there is more to do.
-    RunAgain,
-    /// Run again after a while without an event: the kernel was temporarily unable.
-    RunLater,
-    /// Report failures only: data is unread.
-    ErrorsOnly,
-    /// The registered interest may include more than is wanted.
-    UpdateInterest,
-}
 
 /// Extent to which the available data was ingested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +56,8 @@ impl Connection {
         if matches!(state.monitor, Monitor::Queued(_)) {
             return false;
         }
-        let (idle_slot, scan_idle) =
-            loop_handle.idle_list().add(Arc::downgrade(self), state.reads_done);
+        let source = Arc::downgrade(self);
+        let (idle_slot, scan_idle) = loop_handle.idle_list().add(source, state.reads_done);
         state.monitor = Monitor::Queued(idle_slot);
         scan_idle
     }
@@ -95,12 +78,8 @@ impl Connection {
     }
 
     /// Checks whether to register a socket that was queued when `reads_done` reading turns had ended.
-    pub(crate) fn poll_idle(
-        self: &Arc<Self>,
-        idle_slot: IdleSlot,
-        reads_done: u32,
-        loop_handle: &LoopHandle,
-    ) -> bool {
+    pub(crate) fn poll_idle(self: &Arc<Self>, idle_slot: IdleSlot, reads_done: u32) -> bool {
+        let Ok(loop_handle) = LoopHandle::get() else { return false };
         let mut state = self.state();
         if state.monitor != Monitor::Queued(idle_slot) {
             // The socket was queued again elsewhere, or not at all.
@@ -125,29 +104,12 @@ impl Connection {
         register
     }
 
-    /// Returns the wire, if there is one, and the interest to register it with, if any.
-    pub(crate) fn wire_and_interest(&self) -> Option<(Arc<Wire>, Option<Interest>)> {
-        let state = self.state();
-        Some((state.wire.cloned()?, state.interest()))
-    }
-
-    /// Takes the token of a wire that the event loop need not watch. A thread that wants it watched in the
-    /// meantime posts a command, or finds the registration intact.
-    pub(crate) fn take_token(&self) -> Option<Token> {
-        let mut state = self.state();
-        if state.interest().is_some() {
-            return None;
-        }
-        state.stop_monitor();
-        state.token.take()
-    }
-
     fn wire(&self) -> Option<Arc<Wire>> {
         self.state().wire.cloned()
     }
 
     /// Handles an event: brings the socket up to date with the wire, until about `until`.
-    pub(crate) fn on_event(self: &Arc<Self>, readiness: Readiness, until: Instant) -> NextStep {
+    pub(crate) fn handle_event(self: &Arc<Self>, readiness: Readiness, until: Instant) -> NextStep {
         match self.run_monitor(readiness, until) {
             NextStep::Keep if self.state().stop_reporting_readiness() => NextStep::UpdateInterest,
             next_step => next_step,
@@ -433,31 +395,11 @@ impl Connection {
         }
         IngestResult::Some
     }
-
-    /// Handles a failed registration of the wire. Without one, nothing detects the peer's EOF. Tries again later if
-    /// that is the only loss, and otherwise fails the socket.
-    pub(crate) fn on_register_failed(self: &Arc<Self>, fault: Fault) {
-        let mut state = self.state();
-        state.stop_monitor();
-        state.token.take();
-        if state.reports_readiness
-            || state.want_writable
-            || state.machine.background() == Background::Ingest
-        {
-            // A thread that waits for the event loop would wait forever.
-            drop(self.handle_input(state, Input::WireFailed(fault)));
-        } else if let (true, Ok(loop_handle)) = (state.needs_monitor(), LoopHandle::get()) {
-            if self.queue_for_monitoring(&mut state, loop_handle) {
-                drop(state);
-                loop_handle.post(Command::ScanIdle, Urgency::Soon);
-            }
-        }
-    }
 }
 
 impl ConnectionState {
     /// Ends monitoring. A queued socket stays queued, and the event loop starts again later.
-    fn stop_monitor(&mut self) {
+    pub(crate) fn stop_monitor(&mut self) {
         match self.monitor {
             Monitor::Full | Monitor::ErrorsOnly => self.monitor = Monitor::Off,
             Monitor::Off | Monitor::Queued(_) => {}
@@ -475,7 +417,7 @@ impl ConnectionState {
     }
 
     /// Returns the interest to register the wire with.
-    fn interest(&self) -> Option<Interest> {
+    pub(crate) fn interest(&self) -> Option<Interest> {
         if self.reports_readiness {
             return Some(Interest::READABLE | Interest::WRITABLE);
         }

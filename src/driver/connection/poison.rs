@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 
 use super::transfer::{NewOwner, TakenWire};
 use super::{Connection, ConnectionState, Establishing, SocketRegistry, StateGuard, start_next};
-use crate::driver::event_loop::workers::drop_off_loop;
+use crate::driver::event_loop::callback_threads::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys;
 use crate::driver::sys::wake::WakeHandle;
@@ -25,6 +25,22 @@ impl Connection {
         let result = work();
         std::mem::forget(unwinding);
         result
+    }
+
+    /// Fails the socket while a panic unwinds through work on it.
+    #[cold]
+    pub(crate) fn fail_on_unwind(&self) {
+        // Under the model a panic ends the run. In a forked child the lock may stay locked forever.
+        if sys::IS_MODEL || self.is_forked() {
+            return;
+        }
+        catch_panic(|| {
+            // If the panic happened under the lock, `state` finds it poisoned and fails the socket.
+            let state = self.state();
+            if state.machine.outcome().is_none() {
+                drop(self.fail_internally(state));
+            }
+        });
     }
 
     /// Guards the execution of actions by this thread. If it panics, the socket fails, and no thread waits for these
@@ -52,17 +68,7 @@ struct FailOnUnwind<'a>(&'a Arc<Connection>);
 impl Drop for FailOnUnwind<'_> {
     #[cold]
     fn drop(&mut self) {
-        // Under the model a panic ends the run. In a forked child the lock may stay locked forever.
-        if sys::IS_MODEL || self.0.is_forked() {
-            return;
-        }
-        catch_panic(|| {
-            // If the panic happened under the lock, `state` finds it poisoned and fails the socket.
-            let state = self.0.state();
-            if state.machine.outcome().is_none() {
-                drop(self.0.fail_internally(state));
-            }
-        });
+        self.0.fail_on_unwind();
     }
 }
 
@@ -117,11 +123,9 @@ impl FailedParts {
     fn release(self, connection: &Connection) {
         self.wake.iter().flatten().for_each(|handle| handle.wake());
         drop_off_loop(self.objects);
-        if let Some(mut establishing) = self.establishing {
-            let mut tokens = std::mem::take(&mut establishing.attempts);
-            tokens.append(&mut establishing.timers);
-            if let (false, Ok(loop_handle)) = (tokens.is_empty(), LoopHandle::get()) {
-                loop_handle.post(Command::DropTokens(tokens), Urgency::Now);
+        if let Some(establishing) = self.establishing {
+            if let (Some(ticket), Ok(loop_handle)) = (establishing.ticket, LoopHandle::get()) {
+                loop_handle.post(Command::Forget(ticket), Urgency::Now);
             }
             // A resolver is the user's code, and so is its drop.
             drop_off_loop(establishing);

@@ -49,14 +49,14 @@ impl Connection {
         }
         match (token, to) {
             (Some(token), NewOwner::Socket(socket)) if REGISTRATION_IS_PERMANENT => {
-                loop_handle.post(Command::TransferToken(token, Arc::clone(socket)), Urgency::Now);
+                loop_handle.post(Command::TransferToken(token, socket.loop_source()), Urgency::Now);
             }
             (Some(token), NewOwner::Socket(_) | NewOwner::Caller) => {
                 // Closing one of two descriptors would not deregister the wire.
                 if let Some(wire) = &wire {
                     wire.deregister(loop_handle.registry());
                 }
-                loop_handle.post(Command::DropTokens(vec![token]), Urgency::Soon);
+                loop_handle.post(Command::DropToken(token), Urgency::Soon);
             }
             (None, _) => {}
         }

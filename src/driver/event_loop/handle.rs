@@ -2,19 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use std::time::Instant;
 
+use super::callback_threads::CallbackThreads;
 use super::idle_list::IdleList;
 use super::linger::LingerQueue;
-use super::workers::Workers;
-use crate::driver::connection::Connection;
+use super::source::{LoopSource, LoopTicket};
 use crate::driver::sys::errno;
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::per_process::PerProcess;
+use crate::driver::sys::sync::atomic::{AtomicU64, Ordering};
 use crate::driver::sys::sync::mio::{self, Token, Waker};
 use crate::driver::sys::sync::{Mutex, mpsc, thread};
 use crate::driver::sys::wire::Wire;
@@ -29,9 +31,10 @@ pub(crate) struct LoopHandle {
     pub(crate) queue: Mutex<CommandQueue>,
     pub(crate) waker: Waker,
     registry: mio::Registry,
-    workers: Workers,
+    callback_threads: CallbackThreads,
     linger_queue: LingerQueue,
     idle_list: IdleList,
+    next_ticket: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -45,38 +48,45 @@ pub(crate) struct CommandQueue {
 pub(crate) enum LoopState {
     /// It is running, and will take commands before it polls.
     Running,
-    /// It polls with a timeout of at most [`IDLE_DELAY`](crate::driver::connection::monitor::IDLE_DELAY).
+    /// It polls with a timeout of at most [`IDLE_DELAY`](super::idle_list::IDLE_DELAY).
     ShortPoll,
     /// It polls without a timeout, or with a longer one.
     Blocked,
 }
+
+/// Starts threads for work that has waited too long. Returns whether to check again later.
+pub(crate) type StallCheck = fn(now: Instant) -> bool;
 
 /// A request to the event loop.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Scan the idle list.
     ScanIdle,
-    /// Register the socket's wire for the interest that the socket wants now.
-    UpdateInterest(Arc<Connection>),
-    /// Deliver the events of this token to the socket that took over the connection.
-    TransferToken(Token, Arc<Connection>),
-    /// Call the socket when this instant has come.
-    SetTimer(Arc<Connection>, Instant),
-    /// Call the socket when this attempt has ended.
+    /// Register the source's wire for the interest that the source wants now.
+    UpdateInterest(Arc<dyn LoopSource>),
+    /// Deliver the events of this token to the source that took over the connection.
+    TransferToken(Token, Arc<dyn LoopSource>),
+    /// Drop a source that released its registered wire.
+    DropToken(Token),
+    /// Call the source when this instant has come.
+    SetTimer { source: Arc<dyn LoopSource>, ticket: LoopTicket, at: Instant },
+    /// Call the source when this attempt has ended.
     WatchConnect {
-        connection: Arc<Connection>,
+        source: Arc<dyn LoopSource>,
         id: AttemptId,
         address: SocketAddr,
         wire: Arc<Wire>,
     },
-    /// Cancel this attempt of the socket.
-    CancelAttempt(Arc<Connection>, AttemptId),
-    /// Drop what has these tokens.
-    DropTokens(Vec<Token>),
-    /// Start this socket, which was queued and now has a slot.
-    StartQueued(Weak<Connection>),
-    /// Poll the resolver pool.
-    PollResolver,
+    /// Cancel one attempt.
+    CancelAttempt(LoopTicket, AttemptId),
+    /// Cancel all attempts of the ticket.
+    CancelAttempts(LoopTicket),
+    /// Cancel all attempts of the ticket, and its timer.
+    Forget(LoopTicket),
+    /// Start this source, which was queued and now has a slot.
+    Start(Weak<dyn LoopSource>),
+    /// Check repeatedly whether work waits too long for a thread.
+    CheckStalled(StallCheck),
     /// Drain the lingering wires.
     PollLingering,
 }
@@ -176,7 +186,8 @@ impl LoopHandle {
             queue: Mutex::new(CommandQueue { commands: Vec::new(), state: LoopState::Running }),
             waker: Waker::new(poll.registry(), super::WAKER_TOKEN)?,
             registry: poll.registry().try_clone()?,
-            workers: Workers::new(),
+            callback_threads: CallbackThreads::new(),
+            next_ticket: AtomicU64::new(1),
             linger_queue: LingerQueue::new(),
             idle_list: IdleList::new(),
         })
@@ -200,12 +211,18 @@ impl LoopHandle {
         }
     }
 
+    /// Returns a ticket that was never used.
+    pub(crate) fn new_ticket(&self) -> LoopTicket {
+        let number = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        LoopTicket(NonZeroU64::new(number).expect("a 64-bit counter does not wrap around"))
+    }
+
     pub(crate) fn registry(&self) -> &mio::Registry {
         &self.registry
     }
 
-    pub(crate) fn workers(&self) -> &Workers {
-        &self.workers
+    pub(crate) fn callback_threads(&self) -> &CallbackThreads {
+        &self.callback_threads
     }
 
     pub(crate) fn idle_list(&self) -> &IdleList {

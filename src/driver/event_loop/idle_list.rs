@@ -3,11 +3,15 @@
 //! A socket that is closed before that removes itself, so short connections cost the event loop nothing.
 
 use std::sync::{PoisonError, Weak};
+use std::time::Duration;
 
-use crate::driver::connection::Connection;
+use super::source::LoopSource;
 use crate::driver::sys::sync::{Mutex, MutexGuard};
 
-/// The maximum number of sockets that one scan takes.
+/// The time for which the reading turn is free before monitoring starts.
+pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(100);
+
+/// The maximum number of sources that one scan takes.
 const MAX_TAKEN: usize = 1024;
 
 /// The capacity that the list keeps when it becomes empty.
@@ -33,22 +37,22 @@ struct IdleSlots {
 
 #[derive(Debug)]
 struct IdleEntry {
-    socket: Weak<Connection>,
+    source: Weak<dyn LoopSource>,
     reads_seen: u32,
     round: u32,
 }
 
-/// The index of a socket in the list.
+/// The index of a source in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IdleSlot(u32);
 
-/// A socket that a scan took from the list.
+/// A source that a scan took from the list.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) socket: Weak<Connection>,
-    /// Its former slot. The socket compares it with its current one, to detect that it was queued again.
+    pub(crate) source: Weak<dyn LoopSource>,
+    /// Its former slot. The source compares it with its current one, to detect that it was queued again.
     pub(crate) slot: IdleSlot,
-    /// The number of read turns that had ended when the socket was added.
+    /// The number of read turns that had ended when the source was added.
     pub(crate) reads_seen: u32,
 }
 
@@ -59,11 +63,11 @@ impl IdleList {
         IdleList { inner: Mutex::new(list) }
     }
 
-    /// Adds a socket. Returns its slot, and whether the caller must schedule a scan.
-    pub(crate) fn add(&self, socket: Weak<Connection>, reads_seen: u32) -> (IdleSlot, bool) {
+    /// Adds a source. Returns its slot, and whether the caller must schedule a scan.
+    pub(crate) fn add(&self, source: Weak<dyn LoopSource>, reads_seen: u32) -> (IdleSlot, bool) {
         let mut list = self.lock();
         let schedule_scan = !std::mem::replace(&mut list.scan_scheduled, true);
-        let entry = Some(IdleEntry { socket, reads_seen, round: list.round });
+        let entry = Some(IdleEntry { source, reads_seen, round: list.round });
         let index = match list.free.pop() {
             Some(index) => {
                 list.slots[index as usize] = entry;
@@ -80,17 +84,17 @@ impl IdleList {
         (IdleSlot(index), schedule_scan)
     }
 
-    /// Removes a socket if it is still in this slot.
-    pub(crate) fn remove(&self, IdleSlot(index): IdleSlot, socket: &Connection) {
+    /// Removes a source if it is still in this slot.
+    pub(crate) fn remove(&self, IdleSlot(index): IdleSlot, source: &dyn LoopSource) {
         let mut list = self.lock();
         let slot = list.slots.get_mut(index as usize);
-        let found = slot.and_then(|slot| slot.take_if(|held| held.refers_to(socket)));
+        let found = slot.and_then(|slot| slot.take_if(|held| held.refers_to(source)));
         if found.is_some() {
             list.free.push(index);
         }
     }
 
-    /// Takes the sockets that were added before the previous scan. Returns whether more of them are left.
+    /// Takes the sources that were added before the previous scan. Returns whether more of them are left.
     pub(crate) fn take_idle(&self, taken: &mut Vec<Taken>) -> bool {
         let mut list = self.lock();
         let round = list.round;
@@ -100,8 +104,8 @@ impl IdleList {
                 return true;
             }
             if let Some(entry) = slot.take_if(|held| round.wrapping_sub(held.round) > 0) {
-                let IdleEntry { socket, reads_seen, .. } = entry;
-                taken.push(Taken { socket, slot: IdleSlot(index), reads_seen });
+                let IdleEntry { source, reads_seen, .. } = entry;
+                taken.push(Taken { source, slot: IdleSlot(index), reads_seen });
                 free.push(index);
             }
         }
@@ -127,8 +131,8 @@ impl IdleList {
 }
 
 impl IdleEntry {
-    fn refers_to(&self, socket: &Connection) -> bool {
-        std::ptr::eq(self.socket.as_ptr(), socket)
+    fn refers_to(&self, source: &dyn LoopSource) -> bool {
+        std::ptr::addr_eq(self.source.as_ptr(), source)
     }
 }
 
@@ -136,64 +140,51 @@ impl IdleEntry {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::source::tests::TestSource;
     use super::*;
-    use crate::address::SocketAddress;
-    use crate::driver::{ConnectContext, LookupQuota, Origin, SocketLimit, SocketRegistry};
-    use crate::options::SocketOptions;
 
     #[test]
-    fn sockets_leave_the_list_at_the_second_scan_or_by_themselves() {
-        let sockets: Vec<_> = (0..3).map(|_| socket()).collect();
+    fn sources_leave_the_list_at_the_second_scan_or_by_themselves() {
+        let sources: Vec<_> = (0..3).map(|_| Arc::new(TestSource)).collect();
         let idle_list = IdleList::new();
-        let (first_slot, schedule_scan) = idle_list.add(Arc::downgrade(&sockets[0]), 7);
+        let (first_slot, schedule_scan) = idle_list.add(weak(&sources[0]), 7);
         assert!(schedule_scan, "no scan is scheduled yet");
-        let (second_slot, schedule_scan) = idle_list.add(Arc::downgrade(&sockets[1]), 8);
+        let (second_slot, schedule_scan) = idle_list.add(weak(&sources[1]), 8);
         assert!(!schedule_scan, "a scan is already scheduled");
         assert_eq!(
             look(&idle_list),
             ([].into(), false),
             "no socket was there at the previous scan"
         );
-        idle_list.add(Arc::downgrade(&sockets[2]), 9);
-        idle_list.remove(second_slot, &sockets[0]);
-        idle_list.remove(second_slot, &sockets[1]);
+        idle_list.add(weak(&sources[2]), 9);
+        idle_list.remove(second_slot, &*sources[0]);
+        idle_list.remove(second_slot, &*sources[1]);
         assert_eq!(look(&idle_list), ([7].into(), false));
         assert!(idle_list.is_scan_scheduled());
-        idle_list.remove(first_slot, &sockets[0]);
+        idle_list.remove(first_slot, &*sources[0]);
         assert_eq!(look(&idle_list), ([9].into(), false));
         assert!(!idle_list.is_scan_scheduled(), "the list is empty");
     }
 
     #[test]
     fn one_scan_takes_a_limited_number_and_reports_that_more_are_left() {
-        let socket = socket();
+        let source = Arc::new(TestSource);
         let idle_list = IdleList::new();
         for _ in 0..MAX_TAKEN + 1 {
-            idle_list.add(Arc::downgrade(&socket), 0);
+            idle_list.add(weak(&source), 0);
         }
         assert_eq!(look(&idle_list), ([].into(), false));
         assert_eq!(look(&idle_list), (vec![0; MAX_TAKEN], true));
         assert_eq!(look(&idle_list), ([0].into(), false));
     }
 
+    fn weak(source: &Arc<TestSource>) -> Weak<dyn LoopSource> {
+        Arc::downgrade(source) as _
+    }
+
     fn look(idle_list: &IdleList) -> (Vec<u32>, bool) {
         let mut taken = Vec::new();
         let more = idle_list.take_idle(&mut taken);
         (taken.into_iter().map(|taken| taken.reads_seen).collect(), more)
-    }
-
-    /// Creates a socket whose attempt fails at once, because nothing listens on that port.
-    fn socket() -> Arc<Connection> {
-        let address: SocketAddress = "127.0.0.1:1".parse().unwrap();
-        let limit = SocketLimit { max: None, wait: false };
-        let registry = Arc::new(SocketRegistry::new(limit));
-        let context = ConnectContext {
-            resolver: None,
-            egress: None,
-            registry: &registry,
-            lookup_quota: &Arc::new(LookupQuota::new(1)),
-            scope: None,
-        };
-        Connection::connect(address, SocketOptions::new(), Origin::Dial, context).unwrap()
     }
 }

@@ -142,11 +142,4 @@ impl Connection {
         drop(self.apply(state, actions));
         Ok(())
     }
-
-    /// Starts a queued socket that has been admitted.
-    pub(crate) fn start(self: &Arc<Self>) {
-        let mut state = self.state();
-        let actions = state.machine.start(clock::now());
-        drop(self.apply(state, actions));
-    }
 }

@@ -14,8 +14,8 @@ use super::read::RecvResult;
 use super::wait::WaitResult;
 use crate::driver::connection::buffers;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
-use crate::driver::connection::monitor::IDLE_DELAY;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, WorkerTask};
+use crate::driver::event_loop::idle_list::IDLE_DELAY;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
@@ -125,7 +125,7 @@ impl Connection {
             let gives_up = limit.is_some() && !matches!(waited, Ok(PollResult::Ready));
             if let (true, Ok(loop_handle)) = (gives_up || waited.is_err(), LoopHandle::get()) {
                 drop(state);
-                loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
+                loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Soon);
                 state = self.state();
             }
         }
@@ -138,7 +138,7 @@ impl Connection {
         let registered = REGISTRATION_IS_PERMANENT || state.token.get().is_some();
         if registered || !state.is_opening() || event_loop::is_loop_thread() {
             drop(state);
-            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now);
+            loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Now);
         } else if self.queue_for_monitoring(&mut state, loop_handle) {
             drop(state);
             loop_handle.post(Command::ScanIdle, Urgency::Soon);
@@ -387,7 +387,7 @@ impl Connection {
         drop(state);
         match LoopHandle::get() {
             Ok(loop_handle) => {
-                loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now)
+                loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Now)
             }
             Err(fault) => drop(self.handle_input(self.state(), Input::WireFailed(fault))),
         }
@@ -400,7 +400,7 @@ impl Connection {
         state.want_writable = false;
         drop(state);
         if let Ok(loop_handle) = LoopHandle::get() {
-            loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Soon);
+            loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Soon);
         }
         self.state()
     }

@@ -93,7 +93,7 @@ impl Connection {
             drop(state);
             match LoopHandle::get() {
                 Ok(loop_handle) => {
-                    loop_handle.post(Command::UpdateInterest(Arc::clone(self)), Urgency::Now)
+                    loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Now)
                 }
                 Err(fault) => return WaitResult::Failed(self.state(), fault),
             }

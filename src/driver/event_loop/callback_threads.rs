@@ -1,4 +1,4 @@
-//! Worker threads for foreign code that has no caller's thread to run on. It must not run on the event loop, because it
+//! Threads for callbacks of the program that have no caller's thread to run on. It must not run on the event loop, because it
 //! could block all sockets.
 //!
 //! Threads start on demand, up to a bound, and exit when idle. Code that never returns keeps its thread. If such code
@@ -11,9 +11,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::LoopHandle;
-use crate::driver::connection::Connection;
-use crate::driver::event_loop;
+use super::{LoopHandle, is_loop_thread};
 use crate::driver::sys;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::log::log_debug;
@@ -29,19 +27,27 @@ const MAX_DROP_THREADS: usize = 2;
 /// The time after which an idle thread exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The worker threads and their queue.
+/// A task that may run callbacks of the program.
+pub(crate) trait CallbackTask: Send + Sync {
+    /// Runs the task. Returns whether there is more to do.
+    fn run(self: Arc<Self>) -> bool;
+    /// Fails, because no thread could be started.
+    fn on_spawn_failed(self: Arc<Self>, fault: Fault);
+}
+
+/// The threads and their queue.
 ///
 /// The lock guards the queue and the counts, and is held briefly. It may be taken under a socket's state lock, and no
 /// lock is taken under it.
 #[derive(Debug)]
-pub(crate) struct Workers {
+pub(crate) struct CallbackThreads {
     queue: Mutex<WorkQueue>,
     work_available: Condvar,
 }
 
 #[derive(Debug)]
 struct WorkQueue {
-    /// Work that waits for a thread. Each socket is in here at most once.
+    /// Work that waits for a thread. Each task is in here at most once.
     waiting: VecDeque<Work>,
     threads: usize,
     /// The number of these threads that have no work or have not begun.
@@ -50,10 +56,9 @@ struct WorkQueue {
     spawn_failed: bool,
 }
 
-/// Work for a worker thread.
+/// Work for one of the threads.
 pub(crate) enum Work {
-    /// Begins the handshake of a socket, or ingests received data.
-    DriveRecv(Arc<Connection>),
+    Task(Arc<dyn CallbackTask>),
     /// Drops a value of the program's.
     Drop(Box<dyn Any + Send>),
 }
@@ -61,23 +66,23 @@ pub(crate) enum Work {
 impl fmt::Debug for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Work::DriveRecv(_) => "DriveRecv",
+            Work::Task(_) => "Task",
             Work::Drop(_) => "Drop",
         })
     }
 }
 
-impl Workers {
+impl CallbackThreads {
     pub(crate) const fn new() -> Self {
         let queue =
             WorkQueue { waiting: VecDeque::new(), threads: 0, idle: 0, spawn_failed: false };
-        Workers { queue: Mutex::new(queue), work_available: Condvar::new() }
+        CallbackThreads { queue: Mutex::new(queue), work_available: Condvar::new() }
     }
 
-    /// Queues work. If there is no thread for it, and none can be started, the socket fails.
+    /// Queues work. If there is no thread for it, and none can be started, the task fails.
     pub(crate) fn submit(&'static self, work: Work) {
         let max = match work {
-            Work::DriveRecv(_) => MAX_THREADS,
+            Work::Task(_) => MAX_THREADS,
             Work::Drop(_) => MAX_DROP_THREADS,
         };
         let mut queue = self.lock();
@@ -103,14 +108,14 @@ impl Workers {
         }
         let (failed, kept) = std::mem::take(&mut queue.waiting)
             .into_iter()
-            .partition(|work| matches!(work, Work::DriveRecv(_)));
+            .partition(|work| matches!(work, Work::Task(_)));
         // Values to drop stay queued until a later submission starts a thread.
         queue.waiting = kept;
         drop(queue);
         log_debug(format_args!("cannot start a thread for a TLS handshake: {error}"));
         for work in failed {
-            if let Work::DriveRecv(socket) = work {
-                socket.on_worker_failed(Fault::Io(os_code(&error)));
+            if let Work::Task(task) = work {
+                task.on_spawn_failed(Fault::Io(os_code(&error)));
             }
         }
     }
@@ -170,10 +175,7 @@ impl Work {
     /// Runs the work. Returns it if it is not finished.
     fn run(self) -> Option<Work> {
         match self {
-            Work::DriveRecv(socket) => {
-                let more = socket.fail_on_panic(|| socket.run_worker_task());
-                more.then_some(Work::DriveRecv(socket))
-            }
+            Work::Task(task) => Arc::clone(&task).run().then_some(Work::Task(task)),
             Work::Drop(value) => {
                 drop(value);
                 None
@@ -184,13 +186,13 @@ impl Work {
 
 /// Drops a value that may be or hold the program's: on this thread, unless it is the event loop.
 pub(crate) fn drop_off_loop<T: Send + 'static>(value: T) {
-    if !event_loop::is_loop_thread() {
+    if !is_loop_thread() {
         catch_panic(|| drop(value));
         return;
     }
     match LoopHandle::get() {
         // If no thread can be started, the value stays queued.
-        Ok(loop_handle) => loop_handle.workers().submit(Work::Drop(Box::new(value))),
+        Ok(loop_handle) => loop_handle.callback_threads().submit(Work::Drop(Box::new(value))),
         // Without a handle there is no event loop to protect.
         Err(_) => drop(value),
     }
