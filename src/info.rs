@@ -98,7 +98,7 @@ impl SocketInfo {
     #[must_use]
     #[doc(alias("remoteAddress", "peer_addr", "RemoteAddr"))]
     pub fn remote_address(&self) -> Option<SocketAddr> {
-        self.endpoints.known_remote()
+        self.endpoints.remote
     }
 
     /// Returns this end's numeric address. `None` if the kernel did not report it.
@@ -215,16 +215,21 @@ impl ConnectorStats {
 
 /// Both ends of an established connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Endpoints {
-    /// The peer's address; port 0 if the kernel did not report it.
-    pub remote: SocketAddr,
+    /// The peer's address; `None` if it is unknown.
+    pub remote: Option<SocketAddr>,
     /// This end's address; `None` if the kernel did not report it.
     pub local: Option<SocketAddr>,
 }
 
 impl Endpoints {
-    /// Returns the peer's address if the kernel reported it.
-    pub(crate) fn known_remote(&self) -> Option<SocketAddr> {
-        Some(self.remote).filter(|remote| remote.port() != 0)
+    /// Creates the endpoints from the peer's address and this end's, as far as they are known.
+    #[must_use]
+    pub fn new(
+        remote: impl Into<Option<SocketAddr>>,
+        local: impl Into<Option<SocketAddr>>,
+    ) -> Self {
+        Endpoints { remote: remote.into(), local: local.into() }
     }
 }

@@ -62,7 +62,7 @@ fn open(now: Instant) -> Machine {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let mut machine = Machine::new(Config::new(Target::Address(peer)), now);
     let id = machine.start(now).attempt.expect("it wants its one address dialled").id;
-    let result = Ok(Endpoints { remote: peer, local: None });
+    let result = Ok(Endpoints::new(peer, None));
     drop(machine.handle(Input::Attempted { id, result }, now));
     machine
 }

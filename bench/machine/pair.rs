@@ -37,7 +37,7 @@ impl Pair {
         config.tls = Some(setup);
         let mut machine = Machine::new(config, now);
         let id = machine.start(now).attempt.expect("it wants its one address dialled").id;
-        let result = Ok(Endpoints { remote: peer, local: None });
+        let result = Ok(Endpoints::new(peer, None));
         drop(machine.handle(Input::Attempted { id, result }, now));
         let mut server = ServerConnection::new(config).expect("the settings are right");
         server.set_buffer_limit(None);

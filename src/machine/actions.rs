@@ -83,6 +83,7 @@ pub struct Attempt {
 
 /// The way to release a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Release {
     /// Close the descriptor: both directions have ended, or the wire has failed.
     Close,

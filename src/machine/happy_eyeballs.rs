@@ -407,7 +407,7 @@ impl HappyEyeballs {
     /// Fails if the socket connected to itself. If nothing listens on a local port, the kernel may pick that port as
     /// the source port. The socket then connects to itself (simultaneous open, RFC 9293, section 3.5).
     fn check_self_connect(&self, ends: Endpoints) -> Result<(), Fault> {
-        if ends.local != ends.known_remote() || ends.local.is_none() {
+        if ends.local != ends.remote || ends.local.is_none() {
             return Ok(());
         }
         let deliberate = self.bind.is_some_and(|local| local.port() != 0);

@@ -4,6 +4,7 @@ use super::Fault;
 
 /// The next step of a reader.
 #[derive(Debug)]
+#[non_exhaustive]
 #[must_use]
 pub enum ReadStep {
     /// Receive straight into the caller's buffer, and return the permit with the result.
@@ -25,6 +26,7 @@ pub enum ReadStep {
 
 /// The next step of a writer.
 #[derive(Debug)]
+#[non_exhaustive]
 #[must_use]
 pub enum WriteStep {
     /// Send straight from the caller's buffer, and return the permit with the result.
@@ -60,6 +62,7 @@ pub struct SendPermit(pub(super) ());
 
 /// The result of a receive permit without bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RecvEvent {
     /// Nothing: the holder gave up, or the permit was revoked.
     Cancelled,
@@ -71,6 +74,7 @@ pub enum RecvEvent {
 
 /// The result of a send permit without bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendEvent {
     /// Nothing: the holder gave up, or the permit was revoked.
     Cancelled,

@@ -4,6 +4,8 @@
 //! returning a permit (see below). The machine returns [`Actions`] for the driver to execute. Time is an argument. So
 //! the same machine runs under the crate's event loop, under a simulator and under a fuzzer.
 //!
+//! This module may change in any 0.x release, also where the rest of the crate stays compatible.
+//!
 //! # Permits
 //!
 //! In plaintext, application data never enters the machine. To receive, the driver calls [`Machine::read`]. If it
@@ -49,7 +51,7 @@
 //! // The machine asks for an attempt to connect to its only address. Report that it succeeded.
 //! let attempt = machine.start(now).attempt.unwrap();
 //! assert_eq!(attempt.address, peer);
-//! let endpoints = Endpoints { remote: peer, local: None };
+//! let endpoints = Endpoints::new(peer, None);
 //! let actions = machine.handle(Input::Attempted { id: attempt.id, result: Ok(endpoints) }, now);
 //! assert!(actions.attach.is_some() && actions.wake.opened);
 //! assert_eq!(machine.phase(), Phase::Open);
@@ -109,6 +111,7 @@ pub use self::tls::Discarded;
 
 /// The configuration of a machine.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// The address or host to connect to.
     pub target: Target,
@@ -147,6 +150,7 @@ impl Config {
 
 /// The address or host that a machine connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Target {
     /// One numeric address, without a lookup.
     Address(SocketAddr),
@@ -156,6 +160,7 @@ pub enum Target {
 
 /// An event, or a request of the user, that the driver reports to the machine.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Input<'a> {
     /// The resolver returned some addresses, best first. More may follow.
     PartialResolved(&'a [SocketAddr]),
@@ -200,6 +205,7 @@ pub enum Input<'a> {
 
 /// The events that the driver monitors the wire for while no caller reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Background {
     /// None.
     Nothing,
@@ -217,6 +223,7 @@ pub enum Background {
 
 /// The reason why a connection can't be upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UpgradeError {
     /// The connection uses TLS already.
     AlreadyTls,

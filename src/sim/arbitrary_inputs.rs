@@ -175,8 +175,8 @@ impl ArbitraryInputs {
         let result = match source.byte() % 8 {
             0 => Err(Fault::Connect(111)),
             1 => Err(Fault::Io(24)),
-            2 => Ok(Endpoints { remote, local: Some(remote) }),
-            _ => Ok(Endpoints { remote, local: None }),
+            2 => Ok(Endpoints::new(remote, remote)),
+            _ => Ok(Endpoints::new(remote, None)),
         };
         self.handle(Input::Attempted { id, result })
     }

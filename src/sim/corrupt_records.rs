@@ -181,7 +181,7 @@ impl Client {
         let mut machine = Machine::new(config, records.now);
         let attempt = machine.start(records.now).attempt;
         let id = attempt.expect("the machine dials its only address").id;
-        let result = Ok(Endpoints { remote: address(0), local: None });
+        let result = Ok(Endpoints::new(address(0), None));
         drop(machine.handle(Input::Attempted { id, result }, records.now));
         let mut client = Client {
             machine,

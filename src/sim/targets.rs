@@ -87,13 +87,11 @@ impl Names {
     pub(super) fn fate(&self, to: SocketAddr) -> Option<(Duration, Result<Endpoints, Fault>)> {
         let local = Some(SocketAddr::new(address(1).ip(), 50_000));
         match self.fates[index(to)?] {
-            AttemptFate::Accepts(after) => Some((after, Ok(Endpoints { remote: to, local }))),
+            AttemptFate::Accepts(after) => Some((after, Ok(Endpoints::new(to, local)))),
             AttemptFate::Refuses(after) => Some((after, Err(Fault::Connect(111)))),
             AttemptFate::Silent => None,
             AttemptFate::Fails(after) => Some((after, Err(Fault::Io(24)))),
-            AttemptFate::SelfConnects(after) => {
-                Some((after, Ok(Endpoints { remote: to, local: Some(to) })))
-            }
+            AttemptFate::SelfConnects(after) => Some((after, Ok(Endpoints::new(to, to)))),
         }
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn endpoints(wire: &Wire, dialled: SocketAddr) -> Endpoints {
     let stream = wire.stream();
     // A connect to the unspecified address reaches another address.
     let reached = dialled.ip().to_canonical().is_unspecified().then(|| stream.peer_addr().ok());
-    Endpoints { remote: reached.flatten().unwrap_or(dialled), local: stream.local_addr().ok() }
+    // An adopted stream whose peer the kernel did not report has port 0.
+    let dialled = Some(dialled).filter(|dialled| dialled.port() != 0);
+    Endpoints::new(reached.flatten().or(dialled), stream.local_addr().ok())
 }
 
 /// Wraps a wire in a result. If registrations are permanent, every wire is pending, because the event loop must

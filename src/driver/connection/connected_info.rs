@@ -21,9 +21,10 @@ enum CompactEndpoints {
 impl ConnectedInfo {
     pub(crate) fn new(endpoints: Endpoints, timings: Timings) -> Self {
         let ends = match endpoints {
-            Endpoints { remote: SocketAddr::V4(remote), local: Some(SocketAddr::V4(local)) } => {
-                CompactEndpoints::V4 { remote, local }
-            }
+            Endpoints {
+                remote: Some(SocketAddr::V4(remote)),
+                local: Some(SocketAddr::V4(local)),
+            } => CompactEndpoints::V4 { remote, local },
             other => CompactEndpoints::Other(Box::new(other)),
         };
         ConnectedInfo {
@@ -36,7 +37,7 @@ impl ConnectedInfo {
     pub(crate) fn endpoints(&self) -> Endpoints {
         match &self.endpoints {
             CompactEndpoints::V4 { remote, local } => {
-                Endpoints { remote: (*remote).into(), local: Some((*local).into()) }
+                Endpoints::new(SocketAddr::from(*remote), SocketAddr::from(*local))
             }
             CompactEndpoints::Other(endpoints) => **endpoints,
         }

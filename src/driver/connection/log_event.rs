@@ -84,7 +84,7 @@ impl ConnectionState {
         }
         let opened = self.machine.opened();
         let opened_event = (actions.wake.opened && opened == Some(Ok(()))).then(|| OpenedEvent {
-            remote: self.info.as_ref().and_then(|info| info.endpoints().known_remote()),
+            remote: self.info.as_ref().and_then(|info| info.endpoints().remote),
             tls: self.machine.negotiated().map(|negotiated| negotiated.tls.version()),
         });
         let ended = match (actions.wake.closed, opened, self.machine.outcome()) {

@@ -137,7 +137,7 @@ impl Connection {
 
     /// Returns the peer's address if the socket has connected.
     pub(crate) fn remote_address(&self) -> Option<SocketAddr> {
-        self.try_state()?.info.as_ref()?.endpoints().known_remote()
+        self.try_state()?.info.as_ref()?.endpoints().remote
     }
 
     // ------------------------------------------------------------- handles

@@ -296,7 +296,7 @@ fn started(target: Target, setup: Option<&TlsSetup>) -> Subject {
 
 fn handshaking() -> Subject {
     let mut subject = started(Target::Address(address()), Some(setup()));
-    let result = Ok(Endpoints { remote: address(), local: None });
+    let result = Ok(Endpoints::new(address(), None));
     subject.handle(Input::Attempted { id: AttemptId(0), result });
     subject
 }
@@ -362,7 +362,7 @@ fn inputs() -> Vec<Stimulus> {
         s("Resolved", |subject| subject.input(Input::Resolved(Ok(&[address()])))),
         s("Resolved with an error", |subject| subject.input(Input::Resolved(Err(Fault::Resolve)))),
         s("Attempted", |subject| {
-            let result = Ok(Endpoints { remote: address(), local: None });
+            let result = Ok(Endpoints::new(address(), None));
             subject.input(Input::Attempted { id: AttemptId(0), result })
         }),
         s("Attempted with an error", |subject| {

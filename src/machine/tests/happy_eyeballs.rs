@@ -301,7 +301,7 @@ fn a_self_connect_is_a_loop_with_a_fixed_port_and_chance_otherwise() {
         config.bind = port.map(|port| SocketAddr::new(itself.ip(), port));
         let mut machine = Machine::new(config, now);
         drop(machine.start(now));
-        let ends = Endpoints { remote: itself, local: Some(itself) };
+        let ends = Endpoints::new(itself, itself);
         drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Ok(ends) }, now));
         assert_eq!(machine.opened(), opened, "{port:?}");
     }
@@ -602,7 +602,7 @@ impl<'a> RaceRun<'a> {
                 performed.dialled.push((address, now));
                 let peer = (self.override_peer)(address);
                 let ended = match peer.unwrap_or(self.peers[&address]) {
-                    Opens(after) => Some((after, Ok(Endpoints { remote: address, local: None }))),
+                    Opens(after) => Some((after, Ok(Endpoints::new(address, None)))),
                     Fails(after, fault) => Some((after, Err(fault))),
                     Silent => None,
                 };

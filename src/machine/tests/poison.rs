@@ -17,7 +17,7 @@ fn address() -> SocketAddr {
 /// Connects, moves data, half-closes and closes.
 fn live(machine: &mut Machine, now: Instant) {
     drop(machine.start(now));
-    let endpoints = Endpoints { remote: address(), local: None };
+    let endpoints = Endpoints::new(address(), None);
     let input = Input::Attempted { id: AttemptId(0), result: Ok(endpoints) };
     drop(machine.handle(input, now));
     if let WriteStep::Send(permit) = machine.write() {
@@ -80,7 +80,7 @@ fn a_machine_whose_driver_panicked_takes_permits_back_and_ignores_them() {
     let now = Instant::now();
     let mut machine = Machine::new(Config::new(Target::Address(address())), now);
     drop(machine.start(now));
-    let endpoints = Endpoints { remote: address(), local: None };
+    let endpoints = Endpoints::new(address(), None);
     let input = Input::Attempted { id: AttemptId(0), result: Ok(endpoints) };
     drop(machine.handle(input, now));
     let ReadStep::Recv(receive) = machine.read() else { panic!("not open") };

@@ -118,7 +118,7 @@ fn reads_return_data_from_before_a_reset_and_then_the_reset_or_an_earlier_eof() 
 #[test]
 fn a_self_connect_by_chance_is_retried_and_a_deliberate_one_is_a_loop() {
     let now = Instant::now();
-    let me = Endpoints { remote: address(1), local: Some(address(1)) };
+    let me = Endpoints::new(address(1), address(1));
     let mut machine = Machine::new(Config::new(Target::Address(address(1))), now);
     let mut actions = machine.start(now);
     for _ in 0..3 {
@@ -159,7 +159,7 @@ fn a_writer_that_waits_for_an_upgrade_wakes_when_the_peers_eof_prevents_it() {
 fn open(config: Config, now: Instant) -> Machine {
     let mut machine = Machine::new(config, now);
     drop(machine.start(now));
-    let result = Ok(Endpoints { remote: address(1), local: None });
+    let result = Ok(Endpoints::new(address(1), None));
     drop(machine.handle(Input::Attempted { id: AttemptId(0), result }, now));
     assert_eq!(machine.phase(), Phase::Open);
     machine
@@ -248,7 +248,7 @@ impl Scenario {
             0 => Input::Resolved(Ok(&answer)),
             1 => Input::Resolved(Err(Fault::Resolve)),
             2..=4 => {
-                let result = Ok(Endpoints { remote: address(1), local: None });
+                let result = Ok(Endpoints::new(address(1), None));
                 Input::Attempted { id, result }
             }
             5 => Input::Attempted { id, result: Err(Fault::Connect(111)) },

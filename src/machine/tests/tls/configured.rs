@@ -39,7 +39,7 @@ fn a_session_that_can_not_begin_fails_the_connect_or_upgrade_with_the_reason() {
     let mut machine = Machine::new(config, now);
     let actions = machine.start(now);
     let Some(Attempt { id, .. }) = actions.attempt else { panic!("{actions:?}") };
-    let result = Ok(Endpoints { remote: wire::address(), local: None });
+    let result = Ok(Endpoints::new(wire::address(), None));
     let actions = machine.handle(Input::Attempted { id, result }, now);
     assert!(actions.attach.is_some() && actions.begin_handshake, "{actions:?}");
     begin(&mut machine, now);

@@ -139,7 +139,7 @@ impl Wire {
         };
         let actions = wire.machine.start(now);
         let Some(Attempt { id, .. }) = actions.attempt else { panic!("{actions:?}") };
-        let result = Ok(Endpoints { remote: address(), local: None });
+        let result = Ok(Endpoints::new(address(), None));
         wire.handle(Input::Attempted { id, result });
         wire
     }
