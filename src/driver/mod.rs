@@ -16,6 +16,7 @@
 //! - `event_loop`: the thread that polls, keeps time, and scans idle and lingering wires.
 //! - `connect`: one connection attempt, by dialling or adopting; the pools for lookups.
 //! - `registry`: the slots of one connector, its queue and its scopes.
+//! - `slab`: the storage of these three.
 //! - `sys`: every system call, every condition on the platform, locks and the clock.
 
 mod connect;
@@ -23,6 +24,7 @@ mod connection;
 mod event_loop;
 mod ops;
 mod registry;
+mod slab;
 pub(crate) mod sys;
 #[cfg(test)]
 mod tests;

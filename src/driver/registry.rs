@@ -8,10 +8,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::driver::slab::{Index, Slab};
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,8 +20,6 @@ use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};
 use crate::process::ForkMark;
 
-/// The capacity that the lists keep when they become empty.
-const RETAINED_CAPACITY: usize = 64;
 /// The time to wait before the next scan for sockets that are between two threads.
 const RESCAN_DELAY: Duration = Duration::from_millis(1);
 
@@ -33,9 +31,9 @@ pub(crate) struct SocketLimit {
     pub(crate) wait: bool,
 }
 
-/// The index of a socket's slot, plus one.
+/// The slot of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SlotId(NonZeroU32);
+pub(crate) struct SlotId(Index);
 
 /// The id of one scope of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,8 +78,7 @@ pub(crate) struct Registry<S> {
 }
 
 struct RegistryInner<S> {
-    sockets: Vec<Weak<S>>,
-    free: Vec<SlotId>,
+    sockets: Slab<Weak<S>>,
     /// The number of sockets that have a slot.
     admitted: usize,
     /// The sockets that wait for a slot, in order of arrival.
@@ -187,7 +184,7 @@ impl<S: Member> Registry<S> {
             Some(max) if inner.admitted >= max => Admission::Queued,
             Some(_) | None => Admission::Admitted,
         };
-        let slot = inner.add(socket);
+        let slot = SlotId(inner.sockets.add(socket));
         match admission {
             Admission::Admitted => inner.admitted += 1,
             Admission::Queued => inner.queue.push_back(slot),
@@ -231,7 +228,7 @@ impl<S: Member> Registry<S> {
         let mut inner = self.lock();
         inner.totals.add_socket(totals.opened, totals.bytes);
         inner.upgraded.insert(slot);
-        let old = std::mem::replace(inner.socket_mut(slot), socket);
+        let old = inner.sockets.at_mut(slot.0).map(|held| std::mem::replace(held, socket));
         let ended = inner.scope_of.get(&slot).and_then(|id| inner.scopes.get(id));
         let ended = inner.is_shut_down || ended.is_some_and(|scope| scope.ended);
         drop(inner);
@@ -258,7 +255,7 @@ impl<S: Member> Registry<S> {
             return None;
         }
         let members = inner.scopes[&id].members.iter();
-        Some(members.filter_map(|slot| inner.sockets[slot.index()].upgrade()).collect())
+        Some(members.filter_map(|slot| inner.sockets.at(slot.0)?.upgrade()).collect())
     }
 
     /// Refuses new sockets and returns the existing ones. Returns `None` if there are none left.
@@ -266,10 +263,10 @@ impl<S: Member> Registry<S> {
         let mut inner = self.lock();
         inner.is_shut_down = !planted!(AcceptsSocketsAfterShutdown);
         self.was_shut_down.store(true, Ordering::Relaxed);
-        if inner.sockets.len() == inner.free.len() {
+        if inner.sockets.is_empty() {
             return None;
         }
-        Some(inner.sockets.iter().filter_map(Weak::upgrade).collect())
+        Some(inner.sockets.iter().filter_map(|(_, socket)| socket.upgrade()).collect())
     }
 
     /// Waits for a socket that is being dropped, or whose connection is being transferred, for at most
@@ -292,8 +289,7 @@ impl<S: Member> Registry<S> {
 impl<S: Member> RegistryInner<S> {
     fn new() -> Self {
         RegistryInner {
-            sockets: Vec::new(),
-            free: Vec::new(),
+            sockets: Slab::new(),
             admitted: 0,
             queue: VecDeque::new(),
             scopes: HashMap::default(),
@@ -305,22 +301,10 @@ impl<S: Member> RegistryInner<S> {
         }
     }
 
-    fn add(&mut self, socket: Weak<S>) -> SlotId {
-        if let Some(slot) = self.free.pop() {
-            *self.socket_mut(slot) = socket;
-            return slot;
-        }
-        self.sockets.push(socket);
-        let count = u32::try_from(self.sockets.len()).ok().and_then(NonZeroU32::new);
-        SlotId(count.expect("the list is not empty, and shorter than the number of descriptors"))
-    }
-
     /// Returns the sockets that are not being dropped, and whether each took over an upgraded connection.
     fn live(&self) -> impl Iterator<Item = (Arc<S>, bool)> {
-        (1..).zip(&self.sockets).filter_map(|(number, socket)| {
-            let upgraded =
-                NonZeroU32::new(number).is_some_and(|it| self.upgraded.contains(&SlotId(it)));
-            Some((socket.upgrade()?, upgraded))
+        self.sockets.iter().filter_map(|(index, socket)| {
+            Some((socket.upgrade()?, self.upgraded.contains(&SlotId(index))))
         })
     }
 
@@ -330,9 +314,8 @@ impl<S: Member> RegistryInner<S> {
     }
 
     /// Frees a slot. Returns the reference in it, which the caller must drop without the lock.
-    fn free_slot(&mut self, slot: SlotId) -> Weak<S> {
-        let removed = std::mem::take(self.socket_mut(slot));
-        self.free.push(slot);
+    fn free_slot(&mut self, slot: SlotId) -> Option<Weak<S>> {
+        let removed = self.sockets.take_if(slot.0, |_| true);
         // Most sockets have no scope, and a map lookup costs a hash.
         let scope = if self.scope_of.is_empty() { None } else { self.scope_of.remove(&slot) };
         if let Some(id) = scope {
@@ -340,34 +323,18 @@ impl<S: Member> RegistryInner<S> {
                 scope.members.remove(&slot);
             }
         }
-        if self.free.len() == self.sockets.len() {
-            self.sockets.clear();
-            self.free.clear();
-            self.sockets.shrink_to(RETAINED_CAPACITY);
-            self.free.shrink_to(RETAINED_CAPACITY);
-        }
         removed
     }
 
     /// Gives a freed slot to the first queued socket, and returns that socket.
     fn hand_slot_to_next(&mut self) -> Option<Weak<S>> {
         match self.queue.pop_front() {
-            Some(next) => Some(self.socket_mut(next).clone()),
+            Some(next) => self.sockets.at(next.0).cloned(),
             None => {
                 self.admitted -= 1;
                 None
             }
         }
-    }
-
-    fn socket_mut(&mut self, slot: SlotId) -> &mut Weak<S> {
-        &mut self.sockets[slot.index()]
-    }
-}
-
-impl SlotId {
-    fn index(self) -> usize {
-        self.0.get() as usize - 1
     }
 }
 

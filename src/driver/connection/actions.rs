@@ -239,7 +239,7 @@ impl Connection {
     ) -> Option<AttemptResult> {
         match dialled {
             Ok(DialResult::Connected(wire)) => {
-                let endpoints = dial::endpoints(&wire, address);
+                let endpoints = wire.endpoints(address);
                 Some(Ok((wire, endpoints)))
             }
             Ok(DialResult::Pending(wire)) => {

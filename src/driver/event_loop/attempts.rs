@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::idle_list::RETAINED_CAPACITY;
 use super::registrations::Registered;
 use super::source::{LoopSource, LoopTicket, fail_on_panic};
 use super::{EventLoop, LoopEntry};
-use crate::driver::connect::dial;
+use crate::driver::slab::RETAINED_CAPACITY;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::sync::mio::{Interest, Token};
 use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};
@@ -100,7 +99,7 @@ impl EventLoop {
 
     pub(super) fn finish_connect(&mut self, token: Token) {
         let Some(LoopEntry::Attempt(attempt)) = self.slab.get(token) else { return };
-        let Some(result) = dial::finish_connect(&attempt.wire, attempt.address) else { return };
+        let Some(result) = attempt.wire.finish_connect(attempt.address) else { return };
         // A permanent registration passes to the source.
         let keep = REGISTRATION_IS_PERMANENT && result.is_ok();
         let entry = if keep {

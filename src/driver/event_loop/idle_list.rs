@@ -6,6 +6,7 @@ use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
 use super::source::LoopSource;
+use crate::driver::slab::{Index, Slab};
 use crate::driver::sys::sync::{Mutex, MutexGuard};
 
 /// The time for which the reading turn is free before monitoring starts.
@@ -13,9 +14,6 @@ pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(100);
 
 /// The maximum number of sources that one scan takes.
 const MAX_TAKEN: usize = 1024;
-
-/// The capacity that the list keeps when it becomes empty.
-pub(crate) const RETAINED_CAPACITY: usize = 64;
 
 /// The idle list.
 ///
@@ -27,8 +25,7 @@ pub(crate) struct IdleList {
 
 #[derive(Debug)]
 struct IdleSlots {
-    slots: Vec<Option<IdleEntry>>,
-    free: Vec<u32>,
+    slots: Slab<IdleEntry>,
     /// The number of scans so far.
     round: u32,
     /// Whether the event loop will scan the list.
@@ -44,7 +41,7 @@ struct IdleEntry {
 
 /// The index of a source in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IdleSlot(u32);
+pub(crate) struct IdleSlot(Index);
 
 /// A source that a scan took from the list.
 #[derive(Debug)]
@@ -58,8 +55,7 @@ pub(crate) struct Taken {
 
 impl IdleList {
     pub(crate) const fn new() -> Self {
-        let list =
-            IdleSlots { slots: Vec::new(), free: Vec::new(), round: 0, scan_scheduled: false };
+        let list = IdleSlots { slots: Slab::new(), round: 0, scan_scheduled: false };
         IdleList { inner: Mutex::new(list) }
     }
 
@@ -67,56 +63,31 @@ impl IdleList {
     pub(crate) fn add(&self, source: Weak<dyn LoopSource>, reads_seen: u32) -> (IdleSlot, bool) {
         let mut list = self.lock();
         let schedule_scan = !std::mem::replace(&mut list.scan_scheduled, true);
-        let entry = Some(IdleEntry { source, reads_seen, round: list.round });
-        let index = match list.free.pop() {
-            Some(index) => {
-                list.slots[index as usize] = entry;
-                index
-            }
-            None => {
-                list.slots.push(entry);
-                // Reserves capacity, so that freeing a slot does not allocate.
-                let IdleSlots { slots, free, .. } = &mut *list;
-                free.reserve(slots.len() - free.len());
-                u32::try_from(list.slots.len() - 1).expect("there are fewer descriptors than that")
-            }
-        };
+        let round = list.round;
+        let index = list.slots.add(IdleEntry { source, reads_seen, round });
         (IdleSlot(index), schedule_scan)
     }
 
     /// Removes a source if it is still in this slot.
     pub(crate) fn remove(&self, IdleSlot(index): IdleSlot, source: &dyn LoopSource) {
-        let mut list = self.lock();
-        let slot = list.slots.get_mut(index as usize);
-        let found = slot.and_then(|slot| slot.take_if(|held| held.refers_to(source)));
-        if found.is_some() {
-            list.free.push(index);
-        }
+        drop(self.lock().slots.take_if(index, |held| held.refers_to(source)));
     }
 
     /// Takes the sources that were added before the previous scan. Returns whether more of them are left.
     pub(crate) fn take_idle(&self, taken: &mut Vec<Taken>) -> bool {
         let mut list = self.lock();
         let round = list.round;
-        let IdleSlots { slots, free, .. } = &mut *list;
-        for (index, slot) in (0..).zip(slots) {
+        for index in list.slots.indices() {
             if taken.len() >= MAX_TAKEN {
                 return true;
             }
-            if let Some(entry) = slot.take_if(|held| round.wrapping_sub(held.round) > 0) {
-                let IdleEntry { source, reads_seen, .. } = entry;
+            let is_old = |held: &IdleEntry| round.wrapping_sub(held.round) > 0;
+            if let Some(IdleEntry { source, reads_seen, .. }) = list.slots.take_if(index, is_old) {
                 taken.push(Taken { source, slot: IdleSlot(index), reads_seen });
-                free.push(index);
             }
         }
         list.round = round.wrapping_add(1);
-        list.scan_scheduled = list.slots.len() > list.free.len();
-        if !list.scan_scheduled {
-            list.slots.clear();
-            list.free.clear();
-            list.slots.shrink_to(RETAINED_CAPACITY);
-            list.free.shrink_to(RETAINED_CAPACITY);
-        }
+        list.scan_scheduled = !list.slots.is_empty();
         false
     }
 

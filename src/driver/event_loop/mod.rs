@@ -10,7 +10,6 @@ pub(crate) mod idle_list;
 pub(crate) mod linger;
 pub(crate) mod ready_queue;
 mod registrations;
-pub(crate) mod slab;
 pub(crate) mod source;
 pub(crate) mod timers;
 
@@ -21,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use self::attempts::{Pending, PendingAttempt, PendingTimer};
 use self::handle::StallCheck;
-use self::idle_list::{IDLE_DELAY, RETAINED_CAPACITY, Taken};
+use self::idle_list::{IDLE_DELAY, Taken};
 use self::linger::{LingerState, POLL_INTERVAL};
 use self::ready_queue::{Iteration, Readiness, ReadyQueue};
 use self::registrations::Registered;
-use self::slab::Slab;
 use self::source::{LoopTicket, fail_on_panic};
 use self::timers::Timers;
+use crate::driver::slab::{RETAINED_CAPACITY, Slab};
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::loop_thread::mark_loop_thread;
 use crate::driver::sys::sync::HashMap;

@@ -1,9 +1,14 @@
-//! The start of a connection attempt, and the options of a socket.
+//! The start and the result of a connection attempt, and the options of a socket.
 
 use std::io;
+use std::net::SocketAddr;
 
 use socket2::{Socket, TcpKeepalive};
 
+use super::errno::fault_from_connect as fault;
+use super::wire::Wire;
+use crate::error::Fault;
+use crate::info::Endpoints;
 use crate::options::TcpOptions;
 
 #[cfg(not(sockeye_shuttle))]
@@ -17,6 +22,35 @@ pub(crate) use super::shuttle::start_connect;
 /// Whether every attempt is treated as pending. On loopback connect(2) finishes at once, and to other machines it never
 /// does. With this cfg, tests on loopback cover the event loop's part in a pending attempt.
 pub(crate) const ALWAYS_PENDING: bool = cfg!(sockeye_pending);
+
+impl Wire {
+    /// Returns the result of an attempt that was pending, or `None` if it still is.
+    pub(crate) fn finish_connect(&self, address: SocketAddr) -> Option<Result<Endpoints, Fault>> {
+        // The stream was connected before. A later failure is reported to readers, after the data before it.
+        if self.was_adopted() {
+            return Some(Ok(self.endpoints(address)));
+        }
+        match self.stream().take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return Some(Err(fault(&error))),
+        }
+        match self.stream().peer_addr() {
+            Ok(_) => Some(Ok(self.endpoints(address))),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+            Err(error) => Some(Err(fault(&error))),
+        }
+    }
+
+    /// Returns the addresses of an established connection.
+    pub(crate) fn endpoints(&self, dialled: SocketAddr) -> Endpoints {
+        let stream = self.stream();
+        // A connect to the unspecified address reaches another address.
+        let reached = dialled.ip().to_canonical().is_unspecified().then(|| stream.peer_addr().ok());
+        // An adopted stream whose peer the kernel did not report has port 0.
+        let dialled = Some(dialled).filter(|dialled| dialled.port() != 0);
+        Endpoints::new(reached.flatten().or(dialled), stream.local_addr().ok())
+    }
+}
 
 /// Sets the options that the program asked for.
 pub(crate) fn apply_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
