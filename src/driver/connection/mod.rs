@@ -12,6 +12,7 @@ pub(crate) mod callbacks;
 mod commit;
 pub(crate) mod connected_info;
 pub(crate) mod direction;
+pub(crate) mod eof;
 pub(crate) mod establishing;
 pub(crate) mod fairness;
 pub(crate) mod fork;
@@ -196,6 +197,28 @@ impl Connection {
     #[inline]
     pub(crate) fn state_after_call(&self) -> StateGuard<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for any change, for at most `limit`.
+    pub(crate) fn wait_changed<'a>(
+        &'a self,
+        mut state: StateGuard<'a>,
+        limit: Option<Duration>,
+    ) -> StateGuard<'a> {
+        state.waiters += 1;
+        let waited = match limit {
+            Some(limit) => match self.changed.wait_timeout(state, limit) {
+                Ok((state, _)) => Ok(state),
+                Err(poisoned) => Err(poisoned.into_inner().0),
+            },
+            None => self.changed.wait(state).map_err(PoisonError::into_inner),
+        };
+        let mut state = match waited {
+            Ok(state) => state,
+            Err(state) => self.fail_internally(state),
+        };
+        state.waiters -= 1;
+        state
     }
 
     pub(crate) fn notify_waiters(&self, state: &ConnectionState) {

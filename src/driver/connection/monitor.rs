@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::buffers;
+use super::eof::Observer;
 use super::{Connection, ConnectionState, Monitor};
 use crate::driver::event_loop::LoopHandle;
 use crate::driver::event_loop::idle_list::IdleSlot;
@@ -17,11 +18,10 @@ use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::io_bufs::RecvBufs;
 use crate::driver::sys::sync::mio::Interest;
-use crate::driver::sys::wake::Side;
+
 use crate::driver::sys::wire::{
     DrainResult, ERRORS_ONLY, EofKind, REGISTRATION_IS_PERMANENT, Wire,
 };
-use crate::error::Fault;
 use crate::machine::{Background, Input, ReadStep, RecvEvent};
 
 /// Maximum number of bytes that one call drops for one socket.
@@ -188,17 +188,12 @@ impl Connection {
             Ok(_) | Err(_) => None,
         };
         let mut state = self.state();
-        if end == EofKind::HangUp && state.machine.is_write_open() {
-            state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
-        }
         let (what, next_step) = match (peeked, failure) {
-            (Ok(0), _) => match end {
-                EofKind::Error(fault) => (RecvEvent::Failed(fault), NextStep::Keep),
-                EofKind::HangUp if state.machine.is_write_open() => {
-                    (RecvEvent::Failed(Fault::Reset(None)), NextStep::Keep)
-                }
-                EofKind::HangUp | EofKind::Fin => (RecvEvent::Eof, NextStep::Keep),
-            },
+            (Ok(0), _) => {
+                let what;
+                (state, what) = self.judge_eof(state, end, Observer::Reader);
+                (what, NextStep::Keep)
+            }
             (Ok(_), _) if state.reports_readiness => (RecvEvent::Cancelled, NextStep::Keep),
             (Ok(_), _) => {
                 state.monitor = Monitor::ErrorsOnly;
@@ -229,18 +224,7 @@ impl Connection {
         let Some(wire) = state.wire.cloned() else { return NextStep::UpdateInterest };
         state.error_probe = true;
         drop(state);
-        let failure = wire.take_error();
-        let end = wire.classify_eof();
-        let mut state = self.state();
-        state.error_probe = false;
-        let hung_up = end == EofKind::HangUp && state.machine.is_write_open();
-        if failure.is_none() && hung_up {
-            state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
-        }
-        let failure = failure.or(hung_up.then_some(Fault::Reset(None)));
-        if let Some(fault) = failure {
-            drop(self.handle_input(state, Input::WireFailed(fault)));
-        }
+        drop(self.check_failure(&wire, Observer::Reader));
         NextStep::Keep
     }
 
@@ -249,19 +233,12 @@ impl Connection {
         let Some(wire) = self.wire() else { return NextStep::UpdateInterest };
         let drained = wire.drain(&mut { DISCARD_BUDGET });
         let end = if drained == DrainResult::Eof { wire.classify_eof() } else { EofKind::Fin };
-        let state = self.state();
-        let input = match drained {
+        let (state, input) = match drained {
             DrainResult::Empty => return NextStep::Keep,
             DrainResult::More => return NextStep::RunAgain,
             DrainResult::Unable => return NextStep::RunLater,
-            DrainResult::Eof => match end {
-                EofKind::Error(fault) => Input::WireFailed(fault),
-                EofKind::HangUp if state.machine.is_write_open() => {
-                    Input::WireFailed(Fault::Reset(None))
-                }
-                EofKind::HangUp | EofKind::Fin => Input::WireEof,
-            },
-            DrainResult::Failed(fault) => Input::WireFailed(fault),
+            DrainResult::Eof => self.judge_eof_as_input(self.state(), end, Observer::Reader),
+            DrainResult::Failed(fault) => (self.state(), Input::WireFailed(fault)),
         };
         drop(self.handle_input(state, input));
         NextStep::Keep
@@ -281,7 +258,7 @@ impl Connection {
     pub(crate) fn ingest_unattended(self: &Arc<Self>, until: Option<Instant>) -> NextStep {
         let Some(wire) = self.wire() else { return NextStep::UpdateInterest };
         let opening = self.state().is_opening();
-        let result = self.ingest_until(&wire, (None, None), until);
+        let result = self.ingest_until(&wire, Observer::Reader, until);
         let mut state = self.state();
         if state.wire.is_none() {
             return NextStep::UpdateInterest;
@@ -307,19 +284,17 @@ impl Connection {
     pub(crate) fn ingest_available(
         self: &Arc<Self>,
         wire: &Arc<Wire>,
-        other: Option<Side>,
-        known: Option<Fault>,
+        observer: Observer,
     ) -> IngestResult {
-        self.ingest_until(wire, (other, known), None)
+        self.ingest_until(wire, observer, None)
     }
 
     /// Ingests available records unless a reader is at the wire. Bounded by [`MAX_INGESTS`], and with `until` also by
-    /// time, in pieces of [`INGEST_PIECE`] bytes. The thread may also be at the wire in the direction `other`, and
-    /// may know in `known` why the wire failed.
+    /// time, in pieces of [`INGEST_PIECE`] bytes.
     fn ingest_until(
         self: &Arc<Self>,
         wire: &Arc<Wire>,
-        (other, known): (Option<Side>, Option<Fault>),
+        observer: Observer,
         until: Option<Instant>,
     ) -> IngestResult {
         let mut buffers = buffers::borrow();
@@ -346,20 +321,11 @@ impl Connection {
             let result = wire.recv(&mut RecvBufs::One(&mut space[..max]));
             let end = if matches!(result, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
             let mut state = self.state();
-            if end == EofKind::HangUp && state.machine.is_write_open() && other != Some(Side::Write)
-            {
-                state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
-            }
             let mut over = None;
             let actions = match result {
                 Ok(0) => {
-                    let what = match end {
-                        EofKind::Error(fault) => RecvEvent::Failed(fault),
-                        EofKind::HangUp if state.machine.is_write_open() => {
-                            RecvEvent::Failed(known.unwrap_or(Fault::Reset(None)))
-                        }
-                        EofKind::HangUp | EofKind::Fin => RecvEvent::Eof,
-                    };
+                    let what;
+                    (state, what) = self.judge_eof(state, end, observer);
                     state.machine.handle_recv_event(permit, what, clock::now())
                 }
                 Ok(bytes) => {

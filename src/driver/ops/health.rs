@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::driver::connection::eof::{Observer, is_reset};
 use crate::driver::connection::{Connection, ConnectionState, Monitor, StateGuard};
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
@@ -28,7 +29,9 @@ impl Connection {
         let Some(wire) = state.wire.cloned() else { return Health::Ended };
         let mut status = WireStatus::Quiet;
         if state.machine.has_unread() {
-            state = self.check_error_behind_data(state, &wire);
+            drop(state);
+            // Like a sender, it does not wait for the thread that is sending.
+            state = self.check_failure(&wire, Observer::Sender(None));
         } else if state.recv.turn_held || state.machine.recv_in_flight() {
             // Incoming data belongs to the thread at the wire.
             drop(state);
@@ -42,7 +45,7 @@ impl Connection {
         } else if state.machine.is_tls() {
             drop(state);
             // Like a sender, it does not wait for the thread that is sending.
-            self.ingest_available(&wire, Some(Side::Write), None);
+            self.ingest_available(&wire, Observer::Sender(None));
             state = self.state();
         } else {
             (state, status) = self.peek_idle(state, &wire);
@@ -82,18 +85,16 @@ impl Connection {
         let mut state = self.state();
         let mut status = if unread { WireStatus::Data } else { WireStatus::Quiet };
         let what = match peeked {
-            Ok(0) => match end {
-                EofKind::Error(fault) => RecvEvent::Failed(fault),
-                // The kernel has reported the cause to the writer, which is about to record it.
-                EofKind::HangUp if state.machine.is_write_open() && state.send.turn_held => {
-                    status = WireStatus::Error(Fault::Reset(None));
-                    RecvEvent::Cancelled
-                }
-                EofKind::HangUp if state.machine.is_write_open() => {
-                    RecvEvent::Failed(Fault::Reset(None))
-                }
-                EofKind::HangUp | EofKind::Fin => RecvEvent::Eof,
-            },
+            // The kernel has reported the cause to the writer, which is about to record it.
+            Ok(0) if is_reset(end, state.machine.is_write_open()) && state.send.turn_held => {
+                status = WireStatus::Error(Fault::Reset(None));
+                RecvEvent::Cancelled
+            }
+            Ok(0) => {
+                let what;
+                (state, what) = self.judge_eof(state, end, Observer::Reader);
+                what
+            }
             Ok(_) => RecvEvent::Cancelled,
             Err(error) => match classify(&error) {
                 Failure::WouldBlock | Failure::Interrupted | Failure::Call(_) => {
@@ -120,27 +121,6 @@ impl Connection {
             }
         }
         (state, status)
-    }
-
-    /// Checks a TLS connection with unread data for a later failure.
-    fn check_error_behind_data<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        wire: &Arc<Wire>,
-    ) -> StateGuard<'a> {
-        drop(state);
-        let failure = wire.take_error();
-        let end = wire.classify_eof();
-        let state = self.state();
-        let failure = match (failure, end) {
-            (Some(fault), _) | (None, EofKind::Error(fault)) => Some(fault),
-            (None, EofKind::HangUp) if state.machine.is_write_open() => Some(Fault::Reset(None)),
-            (None, EofKind::HangUp | EofKind::Fin) => None,
-        };
-        match failure {
-            Some(fault) => self.handle_input(state, Input::WireFailed(fault)),
-            None => state,
-        }
     }
 }
 

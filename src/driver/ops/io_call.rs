@@ -15,19 +15,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::driver::connection::{Connection, ConnectionState, StateGuard};
 use crate::driver::event_loop;
-use crate::driver::sys::clock;
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::Wire;
 use crate::error::{Error, Fault, Result, TimerKind};
 use crate::machine::Actions;
-
-/// Maximum time for which a thread at the wire waits for a cause that the kernel may have reported to another thread.
-/// The other thread normally needs far less.
-const CAUSE_GRACE: Duration = Duration::from_millis(10);
 
 impl Connection {
     /// Applies the actions, and drops the wire outside the lock, because that may close its descriptor.
@@ -41,47 +35,9 @@ impl Connection {
         drop(wire);
         self.state()
     }
-
-    /// Waits for the cause of a failure that the kernel may have reported to the thread at the wire in the direction
-    /// `other`. The kernel reports the cause only once; the failure itself also wakes the other thread. A caller that
-    /// knows of the failure but not of its cause passes its own direction as `own`. Then no other thread waits for
-    /// this one, so two threads never wait for each other.
-    pub(crate) fn wait_for_cause<'a>(
-        &'a self,
-        mut state: StateGuard<'a>,
-        other: Side,
-        own: Option<Side>,
-    ) -> StateGuard<'a> {
-        let until = clock::now() + CAUSE_GRACE;
-        if let Some(own) = own {
-            state.direction(own).cause_unknown = true;
-            self.notify_waiters(&state);
-        }
-        while state.may_have_cause(other) && state.machine.outcome().is_none() {
-            let left = until.saturating_duration_since(clock::now());
-            if left.is_zero() {
-                break;
-            }
-            state = self.wait_changed(state, Some(left));
-        }
-        if let Some(own) = own {
-            state.direction(own).cause_unknown = false;
-        }
-        state
-    }
 }
 
 impl ConnectionState {
-    /// Checks whether another thread is or was at the wire in this direction and may know the cause of a failure.
-    fn may_have_cause(&mut self, side: Side) -> bool {
-        let at_work = match side {
-            Side::Read => self.error_probe || self.machine.recv_in_flight(),
-            Side::Write => self.machine.transmit_in_flight(),
-        };
-        let direction = self.direction(side);
-        (direction.turn_held || at_work) && !direction.cause_unknown
-    }
-
     /// Checks whether to poll before the first call. The event loop reports only changes. So a thread that relies on
     /// it must first have a call that would block, or no change may follow.
     fn should_poll_first(&mut self, side: Side) -> bool {

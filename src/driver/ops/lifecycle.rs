@@ -1,6 +1,6 @@
 //! Waits for a socket to open or to end, closes and aborts it, and sets its limits.
 
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::driver::connection::{CallLimit, Connection, StateGuard};
@@ -62,28 +62,6 @@ impl Connection {
             None => None,
         };
         Ok(self.wait_or_handshake(state, left))
-    }
-
-    /// Waits for any change, for at most `limit`.
-    pub(crate) fn wait_changed<'a>(
-        &'a self,
-        mut state: StateGuard<'a>,
-        limit: Option<Duration>,
-    ) -> StateGuard<'a> {
-        state.waiters += 1;
-        let waited = match limit {
-            Some(limit) => match self.changed.wait_timeout(state, limit) {
-                Ok((state, _)) => Ok(state),
-                Err(poisoned) => Err(poisoned.into_inner().0),
-            },
-            None => self.changed.wait(state).map_err(PoisonError::into_inner),
-        };
-        let mut state = match waited {
-            Ok(state) => state,
-            Err(state) => self.fail_internally(state),
-        };
-        state.waiters -= 1;
-        state
     }
 
     // ------------------------------------------------------------- commands

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::io_call::{CallResult, LastCall, PendingCall, begin_call};
 use super::wait::WaitResult;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
+use crate::driver::connection::eof::Observer;
 use crate::driver::connection::wire_refs::drop_wire;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard};
 use crate::driver::event_loop;
@@ -251,14 +252,7 @@ impl Connection {
             let mut state = self.state();
             state.recv.parked = false;
             match result {
-                Ok(0) => match end {
-                    EofKind::Error(fault) => break (state, RecvEvent::Failed(fault)),
-                    EofKind::HangUp if state.machine.is_write_open() => {
-                        state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
-                        break (state, RecvEvent::Failed(Fault::Reset(None)));
-                    }
-                    EofKind::HangUp | EofKind::Fin => break (state, RecvEvent::Eof),
-                },
+                Ok(0) => break self.judge_eof(state, end, Observer::Reader),
                 Ok(bytes) => {
                     state.recv.predictor.on_progress(bytes < bufs.len(), waited);
                     if let Some(wait) = wait {

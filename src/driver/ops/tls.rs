@@ -14,6 +14,7 @@ use super::read::RecvResult;
 use super::wait::WaitResult;
 use crate::driver::connection::buffers;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
+use crate::driver::connection::eof::Observer;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, WorkerTask};
 use crate::driver::event_loop::idle_list::IDLE_DELAY;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
@@ -114,7 +115,7 @@ impl Connection {
             drop(state);
             match elsewhere {
                 true => self.defer_to_workers(),
-                false => drop(self.ingest_available(&wire, None, None)),
+                false => drop(self.ingest_available(&wire, Observer::Reader)),
             }
             state = self.state();
         }
@@ -372,7 +373,7 @@ impl Connection {
             self.defer_to_workers();
         } else {
             drop(state);
-            self.ingest_available(wire, Some(Side::Write), known);
+            self.ingest_available(wire, Observer::Sender(known));
         }
         let own = known.is_none().then_some(Side::Write);
         self.wait_for_cause(self.state(), Side::Read, own)

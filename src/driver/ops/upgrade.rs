@@ -14,12 +14,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::driver::connection::eof::Observer;
 use crate::driver::connection::transfer::NewOwner;
 use crate::driver::connection::{Connection, ConnectionState, StateGuard, UpgradeConfig};
 use crate::driver::event_loop;
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::fault_from_io;
-use crate::driver::sys::wire::{EofKind, would_block_error};
+use crate::driver::sys::wire::would_block_error;
 use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
 use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
 use crate::tls::TlsOptions;
@@ -127,11 +128,11 @@ impl Connection {
         let found = loop {
             match wire.peek() {
                 Ok(0) => {
-                    break match wire.classify_eof() {
-                        EofKind::Fin => Some(Input::WireEof),
-                        EofKind::HangUp => Some(Input::WireFailed(Fault::Reset(None))),
-                        EofKind::Error(fault) => Some(Input::WireFailed(fault)),
-                    };
+                    let end = wire.classify_eof();
+                    let (state, input) =
+                        self.judge_eof_as_input(self.state(), end, Observer::Upgrade);
+                    drop(state);
+                    break Some(input);
                 }
                 Ok(_) => break Some(Input::UnexpectedPlaintext),
                 Err(error) if error.kind() == would_block_error().kind() => break None,

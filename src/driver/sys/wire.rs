@@ -57,6 +57,26 @@ pub(crate) enum EofKind {
     Error(Fault),
 }
 
+impl EofKind {
+    /// Classifies by what poll(2) and `SO_ERROR` say. `both_ended` says that both sides had ended when the stream was
+    /// adopted.
+    pub(crate) fn new(
+        hung_up: bool,
+        take_error: impl FnOnce() -> Option<Fault>,
+        both_ended: bool,
+    ) -> Self {
+        if !hung_up {
+            return EofKind::Fin;
+        }
+        match take_error() {
+            Some(Fault::ResetAfterEnd(_)) => EofKind::Fin,
+            Some(fault) => EofKind::Error(fault),
+            None if both_ended => EofKind::Fin,
+            None => EofKind::HangUp,
+        }
+    }
+}
+
 /// The state of a connection as poll(2) shows it, without consuming data or the pending error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -231,15 +251,7 @@ impl Wire {
     /// Classifies a receive that returned 0 bytes. The kernel also returns 0 after a reset whose error another call has
     /// consumed. After a plain FIN the write direction is still open. After a reset neither direction is.
     pub(crate) fn classify_eof(&self) -> EofKind {
-        if !status::has_hung_up(&self.stream) {
-            return EofKind::Fin;
-        }
-        match self.take_error() {
-            Some(Fault::ResetAfterEnd(_)) => EofKind::Fin,
-            Some(fault) => EofKind::Error(fault),
-            None if self.both_ended => EofKind::Fin,
-            None => EofKind::HangUp,
-        }
+        EofKind::new(status::has_hung_up(&self.stream), || self.take_error(), self.both_ended)
     }
 
     /// Polls the connection while another thread may be in a receive. It does not take the pending error, which the
