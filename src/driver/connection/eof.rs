@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Connection, ConnectionState, StateGuard};
+use super::{Connection, ConnectionState, StateGuard, Turn};
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::{EofKind, Wire};
@@ -106,6 +106,19 @@ impl Connection {
             state.direction(own).cause_unknown = false;
         }
         state
+    }
+}
+
+impl Turn<'_> {
+    /// Judges a receive of nothing by the holder of the turn.
+    pub(crate) fn judge_eof(&mut self, end: EofKind) -> RecvEvent {
+        let mut event = RecvEvent::Eof;
+        self.lend(|connection, state| {
+            let judged = connection.judge_eof(state, end, Observer::Reader);
+            event = judged.1;
+            judged.0
+        });
+        event
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod predictor;
 pub(crate) mod state;
 pub(crate) mod timer;
 pub(crate) mod transfer;
+pub(crate) mod turn;
 pub(crate) mod wire_refs;
 
 use std::net::SocketAddr;
@@ -49,6 +50,7 @@ use crate::tls::TlsOptions;
 pub(crate) use self::direction::Direction;
 pub(crate) use self::establishing::{Establishing, LookupProgress};
 pub(crate) use self::state::{CallLimit, ConnectionState, Monitor, StateGuard, WorkerTask};
+pub(crate) use self::turn::Turn;
 
 /// The sockets of one connector.
 pub(crate) type SocketRegistry = Registry<Connection>;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Turn;
 use super::buffers;
 use super::eof::Observer;
 use super::{Connection, ConnectionState, Monitor};
@@ -18,7 +19,7 @@ use crate::driver::sys::clock;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::io_bufs::RecvBufs;
 use crate::driver::sys::sync::mio::Interest;
-
+use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::{
     DrainResult, ERRORS_ONLY, EofKind, REGISTRATION_IS_PERMANENT, Wire,
 };
@@ -177,8 +178,8 @@ impl Connection {
         }
         let ReadStep::Recv(permit) = state.machine.read() else { return kept };
         let Some(wire) = state.wire.cloned() else { return kept };
-        state.recv.turn_held = true;
-        drop(state);
+        let mut turn = Turn::take(self, state, Side::Read);
+        turn.unlock();
         let peeked = wire.peek();
         let unread = matches!(peeked, Ok(bytes) if bytes > 0);
         let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
@@ -187,16 +188,12 @@ impl Connection {
             Ok(_) | Err(_) if failed => wire.take_error(),
             Ok(_) | Err(_) => None,
         };
-        let mut state = self.state();
+        turn.lock();
         let (what, next_step) = match (peeked, failure) {
-            (Ok(0), _) => {
-                let what;
-                (state, what) = self.judge_eof(state, end, Observer::Reader);
-                (what, NextStep::Keep)
-            }
-            (Ok(_), _) if state.reports_readiness => (RecvEvent::Cancelled, NextStep::Keep),
+            (Ok(0), _) => (turn.judge_eof(end), NextStep::Keep),
+            (Ok(_), _) if turn.reports_readiness => (RecvEvent::Cancelled, NextStep::Keep),
             (Ok(_), _) => {
-                state.monitor = Monitor::ErrorsOnly;
+                turn.monitor = Monitor::ErrorsOnly;
                 (RecvEvent::Cancelled, NextStep::ErrorsOnly)
             }
             (Err(error), failure) => match (classify(&error), failure) {
@@ -208,7 +205,7 @@ impl Connection {
                 (Failure::Call(_), None) => (RecvEvent::Cancelled, NextStep::RunLater),
             },
         };
-        state.recv.turn_held = false;
+        let mut state = turn.release_unused();
         let actions = state.machine.handle_recv_event(permit, what, clock::now());
         state = self.apply(state, actions);
         if let (true, Some(fault)) = (unread, failure) {

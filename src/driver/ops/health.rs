@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::driver::connection::Turn;
 use crate::driver::connection::eof::{Observer, is_reset};
 use crate::driver::connection::{Connection, ConnectionState, Monitor, StateGuard};
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
@@ -75,26 +76,22 @@ impl Connection {
         let ReadStep::Recv(permit) = state.machine.read() else {
             return (state, WireStatus::Quiet);
         };
-        state.recv.turn_held = true;
-        drop(state);
+        let mut turn = Turn::take(self, state, Side::Read);
+        turn.unlock();
         let peeked = wire.peek();
         let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
         // The kernel does not report an error behind unread bytes otherwise.
         let unread = matches!(peeked, Ok(bytes) if bytes > 0);
         let failure = if unread { wire.take_error() } else { None };
-        let mut state = self.state();
+        turn.lock();
         let mut status = if unread { WireStatus::Data } else { WireStatus::Quiet };
         let what = match peeked {
             // The kernel has reported the cause to the writer, which is about to record it.
-            Ok(0) if is_reset(end, state.machine.is_write_open()) && state.send.turn_held => {
+            Ok(0) if is_reset(end, turn.machine.is_write_open()) && turn.send.turn_held => {
                 status = WireStatus::Error(Fault::Reset(None));
                 RecvEvent::Cancelled
             }
-            Ok(0) => {
-                let what;
-                (state, what) = self.judge_eof(state, end, Observer::Reader);
-                what
-            }
+            Ok(0) => turn.judge_eof(end),
             Ok(_) => RecvEvent::Cancelled,
             Err(error) => match classify(&error) {
                 Failure::WouldBlock | Failure::Interrupted | Failure::Call(_) => {
@@ -103,7 +100,7 @@ impl Connection {
                 Failure::Connection(fault) => RecvEvent::Failed(fault),
             },
         };
-        state.recv.turn_held = false;
+        let mut state = turn.release_unused();
         let actions = state.machine.handle_recv_event(permit, what, clock::now());
         state = self.apply(state, actions);
         if let Some(fault) = failure {

@@ -3,9 +3,10 @@
 pub(crate) mod connect;
 pub(crate) mod detach;
 pub(crate) mod health;
-pub(crate) mod io_call;
+
 pub(crate) mod lifecycle;
 pub(crate) mod read;
+pub(crate) mod retry;
 mod settings;
 mod shutdown;
 pub(crate) mod tls;

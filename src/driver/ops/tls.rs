@@ -9,13 +9,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::io_call::CallResult;
 use super::read::RecvResult;
+use super::retry::CallStep;
 use super::wait::WaitResult;
 use crate::driver::connection::buffers;
 use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::eof::Observer;
-use crate::driver::connection::{Connection, ConnectionState, StateGuard, WorkerTask};
+use crate::driver::connection::{Connection, ConnectionState, StateGuard, Turn, WorkerTask};
 use crate::driver::event_loop::idle_list::IDLE_DELAY;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
@@ -39,42 +39,179 @@ enum TransmitResult<'a> {
     Elsewhere(StateGuard<'a>),
 }
 
-impl Connection {
-    // ------------------------------------------------------------- reading
-
+impl Turn<'_> {
     /// Receives ciphertext, using up the permit.
-    pub(crate) fn recv_tls<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        permit: RecvPermit,
-        timer: &mut CallTimer,
-    ) -> CallResult<'a> {
+    pub(crate) fn recv_tls(&mut self, permit: RecvPermit, timer: &mut CallTimer) -> CallStep {
         let mut buffers = buffers::borrow();
         let recv_buf = &mut buffers.get().recv;
-        match self.recv_with(state, permit, &mut RecvBufs::One(recv_buf.spare_mut()), timer) {
-            RecvResult::Bytes { mut state, permit, bytes, wire } => {
+        match self.recv_with(permit, &mut RecvBufs::One(recv_buf.spare_mut()), timer) {
+            RecvResult::Bytes { permit, bytes, wire } => {
                 recv_buf.advance(bytes);
-                let (back, actions) = self.ingest(state, permit, recv_buf);
-                state = self.apply(back, actions);
-                CallResult::Retry(self.checkin_wire(state, Side::Read, wire))
+                self.lend(|connection, state| {
+                    let (state, actions) = connection.ingest(state, permit, recv_buf);
+                    connection.apply(state, actions)
+                });
+                self.checkin_wire(wire);
+                CallStep::AskAgain
             }
-            RecvResult::Ended(called) => called,
+            RecvResult::Ended(next) => next,
         }
     }
 
     /// Moves decrypted data into the buffer, as much as fits.
-    pub(crate) fn read_plaintext<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
+    pub(crate) fn read_plaintext(
+        mut self,
         permit: RecvPermit,
         bufs: &mut RecvBufs<'_, '_>,
     ) -> Result<usize> {
         let (bytes, actions) =
-            state.machine.take_plaintext(permit, bufs.first_nonempty(), clock::now);
-        state = self.apply(state, actions);
-        self.release_turn(state, Side::Read, Ok(bytes))
+            self.machine.take_plaintext(permit, bufs.first_nonempty(), clock::now);
+        self.apply(actions);
+        self.release();
+        Ok(bytes)
     }
 
+    /// Waits for a change, or drives the handshake, until the call's limit passes.
+    pub(crate) fn wait_or_handshake(&mut self, timer: &mut CallTimer) -> Result<()> {
+        let side = self.side();
+        match timer.left(self.call_limit(side)) {
+            Ok(left) => {
+                self.lend(|connection, state| connection.wait_or_handshake(state, left));
+                Ok(())
+            }
+            Err(Elapsed) => Err(side.timeout_error()),
+        }
+    }
+
+    /// Encrypts data once the queue has room, using up the permit, and sends what the kernel accepts at once.
+    pub(crate) fn write_tls(
+        &mut self,
+        permit: SendPermit,
+        bufs: &SendBufs<'_, '_>,
+        timer: &mut CallTimer,
+    ) -> CallStep {
+        if self.machine.permits_send(&permit) && !self.machine.can_seal() {
+            let enough = |state: &ConnectionState| {
+                !state.machine.permits_send(&permit) || state.machine.can_seal()
+            };
+            if let Err(error) = self.send_queued_until(timer, enough) {
+                self.cancel_send(permit);
+                return CallStep::Return(Err(error));
+            }
+        }
+        let mut buffers = buffers::borrow();
+        let transmit = &mut buffers.get().transmit;
+        let (bytes, actions) = self.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
+        let mut blocked = false;
+        if !transmit.is_empty() {
+            self.lend(|connection, state| match connection.send_transmit(state, transmit) {
+                TransmitResult::WouldBlock(state) => {
+                    blocked = !state.send.ready;
+                    state
+                }
+                TransmitResult::Progress(state)
+                | TransmitResult::Elsewhere(state)
+                | TransmitResult::Unable(state) => state,
+            });
+        }
+        self.apply(actions);
+        if self.machine.has_unsent() {
+            self.lend(|connection, state| match blocked {
+                true => connection.defer_to_loop(state),
+                false => connection.transmit_locked(state),
+            });
+        }
+        // If nothing was accepted, the machine reports the reason when it is asked again.
+        match bytes {
+            0 => CallStep::AskAgain,
+            bytes => CallStep::Return(Ok(bytes)),
+        }
+    }
+
+    /// Waits until the kernel has all accepted data. Fails if the call's limit passes.
+    pub(crate) fn wait_flushed(&mut self, timer: &mut CallTimer) -> Result<()> {
+        self.send_queued_until(timer, |state| !state.machine.has_unsent())
+    }
+
+    /// Sends queued ciphertext until `enough` returns true. Fails if the call's limit passes. The calling thread does
+    /// the sending itself, and leaves the rest to the event loop only when its limit passes.
+    fn send_queued_until(
+        &mut self,
+        timer: &mut CallTimer,
+        enough: impl Fn(&ConnectionState) -> bool,
+    ) -> Result<()> {
+        loop {
+            let mut pause = None;
+            self.lend(|connection, state| match connection.send_queued(state) {
+                // A lent session comes back whether the wire is writable or not.
+                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state)
+                    if state.machine.is_lent() && !planted!(LentSessionSpins) =>
+                {
+                    pause = Some(Duration::MAX);
+                    state
+                }
+                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state) => state,
+                TransmitResult::Elsewhere(state) => {
+                    pause = Some(Duration::MAX);
+                    state
+                }
+                TransmitResult::Unable(state) => {
+                    pause = Some(IDLE_DELAY);
+                    state
+                }
+            });
+            if enough(self) {
+                return Ok(());
+            }
+            let waited = match pause {
+                None => self.wait_send_room(timer),
+                // The wire may be writable. Waiting for that would spin until the other thread has finished, or the
+                // kernel is able to send.
+                Some(pause) => match timer.left(self.call_limit(Side::Write)) {
+                    Ok(None) if pause == Duration::MAX => {
+                        self.wait_changed(None);
+                        Ok(())
+                    }
+                    Ok(left) => {
+                        let left = left.map_or(pause, |left| left.min(pause));
+                        self.wait_changed(Some(left));
+                        Ok(())
+                    }
+                    Err(Elapsed) => Err(Elapsed),
+                },
+            };
+            if waited == Err(Elapsed) {
+                if self.machine.has_unsent() {
+                    self.lend(Connection::defer_to_loop);
+                }
+                return Err(Side::Write.timeout_error());
+            }
+        }
+    }
+
+    /// Waits until the wire accepts more or the state changes.
+    fn wait_send_room(&mut self, timer: &mut CallTimer) -> Result<(), Elapsed> {
+        let Some(wire) = self.wire.cloned() else {
+            let left = timer.left(self.call_limit(Side::Write))?;
+            self.wait_changed(left);
+            return Ok(());
+        };
+        match self.wait_ready(&wire, timer) {
+            WaitResult::Ready => {
+                self.lock();
+                self.send.parked = false;
+            }
+            WaitResult::Recheck => self.handle_close_timer(),
+            // No other thread waits for it.
+            WaitResult::Failed(fault) => self.handle_input(Input::WireFailed(fault)),
+            WaitResult::Elapsed => return Err(Elapsed),
+        }
+        self.lend(|connection, state| connection.drop_wire_if_last(state, wire));
+        Ok(())
+    }
+}
+
+impl Connection {
     // ------------------------------------------------------------- the handshake
 
     /// Waits for a change, for at most `limit`. During a handshake that no other thread drives, this thread drives it
@@ -148,52 +285,6 @@ impl Connection {
 
     // ------------------------------------------------------------- writing
 
-    /// Encrypts data once the queue has room, using up the permit, and sends what the kernel accepts at once.
-    pub(crate) fn write_tls<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
-        permit: SendPermit,
-        bufs: &SendBufs<'_, '_>,
-        timer: &mut CallTimer,
-    ) -> CallResult<'a> {
-        if state.machine.permits_send(&permit) && !state.machine.can_seal() {
-            let enough = |state: &ConnectionState| {
-                !state.machine.permits_send(&permit) || state.machine.can_seal()
-            };
-            state = match self.send_queued_until(state, timer, enough) {
-                Ok(state) => state,
-                Err(state) => return CallResult::Done(self.fail_send_timed_out(state, permit)),
-            };
-        }
-        let mut buffers = buffers::borrow();
-        let transmit = &mut buffers.get().transmit;
-        let (bytes, actions) = state.machine.seal(permit, &bufs.coalesce(), transmit, clock::now);
-        let mut blocked = false;
-        if !transmit.is_empty() {
-            state = match self.send_transmit(state, transmit) {
-                TransmitResult::WouldBlock(state) => {
-                    blocked = !state.send.ready;
-                    state
-                }
-                TransmitResult::Progress(state)
-                | TransmitResult::Elsewhere(state)
-                | TransmitResult::Unable(state) => state,
-            };
-        }
-        state = self.apply(state, actions);
-        if state.machine.has_unsent() {
-            state = match blocked {
-                true => self.defer_to_loop(state),
-                false => self.transmit_locked(state),
-            };
-        }
-        // If nothing was accepted, the machine reports the reason when it is asked again.
-        match bytes {
-            0 => CallResult::Retry(state),
-            bytes => CallResult::Done(self.release_turn(state, Side::Write, Ok(bytes))),
-        }
-    }
-
     /// Sends queued ciphertext as far as the kernel accepts it at once, and leaves the rest to the event loop.
     pub(crate) fn transmit(self: &Arc<Self>) {
         let state = self.transmit_locked(self.state());
@@ -261,54 +352,6 @@ impl Connection {
             };
         }
         TransmitResult::Progress(state)
-    }
-
-    /// Sends queued ciphertext until `enough` returns true. Fails if the call's limit passes. The calling thread does
-    /// the sending itself, and leaves the rest to the event loop only when its limit passes.
-    fn send_queued_until<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
-        timer: &mut CallTimer,
-        enough: impl Fn(&ConnectionState) -> bool,
-    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
-        loop {
-            let progress = self.send_queued(state);
-            let (back, pause) = match progress {
-                // A lent session comes back whether the wire is writable or not.
-                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state)
-                    if state.machine.is_lent() && !planted!(LentSessionSpins) =>
-                {
-                    (state, Some(Duration::MAX))
-                }
-                TransmitResult::Progress(state) | TransmitResult::WouldBlock(state) => {
-                    (state, None)
-                }
-                TransmitResult::Elsewhere(state) => (state, Some(Duration::MAX)),
-                TransmitResult::Unable(state) => (state, Some(IDLE_DELAY)),
-            };
-            state = back;
-            if enough(&state) {
-                return Ok(state);
-            }
-            let waited = match pause {
-                None => self.wait_send_room(state, timer),
-                // The wire may be writable. Waiting for that would spin until the other thread has finished, or the
-                // kernel is able to send.
-                Some(pause) => match timer.left(state.call_limit(Side::Write)) {
-                    Ok(None) if pause == Duration::MAX => Ok(self.wait_changed(state, None)),
-                    Ok(left) => {
-                        let left = left.map_or(pause, |left| left.min(pause));
-                        Ok(self.wait_changed(state, Some(left)))
-                    }
-                    Err(Elapsed) => Err(state),
-                },
-            };
-            state = match waited {
-                Ok(state) => state,
-                Err(state) if state.machine.has_unsent() => return Err(self.defer_to_loop(state)),
-                Err(state) => return Err(state),
-            };
-        }
     }
 
     /// Sends one chunk and returns it to the machine.
@@ -404,41 +447,6 @@ impl Connection {
             loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Soon);
         }
         self.state()
-    }
-
-    /// Waits until the wire accepts more or the state changes. Fails if the call's limit passes.
-    pub(crate) fn wait_send_room<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        timer: &mut CallTimer,
-    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
-        let Some(wire) = state.wire.cloned() else {
-            return match timer.left(state.call_limit(Side::Write)) {
-                Ok(left) => Ok(self.wait_changed(state, left)),
-                Err(_) => Err(state),
-            };
-        };
-        let state = match self.wait_ready(state, &wire, Side::Write, timer) {
-            WaitResult::Ready => {
-                let mut state = self.state();
-                state.send.parked = false;
-                state
-            }
-            WaitResult::Recheck(state) => self.handle_close_timer(state),
-            // No other thread waits for it.
-            WaitResult::Failed(state, fault) => self.handle_input(state, Input::WireFailed(fault)),
-            WaitResult::Elapsed(state) => return Err(state),
-        };
-        Ok(self.drop_wire_if_last(state, wire))
-    }
-
-    /// Waits until the kernel has all accepted data. Fails if the call's limit passes.
-    pub(crate) fn wait_flushed<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        timer: &mut CallTimer,
-    ) -> Result<StateGuard<'a>, StateGuard<'a>> {
-        self.send_queued_until(state, timer, |state| !state.machine.has_unsent())
     }
 
     /// Returns a borrowed wire.

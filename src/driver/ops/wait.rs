@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::driver::connection::Turn;
 use crate::driver::connection::call_timer::CallTimer;
-use crate::driver::connection::{Connection, StateGuard};
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::{PollResult, Side, WakeHandle};
@@ -13,101 +13,95 @@ use crate::driver::sys::wire::Wire;
 use crate::error::{Fault, TimerKind};
 
 /// Reason why a wait for the wire ended.
-pub(crate) enum WaitResult<'a> {
-    /// The wire is ready.
+pub(crate) enum WaitResult {
+    /// The wire is ready. The lock is released.
     Ready,
     /// The state may have changed.
-    Recheck(StateGuard<'a>),
+    Recheck,
     /// The call's limit passed.
-    Elapsed(StateGuard<'a>),
+    Elapsed,
     /// Neither poll(2) nor the event loop is able to wait. Says nothing about the connection.
-    Failed(StateGuard<'a>, Fault),
+    Failed(Fault),
 }
 
-impl Connection {
-    pub(crate) fn wait_ready<'a>(
-        self: &'a Arc<Self>,
-        state: StateGuard<'a>,
-        wire: &Wire,
-        side: Side,
-        timer: &mut CallTimer,
-    ) -> WaitResult<'a> {
-        let mut left = match timer.left(state.call_limit(side)) {
+impl Turn<'_> {
+    /// Waits until the wire is ready in the direction of the turn.
+    pub(crate) fn wait_ready(&mut self, wire: &Wire, timer: &mut CallTimer) -> WaitResult {
+        let side = self.side();
+        let mut left = match timer.left(self.call_limit(side)) {
             Ok(left) => left,
             Err(_) if planted!(IgnoresCallTimer) => None,
-            Err(_) => return WaitResult::Elapsed(state),
+            Err(_) => return WaitResult::Elapsed,
         };
-        if let (Side::Write, Some((at, TimerKind::Close))) = (side, state.machine.next_timer()) {
+        if let (Side::Write, Some((at, TimerKind::Close))) = (side, self.machine.next_timer()) {
             let until = at.saturating_duration_since(clock::now());
             left = Some(left.map_or(until, |left| left.min(until)));
         }
         match WakeHandle::current() {
-            Some(handle) => self.park_in_poll(state, &handle, wire, side, left),
-            None => self.park_on_condvar(state, side, left),
+            Some(handle) => self.park_in_poll(&handle, wire, left),
+            None => self.park_on_condvar(left),
         }
     }
 
-    fn park_in_poll<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
+    fn park_in_poll(
+        &mut self,
         handle: &Arc<WakeHandle>,
         wire: &Wire,
-        side: Side,
         left: Option<Duration>,
-    ) -> WaitResult<'a> {
+    ) -> WaitResult {
         if planted!(AnnouncesWaitLate) {
-            drop(state);
-            state = self.state();
+            self.unlock();
+            self.lock();
         }
-        let direction = state.direction(side);
+        let side = self.side();
+        let direction = self.direction(side);
         direction.parked = true;
         if direction.parker.as_ptr() != Arc::as_ptr(handle) {
             direction.parker = Arc::downgrade(handle);
         }
-        drop(state);
+        self.unlock();
         match handle.wait(wire, side, left) {
             // The next call clears `parked`.
             Ok(PollResult::Ready) => WaitResult::Ready,
             Ok(PollResult::Recheck) => {
-                let mut state = self.state();
-                state.direction(side).parked = false;
-                WaitResult::Recheck(state)
+                self.lock();
+                self.direction(side).parked = false;
+                WaitResult::Recheck
             }
             // Such as when RLIMIT_NOFILE is lower than the number of polled descriptors.
             Err(_) => {
-                let mut state = self.state();
-                state.direction(side).parked = false;
-                self.park_on_condvar(state, side, left)
+                self.lock();
+                self.direction(side).parked = false;
+                self.park_on_condvar(left)
             }
         }
     }
 
-    fn park_on_condvar<'a>(
-        self: &'a Arc<Self>,
-        mut state: StateGuard<'a>,
-        side: Side,
-        left: Option<Duration>,
-    ) -> WaitResult<'a> {
-        if !state.reports_readiness {
-            state.reports_readiness = true;
-            drop(state);
-            match LoopHandle::get() {
-                Ok(loop_handle) => {
-                    loop_handle.post(Command::UpdateInterest(self.loop_source()), Urgency::Now)
-                }
-                Err(fault) => return WaitResult::Failed(self.state(), fault),
-            }
-            return WaitResult::Recheck(self.state());
+    fn park_on_condvar(&mut self, left: Option<Duration>) -> WaitResult {
+        let side = self.side();
+        if !self.reports_readiness {
+            self.reports_readiness = true;
+            self.unlock();
+            let posted = LoopHandle::get().map(|loop_handle| {
+                let source = self.connection().loop_source();
+                loop_handle.post(Command::UpdateInterest(source), Urgency::Now);
+            });
+            self.lock();
+            return match posted {
+                Ok(()) => WaitResult::Recheck,
+                Err(fault) => WaitResult::Failed(fault),
+            };
         }
-        if !state.direction(side).ready {
-            state = self.wait_changed(state, left);
+        if !self.direction(side).ready {
+            self.wait_changed(left);
         }
         // If reading has ended since, the wire's readiness is no longer for a reader.
-        let ended = side == Side::Read && !state.machine.can_recv();
-        if !ended && std::mem::take(&mut state.direction(side).ready) {
+        let ended = side == Side::Read && !self.machine.can_recv();
+        if !ended && std::mem::take(&mut self.direction(side).ready) {
+            self.unlock();
             WaitResult::Ready
         } else {
-            WaitResult::Recheck(state)
+            WaitResult::Recheck
         }
     }
 }

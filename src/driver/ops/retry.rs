@@ -1,0 +1,254 @@
+//! The loop that reads and writes share: makes the system call of a permit until it has a result.
+//!
+//! A call takes the turn of its direction, asks the machine for a permit, and makes the system call. If that would
+//! block, it waits and tries again. It waits in poll(2) with the wake handle of its thread, or on the condition
+//! variable. Only in the second case does the event loop take part: it reports when the wire is ready.
+//!
+//! The first system call is usually the only one. That path is forced inline, to be one straight stretch of code, and
+//! everything after a would-block is outlined, as here. The number of cache lines that a call touches matters more than
+//! its number of instructions.
+//!
+//! No wake-up is lost. A thread that is about to wait checks, under the state lock, every condition that could end
+//! its wait, and announces the wait there. A thread that changes one of these conditions does so under the lock too,
+//! sees the announcement, and wakes the waiter.
+
+use std::io;
+use std::sync::Arc;
+
+use super::wait::WaitResult;
+use crate::driver::connection::call_timer::CallTimer;
+use crate::driver::connection::{ConnectionState, StateGuard, Turn};
+use crate::driver::event_loop;
+use crate::driver::sys::errno::{Failure, classify};
+use crate::driver::sys::wake::Side;
+use crate::driver::sys::wire::{EofKind, Wire};
+use crate::error::{Error, Fault, Result, TimerKind};
+use crate::machine::Machine;
+
+/// What follows from the use of a permit.
+pub(crate) enum CallStep {
+    /// The call returns this.
+    Return(Result<usize>),
+    /// The call asks the machine again.
+    AskAgain,
+}
+
+/// A permitted call whose first system call did not finish it.
+pub(crate) struct PendingCall<'a> {
+    pub(crate) wire: Arc<Wire>,
+    /// Whether to wait before the next system call.
+    pub(crate) poll_first: bool,
+    pub(crate) last: LastCall<'a>,
+}
+
+/// The last system call of a permit.
+pub(crate) enum LastCall<'a> {
+    /// No call was made, and the thread has the lock.
+    None(StateGuard<'a>),
+    /// A call was made, and the thread does not have the lock.
+    Made(CallMade),
+}
+
+/// A system call that was made.
+pub(crate) struct CallMade {
+    pub(crate) result: io::Result<usize>,
+    /// Whether it was allowed to block in the kernel.
+    pub(crate) blocking: bool,
+}
+
+/// The system call of a permit.
+pub(crate) struct SystemCall<'c> {
+    /// Makes the call, which may block in the kernel for a moment if the argument is `true`.
+    pub(crate) make: &'c mut dyn FnMut(&Wire, bool) -> io::Result<usize>,
+    /// The number of bytes that the call moves at most.
+    pub(crate) len: usize,
+    /// Whether the machine still permits the call.
+    pub(crate) is_permitted: &'c dyn Fn(&Machine) -> bool,
+}
+
+/// The result of the system call of a permit. The turn holds the lock again.
+pub(crate) enum RetryResult {
+    /// Bytes were moved.
+    Bytes(usize),
+    /// A receive returned nothing, and the wire says this about it.
+    Eof(EofKind),
+    /// The machine has revoked the permit.
+    Revoked,
+    /// The connection has failed.
+    Failed(Fault),
+    /// Only this call has failed.
+    CallFailed(Fault),
+    /// The limit of the call has passed.
+    Elapsed,
+}
+
+/// A call to continue, without the lock.
+pub(crate) struct Continued {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) poll_first: bool,
+    pub(crate) made: Option<CallMade>,
+}
+
+impl<'a> PendingCall<'a> {
+    /// Puts the lock back into the turn, if the thread has it.
+    pub(crate) fn resume(self, turn: &mut Turn<'a>) -> Continued {
+        let PendingCall { wire, poll_first, last } = self;
+        let made = match last {
+            LastCall::None(state) => {
+                turn.put_state(state);
+                None
+            }
+            LastCall::Made(made) => Some(made),
+        };
+        Continued { wire, poll_first, made }
+    }
+}
+
+impl Turn<'_> {
+    /// Makes the call after a first one that did not finish, or after a wait.
+    #[inline(never)]
+    pub(crate) fn retry(
+        &mut self,
+        pending: &mut Continued,
+        call: SystemCall<'_>,
+        timer: &mut CallTimer,
+    ) -> RetryResult {
+        let Continued { wire, poll_first, made } = pending;
+        let wire: &Wire = wire;
+        let mut poll_first = *poll_first;
+        let side = self.side();
+        let mut waited = poll_first;
+        loop {
+            let CallMade { result, blocking } = match made.take() {
+                Some(made) => made,
+                None => {
+                    let blocking = side == Side::Read && self.may_block_in_recv(timer);
+                    if poll_first && !blocking {
+                        match self.wait_ready(wire, timer) {
+                            WaitResult::Ready => {}
+                            WaitResult::Recheck => {
+                                match side {
+                                    Side::Read => poll_first = self.failure().is_none(),
+                                    Side::Write => self.handle_close_timer(),
+                                }
+                                if (call.is_permitted)(&self.machine) {
+                                    continue;
+                                }
+                                return RetryResult::Revoked;
+                            }
+                            WaitResult::Failed(fault) => return RetryResult::CallFailed(fault),
+                            WaitResult::Elapsed => return RetryResult::Elapsed,
+                        }
+                    } else {
+                        self.direction(side).ready = false;
+                        self.unlock();
+                    }
+                    CallMade { result: (call.make)(wire, blocking), blocking }
+                }
+            };
+            let is_timed = side == Side::Read && poll_first && !blocking;
+            let wait = if is_timed { timer.elapsed() } else { None };
+            timer.invalidate();
+            let is_eof = side == Side::Read && matches!(result, Ok(0));
+            let end = match is_eof && !planted!(BelievesZeroRead) {
+                true => wire.classify_eof(),
+                false => EofKind::Fin,
+            };
+            self.lock();
+            self.direction(side).parked = false;
+            match result {
+                Ok(_) if is_eof => return RetryResult::Eof(end),
+                Ok(bytes) => {
+                    let predictor = &mut self.direction(side).predictor;
+                    predictor.on_progress(bytes < call.len, waited);
+                    if let Some(wait) = wait {
+                        predictor.on_waited(wait);
+                    }
+                    return RetryResult::Bytes(bytes);
+                }
+                Err(error) => match classify(&error) {
+                    Failure::WouldBlock => {
+                        if let (Side::Read, Some(fault)) = (side, self.failure()) {
+                            // No data is left before the failure.
+                            if (call.is_permitted)(&self.machine) {
+                                return RetryResult::Failed(fault);
+                            }
+                        }
+                        let direction = self.direction(side);
+                        if !waited {
+                            direction.predictor.on_would_block();
+                            waited = true;
+                        }
+                        if blocking {
+                            direction.predictor.on_blocking_timeout();
+                        }
+                        // The wire may have become ready since.
+                        poll_first = !direction.ready;
+                        if planted!(ForgetsReadiness) && side == Side::Read {
+                            direction.ready = false;
+                            poll_first = true;
+                        }
+                    }
+                    Failure::Interrupted => poll_first = false,
+                    Failure::Call(fault) => return RetryResult::CallFailed(fault),
+                    Failure::Connection(fault) => {
+                        // EPIPE names no cause.
+                        if error.kind() == io::ErrorKind::BrokenPipe && side == Side::Write {
+                            self.lend(|connection, state| {
+                                connection.wait_for_cause(state, Side::Read, Some(Side::Write))
+                            });
+                        }
+                        return RetryResult::Failed(fault);
+                    }
+                },
+            }
+            if !(call.is_permitted)(&self.machine) {
+                return RetryResult::Revoked;
+            }
+        }
+    }
+}
+
+impl ConnectionState {
+    /// Returns what the first call of a permit needs: the wire, and whether to wait first.
+    #[inline(always)]
+    pub(crate) fn begin_call(&mut self, side: Side) -> (Arc<Wire>, bool) {
+        let wire = self.wire.checkout(side).expect("a permit implies a wire");
+        // A failed connection has only earlier data left, which needs no waiting.
+        let poll_first = self.should_poll_first(side) && self.failure().is_none();
+        (wire, poll_first)
+    }
+
+    /// Checks whether to poll before the first call. The event loop reports only changes. So a thread that relies on
+    /// it must first have a call that would block, or no change may follow.
+    fn should_poll_first(&mut self, side: Side) -> bool {
+        !self.reports_readiness && self.direction(side).predictor.predicts_block()
+    }
+
+    /// Checks whether the next receive may block for a moment.
+    pub(crate) fn may_block_in_recv(&self, timer: &mut CallTimer) -> bool {
+        self.recv.predictor.prefers_blocking_recv()
+            && !self.reports_readiness
+            && (self.has_no_limits() || timer.exceeds_tick(self.call_limit(Side::Read)))
+            && !event_loop::is_loop_thread()
+    }
+
+    /// Returns the fault that an established connection failed with.
+    #[inline(never)]
+    pub(crate) fn failure(&self) -> Option<Fault> {
+        self.machine.outcome().and_then(Result::err)
+    }
+}
+
+impl Side {
+    pub(crate) fn timeout_error(self) -> Error {
+        // Calls on the event loop's thread must not wait at all.
+        if event_loop::is_loop_thread() {
+            return event_loop::would_block_error();
+        }
+        Error::timed_out_call(match self {
+            Side::Read => TimerKind::Read,
+            Side::Write => TimerKind::Write,
+        })
+    }
+}
