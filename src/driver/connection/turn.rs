@@ -79,8 +79,11 @@ impl<'a> Turn<'a> {
         self.state = None;
     }
 
+    /// Takes the lock, unless the turn holds it already.
     pub(crate) fn lock(&mut self) {
-        self.state = Some(self.connection.state());
+        if self.state.is_none() {
+            self.state = Some(self.connection.state());
+        }
     }
 
     /// Lends the lock to `work`, which may release it in between.
@@ -154,8 +157,7 @@ impl<'a> Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // Under the model a panic ends the run.
-        if sys::IS_MODEL && std::thread::panicking() {
+        if sys::is_run_failing() {
             return;
         }
         let state = self.state.take().unwrap_or_else(|| self.connection.state());

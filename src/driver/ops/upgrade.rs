@@ -16,11 +16,12 @@ use std::time::Instant;
 
 use crate::driver::connection::eof::Observer;
 use crate::driver::connection::transfer::NewOwner;
-use crate::driver::connection::{Connection, ConnectionState, StateGuard, UpgradeConfig};
+use crate::driver::connection::{Connection, ConnectionState, StateGuard, Turn, UpgradeConfig};
 use crate::driver::event_loop;
-use crate::driver::sys::clock;
 use crate::driver::sys::errno::fault_from_io;
+use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::would_block_error;
+use crate::driver::sys::{self, clock};
 use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
 use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
 use crate::tls::TlsOptions;
@@ -50,58 +51,57 @@ impl Connection {
         setup: &TlsSetup,
         deadline: Option<Instant>,
     ) -> Result<Arc<Connection>> {
-        let state = self.acquire_for_upgrade(deadline)?;
-        let mut state = self.handle_input(state, Input::StartTls);
+        let mut claim = self.acquire_for_upgrade(deadline)?;
+        let turn = &mut claim.turn;
+        turn.handle_input(Input::StartTls);
         let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
         while awaits_reader
-            && state.machine.is_upgrade_pending()
-            && !state.machine.is_idle_for_upgrade()
+            && turn.machine.is_upgrade_pending()
+            && !turn.machine.is_idle_for_upgrade()
         {
             // A reader leaves the wire now.
-            state = self.wait_changed(state, None);
+            turn.wait_changed(None);
         }
-        if state.machine.is_upgrade_pending() {
-            state = self.check_no_plaintext(state);
+        if turn.machine.is_upgrade_pending() {
+            turn.lend(Connection::check_no_plaintext);
             if planted!(UpgradesTwice) {
-                return Ok(self.complete_upgrade(state, config, setup, deadline));
+                return Ok(self.complete_upgrade(claim, config, setup, deadline));
             }
         }
-        if state.machine.is_upgrade_pending() {
-            return Ok(self.complete_upgrade(state, config, setup, deadline));
+        if turn.machine.is_upgrade_pending() {
+            return Ok(self.complete_upgrade(claim, config, setup, deadline));
         }
-        let error = match state.machine.upgrade_error() {
-            Some(reason) => state.upgrade_error(reason),
-            None => state.error_for(Fault::Closed),
-        };
-        self.release_upgrade(state);
-        Err(error)
+        Err(match turn.machine.upgrade_error() {
+            Some(reason) => turn.upgrade_error(reason),
+            None => turn.error_for(Fault::Closed),
+        })
     }
 
     /// Takes the writing turn, after the connection is established and the earlier writes have ended.
-    fn acquire_for_upgrade(&self, deadline: Option<Instant>) -> Result<StateGuard<'_>> {
+    fn acquire_for_upgrade(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+    ) -> Result<UpgradeClaim<'_>> {
         let mut state = self.check_upgradable(self.state())?;
         state.upgrading = true;
-        loop {
+        let error = loop {
             if let Some(reason) = state.machine.upgrade_error() {
-                let error = state.upgrade_error(reason);
-                state.upgrading = false;
-                self.notify_waiters(&state);
-                return Err(error);
+                break state.upgrade_error(reason);
             }
             let free = !state.send.turn_held || planted!(UpgradesTwice);
             if !state.is_opening() && free && state.writers_waiting == 0 {
-                state.send.turn_held = true;
-                return Ok(state);
+                return Ok(UpgradeClaim { turn: Turn::take(self, state, Side::Write) });
             }
             let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                state.upgrading = false;
-                self.notify_waiters(&state);
                 let step = state.machine.step().unwrap_or(Step::Handshake);
-                return Err(Error::timed_out_call(TimerKind::Upgrade).during(step));
+                break Error::timed_out_call(TimerKind::Upgrade).during(step);
             }
             state = self.wait_changed(state, left);
-        }
+        };
+        state.upgrading = false;
+        self.notify_waiters(&state);
+        Err(error)
     }
 
     fn check_upgradable<'a>(&self, state: StateGuard<'a>) -> Result<StateGuard<'a>> {
@@ -112,13 +112,6 @@ impl Connection {
             Some(reason) => Err(state.misuse_error(reason)),
             None => Ok(state),
         }
-    }
-
-    /// Releases the writing turn.
-    fn release_upgrade(&self, mut state: StateGuard<'_>) {
-        state.upgrading = false;
-        state.send.turn_held = false;
-        self.notify_waiters(&state);
     }
 
     /// Peeks at the wire, which neither direction uses now.
@@ -152,12 +145,13 @@ impl Connection {
     /// Passes the connection to a new socket.
     fn complete_upgrade(
         self: &Arc<Self>,
-        mut state: StateGuard<'_>,
+        mut claim: UpgradeClaim<'_>,
         config: &UpgradeConfig,
         setup: &TlsSetup,
         deadline: Option<Instant>,
     ) -> Arc<Connection> {
         let now = clock::now();
+        let state = &mut claim.turn;
         let actions = state.machine.handle(Input::UpgradeReady, now);
         let mut upgraded =
             ConnectionState::new(Machine::upgrade(&config.config, setup, deadline, now));
@@ -172,11 +166,10 @@ impl Connection {
         let slot = state.slot.take();
         let totals = state.totals();
         upgraded.slot = slot;
-        state.upgrading = false;
-        state.send.turn_held = false;
         // From here on the new socket gives the slot back, whatever happens.
         let upgraded = self.new_upgraded(upgraded);
-        drop(self.apply(state, actions));
+        state.apply(actions);
+        drop(claim);
         let socket = Arc::downgrade(&upgraded);
         let ends = slot.is_some_and(|slot| self.registry().transfer(slot, totals, socket));
         drop(self.transfer(taken, NewOwner::Socket(&upgraded)));
@@ -190,6 +183,20 @@ impl Connection {
             }
         });
         upgraded
+    }
+}
+
+/// The writing turn of an upgrade. Writes that begin now wait until it is dropped.
+struct UpgradeClaim<'a> {
+    turn: Turn<'a>,
+}
+
+impl Drop for UpgradeClaim<'_> {
+    fn drop(&mut self) {
+        if !sys::is_run_failing() {
+            self.turn.lock();
+            self.turn.upgrading = false;
+        }
     }
 }
 

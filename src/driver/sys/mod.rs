@@ -20,6 +20,11 @@ pub(crate) mod wire;
 /// Whether the layers below the driver are the model of `shuttle`.
 pub(crate) const IS_MODEL: bool = cfg!(sockeye_shuttle);
 
+/// Returns whether a panic is ending a run of the model. No thread may take a lock then.
+pub(crate) fn is_run_failing() -> bool {
+    IS_MODEL && std::thread::panicking()
+}
+
 /// Returns whether a run of the model is over, so that the event loop must end. A real event loop never ends.
 #[cfg(not(sockeye_shuttle))]
 pub(crate) fn is_run_over() -> bool {
