@@ -4,12 +4,7 @@ use super::check::Violation;
 
 /// Files, and how the paths begin that they may name in spite of the rules.
 #[rustfmt::skip]
-const EXCEPTIONS: [(&str, &str); 11] = [
-    ("driver/event_loop/handle.rs", "crate::driver::connection"),
-    ("driver/event_loop/idle_list.rs", "crate::driver::connection"),
-    ("driver/event_loop/mod.rs", "crate::driver::connect"),
-    ("driver/event_loop/mod.rs", "crate::driver::connection"),
-    ("driver/event_loop/workers.rs", "crate::driver::connection"),
+const EXCEPTIONS: [(&str, &str); 6] = [
     ("machine/actions.rs", "crate::machine"),
     ("machine/happy_eyeballs.rs", "crate::machine"),
     ("machine/mod.rs", "crate::machine"),

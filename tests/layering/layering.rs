@@ -41,12 +41,14 @@ const APART: [[&str; 2]; 1] = [["driver", "sim"]];
 
 /// The rooms of the driver, each with the rooms that it may use. Each room may use itself and the layers below the
 /// driver. `driver/mod.rs` names the rooms and may use all of them; no room may use it.
-const ROOMS: [(&str, &[&str]); 6] = [
-    ("ops", &["connection", "event_loop", "connect", "registry", "sys"]),
-    ("connection", &["event_loop", "connect", "registry", "sys"]),
-    ("event_loop", &["sys"]),
+const ROOMS: [(&str, &[&str]); 7] = [
+    ("ops", &["connection", "event_loop", "connect", "registry", "slab", "sys"]),
+    ("connection", &["event_loop", "connect", "registry", "slab", "sys"]),
+    ("event_loop", &["slab", "sys"]),
     ("connect", &["sys"]),
-    ("registry", &["sys"]),
+    ("registry", &["slab", "sys"]),
+    // Data, as used by several rooms.
+    ("slab", &["sys"]),
     ("sys", &[]),
 ];
 
