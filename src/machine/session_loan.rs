@@ -26,31 +26,8 @@ impl Loan {
     }
 }
 
+/// TLS sessions that run the program's code, outside the driver's lock.
 impl Machine {
-    /// Returns whether the TLS session may run the program's code, such as a certificate verifier.
-    #[must_use]
-    pub fn runs_foreign_code(&self) -> bool {
-        self.state.tls().is_some_and(Session::is_foreign)
-    }
-
-    /// Returns whether dropping the machine may run the program's code.
-    #[must_use]
-    pub(crate) fn holds_foreign_code(&self) -> bool {
-        self.runs_foreign_code() || self.state.has_discarded()
-    }
-
-    /// Returns whether the handshake has yet to begin, as [`Actions::begin_handshake`] requested.
-    #[must_use]
-    pub fn awaits_begin(&self) -> bool {
-        self.state.tls().is_some_and(Session::awaits_begin)
-    }
-
-    /// Returns whether the session is lent.
-    #[must_use]
-    pub fn is_lent(&self) -> bool {
-        self.state.tls().is_some_and(Session::is_lent)
-    }
-
     /// Lends the session so that the caller [begins](Loan::begin_handshake) its handshake. Returns `None` if no
     /// handshake is to begin.
     pub fn lend_to_begin(&mut self) -> Option<Loan> {

@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use super::{Actions, Fault, Machine, RecvBuf, RecvPermit, SendEvent, SendPermit, Transmit};
-use crate::info::Negotiated;
-use crate::tls::Failure;
 
+/// TLS: ciphertext in and out, and the application data inside.
 impl Machine {
     /// Returns a receive permit with received ciphertext. Calls `now` only if the time matters.
     pub fn ingest(
@@ -158,63 +157,5 @@ impl Machine {
     #[must_use]
     pub fn take_final_records(&mut self) -> Vec<u8> {
         self.state.take_final_records()
-    }
-
-    /// Returns whether a transmit buffer is lent.
-    pub(crate) fn transmit_in_flight(&self) -> bool {
-        self.state.tls().is_some_and(|tls| tls.transmit_in_flight())
-    }
-
-    /// Returns whether there is ciphertext that the kernel has not accepted.
-    #[must_use]
-    pub fn has_unsent(&self) -> bool {
-        self.state.tls().is_some_and(|tls| !tls.is_flushed())
-    }
-
-    /// Returns whether there is ciphertext other than close_notify that the kernel has not accepted.
-    #[must_use]
-    pub fn has_undelivered_data(&self) -> bool {
-        self.state.tls().is_some_and(|tls| tls.has_undelivered_data())
-    }
-
-    /// Returns whether there is decrypted data that no reader has taken.
-    #[must_use]
-    pub fn has_unread(&self) -> bool {
-        self.state.tls().is_some_and(|tls| tls.has_unread())
-    }
-
-    /// Returns whether the connection uses TLS, during the handshake or after it.
-    #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.state.tls().is_some()
-    }
-
-    /// Returns whether an upgrade has begun and is not complete.
-    #[must_use]
-    pub fn is_upgrade_pending(&self) -> bool {
-        self.state.is_upgrade_pending()
-    }
-
-    /// Returns whether an upgrade is pending and no receive permit is in use. The driver then checks the wire and
-    /// reports [`Input::UpgradeReady`](super::Input::UpgradeReady),
-    /// [`Input::UnexpectedPlaintext`](super::Input::UnexpectedPlaintext), EOF or a failure.
-    #[must_use]
-    pub fn is_idle_for_upgrade(&self) -> bool {
-        self.state.is_idle_for_upgrade()
-    }
-
-    /// Returns the result of the TLS handshake.
-    pub(crate) fn negotiated(&self) -> Option<Negotiated> {
-        self.state.negotiated()
-    }
-
-    /// Returns the message for [`Fault::Tls`].
-    #[must_use]
-    pub fn tls_failure(&self) -> Option<&str> {
-        self.state.failure().map(Failure::message)
-    }
-
-    pub(crate) fn failure(&self) -> Option<&Failure> {
-        self.state.failure()
     }
 }

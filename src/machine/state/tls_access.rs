@@ -10,45 +10,11 @@ use crate::tls::Failure;
 impl State {
     /// Returns the session that is still in use, if any.
     pub(in super::super) fn tls(&self) -> Option<&Session> {
-        match self {
-            State::Handshaking(handshaking) => handshaking.pipe().tls.as_deref(),
-            State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref(),
-            State::Closed(Closed::Ended {
-                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
-                ..
-            }) => pipe.tls.as_deref(),
-            State::Closed(Closed::Flushing(flushing)) => flushing.pipe.tls.as_deref(),
-            State::Connecting(_)
-            | State::UpgradePending(_)
-            | State::Closed(
-                Closed::Ended { .. }
-                | Closed::Upgraded
-                | Closed::Detached
-                | Closed::ConnectFailed(_),
-            )
-            | State::Poisoned => None,
-        }
+        self.pipe()?.tls.as_deref()
     }
 
     pub(in super::super) fn tls_mut(&mut self) -> Option<&mut Session> {
-        match self {
-            State::Handshaking(handshaking) => handshaking.pipe_mut().tls.as_deref_mut(),
-            State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.tls.as_deref_mut(),
-            State::Closed(Closed::Ended {
-                read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
-                ..
-            }) => pipe.tls.as_deref_mut(),
-            State::Closed(Closed::Flushing(flushing)) => flushing.pipe.tls.as_deref_mut(),
-            State::Connecting(_)
-            | State::UpgradePending(_)
-            | State::Closed(
-                Closed::Ended { .. }
-                | Closed::Upgraded
-                | Closed::Detached
-                | Closed::ConnectFailed(_),
-            )
-            | State::Poisoned => None,
-        }
+        self.pipe_mut()?.tls.as_deref_mut()
     }
 
     fn summary(&self) -> Option<&Summary> {
