@@ -36,7 +36,7 @@ impl Machine {
         self.state.upgrade_error()
     }
 
-    /// Returns the instant at which to report [`Input::TimerExpired`], and the limit that expires then.
+    /// Returns the instant at which to report [`TimerExpired`](super::Input::TimerExpired), and the limit that expires then.
     #[must_use]
     pub fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         self.state.next_timer()
