@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use crate::driver::slab::{Index, Slab};
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::driver::sys::sync::{Condvar, HashMap, HashSet, Mutex, MutexGuard};
+use crate::driver::sys::sync::{HashMap, HashSet};
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::info::{ConnectorStats, Stats};
 use crate::process::ForkMark;
@@ -72,9 +73,9 @@ pub(crate) struct Registry<S> {
     /// Outside the lock, as is `was_shut_down`: a forked child takes over only these two.
     next_scope: AtomicU64,
     was_shut_down: AtomicBool,
-    inner: Mutex<RegistryInner<S>>,
+    inner: RankedMutex<RegistryInner<S>, { rank::UNDER_STATE }>,
     /// Signals that a socket has left. Its lock is `inner`.
-    slot_freed: Condvar,
+    slot_freed: RankedCondvar,
 }
 
 struct RegistryInner<S> {
@@ -109,8 +110,8 @@ impl<S: Member> Registry<S> {
             mark: ForkMark::new().ok(),
             next_scope: AtomicU64::new(0),
             was_shut_down: AtomicBool::new(false),
-            inner: Mutex::new(RegistryInner::new()),
-            slot_freed: Condvar::new(),
+            inner: RankedMutex::new(RegistryInner::new()),
+            slot_freed: RankedCondvar::new(),
         }
     }
 
@@ -122,7 +123,7 @@ impl<S: Member> Registry<S> {
             // Ids must not be reused for scopes that began before the fork.
             next_scope: AtomicU64::new(self.next_scope.load(Ordering::Relaxed)),
             was_shut_down: AtomicBool::new(is_shut_down),
-            inner: Mutex::new(RegistryInner { is_shut_down, ..RegistryInner::new() }),
+            inner: RankedMutex::new(RegistryInner { is_shut_down, ..RegistryInner::new() }),
             ..Registry::new(self.limit)
         }
     }
@@ -281,7 +282,7 @@ impl<S: Member> Registry<S> {
         inner.waiters -= 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, RegistryInner<S>> {
+    fn lock(&self) -> RankedGuard<'_, RegistryInner<S>, { rank::UNDER_STATE }> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

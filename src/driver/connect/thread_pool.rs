@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
 use crate::driver::sys::log::log_debug;
-use crate::driver::sys::sync::{Condvar, HashMap, Mutex, MutexGuard, thread, thread_local};
+use crate::driver::sys::sync::{HashMap, thread, thread_local};
 use crate::error::Fault;
 use crate::process::ForkMark;
 
@@ -94,9 +95,9 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct ThreadPool {
     limits: Limits,
-    queue: Mutex<TaskQueue>,
+    queue: RankedMutex<TaskQueue, { rank::LOOKUPS }>,
     /// Signals that a task may be runnable. Its lock is `queue`.
-    work_available: Condvar,
+    work_available: RankedCondvar,
 }
 
 #[derive(Debug, Default)]
@@ -162,8 +163,8 @@ impl ThreadPool {
     pub(crate) fn new(limits: Limits) -> Self {
         ThreadPool {
             limits,
-            queue: Mutex::new(TaskQueue::default()),
-            work_available: Condvar::new(),
+            queue: RankedMutex::new(TaskQueue::default()),
+            work_available: RankedCondvar::new(),
         }
     }
 
@@ -406,7 +407,7 @@ impl ThreadPool {
         Some((id, task))
     }
 
-    fn lock(&self) -> MutexGuard<'_, TaskQueue> {
+    fn lock(&self) -> RankedGuard<'_, TaskQueue, { rank::LOOKUPS }> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -40,7 +40,7 @@ use crate::driver::event_loop::source::LoopSource;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::registry::{Member, Registry, SocketTotals};
 use crate::driver::sys::descriptor::Descriptor;
-use crate::driver::sys::sync::{Condvar, Mutex};
+use crate::driver::sys::lock_order::{RankedCondvar, RankedMutex, rank};
 use crate::error::Error;
 use crate::info::{Phase, Stats};
 use crate::machine::{Config, Input, Machine, UpgradeError};
@@ -59,9 +59,9 @@ pub(crate) type SocketRegistry = Registry<Connection>;
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// The state. Held only briefly and never during a system call; no other lock is taken under it.
-    pub(crate) state: Mutex<ConnectionState>,
+    pub(crate) state: RankedMutex<ConnectionState, { rank::STATE }>,
     /// Condition variable for `state`: notified on any change that a waiter may be interested in.
-    pub(crate) changed: Condvar,
+    pub(crate) changed: RankedCondvar,
     /// Number of the user's handles. The socket closes when the last one is dropped.
     handles: HandleCount,
     requested: SocketAddress,
@@ -89,8 +89,8 @@ impl Connection {
         upgrade: Option<Box<UpgradeConfig>>,
     ) -> Self {
         Connection {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
+            state: RankedMutex::new(state),
+            changed: RankedCondvar::new(),
             handles: HandleCount::one(),
             requested,
             registry: Arc::clone(registry),

@@ -8,12 +8,12 @@ use super::{Direction, Establishing, LookupProgress};
 use crate::driver::event_loop;
 use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::registry::{SlotId, SocketTotals};
-use crate::driver::sys::sync::MutexGuard;
+use crate::driver::sys::lock_order::{RankedGuard, rank};
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wake::Side;
 use crate::error::{Error, Fault, Step};
 use crate::machine::{Background, Machine};
-pub(crate) type StateGuard<'a> = MutexGuard<'a, ConnectionState>;
+pub(crate) type StateGuard<'a> = RankedGuard<'a, ConnectionState, { rank::STATE }>;
 
 #[derive(Debug)]
 pub(crate) struct ConnectionState {

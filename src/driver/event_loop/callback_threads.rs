@@ -14,8 +14,9 @@ use std::time::Duration;
 use super::{LoopHandle, is_loop_thread};
 use crate::driver::sys;
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
 use crate::driver::sys::log::log_debug;
-use crate::driver::sys::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::driver::sys::sync::thread;
 use crate::error::Fault;
 use crate::panic::catch_panic;
 
@@ -41,8 +42,8 @@ pub(crate) trait CallbackTask: Send + Sync {
 /// lock is taken under it.
 #[derive(Debug)]
 pub(crate) struct CallbackThreads {
-    queue: Mutex<WorkQueue>,
-    work_available: Condvar,
+    queue: RankedMutex<WorkQueue, { rank::UNDER_STATE }>,
+    work_available: RankedCondvar,
 }
 
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl CallbackThreads {
     pub(crate) const fn new() -> Self {
         let queue =
             WorkQueue { waiting: VecDeque::new(), threads: 0, idle: 0, spawn_failed: false };
-        CallbackThreads { queue: Mutex::new(queue), work_available: Condvar::new() }
+        CallbackThreads { queue: RankedMutex::new(queue), work_available: RankedCondvar::new() }
     }
 
     /// Queues work. If there is no thread for it, and none can be started, the task fails.
@@ -166,7 +167,7 @@ impl CallbackThreads {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, WorkQueue> {
+    fn lock(&self) -> RankedGuard<'_, WorkQueue, { rank::UNDER_STATE }> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,7 @@ use super::idle_list::IdleList;
 use super::linger::LingerQueue;
 use super::source::{LoopSource, LoopTicket};
 use crate::driver::sys::errno;
+use crate::driver::sys::lock_order::{RankedMutex, rank};
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::per_process::PerProcess;
 use crate::driver::sys::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,7 @@ use crate::process::ForkMark;
 #[derive(Debug)]
 pub(crate) struct LoopHandle {
     /// Commands for the event loop. No other lock is taken under this one.
-    pub(crate) queue: Mutex<CommandQueue>,
+    pub(crate) queue: RankedMutex<CommandQueue, { rank::ALONE }>,
     pub(crate) waker: Waker,
     registry: mio::Registry,
     callback_threads: CallbackThreads,
@@ -183,7 +184,10 @@ impl LoopHandle {
 
     pub(crate) fn new(poll: &mio::Poll) -> io::Result<LoopHandle> {
         Ok(LoopHandle {
-            queue: Mutex::new(CommandQueue { commands: Vec::new(), state: LoopState::Running }),
+            queue: RankedMutex::new(CommandQueue {
+                commands: Vec::new(),
+                state: LoopState::Running,
+            }),
             waker: Waker::new(poll.registry(), super::WAKER_TOKEN)?,
             registry: poll.registry().try_clone()?,
             callback_threads: CallbackThreads::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::source::LoopSource;
 use crate::driver::slab::{Index, Slab};
-use crate::driver::sys::sync::{Mutex, MutexGuard};
+use crate::driver::sys::lock_order::{RankedGuard, RankedMutex, rank};
 
 /// The time for which the reading turn is free before monitoring starts.
 pub(crate) const IDLE_DELAY: Duration = Duration::from_millis(100);
@@ -20,7 +20,7 @@ const MAX_TAKEN: usize = 1024;
 /// The lock guards the list. It may be taken under a socket's state lock, and no lock is taken under it.
 #[derive(Debug)]
 pub(crate) struct IdleList {
-    inner: Mutex<IdleSlots>,
+    inner: RankedMutex<IdleSlots, { rank::UNDER_STATE }>,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(crate) struct Taken {
 impl IdleList {
     pub(crate) const fn new() -> Self {
         let list = IdleSlots { slots: Slab::new(), round: 0, scan_scheduled: false };
-        IdleList { inner: Mutex::new(list) }
+        IdleList { inner: RankedMutex::new(list) }
     }
 
     /// Adds a source. Returns its slot, and whether the caller must schedule a scan.
@@ -96,7 +96,7 @@ impl IdleList {
         self.lock().scan_scheduled
     }
 
-    fn lock(&self) -> MutexGuard<'_, IdleSlots> {
+    fn lock(&self) -> RankedGuard<'_, IdleSlots, { rank::UNDER_STATE }> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Command, LoopHandle, Urgency};
+use crate::driver::sys::lock_order::{RankedGuard, RankedMutex, rank};
 use crate::driver::sys::socket;
 use crate::driver::sys::sync::atomic::{AtomicUsize, Ordering};
-use crate::driver::sys::sync::{Mutex, MutexGuard};
 use crate::driver::sys::wire::{DrainResult, Wire};
 
 /// The maximum number of lingering wires. The oldest is closed first.
@@ -31,7 +31,7 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// drain a wire, which never block.
 #[derive(Debug)]
 pub(crate) struct LingerQueue {
-    wires: Mutex<LingeringWires>,
+    wires: RankedMutex<LingeringWires, { rank::ALONE }>,
     /// The maximum number of wires, from the descriptor limit of the process. 0 if not yet known.
     max: AtomicUsize,
 }
@@ -81,7 +81,7 @@ impl LingeringWire {
 impl LingerQueue {
     pub(crate) const fn new() -> Self {
         let list = LingeringWires { wires: VecDeque::new(), is_polling_one: false, round: 0 };
-        LingerQueue { wires: Mutex::new(list), max: AtomicUsize::new(0) }
+        LingerQueue { wires: RankedMutex::new(list), max: AtomicUsize::new(0) }
     }
 
     pub(crate) fn add(&self, loop_handle: &LoopHandle, wire: Arc<Wire>, bytes_left: usize) {
@@ -155,7 +155,7 @@ impl LingerQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LingeringWires> {
+    fn lock(&self) -> RankedGuard<'_, LingeringWires, { rank::ALONE }> {
         self.wires.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use log::Level;
 
+use super::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
 use super::loop_thread::is_loop_thread;
-use super::sync::{Condvar, Mutex, MutexGuard, thread};
+use super::sync::thread;
 use crate::panic::catch_panic;
 #[cfg(not(sockeye_shuttle))]
 use crate::process::PerProcess;
@@ -28,8 +29,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The lock guards the records, and no other lock is taken under it.
 #[derive(Debug)]
 struct LogQueue {
-    records: Mutex<Records>,
-    record_added: Condvar,
+    records: RankedMutex<Records, { rank::ALONE }>,
+    record_added: RankedCondvar,
 }
 
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl LogQueue {
     const fn new() -> Self {
         let records =
             Records { waiting: VecDeque::new(), dropped: 0, has_thread: false, logging: false };
-        LogQueue { records: Mutex::new(records), record_added: Condvar::new() }
+        LogQueue { records: RankedMutex::new(records), record_added: RankedCondvar::new() }
     }
 
     /// Queues a record of the event loop, or of another thread if records are already queued. Returns whether it did.
@@ -147,7 +148,7 @@ impl LogQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Records> {
+    fn lock(&self) -> RankedGuard<'_, Records, { rank::ALONE }> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod descriptor;
 pub(crate) mod errno;
 pub(crate) mod hosts;
 pub(crate) mod io_bufs;
+pub(crate) mod lock_order;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod loop_thread;

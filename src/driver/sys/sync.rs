@@ -21,3 +21,8 @@ pub(crate) use {
     shuttle::sync::mpsc,
     shuttle::{thread, thread_local},
 };
+
+#[cfg(all(debug_assertions, sockeye_shuttle))]
+pub(crate) use crate::driver::sys::shuttle::sync::TimedOut as WaitTimeoutResult;
+#[cfg(all(debug_assertions, not(sockeye_shuttle)))]
+pub(crate) use std::sync::WaitTimeoutResult;
