@@ -11,18 +11,19 @@
 //! most half of a pool's threads are written off. Some threads are reserved for quotas that have no running task. So a
 //! quota whose tasks all hang cannot take the whole pool.
 
+mod queue;
+
 use std::cell::OnceCell;
-use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use self::queue::{QueuedTask, QuotaQueue, RunningTask, TaskQueue, key};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
 use crate::driver::sys::log::log_debug;
-use crate::driver::sys::sync::{HashMap, thread, thread_local};
+use crate::driver::sys::sync::{thread, thread_local};
 use crate::error::Fault;
 use crate::process::ForkMark;
 
@@ -98,48 +99,6 @@ pub(crate) struct ThreadPool {
     queue: RankedMutex<TaskQueue, { rank::LOOKUPS }>,
     /// Signals that a task may be runnable. Its lock is `queue`.
     work_available: RankedCondvar,
-}
-
-#[derive(Debug, Default)]
-struct TaskQueue {
-    /// The quotas that have waiting or running tasks, keyed by the address of the `LookupQuota`. The `Arc` in the value
-    /// keeps that address in use.
-    quotas: HashMap<usize, QuotaQueue>,
-    /// The quotas that have waiting tasks. The first quota is served next.
-    rotation: VecDeque<usize>,
-    running: Vec<RunningTask>,
-    /// The id of the task that started last.
-    last_id: u64,
-    threads: usize,
-    /// The number of threads that have been spawned and have not yet looked for work.
-    starting: usize,
-    idle: usize,
-    /// The number of tasks in `running` that are written off.
-    written_off: usize,
-    swept_at: Option<Instant>,
-}
-
-/// The tasks of one quota.
-#[derive(Debug)]
-struct QuotaQueue {
-    quota: Arc<LookupQuota>,
-    /// Tasks in order of arrival. The number of connecting sockets bounds this queue, and unwanted tasks are swept out.
-    waiting: VecDeque<(Instant, QueuedTask)>,
-    /// The number of running tasks that are not written off.
-    counted: usize,
-    /// The number of running tasks.
-    running: usize,
-}
-
-struct QueuedTask(Weak<dyn Task>);
-
-#[derive(Debug)]
-struct RunningTask {
-    id: u64,
-    quota: usize,
-    since: Instant,
-    task: QueuedTask,
-    written_off: bool,
 }
 
 /// The result of submitting a task.
@@ -410,88 +369,6 @@ impl ThreadPool {
     fn lock(&self) -> RankedGuard<'_, TaskQueue, { rank::LOOKUPS }> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl TaskQueue {
-    fn push(&mut self, quota: &Arc<LookupQuota>, task: Weak<dyn Task>, now: Instant) {
-        let quota_queue = self.quotas.entry(key(quota)).or_insert_with(|| QuotaQueue {
-            quota: Arc::clone(quota),
-            waiting: VecDeque::new(),
-            counted: 0,
-            running: 0,
-        });
-        if quota_queue.waiting.is_empty() {
-            self.rotation.push_back(key(quota));
-        }
-        quota_queue.waiting.push_back((now, QueuedTask(task)));
-    }
-
-    /// Removes the task that was pushed last.
-    fn pop_last(&mut self, quota: &Arc<LookupQuota>) {
-        if let Some(quota_queue) = self.quotas.get_mut(&key(quota)) {
-            quota_queue.waiting.pop_back();
-        }
-        self.remove_empty();
-    }
-
-    fn task_done(&mut self, id: u64) {
-        let Some(index) = self.running.iter().position(|one| one.id == id) else { return };
-        let RunningTask { quota, written_off, .. } = self.running.swap_remove(index);
-        self.written_off -= usize::from(written_off);
-        if let Some(quota_queue) = self.quotas.get_mut(&quota) {
-            quota_queue.running -= 1;
-            quota_queue.counted -= usize::from(!written_off);
-            if quota_queue.running == 0 && quota_queue.waiting.is_empty() {
-                self.quotas.remove(&quota);
-            }
-        }
-    }
-
-    /// Removes waiting tasks that are no longer wanted.
-    fn sweep(&mut self, held: &mut Vec<Arc<dyn Task>>) {
-        for quota in &self.rotation {
-            if let Some(quota_queue) = self.quotas.get_mut(quota) {
-                quota_queue.waiting.retain(|(_, task)| task.is_wanted(held));
-            }
-        }
-        self.remove_empty();
-    }
-
-    /// Removes quotas that have no waiting and no running task.
-    fn remove_empty(&mut self) {
-        let quotas = &self.quotas;
-        self.rotation.retain(|quota| !quotas[quota].waiting.is_empty());
-        self.quotas
-            .retain(|_, quota_queue| quota_queue.running > 0 || !quota_queue.waiting.is_empty());
-    }
-
-    /// Returns whether no thread is likely to become free soon: none is starting, and every running task has run for
-    /// [`SPAWN_DELAY`].
-    fn is_stalled(&self, now: Instant) -> bool {
-        let old = |one: &RunningTask| now.saturating_duration_since(one.since) >= SPAWN_DELAY;
-        self.starting == 0 && self.running.iter().all(old)
-    }
-}
-
-impl QueuedTask {
-    /// Returns whether the task is wanted. Pushes the upgraded reference to `held`, because only a caller without the
-    /// lock may drop it.
-    fn is_wanted(&self, held: &mut Vec<Arc<dyn Task>>) -> bool {
-        let Some(task) = self.0.upgrade() else { return false };
-        let wanted = task.is_wanted();
-        held.push(task);
-        wanted
-    }
-}
-
-impl fmt::Debug for QueuedTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("QueuedTask")
-    }
-}
-
-fn key(quota: &Arc<LookupQuota>) -> usize {
-    Arc::as_ptr(quota).addr()
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! No wake-up is lost. A thread that waits checks, under the lock, every condition that could end its wait, and
 //! announces the wait there. A thread that changes one of these conditions does so under the lock too, and wakes the
 //! announced waiters.
+//!
+//! The order of the locks is: the queue of a lookup pool, the state of a connection, and then one of the registry, the
+//! idle list and the queue of the callback threads. All other locks are taken alone. `sys::lock_order` checks this.
 
 pub(crate) mod actions;
 pub(crate) mod buffers;
@@ -58,7 +61,7 @@ pub(crate) type SocketRegistry = Registry<Connection>;
 /// The part of a socket that its handles share.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// The state. Held only briefly and never during a system call; no other lock is taken under it.
+    /// The state. Held only briefly, and never during a system call.
     pub(crate) state: RankedMutex<ConnectionState, { rank::STATE }>,
     /// Condition variable for `state`: notified on any change that a waiter may be interested in.
     pub(crate) changed: RankedCondvar,
