@@ -36,7 +36,8 @@ impl Machine {
         self.state.upgrade_error()
     }
 
-    /// Returns the instant at which to report [`TimerExpired`](super::Input::TimerExpired), and the limit that expires then.
+    /// Returns the instant at which to report [`TimerExpired`](super::Input::TimerExpired), and the limit that expires
+    /// then.
     #[must_use]
     pub fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         self.state.next_timer()
@@ -174,7 +175,8 @@ impl Machine {
         self.runs_foreign_code() || self.state.has_discarded()
     }
 
-    /// Returns whether the handshake has yet to begin, as [`Actions::begin_handshake`](super::Actions::begin_handshake) requested.
+    /// Returns whether the handshake has yet to begin, as
+    /// [`begin_handshake`](super::Actions::begin_handshake) requested.
     #[must_use]
     pub fn awaits_begin(&self) -> bool {
         self.state.tls().is_some_and(Session::awaits_begin)

@@ -1,5 +1,6 @@
 //! Tests of the Happy Eyeballs race in virtual time: addresses answer, refuse or stay silent.
 
+mod durations;
 mod run;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::run::Peer::{Fails, Opens, Silent};
-use self::run::{RaceRun, in_parts, millis, run, v4, v6};
+use self::run::{RaceRun, in_parts, run, v4, v6};
 use crate::egress::EgressRules;
-use crate::error::{ErrorKind, Step};
+use crate::error::ErrorKind;
 use crate::machine::happy_eyeballs::{MAX_CHECKED, MAX_DENIED};
 use crate::machine::{
     Actions, Attempt, AttemptId, Config, Endpoints, Fault, Input, MAX_ADDRESSES, Machine, Target,
@@ -474,79 +475,4 @@ fn a_close_at_any_time_ends_a_race_at_once() {
         assert_eq!(performed.lost, Some((cancel_at, Fault::Closed)));
         assert!(performed.abandoned);
     }
-}
-
-// -------------------------------------------------------------------- durations
-
-#[test]
-fn every_failed_attempt_has_its_duration() {
-    let begun = Instant::now();
-    let mut machine = named(begun);
-    let at = |millis| begun + Duration::from_millis(millis);
-    drop(machine.handle(Input::Resolved(Ok(&[v6(1), v4(1)])), at(10)));
-    drop(machine.handle(Input::TimerExpired, at(260)));
-    let refused = Input::Attempted { id: AttemptId(0), result: Err(REFUSED) };
-    drop(machine.handle(refused, at(300)));
-    let limit = machine.next_timer().expect("a connect timer").0;
-    drop(machine.handle(Input::TimerExpired, limit));
-    let lasted: Vec<_> = machine.attempts().iter().map(|attempt| attempt.elapsed).collect();
-    assert_eq!(lasted, [Duration::from_millis(290), limit - at(260)]);
-}
-
-#[test]
-fn a_retried_attempt_restarts_its_duration() {
-    let begun = Instant::now();
-    let mut machine = named(begun);
-    let at = |millis| begun + Duration::from_millis(millis);
-    drop(machine.handle(Input::Resolved(Ok(&[v6(1), v4(1)])), begun));
-    drop(machine.handle(Input::TimerExpired, at(250)));
-    drop(
-        machine.handle(Input::Attempted { id: AttemptId(1), result: Err(RESOURCE_ERROR) }, at(251)),
-    );
-    drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Err(REFUSED) }, at(400)));
-    drop(machine.handle(Input::Attempted { id: AttemptId(1), result: Err(REFUSED) }, at(407)));
-    let lasted: Vec<_> = machine.attempts().iter().map(|attempt| attempt.elapsed).collect();
-    assert_eq!(lasted, [Duration::from_millis(400), Duration::from_millis(7)]);
-}
-
-#[test]
-fn a_failed_connect_reports_the_duration_of_each_step_and_the_last_step() {
-    let begun = Instant::now();
-    let at = |millis| begun + Duration::from_millis(millis);
-    let times = |machine: &Machine| {
-        let timings = machine.timings().expect("the connect failed");
-        (machine.step(), millis(timings.resolve), millis(timings.connect))
-    };
-    let mut machine = Machine::new(Config::new(Target::Host), begun);
-    assert_eq!((machine.step(), machine.timings()), (Some(Step::WaitForSlot), None));
-    drop(machine.handle(Input::Close, at(5)));
-    assert_eq!(times(&machine), (Some(Step::WaitForSlot), 0, 0));
-
-    let mut machine = named(begun);
-    drop(machine.handle(Input::Resolved(Err(Fault::Resolve)), at(30)));
-    assert_eq!(times(&machine), (Some(Step::Lookup), 30, 0));
-
-    let mut machine = named(begun);
-    assert_eq!(machine.step(), Some(Step::Lookup));
-    drop(machine.handle(Input::Resolved(Ok(&[v4(1)])), at(30)));
-    assert_eq!(machine.step(), Some(Step::Connect));
-    drop(machine.handle(Input::Attempted { id: AttemptId(0), result: Err(REFUSED) }, at(50)));
-    assert_eq!(times(&machine), (Some(Step::Connect), 30, 20));
-
-    // Refused addresses are not dialled, but the failed step is the connect, not the lookup.
-    let mut config = Config::new(Target::Host);
-    config.egress = Some(Arc::new(EgressRules::deny_all()));
-    let mut machine = Machine::new(config, begun);
-    drop(machine.start(begun));
-    drop(machine.handle(Input::Resolved(Ok(&[v4(1)])), at(30)));
-    assert_eq!(machine.opened(), Some(Err(Fault::Denied)));
-    assert_eq!(times(&machine), (Some(Step::Connect), 30, 0));
-    assert_eq!(machine.attempts()[0].elapsed, Duration::ZERO);
-}
-
-/// Creates a machine with a lookup in progress.
-fn named(now: Instant) -> Machine {
-    let mut machine = Machine::new(Config::new(Target::Host), now);
-    drop(machine.start(now));
-    machine
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 
 use super::super::recv_queue::RecvBuf;
-use super::{PeerState, Session, catch_panic};
+use super::{CloseNotify, PeerState, Session, catch_panic};
 use crate::tls::{Failure, Stage, TlsSetup};
 
 impl Session {
@@ -52,8 +52,7 @@ impl Session {
             // Such a session takes no more input.
             PeerState::Ended | PeerState::Truncated | PeerState::Failed(_) => return None,
         };
-        leftover.close_notify_done = self.close_notify_done;
-        leftover.close_notify_len = self.close_notify_len;
+        leftover.close_notify = self.close_notify;
         leftover.recv_deferred = self.recv_deferred;
         leftover.handshake = self.handshake;
         leftover.send_queue = std::mem::take(&mut self.send_queue);
@@ -79,13 +78,15 @@ impl Session {
         }
         self.recv_deferred |= leftover.recv_deferred;
         self.negotiated = leftover.negotiated.or(self.negotiated.take());
-        if leftover.close_notify_len > 0 {
-            self.close_notify_len = leftover.close_notify_len;
-        }
-        let is_due = leftover.close_notify_due && !self.close_notify_done;
-        self.close_notify_done |= leftover.close_notify_done && !is_due;
-        if is_due {
-            self.close_notify();
+        match (leftover.close_notify, self.close_notify) {
+            (CloseNotify::Due, CloseNotify::No) => {
+                self.close_notify();
+            }
+            (CloseNotify::Queued { .. }, CloseNotify::No)
+            | (CloseNotify::Queued { len: 1.. }, _) => {
+                self.close_notify = leftover.close_notify;
+            }
+            (CloseNotify::No | CloseNotify::Due | CloseNotify::Queued { len: 0 }, _) => {}
         }
         self.send_queue.len() > before
     }

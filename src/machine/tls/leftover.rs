@@ -1,0 +1,42 @@
+//! Decrypted data that did not fit into the reader's buffer.
+
+#[derive(Default)]
+pub(super) struct Leftover {
+    pub(super) bytes: Vec<u8>,
+    pub(super) start: usize,
+}
+
+impl Leftover {
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
+        let leftover = &self.bytes[self.start..];
+        let taken = leftover.len().min(buf.len());
+        buf[..taken].copy_from_slice(&leftover[..taken]);
+        self.start += taken;
+        if self.is_empty() {
+            self.clear();
+        }
+        taken
+    }
+
+    /// Stores `bytes`; the buffer must be empty.
+    pub(super) fn set(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.bytes = bytes.to_vec();
+            self.start = 0;
+        }
+    }
+
+    pub(super) fn append(&mut self, later: &mut Leftover) {
+        self.bytes.extend_from_slice(&later.bytes[later.start..]);
+        later.clear();
+    }
+
+    /// Frees the memory, so that an idle session holds none.
+    pub(super) fn clear(&mut self) {
+        *self = Leftover::default();
+    }
+}
