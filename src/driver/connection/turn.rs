@@ -11,7 +11,7 @@ use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::Wire;
 use crate::driver::sys::{self, clock};
-use crate::error::{Error, Result, TimerKind};
+use crate::error::{Error, Fault, Result, TimerKind};
 use crate::machine::{Actions, Input};
 
 /// The turn of one direction. Only its holder makes system calls there. Dropping it frees the turn and wakes the callers
@@ -293,5 +293,36 @@ impl Connection {
         if scan_idle {
             loop_handle.post(Command::ScanIdle, Urgency::Soon);
         }
+    }
+}
+
+impl ConnectionState {
+    /// Returns what the first call of a permit needs: the wire, and whether to wait first.
+    #[inline(always)]
+    pub(crate) fn begin_call(&mut self, side: Side) -> (Arc<Wire>, bool) {
+        let wire = self.wire.checkout(side).expect("a permit implies a wire");
+        // A failed connection has only earlier data left, which needs no waiting.
+        let poll_first = self.should_poll_first(side) && self.failure().is_none();
+        (wire, poll_first)
+    }
+
+    /// Checks whether to poll before the first call. The event loop reports only changes. So a thread that relies on
+    /// it must first have a call that would block, or no change may follow.
+    fn should_poll_first(&mut self, side: Side) -> bool {
+        !self.reports_readiness && self.direction(side).predictor.predicts_block()
+    }
+
+    /// Checks whether the next receive may block for a moment.
+    pub(crate) fn may_block_in_recv(&self, timer: &mut CallTimer) -> bool {
+        self.recv.predictor.prefers_blocking_recv()
+            && !self.reports_readiness
+            && (self.has_no_limits() || timer.exceeds_tick(self.call_limit(Side::Read)))
+            && !event_loop::is_loop_thread()
+    }
+
+    /// Returns the fault that an established connection failed with.
+    #[inline(never)]
+    pub(crate) fn failure(&self) -> Option<Fault> {
+        self.machine.outcome().and_then(Result::err)
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::wait::WaitResult;
 use crate::driver::connection::call_timer::CallTimer;
-use crate::driver::connection::{ConnectionState, StateGuard, Turn};
+use crate::driver::connection::{StateGuard, Turn};
 use crate::driver::event_loop;
 use crate::driver::sys::errno::{Failure, classify};
 use crate::driver::sys::wake::Side;
@@ -206,37 +206,6 @@ impl Turn<'_> {
                 return RetryResult::Revoked;
             }
         }
-    }
-}
-
-impl ConnectionState {
-    /// Returns what the first call of a permit needs: the wire, and whether to wait first.
-    #[inline(always)]
-    pub(crate) fn begin_call(&mut self, side: Side) -> (Arc<Wire>, bool) {
-        let wire = self.wire.checkout(side).expect("a permit implies a wire");
-        // A failed connection has only earlier data left, which needs no waiting.
-        let poll_first = self.should_poll_first(side) && self.failure().is_none();
-        (wire, poll_first)
-    }
-
-    /// Checks whether to poll before the first call. The event loop reports only changes. So a thread that relies on
-    /// it must first have a call that would block, or no change may follow.
-    fn should_poll_first(&mut self, side: Side) -> bool {
-        !self.reports_readiness && self.direction(side).predictor.predicts_block()
-    }
-
-    /// Checks whether the next receive may block for a moment.
-    pub(crate) fn may_block_in_recv(&self, timer: &mut CallTimer) -> bool {
-        self.recv.predictor.prefers_blocking_recv()
-            && !self.reports_readiness
-            && (self.has_no_limits() || timer.exceeds_tick(self.call_limit(Side::Read)))
-            && !event_loop::is_loop_thread()
-    }
-
-    /// Returns the fault that an established connection failed with.
-    #[inline(never)]
-    pub(crate) fn failure(&self) -> Option<Fault> {
-        self.machine.outcome().and_then(Result::err)
     }
 }
 
