@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::happy_eyeballs::AttemptId;
 use crate::info::Timings;
 
 /// The actions after an input. The driver executes each of them once, in the order of the fields.
@@ -60,6 +59,10 @@ pub struct Wake {
     /// Wake threads that wait for the close: [`Machine::outcome`](super::Machine::outcome) is settled.
     pub closed: bool,
 }
+
+/// The identifier of a connection attempt of one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttemptId(pub(super) usize);
 
 /// An attempt that won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

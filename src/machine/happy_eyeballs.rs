@@ -19,7 +19,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Actions, Attempt, Config, Endpoints, FailedAttempt, Fault, Step, Target, TimerKind};
+use super::{
+    Actions, Attempt, AttemptId, Config, Endpoints, FailedAttempt, Fault, Step, Target, TimerKind,
+};
 use crate::egress::EgressRules;
 use crate::info::Timings;
 
@@ -39,10 +41,6 @@ pub const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// The maximum number of retries after a socket connected to itself by chance.
 const MAX_SELF_CONNECT_RETRIES: u8 = 2;
-
-/// The identifier of a connection attempt of one machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttemptId(pub(super) usize);
 
 #[derive(Debug)]
 pub(super) struct HappyEyeballs {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::happy_eyeballs::AttemptId;
+use super::actions::AttemptId;
 use crate::error::Fault;
 use crate::info::Endpoints;
 

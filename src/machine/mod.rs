@@ -98,12 +98,10 @@ pub use crate::info::Endpoints;
 use crate::info::Stats;
 pub use crate::tls::TlsSetup;
 
-pub use self::actions::{Actions, Attach, Attempt, Release, Wake};
+pub use self::actions::{Actions, Attach, Attempt, AttemptId, Release, Wake};
 use self::config::{CompactDuration, Policy};
 pub use self::config::{Config, Target};
-pub use self::happy_eyeballs::{
-    ATTEMPT_DELAY, AttemptId, MAX_ADDRESSES, MAX_IN_FLIGHT, RESOLUTION_DELAY,
-};
+pub use self::happy_eyeballs::{ATTEMPT_DELAY, MAX_ADDRESSES, MAX_IN_FLIGHT, RESOLUTION_DELAY};
 pub use self::input::{Background, Input, UpgradeError};
 pub use self::io_step::{ReadStep, RecvEvent, RecvPermit, SendEvent, SendPermit, WriteStep};
 pub use self::recv_queue::RecvBuf;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Machine;
-use super::happy_eyeballs::AttemptId;
+use super::actions::AttemptId;
 use super::input::{Background, UpgradeError};
 use super::tls::Session;
 use crate::error::{FailedAttempt, Fault, Step, TimerKind};

@@ -148,7 +148,8 @@ pub(super) fn circles(source: &Source, uses: &[Use], modules: &[&str]) -> Vec<Vi
             continue;
         }
         let (from, to) = (source.file(&used.from), source.file(defining));
-        if from != to {
+        // A module is a part of the modules around it, and can use their private items.
+        if from != to && !used.from.starts_with(defining) {
             edges.entry((from, to)).or_insert(used);
         }
     }

@@ -13,7 +13,7 @@ use super::lookup::LookupRequest;
 use super::transfer::{NewOwner, TakenWire};
 use super::{Connection, StateGuard, start_next};
 use crate::driver::connect::dial::{self, DialResult};
-use crate::driver::event_loop::callback_threads::drop_off_loop;
+use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::source::AttemptResult;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
@@ -287,7 +287,9 @@ fn release_wire(wire: Arc<Wire>, how: Release) {
             if let (DrainResult::Empty | DrainResult::Unable, Ok(loop_handle)) =
                 (drained, LoopHandle::get())
             {
-                loop_handle.linger_queue().add(loop_handle, wire, left);
+                if loop_handle.linger_queue().add(wire, left) {
+                    loop_handle.post(Command::PollLingering, Urgency::Soon);
+                }
             }
         }
     }

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use super::{Connection, StateGuard, WorkerTask};
-use crate::driver::event_loop::callback_threads::{CallbackTask, Work, drop_off_loop};
+use crate::driver::event_loop::callback_threads::{CallbackTask, Work};
+use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::source::NextStep;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;

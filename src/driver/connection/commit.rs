@@ -10,7 +10,7 @@ use super::transfer::TakenWire;
 use super::{Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
 use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
-use crate::driver::event_loop::idle_list::IdleSlot;
+use crate::driver::event_loop::source::IdleSlot;
 use crate::driver::event_loop::source::{AttemptResult, LoopTicket};
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::WakeHandle;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Connection;
-use crate::driver::event_loop::idle_list::IdleSlot;
 use crate::driver::event_loop::ready_queue::Readiness;
+use crate::driver::event_loop::source::IdleSlot;
 use crate::driver::event_loop::source::{
     AttemptResult, LoopSource, LoopTicket, NextStep, Registration,
 };

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use self::handle_count::HandleCount;
 use crate::address::SocketAddress;
-use crate::driver::event_loop::callback_threads::drop_off_loop;
+use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::source::LoopSource;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::registry::{Member, Registry, SocketTotals};

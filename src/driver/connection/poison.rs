@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 
 use super::transfer::{NewOwner, TakenWire};
 use super::{Connection, ConnectionState, Establishing, SocketRegistry, StateGuard, start_next};
-use crate::driver::event_loop::callback_threads::drop_off_loop;
+use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys;
 use crate::driver::sys::wake::WakeHandle;

@@ -6,7 +6,7 @@ use super::connected_info::ConnectedInfo;
 use super::wire_refs::WireRefs;
 use super::{Direction, Establishing, LookupProgress};
 use crate::driver::event_loop;
-use crate::driver::event_loop::idle_list::IdleSlot;
+use crate::driver::event_loop::source::IdleSlot;
 use crate::driver::registry::{SlotId, SocketTotals};
 use crate::driver::sys::lock_order::{RankedGuard, rank};
 use crate::driver::sys::sync::mio::Token;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Connection, ConnectionState};
-use crate::driver::event_loop::idle_list::IdleSlot;
+use crate::driver::event_loop::source::IdleSlot;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};

@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{LoopHandle, is_loop_thread};
 use crate::driver::sys;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::lock_order::{RankedCondvar, RankedGuard, RankedMutex, rank};
@@ -182,19 +181,5 @@ impl Work {
                 None
             }
         }
-    }
-}
-
-/// Drops a value that may be or hold the program's: on this thread, unless it is the event loop.
-pub(crate) fn drop_off_loop<T: Send + 'static>(value: T) {
-    if !is_loop_thread() {
-        catch_panic(|| drop(value));
-        return;
-    }
-    match LoopHandle::get() {
-        // If no thread can be started, the value stays queued.
-        Ok(loop_handle) => loop_handle.callback_threads().submit(Work::Drop(Box::new(value))),
-        // Without a handle there is no event loop to protect.
-        Err(_) => drop(value),
     }
 }

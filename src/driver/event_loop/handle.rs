@@ -9,13 +9,14 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use std::time::Instant;
 
-use super::callback_threads::CallbackThreads;
+use super::callback_threads::{CallbackThreads, Work};
 use super::idle_list::IdleList;
 use super::linger::LingerQueue;
 use super::source::{LoopSource, LoopTicket};
 use crate::driver::sys::errno;
 use crate::driver::sys::lock_order::{RankedMutex, rank};
 use crate::driver::sys::log::log_debug;
+use crate::driver::sys::loop_thread::is_loop_thread;
 use crate::driver::sys::per_process::PerProcess;
 use crate::driver::sys::sync::atomic::{AtomicU64, Ordering};
 use crate::driver::sys::sync::mio::{self, Token, Waker};
@@ -23,6 +24,7 @@ use crate::driver::sys::sync::{Mutex, mpsc, thread};
 use crate::driver::sys::wire::Wire;
 use crate::error::Fault;
 use crate::machine::AttemptId;
+use crate::panic::catch_panic;
 use crate::process::ForkMark;
 
 /// The other threads' handle to the event loop.
@@ -235,5 +237,19 @@ impl LoopHandle {
 
     pub(crate) fn linger_queue(&self) -> &LingerQueue {
         &self.linger_queue
+    }
+}
+
+/// Drops a value that may be or hold the program's: on this thread, unless it is the event loop.
+pub(crate) fn drop_off_loop<T: Send + 'static>(value: T) {
+    if !is_loop_thread() {
+        catch_panic(|| drop(value));
+        return;
+    }
+    match LoopHandle::get() {
+        // If no thread can be started, the value stays queued.
+        Ok(loop_handle) => loop_handle.callback_threads().submit(Work::Drop(Box::new(value))),
+        // Without a handle there is no event loop to protect.
+        Err(_) => drop(value),
     }
 }

@@ -5,8 +5,8 @@
 use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
-use super::source::LoopSource;
-use crate::driver::slab::{Index, Slab};
+use super::source::{IdleSlot, LoopSource};
+use crate::driver::slab::Slab;
 use crate::driver::sys::lock_order::{RankedGuard, RankedMutex, rank};
 
 /// The time for which the reading turn is free before monitoring starts.
@@ -38,10 +38,6 @@ struct IdleEntry {
     reads_seen: u32,
     round: u32,
 }
-
-/// The index of a source in the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IdleSlot(Index);
 
 /// A source that a scan took from the list.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Command, LoopHandle, Urgency};
 use crate::driver::sys::lock_order::{RankedGuard, RankedMutex, rank};
 use crate::driver::sys::socket;
 use crate::driver::sys::sync::atomic::{AtomicUsize, Ordering};
@@ -84,7 +83,9 @@ impl LingerQueue {
         LingerQueue { wires: RankedMutex::new(list), max: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn add(&self, loop_handle: &LoopHandle, wire: Arc<Wire>, bytes_left: usize) {
+    /// Adds a wire. Returns whether the caller has to post
+    /// [`Command::PollLingering`](super::Command::PollLingering).
+    pub(crate) fn add(&self, wire: Arc<Wire>, bytes_left: usize) -> bool {
         let max = self.max_wires();
         let mut list = self.lock();
         let crowded = list.wires.len() >= EAGER_FROM;
@@ -98,9 +99,7 @@ impl LingerQueue {
         let first = list.len() == 1;
         drop(list);
         drop((oldest, surplus));
-        if first {
-            loop_handle.post(Command::PollLingering, Urgency::Soon);
-        }
+        first
     }
 
     /// Polls every wire once, without holding the lock during a poll, until `is_over` returns `true`. The next call

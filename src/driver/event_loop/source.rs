@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::idle_list::IdleSlot;
 use super::ready_queue::Readiness;
+use crate::driver::slab::Index;
 use crate::driver::sys::sync::mio::{Interest, Token};
 use crate::driver::sys::wire::Wire;
 use crate::error::Fault;
@@ -48,6 +48,10 @@ pub(crate) trait LoopSource: fmt::Debug + Send + Sync {
     /// Fails, because a panic interrupted work on the source.
     fn on_panic(&self);
 }
+
+/// The index of a source in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IdleSlot(pub(super) Index);
 
 /// The registration that a source wants.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::super::happy_eyeballs::AttemptId;
+use super::super::actions::AttemptId;
 use super::super::input::{Background, UpgradeError};
 use super::{Closed, ConnectFailed, Half, Pipe, ReadEnd, State};
 use crate::error::{FailedAttempt, Fault, Step, TimerKind};

@@ -12,6 +12,7 @@ use std::task::Waker;
 use rustix::io::Errno;
 
 use super::mio::{Event, Interest, Token};
+use super::poll_bits::PollBits;
 
 pub use self::peer::{Peer, PeerSaw};
 pub(crate) use self::stream::{TcpStream, start_connect};
@@ -53,40 +54,6 @@ struct Registration {
     interest: PollBits,
     /// Whether an event happened since the last poll.
     pending: bool,
-}
-
-/// The event flags of poll(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PollBits(u8);
-
-impl PollBits {
-    pub(super) const NOTHING: PollBits = PollBits(0);
-    pub(super) const IN: PollBits = PollBits(1);
-    pub(super) const OUT: PollBits = PollBits(2);
-    pub(super) const ERR: PollBits = PollBits(4);
-    pub(super) const HUP: PollBits = PollBits(8);
-    const ANYTHING: PollBits = PollBits(15);
-
-    pub(super) fn contains(self, other: PollBits) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    fn with(self, other: PollBits, on: bool) -> Self {
-        if on { PollBits(self.0 | other.0) } else { self }
-    }
-
-    /// Returns the flags that are reported for an interest. Errors and hang-ups are always reported.
-    pub(super) fn reported(self, interest: PollBits) -> Self {
-        PollBits(self.0 & interest.with(PollBits::ERR, true).with(PollBits::HUP, true).0)
-    }
-}
-
-impl From<Interest> for PollBits {
-    fn from(interest: Interest) -> Self {
-        PollBits::NOTHING
-            .with(PollBits::IN, interest.is_readable())
-            .with(PollBits::OUT, interest.is_writable())
-    }
 }
 
 /// A connection as this side's kernel sees it.

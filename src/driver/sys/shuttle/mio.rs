@@ -5,7 +5,7 @@ pub(crate) use ::mio::{Interest, Token};
 use std::io;
 use std::time::Duration;
 
-use super::kernel::PollBits;
+use super::poll_bits::PollBits;
 use super::time::Timer;
 use super::{call, wait};
 
@@ -174,4 +174,12 @@ pub(crate) mod unix {
 
 pub(crate) mod net {
     pub(crate) use super::super::kernel::TcpStream;
+}
+
+impl From<Interest> for PollBits {
+    fn from(interest: Interest) -> Self {
+        PollBits::NOTHING
+            .with(PollBits::IN, interest.is_readable())
+            .with(PollBits::OUT, interest.is_writable())
+    }
 }

@@ -13,6 +13,7 @@
 
 mod kernel;
 pub(crate) mod mio;
+mod poll_bits;
 pub(crate) mod sync;
 mod time;
 #[cfg(not(sockeye_condvar))]

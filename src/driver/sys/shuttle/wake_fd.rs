@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::kernel::{PollBits, TcpStream};
+use super::kernel::TcpStream;
+use super::poll_bits::PollBits;
 use super::time::Timer;
 use super::{wait, yield_point};
 use crate::driver::sys::wake::Side;

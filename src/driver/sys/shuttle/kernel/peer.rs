@@ -5,7 +5,8 @@ use std::os::fd::RawFd;
 
 use rustix::io::Errno;
 
-use super::{ModelSocket, PollBits, State};
+use super::{ModelSocket, State};
+use crate::driver::sys::shuttle::poll_bits::PollBits;
 use crate::driver::sys::shuttle::{call, wait, world};
 
 /// The peer of a connection, with its kernel.

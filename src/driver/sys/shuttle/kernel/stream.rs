@@ -8,8 +8,9 @@ use std::os::fd::RawFd;
 
 use rustix::io::Errno;
 
-use super::{PollBits, Reachability, State};
+use super::{Reachability, State};
 use crate::driver::sys::shuttle::call;
+use crate::driver::sys::shuttle::poll_bits::PollBits;
 use crate::options::TcpOptions;
 
 /// A model of mio's `TcpStream`.
