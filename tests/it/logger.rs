@@ -227,3 +227,38 @@ fn serve() -> Lines {
     });
     Lines(lines)
 }
+
+/// A logger that asks a connector for its statistics, which takes the lock of every socket.
+struct Statistics(OnceLock<Connector>);
+
+static STATISTICS: Statistics = Statistics(OnceLock::new());
+
+impl Log for Statistics {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &Record<'_>) {
+        if let Some(connector) = self.0.get() {
+            let _ = connector.stats();
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The first socket of a process starts the event loop, which logs that.
+#[test]
+fn the_first_socket_by_name_logs_under_no_lock() {
+    in_subprocess("logger::the_first_socket_by_name_logs_under_no_lock", LONG, || {
+        let listener = listen();
+        let port = listener.local_addr().expect("it listens").port();
+        let connector = Connector::builder().build().expect("the rules are valid");
+        STATISTICS.0.set(connector.clone()).expect("it is set once");
+        log::set_logger(&STATISTICS).expect("no logger is set");
+        log::set_max_level(LevelFilter::Trace);
+        let socket = connector.connect(("localhost", port)).expect("the address is valid");
+        socket.opened_timeout(WATCHDOG).expect("it listens");
+        assert_eq!(connector.stats().open, 1);
+    });
+}

@@ -158,7 +158,7 @@ impl<J: LookupJob> Task for J {
 /// Runs a lookup. This calls and drops the program's code and values, which is safe on a pool thread because no other
 /// caller waits for it.
 fn resolve<J: LookupJob>(job: Arc<J>) {
-    let Some(resolver) = job.start() else { return };
+    let Some(Some(resolver)) = catch_panic(|| job.start()) else { return };
     let answer = catch_panic(|| {
         let (hostname, port) = job.name();
         let answer = match resolver {

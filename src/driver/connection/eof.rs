@@ -21,11 +21,12 @@ const CAUSE_GRACE: Duration = Duration::from_millis(10);
 /// The party that received nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Observer {
-    /// A reader, or a party in its place: the event loop, or a thread that ingests or checks the socket's health.
+    /// A reader, or a party in its place, such as the event loop. It waits for the cause that a sender may know.
     Reader,
-    /// A sender that receives after its send failed, with the fault that it knows, if any.
+    /// A party that does not wait for a sender: the sender itself, with the fault that it knows, or a check of the
+    /// socket's health.
     Sender(Option<Fault>),
-    /// An upgrade. It has the turns of both directions, so no other thread can know more.
+    /// An upgrade. No other thread is at the wire.
     Upgrade,
 }
 
@@ -38,10 +39,12 @@ impl Connection {
         end: EofKind,
         observer: Observer,
     ) -> (StateGuard<'a>, RecvEvent) {
-        if observer == Observer::Reader && is_reset(end, state.machine.is_write_open()) {
+        // A write side that is closed during the wait does not make the reset a clean end.
+        let is_write_open = state.machine.is_write_open();
+        if observer == Observer::Reader && is_reset(end, is_write_open) {
             state = self.wait_for_cause(state, Side::Write, Some(Side::Read));
         }
-        let event = event(end, state.machine.is_write_open(), observer);
+        let event = event(end, is_write_open, observer);
         (state, event)
     }
 
@@ -67,7 +70,9 @@ impl Connection {
         let failure = wire.take_error();
         let end = wire.classify_eof();
         let mut state = self.state();
-        state.error_probe = false;
+        if observer == Observer::Reader {
+            state.error_probe = false;
+        }
         let input;
         (state, input) = match failure {
             Some(fault) => (state, Input::WireFailed(fault)),

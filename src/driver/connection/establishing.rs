@@ -57,7 +57,7 @@ impl Establishing {
     /// Returns the ticket. Takes one if there is none, because the event loop is about to need it.
     pub(crate) fn ticket(&mut self) -> Option<LoopTicket> {
         if self.ticket.is_none() {
-            self.ticket = LoopHandle::get().ok().map(LoopHandle::new_ticket);
+            self.ticket = LoopHandle::get_if_started().map(LoopHandle::new_ticket);
         }
         self.ticket
     }

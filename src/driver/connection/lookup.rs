@@ -99,7 +99,8 @@ fn check_stalled(now: Instant) -> bool {
 
 impl LookupJob for Connection {
     fn is_wanted(&self) -> bool {
-        self.state().machine.phase() == Phase::Connecting
+        // Under the lock of the pool, where a socket that panicked must not be failed.
+        self.state_after_call().machine.phase() == Phase::Connecting
     }
 
     fn name(&self) -> (&str, u16) {

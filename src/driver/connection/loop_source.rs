@@ -115,14 +115,12 @@ impl LoopSource for Connection {
         if let Some(establishing) = state.establishing_mut() {
             establishing.attempts = establishing.attempts.saturating_sub(1);
         }
-        if let Some(token) = token {
-            state.token.set(token);
-            state.reports_readiness = true;
-        }
         let (actions, connected) = state.handle_attempted(id, result);
         let took = actions.attach.is_some();
-        if !took && token.is_some() {
-            state.token.take();
+        // Another attempt may have won in the same iteration of the loop. Its token stays.
+        if let (true, Some(token)) = (took, token) {
+            state.token.set(token);
+            state.reports_readiness = true;
         }
         drop(self.run_actions(state, actions, connected));
         took

@@ -48,7 +48,7 @@ pub(crate) enum IngestResult {
 
 impl Connection {
     /// Queues the socket for monitoring once it is idle, unless it is queued already. Returns whether the caller has
-    /// to post [`Command::ScanIdle`].
+    /// to post `Command::ScanIdle`.
     pub(crate) fn queue_for_monitoring(
         self: &Arc<Self>,
         state: &mut ConnectionState,
@@ -65,7 +65,7 @@ impl Connection {
 
     /// Queues a socket for monitoring if it needs that, is not monitored yet, and has no reader, who would queue it
     /// on releasing the turn. Any transition may create that need: the end of a handshake does, on whichever thread
-    /// it happens. Returns whether the caller has to post [`Command::ScanIdle`].
+    /// it happens. Returns whether the caller has to post `Command::ScanIdle`.
     pub(crate) fn queue_if_unmonitored(self: &Arc<Self>, state: &mut ConnectionState) -> bool {
         if state.monitor != Monitor::Off || state.recv.turn_held || !state.needs_monitor() {
             return false;

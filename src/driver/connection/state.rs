@@ -43,7 +43,7 @@ pub(crate) struct ConnectionState {
     pub(crate) want_writable: bool,
     /// Whether the socket used TLS from its start.
     pub(crate) is_tls: bool,
-    /// Whether the event loop is reading the wire's pending error, or a worker is about to.
+    /// Whether the event loop is reading the wire's pending error, or a thread for callbacks is about to.
     pub(crate) error_probe: bool,
     /// The socket's work on a worker thread.
     pub(crate) worker_task: WorkerTask,

@@ -36,8 +36,13 @@ impl ConnectionState {
         if is_driven && at.is_some_and(|at| at > clock::now() + HANDSHAKE_GRACE) {
             return None;
         }
-        establishing.timer = at;
-        Some(Timer { at: at?, ticket: establishing.ticket()? })
+        let Some(at) = at else {
+            establishing.timer = None;
+            return None;
+        };
+        let ticket = establishing.ticket()?;
+        establishing.timer = Some(at);
+        Some(Timer { ticket, at })
     }
 }
 

@@ -157,7 +157,8 @@ impl<'a> Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if sys::is_run_failing() {
+        // In a forked child, a thread of the parent may have the lock for ever.
+        if sys::is_run_failing() || self.state.is_none() && self.connection.is_forked() {
             return;
         }
         let state = self.state.take().unwrap_or_else(|| self.connection.state());

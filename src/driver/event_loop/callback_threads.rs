@@ -1,5 +1,5 @@
-//! Threads for callbacks of the program that have no caller's thread to run on. It must not run on the event loop, because it
-//! could block all sockets.
+//! Threads for callbacks of the program that have no caller's thread to run on. On the event loop, a callback could block
+//! all sockets.
 //!
 //! Threads start on demand, up to a bound, and exit when idle. Code that never returns keeps its thread. If such code
 //! occupies all threads, the handshakes of other sockets that run foreign code wait, each up to its own limit. A caller

@@ -148,6 +148,11 @@ impl LoopHandle {
         }
     }
 
+    /// Returns the handle if the event loop has been started. Unlike [`get`](Self::get), it may be called under a lock.
+    pub(crate) fn get_if_started() -> Option<&'static LoopHandle> {
+        LoopStart::of_process().loop_handle.get()
+    }
+
     #[cold]
     fn init(start: &'static LoopStart) -> Result<&'static LoopHandle, Fault> {
         let _starting = start.starting.lock().unwrap_or_else(PoisonError::into_inner);

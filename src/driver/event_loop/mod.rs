@@ -119,10 +119,16 @@ enum LoopEntry {
 impl EventLoop {
     /// Checks that nothing is left when a model run ends.
     fn assert_idle(mut self) {
-        self.loop_handle.callback_threads().wait_idle();
-        self.take_commands();
-        while let Some(command) = self.commands.pop_front() {
-            self.execute(command, clock::now());
+        loop {
+            self.loop_handle.callback_threads().wait_idle();
+            self.take_commands();
+            if self.commands.is_empty() {
+                break;
+            }
+            // A command may give the threads work.
+            while let Some(command) = self.commands.pop_front() {
+                self.execute(command, clock::now());
+            }
         }
         assert!(self.slab.is_empty(), "the loop still holds {:?}", self.slab);
         assert_eq!(self.timers.next(), None);

@@ -53,6 +53,7 @@ impl EventLoop {
             return;
         };
         let Some(interest) = interest else { return self.deregister(source, &wire) };
+        let is_new = token.is_none();
         let token = token.unwrap_or_else(|| {
             let registered = Registered::new(Arc::clone(source), interest);
             self.slab.insert(LoopEntry::Registered(registered))
@@ -67,9 +68,11 @@ impl EventLoop {
             registered.interest = interest;
         }
         if !source.on_registered(token) {
-            // The source released its wire in the meantime.
+            // The source released its wire in the meantime. Whoever took an older token drops it, or passes it on.
             wire.deregister(self.poll.registry());
-            self.slab.remove(token);
+            if is_new {
+                self.slab.remove(token);
+            }
         } else if REGISTRATION_IS_PERMANENT {
             // A permanent registration does not report the current state again.
             self.schedule_run(token);

@@ -122,6 +122,8 @@ impl Connection {
         timeouts: [(Side, Option<Duration>); 2],
         now: Instant,
     ) -> Result<()> {
+        // Starting the event loop makes system calls and runs the program's logger, which the lock must not cover.
+        let loop_handle = LoopHandle::get();
         let mut state = self.state();
         // Under the lock, because other threads may close the socket as soon as the registry lists it.
         let (slot, admission) = context.registry.admit(Arc::downgrade(self), context.scope)?;
@@ -134,7 +136,7 @@ impl Connection {
         let actions = match admission {
             Admission::Admitted => state.machine.start(now),
             // The event loop will start it when a slot is free, and fires its timer.
-            Admission::Queued => match LoopHandle::get() {
+            Admission::Queued => match loop_handle {
                 Ok(_) => Actions::default(),
                 Err(fault) => return Err(Error::from_fault(fault)),
             },

@@ -240,25 +240,26 @@ impl<'a> Turn<'a> {
         };
         let result = self.retry(&mut pending, call, timer);
         let wire = pending.wire;
+        if let RetryResult::Bytes(bytes) = result {
+            return RecvResult::Bytes { permit, bytes, wire };
+        }
+        // Before the actions, so that no reference keeps a released wire open.
+        self.checkin_wire(wire);
         let what = match result {
-            RetryResult::Bytes(bytes) => return RecvResult::Bytes { permit, bytes, wire },
             RetryResult::Eof(end) => self.judge_eof(end),
-            RetryResult::Revoked => RecvEvent::Cancelled,
+            RetryResult::Revoked | RetryResult::Bytes(_) => RecvEvent::Cancelled,
             RetryResult::Failed(fault) => RecvEvent::Failed(fault),
             RetryResult::CallFailed(fault) => {
-                self.checkin_wire(wire);
                 self.cancel_recv(permit);
                 return RecvResult::Ended(CallStep::Return(Err(Error::from_fault(fault))));
             }
             RetryResult::Elapsed => {
-                self.checkin_wire(wire);
                 self.cancel_recv(permit);
                 return RecvResult::Ended(CallStep::Return(Err(Side::Read.timeout_error())));
             }
         };
         let actions = self.machine.handle_recv_event(permit, what, clock::now());
         self.apply(actions);
-        self.checkin_wire(wire);
         RecvResult::Ended(CallStep::AskAgain)
     }
 

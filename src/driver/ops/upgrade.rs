@@ -193,7 +193,7 @@ struct UpgradeClaim<'a> {
 
 impl Drop for UpgradeClaim<'_> {
     fn drop(&mut self) {
-        if !sys::is_run_failing() {
+        if !sys::is_run_failing() && !self.turn.connection().is_forked() {
             self.turn.lock();
             self.turn.upgrading = false;
         }

@@ -236,6 +236,8 @@ impl<'a> Turn<'a> {
             is_permitted: &|machine| machine.permits_send(&permit),
         };
         let result = self.retry(&mut pending, call, timer);
+        // Before the actions, so that no reference keeps a released wire open.
+        self.checkin_wire(pending.wire);
         let (actions, next) = match result {
             RetryResult::Bytes(bytes) => {
                 (self.machine.handle_send(permit, bytes), CallStep::Return(Ok(bytes)))
@@ -260,7 +262,6 @@ impl<'a> Turn<'a> {
             }
         };
         self.apply(actions);
-        self.checkin_wire(pending.wire);
         next
     }
 
