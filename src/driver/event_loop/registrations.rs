@@ -68,7 +68,7 @@ impl EventLoop {
             registered.interest = interest;
         }
         if !source.on_registered(token) {
-            // The source released its wire in the meantime. Whoever took an older token drops it, or passes it on.
+            // The source released its wire in the meantime. The thread that took an older token drops it or passes it on.
             wire.deregister(self.poll.registry());
             if is_new {
                 self.slab.remove(token);
