@@ -9,7 +9,6 @@ use std::time::Instant;
 use super::registrations::Registered;
 use super::source::{LoopSource, LoopTicket, fail_on_panic};
 use super::{EventLoop, LoopEntry};
-use crate::driver::slab::RETAINED_CAPACITY;
 use crate::driver::sys::errno::os_code;
 use crate::driver::sys::sync::mio::{Interest, Token};
 use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};
@@ -169,9 +168,6 @@ impl EventLoop {
         let is_empty = |pending: &Pending| pending.timer.is_none() && pending.attempts.is_empty();
         if self.pending.get(&ticket).is_some_and(is_empty) {
             self.pending.remove(&ticket);
-            if self.pending.is_empty() {
-                self.pending.shrink_to(RETAINED_CAPACITY);
-            }
         }
     }
 }

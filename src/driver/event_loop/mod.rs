@@ -13,7 +13,7 @@ mod registrations;
 pub(crate) mod source;
 pub(crate) mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -29,7 +29,6 @@ use self::timers::Timers;
 use crate::driver::slab::{RETAINED_CAPACITY, Slab};
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::loop_thread::mark_loop_thread;
-use crate::driver::sys::sync::HashMap;
 use crate::driver::sys::sync::mio::{Events, Poll, Token};
 use crate::driver::sys::{self, clock};
 use crate::panic::catch_panic;
@@ -65,7 +64,7 @@ pub(crate) fn run(poll: Poll, loop_handle: &'static LoopHandle, mark: ForkMark) 
         scan_again: false,
         commands: VecDeque::new(),
         ready_queue: ReadyQueue::default(),
-        pending: HashMap::default(),
+        pending: BTreeMap::new(),
         stall_check: None,
         linger_poll_at: None,
     };
@@ -99,7 +98,7 @@ struct EventLoop {
     /// Registered sources to run.
     ready_queue: ReadyQueue,
     /// The attempts and timers of the sources, by ticket.
-    pending: HashMap<LoopTicket, Pending>,
+    pending: BTreeMap<LoopTicket, Pending>,
     /// The next stall check and its time, if one is wanted.
     stall_check: Option<(Instant, StallCheck)>,
     linger_poll_at: Option<Instant>,

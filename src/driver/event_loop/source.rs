@@ -83,7 +83,7 @@ pub(crate) enum NextStep {
 
 /// Identifies the attempts and the timer of a source for one period, such as the time until it is open. The next period
 /// has another ticket. So a command that ends one period does not affect the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LoopTicket(pub(super) NonZeroU64);
 
 /// Runs work on a source. If it panics, the source fails.
