@@ -30,6 +30,9 @@ pub struct Actions {
     pub resolve: bool,
     /// Dial an address, and report [`Input::Attempted`](super::Input::Attempted).
     pub attempt: Option<Attempt>,
+    /// Receive in the background, as [`Machine::background`](super::Machine::background) says, because no caller
+    /// reads. Not set together with [`release`](Self::release).
+    pub drive_recv: bool,
     /// [Borrow the session](super::Machine::lend_to_begin) to begin a TLS handshake that may run the program's code.
     pub begin_handshake: bool,
     /// Send the bytes that [`Machine::next_transmit`](super::Machine::next_transmit) lends, until it lends no more. If
@@ -41,9 +44,6 @@ pub struct Actions {
     pub shutdown_write: bool,
     /// Release the wire: the machine does not need it any more.
     pub release: Option<Release>,
-    /// Receive in the background, as [`Machine::background`](super::Machine::background) says, because no caller
-    /// reads. Not set together with [`release`](Self::release).
-    pub drive_recv: bool,
 }
 
 /// The threads to wake.
@@ -109,19 +109,19 @@ impl Actions {
             cancel_attempt,
             resolve,
             attempt,
+            drive_recv,
             begin_handshake,
             transmit,
             shutdown_write,
             release,
-            drive_recv,
         } = self;
         // Without branches between the flags, the compiler combines them.
         !(*cancel_attempts
             | *resolve
+            | *drive_recv
             | *begin_handshake
             | *transmit
             | *shutdown_write
-            | *drive_recv
             | wake.any()
             | release.is_some()
             | attach.is_some()
@@ -169,11 +169,11 @@ impl fmt::Debug for Actions {
         show(self.cancel_attempt.is_some(), "cancel_attempt", &self.cancel_attempt);
         show(self.resolve, "resolve", &true);
         show(self.attempt.is_some(), "attempt", &self.attempt);
+        show(self.drive_recv, "drive_recv", &true);
         show(self.begin_handshake, "begin_handshake", &true);
         show(self.transmit, "transmit", &true);
         show(self.shutdown_write, "shutdown_write", &true);
         show(self.release.is_some(), "release", &self.release);
-        show(self.drive_recv, "drive_recv", &true);
         shown.finish()
     }
 }

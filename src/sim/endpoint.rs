@@ -256,11 +256,11 @@ impl Endpoint {
             wake,
             resolve,
             attempt,
+            drive_recv,
             begin_handshake,
             transmit,
             shutdown_write,
             release,
-            drive_recv,
             // Attempts that are already scheduled still end; the machine ignores them.
             attach: _,
             cancel_attempts: _,
@@ -276,6 +276,7 @@ impl Endpoint {
                 net.schedule(after, self.who, NetworkEvent::Attempted(id, result));
             }
         }
+        self.pending_edge |= drive_recv;
         if begin_handshake {
             self.loan = self.machine.lend_to_begin();
         }
@@ -292,7 +293,6 @@ impl Endpoint {
         if let Some(how) = release {
             self.release(how, net)?;
         }
-        self.pending_edge |= drive_recv;
         if !self.secure && !self.machine.is_upgrade_pending() {
             // The upgrade failed or is complete.
             self.plaintext = None;

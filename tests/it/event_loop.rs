@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -252,5 +253,41 @@ fn connections_that_linger_hold_an_eighth_of_the_descriptors() {
         // The socket that was closed first may be among those counted before.
         assert!(most <= 201, "{most} connections linger");
         assert!(most >= 100, "{most} connections linger");
+    });
+}
+
+/// Returns how often the event loop has slept so far.
+fn sleeps_of_the_loop() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux has it");
+    let tasks = tasks.map(|task| task.expect("it stays readable").path());
+    let is_loop = |path: &PathBuf| {
+        fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() == "sockeye-loop")
+    };
+    let path = tasks.into_iter().find(is_loop).expect("the loop has started");
+    let status = fs::read_to_string(path.join("status")).expect("the loop does not end");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.expect("Linux reports it").trim().parse().expect("it is a number")
+}
+
+/// The calling thread makes the handshake, and its timer begins only if it takes long.
+#[test]
+#[cfg_attr(
+    any(sockeye_condvar, sockeye_pending),
+    ignore = "in this build the loop takes part in every connect"
+)]
+fn quick_handshakes_do_not_wake_the_event_loop() {
+    const NAME: &str = "event_loop::quick_handshakes_do_not_wake_the_event_loop";
+    const COUNT: u64 = 40;
+    in_subprocess(NAME, LONG, || {
+        let connect = || {
+            let peer = TlsPeer::secured(&server_config(), |peer| peer.wait_signal());
+            (open(&peer, options(authority())), peer)
+        };
+        let _first = connect();
+        let before = sleeps_of_the_loop();
+        let connections: Vec<_> = (0..COUNT).map(|_| connect()).collect();
+        let slept = sleeps_of_the_loop() - before;
+        assert_eq!(connections.len() as u64, COUNT);
+        assert!(slept < COUNT / 2, "the loop slept {slept} times during {COUNT} handshakes");
     });
 }

@@ -124,11 +124,11 @@ impl Connection {
             cancel_attempt: _,
             resolve,
             attempt,
+            drive_recv,
             begin_handshake,
             transmit,
             shutdown_write,
             release,
-            drive_recv,
         } = actions;
         // Before the logger and the system calls, so that woken threads wait for none of them.
         if !planted!(NoWake) {
@@ -163,6 +163,13 @@ impl Connection {
             (Some(attempt), Some(method)) => self.start_attempt(attempt, method),
             (Some(_), None) | (None, _) => None,
         };
+        // Before the transmission, which plans the timer: a socket on the idle list needs none yet.
+        if drive_recv {
+            match loop_handle {
+                Ok(loop_handle) => self.schedule_handshake(loop_handle),
+                Err(fault) => drop(self.handle_input(self.state(), Input::WireFailed(fault))),
+            }
+        }
         if begin_handshake {
             self.defer_to_workers();
         }
@@ -179,12 +186,6 @@ impl Connection {
             let taken = std::mem::replace(&mut after.taken, TakenWire::kept(None));
             if let Some(wire) = self.transfer(taken, NewOwner::Caller) {
                 release_wire(wire, how);
-            }
-        }
-        if drive_recv {
-            match loop_handle {
-                Ok(loop_handle) => self.schedule_handshake(loop_handle),
-                Err(fault) => drop(self.handle_input(self.state(), Input::WireFailed(fault))),
             }
         }
         attempted

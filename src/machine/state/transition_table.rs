@@ -470,11 +470,11 @@ fn names_of(actions: Actions) -> Vec<String> {
         cancel_attempt,
         resolve,
         attempt,
+        drive_recv,
         begin_handshake,
         transmit,
         shutdown_write,
         release,
-        drive_recv,
     } = actions;
     let fields = [
         (attach.is_some(), "attach"),
@@ -486,13 +486,13 @@ fn names_of(actions: Actions) -> Vec<String> {
         (cancel_attempt.is_some(), "cancel_attempt"),
         (resolve, "resolve"),
         (attempt.is_some(), "attempt"),
+        (drive_recv, "drive_recv"),
         (begin_handshake, "begin_handshake"),
         (transmit, "transmit"),
         (shutdown_write, "shutdown_write"),
         (release == Some(Release::Close), "release(Close)"),
         (release == Some(Release::Linger), "release(Linger)"),
         (release == Some(Release::Reset), "release(Reset)"),
-        (drive_recv, "drive_recv"),
     ];
     let set = fields.into_iter().filter(|&(is_set, _)| is_set);
     set.map(|(_, name)| name.to_owned()).collect()

@@ -348,11 +348,11 @@ impl Scenario {
             cancel_attempt,
             resolve: _,
             attempt,
+            drive_recv,
             begin_handshake,
             transmit,
             shutdown_write,
             release,
-            drive_recv,
         } = actions;
         if wake.opened {
             assert!(wake.readable && wake.writable, "waiters are woken");
@@ -391,6 +391,10 @@ impl Scenario {
             assert!(allowed, "{address} is denied");
             self.attempt = Some(id);
         }
+        if drive_recv {
+            assert!(self.adopted && !self.released);
+            assert!(self.receiving.is_none(), "one thread at the wire");
+        }
         assert!(!transmit && !begin_handshake, "there is no TLS");
         if shutdown_write {
             assert!(self.adopted && !self.released && !self.shut, "one FIN");
@@ -401,10 +405,6 @@ impl Scenario {
             assert!(self.adopted && !self.released, "released once");
             assert!(self.shut || how != Release::Linger, "lingering follows FIN");
             self.released = true;
-        }
-        if drive_recv {
-            assert!(self.adopted && !self.released);
-            assert!(self.receiving.is_none(), "one thread at the wire");
         }
         let phase = self.machine.phase();
         assert!(phase >= self.phase, "phases only advance");
