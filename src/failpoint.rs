@@ -53,6 +53,7 @@ bugs! {
     UpgradesTwice: "Two upgrades of one socket may run at once.",
     WorkerKeepsSocket: "A worker that is done with a socket takes no other work for it.",
     // The machine's bugs, which the scenarios of tests/sim find.
+    AcceptorSpins: "A listener without descriptors accepts again at once.",
     DialsDenied: "An address that the egress rules deny is dialled.",
     FinBeforeData: "FIN is sent before accepted data.",
     KeepsStaleTimer: "A timer stays due after it has fired.",

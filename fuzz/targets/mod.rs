@@ -14,7 +14,8 @@ pub use text::address;
 /// A target's name, which its corpus shares, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
+    ("acceptor", acceptor),
     ("address", address),
     ("egress", egress),
     ("inputs", inputs),
@@ -24,6 +25,11 @@ pub const TARGETS: [Target; 8] = [
     ("secure", secure),
     ("upgrades", upgrades),
 ];
+
+/// Runs the acceptor of a listener, with clients, slots and descriptors that come and go.
+pub fn acceptor(bytes: &[u8]) {
+    sim::acceptor(bytes).unwrap_or_else(|violation| panic!("{violation}"));
+}
 
 /// Feeds arbitrary inputs to one machine.
 pub fn inputs(bytes: &[u8]) {

@@ -72,6 +72,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod acceptor;
 mod actions;
 mod config;
 mod flood;
@@ -98,6 +99,7 @@ pub use crate::info::Endpoints;
 use crate::info::Stats;
 pub use crate::tls::TlsSetup;
 
+pub use self::acceptor::{Acceptor, AcceptorActions, AcceptorConfig, AcceptorInput};
 pub use self::actions::{Actions, Attach, Attempt, AttemptId, Release, Wake};
 use self::config::{CompactDuration, Policy};
 pub use self::config::{Config, Target};
@@ -149,6 +151,29 @@ impl Machine {
         Machine {
             policy: Policy::new(config),
             state: State::upgrading(setup, deadline, now),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Creates the machine for a connection that exists already, such as an accepted one. It is open, or about to begin
+    /// its TLS handshake; [`start`](Self::start) returns its first actions. It ignores the parts of `config` that
+    /// concern dialling. The connect timeout and the connect deadline bound the handshake.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use sockeye::Phase;
+    /// use sockeye::machine::{Config, Machine, Target};
+    ///
+    /// let now = Instant::now();
+    /// let mut machine = Machine::established(Config::new(Target::Host), now);
+    /// assert!(machine.start(now).wake.opened);
+    /// assert_eq!(machine.phase(), Phase::Open);
+    /// ```
+    #[must_use]
+    pub fn established(config: Config, now: Instant) -> Self {
+        Machine {
+            policy: Policy::new(&config),
+            state: State::established(config, now),
             stats: Stats::default(),
         }
     }

@@ -42,6 +42,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod acceptor;
 mod arbitrary_inputs;
 mod corrupt_records;
 mod ending;
@@ -60,6 +61,7 @@ mod writing;
 
 use std::fmt;
 
+use self::acceptor::AcceptorScenario;
 use self::arbitrary_inputs::ArbitraryInputs;
 use self::corrupt_records::RecordsScenario;
 use self::scenario::ByteSource;
@@ -103,6 +105,23 @@ pub fn inputs(bytes: &[u8]) -> Result<Trace, Violation> {
     match inputs.run(source) {
         Ok(()) => Ok(inputs.trace),
         Err(rule) => Err(Violation { rule, context: format!("{bytes:?}"), trace: inputs.trace }),
+    }
+}
+
+/// Runs the acceptor of a listener in a world of clients, slots and descriptors that come and go, decoded from `bytes`.
+///
+/// ```
+/// sockeye::sim::acceptor(b"any bytes").expect("every rule holds");
+/// ```
+///
+/// # Errors
+/// The first violated rule, if any.
+pub fn acceptor(bytes: &[u8]) -> Result<Trace, Violation> {
+    let mut source = ByteSource(bytes);
+    let mut scenario = AcceptorScenario::new(&mut source);
+    match scenario.run(source) {
+        Ok(()) => Ok(scenario.trace),
+        Err(rule) => Err(Violation { rule, context: format!("{bytes:?}"), trace: scenario.trace }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::scenario::{EndId, Step, checksum};
-use crate::machine::Actions;
+use crate::machine::{AcceptorActions, AcceptorInput, Actions};
 
 /// The events of a scenario, in order. Two runs of the same scenario have equal traces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,7 @@ enum Event {
     /// A step, and its time since the start.
     Step(Duration, Step),
     Actions(EndId, Actions),
+    Acceptor(AcceptorInput, AcceptorActions),
     Note(EndId, &'static str, usize),
     Sent {
         who: EndId,
@@ -43,6 +44,10 @@ impl Trace {
         }
     }
 
+    pub(super) fn acceptor(&mut self, input: AcceptorInput, actions: AcceptorActions) {
+        self.events.push(Event::Acceptor(input, actions));
+    }
+
     pub(super) fn note(&mut self, who: EndId, what: &'static str, bytes: usize) {
         self.events.push(Event::Note(who, what, bytes));
     }
@@ -66,6 +71,7 @@ impl fmt::Display for Event {
         match self {
             Event::Step(at, step) => write!(f, "{at:?} {step:?}"),
             Event::Actions(who, actions) => write!(f, "    {who} -> {actions:?}"),
+            Event::Acceptor(input, actions) => write!(f, "{input:?} -> {actions:?}"),
             Event::Note(who, what, 0) => write!(f, "    {who} {what}"),
             Event::Note(who, what, bytes) => write!(f, "    {who} {what} {bytes}"),
             Event::Sent { who, bytes, sum } => write!(f, "    {who} sends {bytes} ({sum:016x})"),

@@ -17,10 +17,14 @@ fn the_pieces_of_a_record_do_not_change_the_result() {
     check(RECORDS, sim::records);
 }
 
+#[test]
+fn every_rule_of_an_acceptor_holds_for_arbitrary_worlds() {
+    check(INPUTS, |bytes| sim::acceptor(bytes).map(drop));
+}
+
 fn check(times: u64, test: impl Fn(&[u8]) -> Result<(), sim::Violation>) {
     for seed in 0..times {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let bytes: Vec<u8> = (0..random.usize(4..200)).map(|_| random.u8(..)).collect();
-        test(&bytes).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        test(&crate::random_bytes(seed))
+            .unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     }
 }

@@ -17,12 +17,19 @@ fn first_violation(scenarios: impl IntoIterator<Item = u64>) -> Option<(u64, Opt
     silence_rustls_panics();
     scenarios.into_iter().find_map(|seed| {
         let scenario = Scenario::from_seed(seed);
-        match catch_unwind(AssertUnwindSafe(|| sim::run(&scenario))) {
+        let run = || sim::run(&scenario).and_then(|_| sim::acceptor(&random_bytes(seed)));
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(_)) => None,
             Ok(Err(violation)) => Some((seed, Some(violation))),
             Err(_) => Some((seed, None)),
         }
     })
+}
+
+/// Returns the bytes of a scenario that has no kind of its own in [`Scenario`].
+fn random_bytes(seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..random.usize(4..200)).map(|_| random.u8(..)).collect()
 }
 
 /// Silences the panics of rustls. A debug build of it panics if the peer sends more after this side's close_notify,

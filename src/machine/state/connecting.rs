@@ -35,6 +35,8 @@ pub(in super::super) struct Handshaking {
 enum HandshakeKind {
     /// TLS from the start.
     Initial,
+    /// A connection that existed already, not yet started: with TLS from the start, or in plaintext.
+    InitialNotStarted,
     /// An upgrade of a plaintext connection, not yet started.
     UpgradeNotStarted,
     Upgrade,
@@ -49,11 +51,9 @@ enum ReadIntent {
 
 impl Connecting {
     pub(super) fn new(config: Config, now: Instant) -> Self {
-        // A timeout beyond the range of Instant is no limit.
-        let timeout = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         Connecting {
             happy_eyeballs: HappyEyeballs::new(&config, now),
-            timer: timeout.into_iter().chain(config.connect_deadline).min(),
+            timer: connect_timer(&config, now),
             read_intent: ReadIntent::Wanted,
             setup: config.tls,
         }
@@ -224,17 +224,30 @@ impl Connecting {
 
 impl Handshaking {
     /// Creates the handshake of an upgrade, on an established connection.
-    pub(in super::super) fn upgrade(
-        setup: &TlsSetup,
-        deadline: Option<Instant>,
+    pub(super) fn upgrade(setup: &TlsSetup, deadline: Option<Instant>, now: Instant) -> State {
+        let session = new_session(setup.clone()).map(Some);
+        Handshaking::not_started(session, HandshakeKind::UpgradeNotStarted, deadline, now)
+    }
+
+    /// Creates the state of a connection that exists already.
+    pub(super) fn established(config: Config, now: Instant) -> State {
+        let timer = connect_timer(&config, now);
+        let session = config.tls.map(new_session).transpose();
+        Handshaking::not_started(session, HandshakeKind::InitialNotStarted, timer, now)
+    }
+
+    fn not_started(
+        session: Result<Option<Box<Session>>, Failure>,
+        handshake: HandshakeKind,
+        timer: Option<Instant>,
         now: Instant,
     ) -> State {
-        match new_session(setup.clone()) {
-            Ok(session) => State::Handshaking(Box::new(Handshaking {
-                pipe: Pipe { tls: Some(session), ..Pipe::default() },
-                handshake: HandshakeKind::UpgradeNotStarted,
+        match session {
+            Ok(tls) => State::Handshaking(Box::new(Handshaking {
+                pipe: Pipe { tls, ..Pipe::default() },
+                handshake,
                 started_at: now,
-                timer: deadline,
+                timer,
                 read_intent: ReadIntent::Wanted,
             })),
             Err(failure) => {
@@ -248,15 +261,18 @@ impl Handshaking {
         }
     }
 
-    pub(super) fn start(&mut self, actions: &mut Actions) {
-        match self.handshake {
-            HandshakeKind::UpgradeNotStarted => {
-                self.handshake = HandshakeKind::Upgrade;
-                if let Some(tls) = &self.pipe.tls {
-                    start_handshake(tls, actions);
-                }
+    pub(super) fn start(mut self: Box<Self>, actions: &mut Actions) -> State {
+        self.handshake = match self.handshake {
+            HandshakeKind::UpgradeNotStarted => HandshakeKind::Upgrade,
+            HandshakeKind::InitialNotStarted => HandshakeKind::Initial,
+            HandshakeKind::Initial | HandshakeKind::Upgrade => return State::Handshaking(self),
+        };
+        match &self.pipe.tls {
+            Some(tls) => {
+                start_handshake(tls, actions);
+                State::Handshaking(self)
             }
-            HandshakeKind::Initial | HandshakeKind::Upgrade => {}
+            None => open(self.pipe, self.read_intent, actions),
         }
     }
 
@@ -379,13 +395,18 @@ impl Handshaking {
         &mut self.pipe
     }
 
+    #[cfg(test)]
+    pub(super) fn is_started(&self) -> bool {
+        matches!(self.handshake, HandshakeKind::Initial | HandshakeKind::Upgrade)
+    }
+
     pub(super) fn read(&self) -> ReadStep {
         self.read_intent.step()
     }
 
     pub(super) fn phase(&self) -> Phase {
         match self.handshake {
-            HandshakeKind::Initial => Phase::Connecting,
+            HandshakeKind::Initial | HandshakeKind::InitialNotStarted => Phase::Connecting,
             HandshakeKind::UpgradeNotStarted | HandshakeKind::Upgrade => Phase::Upgrading,
         }
     }
@@ -393,6 +414,13 @@ impl Handshaking {
     pub(super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
         self.timer.map(|at| (at, TimerKind::Handshake))
     }
+}
+
+/// Returns the instant at which connecting fails.
+fn connect_timer(config: &Config, now: Instant) -> Option<Instant> {
+    // A timeout beyond the range of Instant is no limit.
+    let timeout = config.connect_timeout.and_then(|limit| now.checked_add(limit));
+    timeout.into_iter().chain(config.connect_deadline).min()
 }
 
 impl ReadIntent {

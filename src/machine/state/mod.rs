@@ -121,7 +121,7 @@ pub(super) struct ConnectFailed {
     attempts: Vec<FailedAttempt>,
     /// The remains of a failed handshake.
     summary: Option<Box<Summary>>,
-    /// Whether the actions have reported the failure. If an upgrade fails at its creation, `start` reports it.
+    /// Whether the actions have reported the failure. If a handshake fails at its creation, `start` reports it.
     announced: bool,
 }
 
@@ -156,14 +156,15 @@ impl State {
         Handshaking::upgrade(setup, deadline, now)
     }
 
+    pub(super) fn established(config: Config, now: Instant) -> Self {
+        Handshaking::established(config, now)
+    }
+
     pub(super) fn start(self, now: Instant, actions: &mut Actions) -> State {
         match self {
             State::Connecting(connecting) => connecting.start(now, actions),
-            State::Handshaking(mut handshaking) => {
-                handshaking.start(actions);
-                State::Handshaking(handshaking)
-            }
-            // An upgrade whose handshake could not begin.
+            State::Handshaking(handshaking) => handshaking.start(actions),
+            // A handshake that could not begin.
             State::Closed(Closed::ConnectFailed(mut failed)) if !failed.announced => {
                 actions.release_wire(Release::Close);
                 actions.wake.opened = true;

@@ -93,7 +93,8 @@ fn name(state: &State) -> String {
                 _ => "from the start",
             };
             let rest = cancelled(handshaking.read());
-            format!("Handshaking({from}, {}{rest})", pipe_name(handshaking.pipe()))
+            let not_started = if handshaking.is_started() { "" } else { ", not started" };
+            format!("Handshaking({from}, {}{rest}{not_started})", pipe_name(handshaking.pipe()))
         }
         State::Open(pipe) => format!("Open({})", pipe_name(pipe)),
         State::UpgradePending(pipe) => format!("UpgradePending({})", pipe_name(pipe)),
@@ -190,6 +191,14 @@ fn states() -> Vec<Make> {
         subject.handle(Input::CancelRead);
         subject
     }));
+    for tls in [None, Some(setup())] {
+        let config = plan(Target::Host, tls);
+        add(Box::new(move || {
+            let now = base();
+            let machine = Machine::established(config.clone(), now);
+            Subject { machine, server: Some(server()), now }
+        }));
+    }
     add(Box::new(|| {
         let now = base();
         let limit = now.checked_add(CONNECT);
