@@ -24,15 +24,16 @@ impl Connection {
         state.check_detachable()?;
         let kept = state.wire.cloned().expect("an open connection has a wire");
         drop(state);
-        // Every call that can fail comes before the state changes, and none runs under the lock.
+        // Every call that can fail comes before the state changes, so that a failure loses nothing.
         let stream = kept.duplicate().map_err(failed)?;
         let mut state = self.state();
         state.check_detachable()?;
+        // Under the lock, because no thread may be at the wire of this open file.
+        make_blocking(&stream).map_err(failed)?;
         let actions = state.machine.handle(Input::Detach, clock::now());
         let taken = state.take_wire();
         drop(self.apply(state, actions));
         drop(self.transfer(taken, NewOwner::Caller));
-        make_blocking(&stream).map_err(failed)?;
         Ok(stream)
     }
 }

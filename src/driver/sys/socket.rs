@@ -44,11 +44,12 @@ pub(crate) fn has_pending_error(_stream: &TcpStream) -> bool {
 
 /// Puts a detached stream into the mode of a new one of std: blocking, and without a timeout.
 pub(crate) fn make_blocking(stream: &TcpStream) -> io::Result<()> {
-    // Blocking receives leave a timeout behind.
+    stream.set_nonblocking(false)?;
+    // Blocking receives leave a timeout behind. They need it until nothing can fail any more.
     if cfg!(target_os = "linux") {
         stream.set_read_timeout(None)?;
     }
-    stream.set_nonblocking(false)
+    Ok(())
 }
 
 /// Returns the maximum number of descriptors of this process, if the system has one.
