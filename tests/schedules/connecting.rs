@@ -1,5 +1,6 @@
 //! Sockets that are still connecting.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sockeye::model::{self, Peer, PeerSaw, Reachability};
@@ -67,5 +68,41 @@ fn a_connect_timeout_ends_an_attempt_that_may_just_succeed() {
         }
         assert_eq!(connector.open_sockets(), 0);
         peer.end();
+    });
+}
+
+#[test]
+fn of_two_attempts_that_succeed_at_once_one_wins() {
+    explore("of two attempts that succeed at once one wins", || {
+        model::set_reachability(Reachability::Deferred);
+        let connector = Connector::builder().build().unwrap();
+        let addresses = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let socket = connector.connect_addrs(&addresses, options()).unwrap();
+        let reading = socket.clone();
+        let reader = spawn(move || read(&reading));
+        // The second attempt begins after the attempt delay, because the first one has not succeeded.
+        let peers = [Peer::accept(), Peer::accept()];
+        assert_eq!([peers[0].address(), peers[1].address()], addresses);
+        let [first, second] = peers;
+        let succeeding = spawn(move || {
+            first.complete_connect();
+            first
+        });
+        second.complete_connect();
+        let first = succeeding.join().unwrap();
+        let info = socket.opened().unwrap();
+        let (winner, loser) = match info.remote_address() {
+            Some(address) if address == first.address() => (first, second),
+            Some(_) | None => (second, first),
+        };
+        assert_eq!(info.remote_address(), Some(winner.address()));
+        assert_eq!(write(&socket, b"data"), Ok(4));
+        winner.send(b"back");
+        assert_eq!(reader.join().unwrap(), Ok(b"back".to_vec()));
+        socket.close().unwrap();
+        assert_eq!(winner.wait_eof(), (b"data".to_vec(), PeerSaw::Fin));
+        assert_eq!(loser.take(), b"");
+        winner.end();
+        assert_eq!(connector.open_sockets(), 0);
     });
 }
