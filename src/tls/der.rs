@@ -90,6 +90,12 @@ fn string(tag: u8, value: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Returns the length of the sequence at the beginning, with its header.
+pub(super) fn encoded_length(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader(bytes);
+    reader.expect(SEQUENCE).map(|_| bytes.len() - reader.0.len())
+}
+
 /// A reader over DER values; holds the unread bytes.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
@@ -121,7 +127,7 @@ impl<'a> Reader<'a> {
 /// The maximum length of a name in a message, in characters.
 const MAX_TEXT: usize = 64;
 
-const INTEGER: u8 = 0x02;
+pub(super) const INTEGER: u8 = 0x02;
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;

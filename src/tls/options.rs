@@ -84,9 +84,13 @@ impl TlsOptions {
     ///
     /// A server's own certificate can be added too, if it is self-signed and not marked as an authority's (`CA:TRUE`).
     ///
+    /// The lines may begin with blanks, end in any way, and have other text between the sections. Sections labelled `X509
+    /// CERTIFICATE` and `TRUSTED CERTIFICATE` are read too. Keys, revocation lists and parameters are ignored.
+    ///
     /// # Errors
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text has no certificate, or one that is malformed or
-    /// can't be a root. The message says which.
+    /// can't be a root. The message says which, or what the text is instead, such as DER. No section is passed over in
+    /// silence.
     ///
     /// ```
     /// # let key = rcgen::KeyPair::generate()?;
@@ -121,8 +125,8 @@ impl TlsOptions {
     /// Sets the client certificate chain, leaf first, and its private key, both as PEM. The chain is sent if the server
     /// requests a client certificate. A second call replaces the first.
     ///
-    /// The key is in PKCS #8, PKCS #1 or SEC 1 format, and not encrypted. Other PEM sections are ignored, so both
-    /// arguments can be the same text.
+    /// The key is in PKCS #8, PKCS #1 or SEC 1 format, and not encrypted. The certificates and the key may be in one text,
+    /// which is then both arguments.
     ///
     /// # Errors
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the certificate or the private key is missing, malformed
@@ -303,14 +307,15 @@ mod tests {
         let broken = good.replace("MII", "!!!");
         let add = |pem: &str| TlsOptions::new().add_root_pem(pem);
         refused(add(""), "no certificate in the PEM text");
-        refused(add("-----BEGIN X509 CRL-----\n-----END X509 CRL-----"), "no certificate");
+        let list = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----";
+        refused(add(list), "no certificate in the PEM text: it holds a revocation list");
         refused(add(&broken), "certificate 1 of the PEM text is broken: its base64");
         refused(add(&(good.clone() + &broken)), "certificate 2 of the PEM text is broken");
-        refused(add(good.trim_end().trim_end_matches('-')), "its end is missing");
+        refused(add(good.trim_end().trim_end_matches('-')), "its END line is malformed");
         let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         refused(
             add(&(good.clone() + no_certificate)),
-            "certificate 2 of the PEM text can't be used as a root: it is not well-formed",
+            "certificate 2 of the PEM text is broken: it is not well-formed",
         );
         assert_eq!(add(&(good.clone() + &good)).unwrap().settings.roots.len(), 2);
     }
@@ -328,7 +333,7 @@ mod tests {
         let encrypted = leaf.key_pem().replace("PRIVATE", "ENCRYPTED PRIVATE");
         refused(auth(&leaf.pem(), &encrypted), "the private key is encrypted");
         let broken = leaf.key_pem().replace("MI", "!!");
-        refused(auth(&leaf.pem(), &broken), "the private key is not valid PEM");
+        refused(auth(&leaf.pem(), &broken), "private key 1 of the PEM text is broken");
         let wrong = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         refused(auth(&leaf.pem(), wrong), "the private key can't be used");
         let both = leaf.pem() + &leaf.key_pem();

@@ -1,0 +1,198 @@
+//! Finds the sections of a PEM text (RFC 7468) as people have them: with a byte order mark, blanks before the lines, any
+//! line ends or none, and text between the sections. Nothing that looks like a section is passed over.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::mistaken;
+use crate::error::{Error, Result};
+use crate::tls::der;
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+
+/// A section of a PEM text.
+pub(super) struct Section {
+    pub(super) kind: Kind,
+    /// The decoded content. The content of an encrypted key is not decoded.
+    pub(super) content: Vec<u8>,
+}
+
+/// What a section holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Certificate,
+    /// A private key in PKCS #8.
+    Pkcs8,
+    /// A private key in PKCS #1.
+    Pkcs1,
+    /// A private key in SEC 1.
+    Sec1,
+    /// A private key in PKCS #8 or an older format, encrypted.
+    EncryptedKey,
+    DsaKey,
+    OpenSshKey,
+    RevocationList,
+    CertificateRequest,
+    PublicKey,
+    /// Parameters that old tools write beside a key.
+    Parameters,
+    Pkcs7,
+}
+
+impl Kind {
+    fn of_label(label: &str) -> Option<Kind> {
+        Some(match label {
+            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => Kind::Certificate,
+            "PRIVATE KEY" => Kind::Pkcs8,
+            "RSA PRIVATE KEY" => Kind::Pkcs1,
+            "EC PRIVATE KEY" => Kind::Sec1,
+            "ENCRYPTED PRIVATE KEY" => Kind::EncryptedKey,
+            "DSA PRIVATE KEY" => Kind::DsaKey,
+            "OPENSSH PRIVATE KEY" => Kind::OpenSshKey,
+            "X509 CRL" => Kind::RevocationList,
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Kind::CertificateRequest,
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => Kind::PublicKey,
+            "EC PARAMETERS" | "DH PARAMETERS" | "X9.42 DH PARAMETERS" | "DSA PARAMETERS" => {
+                Kind::Parameters
+            }
+            "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => Kind::Pkcs7,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn is_private_key(self) -> bool {
+        match self {
+            Kind::Pkcs8
+            | Kind::Pkcs1
+            | Kind::Sec1
+            | Kind::EncryptedKey
+            | Kind::DsaKey
+            | Kind::OpenSshKey => true,
+            Kind::Certificate
+            | Kind::RevocationList
+            | Kind::CertificateRequest
+            | Kind::PublicKey
+            | Kind::Parameters
+            | Kind::Pkcs7 => false,
+        }
+    }
+
+    /// Returns the name in messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Certificate => "certificate",
+            Kind::Pkcs8 | Kind::Pkcs1 | Kind::Sec1 => "private key",
+            Kind::EncryptedKey => "encrypted private key",
+            Kind::DsaKey => "DSA private key",
+            Kind::OpenSshKey => "OpenSSH private key",
+            Kind::RevocationList => "revocation list",
+            Kind::CertificateRequest => "certificate request",
+            Kind::PublicKey => "public key",
+            Kind::Parameters => "parameters",
+            Kind::Pkcs7 => "PKCS #7 section",
+        }
+    }
+}
+
+/// Parses all sections. The errors quote no content, because it may be a key.
+pub(super) fn sections(text: &[u8]) -> Result<Vec<Section>> {
+    let mut found: Vec<Section> = Vec::new();
+    let mut rest = text;
+    while let Some(start) = find(rest, BEGIN) {
+        let number = found.len() + 1;
+        let after = &rest[start + BEGIN.len()..];
+        let malformed = || {
+            Error::invalid_options(format!("the BEGIN line of PEM section {number} is malformed"))
+        };
+        let (label, body) = split_label(after).ok_or_else(malformed)?;
+        let kind = Kind::of_label(label).ok_or_else(|| unknown_label(number, label))?;
+        let place = 1 + found.iter().filter(|section| section.kind == kind).count();
+        let broken = |fault: &str| {
+            let name = kind.name();
+            Error::invalid_options(format!("{name} {place} of the PEM text is broken: {fault}"))
+        };
+        let end = find(body, END).ok_or_else(|| broken("its END line is missing"))?;
+        if find(&body[..end], BEGIN).is_some() {
+            return Err(broken("its END line is missing"));
+        }
+        let (end_label, after_end) = split_label(&body[end + END.len()..])
+            .ok_or_else(|| broken("its END line is malformed"))?;
+        if end_label != label {
+            return Err(broken("its END line has another label than its BEGIN line"));
+        }
+        let (kind, content) = match decode(kind, &body[..end]) {
+            Ok(decoded) => decoded,
+            Err(fault) => return Err(broken(fault)),
+        };
+        found.push(Section { kind, content });
+        rest = after_end;
+    }
+    // A line that only looks like the start of a section would otherwise be passed over.
+    let starts = mistaken::count_starts(text);
+    if starts > found.len() {
+        let (all, read) = (starts, found.len());
+        return Err(Error::invalid_options(format!(
+            "the PEM text has {all} BEGIN lines, but only {read} are well-formed: each needs five hyphens on both sides \
+             and capital letters"
+        )));
+    }
+    Ok(found)
+}
+
+/// Quotes the label only if it cannot hold a part of a key whose line ends are missing.
+fn unknown_label(number: usize, label: &str) -> Error {
+    let is_label = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == ' ';
+    let quoted = if label.len() <= 32 && label.chars().all(is_label) {
+        format!("PEM section {number} has the unknown label {label:?}")
+    } else {
+        format!("PEM section {number} has an unknown label")
+    };
+    Error::invalid_options(quoted)
+}
+
+/// Splits off a label and the five hyphens behind it.
+fn split_label(text: &[u8]) -> Option<(&str, &[u8])> {
+    let end = find(text, DASHES)?;
+    let label = std::str::from_utf8(&text[..end]).ok()?;
+    let is_one_line = !label.contains(['\r', '\n']);
+    is_one_line.then_some((label.trim(), &text[end + DASHES.len()..]))
+}
+
+/// Decodes a section's content. Returns also its kind, because old formats name an encryption in a header.
+fn decode(kind: Kind, body: &[u8]) -> std::result::Result<(Kind, Vec<u8>), &'static str> {
+    let (headers, base64) = split_headers(body);
+    if find(headers, b"ENCRYPTED").is_some() {
+        return Ok((Kind::EncryptedKey, Vec::new()));
+    }
+    if kind == Kind::EncryptedKey {
+        return Ok((kind, Vec::new()));
+    }
+    // One line without blanks, in the one form that every reader of PEM takes.
+    let mut clean = b"-----BEGIN CERTIFICATE-----\n".to_vec();
+    clean.extend(base64.iter().filter(|byte| !byte.is_ascii_whitespace()));
+    clean.extend(b"\n-----END CERTIFICATE-----\n");
+    let decoded = CertificateDer::from_pem_slice(&clean).map_err(|_| "its base64 is malformed")?;
+    let mut content = decoded.to_vec();
+    if content.is_empty() {
+        return Err("it is empty");
+    }
+    if kind == Kind::Certificate {
+        // A trusted certificate of OpenSSL carries its settings behind the certificate.
+        let length = der::encoded_length(&content).ok_or("it is not well-formed")?;
+        content.truncate(length);
+    }
+    Ok((kind, content))
+}
+
+/// Splits off header lines, such as `Proc-Type: 4,ENCRYPTED` (RFC 1421, section 4.4). A blank line ends them.
+fn split_headers(body: &[u8]) -> (&[u8], &[u8]) {
+    let Some(last) = body.iter().rposition(|&byte| byte == b':') else { return (&[], body) };
+    let end = body[last..].iter().position(|&byte| byte == b'\n' || byte == b'\r');
+    body.split_at(end.map_or(body.len(), |length| last + length))
+}
+
+pub(super) fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
+}
