@@ -4,7 +4,6 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::mistaken;
 use crate::error::{Error, Result};
 use crate::tls::der;
 
@@ -130,7 +129,7 @@ pub(super) fn sections(text: &[u8]) -> Result<Vec<Section>> {
         rest = after_end;
     }
     // A line that only looks like the start of a section would otherwise be passed over.
-    let starts = mistaken::count_starts(text);
+    let starts = count_starts(text);
     if starts > found.len() {
         let (all, read) = (starts, found.len());
         return Err(Error::invalid_options(format!(
@@ -193,6 +192,41 @@ fn split_headers(body: &[u8]) -> (&[u8], &[u8]) {
     body.split_at(end.map_or(body.len(), |length| last + length))
 }
 
-pub(super) fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// Counts what looks like the first line of a section, whatever its hyphens and letters.
+fn count_starts(text: &[u8]) -> usize {
+    let mut count = 0;
+    let mut rest = text;
+    while let Some(at) = search(rest, b"BEGIN ") {
+        let label = &rest[at + b"BEGIN ".len()..];
+        let before = rest[..at].trim_ascii_end();
+        // An ASCII hyphen, or the last byte of a dash in UTF-8: a word processor turns hyphens into dashes.
+        let is_marked = matches!(before.last(), Some(b'-' | 0x90..=0x95)) || before.is_empty();
+        let has_label = KNOWN.iter().any(|known| {
+            label.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
+        });
+        count += usize::from(is_marked && has_label || rest[..at].ends_with(b"-----"));
+        rest = label;
+    }
+    count
+}
+
+/// How the labels of sections begin that matter here.
+const KNOWN: [&[u8]; 9] = [
+    b"CERTIFICATE",
+    b"TRUSTED ",
+    b"X509 ",
+    b"PRIVATE KEY",
+    b"RSA ",
+    b"EC ",
+    b"ENCRYPTED ",
+    b"DSA ",
+    b"OPENSSH ",
+];
+
+fn search(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window.eq_ignore_ascii_case(wanted))
 }
