@@ -187,6 +187,15 @@ impl Error {
         Error::with_message(ErrorKind::InvalidOptions, message)
     }
 
+    /// Creates an error of kind `Io` with its own message.
+    pub(crate) fn with_io_source(message: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
+        Error::build(Inner {
+            io_kind: fault::io_kind(ErrorKind::Io, &source),
+            source: Some(Cause::Io(Arc::new(source))),
+            ..Inner::new(ErrorKind::Io, message)
+        })
+    }
+
     /// Creates the error of a limit that passed for one call only; the socket lives on.
     pub(crate) fn timed_out_call(limit: TimerKind) -> Self {
         Error::build(Inner {

@@ -80,6 +80,7 @@ pub struct SocketInfo {
 pub(crate) struct Negotiated {
     pub(crate) tls: TlsInfo,
     pub(crate) alpn: Option<Vec<u8>>,
+    pub(crate) server_name: Option<Box<str>>,
     pub(crate) handshake: Duration,
 }
 
@@ -119,6 +120,15 @@ impl SocketInfo {
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.negotiated.as_ref()?.alpn.as_deref()
+    }
+
+    /// Returns the server name that the client asked for (SNI; RFC 6066, section 3), in lower case and without a
+    /// trailing dot. `None` on the client side, in plaintext, and if the client sent no name, as it does for an IP
+    /// address.
+    #[must_use]
+    #[doc(alias("SNI", "servername", "ServerName"))]
+    pub fn server_name(&self) -> Option<&str> {
+        self.negotiated.as_ref()?.server_name.as_deref()
     }
 
     /// Returns version, cipher suite, certificates and resumption. `None` in plaintext.

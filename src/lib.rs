@@ -103,7 +103,10 @@ pub use resolver::Resolver;
 pub use socket::{
     Connector, ConnectorBuilder, Reader, Scope, Socket, Writer, connect, connect_with,
 };
-pub use tls::{TlsInfo, TlsOptions, TlsVersion};
+pub use tls::{
+    ClientAuth, Identities, Identity, PeerCertificates, ServerTlsOptions, TlsInfo, TlsOptions,
+    TlsVersion,
+};
 
 /// The README, whose examples are tests.
 #[cfg(doctest)]

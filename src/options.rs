@@ -1,13 +1,16 @@
 //! The options of one socket, and the checks of their values.
 
-use std::fmt;
+mod secure_transport;
+
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::tls::TlsOptions;
+use crate::tls::{ServerTlsOptions, TlsOptions};
+
+pub use self::secure_transport::SecureTransport;
+pub(crate) use self::secure_transport::TlsSide;
 
 /// Default connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +42,8 @@ pub struct SocketOptions {
     pub(crate) secure_transport: SecureTransport,
     /// TLS settings; `None` if the user passed none.
     pub(crate) tls: Option<TlsOptions>,
+    /// TLS settings of the server role; `None` in the client role.
+    pub(crate) server_tls: Option<ServerTlsOptions>,
     /// `None` if the user has not chosen.
     pub(crate) allow_half_open: Option<bool>,
     pub(crate) connect_timeout: Option<Duration>,
@@ -56,6 +61,7 @@ impl SocketOptions {
         SocketOptions {
             secure_transport: SecureTransport::Off,
             tls: None,
+            server_tls: None,
             allow_half_open: None,
             connect_timeout: Some(CONNECT_TIMEOUT),
             connect_deadline: None,
@@ -82,6 +88,41 @@ impl SocketOptions {
     #[must_use]
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Makes this end the TLS server, with these settings, even if it dialled. [`SecureTransport::On`] uses them at once,
+    /// [`Socket::start_tls`](crate::Socket::start_tls) when it is called.
+    ///
+    /// Accepted and [adopted](crate::Connector::adopt) sockets usually are servers. A dialled socket can be one too
+    /// ("call home", RFC 8071). Together with [`tls`](Self::tls), or with [`SecureTransport::Off`],
+    /// [`connect_with`](crate::connect_with) fails with [`InvalidOptions`](crate::ErrorKind::InvalidOptions).
+    ///
+    /// ```
+    /// # let key = rcgen::KeyPair::generate()?;
+    /// # let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])?.self_signed(&key)?;
+    /// # let (chain, key) = (certificate.pem(), key.serialize_pem());
+    /// use sockeye::{Connector, Identity, SecureTransport, ServerTlsOptions, SocketOptions, TlsOptions};
+    ///
+    /// let tls = ServerTlsOptions::new(Identity::from_pem(&chain, &key)?);
+    /// let options = SocketOptions::new().secure_transport(SecureTransport::On).server_tls(tls);
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// # let client = SocketOptions::new()
+    /// #     .secure_transport(SecureTransport::On)
+    /// #     .tls(TlsOptions::new().add_root_pem(&chain)?.server_name("localhost"));
+    /// # let client = sockeye::connect_with(address, client)?;
+    /// # let client = std::thread::spawn(move || client.opened().map(|_| client));
+    /// let socket = Connector::global().adopt(listener.accept()?.0, options)?;
+    /// assert_eq!(socket.opened()?.server_name(), Some("localhost"));
+    /// # client.join().unwrap()?.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("TLSSocket.isServer", "accept", "SSL_accept"))]
+    pub fn server_tls(mut self, tls: ServerTlsOptions) -> Self {
+        self.server_tls = Some(tls);
         self
     }
 
@@ -173,12 +214,28 @@ impl SocketOptions {
         check_limit("read_timeout", self.read_timeout)?;
         check_limit("write_timeout", self.write_timeout)?;
         self.tcp.check()?;
-        match (&self.tls, self.secure_transport) {
-            (None, _) => Ok(()),
-            (Some(_), SecureTransport::Off) => {
+        match (&self.tls, &self.server_tls, self.secure_transport) {
+            (None, None, _) => Ok(()),
+            (Some(_), Some(_), _) => {
+                Err(Error::invalid_options("tls and server_tls are set: a socket has one role"))
+            }
+            (Some(_), None, SecureTransport::Off) => {
                 Err(Error::invalid_options("tls options are set, but secure_transport is off"))
             }
-            (Some(tls), SecureTransport::On | SecureTransport::StartTls) => tls.check(),
+            (None, Some(_), SecureTransport::Off) => Err(Error::invalid_options(
+                "server_tls options are set, but secure_transport is off",
+            )),
+            (Some(tls), None, SecureTransport::On | SecureTransport::StartTls) => tls.check(),
+            (None, Some(tls), SecureTransport::On | SecureTransport::StartTls) => tls.check(),
+        }
+    }
+
+    /// Returns the TLS settings, with those of a client by default.
+    pub(crate) fn tls_side(&self) -> TlsSide {
+        match (&self.server_tls, &self.tls) {
+            (Some(tls), _) => TlsSide::Server(tls.clone()),
+            (None, Some(tls)) => TlsSide::Client(tls.clone()),
+            (None, None) => TlsSide::Client(TlsOptions::new()),
         }
     }
 }
@@ -186,59 +243,6 @@ impl SocketOptions {
 impl Default for SocketOptions {
     fn default() -> Self {
         SocketOptions::new()
-    }
-}
-
-/// Whether and when a connection uses TLS. `FromStr` and `Display` use `off`, `on` and `starttls`.
-///
-/// ```
-/// use sockeye::SecureTransport;
-///
-/// assert_eq!("starttls".parse::<SecureTransport>()?, SecureTransport::StartTls);
-/// assert_eq!(SecureTransport::On.to_string(), "on");
-/// # Ok::<(), sockeye::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[doc(alias("secureTransport"))]
-pub enum SecureTransport {
-    /// Plaintext only.
-    #[default]
-    Off,
-    /// TLS from the start: the connection opens when the handshake is done.
-    On,
-    /// Plaintext until [`Socket::start_tls`](crate::Socket::start_tls) upgrades the connection.
-    StartTls,
-}
-
-impl fmt::Display for SecureTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl SecureTransport {
-    fn name(self) -> &'static str {
-        match self {
-            SecureTransport::Off => "off",
-            SecureTransport::On => "on",
-            SecureTransport::StartTls => "starttls",
-        }
-    }
-}
-
-impl FromStr for SecureTransport {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [SecureTransport::Off, SecureTransport::On, SecureTransport::StartTls]
-            .into_iter()
-            .find(|mode| mode.name() == text)
-            .ok_or_else(|| {
-                Error::invalid_options(format!(
-                    "secure_transport {text:?} is not off, on or starttls"
-                ))
-            })
     }
 }
 

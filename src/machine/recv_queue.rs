@@ -115,6 +115,19 @@ impl RecvQueue {
         }
     }
 
+    /// Moves the queued bytes to memory of their size, and returns the larger memory to the buffer.
+    pub(super) fn compact(&mut self, recv_buf: &mut RecvBuf) {
+        if self.start == self.end || self.bytes.len() < 2 * self.len() {
+            return;
+        }
+        let bytes = self.bytes[self.start..self.end].to_vec();
+        (self.start, self.end) = (0, bytes.len());
+        let bytes = std::mem::replace(&mut self.bytes, bytes);
+        if recv_buf.bytes.len() < bytes.len() {
+            recv_buf.bytes = bytes;
+        }
+    }
+
     /// Drops everything.
     pub(super) fn clear(&mut self) {
         *self = RecvQueue::default();
@@ -151,6 +164,22 @@ mod tests {
             }
             recv_queue.release(&mut recv_buf);
         }
+    }
+
+    #[test]
+    fn a_compact_queue_holds_only_the_memory_that_it_needs() {
+        let mut recv_buf = RecvBuf::new();
+        let mut recv_queue = RecvQueue::default();
+        for (round, byte) in (1_usize..).zip(b"stalled") {
+            recv_buf.spare_mut()[0] = *byte;
+            recv_buf.advance(1);
+            recv_queue.append(&mut recv_buf);
+            recv_queue.compact(&mut recv_buf);
+            let held = recv_queue.bytes.capacity();
+            assert!(held <= 2 * round.max(8), "{held} bytes for {round}");
+            assert_eq!(recv_buf.bytes.len(), SMALL_RECV, "the buffer has its memory back");
+        }
+        assert_eq!(recv_queue.bytes_mut(), b"stalled");
     }
 
     #[test]

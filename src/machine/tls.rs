@@ -4,32 +4,34 @@
 //! [`take`](Session::take). It encrypts data with [`seal`](Session::seal), gives ciphertext out with
 //! [`next_transmit`](Session::next_transmit), and ends with [`close_notify`](Session::close_notify).
 //!
-//! Only this module and its submodule use rustls' connection type. They use the unbuffered API, so that received bytes
+//! A session is the client or the server: [`connection`] has both roles, and everything else is common to them.
+//!
+//! Only this module and its submodules use rustls' connection types. They use the unbuffered API, so that received bytes
 //! are decrypted in place and an idle connection holds no buffer.
 //!
 //! Between two calls, a session has processed its input up to the first unread application data, or until it needs
 //! more. So its state shows whether data is unread and whether the peer has ended, and at most one record is decrypted
 //! ahead.
 
+mod connection;
 mod leftover;
 mod process;
 mod send;
 mod session_loan;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::HandshakeKind;
-use rustls::client::UnbufferedClientConnection;
 
+use self::connection::Connection;
 use self::leftover::Leftover;
 use super::flood::FloodGuard;
 use super::recv_queue::{RecvBuf, RecvQueue};
 use super::send_queue::SendQueue;
 use crate::info::Negotiated;
 use crate::panic;
-use crate::tls::{Failure, Stage, TlsInfo, TlsSetup, TlsVersion};
+use crate::tls::{Failure, Hello, Role, TlsInfo, TlsSetup, TlsVersion};
 
 /// The maximum overhead of a record, in bytes: header, explicit nonce, type and tag.
 const RECORD_OVERHEAD: usize = 64;
@@ -44,10 +46,15 @@ const MAX_KEY_UPDATE_REPLIES: u8 = 16;
 /// The maximum size of unprocessed input: the longest handshake message that rustls accepts, and the record that
 /// completes it.
 const MAX_RECV_QUEUE: usize = 128 * 1024;
+/// The same for a server before the client has proven anything: its longest message is the ClientHello.
+const MAX_CLIENT_HELLO: usize = 16 * 1024;
+/// The same for a server that asks for a certificate: the longest message of rustls, and the record that completes it.
+const MAX_CLIENT_CERTIFICATES: usize = 0xffff + 5 + MAX_RECORD + 2048;
 
 pub(super) struct Session {
     /// `None` before the handshake has begun, and while the connection is lent.
-    connection: Option<UnbufferedClientConnection>,
+    connection: Option<Connection>,
+    terms: Terms,
     /// Whether it runs the program's code, for which it is lent out of the lock.
     foreign: bool,
     /// The setup, until the handshake begins.
@@ -68,13 +75,23 @@ pub(super) struct Session {
     recv_deferred: bool,
     /// The number of key updates answered since data was last sealed.
     key_update_replies: u8,
-    require_close_notify: bool,
+    /// The part of the ClientHello that a server keeps.
+    hello: Option<Box<Hello>>,
     /// The size of the peer's certificates, in bytes, from the first state after the handshake.
     certificates_size: Option<usize>,
     /// The duration of the handshake.
     handshake: Duration,
     /// The result of the handshake, kept if the connection may be lent.
     negotiated: Option<Box<Negotiated>>,
+}
+
+/// The settings that outlive the setup.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    role: Role,
+    require_close_notify: bool,
+    /// The maximum size of unprocessed input during the handshake, in bytes.
+    max_handshake_input: usize,
 }
 
 /// Whether this side has ended its direction.
@@ -128,16 +145,11 @@ pub(super) struct Summary {
 }
 
 impl Session {
-    /// Creates a session that begins its handshake; its first message is queued.
+    /// Creates a session that begins its handshake. A client's first message is queued.
     pub(super) fn new(setup: &TlsSetup) -> Result<Box<Self>, Failure> {
-        let connection = catch_panic(|| {
-            let config = Arc::clone(setup.config());
-            UnbufferedClientConnection::new(config, setup.server_name().clone())
-        })?
-        .map_err(|error| Failure::new(error, Stage::Handshake))?;
         let mut session = Box::new(Session {
-            connection: Some(connection),
-            ..Session::without_connection(setup.require_close_notify())
+            connection: Some(Connection::new(setup)?),
+            ..Session::without_connection(Terms::new(setup))
         });
         session.process();
         match session.peer_state {
@@ -149,9 +161,10 @@ impl Session {
         }
     }
 
-    fn without_connection(require_close_notify: bool) -> Self {
+    fn without_connection(terms: Terms) -> Self {
         Session {
             connection: None,
+            terms,
             foreign: false,
             setup: None,
             recv_queue: RecvQueue::default(),
@@ -164,8 +177,8 @@ impl Session {
             close_notify: CloseNotify::No,
             recv_deferred: false,
             key_update_replies: 0,
+            hello: None,
             certificates_size: None,
-            require_close_notify,
             handshake: Duration::ZERO,
             negotiated: None,
         }
@@ -186,13 +199,21 @@ impl Session {
             self.process();
         }
         self.count_tickets();
-        self.recv_queue.release(recv_buf);
+        self.release(recv_buf);
         self.send_queue.len() > before
+    }
+
+    /// Returns the memory of the queue to the buffer, or what it does not need for a client that has proven nothing.
+    fn release(&mut self, recv_buf: &mut RecvBuf) {
+        if self.terms.role == Role::Server && matches!(self.peer_state, PeerState::Handshaking) {
+            self.recv_queue.compact(recv_buf);
+        }
+        self.recv_queue.release(recv_buf);
     }
 
     fn count_tickets(&mut self) {
         if let Some(connection) = &self.connection {
-            self.flood.tickets(connection.tls13_tickets_received());
+            self.flood.tickets(connection.tickets_received());
         }
     }
 
@@ -214,9 +235,10 @@ impl Session {
         let is_between_records = self.recv_queue.len() == 0;
         match self.peer_state {
             PeerState::Handshaking => {
-                self.peer_state = PeerState::Failed(Box::new(Failure::unexpected_eof()));
+                self.peer_state =
+                    PeerState::Failed(Box::new(Failure::unexpected_eof(self.terms.role.peer())));
             }
-            PeerState::Established if self.require_close_notify || !is_between_records => {
+            PeerState::Established if self.terms.require_close_notify || !is_between_records => {
                 self.peer_state = PeerState::Truncated;
             }
             PeerState::Established => self.peer_state = PeerState::Ended,
@@ -281,6 +303,12 @@ impl Session {
         }
     }
 
+    /// Returns whether this side is the server.
+    #[cfg(test)]
+    pub(super) fn is_server(&self) -> bool {
+        self.terms.role == Role::Server
+    }
+
     /// Records the duration of the handshake.
     pub(super) fn set_handshake_time(&mut self, took: Duration) {
         self.handshake = took;
@@ -298,9 +326,12 @@ impl Session {
         let suite = connection.negotiated_cipher_suite()?;
         let certificates = connection.peer_certificates().unwrap_or_default();
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let hello = self.hello.as_deref();
+        let own_leaf = hello.and_then(|hello| hello.leaf.clone());
         Some(Negotiated {
-            tls: TlsInfo::new(version, suite, certificates.to_vec(), resumed),
+            tls: TlsInfo::new(version, suite, certificates.to_vec(), resumed, own_leaf),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: hello.and_then(|hello| hello.server_name.clone()),
             handshake: self.handshake,
         })
     }
@@ -332,6 +363,20 @@ impl Session {
         };
         let discarded = self.foreign.then(|| Discarded::session(self));
         Summary { negotiated, failure, final_records, discarded }
+    }
+}
+
+impl Terms {
+    fn new(setup: &TlsSetup) -> Self {
+        Terms {
+            role: setup.role(),
+            require_close_notify: setup.require_close_notify(),
+            max_handshake_input: match (setup.role(), setup.may_ask_for_certificate()) {
+                (Role::Client, _) => MAX_RECV_QUEUE,
+                (Role::Server, true) => MAX_CLIENT_CERTIFICATES,
+                (Role::Server, false) => MAX_CLIENT_HELLO,
+            },
+        }
     }
 }
 

@@ -1,10 +1,35 @@
 //! The meaning of TLS alerts.
 
+use std::borrow::Cow;
+
 use rustls::AlertDescription;
+
+use super::role::Role;
 
 /// Returns the name of an alert (RFC 8446, section 6) and its meaning, as what the peer did or wants. `None` for an
 /// unknown alert.
-pub(super) fn explain(alert: AlertDescription) -> Option<(&'static str, &'static str)> {
+pub(super) fn explain(
+    alert: AlertDescription,
+    peer: Role,
+) -> Option<(&'static str, Cow<'static, str>)> {
+    let (name, meaning) = explain_of_server(alert)?;
+    let meaning = match (peer, alert) {
+        (Role::Server, _) => meaning.into(),
+        (Role::Client, AlertDescription::HandshakeFailure) => {
+            "it accepts nothing that was offered".into()
+        }
+        (Role::Client, AlertDescription::BadCertificate) => {
+            "the server's certificate is bad".into()
+        }
+        (Role::Client, _) => {
+            meaning.replace("the client certificate", "the server's certificate").into()
+        }
+    };
+    Some((name, meaning))
+}
+
+/// Returns the name and the meaning of an alert that a server sent.
+fn explain_of_server(alert: AlertDescription) -> Option<(&'static str, &'static str)> {
     Some(match alert {
         AlertDescription::CloseNotify => ("close_notify", "it is done"),
         AlertDescription::UnexpectedMessage => {

@@ -17,7 +17,7 @@ use rustls::{ClientConfig, KeyLogFile, RootCertStore};
 
 use super::provider::provider;
 use super::session_cache::SessionCache;
-use super::settings::Settings;
+use super::settings::{CLIENT_CERTIFICATE, Settings};
 use super::verify::{AcceptAnyVerifier, DiagnosingVerifier};
 use crate::error::{Error, Result};
 use crate::process::PerProcess;
@@ -42,7 +42,7 @@ fn build(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<ClientCo
     let mut config = match &settings.client_auth {
         None => builder.with_no_client_auth(),
         Some(auth) => {
-            let key = auth.certified_key(provider)?;
+            let key = auth.certified_key(provider, CLIENT_CERTIFICATE)?;
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
         }
     };
@@ -86,7 +86,7 @@ fn verifier(
 /// The clock for certificate validity. If the system clock is before 1970, the handshake fails; rustls' own
 /// clock would panic.
 #[derive(Debug)]
-struct SystemClock;
+pub(super) struct SystemClock;
 
 impl TimeProvider for SystemClock {
     fn current_time(&self) -> Option<UnixTime> {

@@ -137,7 +137,7 @@ const BMP_STRING: u8 = 0x1e;
 pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// Explicitly tagged with 0.
-const VERSION: u8 = 0xa0;
+pub(super) const VERSION: u8 = 0xa0;
 /// The long form of a length: the low seven bits give the number of length bytes that follow.
 const LONG_FORM: u8 = 0x80;
 

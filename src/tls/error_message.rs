@@ -14,6 +14,8 @@ use rustls::{
 use super::alert;
 use super::calendar::utc;
 use super::der::sanitize_text;
+use super::not_tls::describe_plaintext;
+use super::role::Role;
 use super::verify::{UntrustedReason, is_authority_as_server};
 
 /// The cause of a TLS failure: a message, and the rustls error if there is one.
@@ -24,8 +26,9 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(error: Error, stage: Stage) -> Self {
-        Failure { message: error_message(&error, stage).into(), error: Some(error) }
+    /// Creates the failure for an error of rustls. `peer` is the role of the other side.
+    pub(crate) fn new(error: Error, peer: Role, stage: Stage) -> Self {
+        Failure { message: error_message(&error, peer, stage).into(), error: Some(error) }
     }
 
     /// Creates a failure that did not come from rustls.
@@ -34,8 +37,33 @@ impl Failure {
     }
 
     /// Creates the failure for a FIN that the peer sent before the handshake was complete.
-    pub(crate) fn unexpected_eof() -> Self {
-        Failure::with_message("the server ended the connection during the handshake")
+    pub(crate) fn unexpected_eof(peer: Role) -> Self {
+        Failure::with_message(match peer {
+            Role::Server => "the server ended the connection during the handshake",
+            Role::Client => "the client ended the connection during the handshake",
+        })
+    }
+
+    /// Creates the failure for a first message that rustls cannot parse. `input` is what the peer sent.
+    pub(crate) fn not_tls(error: Error, peer: Role, input: &[u8]) -> Self {
+        match (peer, describe_plaintext(input)) {
+            (Role::Client, Some(message)) => {
+                Failure { message: message.into(), error: Some(error) }
+            }
+            (Role::Client, None) => Failure::new(error, peer, Stage::Data),
+            (Role::Server, _) => Failure::new(error, peer, Stage::Handshake),
+        }
+    }
+
+    /// Creates the failure of a server that has no certificate for the name that the client asked for.
+    pub(crate) fn no_identity(server_name: Option<&str>) -> Self {
+        Failure::with_message(match server_name {
+            Some(name) => format!(
+                "there is no certificate for the server name \"{}\" that the client asked for",
+                sanitize_text(name)
+            ),
+            None => String::from("the client asked for no server name, and there is no default"),
+        })
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -58,22 +86,23 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    fn peer(self) -> &'static str {
+    /// Returns the name of the peer, which has this role.
+    fn name(self, peer: Role) -> &'static str {
         match self {
-            Stage::Handshake => "the server",
+            Stage::Handshake => peer.name(),
             Stage::Data => "the peer",
         }
     }
 }
 
 /// Returns the message for an error: lower case, without a full stop.
-pub(crate) fn error_message(error: &Error, stage: Stage) -> String {
-    let peer = stage.peer();
+pub(crate) fn error_message(error: &Error, role: Role, stage: Stage) -> String {
+    let peer = stage.name(role);
     match error {
-        Error::InvalidCertificate(error) => explain_certificate(error),
-        Error::AlertReceived(alert) => explain_alert(*alert, stage),
-        Error::InvalidMessage(fault) => explain_message(*fault, stage),
-        Error::PeerIncompatible(fault) => explain_incompatible(fault),
+        Error::InvalidCertificate(error) => explain_certificate(error, role),
+        Error::AlertReceived(alert) => explain_alert(*alert, role, stage),
+        Error::InvalidMessage(fault) => explain_message(*fault, role, stage),
+        Error::PeerIncompatible(fault) => explain_incompatible(fault, role),
         Error::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
             String::from("the handshake was tampered with: TLS 1.3 was removed from the offer")
         }
@@ -85,7 +114,7 @@ pub(crate) fn error_message(error: &Error, stage: Stage) -> String {
         Error::InappropriateHandshakeMessage { .. } => {
             format!("{peer} sent a handshake message out of turn")
         }
-        Error::NoCertificatesPresented => String::from("the server sent no certificate"),
+        Error::NoCertificatesPresented => format!("{} sent no certificate", role.name()),
         Error::NoApplicationProtocol => {
             String::from("no application protocol is offered by both sides")
         }
@@ -105,14 +134,15 @@ pub(crate) fn error_message(error: &Error, stage: Stage) -> String {
     }
 }
 
-fn explain_certificate(error: &CertificateError) -> String {
+fn explain_certificate(error: &CertificateError, owner: Role) -> String {
+    let owners = owner.name();
     let what = match error {
         CertificateError::UnknownIssuer => "is from an authority that is not trusted",
         CertificateError::Expired => "has expired",
         CertificateError::ExpiredContext { time, not_after } => {
             let (until, now) = (utc(*not_after), utc(*time));
             return format!(
-                "the server's certificate has expired: it was valid until {until}, and this \
+                "{owners}'s certificate has expired: it was valid until {until}, and this \
                  system's clock says {now}"
             );
         }
@@ -120,7 +150,7 @@ fn explain_certificate(error: &CertificateError) -> String {
         CertificateError::NotValidYetContext { time, not_before } => {
             let (from, now) = (utc(*not_before), utc(*time));
             return format!(
-                "the server's certificate is not valid yet: it is valid from {from} on, and this \
+                "{owners}'s certificate is not valid yet: it is valid from {from} on, and this \
                  system's clock says {now}"
             );
         }
@@ -143,7 +173,10 @@ fn explain_certificate(error: &CertificateError) -> String {
             "uses an unsupported signature algorithm"
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "is not meant for servers"
+            match owner {
+                Role::Server => "is not meant for servers",
+                Role::Client => "is not meant for clients",
+            }
         }
         CertificateError::BadEncoding => "is not well-formed",
         CertificateError::UnhandledCriticalExtension => {
@@ -154,17 +187,21 @@ fn explain_certificate(error: &CertificateError) -> String {
         }
         CertificateError::Other(OtherError(error)) => {
             if let Some(untrusted) = error.downcast_ref::<UntrustedReason>() {
-                return untrusted.to_string();
+                return untrusted.describe(owner);
             }
-            if is_authority_as_server(error.as_ref()) {
-                "is an authority's (CA:TRUE), and so can't be a server's own"
-            } else {
-                return format!("the server's certificate is refused: {error}");
+            match (is_authority_as_server(error.as_ref()), owner) {
+                (true, Role::Server) => {
+                    "is an authority's (CA:TRUE), and so can't be a server's own"
+                }
+                (true, Role::Client) => {
+                    "is an authority's (CA:TRUE), and so can't be a client's own"
+                }
+                (false, _) => return format!("{owners}'s certificate is refused: {error}"),
             }
         }
         _ => "is refused",
     };
-    format!("the server's certificate {what}")
+    format!("{owners}'s certificate {what}")
 }
 
 fn explain_name(expected: &ServerName<'_>, presented: &[String]) -> String {
@@ -197,23 +234,32 @@ fn bare_name(debugged: &str) -> &str {
     inside("DnsName(\"", "\")").or_else(|| inside("IpAddress(", ")")).unwrap_or(debugged)
 }
 
-fn explain_message(fault: InvalidMessage, stage: Stage) -> String {
+fn explain_message(fault: InvalidMessage, peer: Role, stage: Stage) -> String {
     match (fault, stage) {
         // rustls read the first bytes of plaintext as a record header.
         (
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             Stage::Handshake,
-        ) => String::from(
-            "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
-        ),
+        ) => String::from(match peer {
+            Role::Server => {
+                "the server did not answer in TLS: does it expect plaintext on this port, or \
+                 STARTTLS?"
+            }
+            Role::Client => "the client did not begin with TLS",
+        }),
         (_, stage) => {
-            format!("{} sent a malformed TLS message", stage.peer())
+            format!("{} sent a malformed TLS message", stage.name(peer))
         }
     }
 }
 
-fn explain_incompatible(fault: &PeerIncompatible) -> String {
+fn explain_incompatible(fault: &PeerIncompatible, peer: Role) -> String {
     let what = match fault {
+        PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled
+        | PeerIncompatible::SupportedVersionsExtensionRequired => {
+            "the client offers no version of TLS that this side allows"
+        }
         PeerIncompatible::ServerDoesNotSupportTls12Or13 => {
             "the server speaks neither TLS 1.2 nor TLS 1.3"
         }
@@ -227,19 +273,23 @@ fn explain_incompatible(fault: &PeerIncompatible) -> String {
             "no signature scheme is offered by both sides"
         }
         PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
-            "the server does not know the extended master secret, which is required"
+            return format!(
+                "{} does not know the extended master secret, which is required",
+                peer.name()
+            );
         }
-        _ => "the server's TLS settings and this side's are incompatible",
+        _ => return format!("{}'s TLS settings and this side's are incompatible", peer.name()),
     };
     String::from(what)
 }
 
-fn explain_alert(alert: AlertDescription, stage: Stage) -> String {
-    let did = match stage {
-        Stage::Handshake => "the server ended the handshake",
-        Stage::Data => "the peer ended the connection",
+fn explain_alert(alert: AlertDescription, peer: Role, stage: Stage) -> String {
+    let did = match (stage, peer) {
+        (Stage::Handshake, Role::Server) => "the server ended the handshake",
+        (Stage::Handshake, Role::Client) => "the client ended the handshake",
+        (Stage::Data, _) => "the peer ended the connection",
     };
-    match alert::explain(alert) {
+    match alert::explain(alert, peer) {
         Some((name, why)) => format!("{did}: {why} (alert {name})"),
         None => format!("{did} (alert {})", u8::from(alert)),
     }
@@ -252,166 +302,4 @@ const MAX_NAMES: usize = 4;
 pub(crate) use self::tests::every_failure;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use rustls::pki_types::UnixTime;
-
-    use super::*;
-
-    /// Returns errors of every kind that rustls has.
-    fn every_error() -> Vec<Error> {
-        let certificate = |error| Error::InvalidCertificate(error);
-        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
-        let (time, then) = (at(1_700_000_000), at(951_868_799));
-        let untrusted = |why| CertificateError::Other(OtherError(Arc::new(why)));
-        let issuer = String::from("R3");
-        let errors = [
-            certificate(CertificateError::UnknownIssuer),
-            certificate(untrusted(UntrustedReason::SelfSigned)),
-            certificate(untrusted(UntrustedReason::Incomplete { issuer })),
-            certificate(CertificateError::Expired),
-            certificate(CertificateError::ExpiredContext { time, not_after: then }),
-            certificate(CertificateError::NotValidYet),
-            certificate(CertificateError::NotValidYetContext { time: then, not_before: time }),
-            certificate(CertificateError::NotValidForName),
-            certificate(CertificateError::BadSignature),
-            certificate(CertificateError::Revoked),
-            certificate(CertificateError::InvalidPurpose),
-            certificate(CertificateError::BadEncoding),
-            certificate(CertificateError::UnhandledCriticalExtension),
-            certificate(CertificateError::UnknownRevocationStatus),
-            certificate(CertificateError::ExpiredRevocationList),
-            certificate(CertificateError::InvalidOcspResponse),
-            certificate(CertificateError::ApplicationVerificationFailure),
-            Error::InvalidMessage(InvalidMessage::InvalidContentType),
-            Error::InvalidMessage(InvalidMessage::MessageTooLarge),
-            Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
-            Error::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
-            Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
-            Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon),
-            Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon),
-            Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired),
-            Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol),
-            Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests),
-            Error::NoCertificatesPresented,
-            Error::NoApplicationProtocol,
-            Error::DecryptError,
-            Error::PeerSentOversizedRecord,
-            Error::FailedToGetCurrentTime,
-            Error::FailedToGetRandomBytes,
-            Error::General(String::from("whatever")),
-        ];
-        let alerts = (0..=u8::MAX).map(|code| Error::AlertReceived(code.into()));
-        errors.into_iter().chain(alerts).collect()
-    }
-
-    /// Returns every failure, in both phases, for tests of other modules.
-    pub(crate) fn every_failure() -> Vec<Failure> {
-        let failures = every_error().into_iter();
-        let both = failures.flat_map(|error| {
-            [Stage::Handshake, Stage::Data].map(|when| Failure::new(error.clone(), when))
-        });
-        both.chain([Failure::unexpected_eof()]).collect()
-    }
-
-    #[test]
-    fn every_failure_has_its_own_message() {
-        let mut seen = BTreeSet::new();
-        for error in every_error() {
-            let message = error_message(&error, Stage::Handshake);
-            assert!(message.starts_with(char::is_lowercase), "{message}");
-            assert!(!message.ends_with('.') && !message.contains("  "), "{message}");
-            assert!(seen.insert(message.clone()), "twice: {message}");
-        }
-    }
-
-    #[test]
-    fn validity_errors_state_the_date_and_the_system_clock() {
-        let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
-        let (time, not_after) = (at(1_700_000_000), at(951_868_799));
-        check(
-            Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }),
-            Stage::Handshake,
-            "the server's certificate has expired: it was valid until 2000-02-29 23:59 UTC, and \
-             this system's clock says 2023-11-14 22:13 UTC",
-        );
-        let (time, not_before) = (at(0), at(253_402_300_799));
-        check(
-            Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }),
-            Stage::Handshake,
-            "the server's certificate is not valid yet: it is valid from 9999-12-31 23:59 UTC on, \
-             and this system's clock says 1970-01-01 00:00 UTC",
-        );
-    }
-
-    #[test]
-    fn a_name_mismatch_lists_the_names_of_the_certificate() {
-        let wrong = |presented: &[&str]| {
-            let presented = presented.iter().map(|&name| name.to_owned()).collect();
-            let expected = ServerName::try_from("a.test").unwrap();
-            Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-                expected,
-                presented,
-            })
-        };
-        let says = |presented: &[&str], expected: &str| {
-            let expected =
-                format!("the server's certificate is not for the name a.test {expected}");
-            check(wrong(presented), Stage::Handshake, &expected);
-        };
-        says(&[], "nor for any other name");
-        says(&["DnsName(\"*.b.test\")"], "but for *.b.test");
-        says(&["DnsName(\"b\")", "IpAddress(192.0.2.1)"], "but for b, 192.0.2.1");
-        says(&["a", "b", "c", "d", "e", "f"], "but for a, b, c, d and 2 more");
-        says(&["DnsName(\"\x1b[2J\")"], "but for ?[2J");
-        let long = format!("DnsName(\"{}\")", "x".repeat(500));
-        says(&[&long], &format!("but for {}…", "x".repeat(63)));
-    }
-
-    #[test]
-    fn an_alert_is_explained_with_its_phase() {
-        let alert = Error::AlertReceived;
-        check(
-            alert(AlertDescription::CertificateRequired),
-            Stage::Handshake,
-            "the server ended the handshake: it wants a client certificate (alert \
-             certificate_required)",
-        );
-        check(
-            alert(AlertDescription::CertificateRequired),
-            Stage::Data,
-            "the peer ended the connection: it wants a client certificate (alert \
-             certificate_required)",
-        );
-        let unknown = AlertDescription::from(200);
-        check(alert(unknown), Stage::Handshake, "the server ended the handshake (alert 200)");
-    }
-
-    #[test]
-    fn plaintext_is_suspected_only_during_the_handshake() {
-        let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        check(
-            error.clone(),
-            Stage::Handshake,
-            "the server did not answer in TLS: does it expect plaintext on this port, or STARTTLS?",
-        );
-        check(error, Stage::Data, "the peer sent a malformed TLS message");
-    }
-
-    #[test]
-    fn a_failure_returns_the_rustls_error_as_its_source() {
-        let failure = Failure::new(Error::DecryptError, Stage::Data);
-        assert!(failure.message().contains("can't be decrypted"));
-        let source = failure.source().expect("there is one");
-        assert_eq!(source.downcast_ref::<Error>(), Some(&Error::DecryptError));
-        assert!(Failure::unexpected_eof().source().is_none());
-        assert!(Failure::unexpected_eof().message().contains("during the handshake"));
-    }
-
-    fn check(error: Error, stage: Stage, expected: &str) {
-        assert_eq!(error_message(&error, stage), expected);
-    }
-}
+mod tests;

@@ -35,6 +35,8 @@ struct NegotiatedParts {
     suite_name: Cow<'static, str>,
     certificates: Vec<CertificateDer<'static>>,
     resumed: bool,
+    /// The leaf that this side presented as the server.
+    own_leaf: Option<Arc<CertificateDer<'static>>>,
 }
 
 impl TlsInfo {
@@ -43,6 +45,7 @@ impl TlsInfo {
         suite: SupportedCipherSuite,
         certificates: Vec<CertificateDer<'static>>,
         resumed: bool,
+        own_leaf: Option<Arc<CertificateDer<'static>>>,
     ) -> Self {
         let suite_name = match suite.suite().as_str() {
             Some(name) => Cow::Borrowed(name),
@@ -55,6 +58,7 @@ impl TlsInfo {
                 suite_name,
                 certificates,
                 resumed,
+                own_leaf,
             }),
         }
     }
@@ -90,7 +94,8 @@ impl TlsInfo {
 
     /// Computes [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
     pub(crate) fn server_end_point(&self) -> Option<Vec<u8>> {
-        let leaf = self.negotiated.certificates.first()?;
+        let own_leaf = self.negotiated.own_leaf.as_deref();
+        let leaf = own_leaf.or_else(|| self.negotiated.certificates.first())?;
         channel_binding::server_end_point(leaf, self.negotiated.suite)
     }
 
@@ -155,7 +160,7 @@ mod tests {
     fn info_returns_the_negotiated_parameters() {
         let certificates = vec![CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
         let suite = TLS13_AES_256_GCM_SHA384;
-        let info = TlsInfo::new(TlsVersion::Tls13, suite, certificates, true);
+        let info = TlsInfo::new(TlsVersion::Tls13, suite, certificates, true, None);
         assert_eq!(info.version(), TlsVersion::Tls13);
         assert_eq!(info.cipher_suite(), 0x1302);
         assert_eq!(info.cipher_suite_name(), "TLS13_AES_256_GCM_SHA384");
@@ -174,7 +179,7 @@ mod tests {
         let known = TLS13_AES_256_GCM_SHA384.tls13().expect("a TLS 1.3 suite");
         let common = CipherSuiteCommon { suite: CipherSuite::from(0x0a0b), ..known.common };
         let suite = &*Box::leak(Box::new(Tls13CipherSuite { common, ..*known }));
-        let info = TlsInfo::new(TlsVersion::Tls13, suite.into(), Vec::new(), false);
+        let info = TlsInfo::new(TlsVersion::Tls13, suite.into(), Vec::new(), false, None);
         assert_eq!(info.cipher_suite_name(), "0x0a0b");
         assert_eq!(info.cipher_suite(), 0x0a0b);
     }

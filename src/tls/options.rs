@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use super::pem::{self, ClientAuth};
+use super::pem::{self, ChainAndKey};
 use super::provider::provider;
 use super::server_name::{MAX_NAME_IN_MESSAGE, parse_name};
-use super::settings::Settings;
+use super::settings::{CLIENT_CERTIFICATE, Settings, check_alpn};
 use crate::error::{Error, Result};
 
 /// TLS settings: trusted roots, client certificate, ALPN and server name. Each setter takes and returns `self`.
@@ -138,9 +138,9 @@ impl TlsOptions {
         chain: impl AsRef<[u8]>,
         key: impl AsRef<[u8]>,
     ) -> Result<Self> {
-        let auth = ClientAuth::from_pem(chain.as_ref(), key.as_ref())?;
+        let auth = ChainAndKey::from_pem(chain.as_ref(), key.as_ref())?;
         if let Ok(provider) = provider() {
-            auth.certified_key(&provider)?;
+            auth.certified_key(&provider, CLIENT_CERTIFICATE)?;
         }
         self.settings_mut().client_auth = Some(Arc::new(auth));
         Ok(self)
@@ -227,7 +227,7 @@ impl TlsOptions {
                 "{set} can't be combined with rustls_0_23_config: set it in that configuration"
             )));
         }
-        self.settings.check_alpn()
+        check_alpn(&self.settings.alpn)
     }
 
     pub(super) fn settings(&self) -> &Arc<Settings> {

@@ -1,7 +1,7 @@
 //! Reads certificates and private keys from PEM (RFC 7468), with errors that name the faulty part.
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 
@@ -25,35 +25,65 @@ pub(super) fn roots(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     Ok(roots)
 }
 
-/// A client's certificate chain, leaf first and not empty, and its private key.
+/// A certificate chain of this side, leaf first and not empty, and its private key.
 #[derive(PartialEq, Eq)]
-pub(super) struct ClientAuth {
+pub(super) struct ChainAndKey {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-impl ClientAuth {
+impl ChainAndKey {
     pub(super) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self> {
-        Ok(ClientAuth { chain: certificates(chain)?, key: private_key(key)? })
+        Ok(ChainAndKey { chain: certificates(chain)?, key: private_key(key)? })
     }
 
-    /// Converts to the rustls type. Parses the key and checks that it belongs to the leaf.
-    pub(super) fn certified_key(&self, provider: &CryptoProvider) -> Result<CertifiedKey> {
-        CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider).map_err(
-            |error| match error {
-                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    Error::invalid_options(
-                        "the private key does not belong to the client certificate",
-                    )
-                }
-                rustls::Error::InvalidCertificate(_) => {
-                    let fault = certificate_error(error);
-                    Error::invalid_options(format!("the client certificate can't be used: {fault}"))
-                }
-                error => Error::invalid_options(format!("the private key can't be used: {error}")),
-            },
-        )
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
+
+    pub(super) fn leaf(&self) -> &CertificateDer<'static> {
+        self.chain.first().expect("the chain is not empty")
+    }
+
+    /// Converts to the rustls type. Parses the key and checks that it belongs to the leaf, which messages call `what`.
+    pub(super) fn certified_key(
+        &self,
+        provider: &CryptoProvider,
+        what: &str,
+    ) -> Result<CertifiedKey> {
+        let certified = |chain: &[CertificateDer<'static>]| {
+            CertifiedKey::from_der(chain.to_vec(), self.key.clone_key(), provider)
+        };
+        certified(&self.chain).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                let owner = (2..)
+                    .zip(&self.chain[1..])
+                    .find(|(_, other)| certified(std::slice::from_ref(other)).is_ok());
+                let order = match owner {
+                    Some((place, _)) => {
+                        format!(", but to certificate {place}: the leaf must come first")
+                    }
+                    None => String::new(),
+                };
+                Error::invalid_options(format!("the private key does not belong to {what}{order}"))
+            }
+            rustls::Error::InvalidCertificate(_) => {
+                let fault = certificate_error(error);
+                Error::invalid_options(format!("{what} can't be used: {fault}"))
+            }
+            error => Error::invalid_options(format!("the private key can't be used: {error}")),
+        })
+    }
+}
+
+/// Parses all revocation lists of the text. There is at least one.
+pub(super) fn revocation_lists(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>> {
+    let sections = sections(text)?;
+    if sections.iter().all(|section| section.kind != Kind::RevocationList) {
+        return Err(Error::invalid_options(mistaken::no_revocation_list(text, &sections)));
+    }
+    let found = sections.into_iter().filter(|section| section.kind == Kind::RevocationList);
+    Ok(found.map(|section| CertificateRevocationListDer::from(section.content)).collect())
 }
 
 /// Parses all certificates of the text. Keys, revocation lists and parameters may be beside them.
@@ -88,7 +118,7 @@ fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
     found.ok_or_else(|| Error::invalid_options(fault))
 }
 
-fn certificate_error(error: rustls::Error) -> String {
+pub(super) fn certificate_error(error: rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
             String::from("it is not well-formed")

@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use super::pem::ClientAuth;
+use super::pem::ChainAndKey;
 use crate::error::{Error, Result};
+
+/// The client certificate in messages.
+pub(super) const CLIENT_CERTIFICATE: &str = "the client certificate";
 
 /// The settings that determine a rustls configuration. Equal settings share one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) roots: Vec<CertificateDer<'static>>,
     pub(super) only_added_roots: bool,
-    pub(super) client_auth: Option<Arc<ClientAuth>>,
+    pub(super) client_auth: Option<Arc<ChainAndKey>>,
     pub(super) alpn: Vec<Vec<u8>>,
     pub(super) accept_invalid_certs: bool,
     pub(super) key_log: bool,
@@ -40,24 +43,25 @@ impl Settings {
         .into_iter()
         .find_map(|(name, is_set)| is_set.then_some(name))
     }
+}
 
-    pub(super) fn check_alpn(&self) -> Result<()> {
-        for name in &self.alpn {
-            if name.is_empty() || name.len() > MAX_ALPN_NAME {
-                let (name, length) = (name.escape_ascii(), name.len());
-                return Err(Error::invalid_options(format!(
-                    "alpn protocol \"{name}\" is {length} bytes long, not 1 to {MAX_ALPN_NAME}"
-                )));
-            }
-        }
-        let total: usize = self.alpn.iter().map(|name| 1 + name.len()).sum();
-        if total > MAX_ALPN_TOTAL {
+/// Checks the length of each protocol and of all of them.
+pub(super) fn check_alpn(alpn: &[Vec<u8>]) -> Result<()> {
+    for name in alpn {
+        if name.is_empty() || name.len() > MAX_ALPN_NAME {
+            let (name, length) = (name.escape_ascii(), name.len());
             return Err(Error::invalid_options(format!(
-                "the alpn protocols take {total} bytes, more than {MAX_ALPN_TOTAL}"
+                "alpn protocol \"{name}\" is {length} bytes long, not 1 to {MAX_ALPN_NAME}"
             )));
         }
-        Ok(())
     }
+    let total: usize = alpn.iter().map(|name| 1 + name.len()).sum();
+    if total > MAX_ALPN_TOTAL {
+        return Err(Error::invalid_options(format!(
+            "the alpn protocols take {total} bytes, more than {MAX_ALPN_TOTAL}"
+        )));
+    }
+    Ok(())
 }
 
 /// The maximum length of a protocol, in bytes: the length field has one byte (RFC 7301, section 3.1).

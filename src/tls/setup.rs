@@ -1,26 +1,34 @@
-//! The checked input of one TLS handshake: a rustls configuration and the server name to verify.
+//! The checked input of one TLS handshake: a rustls configuration, and a client's server name to verify.
 
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::config;
 use super::options::TlsOptions;
+use super::role::Role;
 use super::server_name::{MAX_NAME_IN_MESSAGE, parse_name};
+use super::server_options::ServerTlsOptions;
 use crate::error::{Error, Result};
 
-/// The validated settings of a TLS handshake with one host, and the name that the certificate must match. Cheap to
-/// clone.
+/// The validated settings of a TLS handshake as the client of one host, with the name that the certificate must match,
+/// or as the server. Cheap to clone.
 ///
 /// Sockets create their own; this type is for programs that drive the [`machine`](crate::machine) directly.
 #[derive(Clone)]
 pub struct TlsSetup {
-    config: Arc<ClientConfig>,
-    server_name: ServerName<'static>,
+    handshake: Handshake,
     require_close_notify: bool,
     runs_foreign_code: bool,
+}
+
+/// What a handshake needs in each role.
+#[derive(Clone)]
+pub(crate) enum Handshake {
+    Client { config: Arc<ClientConfig>, server_name: ServerName<'static> },
+    Server { config: Arc<ServerConfig>, may_ask_for_certificate: bool },
 }
 
 impl TlsSetup {
@@ -51,8 +59,21 @@ impl TlsSetup {
             None => config::shared_config(options.settings())?,
         };
         Ok(TlsSetup {
-            config,
-            server_name,
+            handshake: Handshake::Client { config, server_name },
+            require_close_notify: options.requires_close_notify(),
+            runs_foreign_code: options.runs_foreign_code(),
+        })
+    }
+
+    /// Prepares a handshake as the server.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidOptions`](crate::ErrorKind::InvalidOptions) if the options are invalid, or if there is no
+    /// crypto provider.
+    pub fn server(options: &ServerTlsOptions) -> Result<Self> {
+        let may_ask_for_certificate = options.may_ask_for_certificate();
+        Ok(TlsSetup {
+            handshake: Handshake::Server { config: options.config()?, may_ask_for_certificate },
             require_close_notify: options.requires_close_notify(),
             runs_foreign_code: options.runs_foreign_code(),
         })
@@ -65,7 +86,18 @@ impl TlsSetup {
         server_name: ServerName<'static>,
         require_close_notify: bool,
     ) -> Self {
-        TlsSetup { config, server_name, require_close_notify, runs_foreign_code: false }
+        let handshake = Handshake::Client { config, server_name };
+        TlsSetup { handshake, require_close_notify, runs_foreign_code: false }
+    }
+
+    /// Creates a server's setup with a configuration from the simulator.
+    #[cfg(feature = "sim")]
+    pub(crate) fn with_server_config(
+        config: Arc<ServerConfig>,
+        require_close_notify: bool,
+    ) -> Self {
+        let handshake = Handshake::Server { config, may_ask_for_certificate: false };
+        TlsSetup { handshake, require_close_notify, runs_foreign_code: false }
     }
 
     /// Marks the setup as one that runs the program's code.
@@ -74,12 +106,24 @@ impl TlsSetup {
         TlsSetup { runs_foreign_code: true, ..self }
     }
 
-    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
-        &self.config
+    pub(crate) fn handshake(&self) -> &Handshake {
+        &self.handshake
     }
 
-    pub(crate) fn server_name(&self) -> &ServerName<'static> {
-        &self.server_name
+    /// Returns the role of this side.
+    pub(crate) fn role(&self) -> Role {
+        match self.handshake {
+            Handshake::Client { .. } => Role::Client,
+            Handshake::Server { .. } => Role::Server,
+        }
+    }
+
+    /// Returns whether this side may ask its client for a certificate.
+    pub(crate) fn may_ask_for_certificate(&self) -> bool {
+        match self.handshake {
+            Handshake::Client { .. } => false,
+            Handshake::Server { may_ask_for_certificate, .. } => may_ask_for_certificate,
+        }
     }
 
     /// Returns whether a handshake with this setup may run the program's code or do I/O. Such code is a key log, or the
@@ -98,10 +142,16 @@ impl TlsSetup {
 impl fmt::Debug for TlsSetup {
     /// Omits the configuration, which is long and may hold the program's own signer.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsSetup")
-            .field("server_name", &self.server_name.to_str())
-            .field("require_close_notify", &self.require_close_notify)
-            .finish_non_exhaustive()
+        let mut shown = f.debug_struct("TlsSetup");
+        match &self.handshake {
+            Handshake::Client { server_name, .. } => {
+                shown.field("server_name", &server_name.to_str());
+            }
+            Handshake::Server { .. } => {
+                shown.field("role", &Role::Server);
+            }
+        }
+        shown.field("require_close_notify", &self.require_close_notify).finish_non_exhaustive()
     }
 }
 
@@ -114,9 +164,11 @@ mod tests {
     #[test]
     fn the_server_name_takes_precedence_over_the_host() {
         crypto();
-        let name = |options: &TlsOptions, host| {
-            TlsSetup::new(options, host).unwrap().server_name().to_str().into_owned()
-        };
+        let name =
+            |options: &TlsOptions, host| match TlsSetup::new(options, host).unwrap().handshake {
+                Handshake::Client { server_name, .. } => server_name.to_str().into_owned(),
+                Handshake::Server { .. } => unreachable!("these are the options of a client"),
+            };
         assert_eq!(name(&TlsOptions::new(), "Example.COM."), "example.com");
         assert_eq!(name(&TlsOptions::new(), "[::1]"), "::1");
         assert_eq!(name(&TlsOptions::new().server_name("Other.test"), "127.1"), "other.test");
@@ -141,7 +193,7 @@ mod tests {
         };
         let setup = TlsSetup::new(&options(), "a.test").unwrap();
         let other = TlsSetup::new(&options().require_close_notify(false), "b.test").unwrap();
-        assert!(Arc::ptr_eq(setup.config(), other.config()));
+        assert!(Arc::ptr_eq(config_of(&setup), config_of(&other)));
         assert!(setup.require_close_notify() && !other.require_close_notify());
         assert_eq!(
             format!("{setup:?}"),
@@ -161,6 +213,13 @@ mod tests {
         let config = Arc::new(config);
         let options = TlsOptions::new().rustls_0_23_config(Arc::clone(&config));
         let setup = TlsSetup::new(&options, "a.test").unwrap();
-        assert!(Arc::ptr_eq(setup.config(), &config));
+        assert!(Arc::ptr_eq(config_of(&setup), &config));
+    }
+
+    fn config_of(setup: &TlsSetup) -> &Arc<ClientConfig> {
+        match &setup.handshake {
+            Handshake::Client { config, .. } => config,
+            Handshake::Server { .. } => unreachable!("these are the options of a client"),
+        }
     }
 }

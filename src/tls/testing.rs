@@ -32,6 +32,18 @@ impl Authority {
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
 
+    /// Creates an intermediate with this serial number.
+    pub(super) fn below_with_serial(&self, name: &str, serial: u64) -> Self {
+        let (mut params, key) = (authority_params(name), key());
+        params.serial_number = Some(rcgen::SerialNumber::from(serial));
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can sign");
+        Authority { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     pub(super) fn leaf<const N: usize>(&self, names: [&str; N]) -> Leaf {
         self.leaf_of(leaf_params(&names))
     }

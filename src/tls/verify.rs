@@ -14,6 +14,7 @@ use rustls::{
 
 use super::chain_limit::are_tangled;
 use super::der::{CertificateNames, display_name};
+use super::role::Role;
 
 /// A verifier that wraps webpki's. If webpki finds no trusted issuer, it inspects the certificates to explain why. It
 /// never accepts certificates that webpki refuses. It refuses certificates that webpki accepts only if they allow too
@@ -62,15 +63,11 @@ impl ServerCertVerifier for DiagnosingVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if are_tangled(end_entity, intermediates) {
-            return Err(
-                CertificateError::Other(OtherError(Arc::new(UntrustedReason::Tangled))).into()
-            );
-        }
+        check_not_tangled(end_entity, intermediates)?;
         self.webpki
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .map_err(|error| match self.reason(&error, end_entity, intermediates) {
-                Some(reason) => CertificateError::Other(OtherError(Arc::new(reason))).into(),
+                Some(reason) => untrusted(reason),
                 None => error,
             })
     }
@@ -106,7 +103,36 @@ impl ServerCertVerifier for DiagnosingVerifier {
     }
 }
 
-/// A specific reason why a server's certificate has no trusted issuer.
+/// Refuses certificates that allow too many paths.
+pub(super) fn check_not_tangled(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), Error> {
+    match are_tangled(end_entity, intermediates) {
+        true => Err(untrusted(UntrustedReason::Tangled)),
+        false => Ok(()),
+    }
+}
+
+/// Replaces the error about an unknown issuer by the reason, as far as the certificates show it.
+pub(super) fn explain_untrusted(
+    error: Error,
+    leaf: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+) -> Error {
+    match &error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            diagnose(leaf, others).map_or(error, untrusted)
+        }
+        _ => error,
+    }
+}
+
+fn untrusted(reason: UntrustedReason) -> Error {
+    CertificateError::Other(OtherError(Arc::new(reason))).into()
+}
+
+/// A specific reason why a peer's certificate has no trusted issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum UntrustedReason {
     /// The certificate is its own issuer.
@@ -121,21 +147,28 @@ pub(super) enum UntrustedReason {
     Tangled,
 }
 
-impl fmt::Display for UntrustedReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl UntrustedReason {
+    /// Returns the message for a certificate of a peer in this role.
+    pub(super) fn describe(&self, owner: Role) -> String {
+        let owner = owner.name();
         match self {
             UntrustedReason::SelfSigned => {
-                f.write_str("the server's certificate is self-signed, and not a trusted root")
+                format!("{owner}'s certificate is self-signed, and not a trusted root")
             }
             UntrustedReason::Tangled => {
-                f.write_str("the server's certificates issue each other in too many ways")
+                format!("{owner}'s certificates issue each other in too many ways")
             }
-            UntrustedReason::Incomplete { issuer } => write!(
-                f,
-                "the server's certificates end before \"{issuer}\", which is not a trusted root: \
-                 the server leaves out an intermediate certificate, or this root has to be added"
+            UntrustedReason::Incomplete { issuer } => format!(
+                "{owner}'s certificates end before \"{issuer}\", which is not a trusted root: \
+                 {owner} leaves out an intermediate certificate, or this root has to be added"
             ),
         }
+    }
+}
+
+impl fmt::Display for UntrustedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe(Role::Server))
     }
 }
 

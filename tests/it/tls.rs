@@ -9,6 +9,7 @@ mod flood;
 mod foreign;
 mod handshake;
 mod injection;
+mod serving;
 #[cfg(target_os = "linux")]
 mod sessions;
 mod starttls;

@@ -47,8 +47,7 @@ use crate::driver::sys::lock_order::{RankedCondvar, RankedMutex, rank};
 use crate::error::Error;
 use crate::info::{Phase, Stats};
 use crate::machine::{Config, Input, Machine, UpgradeError};
-use crate::options::SecureTransport;
-use crate::tls::TlsOptions;
+use crate::options::{SecureTransport, TlsSide};
 
 pub(crate) use self::direction::Direction;
 pub(crate) use self::establishing::{Establishing, LookupProgress};
@@ -77,7 +76,7 @@ pub(crate) struct Connection {
 /// Settings of a later upgrade.
 #[derive(Debug)]
 pub(crate) struct UpgradeConfig {
-    pub(crate) tls: TlsOptions,
+    pub(crate) tls: TlsSide,
     pub(crate) connect_timeout: Option<Duration>,
     /// Configuration of the upgraded socket's machine.
     pub(crate) config: Config,

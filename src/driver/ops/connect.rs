@@ -17,7 +17,7 @@ use crate::driver::sys::clock;
 use crate::driver::sys::wake::Side;
 use crate::egress::EgressRules;
 use crate::error::{Error, Result};
-use crate::machine::{Actions, Config, Machine, Target, TlsSetup};
+use crate::machine::{Actions, Config, Machine, Target};
 use crate::options::{SecureTransport, SocketOptions};
 use crate::resolver::Resolver;
 
@@ -63,12 +63,12 @@ impl Connection {
             Origin::Addresses(addresses) => (None, Some(addresses)),
             Origin::Adopted(adopted) => (Some(adopted), None),
         };
+        let tls = options.tls_side();
         let setup = match options.secure_transport {
             SecureTransport::Off => None,
             // Invalid settings fail before anything is sent, also those of a later upgrade.
             SecureTransport::On | SecureTransport::StartTls => {
-                let tls = options.tls.clone().unwrap_or_default();
-                Some(TlsSetup::new(&tls, requested.hostname())?)
+                Some(tls.setup(requested.hostname())?)
             }
         };
         let mut config = Config {
@@ -83,7 +83,7 @@ impl Connection {
         };
         let upgrade = (options.secure_transport == SecureTransport::StartTls).then(|| {
             Box::new(UpgradeConfig {
-                tls: options.tls.unwrap_or_default(),
+                tls,
                 connect_timeout: options.connect_timeout,
                 config: config.clone(),
             })

@@ -24,6 +24,7 @@ use crate::driver::sys::wire::would_block_error;
 use crate::driver::sys::{self, clock};
 use crate::error::{Error, ErrorKind, Fault, Result, Step, TimerKind};
 use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
+use crate::options::TlsSide;
 use crate::tls::TlsOptions;
 
 impl Connection {
@@ -41,7 +42,17 @@ impl Connection {
         let deadline = config.connect_timeout.and_then(|limit| begun.checked_add(limit));
         // Misuse is reported before invalid options.
         drop(self.check_upgradable(self.state())?);
-        let setup = TlsSetup::new(tls.unwrap_or(&config.tls), self.requested().hostname())?;
+        let hostname = self.requested().hostname();
+        let setup = match (tls, &config.tls) {
+            (None, side) => side.setup(hostname)?,
+            (Some(tls), TlsSide::Client(_)) => TlsSetup::new(tls, hostname)?,
+            (Some(_), TlsSide::Server(_)) => {
+                return Err(Error::invalid_options(
+                    "start_tls_with has settings of a client, but server_tls makes this end the \
+                     server",
+                ));
+            }
+        };
         self.fail_on_panic(|| self.upgrade(config, &setup, deadline))
     }
 

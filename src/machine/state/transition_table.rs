@@ -2,23 +2,23 @@
 //!
 //! The diff of that file shows which transitions a change affects. `UPDATE_EXPECT=1` regenerates it.
 
+mod site;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::Connection;
 
+use self::site::{peer_of, server_setup, setup};
 use super::super::io_step::Holder;
 use super::super::{
     Actions, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
     RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Transmit, Wake, WriteStep,
 };
 use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, ended};
-use crate::TlsOptions;
 use crate::tls::TlsSetup;
 
 const TABLE: &str = include_str!("table.txt");
@@ -127,7 +127,12 @@ fn name(state: &State) -> String {
 
 fn pipe_name(pipe: &Pipe) -> String {
     let tls = pipe.tls.as_deref();
-    let mut name = if tls.is_some() { "tls" } else { "plain" }.to_owned();
+    let mut name = match tls {
+        None => "plain",
+        Some(tls) if tls.is_server() => "tls as the server",
+        Some(_) => "tls",
+    }
+    .to_owned();
     for (is, what) in [
         (pipe.receiving, ", receiving"),
         (pipe.sending, ", sending"),
@@ -160,10 +165,10 @@ fn cancelled(step: ReadStep) -> &'static str {
 
 // -------------------------------------------------------------------- states
 
-/// A machine in some state, and its server if it uses TLS.
+/// A machine in some state, and its peer if it uses TLS.
 struct Subject {
     machine: Machine,
-    server: Option<ServerConnection>,
+    peer: Option<Connection>,
     now: Instant,
 }
 
@@ -196,14 +201,26 @@ fn states() -> Vec<Make> {
         add(Box::new(move || {
             let now = base();
             let machine = Machine::established(config.clone(), now);
-            Subject { machine, server: Some(server()), now }
+            Subject { machine, peer: Some(peer_of(setup())), now }
         }));
     }
     add(Box::new(|| {
         let now = base();
         let limit = now.checked_add(CONNECT);
         let machine = Machine::upgrade(&plan(Target::Host, None), setup(), limit, now);
-        Subject { machine, server: Some(server()), now }
+        Subject { machine, peer: Some(peer_of(setup())), now }
+    }));
+    add(Box::new(|| handshaking_with(server_setup())));
+    add(Box::new(|| {
+        let mut subject = handshaking_with(server_setup());
+        assert!(subject.machine.begin_background_recv().is_some(), "the machine needs data");
+        subject
+    }));
+    add(Box::new(|| {
+        let now = base();
+        let limit = now.checked_add(CONNECT);
+        let machine = Machine::upgrade(&plan(Target::Host, None), server_setup(), limit, now);
+        Subject { machine, peer: Some(peer_of(server_setup())), now }
     }));
     for pipe in ["", "r", "s", "rs"] {
         add(Box::new(move || plain(pipe, State::Open)));
@@ -293,8 +310,8 @@ fn undrained(read_end: ReadEnd, outcome: Result<(), Fault>) -> State {
 fn fresh(target: Target, setup: Option<&TlsSetup>) -> Subject {
     let now = base();
     let machine = Machine::new(plan(target, setup), now);
-    let server = setup.map(|_| server());
-    Subject { machine, server, now }
+    let peer = setup.map(peer_of);
+    Subject { machine, peer, now }
 }
 
 fn started(target: Target, setup: Option<&TlsSetup>) -> Subject {
@@ -304,7 +321,11 @@ fn started(target: Target, setup: Option<&TlsSetup>) -> Subject {
 }
 
 fn handshaking() -> Subject {
-    let mut subject = started(Target::Address(address()), Some(setup()));
+    handshaking_with(setup())
+}
+
+fn handshaking_with(setup: &TlsSetup) -> Subject {
+    let mut subject = started(Target::Address(address()), Some(setup));
     let result = Ok(Endpoints::new(address(), None));
     subject.handle(Input::Attempted { id: AttemptId(0), result });
     subject
@@ -331,7 +352,7 @@ fn tls(flags: &str, state: impl FnOnce(Pipe) -> State) -> Subject {
         drop(subject.machine.transmit_done(&mut transmit));
     }
     if flags.contains('i') {
-        subject.serve().writer().write_all(&[2; 9]).expect("there is room");
+        subject.peer().writer().write_all(&[2; 9]).expect("there is room");
         subject.deliver();
     }
     let moved = std::mem::replace(&mut subject.machine.state, State::Poisoned);
@@ -414,16 +435,16 @@ fn inputs() -> Vec<Stimulus> {
         s("receive failed", |subject| subject.received(RecvEvent::Failed(Fault::Lost(110)))),
         s("received bytes", |subject| {
             let permit = subject.permit()?;
-            subject.server.is_none().then(|| names_of(subject.machine.handle_recv(permit, 1)))
+            subject.peer.is_none().then(|| names_of(subject.machine.handle_recv(permit, 1)))
         }),
         s("send cancelled", |subject| subject.sent(SendEvent::Cancelled)),
         s("send failed", |subject| subject.sent(SendEvent::Failed(Fault::Lost(110)))),
         s("sent bytes", |subject| {
-            let sends = subject.server.is_none() && subject.is_sending();
+            let sends = subject.peer.is_none() && subject.is_sending();
             sends.then(|| names_of(subject.machine.handle_send(SendPermit(()), 1)))
         }),
         s("seal", |subject| {
-            let seals = subject.server.is_some() && subject.is_sending();
+            let seals = subject.peer.is_some() && subject.is_sending();
             let now = subject.now;
             let seal = |machine: &mut Machine| {
                 names_of(machine.seal(SendPermit(()), &[1; 9], &mut Transmit::default(), || now).1)
@@ -431,15 +452,15 @@ fn inputs() -> Vec<Stimulus> {
             seals.then(|| seal(&mut subject.machine))
         }),
         s("ingest data", |subject| {
-            subject.serve_open()?.writer().write_all(&[2; 9]).expect("there is room");
+            subject.open_peer()?.writer().write_all(&[2; 9]).expect("there is room");
             subject.ingest()
         }),
         s("ingest close_notify", |subject| {
-            subject.serve_open()?.send_close_notify();
+            subject.open_peer()?.send_close_notify();
             subject.ingest()
         }),
         s("ingest garbage", |subject| {
-            subject.server.as_ref()?;
+            subject.peer.as_ref()?;
             subject.ingest_bytes(&[
                 23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0,
             ])
@@ -544,20 +565,20 @@ impl Subject {
 
     // ------------------------------------------------------------- over TLS
 
-    fn serve(&mut self) -> &mut ServerConnection {
-        self.server.as_mut().expect("the connection uses TLS")
+    fn peer(&mut self) -> &mut Connection {
+        self.peer.as_mut().expect("the connection uses TLS")
     }
 
-    /// Returns the server if its handshake is complete.
-    fn serve_open(&mut self) -> Option<&mut ServerConnection> {
-        self.server.as_mut().filter(|server| !server.is_handshaking())
+    /// Returns the peer if its handshake is complete.
+    fn open_peer(&mut self) -> Option<&mut Connection> {
+        self.peer.as_mut().filter(|peer| !peer.is_handshaking())
     }
 
-    /// Delivers the server's output to the machine.
+    /// Delivers the peer's output to the machine.
     fn ingest(&mut self) -> Option<Vec<String>> {
         let mut bytes = Vec::new();
-        while self.serve().wants_write() {
-            self.serve().write_tls(&mut bytes).expect("memory takes all");
+        while self.peer().wants_write() {
+            self.peer().write_tls(&mut bytes).expect("memory takes all");
         }
         self.ingest_bytes(&bytes)
     }
@@ -582,12 +603,12 @@ impl Subject {
             drop(self.machine.transmit_done(&mut transmit));
             let mut rest = &bytes[..];
             while !rest.is_empty() {
-                self.serve().read_tls(&mut rest).expect("memory can be read");
-                self.serve().process_new_packets().expect("the client's records are valid");
+                self.peer().read_tls(&mut rest).expect("memory can be read");
+                self.peer().process_new_packets().expect("the machine's records are valid");
             }
             bytes.clear();
         }
-        if self.serve().wants_write() {
+        if self.peer().wants_write() {
             self.deliver();
         }
     }
@@ -611,35 +632,4 @@ fn address() -> SocketAddr {
 
 fn plan(target: Target, setup: Option<&TlsSetup>) -> Config {
     Config { connect_timeout: Some(CONNECT), tls: setup.cloned(), ..Config::new(target) }
-}
-
-fn setup() -> &'static TlsSetup {
-    &site().0
-}
-
-fn server() -> ServerConnection {
-    ServerConnection::new(Arc::clone(&site().1)).expect("the configuration is valid")
-}
-
-fn site() -> &'static (TlsSetup, Arc<ServerConfig>) {
-    static SITE: OnceLock<(TlsSetup, Arc<ServerConfig>)> = OnceLock::new();
-    SITE.get_or_init(|| {
-        if cfg!(not(any(feature = "aws-lc-rs", feature = "ring"))) {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let options = TlsOptions::new().add_root_pem(certificate.pem()).unwrap();
-        let setup = TlsSetup::new(&options.only_added_roots(), "a.test").unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        (setup, Arc::new(config))
-    })
 }

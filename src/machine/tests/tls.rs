@@ -1,9 +1,10 @@
-//! Tests of the machine over TLS, against an in-memory rustls server.
+//! Tests of the machine over TLS, in both roles, against an in-memory rustls connection.
 
 #[cfg(feature = "rustls-0_23")]
 mod configured;
 mod ends;
 mod lending;
+mod serving;
 mod wire;
 
 use std::io::Write;
@@ -17,10 +18,10 @@ use crate::machine::{
     TimerKind, Transmit,
 };
 
-use self::wire::{Wire, machine_config, server_config};
+use self::wire::{Wire, in_both_roles, machine_config, server_config};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
-const LIVES: u64 = 1500;
+const LIVES: u64 = 1000;
 /// The maximum amount of sealed data that the kernel has not accepted, in bytes.
 const SEND_QUEUE: usize = 64 * 1024;
 
@@ -28,27 +29,31 @@ const SEND_QUEUE: usize = 64 * 1024;
 
 #[test]
 fn a_handshake_succeeds_whatever_the_size_of_receives() {
-    for version in VERSIONS {
-        for step in [1, 2, 7, 100, usize::MAX] {
-            let mut wire = Wire::new(version, step as u64);
-            wire.shake_hands(step);
-            wire.exchange(100);
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for step in [1, 2, 7, 100, usize::MAX] {
+                let mut wire = Wire::new(version, step as u64);
+                wire.shake_hands(step);
+                wire.exchange(100);
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_handshake_that_takes_too_long_times_out_and_leaves_no_timer() {
-    let mut config = machine_config();
-    config.connect_timeout = Some(Duration::from_secs(3));
-    let mut wire = Wire::of(config, &rustls::version::TLS13, 0);
-    let (at, limit) = wire.machine.next_timer().unwrap();
-    assert_eq!(limit, TimerKind::Handshake);
-    wire.now = at;
-    wire.handle(Input::TimerExpired);
-    assert_eq!(wire.machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Handshake))));
-    assert_eq!(wire.machine.next_timer(), None);
-    assert_eq!(wire.released, Some(Release::Close));
+    in_both_roles(|| {
+        let mut config = machine_config();
+        config.connect_timeout = Some(Duration::from_secs(3));
+        let mut wire = Wire::of(config, &rustls::version::TLS13, 0);
+        let (at, limit) = wire.machine.next_timer().unwrap();
+        assert_eq!(limit, TimerKind::Handshake);
+        wire.now = at;
+        wire.handle(Input::TimerExpired);
+        assert_eq!(wire.machine.opened(), Some(Err(Fault::TimedOut(TimerKind::Handshake))));
+        assert_eq!(wire.machine.next_timer(), None);
+        assert_eq!(wire.released, Some(Release::Close));
+    });
 }
 
 #[test]
@@ -65,16 +70,18 @@ fn a_second_start_during_a_handshake_has_no_effect() {
 
 #[test]
 fn after_cancel_read_a_background_permit_stays_valid_and_a_readers_does_not() {
-    let mut wire = Wire::open(&rustls::version::TLS13, 0);
-    let ReadStep::Ingest(reader) = wire.machine.read() else { panic!("not open") };
-    wire.handle(Input::CancelRead);
-    assert!(!wire.machine.permits_recv(&reader));
-    assert_eq!(wire.machine.background(), Background::Nothing, "a reader is at the wire");
-    wire.receive(reader, RecvEvent::Cancelled);
-    assert_eq!(wire.machine.background(), Background::Ingest);
-    let permit = wire.machine.begin_background_recv().expect("the machine discards input");
-    assert!(wire.machine.permits_recv(&permit));
-    wire.receive(permit, RecvEvent::Cancelled);
+    in_both_roles(|| {
+        let mut wire = Wire::open(&rustls::version::TLS13, 0);
+        let ReadStep::Ingest(reader) = wire.machine.read() else { panic!("not open") };
+        wire.handle(Input::CancelRead);
+        assert!(!wire.machine.permits_recv(&reader));
+        assert_eq!(wire.machine.background(), Background::Nothing, "a reader is at the wire");
+        wire.receive(reader, RecvEvent::Cancelled);
+        assert_eq!(wire.machine.background(), Background::Ingest);
+        let permit = wire.machine.begin_background_recv().expect("the machine discards input");
+        assert!(wire.machine.permits_recv(&permit));
+        wire.receive(permit, RecvEvent::Cancelled);
+    });
 }
 
 #[test]
@@ -84,8 +91,8 @@ fn garbage_after_a_tls_answer_is_not_reported_as_plaintext() {
             let mut wire = Wire::new(version, 0);
             wire.transmit(usize::MAX);
             wire.serve();
-            wire.to_client.truncate(if answered { usize::MAX } else { 0 });
-            wire.to_client.extend_from_slice(b"220 mail.example.com ESMTP\r\n");
+            wire.to_machine.truncate(if answered { usize::MAX } else { 0 });
+            wire.to_machine.extend_from_slice(b"220 mail.example.com ESMTP\r\n");
             wire.deliver(usize::MAX);
             assert_eq!(wire.machine.opened(), Some(Err(Fault::Tls)));
             let why = wire.machine.tls_failure().unwrap_or_default();
@@ -101,7 +108,7 @@ fn a_fin_anywhere_in_the_servers_flight_fails_the_handshake() {
             let mut wire = Wire::new(version, 0);
             wire.transmit(usize::MAX);
             wire.serve();
-            wire.to_client.len()
+            wire.to_machine.len()
         };
         for cut in 0..whole {
             let mut wire = Wire::new(version, 0);
@@ -120,74 +127,82 @@ fn a_fin_anywhere_in_the_servers_flight_fails_the_handshake() {
 
 #[test]
 fn abort_and_close_end_a_handshake_at_any_point() {
-    for version in VERSIONS {
-        for input in [Input::Abort, Input::Close, Input::AbortWrite] {
-            for cut in (0..1500).step_by(97) {
-                let mut wire = Wire::new(version, 0);
-                wire.transmit(usize::MAX);
-                wire.serve();
-                wire.deliver(cut);
-                wire.handle(input);
-                let lent = wire.machine.next_transmit();
-                assert!(wire.machine.phase() != Phase::Closed || lent.is_none());
-                wire.handle(Input::Close);
-                if let Some(mut transmit) = lent {
-                    let bytes = transmit.bytes().len();
-                    transmit.sent(bytes);
-                    let actions = wire.machine.transmit_done(&mut transmit);
-                    wire.see(actions);
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for input in [Input::Abort, Input::Close, Input::AbortWrite] {
+                for cut in (0..1500).step_by(97) {
+                    let mut wire = Wire::new(version, 0);
                     wire.transmit(usize::MAX);
+                    wire.serve();
+                    wire.deliver(cut);
+                    wire.handle(input);
+                    let lent = wire.machine.next_transmit();
+                    assert!(wire.machine.phase() != Phase::Closed || lent.is_none());
+                    wire.handle(Input::Close);
+                    if let Some(mut transmit) = lent {
+                        let bytes = transmit.bytes().len();
+                        transmit.sent(bytes);
+                        let actions = wire.machine.transmit_done(&mut transmit);
+                        wire.see(actions);
+                        wire.transmit(usize::MAX);
+                    }
+                    wire.is_over();
                 }
-                wire.is_over();
             }
         }
-    }
+    });
 }
 
 // -------------------------------------------------------------------- data
 
 #[test]
 fn data_arrives_in_both_directions_in_chunks_of_any_size() {
-    for (seed, version) in (0..6).zip(VERSIONS.into_iter().cycle()) {
-        let mut wire = Wire::open(version, seed);
-        wire.exchange(300_000);
-    }
+    in_both_roles(|| {
+        for (seed, version) in (0..6).zip(VERSIONS.into_iter().cycle()) {
+            let mut wire = Wire::open(version, seed);
+            wire.exchange(300_000);
+        }
+    });
 }
 
 #[test]
 fn accepted_data_is_bounded_while_nothing_is_sent() {
-    for version in VERSIONS {
-        for chunk in [1, 100, 16_384, 70_000] {
-            let mut wire = Wire::open(version, 0);
-            let mut accepted = 0;
-            while wire.machine.can_seal() {
-                let bytes = wire.seal(&vec![7; chunk]);
-                assert!(bytes > 0);
-                accepted += bytes;
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for chunk in [1, 100, 16_384, 70_000] {
+                let mut wire = Wire::open(version, 0);
+                let mut accepted = 0;
+                while wire.machine.can_seal() {
+                    let bytes = wire.seal(&vec![7; chunk]);
+                    assert!(bytes > 0);
+                    accepted += bytes;
+                }
+                assert!(accepted > 0);
+                assert!(accepted <= SEND_QUEUE, "{accepted}");
+                wire.give_back(0);
+                wire.drain();
+                assert_eq!(wire.served.len(), accepted);
             }
-            assert!(accepted > 0);
-            assert!(accepted <= SEND_QUEUE, "{accepted}");
-            wire.give_back(0);
-            wire.drain();
-            assert_eq!(wire.served.len(), accepted);
         }
-    }
+    });
 }
 
 #[test]
 fn free_space_in_the_send_queue_wakes_only_a_waiting_writer() {
-    for waits in [true, false] {
-        let mut wire = Wire::open(&rustls::version::TLS13, 0);
-        while wire.machine.can_seal() {
-            wire.seal(&[7; 16_384]);
+    in_both_roles(|| {
+        for waits in [true, false] {
+            let mut wire = Wire::open(&rustls::version::TLS13, 0);
+            while wire.machine.can_seal() {
+                wire.seal(&[7; 16_384]);
+            }
+            let permit = waits.then(|| wire.permit());
+            let mut transmit = wire.lent.take().expect("a transmit buffer is lent");
+            transmit.sent(usize::MAX);
+            let actions = wire.machine.transmit_done(&mut transmit);
+            assert_eq!(actions.wake.writable, waits, "{actions:?}");
+            let _ = permit;
         }
-        let permit = waits.then(|| wire.permit());
-        let mut transmit = wire.lent.take().expect("a transmit buffer is lent");
-        transmit.sent(usize::MAX);
-        let actions = wire.machine.transmit_done(&mut transmit);
-        assert_eq!(actions.wake.writable, waits, "{actions:?}");
-        let _ = permit;
-    }
+    });
 }
 
 #[test]
@@ -203,145 +218,159 @@ fn a_handshake_does_not_receive_while_it_transmits() {
 
 #[test]
 fn data_sealed_while_a_transmit_is_lent_follows_it() {
-    for version in VERSIONS {
-        for part in [0, 1, 30, 1000] {
-            let mut wire = Wire::open(version, 0);
-            wire.seal(&[1; 500]);
-            wire.seal(&[2; 500]);
-            wire.give_back(part);
-            let lent = wire.machine.next_transmit().expect("something waits");
-            wire.lent = Some(lent);
-            wire.seal(&[3; 500]);
-            wire.give_back(part);
-            wire.drain();
-            assert_eq!(wire.served, [[1; 500], [2; 500], [3; 500]].concat());
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for part in [0, 1, 30, 1000] {
+                let mut wire = Wire::open(version, 0);
+                wire.seal(&[1; 500]);
+                wire.seal(&[2; 500]);
+                wire.give_back(part);
+                let lent = wire.machine.next_transmit().expect("something waits");
+                wire.lent = Some(lent);
+                wire.seal(&[3; 500]);
+                wire.give_back(part);
+                wire.drain();
+                assert_eq!(wire.served, [[1; 500], [2; 500], [3; 500]].concat());
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_reused_transmit_buffer_carries_nothing_over() {
-    let mut one = Wire::open(&rustls::version::TLS13, 0);
-    let mut transmit = Transmit::default();
-    let permit = one.permit();
-    let (bytes, _) = one.machine.seal(permit, &[1; 1000], &mut transmit, || one.now);
-    assert_eq!(bytes, 1000);
-    one.handle(Input::Abort);
-    drop(one.machine.transmit_done(&mut transmit));
-    assert!(transmit.is_empty(), "it holds nothing of the closed connection");
+    in_both_roles(|| {
+        let mut one = Wire::open(&rustls::version::TLS13, 0);
+        let mut transmit = Transmit::default();
+        let permit = one.permit();
+        let (bytes, _) = one.machine.seal(permit, &[1; 1000], &mut transmit, || one.now);
+        assert_eq!(bytes, 1000);
+        one.handle(Input::Abort);
+        drop(one.machine.transmit_done(&mut transmit));
+        assert!(transmit.is_empty(), "it holds nothing of the closed connection");
 
-    let mut other = Wire::open(&rustls::version::TLS13, 0);
-    other.seal(&[2; 1000]);
-    let permit = other.permit();
-    let (bytes, _) = other.machine.seal(permit, &[3; 1000], &mut transmit, || other.now);
-    assert_eq!(bytes, 1000);
-    assert!(transmit.is_empty(), "other ciphertext is queued before it");
+        let mut other = Wire::open(&rustls::version::TLS13, 0);
+        other.seal(&[2; 1000]);
+        let permit = other.permit();
+        let (bytes, _) = other.machine.seal(permit, &[3; 1000], &mut transmit, || other.now);
+        assert_eq!(bytes, 1000);
+        assert!(transmit.is_empty(), "other ciphertext is queued before it");
+    });
 }
 
 #[test]
 fn a_corrupt_byte_anywhere_in_a_record_fails_tls_and_sends_an_alert() {
-    for version in VERSIONS {
-        let length = {
-            let mut wire = Wire::open(version, 0);
-            wire.server.writer().write_all(&[1; 20]).unwrap();
-            wire.serve();
-            wire.to_client.len()
-        };
-        for at in 0..length {
-            let mut wire = Wire::open(version, 0);
-            wire.server.writer().write_all(&[1; 20]).unwrap();
-            wire.serve();
-            wire.to_client[at] ^= 0x80;
-            wire.deliver(usize::MAX);
-            if at == 3 || at == 4 {
-                // The length: the machine waits for more, or finds a record that is too long.
-                continue;
+    in_both_roles(|| {
+        for version in VERSIONS {
+            let length = {
+                let mut wire = Wire::open(version, 0);
+                wire.peer.writer().write_all(&[1; 20]).unwrap();
+                wire.serve();
+                wire.to_machine.len()
+            };
+            for at in 0..length {
+                let mut wire = Wire::open(version, 0);
+                wire.peer.writer().write_all(&[1; 20]).unwrap();
+                wire.serve();
+                wire.to_machine[at] ^= 0x80;
+                wire.deliver(usize::MAX);
+                if at == 3 || at == 4 {
+                    // The length: the machine waits for more, or finds a record that is too long.
+                    continue;
+                }
+                if at == 1 || at == 2 {
+                    // The version, which receivers ignore.
+                    continue;
+                }
+                assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)), "byte {at}");
+                let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
+                assert!(!why.contains("panic"), "byte {at}: {why}");
+                assert!(!wire.machine.take_final_records().is_empty(), "byte {at}: an alert");
+                wire.is_over();
             }
-            if at == 1 || at == 2 {
-                // The version, which receivers ignore.
-                continue;
-            }
-            assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)), "byte {at}");
-            let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
-            assert!(!why.contains("panic"), "byte {at}: {why}");
-            assert!(!wire.machine.take_final_records().is_empty(), "byte {at}: an alert");
-            wire.is_over();
         }
-    }
+    });
 }
 
 #[test]
 fn a_corrupt_record_after_close_notify_fails_without_a_panic() {
-    for version in VERSIONS {
-        let mut wire = Wire::open(version, 0);
-        wire.handle(Input::CloseWrite);
-        wire.transmit(usize::MAX);
-        wire.server.writer().write_all(&[1; 20]).unwrap();
-        wire.serve();
-        let last = wire.to_client.len() - 1;
-        wire.to_client[last] ^= 1;
-        wire.deliver(usize::MAX);
-        assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
-        let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
-        assert!(!why.contains("panic"), "{why}");
-        assert!(wire.machine.take_final_records().is_empty(), "nothing follows close_notify");
-    }
+    in_both_roles(|| {
+        for version in VERSIONS {
+            let mut wire = Wire::open(version, 0);
+            wire.handle(Input::CloseWrite);
+            wire.transmit(usize::MAX);
+            wire.peer.writer().write_all(&[1; 20]).unwrap();
+            wire.serve();
+            let last = wire.to_machine.len() - 1;
+            wire.to_machine[last] ^= 1;
+            wire.deliver(usize::MAX);
+            assert_eq!(wire.machine.outcome(), Some(Err(Fault::Tls)));
+            let why = wire.machine.tls_failure().unwrap_or_default().to_owned();
+            assert!(!why.contains("panic"), "{why}");
+            assert!(wire.machine.take_final_records().is_empty(), "nothing follows close_notify");
+        }
+    });
 }
 
 // -------------------------------------------------------------------- key updates
 
 #[test]
 fn a_key_update_is_answered_anywhere_in_a_flight() {
-    for (before, after) in [(0, 0), (10, 0), (0, 10), (10, 10), (40_000, 40_000)] {
-        for step in [1, 30, usize::MAX] {
-            if step == 1 && before > 10 {
-                continue;
+    in_both_roles(|| {
+        for (before, after) in [(0, 0), (10, 0), (0, 10), (10, 10), (40_000, 40_000)] {
+            for step in [1, 30, usize::MAX] {
+                if step == 1 && before > 10 {
+                    continue;
+                }
+                let mut wire = Wire::open(&rustls::version::TLS13, 1);
+                wire.peer.set_buffer_limit(None);
+                wire.peer.writer().write_all(&vec![1; before]).unwrap();
+                wire.peer.refresh_traffic_keys().unwrap();
+                wire.peer.writer().write_all(&vec![2; after]).unwrap();
+                wire.serve();
+                let mut got = 0;
+                while !wire.to_machine.is_empty() {
+                    wire.deliver(step);
+                    got += wire.read_all();
+                }
+                assert_eq!(got, before + after);
+                assert!(wire.machine.has_unsent(), "the answer, {before} {after} {step}");
+                wire.drain();
+                wire.exchange(1000);
             }
-            let mut wire = Wire::open(&rustls::version::TLS13, 1);
-            wire.server.set_buffer_limit(None);
-            wire.server.writer().write_all(&vec![1; before]).unwrap();
-            wire.server.refresh_traffic_keys().unwrap();
-            wire.server.writer().write_all(&vec![2; after]).unwrap();
-            wire.serve();
-            let mut got = 0;
-            while !wire.to_client.is_empty() {
-                wire.deliver(step);
-                got += wire.read_all();
-            }
-            assert_eq!(got, before + after);
-            assert!(wire.machine.has_unsent(), "the answer, {before} {after} {step}");
-            wire.drain();
-            wire.exchange(1000);
         }
-    }
+    });
 }
 
 #[test]
 fn a_key_update_during_a_transmit_is_answered_in_order() {
-    let mut wire = Wire::open(&rustls::version::TLS13, 1);
-    wire.seal(&[1; 700]);
-    wire.server.refresh_traffic_keys().unwrap();
-    wire.serve();
-    wire.deliver(usize::MAX);
-    wire.seal(&[2; 700]);
-    wire.give_back(100);
-    wire.drain();
-    assert_eq!(wire.served, [[1; 700], [2; 700]].concat());
+    in_both_roles(|| {
+        let mut wire = Wire::open(&rustls::version::TLS13, 1);
+        wire.seal(&[1; 700]);
+        wire.peer.refresh_traffic_keys().unwrap();
+        wire.serve();
+        wire.deliver(usize::MAX);
+        wire.seal(&[2; 700]);
+        wire.give_back(100);
+        wire.drain();
+        assert_eq!(wire.served, [[1; 700], [2; 700]].concat());
+    });
 }
 
 #[test]
 fn endless_key_updates_from_a_peer_that_reads_nothing_take_bounded_memory() {
-    let mut wire = Wire::open(&rustls::version::TLS13, 1);
-    wire.server.set_buffer_limit(None);
-    for _ in 0..10_000 {
-        wire.server.writer().write_all(&[1]).unwrap();
-        wire.server.refresh_traffic_keys().unwrap();
-        wire.serve();
-        wire.deliver(usize::MAX);
-        wire.read_all();
-    }
-    let waits = wire.machine.next_transmit().map_or(0, |transmit| transmit.bytes().len());
-    assert!(waits <= 2 * SEND_QUEUE, "{waits} bytes of answers are queued");
+    in_both_roles(|| {
+        let mut wire = Wire::open(&rustls::version::TLS13, 1);
+        wire.peer.set_buffer_limit(None);
+        for _ in 0..10_000 {
+            wire.peer.writer().write_all(&[1]).unwrap();
+            wire.peer.refresh_traffic_keys().unwrap();
+            wire.serve();
+            wire.deliver(usize::MAX);
+            wire.read_all();
+        }
+        let waits = wire.machine.next_transmit().map_or(0, |transmit| transmit.bytes().len());
+        assert!(waits <= 2 * SEND_QUEUE, "{waits} bytes of answers are queued");
+    });
 }
 
 #[test]
@@ -359,7 +388,7 @@ fn a_ticket_split_over_records_survives_seals_in_between() {
         for _ in 0..2000 {
             wire.transmit(usize::MAX);
             wire.serve();
-            if wire.to_client.is_empty() {
+            if wire.to_machine.is_empty() {
                 break;
             }
             wire.deliver(step);
@@ -375,10 +404,12 @@ fn a_ticket_split_over_records_survives_seals_in_between() {
 
 #[test]
 fn every_rule_holds_for_random_inputs_over_tls() {
-    for seed in 0..LIVES {
-        let life = std::panic::catch_unwind(|| live(seed));
-        assert!(life.is_ok(), "seed {seed} violated a rule");
-    }
+    in_both_roles(|| {
+        for seed in 0..LIVES {
+            let life = std::panic::catch_unwind(|| live(seed));
+            assert!(life.is_ok(), "seed {seed} violated a rule");
+        }
+    });
 }
 
 fn live(seed: u64) {
@@ -387,7 +418,7 @@ fn live(seed: u64) {
     let mut config = machine_config();
     config.allow_half_open = random.bool();
     let mut wire = Wire::of(config, version, seed);
-    wire.server.set_buffer_limit(None);
+    wire.peer.set_buffer_limit(None);
     let violent = random.u8(0..10);
     let mut ended = false;
     let mut truncated = false;
@@ -414,17 +445,17 @@ fn live(seed: u64) {
                 let bytes_to_seal: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
                 wire.write(&bytes_to_seal);
             }
-            14 | 15 if !ended && !wire.server.is_handshaking() => {
+            14 | 15 if !ended && !wire.peer.is_handshaking() => {
                 let bytes_to_seal: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
-                wire.server.writer().write_all(&bytes_to_seal).unwrap();
-                wire.sent_by_server.extend(bytes_to_seal);
+                wire.peer.writer().write_all(&bytes_to_seal).unwrap();
+                wire.sent_by_peer.extend(bytes_to_seal);
             }
             16 if version == &rustls::version::TLS13 && !ended => {
-                let _ = wire.server.refresh_traffic_keys();
+                let _ = wire.peer.refresh_traffic_keys();
             }
-            17 if !ended && !wire.server.is_handshaking() && random.u8(..4) == 0 => {
+            17 if !ended && !wire.peer.is_handshaking() && random.u8(..4) == 0 => {
                 ended = true;
-                wire.server.send_close_notify();
+                wire.peer.send_close_notify();
             }
             18 if random.u8(..4) == 0 => wire.handle(Input::CloseWrite),
             19 if random.u8(..8) == 0 => wire.handle(Input::CancelRead),
@@ -432,10 +463,10 @@ fn live(seed: u64) {
                 wire.handle(Input::WireFailed(Fault::Reset(None)));
             }
             21 if violent == 1 && step > 20 => wire.handle(Input::Abort),
-            22 if violent == 2 && step > 20 && !wire.to_client.is_empty() => {
-                let at = random.usize(..wire.to_client.len());
-                wire.to_client[at] ^= 1 << random.u8(..8);
-                wire.mangled = wire.server.is_handshaking();
+            22 if violent == 2 && step > 20 && !wire.to_machine.is_empty() => {
+                let at = random.usize(..wire.to_machine.len());
+                wire.to_machine[at] ^= 1 << random.u8(..8);
+                wire.mangled = wire.peer.is_handshaking();
                 truncated = true;
             }
             23 if receiving.is_none() && random.bool() => {
@@ -477,11 +508,11 @@ fn live(seed: u64) {
     wire.is_over();
     assert!(!wire.machine.has_unsent(), "nothing is left to send");
     let final_records = wire.machine.take_final_records();
-    wire.to_server.extend(final_records);
+    wire.to_peer.extend(final_records);
     wire.serve();
     assert!(wire.written.starts_with(&wire.served), "the server has a prefix");
     if wire.machine.outcome() == Some(Ok(())) && wire.shut && !truncated && wire.opened_well {
         assert_eq!(wire.served, wire.written, "the server has everything");
-        assert!(wire.server_saw_close_notify || fin, "the server saw the EOF");
+        assert!(wire.peer_saw_close_notify || fin, "the server saw the EOF");
     }
 }

@@ -5,19 +5,39 @@ use std::num::NonZeroUsize;
 use rustls::Error;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 
+use super::super::flood::FloodGuard;
+use super::super::recv_queue::RecvQueue;
 use super::super::send_queue::SendQueue;
+use super::connection::{Connection, Records};
+use super::leftover::Leftover;
 use super::{
-    MAX_KEY_UPDATE_REPLIES, MAX_RECV_QUEUE, PeerState, Session, TLS13_OVERHEAD, catch_panic,
+    MAX_CLIENT_HELLO, MAX_KEY_UPDATE_REPLIES, MAX_RECV_QUEUE, PeerState, Session, TLS13_OVERHEAD,
+    catch_panic,
 };
-use crate::tls::{Failure, Stage, size_of_certificates, with_certificates};
+use crate::tls::{Failure, Role, Stage, size_of_certificates, with_certificates, with_hello};
 
 impl Session {
     /// Processes input up to the first application data, or until more input is needed.
     pub(super) fn process(&mut self) {
+        if self.terms.role == Role::Server && self.is_hello_too_long() {
+            return self
+                .fail(Failure::with_message("the client sent a ClientHello that is too long"));
+        }
         while !self.has_plaintext && self.process_one() {}
-        if self.recv_queue.len() > MAX_RECV_QUEUE {
+        let limit = match self.peer_state {
+            PeerState::Handshaking => self.terms.max_handshake_input,
+            _ => MAX_RECV_QUEUE,
+        };
+        if self.recv_queue.len() > limit {
             self.fail(Failure::with_message("the peer sent a TLS message that is too long"));
         }
+    }
+
+    /// Returns whether a server got more than a ClientHello before it could process one. A client waits for the answer.
+    fn is_hello_too_long(&self) -> bool {
+        let awaits_hello =
+            self.connection.as_ref().is_some_and(|it| it.protocol_version().is_none());
+        awaits_hello && self.recv_queue.len() > MAX_CLIENT_HELLO
     }
 
     /// Processes one state of the rustls connection. Returns whether there may be another.
@@ -39,8 +59,23 @@ impl Session {
         }
     }
 
-    /// Processes the next state, and provides the size of the peer's certificates to the session cache.
+    /// Processes the next state. A client provides the size of the peer's certificates to the session cache. A server
+    /// learns what its configuration saw of the ClientHello.
     pub(super) fn next_state_within_bounds(&mut self) -> bool {
+        if self.terms.role == Role::Server {
+            if !matches!(self.peer_state, PeerState::Handshaking) {
+                return self.process_state();
+            }
+            let (more, hello) = with_hello(|| self.process_state());
+            self.hello = hello.or(self.hello.take());
+            if let (PeerState::Failed(_), Some(hello)) = (&self.peer_state, &self.hello) {
+                if hello.leaf.is_none() {
+                    let failure = Failure::no_identity(hello.server_name.as_deref());
+                    self.peer_state = PeerState::Failed(Box::new(failure));
+                }
+            }
+            return more;
+        }
         let certificates = match self.certificates_size {
             None => self.connection.as_ref().and_then(|it| it.peer_certificates()),
             // They do not change after the handshake.
@@ -56,86 +91,34 @@ impl Session {
     #[inline]
     pub(super) fn process_state(&mut self) -> bool {
         let silent = self.is_silent();
-        let Session { connection: Some(connection), recv_queue, send_queue, .. } = self else {
-            return false;
+        let Session { connection: Some(connection), .. } = self else { return false };
+        let mut part = Part {
+            recv_queue: &mut self.recv_queue,
+            send_queue: &mut self.send_queue,
+            leftover: &mut self.leftover,
+            flood: &mut self.flood,
+            check_key_update: &mut self.check_key_update,
+            may_reply: !silent && self.key_update_replies < MAX_KEY_UPDATE_REPLIES,
+            silent,
+            handshaking: matches!(self.peer_state, PeerState::Handshaking),
+            role: self.terms.role,
         };
-        let UnbufferedStatus { discard, state, .. } =
-            connection.process_tls_records(recv_queue.bytes_mut());
-        let mut discard = discard;
-        let mut handshaken = false;
-        let mut asks_for_reply = false;
-        let mut has_reply = false;
-        let mut nothing_else = discard == 0;
-        let (more, peer_state) = match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                if matches!(self.peer_state, PeerState::Handshaking) {
-                    // Data follows the peer's last handshake message. rustls returns it before this side's
-                    // last message, so it must be read first.
-                    while let Some(Ok(record)) = traffic.next_record() {
-                        discard += record.discard;
-                        self.leftover.bytes.extend_from_slice(record.payload);
-                    }
-                    self.flood.reset();
-                    (true, None)
-                } else {
-                    self.has_plaintext = true;
-                    self.flood.reset();
-                    // True if exactly one record was processed, and it is data.
-                    let data = traffic.peek_len().map_or(0, NonZeroUsize::get);
-                    nothing_else = discard == data + TLS13_OVERHEAD;
-                    (false, None)
-                }
-            }
-            Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                append_message(send_queue, silent, |room| message.encode(room));
-                (true, None)
-            }
-            Ok(ConnectionState::TransmitTlsData(transmitted)) => {
-                transmitted.done();
-                (true, None)
-            }
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                handshaken = true;
-                let check_key_update = std::mem::take(&mut self.check_key_update) || discard > 0;
-                if check_key_update && !silent && self.key_update_replies < MAX_KEY_UPDATE_REPLIES {
-                    // rustls would answer a key update only with the next data. To encrypt one byte into an
-                    // empty buffer fails, but makes rustls queue the answer.
-                    let _ = traffic.encrypt(&[0], &mut []);
-                    asks_for_reply = true;
-                    has_reply = connection.wants_write();
-                }
-                (asks_for_reply, None)
-            }
-            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                (false, Some(PeerState::Ended))
-            }
-            // The other states occur only in servers, or need more input.
-            Ok(_) => (false, None),
-            Err(error) => {
-                let when = match (&self.peer_state, &error) {
-                    // The server has answered in TLS before, so this is not plaintext.
-                    (PeerState::Handshaking, Error::InvalidMessage(_))
-                        if connection.protocol_version().is_some() =>
-                    {
-                        Stage::Data
-                    }
-                    (PeerState::Handshaking, _) => Stage::Handshake,
-                    _ => Stage::Data,
-                };
-                (false, Some(PeerState::Failed(Box::new(Failure::new(error, when)))))
-            }
+        let progress = match connection {
+            Connection::Client(client) => part.process(client),
+            Connection::Server(server) => part.process(server),
         };
-        self.check_key_update |= !nothing_else && !asks_for_reply;
-        self.key_update_replies += u8::from(has_reply);
-        self.recv_queue.discard(discard);
-        if handshaken && matches!(self.peer_state, PeerState::Handshaking) {
+        self.has_plaintext |= progress.has_plaintext;
+        self.check_key_update |= !progress.nothing_else && !progress.asks_for_reply;
+        self.key_update_replies += u8::from(progress.has_reply);
+        self.recv_queue.discard(progress.discard);
+        if progress.handshaken && matches!(self.peer_state, PeerState::Handshaking) {
             self.peer_state = PeerState::Established;
             self.flood.reset();
         }
-        if let Some(peer_state) = peer_state {
+        if let Some(peer_state) = progress.peer_state {
             self.set_peer_state(peer_state);
         }
-        more
+        progress.more
     }
 
     /// Sets the final state of the peer's direction, and drops further input. If TLS failed, queues the alert.
@@ -144,16 +127,9 @@ impl Session {
         let silent = self.is_silent();
         if let (PeerState::Failed(_), Some(connection)) = (&self.peer_state, &mut self.connection) {
             let (recv_queue, send_queue) = (&mut self.recv_queue, &mut self.send_queue);
-            // The alert tells the peer the reason. Without the check of wants_write, rustls would process
-            // the failed input again.
-            while connection.wants_write() {
-                let UnbufferedStatus {
-                    state: Ok(ConnectionState::EncodeTlsData(mut message)), ..
-                } = connection.process_tls_records(recv_queue.bytes_mut())
-                else {
-                    break;
-                };
-                append_message(send_queue, silent, |room| message.encode(room));
+            match connection {
+                Connection::Client(client) => queue_alert(client, recv_queue, send_queue, silent),
+                Connection::Server(server) => queue_alert(server, recv_queue, send_queue, silent),
             }
             self.silence();
         }
@@ -169,19 +145,10 @@ impl Session {
         let Session { connection: Some(connection), recv_queue, leftover, .. } = self else {
             return 0;
         };
-        let UnbufferedStatus { mut discard, state, .. } =
-            connection.process_tls_records(recv_queue.bytes_mut());
-        let mut moved = 0;
-        if let Ok(ConnectionState::ReadTraffic(mut traffic)) = state {
-            if let Some(Ok(record)) = traffic.next_record() {
-                discard += record.discard;
-                moved = record.payload.len().min(buf.len());
-                let (now, later) = record.payload.split_at(moved);
-                buf[..moved].copy_from_slice(now);
-                leftover.set(later);
-            }
-        }
-        recv_queue.discard(discard);
+        let moved = match connection {
+            Connection::Client(client) => move_record(client, recv_queue, leftover, buf),
+            Connection::Server(server) => move_record(server, recv_queue, leftover, buf),
+        };
         self.has_plaintext = false;
         // Usually the input is exhausted, and there is nothing to answer.
         let idle = matches!(self.peer_state, PeerState::Established) && self.recv_queue.len() == 0;
@@ -214,6 +181,167 @@ impl Session {
         self.buffer_all();
         matches!(self.peer_state, PeerState::Established | PeerState::Ended)
     }
+}
+
+/// The parts of a session that a state of its connection may change.
+struct Part<'a> {
+    recv_queue: &'a mut RecvQueue,
+    send_queue: &'a mut SendQueue,
+    leftover: &'a mut Leftover,
+    flood: &'a mut FloodGuard,
+    check_key_update: &'a mut bool,
+    /// Whether a key update may be answered.
+    may_reply: bool,
+    silent: bool,
+    handshaking: bool,
+    role: Role,
+}
+
+/// The result of one state of the connection.
+struct Progress {
+    discard: usize,
+    /// Whether there may be another state.
+    more: bool,
+    handshaken: bool,
+    has_plaintext: bool,
+    /// Whether the state was only data, or nothing was processed.
+    nothing_else: bool,
+    asks_for_reply: bool,
+    has_reply: bool,
+    peer_state: Option<PeerState>,
+}
+
+impl Part<'_> {
+    /// Processes the next state of the connection.
+    #[inline]
+    fn process<C: Records>(&mut self, connection: &mut C) -> Progress {
+        let UnbufferedStatus { discard, state, .. } =
+            connection.process(self.recv_queue.bytes_mut());
+        let mut progress = Progress {
+            discard,
+            more: false,
+            handshaken: false,
+            has_plaintext: false,
+            nothing_else: discard == 0,
+            asks_for_reply: false,
+            has_reply: false,
+            peer_state: None,
+        };
+        match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                if self.handshaking {
+                    // Data follows the peer's last handshake message. rustls returns it before this side's
+                    // last message, so it must be read first.
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        progress.discard += record.discard;
+                        self.leftover.bytes.extend_from_slice(record.payload);
+                    }
+                    progress.more = true;
+                } else {
+                    progress.has_plaintext = true;
+                    // True if exactly one record was processed, and it is data.
+                    let data = traffic.peek_len().map_or(0, NonZeroUsize::get);
+                    progress.nothing_else = discard == data + TLS13_OVERHEAD;
+                }
+                self.flood.reset();
+            }
+            Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                append_message(self.send_queue, self.silent, |room| message.encode(room));
+                progress.more = true;
+            }
+            Ok(ConnectionState::TransmitTlsData(transmitted)) => {
+                transmitted.done();
+                progress.more = true;
+            }
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                progress.handshaken = true;
+                let check_key_update = std::mem::take(self.check_key_update) || discard > 0;
+                if check_key_update && self.may_reply {
+                    // rustls would answer a key update only with the next data. To encrypt one byte into an
+                    // empty buffer fails, but makes rustls queue the answer.
+                    let _ = traffic.encrypt(&[0], &mut []);
+                    progress.asks_for_reply = true;
+                    progress.more = true;
+                    progress.has_reply = connection.common().wants_write();
+                }
+            }
+            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                progress.peer_state = Some(PeerState::Ended);
+            }
+            // Servers refuse early data by their configuration. What arrives before the handshake must not be read
+            // as if the client had proven anything.
+            Ok(ConnectionState::ReadEarlyData(_)) => {
+                let failure = Failure::with_message("the client sent early data");
+                progress.peer_state = Some(PeerState::Failed(Box::new(failure)));
+            }
+            // The handshake needs more input.
+            Ok(_) => {}
+            Err(error) => {
+                let has_spoken_tls = connection.common().protocol_version().is_some();
+                let failure = self.explain(error, has_spoken_tls);
+                progress.peer_state = Some(PeerState::Failed(Box::new(failure)));
+            }
+        }
+        progress
+    }
+
+    #[cold]
+    fn explain(&mut self, error: Error, has_spoken_tls: bool) -> Failure {
+        let peer = self.role.peer();
+        match (&error, self.handshaking) {
+            // The peer has spoken TLS before, so this is not plaintext.
+            (Error::InvalidMessage(_), true) if has_spoken_tls => {
+                Failure::new(error, peer, Stage::Data)
+            }
+            (Error::InvalidMessage(_), true) => {
+                Failure::not_tls(error, peer, self.recv_queue.bytes_mut())
+            }
+            (_, true) => Failure::new(error, peer, Stage::Handshake),
+            (_, false) => Failure::new(error, peer, Stage::Data),
+        }
+    }
+}
+
+/// Queues the alert of a connection that failed.
+fn queue_alert<C: Records>(
+    connection: &mut C,
+    recv_queue: &mut RecvQueue,
+    send_queue: &mut SendQueue,
+    silent: bool,
+) {
+    // The alert tells the peer the reason. Without the check of wants_write, rustls would process the failed input
+    // again.
+    while connection.common().wants_write() {
+        let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut message)), .. } =
+            connection.process(recv_queue.bytes_mut())
+        else {
+            break;
+        };
+        append_message(send_queue, silent, |room| message.encode(room));
+    }
+}
+
+/// Moves one decrypted record to `buf`, and the part that does not fit to `leftover`.
+#[inline]
+fn move_record<C: Records>(
+    connection: &mut C,
+    recv_queue: &mut RecvQueue,
+    leftover: &mut Leftover,
+    buf: &mut [u8],
+) -> usize {
+    let UnbufferedStatus { mut discard, state, .. } = connection.process(recv_queue.bytes_mut());
+    let mut moved = 0;
+    if let Ok(ConnectionState::ReadTraffic(mut traffic)) = state {
+        if let Some(Ok(record)) = traffic.next_record() {
+            discard += record.discard;
+            moved = record.payload.len().min(buf.len());
+            let (now, later) = record.payload.split_at(moved);
+            buf[..moved].copy_from_slice(now);
+            leftover.set(later);
+        }
+    }
+    recv_queue.discard(discard);
+    moved
 }
 
 /// Appends a message from rustls to the send queue, or drops it if `silent`.

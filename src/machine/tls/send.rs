@@ -2,7 +2,9 @@
 
 use rustls::unbuffered::{ConnectionState, EncryptError, InsufficientSizeError};
 
-use super::super::send_queue::Transmit;
+use super::super::recv_queue::RecvQueue;
+use super::super::send_queue::{SendQueue, Transmit};
+use super::connection::{Connection, Records};
 use super::{CloseNotify, MAX_RECORD, PeerState, RECORD_OVERHEAD, Session};
 use crate::tls::Failure;
 
@@ -28,21 +30,13 @@ impl Session {
         let Session { connection: Some(connection), recv_queue, send_queue, .. } = self else {
             return 0;
         };
-        let sealed = match connection.process_tls_records(recv_queue.bytes_mut()).state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let room =
-                    bytes_to_seal.len() + (bytes_to_seal.len() / MAX_RECORD + 1) * RECORD_OVERHEAD;
-                let fill =
-                    |room: &mut [u8]| traffic.encrypt(bytes_to_seal, room).map_err(required_size);
-                if send_queue.is_empty() {
-                    let sealed = transmit.fill(room, fill);
-                    send_queue.lend(sealed.unwrap_or(0));
-                    sealed
-                } else {
-                    send_queue.append(room, fill)
-                }
+        let sealed = match connection {
+            Connection::Client(client) => {
+                encrypt(client, bytes_to_seal, recv_queue, send_queue, transmit)
             }
-            Ok(_) | Err(_) => None,
+            Connection::Server(server) => {
+                encrypt(server, bytes_to_seal, recv_queue, send_queue, transmit)
+            }
         };
         match sealed {
             Some(_) => bytes_to_seal.len(),
@@ -69,10 +63,11 @@ impl Session {
         let Session { connection: Some(connection), recv_queue, send_queue, .. } = self else {
             return false;
         };
-        let state = connection.process_tls_records(recv_queue.bytes_mut()).state;
-        let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else { return false };
-        let fill = |room: &mut [u8]| traffic.queue_close_notify(room).map_err(required_size);
-        let len = send_queue.append(RECORD_OVERHEAD, fill).unwrap_or(0);
+        let len = match connection {
+            Connection::Client(client) => queue_close_notify(client, recv_queue, send_queue),
+            Connection::Server(server) => queue_close_notify(server, recv_queue, send_queue),
+        };
+        let Some(len) = len else { return false };
         self.close_notify = CloseNotify::Queued { len };
         len > 0
     }
@@ -123,6 +118,46 @@ impl Session {
     pub(in super::super) fn is_flushed(&self) -> bool {
         self.send_queue.is_empty() && self.close_notify != CloseNotify::Due
     }
+}
+
+/// Encrypts data, into `transmit` if nothing is queued. Returns the size of the ciphertext.
+#[inline]
+fn encrypt<C: Records>(
+    connection: &mut C,
+    bytes_to_seal: &[u8],
+    recv_queue: &mut RecvQueue,
+    send_queue: &mut SendQueue,
+    transmit: &mut Transmit,
+) -> Option<usize> {
+    let Ok(ConnectionState::WriteTraffic(mut traffic)) =
+        connection.process(recv_queue.bytes_mut()).state
+    else {
+        return None;
+    };
+    let room = bytes_to_seal.len() + (bytes_to_seal.len() / MAX_RECORD + 1) * RECORD_OVERHEAD;
+    let fill = |room: &mut [u8]| traffic.encrypt(bytes_to_seal, room).map_err(required_size);
+    if send_queue.is_empty() {
+        let sealed = transmit.fill(room, fill);
+        send_queue.lend(sealed.unwrap_or(0));
+        sealed
+    } else {
+        send_queue.append(room, fill)
+    }
+}
+
+/// Queues close_notify. Returns its size, or `None` if the connection cannot encrypt.
+fn queue_close_notify<C: Records>(
+    connection: &mut C,
+    recv_queue: &mut RecvQueue,
+    send_queue: &mut SendQueue,
+) -> Option<usize> {
+    let Ok(ConnectionState::WriteTraffic(mut traffic)) =
+        connection.process(recv_queue.bytes_mut()).state
+    else {
+        return None;
+    };
+    let fill = |room: &mut [u8]| traffic.queue_close_notify(room).map_err(required_size);
+    Some(send_queue.append(RECORD_OVERHEAD, fill).unwrap_or(0))
 }
 
 /// Returns the buffer size that encryption requires, or `None` if it is impossible.

@@ -3,23 +3,20 @@
 //! Until then, the state holds a session without a connection. It keeps the sealed and the decrypted data, so that
 //! sending and reading continue.
 
-use std::sync::Arc;
-
-use rustls::client::UnbufferedClientConnection;
-
 use super::super::recv_queue::RecvBuf;
-use super::{CloseNotify, PeerState, Session, catch_panic};
-use crate::tls::{Failure, Stage, TlsSetup};
+use super::connection::Connection;
+use super::{CloseNotify, PeerState, Session, Terms, catch_panic};
+use crate::tls::TlsSetup;
 
 impl Session {
     /// Creates a session that runs the program's code. The driver has to [begin](Self::begin) its handshake without the
     /// lock.
     pub(in super::super) fn to_begin(setup: TlsSetup) -> Box<Self> {
-        let require_close_notify = setup.require_close_notify();
+        let terms = Terms::new(&setup);
         Box::new(Session {
             foreign: true,
             setup: Some(Box::new(setup)),
-            ..Session::without_connection(require_close_notify)
+            ..Session::without_connection(terms)
         })
     }
 
@@ -44,7 +41,7 @@ impl Session {
         if self.is_lent() {
             return None;
         }
-        let mut leftover = Session::without_connection(self.require_close_notify);
+        let mut leftover = Session::without_connection(self.terms);
         leftover.foreign = true;
         leftover.peer_state = match self.peer_state {
             PeerState::Handshaking => PeerState::Handshaking,
@@ -91,15 +88,10 @@ impl Session {
         self.send_queue.len() > before
     }
 
-    /// Begins the handshake, and queues its first message.
+    /// Begins the handshake. Queues a client's first message.
     pub(in super::super) fn begin(&mut self) {
         let Some(setup) = self.setup.take() else { return };
-        let connection = catch_panic(|| {
-            let config = Arc::clone(setup.config());
-            UnbufferedClientConnection::new(config, setup.server_name().clone())
-        })
-        .and_then(|made| made.map_err(|error| Failure::new(error, Stage::Handshake)));
-        match connection {
+        match Connection::new(&setup) {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.process();
@@ -117,7 +109,7 @@ impl Session {
         self.process();
         self.buffer_all();
         self.count_tickets();
-        self.recv_queue.release(recv_buf);
+        self.release(recv_buf);
         let handshaken = !matches!(self.peer_state, PeerState::Handshaking);
         if handshaken && self.negotiated.is_none() {
             self.negotiated = self.negotiated().map(Box::new);

@@ -18,6 +18,16 @@ pub(super) fn no_certificate(text: &[u8], sections: &[Section]) -> String {
     format!("no certificate in the PEM text{hint}")
 }
 
+/// Explains why a text holds no revocation list.
+pub(super) fn no_revocation_list(text: &[u8], sections: &[Section]) -> String {
+    match sections.first() {
+        None => format!("no revocation list in the PEM text{}", explain(text, "crl")),
+        Some(other) => {
+            format!("no revocation list in the PEM text: it holds a {}", other.kind.name())
+        }
+    }
+}
+
 /// Explains why a text holds no private key that can be used.
 pub(super) fn no_key(text: &[u8], sections: &[Section]) -> String {
     if sections.is_empty() {

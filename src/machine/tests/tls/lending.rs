@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::VERSIONS;
-use super::wire::{Wire, machine_config};
+use super::wire::{Wire, in_both_roles, machine_config};
 use crate::machine::{Fault, Input, Machine, ReadStep, Release, TimerKind, Transmit, WriteStep};
 
 /// A seed for sessions that run the program's code: any odd number.
@@ -11,41 +11,45 @@ const FOREIGN: u64 = 1;
 
 #[test]
 fn a_handshake_with_the_programs_code_succeeds() {
-    for version in VERSIONS {
-        for step in [1, 100, usize::MAX] {
-            let mut wire = Wire::new(version, FOREIGN);
-            assert!(wire.machine.runs_foreign_code() && !wire.machine.awaits_begin());
-            wire.shake_hands(step);
-            wire.exchange(100_000);
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for step in [1, 100, usize::MAX] {
+                let mut wire = Wire::new(version, FOREIGN);
+                assert!(wire.machine.runs_foreign_code() && !wire.machine.awaits_begin());
+                wire.shake_hands(step);
+                wire.exchange(100_000);
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_lent_handshake_can_be_closed_aborted_and_time_out() {
-    let late = Duration::from_secs(31);
-    let ends: [(Input<'_>, Duration, Result<(), Fault>); 4] = [
-        (Input::Close, Duration::ZERO, Ok(())),
-        (Input::Abort, Duration::ZERO, Err(Fault::Aborted)),
-        (Input::TimerExpired, late, Err(Fault::TimedOut(TimerKind::Handshake))),
-        (Input::WireFailed(Fault::Reset(None)), Duration::ZERO, Err(Fault::Reset(None))),
-    ];
-    for version in VERSIONS {
-        for (input, later, outcome) in ends {
-            let mut wire = verifying(version, FOREIGN);
-            let loan = wire.loan.take().expect("it is lent");
-            wire.now += later;
-            wire.handle(input);
-            assert_eq!(wire.machine.outcome(), Some(outcome));
-            assert!(wire.restore(loan).is_some(), "the caller gets the session to drop it");
-            assert_eq!(wire.machine.outcome(), Some(outcome));
-            assert!(
-                wire.machine.take_final_records().is_empty(),
-                "the handshake does not continue"
-            );
-            wire.is_over();
+    in_both_roles(|| {
+        let late = Duration::from_secs(31);
+        let ends: [(Input<'_>, Duration, Result<(), Fault>); 4] = [
+            (Input::Close, Duration::ZERO, Ok(())),
+            (Input::Abort, Duration::ZERO, Err(Fault::Aborted)),
+            (Input::TimerExpired, late, Err(Fault::TimedOut(TimerKind::Handshake))),
+            (Input::WireFailed(Fault::Reset(None)), Duration::ZERO, Err(Fault::Reset(None))),
+        ];
+        for version in VERSIONS {
+            for (input, later, outcome) in ends {
+                let mut wire = verifying(version, FOREIGN);
+                let loan = wire.loan.take().expect("it is lent");
+                wire.now += later;
+                wire.handle(input);
+                assert_eq!(wire.machine.outcome(), Some(outcome));
+                assert!(wire.restore(loan).is_some(), "the caller gets the session to drop it");
+                assert_eq!(wire.machine.outcome(), Some(outcome));
+                assert!(
+                    wire.machine.take_final_records().is_empty(),
+                    "the handshake does not continue"
+                );
+                wire.is_over();
+            }
         }
-    }
+    });
 }
 
 #[test]
@@ -72,48 +76,54 @@ fn a_handshake_that_ends_after_its_limit_times_out() {
 
 #[test]
 fn a_write_waits_for_a_lent_session() {
-    for version in VERSIONS {
-        let mut wire = receiving(version);
-        let WriteStep::Seal(permit) = wire.machine.write() else { panic!("not open") };
-        assert!(!wire.machine.can_seal());
-        let loan = wire.loan.take().expect("it is lent");
-        let (discarded, actions) = wire.machine.restore(loan, wire.now);
-        assert!(actions.wake.writable);
-        assert!(discarded.is_none());
-        assert!(wire.machine.can_seal());
-        let mut transmit = Transmit::default();
-        let (bytes, actions) = wire.machine.seal(permit, b"abc", &mut transmit, || wire.now);
-        assert!(bytes == 3 && actions.is_empty());
-    }
+    in_both_roles(|| {
+        for version in VERSIONS {
+            let mut wire = receiving(version);
+            let WriteStep::Seal(permit) = wire.machine.write() else { panic!("not open") };
+            assert!(!wire.machine.can_seal());
+            let loan = wire.loan.take().expect("it is lent");
+            let (discarded, actions) = wire.machine.restore(loan, wire.now);
+            assert!(actions.wake.writable);
+            assert!(discarded.is_none());
+            assert!(wire.machine.can_seal());
+            let mut transmit = Transmit::default();
+            let (bytes, actions) = wire.machine.seal(permit, b"abc", &mut transmit, || wire.now);
+            assert!(bytes == 3 && actions.is_empty());
+        }
+    });
 }
 
 #[test]
 fn a_close_while_the_session_is_lent_sends_close_notify_when_it_is_restored() {
-    for version in VERSIONS {
-        for input in [Input::Close, Input::CloseWrite] {
-            let mut wire = receiving(version);
-            wire.handle(input);
-            assert!(wire.machine.has_unsent() && !wire.shut, "close_notify is due");
-            let loan = wire.loan.take().expect("it is lent");
-            assert!(wire.restore(loan).is_none());
-            wire.transmit(usize::MAX);
-            wire.serve();
-            assert!(wire.server_saw_close_notify && wire.shut);
+    in_both_roles(|| {
+        for version in VERSIONS {
+            for input in [Input::Close, Input::CloseWrite] {
+                let mut wire = receiving(version);
+                wire.handle(input);
+                assert!(wire.machine.has_unsent() && !wire.shut, "close_notify is due");
+                let loan = wire.loan.take().expect("it is lent");
+                assert!(wire.restore(loan).is_none());
+                wire.transmit(usize::MAX);
+                wire.serve();
+                assert!(wire.peer_saw_close_notify && wire.shut);
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_close_that_waits_for_a_lent_session_times_out() {
-    let mut wire = receiving(&rustls::version::TLS13);
-    wire.handle(Input::Close);
-    assert_eq!(wire.machine.outcome(), None);
-    wire.now += Duration::from_secs(5);
-    wire.handle(Input::TimerExpired);
-    assert_eq!(wire.machine.outcome(), Some(Err(Fault::TimedOut(TimerKind::Close))));
-    let loan = wire.loan.take().expect("it is lent");
-    assert!(wire.restore(loan).is_some());
-    wire.is_over();
+    in_both_roles(|| {
+        let mut wire = receiving(&rustls::version::TLS13);
+        wire.handle(Input::Close);
+        assert_eq!(wire.machine.outcome(), None);
+        wire.now += Duration::from_secs(5);
+        wire.handle(Input::TimerExpired);
+        assert_eq!(wire.machine.outcome(), Some(Err(Fault::TimedOut(TimerKind::Close))));
+        let loan = wire.loan.take().expect("it is lent");
+        assert!(wire.restore(loan).is_some());
+        wire.is_over();
+    });
 }
 
 #[test]
@@ -138,57 +148,63 @@ fn the_handshakes_result_is_known_while_the_session_is_lent_and_after_an_abort()
 
 #[test]
 fn all_input_is_decrypted_at_once_and_read_without_the_session() {
-    for version in VERSIONS {
-        let mut wire = Wire::open(version, FOREIGN);
-        let bytes_to_seal = vec![7; 60_000];
-        std::io::Write::write_all(&mut wire.server.writer(), &bytes_to_seal).unwrap();
-        wire.sent_by_server.extend_from_slice(&bytes_to_seal);
-        wire.server.send_close_notify();
-        wire.serve();
-        let mut read = 0;
-        for _ in 0..10_000 {
-            if read == bytes_to_seal.len() {
-                break;
+    in_both_roles(|| {
+        for version in VERSIONS {
+            let mut wire = Wire::open(version, FOREIGN);
+            let bytes_to_seal = vec![7; 60_000];
+            std::io::Write::write_all(&mut wire.peer.writer(), &bytes_to_seal).unwrap();
+            wire.sent_by_peer.extend_from_slice(&bytes_to_seal);
+            wire.peer.send_close_notify();
+            wire.serve();
+            let mut read = 0;
+            for _ in 0..10_000 {
+                if read == bytes_to_seal.len() {
+                    break;
+                }
+                wire.deliver(usize::MAX);
+                while wire.machine.has_unread() {
+                    read += wire.read_into(&mut [0; 1000]);
+                }
             }
             wire.deliver(usize::MAX);
-            while wire.machine.has_unread() {
-                read += wire.read_into(&mut [0; 1000]);
-            }
+            assert!(matches!(wire.machine.read(), ReadStep::Eof));
         }
-        wire.deliver(usize::MAX);
-        assert!(matches!(wire.machine.read(), ReadStep::Eof));
-    }
+    });
 }
 
 #[test]
 fn the_machine_does_not_drop_an_unused_setup() {
-    let mut config = machine_config();
-    config.tls = config.tls.map(crate::machine::TlsSetup::foreign);
-    let now = std::time::Instant::now();
-    let mut machine = Machine::new(config, now);
-    drop(machine.start(now));
-    drop(machine.handle(Input::Close, now));
-    assert_eq!(machine.outcome(), Some(Ok(())));
-    assert!(machine.take_discarded().is_some());
+    in_both_roles(|| {
+        let mut config = machine_config();
+        config.tls = config.tls.map(crate::machine::TlsSetup::foreign);
+        let now = std::time::Instant::now();
+        let mut machine = Machine::new(config, now);
+        drop(machine.start(now));
+        drop(machine.handle(Input::Close, now));
+        assert_eq!(machine.outcome(), Some(Ok(())));
+        assert!(machine.take_discarded().is_some());
+    });
 }
 
 #[test]
 fn a_failed_transmit_while_the_session_is_lent_ends_the_connection_at_once() {
-    for version in VERSIONS {
-        let mut wire = Wire::open(version, FOREIGN);
-        wire.write(b"abc");
-        let mut transmit = wire.lent.take().expect("data was sealed");
-        std::io::Write::write_all(&mut wire.server.writer(), b"abc").unwrap();
-        wire.sent_by_server.extend_from_slice(b"abc");
-        wire.serve();
-        wire.deliver_and_keep(usize::MAX);
-        let actions = wire.machine.transmit_failed(&mut transmit, Fault::Reset(None), wire.now);
-        wire.see(actions);
-        assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
-        let loan = wire.loan.take().expect("it is lent");
-        assert!(wire.restore(loan).is_none(), "its decrypted data can still be read");
-        assert_eq!(wire.read_into(&mut [0; 10]), 3);
-    }
+    in_both_roles(|| {
+        for version in VERSIONS {
+            let mut wire = Wire::open(version, FOREIGN);
+            wire.write(b"abc");
+            let mut transmit = wire.lent.take().expect("data was sealed");
+            std::io::Write::write_all(&mut wire.peer.writer(), b"abc").unwrap();
+            wire.sent_by_peer.extend_from_slice(b"abc");
+            wire.serve();
+            wire.deliver_and_keep(usize::MAX);
+            let actions = wire.machine.transmit_failed(&mut transmit, Fault::Reset(None), wire.now);
+            wire.see(actions);
+            assert_eq!(wire.machine.outcome(), Some(Err(Fault::Reset(None))));
+            let loan = wire.loan.take().expect("it is lent");
+            assert!(wire.restore(loan).is_none(), "its decrypted data can still be read");
+            assert_eq!(wire.read_into(&mut [0; 10]), 3);
+        }
+    });
 }
 
 /// Returns a client that has received the server's certificate and is verifying it.
@@ -203,7 +219,7 @@ fn verifying(version: &'static rustls::SupportedProtocolVersion, seed: u64) -> W
             wire.transmit(usize::MAX);
             wire.serve();
         }
-        if !wire.to_client.is_empty() {
+        if !wire.to_machine.is_empty() {
             break;
         }
     }
@@ -217,8 +233,8 @@ fn verifying(version: &'static rustls::SupportedProtocolVersion, seed: u64) -> W
 /// Returns an open connection whose session is lent to process data.
 fn receiving(version: &'static rustls::SupportedProtocolVersion) -> Wire {
     let mut wire = Wire::open(version, FOREIGN);
-    std::io::Write::write_all(&mut wire.server.writer(), b"abc").unwrap();
-    wire.sent_by_server.extend_from_slice(b"abc");
+    std::io::Write::write_all(&mut wire.peer.writer(), b"abc").unwrap();
+    wire.sent_by_peer.extend_from_slice(b"abc");
     wire.serve();
     wire.deliver_and_keep(usize::MAX);
     assert!(wire.loan.is_some());
@@ -227,9 +243,11 @@ fn receiving(version: &'static rustls::SupportedProtocolVersion) -> Wire {
 
 #[test]
 fn a_permit_for_a_session_that_is_gone_is_returned() {
-    let mut wire = Wire::open(&rustls::version::TLS13, FOREIGN);
-    let permit = wire.machine.begin_background_recv().expect("the permit is free");
-    wire.handle(Input::Abort);
-    let permit = wire.machine.lend(permit).expect_err("there is no session");
-    drop(wire.machine.ingest(permit, &mut wire.recv_buf, || wire.now));
+    in_both_roles(|| {
+        let mut wire = Wire::open(&rustls::version::TLS13, FOREIGN);
+        let permit = wire.machine.begin_background_recv().expect("the permit is free");
+        wire.handle(Input::Abort);
+        let permit = wire.machine.lend(permit).expect_err("there is no session");
+        drop(wire.machine.ingest(permit, &mut wire.recv_buf, || wire.now));
+    });
 }

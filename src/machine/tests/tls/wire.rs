@@ -1,20 +1,25 @@
-//! The test bench for TLS tests: a machine, a rustls server, and the bytes in transit between them.
+//! The test bench for TLS tests: a machine, a rustls connection as its peer, and the bytes in transit between them.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
+};
 
-use crate::TlsOptions;
 use crate::info::Phase;
 use crate::machine::{
     Actions, Attempt, Config, Discarded, Endpoints, Fault, Input, Loan, Machine, ReadStep, RecvBuf,
     RecvEvent, RecvPermit, Release, SendPermit, Target, TlsSetup, Transmit, WriteStep,
 };
+use crate::tls::Role;
+use crate::{Identity, ServerTlsOptions, TlsOptions};
 
 pub(super) fn machine_config() -> Config {
     let mut config = Config::new(Target::Address(address()));
@@ -26,8 +31,50 @@ pub(super) fn machine_config() -> Config {
         let options = TlsOptions::new().add_root_pem(site().certificate.pem()).unwrap();
         TlsSetup::new(&options.only_added_roots(), "a.test").unwrap()
     });
-    config.tls = Some(setup.clone());
+    config.tls = Some(match ROLE.get() {
+        Role::Client => setup.clone(),
+        Role::Server => TlsSetup::server(server_options()).unwrap(),
+    });
     config
+}
+
+thread_local! {
+    static ROLE: Cell<Role> = const { Cell::new(Role::Client) };
+}
+
+/// Runs a test with the machine as the client, and as the server.
+pub(super) fn in_both_roles(test: impl Fn()) {
+    test();
+    as_server(test);
+}
+
+/// Runs a test with the machine as the server.
+pub(super) fn as_server(test: impl FnOnce()) {
+    ROLE.set(Role::Server);
+    test();
+    ROLE.set(Role::Client);
+}
+
+/// Returns the options of a machine that is the server.
+pub(super) fn server_options() -> &'static ServerTlsOptions {
+    static OPTIONS: OnceLock<ServerTlsOptions> = OnceLock::new();
+    OPTIONS.get_or_init(|| {
+        let site = site();
+        let identity = Identity::from_pem(site.certificate.pem(), site.key.serialize_pem());
+        ServerTlsOptions::new(identity.unwrap())
+    })
+}
+
+/// Returns the configuration of a client that trusts this server.
+pub(super) fn client_config(version: &'static SupportedProtocolVersion) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(site().certificate.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 pub(super) struct Site {
@@ -59,25 +106,25 @@ pub(super) fn address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1))
 }
 
-/// A machine, its server, and the bytes in transit between them.
+/// A machine, its peer, and the bytes in transit between them.
 pub(super) struct Wire {
     pub(super) machine: Machine,
-    pub(super) server: ServerConnection,
+    pub(super) peer: Connection,
     pub(super) random: fastrand::Rng,
     pub(super) now: Instant,
     pub(super) recv_buf: RecvBuf,
-    pub(super) to_server: Vec<u8>,
-    pub(super) to_client: Vec<u8>,
+    pub(super) to_peer: Vec<u8>,
+    pub(super) to_machine: Vec<u8>,
     pub(super) lent: Option<Transmit>,
     /// The session, while it is lent.
     pub(super) loan: Option<Loan>,
-    /// The bytes that the machine accepted, and those that the server received.
+    /// The bytes that the machine accepted, and those that the peer received.
     pub(super) written: Vec<u8>,
     pub(super) served: Vec<u8>,
-    /// The bytes that the server sent, and how many of them were read.
-    pub(super) sent_by_server: Vec<u8>,
+    /// The bytes that the peer sent, and how many of them were read.
+    pub(super) sent_by_peer: Vec<u8>,
     pub(super) read: usize,
-    pub(super) server_saw_close_notify: bool,
+    pub(super) peer_saw_close_notify: bool,
     pub(super) opened: u32,
     pub(super) opened_well: bool,
     pub(super) closed: u32,
@@ -105,10 +152,24 @@ impl Wire {
         version: &'static SupportedProtocolVersion,
         seed: u64,
     ) -> Self {
-        Wire::with(config, server_config(version), seed)
+        match ROLE.get() {
+            Role::Client => Wire::with(config, server_config(version), seed),
+            Role::Server => Wire::with_client(config, client_config(version), seed),
+        }
     }
 
-    pub(super) fn with(mut machine_config: Config, server_config: ServerConfig, seed: u64) -> Self {
+    pub(super) fn with(config: Config, peer: ServerConfig, seed: u64) -> Self {
+        let peer = ServerConnection::new(Arc::new(peer)).unwrap();
+        Wire::with_peer(config, Connection::Server(peer), seed)
+    }
+
+    pub(super) fn with_client(config: Config, peer: ClientConfig, seed: u64) -> Self {
+        let name = ServerName::try_from("a.test").unwrap();
+        let peer = ClientConnection::new(Arc::new(peer), name).unwrap();
+        Wire::with_peer(config, Connection::Client(peer), seed)
+    }
+
+    fn with_peer(mut machine_config: Config, peer: Connection, seed: u64) -> Self {
         let now = Instant::now();
         if seed % 2 == 1 || std::env::var_os("ALL_FOREIGN").is_some() {
             machine_config.tls = machine_config.tls.map(TlsSetup::foreign);
@@ -116,19 +177,19 @@ impl Wire {
         let mut wire = Wire {
             mangled: false,
             machine: Machine::new(machine_config, now),
-            server: ServerConnection::new(Arc::new(server_config)).unwrap(),
+            peer,
             random: fastrand::Rng::with_seed(seed),
             now,
             recv_buf: RecvBuf::new(),
-            to_server: Vec::new(),
-            to_client: Vec::new(),
+            to_peer: Vec::new(),
+            to_machine: Vec::new(),
             lent: None,
             loan: None,
             written: Vec::new(),
             served: Vec::new(),
-            sent_by_server: Vec::new(),
+            sent_by_peer: Vec::new(),
             read: 0,
-            server_saw_close_notify: false,
+            peer_saw_close_notify: false,
             opened: 0,
             opened_well: false,
             closed: 0,
@@ -150,7 +211,7 @@ impl Wire {
             self.transmit(step);
             self.serve();
             self.deliver(step);
-            if self.opened > 0 && self.to_client.is_empty() && !self.server.is_handshaking() {
+            if self.opened > 0 && self.to_machine.is_empty() && !self.peer.is_handshaking() {
                 break;
             }
         }
@@ -165,7 +226,7 @@ impl Wire {
 
     /// Sends `bytes` bytes in each direction, in chunks of any size.
     pub(super) fn exchange(&mut self, bytes: usize) {
-        self.server.set_buffer_limit(None);
+        self.peer.set_buffer_limit(None);
         let bytes_to_seal: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
         let back: Vec<u8> = (0..bytes).map(|_| self.random.u8(..)).collect();
         let (mut written, mut sent) = (0, 0);
@@ -182,7 +243,7 @@ impl Wire {
                 3 => self.deliver(size),
                 4 => {
                     let size = size.min(bytes - sent);
-                    self.server.writer().write_all(&back[sent..sent + size]).unwrap();
+                    self.peer.writer().write_all(&back[sent..sent + size]).unwrap();
                     sent += size;
                 }
                 _ => {
@@ -192,8 +253,8 @@ impl Wire {
                 }
             }
         }
-        assert!(self.served[served..] == bytes_to_seal, "the server receives the written data");
-        assert!(got == back, "the machine reads the server's data");
+        assert!(self.served[served..] == bytes_to_seal, "the peer receives the written data");
+        assert!(got == back, "the machine reads the peer's data");
     }
 
     pub(super) fn handle(&mut self, input: Input<'_>) {
@@ -237,7 +298,7 @@ impl Wire {
         // After a TLS failure, bytes may still be sent.
         let failed = matches!(self.machine.outcome(), Some(Err(_))) || !self.opened_well;
         assert!(bytes == 0 || !self.shut || failed, "nothing follows FIN");
-        self.to_server.extend_from_slice(&transmit.bytes()[..bytes]);
+        self.to_peer.extend_from_slice(&transmit.bytes()[..bytes]);
         transmit.sent(bytes);
         let actions = self.machine.transmit_done(&mut transmit);
         self.see(actions);
@@ -255,12 +316,10 @@ impl Wire {
     pub(super) fn transmit_or_back(&mut self, bytes: usize) {
         match &self.lent {
             Some(_) => self.give_back(bytes),
+            // A wire that was released sends only the final records.
+            None if self.released.is_some() => {}
             None if self.random.bool() => self.transmit(bytes),
-            None => {
-                if self.released.is_none() {
-                    self.lent = self.machine.next_transmit();
-                }
-            }
+            None => self.lent = self.machine.next_transmit(),
         }
     }
 
@@ -274,16 +333,16 @@ impl Wire {
         self.serve();
     }
 
-    /// Delivers up to `bytes` bytes of the server's output, if the machine needs data.
+    /// Delivers up to `bytes` bytes of the peer's output, if the machine needs data.
     pub(super) fn deliver(&mut self, bytes: usize) {
-        let mut left = bytes.min(self.to_client.len());
+        let mut left = bytes.min(self.to_machine.len());
         while left > 0 {
             let Some(permit) = self.machine.begin_background_recv() else { return };
             let space = self.recv_buf.spare_mut();
             let bytes = left.min(space.len());
-            space[..bytes].copy_from_slice(&self.to_client[..bytes]);
+            space[..bytes].copy_from_slice(&self.to_machine[..bytes]);
             self.recv_buf.advance(bytes);
-            self.to_client.drain(..bytes);
+            self.to_machine.drain(..bytes);
             left -= bytes;
             match self.machine.lend(permit) {
                 Ok(mut loan) => {
@@ -300,7 +359,7 @@ impl Wire {
 
     /// Delivers up to `bytes` bytes to the machine's session, and keeps the session.
     pub(super) fn deliver_and_keep(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.to_client.len());
+        let bytes = bytes.min(self.to_machine.len());
         if bytes == 0 {
             return;
         }
@@ -311,9 +370,9 @@ impl Wire {
         };
         let space = self.recv_buf.spare_mut();
         let bytes = bytes.min(space.len());
-        space[..bytes].copy_from_slice(&self.to_client[..bytes]);
+        space[..bytes].copy_from_slice(&self.to_machine[..bytes]);
         self.recv_buf.advance(bytes);
-        self.to_client.drain(..bytes);
+        self.to_machine.drain(..bytes);
         loan.read_tls(&mut self.recv_buf);
         assert!(self.machine.is_lent() && self.loan.is_none());
         self.loan = Some(loan);
@@ -337,9 +396,9 @@ impl Wire {
                 let (bytes, actions) = self.machine.take_plaintext(permit, buf, || self.now);
                 self.see(actions);
                 assert!(bytes > 0, "a permit to take data means that there is some");
-                let end = self.sent_by_server.len().min(self.read + bytes);
+                let end = self.sent_by_peer.len().min(self.read + bytes);
                 if end > self.read {
-                    assert!(self.sent_by_server[self.read..end] == buf[..bytes], "a prefix");
+                    assert!(self.sent_by_peer[self.read..end] == buf[..bytes], "a prefix");
                     self.read = end;
                 }
                 bytes
@@ -367,33 +426,33 @@ impl Wire {
         }
     }
 
-    /// Lets the server process its input and send its output.
+    /// Lets the peer process its input and send its output.
     pub(super) fn serve(&mut self) {
-        while !self.to_server.is_empty() {
-            let mut rest = &self.to_server[..];
-            let took = self.server.read_tls(&mut rest).unwrap_or(0);
-            self.to_server.drain(..took);
-            match self.server.process_new_packets() {
-                Ok(state) => self.server_saw_close_notify |= state.peer_has_closed(),
+        while !self.to_peer.is_empty() {
+            let mut rest = &self.to_peer[..];
+            let took = self.peer.read_tls(&mut rest).unwrap_or(0);
+            self.to_peer.drain(..took);
+            match self.peer.process_new_packets() {
+                Ok(state) => self.peer_saw_close_notify |= state.peer_has_closed(),
                 Err(error) => {
                     let actions = matches!(error, rustls::Error::AlertReceived(_));
                     // After a corrupted ServerHello, the two sides have different keys.
                     assert!(
                         actions || self.mangled,
-                        "the server rejects the client's records: {error}"
+                        "the peer rejects the machine's records: {error}"
                     );
                 }
             }
             let mut buf = [0; 4096];
-            while let Ok(bytes @ 1..) = self.server.reader().read(&mut buf) {
+            while let Ok(bytes @ 1..) = self.peer.reader().read(&mut buf) {
                 self.served.extend_from_slice(&buf[..bytes]);
             }
             if took == 0 {
                 break;
             }
         }
-        while self.server.wants_write() {
-            self.server.write_tls(&mut self.to_client).unwrap();
+        while self.peer.wants_write() {
+            self.peer.write_tls(&mut self.to_machine).unwrap();
         }
     }
 

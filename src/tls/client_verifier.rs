@@ -1,0 +1,82 @@
+//! Verifies the certificates of clients: webpki with better error messages, and the checks of the program.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+
+use super::peer_certificates::{Verifier, run_verifiers};
+use super::verify::{check_not_tangled, explain_untrusted};
+
+/// A verifier of clients. It refuses certificates that webpki accepts only if they allow too many paths, or if a check
+/// of the program refuses them.
+pub(super) struct VerifyingClients {
+    pub(super) webpki: Arc<dyn ClientCertVerifier>,
+    pub(super) verifiers: Vec<Arc<Verifier>>,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for VerifyingClients {
+    fn offer_client_auth(&self) -> bool {
+        self.webpki.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.webpki.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.webpki.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        check_not_tangled(end_entity, intermediates)?;
+        let verified = self
+            .webpki
+            .verify_client_cert(end_entity, intermediates, now)
+            .map_err(|error| explain_untrusted(error, end_entity, intermediates))?;
+        run_verifiers(&self.verifiers, end_entity, intermediates, None, &self.provider)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.webpki.requires_raw_public_keys()
+    }
+}
+
+impl fmt::Debug for VerifyingClients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifyingClients").finish_non_exhaustive()
+    }
+}
