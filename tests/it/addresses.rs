@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
-use sockeye::{ErrorKind, SocketAddress};
+use socket2::SockRef;
+use sockeye::{ErrorKind, SocketAddress, SocketOptions, TcpOptions};
 
 use crate::support::peer::listen;
 use crate::support::{WATCHDOG, assert_fails, skip, with_watchdog};
@@ -12,6 +13,32 @@ fn a_host_and_a_port_reach_the_peer_as_an_address_a_pair_and_a_numeric_address()
     reaches(Ipv4Addr::LOCALHOST.into(), "127.0.0.1");
     reaches(Ipv6Addr::LOCALHOST.into(), "::1");
     reaches(Ipv6Addr::LOCALHOST.into(), "0:0:0:0:0:0:0:1");
+}
+
+/// Windows and most BSDs reach IPv4 addresses only over IPv4 sockets.
+#[test]
+fn an_ipv4_mapped_address_is_dialled_over_ipv4_and_reported_as_it_was_given() {
+    with_watchdog(|| {
+        let listener = listen();
+        let port = listener.local_addr().expect("it listens").port();
+        let mapped: IpAddr = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
+        for local in [None, Some("[::]:0"), Some("[::ffff:127.0.0.1]:0")] {
+            let mut tcp = TcpOptions::new();
+            if let Some(local) = local {
+                tcp = tcp.bind(local.parse().expect("it is an address"));
+            }
+            let options = SocketOptions::new().tcp(tcp);
+            let socket =
+                sockeye::connect_with((mapped, port), options).expect("the address is valid");
+            let info = socket.opened_timeout(WATCHDOG).expect("the peer listens");
+            assert_eq!(info.remote_address(), Some((mapped, port).into()), "{local:?}");
+            assert_eq!(info.local_address().map(|local| local.ip()), Some(mapped), "{local:?}");
+            let descriptor = socket.descriptor().expect("it is connected");
+            let bound = SockRef::from(&descriptor).local_addr().expect("it is connected");
+            assert!(bound.is_ipv4(), "{local:?}: {bound:?}");
+            socket.abort();
+        }
+    });
 }
 
 #[test]

@@ -116,7 +116,8 @@ const BANNED: [(&str, &[&str]); 2] = [
 const WITHOUT_CIRCLES: [&[&str]; 3] = [LAYERS[0], &["machine"], &["driver"]];
 
 /// The configurations that only `driver::sys` may ask for, within the driver.
-const SYSTEM_CFGS: [&str; 9] = [
+const SYSTEM_CFGS: [&str; 10] = [
+    "sockeye_bsd",
     "sockeye_condvar",
     "sockeye_shuttle",
     "target_arch",

@@ -1,7 +1,7 @@
 //! The start and the result of a connection attempt, and the options of a socket.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Socket, TcpKeepalive};
 
@@ -47,8 +47,23 @@ impl Wire {
         // A connect to the unspecified address reaches another address.
         let reached = dialled.ip().to_canonical().is_unspecified().then(|| stream.peer_addr().ok());
         // An adopted stream whose peer the kernel did not report has port 0.
+        let is_mapped = is_ipv4_mapped(dialled.ip());
         let dialled = Some(dialled).filter(|dialled| dialled.port() != 0);
-        Endpoints::new(reached.flatten().or(dialled), stream.local_addr().ok())
+        // An IPv4-mapped address is dialled over IPv4. Both ends are reported in the form that was dialled.
+        let form = |address: SocketAddr| if is_mapped { to_mapped(address) } else { address };
+        let reached = reached.flatten().or(dialled).map(form);
+        Endpoints::new(reached, stream.local_addr().ok().map(form))
+    }
+}
+
+fn is_ipv4_mapped(ip: IpAddr) -> bool {
+    ip.is_ipv6() && ip.to_canonical().is_ipv4()
+}
+
+fn to_mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => (ip.to_ipv6_mapped(), address.port()).into(),
+        IpAddr::V6(_) => address,
     }
 }
 
