@@ -30,6 +30,7 @@ use crate::driver::slab::{RETAINED_CAPACITY, Slab};
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::loop_thread::mark_loop_thread;
 use crate::driver::sys::sync::mio::{Events, Poll, Token};
+use crate::driver::sys::sync::thread;
 use crate::driver::sys::{self, clock};
 use crate::panic::catch_panic;
 use crate::process::ForkMark;
@@ -48,6 +49,8 @@ pub(crate) const WAKER_TOKEN: Token = Token(usize::MAX);
 const MAX_EVENTS: usize = 256;
 /// The maximum number of timers that fire in one iteration.
 const MAX_TIMERS: usize = 256;
+/// The pause after a poll that failed.
+const POLL_RETRY_DELAY: Duration = Duration::from_millis(10);
 /// The interval of the stall checks.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -136,16 +139,17 @@ impl EventLoop {
 
     fn run_once(&mut self, events: &mut Events) {
         let timeout = self.poll_timeout(clock::now());
-        let polled = self.poll.poll(events, timeout);
-        self.take_commands();
-        match polled {
+        match self.poll.poll(events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => {
                 events.clear();
                 log_debug(format_args!("the event loop cannot poll: {error}"));
+                // Timers and commands are served in the meantime, but a poll that keeps failing must not spin.
+                thread::sleep(POLL_RETRY_DELAY);
             }
         }
+        self.take_commands();
         let now = clock::now();
         let mut iteration = Iteration::start(now);
         self.run_commands(&iteration);
@@ -190,7 +194,7 @@ impl EventLoop {
         let stall_check_at = self.stall_check.map(|(at, _)| at);
         let next = [self.timers.next(), self.idle_scan_at, stall_check_at, self.linger_poll_at];
         let next = next.into_iter().flatten().min();
-        let mut timeout = next.map(|at| at.saturating_duration_since(now));
+        let mut timeout = next.map(|at| at.saturating_duration_since(now).min(clock::MAX_WAIT));
         let mut queue = self.loop_handle.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = !queue.commands.is_empty() && !planted!(LoopLosesCommand);
         if queued || !self.commands.is_empty() || !self.ready_queue.is_empty() {

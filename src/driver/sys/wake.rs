@@ -6,7 +6,7 @@
 
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
-    not(any(sockeye_shuttle, sockeye_condvar))
+    not(any(sockeye_bsd, sockeye_shuttle, sockeye_condvar))
 ))]
 mod eventfd;
 #[cfg(not(all(unix, not(sockeye_condvar))))]
@@ -15,7 +15,8 @@ mod none;
 mod poll;
 #[cfg(all(
     unix,
-    not(any(target_os = "linux", target_os = "android", sockeye_shuttle, sockeye_condvar))
+    any(sockeye_bsd, not(any(target_os = "linux", target_os = "android"))),
+    not(any(sockeye_shuttle, sockeye_condvar))
 ))]
 mod socket_pair;
 

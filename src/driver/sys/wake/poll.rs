@@ -7,11 +7,19 @@ use mio::net::TcpStream;
 #[cfg(not(sockeye_shuttle))]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-#[cfg(all(any(target_os = "linux", target_os = "android"), not(sockeye_shuttle)))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(sockeye_bsd, sockeye_shuttle))
+))]
 use super::eventfd::WakeFd;
-#[cfg(not(any(target_os = "linux", target_os = "android", sockeye_shuttle)))]
+#[cfg(all(
+    any(sockeye_bsd, not(any(target_os = "linux", target_os = "android"))),
+    not(sockeye_shuttle)
+))]
 use super::socket_pair::WakeFd;
 use super::{Arc, Duration, PollResult, Side, Wire, io};
+#[cfg(not(sockeye_shuttle))]
+use crate::driver::sys::clock::MAX_WAIT;
 #[cfg(sockeye_shuttle)]
 use crate::driver::sys::shuttle::{WakeFd, poll_two};
 use crate::driver::sys::sync::thread_local;
@@ -66,15 +74,8 @@ impl WakeHandle {
             }
             Ok([true, false]) => Ok(PollResult::Ready),
             Ok([false, false]) => Ok(PollResult::Recheck),
-            // Some systems return EAGAIN if memory is short for a moment.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-                ) =>
-            {
-                Ok(PollResult::Recheck)
-            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(PollResult::Recheck),
+            // Such as EAGAIN, which some systems return if memory is short. Polling again at once would spin.
             Err(error) => Err(error),
         }
     }
@@ -95,8 +96,29 @@ fn poll_two(
     };
     let mut descriptors =
         [PollFd::new(stream, wanted), PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
-    // A limit that does not fit a `timespec` is treated as none.
-    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let limit = limit.map(poll_limit);
     poll(&mut descriptors, limit.as_ref())?;
     Ok(descriptors.map(|descriptor| !descriptor.revents().is_empty()))
+}
+
+#[cfg(not(sockeye_shuttle))]
+fn poll_limit(limit: Duration) -> Timespec {
+    Timespec::try_from(limit.min(MAX_WAIT)).expect("a day fits")
+}
+
+#[cfg(all(test, not(sockeye_shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_never_exceeds_what_every_system_polls_for() {
+        let longest = Duration::from_millis(i32::MAX.unsigned_abs().into());
+        for limit in [longest, longest + Duration::from_millis(1), Duration::MAX] {
+            let limit = poll_limit(limit);
+            assert_eq!(Duration::try_from(limit).ok(), Some(MAX_WAIT));
+            assert!(MAX_WAIT < longest);
+        }
+        let short = Duration::new(1, 7);
+        assert_eq!(Duration::try_from(poll_limit(short)).ok(), Some(short));
+    }
 }
