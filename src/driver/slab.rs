@@ -199,6 +199,20 @@ mod tests {
         }
     }
 
+    /// Half of the bits of a short token would not suffice.
+    #[test]
+    fn each_of_many_tokens_finds_its_own_item() {
+        let mut slab = Slab::new();
+        let tokens: Vec<_> = (0..200_000).map(|number| slab.insert(number)).collect();
+        for (number, &token) in tokens.iter().enumerate() {
+            assert_eq!(slab.get(token), Some(&number));
+        }
+        let last = *tokens.last().unwrap();
+        assert_eq!(slab.remove(last), Some(199_999));
+        assert_eq!(slab.get(tokens[0]), Some(&0));
+        assert_eq!(slab.get(last), None);
+    }
+
     #[test]
     fn an_empty_slab_retains_few_slots() {
         let mut slab = Slab::new();
