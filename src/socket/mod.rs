@@ -173,6 +173,9 @@ impl Socket {
     /// Closes at once: unsent data is dropped, and the peer sees a reset. Blocked and later reads and writes, and
     /// [`closed`](Self::closed), fail with [`Closed`](crate::ErrorKind::Closed). A connection attempt is cancelled.
     /// Does nothing on a socket that has ended.
+    ///
+    /// While the program holds a [`Descriptor`](crate::Descriptor) or a duplicate of it, only Linux and Android send
+    /// the reset at once. On other systems the peer sees nothing until the last of them is dropped, and then the reset.
     #[doc(alias("resetAndDestroy", "SetLinger"))]
     pub fn abort(&self) {
         self.handle.call(|connection| connection.abort(Input::Abort));

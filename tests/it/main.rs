@@ -42,6 +42,8 @@ mod event_loop;
 #[cfg(target_os = "linux")]
 mod fork;
 #[cfg(target_os = "linux")]
+mod injected;
+#[cfg(target_os = "linux")]
 mod network_faults;
 #[cfg(target_os = "linux")]
 mod resource_limits;

@@ -8,7 +8,7 @@ use socket2::{SockRef, Type};
 use super::dial::{self, DialResult};
 use crate::driver::sys::connecting::apply_options;
 use crate::driver::sys::errno::{is_not_a_socket, os_code};
-use crate::driver::sys::socket::{forbid_signals, has_pending_error, is_listening};
+use crate::driver::sys::socket::{forbid_signals, has_failed, has_pending_error, is_listening};
 use crate::driver::sys::sync::mio;
 use crate::driver::sys::wire::Wire;
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -32,10 +32,7 @@ impl AdoptedStream {
                 format!("cannot adopt the descriptor: it is {other}, not a TCP connection");
             return Err(Error::with_message(ErrorKind::InvalidState, message));
         }
-        let (remote, ended) = match stream.peer_addr() {
-            Ok(remote) => (remote, false),
-            Err(_) => (check_unread_data(&stream)?, !has_pending_error(&stream)),
-        };
+        let mut peer = peer(&stream)?;
         let set = || -> io::Result<()> {
             let socket = SockRef::from(&stream);
             forbid_signals(&socket)?;
@@ -44,17 +41,42 @@ impl AdoptedStream {
             socket.set_tcp_nodelay(options.nodelay)?;
             apply_options(&socket, options)
         };
-        match set() {
-            // Some systems reject options if the connection is over. Nothing depends on the options then.
-            Err(_) if remote.port() == 0 => stream.set_nonblocking(true).map_err(failed)?,
-            result => result.map_err(failed)?,
+        if let Err(error) = set() {
+            // Some systems reject options if the connection is over. Nothing depends on the options then. The peer may
+            // have reset it a moment ago.
+            if peer.remote.port() != 0 {
+                peer = self::peer(&stream)?;
+            }
+            if peer.remote.port() != 0 {
+                return Err(failed(error));
+            }
+            stream.set_nonblocking(true).map_err(failed)?;
         }
-        Ok((AdoptedStream { stream, both_ended: ended }, remote))
+        Ok((AdoptedStream { stream, both_ended: peer.both_ended }, peer.remote))
     }
 
     pub(crate) fn into_dial_result(self) -> DialResult {
         let stream = mio::net::TcpStream::from_std(self.stream);
         dial::into_dial_result(Wire::adopted(stream, self.both_ended), false)
+    }
+}
+
+/// The peer of a stream that is adopted.
+struct AdoptedPeer {
+    /// The peer's address, or the unspecified address and port 0 if the connection is over.
+    remote: SocketAddr,
+    /// Whether both sides have ended, without an error.
+    both_ended: bool,
+}
+
+/// Checks that a stream is connected, or has unread data.
+fn peer(stream: &TcpStream) -> Result<AdoptedPeer> {
+    match stream.peer_addr() {
+        Ok(remote) if !has_failed(stream) => Ok(AdoptedPeer { remote, both_ended: false }),
+        Ok(_) | Err(_) => {
+            let remote = check_unread_data(stream)?;
+            Ok(AdoptedPeer { remote, both_ended: !has_pending_error(stream) })
+        }
     }
 }
 

@@ -16,10 +16,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::wait::WaitResult;
-use crate::driver::connection::call_timer::CallTimer;
+use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::connection::{StateGuard, Turn};
 use crate::driver::event_loop;
-use crate::driver::sys::errno::{Failure, classify};
+use crate::driver::sys::errno::{Failure, classify, is_send_shortage};
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::{EofKind, Wire};
 use crate::error::{Error, Fault, Result, TimerKind};
@@ -190,6 +190,12 @@ impl Turn<'_> {
                         }
                     }
                     Failure::Interrupted => poll_first = false,
+                    Failure::Call(_) if side == Side::Write && is_send_shortage(&error) => {
+                        if self.pause_for_memory(timer) == Err(Elapsed) {
+                            return RetryResult::Elapsed;
+                        }
+                        poll_first = false;
+                    }
                     Failure::Call(fault) => return RetryResult::CallFailed(fault),
                     Failure::Connection(fault) => {
                         // EPIPE names no cause.

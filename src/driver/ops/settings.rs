@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::driver::connection::{CallLimit, Connection};
-use crate::driver::sys::errno::os_code;
+use crate::driver::sys::errno::{is_reset, os_code};
 use crate::driver::sys::wake::Side;
 use crate::driver::sys::wire::Wire;
 use crate::error::{Error, ErrorKind, Fault, Result};
@@ -36,7 +36,23 @@ impl Connection {
     fn with_wire<R>(&self, call: impl FnOnce(&Wire) -> io::Result<R>) -> Result<R> {
         self.check_process()?;
         let wire = self.established_wire()?;
-        call(&wire).map_err(|error| Error::from_fault(Fault::Io(os_code(&error))))
+        call(&wire).map_err(|error| self.option_error(&wire, &error))
+    }
+
+    /// Returns the error of a failed system call for an option. Apple's systems reject all options of a connection that
+    /// was reset, also before a read or write has seen the reset.
+    #[cold]
+    fn option_error(&self, wire: &Wire, error: &io::Error) -> Error {
+        let was_reset = is_reset(error) || wire.has_hung_up();
+        let state = self.state();
+        if let Err(cause) = state.check_failed() {
+            return cause;
+        }
+        Error::from_fault(if was_reset && state.machine.is_write_open() {
+            Fault::Reset(None)
+        } else {
+            Fault::Io(os_code(error))
+        })
     }
 
     fn established_wire(&self) -> Result<Arc<Wire>> {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::connection::Turn;
-use crate::driver::connection::call_timer::CallTimer;
+use crate::driver::connection::call_timer::{CallTimer, Elapsed};
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::{PollResult, Side, WakeHandle};
 use crate::driver::sys::wire::Wire;
 use crate::error::{Fault, TimerKind};
+
+/// The time after which a send is repeated that failed for lack of memory.
+const MEMORY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Reason why a wait for the wire ended.
 pub(crate) enum WaitResult {
@@ -41,6 +44,15 @@ impl Turn<'_> {
             Some(handle) => self.park_in_poll(&handle, wire, left),
             None => self.park_on_condvar(left),
         }
+    }
+
+    /// Waits until the kernel may have memory to send again, which it does not report.
+    #[cold]
+    pub(crate) fn pause_for_memory(&mut self, timer: &mut CallTimer) -> Result<(), Elapsed> {
+        let left = timer.left(self.call_limit(Side::Write))?;
+        self.wait_changed(Some(left.map_or(MEMORY_PAUSE, |left| left.min(MEMORY_PAUSE))));
+        self.handle_close_timer();
+        Ok(())
     }
 
     fn park_in_poll(

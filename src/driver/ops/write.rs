@@ -274,7 +274,7 @@ impl<'a> Turn<'a> {
 
 impl ConnectionState {
     /// Returns the error of a failed socket.
-    fn check_failed(&self) -> Result<()> {
+    pub(super) fn check_failed(&self) -> Result<()> {
         let fault = match (self.machine.opened(), self.machine.outcome()) {
             (Some(Err(fault)), _) | (_, Some(Err(fault))) => fault,
             (Some(Ok(())) | None, Some(Ok(())) | None) => return Ok(()),

@@ -14,7 +14,9 @@ use super::wire::Wire;
 /// may be registered, but a read of the socket may just have consumed the readiness that it reports.
 ///
 /// The descriptor is closed when both the socket and this value have released it. Until then its number is not reused.
-/// The socket still ends the connection at its own time, and the peer sees that.
+/// The socket still ends the connection at its own time, and the peer sees its FIN. A reset, as after
+/// [`abort`](crate::Socket::abort), is sent at once on Linux and Android. Other systems send it when the descriptor is
+/// closed.
 #[derive(Clone)]
 pub struct Descriptor {
     #[cfg_attr(sockeye_shuttle, expect(dead_code, reason = "the model has no descriptors"))]

@@ -6,9 +6,11 @@
 //! | errno | call | means |
 //! |---|---|---|
 //! | EINTR | all | make the call again |
+//! | EPROTOTYPE | send | make the call again: xnu returns it while it takes a connection down |
 //! | EAGAIN, EWOULDBLOCK | recv, send | wait |
 //! | EFAULT | recv, send | this call: the caller's memory is gone, for example because a mapped file was truncated |
 //! | EMSGSIZE | recv, send | this call: the length, which does not matter to a stream |
+//! | ENOBUFS | send, not on Linux | wait for a moment: poll(2) does not report when there is memory |
 //! | ENOBUFS, ENOMEM | recv, send, getsockopt | this call: memory is short for a moment |
 //! | EINVAL | recv, send | the connection is lost: the kernel gave up, and this was the last error on the path |
 //! | ECONNRESET, ECONNABORTED, EPIPE | recv, send | a reset |
@@ -45,6 +47,7 @@ pub(crate) fn classify(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::Interrupted => Failure::Interrupted,
         io::ErrorKind::WouldBlock => Failure::WouldBlock,
+        _ if is_passing(os_code(error)) => Failure::Interrupted,
         _ if is_call_error(os_code(error)) => Failure::Call(Fault::Io(os_code(error))),
         _ => Failure::Connection(fault_from_io(error)),
     }
@@ -54,15 +57,20 @@ pub(crate) fn classify(error: &io::Error) -> Failure {
 pub(crate) fn fault_from_io(error: &io::Error) -> Fault {
     let code = os_code(error);
     match error.kind() {
+        _ if is_loss(code) => Fault::Lost(code),
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => Fault::Reset(Some(code)),
         io::ErrorKind::TimedOut
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable => Fault::Lost(code),
-        _ if is_path_error(code) => Fault::Lost(code),
         _ => Fault::Io(code),
     }
+}
+
+/// Returns whether the system says that the peer has reset the connection.
+pub(crate) fn is_reset(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionReset
 }
 
 /// Returns the fault for a failed attempt. If this side lacks a resource, the fault is `Io` and does not blame the
@@ -83,9 +91,10 @@ pub(crate) fn is_in_progress(error: &io::Error) -> bool {
     in_progress || error.kind() == io::ErrorKind::Interrupted
 }
 
-/// Returns whether the pending error means a reset after the peer's FIN. Linux reports EPIPE for that.
+/// Returns whether the pending error means a reset after the peer's FIN. Linux reports EPIPE for that. Other kernels
+/// report the reset itself, and none has EPIPE pending for another reason.
 pub(crate) fn is_reset_after_eof(latched: &io::Error) -> bool {
-    cfg!(target_os = "linux") && latched.kind() == io::ErrorKind::BrokenPipe
+    latched.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Returns the system's error for a lock that would deadlock.
@@ -127,11 +136,34 @@ fn is_call_error(code: i32) -> bool {
     matches!(code, 8 | 10_014 | 10_040 | 10_055)
 }
 
+/// Returns whether a send failed because the kernel has no memory for a moment, and sends later. Linux instead waits in
+/// the call, and such an error there is about this call.
+pub(crate) fn is_send_shortage(error: &io::Error) -> bool {
+    #[cfg(all(unix, any(sockeye_bsd, not(any(target_os = "linux", target_os = "android")))))]
+    return os_code(error) == rustix::io::Errno::NOBUFS.raw_os_error();
+    #[cfg(not(all(unix, any(sockeye_bsd, not(any(target_os = "linux", target_os = "android"))))))]
+    {
+        let _ = error;
+        false
+    }
+}
+
+/// Returns whether an errno says that the same call will soon have another result.
+#[cfg(unix)]
+fn is_passing(code: i32) -> bool {
+    is_one_of(code, &[rustix::io::Errno::PROTOTYPE])
+}
+
+#[cfg(not(unix))]
+fn is_passing(_code: i32) -> bool {
+    false
+}
+
 /// Returns whether an errno reports an error on the path to the peer. When retransmission gives up, the kernel reports
 /// the last ICMP or routing error instead of ETIMEDOUT. No call on an established connection fails with these
 /// otherwise.
 #[cfg(unix)]
-fn is_path_error(code: i32) -> bool {
+fn is_loss(code: i32) -> bool {
     use rustix::io::Errno;
     let heard = [
         Errno::CONNREFUSED,
@@ -146,9 +178,11 @@ fn is_path_error(code: i32) -> bool {
     is_one_of(code, &heard)
 }
 
+/// `WSAENETDOWN`, `WSAENETUNREACH`, `WSAENETRESET` (a keepalive without an answer), `WSAECONNABORTED` (this side gave up
+/// retransmitting), `WSAEHOSTDOWN`.
 #[cfg(not(unix))]
-fn is_path_error(_code: i32) -> bool {
-    false
+fn is_loss(code: i32) -> bool {
+    matches!(code, 10_050 | 10_051 | 10_052 | 10_053 | 10_064)
 }
 
 /// Returns whether an errno says that this side lacks a resource.
@@ -176,7 +210,7 @@ mod tests {
             move |errno: Errno| Failure::Connection(fault(errno.raw_os_error()))
         };
         let call = |errno: Errno| Failure::Call(Fault::Io(errno.raw_os_error()));
-        check(&[Errno::INTR], |_| Failure::Interrupted);
+        check(&[Errno::INTR, Errno::PROTOTYPE], |_| Failure::Interrupted);
         check(&[Errno::AGAIN, Errno::WOULDBLOCK], |_| Failure::WouldBlock);
         check(&[Errno::FAULT, Errno::MSGSIZE, Errno::NOBUFS, Errno::NOMEM], call);
         check(
@@ -232,5 +266,25 @@ mod tests {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
             assert_eq!(classify(&error), expected(errno), "{errno:?}");
         }
+    }
+}
+
+#[cfg(all(test, windows))]
+mod windows_tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_no_reset_by_the_peer() {
+        let meaning = |code| classify(&io::Error::from_raw_os_error(code));
+        for code in [10_050, 10_051, 10_052, 10_053, 10_060, 10_064, 10_065] {
+            assert_eq!(meaning(code), Failure::Connection(Fault::Lost(code)), "{code}");
+        }
+        // `WSAECONNRESET`.
+        assert_eq!(meaning(10_054), Failure::Connection(Fault::Reset(Some(10_054))));
+        for code in [8, 10_014, 10_040, 10_055] {
+            assert_eq!(meaning(code), Failure::Call(Fault::Io(code)), "{code}");
+        }
+        assert_eq!(meaning(10_035), Failure::WouldBlock);
+        assert_eq!(meaning(10_004), Failure::Interrupted);
     }
 }

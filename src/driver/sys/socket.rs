@@ -27,7 +27,7 @@ pub(crate) fn is_listening(_socket: &SockRef<'_>) -> bool {
 }
 
 /// Returns whether a connection that is over has a pending error, without consuming it.
-#[cfg(target_os = "linux")]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd)))]
 pub(crate) fn has_pending_error(stream: &TcpStream) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut descriptors = [PollFd::new(stream, PollFlags::empty())];
@@ -37,8 +37,21 @@ pub(crate) fn has_pending_error(stream: &TcpStream) -> bool {
 }
 
 /// Returns `false`: the receive after the last byte reports the error.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd))))]
 pub(crate) fn has_pending_error(_stream: &TcpStream) -> bool {
+    false
+}
+
+/// Returns whether a connection has failed although the system still knows its peer. Only Windows keeps the peer's address
+/// after a reset. There a peek fails after a reset, and otherwise consumes nothing.
+#[cfg(not(unix))]
+pub(crate) fn has_failed(stream: &TcpStream) -> bool {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    peeked.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
+}
+
+#[cfg(unix)]
+pub(crate) fn has_failed(_stream: &TcpStream) -> bool {
     false
 }
 
@@ -46,7 +59,7 @@ pub(crate) fn has_pending_error(_stream: &TcpStream) -> bool {
 pub(crate) fn make_blocking(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     // Blocking receives leave a timeout behind. They need it until nothing can fail any more.
-    if cfg!(target_os = "linux") {
+    if cfg!(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd))) {
         stream.set_read_timeout(None)?;
     }
     Ok(())

@@ -29,9 +29,9 @@ pub(crate) const REGISTRATION_IS_PERMANENT: bool = cfg!(not(all(unix, not(sockey
 
 /// The interest in failures only, which the event loop has while data is unread. Covers readable data too if the kernel
 /// cannot leave that out.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd)))]
 pub(crate) const ERRORS_ONLY: Interest = Interest::PRIORITY;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd))))]
 pub(crate) const ERRORS_ONLY: Interest = Interest::READABLE;
 
 /// A TCP stream. The descriptor is closed when the last call on it has returned.
@@ -80,8 +80,11 @@ impl EofKind {
 /// The state of a connection as poll(2) shows it, without consuming data or the pending error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    not(all(target_os = "linux", not(sockeye_shuttle))),
-    expect(dead_code, reason = "only Linux reports it without consuming the error")
+    not(all(
+        any(target_os = "linux", target_os = "android"),
+        not(any(sockeye_bsd, sockeye_shuttle))
+    )),
+    expect(dead_code, reason = "only Linux tells all of them without receiving")
 )]
 pub(crate) enum PollStatus {
     /// Neither FIN nor an error has arrived.
@@ -192,10 +195,16 @@ impl Wire {
         calls::peek(&self.stream)
     }
 
-    /// Takes the pending error (`SO_ERROR`), which the kernel reports only once.
+    /// Takes the pending error (`SO_ERROR`), which the kernel reports only once. A kernel that has none there reports the
+    /// failure to every call.
     pub(crate) fn take_error(&self) -> Option<Fault> {
         match self.stream.take_error() {
-            Ok(None) => None,
+            Ok(None) => {
+                status::unlatched_error(&self.stream).and_then(|error| match classify(&error) {
+                    Failure::Connection(fault) => Some(fault),
+                    Failure::Interrupted | Failure::WouldBlock | Failure::Call(_) => None,
+                })
+            }
             Ok(Some(error)) if is_reset_after_eof(&error) => {
                 Some(Fault::ResetAfterEnd(os_code(&error)))
             }
@@ -251,7 +260,12 @@ impl Wire {
     /// Classifies a receive that returned 0 bytes. The kernel also returns 0 after a reset whose error another call has
     /// consumed. After a plain FIN the write direction is still open. After a reset neither direction is.
     pub(crate) fn classify_eof(&self) -> EofKind {
-        EofKind::new(status::has_hung_up(&self.stream), || self.take_error(), self.both_ended)
+        EofKind::new(self.has_hung_up(), || self.take_error(), self.both_ended)
+    }
+
+    /// Returns whether both directions are closed, by a reset or by both FINs.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        status::has_hung_up(&self.stream)
     }
 
     /// Polls the connection while another thread may be in a receive. It does not take the pending error, which the
@@ -260,8 +274,8 @@ impl Wire {
         status::poll_status(&self.stream)
     }
 
-    /// Sends a reset. Linux sends it at once, even if other threads are using the descriptor. Elsewhere it is sent when
-    /// the last of them drops the descriptor.
+    /// Sends a reset. Linux and Android send it at once, even if other threads are using the descriptor. Elsewhere it is
+    /// sent when the last of them drops the descriptor.
     pub(crate) fn reset(&self) {
         status::reset(&self.stream);
     }

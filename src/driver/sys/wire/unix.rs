@@ -8,7 +8,10 @@ use rustix::net::{
     send as send_one, sendmsg,
 };
 
-#[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(sockeye_bsd, sockeye_condvar))
+))]
 pub(super) use self::blocking::{enable_blocking, recv_blocking};
 use super::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
 
@@ -74,7 +77,11 @@ fn send_vectored(stream: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> 
 /// Returns the length to pass to one call. Linux limits it to [`MAX_BYTES`] itself.
 #[inline(always)]
 fn max_len(buf: &[u8]) -> usize {
-    if cfg!(target_os = "linux") { buf.len() } else { buf.len().min(MAX_BYTES) }
+    if cfg!(all(any(target_os = "linux", target_os = "android"), not(sockeye_bsd))) {
+        buf.len()
+    } else {
+        buf.len().min(MAX_BYTES)
+    }
 }
 
 pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
@@ -82,7 +89,10 @@ pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
 }
 
 /// Receives that block for a few milliseconds.
-#[cfg(all(target_os = "linux", not(sockeye_condvar)))]
+#[cfg(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(sockeye_bsd, sockeye_condvar))
+))]
 mod blocking {
     use std::io;
     use std::time::Duration;
@@ -111,12 +121,18 @@ mod blocking {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(sockeye_bsd, sockeye_condvar))
+)))]
 pub(super) fn recv_blocking(stream: &TcpStream, bufs: &mut RecvBufs<'_, '_>) -> io::Result<usize> {
     receive(stream, bufs)
 }
 
-#[cfg(not(all(target_os = "linux", not(sockeye_condvar))))]
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(sockeye_bsd, sockeye_condvar))
+)))]
 pub(super) fn enable_blocking(_stream: &TcpStream) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
