@@ -54,6 +54,7 @@ bugs! {
     WorkerKeepsSocket: "A worker that is done with a socket takes no other work for it.",
     // The machine's bugs, which the scenarios of tests/sim find.
     AcceptorSpins: "A listener without descriptors accepts again at once.",
+    ClientHelloTrusted: "A ClientHello that arrives before the go-ahead is taken.",
     DialsDenied: "An address that the egress rules deny is dialled.",
     FinBeforeData: "FIN is sent before accepted data.",
     KeepsStaleTimer: "A timer stays due after it has fired.",

@@ -40,12 +40,19 @@ pub enum Input<'a> {
     CancelRead,
     /// Begins an upgrade to TLS and revokes a receive permit in use. Has no effect if
     /// [`upgrade_error`](super::Machine::upgrade_error) returns an error, or while a send permit is in use.
-    StartTls,
+    StartTls {
+        /// Whether bytes that are unread then may be the peer's ClientHello. If not, they end the connection.
+        accepts_hello: bool,
+    },
     /// Completes the upgrade: no receive permit is in use, and no data of the peer was on the wire. From now on,
-    /// the wire belongs to another machine, made by [`Machine::upgrade`](super::Machine::upgrade).
+    /// the wire belongs to another machine, made by [`Machine::upgraded`](super::Machine::upgraded).
     UpgradeReady,
-    /// The driver found data of the peer on the wire before the upgrade.
-    UnexpectedPlaintext,
+    /// The driver found data of the peer on the wire before the upgrade. If it may be a ClientHello, and
+    /// [`StartTls`](Self::StartTls) accepts one, the upgrade continues.
+    UnexpectedPlaintext {
+        /// The first byte, which stays on the wire.
+        first: u8,
+    },
     /// Ends the socket without its connection: from now on, the wire belongs to the program. Has no effect unless the
     /// connection is open in plaintext and no permit is in use.
     Detach,

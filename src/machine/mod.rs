@@ -141,16 +141,19 @@ impl Machine {
     /// Creates the machine for a connection after an [upgrade](Input::UpgradeReady) of another machine. It is about to
     /// begin its TLS handshake; [`start`](Self::start) returns its first actions. It ignores the parts of `config` that
     /// concern connecting.
+    ///
+    /// `preface` is sent first: the last plaintext of this side. It does not count as written.
     #[must_use]
-    pub fn upgrade(
+    pub fn upgraded(
         config: &Config,
         setup: &TlsSetup,
+        preface: &[u8],
         deadline: Option<Instant>,
         now: Instant,
     ) -> Self {
         Machine {
             policy: Policy::new(config),
-            state: State::upgrading(setup, deadline, now),
+            state: State::upgrading(setup, preface, deadline, now),
             stats: Stats::default(),
         }
     }

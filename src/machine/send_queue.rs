@@ -59,6 +59,11 @@ impl SendQueue {
         written
     }
 
+    /// Appends plaintext that precedes all ciphertext.
+    pub(super) fn push(&mut self, preface: &[u8]) {
+        self.bytes.extend_from_slice(preface);
+    }
+
     /// Appends the ciphertext of another queue.
     pub(super) fn extend(&mut self, later: SendQueue) {
         if self.bytes.is_empty() {

@@ -145,12 +145,13 @@ pub(super) struct Summary {
 }
 
 impl Session {
-    /// Creates a session that begins its handshake. A client's first message is queued.
-    pub(super) fn new(setup: &TlsSetup) -> Result<Box<Self>, Failure> {
+    /// Creates a session that begins its handshake. `preface` is queued, then a client's first message.
+    pub(super) fn new(setup: &TlsSetup, preface: &[u8]) -> Result<Box<Self>, Failure> {
         let mut session = Box::new(Session {
             connection: Some(Connection::new(setup)?),
             ..Session::without_connection(Terms::new(setup))
         });
+        session.send_queue.push(preface);
         session.process();
         match session.peer_state {
             PeerState::Failed(failure) => Err(*failure),
@@ -253,6 +254,14 @@ impl Session {
             taken += self.next_record(&mut buf[taken..]);
         }
         taken
+    }
+
+    /// Returns unread data of one record up to and including `delimiter`, at most `max` bytes.
+    pub(super) fn take_until(&mut self, delimiter: u8, max: usize) -> Vec<u8> {
+        if self.leftover.is_empty() && self.has_plaintext {
+            self.next_record(&mut []);
+        }
+        self.leftover.take_until(delimiter, max)
     }
 
     /// Drops all unread data, which may be in several records.

@@ -49,6 +49,26 @@ impl Machine {
         (bytes, actions)
     }
 
+    /// Like [`take_plaintext`](Self::take_plaintext), but takes at most `max` bytes, and nothing behind the first
+    /// `delimiter`. Returns the bytes.
+    pub fn take_plaintext_until(
+        &mut self,
+        permit: RecvPermit,
+        delimiter: u8,
+        max: usize,
+        now: impl FnOnce() -> Instant,
+    ) -> (Vec<u8>, Actions) {
+        let mut actions = Actions::default();
+        self.state.return_recv(permit, &mut actions);
+        let Some(tls) = self.state.tls_mut() else { return (Vec::new(), actions) };
+        let taken = tls.take_until(delimiter, max);
+        self.stats.bytes_read += taken.len() as u64;
+        if !tls.has_unread() {
+            self.on_session_progress(now, &mut actions);
+        }
+        (taken, actions)
+    }
+
     /// Returns whether a writer over TLS can [seal](Self::seal). If not, the caller sends the queued ciphertext with
     /// [`next_transmit`](Self::next_transmit), or waits for [`Wake::writable`](super::Wake::writable) if another thread does that.
     #[must_use]

@@ -110,9 +110,9 @@ impl ArbitraryInputs {
             11 => self.handle(Input::AbortWrite),
             12 => self.handle(Input::CloseWrite),
             13 => self.handle(Input::CancelRead),
-            14 => self.handle(Input::StartTls),
+            14 => self.handle(Input::StartTls { accepts_hello: false }),
             15 => self.complete_upgrade(),
-            16 => self.handle(Input::UnexpectedPlaintext),
+            16 => self.handle(Input::UnexpectedPlaintext { first: b'2' }),
             17..=19 => self.read(),
             20..=22 => self.write(),
             23 => self.received(RecvEvent::Cancelled),
@@ -190,7 +190,7 @@ impl ArbitraryInputs {
         }
         self.model.check_upgraded(&self.machine)?;
         let setup = tls::setup(self.server_setting);
-        self.machine = Machine::upgrade(&self.config, &setup, None, self.now);
+        self.machine = Machine::upgraded(&self.config, &setup, &[], None, self.now);
         self.model = Model::upgrading();
         self.secure = true;
         self.server = Some(Server::new(self.server_setting));

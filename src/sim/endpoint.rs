@@ -197,7 +197,7 @@ impl Endpoint {
         let refused = self.machine.upgrade_error().is_some();
         let opened = self.machine.phase() == Phase::Open;
         let was_yielding = self.machine.is_upgrade_pending();
-        self.handle(Input::StartTls, net)?;
+        self.handle(Input::StartTls { accepts_hello: false }, net)?;
         let begins = free && !refused && opened;
         rule(
             self.machine.is_upgrade_pending() == (begins || was_yielding),
@@ -217,7 +217,7 @@ impl Endpoint {
         rule(self.plaintext == Some(self.accepted), "nothing is written during an upgrade")?;
         match net.wire.peek(self.who) {
             SimRecv::Bytes(_) => {
-                self.handle(Input::UnexpectedPlaintext, net)?;
+                self.handle(Input::UnexpectedPlaintext { first: first[0] }, net)?;
                 rule(
                     self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
                     "unread plaintext ends an upgrade",
@@ -237,7 +237,7 @@ impl Endpoint {
         let limit = self.setting.connect_timeout;
         let deadline = limit.and_then(|limit| net.now.checked_add(limit));
         let setup = tls::setup(self.server);
-        self.machine = Machine::upgrade(&plan(&self.setting), &setup, deadline, net.now);
+        self.machine = Machine::upgraded(&plan(&self.setting), &setup, &[], deadline, net.now);
         self.model = Model::upgrading();
         self.secure = true;
         (self.read, self.accepted) = (0, 0);

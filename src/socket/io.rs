@@ -53,7 +53,7 @@ macro_rules! impl_write {
 }
 
 #[cold]
-fn read_error(error: Error) -> io::Error {
+pub(super) fn read_error(error: Error) -> io::Error {
     error.during(Step::Read).into()
 }
 

@@ -8,6 +8,7 @@ mod limits;
 mod open;
 mod reader;
 mod scope;
+mod upgrade;
 mod writer;
 
 use std::fmt;
@@ -19,7 +20,6 @@ use crate::error::{Error, Result, Step};
 use crate::info::{Health, Phase, SocketInfo, Stats};
 use crate::machine::Input;
 use crate::options::{SecureTransport, SocketOptions};
-use crate::tls::TlsOptions;
 
 pub use self::connect::{connect, connect_with};
 pub use self::connector::{Connector, ConnectorBuilder};
@@ -179,80 +179,6 @@ impl Socket {
     #[doc(alias("resetAndDestroy", "SetLinger"))]
     pub fn abort(&self) {
         self.handle.call(|connection| connection.abort(Input::Abort));
-    }
-
-    /// Upgrades to TLS and returns the new socket, still in its handshake; its [`opened`](Self::opened) waits for the
-    /// handshake.
-    ///
-    /// Waits for the connection if it is not yet established, and for writes that began earlier. These writes finish
-    /// first, and all bytes that they accepted precede the handshake. The wait counts towards the upgrade's
-    /// [`connect_timeout`](crate::SocketOptions::connect_timeout), which starts with this call.
-    /// [`close`](Self::close) and [`abort`](Self::abort) end the wait.
-    ///
-    /// The new socket inherits options, timeouts, deadlines and scope. This socket is then
-    /// [`upgraded`](Self::upgraded), and its [`closed`](Self::closed) is `Ok`. Its reads, including blocked ones, and
-    /// its later writes fail with [`Upgraded`](crate::ErrorKind::Upgraded). A failed handshake closes the connection;
-    /// it never falls back to plaintext.
-    ///
-    /// Before it sends anything, it checks for bytes from the peer that the program has not read. An attacker may
-    /// have injected them, so that the program takes them for a reply that came over TLS. Such bytes end the
-    /// connection. It cannot see what a [`BufReader`](std::io::BufReader) has read ahead: check its
-    /// [`buffer`](std::io::BufReader::buffer) before this call, and drop it.
-    ///
-    /// # Errors
-    /// - [`InvalidState`](crate::ErrorKind::InvalidState) if the mode is not
-    ///   [`StartTls`](crate::SecureTransport::StartTls), on a second call, after [`Reader::cancel`], or after this
-    ///   side closed, half-closed or aborted. Nothing changes.
-    /// - A [retryable](crate::Error::is_retryable) [`TimedOut`](crate::ErrorKind::TimedOut) if the wait above takes
-    ///   longer than the `connect_timeout`. Nothing changes.
-    /// - [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) if bytes from the peer are unread, also in the
-    ///   kernel's queue. Not one byte is sent, and the connection is closed. `closed` returns the same error.
-    /// - [`Closed`](crate::ErrorKind::Closed) if the peer has ended, or this side closed during the wait.
-    /// - The cause, if the socket failed.
-    ///
-    /// ```
-    /// use std::io::{Read, Write};
-    /// use sockeye::{SecureTransport, SocketOptions, connect_with};
-    ///
-    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// # let port = listener.local_addr()?.port();
-    /// # let peer = std::thread::spawn(move || -> std::io::Result<()> {
-    /// #     let (mut stream, _) = listener.accept()?;
-    /// #     stream.read_exact(&mut [0; 6])?;
-    /// #     stream.write_all(b"+OK\r\n")?;
-    /// #     stream.read(&mut [0; 5])?;
-    /// #     Ok(())
-    /// # });
-    /// let options = SocketOptions::new().secure_transport(SecureTransport::StartTls);
-    /// let socket = connect_with(("127.0.0.1", port), options)?; // such as ("pop.example.com", 110)
-    /// socket.writer().write_all(b"STLS\r\n")?;
-    /// let mut answer = [0; 5];
-    /// socket.reader().read_exact(&mut answer)?;
-    /// if answer == *b"+OK\r\n" {
-    ///     let secure = socket.start_tls()?;
-    ///     let info = secure.opened();
-    /// #   assert!(info.is_err(), "this peer does not speak TLS");
-    /// }
-    /// # peer.join().unwrap()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias("startTls"))]
-    pub fn start_tls(&self) -> Result<Socket> {
-        Ok(Socket { handle: Handle::new(self.handle.connection().start_tls(None)?) })
-    }
-
-    /// Upgrades like [`start_tls`](Self::start_tls), with `tls` instead of the options' TLS settings.
-    ///
-    /// # Errors
-    /// Those of `start_tls`, and [`InvalidOptions`](crate::ErrorKind::InvalidOptions). Nothing changes then.
-    pub fn start_tls_with(&self, tls: TlsOptions) -> Result<Socket> {
-        Ok(Socket { handle: Handle::new(self.handle.connection().start_tls(Some(&tls))?) })
-    }
-
-    /// Returns whether [`start_tls`](Self::start_tls) has passed the connection to another socket.
-    #[must_use]
-    pub fn upgraded(&self) -> bool {
-        self.handle.call(|connection| connection.is_upgraded())
     }
 
     /// Returns the mode that the socket was opened with; [`On`](crate::SecureTransport::On) for a socket that

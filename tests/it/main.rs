@@ -24,6 +24,7 @@ mod logger;
 mod nettest;
 mod opened;
 mod options;
+mod read_until;
 mod reader_writer;
 mod records;
 mod regressions;

@@ -180,7 +180,7 @@ impl Connection {
         let Some(wire) = state.wire.cloned() else { return kept };
         let mut turn = Turn::take(self, state, Side::Read);
         turn.unlock();
-        let peeked = wire.peek();
+        let peeked = wire.peek(&mut [0]);
         let unread = matches!(peeked, Ok(bytes) if bytes > 0);
         let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
         let failure = match peeked {

@@ -78,7 +78,7 @@ impl Connection {
         };
         let mut turn = Turn::take(self, state, Side::Read);
         turn.unlock();
-        let peeked = wire.peek();
+        let peeked = wire.peek(&mut [0]);
         let end = if matches!(peeked, Ok(0)) { wire.classify_eof() } else { EofKind::Fin };
         // The kernel does not report an error behind unread bytes otherwise.
         let unread = matches!(peeked, Ok(bytes) if bytes > 0);

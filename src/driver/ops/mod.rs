@@ -6,6 +6,7 @@ pub(crate) mod health;
 
 pub(crate) mod lifecycle;
 pub(crate) mod read;
+mod read_until;
 pub(crate) mod retry;
 mod settings;
 mod shutdown;

@@ -1,5 +1,6 @@
 //! Plaintext reads, on the caller's own thread, and the receive that TLS reads use too.
 
+use std::io;
 use std::sync::Arc;
 
 use super::retry::{CallMade, CallStep, LastCall, PendingCall, RetryResult, SystemCall};
@@ -231,13 +232,23 @@ impl<'a> Turn<'a> {
         bufs: &mut RecvBufs<'_, '_>,
         timer: &mut CallTimer,
     ) -> RecvResult {
-        let mut pending = pending.resume(self);
         let len = bufs.len();
-        let call = SystemCall {
-            make: &mut |wire, blocking| wire.recv_maybe_blocking(bufs, blocking),
-            len,
-            is_permitted: &|machine| machine.permits_recv(&permit),
-        };
+        let make = &mut |wire: &Wire, blocking| wire.recv_maybe_blocking(bufs, blocking);
+        self.recv_call(pending, permit, make, len, timer)
+    }
+
+    /// Makes the call of a permit, which receives at most `len` bytes.
+    #[inline]
+    pub(crate) fn recv_call(
+        &mut self,
+        pending: PendingCall<'a>,
+        permit: RecvPermit,
+        make: &mut dyn FnMut(&Wire, bool) -> io::Result<usize>,
+        len: usize,
+        timer: &mut CallTimer,
+    ) -> RecvResult {
+        let mut pending = pending.resume(self);
+        let call = SystemCall { make, len, is_permitted: &|machine| machine.permits_recv(&permit) };
         let result = self.retry(&mut pending, call, timer);
         let wire = pending.wire;
         if let RetryResult::Bytes(bytes) = result {

@@ -6,9 +6,10 @@
 //! 1. Check the state, so that misuse changes nothing.
 //! 2. Take the writing turn, after the writes that began earlier.
 //! 3. Tell the machine. From then on no thread receives, and a reader leaves the wire.
-//! 4. Peek at the wire once. The peer has nothing to send before it has seen the ClientHello. So any byte there was
-//!    injected, or belongs to plaintext that the program should have read.
-//! 5. Pass the connection to the new socket.
+//! 4. Peek at the wire once. The peer has nothing to send before it has seen the ClientHello, or the go-ahead of a server.
+//!    So any byte there was injected, or belongs to plaintext that the program should have read. Only a server that sent
+//!    its go-ahead before may find a ClientHello, which stays on the wire for TLS.
+//! 5. Pass the connection to the new socket. It sends the go-ahead, if there is one, before its handshake.
 
 use std::io;
 use std::sync::Arc;
@@ -27,9 +28,55 @@ use crate::machine::{Input, Machine, TlsSetup, UpgradeError};
 use crate::options::TlsSide;
 use crate::tls::TlsOptions;
 
+/// What an upgrade needs besides the socket.
+struct Upgrade<'a> {
+    config: &'a UpgradeConfig,
+    setup: TlsSetup,
+    /// The last plaintext of this side.
+    preface: &'a [u8],
+    /// Whether the peer may have sent its ClientHello already.
+    accepts_hello: bool,
+    deadline: Option<Instant>,
+}
+
+/// The maximum length of a go-ahead, in bytes.
+const MAX_GO_AHEAD: usize = 4096;
+
 impl Connection {
-    /// Upgrades with the given settings, or else with those of the socket's options.
+    /// Upgrades with the given settings of a client, or else with those of the socket's options.
     pub(crate) fn start_tls(self: &Arc<Self>, tls: Option<&TlsOptions>) -> Result<Arc<Connection>> {
+        let prepare = |config: &UpgradeConfig| {
+            let hostname = self.requested().hostname();
+            match (tls, &config.tls) {
+                (None, side) => side.setup(hostname),
+                (Some(tls), TlsSide::Client(_)) => TlsSetup::new(tls, hostname),
+                (Some(_), TlsSide::Server(_)) => Err(Error::invalid_options(
+                    "start_tls_with has settings of a client, but server_tls makes this end the \
+                     server",
+                )),
+            }
+        };
+        self.prepare_upgrade(&[], prepare)
+    }
+
+    /// Upgrades with the settings of the socket's options, after it has sent `go_ahead`.
+    pub(crate) fn start_tls_after(self: &Arc<Self>, go_ahead: &[u8]) -> Result<Arc<Connection>> {
+        self.prepare_upgrade(go_ahead, |config| {
+            if !(1..=MAX_GO_AHEAD).contains(&go_ahead.len()) {
+                return Err(Error::invalid_options(format!(
+                    "the go-ahead is {} bytes long, not 1 to {MAX_GO_AHEAD}",
+                    go_ahead.len()
+                )));
+            }
+            config.tls.setup(self.requested().hostname())
+        })
+    }
+
+    fn prepare_upgrade(
+        self: &Arc<Self>,
+        preface: &[u8],
+        prepare: impl FnOnce(&UpgradeConfig) -> Result<TlsSetup>,
+    ) -> Result<Arc<Connection>> {
         self.check_process()?;
         event_loop::check_may_block()?;
         let Some(config) = self.upgrade_config() else {
@@ -42,29 +89,17 @@ impl Connection {
         let deadline = config.connect_timeout.and_then(|limit| begun.checked_add(limit));
         // Misuse is reported before invalid options.
         drop(self.check_upgradable(self.state())?);
-        let hostname = self.requested().hostname();
-        let setup = match (tls, &config.tls) {
-            (None, side) => side.setup(hostname)?,
-            (Some(tls), TlsSide::Client(_)) => TlsSetup::new(tls, hostname)?,
-            (Some(_), TlsSide::Server(_)) => {
-                return Err(Error::invalid_options(
-                    "start_tls_with has settings of a client, but server_tls makes this end the \
-                     server",
-                ));
-            }
-        };
-        self.fail_on_panic(|| self.upgrade(config, &setup, deadline))
+        let setup = prepare(config)?;
+        // A client that waits for a go-ahead has nothing to send. Without one, the server cannot know.
+        let accepts_hello = preface.is_empty() && matches!(config.tls, TlsSide::Server(_));
+        let upgrade = Upgrade { config, setup, preface, accepts_hello, deadline };
+        self.fail_on_panic(|| self.upgrade(&upgrade))
     }
 
-    fn upgrade(
-        self: &Arc<Self>,
-        config: &UpgradeConfig,
-        setup: &TlsSetup,
-        deadline: Option<Instant>,
-    ) -> Result<Arc<Connection>> {
-        let mut claim = self.acquire_for_upgrade(deadline)?;
+    fn upgrade(self: &Arc<Self>, upgrade: &Upgrade<'_>) -> Result<Arc<Connection>> {
+        let mut claim = self.acquire_for_upgrade(upgrade.deadline)?;
         let turn = &mut claim.turn;
-        turn.handle_input(Input::StartTls);
+        turn.handle_input(Input::StartTls { accepts_hello: upgrade.accepts_hello });
         let awaits_reader = !planted!(NoReaderAfterUpgradeCheck);
         while awaits_reader
             && turn.machine.is_upgrade_pending()
@@ -76,11 +111,11 @@ impl Connection {
         if turn.machine.is_upgrade_pending() {
             turn.lend(Connection::check_no_plaintext);
             if planted!(UpgradesTwice) {
-                return Ok(self.complete_upgrade(claim, config, setup, deadline));
+                return Ok(self.complete_upgrade(claim, upgrade));
             }
         }
         if turn.machine.is_upgrade_pending() {
-            return Ok(self.complete_upgrade(claim, config, setup, deadline));
+            return Ok(self.complete_upgrade(claim, upgrade));
         }
         Err(match turn.machine.upgrade_error() {
             Some(reason) => turn.upgrade_error(reason),
@@ -129,8 +164,9 @@ impl Connection {
     fn check_no_plaintext<'a>(self: &'a Arc<Self>, state: StateGuard<'a>) -> StateGuard<'a> {
         let wire = state.wire.cloned().expect("an open connection has a wire");
         drop(state);
+        let mut first = [0];
         let found = loop {
-            match wire.peek() {
+            match wire.peek(&mut first) {
                 Ok(0) => {
                     let end = wire.classify_eof();
                     let (state, input) =
@@ -138,7 +174,7 @@ impl Connection {
                     drop(state);
                     break Some(input);
                 }
-                Ok(_) => break Some(Input::UnexpectedPlaintext),
+                Ok(_) => break Some(Input::UnexpectedPlaintext { first: first[0] }),
                 Err(error) if error.kind() == would_block_error().kind() => break None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Even if the wire may be intact: only a wire that is known to be clean is passed on.
@@ -157,15 +193,14 @@ impl Connection {
     fn complete_upgrade(
         self: &Arc<Self>,
         mut claim: UpgradeClaim<'_>,
-        config: &UpgradeConfig,
-        setup: &TlsSetup,
-        deadline: Option<Instant>,
+        upgrade: &Upgrade<'_>,
     ) -> Arc<Connection> {
+        let Upgrade { config, setup, preface, deadline, .. } = upgrade;
         let now = clock::now();
         let state = &mut claim.turn;
         let actions = state.machine.handle(Input::UpgradeReady, now);
         let mut upgraded =
-            ConnectionState::new(Machine::upgrade(&config.config, setup, deadline, now));
+            ConnectionState::new(Machine::upgraded(&config.config, setup, preface, *deadline, now));
         let taken = state.take_wire();
         if let Some(wire) = &taken.wire {
             upgraded.wire.attach(Arc::clone(wire));

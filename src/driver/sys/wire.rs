@@ -190,9 +190,9 @@ impl Wire {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Receives one byte with `MSG_PEEK`: `Ok(1)` for data, `Ok(0)` for EOF.
-    pub(crate) fn peek(&self) -> io::Result<usize> {
-        calls::peek(&self.stream)
+    /// Receives with `MSG_PEEK`: the bytes stay on the wire. `Ok(0)` is EOF. `buf` is not empty.
+    pub(crate) fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        calls::peek(&self.stream, buf)
     }
 
     /// Takes the pending error (`SO_ERROR`), which the kernel reports only once. A kernel that has none there reports the

@@ -53,9 +53,9 @@ impl Closed {
                 | Input::AbortWrite
                 | Input::CloseWrite
                 | Input::CancelRead
-                | Input::StartTls
+                | Input::StartTls { .. }
                 | Input::UpgradeReady
-                | Input::UnexpectedPlaintext
+                | Input::UnexpectedPlaintext { .. }
                 | Input::Detach,
             ) => closed,
         }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::super::happy_eyeballs::{HappyEyeballs, RaceStep};
-use super::super::tls::{Discarded, Session, SessionState, Summary};
+use super::super::tls::{Session, SessionState, Summary};
 use super::super::{
     Actions, Attach, AttemptId, Config, Fault, Input, Policy, ReadStep, RecvEvent, Release, Step,
     TimerKind, UpgradeError,
 };
+use super::new_session::{discard_setup, new_session, start_handshake};
 use super::{Closed, ConnectFailed, Half, Pipe, State};
 use crate::info::{Phase, Timings};
 use crate::tls::{Failure, TlsSetup};
@@ -120,9 +121,9 @@ impl Connecting {
             Input::WireEof
             | Input::WireFailed(_)
             | Input::CloseWrite
-            | Input::StartTls
+            | Input::StartTls { .. }
             | Input::UpgradeReady
-            | Input::UnexpectedPlaintext
+            | Input::UnexpectedPlaintext { .. }
             | Input::Detach => State::Connecting(self),
         }
     }
@@ -143,7 +144,7 @@ impl Connecting {
         let Some(setup) = self.setup else {
             return open(Pipe::default(), self.read_intent, actions);
         };
-        match new_session(setup) {
+        match new_session(setup, &[]) {
             Ok(session) => {
                 start_handshake(&session, actions);
                 State::Handshaking(Box::new(Handshaking {
@@ -224,15 +225,20 @@ impl Connecting {
 
 impl Handshaking {
     /// Creates the handshake of an upgrade, on an established connection.
-    pub(super) fn upgrade(setup: &TlsSetup, deadline: Option<Instant>, now: Instant) -> State {
-        let session = new_session(setup.clone()).map(Some);
+    pub(super) fn upgrade(
+        setup: &TlsSetup,
+        preface: &[u8],
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> State {
+        let session = new_session(setup.clone(), preface).map(Some);
         Handshaking::not_started(session, HandshakeKind::UpgradeNotStarted, deadline, now)
     }
 
     /// Creates the state of a connection that exists already.
     pub(super) fn established(config: Config, now: Instant) -> State {
         let timer = connect_timer(&config, now);
-        let session = config.tls.map(new_session).transpose();
+        let session = config.tls.map(|setup| new_session(setup, &[])).transpose();
         Handshaking::not_started(session, HandshakeKind::InitialNotStarted, timer, now)
     }
 
@@ -311,9 +317,9 @@ impl Handshaking {
             | Input::Attempted { .. }
             | Input::TimerExpired
             | Input::CloseWrite
-            | Input::StartTls
+            | Input::StartTls { .. }
             | Input::UpgradeReady
-            | Input::UnexpectedPlaintext
+            | Input::UnexpectedPlaintext { .. }
             | Input::Detach => State::Handshaking(self),
         }
     }
@@ -430,27 +436,6 @@ impl ReadIntent {
             ReadIntent::Cancelled => ReadStep::Eof,
         }
     }
-}
-
-/// Creates the session of a connection. If it may run the program's code, the driver begins it without the lock.
-fn new_session(setup: TlsSetup) -> Result<Box<Session>, Failure> {
-    if setup.runs_foreign_code() { Ok(Session::to_begin(setup)) } else { Session::new(&setup) }
-}
-
-/// Requests the actions that start a handshake: to begin it without the lock, or to send the first message.
-fn start_handshake(session: &Session, actions: &mut Actions) {
-    if session.awaits_begin() {
-        actions.begin_handshake = true;
-    } else {
-        actions.transmit = true;
-        actions.drive_recv = true;
-    }
-}
-
-/// Keeps an unused setup for the driver to drop, if dropping may run the program's code.
-fn discard_setup(setup: Option<TlsSetup>) -> Option<Box<Summary>> {
-    let setup = setup.filter(TlsSetup::runs_foreign_code)?;
-    Some(Box::new(Summary { discarded: Some(Discarded::setup(setup)), ..Summary::default() }))
 }
 
 fn open(pipe: Pipe, read_intent: ReadIntent, actions: &mut Actions) -> State {

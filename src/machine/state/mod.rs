@@ -25,6 +25,7 @@ use std::time::Instant;
 
 mod closed;
 mod connecting;
+mod new_session;
 mod open;
 mod permits;
 mod queries;
@@ -49,11 +50,20 @@ pub(super) enum State {
     Open(Pipe),
     /// A plaintext connection that is about to be upgraded: no thread may read or write, and a byte from the peer
     /// ends it.
-    UpgradePending(Pipe),
+    UpgradePending(Pipe, Unread),
     HalfClosed(Pipe, Half),
     Closed(Closed),
     /// A panic interrupted a transition or the driver, so the state is unknown.
     Poisoned,
+}
+
+/// What bytes that are unread before an upgrade may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Nothing that the peer may send: it has to wait for this side.
+    Refused,
+    /// The peer's ClientHello, if the first byte allows it.
+    ClientHello,
 }
 
 /// An established connection: the permits in use, and its TLS session.
@@ -152,8 +162,13 @@ impl State {
         State::Connecting(Box::new(Connecting::new(config, now)))
     }
 
-    pub(super) fn upgrading(setup: &TlsSetup, deadline: Option<Instant>, now: Instant) -> Self {
-        Handshaking::upgrade(setup, deadline, now)
+    pub(super) fn upgrading(
+        setup: &TlsSetup,
+        preface: &[u8],
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Self {
+        Handshaking::upgrade(setup, preface, deadline, now)
     }
 
     pub(super) fn established(config: Config, now: Instant) -> Self {
@@ -173,7 +188,7 @@ impl State {
                 State::Closed(Closed::ConnectFailed(failed))
             }
             state @ (State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned) => state,
@@ -191,7 +206,9 @@ impl State {
             State::Connecting(connecting) => connecting.handle(input, now, actions),
             State::Handshaking(handshaking) => handshaking.handle(input, policy, now, actions),
             State::Open(pipe) => pipe.handle(input, policy, now, actions),
-            State::UpgradePending(pipe) => pipe.handle_upgrade_pending(input, policy, now, actions),
+            State::UpgradePending(pipe, unread) => {
+                pipe.handle_upgrade_pending(unread, input, policy, now, actions)
+            }
             State::HalfClosed(pipe, half) => half.handle(pipe, input, policy, now, actions),
             State::Closed(closed) => State::Closed(closed.handle(input, now, actions)),
             State::Poisoned => State::Poisoned,
@@ -214,10 +231,10 @@ impl State {
             (State::Open(pipe), RecvEvent::Eof) if pipe.tls.is_none() => {
                 pipe.on_peer_eof(policy, now, actions)
             }
-            (State::UpgradePending(pipe), RecvEvent::Eof) => {
+            (State::UpgradePending(pipe, _), RecvEvent::Eof) => {
                 pipe.peer_ended_before_upgrade(policy, now, actions)
             }
-            (State::Open(pipe) | State::UpgradePending(pipe), RecvEvent::Failed(fault)) => {
+            (State::Open(pipe) | State::UpgradePending(pipe, _), RecvEvent::Failed(fault)) => {
                 pipe.fail(fault, actions)
             }
             // In plaintext, the driver discards from now on and will see the event itself.
@@ -280,7 +297,7 @@ impl State {
             },
             State::HalfClosed(pipe, half) => half.on_session_progress(pipe, policy, now, actions),
             State::Closed(closed) => State::Closed(closed.on_session_progress(actions)),
-            state @ (State::Connecting(_) | State::UpgradePending(_) | State::Poisoned) => state,
+            state @ (State::Connecting(_) | State::UpgradePending(..) | State::Poisoned) => state,
         }
     }
 
@@ -301,7 +318,7 @@ impl State {
                 state @ (State::Connecting(_)
                 | State::Handshaking(_)
                 | State::Open(_)
-                | State::UpgradePending(_)
+                | State::UpgradePending(..)
                 | State::Closed(
                     Closed::Ended { .. }
                     | Closed::Upgraded
@@ -325,7 +342,7 @@ impl State {
             State::Handshaking(handshaking) => handshaking.fail(fault, now, actions),
             state @ (State::Connecting(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned) => state.handle_send_event(SendEvent::Failed(fault), actions),
@@ -335,7 +352,7 @@ impl State {
     /// Fails an upgrade because plaintext arrived.
     pub(super) fn reject_plaintext(self, actions: &mut Actions) -> State {
         match self {
-            State::UpgradePending(pipe) => pipe.reject_plaintext(actions),
+            State::UpgradePending(pipe, _) => pipe.reject_plaintext(actions),
             state @ (State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)

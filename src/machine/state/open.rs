@@ -8,7 +8,12 @@ use super::super::{
     Actions, Fault, Input, Policy, ReadStep, RecvPermit, Release, SendEvent, SendPermit, TimerKind,
     WriteStep,
 };
-use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, abort, end, ended};
+use super::{
+    Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, Unread, abort, end, ended,
+};
+
+/// The content type of a handshake record.
+const HANDSHAKE_RECORD: u8 = 22;
 
 impl Pipe {
     pub(super) fn read(&mut self) -> ReadStep {
@@ -59,10 +64,11 @@ impl Pipe {
                 // Drops data that was decrypted ahead, which may reveal an EOF after it.
                 Half::Discarding.on_session_progress(self, policy, now, actions)
             }
-            Input::StartTls if self.tls.is_none() && !self.sending => {
+            Input::StartTls { accepts_hello } if self.tls.is_none() && !self.sending => {
                 // Readers have to leave the wire.
                 actions.wake.readable = true;
-                State::UpgradePending(self)
+                let unread = if accepts_hello { Unread::ClientHello } else { Unread::Refused };
+                State::UpgradePending(self, unread)
             }
             Input::Detach if self.tls.is_none() && !self.sending && !self.receiving => {
                 actions.wake_all_at_end();
@@ -73,9 +79,9 @@ impl Pipe {
             | Input::Resolved(_)
             | Input::Attempted { .. }
             | Input::TimerExpired
-            | Input::StartTls
+            | Input::StartTls { .. }
             | Input::UpgradeReady
-            | Input::UnexpectedPlaintext
+            | Input::UnexpectedPlaintext { .. }
             | Input::Detach
             | Input::WireEof => State::Open(self),
         }
@@ -83,6 +89,7 @@ impl Pipe {
 
     pub(super) fn handle_upgrade_pending(
         self,
+        unread: Unread,
         input: Input<'_>,
         policy: Policy,
         now: Instant,
@@ -93,7 +100,14 @@ impl Pipe {
                 actions.wake_all_at_end();
                 State::Closed(Closed::Upgraded)
             }
-            Input::UnexpectedPlaintext => self.reject_plaintext(actions),
+            // The first byte of a handshake record (RFC 8446, section 5.1). The bytes stay on the wire, so that TLS
+            // receives them.
+            Input::UnexpectedPlaintext { first: HANDSHAKE_RECORD }
+                if unread == Unread::ClientHello || planted!(ClientHelloTrusted) =>
+            {
+                State::UpgradePending(self, unread)
+            }
+            Input::UnexpectedPlaintext { .. } => self.reject_plaintext(actions),
             Input::WireEof => self.peer_ended_before_upgrade(policy, now, actions),
             Input::WireFailed(fault) => self.fail_undrained(fault, actions),
             Input::Close => {
@@ -106,9 +120,9 @@ impl Pipe {
             | Input::TimerExpired
             | Input::CloseWrite
             | Input::CancelRead
-            | Input::StartTls
+            | Input::StartTls { .. }
             | Input::UpgradeReady
-            | Input::Detach => State::UpgradePending(self),
+            | Input::Detach => State::UpgradePending(self, unread),
         }
     }
 
@@ -359,9 +373,9 @@ impl Half {
                 Input::PartialResolved(_)
                 | Input::Resolved(_)
                 | Input::Attempted { .. }
-                | Input::StartTls
+                | Input::StartTls { .. }
                 | Input::UpgradeReady
-                | Input::UnexpectedPlaintext
+                | Input::UnexpectedPlaintext { .. }
                 | Input::Detach
                 | Input::TimerExpired,
             ) => State::HalfClosed(pipe, self),

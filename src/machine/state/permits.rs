@@ -21,7 +21,7 @@ impl State {
         match self {
             State::Connecting(connecting) => connecting.read(),
             State::Handshaking(handshaking) => handshaking.read(),
-            State::UpgradePending(_) => ReadStep::Wait,
+            State::UpgradePending(..) => ReadStep::Wait,
             State::Open(pipe) | State::HalfClosed(pipe, Half::ReadOnly) => pipe.read(),
             State::Closed(Closed::Ended {
                 read_end: ReadEnd::Undrained(pipe) | ReadEnd::Buffered(pipe),
@@ -49,7 +49,7 @@ impl State {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.write(),
             State::Connecting(_)
             | State::Handshaking(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::Closed(_) => WriteStep::Wait,
             State::Poisoned => WriteStep::Fail(Fault::Internal),
         }
@@ -59,7 +59,7 @@ impl State {
     pub(super) fn pipe(&self) -> Option<&Pipe> {
         match self {
             State::Handshaking(handshaking) => Some(handshaking.pipe()),
-            State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
+            State::Open(pipe) | State::UpgradePending(pipe, _) | State::HalfClosed(pipe, _) => {
                 Some(pipe)
             }
             State::Closed(closed) => closed.pipe(),
@@ -70,7 +70,7 @@ impl State {
     pub(super) fn pipe_mut(&mut self) -> Option<&mut Pipe> {
         match self {
             State::Handshaking(handshaking) => Some(handshaking.pipe_mut()),
-            State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
+            State::Open(pipe) | State::UpgradePending(pipe, _) | State::HalfClosed(pipe, _) => {
                 Some(pipe)
             }
             State::Closed(closed) => closed.pipe_mut(),
@@ -118,7 +118,7 @@ impl State {
                 actions.drive_recv |= holder == Holder::Reader;
             }
             // The upgrading thread waits for the permit.
-            State::UpgradePending(_) => actions.wake.readable = true,
+            State::UpgradePending(..) => actions.wake.readable = true,
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
@@ -145,7 +145,7 @@ impl State {
             State::Open(pipe) | State::HalfClosed(pipe, _) => pipe.sending,
             State::Connecting(_)
             | State::Handshaking(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::Closed(_)
             | State::Poisoned => false,
         }
@@ -154,7 +154,7 @@ impl State {
     pub(in super::super) fn recv_in_flight(&self) -> bool {
         match self {
             State::Handshaking(handshaking) => handshaking.pipe().receiving,
-            State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
+            State::Open(pipe) | State::UpgradePending(pipe, _) | State::HalfClosed(pipe, _) => {
                 pipe.receiving
             }
             State::Closed(Closed::Ended {
@@ -178,7 +178,7 @@ impl State {
                 ..
             }) => true,
             State::Connecting(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_))
             | State::Closed(_)
             | State::Poisoned => false,
@@ -191,7 +191,7 @@ impl State {
             | State::HalfClosed(_, Half::WriteOnly | Half::Discarding | Half::Finishing(_)) => true,
             State::Connecting(_)
             | State::Handshaking(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(_, Half::ReadOnly)
             | State::Closed(_)
             | State::Poisoned => false,
@@ -201,7 +201,7 @@ impl State {
     /// Returns whether this side has not sent FIN.
     pub(in super::super) fn is_write_open(&self) -> bool {
         match self {
-            State::Handshaking(_) | State::UpgradePending(_) => true,
+            State::Handshaking(_) | State::UpgradePending(..) => true,
             State::HalfClosed(pipe, Half::ReadOnly) => pipe.has_unsent_or_permit(),
             State::Connecting(_)
             | State::Open(_)

@@ -15,7 +15,7 @@ impl State {
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(Closed::Ended {
                 read_end: ReadEnd::Eof(_) | ReadEnd::Undrained(_) | ReadEnd::Buffered(_),
@@ -40,7 +40,7 @@ impl State {
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(_, Half::WriteOnly | Half::Discarding) => None,
             State::HalfClosed(_, Half::Finishing(_)) => Some(Fault::PeerEnded),
             State::HalfClosed(_, Half::ReadOnly) => Some(Fault::Closed),
@@ -66,8 +66,8 @@ impl State {
             State::Connecting(connecting) => connecting.upgrade_error(),
             State::Open(Pipe { tls: None, .. }) => None,
             State::Handshaking(_) | State::Open(_) => Some(UpgradeError::AlreadyTls),
-            State::UpgradePending(_) if planted!(UpgradesTwice) => None,
-            State::UpgradePending(_) => Some(UpgradeError::Upgraded),
+            State::UpgradePending(..) if planted!(UpgradesTwice) => None,
+            State::UpgradePending(..) => Some(UpgradeError::Upgraded),
             State::HalfClosed(_, Half::ReadOnly) => Some(UpgradeError::HalfClosed),
             State::HalfClosed(_, Half::Discarding) => Some(UpgradeError::ReadCancelled),
             State::HalfClosed(_, Half::WriteOnly | Half::Finishing(_)) => {
@@ -79,11 +79,11 @@ impl State {
     }
 
     pub(in super::super) fn is_upgrade_pending(&self) -> bool {
-        matches!(self, State::UpgradePending(_))
+        matches!(self, State::UpgradePending(..))
     }
 
     pub(in super::super) fn is_idle_for_upgrade(&self) -> bool {
-        matches!(self, State::UpgradePending(Pipe { receiving: false, .. }))
+        matches!(self, State::UpgradePending(Pipe { receiving: false, .. }, _))
     }
 
     pub(in super::super) fn next_timer(&self) -> Option<(Instant, TimerKind)> {
@@ -93,7 +93,7 @@ impl State {
             State::HalfClosed(_, Half::Finishing(at)) => Some((*at, TimerKind::Close)),
             State::Closed(Closed::Flushing(flushing)) => Some((flushing.timer, TimerKind::Close)),
             State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
             | State::Closed(
                 Closed::Ended { .. }
@@ -109,7 +109,7 @@ impl State {
         match self {
             State::Connecting(_) => Phase::Connecting,
             State::Handshaking(handshaking) => handshaking.phase(),
-            State::Open(_) | State::UpgradePending(_) => Phase::Open,
+            State::Open(_) | State::UpgradePending(..) => Phase::Open,
             // A close that still flushes is not settled.
             State::HalfClosed(..) | State::Closed(Closed::Flushing(_)) => Phase::HalfClosed,
             State::Closed(
@@ -126,7 +126,7 @@ impl State {
         match self {
             State::Connecting(_) | State::Handshaking(_) => None,
             State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(
                 Closed::Flushing(_) | Closed::Ended { .. } | Closed::Upgraded | Closed::Detached,
@@ -141,7 +141,7 @@ impl State {
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(Closed::Flushing(_)) => None,
             State::Closed(Closed::Ended { outcome, .. }) => Some(*outcome),
@@ -164,7 +164,7 @@ impl State {
                 None => Background::Discard,
             },
             State::Connecting(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(_, Half::Discarding)
             | State::Closed(_)
             | State::Poisoned => Background::Nothing,
@@ -181,7 +181,7 @@ impl State {
             }
             State::Closed(Closed::ConnectFailed(failed)) => failed.step,
             State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(_, Half::ReadOnly | Half::WriteOnly | Half::Discarding)
             | State::Closed(Closed::Ended { .. } | Closed::Upgraded | Closed::Detached)
             | State::Poisoned => None,
@@ -195,7 +195,7 @@ impl State {
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => None,

@@ -24,7 +24,7 @@ impl State {
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(Closed::Flushing(_) | Closed::Upgraded | Closed::Detached)
             | State::Poisoned => None,
@@ -63,7 +63,7 @@ impl State {
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => Vec::new(),
@@ -76,7 +76,7 @@ impl State {
             State::Connecting(connecting) => connecting.runs_foreign_code(),
             State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => false,
@@ -94,7 +94,7 @@ impl State {
             State::Connecting(_)
             | State::Handshaking(_)
             | State::Open(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => None,
@@ -112,7 +112,7 @@ impl State {
                 ..
             }) => pipe,
             State::Connecting(_)
-            | State::UpgradePending(_)
+            | State::UpgradePending(..)
             | State::HalfClosed(..)
             | State::Closed(_)
             | State::Poisoned => return None,

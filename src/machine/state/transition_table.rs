@@ -18,7 +18,7 @@ use super::super::{
     Actions, AttemptId, Config, Endpoints, Fault, Input, Machine, ReadStep, RecvBuf, RecvEvent,
     RecvPermit, Release, SendEvent, SendPermit, Target, TimerKind, Transmit, Wake, WriteStep,
 };
-use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, ended};
+use super::{Closed, EndedBy, Fin, Flushing, Half, Pipe, ReadEnd, State, Unread, ended};
 use crate::tls::TlsSetup;
 
 const TABLE: &str = include_str!("table.txt");
@@ -97,7 +97,12 @@ fn name(state: &State) -> String {
             format!("Handshaking({from}, {}{rest}{not_started})", pipe_name(handshaking.pipe()))
         }
         State::Open(pipe) => format!("Open({})", pipe_name(pipe)),
-        State::UpgradePending(pipe) => format!("UpgradePending({})", pipe_name(pipe)),
+        State::UpgradePending(pipe, Unread::Refused) => {
+            format!("UpgradePending({})", pipe_name(pipe))
+        }
+        State::UpgradePending(pipe, Unread::ClientHello) => {
+            format!("UpgradePending({}, accepting a ClientHello)", pipe_name(pipe))
+        }
         State::HalfClosed(pipe, half) => {
             let half = match half {
                 Half::ReadOnly => "ReadOnly",
@@ -207,7 +212,7 @@ fn states() -> Vec<Make> {
     add(Box::new(|| {
         let now = base();
         let limit = now.checked_add(CONNECT);
-        let machine = Machine::upgrade(&plan(Target::Host, None), setup(), limit, now);
+        let machine = Machine::upgraded(&plan(Target::Host, None), setup(), &[], limit, now);
         Subject { machine, peer: Some(peer_of(setup())), now }
     }));
     add(Box::new(|| handshaking_with(server_setup())));
@@ -219,7 +224,7 @@ fn states() -> Vec<Make> {
     add(Box::new(|| {
         let now = base();
         let limit = now.checked_add(CONNECT);
-        let machine = Machine::upgrade(&plan(Target::Host, None), server_setup(), limit, now);
+        let machine = Machine::upgraded(&plan(Target::Host, None), server_setup(), &[], limit, now);
         Subject { machine, peer: Some(peer_of(server_setup())), now }
     }));
     for pipe in ["", "r", "s", "rs"] {
@@ -229,7 +234,9 @@ fn states() -> Vec<Make> {
         add(Box::new(move || tls(pipe, State::Open)));
     }
     for pipe in ["", "r"] {
-        add(Box::new(move || plain(pipe, State::UpgradePending)));
+        for unread in [Unread::Refused, Unread::ClientHello] {
+            add(Box::new(move || plain(pipe, |pipe| State::UpgradePending(pipe, unread))));
+        }
     }
     let halves = [
         (Half::ReadOnly, "f", &["", "r"][..], &["", "r", "i"][..]),
@@ -411,9 +418,17 @@ fn inputs() -> Vec<Stimulus> {
         s("AbortWrite", |subject| subject.input(Input::AbortWrite)),
         s("CloseWrite", |subject| subject.input(Input::CloseWrite)),
         s("CancelRead", |subject| subject.input(Input::CancelRead)),
-        s("StartTls", |subject| subject.input(Input::StartTls)),
+        s("StartTls", |subject| subject.input(Input::StartTls { accepts_hello: false })),
+        s("StartTls, accepting a ClientHello", |subject| {
+            subject.input(Input::StartTls { accepts_hello: true })
+        }),
         s("UpgradeReady", |subject| subject.input(Input::UpgradeReady)),
-        s("UnexpectedPlaintext", |subject| subject.input(Input::UnexpectedPlaintext)),
+        s("UnexpectedPlaintext", |subject| {
+            subject.input(Input::UnexpectedPlaintext { first: b'2' })
+        }),
+        s("UnexpectedPlaintext, a handshake record", |subject| {
+            subject.input(Input::UnexpectedPlaintext { first: 22 })
+        }),
         s("Detach", |subject| subject.input(Input::Detach)),
         s("read", |subject| {
             Some(vec![match subject.machine.read() {
@@ -553,7 +568,7 @@ impl Subject {
 
     fn is_sending(&self) -> bool {
         match &self.machine.state {
-            State::Open(pipe) | State::UpgradePending(pipe) | State::HalfClosed(pipe, _) => {
+            State::Open(pipe) | State::UpgradePending(pipe, _) | State::HalfClosed(pipe, _) => {
                 pipe.sending
             }
             State::Closed(Closed::Flushing(flushing)) => flushing.pipe.sending,

@@ -55,7 +55,7 @@ fn is_poisoned(machine: &mut Machine, now: Instant) {
         Input::Abort,
         Input::CancelRead,
         Input::CloseWrite,
-        Input::StartTls,
+        Input::StartTls { accepts_hello: false },
         Input::UpgradeReady,
         Input::WireEof,
         Input::TimerExpired,

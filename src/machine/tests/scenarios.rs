@@ -143,7 +143,7 @@ fn a_writer_that_waits_for_an_upgrade_wakes_when_the_peers_eof_prevents_it() {
         config.allow_half_open = true;
         let mut machine = open(config, now);
         let ReadStep::Recv(permit) = machine.read() else { panic!("not open") };
-        drop(machine.handle(Input::StartTls, now));
+        drop(machine.handle(Input::StartTls { accepts_hello: false }, now));
         assert!(matches!(machine.write(), WriteStep::Wait));
         let actions = if seen_by_reader {
             machine.handle_recv_event(permit, RecvEvent::Eof, now)

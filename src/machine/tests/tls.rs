@@ -60,7 +60,7 @@ fn a_handshake_that_takes_too_long_times_out_and_leaves_no_timer() {
 fn a_second_start_during_a_handshake_has_no_effect() {
     let now = Instant::now();
     let setup = machine_config().tls.unwrap();
-    let mut machine = Machine::upgrade(&machine_config(), &setup, None, now);
+    let mut machine = Machine::upgraded(&machine_config(), &setup, &[], None, now);
     let expected = Actions { transmit: true, drive_recv: true, ..Actions::default() };
     assert_eq!(machine.start(now), expected);
     assert!(machine.start(now).is_empty());

@@ -11,6 +11,16 @@ impl Leftover {
         self.start == self.bytes.len()
     }
 
+    /// Takes the bytes up to and including `delimiter`, at most `max`.
+    pub(super) fn take_until(&mut self, delimiter: u8, max: usize) -> Vec<u8> {
+        let leftover = &self.bytes[self.start..];
+        let leftover = &leftover[..leftover.len().min(max)];
+        let end = leftover.iter().position(|&byte| byte == delimiter);
+        let mut taken = vec![0; end.map_or(leftover.len(), |at| at + 1)];
+        self.take(&mut taken);
+        taken
+    }
+
     pub(super) fn take(&mut self, buf: &mut [u8]) -> usize {
         let leftover = &self.bytes[self.start..];
         let taken = leftover.len().min(buf.len());

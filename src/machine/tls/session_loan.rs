@@ -9,15 +9,17 @@ use super::{CloseNotify, PeerState, Session, Terms, catch_panic};
 use crate::tls::TlsSetup;
 
 impl Session {
-    /// Creates a session that runs the program's code. The driver has to [begin](Self::begin) its handshake without the
+    /// Creates a session that runs the program's code, with `preface` queued. The driver has to [begin](Self::begin) its handshake without the
     /// lock.
-    pub(in super::super) fn to_begin(setup: TlsSetup) -> Box<Self> {
+    pub(in super::super) fn to_begin(setup: TlsSetup, preface: &[u8]) -> Box<Self> {
         let terms = Terms::new(&setup);
-        Box::new(Session {
+        let mut session = Box::new(Session {
             foreign: true,
             setup: Some(Box::new(setup)),
             ..Session::without_connection(terms)
-        })
+        });
+        session.send_queue.push(preface);
+        session
     }
 
     /// Returns whether the handshake has yet to begin, and the session is not lent for that.

@@ -1,4 +1,4 @@
-//! Sockets that are the TLS server, whoever dialled.
+//! Sockets that are the TLS server, also if they dialled.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -360,7 +360,7 @@ fn a_verifier_that_sleeps_delays_neither_a_close_nor_a_limit_nor_other_sockets()
                     Ok(())
                 })
         };
-        // Nobody waits for these sockets, so the event loop would run the verifier.
+        // No thread waits for these sockets, so the event loop would run the verifier.
         let (closing, _client) = pair(serving(tls.clone()), certified_client(&clients));
         let limited = serving(tls).connect_timeout(ms(300));
         let (late, _other) = pair(limited, certified_client(&clients));

@@ -32,6 +32,6 @@ pub(super) fn send(mut stream: &TcpStream, bufs: &SendBufs<'_, '_>) -> io::Resul
     }
 }
 
-pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
-    stream.peek(&mut [0])
+pub(super) fn peek(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    stream.peek(buf)
 }

@@ -84,8 +84,8 @@ fn max_len(buf: &[u8]) -> usize {
     }
 }
 
-pub(super) fn peek(stream: &TcpStream) -> io::Result<usize> {
-    Ok(recv(stream, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+pub(super) fn peek(stream: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(stream, buf, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
 }
 
 /// Receives that block for a few milliseconds.
