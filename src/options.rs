@@ -91,8 +91,8 @@ impl SocketOptions {
         self
     }
 
-    /// Makes this end the TLS server, with these settings, even if it dialled. [`SecureTransport::On`] uses them at once,
-    /// [`Socket::start_tls`](crate::Socket::start_tls) when it is called.
+    /// Makes this end the TLS server, with these settings, even if it dialled. [`SecureTransport::On`] uses them at
+    /// once, [`Socket::start_tls`](crate::Socket::start_tls) when it is called.
     ///
     /// Accepted and [adopted](crate::Connector::adopt) sockets usually are servers. A dialled socket can be one too
     /// ("call home", RFC 8071). Together with [`tls`](Self::tls), or with [`SecureTransport::Off`],

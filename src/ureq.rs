@@ -118,6 +118,8 @@ impl UreqConnector {
             return Err(Error::invalid_options(message));
         }
         let mut options = self.options.clone();
+        // An HTTP client is never the TLS server.
+        options.server_tls = None;
         let default_port = if details.needs_tls() {
             options.secure_transport = SecureTransport::On;
             443

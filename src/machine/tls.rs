@@ -31,7 +31,7 @@ use super::recv_queue::{RecvBuf, RecvQueue};
 use super::send_queue::SendQueue;
 use crate::info::Negotiated;
 use crate::panic;
-use crate::tls::{Failure, Hello, Role, TlsInfo, TlsSetup, TlsVersion};
+use crate::tls::{Failure, Hello, Role, ServerLeaf, TlsInfo, TlsSetup, TlsVersion};
 
 /// The maximum overhead of a record, in bytes: header, explicit nonce, type and tag.
 const RECORD_OVERHEAD: usize = 64;
@@ -336,9 +336,12 @@ impl Session {
         let certificates = connection.peer_certificates().unwrap_or_default();
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let hello = self.hello.as_deref();
-        let own_leaf = hello.and_then(|hello| hello.leaf.clone());
+        let server_leaf = match self.terms.role {
+            Role::Client => ServerLeaf::Peer,
+            Role::Server => ServerLeaf::Own(hello.and_then(|hello| hello.leaf.clone())),
+        };
         Some(Negotiated {
-            tls: TlsInfo::new(version, suite, certificates.to_vec(), resumed, own_leaf),
+            tls: TlsInfo::new(version, suite, certificates.to_vec(), resumed, server_leaf),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             server_name: hello.and_then(|hello| hello.server_name.clone()),
             handshake: self.handshake,
@@ -383,7 +386,8 @@ impl Terms {
             max_handshake_input: match (setup.role(), setup.may_ask_for_certificate()) {
                 (Role::Client, _) => MAX_RECV_QUEUE,
                 (Role::Server, true) => MAX_CLIENT_CERTIFICATES,
-                (Role::Server, false) => MAX_CLIENT_HELLO,
+                // The rest of a handshake is short. But a client may send early data, which rustls skips.
+                (Role::Server, false) => MAX_CLIENT_HELLO + MAX_RECORD + RECORD_OVERHEAD,
             },
         }
     }

@@ -238,9 +238,10 @@ impl Connector {
     /// except [`TcpOptions::bind`](crate::TcpOptions::bind) and those about names. The egress rules do not apply,
     /// because nothing is dialled.
     ///
-    /// The options choose the role in TLS, not the side that dialled: [`tls`](SocketOptions::tls) makes this side the
-    /// client. With [`On`](crate::SecureTransport::On) the handshake begins at once. The server's name is
-    /// [`TlsOptions::server_name`], or else the peer's IP address.
+    /// The options choose the role in TLS, not the side that dialled: [`server_tls`](SocketOptions::server_tls) makes
+    /// this side the server, and [`tls`](SocketOptions::tls) the client, which is the default. With
+    /// [`On`](crate::SecureTransport::On) the handshake begins at once. A client verifies [`TlsOptions::server_name`],
+    /// or else the peer's IP address.
     ///
     /// The stream should have no other handle. Reads through another handle take bytes away. If another handle makes
     /// the stream blocking again, calls here may wait longer than they should.
@@ -316,7 +317,7 @@ impl ConnectorBuilder {
     }
 
     /// Sets the TLS settings for sockets whose [options](SocketOptions::tls) have none. Default [`TlsOptions::new`].
-    /// They apply to sockets that use TLS or may be upgraded, and have no effect on others.
+    /// They apply to sockets that are TLS clients or may be upgraded to one, and have no effect on others.
     #[must_use]
     pub fn tls(mut self, tls: TlsOptions) -> Self {
         self.tls = Some(tls);

@@ -9,11 +9,15 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::hello::with_current;
 use super::peer_certificates::{Verifier, run_verifiers};
 use super::verify::{check_not_tangled, explain_untrusted};
 
-/// A verifier of clients. It refuses certificates that webpki accepts only if they allow too many paths, or if a check
-/// of the program refuses them.
+/// A verifier of clients. Beyond webpki it refuses certificates that allow too many paths, and those that a check of
+/// the program refuses.
+///
+/// The program's checks run once the client has proven that it has the key. Before that, anybody could present a
+/// certificate that was seen elsewhere.
 pub(super) struct VerifyingClients {
     pub(super) webpki: Arc<dyn ClientCertVerifier>,
     pub(super) verifiers: Vec<Arc<Verifier>>,
@@ -44,7 +48,10 @@ impl ClientCertVerifier for VerifyingClients {
             .webpki
             .verify_client_cert(end_entity, intermediates, now)
             .map_err(|error| explain_untrusted(error, end_entity, intermediates))?;
-        run_verifiers(&self.verifiers, end_entity, intermediates, None, &self.provider)?;
+        if !self.verifiers.is_empty() {
+            let chain = intermediates.iter().map(|it| it.clone().into_owned()).collect();
+            with_current(|hello| hello.client_chain = chain);
+        }
         Ok(verified)
     }
 
@@ -54,7 +61,9 @@ impl ClientCertVerifier for VerifyingClients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls12_signature(message, cert, dss)
+        let valid = self.webpki.verify_tls12_signature(message, cert, dss)?;
+        self.run_verifiers(cert)?;
+        Ok(valid)
     }
 
     fn verify_tls13_signature(
@@ -63,7 +72,9 @@ impl ClientCertVerifier for VerifyingClients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls13_signature(message, cert, dss)
+        let valid = self.webpki.verify_tls13_signature(message, cert, dss)?;
+        self.run_verifiers(cert)?;
+        Ok(valid)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -72,6 +83,19 @@ impl ClientCertVerifier for VerifyingClients {
 
     fn requires_raw_public_keys(&self) -> bool {
         self.webpki.requires_raw_public_keys()
+    }
+}
+
+impl VerifyingClients {
+    /// Runs the program's checks of a client that has proven that it has the leaf's key.
+    fn run_verifiers(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        if self.verifiers.is_empty() {
+            return Ok(());
+        }
+        let chain = with_current(|hello| std::mem::take(&mut hello.client_chain));
+        let chain =
+            chain.ok_or_else(|| Error::General(String::from("the session is not known")))?;
+        run_verifiers(&self.verifiers, leaf, &chain, None, &self.provider)
     }
 }
 

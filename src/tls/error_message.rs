@@ -14,6 +14,7 @@ use rustls::{
 use super::alert;
 use super::calendar::utc;
 use super::der::sanitize_text;
+use super::hello::Hello;
 use super::not_tls::describe_plaintext;
 use super::role::Role;
 use super::verify::{UntrustedReason, is_authority_as_server};
@@ -56,13 +57,19 @@ impl Failure {
     }
 
     /// Creates the failure of a server that has no certificate for the name that the client asked for.
-    pub(crate) fn no_identity(server_name: Option<&str>) -> Self {
-        Failure::with_message(match server_name {
-            Some(name) => format!(
-                "there is no certificate for the server name \"{}\" that the client asked for",
-                sanitize_text(name)
+    pub(crate) fn no_identity(hello: &Hello) -> Self {
+        let server_name = hello.server_name.as_deref().map(sanitize_text);
+        Failure::with_message(match (server_name, &hello.fault) {
+            (Some(name), Some(fault)) => {
+                format!("the certificate for the server name \"{name}\" can't be used: {fault}")
+            }
+            (None, Some(fault)) => format!("the default certificate can't be used: {fault}"),
+            (Some(name), None) => format!(
+                "there is no certificate for the server name \"{name}\" that the client asked for"
             ),
-            None => String::from("the client asked for no server name, and there is no default"),
+            (None, None) => {
+                String::from("the client asked for no server name, and there is no default")
+            }
         })
     }
 

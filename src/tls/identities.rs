@@ -1,14 +1,16 @@
 //! The identities of a server, which it selects by the name that the client asks for.
 
-use std::collections::BTreeMap;
+mod table;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::DnsName;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use self::table::Current;
 use super::hello::{normalize_server_name, report};
 use super::identity::Identity;
 use super::server_name::MAX_NAME_IN_MESSAGE;
@@ -38,16 +40,8 @@ pub struct Identities {
 }
 
 struct Shared {
-    /// The lock guards the pointer only, for as long as it takes to clone or replace it. A forked child cannot use a
-    /// lock that a thread of its parent held, so it has a copy.
-    table: PerProcess<Mutex<Arc<Table>>>,
-}
-
-#[derive(Clone, Default)]
-struct Table {
-    default: Option<Identity>,
-    /// By name in lower case; also `*.example.com`.
-    by_name: BTreeMap<String, Identity>,
+    /// A forked child cannot use a lock that a thread of its parent held, so it has its own.
+    current: PerProcess<Current>,
 }
 
 impl Identities {
@@ -63,12 +57,12 @@ impl Identities {
     /// refused. The alert is `access_denied`: rustls 0.23 does not send `unrecognized_name` (RFC 6066, section 3).
     #[must_use]
     pub fn without_default() -> Self {
-        Identities { shared: Arc::new(Shared { table: PerProcess::new() }) }
+        Identities { shared: Arc::new(Shared { current: PerProcess::new() }) }
     }
 
     /// Sets the default identity.
     pub fn set_default(&self, identity: Identity) {
-        self.change(|table| table.default.replace(identity));
+        self.current().change(|table| table.set_default(identity));
     }
 
     /// Inserts or replaces the identity for `name`, or for `*.example.com`, which covers one label.
@@ -90,54 +84,33 @@ impl Identities {
                 if names.is_empty() { "no name" } else { &names }
             )));
         }
-        self.change(|table| table.by_name.insert(name, identity));
+        self.current().change(|table| table.insert(&name, identity));
         Ok(())
     }
 
     /// Removes the identity for `name`, as it was inserted. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         let Some(name) = parse(name) else { return false };
-        self.change(|table| table.by_name.remove(&name)).is_some()
+        self.current().change(|table| table.remove(&name))
     }
 
     /// Returns the identity for a name in lower case, without a trailing dot.
     fn select(&self, name: Option<&str>) -> Option<Identity> {
-        let table = self.table();
+        let table = self.current().get();
         let by_name = name.and_then(|name| {
-            table.by_name.get(name).or_else(|| {
+            table.get(name).or_else(|| {
                 let (_, parent) = name.split_once('.')?;
-                table.by_name.get(&format!("*.{parent}"))
+                table.get(&format!("*.{parent}"))
             })
         });
         by_name.or(table.default.as_ref()).cloned()
     }
 
-    fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.lock())
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
-        let mut current = self.lock();
-        let mut table = Table::clone(&current);
-        let result = change(&mut table);
-        let old = std::mem::replace(&mut *current, Arc::new(table));
-        drop(current);
-        // It may hold the last reference to a key, which is erased now.
-        drop(old);
-        result
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<Table>> {
-        let table = self.shared.table.get(|parents| {
-            // No other thread runs in a child before this. If one held the lock at the fork, nothing is known.
-            let copy = parents.and_then(|parents| match parents.try_lock() {
-                Ok(table) => Some(Arc::clone(&table)),
-                Err(TryLockError::Poisoned(table)) => Some(Arc::clone(&table.into_inner())),
-                Err(TryLockError::WouldBlock) => None,
-            });
-            Mutex::new(copy.unwrap_or_default())
-        });
-        table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> &Current {
+        self.shared.current.get(|parents| match parents {
+            Some(parent) => Current::of_parent(parent),
+            None => Current::new(Arc::default()),
+        })
     }
 }
 
@@ -149,10 +122,10 @@ impl From<Identity> for Identities {
 
 impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = self.table();
+        let table = self.current().get();
         f.debug_struct("Identities")
             .field("default", &table.default)
-            .field("by_name", &table.by_name)
+            .field("by_name", &table.named())
             .finish()
     }
 }
@@ -176,8 +149,12 @@ impl ResolvesServerCert for IdentityResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(normalize_server_name);
         let identity = self.identities.select(name.as_deref());
-        let certified = identity.as_ref().and_then(|it| it.certified(&self.provider).ok());
-        report(&hello, certified.map(|certified| Arc::clone(&certified.leaf)));
+        let (certified, fault) = match identity.as_ref().map(|it| it.certified(&self.provider)) {
+            Some(Ok(certified)) => (Some(certified), None),
+            Some(Err(error)) => (None, Some(error.to_string().into_boxed_str())),
+            None => (None, None),
+        };
+        report(name.as_deref(), certified.map(|certified| Arc::clone(&certified.leaf)), fault);
         certified.map(|certified| Arc::clone(&certified.key))
     }
 }

@@ -51,8 +51,8 @@ impl Identity {
     /// sections are ignored, so both may be the same text.
     ///
     /// # Errors
-    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions), with a message for each fault and the number of the certificate,
-    /// counted from 1. If no crypto provider is available yet, the key is checked when it is first used.
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions), with a message for each fault and the number of the
+    /// certificate, counted from 1. If no crypto provider is available yet, the key is checked when it is first used.
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
         let source = ChainAndKey::from_pem(chain.as_ref(), key.as_ref())?;
         for (place, certificate) in (1..).zip(source.chain()) {

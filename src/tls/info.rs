@@ -35,8 +35,16 @@ struct NegotiatedParts {
     suite_name: Cow<'static, str>,
     certificates: Vec<CertificateDer<'static>>,
     resumed: bool,
-    /// The leaf that this side presented as the server.
-    own_leaf: Option<Arc<CertificateDer<'static>>>,
+    server_leaf: ServerLeaf,
+}
+
+/// Where the server's leaf is.
+#[derive(Debug)]
+pub(crate) enum ServerLeaf {
+    /// It is the first certificate of the peer.
+    Peer,
+    /// This side is the server, and presented this one, if it is known.
+    Own(Option<Arc<CertificateDer<'static>>>),
 }
 
 impl TlsInfo {
@@ -45,7 +53,7 @@ impl TlsInfo {
         suite: SupportedCipherSuite,
         certificates: Vec<CertificateDer<'static>>,
         resumed: bool,
-        own_leaf: Option<Arc<CertificateDer<'static>>>,
+        server_leaf: ServerLeaf,
     ) -> Self {
         let suite_name = match suite.suite().as_str() {
             Some(name) => Cow::Borrowed(name),
@@ -58,7 +66,7 @@ impl TlsInfo {
                 suite_name,
                 certificates,
                 resumed,
-                own_leaf,
+                server_leaf,
             }),
         }
     }
@@ -94,8 +102,10 @@ impl TlsInfo {
 
     /// Computes [`SocketInfo::tls_server_end_point`](crate::SocketInfo::tls_server_end_point).
     pub(crate) fn server_end_point(&self) -> Option<Vec<u8>> {
-        let own_leaf = self.negotiated.own_leaf.as_deref();
-        let leaf = own_leaf.or_else(|| self.negotiated.certificates.first())?;
+        let leaf = match &self.negotiated.server_leaf {
+            ServerLeaf::Peer => self.negotiated.certificates.first(),
+            ServerLeaf::Own(leaf) => leaf.as_deref(),
+        }?;
         channel_binding::server_end_point(leaf, self.negotiated.suite)
     }
 
@@ -160,7 +170,9 @@ mod tests {
     fn info_returns_the_negotiated_parameters() {
         let certificates = vec![CertificateDer::from(vec![1, 2]), CertificateDer::from(vec![3])];
         let suite = TLS13_AES_256_GCM_SHA384;
-        let info = TlsInfo::new(TlsVersion::Tls13, suite, certificates, true, None);
+        let info =
+            TlsInfo::new(TlsVersion::Tls13, suite, certificates, true, ServerLeaf::Own(None));
+        assert_eq!(info.server_end_point(), None, "the peer's leaf is that of a client");
         assert_eq!(info.version(), TlsVersion::Tls13);
         assert_eq!(info.cipher_suite(), 0x1302);
         assert_eq!(info.cipher_suite_name(), "TLS13_AES_256_GCM_SHA384");
@@ -179,7 +191,8 @@ mod tests {
         let known = TLS13_AES_256_GCM_SHA384.tls13().expect("a TLS 1.3 suite");
         let common = CipherSuiteCommon { suite: CipherSuite::from(0x0a0b), ..known.common };
         let suite = &*Box::leak(Box::new(Tls13CipherSuite { common, ..*known }));
-        let info = TlsInfo::new(TlsVersion::Tls13, suite.into(), Vec::new(), false, None);
+        let info =
+            TlsInfo::new(TlsVersion::Tls13, suite.into(), Vec::new(), false, ServerLeaf::Peer);
         assert_eq!(info.cipher_suite_name(), "0x0a0b");
         assert_eq!(info.cipher_suite(), 0x0a0b);
     }

@@ -1,11 +1,12 @@
 //! TLS settings, the rustls configuration made from them, and what a handshake negotiated or why it failed.
 //!
 //! [`TlsOptions`] and [`ServerTlsOptions`] hold the user's settings. [`TlsSetup`] holds the checked input of one
-//! handshake: a rustls configuration, which sockets with equal settings share, and a client's name to verify. [`TlsInfo`] describes a
-//! completed handshake, and [`Failure`] explains a failed one to people. This module holds data only: the
-//! machine runs the TLS sessions.
+//! handshake: a rustls configuration, which sockets with equal settings share, and a client's name to verify.
+//! [`TlsInfo`] describes a completed handshake, and [`Failure`] explains a failed one to people. This module holds data
+//! only: the machine runs the TLS sessions.
 
 mod alert;
+mod bound_sessions;
 mod calendar;
 mod chain_limit;
 mod channel_binding;
@@ -39,6 +40,7 @@ mod verify;
 pub use client_auth::ClientAuth;
 pub use identities::Identities;
 pub use identity::Identity;
+pub(crate) use info::ServerLeaf;
 pub use info::{TlsInfo, TlsVersion};
 pub use options::TlsOptions;
 pub use peer_certificates::PeerCertificates;

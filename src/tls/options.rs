@@ -84,8 +84,8 @@ impl TlsOptions {
     ///
     /// A server's own certificate can be added too, if it is self-signed and not marked as an authority's (`CA:TRUE`).
     ///
-    /// The lines may begin with blanks, end in any way, and have other text between the sections. Sections labelled `X509
-    /// CERTIFICATE` and `TRUSTED CERTIFICATE` are read too. Keys, revocation lists and parameters are ignored.
+    /// The lines may begin with blanks, end in any way, and have other text between the sections. Sections labelled
+    /// `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` are read too. Keys, revocation lists and parameters are ignored.
     ///
     /// # Errors
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the text has no certificate, or one that is malformed or
@@ -125,8 +125,8 @@ impl TlsOptions {
     /// Sets the client certificate chain, leaf first, and its private key, both as PEM. The chain is sent if the server
     /// requests a client certificate. A second call replaces the first.
     ///
-    /// The key is in PKCS #8, PKCS #1 or SEC 1 format, and not encrypted. The certificates and the key may be in one text,
-    /// which is then both arguments.
+    /// The key is in PKCS #8, PKCS #1 or SEC 1 format, and not encrypted. The certificates and the key may be in one
+    /// text, which is then both arguments.
     ///
     /// # Errors
     /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) if the certificate or the private key is missing, malformed

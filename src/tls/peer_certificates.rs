@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::hash::HashAlgorithm;
+use rustls::crypto::hash::{Hash, HashAlgorithm};
 use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, OtherError, SupportedCipherSuite};
@@ -82,15 +82,20 @@ fn spki_sha256(
     provider: &CryptoProvider,
 ) -> Result<[u8; 32], rustls::Error> {
     let key = ParsedCertificate::try_from(leaf)?.subject_public_key_info();
-    let hash = provider.cipher_suites.iter().find_map(|suite| {
+    let hash = sha256(provider).map(|hash| hash.hash(&key));
+    hash.and_then(|hash| hash.as_ref().try_into().ok()).ok_or_else(|| {
+        refused(Refused(String::from("the crypto provider has no SHA-256 to hash its key")))
+    })
+}
+
+/// Returns the provider's SHA-256.
+pub(super) fn sha256(provider: &CryptoProvider) -> Option<&'static dyn Hash> {
+    provider.cipher_suites.iter().find_map(|suite| {
         let hash = match suite {
             SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
             SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
         };
-        (hash.algorithm() == HashAlgorithm::SHA256).then(|| hash.hash(&key))
-    });
-    hash.and_then(|hash| hash.as_ref().try_into().ok()).ok_or_else(|| {
-        refused(Refused(String::from("the crypto provider has no SHA-256 to hash its key")))
+        (hash.algorithm() == HashAlgorithm::SHA256).then_some(hash)
     })
 }
 

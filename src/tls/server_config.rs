@@ -8,6 +8,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{KeyLogFile, RootCertStore, ServerConfig};
 
+use super::bound_sessions::BoundSessions;
 use super::client_auth::ClientAuth;
 use super::client_verifier::VerifyingClients;
 use super::config::SystemClock;
@@ -96,7 +97,7 @@ pub(super) fn build(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     match settings.no_resumption {
         true => config.send_tls13_tickets = 0,
-        false => enable_tickets(&mut config)?,
+        false => enable_tickets(&mut config, provider)?,
     }
     if settings.key_log {
         config.key_log = Arc::new(KeyLogFile::new());
@@ -117,23 +118,32 @@ pub(super) fn adapt(config: &ServerConfig) -> Arc<ServerConfig> {
 
 /// Enables stateless tickets, whose keys rotate every 6 hours and live for 12.
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-fn enable_tickets(config: &mut ServerConfig) -> Result<()> {
+fn enable_tickets(config: &mut ServerConfig, provider: &CryptoProvider) -> Result<()> {
     #[cfg(feature = "aws-lc-rs")]
     use rustls::crypto::aws_lc_rs::Ticketer;
     #[cfg(not(feature = "aws-lc-rs"))]
     use rustls::crypto::ring::Ticketer;
 
-    config.ticketer = Ticketer::new().map_err(|error| {
+    let tickets = Ticketer::new().map_err(|error| {
         Error::invalid_options(format!("no key for session tickets can be made: {error}"))
     })?;
+    match BoundSessions::new(tickets, provider) {
+        Some(bound) => config.ticketer = Arc::new(bound),
+        None => config.send_tls13_tickets = 0,
+    }
     Ok(())
 }
 
 /// Keeps sessions in memory: rustls makes stateless tickets only with its own providers.
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as with a built-in provider")]
-fn enable_tickets(config: &mut ServerConfig) -> Result<()> {
-    config.session_storage = rustls::server::ServerSessionMemoryCache::new(MAX_SESSIONS);
+fn enable_tickets(config: &mut ServerConfig, provider: &CryptoProvider) -> Result<()> {
+    let sessions: Arc<dyn rustls::server::StoresServerSessions> =
+        rustls::server::ServerSessionMemoryCache::new(MAX_SESSIONS);
+    match BoundSessions::new(sessions, provider) {
+        Some(bound) => config.session_storage = Arc::new(bound),
+        None => config.send_tls13_tickets = 0,
+    }
     Ok(())
 }
 

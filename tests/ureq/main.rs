@@ -15,7 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sockeye::ureq::{NoLookup, UreqConnector, agent};
-use sockeye::{Connector, EgressRules, Error, ErrorKind, SocketOptions};
+use sockeye::{
+    Connector, EgressRules, Error, ErrorKind, Identities, ServerTlsOptions, SocketOptions,
+};
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Timeout};
@@ -239,6 +241,24 @@ fn options_apply_to_each_socket_and_their_tls_to_https_only() {
     let options = SocketOptions::new().tls(Authority::new().trusted().server_name("good.test"));
     let connector = UreqConnector::new(strict().0).options(options);
     let agent = Agent::with_parts(config().build(), connector, NoLookup);
+    is_refused(&agent, &secure.secure_url("outside.test"), ErrorKind::Tls);
+}
+
+#[test]
+fn an_http_client_is_never_the_tls_server() {
+    let authority = Authority::new();
+    let secure = Server::secure(OUTSIDE, &authority, |_| ok("in secret"));
+    let plain = Server::plain(OUTSIDE, |_| ok("in public"));
+    let server = ServerTlsOptions::new(Identities::without_default());
+    let (connector, _) = strict();
+    let options = SocketOptions::new().server_tls(server);
+    let agent = Agent::with_parts(
+        config().build(),
+        UreqConnector::new(connector).options(options),
+        NoLookup,
+    );
+    assert_eq!(body_of(&agent, &plain.url("outside.test")), "in public");
+    // A client that trusts only public roots.
     is_refused(&agent, &secure.secure_url("outside.test"), ErrorKind::Tls);
 }
 

@@ -5,6 +5,7 @@ mod configured;
 mod ends;
 mod lending;
 mod serving;
+mod sessions;
 mod wire;
 
 use std::io::Write;

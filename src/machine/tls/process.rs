@@ -19,25 +19,20 @@ use crate::tls::{Failure, Role, Stage, size_of_certificates, with_certificates, 
 impl Session {
     /// Processes input up to the first application data, or until more input is needed.
     pub(super) fn process(&mut self) {
-        if self.terms.role == Role::Server && self.is_hello_too_long() {
-            return self
-                .fail(Failure::with_message("the client sent a ClientHello that is too long"));
-        }
         while !self.has_plaintext && self.process_one() {}
+        // A ClientHello that is not complete yet. What is not TLS was recognized by now.
+        let awaits_hello = self.terms.role == Role::Server
+            && self.connection.as_ref().is_some_and(|it| it.protocol_version().is_none());
         let limit = match self.peer_state {
+            PeerState::Handshaking if awaits_hello => MAX_CLIENT_HELLO,
             PeerState::Handshaking => self.terms.max_handshake_input,
             _ => MAX_RECV_QUEUE,
         };
         if self.recv_queue.len() > limit {
-            self.fail(Failure::with_message("the peer sent a TLS message that is too long"));
+            let peer = self.terms.role.peer().name();
+            let what = if awaits_hello { "ClientHello" } else { "TLS message" };
+            self.fail(Failure::with_message(format!("{peer} sent a {what} that is too long")));
         }
-    }
-
-    /// Returns whether a server got more than a ClientHello before it could process one. A client waits for the answer.
-    fn is_hello_too_long(&self) -> bool {
-        let awaits_hello =
-            self.connection.as_ref().is_some_and(|it| it.protocol_version().is_none());
-        awaits_hello && self.recv_queue.len() > MAX_CLIENT_HELLO
     }
 
     /// Processes one state of the rustls connection. Returns whether there may be another.
@@ -66,11 +61,11 @@ impl Session {
             if !matches!(self.peer_state, PeerState::Handshaking) {
                 return self.process_state();
             }
-            let (more, hello) = with_hello(|| self.process_state());
-            self.hello = hello.or(self.hello.take());
+            let (more, hello) = with_hello(self.hello.take(), || self.process_state());
+            self.hello = hello;
             if let (PeerState::Failed(_), Some(hello)) = (&self.peer_state, &self.hello) {
                 if hello.leaf.is_none() {
-                    let failure = Failure::no_identity(hello.server_name.as_deref());
+                    let failure = Failure::no_identity(hello);
                     self.peer_state = PeerState::Failed(Box::new(failure));
                 }
             }

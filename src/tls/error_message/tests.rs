@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
+use super::super::hello::Hello;
 use super::*;
 
 /// Returns errors of every kind that rustls has.
@@ -68,7 +69,12 @@ pub(crate) fn every_failure() -> Vec<Failure> {
         .map(|(peer, when)| Failure::new(error.clone(), peer, when))
     });
     let ends = [Role::Server, Role::Client].map(Failure::unexpected_eof);
-    let names = [Some("a.test"), None].map(Failure::no_identity);
+    let name = || Some("a.test".into());
+    let fault = || Some("its key is too short".into());
+    let names = [(name(), None), (name(), fault()), (None, None), (None, fault())];
+    let names = names.map(|(server_name, fault)| {
+        Failure::no_identity(&Hello { server_name, fault, ..Hello::default() })
+    });
     both.chain(ends).chain(names).collect()
 }
 

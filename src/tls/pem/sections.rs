@@ -1,5 +1,5 @@
-//! Finds the sections of a PEM text (RFC 7468) as people have them: with a byte order mark, blanks before the lines, any
-//! line ends or none, and text between the sections. Nothing that looks like a section is passed over.
+//! Finds the sections of a PEM text (RFC 7468) as people have them: with a byte order mark, blanks before the lines,
+//! any line ends or none, and text between the sections. Nothing that looks like a section is passed over.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

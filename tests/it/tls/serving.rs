@@ -204,7 +204,7 @@ fn identities_are_selected_by_name_and_changed_while_the_server_runs() {
 }
 
 #[test]
-fn a_handshake_in_progress_keeps_its_identity_while_others_get_the_new_one() {
+fn an_open_connection_keeps_its_identity() {
     with_watchdog(|| {
         let identities = Identities::new(identity(&["localhost"]));
         let tls = ServerTlsOptions::new(identities.clone());
