@@ -329,4 +329,6 @@ fn check_plain_eof(side: &mut Endpoint, written: u64, net: &Network) -> CheckRes
 
 /// The maximum number of events of a wait or close.
 pub(super) const MAX_EVENTS: usize = 1_000;
-pub(super) const MAX_ROUNDS: usize = 10_000;
+/// The maximum number of rounds until both ends rest. A session with foreign code takes three for a receive, which may be
+/// of 64 bytes.
+pub(super) const MAX_ROUNDS: usize = 100_000;
