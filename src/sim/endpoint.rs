@@ -217,7 +217,8 @@ impl Endpoint {
         rule(self.plaintext == Some(self.accepted), "nothing is written during an upgrade")?;
         match net.wire.peek(self.who) {
             SimRecv::Bytes(_) => {
-                self.handle(Input::UnexpectedPlaintext { first: first[0] }, net)?;
+                let first = net.wire.first_unread(self.who);
+                self.handle(Input::UnexpectedPlaintext { first }, net)?;
                 rule(
                     self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
                     "unread plaintext ends an upgrade",

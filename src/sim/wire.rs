@@ -131,6 +131,11 @@ impl SimWire {
         }
     }
 
+    /// Returns the first byte that a receive would return.
+    pub(super) fn first_unread(&self, who: EndId) -> u8 {
+        self.streams[1 - who].arrived[0]
+    }
+
     /// Reports a reset that was not reported before.
     pub(super) fn failure(&mut self, who: EndId) -> Option<Fault> {
         let reset = self.resets[who].as_mut().filter(|reset| !reset.reported)?;
