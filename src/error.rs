@@ -286,6 +286,16 @@ impl Error {
         })
     }
 
+    /// Creates the error of an address on which the system does not let the program listen.
+    pub(crate) fn from_listen(address: SocketAddr, error: io::Error) -> Self {
+        let reason = error.raw_os_error().map_or_else(|| error.to_string(), fault::words);
+        Error::build(Inner {
+            io_kind: fault::io_kind(ErrorKind::Io, &error),
+            source: Some(Cause::Io(Arc::new(error))),
+            ..Inner::new(ErrorKind::Io, format!("cannot listen on {address}: {reason}"))
+        })
+    }
+
     /// Records the step that failed, unless one is recorded already.
     #[must_use]
     pub(crate) fn during(mut self, step: impl Into<Option<Step>>) -> Self {

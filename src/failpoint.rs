@@ -25,9 +25,11 @@ macro_rules! bugs {
 
 bugs! {
     // The driver's bugs, which the models of tests/schedules find.
+    AcceptTurnLost: "A thread that has accepted wakes no thread to accept the next client.",
     AcceptsSocketsAfterShutdown: "A connector that was shut down opens new sockets.",
     AnnouncesWaitLate: "A wait is announced after the last check of the state.",
     BelievesZeroRead: "A receive of nothing is taken for a clean end.",
+    CloseBelievesOldAccept: "An accept from before a close shows that no client is left.",
     CloseReturnsEarly: "A close returns before FIN is sent.",
     ClosesOneHandleEarly: "The socket closes while one handle is left.",
     DeadlineWakesNobody: "A new deadline wakes no blocked call.",
@@ -37,6 +39,8 @@ bugs! {
     IgnoresCallTimer: "A limit that has passed is taken for none.",
     LeaksLateConnection: "A connection that is made too late is never closed.",
     LeavesHandshakeUnmonitored: "The end of a handshake does not queue the socket for monitoring.",
+    ListenerForgetsWake: "The end of a listener and a new deadline wake no accept that is parked in poll(2).",
+    ListenerKeepsSlot: "An accept that gives up its wait for a slot keeps its place.",
     LoopLosesCommand: "The event loop blocks although a command is queued.",
     LoopSendsSilently: "The event loop sends queued data and wakes no writer.",
     LentSessionSpins: "A write that needs a TLS session which is lent polls for room.",
@@ -46,9 +50,12 @@ bugs! {
     NoReaderAfterUpgradeCheck: "An upgrade does not wait for a read that is in a system call.",
     NoRelist: "The end of a receive turn does not queue the socket for monitoring.",
     NoWake: "A change of the state wakes no thread that is parked in poll(2).",
+    OpenedIsForgotten: "The last socket that is returned wakes no thread that waits for the end.",
     QueueKeepsDropped: "A socket that stops waiting for a slot stays in the queue.",
     ResetsBeforeState: "A reset is sent before the machine knows of it.",
+    ServerNotHalfOpen: "The end of a client closes an accepted socket.",
     ScopeForgetsQueued: "A scope does not know its sockets that wait for a slot.",
+    SlotWakesNoListener: "A freed slot does not reach the listener that waits for it.",
     TurnReleasedSilently: "The end of a turn wakes no thread that waits for it.",
     UpgradesTwice: "Two upgrades of one socket may run at once.",
     WorkerKeepsSocket: "A worker that is done with a socket takes no other work for it.",

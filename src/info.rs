@@ -209,6 +209,36 @@ pub struct ConnectorStats {
     pub bytes_written: u64,
 }
 
+/// Counts of a listener, returned by [`Listener::stats`](crate::Listener::stats): totals since it began, and current
+/// numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerStats {
+    /// Connections taken from the system.
+    pub accepted: u64,
+    /// Connections that opened. With TLS from the start, the handshake has succeeded too.
+    pub opened: u64,
+    /// Connections that failed before they opened: in the TLS handshake, by the handshake timeout, or to make room at
+    /// [`max_pending`](crate::ListenOptions::max_pending).
+    pub failed: u64,
+    /// Connections that the [ingress rules](crate::IngressRules) denied.
+    pub denied: u64,
+    /// Connections that were reset at `max_open_sockets`.
+    pub over_limit: u64,
+    /// Connections that were gone before they could be taken, as far as the system reports it.
+    pub lost: u64,
+    /// Times that a connection could not be taken for lack of a descriptor or memory.
+    pub starved: u64,
+    /// Connections that are opening, or waiting for an `accept`, now.
+    pub pending: usize,
+    /// Sockets that are open, opening or closing now.
+    pub open: usize,
+    /// Bytes of application data that reads delivered.
+    pub bytes_read: u64,
+    /// Bytes of application data that writes accepted.
+    pub bytes_written: u64,
+}
+
 impl ConnectorStats {
     /// Adds the counts of a connection, or of one of its two sockets if it is upgraded.
     pub(crate) fn add_socket(&mut self, opened: Option<Result<(), Fault>>, bytes: Stats) {

@@ -95,13 +95,14 @@ pub use driver::sys::shuttle as model;
 
 pub use address::SocketAddress;
 pub use driver::Descriptor;
-pub use egress::EgressRules;
+pub use egress::{EgressRules, IngressRules};
 pub use error::{Attempt, Error, ErrorKind, Result, Step};
-pub use info::{ConnectorStats, Health, Phase, SocketInfo, Stats, Timings};
-pub use options::{Keepalive, SecureTransport, SocketOptions, TcpOptions};
+pub use info::{ConnectorStats, Health, ListenerStats, Phase, SocketInfo, Stats, Timings};
+pub use options::{AcceptWhen, Keepalive, SecureTransport, SocketOptions, TcpOptions};
 pub use resolver::Resolver;
 pub use socket::{
-    Connector, ConnectorBuilder, Reader, Scope, Socket, Writer, connect, connect_with,
+    Connector, ConnectorBuilder, Incoming, ListenOptions, ListenScope, Listener, Reader, Scope,
+    Socket, Writer, connect, connect_with, listen, listen_with,
 };
 pub use tls::{
     ClientAuth, Identities, Identity, PeerCertificates, ServerTlsOptions, TlsInfo, TlsOptions,

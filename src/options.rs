@@ -1,5 +1,6 @@
 //! The options of one socket, and the checks of their values.
 
+mod accept_when;
 mod secure_transport;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::tls::{ServerTlsOptions, TlsOptions};
 
+pub use self::accept_when::AcceptWhen;
 pub use self::secure_transport::SecureTransport;
 pub(crate) use self::secure_transport::TlsSide;
 

@@ -7,7 +7,7 @@ use sockeye::SocketAddress;
 
 use crate::starttls::Protocol;
 
-pub const USAGE: &str = "connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]...";
+pub const USAGE: &str = "connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]..., or connect --listen [HOST:]PORT [OPTION]...";
 
 pub const HELP: &str = "\
 Connects to a TCP server, on request over TLS; copies standard input to it and what it sends to standard
@@ -15,11 +15,14 @@ output, both at once. The end of the input half-closes the connection: the serve
 is still read. The connection ends with the server's end.
 
 usage: connect HOST:PORT [--tls | --starttls PROTOCOL] [OPTION]...
+       connect --listen [HOST:]PORT [OPTION]...
        connect            shows itself against small servers of its own, without a network
 
   HOST:PORT            where to connect to; an IPv6 address in brackets, as in [::1]:70
+  --listen [HOST:]PORT wait for one client there instead, on every address if there is no HOST
   --timeout SECS       the most that connecting, a handshake and each read may take, such as 5 or 0.5
-                       (default: 30 seconds for connecting and a handshake, no limit for reads)
+                       (default: 30 seconds for connecting and a handshake, no limit for reads
+                       and for the wait for a client)
   --half-open          go on sending after the server has ended, until the input ends
   -v, --verbose        print addresses, times, the TLS parameters and byte counts to standard error
   -h, --help           this text
@@ -31,6 +34,8 @@ over TLS:
   --ca FILE            trust the certificates of this PEM file as well
   --alpn LIST          protocols to offer, the most wanted first, such as h2,http/1.1
   --server-name NAME   the name that is sent and that the certificate has to be for (default: HOST)
+  --tls-cert FILE, --tls-key FILE
+                       with --listen: be the TLS server, with the chain and the key of these PEM files
   --show-certs         print the server's certificates as PEM on standard error
 
 exit codes:
@@ -45,6 +50,7 @@ exit codes:
 examples:
   printf '/\\r\\n' | connect gopher.floodgap.com:70
   printf 'GET / HTTP/1.0\\r\\nHost: example.com\\r\\n\\r\\n' | connect example.com:443 --tls -v
+  connect --listen 7007 > copy.tar            and on the other machine: connect HOST:7007 < some.tar
   printf 'EHLO localhost\\r\\nQUIT\\r\\n' | connect mail.example.com:587 --starttls smtp -v
 ";
 
@@ -55,8 +61,15 @@ pub enum Command {
     Connect(Args),
 }
 
+/// The other end.
+pub enum Target {
+    Server(SocketAddress),
+    /// The client that connects to this address. Over TLS this side has a certificate and a key, in PEM files.
+    ClientOf(String, Option<[String; 2]>),
+}
+
 pub struct Args {
-    pub address: SocketAddress,
+    pub target: Target,
     pub timeout: Option<Duration>,
     pub half_open: bool,
     pub verbose: bool,
@@ -90,6 +103,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         return Ok(Command::Demo);
     }
     let (mut address, mut timeout, mut half_open, mut verbose) = (None, None, false, false);
+    let (mut listen, mut cert, mut key) = (None, None, None);
     let mut security = Security::default();
     let mut only_addresses = false;
     let mut words = words.into_iter();
@@ -110,6 +124,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             value.ok_or_else(|| format!("{option} needs {what} after it"))
         };
         match option {
+            "--listen" => listen = Some(listen_address(&value("a port")?)?),
+            "--tls-cert" => cert = Some(value("a file")?),
+            "--tls-key" => key = Some(value("a file")?),
             "--timeout" => timeout = Some(seconds(&value("a number of seconds")?)?),
             "--starttls" => security.starttls = Some(value("a protocol")?.parse()?),
             "--ca" => security.tls.ca.push(value("a file")?),
@@ -125,10 +142,48 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             _ => return Err(format!("unknown option {word:?}")),
         }
     }
-    let address = address.ok_or("HOST:PORT is missing")?;
-    let address = address.parse().map_err(|error: sockeye::Error| error.to_string())?;
     let transport = security.transport()?;
-    Ok(Command::Connect(Args { address, timeout, half_open, verbose, transport }))
+    let target = match (address, listen) {
+        (Some(address), None) => {
+            Target::Server(address.parse().map_err(|error: sockeye::Error| error.to_string())?)
+        }
+        (None, Some(_)) if !matches!(transport, Transport::Plain) => {
+            return Err(String::from("--listen excludes --tls and --starttls: it has --tls-cert"));
+        }
+        (None, Some(address)) => {
+            Target::ClientOf(address, identity_files(cert.take(), key.take())?)
+        }
+        (Some(_), Some(_)) => {
+            return Err(String::from("HOST:PORT and --listen exclude each other"));
+        }
+        (None, None) => return Err(String::from("HOST:PORT is missing")),
+    };
+    if cert.is_some() || key.is_some() {
+        return Err(String::from("--tls-cert and --tls-key need --listen beside them"));
+    }
+    Ok(Command::Connect(Args { target, timeout, half_open, verbose, transport }))
+}
+
+fn identity_files(
+    cert: Option<String>,
+    key: Option<String>,
+) -> Result<Option<[String; 2]>, String> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some([cert, key])),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(String::from("--tls-cert needs --tls-key beside it")),
+        (None, Some(_)) => Err(String::from("--tls-key needs --tls-cert beside it")),
+    }
+}
+
+/// Completes the address to listen on: a port alone stands for every address of this machine.
+fn listen_address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
+    match port.parse::<u16>() {
+        Ok(_) if port == text => Ok(format!("[::]:{port}")),
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("--listen {text:?} is not a port, or a host and a port")),
+    }
 }
 
 /// The TLS options of the command line, before they are checked against each other.

@@ -53,7 +53,7 @@ fn copy(socket: &Socket, args: &Args) -> Exit {
 
     let received = receive(&mut socket.reader());
     if verbose && matches!(received, ReceiveEnd::Peer) {
-        say(format_args!("the server has ended"));
+        say(format_args!("the other side has ended"));
     }
     let outcome = match &received {
         // With --half-open this also waits for the end of the input.

@@ -4,9 +4,12 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-use sockeye::{ErrorKind, SecureTransport, Socket, SocketInfo, SocketOptions, TlsOptions};
+use sockeye::{
+    ErrorKind, Identity, ListenOptions, SecureTransport, ServerTlsOptions, Socket, SocketAddress,
+    SocketInfo, SocketOptions, TlsOptions, listen_with,
+};
 
-use crate::args::{Args, TlsArgs, Transport};
+use crate::args::{Args, Target, TlsArgs, Transport};
 use crate::exit::{Exit, broken, say};
 use crate::report;
 use crate::starttls::{self, Fault, Protocol};
@@ -16,32 +19,65 @@ const DIALOGUE: Duration = Duration::from_secs(30);
 
 /// Returns an open connection. Otherwise reports the reason to the user.
 pub fn open(args: &Args) -> Result<Socket, Exit> {
+    let server = match &args.target {
+        Target::Server(server) => server,
+        Target::ClientOf(address, identity) => {
+            return accepted(args, address, identity.as_ref())
+                .map_err(|failure| failure.tell(args.verbose));
+        }
+    };
     if args.verbose {
-        say(format_args!("connecting to {}", args.address));
+        say(format_args!("connecting to {server}"));
     }
     let opened = match &args.transport {
-        Transport::Plain => plain(args),
-        Transport::Tls(tls) => secured(args, tls),
-        Transport::StartTls(protocol, tls) => upgraded(args, *protocol, tls),
+        Transport::Plain => connect(args, server, options(args)).map(|(socket, _)| socket),
+        Transport::Tls(tls) => secured(args, server, tls),
+        Transport::StartTls(protocol, tls) => upgraded(args, server, *protocol, tls),
     };
     opened.map_err(|failure| failure.tell(args.verbose))
 }
 
-fn plain(args: &Args) -> Result<Socket, Failure> {
-    let (socket, _) = connect(args, options(args))?;
+/// Waits for one client.
+fn accepted(args: &Args, address: &str, identity: Option<&[String; 2]>) -> Result<Socket, Failure> {
+    let mut socket = options(args);
+    if let Some([cert, key]) = identity {
+        let tls = ServerTlsOptions::new(Identity::from_pem_files(cert, key)?);
+        socket = socket.secure_transport(SecureTransport::On).server_tls(tls);
+    }
+    let options = ListenOptions::new().socket(socket);
+    let listener = listen_with(address, options)?;
+    if let (true, Some(address)) = (args.verbose, listener.local_address()) {
+        say(format_args!("listening on {address}"));
+    }
+    let socket = match args.timeout {
+        Some(limit) => listener.accept_timeout(limit)?,
+        None => listener.accept()?,
+    };
+    // Resets clients that came later.
+    listener.abort();
+    let info = socket.opened()?;
+    if args.verbose {
+        report::connected(&info);
+        report::secured(&info);
+    }
     Ok(socket)
 }
 
-fn secured(args: &Args, tls: &TlsArgs) -> Result<Socket, Failure> {
+fn secured(args: &Args, server: &SocketAddress, tls: &TlsArgs) -> Result<Socket, Failure> {
     let options = options(args).secure_transport(SecureTransport::On).tls(tls_options(tls)?);
-    let (socket, info) = connect(args, options)?;
+    let (socket, info) = connect(args, server, options)?;
     tell_secured(args, tls, &info);
     Ok(socket)
 }
 
-fn upgraded(args: &Args, protocol: Protocol, tls: &TlsArgs) -> Result<Socket, Failure> {
+fn upgraded(
+    args: &Args,
+    server: &SocketAddress,
+    protocol: Protocol,
+    tls: &TlsArgs,
+) -> Result<Socket, Failure> {
     let options = options(args).secure_transport(SecureTransport::StartTls).tls(tls_options(tls)?);
-    let (plain, _) = connect(args, options)?;
+    let (plain, _) = connect(args, server, options)?;
     // A deadline also bounds a server that trickles bytes. A time beyond the clock's range means none.
     plain.set_deadline(Instant::now().checked_add(args.timeout.unwrap_or(DIALOGUE)));
     if let Err(fault) = starttls::ask(&plain, protocol, args.verbose) {
@@ -56,8 +92,12 @@ fn upgraded(args: &Args, protocol: Protocol, tls: &TlsArgs) -> Result<Socket, Fa
     Ok(socket)
 }
 
-fn connect(args: &Args, options: SocketOptions) -> Result<(Socket, SocketInfo), Failure> {
-    let socket = sockeye::connect_with(&args.address, options)?;
+fn connect(
+    args: &Args,
+    server: &SocketAddress,
+    options: SocketOptions,
+) -> Result<(Socket, SocketInfo), Failure> {
+    let socket = sockeye::connect_with(server, options)?;
     let info = socket.opened()?;
     if args.verbose {
         report::connected(&info);

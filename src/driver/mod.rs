@@ -5,12 +5,13 @@
 //! starts it, and it blocks without a timeout when it has nothing to do. A forked child that opens a socket starts its
 //! own event loop.
 //!
-//! The driver has six rooms. Each imports only the rooms on its right:
+//! The driver has seven rooms. Each imports only the rooms on its right:
 //!
 //! ```text
-//! socket -> ops -> connection -> { event_loop, connect, registry } -> sys
+//! socket -> listener -> ops -> connection -> { event_loop, connect, registry } -> sys
 //! ```
 //!
+//! - `listener`: one listener, and the threads that accept.
 //! - `ops`: what a handle calls; one file for each operation.
 //! - `connection`: one socket's state, and its transitions into effects.
 //! - `event_loop`: the thread that polls, keeps time, and scans idle and lingering wires.
@@ -22,6 +23,7 @@
 mod connect;
 mod connection;
 mod event_loop;
+mod listener;
 mod ops;
 mod registry;
 mod slab;
@@ -32,8 +34,12 @@ mod tests;
 pub(crate) use self::connect::adopt::AdoptedStream;
 pub(crate) use self::connect::thread_pool::LookupQuota;
 pub(crate) use self::connection::{Connection, SocketRegistry};
+pub(crate) use self::listener::{AcceptLimit, ListenConfig, ListenSettings, ListenerInner};
+pub(crate) use self::ops::accept::AcceptedOptions;
 pub(crate) use self::ops::connect::{ConnectContext, Origin};
 pub(crate) use self::registry::{ScopeId, SocketLimit};
 pub use self::sys::descriptor::Descriptor;
 pub(crate) use self::sys::io_bufs::{RecvBufs, SendBufs};
+pub(crate) use self::sys::listen::{BindOptions, SUPPORTS_REUSE_PORT};
+pub(crate) use self::sys::log::log_error;
 pub(crate) use self::sys::wake::Side;

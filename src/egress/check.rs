@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::denial::{Denial, PortReason, Reason};
 use super::embedded_ipv4::Embedded;
 use super::host::Host;
+use super::live_listeners;
 use super::public;
 use super::rule_list::{Rule, Verdict};
 use super::rules::{DefaultRule, EgressRules, NetDefault};
@@ -57,6 +58,12 @@ impl EgressRules {
     /// this machine. The caller asks this for addresses that [`check`](Self::check) allows.
     pub(crate) fn needs_local_check(&self, address: SocketAddr) -> bool {
         self.own_listeners.need_local_check(address)
+            || self.denies_live_listeners && live_listeners::need_local_check(address)
+    }
+
+    /// Returns whether the caller must refuse this address because a listener of this process has it now.
+    pub(crate) fn denies_live_listener(&self, address: SocketAddr) -> bool {
+        self.denies_live_listeners && live_listeners::contain(address)
     }
 
     fn check_port(&self, port: u16) -> Result<(), Denial> {

@@ -11,7 +11,9 @@
 //! - `embedded_ipv4` finds IPv4 addresses inside IPv6 addresses.
 //! - `local` asks the system whether an address belongs to this machine.
 //! - `rules` has the rules as the program states them, `rule_list` the order in which they decide, and
-//!   `own_listeners` the listeners of the program. `check` applies them.
+//!   `own_listeners` the listeners of the program. `check` applies them. `live_listeners` knows the listeners that are
+//!   open now.
+//! - `ingress` has the rules for clients of a listener.
 //! - `denial` explains why the rules refused an address.
 
 mod check;
@@ -19,6 +21,8 @@ mod cidr;
 mod denial;
 mod embedded_ipv4;
 mod host;
+mod ingress;
+mod live_listeners;
 mod local;
 mod own_listeners;
 mod public;
@@ -29,5 +33,7 @@ mod special;
 #[cfg(test)]
 mod tests;
 
+pub use self::ingress::IngressRules;
+pub(crate) use self::live_listeners::{forget_listener, remember_listener};
 pub(crate) use self::local::is_local;
 pub use self::rules::EgressRules;

@@ -13,6 +13,14 @@ impl OwnListeners {
         self.0.push(canonical(address));
     }
 
+    /// Removes an address once.
+    pub(super) fn remove(&mut self, address: SocketAddr) {
+        let address = canonical(address);
+        if let Some(index) = self.0.iter().position(|own| *own == address) {
+            self.0.swap_remove(index);
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -84,6 +84,8 @@ pub struct EgressRules {
     pub(super) ports: RuleList<DefaultRule, u16>,
     pub(super) nets: RuleList<NetDefault, Net>,
     pub(super) own_listeners: OwnListeners,
+    /// Whether the listeners of this process that are open at that moment are denied too.
+    pub(super) denies_live_listeners: bool,
 }
 
 /// The verdict on hosts and ports that no rule matches.
@@ -170,7 +172,8 @@ impl EgressRules {
     }
 
     /// Applies the rules of the Cloudflare Workers platform: [`public_only`](Self::public_only), no
-    /// [Cloudflare addresses](https://www.cloudflare.com/ips/), and no port 25.
+    /// [Cloudflare addresses](https://www.cloudflare.com/ips/), no port 25, and no
+    /// [own listeners](Self::deny_own_listeners).
     ///
     /// ```
     /// # use sockeye::EgressRules;
@@ -183,7 +186,7 @@ impl EgressRules {
     #[must_use]
     #[doc(alias("cloudflare"))]
     pub fn workers() -> Self {
-        EgressRules::new(DefaultRule::Allow, NetDefault::Workers).deny_port(25)
+        EgressRules::new(DefaultRule::Allow, NetDefault::Workers).deny_port(25).deny_own_listeners()
     }
 
     fn new(default: DefaultRule, nets: NetDefault) -> Self {
@@ -192,6 +195,7 @@ impl EgressRules {
             ports: RuleList::new(default),
             nets: RuleList::new(nets),
             own_listeners: OwnListeners::default(),
+            denies_live_listeners: false,
         }
     }
 
@@ -297,6 +301,28 @@ impl EgressRules {
         self
     }
 
+    /// Denies every [`Listener`](crate::Listener) of this process that is open when the address is dialled: the connection
+    /// fails with [`Loop`](crate::ErrorKind::Loop) ("TCP Loop detected"), as for an [`own_listener`](Self::own_listener).
+    /// A listener on an unspecified IP address counts for every local address. Included in [`workers`](Self::workers),
+    /// and off in every other set of rules, so that a program may talk to itself.
+    ///
+    /// ```
+    /// # use sockeye::EgressRules;
+    /// let rules = EgressRules::allow_all().deny_own_listeners();
+    /// let listener = sockeye::listen("127.0.0.1:0")?;
+    /// let address = listener.local_address().unwrap();
+    /// assert!(!rules.allows(address));
+    /// listener.close();
+    /// assert!(rules.allows(address));
+    /// # Ok::<(), sockeye::Error>(())
+    /// ```
+    #[must_use]
+    #[doc(alias("loop"))]
+    pub fn deny_own_listeners(mut self) -> Self {
+        self.denies_live_listeners = true;
+        self
+    }
+
     /// Returns whether the rules for ports and nets and the own listeners allow a numeric address. Host rules are not
     /// checked.
     ///
@@ -305,6 +331,7 @@ impl EgressRules {
     #[must_use]
     pub fn allows(&self, address: SocketAddr) -> bool {
         self.check(address).is_ok()
+            && !self.denies_live_listener(address)
             && (!self.needs_local_check(address)
                 || is_local(address, None).is_ok_and(|local| !local))
     }
@@ -318,6 +345,7 @@ impl EgressRules {
             && !self.ports.denies()
             && !self.nets.denies()
             && self.own_listeners.is_empty()
+            && !self.denies_live_listeners
     }
 }
 

@@ -265,6 +265,8 @@ pub enum TimerKind {
     LookupQueue,
     /// The connect timeout or deadline, before connecting began.
     Start,
+    /// The limit of one accept.
+    Accept,
 }
 
 impl TimerKind {
@@ -285,7 +287,8 @@ impl TimerKind {
             | TimerKind::Write
             | TimerKind::Opened
             | TimerKind::Closed
-            | TimerKind::Start => None,
+            | TimerKind::Start
+            | TimerKind::Accept => None,
         }
     }
 
@@ -308,6 +311,7 @@ impl TimerKind {
             TimerKind::Write => "the write timeout or deadline passed",
             TimerKind::Opened => "the wait timed out before the connection opened",
             TimerKind::Closed => "the wait timed out before the socket closed",
+            TimerKind::Accept => "the accept timeout or deadline passed",
             TimerKind::Start => "the connect deadline had passed before connecting began",
         }
     }

@@ -164,7 +164,7 @@
 //! ```
 //!
 //! ---
-//! Previous: [STARTTLS](super::starttls). Next: [threads and fork](super::threads_and_fork).
+//! Previous: [STARTTLS](super::starttls). Next: [serving](super::serving).
 
 #[cfg(doc)]
 use crate::{Connector, EgressRules, ErrorKind};

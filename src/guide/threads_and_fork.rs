@@ -99,4 +99,4 @@
 //! for all sockets of a connector.
 //!
 //! ---
-//! Previous: [egress rules and SSRF](super::egress_and_ssrf). Next: [recipes](super::recipes).
+//! Previous: [serving](super::serving). Next: [recipes](super::recipes).

@@ -47,8 +47,7 @@
 //!   live in a `static` or a pool. A [scope](crate::Connector::scope) closes it with a piece of work.
 //! - In Workers a write takes a `Uint8Array` or a view of one. Here it takes bytes.
 //! - Ports 80 and 443 are not special, and a refused connection to them is an ordinary error.
-//! - Inbound connections come from [`std::net::TcpListener`]. [`Connector::adopt`](crate::Connector::adopt) takes them
-//!   over.
+//! - Inbound connections come from a [`Listener`](crate::Listener): see [serving](super::serving).
 //! - Connections leave from an address of the machine. [`TcpOptions::bind`](crate::TcpOptions::bind) chooses it.
 //!
 //! # Denied addresses and limits
@@ -82,7 +81,7 @@
 //! | `proxy request failed, cannot connect to the specified address` | the same text after the reason: [`Denied`](crate::ErrorKind::Denied), with [`EgressRules::workers`](crate::EgressRules::workers) or [`public_only`](crate::EgressRules::public_only) |
 //! | denies addresses of Cloudflare | [`EgressRules::workers`](crate::EgressRules::workers) has the published list |
 //! | `Connections to port 25 are prohibited` | the same text after the reason: [`Denied`](crate::ErrorKind::Denied); [`allow_port(25)`](crate::EgressRules::allow_port) lifts it |
-//! | `TCP Loop detected` | the same text: [`Loop`](crate::ErrorKind::Loop), for an [`own_listener`](crate::EgressRules::own_listener), and always for a socket that is bound to the address that it dials |
+//! | `TCP Loop detected` | the same text: [`Loop`](crate::ErrorKind::Loop), for a [`Listener`](crate::Listener) of the program or an [`own_listener`](crate::EgressRules::own_listener), and always for a socket that is bound to the address that it dials |
 //! | limits open connections; further ones wait | [`max_open_sockets`](crate::ConnectorBuilder::max_open_sockets), with [`wait_at_limit`](crate::ConnectorBuilder::wait_at_limit) |
 //! | sockets end with the handler that opened them | [`Connector::scope`](crate::Connector::scope) |
 //!

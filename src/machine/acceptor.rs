@@ -61,6 +61,8 @@ pub struct Acceptor {
     gone: u8,
     /// The number of times in a row that descriptors or memory ran out.
     failures: u32,
+    /// Whether the program has aborted, so that no further connection is returned.
+    is_aborted: bool,
 }
 
 /// The configuration of an acceptor.
@@ -134,7 +136,7 @@ pub enum AcceptorInput {
 #[non_exhaustive]
 #[must_use = "actions that are not executed are lost"]
 pub struct AcceptorActions {
-    /// Reset the connection that was just accepted: the listener had ended.
+    /// Reset the connection that was just accepted: the listener was aborted in the meantime.
     pub reset_client: bool,
     /// Set the backlog to 0, so that the queue can only shrink.
     pub shrink_backlog: bool,
@@ -152,7 +154,7 @@ impl Acceptor {
     /// Creates an acceptor that is listening.
     #[must_use]
     pub fn new(config: AcceptorConfig) -> Self {
-        Acceptor { state: State::Listening, config, gone: 0, failures: 0 }
+        Acceptor { state: State::Listening, config, gone: 0, failures: 0, is_aborted: false }
     }
 
     /// Processes an input.
@@ -188,13 +190,16 @@ impl Acceptor {
                 | State::Closed(_) => {}
             },
             AcceptorInput::Close => self.close(now, &mut actions),
-            AcceptorInput::Abort => match self.state {
-                State::Listening
-                | State::AtLimit
-                | State::Starved { .. }
-                | State::Draining { .. } => self.end(Ok(()), &mut actions),
-                State::Closed(_) => {}
-            },
+            AcceptorInput::Abort => {
+                self.is_aborted = true;
+                match self.state {
+                    State::Listening
+                    | State::AtLimit
+                    | State::Starved { .. }
+                    | State::Draining { .. } => self.end(Ok(()), &mut actions),
+                    State::Closed(_) => {}
+                }
+            }
         }
         actions
     }
@@ -225,6 +230,12 @@ impl Acceptor {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Draining { .. } | State::Closed(_))
+    }
+
+    /// Returns whether the program has aborted, so that no further connection is returned.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        self.is_aborted
     }
 
     /// Returns how the listener ended; `None` while it may still accept.
@@ -258,7 +269,8 @@ impl Acceptor {
             // Another thread has found no slot or no descriptor in the meantime.
             State::AtLimit | State::Starved { .. } => {}
             State::Draining { .. } => self.drained_one(actions),
-            State::Closed(_) => actions.reset_client = true,
+            // Another thread has ended the listener while this one was in the system call.
+            State::Closed(_) => actions.reset_client = self.is_aborted,
         }
     }
 

@@ -35,6 +35,7 @@ pub(super) struct AcceptorScenario {
     closing: Option<u32>,
     closing_until: Option<Instant>,
     backlog_is_open: bool,
+    is_aborted: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,7 @@ impl AcceptorScenario {
             closing: None,
             closing_until: None,
             backlog_is_open: true,
+            is_aborted: false,
         }
     }
 
@@ -133,13 +135,17 @@ impl AcceptorScenario {
             // A second thread was in the system call.
             15 if self.ended != Ended::No => {
                 let actions = self.acceptor.handle(AcceptorInput::Accepted, self.now);
-                rule(actions.reset_client, "no connection is returned after the end")
+                rule(
+                    actions.reset_client == self.is_aborted,
+                    "no connection is returned after an abort",
+                )
             }
             _ => Ok(()),
         }
     }
 
     fn close(&mut self, input: AcceptorInput) -> CheckResult {
+        self.is_aborted |= input == AcceptorInput::Abort;
         if self.closing.is_none() && input == AcceptorInput::Close && self.ended == Ended::No {
             self.closing = Some(self.config.backlog);
             self.closing_until = Some(self.now + self.config.close_timeout);

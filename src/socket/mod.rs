@@ -5,6 +5,8 @@ mod connector;
 mod handle;
 mod io;
 mod limits;
+mod listen_options;
+mod listener;
 mod open;
 mod reader;
 mod scope;
@@ -23,6 +25,8 @@ use crate::options::{SecureTransport, SocketOptions};
 
 pub use self::connect::{connect, connect_with};
 pub use self::connector::{Connector, ConnectorBuilder};
+pub use self::listen_options::ListenOptions;
+pub use self::listener::{Incoming, ListenScope, Listener, listen, listen_with};
 pub use self::reader::Reader;
 pub use self::scope::Scope;
 pub use self::writer::Writer;

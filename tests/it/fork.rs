@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod children;
+mod listeners;
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -19,6 +19,7 @@ mod errors;
 mod guide;
 mod half_open;
 mod health;
+mod listener;
 #[cfg(unix)]
 mod logger;
 mod nettest;

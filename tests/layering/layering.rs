@@ -40,7 +40,8 @@ const APART: [[&str; 2]; 1] = [["driver", "sim"]];
 
 /// The rooms of the driver, each with the rooms that it may use. Each room may use itself and the layers below the
 /// driver. `driver/mod.rs` names the rooms and may use all of them; no room may use it.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
+    ("listener", &["ops", "connection", "event_loop", "connect", "registry", "slab", "sys"]),
     ("ops", &["connection", "event_loop", "connect", "registry", "slab", "sys"]),
     ("connection", &["event_loop", "connect", "registry", "slab", "sys"]),
     ("event_loop", &["slab", "sys"]),

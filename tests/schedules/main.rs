@@ -48,6 +48,7 @@
 //! are sequentially consistent here, and the reference counts of `Arc` are not steps.
 #![cfg(sockeye_shuttle)]
 
+mod accepting;
 mod bounded;
 mod closing;
 mod connecting;

@@ -20,6 +20,48 @@ const THIS_BUILD: Waiting = if cfg!(sockeye_condvar) { Waiting::Condvar } else {
 
 const FINDERS: &[(&str, Waiting, &[&str])] = &[
     (
+        "AcceptTurnLost",
+        Waiting::Poll,
+        &[
+            "accepting::a_client_is_not_lost_when_an_accept_times_out",
+            "accepting::two_threads_accept_one_client_each",
+        ],
+    ),
+    (
+        "CloseBelievesOldAccept",
+        Waiting::Poll,
+        &[
+            "accepting::a_close_loses_no_client_that_was_complete",
+            "accepting::an_accept_that_found_nothing_does_not_end_a_close",
+        ],
+    ),
+    (
+        "ListenerForgetsWake",
+        Waiting::Poll,
+        &[
+            "accepting::a_deadline_in_the_past_ends_blocked_accepts",
+            "accepting::abort_and_close_end_blocked_accepts",
+            "accepting::an_abort_resets_what_no_thread_has_accepted",
+            "accepting::shutdown_of_a_shared_connector_ends_a_concurrent_accept",
+        ],
+    ),
+    (
+        "ListenerKeepsSlot",
+        Waiting::Poll,
+        &["accepting::an_accept_that_gives_up_its_wait_for_a_slot_loses_none"],
+    ),
+    (
+        "OpenedIsForgotten",
+        Waiting::Poll,
+        &["accepting::opened_connections_are_returned_until_the_end"],
+    ),
+    ("SlotWakesNoListener", Waiting::Poll, &["accepting::a_freed_slot_lets_the_next_client_in"]),
+    (
+        "ServerNotHalfOpen",
+        Waiting::Poll,
+        &["accepting::the_end_of_a_client_leaves_the_other_direction_open"],
+    ),
+    (
         "AcceptsSocketsAfterShutdown",
         Waiting::Poll,
         &[
@@ -233,8 +275,14 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
 ];
 
 /// Bugs of the machine, which the simulator (`tests/sim`) finds.
-const OF_THE_MACHINE: &[&str] =
-    &["DialsDenied", "FinBeforeData", "KeepsStaleTimer", "LosesWritable", "TrustsPlaintext"];
+const OF_THE_MACHINE: &[&str] = &[
+    "AcceptorSpins",
+    "DialsDenied",
+    "FinBeforeData",
+    "KeepsStaleTimer",
+    "LosesWritable",
+    "TrustsPlaintext",
+];
 
 /// The number of schedules in which a model has to find a bug, unless `SCHEDULES` sets another.
 const SCHEDULES: &str = "40000";

@@ -17,7 +17,7 @@ use crate::options::TcpOptions;
 /// An established connection, which takes the place of connection attempts.
 #[derive(Debug)]
 pub(crate) struct AdoptedStream {
-    stream: TcpStream,
+    stream: mio::net::TcpStream,
     /// Whether both sides have ended, without an error.
     both_ended: bool,
 }
@@ -52,12 +52,21 @@ impl AdoptedStream {
             }
             stream.set_nonblocking(true).map_err(failed)?;
         }
+        let stream = mio::net::TcpStream::from_std(stream);
         Ok((AdoptedStream { stream, both_ended: peer.both_ended }, peer.remote))
     }
 
+    /// Wraps a stream that a listener accepted.
+    pub(crate) fn accepted(stream: mio::net::TcpStream) -> Self {
+        AdoptedStream { stream, both_ended: false }
+    }
+
     pub(crate) fn into_dial_result(self) -> DialResult {
-        let stream = mio::net::TcpStream::from_std(self.stream);
-        dial::into_dial_result(Wire::adopted(stream, self.both_ended), false)
+        dial::into_dial_result(self.into_wire(), false)
+    }
+
+    pub(crate) fn into_wire(self) -> Wire {
+        Wire::adopted(self.stream, self.both_ended)
     }
 }
 
@@ -99,7 +108,7 @@ fn describe_non_connection(stream: &TcpStream) -> io::Result<Option<String>> {
         Some("a UDP socket".to_owned())
     } else if socket_type != Type::STREAM {
         Some("a socket of another type than a stream".to_owned())
-    } else if is_listening(&socket) {
+    } else if is_listening(&socket) == Some(true) {
         Some("a listening socket".to_owned())
     } else {
         None

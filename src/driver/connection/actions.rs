@@ -137,6 +137,9 @@ impl Connection {
         if let Some(event) = after.event.take() {
             event.log(self.requested());
         }
+        if let Some(listener) = after.acceptance.take().and_then(|listener| listener.upgrade()) {
+            listener.on_opened(self);
+        }
         let loop_handle = LoopHandle::get();
         if let (true, Ok(loop_handle)) = (after.scan_idle, loop_handle) {
             loop_handle.post(Command::ScanIdle, Urgency::Soon);
@@ -199,6 +202,9 @@ impl Connection {
     ) -> Option<(AttemptId, AttemptResult)> {
         let Attempt { id, address } = attempt;
         let result = match method {
+            ConnectMethod::Dial(_, Some(rules)) if rules.denies_live_listener(address) => {
+                Some(Err(Fault::OwnListener))
+            }
             ConnectMethod::Dial(tcp, Some(rules)) if rules.needs_local_check(address) => {
                 match check_not_local(address, &tcp) {
                     Ok(()) => self.dial(id, address, &tcp),

@@ -7,11 +7,12 @@ use super::log_event::LogEvent;
 use super::lookup::LookupRequest;
 use super::timer::Timer;
 use super::transfer::TakenWire;
-use super::{Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
+use super::{Acceptance, Connection, ConnectionState, Establishing, Monitor, SocketRegistry};
 use crate::address::SocketAddress;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::event_loop::source::IdleSlot;
 use crate::driver::event_loop::source::{AttemptResult, LoopTicket};
+use crate::driver::registry::NextInQueue;
 use crate::driver::sys::clock;
 use crate::driver::sys::wake::WakeHandle;
 use crate::driver::sys::wire::Wire;
@@ -30,6 +31,8 @@ pub(crate) type Connected = (Arc<Wire>, Endpoints);
 pub(crate) struct AfterUnlock {
     wake: [Option<Arc<WakeHandle>>; 2],
     pub(crate) event: Option<LogEvent>,
+    /// The listener to which the socket reports that it has opened, or has failed to.
+    pub(crate) acceptance: Option<Weak<dyn Acceptance>>,
     /// Whether the event loop is to scan the idle list.
     pub(crate) scan_idle: bool,
     pub(crate) taken: TakenWire,
@@ -50,7 +53,7 @@ pub(crate) struct AfterUnlock {
     /// Records to send before the wire is released.
     pub(crate) final_records: Vec<u8>,
     /// The queued socket that gets the freed slot.
-    pub(crate) next_queued: Option<Weak<Connection>>,
+    pub(crate) next_queued: Option<NextInQueue<Connection>>,
     /// Remaining TLS state, if it may hold user code.
     discarded: Option<Discarded>,
 }
@@ -124,6 +127,10 @@ impl ConnectionState {
         if actions.wake.writable {
             wake[1] = self.send.parker_to_wake();
         }
+        let acceptance = match actions.wake.opened {
+            true => self.establishing_mut().and_then(|establishing| establishing.acceptance.take()),
+            false => None,
+        };
         // A running timer still needs this state.
         let finished = self.machine.next_timer().is_none() && !self.is_opening();
         let mut finished = if finished { self.establishing.take() } else { None };
@@ -195,6 +202,7 @@ impl ConnectionState {
         AfterUnlock {
             wake,
             event,
+            acceptance,
             scan_idle: false,
             taken,
             late_wire,
@@ -213,7 +221,10 @@ impl ConnectionState {
 
     /// Frees the slot once the outcome is known. Returns the queued socket that gets the slot, for the caller to
     /// start.
-    pub(crate) fn free_slot(&mut self, registry: &SocketRegistry) -> Option<Weak<Connection>> {
+    pub(crate) fn free_slot(
+        &mut self,
+        registry: &SocketRegistry,
+    ) -> Option<NextInQueue<Connection>> {
         self.machine
             .outcome()
             .and_then(|_| self.slot.take())

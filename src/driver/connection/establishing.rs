@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::Acceptance;
 use crate::driver::connect::adopt::AdoptedStream;
 use crate::driver::connect::thread_pool::LookupQuota;
 use crate::driver::event_loop::LoopHandle;
@@ -39,6 +40,8 @@ pub(crate) struct Establishing {
     pub(crate) lookup_quota: Option<Arc<LookupQuota>>,
     /// Reason why the name did not resolve.
     pub(crate) lookup_error: Option<LookupError>,
+    /// The listener that waits until the socket is open.
+    pub(crate) acceptance: Option<Weak<dyn Acceptance>>,
 }
 
 /// Progress of a name's lookup.

@@ -11,6 +11,7 @@ use crate::driver::event_loop::source::{
 };
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
 use crate::driver::sys::clock;
+use crate::driver::sys::listen::Registrable;
 use crate::driver::sys::sync::mio::Token;
 use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
 use crate::error::Fault;
@@ -26,6 +27,7 @@ impl LoopSource for Connection {
     fn registration(&self) -> Option<Registration> {
         let state = self.state();
         let wire = state.wire.cloned()?;
+        let wire = Registrable::Wire(wire);
         Some(Registration { wire, token: state.token.get(), interest: state.interest() })
     }
 

@@ -32,6 +32,7 @@ pub(crate) mod transfer;
 pub(crate) mod turn;
 pub(crate) mod wire_refs;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
@@ -41,7 +42,7 @@ use crate::address::SocketAddress;
 use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::source::LoopSource;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
-use crate::driver::registry::{Member, Registry, SocketTotals};
+use crate::driver::registry::{Member, NextInQueue, Registry, SocketTotals};
 use crate::driver::sys::descriptor::Descriptor;
 use crate::driver::sys::lock_order::{RankedCondvar, RankedMutex, rank};
 use crate::error::Error;
@@ -172,6 +173,11 @@ impl Connection {
         Some(Descriptor::new(wire))
     }
 
+    /// Returns whether the connection has opened, even if it has ended since.
+    pub(crate) fn has_opened(&self) -> bool {
+        self.state().machine.opened() == Some(Ok(()))
+    }
+
     /// Returns the phase; `Closed` in a forked child if the state is locked.
     pub(crate) fn phase(&self) -> Phase {
         self.try_state().map_or(Phase::Closed, |state| state.machine.phase())
@@ -232,7 +238,19 @@ impl Connection {
     }
 }
 
+/// A listener, as the sockets that it accepts see it.
+pub(crate) trait Acceptance: fmt::Debug + Send + Sync {
+    /// Returns the listener as the event loop sees it.
+    fn loop_source(self: Arc<Self>) -> Arc<dyn LoopSource>;
+    /// An accepted socket has opened, or has failed to.
+    fn on_opened(self: Arc<Self>, connection: &Arc<Connection>);
+    /// Stops listening, and resets the connections that no thread has accepted.
+    fn abort(self: Arc<Self>);
+}
+
 impl Member for Connection {
+    type Listener = dyn Acceptance;
+
     fn totals(&self) -> SocketTotals {
         self.try_state().map_or_else(SocketTotals::default, |state| state.totals())
     }
@@ -262,11 +280,20 @@ impl Drop for Connection {
     }
 }
 
-/// Has the event loop start the socket that was waiting for a slot. The thread that freed the slot has other work,
-/// and the started socket may end at once and free the slot again.
-pub(crate) fn start_next(next: Option<Weak<Connection>>) {
-    if let (Some(next), Ok(loop_handle)) = (next, LoopHandle::get()) {
-        loop_handle.post(Command::Start(next as Weak<dyn LoopSource>), Urgency::Now);
+/// Has the event loop start the socket or the listener that was waiting for a slot. The thread that freed the slot has
+/// other work, and the started socket may end at once and free the slot again.
+pub(crate) fn start_next(next: Option<NextInQueue<Connection>>) {
+    let source = match next {
+        None => return,
+        Some(NextInQueue::Socket(socket)) => socket as Weak<dyn LoopSource>,
+        // A listener that is being dropped gives its slot back itself.
+        Some(NextInQueue::Listener(listener)) => match listener.upgrade() {
+            Some(listener) => Arc::downgrade(&listener.loop_source()),
+            None => return,
+        },
+    };
+    if let Ok(loop_handle) = LoopHandle::get() {
+        loop_handle.post(Command::Start(source), Urgency::Now);
     }
 }
 

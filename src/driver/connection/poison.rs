@@ -6,12 +6,13 @@
 //! does it.
 
 use std::any::Any;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::transfer::{NewOwner, TakenWire};
 use super::{Connection, ConnectionState, Establishing, SocketRegistry, StateGuard, start_next};
 use crate::driver::event_loop::handle::drop_off_loop;
 use crate::driver::event_loop::{Command, LoopHandle, Urgency};
+use crate::driver::registry::NextInQueue;
 use crate::driver::sys;
 use crate::driver::sys::wake::WakeHandle;
 use crate::error::{Error, Fault};
@@ -95,7 +96,7 @@ struct FailedParts {
     taken: TakenWire,
     establishing: Option<Box<Establishing>>,
     /// The queued socket that got its slot.
-    next_queued: Option<Weak<Connection>>,
+    next_queued: Option<NextInQueue<Connection>>,
 }
 
 impl ConnectionState {

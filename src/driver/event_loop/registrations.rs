@@ -9,9 +9,10 @@ use super::source::{LoopSource, NextStep, Registration, fail_on_panic};
 use super::{EventLoop, LoopEntry};
 use crate::driver::sys::clock;
 use crate::driver::sys::errno::os_code;
+use crate::driver::sys::listen::Registrable;
 use crate::driver::sys::log::log_debug;
 use crate::driver::sys::sync::mio::{Interest, Token};
-use crate::driver::sys::wire::{REGISTRATION_IS_PERMANENT, Wire};
+use crate::driver::sys::wire::REGISTRATION_IS_PERMANENT;
 use crate::error::Fault;
 
 /// The service time from which a source is considered busy. It is much longer than one TLS record takes.
@@ -79,7 +80,7 @@ impl EventLoop {
         }
     }
 
-    fn deregister(&mut self, source: &Arc<dyn LoopSource>, wire: &Wire) {
+    fn deregister(&mut self, source: &Arc<dyn LoopSource>, wire: &Registrable) {
         let Some(token) = source.take_token() else { return };
         self.slab.remove(token);
         wire.deregister(self.poll.registry());

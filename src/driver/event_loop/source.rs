@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::ready_queue::Readiness;
 use crate::driver::slab::Index;
+use crate::driver::sys::listen::Registrable;
 use crate::driver::sys::sync::mio::{Interest, Token};
 use crate::driver::sys::wire::Wire;
 use crate::error::Fault;
@@ -56,7 +57,7 @@ pub(crate) struct IdleSlot(pub(super) Index);
 /// The registration that a source wants.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    pub(crate) wire: Arc<Wire>,
+    pub(crate) wire: Registrable,
     /// The token of the present registration.
     pub(crate) token: Option<Token>,
     /// The events to report. `None` means that no registration is wanted.

@@ -1,5 +1,6 @@
 //! What a handle calls: one file for each operation on a socket.
 
+pub(crate) mod accept;
 pub(crate) mod connect;
 pub(crate) mod detach;
 pub(crate) mod health;

@@ -27,10 +27,13 @@ impl SocketRegistry {
         }
     }
 
-    /// Refuses new sockets, closes all existing ones for at most `limit`, and aborts the rest. Returns how many sockets
+    /// Closes the listeners, refuses new sockets, closes all existing ones for at most `limit`, and aborts the rest. Returns how many sockets
     /// had to be reset before their accepted data was handed to the kernel.
     pub(crate) fn shutdown(&self, limit: Duration) -> usize {
         let until = WaitLimit::after(limit);
+        for listener in self.take_listeners() {
+            listener.abort();
+        }
         let (mut reset, mut again) = (0, false);
         while let Some(sockets) = self.remaining() {
             if std::mem::replace(&mut again, true) {

@@ -52,7 +52,14 @@ impl Wire {
         // An IPv4-mapped address is dialled over IPv4. Both ends are reported in the form that was dialled.
         let form = |address: SocketAddr| if is_mapped { to_mapped(address) } else { address };
         let reached = reached.flatten().or(dialled).map(form);
-        Endpoints::new(reached, stream.local_addr().ok().map(form))
+        let local = stream.local_addr().ok().map(|local| match local.ip().to_canonical() {
+            // A dual-stack listener accepted it.
+            ip if dialled.is_some_and(|dialled| dialled.is_ipv4()) => {
+                SocketAddr::new(ip, local.port())
+            }
+            _ => form(local),
+        });
+        Endpoints::new(reached, local)
     }
 }
 

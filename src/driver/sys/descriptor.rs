@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::listen::ListenSocket;
 use super::wire::Wire;
 
-/// A connection's descriptor, which it lends through `AsFd`, or through `AsSocket` on Windows.
-/// [`Socket::descriptor`](crate::Socket::descriptor) returns it.
+/// The descriptor of a connection or a listener, which it lends through `AsFd`, or through `AsSocket` on Windows.
+/// [`Socket::descriptor`](crate::Socket::descriptor) and [`Listener::descriptor`](crate::Listener::descriptor) return it.
 ///
 /// Use it to query or set socket options such as `TCP_INFO`, `SO_MARK` or `SO_INCOMING_CPU`. Do not receive, send, shut
 /// down or close through it: that takes data or EOF from the socket's readers and writers, and it breaks TLS. Do not
@@ -20,26 +21,43 @@ use super::wire::Wire;
 #[derive(Clone)]
 pub struct Descriptor {
     #[cfg_attr(sockeye_shuttle, expect(dead_code, reason = "the model has no descriptors"))]
-    wire: Arc<Wire>,
+    owner: Owner,
+}
+
+#[derive(Clone)]
+#[cfg_attr(sockeye_shuttle, expect(dead_code, reason = "the model has no descriptors"))]
+enum Owner {
+    Wire(Arc<Wire>),
+    Listener(Arc<ListenSocket>),
 }
 
 impl Descriptor {
     pub(crate) fn new(wire: Arc<Wire>) -> Self {
-        Descriptor { wire }
+        Descriptor { owner: Owner::Wire(wire) }
+    }
+
+    pub(crate) fn of_listener(socket: Arc<ListenSocket>) -> Self {
+        Descriptor { owner: Owner::Listener(socket) }
     }
 }
 
 #[cfg(all(unix, not(sockeye_shuttle)))]
 impl std::os::fd::AsFd for Descriptor {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.wire.stream().as_fd()
+        match &self.owner {
+            Owner::Wire(wire) => wire.stream().as_fd(),
+            Owner::Listener(socket) => socket.as_fd(),
+        }
     }
 }
 
 #[cfg(windows)]
 impl std::os::windows::io::AsSocket for Descriptor {
     fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
-        self.wire.stream().as_socket()
+        match &self.owner {
+            Owner::Wire(wire) => wire.stream().as_socket(),
+            Owner::Listener(socket) => socket.as_socket(),
+        }
     }
 }
 

@@ -22,6 +22,10 @@
 //! | EINTR, EINPROGRESS | connect | the attempt is in progress |
 //! | EMFILE, ENFILE, ENOBUFS, ENOMEM | socket, connect | this side lacks a resource: retried, and the address is not blamed |
 //! | any other | socket, bind, connect | the attempt failed |
+//! | EMFILE, ENFILE, ENOBUFS, ENOMEM | accept | this side lacks a resource: retried later |
+//! | EAGAIN | accept | wait |
+//! | EBADF, EINVAL, ENOTSOCK, EFAULT | accept | the listener is over |
+//! | any other | accept | that connection was gone before it was taken: the next one is tried |
 //! | any | epoll\_ctl | retried later, unless a caller waits for the event loop: it would wait forever |
 
 use std::io;
@@ -78,6 +82,31 @@ pub(crate) fn is_reset(error: &io::Error) -> bool {
 pub(crate) fn fault_from_connect(error: &io::Error) -> Fault {
     let code = os_code(error);
     if is_resource_exhaustion(code) { Fault::Io(code) } else { Fault::Connect(code) }
+}
+
+/// The meaning of a failed accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptFailure {
+    /// No connection is complete.
+    WouldBlock,
+    /// A connection was gone before it was taken, or a firewall forbids it.
+    ClientGone,
+    /// Descriptors or memory ran out.
+    Exhausted(Fault),
+    /// The listener is over.
+    Listener(Fault),
+}
+
+/// Classifies the failure of accept(2), which may report an error of the connection that it should return.
+#[cold]
+pub(crate) fn classify_accept(error: &io::Error) -> AcceptFailure {
+    let code = os_code(error);
+    match error.kind() {
+        io::ErrorKind::WouldBlock => AcceptFailure::WouldBlock,
+        _ if is_resource_exhaustion(code) => AcceptFailure::Exhausted(Fault::Io(code)),
+        _ if is_listener_error(code) => AcceptFailure::Listener(Fault::Io(code)),
+        _ => AcceptFailure::ClientGone,
+    }
 }
 
 /// Returns whether connect(2) failed although the attempt is in progress. An interrupted connect continues
@@ -185,6 +214,19 @@ fn is_loss(code: i32) -> bool {
     matches!(code, 10_050 | 10_051 | 10_052 | 10_053 | 10_064)
 }
 
+/// Returns whether an errno of accept(2) is about the listener, and not about a connection.
+#[cfg(unix)]
+fn is_listener_error(code: i32) -> bool {
+    use rustix::io::Errno;
+    is_one_of(code, &[Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::FAULT])
+}
+
+/// `WSAEBADF`, `WSAEFAULT`, `WSAEINVAL`, `WSAENOTSOCK`, `WSANOTINITIALISED`.
+#[cfg(not(unix))]
+fn is_listener_error(code: i32) -> bool {
+    matches!(code, 10_009 | 10_014 | 10_022 | 10_038 | 10_093)
+}
+
 /// Returns whether an errno says that this side lacks a resource.
 #[cfg(unix)]
 pub(crate) fn is_resource_exhaustion(code: i32) -> bool {
@@ -258,6 +300,42 @@ mod tests {
             let code = errno.raw_os_error();
             assert_eq!(fault_from_connect(&error(errno)), Fault::Connect(code), "{errno:?}");
         }
+    }
+
+    /// The list of accept(2), and two errors that it leaves out.
+    #[test]
+    fn a_failed_accept_concerns_a_client_a_resource_or_the_listener() {
+        let code = Errno::raw_os_error;
+        let check = |errnos: &[Errno], expected: &dyn Fn(Errno) -> AcceptFailure| {
+            for &errno in errnos {
+                let error = io::Error::from_raw_os_error(errno.raw_os_error());
+                assert_eq!(classify_accept(&error), expected(errno), "{errno:?}");
+            }
+        };
+        check(&[Errno::AGAIN], &|_| AcceptFailure::WouldBlock);
+        check(
+            &[
+                Errno::CONNABORTED,
+                Errno::PROTO,
+                Errno::NETDOWN,
+                Errno::NOPROTOOPT,
+                Errno::HOSTDOWN,
+                Errno::HOSTUNREACH,
+                Errno::OPNOTSUPP,
+                Errno::NETUNREACH,
+                Errno::PERM,
+                Errno::TIMEDOUT,
+            ],
+            &|_| AcceptFailure::ClientGone,
+        );
+        #[cfg(target_os = "linux")]
+        check(&[Errno::NONET], &|_| AcceptFailure::ClientGone);
+        check(&[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM], &|errno| {
+            AcceptFailure::Exhausted(Fault::Io(code(errno)))
+        });
+        check(&[Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::FAULT], &|errno| {
+            AcceptFailure::Listener(Fault::Io(code(errno)))
+        });
     }
 
     #[track_caller]

@@ -153,6 +153,11 @@ impl LogQueue {
     }
 }
 
+/// Logs at error level. Must be called under no lock.
+pub(crate) fn log_error(text: fmt::Arguments<'_>) {
+    log_at(Level::Error, text);
+}
+
 /// Logs at debug level. Must be called under no lock, because the logger is the user's code and may use a socket
 /// itself.
 pub(crate) fn log_debug(text: fmt::Arguments<'_>) {

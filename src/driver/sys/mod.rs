@@ -6,6 +6,7 @@ pub(crate) mod descriptor;
 pub(crate) mod errno;
 pub(crate) mod hosts;
 pub(crate) mod io_bufs;
+pub(crate) mod listen;
 pub(crate) mod lock_order;
 pub(crate) mod log;
 pub(crate) mod lookup;
@@ -14,6 +15,7 @@ pub(crate) mod per_process;
 #[cfg(sockeye_shuttle)]
 pub mod shuttle;
 pub(crate) mod socket;
+pub(crate) mod starvation;
 pub(crate) mod sync;
 pub(crate) mod wake;
 pub(crate) mod wire;

@@ -14,16 +14,15 @@ pub(crate) fn forbid_signals(socket: &SockRef<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a socket is a listener.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-pub(crate) fn is_listening(socket: &SockRef<'_>) -> bool {
-    socket.is_listener().unwrap_or(false)
-}
-
-/// Returns `false`: `check_unread_data` later finds that the socket is not connected.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-pub(crate) fn is_listening(_socket: &SockRef<'_>) -> bool {
-    false
+/// Returns whether a socket is a listener. `None` if the system does not report it.
+pub(crate) fn is_listening(socket: &SockRef<'_>) -> Option<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return socket.is_listener().ok();
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    {
+        let _ = socket;
+        None
+    }
 }
 
 /// Returns whether a connection that is over has a pending error, without consuming it.

@@ -18,6 +18,7 @@ use self::portable as calls;
 use self::unix as calls;
 use super::errno::{Failure, classify, fault_from_io, is_reset_after_eof, os_code};
 use super::io_bufs::{MAX_BYTES, RecvBufs, SendBufs, slices_for_call};
+use super::starvation::NotifyFreed;
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::mio;
 use super::sync::mio::net::TcpStream;
@@ -44,6 +45,8 @@ pub(crate) struct Wire {
     both_ended: bool,
     /// Whether the stream was adopted. It may have failed since it was connected.
     is_adopted: bool,
+    #[expect(dead_code, reason = "it is dropped last, when the descriptor is closed")]
+    freed: NotifyFreed,
 }
 
 /// The meaning of a receive that returned 0 bytes.
@@ -112,7 +115,13 @@ pub(crate) enum DrainResult {
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Wire { stream, blocking: AtomicBool::new(false), both_ended: false, is_adopted: false }
+        Wire {
+            stream,
+            blocking: AtomicBool::new(false),
+            both_ended: false,
+            is_adopted: false,
+            freed: NotifyFreed,
+        }
     }
 
     /// Wraps a stream that the caller connected. `ended` says that both sides had already ended, without an error.

@@ -158,3 +158,32 @@ fn accept(listener: TcpListener) -> TcpStream {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
 }
+
+/// Both ends of a netcat.
+#[test]
+fn the_connect_example_talks_to_itself() {
+    let name = "the_connect_example_talks_to_itself";
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let listening = address.clone();
+    let server = thread::spawn(move || {
+        example(name, &["--listen", &listening, "--half-open", "-v"], "from the server")
+    });
+    let deadline = std::time::Instant::now() + LIMIT;
+    // It exits with 1 until the other one listens.
+    let client = loop {
+        let Some(output) = example(name, &[&address], "from the client") else { return };
+        if output.status.code() != Some(1) || std::time::Instant::now() > deadline {
+            break output;
+        }
+    };
+    let server = server.join().unwrap().expect("the example is built");
+    assert_eq!(text(&client.stdout), "from the server", "{}", text(&client.stderr));
+    assert_eq!(text(&server.stdout), "from the client", "{}", text(&server.stderr));
+    assert!(text(&server.stderr).contains(&format!("listening on {address}")));
+    assert_eq!((client.status.code(), server.status.code()), (Some(0), Some(0)));
+    let wrong = example(name, &["--listen", "x"], "").expect("the example is built");
+    assert_eq!(wrong.status.code(), Some(2));
+    let wrong = example(name, &["--listen", &address, &address], "").unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+}

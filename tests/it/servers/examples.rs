@@ -101,3 +101,12 @@ fn check(test: &str, example: &str, parts: &[&str]) {
     }
     assert_eq!(output.status.code(), Some(0), "{message}");
 }
+
+#[test]
+fn the_echo_server_example_serves_itself() {
+    let name = "the_echo_server_example_serves_itself";
+    let Some(output) = crate::support::example::run(name, "echo_server", &[], "") else { return };
+    let shown = text(&output.stdout);
+    assert!(shown.contains("answers: hello, echo"), "{shown}{}", text(&output.stderr));
+    assert!(output.status.success());
+}

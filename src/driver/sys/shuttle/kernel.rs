@@ -1,5 +1,6 @@
 //! A model of the kernel's sockets, which behave like those of Linux as far as the driver can tell.
 
+mod listener;
 mod peer;
 mod stream;
 
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use super::mio::{Event, Interest, Token};
 use super::poll_bits::PollBits;
 
+pub(crate) use self::listener::{TcpListener, bind, shrink_backlog, stop};
 pub use self::peer::{Peer, PeerSaw};
 pub(crate) use self::stream::{TcpStream, start_connect};
 
@@ -34,7 +36,7 @@ pub(super) struct System {
     pub(super) reachability: Reachability,
     /// The sockets, indexed by descriptor.
     sockets: Vec<ModelSocket>,
-    /// The number of sockets that have a [`Peer`].
+    /// The number of sockets that [`Peer::accept`] has passed.
     accepted: usize,
     registrations: Vec<Registration>,
     /// The event loop's task, if it is blocked in poll.
@@ -78,11 +80,18 @@ pub(super) struct ModelSocket {
     send_window_full: bool,
     /// Whether the descriptor is closed.
     closed: bool,
+    /// Whether the socket was dialled, so that [`Peer::accept`] returns its peer.
+    dialled: bool,
+    /// The connections that a listener has not yet accepted.
+    pending: VecDeque<RawFd>,
+    /// The maximum number of these.
+    backlog: usize,
     pub(super) wakers: Vec<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    Listening,
     Dialling,
     Established,
     /// The peer has reset the connection.
@@ -113,20 +122,12 @@ impl System {
             Reachability::Deferred => (State::Dialling, usize::MAX),
             Reachability::SendWindow(send_window) => (State::Established, send_window),
         };
-        self.sockets.push(ModelSocket {
-            address,
-            state,
-            incoming: VecDeque::new(),
-            fin_received: false,
-            fin_sent: false,
-            outgoing: Vec::new(),
-            send_window,
-            failure: None,
-            reset: false,
-            send_window_full: false,
-            closed: false,
-            wakers: Vec::new(),
-        });
+        self.open(ModelSocket { dialled: true, ..ModelSocket::new(address, state, send_window) })
+    }
+
+    /// Adds a socket. Returns its descriptor.
+    fn open(&mut self, socket: ModelSocket) -> RawFd {
+        self.sockets.push(socket);
         self.changed();
         RawFd::try_from(self.sockets.len() - 1).expect("a run opens few descriptors")
     }
@@ -226,7 +227,7 @@ impl System {
         match socket.state {
             State::Dialling => {}
             State::Established => socket.reset = true,
-            State::Reset | State::Disconnected => return,
+            State::Listening | State::Reset | State::Disconnected => return,
         }
         socket.state = State::Disconnected;
         socket.failure = Some(Errno::CONNRESET);
@@ -251,6 +252,26 @@ impl System {
 }
 
 impl ModelSocket {
+    fn new(address: SocketAddr, state: State, send_window: usize) -> Self {
+        ModelSocket {
+            address,
+            state,
+            incoming: VecDeque::new(),
+            fin_received: false,
+            fin_sent: false,
+            outgoing: Vec::new(),
+            send_window,
+            failure: None,
+            reset: false,
+            send_window_full: false,
+            closed: false,
+            dialled: false,
+            pending: VecDeque::new(),
+            backlog: 0,
+            wakers: Vec::new(),
+        }
+    }
+
     fn peer_saw(&self) -> Option<PeerSaw> {
         match (self.fin_sent, self.reset) {
             (_, true) => Some(PeerSaw::Reset),
@@ -266,7 +287,10 @@ impl ModelSocket {
         let has_room = self.outgoing.len() < self.send_window;
         self.send_window_full |= established && !has_room;
         PollBits::NOTHING
-            .with(PollBits::IN, !self.incoming.is_empty() || self.fin_received || reset)
+            .with(
+                PollBits::IN,
+                !self.incoming.is_empty() || !self.pending.is_empty() || self.fin_received || reset,
+            )
             .with(PollBits::OUT, gone || established && (has_room || self.fin_sent))
             .with(PollBits::ERR, self.failure.is_some())
             .with(PollBits::HUP, gone || self.fin_sent && self.fin_received)
@@ -290,7 +314,7 @@ impl ModelSocket {
         match self.state {
             State::Reset => Ok(0),
             State::Disconnected => Err(Errno::NOTCONN.into()),
-            State::Dialling | State::Established => Err(Errno::AGAIN.into()),
+            State::Listening | State::Dialling | State::Established => Err(Errno::AGAIN.into()),
         }
     }
 

@@ -173,7 +173,7 @@ pub(crate) mod unix {
 }
 
 pub(crate) mod net {
-    pub(crate) use super::super::kernel::TcpStream;
+    pub(crate) use super::super::kernel::{TcpListener, TcpStream};
 }
 
 impl From<Interest> for PollBits {

@@ -27,8 +27,8 @@ use std::time::Duration;
 
 use self::kernel::System;
 
-pub(crate) use self::kernel::start_connect;
 pub use self::kernel::{Peer, PeerSaw, Reachability};
+pub(crate) use self::kernel::{bind, shrink_backlog, start_connect, stop};
 pub use self::time::{now, pass_time};
 #[cfg(not(sockeye_condvar))]
 pub(crate) use self::wake_fd::{WakeFd, poll_two};

@@ -1,11 +1,11 @@
 //! The model of eventfd(2) and poll(2), with which one thread wakes another.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::kernel::TcpStream;
 use super::poll_bits::PollBits;
 use super::time::Timer;
 use super::{wait, yield_point};
@@ -45,9 +45,9 @@ impl WakeFd {
     }
 }
 
-/// Models poll(2) on a stream and a wake descriptor. Returns which of them is ready.
+/// Models poll(2) on a socket and a wake descriptor. Returns which of them is ready.
 pub(crate) fn poll_two(
-    stream: &TcpStream,
+    socket: &impl AsRawFd,
     side: Side,
     fd: &WakeFd,
     limit: Option<Duration>,
@@ -57,8 +57,9 @@ pub(crate) fn poll_two(
         Side::Write => PollBits::OUT,
     };
     let timer = Timer::after(limit);
+    let descriptor = socket.as_raw_fd();
     Ok(wait(|world, waker| {
-        let socket = world.system.socket(stream.0);
+        let socket = world.system.socket(descriptor);
         let ready = socket.poll_bits().reported(wanted) != PollBits::NOTHING;
         let mut event = fd.event();
         let late = timer.is_due(&mut world.time, waker);
@@ -66,7 +67,7 @@ pub(crate) fn poll_two(
             return Some([ready, event.is_set]);
         }
         event.listener = Some(waker.clone());
-        world.system.socket(stream.0).wakers.push(waker.clone());
+        world.system.socket(descriptor).wakers.push(waker.clone());
         None
     }))
 }

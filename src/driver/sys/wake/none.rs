@@ -1,6 +1,7 @@
 //! The handle of a thread that waits on a condition variable: there is none.
 
 use super::{Arc, Duration, PollResult, Side, Wire, io};
+use crate::driver::sys::listen::ListenSocket;
 
 /// A handle that never exists.
 #[derive(Debug)]
@@ -19,6 +20,14 @@ impl WakeHandle {
         &self,
         _wire: &Wire,
         _side: Side,
+        _limit: Option<Duration>,
+    ) -> io::Result<PollResult> {
+        match *self {}
+    }
+
+    pub(crate) fn wait_for_connection(
+        &self,
+        _listener: &ListenSocket,
         _limit: Option<Duration>,
     ) -> io::Result<PollResult> {
         match *self {}

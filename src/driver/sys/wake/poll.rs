@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 
 #[cfg(not(sockeye_shuttle))]
-use mio::net::TcpStream;
-#[cfg(not(sockeye_shuttle))]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+#[cfg(not(sockeye_shuttle))]
+use rustix::fd::AsFd;
 
 #[cfg(all(
     any(target_os = "linux", target_os = "android"),
@@ -20,6 +20,7 @@ use super::socket_pair::WakeFd;
 use super::{Arc, Duration, PollResult, Side, Wire, io};
 #[cfg(not(sockeye_shuttle))]
 use crate::driver::sys::clock::MAX_WAIT;
+use crate::driver::sys::listen::ListenSocket;
 #[cfg(sockeye_shuttle)]
 use crate::driver::sys::shuttle::{WakeFd, poll_two};
 use crate::driver::sys::sync::thread_local;
@@ -67,7 +68,20 @@ impl WakeHandle {
         side: Side,
         limit: Option<Duration>,
     ) -> io::Result<PollResult> {
-        match poll_two(wire.stream(), side, &self.fd, limit) {
+        self.wait_result(poll_two(wire.stream(), side, &self.fd, limit))
+    }
+
+    /// [Waits](Self::wait) until a connection can be accepted.
+    pub(crate) fn wait_for_connection(
+        &self,
+        listener: &ListenSocket,
+        limit: Option<Duration>,
+    ) -> io::Result<PollResult> {
+        self.wait_result(poll_two(listener.listener(), Side::Read, &self.fd, limit))
+    }
+
+    fn wait_result(&self, polled: io::Result<[bool; 2]>) -> io::Result<PollResult> {
+        match polled {
             Ok([_, true]) => {
                 self.fd.clear();
                 Ok(PollResult::Recheck)
@@ -81,11 +95,11 @@ impl WakeHandle {
     }
 }
 
-/// Polls the stream and the wake descriptor. Returns which of them is ready.
+/// Polls a socket and the wake descriptor. Returns which of them is ready.
 #[cfg(not(sockeye_shuttle))]
 #[inline]
 fn poll_two(
-    stream: &TcpStream,
+    socket: &impl AsFd,
     side: Side,
     fd: &WakeFd,
     limit: Option<Duration>,
@@ -95,7 +109,7 @@ fn poll_two(
         Side::Write => PollFlags::OUT,
     };
     let mut descriptors =
-        [PollFd::new(stream, wanted), PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+        [PollFd::new(socket, wanted), PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
     let limit = limit.map(poll_limit);
     poll(&mut descriptors, limit.as_ref())?;
     Ok(descriptors.map(|descriptor| !descriptor.revents().is_empty()))

@@ -11,7 +11,7 @@ use crate::driver::sys::shuttle::{call, wait, world};
 
 /// The peer of a connection, with its kernel.
 #[derive(Debug)]
-pub struct Peer(RawFd);
+pub struct Peer(pub(super) RawFd);
 
 /// How the socket ended the connection, as seen by the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +28,20 @@ impl Peer {
     pub fn accept() -> Self {
         wait(|world, waker| {
             let system = &mut world.system;
-            if system.accepted < system.sockets.len() {
+            while system.accepted < system.sockets.len() {
                 system.accepted += 1;
-                return Some(Peer(
-                    RawFd::try_from(system.accepted - 1).expect("a run opens few descriptors"),
-                ));
+                if system.sockets[system.accepted - 1].dialled {
+                    return Some(Peer(
+                        RawFd::try_from(system.accepted - 1).expect("a run opens few descriptors"),
+                    ));
+                }
             }
             system.watch_changes(waker);
             None
         })
     }
 
-    /// Returns the address that was dialled.
+    /// Returns the address that was dialled, or from which the peer has dialled.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         world().system.socket(self.0).address

@@ -59,7 +59,9 @@ impl TcpStream {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match call(|system| system.socket(self.0).state) {
             State::Established => Ok(call(|system| system.socket(self.0).address)),
-            State::Dialling | State::Reset | State::Disconnected => Err(Errno::NOTCONN.into()),
+            State::Listening | State::Dialling | State::Reset | State::Disconnected => {
+                Err(Errno::NOTCONN.into())
+            }
         }
     }
 

@@ -1,0 +1,255 @@
+//! Servers that accept, echo 64 bytes and close, with `sockeye` and with `std::net`, in turns.
+//!
+//! ```text
+//! cargo bench -p sockeye-bench --bench accept                 both workloads, 9 rounds
+//! cargo bench -p sockeye-bench --bench accept -- 21           another number of rounds
+//! ```
+//!
+//! `one-core`: one thread accepts and serves; server and client share one CPU. `64-threads`: 64 threads accept and serve
+//! each, and 16 threads connect. The client resets each connection after the server's end, so that no port stays in
+//! TIME_WAIT. The servers are processes of their own, and the workloads alternate between them.
+
+use std::error::Error;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The bytes of one echo.
+const SIZE: usize = 64;
+/// The length of one turn.
+const TURN: Duration = Duration::from_millis(400);
+/// The number of rounds without an argument.
+const ROUNDS: usize = 9;
+const CONTENDERS: [&str; 2] = ["std", "sockeye"];
+
+#[derive(Clone, Copy)]
+struct Workload {
+    name: &'static str,
+    server_threads: usize,
+    client_threads: usize,
+    is_pinned: bool,
+    aim: f64,
+}
+
+const WORKLOADS: [Workload; 2] = [
+    Workload { name: "one-core", server_threads: 1, client_threads: 1, is_pinned: true, aim: 0.92 },
+    Workload {
+        name: "64-threads",
+        server_threads: 64,
+        client_threads: 16,
+        is_pinned: false,
+        aim: 0.95,
+    },
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    match args.next().as_deref() {
+        Some("serve") => {
+            let contender = args.next().ok_or("a contender is missing")?;
+            let name = args.next().ok_or("a workload is missing")?;
+            let workload = WORKLOADS.iter().find(|workload| workload.name == name);
+            serve(&contender, workload.ok_or("there is no such workload")?)
+        }
+        Some(rounds) => compare(rounds.parse()?),
+        None => compare(ROUNDS),
+    }
+}
+
+fn compare(rounds: usize) -> Result<(), Box<dyn Error>> {
+    for workload in &WORKLOADS {
+        if workload.is_pinned {
+            pin()?;
+        }
+        let servers = CONTENDERS.map(|contender| Server::start(contender, workload));
+        let [std, own] = servers;
+        let (std, own) = (std?, own?);
+        // Warm up.
+        turn(std.address, workload)?;
+        turn(own.address, workload)?;
+        let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let order = if round % 2 == 0 { [&std, &own] } else { [&own, &std] };
+            let mut results = [0.0; 2];
+            for server in order {
+                results[usize::from(std::ptr::eq(server, &own))] = turn(server.address, workload)?;
+            }
+            ratios.push(results[1] / results[0]);
+            rates.push(results[0]);
+        }
+        ratios.sort_by(f64::total_cmp);
+        rates.sort_by(f64::total_cmp);
+        println!(
+            "{}: {:.3} of std ({:.3} to {:.3} in {rounds} rounds), which serves {:.0} a second; aim {}",
+            workload.name,
+            ratios[rounds / 2],
+            ratios[0],
+            ratios[rounds - 1],
+            rates[rounds / 2],
+            workload.aim,
+        );
+        if workload.is_pinned {
+            unpin()?;
+        }
+    }
+    Ok(())
+}
+
+/// A server in a process of its own.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(contender: &str, workload: &Workload) -> Result<Self, Box<dyn Error>> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve", contender, workload.name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().ok_or("the output is piped")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        Ok(Server { address: line.trim().parse()?, child })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve(contender: &str, workload: &Workload) -> Result<(), Box<dyn Error>> {
+    // Ends with the parent, which holds the other end.
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        std::process::exit(0);
+    });
+    match contender {
+        "std" => {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            announce(listener.local_addr()?);
+            in_threads(workload.server_threads, || {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    let _ = stream.set_nodelay(true);
+                    let mut buf = [0; SIZE];
+                    if stream.read_exact(&mut buf).is_ok() {
+                        let _ = stream.write_all(&buf);
+                    }
+                }
+            });
+        }
+        _ => {
+            let listener = sockeye::listen("127.0.0.1:0")?;
+            announce(listener.local_address().ok_or("it has an address")?);
+            in_threads(workload.server_threads, || {
+                for mut socket in &listener {
+                    let mut buf = [0; SIZE];
+                    if socket.read_exact(&mut buf).is_ok() {
+                        let _ = socket.write_all(&buf);
+                    }
+                    let _ = socket.close();
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
+fn announce(address: SocketAddr) {
+    println!("{address}");
+    let _ = io::stdout().flush();
+}
+
+fn in_threads(threads: usize, work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(&work);
+        }
+    });
+}
+
+/// Connects for one turn. Returns the number of connections served per second.
+fn turn(address: SocketAddr, workload: &Workload) -> io::Result<f64> {
+    let (count, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..workload.client_threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        ask(address)?;
+                        count.fetch_add(1, Ordering::Relaxed);
+                        if begun.elapsed() >= TURN {
+                            is_over.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    io::Result::Ok(())
+                })
+            })
+            .collect();
+        clients.into_iter().try_for_each(|client| {
+            client.join().unwrap_or_else(|_| Err(io::Error::other("a client panicked")))
+        })
+    })?;
+    Ok(count.into_inner() as f64 / begun.elapsed().as_secs_f64())
+}
+
+fn ask(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let mut buf = [7; SIZE];
+    stream.write_all(&buf)?;
+    stream.read_exact(&mut buf)?;
+    let end = stream.read(&mut buf)?;
+    if end != 0 {
+        return Err(io::Error::other("the server sent more than it got"));
+    }
+    reset(&stream)
+}
+
+#[cfg(unix)]
+fn reset(stream: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?)
+}
+
+#[cfg(not(unix))]
+fn reset(_stream: &TcpStream) -> io::Result<()> {
+    Ok(())
+}
+
+/// Restricts this process, and the servers that it starts, to one CPU.
+#[cfg(target_os = "linux")]
+fn pin() -> io::Result<()> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let all = sched_getaffinity(None)?;
+    let mut one = CpuSet::new();
+    if let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|&cpu| all.is_set(cpu)) {
+        one.set(last);
+    }
+    Ok(sched_setaffinity(None, &one)?)
+}
+
+#[cfg(target_os = "linux")]
+fn unpin() -> io::Result<()> {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    Ok(sched_setaffinity(None, &all)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pin() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unpin() -> io::Result<()> {
+    Ok(())
+}

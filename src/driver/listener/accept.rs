@@ -1,0 +1,286 @@
+//! Accepts connections on the caller's thread, and waits for them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::take::AcceptResult;
+use super::{ListenerInner, StateGuard};
+use crate::driver::connection::call_timer::{CallTimer, Elapsed};
+use crate::driver::connection::{CallLimit, Connection, start_next};
+use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
+use crate::driver::registry::{ScopeId, SlotId};
+use crate::driver::sys::clock;
+use crate::driver::sys::listen::ListenSocket;
+use crate::driver::sys::sync::mio::net::TcpStream;
+use crate::driver::sys::wake::WakeHandle;
+use crate::error::{Error, ErrorKind, Fault, Result, TimerKind};
+use crate::machine::AcceptorInput;
+
+/// The limits of one accept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AcceptLimit {
+    pub(crate) timeout: Option<Duration>,
+    /// Whether the listener's deadline does not apply.
+    pub(crate) ignores_deadline: bool,
+}
+
+/// One call that accepts.
+struct AcceptCall {
+    timer: CallTimer,
+    limit: AcceptLimit,
+    scope: Option<ScopeId>,
+    /// Whether the call counts as one of the threads that accept.
+    is_counted: bool,
+}
+
+impl AcceptCall {
+    fn limit(&self, deadline: Option<Instant>) -> CallLimit {
+        let deadline = deadline.filter(|_| !self.limit.ignores_deadline);
+        CallLimit { timeout: self.limit.timeout, deadline }
+    }
+
+    /// Returns the time left for a wait.
+    fn left(&mut self, deadline: Option<Instant>) -> Result<Option<Duration>> {
+        event_loop::check_may_block()?;
+        let limit = self.limit(deadline);
+        self.timer.left(limit).map_err(|Elapsed| Error::timed_out_call(TimerKind::Accept))
+    }
+
+    /// Fails if the deadline has passed, which wins over a connection that is ready.
+    fn check_deadline(&self, deadline: Option<Instant>) -> Result<()> {
+        match self.limit(deadline).deadline {
+            Some(at) if at <= clock::now() => Err(Error::timed_out_call(TimerKind::Accept)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl ListenerInner {
+    /// Waits for a connection.
+    pub(crate) fn accept(
+        self: &Arc<Self>,
+        limit: AcceptLimit,
+        scope: Option<ScopeId>,
+    ) -> Result<Arc<Connection>> {
+        self.check_process()?;
+        let timer = CallTimer::default();
+        let mut call = AcceptCall { timer, limit, scope, is_counted: true };
+        if limit.timeout.is_some() {
+            call.timer.start();
+        }
+        let mut state = self.state();
+        state.accepters += 1;
+        let result = self.accept_call(state, &mut call);
+        if call.is_counted {
+            self.leave_accepters();
+        }
+        result
+    }
+
+    fn accept_call<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        call: &mut AcceptCall,
+    ) -> Result<Arc<Connection>> {
+        loop {
+            call.check_deadline(state.deadline)?;
+            if let Some(connection) = state.ready.pop_front() {
+                self.after_take(state);
+                if let Some(id) = call.scope {
+                    connection.enter_scope(id);
+                }
+                return Ok(connection);
+            }
+            if let Some(outcome) = state.end() {
+                return Err(end_error(outcome));
+            }
+            if state.turn_held || self.settings.when_opened || state.acceptor.is_closing() {
+                let left = call.left(state.deadline)?;
+                state = self.wait_on(&self.turn_free, state, left);
+                continue;
+            }
+            state.turn_held = true;
+            let turn = AcceptTurn(self);
+            let Some((stream, remote, slot)) = self.accept_with_turn(state, turn, call)? else {
+                state = self.state();
+                continue;
+            };
+            if let Some(connection) = self.admit(stream, remote, slot, call.scope) {
+                return Ok(connection);
+            }
+            state = self.state();
+            state.accepters += 1;
+            call.is_counted = true;
+        }
+    }
+
+    /// Ends a call that has not accepted.
+    fn leave_accepters(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.accepters -= 1;
+        // This thread may have been the one that was woken.
+        self.turn_free.notify_one();
+        let idle = state.accepters == 0 && !planted!(ListenerKeepsSlot);
+        let slot = if idle { self.leave_slot_queue(&mut state) } else { None };
+        drop(state);
+        start_next(slot.and_then(|slot| self.registry.cancel(slot)));
+    }
+
+    /// Makes room for connections that wait, after one was taken out of the list.
+    fn after_take(self: &Arc<Self>, state: StateGuard<'_>) {
+        if !state.ready.is_empty() {
+            self.turn_free.notify_one();
+        }
+        self.notify_end(&state);
+        let had_no_room = state.pending() + 1 >= self.settings.max_pending;
+        let resume = self.settings.when_opened && had_no_room && !state.acceptor.is_closing();
+        drop(state);
+        if resume {
+            self.resume_on_loop();
+        }
+    }
+
+    /// Accepts one connection, while the caller has the turn, and passes the turn on. Returns `None` if another thread
+    /// accepts from now on.
+    fn accept_with_turn<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        turn: AcceptTurn<'a>,
+        call: &mut AcceptCall,
+    ) -> Result<Option<(TcpStream, SocketAddr, Option<SlotId>)>> {
+        // The event loop reports only changes, so a call that would block has to come first.
+        let mut poll_first = !state.reports_readiness && state.predictor.predicts_block();
+        let mut waited = false;
+        loop {
+            let Some(socket) = state
+                .socket
+                .clone()
+                .filter(|_| state.ready.is_empty() && !state.acceptor.is_closing())
+            else {
+                drop(state);
+                return Ok(None);
+            };
+            if !state.acceptor.may_accept() {
+                state = self.wait_until_able(state, call)?;
+                continue;
+            }
+            if poll_first {
+                (state, waited) = self.wait_for_connection(state, &socket, call)?;
+                poll_first = false;
+                continue;
+            }
+            state.is_readable = false;
+            let (back, result) = self.try_accept(state, &socket);
+            state = back;
+            match result {
+                AcceptResult::Connection(stream, remote, slot) => {
+                    state.predictor.on_progress(false, waited);
+                    self.taken(&mut state);
+                    state.accepters -= 1;
+                    call.is_counted = false;
+                    turn.release(state);
+                    return Ok(Some((stream, remote, slot)));
+                }
+                AcceptResult::WouldBlock => {
+                    if !waited {
+                        state.predictor.on_would_block();
+                    }
+                    poll_first = true;
+                }
+                AcceptResult::TryAgain => drop(call.left(state.deadline)?),
+                AcceptResult::NotNow => {}
+            }
+        }
+    }
+
+    /// Waits until the acceptor may accept again: for a slot, for a descriptor, or for its timer.
+    fn wait_until_able<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        call: &mut AcceptCall,
+    ) -> Result<StateGuard<'a>> {
+        let mut left = call.left(state.deadline)?;
+        if let Some(at) = state.acceptor.next_timer() {
+            let now = clock::now();
+            if at <= now {
+                return Ok(self.input(state, AcceptorInput::TimerExpired));
+            }
+            left = Some(left.map_or(at - now, |left| left.min(at - now)));
+        }
+        state = self.wait_on(&self.changed, state, left);
+        Ok(state)
+    }
+
+    /// Waits until a connection may be complete. Returns whether the wait was for that.
+    fn wait_for_connection<'a>(
+        self: &'a Arc<Self>,
+        mut state: StateGuard<'a>,
+        socket: &ListenSocket,
+        call: &mut AcceptCall,
+    ) -> Result<(StateGuard<'a>, bool)> {
+        let left = call.left(state.deadline)?;
+        if let Some(handle) = WakeHandle::current() {
+            state.parked = true;
+            if state.parker.as_ptr() != Arc::as_ptr(&handle) {
+                state.parker = Arc::downgrade(&handle);
+            }
+            drop(state);
+            let polled = handle.wait_for_connection(socket, left);
+            state = self.state();
+            state.parked = false;
+            if polled.is_ok() {
+                return Ok((state, true));
+            }
+            // Such as when RLIMIT_NOFILE is lower than the number of polled descriptors.
+        }
+        if !state.reports_readiness {
+            state.reports_readiness = true;
+            drop(state);
+            let loop_handle = LoopHandle::get().map_err(Error::from_fault)?;
+            let source = self.source();
+            loop_handle.post(Command::UpdateInterest(source), Urgency::Now);
+            return Ok((self.state(), true));
+        }
+        if !state.is_readable {
+            state = self.wait_on(&self.changed, state, left);
+        }
+        Ok((state, true))
+    }
+}
+
+/// The turn to accept. Dropping it passes the turn on.
+struct AcceptTurn<'a>(&'a ListenerInner);
+
+impl AcceptTurn<'_> {
+    fn release(self, mut state: StateGuard<'_>) {
+        state.turn_held = false;
+        if state.accepters > 0 && !planted!(AcceptTurnLost) {
+            self.0.turn_free.notify_one();
+        }
+        drop(state);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for AcceptTurn<'_> {
+    fn drop(&mut self) {
+        // In a forked child, a thread of the parent may have the lock for ever.
+        if crate::driver::sys::is_run_failing() || self.0.registry.is_forked() {
+            return;
+        }
+        let mut state = self.0.state();
+        state.turn_held = false;
+        if state.accepters > 1 {
+            self.0.turn_free.notify_one();
+        }
+    }
+}
+
+/// Returns the error of an accept after the end.
+fn end_error(outcome: std::result::Result<(), Fault>) -> Error {
+    match outcome {
+        Ok(()) => Error::with_message(ErrorKind::Closed, "the listener was closed"),
+        Err(fault) => Error::from_fault(fault),
+    }
+}

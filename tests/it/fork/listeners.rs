@@ -1,0 +1,124 @@
+//! Listeners and forks: a child leaves its parent's listener alone, and may adopt one that both have.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use sockeye::{ErrorKind, Listener, listen};
+
+use super::{Child, LONG, in_a_forked_child};
+use crate::support::subprocess::in_subprocess;
+use crate::support::{WATCHDOG, assert_fails, ms, read_exactly, spawn_blocked};
+
+fn client(listener: &Listener) -> std::net::TcpStream {
+    std::net::TcpStream::connect(listener.local_address().unwrap()).expect("it listens")
+}
+
+/// Checks that the listener works.
+#[track_caller]
+fn still_accepts(listener: &Listener) {
+    let client = client(listener);
+    let socket = listener.accept_timeout(WATCHDOG).expect("a client has connected");
+    (&socket).write_all(b"works").expect("the client reads");
+    assert_eq!(read_exactly(&client, 5).expect("the server writes"), b"works");
+}
+
+#[test]
+fn in_the_child_every_call_fails_and_the_parents_listener_stays() {
+    const NAME: &str =
+        "fork::listeners::in_the_child_every_call_fails_and_the_parents_listener_stays";
+    in_subprocess(NAME, LONG, || {
+        let ends: [fn(Listener); 5] = [
+            drop,
+            |listener| listener.close(),
+            |listener| listener.abort(),
+            |listener| assert_eq!(listener.shutdown(ms(10)), 0),
+            |listener| assert_fails(listener.serve(1, drop), ErrorKind::InvalidState),
+        ];
+        for end in ends {
+            let mut copy = Some(listen("127.0.0.1:0").unwrap());
+            let queued = client(copy.as_ref().unwrap());
+            in_a_forked_child(|| {
+                let listener = copy.take().expect("only the child takes its copy");
+                assert_fails(listener.accept(), ErrorKind::InvalidState);
+                assert_fails(listener.accept_timeout(Duration::ZERO), ErrorKind::InvalidState);
+                assert_fails(listener.closed(), ErrorKind::InvalidState);
+                assert_fails(listener.closed_timeout(ms(1)), ErrorKind::InvalidState);
+                assert!(listener.incoming().next().is_none());
+                assert!(listener.descriptor().is_none());
+                end(listener);
+            });
+            let listener = copy.as_ref().expect("the child took only its copy");
+            let socket = listener.accept_timeout(WATCHDOG).expect("the client was complete");
+            (&socket).write_all(b"x").unwrap();
+            assert_eq!(read_exactly(&queued, 1).unwrap(), b"x");
+            still_accepts(listener);
+        }
+    });
+}
+
+#[test]
+fn a_fork_during_an_accept_disturbs_it_not() {
+    const NAME: &str = "fork::listeners::a_fork_during_an_accept_disturbs_it_not";
+    in_subprocess(NAME, LONG, || {
+        let listener = listen("127.0.0.1:0").unwrap();
+        for _ in 0..20 {
+            let acceptor = listener.clone();
+            let accepting = spawn_blocked(move || acceptor.accept());
+            in_a_forked_child(|| {
+                assert_fails(listener.accept(), ErrorKind::InvalidState);
+                listener.close();
+            });
+            let client = client(&listener);
+            let socket = accepting.join().expect("a client has connected");
+            (&socket).write_all(b"x").unwrap();
+            assert_eq!(read_exactly(&client, 1).unwrap(), b"x");
+        }
+    });
+}
+
+/// A pre-forking server: every child adopts the listener that it inherits.
+#[test]
+fn forked_children_share_an_adopted_listener() {
+    const CHILDREN: usize = 3;
+    const NAME: &str = "fork::listeners::forked_children_share_an_adopted_listener";
+    in_subprocess(NAME, LONG, || {
+        let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = bound.local_addr().unwrap();
+        let children: Vec<_> = (0..CHILDREN)
+            .map(|_| {
+                Child::forked(|| {
+                    let listener = Listener::try_from(bound.try_clone().unwrap()).unwrap();
+                    for socket in &listener {
+                        let mut request = [0];
+                        std::io::Read::read_exact(&mut socket.reader(), &mut request).unwrap();
+                        if request == *b"q" {
+                            // The client is answered before the child ends.
+                            socket.writer().write_all(b"q").unwrap();
+                            socket.close().unwrap();
+                            break;
+                        }
+                        socket.writer().write_all(&request).unwrap();
+                        socket.close().unwrap();
+                    }
+                    listener.close();
+                })
+            })
+            .collect();
+        let ask = |byte: u8| {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            client.set_read_timeout(Some(WATCHDOG)).unwrap();
+            client.write_all(&[byte]).unwrap();
+            assert_eq!(read_exactly(&client, 1).unwrap(), [byte]);
+        };
+        for byte in 0..60 {
+            ask(byte);
+        }
+        for _ in 0..CHILDREN {
+            ask(b'q');
+        }
+        for child in children {
+            child.ends_well();
+        }
+    });
+}

@@ -1,0 +1,67 @@
+//! Listeners: accepting, its limits, its ends, and what a client may not do to it.
+
+mod adopted;
+mod basics;
+mod closing;
+mod limits;
+mod opened;
+mod own;
+mod secured;
+mod serve;
+#[cfg(target_os = "linux")]
+mod starved;
+mod waiting;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use sockeye::{ListenOptions, Listener, Socket, listen, listen_with};
+
+use crate::support::WATCHDOG;
+
+/// Listens on a free port.
+fn local() -> Listener {
+    listen("127.0.0.1:0").expect("a port is free")
+}
+
+fn local_with(options: ListenOptions) -> Listener {
+    listen_with("127.0.0.1:0", options).expect("a port is free and the options are valid")
+}
+
+fn address_of(listener: &Listener) -> SocketAddr {
+    listener.local_address().expect("a TCP listener has an address")
+}
+
+/// Connects a client that gives up after the watchdog's time.
+fn client(address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect_timeout(&address, WATCHDOG).expect("the listener accepts");
+    client.set_read_timeout(Some(WATCHDOG)).expect("the limit is not zero");
+    client
+}
+
+fn client_of(listener: &Listener) -> TcpStream {
+    client(address_of(listener))
+}
+
+#[track_caller]
+fn accept(listener: &Listener) -> Socket {
+    listener.accept_timeout(WATCHDOG).expect("a client has connected")
+}
+
+/// Checks that both ends talk to each other.
+#[track_caller]
+fn assert_talks(mut client: &TcpStream, mut socket: &Socket) {
+    let mut buf = [0; 4];
+    client.write_all(b"ping").expect("the server reads");
+    socket.read_exact(&mut buf).expect("the client has written");
+    socket.write_all(&buf).expect("the client reads");
+    client.read_exact(&mut buf).expect("the server has written");
+    assert_eq!(&buf, b"ping");
+}
+
+/// Checks that a client gets a reset, whatever it was doing.
+#[track_caller]
+fn assert_client_reset(mut client: TcpStream) {
+    let error = client.read(&mut [0; 16]).expect_err("the client is reset");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}

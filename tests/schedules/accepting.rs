@@ -1,0 +1,306 @@
+//! Listeners: accepts against each other, against the end, and against deadlines and slots.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sockeye::model::{self, Peer, PeerSaw};
+use sockeye::{
+    AcceptWhen, Connector, ErrorKind, ListenOptions, Listener, Phase, Result, Socket, listen_with,
+};
+
+use crate::explore::explore;
+use crate::support::{options, read, spawn, write};
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 80))
+}
+
+fn listening(options: ListenOptions) -> Listener {
+    listen_with(address(), options).unwrap()
+}
+
+fn accepting() -> ListenOptions {
+    ListenOptions::new()
+}
+
+/// Dials the listener. Returns `None` if it has ended.
+fn client(number: u16) -> Option<Peer> {
+    Peer::connect(address(), SocketAddr::from(([192, 0, 2, 1], number)))
+}
+
+fn kind_of<T>(result: Result<T>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+/// Ends a connection from both sides.
+fn end(socket: Socket, peer: &Peer) {
+    socket.close().unwrap();
+    assert_eq!(peer.wait_eof().1, PeerSaw::Fin);
+    peer.end();
+}
+
+#[test]
+fn two_threads_accept_one_client_each() {
+    explore("two threads accept one client each", || {
+        let listener = listening(accepting());
+        let threads = [(); 2].map(|()| {
+            let listener = listener.clone();
+            spawn(move || listener.accept().unwrap().close().unwrap())
+        });
+        let peers = [client(1).unwrap(), client(2).unwrap()];
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        for peer in peers {
+            assert_eq!(peer.wait_eof().1, PeerSaw::Fin);
+            peer.end();
+        }
+        assert_eq!(listener.open_sockets(), 0);
+    });
+}
+
+/// Every client is accepted, reset, or refused. Those that were complete before the close are accepted.
+#[test]
+fn a_close_loses_no_client_that_was_complete() {
+    explore("a close loses no client that was complete", || {
+        let listener = listening(accepting());
+        let server = listener.clone();
+        let serving = spawn(move || {
+            let mut served = 0;
+            for socket in &server {
+                socket.close().unwrap();
+                served += 1;
+            }
+            served
+        });
+        let dialling = spawn(|| client(2));
+        let first = client(1).unwrap();
+        listener.close();
+        assert_eq!(first.wait_eof().1, PeerSaw::Fin, "it was complete");
+        first.end();
+        let second = dialling.join().unwrap();
+        let seen = second.map(|peer| {
+            let seen = peer.wait_eof().1;
+            peer.end();
+            seen
+        });
+        let served = serving.join().unwrap();
+        assert_eq!(served, 1 + usize::from(seen == Some(PeerSaw::Fin)));
+        listener.closed().unwrap();
+        assert_eq!(kind_of(listener.accept()), Some(ErrorKind::Closed));
+    });
+}
+
+/// The client completes before the close, while an accept that began earlier finds nothing.
+#[test]
+fn an_accept_that_found_nothing_does_not_end_a_close() {
+    explore("an accept that found nothing does not end a close", || {
+        let listener = listening(accepting());
+        let acceptor = listener.clone();
+        let accept = spawn(move || acceptor.accept());
+        let closer = listener.clone();
+        let closing = spawn(move || {
+            let peer = client(1).unwrap();
+            closer.close();
+            peer
+        });
+        let socket = accept.join().unwrap().expect("the client was complete");
+        end(socket, &closing.join().unwrap());
+    });
+}
+
+#[test]
+fn abort_and_close_end_blocked_accepts() {
+    explore("abort and close end blocked accepts", || {
+        for ends in [Listener::close, Listener::abort] {
+            let listener = listening(accepting());
+            let threads = [(); 2].map(|()| {
+                let listener = listener.clone();
+                spawn(move || kind_of(listener.accept()))
+            });
+            ends(&listener);
+            for thread in threads {
+                assert_eq!(thread.join().unwrap(), Some(ErrorKind::Closed));
+            }
+            listener.closed().unwrap();
+        }
+    });
+}
+
+/// The client gets through or is reset, and never both.
+#[test]
+fn an_abort_resets_what_no_thread_has_accepted() {
+    explore("an abort resets what no thread has accepted", || {
+        let listener = listening(accepting());
+        let acceptor = listener.clone();
+        let accept = spawn(move || acceptor.accept());
+        let peer = client(1).unwrap();
+        listener.abort();
+        match accept.join().unwrap() {
+            Ok(socket) => end(socket, &peer),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Closed);
+                assert_eq!(peer.wait_eof().1, PeerSaw::Reset);
+            }
+        }
+        assert_eq!(listener.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn a_deadline_in_the_past_ends_blocked_accepts() {
+    explore("a deadline in the past ends blocked accepts", || {
+        let listener = listening(accepting());
+        let threads = [(); 2].map(|()| {
+            let listener = listener.clone();
+            spawn(move || kind_of(listener.accept()))
+        });
+        listener.set_accept_deadline(Some(model::now()));
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Some(ErrorKind::TimedOut));
+        }
+    });
+}
+
+/// Of two threads one gives up, and the other one gets the client.
+#[test]
+fn a_client_is_not_lost_when_an_accept_times_out() {
+    explore("a client is not lost when an accept times out", || {
+        let listener = listening(accepting());
+        let hurried = listener.clone();
+        let hurried = spawn(move || hurried.accept_timeout(Duration::from_millis(10)));
+        let patient = listener.clone();
+        let patient = spawn(move || patient.accept());
+        model::pass_time(Duration::from_millis(10));
+        let first = client(1).unwrap();
+        let second = client(2).unwrap();
+        let hurried = hurried.join().unwrap();
+        let rest = match hurried {
+            Ok(socket) => {
+                drop(socket);
+                None
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                Some(listener.accept().unwrap())
+            }
+        };
+        drop((patient.join().unwrap().unwrap(), rest));
+        drop(listener);
+        for peer in [first, second] {
+            assert_eq!(peer.wait_eof().1, PeerSaw::Fin);
+            peer.end();
+        }
+    });
+}
+
+#[test]
+fn a_freed_slot_lets_the_next_client_in() {
+    explore("a freed slot lets the next client in", || {
+        let listener = listening(accepting().max_open_sockets(1));
+        let peers = [client(1).unwrap(), client(2).unwrap()];
+        let first = listener.accept().unwrap();
+        let acceptor = listener.clone();
+        let accept = spawn(move || acceptor.accept());
+        let ending = spawn(move || first.close().unwrap());
+        let second = accept.join().unwrap().expect("a slot is free");
+        assert_eq!(listener.open_sockets(), 1);
+        ending.join().unwrap();
+        second.close().unwrap();
+        for peer in peers {
+            assert_eq!(peer.wait_eof().1, PeerSaw::Fin);
+            peer.end();
+        }
+        assert_eq!(listener.open_sockets(), 0);
+    });
+}
+
+/// A connect and a connection wait for the only slot. The connection gives up, and takes no slot with it.
+#[test]
+fn an_accept_that_gives_up_its_wait_for_a_slot_loses_none() {
+    explore("an accept that gives up its wait for a slot loses none", || {
+        let connector =
+            Connector::builder().max_open_sockets(1).wait_at_limit(true).build().unwrap();
+        let listener = listening(accepting().connector(&connector));
+        let holder = connector.connect_with(("127.0.0.1", 1), options()).unwrap();
+        let peer = client(1).unwrap();
+        let acceptor = listener.clone();
+        let limit = Duration::from_millis(10);
+        let accept = spawn(move || acceptor.accept_timeout(limit).ok());
+        let ending = spawn(move || holder.close().unwrap());
+        let accepted = accept.join().unwrap();
+        ending.join().unwrap();
+        drop(accepted);
+        let dialled = connector.connect_with(("127.0.0.1", 2), options()).unwrap();
+        dialled.opened().unwrap();
+        assert_eq!((connector.open_sockets(), listener.open_sockets()), (1, 0));
+        dialled.close().unwrap();
+        listener.abort();
+        let _ = peer.wait_eof();
+        peer.end();
+        for _ in 0..2 {
+            Peer::accept().end();
+        }
+    });
+}
+
+#[test]
+fn shutdown_of_a_shared_connector_ends_a_concurrent_accept() {
+    explore("shutdown of a shared connector ends a concurrent accept", || {
+        let connector = Connector::builder().build().unwrap();
+        let listener = listening(accepting().connector(&connector));
+        let peer = client(1).unwrap();
+        let acceptor = listener.clone();
+        let accept = spawn(move || acceptor.accept());
+        assert_eq!(connector.shutdown(Duration::from_secs(1)), 0);
+        if let Ok(socket) = accept.join().unwrap() {
+            assert_eq!(socket.phase(), Phase::Closed);
+        }
+        let _ = peer.wait_eof();
+        peer.end();
+        assert_eq!((connector.open_sockets(), listener.open_sockets()), (0, 0));
+    });
+}
+
+/// The event loop accepts.
+#[test]
+fn opened_connections_are_returned_until_the_end() {
+    explore("opened connections are returned until the end", || {
+        let listener = listening(accepting().accept_when(AcceptWhen::Opened).max_pending(1));
+        let server = listener.clone();
+        let serving = spawn(move || {
+            for socket in &server {
+                socket.close().unwrap();
+            }
+        });
+        let peers = [client(1).unwrap(), client(2).unwrap()];
+        listener.close();
+        for peer in peers {
+            assert_eq!(peer.wait_eof().1, PeerSaw::Fin, "it was complete");
+            peer.end();
+        }
+        serving.join().unwrap();
+        listener.closed().unwrap();
+        assert_eq!(listener.open_sockets(), 0);
+    });
+}
+
+#[test]
+fn the_end_of_a_client_leaves_the_other_direction_open() {
+    explore("the end of a client leaves the other direction open", || {
+        let listener = listening(accepting());
+        let acceptor = listener.clone();
+        let serving = spawn(move || {
+            let socket = acceptor.accept().unwrap();
+            assert_eq!(read(&socket), Ok(b"q".to_vec()));
+            assert_eq!(read(&socket), Ok(Vec::new()));
+            assert_eq!(write(&socket, b"a"), Ok(1));
+            socket.close().unwrap();
+        });
+        let peer = client(1).unwrap();
+        peer.send(b"q");
+        peer.end();
+        assert_eq!(peer.wait_eof(), (b"a".to_vec(), PeerSaw::Fin));
+        serving.join().unwrap();
+    });
+}
