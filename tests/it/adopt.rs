@@ -303,7 +303,6 @@ fn a_stream_that_had_ended_before_yields_its_data_and_ends() {
 
 // ------------------------------------------------------------------------------------------------ detach
 
-#[cfg(unix)]
 #[test]
 fn a_detached_connection_keeps_all_unread_data() {
     with_watchdog(|| {
@@ -342,7 +341,6 @@ fn a_detached_connection_keeps_all_unread_data() {
 }
 
 /// A fast dialogue, in which receives block in the kernel with a short timeout, must leave no timeout on the stream.
-#[cfg(unix)]
 #[test]
 fn a_detached_stream_has_no_timeout() {
     with_watchdog(|| {
@@ -366,7 +364,6 @@ fn a_detached_stream_has_no_timeout() {
     });
 }
 
-#[cfg(unix)]
 #[test]
 fn a_socket_that_cannot_be_detached_is_unchanged() {
     use crate::support::peer::black_hole;

@@ -7,7 +7,7 @@ use sockeye::{ErrorKind, Phase};
 use crate::support::peer::{PeerConn, black_hole, listen_with_room};
 use crate::support::{
     EndKind, PROMPT, Peer, WATCHDOG, assert_fails, at_once, crate_kind, eventually, ms, open,
-    open_with, read, read_exactly, small_send_buffer, spawn_blocked, spawn_call, with_watchdog,
+    open_with, read, small_send_buffer, spawn_blocked, spawn_call, with_watchdog,
     write_until_error,
 };
 
@@ -61,6 +61,7 @@ fn bytes_that_io_copy_took_before_close_are_delivered() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_process_that_ends_right_after_close_leaves_a_clean_end() {
+    use crate::support::read_exactly;
     use crate::support::subprocess::{TestProcess, child_part, next_line, run_part};
     if child_part().is_some() {
         let address = next_line().expect("the address comes first");

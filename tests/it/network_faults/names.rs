@@ -41,10 +41,12 @@ fn with_name_server(name: &str, gives_up_after: u32, figure: Option<&str>, clien
         command.args(["--mount", "--net", "sh", "-ec", &script, "sh"]);
     };
     fs::create_dir_all(&folder).expect("the folder can be created");
+    // musl does not ignore the case of names in the file.
+    let listed = if cfg!(target_env = "musl") { "listed.test" } else { "Listed.Test" };
     let options = format!("options timeout:{gives_up_after} attempts:1");
     let files = [
         ("resolv.conf", format!("nameserver 127.0.0.1\n{options}\n")),
-        ("hosts", "127.0.0.1 localhost\n127.0.0.1 Listed.Test\n".to_owned()),
+        ("hosts", format!("127.0.0.1 localhost\n127.0.0.1 {listed}\n")),
         ("nsswitch.conf", "hosts: files dns\n".to_owned()),
     ];
     for (file, text) in files {

@@ -203,6 +203,7 @@ impl PeerConn {
     }
 
     /// Runs a part of the script in another thread.
+    #[cfg(target_os = "linux")]
     pub fn spawn_part(&mut self, part: impl FnOnce(TcpStream) + Send + 'static) {
         let stream = self.stream().try_clone().expect("a descriptor is free");
         self.asides.push(spawn_call(move || part(stream)));
