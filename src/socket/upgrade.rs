@@ -26,8 +26,8 @@ impl Socket {
     ///
     /// # Errors
     /// - [`InvalidState`](crate::ErrorKind::InvalidState) if the mode is not
-    ///   [`StartTls`](crate::SecureTransport::StartTls), on a second call, after [`Reader::cancel`], or after this
-    ///   side closed, half-closed or aborted. Nothing changes.
+    ///   [`StartTls`](crate::SecureTransport::StartTls), on a second call, after
+    ///   [`Reader::cancel`](crate::Reader::cancel), or after this side closed, half-closed or aborted. Nothing changes.
     /// - A [retryable](crate::Error::is_retryable) [`TimedOut`](crate::ErrorKind::TimedOut) if the wait above takes
     ///   longer than the `connect_timeout`. Nothing changes.
     /// - [`UnreadPlaintext`](crate::ErrorKind::UnreadPlaintext) if bytes from the peer are unread, also in the
@@ -89,7 +89,7 @@ impl Socket {
     /// MySQL, or if the go-ahead was written before.
     ///
     /// No byte that came in plaintext is ever read as one that came over TLS. Data that a `BufReader` has read ahead
-    /// cannot be seen: use [`Reader::read_until`], which reads nothing ahead.
+    /// cannot be seen: use [`Reader::read_until`](crate::Reader::read_until), which reads nothing ahead.
     ///
     /// # Errors
     /// Those of [`start_tls`](Self::start_tls), and [`InvalidOptions`](crate::ErrorKind::InvalidOptions) for a go-ahead
