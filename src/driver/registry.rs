@@ -185,7 +185,7 @@ impl<S: Member> Registry<S> {
 
     /// Returns the number of sockets that have a slot.
     pub(crate) fn open_sockets(&self) -> usize {
-        self.lock().open()
+        if self.is_forked() { 0 } else { self.lock().open() }
     }
 
     /// Returns the statistics of all sockets up to now.
@@ -297,7 +297,10 @@ impl<S: Member> Registry<S> {
 
     pub(crate) fn begin_scope(&self) -> ScopeId {
         let id = ScopeId(self.next_scope.fetch_add(1, Ordering::Relaxed) + 1);
-        self.lock().scopes.insert(id, ScopeState::default());
+        // In a child, a thread of the parent may have the lock for ever. No socket will enter the scope.
+        if !self.is_forked() {
+            self.lock().scopes.insert(id, ScopeState::default());
+        }
         id
     }
 

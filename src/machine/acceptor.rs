@@ -20,12 +20,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::Fault;
 
-/// The number of clients in a row that may be gone before the driver has to check its deadline and the state again.
+/// The number of clients in a row that may be gone before the acceptor waits for a moment.
 const MAX_GONE_IN_A_ROW: u8 = 64;
 /// The first delay after descriptors or memory ran out. Each further failure in a row doubles it.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// The maximum of that delay.
 const MAX_DELAY: Duration = Duration::from_secs(1);
+/// The maximum limit of a close, as that of a socket. An instant can always be that much later.
+const MAX_CLOSE_TIMEOUT: Duration = Duration::from_millis(u32::MAX as u64);
 
 /// The state machine of one listener: it decides when to accept, when to wait, and how to end.
 ///
@@ -74,7 +76,7 @@ pub struct AcceptorConfig {
     /// Whether a close returns the connections that are complete. If not, other processes share the queue, and it
     /// stays as it is. Default: `true`.
     pub drains: bool,
-    /// The limit for a close that waits for slots. Default: 5 seconds.
+    /// The limit for a close that waits for slots. Default: 5 seconds. More than 49 days count as 49 days.
     pub close_timeout: Duration,
 }
 
@@ -163,7 +165,7 @@ impl Acceptor {
         match input {
             AcceptorInput::Accepted => self.accepted(&mut actions),
             AcceptorInput::WouldBlock => self.would_block(&mut actions),
-            AcceptorInput::ClientGone => self.client_gone(&mut actions),
+            AcceptorInput::ClientGone => self.client_gone(now, &mut actions),
             AcceptorInput::Exhausted => self.exhausted(now, &mut actions),
             AcceptorInput::Failed(fault) => match self.state {
                 State::Draining { .. } => self.end(Ok(()), &mut actions),
@@ -282,13 +284,15 @@ impl Acceptor {
         }
     }
 
-    fn client_gone(&mut self, actions: &mut AcceptorActions) {
+    fn client_gone(&mut self, now: Instant, actions: &mut AcceptorActions) {
         match self.state {
             State::Listening => {
                 self.gone += 1;
                 actions.accept = self.gone < MAX_GONE_IN_A_ROW;
                 if !actions.accept {
+                    // An error that no client causes would never end.
                     self.gone = 0;
+                    self.state = State::Starved { until: now + FIRST_DELAY };
                 }
             }
             State::Draining { .. } => self.drained_one(actions),
@@ -327,7 +331,7 @@ impl Acceptor {
                 actions.shrink_backlog = true;
                 actions.accept = true;
                 actions.wake = true;
-                let until = now + self.config.close_timeout;
+                let until = now + self.config.close_timeout.min(MAX_CLOSE_TIMEOUT);
                 self.state = State::Draining { left: self.config.backlog, until, waits: false };
             }
             State::Listening | State::AtLimit | State::Starved { .. } => self.end(Ok(()), actions),

@@ -17,6 +17,9 @@ use crate::driver::sys::wake::WakeHandle;
 use crate::error::{Error, ErrorKind, Fault, Result, TimerKind};
 use crate::machine::AcceptorInput;
 
+/// The number of clients in a row that may be gone or refused before a call checks its limit.
+const MAX_TRIES: u32 = 64;
+
 /// The limits of one accept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AcceptLimit {
@@ -83,6 +86,7 @@ impl ListenerInner {
         mut state: StateGuard<'a>,
         call: &mut AcceptCall,
     ) -> Result<Arc<Connection>> {
+        let mut refused = 0_u32;
         loop {
             call.check_deadline(state.deadline)?;
             if let Some(connection) = state.ready.pop_front() {
@@ -110,6 +114,10 @@ impl ListenerInner {
                 return Ok(connection);
             }
             state = self.state();
+            refused = refused.wrapping_add(1);
+            if refused % MAX_TRIES == 0 {
+                call.left(state.deadline)?;
+            }
             state.accepters += 1;
             call.is_counted = true;
         }
@@ -152,6 +160,7 @@ impl ListenerInner {
         // The event loop reports only changes, so a call that would block has to come first.
         let mut poll_first = !state.reports_readiness && state.predictor.predicts_block();
         let mut waited = false;
+        let mut tries = 0_u32;
         loop {
             let Some(socket) = state
                 .socket
@@ -165,12 +174,14 @@ impl ListenerInner {
                 state = self.wait_until_able(state, call)?;
                 continue;
             }
-            if poll_first {
+            // Every call tries once, also one that may not wait.
+            if poll_first && (tries > 0 || call.left(state.deadline).is_ok()) {
                 (state, waited) = self.wait_for_connection(state, &socket, call)?;
                 poll_first = false;
                 continue;
             }
             state.is_readable = false;
+            tries = tries.wrapping_add(1);
             let (back, result) = self.try_accept(state, &socket);
             state = back;
             match result {
@@ -188,8 +199,14 @@ impl ListenerInner {
                     }
                     poll_first = true;
                 }
-                AcceptResult::TryAgain => drop(call.left(state.deadline)?),
-                AcceptResult::NotNow => {}
+                AcceptResult::TryAgain if tries % MAX_TRIES == 0 => {
+                    if let Err(error) = call.left(state.deadline) {
+                        // Before the turn, which takes the lock.
+                        drop(state);
+                        return Err(error);
+                    }
+                }
+                AcceptResult::TryAgain | AcceptResult::NotNow => {}
             }
         }
     }
@@ -200,14 +217,16 @@ impl ListenerInner {
         mut state: StateGuard<'a>,
         call: &mut AcceptCall,
     ) -> Result<StateGuard<'a>> {
-        let mut left = call.left(state.deadline)?;
+        let mut pause = None;
         if let Some(at) = state.acceptor.next_timer() {
             let now = clock::now();
             if at <= now {
                 return Ok(self.input(state, AcceptorInput::TimerExpired));
             }
-            left = Some(left.map_or(at - now, |left| left.min(at - now)));
+            pause = Some(at - now);
         }
+        let left = call.left(state.deadline)?;
+        let left = left.into_iter().chain(pause).min();
         state = self.wait_on(&self.changed, state, left);
         Ok(state)
     }

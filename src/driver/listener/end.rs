@@ -7,6 +7,7 @@ use super::take::{AcceptResult, discard};
 use super::{ListenerInner, StateGuard};
 use crate::driver::connection::Connection;
 use crate::driver::connection::start_next;
+use crate::driver::event_loop::source::LoopTicket;
 use crate::driver::event_loop::{self, Command, LoopHandle, Urgency};
 use crate::driver::ops::lifecycle::WaitLimit;
 use crate::driver::sys::clock;
@@ -61,10 +62,7 @@ impl ListenerInner {
             handle.wake();
         }
         if let Some(socket) = closes {
-            self.close_socket(socket, token);
-            if let (Some(ticket), Ok(loop_handle)) = (ticket, LoopHandle::get()) {
-                loop_handle.post(Command::Forget(ticket), Urgency::Soon);
-            }
+            self.close_socket(socket, token, ticket);
             start_next(reservation.and_then(|slot| self.registry.cancel(slot)));
         }
         if let Some(socket) = shrinks {
@@ -76,8 +74,17 @@ impl ListenerInner {
         self.state()
     }
 
-    fn close_socket(&self, socket: Arc<ListenSocket>, token: Option<Token>) {
+    /// Closes the listening socket, and has the event loop forget it.
+    pub(super) fn close_socket(
+        &self,
+        socket: Arc<ListenSocket>,
+        token: Option<Token>,
+        ticket: Option<LoopTicket>,
+    ) {
         forget_listener(self.local);
+        if let (Some(ticket), Ok(loop_handle)) = (ticket, LoopHandle::get()) {
+            loop_handle.post(Command::Forget(ticket), Urgency::Soon);
+        }
         if let (Some(token), Ok(loop_handle)) = (token, LoopHandle::get()) {
             // Closing one of two descriptors would not deregister it.
             socket.deregister(loop_handle.registry());
@@ -129,8 +136,10 @@ impl ListenerInner {
         while state.acceptor.is_closing() && state.acceptor.may_accept() && state.is_shrunk {
             let Some(socket) = state.socket.clone() else { break };
             let (back, result) = self.try_accept(state, &socket);
-            state = back;
+            // This may close it, which resets the connections in the queue.
+            drop(back);
             drop(socket);
+            state = self.state();
             if let AcceptResult::Connection(stream, remote, slot) = result {
                 drop(state);
                 let connection = self.admit(stream, remote, slot, None);

@@ -140,7 +140,7 @@ impl ListenerInner {
     }
 
     /// Fails in a forked child of the process that opened the listener.
-    fn check_process(&self) -> Result<()> {
+    pub(crate) fn check_process(&self) -> Result<()> {
         if !self.registry.is_forked() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::take::{AcceptResult, discard};
 use super::{ListenerInner, ListenerState, StateGuard};
-use crate::driver::connection::{Acceptance, Connection};
+use crate::driver::connection::{Acceptance, Connection, start_next};
 use crate::driver::event_loop::ready_queue::Readiness;
 use crate::driver::event_loop::source::{
     AttemptResult, IdleSlot, LoopSource, LoopTicket, NextStep, Registration,
@@ -200,12 +200,18 @@ impl LoopSource for ListenerInner {
         let now = clock::now();
         let _ = state.acceptor.handle(AcceptorInput::Failed(Fault::Internal), now);
         let socket = state.socket.take();
+        let reservation = state.reservation.take();
+        let (token, ticket) = (state.token.take(), state.ticket.take());
+        state.is_draining = false;
         let parked = self.notify_all(&state);
         drop(state);
-        drop(socket);
         if let Some(handle) = parked {
             handle.wake();
         }
+        if let Some(socket) = socket {
+            self.close_socket(socket, token, ticket);
+        }
+        start_next(reservation.and_then(|slot| self.registry.cancel(slot)));
     }
 }
 
@@ -224,13 +230,12 @@ impl Acceptance for ListenerInner {
     }
 
     fn on_opened(self: Arc<Self>, connection: &Arc<Connection>) {
+        let is_open = connection.has_opened();
         let mut state = self.state();
+        // In one step, so that the end of a closing listener is not seen between them.
         let Some(opened) = state.opening.take(|opening| Arc::ptr_eq(opening, connection)) else {
             return;
         };
-        drop(state);
-        let is_open = connection.has_opened();
-        let mut state = self.state();
         if is_open {
             state = self.add_ready(state, opened);
         } else {

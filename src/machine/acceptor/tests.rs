@@ -171,21 +171,32 @@ fn ten_seconds_without_descriptors_are_less_than_twenty_tries() {
 }
 
 #[test]
-fn after_64_lost_clients_in_a_row_the_driver_checks_again() {
+fn after_64_lost_clients_in_a_row_the_acceptor_waits_for_a_moment() {
     let mut acceptor = acceptor();
-    let now = start();
+    let mut now = start();
     for _ in 0..3 {
         for lost in 1..=MAX_GONE_IN_A_ROW {
             let actions = acceptor.handle(AcceptorInput::ClientGone, now);
             assert_eq!(actions.accept, lost < 64, "{lost}");
-            assert!(acceptor.may_accept(), "the state stays");
+            assert_eq!(acceptor.may_accept(), lost < 64, "{lost}");
         }
+        now += FIRST_DELAY;
+        assert_eq!(acceptor.next_timer(), Some(now));
+        assert!(acceptor.handle(AcceptorInput::TimerExpired, now).accept);
     }
     for _ in 0..63 {
         let _ = acceptor.handle(AcceptorInput::ClientGone, now);
     }
     let _ = acceptor.handle(AcceptorInput::Accepted, now);
     assert!(acceptor.handle(AcceptorInput::ClientGone, now).accept, "the row was interrupted");
+}
+
+#[test]
+fn a_close_may_have_any_limit() {
+    let mut config = AcceptorConfig::new(1);
+    config.close_timeout = Duration::MAX;
+    let mut acceptor = Acceptor::new(config);
+    assert!(acceptor.handle(AcceptorInput::Close, start()).shrink_backlog);
 }
 
 #[test]

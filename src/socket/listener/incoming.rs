@@ -79,6 +79,10 @@ impl<'a> ListenScope<'a> {
 /// Ends the scope, also if the work panics.
 impl Drop for ListenScope<'_> {
     fn drop(&mut self) {
-        self.listener.inner.registry().end_scope(self.id);
+        let registry = self.listener.inner.registry();
+        // The sockets belong to the process that forked.
+        if !registry.is_forked() {
+            registry.end_scope(self.id);
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! `Listener::serve`: a handler for each connection, on a bounded number of threads.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -9,6 +8,7 @@ use super::{Incoming, ListenScope, Listener};
 use crate::Socket;
 use crate::driver::{ScopeId, log_error};
 use crate::error::{Error, Result};
+use crate::panic::catch_panic;
 
 /// The threads that run the handler.
 struct Threads {
@@ -111,6 +111,7 @@ impl Listener {
             let message = "serve needs at least one thread: threads is zero";
             return Err(Error::invalid_options(message));
         }
+        self.inner.check_process()?;
         let shared = Threads {
             state: Mutex::default(),
             work_available: Condvar::new(),
@@ -194,7 +195,7 @@ impl Drop for EndOnDrop<'_> {
 fn handle(listener: &Listener, accepted: Accepted, handler: &impl Fn(Socket)) {
     let Accepted { socket, scope } = accepted;
     let scope = ListenScope::new(listener, scope);
-    if catch_unwind(AssertUnwindSafe(|| handler(socket))).is_err() {
+    if catch_panic(|| handler(socket)).is_none() {
         let address = listener.inner.local_address();
         log_error(format_args!("a handler of the listener on {address} panicked"));
     }

@@ -46,6 +46,9 @@ fn in_the_child_every_call_fails_and_the_parents_listener_stays() {
                 assert_fails(listener.closed_timeout(ms(1)), ErrorKind::InvalidState);
                 assert!(listener.incoming().next().is_none());
                 assert!(listener.descriptor().is_none());
+                assert_eq!(listener.open_sockets(), 0);
+                let accepted = listener.scope(|scope| scope.accept());
+                assert_fails(accepted, ErrorKind::InvalidState);
                 end(listener);
             });
             let listener = copy.as_ref().expect("the child took only its copy");

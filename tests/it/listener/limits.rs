@@ -1,13 +1,15 @@
 //! Limits: slots, clients, and which clients may connect.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use sockeye::{Connector, ErrorKind, IngressRules, ListenOptions, SocketOptions, listen_with};
 
 use super::{accept, address_of, assert_client_reset, assert_talks, client, client_of, local_with};
 use crate::support::{
-    PROMPT, Peer, WATCHDOG, assert_fails, eventually, ms, spawn_blocked, with_watchdog,
+    PROMPT, Peer, WATCHDOG, assert_fails, eventually, ms, spawn_blocked, timed, with_watchdog,
 };
 
 #[test]
@@ -48,6 +50,37 @@ fn close_ends_a_wait_for_a_slot() {
             assert_fails(call.join_within(PROMPT), ErrorKind::Closed);
         }
         drop(socket);
+    });
+}
+
+#[test]
+fn a_timeout_ends_an_accept_among_refused_clients() {
+    with_watchdog(|| {
+        let surplus = ListenOptions::new().max_open_sockets(1).wait_at_limit(false);
+        let denied = ListenOptions::new().ingress(IngressRules::deny_all());
+        for (options, takes_one) in [(surplus, true), (denied, false)] {
+            let listener = local_with(options);
+            let address = address_of(&listener);
+            let _first = takes_one.then(|| (client(address), accept(&listener)));
+            let stop = AtomicBool::new(false);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            drop(TcpStream::connect(address));
+                        }
+                    });
+                }
+                for _ in 0..5 {
+                    let (result, took) = timed(|| listener.accept_timeout(ms(50)));
+                    assert_fails(result, ErrorKind::TimedOut);
+                    assert!(took < PROMPT, "{took:?}");
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            let stats = listener.stats();
+            assert!(stats.over_limit + stats.denied > 64, "{stats:?}");
+        }
     });
 }
 

@@ -67,6 +67,29 @@ fn descriptors_that_other_code_closes_are_used() {
     });
 }
 
+/// A call that may not wait tries again once the pause is over.
+#[test]
+fn calls_that_may_not_wait_accept_again() {
+    const NAME: &str = "listener::starved::calls_that_may_not_wait_accept_again";
+    in_subprocess(NAME, LONG, || {
+        let listener = local();
+        let client = client_of(&listener);
+        settled_descriptors();
+        let taken = take_all_descriptors();
+        for _ in 0..3 {
+            let error = listener.accept_timeout(Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), sockeye::ErrorKind::TimedOut);
+        }
+        drop(taken);
+        let mut socket = None;
+        eventually(PROMPT, "the client is accepted", || {
+            socket = listener.accept_timeout(Duration::ZERO).ok();
+            socket.is_some()
+        });
+        assert_talks(&client, &socket.expect("it was accepted"));
+    });
+}
+
 /// Closing connections give way first.
 #[test]
 fn lingering_connections_give_their_descriptors_up() {

@@ -43,6 +43,23 @@ fn a_timeout_ends_an_accept_and_zero_does_not_wait() {
     });
 }
 
+/// Calls that found no client let the next ones wait first, but not if they may not wait.
+#[test]
+fn a_call_that_may_not_wait_tries_once() {
+    with_watchdog(|| {
+        let listener = local();
+        for _ in 0..100 {
+            assert_fails(listener.accept_timeout(Duration::ZERO), ErrorKind::TimedOut);
+        }
+        for _ in 0..10 {
+            let client = client_of(&listener);
+            let socket = listener.accept_timeout(Duration::ZERO).expect("a client is there");
+            assert_talks(&client, &socket);
+            assert_fails(listener.accept_timeout(Duration::ZERO), ErrorKind::TimedOut);
+        }
+    });
+}
+
 #[test]
 fn a_deadline_in_the_past_wins_over_a_client_that_is_there() {
     with_watchdog(|| {
