@@ -26,7 +26,7 @@ const MAX_GONE_IN_A_ROW: u8 = 64;
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// The maximum of that delay.
 const MAX_DELAY: Duration = Duration::from_secs(1);
-/// The maximum limit of a close, as that of a socket. An instant can always be that much later.
+/// The maximum limit of a close. An instant can always be that much later.
 const MAX_CLOSE_TIMEOUT: Duration = Duration::from_millis(u32::MAX as u64);
 
 /// The state machine of one listener: it decides when to accept, when to wait, and how to end.

@@ -266,7 +266,7 @@ fn no_injected_byte_is_believed_by_start_tls() {
                 Ok(secure) => secure,
             };
             assert_eq!(bytes[0], 22, "{name}: this is no ClientHello");
-            // The victim goes on with a handshake of its own, behind what was injected.
+            // The victim continues with a handshake of its own, behind what was injected.
             let options = with(SecureTransport::StartTls, trust_only(authority()));
             let victim = Connector::global().adopt(client, options).expect("it is valid");
             assert_eq!(read_exactly(&victim, GO_AHEAD.len()).expect("it comes"), GO_AHEAD);
