@@ -185,7 +185,7 @@ fn client_hello() -> Vec<u8> {
     let mut body = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
     stream.read_exact(&mut body).expect("the record is complete");
     drop(stream);
-    opening.join().expect_err("nobody answers");
+    opening.join().expect_err("no answer comes");
     [&header[..], &body].concat()
 }
 
