@@ -14,7 +14,7 @@ pub use text::address;
 /// A target's name, which its corpus shares, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("acceptor", acceptor),
     ("address", address),
     ("egress", egress),
@@ -23,6 +23,7 @@ pub const TARGETS: [Target; 9] = [
     ("pairs", pairs),
     ("records", records),
     ("secure", secure),
+    ("serving", serving),
     ("upgrades", upgrades),
 ];
 
@@ -49,6 +50,15 @@ pub fn pairs(bytes: &[u8]) {
 /// Runs TLS from the start, with a wire that behaves arbitrarily.
 pub fn secure(bytes: &[u8]) {
     drive(ScenarioKind::Secure, bytes);
+}
+
+/// Runs TLS as the server, from the start or by an upgrade.
+pub fn serving(bytes: &[u8]) {
+    let kind = match bytes.first() {
+        Some(first) if first % 2 == 1 => ScenarioKind::Serve,
+        _ => ScenarioKind::ServeUpgrade,
+    };
+    drive(kind, bytes);
 }
 
 /// Runs an upgrade from plaintext to TLS, with plaintext at every position.

@@ -45,6 +45,8 @@ impl ArbitraryInputs {
             short_records: flags & 6 == 6,
             require_close_notify: flags & 24 != 24,
             foreign: false,
+            serves: false,
+            go_ahead: false,
         };
         let secure = flags & 32 != 0;
         let names = if flags & 64 == 0 { Names::simple() } else { Names::decode(source) };

@@ -42,6 +42,8 @@ impl RecordsScenario {
                 short_records: flags & 6 == 6,
                 require_close_notify: flags & 24 != 24,
                 foreign: false,
+                serves: false,
+                go_ahead: false,
             },
             rng_seed: checksum(source.0),
             after: flags & 32 != 0,

@@ -14,13 +14,18 @@ use crate::machine::{
     SendPermit, Transmit, Wake,
 };
 
+/// The go-ahead of a machine that is the server.
+pub(super) const GO_AHEAD: &[u8] = b"220 go\r\n";
+/// The content type of a handshake record.
+const HANDSHAKE_RECORD: u8 = 22;
+
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) who: EndId,
     pub(super) machine: Machine,
     pub(super) model: Model,
     setting: EndpointConfig,
-    server: ServerSetup,
+    pub(super) server: ServerSetup,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
     /// The permit of a background receive.
@@ -197,7 +202,8 @@ impl Endpoint {
         let refused = self.machine.upgrade_error().is_some();
         let opened = self.machine.phase() == Phase::Open;
         let was_yielding = self.machine.is_upgrade_pending();
-        self.handle(Input::StartTls { accepts_hello: false }, net)?;
+        let accepts_hello = self.accepts_hello();
+        self.handle(Input::StartTls { accepts_hello }, net)?;
         let begins = free && !refused && opened;
         rule(
             self.machine.is_upgrade_pending() == (begins || was_yielding),
@@ -219,6 +225,10 @@ impl Endpoint {
             SimRecv::Bytes(_) => {
                 let first = net.wire.first_unread(self.who);
                 self.handle(Input::UnexpectedPlaintext { first }, net)?;
+                if self.accepts_hello() && first == HANDSHAKE_RECORD {
+                    rule(self.machine.is_upgrade_pending(), "a server takes a ClientHello")?;
+                    return self.complete_upgrade(net);
+                }
                 rule(
                     self.machine.outcome() == Some(Err(Fault::UnreadPlaintext)),
                     "unread plaintext ends an upgrade",
@@ -230,6 +240,11 @@ impl Endpoint {
         }
     }
 
+    /// Returns whether bytes that are unread before the upgrade may be a ClientHello.
+    fn accepts_hello(&self) -> bool {
+        self.server.serves && !self.server.go_ahead
+    }
+
     fn complete_upgrade(&mut self, net: &mut Network) -> CheckResult {
         let plaintext = self.plaintext;
         self.handle(Input::UpgradeReady, net)?;
@@ -238,7 +253,8 @@ impl Endpoint {
         let limit = self.setting.connect_timeout;
         let deadline = limit.and_then(|limit| net.now.checked_add(limit));
         let setup = tls::setup(self.server);
-        self.machine = Machine::upgraded(&plan(&self.setting), &setup, &[], deadline, net.now);
+        let preface = if self.server.serves && self.server.go_ahead { GO_AHEAD } else { &[] };
+        self.machine = Machine::upgraded(&plan(&self.setting), &setup, preface, deadline, net.now);
         self.model = Model::upgrading();
         self.secure = true;
         (self.read, self.accepted) = (0, 0);

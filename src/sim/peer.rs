@@ -1,5 +1,6 @@
 //! The scripted peer: it speaks plaintext, TLS with a rustls server, or first the one and then the other.
 
+use super::endpoint::GO_AHEAD;
 use super::environment::Network;
 use super::reading::pattern_offset;
 use super::rules::{CheckResult, rule};
@@ -13,6 +14,10 @@ pub(super) struct Peer {
     server: Option<Box<Server>>,
     /// Bytes that the wire has not accepted yet.
     outgoing: Vec<u8>,
+    /// The plaintext bytes sent before it began TLS.
+    sent_in_plaintext: u64,
+    /// How much of the go-ahead it has seen.
+    go_ahead_seen: usize,
     /// The application bytes sent and received, since the upgrade if there was one.
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -37,6 +42,8 @@ impl Peer {
             setup,
             server: secure.then(|| Box::new(Server::new(setup))),
             outgoing: Vec::new(),
+            sent_in_plaintext: 0,
+            go_ahead_seen: 0,
             sent: 0,
             received: 0,
             changes: 0,
@@ -66,6 +73,13 @@ impl Peer {
 
     /// Sends plaintext into a TLS stream.
     pub(super) fn inject(&mut self, bytes: usize, net: &mut Network) {
+        if self.setup.serves && self.server.is_none() && !self.ending {
+            // A client that does not wait for the go-ahead.
+            (net.corrupted, net.corrupted_bytes) = (true, true);
+            self.begin_tls();
+            self.push(net);
+            return;
+        }
         if self.server.is_some() && !self.ending {
             let mut data = vec![0; bytes];
             fill(pattern_offset(PEER, false), 0, &mut data);
@@ -128,6 +142,28 @@ impl Peer {
         }
     }
 
+    /// Begins TLS. The plaintext that it has sent precedes it.
+    fn begin_tls(&mut self) {
+        self.server = Some(Box::new(Server::new(self.setup)));
+        self.sent_in_plaintext = self.sent;
+        (self.sent, self.received) = (0, 0);
+        self.ended = false;
+    }
+
+    /// Begins TLS as the client of a server without a go-ahead, once its last plaintext has arrived.
+    fn begin_tls_if_due(&mut self, plaintext: Option<u64>, net: &mut Network) {
+        let is_due = plaintext == Some(self.received) && !self.ending && !self.failed;
+        if self.setup.serves && !self.setup.go_ahead && self.server.is_none() && is_due {
+            self.begin_tls();
+            self.push(net);
+        }
+    }
+
+    /// Returns the number of plaintext bytes that it has sent.
+    pub(super) fn plaintext_sent(&self) -> u64 {
+        if self.server.is_some() { self.sent_in_plaintext } else { self.sent }
+    }
+
     /// Receives up to `max` bytes. `plaintext` is the number of plaintext bytes before a pending upgrade.
     pub(super) fn read(
         &mut self,
@@ -135,6 +171,7 @@ impl Peer {
         plaintext: Option<u64>,
         net: &mut Network,
     ) -> CheckResult {
+        self.begin_tls_if_due(plaintext, net);
         let mut buf = vec![0; max.min(100_000)];
         match net.wire.receive(PEER, &mut buf) {
             SimRecv::Bytes(bytes) => {
@@ -208,11 +245,19 @@ impl Peer {
             if rest.is_empty() {
                 return Ok(());
             }
-            // A ClientHello. Earlier bytes of the peer belong to the plaintext connection.
-            self.server = Some(Box::new(Server::new(self.setup)));
-            (self.sent, self.received) = (0, 0);
-            self.ended = false;
             ciphertext = rest;
+            if self.setup.serves && self.setup.go_ahead {
+                let wanted = &GO_AHEAD[self.go_ahead_seen..];
+                let (seen, rest) = rest.split_at(rest.len().min(wanted.len()));
+                rule(wanted.starts_with(seen), "the go-ahead follows the plaintext")?;
+                self.go_ahead_seen += seen.len();
+                if self.go_ahead_seen < GO_AHEAD.len() {
+                    return Ok(());
+                }
+                ciphertext = rest;
+            }
+            // Usually a ClientHello. Earlier bytes of the peer belong to the plaintext connection.
+            self.begin_tls();
         }
         let Some(server) = &mut self.server else { return Ok(()) };
         if self.failed {
@@ -239,7 +284,10 @@ impl Peer {
 
     fn send_last(&mut self, net: &mut Network) {
         net.corrupted = true;
-        net.send(PEER, &self.outgoing);
+        // Nothing follows FIN.
+        if !net.wire.is_finished(PEER) {
+            net.send(PEER, &self.outgoing);
+        }
         self.outgoing.clear();
         net.wire.finish(PEER);
     }

@@ -23,6 +23,10 @@ pub enum ScenarioKind {
     Upgrade,
     /// Two plaintext machines, each the other's peer.
     Pair,
+    /// A machine that is the TLS server from the start, and a scripted client.
+    Serve,
+    /// A machine that may be upgraded to TLS as the server, and a scripted client.
+    ServeUpgrade,
 }
 
 /// A simulated sequence of events, which [`run`](super::run) executes.
@@ -47,7 +51,7 @@ pub(super) struct EndpointConfig {
     pub(super) names: Names,
 }
 
-/// The configuration of the scripted TLS server and its client.
+/// The configuration of both ends of TLS. Usually the scripted peer is the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ServerSetup {
     pub(super) tls13: bool,
@@ -57,6 +61,10 @@ pub(super) struct ServerSetup {
     pub(super) require_close_notify: bool,
     /// Whether the session is lent for each receive, and restored later.
     pub(super) foreign: bool,
+    /// Whether the machine is the server, and the peer its client.
+    pub(super) serves: bool,
+    /// Whether the machine sends a go-ahead with its upgrade, for which the client waits.
+    pub(super) go_ahead: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +175,13 @@ impl Scenario {
         Scenario::from_bytes(&bytes_from_seed(seed))
     }
 
+    /// Creates the scenario of a seed in which the machine is the TLS server.
+    #[must_use]
+    pub fn serving(seed: u64) -> Self {
+        let kind = if seed % 2 == 0 { ScenarioKind::ServeUpgrade } else { ScenarioKind::Serve };
+        Scenario::of_kind(kind, &bytes_from_seed(seed))
+    }
+
     /// Decodes a scenario from any bytes, such as a fuzzer's. The participants are decoded too.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
@@ -195,13 +210,16 @@ impl Scenario {
     fn decode(kind: ScenarioKind, mut source: ByteSource<'_>) -> Self {
         let flags = source.byte();
         let violent = flags & 3 == 0;
+        let more = source.byte();
         let server = ServerSetup {
             tls13: flags & 4 == 0,
             short_records: flags & 24 == 24,
             require_close_notify: flags & 96 != 96,
             foreign: flags & 128 != 0,
+            serves: matches!(kind, ScenarioKind::Serve | ScenarioKind::ServeUpgrade),
+            go_ahead: more & 16 == 0,
         };
-        let peer_stalls = source.byte() % 16 == 15;
+        let peer_stalls = more % 16 == 15;
         let endpoints = [EndpointConfig::decode(&mut source), EndpointConfig::decode(&mut source)];
         let rng_seed = checksum(source.0);
         let mut steps = Vec::new();
@@ -314,7 +332,9 @@ impl Step {
             65 if violent => Step::UserCall(who, UserCall::Abort),
             66 if violent => Step::UserCall(who, UserCall::AbortWrite),
             67 if violent => Step::UserCall(who, UserCall::Close),
-            68..=70 if kind == ScenarioKind::Upgrade => Step::UserCall(who, UserCall::StartTls),
+            68..=70 if matches!(kind, ScenarioKind::Upgrade | ScenarioKind::ServeUpgrade) => {
+                Step::UserCall(who, UserCall::StartTls)
+            }
             71 => Step::CheckWire,
             72..=73 => Step::Misplaced(who, MisplacedInput::decode(source.byte())),
             74..=83 if !pair => Step::PeerWrite(source.size()),

@@ -17,32 +17,31 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    ClientConfig, Error, NamedGroup, PeerMisbehaved, RootCertStore, ServerConfig, ServerConnection,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, Connection, Error, NamedGroup, PeerMisbehaved, RootCertStore,
+    ServerConfig, ServerConnection, SupportedProtocolVersion,
 };
 
 use super::scenario::{ServerSetup, splitmix64};
 use crate::machine::TlsSetup;
 use crate::tls;
 
-/// Returns the setup for a client of that server.
+/// Returns the setup of the machine.
 pub(super) fn setup(server: ServerSetup) -> TlsSetup {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let config = CONFIG.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate()).expect("the certificate is valid");
-        let mut config = ClientConfig::builder_with_details(provider(), Arc::new(FixedClock))
-            .with_safe_default_protocol_versions()
-            .expect("there is a suite for each version")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        // A scenario must not depend on earlier ones.
-        config.resumption = Resumption::disabled();
-        Arc::new(config)
-    });
-    let name = ServerName::try_from("sim.test").expect("a valid name");
-    let setup = TlsSetup::with_config(Arc::clone(config), name, server.require_close_notify);
+    let setup = if server.serves {
+        // Only the peer's records are short.
+        let config = server_config(ServerSetup { short_records: false, ..server });
+        TlsSetup::with_server_config(config, server.require_close_notify)
+    } else {
+        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+        let config = CONFIG.get_or_init(|| Arc::new(client_config(&versions, false)));
+        TlsSetup::with_config(Arc::clone(config), server_name(), server.require_close_notify)
+    };
     if server.foreign { setup.foreign() } else { setup }
+}
+
+fn server_name() -> ServerName<'static> {
+    ServerName::try_from("sim.test").expect("a valid name")
 }
 
 /// Restarts the random numbers of this thread with a seed.
@@ -50,22 +49,22 @@ pub(super) fn seed(rng_seed: u64) {
     SEED.set(rng_seed);
 }
 
+/// The TLS of the scripted peer: the server, or the client of a machine that is the server.
 #[derive(Debug)]
 pub(super) struct Server {
-    connection: ServerConnection,
+    connection: Connection,
     peer_ended: bool,
 }
 
 impl Server {
     pub(super) fn new(setup: ServerSetup) -> Self {
-        static CONFIGS: OnceLock<[Arc<ServerConfig>; 4]> = OnceLock::new();
-        let configs = CONFIGS.get_or_init(|| {
-            [(false, false), (false, true), (true, false), (true, true)]
-                .map(|(tls13, short)| Arc::new(server_config(tls13, short)))
-        });
-        let index = usize::from(setup.tls13) * 2 + usize::from(setup.short_records);
-        let mut connection =
-            ServerConnection::new(Arc::clone(&configs[index])).expect("the configuration is valid");
+        let connection = if setup.serves {
+            let config = Arc::new(client_config(&[version(setup)], setup.short_records));
+            ClientConnection::new(config, server_name()).map(Connection::Client)
+        } else {
+            ServerConnection::new(server_config(setup)).map(Connection::Server)
+        };
+        let mut connection = connection.expect("the configuration is valid");
         connection.set_buffer_limit(None);
         Server { connection, peer_ended: false }
     }
@@ -123,9 +122,45 @@ impl Server {
     }
 }
 
-fn server_config(tls13: bool, short_records: bool) -> ServerConfig {
-    let version: &SupportedProtocolVersion =
-        if tls13 { &rustls::version::TLS13 } else { &rustls::version::TLS12 };
+fn version(setup: ServerSetup) -> &'static SupportedProtocolVersion {
+    if setup.tls13 { &rustls::version::TLS13 } else { &rustls::version::TLS12 }
+}
+
+fn client_config(
+    versions: &[&'static SupportedProtocolVersion],
+    short_records: bool,
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate()).expect("the certificate is valid");
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(FixedClock))
+        .with_protocol_versions(versions)
+        .expect("there is a suite for each version")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // A scenario must not depend on earlier ones.
+    config.resumption = Resumption::disabled();
+    if short_records {
+        config.max_fragment_size = Some(64);
+    }
+    config
+}
+
+fn server_config(setup: ServerSetup) -> Arc<ServerConfig> {
+    static CONFIGS: OnceLock<[Arc<ServerConfig>; 4]> = OnceLock::new();
+    let configs = CONFIGS.get_or_init(|| {
+        [(false, false), (false, true), (true, false), (true, true)].map(
+            |(tls13, short_records)| {
+                let setup = ServerSetup { tls13, short_records, ..setup };
+                Arc::new(new_server_config(setup))
+            },
+        )
+    });
+    let index = usize::from(setup.tls13) * 2 + usize::from(setup.short_records);
+    Arc::clone(&configs[index])
+}
+
+fn new_server_config(setup: ServerSetup) -> ServerConfig {
+    let (version, short_records) = (version(setup), setup.short_records);
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(FixedClock))
         .with_protocol_versions(&[version])
         .expect("there is a suite for this version")

@@ -5,6 +5,7 @@
 #![cfg(unix)]
 
 mod certificates;
+mod clients;
 mod harness;
 mod nginx;
 mod tls;

@@ -10,6 +10,7 @@ mod foreign;
 mod handshake;
 mod injection;
 mod serving;
+mod serving_hostile;
 mod serving_starttls;
 #[cfg(target_os = "linux")]
 mod sessions;

@@ -277,6 +277,7 @@ const FINDERS: &[(&str, Waiting, &[&str])] = &[
 /// Bugs of the machine, which the simulator (`tests/sim`) finds.
 const OF_THE_MACHINE: &[&str] = &[
     "AcceptorSpins",
+    "ClientHelloTrusted",
     "DialsDenied",
     "FinBeforeData",
     "KeepsStaleTimer",

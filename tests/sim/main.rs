@@ -17,7 +17,12 @@ fn first_violation(scenarios: impl IntoIterator<Item = u64>) -> Option<(u64, Opt
     silence_rustls_panics();
     scenarios.into_iter().find_map(|seed| {
         let scenario = Scenario::from_seed(seed);
-        let run = || sim::run(&scenario).and_then(|_| sim::acceptor(&random_bytes(seed)));
+        let serving = Scenario::serving(seed);
+        let run = || {
+            sim::run(&scenario)?;
+            sim::run(&serving)?;
+            sim::acceptor(&random_bytes(seed))
+        };
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(_)) => None,
             Ok(Err(violation)) => Some((seed, Some(violation))),
