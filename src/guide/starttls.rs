@@ -69,6 +69,42 @@
 //! ```
 //!
 //! [A recipe](super::recipes#bufreader-and-upgrades) keeps one buffered reader for both parts of a dialogue.
+//! [`Reader::read_until`](crate::Reader::read_until) needs no such care: it reads a line, and not one byte more.
+//!
+//! # As the server
+//!
+//! With [`SocketOptions::server_tls`](crate::SocketOptions::server_tls) a socket is the TLS server. It answers the
+//! client's request with one last line in plaintext, and
+//! [`start_tls_after`](crate::Socket::start_tls_after) sends that line. Nothing may be unread before it: a client waits
+//! for the line, so any byte behind its request was injected. Servers that kept such bytes took an attacker's commands
+//! for the user's (CVE-2011-0411). A refused upgrade sends nothing, and closes the connection.
+//!
+//! If the line was written before, call [`start_tls`](crate::Socket::start_tls). It cannot know how long the client
+//! waits. So unread bytes are the client's handshake if the first one allows it, and end the connection otherwise.
+//! Either way no plaintext is ever read from the new socket.
+//!
+//! ```no_run
+//! use std::io::{self, Write};
+//! use sockeye::Socket;
+//!
+//! /// Serves the plaintext part of SMTP. Returns the secured socket, on which the dialogue starts again.
+//! fn greet(socket: &Socket) -> io::Result<Option<Socket>> {
+//!     let mut writer = socket.writer();
+//!     writer.write_all(b"220 mail.example.com ESMTP\r\n")?;
+//!     loop {
+//!         let mut line = Vec::new();
+//!         if socket.reader().read_until(b'\n', &mut line, 512)? == 0 {
+//!             return Ok(None);
+//!         }
+//!         match line.to_ascii_uppercase().trim_ascii() {
+//!             b"STARTTLS" => return Ok(Some(socket.start_tls_after(b"220 Ready\r\n")?)),
+//!             b"QUIT" => return Ok(None),
+//!             hello if hello.starts_with(b"EHLO") => writer.write_all(b"250 STARTTLS\r\n")?,
+//!             _ => writer.write_all(b"530 Must issue a STARTTLS command first\r\n")?,
+//!         }
+//!     }
+//! }
+//! ```
 //!
 //! ---
 //! Previous: [TLS](super::tls). Next: [egress rules and SSRF](super::egress_and_ssrf).

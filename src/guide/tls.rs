@@ -63,5 +63,23 @@
 //! that the connection ends with [`Tls`](crate::ErrorKind::Tls). Ordinary servers stay far below these limits, and
 //! records that are spread over hours do not add up.
 //!
-//! ---
+//! # As the server
+//!
+//! [`SocketOptions::server_tls`](crate::SocketOptions::server_tls) makes a socket the TLS server, whichever end dialled.
+//! So it serves accepted and adopted connections, and also a connection that "calls home" (RFC 8071).
+//!
+//! - An [`Identity`](crate::Identity) is a certificate chain with its key. An error about one names the certificate by
+//!   its number.
+//! - [`Identities`](crate::Identities) selects one by the name that the client asks for. A program that renews its
+//!   certificates calls [`set_default`](crate::Identities::set_default) or [`insert`](crate::Identities::insert) while it
+//!   runs. Handshakes that begin later use the new ones, and no connection is lost.
+//! - [`client_auth`](crate::ServerTlsOptions::client_auth) asks for client certificates. A check of the program
+//!   ([`add_client_verifier`](crate::ServerTlsOptions::add_client_verifier)) can refuse more. It may block, because it
+//!   never runs on the event loop.
+//! - A resumed session is not verified again. If the revocation lists change, make new options: they accept none of the
+//!   earlier tickets.
+//! - The [`connect_timeout`](crate::SocketOptions::connect_timeout) bounds the handshake, so a client that stalls costs a
+//!   socket for that time, at most 16 KiB, and no thread.
+//!
+//! //! ---
 //! Previous: [writing](super::writing). Next: [STARTTLS](super::starttls).
