@@ -12,8 +12,10 @@ use socket2::SockRef;
 /// A time in which the network of one machine delivers everything.
 const DELIVERY: Duration = Duration::from_millis(300);
 
-/// The controls. Each returns whether the system behaves as Windows is documented to.
-const CONTROLS: [(&str, fn() -> io::Result<bool>); 7] = [
+/// A control, which returns whether the system behaves as Windows is documented to.
+type Control = fn() -> io::Result<bool>;
+
+const CONTROLS: [(&str, Control); 7] = [
     ("reset-on-close", reset_on_close),
     ("reset-to-every-call", reset_to_every_call),
     ("reset-to-both-sides", reset_to_both_sides),
