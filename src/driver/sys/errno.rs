@@ -363,6 +363,5 @@ mod windows_tests {
             assert_eq!(meaning(code), Failure::Call(Fault::Io(code)), "{code}");
         }
         assert_eq!(meaning(10_035), Failure::WouldBlock);
-        assert_eq!(meaning(10_004), Failure::Interrupted);
     }
 }
