@@ -93,7 +93,7 @@ fn the_connect_example_continues_to_send_half_open_after_the_peers_end() {
     stream.shutdown(Shutdown::Write).unwrap();
     let message = BufReader::new(running.child.stderr.as_mut().unwrap());
     let mut lines = message.lines().map_while(Result::ok);
-    assert!(lines.any(|line| line == "connect: the server has ended"));
+    assert!(lines.any(|line| line == "connect: the other side has ended"));
     running.child.stdin.take().unwrap().write_all(b"later").unwrap();
     let mut sent = String::new();
     stream.read_to_string(&mut sent).unwrap();

@@ -202,7 +202,7 @@ enum Timing {
 
 /// Injects into the dialogue before an upgrade, and returns the socket when everything has arrived.
 fn injected(bytes: &[u8], timing: Timing) -> (Socket, TcpStream) {
-    let (server, mut client) = accepted(upgradable(server_tls()));
+    let (server, mut client) = accepted(upgradable(server_tls()).connect_timeout(PROMPT));
     match timing {
         Timing::WithCommand => {
             client.write_all(&[COMMAND, bytes].concat()).expect("the server listens");
@@ -273,7 +273,9 @@ fn no_injected_byte_is_believed_by_start_tls() {
             let victim = victim.start_tls();
             let reading = (&secure).read(&mut [0; 64]);
             assert!(reading.is_err(), "{name}: {reading:?} was believed");
-            assert_fails(secure.opened().map(drop), ErrorKind::Tls);
+            // An injected header may announce more than the victim sends.
+            let error = secure.opened().expect_err("the handshake begins with the injection");
+            assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::TimedOut), "{name}: {error}");
             assert_eq!(secure.stats().bytes_read, 0, "{name}");
             drop(victim);
         });
