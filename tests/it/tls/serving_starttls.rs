@@ -275,7 +275,10 @@ fn no_injected_byte_is_believed_by_start_tls() {
             assert!(reading.is_err(), "{name}: {reading:?} was believed");
             // An injected header may announce more than the victim sends.
             let error = secure.opened().expect_err("the handshake begins with the injection");
-            assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::TimedOut), "{name}: {error}");
+            assert!(
+                matches!(error.kind(), ErrorKind::Tls | ErrorKind::TimedOut),
+                "{name}: {error}"
+            );
             assert_eq!(secure.stats().bytes_read, 0, "{name}");
             drop(victim);
         });
