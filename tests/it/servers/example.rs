@@ -170,9 +170,11 @@ fn the_connect_example_talks_to_itself() {
         example(name, &["--listen", &listening, "--half-open", "-v"], "from the server")
     });
     let deadline = std::time::Instant::now() + LIMIT;
-    // It exits with 1 until the other one listens.
+    // It exits with 1 until the other one listens. Half-open, because the server may end before the client has sent.
     let client = loop {
-        let Some(output) = example(name, &[&address], "from the client") else { return };
+        let Some(output) = example(name, &[&address, "--half-open"], "from the client") else {
+            return;
+        };
         if output.status.code() != Some(1) || std::time::Instant::now() > deadline {
             break output;
         }
